@@ -30,7 +30,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from puzzledsl.base.files import replacing, write_text
 from puzzledsl.models.placement import faster_in_bfloat16
@@ -316,7 +316,7 @@ def read_tokens(
     return tokenizer, train, some
 
 
-def write_parent(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+def write_parent(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Replace `parent/` by what was trained."""
     partial = folder / ".parent.tmp"
     shutil.rmtree(partial, ignore_errors=True)

@@ -7,9 +7,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from puzzledsl.families.registry import FAMILIES
 from puzzledsl.language import words
 from puzzledsl.language.alternatives import ALTERNATIVES, INITIALISERS
-from puzzledsl.language.calls import EXPORTS, REFINES, REPLACE_ONE, SOLVERS
+from puzzledsl.language.calls import EXPORTS, REFINES, REPLACE_ONE, SHAPE, SOLVERS
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.model import Call, Setting
 
@@ -108,6 +109,13 @@ def _named(call: Call) -> Callable[[], Rows]:
     return _settings({name: call.arguments[name] for name in call.names[call.positional :]})
 
 
+def _families() -> Rows:
+    for name, family in FAMILIES.items():
+        rules = {key: value for key, value in family.literal.items() if key in SHAPE.arguments}
+        said = (f"`{key}: {str(value).lower()}`" for key, value in rules.items() if key != "mixer")
+        yield f"`{name}`", _listed(family.takes), ", ".join(said)
+
+
 def _figures() -> Rows:
     table = words.SUB_BLOCK_FACTS
     owners_of = {name: [s for s in table if name in table[s]] for names in table.values() for name in names}
@@ -128,6 +136,7 @@ _WHAT = "what it is"
 TABLES: Mapping[str, tuple[tuple[str, ...], Callable[[], Rows]]] = {
     "text.kinds-table": (("kind", "what it declares", "takes"), _kinds),
     "values.functions": (("function", "what it gives"), _functions),
+    "parent.families-table": (("family", "takes", "unless written"), _families),
     "param.types-table": (("type", "values"), _types),
     "hardware.settings": (("setting", _WHAT), _profile),
     "scenario.metrics-table": (("metric", "dimension", _WHAT), _metrics),

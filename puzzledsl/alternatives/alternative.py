@@ -23,9 +23,18 @@ SubBlock = Literal["attention", "ffn"]
 SUB_BLOCKS: tuple[SubBlock, ...] = ("attention", "ffn")
 PREFIXES: Mapping[SubBlock, str] = {"attention": "self_attn", "ffn": "mlp"}
 """Starts of the names of weights in a coupled piece, whatever the family calls its sub-blocks."""
+MIXERS = {"mamba2": "Mamba2", "delta_net": "a gated delta net"}
+"""Kind of a mixer that is no attention -> its name in sentences."""
 Look = Literal["parent", "reduced", "linear", "noop"]
 UNCAPPED = Fraction(2**200)
 """Figure of a field without a limit, in comparisons."""
+
+
+def absent(sub_block: SubBlock, shape: Shape) -> str:
+    """Return a sentence if a layer of this shape lacks a sub-block; empty if it has it."""
+    if sub_block == "attention":
+        return "there is no attention" if shape.mixer == "none" else ""
+    return "there is no FFN" if shape.ffn == "none" else ""
 
 
 class Alternative(Frozen, ABC):
@@ -67,12 +76,17 @@ class Alternative(Frozen, ABC):
         """Return the alternatives that a call denotes; one equal to the parent's sub-block is `parent`."""
         return [cls()]
 
+    @classmethod
+    @abstractmethod
+    def unfit(cls, shape: Shape) -> str:
+        """Return the reason why no such alternative can stand in a layer of this shape; empty if one can."""
+
     @property
     def name(self) -> str:
         """Canonical name within its sub-block, such as `gqa4w64s4` or `mlp21504`."""
         return self.kind
 
-    def answers_to(self, word: str) -> bool:
+    def answers_to(self, word: str, shape: Shape) -> bool:
         """Return True if a pattern with this word matches."""
         return self.kind == word
 
@@ -85,6 +99,10 @@ class Alternative(Frozen, ABC):
         """Return a field as patterns compare it; None if the alternative has no such field."""
         value = getattr(self, field, None)
         return Fraction(value) if isinstance(value, int) else None
+
+    def whole_width(self, shape: Shape) -> int:
+        """Return the width that percentages in patterns are of."""
+        return shape.ffn_width
 
     # ------------------------------------------------------------ sizes
 
@@ -209,6 +227,15 @@ class Attention(Alternative):
     megatron_size: ClassVar[str] = "num_query_groups"
     no_size: ClassVar[Mapping[str, None]] = {}
 
+    @classmethod
+    def unfit(cls, shape: Shape) -> str:
+        """By default only an attention can be replaced."""
+        if shape.mixer in MIXERS:
+            return (
+                f"the mixer there is {MIXERS[shape.mixer]}, which can only stay or become `linear` or `noop`"
+            )
+        return absent("attention", shape)
+
 
 class Ffn(Alternative):
     """Alternative of an FFN."""
@@ -217,3 +244,8 @@ class Ffn(Alternative):
     part: ClassVar[str] = "mlp"
     megatron_size: ClassVar[str] = "ffn_hidden_size"
     no_size: ClassVar[Mapping[str, None]] = {"ffn_mult": None}
+
+    @classmethod
+    def unfit(cls, shape: Shape) -> str:
+        """By default only a dense FFN can be replaced."""
+        return "the FFN there is a mixture of experts" if shape.ffn == "moe" else absent("ffn", shape)

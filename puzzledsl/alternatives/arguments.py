@@ -25,7 +25,7 @@ class Arguments(ABC):
     """The arguments of one call. Its methods report the user's mistakes and return what is valid."""
 
     shape: Shape
-    """The parent's."""
+    """The parent's, as the layer has it."""
 
     @property
     @abstractmethod
@@ -67,8 +67,8 @@ class Arguments(ABC):
         """Return whole numbers like `wholes`; None stands for `word`."""
 
     @abstractmethod
-    def widths(self, key: str, multiple: int) -> list[int]:
-        """Return FFN widths of `25% | 4096`, rounded to the nearest multiple."""
+    def widths(self, key: str, multiple: int, whole: int) -> list[int]:
+        """Return widths of `25% | 4096`, rounded to the nearest multiple. `whole`: 100 %, and the largest."""
 
     @abstractmethod
     def refuse(self, key: str, problem: Diagnostic) -> None:

@@ -21,6 +21,21 @@ class KvHeadsDontDivide(Diagnostic):
     template = "kv_heads={got} does not divide the parent's {heads} {what} heads"
 
 
+class HeadsDontDivide(Diagnostic):
+    """A number of query heads that is no multiple of the key/value heads.
+
+    Every key/value head serves equally many query heads.
+
+    Wrong:
+        space v of p { attention = gqa(heads: 6, kv_heads: 4) }
+    Right:
+        space v of p { attention = gqa(heads: 4, kv_heads: 4) }
+    """
+
+    code = "E0224"
+    template = "heads={heads} is no multiple of kv_heads={kv_heads}"
+
+
 class SinksDontFit(Diagnostic):
     """`sinks` that do not fit into a window.
 
@@ -40,12 +55,12 @@ class SinksDontFit(Diagnostic):
 class ImpossibleExperts(Diagnostic):
     """More active experts than experts.
 
-    A mixture of experts sends a token to `top_k` of its `experts`.
+    A mixture of experts sends a token to `top_k` of its `experts`: as many as the parent, unless written.
 
     Wrong:
-        space v of p { ffn = moe(experts: 2, top_k: 4) }
+        space v of m { ffn = moe(experts: 2, top_k: 4) }
     Right:
-        space v of p { ffn = moe(experts: 4, top_k: 2) }
+        space v of m { ffn = moe(experts: 4, top_k: 2) }
     """
 
     code = "E0411"

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Attention
 from puzzledsl.alternatives.arguments import Argument, Arguments
-from puzzledsl.alternatives.errors import KvHeadsDontDivide, SinksDontFit
+from puzzledsl.alternatives.errors import HeadsDontDivide, KvHeadsDontDivide, SinksDontFit
 from puzzledsl.alternatives.parent import ParentAttention, attention_weights
 from puzzledsl.alternatives.shape import Initialisers, Shape
 from puzzledsl.alternatives.support import NATIVE, Architecture, Support, worst
@@ -25,12 +25,15 @@ MAX_WINDOW = 2**40
 class GqaAttention(Attention):
     """Grouped-query attention with `kv_heads` key/value heads; `window` caps the KV length in tokens (None: no cap).
 
+    With fewer query `heads` than the parent's, each key/value head serves heads / kv_heads of them.
+
     With a window, a token attends to `window` tokens in total: the first `sinks` of the sequence, then the most
     recent ones, itself included.
     """
 
     kind: Literal["gqa"] = "gqa"
     kv_heads: int
+    heads: int | None = Field(default=None, exclude_if=lambda heads: heads is None)  # None: the parent's
     window: int | None = None
     sinks: int = Field(
         default=0, exclude_if=lambda sinks: not sinks
@@ -39,7 +42,11 @@ class GqaAttention(Attention):
     summary: ClassVar[str] = "Grouped-query attention with fewer key/value heads, or a window."
     arguments: ClassVar[Mapping[str, Argument]] = {
         "kv_heads": Argument(
-            "Key/value heads: divisors of the parent's. `8 | 4 | 2 | 1` is one alternative each."
+            "Key/value heads: divisors of the parent's. `8 | 4 | 2 | 1` is one alternative each.",
+            default="the parent's",
+        ),
+        "heads": Argument(
+            "Query heads: multiples of the key/value heads, at most the parent's.", default="the parent's"
         ),
         "window": Argument(
             "Tokens attended to at most: `full`, or `8Ki`.", words=("full",), default="`full`"
@@ -50,42 +57,52 @@ class GqaAttention(Attention):
         ),
     }
     positional: ClassVar[int] = 1
-    name_pattern: ClassVar[str] = r"gqa\d+(w\d+(s\d+)?)?"
+    name_pattern: ClassVar[str] = r"gqa\d+(h\d+)?(w\d+(s\d+)?)?"
     refined: ClassVar[bool] = True
     last_map: ClassVar[str | None] = "o_proj"
 
     @classmethod
     def read(cls, call: Arguments) -> Sequence[Alternative]:
         """Return an alternative for each number of heads and each window."""
-        call.need("kv_heads", help="write `gqa(kv_heads: 4)`; several are `gqa(kv_heads: 4 | 2)`")
-        heads = call.wholes("kv_heads", check=lambda heads, span: _indivisible(heads, span, call.shape))
+        if not call.has("heads") and not call.has("window"):
+            call.need("kv_heads", help="write `gqa(kv_heads: 4)`; several are `gqa(kv_heads: 4 | 2)`")
+        heads = _heads(call)
         windows = call.wholes_or("window", "full", 1, MAX_WINDOW) if call.has("window") else [None]
         sinks = _sinks(call, windows) if call.has("sinks") else 0
+        own = call.shape.window
+        windows = [None if window and own and window >= own else window for window in windows]
         if not call.affords(len(heads) * len(windows)):
             return []
         return [
             ParentAttention()
-            if kv == call.shape.kv_heads and window is None
-            else cls(kv_heads=kv, window=window, sinks=sinks if window else 0)
-            for kv in heads
+            if kv == call.shape.kv_heads and queries is None and window is None
+            else cls(kv_heads=kv, heads=queries, window=window, sinks=sinks if window else 0)
+            for kv, queries in heads
             for window in windows
         ]
 
     @property
     def name(self) -> str:
-        """`gqa4`, `gqa4w8192`, `gqa4w64s4`."""
-        seen = "" if self.window is None else f"w{self.window}"
+        """`gqa4`, `gqa4h16`, `gqa4w8192`, `gqa4w64s4`."""
+        seen = "" if self.heads is None else f"h{self.heads}"
+        seen += "" if self.window is None else f"w{self.window}"
         return f"gqa{self.kv_heads}{seen}" + (f"s{self.sinks}" if self.sinks else "")
 
     def figure(self, field: str, shape: Shape) -> Fraction | None:
-        """Return a field; a missing window compares as larger than any."""
-        if field == "window" and self.window is None:
-            return UNCAPPED
+        """Return a field; no window compares as larger than any, missing heads are the parent's."""
+        if field == "window":
+            return Fraction(self.attended(shape) or UNCAPPED)
+        if field == "heads" and self.heads is None:
+            return Fraction(shape.heads)
         return super().figure(field, shape)
 
     def weights(self, shape: Shape) -> Weights:
         """Return q, k, v, o with optional biases and per-head q/k norms."""
-        return attention_weights(shape, self.kv_heads)
+        return attention_weights(shape.model_copy(update={"heads": self.query_heads(shape)}), self.kv_heads)
+
+    def query_heads(self, shape: Shape) -> int:
+        """Return the number of query heads."""
+        return shape.heads if self.heads is None else self.heads
 
     def cached_heads(self, shape: Shape) -> int:
         """Return the key/value heads."""
@@ -101,22 +118,25 @@ class GqaAttention(Attention):
 
     def kept(self, shape: Shape, parent_params: int) -> float:
         """Return the root of the share of heads: steps of two heads look alike."""
-        return float((self.kv_heads / shape.kv_heads) ** 0.5)
+        return float((self.kv_heads / shape.kv_heads * self.query_heads(shape) / shape.heads) ** 0.5)
 
     def support(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
         """Return what the architecture has of its heads and its window."""
         return worst(
+            engine.heads if self.heads is not None else NATIVE,
             engine.window if self.attended(shape) is not None else NATIVE,
             engine.first_tokens if self.sinks else NATIVE,
             engine.kv_heads if self.kv_heads != shape.kv_heads else NATIVE,
         )
 
     def block_config(self, shape: Shape) -> dict[str, Any]:
-        """Return query heads per key/value head, window and sinks."""
+        """Return query heads per key/value head, window and sinks; and the query heads if there are fewer."""
+        fields = {} if self.heads is None else {"num_attention_heads": self.heads}
         return {
-            "n_heads_in_group": shape.heads // self.kv_heads,
+            "n_heads_in_group": self.query_heads(shape) // self.kv_heads,
             "window_length": self.window,
             "num_sink_tokens": self.sinks or None,
+            **fields,
         }
 
     @classmethod
@@ -124,16 +144,19 @@ class GqaAttention(Attention):
         """An attention with fewer heads than the parent's, or with a window."""
         if entry["no_op"] or entry["replace_with_linear"]:
             return None
-        kv_heads, window = shape.heads // int(entry["n_heads_in_group"]), entry.get("window_length")
-        if window is None and kv_heads == shape.kv_heads:
+        heads, window = entry.get("num_attention_heads"), entry.get("window_length")
+        kv_heads = (heads or shape.heads) // int(entry["n_heads_in_group"])
+        if window is None and kv_heads == shape.kv_heads and heads is None:
             return None
-        return cls(kv_heads=kv_heads, window=window, sinks=entry.get("num_sink_tokens") or 0)
+        return cls(kv_heads=kv_heads, heads=heads, window=window, sinks=entry.get("num_sink_tokens") or 0)
 
     def per_layer(self, shape: Shape) -> dict[str, Any]:
         """Return heads, window and sinks; transformers itself has no key for sinks."""
         fields: dict[str, Any] = {}
         if self.kv_heads != shape.kv_heads:
             fields["num_key_value_heads"] = self.kv_heads
+        if self.heads is not None:
+            fields["num_attention_heads"] = self.heads
         if self.window is not None:
             fields["sliding_window"] = self.window
         if self.sinks:
@@ -143,6 +166,29 @@ class GqaAttention(Attention):
     def megatron(self, shape: Shape) -> dict[str, Any]:
         """Megatron calls key/value heads query groups."""
         return {"num_query_groups": self.kv_heads}
+
+
+def _heads(call: Arguments) -> list[tuple[int, int | None]]:
+    """Return the pairs of key/value heads and query heads; None for the parent's number of these."""
+    shape = call.shape
+    queries = call.wholes("heads", 1, shape.heads) if call.has("heads") else [shape.heads]
+    own = (
+        call.wholes("kv_heads", check=lambda kv, span: _indivisible(kv, span, shape))
+        if call.has("kv_heads")
+        else [shape.kv_heads]
+    )
+    found: list[tuple[int, int | None]] = []
+    for kv in own:
+        for heads in queries:
+            if heads % kv:
+                near = list(range(kv, shape.heads + 1, kv))[:4096]
+                help = f"with {kv} key/value heads `heads` can be {listed(near, 'or')}"
+                call.refuse(
+                    "heads", HeadsDontDivide(call.place("heads"), heads=heads, kv_heads=kv, help=help)
+                )
+            else:
+                found.append((kv, None if heads == shape.heads else heads))
+    return found
 
 
 def _indivisible(kv_heads: int, span: Span, shape: Shape) -> Diagnostic | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
-from puzzledsl.alternatives.alternative import Alternative, Attention, Ffn, Look
+from puzzledsl.alternatives.alternative import Alternative, Attention, Ffn, Look, absent
 from puzzledsl.alternatives.shape import Initialisers, Shape
 from puzzledsl.alternatives.support import Architecture, Support
 from puzzledsl.alternatives.weights import Weight, Weights
@@ -17,6 +17,11 @@ class _Linear(Alternative):
     summary: ClassVar[str] = "One hidden x hidden matrix in place of the sub-block."
     last_map: ClassVar[str | None] = "linear"
     look: ClassVar[Look] = "linear"
+
+    @classmethod
+    def unfit(cls, shape: Shape) -> str:
+        """Anything can be replaced that is there."""
+        return absent(cls.sub_block, shape)
 
     def weights(self, shape: Shape) -> Weights:
         """Return one matrix, split by rows."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
-from puzzledsl.alternatives.alternative import Alternative, Ffn
+from puzzledsl.alternatives.alternative import Alternative, Ffn, absent
 from puzzledsl.alternatives.arguments import Argument, Arguments
 from puzzledsl.alternatives.parent import ParentFfn, ffn_weights, width_fields
 from puzzledsl.alternatives.shape import Initialisers, Shape
@@ -23,7 +23,7 @@ class MlpFfn(Ffn):
 
     summary: ClassVar[str] = "The parent's FFN with fewer intermediate channels."
     arguments: ClassVar[Mapping[str, Argument]] = {
-        "width": Argument("Channels, or a share of the parent's: `100% | 75% | 50%`."),
+        "width": Argument("Channels, or a share of the parent's, of those a token uses: `100% | 75% | 50%`."),
         "round": Argument("Widths are rounded to the nearest multiple of this.", default="`1`"),
     }
     positional: ClassVar[int] = 1
@@ -36,10 +36,16 @@ class MlpFfn(Ffn):
         """Return an alternative for each width."""
         call.need("width", help="write `mlp(width: 50%)` or `mlp(width: 4096)`")
         multiple = call.whole("round", 1, 1, MAX_ROUND)
+        whole = call.shape.ffn_width
         return [
-            ParentFfn() if width == call.shape.intermediate else cls(width=width)
-            for width in call.widths("width", multiple)
+            ParentFfn() if width == whole and call.shape.ffn == "dense" else cls(width=width)
+            for width in call.widths("width", multiple, whole)
         ]
+
+    @classmethod
+    def unfit(cls, shape: Shape) -> str:
+        """A dense FFN can stand in place of a mixture, too."""
+        return absent("ffn", shape)
 
     @property
     def name(self) -> str:
@@ -60,7 +66,7 @@ class MlpFfn(Ffn):
 
     def kept(self, shape: Shape, parent_params: int) -> float:
         """Return the share of channels."""
-        return self.width / shape.intermediate
+        return self.width / shape.ffn_width
 
     def support(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
         """Return the support of an FFN of another width, or of a dense one where the parent has a mixture."""

@@ -1,20 +1,22 @@
-"""A mixture of experts made of the parent's channels. It has costs and can be searched; no module is built yet."""
+"""A mixture with fewer experts than the parent's, fewer of them for a token, or narrower ones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from puzzledsl.alternatives.alternative import Alternative, Ffn
+from puzzledsl.alternatives.alternative import Alternative, Ffn, absent
 from puzzledsl.alternatives.arguments import Argument, Arguments
 from puzzledsl.alternatives.errors import ImpossibleExperts
 from puzzledsl.alternatives.mlp import MAX_ROUND
-from puzzledsl.alternatives.parent import counted_mixture, mixture_weights
-from puzzledsl.alternatives.shape import Initialisers, Shape
-from puzzledsl.alternatives.support import Absent, Architecture, Support
+from puzzledsl.alternatives.parent import ParentFfn, counted_mixture, mixture_fields, mixture_weights
+from puzzledsl.alternatives.shape import Shape
+from puzzledsl.alternatives.support import NATIVE, Architecture, Support, worst
 from puzzledsl.alternatives.weights import Weight, Weights
 
 MAX_EXPERTS = 4096
+ALIGNED = 8
+"""Widths are multiples of this: grouped products of experts want rows of 16 bytes, in bfloat16 too."""
 
 
 class MoeFfn(Ffn):
@@ -25,38 +27,55 @@ class MoeFfn(Ffn):
     top_k: int
     width: int
 
-    summary: ClassVar[str] = "A mixture of experts made of the parent's channels."
+    summary: ClassVar[str] = "The parent's mixture with fewer or narrower experts."
     arguments: ClassVar[Mapping[str, Argument]] = {
-        "experts": Argument("How many experts."),
-        "top_k": Argument("Experts that are active for a token."),
-        "width": Argument("Channels of an expert; without it the parent's are shared out."),
-        "round": Argument("Widths are rounded to the nearest multiple of this.", default="`1`"),
+        "experts": Argument("Experts that are kept: `64 | 32`.", default="the parent's"),
+        "top_k": Argument("Experts that are active for a token.", default="the parent's"),
+        "width": Argument(
+            "Channels of an expert, or a share of the parent's: `75%`.", default="the parent's"
+        ),
+        "round": Argument("Widths are rounded to the nearest multiple of this.", default="`8`"),
     }
     positional: ClassVar[int] = 2
     name_pattern: ClassVar[str] = r"moe\d+k\d+w\d+"
-    last_map: ClassVar[str | None] = "down_proj"
 
     @classmethod
     def read(cls, call: Arguments) -> Sequence[Alternative]:
         """Return an alternative for each number of experts, of active experts, and each width."""
-        call.need("experts", "top_k", help="write `moe(experts: 8, top_k: 2)`")
-        multiple = call.whole("round", 1, 1, MAX_ROUND)
+        if not any(call.has(key) for key in ("experts", "top_k", "width")):
+            call.need("experts", help="write `moe(experts: 64)`, `moe(top_k: 2)` or `moe(width: 50%)`")
+        shape, multiple = call.shape, call.whole("round", ALIGNED, 1, MAX_ROUND)
         if call.failed:
             return []
-        experts = call.wholes("experts", 1, MAX_EXPERTS)
-        active = call.wholes("top_k", 1, MAX_EXPERTS)
-        widths = call.widths("width", multiple) if call.has("width") else None
-        if not call.affords(len(experts) * len(active) * (1 if widths is None else len(widths))):
+        counts = call.wholes("experts", 1, shape.experts) if call.has("experts") else [shape.experts]
+        active = call.wholes("top_k", 1, MAX_EXPERTS) if call.has("top_k") else [shape.top_k]
+        own = shape.expert_width
+        widths = call.widths("width", multiple, own) if call.has("width") else [own]
+        if not call.affords(len(counts) * len(active) * len(widths)):
             return []
         found: list[Alternative] = []
-        for count in experts:
+        for experts in counts:
             for top_k in active:
-                if top_k > count:
-                    call.refuse("top_k", ImpossibleExperts(call.place("top_k"), top_k=top_k, experts=count))
+                if top_k > experts:
+                    key = "top_k" if call.has("top_k") else "experts"
+                    call.refuse(key, ImpossibleExperts(call.place(key), top_k=top_k, experts=experts))
                     continue
-                own = [max(1, call.shape.intermediate // count)] if widths is None else widths
-                found += [cls(experts=count, top_k=top_k, width=width) for width in own]
-        return found
+                found += [cls(experts=experts, top_k=top_k, width=width) for width in widths]
+        whole = cls(experts=shape.experts, top_k=shape.top_k, width=own)
+        return [ParentFfn() if mixture == whole else mixture for mixture in found]
+
+    @classmethod
+    def unfit(cls, shape: Shape) -> str:
+        """Only a mixture has experts."""
+        return (
+            "the FFN there is dense, and no mixture is made of one"
+            if shape.ffn == "dense"
+            else absent("ffn", shape)
+        )
+
+    def whole_width(self, shape: Shape) -> int:
+        """Return the width of the parent's experts."""
+        return shape.expert_width
 
     @property
     def name(self) -> str:
@@ -76,21 +95,34 @@ class MoeFfn(Ffn):
         return self.experts, self.top_k
 
     def channels(self, shape: Shape) -> int:
-        """Return the channels of all experts."""
-        return self.experts * self.width
-
-    def initialiser(self, init: Initialisers) -> str:
-        """Return `init { mlp = … }`."""
-        return init.mlp
+        """Return the channels of all experts, shared ones too."""
+        return self.experts * self.width + shape.shared_width
 
     def kept(self, shape: Shape, parent_params: int) -> float:
         """Return the share of channels."""
-        return self.channels(shape) / shape.intermediate
+        return self.experts * self.width / (shape.experts * shape.expert_width)
 
     def support(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
-        """No runtime's children have mixtures of experts."""
-        return Absent(reason="no runtime's children have mixtures of experts")
+        """Return what the architecture has of a mixture of other sizes."""
+        return worst(
+            engine.experts if self.experts != shape.experts else NATIVE,
+            engine.top_k if self.top_k != shape.top_k else NATIVE,
+            engine.expert_width if self.width != shape.expert_width else NATIVE,
+        )
 
-    def block_config(self, shape: Shape) -> dict[str, Any] | None:
-        """It has no module."""
-        return None
+    def block_config(self, shape: Shape) -> dict[str, Any]:
+        """Return the sizes."""
+        return mixture_fields(self.experts, self.top_k, self.width)
+
+    @classmethod
+    def from_block_config(cls, entry: Mapping[str, Any], shape: Shape) -> Self | None:
+        """A mixture of other sizes than the parent's."""
+        if entry["no_op"] or entry["replace_with_linear"] or entry.get("num_experts") is None:
+            return None
+        sizes = (entry["num_experts"], entry["num_experts_per_tok"], entry["moe_intermediate_size"])
+        experts, top_k, width = map(int, sizes)
+        return cls(experts=experts, top_k=top_k, width=width)
+
+    def per_layer(self, shape: Shape) -> dict[str, Any]:
+        """Return the sizes."""
+        return self.block_config(shape)

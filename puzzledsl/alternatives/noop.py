@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
-from puzzledsl.alternatives.alternative import Alternative, Attention, Ffn, Look
+from puzzledsl.alternatives.alternative import Alternative, Attention, Ffn, Look, absent
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.support import Architecture, Support
 from puzzledsl.alternatives.weights import Weights
@@ -19,6 +19,11 @@ class _NoOp(Alternative):
     )
     trainable: ClassVar[bool] = False
     look: ClassVar[Look] = "noop"
+
+    @classmethod
+    def unfit(cls, shape: Shape) -> str:
+        """Anything can be replaced that is there."""
+        return absent(cls.sub_block, shape)
 
     def weights(self, shape: Shape) -> Weights:
         """Return nothing."""

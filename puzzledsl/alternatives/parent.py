@@ -25,6 +25,11 @@ class _Parent(Alternative):
     trainable: ClassVar[bool] = False
     look: ClassVar[Look] = "parent"
 
+    @classmethod
+    def unfit(cls, shape: Shape) -> str:
+        """A layer can keep what it has."""
+        return ""
+
     def support(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
         """Return what the architecture has of the parent's window."""
         return NATIVE if self.attended(shape) is None else engine.window
@@ -40,13 +45,14 @@ class ParentAttention(_Parent, Attention):
     kind: Literal["parent"] = "parent"
     last_map: ClassVar[str | None] = "o_proj"
 
-    def answers_to(self, word: str) -> bool:
+    def answers_to(self, word: str, shape: Shape) -> bool:
         """`gqa` matches the parent's attention, too, by its figures."""
-        return word in ("parent", "gqa")
+        return word == "parent" or (word == "gqa" and shape.mixer == "attention")
 
     def figure(self, field: str, shape: Shape) -> Fraction | None:
         """Return the figures of the parent as a `gqa`."""
-        return {"kv_heads": Fraction(shape.kv_heads), "sinks": Fraction(0)}.get(field, UNCAPPED)
+        known = {"kv_heads": shape.kv_heads, "heads": shape.heads, "sinks": 0}
+        return Fraction(known[field] if field in known else self.attended(shape) or UNCAPPED)
 
     def weights(self, shape: Shape) -> Weights:
         """Return q, k, v, o with optional biases and per-head q/k norms, or the weights of another mixer."""
@@ -102,13 +108,18 @@ class ParentFfn(_Parent, Ffn):
     kind: Literal["parent"] = "parent"
     last_map: ClassVar[str | None] = "down_proj"
 
-    def answers_to(self, word: str) -> bool:
-        """`mlp` matches the parent's FFN, too, by its width."""
-        return word in ("parent", "mlp")
+    def answers_to(self, word: str, shape: Shape) -> bool:
+        """`mlp` matches the parent's dense FFN, too, and `moe` its mixture, by their figures."""
+        return word == "parent" or word == {"dense": "mlp", "moe": "moe", "none": ""}[shape.ffn]
 
     def figure(self, field: str, shape: Shape) -> Fraction | None:
-        """Return the width of the parent as an `mlp`."""
-        return Fraction(self.channels(shape))
+        """Return the figures of the parent as an `mlp` or a `moe`."""
+        known = {"width": self.whole_width(shape), "experts": shape.experts, "top_k": shape.top_k}
+        return Fraction(known[field])
+
+    def whole_width(self, shape: Shape) -> int:
+        """Return the width of a dense FFN, or of an expert."""
+        return shape.expert_width if shape.ffn == "moe" else shape.ffn_width
 
     def weights(self, shape: Shape) -> Weights:
         """Return the weights of a dense FFN, or of a mixture."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, assert_never
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -64,6 +64,11 @@ class LayerShape(Frozen):
 
 LAYER_FIELDS = tuple(name for name in LayerShape.model_fields if name != "layers")
 """Fields of a shape that layers can differ in."""
+FIELDS_OF: Mapping[str, tuple[str, ...]] = {
+    "attention": ("mixer", "heads", "kv_heads", "head_dim", "window", "rope", "state"),
+    "ffn": ("ffn", "intermediate", "experts", "top_k", "expert_width", "shared_width"),
+}
+"""Sub-block -> those of LAYER_FIELDS that say what it is like."""
 
 
 class Shape(Frozen):
@@ -135,6 +140,28 @@ class Shape(Frozen):
             found.setdefault(id(own), []).append(layer)
         for layers in found.values():
             yield self.each[layers[0]], tuple(layers)
+
+    def kinds_of(self, sub_block: str) -> Iterator[tuple[Shape, tuple[int, ...]]]:
+        """Yield the layers with a like sub-block, as `kinds` does."""
+        found: dict[object, tuple[Shape, list[int]]] = {}
+        for own, layers in self.kinds():
+            key = tuple(getattr(own, name) for name in FIELDS_OF[sub_block])
+            found.setdefault(key, (own, []))[1].extend(layers)
+        for own, indices in found.values():
+            yield own, tuple(sorted(indices))
+
+    @property
+    def ffn_width(self) -> int:
+        """The channels that one token uses: those of a dense FFN, or of a mixture's active and shared experts."""
+        match self.ffn:
+            case "dense":
+                return self.intermediate
+            case "moe":
+                return self.top_k * self.expert_width + self.shared_width
+            case "none":
+                return 0
+            case _:
+                assert_never(self.ffn)
 
     def with_layers(self, layers: Sequence[Mapping[str, Any]]) -> Shape:
         """Return the shape whose layers have these fields (of LAYER_FIELDS; the same ones in each layer).

@@ -63,6 +63,15 @@ class Context:
         if not self._follows(diagnostic):
             self.sink.add(diagnostic)
 
+    def trial(self, read: Callable[[], T]) -> tuple[T, list[Diagnostic], list[Diagnostic]]:
+        """Read something without reporting; return it with the diagnostics and warnings that it makes."""
+        sink, warnings = self.sink, self.warnings
+        self.sink, self.warnings = Sink(), []
+        try:
+            return read(), self.sink.items, self.warnings
+        finally:
+            self.sink, self.warnings = sink, warnings
+
     def _follows(self, diagnostic: Diagnostic) -> bool:
         """Return True if the parser reported a syntax error on the same line, which probably caused this diagnostic, too."""
         span = diagnostic.span

@@ -11,7 +11,7 @@ from puzzledsl.families.layouts import LETTERS, canonical, laid_out
 
 USUAL = (
     *("family", "layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "tied"),
-    *("window", "attention_bias", "output_bias", "mlp_bias", "qk_norm"),
+    *("attention_bias", "output_bias", "mlp_bias", "qk_norm", "window"),
 )
 """Arguments that a literal of every family takes."""
 LAYER_RULES = ("pattern", "attention_every", "full_every", "no_rope_every", "dense_first")

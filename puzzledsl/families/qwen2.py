@@ -18,4 +18,4 @@ def _read(config: Config) -> Shape:
     return upper_windows(config, shape)
 
 
-FAMILY = Family("qwen2", "Qwen2", _read, literal={"attention_bias": True})
+FAMILY = Family("qwen2", "Qwen2", _read, literal={"attention_bias": True}, takes=("full_every",))

@@ -21,4 +21,4 @@ def _read(config: Config) -> Shape:
     return upper_windows(config, shape)
 
 
-FAMILY = Family("qwen3", "Qwen3", _read, literal={"qk_norm": True})
+FAMILY = Family("qwen3", "Qwen3", _read, literal={"qk_norm": True}, takes=("full_every",))

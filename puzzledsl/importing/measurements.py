@@ -28,12 +28,13 @@ def measurement_of(path: Path, entry: Mapping[str, Any], naming: Naming, names: 
     costs = [_fixed(entry["non_block"])]
     for sub in entry["subblocks"]:
         if isinstance(block := sub.get("block"), dict):
-            if (pair := naming.pair(block)) is not None:
+            if (pair := naming.pair(block, _layer(sub, naming))) is not None:
                 costs.append(_cost(sub, *pair, naming))
             continue
         config = sub["subblock_config"]
-        attention = naming.attention(config) if is_attention(sub) else None
-        ffn = None if is_attention(sub) else naming.ffn(config)
+        layer = _layer(sub, naming)
+        attention = naming.attention(config, layer) if is_attention(sub) else None
+        ffn = None if is_attention(sub) else naming.ffn(config, layer)
         if attention is not None or ffn is not None:
             costs.append(_cost(sub, attention, ffn, naming))
     return Measurement(

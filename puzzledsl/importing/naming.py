@@ -29,30 +29,34 @@ class Naming:
     shape: Shape
     sink: Sink = field(default_factory=Sink)
 
-    def pair(self, block: Mapping[str, Any]) -> Pair | None:
-        """A block; None (reported) for one that this language cannot say."""
+    def pair(self, block: Mapping[str, Any], layer: int | None = None) -> Pair | None:
+        """A block, of a layer if it is known; None (reported) for one that this language cannot say."""
         if block.get("parallel_blocks"):
             self._cannot("a block of parallel blocks")
             return None
-        attention, ffn = self.attention(part_of(block, "attention")), self.ffn(part_of(block, "ffn"))
+        attention, ffn = (
+            self.attention(part_of(block, "attention"), layer),
+            self.ffn(part_of(block, "ffn"), layer),
+        )
         return None if attention is None or ffn is None else (attention, ffn)
 
-    def attention(self, config: Mapping[str, Any]) -> AttentionAlternative | None:
+    def attention(self, config: Mapping[str, Any], layer: int | None = None) -> AttentionAlternative | None:
         """An attention configuration."""
+        own = self._own(layer)
         entry = _flags(config)
         if not any(entry.values()):
             for kind in ("mamba", "llama4"):
                 if config.get(kind):
                     self._cannot(f"a {kind} attention")
                     return None
-            heads = kv_heads_of(config, self.shape.heads)
-            if heads is None or self.shape.heads % heads:
+            heads = kv_heads_of(config, own.heads)
+            if heads is None or own.heads % heads:
                 self._cannot("an attention without KV heads" if heads is None else f"{heads} KV heads")
                 return None
-            entry["n_heads_in_group"] = self.shape.heads // heads
-        return from_block_config(ATTENTION, entry, self.shape)
+            entry["n_heads_in_group"] = own.heads // heads
+        return from_block_config(ATTENTION, entry, own)
 
-    def ffn(self, config: Mapping[str, Any]) -> FfnAlternative | None:
+    def ffn(self, config: Mapping[str, Any], layer: int | None = None) -> FfnAlternative | None:
         """An FFN configuration."""
         entry = _flags(config)
         if not any(entry.values()):
@@ -64,7 +68,10 @@ class Naming:
                 self._cannot("an FFN without a width")
                 return None
             entry["intermediate_size"] = width
-        return from_block_config(FFN, entry, self.shape)
+        return from_block_config(FFN, entry, self._own(layer))
+
+    def _own(self, layer: int | None) -> Shape:
+        return self.shape if layer is None or layer >= self.shape.layers else self.shape.at(layer)
 
     def _cannot(self, what: str) -> None:
         self.sink.add(NotInTheLanguage(None, what=what, path=self.path))

@@ -43,14 +43,14 @@ def _scores(found: Artefacts, naming: Naming, imported: Imported) -> None:
     own: Pair = (ParentAttention(), ParentFfn())
     base = dict(found.teacher_metrics)
     for replacement in found.replacements:
-        if naming.pair(replacement.block) == own:
+        if naming.pair(replacement.block, replacement.layer) == own:
             base.update(replacement.metrics)
             break
     for replacement in found.replacements:
         if replacement.layer >= naming.shape.layers:
             reason = f"layer {replacement.layer} is replaced; the parent has {naming.shape.layers} layers"
             raise unreadable(found.path, reason)
-        pair = naming.pair(replacement.block)
+        pair = naming.pair(replacement.block, replacement.layer)
         if pair is None:
             continue
         open_ = [n for n in replacement.metrics if n not in base and NOT_ZERO_AT_THE_PARENT.search(n)]

@@ -18,6 +18,8 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
+from puzzledsl.families.literal import USUAL, shape_of_literal
+from puzzledsl.families.registry import FAMILIES
 from puzzledsl.importing.imported import Imported, Measurement, SubBlockCost
 from puzzledsl.importing.reading import is_number
 from puzzledsl.language.words import KEYWORDS
@@ -28,7 +30,7 @@ REQUIREMENTS = {
     "kv_cache_memory_mib": ("{scenario}.kv_cache", "MiB"),
     "runtime_ms": ("{scenario}.latency", "ms"),
     "num_params": ("params", ""),
-    "active_params": ("params", ""),
+    "active_params": ("active_params", ""),
     "attention_num_params": ("sum(attention.params)", ""),
     "ffn_num_params": ("sum(ffn.params)", ""),
     "num_kv_heads": ("sum(attention.kv_heads)", ""),
@@ -158,25 +160,18 @@ def _notes(imported: Imported) -> Iterator[str]:
 
 
 def _parent(imported: Imported, base: Path) -> Iterator[str]:
+    """Yield the parent as its sizes; one that the usual sizes do not describe as its directory."""
     s = imported.shape
-    flags = {
-        "attention_bias": s.attention_bias,
-        "output_bias": s.output_bias,
-        "mlp_bias": s.mlp_bias,
-        "qk_norm": s.qk_norm,
-    }
-    parts = [
-        f"family: {s.family}, layers: {s.layers}, hidden: {s.hidden}, heads: {s.heads}, kv_heads: {s.kv_heads}",
-        f"head_dim: {s.head_dim}, intermediate: {s.intermediate}, vocab: {s.vocab}, tied: {str(s.tied).lower()}",
-        ", ".join(f"{name}: {str(value).lower()}" for name, value in flags.items()),
-    ]
-    if s.window is not None:
-        parts.append(f"window: {s.window}")
-    if imported.parent is not None:
-        path = os.path.relpath(imported.parent, base)
+    sizes = {name: getattr(s, name) for name in USUAL if name != "window" or s.window is not None}
+    path = None if imported.parent is None else os.path.relpath(imported.parent, base)
+    if path is not None and shape_of_literal(FAMILIES[s.family], sizes) != s:
+        yield f'parent teacher = hf("{path}")'
+        return
+    if path is not None:
         yield f'# its weights are in "{path}": `parent teacher = hf("{path}")` reads them'
+    said = [f"{name}: {str(value).lower()}" for name, value in sizes.items()]
     yield "parent teacher = shape("
-    yield from (f"  {part}," for part in parts)
+    yield from (f"  {', '.join(line)}," for line in (said[:5], said[5:9], said[9:13], said[13:]) if line)
     yield ")"
 
 

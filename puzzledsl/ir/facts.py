@@ -24,6 +24,8 @@ def fact(alternative: Alternative, attribute: str, shape: Shape) -> int:
             return 0 if experts == 1 else experts if attribute == "experts" else top_k
         case "kv_heads":
             return alternative.cached_heads(shape)
+        case "heads":
+            return alternative.query_heads(shape)
         case "window":
             return alternative.attended(shape) or 0
         case "width":
@@ -54,11 +56,39 @@ def active_params(shape: Shape) -> int:
     return fixed_params(shape) + sum(number * params for number, params in layers)
 
 
-def parent_fact(shape: Shape, name: str) -> int | str | bool:
-    """Return one of the language's `PARENT_FACTS`, as in `llama.layers` or `llama.params`."""
+def parent_fact(shape: Shape, name: str) -> int | str | bool | None:
+    """Return one of the language's `PARENT_FACTS`, as in `llama.layers`; None if it differs from layer to layer.
+
+    Layers that have nothing of the kind do not count: `experts` are those of the mixtures, 0 if there is none.
+    """
     if name == "params":
         return total_params(shape)
     if name == "active_params":
         return active_params(shape)
-    value: int | str | bool = getattr(shape, name)
+    if name not in _HAVING:
+        value: int | str | bool = getattr(shape, name)
+        return value
+    found = {layer_fact(own, name) for own, _ in shape.kinds() if _has(own, name)} or {0}
+    return found.pop() if len(found) == 1 else None
+
+
+def layer_fact(own: Shape, name: str) -> int | str:
+    """Return one of the language's `PARENT_LAYER_FACTS` of a layer; 0 if the layer has nothing of the kind."""
+    if name in ("params", "active_params"):
+        return fact(ParentAttention(), name, own) + fact(ParentFfn(), name, own)
+    if not _has(own, name):
+        return 0
+    value: int | str = getattr(own, name) or 0
     return value
+
+
+_HAVING = {
+    **dict.fromkeys(("heads", "kv_heads", "head_dim", "window"), "attention"),
+    "intermediate": "dense",
+    **dict.fromkeys(("experts", "top_k", "expert_width", "shared_width"), "moe"),
+}
+"""Figure -> the kind of sub-block that has it."""
+
+
+def _has(own: Shape, name: str) -> bool:
+    return name not in _HAVING or _HAVING[name] in (own.mixer, own.ffn)

@@ -71,13 +71,32 @@ SHAPE = Call(
         ),
     },
 )
+_OF_LAYERS = (
+    "heads",
+    "kv_heads",
+    "head_dim",
+    "intermediate",
+    "window",
+    "experts",
+    "top_k",
+    "expert_width",
+    "shared_width",
+)
+PARENT_LAYER_FACTS: dict[str, str] = {
+    "params": "Parameters of the layer.",
+    "active_params": "Those that one token uses.",
+    "mixer": "`attention`, `mamba2`, `delta_net` or `none`.",
+    "ffn": "`dense`, `moe` or `none`.",
+    **{name: SHAPE.arguments[name].doc for name in _OF_LAYERS},
+    "window": "Tokens that its attention sees at most; 0 without a window.",
+}
+"""Figures that expressions can read of one layer of a parent: `llama.layers[3].heads`."""
 PARENT_FACTS: dict[str, str] = {
-    "layers": "The number of layers.",
+    "layers": "The number of layers; `layers[3]` is one of them.",
     "params": "All its parameters; tied embeddings count once.",
-    **{
-        name: SHAPE.arguments[name].doc
-        for name in ("hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "tied", "family")
-    },
+    "active_params": "Those that one token uses: without the experts that it leaves out.",
+    **{name: SHAPE.arguments[name].doc for name in ("hidden", "vocab", "tied", "family")},
+    **{name: PARENT_LAYER_FACTS[name] for name in _OF_LAYERS},
 }
 """Figures that expressions can read of a parent: `llama.layers`."""
 

@@ -47,13 +47,14 @@ def bld_plan(program: Program, bld: str) -> tuple[BldJob, ...]:
         "shape": parent.shape.model_dump(mode="json"),
     }
     common |= {"data": data} | _training(declaration)
-    memo: dict[Draft, tuple[str, Shapes, dict[str, object]]] = {}
+    memo: dict[tuple[Draft, int], tuple[str, Shapes, dict[str, object]]] = {}
     jobs: list[BldJob] = []
     for layer, choice in enumerate(space.layers):
         for draft in dict.fromkeys(_drafts(choice, declaration)):
-            if draft not in memo:
-                memo[draft] = _described(draft, parent.shape, space.init)
-            init, shapes, identity = memo[draft]
+            own = parent.shape.at(layer)
+            if (draft, id(own)) not in memo:
+                memo[draft, id(own)] = _described(draft, own, space.init)
+            init, shapes, identity = memo[draft, id(own)]
             kind, attention, ffn = draft
             job = BldJob.model_construct(
                 id=_id({**common, **identity, "layer": layer}),

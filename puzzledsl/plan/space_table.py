@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import fsum, log10
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.ir.facts import fact
-from puzzledsl.ir.nodes import Program, Space
+from puzzledsl.ir.nodes import Program, Shape, Space
 from puzzledsl.language.words import SUB_BLOCK_FACTS
 
 SUB_BLOCKS: tuple[SubBlock, ...] = ("attention", "ffn")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An alternative in layers of one shape, with its facts."""
+
+    alternative: Alternative
+    own: Shape
+    facts: dict[str, object]
+    layers: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +37,31 @@ class SpaceTable:
         """The decimal logarithm of the number of children."""
         return fsum(log10(len(c.attention) * len(c.ffn)) for c in self.space.layers)
 
-    def distinct(self, sub_block: SubBlock) -> list[Alternative]:
-        """The alternatives of some layer, the parent's first, then in the order written."""
-        choices = (c.attention if sub_block == "attention" else c.ffn for c in self.space.layers)
-        found = dict.fromkeys(alternative for choice in choices for alternative in choice)
-        return sorted(found, key=lambda alternative: alternative.kind != "parent")
+    @property
+    def shape(self) -> Shape:
+        """The parent's shape."""
+        return self.program.parents[self.space.parent].shape
 
-    def facts(self, sub_block: SubBlock, alternative: Alternative) -> dict[str, object]:
-        """Name, sizes and, of a rounded width, the width asked for."""
-        shape = self.program.parents[self.space.parent].shape
+    def distinct(self, sub_block: SubBlock) -> list[Row]:
+        """The alternatives of some layers, the parent's first, then in the order written; of unlike layers a row each."""
+        found: dict[tuple[Alternative, str], Row] = {}
+        shape = self.shape
+        own_of = {layer: own for own, layers in shape.kinds_of(sub_block) for layer in layers}
+        memo: dict[tuple[Alternative, int], Row] = {}
+        for layer, choice in enumerate(self.space.layers):
+            for alternative in choice.attention if sub_block == "attention" else choice.ffn:
+                own = own_of[layer]
+                if (row := memo.get((alternative, id(own)))) is None:
+                    facts = self.facts(sub_block, alternative, own)
+                    row = found.setdefault((alternative, repr(facts)), Row(alternative, own, facts))
+                    memo[alternative, id(own)] = row
+                row.layers.append(layer)
+        return sorted(found.values(), key=lambda row: row.alternative.kind != "parent")
+
+    def facts(self, sub_block: SubBlock, alternative: Alternative, own: Shape) -> dict[str, object]:
+        """Name, sizes and, of a rounded width, the width asked for, in a layer of a shape."""
         found: dict[str, object] = {"name": alternative.name}
-        found |= {key: fact(alternative, key, shape) for key in SUB_BLOCK_FACTS[sub_block]}
+        found |= {key: fact(alternative, key, own) for key in SUB_BLOCK_FACTS[sub_block]}
         asked = {r.asked: str(r.exact) for r in self.space.roundings if f"mlp{r.width}" == found["name"]}
         return found | ({"rounded_from": asked} if asked else {})
 
@@ -54,17 +79,29 @@ class SpaceTable:
                 }
                 for layer, choice in enumerate(self.space.layers)
             ],
-            "alternatives": {part: [self.facts(part, a) for a in self.distinct(part)] for part in SUB_BLOCKS},
+            "alternatives": {part: [*self._as_json(part)] for part in SUB_BLOCKS},
         }
+
+    def _as_json(self, sub_block: SubBlock) -> Iterator[dict[str, object]]:
+        """One entry for each alternative, with its layers where unlike ones have it."""
+        rows = self.distinct(sub_block)
+        names = Counter(row.alternative.name for row in rows)
+        for row in rows:
+            yield row.facts | ({"layers": row.layers} if names[row.alternative.name] > 1 else {})
 
     def rows(self) -> Iterator[dict[str, object]]:
         """One row for each alternative of each sub-block of each layer, with its facts (None where it has none)."""
         columns = dict.fromkeys(key for part in SUB_BLOCKS for key in SUB_BLOCK_FACTS[part])
-        facts = {(part, a): self.facts(part, a) for part in SUB_BLOCKS for a in self.distinct(part)}
+        facts = {
+            (part, row.alternative, layer): row.facts
+            for part in SUB_BLOCKS
+            for row in self.distinct(part)
+            for layer in row.layers
+        }
         for layer, choice in enumerate(self.space.layers):
             for part in SUB_BLOCKS:
                 for alternative in choice.attention if part == "attention" else choice.ffn:
-                    known = facts[part, alternative]
+                    known = facts[part, alternative, layer]
                     row = {"layer": layer, "sub_block": part, "alternative": known["name"]}
                     yield row | {key: known.get(key) for key in columns}
 

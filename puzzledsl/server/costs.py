@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.units import BYTES, COUNT, TIME, Dimension, format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions.values import Symbol
 from puzzledsl.checker.spaces.choices import ChoiceReader
-from puzzledsl.checker.spaces.space_info import SpaceInfo
+from puzzledsl.checker.spaces.space_info import all_parent
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.roofline import NS_PER_S, sub_block_cost
 from puzzledsl.costs.table import roofline_costs
@@ -76,23 +75,27 @@ def _all_parent(scenario: Scenario, shape: Shape) -> Space:
 # ---------------------------------------------------------------- tables
 
 
-def cost_tables(ctx: Context, shape: Shape, alternatives: Sequence[Alternative]) -> str:
+Here = tuple[Alternative, Shape]
+"""An alternative, and the shape of a layer that can have it."""
+
+
+def cost_tables(ctx: Context, shape: Shape, alternatives: Sequence[Here]) -> str:
     """Return the costs of alternatives as Markdown, one table per scenario; only parameters if no cost is analytic."""
     shown = alternatives[:MOST_ALTERNATIVES]
     more = len(alternatives) - len(shown)
     tail = f"\n\n… and {more} more" if more > 0 else ""
     places = workplaces(ctx, shape)
     if not places:
-        rows = [(a.name, _amount(a.params(shape), COUNT)) for a in shown]
+        rows = [(a.name, _amount(a.params(own), COUNT)) for a, own in shown]
         return _table(("a layer", "parameters"), rows) + tail
-    return "\n\n".join(_at(place, shape, shown) for place in places) + tail
+    return "\n\n".join(_at(place, shown) for place in places) + tail
 
 
-def _at(place: Workplace, shape: Shape, alternatives: Iterable[Alternative]) -> str:
+def _at(place: Workplace, alternatives: Iterable[Here]) -> str:
     work = Workload(place.batch, place.scenario.prompt, place.scenario.output)
     rows: list[tuple[str, ...]] = []
-    for alternative in alternatives:
-        cost = sub_block_cost(place.hardware, shape, alternative, work)
+    for alternative, own in alternatives:
+        cost = sub_block_cost(place.hardware, own, alternative, work)
         latency_ns = cost.prefill_ns + work.output * cost.decode_ns
         rows.append(
             (
@@ -134,14 +137,19 @@ def shape_for(document: Document, within: str) -> Shape | None:
 
 def alternatives_of(
     document: Document, expr: tree.Expr, within: str, sub_block: SubBlock
-) -> tuple[Shape, list[Alternative]] | None:
+) -> tuple[Shape, list[Here]] | None:
     """Return the alternatives that an expression denotes for the parent of the enclosing declaration."""
     ctx, shape = document.inspected[1], shape_for(document, within)
     if ctx is None or shape is None:
         return None
-    scratch = SpaceInfo("", "", "", shape, (ParentAttention(),), (ParentFfn(),))
-    found = ChoiceReader(ctx, scratch).alternatives(expr, scope_within(ctx, within), sub_block)
-    return shape, list(found)
+    scratch = all_parent("", "", "", shape)
+    scope = scope_within(ctx, within)
+    found = ChoiceReader(ctx, scratch).alternatives(expr, scope, sub_block, scratch.all_layers, each=False)
+    firsts: dict[Alternative, Shape] = {}
+    for layer, choice in sorted(found.items()):
+        for alternative in choice:
+            firsts.setdefault(alternative, shape.at(layer))
+    return shape, list(firsts.items())
 
 
 def parent_metric(document: Document, scenario: str, metric: str, within: str) -> str:

@@ -9,6 +9,7 @@ from math import prod
 from puzzledsl.base.units import BYTES, BYTES_PER_S, COUNT, FLOP_PER_S, format_quantity
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import total_params
+from puzzledsl.ir.layer_kinds import layer_kinds
 
 
 def summary(node: object) -> list[str]:
@@ -50,6 +51,7 @@ def _shape(shape: nodes.Shape) -> list[str]:
         f"{shape.family}, {_count(total_params(shape))} parameters, {shape.layers} layers",
         f"hidden {shape.hidden}, {shape.heads} heads of {shape.head_dim}, {shape.kv_heads} KV heads, "
         f"intermediate {shape.intermediate}, vocabulary {shape.vocab}" + (", tied" if shape.tied else ""),
+        *layer_kinds(shape),
     ]
 
 

@@ -163,9 +163,11 @@ def test_a_percentage_matches_the_width_it_became(tmp_path: Path) -> None:
 
 
 def test_windows_and_experts(tmp_path: Path) -> None:
-    text = PARENT + (
+    text = (
+        "parent p = shape(family: qwen3_moe, layers: 6, hidden: 64, heads: 8, head_dim: 8, vocab: 256,\n"
+        "  experts: 8, top_k: 2, expert_width: 128)\n"
         "space w of p {\n  attention = gqa(kv_heads: 8 | 2, window: full | 8Ki)\n"
-        "  ffn = moe(experts: 4, top_k: 1 | 2) | moe(experts: 8, top_k: 2, width: 25%)\n"
+        "  ffn = moe(experts: 4, top_k: 1 | 2) | moe(width: 25%)\n"
         "  layers[0].attention &= gqa(window: <= 8Ki)\n  layers[1].attention &= gqa(window: full)\n"
         "  layers[2].ffn &= moe(top_k: 2)\n}\n"
     )
@@ -176,7 +178,7 @@ def test_windows_and_experts(tmp_path: Path) -> None:
     assert space.layers[5].ffn == (
         MoeFfn(experts=4, top_k=1, width=128),
         MoeFfn(experts=4, top_k=2, width=128),
-        MoeFfn(experts=8, top_k=2, width=128),
+        MoeFfn(experts=8, top_k=2, width=32),
     )
     assert len(space.layers[2].ffn) == 2
 

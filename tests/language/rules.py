@@ -24,6 +24,11 @@ score kl of w = table("kl.csv")
 """
 
 
+MIXTURE = (
+    "shape(family: qwen3_moe, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, vocab: 256,"
+    " experts: 64, top_k: 4, expert_width: 64)"
+)
+"""A parent's shape with a mixture in every layer."""
 WEIGHTS = """\
 parent q = hf("nowhere", shape: shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192, vocab: 256))
 space v of q { attention = parent | noop, ffn = parent | noop }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from puzzledsl.alternatives.shape import StateShape
 from puzzledsl.costs.table import cost_table
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir import nodes
@@ -110,14 +111,96 @@ def test_config_json(tmp_path: Path) -> None:
 @pytest.mark.states("parent.shape", "parent.shape-defaults", "parent.families")
 @pytest.mark.parametrize("family", [name for name, says in FAMILIES.items() if "mixer" not in says.takes])
 def test_shapes(tmp_path: Path, family: str) -> None:
-    says = FAMILIES[family]
-    more = ", experts: 4, top_k: 2, expert_width: 8" if "experts" in says.takes else ""
-    more += ", window: 4" if "full_every" in says.literal else ""
-    found = program(tmp_path, f"parent q = shape(family: {family}, {SHAPE}{more})").parents["q"]
+    own = {
+        "experts": ", experts: 4, top_k: 2, expert_width: 8",
+        "pattern": ', pattern: "M*"',
+        "mixer": ", mixer: mamba2(heads: 4, head_dim: 8, groups: 2, state: 8)",
+    }
+    takes = "".join(own[name] for name in FAMILIES[family].takes if name in own)
+    if family == "qwen3_next":
+        takes = (
+            takes.replace("mamba2", "delta_net").replace("groups", "key_heads").replace("state", "key_dim")
+        )
+    found = program(tmp_path, f"parent q = shape(family: {family}, {SHAPE}{takes})").parents["q"]
     assert found.source == nodes.ShapeSource()
-    assert found.shape.kv_heads == 4
-    for flag in ("tied", "attention_bias", "output_bias", "mlp_bias", "qk_norm"):
-        assert getattr(found.shape, flag) == says.literal.get(flag, False)
+    shape = found.shape
+    assert (shape.kv_heads, shape.tied) == (4, False)
+    assert shape.attention_bias == (family in ("qwen2", "gpt_oss"))
+    assert (shape.output_bias, shape.mlp_bias) == (family == "gpt_oss", family == "gpt_oss")
+    assert shape.qk_norm == (family in ("qwen3", "qwen3_moe", "qwen3_next"))
+
+
+def values(shape: nodes.Shape, field: str) -> list[object]:
+    return [getattr(own, field) for own in shape.each]
+
+
+@pytest.mark.states("parent.layers", "parent.pattern", "parent.mixer")
+def test_rules_for_layers(tmp_path: Path) -> None:
+    sizes = "hidden: 16, heads: 4, kv_heads: 2, head_dim: 4, vocab: 64"
+    experts = "experts: 4, top_k: 2, expert_width: 8"
+    text = (
+        f"parent a = shape(family: qwen3, {sizes}, layers: 6, intermediate: 32, window: 8, full_every: 3)\n"
+        f"parent b = shape(family: qwen3_moe, {sizes}, layers: 3, {experts}, intermediate: 32, dense_first: 1)\n"
+        f"parent c = shape(family: qwen3_next, {sizes}, layers: 4, {experts}, attention_every: 2,\n"
+        "  mixer: delta_net(heads: 4, head_dim: 8, key_heads: 2, key_dim: 16))\n"
+        f'parent d = shape(family: nemotron_h, {sizes}, pattern: "M-M*E", {experts}, intermediate: 32,\n'
+        "  mixer: mamba2(heads: 4, head_dim: 8, groups: 2, state: 16, conv: 3))\n"
+        f"parent e = shape(family: gpt_oss, {sizes}, layers: 4, {experts})\n"
+    )
+    found = {name: parent.shape for name, parent in program(tmp_path, text).parents.items()}
+    assert values(found["a"], "window") == [8, 8, None, 8, 8, None]
+    assert values(found["b"], "ffn") == ["dense", "moe", "moe"]
+    assert values(found["c"], "mixer") == ["delta_net", "attention"] * 2
+    assert found["c"].state == StateShape(heads=4, head_dim=8, groups=2, state=16, conv=4)
+    assert found["d"].layers == 5
+    assert values(found["d"], "mixer") == ["mamba2", "none", "mamba2", "attention", "none"]
+    assert values(found["d"], "ffn") == ["none", "dense", "none", "none", "moe"]
+    assert found["d"].state == StateShape(heads=4, head_dim=8, groups=2, state=16, conv=3)
+    assert values(found["e"], "window") == [128, None] * 2
+    assert found["e"].sinks
+
+
+@pytest.mark.states("parent.other-family", "parent.impossible", "parent.shape-defaults")
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ("family: llama, layers: 2, intermediate: 32, experts: 4", "E0408", "a `llama` has no `experts`"),
+        ("family: qwen3, layers: 2, intermediate: 32, full_every: 2", "E0209", "`window`"),
+        ("family: qwen3_moe, layers: 2", "E0209", "`experts`, `top_k` and `expert_width`"),
+        ("family: qwen3_moe, layers: 2, dense_first: 1, experts: 4, top_k: 2, expert_width: 8", "E0209", "`intermediate`"),
+        ("family: qwen3_moe, layers: 2, experts: 4, top_k: 5, expert_width: 8", "E0408", "top_k=5 is more than experts=4"),
+        ("family: qwen3_moe, layers: 2, dense_first: 3, intermediate: 8, experts: 4, top_k: 2, expert_width: 8", "E0408", "dense_first=3 of layers=2"),
+        ('family: nemotron_h, pattern: "*?"', "E0408", "`?` is no kind of layer"),
+        ('family: nemotron_h, pattern: "**", layers: 3', "E0408", "layers=3, but the pattern has 2"),
+        ('family: nemotron_h, pattern: "M*"', "E0209", "`mixer`"),
+        ('family: nemotron_h, pattern: "M*", mixer: delta_net(heads: 4, head_dim: 8, key_heads: 2, key_dim: 8)', "E0408", "no `delta_net` mixers"),
+        ('family: nemotron_h, pattern: "M*", mixer: mamba2(heads: 4, head_dim: 8, groups: 3, state: 8)', "E0408", "3 groups do not divide"),
+        ('family: nemotron_h, pattern: "M*", mixer: mamba2(heads: 4)', "E0209", "`head_dim`, `groups` and `state`"),
+    ],
+)  # fmt: skip
+def test_impossible_layers(tmp_path: Path, arguments: str, code: str, words: str) -> None:
+    sizes = "hidden: 16, heads: 4, head_dim: 4, vocab: 64"
+    shown = outcome(tmp_path, f"parent q = shape({arguments}, {sizes})").diagnostics
+    [found] = [d for d in shown if d.severity == "error"]
+    assert found.code == code
+    assert words in found.message
+
+
+@pytest.mark.states("parent.layer-facts", "parent.differs")
+def test_facts_of_layers(tmp_path: Path) -> None:
+    text = (
+        "parent q = shape(family: gpt_oss, hidden: 16, heads: 4, kv_heads: 2, head_dim: 4, vocab: 64, layers: 4,\n"
+        "  experts: 4, top_k: 2, expert_width: 8)\n"
+        "assert q.layers == 4 and q.experts == 4 and q.top_k == 2 and q.kv_heads == 2 and q.intermediate == 0\n"
+        "assert q.layers[0].window == 128 and q.layers[-1].window == 0 and q.layers[1].experts == 4\n"
+        'assert q.layers[0].mixer == "attention" and q.layers[0].ffn == "moe"\n'
+        "assert sum(q.layers[i].params for i in 0..3) < q.params and q.active_params < q.params\n"
+    )
+    program(tmp_path, text)
+    assert codes(tmp_path, text + "assert q.window == 128") == "E0319"
+    assert codes(tmp_path, text + "assert q.layers[4].window == 128") == "E0401"
+    assert codes(tmp_path, text + "assert q.layers[0..1].window == 128") == "E0303"
+    assert codes(tmp_path, text + "assert q.layers[0].height == 128") == "E0206"
 
 
 @pytest.mark.states("data.text", "data.jsonl", "data.hf", "data.only")

@@ -238,6 +238,14 @@ def test_expressions(tmp_path: Path) -> None:
         assert found.objective.terms, text
 
 
+@pytest.mark.states("parent.families-table")
+def test_families() -> None:
+    from puzzledsl.families.registry import FAMILIES
+
+    listed = {words(row[0])[0]: tuple(words(row[1])) for row in table("parent.families-table")}
+    assert listed == {name: family.takes for name, family in FAMILIES.items()}
+
+
 @pytest.mark.states("solver.table", "solver.choice")
 def test_solvers(tmp_path: Path) -> None:
     from puzzledsl.language.calls import SOLVERS

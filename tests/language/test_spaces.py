@@ -9,7 +9,7 @@ import pytest
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.ir import nodes
-from tests.language.rules import codes, program, refused, search
+from tests.language.rules import MIXTURE, codes, program, refused, search
 
 WIDE = "attention = gqa(kv_heads: 4 | 2 | 1) | linear | noop\n ffn = mlp(width: 100% | 75% | 50%) | noop"
 """parent gqa2 gqa1 linear noop; parent mlp144 mlp96 noop"""
@@ -35,6 +35,18 @@ def changed(folder: Path, line: str, sub_block: SubBlock = "ffn") -> list[str]:
     return [names(found, sub_block, layer) for layer in range(4)]
 
 
+def mixture(body: str) -> str:
+    return f"parent m = {MIXTURE}\nspace v of m {{\n {body}\n}}"
+
+
+def hybrid(body: str) -> str:
+    return (
+        'parent m = shape(family: nemotron_h, pattern: "M-M*E", hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, vocab: 256,\n'
+        " intermediate: 192, experts: 8, top_k: 2, expert_width: 48,\n"
+        f" mixer: mamba2(heads: 8, head_dim: 8, groups: 2, state: 16))\nspace v of m {{\n {body}\n}}"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -55,7 +67,34 @@ def changed(folder: Path, line: str, sub_block: SubBlock = "ffn") -> list[str]:
             (space("attention = gqa(kv_heads: 2, window: 64, sinks: 50%)"), "E0304"),
             ("parent q = " + WINDOWED + "\nspace v of q { attention = gqa(kv_heads: 2, window: 64, sinks: 4) }", "E0223"),
         ),
-        *refused("space.experts", (space("ffn = moe(experts: 2, top_k: 3)"), "E0411")),
+        *refused(
+            "space.experts",
+            (mixture("ffn = moe(experts: 2, top_k: 3)"), "E0411"),
+            (mixture("ffn = moe(experts: 2)"), "E0411"),
+            (mixture("ffn = moe(experts: 65)"), "E0304"),
+            (mixture("ffn = moe(round: 2)"), "E0209"),
+        ),
+        *refused(
+            "space.heads",
+            (space("attention = gqa(heads: 6, kv_heads: 4)"), "E0224"),
+            (space("attention = gqa(heads: 9)"), "E0304"),
+            (space("attention = gqa(sinks: 2)"), "E0209 E0223"),
+        ),
+        *refused("space.kinds-fit", (space("ffn = moe(experts: 2)"), "E0412")),
+        *refused(
+            "space.kinds",
+            (hybrid("ffn = moe(experts: 16)"), "E0304"),
+            (hybrid("attention = gqa(kv_heads: 3)"), "E0207"),
+            (hybrid("ffn = mlp(width: 0)"), "E0404"),
+            (hybrid("ffn = mlp(width: nobody)"), "E0201"),
+        ),
+        *refused(
+            "overrides.kinds",
+            (hybrid("ffn = parent\n layers[0].attention = gqa(window: 8Ki)"), "E0412"),
+            (hybrid("ffn = parent\n layers[1].attention |= noop"), "E0412"),
+            (hybrid("ffn = parent\n layers[3..4].ffn = moe(experts: 4)"), "E0412"),
+            (hybrid("ffn = parent\n for l in layers { l.ffn |= noop }"), "E0412"),
+        ),
         *refused("space.size", (space("ffn = parent | noop, assert size(layer) == 3"), "E0221")),
         *refused("init.choice", (space("ffn = parent | noop, init { mlp = mean_pool }"), "E0305")),
         *refused("overrides.operators", (search("layers[0] = parent"), "E0215")),
@@ -70,6 +109,64 @@ def changed(folder: Path, line: str, sub_block: SubBlock = "ffn") -> list[str]:
 )  # fmt: skip
 def test_it_is_refused(tmp_path: Path, text: str, expected: str) -> None:
     assert codes(tmp_path, text) == expected
+
+
+@pytest.mark.states("space.experts", "space.own-width", "patterns.parents-own")
+def test_mixtures(tmp_path: Path) -> None:
+    def ffn(body: str) -> str:
+        return names(program(tmp_path, mixture(body)).spaces["v"], "ffn")
+
+    assert ffn("ffn = moe(experts: 32 | 64, top_k: 2 | 4)") == "moe32k2w64 moe32k4w64 moe64k2w64 parent"
+    assert ffn("ffn = moe(width: 50% | 100%) | moe(top_k: 2)") == "moe64k4w32 parent moe64k2w64"
+    assert ffn("ffn = mlp(width: 50% | 100%)") == "mlp128 mlp256"
+    assert ffn("ffn = moe(experts: 64 | 32)\n layers.ffn &= moe(experts: <= 32)") == "moe32k4w64"
+    assert ffn("ffn = moe(width: 100% | 50%)\n layers.ffn &= moe(width: >= 75%)") == "parent"
+
+
+@pytest.mark.states("space.kinds", "space.own-width", "space.kinds-fit", "overrides.kinds")
+def test_layers_of_several_kinds(tmp_path: Path) -> None:
+    body = (
+        "attention = gqa(kv_heads: 4 | 2) | linear | noop\n ffn = mlp(width: 50%) | moe(experts: 4) | linear\n"
+        " layers.ffn |= noop\n layers[1].ffn -= linear"
+    )
+    found = program(tmp_path, hybrid(body)).spaces["v"]
+    rows = [(names(found, "attention", layer), names(found, "ffn", layer)) for layer in range(5)]
+    assert rows == [
+        ("linear noop", "parent"),
+        ("parent", "mlp96 noop"),
+        ("linear noop", "parent"),
+        ("parent gqa2 linear noop", "parent"),
+        ("parent", "mlp48 moe4k2w48 linear noop"),
+    ]
+    kept = program(tmp_path, hybrid("attention = gqa(kv_heads: 2), ffn = moe(experts: 4)")).spaces["v"]
+    assert [names(kept, "attention", layer) for layer in range(5)] == ["parent"] * 3 + ["gqa2", "parent"]
+    assert [names(kept, "ffn", layer) for layer in range(5)] == ["parent"] * 4 + ["moe4k2w48"]
+
+
+@pytest.mark.states("space.parents-own")
+def test_each_layer_has_its_own_parent(tmp_path: Path) -> None:
+    parent = (
+        "parent m = shape(family: gpt_oss, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, vocab: 256,\n"
+        " experts: 8, top_k: 2, expert_width: 48)\n"
+    )
+    found = program(tmp_path, parent + "space v of m { attention = gqa(window: 8Ki | 64) }").spaces["v"]
+    assert [names(found, "attention", layer) for layer in (0, 1)] == ["parent gqa4w64", "gqa4w8192 gqa4w64"]
+    said = "count(attention is gqa(window: >= 128)) >= 1"
+    searched = program(
+        tmp_path,
+        f"{parent}space v of m {{ attention = gqa(window: 8Ki | 64) }}\nsearch t of v {{ minimize params, require {said} }}",
+    )
+    [counted] = [
+        r.left.terms for r in searched.searches["t"].requirements if isinstance(r, nodes.LinearRequirement)
+    ]
+    assert [
+        (term.term.layers, term.term.alternatives)
+        for term in counted
+        if isinstance(term.term, nodes.CountTerm)
+    ] == [
+        ((0, 2), ("parent",)),
+        ((1, 3), ("gqa4w8192",)),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +188,10 @@ def test_it_is_refused(tmp_path: Path, text: str, expected: str) -> None:
                 ("attention = gqa(kv_heads: 4 | 2, window: full | 64, sinks: 4)", "parent gqa4w64s4 gqa2 gqa2w64s4", "parent"),
                 ("attention = gqa(kv_heads: 4, window: 64, sinks: 0)", "gqa4w64", "parent"),
             ],
-            "space.experts": [("ffn = moe(experts: 4, top_k: 4)", "parent", "moe4k4w48")],
+            "space.heads": [
+                ("attention = gqa(heads: 8 | 4, kv_heads: 4 | 2)", "parent gqa4h4 gqa2 gqa2h4", "parent"),
+                ("attention = gqa(heads: 4, window: 64) | gqa(window: 64)", "gqa4h4w64 gqa4w64", "parent"),
+            ],
         }.items()
         for i, case in enumerate(cases)
     ],

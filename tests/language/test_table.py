@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import cast, get_args
+from typing import get_args
 
 import pytest
 
@@ -17,7 +16,6 @@ from puzzledsl.alternatives.shape import Mixer, StateShape
 from puzzledsl.base.diagnostics import Diagnostic, Span
 from puzzledsl.checker.check import LOWERINGS, check
 from puzzledsl.checker.expressions.settings import Settings
-from puzzledsl.families.family import Family
 from puzzledsl.families.literal import LAYER_RULES
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir import facts, nodes
@@ -34,6 +32,7 @@ NOT_DECLARED = {"format_version", "inputs", "source", "params"}
 BASE = """\
 use "std/hardware.pzl" (h100_sxm)
 parent p = shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192, vocab: 256)
+parent sparse = shape(family: qwen3_moe, layers: 4, hidden: 64, heads: 8, head_dim: 8, vocab: 256, experts: 8, top_k: 2, expert_width: 32)
 hardware h = h100_sxm(gpus: 1)
 scenario s on h = batch(1, 1 -> 1)
 space w of p { attention = parent | noop }
@@ -108,10 +107,10 @@ def test_facts_can_be_read() -> None:
 EVERYTHING = f"""\
 parent checkpoint = hf("nowhere", shape: shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8,
   intermediate: 192, vocab: 256))
-parent recurrent = shape(family: mistral, layers: 4, hidden: 64, heads: 8, head_dim: 8, intermediate: 192, vocab: 256,
-  mixer: mamba2(heads: 8, head_dim: 16, groups: 2, state: 16))
-parent delta = shape(family: qwen3, layers: 4, hidden: 64, heads: 8, head_dim: 8, intermediate: 192, vocab: 256,
-  mixer: delta_net(heads: 8, head_dim: 16, key_heads: 2, key_dim: 16))
+parent recurrent = shape(family: nemotron_h, pattern: "M-M*", hidden: 64, heads: 8, head_dim: 8, intermediate: 192,
+  vocab: 256, mixer: mamba2(heads: 8, head_dim: 16, groups: 2, state: 16))
+parent delta = shape(family: qwen3_next, layers: 4, hidden: 64, heads: 8, head_dim: 8, vocab: 256, experts: 8, top_k: 2,
+  expert_width: 32, mixer: delta_net(heads: 8, head_dim: 16, key_heads: 2, key_dim: 16))
 data lines = jsonl("x.jsonl")
 data hub = hf("x")
 data mixed = mix(d: 1, lines: 2)
@@ -128,7 +127,7 @@ space wide of checkpoint {{
   ffn = mlp(width: 50%) | noop
   init {{ gqa = mean_pool }}
 }}
-space strange of checkpoint {{ attention = linear | gqa(2, window: 64, sinks: 4), ffn = moe(experts: 2, top_k: 1) }}
+space strange of sparse {{ attention = linear | gqa(2, window: 64, sinks: 4), ffn = moe(experts: 2, top_k: 1) }}
 bld pieces of wide {{ tokens = 1k, lr = cosine(1e-4), data = d }}
 bld slow of wide {{ tokens = 1k, lr = constant(1e-4), data = d }}
 score divergence of pieces = replace_one(kl_divergence)
@@ -161,9 +160,6 @@ def reads(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     known = Settings.known
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Settings, "known", note)
-        for family, mixer in (("mistral", "mamba2"), ("qwen3", "delta_net")):
-            recurrent = replace(FAMILIES[family], takes=("mixer",), literal={"mixer": mixer})
-            patch.setitem(cast(dict[str, Family], FAMILIES), family, recurrent)
         said = diagnostics(tmp_path_factory.mktemp("table"), EVERYTHING)
     assert [d for d in said if d.severity == "error"] == []
     return found
@@ -249,7 +245,10 @@ CALLS = [(text.replace("of p = used_by", "of w = used_by"), name, call) for text
 CALLS += [
     (f"space x of p {{{{ attention = {n}({{}}) }}}}\n", n, c) for n, c in ALTERNATIVES["attention"].items()
 ]
-CALLS += [(f"space x of p {{{{ ffn = {n}({{}}) }}}}\n", n, c) for n, c in ALTERNATIVES["ffn"].items()]
+CALLS += [
+    (f"space x of {'sparse' if n == 'moe' else 'p'} {{{{ ffn = {n}({{}}) }}}}\n", n, c)
+    for n, c in ALTERNATIVES["ffn"].items()
+]
 CALLS += [
     (f"search x of w {{{{ minimize kl, solver = {n}({{}}) }}}}\n", n, c) for n, c in calls.SOLVERS.items()
 ]

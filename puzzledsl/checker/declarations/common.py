@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Literal
 
+from puzzledsl.alternatives.alternative import SUB_BLOCKS
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.suggest import closest
 from puzzledsl.checker.bodies import from_body
@@ -31,6 +32,7 @@ from puzzledsl.checker.names.resolve import unknown_name
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
+from puzzledsl.ir.facts import fixed_params
 from puzzledsl.ir.nodes import Where
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.model import Setting
@@ -220,6 +222,11 @@ def only_data(ctx: Context, symbol: Symbol, settings: Settings, required: bool) 
 def space_names(info: SpaceInfo) -> dict[str, Value]:
     """Return the names that a space defines for its own statements and for its searches' expressions."""
     params: dict[TermKey, Fraction] = {("params",): Fraction(1)}
+    active: dict[TermKey, Fraction] = {
+        ("fact", part, "active_params", layer): Fraction(1)
+        for part in SUB_BLOCKS
+        for layer in info.all_layers
+    }
     return {
         "layers": Layers(info, info.all_layers),
         "layer": Layers(info, ()),
@@ -227,6 +234,7 @@ def space_names(info: SpaceInfo) -> dict[str, Value]:
         "ffn": SubBlocks(info, "ffn", info.all_layers),
         "size": BuiltIn("size"),
         "params": Symbolic(params),
+        "active_params": Symbolic(active, Fraction(fixed_params(info.shape)), space=info),
     }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from typing import cast
+
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.diagnostics import Label
 from puzzledsl.base.suggest import closest
 from puzzledsl.checker.assertions import check_assert
@@ -25,7 +27,7 @@ from puzzledsl.checker.expressions.loops import iterate, passes
 from puzzledsl.checker.expressions.values import Scope, Symbol
 from puzzledsl.checker.spaces.choices import ChoiceReader
 from puzzledsl.checker.spaces.overrides import Overrides
-from puzzledsl.checker.spaces.space_info import SpaceInfo, guessed
+from puzzledsl.checker.spaces.space_info import SpaceInfo, all_parent, guessed
 from puzzledsl.ir import nodes
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
@@ -65,8 +67,8 @@ def _start(ctx: Context, symbol: Symbol, base: Symbol) -> SpaceInfo | None:
             parent=other.parent,
             parent_id=other.parent_id,
             shape=other.shape,
-            base_attention=other.base_attention,
-            base_ffn=other.base_ffn,
+            base_attention=list(other.base_attention),
+            base_ffn=list(other.base_ffn),
             attention=list(other.attention),
             ffn=list(other.ffn),
             asked={width: set(exact) for width, exact in other.asked.items()},
@@ -77,12 +79,7 @@ def _start(ctx: Context, symbol: Symbol, base: Symbol) -> SpaceInfo | None:
     parent = ctx.lower(base, nodes.Parent)
     if parent is None:
         return None
-    info = SpaceInfo(
-        ctx.name_of(symbol), base.name, parent.name, parent.shape, (ParentAttention(),), (ParentFfn(),)
-    )
-    info.attention = [info.base_attention] * parent.shape.layers
-    info.ffn = [info.base_ffn] * parent.shape.layers
-    return info
+    return all_parent(ctx.name_of(symbol), base.name, parent.name, parent.shape)
 
 
 class _SpaceBody:
@@ -149,13 +146,9 @@ class _SpaceBody:
         self.choices[key] = statement
         value = statement.value
         assert not isinstance(value, tree.Pattern | tree.PatternChoice)
-        layers = self.info.shape.layers
-        if key == "attention":
-            attention = self.reader.attention(value, self.scope)
-            self.info.base_attention, self.info.attention = attention, [attention] * layers
-        else:
-            ffn = self.reader.ffn(value, self.scope)
-            self.info.base_ffn, self.info.ffn = ffn, [ffn] * layers
+        part = cast(SubBlock, key)
+        found = self.reader.alternatives(value, self.scope, part, self.info.all_layers, each=False)
+        self.info.choose(part, [found[layer] for layer in self.info.all_layers])
 
     def _for(self, statement: tree.ForAll, scope: Scope) -> None:
         """Each instance of a `for` with its variable bound; stops at the first with a mistake."""

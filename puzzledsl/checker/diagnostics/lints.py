@@ -169,6 +169,30 @@ class WindowUnseen(Diagnostic):
     help_template = "write `context = {length}` in `{bld}`, and `samples: {length}` or more here"
 
 
+class FewTokensAnExpert(Diagnostic):
+    """A calibration text that gives an expert fewer tokens than the expert has channels.
+
+    Each expert is fitted to the tokens that the router sends to it: of `experts`, a token uses `top_k`. With few tokens the fit
+    is damped, which leaves the expert near the parent's weights, and the smaller mixture is worse than it could be.
+
+    Wrong:
+        parent q = shape(family: qwen3_moe, layers: 4, hidden: 64, heads: 8, kv_heads: 2, head_dim: 8, intermediate: 192,
+            vocab: 256, experts: 64, top_k: 2, expert_width: 96)
+        space v of q { ffn = parent | moe(experts: 32) }
+        bld pieces of v { tokens = 0, calibration = 2Ki }
+    Right:
+        parent q = shape(family: qwen3_moe, layers: 4, hidden: 64, heads: 8, kv_heads: 2, head_dim: 8, intermediate: 192,
+            vocab: 256, experts: 64, top_k: 2, expert_width: 96)
+        space v of q { ffn = parent | moe(experts: 32) }
+        bld pieces of v { tokens = 0, calibration = 4Ki }
+    """
+
+    code = "W0306"
+    severity = "warning"
+    template = "an expert sees about {seen:,} of {calibration:,} calibration tokens, and has {width:,} channels to fit"
+    help_template = "write `calibration = {needed}` or more"
+
+
 class SameAlternative(Diagnostic):
     """An alternative that the choice already contains.
 

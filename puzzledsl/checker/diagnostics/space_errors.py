@@ -68,6 +68,23 @@ class ImpossibleWidth(Diagnostic):
     template = "width {got} is {why} (the parent's is {intermediate})"
 
 
+class NotInThisLayer(Diagnostic):
+    """An alternative that a layer cannot have.
+
+    A layer has what can be made of its own sub-block: `gqa` of an attention, `moe` of a mixture of experts, and of a
+    Mamba2 or delta-net mixer only `linear` or `noop`. A sub-block that is not there stays `parent`. A choice of all
+    layers, `ffn = moe(experts: 8)`, is for those that can have it; a choice of selected layers must fit each of them.
+
+    Wrong:
+        space v of p { ffn = moe(experts: 8) }
+    Right:
+        space v of p { ffn = mlp(width: 50%) }
+    """
+
+    code = "E0412"
+    template = "{layers} cannot have `{text}`: {why}"
+
+
 class ShapeUnknown(Diagnostic):
     """Neither a shape nor a readable config.json.
 

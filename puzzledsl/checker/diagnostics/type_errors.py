@@ -282,6 +282,25 @@ class NotASum(Diagnostic):
     help_template = "let it stand alone on one side of a comparison: `require {text} <= 2`"
 
 
+class DiffersByLayer(Diagnostic):
+    """A figure of a parent or a space that differs from layer to layer.
+
+    Layers of a parent can have different windows, heads, widths and mixers. A figure without a layer is that of all.
+
+    Wrong:
+        parent q = shape(family: qwen2, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192,
+            vocab: 256, window: 64, full_every: 2)
+        assert q.window == 64
+    Right:
+        parent q = shape(family: qwen2, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192,
+            vocab: 256, window: 64, full_every: 2)
+        assert q.layers[0].window == 64
+    """
+
+    code = "E0319"
+    template = "{what} differs from layer to layer"
+
+
 class NotAlike(Diagnostic):
     """`same as` between two things that never choose the same.
 

@@ -139,7 +139,7 @@ def _count(ctx: Context, items: list[Located], span: Span) -> Value:
                 constant += true
             case Matches(space=space, sub_block=sub_block, names=names, indices=indices):
                 terms: dict[TermKey, Fraction] = {
-                    ("count", sub_block, names, i): Fraction(1) for i in indices
+                    ("count", sub_block, names[i], i): Fraction(1) for i in indices
                 }
                 parts.append(Symbolic(terms, space=space))
             case Formula() | Conjunction():
@@ -293,7 +293,7 @@ def _quantified(ctx: Context, name: str, items: list[Located], span: Span) -> Va
                 logics.append(logic)
                 size += more
             case Matches(space=space, sub_block=sub_block, names=names, indices=indices):
-                logics += [nodes.Is(layer=i, sub_block=sub_block, alternatives=names) for i in indices]
+                logics += [nodes.Is(layer=i, sub_block=sub_block, alternatives=names[i]) for i in indices]
                 size += len(indices)
             case other:
                 got = _BOUND if isinstance(other, Conjunction) else describe(other)
@@ -318,13 +318,15 @@ def _size(ctx: Context, items: list[Located], span: Span) -> Value:
     value = items[0].value
     match value:
         case Layers(space=space, indices=()):
-            number = len(space.base_attention) * len(space.base_ffn)
+            pairs = zip(space.base_attention, space.base_ffn, strict=True)
+            numbers = {len(attention) * len(ffn) for attention, ffn in pairs}
         case Layers(space=space, indices=(layer,), single=True):
-            number = len(space.attention[layer]) * len(space.ffn[layer])
+            numbers = {len(space.attention[layer]) * len(space.ffn[layer])}
         case SubBlocks(space=space, sub_block=sub_block, indices=(layer,), single=True):
-            number = len(space.choices(sub_block)[layer])
+            numbers = {len(space.choices(sub_block)[layer])}
         case SubBlocks(space=space, sub_block=sub_block, single=False):
-            number = len(space.base_attention if sub_block == "attention" else space.base_ffn)
+            base = space.base_attention if sub_block == "attention" else space.base_ffn
+            numbers = {len(choice) for choice in base}
         case Poison():
             return POISON
         case _:
@@ -335,4 +337,11 @@ def _size(ctx: Context, items: list[Located], span: Span) -> Value:
                 )
             )
             return POISON
-    return POISON if space.incomplete else Quantity(Fraction(number), COUNT)
+    if space.incomplete:
+        return POISON
+    if len(numbers) > 1:
+        ctx.report(
+            types.DiffersByLayer(span, what=f"`{ctx.source(span)}`", help="name a layer: `size(layers[0])`")
+        )
+        return POISON
+    return Quantity(Fraction(numbers.pop()), COUNT)

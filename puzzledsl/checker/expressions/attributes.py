@@ -19,6 +19,7 @@ from puzzledsl.checker.expressions.values import (
     Boolean,
     Function,
     ListValue,
+    ParentLayer,
     Poison,
     RangeValue,
     Ref,
@@ -29,11 +30,11 @@ from puzzledsl.checker.expressions.values import (
     builtin_ref,
     describe,
 )
-from puzzledsl.checker.spaces.space_info import SpaceInfo
+from puzzledsl.checker.spaces.space_info import SpaceInfo, all_parent
 from puzzledsl.ir import nodes
-from puzzledsl.ir.facts import parent_fact
+from puzzledsl.ir.facts import layer_fact, parent_fact
 from puzzledsl.ir.metrics import METRICS
-from puzzledsl.language.calls import PARENT_FACTS
+from puzzledsl.language.calls import PARENT_FACTS, PARENT_LAYER_FACTS
 from puzzledsl.language.words import (
     LAYER_FACTS,
     SCENARIO_FACTS,
@@ -55,9 +56,9 @@ def attribute(ctx: Context, target: Value, node: tree.Attribute) -> Value:
             return SubBlocks(target.space, cast(SubBlock, name), target.indices, target.single)
         case Layers(single=True) if name == "index" and target.indices:
             return Quantity(Fraction(target.indices[0]), COUNT)
-        case Layers(single=True) if name == "params" and target.indices:
+        case Layers(single=True) if name in ("params", "active_params") and target.indices:
             terms: dict[TermKey, Fraction] = {
-                ("fact", part, "params", target.indices[0]): Fraction(1) for part in BOTH
+                ("fact", part, name, target.indices[0]): Fraction(1) for part in BOTH
             }
             return Symbolic(terms, space=target.space)
         case Layers():
@@ -67,9 +68,19 @@ def attribute(ctx: Context, target: Value, node: tree.Attribute) -> Value:
             _unknown(ctx, node, describe(target), known, help)
         case SubBlocks():
             return _of_sub_block(ctx, target, node)
+        case ParentLayer(shape=own) if name in PARENT_LAYER_FACTS:
+            return _as_value(layer_fact(own, name))
+        case ParentLayer():
+            _unknown(ctx, node, describe(target), tuple(PARENT_LAYER_FACTS))
         case _:
             _unknown(ctx, node, describe(target), ())
     return POISON
+
+
+def _as_value(fact: int | str | bool) -> Value:
+    if isinstance(fact, bool):
+        return Boolean(fact)
+    return Text(fact) if isinstance(fact, str) else Quantity(Fraction(fact))
 
 
 def _unknown(ctx: Context, node: tree.Attribute, thing: str, known: tuple[str, ...], help: str = "") -> None:
@@ -132,9 +143,12 @@ def _of_parent(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
     if parent is None:
         return POISON
     value = parent_fact(parent.shape, node.name.text)
-    if isinstance(value, bool):
-        return Boolean(value)
-    return Text(value) if isinstance(value, str) else Quantity(Fraction(value))
+    if value is None:
+        text, target = f"`{node.name.text}` of `{symbol.name}`", ctx.source(node.target.span)
+        help = f"name a layer: `{target}.layers[0].{node.name.text}`"
+        ctx.report(types.DiffersByLayer(node.name.span, what=text, help=help))
+        return POISON
+    return _as_value(value)
 
 
 def _of_scenario(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
@@ -215,6 +229,8 @@ def index(ctx: Context, target: Value, node: tree.Index, scope: Scope) -> Value:
         case SubBlocks(sub_block=sub_block):
             help = f"write `layers[…].{sub_block}`"
             ctx.report(name_errors.Misplaced(node.span, what="`[…]`", where=f"`{sub_block}`", help=help))
+        case Quantity() if (parent := _parent_of(ctx, node.target, scope)) is not None:
+            return _parent_layer(ctx, parent, node, scope)
         case _:
             got = describe(target)
             ctx.report(
@@ -223,6 +239,31 @@ def index(ctx: Context, target: Value, node: tree.Index, scope: Scope) -> Value:
                 )
             )
     return POISON
+
+
+def _parent_of(ctx: Context, target: tree.Expr, scope: Scope) -> nodes.Parent | None:
+    """Return the parent whose `.layers` an expression is; None if it is another."""
+    if not isinstance(target, tree.Attribute) or target.name.text != "layers":
+        return None
+    owner = ctx.value(target.target, scope)
+    of_parent = isinstance(owner, Ref) and owner.symbol.kind == "parent"
+    return ctx.lower(owner.symbol, nodes.Parent) if isinstance(owner, Ref) and of_parent else None
+
+
+def _parent_layer(ctx: Context, parent: nodes.Parent, node: tree.Index, scope: Scope) -> Value:
+    """`llama.layers[3]`."""
+    space = all_parent(parent.name, parent.name, parent.name, parent.shape)
+    found = _layers(ctx, space, node, scope)
+    if not isinstance(found, Layers):
+        return POISON
+    if not found.single:
+        help = f"write `{ctx.source(node.target.span)}[{found.indices[0]}]`"
+        got = "several layers"
+        what, wanted = "what stands in `[…]`", "one layer"
+        ctx.report(types.WrongType(node.span, what=what, wanted=wanted, got=got, help=help))
+        return POISON
+    (index,) = found.indices
+    return ParentLayer(parent.shape.at(index), index)
 
 
 def _layers(ctx: Context, space: SpaceInfo, node: tree.Index, scope: Scope) -> Value:

@@ -116,7 +116,9 @@ def _facts(space: SpaceInfo, part: SubBlock, attribute: str, indices: tuple[int,
     for layer in indices:
         by_value: dict[int, list[str]] = {}
         for alternative in space.choices(part)[layer]:
-            by_value.setdefault(fact(alternative, attribute, space.shape), []).append(alternative.name)
+            by_value.setdefault(fact(alternative, attribute, space.shape.at(layer)), []).append(
+                alternative.name
+            )
         for value, names in by_value.items():
             yield Fraction(value), nodes.Is(layer=layer, sub_block=part, alternatives=tuple(names)), 1
 

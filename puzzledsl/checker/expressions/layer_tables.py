@@ -128,7 +128,8 @@ def _cells(
 def _one(key: TermKey, alternative: Alternative, space: SpaceInfo) -> int:
     """Return the value of a `fact` or `count` term for one alternative of its sub-block."""
     if key[0] == "fact":
-        return fact(alternative, str(key[2]), space.shape)
+        assert isinstance(key[3], int)
+        return fact(alternative, str(key[2]), space.shape.at(key[3]))
     names = key[2]
     assert isinstance(names, tuple)
     return alternative.name in names

@@ -30,14 +30,10 @@ def subject_is(ctx: Context, node: tree.Is, subject: Value, scope: Scope) -> Val
         case SubBlocks(single=True):
             return _negated(node, _choice(ctx, node, subject, scope))
         case SubBlocks(space=space, sub_block=sub_block, indices=indices):
-            names = matching(ctx, node.pattern, scope, space, sub_block, indices)
-            if names is None:
+            found = matching(ctx, node.pattern, scope, space, sub_block, indices)
+            if found is None:
                 return POISON
-            others = tuple(
-                n for n in (a.name for a in space.alternatives(sub_block, indices)) if n not in names
-            )
-            if node.negated:
-                names, others = others, names
+            names, others = reversed(found) if node.negated else found
             return Matches(space, sub_block, names, others, indices, ctx.source(node.span))
         case Layers(single=True) if subject.indices:
             halves = [SubBlocks(subject.space, s, subject.indices, single=True) for s in BOTH]
@@ -59,10 +55,11 @@ def subject_is(ctx: Context, node: tree.Is, subject: Value, scope: Scope) -> Val
 
 
 def _choice(ctx: Context, node: tree.Is, subject: SubBlocks, scope: Scope) -> Value:
-    names = matching(ctx, node.pattern, scope, subject.space, subject.sub_block, subject.indices)
-    if names is None:
+    found = matching(ctx, node.pattern, scope, subject.space, subject.sub_block, subject.indices)
+    if found is None:
         return POISON
-    logic = nodes.Is(layer=subject.indices[0], sub_block=subject.sub_block, alternatives=names)
+    (layer,) = subject.indices
+    logic = nodes.Is(layer=layer, sub_block=subject.sub_block, alternatives=found[0][layer])
     return Formula(logic, 1, subject.space)
 
 

@@ -52,7 +52,9 @@ def _statements(ctx: Context, name: str, item: Located) -> list[Formula | Boolea
     """The statements about one layer each that an argument is; None, reported, for anything else."""
     match item.value:
         case Matches(space=space, sub_block=part, names=names, indices=indices):
-            return [Formula(nodes.Is(layer=i, sub_block=part, alternatives=names), 1, space) for i in indices]
+            return [
+                Formula(nodes.Is(layer=i, sub_block=part, alternatives=names[i]), 1, space) for i in indices
+            ]
         case SubBlocks(sub_block=part):
             wrong_argument(ctx, name, item, _STATEMENT, f"say what: `{name}({part} is noop)`")
             return None

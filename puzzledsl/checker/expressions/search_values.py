@@ -12,6 +12,9 @@ from puzzledsl.base.units import COUNT, Dimension, Quantity
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
 
+Names = dict[int, tuple[str, ...]]
+"""Layer -> canonical names of alternatives."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layers:
@@ -48,8 +51,8 @@ class Matches:
 
     space: SpaceInfo
     sub_block: SubBlock
-    names: tuple[str, ...]
-    others: tuple[str, ...]
+    names: Names
+    others: Names
     indices: tuple[int, ...]
     text: str
 

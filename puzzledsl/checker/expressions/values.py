@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
+from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker.expressions.search_values import (
@@ -209,6 +210,14 @@ class Scope:
         return list(found)
 
 
+@dataclass(frozen=True, slots=True)
+class ParentLayer:
+    """`llama.layers[3]`: a layer of a parent, as it is."""
+
+    shape: Shape
+    index: int
+
+
 Value = (
     Poison
     | Quantity
@@ -221,6 +230,7 @@ Value = (
     | Ref
     | Function
     | BuiltIn
+    | ParentLayer
     | Layers
     | SubBlocks
     | Facts
@@ -262,7 +272,7 @@ def describe(value: Value) -> str:
             return f"{article(symbol.kind)}"
         case Function() | BuiltIn():
             return "a function"
-        case Layers(single=True):
+        case Layers(single=True) | ParentLayer():
             return "a layer"
         case Layers():
             return "layers"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.lints.direction import warn_of_direction
 from puzzledsl.checker.lints.exclusive import warn_of_exclusive
+from puzzledsl.checker.lints.experts import warn_of_few_tokens
 from puzzledsl.checker.lints.shadowing import warn_of_shadowing
 from puzzledsl.checker.lints.unused import warn_of_unused
 from puzzledsl.checker.lints.vacuous import warn_of_vacuous
@@ -24,3 +25,4 @@ def warn(ctx: Context, program: nodes.Program) -> None:
     warn_of_exclusive(ctx, program, impossible)
     warn_of_direction(ctx, program)
     warn_of_windows(ctx, program)
+    warn_of_few_tokens(ctx, program)

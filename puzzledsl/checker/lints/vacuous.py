@@ -17,7 +17,8 @@ from puzzledsl.ir.facts import fact, fixed_params
 from puzzledsl.ir.nodes import Shape
 
 Pair = tuple[AttentionAlternative, FfnAlternative]
-Figure = Callable[[Pair], Fraction]
+Figure = Callable[[Pair, Shape], Fraction]
+"""The contribution of a layer's choice, in a layer of a shape."""
 
 
 def warn_of_vacuous(ctx: Context, program: nodes.Program) -> set[nodes.Where]:
@@ -141,7 +142,7 @@ def reachable(linear: nodes.Linear, space: nodes.Space, shape: Shape) -> tuple[F
 
     Layers are chosen independently, so both ends are sums of the layers' ends, and both are attained.
     """
-    figures = [_figure(weighted.term, shape) for weighted in linear.terms]
+    figures = [_figure(weighted.term) for weighted in linear.terms]
     if any(figure is None for figure in figures):
         return None
     low = high = linear.constant + sum(
@@ -149,17 +150,18 @@ def reachable(linear: nodes.Linear, space: nodes.Space, shape: Shape) -> tuple[F
         Fraction(0),
     )
     members = [_layers(weighted.term, len(space.layers)) for weighted in linear.terms]
-    memo: dict[tuple[int, tuple[bool, ...]], tuple[Fraction, Fraction]] = {}
+    memo: dict[tuple[int, int, tuple[bool, ...]], tuple[Fraction, Fraction]] = {}
     for layer, choice in enumerate(space.layers):
-        key = (id(choice), tuple(layer in member for member in members))
-        if not any(key[1]):
+        own = shape.at(layer)
+        key = (id(choice), id(own), tuple(layer in member for member in members))
+        if not any(key[2]):
             continue
         if key not in memo:
             totals = [
                 sum(
                     (
-                        weighted.coefficient * figure((a, f))
-                        for weighted, figure, inside in zip(linear.terms, figures, key[1], strict=True)
+                        weighted.coefficient * figure((a, f), own)
+                        for weighted, figure, inside in zip(linear.terms, figures, key[2], strict=True)
                         if inside and figure is not None
                     ),
                     Fraction(0),
@@ -188,16 +190,16 @@ def _layers(term: nodes.Term, count: int) -> frozenset[int]:
     return frozenset(range(count))
 
 
-def _figure(term: nodes.Term, shape: Shape) -> Figure | None:
+def _figure(term: nodes.Term) -> Figure | None:
     """Return the function from a layer's choice to its contribution to a term; None for metrics and scores."""
     match term:
         case nodes.ParamsTerm():
-            return lambda pair: Fraction(pair[0].params(shape) + pair[1].params(shape))
+            return lambda pair, own: Fraction(pair[0].params(own) + pair[1].params(own))
         case nodes.FactTerm(sub_block=sub_block, attribute=attribute):
-            return lambda pair: Fraction(fact(pair[sub_block == "ffn"], attribute, shape))
+            return lambda pair, own: Fraction(fact(pair[sub_block == "ffn"], attribute, own))
         case nodes.CountTerm(sub_block=sub_block, alternatives=names):
-            return lambda pair: Fraction(pair[sub_block == "ffn"].name in names)
+            return lambda pair, own: Fraction(pair[sub_block == "ffn"].name in names)
         case nodes.TableTerm() as table:
-            return lambda pair: table.value(pair[0].name, pair[1].name)
+            return lambda pair, own: table.value(pair[0].name, pair[1].name)
         case _:
             return None

@@ -1,19 +1,23 @@
 """Read `attention = …` and `ffn = …`: expand choices into alternatives and check them against the parent.
 
-An alternative equal to the parent's own sub-block becomes `parent`. Duplicates are kept once, in the order written.
+Every kind of layer reads a choice for itself: `mlp(width: 50%)` is half of each layer's own width. An alternative equal to
+the parent's own sub-block becomes `parent`. Duplicates are kept once, in the order written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from math import floor
 
-from puzzledsl.alternatives.alternative import Alternative, Attention, Ffn, SubBlock
+from puzzledsl.alternatives.alternative import Alternative, SubBlock, absent
 from puzzledsl.alternatives.arguments import Arguments
-from puzzledsl.alternatives.registry import KINDS, AttentionAlternative, FfnAlternative
+from puzzledsl.alternatives.registry import KINDS
+from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Diagnostic, Span
+from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.units import COUNT
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors, space_errors
@@ -29,6 +33,17 @@ from puzzledsl.ir.nodes import Rounding
 from puzzledsl.language.alternatives import ALTERNATIVES
 from puzzledsl.syntax import tree
 
+Choice = tuple[Alternative, ...]
+
+
+@dataclass(slots=True, eq=False)
+class _Kind:
+    """Layers with a like sub-block, and the alternatives that were read for them."""
+
+    shape: Shape
+    layers: tuple[int, ...]
+    found: dict[Alternative, None] = field(default_factory=dict)
+
 
 @dataclass(slots=True, eq=False)
 class ChoiceReader:
@@ -37,31 +52,74 @@ class ChoiceReader:
     ctx: Context
     info: SpaceInfo
 
-    def attention(self, expr: tree.Expr, scope: Scope) -> tuple[AttentionAlternative, ...]:
-        """Return the attention alternatives that an expression denotes."""
-        return tuple(a for a in self.alternatives(expr, scope, "attention") if isinstance(a, Attention))
+    def alternatives(
+        self, expr: tree.Expr, scope: Scope, sub_block: SubBlock, layers: Sequence[int], *, each: bool
+    ) -> dict[int, Choice]:
+        """Return the alternatives that an expression denotes in each of some layers.
 
-    def ffn(self, expr: tree.Expr, scope: Scope) -> tuple[FfnAlternative, ...]:
-        """Return the FFN alternatives that an expression denotes."""
-        return tuple(f for f in self.alternatives(expr, scope, "ffn") if isinstance(f, Ffn))
-
-    def alternatives(self, expr: tree.Expr, scope: Scope, sub_block: SubBlock) -> tuple[Alternative, ...]:
-        """Return the alternatives that an expression denotes for the given sub-block."""
-        found: dict[Alternative, None] = {}
+        Without `each`, an alternative is for the layers that can have it, and a mistake if none can. With `each`, it
+        is a mistake if one of the layers cannot have it.
+        """
+        wanted = set(layers)
+        kinds = [
+            _Kind(own, here)
+            for own, indices in self.info.shape.kinds_of(sub_block)
+            if (here := tuple(i for i in indices if i in wanted))
+        ]
         for call in self._calls(expr, scope, sub_block):
-            for alternative in self._read(call, KINDS[sub_block][call.name]):
-                if alternative in found and not call.scope.file.is_std:
-                    self.ctx.warnings.append(_same(alternative, call, self.info))
-                found[alternative] = None
-        return tuple(found)
-
-    def _read(self, call: Constructed, kind: type[Alternative]) -> Sequence[Alternative]:
-        """Return the alternatives of one call."""
-        settings = from_call(self.ctx, call, ALTERNATIVES[kind.sub_block][call.name])
-        arguments = CallArguments(self.ctx, self.info, settings)
-        found = kind.read(arguments)
-        self.info.incomplete |= arguments.failed
+            self._read(call, KINDS[sub_block][call.name], kinds, each)
+        found: dict[int, Choice] = {}
+        for kind in kinds:
+            found |= dict.fromkeys(kind.layers, tuple(kind.found))
         return found
+
+    def _read(
+        self, call: Constructed, alternative: type[Alternative], kinds: Sequence[_Kind], each: bool
+    ) -> None:
+        """Add the alternatives of one call to each kind of layer that can have them."""
+        fit = [kind for kind in kinds if not alternative.unfit(kind.shape)]
+        if len(fit) < len(kinds) and (each or not fit):
+            unfit = [kind for kind in kinds if kind not in fit]
+            there = [kind for kind in unfit if not absent(alternative.sub_block, kind.shape)]
+            for kind in unfit if each else there or unfit:
+                self._report_unfit(call, alternative.unfit(kind.shape), kind)
+        elif len(fit) == 1:
+            self._read_one(call, alternative, fit[0])
+        elif self._has_values(call, alternative):
+            trials = [self.ctx.trial(partial(self._read_one, call, alternative, kind)) for kind in fit]
+            for problem in _shared([problems for _, problems, _ in trials], each):
+                self.info.incomplete = True
+                self.ctx.report(problem)
+            self.ctx.warnings += _shared([warnings for _, _, warnings in trials], each=False)
+
+    def _read_one(self, call: Constructed, alternative: type[Alternative], kind: _Kind) -> None:
+        settings = from_call(self.ctx, call, ALTERNATIVES[alternative.sub_block][call.name])
+        arguments = CallArguments(self.ctx, self.info, kind.shape, settings)
+        for option in alternative.read(arguments):
+            if option in kind.found and not call.scope.file.is_std:
+                self.ctx.warnings.append(_same(option, call, kind.shape))
+            kind.found[option] = None
+        self.info.incomplete |= arguments.failed
+
+    def _has_values(self, call: Constructed, alternative: type[Alternative]) -> bool:
+        """Return False, reported, if an argument of a call has no value."""
+        table = ALTERNATIVES[alternative.sub_block][call.name].arguments
+        for argument in call.arguments:
+            words = table[argument.name.text].words if argument.name and argument.name.text in table else ()
+            options = argument.value.options if isinstance(argument.value, tree.Choice) else (argument.value,)
+            for option in options:
+                if isinstance(option, tree.Name) and option.text in words:
+                    continue
+                if isinstance(self.ctx.value(option, call.scope), Poison):
+                    self.info.incomplete = True
+                    return False
+        return True
+
+    def _report_unfit(self, call: Constructed, why: str, kind: _Kind) -> None:
+        self.info.incomplete = True
+        layers = layers_in_words(kind.layers)
+        text = self.ctx.source(call.span)
+        self.ctx.report(space_errors.NotInThisLayer(call.span, layers=layers, text=text, why=why))
 
     # ------------------------------------------------------------ which words
 
@@ -116,8 +174,8 @@ class ChoiceReader:
 class CallArguments(Arguments):
     """The arguments of one call, read by the rules of the language. Rounded widths are recorded in `info`."""
 
-    def __init__(self, ctx: Context, info: SpaceInfo, settings: Settings) -> None:
-        self.ctx, self.info, self.shape, self.settings = ctx, info, info.shape, settings
+    def __init__(self, ctx: Context, info: SpaceInfo, shape: Shape, settings: Settings) -> None:
+        self.ctx, self.info, self.shape, self.settings = ctx, info, shape, settings
         self._invalid: set[str] = set()
 
     @property
@@ -202,57 +260,61 @@ class CallArguments(Arguments):
         self.settings.failed = True
         return False
 
-    def widths(self, key: str, multiple: int) -> list[int]:
-        """Return FFN widths of `25% | 4096`, rounded to the nearest multiple."""
+    def widths(self, key: str, multiple: int, whole: int) -> list[int]:
+        """Return widths of `25% | 4096`, rounded to the nearest multiple. `whole`: 100 %, and the largest."""
         if self.failed or not self.settings.has(key):
             return []
-        found = [self._width(key, option, multiple) for option in self.settings.options(key)]
+        found = [self._width(key, option, multiple, whole) for option in self.settings.options(key)]
         return [width for width in found if width is not None]
 
-    def _width(self, key: str, option: Located, multiple: int) -> int | None:
+    def _width(self, key: str, option: Located, multiple: int, whole: int) -> int | None:
         """Return the channels that one width denotes, rounded to the nearest multiple (ties up); None if it is invalid."""
         number = as_constant(self.ctx, option.value, option.span, f"`{key}`", COUNT)
         if number is None:
             self._invalid.add(key)
             return None
-        intermediate = self.info.shape.intermediate
-        exact = number.value * intermediate if number.form == "percent" else number.value
+        exact = number.value * whole if number.form == "percent" else number.value
         rounded = floor(exact / multiple + Fraction(1, 2)) * multiple
-        width = int(exact) if exact == intermediate else rounded
-        if exact <= 0 or exact > intermediate or width > intermediate or width < 1:
-            self._impossible(option, multiple, exact, width)
+        width = int(exact) if exact == whole else rounded
+        if exact <= 0 or exact > whole or width > whole or width < 1:
+            self._impossible(option, multiple, exact, width, whole)
             self._invalid.add(key)
             return None
-        self.info.asked.setdefault(width, set()).add(exact)
+        self.info.asked.setdefault((whole, width), set()).add(exact)
         if width != exact:
             where = self.ctx.where(option.span)
             self.info.roundings.append(Rounding(asked=where.text, exact=exact, width=width, where=where))
         return width
 
-    def _impossible(self, option: Located, multiple: int, exact: Fraction, width: int) -> None:
-        intermediate, got = self.info.shape.intermediate, self.ctx.source(option.span)
+    def _impossible(self, option: Located, multiple: int, exact: Fraction, width: int, whole: int) -> None:
+        got = self.ctx.source(option.span)
         if exact <= 0:
             why, help = "no width", "write `noop` to leave the FFN out"
-        elif exact > intermediate:
-            why, help = "wider than the parent's FFN", f"widths go up to 100%, which is {intermediate}"
+        elif exact > whole:
+            why, help = "wider than the parent's FFN", f"widths go up to 100%, which is {whole}"
         elif width < 1:
             why, help = f"0 when rounded to a multiple of {multiple}", f"the least multiple is {multiple}"
         else:
-            largest = intermediate // multiple * multiple
+            largest = whole // multiple * multiple
             why = f"{width} when rounded to a multiple of {multiple}, wider than the parent's FFN"
             help = f"the largest multiple that fits is {largest}" if largest else "use a smaller `round:`"
-        error = space_errors.ImpossibleWidth(
-            option.span, got=got, why=why, intermediate=intermediate, help=help
-        )
+        error = space_errors.ImpossibleWidth(option.span, got=got, why=why, intermediate=whole, help=help)
         self.ctx.report(error)
 
 
-def _same(alternative: Alternative, call: Constructed, info: SpaceInfo) -> SameAlternative:
-    shape = info.shape
+def _shared(found: Sequence[Sequence[Diagnostic]], each: bool) -> list[Diagnostic]:
+    """Return the diagnostics that reading for every kind of layer makes; with `each`, for any of them."""
+    by_place = [{(d.code, d.span): d for d in diagnostics} for diagnostics in found]
+    places = dict.fromkeys(place for known in by_place for place in known)
+    kept = [p for p in places if each or all(p in known for known in by_place)]
+    return [next(known[p] for known in by_place if p in known) for p in kept]
+
+
+def _same(alternative: Alternative, call: Constructed, shape: Shape) -> SameAlternative:
     if alternative.kind != "parent" or call.name == "parent":
         help = "keep one of them"
     elif alternative.sub_block == "attention":
         help = f"the parent has {shape.kv_heads} key/value heads itself"
     else:
-        help = f"the parent's width is {shape.intermediate} itself"
+        help = f"the parent's width is {shape.ffn_width} itself"
     return SameAlternative(call.span, name=alternative.name, help=help)

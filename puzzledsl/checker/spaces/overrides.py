@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Fix, Span
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.checker.context import Context
@@ -13,12 +15,10 @@ from puzzledsl.checker.diagnostics import space_errors as errors
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.expressions.search_values import Layers, SubBlocks
 from puzzledsl.checker.expressions.values import Poison, Scope, Value, describe
-from puzzledsl.checker.spaces.choices import ChoiceReader
+from puzzledsl.checker.spaces.choices import Choice, ChoiceReader
 from puzzledsl.checker.spaces.patterns import Predicate, predicate
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.syntax import tree
-
-Choice = tuple[Alternative, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Overrides:
         targets = self._targets(place, statement.target.span)
         changed = False
         for sub_block, layers in targets:
-            edit = self._edit(statement, scope, sub_block)
+            edit = self._edit(statement, scope, sub_block, layers)
             if edit is None:
                 self.info.incomplete = True
                 return
@@ -65,29 +65,33 @@ class Overrides:
         self.ctx.report(types.WrongType(span, what="what an override edits", wanted=wanted, got=got))
         return []
 
-    def _edit(self, statement: tree.Assign, scope: Scope, sub_block: SubBlock) -> _Edit | None:
+    def _edit(
+        self, statement: tree.Assign, scope: Scope, sub_block: SubBlock, layers: tuple[int, ...]
+    ) -> _Edit | None:
         value = statement.value
         if isinstance(value, tree.BadExpr):
             return None
         if isinstance(value, tree.Pattern | tree.PatternChoice):
             test = predicate(self.ctx, value, scope, self.info, sub_block)
-            return None if test is None else _Edit(statement.op, (), test)
+            return None if test is None else _Edit(statement.op, {}, test)
         before = self.info.incomplete
         self.info.incomplete = False
-        found = self.reader.alternatives(value, scope, sub_block)
+        each = not _is_of_all_layers(statement.target)
+        found = self.reader.alternatives(value, scope, sub_block, layers, each=each)
         lost, self.info.incomplete = self.info.incomplete, before
         return None if lost else _Edit(statement.op, found, _nothing)
 
     def _change(self, sub_block: SubBlock, layers: tuple[int, ...], edit: _Edit, span: Span) -> bool:
         """Edit the choice of some layers and return True if any changed. Layers that share a choice share the result."""
         rows: list[Choice] = self.info.choices(sub_block)  # type: ignore[assignment]
-        done: dict[int, tuple[Choice, Choice]] = {}
+        done: dict[tuple[int, int], tuple[Choice, Shape, Choice]] = {}
         changed = False
         for layer in layers:
-            old = rows[layer]
-            if id(old) not in done:
-                done[id(old)] = (old, edit.of(old))
-            new = done[id(old)][1]
+            old, own = rows[layer], self.info.shape.at(layer)
+            key = id(old), id(own)
+            if key not in done:
+                done[key] = (old, own, edit.of(old, layer, own))
+            new = done[key][2]
             if new != old:
                 changed = True
                 rows[layer] = new
@@ -111,26 +115,32 @@ class Overrides:
             self.ctx.report(errors.EmptyChoice(span, layers=text, sub_block=sub_block, help=help))
 
 
-def _nothing(alternative: Alternative) -> bool:
+def _nothing(alternative: Alternative, shape: Shape) -> bool:
     return False
+
+
+def _is_of_all_layers(target: tree.Expr) -> bool:
+    """Return True for `ffn`, `layers` and `layers.ffn`, which select no layers."""
+    root = target.target if isinstance(target, tree.Attribute) else target
+    return isinstance(root, tree.Name) and root.text in ("attention", "ffn", "layers")
 
 
 @dataclass(frozen=True, slots=True)
 class _Edit:
     op: tree.AssignOp
-    alternatives: Choice
+    alternatives: Mapping[int, Choice]
     test: Predicate
 
-    def of(self, old: Choice) -> Choice:
+    def of(self, old: Choice, layer: int, own: Shape) -> Choice:
         """Return the new choice of a layer whose choice was `old`."""
         match self.op:
             case "=":
-                return self.alternatives
+                return self.alternatives[layer]
             case "|=":
-                return tuple(dict.fromkeys((*old, *self.alternatives)))
+                return tuple(dict.fromkeys((*old, *self.alternatives[layer])))
             case "-=":
-                return tuple(a for a in old if not self.test(a))
+                return tuple(a for a in old if not self.test(a, own))
             case "&=":
-                return tuple(a for a in old if self.test(a))
+                return tuple(a for a in old if self.test(a, own))
             case _:
                 assert_never(self.op)

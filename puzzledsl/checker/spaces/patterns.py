@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, SubBlock
+from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT
 from puzzledsl.checker.context import Context
@@ -18,12 +19,14 @@ from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics.type_errors import WrongType
 from puzzledsl.checker.expressions.coercions import as_constant
 from puzzledsl.checker.expressions.layer_tables import holds
+from puzzledsl.checker.expressions.search_values import Names
 from puzzledsl.checker.expressions.values import Located, Options, Poison, Scope
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.language.alternatives import ALTERNATIVES, pattern_fields
 from puzzledsl.syntax import tree
 
-Predicate = Callable[[Alternative], bool]
+Predicate = Callable[[Alternative, Shape], bool]
+"""A test of an alternative in a layer of a shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,9 @@ def predicate(
     if isinstance(pattern, tree.PatternChoice):
         options = [predicate(ctx, option, scope, info, sub_block) for option in pattern.options]
         tests_ = [test for test in options if test is not None]
-        return (lambda a: any(test(a) for test in tests_)) if len(tests_) == len(options) else None
+        if len(tests_) < len(options):
+            return None
+        return lambda alternative, own: any(test(alternative, own) for test in tests_)
     name = pattern.name.text
     if name not in ALTERNATIVES[sub_block]:
         report_unknown(ctx, pattern.name, sub_block)
@@ -54,8 +59,8 @@ def predicate(
     if len(known) < len(tests):
         return None
 
-    def matches(alternative: Alternative) -> bool:
-        return alternative.answers_to(name) and all(_passes(t, alternative, info) for t in known)
+    def matches(alternative: Alternative, own: Shape) -> bool:
+        return alternative.answers_to(name, own) and all(_passes(t, alternative, own, info) for t in known)
 
     return matches
 
@@ -67,12 +72,22 @@ def matching(
     info: SpaceInfo,
     sub_block: SubBlock,
     layers: tuple[int, ...],
-) -> tuple[str, ...] | None:
-    """Canonical names of the alternatives some of `layers` may choose that match; None, reported, for a mistake."""
+) -> tuple[Names, Names] | None:
+    """Names of the alternatives that match, for each layer those that its like may choose; and of those that do not.
+
+    None, reported, for a mistake.
+    """
     test = predicate(ctx, pattern, scope, info, sub_block)
     if test is None:
         return None
-    return tuple(a.name for a in info.alternatives(sub_block, layers) if test(a))
+    found: tuple[Names, Names] = {}, {}
+    wanted = set(layers)
+    for own, indices in info.shape.kinds_of(sub_block):
+        here = tuple(i for i in indices if i in wanted)
+        known = [(a.name, test(a, own)) for a in info.alternatives(sub_block, here)]
+        for names, matched in zip(found, (True, False), strict=True):
+            names |= dict.fromkeys(here, tuple(name for name, passes in known if passes == matched))
+    return found
 
 
 def report_unknown(ctx: Context, name: tree.Name, sub_block: SubBlock) -> str | None:
@@ -120,22 +135,25 @@ def _field(ctx: Context, field: tree.PatternField, name: str, scope: Scope) -> _
     return _Test(key, field.op, tuple(found)) if len(found) == len(options) else None
 
 
-def _passes(test: _Test, alternative: Alternative, info: SpaceInfo) -> bool:
+def _passes(test: _Test, alternative: Alternative, own: Shape, info: SpaceInfo) -> bool:
     op: tree.CompareOp = "==" if test.op == "!=" else test.op
     found = any(
         holds(figure, op, value)
         for value, percent in test.values
-        for figure in _figures(alternative, test.field, percent, info)
+        for figure in _figures(alternative, test.field, percent, own, info)
     )
     return found != (test.op == "!=")
 
 
-def _figures(alternative: Alternative, field: str, percent: bool, info: SpaceInfo) -> list[Fraction]:
+def _figures(
+    alternative: Alternative, field: str, percent: bool, own: Shape, info: SpaceInfo
+) -> list[Fraction]:
     """The alternative's figures a test compares: several where one width was asked for in several ways."""
-    figure = alternative.figure(field, info.shape)
+    figure = alternative.figure(field, own)
     if figure is None:
         return []
     if not percent:
         return [figure]
-    asked = info.asked.get(int(figure), {figure})
-    return [exact / info.shape.intermediate for exact in sorted(asked)]
+    whole = alternative.whole_width(own)
+    asked = info.asked.get((whole, int(figure)), {figure})
+    return [exact / whole for exact in sorted(asked)]

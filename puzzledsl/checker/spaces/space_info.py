@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.parent import PARENTS, ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.ir.nodes import Rounding, Shape
 
@@ -25,11 +27,11 @@ class SpaceInfo:
     parent: str
     parent_id: str
     shape: Shape
-    base_attention: tuple[AttentionAlternative, ...] = ()
-    base_ffn: tuple[FfnAlternative, ...] = ()
+    base_attention: list[tuple[AttentionAlternative, ...]] = field(default_factory=list)
+    base_ffn: list[tuple[FfnAlternative, ...]] = field(default_factory=list)
     attention: list[tuple[AttentionAlternative, ...]] = field(default_factory=list)
     ffn: list[tuple[FfnAlternative, ...]] = field(default_factory=list)
-    asked: dict[int, set[Fraction]] = field(default_factory=dict)
+    asked: dict[tuple[int, int], set[Fraction]] = field(default_factory=dict)
     roundings: list[Rounding] = field(default_factory=list)
     incomplete: bool = False
     guessed: bool = False
@@ -44,6 +46,17 @@ class SpaceInfo:
     ) -> list[tuple[AttentionAlternative, ...]] | list[tuple[FfnAlternative, ...]]:
         """Return the alternatives of every layer for one sub-block."""
         return self.attention if sub_block == "attention" else self.ffn
+
+    def choose(self, sub_block: SubBlock, found: Sequence[Sequence[Alternative]]) -> None:
+        """Set the choice of every layer; one without an alternative keeps its own sub-block."""
+        alike: dict[int, tuple[Any, ...]] = {}
+        for choice in found:
+            alike.setdefault(id(choice), tuple(choice) or (PARENTS[sub_block],))
+        rows = [alike[id(choice)] for choice in found]
+        if sub_block == "attention":
+            self.base_attention, self.attention = rows, [*rows]
+        else:
+            self.base_ffn, self.ffn = rows, [*rows]
 
     def alternatives(self, sub_block: SubBlock, layers: tuple[int, ...]) -> list[Alternative]:
         """Return the distinct alternatives that `layers` can choose, in the order written."""
@@ -69,9 +82,13 @@ _ANY_SHAPE = Shape(
 
 def guessed(name: str) -> SpaceInfo:
     """Return a placeholder for a space that could not be read, so that its statements and searches can still be checked."""
-    info = SpaceInfo(
-        name, name, name, _ANY_SHAPE, (ParentAttention(),), (ParentFfn(),), incomplete=True, guessed=True
-    )
-    info.attention = [info.base_attention] * _ANY_SHAPE.layers
-    info.ffn = [info.base_ffn] * _ANY_SHAPE.layers
+    info = all_parent(name, name, name, _ANY_SHAPE)
+    info.incomplete = info.guessed = True
     return info
+
+
+def all_parent(name: str, parent: str, parent_id: str, shape: Shape) -> SpaceInfo:
+    """Return a space in which every layer stays as it is."""
+    attention: list[tuple[AttentionAlternative, ...]] = [(ParentAttention(),)] * shape.layers
+    ffn: list[tuple[FfnAlternative, ...]] = [(ParentFfn(),)] * shape.layers
+    return SpaceInfo(name, parent, parent_id, shape, attention, ffn, [*attention], [*ffn])

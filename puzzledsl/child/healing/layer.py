@@ -1,7 +1,8 @@
 """One sub-block of a child, split before its last linear map, which healing fits.
 
 `last_input` computes the input of the last map from the child's stream; `added` applies the map, and the norm behind it if there
-is one, and returns what the stream gets. A sub-block without a last map, such as a mixture of experts, is not fitted.
+is one, and returns what the stream gets. The last map of a mixture of experts is `healing.experts`. A sub-block without a last
+map is not fitted.
 
 Shapes: B sequences, S positions, H hidden, P inputs of the last map (the H outputs without one).
 """
@@ -17,6 +18,7 @@ from transformers import PreTrainedModel
 
 from puzzledsl.child.assemble import Pieces, load_piece, no_piece
 from puzzledsl.child.healing.chain import Link
+from puzzledsl.child.healing.experts import StackedExperts, stacked_experts
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families import access
 from puzzledsl.models.families.paged import load_module_weights
@@ -49,6 +51,8 @@ class ChildSubBlock:
         """The last map; None for a sub-block without one."""
         if self.last is not None:
             setattr(self._module, self.name, nn.Identity())
+        elif (stacked := stacked_experts(self._module)) is not None:
+            self._module, self.last = stacked, stacked.down
         self.channels_H = self._channels(model)
         """Factor of each channel between the last map's output and what is added; None: 1."""
 
@@ -57,6 +61,12 @@ class ChildSubBlock:
         """The last map of a sub-block that has one."""
         assert self.last is not None
         return self.last
+
+    def fitted(self) -> dict[str, Tensor]:
+        """Return the weights that a fit changes, by their names inside the sub-block; the values are views."""
+        if isinstance(self._module, StackedExperts):
+            return dict(self._module.downs())
+        return {} if self.last is None else {f"{self.name}.weight": self.last.weight}
 
     def last_input(self, stream_BSH: Tensor, attention_kwargs: dict[str, Any]) -> Tensor:
         """Return the input of the last map, [B, S, H] -> [B, S, P]."""

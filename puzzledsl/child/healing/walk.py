@@ -124,14 +124,15 @@ class _Walk:
         for link in links:
             sub_block = ChildSubBlock(self._model, link, self._pieces)
             self._unhealed = [self._held_out.run(sub_block, hidden) for hidden in self._unhealed]
-            if (last := sub_block.last) is not None:
-                name = self._name(link, sub_block.name)
+            if sub_block.last is not None:
+                fitted = {self._name(link, name): weight for name, weight in sub_block.fitted().items()}
                 if stored is None:
                     pairs = self._calibration, self._held_out
                     fit_last(sub_block, *(pair.fit_batches(sub_block) for pair in pairs))
                 else:
-                    last.weight.copy_(stored[name].read())
-                weights[name] = last.weight
+                    for name, weight in fitted.items():
+                        weight.copy_(stored[name].read())
+                weights |= {name: weight.contiguous() for name, weight in fitted.items()}
             self._calibration.move(sub_block)
             self._held_out.move(sub_block)
         if stored is None:
@@ -139,10 +140,10 @@ class _Walk:
             seal_beside(path)
         return open_file(path)
 
-    def _name(self, link: Link, last: str) -> str:
-        """Return the name of a last map's weight in the checkpoint."""
+    def _name(self, link: Link, weight: str) -> str:
+        """Return the name of a sub-block's weight in the checkpoint."""
         module = part(layers(self._model)[link.layer_idx], link.sub_block).module
-        return f"{family_of(self._model).layers}.{link.layer_idx}.{module}.{last}.weight"
+        return f"{family_of(self._model).layers}.{link.layer_idx}.{module}.{weight}"
 
     def divergences(self, end: int) -> tuple[float, float]:
         """Return KL(parent || child) of the child before and after healing, in nats, means over held-out positions."""

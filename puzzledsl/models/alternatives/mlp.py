@@ -7,6 +7,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.models.alternatives.moe import initialise_dense
 from puzzledsl.models.alternatives.realisation import ParentLayer, Site, State, cannot_initialise, like
 from puzzledsl.models.families.build import new_ffn
 from puzzledsl.models.least_squares.channels import contribution_order, elimination_order, refit_down
@@ -19,6 +20,8 @@ def build(alternative: MlpFfn, site: Site) -> nn.Module:
 
 def initialise(alternative: MlpFfn, parent: ParentLayer) -> State:
     """Keep the parent's rows of the kept channels; fit the down projection unless `init` names another method."""
+    if parent.shape.ffn == "moe":
+        return initialise_dense(alternative, parent)
     width, full = alternative.width, parent.shape.intermediate
     if not 1 <= width <= full:
         raise cannot_initialise(alternative, f"the parent's FFN has {full} channels")

@@ -13,7 +13,7 @@ from torch import nn
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.models.alternatives import gqa, linear, mlp, noop, parent
+from puzzledsl.models.alternatives import gqa, linear, mlp, moe, noop, parent
 from puzzledsl.models.alternatives.realisation import Realisation
 from puzzledsl.models.errors import BrokenModule, CannotRealise
 
@@ -22,6 +22,7 @@ BUILT_IN: dict[str, Realisation] = {
     "parent": parent,
     "gqa": gqa,
     "mlp": mlp,
+    "moe": moe,
     "linear": linear,
     "noop": noop,
 }

@@ -79,7 +79,7 @@ def _strip(subject: Subject, best: Solution) -> Strip:
     shares = _run_shares(subject.score_table, best.layers)
     windows = window_scale(subject.program, subject.space.layers, subject.shape)
     drafts = [
-        _Draft(subject.shape, windows, i, choice, layer, costs, subject.score_table, shares.get(i))
+        _Draft(subject.shape.at(i), windows, i, choice, layer, costs, subject.score_table, shares.get(i))
         for i, (choice, layer) in enumerate(zip(subject.space.layers, best.layers, strict=True))
     ]
     total = sum(d.time_s for d in drafts if d.time_s is not None)

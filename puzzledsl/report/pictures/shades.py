@@ -30,11 +30,15 @@ class WindowScale:
 
 def window_scale(program: Program, layers: Sequence[LayerChoice], shape: Shape) -> WindowScale:
     """The scale of a space's windows: full is the parent's window, else the longest scenario, but more than any window."""
-    found = {a.attended(shape) for choice in layers for a in choice.attention} - {None, shape.window}
+    owns = {own.window for own in shape.each}
+    pairs = zip(shape.each, layers, strict=True)
+    found = {a.attended(own) for own, choice in pairs for a in choice.attention} - {None, *owns}
     windows = sorted(window for window in found if window is not None)
     longest = max((s.prompt + s.output for s in program.scenarios.values()), default=1)
-    full = shape.window or max([longest, *(2 * window for window in windows)])
-    return WindowScale(windows[0] if windows else full, full)
+    widest = None if None in owns else max((window for window in owns if window is not None), default=None)
+    full = widest or max([longest, *(2 * window for window in windows)])
+    smallest = min([full, *windows, *(window for window in owns if window is not None)])
+    return WindowScale(smallest, full)
 
 
 def appearance(alternative: Alternative, shape: Shape, windows: WindowScale) -> tuple[str, float]:
@@ -42,5 +46,6 @@ def appearance(alternative: Alternative, shape: Shape, windows: WindowScale) -> 
     if alternative.look != "reduced":
         return alternative.look, 0.0 if alternative.look == "noop" else 1.0
     whole = PARENTS[alternative.sub_block].params(shape)
-    kept = alternative.kept(shape, whole) * windows.share(alternative.attended(shape))
+    seen = windows.share(alternative.attended(shape)) / windows.share(shape.window)
+    kept = alternative.kept(shape, whole) * seen
     return "reduced", FAINTEST + (STRONGEST - FAINTEST) * min(kept, 1.0)

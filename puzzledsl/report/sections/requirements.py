@@ -157,8 +157,8 @@ def _term(subject: Subject, term: Term, solution: Solution | None) -> float | No
         case ParamsTerm():
             return recorded["params"] if "params" in recorded else params_of(subject, layers)
         case FactTerm(sub_block=sub_block, attribute=attribute, layers=indices):
-            chosen = (alternative_of(subject, i, sub_block, layers[i]) for i in indices)
-            return float(sum(facts.fact(a, attribute, subject.shape) for a in chosen))
+            chosen = ((i, alternative_of(subject, i, sub_block, layers[i])) for i in indices)
+            return float(sum(facts.fact(a, attribute, subject.shape.at(i)) for i, a in chosen))
         case CountTerm(sub_block=sub_block, alternatives=names, layers=indices):
             return float(sum(_name(layers[i], sub_block) in names for i in indices))
         case TableTerm(layers=indices):
@@ -171,8 +171,8 @@ def params_of(subject: Subject, layers: tuple[LayerAssignment, ...]) -> float:
     """A child's parameter count from the shape."""
     shape = subject.shape
     both: tuple[SubBlock, SubBlock] = ("attention", "ffn")
-    chosen = (alternative_of(subject, i, b, layer) for i, layer in enumerate(layers) for b in both)
-    return float(facts.fixed_params(shape) + sum(a.params(shape) for a in chosen))
+    chosen = ((i, alternative_of(subject, i, b, layer)) for i, layer in enumerate(layers) for b in both)
+    return float(facts.fixed_params(shape) + sum(a.params(shape.at(i)) for i, a in chosen))
 
 
 def alternative_of(subject: Subject, layer: int, sub_block: SubBlock, names: LayerAssignment) -> Alternative:

@@ -181,7 +181,7 @@ def _costs(document: Document, occurrence: Occurrence) -> str:
     for sub_block in _sub_blocks(document, occurrence):
         found = costs.alternatives_of(document, node, occurrence.within, sub_block)
         ctx = document.inspected[1]
-        if found is not None and ctx is not None and any(a.kind != "noop" for a in found[1]):
+        if found is not None and ctx is not None and any(a.kind != "noop" for a, _ in found[1]):
             tables.append(costs.cost_tables(ctx, *found))
     return "\n\n".join(dict.fromkeys(tables))
 

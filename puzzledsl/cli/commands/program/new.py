@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import gcd
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -159,7 +160,8 @@ export ship of final = hf("child")  # runtime: vllm, or gguf("child.gguf"), mlx(
 
 def _attention(shape: Shape) -> str:
     """Keep, fewer key/value heads, a linear map, nothing."""
-    heads = [kv for kv in _halves(shape.kv_heads) if shape.kv_heads % kv == 0]
+    kinds = {own.kv_heads for own in shape.each if own.mixer == "attention"}
+    heads = _halves(gcd(*kinds)) if kinds else []
     gqa = f"gqa(kv_heads: {' | '.join(map(str, heads))}) | " if heads else ""
     return f"parent | {gqa}linear | noop"
 
@@ -170,9 +172,19 @@ def _halves(heads: int) -> list[int]:
 
 
 def _ffn(shape: Shape) -> str:
-    """Keep, narrower ones on the grid that hardware likes, a linear map, nothing."""
-    grid = 256 if shape.intermediate >= 4096 else 64 if shape.intermediate >= 1024 else 8
-    return f"parent | mlp(width: 75% | 50% | 25%, round: {grid}) | linear | noop"
+    """Keep, narrower ones on the grid that hardware likes, fewer or narrower experts, a linear map, nothing."""
+    found = ["parent"]
+    if mixture := next((own for own in shape.each if own.ffn == "moe"), None):
+        counts = [n for n in (mixture.experts * 3 // 4, mixture.experts // 2) if n >= mixture.top_k]
+        found += [f"moe(experts: {' | '.join(map(str, counts))})"] if counts else []
+        found += [f"moe(width: 50%, round: {_grid(mixture.expert_width)})"]
+    if dense := next((own for own in shape.each if own.ffn == "dense"), None):
+        found += [f"mlp(width: 75% | 50% | 25%, round: {_grid(dense.intermediate)})"]
+    return " | ".join([*found, "linear", "noop"])
+
+
+def _grid(width: int) -> int:
+    return 256 if width >= 4096 else 64 if width >= 1024 else 8
 
 
 # ---------------------------------------------------------------- what the options name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,8 @@ def show(
 
 def as_text(table: SpaceTable, waiting: dict[str, object]) -> str:
     """Return a space as text for a terminal."""
+    from puzzledsl.ir.layer_kinds import layer_kinds
+
     space = table.space
     shape = table.program.parents[space.parent].shape
     head = (
@@ -50,7 +53,7 @@ def as_text(table: SpaceTable, waiting: dict[str, object]) -> str:
     )
     if waiting:
         return f"space {space.name} of {space.parent}: known once `{waiting['waits_for']}` is solved"
-    lines = [head, "", *_layer_table(space)]
+    lines = [head, *(f"  {line}" for line in layer_kinds(shape)), "", *_layer_table(space)]
     for sub_block in ("attention", "ffn"):
         lines += ["", *_alternative_table(table, sub_block)]
     return "\n".join(lines)
@@ -92,28 +95,30 @@ def _wrapped(text: str, room: int) -> list[str]:
 def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
     """Yield one line per alternative: dimensions, parameters, share of the parent's, and number of layers that offer it."""
     from puzzledsl.alternatives.parent import PARENTS
+    from puzzledsl.base.phrases import layers_in_words
     from puzzledsl.base.units import COUNT, format_quantity
 
-    space = table.space
-    whole = PARENTS[sub_block].params(table.program.parents[space.parent].shape)
     key = "kv_heads" if sub_block == "attention" else "width"
     rows: list[tuple[str, ...]] = [
         (sub_block, key.replace("_", " "), "parameters", "of parent", "layers", "")
     ]
-    for alternative in table.distinct(sub_block):
-        facts = table.facts(sub_block, alternative)
-        count = sum(alternative in (*c.attention, *c.ffn) for c in space.layers)
+    found = table.distinct(sub_block)
+    several = Counter(row.alternative.name for row in found)
+    for row in found:
+        facts, whole = row.facts, PARENTS[sub_block].params(row.own)
         size = int(str(facts["params"]))
         asked = facts.get("rounded_from", {})
         note = ", ".join(f"{text} is {float(_number(exact)):.6g}" for text, exact in dict(asked).items())  # type: ignore[call-overload]
+        notes = [f"rounded: {note}"] if note else []
+        notes += [layers_in_words(row.layers)] if several[row.alternative.name] > 1 else []
         rows.append(
             (
                 str(facts["name"]),
                 f"{facts[key]:,}" if facts[key] else "",
                 format_quantity(size, COUNT),
-                f"{size / whole:.1%}",
-                str(count),
-                f"rounded: {note}" if note else "",
+                f"{size / whole:.1%}" if whole else "",
+                str(len(row.layers)),
+                "; ".join(notes),
             )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(5)]

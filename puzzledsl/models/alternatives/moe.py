@@ -1,0 +1,78 @@
+"""A mixture with fewer or narrower experts, and a dense FFN in place of a mixture; all maps refitted to its outputs.
+
+Shapes: T tokens, H hidden.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.moe import MoeFfn
+from puzzledsl.models.alternatives.realisation import ParentLayer, Site, State, cannot_initialise, like
+from puzzledsl.models.families.build import new_mixture
+from puzzledsl.models.families.slots import weights_of
+from puzzledsl.models.mixtures.choose import damage_order
+from puzzledsl.models.mixtures.dense import dense
+from puzzledsl.models.mixtures.experts import Mixture, expert_of
+from puzzledsl.models.mixtures.rules import ModuleRules
+from puzzledsl.models.mixtures.smaller import smaller
+
+SHARED = "shared_expert."
+
+
+def build(alternative: MoeFfn, site: Site) -> nn.Module:
+    """Build the family's mixture with other sizes."""
+    sizes = alternative.experts, alternative.top_k, alternative.width
+    return new_mixture(site.config, *sizes, dtype=site.dtype, device=site.device)
+
+
+@torch.no_grad()
+def initialise(alternative: MoeFfn, parent: ParentLayer) -> State:
+    """Return the mixture of these sizes that is nearest to the parent's. Shared experts are the parent's own."""
+    shape, statistics = parent.shape, parent.statistics
+    if alternative.experts > shape.experts or alternative.width > shape.expert_width:
+        raise cannot_initialise(
+            alternative, f"the parent has {shape.experts} experts of {shape.expert_width} channels"
+        )
+    own = weights_of(parent.sub_block("ffn"))
+    full, inputs_TH = _mixture(parent), _inputs(parent)
+    outputs_TH = full(inputs_TH)
+    if statistics.expert_order is None:
+        statistics.expert_order = damage_order(full, inputs_TH, outputs_TH)
+    made = smaller(
+        full,
+        statistics.expert_order,
+        inputs_TH,
+        outputs_TH,
+        experts=alternative.experts,
+        top_k=alternative.top_k,
+        width=alternative.width,
+    )
+    state = {name: weight.clone() for name, weight in own.items() if name.startswith("shared_expert")}
+    return state | {name: like(weight, own["gate.weight"]) for name, weight in made.state().items()}
+
+
+@torch.no_grad()
+def initialise_dense(alternative: MlpFfn, parent: ParentLayer) -> State:
+    """Return the dense FFN of this width that is nearest to the parent's mixture with its shared experts."""
+    own = weights_of(parent.sub_block("ffn"))
+    shared = [expert_of(own, SHARED)] if f"{SHARED}up_proj.weight" in own else []
+    outputs_TH = _flat([trace.ffn_output for _, trace in parent.statistics.calls])
+    made = dense(_mixture(parent), shared, _inputs(parent), outputs_TH, alternative.width)
+    return {name: like(weight, own["gate.weight"]) for name, weight in made.state("").items()}
+
+
+def _mixture(parent: ParentLayer) -> Mixture:
+    block = parent.sub_block("ffn")
+    return Mixture.of(weights_of(block), parent.shape.top_k, ModuleRules(block))
+
+
+def _inputs(parent: ParentLayer) -> Tensor:
+    """The router's inputs on all calibration tokens, float32 [T, H]."""
+    return _flat([trace.ffn_input for _, trace in parent.statistics.calls])
+
+
+def _flat(parts: list[Tensor]) -> Tensor:
+    return torch.cat([part.flatten(0, -2) for part in parts]).float()

@@ -1,0 +1,1 @@
+"""Fewer, narrower and merged experts of a mixture, fitted by least squares."""

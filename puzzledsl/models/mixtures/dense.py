@@ -1,0 +1,52 @@
+"""A dense FFN in place of a mixture: one expert for all tokens, with the channels of all experts that matter most.
+
+Channels that contribute most, mean g |a_c| ||D_c|| over all tokens, form a pool. Elimination on the mixture's outputs chooses
+among them. Shapes: T tokens, H hidden, P channels in the pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from puzzledsl.models.least_squares.channels import elimination_order
+from puzzledsl.models.least_squares.grams import TOWARDS_START, Gram, solve_ridge
+from puzzledsl.models.mixtures.experts import Expert, Mixture, stacked
+
+POOL = 2
+"""The pool has so many times as many channels as are kept."""
+
+
+def dense(mixture: Mixture, shared: Sequence[Expert], x_TH: Tensor, y_TH: Tensor, width: int) -> Expert:
+    """Return the FFN of `width` channels that is nearest to y; `shared` experts see every token already."""
+    pool, usage = [], []
+    for e, routed in enumerate(mixture.route(x_TH)):
+        read = mixture.activations(e, x_TH[routed.tokens]).abs() * routed.weights
+        usage.append(read.sum(0) * mixture.experts[e].down.weight.float().norm(dim=0))
+        pool.append((mixture.experts[e], float(routed.weights.sum()) / len(x_TH)))
+    for expert in shared:
+        usage.append(torch.full((expert.width,), torch.inf, device=x_TH.device))
+        pool.append((expert, 1.0))
+    wide = stacked([expert for expert, _ in pool])
+    start = torch.cat([expert.down.weight.float() * share for expert, share in pool], 1)
+    some = torch.cat(usage).topk(min(POOL * width, wide.width)).indices.sort().values
+    wide, start_PH = wide.channels(some), start[:, some].T.double()
+    bias = _bias(pool)
+    gram = Gram.zeros(len(some), y_TH.shape[1], x_TH.device)
+    gram.add(
+        mixture.rules.activate(None if wide.gate is None else wide.gate(x_TH), wide.up(x_TH)), y_TH - bias
+    )
+    ridge = gram.ridge(TOWARDS_START)
+    full = solve_ridge(gram.xx, gram.xy, start_PH, relative=ridge)
+    kept = elimination_order(gram.xx, full)[len(some) - width :].sort().values
+    down = solve_ridge(gram.xx[kept][:, kept], gram.xy[kept], full[kept], relative=ridge)
+    made = wide.channels(kept).with_down(down.T.float())
+    return made if made.down.bias is None else replace(made, down=replace(made.down, bias=bias))
+
+
+def _bias(pool: Sequence[tuple[Expert, float]]) -> Tensor | float:
+    """Return the mean over all tokens of what the biases of the experts' outputs add."""
+    return sum((share * e.down.bias.float() for e, share in pool if e.down.bias is not None), 0.0)

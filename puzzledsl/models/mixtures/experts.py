@@ -1,0 +1,189 @@
+"""A mixture of experts as plain tensors, one expert at a time: what the fits of this folder read and write.
+
+Shapes: T tokens, N tokens of an expert, H hidden, E experts, K experts of a token, W channels of an expert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+State = dict[str, Tensor]
+"""Weights by their canonical names inside the sub-block."""
+
+
+class Rules(Protocol):
+    """What a family does between the linear maps of a mixture."""
+
+    def activate(self, gate_NW: Tensor | None, up_NW: Tensor) -> Tensor:
+        """Return the input of the down projection [N, W]; `gate_NW` is None where experts have no gate."""
+
+    def route(self, logits_TE: Tensor, bias_E: Tensor | None, top_k: int) -> tuple[Tensor, Tensor]:
+        """Return the weights of a token's experts and their numbers, [T, K] each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A linear map: weight [Q, P] and bias [Q] in any dtype."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __call__(self, x_NP: Tensor) -> Tensor:
+        """Apply it in float32."""
+        y_NQ = x_NP @ self.weight.float().T
+        return y_NQ if self.bias is None else y_NQ + self.bias.float()
+
+    def rows(self, kept: Tensor) -> Linear:
+        """Return the map with some of its outputs."""
+        return Linear(self.weight[kept], None if self.bias is None else self.bias[kept])
+
+
+@dataclass(frozen=True, slots=True)
+class Expert:
+    """One expert: gate and up [W, H], down [H, W]."""
+
+    gate: Linear | None
+    up: Linear
+    down: Linear
+
+    @property
+    def width(self) -> int:
+        """Number of channels."""
+        return len(self.up.weight)
+
+    def channels(self, kept: Tensor) -> Expert:
+        """Return the expert with some of its channels."""
+        gate = None if self.gate is None else self.gate.rows(kept)
+        return Expert(gate, self.up.rows(kept), replace(self.down, weight=self.down.weight[:, kept]))
+
+    def state(self, prefix: str) -> State:
+        """Return the weights by their canonical names."""
+        found: State = {}
+        for part, linear in (("gate", self.gate), ("up", self.up), ("down", self.down)):
+            if linear is not None:
+                found[f"{prefix}{part}_proj.weight"] = linear.weight
+                if linear.bias is not None:
+                    found[f"{prefix}{part}_proj.bias"] = linear.bias
+        return found
+
+    def with_down(self, weight_HW: Tensor) -> Expert:
+        """Return the expert with another down projection; its bias stays."""
+        return replace(self, down=replace(self.down, weight=weight_HW))
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """Tokens of one expert: their places in the batch [N] and the expert's weights for them [N, 1]."""
+
+    tokens: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """A router and its experts. Shared experts are not part of it: they see every token and stay as they are.
+
+    `bias`: one number an expert, which the family's rule adds to the logits or to what it ranks experts by.
+    """
+
+    router: Tensor
+    bias: Tensor | None
+    experts: Sequence[Expert]
+    top_k: int
+    rules: Rules
+
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor], top_k: int, rules: Rules) -> Mixture:
+        """Return the mixture of a sub-block's weights, without copying them."""
+        router = state["gate.weight"]
+        experts = [expert_of(state, f"experts.{e}.") for e in range(len(router))]
+        return cls(router, state.get("gate.bias"), experts, top_k, rules)
+
+    def state(self) -> State:
+        """Return the weights by their canonical names."""
+        found = {"gate.weight": self.router}
+        if self.bias is not None:
+            found["gate.bias"] = self.bias
+        for e, expert in enumerate(self.experts):
+            found |= expert.state(f"experts.{e}.")
+        return found
+
+    def only(self, kept: Sequence[int]) -> Mixture:
+        """Return the mixture of some of the experts, in this order; a token uses at most all of them."""
+        return replace(
+            self,
+            router=self.router[list(kept)],
+            bias=None if self.bias is None else self.bias[list(kept)],
+            experts=[self.experts[e] for e in kept],
+            top_k=min(self.top_k, len(kept)),
+        )
+
+    def logits(self, x_TH: Tensor) -> Tensor:
+        """Return the router's logits without its bias, float32 [T, E]."""
+        return x_TH @ self.router.float().T
+
+    def weights(self, x_TH: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weights of a token's experts and their numbers, [T, K] each."""
+        return self.rules.route(self.logits(x_TH), self.bias, self.top_k)
+
+    def route(self, x_TH: Tensor) -> list[Routed]:
+        """Return each expert's tokens."""
+        weights_TK, numbers_TK = self.weights(x_TH)
+        found = []
+        for e in range(len(self.experts)):
+            tokens, places = (numbers_TK == e).nonzero(as_tuple=True)
+            found.append(Routed(tokens, weights_TK[tokens, places, None]))
+        return found
+
+    def activations(self, e: int, x_NH: Tensor) -> Tensor:
+        """Return the inputs of an expert's down projection, float32 [N, W]."""
+        expert = self.experts[e]
+        return self.rules.activate(None if expert.gate is None else expert.gate(x_NH), expert.up(x_NH))
+
+    def outputs(self, e: int, x_NH: Tensor) -> Tensor:
+        """Return an expert's outputs without the router's weights, float32 [N, H]."""
+        return self.experts[e].down(self.activations(e, x_NH))
+
+    def parts(self, x_TH: Tensor) -> Iterator[tuple[Routed, Tensor]]:
+        """Yield each expert's tokens and its outputs for them, times the router's weights."""
+        for e, routed in enumerate(self.route(x_TH)):
+            yield routed, self.outputs(e, x_TH[routed.tokens]) * routed.weights
+
+    def __call__(self, x_TH: Tensor) -> Tensor:
+        """Return the mixture's outputs, float32 [T, H]."""
+        total = torch.zeros_like(x_TH, dtype=torch.float32)
+        for routed, output in self.parts(x_TH):
+            total.index_add_(0, routed.tokens, output)
+        return total
+
+    def error(self, x_TH: Tensor, y_TH: Tensor) -> float:
+        """Return ||mixture(x) - y||^2."""
+        return float((self(x_TH) - y_TH).square().sum(dtype=torch.float64))
+
+
+def expert_of(state: Mapping[str, Tensor], prefix: str) -> Expert:
+    """Return the expert whose weights' names start with `prefix`, without copying them."""
+
+    def linear(part: str) -> Linear:
+        return Linear(state[f"{prefix}{part}_proj.weight"], state.get(f"{prefix}{part}_proj.bias"))
+
+    gate = linear("gate") if f"{prefix}gate_proj.weight" in state else None
+    return Expert(gate, linear("up"), linear("down"))
+
+
+def stacked(experts: Sequence[Expert]) -> Expert:
+    """Return one expert with the channels of all; the bias of its outputs is the first one's."""
+    gates = [expert.gate for expert in experts if expert.gate is not None]
+    down = torch.cat([expert.down.weight for expert in experts], 1)
+    wide = Expert(_joined(gates) if gates else None, _joined([e.up for e in experts]), experts[0].down)
+    return wide.with_down(down)
+
+
+def _joined(maps: Sequence[Linear]) -> Linear:
+    biases = [linear.bias for linear in maps if linear.bias is not None]
+    return Linear(torch.cat([linear.weight for linear in maps]), torch.cat(biases) if biases else None)

@@ -1,0 +1,123 @@
+"""Property: a config.json of any family, however corrupted, gives a shape or BadConfig, and soon."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from puzzledsl.checker.spaces.shapes import read_config
+from puzzledsl.families.config import BadConfig, Config
+from puzzledsl.families.registry import FAMILIES, shape_of_config
+from puzzledsl.ir.facts import active_params, total_params
+
+SOUND: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 16,
+    "intermediate_size": 128,
+    "vocab_size": 256,
+    "num_experts": 8,
+    "num_local_experts": 8,
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "hybrid_override_pattern": "M-*E",
+    "sliding_window": 32,
+}
+"""Fields that make a config.json of any family sound."""
+
+
+class _Noting(Mapping[str, Any]):
+    """A content that notes which fields are read."""
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        self.content, self.read = content, set[str]()
+
+    def __getitem__(self, key: str) -> Any:
+        self.read.add(key)
+        return self.content[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.content)
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+
+def fields_of(family: str) -> list[str]:
+    content = _Noting(SOUND)
+    FAMILIES[family].read(Config(content))
+    return sorted(content.read)
+
+
+WORDS = ("sliding_attention", "full_attention", "linear_attention", "moe", "mlp", "E", "M*", "-", "none")
+NUMBERS = st.one_of(
+    st.integers(-2, 70),
+    st.sampled_from([2**14, 2**31, 2**62, 10**30]),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), NUMBERS, st.sampled_from(WORDS), st.text(max_size=3)),
+    lambda inner: st.one_of(st.lists(inner, max_size=5), st.dictionaries(st.sampled_from(WORDS), inner, max_size=2)),
+    max_leaves=6,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_sound_config_is_read(family: str) -> None:
+    shape = shape_of_config(SOUND | {"model_type": family})
+    assert (shape.family, shape.layers) == (family, 4)
+    assert 0 < active_params(shape) <= total_params(shape)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=60, deadline=2_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_corrupted_config_is_refused_or_read(family: str, tmp_path: Path, data: st.DataObject) -> None:
+    content = SOUND | {"model_type": family}
+    for field in data.draw(st.lists(st.sampled_from(fields_of(family)), max_size=4, unique=True)):
+        if data.draw(st.booleans()):
+            content[field] = data.draw(VALUES)
+        else:
+            content.pop(field, None)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(content), "utf-8")
+    shape = None
+    with suppress(BadConfig):
+        shape = read_config(path)
+    if shape is None:
+        return
+    assert len(shape.each) == shape.layers
+    assert 0 < active_params(shape) <= total_params(shape)
+
+
+@pytest.mark.parametrize(
+    ("family", "wrong", "words"),
+    [
+        ("qwen3_moe", {"num_experts_per_tok": 9}, "top_k=9 is more than experts=8"),
+        ("gpt_oss", {"num_experts_per_tok": 9}, "top_k=9 is more than experts=8"),
+        ("gpt_oss", {"num_experts": 4}, "num_experts is 4 and num_local_experts is 8"),
+        ("nemotron_h", {"n_routed_experts": 1}, "top_k=2 is more than experts=1"),
+        ("nemotron_h", {"num_hidden_layers": 5}, "num_hidden_layers is 5"),
+        ("nemotron_h", {"n_groups": 3}, "3 groups do not divide the 128 heads"),
+        ("qwen3_next", {"num_experts_per_tok": 9}, "top_k=9 is more than experts=8"),
+        ("qwen3_next", {"linear_num_key_heads": 5}, "5 groups do not divide the 32 heads"),
+    ],
+)
+def test_numbers_that_disagree_are_named(family: str, wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadConfig, match=words):
+        shape_of_config(SOUND | wrong | {"model_type": family})
+
+
+def test_an_unknown_family_is_told_the_known_ones() -> None:
+    with pytest.raises(BadConfig, match=r"gpt2.*llama.*qwen3_moe"):
+        shape_of_config(SOUND | {"model_type": "gpt2"})

@@ -1,0 +1,193 @@
+"""Smaller mixtures of experts: exact where nothing is lost, and nearer to the parent than rivals on unseen tokens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import Qwen3MoeConfig
+from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeSparseMoeBlock
+
+from puzzledsl.models.mixtures.choose import damage_order, frequency, highest, reap
+from puzzledsl.models.mixtures.dense import dense
+from puzzledsl.models.mixtures.experts import Expert, Linear, Mixture
+from puzzledsl.models.mixtures.fit import refit, refit_downs, refit_router
+from puzzledsl.models.mixtures.merge import groups_of, merge
+from puzzledsl.models.mixtures.narrow import narrow
+from puzzledsl.models.mixtures.rules import ModuleRules
+from puzzledsl.models.mixtures.smaller import smaller
+
+HIDDEN, WIDTH, EXPERTS = 16, 12, 6
+
+
+def block(**changes: object) -> Qwen3MoeSparseMoeBlock:
+    """A mixture of transformers with random weights."""
+    torch.manual_seed(0)
+    sizes = {
+        "hidden_size": HIDDEN,
+        "moe_intermediate_size": WIDTH,
+        "num_experts": EXPERTS,
+        "num_experts_per_tok": 2,
+        "norm_topk_prob": True,
+    }
+    made = Qwen3MoeSparseMoeBlock(Qwen3MoeConfig(**{**sizes, **changes})).requires_grad_(False)
+    for weight in made.parameters():
+        weight.normal_(std=HIDDEN**-0.5)
+    made.gate.weight.mul_(4)
+    return made
+
+
+def mixture(**changes: object) -> Mixture:
+    made = block(**changes)
+    halves = [weight.chunk(2) for weight in made.experts.gate_up_proj]
+    experts = [
+        Expert(Linear(gate, None), Linear(up, None), Linear(down, None))
+        for (gate, up), down in zip(halves, made.experts.down_proj, strict=True)
+    ]
+    return Mixture(made.gate.weight, None, experts, made.gate.top_k, ModuleRules(made))
+
+
+def tokens(count: int, seed: int) -> Tensor:
+    """Inputs that lie around a few centres, near a subspace, as activations do."""
+    generator = torch.Generator().manual_seed(7)
+    centres = torch.randn(5, HIDDEN, generator=generator)
+    plane = torch.randn(8, HIDDEN, generator=generator) / 3
+    generator.manual_seed(seed)
+    near = torch.randn(count, 8, generator=generator) @ plane
+    return centres[torch.randint(5, (count,), generator=generator)] + near
+
+
+SEEN, UNSEEN = tokens(2048, 1), tokens(1024, 2)
+
+
+def error(other: Mixture, full: Mixture, x: Tensor = UNSEEN) -> float:
+    """Normalised squared error."""
+    y = full(x)
+    return other.error(x, y) / float(y.square().sum())
+
+
+@pytest.mark.parametrize("changes", [{}, {"norm_topk_prob": False}, {"num_experts_per_tok": 1}])
+def test_a_mixture_is_transformers_own(changes):
+    expected = block(**changes)(UNSEEN[None])[0]
+    assert torch.allclose(mixture(**changes)(UNSEEN), expected, atol=1e-5)
+
+
+def test_all_experts_at_full_width_are_the_parents_bit_for_bit():
+    full = mixture()
+    assert torch.equal(narrow(full.only(range(EXPERTS)), SEEN, WIDTH)(UNSEEN), full(UNSEEN))
+
+
+def test_the_first_expert_to_go_is_the_one_that_is_missed_least():
+    full = mixture()
+    order = damage_order(full, SEEN, full(SEEN))
+    left = list(range(EXPERTS))
+    for gone in order[:-1]:
+        without = {e: error(full.only([other for other in left if other != e]), full, SEEN) for e in left}
+        assert gone == min(without, key=without.__getitem__)
+        left.remove(gone)
+    assert order[-1:] == left
+
+
+def test_rivals_rank_by_tokens_and_by_weighted_norms():
+    full = mixture()
+    weights, numbers = full.weights(SEEN)
+    assert frequency(full, SEEN) == [float((numbers == e).sum()) for e in range(EXPERTS)]
+    norms = [
+        (full.outputs(e, SEEN).norm(dim=1, keepdim=True) * weights)[numbers == e].mean()
+        for e in range(EXPERTS)
+    ]
+    assert torch.allclose(torch.tensor(reap(full, SEEN)), torch.stack(norms), rtol=1e-5)
+    assert highest([1.0, 3.0, 2.0, 3.0], 2) == [1, 3]
+
+
+@pytest.mark.parametrize("kept", [[0, 1, 2, 3], [1, 3, 4, 5]])
+def test_refitted_downs_lower_the_error_on_unseen_tokens(kept):
+    full = mixture()
+    fewer = full.only(kept)
+    assert error(refit_downs(fewer, SEEN, full(SEEN)), full) < 0.9 * error(fewer, full)
+
+
+def test_a_refitted_router_lowers_the_error_on_unseen_tokens():
+    full = mixture()
+    fewer = refit_downs(full.only([0, 1, 2, 3]), SEEN, full(SEEN))
+    assert error(refit_router(fewer, SEEN, full(SEEN)), full) < error(fewer, full)
+
+
+def test_a_router_that_is_right_already_stays():
+    full = mixture()
+    assert torch.equal(refit_router(full, SEEN, full(SEEN)).router, full.router)
+
+
+def test_a_step_of_the_router_is_undone_by_the_fit():
+    full = mixture()
+    moved = replace(
+        full,
+        router=full.router + 0.1 * torch.randn(EXPERTS, HIDDEN, generator=torch.Generator().manual_seed(3)),
+    )
+    assert error(refit_router(moved, SEEN, full(SEEN)), full) < 0.3 * error(moved, full)
+
+
+def test_channels_that_do_the_same_are_eliminated_without_loss():
+    full = mixture()
+    doubled = [
+        Expert(
+            Linear(torch.cat([e.gate.weight, e.gate.weight]), None),
+            Linear(torch.cat([e.up.weight, e.up.weight]), None),
+            Linear(torch.cat([e.down.weight, e.down.weight], 1) / 2, None),
+        )
+        for e in full.experts
+    ]
+    assert error(narrow(replace(full, experts=doubled), SEEN, WIDTH), full) < 0.03
+
+
+def test_merging_copies_of_an_expert_loses_next_to_nothing():
+    full = mixture()
+    order = torch.randperm(WIDTH, generator=torch.Generator().manual_seed(0))
+    copies = [*full.experts, full.experts[0].channels(order)]
+    router = torch.cat([full.router, full.router[:1]])
+    twice = replace(full, router=router, experts=copies, top_k=3)
+    groups = groups_of(twice, list(range(EXPERTS)), SEEN)
+    assert groups[0] == [0, EXPERTS]
+    pair = merge(twice, groups, SEEN, WIDTH)
+    assert (
+        error(refit_downs(pair, SEEN, twice(SEEN)), twice)
+        < error(refit_downs(twice.only(range(EXPERTS)), SEEN, twice(SEEN)), twice) + 0.05
+    )
+
+
+@pytest.mark.parametrize(("experts", "top_k", "width"), [(3, 2, WIDTH), (EXPERTS, 2, WIDTH // 2), (4, 1, 9)])
+def test_a_smaller_mixture_beats_rivals_of_its_size(experts, top_k, width):
+    full = mixture()
+    order = damage_order(full, SEEN, full(SEEN))
+    ours = smaller(full, order, SEEN, full(SEEN), experts=experts, top_k=top_k, width=width)
+    assert (len(ours.experts), ours.top_k, {e.width for e in ours.experts}) == (experts, top_k, {width})
+    for saliency in (frequency, reap):
+        rival = replace(full.only(highest(saliency(full, SEEN), experts)), top_k=top_k)
+        plain = replace(rival, experts=[e.channels(torch.arange(width)) for e in rival.experts])
+        assert error(ours, full) < error(plain, full)
+
+
+def test_few_tokens_do_little_harm():
+    full = mixture()
+    few = SEEN[:24]
+    fewer = full.only([0, 1, 2, 3])
+    assert error(refit(fewer, few, full(few)), full) < 1.1 * error(fewer, full)
+
+
+def test_a_dense_ffn_in_place_of_a_mixture_is_better_than_none():
+    full = mixture()
+    whole = dense(full, [], SEEN, full(SEEN), 2 * WIDTH)
+    y = full(UNSEEN)
+    made = whole.down(full.rules.activate(whole.gate(UNSEEN), whole.up(UNSEEN)))
+    assert whole.width == 2 * WIDTH
+    assert float((made - y).square().sum()) < 0.5 * float((y - y.mean(0)).square().sum())
+
+
+def test_a_mixture_of_equal_experts_is_a_dense_ffn():
+    full = mixture()
+    same = replace(full, experts=[full.experts[0]] * EXPERTS)
+    whole = dense(same, [], SEEN, same(SEEN), EXPERTS // 2 * WIDTH)
+    made = whole.down(same.rules.activate(whole.gate(UNSEEN), whole.up(UNSEEN)))
+    assert float((made - same(UNSEEN)).square().sum()) < 0.1 * float(same(UNSEEN).square().sum())

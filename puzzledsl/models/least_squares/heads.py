@@ -95,8 +95,8 @@ def merge_heads(heads: Heads, kv_heads: int, gram: Tensor) -> Heads:
     head keeps it as it is, so as many heads as the parent's give the parent's weights.
     """
     q, o = heads.q.clone(), heads.o.clone()
-    merging = kv_heads % len(heads.k) != 0
-    old_keys = _scaled(heads.k, heads.key_scale) if merging else heads.k
+    merges = kv_heads % len(heads.k) != 0
+    old_keys = _scaled(heads.k, heads.key_scale) if merges else heads.k
     keys, values = [], []
     for queries, old in groups(len(q), len(heads.k), kv_heads):
         members = sorted(set(old))
@@ -127,7 +127,7 @@ def merge_heads(heads: Heads, kv_heads: int, gram: Tensor) -> Heads:
     found = replace(heads, q=q, k=torch.stack(keys), v=torch.stack(values), o=o)
     if heads.key_scale is None:
         return found
-    return _rescaled(found, heads, gram) if merging else replace(found, key_scale=_repeated(heads, kv_heads))
+    return _rescaled(found, heads, gram) if merges else replace(found, key_scale=_repeated(heads, kv_heads))
 
 
 def mean_pool(heads: Heads, kv_heads: int) -> Heads:

@@ -63,8 +63,8 @@ class _Measured:
 
     def least_missed(self, alive: list[int]) -> int:
         """Return the expert whose absence adds least to the squared error: only its own tokens choose others."""
-        everything = torch.arange(len(self.wanted_TR), device=self.wanted_TR.device)
-        errors_T, numbers_TK = self._errors(everything, alive)
+        all_rows = torch.arange(len(self.wanted_TR), device=self.wanted_TR.device)
+        errors_T, numbers_TK = self._errors(all_rows, alive)
         damages = []
         for gone in alive:
             own = (numbers_TK == gone).any(1).nonzero()[:, 0]

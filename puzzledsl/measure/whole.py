@@ -90,11 +90,12 @@ class Forward:
         for index, layer in enumerate(self._cache.layers):
             if not isinstance(layer, CacheLayerMixin):
                 continue  # a state, which does not grow
+            held: Any = layer
             missing = self.workload.context - layer.get_seq_length()
             if 0 < missing < self.workload.context:  # a layer without attention holds nothing
                 shape = (-1, -1, missing, -1)
                 self._cache.update(
-                    layer.keys[:, :, :1].expand(shape), layer.values[:, :, :1].expand(shape), index
+                    held.keys[:, :, :1].expand(shape), held.values[:, :, :1].expand(shape), index
                 )
 
     def decode_step(self) -> None:

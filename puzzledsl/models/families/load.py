@@ -6,6 +6,7 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from logging import getLogger
 from pathlib import Path
 from typing import Any, cast
 
@@ -138,6 +139,8 @@ def empty_model(
     model_class: Any, config: PreTrainedConfig, dtype: torch.dtype, device: torch.device | str
 ) -> PreTrainedModel:
     """Return a model without storage for its weights; its buffers (rotary frequencies) are on `device`."""
+    if torch.device(device).type == "cpu":  # the kernels of state-space mixers that it misses are for GPUs
+        getLogger("transformers.integrations.hub_kernels").setLevel("ERROR")
     with quiet():
         with torch.device("meta"):
             attention = "sdpa" if model_class._supports_sdpa else "eager"

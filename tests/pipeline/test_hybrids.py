@@ -1,0 +1,52 @@
+"""Whole programs on hybrids: pieces, scores, a child that is healed, uptrained and evaluated."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tests.pipeline.test_run import ENVIRONMENT
+from tests.pipeline.tiny_program import SOURCE, read, write_tiny_program
+from tests.tiny import save_tiny, tiny_tokens
+
+SPACES = {
+    "nemotron_h": """\
+  attention = parent
+  ffn = parent
+  layers[0, 4].attention = parent | linear | noop
+  layers[1, 5].attention = parent | gqa(kv_heads: 1) | linear | noop
+  layers[2, 6].ffn = parent | mlp(width: 50%) | linear | noop
+  layers[3, 7].ffn = parent | linear | noop
+""",
+    "qwen3_next": """\
+  attention = parent
+  ffn = parent | linear | noop
+  layers[0, 2].attention = parent | linear | noop
+  layers[1, 3].attention = parent | gqa(kv_heads: 1) | linear | noop
+""",
+}
+LAYERS = {"nemotron_h": 8, "qwen3_next": 4}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", SPACES)
+def test_a_hybrid_from_program_to_child(tmp_path: Path, family: str) -> None:
+    program = write_tiny_program(tmp_path)
+    save_tiny(tmp_path / "parent", family, layers=LAYERS[family])
+    start, end = SOURCE.index("space wide"), SOURCE.index("hardware toy")
+    text = f"{SOURCE[:start]}space wide of tiny {{\n{SPACES[family]}}}\n{SOURCE[end:]}"
+    program.write_text(text[: text.index("export ship")])
+    command = [sys.executable, "-m", "puzzledsl.cli.main", "run", str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    model = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "build" / "models" / "final", trust_remote_code=True
+    )
+    assert torch.isfinite(model(tiny_tokens()).logits).all()
+    scores = read(tmp_path / "build" / "scores" / "kl.json")
+    assert scores

@@ -62,11 +62,10 @@ def canonical(stored: Tensors, wanted: Shapes, family: Family) -> tuple[dict[str
 
 def as_parameters(weights: Tensors, family: Family) -> dict[str, LazyTensor]:
     """Return canonical weights as the parameters of transformers' classes; fused matrices first, where files align them."""
-    fused: dict[str, tuple[str, LazyTensor]] = {}
+    fused = _stacked(weights, family)
     for one in _fused({name: weight.shape for name, weight in weights.items()}, family):
         tensor = _joined(one, weights, family)
         fused |= dict.fromkeys(one.shares, (one.name, tensor))
-    fused |= _stacked(weights, family)
     named = ((_renamed(name, family, parameter_name), weight) for name, weight in weights.items())
     found = dict(fused.get(old, new) for old, new in zip(weights, named, strict=True))
     return dict(sorted(found.items(), key=lambda item: len(item[1].shape) < 3))

@@ -195,7 +195,8 @@ def _real(rows: Tensor, turning: int) -> Tensor:
 def _root(gram: Tensor) -> Tensor:
     """A square root R of a Gram matrix: R R' = gram."""
     levels, axes = torch.linalg.eigh((gram + gram.T) / 2)
-    return axes * levels.clamp_min(0).sqrt()
+    root: Tensor = axes * levels.clamp_min(0).sqrt()
+    return root
 
 
 def _shared_key(k_JFH: Tensor, q_QFH: Tensor, place: list[int], gram: Tensor) -> tuple[Tensor, Tensor]:

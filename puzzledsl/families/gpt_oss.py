@@ -25,10 +25,11 @@ def _read(config: Config) -> Shape:
         **experts_fields(config, experts=128, top_k=4),
         expert_width=sizes["intermediate"],
     )
-    window = config.optional("sliding_window", 128, 0, MAX_WINDOW)
     alternating = [KINDS[not full] for full in every(shape.layers, 2)]
     kinds = config.words("layer_types", KINDS, shape.layers) or alternating
-    return windowed(shape, kinds, window) if window else shape
+    if KINDS[1] not in kinds:
+        return shape
+    return windowed(shape, kinds, config.given("sliding_window", 128, MAX_WINDOW))
 
 
 FAMILY = Family(

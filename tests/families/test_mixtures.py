@@ -10,7 +10,8 @@ import pytest
 from puzzledsl.alternatives.parent import PARENTS, ParentFfn
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import BadConfig
-from puzzledsl.families.registry import shape_of_config
+from puzzledsl.families.literal import shape_of_literal
+from puzzledsl.families.registry import FAMILIES, shape_of_config
 from puzzledsl.ir.facts import total_params
 
 QWEN3 = {
@@ -148,3 +149,11 @@ def test_what_contradicts_itself_is_refused_by_name(change: dict[str, Any], reas
 def test_layer_types_of_another_number_of_layers_are_refused() -> None:
     with pytest.raises(BadConfig, match="layer_types is not a list of 24 words"):
         shape_of_config(GPT_OSS_20B | {"layer_types": ["full_attention"] * 23})
+
+
+@pytest.mark.parametrize("content", [QWEN3, QWEN3_235B, GPT_OSS, GPT_OSS_20B])
+def test_a_literal_gives_the_shape_of_config_json(content: dict[str, Any]) -> None:
+    shape = shape_of_config(content)
+    sizes = ("layers", "hidden", "heads", "kv_heads", "head_dim", "vocab", "experts", "top_k", "expert_width")
+    written = {name: getattr(shape, name) for name in sizes}
+    assert shape_of_literal(FAMILIES[shape.family], written) == shape

@@ -17,7 +17,7 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.scoring import influence, measures, sweep, text
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
-from tests.tiny import DENSE
+from tests.tiny import FAMILIES
 
 SETTINGS: dict[str, Any] = {"tokens": 64, "calibration_tokens": 128}
 LAYERS = 3
@@ -73,7 +73,7 @@ def agrees(found: BlockInfluence, seen: Sequence[Tensor]) -> None:
         assert row == pytest.approx(angles, abs=2e-6)
 
 
-@pytest.mark.parametrize("family", DENSE)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_influences_are_those_of_whole_forward_passes(family: str, tmp_path: Path) -> None:
     case = Case(tmp_path, make_program(tmp_path, family, model={"layers": LAYERS}, **SETTINGS))
     agrees(measured(case), streams(case, 45))

@@ -29,7 +29,7 @@ from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.run import run_score
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
-from tests.tiny import DENSE, tiny_tokenizer
+from tests.tiny import FAMILIES, tiny_tokenizer
 
 SETTINGS: dict[str, Any] = {"tokens": 64, "calibration_tokens": 128}
 
@@ -42,7 +42,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("family", DENSE)
+@pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
 def test_scores_are_those_of_whole_forward_passes(family: str, tmp_path: Path) -> None:
     case = Case(tmp_path, make_program(tmp_path, family, model={"layers": 2}, **SETTINGS))

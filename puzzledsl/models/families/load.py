@@ -142,11 +142,22 @@ def empty_model(
     if torch.device(device).type == "cpu":  # the kernels of state-space mixers that it misses are for GPUs
         getLogger("transformers.integrations.hub_kernels").setLevel("ERROR")
     with quiet():
-        with torch.device("meta"):
+        with torch.device("meta"), _as_diagnostic(config):
             attention = "sdpa" if model_class._supports_sdpa else "eager"
             model = model_class._from_config(config, attn_implementation=attention, dtype=dtype)
         _make_buffers(model, device)
     return cast(PreTrainedModel, model)
+
+
+@contextmanager
+def _as_diagnostic(config: PreTrainedConfig) -> Iterator[None]:
+    """Raise what transformers' classes raise for a value they do not know, an activation's name, as UnreadableCheckpoint."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        path = str(getattr(config, "_name_or_path", "")) or config.model_type
+        reason = f"config.json: {_first_line(error)}"
+        raise DiagnosticError(UnreadableCheckpoint(None, path=path, reason=reason)) from error
 
 
 def _make_buffers(model: PreTrainedModel, device: torch.device | str) -> None:

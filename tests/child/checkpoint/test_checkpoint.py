@@ -12,6 +12,8 @@ from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
@@ -94,12 +96,11 @@ def test_an_all_parent_child_is_the_parent(tmp_path: Path, family: str, tied: bo
     [(a, ParentFfn()) for a in ATTENTIONS] + [(ParentAttention(), f) for f in FFNS],
     ids=lambda c: "-".join(a.name for a in c),
 )
-@pytest.mark.parametrize("family", ["llama", *MIXTURES])
-def test_each_alternative_anywhere(tmp_path: Path, position: int, choice, family: str) -> None:
+def test_each_alternative_anywhere(tmp_path: Path, position: int, choice) -> None:
     """Remote code, our own loader and the float64 oracle, with each alternative in the first, middle and last layer."""
     choices = [PARENT] * 3
     choices[position] = choice
-    made, tokens = Made(tmp_path, choices, family, tied=position == 1), tiny_tokens(1, 12)
+    made, tokens = Made(tmp_path, choices, tied=position == 1), tiny_tokens(1, 9)
     expected = made.child(tokens).logits
     remote = made.with_remote_code()
     assert torch.equal(remote(tokens).logits, expected)
@@ -116,6 +117,24 @@ def test_each_alternative_of_each_family_anywhere(tmp_path: Path, family: str, t
     attentions, ffns = (*ATTENTIONS, ParentAttention()), (*FFNS, ParentFfn())
     choices = [(attentions[(turn + i) % len(attentions)], ffns[(turn + i) % len(ffns)]) for i in range(3)]
     made, tokens = Made(tmp_path, choices, family), tiny_tokens(1, 9)
+    expected, remote = made.child(tokens).logits, made.with_remote_code()
+    assert torch.equal(remote(tokens).logits, expected)
+    assert torch.equal(load_child(made.out)(tokens).logits, expected)
+    assert torch.equal(generate(remote, tokens), greedy(made.child, tokens))
+    oracle = oracle_logits(made.out, tokens[0].tolist())
+    np.testing.assert_allclose(expected[0].numpy(), oracle, atol=2e-5 * np.abs(oracle).max())
+
+
+@pytest.mark.parametrize("family", MIXTURES)
+@pytest.mark.parametrize("turn", range(3), ids=["first", "middle", "last"])
+def test_mixtures_of_other_sizes_anywhere(tmp_path: Path, family: str, turn: int) -> None:
+    """The layer of this turn has another mixture, the others have the parent's, a dense FFN, and windows that forget."""
+    extra = {"mlp_only_layers": []} if family == "qwen3_moe" else {}
+    choices = [(GqaAttention(kv_heads=2, window=5), ParentFfn()), (ParentAttention(), MlpFfn(width=12))]
+    choices.insert(
+        turn, (ParentAttention(), MoeFfn(experts=4 - turn, top_k=1 + turn % 2, width=16 - 8 * (turn % 2)))
+    )
+    made, tokens = Made(tmp_path, choices, family, **extra), tiny_tokens(1, 12)
     expected, remote = made.child(tokens).logits, made.with_remote_code()
     assert torch.equal(remote(tokens).logits, expected)
     assert torch.equal(load_child(made.out)(tokens).logits, expected)

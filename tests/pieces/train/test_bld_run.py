@@ -37,7 +37,7 @@ from puzzledsl.pieces.train.run import BldInputs, run_bld
 from puzzledsl.plan.bld import bld_plan
 from tests.interrupting import Interrupting
 from tests.pieces.train.bld_programs import make_program, write_text
-from tests.tiny import DENSE, tiny_tokenizer
+from tests.tiny import FAMILIES, tiny_tokenizer
 
 SHORT: dict[str, Any] = {"tokens": 128, "calibration_tokens": 128}
 
@@ -109,7 +109,7 @@ def measured_loss(base: Path, piece: Piece, library: Library, tokens: torch.Tens
     return float((output - target).square().sum() / target.square().sum())
 
 
-@pytest.mark.parametrize("family", DENSE)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_piece_fits_and_has_the_loss_it_says(family: str, tmp_path: Path) -> None:
     program = make_program(tmp_path, family, **SHORT)
     library = run(program, tmp_path)

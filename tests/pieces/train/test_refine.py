@@ -28,7 +28,7 @@ from puzzledsl.pieces.train.piece_state import SquaredErrors
 from puzzledsl.pieces.train.refine import refine
 from puzzledsl.pieces.train.student import Student
 from puzzledsl.plan.refinement import NUMBERS_A_WEIGHT
-from tests.tiny import DENSE, tiny_model, tiny_tokens
+from tests.tiny import FAMILIES, tiny_model, tiny_tokens
 
 PAPER = Initialisers(gqa="mean_pool", mlp="channel_contribution", linear="product")
 SHRUNK: list[Alternative] = [
@@ -82,7 +82,8 @@ def of(alternative: Alternative, init: Initialisers | None = None) -> BldJob:
 
 def student_of(family: str, made: BldJob, init: Initialisers | None = None) -> Student:
     model = parent(family)
-    return Student.build(made, model, calibration(family), init or Initialisers(), shape_of(model.config))
+    shape = shape_of(model.config).at(1)
+    return Student.build(made, model, calibration(family), init or Initialisers(), shape)
 
 
 def unseen_loss(family: str, student: Student) -> float:
@@ -93,7 +94,7 @@ def unseen_loss(family: str, student: Student) -> float:
     return errors.normalized_mse
 
 
-@pytest.mark.parametrize("family", DENSE)
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("alternative", SHRUNK, ids=lambda a: a.name)
 def test_pieces_come_nearer_on_unseen_tokens(family: str, alternative: Alternative) -> None:
     student = student_of(family, of(alternative))

@@ -1,0 +1,135 @@
+"""Damaged checkpoints of mixtures: loading one ends with a model, or with a diagnostic that names what is wrong.
+
+Nothing is written either way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.families.config import BadConfig
+from puzzledsl.families.registry import shape_of_config
+from puzzledsl.models.families.access import shape_of
+from puzzledsl.models.families.inventory import inventory
+from puzzledsl.models.families.load import load_parent
+from puzzledsl.models.families.slots import weights_of
+from tests.tiny import MIXTURES, save_tiny, tiny_tokens
+
+FIELDS = {
+    "qwen3_moe": (
+        *("num_experts", "num_local_experts", "num_experts_per_tok", "moe_intermediate_size"),
+        *("decoder_sparse_step", "mlp_only_layers", "norm_topk_prob", "use_sliding_window", "hidden_act"),
+    ),
+    "gpt_oss": (
+        *("num_experts", "num_local_experts", "num_experts_per_tok", "intermediate_size", "layer_types"),
+        *("sliding_window", "swiglu_alpha", "swiglu_limit", "attention_bias", "quantization_config"),
+    ),
+}
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 9),
+    st.sampled_from([0, 1 << 12, 1 << 40, 10**30]),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from(["", "6", "mxfp4", "silu", "relu", "full_attention", "sliding_attention"]),
+)
+VALUES = st.one_of(LEAVES, st.lists(LEAVES, max_size=4), st.dictionaries(st.just("quant_method"), LEAVES))
+
+
+@pytest.fixture(scope="module")
+def parents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {family: save_tiny(tmp_path_factory.mktemp("parents") / family, family) for family in MIXTURES}
+
+
+def loaded(parent: Path) -> Any:
+    """Return the model, or the messages of the diagnostics; check that the directory stays as it was."""
+    before = {path.name: path.read_bytes() for path in parent.iterdir()}
+    try:
+        return load_parent(parent)
+    except DiagnosticError as error:
+        return "\n".join(f"{diagnostic.code} {diagnostic.message}" for diagnostic in error.diagnostics)
+    finally:
+        assert {path.name: path.read_bytes() for path in parent.iterdir()} == before
+
+
+@pytest.mark.parametrize("family", MIXTURES)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_value_of_any_field(parents: dict[str, Path], family: str, data: st.DataObject) -> None:
+    parent = parents[family]
+    path, field = parent / "config.json", data.draw(st.sampled_from(FIELDS[family]))
+    whole = path.read_text()
+    changed = json.loads(whole) | {field: data.draw(VALUES)}
+    try:
+        path.write_text(json.dumps(changed))
+        found = loaded(parent)
+    finally:
+        path.write_text(whole)
+    if isinstance(found, str):
+        assert str(parent) in found and all(line.startswith("E07") for line in found.splitlines())
+        return
+    own = shape_of(found.config)
+    assert {name: tuple(weight.shape) for name, weight in weights_of(found).items()} == inventory(own)
+    assert found(tiny_tokens()).logits.isfinite().all()
+    assert shape_of_config(changed) == own  # the checker reads what transformers reads
+
+
+@pytest.mark.parametrize("family", MIXTURES)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_the_checker_never_fails_otherwise(
+    parents: dict[str, Path], family: str, data: st.DataObject
+) -> None:
+    content = json.loads((parents[family] / "config.json").read_text())
+    for field in data.draw(st.lists(st.sampled_from(FIELDS[family]), min_size=1, max_size=3)):
+        content[field] = data.draw(VALUES)
+    with contextlib.suppress(BadConfig):
+        assert shape_of_config(content).layers == 3
+
+
+def _lose(tensors: dict[str, torch.Tensor], name: str) -> None:
+    del tensors[name]
+
+
+def _rename(tensors: dict[str, torch.Tensor], name: str) -> None:
+    tensors[re.sub(r"layers\.\d", "layers.7", name) + ".x"] = tensors.pop(name)
+
+
+def _cut(tensors: dict[str, torch.Tensor], name: str) -> None:
+    tensors[name] = tensors[name][1:].clone()
+
+
+def _widen(tensors: dict[str, torch.Tensor], name: str) -> None:
+    tensors[name] = torch.cat([tensors[name], tensors[name]])
+
+
+@pytest.mark.parametrize("family", MIXTURES)
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_tensor_lost_renamed_or_of_another_size(
+    parents: dict[str, Path], family: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    parent = tmp_path_factory.mktemp("damaged") / family
+    shutil.copytree(parents[family], parent)
+    tensors = load_file(parent / "model.safetensors")
+    name = data.draw(st.sampled_from(sorted(tensors)))
+    damage: Callable[..., None] = data.draw(st.sampled_from([_lose, _rename, _cut, _widen]))
+    damage(tensors, name)
+    save_file(tensors, parent / "model.safetensors")
+    found = loaded(parent)
+    assert isinstance(found, str) and str(parent) in found
+    expert = name.removesuffix("_bias")
+    assert expert in found or f"{expert.removesuffix('.gate_up_proj').removesuffix('.down_proj')}." in found

@@ -5,6 +5,8 @@ The constants are fitted to the cells marked `fit` (on H100, release 1.0: Llama 
 and predict all others on H100 and H200, those of the older releases too. A100 (FP16) and L40S (no NVLink) have constants
 of their own, fitted to 8B on one GPU and 70B on eight.
 Then each ingredient of the model is taken away, the constants are fitted anew, and the error is shown again.
+Mixtures: one constant, the efficiency of experts, is fitted to the `fit` cells of a card, all others are Llama's.
+Hybrids: published speed-ups over transformers at 8Ki -> 16Ki tokens, with Llama's constants and nothing fitted.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from puzzledsl.ir.nodes import GqaDecode, RooflineHardware
 DATA = Path(__file__).parent / "data"
 FITTED_RELEASE, OTHER_RELEASES = "1.0", ("0.20", "0.17")
 OTHER_CARDS = ("0.17_a100", "0.17_l40s")  # with constants of their own
+EXPERTS = ("1.0_experts", "1.2_experts")
 LIMIT = 0.07
 AS_ADVERTISED = {"h100_sxm": 80 * 10**9, "h200": 141 * 10**9}
 NEVER = Fraction(10**30)
@@ -118,6 +121,47 @@ def _decode_alone(profile: RooflineHardware, cell: Cell) -> float:
     return float(batch / forward_seconds(profile, cell, batch)[1]) if batch else 0.0
 
 
+def expert_lines() -> Iterator[str]:
+    """Mixtures by release and card: with Llama's constants alone, and with experts fitted to a model's cells on that card."""
+    for release in EXPERTS:
+        cells = cells_of(release)
+        for card in dict.fromkeys(cell.profile.profile for cell in cells.fitted):
+            fitted = [cell for cell in cells.fitted if cell.profile.profile == card]
+            fit = fit_constants(fitted, (), ("efficiency_experts",))
+            before = mean_absolute(relative_errors(fitted, {}))
+            yield (
+                f"release {release}: experts reach {float(fit.constants['efficiency_experts']):.1%} of the peak on {card}, "
+                f"fitted to {len(fitted)} cells of {fitted[0].model}: {before:.1%} before, {fit.error_fitted:.1%} after"
+            )
+            for other in EXPERTS:
+                held = [c for c in cells_of(other).held_out if c.shape.family == fitted[0].shape.family]
+                errors = relative_errors(held, fit.constants)
+                yield from (f"  {line.strip()} (release {other})" for line in by_group(held, errors))
+
+
+HYBRIDS = (  # model, the transformer, experts' efficiency, published ratio
+    ("h100_sxm", "nemotron_nano_9b_v2", "qwen3_8b", {}, 6.3),
+    ("h200", "nemotron_3_nano_30b_a3b", "qwen3_30b_a3b", {"dtype": "fp8", "kv_dtype": "fp8"}, 3.3),
+    ("h200", "nemotron_3_nano_30b_a3b", "gpt_oss_20b", {"dtype": "fp8", "kv_dtype": "fp8"}, 2.2),
+)
+"""Card, hybrid, transformer, types and published speed-up at 8Ki -> 16Ki: arXiv 2508.14444 (figure 1) and 2512.20848."""
+
+
+def hybrid_lines() -> Iterator[str]:
+    """Predicted and published speed-ups of hybrids."""
+    shapes, profiles = shipped_shapes(), shipped_profiles()
+    for card, hybrid, other, types, published in HYBRIDS:
+        speeds = []
+        for model in (hybrid, other):
+            own = {"expert_dtype": "mxfp4"} if model.startswith("gpt_oss") else types
+            profile = profiles[card].model_copy(update=own)
+            speeds.append(
+                predicted_tokens_per_s(profile, Cell(profile, shapes[model], model, 8192, 16384, 1.0))
+            )
+        ratio = speeds[0] / speeds[1]
+        yield f"  {hybrid} over {other} on {card}: {ratio:.1f}x predicted, {published}x published"
+
+
 def main() -> int:
     """Print everything; 1 where held-out cells are predicted worse than the limit."""
     argparse.ArgumentParser(description=__doc__).parse_args()
@@ -143,6 +187,10 @@ def main() -> int:
             f"  error on these {its.error_fitted:.1%}; held out: {len(own.held_out)} cells, {its.error_held_out:.1%}"
         )
         print("\n".join(by_group(own.held_out, its.errors)))
+    print("mixtures of experts")
+    print("\n".join(expert_lines()))
+    print("hybrids")
+    print("\n".join(hybrid_lines()))
     print(f"each ingredient's worth, on the {len(cells.held_out)} held-out cells of release {FITTED_RELEASE}")
     print(f"  {'all of them':<58} {fit.error_held_out:6.1%}  (fitted {fit.error_fitted:.1%})")
     for name in ABLATIONS:

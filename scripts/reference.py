@@ -26,7 +26,7 @@ from puzzledsl.cli.completion import std_parents
 from puzzledsl.cli.help import PANELS
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.engines import RUNTIMES
-from puzzledsl.ir.facts import total_params
+from puzzledsl.ir.facts import active_params, total_params
 from scripts.reference_language import language
 from scripts.reference_python import python
 
@@ -109,8 +109,8 @@ def std() -> Iterator[str]:
 def _parents() -> Iterator[str]:
     yield '## Parents\n\n`use "std/parents.pzl" (llama3_1_8b)`. Any other checkpoint of these families works, too:'
     yield "its config.json says its shape.\n"
-    yield "| shape | checkpoint | family | layers | hidden | heads | KV heads | FFN width | parameters |"
-    yield "|---|---|---|---|---|---|---|---|---|"
+    yield "| shape | checkpoint | family | layers | hidden | heads | KV heads | FFN width | experts | parameters | of a token |"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|"
     names = std_parents()
     program = _checked(
         f'use "std/parents.pzl" ({", ".join(names)})\n' + "".join(f"parent {n}_ = {n}\n" for n in names)
@@ -119,7 +119,8 @@ def _parents() -> Iterator[str]:
         s = program.parents[f"{name}_"].shape
         yield (
             f"| `{name}` | {id} | {s.family} | {s.layers} | {s.hidden} | {s.heads} | {s.kv_heads} "
-            f"| {s.intermediate} | {total_params(s) / 1e9:.4g}B |"
+            f"| {s.intermediate or s.expert_width} | {f'{s.top_k} of {s.experts}' if s.experts else ''} "
+            f"| {total_params(s) / 1e9:.4g}B | {active_params(s) / 1e9:.4g}B |"
         )
     yield ""
 

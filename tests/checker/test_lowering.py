@@ -141,6 +141,27 @@ def test_a_misspelt_part_of_a_search(tmp_path: Path, line: str, help: str) -> No
     assert bool(told.fixes) == line.startswith("solvr")  # the others are statements, written without `=`
 
 
+EXPERTS = """
+use "std/hardware.pzl" (h100_sxm)
+hardware plain = h100_sxm(gpus: 4)
+hardware node = h100_sxm(gpus: 8, expert_parallel: 4, dtype: bf16, experts: mxfp4)
+hardware own of node { efficiency { experts = 17% } }
+hardware later of own { efficiency { compute = 40% } }
+assert node.expert_parallel == 4 and node.experts == mxfp4 and plain.experts == bf16
+"""
+
+
+def test_a_profile_says_what_its_experts_are_like(tmp_path: Path) -> None:
+    """And a profile that says nothing of experts has nothing of them in its JSON."""
+    program = checked(tmp_path, EXPERTS).program
+    assert program is not None
+    plain, node, own, later = (program.hardware[name].spec for name in ("plain", "node", "own", "later"))
+    assert not any("expert" in name for name in plain.model_dump())
+    assert (node.expert_parallel, node.expert_dtype, node.efficiency_experts) == (4, "mxfp4", None)  # type: ignore[union-attr]
+    assert (own.expert_parallel, own.efficiency_experts) == (4, Fraction(17, 100))  # type: ignore[union-attr]
+    assert (later.efficiency_compute, later.efficiency_experts) == (Fraction(2, 5), Fraction(17, 100))  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "codes"),
     [
@@ -151,6 +172,8 @@ def test_a_misspelt_part_of_a_search(tmp_path: Path, line: str, help: str) -> No
         ("hardware m = measured(device: cpu)", "hardware m = h(memory: 1s, bandwidth: 1GB)", ["E0303", "E0303"]),
         ("hardware m = measured(device: cpu)", "hardware m = nothing(memory: 1s)", ["E0305"]),
         ("2TB/s, peak", "2TB/s, efficiency { compute = 3 }, peak", ["E0409"]),
+        ("2TB/s, peak", "2TB/s, gpus = 6, link = 1GB/s, expert_parallel = 4, peak", ["E0409"]),
+        ("2TB/s, peak", "2TB/s, efficiency { experts = 0 }, peak", ["E0409"]),
         ("2TB/s, peak", "2TB/s, gqa_decode { tokens = 0, kv8 = 1us }, peak", ["E0304"]),
         ("2TB/s, peak", "2TB/s, gqa_decode { tokens = 100 }, peak", ["E0209"]),
         ("batch(4, 128", "batch(4, 0", ["E0304"]),

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentFfn
 from puzzledsl.alternatives.weights import Size
+from puzzledsl.checker.shipped import shipped_shapes
 from puzzledsl.costs.flops import Workload
-from puzzledsl.costs.memory import size_on, weights_bytes
+from puzzledsl.costs.memory import parent_weights_bytes, size_on, weights_bytes
 from puzzledsl.costs.mixture import CERTAIN, share_read
 from puzzledsl.costs.roofline import sub_block_cost, sub_block_times
 from puzzledsl.ir import facts
@@ -174,6 +175,13 @@ def test_experts_have_a_type_of_their_own() -> None:
     hardware = H100.model_copy(update={"expert_dtype": "mxfp4"})
     size = size_on(hardware, mixture(), FFN)
     assert weights_bytes(hardware, size) == size.experts * 17 // 32 + 2 * (128 * 2048) + 2 * 2048
+
+
+@pytest.mark.parametrize(("name", "gib"), [("gpt_oss_20b", 12.8), ("gpt_oss_120b", 60.8)])
+def test_gpt_oss_takes_the_bytes_of_its_checkpoint(name: str, gib: float) -> None:
+    """Experts in MXFP4, the rest in bf16: the sizes of the checkpoints in the model card (arXiv 2508.10925, table 1)."""
+    hardware = H100.model_copy(update={"expert_dtype": "mxfp4"})
+    assert round(parent_weights_bytes(hardware, shipped_shapes()[name]) / 2**30, 1) == gib
 
 
 def test_a_smaller_mixture_costs_what_a_parent_of_its_size_does() -> None:

@@ -19,8 +19,15 @@ from puzzledsl.alternatives.shape import FIELDS_OF, LAYER_FIELDS, Shape, StateSh
 from puzzledsl.ir.layer_kinds import layer_kinds
 
 SIZES: dict[str, Any] = {
-    **{"family": "llama", "layers": 4, "hidden": 64, "heads": 8, "kv_heads": 4, "head_dim": 8},
-    **{"intermediate": 192, "vocab": 256, "tied": False},
+    "family": "llama",
+    "layers": 4,
+    "hidden": 64,
+    "heads": 8,
+    "kv_heads": 4,
+    "head_dim": 8,
+    "intermediate": 192,
+    "vocab": 256,
+    "tied": False,
 }
 DENSE = Shape(**SIZES)
 MIXTURE = Shape(**SIZES, ffn="moe", experts=8, top_k=2, expert_width=32, shared_width=16)

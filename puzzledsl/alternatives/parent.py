@@ -95,6 +95,8 @@ class ParentAttention(_Parent, Attention):
             return None
         if shape.mixer != "attention":
             return cls()
+        if entry.get("num_attention_heads", shape.heads) != shape.heads:
+            return None
         return cls() if shape.heads // int(entry["n_heads_in_group"]) == shape.kv_heads else None
 
     def megatron(self, shape: Shape) -> dict[str, Any] | None:

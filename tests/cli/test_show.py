@@ -89,9 +89,11 @@ def test_every_alternative_has_its_parameters(program: Path, capsys: pytest.Capt
     assert {each["name"]: each["params"] for each in found["attention"]} == expected
     assert found["attention"][0] == {
         "name": "parent",
+        "heads": 8,
         "kv_heads": 4,
         "window": 0,
         "params": expected["parent"],
+        "active_params": expected["parent"],
     }
     mlp = next(each for each in found["ffn"] if each["name"] == "mlp64")
     assert mlp["width"] == 64 and mlp["rounded_from"] == {"30%": "288/5"}
@@ -111,3 +113,27 @@ def test_the_paper_space_has_54_alternatives_a_layer(capsys: pytest.CaptureFixtu
 def test_an_unknown_space_is_a_did_you_mean(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["show", str(NEMOTRON), "wdie"]) == 1
     assert "did you mean `wide`?" in capsys.readouterr().err
+
+
+def test_layers_of_several_kinds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("m.pzl").write_text(
+        "parent p = shape(family: gpt_oss, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, vocab: 256,\n"
+        "  experts: 8, top_k: 2, expert_width: 48)\n"
+        "space w of p { attention = gqa(kv_heads: 4 | 2), ffn = moe(experts: 8 | 4) }\n"
+    )
+    assert run(["show", "m.pzl"]) == 0
+    said = capsys.readouterr().out
+    assert "  layers 0, 2: window 128, 8 experts of 48, 2 a token\n" in said
+    assert "  layers 1, 3: all tokens, 8 experts of 48, 2 a token\n" in said
+    [space] = shown(capsys, "m.pzl").values()
+    found = space["alternatives"]["attention"]
+    assert [(a["name"], a["window"], a["layers"]) for a in found] == [
+        *[("parent", 128, [0, 2]), ("parent", 0, [1, 3])],
+        *[("gqa2", 128, [0, 2]), ("gqa2", 0, [1, 3])],
+    ]
+    mixtures = [(a["name"], a["experts"], a["top_k"]) for a in space["alternatives"]["ffn"]]
+    assert mixtures == [("parent", 8, 2), ("moe4k2w48", 4, 2)]
+    assert "layers" not in space["alternatives"]["ffn"][0]

@@ -116,7 +116,9 @@ def test_shapes(tmp_path: Path, family: str) -> None:
         "pattern": ', pattern: "M*"',
         "mixer": ", mixer: mamba2(heads: 4, head_dim: 8, groups: 2, state: 8)",
     }
+    usual = FAMILIES[family].literal
     takes = "".join(own[name] for name in FAMILIES[family].takes if name in own)
+    takes += ", window: 8" if "full_every" in usual else ""
     if family == "qwen3_next":
         takes = (
             takes.replace("mamba2", "delta_net").replace("groups", "key_heads").replace("state", "key_dim")
@@ -124,10 +126,11 @@ def test_shapes(tmp_path: Path, family: str) -> None:
     found = program(tmp_path, f"parent q = shape(family: {family}, {SHAPE}{takes})").parents["q"]
     assert found.source == nodes.ShapeSource()
     shape = found.shape
-    assert (shape.kv_heads, shape.tied) == (4, False)
-    assert shape.attention_bias == (family in ("qwen2", "gpt_oss"))
-    assert (shape.output_bias, shape.mlp_bias) == (family == "gpt_oss", family == "gpt_oss")
-    assert shape.qk_norm == (family in ("qwen3", "qwen3_moe", "qwen3_next"))
+    assert shape.kv_heads == 4
+    for flag in ("tied", "attention_bias", "output_bias", "mlp_bias", "qk_norm"):
+        assert getattr(shape, flag) == usual.get(flag, False)
+    assert FAMILIES["qwen2"].literal["attention_bias"]
+    assert FAMILIES["qwen3"].literal["qk_norm"]
 
 
 def values(shape: nodes.Shape, field: str) -> list[object]:
@@ -184,6 +187,41 @@ def test_impossible_layers(tmp_path: Path, arguments: str, code: str, words: str
     [found] = [d for d in shown if d.severity == "error"]
     assert found.code == code
     assert words in found.message
+
+
+@pytest.mark.states("parent.config", "parent.verified")
+def test_config_json_of_a_mixture(tmp_path: Path) -> None:
+    config = {
+        "model_type": "qwen3_moe",
+        "num_hidden_layers": 3,
+        "hidden_size": 16,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 4,
+        "intermediate_size": 32,
+        "vocab_size": 64,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 8,
+        "mlp_only_layers": [0],
+    }
+    sizes = "hidden: 16, heads: 4, kv_heads: 2, head_dim: 4, vocab: 64, experts: 4, top_k: 2, expert_width: 8"
+    (tmp_path / "model").mkdir()
+
+    def said(shape: str = "", **changes: object) -> str:
+        (tmp_path / "model" / "config.json").write_text(json.dumps(config | changes))
+        argument = f", shape: shape(family: qwen3_moe, layers: 3, {sizes}{shape})" if shape else ""
+        shown = outcome(tmp_path, f'parent q = hf("model"{argument})').diagnostics
+        return " ".join(f"{d.code} {d.message} {d.help}" for d in shown if d.severity == "error")
+
+    assert said() == ""
+    assert said(", dense_first: 1, intermediate: 32") == ""
+    assert "layers[1].ffn=dense" in said(", dense_first: 2, intermediate: 32")
+    assert "shape says layers[0].intermediate=48" in said(", dense_first: 1, intermediate: 48")
+    assert said(num_experts_per_tok=5).startswith("E0407")
+    assert "top_k=5 is more than experts=4" in said(num_experts_per_tok=5)
+    assert said(num_local_experts=8).startswith("E0407")
+    assert said(mlp_only_layers=[3]).startswith("E0407")
 
 
 @pytest.mark.states("parent.layer-facts", "parent.differs")

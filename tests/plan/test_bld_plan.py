@@ -234,3 +234,14 @@ def test_summary_counts_children_jobs_and_tokens(program: Build) -> None:
         "coupled": (36, 36_000),
     }
     assert (summary.jobs, summary.tokens) == (48, 48_000)
+
+
+def test_pieces_have_the_sizes_of_their_own_layer(program: Build, small: Shape) -> None:
+    sizes = [{"heads": 4 - 2 * (layer == 1), "window": None} for layer in range(3)]
+    shape = small.with_layers(sizes)
+    jobs = bld_plan(program(shape=shape), "decoupled")
+    queries = {
+        job.layer: job.shapes["q_proj.weight"] for job in jobs if isinstance(job.attention, GqaAttention)
+    }
+    assert queries == {0: (128, 64), 1: (64, 64), 2: (128, 64)}
+    assert len({job.id for job in jobs}) == len(jobs)

@@ -113,3 +113,13 @@ def test_the_strip_and_its_legend_have_the_shades(built: Any) -> None:
     wide, narrow = (entry.cell.kept for entry in strip.attention)
     assert wide - narrow >= VISIBLE
     assert [c.attention.kept for c in strip.columns] == [wide, narrow] * (len(strip.columns) // 2)
+
+
+def test_a_window_is_seen_beside_the_layers_own() -> None:
+    """The same window is fainter in a layer that sees everything than in one that has a window itself."""
+    shape = SHAPE.with_layers([{"window": 1024 if layer % 2 else None} for layer in range(SHAPE.layers)])
+    choice = windowed(512)
+    scale = window_scale(program_with(8192), (choice,) * shape.layers, shape)
+    full, capped = (appearance(choice.attention[1], shape.at(layer), scale)[1] for layer in (0, 1))
+    assert 0 < full < capped - VISIBLE
+    assert all(appearance(ParentAttention(), own, scale)[1] == 1 for own in shape.each)

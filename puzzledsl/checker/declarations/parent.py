@@ -28,6 +28,7 @@ from puzzledsl.checker.spaces.shapes import (
 )
 from puzzledsl.families.config import BadConfig
 from puzzledsl.ir import nodes
+from puzzledsl.language.calls import SHAPE
 
 
 def lower_parent(ctx: Context, symbol: Symbol) -> nodes.Parent | None:
@@ -108,11 +109,18 @@ def _verify(
         place = settings.place("shape")
     right = _literal(other)
     fixes = []
-    if ctx.source(place).startswith(f"{field}:"):
+    if other is not None and ctx.source(place).startswith(f"{field}:"):
         fixes = [Fix.replace(place, f"{field}: {right}", safe=False)]
-    error = errors.ShapeMismatch(place, field=field, said=_literal(mine), file=file, found=right, fixes=fixes)
+    help = None
+    if other is None or not isinstance(other, int | str) or field not in SHAPE.arguments:
+        help = "leave the shape out: it is read from config.json"
+    error = errors.ShapeMismatch(
+        place, field=field, said=_literal(mine), file=file, found=right, fixes=fixes, help=help
+    )
     ctx.report(error)
 
 
 def _literal(value: object) -> str:
+    if value is None:
+        return "none"
     return str(value).lower() if isinstance(value, bool) else str(value)

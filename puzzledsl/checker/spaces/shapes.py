@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from puzzledsl.alternatives.moe import MAX_EXPERTS
-from puzzledsl.alternatives.shape import Shape, StateShape
+from puzzledsl.alternatives.shape import LAYER_FIELDS, Shape, StateShape
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.phrases import listed
 from puzzledsl.checker.context import Context
@@ -138,11 +138,20 @@ def read_config(path: Path) -> Shape | None:
 
 
 def mismatch(said: Shape, found: Shape) -> tuple[str, object, object] | None:
-    """Return the first field in which two shapes differ, with both values; None if they agree."""
+    """Return the first field in which two shapes differ, with both values; None if they agree.
+
+    One that differs only in some layers is named with the first of them: `layers[5].window`.
+    """
+    by_layer = {"by_layer", *(LAYER_FIELDS if said.by_layer or found.by_layer else ())}
     for name in Shape.model_fields:
         mine, other = getattr(said, name), getattr(found, name)
-        if mine != other:
+        if mine != other and name not in by_layer:
             return name, mine, other
+    for layer, (one, two) in enumerate(zip(said.each, found.each, strict=True)):
+        for name in LAYER_FIELDS:
+            mine, other = getattr(one, name), getattr(two, name)
+            if mine != other:
+                return f"layers[{layer}].{name}", mine, other
     return None
 
 

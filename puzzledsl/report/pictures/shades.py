@@ -31,7 +31,7 @@ class WindowScale:
 def window_scale(program: Program, layers: Sequence[LayerChoice], shape: Shape) -> WindowScale:
     """The scale of a space's windows: full is the parent's window, else the longest scenario, but more than any window."""
     owns = {own.window for own in shape.each}
-    pairs = zip(shape.each, layers, strict=True)
+    pairs = zip(shape.each, layers, strict=False)
     found = {a.attended(own) for own, choice in pairs for a in choice.attention} - {None, *owns}
     windows = sorted(window for window in found if window is not None)
     longest = max((s.prompt + s.output for s in program.scenarios.values()), default=1)

@@ -1,0 +1,138 @@
+"""Alternatives in layers of different kinds: where each fits, their names, figures and entries of a checkpoint."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.moe import MoeFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.registry import ATTENTION, from_block_config, is_canonical
+from puzzledsl.alternatives.shape import FIELDS_OF, LAYER_FIELDS, Shape, StateShape
+from puzzledsl.ir.layer_kinds import layer_kinds
+
+SIZES: dict[str, Any] = {
+    "family": "llama",
+    "layers": 4,
+    "hidden": 64,
+    "heads": 8,
+    "kv_heads": 4,
+    "head_dim": 8,
+    "intermediate": 192,
+    "vocab": 256,
+    "tied": False,
+}
+DENSE = Shape(**SIZES)
+MIXTURE = Shape(**SIZES, ffn="moe", experts=8, top_k=2, expert_width=32, shared_width=16)
+STATE = Shape(
+    **SIZES, mixer="mamba2", ffn="none", state=StateShape(heads=8, head_dim=8, groups=2, state=16, conv=4)
+)
+ONLY_FFN = Shape(**SIZES, mixer="none")
+
+
+@pytest.mark.parametrize(
+    ("kind", "fits"),
+    [
+        (ParentAttention, {"dense", "mixture", "state", "ffn"}),
+        (ParentFfn, {"dense", "mixture", "state", "ffn"}),
+        (GqaAttention, {"dense", "mixture"}),
+        (LinearAttention, {"dense", "mixture", "state"}),
+        (NoOpAttention, {"dense", "mixture", "state"}),
+        (MlpFfn, {"dense", "mixture", "ffn"}),
+        (MoeFfn, {"mixture"}),
+        (LinearFfn, {"dense", "mixture", "ffn"}),
+        (NoOpFfn, {"dense", "mixture", "ffn"}),
+    ],
+)
+def test_where_each_fits(kind: type[Alternative], fits: set[str]) -> None:
+    layers = {"dense": DENSE, "mixture": MIXTURE, "state": STATE, "ffn": ONLY_FFN}
+    assert {name for name, own in layers.items() if not kind.unfit(own)} == fits
+
+
+def test_every_difference_belongs_to_a_sub_block() -> None:
+    assert sorted((*FIELDS_OF["attention"], *FIELDS_OF["ffn"])) == sorted(LAYER_FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("alternative", "name", "heads"),
+    [
+        (GqaAttention(kv_heads=2), "gqa2", 8),
+        (GqaAttention(kv_heads=2, heads=4), "gqa2h4", 4),
+        (GqaAttention(kv_heads=4, heads=4, window=64, sinks=4), "gqa4h4w64s4", 4),
+    ],
+)
+def test_fewer_query_heads(alternative: GqaAttention, name: str, heads: int) -> None:
+    assert alternative.name == name
+    assert is_canonical(name, "attention")
+    assert alternative.query_heads(DENSE) == heads
+    assert alternative.figure("heads", DENSE) == heads
+    sizes = alternative.stored(DENSE)
+    assert sizes["q_proj.weight"] == (heads * 8, 64)
+    assert sizes["o_proj.weight"] == (64, heads * 8)
+    assert sizes["k_proj.weight"] == (alternative.kv_heads * 8, 64)
+    entry = {"no_op": False, "replace_with_linear": False} | alternative.block_config(DENSE)
+    assert from_block_config(ATTENTION, entry, DENSE) == alternative
+    assert type(alternative).model_validate_json(alternative.model_dump_json()) == alternative
+
+
+def test_todays_attention_keeps_its_json() -> None:
+    assert GqaAttention(kv_heads=2, window=64).model_dump(mode="json") == {
+        "kind": "gqa",
+        "kv_heads": 2,
+        "window": 64,
+    }
+    assert "num_attention_heads" not in GqaAttention(kv_heads=2).block_config(DENSE)
+
+
+def test_figures_of_the_parent() -> None:
+    parent = ParentFfn()
+    assert [parent.answers_to("mlp", own) for own in (DENSE, MIXTURE, STATE)] == [True, False, False]
+    assert [parent.answers_to("moe", own) for own in (DENSE, MIXTURE, STATE)] == [False, True, False]
+    assert [parent.figure(field, MIXTURE) for field in ("experts", "top_k", "width")] == [8, 2, 32]
+    assert parent.figure("width", DENSE) == 192
+    attention, windowed = ParentAttention(), DENSE.model_copy(update={"window": 64})
+    assert attention.answers_to("gqa", DENSE)
+    assert not attention.answers_to("gqa", STATE)
+    assert (
+        attention.figure("window", windowed)
+        == GqaAttention(kv_heads=2).figure("window", windowed)
+        == Fraction(64)
+    )
+
+
+def test_the_width_that_a_token_uses() -> None:
+    assert [own.ffn_width for own in (DENSE, MIXTURE, STATE)] == [192, 80, 0]
+
+
+def test_layers_with_a_like_sub_block_are_one_group() -> None:
+    shape = DENSE.with_layers(
+        [{"window": 64 if i % 2 else None, "intermediate": 96 if i > 1 else 192} for i in range(4)]
+    )
+    assert [layers for _, layers in shape.kinds()] == [(0,), (1,), (2,), (3,)]
+    assert [layers for _, layers in shape.kinds_of("attention")] == [(0, 2), (1, 3)]
+    assert [layers for _, layers in shape.kinds_of("ffn")] == [(0, 1), (2, 3)]
+
+
+def test_kinds_of_layers_in_words() -> None:
+    assert layer_kinds(DENSE) == []
+    assert layer_kinds(MIXTURE) == ["every layer: 8 experts of 32, 2 a token, 16 shared"]
+    hybrid = STATE.with_layers(
+        [
+            {"mixer": "mamba2", "ffn": "none", "window": None},
+            {"mixer": "attention", "ffn": "none", "window": 64},
+            {"mixer": "none", "ffn": "dense", "window": None},
+            {"mixer": "mamba2", "ffn": "none", "window": None},
+        ]
+    )
+    assert layer_kinds(hybrid) == [
+        "layers 0, 3: Mamba2",
+        "layer 1: attention, window 64",
+        "layer 2: FFN of 192",
+    ]

@@ -45,7 +45,7 @@ DECILM = Architecture(
     families=dict.fromkeys(FAMILIES, NATIVE),
     own_modules=True,
     experts=NATIVE,
-    top_k=NATIVE,
+    other_top_k=NATIVE,
     expert_width=NATIVE,
     dense_in_mixture=NATIVE,
 )
@@ -72,9 +72,13 @@ NEMOTRON_NAS = Architecture(
 TRANSFORMERS_BACKEND = Architecture(
     name="transformers backend",
     source="vllm/model_executor/models/transformers/base.py",
-    families=_families("qwen2", "qwen3"),
+    families=_families("qwen2", "qwen3", "qwen3_moe"),
     first_tokens=_NO_FIRST_TOKENS,
     other_windows=_ONE_WINDOW,
+    experts=NATIVE,
+    other_top_k=NATIVE,
+    expert_width=NATIVE,
+    dense_in_mixture=NATIVE,
     needs_attention=True,
     grouped=True,
 )
@@ -129,10 +133,15 @@ OPENELM = Architecture(
     zero_ffn_width=32,
     drops_empty_layers=True,
 )
+_PADDED_WIDTH = Lowered(way="pad_width", into="an FFN of the widest layer's channels, the others zero")
+_PADDED_EXPERTS = Lowered(
+    way="pad_experts",
+    into="a mixture of the largest layer's sizes; its other experts are zero and never chosen",
+)
 STEP35 = Architecture(
     name="step35",
     source="src/models/step35.cpp",
-    families=_families("llama", "mistral", "qwen3"),
+    families=_families("llama", "mistral", "qwen3", "qwen3_moe"),
     tied=Lowered(way="copy_embedding", into="an output matrix of its own, a copy of the embedding"),
     attention_bias=_NO_BIAS,
     mlp_bias=_NO_BIAS,
@@ -141,9 +150,13 @@ STEP35 = Architecture(
     no_attention=_ZERO_ATTENTION,
     no_first_attention=_ZERO_ATTENTION,
     linear_attention=_NO_MATRIX,
-    width=Lowered(way="pad_width", into="an FFN of the widest layer's channels, the others zero"),
+    width=_PADDED_WIDTH,
     no_ffn=Lowered(way="zero_ffn", into="an FFN of the widest layer's channels, all zero"),
     linear_ffn=_NO_MATRIX,
+    experts=_PADDED_EXPERTS,
+    other_top_k=Absent(reason="each token has the same number of experts in all its layers"),
+    expert_width=_PADDED_EXPERTS,
+    dense_in_mixture=_PADDED_WIDTH,
     zero_ffn_width=32,
     drops_empty_layers=True,
 )

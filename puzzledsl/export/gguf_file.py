@@ -147,7 +147,7 @@ def _add_shape(writer: Any, child: ChildFiles, engine: Architecture) -> None:
     kv_heads: list[int] = []
     widths: list[int] = []
     for own, (attention, ffn) in zip(shape.each, child.layers, strict=True):
-        heads.append(0 if isinstance(attention, NoOpAttention) else own.heads)
+        heads.append(0 if isinstance(attention, NoOpAttention) else attention.query_heads(own) or own.heads)
         kv_heads.append(attention.cached_heads(own))
         widths.append(0 if is_mixture(ffn, own) else ffn.channels(own))
     writer.add_block_count(shape.layers)

@@ -29,7 +29,7 @@ from puzzledsl.child.checkpoint.errors import RuntimeLacksFamily, RuntimeLacksIt
 from puzzledsl.families.family import Part
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.engines import Runtime
-from puzzledsl.ir.runtimes import fit
+from puzzledsl.ir.runtimes import fit, zero_attention
 from puzzledsl.models.families.tensors import LazyTensor
 
 GATE = 32.0
@@ -270,16 +270,16 @@ def _lowered(layer: _Layer, engine: Architecture, zeros: _Zeros, *, first: bool)
     layers = [layer]
     answer = layer.attention.support(engine, layer.own, first=first)
     if isinstance(answer, Lowered):
-        layers = _lower_attention(layer, answer, zeros)
+        layers = _lower_attention(layer, answer, engine, zeros)
     if first and len(layers) > 1:  # what was put in front is the first layer now, and has no attention
         head = layers[0].attention.support(engine, layer.own, first=True)
         if isinstance(head, Lowered):
-            layers[:1] = _lower_attention(layers[0], head, zeros)
+            layers[:1] = _lower_attention(layers[0], head, engine, zeros)
     kept = [each for each in layers if not (engine.drops_empty_layers and _is_empty(each))]
     return [_lower_ffn(each, engine, zeros) for each in kept]
 
 
-def _lower_attention(layer: _Layer, answer: Lowered, zeros: _Zeros) -> list[_Layer]:
+def _lower_attention(layer: _Layer, answer: Lowered, engine: Architecture, zeros: _Zeros) -> list[_Layer]:
     norm, hidden = f"{ATTENTION.before}.weight", zeros.shape.hidden
     match answer.way:
         case "extra_layer":
@@ -291,8 +291,8 @@ def _lower_attention(layer: _Layer, answer: Lowered, zeros: _Zeros) -> list[_Lay
                 replace(layer, attention=NoOpAttention(), weights=kept),
             ]
         case "zero_attention":
-            made = {name: zeros(*size) for name, size in GqaAttention(kv_heads=1).stored(layer.own).items()}
-            new: AttentionAlternative = GqaAttention(kv_heads=1)
+            new: AttentionAlternative = zero_attention(engine)
+            made = {name: zeros(*size) for name, size in new.stored(layer.own).items()}
         case "zero_linear":
             made, new = {"linear.weight": zeros(hidden, hidden)}, LinearAttention()
         case "zero_ffn" | "biased_ffn" | "pad_width" | "pad_experts" | "copy_embedding":
@@ -344,7 +344,7 @@ def _idle(engine: Architecture, zeros: _Zeros) -> _Layer:
     """Return a layer with a KV cache and zero output, for a child without any attention left."""
     layer = _Layer(zeros.shape, NoOpAttention(), NoOpFfn(), {})
     attention = Lowered(way="zero_attention", into="attention whose output is zero")
-    return _lower_ffn(_lower_attention(layer, attention, zeros)[0], engine, zeros)
+    return _lower_ffn(_lower_attention(layer, attention, engine, zeros)[0], engine, zeros)
 
 
 def _has_cache(layer: _Layer) -> bool:

@@ -99,6 +99,11 @@ def _is_mixture(alternative: Alternative, shape: Shape) -> bool:
     return alternative.sub_block == "ffn" and alternative.routing(shape) != (1, 1)
 
 
+def zero_attention(architecture: Architecture) -> GqaAttention:
+    """Return the smallest attention that the architecture has in some layers alone."""
+    return GqaAttention(kv_heads=1, heads=1 if architecture.heads == NATIVE else None)
+
+
 def extra_params(
     architecture: Architecture, found: Lowered, shape: Shape, alternative: Alternative | None = None
 ) -> int:
@@ -113,7 +118,7 @@ def extra_params(
         case "zero_ffn":
             return MlpFfn(width=architecture.zero_ffn_width).params(shape)
         case "zero_attention":
-            return GqaAttention(kv_heads=1).params(shape)
+            return zero_attention(architecture).params(shape)
         case "zero_linear":
             return hidden * hidden + hidden
         case "biased_ffn" | "extra_layer":

@@ -199,8 +199,9 @@ _ROWS: Mapping[str, str] = {
     "linear in the FFN's place": "linear_ffn",
     "no FFN": "no_ffn",
     "fewer experts": "experts",
-    "fewer experts a token": "top_k",
+    "several numbers of experts a token": "other_top_k",
     "narrower experts": "expert_width",
+    "a dense FFN in a mixture's place": "dense_in_mixture",
 }
 """Row -> the field of an architecture."""
 

@@ -103,10 +103,9 @@ class MoeFfn(Ffn):
         return self.experts * self.width / (shape.experts * shape.expert_width)
 
     def support(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
-        """Return what the architecture has of a mixture of other sizes."""
+        """Return what the architecture has of its number of experts and their width."""
         return worst(
             engine.experts if self.experts != shape.experts else NATIVE,
-            engine.top_k if self.top_k != shape.top_k else NATIVE,
             engine.expert_width if self.width != shape.expert_width else NATIVE,
         )
 

@@ -91,7 +91,8 @@ class ParentAttention(_Parent, Attention):
     @classmethod
     def from_block_config(cls, entry: Mapping[str, Any], shape: Shape) -> Self | None:
         """An attention with the parent's heads and no window, or what the parent has in its place."""
-        if entry["no_op"] or entry["replace_with_linear"] or entry.get("window_length") is not None:
+        other = entry.get("window_length") is not None or entry.get("num_attention_heads") is not None
+        if entry["no_op"] or entry["replace_with_linear"] or other:
             return None
         if shape.mixer != "attention":
             return cls()

@@ -21,6 +21,7 @@ Way = Literal[
     "biased_ffn",
     "extra_layer",
     "pad_width",
+    "pad_experts",
     "copy_embedding",
 ]
 
@@ -81,7 +82,7 @@ class Architecture(Frozen):
     no_ffn: Support = NATIVE
     linear_ffn: Support = NATIVE
     experts: Support = NO_MIXTURE  # another number of experts than the parent's
-    top_k: Support = NO_MIXTURE
+    other_top_k: Support = NO_MIXTURE  # a second number of experts of a token
     expert_width: Support = NO_MIXTURE
     dense_in_mixture: Support = NO_MIXTURE  # a dense FFN where the parent has a mixture
     # how rewriting works

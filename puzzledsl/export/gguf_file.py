@@ -21,6 +21,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import replacing
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.errors import MissingPackage, NotAGguf, UnknownRope
+from puzzledsl.export.gguf_mixture import add_mixtures, is_mixture, mixture_tensors
 from puzzledsl.export.gguf_tokenizer import add_tokenizer
 from puzzledsl.export.lowering import choose, lower, multiple_of, pad_widths, windows
 from puzzledsl.ir.engines import DECI, LLAMA_CPP, OPENELM, STEP35
@@ -68,7 +69,7 @@ def write_gguf(
     with replacing(path) as temporary:
         writer = gguf.GGUFWriter(temporary, engine.name)
         writer.add_name(name)
-        _add_shape(writer, child)
+        _add_shape(writer, child, engine)
         if engine is STEP35:
             _add_step35(writer, child)
         else:
@@ -81,15 +82,16 @@ def write_gguf(
         add_tokenizer(writer, tokenizer_dir, child.shape.vocab)
         tensors = list(_tensors(child, engine, factors))
         for tensor_name, weight in tensors:
-            kind = _kind(gguf, weight, dtype)
+            kind = _kind(gguf, tensor_name, weight, dtype)
             block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
             nbytes = math.prod(weight.shape) // block * block_bytes
             writer.add_tensor_info(tensor_name, weight.shape, np.dtype(np.float32), nbytes, raw_dtype=kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        for _, weight in tensors:
-            writer.write_tensor_data(_encoded(gguf, weight.read(), _kind(gguf, weight, dtype)))
+        for tensor_name, weight in tensors:
+            kind = _kind(gguf, tensor_name, weight, dtype)
+            writer.write_tensor_data(_encoded(gguf, weight.read(), kind))
         writer.close()
 
 
@@ -113,10 +115,10 @@ def _gguf() -> Any:
     return gguf
 
 
-def _kind(gguf: Any, weight: LazyTensor, dtype: GgufDtype) -> Any:
-    """Return the type a tensor is stored in: float32 for vectors; f16 for a q8_0 matrix whose rows are not whole blocks."""
+def _kind(gguf: Any, name: str, weight: LazyTensor, dtype: GgufDtype) -> Any:
+    """Return the type of a tensor: float32 for vectors and routers; f16 for a q8_0 matrix whose rows are not whole blocks."""
     kinds = gguf.GGMLQuantizationType
-    if len(weight.shape) < 2:
+    if len(weight.shape) < 2 or name.endswith(".ffn_gate_inp.weight"):
         return kinds.F32
     if dtype == "q8_0" and weight.shape[-1] % BLOCK:
         return kinds.F16
@@ -139,19 +141,19 @@ def _encoded(gguf: Any, value: Tensor, kind: Any) -> np.ndarray[Any, Any]:
 # ---------------------------------------------------------------- metadata
 
 
-def _add_shape(writer: Any, child: ChildFiles) -> None:
+def _add_shape(writer: Any, child: ChildFiles, engine: Architecture) -> None:
     shape, config = child.shape, cast(Any, child.config)
     heads: list[int] = []
     kv_heads: list[int] = []
     widths: list[int] = []
     for own, (attention, ffn) in zip(shape.each, child.layers, strict=True):
-        heads.append(0 if isinstance(attention, NoOpAttention) else own.heads)
+        heads.append(0 if isinstance(attention, NoOpAttention) else attention.query_heads(own) or own.heads)
         kv_heads.append(attention.cached_heads(own))
-        widths.append(ffn.channels(own))
+        widths.append(0 if is_mixture(ffn, own) else ffn.channels(own))
     writer.add_block_count(shape.layers)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(shape.hidden)
-    writer.add_feed_forward_length(widths if len(set(widths)) > 1 else widths[0])
+    writer.add_feed_forward_length(widths if engine is not STEP35 else max(widths))
     writer.add_head_count(heads)
     writer.add_head_count_kv(kv_heads)
     writer.add_key_length(shape.head_dim)
@@ -178,7 +180,10 @@ def _add_step35(writer: Any, child: ChildFiles) -> None:
     writer.add_array(
         f"{name}.attention.sliding_window_pattern", pattern if any(pattern) else [True, *pattern[1:]]
     )
-    writer.add_expert_feed_forward_length(0)
+    if any(is_mixture(ffn, own) for own, (_, ffn) in zip(child.shape.each, child.layers, strict=True)):
+        add_mixtures(writer, child)
+    else:
+        writer.add_expert_feed_forward_length(0)
 
 
 ROPES = {
@@ -232,6 +237,8 @@ def _tensors(
         yield "rope_freqs.weight", LazyTensor.of(factors)
     weights = _fused(child.weights) if engine is OPENELM else child.weights
     for name, weight in weights.items():
+        if ".mlp.experts." in name or ".mlp.gate." in name:
+            continue
         if name in _OUTSIDE:
             yield _OUTSIDE[name], weight
             continue
@@ -240,6 +247,7 @@ def _tensors(
         if engine is DECI and module in ("self_attn.q_proj", "self_attn.k_proj"):
             weight = _paired(weight, child.shape.head_dim)
         yield f"blk.{index}.{_INSIDE[module]}.{kind}", weight
+    yield from mixture_tensors(child)
 
 
 def _fused(weights: dict[str, LazyTensor]) -> dict[str, LazyTensor]:

@@ -29,7 +29,7 @@ from puzzledsl.child.checkpoint.errors import RuntimeLacksFamily, RuntimeLacksIt
 from puzzledsl.families.family import Part
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.engines import Runtime
-from puzzledsl.ir.runtimes import fit
+from puzzledsl.ir.runtimes import fit, zero_attention
 from puzzledsl.models.families.tensors import LazyTensor
 
 GATE = 32.0
@@ -64,7 +64,7 @@ def choose(child: ChildFiles, runtime: Runtime) -> Architecture:
     ]
     for lack in found.lacks:
         if isinstance(lack.support, Absent):
-            common = {"runtime": runtime.title, "reason": lack.support.reason}
+            common: dict[str, Any] = {"runtime": runtime.title, "reason": lack.support.reason}
             layers = layers_in_words(list(lack.layers))
             window = child.shape.at(lack.layers[0]).window
             if isinstance(lack.alternative, ParentAttention) and window is not None:
@@ -94,7 +94,7 @@ def lower(child: ChildFiles, engine: Architecture) -> ChildFiles:
         layers.append(_idle(engine, zeros))
     child = joined(child, layers)
     if isinstance(engine.width, Lowered):
-        widest = max(layer.ffn.channels(child.shape) for layer in layers)
+        widest = max((layer.ffn.channels(layer.own) for layer in layers if _is_dense(layer)), default=0)
         child = pad_widths(child, lambda _: widest)
     return child
 
@@ -161,7 +161,7 @@ def with_ffn_biases(child: ChildFiles) -> ChildFiles:
     layers = []
     for layer in split(child):
         weights = dict(layer.weights)
-        if isinstance(layer.ffn, ParentFfn | MlpFfn):
+        if _is_dense(layer):
             width = layer.ffn.channels(shape)
             for name, size in MlpFfn(width=width).stored(shape).items():
                 weights.setdefault(f"mlp.{name}", zeros(*size))
@@ -189,9 +189,9 @@ def pad_widths(child: ChildFiles, wanted: Callable[[int], int]) -> ChildFiles:
     """Pad each FFN with zero channels to the wanted width."""
     layers = []
     for layer in split(child):
-        width = layer.ffn.channels(child.shape)
-        room = wanted(width) - width
-        if room and isinstance(layer.ffn, ParentFfn | MlpFfn):
+        width = layer.ffn.channels(layer.own)
+        room = wanted(width) - width if _is_dense(layer) else 0
+        if room:
             weights = dict(layer.weights)
             for name, dim in (("gate_proj", 0), ("up_proj", 0), ("down_proj", 1)):
                 weights[f"mlp.{name}.weight"] = _padded(weights[f"mlp.{name}.weight"], dim, room)
@@ -270,16 +270,16 @@ def _lowered(layer: _Layer, engine: Architecture, zeros: _Zeros, *, first: bool)
     layers = [layer]
     answer = layer.attention.support(engine, layer.own, first=first)
     if isinstance(answer, Lowered):
-        layers = _lower_attention(layer, answer, zeros)
+        layers = _lower_attention(layer, answer, engine, zeros)
     if first and len(layers) > 1:  # what was put in front is the first layer now, and has no attention
         head = layers[0].attention.support(engine, layer.own, first=True)
         if isinstance(head, Lowered):
-            layers[:1] = _lower_attention(layers[0], head, zeros)
+            layers[:1] = _lower_attention(layers[0], head, engine, zeros)
     kept = [each for each in layers if not (engine.drops_empty_layers and _is_empty(each))]
     return [_lower_ffn(each, engine, zeros) for each in kept]
 
 
-def _lower_attention(layer: _Layer, answer: Lowered, zeros: _Zeros) -> list[_Layer]:
+def _lower_attention(layer: _Layer, answer: Lowered, engine: Architecture, zeros: _Zeros) -> list[_Layer]:
     norm, hidden = f"{ATTENTION.before}.weight", zeros.shape.hidden
     match answer.way:
         case "extra_layer":
@@ -291,11 +291,11 @@ def _lower_attention(layer: _Layer, answer: Lowered, zeros: _Zeros) -> list[_Lay
                 replace(layer, attention=NoOpAttention(), weights=kept),
             ]
         case "zero_attention":
-            made = {name: zeros(*size) for name, size in GqaAttention(kv_heads=1).stored(layer.own).items()}
-            new: AttentionAlternative = GqaAttention(kv_heads=1)
+            new: AttentionAlternative = zero_attention(engine)
+            made = {name: zeros(*size) for name, size in new.stored(layer.own).items()}
         case "zero_linear":
             made, new = {"linear.weight": zeros(hidden, hidden)}, LinearAttention()
-        case "zero_ffn" | "biased_ffn" | "pad_width" | "copy_embedding":
+        case "zero_ffn" | "biased_ffn" | "pad_width" | "pad_experts" | "copy_embedding":
             raise AssertionError(f"{answer.way} is not for attention")
         case _:
             assert_never(answer.way)
@@ -305,7 +305,7 @@ def _lower_attention(layer: _Layer, answer: Lowered, zeros: _Zeros) -> list[_Lay
 
 def _lower_ffn(layer: _Layer, engine: Architecture, zeros: _Zeros) -> _Layer:
     answer = layer.ffn.support(engine, layer.own, first=False)
-    if not isinstance(answer, Lowered) or answer.way == "pad_width":  # padded when all widths are known
+    if not isinstance(answer, Lowered):
         return layer
     norm, hidden = f"{FFN.before}.weight", zeros.shape.hidden
     match answer.way:
@@ -317,6 +317,8 @@ def _lower_ffn(layer: _Layer, engine: Architecture, zeros: _Zeros) -> _Layer:
             made[norm] = zeros.full(1, hidden)
         case "biased_ffn":
             width, made = hidden, biased_ffn(layer.weights["mlp.linear.weight"], zeros)
+        case "pad_width" | "pad_experts":  # when the sizes of all layers are known
+            return layer
         case "zero_attention" | "zero_linear" | "extra_layer" | "copy_embedding":
             raise AssertionError(f"{answer.way} is not for FFNs")
         case _:
@@ -342,7 +344,7 @@ def _idle(engine: Architecture, zeros: _Zeros) -> _Layer:
     """Return a layer with a KV cache and zero output, for a child without any attention left."""
     layer = _Layer(zeros.shape, NoOpAttention(), NoOpFfn(), {})
     attention = Lowered(way="zero_attention", into="attention whose output is zero")
-    return _lower_ffn(_lower_attention(layer, attention, zeros)[0], engine, zeros)
+    return _lower_ffn(_lower_attention(layer, attention, engine, zeros)[0], engine, zeros)
 
 
 def _has_cache(layer: _Layer) -> bool:
@@ -360,6 +362,10 @@ def _needs_biases(child: ChildFiles, engine: Architecture) -> bool:
 
 def _is_empty(layer: _Layer) -> bool:
     return isinstance(layer.attention, NoOpAttention) and isinstance(layer.ffn, NoOpFfn)
+
+
+def _is_dense(layer: _Layer) -> bool:
+    return isinstance(layer.ffn, MlpFfn) or (isinstance(layer.ffn, ParentFfn) and layer.own.ffn == "dense")
 
 
 def _is_attention(name: str) -> bool:

@@ -1,7 +1,8 @@
 """Write a child as a directory for vLLM's Transformers backend, which runs the model code in the directory.
 
 The backend makes one KV cache for each layer, so layers are grouped: each has one attention, and the layers without a
-cache that follow it, or precede the first, are inside it.
+cache that follow it, or precede the first, are inside it. It makes mixtures of one size only, so experts of several sizes
+have another name, under which transformers' own code runs them.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from puzzledsl.alternatives.parent import mixture_fields
 from puzzledsl.alternatives.support import Architecture
+from puzzledsl.child.block_configs import to_block_configs
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.write import child_config_json, write_checkpoint
 from puzzledsl.export.lowering import WINDOW_KEYS, windows
 from puzzledsl.families.registry import FAMILIES
+from puzzledsl.models.families.stored import as_parameters
 
 CODE = ("configuration_vllm.py", "modeling_vllm.py")
 
@@ -39,10 +43,11 @@ def write_for(
     cast(Any, config).layer_types = [_kind(window) for window in windows(child)]  # as the code makes them
     prefix = f"{FAMILIES[child.shape.family].layers}."
     places = group_names(_cached(child))
-    weights = {}
-    for own, weight in child.weights.items():
+    weights, bank = {}, len(_mixtures(child)) > 1
+    for own, weight in as_parameters(child.weights, FAMILIES[child.shape.family]).items():
         if own.startswith(prefix):
             index, _, rest = own.removeprefix(prefix).partition(".")
+            rest = rest.replace("mlp.experts.", "mlp.bank.") if bank else rest
             own = f"{prefix}{places[int(index)]}.{rest}"
         weights[own] = weight
     grouped = replace(child, weights=weights, config=config)
@@ -72,6 +77,9 @@ def _config(child: ChildFiles) -> dict[str, Any]:
         block["attention"]["window_length"] = None
     seen = [window for window, cached in zip(windows(child), _cached(child), strict=True) if cached]
     size = next((window for window in seen if window is not None), None)
+    for experts, active, width in _mixtures(child):  # of one size: vLLM's own kernels run it
+        names = FAMILIES[child.shape.family].mixture
+        content |= {names.count: experts, "num_experts_per_tok": active, names.width: width}
     return content | {
         "model_type": "puzzle",
         "architectures": ["ChildForCausalLM"],
@@ -81,9 +89,18 @@ def _config(child: ChildFiles) -> dict[str, Any]:
             "AutoModelForCausalLM": "modeling_vllm.ChildForCausalLM",
         },
         "num_hidden_layers": len(seen),
+        "head_dim": child.shape.head_dim,
         "layer_types": [_kind(window) for window in seen],
         "sliding_window": size,
         "use_sliding_window": size is not None,
+    }
+
+
+def _mixtures(child: ChildFiles) -> set[tuple[int, ...]]:
+    """Return the sizes of the child's mixtures: experts, those of a token, and channels of an expert."""
+    blocks = (block["ffn"] for block in to_block_configs(child.layers, child.shape))
+    return {
+        tuple(block[name] for name in mixture_fields(0, 0, 0)) for block in blocks if block.get("num_experts")
     }
 
 

@@ -35,6 +35,8 @@ _ONE_WINDOW = Absent(reason="all its windows are of one size")
 _ZERO_ATTENTION = Lowered(
     way="zero_attention", into="attention with one key/value head and an output of zeros"
 )
+_ONE_QUERY_HEAD = Lowered(way="zero_attention", into="attention with one head and an output of zeros")
+_SAME_HEADS = Absent(reason="all its layers have the same number of query heads")
 _ZERO_FFN = Lowered(way="zero_ffn", into="an FFN of 32 channels, all zero")
 _BIASED_FFN = Lowered(way="biased_ffn", into="an FFN of the hidden size whose gate is 1 by its bias")
 _NO_MATRIX = Absent(reason="without biases, no layer there computes a single matrix")
@@ -45,7 +47,7 @@ DECILM = Architecture(
     families=dict.fromkeys(FAMILIES, NATIVE),
     own_modules=True,
     experts=NATIVE,
-    top_k=NATIVE,
+    other_top_k=NATIVE,
     expert_width=NATIVE,
     dense_in_mixture=NATIVE,
 )
@@ -56,6 +58,7 @@ NEMOTRON_NAS = Architecture(
     name="nemotron_nas",
     source="vllm/model_executor/models/nemotron_nas.py",
     families=_LLAMAS | {"qwen3": _NO_QK_NORM},
+    heads=_SAME_HEADS,
     window=_NO_WINDOW,
     other_windows=_NO_WINDOW,
     first_tokens=_NO_WINDOW,
@@ -72,9 +75,13 @@ NEMOTRON_NAS = Architecture(
 TRANSFORMERS_BACKEND = Architecture(
     name="transformers backend",
     source="vllm/model_executor/models/transformers/base.py",
-    families=_families("qwen2", "qwen3"),
+    families=_families("qwen2", "qwen3", "qwen3_moe"),
     first_tokens=_NO_FIRST_TOKENS,
     other_windows=_ONE_WINDOW,
+    experts=NATIVE,
+    other_top_k=NATIVE,
+    expert_width=NATIVE,
+    dense_in_mixture=NATIVE,
     needs_attention=True,
     grouped=True,
 )
@@ -121,29 +128,38 @@ OPENELM = Architecture(
     window=_NO_OPENELM_WINDOW,
     other_windows=_NO_OPENELM_WINDOW,
     first_tokens=_NO_OPENELM_WINDOW,
-    no_attention=_ZERO_ATTENTION,
-    no_first_attention=_ZERO_ATTENTION,
+    no_attention=_ONE_QUERY_HEAD,
+    no_first_attention=_ONE_QUERY_HEAD,
     linear_attention=_NO_MATRIX,
     no_ffn=_ZERO_FFN,
     linear_ffn=_NO_MATRIX,
     zero_ffn_width=32,
     drops_empty_layers=True,
 )
+_PADDED_WIDTH = Lowered(way="pad_width", into="an FFN of the widest layer's channels, the others zero")
+_PADDED_EXPERTS = Lowered(
+    way="pad_experts",
+    into="a mixture of the largest layer's sizes; its other experts are zero and never chosen",
+)
 STEP35 = Architecture(
     name="step35",
     source="src/models/step35.cpp",
-    families=_families("llama", "mistral", "qwen3"),
+    families=_families("llama", "mistral", "qwen3", "qwen3_moe"),
     tied=Lowered(way="copy_embedding", into="an output matrix of its own, a copy of the embedding"),
     attention_bias=_NO_BIAS,
     mlp_bias=_NO_BIAS,
     first_tokens=_NO_FIRST_TOKENS,
     other_windows=_ONE_WINDOW,
-    no_attention=_ZERO_ATTENTION,
-    no_first_attention=_ZERO_ATTENTION,
+    no_attention=_ONE_QUERY_HEAD,
+    no_first_attention=_ONE_QUERY_HEAD,
     linear_attention=_NO_MATRIX,
-    width=Lowered(way="pad_width", into="an FFN of the widest layer's channels, the others zero"),
+    width=_PADDED_WIDTH,
     no_ffn=Lowered(way="zero_ffn", into="an FFN of the widest layer's channels, all zero"),
     linear_ffn=_NO_MATRIX,
+    experts=_PADDED_EXPERTS,
+    other_top_k=Absent(reason="each token has the same number of experts in all its layers"),
+    expert_width=_PADDED_EXPERTS,
+    dense_in_mixture=_PADDED_WIDTH,
     zero_ffn_width=32,
     drops_empty_layers=True,
 )
@@ -163,6 +179,7 @@ MLX = Runtime(
             name="nemotron-nas",
             source="mlx_lm/models/nemotron-nas.py, or the model file that puzzledsl writes into the directory",
             families=_LLAMAS | _families("qwen3"),
+            heads=_SAME_HEADS,
             first_tokens=_NO_FIRST_TOKENS,
         ),
     ),
@@ -177,6 +194,7 @@ MEGATRON = Runtime(
             name="heterogeneous layers",
             source="megatron/core/transformer/heterogeneous/heterogeneous_config.py",
             families=_LLAMAS | _families("qwen3"),
+            heads=_SAME_HEADS,
             window=_NO_MEGATRON_WINDOW,
             other_windows=_NO_MEGATRON_WINDOW,
             first_tokens=_NO_MEGATRON_WINDOW,

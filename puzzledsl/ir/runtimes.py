@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.alternatives.support import FAMILY, NATIVE, Architecture, Lowered, Support
 from puzzledsl.ir.engines import Runtime
 from puzzledsl.ir.nodes import Shape
@@ -52,14 +53,21 @@ def fit(runtime: Runtime, shape: Shape, choices: Choices) -> Fit:
 
 def _fit(architecture: Architecture, shape: Shape, choices: Choices) -> Fit:
     found: dict[tuple[SubBlock, Alternative, Support, bool], list[int]] = {}
-    others = _other_windows(architecture, shape, choices)
+    windows = _others(architecture.other_windows, _windows(shape, choices))
+    active = _others(architecture.other_top_k, _active(shape, choices))
     for layer, of_layer in enumerate(choices):
         own = shape.at(layer)
         for sub_block, alternatives in zip(SUB_BLOCKS, of_layer, strict=True):
             for alternative in alternatives:
                 answer = alternative.support(architecture, own, first=layer == 0)
-                if answer.kind != "absent" and alternative.attended(own) in others:
+                if answer.kind != "absent" and alternative.attended(own) in windows:
                     answer = architecture.other_windows
+                if (
+                    answer.kind != "absent"
+                    and alternative.routing(own)[1] in active
+                    and _is_mixture(alternative, own)
+                ):
+                    answer = architecture.other_top_k
                 if answer.kind != "native":
                     later = alternative.support(architecture, own, first=False)
                     found.setdefault((sub_block, alternative, answer, answer == later), []).append(layer)
@@ -69,17 +77,31 @@ def _fit(architecture: Architecture, shape: Shape, choices: Choices) -> Fit:
     return Fit(architecture, tuple(architecture.of_model(shape)), lacks)
 
 
-def _other_windows(architecture: Architecture, shape: Shape, choices: Choices) -> set[int]:
-    """Return the sizes of windows beside the most frequent one, if the architecture has one size only."""
-    if architecture.other_windows == NATIVE:
+def _others(support: Support, values: Iterable[int]) -> set[int]:
+    """Return the values beside the most frequent one, unless an architecture has several."""
+    if support == NATIVE:
         return set()
-    sizes = Counter(
-        size
-        for layer, (attentions, _) in enumerate(choices)
-        for attention in attentions
-        if (size := attention.attended(shape.at(layer))) is not None
-    )
-    return set(sizes) - {size for size, _ in sizes.most_common(1)}
+    found = Counter(values)
+    return set(found) - {value for value, _ in found.most_common(1)}
+
+
+def _windows(shape: Shape, choices: Choices) -> Iterator[int]:
+    for own, (attentions, _) in zip(shape.each, choices, strict=True):
+        yield from (size for attention in attentions if (size := attention.attended(own)) is not None)
+
+
+def _active(shape: Shape, choices: Choices) -> Iterator[int]:
+    for own, (_, ffns) in zip(shape.each, choices, strict=True):
+        yield from (ffn.routing(own)[1] for ffn in ffns if _is_mixture(ffn, own))
+
+
+def _is_mixture(alternative: Alternative, shape: Shape) -> bool:
+    return alternative.sub_block == "ffn" and alternative.routing(shape) != (1, 1)
+
+
+def zero_attention(architecture: Architecture) -> GqaAttention:
+    """Return the smallest attention that the architecture has in some layers alone."""
+    return GqaAttention(kv_heads=1, heads=1 if architecture.heads == NATIVE else None)
 
 
 def extra_params(
@@ -96,14 +118,17 @@ def extra_params(
         case "zero_ffn":
             return MlpFfn(width=architecture.zero_ffn_width).params(shape)
         case "zero_attention":
-            return GqaAttention(kv_heads=1).params(shape)
+            return zero_attention(architecture).params(shape)
         case "zero_linear":
             return hidden * hidden + hidden
         case "biased_ffn" | "extra_layer":
             return 2 * hidden * hidden + 3 * hidden
         case "pad_width":
             assert alternative is not None
-            return widest.params(shape) - alternative.params(shape)
+            return max(widest.params(shape) - alternative.params(shape), 0)
+        case "pad_experts":
+            assert alternative is not None
+            return PARENTS["ffn"].params(shape) - alternative.params(shape)
         case "copy_embedding":
             return hidden * shape.vocab
         case _:

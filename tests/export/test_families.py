@@ -18,6 +18,7 @@ from puzzledsl.ir.engines import RUNTIMES
 from tests.export.test_engines import request_for
 from tests.export.variants import G1, LA, LF, MIXTURE, NA, NF, STEPS, TOLERANCE, A, F, M, Made, Variant, make
 
+H2 = GqaAttention(kv_heads=1, heads=2)
 W1, W2 = GqaAttention(kv_heads=1, window=5), GqaAttention(kv_heads=2, window=5)
 SMOLLM2 = {"tied": True, "heads": 3, "kv_heads": 1, "hidden": 24, "head_dim": 8}
 """SmolLM2's shape in small: Llama with tied embeddings, an odd number of heads, and hidden = heads x head_dim."""
@@ -42,6 +43,9 @@ WINDOWS = {
     "qwen2-window": Variant(((A, F), (W1, M), (NA, NF), (W2, F)), "qwen2"),
     "qwen3-window": Variant(((A, F), (W1, M), (NA, NF), (W2, F)), "qwen3"),
     "qwen3-window-tied": Variant(((NA, F), (W1, M), (G1, F)), "qwen3", {"tied": True}),
+    "qwen3-heads": Variant(((A, F), (H2, F), (A, M)), "qwen3"),
+    "qwen3-heads-tied": Variant(((H2, F), (A, M), (NA, F)), "qwen3", {"tied": True}),
+    "llama-heads": Variant(((A, F), (H2, NF), (LA, F)), "llama"),
     "qwen3-two-windows": Variant(((A, F), (W1, M), (GqaAttention(kv_heads=2, window=7), F)), "qwen3"),
     "qwen3-first-tokens": Variant(((A, F), (GqaAttention(kv_heads=2, window=7, sinks=2), F)), "qwen3"),
 }
@@ -59,7 +63,7 @@ LINEAR = {
 REFUSED = {
     "llama_cpp": LINEAR | {"mistral-window", "qwen2-window", "qwen3-two-windows", "qwen3-first-tokens"},
     "vllm": {"qwen3-two-windows", "qwen3-first-tokens"},
-    "mlx": {"qwen3-first-tokens"},
+    "mlx": {"qwen3-first-tokens", "qwen3-heads", "qwen3-heads-tied", "llama-heads"},
     "transformers": set(),
 }
 GROUPED = {name for name in CASES if name.startswith("qwen3")} | set(WINDOWS)

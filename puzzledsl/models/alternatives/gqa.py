@@ -19,13 +19,14 @@ from puzzledsl.models.least_squares.heads import Heads, mean_pool, merge_heads, 
 
 def build(alternative: GqaAttention, site: Site) -> nn.Module:
     """Build the family's attention with fewer heads. Raises DiagnosticError (HeadsDontDivide)."""
-    kv_heads, heads = alternative.kv_heads, site.shape.heads
+    kv_heads, heads = alternative.kv_heads, alternative.query_heads(site.shape)
     if kv_heads < 1 or heads % kv_heads:
         raise DiagnosticError(HeadsDontDivide(None, kv_heads=kv_heads, heads=heads))
     return new_attention(
         site.config,
         site.layer_idx,
         kv_heads,
+        heads=alternative.heads,
         window=alternative.window,
         sinks=alternative.sinks,
         dtype=site.dtype,

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
-from puzzledsl.models.families.access import family_of
+from puzzledsl.models.families.access import family_of, shape_of
 from puzzledsl.models.families.families import classes_of
 from puzzledsl.models.families.window import LimitWindow
 
@@ -22,6 +22,7 @@ def new_attention(
     layer_idx: int,
     kv_heads: int,
     *,
+    heads: int | None = None,
     window: int | None = None,
     sinks: int = 0,
     dtype: torch.dtype | None = None,
@@ -29,14 +30,19 @@ def new_attention(
 ) -> nn.Module:
     """Attention of the config's family with `kv_heads` key/value heads; weights are allocated, not initialised.
 
+    `heads`: query heads, by default the config's.
+
     The module keeps the model's own `config`, so that it follows the model's attention implementation; a config copied
     for one layer would lose it, and attention would silently stop being causal.
     `window`: tokens that a query sees at most, the first `sinks` of them the sequence's first.
     """
+    sizes = {"num_key_value_heads": kv_heads}
+    if heads is not None:
+        sizes |= {"num_attention_heads": heads, "head_dim": shape_of(config).at(layer_idx).head_dim}
     module = _construct(
         classes_of(family_of(config).model_type).attention,
         config,
-        {"num_key_value_heads": kv_heads},
+        sizes,
         layer_idx,
         dtype,
         device,

@@ -23,16 +23,20 @@ class ChildConfig(DeciLMConfig):
 
     def __init__(self, block_configs=(), per_layer_config=None, **kwargs):
         super().__init__(block_configs, **kwargs)
-        groups = [block["attention"]["n_heads_in_group"] for block in block_configs if has_cache(block)]
-        if len(set(groups)) > 1:
-            heads = self.num_attention_heads
-            self.per_layer_config = {i: {"num_key_value_heads": heads // n} for i, n in enumerate(groups)}
+        self.query_heads = self.num_attention_heads
+        sizes = [self.sizes(block["attention"]) for block in block_configs if has_cache(block)]
+        if any(size != sizes[0] for size in sizes):
+            self.per_layer_config = dict(enumerate(sizes))
+
+    def sizes(self, attention):
+        heads = attention.get("num_attention_heads") or self.query_heads
+        return {"num_attention_heads": heads, "num_key_value_heads": heads // attention["n_heads_in_group"]}
 
     def of_blocks(self):
         """Return the configuration with one layer for each block."""
         own, kinds = copy.deepcopy(self), iter(self.layer_types or ())
         own.per_layer_config = None
-        own.num_key_value_heads = own.num_attention_heads
+        own.num_attention_heads = own.num_key_value_heads = self.query_heads
         own.layer_types = [
             next(kinds, "full_attention") if has_cache(b) else "full_attention" for b in self.block_configs
         ]

@@ -77,7 +77,9 @@ def attention_of(entry, config, parents):
     if entry.n_heads_in_group is None:  # another mixer than attention, which stays as it is
         return parents
     own = copy.deepcopy(config)
-    own.num_key_value_heads = config.num_attention_heads // entry.n_heads_in_group
+    own.head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    own.num_attention_heads = entry.get("num_attention_heads") or config.num_attention_heads
+    own.num_key_value_heads = own.num_attention_heads // entry.n_heads_in_group
     module = LlamaAttention(own, parents.layer_idx)
     module.config = config  # the copy does not know the attention implementation
     if entry.window_length is not None:

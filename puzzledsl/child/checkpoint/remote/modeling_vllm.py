@@ -20,6 +20,13 @@ class Group(LlamaDecoderLayer):
         return hidden_states
 
 
+def hide_experts(mixture):
+    """Rename the experts: vLLM puts mixtures of one size in place of all modules of that name."""
+    mixture.bank = mixture.experts
+    del mixture.experts
+    mixture.__class__ = type("Mixture", (type(mixture),), {"experts": property(lambda self: self.bank)})
+
+
 class ChildModel(LlamaModel):
     config_class = ChildConfig
 
@@ -28,7 +35,11 @@ class ChildModel(LlamaModel):
         super().__init__(plain)
         layers = DeciLMForCausalLM(plain).model.layers
         groups, before = [], nn.ModuleList()
+        mixtures = [block["ffn"] for block in config.block_configs if block["ffn"].get("num_experts")]
+        sizes = {(b["num_experts"], b["num_experts_per_tok"], b["moe_intermediate_size"]) for b in mixtures}
         for layer, block in zip(layers, config.block_configs, strict=True):
+            if block["ffn"].get("num_experts") and len(sizes) > 1:
+                hide_experts(layer.mlp)
             if has_cache(block):
                 layer.__class__ = Group
                 layer.before, layer.after, before = before, nn.ModuleList(), nn.ModuleList()

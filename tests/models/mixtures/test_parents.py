@@ -34,7 +34,7 @@ SMALLER = [
 
 @cache
 def parent(family: str) -> PreTrainedModel:
-    return tiny_model(family, intermediate=16)
+    return tiny_model(family, layers=4, intermediate=16)
 
 
 def place(family: str) -> int:

@@ -211,7 +211,7 @@ def checked(path: Path) -> Program:
 
 def line(name: str, before: tuple[float, float], after: tuple[float, float] | None) -> str:
     """Return a row of the table."""
-    figures = [f"{kl:.4f} ± {error:.4f}" for kl, error in (before, *([after] if after else []))]
+    figures = [f"{kl:.3g} ± {error:.1g}" for kl, error in (before, *([after] if after else []))]
     return f"| {name} | {' | '.join(figures)} |"
 
 

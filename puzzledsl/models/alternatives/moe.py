@@ -10,7 +10,10 @@ from torch import Tensor, nn
 
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
+from puzzledsl.alternatives.shape import Shape
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.models.alternatives.realisation import ParentLayer, Site, State, cannot_initialise, like
+from puzzledsl.models.errors import CannotRealise
 from puzzledsl.models.families.build import new_mixture
 from puzzledsl.models.families.slots import weights_of
 from puzzledsl.models.mixtures.choose import damage_order
@@ -23,7 +26,8 @@ SHARED = "shared_expert."
 
 
 def build(alternative: MoeFfn, site: Site) -> nn.Module:
-    """Build the family's mixture with other sizes."""
+    """Build the family's mixture with other sizes. Raises DiagnosticError (CannotRealise) in place of a dense FFN."""
+    _require_mixture(alternative, site.shape)
     sizes = alternative.experts, alternative.top_k, alternative.width
     return new_mixture(site.config, *sizes, dtype=site.dtype, device=site.device)
 
@@ -32,6 +36,7 @@ def build(alternative: MoeFfn, site: Site) -> nn.Module:
 def initialise(alternative: MoeFfn, parent: ParentLayer) -> State:
     """Return the mixture of these sizes that is nearest to the parent's. Shared experts are the parent's own."""
     shape, statistics = parent.shape, parent.statistics
+    _require_mixture(alternative, shape)
     if alternative.experts > shape.experts or alternative.width > shape.expert_width:
         raise cannot_initialise(
             alternative, f"the parent has {shape.experts} experts of {shape.expert_width} channels"
@@ -62,6 +67,11 @@ def initialise_dense(alternative: MlpFfn, parent: ParentLayer) -> State:
     outputs_TH = _flat([trace.ffn_output for _, trace in parent.statistics.calls])
     made = dense(_mixture(parent), shared, _inputs(parent), outputs_TH, alternative.width)
     return {name: like(weight, own["gate.weight"]) for name, weight in made.state("").items()}
+
+
+def _require_mixture(alternative: MoeFfn, shape: Shape) -> None:
+    if shape.ffn != "moe":
+        raise DiagnosticError(CannotRealise(None, alternative=alternative.name))
 
 
 def _mixture(parent: ParentLayer) -> Mixture:

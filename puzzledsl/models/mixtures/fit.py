@@ -9,7 +9,6 @@ Shapes: T tokens, N tokens of an expert, H hidden, W channels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -57,13 +56,13 @@ def refit_downs(
 
 def refit_router(mixture: Mixture, x_TH: Tensor, y_TH: Tensor, steps: int = ROUTER_STEPS) -> Mixture:
     """Return the mixture with a router fitted to y, as far as it improves the outputs for tokens left out of the fit."""
-    judges = torch.arange(len(x_TH)) % UNSEEN == 0
-    unseen = x_TH[judges], y_TH[judges]
-    least = mixture.error(*unseen)
+    judges = unseen(x_TH)
+    judging = x_TH[judges], y_TH[judges]
+    least = mixture.error(*judging)
     for _ in range(steps):
         step_EH = _router_step(mixture, x_TH[~judges], y_TH[~judges])
         tried = [replace(mixture, router=mixture.router.float() + share * step_EH) for share in SHARES]
-        best, place = min((other.error(*unseen), place) for place, other in enumerate(tried))
+        best, place = min((other.error(*judging), place) for place, other in enumerate(tried))
         if best >= least:
             break
         mixture, least = tried[place], best
@@ -98,6 +97,6 @@ def refit(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> Mixture:
     return refit_downs(fitted, x_TH, y_TH)
 
 
-def tokens_of(mixture: Mixture, x_TH: Tensor) -> Sequence[int]:
-    """Return the number of tokens of each expert."""
-    return [len(routed.tokens) for routed in mixture.route(x_TH)]
+def unseen(x_TH: Tensor) -> Tensor:
+    """Return True for the tokens that judge a fit and are not fitted to, [T]."""
+    return torch.arange(len(x_TH), device=x_TH.device) % UNSEEN == 0

@@ -50,7 +50,9 @@ def merge(mixture: Mixture, groups: Sequence[Sequence[int]], x_TH: Tensor, width
         x = x_TH[used]
         experts.append(_merged(mixture, members, x, weights_TG[used], width))
         rows.append(_row(mixture, members, x, logits_TE[used][:, members]))
-    return replace(mixture, router=torch.stack(rows), experts=experts)
+    firsts = [group[0] for group in groups]
+    bias = None if mixture.bias is None else mixture.bias[firsts]
+    return replace(mixture, router=torch.stack(rows), bias=bias, experts=experts)
 
 
 def _merged(mixture: Mixture, members: list[int], x_NH: Tensor, weights_NG: Tensor, width: int) -> Expert:
@@ -81,6 +83,7 @@ def _row(mixture: Mixture, members: list[int], x_NH: Tensor, logits_NG: Tensor) 
     if len(members) == 1:
         return own
     gram = Gram.zeros(x_NH.shape[1], 1, x_NH.device)
-    gram.add(x_NH, logits_NG.logsumexp(1, keepdim=True))
+    bias_G = 0.0 if mixture.bias is None else (mixture.bias[members] - mixture.bias[members[0]]).float()
+    gram.add(x_NH, (logits_NG + bias_G).logsumexp(1, keepdim=True))
     start = own[:, None].double()
     return solve_ridge(gram.xx, gram.xy, start, relative=gram.ridge(ROW_RIDGE))[:, 0].float()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import Alternative
@@ -16,14 +16,14 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.models.alternatives.build import build_alternative, initialise
 from puzzledsl.models.errors import CannotInitialise
-from puzzledsl.models.families.access import layers, shape_of
+from puzzledsl.models.families.access import ffn, layers, shape_of
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
 from puzzledsl.models.mixtures.choose import frequency, highest, reap
 from puzzledsl.models.mixtures.experts import Mixture
 from puzzledsl.models.mixtures.rules import ModuleRules
 from puzzledsl.pieces.initialise.statistics import collect_statistics
-from tests.tiny import MIXTURES, tiny_model, tiny_tokens
+from tests.tiny import HYBRIDS, MIXTURES, tiny_model, tiny_tokens
 
 SMALLER = [
     MoeFfn(experts=3, top_k=2, width=16),
@@ -34,35 +34,36 @@ SMALLER = [
 
 @cache
 def parent(family: str) -> PreTrainedModel:
-    return tiny_model(
-        family, layers=1, intermediate=16, **({"mlp_only_layers": []} if family == "qwen3_moe" else {})
-    )
+    return tiny_model(family, layers=4, intermediate=16)
+
+
+def place(family: str) -> int:
+    """The first layer with a mixture."""
+    each = shape_of(parent(family).config).each
+    return next(index for index, own in enumerate(each) if own.ffn == "moe")
 
 
 @cache
-def statistics(family: str) -> LayerStatistics:
-    return collect_statistics(parent(family), [tiny_tokens(16, 32, seed=i) for i in range(4)])[0]
-
-
-@cache
-def unseen(family: str) -> tuple[Tensor, Tensor]:
-    """Inputs and outputs of the mixture on tokens that nothing was fitted to."""
-    seen = collect_statistics(parent(family), [tiny_tokens(16, 32, seed=99)])[0].calls[0][1]
-    return seen.ffn_input, seen.ffn_output
+def statistics(family: str, seeds: tuple[int, ...] = (0, 1, 2, 3)) -> LayerStatistics:
+    index = place(family)
+    return collect_statistics(parent(family), [tiny_tokens(16, 32, seed=i) for i in seeds], layers=[index])[
+        index
+    ]
 
 
 def made(family: str, alternative: Alternative) -> torch.nn.Module:
-    model = parent(family)
-    shape = shape_of(model.config).at(0)
-    state = initialise(layers(model)[0], alternative, statistics(family), Initialisers(), shape)
-    module = build_alternative(model, 0, alternative)
+    model, index = parent(family), place(family)
+    shape = shape_of(model.config).at(index)
+    state = initialise(layers(model)[index], alternative, statistics(family), Initialisers(), shape)
+    module = build_alternative(model, index, alternative)
     load_weights_into(module, state)
     return module
 
 
 @torch.no_grad()
 def error(family: str, module: torch.nn.Module) -> float:
-    x, y = unseen(family)
+    trace = statistics(family, (99,)).calls[0][1]
+    x, y = trace.ffn_input, trace.ffn_output
     output = module(x)
     output = output[0] if isinstance(output, tuple) else output
     return float((output - y).square().sum() / y.square().sum())
@@ -70,36 +71,37 @@ def error(family: str, module: torch.nn.Module) -> float:
 
 def rival(family: str, alternative: MoeFfn, saliency) -> torch.nn.Module:
     """The experts of the highest saliency, and their first channels."""
-    block = layers(parent(family))[0].mlp
-    full = Mixture.of(weights_of(block), 2, ModuleRules(block))
+    model, index = parent(family), place(family)
+    weights = weights_of(ffn(layers(model)[index]))
+    full = Mixture.of(weights, 2, ModuleRules(ffn(layers(model)[index])))
     x = torch.cat([trace.ffn_input.flatten(0, 1) for _, trace in statistics(family).calls])
     fewer = full.only(highest(saliency(full, x), alternative.experts))
-    kept = torch.arange(alternative.width)
-    fewer = Mixture(fewer.router, fewer.bias, [e.channels(kept) for e in fewer.experts], 2, fewer.rules)
-    module = build_alternative(parent(family), 0, alternative)
-    load_weights_into(module, fewer.state())
+    narrow = replace(fewer, experts=[e.channels(torch.arange(alternative.width)) for e in fewer.experts])
+    module = build_alternative(model, index, alternative)
+    shared = {name: weight for name, weight in weights.items() if name.startswith("shared_expert")}
+    load_weights_into(module, shared | narrow.state())
     return module
 
 
-@pytest.mark.parametrize("family", MIXTURES)
+@pytest.mark.parametrize("family", [*MIXTURES, *HYBRIDS])
 @pytest.mark.parametrize("alternative", SMALLER, ids=lambda a: a.name)
 def test_smaller_mixtures_are_nearer_to_the_parent_than_rivals(family, alternative):
     ours = error(family, made(family, alternative))
     assert all(ours < error(family, rival(family, alternative, saliency)) for saliency in (frequency, reap))
 
 
-@pytest.mark.parametrize("family", MIXTURES)
+@pytest.mark.parametrize("family", [*MIXTURES, *HYBRIDS])
 def test_a_mixture_of_the_parents_size_loses_nothing(family):
     assert error(family, made(family, MoeFfn(experts=6, top_k=2, width=16))) < 1e-9
 
 
-@pytest.mark.parametrize("family", MIXTURES)
+@pytest.mark.parametrize("family", [*MIXTURES, *HYBRIDS])
 def test_a_dense_ffn_in_place_of_a_mixture_is_better_than_none(family):
     errors = [error(family, made(family, MlpFfn(width=width))) for width in (48, 16)]
     assert errors[0] < errors[1] < 1
 
 
-@pytest.mark.parametrize("family", MIXTURES)
+@pytest.mark.parametrize("family", [*MIXTURES, *HYBRIDS])
 def test_more_experts_than_the_parents_are_refused(family):
     with pytest.raises(DiagnosticError) as caught:
         made(family, MoeFfn(experts=7, top_k=2, width=16))

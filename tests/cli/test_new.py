@@ -85,7 +85,7 @@ def test_a_file_is_never_overwritten_unasked(capsys: pytest.CaptureFixture[str])
     [
         (["--parent", "lama3_1_8b"], "E0622", "did you mean `llama3_1_8b`?"),
         (["--parent", "Qwen/Qwen2.5-8B"], "E0622", "did you mean `Qwen/Qwen2.5-"),
-        (["--parent", "nothing/like/it"], "E0622", "shapes: llama3_1_8b, "),
+        (["--parent", "nothing/like/it"], "E0622", f"shapes: {next(iter(std_parents()))}, "),
         (["--hardware", "h100"], "E0623", "did you mean `h100_sxm`?"),
         (["--hardware", "abacus"], "E0623", "profiles: measured, h100_sxm, "),
     ],

@@ -129,7 +129,7 @@ bld pieces of wide {{
   train = attention + ffn
   tokens = {budget.piece}  # a piece{budget.remark}; 0 keeps what initialisation gives
   context = {budget.context}
-  data = corpus
+{_calibration(parent.shape)}  data = corpus
 }}
 
 # How much worse the parent gets with one piece in place: KL divergence of its outputs. Lower is better.
@@ -153,6 +153,17 @@ uptrain final of best {{
 eval quality of final {{ data = heldout, tokens = 4Ki }}  # = tasks("hellaswag.jsonl") adds multiple choice
 export ship of final = hf("child")  # runtime: vllm, or gguf("child.gguf"), mlx("child")
 """
+
+
+def _calibration(shape: Shape) -> str:
+    """The calibration of a mixture that gives each expert as many tokens as it has channels; none if the default does."""
+    from puzzledsl.ir.nodes import Bld
+
+    mixtures = [own for own in shape.each if own.ffn == "moe"]
+    needed = max((-(-own.expert_width * own.experts // own.top_k) for own in mixtures), default=0)
+    if needed <= Bld.model_fields["calibration_tokens"].default:
+        return ""
+    return f"  calibration = {-(-needed // 1024)}Ki  # as many tokens for each expert as it has channels\n"
 
 
 # ---------------------------------------------------------------- the space

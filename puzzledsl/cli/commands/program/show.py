@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, NamesArgument, SetOption
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from puzzledsl.plan.space_table import SpaceTable
 
 WIDTH = 110
+MOST_LAYERS = 30
+"""Characters of the layers of a row, where they are of one line."""
 
 
 def show(
@@ -69,20 +72,20 @@ def _layer_table(space: nodes.Space) -> Iterator[str]:
 
     rows = [("layers", "attention", "ffn")]
     rows += [(ranges(layers), " | ".join(a), " | ".join(f)) for layers, a, f in groups(space)]
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    indent = " " * (widths[0] + 2 + widths[1] + 2)
-    for left, middle, right in rows:
-        first_line, *rest = _wrapped(right, max(30, WIDTH - len(indent)))
-        yield f"{left:<{widths[0]}}  {middle:<{widths[1]}}  {first_line}"
-        yield from (indent + line for line in rest)
+    wheres = [_wrapped(left, MOST_LAYERS, ", ") for left, _, _ in rows]
+    widths = max(len(line) for where in wheres for line in where), max(len(middle) for _, middle, _ in rows)
+    room = max(30, WIDTH - sum(widths) - 4)
+    for where, (_, middle, right) in zip(wheres, rows, strict=True):
+        lines = zip_longest(where, [middle], _wrapped(right, room, " | "), fillvalue="")
+        yield from (f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c}".rstrip() for a, b, c in lines)
 
 
-def _wrapped(text: str, room: int) -> list[str]:
+def _wrapped(text: str, room: int, between: str) -> list[str]:
     lines = [""]
-    for word in text.split(" | "):
-        joined = f"{lines[-1]} | {word}" if lines[-1] else word
+    for word in text.split(between):
+        joined = f"{lines[-1]}{between}{word}" if lines[-1] else word
         if len(joined) > room and lines[-1]:
-            lines[-1] += " |"
+            lines[-1] += between.rstrip()
             lines.append(word)
         else:
             lines[-1] = joined
@@ -94,6 +97,7 @@ def _wrapped(text: str, room: int) -> list[str]:
 
 def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
     """Yield one line per alternative: dimensions, parameters, share of the parent's, and number of layers that offer it."""
+    from puzzledsl.alternatives.alternative import absent
     from puzzledsl.alternatives.parent import PARENTS
     from puzzledsl.base.phrases import layers_in_words
     from puzzledsl.base.units import COUNT, format_quantity
@@ -102,7 +106,7 @@ def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
     rows: list[tuple[str, ...]] = [
         (sub_block, key.replace("_", " "), "parameters", "of parent", "layers", "")
     ]
-    found = table.distinct(sub_block)
+    found = [row for row in table.distinct(sub_block) if not absent(sub_block, row.own)]
     several = Counter(row.alternative.name for row in found)
     for row in found:
         facts, whole = row.facts, PARENTS[sub_block].params(row.own)
@@ -116,7 +120,7 @@ def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
                 str(facts["name"]),
                 f"{facts[key]:,}" if facts[key] else "",
                 format_quantity(size, COUNT),
-                f"{size / whole:.1%}" if whole else "",
+                f"{size / whole:.1%}",
                 str(len(row.layers)),
                 "; ".join(notes),
             )

@@ -45,6 +45,12 @@ class Config:
             return absent
         return null if self.content[key] is None else self.whole(key, high)
 
+    def check_number(self, key: str, high: float) -> None:
+        """Refuse a field that is there and no number from -high to high."""
+        value = self.content.get(key, 0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -high <= value <= high:
+            raise BadConfig(f"{key} is {shown(value)}")
+
     def flag(self, key: str, absent: bool = False) -> bool:
         """Return a truth value."""
         value = self.content.get(key, absent)

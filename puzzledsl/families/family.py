@@ -76,6 +76,8 @@ class Family:
     """Return the names inside a layer of this (layer's) shape."""
     mixture: Mixture = Mixture()
     """Its mixtures of experts, if it has any."""
+    quantised: tuple[str, ...] = ()
+    """Methods of quantisation that its published weights have and that are read."""
     joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Projection of a sub-block whose rows are several canonical ones', in order -> these."""
     layers: str = "model.layers"

@@ -9,8 +9,13 @@ from puzzledsl.families.family import Family, Mixture, Names, Part, dense_fields
 from puzzledsl.families.layouts import every
 from puzzledsl.families.windows import KINDS, windowed
 
+MAX_CLAMP = 1e6
+"""Limit of the activation's constants, far above any model's (7) and in the range of every dtype."""
+
 
 def _read(config: Config) -> Shape:
+    for name in ("swiglu_alpha", "swiglu_limit"):
+        config.check_number(name, MAX_CLAMP)
     bias = config.flag("attention_bias", True)
     sizes = dense_fields(config, head_dim=64, kv_heads=8)
     shape = Shape(
@@ -48,5 +53,6 @@ FAMILY = Family(
     },
     names=lambda shape: Names(ffn=Part("mlp", "post_attention_layernorm", pair=True)),
     takes=("experts", "top_k", "expert_width", "full_every"),
+    quantised=("mxfp4",),
     mixture=Mixture("MLP", "num_local_experts", "intermediate_size", "interleaved", {"gate.": "router."}),
 )

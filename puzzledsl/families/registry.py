@@ -36,10 +36,20 @@ def shape_of_config(content: Mapping[str, Any]) -> Shape:
     model_type = content.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise BadConfig(f"model_type is {shown(model_type)}; known families are {', '.join(FAMILIES)}")
+    _refuse_quantised(FAMILIES[model_type], content)
     shape = canonical(FAMILIES[model_type].read(Config(content)))
     if wrong := impossible(shape):
         raise BadConfig(wrong[1])
     return shape
+
+
+def _refuse_quantised(family: Family, content: Mapping[str, Any]) -> None:
+    """Raise BadConfig for a config.json of weights in a quantised form that is not read."""
+    quantisation = content.get("quantization_config")
+    method = quantisation.get("quant_method") if isinstance(quantisation, dict) else quantisation
+    if method is not None and method not in family.quantised:
+        forms = ", ".join(("bfloat16", "float16", *family.quantised))
+        raise BadConfig(f"its weights are quantised by {shown(method)}; those in {forms} or float32 are read")
 
 
 def impossible(shape: Shape) -> tuple[str, str] | None:

@@ -157,3 +157,11 @@ def test_a_literal_gives_the_shape_of_config_json(content: dict[str, Any]) -> No
     sizes = ("layers", "hidden", "heads", "kv_heads", "head_dim", "vocab", "experts", "top_k", "expert_width")
     written = {name: getattr(shape, name) for name in sizes}
     assert shape_of_literal(FAMILIES[shape.family], written) == shape
+
+
+def test_weights_in_a_quantised_form_that_is_not_read_are_refused() -> None:
+    mxfp4, gptq = ({"quantization_config": {"quant_method": name}} for name in ("mxfp4", "gptq"))
+    assert shape_of_config(GPT_OSS | mxfp4) == shape_of_config(GPT_OSS)
+    for content in (GPT_OSS | gptq, QWEN3 | mxfp4):
+        with pytest.raises(BadConfig, match="its weights are quantised by"):
+            shape_of_config(content)

@@ -23,7 +23,8 @@ from transformers import (
 from transformers.utils import logging
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.families.config import shown
+from puzzledsl.families.config import BadConfig
+from puzzledsl.families.registry import shape_of_config
 from puzzledsl.models.families.access import family_of, shape_of
 from puzzledsl.models.families.errors import NoCheckpoint, UnreadableCheckpoint, WrongTokenizer
 from puzzledsl.models.families.families import classes_of
@@ -56,7 +57,6 @@ def load_config(directory: Path) -> PreTrainedConfig:
     """The config of a parent of a known family. Raises DiagnosticError."""
     content = read_config_json(directory)
     check_sizes(directory, content)
-    _check_quantisation(directory, content)
     try:
         with quiet():
             config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
@@ -66,21 +66,15 @@ def load_config(directory: Path) -> PreTrainedConfig:
         raise DiagnosticError(
             UnreadableCheckpoint(None, path=directory, reason=_first_line(error))
         ) from error
-    family_of(config)
+    try:
+        shape_of_config(content | {"model_type": family_of(config).model_type})
+    except BadConfig as error:
+        raise DiagnosticError(
+            UnreadableCheckpoint(None, path=directory, reason=f"config.json: {error}")
+        ) from error
     if hasattr(config, "quantization_config"):  # weights are dequantised as they are read
         del config.quantization_config
     return cast(PreTrainedConfig, config)
-
-
-def _check_quantisation(directory: Path, content: Mapping[str, Any]) -> None:
-    """Raise DiagnosticError (UnreadableCheckpoint) for weights in a quantised form that is not read."""
-    quantisation = content.get("quantization_config")
-    method = quantisation.get("quant_method") if isinstance(quantisation, dict) else quantisation
-    if method not in (None, "mxfp4"):
-        reason = (
-            f"its weights are quantised by {shown(method)}; bfloat16, float16, float32 and MXFP4 are read"
-        )
-        raise DiagnosticError(UnreadableCheckpoint(None, path=directory, reason=reason))
 
 
 def load_parent(

@@ -115,11 +115,13 @@ class MoeFfn(Ffn):
 
     @classmethod
     def from_block_config(cls, entry: Mapping[str, Any], shape: Shape) -> Self | None:
-        """A mixture of other sizes than the parent's."""
+        """A mixture of other sizes than the parent's. Raises ValueError for more experts of a token than there are."""
         if entry["no_op"] or entry["replace_with_linear"] or entry.get("num_experts") is None:
             return None
         sizes = (entry["num_experts"], entry["num_experts_per_tok"], entry["moe_intermediate_size"])
         experts, top_k, width = map(int, sizes)
+        if not 1 <= top_k <= experts or width < 1:
+            raise ValueError(f"a mixture of {experts} experts of {width} channels, {top_k} of a token")
         return cls(experts=experts, top_k=top_k, width=width)
 
     def per_layer(self, shape: Shape) -> dict[str, Any]:

@@ -19,13 +19,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from puzzledsl.alternatives.moe import MoeFfn
+from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.load import load_checkpoint
 from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import shape_of_config
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.inventory import inventory
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.slots import weights_of
+from tests.children import PARENT, Choice, define, random_pieces
 from tests.tiny import MIXTURES, save_tiny, tiny_tokens
 
 FIELDS = {
@@ -52,6 +57,16 @@ VALUES = st.one_of(LEAVES, st.lists(LEAVES, max_size=4), st.dictionaries(st.just
 @pytest.fixture(scope="module")
 def parents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {family: save_tiny(tmp_path_factory.mktemp("parents") / family, family) for family in MIXTURES}
+
+
+@pytest.fixture(scope="module")
+def children(parents: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    made: dict[str, Path] = {}
+    choices: list[Choice] = [(ParentAttention(), MoeFfn(experts=3, top_k=2, width=8)), PARENT, PARENT]
+    for family, parent in parents.items():
+        made[family] = tmp_path_factory.mktemp("children") / family
+        realise(define(choices), parent, random_pieces(load_parent(parent), choices), made[family])
+    return made
 
 
 def loaded(parent: Path) -> Any:
@@ -98,6 +113,25 @@ def test_the_checker_never_fails_otherwise(
         content[field] = data.draw(VALUES)
     with contextlib.suppress(BadConfig):
         assert shape_of_config(content).layers == 3
+
+
+@pytest.mark.parametrize("family", MIXTURES)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_value_in_a_child_s_mixture(children: dict[str, Path], family: str, data: st.DataObject) -> None:
+    path = children[family] / "config.json"
+    whole, found = path.read_text(), ""
+    changed = json.loads(whole)
+    entry = changed["block_configs"][data.draw(st.sampled_from([0, 2]))]["ffn"]
+    entry[data.draw(st.sampled_from(sorted(entry)))] = data.draw(VALUES)
+    try:
+        path.write_text(json.dumps(changed))
+        load_checkpoint(children[family])(tiny_tokens())
+    except DiagnosticError as error:
+        found = "".join(f"{diagnostic.code} {diagnostic.message}" for diagnostic in error.diagnostics)
+    finally:
+        path.write_text(whole)
+    assert not found or (found.startswith("E07") and str(children[family]) in found)
 
 
 def _lose(tensors: dict[str, torch.Tensor], name: str) -> None:

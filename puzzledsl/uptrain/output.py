@@ -8,9 +8,10 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
+
+from puzzledsl.child.checkpoint.shards import write_safetensors
+from puzzledsl.models.families.tensors import LazyTensor, open_file
 
 
 def write_child(
@@ -41,11 +42,9 @@ def write_child(
 
 
 def _write_shard(source: Path, target: Path, state: Mapping[str, Tensor]) -> None:
-    with safe_open(source, framework="pt") as shard:
-        dtypes = {name: shard.get_tensor(name).dtype for name in shard.keys()}  # noqa: SIM118
-        metadata = shard.metadata()
-    tensors = {name: state[name].detach().to("cpu", dtype).contiguous() for name, dtype in dtypes.items()}
-    save_file(tensors, target, metadata)
+    stored = open_file(source)
+    new = {name: LazyTensor.of(state[name]).cast(tensor.dtype) for name, tensor in stored.items()}
+    write_safetensors(new, target)
     target.chmod(0o644)
 
 

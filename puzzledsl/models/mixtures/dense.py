@@ -30,10 +30,18 @@ def dense(mixture: Mixture, shared: Sequence[Expert], x_TH: Tensor, y_TH: Tensor
     for expert in shared:
         usage.append(torch.full((expert.width,), torch.inf, device=x_TH.device))
         pool.append((expert, 1.0))
-    wide = stacked([expert for expert, _ in pool])
-    start = torch.cat([expert.down.weight.float() * share for expert, share in pool], 1)
-    some = torch.cat(usage).topk(min(POOL * width, wide.width)).indices.sort().values
-    wide, start_PH = wide.channels(some), start[:, some].T.double()
+    used = torch.cat(usage)
+    some = used.topk(min(POOL * width, len(used))).indices.sort().values
+    parts, first = [], 0
+    for expert, _ in pool:
+        last = first + expert.width
+        parts.append(expert.channels(some[(some >= first) & (some < last)] - first))
+        first = last
+    wide = stacked(parts)  # of the pool's channels alone: all experts side by side are as large as the layer
+    shares = [share for _, share in pool]
+    start_PH = torch.cat(
+        [part.down.weight.double().T * share for part, share in zip(parts, shares, strict=True)]
+    )
     bias = _bias(pool)
     gram = Gram.zeros(len(some), y_TH.shape[1], x_TH.device)
     gram.add(
@@ -47,6 +55,7 @@ def dense(mixture: Mixture, shared: Sequence[Expert], x_TH: Tensor, y_TH: Tensor
     return made if made.down.bias is None else replace(made, down=replace(made.down, bias=bias))
 
 
-def _bias(pool: Sequence[tuple[Expert, float]]) -> Tensor | float:
-    """Return the mean over all tokens of what the biases of the experts' outputs add."""
-    return sum((share * e.down.bias.float() for e, share in pool if e.down.bias is not None), 0.0)
+def _bias(pool: Sequence[tuple[Expert, float]]) -> Tensor:
+    """Return the mean over all tokens of what the biases of the experts' outputs add; a scalar 0 without biases."""
+    added = [share * expert.down.bias.float() for expert, share in pool if expert.down.bias is not None]
+    return torch.stack(added).sum(0) if added else torch.zeros((), device=pool[0][0].down.weight.device)

@@ -1,4 +1,4 @@
-"""Memory of a large mixture's layer: little more than the layer, however large the model and its files."""
+"""Memory of piece making on a large mixture: little more than one layer, however large the model and its files."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ SCRIPT = """
 import re, sys
 from pathlib import Path
 import torch
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.ir.nodes import Initialisers
+from puzzledsl.models.alternatives.build import initialise
+from puzzledsl.models.families.access import layers, shape_of
 from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.pieces.initialise.statistics import walk_layers
 
@@ -29,6 +33,9 @@ before = memory("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
 for layer, statistics in walk_layers(model, [torch.arange(64)[None]], layers=[0]):
     assert statistics.tokens == 64 and pages.present == ("model.layers.0",)
+    own = shape_of(model.config).at(0)
+    piece = initialise(layers(model)[0], MlpFfn(width=512), statistics, Initialisers(), own)
+    assert piece["down_proj.weight"].shape == (1024, 512)
 print(memory("VmHWM") - before)
 """
 

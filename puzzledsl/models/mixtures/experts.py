@@ -17,7 +17,7 @@ State = dict[str, Tensor]
 
 
 class Rules(Protocol):
-    """What a family does between the linear maps of a mixture."""
+    """Rules of a family between the linear maps of a mixture."""
 
     def activate(self, gate_NW: Tensor | None, up_NW: Tensor) -> Tensor:
         """Return the input of the down projection [N, W]; `gate_NW` is None where experts have no gate."""

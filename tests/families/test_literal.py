@@ -13,7 +13,14 @@ from puzzledsl.families.literal import LAYER_RULES, USUAL, BadLiteral, needed, s
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.language.calls import SHAPE
 
-SIZES: dict[str, Any] = {"layers": 6, "hidden": 64, "heads": 8, "head_dim": 8, "intermediate": 192, "vocab": 256}
+SIZES: dict[str, Any] = {
+    "layers": 6,
+    "hidden": 64,
+    "heads": 8,
+    "head_dim": 8,
+    "intermediate": 192,
+    "vocab": 256,
+}
 EXPERTS = {"experts": 8, "top_k": 2, "expert_width": 16}
 STATE = StateShape(heads=8, head_dim=16, groups=2, state=16, conv=4)
 

@@ -37,6 +37,7 @@ ATTENTIONS: tuple[AttentionAlternative, ...] = (
     GqaAttention(kv_heads=1),
     GqaAttention(kv_heads=4),
     GqaAttention(kv_heads=2, window=5),
+    GqaAttention(kv_heads=1, heads=3),
     GqaAttention(kv_heads=4, window=5, sinks=2),
     LinearAttention(),
     NoOpAttention(),

@@ -161,11 +161,7 @@ def _gated_attention(x: Array, own: Weights, config: Config, block: Block) -> Ar
     q, gate = asked[..., :dim], asked[..., dim:]
     k, v = (made(name).reshape(len(x), -1, dim) for name in ("k_proj", "v_proj"))
     q, k = _norm(q, 1 + own["q_norm.weight"], eps), _norm(k, 1 + own["k_norm.weight"], eps)
-    turning = int(dim * config["rope_parameters"]["partial_rotary_factor"])
-    q, k = (
-        np.concatenate([oracle_forward._rotate(each[..., :turning], config, 0), each[..., turning:]], -1)
-        for each in (q, k)
-    )
+    q, k = (oracle_forward._rotate(each, config, 0) for each in (q, k))
     gated = _attend(q, k, v, block) / (1 + np.exp(-gate.reshape(len(x), -1)))
     return gated @ own["o_proj.weight"].T + own.get("o_proj.bias", 0.0)
 

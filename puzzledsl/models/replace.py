@@ -22,6 +22,7 @@ from puzzledsl.models.families.access import (
     part_of,
     sub_block_of,
 )
+from puzzledsl.models.families.heads_view import HeadsView
 
 
 @contextmanager
@@ -51,7 +52,10 @@ def put(model: PreTrainedModel, layer_idx: int, sub_block: SubBlock, module: nn.
     """Replace a sub-block permanently; a no-op also removes its norms. Call `number_cache_slots` after the last one."""
     layer = layers(model)[layer_idx]
     held: Any = module
-    if hasattr(module, "config"):
+    own = getattr(module, "config", None)
+    if isinstance(own, HeadsView):
+        held.config = HeadsView(model.config, own.num_attention_heads)
+    elif own is not None:
         held.config = model.config  # so that it follows the model's attention implementation
     if hasattr(module, "layer_idx"):
         held.layer_idx = layer_idx

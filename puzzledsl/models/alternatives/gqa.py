@@ -9,12 +9,13 @@ from torch import nn
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.models.alternatives.realisation import ParentLayer, Site, State, cannot_initialise
+from puzzledsl.models.alternatives.realisation import ParentLayer, Site, State, cannot_initialise, like
 from puzzledsl.models.errors import HeadsDontDivide
 from puzzledsl.models.families.build import new_attention
 from puzzledsl.models.families.slots import load_weights_into
 from puzzledsl.models.least_squares.grams import Gram, refit
 from puzzledsl.models.least_squares.heads import Heads, mean_pool, merge_heads, turning_of
+from puzzledsl.models.least_squares.query_heads import kept_heads, loudest_heads, refit_rows, rows_of
 
 
 def build(alternative: GqaAttention, site: Site) -> nn.Module:
@@ -35,30 +36,38 @@ def build(alternative: GqaAttention, site: Site) -> nn.Module:
 
 
 def initialise(alternative: GqaAttention, parent: ParentLayer) -> State:
-    """Merge heads by least squares, or by their mean; then refit the output where queries read something new."""
-    kv_heads, window = alternative.kv_heads, alternative.window
-    shape, statistics = parent.shape, parent.statistics
+    """Merge key/value heads, by least squares or by their mean; leave out query heads; refit the output to what is left."""
+    kv_heads, shape = alternative.kv_heads, parent.shape
     if kv_heads < 1 or shape.heads % kv_heads:
         raise cannot_initialise(alternative, f"{kv_heads} does not divide its {shape.heads} query heads")
     own = parent.weights("attention")
     heads = Heads.of(own, shape, turning_of(parent.sub_block("attention").config, shape))
-    if parent.init.gqa == "mean_pool":
-        return mean_pool(heads, kv_heads).state_dict(own)
-    state = merge_heads(heads, kv_heads, statistics.attention.augmented()).state_dict(own)
-    longest = max((entering.shape[1] for entering, _ in statistics.calls), default=0)
-    within = shape.window is not None and window is not None and window - alternative.sinks >= shape.window
-    if kv_heads % shape.kv_heads == 0 and (window is None or longest <= window or within):
-        return state  # every query still reads what it read
-    return _refit_output(alternative, state, parent)
-
-
-def _refit_output(alternative: GqaAttention, state: State, parent: ParentLayer) -> State:
-    """W_o by least squares on what the new heads themselves bring back, pulled towards the merged W_o."""
-    if not parent.statistics.calls:
+    pooled = parent.init.gqa == "mean_pool"
+    gram = parent.statistics.attention.augmented()
+    merged = mean_pool(heads, kv_heads) if pooled else merge_heads(heads, kv_heads, gram)
+    state = merged.state_dict(own)
+    if alternative.heads is not None:
+        return _with_fewer_queries(alternative, state, parent, pooled=pooled)
+    if pooled or not parent.statistics.calls or _reads_what_it_read(alternative, parent):
         return state
+    weight = state["o_proj.weight"]
+    return state | {"o_proj.weight": refit(_outputs(alternative, state, parent), weight)}
+
+
+def _reads_what_it_read(alternative: GqaAttention, parent: ParentLayer) -> bool:
+    """Return True if every query reads the head and the tokens that it reads in the parent."""
+    window, shape = alternative.window, parent.shape
+    longest = max((entering.shape[1] for entering, _ in parent.statistics.calls), default=0)
+    within = shape.window is not None and window is not None and window - alternative.sinks >= shape.window
+    return alternative.kv_heads % shape.kv_heads == 0 and (window is None or longest <= window or within)
+
+
+def _outputs(alternative: GqaAttention, state: State, parent: ParentLayer) -> Gram:
+    """Sums of what the output projection reads, with all query heads, and of the parent's outputs without bias."""
     held, weight = parent.sub_block("attention"), state["o_proj.weight"]
+    whole = alternative.model_copy(update={"heads": None})
     site = Site(held.config, parent.shape, held.layer_idx, weight.dtype, weight.device)
-    module: Any = build(alternative, site)
+    module: Any = build(whole, site)
     load_weights_into(module, state)
     module.o_proj = nn.Identity()
     gram = Gram.zeros(weight.shape[1], weight.shape[0], weight.device)
@@ -68,4 +77,41 @@ def _refit_output(alternative: GqaAttention, state: State, parent: ParentLayer) 
             activations, _ = module(hidden_states=trace.attention_input, **trace.attention_kwargs)
             output = trace.attention_output
             gram.add(activations, output if bias is None else output - bias)
-    return state | {"o_proj.weight": refit(gram, weight)}
+    return gram
+
+
+def _with_fewer_queries(
+    alternative: GqaAttention, state: State, parent: ParentLayer, *, pooled: bool
+) -> State:
+    """Leave out the query heads that matter least, equally many of each key/value head, and refit the output projection.
+
+    With `init { gqa = mean_pool }`, the quietest heads go and nothing is refitted.
+    """
+    if not parent.statistics.calls:
+        raise cannot_initialise(alternative, "there are no calibration tokens to choose query heads by")
+    shape, gram, weight = parent.shape, _outputs(alternative, state, parent), state["o_proj.weight"].T
+    choose = loudest_heads if pooled else kept_heads
+    kept = choose(gram.xx, weight, shape.heads, alternative.kv_heads, alternative.query_heads(shape))
+    rows = rows_of(kept, shape.head_dim)
+    output = weight[rows] if pooled else refit_rows(gram, weight, rows)
+    own = _of_heads(state, kept, shape.heads, whole=shape.qk_norm_whole)
+    if shape.qk_norm_whole:
+        own["q_norm.weight"] = own["q_norm.weight"] * _louder(kept, parent)
+    return own | {"o_proj.weight": like(output.T, state["o_proj.weight"])}
+
+
+def _of_heads(state: State, kept: list[int], heads: int, *, whole: bool) -> State:
+    """Return the weights with the query heads `kept`: rows of queries with their gates, norms over all heads, sinks."""
+    per_head = ("q_proj.weight", "q_proj.bias", "sinks")
+    found = dict(state)
+    for name, weight in state.items():
+        if name in per_head or (name == "q_norm.weight" and whole):
+            found[name] = weight.view(heads, -1, *weight.shape[1:])[kept].flatten(0, 1).contiguous()
+    return found
+
+
+def _louder(kept: list[int], parent: ParentLayer) -> float:
+    """Return the root of the mean square of the kept queries, before their common norm, relative to that of all."""
+    heads, gram = Heads.of(parent.weights("attention"), parent.shape), parent.statistics.attention.augmented()
+    square = ((heads.q @ gram) * heads.q).sum(-1).mean(-1)
+    return float((square[kept].mean() / square.mean().clamp_min(1e-300)).sqrt())

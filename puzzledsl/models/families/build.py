@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig
 
 from puzzledsl.models.families.access import family_of, shape_of
 from puzzledsl.models.families.families import classes_of
+from puzzledsl.models.families.heads_view import HeadsView
 from puzzledsl.models.families.window import LimitWindow
 
 
@@ -28,9 +29,9 @@ def new_attention(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> nn.Module:
-    """Attention of the config's family with `kv_heads` key/value heads; weights are allocated, not initialised.
+    """Attention of the config's family with `kv_heads` key/value heads, and `heads` query heads if they are others.
 
-    `heads`: query heads, by default the config's.
+    Weights are allocated, not initialised.
 
     The module keeps the model's own `config`, so that it follows the model's attention implementation; a config copied
     for one layer would lose it, and attention would silently stop being causal.
@@ -39,17 +40,13 @@ def new_attention(
     sizes = {"num_key_value_heads": kv_heads}
     if heads is not None:
         sizes |= {"num_attention_heads": heads, "head_dim": shape_of(config).at(layer_idx).head_dim}
-    module = _construct(
-        classes_of(family_of(config).model_type).attention,
-        config,
-        sizes,
-        layer_idx,
-        dtype,
-        device,
-    )
+    of_family = classes_of(family_of(config).model_type).attention
+    module: Any = _construct(of_family, config, sizes, layer_idx, dtype, device)
+    if heads is not None:
+        module.config = HeadsView(config, heads)
     if window is not None:
         module.register_forward_pre_hook(LimitWindow(window, sinks), with_kwargs=True)
-    return module
+    return cast(nn.Module, module)
 
 
 def new_ffn(

@@ -13,6 +13,7 @@ from transformers import PreTrainedConfig
 from puzzledsl.families.family import Family
 from puzzledsl.models.families.access import family_of
 from puzzledsl.models.families.fused import Share, canonical_name, names_of_shares, view
+from puzzledsl.models.families.heads_view import HeadsView
 from puzzledsl.models.families.joined import Rows, rows_of_module
 
 
@@ -87,6 +88,7 @@ def _joined(module: nn.Module) -> dict[str, list[tuple[str, Rows]]]:
     found: dict[str, list[tuple[str, Rows]]] = {}
     for path, inner in module.named_modules():
         config, start = getattr(inner, "config", None), f"{path}." if path else ""
+        config = config.config if isinstance(config, HeadsView) else config
         if isinstance(config, PreTrainedConfig):
             for name, rows in rows_of_module(inner, family_of(config)):
                 found.setdefault(start + rows.whole, []).append((start + name, rows))

@@ -25,7 +25,7 @@ def elimination_order(gram_FF: Tensor, down_FH: Tensor) -> Tensor:
     Within a round the choice is greedy and exact among the candidates; the others learn of it at the round's end.
     """
     count = gram_FF.shape[0]
-    inverse = _inverse(damped(gram_FF))
+    inverse = inverted(damped(gram_FF))
     weights = down_FH.to(gram_FF).clone()
     alive = torch.arange(count, device=gram_FF.device)
     order = []
@@ -52,7 +52,8 @@ def damped(gram_FF: Tensor) -> Tensor:
     return gram_FF + torch.diag(ORDER_RIDGE * gram_FF.diagonal() + ridge_of(gram_FF, 1e-9))
 
 
-def _inverse(symmetric: Tensor) -> Tensor:
+def inverted(symmetric: Tensor) -> Tensor:
+    """The inverse of a symmetric matrix; the pseudo-inverse if it is not definite."""
     factor, info = torch.linalg.cholesky_ex(symmetric)
     return torch.cholesky_inverse(factor) if int(info) == 0 else torch.linalg.pinv(symmetric, hermitian=True)
 

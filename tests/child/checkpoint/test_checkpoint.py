@@ -253,7 +253,7 @@ def test_remote_code_is_short_and_knows_nothing_of_us(tmp_path: Path) -> None:
     made = Made(tmp_path, [PARENT], "qwen3")
     for name in ("configuration_decilm.py", "modeling_decilm.py"):
         text = (made.out / name).read_text()
-        assert len(text.splitlines()) < 100
+        assert len(text.splitlines()) < 125
         assert "puzzledsl" not in text
         assert "llama" not in text.lower()
 

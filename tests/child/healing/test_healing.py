@@ -369,3 +369,13 @@ def by_program(
             progress or Silent(),
         )
     )
+
+
+@pytest.mark.parametrize("family", ["granite", "olmo2", "gemma3_text", "phi3"])
+def test_healing_brings_children_of_each_kind_of_layer_back(tmp_path: Path, family: str) -> None:
+    """Factors, norms behind and joined projections: after a dropped attention and a dropped FFN."""
+    model = load_parent(save_tiny(tmp_path / "parent", family, layers=4, scale=0.15))
+    dropped = [PARENT, (NoOpAttention(), ParentFfn()), PARENT, (ParentAttention(), NoOpFfn())]
+    texts = tiny_tokens(64, 32), tiny_tokens(16, 32, seed=1)
+    healed = heal(model, define(dropped).layers, {}.__getitem__, *texts, tmp_path / "work", Silent())
+    assert healed.kl_after < 0.8 * healed.kl_before

@@ -11,7 +11,16 @@ import torch
 from transformers import CONFIG_MAPPING, AutoTokenizer
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.models.families.access import attention, family_of, ffn, layers, names_of, shape_of
+from puzzledsl.models.families.access import (
+    attention,
+    family_of,
+    ffn,
+    layers,
+    names_of,
+    output_embedding,
+    read_by_head,
+    shape_of,
+)
 from puzzledsl.models.families.errors import (
     DamagedWeights,
     NoCheckpoint,
@@ -149,3 +158,11 @@ def test_code_in_the_directory_is_not_run(parent: Path) -> None:
     edit_config(parent, auto_map={"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"})
     shutil.rmtree(parent / "__pycache__", ignore_errors=True)
     assert load_parent(parent).config.model_type == "llama"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_the_head_reads_gives_the_logits(family: str) -> None:
+    model, tokens = tiny_model(family), tiny_tokens()
+    states = model.base_model(tokens, use_cache=False).last_hidden_state
+    logits = read_by_head(model, states) @ output_embedding(model).T
+    torch.testing.assert_close(logits, model(tokens).logits, rtol=1e-4, atol=1e-4)

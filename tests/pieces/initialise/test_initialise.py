@@ -30,6 +30,7 @@ SHRUNK = [
     ("attention", GqaAttention(kv_heads=2)),
     ("attention", GqaAttention(kv_heads=1)),
     ("attention", GqaAttention(kv_heads=4, window=6)),
+    ("attention", GqaAttention(kv_heads=2, heads=4)),
     ("attention", LinearAttention()),
     ("ffn", MlpFfn(width=36)),
     ("ffn", MlpFfn(width=20)),

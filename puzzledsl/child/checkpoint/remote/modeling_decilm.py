@@ -44,6 +44,18 @@ class NoNorm(nn.Identity):
         return super()._apply(fn, recurse)
 
 
+class HeadsView:
+    """The configuration with another number of query heads; all else is the model's."""
+
+    def __init__(self, config, heads):
+        self.config, self.num_attention_heads = config, heads
+
+    def __getattr__(self, name):
+        if name == "config" or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.config, name)
+
+
 class DeciLMForCausalLM(LlamaForCausalLM):
     config_class = DeciLMConfig
 
@@ -77,11 +89,14 @@ def attention_of(entry, config, parents):
     if entry.n_heads_in_group is None:  # another mixer than attention, which stays as it is
         return parents
     own = copy.deepcopy(config)
-    own.head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    own.num_attention_heads = entry.get("num_attention_heads") or config.num_attention_heads
+    heads = entry.get("num_attention_heads")
+    if heads:
+        own.num_attention_heads, own.head_dim = heads, parents.head_dim
     own.num_key_value_heads = own.num_attention_heads // entry.n_heads_in_group
     module = LlamaAttention(own, parents.layer_idx)
-    module.config = config  # the copy does not know the attention implementation
+    module.config = (
+        HeadsView(config, heads) if heads else config
+    )  # the copy lacks the attention implementation
     if entry.window_length is not None:
         hook = LimitWindow(entry.window_length, entry.num_sink_tokens or 0)
         module.register_forward_pre_hook(hook, with_kwargs=True)

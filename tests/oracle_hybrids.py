@@ -66,7 +66,7 @@ def _nemotron_h(config: Config, weights: Weights, token_ids: list[int]) -> Array
             x = x + mamba2(normed, own, config)
         elif kind == "full_attention":
             x = x + _attention(normed, own, config, block)
-        elif kind == "mlp":
+        elif "up_proj.weight" in own:  # in place of a mixture, too
             x = x + _squared_relu_ffn(normed, own["up_proj.weight"], own["down_proj.weight"])
         else:
             x = x + _sigmoid_mixture(normed, own, config, block)
@@ -161,11 +161,7 @@ def _gated_attention(x: Array, own: Weights, config: Config, block: Block) -> Ar
     q, gate = asked[..., :dim], asked[..., dim:]
     k, v = (made(name).reshape(len(x), -1, dim) for name in ("k_proj", "v_proj"))
     q, k = _norm(q, 1 + own["q_norm.weight"], eps), _norm(k, 1 + own["k_norm.weight"], eps)
-    turning = int(dim * config["rope_parameters"]["partial_rotary_factor"])
-    q, k = (
-        np.concatenate([oracle_forward._rotate(each[..., :turning], config, 0), each[..., turning:]], -1)
-        for each in (q, k)
-    )
+    q, k = (oracle_forward._rotate(each, config, 0) for each in (q, k))
     gated = _attend(q, k, v, block) / (1 + np.exp(-gate.reshape(len(x), -1)))
     return gated @ own["o_proj.weight"].T + own.get("o_proj.bias", 0.0)
 

@@ -21,11 +21,11 @@ SPACES = {
   layers[0, 4].attention = parent | linear | noop
   layers[1, 5].attention = parent | gqa(kv_heads: 1) | linear | noop
   layers[2, 6].ffn = parent | mlp(width: 50%) | linear | noop
-  layers[3, 7].ffn = parent | linear | noop
+  layers[3, 7].ffn = parent | moe(experts: 4) | mlp(width: 50%) | linear | noop
 """,
     "qwen3_next": """\
   attention = parent
-  ffn = parent | linear | noop
+  ffn = parent | moe(experts: 4) | mlp(width: 50%) | linear | noop
   layers[0, 2].attention = parent | linear | noop
   layers[1, 3].attention = parent | gqa(kv_heads: 1) | linear | noop
 """,

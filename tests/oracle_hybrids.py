@@ -66,7 +66,7 @@ def _nemotron_h(config: Config, weights: Weights, token_ids: list[int]) -> Array
             x = x + mamba2(normed, own, config)
         elif kind == "full_attention":
             x = x + _attention(normed, own, config, block)
-        elif kind == "mlp":
+        elif "up_proj.weight" in own:  # in place of a mixture, too
             x = x + _squared_relu_ffn(normed, own["up_proj.weight"], own["down_proj.weight"])
         else:
             x = x + _sigmoid_mixture(normed, own, config, block)

@@ -57,6 +57,8 @@ class Mixture:
     """Layout of fused experts: gate above up, [E, 2 W, H]; or gate and up in turn and transposed, [E, H, 2 W]."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """Start of a canonical name inside the FFN -> start of transformers' name."""
+    exact: tuple[str, ...] = ()
+    """Canonical names inside the FFN of weights that stay in float32, whatever the checkpoint's dtype."""
 
 
 @dataclass(frozen=True, slots=True)

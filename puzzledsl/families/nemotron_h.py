@@ -104,5 +104,6 @@ FAMILY = Family(
         block="MoE",
         count="n_routed_experts",
         renamed={"gate.bias": "gate.e_score_correction_bias", "shared_expert.": "shared_experts."},
+        exact=("gate.bias",),
     ),
 )

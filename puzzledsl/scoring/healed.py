@@ -21,7 +21,7 @@ from torch import Tensor
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.child.healing.chain import Absent, Link, chain, first_changed, points
+from puzzledsl.child.healing.chain import Absent, Link, chain, first_changed, point_of, points
 from puzzledsl.child.healing.groups import HealingGroups, Points
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.models.families.access import absent
@@ -36,6 +36,15 @@ METHOD = "1"
 def points_at_a_time(runs: Sequence[Run]) -> int:
     """Return an upper bound n on the streams alive at once. Each may take 1 / n of the free memory; larger ones go to a file."""
     return 2 * max((run.length for run in runs), default=1) + 14
+
+
+def needed_from(layer: int, layers: int, without: Absent) -> int:
+    """Return the first point of the parent's stream that children need which differ from it in this layer or further up.
+
+    It is that of the sub-block in front of the layer: if the layer is dropped, that sub-block has another goal.
+    """
+    before = [point for point in points(layers, without) if point < point_of(layer, "attention")]
+    return before[-1] if before else 0
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,7 @@ class HealedSweep(Sweep):
         top = max(wanted)
         if not self.healing.parent.reaches(top):
             self._wait_until_above((top - 1) // 2)
-        self.healing.parent.drop_below(max(0, 2 * below - 1))
+        self.healing.parent.drop_below(needed_from(below, len(self.runner), self._without))
         return {point: self.healing.parent.at(point) for point in sorted(wanted)}
 
     def _healed(

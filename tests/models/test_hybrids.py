@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
 from puzzledsl.alternatives.shape import Initialisers
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.child.checkpoint.contents import from_parent
 from puzzledsl.models.alternatives.build import initialise
 from puzzledsl.models.alternatives.noop import NoNorm
 from puzzledsl.models.families.access import layers, shape_of, sub_block_of
@@ -59,6 +60,9 @@ def test_a_router_s_correction_stays_in_its_own_precision(tmp_path: Path) -> Non
     stored = load_file(tmp_path / "model.safetensors")["backbone.layers.3.mixer.gate.e_score_correction_bias"]
     gate = load_parent(tmp_path, dtype=torch.bfloat16).model.layers[3].mixer.gate
     assert torch.equal(gate.e_score_correction_bias, stored) and gate.weight.dtype == torch.bfloat16
+    child = from_parent(tmp_path).cast(torch.bfloat16)
+    assert torch.equal(child.weights["model.layers.3.mixer.gate.bias"].read(), stored)
+    assert child.weights["model.layers.3.mixer.gate.weight"].dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("family", HYBRIDS)

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.pipeline.test_run import ENVIRONMENT
-from tests.pipeline.tiny_program import SOURCE, read, write_tiny_program
+from tests.pipeline.tiny_program import SOURCE, write_tiny_program
 from tests.tiny import save_tiny, tiny_tokens
 
 SPACES = {
@@ -21,16 +21,23 @@ SPACES = {
   layers[0, 4].attention = parent | linear | noop
   layers[1, 5].attention = parent | gqa(kv_heads: 1) | linear | noop
   layers[2, 6].ffn = parent | mlp(width: 50%) | linear | noop
-  layers[3, 7].ffn = parent | linear | noop
+  layers[3, 7].ffn = parent | moe(experts: 4) | mlp(width: 50%) | linear | noop
 """,
     "qwen3_next": """\
   attention = parent
-  ffn = parent | linear | noop
+  ffn = parent | moe(experts: 4) | mlp(width: 50%) | linear | noop
   layers[0, 2].attention = parent | linear | noop
   layers[1, 3].attention = parent | gqa(kv_heads: 1) | linear | noop
 """,
 }
 LAYERS = {"nemotron_h": 8, "qwen3_next": 4}
+SCORES = """\
+score healed of pieces = replace_one(kl_divergence, samples: 64, healed: 128)
+score blocks of pieces = replace_one(kl_divergence, samples: 64, unit: block)
+score pairs of pieces = replace_one(kl_divergence, samples: 64, pairwise: true, children: 8)
+score around of pieces = replace_one(kl_divergence, samples: 64, around: best)
+search measured of wide { minimize pairs, require chat.throughput >= 1.1x, refine = measured(2) }
+"""
 
 
 @pytest.mark.slow
@@ -40,7 +47,7 @@ def test_a_hybrid_from_program_to_child(tmp_path: Path, family: str) -> None:
     save_tiny(tmp_path / "parent", family, layers=LAYERS[family])
     start, end = SOURCE.index("space wide"), SOURCE.index("hardware toy")
     text = f"{SOURCE[:start]}space wide of tiny {{\n{SPACES[family]}}}\n{SOURCE[end:]}"
-    program.write_text(text[: text.index("export ship")])
+    program.write_text(text[: text.index("export ship")] + SCORES)
     command = [sys.executable, "-m", "puzzledsl.cli.main", "run", str(program)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
@@ -48,5 +55,5 @@ def test_a_hybrid_from_program_to_child(tmp_path: Path, family: str) -> None:
         tmp_path / "build" / "models" / "final", trust_remote_code=True
     )
     assert torch.isfinite(model(tiny_tokens()).logits).all()
-    scores = read(tmp_path / "build" / "scores" / "kl.json")
-    assert scores
+    made = {path.stem for path in (tmp_path / "build" / "scores").glob("*.json")}
+    assert {"kl", "healed", "blocks", "pairs", "around"} <= made

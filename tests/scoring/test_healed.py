@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
@@ -29,8 +30,10 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.scoring import run
+from puzzledsl.scoring.healed import HealedReplacement, needed_from
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.measures import Divergence
+from puzzledsl.scoring.replacements import Replacement
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 from tests.scoring.test_replace_one import Interrupting, figures_of, forget
@@ -229,3 +232,20 @@ def test_there_must_be_text_to_heal_on(case: Case) -> None:
     with pytest.raises(DiagnosticError) as error:
         run.run_score(ScoreInputs(*given, Silent()))
     assert [d.code for d in error.value.diagnostics] == ["E1505"]
+
+
+@pytest.mark.parametrize("kind", ["two sub-blocks a layer", "one sub-block a layer"])
+def test_the_parent_s_stream_is_kept_from_the_sub_block_in_front(kind: str) -> None:
+    """Dropping a layer changes the goal of the sub-block before it, wherever that stands."""
+    layers = 6
+    without: frozenset[tuple[int, SubBlock]] = frozenset()
+    if kind.startswith("one"):
+        without = frozenset((layer, "ffn" if layer % 2 else "attention") for layer in range(layers))
+    for layer in range(layers):
+        starts = set()
+        for sub_block, alternative in (("attention", NoOpAttention()), ("ffn", NoOpFfn())):
+            if (layer, sub_block) not in without:
+                one = Replacement(layer, sub_block, "noop", ((sub_block, alternative, None),))
+                starts.add(HealedReplacement.of(one, layers, without).start)
+        first = needed_from(layer, layers, without)
+        assert min(starts) == first if layer else min(starts) >= first == 0

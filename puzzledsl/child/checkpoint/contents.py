@@ -52,8 +52,10 @@ class ChildFiles:
         return self.weights[f"{FAMILIES[self.shape.family].embedding}.weight"].dtype
 
     def cast(self, dtype: torch.dtype) -> ChildFiles:
-        """Return the same child in another dtype; tensors are converted when they are read."""
-        return replace(self, weights={name: weight.cast(dtype) for name, weight in self.weights.items()})
+        """Return the same child in another dtype; tensors are converted when they are read, but for exact ones."""
+        exact = tuple(f".{name}" for name in FAMILIES[self.shape.family].mixture.exact)
+        kept = {name: torch.float32 if name.endswith(exact) else dtype for name in self.weights}
+        return replace(self, weights={name: w.cast(kept[name]) for name, w in self.weights.items()})
 
 
 def from_directory(directory: Path) -> ChildFiles:
@@ -142,8 +144,9 @@ def _put(
         else:
             wanted = alternative.stored(shape.at(index))
             for name, size in wanted.items():
-                read = _reader(pieces, piece, wanted, index, sub_block, alternative, name, dtype)
-                weights[own + name] = LazyTensor(size, dtype, read)
+                own_dtype = torch.float32 if name in FAMILIES[shape.family].mixture.exact else dtype
+                read = _reader(pieces, piece, wanted, index, sub_block, alternative, name, own_dtype)
+                weights[own + name] = LazyTensor(size, own_dtype, read)
 
 
 def _reader(

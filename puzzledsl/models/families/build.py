@@ -104,7 +104,8 @@ def _construct(
     with torch.device("meta"):
         module = module_class(*arguments)
     if dtype is not None:
-        module.to(dtype)
+        for parameter in module.parameters():  # buffers keep their own
+            parameter.data = parameter.data.to(dtype)
     module.to_empty(device=device or "cpu")
     held: Any = module
     held.config = config

@@ -155,9 +155,15 @@ def _as_diagnostic(config: PreTrainedConfig) -> Iterator[None]:
 
 
 def _make_buffers(model: PreTrainedModel, device: torch.device | str) -> None:
-    """Compute the model's buffers by its own code: frequencies of rotary embeddings, the scale of an embedding."""
+    """Compute the model's buffers by its own code: frequencies of rotary embeddings, the scale of an embedding.
+
+    Those that checkpoints hold are weights, and get storage alone.
+    """
     held: Any = model
     for name, module in list(held.named_modules()):
+        for own, buffer in module.named_buffers(recurse=False):
+            if own not in module._non_persistent_buffers_set:
+                module._buffers[own] = torch.empty_like(buffer, device=device)
         meta = [own for own, buffer in module.named_buffers(recurse=False) if buffer.is_meta]
         if meta and "config" in inspect.signature(type(module)).parameters:
             holder, _, own = name.rpartition(".")

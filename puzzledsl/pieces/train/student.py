@@ -86,8 +86,11 @@ class Student:
                 output = self.trained(trace.ffn_input)
             case "block":
                 with traced(self.layer) as seen:
-                    self.layer(hidden_BSH, **trace.layer_kwargs)
-                return cast(Tensor, seen.attention["added"] + seen.ffn["added"])
+                    output = self.layer(hidden_BSH, **trace.layer_kwargs)
+                own = seen.trace(
+                    hidden_BSH, output, trace.layer_kwargs
+                )  # zeros for a sub-block that is not there
+                return own.attention_added + own.ffn_added
         output = output[0] if isinstance(output, tuple) else output
         return cast(Tensor, output if self.trained_norm is None else self.trained_norm(output))
 

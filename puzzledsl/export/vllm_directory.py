@@ -91,8 +91,7 @@ def _config(child: ChildFiles) -> dict[str, Any]:
         "num_hidden_layers": len(seen),
         "head_dim": child.shape.head_dim,
         "layer_types": [_kind(window) for window in seen],
-        "sliding_window": size,
-        "use_sliding_window": size is not None,
+        **({} if size is None else {"sliding_window": size, "use_sliding_window": True}),
     }
 
 

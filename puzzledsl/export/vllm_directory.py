@@ -80,6 +80,8 @@ def _config(child: ChildFiles) -> dict[str, Any]:
     for experts, active, width in _mixtures(child):  # of one size: vLLM's own kernels run it
         names = FAMILIES[child.shape.family].mixture
         content |= {names.count: experts, "num_experts_per_tok": active, names.width: width}
+    if divisor := FAMILIES[child.shape.family].logits_divisor:
+        content["logit_scale"] = 1 / getattr(child.config, divisor)
     return content | {
         "model_type": "puzzle",
         "architectures": ["ChildForCausalLM"],

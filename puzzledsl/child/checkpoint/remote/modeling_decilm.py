@@ -77,14 +77,13 @@ def attention_of(entry, config, parents):
     if entry.n_heads_in_group is None:  # another mixer than attention, which stays as it is
         return parents
     own = copy.deepcopy(config)
-    own.head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    own.num_attention_heads = entry.get("num_attention_heads") or config.num_attention_heads
-    own.num_key_value_heads = own.num_attention_heads // entry.n_heads_in_group
+    own.num_attention_heads = heads = entry.get("num_attention_heads") or config.num_attention_heads
+    own.num_key_value_heads, own.head_dim = heads // entry.n_heads_in_group, parents.head_dim
     module = LlamaAttention(own, parents.layer_idx)
     module.config = config  # the copy does not know the attention implementation
     if entry.window_length is not None:
-        hook = LimitWindow(entry.window_length, entry.num_sink_tokens or 0)
-        module.register_forward_pre_hook(hook, with_kwargs=True)
+        limit = LimitWindow(entry.window_length, entry.num_sink_tokens or 0)
+        module.register_forward_pre_hook(limit, with_kwargs=True)
     return module
 
 

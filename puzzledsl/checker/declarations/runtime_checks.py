@@ -21,8 +21,11 @@ from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.runtimes import Choices, Lack, extra_params, fit
 from puzzledsl.ir.source_location import span_of
+from puzzledsl.language.calls import EXPORTS
 
-WRITTEN = {"llama_cpp": '`gguf("…")`', "mlx": '`mlx("…")`'}
+WRITTEN = {
+    call.arguments["runtime"].words[0]: f'`{name}("…")`' for name, call in EXPORTS.items() if name != "hf"
+}
 """Runtime -> how an export names it, if not by `runtime`."""
 BYTES_PER_PARAM = {"fp64": 8, "fp32": 4, "f32": 4, "tf32": 4, "fp8": 1, "int8": 1, "q8_0": 1.0625}
 

@@ -80,6 +80,8 @@ def _config(child: ChildFiles) -> dict[str, Any]:
     for experts, active, width in _mixtures(child):  # of one size: vLLM's own kernels run it
         names = FAMILIES[child.shape.family].mixture
         content |= {names.count: experts, "num_experts_per_tok": active, names.width: width}
+    if divisor := FAMILIES[child.shape.family].logits_divisor:
+        content["logit_scale"] = 1 / getattr(child.config, divisor)
     return content | {
         "model_type": "puzzle",
         "architectures": ["ChildForCausalLM"],
@@ -91,8 +93,7 @@ def _config(child: ChildFiles) -> dict[str, Any]:
         "num_hidden_layers": len(seen),
         "head_dim": child.shape.head_dim,
         "layer_types": [_kind(window) for window in seen],
-        "sliding_window": size,
-        "use_sliding_window": size is not None,
+        **({} if size is None else {"sliding_window": size, "use_sliding_window": True}),
     }
 
 

@@ -36,7 +36,7 @@ CASES = {
     for parent, (family, sizes) in PARENTS.items()
     for name, choice in FIRST.items()
 } | {f"{parent}-mixture": Variant(MIXTURE, family, sizes) for parent, (family, sizes) in PARENTS.items()}
-WINDOWS = {
+OTHERS = {
     "mistral-window": Variant(MIXTURE, "mistral", {"sliding_window": 5}),
     "llama-window": Variant(((A, F), (W2, M)), "llama"),
     "mistral-one-window": Variant(((A, F), (W1, NF), (NA, F)), "mistral", {"sliding_window": 5}),
@@ -46,27 +46,29 @@ WINDOWS = {
     "qwen3-heads": Variant(((A, F), (H2, F), (A, M)), "qwen3"),
     "qwen3-heads-tied": Variant(((H2, F), (A, M), (NA, F)), "qwen3", {"tied": True}),
     "llama-heads": Variant(((A, F), (H2, NF), (LA, F)), "llama"),
+    **{f"{name}-mixture": Variant(MIXTURE, name) for name in ("olmo2", "smollm3", "granite")},
     "qwen3-two-windows": Variant(((A, F), (W1, M), (GqaAttention(kv_heads=2, window=7), F)), "qwen3"),
     "qwen3-first-tokens": Variant(((A, F), (GqaAttention(kv_heads=2, window=7, sinks=2), F)), "qwen3"),
 }
 
 
-@pytest.fixture(scope="module", params=[*CASES, *WINDOWS])
+@pytest.fixture(scope="module", params=[*CASES, *OTHERS])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Made]:
-    variant = (CASES | WINDOWS)[request.param]
+    variant = (CASES | OTHERS)[request.param]
     return request.param, make(variant, tmp_path_factory.mktemp(request.param))
 
 
 LINEAR = {
     name for name in CASES if name.startswith("qwen3") and name.split("-")[1] in ("linear", "ffn", "mixture")
 }
+NEW = {"olmo2-mixture", "smollm3-mixture", "granite-mixture"}
 REFUSED = {
-    "llama_cpp": LINEAR | {"mistral-window", "qwen2-window", "qwen3-two-windows", "qwen3-first-tokens"},
+    "llama_cpp": LINEAR | NEW | {"mistral-window", "qwen2-window", "qwen3-two-windows", "qwen3-first-tokens"},
     "vllm": {"qwen3-two-windows", "qwen3-first-tokens"},
-    "mlx": {"qwen3-first-tokens", "qwen3-heads", "qwen3-heads-tied", "llama-heads"},
+    "mlx": NEW | {"qwen3-first-tokens", "qwen3-heads", "qwen3-heads-tied", "llama-heads"},
     "transformers": set(),
 }
-GROUPED = {name for name in CASES if name.startswith("qwen3")} | set(WINDOWS)
+GROUPED = {name for name in CASES if name.startswith("qwen3")} | set(OTHERS)
 """What vLLM runs in its Transformers backend."""
 
 

@@ -104,6 +104,15 @@ def test_what_vllm_is_given_computes_the_same_in_transformers(made: tuple[str, M
     assert found["greedy.0.0"] == child.greedy
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [("f16", 0.01), ("bf16", 0.05), ("q8_0", 0.1)])
+def test_narrow_dtypes(tmp_path: Path, dtype, tolerance: float) -> None:
+    child = make(CASES["narrower"], tmp_path)
+    path = prepare(from_directory(child.child), child.child, "llama_cpp", tmp_path, dtype)
+    _, found = run("llama_cpp", request_for(path, child.prompt))
+    error = np.linalg.norm(found["logits.0.0"] - child.logits) / np.linalg.norm(child.logits)
+    assert error <= tolerance
+
+
 @pytest.mark.parametrize("runtime", ["mlx", "megatron"])
 def test_a_runtime_without_mixtures_refuses_the_family(runtime: str, tmp_path: Path) -> None:
     child = from_parent(save_tiny(tmp_path / "parent", "qwen3_moe", **SIZES))

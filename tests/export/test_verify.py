@@ -69,7 +69,7 @@ def test_what_an_engine_cannot_represent_is_said(tmp_path: Path, capsys: pytest.
     child = make(Variant((PLAIN, (GqaAttention(kv_heads=2, window=5, sinks=2), ParentFfn()))), tmp_path).child
     assert run(["verify-export", str(child), "--runtime", "llama_cpp"]) == 1
     said = capsys.readouterr().out
-    assert "refused" in said and "`gqa2w5` (layer 1)" in said
+    assert "refused" in said and "`gqa2w5s2` (layer 1)" in said
 
 
 def test_an_engine_that_is_not_there(

@@ -11,7 +11,7 @@ from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.export.engines.ask import Answer, ask, python_of
 from puzzledsl.export.prepare import prepare
 from puzzledsl.export.verify import log_softmax
-from tests.export.test_families import PARENTS, WINDOWS
+from tests.export.test_families import OTHERS, PARENTS
 from tests.export.variants import (
     G1,
     MIXTURE,
@@ -44,8 +44,8 @@ GROUPED = {
     "qwen3-tied": Variant(((NA, F), (G1, M), (A, NF)), "qwen3", HEAD | {"tied": True}),
 } | {
     name: Variant(v.layers, v.family, v.sizes | HEAD)
-    for name, v in WINDOWS.items()
-    if name in ("qwen3-window", "llama-window", "qwen2-window", "mistral-one-window")
+    for name, v in OTHERS.items()
+    if name not in ("mistral-window", "qwen3-two-windows", "qwen3-first-tokens")
 }
 """What its Transformers backend runs, with the code in the directory."""
 Answers = dict[str, tuple[Made, np.ndarray, list[int]]]

@@ -8,7 +8,7 @@ from typing import Any
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.support import Absent, Architecture, Lowered
 from puzzledsl.base.diagnostics import Diagnostic, Label, Span
-from puzzledsl.base.phrases import layers_in_words
+from puzzledsl.base.phrases import layers_in_words, listed
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.checker.diagnostics.runtime_errors import (
     CannotRepresent,
@@ -19,9 +19,14 @@ from puzzledsl.checker.diagnostics.runtime_errors import (
 from puzzledsl.ir import nodes
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params
-from puzzledsl.ir.runtimes import Lack, extra_params, fit
+from puzzledsl.ir.runtimes import Choices, Lack, extra_params, fit
 from puzzledsl.ir.source_location import span_of
+from puzzledsl.language.calls import EXPORTS
 
+WRITTEN = {
+    call.arguments["runtime"].words[0]: f'`{name}("…")`' for name, call in EXPORTS.items() if name != "hf"
+}
+"""Runtime -> how an export names it, if not by `runtime`."""
 BYTES_PER_PARAM = {"fp64": 8, "fp32": 4, "f32": 4, "tf32": 4, "fp8": 1, "int8": 1, "q8_0": 1.0625}
 
 
@@ -45,11 +50,13 @@ def _check(
     space = program.spaces[program.searches[search].space]
     parent = program.parents[space.parent]
     where = span(export.runtime_where)
-    found = fit(runtime, parent.shape, [(layer.attention, layer.ffn) for layer in space.layers])
+    choices = [(layer.attention, layer.ffn) for layer in space.layers]
+    found = fit(runtime, parent.shape, choices)
     of_model = [
         NoSuchFamily(
             where,
             secondary=[Label(span(parent.where), "the parent")],
+            help=_other_runtimes(parent.shape, choices),
             runtime=runtime.title,
             family=parent.shape.family,
             reason=answer.reason,
@@ -82,6 +89,12 @@ def _check(
                 those = "that layer" if len(lack.layers) == 1 else "those layers"
                 drop = f"drop `{lack.alternative.name}` from {those}"
                 yield from _lowered(export, where, [label], said | {"into": into, "cost": cost, "drop": drop})
+
+
+def _other_runtimes(shape: nodes.Shape, choices: Choices) -> str:
+    fits = {name: fit(runtime, shape, choices) for name, runtime in RUNTIMES.items()}
+    able = [name for name, found in fits.items() if not any(found.absent)]
+    return f"write {listed([WRITTEN.get(name, f'`runtime: {name}`') for name in able], 'or')}"
 
 
 def _lowered(

@@ -29,7 +29,6 @@ class NoSuchFamily(Diagnostic):
 
     code = "E0471"
     template = "{runtime} cannot run children of {family} parents: {reason}"
-    help_template = 'write `runtime: transformers`, or `mlx("…")`'
 
 
 class CannotRepresent(Diagnostic):

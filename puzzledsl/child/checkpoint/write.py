@@ -154,6 +154,7 @@ def _remote_names(child: ChildFiles) -> Iterator[tuple[str, str]]:
         yield "import nn\n", "import nn\nfrom transformers.models.llama import modeling_llama\n"
         yield "own.num_experts, own.moe_intermediate_size", f"own.{mixture.count}, own.{mixture.width}"
     yield "LlamaConfig", f"{family.config}Config"
+    yield "LlamaModel", f"{family.config}Model"
     yield "Llama", family.prefix
     yield "models.llama", f"models.{family.module}"
     yield "_llama", f"_{family.module}"

@@ -98,8 +98,8 @@ def attention_of(entry, config, parents):
         HeadsView(config, heads) if heads else config
     )  # the copy lacks the attention implementation
     if entry.window_length is not None:
-        hook = LimitWindow(entry.window_length, entry.num_sink_tokens or 0)
-        module.register_forward_pre_hook(hook, with_kwargs=True)
+        limit = LimitWindow(entry.window_length, entry.num_sink_tokens or 0)
+        module.register_forward_pre_hook(limit, with_kwargs=True)
     return module
 
 

@@ -16,7 +16,7 @@ from puzzledsl.models.alternatives.realisation import ParentLayer, Site, State, 
 from puzzledsl.models.errors import CannotRealise
 from puzzledsl.models.families.build import new_mixture
 from puzzledsl.models.families.slots import weights_of
-from puzzledsl.models.mixtures.choose import damage_order
+from puzzledsl.models.mixtures.choose import damage_order, reap
 from puzzledsl.models.mixtures.dense import dense
 from puzzledsl.models.mixtures.experts import Mixture, expert_of
 from puzzledsl.models.mixtures.rules import ModuleRules
@@ -44,11 +44,13 @@ def initialise(alternative: MoeFfn, parent: ParentLayer) -> State:
     own = weights_of(parent.sub_block("ffn"))
     full, inputs_TH = _mixture(parent), _inputs(parent)
     outputs_TH = full(inputs_TH)
-    if statistics.expert_order is None:
-        statistics.expert_order = damage_order(full, inputs_TH, outputs_TH)
+    if statistics.expert_orders is None:
+        saliency = reap(full, inputs_TH)
+        by_saliency = sorted(range(shape.experts), key=saliency.__getitem__)
+        statistics.expert_orders = [damage_order(full, inputs_TH, outputs_TH), by_saliency]
     made = smaller(
         full,
-        statistics.expert_order,
+        statistics.expert_orders,
         inputs_TH,
         outputs_TH,
         experts=alternative.experts,

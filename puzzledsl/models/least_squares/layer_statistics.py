@@ -22,9 +22,7 @@ class LayerStatistics:
     activations: Gram  # what down_proj reads, by itself
     activation_abs: Tensor  # sum over tokens of |activation| (F,), float64
     calls: list[TracedBatch] = field(default_factory=list)
-    expert_order: list[int] | None = (
-        None  # experts of a mixture, first to go first; serves every number of them
-    )
+    expert_orders: list[list[int]] | None = None  # of a mixture, first to go first; serve every number
     channel_order: Tensor | None = None  # FFN channels, first to go first; made once, serves every width
 
     @property

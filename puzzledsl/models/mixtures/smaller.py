@@ -1,6 +1,7 @@
 """A smaller mixture: fewer experts, narrower ones, another number of experts a token.
 
-Experts that go are dropped, or merged into those that stay: whichever is nearer on tokens that neither was fitted to.
+Each order names experts to keep; the others are dropped, or merged into these. The best of all is chosen by its error on tokens
+that it was not fitted to. Merging lowers the held-out error by 20 % to 50 % (`benchmarks.experts`), less with few tokens.
 
 Shapes: T tokens, H hidden.
 """
@@ -20,7 +21,7 @@ from puzzledsl.models.mixtures.narrow import narrow
 
 def smaller(
     mixture: Mixture,
-    order: Sequence[int],
+    orders: Sequence[Sequence[int]],
     x_TH: Tensor,
     y_TH: Tensor,
     *,
@@ -28,14 +29,15 @@ def smaller(
     top_k: int,
     width: int,
 ) -> Mixture:
-    """Return the mixture of these sizes that least squares finds nearest to y; `order`: experts, first to go first."""
-    kept = sorted(order[len(order) - experts :])
-    fewer = replace(mixture.only(kept), top_k=top_k)
-    if experts == len(order):
-        return refit(narrow(fewer, x_TH, width), x_TH, y_TH)
+    """Return the mixture of these sizes that least squares finds nearest to y; `orders`: experts, first to go first."""
+    if experts == len(mixture.experts):
+        return refit(narrow(replace(mixture, top_k=top_k), x_TH, width), x_TH, y_TH)
     judges = unseen(x_TH)
     x, y = x_TH[~judges], y_TH[~judges]
-    merged = merge(mixture, groups_of(mixture, kept, x), x, width)
-    options = [narrow(fewer, x, width), replace(merged, top_k=top_k)]
+    options = []
+    for kept in dict.fromkeys(tuple(sorted(order[-experts:])) for order in orders):
+        merged = merge(mixture, groups_of(mixture, kept, x), x, width)
+        dropped = narrow(replace(mixture.only(kept), top_k=top_k), x, width)
+        options += [dropped, replace(merged, top_k=top_k)]
     errors = [refit_downs(option, x, y).error(x_TH[judges], y_TH[judges]) for option in options]
     return refit(options[errors.index(min(errors))], x_TH, y_TH)

@@ -161,7 +161,7 @@ def test_merging_copies_of_an_expert_loses_next_to_nothing():
 def test_a_smaller_mixture_beats_rivals_of_its_size(experts, top_k, width):
     full = mixture()
     order = damage_order(full, SEEN, full(SEEN))
-    ours = smaller(full, order, SEEN, full(SEEN), experts=experts, top_k=top_k, width=width)
+    ours = smaller(full, [order], SEEN, full(SEEN), experts=experts, top_k=top_k, width=width)
     assert (len(ours.experts), ours.top_k, {e.width for e in ours.experts}) == (experts, top_k, {width})
     for saliency in (frequency, reap):
         rival = replace(full.only(highest(saliency(full, SEEN), experts)), top_k=top_k)

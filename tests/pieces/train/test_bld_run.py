@@ -127,11 +127,12 @@ def test_every_piece_fits_and_has_the_loss_it_says(family: str, tmp_path: Path) 
     assert not (tmp_path / "build" / "work" / "bld" / "b").exists()
 
 
-def test_coupled_pieces_are_trained_on_the_whole_block(tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "phi3"])
+def test_coupled_pieces_are_trained_on_the_whole_block(family: str, tmp_path: Path) -> None:
     attention = (ParentAttention(), GqaAttention(kv_heads=1), NoOpAttention())
     ffn = (ParentFfn(), MlpFfn(width=16), LinearFfn())
     program = make_program(
-        tmp_path, mode="coupled", attention=attention, ffn=ffn, model={"layers": 2}, **SHORT
+        tmp_path, family, mode="coupled", attention=attention, ffn=ffn, model={"layers": 2}, **SHORT
     )
     library = run(program, tmp_path)
     jobs = bld_plan(program, "b")

@@ -82,7 +82,7 @@ search best of wide {{
 
 uptrain final of best {{
   loss = 1 * kld + 1 * cosine
-  tokens = 8Ki, context = 256, batch = 4, data = mixed
+  tokens = 32Ki, context = 256, batch = 4, data = mixed
 }}
 """
 Method = Callable[[Mixture, Tensor, Tensor], Mixture]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,8 @@ BALANCE = 0.01
 def model_of(seed: int) -> Qwen3MoeForCausalLM:
     """An untrained model."""
     torch.manual_seed(seed)
-    config = Qwen3MoeConfig(
+    configured: Any = Qwen3MoeConfig
+    config = configured(
         vocab_size=SIZES.vocab,
         hidden_size=SIZES.hidden,
         intermediate_size=SIZES.intermediate,
@@ -85,7 +87,8 @@ def _train(model: Qwen3MoeForCausalLM, tokens_NS: Tensor, budget_s: float, first
     weights = list(model.parameters())
     optimizer = torch.optim.AdamW(weights, lr=SIZES.rate, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     bf16 = faster_in_bfloat16(torch.device("cpu"))
-    used_s, shown_s, step, losses = 0.0, 0.0, 0, []
+    used_s, shown_s, step = 0.0, 0.0, 0
+    losses: list[float] = []
     model.train()
     while used_s < budget_s:
         began = time.process_time()

@@ -28,7 +28,8 @@ class StackedExperts(nn.Module):
         super().__init__()
         self._mixture = mixture
         weight_HP = torch.cat([expert.down.weight for expert in mixture.experts], 1)
-        self.down = nn.Linear(*reversed(weight_HP.shape), bias=False, device="meta", dtype=weight_HP.dtype)
+        hidden, stacked = weight_HP.shape
+        self.down = nn.Linear(stacked, hidden, bias=False, device="meta", dtype=weight_HP.dtype)
         self.down.weight = nn.Parameter(weight_HP, requires_grad=False)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
@@ -46,7 +47,7 @@ class StackedExperts(nn.Module):
     def downs(self) -> Iterator[tuple[str, Tensor]]:
         """Yield name and weight [H, W] of each down projection, as views of `down`."""
         widths = [expert.width for expert in self._mixture.experts]
-        for e, weight_HW in enumerate(self.down.weight.split(widths, 1)):
+        for e, weight_HW in enumerate(torch.split(self.down.weight, widths, 1)):
             yield f"experts.{e}.down_proj.weight", weight_HW
 
 

@@ -8,6 +8,7 @@ Shapes: T tokens, H hidden, E experts, R columns of a sketch.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -88,4 +89,5 @@ def _sketch(hidden: int, device: torch.device) -> Tensor:
     if hidden <= SKETCHED:
         return torch.eye(hidden, device=device)
     generator = torch.Generator().manual_seed(0)
-    return (torch.randn(hidden, SKETCHED, generator=generator) / SKETCHED**0.5).to(device)
+    sketch = torch.randn(hidden, SKETCHED, generator=generator) / math.sqrt(SKETCHED)
+    return sketch.to(device)

@@ -30,6 +30,10 @@ UNCAPPED = Fraction(2**200)
 """Figure of a field without a limit, in comparisons."""
 
 
+MATRIX = "there is one matrix, which can only stay or become `noop`"
+"""Why a sub-block of a parent that is a child has no smaller alternatives."""
+
+
 def absent(sub_block: SubBlock, shape: Shape) -> str:
     """Return a sentence if a layer of this shape lacks a sub-block; empty if it has it."""
     if sub_block == "attention":
@@ -49,6 +53,8 @@ class Alternative(Frozen, ABC):
     sub_block: ClassVar[SubBlock]
     part: ClassVar[str]
     """Name of the sub-block in transformers' `per_layer_config`."""
+    shape_field: ClassVar[Literal["mixer", "ffn"]]
+    """Field of a shape with the sub-block's kind."""
     megatron_size: ClassVar[str]
     """Field of the size in Megatron-LM's layers file."""
     no_size: ClassVar[Mapping[str, None]]
@@ -207,6 +213,20 @@ class Alternative(Frozen, ABC):
         """Return the word of the language."""
         return str(cls.model_fields["kind"].default)
 
+    def in_parent(self, shape: Shape) -> dict[str, Any] | None:
+        """Return the changed fields (of LAYER_FIELDS) of a layer that has the alternative, when the child is a parent.
+
+        None: a parent cannot have it.
+        """
+        return None
+
+    def on_base(self, shape: Shape, base: Shape) -> Alternative:
+        """Return the alternative for the base family's layer that gives the same module.
+
+        `shape`: the layer of the parent, a child itself. `base`: the layer of the family that this child came from.
+        """
+        return self
+
     def per_layer(self, shape: Shape) -> dict[str, Any]:
         """Return the fields of transformers' `per_layer_config` that differ from the parent's.
 
@@ -224,6 +244,7 @@ class Attention(Alternative):
 
     sub_block: ClassVar[SubBlock] = "attention"
     part: ClassVar[str] = "attention"
+    shape_field: ClassVar[Literal["mixer", "ffn"]] = "mixer"
     megatron_size: ClassVar[str] = "num_query_groups"
     no_size: ClassVar[Mapping[str, None]] = {}
 
@@ -234,6 +255,8 @@ class Attention(Alternative):
             return (
                 f"the mixer there is {MIXERS[shape.mixer]}, which can only stay or become `linear` or `noop`"
             )
+        if shape.mixer == "linear":
+            return MATRIX
         return absent("attention", shape)
 
 
@@ -242,10 +265,13 @@ class Ffn(Alternative):
 
     sub_block: ClassVar[SubBlock] = "ffn"
     part: ClassVar[str] = "mlp"
+    shape_field: ClassVar[Literal["mixer", "ffn"]] = "ffn"
     megatron_size: ClassVar[str] = "ffn_hidden_size"
     no_size: ClassVar[Mapping[str, None]] = {"ffn_mult": None}
 
     @classmethod
     def unfit(cls, shape: Shape) -> str:
         """By default only a dense FFN can be replaced."""
+        if shape.ffn == "linear":
+            return MATRIX
         return "the FFN there is a mixture of experts" if shape.ffn == "moe" else absent("ffn", shape)

@@ -109,8 +109,32 @@ class GqaAttention(Attention):
         return self.kv_heads
 
     def attended(self, shape: Shape) -> int | None:
-        """Return the shorter of the parent's window and this one's."""
-        return min((w for w in (self.window, shape.window) if w is not None), default=None)
+        """Return the tokens in both the parent's window and this one's."""
+        return self._seen(shape)[0]
+
+    def _seen(self, shape: Shape) -> tuple[int | None, int]:
+        """Return window and sinks of what the parent's layer and this one both see."""
+        if self.window is None or shape.window is None:
+            own = self.window is not None
+            return (self.window, self.sinks) if own else (shape.window, shape.window_sinks)
+        sinks = min(self.sinks, shape.window_sinks)
+        return min(self.window - self.sinks, shape.window - shape.window_sinks) + sinks, sinks
+
+    def in_parent(self, shape: Shape) -> dict[str, Any]:
+        """Return heads and window."""
+        window, sinks = self._seen(shape)
+        heads = {"heads": self.query_heads(shape), "kv_heads": self.kv_heads}
+        return {"mixer": "attention", **heads, "window": window, "window_sinks": sinks}
+
+    def on_base(self, shape: Shape, base: Shape) -> Alternative:
+        """Keep query heads and window of the parent's layer, unless the family's own layer has them."""
+        heads, window, sinks = self.query_heads(shape), *self._seen(shape)
+        if (window, sinks) == (base.window, base.window_sinks):
+            window, sinks = None, 0
+        if window is None and (heads, self.kv_heads) == (base.heads, base.kv_heads):
+            return ParentAttention()
+        own = None if heads == base.heads else heads
+        return GqaAttention(kv_heads=self.kv_heads, heads=own, window=window, sinks=sinks)
 
     def initialiser(self, init: Initialisers) -> str:
         """Return `init { gqa = … }`."""
@@ -125,7 +149,7 @@ class GqaAttention(Attention):
         return worst(
             engine.heads if self.heads is not None else NATIVE,
             engine.window if self.attended(shape) is not None else NATIVE,
-            engine.first_tokens if self.sinks else NATIVE,
+            engine.first_tokens if self._seen(shape)[1] else NATIVE,
             engine.kv_heads if self.kv_heads != shape.kv_heads else NATIVE,
         )
 
@@ -210,9 +234,11 @@ def _sinks(call: Arguments, windows: Sequence[int | None]) -> int:
         return 0
     if not sizes:
         reason, help = "has no window", f"write `window: 64, sinks: {sinks}`, or leave `sinks` out"
-    elif call.shape.window is not None:
+    elif call.shape.window is not None and sinks > call.shape.window_sinks:
         reason = f"belongs to a parent that sees {call.shape.window:,} tokens at most"
         help = "leave `sinks` out: the parent's own window hides the first tokens"
+        if call.shape.window_sinks:
+            help = f"the parent's own window keeps {call.shape.window_sinks} first tokens: `sinks` goes up to that"
     elif sinks >= min(sizes):
         reason = f"sees {min(sizes):,} tokens in all, itself among them"
         help = f"`sinks` can be 0 to {min(sizes) - 1:,}" + ("; 4 does well" if min(sizes) > 4 else "")

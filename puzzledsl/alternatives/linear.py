@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from puzzledsl.alternatives.alternative import Alternative, Attention, Ffn, Look, absent
+from puzzledsl.alternatives.arguments import Arguments
+from puzzledsl.alternatives.mixers import matrix_weights
+from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.alternatives.shape import Initialisers, Shape
 from puzzledsl.alternatives.support import Architecture, Support
-from puzzledsl.alternatives.weights import Weight, Weights
+from puzzledsl.alternatives.weights import Weights
 
 
 class _Linear(Alternative):
@@ -23,9 +26,15 @@ class _Linear(Alternative):
         """Anything can be replaced that is there."""
         return absent(cls.sub_block, shape)
 
+    @classmethod
+    def read(cls, call: Arguments) -> Sequence[Alternative]:
+        """Return the matrix; the parent's own where it has one."""
+        there = getattr(call.shape, cls.shape_field) == "linear"
+        return [PARENTS[cls.sub_block] if there else cls()]
+
     def weights(self, shape: Shape) -> Weights:
         """Return one matrix, split by rows."""
-        return {"linear.weight": Weight((shape.hidden, shape.hidden), 0)}
+        return matrix_weights(shape)
 
     def initialiser(self, init: Initialisers) -> str:
         """Return `init { linear = … }`."""
@@ -43,6 +52,10 @@ class _Linear(Alternative):
     def from_block_config(cls, entry: Mapping[str, Any], shape: Shape) -> Self | None:
         """An entry with the flag."""
         return cls() if entry["replace_with_linear"] and not entry["no_op"] else None
+
+    def in_parent(self, shape: Shape) -> dict[str, Any]:
+        """Return the kind."""
+        return {self.shape_field: "linear"}
 
     def per_layer(self, shape: Shape) -> dict[str, Any]:
         """Return the name of the sub-block; transformers itself has no key for it."""

@@ -1,4 +1,4 @@
-"""Weights of mixers that keep a state: Mamba2 (arXiv 2405.21060) and the gated delta net (arXiv 2412.06464).
+"""Weights of mixers that are no attention: Mamba2 (arXiv 2405.21060) and the gated delta net (arXiv 2412.06464).
 
 Names and orders of rows are transformers', in `NemotronHMamba2Mixer` and `Qwen3NextGatedDeltaNet`.
 """
@@ -18,12 +18,19 @@ def mixer_weights(shape: Shape) -> Weights:
             return _mamba2(shape.hidden, _state(shape))
         case "delta_net":
             return _delta_net(shape.hidden, _state(shape))
+        case "linear":
+            return matrix_weights(shape)
         case "none":
             return {}
         case "attention":
             raise ValueError("attention has no state")
         case _:
             assert_never(shape.mixer)
+
+
+def matrix_weights(shape: Shape) -> Weights:
+    """Return one matrix in place of a sub-block, split by rows."""
+    return {"linear.weight": Weight((shape.hidden, shape.hidden), 0)}
 
 
 def _state(shape: Shape) -> StateShape:

@@ -84,6 +84,14 @@ class MlpFfn(Ffn):
         width = int(entry["intermediate_size"])
         return None if shape.ffn == "dense" and width == shape.intermediate else cls(width=width)
 
+    def on_base(self, shape: Shape, base: Shape) -> Alternative:
+        """An FFN of the base's own width is the base's."""
+        return ParentFfn() if base.ffn == "dense" and self.width == base.intermediate else self
+
+    def in_parent(self, shape: Shape) -> dict[str, Any]:
+        """Return the kind and the width."""
+        return {"ffn": "dense", "intermediate": self.width}
+
     def per_layer(self, shape: Shape) -> dict[str, Any]:
         """Return the width."""
         return {"intermediate_size": self.width}

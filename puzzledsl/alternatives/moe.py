@@ -124,6 +124,15 @@ class MoeFfn(Ffn):
             raise ValueError(f"a mixture of {experts} experts of {width} channels, {top_k} of a token")
         return cls(experts=experts, top_k=top_k, width=width)
 
+    def on_base(self, shape: Shape, base: Shape) -> Alternative:
+        """A mixture of the base's own sizes is the base's."""
+        own = (base.ffn, base.experts, base.top_k, base.expert_width)
+        return ParentFfn() if own == ("moe", self.experts, self.top_k, self.width) else self
+
+    def in_parent(self, shape: Shape) -> dict[str, Any]:
+        """Return the kind and the sizes."""
+        return {"ffn": "moe", "experts": self.experts, "top_k": self.top_k, "expert_width": self.width}
+
     def per_layer(self, shape: Shape) -> dict[str, Any]:
         """Return the sizes."""
         return self.block_config(shape)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 from puzzledsl.alternatives.alternative import Alternative, Attention, Ffn, Look, absent
+from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.support import Architecture, Support
 from puzzledsl.alternatives.weights import Weights
@@ -37,6 +38,14 @@ class _NoOp(Alternative):
     def from_block_config(cls, entry: Mapping[str, Any], shape: Shape) -> Self | None:
         """An entry with the flag."""
         return cls() if entry["no_op"] else None
+
+    def on_base(self, shape: Shape, base: Shape) -> Alternative:
+        """Nothing in place of nothing is the base's."""
+        return PARENTS[self.sub_block] if getattr(base, self.shape_field) == "none" else self
+
+    def in_parent(self, shape: Shape) -> dict[str, Any]:
+        """The layer has no such sub-block."""
+        return {self.shape_field: "none"}
 
     def per_layer(self, shape: Shape) -> dict[str, Any]:
         """Return the name of the sub-block."""

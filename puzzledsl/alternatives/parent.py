@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any, ClassVar, Literal, Self, assert_never
 
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Attention, Ffn, Look, SubBlock
-from puzzledsl.alternatives.mixers import mixer_weights
+from puzzledsl.alternatives.mixers import matrix_weights, mixer_weights
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.state import NO_STATE, StateSize, scan_flop, state_size
 from puzzledsl.alternatives.support import NATIVE, Architecture, Support
@@ -34,6 +34,10 @@ class _Parent(Alternative):
         """Return what the architecture has of the parent's window."""
         return NATIVE if self.attended(shape) is None else engine.window
 
+    def in_parent(self, shape: Shape) -> dict[str, Any]:
+        """Nothing differs."""
+        return {}
+
     def per_layer(self, shape: Shape) -> dict[str, Any]:
         """Nothing differs."""
         return {}
@@ -47,11 +51,11 @@ class ParentAttention(_Parent, Attention):
 
     def answers_to(self, word: str, shape: Shape) -> bool:
         """`gqa` matches the parent's attention, too, by its figures."""
-        return word == "parent" or (word == "gqa" and shape.mixer == "attention")
+        return word in ("parent", {"attention": "gqa", "linear": "linear"}.get(shape.mixer))
 
     def figure(self, field: str, shape: Shape) -> Fraction | None:
         """Return the figures of the parent as a `gqa`."""
-        known = {"kv_heads": shape.kv_heads, "heads": shape.heads, "sinks": 0}
+        known = {"kv_heads": shape.kv_heads, "heads": shape.heads, "sinks": shape.window_sinks}
         return Fraction(known[field] if field in known else self.attended(shape) or UNCAPPED)
 
     def weights(self, shape: Shape) -> Weights:
@@ -62,7 +66,7 @@ class ParentAttention(_Parent, Attention):
 
     def last(self, shape: Shape) -> str | None:
         """Return attention's output projection, or that of another mixer."""
-        return self.last_map if shape.mixer == "attention" else "out_proj"
+        return {"attention": self.last_map, "linear": "linear"}.get(shape.mixer, "out_proj")
 
     def cached_heads(self, shape: Shape) -> int:
         """Return the parent's key/value heads; 0 of a mixer that is no attention."""
@@ -113,7 +117,10 @@ class ParentFfn(_Parent, Ffn):
 
     def answers_to(self, word: str, shape: Shape) -> bool:
         """`mlp` matches the parent's dense FFN, too, and `moe` its mixture, by their figures."""
-        return word == "parent" or word == {"dense": "mlp", "moe": "moe", "none": ""}[shape.ffn]
+        return (
+            word == "parent"
+            or word == {"dense": "mlp", "moe": "moe", "linear": "linear", "none": ""}[shape.ffn]
+        )
 
     def figure(self, field: str, shape: Shape) -> Fraction | None:
         """Return the figures of the parent as an `mlp` or a `moe`."""
@@ -131,6 +138,8 @@ class ParentFfn(_Parent, Ffn):
                 return ffn_weights(shape, shape.intermediate)
             case "moe":
                 return mixture_weights(shape, shape.experts, shape.expert_width)
+            case "linear":
+                return matrix_weights(shape)
             case "none":
                 return {}
             case _:
@@ -146,6 +155,10 @@ class ParentFfn(_Parent, Ffn):
         """Return the experts of a mixture and those of one token."""
         return (shape.experts, shape.top_k) if shape.ffn == "moe" else (1, 1)
 
+    def last(self, shape: Shape) -> str | None:
+        """Return the down projection, or the matrix in its place."""
+        return "linear" if shape.ffn == "linear" else self.last_map
+
     def channels(self, shape: Shape) -> int:
         """Return the parent's width; of a mixture, over all experts."""
         match shape.ffn:
@@ -153,7 +166,7 @@ class ParentFfn(_Parent, Ffn):
                 return shape.intermediate
             case "moe":
                 return shape.experts * shape.expert_width + shape.shared_width
-            case "none":
+            case "linear" | "none":
                 return 0
             case _:
                 assert_never(shape.ffn)
@@ -165,7 +178,7 @@ class ParentFfn(_Parent, Ffn):
                 return width_fields(shape.intermediate, shape.hidden)
             case "moe":
                 return mixture_fields(shape.experts, shape.top_k, shape.expert_width)
-            case "none":
+            case "linear" | "none":
                 return {}
             case _:
                 assert_never(shape.ffn)

@@ -11,9 +11,9 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from puzzledsl.base.frozen import Frozen
 
-Mixer = Literal["attention", "mamba2", "delta_net", "none"]
-"""Kind of a layer's token mixer, its sub-block `attention`."""
-Channels = Literal["dense", "moe", "none"]
+Mixer = Literal["attention", "mamba2", "delta_net", "linear", "none"]
+"""Kind of a layer's token mixer, its sub-block `attention`. `linear`: one matrix, in a parent that is a child itself."""
+Channels = Literal["dense", "moe", "linear", "none"]
 """Kind of a layer's channel mixer, its sub-block `ffn`."""
 
 
@@ -44,6 +44,7 @@ class LayerShape(Frozen):
     head_dim: int = 0
     intermediate: int = 0
     window: int | None = None
+    window_sinks: int = 0
     mixer: Mixer = "attention"
     ffn: Channels = "dense"
     experts: int = 0
@@ -65,7 +66,7 @@ class LayerShape(Frozen):
 LAYER_FIELDS = tuple(name for name in LayerShape.model_fields if name != "layers")
 """Fields of a shape that layers can differ in."""
 FIELDS_OF: Mapping[str, tuple[str, ...]] = {
-    "attention": ("mixer", "heads", "kv_heads", "head_dim", "window", "rope", "state"),
+    "attention": ("mixer", "heads", "kv_heads", "head_dim", "window", "window_sinks", "rope", "state"),
     "ffn": ("ffn", "intermediate", "experts", "top_k", "expert_width", "shared_width"),
 }
 """Sub-block -> those of LAYER_FIELDS that say what it is like."""
@@ -91,6 +92,7 @@ class Shape(Frozen):
     mlp_bias: bool = False  # of an FFN, of experts
     qk_norm: bool = False
     window: int | None = None  # tokens that an attention sees at most, itself included (None: all)
+    window_sinks: int = _or(0)  # tokens of a window that are the sequence's first
     mixer: Mixer = _or("attention")
     ffn: Channels = _or("dense")
     experts: int = _or(0)
@@ -107,15 +109,16 @@ class Shape(Frozen):
     output_gate: bool = _or(False)  # q_proj makes a gate of attention's output, too
     state: StateShape | None = _or(None)
     by_layer: tuple[LayerShape, ...] = _or(())
+    base: Shape | None = _or(None)  # of a parent that is a child: the layers that its family had before
 
     @property
     def each(self) -> tuple[Shape, ...]:
         """The shape as each layer has it; alike layers share one object."""
-        return self._of_layers if self.by_layer else (self,) * self.layers
+        return self._of_layers if self.by_layer or self.base else (self,) * self.layers
 
     @cached_property
     def _of_layers(self) -> tuple[Shape, ...]:
-        rest = self.model_copy(update={"by_layer": ()})
+        rest = self.model_copy(update={"by_layer": (), "base": None})
         found = [rest] * self.layers
         for group in self.by_layer:
             own = rest.model_copy(update=group.changes())
@@ -131,7 +134,7 @@ class Shape(Frozen):
 
     def at(self, layer: int) -> Shape:
         """Return the shape as one layer has it. Raises IndexError beyond the layers."""
-        return self._of_layers[layer] if self.by_layer else self
+        return self.each[layer]
 
     def kinds(self) -> Iterator[tuple[Shape, tuple[int, ...]]]:
         """Yield each distinct layer's shape with the indices of its layers, in the order of the first of them."""
@@ -158,7 +161,7 @@ class Shape(Frozen):
                 return self.intermediate
             case "moe":
                 return self.top_k * self.expert_width + self.shared_width
-            case "none":
+            case "linear" | "none":
                 return 0
             case _:
                 assert_never(self.ffn)

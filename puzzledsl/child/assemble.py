@@ -10,11 +10,13 @@ from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import PREFIXES, Alternative, SubBlock
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.block_configs import to_block_configs
+from puzzledsl.child.block_configs import Layer, to_block_configs
+from puzzledsl.families.children import choice_on_base
+from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.errors import NoSuchLayer, PieceDoesNotFit
-from puzzledsl.models.families.access import shape_of
+from puzzledsl.models.families import access
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.replace import number_cache_slots, put
 
@@ -29,7 +31,7 @@ def assemble(model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces
     `config.block_configs` describes the child: `export` writes it and `load_child` reads it.
     Raises DiagnosticError: NoSuchLayer, PieceDoesNotFit, CannotRealise.
     """
-    shape = shape_of(model.config)
+    shape = access.shape_of(model.config)
     if len(definition.layers) != shape.layers:
         raise DiagnosticError(
             NoSuchLayer(
@@ -40,9 +42,7 @@ def assemble(model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces
             )
         )
     config: Any = model.config
-    config.block_configs = to_block_configs(
-        [(layer.attention, layer.ffn) for layer in definition.layers], shape
-    )
+    config.block_configs = to_block_configs(layers_on_base(definition, shape), shape.base or shape)
     for layer_idx, layer in enumerate(definition.layers):
         for sub_block, alternative, piece in choices_of(layer):
             if alternative.kind == "parent":  # a coupled piece stores its own half only
@@ -55,6 +55,14 @@ def assemble(model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces
             put(model, layer_idx, sub_block, module.requires_grad_(False))
     number_cache_slots(model)
     return model
+
+
+def layers_on_base(definition: ModelDefinition, shape: Shape) -> list[Layer]:
+    """Return the layers of a child of a parent of this shape, as alternatives to those of the base family."""
+    layers: list[Layer] = [(layer.attention, layer.ffn) for layer in definition.layers]
+    if (base := shape.base) is None:
+        return layers
+    return [choice_on_base(*both) for both in zip(layers, shape.each, base.each, strict=True)]
 
 
 def choices_of(layer: LayerDefinition) -> list[tuple[SubBlock, Alternative, str | None]]:

@@ -23,7 +23,6 @@ from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.errors import UnknownRope
 from puzzledsl.child.checkpoint.shards import SHARD_BYTES, write_shards
 from puzzledsl.child.checkpoint.write import appearing, copy_tokenizer, refuse_to_overwrite, write_json
-from puzzledsl.child.load import CHILD_MODEL_TYPE
 from puzzledsl.export.lowering import (
     as_family,
     choose,
@@ -33,6 +32,7 @@ from puzzledsl.export.lowering import (
     windows,
     with_linear_biases,
 )
+from puzzledsl.families.children import MODEL_TYPE
 from puzzledsl.ir.engines import MLX
 
 MODEL_FILE = "mlx_model.py"
@@ -98,7 +98,7 @@ def _common(child: ChildFiles) -> dict[str, Any]:
     kept = ("bos_token_id", "eos_token_id", "pad_token_id")
     return {
         **{key: child.content[key] for key in kept if key in child.content},
-        "model_type": CHILD_MODEL_TYPE,
+        "model_type": MODEL_TYPE,
         "base_model_type": shape.family,
         "architectures": ["DeciLMForCausalLM"],
         "dtype": str(child.dtype).removeprefix("torch."),

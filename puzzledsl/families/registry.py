@@ -9,6 +9,7 @@ from typing import Any
 
 import puzzledsl.families
 from puzzledsl.alternatives.shape import Shape
+from puzzledsl.families.children import Layer, base_content, is_child, layers_of_child, shape_of_child
 from puzzledsl.families.config import BadConfig, Config, shown
 from puzzledsl.families.family import Family
 from puzzledsl.families.layouts import canonical
@@ -32,12 +33,29 @@ MAX_ALL_EXPERTS = 1 << 18
 
 
 def shape_of_config(content: Mapping[str, Any]) -> Shape:
-    """Return the shape that a config.json describes. Raises BadConfig if there is none, or no model can have it."""
+    """Return the shape that a config.json describes, a child's too. Raises BadConfig if no model can have it."""
+    if not is_child(content):
+        return _shape_of_family(content, "model_type")
+    base = _shape_of_family(base_content(content), "base_model_type")
+    return _possible(shape_of_child(content, base))
+
+
+def child_of_config(content: Mapping[str, Any]) -> tuple[Shape, tuple[Layer, ...]]:
+    """Return the base family's shape and the alternatives that a child's config.json describes. Raises BadConfig."""
+    base = _shape_of_family(base_content(content), "base_model_type")
+    return base, layers_of_child(content, base)
+
+
+def _shape_of_family(content: Mapping[str, Any], field: str) -> Shape:
     model_type = content.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
-        raise BadConfig(f"model_type is {shown(model_type)}; known families are {', '.join(FAMILIES)}")
+        raise BadConfig(f"{field} is {shown(model_type)}; known families are {', '.join(FAMILIES)}")
     _refuse_quantised(FAMILIES[model_type], content)
-    shape = canonical(FAMILIES[model_type].read(Config(content)))
+    return _possible(FAMILIES[model_type].read(Config(content)))
+
+
+def _possible(shape: Shape) -> Shape:
+    shape = canonical(shape)
     if wrong := impossible(shape):
         raise BadConfig(wrong[1])
     return shape

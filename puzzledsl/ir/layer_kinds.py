@@ -13,7 +13,8 @@ def layer_kinds(shape: Shape) -> list[str]:
     """Return a line for each kind of layer, such as `layers 0..4: window 1,024`; none for alike layers with dense FFNs."""
     kinds = [*shape.kinds()]
     differing = {name for name in Shape.model_fields if len({getattr(own, name) for own, _ in kinds}) > 1} - {
-        "by_layer"
+        "by_layer",
+        "base",
     }
     if not differing and shape.ffn == "dense":
         return []
@@ -29,6 +30,8 @@ def _mixer(own: Shape, differing: set[str]) -> list[str]:
     match own.mixer:
         case "none":
             return []
+        case "linear":
+            return ["a matrix in place of attention"]
         case "mamba2" | "delta_net":
             return [MIXERS[own.mixer]]
         case "attention":
@@ -48,6 +51,8 @@ def _ffn(own: Shape, differing: set[str]) -> list[str]:
     match own.ffn:
         case "none":
             return []
+        case "linear":
+            return ["a matrix in place of the FFN"]
         case "dense":
             return [f"FFN of {own.intermediate:,}"] if differing & {"ffn", "intermediate"} else []
         case "moe":

@@ -12,6 +12,7 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.alternatives.support import FAMILY, NATIVE, Architecture, Lowered, Support
+from puzzledsl.families.children import on_base
 from puzzledsl.ir.engines import Runtime
 from puzzledsl.ir.nodes import Shape
 
@@ -46,7 +47,17 @@ class Fit:
 
 
 def fit(runtime: Runtime, shape: Shape, choices: Choices) -> Fit:
-    """Return the first architecture that can run every choice; without one, that which lacks least."""
+    """Return the first architecture that can run every choice; without one, that which lacks least.
+
+    Layers of a parent that is a child are asked about as those of the family that it came from.
+    """
+    if (base := shape.base) is not None:
+        layers = zip(choices, shape.each, base.each, strict=True)
+        choices = [
+            ([on_base(a, own, before) for a in attention], [on_base(a, own, before) for a in ffn])
+            for (attention, ffn), own, before in layers
+        ]
+        shape = base
     fits = [_fit(architecture, shape, choices) for architecture in runtime.architectures]
     return min(fits, key=lambda found: found.absent)
 

@@ -114,7 +114,7 @@ def _cost(
     lack: Lack | None = None,
 ) -> str:
     """Describe the overhead of one lowered sub-block: `+12MiB and +0.4 % weights to read a token, a layer`."""
-    own = shape if lack is None else shape.at(lack.layers[0])
+    own = shape if lack is None else (shape.base or shape).at(lack.layers[0])
     extra = extra_params(architecture, answer, own, None if lack is None else lack.alternative)
     size = format_quantity(round(extra * BYTES_PER_PARAM.get(export.dtype or "", 2)), BYTES)
     share = 100 * extra / total_params(shape)

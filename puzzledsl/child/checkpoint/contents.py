@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,14 +18,17 @@ from transformers import PreTrainedConfig
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.assemble import Pieces, choices_of, fitting, no_piece
+from puzzledsl.child.assemble import Pieces, choices_of, fitting, layers_on_base, no_piece
 from puzzledsl.child.block_configs import Layer, from_block_configs, to_block_configs
-from puzzledsl.child.load import OWN_KEYS, child_config
+from puzzledsl.child.checkpoint.heterogeneous import DEFAULTS
+from puzzledsl.child.load import child_config
+from puzzledsl.families.children import base_content, is_child
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.errors import NoSuchLayer
-from puzzledsl.models.families.access import family_of, names_of, shape_of
+from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of, names_of, shape_of
+from puzzledsl.models.families.children import OWN_KEYS
 from puzzledsl.models.families.inventory import select
 from puzzledsl.models.families.load import load_config, read_config_json
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
@@ -60,22 +63,19 @@ class ChildFiles:
 
 def from_directory(directory: Path) -> ChildFiles:
     """Open an exported child. Raises DiagnosticError: NotAChild, DamagedWeights, WeightsDontFit."""
-    config = child_config(directory)
-    shape = shape_of(config)
-    layers = tuple(from_block_configs(cast(Any, config).block_configs, shape))
-    weights = select(directory, shape, open_weights(directory), layers)
-    content = _base_content(read_config_json(directory), family_of(config).model_type)
-    return ChildFiles(shape, content, config, layers, weights)
+    return _open(directory, child_config(directory))
 
 
 def from_parent(directory: Path) -> ChildFiles:
     """Open a parent as a child without changes. Raises DiagnosticError."""
-    config = load_config(directory)
-    shape = shape_of(config)
-    layers = ((ParentAttention(), ParentFfn()),) * shape.layers
-    weights = select(directory, shape, open_weights(directory))
-    content = _base_content(read_config_json(directory), family_of(config).model_type)
-    return ChildFiles(shape, content, config, layers, weights)
+    return _open(directory, load_config(directory))
+
+
+def _open(directory: Path, config: PreTrainedConfig) -> ChildFiles:
+    shape = base_shape_of(config)
+    layers = blocks_of(config) or ((ParentAttention(), ParentFfn()),) * shape.layers
+    weights = select(directory, shape, open_weights(directory), layers)
+    return ChildFiles(shape, _base_content(read_config_json(directory)), config, layers, weights)
 
 
 def from_definition(
@@ -90,12 +90,12 @@ def from_definition(
     shape, given = parent.shape, len(definition.layers)
     if given != shape.layers:
         raise DiagnosticError(NoSuchLayer(None, name=definition.name, got=given, expected=shape.layers))
-    blocks = to_block_configs([(layer.attention, layer.ffn) for layer in definition.layers], shape)
-    layers = tuple(from_block_configs(blocks, shape))
+    chosen = layers_on_base(definition, shape_of(parent.config))
+    layers = tuple(from_block_configs(to_block_configs(chosen, shape), shape))
     child, last = parent.cast(dtype or parent.dtype), _Last(pieces)
     weights = dict(child.weights)
     for index, layer in enumerate(definition.layers):
-        _put(weights, index, layer, shape, last, child.dtype)
+        _put(weights, index, layer, parent.config, last, child.dtype)
     return replace(child, layers=layers, weights=select(parent_dir, shape, weights, layers))
 
 
@@ -122,16 +122,17 @@ def _put(
     weights: dict[str, LazyTensor],
     index: int,
     layer: LayerDefinition,
-    shape: Shape,
+    config: PreTrainedConfig,
     pieces: _Last,
     dtype: torch.dtype,
 ) -> None:
     """Replace the parent's sub-blocks of one layer by the pieces."""
-    prefix = f"{FAMILIES[shape.family].layers}.{index}."
+    prefix = f"{family_of(config).layers}.{index}."
+    names, shape = names_of(base_shape_of(config), index), shape_of(config).at(index)
     for sub_block, alternative, piece in choices_of(layer):
         if alternative.kind == "parent":  # a coupled piece stores its own half only
             continue
-        part = names_of(shape, index).of(sub_block)
+        part = names.of(sub_block)
         assert part is not None, f"layer {index} has no {sub_block}"
         own = f"{prefix}{part.module}."
         for name in [name for name in weights if name.startswith(own)]:
@@ -142,7 +143,7 @@ def _put(
         elif piece is None:
             raise no_piece(index, sub_block, alternative)
         else:
-            wanted = alternative.stored(shape.at(index))
+            wanted = alternative.stored(shape)
             for name, size in wanted.items():
                 own_dtype = torch.float32 if name in FAMILIES[shape.family].mixture.exact else dtype
                 read = _reader(pieces, piece, wanted, index, sub_block, alternative, name, own_dtype)
@@ -168,7 +169,10 @@ def _reader(
     return read
 
 
-def _base_content(content: Mapping[str, Any], model_type: str) -> dict[str, Any]:
-    """Return a config.json without the fields that describe a child or this machine."""
-    dropped = (*OWN_KEYS, "block_configs", "_name_or_path", "torch_dtype", "dtype", "quantization_config")
-    return {key: value for key, value in content.items() if key not in dropped} | {"model_type": model_type}
+def _base_content(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config.json, with the base family's sizes, without the fields that describe a child or this machine."""
+    base = base_content(content) if is_child(content) else content
+    added = DEFAULTS.keys() - {"sliding_window"}  # null there is the base family's own
+    dropped = {*OWN_KEYS, *added, "_name_or_path", "torch_dtype", "dtype", "quantization_config"}
+    kept = {key: value for key, value in base.items() if key not in dropped}
+    return kept | {"model_type": base["model_type"]}

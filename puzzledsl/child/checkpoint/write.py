@@ -23,7 +23,7 @@ from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.errors import WouldOverwrite
 from puzzledsl.child.checkpoint.heterogeneous import megatron_layers, per_layer_config
 from puzzledsl.child.checkpoint.shards import SHARD_BYTES, write_shards
-from puzzledsl.child.load import CHILD_MODEL_TYPE
+from puzzledsl.families.children import MODEL_TYPE
 from puzzledsl.families.family import Names, Part
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
@@ -99,10 +99,11 @@ def copy_tokenizer(base_dir: Path, directory: Path) -> None:
 def child_config_json(child: ChildFiles) -> dict[str, Any]:
     """The base family's config.json, made to describe the child. No path of this machine is kept."""
     shared, layers = per_layer_config(child.layers, child.shape)
+    known = {key: getattr(child.config, key, default) for key, default in shared.items()}
     return {
-        **shared,
+        **known,
         **child.content,
-        "model_type": CHILD_MODEL_TYPE,
+        "model_type": MODEL_TYPE,
         "base_model_type": child.shape.family,
         "architectures": ["DeciLMForCausalLM"],
         "auto_map": {

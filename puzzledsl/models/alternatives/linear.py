@@ -77,8 +77,8 @@ def _product_of_mixer(parent: ParentLayer) -> Tensor:
             keys, values_ = 2 * state.state, state.heads // state.groups * state.head_dim
             rows = own.in_proj_qkvz.weight.view(state.groups, -1, shape.hidden)[:, keys : keys + values_]
             return cast(Tensor, own.out_proj.weight @ rows.flatten(0, 1))
-        case "none":
-            raise AssertionError("a layer without a mixer has no alternative to it")
+        case "linear" | "none":
+            raise AssertionError("a matrix, or nothing, is not replaced by a matrix")
         case _:
             assert_never(shape.mixer)
 

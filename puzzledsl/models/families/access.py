@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from operator import attrgetter
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.families import children
+from puzzledsl.families.children import BLOCKS, Layer
 from puzzledsl.families.config import BadConfig
 from puzzledsl.families.family import Family, Names, Part
-from puzzledsl.families.registry import FAMILIES, shape_of_config
+from puzzledsl.families.registry import FAMILIES, child_of_config, shape_of_config
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.models.families.errors import UnknownFamily, UnreadableCheckpoint
 
+T = TypeVar("T")
+PARENT_BLOCKS = "parent_blocks"
+"""Attribute of the config of a parent that is a child: its own `block_configs`. `block_configs` are those of its child."""
 _NAMES = "names_of_parts"
 """Attribute of a layer in which `layers` notes its names."""
 
@@ -30,10 +37,38 @@ def family_of(model: PreTrainedModel | PreTrainedConfig) -> Family:
 
 
 def shape_of(config: PreTrainedConfig) -> Shape:
-    """The architecture a config describes. Raises DiagnosticError (UnknownFamily, UnreadableCheckpoint)."""
+    """The parent's architecture: a child's, if the parent is one. Raises DiagnosticError as `base_shape_of` does."""
+    return _read(config, lambda content: shape_of_config(content | {BLOCKS: content.get(PARENT_BLOCKS)}))
+
+
+def base_shape_of(config: PreTrainedConfig) -> Shape:
+    """The architecture that the config gives without `block_configs`.
+
+    Raises DiagnosticError (UnknownFamily, UnreadableCheckpoint).
+    """
+    return _read(config, shape_of_config)
+
+
+def blocks_of(config: PreTrainedConfig) -> tuple[Layer, ...] | None:
+    """The alternatives to the base family's layers in a child, or in a parent that is one; None for another model."""
+    blocks = getattr(config, BLOCKS, None) or getattr(config, PARENT_BLOCKS, None)
+    return None if blocks is None else _read(config, lambda c: child_of_config(c | {BLOCKS: blocks})[1])
+
+
+def on_base(config: PreTrainedConfig, layer_idx: int, alternative: Alternative) -> Alternative:
+    """An alternative of the parent's layer as one of the base family's layer."""
+    shape = shape_of(config)
+    if shape.base is None:
+        return alternative
+    return children.on_base(alternative, shape.at(layer_idx), shape.base.at(layer_idx))
+
+
+def _read(config: PreTrainedConfig, read: Callable[[dict[str, Any]], T]) -> T:
     family = family_of(config)
+    content = config.to_dict() | {"model_type": family.model_type, "base_model_type": family.model_type}
+    content.pop(BLOCKS, None)
     try:
-        return shape_of_config(config.to_dict() | {"model_type": family.model_type})
+        return read(content)
     except BadConfig as error:
         path = str(getattr(config, "_name_or_path", "")) or family.model_type
         raise DiagnosticError(
@@ -50,10 +85,20 @@ def layers(model: PreTrainedModel) -> nn.ModuleList:
     """The decoder layers. The first call notes in each of them what its parts are called."""
     found = cast(nn.ModuleList, attrgetter(family_of(model).layers)(model))
     if any(_NAMES not in layer.__dict__ for layer in found):
-        shape = shape_of(model.config)
-        for layer_idx, layer in enumerate(found):
-            layer.__dict__[_NAMES] = names_of(shape, layer_idx)
+        note_names(model, shape_of(model.config))
     return found
+
+
+def note_names(model: PreTrainedModel, shape: Shape) -> None:
+    """Note in each layer what its parts are called in the base family, without those that `shape` does not have."""
+    base = base_shape_of(model.config)
+    for layer_idx, layer in enumerate(attrgetter(family_of(model).layers)(model)):
+        names, own = names_of(base, layer_idx), shape.at(layer_idx)
+        layer.__dict__[_NAMES] = replace(
+            names,
+            attention=None if own.mixer == "none" else names.attention,
+            ffn=None if own.ffn == "none" else names.ffn,
+        )
 
 
 def part_of(layer: nn.Module, sub_block: SubBlock) -> Part | None:

@@ -23,11 +23,12 @@ from transformers import (
 from transformers.utils import logging
 
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.families.children import is_child
 from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import shape_of_config
-from puzzledsl.models.families.access import family_of, shape_of
+from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of
+from puzzledsl.models.families.children import config_of_child, model_class_of
 from puzzledsl.models.families.errors import NoCheckpoint, UnreadableCheckpoint, WrongTokenizer
-from puzzledsl.models.families.families import classes_of
 from puzzledsl.models.families.inventory import check_sizes, select
 from puzzledsl.models.families.slots import allocate, slots
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
@@ -54,9 +55,11 @@ def read_config_json(directory: Path) -> dict[str, Any]:
 
 
 def load_config(directory: Path) -> PreTrainedConfig:
-    """The config of a parent of a known family. Raises DiagnosticError."""
+    """The config of a parent of a known family, or of a child as a parent. Raises DiagnosticError."""
     content = read_config_json(directory)
     check_sizes(directory, content)
+    if is_child(content):
+        return config_of_child(directory, content, as_parent=True)
     try:
         with quiet():
             config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
@@ -88,15 +91,8 @@ def load_parent(
     Raises DiagnosticError: NoCheckpoint, UnreadableCheckpoint, DamagedWeights, AbsurdConfig, WeightsDontFit, UnknownFamily.
     """
     config = load_config(directory)
-    weights = select(directory, shape_of(config), open_weights(directory))
-    return load_weights(
-        classes_of(family_of(config).model_type).causal_lm,
-        directory,
-        config,
-        weights,
-        dtype=dtype,
-        device=device,
-    )
+    weights = select(directory, base_shape_of(config), open_weights(directory), blocks_of(config))
+    return load_weights(model_class_of(config), directory, config, weights, dtype=dtype, device=device)
 
 
 def load_weights(

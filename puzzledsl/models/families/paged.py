@@ -20,8 +20,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from puzzledsl.models.families.access import family_of, layers, shape_of
-from puzzledsl.models.families.families import classes_of
+from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of, layers
+from puzzledsl.models.families.children import model_class_of
 from puzzledsl.models.families.inventory import select
 from puzzledsl.models.families.load import empty_model, frozen, load_config
 from puzzledsl.models.families.slots import Slot, allocate, slots
@@ -114,16 +114,16 @@ def paged_parent(
     DamagedWeights can also occur later, if a file becomes unreadable while the model runs.
     """
     config = load_config(directory)
-    weights = select(directory, shape_of(config), open_weights(directory))
+    weights = select(directory, base_shape_of(config), open_weights(directory), blocks_of(config))
     family = family_of(config)
-    model = empty_model(classes_of(family.model_type).causal_lm, config, dtype, device)
+    model = empty_model(model_class_of(config), config, dtype, device)
     pages = Pages(dtype, device, room_bytes)
     for name in (family.embedding, *(f"{family.layers}.{i}" for i in range(len(layers(model))))):
         module = model.get_submodule(name)
         pages.load_on_call(module, _page(name, module, weights, dtype))
     pages.pin(_page(family.final_norm, model.get_submodule(family.final_norm), weights, dtype))
     head = model.get_submodule(family.head)
-    stored = f"{family.embedding if shape_of(config).tied else family.head}.weight"
+    stored = f"{family.embedding if base_shape_of(config).tied else family.head}.weight"
     page = _page_of([(Slot(head, "weight"), weights[stored])], family.head, dtype)
     pages.pin(page) if keep_head else pages.load_on_call(head, page)
     model.__dict__["pages"] = pages

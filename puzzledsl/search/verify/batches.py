@@ -67,7 +67,7 @@ def _bytes_of_a_sequence(
     """Return the bytes of one sequence's keys and values, or its state, in one layer on one GPU; 0 if it keeps neither."""
     window = shape.window
     match attention:
-        case ParentAttention() if shape.mixer == "none":
+        case ParentAttention() if shape.mixer in ("linear", "none"):
             return Fraction(0)
         case ParentAttention() if shape.mixer != "attention":
             return _bytes_of_a_state(hardware, shape.state)
@@ -75,7 +75,11 @@ def _bytes_of_a_sequence(
             heads = shape.kv_heads
         case GqaAttention(kv_heads=heads):
             own = attention.window
-            window = own if window is None else window if own is None else min(own, window)
+            if own is not None and window is not None:
+                sinks = min(attention.sinks, shape.window_sinks)
+                window = sinks + min(own - attention.sinks, window - shape.window_sinks)
+            elif own is not None:
+                window = own
         case _:
             return Fraction(0)
     grown = scenario.output if hardware.kv_policy == "full" else ceil(Fraction(scenario.output, 2))

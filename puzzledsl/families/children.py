@@ -1,0 +1,222 @@
+"""Children as parents: a config.json with `block_configs`, ours or of a DeciLM checkpoint such as Nemotron-51B.
+
+Its base family is `base_model_type`, Llama without one. DeciLM leaves the sizes that differ from layer to layer empty, and
+gives the width of an FFN as `ffn_mult`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, assert_never, cast
+
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.moe import MoeFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import FFN_MULTIPLE
+from puzzledsl.alternatives.registry import (
+    ATTENTION,
+    FFN,
+    KINDS,
+    AttentionAlternative,
+    FfnAlternative,
+    from_block_config,
+)
+from puzzledsl.alternatives.shape import LAYER_FIELDS, Shape
+from puzzledsl.families.config import MAX_SIZE, MAX_WINDOW, BadConfig, Config, shown
+from puzzledsl.families.experts import MAX_EXPERTS
+
+MODEL_TYPE = "nemotron-nas"
+BLOCKS = "block_configs"
+Layer = tuple[AttentionAlternative, FfnAlternative]
+_UNSUPPORTED: Mapping[SubBlock, tuple[str, ...]] = {
+    "attention": ("sparsify", "unshifted_sink", "use_prefill_window_in_sink_attention"),
+    "ffn": ("sparsify",),
+}
+_USED_IF: Mapping[str, tuple[str, ...]] = {
+    "mixer": ("heads", "kv_heads", "head_dim", "window", "window_sinks", "rope"),
+    "ffn": ("intermediate", "experts", "top_k", "expert_width", "shared_width"),
+}
+"""Field of a sub-block's kind -> sizes that nothing uses in a layer with a matrix, or nothing, there."""
+
+
+def is_child(content: Mapping[str, Any]) -> bool:
+    """Return True if a config.json describes a child."""
+    return content.get("model_type") == MODEL_TYPE or content.get(BLOCKS) is not None
+
+
+def base_content(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a child's config.json as one of its base family; sizes that it leaves empty are the largest of any layer.
+
+    Raises BadConfig.
+    """
+    blocks = _entries(content)
+    heads = Config(content).whole("num_attention_heads") if content.get("num_attention_heads") else 1
+    found = {name: value for name, value in content.items() if name != BLOCKS}
+    if content.get("num_key_value_heads") is None:
+        groups = [Config(b["attention"]).optional("n_heads_in_group", 0, 0) for b in blocks]
+        found["num_key_value_heads"] = max((heads // group for group in groups if group), default=heads)
+    if content.get("intermediate_size") is None:
+        widths = [b["ffn"].get("intermediate_size") or 0 for b in blocks]
+        found["intermediate_size"] = max(widths, default=0) or FFN_MULTIPLE
+    return found | {"model_type": content.get("base_model_type", "llama")}
+
+
+def layers_of_child(content: Mapping[str, Any], base: Shape) -> tuple[Layer, ...]:
+    """Return the alternatives of each layer, to those of the base family. Raises BadConfig."""
+    blocks = _entries(content)
+    if len(blocks) != base.layers:
+        raise BadConfig(f"{BLOCKS} has {len(blocks)} layers, and num_hidden_layers is {base.layers}")
+    found = []
+    for index, (block, own) in enumerate(zip(blocks, base.each, strict=True)):
+        attention, ffn = (_checked(block[s], s, own, index) for s in SUB_BLOCKS)
+        try:
+            found.append((from_block_config(ATTENTION, attention, own), from_block_config(FFN, ffn, own)))
+        except (KeyError, TypeError, ValueError, StopIteration) as error:
+            raise BadConfig(f"{BLOCKS}[{index}]: {error}") from error
+    return tuple(found)
+
+
+def shape_of_child(content: Mapping[str, Any], base: Shape) -> Shape:
+    """Return the shape of a child as a parent. Raises BadConfig, for a sub-block that a parent cannot have as well."""
+    layers = []
+    for index, (pair, own) in enumerate(zip(layers_of_child(content, base), base.each, strict=True)):
+        layer = {name: getattr(own, name) for name in LAYER_FIELDS}
+        for alternative in pair:
+            changed = alternative.in_parent(own)
+            if changed is None:
+                raise BadConfig(
+                    f"layer {index} has a `{alternative.name}` sub-block, which a parent cannot have"
+                )
+            layer |= changed
+        layers.append(layer)
+    return base.with_layers(_alike(layers)).model_copy(update={"base": base})
+
+
+def on_base(alternative: Alternative, shape: Shape, base: Shape) -> Alternative:
+    """Return an alternative of a layer of a parent that is a child as one of the base family's layer.
+
+    `shape`, `base`: the two layers.
+    """
+    if alternative.kind != "parent":
+        return alternative.on_base(shape, base)
+    kept = _mixer(shape) if alternative.sub_block == "attention" else _ffn(shape)
+    return alternative if kept is None else kept.on_base(shape, base)
+
+
+def choice_on_base(choice: Layer, shape: Shape, base: Shape) -> Layer:
+    """Return both alternatives of a layer as `on_base` does."""
+    return cast(Layer, tuple(on_base(alternative, shape, base) for alternative in choice))
+
+
+def _mixer(shape: Shape) -> Alternative | None:
+    """Return the alternative that made a child's mixer; None for one that no alternative makes."""
+    match shape.mixer:
+        case "attention":
+            return GqaAttention(kv_heads=shape.kv_heads)
+        case "linear":
+            return LinearAttention()
+        case "none":
+            return NoOpAttention()
+        case "mamba2" | "delta_net":
+            return None
+        case _:
+            assert_never(shape.mixer)
+
+
+def _ffn(shape: Shape) -> Alternative:
+    match shape.ffn:
+        case "dense":
+            return MlpFfn(width=shape.intermediate)
+        case "moe":
+            return MoeFfn(experts=shape.experts, top_k=shape.top_k, width=shape.expert_width)
+        case "linear":
+            return LinearFfn()
+        case "none":
+            return NoOpFfn()
+        case _:
+            assert_never(shape.ffn)
+
+
+def _alike(layers: Sequence[dict[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Give the sizes that a layer does not use the most frequent value of those that do, so that equal layers are equal."""
+    for kind, fields in _USED_IF.items():
+        used = [layer for layer in layers if layer[kind] not in ("linear", "none")]
+        if not used:
+            continue
+        common = dict(
+            Counter(tuple((name, layer[name]) for name in fields) for layer in used).most_common(1)[0][0]
+        )
+        for layer in layers:
+            if layer[kind] in ("linear", "none"):
+                layer |= common
+    return layers
+
+
+def _entries(content: Mapping[str, Any]) -> list[dict[SubBlock, dict[str, Any]]]:
+    """Return the entries of all layers with every field that is read; widths are `intermediate_size`. Raises BadConfig."""
+    blocks = content.get(BLOCKS)
+    if not isinstance(blocks, list):
+        raise BadConfig(f"{BLOCKS} is {'missing' if BLOCKS not in content else shown(blocks)}")
+    hidden = Config(content).whole("hidden_size")
+    return [{s: _entry(block, s, index, hidden) for s in SUB_BLOCKS} for index, block in enumerate(blocks)]
+
+
+def _entry(block: Any, sub_block: SubBlock, index: int, hidden: int) -> dict[str, Any]:
+    entry = block.get(sub_block) if isinstance(block, dict) else None
+    if not isinstance(entry, dict):
+        raise BadConfig(f"{BLOCKS}[{index}] has no {sub_block}")
+    found = {"no_op": False, "replace_with_linear": False} | {k: v for k, v in entry.items() if v is not None}
+    for name in _UNSUPPORTED[sub_block]:
+        if found.get(name):
+            place = f"{BLOCKS}[{index}].{sub_block}.{name}"
+            raise BadConfig(f"{place} is {shown(found[name])}, which is not supported")
+    if sub_block == "ffn" and "ffn_mult" in found and "intermediate_size" not in found:
+        found["intermediate_size"] = _width(found["ffn_mult"], hidden, index)
+    return found
+
+
+def _width(multiple: Any, hidden: int, index: int) -> int:
+    """Return the width that DeciLM makes of `ffn_mult`: int(2 ffn_mult H / 3), rounded up to a multiple of 256."""
+    if isinstance(multiple, bool) or not isinstance(multiple, int | float) or not 0 < multiple < MAX_SIZE:
+        raise BadConfig(f"{BLOCKS}[{index}].ffn.ffn_mult is {shown(multiple)}")
+    return -(-int(2 * multiple * hidden / 3) // FFN_MULTIPLE) * FFN_MULTIPLE
+
+
+def _checked(entry: dict[str, Any], sub_block: SubBlock, own: Shape, index: int) -> dict[str, Any]:
+    """Return an entry whose fields have possible values in a layer of this shape. Raises BadConfig."""
+    config = Config(entry)
+    try:
+        removed = config.flag("no_op") or config.flag("replace_with_linear")
+        if (module := entry.get("module")) is not None and module not in KINDS[sub_block]:
+            raise BadConfig(f"no installed package has the alternative {shown(module)}")
+        if not removed and module is None:
+            check = _check_attention if sub_block == "attention" else _check_ffn
+            check(config, own)
+    except BadConfig as error:
+        raise BadConfig(f"{BLOCKS}[{index}].{sub_block}: {error}") from error
+    return entry
+
+
+def _check_attention(config: Config, own: Shape) -> None:
+    if own.mixer != "attention":
+        return
+    group = config.whole("n_heads_in_group")
+    if own.heads % group:
+        raise BadConfig(f"n_heads_in_group is {group}, which does not divide {own.heads} heads")
+    window = config.optional("window_length", MAX_WINDOW, MAX_WINDOW, MAX_WINDOW)
+    if config.content.get("num_sink_tokens") and (sinks := config.whole("num_sink_tokens")) >= window:
+        raise BadConfig(f"num_sink_tokens is {sinks} of a window of {window}")
+
+
+def _check_ffn(config: Config, own: Shape) -> None:
+    if config.has("num_experts"):
+        experts, top_k = config.whole("num_experts", MAX_EXPERTS), config.whole("num_experts_per_tok")
+        config.whole("moe_intermediate_size")
+        if own.ffn != "moe" or top_k > experts:
+            raise BadConfig(f"num_experts is {experts} and num_experts_per_tok is {top_k}")
+    elif own.ffn != "none":
+        config.whole("intermediate_size")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
@@ -28,6 +28,8 @@ class Lack:
     alternative: Alternative
     support: Support
     layers: tuple[int, ...]
+    kept: bool = False
+    """True if it is the parent's own: the parent is a child, and has it there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +53,31 @@ def fit(runtime: Runtime, shape: Shape, choices: Choices) -> Fit:
 
     Layers of a parent that is a child are asked about as those of the family that it came from.
     """
-    if (base := shape.base) is not None:
-        layers = zip(choices, shape.each, base.each, strict=True)
-        choices = [
-            ([on_base(a, own, before) for a in attention], [on_base(a, own, before) for a in ffn])
-            for (attention, ffn), own, before in layers
-        ]
-        shape = base
-    fits = [_fit(architecture, shape, choices) for architecture in runtime.architectures]
-    return min(fits, key=lambda found: found.absent)
+    base = shape.base or shape
+    choices_on_base = [
+        ([on_base(a, *both) for a in attentions], [on_base(a, *both) for a in ffns])
+        if shape.base
+        else (attentions, ffns)
+        for (attentions, ffns), *both in zip(choices, shape.each, base.each, strict=True)
+    ]
+    fits = [_fit(architecture, base, choices_on_base) for architecture in runtime.architectures]
+    best = min(fits, key=lambda found: found.absent)
+    if shape.base is None:
+        return best
+    kept = [
+        (on_base(PARENTS["attention"], *both), on_base(PARENTS["ffn"], *both))
+        for both in zip(shape.each, base.each, strict=True)
+    ]
+    return replace(best, lacks=tuple(part for lack in best.lacks for part in _split(lack, kept)))
+
+
+def _split(lack: Lack, kept: Sequence[tuple[Alternative, Alternative]]) -> Iterator[Lack]:
+    """Yield the layers where the parent, a child, has the alternative itself, and the other layers."""
+    index = SUB_BLOCKS.index(lack.sub_block)
+    for own in (True, False):
+        layers = tuple(i for i in lack.layers if (kept[i][index] == lack.alternative) == own)
+        if layers:
+            yield replace(lack, layers=layers, kept=own)
 
 
 def _fit(architecture: Architecture, shape: Shape, choices: Choices) -> Fit:

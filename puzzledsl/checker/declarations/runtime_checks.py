@@ -87,7 +87,7 @@ def _check(
             case Lowered(into=into) as answer:
                 cost = _cost(found.architecture, answer, parent.shape, export, lack)
                 those = "that layer" if len(lack.layers) == 1 else "those layers"
-                drop = f"drop `{lack.alternative.name}` from {those}"
+                drop = f"{'replace' if lack.kept else 'drop'} `{lack.alternative.name}` {'in' if lack.kept else 'from'} {those}"
                 yield from _lowered(export, where, [label], said | {"into": into, "cost": cost, "drop": drop})
 
 
@@ -122,10 +122,11 @@ def _cost(
 
 
 def _absent_help(lack: Lack, shape: nodes.Shape) -> str:
-    able = [
-        r.name for r in RUNTIMES.values() if _has(r.architectures, lack.alternative, shape.at(lack.layers[0]))
-    ]
+    own = (shape.base or shape).at(lack.layers[0])
+    able = [r.name for r in RUNTIMES.values() if _has(r.architectures, lack.alternative, own)]
     drop = f"drop `{lack.alternative.name}` from the space"
+    if lack.kept:
+        drop = f"replace `{lack.alternative.name}`, which the parent has, in those layers"
     return f"{drop}, or write `runtime: {able[0]}`" if able else drop
 
 

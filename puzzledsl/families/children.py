@@ -54,15 +54,24 @@ def base_content(content: Mapping[str, Any]) -> dict[str, Any]:
     Raises BadConfig.
     """
     blocks = _entries(content)
-    heads = Config(content).whole("num_attention_heads") if content.get("num_attention_heads") else 1
     found = {name: value for name, value in content.items() if name != BLOCKS}
     if content.get("num_key_value_heads") is None:
-        groups = [Config(b["attention"]).optional("n_heads_in_group", 0, 0) for b in blocks]
-        found["num_key_value_heads"] = max((heads // group for group in groups if group), default=heads)
+        heads = Config(content).whole("num_attention_heads")
+        groups = [group for group in _sizes(blocks, "attention", "n_heads_in_group") if heads % group == 0]
+        found["num_key_value_heads"] = heads // min(groups, default=1)
     if content.get("intermediate_size") is None:
-        widths = [b["ffn"].get("intermediate_size") or 0 for b in blocks]
-        found["intermediate_size"] = max(widths, default=0) or FFN_MULTIPLE
+        found["intermediate_size"] = max(_sizes(blocks, "ffn", "intermediate_size"), default=FFN_MULTIPLE)
     return found | {"model_type": content.get("base_model_type", "llama")}
+
+
+def _sizes(blocks: Sequence[Mapping[SubBlock, Mapping[str, Any]]], part: SubBlock, name: str) -> list[int]:
+    """Return a size of every layer that has a possible one; `layers_of_child` refuses the others."""
+    found = (block[part].get(name) for block in blocks)
+    return [
+        size
+        for size in found
+        if isinstance(size, int) and not isinstance(size, bool) and 0 < size <= MAX_SIZE
+    ]
 
 
 def layers_of_child(content: Mapping[str, Any], base: Shape) -> tuple[Layer, ...]:

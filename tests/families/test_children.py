@@ -1,0 +1,254 @@
+"""Shapes of children: Nemotron-49B and -253B from their published layers, a tiny checkpoint of the kind, and bad input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.shape import Shape
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.child.block_configs import to_block_configs
+from puzzledsl.child.load import load_child
+from puzzledsl.cli.main import run
+from puzzledsl.families.children import on_base
+from puzzledsl.families.config import BadConfig
+from puzzledsl.families.registry import child_of_config, shape_of_config
+from puzzledsl.ir.facts import total_params
+from puzzledsl.models.families.load import load_parent
+from tests.child.checkpoint.test_checkpoint import Made
+from tests.children import MIXED, PARENT
+from tests.tiny import tiny_tokens
+
+Run = tuple[int, int | None, float | None]
+"""Layers, query heads per key/value head (None: no attention), and ffn_mult (None: no FFN)."""
+SUPER_49B: list[Run] = [
+    (1, 8, 2.625), (5, 8, 5.25), (2, None, 2.625), (3, 8, 5.25), (1, None, 3.28125), (30, 8, 5.25), (1, None, 1.3125),
+    (2, None, 2.625), (1, None, 1.3125), (1, None, 5.25), (1, None, 1.3125), (1, None, 2.625), (3, None, 1.3125),
+    (1, 8, 5.25), (1, None, 1.3125), (2, None, 1.0), (1, None, 1.3125), (3, None, 1.0), (2, None, 1.3125),
+    (2, None, 0.5), (2, None, 1.0), (2, None, 0.5), (1, None, 1.0), (2, None, 0.5), (9, 8, 5.25),
+]  # fmt: skip
+"""nvidia/Llama-3_3-Nemotron-Super-49B-v1."""
+LLAMA_70B = {
+    "architectures": ["DeciLMForCausalLM"],
+    "attention_bias": False,
+    "hidden_act": "silu",
+    "hidden_size": 8192,
+    "intermediate_size": None,
+    "max_position_embeddings": 131072,
+    "mlp_bias": False,
+    "model_type": "nemotron-nas",
+    "num_attention_heads": 64,
+    "num_hidden_layers": 80,
+    "num_key_value_heads": None,
+    "rms_norm_eps": 1e-05,
+    "rope_theta": 500000.0,
+    "tie_word_embeddings": False,
+    "vocab_size": 128256,
+}
+
+
+def decilm(runs: list[Run], **changes: Any) -> dict[str, Any]:
+    """A DeciLM config.json: widths are `ffn_mult`, sizes that differ are null."""
+    attention = {
+        "num_sink_tokens": None,
+        "replace_with_linear": False,
+        "sparsify": None,
+        "unshifted_sink": False,
+    }
+    attention |= {"use_prefill_window_in_sink_attention": False, "window_length": None}
+    blocks = [
+        {
+            "attention": {"n_heads_in_group": group, "no_op": group is None, **attention},
+            "ffn": {
+                "ffn_mult": multiple,
+                "no_op": multiple is None,
+                "replace_with_linear": False,
+                "sparsify": None,
+            },
+        }
+        for layers, group, multiple in runs
+        for _ in range(layers)
+    ]
+    return LLAMA_70B | {"block_configs": blocks, "num_hidden_layers": len(blocks)} | changes
+
+
+def test_nemotron_49b_has_its_published_size() -> None:
+    shape = shape_of_config(decilm(SUPER_49B))
+    assert total_params(shape) == 49_867_145_216
+    assert (shape.layers, shape.heads, shape.kv_heads, shape.intermediate) == (80, 64, 8, 28672)
+    assert sum(own.mixer == "none" for own in shape.each) == 31
+    assert {own.intermediate for own in shape.each} == {28672, 17920, 14336, 7168, 5632, 2816}
+
+
+def test_nemotron_49b_is_a_parent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Check, cost and solve, without weights: half of its cache in layers that have one."""
+    (tmp_path / "super").mkdir()
+    (tmp_path / "super/config.json").write_text(json.dumps(decilm(SUPER_49B)))
+    (tmp_path / "half.pzl").write_text(
+        """\
+use "std/hardware.pzl" (h100_sxm)
+
+parent super = hf("super")
+space wide of super {
+  attention = parent | gqa(kv_heads: 4 | 2) | noop
+  ffn = parent | mlp(width: 50%)
+}
+hardware gpu = h100_sxm(gpus: 1, dtype: fp8, kv_cache: fp8)
+scenario long on gpu = batch(4, 8Ki -> 1Ki)
+search largest of wide {
+  maximize params
+  require long.kv_cache <= 0.5x
+}
+export ship of largest = hf("out", runtime: vllm, lower: true)
+"""
+    )
+    assert run(["check", str(tmp_path / "half.pzl")]) == 0, capsys.readouterr().out
+    assert run(["solve", str(tmp_path / "half.pzl"), "largest"]) == 0
+    said = capsys.readouterr().out
+    assert "optimal" in said
+
+
+def test_a_tiny_checkpoint_of_the_kind(tmp_path: Path) -> None:
+    """Published directories have no `base_model_type`, null sizes and no `intermediate_size` in layers."""
+    choices = [
+        (NoOpAttention(), MlpFfn(width=256)),
+        (GqaAttention(kv_heads=1), ParentFfn()),
+        (LinearAttention(), LinearFfn()),
+        PARENT,
+    ]
+    made, tokens = Made(tmp_path, choices, intermediate=512), tiny_tokens()
+    path = made.out / "config.json"
+    content = json.loads(path.read_text())
+    for name in ("base_model_type", "per_layer_config"):
+        content.pop(name)
+    for block in content["block_configs"]:
+        block["ffn"].pop("intermediate_size")
+    content |= {"num_key_value_heads": None, "intermediate_size": None}
+    path.write_text(json.dumps(content))
+    expected = made.child(tokens).logits
+    for load in (load_parent, load_child):
+        assert torch.equal(load(made.out)(tokens).logits, expected)
+
+
+ALTERNATIVES: list[tuple[Alternative, dict[str, Any], Alternative]] = [
+    (ParentAttention(), {"kv_heads": 2}, GqaAttention(kv_heads=2)),
+    (ParentAttention(), {"kv_heads": 4}, ParentAttention()),
+    (ParentAttention(), {"heads": 4, "kv_heads": 2}, GqaAttention(kv_heads=2, heads=4)),
+    (GqaAttention(kv_heads=1), {"heads": 4, "kv_heads": 2}, GqaAttention(kv_heads=1, heads=4)),
+    (GqaAttention(kv_heads=4), {"window": 9, "window_sinks": 2}, GqaAttention(kv_heads=4, window=9, sinks=2)),
+    (
+        GqaAttention(kv_heads=4, window=5),
+        {"window": 9, "window_sinks": 2},
+        GqaAttention(kv_heads=4, window=5),
+    ),
+    (
+        GqaAttention(kv_heads=4, window=9),
+        {"window": 9, "window_sinks": 6},
+        GqaAttention(kv_heads=4, window=3),
+    ),
+    (ParentAttention(), {"mixer": "linear"}, LinearAttention()),
+    (ParentAttention(), {"mixer": "none"}, NoOpAttention()),
+    (NoOpAttention(), {"mixer": "linear"}, NoOpAttention()),
+    (ParentFfn(), {"intermediate": 20}, MlpFfn(width=20)),
+    (ParentFfn(), {"ffn": "linear"}, LinearFfn()),
+    (ParentFfn(), {"ffn": "none"}, NoOpFfn()),
+    (MlpFfn(width=40), {"intermediate": 60}, ParentFfn()),
+]
+
+
+@pytest.mark.parametrize(("alternative", "changes", "expected"), ALTERNATIVES)
+def test_alternatives_in_terms_of_the_first_family(
+    alternative: Alternative, changes: Mapping[str, Any], expected: Alternative
+) -> None:
+    base = Shape(
+        family="llama",
+        layers=1,
+        hidden=24,
+        heads=8,
+        kv_heads=4,
+        head_dim=8,
+        intermediate=40,
+        vocab=9,
+        tied=False,
+    )
+    assert on_base(alternative, base.model_copy(update=dict(changes)), base) == expected
+
+
+def test_what_is_written_is_read() -> None:
+    base = shape_of_config(
+        LLAMA_70B | {"model_type": "llama", "num_hidden_layers": 4, "intermediate_size": 40}
+    )
+    content = LLAMA_70B | {"num_hidden_layers": 4, "intermediate_size": 40, "num_key_value_heads": 64}
+    content["block_configs"] = to_block_configs(MIXED, base)
+    assert child_of_config(content) == (base, tuple(MIXED))
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"block_configs": None}, "block_configs is null"),
+    ({"block_configs": []}, "block_configs has 0 layers, and num_hidden_layers is 80"),
+    ({"base_model_type": "gpt2"}, 'base_model_type is "gpt2"; known families are'),
+    ({"num_hidden_layers": 79}, "block_configs has 80 layers, and num_hidden_layers is 79"),
+]
+BAD_LAYERS: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "attention",
+        {"n_heads_in_group": 7},
+        "attention: n_heads_in_group is 7, which does not divide 64 heads",
+    ),
+    ("attention", {"n_heads_in_group": None}, "attention: n_heads_in_group is missing"),
+    ("attention", {"n_heads_in_group": "8"}, 'attention: n_heads_in_group is "8"'),
+    ("attention", {"no_op": "yes"}, 'attention: no_op is "yes"'),
+    ("attention", {"window_length": -1}, "attention: window_length is -1"),
+    (
+        "attention",
+        {"window_length": 8, "num_sink_tokens": 8},
+        "attention: num_sink_tokens is 8 of a window of 8",
+    ),
+    ("attention", {"unshifted_sink": True}, "attention.unshifted_sink is true, which is not supported"),
+    ("attention", {"sparsify": [1]}, "attention.sparsify is [1], which is not supported"),
+    ("attention", {"module": "nobody"}, 'attention: no installed package has the alternative "nobody"'),
+    ("ffn", {"ffn_mult": None}, "ffn: intermediate_size is missing"),
+    ("ffn", {"ffn_mult": "wide"}, 'ffn.ffn_mult is "wide"'),
+    ("ffn", {"intermediate_size": 0}, "ffn: intermediate_size is 0"),
+    (
+        "ffn",
+        {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8},
+        "ffn: num_experts is 4",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "reason"), BAD)
+def test_a_bad_child(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(BadConfig) as caught:
+        shape_of_config(decilm(SUPER_49B, **changes))
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(("part", "changes", "reason"), BAD_LAYERS)
+def test_a_bad_layer_is_told_with_its_place(
+    tmp_path: Path, part: str, changes: dict[str, Any], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = decilm(SUPER_49B)
+    content["block_configs"][1][part] |= changes
+    with pytest.raises(BadConfig) as caught:
+        shape_of_config(content)
+    assert str(caught.value).startswith("block_configs[1]") and reason in str(caught.value)
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p/config.json").write_text(json.dumps(content))
+    (tmp_path / "x.pzl").write_text('parent p = hf("p")\n')
+    assert run(["check", str(tmp_path / "x.pzl")]) == 1
+    assert "x.pzl:1" in capsys.readouterr().err
+    with pytest.raises(DiagnosticError):
+        load_parent(tmp_path / "p")

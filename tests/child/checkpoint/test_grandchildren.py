@@ -35,11 +35,11 @@ CHILD: list[Choice] = [
     (GqaAttention(kv_heads=2, window=7, sinks=2), NoOpFfn()),
     (LinearAttention(), MlpFfn(width=20)),
     (GqaAttention(kv_heads=1), LinearFfn()),
-    PARENT,
+    (GqaAttention(kv_heads=2, heads=2), ParentFfn()),
 ]
 """Layers with everything that a child can have; the parent has 4 heads, 2 key/value heads, and 40 channels."""
 GRANDCHILDREN: dict[str, tuple[list[Choice], list[tuple[str, str]]]] = {
-    "all kept": ([PARENT] * 5, [("noop", "mlp30"), ("gqa2w7s2", "noop"), ("linear", "mlp20"), ("gqa1", "linear"), ("parent", "parent")]),
+    "all kept": ([PARENT] * 5, [("noop", "mlp30"), ("gqa2w7s2", "noop"), ("linear", "mlp20"), ("gqa1", "linear"), ("gqa2h2", "parent")]),
     "smaller": (
         [
             (ParentAttention(), MlpFfn(width=11)),
@@ -48,7 +48,7 @@ GRANDCHILDREN: dict[str, tuple[list[Choice], list[tuple[str, str]]]] = {
             (GqaAttention(kv_heads=1, window=4), NoOpFfn()),
             (GqaAttention(kv_heads=1), LinearFfn()),
         ],
-        [("noop", "mlp11"), ("gqa1w7s2", "noop"), ("noop", "noop"), ("gqa1w4", "noop"), ("gqa1", "linear")],
+        [("noop", "mlp11"), ("gqa1w7s2", "noop"), ("noop", "noop"), ("gqa1w4", "noop"), ("gqa1h2", "linear")],
     ),
     "windows": (
         [
@@ -58,7 +58,7 @@ GRANDCHILDREN: dict[str, tuple[list[Choice], list[tuple[str, str]]]] = {
             (LinearAttention(), ParentFfn()),
             (GqaAttention(kv_heads=2, window=3), MlpFfn(width=33)),
         ],
-        [("noop", "mlp30"), ("gqa2w4s1", "noop"), ("linear", "linear"), ("linear", "linear"), ("gqa2w3", "mlp33")],
+        [("noop", "mlp30"), ("gqa2w4s1", "noop"), ("linear", "linear"), ("linear", "linear"), ("gqa2h2w3", "mlp33")],
     ),
 }  # fmt: skip
 MIXTURE: list[Choice] = [
@@ -208,6 +208,6 @@ def test_the_shape_of_a_child(tmp_path: Path) -> None:
     assert [own.intermediate for own in shape.each if own.ffn == "dense"] == [30, 20, 40]
     attentions = [own for own in shape.each if own.mixer == "attention"]
     assert [(own.heads, own.kv_heads, own.window, own.window_sinks) for own in attentions] == [
-        (4, 2, 7, 2), (4, 1, None, 0), (4, 2, None, 0),
+        (4, 2, 7, 2), (4, 1, None, 0), (2, 2, None, 0),
     ]  # fmt: skip
     assert shape.base is not None and not shape.base.by_layer

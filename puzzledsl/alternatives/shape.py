@@ -124,7 +124,13 @@ class Shape(Frozen):
             own = rest.model_copy(update=group.changes())
             for layer in group.layers:
                 found[layer] = own
-        return tuple(found)
+        if self.base is None:
+            return tuple(found)
+        alike: dict[tuple[int, int], Shape] = {}
+        for own, base in zip(found, self.base.each, strict=True):
+            if (id(own), id(base)) not in alike:
+                alike[id(own), id(base)] = own.model_copy(update={"base": base})
+        return tuple(alike[id(own), id(base)] for own, base in zip(found, self.base.each, strict=True))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy that works out its layers anew."""

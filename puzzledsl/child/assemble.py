@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from puzzledsl.alternatives.alternative import PREFIXES, Alternative, SubBlock
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.block_configs import Layer, to_block_configs
-from puzzledsl.families.children import choice_on_base
+from puzzledsl.families.children import on_base
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.alternatives.build import build_alternative
@@ -59,10 +59,8 @@ def assemble(model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces
 
 def layers_on_base(definition: ModelDefinition, shape: Shape) -> list[Layer]:
     """Return the layers of a child of a parent of this shape, as alternatives to those of the base family."""
-    layers: list[Layer] = [(layer.attention, layer.ffn) for layer in definition.layers]
-    if (base := shape.base) is None:
-        return layers
-    return [choice_on_base(*both) for both in zip(layers, shape.each, base.each, strict=True)]
+    pairs = zip(definition.layers, shape.each, strict=True)
+    return [cast(Layer, (on_base(layer.attention, own), on_base(layer.ffn, own))) for layer, own in pairs]
 
 
 def choices_of(layer: LayerDefinition) -> list[tuple[SubBlock, Alternative, str | None]]:

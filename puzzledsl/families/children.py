@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, assert_never, cast
+from typing import Any, assert_never
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.alternatives.gqa import GqaAttention
@@ -105,20 +105,17 @@ def shape_of_child(content: Mapping[str, Any], base: Shape) -> Shape:
     return base.with_layers(_alike(layers)).model_copy(update={"base": base})
 
 
-def on_base(alternative: Alternative, shape: Shape, base: Shape) -> Alternative:
-    """Return an alternative of a layer of a parent that is a child as one of the base family's layer.
+def on_base(alternative: Alternative, shape: Shape) -> Alternative:
+    """Return an alternative of the parent's layer as one of the base family's layer; itself if the parent is no child.
 
-    `shape`, `base`: the two layers.
+    `shape`: the layer.
     """
+    if (base := shape.base) is None:
+        return alternative
     if alternative.kind != "parent":
         return alternative.on_base(shape, base)
     kept = _mixer(shape) if alternative.sub_block == "attention" else _ffn(shape)
     return alternative if kept is None else kept.on_base(shape, base)
-
-
-def choice_on_base(choice: Layer, shape: Shape, base: Shape) -> Layer:
-    """Return both alternatives of a layer as `on_base` does."""
-    return cast(Layer, tuple(on_base(alternative, shape, base) for alternative in choice))
 
 
 def _mixer(shape: Shape) -> Alternative | None:

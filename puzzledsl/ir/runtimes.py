@@ -53,21 +53,15 @@ def fit(runtime: Runtime, shape: Shape, choices: Choices) -> Fit:
 
     Layers of a parent that is a child are asked about as those of the family that it came from.
     """
-    base = shape.base or shape
-    choices_on_base = [
-        ([on_base(a, *both) for a in attentions], [on_base(a, *both) for a in ffns])
-        if shape.base
-        else (attentions, ffns)
-        for (attentions, ffns), *both in zip(choices, shape.each, base.each, strict=True)
+    on_bases = [
+        ([on_base(a, own) for a in attentions], [on_base(a, own) for a in ffns])
+        for (attentions, ffns), own in zip(choices, shape.each, strict=True)
     ]
-    fits = [_fit(architecture, base, choices_on_base) for architecture in runtime.architectures]
+    fits = [_fit(architecture, shape.base or shape, on_bases) for architecture in runtime.architectures]
     best = min(fits, key=lambda found: found.absent)
     if shape.base is None:
         return best
-    kept = [
-        (on_base(PARENTS["attention"], *both), on_base(PARENTS["ffn"], *both))
-        for both in zip(shape.each, base.each, strict=True)
-    ]
+    kept = [(on_base(PARENTS["attention"], own), on_base(PARENTS["ffn"], own)) for own in shape.each]
     return replace(best, lacks=tuple(part for lack in best.lacks for part in _split(lack, kept)))
 
 

@@ -182,7 +182,7 @@ def test_alternatives_in_terms_of_the_first_family(
         vocab=9,
         tied=False,
     )
-    assert on_base(alternative, base.model_copy(update=dict(changes)), base) == expected
+    assert on_base(alternative, base.model_copy(update={**changes, "base": base})) == expected
 
 
 def test_what_is_written_is_read() -> None:

@@ -65,8 +65,10 @@ def _reads_what_it_read(alternative: GqaAttention, parent: ParentLayer) -> bool:
 def _outputs(alternative: GqaAttention, state: State, parent: ParentLayer) -> Gram:
     """Sums of what the output projection reads, with all query heads, and of the parent's outputs without bias."""
     held, weight = parent.sub_block("attention"), state["o_proj.weight"]
-    whole = alternative.model_copy(update={"heads": None})
-    site = Site(held.config, parent.shape, held.layer_idx, weight.dtype, weight.device)
+    base = parent.shape.base or parent.shape
+    heads = None if parent.shape.heads == base.heads else parent.shape.heads
+    whole = alternative.model_copy(update={"heads": heads})
+    site = Site(held.config, base, held.layer_idx, weight.dtype, weight.device)
     module: Any = build(whole, site)
     load_weights_into(module, state)
     module.o_proj = nn.Identity()

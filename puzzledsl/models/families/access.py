@@ -57,10 +57,7 @@ def blocks_of(config: PreTrainedConfig) -> tuple[Layer, ...] | None:
 
 def on_base(config: PreTrainedConfig, layer_idx: int, alternative: Alternative) -> Alternative:
     """An alternative of the parent's layer as one of the base family's layer."""
-    shape = shape_of(config)
-    if shape.base is None:
-        return alternative
-    return children.on_base(alternative, shape.at(layer_idx), shape.base.at(layer_idx))
+    return children.on_base(alternative, shape_of(config).at(layer_idx))
 
 
 def _read(config: PreTrainedConfig, read: Callable[[dict[str, Any]], T]) -> T:

@@ -140,3 +140,13 @@ def test_killed_twice_it_ends_in_the_same_files(folder: Path, second: Path) -> N
     result = pzl("run", folder / "second.pzl", "-o", folder / "killed")
     assert result.returncode == 0, result.stderr
     assert contents(folder / "killed") == contents(second)
+
+
+@pytest.mark.slow
+def test_coupled_pieces_of_layers_that_lack_a_sub_block(folder: Path) -> None:
+    program = folder / "coupled.pzl"
+    program.write_text(SECOND[: SECOND.index("export")].replace("attention + ffn", "attention * ffn"))
+    result = pzl("run", program, "-o", folder / "coupled")
+    assert result.returncode == 0, result.stderr
+    made = from_directory(folder / "coupled/models/finer")
+    assert made.layers[0][0].name == "noop" and made.params <= 25_000

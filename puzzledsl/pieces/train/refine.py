@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.models.families.access import norm_behind, sub_block_of
+from puzzledsl.models.families.access import norm_behind, part_of, sub_block_of
 from puzzledsl.models.layer_trace import LayerTrace, TracedBatch
 from puzzledsl.models.least_squares.grams import Gram, refit
 from puzzledsl.pieces.initialise.gauss_newton import Fit
@@ -56,7 +56,8 @@ def _size(student: Student) -> int:
 
 def _is_float32(student: Student) -> bool:
     """False if one half of a coupled piece is the parent's module in bfloat16; a fit would then follow its rounding errors."""
-    modules = [sub_block_of(student.layer, sub_block) for sub_block in alternatives_of(student.job)]
+    layer, parts = student.layer, alternatives_of(student.job)
+    modules = [sub_block_of(layer, sub_block) for sub_block in parts if part_of(layer, sub_block) is not None]
     return all(weight.dtype == torch.float32 for module in modules for weight in module.parameters())
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.gqa import GqaAttention
@@ -28,6 +31,7 @@ from puzzledsl.ir.facts import total_params
 from puzzledsl.models.families.load import load_parent
 from tests.child.checkpoint.test_checkpoint import Made
 from tests.children import MIXED, PARENT
+from tests.families.test_corrupted_configs import VALUES
 from tests.tiny import tiny_tokens
 
 Run = tuple[int, int | None, float | None]
@@ -252,3 +256,48 @@ def test_a_bad_layer_is_told_with_its_place(
     assert "x.pzl:1" in capsys.readouterr().err
     with pytest.raises(DiagnosticError):
         load_parent(tmp_path / "p")
+
+
+FIELDS = {
+    "attention": (
+        "n_heads_in_group",
+        "no_op",
+        "replace_with_linear",
+        "window_length",
+        "num_sink_tokens",
+        "module",
+    ),
+    "ffn": (
+        "ffn_mult",
+        "intermediate_size",
+        "no_op",
+        "replace_with_linear",
+        "num_experts",
+        "module",
+        "arguments",
+    ),
+}
+
+
+@given(data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_corrupted_child_gives_a_shape_or_a_reason(data: st.DataObject) -> None:
+    """Whatever a layer says: a shape with as many layers, or BadConfig."""
+    content = decilm([(2, 8, 2.625), (1, None, 1.0), (1, 8, None)])
+    for _ in range(data.draw(st.integers(1, 3))):
+        layer = data.draw(st.integers(0, 3))
+        part = data.draw(st.sampled_from([*FIELDS, ""]))
+        value = data.draw(VALUES)
+        if not part:
+            content["block_configs"][layer] = value
+        elif isinstance(content["block_configs"][layer], dict) and part in content["block_configs"][layer]:
+            entry = content["block_configs"][layer][part]
+            if isinstance(entry, dict):
+                entry[data.draw(st.sampled_from(FIELDS[part]))] = value
+    with suppress(BadConfig):
+        shape = shape_of_config(content)
+        assert len(shape.each) == shape.layers == 4
+        assert total_params(shape) > 0
+        kept = [(on_base(ParentAttention(), own), on_base(ParentFfn(), own)) for own in shape.each]
+        base, said = child_of_config(content)
+        assert shape.base == base and kept == list(said)

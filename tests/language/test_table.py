@@ -79,7 +79,7 @@ def test_the_tables_have_what_the_ir_has() -> None:
     assert {r for call in calls.EXPORTS.values() for r in call.arguments["runtime"].words} == set(RUNTIMES)
     assert set(INITIALISERS) == set(nodes.Initialisers.model_fields)
     assert set(SHAPE.arguments) <= {*nodes.Shape.model_fields, *LAYER_RULES}
-    assert {"attention", "none", *calls.MIXERS} == set(get_args(Mixer))
+    assert {"attention", "linear", "none", *calls.MIXERS} == set(get_args(Mixer))
     assert all(len(mixer.arguments) == len(StateShape.model_fields) for mixer in calls.MIXERS.values())
 
 

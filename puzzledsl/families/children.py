@@ -216,9 +216,12 @@ def _is_of_package(word: Any, sub_block: SubBlock) -> bool:
 def _check_attention(config: Config, own: Shape) -> None:
     if own.mixer != "attention":
         return
-    group = config.whole("n_heads_in_group")
-    if own.heads % group:
-        raise BadConfig(f"n_heads_in_group is {group}, which does not divide {own.heads} heads")
+    group, heads = (
+        config.whole("n_heads_in_group"),
+        config.optional("num_attention_heads", own.heads, own.heads),
+    )
+    if heads % group:
+        raise BadConfig(f"n_heads_in_group is {group}, which does not divide {heads} heads")
     window = config.optional("window_length", MAX_WINDOW, MAX_WINDOW, MAX_WINDOW)
     if config.content.get("num_sink_tokens") and (sinks := config.whole("num_sink_tokens")) >= window:
         raise BadConfig(f"num_sink_tokens is {sinks} of a window of {window}")

@@ -210,6 +210,11 @@ BAD_LAYERS: list[tuple[str, dict[str, Any], str]] = [
         {"n_heads_in_group": 7},
         "attention: n_heads_in_group is 7, which does not divide 64 heads",
     ),
+    (
+        "attention",
+        {"num_attention_heads": 12},
+        "attention: n_heads_in_group is 8, which does not divide 12 heads",
+    ),
     ("attention", {"n_heads_in_group": None}, "attention: n_heads_in_group is missing"),
     ("attention", {"n_heads_in_group": "8"}, 'attention: n_heads_in_group is "8"'),
     ("attention", {"no_op": "yes"}, 'attention: no_op is "yes"'),

@@ -39,7 +39,10 @@ CHILD: list[Choice] = [
 ]
 """Layers with everything that a child can have; the parent has 4 heads, 2 key/value heads, and 40 channels."""
 GRANDCHILDREN: dict[str, tuple[list[Choice], list[tuple[str, str]]]] = {
-    "all kept": ([PARENT] * 5, [("noop", "mlp30"), ("gqa2w7s2", "noop"), ("linear", "mlp20"), ("gqa1", "linear"), ("gqa2h2", "parent")]),
+    "all kept": (
+        [PARENT] * 5,
+        [("noop", "mlp30"), ("gqa2w7s2", "noop"), ("linear", "mlp20"), ("gqa1", "linear"), ("gqa2h2", "parent")],
+    ),
     "smaller": (
         [
             (ParentAttention(), MlpFfn(width=11)),

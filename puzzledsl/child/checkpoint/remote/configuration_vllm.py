@@ -21,10 +21,12 @@ class ChildConfig(DeciLMConfig):
         for extra in ("before", "after")
     }
 
-    def __init__(self, block_configs=(), per_layer_config=None, **kwargs):
+    def __init__(self, block_configs=(), per_layer_config=None, query_heads=None, **kwargs):
         super().__init__(block_configs, **kwargs)
-        self.query_heads = self.num_attention_heads
+        self.query_heads = query_heads or self.num_attention_heads  # of the parent
         sizes = [self.sizes(block["attention"]) for block in block_configs if has_cache(block)]
+        for name, value in (sizes or [{}])[0].items():
+            setattr(self, name, value)
         if any(size != sizes[0] for size in sizes):
             self.per_layer_config = dict(enumerate(sizes))
 

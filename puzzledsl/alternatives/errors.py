@@ -58,8 +58,12 @@ class ImpossibleExperts(Diagnostic):
     A mixture of experts sends a token to `top_k` of its `experts`: as many as the parent, unless written.
 
     Wrong:
+        parent m = shape(family: qwen3_moe, layers: 4, hidden: 64, heads: 8, head_dim: 8, vocab: 256,
+          experts: 8, top_k: 2, expert_width: 32)
         space v of m { ffn = moe(experts: 2, top_k: 4) }
     Right:
+        parent m = shape(family: qwen3_moe, layers: 4, hidden: 64, heads: 8, head_dim: 8, vocab: 256,
+          experts: 8, top_k: 2, expert_width: 32)
         space v of m { ffn = moe(experts: 4, top_k: 2) }
     """
 

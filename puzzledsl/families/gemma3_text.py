@@ -5,8 +5,7 @@ from __future__ import annotations
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import MAX_WINDOW, BadConfig, Config, shown
 from puzzledsl.families.family import Family, Names, Part, dense_fields
-from puzzledsl.families.layouts import every
-from puzzledsl.families.windows import KINDS, windowed
+from puzzledsl.families.layouts import KINDS, every, windowed
 
 UNSUPPORTED = ("final_logit_softcapping", "attn_logit_softcapping", "use_bidirectional_attention")
 """Fields of the models before and beside Gemma 3, which none of its published checkpoints sets."""

@@ -6,8 +6,7 @@ from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import MAX_WINDOW, Config
 from puzzledsl.families.experts import experts_fields
 from puzzledsl.families.family import Family, Mixture, Names, Part, dense_fields
-from puzzledsl.families.layouts import every
-from puzzledsl.families.windows import KINDS, windowed
+from puzzledsl.families.layouts import KINDS, every, windowed
 
 MAX_CLAMP = 1e6
 """Limit of the activation's constants, far above any model's (7) and in the range of every dtype."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from puzzledsl.alternatives.shape import Shape
+from puzzledsl.families.config import MAX_WINDOW, Config
 
 LETTERS: Mapping[str, Mapping[str, str]] = {
     "M": {"mixer": "mamba2", "ffn": "none"},
@@ -14,6 +15,8 @@ LETTERS: Mapping[str, Mapping[str, str]] = {
     "E": {"mixer": "none", "ffn": "moe"},
 }
 """Letter of a pattern -> the layer's only sub-block."""
+KINDS = ("full_attention", "sliding_attention")
+"""Words of `layer_types`."""
 
 
 def every(layers: int, n: int) -> list[bool]:
@@ -61,3 +64,20 @@ def canonical(shape: Shape) -> Shape:
         unused |= {"state": None}
     changed = {name: value for name, value in unused.items() if getattr(shape, name) != value}
     return shape.model_copy(update=changed) if changed else shape
+
+
+def windowed(shape: Shape, kinds: Sequence[str], window: int) -> Shape:
+    """Return the shape whose layers of kind `sliding_attention` see `window` tokens."""
+    return shape.with_layers([{"window": window if kind == KINDS[1] else None} for kind in kinds])
+
+
+def upper_windows(config: Config, shape: Shape) -> Shape:
+    """Return the shape of a Qwen: if it uses windows, `layer_types`, or the layers from `max_window_layers` on, have one."""
+    if not config.flag("use_sliding_window"):
+        return shape
+    window = config.optional("sliding_window", 4096, 0, MAX_WINDOW)
+    first = config.optional("max_window_layers", 28, 28)
+    kinds = config.words("layer_types", KINDS, shape.layers) or [
+        KINDS[i >= first] for i in range(shape.layers)
+    ]
+    return windowed(shape, kinds, window) if window else shape

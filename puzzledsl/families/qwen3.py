@@ -5,7 +5,7 @@ from __future__ import annotations
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import Config
 from puzzledsl.families.family import Family, dense_fields
-from puzzledsl.families.windows import upper_windows
+from puzzledsl.families.layouts import upper_windows
 
 
 def _read(config: Config) -> Shape:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import MAX_WINDOW, Config
 from puzzledsl.families.family import Family, dense_fields
-from puzzledsl.families.layouts import every
-from puzzledsl.families.windows import KINDS
+from puzzledsl.families.layouts import KINDS, every
 
 
 def _read(config: Config) -> Shape:

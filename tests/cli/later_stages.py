@@ -115,6 +115,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "E0735": {
         "runtime": "llama.cpp",
         "window": 4096,
+        "layers": "layers 4..9",
         "reason": "its `deci` architecture has no sliding window",
     },
     "E0736": {"runtime": "MLX", "rope": "longrope"},

@@ -115,8 +115,8 @@ def test_a_warning_is_found_by_its_number(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_an_unknown_code_is_a_did_you_mean(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["explain", "E0319"]) == 2
-    assert "there is no code `E0319`; did you mean `E0318`?" in flowing(capsys.readouterr().err)
+    assert run(["explain", "E0320"]) == 2
+    assert "there is no code `E0320`; did you mean `E0310`?" in flowing(capsys.readouterr().err)
     assert run(["explain", "nonsense"]) == 2
     assert "`pzl explain` lists them" in flowing(capsys.readouterr().err)
 

@@ -53,7 +53,9 @@ def command():
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_an_interrupt_ends_the_command(library: str, tmp_path: Path) -> None:
     start = (
-        "from puzzledsl.cli import main\nmain.app = lambda *arguments, **options: command()\nmain.main()\n"
+        "from puzzledsl.cli import app, main\n"
+        "app.application = lambda *words: lambda *arguments, **options: command()\n"
+        "main.main()\n"
     )
     (tmp_path / "interrupted.py").write_text(LIBRARIES[library] + start)
     # As `-m`: only there an interrupt inside the exec of a text leaves its mark on the exit code.

@@ -80,7 +80,7 @@ def hybrid(body: str) -> str:
             (space("attention = gqa(heads: 9)"), "E0304"),
             (space("attention = gqa(sinks: 2)"), "E0209 E0223"),
         ),
-        *refused("space.kinds-fit", (space("ffn = moe(experts: 2)"), "E0412")),
+        *refused("space.kinds-fit", (space("ffn = moe(experts: 2)"), "E0417")),
         *refused(
             "space.kinds",
             (hybrid("ffn = moe(experts: 16)"), "E0304"),
@@ -90,10 +90,10 @@ def hybrid(body: str) -> str:
         ),
         *refused(
             "overrides.kinds",
-            (hybrid("ffn = parent\n layers[0].attention = gqa(window: 8Ki)"), "E0412"),
-            (hybrid("ffn = parent\n layers[1].attention |= noop"), "E0412"),
-            (hybrid("ffn = parent\n layers[3..4].ffn = moe(experts: 4)"), "E0412"),
-            (hybrid("ffn = parent\n for l in layers { l.ffn |= noop }"), "E0412"),
+            (hybrid("ffn = parent\n layers[0].attention = gqa(window: 8Ki)"), "E0417"),
+            (hybrid("ffn = parent\n layers[1].attention |= noop"), "E0417"),
+            (hybrid("ffn = parent\n layers[3..4].ffn = moe(experts: 4)"), "E0417"),
+            (hybrid("ffn = parent\n for l in layers { l.ffn |= noop }"), "E0417"),
         ),
         *refused("space.size", (space("ffn = parent | noop, assert size(layer) == 3"), "E0221")),
         *refused("init.choice", (space("ffn = parent | noop, init { mlp = mean_pool }"), "E0305")),

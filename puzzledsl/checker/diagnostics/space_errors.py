@@ -81,7 +81,7 @@ class NotInThisLayer(Diagnostic):
         space v of p { ffn = mlp(width: 50%) }
     """
 
-    code = "E0412"
+    code = "E0417"
     template = "{layers} cannot have `{text}`: {why}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from puzzledsl.ir import nodes
@@ -18,6 +19,10 @@ class Realise(DeclaredTask[nodes.Search]):
     """Assemble the child that was chosen, and heal it."""
 
     stage, after, kind = "realise", "refine", "search"
+
+    @classmethod
+    def rests_on(cls, program: nodes.Program, name: str) -> Iterable[str]:
+        return ()
 
     @property
     def _blds(self) -> list[str]:

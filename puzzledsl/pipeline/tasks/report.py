@@ -7,7 +7,6 @@ from pathlib import Path
 
 from puzzledsl.base.files import sha256_of
 from puzzledsl.ir import nodes
-from puzzledsl.language.kinds import KINDS
 from puzzledsl.pipeline.compile import COMPILE
 from puzzledsl.pipeline.digests import digest_of
 from puzzledsl.pipeline.task import Key, Task
@@ -25,7 +24,7 @@ class Report(Task):
 
     @classmethod
     def rests_on(cls, program: nodes.Program, name: str) -> Iterable[str]:
-        return [name for kind in KINDS.values() for name in getattr(program, kind.plural)]
+        return ()
 
     def follows(self, undone: Sequence[Key]) -> tuple[Key, ...]:
         return tuple(undone)

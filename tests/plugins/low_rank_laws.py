@@ -15,7 +15,8 @@ from puzzledsl.models.families.access import ffn, layers, shape_of
 from puzzledsl.models.least_squares.grams import Gram
 from puzzledsl.models.replace import replace
 from puzzledsl.pieces.initialise.statistics import collect_statistics
-from tests.tiny import DENSE as FAMILIES, tiny_model, tiny_tokens
+from tests.tiny import DENSE as FAMILIES
+from tests.tiny import tiny_model, tiny_tokens
 
 HIDDEN = 24
 

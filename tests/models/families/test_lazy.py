@@ -47,7 +47,6 @@ print(memory("VmHWM") - before)
 PIECES = {
     "mlp512": ("MlpFfn(width=512)", "down_proj.weight", 512),
     "moe32k4w1024": ("MoeFfn(experts=32, top_k=4, width=1024)", "experts.31.down_proj.weight", 1024),
-    "moe128k8w256": ("MoeFfn(experts=128, top_k=8, width=256)", "experts.127.down_proj.weight", 256),
     "moe32k4w256": ("MoeFfn(experts=32, top_k=4, width=256)", "experts.31.down_proj.weight", 256),
 }
 

@@ -56,10 +56,28 @@ class Expert:
         """Number of channels."""
         return len(self.up.weight)
 
+    @property
+    def channel_bytes(self) -> int:
+        """Bytes of the weights of one channel."""
+        return (3 if self.gate else 2) * self.up.weight.shape[1] * self.up.weight.element_size()
+
     def channels(self, kept: Tensor) -> Expert:
         """Return the expert with some of its channels."""
         gate = None if self.gate is None else self.gate.rows(kept)
         return Expert(gate, self.up.rows(kept), replace(self.down, weight=self.down.weight[:, kept]))
+
+    def room(self, width: int) -> Expert:
+        """Return memory for so many channels. Taken before fits, it does not lie in pieces between what they drop."""
+        return (
+            self if width >= self.width else self.channels(torch.arange(width, device=self.up.weight.device))
+        )
+
+    def put(self, expert: Expert) -> None:
+        """Copy an expert of the same size into this one's memory."""
+        fitted = expert.state("")
+        for name, weight in self.state("").items():
+            if weight is not fitted[name]:
+                weight.copy_(fitted[name])
 
     def state(self, prefix: str) -> State:
         """Return the weights by their canonical names."""
@@ -72,8 +90,9 @@ class Expert:
         return found
 
     def with_down(self, weight_HW: Tensor) -> Expert:
-        """Return the expert with another down projection; its bias stays."""
-        return replace(self, down=replace(self.down, weight=weight_HW))
+        """Return the expert with another down projection, rounded to the dtype it had; its bias stays."""
+        weight = weight_HW.to(self.down.weight.dtype).contiguous()
+        return replace(self, down=replace(self.down, weight=weight))
 
 
 @dataclass(frozen=True, slots=True)

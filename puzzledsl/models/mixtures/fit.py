@@ -31,14 +31,23 @@ UNSEEN = 8
 def refit_downs(
     mixture: Mixture, x_TH: Tensor, y_TH: Tensor, importance_T1: Tensor | float = 1.0, sweeps: int = SWEEPS
 ) -> Mixture:
-    """Return the mixture with down projections fitted to y, pulled towards what they were.
+    """Return the mixture with down projections fitted to y, pulled towards what they were, in their dtype.
 
     `importance_T1`: square root of the tokens' weights in the sum of squared errors.
     """
+    experts = [expert.with_down(expert.down.weight.clone()) for expert in mixture.experts]
+    fitted = replace(mixture, experts=experts)
+    _fit_downs(fitted, x_TH, y_TH, importance_T1, sweeps)
+    return fitted
+
+
+def _fit_downs(
+    mixture: Mixture, x_TH: Tensor, y_TH: Tensor, importance_T1: Tensor | float = 1.0, sweeps: int = SWEEPS
+) -> None:
+    """Overwrite the down projections: a second set of them would be a large part of a large layer."""
     routes = mixture.route(x_TH)
     importance = torch.ones_like(y_TH[:, :1]) * importance_T1
     missing = (y_TH - mixture(x_TH)) * importance
-    downs = [expert.down.weight.float() for expert in mixture.experts]
     for _ in range(sweeps):
         for e, routed in enumerate(routes):
             if not len(routed.tokens):
@@ -48,10 +57,18 @@ def refit_downs(
             gram = Gram.zeros(read.shape[1], y_TH.shape[1], read.device)
             gram.add(read, missing[routed.tokens])
             step = solve_ridge(gram.xx, gram.xy, relative=gram.ridge(TOWARDS_START)).float()
-            downs[e] = downs[e] + step.T
-            missing.index_add_(0, routed.tokens, read @ step, alpha=-1)
-    experts = [expert.with_down(down) for expert, down in zip(mixture.experts, downs, strict=True)]
-    return replace(mixture, experts=experts)
+            moved = _add(mixture.experts[e].down.weight, step.T)
+            missing.index_add_(0, routed.tokens, read @ moved.T, alpha=-1)
+
+
+def _add(weight_HW: Tensor, step_HW: Tensor) -> Tensor:
+    """Add a step in place; return the step that rounding to the weight's dtype leaves of it, so that others make up for it."""
+    if weight_HW.dtype == step_HW.dtype:
+        weight_HW += step_HW
+        return step_HW
+    before = weight_HW.float()
+    weight_HW.copy_(before + step_HW)
+    return weight_HW.float() - before
 
 
 def refit_router(mixture: Mixture, x_TH: Tensor, y_TH: Tensor, steps: int = ROUTER_STEPS) -> Mixture:
@@ -94,7 +111,8 @@ def _router_step(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> Tensor:
 def refit(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> Mixture:
     """Return the mixture with down projections, router and again down projections fitted to y."""
     fitted = refit_router(refit_downs(mixture, x_TH, y_TH), x_TH, y_TH)
-    return refit_downs(fitted, x_TH, y_TH)
+    _fit_downs(fitted, x_TH, y_TH)
+    return fitted
 
 
 def unseen(x_TH: Tensor) -> Tensor:

@@ -16,10 +16,10 @@ from puzzledsl.models.mixtures.experts import Expert, Mixture
 
 def narrow(mixture: Mixture, x_TH: Tensor, width: int) -> Mixture:
     """Return the mixture with `width` channels an expert, whose down projections make up for the others."""
-    experts = []
+    experts = [expert.room(width) for expert in mixture.experts]
     for e, (routed, expert) in enumerate(zip(mixture.route(x_TH), mixture.experts, strict=True)):
         read = mixture.activations(e, x_TH[routed.tokens]) * routed.weights
-        experts.append(_narrower(expert, read, width))
+        experts[e].put(_narrower(expert, read, width))
     return replace(mixture, experts=experts)
 
 

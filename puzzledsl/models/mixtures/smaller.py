@@ -1,21 +1,23 @@
 """A smaller mixture: fewer experts, narrower ones, another number of experts a token.
 
 Each order names experts to keep; the others are dropped, or merged into these. The best of all is chosen by its error on tokens
-that it was not fitted to. Merging lowers the loss of a child of half the experts by a third (`benchmarks.experts`).
+that it was not fitted to, and is made again for the last fit: one at a time is in memory. Merging lowers the loss of a child of
+half the experts by a third (`benchmarks.experts`).
 
 Shapes: T tokens, H hidden.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from torch import Tensor
 
 from puzzledsl.models.mixtures.experts import Mixture
 from puzzledsl.models.mixtures.fit import refit, refit_downs, unseen
-from puzzledsl.models.mixtures.merge import groups_of, merge
+from puzzledsl.models.mixtures.merge import groups_of, merge, most_together
 from puzzledsl.models.mixtures.narrow import narrow
 
 
@@ -34,10 +36,19 @@ def smaller(
         return refit(narrow(replace(mixture, top_k=top_k), x_TH, width), x_TH, y_TH)
     judges = unseen(x_TH)
     x, y = x_TH[~judges], y_TH[~judges]
-    options = []
+    together = most_together(mixture, experts, width)
+    ways: list[Callable[[], Mixture]] = []
     for kept in dict.fromkeys(tuple(sorted(order[-experts:])) for order in orders):
-        merged = merge(mixture, groups_of(mixture, kept, x), x, width)
-        dropped = narrow(replace(mixture.only(kept), top_k=top_k), x, width)
-        options += [dropped, replace(merged, top_k=top_k)]
-    errors = [refit_downs(option, x, y).error(x_TH[judges], y_TH[judges]) for option in options]
-    return refit(options[errors.index(min(errors))], x_TH, y_TH)
+        ways.append(partial(narrow, replace(mixture.only(kept), top_k=top_k), x, width))
+        if together > 1:
+            ways.append(partial(_merged, mixture, groups_of(mixture, kept, x, together), x, width, top_k))
+    if len(ways) == 1:
+        return refit(ways[0](), x_TH, y_TH)
+    errors = [refit_downs(way(), x, y).error(x_TH[judges], y_TH[judges]) for way in ways]
+    return refit(ways[errors.index(min(errors))](), x_TH, y_TH)
+
+
+def _merged(
+    mixture: Mixture, groups: Sequence[Sequence[int]], x_TH: Tensor, width: int, top_k: int
+) -> Mixture:
+    return replace(merge(mixture, groups, x_TH, width), top_k=top_k)

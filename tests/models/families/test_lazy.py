@@ -17,36 +17,56 @@ SCRIPT = """
 import re, sys
 from pathlib import Path
 import torch
-from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.{module} import {piece_type}
 from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.models.alternatives.build import initialise
 from puzzledsl.models.families.access import layers, shape_of
 from puzzledsl.models.families.paged import paged_parent
-from puzzledsl.pieces.initialise.statistics import walk_layers
+from puzzledsl.pieces.initialise.statistics import walk_from
 
 def memory(field):
     return int(re.search(field + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 
 torch.set_num_threads(1)
+torch.manual_seed(0)
 model, pages = paged_parent(Path(sys.argv[1]), room_bytes=0, dtype=torch.bfloat16)
+hidden = [torch.randn(1, 256, 1024, dtype=torch.bfloat16)]
 before = memory("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
-for layer, statistics in walk_layers(model, [torch.arange(64)[None]], layers=[0]):
-    assert statistics.tokens == 64 and pages.present == ("model.layers.0",)
+for layer, _ in walk_from(model, 0, hidden, [0]):
+    for weight in layers(model)[0].parameters():
+        weight.normal_(std=weight.shape[-1] ** -0.5) if weight.ndim > 1 else weight.fill_(1)
+for layer, statistics in walk_from(model, 0, hidden, [0]):
+    assert statistics.tokens == 256 and pages.present == ("model.layers.0",) and pages.reads == 1
     own = shape_of(model.config).at(0)
-    piece = initialise(layers(model)[0], MlpFfn(width=512), statistics, Initialisers(), own)
-    assert piece["down_proj.weight"].shape == (1024, 512)
+    piece = initialise(layers(model)[0], {piece}, statistics, Initialisers(), own)
+    assert piece["{weight}"].shape == (1024, {width}) and piece["{weight}"].count_nonzero() > 0
 print(memory("VmHWM") - before)
 """
 
+PIECES = {
+    "mlp512": ("MlpFfn(width=512)", "down_proj.weight", 512),
+    "moe32k4w1024": ("MoeFfn(experts=32, top_k=4, width=1024)", "experts.31.down_proj.weight", 1024),
+    "moe32k4w256": ("MoeFfn(experts=32, top_k=4, width=256)", "experts.31.down_proj.weight", 256),
+}
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_sparse(tmp_path_factory.mktemp("sparse") / "parent")
+
 
 @pytest.mark.slow
-def test_one_layer_of_forty_gigabytes_takes_the_memory_of_one_layer(tmp_path: Path) -> None:
-    parent = save_sparse(tmp_path / "parent")
+@pytest.mark.parametrize("name", PIECES)
+def test_one_layer_of_forty_gigabytes_takes_the_memory_of_one_layer(parent: Path, name: str) -> None:
     assert sum(file.stat().st_size for file in parent.iterdir()) > 40e9
     wanted = inventory(shape_of_config(SIZES)).items()
     layer_bytes = sum(2 * math.prod(shape) for name, shape in wanted if name.startswith("model.layers.0."))
+    piece, weight, width = PIECES[name]
+    piece_type = piece.partition("(")[0]
+    module = piece_type.removesuffix("Ffn").lower()
+    script = SCRIPT.format(module=module, piece_type=piece_type, piece=piece, weight=weight, width=width)
     run = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(parent)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", script, str(parent)], capture_output=True, text=True, check=True
     )
     assert layer_bytes < int(run.stdout) < 1.5 * layer_bytes

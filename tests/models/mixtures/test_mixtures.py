@@ -14,7 +14,7 @@ from puzzledsl.models.mixtures.choose import damage_order, frequency, highest, r
 from puzzledsl.models.mixtures.dense import dense
 from puzzledsl.models.mixtures.experts import Expert, Linear, Mixture
 from puzzledsl.models.mixtures.fit import refit, refit_downs, refit_router
-from puzzledsl.models.mixtures.merge import groups_of, merge
+from puzzledsl.models.mixtures.merge import groups_of, merge, most_together
 from puzzledsl.models.mixtures.narrow import narrow
 from puzzledsl.models.mixtures.rules import ModuleRules
 from puzzledsl.models.mixtures.smaller import smaller
@@ -154,6 +154,50 @@ def test_merging_copies_of_an_expert_loses_next_to_nothing():
     assert (
         error(refit_downs(pair, SEEN, twice(SEEN)), twice)
         < error(refit_downs(twice.only(range(EXPERTS)), SEEN, twice(SEEN)), twice) + 0.05
+    )
+
+
+def test_a_bounded_group_holds_the_nearest_experts():
+    full = mixture()
+    copies = [*full.experts, full.experts[0]]
+    twice = replace(full, router=torch.cat([full.router, full.router[:1]]), experts=copies, top_k=3)
+    whole = groups_of(twice, [0, 1], SEEN)
+    assert sorted(e for group in whole for e in group) == list(range(EXPERTS + 1))
+    assert whole[0] == sorted(whole[0])
+    assert len(whole[0]) > 2
+    bounded = groups_of(twice, [0, 1], SEEN, 2)
+    assert bounded[0] == [0, EXPERTS]
+    assert len(bounded[1]) == 2
+    assert set(bounded[1]) <= set(whole[1])
+    assert groups_of(twice, [0, 1], SEEN, 1) == [[0], [1]]
+
+
+def sized(experts: int, width: int, hidden: int) -> Mixture:
+    """A mixture without memory."""
+    gate, down = torch.empty(width, hidden, device="meta"), torch.empty(hidden, width, device="meta")
+    expert = Expert(Linear(gate, None), Linear(gate, None), Linear(down, None))
+    full = mixture()
+    return replace(full, router=torch.empty(experts, hidden, device="meta"), experts=[expert] * experts)
+
+
+def test_groups_shrink_as_experts_and_pieces_grow():
+    assert most_together(sized(16, 64, 256), 8, 64) == 16
+    assert most_together(sized(128, 768, 2048), 32, 192) > 1
+    assert most_together(sized(128, 1024, 1024), 64, 1024) == 1
+    assert most_together(sized(8, 14336, 4096), 4, 14336) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_of_half_precision_are_fitted_as_well_as_they_can_be(dtype):
+    exact = mixture()
+    rounded = [
+        Expert(*(Linear(part.weight.to(dtype), None) for part in (expert.gate, expert.up, expert.down)))
+        for expert in exact.experts
+    ]
+    fitted = refit_downs(replace(exact, experts=rounded).only([0, 1, 2, 3]), SEEN, exact(SEEN))
+    assert {expert.down.weight.dtype for expert in fitted.experts} == {dtype}
+    assert error(fitted, exact) < 1.02 * error(
+        refit_downs(exact.only([0, 1, 2, 3]), SEEN, exact(SEEN)), exact
     )
 
 

@@ -1,4 +1,4 @@
-"""What expressions give where nothing of a search is in them, and what is said where they are beyond a limit."""
+"""Values of expressions without a search, and diagnostics of those beyond a limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each kind of declaration means, setting by setting, and what is said of each that is wrong.
+"""Meaning of each kind of declaration, setting by setting, and the diagnostics of wrong ones.
 
 `lowering/*.pzl` hold the programs. One that is right has its IR beside it in a `.json` file; one that is wrong, in a `.err` file,
 what is said of it: every place, word and number. `PZL_UPDATE_GOLDENS=1` rewrites both; read them.

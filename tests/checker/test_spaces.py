@@ -1,4 +1,4 @@
-"""What `attention`, `ffn` and overrides mean, against an oracle that knows nothing of the checker."""
+"""Meaning of `attention`, `ffn` and overrides, against an oracle that shares no code with the checker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `--help` teaches is true, and shells complete what they should."""
+"""`--help` is true, and shells complete commands and names."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_file_without_its_ending_is_found(
 
 
 def completed(line: str) -> list[str]:
-    """What bash is offered behind a line."""
+    """Return the words that bash offers behind a line."""
     words = line.split(" ")
     found = shell(_PZL_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD=str(len(words) - 1))
     assert found.returncode == 0, found.stderr

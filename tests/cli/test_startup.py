@@ -1,4 +1,4 @@
-"""What a command loads and how its work grows: what makes `pzl` quick, stated without a clock."""
+"""Modules that a command loads, and growth of its work: the speed of `pzl`, tested without a clock."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_command_imports_no_other_command() -> None:
 
 
 def calls_of_check(path: Path) -> int:
-    """How many Python functions checking a program calls."""
+    """Return the number of Python functions that checking a program calls."""
     count = 0
 
     def tally(frame: FrameType, event: str, argument: object) -> None:

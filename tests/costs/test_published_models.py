@@ -46,7 +46,7 @@ def shape_of_nemotron(config: dict) -> Shape:  # type: ignore[type-arg]
 
 
 def block(config: dict, layer: int) -> tuple[AttentionAlternative, FfnAlternative]:  # type: ignore[type-arg]
-    """What an entry of `block_configs` says: KV heads by the size of a group, width by the multiple, to the next 256."""
+    """Read an entry of `block_configs`: KV heads by the size of a group, width by the multiple, to the next 256."""
     group, multiple = config["block_configs"][layer]
     width = None if multiple is None else -(-int(2 * multiple * config["hidden_size"] / 3) // 256) * 256
     return (

@@ -1,4 +1,4 @@
-"""What is stored in one type and multiplied in another; measured decode attention; arithmetic."""
+"""Weights stored in one type and multiplied in another; measured decode attention; arithmetic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a runtime lacks is rewritten into what it has: exactly, in every dtype, and no more than that."""
+"""Sub-blocks that a runtime lacks are rewritten exactly, in every dtype, and no others."""
 
 from __future__ import annotations
 

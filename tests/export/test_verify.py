@@ -84,7 +84,7 @@ def test_an_engine_that_is_not_there(
 
 
 def test_the_reference_is_the_oracle(made: Made) -> None:
-    """What engines are compared with in the field is itself held to the float64 forward written from the mathematics."""
+    """`pzl verify-export` compares engines with a reference, which must equal the float64 oracle."""
     import numpy as np
     import torch
 

@@ -155,7 +155,7 @@ DROPPED: Choice = (NoOpAttention(), NoOpFfn())
 
 
 def test_a_dropped_layer_is_made_up_for_by_those_around_it_and_others_stay(tmp_path: Path) -> None:
-    """Of the layer below, the FFN: it writes what the layer above reads. Nothing below that is touched."""
+    """Heal the FFN of the layer below, which writes what the layer above reads. Nothing below that changes."""
     directory = save_tiny(tmp_path / "parent", layers=5)
     _, result, _ = healed(directory, [PARENT, PARENT, DROPPED, PARENT, PARENT], tmp_path / "work")
     last = [
@@ -222,7 +222,7 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
 
 
 SCORED_BLOCKS = 3
-"""Of the test program's score: 40 positions, 16 a block."""
+"""The test program's score has 40 positions, 16 a block."""
 
 
 @pytest.mark.parametrize("free", [5, 100_000])

@@ -94,9 +94,9 @@ def test_values_of_a_child_and_of_the_parent(found: Artefacts) -> None:
 
 
 @pytest.mark.parametrize(
-    ("op", "holds"), [("<=", True), (">=", True), ("==", True), ("<", False), (">", False)]
+    ("op", "mark"), [("<=", "met"), (">=", "met"), ("==", "met"), ("<", "missed"), (">", "missed")]
 )
-def test_a_bound_that_is_just_reached(found: Artefacts, op: str, holds: bool) -> None:
+def test_a_bound_that_is_just_reached(found: Artefacts, op: str, mark: str) -> None:
     [*before, last] = (
         r for r in found.program.searches["fast"].requirements if isinstance(r, LinearRequirement)
     )
@@ -108,11 +108,11 @@ def test_a_bound_that_is_just_reached(found: Artefacts, op: str, holds: bool) ->
     program = found.program.model_copy(update={"searches": {**found.program.searches, "fast": search}})
     found.program = program
     [line] = requirement_lines(Subject(found, "fast"))
-    assert line.holds is holds
+    assert line.mark == mark
     unknown = bound.model_copy(update={"left": linear((1, ScoreTerm(score="other")))})
     found.program.searches["fast"] = search.model_copy(update={"requirements": (unknown,)})
     [line] = requirement_lines(Subject(found, "fast"))
-    assert (line.holds, line.achieved) == (None, None)
+    assert (line.mark, line.predicted) == ("unknown", None)
 
 
 def test_a_figure_that_is_no_number_is_called_so() -> None:

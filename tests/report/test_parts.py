@@ -336,3 +336,12 @@ def test_a_damaged_line_of_the_library_is_named_once(copied: Callable[..., Any])
     assert found.unreadable == ["library/index.jsonl"]
     assert len(found.pieces) == len(mine.pieces)
     assert "library/index.jsonl" in write_report(mine.program, mine.build, "").read_text(encoding="utf-8")
+
+
+def test_the_verdict_says_what_the_divergence_means(found: Artefacts) -> None:
+    """KL 0.08834 of `final` is a factor of exp(-0.08834) = 0.9155 on the probability."""
+    said = verdict(Subject(found, "fast"))
+    assert "a probability that is 8.5 % lower on average" in said
+    assert "at 85.2 % of the positions" in said
+    found.evaluations.clear()
+    assert "probability" not in verdict(Subject(found, "fast"))

@@ -40,9 +40,7 @@ def token_blocks(
     cache: Path | None = None,
 ) -> torch.LongTensor:
     """Return the blocks of `token_rows` in memory: `ceil(tokens / context)` of them, int64 [N, context]."""
-    return token_rows(
-        source, base, tokenizer, context=context, tokens=tokens, seed=seed, cache=cache
-    )[:]
+    return token_rows(source, base, tokenizer, context=context, tokens=tokens, seed=seed, cache=cache)[:]
 
 
 def token_rows(

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-DIGEST_TOKENS = 1 << 20
+DIGEST_TOKENS = 1 << 18
 Tokens = npt.NDArray[np.int32]
 
 
@@ -73,5 +73,5 @@ class TokenRows:
         """Return the SHA-256 of all blocks as int64 numbers; a few of them are in memory at a time."""
         found, step = hashlib.sha256(), max(1, DIGEST_TOKENS // self.context)
         for first in range(0, len(self), step):
-            found.update(self[first : first + step].numpy())
+            found.update(self[first : first + step].numpy().data)
         return found.hexdigest()

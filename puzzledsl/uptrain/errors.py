@@ -84,7 +84,9 @@ class NoRoomToUptrain(Diagnostic):
     """
 
     code = "E1705"
-    template = "uptrain `{name}` needs {needed} of {where} in each of {processes} processes, and there is {room}"
+    template = (
+        "uptrain `{name}` needs {needed} of {where} in each of {processes} processes, and there is {room}"
+    )
     help_template = "{help}"
 
 

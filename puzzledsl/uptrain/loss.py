@@ -12,7 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK_TOKENS = {"cpu": 256, "cuda": 2048}  # three float32 tensors [CHUNK_TOKENS, V] are what the loss takes beside its gradients
+CHUNK_TOKENS = {
+    "cpu": 256,
+    "cuda": 2048,
+}  # three float32 tensors [CHUNK_TOKENS, V] are what the loss takes beside its gradients
 IGNORED = -100  # a label without a next token
 
 

@@ -31,7 +31,10 @@ from puzzledsl.uptrain.ranks import Ranks
 
 USABLE = 0.9  # of a device's memory; the rest is the allocator's and the kernels'
 MOMENTS, MOMENTS_8BIT = 8, 2  # bytes a weight
-MICRO_TOKENS = {"cpu": 2048, "cuda": 8192}  # positions of one forward and backward pass, where the program does not say
+MICRO_TOKENS = {
+    "cpu": 2048,
+    "cuda": 8192,
+}  # positions of one forward and backward pass, where the program does not say
 TILES = 3  # float32 logits of a chunk, in the loss
 
 
@@ -124,7 +127,9 @@ class Budget:
         cut = world > 1 or means.offload
         gathered = number * sum(2 * m.layer + m.outside for m in (self.parent, child)) if cut else 0
         summed = child.weights * (4 + number) if means.local_gradients else 0
-        products = child.hidden + child.layer // child.hidden  # about what a layer's backward pass needs of a token
+        products = (
+            child.hidden + child.layer // child.hidden
+        )  # about what a layer's backward pass needs of a token
         kept = child.layers * child.hidden + products if means.recompute else child.layers * products
         streams = 2 * child.layers * child.hidden if self.cosine else 0
         tokens = (means.micro_blocks or self.blocks) * self.context
@@ -215,6 +220,8 @@ def _no_room(declaration: Uptrain, budget: Budget) -> NoRoomToUptrain:
         where="memory" if short == "host" or not budget.on_gpu else "GPU memory",
         processes=budget.ranks.world,
         room=format_quantity(getattr(room, short), BYTES),
-        help="distil a smaller child, or use larger machines" if more is None else f"use {more} processes like this one: "
+        help="distil a smaller child, or use larger machines"
+        if more is None
+        else f"use {more} processes like this one: "
         f"`torchrun --nproc-per-node {more} -m puzzledsl.cli.main uptrain`, or several machines",
     )

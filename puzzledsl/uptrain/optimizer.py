@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,10 +41,10 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
 
 
 def moments(optimizer: Optimizer, weight: nn.Parameter, rank: int) -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors of a weight's state under their names. Those of 8 bits are this process's, and have its rank in the name."""
+    """Yield the tensors of a weight's state by name; those of 8 bits are this process's, with its rank in the name."""
     for moment in MOMENTS if weight in optimizer.state else ():
         value = optimizer.state[weight][moment]
-        part = local(value)
+        part: Any = local(value)
         if hasattr(part, "codes"):
             yield f"{moment}.codes{rank}", part.codes
             yield f"{moment}.scale{rank}", part.scale

@@ -47,9 +47,7 @@ def read_along(state: Mapping[str, LazyTensor], child_dir: Path) -> None:
             weight.read()
 
 
-def _files(
-    state: Mapping[str, LazyTensor], child_dir: Path
-) -> Iterator[tuple[str, dict[str, LazyTensor]]]:
+def _files(state: Mapping[str, LazyTensor], child_dir: Path) -> Iterator[tuple[str, dict[str, LazyTensor]]]:
     """Yield the name of each file of weights with the new tensors in it, in the dtypes of the old ones."""
     for source in sorted(child_dir.glob("*.safetensors")):
         stored = open_file(source)

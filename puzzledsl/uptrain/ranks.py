@@ -111,7 +111,8 @@ def join(ranks: Ranks) -> None:
 def join_alone() -> None:
     """Make a group of this process alone, which FSDP needs for moving a model's weights in and out of one GPU."""
     if not dist.is_initialized():
-        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        untyped: Any = dist
+        dist.init_process_group("gloo", store=untyped.HashStore(), rank=0, world_size=1)
 
 
 def leave() -> None:

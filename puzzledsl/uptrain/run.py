@@ -141,12 +141,20 @@ def _unread_blocks(inputs: UptrainInputs, data: Data, count: int) -> TokenRows:
     A healed child's last maps are a least-squares fit: on the text that they were fitted to, its loss says nothing.
     """
     declaration, tokenizer = inputs.program.uptrains[inputs.uptrain], load_tokenizer(inputs.parent_dir)
-    context, folders = declaration.context, {"cache": inputs.cache, "scratch": inputs.work}
+    context = declaration.context
 
     def read(first: int) -> TokenRows:
         tokens, seed = (first + count) * context, declaration.seed
-        sizes = {"context": context, "tokens": tokens, "seed": seed}
-        return token_rows(data, inputs.base, tokenizer, **sizes, **folders).part(first)
+        return token_rows(
+            data,
+            inputs.base,
+            tokenizer,
+            context=context,
+            tokens=tokens,
+            seed=seed,
+            cache=inputs.cache,
+            scratch=inputs.work,
+        ).part(first)
 
     first = blocks_read(inputs.program, data.name, context, declaration.seed)
     try:

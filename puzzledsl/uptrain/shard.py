@@ -90,7 +90,7 @@ def fill(module: Teacher | Student, weights: Mapping[str, LazyTensor], device: t
     model: nn.Module = module.model
     for name, parameter in model.named_parameters():
         storage = nn.Parameter(torch.empty_like(parameter, device=device), parameter.requires_grad)
-        torch.utils.swap_tensors(parameter, storage)
+        torch.utils.swap_tensors(parameter, storage)  # type: ignore[no-untyped-call]
         _read(local(parameter.detach()), weights[name], _first_row(cast(DTensor, parameter)))
     for name, buffer in model.named_buffers():
         if name in weights:

@@ -81,7 +81,9 @@ class FileStore:
         with replacing(self._path(key)) as temporary:
             held = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
             save_file(held, temporary, notes)
-            digest = sha256_of(temporary)  # before it replaces the old one: killed while hashing, that is still whole
+            digest = sha256_of(
+                temporary
+            )  # before it replaces the old one: killed while hashing, that is still whole
         seal_beside(self._path(key), digest)
 
     def contents(self, key: str) -> tuple[set[str], dict[str, str]] | None:

@@ -75,6 +75,8 @@ def test_each_reads_its_half_of_parent_and_child(found, family) -> None:
             assert entry[name]["equal"], f"{name}'s weights are those of its files, to the bit"
             assert entry[name]["held"] <= entry[name]["rows"]
             assert entry[name]["off"] < 1e-4
+        if family in DENSE:
+            assert entry["reads"]["sum"] < 0.55 and entry["reads"]["largest"] <= 0.5, "and no more"
 
 
 def test_a_torn_checkpoint_is_never_read(found) -> None:

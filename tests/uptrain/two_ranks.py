@@ -36,7 +36,7 @@ CPU = torch.device("cpu")
 
 @contextmanager
 def largest_read() -> Iterator[list[int]]:
-    """Bytes of each read of a checkpoint."""
+    """Collect the bytes of each read of a checkpoint."""
     real, seen = tensors._read, []
 
     def spied(path: Path, offset: int, nbytes: int, *rest: Any) -> torch.Tensor:
@@ -67,7 +67,9 @@ def families(base: Path, ranks: Ranks) -> dict[str, Any]:
             got = dict(ours.model.named_parameters()) | dict(ours.model.named_buffers())
             entry[name] = {
                 "equal": wanted.keys() == got.keys()
-                and all(torch.equal(shard.gathered(got[key].detach()), value) for key, value in wanted.items()),
+                and all(
+                    torch.equal(shard.gathered(got[key].detach()), value) for key, value in wanted.items()
+                ),
                 "held": sum(shard.local(w).numel() for w in ours.model.parameters()),
                 "rows": sum(-(-len(w) // 2) * w[0].numel() for w in theirs.parameters()),
             }
@@ -80,7 +82,8 @@ def families(base: Path, ranks: Ranks) -> dict[str, Any]:
             log_p, log_q = (model(ids).logits.double().log_softmax(-1) for model in whole)
         entry["child"]["off"] = abs(kl - float((log_p.exp() * (log_p - log_q)).sum(-1).mean())) / max(kl, 1.0)
         shard.reshard(cut[0])
-        entry["reads"] = max(reads)
+        stored = [tensor.nbytes for path in paths for tensor in tensors.open_weights(path).values()]
+        entry["reads"] = {"sum": sum(reads) / sum(stored), "largest": max(reads) / max(stored)}
         found[directory.name] = entry
     return found
 

@@ -40,7 +40,7 @@ TILES = 3  # float32 logits of a chunk, in the loss
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a training does to fit into memory, and where it has room to spare.
+    """Measures by which a training fits into memory, and uses of the room that is left.
 
     `offload`: weights, gradients and moments are in the host's memory. `hybrid`: each machine holds everything, cut over its
     processes. `local_gradients`: gradients are reduced once a step. `background`: checkpoints are written while it goes on.

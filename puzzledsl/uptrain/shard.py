@@ -30,7 +30,7 @@ from puzzledsl.uptrain.ranks import Ranks
 
 @dataclass(frozen=True, slots=True)
 class Sharding:
-    """How both models are cut.
+    """The way in which both models are cut.
 
     `bf16`: weights are gathered in bfloat16, and gradients reduced in float32. `offload`: what a process holds is in the host's
     memory, and only what runs is on its GPU. `hybrid`: each machine holds everything, cut over its processes.

@@ -54,12 +54,12 @@ class ShardStore:
         target = self._from_first(partial(self._fresh, key))
         state_dict_saver.save(dict(tensors), checkpoint_id=target, process_group=self._group)
         own = {path.name: sha256_of(path) for path in target.glob(f"__{self.ranks.rank}_*")}
-        seals: list[dict[str, str]] = [{} for _ in range(self.ranks.world)]
-        dist.all_gather_object(seals, own, group=self._group)
+        each: list[dict[str, str]] = [{} for _ in range(self.ranks.world)]
+        dist.all_gather_object(each, own, group=self._group)
         if self.ranks.leads:
-            of_all = {name: seal for part in seals for name, seal in part.items()}
+            of_all = {name: checksum for part in each for name, checksum in part.items()}
             of_all[".metadata"] = sha256_of(target / ".metadata")
-            pointer = {"directory": target.name, "notes": notes, "seals": of_all}
+            pointer = {"directory": target.name, "notes": notes, "checksums": of_all}
             write_sealed(self._pointer(key), json.dumps(pointer))
             self._sweep(key, target)
         self._intact.pop(key, None)
@@ -106,8 +106,8 @@ class ShardStore:
             return None, {}
         directory = self.folder / str(pointer["directory"])
         if self._intact.get(key) != directory.name:
-            mine = sorted(pointer["seals"].items())[self.ranks.rank :: self.ranks.world]
-            bad = sum(not _matches(directory / name, seal) for name, seal in mine)
+            mine = sorted(pointer["checksums"].items())[self.ranks.rank :: self.ranks.world]
+            bad = sum(not _matches(directory / name, checksum) for name, checksum in mine)
             if self.ranks.sum([float(bad)])[0]:
                 return None, {}
             self._intact[key] = directory.name
@@ -127,8 +127,8 @@ class ShardStore:
         return value
 
 
-def _matches(path: Path, seal: str) -> bool:
+def _matches(path: Path, checksum: str) -> bool:
     try:
-        return sha256_of(path) == seal
+        return sha256_of(path) == checksum
     except OSError:
         return False

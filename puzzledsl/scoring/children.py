@@ -55,7 +55,7 @@ class Children:
         with Workers(self.runner.device):  # so that no product is split among threads
             covariance_RR = None
             if rows.states is not None:
-                covariance_RR = covariances(self.runner.head, parent_PH, rows.states.all()).numpy()
+                covariance_RR = covariances(self.runner.logits, parent_PH, rows.states.all()).cpu().numpy()
             if rows.kls is None:
                 size = len(self.todo)
                 return Form(

@@ -30,8 +30,8 @@ def covariances(
 ) -> Tensor:
     """Return Cov_p(d_r, d_s), the mean over positions, [R, R] float64 in nats.
 
-    Half the diagonal is each replacement's own KL to second order. `head` maps final hidden states after the last norm to logits;
-    `parent_PH` are the parent's states and `children_RPH` those of each child with one replacement.
+    Half the diagonal is each replacement's own KL to second order. `head` maps final hidden states after the last norm to
+    float32 logits; `parent_PH` are the parent's states and `children_RPH` those of each child with one replacement.
     Takes 2 R P V (H + R) multiplications and `buffer_bytes` of memory.
     """
     replacements, positions, _ = children_RPH.shape
@@ -41,8 +41,8 @@ def covariances(
         torch.arange(positions), _positions_at_once(replacements, vocabulary, buffer_bytes)
     ):
         where = slice(int(chunk[0]), int(chunk[-1]) + 1)
-        parent = head(parent_PH[where]).float()
-        change = head(children_RPH[:, where].to(parent_PH)).float()
+        parent = head(parent_PH[where])
+        change = head(children_RPH[:, where].to(parent_PH))
         change -= parent
         p = parent.softmax(-1)
         change -= torch.einsum("rpv,pv->rp", change, p)[..., None]

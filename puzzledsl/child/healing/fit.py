@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from puzzledsl.child.healing.layer import ChildSubBlock
+from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.models.least_squares.grams import Gram, solve_ridge
 
 SMALLEST_STREAM = 1e-6
@@ -64,8 +65,9 @@ def fit_last(
     sub_block: ChildSubBlock, calibration: Iterable[FitBatch], held_out: Iterable[FitBatch]
 ) -> tuple[float, float]:
     """Fit the last map in place; its bias stays. Return the shares of the two steps (`added`, `drift`) that were taken."""
-    steps_KPH = _steps(sub_block, calibration)
-    shares = choose_shares(sub_block, steps_KPH, held_out)
+    with repeatable(sub_block.last_map.weight.device):
+        steps_KPH = _steps(sub_block, calibration)
+        shares = choose_shares(sub_block, steps_KPH, held_out)
     step_PH = shares[0] * steps_KPH[0] + shares[1] * steps_KPH[1]
     weight = sub_block.last_map.weight
     weight.copy_((weight.T.to(step_PH) + step_PH).T.to(weight))
@@ -113,8 +115,9 @@ def choose_shares(
     sub_block: ChildSubBlock, steps_KPH: Sequence[Tensor], held_out: Iterable[FitBatch]
 ) -> tuple[float, float]:
     """Return the shares of the two steps, in [0, 1], that minimise the weighted squared error of held-out tokens at the goal."""
-    square_KK = torch.zeros(2, 2, dtype=torch.float64)
-    product_K = torch.zeros(2, dtype=torch.float64)
+    device = sub_block.last_map.weight.device
+    square_KK = torch.zeros(2, 2, dtype=torch.float64, device=device)
+    product_K = torch.zeros(2, dtype=torch.float64, device=device)
     for seen in held_out:
         weight = seen.weight()
         missing = (seen.added() + seen.drift() - sub_block.added(seen.read).float()) * weight
@@ -123,10 +126,11 @@ def choose_shares(
             gain = gain * sub_block.channels_H
         moved = [(seen.read.float() @ step.float()) * gain for step in steps_KPH]
         for row, one in enumerate(moved):
-            product_K[row] += float((one * missing).sum(dtype=torch.float64))
+            product_K[row] += (one * missing).sum(dtype=torch.float64)
             for column, other in enumerate(moved):
-                square_KK[row, column] += float((one * other).sum(dtype=torch.float64))
-    return least_in_box(square_KK, product_K)
+                square_KK[row, column] += (one * other).sum(dtype=torch.float64)
+    read = torch.cat([square_KK.flatten(), product_K]).cpu()  # together, as each copy waits for the device
+    return least_in_box(read[:4].view(2, 2), read[4:])
 
 
 def least_in_box(square_KK: Tensor, product_K: Tensor) -> tuple[float, float]:

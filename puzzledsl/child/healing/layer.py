@@ -23,6 +23,7 @@ from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families import access
 from puzzledsl.models.families.paged import load_module_weights
 from puzzledsl.models.kernels.products import fast_products
+from puzzledsl.models.kernels.repeatable import repeatable
 
 
 class ChildSubBlock:
@@ -70,7 +71,7 @@ class ChildSubBlock:
 
     def last_input(self, stream_BSH: Tensor, attention_kwargs: dict[str, Any]) -> Tensor:
         """Return the input of the last map, [B, S, H] -> [B, S, P]."""
-        with fast_products():
+        with repeatable(stream_BSH.device), fast_products(stream_BSH.device):
             normed = self._norm(stream_BSH)
             if self.link.sub_block == "attention":
                 output = self._module(hidden_states=normed, **attention_kwargs)
@@ -99,7 +100,7 @@ class ChildSubBlock:
     def _output(self, read_BSP: Tensor) -> Tensor:
         if self.last is None:
             return read_BSP
-        with fast_products():
+        with fast_products(read_BSP.device):
             return cast(Tensor, self.last(read_BSP))
 
     def _channels(self, model: PreTrainedModel) -> Tensor | None:

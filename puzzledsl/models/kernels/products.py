@@ -62,9 +62,12 @@ NOT_PACKED = PackedWeights()
 
 
 @contextmanager
-def fast_products(packed: PackedWeights = NOT_PACKED) -> Iterator[None]:
-    """Inside the context, replace `F.linear` by `linear` and causal attention by `models.kernels.causal`, in this thread only."""
-    if not has_fast_products():
+def fast_products(device: torch.device, packed: PackedWeights = NOT_PACKED) -> Iterator[None]:
+    """Inside the context, replace `F.linear` by `linear` and causal attention by `models.kernels.causal`, in this thread only.
+
+    Nothing is replaced for work on a GPU, where looking at every call would only take time.
+    """
+    if device.type != "cpu" or not has_fast_products():
         yield
         return
     with _FastProducts(packed):

@@ -1,0 +1,71 @@
+"""Every stage of every family on the pretended GPU: measure, bld, score, solve, refine, realise, uptrain, eval and export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import puzzledsl as pzl
+from puzzledsl.evaluate import speed
+from puzzledsl.families.registry import FAMILIES
+from puzzledsl.measure import rounds
+from tests.pretended_gpu import Gpu, pretended_gpu
+from tests.pretended_gpu.programs import COUPLED, write_program
+
+NO_WAITS = (
+    "models/kernels/",
+    "pieces/train/layer_trainer.py",
+    "pieces/train/losses.py",
+    "pieces/train/student.py",
+    "scoring/replacements.py",
+    "scoring/vocabulary.py",
+    "scoring/workers.py",
+)
+"""Code that runs at every step, for every piece or every tile: it never waits for the device."""
+WAITS = {
+    "child/healing/fit.py": 60,  # one a fit
+    "models/least_squares/grams.py": 400,  # per solved system
+    "pieces/initialise/gauss_newton.py": 60,  # per point of a fit
+    "pieces/train/activations.py": 30,  # one each way, for a batch and layer
+    "pieces/train/piece_state.py": 60,  # at the first and the last evaluation, and to write the piece
+    "scoring/measures.py": 100,  # three a replacement and child
+    "scoring/pairwise.py": 4,  # a chunk
+}
+"""Most waits of loops in one of these programs."""
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time everything once: no time means anything here."""
+    monkeypatch.setattr(rounds, "ROUNDS", 1)
+    monkeypatch.setattr(rounds, "CHECKED_CHILDREN", 1)
+    monkeypatch.setattr(rounds, "CHECK_ROUNDS", 1)
+    monkeypatch.setattr(speed, "ROUNDS", 1)
+
+
+def check(gpu: Gpu, family: str) -> None:
+    """Bfloat16 throughout, no hidden waits, nothing added in any order before uptraining."""
+    for part in NO_WAITS:
+        assert not gpu.waits_in(f" {part}"), gpu.waits_in(f" {part}")
+    too_many = {
+        file: gpu.waits_in(f" {file}")
+        for file, most in WAITS.items()
+        if gpu.waits_in(f" {file}").total() > most
+    }
+    assert not too_many
+    assert not [site for site in gpu.any_order if " uptrain/" not in site], gpu.any_order
+    assert {dtype for dtype, *_ in gpu.attention} == ({torch.bfloat16} if family != "gpt_oss" else set())
+    assert gpu.flop[torch.bfloat16] > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.usefixtures("quick")
+def test_every_stage(family: str, tmp_path: Path) -> None:
+    more = COUPLED.format(gqa="gqa(kv_heads: 1)") if family == "llama" else ""
+    program = write_program(tmp_path, family, more=more)
+    with pretended_gpu(replays=1) as gpu:
+        pzl.load(program).run()
+        check(gpu, family)
+    assert (tmp_path / "out" / "config.json").is_file()

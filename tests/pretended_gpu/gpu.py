@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -15,7 +16,7 @@ import torch
 from tests.pretended_gpu.calls import Calls
 from tests.pretended_gpu.cuda import CudaApi, Graph, Stream
 from tests.pretended_gpu.operators import Operators
-from tests.pretended_gpu.state import State
+from tests.pretended_gpu.state import CUDA, State
 
 GIB = 1 << 30
 
@@ -167,10 +168,28 @@ def _replacements(state: State, external_events: bool) -> Iterator[tuple[Any, st
             return torch._C.Generator(_cpu(device))
 
     yield torch, "Generator", Generator
+    for module in ("torch.nn.utils.clip_grad", "torch.optim.optimizer"):
+        yield import_module(module), "_group_tensors_by_device_and_dtype", _grouped(state)
     import torch.distributed as dist
 
     init = dist.init_process_group
     yield dist, "init_process_group", lambda backend=None, *args, **kwargs: init("gloo", *args, **kwargs)
+
+
+def _grouped(state: State) -> Callable[..., Any]:
+    """Return PyTorch's grouping of tensors by device and dtype, which reads devices past any mode."""
+    real = torch.utils._foreach_utils._group_tensors_by_device_and_dtype
+
+    def grouped(lists: Any, *args: Any, **kwargs: Any) -> Any:
+        found = real(lists, *args, **kwargs)
+        first = [next((t for t in tensors[0] if t is not None), None) for tensors, _ in found.values()]
+        on_gpu = [tensor is not None and state.memory.holds(tensor) for tensor in first]
+        return {
+            (CUDA if held else device, dtype): tensors
+            for held, ((device, dtype), tensors) in zip(on_gpu, found.items(), strict=True)
+        }
+
+    return grouped
 
 
 def _autocast() -> Iterator[tuple[Any, str, Any]]:

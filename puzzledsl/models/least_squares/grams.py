@@ -69,9 +69,9 @@ class Gram:
         return torch.cat([torch.cat([self.xx, row.T], 1), torch.cat([row, count], 1)], 0)
 
 
-def ridge_of(xx: Tensor, relative: float = RIDGE) -> float:
-    """The absolute ridge for a Gram matrix: never 0, so that unused inputs do no harm."""
-    return max(relative * float(xx.diagonal().mean()), 1e-12)
+def ridge_of(xx: Tensor, relative: float = RIDGE) -> Tensor:
+    """The absolute ridge for a Gram matrix, a float64 scalar: never 0, so that unused inputs do no harm."""
+    return (relative * xx.diagonal().mean().double()).clamp_min(1e-12)
 
 
 def solve_ridge(xx: Tensor, xy: Tensor, start: Tensor | None = None, *, relative: float = RIDGE) -> Tensor:

@@ -27,7 +27,8 @@ def emptied(cache: Cache) -> Cache:
     """Return the cache without tokens. It keeps the constants that a new one would copy to the GPU, which no graph may do."""
     for layer in cache.layers:
         layer.__dict__.pop("update", None)
-    cache.reset()
+    untyped: Any = cache
+    untyped.reset()
     return cache
 
 

@@ -1,6 +1,6 @@
 """Float32 matrix products on a CPU by oneDNN, where it is faster than MKL, PyTorch's default.
 
-Inside `with fast_products():` oneDNN computes every large `F.linear`, forward and for the gradient of its input. MKL still
+Inside `with fast_products(device):` oneDNN computes every large `F.linear`, forward and for the gradient of its input. MKL still
 computes the gradient of a weight, as fast. One core of a Zen 4 reaches 103-110 GFLOP/s with oneDNN and 85-100 with MKL.
 The operator is the one that `torch.compile` puts into frozen models. It has no public name. Only this file calls it, and only
 after it has checked that the operator exists and agrees with `F.linear`.

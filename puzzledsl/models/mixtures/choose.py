@@ -42,7 +42,9 @@ def damage_order(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> list[int]:
     """Return the experts in the order in which they go, least missed first; one order serves every count."""
     x, y = x_TH[:MEASURED_TOKENS], y_TH[:MEASURED_TOKENS]
     sketch = _sketch(x.shape[1], x.device)
-    outputs_ETR = torch.stack([mixture.outputs(e, x) @ sketch for e in range(len(mixture.experts))])
+    outputs_ETR = x.new_empty(len(mixture.experts), len(x), sketch.shape[1])
+    for e, output_TR in enumerate(outputs_ETR):
+        torch.matmul(mixture.outputs(e, x), sketch, out=output_TR)
     measured = _Measured(mixture, mixture.logits(x), outputs_ETR, y @ sketch)
     order: list[int] = []
     alive = list(range(len(mixture.experts)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -22,27 +23,26 @@ POOL = 2
 
 def dense(mixture: Mixture, shared: Sequence[Expert], x_TH: Tensor, y_TH: Tensor, width: int) -> Expert:
     """Return the FFN of `width` channels that is nearest to y; `shared` experts see every token already."""
-    pool, usage = [], []
-    for e, routed in enumerate(mixture.route(x_TH)):
-        read = mixture.activations(e, x_TH[routed.tokens]).abs() * routed.weights
-        usage.append(read.sum(0) * mixture.experts[e].down.weight.float().norm(dim=0))
-        pool.append((mixture.experts[e], float(routed.weights.sum()) / len(x_TH)))
+    shares, usage = [], []
+    for expert, routed in zip(mixture.experts, mixture.route(x_TH), strict=True):
+        read = mixture.activations(expert, x_TH[routed.tokens]).abs() * routed.weights
+        usage.append(read.sum(0) * expert.down.weight.float().norm(dim=0))
+        shares.append(float(routed.weights.sum()) / len(x_TH))
     for expert in shared:
         usage.append(torch.full((expert.width,), torch.inf, device=x_TH.device))
-        pool.append((expert, 1.0))
+        shares.append(1.0)
     used = torch.cat(usage)
     some = used.topk(min(POOL * width, len(used))).indices.sort().values
     parts, first = [], 0
-    for expert, _ in pool:
+    for expert in chain(mixture.experts, shared):
         last = first + expert.width
         parts.append(expert.channels(some[(some >= first) & (some < last)] - first))
         first = last
     wide = stacked(parts)  # of the pool's channels alone: all experts side by side are as large as the layer
-    shares = [share for _, share in pool]
     start_PH = torch.cat(
         [part.down.weight.double().T * share for part, share in zip(parts, shares, strict=True)]
     )
-    bias = _bias(pool)
+    bias = _bias(parts, shares)
     gram = Gram.zeros(len(some), y_TH.shape[1], x_TH.device)
     gram.add(
         mixture.rules.activate(None if wide.gate is None else wide.gate(x_TH), wide.up(x_TH)), y_TH - bias
@@ -55,7 +55,8 @@ def dense(mixture: Mixture, shared: Sequence[Expert], x_TH: Tensor, y_TH: Tensor
     return made if made.down.bias is None else replace(made, down=replace(made.down, bias=bias))
 
 
-def _bias(pool: Sequence[tuple[Expert, float]]) -> Tensor:
+def _bias(experts: Sequence[Expert], shares: Sequence[float]) -> Tensor:
     """Return the mean over all tokens of what the biases of the experts' outputs add; a scalar 0 without biases."""
-    added = [share * expert.down.bias.float() for expert, share in pool if expert.down.bias is not None]
-    return torch.stack(added).sum(0) if added else torch.zeros((), device=pool[0][0].down.weight.device)
+    pairs = zip(experts, shares, strict=True)
+    added = [share * expert.down.bias.float() for expert, share in pairs if expert.down.bias is not None]
+    return torch.stack(added).sum(0) if added else torch.zeros((), device=experts[0].down.weight.device)

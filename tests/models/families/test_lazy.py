@@ -51,15 +51,13 @@ PIECES = {
     "mlp512": ("MlpFfn(width=512)", "down_proj.weight", 512),
     "moe128k8w256": ("MoeFfn(experts=128, top_k=8, width=256)", "experts.127.down_proj.weight", 256),
     "moe128k8w512": ("MoeFfn(experts=128, top_k=8, width=512)", "experts.127.down_proj.weight", 512),
-    "moe128k8w768": ("MoeFfn(experts=128, top_k=8, width=768)", "experts.127.down_proj.weight", 768),
     "moe128k4w1024": ("MoeFfn(experts=128, top_k=4, width=1024)", "experts.127.down_proj.weight", 1024),
-    "moe96k8w1024": ("MoeFfn(experts=96, top_k=8, width=1024)", "experts.95.down_proj.weight", 1024),
     "moe64k8w1024": ("MoeFfn(experts=64, top_k=8, width=1024)", "experts.63.down_proj.weight", 1024),
     "moe64k8w512": ("MoeFfn(experts=64, top_k=8, width=512)", "experts.63.down_proj.weight", 512),
     "moe32k4w1024": ("MoeFfn(experts=32, top_k=4, width=1024)", "experts.31.down_proj.weight", 1024),
     "moe32k4w256": ("MoeFfn(experts=32, top_k=4, width=256)", "experts.31.down_proj.weight", 256),
 }
-TOKENS = 2048
+TOKENS = 256
 
 
 @pytest.fixture(scope="module")

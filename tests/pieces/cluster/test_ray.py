@@ -14,6 +14,7 @@ import torch
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.cli.main import run
+from puzzledsl.cluster.connect import Cluster
 from puzzledsl.ir import nodes
 from puzzledsl.pieces.cluster.on_ray import OnRay
 from puzzledsl.pieces.store.keeping import faults, pieces_of
@@ -49,7 +50,7 @@ def make(
 ) -> dict[str, bytes]:
     library, work = Library(base / build / "library"), base / build / "work"
     jobs = bld_plan(program, "b")
-    maker = OnRay(on) if on else None
+    maker = OnRay(Cluster(on)) if on else None
     run_bld(BldInputs(program, "b", jobs, base / "parent", base, library, work, progress or Silent(), maker))
     return contents(library.root)
 
@@ -63,7 +64,7 @@ def workers() -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            named = entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(b"ray::Stage")
+            named = entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(b"ray::Member")
             if named and os.getpid() in ancestors(int(entry.name)):
                 found.append(int(entry.name))
         except OSError:

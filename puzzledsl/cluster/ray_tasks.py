@@ -132,10 +132,10 @@ class RayTeams:
             return
         idle = sum(not at_work.tasks for at_work in self._at_work)
         for _ in range(min(free // spec.size, len(self._waiting) - idle)):
-            team = self._workers.start(spec.make, spec.size, spec.threads)
-            if team is None:
+            new = self._workers.start(spec.make, spec.size, spec.threads)
+            if new is None:
                 break
-            self._open(team)
+            self._open(new)
         count = len(self._at_work)
         if free >= spec.size and count:
             text = f"work on {count} team{'s' * (count > 1)} of {spec.size} {self._workers.unit}"

@@ -178,7 +178,7 @@ class _Attempt:
                 for answer in savings.popleft()[1]:
                     self._executor.result(answer)
                 self._saved.commit(step)
-                if step + self._saved_steps < steps and self._executor.can_grow():
+                if step < steps and self._executor.can_grow():
                     raise WorkersJoined
 
     def _training_messages(self, begun: int, steps: int) -> Iterator[Message]:

@@ -8,7 +8,7 @@ for the tasks whose results are not stored yet.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -33,11 +33,11 @@ class Step:
 class Task:
     """Steps that follow each other: each one gets the result of the step before as its first argument."""
 
-    name: Hashable
+    name: Any
     steps: tuple[Step, ...]
 
     @classmethod
-    def call(cls, name: Hashable, method: str, *arguments: Any) -> Task:
+    def call(cls, name: Any, method: str, *arguments: Any) -> Task:
         """Return a task of one step, for a team of one worker."""
         return cls(name, (Step(method, arguments),))
 

@@ -37,7 +37,7 @@ class Unit:
 class Found(Frozen):
     """Figures of a unit: by block of a text, by item of tasks (`chances`: what guessing gives), or a speed."""
 
-    params: int | None = None
+    params: int = 0
     blocks: tuple[BlockFigures, ...] = ()
     right: dict[str, tuple[float, ...]] = {}
     chances: dict[str, tuple[float, ...]] = {}

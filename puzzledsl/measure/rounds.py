@@ -156,7 +156,7 @@ class Unfinished(Generic[T]):
     def __init__(self, path: Path, kind: type[T], wanted: int) -> None:
         """Read the intact lines up to the first damaged one; the rest is measured again. `wanted`: number of seeds, from 0."""
         self._path = path
-        self.done = {item.seed: item for item in _read(path, kind) if item.seed < wanted}
+        self.done: dict[int, T] = {item.seed: item for item in _read(path, kind) if item.seed < wanted}
         self.missing = [seed for seed in range(wanted) if seed not in self.done]
 
     def add(self, item: T) -> None:

@@ -32,17 +32,19 @@ def ray_with(workers: int) -> Iterator[None]:
         ray.shutdown()
 
 
-def workers() -> list[int]:
-    """Process ids of this process's workers: Ray names a process after what it does."""
-    found = []
+def workers(pid: int | None = None) -> list[int]:
+    """Process ids of a process's workers (default: this one's): Ray names a process after what it does."""
+    return sorted(child for child, name in descendants(pid or os.getpid()) if name.startswith(b"ray::Member"))
+
+
+def descendants(pid: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the ids and command lines of the processes that a process has started, directly or not."""
     for entry in Path("/proc").iterdir():
         try:
-            named = entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(b"ray::Member")
-            if named and os.getpid() in _ancestors(int(entry.name)):
-                found.append(int(entry.name))
+            if entry.name.isdigit() and int(entry.name) != pid and pid in _ancestors(int(entry.name)):
+                yield int(entry.name), (entry / "cmdline").read_bytes()
         except OSError:
             continue
-    return sorted(found)
 
 
 def _ancestors(pid: int) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""Every stage gives the same bytes on Ray's workers as in one process, whichever workers are lost and wherever it is interrupted."""
+"""Every stage gives the same bytes on Ray workers as in one process, whichever are lost and wherever it is interrupted."""
 
 from __future__ import annotations
 

@@ -21,12 +21,12 @@ from puzzledsl.base.files import replacing, sha256_of
 from puzzledsl.data.documents import documents, files_of
 from puzzledsl.data.errors import MixTooShort, NotEnoughText
 from puzzledsl.data.mixing import most_blocks, parts_of, turns
+from puzzledsl.data.rows import Stream, TokenRows, Tokens
 from puzzledsl.ir import nodes
 from puzzledsl.ir.source_location import span_of
 
 DOCUMENTS_A_CALL = 1024
 PACKING = "1"  # raise it when packing changes, so that caches are made again
-Tokens = npt.NDArray[np.int32]
 
 
 def token_blocks(
@@ -39,35 +39,43 @@ def token_blocks(
     seed: int,
     cache: Path | None = None,
 ) -> torch.LongTensor:
-    """`ceil(tokens / context)` blocks of the text, int64 [N, context], in an order that `seed` fixes.
+    """Return the blocks of `token_rows` in memory: `ceil(tokens / context)` of them, int64 [N, context]."""
+    return token_rows(source, base, tokenizer, context=context, tokens=tokens, seed=seed, cache=cache)[:]
+
+
+def token_rows(
+    source: nodes.Data,
+    base: Path,
+    tokenizer: Any,
+    *,
+    context: int,
+    tokens: int,
+    seed: int,
+    cache: Path | None = None,
+    scratch: Path | None = None,
+) -> TokenRows:
+    """`ceil(tokens / context)` blocks of the text in an order that `seed` fixes.
 
     The whole text is one stream of tokens cut into blocks; a smaller request with the same context and seed is a
     prefix of a larger one. Of a mix, each text is such a stream of its own, and blocks are drawn from them in
-    its proportions. `base` is where relative paths start; `cache` is a directory for tokenised text. Raises
-    DiagnosticError for missing or unreadable files and for too little text.
+    its proportions. `base` is where relative paths start; `cache` is a directory for tokenised text, and `scratch` one for
+    text that may not be kept. Raises DiagnosticError for missing or unreadable files and for too little text.
     """
     parts = parts_of(source)
     weights, blocks = [weight for _, weight in parts], -(-tokens // context)
-    streams = [_stream(part, base, tokenizer, cache) for part, _ in parts]
-    order = np.asarray(turns(weights, blocks), dtype=np.int64)
-    _check_enough(source, streams, order, blocks, context)
-    rows_NT = np.empty((blocks, context), dtype=np.int64)
+    streams = [_stream(part, base, tokenizer, cache, scratch) for part, _ in parts]
+    part_N = np.asarray(turns(weights, blocks), dtype=np.uint16)
+    _check_enough(source, [stream.tokens for stream in streams], part_N, blocks, context)
+    place_N = np.empty(blocks, dtype=np.int64)
     for part, stream in enumerate(streams):
-        at = np.flatnonzero(order == part)
-        rows_NT[at] = _shuffled(stream, context, len(at), seed)
-    return torch.LongTensor(torch.from_numpy(rows_NT))
-
-
-def _shuffled(stream: Tokens, context: int, blocks: int, seed: int) -> Tokens:
-    """The first blocks of a text in the order of `seed`, [blocks, context]."""
-    available = len(stream) // context
-    order = torch.randperm(available, generator=torch.Generator().manual_seed(seed))[:blocks]
-    rows: Tokens = stream[: available * context].reshape(available, context)[order.numpy()]
-    return rows
+        at = np.flatnonzero(part_N == part)
+        order = torch.randperm(len(stream.tokens) // context, generator=torch.Generator().manual_seed(seed))
+        place_N[at] = order[: len(at)].numpy()
+    return TokenRows(streams, part_N, place_N, context)
 
 
 def _check_enough(
-    source: nodes.Data, streams: Sequence[Tokens], order: npt.NDArray[np.int64], blocks: int, context: int
+    source: nodes.Data, streams: Sequence[Tokens], order: npt.NDArray[np.uint16], blocks: int, context: int
 ) -> None:
     """Raise DiagnosticError (NotEnoughText, MixTooShort) if a text has fewer blocks than are drawn from it."""
     available = [len(stream) // context for stream in streams]
@@ -101,17 +109,23 @@ def _check_enough(
     raise DiagnosticError(*problems)
 
 
-def _stream(source: nodes.Data, base: Path, tokenizer: Any, cache: Path | None) -> Tokens:
-    """Return the whole text as token ids, int32 [tokens], from the cache if it holds an intact copy."""
+def _stream(
+    source: nodes.Data, base: Path, tokenizer: Any, cache: Path | None, scratch: Path | None
+) -> Stream:
+    """Return the whole text as token ids, from the cache if it holds an intact copy."""
     files = files_of(source, base)
-    if cache is None or (not files and isinstance(source.source, nodes.HfData)):
-        return _tokenise(documents(source, base), tokenizer)
-    path = cache / f"{_digest(source, files, tokenizer)}.npy"
-    if not is_sealed(path):  # absent or damaged: make it
-        with replacing(path) as temporary:
-            _write(temporary, _documents_to_ids(documents(source, base), tokenizer))
-            seal(temporary)
-    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    if cache is not None and (files or not isinstance(source.source, nodes.HfData)):
+        path = cache / f"{_digest(source, files, tokenizer)}.npy"
+        if is_sealed(path):
+            return Stream(path)
+    elif scratch is not None:  # made anew each time: its source may have changed
+        path = scratch / f"{source.name}.npy"
+    else:
+        return Stream(None, _tokenise(documents(source, base), tokenizer))
+    with replacing(path) as temporary:
+        _write(temporary, _documents_to_ids(documents(source, base), tokenizer))
+        seal(temporary)
+    return Stream(path)
 
 
 def _write(path: Path, parts: Iterable[Sequence[int]]) -> None:

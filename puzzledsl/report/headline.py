@@ -61,8 +61,7 @@ def _workload(subject: Subject, name: str) -> str:
     scenario: Scenario | None = subject.program.scenarios.get(name)
     if scenario is None:
         return name
-    batch = subject.best.batches.get(name) if subject.best else None
-    batch = batch or (scenario.batches[0] if len(scenario.batches) == 1 else None)
+    batch = subject.batch(name)
     many = f"batch {batch}, " if batch else ""
     return f"{name}: {many}{scenario.prompt:,} → {scenario.output:,} tokens"
 

@@ -216,6 +216,13 @@ class Subject:
                 return costs_at(self.program, self.space, self.costs, scenario, (), batch)
         return next(iter(tables), None)
 
+    def batch(self, scenario: str) -> int | None:
+        """The batch that the child runs a scenario at: the one that the search chose, else the only one it has."""
+        chosen = self.best.batches.get(scenario) if self.best else None
+        declared = self.program.scenarios.get(scenario)
+        only = declared.batches[0] if declared and len(declared.batches) == 1 else None
+        return chosen or only
+
     def predicted(self, scenario: str, model: str = "", solution: Solution | None = None) -> dict[str, float]:
         """A scenario's metrics as the search saw them, of the parent or of a solution (default: the best).
 

@@ -1,6 +1,8 @@
-"""Summary of the page in two sentences."""
+"""Summary of the page in a few sentences."""
 
 from __future__ import annotations
+
+import math
 
 from puzzledsl.base.phrases import listed
 from puzzledsl.report import numbers
@@ -38,7 +40,24 @@ def verdict(subject: Subject) -> str:
     by_label = {headline.label: headline for headline in headlines(subject)}
     parts = [part for part in (_speed(by_label), _kept(by_label), _size(by_label)) if part]
     first = f"The child {listed(parts)}. " if parts and subject.best else ""
-    return first + _proof(subject, subject.result.status)
+    return first + _gap(subject) + _proof(subject, subject.result.status)
+
+
+def _gap(subject: Subject) -> str:
+    """KL and top-1 agreement in words: exp(-KL) is the geometric mean of the child's over the parent's probability."""
+    for declaration, evaluation in subject.evaluations:
+        final = subject.final(declaration, evaluation)
+        figures = subject.figures(evaluation, final) if final else {}
+        if "kl" not in figures or not math.isfinite(figures["kl"].value):
+            continue
+        lost = numbers.share(-math.expm1(-figures["kl"].value)).text
+        where = f" of {evaluation.texts[0]}" if evaluation.texts else ""
+        text = f"To whatever token its parent would say next, it gives a probability that is {lost} lower on average"
+        if "top1_agreement" in figures:
+            same = numbers.share(figures["top1_agreement"].value).text
+            text += f", and at {same} of the positions{where} both find the same token likeliest"
+        return text + ". "
+    return ""
 
 
 def _proof(subject: Subject, status: str) -> str:

@@ -69,3 +69,39 @@ class OtherVocabulary(Diagnostic):
     code = "E1704"
     template = "the child of uptrain `{name}` has {child} tokens in its vocabulary, its parent {parent}"
     help_template = "make the child again, from this parent"
+
+
+class NoRoomToUptrain(Diagnostic):
+    """An uptraining that needs more memory than there is, whatever is spent to save some.
+
+    A weight in training takes 16 bytes: its float32 value, its gradient and two moments. The bytes are counted before anything is
+    loaded. Several processes share them.
+
+    Wrong:
+        $ pzl uptrain wide.pzl            # 70B on one GPU, in a machine with little memory
+    Right:
+        $ torchrun --nproc-per-node 8 -m puzzledsl.cli.main uptrain wide.pzl
+    """
+
+    code = "E1705"
+    template = (
+        "uptrain `{name}` needs {needed} of {where} in each of {processes} processes, and there is {room}"
+    )
+    help_template = "{help}"
+
+
+class NoEightBit(Diagnostic):
+    """An uptraining that fits only with 8-bit moments, which need the package torchao.
+
+    With it, a weight in training takes 10 bytes instead of 16.
+
+    Wrong:
+        $ pzl uptrain wide.pzl
+    Right:
+        $ pip install 'puzzledsl[eightbit]'
+        $ pzl uptrain wide.pzl
+    """
+
+    code = "E1706"
+    template = "uptrain `{name}` fits into memory only with 8-bit moments, and `torchao` is not installed"
+    help_template = "pip install 'puzzledsl[eightbit]'"

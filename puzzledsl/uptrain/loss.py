@@ -5,14 +5,17 @@ Shape legend: N token positions, C positions of a chunk, V vocabulary, H hidden 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK_TOKENS = 256  # three float32 tensors [CHUNK_TOKENS, V] are what the loss takes beside its gradients
+CHUNK_TOKENS = {
+    "cpu": 256,
+    "cuda": 2048,
+}  # three float32 tensors [CHUNK_TOKENS, V] are what the loss takes beside its gradients
 IGNORED = -100  # a label without a next token
 
 
@@ -42,8 +45,8 @@ class _ChunkedLogitLoss(torch.autograd.Function):
         lm: float,
         chunk: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
+        dtype = product_dtype(child_NH)
         with torch.autocast(child_NH.device.type, enabled=False):
-            dtype = product_dtype(child_NH)
             child = child_NH.to(dtype), child_VH.to(dtype)
             parent = parent_NH.to(dtype), parent_VH.to(dtype)
             sums, grads = _losses_and_gradients(child, parent, labels_N, kld, lm, chunk)
@@ -60,9 +63,32 @@ class _ChunkedLogitLoss(torch.autograd.Function):
 
 
 def product_dtype(tensor: Tensor) -> torch.dtype:
-    """Return the dtype of matrix products with this tensor: autocast's if it is enabled, else the tensor's."""
-    device = tensor.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tensor.dtype
+    """Return the dtype of the factors of the head's products: on a GPU autocast's where it is enabled, else the tensor's.
+
+    A CPU has no product of 16-bit factors with a float32 result, which the logits need.
+    """
+    on_gpu = tensor.device.type == "cuda" and torch.is_autocast_enabled("cuda")
+    return torch.get_autocast_dtype("cuda") if on_gpu else tensor.dtype
+
+
+def product(one: Tensor, other: Tensor) -> Tensor:
+    """Return `one @ other`; of 16-bit factors on a GPU in float32, which is what it sums in."""
+    if one.device.type == "cuda" and one.dtype != torch.float32:
+        return torch.mm(one, other, out_dtype=torch.float32)
+    return one @ other
+
+
+def logits_of(embedding_VH: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the map from final hidden states [C, H] to logits [C, V], with the products of the loss on a GPU."""
+    if embedding_VH.device.type != "cuda":
+        return lambda states_CH: states_CH @ embedding_VH.T
+
+    def logits(states_CH: Tensor) -> Tensor:
+        dtype = product_dtype(states_CH)
+        with torch.autocast("cuda", enabled=False):
+            return product(states_CH.to(dtype), embedding_VH.T.to(dtype))
+
+    return logits
 
 
 def _losses_and_gradients(
@@ -85,8 +111,8 @@ def _losses_and_gradients(
     kld_sum, lm_sum = torch.zeros(2, device=child_NH.device).unbind()
     for start in range(0, positions, chunk):
         rows = slice(start, start + chunk)
-        log_q_CV = F.log_softmax((child_NH[rows] @ child_VH.T).float(), dim=-1)
-        log_p_CV = F.log_softmax((parent_NH[rows] @ parent_VH.T).float(), dim=-1)
+        log_q_CV = F.log_softmax(product(child_NH[rows], child_VH.T).float(), dim=-1)
+        log_p_CV = F.log_softmax(product(parent_NH[rows], parent_VH.T).float(), dim=-1)
         p_CV = log_p_CV.exp()
         kld_sum += log_p_CV.sub_(log_q_CV).mul_(p_CV).sum()
         del log_p_CV
@@ -102,7 +128,7 @@ def _losses_and_gradients(
         if grad_CV.dtype == torch.float32:
             grad_VH.addmm_(grad_CV.T, child_NH[rows])
         else:
-            grad_VH += grad_CV.T @ child_NH[rows]
+            grad_VH += product(grad_CV.T, child_NH[rows])
     return (kld_sum / positions, lm_sum / labelled), (grad_NH, grad_VH)
 
 
@@ -115,7 +141,7 @@ def logit_loss(
     *,
     kld: float,
     lm: float,
-    chunk: int = CHUNK_TOKENS,
+    chunk: int | None = None,
 ) -> LogitLoss:
     """Return kld * mean KL(parent || child) + lm * mean cross-entropy, from final hidden states and output embeddings.
 
@@ -123,6 +149,7 @@ def logit_loss(
     has a gradient, with respect to `child_NH` and `child_VH`.
     """
     apply: Any = _ChunkedLogitLoss.apply
+    chunk = chunk or CHUNK_TOKENS[child_NH.device.type]
     return LogitLoss(*apply(child_NH, child_VH, parent_NH, parent_VH, labels_N, kld, lm, chunk))
 
 

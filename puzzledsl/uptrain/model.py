@@ -17,7 +17,7 @@ from puzzledsl.ir.nodes import Uptrain
 from puzzledsl.models.divergence import summed_kl
 from puzzledsl.models.families.access import layers, output_embedding, read_by_head
 from puzzledsl.models.placement import faster_in_bfloat16
-from puzzledsl.uptrain.loss import CHUNK_TOKENS, IGNORED, LogitLoss, cosine_loss, logit_loss
+from puzzledsl.uptrain.loss import CHUNK_TOKENS, IGNORED, LogitLoss, cosine_loss, logit_loss, logits_of
 
 
 class Hidden(NamedTuple):
@@ -71,8 +71,8 @@ class Student(nn.Module):
         child_NH, parent_NH = child.final.flatten(0, 1), target.hidden.final.flatten(0, 1)
         child_VH = output_embedding(self.model)
         if weights is None:
-            heads = (lambda rows: rows @ target.embedding_VH.T), (lambda rows: rows @ child_VH.T)
-            summed = summed_kl(parent_NH, child_NH, *heads, chunk=CHUNK_TOKENS)
+            heads = logits_of(target.embedding_VH), logits_of(child_VH)
+            summed = summed_kl(parent_NH, child_NH, *heads, chunk=CHUNK_TOKENS[child_NH.device.type])
             return summed / len(child_NH)
         logits = self._logit_loss(child_NH, child_VH, parent_NH, target.embedding_VH, ids_BT, weights)
         cosine = logits.total.new_zeros(())

@@ -5,32 +5,31 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-from torch import Tensor
 
 from puzzledsl.child.checkpoint.shards import write_safetensors
 from puzzledsl.models.families.tensors import LazyTensor, open_file
 
 
 def write_child(
-    state: Mapping[str, Tensor], child_dir: Path, out_dir: Path, extra: Mapping[str, str]
+    state: Mapping[str, LazyTensor], child_dir: Path, out_dir: Path, extra: Mapping[str, str]
 ) -> None:
     """Write `out_dir` as `child_dir` is (config, code, tokenizer, shards, dtypes), with the weights of `state`.
 
-    `extra`: further text files by name. The directory appears whole or not at all; an older one is replaced.
-    Raises KeyError when the checkpoint holds a tensor that `state` has not.
+    Tensors are read one at a time, in the order of `read_along`. `extra`: further text files by name. The directory appears
+    whole or not at all; an older one is replaced. Raises KeyError when the checkpoint holds a tensor that `state` has not.
     """
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}.", suffix=".tmp"))
     try:
         temporary.chmod(0o755)
         for source in sorted(child_dir.iterdir()):
-            if source.suffix == ".safetensors":
-                _write_shard(source, temporary / source.name, state)
-            elif source.is_file():
+            if source.is_file() and source.suffix != ".safetensors":
                 shutil.copyfile(source, temporary / source.name)
+        for name, weights in _files(state, child_dir):
+            write_safetensors(weights, temporary / name)
+            (temporary / name).chmod(0o644)
         for name, text in extra.items():
             (temporary / name).write_text(text, encoding="utf-8")
         for path in temporary.iterdir():
@@ -41,11 +40,18 @@ def write_child(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_shard(source: Path, target: Path, state: Mapping[str, Tensor]) -> None:
-    stored = open_file(source)
-    new = {name: LazyTensor.of(state[name]).cast(tensor.dtype) for name, tensor in stored.items()}
-    write_safetensors(new, target)
-    target.chmod(0o644)
+def read_along(state: Mapping[str, LazyTensor], child_dir: Path) -> None:
+    """Read what `write_child` reads, tensor by tensor, and keep nothing: the part of a process that does not write."""
+    for _, weights in _files(state, child_dir):
+        for weight in weights.values():
+            weight.read()
+
+
+def _files(state: Mapping[str, LazyTensor], child_dir: Path) -> Iterator[tuple[str, dict[str, LazyTensor]]]:
+    """Yield the name of each file of weights with the new tensors in it, in the dtypes of the old ones."""
+    for source in sorted(child_dir.glob("*.safetensors")):
+        stored = open_file(source)
+        yield source.name, {name: state[name].cast(tensor.dtype) for name, tensor in stored.items()}
 
 
 def _take_place(temporary: Path, out_dir: Path) -> None:

@@ -13,24 +13,26 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import sha256_of
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.healing.text import blocks_read
-from puzzledsl.child.load import load_child
-from puzzledsl.data.blocks import token_blocks
+from puzzledsl.child.load import child_config
+from puzzledsl.data.blocks import token_rows
 from puzzledsl.data.errors import NotEnoughText
+from puzzledsl.data.rows import TokenRows
 from puzzledsl.ir.nodes import Data, Program, Uptrain
 from puzzledsl.ir.source_location import span_of
-from puzzledsl.models.families.load import load_parent, load_tokenizer
+from puzzledsl.models.families.load import load_config, load_tokenizer
 from puzzledsl.models.placement import placement
 from puzzledsl.uptrain.errors import NoLoss, NoUptrainData, OtherVocabulary
+from puzzledsl.uptrain.means import in_words, means_for
 from puzzledsl.uptrain.model import in_bf16
-from puzzledsl.uptrain.output import write_child
-from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks, join
-from puzzledsl.uptrain.shard import gathered_state
+from puzzledsl.uptrain.opening import models, sharding_of
+from puzzledsl.uptrain.output import read_along, write_child
+from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks, join, leave
+from puzzledsl.uptrain.shard import gathered_when_read
 from puzzledsl.uptrain.state import TrainingProgress
 from puzzledsl.uptrain.train import Trainer, schedule_for
 
@@ -84,61 +86,75 @@ def run_uptrain(inputs: UptrainInputs) -> None:
     data = _data(inputs.program, declaration)
     if declaration.kld == declaration.cosine == declaration.lm == 0:
         raise DiagnosticError(NoLoss(span_of(declaration.where), name=inputs.uptrain))
-    device, parent_dtype = placement(parent_dir)
-    first = (
-        device if ranks.world == 1 else torch.device("cpu")
-    )  # a whole model need not fit where its shards do
-    parent = load_parent(parent_dir, dtype=parent_dtype, device=first)
-    child = load_child(child_dir, dtype=torch.float32, device=first)
-    vocabularies = child.config.vocab_size, parent.config.vocab_size
-    if vocabularies[0] != vocabularies[1]:
-        problem = OtherVocabulary(
-            span_of(declaration.where), name=inputs.uptrain, child=vocabularies[0], parent=vocabularies[1]
-        )
-        raise DiagnosticError(problem)
+    _check_vocabularies(inputs, declaration)
     steps, heldout, count = steps_of(declaration), heldout_blocks(declaration), blocks_of(declaration)
-    if not ranks.leads:
-        ranks.barrier()  # rank 0 tokenises, the others read what it kept
-    blocks_NT = _unread_blocks(inputs, data, count)
-    if ranks.leads:
-        ranks.barrier()
+    blocks = ranks.from_first(lambda: _unread_blocks(inputs, data, count))
+    device, parent_dtype = placement(parent_dir)
     declaration = _with_dtype(declaration, device, ranks, progress)
-    folder = inputs.work / _digest(declaration, blocks_NT, parent_dir, child_dir)
-    trainer = Trainer(
-        declaration,
-        parent,
-        child,
-        blocks_NT[heldout:],
-        blocks_NT[:heldout],
-        folder,
-        progress,
-        device=device,
-        ranks=ranks,
-    )
-    done = trainer.run()
-    record = _record(declaration, steps, heldout, done)
-    progress.log("uptrained", **record)
-    state = gathered_state(child)
-    if ranks.leads:
-        text = json.dumps(record, indent=1, sort_keys=True) + "\n"
-        write_child(state, child_dir, inputs.out_dir, {"uptrain.json": text})
-        shutil.rmtree(inputs.work, ignore_errors=True)
-    ranks.barrier()
+    means = ranks.from_first(lambda: means_for(declaration, parent_dir, child_dir, device, ranks))
+    if words := in_words(means):
+        progress.log("memory", text=f"uptraining: {words}")
+    key = (means.eight_bit, ranks.world) if means.eight_bit else ()
+    folder = inputs.work / ranks.from_first(lambda: _digest(declaration, blocks, parent_dir, child_dir, *key))
+    bf16 = declaration.dtype == "bf16"
+    sharding = sharding_of(means, ranks, device, bf16=bf16)
+    teacher, student = models(parent_dir, child_dir, device, parent_dtype, sharding, bf16=bf16)
+    try:
+        trainer = Trainer(
+            declaration,
+            teacher,
+            student,
+            blocks.part(heldout),
+            blocks.part(0, heldout),
+            folder,
+            progress,
+            sharding=sharding,
+            means=means,
+        )
+        record = _record(declaration, steps, heldout, trainer.run())
+        progress.log("uptrained", **record)
+        del trainer  # its moments, before the weights are gathered
+        state = gathered_when_read(student.model)
+        if ranks.leads:
+            text = json.dumps(record, indent=1, sort_keys=True) + "\n"
+            write_child(state, child_dir, inputs.out_dir, {"uptrain.json": text})
+            shutil.rmtree(inputs.work, ignore_errors=True)
+        else:
+            read_along(state, child_dir)
+        ranks.barrier()
+    finally:
+        if ranks.world == 1:
+            leave()
 
 
-def _unread_blocks(inputs: UptrainInputs, data: Data, count: int) -> Tensor:
-    """So many blocks [N, T] behind those that pieces, scores and healing read; the first ones where the text is too short.
+def _check_vocabularies(inputs: UptrainInputs, declaration: Uptrain) -> None:
+    """Raise DiagnosticError (OtherVocabulary) if parent and child predict different tokens."""
+    child, parent = child_config(inputs.child_dir).vocab_size, load_config(inputs.parent_dir).vocab_size
+    if child != parent:
+        span = span_of(declaration.where)
+        raise DiagnosticError(OtherVocabulary(span, name=inputs.uptrain, child=child, parent=parent))
+
+
+def _unread_blocks(inputs: UptrainInputs, data: Data, count: int) -> TokenRows:
+    """So many blocks behind those that pieces, scores and healing read; the first ones where the text is too short.
 
     A healed child's last maps are a least-squares fit: on the text that they were fitted to, its loss says nothing.
     """
     declaration, tokenizer = inputs.program.uptrains[inputs.uptrain], load_tokenizer(inputs.parent_dir)
-    context, cache = declaration.context, inputs.cache
+    context = declaration.context
 
-    def read(first: int) -> Tensor:
+    def read(first: int) -> TokenRows:
         tokens, seed = (first + count) * context, declaration.seed
-        return token_blocks(
-            data, inputs.base, tokenizer, context=context, tokens=tokens, seed=seed, cache=cache
-        )[first:]
+        return token_rows(
+            data,
+            inputs.base,
+            tokenizer,
+            context=context,
+            tokens=tokens,
+            seed=seed,
+            cache=inputs.cache,
+            scratch=inputs.work,
+        ).part(first)
 
     first = blocks_read(inputs.program, data.name, context, declaration.seed)
     try:
@@ -185,12 +201,14 @@ def _with_dtype(declaration: Uptrain, device: torch.device, ranks: Ranks, progre
     return declaration.model_copy(update={"dtype": dtype})
 
 
-def _digest(declaration: Uptrain, blocks_NT: torch.Tensor, parent_dir: Path, child_dir: Path) -> str:
-    """Key of unfinished work: what is trained, on what, against what, in which dtype."""
+def _digest(
+    declaration: Uptrain, blocks: TokenRows, parent_dir: Path, child_dir: Path, *means: object
+) -> str:
+    """Key of unfinished work: what is trained, on what, against what, in which dtype, and `means` that change its numbers."""
     meaning = declaration.model_dump_json(exclude={"where", "doc", "name"})
     weights = [sha256_of(p) for d in (parent_dir, child_dir) for p in sorted(d.glob("*.safetensors"))]
-    tokens = hashlib.sha256(blocks_NT.numpy().tobytes()).hexdigest()
-    return hashlib.sha256("\n".join([METHOD, meaning, tokens, *weights]).encode()).hexdigest()[:16]
+    parts = [METHOD, meaning, blocks.digest(), *weights, *map(str, means)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def _record(declaration: Uptrain, steps: int, heldout: int, done: TrainingProgress) -> dict[str, object]:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from puzzledsl.uptrain.average import Average
+from puzzledsl.uptrain.optimizer import make_moments, moments
 from puzzledsl.uptrain.ranks import Ranks
 from puzzledsl.uptrain.store import Store
 
 STATE, BEST = "state", "best"
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 @dataclass(slots=True)
@@ -43,21 +43,16 @@ class TrainingState:
         found: dict[str, Tensor] = {}
         for name, weight in self.model.named_parameters():
             found[f"weight/{name}"] = weight.detach()
-            for moment in MOMENTS if weight in self.optimizer.state else ():
-                found[f"{moment}/{name}"] = self.optimizer.state[weight][moment]
+            for moment, value in moments(self.optimizer, weight, self.ranks.rank):
+                found[f"{moment}/{name}"] = value
         if self.average is not None:
             found |= {f"average/{name}": value for name, value in self.average.tensors.items()}
         return found | {self._random_key: _random_state()}
 
     def make_room(self, names: set[str]) -> None:
         """Allocate the optimiser moments that a file contains."""
-        for name, weight in self.model.named_parameters():
-            if f"step/{name}" in names:
-                self.optimizer.state[weight] = {
-                    "step": torch.zeros((), dtype=torch.float32, device=weight.device),
-                    "exp_avg": torch.zeros_like(weight.detach()),
-                    "exp_avg_sq": torch.zeros_like(weight.detach()),
-                }
+        named = self.model.named_parameters()
+        make_moments(self.optimizer, [weight for name, weight in named if f"step/{name}" in names])
 
     @property
     def _random_key(self) -> str:

@@ -13,14 +13,15 @@ from typing import cast
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
+from puzzledsl.data.rows import TokenRows
 from puzzledsl.ir.nodes import Schedule, Uptrain
 from puzzledsl.models.schedule import learning_rate
 from puzzledsl.uptrain.average import Average
 from puzzledsl.uptrain.errors import LossDiverged
+from puzzledsl.uptrain.means import MICRO_TOKENS, PLAIN, Means
 from puzzledsl.uptrain.model import (
     Hidden,
     Losses,
@@ -30,8 +31,10 @@ from puzzledsl.uptrain.model import (
     in_bf16,
     recompute_layers,
 )
-from puzzledsl.uptrain.ranks import SINGLE_PROCESS, Ranks, shares
-from puzzledsl.uptrain.shard import embedding_of, gathered, reshard, shard
+from puzzledsl.uptrain.optimizer import adamw, set_rate
+from puzzledsl.uptrain.ranks import SINGLE_PROCESS, shares
+from puzzledsl.uptrain.shard import Sharding, accumulate, embedding_of, gathered, reshard
+from puzzledsl.uptrain.shard_store import store_at
 from puzzledsl.uptrain.state import (
     TrainingProgress,
     TrainingState,
@@ -40,10 +43,8 @@ from puzzledsl.uptrain.state import (
     save_state,
     save_weights,
 )
-from puzzledsl.uptrain.store import store_at
 
-BETAS, EPSILON, MAX_GRAD_NORM = (0.9, 0.95), 1e-8, 1.0
-MICRO_TOKENS = 2048  # positions of one forward and backward pass, where the program does not say
+MAX_GRAD_NORM = 1.0
 EVALUATIONS, EVALUATION_STEPS = (
     5,
     4,
@@ -79,49 +80,50 @@ class Trainer:
     def __init__(
         self,
         declaration: Uptrain,
-        parent: PreTrainedModel,
-        child: PreTrainedModel,
-        train_NT: Tensor,
-        heldout_NT: Tensor,
+        teacher: Teacher,
+        student: Student,
+        train_NT: Tensor | TokenRows,
+        heldout_NT: Tensor | TokenRows,
         work: Path,
         progress: Progress,
         *,
-        device: torch.device | None = None,
-        ranks: Ranks = SINGLE_PROCESS,
+        sharding: Sharding | None = None,
+        means: Means = PLAIN,
     ) -> None:
         """Prepare a training.
 
-        `train_NT`: every step's blocks in order, [steps * batch, T]. The child is changed in place. With several `ranks` both
-        models are sharded: each process holds its part of their weights.
+        `train_NT`: every step's blocks in order, [steps * batch, T]. The student is changed in place. `sharding` says how both
+        models are cut over processes; None: they are whole.
         """
-        self.declaration, self.lr, self.ranks = declaration, declaration.lr, ranks
-        self.child = child
+        child = student.model
+        self.declaration, self.lr = declaration, declaration.lr
+        self.teacher, self.student, self.child = teacher, student, child
         self.train_NT, self.heldout_NT = train_NT, heldout_NT
-        self.progress = progress
+        self.progress, self.sharding, self.means = progress, sharding, means
+        self.ranks = SINGLE_PROCESS if sharding is None else sharding.ranks
+        self.device = child.device if sharding is None else sharding.device
         self.steps = len(train_NT) // declaration.batch
-        self.micro = declaration.micro_batch or max(1, MICRO_TOKENS // train_NT.shape[1])
-        self.device = device or child.device
+        usual = means.micro_blocks or max(1, MICRO_TOKENS[self.device.type] // train_NT.shape[1])
+        self.micro = declaration.micro_batch or usual
         self.bf16 = in_bf16(self.device, declaration.dtype)
-        self.teacher, self.student = Teacher(parent), Student(child)
         child.requires_grad_(True)
-        if declaration.recompute:
+        self.recompute = declaration.recompute or means.recompute
+        if self.recompute:
             recompute_layers(child)
-        if ranks.world > 1:
-            shard(self.teacher, ranks, bf16=self.bf16)
-            shard(self.student, ranks, bf16=self.bf16)
-        self.optimizer = torch.optim.AdamW(
-            child.parameters(), lr=declaration.lr.peak, betas=BETAS, eps=EPSILON, weight_decay=0.0, fused=True
-        )
+        self.optimizer = adamw(child.parameters(), declaration.lr.peak, eight_bit=means.eight_bit)
         self.average = Average(child, declaration.ema) if declaration.ema else None
-        self._run = TrainingState(child, self.optimizer, self.average, ranks)
-        self._store = store_at(work, ranks)
+        self._run = TrainingState(child, self.optimizer, self.average, self.ranks)
+        self._store = store_at(work, self.ranks, background=means.background)
         self._parent_heldout: list[Tensor] = []
 
     def run(self) -> TrainingProgress:
         """Train to the end, then put the best evaluated weights (the start's, if nothing was better) into the child."""
         with torch.random.fork_rng():
             torch.manual_seed(self.declaration.seed + self.ranks.rank)
-            return self._run_seeded()
+            try:
+                return self._run_seeded()
+            finally:
+                self._store.finish()
 
     def _run_seeded(self) -> TrainingProgress:
         done = load_state(self._store, self._run) or TrainingProgress()
@@ -149,30 +151,69 @@ class Trainer:
         return done
 
     def step(self, step: int) -> Step:
-        """One optimiser step over `batch` blocks, a micro-batch at a time, each process its share."""
-        declaration, size = self.declaration, self.declaration.batch
-        rows_GT = self.train_NT[step * size : (step + 1) * size]
-        totals = [0.0] * 4
-        for rows_BT, share in shares(rows_GT, self.micro, self.ranks):
-            losses = self._backward(rows_BT.to(self.device), share)
-            totals = [
-                total + share * float(value.detach()) for total, value in zip(totals, losses, strict=True)
-            ]
-        reshard(self.teacher)
-        loss, kld, cosine, lm = self.ranks.sum(totals)
+        """One optimiser step over `batch` blocks, a micro-batch at a time, each process its share.
+
+        It waits for the device once, to look at the losses before the weights change.
+        """
+        size = self.declaration.batch
+        totals = self._gradients(self.train_NT[step * size : (step + 1) * size])
+        norm = gathered(torch.nn.utils.clip_grad_norm_(self.child.parameters(), MAX_GRAD_NORM))
+        loss, kld, cosine, lm, grad_norm = torch.cat([totals, norm.to(totals)[None]]).tolist()
         if not math.isfinite(loss):
             peak = self.lr.peak
             raise DiagnosticError(
-                LossDiverged(None, name=declaration.name, loss=loss, step=step + 1, peak=peak)
+                LossDiverged(None, name=self.declaration.name, loss=loss, step=step + 1, peak=peak)
             )
-        norm = gathered(torch.nn.utils.clip_grad_norm_(self.child.parameters(), MAX_GRAD_NORM))
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.lr, step, self.steps)
+        set_rate(self.optimizer, learning_rate(self.lr, step, self.steps))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(self.child, step + 1)
-        return Step(loss, kld, cosine, lm, float(norm))
+        return Step(loss, kld, cosine, lm, grad_norm)
+
+    def _gradients(self, rows_GT: Tensor) -> Tensor:
+        """Leave the gradients of a step in the weights, and return its mean losses, float64 [4], on the device.
+
+        If this process is alone and out of memory, it starts again with smaller micro-batches, then recomputing layers.
+        """
+        while True:
+            try:
+                return self._accumulated(rows_GT)
+            except torch.OutOfMemoryError:
+                if not self._use_less():
+                    raise
+                self.optimizer.zero_grad(set_to_none=True)
+
+    def _accumulated(self, rows_GT: Tensor) -> Tensor:
+        totals = torch.zeros(4, dtype=torch.float64, device=self.device)
+        mine = shares(rows_GT, self.micro, self.ranks)
+        for number, (rows_BT, share) in enumerate(mine, 1):
+            if self.sharding is not None:
+                accumulate(self.student, self.sharding, last=number == len(mine))
+            losses = self._backward(self._to_device(rows_BT), share)
+            totals += share * torch.stack([value.detach() for value in losses]).double()
+        reshard(self.teacher)
+        self.ranks.add_up(totals)
+        return totals
+
+    def _use_less(self) -> bool:
+        """Take half of the blocks at a time or, from one block on, recompute layers; return False if nothing is left to try."""
+        if self.ranks.world > 1 or (self.micro == 1 and self.recompute):
+            return False
+        if self.micro > 1:
+            self.micro = min(self.micro, self.declaration.batch) // 2 or 1
+            text = f"uptraining ran out of memory: it goes on with {self.micro} blocks at a time"
+        else:
+            self.recompute = True
+            recompute_layers(self.child)
+            text = "uptraining ran out of memory: it goes on, and computes layers twice"
+        self.progress.log("memory", text=text, micro_batch=self.micro, recompute=self.recompute)
+        return True
+
+    def _to_device(self, rows_BT: Tensor) -> Tensor:
+        if self.device.type == "cuda":
+            return rows_BT.pin_memory().to(self.device, non_blocking=True)
+        return rows_BT
 
     def _backward(self, ids_BT: Tensor, share: float) -> Losses:
         """Add the gradient of `share` times the mean losses of these blocks; sharding divides a sum by the processes."""
@@ -187,8 +228,8 @@ class Trainer:
         """Mean KL(parent || child) in nats on the held-out blocks."""
         total = 0.0
         with self._autocast:
-            for i, (rows_BT, share) in enumerate(shares(self.heldout_NT, self.micro, self.ranks)):
-                ids_BT = rows_BT.to(self.device)
+            for i, (rows_BT, share) in enumerate(shares(self.heldout_NT[:], self.micro, self.ranks)):
+                ids_BT = self._to_device(rows_BT)
                 total += share * float(self.student(ids_BT, self._heldout_target(i, ids_BT), None))
         reshard(self.teacher)
         return self.ranks.sum([total])[0]

@@ -94,9 +94,9 @@ def test_values_of_a_child_and_of_the_parent(found: Artefacts) -> None:
 
 
 @pytest.mark.parametrize(
-    ("op", "holds"), [("<=", True), (">=", True), ("==", True), ("<", False), (">", False)]
+    ("op", "mark"), [("<=", "met"), (">=", "met"), ("==", "met"), ("<", "missed"), (">", "missed")]
 )
-def test_a_bound_that_is_just_reached(found: Artefacts, op: str, holds: bool) -> None:
+def test_a_bound_that_is_just_reached(found: Artefacts, op: str, mark: str) -> None:
     [*before, last] = (
         r for r in found.program.searches["fast"].requirements if isinstance(r, LinearRequirement)
     )
@@ -108,11 +108,11 @@ def test_a_bound_that_is_just_reached(found: Artefacts, op: str, holds: bool) ->
     program = found.program.model_copy(update={"searches": {**found.program.searches, "fast": search}})
     found.program = program
     [line] = requirement_lines(Subject(found, "fast"))
-    assert line.holds is holds
+    assert line.mark == mark
     unknown = bound.model_copy(update={"left": linear((1, ScoreTerm(score="other")))})
     found.program.searches["fast"] = search.model_copy(update={"requirements": (unknown,)})
     [line] = requirement_lines(Subject(found, "fast"))
-    assert (line.holds, line.achieved) == (None, None)
+    assert (line.mark, line.predicted) == ("unknown", None)
 
 
 def test_a_figure_that_is_no_number_is_called_so() -> None:
@@ -336,3 +336,12 @@ def test_a_damaged_line_of_the_library_is_named_once(copied: Callable[..., Any])
     assert found.unreadable == ["library/index.jsonl"]
     assert len(found.pieces) == len(mine.pieces)
     assert "library/index.jsonl" in write_report(mine.program, mine.build, "").read_text(encoding="utf-8")
+
+
+def test_the_verdict_says_what_the_divergence_means(found: Artefacts) -> None:
+    """KL 0.08834 of `final` is a factor of exp(-0.08834) = 0.9155 on the probability."""
+    said = verdict(Subject(found, "fast"))
+    assert "a probability that is 8.5 % lower on average" in said
+    assert "at 85.2 % of the positions" in said
+    found.evaluations.clear()
+    assert "probability" not in verdict(Subject(found, "fast"))

@@ -171,11 +171,11 @@ def test_an_existing_directory_is_replaced_whole(shared, tmp_path):
 )
 def test_the_gradient_is_that_of_the_plain_losses(shared, tmp_path, monkeypatch, weights):
     """One micro-batch at a time, against all at once from full logits and every hidden state."""
-    monkeypatch.setattr(train, "MICRO_TOKENS", 32)
+    monkeypatch.setitem(train.MICRO_TOKENS, "cpu", 32)
     declaration = with_uptrain(shared.program, **weights).uptrains["final"]
     ids = torch.randint(4, 260, (4, 16), generator=torch.Generator().manual_seed(0))
     parent, child, oracle = load_parent(shared.parent), load_child(shared.child), load_child(shared.child)
-    trainer = Trainer(declaration, parent, child, ids, ids, tmp_path, Silent())
+    trainer = Trainer(declaration, model.Teacher(parent), model.Student(child), ids, ids, tmp_path, Silent())
     grads = {}
     monkeypatch.setattr(
         trainer.optimizer,

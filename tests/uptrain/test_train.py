@@ -13,6 +13,7 @@ from puzzledsl.child.load import load_child
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.uptrain import train
 from puzzledsl.uptrain.average import Average
+from puzzledsl.uptrain.model import Student, Teacher
 from puzzledsl.uptrain.train import Trainer
 from tests.tiny import tiny_model
 from tests.uptrain.cases import Case, Interrupted, Recorder, make_case, with_uptrain
@@ -35,7 +36,7 @@ def one_thread():
 
 def trainer_of(case: Case, work, progress=None, ids=IDS, **changes) -> Trainer:
     declaration = with_uptrain(case.program, **{"lm": 0.5, "batch": 6} | changes).uptrains["final"]
-    models = load_parent(case.parent), load_child(case.child)
+    models = Teacher(load_parent(case.parent)), Student(load_child(case.child))
     return Trainer(declaration, *models, ids, IDS[:4], work, progress or Silent())
 
 

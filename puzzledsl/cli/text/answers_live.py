@@ -72,11 +72,13 @@ def _moved(objective: float, before: SearchResult | None, sense: str, paint: Pai
 def _requirements(subject: Subject, paint: Painter) -> Iterator[str]:
     from puzzledsl.report.sections.requirements import requirement_lines
 
-    lines = requirement_lines(subject)
+    lines = requirement_lines(subject, measured=False)
     width = max((len(line.text) for line in lines), default=0)
     for line in lines:
-        mark = paint("✓", "good") if line.holds else paint("✗", "bad") if line.holds is not None else "?"
-        got = line.achieved.text if line.achieved else ""
+        mark = {"met": paint("✓", "good"), "missed": paint("✗", "bad"), "unsure": "≈", "unknown": "?"}[
+            line.mark
+        ]
+        got = line.predicted.text if line.predicted else ""
         room = f"room {line.room.text}" if line.room else ""
         yield f"  {mark} {line.text.ljust(width)}  {got.rjust(12)}  {paint(room, 'faint')}".rstrip()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -111,8 +112,14 @@ def _stacked(weights: Tensors, family: Family) -> dict[str, tuple[str, LazyTenso
 
 
 def _stack(parts: list[LazyTensor]) -> LazyTensor:
-    shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
-    return LazyTensor(shape, parts[0].dtype, lambda: torch.cat([part.read() for part in parts]))
+    ends = list(accumulate((part.shape[0] for part in parts), initial=0))
+
+    def some(start: int, stop: int) -> Tensor:
+        ranges = [(max(start, low) - low, min(stop, high) - low) for low, high in pairwise(ends)]
+        return torch.cat([p.rows(*own) for p, own in zip(parts, ranges, strict=True) if own[0] < own[1]])
+
+    shape = (ends[-1], *parts[0].shape[1:])
+    return LazyTensor(shape, parts[0].dtype, lambda: torch.cat([part.read() for part in parts]), some)
 
 
 def _present(name: str, family: Family) -> str:

@@ -204,8 +204,7 @@ def predictions(subject: Subject) -> list[tuple[str, list[Prediction]]]:
 def _expected(subject: Subject, scenario: Scenario, model: str) -> dict[str, float]:
     """Predictions under the keys of measured figures."""
     metrics = subject.predicted(scenario.name, model)
-    batch = subject.best.batches.get(scenario.name) if subject.best else None
-    batch = batch or (scenario.batches[0] if len(scenario.batches) == 1 else None)
+    batch = subject.batch(scenario.name)
     found: dict[str, float] = {}
     if "latency" in metrics:
         found["latency_s"] = metrics["latency"]

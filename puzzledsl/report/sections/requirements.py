@@ -1,10 +1,11 @@
-"""Requirements of a search: bound, achieved value and slack."""
+"""Requirements of a search: the bound, what the child was predicted and measured to reach, and the room that is left."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import assert_never
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, assert_never
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.ir import facts
@@ -23,33 +24,52 @@ from puzzledsl.ir.nodes import (
 from puzzledsl.ir.statements import written
 from puzzledsl.ir.tables import LayerAssignment, Solution
 from puzzledsl.report.numbers import Number, change, of_unit
+from puzzledsl.report.sections.reached import Reached, measured_pair
 from puzzledsl.report.subject import PARENT, Subject
 from puzzledsl.search.problem.formulas import holds
+
+Mark = Literal["met", "missed", "unsure", "unknown"]
+"""Verdict on one requirement: `unsure` is missed by less than the measurement can tell, `unknown` lacks a figure."""
+
+SURE = 2.0
+"""Standard errors that a measured value must miss its bound by, to be called missed."""
+FAR_OFF = 0.1
+"""Relative error of a prediction that the page remarks on."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One `require`. `room` is the slack relative to the bound; `instances` counts those of a `for`."""
+    """One `require`. The measured figure decides where there is one, else the predicted one.
+
+    A bound that is a multiple of the parent's value is shown as one, with the value itself in small print.
+    `room` is the slack relative to the bound; `instances` counts those of a `for`; `off` is the error of a
+    prediction that the measurement shows to be far off, predicted / measured - 1.
+    """
 
     line: int
     text: str
     because: str
-    required: Number | None
-    achieved: Number | None
-    room: Number | None
-    holds: bool | None
+    mark: Mark
+    required: Number | None = None
+    predicted: Number | None = None
+    measured: Number | None = None
+    room: Number | None = None
+    off: Number | None = None
     instances: int = 1
 
 
-def requirement_lines(subject: Subject) -> list[Line]:
-    """Every requirement of the search, in order; the instances of one `for` are one line."""
+def requirement_lines(subject: Subject, *, measured: bool = True) -> list[Line]:
+    """Every requirement of the search, in order; the instances of one `for` are one line.
+
+    `measured=False` leaves measurements out, for an answer that is newer than they are.
+    """
     if subject.best is None:
         return []
     lines: list[Line] = []
     for requirement in subject.search.requirements:
         match requirement:
             case LinearRequirement():
-                lines.append(_linear_line(subject, requirement, subject.best))
+                lines.append(_linear_line(subject, requirement, subject.best, measured))
             case LogicRequirement():
                 lines.append(_logic_line(requirement, subject.best))
             case _:
@@ -57,38 +77,80 @@ def requirement_lines(subject: Subject) -> list[Line]:
     return _merged(lines)
 
 
-def _linear_line(subject: Subject, requirement: LinearRequirement, best: Solution) -> Line:
-    achieved = value_of(subject, requirement.left, best)
-    required = None if requirement.bound is None else float(requirement.bound)
-    if requirement.parent_ratio is not None:
-        reference = value_of(subject, requirement.left, None)
-        required = None if reference is None else float(requirement.parent_ratio) * reference
-    room = kept = None
-    if achieved is not None and required is not None:
-        kept = _holds(achieved, requirement.op, required)
-        slack = required - achieved if requirement.op in ("<=", "<") else achieved - required
+def _linear_line(
+    subject: Subject, requirement: LinearRequirement, best: Solution, with_measured: bool
+) -> Line:
+    sides = (_ratios if requirement.parent_ratio is not None else _values)(subject, requirement, best)
+    required, predicted = sides.required, sides.predicted
+    measured = sides.measured if with_measured else None
+    decisive = measured or (Reached(predicted, 0.0) if predicted is not None else None)
+    room: Number | None = None
+    mark: Mark = "unknown"
+    if decisive is not None and required is not None:
+        mark = _mark(decisive, requirement.op, required)
+        slack = required - decisive.value if requirement.op in ("<=", "<") else decisive.value - required
         room = change(slack / abs(required)) if required and requirement.op != "==" else None
+    off = predicted / measured.value - 1 if measured and predicted is not None else 0.0
+    shown = sides.shown
     return Line(
         line=requirement.where.line,
         text=written(requirement),
         because=requirement.because,
-        required=None if required is None else of_unit(required, requirement.unit),
-        achieved=None if achieved is None else of_unit(achieved, requirement.unit),
+        mark=mark,
+        required=None if required is None else shown(required),
+        predicted=None if predicted is None else replace(shown(predicted), note=sides.notes[0]),
+        measured=None if measured is None else replace(shown(measured.value), note=sides.notes[1]),
         room=room,
-        holds=kept,
+        off=change(off) if abs(off) > FAR_OFF else None,
     )
 
 
-def _holds(achieved: float, op: str, required: float) -> bool:
+@dataclass(frozen=True)
+class _Sides:
+    """The bound, the predicted and the measured value, how such a value is written, and small print for the last two."""
+
+    required: float | None
+    predicted: float | None
+    measured: Reached | None
+    shown: Callable[[float], Number]
+    notes: tuple[str, str] = ("", "")
+
+
+def _values(subject: Subject, requirement: LinearRequirement, best: Solution) -> _Sides:
+    pair = measured_pair(subject, requirement.left)
+    return _Sides(
+        required=None if requirement.bound is None else float(requirement.bound),
+        predicted=value_of(subject, requirement.left, best),
+        measured=pair[1] if pair else None,
+        shown=lambda value: of_unit(value, requirement.unit),
+    )
+
+
+def _ratios(subject: Subject, requirement: LinearRequirement, best: Solution) -> _Sides:
+    """The sides of `metric >= 1.5x`, as multiples of the parent's value, predicted by predicted, measured by measured."""
+    assert requirement.parent_ratio is not None
+    reference = value_of(subject, requirement.left, None)
+    achieved = value_of(subject, requirement.left, best)
+    pair = measured_pair(subject, requirement.left)
+    note = "" if achieved is None else of_unit(achieved, requirement.unit).text
+    return _Sides(
+        required=float(requirement.parent_ratio),
+        predicted=achieved / reference if reference and achieved is not None else None,
+        measured=pair[1].over(pair[0]) if pair else None,
+        shown=lambda value: Number(f"{value:.4g}×", value),
+        notes=(note, of_unit(pair[1].value, requirement.unit).text if pair else ""),
+    )
+
+
+def _mark(reached: Reached, op: str, required: float) -> Mark:
     """The comparison, with room for the rounding of floats: the search itself checked it exactly."""
-    if math.isclose(achieved, required, rel_tol=1e-9, abs_tol=1e-9):
-        return op in ("<=", ">=", "==")
-    return {
-        "<=": achieved < required,
-        "<": achieved < required,
-        ">=": achieved > required,
-        ">": achieved > required,
-    }.get(op, False)
+    value = reached.value
+    if math.isclose(value, required, rel_tol=1e-9, abs_tol=1e-9):
+        return "met" if op in ("<=", ">=", "==") else "missed"
+    holds = {"<=": value < required, "<": value < required, ">=": value > required, ">": value > required}
+    if holds.get(op, False):
+        return "met"
+    return "unsure" if abs(value - required) <= SURE * reached.stderr else "missed"
 
 
 def _logic_line(requirement: LogicRequirement, best: Solution) -> Line:
@@ -96,34 +158,23 @@ def _logic_line(requirement: LogicRequirement, best: Solution) -> Line:
         line=requirement.where.line,
         text=written(requirement),
         because=requirement.because,
-        required=None,
-        achieved=None,
-        room=None,
-        holds=holds(requirement.formula, dict(enumerate(best.layers))),
+        mark="met" if holds(requirement.formula, dict(enumerate(best.layers))) else "missed",
     )
 
 
+WORST_FIRST: tuple[Mark, ...] = ("missed", "unsure", "met", "unknown")
+
+
 def _merged(lines: list[Line]) -> list[Line]:
-    """Instances of one statement become one line, that of the least room."""
+    """Instances of one statement become one line, that of the least room, with the worst mark."""
     merged: dict[tuple[int, str], list[Line]] = {}
     for line in lines:
         merged.setdefault((line.line, line.text), []).append(line)
     result = []
     for same in merged.values():
         tightest = min(same, key=lambda x: x.room.value if x.room else math.inf)
-        known = [x.holds for x in same if x.holds is not None]
-        result.append(
-            Line(
-                line=tightest.line,
-                text=tightest.text,
-                because=tightest.because,
-                required=tightest.required,
-                achieved=tightest.achieved,
-                room=tightest.room,
-                holds=all(known) if known else None,
-                instances=len(same),
-            )
-        )
+        worst = min((x.mark for x in same), key=WORST_FIRST.index)
+        result.append(replace(tightest, mark=worst, instances=len(same)))
     return result
 
 

@@ -1,0 +1,76 @@
+"""Sets of tensors on disk: whole as they were saved, or not there."""
+
+from __future__ import annotations
+
+import random
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.uptrain import store
+from puzzledsl.uptrain.store import FileStore
+
+
+def test_a_file_cut_anywhere_is_not_read(tmp_path: Path) -> None:
+    FileStore(tmp_path).save("state", {"one": torch.arange(500.0)}, {"step": "3"})
+    dice = random.Random(0)
+    for path in sorted(tmp_path.iterdir()):
+        content = path.read_bytes()
+        for cut in (0, len(content) - 1, *(dice.randrange(len(content)) for _ in range(20))):
+            path.write_bytes(content[:cut])
+            assert FileStore(tmp_path).contents("state") is None
+            with pytest.raises(DiagnosticError):
+                FileStore(tmp_path).load("state", {"one": torch.zeros(500)})
+        path.write_bytes(content)
+    assert FileStore(tmp_path).contents("state") == ({"one"}, {"step": "3"})
+
+
+def test_in_the_background_the_old_set_stays_until_the_new_one_is_whole(tmp_path: Path, monkeypatch) -> None:
+    weight, let_go, real = torch.zeros(100), threading.Event(), store.save_file
+    kept = FileStore(tmp_path, background=True)
+    kept.save("state", {"one": weight}, {"step": "1"})
+    kept.finish()
+
+    def slow(*args: object) -> None:
+        assert let_go.wait(60)
+        real(*args)
+
+    monkeypatch.setattr(store, "save_file", slow)
+    weight += 1
+    kept.save("state", {"one": weight}, {"step": "2"})
+    weight += 1
+    assert FileStore(tmp_path).contents("state") == ({"one"}, {"step": "1"})
+    let_go.set()
+    found, into = kept.contents("state"), torch.zeros(100)
+    kept.load("state", {"one": into})
+    assert found == ({"one"}, {"step": "2"}) and bool((into == 1).all())
+
+
+def test_a_failed_write_in_the_background_is_told(tmp_path: Path, monkeypatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    kept = FileStore(tmp_path, background=True)
+    monkeypatch.setattr(store, "save_file", full)
+    kept.save("state", {"one": torch.zeros(3)}, {})
+    with pytest.raises(OSError, match="No space left"):
+        kept.finish()
+    kept.finish()
+
+
+def test_the_checksum_is_ready_before_the_old_set_goes(tmp_path: Path, monkeypatch) -> None:
+    """Hashing takes long: killed during it, the old set is still there."""
+    kept = FileStore(tmp_path)
+    kept.save("state", {"one": torch.zeros(3)}, {"step": "1"})
+    seen, real = [], store.sha256_of
+
+    def spied(path: Path) -> str:
+        seen.append(FileStore(tmp_path).contents("state"))
+        return real(path)
+
+    monkeypatch.setattr(store, "sha256_of", spied)
+    kept.save("state", {"one": torch.ones(3)}, {"step": "2"})
+    assert seen == [({"one"}, {"step": "1"})]

@@ -1,0 +1,137 @@
+"""Laws of two processes, each with a part of both models: what they read, hold, save and agree on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.moe import MoeFfn
+from puzzledsl.alternatives.noop import NoOpAttention
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.models.families.load import load_parent
+from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
+from tests.child.checkpoint.test_hybrid_children import LAYERS, MIXED
+from tests.children import Choice, define, random_pieces
+from tests.tiny import DENSE, HYBRIDS, MIXTURES, save_tiny
+from tests.uptrain.cases import Recorder, make_case
+from tests.uptrain.test_sharded import TORCHRUN
+
+pytestmark = pytest.mark.timeout(600)
+FAMILIES = (*DENSE, *MIXTURES, *HYBRIDS)
+DENSE_LAYERS: tuple[Choice, ...] = (
+    (NoOpAttention(), MlpFfn(width=17)),
+    (GqaAttention(kv_heads=1), ParentFfn()),
+    (GqaAttention(kv_heads=2, window=5), ParentFfn()),
+)
+MIXTURE_LAYERS: tuple[Choice, ...] = (
+    (GqaAttention(kv_heads=1), MoeFfn(experts=3, top_k=1, width=8)),
+    (ParentAttention(), MlpFfn(width=12)),
+    (NoOpAttention(), ParentFfn()),
+)
+STEPS = 4
+
+
+def save_family(base: Path, family: str) -> None:
+    """A parent and a child with replaced sub-blocks; every second parent has a tied embedding."""
+    layers = MIXED.get(family) or (MIXTURE_LAYERS if family in MIXTURES else DENSE_LAYERS)
+    tied = FAMILIES.index(family) % 2 == 0
+    parent = save_tiny(base / "parent", family, layers=LAYERS.get(family, len(layers)), tied=tied)
+    realise(define(layers), parent, random_pieces(load_parent(parent), layers), base / "child")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What both processes found, in `found-RANK.json`."""
+    base = tmp_path_factory.mktemp("two")
+    for family in FAMILIES:
+        save_family(base / "families" / family, family)
+    case = make_case(base / "case", tokens=STEPS * 128, batch=8, micro_batch=2)
+    (case.base / "program.json").write_text(case.program.model_dump_json())
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    command = [*TORCHRUN, "-m", "tests.uptrain.two_ranks", str(base)]
+    done = subprocess.run(command, env=environment, cwd=base, capture_output=True, text=True, timeout=560)
+    assert done.returncode == 0, done.stderr[-6000:]
+    return base
+
+
+@pytest.fixture(scope="module")
+def found(base: Path) -> list[dict[str, Any]]:
+    return [json.loads((base / f"found-{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_reads_its_half_of_parent_and_child(found, family) -> None:
+    for rank in range(2):
+        entry = found[rank]["families"][family]
+        for name in ("parent", "child"):
+            assert entry[name]["equal"], f"{name}'s weights are those of its files, to the bit"
+            assert entry[name]["held"] <= entry[name]["rows"]
+            assert entry[name]["off"] < 1e-4
+        if family in DENSE:
+            assert entry["reads"]["sum"] < 0.55 and entry["reads"]["largest"] <= 0.5, "and no more"
+
+
+def test_a_torn_checkpoint_is_never_read(found) -> None:
+    for rank in range(2):
+        torn = found[rank]["torn"]
+        assert {".metadata", "__0_0.distcp", "__1_0.distcp", "state.json"} <= set(torn["files"])
+        assert torn["intact"] and torn["restored"]
+        assert len(torn["read"]) == 7 * len(torn["files"]) and not any(torn["read"] + torn["loaded"])
+
+
+def test_rank_0_decides_what_is_read(found) -> None:
+    assert found[0]["disagreeing"] and found[1]["disagreeing"]
+
+
+def test_a_checkpoint_in_the_background_is_the_one_that_was_saved(found) -> None:
+    assert found[0]["background"] and found[1]["background"]
+
+
+def test_only_waiting_for_rank_0_is_patient(found) -> None:
+    day, half_an_hour = 24 * 3600, 1800
+    assert found[0]["timeouts"] == [7 * day, half_an_hour, 7 * day]
+
+
+def test_rank_0_computes_for_all_and_fails_for_all(found) -> None:
+    assert [one["together"]["asked"] for one in found] == [1, 0]
+    assert [(one["together"]["value"], one["together"]["failed"]) for one in found] == [("x", "E1703")] * 2
+
+
+@pytest.fixture(scope="module")
+def alone(base: Path) -> list[dict[str, Any]]:
+    case, progress = base / "case", Recorder()
+    from puzzledsl.ir.nodes import Program
+
+    program = Program.model_validate_json((case / "program.json").read_text())
+    folders = case / "parent", case / "models" / "best", case / "alone", case, case / "work1", case / "tokens"
+    run_uptrain(UptrainInputs(program, "final", *folders, progress))
+    return progress.named("uptrain_step")
+
+
+@pytest.mark.parametrize("means", ["summed", "offloaded", "hybrid"])
+def test_the_losses_are_those_of_one_process(found, alone, means) -> None:
+    steps = found[0]["trainings"][means]["steps"]
+    assert len(steps) == len(alone) == STEPS
+    for one, two in zip(steps, alone, strict=True):
+        assert one == pytest.approx(two, abs=1e-4)
+
+
+def test_gradients_are_exchanged_once_a_step_where_there_is_room(found) -> None:
+    """Two micro-batches of each process: four groups of weights reduce once a step instead of twice."""
+    calls = {name: found[0]["trainings"][name]["calls"] for name in ("summed", "offloaded")}
+    often, once = (calls[name]["reduce_sca"] for name in ("offloaded", "summed"))
+    assert once == STEPS * 4 and often == 2 * once
+    assert calls["summed"]["all_gather"] < calls["offloaded"]["all_gather"]
+
+
+def test_only_rank_0_hashes_and_tokenises(found) -> None:
+    first, second = (one["trainings"] for one in found)
+    assert first["hashed"] and first["tokenised"] and not second["hashed"] and not second["tokenised"]

@@ -1,0 +1,258 @@
+"""What two processes under torchrun find out together: `torchrun -m tests.uptrain.two_ranks BASE`.
+
+BASE/families has a parent and a child of each family, BASE/case a prepared case. Rank 0 leaves BASE/found-0.json, rank 1
+BASE/found-1.json.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.child.load import load_child
+from puzzledsl.ir.nodes import Program
+from puzzledsl.models.families import tensors
+from puzzledsl.models.families.load import load_parent
+from puzzledsl.uptrain import run, shard
+from puzzledsl.uptrain.errors import NoLoss
+from puzzledsl.uptrain.means import Means
+from puzzledsl.uptrain.opening import models, sharding_of
+from puzzledsl.uptrain.ranks import Ranks, join, leave, ranks_of, writers
+from puzzledsl.uptrain.shard_store import ShardStore
+from tests.tiny import tiny_tokens
+from tests.uptrain.cases import Recorder
+
+CPU = torch.device("cpu")
+
+
+@contextmanager
+def largest_read() -> Iterator[list[int]]:
+    """Collect the bytes of each read of a checkpoint."""
+    real, seen = tensors._read, []
+
+    def spied(path: Path, offset: int, nbytes: int, *rest: Any) -> torch.Tensor:
+        seen.append(nbytes)
+        return real(path, offset, nbytes, *rest)
+
+    tensors._read = spied  # type: ignore[assignment]
+    try:
+        yield seen
+    finally:
+        tensors._read = real
+
+
+def families(base: Path, ranks: Ranks) -> dict[str, Any]:
+    """Sharded models against whole ones: weights to the bit, held shares, and a forward pass."""
+    found: dict[str, Any] = {}
+    for directory in sorted((base / "families").iterdir()):
+        paths = directory / "parent", directory / "child"
+        sharding = sharding_of(Means(), ranks, CPU, bf16=False)
+        with largest_read() as reads:
+            cut = models(*paths, CPU, torch.float32, sharding, bf16=False)
+        whole = load_parent(paths[0]), load_child(paths[1])
+        ids, entry = tiny_tokens(2, 12), {}
+        for name, ours, theirs in zip(("parent", "child"), cut, whole, strict=True):
+            wanted = dict(theirs.named_parameters()) | {
+                key: value for key, value in theirs.named_buffers() if value.numel()
+            }
+            got = dict(ours.model.named_parameters()) | dict(ours.model.named_buffers())
+            entry[name] = {
+                "equal": wanted.keys() == got.keys()
+                and all(
+                    torch.equal(shard.gathered(got[key].detach()), value) for key, value in wanted.items()
+                ),
+                "held": sum(shard.local(w).numel() for w in ours.model.parameters()),
+                "rows": sum(-(-len(w) // 2) * w[0].numel() for w in theirs.parameters()),
+            }
+        target = cut[0](ids, True)
+        expected = whole[0].base_model(input_ids=ids, use_cache=False).last_hidden_state
+        divisor = getattr(whole[0].config, "logits_scaling", 1)
+        entry["parent"]["off"] = float((target.hidden.final - expected / divisor).abs().max())
+        with torch.no_grad():
+            kl = float(cut[1](ids, target, None))
+            log_p, log_q = (model(ids).logits.double().log_softmax(-1) for model in whole)
+        entry["child"]["off"] = abs(kl - float((log_p.exp() * (log_p - log_q)).sum(-1).mean())) / max(kl, 1.0)
+        shard.reshard(cut[0])
+        stored = [tensor.nbytes for path in paths for tensor in tensors.open_weights(path).values()]
+        entry["reads"] = {"sum": sum(reads) / sum(stored), "largest": max(reads) / max(stored)}
+        found[directory.name] = entry
+    return found
+
+
+def torn(base: Path, ranks: Ranks) -> dict[str, Any]:
+    """Every file of a checkpoint cut at random places, changed or removed: nobody reads any of it."""
+    folder, dice = base / "torn", random.Random(0)
+    saved = {"one": torch.full((300,), 1.0 + ranks.rank), f"own{ranks.rank}": torch.arange(900.0)}
+    store = ShardStore(folder, ranks)
+    store.save("state", saved, {"step": "3"})
+    intact = store.contents("state")
+    ranks.barrier()
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    read, loaded = [], []
+    for path in files:
+        content = path.read_bytes()
+        cuts = [0, len(content) - 1, *(dice.randrange(len(content)) for _ in range(3))]
+        for cut in (*cuts, -1, -2):
+            ranks.barrier()
+            if ranks.leads:
+                flipped = bytearray(content)
+                flipped[len(content) // 2] ^= 1
+                path.write_bytes(bytes(flipped) if cut == -1 else content[:cut])
+                if cut == -2:
+                    path.unlink()
+            ranks.barrier()
+            fresh = ShardStore(folder, ranks)
+            read.append(fresh.contents("state") is not None)
+            try:
+                ShardStore(folder, ranks).load("state", {"one": torch.zeros(300)})
+                loaded.append(True)
+            except DiagnosticError:
+                loaded.append(False)
+        ranks.barrier()
+        if ranks.leads:
+            path.write_bytes(content)
+        ranks.barrier()
+    again = {f"own{ranks.rank}": torch.zeros(900)}
+    ShardStore(folder, ranks).load("state", again)
+    return {
+        "files": [path.name for path in files],
+        "intact": intact is not None and intact[1] == {"step": "3"},
+        "read": read,
+        "loaded": loaded,
+        "restored": torch.equal(again[f"own{ranks.rank}"], torch.arange(900.0)),
+    }
+
+
+def disagreeing(base: Path, ranks: Ranks) -> bool:
+    """Rank 1 sees an old pointer, as on a network's file system: what rank 0 sees holds."""
+    folder = base / "disagreeing"
+    store = ShardStore(folder, ranks)
+    store.save("state", {"one": torch.zeros(3)}, {"step": "1"})
+    ranks.barrier()
+    old = store._read_pointer("state")
+    ranks.barrier()
+    store.save("state", {"one": torch.ones(3)}, {"step": "2"})
+    if not ranks.leads:
+        store._read_pointer = lambda key: old  # type: ignore[method-assign]
+    found, one = store.contents("state"), torch.zeros(3)
+    store.load("state", {"one": one})
+    return found is not None and found[1] == {"step": "2"} and bool((one == 1).all())
+
+
+def background(base: Path, ranks: Ranks) -> bool:
+    """A set that is written in the background is the one that was saved, whatever the weights do meanwhile."""
+    store = ShardStore(base / "background", ranks, background=True)
+    weight = torch.arange(200_000.0)
+    for step in (1, 2):
+        weight += 1
+        store.save("state", {f"own{ranks.rank}": weight}, {"step": str(step)})
+        weight.mul_(-1)
+        ranks.barrier()
+        weight.mul_(-1)
+    store.finish()
+    found, into = store.contents("state"), torch.zeros(200_000)
+    store.load("state", {f"own{ranks.rank}": into})
+    left = {path.name for path in (base / "background").iterdir()}
+    ranks.barrier()
+    return found is not None and found[1] == {"step": "2"} and torch.equal(into, weight) and len(left) == 2
+
+
+def timeouts(ranks: Ranks) -> list[float]:
+    """Seconds that members wait: of the default group, the mesh's, the writers'."""
+    groups = dist.group.WORLD, ranks.mesh().get_group(), writers(ranks)
+    return [group._get_backend(CPU).options._timeout.total_seconds() for group in groups]  # type: ignore[union-attr]
+
+
+def together(ranks: Ranks) -> dict[str, Any]:
+    """Rank 0 alone computes; what it finds wrong is wrong for all."""
+    asked = []
+    value = ranks.from_first(lambda: asked.append(1) or Path("x"))
+
+    def fail() -> None:
+        raise DiagnosticError(NoLoss(None, name="u"))
+
+    try:
+        ranks.from_first(fail)
+        failed = ""
+    except DiagnosticError as error:
+        failed = error.diagnostics[0].code
+    return {"asked": len(asked), "value": str(value), "failed": failed}
+
+
+def trainings(base: Path, ranks: Ranks) -> dict[str, Any]:
+    """A short training by each means, in each way of cutting; and what each process read and hashed for it."""
+    case = base / "case"
+    program = Program.model_validate_json((case / "program.json").read_text())
+    found: dict[str, Any] = {}
+    real, hashed, tokenised = run.means_for, [], []
+    run.sha256_of = lambda path, real=run.sha256_of: hashed.append(path.name) or real(path)
+    run.token_rows = lambda *a, real=run.token_rows, **k: tokenised.append(1) or real(*a, **k)
+    for name, means in {
+        "summed": Means(local_gradients=True),
+        "offloaded": Means(offload=True),
+        "hybrid": Means(hybrid=True),
+    }.items():
+        run.means_for = lambda *a, means=means: means
+        progress = Recorder()
+        folders = case / "parent", case / "models" / "best", case / name, case, case / "work", case / "tokens"
+        own = Ranks(ranks.rank, ranks.world, 1) if means.hybrid else ranks
+        with collectives() as calls:
+            run.run_uptrain(run.UptrainInputs(program, "final", *folders, progress, own))
+        found[name] = {"steps": progress.named("uptrain_step"), "calls": calls}
+    run.means_for = real
+    return found | {"hashed": hashed, "tokenised": len(tokenised)}
+
+
+@contextmanager
+def collectives() -> Iterator[dict[str, int]]:
+    """Count the collectives of FSDP, which later versions of torch have under other names."""
+    calls: dict[str, int] = {}
+    later = ("all_gather_single", "reduce_scatter_single")
+    names = later if hasattr(dist, later[0]) else ("all_gather_into_tensor", "reduce_scatter_tensor")
+    real = {name: getattr(dist, name) for name in names}
+
+    def counting(name: str) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            kind = name[:10]
+            calls[kind] = calls.get(kind, 0) + 1
+            return real[name](*args, **kwargs)
+
+        return call
+
+    for name in names:
+        setattr(dist, name, counting(name))
+    try:
+        yield calls
+    finally:
+        for name in names:
+            setattr(dist, name, real[name])
+
+
+def main(base: Path) -> None:
+    torch.set_num_threads(1)
+    ranks = ranks_of()
+    join(ranks)
+    found = {
+        "timeouts": timeouts(ranks),
+        "together": together(ranks),
+        "torn": torn(base, ranks),
+        "disagreeing": disagreeing(base, ranks),
+        "background": background(base, ranks),
+        "families": families(base, ranks),
+        "trainings": trainings(base, ranks),
+    }
+    (base / f"found-{ranks.rank}.json").write_text(json.dumps(found))
+    leave()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -217,7 +217,7 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
         model: Any, layers: Any, pieces: Any, calibration: Tensor, held_out: Tensor, *rest: Any, **more: Any
     ) -> Healed:
         seen.extend((calibration, held_out))
-        return Healed({}, 1.0, 0.5)
+        return Healed({}, (), 1.0, 0.5)
 
     monkeypatch.setattr("puzzledsl.child.healing.run.heal", spy)
     return seen

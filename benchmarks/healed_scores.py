@@ -30,10 +30,10 @@ from puzzledsl.child.healing.groups import HealingGroups
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.scoring.healed import HealedReplacement
 from puzzledsl.scoring.measures import Divergence
 from puzzledsl.scoring.replacements import Replacement, Run
-from puzzledsl.scoring.sweep import Scored
+from puzzledsl.scoring.sweep.healed import HealedReplacement
+from puzzledsl.scoring.sweep.units import Scored
 
 ROWS = ("as it is", "layer behind", "behind alone", "own map too", "all layers")
 GROUPS = ("all", "no-ops", "runs", "pieces")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,16 +23,15 @@ from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.base.progress import Silent
 from puzzledsl.ir.nodes import LayerChoice, Space, Where
 from puzzledsl.measure.estimate import estimate
 from puzzledsl.measure.host import Host, alternatives_of
 from puzzledsl.measure.rounds import (
     Check,
+    Timer,
     mean_size,
     measure_check,
-    measure_checks,
-    measure_rounds,
+    rounds_needed,
     speed_up_errors,
 )
 from puzzledsl.measure.stopwatch import machine
@@ -96,9 +94,9 @@ def space_of(model: PreTrainedModel) -> Space:
 def measure(host: Host, space: Space, name: str, children: int, turns: int) -> Outcome:
     """Blocks, then children, of one workload; last the parent against itself, which says what the machine's noise is worth."""
     workload = WORKLOADS[name]
-    with tempfile.TemporaryDirectory() as folder:
-        rounds = measure_rounds(host, workload, Path(folder) / "rounds", Silent())
-        checks = measure_checks(host, space, workload, Path(folder) / "checks", Silent(), children, turns)
+    timer = Timer(host, space, workload)
+    rounds = [timer.round(seed) for seed in range(rounds_needed(host.kinds, host.alternatives))]
+    checks = [timer.check(seed, turns) for seed in range(children)]
     itself = measure_check(host, host.parent(), workload, -1, turns)
     prefill, decode = estimate(rounds, lambda r: r.prefill), estimate(rounds, lambda r: r.decode)
     errors = list(speed_up_errors(checks, prefill, decode, workload.output))

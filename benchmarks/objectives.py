@@ -50,7 +50,7 @@ from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.measures import Divergence
 from puzzledsl.scoring.replacements import replacements
 from puzzledsl.scoring.run import run_score
-from puzzledsl.scoring.sweep import final_states
+from puzzledsl.scoring.sweep.sweep import final_states
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of

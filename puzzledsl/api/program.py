@@ -256,7 +256,7 @@ class Program:
             only: The one stage to do, with what the others have left.
             progress: Show bars and lines on stderr, and keep them in `build/log.jsonl`.
             heal: Heal children after assembly.
-            on: The address of a Ray cluster that makes the pieces.
+            on: The address of a Ray cluster that measures, makes the pieces, scores, heals and evaluates.
 
         Returns:
             The run, with its children.

@@ -46,7 +46,7 @@ OnOption = Annotated[
     typer.Option(
         "--on",
         metavar="CLUSTER",
-        help="Make pieces on a Ray cluster: `local` (this machine's CPUs or GPUs), `auto` (the cluster of this machine), "
+        help="Work on a Ray cluster: `local` (this machine's CPUs or GPUs), `auto` (the cluster of this machine), "
         "or `ray://HOST:10001`. The files are the same.",
     ),
 ]

@@ -1,21 +1,30 @@
-"""An `eval` declaration -> an Evaluation: the parent first, then each child, in one run and on the same data.
+"""An `eval` declaration -> an Evaluation: the parent and each child, in one run and on the same data.
 
-Guaranteed before: the program is checked; every directory of `models` is a realised child of the parent.
+Guaranteed before: the program is checked; every directory of `models` is a realised child of the parent. Units run in this
+process, model by model, or on the workers of a cluster: first all texts and tasks, then the times, with no two workers on one
+processor and nothing beside them.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 
-from puzzledsl.base.progress import Progress
+from puzzledsl.base.progress import Progress, Silent
+from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, Teams, TeamSpec
+from puzzledsl.evaluate.assembled import assembled
 from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import compare
-from puzzledsl.evaluate.plan import plan_of
+from puzzledsl.evaluate.plan import Plan, plan_of
+from puzzledsl.evaluate.speed import Speed
+from puzzledsl.evaluate.units import PARENT, Found, Store, Unit, units_of
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import Evaluation
+from puzzledsl.measure.stopwatch import machine
 
 
 @dataclass(frozen=True)
@@ -23,7 +32,8 @@ class EvalInputs:
     """Inputs of one evaluation.
 
     `models` maps names to checkpoint directories; those named in `full` also get tasks and times. Relative data paths start
-    at `base`; `cache` holds tokenised text. Models that are finished are kept in `work`, which is removed at the end.
+    at `base`; `cache` holds tokenised text. Finished units are kept in `work`, which is removed at the end. `executor`
+    provides the workers that measure.
     """
 
     program: Program
@@ -35,6 +45,11 @@ class EvalInputs:
     cache: Path
     work: Path
     progress: Progress
+    executor: Executor = field(default_factory=LocalExecutor)
+
+    def plan(self) -> Plan:
+        """Read and tokenise everything. Raises DiagnosticError."""
+        return plan_of(self.program, self.eval, self.parent_dir, self.base, self.cache)
 
 
 def run_eval(inputs: EvalInputs) -> Evaluation:
@@ -42,13 +57,27 @@ def run_eval(inputs: EvalInputs) -> Evaluation:
 
     Every model gets params, checkpoint_bytes, kl, perplexity and top-1, 5 and 10 agreement; the parent and the models in
     full also get tasks and, in scenarios on a measured hardware, speed. Children are compared with the parent item by item
-    and block by block. All figures but speed are the same at every run on the same machine. Raises DiagnosticError.
+    and block by block. All figures but speed are the same at every run on the same machine, with any number of workers.
+    Raises DiagnosticError.
     """
-    parent_dir, models = inputs.parent_dir, inputs.models.items()
-    plan = plan_of(inputs.program, inputs.eval, parent_dir, inputs.base, inputs.cache)
-    bench = Bench(plan, parent_dir, inputs.work, inputs.progress)
-    measured = [bench.measure("parent", parent_dir, full=True)]
-    measured += [bench.measure(name, directory, full=name in inputs.full) for name, directory in models]
+    plan, given = inputs.plan(), {PARENT: inputs.parent_dir, **inputs.models}
+    units = [
+        unit
+        for name, directory in given.items()
+        for unit in units_of(plan, name, directory.resolve(), full=name in {PARENT, *inputs.full})
+    ]
+    store = Store(inputs.work, plan, inputs.parent_dir.resolve())
+    found = {unit: kept for unit in units if (kept := store.read(unit)) is not None}
+    for unit, new in _measured(inputs, units, found):
+        store.write(unit, new)
+        found[unit] = new
+    by_model = groupby(units, key=lambda unit: unit.model)
+    measured = [
+        assembled(plan, name, {unit: found[unit] for unit in of_model}) for name, of_model in by_model
+    ]
+    for model in measured:
+        shown = {key: figure.value for key, figure in model.figures.figures.items()}
+        inputs.progress.log("evaluated", model=model.figures.model, **shown)
     shutil.rmtree(inputs.work, ignore_errors=True)
     parent, *children = measured
     comparisons = [
@@ -61,3 +90,90 @@ def run_eval(inputs: EvalInputs) -> Evaluation:
         models=tuple(m.figures for m in measured),
         comparisons=tuple(comparisons),
     )
+
+
+# ---------------------------------------------------------------- measuring
+
+
+@dataclass(frozen=True)
+class BenchMaker:
+    """Maker of a worker's `WorkersBench`."""
+
+    inputs: EvalInputs
+
+    @classmethod
+    def spec(cls, inputs: EvalInputs, *, alone: bool) -> TeamSpec:
+        """Return teams of one worker each; `alone`: for times."""
+        if inputs.executor.is_local:
+            return TeamSpec(cls(inputs))
+        there = replace(
+            inputs,
+            parent_dir=inputs.parent_dir.resolve(),
+            base=inputs.base.resolve(),
+            cache=inputs.cache.resolve(),
+            progress=Silent(),
+            executor=LocalExecutor(),
+        )
+        return TeamSpec(cls(there), alone=alone)
+
+    def __call__(self, member: int) -> WorkersBench:
+        """Return a new bench."""
+        return WorkersBench(self.inputs)
+
+
+class WorkersBench:
+    """A bench that prepares its own inputs in the process that measures."""
+
+    def __init__(self, inputs: EvalInputs) -> None:
+        self._inputs = inputs
+
+    @cached_property
+    def _bench(self) -> Bench:
+        return Bench(self._inputs.plan(), self._inputs.parent_dir.resolve(), self._inputs.progress)
+
+    def measure(self, unit: Unit, usual: Speed | None) -> Found:
+        """See `Bench`."""
+        return self._bench.measure(unit, usual)
+
+    def kind(self) -> str:
+        """Return the devices that times are taken on."""
+        return " ".join(sorted({machine(timed.device) for timed in self._bench.plan.timed}))
+
+
+def _measured(
+    inputs: EvalInputs, units: Sequence[Unit], found: Mapping[Unit, Found]
+) -> Iterator[tuple[Unit, Found]]:
+    """Yield every unit that is not in `found`, to which the caller adds each, as it is measured."""
+    todo, progress, executor = [u for u in units if u not in found], inputs.progress, inputs.executor
+    if executor.is_local:
+        with executor.open(BenchMaker.spec(inputs, alone=False), progress) as teams:
+            for name, of_model in groupby(todo, key=lambda u: u.model):
+                here = list(of_model)
+                progress.start(f"evaluating {name}", sum(unit.size for unit in here))
+                yield from _run(teams, here, units, found)
+        return
+    progress.start("evaluating", sum(unit.size for unit in todo))
+    timed = [unit for unit in todo if unit.kind == "speed"]
+    rounds = [
+        (False, [unit for unit in todo if unit.kind != "speed"]),
+        (True, [unit for unit in timed if unit.model == PARENT]),
+        (True, [unit for unit in timed if unit.model != PARENT]),
+    ]
+    for alone, in_rounds in groupby((r for r in rounds if r[1]), key=lambda r: r[0]):
+        with executor.open(BenchMaker.spec(inputs, alone=alone), progress) as teams:
+            for _, here in in_rounds:
+                for unit, new in _run(teams, here, units, found):
+                    progress.advance(unit.size)
+                    yield unit, new
+
+
+def _run(
+    teams: Teams, todo: Sequence[Unit], units: Sequence[Unit], found: Mapping[Unit, Found]
+) -> Iterator[tuple[Unit, Found]]:
+    parents = {unit.of: unit for unit in units if unit.model == PARENT and unit.kind == "speed"}
+
+    def usual(unit: Unit) -> Speed | None:
+        return found[parents[unit.of]].speed if unit.kind == "speed" and unit.model != PARENT else None
+
+    for task, new in teams.run([Task.call(unit, "measure", unit, usual(unit)) for unit in todo]):
+        yield task.name, new

@@ -8,27 +8,20 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import torch
-
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.base.progress import Progress
-from puzzledsl.costs.dtypes import STATE_BYTES
-from puzzledsl.costs.flops import fixed_flop, sub_block_flop
+from puzzledsl.cluster.tasks import Task, Teams
+from puzzledsl.costs.flops import fixed_flop
 from puzzledsl.costs.parameters import fixed_size
-from puzzledsl.ir.nodes import Scenario, Shape, Space
+from puzzledsl.ir.nodes import Scenario, Space
 from puzzledsl.ir.tables import Cost, ScenarioCosts
 from puzzledsl.measure.estimate import FIXED, Estimate, Key, estimate
-from puzzledsl.measure.host import Host, label
-from puzzledsl.measure.rounds import (
-    CHECKED_CHILDREN,
-    Check,
-    mean_size,
-    measure_checks,
-    measure_rounds,
-    rounds_needed,
-    speed_up_errors,
-)
-from puzzledsl.measure.stopwatch import machine
+from puzzledsl.measure.host import kinds_of, label
+from puzzledsl.measure.laps import Round
+from puzzledsl.measure.place import Place
+from puzzledsl.measure.rounds import CHECKED_CHILDREN, Check, Unfinished, mean_size, speed_up_errors
+from puzzledsl.measure.sizes import sizes_of
+from puzzledsl.measure.stopwatch import undisturbed
 from puzzledsl.measure.whole import Workload
 
 METHOD = "1"  # raise it when what is measured changes, so that unfinished work is not continued
@@ -36,30 +29,47 @@ NS_PER_S = 10**9
 
 
 def measure_cell(
-    host: Host, space: Space, scenario: Scenario, batch: int, shape: Shape, work: Path, progress: Progress
+    teams: Teams, place: Place, space: Space, scenario: Scenario, batch: int, work: Path, progress: Progress
 ) -> tuple[ScenarioCosts, str]:
-    """Return one scenario's costs at one batch, and a note with the error of summed costs."""
+    """Return one scenario's costs at one batch, and a note with the error of summed costs.
+
+    Each round and each check is a task for a worker, which has a processor for itself.
+    """
     workload = Workload.of(scenario, batch)
-    partial = work / _digest(host, space, workload)
-    progress.start(f"measuring {scenario.name}, batch {batch}", rounds_needed(host) + CHECKED_CHILDREN)
-    rounds = measure_rounds(host, workload, partial.with_suffix(".rounds.jsonl"), progress)
-    prefill, decode = estimate(rounds, lambda r: r.prefill), estimate(rounds, lambda r: r.decode)
-    checks = measure_checks(host, space, workload, partial.with_suffix(".checks.jsonl"), progress)
-    latency_error = _report(scenario, workload, prefill, decode, checks, progress)
-    note = f"speed-up of a sum off by {latency_error:.1%} (batch {batch}, {len(checks)} random children)"
-    return _costs(host, space, scenario, workload, shape, prefill, decode), note
+    partial = work / _digest(place, space, workload)
+    rounds = Unfinished(partial.with_suffix(".rounds.jsonl"), Round, place.rounds)
+    checks = Unfinished(partial.with_suffix(".checks.jsonl"), Check, CHECKED_CHILDREN)
+    progress.start(f"measuring {scenario.name}, batch {batch}", place.rounds + CHECKED_CHILDREN)
+    progress.advance(len(rounds.done) + len(checks.done))
+    tasks = [Task.call(("round", seed), "round", workload, seed) for seed in rounds.missing]
+    tasks += [Task.call(("check", seed), "check", workload, seed) for seed in checks.missing]
+    for _, new in teams.run(tasks):
+        match new:
+            case Round():
+                rounds.add(new)
+                progress.advance(
+                    parent_prefill_ms=round(1e3 * new.prefill.parent[0], 1),
+                    parent_step_ms=round(1e3 * undisturbed(new.decode.parent), 2),
+                )
+            case Check():
+                checks.add(new)
+                progress.advance()
+    prefill, decode = estimate(rounds.all(), lambda r: r.prefill), estimate(rounds.all(), lambda r: r.decode)
+    latency_error = _report(scenario, workload, prefill, decode, checks.all(), progress)
+    note = f"speed-up of a sum off by {latency_error:.1%} (batch {batch}, {CHECKED_CHILDREN} random children)"
+    return _costs(place, space, scenario, workload, prefill, decode), note
 
 
 def _costs(
-    host: Host,
+    place: Place,
     space: Space,
     scenario: Scenario,
     workload: Workload,
-    shape: Shape,
     prefill: Estimate,
     decode: Estimate,
 ) -> ScenarioCosts:
-    dtype = host.model.dtype
+    shape, dtype = place.shape, place.dtype
+    kinds = kinds_of(shape)
 
     def times(key: Key) -> dict[str, int]:
         return {
@@ -68,7 +78,7 @@ def _costs(
         }
 
     def cost(sub_block: SubBlock, layer_idx: int, alternative: Alternative) -> Cost:
-        key = sub_block, label(alternative.name, host.kinds[layer_idx])
+        key = sub_block, label(alternative.name, kinds[layer_idx])
         return Cost(**sizes_of(shape.at(layer_idx), alternative, workload, dtype), **times(key))
 
     fixed, flop = fixed_size(shape).params, fixed_flop(shape, workload)
@@ -94,27 +104,6 @@ def _costs(
             for index, layer in enumerate(space.layers)
         ),
     )
-
-
-def sizes_of(
-    shape: Shape, alternative: Alternative, workload: Workload, dtype: torch.dtype
-) -> dict[str, int]:
-    """Return parameters, bytes and FLOP in one layer, exactly. A window caps the cache: a runtime frees older tokens."""
-    params = alternative.size(shape).params
-    prefill_flop, decode_flop = sub_block_flop(shape, alternative, workload)
-    length = workload.prompt + workload.output
-    if (window := alternative.attended(shape)) is not None:
-        length = min(length, window)
-    per_token = 2 * alternative.cached_heads(shape) * shape.head_dim * dtype.itemsize
-    state = alternative.state_size(shape)
-    kept = state.conv * dtype.itemsize + state.scan * int(STATE_BYTES)
-    return {
-        "params": params,
-        "weights_bytes": params * dtype.itemsize,
-        "kv_cache_bytes": workload.batch * (length * per_token + kept),
-        "prefill_flop": prefill_flop,
-        "decode_flop": decode_flop,
-    }
 
 
 def _report(
@@ -155,9 +144,8 @@ def _report(
     return off[2]
 
 
-def _digest(host: Host, space: Space, workload: Workload) -> str:
+def _digest(place: Place, space: Space, workload: Workload) -> str:
     """Return the key of unfinished work: a digest of workload, layers, parent and machine."""
-    model = host.model
-    parts = [METHOD, repr(workload), model.config.to_json_string(), machine(model.device), str(model.dtype)]
+    parts = [METHOD, repr(workload), place.config, place.machine, str(place.dtype)]
     parts += [layer.model_dump_json() for layer in space.layers]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from pydantic import ValidationError
 
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.checksums import sealed_line, unsealed_line
 from puzzledsl.base.files import write_text
 from puzzledsl.base.frozen import Frozen
-from puzzledsl.base.progress import Progress
 from puzzledsl.ir.nodes import Space
 from puzzledsl.measure.estimate import Estimate
 from puzzledsl.measure.host import Arrangement, Host, kind_of, random_child
 from puzzledsl.measure.laps import Phase, Round, time_laps
-from puzzledsl.measure.stopwatch import stopwatch_for, undisturbed
+from puzzledsl.measure.stopwatch import Stopwatch, stopwatch_for, undisturbed
 from puzzledsl.measure.whole import WholeTimer, Workload
 
 ROUNDS = 8
 CHECKED_CHILDREN = 3
 CHECK_ROUNDS = 4
-
-T = TypeVar("T", bound=Frozen)
 
 
 class Check(Frozen):
@@ -45,70 +44,69 @@ class Check(Frozen):
         return parent / (self.child_prefill_s + output * self.child_decode_s)
 
 
-def rounds_needed(host: Host) -> int:
-    """Return the number of rounds in which every alternative is timed in at least `ROUNDS` layers of its kind in all."""
-    depths = Counter(host.kinds)
+T = TypeVar("T", Round, Check)
+
+
+def rounds_needed(kinds: Sequence[int], alternatives: Mapping[SubBlock, Collection[str]]) -> int:
+    """Return the number of rounds in which every alternative is timed in at least `ROUNDS` layers of its kind in all.
+
+    `kinds`: of the layers. `alternatives`: their labels.
+    """
+    depths = Counter(kinds)
     return max(
         ROUNDS,
         *(
-            -(-ROUNDS * alternatives // depths[kind])
-            for labels in host.alternatives.values()
-            for kind, alternatives in Counter(map(kind_of, labels)).items()
+            -(-ROUNDS * count // depths[kind])
+            for labels in alternatives.values()
+            for kind, count in Counter(map(kind_of, labels)).items()
         ),
     )
 
 
-def measure_rounds(host: Host, workload: Workload, partial: Path, progress: Progress) -> list[Round]:
-    """Measure all rounds of a workload; those in `partial` are not measured again."""
-    wanted = rounds_needed(host)
-    done = _read(partial, Round)[:wanted]
-    progress.advance(len(done))
-    if len(done) < wanted:
-        parent, watch = WholeTimer(host.model, workload), stopwatch_for(host.model.device)
-        host.arrange(host.parent())
-        parent.round(keep=False)
-        time_laps(host, host.balanced(len(done)), workload, watch)  # warm-up: allocates what it needs
-    for seed in range(len(done), wanted):
+class Timer:
+    """Timer of the rounds and checks of one workload on one host. Rounds with other seeds have other arrangements."""
+
+    def __init__(self, host: Host, space: Space, workload: Workload) -> None:
+        self._host, self._space, self._workload = host, space, workload
+        self._is_warm = False
+
+    @cached_property
+    def _watch(self) -> Stopwatch:
+        return stopwatch_for(self._host.model.device)
+
+    @cached_property
+    def _parent(self) -> WholeTimer:
+        """The timer of the parent."""
+        return WholeTimer(self._host.model, self._workload)
+
+    def _warm_up(self, seed: int) -> None:
+        """Run the parent and an arrangement once, which allocates what they need."""
+        if not self._is_warm:
+            self._host.arrange(self._host.parent())
+            self._parent.round(keep=False)
+            time_laps(self._host, self._host.balanced(seed), self._workload, self._watch)
+            self._is_warm = True
+
+    def round(self, seed: int) -> Round:
+        """Measure one arrangement and the parent beside it."""
+        host, parent = self._host, self._parent
+        self._warm_up(seed)
         host.arrange(host.parent())
         parent_prefill_s, parent_decode_s = parent.round()
         arrangement = host.balanced(seed)
-        prefill, decode = time_laps(host, arrangement, workload, watch)
-        done.append(
-            Round(
-                seed=seed,
-                attention=arrangement["attention"],
-                ffn=arrangement["ffn"],
-                prefill=Phase(parent=(parent_prefill_s,), laps=(prefill,)),
-                decode=Phase(parent=tuple(parent_decode_s), laps=tuple(decode)),
-            )
+        prefill, decode = time_laps(host, arrangement, self._workload, self._watch)
+        return Round(
+            seed=seed,
+            attention=arrangement["attention"],
+            ffn=arrangement["ffn"],
+            prefill=Phase(parent=(parent_prefill_s,), laps=(prefill,)),
+            decode=Phase(parent=tuple(parent_decode_s), laps=tuple(decode)),
         )
-        _write(partial, done)
-        progress.advance(
-            parent_prefill_ms=round(1e3 * parent_prefill_s, 1),
-            parent_step_ms=round(1e3 * undisturbed(parent_decode_s), 2),
-        )
-    return done
 
-
-def measure_checks(
-    host: Host,
-    space: Space,
-    workload: Workload,
-    partial: Path,
-    progress: Progress,
-    children: int = CHECKED_CHILDREN,
-    turns: int | None = None,
-) -> list[Check]:
-    """Measure random children of the space, each in turn with the parent; those in `partial` are not measured again."""
-    done = _read(partial, Check)[:children]
-    progress.advance(len(done))
-    for seed in range(len(done), children):
-        done.append(
-            measure_check(host, random_child(space, host.kinds, seed), workload, seed, turns or CHECK_ROUNDS)
-        )
-        _write(partial, done)
-        progress.advance()
-    return done
+    def check(self, seed: int, turns: int | None = None) -> Check:
+        """Measure a random child of the space in turn with the parent, `turns` times after a warm-up of both."""
+        child = random_child(self._space, self._host.kinds, seed)
+        return measure_check(self._host, child, self._workload, seed, turns or CHECK_ROUNDS)
 
 
 def measure_check(host: Host, child: Arrangement, workload: Workload, seed: int, turns: int) -> Check:
@@ -152,6 +150,25 @@ def mean_size(errors: list[float]) -> float:
     return statistics.fmean(map(abs, errors)) if errors else 0.0
 
 
+class Unfinished(Generic[T]):
+    """A file of rounds or checks of unfinished work, in the order of their seeds."""
+
+    def __init__(self, path: Path, kind: type[T], wanted: int) -> None:
+        """Read the intact lines up to the first damaged one; the rest is measured again. `wanted`: number of seeds, from 0."""
+        self._path = path
+        self.done: dict[int, T] = {item.seed: item for item in _read(path, kind) if item.seed < wanted}
+        self.missing = [seed for seed in range(wanted) if seed not in self.done]
+
+    def add(self, item: T) -> None:
+        """Keep one more; on return it is on the disk."""
+        self.done[item.seed] = item
+        write_text(self._path, "".join(sealed_line(each.model_dump_json()) for each in self.all()))
+
+    def all(self) -> list[T]:
+        """Return what is measured, by ascending seed."""
+        return [self.done[seed] for seed in sorted(self.done)]
+
+
 def _read(path: Path, kind: type[T]) -> list[T]:
     """Return the intact lines up to the first damaged one; the rest is measured again."""
     found: list[T] = []
@@ -165,7 +182,3 @@ def _read(path: Path, kind: type[T]) -> list[T]:
             except ValidationError:
                 break
     return found
-
-
-def _write(path: Path, items: list[T]) -> None:
-    write_text(path, "".join(sealed_line(item.model_dump_json()) for item in items))

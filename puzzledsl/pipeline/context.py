@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import TypeVar
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
+from puzzledsl.cluster.connect import Cluster
+from puzzledsl.cluster.tasks import Executor, LocalExecutor
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import Artefact
 from puzzledsl.ir.source_location import span_of
@@ -36,13 +39,32 @@ class Context:
     build: BuildDir
     source: str
     progress: Progress = field(default_factory=Silent)
-    on: str | None = None  # a Ray cluster that makes the pieces (`--on`)
+    on: str | None = None  # the Ray cluster that works (`--on`)
     heal: bool = True  # children are healed after assembly
 
     @property
     def base(self) -> Path:
         """The directory of the `.pzl` file."""
         return self.file.parent
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """The cluster `on`; connected when a stage first needs it, within a `session`."""
+        known: dict[str, Cluster] = self.__dict__.setdefault("_clusters", {})
+        return None if self.on is None else known.setdefault(self.on, Cluster(self.on))
+
+    @property
+    def executor(self) -> Executor:
+        """The workers of the cluster, or else this process."""
+        if (cluster := self.cluster) is None:
+            return LocalExecutor()
+        from puzzledsl.cluster.ray_tasks import RayExecutor
+
+        return RayExecutor(cluster)
+
+    def session(self) -> AbstractContextManager[None]:
+        """Return a context in which all stages share one connection to the cluster."""
+        return nullcontext() if self.cluster is None else self.cluster.session()
 
     @cached_property
     def stamps(self) -> Stamps:

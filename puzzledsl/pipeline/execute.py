@@ -15,10 +15,8 @@ from puzzledsl.pipeline.task import Task
 def execute(ctx: Context, tasks: Iterable[Task], *, force: bool = False) -> list[tuple[Task, bool]]:
     """Run each stale task (every task with `force`). Return each task with True if it ran now."""
     gc_tuning.work()
-    outcome = []
-    for task in tasks:
-        outcome.append((task, _one(ctx, task, force)))
-    return outcome
+    with ctx.session():
+        return [(task, _one(ctx, task, force)) for task in tasks]
 
 
 def _one(ctx: Context, task: Task, force: bool) -> bool:

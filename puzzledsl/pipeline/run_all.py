@@ -28,7 +28,7 @@ def run_all(ctx: Context, until: str | None, only: str | None, say: Callable[[st
     With `only`, the stage's inputs are taken as they are.
     """
     before = holder_of(ctx.build.root)
-    with locked(ctx):
+    with locked(ctx), ctx.session():
         if before is not None:
             say(f"an earlier run ended in the middle ({before}): going on from what it left")
         say(compile_program(ctx, models=False).as_text())

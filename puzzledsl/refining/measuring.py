@@ -22,7 +22,7 @@ from puzzledsl.pieces.store.origin import origin
 from puzzledsl.refining.inputs import RefineInputs
 from puzzledsl.scoring.figures_cache import FiguresCache
 from puzzledsl.scoring.measures import Measure
-from puzzledsl.scoring.run import measure_of
+from puzzledsl.scoring.subject import measure_of
 from puzzledsl.scoring.text import healing_blocks
 
 METHOD = "1"

@@ -15,12 +15,26 @@ Name = tuple[int, str, str]
 """(layer, table, alternative or pair of alternatives)."""
 
 
-class FiguresCache:
+class MemoryCache:
+    """Metrics by name in memory."""
+
+    def __init__(self) -> None:
+        self.figures: dict[Name, Figures] = {}
+
+    def add(self, name: Name, figures: Figures) -> None:
+        """Keep one entry."""
+        self.figures[name] = figures
+
+    def restore_order(self, order: Sequence[Name], *, shuffled: bool = False) -> None:
+        """Do nothing: there is no file."""
+
+
+class FiguresCache(MemoryCache):
     """A file of metrics by name. It is emptied if its key differs from `key`, a string of everything that metrics depend on."""
 
     def __init__(self, path: Path, key: str) -> None:
+        super().__init__()
         self._path, self._head = path, json.dumps({"key": key})
-        self.figures: dict[Name, Figures] = {}
         self._damaged = False
         lines = self._complete_lines()
         if lines and unsealed_line(lines[0]) == self._head:
@@ -46,18 +60,18 @@ class FiguresCache:
 
     def add(self, name: Name, figures: Figures) -> None:
         """Append one entry; on return it is on the disk."""
-        self.figures[name] = figures
+        super().add(name, figures)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(sealed_line(json.dumps([*name, figures])))
             file.flush()
             os.fsync(file.fileno())
 
-    def restore_order(self, order: Sequence[Name]) -> None:
-        """Rewrite a file that had damaged lines to the bytes of an undamaged run.
+    def restore_order(self, order: Sequence[Name], *, shuffled: bool = False) -> None:
+        """Rewrite a file that had damaged lines, or is `shuffled`, to the bytes of an undamaged run in one process.
 
-        Call it when all of `order`, the order of an undamaged run, is measured.
+        Call it when all of `order`, the order of such a run, is measured.
         """
-        if self._damaged:
+        if self._damaged or shuffled:
             self.figures = {name: self.figures[name] for name in [*order, *self.figures]}
             self.copy_to(self._path)
             self._damaged = False

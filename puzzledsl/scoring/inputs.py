@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.progress import Progress
+from puzzledsl.cluster.tasks import Executor, LocalExecutor
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
 from puzzledsl.ir import nodes
@@ -26,7 +27,7 @@ class ScoreInputs:
 
     `jobs` are those of the score's BLD, whose pieces are in `library`. Relative data paths start at `base`. `work` holds
     unfinished work and may be removed when the table is written. With `around`, a child, replacements are made in that
-    child and still compared with the parent.
+    child and still compared with the parent. `executor` provides the workers that measure.
     """
 
     program: nodes.Program
@@ -38,6 +39,7 @@ class ScoreInputs:
     work: Path
     progress: Progress
     around: ModelDefinition | None = None
+    executor: Executor = field(default_factory=LocalExecutor)
 
     @property
     def declaration(self) -> nodes.Score:

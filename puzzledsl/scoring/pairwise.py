@@ -34,26 +34,30 @@ def covariances(
     float32 logits; `parent_PH` are the parent's states and `children_RPH` those of each child with one replacement.
     Takes 2 R P V (H + R) multiplications and `buffer_bytes` of memory.
     """
-    replacements, positions, _ = children_RPH.shape
-    total = torch.zeros(replacements, replacements, dtype=torch.float64, device=parent_PH.device)
+    total = torch.zeros(len(children_RPH), len(children_RPH), dtype=torch.float64, device=parent_PH.device)
     vocabulary = head(parent_PH[:1]).shape[-1]
-    for chunk in torch.split(
-        torch.arange(positions), _positions_at_once(replacements, vocabulary, buffer_bytes)
-    ):
-        where = slice(int(chunk[0]), int(chunk[-1]) + 1)
-        parent = head(parent_PH[where])
-        change = head(children_RPH[:, where].to(parent_PH))
-        change -= parent
-        p = parent.softmax(-1)
-        change -= torch.einsum("rpv,pv->rp", change, p)[..., None]
-        change *= p.sqrt()
-        flat = change.flatten(1)
-        total += (flat @ flat.T).double()
-    return total / positions
+    for where in chunks(children_RPH.shape, vocabulary, buffer_bytes):
+        total += covariance_sum(head, parent_PH[where], children_RPH[:, where])
+    return total / children_RPH.shape[1]
 
 
-def _positions_at_once(replacements: int, vocabulary: int, buffer_bytes: int) -> int:
-    return max(1, buffer_bytes // (replacements * vocabulary * 4))
+def chunks(shape: Sequence[int], vocabulary: int, buffer_bytes: int = BUFFER_BYTES) -> list[slice]:
+    """Split the positions of states [R, P, H] so that the logits of all replacements at a chunk take `buffer_bytes`."""
+    replacements, positions, _ = shape
+    size = max(1, buffer_bytes // (replacements * vocabulary * 4))
+    return [slice(start, min(start + size, positions)) for start in range(0, positions, size)]
+
+
+def covariance_sum(head: Callable[[Tensor], Tensor], parent_PH: Tensor, children_RPH: Tensor) -> Tensor:
+    """Return the sum over positions of Cov_p(d_r, d_s), [R, R] float64 in nats."""
+    parent = head(parent_PH)
+    change = head(children_RPH.to(parent_PH))
+    change -= parent
+    p = parent.softmax(-1)
+    change -= torch.einsum("rpv,pv->rp", change, p)[..., None]
+    change *= p.sqrt()
+    flat = change.flatten(1)
+    return (flat @ flat.T).double()
 
 
 def predicted(singles: Sequence[float], covariance_RR: Tensor) -> float:

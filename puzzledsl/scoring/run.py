@@ -10,37 +10,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
-from puzzledsl.child.healing.groups import HealingGroups
-from puzzledsl.data.tasks import encode_choice, read_tasks
 from puzzledsl.ir import nodes
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import ModelDefinition, ScoreTable
-from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.models.memory import room_bytes
-from puzzledsl.models.placement import reachable_parent
 from puzzledsl.pieces.store.origin import origin
 from puzzledsl.scoring.children import Children
-from puzzledsl.scoring.errors import NoFit, NoPairwiseTerms, NoScoringText
+from puzzledsl.scoring.errors import NoFit, NoPairwiseTerms
 from puzzledsl.scoring.figures_cache import FiguresCache
-from puzzledsl.scoring.healed import METHOD, HealedSweep, points_at_a_time
-from puzzledsl.scoring.incumbent import Incumbent
 from puzzledsl.scoring.influence import block_influence
 from puzzledsl.scoring.inputs import ScoreInputs
-from puzzledsl.scoring.measures import Accuracy, Divergence, Measure
-from puzzledsl.scoring.replacements import Replacement, replacements, runs_to_score
-from puzzledsl.scoring.states import States
-from puzzledsl.scoring.sweep import Rows, Sweep, final_states
+from puzzledsl.scoring.on_workers import OnWorkers, Part
+from puzzledsl.scoring.replacements import Replacement, Run, replacements, runs_to_score
+from puzzledsl.scoring.scorer import Here, Scorer
+from puzzledsl.scoring.states import Rows
+from puzzledsl.scoring.subject import Facts, Subject
+from puzzledsl.scoring.sweep.healed import METHOD
+from puzzledsl.scoring.sweep.sweep import final_states
 from puzzledsl.scoring.table import fitted_table, score_table
-from puzzledsl.scoring.text import healing_blocks, scored_text, text_behind
 
 
 def run_score(inputs: ScoreInputs) -> ScoreTable:
@@ -51,7 +45,7 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
     Raises DiagnosticError: missing pieces, missing or too little text, pairwise terms or a fit for a metric without them.
     """
     score, declaration, method, bld = inputs.score, inputs.declaration, inputs.method, inputs.bld
-    work, progress, library, around = inputs.work, inputs.progress, inputs.library, inputs.around
+    work, progress, around = inputs.work, inputs.progress, inputs.around
     _refuse(declaration, method)
     unit: Literal["subblock", "block"] = "block" if bld.mode == "coupled" else method.unit
     layers = None if around is None else around.layers
@@ -59,42 +53,39 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
     todo = replacements(declaration, space, unit, inputs.jobs, layers)
     runs = runs_to_score(declaration, space)
 
-    runner = LayerRunner(model := reachable_parent(inputs.parent_dir, progress, once=False))
-    measure = measure_of(inputs, runner)
-    blocks_NS = healing_blocks(inputs, method.healed) if method.healed else None
-    digests = _digests(inputs, measure, todo, blocks_NS)
-    key = json.dumps([digests["figures"], measure.identity()])
-    kept = inputs.build.figures(hashlib.sha256(key.encode()).hexdigest()[:24])
-    # Pairwise terms need final hidden states, and a fit needs KLs by position. Other scores do not store these, so such scores
-    # have a separate cache, in which every entry implies that its states or KLs are stored.
-    more = method.pairwise or method.children > 0
-    also = "-states" * method.pairwise + "-kls" * (method.children > 0)
-    known = FiguresCache(work / f"figures{also}.jsonl" if more else kept, key)
-    rows = _rows(work, measure, method, runner, len(todo))
-    incumbent = Incumbent(model, library)
-    behind = text_behind(inputs, measure.samples(), runner.device)
-    progress.start(f"score {score}", len(todo) + len(runs))
-    with torch.inference_mode():
-        given = (runner, measure, method.metric, known, progress, incumbent, rows, work, behind)
-        sweep = Sweep(*given)
-        if blocks_NS is not None:
-            held_bytes = room_bytes() // points_at_a_time(runs)
-            healing = HealingGroups(
-                model, library.load, blocks_NS, measure.groups, work, held_bytes=held_bytes
-            )
-            sweep = HealedSweep(healing, *given)
-        sweep.run(todo, around, runs)
-        samples = measure.samples()
-        table = score_table(score, method.metric, unit, samples, len(runner), known.figures, layers, runs)
+    with torch.inference_mode(), _scorer(inputs, todo, runs) as scorer:
+        facts = scorer.facts
+        digests = _digests(inputs, facts, todo)
+        key = json.dumps([digests["figures"], facts.identity])
+        kept = inputs.build.figures(hashlib.sha256(key.encode()).hexdigest()[:24])
+        # Pairwise terms need final hidden states, and a fit needs KLs by position. Other scores do not store these, so such
+        # scores have a separate cache, in which every entry implies that its states or KLs are stored.
+        more = method.pairwise or method.children > 0
+        also = "-states" * method.pairwise + "-kls" * (method.children > 0)
+        known = FiguresCache(work / f"figures{also}.jsonl" if more else kept, key)
+        rows = Rows.at(work, facts.kept, len(todo), facts.samples, facts.hidden_size)
+        progress.start(f"score {score}", len(todo) + len(runs))
+        scorer.measure(known, rows)
+        sizes = facts.samples, facts.layers
+        table = score_table(score, method.metric, unit, *sizes, known.figures, layers, runs)
         if more:
             shape = inputs.program.parents[space.parent].shape
-            children = Children(todo, shape, runner, measure, incumbent, known, progress)
-            form = children.form(method.children, bld.seed, sweep.parent_PH, rows)
+            form = Children(todo, shape, scorer, known, progress).form(method.children, bld.seed, rows)
             table = fitted_table(table, form, todo)
             _tell_fit(score, table, progress)
             known.copy_to(kept)
-    influence = block_influence(sweep.influence, method.tasks or inputs.data or "")
+    influence = block_influence(scorer.influence, method.tasks or inputs.data or "")
     return table.model_copy(update={"inputs": digests, "influence": influence})
+
+
+@contextmanager
+def _scorer(inputs: ScoreInputs, todo: Sequence[Replacement], runs: Sequence[Run]) -> Iterator[Scorer]:
+    """Yield the scorer in this process, or the one on the workers of the inputs' executor."""
+    if inputs.executor.is_local:
+        yield Here(inputs, todo, runs)
+        return
+    with inputs.executor.open(Part.spec(inputs, todo, runs), inputs.progress) as teams:
+        yield OnWorkers(teams, inputs, todo, runs)
 
 
 def score_children(
@@ -105,14 +96,13 @@ def score_children(
     `unseen`: measure on as much text after the score's. Raises DiagnosticError (NotEnoughText) if there is not enough. Has no
     effect on items.
     """
-    runner = LayerRunner(model := reachable_parent(inputs.parent_dir, inputs.progress, once=False))
-    measure = measure_of(inputs, runner, unseen=unseen)
-    incumbent = Incumbent(model, inputs.library)
+    subject = Subject(inputs, unseen=unseen)
+    runner, measure = subject.runner, subject.measure
     with torch.inference_mode():
         measure.set_parent(final_states(runner, measure))
         found = []
         for child in children:
-            incumbent.become(child)
+            subject.incumbent.become(child)
             found.append(measure.figures(final_states(runner, measure))[inputs.method.metric])
     return found
 
@@ -129,18 +119,6 @@ def _tell_fit(score: str, table: ScoreTable, progress: Progress) -> None:
         progress.log("fitted", text=text, score=score, **fit.model_dump())
 
 
-PAIRWISE_SHARE = 4
-"""Pairwise terms are means over 1 / PAIRWISE_SHARE of the scored positions, since they take as long as the scores themselves."""
-
-
-def _rows(work: Path, measure: Measure, method: nodes.ReplaceOne, runner: LayerRunner, count: int) -> Rows:
-    positions = max(1, measure.samples() // PAIRWISE_SHARE)
-    return Rows(
-        States(work / "states.bin", count, positions, runner.hidden_size) if method.pairwise else None,
-        States(work / "kls.bin", count, measure.samples(), 1) if method.children else None,
-    )
-
-
 def _refuse(declaration: nodes.Score, method: nodes.ReplaceOne) -> None:
     """Raise DiagnosticError for pairwise terms or a fit with a metric other than KL divergence, or around a child."""
     if method.metric == "kl_divergence" and method.around is None:
@@ -152,42 +130,18 @@ def _refuse(declaration: nodes.Score, method: nodes.ReplaceOne) -> None:
         raise DiagnosticError(NoFit(span_of(declaration.where), score=declaration.name, what=what))
 
 
-# ---------------------------------------------------------------- measures and their texts
-
-
-def measure_of(inputs: ScoreInputs, runner: LayerRunner, *, unseen: bool = False) -> Measure:
-    """Return the measure of a score on its items or its text; `unseen`: on as much text after it.
-
-    Raises DiagnosticError: no text, too little of it, items that cannot be read.
-    """
-    method, span = inputs.method, span_of(inputs.declaration.where)
-    if method.metric == "accuracy":
-        items = read_tasks(inputs.base / (method.tasks or ""), method.samples, span=span)
-        encoded = [
-            [encode_choice(inputs.tokenizer, item.context, choice) for choice in item.choices]
-            for item in items
-        ]
-        return Accuracy(runner, items, encoded)
-    if inputs.data is None:
-        raise DiagnosticError(NoScoringText(span, score=inputs.score))
-    return Divergence(runner, scored_text(inputs, unseen=unseen), method.samples, top_k=method.top_k)
-
-
-def _digests(
-    inputs: ScoreInputs, measure: Measure, todo: Sequence[Replacement], healing_NS: Tensor | None
-) -> dict[str, str]:
+def _digests(inputs: ScoreInputs, facts: Facts, todo: Sequence[Replacement]) -> dict[str, str]:
     """Return digests, by name, of everything that a table depends on. `figures` is the one that keys the cache."""
     method, around, parent_dir = inputs.method, inputs.around, inputs.parent_dir
-    tokens = torch.cat([group.flatten() for group in measure.groups])
     pieces = {piece.job.id: piece.sha256 for piece in inputs.library.pieces()}
     parts = [[r.layer, r.table, r.name, *(pieces.get(p or "", "") for _, _, p in r.parts)] for r in todo]
     child = None if around is None else around.digest()
     described = f"{method.model_dump_json(exclude=None if method.healed else {'healed'})} {parts} {child}"
-    made_from = origin(parent_dir, tokens)
+    made_from = origin(parent_dir, facts.tokens)
     figures = f"{made_from} {parts} {child}"
     healing = {}
-    if healing_NS is not None:
-        healing["healing_tokens"] = origin(parent_dir, healing_NS)["text"]
+    if facts.healing_NS is not None:
+        healing["healing_tokens"] = origin(parent_dir, facts.healing_NS)["text"]
         figures += f" healed {METHOD} {healing}"
     return {
         **made_from,

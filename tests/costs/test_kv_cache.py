@@ -13,7 +13,7 @@ from puzzledsl.child.assemble import assemble
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.memory import kv_cache_bytes
 from puzzledsl.ir.nodes import RooflineHardware, Shape
-from puzzledsl.measure.cells import sizes_of
+from puzzledsl.measure.sizes import sizes_of
 from puzzledsl.measure.whole import cache_keyword
 from puzzledsl.models.families.access import shape_of
 from tests.children import MIXED, define, random_pieces

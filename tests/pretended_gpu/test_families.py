@@ -21,7 +21,7 @@ NO_WAITS = (
     "pieces/train/student.py",
     "scoring/replacements.py",
     "scoring/vocabulary.py",
-    "scoring/workers.py",
+    "scoring/sweep/threads.py",
 )
 """Code that runs at every step, for every piece or every tile: it never waits for the device."""
 WAITS = {

@@ -29,11 +29,11 @@ from puzzledsl.models.families.access import family_of
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.scoring import run
-from puzzledsl.scoring.healed import HealedReplacement, needed_from
+from puzzledsl.scoring import run, subject
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.measures import Divergence
 from puzzledsl.scoring.replacements import Replacement
+from puzzledsl.scoring.sweep.healed import HealedReplacement, needed_from
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 from tests.scoring.test_replace_one import Interrupting, figures_of, forget
@@ -194,14 +194,14 @@ def test_threads_files_and_paged_parents_find_the_same(
         assert case.score().canonical_json() == table.canonical_json()
     torch.set_num_threads(1)
     forget(case)
-    monkeypatch.setattr(run, "room_bytes", lambda: 0)  # every stream in a file
+    monkeypatch.setattr(subject, "room_bytes", lambda: 0)  # every stream in a file
     assert case.score().canonical_json() == table.canonical_json()
     forget(case)
 
     def paged(parent_dir: Path, progress: Progress, *, once: bool) -> PreTrainedModel:
         return paged_parent(parent_dir, room_bytes=0, keep_head=True)[0]
 
-    monkeypatch.setattr(run, "reachable_parent", paged)
+    monkeypatch.setattr(subject, "reachable_parent", paged)
     assert case.score().canonical_json() == table.canonical_json()
 
 

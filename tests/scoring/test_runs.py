@@ -17,7 +17,7 @@ from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.ir.nodes import LayerChoice, ReplaceOne
 from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.models.families.paged import paged_parent
-from puzzledsl.scoring import measures, run
+from puzzledsl.scoring import measures, run, subject
 from puzzledsl.scoring.inputs import ScoreInputs
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
@@ -121,7 +121,7 @@ def test_groups_threads_and_paged_parents_find_the_same(case: Case, monkeypatch:
     def paged(parent_dir: Path, progress: Progress, *, once: bool) -> PreTrainedModel:
         return paged_parent(parent_dir, room_bytes=0, keep_head=True)[0]
 
-    monkeypatch.setattr(run, "reachable_parent", paged)
+    monkeypatch.setattr(subject, "reachable_parent", paged)
     assert case.score().canonical_json() == expected
     monkeypatch.undo()
     forget(case)

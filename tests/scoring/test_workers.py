@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 from puzzledsl.base.progress import Progress
 from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.models.layerwise import LayerRunner
-from puzzledsl.scoring import run
-from puzzledsl.scoring.workers import Ascent, Workers
+from puzzledsl.scoring import subject
+from puzzledsl.scoring.sweep.threads import Ascent, Workers
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 from tests.scoring.test_replace_one import SETTINGS, forget
@@ -92,7 +92,7 @@ def test_a_parent_whose_weights_come_and_go_has_one_worker(
     def paged(parent_dir: Path, progress: Progress, *, once: bool) -> PreTrainedModel:
         return paged_parent(parent_dir, room_bytes=0, keep_head=True)[0]
 
-    monkeypatch.setattr(run, "reachable_parent", paged)
+    monkeypatch.setattr(subject, "reachable_parent", paged)
     assert case.score().canonical_json() == expected
     with Workers(torch.device("cpu"), shared=False) as workers:
         assert workers.count == 1 and torch.get_num_threads() == 1

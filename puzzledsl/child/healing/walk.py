@@ -41,13 +41,10 @@ class Healed:
     """Healed weights by transformers' names, and KL(parent || child) in nats on held-out tokens without and with them."""
 
     weights: dict[str, LazyTensor]
+    layers: tuple[int, ...]
+    """Layers with healed weights (`healed_layer`)."""
     kl_before: float
     kl_after: float
-
-    @property
-    def improved(self) -> bool:
-        """True if healing lowers the KL divergence on held-out tokens."""
-        return self.kl_after < self.kl_before
 
 
 @torch.no_grad()
@@ -86,7 +83,13 @@ def heal(
         done = layer_idx
         weights |= walk.heal(layer_idx, list(of_layer))
     progress.advance(len(layers) - done)
-    return Healed(weights, *walk.divergences(2 * len(layers)))
+    healed = tuple(dict.fromkeys(link.layer_idx for link in links[changed:]))
+    return Healed(weights, healed, *walk.divergences(2 * len(layers)))
+
+
+def healed_layer(work: Path, layer_idx: int) -> Path:
+    """Return the path of a layer's healed weights."""
+    return work / f"layer-{layer_idx}.safetensors"
 
 
 def _groups(tokens_NS: Tensor, device: torch.device) -> Sequence[Tensor]:
@@ -117,7 +120,7 @@ class _Walk:
 
     def heal(self, layer_idx: int, links: Sequence[Link]) -> dict[str, LazyTensor]:
         """Heal the sub-blocks of a layer, move the streams past it, and return its healed weights."""
-        path = self._work / f"layer-{layer_idx}.safetensors"
+        path = healed_layer(self._work, layer_idx)
         stored = open_file(path) if is_sealed_beside(path) else None
         weights: dict[str, Tensor] = {}
         for link in links:

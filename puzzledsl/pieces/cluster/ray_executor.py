@@ -1,105 +1,125 @@
-"""Stages of consecutive layers as Ray actors: only hidden states travel, through the object store.
+"""Stages of consecutive layers as a team of Ray workers: only hidden states travel, through the object store.
 
-If a worker dies, all stages are recreated on the remaining workers and continue from the last saved state. Parent,
-library and build directory must be on a file system that all machines share.
+If a worker dies, all stages are recreated on the remaining workers and continue from the last saved state; if workers join, on
+all of them. Parent, library and build directory must be on a file system that all machines share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
+from puzzledsl.cluster.connect import Cluster
+from puzzledsl.cluster.errors import NoWorkers
+from puzzledsl.cluster.tasks import WorkerLost
+from puzzledsl.cluster.tensors import unpack
+from puzzledsl.cluster.workers import Team, Workers
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config
-from puzzledsl.pieces.cluster.errors import NoWorkers
 from puzzledsl.pieces.train.order import Order
 from puzzledsl.pieces.train.spans import spans, work_of
 from puzzledsl.pieces.train.stage import Stage
-from puzzledsl.pieces.train.stream import WorkerLost
+from puzzledsl.plan.pipeline import training_bytes
+
+SILENT_S = 60.0
+"""Seconds without an answer after which the log says which stage is waited for."""
+WORTH_A_RESTART = 0.9
+"""Workers that join are used if they cut the busiest worker's work to this share at least."""
 
 
-class RayExecutor:
-    """A `pieces.train.stream.StageExecutor`. `ray` is the package, already connected to the cluster `on`."""
+class SpansGrew(Exception):
+    """After the loss of workers the spans are longer, and the order's pieces no longer fit into a worker's memory."""
 
-    def __init__(self, ray: Any, on: str, order: Order, progress: Progress) -> None:
-        self._ray, self._on, self._progress = ray, on, progress
+
+@dataclass(frozen=True)
+class _Stages:
+    """Maker of the stages of one order: member m has the m-th span of layers."""
+
+    order: Order
+    layers: Sequence[tuple[int, int]]
+
+    def __call__(self, member: int) -> Stage:
+        return Stage(self.order, *self.layers[member])
+
+
+class RayStages:
+    """A `pieces.train.stream.StageExecutor` on a connected cluster."""
+
+    def __init__(self, cluster: Cluster, order: Order, progress: Progress) -> None:
+        self._workers, self._on, self._progress = Workers(cluster), cluster.on, progress
+        self._ray = cluster.ray
         self._order = replace(
             order, tokens=torch.empty(0, dtype=torch.int64)
         )  # stages are sent what they need
         self._work = work_of(order, shape_of(load_config(order.parent_dir)))
-        self._actors: list[Any] = []
+        self._team: Team | None = None
+        self._layers: Sequence[tuple[int, int]] = ()
         self._start()
 
     @property
     def size(self) -> int:
         """Number of stages."""
-        return len(self._actors)
+        return len(self._layers)
 
     def call(self, stage: int, method: str, *arguments: Any) -> Any:
         """See `StageExecutor`."""
-        return getattr(self._actors[stage], method).remote(*arguments)
+        assert self._team is not None, "the stages have ended"
+        return self._team.call(stage, method, *arguments)
 
     def result(self, answer: Any) -> Any:
         """See `StageExecutor`."""
-        errors = self._ray.exceptions
+        while not self._ray.wait([answer], timeout=SILENT_S)[0]:
+            self._progress.log("waiting", text=f"{self.size} workers are at work on {self._order.name}")
         try:
-            return self._ray.get(answer)
-        except errors.RayTaskError as error:
-            if isinstance(error.cause, DiagnosticError):
-                raise error.cause from None
-            if self._is_loss(error.cause):
-                raise WorkerLost(first_line(error.cause)) from error
-            raise
-        except errors.RayError as error:
-            if self._is_loss(error):
-                raise WorkerLost(first_line(error)) from error
-            raise
+            return unpack(self._ray.get(answer, timeout=SILENT_S))
+        except Exception as error:  # everything that a worker raises, and its loss
+            if (reason := self._workers.loss(error)) is not None:
+                raise WorkerLost(reason) from error
+            raise self._workers.mistake(error) from None
 
     def restart(self) -> None:
-        """See `StageExecutor`."""
+        """See `StageExecutor`. Raises SpansGrew if the pieces no longer fit."""
         self.shutdown()
         self._start()
+        needed = max(training_bytes(self._order.jobs_of(layer)) for layer in range(len(self._work)))
+        if needed > min(self.rooms_bytes()):
+            raise SpansGrew
+
+    def rooms_bytes(self) -> list[int]:
+        """Return the bytes that the pieces of one layer may take, of each stage."""
+        return [self.result(self.call(stage, "room_bytes")) for stage in range(self.size)]
+
+    def can_grow(self) -> bool:
+        """See `StageExecutor`."""
+        free = self._workers.free()
+        if not free or self.size == len(self._work):
+            return False
+        return self._busiest(spans(self._work, self.size + free)) <= WORTH_A_RESTART * self._busiest(
+            self._layers
+        )
+
+    def _busiest(self, layers: Sequence[tuple[int, int]]) -> float:
+        return max(sum(self._work[first:end]) for first, end in layers)
 
     def shutdown(self) -> None:
         """End all workers."""
-        for actor in self._actors:
-            self._ray.kill(actor)
-        self._actors = []
+        if self._team is not None:
+            self._workers.end(self._team)
+        self._team = None
 
     def _start(self) -> None:
-        resources = self._ray.cluster_resources()
-        gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 0))
-        workers = gpus or cpus
-        if not workers:
-            raise DiagnosticError(NoWorkers(None, on=self._on))
-        options = {
-            "num_cpus": 0 if gpus else 1,
-            "num_gpus": 1 if gpus else 0,
-            "scheduling_strategy": "SPREAD",
-        }
-        actor = self._ray.remote(Stage).options(**options, max_restarts=0, max_task_retries=0)
-        layers = spans(self._work, workers)
-        threads = torch.get_num_threads()  # bits depend on it, and Ray's workers would have one
-        self._actors = [actor.remote(self._order, *span, None, threads) for span in layers]
-        self._progress.log("workers", on=self._on, gpus=gpus, cpus=cpus, layers=layers)
-
-    def _is_loss(self, error: object) -> bool:
-        errors = self._ray.exceptions
-        lost: Sequence[type[BaseException]] = (
-            errors.RayActorError,
-            errors.ObjectLostError,
-            errors.WorkerCrashedError,
-            errors.NodeDiedError,
-            errors.LocalRayletDiedError,
-        )
-        return isinstance(error, tuple(lost))
-
-
-def first_line(error: object) -> str:
-    """Return the first line of an error of Ray's, without the full stop."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        free = self._workers.settled()
+        while free:
+            layers = spans(self._work, free)
+            self._team = self._workers.start(_Stages(self._order, layers), len(layers))
+            if self._team is not None:
+                self._layers = layers
+                self._progress.log("workers", on=self._on, unit=self._workers.unit, layers=layers)
+                return
+            free = min(free - 1, self._workers.free())  # some left before they were taken
+        raise DiagnosticError(NoWorkers(None, on=self._on))

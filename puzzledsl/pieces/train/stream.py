@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
+from puzzledsl.cluster.tasks import WorkerLost
 from puzzledsl.pieces.train.finished import Enter
 from puzzledsl.pieces.train.layer_trainer import is_checked_after
 from puzzledsl.pieces.train.order import Order
@@ -30,8 +31,8 @@ Message = tuple[str, Any, int]
 """(method of `Stage`, batch of tokens, training step that this message completes, or 0)."""
 
 
-class WorkerLost(Exception):
-    """A worker died, or a result that it held is gone. The message describes it for the log."""
+class WorkersJoined(Exception):
+    """Further workers can share the work. Everything up to the last step is saved."""
 
 
 class StageExecutor(Protocol):
@@ -51,7 +52,10 @@ class StageExecutor(Protocol):
         """Wait for the call with this handle and return its result. Raises WorkerLost, or the exception of the call."""
 
     def restart(self) -> None:
-        """Replace the stages by new ones on the remaining workers. Raises DiagnosticError if no worker remains."""
+        """Replace the stages by new ones on the present workers. Raises DiagnosticError if there is none."""
+
+    def can_grow(self) -> bool:
+        """True if workers have joined with which `restart` would make the stages noticeably shorter."""
 
 
 class LocalExecutor:
@@ -72,6 +76,10 @@ class LocalExecutor:
 
     def restart(self) -> None:
         """Do nothing: a stage in this process cannot be lost."""
+
+    def can_grow(self) -> bool:
+        """Return False."""
+        return False
 
 
 def stream(
@@ -94,6 +102,9 @@ def stream(
     while True:
         try:
             return _Attempt(order, executor, progress, saved_steps or SAVED_STEPS).run(enter)
+        except WorkersJoined:
+            progress.log("workers_joined", text="workers have joined: the layers are shared out anew")
+            executor.restart()
         except WorkerLost as lost:
             saved = SavedState(order).last_step()
             losses, before = (losses + 1, saved) if saved == before else (1, saved)
@@ -167,6 +178,8 @@ class _Attempt:
                 for answer in savings.popleft()[1]:
                     self._executor.result(answer)
                 self._saved.commit(step)
+                if step < steps and self._executor.can_grow():
+                    raise WorkersJoined
 
     def _training_messages(self, begun: int, steps: int) -> Iterator[Message]:
         """Yield each step's training batch, followed after some steps by the held-out batch for early stopping."""

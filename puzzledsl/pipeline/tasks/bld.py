@@ -70,10 +70,10 @@ class Bld(DeclaredTask[nodes.Bld]):
         ctx, jobs, library = self.ctx, jobs_of(self.ctx, self.name), Library(self.ctx.build.library)
         parent, work = ctx.parent_directory(self.space, "bld"), ctx.build.work("bld", self.name)
         maker = None
-        if ctx.on is not None:
+        if ctx.cluster is not None:
             from puzzledsl.pieces.cluster.on_ray import OnRay
 
-            maker = OnRay(ctx.on)
+            maker = OnRay(ctx.cluster)
         given = (ctx.program, self.name, jobs, parent, ctx.base, library, work, ctx.progress, maker)
         run_bld(BldInputs(*given))
         made = {job.id for job in jobs}

@@ -100,6 +100,6 @@ class Eval(DeclaredTask[nodes.Eval]):
         self._require_children()
         parent, work = ctx.parent_directory(self.space, "eval"), ctx.build.work("eval", name)
         given = (*evaluated_models(ctx, name), parent, ctx.base, ctx.build.tokens, work, ctx.progress)
-        output = ctx.build.evaluation(name)
-        write_text(output, run_eval(EvalInputs(ctx.program, name, *given)).canonical_json())
+        output, inputs = ctx.build.evaluation(name), EvalInputs(ctx.program, name, *given, ctx.executor)
+        write_text(output, run_eval(inputs).canonical_json())
         return [output]

@@ -55,7 +55,7 @@ class Measure(DeclaredTask[nodes.Space]):
 
         ctx, space = self.ctx, self.name
         parent, work = ctx.parent_directory(space, "measure"), ctx.build.work("measure", space)
-        table = measure_costs(ctx.program, space, parent, work, ctx.progress)
+        table = measure_costs(ctx.program, space, parent, work, ctx.progress, ctx.executor)
         output, for_others = ctx.build.measured_costs(space), ctx.build.measured_csv(space)
         write_text(output, table.canonical_json())
         write_text(for_others, csv_of(table))

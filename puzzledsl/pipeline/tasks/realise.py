@@ -62,13 +62,13 @@ class Realise(DeclaredTask[nodes.Search]):
         card = model_card(ctx, search, best_solution(ctx, search))
         jobs = tuple(job for bld in self._blds for job in jobs_of(ctx, bld))
         definition = model_definition(ctx.program, search, chosen_child(ctx, search), jobs)
-        pieces, output = Library(ctx.build.library).load, ctx.build.model(search)
+        pieces, output = Library(ctx.build.library.resolve()).load, ctx.build.model(search)
         parent = ctx.parent_directory(self.space, "realise")
         work = ctx.build.work("realise", f"{search}-{digest_of(self.inputs())[:16]}")
         healed = {}
         if ctx.heal:
             given = (ctx.program, definition, jobs, parent, ctx.base, pieces, ctx.build.tokens, work)
-            healed = healed_weights(HealingInputs(*given, ctx.progress))
+            healed = healed_weights(HealingInputs(*given, ctx.progress, ctx.executor))
         realise(definition, parent, pieces, output, card, healed=healed)
         for unfinished in work.parent.glob(f"{search}-*"):
             shutil.rmtree(unfinished, ignore_errors=True)

@@ -111,7 +111,8 @@ class Score(DeclaredTask[nodes.Score]):
         parent, work = ctx.parent_directory(self.space, "score"), ctx.build.work("score", name)
         if around is not None:
             work = ctx.build.work("score", f"{name}-{digest_of(self.inputs())[:16]}")
-        inputs = ScoreInputs(ctx.program, name, parent, ctx.base, library, jobs, work, ctx.progress)
+        given = (ctx.program, name, parent, ctx.base, library, jobs, work, ctx.progress)
+        inputs = ScoreInputs(*given, executor=ctx.executor)
         table = run_score(inputs) if around is None else scores_around(ctx, inputs, around)
         output = ctx.build.scores(name)
         write_text(output, table.canonical_json())

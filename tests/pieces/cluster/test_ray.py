@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import torch
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.cli.main import run
+from puzzledsl.cluster.connect import Cluster
 from puzzledsl.ir import nodes
 from puzzledsl.pieces.cluster.on_ray import OnRay
 from puzzledsl.pieces.store.keeping import faults, pieces_of
@@ -21,17 +20,12 @@ from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import stream as streaming
 from puzzledsl.pieces.train.run import BldInputs, run_bld
 from puzzledsl.plan.bld import bld_plan
+from tests.cluster.ray_here import MARKS, Killer
 from tests.interrupting import Interrupting
 from tests.pieces.train.bld_programs import make_program
 from tests.pipeline.tiny_program import write_tiny_program
 
-pytestmark = [
-    pytest.mark.timeout(1500),  # every worker loads torch, which takes a busy machine its time
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of Ray's own
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = MARKS
 SHORT = {"tokens": 640, "calibration_tokens": 128}  # ten steps
 DEMO = Path(__file__).parents[3] / "examples" / "smollm2"
 
@@ -49,51 +43,13 @@ def make(
 ) -> dict[str, bytes]:
     library, work = Library(base / build / "library"), base / build / "work"
     jobs = bld_plan(program, "b")
-    maker = OnRay(on) if on else None
+    maker = OnRay(Cluster(on)) if on else None
     run_bld(BldInputs(program, "b", jobs, base / "parent", base, library, work, progress or Silent(), maker))
     return contents(library.root)
 
 
 def contents(library: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in library.iterdir() if not p.name.startswith(".")}
-
-
-def workers() -> list[int]:
-    """Process ids of this process's stages: Ray names a worker after what it does."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            named = entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(b"ray::Stage")
-            if named and os.getpid() in ancestors(int(entry.name)):
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return sorted(found)
-
-
-def ancestors(pid: int) -> Iterator[int]:
-    while pid > 1:
-        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        yield pid
-
-
-class Killer(Silent):
-    """Kills a worker with SIGKILL after some steps, several times."""
-
-    def __init__(self, *after: int) -> None:
-        self.after, self.steps = list(after), 0
-        self.killed: list[int] = []
-        self.lost = 0
-
-    def advance(self, amount: int = 1, **figures: float | str) -> None:
-        self.steps += amount
-        if self.after and self.steps >= self.after[0]:
-            self.after.pop(0)
-            self.killed.append(workers()[-1])
-            os.kill(self.killed[-1], signal.SIGKILL)
-
-    def log(self, event: str, **fields: object) -> None:
-        self.lost += event == "worker_lost"
 
 
 @pytest.mark.slow

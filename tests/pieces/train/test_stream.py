@@ -49,8 +49,15 @@ def one_thread() -> Iterator[None]:
 class Stages:
     """An executor in this process, of several stages, which loses a worker at the calls that `lost_at` counts."""
 
-    def __init__(self, order: Order, *spans: tuple[int, int], lost_at: frozenset[int] = frozenset()) -> None:
-        self._order, self._spans, self._lost_at = order, spans, lost_at
+    def __init__(
+        self,
+        order: Order,
+        *spans: tuple[int, int],
+        lost_at: frozenset[int] = frozenset(),
+        grown: tuple[tuple[int, int], ...] = (),
+    ) -> None:
+        """`grown`: the stages with workers that join at the first saving."""
+        self._order, self._spans, self._lost_at, self._grown = order, spans, lost_at, grown
         self._calls = itertools.count()
         self.restarts = 0
         self.size = len(spans)
@@ -64,10 +71,15 @@ class Stages:
     def result(self, answer: Any) -> Any:
         return answer
 
+    def can_grow(self) -> bool:
+        return bool(self._grown)
+
     def restart(self) -> None:
-        """On one worker less, where there are several."""
+        """On the workers that have joined, or on one less, where there are several."""
         self.restarts += 1
-        if self.size > 1:
+        if self._grown:
+            self._spans, self._grown = self._grown, ()
+        elif self.size > 1:
             self._spans = ((self._spans[0][0], self._spans[1][1]), *self._spans[2:])
         self.size = len(self._spans)
         self._stages = [Stage(self._order, *span) for span in self._spans]
@@ -80,6 +92,7 @@ def make(
     spans: tuple[tuple[int, int], ...] = (),
     *,
     lost_at: frozenset[int] = frozenset(),
+    grown: tuple[tuple[int, int], ...] = (),
     progress: Progress | None = None,
 ) -> dict[str, bytes]:
     """The library's files: by the sweep where there are no `spans`."""
@@ -87,7 +100,7 @@ def make(
 
     def maker(order: Order, enter: Enter, progress: Progress) -> None:
         prepare_work(order, "here")
-        stream(order, Stages(order, *spans, lost_at=lost_at), enter, progress, saved_steps=2)
+        stream(order, Stages(order, *spans, lost_at=lost_at, grown=grown), enter, progress, saved_steps=2)
 
     chosen = maker if spans else None
     jobs = bld_plan(program, "b")
@@ -100,6 +113,25 @@ def make(
 def test_the_pieces_are_those_of_the_sweep(spans: tuple[tuple[int, int], ...], tmp_path: Path) -> None:
     program = make_program(tmp_path, **SHORT)
     assert make(program, tmp_path, "stream", spans) == make(program, tmp_path, "sweep")
+
+
+def test_workers_that_join_take_their_share_from_the_last_saved_step(tmp_path: Path) -> None:
+    """The pieces stay the same, and joining is no loss."""
+    log = Log()
+    program = make_program(tmp_path, **SHORT)
+    made = make(program, tmp_path, "grown", ((0, 3),), grown=((0, 1), (1, 3)), progress=log)
+    assert made == make(program, tmp_path, "sweep")
+    assert log.events.count("workers_joined") == 1 and "worker_lost" not in log.events
+
+
+class Log(Silent):
+    """The names of all events."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def log(self, event: str, **fields: object) -> None:
+        self.events.append(event)
 
 
 def test_coupled_pieces_and_untrained_ones_too(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from puzzledsl.cli.commands.stages.one_stage import do_stage
-from puzzledsl.cli.options import BuildOption, FileArgument, NamesArgument, SetOption
+from puzzledsl.cli.options import BuildOption, FileArgument, NamesArgument, OnOption, SetOption
 
 
 def eval_(
@@ -11,6 +11,7 @@ def eval_(
     names: NamesArgument = None,
     build: BuildOption = None,
     set_: SetOption = None,
+    on: OnOption = None,
 ) -> None:
     """Measure parent and children side by side: size, speed, KL, perplexity, tasks. Writes evals/NAME.json.
 
@@ -24,6 +25,7 @@ def eval_(
     from puzzledsl.pipeline.text.evaluation_text import disagreeing_texts, evaluation_text
 
     ctx = loading.context(file, set_, build)
+    ctx.on = on
     wanted = do_stage(ctx, "eval", names)
     found = [ctx.load(ctx.build.evaluation(name), Evaluation, "eval", name) for name in wanted]
     print("\n\n".join(map(evaluation_text, found)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from puzzledsl.cli.commands.stages.one_stage import do_stage
-from puzzledsl.cli.options import BuildOption, FileArgument, NamesArgument, SetOption
+from puzzledsl.cli.options import BuildOption, FileArgument, NamesArgument, OnOption, SetOption
 
 
 def measure(
@@ -11,6 +11,7 @@ def measure(
     spaces: NamesArgument = None,
     build: BuildOption = None,
     set_: SetOption = None,
+    on: OnOption = None,
 ) -> None:
     """Measure real blocks on this machine, for scenarios on `measured(...)` hardware.
 
@@ -22,6 +23,7 @@ def measure(
     from puzzledsl.ir.tables import CostTable
 
     ctx = loading.context(file, set_, build)
+    ctx.on = on
     for space in do_stage(ctx, "measure", spaces):
         table = ctx.load(ctx.build.measured_costs(space), CostTable, "measure", space)
         for scenario, provenance in table.provenance.items():

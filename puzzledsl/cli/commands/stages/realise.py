@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from puzzledsl.cli.commands.stages.one_stage import do_stage
-from puzzledsl.cli.options import BuildOption, FileArgument, HealOption, NamesArgument, SetOption
+from puzzledsl.cli.options import BuildOption, FileArgument, HealOption, NamesArgument, OnOption, SetOption
 
 
 def realise(
@@ -12,6 +12,7 @@ def realise(
     build: BuildOption = None,
     set_: SetOption = None,
     heal: HealOption = True,
+    on: OnOption = None,
 ) -> None:
     """Assemble the child of a solved search and heal it: a checkpoint directory that transformers loads. Writes models/SEARCH/.
 
@@ -20,5 +21,5 @@ def realise(
     from puzzledsl.cli import loading
 
     ctx = loading.context(file, set_, build)
-    ctx.heal = heal
+    ctx.heal, ctx.on = heal, on
     do_stage(ctx, "realise", searches)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from puzzledsl.cli.commands.stages.one_stage import do_stage
-from puzzledsl.cli.options import BuildOption, FileArgument, NamesArgument, SetOption
+from puzzledsl.cli.options import BuildOption, FileArgument, NamesArgument, OnOption, SetOption
 
 
 def score(
@@ -11,8 +11,11 @@ def score(
     names: NamesArgument = None,
     build: BuildOption = None,
     set_: SetOption = None,
+    on: OnOption = None,
 ) -> None:
     """Score every piece: replace one block of the parent and compare outputs. Writes scores/NAME.json."""
     from puzzledsl.cli import loading
 
-    do_stage(loading.context(file, set_, build), "score", names)
+    ctx = loading.context(file, set_, build)
+    ctx.on = on
+    do_stage(ctx, "score", names)

@@ -43,7 +43,7 @@ class ClusterNotReached(Diagnostic):
 class NoWorkers(Diagnostic):
     """The cluster has neither a free GPU nor a free CPU.
 
-    A stage of the parent's layers takes a GPU, or a CPU if the cluster has no GPUs.
+    A worker takes a GPU, or a CPU if the cluster has no GPUs. Workers that others use are not free.
 
     Wrong:
         $ ray start --head --num-cpus 0
@@ -61,8 +61,8 @@ class NoWorkers(Diagnostic):
 class WorkersKeepDying(Diagnostic):
     """Workers failed repeatedly without progress in between.
 
-    A worker that dies is replaced, and the work continues from the last state that all had saved. If this does not
-    help, all workers probably fail for the same reason.
+    A worker that dies, runs out of memory or meets a CUDA error is replaced, and the work continues from what is
+    finished or saved. If this does not help, all workers probably fail for the same reason.
 
     Wrong:
         $ ray start --address gpu-head:6379 --memory 1000000000       # too little for one layer and its pieces

@@ -11,7 +11,7 @@ Shapes: B sequences, S positions, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -26,8 +26,9 @@ from puzzledsl.child.healing.groups import HealingGroups, Points
 from puzzledsl.ir.tables import LayerDefinition
 from puzzledsl.models.families.access import absent
 from puzzledsl.scoring.replacements import Replacement, Run
-from puzzledsl.scoring.sweep import Measured, Scored, Sweep, figures_name
-from puzzledsl.scoring.workers import Ascent, Workers
+from puzzledsl.scoring.sweep.sweep import Measured, Sweep
+from puzzledsl.scoring.sweep.threads import Ascent, Workers
+from puzzledsl.scoring.sweep.units import Scored, Unit, is_known, single_units
 
 METHOD = "1"
 """Version of the method, part of the cache's key. Increase it when a change of the code changes losses."""
@@ -97,31 +98,44 @@ def _layer(replacement: Replacement) -> LayerDefinition:
 class HealedSweep(Sweep):
     """A sweep that heals each replacement or run before measuring it. The parent is never changed."""
 
-    def __init__(self, healing: HealingGroups, *given: Any) -> None:
-        """`healing`: groups whose measured part are the scored tokens. `given`: the arguments of `Sweep`."""
+    def __init__(self, groups: Callable[[], HealingGroups], *given: Any) -> None:
+        """`groups`: maker of groups whose measured part are the scored tokens. `given`: the arguments of `Sweep`."""
         super().__init__(*given)
-        self.healing, self._without = healing, absent(self.incumbent.model)
+        self._make, self._without = groups, absent(self.incumbent.model)
+        self._healing: HealingGroups | None = None
+        self._lowest = 0
+        """The lowest point of the parent's stream that is still kept."""
 
-    def _ask_for_arguments(
-        self, todo: Sequence[Replacement], runs: Sequence[Run], entering: Sequence[Tensor]
-    ) -> None:
-        """Do nothing: groups run one at a time, in shapes for which the layers' arguments are known already."""
+    def units(self, todo: Sequence[Replacement], runs: Sequence[Run]) -> list[Unit]:
+        """Return replacements and runs one at a time, by ascending first layer."""
+        return single_units(todo, runs)
 
-    def _up_the_layers(
-        self, todo: Sequence[Replacement], runs: Sequence[Run], entering: list[Tensor], workers: Workers
-    ) -> None:
-        """Measure replacements and runs one at a time, by ascending first layer."""
-        replaced: list[Scored] = [*todo, *runs]
-        for scored in sorted(replaced, key=lambda each: each.layer):
-            if figures_name(scored) in self.cache.figures:
+    def measured(self, unit: Unit) -> list[Measured]:
+        """Measure one unit in this thread."""
+        healed, points = self._prepared(unit)
+        return self._healed(unit, healed, points, Ascent(0))
+
+    def _measure_all(self, found: Sequence[Unit], workers: Workers) -> None:
+        """Measure units one group of tokens at a time, in shapes for which the layers' arguments are known already."""
+        for unit in found:
+            if is_known(unit, self.cache):
                 self.progress.advance()
                 continue
-            healed = HealedReplacement.of(scored, len(self.runner), self._without)
-            points = self._points(healed, below=scored.layer)
+            healed, points = self._prepared(unit)
             ascent = Ascent(0)
-            work = partial(self._healed, scored, healed, points, ascent)
-            self._start([(-1, scored)], ascent, work, workers)
+            self._start(unit, ascent, partial(self._healed, unit, healed, points, ascent), workers)
         self._keep_all()
+
+    def _prepared(self, unit: Unit) -> tuple[HealedReplacement, Points]:
+        ((_, scored),) = unit
+        healed = HealedReplacement.of(scored, len(self.runner), self._without)
+        return healed, self._points(healed, below=scored.layer)
+
+    @property
+    def _groups(self) -> HealingGroups:
+        if self._healing is None:
+            self._healing, self._lowest = self._make(), 0
+        return self._healing
 
     def _points(self, healed: HealedReplacement, *, below: int) -> Points:
         """Return the parent's streams that a child needs, and drop those that only children changed below `below` need.
@@ -129,21 +143,25 @@ class HealedSweep(Sweep):
         If the parent has to run further layers, first wait until no worker runs them: they are hooked meanwhile.
         """
         wanted = {healed.start, *(p for link in healed.changed for p in (link.point, link.goal))}
-        top = max(wanted)
-        if not self.healing.parent.reaches(top):
+        top, lowest = max(wanted), needed_from(below, len(self.runner), self._without)
+        if lowest < self._lowest:  # a worker gets lower layers again when another worker is lost
+            self._healing = None
+        if not self._groups.parent.reaches(top):
             self._wait_until_above((top - 1) // 2)
-        self.healing.parent.drop_below(needed_from(below, len(self.runner), self._without))
-        return {point: self.healing.parent.at(point) for point in sorted(wanted)}
+        self._groups.parent.drop_below(lowest)
+        self._lowest = lowest
+        return {point: self._groups.parent.at(point) for point in sorted(wanted)}
 
     def _healed(
-        self, scored: Scored, healed: HealedReplacement, points: Points, ascent: Ascent
+        self, unit: Unit, healed: HealedReplacement, points: Points, ascent: Ascent
     ) -> list[Measured]:
         """Heal the child up to `healed.behind`, run the layers above and the final norm, and measure it."""
+        healing = self._groups
         with ascent:
             stream: Sequence[Tensor] = list(points[healed.start])
             for link in healed.changed:
-                stream = self.healing.past(link, stream, points, fit=healed.is_fitted(link))
-            hidden = self.healing.measured(stream)
+                stream = healing.past(link, stream, points, fit=healed.is_fitted(link))
+            hidden = healing.measured(stream)
             for layer_idx in range(healed.behind + 1, len(self.runner)):
                 ascent.to(layer_idx)
                 hidden = [self.runner.run_layer(layer_idx, group) for group in hidden]

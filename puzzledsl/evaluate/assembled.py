@@ -1,0 +1,54 @@
+"""A model's figures from its units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from puzzledsl.evaluate.choices import Answers, accuracy_figures, together
+from puzzledsl.evaluate.compare import PERPLEXITY
+from puzzledsl.evaluate.divergence import divergence_figures
+from puzzledsl.evaluate.plan import Plan
+from puzzledsl.evaluate.speed import speed_figures
+from puzzledsl.evaluate.units import Found, Unit
+from puzzledsl.ir.tables import Figure, ModelFigures
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A model's figures, and what children are compared by: values of every item and block.
+
+    `chances`: of accuracies, what guessing gives, one value an item.
+    """
+
+    figures: ModelFigures
+    samples: Mapping[str, tuple[float, ...]]
+    chances: Mapping[str, tuple[float, ...]]
+
+
+def assembled(plan: Plan, name: str, found: Mapping[Unit, Found]) -> Measured:
+    """Put the units of one model together, in the order of the plan."""
+    texts = {unit.of: new for unit, new in found.items() if unit.kind == "text"}
+    texts_figures = {text: divergence_figures(new.blocks) for text, new in texts.items()}
+    first, (directory,) = plan.texts[0].name, {unit.directory for unit in found}
+    answered = together(Answers(new.right, new.chances) for new in found.values())
+    figures = {
+        "params": Figure(value=texts[first].params),
+        "checkpoint_bytes": Figure(value=_stored_bytes(directory), unit="bytes"),
+        **texts_figures[first],
+        **accuracy_figures(answered.right),
+    }
+    speeds = {unit.of: new.speed for unit, new in found.items() if new.speed is not None}
+    for timed in plan.timed:
+        if timed.scenario in speeds:
+            figures |= speed_figures(timed.scenario, speeds[timed.scenario], timed.workload)
+    return Measured(
+        figures=ModelFigures(model=name, figures=figures, texts=texts_figures),
+        samples={PERPLEXITY: tuple(block.cross_entropy for block in texts[first].blocks), **answered.right},
+        chances=answered.chances,
+    )
+
+
+def _stored_bytes(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.glob("*.safetensors"))

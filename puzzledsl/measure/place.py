@@ -1,0 +1,133 @@
+"""The machine that times are taken on, and the object that takes them there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from puzzledsl.alternatives.parent import ParentAttention
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.ir import facts
+from puzzledsl.ir.nodes import Hardware, Program, Scenario, Shape
+from puzzledsl.ir.source_location import span_of
+from puzzledsl.measure.device import device_of, measured_scenarios, memory_bytes
+from puzzledsl.measure.errors import NoWorkload
+from puzzledsl.measure.host import Host, alternatives_of
+from puzzledsl.measure.laps import Round
+from puzzledsl.measure.rounds import Check, Timer, rounds_needed
+from puzzledsl.measure.sizes import sizes_of
+from puzzledsl.measure.stopwatch import machine
+from puzzledsl.measure.whole import Workload
+from puzzledsl.models.families.load import load_parent
+
+AUTO_PREFILL_TOKENS = {"cpu": 8192, "cuda": 1 << 18}  # an `auto` batch is tried up to this many prompt tokens
+
+
+@dataclass(frozen=True)
+class Place:
+    """Facts of a measurement that are known where the parent is loaded."""
+
+    shape: Shape
+    config: str
+    """The parent's configuration, as JSON."""
+    machine: str
+    dtype: torch.dtype
+    memory_bytes: int
+    rounds: int
+    batches: Mapping[str, Sequence[int]]
+    """Batches of each scenario, ascending."""
+
+
+@dataclass(frozen=True)
+class ClockMaker:
+    """Maker of a worker's `Clock`."""
+
+    program: Program
+    space: str
+    parent_dir: Path
+    hardware: str
+
+    def __call__(self, member: int) -> Clock:
+        """Return a new clock."""
+        return Clock(self)
+
+
+class Clock:
+    """Times a space's alternatives and children on the device of a `measured(...)` hardware, with the parent loaded there."""
+
+    def __init__(self, maker: ClockMaker) -> None:
+        """Find the device. Raises DiagnosticError: those of `device_of`."""
+        self._program, self._parent_dir = maker.program, maker.parent_dir
+        self._space = maker.program.spaces[maker.space]
+        self._shape = maker.program.parents[self._space.parent].shape
+        self._hardware = maker.program.hardware[maker.hardware]
+        self._device, self._dtype = device_of(self._hardware)
+        self._timers: dict[Workload, Timer] = {}
+
+    def kind(self) -> str:
+        """Return the kind of the device."""
+        return machine(self._device)
+
+    def place(self) -> Place:
+        """Return the facts. Raises DiagnosticError: a parent that cannot be loaded, or that does not fit with any batch."""
+        host = self._host
+        scenarios = [
+            self._program.scenarios[name]
+            for name, hardware in measured_scenarios(self._program).items()
+            if hardware.name == self._hardware.name
+        ]
+        on = (self._hardware, self._shape, self._device, self._dtype)
+        return Place(
+            shape=self._shape,
+            config=host.model.config.to_json_string(),
+            machine=machine(self._device),
+            dtype=self._dtype,
+            memory_bytes=memory_bytes(self._hardware, self._device),
+            rounds=rounds_needed(host.kinds, host.alternatives),
+            batches={scenario.name: _batches(scenario, *on) for scenario in scenarios},
+        )
+
+    def round(self, workload: Workload, seed: int) -> Round:
+        """Measure one arrangement."""
+        return self._timer(workload).round(seed)
+
+    def check(self, workload: Workload, seed: int) -> Check:
+        """Measure one random child."""
+        return self._timer(workload).check(seed)
+
+    @cached_property
+    def _host(self) -> Host:
+        parent = load_parent(self._parent_dir, dtype=self._dtype, device=self._device)
+        return Host(parent, alternatives_of(self._space, self._shape))
+
+    def _timer(self, workload: Workload) -> Timer:
+        """Return the timer of a workload; the last one's caches are dropped."""
+        if workload not in self._timers:
+            self._timers = {workload: Timer(self._host, self._space, workload)}
+        return self._timers[workload]
+
+
+def _batches(
+    scenario: Scenario, hardware: Hardware, shape: Shape, device: torch.device, dtype: torch.dtype
+) -> list[int]:
+    """The declared batches, or for `auto` the powers of two at which the parent fits and that are quick enough to time."""
+    if scenario.batches:
+        return sorted(set(scenario.batches))
+    free = memory_bytes(hardware, device) - facts.total_params(shape) * dtype.itemsize
+    sequence = sum(
+        len(layers) * sizes_of(own, ParentAttention(), Workload.of(scenario, 1), dtype)["kv_cache_bytes"]
+        for own, layers in shape.kinds()
+    )
+    limit = min(
+        AUTO_PREFILL_TOKENS.get(device.type, AUTO_PREFILL_TOKENS["cpu"]) // max(1, scenario.prompt),
+        free // max(1, sequence),
+    )
+    if limit < 1:
+        raise DiagnosticError(
+            NoWorkload(span_of(scenario.where), scenario=scenario.name, hardware=hardware.name)
+        )
+    return [1 << power for power in range(limit.bit_length())]

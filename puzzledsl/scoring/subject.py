@@ -1,0 +1,118 @@
+"""The subject of one score in this process: the parent, the pieces that replace its blocks, and the measure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.progress import Progress
+from puzzledsl.child.healing.groups import HealingGroups
+from puzzledsl.data.tasks import encode_choice, read_tasks
+from puzzledsl.ir.source_location import span_of
+from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.models.memory import room_bytes
+from puzzledsl.models.placement import reachable_parent
+from puzzledsl.scoring.errors import NoScoringText
+from puzzledsl.scoring.figures_cache import MemoryCache
+from puzzledsl.scoring.incumbent import Incumbent
+from puzzledsl.scoring.inputs import ScoreInputs
+from puzzledsl.scoring.measures import Accuracy, Divergence, Figures, Measure
+from puzzledsl.scoring.replacements import Replacement, Run
+from puzzledsl.scoring.states import Kept
+from puzzledsl.scoring.sweep.healed import HealedSweep, points_at_a_time
+from puzzledsl.scoring.sweep.sweep import Sweep, final_states
+from puzzledsl.scoring.text import healing_blocks, scored_text, text_behind
+
+PAIRWISE_SHARE = 4
+"""Pairwise terms are means over 1 / PAIRWISE_SHARE of the scored positions, since they take as long as the scores themselves."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything besides metrics that a table depends on and that is known where the parent is loaded."""
+
+    tokens: Tensor
+    """All scored tokens, flat."""
+    healing_NS: Tensor | None
+    identity: str
+    """See `Measure.identity`."""
+    samples: int
+    layers: int
+    hidden_size: int
+    vocabulary: int
+    kept: Kept
+
+
+class Subject:
+    """The loaded parent and everything that is done to it. Its scores are compared with the parent's own states."""
+
+    def __init__(self, inputs: ScoreInputs, *, unseen: bool = False) -> None:
+        """Load the parent. `unseen`: measure on as much text after the score's.
+
+        Raises DiagnosticError: no text, too little of it, items that cannot be read, a parent that cannot be loaded.
+        """
+        model = reachable_parent(inputs.parent_dir, inputs.progress, once=False)
+        self.inputs, self.model = inputs, model
+        self.runner = LayerRunner(model)
+        self.measure = measure_of(inputs, self.runner, unseen=unseen)
+        self.incumbent = Incumbent(model, inputs.library)
+
+    def facts(self) -> Facts:
+        """Return the facts of the score."""
+        method, samples = self.inputs.method, self.measure.samples()
+        positions = max(1, samples // PAIRWISE_SHARE) if method.pairwise else 0
+        return Facts(
+            tokens=torch.cat([group.flatten() for group in self.measure.groups]),
+            healing_NS=healing_blocks(self.inputs, method.healed) if method.healed else None,
+            identity=self.measure.identity(),
+            samples=samples,
+            layers=len(self.runner),
+            hidden_size=self.runner.hidden_size,
+            vocabulary=len(self.runner.head_weights()[0]),
+            kept=Kept(positions=positions, kls=method.children > 0),
+        )
+
+    def sweep(
+        self, facts: Facts, runs: Sequence[Run], cache: MemoryCache, rows: Kept, progress: Progress
+    ) -> Sweep:
+        """Return the sweep that measures the score's replacements and runs."""
+        inputs, work = self.inputs, self.inputs.work
+        behind = text_behind(inputs, facts.samples, self.runner.device)
+        metric = inputs.method.metric
+        given = (self.runner, self.measure, metric, cache, progress, self.incumbent, rows, work, behind)
+        if facts.healing_NS is None:
+            return Sweep(*given)
+        held_bytes = room_bytes() // points_at_a_time(runs)
+        to_heal = (self.model, inputs.library.load, facts.healing_NS, self.measure.groups, work)
+        return HealedSweep(partial(HealingGroups, *to_heal, held_bytes=held_bytes), *given)
+
+    def with_replaced(self, replacements: Sequence[Replacement]) -> Figures:
+        """Return the metrics of the child with several replacements."""
+        with ExitStack() as stack:
+            for replacement in replacements:
+                stack.enter_context(replacement.applied(self.incumbent))
+            return self.measure.figures(final_states(self.runner, self.measure))
+
+
+def measure_of(inputs: ScoreInputs, runner: LayerRunner, *, unseen: bool = False) -> Measure:
+    """Return the measure of a score on its items or its text; `unseen`: on as much text after it.
+
+    Raises DiagnosticError: no text, too little of it, items that cannot be read.
+    """
+    method, span = inputs.method, span_of(inputs.declaration.where)
+    if method.metric == "accuracy":
+        items = read_tasks(inputs.base / (method.tasks or ""), method.samples, span=span)
+        encoded = [
+            [encode_choice(inputs.tokenizer, item.context, choice) for choice in item.choices]
+            for item in items
+        ]
+        return Accuracy(runner, items, encoded)
+    if inputs.data is None:
+        raise DiagnosticError(NoScoringText(span, score=inputs.score))
+    return Divergence(runner, scored_text(inputs, unseen=unseen), method.samples, top_k=method.top_k)

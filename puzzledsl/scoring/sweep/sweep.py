@@ -1,0 +1,267 @@
+"""Measure all replacements in one pass up a model: each branches off at its own layer and runs only the layers above it.
+
+A run of dropped layers takes the input of its first layer and continues at the layer after its last.
+
+Shapes: B sequences, S positions, H hidden, P positions of pairwise terms or KLs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from puzzledsl.base.progress import Progress
+from puzzledsl.ir.tables import ModelDefinition
+from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.models.memory import room_bytes
+from puzzledsl.scoring.figures_cache import MemoryCache
+from puzzledsl.scoring.incumbent import Incumbent
+from puzzledsl.scoring.influence import Sums, counted, observed_pass
+from puzzledsl.scoring.measures import Figures, Measure, group_tokens
+from puzzledsl.scoring.replacements import Replacement, Run
+from puzzledsl.scoring.states import Kept
+from puzzledsl.scoring.sweep.climb import Climb
+from puzzledsl.scoring.sweep.threads import Ascent, Workers
+from puzzledsl.scoring.sweep.units import Unit, figures_name, is_known, names_of, units
+from puzzledsl.scoring.sweep.wavefront import Wavefront
+from puzzledsl.scoring.table import INCUMBENT
+
+STREAMS_SHARE = 1 / 8
+"""Share of free memory that the streams kept for block influence may take; larger ones go to a file."""
+Measured = tuple[Figures, Tensor, Tensor] | None
+"""(metrics, final states for pairwise terms, KLs by position); None for a replacement that was measured before."""
+
+
+@dataclass(frozen=True)
+class _UnderWay:
+    """A unit that a worker is measuring."""
+
+    unit: Unit
+    ascent: Ascent
+    found: Future[list[Measured]]
+
+
+class Sweep:
+    """One pass up the layers of a model (`incumbent`) that measures every replacement and stores its metrics in `cache`."""
+
+    def __init__(
+        self,
+        runner: LayerRunner,
+        measure: Measure,
+        metric: str,
+        cache: MemoryCache,
+        progress: Progress,
+        incumbent: Incumbent,
+        rows: Kept,
+        work: Path,
+        behind: Sequence[Tensor] = (),
+    ) -> None:
+        """Prepare a sweep.
+
+        `work`: folder for temporary files. `behind`: groups of tokens [B, S] after the scored ones, only for block influence.
+        """
+        self.runner, self.measure, self.metric, self.cache = runner, measure, metric, cache
+        self.progress, self.incumbent, self.rows = progress, incumbent, rows
+        self.work, self.behind = work, behind
+        self.parent_PH = torch.empty(0)
+        self.influence: Sequence[Sums] = ()
+        self._under_way: deque[_UnderWay] = deque()
+        self._climb = Climb(runner, ())
+
+    def run(
+        self, todo: Sequence[Replacement], around: ModelDefinition | None, runs: Sequence[Run] = ()
+    ) -> None:
+        """Measure everything in `todo` and `runs` that is not cached; before them, with `around`, the child itself."""
+        found = self.units(todo, runs)
+        with Workers(self.runner.device, shared=not self.runner.paged) as workers:
+            self.open(around, runs, workers)
+            with self.runner.packed():
+                self._measure_all(found, workers)
+        self.cache.restore_order([*([] if around is None else [INCUMBENT]), *names_of(found)])
+
+    def units(self, todo: Sequence[Replacement], runs: Sequence[Run]) -> list[Unit]:
+        """Return what is measured together, in the order of measuring."""
+        return units(todo, runs, len(self.runner), self._together())
+
+    def open(
+        self,
+        around: ModelDefinition | None,
+        runs: Sequence[Run],
+        workers: Workers,
+        *,
+        observed: bool = True,
+    ) -> None:
+        """Run the parent, then become the child `around` and measure it. `observed`: compute the block influence, too."""
+        entering = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.measure.groups]
+        normed = self._parent(entering, workers) if observed else self._leaving(0, entering)
+        self.measure.set_parent(normed)
+        self.parent_PH = self.rows.states_of(normed)
+        if around is not None:
+            self.incumbent.become(around)
+            if INCUMBENT not in self.cache.figures:
+                self.cache.add(INCUMBENT, self.measure.figures(self._leaving(0, entering)))
+        longest = max((run.length for run in runs), default=0)
+        self._climb = Climb(self.runner, entering, longest=longest, before=self._wait_until_above)
+
+    def measured(self, unit: Unit) -> list[Measured]:
+        """Measure one unit in this thread."""
+        together, above = self._started(unit)
+        return self._finished(unit, together, above, Ascent(above))
+
+    def _measure_all(self, found: Sequence[Unit], workers: Workers) -> None:
+        """Measure units, several at once. The parent's layers are changed only here, when all workers are above them."""
+        if self.runner.paged:
+            self._measure_paged(found)
+            return
+        self._ask_for_arguments(found)
+        for unit in found:
+            if is_known(unit, self.cache):
+                self.progress.advance(len(unit))
+                continue
+            together, above = self._started(unit)
+            ascent = Ascent(above)
+            self._start(unit, ascent, partial(self._finished, unit, together, above, ascent), workers)
+        self._keep_all()
+
+    def _measure_paged(self, found: Sequence[Unit]) -> None:
+        """Measure units layer by layer: all of them pass a layer while its weights are in memory."""
+        unknown = [unit for unit in found if not is_known(unit, self.cache)]
+        self.progress.advance(sum(map(len, found)) - sum(map(len, unknown)))
+        wave = Wavefront(self.runner, self._climb.entering, self._started)
+        for unit, together in wave.arriving(unknown):
+            self._keep(unit, self._arrived(unit, together))
+
+    def _parent(self, entering: Sequence[Tensor], workers: Workers) -> list[Tensor]:
+        """Return the parent's final hidden states after the last norm, and set `influence`. One group per worker at a time."""
+        more = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.behind]
+        is_text = [
+            *self.measure.is_text,
+            *(torch.ones_like(tokens, dtype=torch.bool) for tokens in self.behind),
+        ]
+        pairs = zip([*entering, *more], counted(is_text), strict=True)
+        held_bytes = int(STREAMS_SHARE * room_bytes() / workers.count)
+        found = [
+            workers.submit(partial(observed_pass, self.runner, *pair, self.work, held_bytes))
+            for pair in pairs
+        ]
+        groups = [group.result() for group in found]
+        self.influence = [sums for _, sums in groups]
+        return [self.runner.final_norm(hidden) for hidden, _ in groups[: len(entering)]]
+
+    def _started(self, unit: Unit) -> tuple[list[Tensor], int]:
+        """Return a unit's hidden states above what is replaced, one tensor for each group, and the layer that they enter."""
+        scored = unit[0][1]
+        if isinstance(scored, Run):
+            streams = [self._climb.entering(run.layer) for _, run in unit]
+            return _joined(streams), scored.end
+        groups = self._climb.groups(scored.layer)
+        self._wait_until_above(scored.layer)
+        above: list[list[Tensor]] = []
+        for _, replacement in unit:
+            assert isinstance(replacement, Replacement)
+            with replacement.applied(self.incumbent):
+                above.append([self._layer(replacement, *group) for group in groups])
+        return _joined(above), scored.layer + 1
+
+    def _layer(self, replacement: Replacement, hidden_BSH: Tensor, attended_BSH: Tensor | None) -> Tensor:
+        """Run the replaced layer. If its attention is not replaced, start from the known stream after attention."""
+        if attended_BSH is None or any(sub_block == "attention" for sub_block, _, _ in replacement.parts):
+            return self.runner.run_layer(replacement.layer, hidden_BSH)
+        return self.runner.run_ffn(replacement.layer, attended_BSH)
+
+    def _finished(self, unit: Unit, together: Sequence[Tensor], above: int, ascent: Ascent) -> list[Measured]:
+        """Run a unit through the layers from `above` on and measure it."""
+        with ascent:
+            for layer_idx in range(above, len(self.runner)):
+                together = [self.runner.run_layer(layer_idx, hidden) for hidden in together]
+                ascent.to(layer_idx + 1)
+        return self._arrived(unit, together)
+
+    def _arrived(self, unit: Unit, together: Sequence[Tensor]) -> list[Measured]:
+        """Measure a unit above the last layer; None for replacements that are cached already."""
+        normed = [self.runner.final_norm(hidden) for hidden in together]
+        apart = [torch.split(hidden, len(hidden) // len(unit)) for hidden in normed]
+        return [
+            None if figures_name(scored) in self.cache.figures else self.rows.of(self.measure, states)
+            for (_, scored), states in zip(unit, zip(*apart, strict=True), strict=True)
+        ]
+
+    def _start(
+        self, unit: Unit, ascent: Ascent, work: Callable[[], list[Measured]], workers: Workers
+    ) -> None:
+        """Have a worker measure a unit; if all workers are busy, first store the oldest unit's results."""
+        self._under_way.append(_UnderWay(unit, ascent, workers.submit(work)))
+        if len(self._under_way) > workers.count:
+            self._keep_oldest()
+
+    def _wait_until_above(self, layer_idx: int) -> None:
+        """Wait until all workers are above a layer, so that it may be changed."""
+        for earlier in self._under_way:
+            earlier.ascent.wait_until_above(layer_idx)
+
+    def _together(self) -> int:
+        groups = self.measure.groups
+        return max(1, group_tokens(self.runner.device) // groups[0].numel()) if len(groups) == 1 else 1
+
+    def _ask_for_arguments(self, found: Sequence[Unit]) -> None:
+        """Compute the layers' keyword arguments for all shapes in advance.
+
+        `layer_kwargs` swaps the model's layers for recorders, so no worker may be running the model then.
+        """
+        for hidden in self._climb.entering(0):
+            for size in {len(unit) for unit in found}:
+                self.runner.layer_kwargs(0, hidden.new_empty(size * len(hidden), *hidden.shape[1:]))
+
+    def _keep_oldest(self) -> None:
+        done = self._under_way.popleft()
+        self._keep(done.unit, done.found.result())
+
+    def _keep(self, unit: Unit, found: Sequence[Measured]) -> None:
+        keep(unit, found, self.rows, self.cache, self.progress, self.metric)
+
+    def _keep_all(self) -> None:
+        while self._under_way:
+            self._keep_oldest()
+
+    def _leaving(self, layer_idx: int, entering: Sequence[Tensor]) -> list[Tensor]:
+        """Return the final hidden states after the last norm, from the input of a layer."""
+        return [self.runner.final_norm(self.runner.run_suffix(layer_idx, hidden)) for hidden in entering]
+
+
+def _joined(streams: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """Concatenate the streams of several replacements, group by group."""
+    return [torch.cat(group) if len(group) > 1 else group[0] for group in zip(*streams, strict=True)]
+
+
+def final_states(runner: LayerRunner, measure: Measure) -> list[Tensor]:
+    """Return the final hidden states of the present model after the last norm, one [B, S, H] for each group of a measure."""
+    entering = [runner.embed(tokens.to(runner.device)) for tokens in measure.groups]
+    return [runner.final_norm(runner.run_suffix(0, hidden)) for hidden in entering]
+
+
+def keep(
+    unit: Unit,
+    found: Sequence[Measured],
+    rows: Kept,
+    cache: MemoryCache,
+    progress: Progress,
+    metric: str,
+) -> None:
+    """Store the results of a unit and report them."""
+    for (row, scored), measured in zip(unit, found, strict=True):
+        if measured is None:
+            progress.advance()
+            continue
+        figures, states_PH, kl_P = measured
+        if row >= 0:
+            rows.put(row, states_PH, kl_P)  # before the entry, which implies that they are stored
+        cache.add(figures_name(scored), figures)
+        named = f"{scored.length} dropped" if isinstance(scored, Run) else scored.name
+        progress.advance(layer=scored.layer, alternative=named, score=figures[metric])

@@ -1,0 +1,224 @@
+"""Tasks are each finished once, whichever workers are lost, join, or turn out to be of another kind. Ray is pretended."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.progress import Silent
+from puzzledsl.cluster import ray_tasks
+from puzzledsl.cluster.errors import NoWorkers
+from puzzledsl.cluster.ray_tasks import RayTeams
+from puzzledsl.cluster.tasks import LocalExecutor, Step, Task, TeamSpec
+from puzzledsl.cluster.workers import Team, Workers, cause_of
+
+
+class Lost(Exception):
+    """The loss of a worker."""
+
+
+class Handle:
+    """A result that is there at once, or an error."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        try:
+            self.value, self.error = make(), None
+        except Exception as error:
+            self.value, self.error = None, error
+
+    def get(self) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+class Actor:
+    """A member in this process. Its worker is lost at the calls that `lost_at` counts, over all workers."""
+
+    calls: Iterator[int] = itertools.count()
+
+    def __init__(self, part: Any, lost_at: frozenset[int]) -> None:
+        self._part, self._lost_at, self._is_lost = part, lost_at, False
+        self.call = SimpleNamespace(remote=lambda *given: Handle(lambda: self._call(*given)))
+        self.ready = SimpleNamespace(remote=lambda: Handle(lambda: None))
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        if next(Actor.calls) in self._lost_at:
+            self._is_lost = True
+        if self._is_lost:
+            raise Lost("killed")
+        return getattr(self._part, method)(*(a.get() if isinstance(a, Handle) else a for a in arguments))
+
+
+class Pretended:
+    """`Workers` of a cluster that has `free` workers at the n-th look, the last number from then on."""
+
+    def __init__(self, *free: int, lost_at: frozenset[int] = frozenset()) -> None:
+        self._free, self.used, self._lost_at = list(free), 0, lost_at
+        self.started: list[Team] = []
+        self.unit = "CPU"
+        Actor.calls = itertools.count()
+        ray = SimpleNamespace(
+            wait=lambda handles, num_returns, timeout: (list(handles)[:num_returns], []),
+            get=lambda handle, timeout: handle.get(),
+        )
+        self.cluster = SimpleNamespace(ray=ray, on="local")
+
+    def free(self) -> int:
+        total = self._free.pop(0) if len(self._free) > 1 else self._free[0]
+        return max(0, total - self.used)
+
+    def settled(self, most: int | None = None) -> int:
+        return self.free()
+
+    def start(self, make: Callable[[int], Any], size: int, threads: int | None = None) -> Team:
+        self.used += size
+        self.started.append(Team([Actor(make(member), self._lost_at) for member in range(size)]))
+        return self.started[-1]
+
+    def start_alone(self, make: Callable[[int], Any], threads: int | None, used: Any) -> Iterator[Team]:
+        for _ in range(self.free()):
+            yield self.start(make, 1)
+
+    def end(self, team: Team) -> None:
+        self.used -= len(team.actors)
+
+    def loss(self, error: BaseException) -> str | None:
+        return str(error) if isinstance(error, Lost) else None
+
+    def mistake(self, error: BaseException) -> BaseException:
+        return error
+
+
+class Part:
+    """A member of a team: adds its number to what it gets."""
+
+    numbers = itertools.count()
+
+    def __init__(self, member: int) -> None:
+        self.member, self.number, self.opened = member, next(Part.numbers), 0
+
+    def open(self) -> None:
+        self.opened += 1
+
+    def double(self, value: int) -> int:
+        assert self.opened == 1
+        return 2 * value
+
+    def add(self, value: int, more: int) -> int:
+        return value + more + self.member
+
+    def fail(self) -> None:
+        raise KeyError("a mistake")
+
+    def kind(self) -> str:
+        return "odd" if self.number % 2 else "even"
+
+
+OPENED = TeamSpec(Part, opening=(Task.call("open", "open"),))
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_tasks, "LOOK_S", 0.0)
+    monkeypatch.setattr(ray_tasks, "WAIT_S", 0.0)
+
+
+def doubled(pretended: Pretended, count: int, spec: TeamSpec = OPENED) -> list[tuple[int, int]]:
+    teams = RayTeams(cast(Workers, pretended), spec, Silent())
+    tasks = [Task.call(n, "double", n) for n in range(count)]
+    found = [(cast(int, task.name), result) for task, result in teams.run(tasks)]
+    teams.end()
+    return found
+
+
+@pytest.mark.parametrize("free", [1, 2, 4])
+def test_each_task_is_done_once_by_any_number_of_workers(free: int) -> None:
+    pretended = Pretended(free)
+    found = doubled(pretended, 9)
+    assert sorted(found) == [(n, 2 * n) for n in range(9)]
+    assert len(pretended.started) == free and pretended.used == 0
+
+
+@pytest.mark.parametrize("lost", [{0}, {3}, {2, 9}, {4, 5, 6}])
+def test_lost_workers_cost_no_task(lost: set[int]) -> None:
+    pretended = Pretended(2, lost_at=frozenset(lost))
+    assert sorted(doubled(pretended, 12)) == [(n, 2 * n) for n in range(12)]
+    assert len(pretended.started) > 2  # others took their place
+
+
+def test_workers_that_join_get_tasks_without_any_loss() -> None:
+    pretended = Pretended(1, 1, 1, 3)
+    assert len(doubled(pretended, 40)) == 40 and len(pretended.started) == 3
+
+
+def test_no_more_teams_than_tasks() -> None:
+    pretended = Pretended(8)
+    doubled(pretended, 3)
+    assert len(pretended.started) == 3
+
+
+def test_teams_stay_for_the_next_list() -> None:
+    pretended = Pretended(2)
+    teams = RayTeams(cast(Workers, pretended), OPENED, Silent())
+    for _ in range(3):
+        assert len(list(teams.run([Task.call(n, "double", n) for n in range(4)]))) == 4
+    assert len(pretended.started) == 2
+
+
+def test_a_task_that_ends_every_worker_ends_the_run() -> None:
+    with pytest.raises(DiagnosticError) as caught:
+        doubled(Pretended(1, lost_at=frozenset(range(1, 1000))), 4)
+    assert caught.value.diagnostics[0].code == "E1424" and "killed" in caught.value.diagnostics[0].message
+
+
+def test_a_mistake_is_raised_and_no_loss() -> None:
+    teams = RayTeams(cast(Workers, Pretended(2)), TeamSpec(Part), Silent())
+    with pytest.raises(KeyError, match="a mistake"):
+        list(teams.run([Task.call("bad", "fail")]))
+
+
+def test_without_any_worker_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_tasks, "ALONE_S", 0.0)
+    with pytest.raises(DiagnosticError) as caught:
+        doubled(Pretended(0), 1)
+    assert isinstance(caught.value.diagnostics[0], NoWorkers)
+
+
+def chained(names: Sequence[int]) -> list[Task]:
+    return [Task(n, tuple(Step("add", (n,) if m else (n, 0), m) for m in range(3))) for n in names]
+
+
+@pytest.mark.parametrize("lost", [set(), {1}, {4, 13}])
+def test_steps_go_from_member_to_member_here_and_there(lost: set[int]) -> None:
+    """A team with a lost member is replaced as a whole."""
+    spec, tasks = TeamSpec(Part, size=3), chained(range(5))
+    with LocalExecutor().open(spec, Silent()) as teams:
+        here = [(task.name, result) for task, result in teams.run(tasks)]
+    pretended = Pretended(7, lost_at=frozenset(lost))
+    there = RayTeams(cast(Workers, pretended), spec, Silent())
+    assert sorted((task.name, result) for task, result in there.run(tasks)) == here
+    assert here == [(n, 3 * n + 3) for n in range(5)] and len(pretended.started) >= 2
+
+
+def test_timing_uses_one_kind_of_device_and_one_task_a_worker() -> None:
+    Part.numbers = itertools.count()
+    pretended = Pretended(4)
+    teams = RayTeams(cast(Workers, pretended), TeamSpec(Part, alone=True), Silent())
+    kinds = {result for _, result in teams.run([Task.call(n, "kind") for n in range(12)])}
+    assert kinds == {"even"} and len(pretended.started) == 4
+
+
+def test_the_cause_of_a_failed_step_is_found_behind_the_steps_that_waited_for_it() -> None:
+    class RayTaskError(Exception):
+        def __init__(self, cause: BaseException) -> None:
+            self.cause = cause
+
+    ray = SimpleNamespace(exceptions=SimpleNamespace(RayTaskError=RayTaskError))
+    first = MemoryError()
+    assert cause_of(ray, RayTaskError(RayTaskError(first))) is first

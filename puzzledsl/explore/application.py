@@ -6,7 +6,8 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
@@ -34,9 +35,15 @@ ASSETS = {
 T = TypeVar("T")
 
 
-def application(desk: Desk, guard: Guard) -> App:
-    """Return the ASGI application: the routes behind the guard."""
+def application(desk: Desk, guard: Guard, ready: Callable[[], None]) -> App:
+    """Return the ASGI application: the routes behind the guard. `ready` is called when the server runs and minds Ctrl-C."""
     served = _Served(desk)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        ready()
+        yield
+
     routes = [
         Route("/{token}/", served.page),
         Route("/{token}/assets/{name}", served.asset),
@@ -53,7 +60,7 @@ def application(desk: Desk, guard: Guard) -> App:
             }.items()
         ),
     ]
-    return guarded(Starlette(routes=routes), guard)
+    return guarded(Starlette(routes=routes, lifespan=lifespan), guard)
 
 
 async def in_thread(work: Callable[[], T]) -> T:
@@ -85,7 +92,7 @@ class _Asked:
         if not isinstance(body, dict):
             raise BadQuestion("this is no question")
         self.desk, self.body = desk, body
-        self.page, self.number = str(body.get("page", ""))[:64], int(body.get("number", 0))
+        self.page, self.number = str(body.get("page", ""))[:64], self.whole("number", 2**53)
         try:
             self.sheet: Sheet = desk.sheet(str(body.get("search")))
         except KeyError:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink
+from puzzledsl.base.diagnostics import DiagnosticError, Sink
 from puzzledsl.base.files import write_text
 from puzzledsl.explore.errors import NothingToExplore
 from puzzledsl.explore.question import Question
@@ -84,15 +84,16 @@ class Desk:
             raise DiagnosticError(
                 NothingToExplore(None, what=f"{self.file.name} has no search that is solved exactly")
             )
-        problems: list[Diagnostic] = []
+        first: DiagnosticError | None = None
         for each in self.searches:
             try:
                 self.sheet(each)
             except DiagnosticError as error:
-                problems += error.diagnostics
+                first = first or error
             else:
                 return each
-        raise DiagnosticError(*problems)
+        assert first is not None
+        raise first
 
     def sheet(self, name: str) -> Sheet:
         """Return a search, read and warm. Raises DiagnosticError if a table that it needs is missing, KeyError for no search."""

@@ -99,10 +99,7 @@ def _added(source: Source, search: str, choices: Sequence[str]) -> Iterator[Edit
         return
     lines = "".join(f"  require {condition}\n" for condition in choices)
     _, stop = source.reach(found.span)
-    if found.body is None:
-        yield stop, stop, f" {{\n{lines}}}"
-        return
-    brace = stop - 1
+    brace = stop - 1  # a search has a body, or it is a mistake
     begin = source.text.rfind("\n", 0, brace) + 1
     if source.text[begin:brace].strip():
         yield brace, brace, f"\n{lines}"

@@ -19,7 +19,7 @@ class ExploreNeedsAServer(Diagnostic):
     """
 
     code = "E0681"
-    template = "the page is served by Starlette and uvicorn, and {missing} is not installed"
+    template = "the page is served by Starlette and uvicorn; not installed: {missing}"
     help_template = "`pip install 'puzzledsl[explore]'`"
 
 

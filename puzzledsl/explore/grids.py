@@ -9,7 +9,8 @@ from fractions import Fraction
 POSITIONS = 240
 """About so many positions has a slider."""
 AROUND = Fraction(5, 2)
-"""A slider goes from the bound divided by this to the bound times this, as far as the space reaches."""
+"""A slider goes from the bound divided by this to the bound times this, as far as the space reaches; farther where it reaches
+nothing there."""
 FEW = 200
 """A count that the space takes no more values of has them all."""
 
@@ -39,6 +40,7 @@ def grid_of(value: Fraction, low: Fraction, high: Fraction, *, whole: bool) -> G
     else:
         near, far = sorted((value / AROUND, value * AROUND)) if value else (low, high)
         ends = min(max(low, near), value), max(min(high, far), value)
+        ends = low if ends[0] > high else ends[0], high if ends[1] < low else ends[1]
     step = _round_step((ends[1] - ends[0]) / POSITIONS or Fraction(abs(value) or 1, 100))
     if whole:
         step = Fraction(max(1, math.ceil(step)))

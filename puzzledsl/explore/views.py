@@ -11,9 +11,10 @@ from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.explore.patterns import alternatives_of
 from puzzledsl.explore.question import Question
 from puzzledsl.explore.sheet import Sheet
-from puzzledsl.explore.statements import Bound, Statement, amount_of
+from puzzledsl.explore.statements import Bound, Statement, amount_of, unit_of
 from puzzledsl.ir.nodes import LinearRequirement
 from puzzledsl.ir.regrets import by_regret
+from puzzledsl.ir.statements import written
 from puzzledsl.report import numbers
 from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import headlines
@@ -253,19 +254,19 @@ def conflict_view(sheet: Sheet, question: Question, answer: Answer) -> dict[str,
     result = answer.result
     places = requirements_by_place(answer.subject.search)
     owners = _owners(sheet, question)
-    items = [
-        {
-            **owners(places[item.line, item.text].where.text, item.line),
-            "text": item.text,
-            "reachable": item.reachable,
-            "frees": item.frees,
-        }
-        for item in result.conflict
-    ]
+    items = []
+    for item in result.conflict:
+        requirement = places[item.line, item.text]
+        owner = owners(item.text, item.line)
+        number = _adjustable(sheet, owner.get("statement"), item.reachable or None)
+        found = {"text": written(requirement), "reachable": item.reachable, "number": number}
+        items.append({**owner, **found})
     changes = [] if result.relaxation is None else result.relaxation.changes
-    fixes = [{**owners(change.text, change.line), "bound": change.bound} for change in changes]
-    for fix in fixes:
-        fix["number"] = _adjustable(sheet, fix.get("statement"), fix["bound"])
+    fixes = []
+    for change in changes:
+        owner = owners(change.text, change.line)
+        number = _adjustable(sheet, owner.get("statement"), change.bound)
+        fixes.append({**owner, "bound": change.bound, "number": number})
     return {"items": items, "advice": answer.advice, "fixes": fixes}
 
 
@@ -291,7 +292,7 @@ def _adjustable(sheet: Sheet, statement: int | None, text: str | None) -> int | 
     """Return the bound that a new literal is for, if it is clear which."""
     if statement is None or text is None:
         return None
-    own = [b for b in sheet.statements[statement].bounds if text.endswith(b.unit)]
+    own = [b for b in sheet.statements[statement].bounds if b.scale is not None and unit_of(text) == b.unit]
     return own[0].number if len(own) == 1 else None
 
 

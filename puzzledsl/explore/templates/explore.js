@@ -393,6 +393,15 @@ function blame(found) {
     const note = at(`.lever[data-statement="${item.statement}"] .blame`);
     note.hidden = false;
     note.textContent = item.reachable ? `In conflict. Best with the others kept: ${item.reachable}` : "In conflict: cannot be met with the others kept";
+    if (item.number === null) continue;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = `Use ${item.reachable}`;
+    button.addEventListener("click", () => {
+      remember();
+      setBound(item.number, item.reachable);
+    });
+    note.append(document.createElement("br"), button);
   }
 }
 

@@ -20,14 +20,7 @@ SOLVE_S, EXPLAIN_S, WHY_S = 60.0, 20.0, 20.0
 class Variations:
     """Answers to a search with other requirements. Each is proven, or has its gap, and is verified; nothing is written.
 
-    ```python
-    import puzzledsl as pzl
-
-    variations = pzl.load("examples/frontier.pzl", build="build/frontier").variations("best")
-    (speed,) = variations.search.requirements
-    faster = speed.model_copy(update={"parent_ratio": speed.parent_ratio + 0.2})
-    assert variations.solve([faster]).status == "optimal"
-    ```
+    Requirements are those of `search`, changed copies of them, or fewer; what `pzl explore` shows comes from here.
     """
 
     def __init__(self, session: Session, search: str) -> None:

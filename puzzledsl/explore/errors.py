@@ -42,6 +42,8 @@ class NothingToExplore(Diagnostic):
 class PortIsTaken(Diagnostic):
     """A port that another program listens on.
 
+    One page is served at each port.
+
     Wrong:
         $ pzl explore wide.pzl --port 8000
         $ pzl explore other.pzl --port 8000

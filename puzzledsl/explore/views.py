@@ -258,9 +258,7 @@ def conflict_view(sheet: Sheet, question: Question, answer: Answer) -> dict[str,
     for item in result.conflict:
         requirement = places[item.line, item.text]
         owner = owners(item.text, item.line)
-        number = _adjustable(sheet, owner.get("statement"), item.reachable or None)
-        found = {"text": written(requirement), "reachable": item.reachable, "number": number}
-        items.append({**owner, **found})
+        items.append({**owner, "text": written(requirement), "reachable": item.reachable})
     changes = [] if result.relaxation is None else result.relaxation.changes
     fixes = []
     for change in changes:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.explore import TARGET_MS, p95
 from puzzledsl.explore import serving
 from puzzledsl.syntax.format import format_source
 from tests.api.programs import write_program
@@ -150,8 +151,8 @@ def a_conflict_is_explained(page: Page) -> None:
     page.press("Enter")
     page.settle()
     assert page.text("#proof").startswith("No solution") and page.page.is_visible("#conflict")
-    assert "Best with the others kept: " in page.text(lever(0, ".blame"))
-    focus(page, lever(0, ".blame button"))
+    assert "Best with the rest of it kept: " in page.text(lever(0, ".blame"))
+    focus(page, "#conflict button")
     page.press("Enter")
     page.settle()
     assert page.text("#proof").startswith("Proven") and not page.page.is_visible("#conflict")
@@ -323,3 +324,14 @@ def test_the_figures_are_the_solvers(browser: Any, server: Served, tmp_path: Pat
         "(cells) => cells.map((cell) => cell.dataset.tip.split(' · ')[2])",
     )
     assert shown == [layer.attention for layer in wanted.layers]
+
+
+@pytest.mark.slow
+def test_an_answer_of_80_layers_of_54_pairs_takes_less_than_150_ms(browser: Any) -> None:
+    """The 95th percentile, in the best of a few rounds: other work on the machine only adds to it."""
+    rounds = []
+    for seed in range(6):
+        rounds.append(p95(browser, 40, seed))
+        if rounds[-1] < TARGET_MS:
+            return
+    raise AssertionError(f"95th percentiles of {len(rounds)} rounds, in ms: {rounds}")

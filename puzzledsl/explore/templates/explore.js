@@ -17,6 +17,7 @@ let kept = null; // the question that is A
 let differing = [];
 let showLayer = null; // moves the mark of the strip
 let idle = 0;
+let runs = 0; // of `settled`: the newest one shows what it finds
 const past = [];
 
 // ---------------------------------------------------------------- asking
@@ -87,16 +88,39 @@ function put(element, html) {
   if (isStrip) at(".strip", element)?.focus();
 }
 
+// Puts the cells and bars that differ, of a strip of the same layers; most stay, and the browser lays out less.
+function redraw(element, html) {
+  const fresh = document.createElement("template");
+  fresh.innerHTML = html;
+  const rows = (root) => [...root.querySelectorAll(".cells, .bars")];
+  const old = rows(element), now = rows(fresh.content);
+  if (!old.length || old.length !== now.length || old[0].children.length !== now[0].children.length) return false;
+  old.forEach((row, i) => {
+    [...now[i].children].forEach((item, j) => {
+      const own = row.children[j];
+      if (own.dataset.tip === item.dataset.tip && own.style.cssText === item.style.cssText) return;
+      own.className = item.className;
+      own.style.cssText = item.style.cssText;
+      own.title = own.dataset.tip = item.dataset.tip;
+    });
+  });
+  at(".legends", element).replaceWith(at(".legends", fresh.content));
+  if (layer === null) at(".strip", element).setAttribute("aria-valuetext", at(".strip", fresh.content).getAttribute("aria-valuetext"));
+  return true;
+}
+
 function show(answer, since) {
   shown = answer;
   at("#proof").innerHTML = answer.proof;
   const has = Boolean(answer.strip);
   at("#now").classList.toggle("old", !has);
   if (has) {
+    at("#now").classList.remove("bare");
     put(at("#figures"), answer.figures);
-    put(at("#strip"), answer.strip);
-    put(at("#metrics"), answer.metrics);
-    showLayer = readStrip(at("#strip .strip"), at(".readout"), picked);
+    if (!redraw(at("#strip"), answer.strip)) {
+      put(at("#strip"), answer.strip);
+      showLayer = readStrip(at("#strip .strip"), at(".readout"), picked);
+    }
     if (layer !== null) showLayer(layer);
     mark();
   }
@@ -113,12 +137,15 @@ function show(answer, since) {
   if (answer.status !== "infeasible") blame(null);
   requestAnimationFrame(() => setTimeout(() => {
     if (since) performance.measure("answer", { start: since, end: performance.now() });
+    at("#metrics-section").hidden = !has || kept !== null;
+    if (has && answer === shown) put(at("#metrics"), answer.metrics);
   }));
 }
 
 function mark() {
   const rows = all("#strip .cells");
   const cell = (index, part) => rows[part === "attention" ? 0 : 1]?.children[index];
+  all("#strip .pinned, #strip .barred").forEach((item) => item.classList.remove("pinned", "barred"));
   for (const choice of question.choices.values()) {
     cell(choice.layer, choice.sub_block)?.classList.add(choice.kind === "pin" ? "pinned" : "barred");
   }
@@ -141,9 +168,10 @@ function toast(text) {
 // ---------------------------------------------------------------- when nothing moves
 
 async function settled() {
+  delete document.body.dataset.settled;
   say(at("#proof").innerText.replace(/\s+/g, " ") + all("#figures > div").map((d) => `, ${d.innerText}`).join("").replace(/\s+/g, " "));
-  const asked = number;
-  const still = () => asked === number;
+  const asked = number, run = ++runs;
+  const still = () => asked === number && run === runs;
   const quietly = async (path, body, use) => {
     if (!still()) return;
     try {
@@ -158,7 +186,7 @@ async function settled() {
   if (kept && shown && shown.strip) await quietly("compare", { kept }, compare);
   await showText(quietly);
   await showFrontier(quietly);
-  document.body.dataset.settled = asked;
+  if (still()) document.body.dataset.settled = asked;
 }
 
 async function showText(quietly) {
@@ -252,7 +280,7 @@ for (const lever of state.levers) {
   });
   at("#along").append(new Option(at(".condition", slide.closest(".lever")).innerText.trim(), lever.number));
 }
-at("#along").addEventListener("change", () => settled());
+at("#along").addEventListener("change", settled);
 
 for (const item of all(".lever")) {
   const box = at(".switch", item), statement = Number(item.dataset.statement);
@@ -392,16 +420,7 @@ function blame(found) {
     if (!("statement" in item)) continue;
     const note = at(`.lever[data-statement="${item.statement}"] .blame`);
     note.hidden = false;
-    note.textContent = item.reachable ? `In conflict. Best with the others kept: ${item.reachable}` : "In conflict: cannot be met with the others kept";
-    if (item.number === null) continue;
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = `Use ${item.reachable}`;
-    button.addEventListener("click", () => {
-      remember();
-      setBound(item.number, item.reachable);
-    });
-    note.append(document.createElement("br"), button);
+    note.textContent = item.reachable ? `In conflict. Best with the rest of it kept: ${item.reachable}` : "In conflict: cannot be met with the rest of it kept";
   }
 }
 

@@ -29,6 +29,7 @@ MAX_MISTAKES = 100
 """After this many mistakes the rest of the file is skipped: it is probably not a `.pzl` file."""
 
 _BODY_ONLY = {"REQUIRE", "PREFER", "MINIMIZE", "MAXIMIZE", "SOLUTIONS", "FOR"}
+_BEFORE_STATEMENTS = {"_NL", "COMMA", "LBRACE", "RBRACE", "ERROR"}
 _SETS = {"DOT", "LSQB", "EQUAL", "EXTEND", "REMOVE", "KEEP"}
 _SOFT_SYNC = {"COMMA", "LBRACE", "BECAUSE", "WHERE"}
 
@@ -154,9 +155,11 @@ class _Driver:
         """Return the intended token, after inserting a missing brace if there is one."""
         if token.type == "_NL":
             self.insert_missing_brace()
-        elif self.brackets == 0 and self.machine.accepts("USE"):
+        elif self.brackets or (self.last is not None and self.last.type not in _BEFORE_STATEMENTS):
+            return token
+        elif self.machine.accepts("USE"):
             return self.mended_item(token)
-        elif self.brackets == 0 and token.type == "NAME" and self.machine.accepts("REQUIRE"):
+        elif token.type == "NAME" and self.machine.accepts("REQUIRE"):
             return self.mended_statement(token)
         return token
 

@@ -184,6 +184,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     },
     "E1204": {"name": "mix", "got": "51,200", "needed": "65,536", "blocks": "128", "context": "512"},
     "E1205": {"name": "mix", "package": "datasets"},
+    "W1209": {"pattern": "corpus/*.txt", "readers": "bld `pieces` and uptrain `final`"},
     "E1206": {"file": "hellaswag.jsonl", "reason": "no such file or directory"},
     "E1207": {
         "line": 7,

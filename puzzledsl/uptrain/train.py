@@ -18,6 +18,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.data.rows import TokenRows
 from puzzledsl.ir.nodes import Schedule, Uptrain
+from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.models.schedule import learning_rate
 from puzzledsl.uptrain.average import Average
 from puzzledsl.uptrain.errors import LossDiverged
@@ -178,7 +179,8 @@ class Trainer:
         """
         while True:
             try:
-                return self._accumulated(rows_GT)
+                with repeatable(self.device):
+                    return self._accumulated(rows_GT)
             except torch.OutOfMemoryError:
                 if not self._use_less():
                     raise

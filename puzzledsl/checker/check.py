@@ -15,6 +15,7 @@ from puzzledsl.checker.declarations.data import lower_data
 from puzzledsl.checker.declarations.frontier import lower_frontier
 from puzzledsl.checker.declarations.hardware import lower_hardware, lower_scenario
 from puzzledsl.checker.declarations.parent import lower_parent
+from puzzledsl.checker.declarations.piece_checks import check_pieces
 from puzzledsl.checker.declarations.refines import check_refines
 from puzzledsl.checker.declarations.results import lower_eval, lower_export
 from puzzledsl.checker.declarations.runtime_checks import Written, check_exports
@@ -97,12 +98,13 @@ def inspect(
 
 
 def _exportable(ctx: Context, program: nodes.Program) -> nodes.Program | None:
-    """The program, unless a solver or `refine` lacks what it reads, or a runtime cannot run what an export may hold."""
+    """The program, unless a later stage cannot do what it asks for."""
     files = {file.shown: file.file for file in ctx.loader.files.values()}
     found = [
         *check_solvers(program, files),
         *check_refines(program, files),
         *check_exports(program, files, _export_calls(ctx, program)),
+        *check_pieces(program, files),
     ]
     for diagnostic in found:
         ctx.sink.add(diagnostic)

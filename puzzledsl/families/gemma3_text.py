@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import MAX_WINDOW, BadConfig, Config, shown
-from puzzledsl.families.family import Family, Names, Part, dense_fields
+from puzzledsl.families.family import BIASES, Family, Names, Part, dense_fields
 from puzzledsl.families.layouts import KINDS, every, windowed
 
 UNSUPPORTED = ("final_logit_softcapping", "attn_logit_softcapping", "use_bidirectional_attention")
@@ -44,8 +44,10 @@ FAMILY = Family(
     "Gemma3",
     _read,
     literal={"qk_norm": True, "norms": 2, "full_every": 6, "tied": True},
-    takes=("full_every",),
+    takes=("tied", *BIASES, "window", "full_every"),
     names=lambda shape: NAMES,
+    whole_heads=True,
+    activation=("hidden_activation", "gelu_pytorch_tanh"),
     package="gemma3",
     config_prefix="Gemma3Text",
 )

@@ -21,4 +21,4 @@ def _read(config: Config) -> Shape:
     )
 
 
-FAMILY = Family("mistral", "Mistral", _read)
+FAMILY = Family("mistral", "Mistral", _read, takes=("tied", "window"))

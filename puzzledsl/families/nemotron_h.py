@@ -97,6 +97,7 @@ FAMILY = Family(
     literal={"mixer": "mamba2", "router_bias": True, "gated": False, "rope": False},
     takes=("pattern", "mixer", "experts", "top_k", "expert_width", "shared_width"),
     names=_names,
+    activation=("mlp_hidden_act", "relu2"),
     embedding="model.embeddings",
     final_norm="model.norm_f",
     published={"backbone.": "model."},

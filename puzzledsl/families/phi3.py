@@ -20,5 +20,7 @@ FAMILY = Family(
     "phi3",
     "Phi3",
     _read,
+    takes=("tied", "window"),
+    ropes={"su": "longrope", "yarn": "longrope"},
     joined={"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")},
 )

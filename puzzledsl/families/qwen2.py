@@ -18,4 +18,6 @@ def _read(config: Config) -> Shape:
     return upper_windows(config, shape)
 
 
-FAMILY = Family("qwen2", "Qwen2", _read, literal={"attention_bias": True}, takes=("full_every",))
+FAMILY = Family(
+    "qwen2", "Qwen2", _read, literal={"attention_bias": True}, takes=("tied", "window", "full_every")
+)

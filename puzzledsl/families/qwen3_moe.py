@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import MAX_WINDOW, Config
-from puzzledsl.families.experts import experts_fields, sparse_layers
-from puzzledsl.families.family import Family, dense_fields
+from puzzledsl.families.family import BIASES, Family, Mixture, dense_fields, experts_fields
+from puzzledsl.families.layouts import sparse_layers
 
 
 def _read(config: Config) -> Shape:
@@ -30,5 +30,6 @@ FAMILY = Family(
     "Qwen3Moe",
     _read,
     literal={"qk_norm": True, "ffn": "moe"},
-    takes=("experts", "top_k", "expert_width", "dense_first"),
+    takes=("tied", *BIASES, "window", "experts", "top_k", "expert_width", "dense_first"),
+    mixture=Mixture(weights_sum_to_one=False),
 )

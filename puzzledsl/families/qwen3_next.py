@@ -6,7 +6,7 @@ from typing import Any
 
 from puzzledsl.alternatives.shape import Shape, StateShape
 from puzzledsl.families.config import Config
-from puzzledsl.families.family import Family, Names, Part, dense_fields
+from puzzledsl.families.family import BIASES, Family, Names, Part, dense_fields
 from puzzledsl.families.layouts import every
 
 KINDS = {"linear_attention": "delta_net", "full_attention": "attention"}
@@ -71,6 +71,6 @@ FAMILY = Family(
     "Qwen3Next",
     _read,
     literal=_LITERAL,
-    takes=("attention_every", "mixer", "experts", "top_k", "expert_width", "shared_width"),
+    takes=("tied", *BIASES, "attention_every", "mixer", "experts", "top_k", "expert_width", "shared_width"),
     names=_names,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import MAX_WINDOW, Config
-from puzzledsl.families.family import Family, dense_fields
+from puzzledsl.families.family import BIASES, Family, dense_fields
 from puzzledsl.families.layouts import KINDS, every
 
 
@@ -33,5 +33,9 @@ def _read(config: Config) -> Shape:
 
 
 FAMILY = Family(
-    "smollm3", "SmolLM3", _read, literal={"no_rope_every": 4, "tied": True}, takes=("no_rope_every",)
+    "smollm3",
+    "SmolLM3",
+    _read,
+    literal={"no_rope_every": 4, "tied": True},
+    takes=("tied", *BIASES, "mlp_bias", "window", "no_rope_every"),
 )

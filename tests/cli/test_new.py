@@ -60,7 +60,7 @@ def test_a_directory_is_named_from_where_the_program_lies(tmp_path: Path) -> Non
     folder = tmp_path / "checkpoints" / "mine"
     folder.mkdir(parents=True)
     config = {
-        "model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 6,
+        "model_type": "llama", "num_hidden_layers": 2, "hidden_size": 96, "num_attention_heads": 6,
         "num_key_value_heads": 6, "head_dim": 16, "intermediate_size": 192, "vocab_size": 256,
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))

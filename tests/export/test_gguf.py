@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import from_directory, from_parent
-from puzzledsl.child.checkpoint.errors import NotAGguf, UnknownRope, UnknownTokenizer
+from puzzledsl.child.checkpoint.errors import NotAGguf, RuntimeLacksFamily, UnknownTokenizer
 from puzzledsl.export.engines.worker import run
 from puzzledsl.export.gguf_file import write_gguf
 from puzzledsl.export.gguf_tokenizer import _LLAMA3, _QWEN2
@@ -169,7 +169,8 @@ def test_an_unchecked_rope_is_refused(tmp_path: Path) -> None:
     parent = save_tiny(tmp_path / "parent", layers=1, rope_parameters=yarn)
     with pytest.raises(DiagnosticError) as caught:
         write_gguf(from_parent(parent), parent, tmp_path / "m.gguf", name="tiny")
-    assert isinstance(caught.value.diagnostics[0], UnknownRope)
+    [found] = caught.value.diagnostics
+    assert isinstance(found, RuntimeLacksFamily) and "`yarn`" in found.message
 
 
 def test_the_chat_template_comes_along(tmp_path: Path) -> None:

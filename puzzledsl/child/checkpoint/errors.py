@@ -75,24 +75,6 @@ class RuntimeLacksWindow(Diagnostic):
     help_template = "export with `runtime: transformers`, or with `mlx(…)`"
 
 
-class UnknownRope(Diagnostic):
-    """A rotary embedding that the runtime computes differently, or that is not verified there.
-
-    Plain, linear and llama3 scaling of rotary embeddings are verified in every runtime.
-
-    Wrong:
-        # parent/config.json: {"rope_scaling": {"rope_type": "yarn", …}, …}
-        export out of s = gguf("child.gguf")
-    Right:
-        # parent/config.json: {"rope_scaling": {"rope_type": "yarn", …}, …}
-        export out of s = hf("child")
-    """
-
-    code = "E0736"
-    template = "{runtime} is not known to scale rotary embeddings by `{rope}` as the parent does"
-    help_template = "export with `runtime: transformers`"
-
-
 class UnknownTokenizer(Diagnostic):
     """A tokenizer that a GGUF file cannot represent exactly.
 

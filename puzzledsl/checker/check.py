@@ -22,6 +22,7 @@ from puzzledsl.checker.declarations.runtime_checks import Written, check_exports
 from puzzledsl.checker.declarations.search import lower_search
 from puzzledsl.checker.declarations.solvers import check_solvers
 from puzzledsl.checker.declarations.space import lower_space
+from puzzledsl.checker.declarations.tokenizer_checks import check_tokenizers
 from puzzledsl.checker.declarations.training import lower_bld, lower_score
 from puzzledsl.checker.declarations.uptrain import lower_uptrain
 from puzzledsl.checker.diagnostics import name_errors
@@ -100,10 +101,12 @@ def inspect(
 def _exportable(ctx: Context, program: nodes.Program) -> nodes.Program | None:
     """The program, unless a later stage cannot do what it asks for."""
     files = {file.shown: file.file for file in ctx.loader.files.values()}
+    folders = {file.shown: file.path.parent for file in ctx.loader.files.values()}
     found = [
         *check_solvers(program, files),
         *check_refines(program, files),
         *check_exports(program, files, _export_calls(ctx, program)),
+        *check_tokenizers(program, files, folders),
         *check_pieces(program, files),
     ]
     for diagnostic in found:

@@ -47,24 +47,28 @@ def computation_of(family: Family, config: Config, shape: Shape) -> Computation:
 
 
 def _ropes(family: Family, config: Config, shape: Shape) -> Iterator[str]:
-    """Yield the scaling of each kind of layer that has a rotary embedding."""
-    if not any(own.mixer == "attention" and own.rope for own, _ in shape.kinds()):
+    """Yield the scaling of each kind of layer, of a family that has rotary embeddings."""
+    if not family.literal.get("rope", True):
         return
     content = config.content
-    told = content.get("rope_scaling") or content.get("rope_parameters") or {}
-    if not isinstance(told, dict):
-        raise BadConfig(f"rope_parameters is {shown(told)}, and should be an object")
+    for name in ("rope_scaling", "rope_parameters"):
+        if config.has(name) and not isinstance(content[name], dict):
+            raise BadConfig(f"{name} is {shown(content[name])}, and should be an object")
+    told: dict[str, Any] = content.get("rope_scaling") or content.get("rope_parameters") or {}
     of_all = {"partial_rotary_factor": content.get("partial_rotary_factor")}
     of_kinds = [own for own in told.values() if isinstance(own, dict)]  # one of each kind of layer
+    if of_kinds and not family.ropes_of_kinds:
+        raise BadConfig(f"rope_parameters is {shown(told)}; a {family.model_type} has one for all layers")
     for rope in of_kinds or [told]:
         yield from _kinds_of(family, of_all | rope, shape)
 
 
 def _kinds_of(family: Family, rope: Mapping[str, Any], shape: Shape) -> Iterator[str]:
     word = rope.get("rope_type", rope.get("type", "default"))
-    kind = family.ropes.get(word, word) if isinstance(word, str) else ""
-    if kind not in ROPES:
-        raise BadConfig(f"rope_type is {shown(word)}; known ones are {', '.join(ROPES)}")
+    known = family.ropes or {name: name for name in ROPES}
+    if not isinstance(word, str) or word not in known:
+        raise BadConfig(f"rope_type is {shown(word)}; known ones are {', '.join(known)}")
+    kind = known[word]
     for name in ROPES[kind]:
         _number(rope, name)
     part = rope.get("partial_rotary_factor")

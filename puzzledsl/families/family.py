@@ -96,8 +96,10 @@ class Family:
     head: str = "lm_head"
     activation: tuple[str, str] = ("hidden_act", "silu")
     """Field of config.json with the activation of its FFNs, and the usual one."""
+    ropes_of_kinds: bool = False
+    """True if kinds of layers may have rotary embeddings of their own."""
     ropes: Mapping[str, str] = field(default_factory=dict)
-    """Other names of scalings of rotary embeddings in its config.json -> transformers' name."""
+    """Scalings of rotary embeddings in its config.json -> transformers' name; empty: all that transformers has."""
     logits_divisor: str = ""
     """Field of its configuration by which the head's logits are divided; empty: 1."""
     published: Mapping[str, str] = field(default_factory=dict)
@@ -119,12 +121,20 @@ class Family:
 
 
 def dense_fields(
-    config: Config, *, head_dim: int | None = None, kv_heads: int | None = None
+    config: Config,
+    *,
+    head_dim: int | None = None,
+    kv_heads: int | None = None,
+    not_null: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Return the sizes that nearly all families name alike.
 
     `head_dim`, `kv_heads`: what transformers takes if the field is missing (None: hidden / heads, and all heads).
+    `not_null`: fields that may be missing and not be null.
     """
+    for name in not_null:
+        if name in config.content and not config.has(name):
+            raise BadConfig(f"{name} is null")
     hidden, heads = config.whole("hidden_size"), config.whole("num_attention_heads")
     return {
         "layers": config.whole("num_hidden_layers", MAX_LAYERS),

@@ -15,7 +15,7 @@ def _read(config: Config) -> Shape:
         attention_bias=bias,
         output_bias=bias,
         mlp_bias=config.flag("mlp_bias"),
-        **dense_fields(config),
+        **dense_fields(config, not_null=("head_dim",)),
     )
 
 

@@ -76,7 +76,7 @@ def upper_windows(config: Config, shape: Shape) -> Shape:
     if not config.flag("use_sliding_window"):
         return shape
     window = config.optional("sliding_window", 4096, 0, MAX_WINDOW)
-    first = config.optional("max_window_layers", 28, 28)
+    first = config.optional("max_window_layers", 28, 28, low=0)
     kinds = config.words("layer_types", KINDS, shape.layers) or [
         KINDS[i >= first] for i in range(shape.layers)
     ]

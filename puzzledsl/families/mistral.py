@@ -17,7 +17,7 @@ def _read(config: Config) -> Shape:
         family="mistral",
         tied=config.flag("tie_word_embeddings"),
         window=window,
-        **dense_fields(config, kv_heads=8),
+        **dense_fields(config, kv_heads=8, not_null=("num_key_value_heads",)),
     )
 
 

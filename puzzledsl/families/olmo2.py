@@ -16,7 +16,7 @@ def _read(config: Config) -> Shape:
         output_bias=bias,
         qk_norm=True,
         qk_norm_whole=True,
-        **dense_fields(config),
+        **dense_fields(config, not_null=("head_dim",)),
     )
 
 

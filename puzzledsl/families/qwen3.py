@@ -16,7 +16,7 @@ def _read(config: Config) -> Shape:
         attention_bias=bias,
         output_bias=bias,
         qk_norm=True,
-        **dense_fields(config, head_dim=128, kv_heads=32),
+        **dense_fields(config, head_dim=128, kv_heads=32, not_null=("head_dim",)),
     )
     return upper_windows(config, shape)
 

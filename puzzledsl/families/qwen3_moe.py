@@ -18,7 +18,7 @@ def _read(config: Config) -> Shape:
         output_bias=bias,
         qk_norm=True,
         window=config.optional("sliding_window", 4096, 0, MAX_WINDOW) or None if windowed else None,
-        **dense_fields(config, kv_heads=4),
+        **dense_fields(config, kv_heads=4, not_null=("head_dim", "num_key_value_heads")),
         **experts_fields(config, experts=128, top_k=8),
         expert_width=config.given("moe_intermediate_size", 768),
     )

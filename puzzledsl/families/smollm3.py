@@ -16,9 +16,9 @@ def _read(config: Config) -> Shape:
         attention_bias=bias,
         output_bias=bias,
         mlp_bias=config.flag("mlp_bias"),
-        **dense_fields(config, kv_heads=4),
+        **dense_fields(config, kv_heads=4, not_null=("head_dim",)),
     )
-    interval = config.optional("no_rope_layer_interval", 4, 4)
+    interval = config.given("no_rope_layer_interval", 4)
     rope = config.flags("no_rope_layers", shape.layers)
     if rope is None:
         rope = tuple(not bare for bare in every(shape.layers, interval))

@@ -111,6 +111,33 @@ def test_every_family_runs_or_is_refused_in_its_line(tmp_path: Path, family: str
         assert "runtime: transformers" in diagnostic.help
 
 
+BYTES = {"type": "BPE", "vocab": {"a": 0}, "merges": []}
+WORDS = {"type": "Whitespace"}
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "export", "reason"),
+    [
+        ({"model": BYTES, "pre_tokenizer": {"type": "ByteLevel"}}, GGUF, ""),
+        ({"model": BYTES | {"byte_fallback": True}, "pre_tokenizer": WORDS}, GGUF, ""),
+        ({"model": BYTES, "pre_tokenizer": WORDS}, GGUF, "Whitespace"),
+        ({"model": BYTES, "pre_tokenizer": WORDS}, MLX, ""),
+        ({"model": BYTES | {"type": "Unigram"}}, GGUF, "Unigram"),
+        ({"model": {}}, GGUF, "merges"),
+        ({"model": BYTES, "pre_tokenizer": [1]}, GGUF, "not as tokenizers write it"),
+        (7, GGUF, "merges"),
+    ],
+)
+def test_a_tokenizer_that_no_gguf_file_holds(
+    tmp_path: Path, tokenizer: object, export: str, reason: str
+) -> None:
+    (tmp_path / "parent").mkdir()
+    (tmp_path / "parent" / "tokenizer.json").write_text(json.dumps(tokenizer))
+    found = told(tmp_path, LLAMA, HEADS, export)
+    assert [d.code for d in found] == ["E0737"] * bool(reason)
+    assert all(reason in d.message and d.span is not None and d.span.line == 5 for d in found)
+
+
 def test_the_known_words_are_those_of_transformers() -> None:
     assert {"default", *ROPE_INIT_FUNCTIONS} == set(ROPES)
     assert set(ACTIVATIONS) <= set(ACT2FN)

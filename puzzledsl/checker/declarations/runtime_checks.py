@@ -57,9 +57,7 @@ def _check(
     span: Callable[[nodes.Where], Span],
     written: Written | None,
 ) -> Iterator[Diagnostic]:
-    runtime = RUNTIMES[export.runtime]
-    search = program.uptrains[export.of].search if export.of in program.uptrains else export.of
-    space = program.spaces[program.searches[search].space]
+    runtime, space = RUNTIMES[export.runtime], space_of(program, export)
     parent = program.parents[space.parent]
     where = span(export.runtime_where)
     choices = [(layer.attention, layer.ffn) for layer in space.layers]
@@ -104,6 +102,12 @@ def _check(
                 rewritten.append(_Rewritten(what, layers, into, cost, _drop(lack)))
     if rewritten:
         yield from _lowered(export, where, label, rewritten, written)
+
+
+def space_of(program: nodes.Program, export: nodes.Export) -> nodes.Space:
+    """Return the space of the search that an export is of."""
+    search = program.uptrains[export.of].search if export.of in program.uptrains else export.of
+    return program.spaces[program.searches[search].space]
 
 
 @dataclass(frozen=True, slots=True)

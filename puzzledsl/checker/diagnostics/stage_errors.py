@@ -1,4 +1,4 @@
-"""Diagnostics of what a later stage cannot do, which the checker knows: E0711, E1501, E1503, E1504, E1803."""
+"""Diagnostics of what a later stage cannot do, which the checker knows: E0711, E0737, E1501, E1503, E1504, E1803."""
 
 from __future__ import annotations
 
@@ -24,6 +24,23 @@ class CannotRealise(Diagnostic):
     help_template = (
         "it can be costed and searched, but not trained, scored or exported; leave it out of the space"
     )
+
+
+class UnknownTokenizer(Diagnostic):
+    """A tokenizer that a GGUF file cannot represent exactly.
+
+    llama.cpp knows the rules that split text into words by name and reads no rules from the file. A tokenizer whose
+    rules have no name there would encode text differently than in training.
+
+    Wrong:
+        export out of s = gguf("child.gguf")
+    Right:
+        export out of s = hf("child")
+    """
+
+    code = "E0737"
+    template = "the tokenizer of `{path}` cannot be written to a GGUF file: {reason}"
+    help_template = 'export with `hf("…")`; llama.cpp would split text otherwise than the parent does'
 
 
 class NoPieceForAlternative(Diagnostic):

@@ -121,7 +121,6 @@ MESSAGES: dict[str, dict[str, Any]] = {
         "layers": "layers 4..9",
         "reason": "its `deci` architecture has no sliding window",
     },
-    "E0736": {"runtime": "MLX", "rope": "longrope"},
     "E0737": {"path": "parent", "reason": "its pre-tokenizer is not one that llama.cpp has"},
     "E0738": {"what": "`gguf(…)`", "package": "gguf", "extra": "runtimes"},
     "E0739": {"title": "vLLM", "help": "`make vllm` sets up an environment for it"},

@@ -57,18 +57,16 @@ def _check(
     span: Callable[[nodes.Where], Span],
     written: Written | None,
 ) -> Iterator[Diagnostic]:
-    runtime = RUNTIMES[export.runtime]
-    search = program.uptrains[export.of].search if export.of in program.uptrains else export.of
-    space = program.spaces[program.searches[search].space]
+    runtime, space = RUNTIMES[export.runtime], space_of(program, export)
     parent = program.parents[space.parent]
     where = span(export.runtime_where)
     choices = [(layer.attention, layer.ffn) for layer in space.layers]
-    found = fit(runtime, parent.shape, choices)
+    found = fit(runtime, parent.shape, choices, parent.computation)
     of_model = [
         NoSuchFamily(
             where,
             secondary=[Label(span(parent.where), "the parent")],
-            help=_other_runtimes(export, parent.shape, choices),
+            help=_other_runtimes(export, parent, choices),
             runtime=runtime.title,
             family=parent.shape.family,
             reason=answer.reason,
@@ -77,7 +75,7 @@ def _check(
         if isinstance(answer, Absent)
     ]
     if of_model:
-        yield of_model[0]
+        yield from of_model[:1] if found.absent[0] else of_model
         return
     label = Label(span(space.where), f"{'used by' if space.used_by else 'what'} `{export.of}` may choose")
     rewritten = [
@@ -106,6 +104,12 @@ def _check(
         yield from _lowered(export, where, label, rewritten, written)
 
 
+def space_of(program: nodes.Program, export: nodes.Export) -> nodes.Space:
+    """Return the space of the search that an export is of."""
+    search = program.uptrains[export.of].search if export.of in program.uptrains else export.of
+    return program.spaces[program.searches[search].space]
+
+
 @dataclass(frozen=True, slots=True)
 class _Rewritten:
     """One thing that a runtime lacks: what it becomes, at what cost, and how to do without it."""
@@ -123,8 +127,8 @@ def _drop(lack: Lack) -> str:
     return f"{verb} `{lack.alternative.name}` {preposition} {those}"
 
 
-def _other_runtimes(export: nodes.Export, shape: nodes.Shape, choices: Choices) -> str:
-    fits = {name: fit(runtime, shape, choices) for name, runtime in RUNTIMES.items()}
+def _other_runtimes(export: nodes.Export, parent: nodes.Parent, choices: Choices) -> str:
+    fits = {name: fit(r, parent.shape, choices, parent.computation) for name, r in RUNTIMES.items()}
     able = [name for name, found in fits.items() if not any(found.absent)]
     return f"write {listed([_runtime(export, name) for name in able], 'or')}" if able else ""
 

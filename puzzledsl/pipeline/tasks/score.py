@@ -97,7 +97,8 @@ class Score(DeclaredTask[nodes.Score]):
 
     def _runs(self) -> list[Run]:
         """The runs of layers that are measured."""
-        return runs_to_drop(self.program.spaces[self.space].layers, self.method.runs)
+        shape = shape_of(self.program, self.space)
+        return runs_to_drop(self.program.spaces[self.space].layers, shape, self.method.runs)
 
     def run(self) -> list[Path]:
         from puzzledsl.pieces.store.library import Library

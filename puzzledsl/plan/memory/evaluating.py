@@ -25,6 +25,7 @@ def evaluating_plan(name: str, shape: Shape, tokens: int, device: Device, flop: 
     held = holding(shape, device)
     both = 2 * held.weights_bytes
     together = not held.choices and both <= holding_room(device)
+    chunk = min(tokens, BLOCK_TOKENS, tiles(device.kind).divergence_positions)
     forward = max(layer_forward_numbers(own, ParentAttention(), ParentFfn()) for own in shape.each)
     choices = held.choices
     if not together and not choices:

@@ -196,6 +196,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "E1303": {"line": 12, "file": "build/library/index.jsonl", "reason": "it is not JSON"},
     "E1401": {"name": "pieces"},
     "E1402": {"name": "pieces", "needed": "120GiB", "work": "build/work", "free": "80GiB"},
+    "E1403": {"name": "pieces", "layer": 3, "reason": "CUDA out of memory. Tried to allocate 2.00 GiB"},
     "E1411": {"name": "pieces", "what": "`mlp384`", "layer": 3, "loss": "nan", "peak": 1000.0},
     "E1412": {"sub_block": "ffn", "layer": 7, "dtype": "float32"},
     "E1421": {"on": "local"},

@@ -95,7 +95,12 @@ def _check(
         match lack.support:
             case Absent(reason=reason):
                 help = _absent_help(export, lack, parent.shape)
-                said = {"runtime": runtime.title, "what": what, "layers": layers, "reason": reason}
+                said: dict[str, Any] = {
+                    "runtime": runtime.title,
+                    "what": what,
+                    "layers": layers,
+                    "reason": reason,
+                }
                 yield CannotRepresent(where, secondary=[label], help=help, **said)
             case Lowered(into=into) as answer:
                 cost = _cost(found.architecture, answer, parent.shape, export, lack)

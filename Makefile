@@ -10,11 +10,12 @@ EXAMPLE := examples/smollm2
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadscope
 PYTEST_ARGS ?=
 MUTANTS_ARGS ?=
+GPU_ARGS ?=
 VSCODE := editors/vscode
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo night vllm test test-slow coverage mutants lint docs format clean distclean
+.PHONY: help setup demo night gpu vllm test test-slow coverage mutants lint docs format clean distclean
 
 help: ## what there is
 	@printf 'make <target>, where <target> is\n\n'
@@ -32,6 +33,9 @@ demo: $(VENV)/.examples ## fetch SmolLM2-135M-Instruct and search a faster child
 night: $(VENV)/.examples ## the demo with a budget for a night on two cores; stop it at any time, the same command goes on
 	$(BIN)/python $(EXAMPLE)/prepare.py
 	$(BIN)/pzl run $(EXAMPLE)/smollm2.pzl -o $(EXAMPLE)/build/night --set healing=64Ki --set children=48 --set distilling=1Mi --set items=700
+
+gpu: $(VENV)/.dev ## on a machine with a GPU: run the whole pipeline on it, check it against the CPU, time it; build/gpu/gpu.json
+	$(BIN)/python -m benchmarks.gpu $(GPU_ARGS)
 
 vllm: $(VENV)/.made ## make .venv-vllm, where the slow tests and `pzl verify-export` find vLLM
 	PYTHON=$(BIN)/python scripts/vllm_env.sh

@@ -114,7 +114,7 @@ class Lab:
             if link.sub_block in variant.fitted:
                 self._fit(sub_block, link, read, stream, variant)
                 healed[link.point] = sub_block.last.weight.clone()
-            stream = [h + sub_block.output(r) for h, r in zip(stream, read, strict=True)]
+            stream = [h + sub_block.added(r) for h, r in zip(stream, read, strict=True)]
         return stream
 
     def _fit(
@@ -137,7 +137,7 @@ class Lab:
         gram = Gram.zeros(last.in_features, 2 * last.out_features)
         for group in seen:
             weight = group.weight() if variant.weighted else torch.ones(())
-            missing = group.added() - sub_block.output(group.read).float()
+            missing = group.added() - sub_block.added(group.read).float()
             gram.add(group.read.float() * weight, torch.cat([missing, group.drift()], -1) * weight)
         step_PQ = solve_ridge(gram.xx, gram.xy, relative=gram.ridge(variant.ridge))
         return torch.split(step_PQ, last.out_features, dim=1)

@@ -32,7 +32,7 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.scoring import vocabulary
+from puzzledsl.plan.memory.tiles import CPU
 from puzzledsl.scoring.figures_cache import FiguresCache
 from puzzledsl.scoring.incumbent import Incumbent
 from puzzledsl.scoring.measures import Divergence
@@ -195,7 +195,7 @@ def compared(subject: Subject, every: int) -> bool:
     ours, whole = both - alone + alone * share, naive - teacher + teacher * share
     limit = sum(map(subject.flops, sample)) / statistics.median(rates)
     difference = max(abs(a - b) for a, b in zip(scores, expected, strict=True))  # type: ignore[call-overload]
-    tile = vocabulary.POSITIONS * min(vocabulary.TOKENS, len(subject.runner.head_weights()[0])) * 4
+    tile = CPU.logit_positions * min(CPU.logit_tokens, len(subject.runner.head_weights()[0])) * 4
     held = 2 * tile * torch.get_num_threads()
     all_logits = subject.tokens_NS.numel() * len(subject.runner.head_weights()[0]) * 4
     tokens, rate = subject.tokens_NS.numel(), statistics.median(rates) / 1e9

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from puzzledsl.api.regrets import Regrets
     from puzzledsl.api.run import Run
     from puzzledsl.api.tables import Costs, Space
+    from puzzledsl.api.variations import Variations
     from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Frontier",
     "Plot",
     "Regrets",
+    "Variations",
     "Run",
     "Diagnostic",
     "DiagnosticError",
@@ -54,6 +56,7 @@ _HOMES = {
     "Frontier": "api.frontier",
     "Plot": "api.frontier",
     "Regrets": "api.regrets",
+    "Variations": "api.variations",
     "Run": "api.run",
     "Diagnostic": "base.diagnostics",
     "DiagnosticError": "base.diagnostics",

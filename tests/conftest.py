@@ -1,8 +1,24 @@
-"""No property depends on how busy the machine is: hypothesis neither times examples nor complains of slow ones."""
+"""No property depends on how busy the machine is; and a GPU that is not there."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
 from hypothesis import HealthCheck, settings
 
+if TYPE_CHECKING:
+    from tests.pretended_gpu import Gpu
+
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+settings.load_profile("untimed")  # hypothesis neither times examples nor complains of slow ones
+
+
+@pytest.fixture
+def pretended() -> Iterator[Gpu]:
+    """This process has one CUDA device until the test ends (`tests.pretended_gpu`)."""
+    from tests.pretended_gpu import pretended_gpu  # PyTorch is not loaded for other tests
+
+    with pretended_gpu() as gpu:
+        yield gpu

@@ -38,6 +38,7 @@ REASONS = (
     "runs for minutes",
     "needs your own files",
     "needs an editor",
+    "needs a browser",
 )
 """Why a block may go unrun."""
 

@@ -10,7 +10,7 @@ from puzzledsl.alternatives.arguments import Argument, Arguments
 from puzzledsl.alternatives.errors import ImpossibleExperts
 from puzzledsl.alternatives.mlp import MAX_ROUND
 from puzzledsl.alternatives.parent import ParentFfn, counted_mixture, mixture_fields, mixture_weights
-from puzzledsl.alternatives.shape import Shape
+from puzzledsl.alternatives.shape import Initialisers, Shape
 from puzzledsl.alternatives.support import NATIVE, Architecture, Support, worst
 from puzzledsl.alternatives.weights import Weight, Weights
 
@@ -97,6 +97,10 @@ class MoeFfn(Ffn):
     def channels(self, shape: Shape) -> int:
         """Return the channels of all experts, shared ones too."""
         return self.experts * self.width + shape.shared_width
+
+    def initialiser(self, init: Initialisers) -> str:
+        """Return `init { moe = … }`."""
+        return init.moe
 
     def kept(self, shape: Shape, parent_params: int) -> float:
         """Return the share of channels."""

@@ -193,4 +193,5 @@ class Initialisers(Frozen):
 
     gqa: Literal["least_squares", "mean_pool"] = "least_squares"
     mlp: Literal["least_squares", "channel_contribution"] = "least_squares"
+    moe: Literal["least_squares", "reap", "frequency"] = "least_squares"
     linear: Literal["least_squares", "product"] = "least_squares"

@@ -19,6 +19,11 @@ layers = list(answer.layers)  # a search of your own
 layers[6] = ("linear", "noop")
 child = program.metrics("best", layers)
 print(child.feasible, float(child.objective), child.metrics["chat.memory"])
+
+variations = program.variations("best")  # other requirements, with tables that stay in memory
+(speed,) = variations.search.requirements
+faster = speed.model_copy(update={"parent_ratio": speed.parent_ratio * 5 / 4})
+assert variations.solve([faster]).objective > answer.objective
 ```
 
 In a notebook, objects show themselves: an answer its layers as a strip, a frontier its curve. `%load_ext puzzledsl`

@@ -27,6 +27,11 @@ class Answer:
         return self._result
 
     @property
+    def subject(self) -> Subject:
+        """The search with its tables: what the pictures of `puzzledsl.report` are drawn from."""
+        return self._subject
+
+    @property
     def search(self) -> str:
         """The name of the search."""
         return self._result.search

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from puzzledsl.api.regrets import Regrets
     from puzzledsl.api.run import Run
     from puzzledsl.api.tables import Costs, Space
+    from puzzledsl.api.variations import Variations
     from puzzledsl.base.diagnostics import Diagnostic
     from puzzledsl.ir import nodes
     from puzzledsl.ir.tables import LayerAssignment
@@ -236,6 +237,24 @@ class Program:
 
         with self._session.explained():
             return Child(child_figures(self._session.tables_of(search), assignments(layers), batches), search)
+
+    def variations(self, search: str) -> Variations:
+        """Ask for answers to a search with other requirements: its tables stay in memory, and nothing is written.
+
+        Args:
+            search: A search of the program. Its solver is exact.
+
+        Returns:
+            The variations, to be asked as often as needed: an answer takes milliseconds.
+
+        Raises:
+            DiagnosticError: The program has no such search, or a table that it reads is not there yet.
+            ValueError: The search's solver is a heuristic.
+        """
+        from puzzledsl.api.variations import Variations
+
+        with self._session.explained():
+            return Variations(self._session, search)
 
     # ------------------------------------------------------------ runs
 

@@ -95,14 +95,21 @@ class Session:
         return known[2]
 
     def subject(
-        self, search: str, result: SearchResult | None = None, frontier: FrontierResult | None = None
+        self,
+        search: str,
+        result: SearchResult | None = None,
+        frontier: FrontierResult | None = None,
+        requirements: tuple[nodes.Requirement, ...] | None = None,
     ) -> Subject:
-        """A search with the tables that pictures are drawn from."""
+        """A search, or one with other requirements, with the tables that pictures are drawn from."""
         from puzzledsl.pipeline.inputs import costs_of, scores_of
         from puzzledsl.report.artefacts import Artefacts
         from puzzledsl.report.subject import Subject
 
         program = self.context.program
+        if requirements is not None:
+            changed = program.searches[search].model_copy(update={"requirements": requirements})
+            program = program.model_copy(update={"searches": {**program.searches, search: changed}})
         space = program.searches[search].space
         found = Artefacts(
             program,

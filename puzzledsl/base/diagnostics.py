@@ -186,6 +186,10 @@ class Sink:
             self._seen.add(diagnostic.sort_key)
             self.items.append(diagnostic)
 
+    def drop(self, lines: range) -> None:
+        """Forget the diagnostics of these lines: one that is about to be added says it all."""
+        self.items = [d for d in self.items if d.span is None or d.span.line not in lines]
+
     @property
     def has_errors(self) -> bool:
         """True if at least one recorded diagnostic is an error."""

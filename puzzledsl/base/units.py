@@ -100,6 +100,28 @@ def _units() -> dict[str, tuple[Fraction, Dimension]]:
 
 
 UNITS = _units()
+UNIT_NAMES: dict[str, str] = {
+    name: unit
+    for unit, names in {
+        "s": "second seconds sec secs",
+        "ms": "millisecond milliseconds msec msecs",
+        "us": "microsecond microseconds usec usecs",
+        "min": "minute minutes mins",
+        "h": "hour hours hr hrs",
+        "tok": "token tokens toks",
+        "tok/s": "tps",
+        "GB": "gigabyte gigabytes",
+        "MB": "megabyte megabytes",
+        "TB": "terabyte terabytes",
+        "k": "thousand",
+        "M": "million millions",
+        "B": "billion billions",
+        "%": "percent",
+        "x": "times",
+    }.items()
+    for name in names.split()
+}
+"""Names of units in words -> the unit of the language."""
 _LITERAL = re.compile(r"(\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*(.*)", re.DOTALL)
 MAX_LITERAL_CHARS = 200
 MAX_EXPONENT = 60
@@ -153,6 +175,18 @@ def parse_quantity(text: str) -> Quantity:
     raise BadLiteral(f"unknown unit `{unit}`", *_suggest_unit(match.group(1), unit))
 
 
+def unit_in_words(text: str) -> str | None:
+    """Return the unit that `seconds`, `tokens/sec` or `tokens per second` means; None for any other text."""
+    parts = re.split(r"\s*/\s*|\s+per\s+", text)
+    unit = "/".join(UNIT_NAMES.get(part.lower(), part) for part in parts)
+    return unit if unit != text and (unit in UNITS or unit in ("%", "x")) else None
+
+
+def with_unit(number: str, unit: str) -> str:
+    """Return a number and its unit as they are written: `8s`, `200 tok/s`."""
+    return f"{number} {unit}" if unit.endswith("tok/s") else f"{number}{unit}"
+
+
 def _suggest_unit(number: str, unit: str) -> tuple[str, str]:
     """Return the help for an unknown unit, and the literal that it must mean, known by letters in the wrong case.
 
@@ -163,6 +197,9 @@ def _suggest_unit(number: str, unit: str) -> tuple[str, str]:
             "b": f"billions are written `{number}B`",
             "K": f"thousands are `{number}k`, 1024s are `{number}Ki`",
         }[unit], ""
+    if (named := unit_in_words(unit)) is not None:
+        meant = with_unit(number, named)
+        return f"write `{meant}`", meant
     folded = {u.lower(): u for u in UNITS if u}
     if unit.lower() in folded:
         meant = f"{number}{folded[unit.lower()]}"

@@ -37,7 +37,7 @@ def _lines(changes: ProgramChanges, color: bool) -> Iterator[str]:
     for name in changes.waiting:
         yield f"bld {name}: known once its space's search is solved"
     if changes.again:
-        yield "Runs again: " + ", ".join(f"{stage} {name}" for stage, name in changes.again)
+        yield "Runs again: " + ", ".join(f"{stage} {name}".strip() for stage, name in changes.again)
     yield (
         f"Plan: {changes.count('+')} to add, {changes.count('~')} to change, {changes.count('-')} to remove."
     )

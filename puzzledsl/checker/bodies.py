@@ -27,12 +27,18 @@ def from_body(
 ) -> tuple[Settings, dict[str, tree.Section]]:
     """The settings and sections of a body; other statements are reported. `let`s go into `scope`."""
     keys, section_names = tuple(table), tuple(sections)
-    found = Settings(ctx, thing, span, table, quiet_about_missing=scope.file.is_damaged(decl.span))
+    damaged = scope.file.is_damaged(decl.span)
+    found = Settings(ctx, thing, span, table, quiet_about_missing=damaged, given=_given(decl))
     parts: dict[str, tree.Section] = {}
     for statement in decl.body or ():
         match statement:
             case tree.Assign(target=tree.Name(text=key), op="=") as assign:
                 value = assign.value
+                if key in sections:
+                    help = f"`{key}` is a section: write `{key} {{ … }}`"
+                    at = assign.target.span
+                    ctx.report(name_errors.UnknownKey(at, thing=thing, name=key, help=help))
+                    continue
                 assert not isinstance(value, tree.Pattern | tree.PatternChoice)
                 put(found, key, Entry(value, scope, assign.span), assign.target.span, keys, section_names)
             case tree.Section(name=name):
@@ -44,6 +50,12 @@ def from_body(
             case _:
                 misplaced(ctx, statement, thing)
     return found, parts
+
+
+def _given(decl: tree.Decl | tree.Section) -> frozenset[str]:
+    """Return the names that a body sets, right or wrong."""
+    targets = (s.target for s in decl.body or () if isinstance(s, tree.Assign))
+    return frozenset(target.text for target in targets if isinstance(target, tree.Name))
 
 
 def define(ctx: Context, let: tree.Let, scope: Scope) -> None:

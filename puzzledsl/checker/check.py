@@ -10,13 +10,14 @@ from puzzledsl.alternatives.registry import BROKEN
 from puzzledsl.base.diagnostics import Sink, Span
 from puzzledsl.checker.assertions import check_assert
 from puzzledsl.checker.context import Context, Lower, OutOfSteps
+from puzzledsl.checker.declarations.common import declaration
 from puzzledsl.checker.declarations.data import lower_data
 from puzzledsl.checker.declarations.frontier import lower_frontier
 from puzzledsl.checker.declarations.hardware import lower_hardware, lower_scenario
 from puzzledsl.checker.declarations.parent import lower_parent
 from puzzledsl.checker.declarations.refines import check_refines
 from puzzledsl.checker.declarations.results import lower_eval, lower_export
-from puzzledsl.checker.declarations.runtime_checks import check_exports
+from puzzledsl.checker.declarations.runtime_checks import Written, check_exports
 from puzzledsl.checker.declarations.search import lower_search
 from puzzledsl.checker.declarations.solvers import check_solvers
 from puzzledsl.checker.declarations.space import lower_space
@@ -28,7 +29,8 @@ from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
 from puzzledsl.checker.limits import MAX_DEPTH
 from puzzledsl.checker.lints import warn
 from puzzledsl.checker.names.names import Loader, Parse
-from puzzledsl.checker.names.resolve import report_unknown_names, value_of
+from puzzledsl.checker.names.resolve import value_of
+from puzzledsl.checker.names.unknown import report_unknown_names
 from puzzledsl.checker.names.wrong_kind import settle_kinds
 from puzzledsl.checker.parameters import check_settings
 from puzzledsl.checker.program import Checked
@@ -100,11 +102,21 @@ def _exportable(ctx: Context, program: nodes.Program) -> nodes.Program | None:
     found = [
         *check_solvers(program, files),
         *check_refines(program, files),
-        *check_exports(program, files),
+        *check_exports(program, files, _export_calls(ctx, program)),
     ]
     for diagnostic in found:
         ctx.sink.add(diagnostic)
     return None if any(diagnostic.severity == "error" for diagnostic in found) else program
+
+
+def _export_calls(ctx: Context, program: nodes.Program) -> dict[str, Written]:
+    """Return the call of each export that has its own, not one that a `let` holds."""
+    values = {name: declaration(ctx.taken[name]).value for name in program.exports}
+    return {
+        name: Written(" ".join(ctx.source(value.span).split()), value.span)
+        for name, value in values.items()
+        if isinstance(value, tree.Call)
+    }
 
 
 def _check_all(ctx: Context) -> None:

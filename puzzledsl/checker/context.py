@@ -97,6 +97,14 @@ class Context:
         """Return the source text of a span."""
         return self.file_of(span).source(span)
 
+    def operand(self, span: Span) -> str:
+        """Return the source text of an expression on one line, in the brackets that it is written in."""
+        file = self.file_of(span)
+        before = file.lines[span.line - 1][: span.column - 1].rstrip()
+        behind = file.lines[span.end_line - 1][span.end_column - 1 :].lstrip()
+        text = " ".join(file.source(span).split())
+        return f"({text})" if before.endswith("(") and behind.startswith(")") else text
+
     # ------------------------------------------------------------ expressions
 
     def value(self, expr: tree.Expr, scope: Scope) -> Value:

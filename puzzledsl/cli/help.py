@@ -20,6 +20,7 @@ PANELS: dict[str, dict[str, str]] = {
         "calibrate": "search.calibrate:calibrate",
         "solve": "search.solve:solve",
         "why": "search.why:why",
+        "explore": "search.explore:explore",
         "watch": "search.watch:watch",
         "frontier": "search.frontier:frontier",
     },
@@ -67,6 +68,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "pzl why wide.pzl best",
         "pzl why wide.pzl best layers[12].ffn",
         "pzl why wide.pzl best 12 --json",
+    ),
+    "explore": (
+        "pzl explore wide.pzl",
+        "pzl explore wide.pzl best --port 8000 --no-browser",
     ),
     "watch": ("pzl watch wide.pzl", "pzl watch wide.pzl best --set headroom=90%"),
     "measure": ("pzl measure wide.pzl",),

@@ -136,3 +136,24 @@ class BadTask(Diagnostic):
     code = "E1207"
     template = "line {line} of `{file}` is no multiple-choice item: {reason}"
     help_template = 'a line looks like {{"context": "2 + 2 is", "choices": ["four", "five"], "answer": 0}}'
+
+
+class FileMissing(Diagnostic):
+    """A text file that a later stage reads and that is not there.
+
+    `pzl check` needs no text, so this is no error. Training, scoring and evaluation would stop for it.
+
+    Wrong:
+        data d = text("corpus/*.text")
+        bld pieces of w { tokens = 1M, data = d }
+    Right:
+        data d = text("corpus/*.txt")
+        bld pieces of w { tokens = 1M, data = d }
+    """
+
+    code = "W1209"
+    severity = "warning"
+    template = "no file matches `{pattern}`, needed by {readers}"
+    help_template = (
+        "paths start at the program's directory: correct the path, or put the files there before `pzl run`"
+    )

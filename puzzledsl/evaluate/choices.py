@@ -121,7 +121,7 @@ def score_choices(
     rows.sort(key=lambda pair: -len(pair[1].ids))
     scores = [[Scored() for _ in item] for item in items]
     waiting = Counter(index for index, _ in rows)
-    with fast_products():
+    with fast_products(model.device):
         for batch in _batches(rows, ROW_TOKENS.get(model.device.type, ROW_TOKENS["cpu"])):
             where = [(index, choice) for index, row in batch for _, _, choice in row.targets]
             log_probs, likeliest = _score(model, [row for _, row in batch], share_context, greedy)

@@ -17,11 +17,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.ir.tables import Figure
-from puzzledsl.models.divergence import CHUNK_POSITIONS, kl_divergence
+from puzzledsl.models.divergence import kl_divergence
 from puzzledsl.models.families.access import read_by_head
+from puzzledsl.models.kernels import float32_products
 from puzzledsl.models.kernels.products import fast_products
+from puzzledsl.plan.memory.tiles import tiles
 
-FORWARD_TOKENS = 2048
 AGREEMENT = (1, 5, 10)
 
 
@@ -45,8 +46,9 @@ def final_states(
     """Return each block's hidden states as the head reads them, after the final norm, [T, H], on the CPU in the model's dtype."""
     base: Any = model.base_model
     found: list[Tensor] = []
-    for rows_BT in torch.split(blocks_NT, max(1, FORWARD_TOKENS // blocks_NT.shape[1])):
-        with fast_products():
+    per_forward = max(1, tiles(model.device.type).forward_tokens // blocks_NT.shape[1])
+    for rows_BT in torch.split(blocks_NT, per_forward):
+        with fast_products(model.device):
             states_BTH = base(input_ids=rows_BT.to(model.device), use_cache=False).last_hidden_state
         found += list(read_by_head(model, states_BTH).cpu())
         advance(len(rows_BT))
@@ -59,24 +61,29 @@ def compare_block(
 ) -> BlockFigures:
     """Compare parent and model on one block, from their final hidden states and output embeddings; sums in float64."""
     device, positions = model_VH.device, len(ids_T)
-    kl = cross_entropy = 0.0
-    agreeing = [0] * len(AGREEMENT)
-    for start in range(0, positions, CHUNK_POSITIONS):
-        rows = slice(start, start + CHUNK_POSITIONS)
+    chunk = tiles(device.type).divergence_positions
+    kl, cross_entropy = torch.zeros(2, dtype=torch.float64, device=device).unbind()
+    agreeing = torch.zeros(len(AGREEMENT), dtype=torch.int64, device=device)
+    k_K = torch.tensor(AGREEMENT, device=device)
+    for start in range(0, positions, chunk):
+        rows = slice(start, start + chunk)
         log_q_CV = _log_probs(model_TH[rows], model_VH)
         log_p_CV = _log_probs(parent_TH[rows], parent_VH).to(device)
-        kl += float(kl_divergence(log_p_CV, log_q_CV).sum(dtype=torch.float64))
+        kl += kl_divergence(log_p_CV, log_q_CV).sum(dtype=torch.float64)
         ahead_C = (log_q_CV > log_q_CV.gather(1, log_p_CV.argmax(-1, keepdim=True))).sum(-1)
-        agreeing = [count + int((ahead_C < k).sum()) for count, k in zip(agreeing, AGREEMENT, strict=True)]
-        next_C = ids_T[start + 1 : start + 1 + CHUNK_POSITIONS].to(device)
-        cross_entropy -= float(log_q_CV[: len(next_C)].gather(1, next_C[:, None]).double().sum())
-    agreement = tuple(count / positions for count in agreeing)
-    return BlockFigures(kl / positions, cross_entropy / max(1, positions - 1), agreement)
+        agreeing += (ahead_C[:, None] < k_K).sum(0)
+        next_C = ids_T[start + 1 : start + 1 + chunk].to(device)
+        cross_entropy -= log_q_CV[: len(next_C)].gather(1, next_C[:, None]).double().sum()
+    agreement = tuple(count / positions for count in agreeing.tolist())
+    return BlockFigures(float(kl) / positions, float(cross_entropy) / max(1, positions - 1), agreement)
 
 
 def _log_probs(states_CH: Tensor, embedding_VH: Tensor) -> Tensor:
-    with fast_products():
-        logits_CV = F.linear(states_CH.to(embedding_VH.device), embedding_VH)
+    states_CH = states_CH.to(embedding_VH.device)
+    if embedding_VH.device.type == "cuda":
+        return F.log_softmax(float32_products.product(states_CH, embedding_VH.T), dim=-1)
+    with fast_products(embedding_VH.device):
+        logits_CV = F.linear(states_CH, embedding_VH)
     return F.log_softmax(logits_CV.float(), dim=-1)
 
 

@@ -36,22 +36,31 @@ SHAPE = Call(
     "A parent's architecture, without a checkpoint.",
     {
         "family": Setting("Whose implementation it has.", words=tuple(FAMILIES), noun="parent family"),
-        "layers": Setting("Layers."),
-        "hidden": Setting("Width of the residual stream."),
-        "heads": Setting("Query heads."),
-        "kv_heads": Setting("Key/value heads; as many as `heads` unless said."),
+        "layers": Setting("Layers.", elsewhere=("num_hidden_layers", "num_layers", "n_layers")),
+        "hidden": Setting("Width of the residual stream.", elsewhere=("hidden_size", "n_embd", "d_model")),
+        "heads": Setting("Query heads.", elsewhere=("num_attention_heads", "num_heads", "n_heads")),
+        "kv_heads": Setting(
+            "Key/value heads; as many as `heads` unless said.",
+            elsewhere=("num_key_value_heads", "num_kv_heads", "n_kv_heads"),
+        ),
         "head_dim": Setting("Channels of a head: its own number, never hidden / heads."),
-        "intermediate": Setting("Channels of an FFN."),
-        "vocab": Setting("Rows of the embedding."),
-        "tied": Setting("True if embedding and head share their weights.", words=TRUTHS),
-        "window": Setting("Tokens that every attention sees at most; all unless said."),
+        "intermediate": Setting("Channels of an FFN.", elsewhere=("intermediate_size", "ffn_dim")),
+        "vocab": Setting("Rows of the embedding.", elsewhere=("vocab_size",)),
+        "tied": Setting(
+            "True if embedding and head share their weights.",
+            words=TRUTHS,
+            elsewhere=("tie_word_embeddings",),
+        ),
+        "window": Setting(
+            "Tokens that every attention sees at most; all unless said.", elsewhere=("sliding_window",)
+        ),
         "attention_bias": Setting("True if q, k and v have biases.", words=TRUTHS),
         "output_bias": Setting("True if the output projection has a bias.", words=TRUTHS),
         "mlp_bias": Setting("True if the FFN has biases.", words=TRUTHS),
         "qk_norm": Setting("True if queries and keys are normalised per head.", words=TRUTHS),
-        "experts": Setting("Experts of a mixture."),
-        "top_k": Setting("Experts that a token uses."),
-        "expert_width": Setting("Channels of an expert."),
+        "experts": Setting("Experts of a mixture.", elsewhere=("num_experts", "num_local_experts")),
+        "top_k": Setting("Experts that a token uses.", elsewhere=("num_experts_per_tok",)),
+        "expert_width": Setting("Channels of an expert.", elsewhere=("moe_intermediate_size",)),
         "shared_width": Setting("Channels that a mixture uses for every token; none unless said."),
         "full_every": Setting(
             "Every so many layers one without the window: of 6, the layers 5, 11, ….", default="the family's"

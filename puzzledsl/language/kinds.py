@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from puzzledsl.language import calls
 from puzzledsl.language.alternatives import ATTENTION, FFN, INITIALISERS
 from puzzledsl.language.model import Kind, Section, Setting
@@ -23,14 +25,18 @@ PROFILE: dict[str, Setting] = {
     "memory": Setting("Memory of one GPU."),
     "bandwidth": Setting("Memory bandwidth of one GPU."),
     "link": Setting("Bandwidth between two GPUs, one direction."),
-    "gpus": Setting("GPUs that share the model (tensor parallel)."),
+    "gpus": Setting(
+        "GPUs that share the model (tensor parallel).", elsewhere=("tensor_parallel_size", "tp", "num_gpus")
+    ),
     "expert_parallel": Setting(
         "Groups of GPUs that share out a mixture's experts; a group splits each of its own by channels."
     ),
     "dtype": _dtype("Number type of the stored weights."),
     "experts": _dtype("Number type of a mixture's stored experts; as `dtype` unless said."),
     "activations": _dtype("Number type of matrix products; as `dtype` unless said."),
-    "kv_cache": _dtype("Number type of stored keys and values."),
+    "kv_cache": replace(
+        _dtype("Number type of stored keys and values."), elsewhere=("kv_dtype", "kv_cache_dtype")
+    ),
     "embedding": _dtype("Number type of the stored embedding, norms and biases."),
     "head": _dtype("Number type of the head, stored and multiplied; as `embedding` unless said."),
     "overhead": Setting("Time a sub-block takes on top, each forward pass."),

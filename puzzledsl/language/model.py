@@ -26,6 +26,7 @@ class Setting:
     sums: bool = False  # its words are joined by `+` and `*`
     rare: bool = False  # completion does not offer it
     in_patterns: bool = True  # a pattern can test it: `gqa(kv_heads: >= 4)`
+    elsewhere: tuple[str, ...] = ()  # its names in other tools, which a help translates
 
 
 @dataclass(frozen=True, slots=True)

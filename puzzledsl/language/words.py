@@ -212,6 +212,8 @@ OTHER: dict[str, str] = {
     "least_squares": "The least-squares optimum on calibration activations.",
     "mean_pool": "The mean of the heads that are merged (the paper's).",
     "channel_contribution": "Keeps the channels that contribute most (the paper's).",
+    "reap": "Keeps the experts whose outputs are largest, weighted by the router (arXiv 2510.13999).",
+    "frequency": "Keeps the experts that most tokens choose.",
     "product": "The product of the sub-block's weight matrices (the paper's).",
     "subblock": "Attention and FFN are scored apart; a block's score is their sum.",
     "block": "Every attention x FFN pair of a layer is scored, as in the paper.",

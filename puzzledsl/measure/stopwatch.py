@@ -1,4 +1,4 @@
-"""Laps of one computation: by the clock on a CPU, by events inside a replayed CUDA graph on a GPU.
+"""Laps of one computation: by the clock on a CPU, by events on a GPU, inside a replayed CUDA graph where PyTorch has such events.
 
 A computation calls `lap()` at the places of interest. `prepare` returns a callable that runs it repeatedly, each time
 returning the seconds between consecutive laps. Only this file distinguishes the two devices.
@@ -51,8 +51,14 @@ class CpuStopwatch:
         return run
 
 
-class CudaStopwatch:
-    """Stopwatch by events in a CUDA graph, without Python's launch overhead. Each run starts with a flushed L2 cache."""
+class CudaEventStopwatch:
+    """Stopwatch by events on the stream, for a PyTorch without events inside graphs. Each run starts with a flushed L2 cache.
+
+    Where Python launches kernels more slowly than they run, its time counts.
+    """
+
+    external: bool = False
+    """True for events that keep their time inside a graph."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -62,9 +68,33 @@ class CudaStopwatch:
 
     def lap(self) -> None:
         """Record an event on the current stream (a node of the graph while capturing)."""
-        event = torch.cuda.Event(enable_timing=True, external=True)  # type: ignore[no-untyped-call]
+        more = {"external": True} if self.external else {}
+        event = torch.cuda.Event(enable_timing=True, **more)  # type: ignore[no-untyped-call]
         event.record()
         self._events.append(event)
+
+    def prepare(self, computation: Callable[[], object]) -> Run:
+        """Return a callable that runs the computation as it is."""
+
+        def run() -> list[float]:
+            self._scratch.zero_()
+            self._events = []
+            self.lap()
+            computation()
+            self.lap()
+            return self._seconds(self._events)
+
+        return run
+
+    def _seconds(self, events: Sequence[Any]) -> list[float]:
+        torch.cuda.synchronize(self._device)
+        return [a.elapsed_time(b) / 1e3 for a, b in pairwise(events)]
+
+
+class CudaStopwatch(CudaEventStopwatch):
+    """Stopwatch by events in a CUDA graph, without Python's launch overhead."""
+
+    external = True
 
     def prepare(self, computation: Callable[[], object]) -> Run:
         """Warm up on a side stream, capture once, replay on every run. The computation must not depend on state it changes."""
@@ -85,15 +115,25 @@ class CudaStopwatch:
         def run() -> list[float]:
             self._scratch.zero_()
             graph.replay()
-            torch.cuda.synchronize(self._device)
-            return [a.elapsed_time(b) / 1e3 for a, b in pairwise(events)]
+            return self._seconds(events)
 
         return run
 
 
 def stopwatch_for(device: torch.device) -> Stopwatch:
     """Return the stopwatch for a device."""
-    return CudaStopwatch(device) if device.type == "cuda" else CpuStopwatch()
+    if device.type != "cuda":
+        return CpuStopwatch()
+    return CudaStopwatch(device) if _has_events_in_graphs() else CudaEventStopwatch(device)
+
+
+def _has_events_in_graphs() -> bool:
+    """True if this PyTorch has events that keep their time inside a CUDA graph (`external`)."""
+    try:
+        torch.cuda.Event(enable_timing=True, external=True)  # type: ignore[no-untyped-call]
+    except TypeError:
+        return False
+    return True
 
 
 def undisturbed(values: Sequence[float]) -> float:

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK_POSITIONS = 512
-"""Positions whose logits are in memory at once: two full tensors of logits never exist together."""
+from puzzledsl.plan.memory.tiles import tiles
+
 Logits = Callable[[Tensor], Tensor]
 """Logits [C, V] of final hidden states [C, H]."""
 
@@ -29,12 +29,16 @@ def summed_kl(
     parent_logits: Logits,
     child_logits: Logits,
     *,
-    chunk: int = CHUNK_POSITIONS,
+    chunk: int | None = None,
 ) -> float:
-    """Return the sum over positions of KL(parent || child), from final hidden states. Rows are float32, their sum float64."""
-    total = 0.0
+    """Return the sum over positions of KL(parent || child), from final hidden states. Rows are float32, their sum float64.
+
+    The logits of `chunk` positions are in memory at once; by default as many as are fast on the device.
+    """
+    chunk = chunk or tiles(child_NH.device.type).divergence_positions
+    total = torch.zeros((), dtype=torch.float64, device=child_NH.device)
     for parent_CH, child_CH in zip(torch.split(parent_NH, chunk), torch.split(child_NH, chunk), strict=True):
         log_p_CV = parent_logits(parent_CH).float().log_softmax(-1)
         log_q_CV = child_logits(child_CH).float().log_softmax(-1)
-        total += float(kl_divergence(log_p_CV, log_q_CV).sum(dtype=torch.float64))
-    return total
+        total += kl_divergence(log_p_CV, log_q_CV).sum(dtype=torch.float64)
+    return float(total)

@@ -6,15 +6,17 @@ from puzzledsl.base.diagnostics import Diagnostic
 
 
 class CannotRealise(Diagnostic):
-    """An alternative that the language has and this version cannot build.
+    """An alternative of an installed package that has no module.
 
-    The alternative has costs and can be part of a search. It has no module yet, so it cannot be trained,
-    scored or exported.
+    The package declares the alternative to the language, so it has costs and can be part of a search. It names no module
+    that builds it, so it cannot be trained, scored or exported.
 
     Wrong:
-        space v of p { attention = gqa(kv_heads: 2, window: 32) }
+        $ pip install low-rank==0.1   # it has no entry point in `puzzledsl.models.alternatives`
+        $ pzl bld wide.pzl
     Right:
-        space v of p { attention = gqa(kv_heads: 2) }
+        $ pip install --upgrade low-rank
+        $ pzl bld wide.pzl
     """
 
     code = "E0711"

@@ -30,8 +30,10 @@ from puzzledsl.models.families.access import (
     sub_block_of,
 )
 from puzzledsl.models.families.paged import is_paged
+from puzzledsl.models.kernels import float32_products
 from puzzledsl.models.kernels.gated import fused_ffns
 from puzzledsl.models.kernels.products import NOT_PACKED, PackedWeights, fast_products
+from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.replace import without
 
@@ -107,7 +109,7 @@ class LayerRunner:
     def run_layer(self, layer_idx: int, hidden_BSH: Tensor) -> Tensor:
         """Run one whole layer, [B, S, H] -> [B, S, H], with the fast products of `models.kernels.products`."""
         layer, kwargs = layers(self._model)[layer_idx], self.layer_kwargs(layer_idx, hidden_BSH)
-        with fast_products(self._packed):
+        with self._kernels():
             return cast(Tensor, layer(hidden_BSH, **kwargs))
 
     def run_halves(self, layer_idx: int, hidden_BSH: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,7 +124,7 @@ class LayerRunner:
         Not for a `paged` model, whose weights are read only when the whole layer is called.
         """
         half = without(layers(self._model)[layer_idx], "attention")
-        with fast_products(self._packed):
+        with self._kernels():
             return cast(Tensor, half(attended_BSH, **self.layer_kwargs(layer_idx, attended_BSH)))
 
     def run_suffix(self, start: int, hidden_BSH: Tensor) -> Tensor:
@@ -145,10 +147,25 @@ class LayerRunner:
         """Return the logits [..., V] of normed hidden states [..., H]."""
         return cast(Tensor, self._head(normed_BSH))
 
+    def logits(self, normed_PH: Tensor) -> Tensor:
+        """Return float32 logits [..., V] of normed hidden states, also where the model is in 16 bits."""
+        if normed_PH.device.type == "cpu":
+            return self.head(normed_PH).float()
+        weight_VH, bias_V = self.head_weights()
+        logits = float32_products.product(normed_PH.flatten(0, -2), weight_VH.T)
+        logits = logits if bias_V is None else logits.add_(bias_V)
+        return logits.view(*normed_PH.shape[:-1], len(weight_VH))
+
     def head_weights(self) -> tuple[Tensor, Tensor | None]:
         """Return the head's matrix [V, H] and its bias [V], or None where it has no bias."""
         weight_VH, bias_V = cast(Tensor, self._head.weight), cast(Tensor | None, self._head.bias)
         return weight_VH.detach(), None if bias_V is None else bias_V.detach()
+
+    @contextmanager
+    def _kernels(self) -> Iterator[None]:
+        """Inside the context, products are fast on a CPU and sums repeatable on a GPU."""
+        with repeatable(self.device), fast_products(self.device, self._packed):
+            yield
 
     def _record(self, **inputs: Tensor) -> Tensor:
         """Run the model's forward with recorders as layers. Keep their arguments; return the hidden states that enter layer 0."""

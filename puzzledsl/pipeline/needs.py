@@ -19,16 +19,21 @@ def narrowing(ctx: Context, space: str) -> tuple[Key, ...]:
 def tables(ctx: Context, search: str) -> tuple[Key, ...]:
     """Return the measurements and scores that a search reads."""
     space = ctx.program.searches[search].space
-    asked = needed(ctx.program, search).scores
-    scores = [
-        ("score", name)
-        for name, score in ctx.program.scores.items()
+    scores = [("score", name) for name in measured_scores(ctx.program, search)]
+    measured = [("measure", space)] if measured_scenarios(ctx.program) else []
+    return (*narrowing(ctx, space), *measured, *scores)
+
+
+def measured_scores(program: nodes.Program, search: str) -> list[str]:
+    """Return the scores of a search's space that are measured, and made before the search is solved."""
+    space, asked = program.searches[search].space, needed(program, search).scores
+    return [
+        name
+        for name, score in program.scores.items()
         if isinstance(score.method, nodes.ReplaceOne)
         and score.space == space
         and (score.method.around is None or name in asked)
     ]
-    measured = [("measure", space)] if measured_scenarios(ctx.program) else []
-    return (*narrowing(ctx, space), *measured, *scores)
 
 
 def blds_of(program: nodes.Program, space: str) -> list[str]:

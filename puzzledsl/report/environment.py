@@ -11,10 +11,10 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 @cache
-def environment() -> Environment:
-    """The environment that every template is loaded from."""
+def environment(*more: Path) -> Environment:
+    """The environment that every template is loaded from. `more`: folders of templates that use these."""
     return Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader([*more, TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -29,6 +29,8 @@ SATURATIONS = (math.inf, 12.8, 6.4, 3.2, 1.6, 0.8, 0.4, 0.2)
 BETTER = 0.9
 """A more flexible form is chosen only if it reduces the error by this factor or more; pairwise terms are judged by
 leave-one-out errors."""
+LEAST = -0.5
+"""Least KL in units of G; further below 0 the logarithm leaves its domain."""
 FEWEST = 8
 """Least number of children for a fit."""
 Measured = Sequence[tuple[Rows, float]]
@@ -36,11 +38,13 @@ Measured = Sequence[tuple[Rows, float]]
 
 
 def saturated(kl_RP: Floats, saturation: float) -> Floats:
-    """Return mean_p [G log(1 + kl / G)], [R]; the plain mean for an infinite G."""
-    kl_RP = np.maximum(kl_RP, 0.0)
+    """Return mean_p [G log(1 + kl / G)], [R]; the plain mean for an infinite G.
+
+    Rounding takes some KLs near 0 below it. They stay, because cutting them off would add what rounding takes to every mean.
+    """
     if math.isinf(saturation):
         return np.asarray(kl_RP.mean(axis=1))
-    return np.asarray((saturation * np.log1p(kl_RP / saturation)).mean(axis=1))
+    return np.asarray((saturation * np.log1p(np.maximum(kl_RP / saturation, LEAST))).mean(axis=1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,16 +19,15 @@ from torch import Tensor
 from puzzledsl.child.healing.children import Measure as ChildMeasure
 from puzzledsl.data.tasks import EncodedChoice, Item
 from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.plan.memory.tiles import tiles
 from puzzledsl.scoring.vocabulary import Vocabulary
 
-GROUP_TOKENS = {"cpu": 512, "cuda": 16384}
-"""Tokens in a group, by type of device."""
 Figures = dict[str, float]
 
 
 def group_tokens(device: torch.device) -> int:
     """Return the number of tokens at which a device reaches its full speed; larger groups only take more memory."""
-    return GROUP_TOKENS.get(device.type, GROUP_TOKENS["cpu"])
+    return tiles(device.type).group_tokens
 
 
 class Measure(ChildMeasure, Protocol):

@@ -108,7 +108,7 @@ class Measurer:
         """Return the sum of the pairwise terms over a chunk of positions."""
         self._open()
         parent_PH = self._sweep.parent_PH
-        return covariance_sum(self._subject.runner.head, parent_PH[where], states.all()[:, where])
+        return covariance_sum(self._subject.runner.logits, parent_PH[where], states.all()[:, where])
 
     def _open(self, *, observed: bool = False, packed: bool = False) -> None:
         """Run the parent, if that is not done. `packed`: leave the layers packed, otherwise as they were loaded."""

@@ -30,8 +30,8 @@ def covariances(
 ) -> Tensor:
     """Return Cov_p(d_r, d_s), the mean over positions, [R, R] float64 in nats.
 
-    Half the diagonal is each replacement's own KL to second order. `head` maps final hidden states after the last norm to logits;
-    `parent_PH` are the parent's states and `children_RPH` those of each child with one replacement.
+    Half the diagonal is each replacement's own KL to second order. `head` maps final hidden states after the last norm to
+    float32 logits; `parent_PH` are the parent's states and `children_RPH` those of each child with one replacement.
     Takes 2 R P V (H + R) multiplications and `buffer_bytes` of memory.
     """
     total = torch.zeros(len(children_RPH), len(children_RPH), dtype=torch.float64, device=parent_PH.device)
@@ -50,8 +50,8 @@ def chunks(shape: Sequence[int], vocabulary: int, buffer_bytes: int = BUFFER_BYT
 
 def covariance_sum(head: Callable[[Tensor], Tensor], parent_PH: Tensor, children_RPH: Tensor) -> Tensor:
     """Return the sum over positions of Cov_p(d_r, d_s), [R, R] float64 in nats."""
-    parent = head(parent_PH).float()
-    change = head(children_RPH.to(parent_PH)).float()
+    parent = head(parent_PH)
+    change = head(children_RPH.to(parent_PH))
     change -= parent
     p = parent.softmax(-1)
     change -= torch.einsum("rpv,pv->rp", change, p)[..., None]

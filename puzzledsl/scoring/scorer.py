@@ -60,4 +60,4 @@ class Here:
     def covariances(self, states: States) -> Tensor:
         """See `Scorer`."""
         with Workers(self._subject.runner.device):
-            return covariances(self._subject.runner.head, self._parent_PH, states.all())
+            return covariances(self._subject.runner.logits, self._parent_PH, states.all())

@@ -20,13 +20,12 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor
 
+from puzzledsl.models.kernels import float32_products
 from puzzledsl.models.kernels.products import PackedWeights, linear
 from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.plan.memory.tiles import tiles
 
 T = TypeVar("T")
-
-POSITIONS, TOKENS = 512, 2048
-"""Positions and tokens of a tile: 4 MiB of float32 logits, which stay in a processor's cache between product and sum."""
 
 
 class Vocabulary:
@@ -34,14 +33,16 @@ class Vocabulary:
 
     def __init__(self, runner: LayerRunner) -> None:
         self.weight_VH, self.bias_V = runner.head_weights()
-        self._tiles = list(torch.split(self.weight_VH, TOKENS))
+        sizes = tiles(self.weight_VH.device.type)
+        self._positions = sizes.logit_positions
+        self._tiles = list(torch.split(self.weight_VH, sizes.logit_tokens))
         self._packed = PackedWeights(self._tiles)
         self._of_thread = threading.local()
 
     def logsumexp(self, normed_PH: Tensor) -> Tensor:
         """Return L = logsumexp of the logits of every position, float32 [P]."""
         found = []
-        for rows in torch.split(normed_PH, POSITIONS):
+        for rows in torch.split(normed_PH, self._positions):
             parts = self._over(rows, lambda _, logits_PT: self._logsumexp(logits_PT))
             found.append(torch.logsumexp(torch.stack(list(parts), 1), 1))
         return torch.cat(found) if found else normed_PH.new_empty(0, dtype=torch.float32)
@@ -50,7 +51,7 @@ class Vocabulary:
         """Return e, the mean of the head's rows under the model's own probabilities, float32 [P, H]."""
         found = []
         for rows, total_P in zip(
-            torch.split(normed_PH, POSITIONS), torch.split(logsumexp_P, POSITIONS), strict=True
+            torch.split(normed_PH, self._positions), torch.split(logsumexp_P, self._positions), strict=True
         ):
             mean_PH = torch.zeros_like(rows, dtype=torch.float32)
             for part_PH in self._over(rows, partial(self._expected, total_P)):
@@ -70,7 +71,7 @@ class Vocabulary:
     def likeliest(self, normed_PH: Tensor, count: int) -> Tensor:
         """Return the `count` tokens with the highest logits, best first, [P, count]."""
         found = []
-        for rows in torch.split(normed_PH, POSITIONS):
+        for rows in torch.split(normed_PH, self._positions):
             values = rows.new_empty(len(rows), 0, dtype=torch.float32)
             tokens = torch.empty(len(rows), 0, dtype=torch.long, device=rows.device)
             for best_values, best_tokens in self._over(rows, partial(_best, count)):
@@ -88,7 +89,14 @@ class Vocabulary:
             tokens = slice(first, first + len(weight_TH))
             first = tokens.stop
             bias_T = None if self.bias_V is None else self.bias_V[tokens]
-            yield use(tokens, linear(rows_PH, weight_TH, bias_T, self._packed).float())
+            yield use(tokens, self._logits(rows_PH, weight_TH, bias_T))
+
+    def _logits(self, rows_PH: Tensor, weight_TH: Tensor, bias_T: Tensor | None) -> Tensor:
+        """Return float32 logits [P, T]: 16-bit ones are coarser than a small change of a model is large."""
+        if rows_PH.dtype == torch.float32:
+            return linear(rows_PH, weight_TH, bias_T, self._packed)
+        logits_PT = float32_products.product(rows_PH, weight_TH.T)
+        return logits_PT if bias_T is None else logits_PT.add_(bias_T)
 
     def _expected(self, total_P: Tensor, tokens: slice, logits_PT: Tensor) -> Tensor:
         return logits_PT.sub_(total_P[:, None]).exp_() @ self.weight_VH[tokens].float()
@@ -101,7 +109,7 @@ class Vocabulary:
     def _spare(self, like_PT: Tensor) -> Tensor:
         """Return this thread's scratch tile, reused by every call, in the shape of `like_PT`."""
         if not hasattr(self._of_thread, "tile"):
-            size = POSITIONS * min(TOKENS, len(self.weight_VH))
+            size = self._positions * len(self._tiles[0])
             self._of_thread.tile = like_PT.new_empty(size)
         return cast(Tensor, self._of_thread.tile[: like_PT.numel()].view(like_PT.shape))
 

@@ -19,4 +19,5 @@ Each part imports only parts above it (an import contract holds this):
     frontier        the search along one bound, then curve
     sensitivity     regrets and margins (`pzl why`)
     export          the model as a CP-SAT file
+    variations      one search with other requirements, again and again (`pzl explore`)
 """

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from lark import Token
 
-from puzzledsl.base.diagnostics import Diagnostic, Fix
+from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.phrases import listed
-from puzzledsl.base.units import UNITS
 from puzzledsl.language.words import KEYWORDS
 from puzzledsl.syntax import errors
+from puzzledsl.syntax.habits import Place, habit
 from puzzledsl.syntax.tokens import after, span_of
 
 _BEGINS_VALUE = {"NAME", "QUANTITY", "STRING", "LPAR", "LSQB", "ADD", "NOT", "IF", "VBAR"}
@@ -31,14 +31,15 @@ _SHOWN = {
 }
 
 
-def unexpected(token: Token, before: Token | None, expected: set[str], file: str) -> Diagnostic:
-    """The diagnostic for `token`, which came behind `before` where only `expected` could."""
+def unexpected(place: Place) -> Diagnostic:
+    """The diagnostic for a token that cannot stand where it is."""
+    token, before, expected, file = place.token, place.before, place.expected, place.file
     if token.lower() in KEYWORDS and "NAME" in expected and not expected & {"QUANTITY", "USE", "REQUIRE"}:
         return errors.ReservedWord(span_of(token, file), word=str(token))
     at_end = token.type == "_NL"
     where = after(before, file) if at_end and before is not None else span_of(token, file)
     label = _label(expected, before)
-    help, fixes = _help(token, before, expected, file)
+    help, fixes = habit(place) or ("", ())
     return errors.UnexpectedToken(where, label, found=found(token), help=help, fixes=fixes)
 
 
@@ -84,37 +85,3 @@ def _label(expected: set[str], before: Token | None) -> str:
         words.append("an operator")
     tail = " after the name" if before is not None and before.type == "NAME" and "EQUAL" in rest else ""
     return f"expected {listed(words, 'or')}{tail}" if words else "this cannot stand here"
-
-
-def _help(token: Token, before: Token | None, expected: set[str], file: str) -> tuple[str, tuple[Fix, ...]]:
-    """The likely slip and what mends it, or nothing."""
-    previous = before.type if before is not None else ""
-    where = span_of(token, file)
-    if before is not None and previous == "QUANTITY" and token in UNITS and before[-1:].isdigit():
-        whole = span_of(before, file).to(where)
-        return f"no blank before a unit: write `{before}{token}`", (Fix.replace(whole, f"{before}{token}"),)
-    if token.type == "DOT" and "QUANTITY" in expected:
-        return "a number begins with a digit: `0.5`", (Fix.insert(where, "0"),)
-    if token == "==" and "EQUAL" in expected:
-        return "one `=` sets, two compare: write `=`", (Fix.replace(where, "="),)
-    if token.type == "EQUAL" and "CMP" in expected:
-        return "one `=` sets, two compare: write `==`", (Fix.replace(where, "=="),)
-    if token.type == "COLON" and "EQUAL" in expected:
-        return "a body is written with `=`, named arguments with `:`", (Fix.replace(where, " ="),)
-    if token.type == "COLON" and ("RSQB" in expected or previous == "LSQB"):
-        return "layers are selected with `..`, both ends included: `layers[2..9]`, `layers[0.. step 2]`", ()
-    if token.type == "CMP" and previous == "CMP":
-        return "comparisons are `==` `!=` `<=` `>=` `<` `>`", ()
-    if token.type == "SAME_AS" and before is not None and previous == "IS":
-        whole = span_of(before, file).to(where)
-        return "`same as` needs no `is`: write `same as`", (Fix.replace(whole, "same as"),)
-    if token == "same" and "SAME_AS" in expected:
-        return "the operator has two words: write `same as`", (Fix.replace(where, "same as"),)
-    if token.type == "NOT" and "SAME_AS" in expected:
-        return (
-            "`not` stands in front of a whole statement, or behind `is`: `not a same as b`, `a is not noop`",
-            (),
-        )
-    if token.type == "STAR" and previous == "STAR":
-        return "there is no power operator: multiply, or write the number out", ()
-    return "", ()

@@ -1,8 +1,10 @@
 """The formatter: one way to lay out a program. It moves blanks only, so it keeps every word and every comment.
 
+A line break that it adds between two statements takes the place of their comma.
+
 It works on the tokens, not on the tree: a file that does not parse yet can be formatted, and comments need no home. The
-author's line breaks stay. Indentation and the blanks within a line are ours, columns too (syntax/align.py): however the
-same words are spaced, they come out the same.
+author's line breaks stay, and lines that are too long get more (syntax/break_lines.py). Indentation and the blanks within
+a line are ours, columns too (syntax/align.py): however the same words are spaced, they come out the same.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from lark import Token
 
 from puzzledsl.language.words import KEYWORDS
 from puzzledsl.syntax.align import align_code, align_comments
+from puzzledsl.syntax.break_lines import break_long
 from puzzledsl.syntax.grammar import lex
 from puzzledsl.syntax.lines import Line
 from puzzledsl.syntax.newlines import CONTINUES_AFTER, CONTINUES_BEFORE
@@ -36,16 +39,22 @@ def format_source(text: str) -> str:
     tokens = list(islice(lex(source[: MAX_BYTES + 1]), MAX_TOKENS + 1))
     if len(source) > MAX_BYTES or len(tokens) > MAX_TOKENS or any(t.type in _MISTAKES for t in tokens):
         return text
-    lines = _without_spare_blanks(_lines(tokens))
-    for line in lines:
-        _space(line)
-    _indent(lines)
+    lines = break_long(_without_spare_blanks(_lines(tokens)), _lay_out)
     align_code(lines)
     _indent(lines)  # a `|` stands under its `=`, which may have moved
     align_comments(lines)
     result = "".join(f"{line}".rstrip() + "\n" for line in lines)
     # Blanks never change what the tokens are in a program that parses; in a broken one two may grow together.
-    return result if _words(lex(result)) == _words(tokens) else text
+    kept = [word for line in lines for word in (*line.tokens, line.comment) if word is not None]
+    return result if _words(lex(result)) == _words(kept) else text
+
+
+def _lay_out(lines: list[Line]) -> None:
+    last: Token | None = None
+    for line in lines:
+        _space(line, last)
+        last = line.tokens[-1] if line.tokens else last
+    _indent(lines)
 
 
 def _words(tokens: Iterable[Token]) -> list[str]:
@@ -86,8 +95,8 @@ def _without_spare_blanks(lines: list[Line]) -> list[Line]:
 # ---------------------------------------------------------------- blanks within a line
 
 
-def _space(line: Line) -> None:
-    """Set the gaps of a line: one blank or none between two tokens."""
+def _space(line: Line, last: Token | None) -> None:
+    """Set the gaps of a line: one blank or none between two tokens. `last` ends the line before."""
     line.gaps = []
     unary = False
     subscripts: list[bool] = []  # for each open bracket, whether it is `a[`
@@ -99,7 +108,8 @@ def _space(line: Line) -> None:
             subscripts.append(token.type == "LSQB" and before is not None and before.type in _ENDS_OPERAND)
         elif token.type in _CLOSES and subscripts:
             subscripts.pop()
-        unary = token.type == "ADD" and (before is None or before.type not in _ENDS_OPERAND)
+        operand = before or last
+        unary = token.type == "ADD" and (operand is None or operand.type not in _ENDS_OPERAND)
 
 
 def _is_sum(before: Token | None, token: Token) -> bool:

@@ -55,6 +55,13 @@ def _loaded() -> Lark:
 
 def build_grammar(*, strict: bool = False) -> Lark:
     """Build the parser from the grammar files. `strict` raises on any conflict (needs interegular)."""
+    if strict:
+        import interegular
+
+        lark.lexer.interegular, lark.lexer.has_interegular = (
+            interegular,
+            True,
+        )  # hidden by the package's __init__
     return Lark.open(str(resource("grammars", "pzl.lark")), strict=strict, **_OPTIONS)
 
 

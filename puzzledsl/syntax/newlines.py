@@ -16,13 +16,11 @@ from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Sink
 from puzzledsl.base.suggest import closest
 from puzzledsl.language.words import DECLARATIONS, STATEMENT_KEYWORDS
 from puzzledsl.syntax import errors
+from puzzledsl.syntax.brackets import CLOSER, OPENER, mismatched, opener_is_wrong
 from puzzledsl.syntax.tokens import Words, after, span_of, virtual
 
 MAX_DEPTH = 100
 """Largest nesting depth of brackets and expressions, and largest length of a chain of one operator."""
-
-CLOSER = {"LPAR": ("RPAR", ")"), "LSQB": ("RSQB", "]")}
-OPENER = {"RPAR": ("LPAR", "("), "RSQB": ("LSQB", "[")}
 
 _INFIX = set("VBAR AND OR ADD STAR SLASH MOD CMP SAME_AS ARROW IMPLIES RANGE IS IN".split())
 CONTINUES_BEFORE = _INFIX | {"BECAUSE", "WHERE", "THEN", "ELSE", "LBRACE"}
@@ -41,14 +39,14 @@ CONTINUES_AFTER = _INFIX | {
 MAX_REACH = 400
 """Number of tokens searched for the end of a bracket."""
 
+_BRACES = {"LBRACE", "RBRACE"}
 _ASSIGNS = {"EQUAL", "EXTEND", "REMOVE", "KEEP"}
 # A bracket never extends over these tokens. `for` is absent because comprehensions contain it, too.
 _NEVER_INSIDE = {word.upper() for word in STATEMENT_KEYWORDS if word != "for"} | {
     "USE",
     "PARAM",
     "FN",
-    "LBRACE",
-    "RBRACE",
+    *_BRACES,
 }
 
 
@@ -78,10 +76,11 @@ class _Layout:
     held: Token | None = None
     too_deep: int = 0
 
-    def newline(self, token: Token) -> None:
+    def newline(self, token: Token, *, begins: bool) -> None:
+        """Hold a newline that may end a statement. `begins`: the next line begins one, whatever this line lacks."""
         if self.opened:
             self.cut = len(self.out)
-        elif self.held is None and self.out and self.out[-1].type not in CONTINUES_AFTER:
+        elif self.held is None and self.out and (begins or self.out[-1].type not in CONTINUES_AFTER):
             self.held = token
 
     def put(self, token: Token, *, declaration: bool) -> None:
@@ -121,18 +120,13 @@ class _Layout:
             self.put(token, declaration=False)
         else:
             opener = self.opened.pop()
-            wanted, wanted_text = CLOSER[opener.type]
-            note = [Label(span_of(opener, self.words.file), "opened here")]
-            error = errors.MismatchedCloser(
-                where,
-                opener=str(opener),
-                closer=str(token),
-                wanted=wanted_text,
-                secondary=note,
-                fixes=[Fix.replace(where, wanted_text)],
-            )
-            self._report(error, token)
-            self.put(Token.new_borrow_pos(wanted, wanted_text, token), declaration=False)
+            at = max(i for i, other in enumerate(self.out) if other is opener)
+            wrong, certain = opener_is_wrong(self.out, at)
+            self._report(mismatched(opener, token, wrong, certain, self.words.file), token)
+            kind, text = OPENER[token.type] if wrong else CLOSER[opener.type]
+            if wrong:
+                self.out[at] = Token.new_borrow_pos(kind, text, opener)
+            self.put(token if wrong else Token.new_borrow_pos(kind, text, token), declaration=False)
         if not self.opened:
             self.cut = None
 
@@ -187,7 +181,7 @@ def lay_out(words: Words, sink: Sink) -> list[Token]:
     tokens = words.tokens
     for index, token in enumerate(tokens):
         if token.type == "_NL":
-            state.newline(token)
+            state.newline(token, begins=_begins_statement(tokens, index + 1))
             continue
         declaration = starts_declaration(tokens, index)
         if state.opened and token.type in ("LBRACE", "RBRACE") and _closes_later(tokens, index):
@@ -205,6 +199,13 @@ def lay_out(words: Words, sink: Sink) -> list[Token]:
     if state.out and state.out[-1].type != "_NL":
         state.out.append(state.held or virtual("_NL", "\n", state.out[-1]))
     return state.out
+
+
+def _begins_statement(tokens: list[Token], index: int) -> bool:
+    """Return True for a line that begins with `name =` or with the keyword of a statement."""
+    first = tokens[index].type if index < len(tokens) else ""
+    second = tokens[index + 1].type if index + 1 < len(tokens) else ""
+    return (first == "NAME" and second in _ASSIGNS) or (first in _NEVER_INSIDE and first not in _BRACES)
 
 
 def _closes_later(tokens: list[Token], index: int) -> bool:

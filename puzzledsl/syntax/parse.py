@@ -13,7 +13,7 @@ from puzzledsl.syntax.build import build
 from puzzledsl.syntax.grammar import lex
 from puzzledsl.syntax.newlines import lay_out
 from puzzledsl.syntax.recover import MAX_MISTAKES, parse_tokens
-from puzzledsl.syntax.tokens import read_words
+from puzzledsl.syntax.words import read_words
 
 MAX_BYTES = 1 << 20
 MAX_TOKENS = 40_000
@@ -79,14 +79,18 @@ def read_source(path: Path | str, sink: Sink) -> str | None:
         help = f"did you mean `{near}`?" if near else ""
         sink.add(errors.CannotRead(nowhere, path=path, why=why[:1].lower() + why[1:], help=help))
         return None
+    return decode(data, str(path), sink)
+
+
+def decode(data: bytes, file: str, sink: Sink) -> str | None:
+    """Return bytes as text, ready for `parse`; None, and a diagnostic, for too many bytes and for other encodings."""
     if len(data) > MAX_BYTES:
-        sink.add(errors.FileTooLarge(nowhere, path=path, limit=_LIMITS))
+        sink.add(errors.FileTooLarge(Span(file, 1, 1, 1, 1), path=file, limit=_LIMITS))
         return None
     try:
         return normalise(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         good = normalise(data[: error.start].decode("utf-8"))
         line, column = good.count("\n") + 1, len(good) - good.rfind("\n")
-        where = Span(str(path), line, column, line, column + 1)
-        sink.add(errors.NotUtf8(where, path=path, offset=error.start))
+        sink.add(errors.NotUtf8(Span(file, line, column, line, column + 1), path=file, offset=error.start))
         return None

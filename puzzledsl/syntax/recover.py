@@ -17,16 +17,19 @@ from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Sink
 from puzzledsl.base.suggest import closest
 from puzzledsl.language.words import DECLARATIONS, STATEMENT_KEYWORDS, TOP_KEYWORDS
 from puzzledsl.syntax import errors
+from puzzledsl.syntax.colon_bodies import colon_body
 from puzzledsl.syntax.expected import found, unexpected
+from puzzledsl.syntax.habits import Place, second_goal
 from puzzledsl.syntax.machine import Machine
 from puzzledsl.syntax.newlines import starts_declaration
-from puzzledsl.syntax.repair import repair
+from puzzledsl.syntax.repair import MAX_AHEAD, repair
 from puzzledsl.syntax.tokens import Words, after, span_of, virtual
 
 MAX_MISTAKES = 100
 """After this many mistakes the rest of the file is skipped: it is probably not a `.pzl` file."""
 
 _BODY_ONLY = {"REQUIRE", "PREFER", "MINIMIZE", "MAXIMIZE", "SOLUTIONS", "FOR"}
+_BEFORE_STATEMENTS = {"_NL", "COMMA", "LBRACE", "RBRACE", "ERROR"}
 _SETS = {"DOT", "LSQB", "EQUAL", "EXTEND", "REMOVE", "KEEP"}
 _SOFT_SYNC = {"COMMA", "LBRACE", "BECAUSE", "WHERE"}
 
@@ -152,9 +155,11 @@ class _Driver:
         """Return the intended token, after inserting a missing brace if there is one."""
         if token.type == "_NL":
             self.insert_missing_brace()
-        elif self.brackets == 0 and self.machine.accepts("USE"):
+        elif self.brackets or (self.last is not None and self.last.type not in _BEFORE_STATEMENTS):
+            return token
+        elif self.machine.accepts("USE"):
             return self.mended_item(token)
-        elif self.brackets == 0 and token.type == "NAME" and self.machine.accepts("REQUIRE"):
+        elif token.type == "NAME" and self.machine.accepts("REQUIRE"):
             return self.mended_statement(token)
         return token
 
@@ -279,15 +284,23 @@ class _Driver:
     # ------------------------------------------------------------ giving up on a part
 
     def recover(self, token: Token) -> None:
-        """Report `token`, replace the smallest dispensable part by ERROR and continue behind it."""
+        """Report `token`, and repair it or spare the part that it is in."""
         if self.last is not None and self.last.type == "RBRACE" and self.machine.accepts("_NL"):
             self.restart_behind_brace(self.last, token)
             return
+        body = colon_body(self.tokens, self.index, self.words.file) if token.type == "COLON" else None
+        if body is not None:
+            self.sink.drop(body.lines)
+            self.report(body.error)
+            self.give_up(token, [body.stop])
+            return
         error = self.mistake(token)
         self.report(error)
-        if not isinstance(error, errors.DeclarationInside) and self.repaired(token):
-            return
-        stops = list(self.stops())
+        if isinstance(error, errors.DeclarationInside) or not self.repaired(token):
+            self.give_up(token, list(self.stops()))
+
+    def give_up(self, token: Token, stops: list[int]) -> None:
+        """Replace the smallest part that can be spared by ERROR, and continue at the first of `stops` that can follow it."""
         for depth in range(self.machine.depth, 0, -1):
             if not self.machine.may_take("ERROR", depth):
                 continue
@@ -336,7 +349,15 @@ class _Driver:
             first, kind = self.tokens[self.index - 2 : self.index]
             if kind in DECLARATIONS and first.type in ("_NL", "COMMA", "LBRACE"):
                 return errors.DeclarationInside(span_of(kind, self.words.file), kind=str(kind))
-        return unexpected(token, self.before(), self.machine.expected(), self.words.file)
+        place = Place(
+            token,
+            self.before(),
+            front=self.tokens[max(self.statement - MAX_AHEAD, 0) : self.index],
+            behind=self.tokens[self.index + 1 : self.index + 1 + MAX_AHEAD],
+            expected=self.machine.expected(),
+            file=self.words.file,
+        )
+        return second_goal(place) or unexpected(place)
 
     def stops(self) -> Iterator[int]:
         """Yield the token indices at which parsing can resume: soft stops outside brackets, then the end of the statement."""

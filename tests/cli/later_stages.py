@@ -75,6 +75,9 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "E0641": {"scenarios": "chat", "file": "wide.pzl"},
     "E0661": {},
     "E0671": {"library": "pandas or polars", "help": "`pip install pandas` or `pip install polars`"},
+    "E0681": {"missing": "Starlette, uvicorn"},
+    "E0682": {"what": "the solver of `greedy` is a heuristic"},
+    "E0683": {"port": 8000, "reason": "address already in use"},
     "E0701": {"path": "parent", "reason": "there is no such directory"},
     "E0702": {"path": "parent", "reason": "model.safetensors is not a safetensors file"},
     "E0703": {"model_type": "gpt2", "supported": "llama, mistral, qwen2, qwen3"},
@@ -181,6 +184,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     },
     "E1204": {"name": "mix", "got": "51,200", "needed": "65,536", "blocks": "128", "context": "512"},
     "E1205": {"name": "mix", "package": "datasets"},
+    "W1209": {"pattern": "corpus/*.txt", "readers": "bld `pieces` and uptrain `final`"},
     "E1206": {"file": "hellaswag.jsonl", "reason": "no such file or directory"},
     "E1207": {
         "line": 7,

@@ -258,3 +258,43 @@ def test_denying_what_is_no_warning_is_a_usage_error(
     assert run(["check", "wide.pzl", "--deny", "warning"]) == 2
     assert "did you mean `warnings`?" in capsys.readouterr().err
     assert run(["check", "wide.pzl", "--deny", "E0201"]) == 2
+
+
+STAGES = """\
+data mine  = text("a/*.txt", "b.txt")
+data other = jsonl("c.jsonl")
+data both  = mix(mine: 2, other: 1)
+data idle  = text("idle.txt")
+bld pieces of wide { tokens = 1M, data = both }
+score right of pieces = replace_one(accuracy("tasks.jsonl"))
+eval seen of small = tasks("tasks.jsonl") { data = other }
+"""
+
+
+def test_texts_that_later_stages_need_are_missed(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program.write_text(SOUND + STAGES)
+    Path("b.txt").write_text("here")
+    assert run(["check", "wide.pzl", "--json"]) == 0
+    found = [d for d in json.loads(capsys.readouterr().out)["diagnostics"] if d["code"] == "W1209"]
+    assert [(d["start"]["line"], d["message"]) for d in found] == [
+        (15, "no file matches `a/*.txt`, needed by bld `pieces` and score `right`"),
+        (16, "no file matches `c.jsonl`, needed by bld `pieces`, score `right` and eval `seen`"),
+        (21, "no file matches `tasks.jsonl`, needed by eval `seen`"),
+        (20, "no file matches `tasks.jsonl`, needed by score `right`"),
+    ]
+    assert run(["check", "wide.pzl", "--deny", "W1209"]) == 1
+    Path("a").mkdir()
+    for name in ("a/1.txt", "c.jsonl", "tasks.jsonl"):
+        Path(name).write_text("here")
+    assert run(["check", "wide.pzl", "--deny", "W1209"]) == 0
+
+
+def test_texts_are_looked_for_beside_the_program(
+    program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "wide.pzl").write_text(SOUND + STAGES)
+    (tmp_path / "b.txt").write_text("not beside it")
+    run(["check", str(folder / "wide.pzl")])
+    assert "no file matches `b.txt`" in capsys.readouterr().err

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from puzzledsl.cli.main import run
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = {
@@ -30,11 +34,12 @@ def pzl(*arguments: str | Path, timeout: int = 120) -> subprocess.CompletedProce
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_check_is_silent_and_light(name: str) -> None:
+def test_check_is_light_and_warns_of_missing_texts_alone(name: str) -> None:
     result = pzl("check", EXAMPLES[name])
     assert result.returncode == 0, result.stderr
     assert result.stdout.endswith("no errors\n")
-    assert result.stderr == "HEAVY []\n"
+    assert result.stderr.endswith("HEAVY []\n")
+    assert set(re.findall(r"^\w+\[(.*)\]", result.stderr, re.MULTILINE)) <= {"W1209"}
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -150,6 +155,36 @@ def test_a_place_that_takes_no_build_is_told(command: str, place: str, tmp_path:
 def test_fmt_leaves_the_examples_alone() -> None:
     result = pzl("fmt", "--check", *EXAMPLES.values())
     assert result.returncode == 0, result.stdout
+
+
+class _Stdin:
+    def __init__(self, text: str) -> None:
+        self.buffer = io.BytesIO(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "code", "out"),
+    [
+        ("let   a=3\r\n", (), 0, "let a = 3\n"),
+        ("let a = 3\n", ("--check",), 0, ""),
+        ("let   a=3\n", ("--check",), 1, "would reformat -\n"),
+        ("let   a=3\n", ("--diff",), 1, "--- -\n+++ - (formatted)\n@@ -1 +1 @@\n-let   a=3\n+let a = 3\n"),
+        ("let a =\n", (), 1, ""),
+    ],
+)
+def test_fmt_reads_stdin(
+    text: str,
+    arguments: tuple[str, ...],
+    code: int,
+    out: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "stdin", _Stdin(text))
+    assert run(["fmt", "-", *arguments]) == code
+    said = capsys.readouterr()
+    assert said.out == out
+    assert ("error[E0001]: unexpected end of line\n --> -:1:8" in said.err) == text.endswith("=\n")
 
 
 def test_unknown_search_is_a_did_you_mean(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_text(capsys: pytest.CaptureFixture[str]) -> None:
 ~ search small
     ~ require: count(attention is noop, layers 0..5) <= 2 -> count(attention is noop, layers 0..5) <= 3
 
-Runs again: solve best, solve small, uptrain final, export out
+Runs again: solve best, solve small, uptrain final, export out, report
 Plan: 0 to add, 2 to change, 0 to remove.
 """
     )

@@ -11,11 +11,11 @@ import torch
 
 from puzzledsl.child.checkpoint.realise import realise
 from puzzledsl.child.load import load_checkpoint
-from puzzledsl.evaluate import divergence
 from puzzledsl.evaluate.divergence import compare_block, divergence_figures, final_states
 from puzzledsl.models.families.load import load_parent
 from tests.children import MIXED, define, random_pieces
 from tests.oracle_forward import oracle_logits
+from tests.tiles import cut
 from tests.tiny import save_tiny, tiny_tokens
 
 
@@ -41,8 +41,7 @@ def figures_of(parent_dir, child_dir, tokens):
 
 @pytest.mark.parametrize("chunk", [512, 5])
 def test_against_an_independent_forward(pair, monkeypatch, chunk):
-    monkeypatch.setattr(divergence, "CHUNK_POSITIONS", chunk)
-    monkeypatch.setattr(divergence, "FORWARD_TOKENS", 24)
+    cut(monkeypatch, divergence_positions=chunk, forward_tokens=24)
     tokens = tiny_tokens(3, 12)
     found = figures_of(*pair, tokens)
     for block, row in zip(found, tokens, strict=True):

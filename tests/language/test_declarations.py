@@ -459,7 +459,7 @@ def test_what_a_runtime_lacks(tmp_path: Path) -> None:
     assert codes(tmp_path, text + 'export x of s = hf("x")') == ""
     lacking = outcome(tmp_path, text + 'export x of s = hf("x", runtime: vllm)').diagnostics
     assert lacking and all(d.severity == "warning" for d in lacking)
-    assert "latency" in "".join(d.message + d.help for d in lacking)
+    assert "latency" in "".join(" ".join((d.help, *d.notes)) for d in lacking)
     assert codes(tmp_path, text + 'export x of s = hf("x", runtime: vllm, lower: true)') == ""
     refused_ = outcome(tmp_path, text + 'export x of s = hf("x", runtime: vllm, lower: false)').diagnostics
     assert refused_ and all(d.severity == "error" for d in refused_)

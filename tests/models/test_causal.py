@@ -59,7 +59,7 @@ def test_fast_products_use_them(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(products, "causal_attention", noted)
     q, k, v = tensors(130)
-    with torch.no_grad(), fast_products():
+    with torch.no_grad(), fast_products(torch.device("cpu")):
         whole = F.scaled_dot_product_attention(
             q, k, v, attn_mask=None, dropout_p=0.0, scale=0.25, is_causal=True
         )

@@ -69,7 +69,7 @@ def test_forward_and_backward_are_those_of_linear(bias: bool, fast: list[tuple[i
     module, x = _case(bias)
     expected = _everything(module, x)
     assert not fast
-    with fast_products():
+    with fast_products(torch.device("cpu")):
         found = _everything(module, x)
     assert fast == [(3, 70, 256, 192), (3, 70, 192, 256)]  # there, and back to the input
     assert len(found) == len(expected) == (4 if bias else 3)
@@ -90,7 +90,7 @@ def test_without_gradients_and_by_itself(fast: list[tuple[int, ...]]) -> None:
 def test_what_is_small_or_of_another_kind_is_pytorchs(fast: list[tuple[int, ...]]) -> None:
     module, x = _case(bias=True, shape=(4, 64), outputs=32)
     large, y = _case(bias=True)
-    with fast_products(), torch.no_grad():
+    with fast_products(torch.device("cpu")), torch.no_grad():
         assert torch.equal(module(x), F.linear(x, weight=module.weight, bias=module.bias))
         large.double()(y.double())
         large.bfloat16()(y.bfloat16())
@@ -136,7 +136,7 @@ def test_where_pytorch_has_no_such_operator_products_are_its_own() -> None:
     assert not products.has_fast_products()
     module, x = _case(bias=True)
     expected = _everything(module, x)
-    with fast_products():
+    with fast_products(torch.device("cpu")):
         found = _everything(module, x)
     assert all(torch.equal(f, e) for f, e in zip(found, expected, strict=True))
     assert torch.equal(linear(x, module.weight, module.bias), expected[0])
@@ -154,7 +154,7 @@ def test_packed_weights_give_the_same_bits_and_are_found_by_the_weight(fast: lis
     with torch.no_grad():
         expected = linear(x, module.weight, module.bias)
         assert torch.equal(linear(x, module.weight, module.bias, packed), expected)
-        with fast_products(packed):
+        with fast_products(torch.device("cpu"), packed):
             assert torch.equal(module(x), expected)
     assert len(fast) == 3
 

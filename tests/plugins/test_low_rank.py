@@ -180,3 +180,18 @@ def test_a_broken_module_is_an_error_when_it_is_needed(tmp_path: Path, python: R
     program.write_text(program.read_text().replace("mlp(width: 50%)", "low_rank(rank: 6)"))
     said = runner(install(tmp_path / "site", package))(*PZL, "bld", str(program), code=1).stderr
     assert "error[E0717]" in said and "nothing_of_this_name" in said and "Traceback" not in said
+
+
+def test_an_alternative_without_a_module_is_refused_when_it_is_needed(tmp_path: Path, python: Run) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    shutil.copy(LOW_RANK / "low_rank.py", package)
+    project = (LOW_RANK / "pyproject.toml").read_text()
+    module = '[project.entry-points."puzzledsl.models.alternatives"]\nlow_rank = "low_rank_module"\n'
+    assert module in project
+    (package / "pyproject.toml").write_text(project.replace(module, "").replace(', "low_rank_module"', ""))
+    program = write_tiny_program(tmp_path)
+    program.write_text(program.read_text().replace("mlp(width: 50%)", "low_rank(rank: 6)"))
+    run = runner(install(tmp_path / "site", package))
+    assert run(*PZL, "check", str(program)).stderr == ""
+    assert "error[E0711]: `low_rank6` cannot yet be realised" in run(*PZL, "bld", str(program), code=1).stderr

@@ -14,10 +14,11 @@ from torch import Tensor
 from puzzledsl.ir.influence import BlockInfluence
 from puzzledsl.models.families.access import layers
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.scoring import influence, measures, text
+from puzzledsl.scoring import influence, text
 from puzzledsl.scoring.sweep import sweep
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
+from tests.tiles import cut
 from tests.tiny import FAMILIES
 
 SETTINGS: dict[str, Any] = {"tokens": 64, "calibration_tokens": 128}
@@ -112,7 +113,7 @@ def test_every_measure_finds_the_parents(case: Case) -> None:
 def test_the_first_positions_count(
     case: Case, few: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measures, "GROUP_TOKENS", {"cpu": 16})
+    cut(monkeypatch, group_tokens=16)
     few(20)
     monkeypatch.setattr(influence, "CHUNK", 7)
     found, seen = measured(case), streams(case, 45)

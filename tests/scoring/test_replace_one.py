@@ -24,11 +24,12 @@ from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.scoring import measures, vocabulary
+from puzzledsl.scoring import measures
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.run import run_score
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
+from tests.tiles import cut
 from tests.tiny import FAMILIES, tiny_tokenizer
 
 SETTINGS: dict[str, Any] = {"tokens": 64, "calibration_tokens": 128}
@@ -90,9 +91,7 @@ def test_pairs_are_measured_together(small: Case) -> None:
 
 def test_small_tiles_and_groups_change_nothing(small: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = small.score(metric="kl_divergence", samples=40)
-    monkeypatch.setattr(vocabulary, "POSITIONS", 7)
-    monkeypatch.setattr(vocabulary, "TOKENS", 10)
-    monkeypatch.setattr(measures, "GROUP_TOKENS", {"cpu": 16})
+    cut(monkeypatch, logit_positions=7, logit_tokens=10, group_tokens=16)
     forget(small)
     parts = small.score(metric="kl_divergence", samples=40)
     for a, b in zip(whole.attention + whole.ffn, parts.attention + parts.ffn, strict=True):
@@ -300,8 +299,7 @@ class LargestResult(TorchDispatchMode):
 def test_no_more_logits_exist_than_two_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the parent's nor the child's [P, V] is ever whole, whatever is measured."""
     positions, hidden, words = 64, 4, 1024
-    monkeypatch.setattr(vocabulary, "POSITIONS", 16)
-    monkeypatch.setattr(vocabulary, "TOKENS", 32)
+    cut(monkeypatch, logit_positions=16, logit_tokens=32)
     generator = torch.Generator().manual_seed(0)
     head = torch.randn(words, hidden, generator=generator)
     runner: Any = SimpleNamespace(head_weights=lambda: (head, None), device=torch.device("cpu"))

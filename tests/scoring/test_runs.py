@@ -22,6 +22,7 @@ from puzzledsl.scoring.inputs import ScoreInputs
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 from tests.scoring.test_replace_one import Interrupting, figures_of, forget
+from tests.tiles import cut
 
 LAYERS = 5
 RUNS = ReplaceOne(metric="kl_divergence", samples=40, runs=(2, 4))
@@ -124,7 +125,7 @@ def test_groups_threads_and_paged_parents_find_the_same(case: Case, monkeypatch:
     assert case.score().canonical_json() == expected
     monkeypatch.undo()
     forget(case)
-    monkeypatch.setattr(measures, "GROUP_TOKENS", {"cpu": 16})  # one block at a time, one run at a time
+    cut(monkeypatch, group_tokens=16)  # one block at a time, one run at a time
     apart = values(case.score())
     assert apart == pytest.approx(values(ScoreTable.from_json(expected)), abs=1e-6)
 

@@ -158,6 +158,38 @@ def test_parents_are_the_published_checkpoints(tmp_path: Path) -> None:
     assert {n: total_params(program.parents[f"p_{n}"].shape) for n in declared} == PUBLISHED_PARAMS
 
 
+WINDOWS = {"mistral_7b_v0_1": 4096, "phi3_mini": 2047, "phi3_medium": 2047, "phi4_mini": 262144}
+"""`sliding_window` of the published config.json, where it holds for every layer."""
+
+
+def test_windows_are_those_of_the_published_configs(tmp_path: Path) -> None:
+    program = lowered(
+        tmp_path, 'use "std/parents.pzl"\n' + "".join(f"parent p_{n} = {n}\n" for n in PUBLISHED_PARAMS)
+    )
+    windows = {
+        name: {each.window for each in program.parents[f"p_{name}"].shape.each} for name in PUBLISHED_PARAMS
+    }
+    assert {n: w for n, (w, *more) in windows.items() if w and not more} == WINDOWS
+
+
+def test_mistral_7b_v0_1_agrees_with_its_config(tmp_path: Path) -> None:
+    """`mistralai/Mistral-7B-v0.1/config.json`, as published."""
+    config = {
+        "architectures": ["MistralForCausalLM"], "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu",
+        "hidden_size": 4096, "initializer_range": 0.02, "intermediate_size": 14336,
+        "max_position_embeddings": 32768, "model_type": "mistral", "num_attention_heads": 32,
+        "num_hidden_layers": 32, "num_key_value_heads": 8, "rms_norm_eps": 1e-05, "rope_theta": 10000.0,
+        "sliding_window": 4096, "tie_word_embeddings": False, "torch_dtype": "bfloat16", "use_cache": True,
+        "vocab_size": 32000,
+    }  # fmt: skip
+    (tmp_path / "mistral").mkdir()
+    (tmp_path / "mistral" / "config.json").write_text(json.dumps(config))
+    text = 'use "std/parents.pzl" (mistral_7b_v0_1)\nparent p = hf("mistral", shape: mistral_7b_v0_1)\n'
+    assert lowered(tmp_path, text).parents["p"].shape.window == 4096
+    text = text.replace(", shape: mistral_7b_v0_1", "").partition("\n")[2]
+    assert lowered(tmp_path, text).parents["p"].shape.window == 4096
+
+
 def test_every_parent_names_its_repository() -> None:
     text = resource("spaces", "std/parents.pzl").read_text("utf-8")
     named = re.findall(r"^# ([\w-]+/[\w.-]+)\n(?:#.*\n)*let (\w+) = ", text, re.MULTILINE)

@@ -10,6 +10,7 @@ from lark import Token
 
 from puzzledsl.base.diagnostics import Sink
 from puzzledsl.syntax import tree
+from puzzledsl.syntax.break_lines import LIMIT
 from puzzledsl.syntax.format import format_source
 from puzzledsl.syntax.grammar import lex
 from puzzledsl.syntax.parse import parse
@@ -93,6 +94,8 @@ search best of wide {
   layers[3] = a_long_line_of_code(that: goes, beyond: the_column)        # alone
 }
 """
+LAYOUTS = Path(__file__).parent / "layouts"
+LONG, BROKEN = ((LAYOUTS / name).read_text("utf-8") for name in ("long.pzl", "long.formatted"))
 PROGRAMS = sorted(path for folder in ("examples", "spaces") for path in (ROOT / folder).rglob("*.pzl"))
 
 
@@ -108,6 +111,27 @@ def test_the_two_words_of_an_operator_stand_one_blank_apart() -> None:
 
 def test_neighbours_are_aligned_as_a_person_would() -> None:
     assert format_source(ALIGNED) == ALIGNED
+
+
+def test_long_lines_are_broken_as_a_person_would() -> None:
+    assert format_source(LONG) == BROKEN == format_source(BROKEN)
+    assert max(len(line.split("  #")[0]) for line in BROKEN.split("\n")) <= LIMIT
+    assert parse(BROKEN, "a.pzl", Sink()) == parse(LONG, "a.pzl", Sink())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f'assert a == b because "{"long " * 40}"',
+        f"let a = {'x' * 130}",
+        f"# {'long ' * 40}",
+        f"let a = {'(' * 130}1{')' * 130}",
+    ],
+)
+def test_what_cannot_be_broken_is_kept(line: str) -> None:
+    once = format_source(line)
+    assert "".join(once.split()) == "".join(line.split())
+    assert format_source(once) == once
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)

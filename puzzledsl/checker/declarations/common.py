@@ -28,7 +28,7 @@ from puzzledsl.checker.expressions.values import (
     describe,
 )
 from puzzledsl.checker.names.missing_use import shipped_names
-from puzzledsl.checker.names.resolve import unknown_name
+from puzzledsl.checker.names.unknown import unknown_name
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
@@ -188,7 +188,7 @@ def as_call(ctx: Context, value: Value, span: Span, takes: Setting) -> Construct
             return None
         case Constructed(base=None, name=name) if name in takes.calls:
             return value
-        case Constructed() if value.base is not None:
+        case Constructed(base=base) if base is not None and base.kind in takes.kinds:
             return value
         case Ref(symbol=symbol) if symbol.kind in takes.kinds:
             return Constructed(symbol.name, (), Scope(symbol.file), span, base=symbol)

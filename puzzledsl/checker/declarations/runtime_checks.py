@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.support import Absent, Architecture, Lowered
-from puzzledsl.base.diagnostics import Diagnostic, Label, Span
+from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Span
 from puzzledsl.base.phrases import layers_in_words, listed
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.checker.diagnostics.runtime_errors import (
@@ -23,27 +24,38 @@ from puzzledsl.ir.runtimes import Choices, Lack, extra_params, fit
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.language.calls import EXPORTS
 
-WRITTEN = {
-    call.arguments["runtime"].words[0]: f'`{name}("…")`' for name, call in EXPORTS.items() if name != "hf"
-}
-"""Runtime -> how an export names it, if not by `runtime`."""
+FORMATS = {runtime: name for name, call in EXPORTS.items() for runtime in call.arguments["runtime"].words}
+"""Runtime -> the export format that is for it."""
 BYTES_PER_PARAM = {"fp64": 8, "fp32": 4, "f32": 4, "tf32": 4, "fp8": 1, "int8": 1, "q8_0": 1.0625}
 
 
-def check_exports(program: nodes.Program, files: Mapping[str, str]) -> list[Diagnostic]:
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The call of an export as it is written."""
+
+    text: str
+    span: Span
+
+
+def check_exports(
+    program: nodes.Program, files: Mapping[str, str], calls: Mapping[str, Written]
+) -> list[Diagnostic]:
     """Return the diagnostics of what an export's space allows and its runtime lacks.
 
     Errors for alternatives that cannot be rewritten, or in an export with `lower: false`; warnings for those that are
-    rewritten. `files` maps a place's file to its name in diagnostics.
+    rewritten. `files` maps a place's file to its name in diagnostics; `calls` has the calls of the exports.
     """
     found: list[Diagnostic] = []
     for export in program.exports.values():
-        found += _check(program, export, lambda where: _span(where, files))
+        found += _check(program, export, lambda where: _span(where, files), calls.get(export.name))
     return found
 
 
 def _check(
-    program: nodes.Program, export: nodes.Export, span: Callable[[nodes.Where], Span]
+    program: nodes.Program,
+    export: nodes.Export,
+    span: Callable[[nodes.Where], Span],
+    written: Written | None,
 ) -> Iterator[Diagnostic]:
     runtime = RUNTIMES[export.runtime]
     search = program.uptrains[export.of].search if export.of in program.uptrains else export.of
@@ -56,7 +68,7 @@ def _check(
         NoSuchFamily(
             where,
             secondary=[Label(span(parent.where), "the parent")],
-            help=_other_runtimes(parent.shape, choices),
+            help=_other_runtimes(export, parent.shape, choices),
             runtime=runtime.title,
             family=parent.shape.family,
             reason=answer.reason,
@@ -68,42 +80,84 @@ def _check(
         yield of_model[0]
         return
     label = Label(span(space.where), f"{'used by' if space.used_by else 'what'} `{export.of}` may choose")
-    common: dict[str, Any] = {"runtime": runtime.title}
-    for what, answer in found.model:
-        if isinstance(answer, Lowered):
-            cost = _cost(found.architecture, answer, parent.shape, export)
-            said = common | {"what": what, "layers": "the whole model", "into": answer.into, "cost": cost}
-            yield from _lowered(export, where, [label], said | {"drop": "write `runtime: transformers`"})
+    rewritten = [
+        _Rewritten(
+            what,
+            "the whole model",
+            answer.into,
+            _cost(found.architecture, answer, parent.shape, export),
+            f"write {_runtime(export, 'transformers')}",
+        )
+        for what, answer in found.model
+        if isinstance(answer, Lowered)
+    ]
     for lack in found.lacks:
-        sub_block = "FFN" if lack.sub_block == "ffn" else "attention"
-        said = common | {
-            "what": f"`{lack.alternative.name}` {sub_block}",
-            "layers": layers_in_words(list(lack.layers)),
-        }
+        what = f"`{lack.alternative.name}` {'FFN' if lack.sub_block == 'ffn' else 'attention'}"
+        layers = layers_in_words(list(lack.layers))
         match lack.support:
             case Absent(reason=reason):
-                help = _absent_help(lack, parent.shape)
-                yield CannotRepresent(where, secondary=[label], help=help, reason=reason, **said)
+                help = _absent_help(export, lack, parent.shape)
+                said = {"runtime": runtime.title, "what": what, "layers": layers, "reason": reason}
+                yield CannotRepresent(where, secondary=[label], help=help, **said)
             case Lowered(into=into) as answer:
                 cost = _cost(found.architecture, answer, parent.shape, export, lack)
-                those = "that layer" if len(lack.layers) == 1 else "those layers"
-                drop = f"{'replace' if lack.kept else 'drop'} `{lack.alternative.name}` {'in' if lack.kept else 'from'} {those}"
-                yield from _lowered(export, where, [label], said | {"into": into, "cost": cost, "drop": drop})
+                rewritten.append(_Rewritten(what, layers, into, cost, _drop(lack)))
+    if rewritten:
+        yield from _lowered(export, where, label, rewritten, written)
 
 
-def _other_runtimes(shape: nodes.Shape, choices: Choices) -> str:
+@dataclass(frozen=True, slots=True)
+class _Rewritten:
+    """One thing that a runtime lacks: what it becomes, at what cost, and how to do without it."""
+
+    what: str
+    layers: str
+    into: str
+    cost: str
+    drop: str
+
+
+def _drop(lack: Lack) -> str:
+    those = "that layer" if len(lack.layers) == 1 else "those layers"
+    verb, preposition = ("replace", "in") if lack.kept else ("drop", "from")
+    return f"{verb} `{lack.alternative.name}` {preposition} {those}"
+
+
+def _other_runtimes(export: nodes.Export, shape: nodes.Shape, choices: Choices) -> str:
     fits = {name: fit(runtime, shape, choices) for name, runtime in RUNTIMES.items()}
     able = [name for name, found in fits.items() if not any(found.absent)]
-    return f"write {listed([WRITTEN.get(name, f'`runtime: {name}`') for name in able], 'or')}"
+    return f"write {listed([_runtime(export, name) for name in able], 'or')}" if able else ""
+
+
+def _runtime(export: nodes.Export, name: str) -> str:
+    """Return how an export names another runtime: by `runtime:` in its own call, or by another call."""
+    format_ = FORMATS[name]
+    if format_ != "hf":
+        return f'`{format_}("…")`'
+    return f"`runtime: {name}`" if export.format == "hf" else f'`hf("…", runtime: {name})`'
 
 
 def _lowered(
-    export: nodes.Export, where: Span, secondary: list[Label], said: dict[str, Any]
+    export: nodes.Export, where: Span, label: Label, rewritten: list[_Rewritten], written: Written | None
 ) -> Iterator[Diagnostic]:
-    if export.lower is None:
-        yield IsLowered(where, secondary=secondary, **said)
-    elif not export.lower:
-        yield LoweringRefused(where, secondary=secondary, **said)
+    """Report all that an export rewrites in one diagnostic; nothing where `lower: true` allows it."""
+    if export.lower:
+        return
+    call, fixes = "lower: true", []
+    if export.lower is None and written is not None and written.text.endswith(")"):
+        call = f"{written.text[:-1].rstrip().removesuffix(',')}, lower: true)"
+        fixes = [Fix.replace(written.span, call, safe=False)]
+    first, notes = rewritten[0], []
+    what, help = f"{first.what}: {first.layers}", f"it becomes {first.into}: {first.cost}"
+    allow = f"write `{call}` to allow it, or {first.drop}"
+    if len(rewritten) > 1:
+        what = listed([each.what for each in rewritten], "and")
+        notes = [f"{e.what}, {e.layers}: becomes {e.into}, {e.cost}; or {e.drop}" for e in rewritten]
+        help, allow = "", f"write `{call}` to allow all of it"
+    said: dict[str, Any] = {"runtime": RUNTIMES[export.runtime].title, "what": what}
+    said["help"] = f"{help}; {allow}" if help else allow
+    kind = IsLowered if export.lower is None else LoweringRefused
+    yield kind(where, secondary=[label], fixes=fixes, notes=notes, **said)
 
 
 def _cost(
@@ -121,13 +175,13 @@ def _cost(
     return f"+{size} and +{share:.2g} % decode latency{' a layer' if lack and len(lack.layers) > 1 else ''}"
 
 
-def _absent_help(lack: Lack, shape: nodes.Shape) -> str:
+def _absent_help(export: nodes.Export, lack: Lack, shape: nodes.Shape) -> str:
     own = (shape.base or shape).at(lack.layers[0])
     able = [r.name for r in RUNTIMES.values() if _has(r.architectures, lack.alternative, own)]
     drop = f"drop `{lack.alternative.name}` from the space"
     if lack.kept:
         drop = f"replace `{lack.alternative.name}`, which the parent has, in those layers"
-    return f"{drop}, or write `runtime: {able[0]}`" if able else drop
+    return f"{drop}, or write {_runtime(export, able[0])}" if able else drop
 
 
 def _has(architectures: tuple[Architecture, ...], alternative: Alternative, shape: nodes.Shape) -> bool:

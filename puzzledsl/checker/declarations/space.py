@@ -29,11 +29,16 @@ from puzzledsl.checker.spaces.choices import ChoiceReader
 from puzzledsl.checker.spaces.overrides import Overrides
 from puzzledsl.checker.spaces.space_info import SpaceInfo, all_parent, guessed
 from puzzledsl.ir import nodes
+from puzzledsl.language.alternatives import INITIALISERS
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
 CHOICES, SECTIONS = KINDS["space"].settings, KINDS["space"].sections
 _HAS = "it has " + ", ".join(f"`{key}`" for key in CHOICES) + ", `layers[…]` and `init { … }`"
+_INIT = (
+    "`init` is a section, and weights are made from the parent's: "
+    f"`init {{ {', '.join(f'{name} = {words[-1]}' for name, words in INITIALISERS.items())} }}`"
+)
 _HELP = {
     "hidden": "the residual stream keeps the parent's width; write narrower FFNs, `ffn = mlp(width: 75% | 50%)`,"
     " or let layers go: `attention = parent | noop`"
@@ -130,7 +135,7 @@ class _SpaceBody:
         key = target.text
         if key not in CHOICES:
             near = closest(key, (*CHOICES, "layers"))
-            help = _HELP.get(key, _HAS)
+            help = _INIT if key == "init" else _HELP.get(key, _HAS)
             error = name_errors.UnknownKey(
                 target.span, thing=thing(self.symbol), name=key, near=near, help=help
             )

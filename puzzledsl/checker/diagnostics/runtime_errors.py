@@ -69,8 +69,7 @@ class IsLowered(Diagnostic):
 
     code = "W0473"
     severity = "warning"
-    template = "{runtime} has no {what}: {layers}"
-    help_template = "it becomes {into}: {cost}. Write `lower: true` to allow it, or {drop}"
+    template = "{runtime} has no {what}"
 
 
 class LoweringRefused(Diagnostic):
@@ -87,5 +86,4 @@ class LoweringRefused(Diagnostic):
     """
 
     code = "E0474"
-    template = "{runtime} has no {what}: {layers}, and `lower: false` forbids rewriting it"
-    help_template = "allow it with `lower: true` ({into}: {cost}), or {drop}"
+    template = "{runtime} has no {what}, and `lower: false` forbids rewriting it"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from math import ceil, floor
 
-from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.diagnostics import Fix, Span
+from puzzledsl.base.phrases import listed
 from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors
@@ -37,10 +38,19 @@ from puzzledsl.checker.expressions.search_values import (
     Symbolic,
     TermKey,
 )
-from puzzledsl.checker.expressions.values import POISON, Boolean, Located, Poison, Value, describe
+from puzzledsl.checker.expressions.values import (
+    POISON,
+    Boolean,
+    Constructed,
+    Located,
+    Poison,
+    Value,
+    describe,
+)
 from puzzledsl.checker.limits import MAX_FORMULA, TERMS_PER_STEP
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
+from puzzledsl.language.alternatives import ALTERNATIVES
 from puzzledsl.syntax import tree
 
 
@@ -148,8 +158,7 @@ def _count(ctx: Context, items: list[Located], span: Span) -> Value:
                     return POISON
                 parts.append(counted)
             case other:
-                help = f"say what: `count({other.sub_block} is noop)`" if isinstance(other, SubBlocks) else ""
-                _not_counted(ctx, item.span, describe(other), help)
+                _report_not_counted(ctx, other, item.span)
                 return POISON
     if not parts:
         return Quantity(constant)
@@ -158,11 +167,26 @@ def _count(ctx: Context, items: list[Located], span: Span) -> Value:
     return Symbolic(total.terms, total.constant + constant, total.dimension, total.space)
 
 
+def _report_not_counted(ctx: Context, value: Value, span: Span) -> None:
+    """Report what `count` cannot count; of an alternative, say that a sub-block is missing."""
+    if isinstance(value, SubBlocks):
+        _not_counted(ctx, span, describe(value), f"say what: `count({value.sub_block} is noop)`")
+    elif isinstance(value, Constructed) and any(value.name in names for names in ALTERNATIVES.values()):
+        text = ctx.source(span)
+        meant = [f"{part} is {text}" for part, names in ALTERNATIVES.items() if value.name in names]
+        written = listed([f"`count({each})`" for each in meant], "or")
+        fixes = [Fix.replace(span, each, safe=len(meant) == 1) for each in meant]
+        _not_counted(ctx, span, describe(value), f"say of which sub-block: {written}", fixes)
+    else:
+        _not_counted(ctx, span, describe(value), "")
+
+
 _COUNTS = "statements such as `attention is noop`"
 
 
-def _not_counted(ctx: Context, span: Span, got: str, help: str) -> None:
-    ctx.report(types.WrongType(span, what="what `count` counts", wanted=_COUNTS, got=got, help=help))
+def _not_counted(ctx: Context, span: Span, got: str, help: str, fixes: Sequence[Fix] = ()) -> None:
+    what = "what `count` counts"
+    ctx.report(types.WrongType(span, what=what, wanted=_COUNTS, got=got, help=help, fixes=fixes))
 
 
 def _counted(ctx: Context, value: Formula | Conjunction, span: Span) -> Symbolic | None:

@@ -148,7 +148,7 @@ def _multiply(ctx: Context, left: Number, right: Number, at: tree.Binary, left_s
     elif is_times(left) or is_times(right):
         literal, other = (left, at.right.span) if is_times(left) else (right, left_span)
         text = str(literal)
-        instead = f"write `{text[:-1]} * {ctx.source(other)}`, or `require METRIC <= {text}`"
+        instead = f"write `{text[:-1]} * {ctx.operand(other)}`, or `require METRIC <= {text}`"
         ctx.report(errors.RatioWithoutMetric(at.span, text=text, instead=instead))
         return POISON
     elif isinstance(left, Quantity):
@@ -249,7 +249,7 @@ def _not_linear(ctx: Context, op: str, verb: str, at: tree.Binary, left_span: Sp
             secondary=[Label(left_span, "decided by the search, too")],
             op=op,
             verb=verb,
-            example=ctx.source(left_span),
+            example=ctx.operand(left_span),
         )
     )
     return POISON

@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import cast
 
 from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.base.diagnostics import Fix
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import BYTES, BYTES_PER_S, COUNT, Quantity
 from puzzledsl.checker.context import Context
@@ -222,6 +223,12 @@ def index(ctx: Context, target: Value, node: tree.Index, scope: Scope) -> Value:
             return items[place]
         case Layers(space=space, single=False) if target.indices == space.all_layers:
             return _layers(ctx, space, node, scope)
+        case Layers(single=False) if isinstance(node.target, tree.Name) and node.target.text == "layer":
+            fixes = [Fix.replace(node.target.span, "layers")]
+            help = "did you mean `layers`? `layer` stands in `size(layer)` alone"
+            what, wanted = "what stands before `[…]`", "`layers`"
+            span = node.target.span
+            ctx.report(types.WrongType(span, what=what, wanted=wanted, got="`layer`", help=help, fixes=fixes))
         case Layers(single=False):
             what = "`[…]` after `[…]`"
             help = "join both selections: `layers[40..79 where index mod 2 == 1]`"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.diagnostics import Fix, Span
 from puzzledsl.base.suggest import closest
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors, type_errors
@@ -10,7 +10,7 @@ from puzzledsl.checker.expressions.aggregates import apply_builtin
 from puzzledsl.checker.expressions.coercions import as_number
 from puzzledsl.checker.expressions.logic import which_layer
 from puzzledsl.checker.expressions.loops import iterate, passes
-from puzzledsl.checker.expressions.search_values import Facts, Matches
+from puzzledsl.checker.expressions.search_values import Facts, Layers, Matches
 from puzzledsl.checker.expressions.values import (
     POISON,
     BuiltIn,
@@ -24,7 +24,8 @@ from puzzledsl.checker.expressions.values import (
     Value,
     describe,
 )
-from puzzledsl.checker.names.resolve import lookup, unknown_name
+from puzzledsl.checker.names.resolve import lookup
+from puzzledsl.checker.names.unknown import unknown_name
 from puzzledsl.language.calls import CONSTRUCTORS
 from puzzledsl.language.words import FUNCTIONS
 from puzzledsl.syntax import tree
@@ -45,8 +46,16 @@ def call(ctx: Context, expr: tree.Call, scope: Scope) -> Value:
             return Constructed(function.name, expr.arguments, scope, expr.span)
         case Ref(symbol=symbol) if symbol.kind == "hardware":
             return Constructed(symbol.name, expr.arguments, scope, expr.span, base=symbol)
-    got = describe(function)
-    ctx.report(type_errors.WrongType(expr.function.span, what="what is called", wanted="a function", got=got))
+    got, help, fixes = describe(function), "", []
+    if isinstance(function, Layers):
+        text = ctx.source(expr.function.span)
+        subscript = ctx.source(expr.span).removeprefix(text).strip()[1:-1]
+        help = f"layers are selected in square brackets: write `{text}[{subscript}]`"
+        fixes = [Fix.replace(expr.span, f"{text}[{subscript}]")]
+    what, wanted = "what is called", "a function"
+    ctx.report(
+        type_errors.WrongType(expr.function.span, what=what, wanted=wanted, got=got, help=help, fixes=fixes)
+    )
     return POISON
 
 
@@ -56,11 +65,38 @@ def _callee(ctx: Context, expr: tree.Call, scope: Scope) -> Value:
         found = lookup(ctx, name.text, scope)
         if found is None and name.text in CONSTRUCTORS:
             return Constructed(name.text, (), scope, name.span)
+        if found is None and name.text == "range":
+            _foreign_range(ctx, expr)
+            return POISON
         if found is None:
-            unknown_name(ctx, name, scope, (*FUNCTIONS, *sorted(CONSTRUCTORS)))
+            unknown_name(ctx, name, scope, (*FUNCTIONS, *sorted(CONSTRUCTORS)), kinds=_CALLABLE)
             return POISON
         return found
     return ctx.value(expr.function, scope)
+
+
+_CALLABLE = ("fn", "let", "hardware")
+
+
+def _foreign_range(ctx: Context, expr: tree.Call) -> None:
+    """Report `range(1, 31)`, which is `1..30` here."""
+    bounds = [argument.value for argument in expr.arguments if argument.name is None]
+    meant = _range_of(ctx, bounds) if len(bounds) == len(expr.arguments) else ""
+    help = "a range includes both ends: " + (f"write `{meant}`" if meant else "`1..30`")
+    fixes = [Fix.replace(expr.span, meant)] if meant else []
+    ctx.report(name_errors.UnknownName(expr.function.span, name="range", help=help, fixes=fixes))
+
+
+def _range_of(ctx: Context, bounds: list[tree.Expr]) -> str:
+    """Return the range of the language that `range(bounds)` means; empty where it is not certain."""
+    if not 1 <= len(bounds) <= 3 or not all(
+        isinstance(b, tree.Literal_ | tree.Name | tree.Attribute) for b in bounds
+    ):
+        return ""
+    texts = [ctx.source(bound.span) for bound in bounds]
+    start, stop = ("0", texts[0]) if len(texts) == 1 else (texts[0], texts[1])
+    last = str(int(stop) - 1) if stop.isdigit() else f"{stop} - 1"
+    return f"{start}..{last}" + (f" step {texts[2]}" if len(texts) == 3 else "")
 
 
 def _apply(ctx: Context, function: Function, expr: tree.Call, scope: Scope) -> Value:

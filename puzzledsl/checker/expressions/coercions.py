@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.diagnostics import Fix, Span
 from puzzledsl.base.units import COUNT, Dimension, Quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import type_errors as errors
 from puzzledsl.checker.expressions.dimensions import EXAMPLES, unit_fixes, would_do
 from puzzledsl.checker.expressions.search_values import Facts, Number, SubBlocks, Symbolic, Tally
-from puzzledsl.checker.expressions.values import Poison, RangeValue, Ref, Scope, Value, describe
+from puzzledsl.checker.expressions.values import ListValue, Poison, RangeValue, Ref, Scope, Value, describe
 from puzzledsl.syntax import tree
 
 
@@ -80,6 +80,18 @@ def as_constant(ctx: Context, value: Value, span: Span, what: str, dimension: Di
         ctx.report(errors.WrongType(span, what=what, wanted=wanted, got=got, help=help, fixes=fixes))
         return None
     return number
+
+
+def is_list(ctx: Context, value: Value, span: Span, what: str) -> bool:
+    """Report `[8, 4]` where `8 | 4` is a choice; return False for any other value."""
+    text = ctx.source(span)
+    if not isinstance(value, ListValue) or not text.startswith("[") or not value.items:
+        return False
+    meant = text.strip("[] ").rstrip(",").replace(",", " |")
+    help = f"alternatives are separated by `|`: write `{meant}`"
+    fixes = [Fix.replace(span, meant)]
+    ctx.report(errors.WrongType(span, what=what, wanted="a number", got="a list", help=help, fixes=fixes))
+    return True
 
 
 def as_whole(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.diagnostics import Fix, Span
 from puzzledsl.base.units import BadLiteral, Quantity, parse_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors, type_errors
@@ -47,7 +47,8 @@ from puzzledsl.checker.expressions.values import (
 )
 from puzzledsl.checker.limits import MAX_OPTIONS
 from puzzledsl.checker.names.builtins import VALUES
-from puzzledsl.checker.names.resolve import lookup, unknown_name
+from puzzledsl.checker.names.resolve import lookup
+from puzzledsl.checker.names.unknown import unknown_name
 from puzzledsl.checker.names.words import read_word
 from puzzledsl.language.calls import CONSTRUCTORS
 from puzzledsl.syntax import tree
@@ -298,9 +299,8 @@ def _link(
         return Boolean((left == right) == (op == "=="))
     if isinstance(left, Tally) or isinstance(right, Tally):
         return compare_tally(ctx, left, op, right, left_span, right_span)
-    for side, other, span in ((left, right_span, left_span), (right, left_span, right_span)):
-        if isinstance(side, SubBlocks | Layers) and op in ("==", "!="):
-            return _compared_with_is(ctx, side, op, span, other)
+    if op in ("==", "!=") and any(isinstance(side, SubBlocks | Layers) for side in (left, right)):
+        return _compared_layers(ctx, left, op, right, left_span, right_span)
     first = as_number(ctx, left, left_span, f"each side of `{op}`")
     if first is None:
         return POISON
@@ -310,14 +310,34 @@ def _link(
     return compare(ctx, first, op, second, left_span, right_span, op_span)
 
 
-def _compared_with_is(
-    ctx: Context, side: SubBlocks | Layers, op: tree.CompareOp, span: Span, other: Span
+def _compared_layers(
+    ctx: Context, left: Value, op: tree.CompareOp, right: Value, left_span: Span, right_span: Span
 ) -> Value:
-    word = "is not" if op == "!=" else "is"
-    help = f"alternatives are compared with `is`: `{ctx.source(span)} {word} {ctx.source(other)}`"
+    """Report `==` and `!=` beside layers or sub-blocks, with the operator that was meant."""
+    first, second = ctx.operand(left_span), ctx.operand(right_span)
+    side, span = (left, left_span) if isinstance(left, SubBlocks | Layers) else (right, right_span)
+    meant, help = "", ""
+    if isinstance(left, SubBlocks | Layers) and left.single and _is_single(right):
+        meant = f"{'not ' if op == '!=' else ''}{first} same as {second}"
+        help = f"choices of two layers are compared with `same as`: write `{meant}`"
+    elif isinstance(left, SubBlocks | Layers) and isinstance(right, Constructed):
+        meant = f"{first} {'is not' if op == '!=' else 'is'} {second}"
+        help = f"alternatives are compared with `is`: write `{meant}`"
+    elif isinstance(side, Layers) and not side.single:
+        help = "count the layers in which something holds: `count(attention is noop) == 20`"
+    elif isinstance(side, Layers):
+        help = "compare a figure of it, `layers[3].ffn.width == 4096`, or its choice, `layers[3].ffn is noop`"
+    else:
+        part = side.sub_block if isinstance(side, SubBlocks) else "ffn"
+        help = f"count alternatives: `count({part} is noop)`, or compare with one: `layers[3].{part} is noop`"
+    fixes = [Fix.replace(left_span.to(right_span), meant)] if meant else []
     what, got = f"each side of `{op}`", describe(side)
-    ctx.report(type_errors.WrongType(span, what=what, wanted="a number", got=got, help=help))
+    ctx.report(type_errors.WrongType(span, what=what, wanted="a number", got=got, help=help, fixes=fixes))
     return POISON
+
+
+def _is_single(value: Value) -> bool:
+    return isinstance(value, SubBlocks | Layers) and value.single
 
 
 def _member(ctx: Context, expr: tree.In, scope: Scope) -> Value:

@@ -6,13 +6,22 @@ and can be combined like these.
 
 from __future__ import annotations
 
-from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.diagnostics import Fix, Span
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import type_errors as errors
 from puzzledsl.checker.diagnostics.name_errors import TooMuch
 from puzzledsl.checker.expressions.layer_tables import BOTH, as_formula
 from puzzledsl.checker.expressions.search_values import Conjunction, Formula, Layers, Matches, SubBlocks
-from puzzledsl.checker.expressions.values import POISON, Boolean, Poison, Scope, Value, describe
+from puzzledsl.checker.expressions.values import (
+    POISON,
+    Boolean,
+    Constructed,
+    Options,
+    Poison,
+    Scope,
+    Value,
+    describe,
+)
 from puzzledsl.checker.limits import MAX_FORMULA
 from puzzledsl.checker.spaces.patterns import matching
 from puzzledsl.checker.spaces.space_info import SpaceInfo
@@ -73,6 +82,13 @@ def connect(ctx: Context, node: tree.Binary, left: Value, right: Value, left_spa
     """`left and|or|implies right`."""
     if isinstance(left, Poison) or isinstance(right, Poison):
         return POISON
+    if (
+        node.op == "or"
+        and isinstance(left, Constructed | Options)
+        and isinstance(right, Constructed | Options)
+    ):
+        _report_choice(ctx, left, left_span, node.right.span)
+        return POISON
     for value, span in ((left, left_span), (right, node.right.span)):
         if not _is_statement(ctx, value, span, node.op):
             return POISON
@@ -83,6 +99,15 @@ def connect(ctx: Context, node: tree.Binary, left: Value, right: Value, left_spa
             return _or(ctx, left, right, node, left_span)
         case _:
             return _implies(ctx, left, right, node, left_span)
+
+
+def _report_choice(ctx: Context, left: Value, left_span: Span, right_span: Span) -> None:
+    """Report `linear or noop`, which is a choice."""
+    gap = Span(left_span.file, left_span.end_line, left_span.end_column, right_span.line, right_span.column)
+    meant = f"{ctx.operand(left_span)} | {ctx.operand(right_span)}"
+    help = f"alternatives are separated by `|`: write `{meant}`"
+    fixes = [Fix.replace(gap, " | ", f"write `{meant}`")]
+    ctx.report(errors.NotPropositional(left_span, op="or", got=describe(left), help=help, fixes=fixes))
 
 
 def _is_statement(ctx: Context, value: Value, span: Span, op: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from puzzledsl.base.diagnostics import Label, Span
+from puzzledsl.base.diagnostics import Fix, Label, Near, Span
 from puzzledsl.base.phrases import listed
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, Dimension, format_quantity
@@ -28,10 +28,12 @@ from puzzledsl.checker.expressions.values import (
     Symbol,
     Text,
     Value,
+    article,
     describe,
 )
 from puzzledsl.checker.limits import MAX_COUNT
 from puzzledsl.checker.names.words import read_ref, read_word
+from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.model import Call, Setting
 from puzzledsl.syntax import tree
 
@@ -60,6 +62,7 @@ class Settings:
     guessed: set[str] = field(default_factory=set)
     failed: bool = False
     quiet_about_missing: bool = False
+    given: frozenset[str] = frozenset()  # all names that are written, right or wrong
 
     def known(self, key: str) -> Setting:
         """Return the table's entry of a setting; positional arguments beyond the named ones have numbers."""
@@ -211,7 +214,8 @@ def from_call(ctx: Context, call: Constructed, form: Call) -> Settings:
     """Collect the arguments of a call of this form. Positional ones beyond those with names become `0`, `1` and so on."""
     name = call.base.name if call.base else call.name
     damaged = ctx.file_of(call.span).is_damaged(call.span)
-    found = Settings(ctx, f"`{name}`", call.span, form.arguments, quiet_about_missing=damaged)
+    given = frozenset(a.name.text for a in call.arguments if a.name is not None)
+    found = Settings(ctx, f"`{name}`", call.span, form.arguments, quiet_about_missing=damaged, given=given)
     known, positional = form.names, form.names[: form.positional]
     place = 0
     for argument in call.arguments:
@@ -238,8 +242,19 @@ def _too_many(
         if not count
         else f"{count} argument{'' if count == 1 else 's'} without a name"
     )
-    got = sum(a.name is None for a in call.arguments)
-    ctx.report(name_errors.TooManyArguments(argument.span, name=name, takes=takes, got=got))
+    bare = [a for a in call.arguments if a.name is None]
+    help, fixes = "", []
+    if name == "batch" and len(bare) == 3 and not any(isinstance(a.value, tree.Arrow) for a in bare):
+        prompt, output = bare[1].span, bare[2].span
+        comma = Span(prompt.file, prompt.end_line, prompt.end_column, output.line, output.column)
+        meant = f"{ctx.operand(prompt)} -> {ctx.operand(output)}"
+        help = f"prompt and output tokens are joined by `->`: write `{name}({ctx.operand(bare[0].span)}, {meant})`"
+        fixes = [Fix.replace(comma, " -> ", f"write `{meant}`")]
+    ctx.report(
+        name_errors.TooManyArguments(
+            argument.span, name=name, takes=takes, got=len(bare), help=help, fixes=fixes
+        )
+    )
 
 
 def put(
@@ -267,8 +282,16 @@ def report_unknown_key(found: Settings, key: str, at: Span, known: Sequence[str]
     """Report an unknown setting and return the nearest known name, if any."""
     if not key:
         return None  # a name the parser found missing
-    near = closest(key, known)
+    meant = next((name for name, setting in found.table.items() if key in setting.elsewhere), None)
+    near = closest(key, known) if meant is None else Near(meant, alone=True)
     listed = ", ".join(f"`{k}`" for k in known)
     help = f"it has {listed}" if known else "it has no settings"
+    if near in found.given:
+        help, near = f"did you mean `{near}`? It is set already: keep one of them", None
+    owners = [kind for kind, form in KINDS.items() if key in form.settings or key in form.sections]
+    if len(owners) == 1:
+        help += (
+            f"; `{key}{' { … }' if key in KINDS[owners[0]].sections else ''}` belongs to {article(owners[0])}"
+        )
     found.ctx.report(name_errors.UnknownKey(at, thing=found.thing, name=key, near=near, help=help))
     return near

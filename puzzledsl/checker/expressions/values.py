@@ -152,6 +152,8 @@ class SourceFile:
         False  # whether names may be declared that cannot be seen: a file used whole that is not there
     )
 
+    is_excerpt: bool = False  # whether `module` lacks declarations of a shipped file
+
     def __post_init__(self) -> None:
         self.lines = self.text.split("\n")
 

@@ -11,7 +11,7 @@ from puzzledsl.base.units import BYTES, COUNT, TIME, TOK_PER_S, Dimension, forma
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import ExcludeEachOther
 from puzzledsl.checker.expressions.structures import Structure, recognised
-from puzzledsl.checker.lints.vacuous import at_parent, reachable, span_of
+from puzzledsl.checker.lints.vacuous import at_parent, is_reachable, span_of
 from puzzledsl.ir import nodes
 
 _UNITS: dict[str, Dimension] = {"": COUNT, "bytes": BYTES, "seconds": TIME, "tokens_per_s": TOK_PER_S}
@@ -114,7 +114,7 @@ def _of_linear(requirement: nodes.LinearRequirement, space: nodes.Space, shape: 
     value, unit, multiple = requirement.bound, _UNITS[requirement.unit], False
     if requirement.parent_ratio is not None:
         value = requirement.parent_ratio
-        if reachable(left, space, shape) is not None:
+        if is_reachable(left):
             value *= at_parent(left, shape)
         elif (
             all(isinstance(w.term, POSITIVE) and w.coefficient > 0 for w in left.terms) and not left.constant

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
@@ -27,10 +27,14 @@ def warn_of_vacuous(ctx: Context, program: nodes.Program) -> set[nodes.Where]:
     Returns the places of those that exclude every child.
     """
     impossible: set[nodes.Where] = set()
+    judged: set[tuple[int, str]] = set()
     for search in program.searches.values():
         space = program.spaces[search.space]
         shape = program.parents[space.parent].shape
-        for requirement in search.requirements:
+        # a search of another has the same requirements
+        new = [r for r in search.requirements if (id(r), space.name) not in judged]
+        judged.update((id(requirement), space.name) for requirement in new)
+        for requirement in new:
             if isinstance(requirement, nodes.LinearRequirement):
                 span = span_of(ctx, requirement.bound_where)
                 warning = _judged(requirement, space, shape, span)
@@ -38,11 +42,13 @@ def warn_of_vacuous(ctx: Context, program: nodes.Program) -> set[nodes.Where]:
                     ctx.report(warning)
                 if isinstance(warning, NeverHolds):
                     impossible.add(requirement.bound_where)
-        impossible |= _warn_of_statements(ctx, search, space)
+        impossible |= _warn_of_statements(ctx, new, space)
     return impossible
 
 
-def _warn_of_statements(ctx: Context, search: nodes.Search, space: nodes.Space) -> set[nodes.Where]:
+def _warn_of_statements(
+    ctx: Context, requirements: Sequence[nodes.Requirement], space: nodes.Space
+) -> set[nodes.Where]:
     """Report vacuous statements about layers and return the places of those that exclude every child.
 
     A statement in a `for` is reported only if all its instances hold, or if one never does.
@@ -50,7 +56,7 @@ def _warn_of_statements(ctx: Context, search: nodes.Search, space: nodes.Space) 
     impossible: set[nodes.Where] = set()
     layerwise = Layerwise(space)
     instances: dict[nodes.Where, list[tuple[bool | None, str]]] = {}
-    for requirement in search.requirements:
+    for requirement in requirements:
         if isinstance(requirement, nodes.LogicRequirement):
             judged = _judged_formula(requirement.formula, layerwise)
             instances.setdefault(requirement.where, []).append(judged)
@@ -172,6 +178,11 @@ def reachable(linear: nodes.Linear, space: nodes.Space, shape: Shape) -> tuple[F
             memo[key] = min(totals), max(totals)
         low, high = low + memo[key][0], high + memo[key][1]
     return low, high
+
+
+def is_reachable(linear: nodes.Linear) -> bool:
+    """Return True for a sum whose ends `reachable` tells: one without costs and scores."""
+    return all(_figure(weighted.term) is not None for weighted in linear.terms)
 
 
 def at_parent(linear: nodes.Linear, shape: Shape) -> Fraction:

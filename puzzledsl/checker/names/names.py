@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import assert_never
 
@@ -13,12 +13,15 @@ from puzzledsl.base.suggest import closest
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.expressions.values import POISON, STD, Poison, SourceFile, Symbol
 from puzzledsl.checker.limits import MAX_FILES
+from puzzledsl.checker.names.excerpts import excerpt
 from puzzledsl.checker.names.syntax_error_regions import SyntaxErrorRegions, may_declare_any
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import normalise, parse, read_source
 
 Parse = Callable[[str, str, Sink], tree.Module]
+_PARSE: Parse = parse
+"""The parser that remembers nothing: for one that does, whole files are better."""
 
 
 class Loader:
@@ -42,16 +45,22 @@ class Loader:
         self.root_folder = path.parent
         return self._load(path, str(path), path.name)
 
-    def _load(self, path: Path, file: str, shown: str) -> SourceFile | None:
+    def _load(self, path: Path, file: str, shown: str, names: Sequence[str] = ()) -> SourceFile | None:
+        """The file at a path. Of a shipped one at least `names` are read, or all of it where they are empty."""
         key = _key(path)
         if key in self.files:
-            return self.files[key]
+            known = self.files[key]
+            if known.is_excerpt and not (names and set(names) <= known.names.keys()):
+                self._complete(known)
+            return known
         text = normalise(self.unsaved[key]) if key in self.unsaved else read_source(path, self.sink)
         if text is None:
             return None
         self.sources[file] = text
         before = len(self.sink.items)
-        loaded = SourceFile(file, shown, path, text, self.parse(text, file, self.sink))
+        part = excerpt(text, names) if names and self.parse is _PARSE and key not in self.unsaved else None
+        module = self.parse(text if part is None else part, file, self.sink)
+        loaded = SourceFile(file, shown, path, text, module, is_excerpt=part is not None)
         mistakes = self.sink.items[before:]
         loaded.error_regions = SyntaxErrorRegions.of(mistakes)
         loaded.lost_names = may_declare_any(loaded.lines, loaded.module, loaded.error_regions)
@@ -60,6 +69,13 @@ class Loader:
         self._declare(loaded)
         self.loading.pop()
         return loaded
+
+    def _complete(self, file: SourceFile) -> None:
+        """Read the rest of a shipped file; what is declared already stays."""
+        file.module, file.is_excerpt = self.parse(file.text, file.file, self.sink), False
+        known, file.names = file.names, {}
+        self._declare(file)
+        file.names |= known
 
     # ------------------------------------------------------------ declarations
 
@@ -152,7 +168,8 @@ class Loader:
                 name_errors.TooMuch(use.path.span, what="the program's set of files", limit=MAX_FILES)
             )
             return None
-        return self._load(path, shown_file, shown)
+        names = [n.text for n in use.names] if name.startswith(STD) and use.alias is None else []
+        return self._load(path, shown_file, shown, names)
 
     def _relative(self, path: Path) -> str:
         try:

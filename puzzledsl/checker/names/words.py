@@ -11,15 +11,20 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.expressions.values import (
+    POISON,
     Constructed,
     Poison,
     Ref,
     Scope,
     Symbol,
     Text,
+    Value,
     article,
     describe,
 )
+from puzzledsl.checker.names.builtins import VALUES
+from puzzledsl.checker.names.unknown import unknown_name
+from puzzledsl.language.calls import CONSTRUCTORS
 from puzzledsl.syntax import tree
 
 
@@ -62,7 +67,7 @@ def _either(words: Sequence[str]) -> str:
 
 def read_ref(ctx: Context, expr: tree.Expr, scope: Scope, kinds: tuple[str, ...]) -> Symbol | None:
     """The declaration an expression names; None, reported, where it is none of `kinds`."""
-    value = ctx.value(expr, scope)
+    value = _named(ctx, expr, scope, kinds)
     match value:
         case Poison():
             return _likely(ctx, expr, scope, kinds)
@@ -81,6 +86,20 @@ def read_ref(ctx: Context, expr: tree.Expr, scope: Scope, kinds: tuple[str, ...]
         help = f"name it first, `{kinds[0]} {named} = {ctx.source(expr.span)}`, and write `{named}` here"
     ctx.report(name_errors.WrongKind(expr.span, name=name, got=got, wanted=wanted, help=help))
     return None
+
+
+def _named(ctx: Context, expr: tree.Expr, scope: Scope, kinds: tuple[str, ...]) -> Value:
+    """The value of an expression; of an undeclared name POISON, with a declaration of `kinds` suggested."""
+    if (
+        isinstance(expr, tree.Name)
+        and scope.local(expr.text) is None
+        and expr.text not in scope.file.names
+        and expr.text not in VALUES
+        and expr.text not in CONSTRUCTORS
+    ):
+        unknown_name(ctx, expr, scope, kinds=(*kinds, "let", "param"))
+        return POISON
+    return ctx.value(expr, scope)
 
 
 def unused(name: str, taken: Collection[str]) -> str:

@@ -23,7 +23,7 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors, space_errors
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.diagnostics.lints import SameAlternative
-from puzzledsl.checker.expressions.coercions import as_constant, as_whole
+from puzzledsl.checker.expressions.coercions import as_constant, as_whole, is_list
 from puzzledsl.checker.expressions.settings import Settings, from_call
 from puzzledsl.checker.expressions.values import Constructed, Located, Options, Poison, Scope, Value, describe
 from puzzledsl.checker.limits import MAX_COUNT, MAX_OPTIONS
@@ -237,6 +237,9 @@ class CallArguments(Arguments):
         high: int | None,
         check: Callable[[int, Span], Diagnostic | None] = lambda number, span: None,
     ) -> int | None:
+        if is_list(self.ctx, option.value, option.span, f"`{key}`"):
+            self._invalid.add(key)
+            return None
         number = as_whole(self.ctx, option.value, option.span, f"`{key}`", low, high)
         problem = None if number is None else check(number, option.span)
         if problem is not None:
@@ -269,7 +272,8 @@ class CallArguments(Arguments):
 
     def _width(self, key: str, option: Located, multiple: int, whole: int) -> int | None:
         """Return the channels that one width denotes, rounded to the nearest multiple (ties up); None if it is invalid."""
-        number = as_constant(self.ctx, option.value, option.span, f"`{key}`", COUNT)
+        listed = is_list(self.ctx, option.value, option.span, f"`{key}`")
+        number = None if listed else as_constant(self.ctx, option.value, option.span, f"`{key}`", COUNT)
         if number is None:
             self._invalid.add(key)
             return None

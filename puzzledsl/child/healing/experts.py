@@ -1,66 +1,125 @@
-"""A mixture of experts as one linear map of what all its experts' down projections read, so that healing fits them together.
+"""A mixture of experts as linear maps of what its experts' down projections read, so that healing fits them.
 
-With fixed routing a mixture is linear in its down projections: y = [D_1 … D_E] [g_1 a_1; …; g_E a_E], where g_e is 0 for experts
-that a token does not use.
+With fixed routing a mixture is linear in its down projections: y = sum_e [D_e b_e] [g_e a_e; g_e], where g_e is 0 for tokens that
+do not use the expert. A shared expert is one that every token uses. `StackedExperts` makes one matrix of all, which is fitted as
+any other last map; a mixture of many channels is fitted expert by expert (`ExpertByExpert`, `child.healing.expertwise`).
 
-Shapes: B sequences, S positions, H hidden, E experts, W channels of an expert, P = E W.
+Shapes: B sequences, S positions, T tokens, N tokens of an expert, H hidden, W channels of an expert, P inputs of matrices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from puzzledsl.models.families.slots import weights_of
-from puzzledsl.models.mixtures.experts import Mixture
+from puzzledsl.models.mixtures.experts import SHARED, Mixture, Routed, expert_of
 from puzzledsl.models.mixtures.rules import ModuleRules, router_of
 
 MOST_CHANNELS = 8192
-"""Mixtures of more channels over all experts are not fitted: the equations of all their channels would not fit into memory."""
+"""Mixtures of more inputs in all are fitted expert by expert: the equations of all together would not fit into memory."""
+
+
+class SplitMixture:
+    """A mixture's module, split before the matrices [D_e b_e] of its experts; the last ones are shared experts'."""
+
+    def __init__(self, module: nn.Module) -> None:
+        weights = weights_of(module)
+        self._mixture = Mixture.of(weights, router_of(module).top_k, ModuleRules(module))
+        self._experts = {f"experts.{e}.": expert for e, expert in enumerate(self._mixture.experts)}
+        if f"{SHARED}up_proj.weight" in weights:
+            self._experts[SHARED] = expert_of(weights, SHARED)
+        self._shared_gate_1H = weights.get("shared_expert_gate.weight")
+
+    @property
+    def sizes(self) -> list[int]:
+        """Number of inputs of each matrix."""
+        return [expert.width + (expert.down.bias is not None) for expert in self._experts.values()]
+
+    def matrices(self) -> list[Tensor]:
+        """Return copies of the matrices, [H, W] each, or [H, W + 1] where there are biases."""
+        downs = [expert.down for expert in self._experts.values()]
+        return [
+            down.weight.clone() if down.bias is None else torch.cat([down.weight, down.bias[:, None]], 1)
+            for down in downs
+        ]
+
+    def named(self, matrices_HP: Sequence[Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """Yield name and value of each weight that such matrices hold, as views of them."""
+        for (prefix, expert), matrix_HP in zip(self._experts.items(), matrices_HP, strict=True):
+            yield f"{prefix}down_proj.weight", matrix_HP[:, : expert.width]
+            if expert.down.bias is not None:
+                yield f"{prefix}down_proj.bias", matrix_HP[:, -1]
+
+    def read(self, x_TH: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield each expert's tokens [N], and what its matrix reads for them, float32 [N, P]."""
+        routes = [*self._mixture.route(x_TH), self._shared(x_TH)]
+        for expert, routed in zip(self._experts.values(), routes, strict=False):
+            read_NW = self._mixture.activations(expert, x_TH[routed.tokens]) * routed.weights
+            biased = expert.down.bias is not None
+            yield routed.tokens, torch.cat([read_NW, routed.weights], 1) if biased else read_NW
+
+    def _shared(self, x_TH: Tensor) -> Routed:
+        gate = self._shared_gate_1H
+        weights_T1 = torch.ones_like(x_TH[:, :1]) if gate is None else (x_TH @ gate.float().T).sigmoid()
+        return Routed(torch.arange(len(x_TH), device=x_TH.device), weights_T1)
 
 
 class StackedExperts(nn.Module):
-    """A mixture's module without its down projections. Their weights are the columns of `down`, expert by expert."""
+    """A mixture's module without its down projections. Their matrices are the columns of `down`, expert by expert."""
 
-    def __init__(self, mixture: Mixture) -> None:
+    def __init__(self, split: SplitMixture) -> None:
         super().__init__()
-        self._mixture = mixture
-        weight_HP = torch.cat([expert.down.weight for expert in mixture.experts], 1)
+        self._split = split
+        weight_HP = torch.cat(split.matrices(), 1)
         hidden, stacked = weight_HP.shape
         self.down = nn.Linear(stacked, hidden, bias=False, device="meta", dtype=weight_HP.dtype)
         self.down.weight = nn.Parameter(weight_HP, requires_grad=False)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Return the weighted activations of all experts, [B, S, H] -> [B, S, P]; zero for experts that a token does not use."""
+        """Return what the matrices of all experts read, [B, S, H] -> [B, S, P]; zero for experts that a token does not use."""
         x_TH = hidden_states.flatten(0, -2).float()
         read_TP = x_TH.new_zeros(len(x_TH), self.down.in_features)
         start = 0
-        for e, routed in enumerate(self._mixture.route(x_TH)):
-            end = start + self._mixture.experts[e].width
-            activations = self._mixture.activations(e, x_TH[routed.tokens])
-            read_TP[routed.tokens, start:end] = activations * routed.weights
-            start = end
+        for size, (tokens, read_NP) in zip(self._split.sizes, self._split.read(x_TH), strict=True):
+            read_TP[tokens, start : start + size] = read_NP
+            start += size
         return read_TP.view(*hidden_states.shape[:-1], -1).to(hidden_states.dtype)
 
-    def downs(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield name and weight [H, W] of each down projection, as views of `down`."""
-        widths = [expert.width for expert in self._mixture.experts]
-        for e, weight_HW in enumerate(torch.split(self.down.weight, widths, 1)):
-            yield f"experts.{e}.down_proj.weight", weight_HW
+    def fitted(self) -> dict[str, Tensor]:
+        """Return name and value of each weight in `down`, as views of it."""
+        return dict(self._split.named(torch.split(self.down.weight, self._split.sizes, 1)))
 
 
-def stacked_experts(module: nn.Module) -> StackedExperts | None:
-    """Return a mixture's module split before its down projections; None for other modules, and for what is not fitted.
+class ExpertByExpert(nn.Module):
+    """A mixture's module with copies of its experts' matrices; a last map that reads the mixture's own inputs."""
 
-    Mixtures with shared experts, with biases or with more than MOST_CHANNELS channels are not fitted.
-    """
+    def __init__(self, split: SplitMixture) -> None:
+        super().__init__()
+        self.split, self.matrices_HP = split, split.matrices()
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Return the mixture's outputs, [B, S, H] -> [B, S, H]."""
+        return self.through(self.matrices_HP, hidden_states).to(hidden_states.dtype)
+
+    def through(self, matrices_HP: Sequence[Tensor], hidden_states: Tensor) -> Tensor:
+        """Return the outputs with other matrices, float32 [B, S, H] -> [B, S, H]."""
+        x_TH = hidden_states.flatten(0, -2).float()
+        total_TH = torch.zeros_like(x_TH)
+        for matrix_HP, (tokens, read_NP) in zip(matrices_HP, self.split.read(x_TH), strict=True):
+            total_TH.index_add_(0, tokens, read_NP @ matrix_HP.float().T)
+        return total_TH.view(hidden_states.shape)
+
+    def fitted(self) -> dict[str, Tensor]:
+        """Return name and value of each weight in the matrices, as views of them."""
+        return dict(self.split.named(self.matrices_HP))
+
+
+def split_experts(module: nn.Module) -> StackedExperts | ExpertByExpert | None:
+    """Return a mixture's module split before its down projections; None for other modules."""
     if not isinstance(getattr(module, "experts", None), nn.Module):
         return None
-    weights = weights_of(module)
-    if any(name.startswith("shared_expert") or name.endswith(".bias") for name in weights):
-        return None
-    mixture = Mixture.of(weights, router_of(module).top_k, ModuleRules(module))
-    small = sum(expert.width for expert in mixture.experts) <= MOST_CHANNELS
-    return StackedExperts(mixture) if small else None
+    split = SplitMixture(module)
+    return StackedExperts(split) if sum(split.sizes) <= MOST_CHANNELS else ExpertByExpert(split)

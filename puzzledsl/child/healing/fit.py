@@ -12,13 +12,17 @@ Shapes: B sequences, S positions, T tokens, H hidden, P inputs of the last map, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from puzzledsl.child.healing.experts import ExpertByExpert
+from puzzledsl.child.healing.expertwise import expert_steps
 from puzzledsl.child.healing.layer import ChildSubBlock
+from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.models.least_squares.grams import Gram, solve_ridge
 
 SMALLEST_STREAM = 1e-6
@@ -64,17 +68,40 @@ def fit_last(
     sub_block: ChildSubBlock, calibration: Iterable[FitBatch], held_out: Iterable[FitBatch]
 ) -> tuple[float, float]:
     """Fit the last map in place; its bias stays. Return the shares of the two steps (`added`, `drift`) that were taken."""
-    steps_KPH = _steps(sub_block, calibration)
-    shares = choose_shares(sub_block, steps_KPH, held_out)
+    last = sub_block.last
+    assert last is not None
+    if isinstance(last, ExpertByExpert):
+        with repeatable(last.matrices_HP[0].device):
+            return _fit_experts(sub_block, last, calibration, held_out)
+    steps_KPH = _steps(sub_block, last, calibration)
+    shares = choose_shares(sub_block, [partial(_product, step_PH) for step_PH in steps_KPH], held_out)
     step_PH = shares[0] * steps_KPH[0] + shares[1] * steps_KPH[1]
-    weight = sub_block.last_map.weight
-    weight.copy_((weight.T.to(step_PH) + step_PH).T.to(weight))
+    last.weight.copy_((last.weight.T.to(step_PH) + step_PH).T.to(last.weight))
     return shares
 
 
-def _steps(sub_block: ChildSubBlock, calibration: Iterable[FitBatch]) -> Sequence[Tensor]:
+def _fit_experts(
+    sub_block: ChildSubBlock,
+    last: ExpertByExpert,
+    calibration: Iterable[FitBatch],
+    held_out: Iterable[FitBatch],
+) -> tuple[float, float]:
+    parts = [(seen.read.float().flatten(0, 1), *_targets(sub_block, seen)) for seen in calibration]
+    x_TH, weight_T1, wanted_TQ = (torch.cat(some) for some in zip(*parts, strict=True))
+    steps_QP = expert_steps(last, x_TH, weight_T1, wanted_TQ, RIDGE_TOKENS)
+    steps_KHP = list(zip(*(step_QP.chunk(2) for step_QP in steps_QP), strict=True))
+    shares = choose_shares(sub_block, [partial(last.through, step) for step in steps_KHP], held_out)
+    for matrix_HP, added_HP, drift_HP in zip(last.matrices_HP, *steps_KHP, strict=True):
+        matrix_HP.copy_(matrix_HP.float() + shares[0] * added_HP + shares[1] * drift_HP)
+    return shares
+
+
+def _product(step_PH: Tensor, read_BSP: Tensor) -> Tensor:
+    return read_BSP.float() @ step_PH.float()
+
+
+def _steps(sub_block: ChildSubBlock, last: nn.Linear, calibration: Iterable[FitBatch]) -> Sequence[Tensor]:
     """Return the two steps of the map, each [P, H]: the one that fits `added` and the one that fits `drift`."""
-    last = sub_block.last_map
     gram = Gram.zeros(last.in_features, 2 * last.out_features, last.weight.device)
     for read_TP, wanted_TQ in _joined(_weighted(sub_block, seen) for seen in calibration):
         gram.add(read_TP, wanted_TQ)
@@ -87,12 +114,18 @@ def _steps(sub_block: ChildSubBlock, calibration: Iterable[FitBatch]) -> Sequenc
 
 def _weighted(sub_block: ChildSubBlock, seen: FitBatch) -> tuple[Tensor, Tensor]:
     """Return the weighted inputs [T, P] and residual targets [T, Q] of the regression."""
+    weight_T1, wanted_TQ = _targets(sub_block, seen)
+    return seen.read.float().flatten(0, 1) * weight_T1, wanted_TQ
+
+
+def _targets(sub_block: ChildSubBlock, seen: FitBatch) -> tuple[Tensor, Tensor]:
+    """Return the factor of inputs [T, 1] and the weighted residual targets [T, Q] of the regression."""
     missing = seen.added() - sub_block.added(seen.read).float()
     weight, channels_H = seen.weight() * sub_block.scale(seen.read), sub_block.channels_H
     wanted = torch.cat([missing, seen.drift()], -1) * seen.weight()
     if channels_H is not None:
         wanted = wanted / channels_H.expand(seen.child.shape[-1]).repeat(2)
-    return (seen.read.float() * weight).flatten(0, 1), wanted.flatten(0, 1)
+    return weight.flatten(0, 1), wanted.flatten(0, 1)
 
 
 def _joined(parts: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -110,23 +143,24 @@ def _joined(parts: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Te
 
 
 def choose_shares(
-    sub_block: ChildSubBlock, steps_KPH: Sequence[Tensor], held_out: Iterable[FitBatch]
+    sub_block: ChildSubBlock, effects: Sequence[Callable[[Tensor], Tensor]], held_out: Iterable[FitBatch]
 ) -> tuple[float, float]:
-    """Return the shares of the two steps, in [0, 1], that minimise the weighted squared error of held-out tokens at the goal."""
-    square_KK = torch.zeros(2, 2, dtype=torch.float64)
-    product_K = torch.zeros(2, dtype=torch.float64)
+    """Return the shares of the two steps, in [0, 1], that minimise the weighted squared error of held-out tokens at the goal.
+
+    `effects`: the change of the last map's output by each step, for its input `read`.
+    """
+    sums = torch.zeros(6, dtype=torch.float64)
     for seen in held_out:
         weight = seen.weight()
         missing = (seen.added() + seen.drift() - sub_block.added(seen.read).float()) * weight
         gain = weight * sub_block.scale(seen.read)
         if sub_block.channels_H is not None:
             gain = gain * sub_block.channels_H
-        moved = [(seen.read.float() @ step.float()) * gain for step in steps_KPH]
-        for row, one in enumerate(moved):
-            product_K[row] += float((one * missing).sum(dtype=torch.float64))
-            for column, other in enumerate(moved):
-                square_KK[row, column] += float((one * other).sum(dtype=torch.float64))
-    return least_in_box(square_KK, product_K)
+        moved = [effect(seen.read) * gain for effect in effects]
+        products = [(a * b).sum(dtype=torch.float64) for a in moved for b in (*moved, missing)]
+        sums = sums.to(missing.device) + torch.stack(products)
+    read_K3 = sums.cpu().view(2, 3)  # read once, as each reading waits for a GPU
+    return least_in_box(read_K3[:, :2], read_K3[:, 2])
 
 
 def least_in_box(square_KK: Tensor, product_K: Tensor) -> tuple[float, float]:

@@ -21,9 +21,8 @@ from puzzledsl.child.healing.layer import ChildSubBlock
 from puzzledsl.child.healing.parent import ParentStream
 from puzzledsl.child.healing.streams import HELD_BYTES, Streams
 from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.plan.memory.tiles import tiles
 
-GROUP_TOKENS = 512
-"""Tokens in a group, which go through a sub-block together."""
 JUDGING_PART = 8
 """1 / JUDGING_PART of the calibration blocks judge the steps and are not fitted to."""
 Points = Mapping[int, Streams]
@@ -50,7 +49,7 @@ class HealingGroups:
         """
         self._model, self._pieces = model, pieces
         judging = max(1, len(calibration_NS) // JUDGING_PART)
-        per_group = max(1, GROUP_TOKENS // calibration_NS.shape[1])
+        per_group = max(1, tiles(model.device.type).healing_tokens // calibration_NS.shape[1])
         calibration, judges = (
             torch.split(part, per_group) for part in (calibration_NS[judging:], calibration_NS[:judging])
         )

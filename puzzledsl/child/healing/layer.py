@@ -1,8 +1,8 @@
 """One sub-block of a child, split before its last linear map, which healing fits.
 
 `last_input` computes the input of the last map from the child's stream; `added` applies the map, and the norm behind it if there
-is one, and returns what the stream gets. The last map of a mixture of experts is `healing.experts`. A sub-block without a last
-map is not fitted.
+is one, and returns what the stream gets. The last map of a mixture of experts is one of `healing.experts`. A sub-block without a
+last map is not fitted.
 
 Shapes: B sequences, S positions, H hidden, P inputs of the last map (the H outputs without one).
 """
@@ -18,11 +18,12 @@ from transformers import PreTrainedModel
 
 from puzzledsl.child.assemble import Pieces, load_piece, no_piece
 from puzzledsl.child.healing.chain import Link
-from puzzledsl.child.healing.experts import StackedExperts, stacked_experts
+from puzzledsl.child.healing.experts import ExpertByExpert, StackedExperts, split_experts
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families import access
-from puzzledsl.models.families.paged import load_module_weights
+from puzzledsl.models.families.pages import load_module_weights
 from puzzledsl.models.kernels.products import fast_products
+from puzzledsl.models.kernels.repeatable import repeatable
 
 
 class ChildSubBlock:
@@ -37,7 +38,7 @@ class ChildSubBlock:
         self._factor = access.residual_factor(layer)
         parents = access.sub_block_of(layer, link.sub_block)
         if link.alternative.kind == "parent":
-            load_module_weights(model, parents)
+            load_module_weights(parents)
             self._module = copy.copy(parents)
             self._module._modules = dict(parents._modules)  # so that the parent keeps its last map
             self._module.__dict__.pop(
@@ -47,30 +48,32 @@ class ChildSubBlock:
             self._module = _piece(model, link, pieces)
         self.name = link.alternative.last(access.shape_of(model.config).at(link.layer_idx)) or ""
         last = getattr(self._module, self.name, None)
-        self.last = _copied(last) if isinstance(last, nn.Linear) else None
+        self.last: nn.Linear | ExpertByExpert | None = None
         """The last map; None for a sub-block without one."""
-        if self.last is not None:
+        if isinstance(last, nn.Linear):
+            self.last = _copied(last)
             setattr(self._module, self.name, nn.Identity())
-        elif (stacked := stacked_experts(self._module)) is not None:
-            self._module, self.last = stacked, stacked.down
+        else:
+            match split_experts(self._module):
+                case StackedExperts() as stacked:
+                    self._module, self.last = stacked, stacked.down
+                case ExpertByExpert() as experts:
+                    self._module, self.last = nn.Identity(), experts
+                case None:
+                    pass
         self.channels_H = self._channels(model)
         """Factor of each channel between the last map's output and what is added; None: 1."""
 
-    @property
-    def last_map(self) -> nn.Linear:
-        """The last map of a sub-block that has one."""
-        assert self.last is not None
-        return self.last
-
     def fitted(self) -> dict[str, Tensor]:
         """Return the weights that a fit changes, by their names inside the sub-block; the values are views."""
-        if isinstance(self._module, StackedExperts):
-            return dict(self._module.downs())
-        return {} if self.last is None else {f"{self.name}.weight": self.last.weight}
+        for experts in (self._module, self.last):
+            if isinstance(experts, StackedExperts | ExpertByExpert):
+                return experts.fitted()
+        return {f"{self.name}.weight": self.last.weight} if isinstance(self.last, nn.Linear) else {}
 
     def last_input(self, stream_BSH: Tensor, attention_kwargs: dict[str, Any]) -> Tensor:
         """Return the input of the last map, [B, S, H] -> [B, S, P]."""
-        with fast_products():
+        with repeatable(stream_BSH.device), fast_products(stream_BSH.device):
             normed = self._norm(stream_BSH)
             if self.link.sub_block == "attention":
                 output = self._module(hidden_states=normed, **attention_kwargs)
@@ -99,7 +102,7 @@ class ChildSubBlock:
     def _output(self, read_BSP: Tensor) -> Tensor:
         if self.last is None:
             return read_BSP
-        with fast_products():
+        with fast_products(read_BSP.device):
             return cast(Tensor, self.last(read_BSP))
 
     def _channels(self, model: PreTrainedModel) -> Tensor | None:

@@ -33,9 +33,7 @@ from puzzledsl.models.divergence import summed_kl
 from puzzledsl.models.families.access import absent, family_of, layers, part
 from puzzledsl.models.families.tensors import LazyTensor, open_file
 from puzzledsl.models.layerwise import LayerRunner
-
-GROUP_TOKENS = 2048
-"""Tokens that go through a sub-block together."""
+from puzzledsl.plan.memory.tiles import tiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ def heal(
     links, of_parent = chain(layers, without), points(len(layers), without)
     runner = LayerRunner(model)
     calibration, held_out = (
-        StreamPair(runner, _groups(tokens_NS), work, held_bytes=held_bytes)
+        StreamPair(runner, _groups(tokens_NS, runner.device), work, held_bytes=held_bytes)
         for tokens_NS in (calibration_NS, held_out_NS)
     )
     walk = _Walk(model, pieces, work, calibration, held_out)
@@ -94,8 +92,9 @@ def healed_layer(work: Path, layer_idx: int) -> Path:
     return work / f"layer-{layer_idx}.safetensors"
 
 
-def _groups(tokens_NS: Tensor) -> Sequence[Tensor]:
-    return torch.split(tokens_NS, max(1, GROUP_TOKENS // tokens_NS.shape[1]))
+def _groups(tokens_NS: Tensor, device: torch.device) -> Sequence[Tensor]:
+    """Split the blocks into groups that go through a sub-block together."""
+    return torch.split(tokens_NS, max(1, tiles(device.type).forward_tokens // tokens_NS.shape[1]))
 
 
 class _Walk:
@@ -160,4 +159,4 @@ class _Walk:
         return summed_kl(parent_BSH.flatten(0, 1), child_BSH.flatten(0, 1), self._logits, self._logits)
 
     def _logits(self, hidden_PH: Tensor) -> Tensor:
-        return self._runner.head(self._runner.final_norm(hidden_PH))
+        return self._runner.logits(self._runner.final_norm(hidden_PH))

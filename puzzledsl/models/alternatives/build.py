@@ -11,6 +11,7 @@ from puzzledsl.alternatives.shape import Initialisers, Shape
 from puzzledsl.models.alternatives.realisation import ParentLayer, Site, State
 from puzzledsl.models.alternatives.registry import realisation_of
 from puzzledsl.models.families.access import base_shape_of, on_base
+from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
 
 
@@ -64,4 +65,5 @@ def initialise(
     dtype. Raises DiagnosticError: CannotInitialise, CannotRealise, BrokenModule.
     """
     parent = ParentLayer(layer, shape, statistics, init)
-    return realisation_of(alternative).initialise(alternative, parent)
+    with repeatable(statistics.attention.xx.device):
+        return realisation_of(alternative).initialise(alternative, parent)

@@ -5,6 +5,8 @@ Shapes: T tokens, H hidden.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -14,15 +16,13 @@ from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.models.alternatives.realisation import ParentLayer, Site, State, cannot_initialise, like
 from puzzledsl.models.errors import CannotRealise
+from puzzledsl.models.families.access import sub_block_of
 from puzzledsl.models.families.build import new_mixture
-from puzzledsl.models.families.slots import weights_of
-from puzzledsl.models.mixtures.choose import damage_order, reap
-from puzzledsl.models.mixtures.dense import dense
-from puzzledsl.models.mixtures.experts import Mixture, expert_of
+from puzzledsl.models.mixtures.choose import SALIENCIES, damage_order, prune, reap
+from puzzledsl.models.mixtures.dense import contributing, dense
+from puzzledsl.models.mixtures.experts import SHARED, Mixture, expert_of
 from puzzledsl.models.mixtures.rules import ModuleRules
 from puzzledsl.models.mixtures.smaller import smaller
-
-SHARED = "shared_expert."
 
 
 def build(alternative: MoeFfn, site: Site) -> nn.Module:
@@ -35,40 +35,49 @@ def build(alternative: MoeFfn, site: Site) -> nn.Module:
 @torch.no_grad()
 def initialise(alternative: MoeFfn, parent: ParentLayer) -> State:
     """Return the mixture of these sizes that is nearest to the parent's. Shared experts are the parent's own."""
-    shape, statistics = parent.shape, parent.statistics
+    shape = parent.shape
     _require_mixture(alternative, shape)
     if alternative.experts > shape.experts or alternative.width > shape.expert_width:
         raise cannot_initialise(
             alternative, f"the parent has {shape.experts} experts of {shape.expert_width} channels"
         )
-    own = weights_of(parent.sub_block("ffn"))
-    full, inputs_TH = _mixture(parent), _inputs(parent)
+    own = parent.weights_on_demand("ffn")
+    full, inputs_TH = _mixture(parent, own), _inputs(parent)
+    state = {name: own[name].clone() for name in own if name.startswith("shared_expert")}
+    if parent.init.moe == "least_squares":
+        made = _fitted(alternative, parent, full, inputs_TH)
+    else:
+        made = prune(full, inputs_TH, SALIENCIES[parent.init.moe], **_sizes(alternative))
+    return state | {name: like(weight, full.router) for name, weight in made.state().items()}
+
+
+def _fitted(alternative: MoeFfn, parent: ParentLayer, full: Mixture, inputs_TH: Tensor) -> Mixture:
+    shape, statistics = parent.shape, parent.statistics
     outputs_TH = full(inputs_TH)
-    if statistics.expert_orders is None:
+    if statistics.expert_orders is None and alternative.experts < shape.experts:
         saliency = reap(full, inputs_TH)
         by_saliency = sorted(range(shape.experts), key=saliency.__getitem__)
         statistics.expert_orders = [damage_order(full, inputs_TH, outputs_TH), by_saliency]
-    made = smaller(
-        full,
-        statistics.expert_orders,
-        inputs_TH,
-        outputs_TH,
-        experts=alternative.experts,
-        top_k=alternative.top_k,
-        width=alternative.width,
-    )
-    state = {name: weight.clone() for name, weight in own.items() if name.startswith("shared_expert")}
-    return state | {name: like(weight, own["gate.weight"]) for name, weight in made.state().items()}
+    orders = statistics.expert_orders or []
+    return smaller(full, orders, inputs_TH, outputs_TH, **_sizes(alternative))
+
+
+def _sizes(alternative: MoeFfn) -> dict[str, int]:
+    return {"experts": alternative.experts, "top_k": alternative.top_k, "width": alternative.width}
 
 
 @torch.no_grad()
 def initialise_dense(alternative: MlpFfn, parent: ParentLayer) -> State:
     """Return the dense FFN of this width that is nearest to the parent's mixture with its shared experts."""
-    own = weights_of(parent.sub_block("ffn"))
+    own = parent.weights_on_demand("ffn")
     shared = [expert_of(own, SHARED)] if f"{SHARED}up_proj.weight" in own else []
-    outputs_TH = _flat([trace.ffn_output for _, trace in parent.statistics.calls])
-    made = dense(_mixture(parent), shared, _inputs(parent), outputs_TH, alternative.width)
-    return {name: like(weight, own["gate.weight"]) for name, weight in made.state("").items()}
+    full, inputs_TH = _mixture(parent, own), _inputs(parent)
+    if parent.init.mlp == "channel_contribution":
+        made = contributing(full, shared, inputs_TH, alternative.width)
+    else:
+        outputs_TH = _flat([trace.ffn_output for _, trace in parent.statistics.calls])
+        made = dense(full, shared, inputs_TH, outputs_TH, alternative.width)
+    return {name: like(weight, full.router) for name, weight in made.state("").items()}
 
 
 def _require_mixture(alternative: MoeFfn, shape: Shape) -> None:
@@ -76,9 +85,8 @@ def _require_mixture(alternative: MoeFfn, shape: Shape) -> None:
         raise DiagnosticError(CannotRealise(None, alternative=alternative.name))
 
 
-def _mixture(parent: ParentLayer) -> Mixture:
-    block = parent.sub_block("ffn")
-    return Mixture.of(weights_of(block), parent.shape.top_k, ModuleRules(block))
+def _mixture(parent: ParentLayer, weights: Mapping[str, Tensor]) -> Mixture:
+    return Mixture.of(weights, parent.shape.top_k, ModuleRules(sub_block_of(parent.layer, "ffn")))
 
 
 def _inputs(parent: ParentLayer) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.families.family import Part
 from puzzledsl.models.errors import CannotInitialise
 from puzzledsl.models.families import access
+from puzzledsl.models.families.pages import load_module_weights, weights_on_demand
 from puzzledsl.models.families.slots import weights_of
 from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
 
@@ -52,12 +54,18 @@ class ParentLayer:
     init: Initialisers
 
     def sub_block(self, sub_block: SubBlock) -> Any:
-        """Return the parent's module."""
-        return access.sub_block_of(self.layer, sub_block)
+        """Return the parent's module, with its weights in memory."""
+        module = access.sub_block_of(self.layer, sub_block)
+        load_module_weights(module)
+        return module
 
     def weights(self, sub_block: SubBlock) -> State:
         """Return a copy of the parent's weights."""
         return {name: weight.clone() for name, weight in weights_of(self.sub_block(sub_block)).items()}
+
+    def weights_on_demand(self, sub_block: SubBlock) -> Mapping[str, Tensor]:
+        """Return the parent's weights, not copied; read one by one where memory is short (`paged.weights_on_demand`)."""
+        return weights_on_demand(access.sub_block_of(self.layer, sub_block))
 
 
 class Realisation(Protocol):

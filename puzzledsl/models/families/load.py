@@ -32,6 +32,7 @@ from puzzledsl.models.families.errors import NoCheckpoint, UnreadableCheckpoint,
 from puzzledsl.models.families.inventory import check_sizes, select
 from puzzledsl.models.families.slots import allocate, slots
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
+from puzzledsl.models.kernels.attention import use_fast_attention
 
 
 def read_config_json(directory: Path) -> dict[str, Any]:
@@ -131,6 +132,7 @@ def empty_model(
     """Return a model without storage for its weights; its buffers (rotary frequencies) are on `device`."""
     if torch.device(device).type == "cpu":  # the kernels of state-space mixers that it misses are for GPUs
         getLogger("transformers.integrations.hub_kernels").setLevel("ERROR")
+    use_fast_attention()
     with quiet():
         with torch.device("meta"), _as_diagnostic(config):
             attention = "sdpa" if model_class._supports_sdpa else "eager"

@@ -31,3 +31,11 @@ def keep_freed_memory() -> bool:
         return False
     settings = {M_MMAP_THRESHOLD: LARGEST_BYTES, M_TRIM_THRESHOLD: KEPT_BYTES}
     return all(mallopt(parameter, value) == 1 for parameter, value in settings.items())
+
+
+def return_freed_memory() -> None:
+    """Return memory that is freed between allocations in use to the system, if libc is glibc."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        return

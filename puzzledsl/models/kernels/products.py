@@ -1,6 +1,6 @@
 """Float32 matrix products on a CPU by oneDNN, where it is faster than MKL, PyTorch's default.
 
-Inside `with fast_products():` oneDNN computes every large `F.linear`, forward and for the gradient of its input. MKL still
+Inside `with fast_products(device):` oneDNN computes every large `F.linear`, forward and for the gradient of its input. MKL still
 computes the gradient of a weight, as fast. One core of a Zen 4 reaches 103-110 GFLOP/s with oneDNN and 85-100 with MKL.
 The operator is the one that `torch.compile` puts into frozen models. It has no public name. Only this file calls it, and only
 after it has checked that the operator exists and agrees with `F.linear`.
@@ -62,9 +62,12 @@ NOT_PACKED = PackedWeights()
 
 
 @contextmanager
-def fast_products(packed: PackedWeights = NOT_PACKED) -> Iterator[None]:
-    """Inside the context, replace `F.linear` by `linear` and causal attention by `models.kernels.causal`, in this thread only."""
-    if not has_fast_products():
+def fast_products(device: torch.device, packed: PackedWeights = NOT_PACKED) -> Iterator[None]:
+    """Inside the context, replace `F.linear` by `linear` and causal attention by `models.kernels.causal`, in this thread only.
+
+    Nothing is replaced for work on a GPU, where looking at every call would only take time.
+    """
+    if device.type != "cpu" or not has_fast_products():
         yield
         return
     with _FastProducts(packed):

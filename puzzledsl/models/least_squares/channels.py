@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from puzzledsl.models.least_squares.grams import TOWARDS_START, Gram, ridge_of, solve_ridge
@@ -24,27 +25,27 @@ def elimination_order(gram_FF: Tensor, down_FH: Tensor) -> Tensor:
 
     Within a round the choice is greedy and exact among the candidates; the others learn of it at the round's end.
     """
-    count = gram_FF.shape[0]
+    device, alive = gram_FF.device, np.arange(gram_FF.shape[0])
     inverse = inverted(damped(gram_FF))
     weights = down_FH.to(gram_FF).clone()
-    alive = torch.arange(count, device=gram_FF.device)
-    order = []
+    order: list[int] = []
     while len(alive) > 0:
         block = max(1, min(len(alive) // BLOCK_SHARE, MAX_BLOCK))
         pool = min(POOL * block, len(alive)) if block > 1 else 1
         cost = weights.square().sum(1) / inverse.diagonal()
         candidates = torch.topk(cost, pool, largest=False).indices
-        gone = candidates[_greedy(inverse[candidates][:, candidates], weights[candidates], block)]
-        order.append(alive[gone])
-        stays = torch.ones(len(alive), dtype=torch.bool, device=alive.device)
-        stays[gone] = False
-        keep = stays.nonzero()[:, 0]
+        chosen = _greedy(candidates, inverse[candidates][:, candidates], weights[candidates], block)
+        order += alive[chosen].tolist()
+        stays = np.ones(len(alive), dtype=np.bool_)
+        stays[chosen] = False
+        moved = torch.from_numpy(np.concatenate([chosen, stays.nonzero()[0]])).to(device)
+        gone, keep = moved[: len(chosen)], moved[len(chosen) :]
         rows = inverse[gone]
         gain = torch.linalg.solve(rows[:, gone], rows[:, keep]).T
         weights = torch.addmm(weights[keep], gain, weights[gone], alpha=-1)
         inverse = torch.addmm(inverse[keep].index_select(1, keep), gain, rows[:, keep], alpha=-1)
-        alive = alive[keep]
-    return torch.cat(order)
+        alive = alive[stays]
+    return torch.tensor(order, dtype=torch.int64, device=device)
 
 
 def damped(gram_FF: Tensor) -> Tensor:
@@ -58,13 +59,13 @@ def inverted(symmetric: Tensor) -> Tensor:
     return torch.cholesky_inverse(factor) if int(info) == 0 else torch.linalg.pinv(symmetric, hermitian=True)
 
 
-def _greedy(inverse_PP: Tensor, weights_PH: Tensor, count: int) -> Tensor:
-    """Exact greedy elimination of `count` channels among a few; positions (count,).
+def _greedy(candidates: Tensor, inverse_PP: Tensor, weights_PH: Tensor, count: int) -> NDArray[np.int64]:
+    """Exact greedy elimination of `count` of a few candidates; those that go (count,), in order.
 
-    In NumPy: thousands of tiny steps, which a thread pool or a GPU would only slow down.
+    In NumPy: thousands of tiny steps, which a thread pool or a GPU would only slow down. One copy brings all that it needs.
     """
-    inverse = inverse_PP.cpu().numpy().copy()
-    cross = (weights_PH @ weights_PH.T).cpu().numpy().copy()
+    parts = [candidates[None].to(inverse_PP), inverse_PP, weights_PH @ weights_PH.T]
+    (places,), inverse, cross = np.split(torch.cat(parts).cpu().numpy(), [1, 1 + len(candidates)])
     penalty = np.zeros(len(inverse))
     gone = []
     for _ in range(count):
@@ -76,7 +77,8 @@ def _greedy(inverse_PP: Tensor, weights_PH: Tensor, count: int) -> Tensor:
         moved = np.outer(gain, cross[c])
         cross += np.outer(gain, gain * cross[c, c]) - moved - moved.T
         inverse -= np.outer(gain, inverse[c])
-    return torch.tensor(gone, device=inverse_PP.device)
+    chosen: NDArray[np.int64] = places[gone].astype(np.int64)
+    return chosen
 
 
 def contribution_order(activation_abs_F: Tensor, down_FH: Tensor) -> Tensor:

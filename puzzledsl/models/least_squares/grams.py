@@ -1,4 +1,4 @@
-"""Sums over tokens for least squares: stored in float64; each chunk is multiplied in float32 for speed.
+"""Sums over tokens for least squares: stored in float64; each chunk's products are float32, for speed.
 
 Shapes: T tokens, P inputs, Q outputs.
 """
@@ -11,6 +11,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from puzzledsl.models.kernels.float32_products import product, self_product
+
 RIDGE = 1e-4
 """The least ridge, relative to the mean of the Gram matrix's diagonal."""
 TOWARDS_START, TOWARDS_ZERO = 5.0, 2.5
@@ -20,12 +22,15 @@ TOWARDS_START, TOWARDS_ZERO = 5.0, 2.5
 
 @dataclass
 class Gram:
-    """X'X (P, P), X'Y (P, Q), column sums of X (P,), ||Y||^2 and the number of tokens; all float64."""
+    """X'X (P, P), X'Y (P, Q), column sums of X (P,), ||Y||^2 () and the number of tokens; all float64.
+
+    All are on the device of the tokens, so that counting does not wait for it.
+    """
 
     xx: Tensor
     xy: Tensor
     x_sum: Tensor
-    yy: float = 0.0
+    y_square: Tensor
     tokens: int = 0
 
     @classmethod
@@ -35,19 +40,23 @@ class Gram:
         def zeros(*size: int) -> Tensor:
             return torch.zeros(size, dtype=torch.float64, device=device)
 
-        return cls(zeros(inputs, inputs), zeros(inputs, outputs), zeros(inputs))
+        return cls(zeros(inputs, inputs), zeros(inputs, outputs), zeros(inputs), zeros())
+
+    @property
+    def yy(self) -> float:
+        """||Y||^2, read from the device."""
+        return float(self.y_square)
 
     def add(self, x_TP: Tensor, y_TQ: Tensor | None = None) -> None:
         """Count in a chunk of tokens (any leading dimensions)."""
-        x = x_TP.detach().reshape(-1, x_TP.shape[-1]).float()
-        product = x.T @ x
-        self.xx += (product + product.T) / 2  # float32 products are not quite symmetric
-        self.x_sum += x.sum(0)
+        x = x_TP.detach().reshape(-1, x_TP.shape[-1])
+        self.xx += self_product(x)
+        self.x_sum += x.sum(0, dtype=torch.float32)
         self.tokens += x.shape[0]
         if y_TQ is not None:
-            y = y_TQ.detach().reshape(-1, y_TQ.shape[-1]).float()
-            self.xy += x.T @ y
-            self.yy += float(y.square().sum(dtype=torch.float64))
+            y = y_TQ.detach().reshape(-1, y_TQ.shape[-1])
+            self.xy += product(x.T, y)
+            self.y_square += y.float().square().sum(dtype=torch.float64)
 
     def ridge(self, strength: float) -> float:
         """The relative ridge for this many tokens: `strength` * P / T, and never less than RIDGE."""
@@ -60,9 +69,9 @@ class Gram:
         return torch.cat([torch.cat([self.xx, row.T], 1), torch.cat([row, count], 1)], 0)
 
 
-def ridge_of(xx: Tensor, relative: float = RIDGE) -> float:
-    """The absolute ridge for a Gram matrix: never 0, so that unused inputs do no harm."""
-    return max(relative * float(xx.diagonal().mean()), 1e-12)
+def ridge_of(xx: Tensor, relative: float = RIDGE) -> Tensor:
+    """The absolute ridge for a Gram matrix, a float64 scalar: never 0, so that unused inputs do no harm."""
+    return (relative * xx.diagonal().mean().double()).clamp_min(1e-12)
 
 
 def solve_ridge(xx: Tensor, xy: Tensor, start: Tensor | None = None, *, relative: float = RIDGE) -> Tensor:

@@ -208,7 +208,7 @@ def _shared_key(k_JFH: Tensor, q_QFH: Tensor, place: list[int], gram: Tensor) ->
     metric = gram.to(k.dtype)
     energy = ((q @ metric) * q.conj()).sum(-1).real  # (Q, D/2)
     weight = torch.zeros(len(k_JFH), k.shape[0], dtype=energy.dtype, device=energy.device)
-    weight.index_add_(0, torch.tensor(place, device=energy.device), energy)
+    _add_rows(weight, place, energy)
     root = (weight / weight.mean().clamp_min(1e-300)).clamp_min(1e-9).sqrt().T  # (D/2, J)
     covariance = k @ metric @ k.mH
     weighted = root[..., None] * covariance * root[:, None, :]
@@ -219,6 +219,12 @@ def _shared_key(k_JFH: Tensor, q_QFH: Tensor, place: list[int], gram: Tensor) ->
     usual = covariance.diagonal(dim1=-2, dim2=-1).real.mean(-1)
     scale = (power / usual.clamp_min(1e-300)).sqrt().clamp_min(1e-12)
     return key / scale[:, None], (top / root * scale[:, None]).T
+
+
+def _add_rows(sums: Tensor, place: list[int], rows: Tensor) -> None:
+    """Add each row to its place in `sums`, in order: `index_add_` takes any order on a GPU."""
+    for index, row in zip(place, rows, strict=True):
+        sums[index] += row
 
 
 def _mean_direction(k_JDH: Tensor, gram: Tensor) -> Tensor:
@@ -234,7 +240,7 @@ def _shared(v_JDH: Tensor, o_QDH: Tensor, place: list[int], gram: Tensor) -> tup
     """
     members, dim = v_JDH.shape[:2]
     metric = torch.zeros(members, dim, dim, dtype=v_JDH.dtype, device=v_JDH.device)
-    metric.index_add_(0, torch.tensor(place, device=v_JDH.device), o_QDH @ o_QDH.transpose(1, 2))
+    _add_rows(metric, place, o_QDH @ o_QDH.transpose(1, 2))
     levels, axes = torch.linalg.eigh(metric / metric.diagonal(dim1=1, dim2=2).mean().clamp_min(1e-300))
     levels = levels.clamp_min(1e-6).sqrt()
     root = (axes * levels[:, None, :]) @ axes.transpose(1, 2)

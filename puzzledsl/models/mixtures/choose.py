@@ -1,19 +1,22 @@
 """Which experts of a mixture to keep.
 
-`frequency` and `reap` (router-weighted expert activation pruning, arXiv 2510.13999) rank experts. `damage_order` measures: it
-drops the expert without which the mixture's outputs change least, once the router has chosen others for its tokens, and repeats.
+`frequency` and `reap` (router-weighted expert activation pruning, arXiv 2510.13999) rank experts; `prune` keeps the highest ones,
+and the channels that contribute most, with the parent's weights. `damage_order` measures: it drops the expert without which the
+mixture's outputs change least, once the router has chosen others for its tokens, and repeats.
 
-Shapes: T tokens, H hidden, E experts, R columns of a sketch.
+Shapes: T tokens, N tokens of an expert, H hidden, W channels, E experts, R columns of a sketch.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from puzzledsl.models.least_squares.channels import contribution_order
 from puzzledsl.models.mixtures.experts import Mixture
 
 MEASURED_TOKENS = 4096
@@ -38,11 +41,38 @@ def highest(saliency: list[float], count: int) -> list[int]:
     return sorted(order[:count])
 
 
+SALIENCIES: Mapping[str, Callable[[Mixture, Tensor], list[float]]] = {"frequency": frequency, "reap": reap}
+"""Rankings by the names that `init { moe = … }` takes."""
+
+
+def prune(
+    mixture: Mixture,
+    x_TH: Tensor,
+    saliency: Callable[[Mixture, Tensor], list[float]],
+    *,
+    experts: int,
+    top_k: int,
+    width: int,
+) -> Mixture:
+    """Return the mixture of the experts of the highest saliency and of their channels that contribute most; nothing is fitted."""
+    fewer = replace(mixture.only(highest(saliency(mixture, x_TH), experts)), top_k=top_k)
+    if width >= fewer.experts[0].width:
+        return fewer
+    narrow = []
+    for expert, routed in zip(fewer.experts, fewer.route(x_TH), strict=True):
+        read_NW = fewer.activations(expert, x_TH[routed.tokens]) * routed.weights
+        order = contribution_order(read_NW.abs().sum(0), expert.down.weight.T)
+        narrow.append(expert.channels(order[len(order) - width :].sort().values))
+    return replace(fewer, experts=narrow)
+
+
 def damage_order(mixture: Mixture, x_TH: Tensor, y_TH: Tensor) -> list[int]:
     """Return the experts in the order in which they go, least missed first; one order serves every count."""
     x, y = x_TH[:MEASURED_TOKENS], y_TH[:MEASURED_TOKENS]
     sketch = _sketch(x.shape[1], x.device)
-    outputs_ETR = torch.stack([mixture.outputs(e, x) @ sketch for e in range(len(mixture.experts))])
+    outputs_ETR = x.new_empty(len(mixture.experts), len(x), sketch.shape[1])
+    for e, output_TR in enumerate(outputs_ETR):
+        torch.matmul(mixture.outputs(e, x), sketch, out=output_TR)
     measured = _Measured(mixture, mixture.logits(x), outputs_ETR, y @ sketch)
     order: list[int] = []
     alive = list(range(len(mixture.experts)))

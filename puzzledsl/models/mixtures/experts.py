@@ -5,15 +5,17 @@ Shapes: T tokens, N tokens of an expert, H hidden, E experts, K experts of a tok
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, overload
 
 import torch
 from torch import Tensor
 
 State = dict[str, Tensor]
 """Weights by their canonical names inside the sub-block."""
+SHARED = "shared_expert."
+"""Start of the names of a shared expert's weights."""
 
 
 class Rules(Protocol):
@@ -67,10 +69,14 @@ class Expert:
         return Expert(gate, self.up.rows(kept), replace(self.down, weight=self.down.weight[:, kept]))
 
     def room(self, width: int) -> Expert:
-        """Return memory for so many channels. Taken before fits, it does not lie in pieces between what they drop."""
-        return (
-            self if width >= self.width else self.channels(torch.arange(width, device=self.up.weight.device))
-        )
+        """Return memory for an expert of so many channels; taken before fits, it does not lie between what they drop."""
+        made = self.channels(torch.arange(width, device=self.up.weight.device))
+        bias = None if self.down.bias is None else self.down.bias.clone()
+        return replace(made, down=replace(made.down, bias=bias))
+
+    def with_own_down(self) -> Expert:
+        """Return the expert with a copy of its down projection, which fits may overwrite."""
+        return self.with_down(self.down.weight.clone())
 
     def put(self, expert: Expert) -> None:
         """Copy an expert of the same size into this one's memory."""
@@ -103,6 +109,27 @@ class Routed:
     weights: Tensor
 
 
+class Experts(Sequence[Expert]):
+    """Experts that are read whenever they are looked up, so that few of a large mixture's are in memory together."""
+
+    def __init__(self, read: Callable[[int], Expert], numbers: Sequence[int]) -> None:
+        self._read, self._numbers = read, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Expert: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Experts: ...
+
+    def __getitem__(self, index: int | slice) -> Expert | Experts:
+        if isinstance(index, slice):
+            return Experts(self._read, self._numbers[index])
+        return self._read(self._numbers[index])
+
+
 @dataclass(frozen=True, slots=True)
 class Mixture:
     """A router and its experts. Shared experts are not part of it: they see every token and stay as they are.
@@ -118,9 +145,9 @@ class Mixture:
 
     @classmethod
     def of(cls, state: Mapping[str, Tensor], top_k: int, rules: Rules) -> Mixture:
-        """Return the mixture of a sub-block's weights, without copying them."""
+        """Return the mixture of a sub-block's weights, without copying them. Each expert is looked up when it is needed."""
         router = state["gate.weight"]
-        experts = [expert_of(state, f"experts.{e}.") for e in range(len(router))]
+        experts = Experts(lambda e: expert_of(state, f"experts.{e}."), range(len(router)))
         return cls(router, state.get("gate.bias"), experts, top_k, rules)
 
     def state(self) -> State:
@@ -138,7 +165,7 @@ class Mixture:
             self,
             router=self.router[list(kept)],
             bias=None if self.bias is None else self.bias[list(kept)],
-            experts=[self.experts[e] for e in kept],
+            experts=Experts(self.experts.__getitem__, kept),
             top_k=min(self.top_k, len(kept)),
         )
 
@@ -159,14 +186,14 @@ class Mixture:
             found.append(Routed(tokens, weights_TK[tokens, places, None]))
         return found
 
-    def activations(self, e: int, x_NH: Tensor) -> Tensor:
+    def activations(self, expert: Expert, x_NH: Tensor) -> Tensor:
         """Return the inputs of an expert's down projection, float32 [N, W]."""
-        expert = self.experts[e]
         return self.rules.activate(None if expert.gate is None else expert.gate(x_NH), expert.up(x_NH))
 
     def outputs(self, e: int, x_NH: Tensor) -> Tensor:
         """Return an expert's outputs without the router's weights, float32 [N, H]."""
-        return self.experts[e].down(self.activations(e, x_NH))
+        expert = self.experts[e]
+        return expert.down(self.activations(expert, x_NH))
 
     def parts(self, x_TH: Tensor) -> Iterator[tuple[Routed, Tensor]]:
         """Yield each expert's tokens and its outputs for them, times the router's weights."""
@@ -193,6 +220,11 @@ def expert_of(state: Mapping[str, Tensor], prefix: str) -> Expert:
 
     gate = linear("gate") if f"{prefix}gate_proj.weight" in state else None
     return Expert(gate, linear("up"), linear("down"))
+
+
+def owning_downs(mixture: Mixture) -> Mixture:
+    """Return the mixture with copies of its down projections, which fits may overwrite."""
+    return replace(mixture, experts=[expert.with_own_down() for expert in mixture.experts])
 
 
 def stacked(experts: Sequence[Expert]) -> Expert:

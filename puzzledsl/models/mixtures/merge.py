@@ -65,7 +65,7 @@ def groups_of(
 
 
 def merge(mixture: Mixture, groups: Sequence[Sequence[int]], x_TH: Tensor, width: int) -> Mixture:
-    """Return a mixture of one expert of `width` channels for each group."""
+    """Return a mixture of one expert of `width` channels for each group. Its down projections are its own."""
     logits_TE = mixture.logits(x_TH)
     routes = mixture.route(x_TH)
     dense = torch.zeros_like(logits_TE)
@@ -87,8 +87,8 @@ def merge(mixture: Mixture, groups: Sequence[Sequence[int]], x_TH: Tensor, width
 
 
 def _room(expert: Expert, width: int, kept: bool) -> Expert:
-    """Return memory for a merged expert; a kept one is the parent's own."""
-    return expert if kept else expert.channels(torch.arange(width, device=expert.up.weight.device))
+    """Return memory for a merged expert. A kept one is the parent's but for a copy of its down projection."""
+    return expert.with_own_down() if kept else expert.room(width)
 
 
 def _merged(mixture: Mixture, members: list[int], x_NH: Tensor, weights_NG: Tensor, width: int) -> Expert:
@@ -96,7 +96,7 @@ def _merged(mixture: Mixture, members: list[int], x_NH: Tensor, weights_NG: Tens
     if len(members) == 1 and width >= parts[0].width:
         return parts[0]
     total_N1 = weights_NG.sum(1, keepdim=True)
-    read = torch.cat([mixture.activations(e, x_NH) for e in members], 1) * total_N1
+    read = torch.cat([mixture.activations(part, x_NH) for part in parts], 1) * total_N1
     wanted = torch.zeros_like(x_NH)
     for i, e in enumerate(members):
         wanted += mixture.outputs(e, x_NH) * weights_NG[:, i, None]

@@ -16,7 +16,7 @@ from functools import partial
 from torch import Tensor
 
 from puzzledsl.models.mixtures.experts import Mixture
-from puzzledsl.models.mixtures.fit import refit, refit_downs, unseen
+from puzzledsl.models.mixtures.fit import overwrite, overwrite_downs, unseen
 from puzzledsl.models.mixtures.merge import groups_of, merge, most_together
 from puzzledsl.models.mixtures.narrow import narrow
 
@@ -33,7 +33,7 @@ def smaller(
 ) -> Mixture:
     """Return the mixture of these sizes that least squares finds nearest to y; `orders`: experts, first to go first."""
     if experts == len(mixture.experts):
-        return refit(narrow(replace(mixture, top_k=top_k), x_TH, width), x_TH, y_TH)
+        return overwrite(narrow(replace(mixture, top_k=top_k), x_TH, width), x_TH, y_TH)
     judges = unseen(x_TH)
     x, y = x_TH[~judges], y_TH[~judges]
     together = most_together(mixture, experts, width)
@@ -43,9 +43,14 @@ def smaller(
         if together > 1:
             ways.append(partial(_merged, mixture, groups_of(mixture, kept, x, together), x, width, top_k))
     if len(ways) == 1:
-        return refit(ways[0](), x_TH, y_TH)
-    errors = [refit_downs(way(), x, y).error(x_TH[judges], y_TH[judges]) for way in ways]
-    return refit(ways[errors.index(min(errors))](), x_TH, y_TH)
+        return overwrite(ways[0](), x_TH, y_TH)
+
+    def error(way: Callable[[], Mixture]) -> float:
+        made = way()
+        overwrite_downs(made, x, y)
+        return made.error(x_TH[judges], y_TH[judges])
+
+    return overwrite(min(ways, key=error)(), x_TH, y_TH)
 
 
 def _merged(

@@ -21,6 +21,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.pieces.initialise.kronecker import Curvature, curvatures, downhill
 from puzzledsl.plan.refinement import CURVED_SHARE, POINTS
 
@@ -68,6 +69,10 @@ class Fit(Generic[B]):
 
         The weights are then unchanged, bit for bit.
         """
+        with repeatable(self.linears[0].weight.device):
+            return self._run(points)
+
+    def _run(self, points: int) -> bool:
         curved = self.fitted[: math.ceil(CURVED_SHARE * len(self.fitted))]
         self._curvatures = curvatures(self.linears, self.residual, curved)
         start = best = self._weights()
@@ -143,8 +148,9 @@ class Fit(Generic[B]):
 def _shares(known: Sequence[Point]) -> list[float]:
     """Return the shares of the points, which sum to 1, that minimise the square of the mixed residual."""
     effects = [[b - a for a, b in zip(known[0].residual, point.residual, strict=True)] for point in known[1:]]
-    square = torch.tensor([[_dot(a, b) for b in effects] for a in effects], dtype=torch.float64)
-    slope = torch.tensor([_dot(a, known[0].residual) for a in effects], dtype=torch.float64)
+    sums = [[_sum(a, b) for b in (*effects, known[0].residual)] for a in effects]
+    read = torch.stack([each for row in sums for each in row]).cpu().view(len(effects), -1)
+    square, slope = read[:, :-1].clone(), read[:, -1]
     square += RESOLVED * torch.diag(square.diagonal())
     older: list[float] = (-torch.linalg.pinv(square, hermitian=True) @ slope).tolist()
     newest = 1 - sum(older)
@@ -168,5 +174,13 @@ def _gradient(weight: Tensor) -> Tensor:
     return torch.zeros_like(weight) if weight.grad is None else weight.grad
 
 
+def _sum(left: Sequence[Tensor], right: Sequence[Tensor]) -> Tensor:
+    """Return the inner product over all batches, a float64 scalar on their device."""
+    total = torch.zeros((), dtype=torch.float64, device=left[0].device)
+    for a, b in zip(left, right, strict=True):
+        total += torch.dot(a.flatten(), b.flatten())
+    return total
+
+
 def _dot(left: Sequence[Tensor], right: Sequence[Tensor]) -> float:
-    return sum(float(torch.dot(a.flatten(), b.flatten())) for a, b in zip(left, right, strict=True))
+    return float(_sum(left, right))

@@ -52,12 +52,14 @@ def curvatures(
     seen: Seen = {}
     grams: dict[tuple[int, ...], tuple[Gram, Gram]] = {}
     hooks = [linear.register_forward_hook(_observer(at, seen)) for at, linear in enumerate(linears)]
-    generator = torch.Generator().manual_seed(0)
+    device = linears[0].weight.device
+    generator = torch.Generator(device).manual_seed(0)
     try:
         for batch in batches:
             with torch.enable_grad():
                 fitted = run(batch)
-            torch.autograd.backward(fitted, torch.randn(fitted.shape, generator=generator).to(fitted))
+            probe = torch.randn(fitted.shape, generator=generator, device=device).to(fitted.dtype)
+            torch.autograd.backward(fitted, probe)
             _count(seen, grams)
     finally:
         for hook in hooks:

@@ -19,6 +19,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.models.families import access
+from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.models.layerwise import LayerRunner, traced
 from puzzledsl.models.least_squares.grams import Gram
 from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
@@ -91,7 +92,7 @@ def _walk(
         statistics = _empty(shape.at(layer_idx), model.device) if layer_idx in wanted else None
         for index, hidden in enumerate(entering):
             kwargs = runner.layer_kwargs(layer_idx, hidden)
-            with torch.no_grad():
+            with torch.no_grad(), repeatable(model.device):
                 entering[index] = _run(layer, statistics, hidden, kwargs, keep_tokens)
             report.advance()
         if statistics is not None:

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
-from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.files import write_bytes
+from puzzledsl.base.files import replacing
 from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.pieces.store.errors import PieceDamaged, PieceMissing
 from puzzledsl.pieces.store.index import Index
+from puzzledsl.pieces.store.tensor_file import write_tensors
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 
@@ -65,13 +65,12 @@ class Library:
         if not _SAFE_NAME.fullmatch(job.id):
             raise ValueError(f"a job id is a file name here, and {job.id!r} is none")
         file = f"{job.id}.safetensors"
-        stored = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
-        content = to_safetensors(stored, metadata={"job": job.canonical_json()})
-        write_bytes(self.root / file, content)
+        with replacing(self.root / file) as temporary:
+            sha256 = write_tensors(temporary, tensors, {"job": job.canonical_json()})
         return Piece(
             job=job,
             file=file,
-            sha256=hashlib.sha256(content).hexdigest(),
+            sha256=sha256,
             loss_initial=loss_initial,
             loss_final=loss_final,
             tokens=tokens,

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.models.families.access import shape_of
+from puzzledsl.models.kernels.allocation import return_freed_memory
 from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
 from puzzledsl.pieces.train.errors import ParentNotFinite
@@ -59,6 +60,7 @@ class LayerTrainer:
         students = [Student.build(job, model, statistics, order.init, shape) for job in jobs]
         refine(students, statistics.calls)
         statistics.calls.clear()  # the largest part of the statistics, no longer needed
+        return_freed_memory()  # as large as the pieces, whose weights were copied into modules
         return cls(students, order.budget.steps)
 
     def evaluate(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:

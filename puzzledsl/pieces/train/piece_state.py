@@ -17,6 +17,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from puzzledsl.models.families.slots import load_weights_into
 from puzzledsl.models.kernels.allocation import keep_freed_memory
+from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.placement import faster_in_bfloat16
 from puzzledsl.models.schedule import learning_rate, warmup_steps
@@ -60,21 +61,23 @@ class Outcome:
 class SquaredErrors:
     """Running sums of ||child - parent||^2 and ||parent||^2 over batches."""
 
-    error: float = 0.0
-    norm: float = 0.0
+    error: Tensor | float = (
+        0.0  # float64 scalars on the device of the batches, so that adding one does not wait for it
+    )
+    norm: Tensor | float = 0.0
 
     @torch.no_grad()
     def add(self, student: Student, hidden_BSH: Tensor, trace: LayerTrace) -> None:
         """Add a batch to both sums."""
         target = student.target(trace).float()
         difference = student.forward(hidden_BSH, trace).float() - target
-        self.error += float(difference.square().sum(dtype=torch.float64))
-        self.norm += float(target.square().sum(dtype=torch.float64))
+        self.error = self.error + difference.square().sum(dtype=torch.float64)
+        self.norm = self.norm + target.square().sum(dtype=torch.float64)
 
     @property
     def normalized_mse(self) -> float:
         """Normalised MSE over the batches so far (Puzzle, section 3)."""
-        return self.error / max(self.norm, TINY)
+        return float(self.error) / max(float(self.norm), TINY)
 
 
 @dataclass
@@ -116,9 +119,10 @@ class PieceState:
             return
         name: LossName = self.student.job.loss  # type: ignore[assignment]
         device = hidden_BSH.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=faster_in_bfloat16(device)):
-            output = self.student.forward(hidden_BSH, trace)
-        torch.autograd.backward(loss_of(name, output, self.student.target(trace)))
+        with repeatable(device):
+            with torch.autocast(device.type, torch.bfloat16, enabled=faster_in_bfloat16(device)):
+                output = self.student.forward(hidden_BSH, trace)
+            torch.autograd.backward(loss_of(name, output, self.student.target(trace)))
         self._clip()
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self.student.job.lr, self.done, self.steps)
@@ -195,5 +199,6 @@ class PieceState:
     def _clip(self) -> None:
         weights = list(self.student.trained.parameters())
         norm = get_total_norm([p.grad for p in weights if p.grad is not None])
-        if norm > MAX_GRAD_NORM:  # rare; otherwise clipping would only multiply all gradients by 1
+        # Clipping is rare; without it, it only multiplies all gradients by 1. On a GPU, asking would take longer.
+        if norm.is_cuda or norm > MAX_GRAD_NORM:
             clip_grads_with_norm_(weights, MAX_GRAD_NORM, norm)

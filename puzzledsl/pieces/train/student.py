@@ -24,6 +24,7 @@ from puzzledsl.models.alternatives.build import build_alternative, initialise
 from puzzledsl.models.families import access
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.kernels.products import fast_products
+from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.layerwise import traced
 from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
@@ -75,7 +76,8 @@ class Student:
         For a coupled block it is the sum of its attention's and its FFN's; the FFN reads the stream after the new
         attention. With a bfloat16 parent, the float32 weights are multiplied in bfloat16 (autocast).
         """
-        with fast_products(), _as_the_parent_multiplies(hidden_BSH):
+        device = hidden_BSH.device
+        with repeatable(device), fast_products(device), _as_the_parent_multiplies(hidden_BSH):
             return self._forward(hidden_BSH, trace)
 
     def _forward(self, hidden_BSH: Tensor, trace: LayerTrace) -> Tensor:

@@ -22,7 +22,8 @@ class Realise(DeclaredTask[nodes.Search]):
 
     @classmethod
     def rests_on(cls, program: nodes.Program, name: str) -> Iterable[str]:
-        return ()
+        blds = needs.blds_of(program, program.searches[name].space)
+        return (name, *blds) if needs.has_pieces(program, name) else ()
 
     @property
     def _blds(self) -> list[str]:

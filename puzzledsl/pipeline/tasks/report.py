@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from puzzledsl.base.files import sha256_of
 from puzzledsl.ir import nodes
 from puzzledsl.pipeline.compile import COMPILE
 from puzzledsl.pipeline.digests import digest_of
-from puzzledsl.pipeline.task import Key, Task
+from puzzledsl.pipeline.task import Key, Task, Touched
 
 
 class Report(Task):
@@ -23,8 +23,9 @@ class Report(Task):
         return {"": program}
 
     @classmethod
-    def rests_on(cls, program: nodes.Program, name: str) -> Iterable[str]:
-        return ()
+    def runs_again(cls, program: nodes.Program, name: str, touched: Touched) -> bool:
+        """Return True: the page shows the program's text and all that is made from it."""
+        return True
 
     def follows(self, undone: Sequence[Key]) -> tuple[Key, ...]:
         return tuple(undone)

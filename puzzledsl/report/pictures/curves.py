@@ -112,18 +112,49 @@ def curves(subject: Subject) -> list[Curve]:
 def _curve(
     subject: Subject, name: str, metric: str, solved: list[tuple[float, float]], infeasible: int
 ) -> Curve:
-    unit = METRIC_UNITS.get(metric.rpartition(".")[2], "")
-    others = list(_others(subject, metric))
     along = subject.found.measured_frontiers.get(name)
-    losses = [] if along is None else measured_series(along, [x for x, _ in solved])
+    return curve_of(
+        name,
+        metric,
+        describe(subject.search.objective),
+        solved,
+        list(_others(subject, metric)),
+        main=subject.name,
+        losses=[] if along is None else measured_series(along, [x for x, _ in solved]),
+        how="" if along is None else _how(along),
+        infeasible=infeasible,
+    )
+
+
+Losses = tuple[str, Literal["best", "optimum", "rule"], list[tuple[float, float]]]
+
+
+def curve_of(
+    name: str,
+    metric: str,
+    objective: str,
+    solved: Sequence[tuple[float, float]],
+    others: Sequence[tuple[str, float, float]],
+    *,
+    main: str,
+    losses: Sequence[Losses] = (),
+    how: str = "",
+    infeasible: int = 0,
+    unit: str | None = None,
+) -> Curve:
+    """Place points on axes: `solved` on the curve, named `others` beside it. `main` is the name of the one that stands out.
+
+    `unit`: that of the bounds in the IR; by default the metric's.
+    """
+    unit = METRIC_UNITS.get(metric.rpartition(".")[2], "") if unit is None else unit
     xs = Axis([x for x, _ in solved] + [x for _, x, _ in others])
     ys = loss_axis(
         [y for _, y in solved] + [y for _, _, y in others] + [y for _, _, values in losses for _, y in values]
     )
 
     def point(x: float, y: float, name: str = "") -> Point:
-        target, objective = numbers.of_unit(x, unit), numbers.plain(y)
-        return Point(xs.place(x), ys.place(y), target, objective, name, name == subject.name)
+        target, value = numbers.of_unit(x, unit), numbers.plain(y)
+        return Point(xs.place(x), ys.place(y), target, value, name, name == main)
 
     points = tuple(point(x, y) for x, y in solved)
     series = tuple(
@@ -133,7 +164,7 @@ def _curve(
     return Curve(
         name=name,
         x_label=metric,
-        y_label=describe(subject.search.objective),
+        y_label=objective,
         points=points,
         searches=named_beside(searches, [points, *(each.points for each in series)]),
         x_ticks=tuple(Tick(xs.place(x), numbers.of_unit(x, unit).text) for x in xs.ticks),
@@ -141,7 +172,7 @@ def _curve(
         infeasible=infeasible,
         is_log=isinstance(ys, LogAxis),
         measured=series,
-        how=_how(along) if along is not None and losses else "",
+        how=how if losses else "",
     )
 
 
@@ -158,9 +189,6 @@ def named_beside(
         )
         for point in named
     )
-
-
-Losses = tuple[str, Literal["best", "optimum", "rule"], list[tuple[float, float]]]
 
 
 def measured_series(along: RefinedFrontier, bounds: Collection[float]) -> list[Losses]:

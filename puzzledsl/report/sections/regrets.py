@@ -107,22 +107,31 @@ def _rows(why: WhyResult, sub_block: SubBlock, largest: float) -> Iterator[HeatR
     """A row an alternative, in the order of the space."""
     here = [s for s in why.sub_blocks if s.sub_block == sub_block]
     for name in dict.fromkeys(r.alternative for s in here for r in s.regrets):
-        yield HeatRow(name, tuple(_cell(why, s, name, largest) for s in here))
+        yield HeatRow(name, tuple(heat_cell(why, s, name, largest) for s in here))
 
 
-def _cell(why: WhyResult, sub_block: SubBlockRegrets, name: str, largest: float) -> HeatCell:
+def heat_cell(why: WhyResult, sub_block: SubBlockRegrets, name: str, largest: float) -> HeatCell:
+    """One alternative of one sub-block."""
     regret = next((r for r in sub_block.regrets if r.alternative == name), None)
     at = f"layer {sub_block.layer} · "
     if regret is None:
         return HeatCell("absent", 0.0, "")
     if name == sub_block.chosen:
         return HeatCell("chosen", 0.0, f"{at}{name} is chosen")
+    title = f"{at}{name} {told(regret)}"
     if regret.at_least is None:
-        return HeatCell("cannot", 0.0, f"{at}{name} cannot be met")
+        return HeatCell("cannot", 0.0, title)
     if regret.at_most is None:
-        return HeatCell("unknown", 0.0, f"{at}{name} costs {regret.at_least:.3g} or more")
+        return HeatCell("unknown", 0.0, title)
     kind = "free" if is_negligible(why, regret) else "costs"
-    return HeatCell(kind, _strength(regret.at_most, why.negligible, largest), f"{at}{name} {_span(regret)}")
+    return HeatCell(kind, _strength(regret.at_most, why.negligible, largest), title)
+
+
+def told(regret: Regret) -> str:
+    """A regret in words: `+0.021`, `costs 0.02 or more`, `cannot be met`."""
+    if regret.at_least is None:
+        return "cannot be met"
+    return f"costs {regret.at_least:.3g} or more" if regret.at_most is None else _span(regret)
 
 
 def _span(regret: Regret | Move) -> str:

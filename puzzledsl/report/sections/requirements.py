@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
@@ -17,6 +17,7 @@ from puzzledsl.ir.nodes import (
     LogicRequirement,
     MetricTerm,
     ParamsTerm,
+    Requirement,
     ScoreTerm,
     TableTerm,
     Term,
@@ -65,13 +66,20 @@ def requirement_lines(subject: Subject, *, measured: bool = True) -> list[Line]:
     """
     if subject.best is None:
         return []
+    return lines_of(subject, subject.search.requirements, subject.best, measured=measured)
+
+
+def lines_of(
+    subject: Subject, requirements: Iterable[Requirement], best: Solution, *, measured: bool = False
+) -> list[Line]:
+    """Requirements as a child meets them, in order; the instances of one `for` are one line."""
     lines: list[Line] = []
-    for requirement in subject.search.requirements:
+    for requirement in requirements:
         match requirement:
             case LinearRequirement():
-                lines.append(_linear_line(subject, requirement, subject.best, measured))
+                lines.append(_linear_line(subject, requirement, best, measured))
             case LogicRequirement():
-                lines.append(_logic_line(requirement, subject.best))
+                lines.append(_logic_line(requirement, best))
             case _:
                 assert_never(requirement)
     return _merged(lines)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
-from puzzledsl.ir.nodes import Search
+from puzzledsl.ir.nodes import MetricTerm, Search
 from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.search.needs import terms_of
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.diagram import Diagram, diagram_of
 from puzzledsl.search.problem.forms import Forms
@@ -66,6 +67,18 @@ class Builder(Forms):
         """Return a builder of another search over the same space and tables, sharing the coefficients computed so far."""
         other = copy(self)
         other.tables = replace(self.tables, search=search)
+        return other
+
+    def for_requirements(self, search: Search) -> Builder:
+        """Return the builder of this search with other requirements.
+
+        A scenario that only a dropped requirement mentions is left out, since children need not fit there any more.
+        """
+        other = self.for_search(search)
+        own = search.model_copy(update={"preferences": self.tables.search.preferences})
+        mentioned = {term.scenario for term in terms_of(own) if isinstance(term, MetricTerm)}
+        scenarios = tuple(name for name in self.tables.scenarios if name in mentioned)
+        other.tables = replace(other.tables, scenarios=scenarios)
         return other
 
 

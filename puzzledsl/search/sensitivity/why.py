@@ -14,7 +14,7 @@ from itertools import groupby
 import numpy as np
 
 from puzzledsl.base.progress import Progress, Silent
-from puzzledsl.ir.nodes import MetricTerm, Program, Search
+from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.statements import written
 from puzzledsl.ir.tables import (
     CostTable,
@@ -30,7 +30,6 @@ from puzzledsl.ir.tables import (
 from puzzledsl.search.answer import checked
 from puzzledsl.search.batches.exact import Found, best_meeting_all
 from puzzledsl.search.effort import Effort
-from puzzledsl.search.needs import terms_of
 from puzzledsl.search.portfolio.minimise import Outcome, minimise
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import INFINITE, Problem
@@ -84,6 +83,13 @@ def why_search(
     Return the search's own result if it has no solution. Raises DiagnosticError if a table is missing or incomplete.
     """
     builder = Builder(tables_of(program, search, costs, scores))
+    return why_built(builder, time_s, layers, progress)
+
+
+def why_built(
+    builder: Builder, time_s: float, layers: Sequence[int] | None = None, progress: Progress | None = None
+) -> WhyResult | SearchResult:
+    """Compute regrets, and margins without `layers`, of a builder's search. Its inputs are checked already."""
     progress = progress or Silent()
     why = _Why(builder, Effort.of(time_s), Effort.of(time_s * FOR_REGRETS))
     root = why.optimum()
@@ -155,18 +161,6 @@ class _Why:
                     found[number] = standing(self.tables, own, Effort.of(min(slice_s, left)))
         return found
 
-    def _moved(self, search: Search) -> Builder:
-        """Return the builder of a search with other requirements.
-
-        A scenario that only a dropped requirement mentions is left out, since children need not fit there any more.
-        """
-        builder = self.builder.for_search(search)
-        own = search.model_copy(update={"preferences": self.tables.search.preferences})
-        mentioned = {term.scenario for term in terms_of(own) if isinstance(term, MetricTerm)}
-        scenarios = tuple(name for name in builder.tables.scenarios if name in mentioned)
-        builder.tables = replace(builder.tables, scenarios=scenarios)
-        return builder
-
     def _margins(self, root: Standing) -> Iterator[Margin]:
         search = self.tables.search.model_copy(update={"preferences": (), "solutions": 1})
         for group, moves in moves_of(search):
@@ -175,7 +169,7 @@ class _Why:
             for move, moved in moves:
                 if self.effort.left_s <= 0:
                     break
-                builder = self._moved(moved)
+                builder = self.builder.for_requirements(moved)
                 after = standing(builder.tables, builder.all(), self.effort)
                 least, most = difference(after, root)
                 figures.append(

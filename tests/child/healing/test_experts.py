@@ -1,4 +1,4 @@
-"""A mixture's down projections are one linear map, and healing fits it."""
+"""A mixture's down projections are one linear map or one an expert, and healing fits them."""
 
 from __future__ import annotations
 
@@ -8,57 +8,107 @@ import pytest
 import torch
 
 from puzzledsl.alternatives.moe import MoeFfn
-from puzzledsl.alternatives.parent import ParentAttention
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
-from puzzledsl.child.healing import experts
-from puzzledsl.child.healing.experts import stacked_experts
+from puzzledsl.child.healing import experts, expertwise
+from puzzledsl.child.healing.experts import ExpertByExpert, SplitMixture, StackedExperts, split_experts
+from puzzledsl.child.healing.expertwise import expert_steps
+from puzzledsl.child.healing.fit import RIDGE_TOKENS
 from puzzledsl.child.healing.walk import heal
 from puzzledsl.models.alternatives.build import build_alternative
-from puzzledsl.models.families.access import layers
+from puzzledsl.models.families.access import ffn, layers, shape_of
 from puzzledsl.models.families.slots import weights_of
-from tests.children import define, random_pieces
-from tests.tiny import tiny_model, tiny_tokens
+from puzzledsl.models.least_squares.grams import Gram, solve_ridge
+from tests.children import Choice, define, random_pieces
+from tests.tiny import HYBRIDS, MIXTURES, tiny_model, tiny_tokens
 
+FAMILIES = (*MIXTURES, *HYBRIDS)
 SMALLER = MoeFfn(experts=4, top_k=2, width=8)
 
 
-def parent(count: int = 1):
-    return tiny_model("qwen3_moe", layers=count, mlp_only_layers=[])
+def mixture(family: str) -> torch.nn.Module:
+    """The first mixture of a tiny parent: with shared experts in hybrids, with biases in gpt_oss."""
+    model = tiny_model(family, layers=4)
+    place = next(index for index, own in enumerate(shape_of(model.config).each) if own.ffn == "moe")
+    return ffn(layers(model)[place])
 
 
-def test_split_before_its_down_projections_a_mixture_gives_the_same():
-    block = layers(parent())[0].mlp
-    x = torch.randn(2, 9, 24, generator=torch.Generator().manual_seed(0))
-    stacked = stacked_experts(block)
-    assert stacked is not None
-    assert torch.allclose(stacked.down(stacked(x)), block(x), atol=1e-5)
+def inputs(*size: int) -> torch.Tensor:
+    return torch.randn(*size, 24, generator=torch.Generator().manual_seed(0))
 
 
-def test_the_stacked_map_holds_each_experts_own():
-    block = layers(parent())[0].mlp
-    stacked = stacked_experts(block)
-    assert stacked is not None
-    downs, own = dict(stacked.downs()), weights_of(block)
-    assert set(downs) == {name for name in own if name.endswith("down_proj.weight")}
-    assert all(torch.equal(weight, own[name]) for name, weight in downs.items())
-    stacked.down.weight.zero_()
-    assert not any(weight.any() for weight in downs.values())
-    assert all(weights_of(block)[name].any() for name in downs), "the parent's weights stay"
+def output(block: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    made = block(x)
+    return made[0] if isinstance(made, tuple) else made
 
 
-def test_mixtures_with_biases_or_too_many_channels_are_not_split(monkeypatch: pytest.MonkeyPatch):
-    assert stacked_experts(layers(tiny_model("gpt_oss"))[0].mlp) is None
+@pytest.mark.parametrize("family", FAMILIES)
+def test_split_before_its_down_projections_a_mixture_gives_the_same(family: str):
+    block, x = mixture(family), inputs(2, 9)
+    split = SplitMixture(block)
+    stacked = StackedExperts(split)
+    assert torch.allclose(stacked.down(stacked(x)), output(block, x), atol=1e-5)
+    assert torch.allclose(ExpertByExpert(split)(x), output(block, x), atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("kind", [StackedExperts, ExpertByExpert])
+def test_the_matrices_hold_each_experts_own(family: str, kind: type[StackedExperts | ExpertByExpert]):
+    block = mixture(family)
+    split = kind(SplitMixture(block))
+    fitted, own = split.fitted(), weights_of(block)
+    assert set(fitted) == {name for name in own if ".down_proj." in name}
+    assert all(torch.equal(weight, own[name]) for name, weight in fitted.items())
+    matrices = [split.down.weight] if isinstance(split, StackedExperts) else split.matrices_HP
+    for matrix in matrices:
+        matrix.zero_()
+    assert not any(weight.any() for weight in fitted.values())
+    assert all(weights_of(block)[name].any() for name in fitted), "the parent's weights stay"
+
+
+def test_mixtures_of_many_channels_are_fitted_expert_by_expert(monkeypatch: pytest.MonkeyPatch):
+    block = mixture("qwen3_moe")
+    assert isinstance(split_experts(block), StackedExperts)
     monkeypatch.setattr(experts, "MOST_CHANNELS", 6 * 16 - 1)
-    assert stacked_experts(layers(parent())[0].mlp) is None
+    assert isinstance(split_experts(block), ExpertByExpert)
 
 
-def test_healed_experts_are_nearer_to_the_parent(tmp_path: Path):
-    model = parent(3)
-    chosen = [(ParentAttention(), SMALLER)] * 3
+@pytest.mark.parametrize("family", FAMILIES)
+def test_fitted_one_after_another_experts_reach_the_fit_of_all_together(
+    family: str, monkeypatch: pytest.MonkeyPatch
+):
+    split = SplitMixture(mixture(family))
+    x, weight = inputs(512), inputs(512).abs()[:, :1]
+    wanted = torch.randn(512, 48, generator=torch.Generator().manual_seed(1))
+    gram = Gram.zeros(sum(split.sizes), 48)
+    gram.add(StackedExperts(split)(x) * weight, wanted)
+    together = solve_ridge(gram.xx, gram.xy, relative=gram.ridge(RIDGE_TOKENS)).T.float()
+    distances = []
+    for sweeps in (1, 5, 200):
+        monkeypatch.setattr(expertwise, "SWEEPS", sweeps)
+        steps = torch.cat(expert_steps(ExpertByExpert(split), x, weight, wanted, RIDGE_TOKENS), 1)
+        distances.append(float((steps - together).norm() / together.norm()))
+    assert distances[0] > distances[1] > distances[2]
+    assert distances[2] < 1e-3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("most", [experts.MOST_CHANNELS, 0], ids=["together", "one by one"])
+def test_healed_experts_are_nearer_to_the_parent(
+    tmp_path: Path, family: str, most: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(experts, "MOST_CHANNELS", most)
+    model = tiny_model(family, layers=4)
+    mixed = [index for index, own in enumerate(shape_of(model.config).each) if own.ffn == "moe"]
+    chosen: list[Choice] = [
+        (ParentAttention(), SMALLER if index in mixed else ParentFfn()) for index in range(4)
+    ]
     pieces = random_pieces(model, chosen)
     texts = tiny_tokens(96, 16, seed=1), tiny_tokens(8, 16, seed=2)
     result = heal(model, define(chosen).layers, pieces, *texts, tmp_path, Silent())
     assert result.kl_after < 0.9 * result.kl_before
-    names = set(weights_of(build_alternative(model, 0, SMALLER)))
-    fitted = {name.partition("layers.1.mlp.")[2] for name in result.weights if "layers.1.mlp." in name}
-    assert fitted == {name for name in names if name.endswith("down_proj.weight")}
+    module = "mixer" if family == "nemotron_h" else "mlp"
+    start = f"layers.{mixed[0]}.{module}."
+    names = set(weights_of(build_alternative(model, mixed[0], SMALLER)))
+    fitted = {name.partition(start)[2] for name in result.weights if start in name}
+    assert fitted == {name for name in names if ".down_proj." in name}

@@ -75,12 +75,14 @@ def test_both_divergences_are_those_of_the_checkpoints(family: str, tmp_path: Pa
         assert kl_of(untouched, child) == pytest.approx(said, rel=1e-4)
     before, after = (open_weights(tmp_path / name) for name in ("assembled", "healed"))
     changed = {n for n in before if not torch.equal(before[n].read(), after[n].read())}
-    stored = {re.sub(r"experts\.\d+\.down_proj\.weight", "experts.down_proj", n) for n in result.weights}
+    endings = {".weight": "", ".bias": "_bias"}
+    stored = {
+        re.sub(r"experts\.\d+\.down_proj(\.\w+)", lambda m: f"experts.down_proj{endings[m[1]]}", name)
+        for name in result.weights
+    }
     assert set(before) == set(after) and changed and changed <= stored
-    assert all(
-        n.endswith(("o_proj.weight", "down_proj.weight", "linear.weight", "experts.down_proj"))
-        for n in changed
-    )
+    last_maps = ("o_proj.weight", "down_proj.weight", "linear.weight", "experts.down_proj", "down_proj_bias")
+    assert all(name.endswith(last_maps) for name in changed)
 
 
 def test_pieces_below_which_nothing_changed_are_fitted_to_the_parent_alone(tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
-"""Checkpoints of the size of real mixtures, whose weights are holes in sparse files: zeros that take no room on the disk."""
+"""Checkpoints of the size of real mixtures. Most weights are holes in sparse files: zeros that take no room on the disk."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+import torch
 
 from puzzledsl.families.registry import shape_of_config
 from puzzledsl.models.families.inventory import inventory
@@ -30,28 +32,36 @@ SIZES: Mapping[str, Any] = {
 """40 GB in bfloat16, 0.8 GB a layer."""
 
 
-def save_sparse(directory: Path, content: Mapping[str, Any] = SIZES) -> Path:
-    """Write a checkpoint in bfloat16, one file a layer; returns the directory."""
+def save_sparse(directory: Path, content: Mapping[str, Any] = SIZES, written: Collection[int] = (0,)) -> Path:
+    """Write a checkpoint in bfloat16, one file a layer, of which those `written` have random weights; returns the directory."""
     directory.mkdir()
     (directory / "config.json").write_text(json.dumps(content))
     files: dict[str, dict[str, tuple[int, ...]]] = {}
     for name, shape in inventory(shape_of_config(content)).items():
         stem = name.split(".")[2] if name.startswith("model.layers.") else "rest"
         files.setdefault(f"model-{stem}.safetensors", {})[name] = shape
+    random = {f"model-{layer}.safetensors" for layer in written}
     for file, tensors in files.items():
-        _write(directory / file, tensors)
+        with (directory / file).open("wb") as opened:
+            _write(opened, tensors, holes=file not in random)
     where = {name: file for file, tensors in files.items() for name in tensors}
     (directory / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": where}))
     return directory
 
 
-def _write(path: Path, tensors: Mapping[str, tuple[int, ...]]) -> None:
+def _write(file: BinaryIO, tensors: Mapping[str, tuple[int, ...]], *, holes: bool) -> None:
     header, offset = {}, 0
     for name, shape in tensors.items():
         end = offset + 2 * math.prod(shape)
         header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [offset, end]}
         offset = end
     text = json.dumps(header).encode()
-    with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
+    file.write(len(text).to_bytes(8, "little") + text)
+    if holes:
         file.truncate(8 + len(text) + offset)
+        return
+    generator = torch.Generator().manual_seed(0)
+    for shape in tensors.values():
+        numbers = torch.randn(shape, generator=generator) * shape[-1] ** -0.5
+        weight = torch.ones(shape) if len(shape) == 1 else numbers
+        file.write(weight.bfloat16().view(torch.uint8).numpy().tobytes())

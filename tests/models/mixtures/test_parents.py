@@ -30,6 +30,7 @@ SMALLER = [
     MoeFfn(experts=6, top_k=2, width=8),
     MoeFfn(experts=4, top_k=1, width=12),
 ]
+LEAST_SQUARES = Initialisers()
 
 
 @cache
@@ -51,10 +52,10 @@ def statistics(family: str, seeds: tuple[int, ...] = (0, 1, 2, 3)) -> LayerStati
     ]
 
 
-def made(family: str, alternative: Alternative) -> torch.nn.Module:
+def made(family: str, alternative: Alternative, init: Initialisers = LEAST_SQUARES) -> torch.nn.Module:
     model, index = parent(family), place(family)
     shape = shape_of(model.config).at(index)
-    state = initialise(layers(model)[index], alternative, statistics(family), Initialisers(), shape)
+    state = initialise(layers(model)[index], alternative, statistics(family), init, shape)
     module = build_alternative(model, index, alternative)
     load_weights_into(module, state)
     return module
@@ -106,3 +107,39 @@ def test_more_experts_than_the_parents_are_refused(family):
     with pytest.raises(DiagnosticError) as caught:
         made(family, MoeFfn(experts=7, top_k=2, width=16))
     assert isinstance(caught.value.diagnostics[0], CannotInitialise)
+
+
+@pytest.mark.parametrize("family", [*MIXTURES, *HYBRIDS])
+@pytest.mark.parametrize(("method", "saliency"), [("reap", reap), ("frequency", frequency)])
+def test_experts_that_a_method_keeps_are_the_parents_own(family, method, saliency):
+    pruned = made(family, MoeFfn(experts=3, top_k=2, width=16), Initialisers(moe=method))
+    expected = weights_of(rival(family, MoeFfn(experts=3, top_k=2, width=16), saliency))
+    assert all(torch.equal(weight, expected[name]) for name, weight in weights_of(pruned).items())
+
+
+@pytest.mark.parametrize("family", [*MIXTURES, *HYBRIDS])
+def test_channels_that_a_method_keeps_contribute_most(family):
+    fewer, narrow = MoeFfn(experts=3, top_k=2, width=16), MoeFfn(experts=3, top_k=2, width=8)
+    init = Initialisers(moe="reap")
+    whole = made(family, fewer, init)
+    full, pruned = (
+        Mixture.of(weights_of(module), 2, ModuleRules(whole))
+        for module in (whole, made(family, narrow, init))
+    )
+    x = torch.cat([trace.ffn_input.flatten(0, 1) for _, trace in statistics(family).calls])
+    for expert, own, routed in zip(full.experts, pruned.experts, full.route(x), strict=True):
+        read = full.activations(expert, x[routed.tokens]) * routed.weights
+        kept = (read.abs().mean(0) * expert.down.weight.norm(dim=0)).topk(8).indices.sort().values
+        assert torch.equal(own.up.weight, expert.up.weight[kept])
+        assert torch.equal(own.down.weight, expert.down.weight[:, kept])
+    assert error(family, made(family, narrow)) < error(family, made(family, narrow, init))
+
+
+@pytest.mark.parametrize("family", [*MIXTURES, *HYBRIDS])
+def test_channels_of_a_dense_ffn_by_contribution_are_not_fitted(family):
+    init = Initialisers(mlp="channel_contribution")
+    own = weights_of(ffn(layers(parent(family))[place(family)]))
+    rows = {tuple(row.tolist()) for name, weight in own.items() if "up_proj.weight" in name for row in weight}
+    plain = made(family, MlpFfn(width=48), init)
+    assert {tuple(row.tolist()) for row in plain.up_proj.weight} <= rows
+    assert error(family, made(family, MlpFfn(width=48))) < error(family, plain)

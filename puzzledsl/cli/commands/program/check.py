@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,18 +62,22 @@ def check(
     wanted = Format.json if json else format_
     denied = _denied(deny or [])
     settings = loading.settings_of(set_)
+    from puzzledsl.checker.check import inspect
+
     if fix:
         from puzzledsl.cli.apply_fixes import FixRun
 
         fix_run = FixRun(file, settings)
-        checked = fix_run.run()
+        fix_run.run()
         fix_run.write()
         for made in fix_run.made:
             print(made, file=sys.stdout if wanted is Format.human else sys.stderr)
-    else:
-        from puzzledsl.checker import check as checker
+    checked, context = inspect(file, settings)
+    if context is not None and checked.program is not None:
+        from puzzledsl.cli.missing_files import missing_files
 
-        checked = checker.check(file, settings)
+        found = (*checked.diagnostics, *missing_files(context, checked.program))
+        checked = replace(checked, diagnostics=found)
     _print(checked, wanted)
     refused = [d for d in checked.diagnostics if d.severity == "warning" and denied & {"warnings", d.code}]
     if checked.program is None or refused:

@@ -1,4 +1,4 @@
-"""`pzl fmt`: format programs in place, or say which would change. Loads no torch."""
+"""`pzl fmt`: format programs in place, or say which would change; `-` formats stdin. Loads no torch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import Annotated
 
 import typer
 
+STDIN = Path("-")
+
 
 def fmt(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="Programs to format in place."),
+        typer.Argument(
+            metavar="FILE...", help="Programs to format in place; `-` reads stdin and writes stdout."
+        ),
     ],
     check: Annotated[
         bool,
@@ -23,23 +27,19 @@ def fmt(
     """Format programs in place. A file with syntax errors is left as it is."""
     import difflib
 
-    from puzzledsl.base.diagnostics import Sink
     from puzzledsl.base.files import write_text
-    from puzzledsl.cli import output
     from puzzledsl.syntax.format import format_source
-    from puzzledsl.syntax.parse import parse, read_source
 
     bad = changed = False
     for file in files:
-        sink = Sink()
-        text = read_source(file, sink)
-        if text is not None:
-            parse(text, str(file), sink)
-        if text is None or sink.has_errors:
-            output.print_diagnostics(sink, {} if text is None else {str(file): text})
+        text = _sound_text(file)
+        if text is None:
             bad = True
             continue
         formatted = format_source(text)
+        if file == STDIN and not check and not diff:
+            sys.stdout.write(formatted)
+            continue
         if formatted == text:
             continue
         changed = True
@@ -53,3 +53,19 @@ def fmt(
             print(f"reformatted {file}")
     if bad or (changed and (check or diff)):
         raise typer.Exit(1)
+
+
+def _sound_text(file: Path) -> str | None:
+    """Return the text of a program; print its syntax errors and return None if it has any."""
+    from puzzledsl.base.diagnostics import Sink
+    from puzzledsl.cli import output
+    from puzzledsl.syntax.parse import decode, parse, read_source
+
+    sink = Sink()
+    text = decode(sys.stdin.buffer.read(), str(file), sink) if file == STDIN else read_source(file, sink)
+    if text is not None:
+        parse(text, str(file), sink)
+    if not sink.has_errors:
+        return text
+    output.print_diagnostics(sink, {} if text is None else {str(file): text})
+    return None

@@ -1,0 +1,58 @@
+"""Warn of text files that later stages read and that are not there. `pzl check` alone looks at files that it does not read."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator
+
+from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.phrases import listed
+from puzzledsl.checker.context import Context
+from puzzledsl.ir import nodes
+from puzzledsl.ir.references import references
+from puzzledsl.ir.source_location import span_of
+
+
+def missing_files(ctx: Context, program: nodes.Program) -> list[Diagnostic]:
+    """Return a warning for each path or glob of a text, or of a task's items, that matches no file."""
+    from puzzledsl.data.errors import FileMissing
+
+    base, files = ctx.root.path.parent, {file.shown: file.file for file in ctx.loader.files.values()}
+    readers = _readers(program)
+    return [
+        FileMissing(span_of(where, files.get(where.file)), pattern=pattern, readers=readers_of)
+        for pattern, where, readers_of in (*_texts(program, readers), *_items(program))
+        if not glob.glob(str(base / pattern), recursive=True)
+    ]
+
+
+def _readers(program: nodes.Program) -> dict[str, list[str]]:
+    """Return for each data set the declarations of stages that read it, directly or as a part of another."""
+    stages = {"bld": program.blds, "score": program.scores, "search": program.searches}
+    stages |= {"uptrain": program.uptrains, "eval": program.evals}  # type: ignore[dict-item]
+    found: dict[str, list[str]] = {}
+    for kind, declared in stages.items():
+        for name, node in declared.items():
+            for data in _with_parts(program, set(references(node)) & program.data.keys()):
+                found.setdefault(data, []).append(f"{kind} `{name}`")
+    return found
+
+
+def _with_parts(program: nodes.Program, names: set[str]) -> set[str]:
+    """Return data sets and the parts of those that are mixtures."""
+    parts = {part for name in names for part in references(program.data[name])}
+    return names | _with_parts(program, parts) if parts - names else names | parts
+
+
+def _texts(program: nodes.Program, readers: dict[str, list[str]]) -> Iterator[tuple[str, nodes.Where, str]]:
+    for name, data in program.data.items():
+        if name in readers and isinstance(data.source, nodes.TextData | nodes.JsonlData):
+            yield from ((path, data.where, listed(readers[name], "and")) for path in data.source.paths)
+
+
+def _items(program: nodes.Program) -> Iterator[tuple[str, nodes.Where, str]]:
+    for name, evaluation in program.evals.items():
+        yield from ((path, evaluation.where, f"eval `{name}`") for path in evaluation.tasks)
+    for name, score in program.scores.items():
+        if isinstance(score.method, nodes.ReplaceOne) and score.method.tasks:
+            yield score.method.tasks, score.where, f"score `{name}`"

@@ -1,0 +1,92 @@
+"""Serve a page on 127.0.0.1 until Ctrl-C."""
+
+from __future__ import annotations
+
+import socket
+import webbrowser
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.explore.desk import Desk
+from puzzledsl.explore.errors import ExploreNeedsAServer, PortIsTaken
+from puzzledsl.explore.guard import Guard
+from puzzledsl.explore.question import Question
+
+LIBRARIES = {"starlette": "Starlette", "uvicorn": "uvicorn"}
+FIRST_S = 1.0
+"""Seconds for the answer to the search as it is, before the page is there."""
+WAIT_S = 1
+"""Seconds that answers in progress have when the server ends."""
+
+
+def check_libraries() -> None:
+    """Raise DiagnosticError (E0681) if a library that serves the page is not installed."""
+    missing = [title for name, title in LIBRARIES.items() if find_spec(name) is None]
+    if missing:
+        raise DiagnosticError(ExploreNeedsAServer(None, missing=", ".join(missing)))
+
+
+def serve(
+    file: Path,
+    search: str | None,
+    build: Path | None,
+    params: dict[str, str],
+    *,
+    port: int,
+    started: Callable[[str], None],
+    browser: bool,
+) -> None:
+    """Load a program and serve its page. `started` is called with the address. Returns after Ctrl-C.
+
+    Raises DiagnosticError for a mistake in the program, a missing table or library, or a port that is taken.
+    """
+    check_libraries()
+    desk = Desk(file, build, params)
+    name = desk.chosen(search)
+    desk.sheet(name).answer(Question(), FIRST_S)  # loads the solver before anybody waits for it
+    import uvicorn
+
+    from puzzledsl.explore.application import application
+
+    listening = _listen(port)
+    guard = Guard.new(listening.getsockname()[1])
+    address = guard.address if search is None else f"{guard.address}?search={name}"
+
+    def ready() -> None:
+        started(address)
+        if browser:
+            webbrowser.open(address)
+
+    config = uvicorn.Config(
+        application(desk, guard, ready),
+        http="h11",
+        ws="none",
+        lifespan="on",
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=WAIT_S,
+    )
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    except KeyboardInterrupt:  # raised again by uvicorn once it has shut down
+        pass
+    finally:
+        listening.close()
+
+
+def _listen(port: int) -> socket.socket:
+    """Return a listening socket of 127.0.0.1. Raises DiagnosticError (E0683)."""
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(("127.0.0.1", port))
+    except OSError as error:
+        listening.close()
+        reason = (error.strerror or str(error)).lower()
+        raise DiagnosticError(PortIsTaken(None, port=port, reason=reason)) from error
+    listening.listen(64)
+    return listening

@@ -1,0 +1,1 @@
+"""Peak memory of every stage, from shapes and a device (torch-free)."""

@@ -1,0 +1,186 @@
+"""Answers to variations of one search: its requirements change, its space, objective and tables stay.
+
+One builder keeps the coefficients. Proofs carry over: where a search with weaker requirements is solved, and its optimum meets
+the stronger ones, it is the optimum there, too; where the weaker have no child, the stronger have none.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import assert_never
+
+from puzzledsl.base.progress import Silent
+from puzzledsl.ir.nodes import (
+    CpSat,
+    Linear,
+    LinearRequirement,
+    LogicRequirement,
+    MetricTerm,
+    Requirement,
+    ScoreTerm,
+    TableTerm,
+    WeightedTerm,
+)
+from puzzledsl.ir.tables import SearchResult, WhyResult
+from puzzledsl.search.problem.box import Box
+from puzzledsl.search.problem.metrics import COMPARE, Child
+from puzzledsl.search.problem.problem import Builder
+from puzzledsl.search.sensitivity.why import why_built
+from puzzledsl.search.solve import solve_built
+from puzzledsl.search.tables import PARENT, Tables
+
+REMEMBERED = 256
+Limits = Mapping[Hashable, Fraction]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A proven result: its requirements by what they limit, its scenarios, and figures of its child that were asked for."""
+
+    limits: Limits
+    scenarios: tuple[str, ...]
+    result: SearchResult
+    figures: dict[Hashable, tuple[Fraction, Fraction]] = field(default_factory=dict)
+
+    def meets(self, tables: Tables, requirement: Requirement) -> bool:
+        """True if the child meets a requirement."""
+        solution = self.result.solutions[0]
+        child = Child(tables, solution.layers, solution.batches)
+        match requirement:
+            case LogicRequirement(formula=formula):
+                if formula not in self.figures:
+                    self.figures[formula] = Fraction(child.meets(requirement)), Fraction(1)
+                value, bound = self.figures[formula]
+                return value == bound
+            case LinearRequirement(left=left, op=op, bound=limit, parent_ratio=ratio):
+                if left not in self.figures:
+                    self.figures[left] = child.linear(left), child.parent().linear(left)
+                value, parent = self.figures[left]
+                bound = limit if limit is not None else (ratio or Fraction(0)) * parent
+                return COMPARE[op](value, bound)
+        assert_never(requirement)
+
+
+@dataclass(slots=True)
+class Variations:
+    """Solves searches that differ from that of `builder` in their requirements only."""
+
+    builder: Builder
+    known: deque[Known] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+
+    @classmethod
+    def of(cls, tables: Tables) -> Variations:
+        """Return the variations of a search whose inputs are checked."""
+        return cls(Builder(tables))
+
+    def solve(self, requirements: Sequence[Requirement], time_s: float) -> SearchResult:
+        """Find the best child, with its proof or its gap. A conflict is not explained here."""
+        builder = self._builder(requirements, time_s)
+        limits = limits_of(requirements)
+        settled = self._settled(builder, limits)
+        if settled is not None:
+            return settled
+        result = solve_built(builder, Silent(), explained=False)
+        if result.status in ("optimal", "infeasible"):
+            self.known.appendleft(Known(limits, builder.tables.scenarios, result))
+        return result
+
+    def explain(self, requirements: Sequence[Requirement], time_s: float) -> SearchResult:
+        """Return the result with the conflict and the smallest way out of it, where there is no child."""
+        return solve_built(self._builder(requirements, time_s), Silent())
+
+    def why(self, requirements: Sequence[Requirement], layer: int, time_s: float) -> WhyResult | SearchResult:
+        """Return the regrets of one layer; the result itself where there is no child."""
+        return why_built(self._builder(requirements, time_s), time_s, [layer])
+
+    def extent(self, requirement: LinearRequirement) -> tuple[Fraction, Fraction]:
+        """Least and greatest value of a requirement's left side over the space, in base units or times the parent's.
+
+        Other requirements do not count. Listed batches are all looked at, of `auto` ones the smallest and the largest.
+        """
+        boxes = self.builder.all().boxes
+        corners = [Box(box.scenarios, end, end) for box in boxes for end in (box.low, box.high)]
+        ends = [end for corner in dict.fromkeys(corners) for end in self._ends(requirement, corner)]
+        return min(ends), max(ends)
+
+    def _ends(self, requirement: LinearRequirement, box: Box) -> list[Fraction]:
+        """Both ends of the left side at given batches."""
+        left = requirement.left
+        match left.terms:
+            case (WeightedTerm(coefficient=factor, term=MetricTerm(scenario=scenario, metric="throughput")),):
+                latency = MetricTerm(scenario=scenario, metric="latency")
+                time = Linear(terms=(WeightedTerm(coefficient=Fraction(1), term=latency),))
+                tokens = factor * box.lows[scenario] * self.builder.output_of(scenario)
+                ends = [tokens / end for end in self._sums(time, box) if end > 0]
+            case _:
+                ends = self._sums(left, box)
+        if requirement.parent_ratio is None:
+            return ends
+        parent = Child(self.builder.tables, (PARENT,) * self.builder.columns.layers, box.lows).linear(left)
+        return [end / parent for end in ends] if parent else []
+
+    def _sums(self, linear: Linear, box: Box) -> list[Fraction]:
+        """Least and greatest sum of a linear expression over the columns."""
+        columns, coefficients = self.builder.columns, self.builder.coefficients
+        least, most = coefficients.least(linear, box), coefficients.most(linear, box)
+        low = least.constant + least.unit * int(columns.least(least.values).sum())
+        return [low, most.constant + most.unit * int(columns.most(most.values).sum())]
+
+    def _builder(self, requirements: Sequence[Requirement], time_s: float) -> Builder:
+        """Return the builder of the search with other requirements, one solution, and a time limit."""
+        search = self.builder.tables.search
+        assert isinstance(search.solver, CpSat), "a heuristic proves nothing"
+        limited = search.solver.model_copy(update={"time_s": Fraction(time_s)})
+        changes = {"requirements": tuple(requirements), "solutions": 1, "solver": limited}
+        return self.builder.for_requirements(search.model_copy(update=changes))
+
+    def _settled(self, builder: Builder, limits: Limits) -> SearchResult | None:
+        """Return a proven result of weaker requirements that holds for these, too."""
+        scenarios = builder.tables.scenarios
+        for known in self.known:
+            if not all(key in limits and limits[key] <= limit for key, limit in known.limits.items()):
+                continue
+            if known.result.status == "infeasible":
+                return known.result
+            wanted = builder.tables.search.requirements
+            if known.scenarios == scenarios and all(known.meets(builder.tables, each) for each in wanted):
+                return known.result
+        return None
+
+
+def limits_of(requirements: Sequence[Requirement]) -> Limits:
+    """Return the limit on everything that requirements limit; a smaller limit is the stronger requirement."""
+    limits: dict[Hashable, Fraction] = {}
+    for requirement in requirements:
+        key, limit = _limit(requirement)
+        limits[key] = min(limit, limits.get(key, limit))
+    return limits
+
+
+def _limit(requirement: Requirement) -> tuple[Hashable, Fraction]:
+    match requirement:
+        case LogicRequirement(formula=formula):
+            return formula, Fraction(0)
+        case LinearRequirement(left=left, op=op, bound=bound, parent_ratio=ratio):
+            limit = bound if ratio is None else ratio
+            assert limit is not None, "a requirement has a bound or a ratio"
+            if ratio is not None and op != "==" and not _grows(left):
+                return (left, op, ratio), Fraction(0)
+            match op:
+                case "==":
+                    return (left, op, ratio is None, limit), Fraction(0)
+                case "<=" | "<":
+                    return (left, op, ratio is None), limit
+                case ">=" | ">":
+                    return (left, op, ratio is None), -limit
+    assert_never(requirement)
+
+
+def _grows(left: Linear) -> bool:
+    """True if the parent's value is not negative, so that a larger ratio is a larger bound."""
+    return left.constant >= 0 and all(
+        w.coefficient >= 0 and not isinstance(w.term, ScoreTerm | TableTerm) for w in left.terms
+    )

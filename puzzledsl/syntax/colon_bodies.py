@@ -1,0 +1,63 @@
+"""Bodies as in YAML or Python: `bld b of w:` and indented lines below it. One mistake, however long the body is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lark import Token
+
+from puzzledsl.base.diagnostics import Label
+from puzzledsl.language.words import DECLARATIONS
+from puzzledsl.syntax import errors
+from puzzledsl.syntax.tokens import span_of
+
+
+@dataclass(frozen=True, slots=True)
+class ColonBody:
+    """A body behind a colon. `stop` is the index of the newline behind it."""
+
+    error: errors.MissingBrace
+    stop: int
+    lines: range
+
+
+def colon_body(tokens: list[Token], index: int, file: str) -> ColonBody | None:
+    """Return the body that the colon at `index` opens; None for any other colon."""
+    start = _line_start(tokens, index)
+    head = tokens[start:index]
+    if not head or head[0].column != 1 or head[0] not in DECLARATIONS:
+        return None
+    if any(token.type in ("EQUAL", "LBRACE", "LPAR") for token in head):
+        return None
+    stop = next((i for i in range(index, len(tokens)) if _ends(tokens, i)), len(tokens) - 1)
+    colon, last = tokens[index], tokens[stop - 1]
+    if tokens[index + 1].type != "_NL" and len(head) > 1 and last.line == colon.line:
+        return None
+    where = span_of(colon, file)
+    below = [] if last is colon else [Label(span_of(last, file), "up to here")]
+    form = _form(head)
+    what = "a body stands in braces, and its settings take `=`" if form.endswith("}") else "it is written"
+    help = f"{what}: `{form}`"
+    error = errors.MissingBrace(where, "the body begins here", secondary=below, help=help)
+    return ColonBody(error, stop, range(colon.line or 1, (last.end_line or 1) + 1))
+
+
+def _line_start(tokens: list[Token], index: int) -> int:
+    while index and tokens[index - 1].type != "_NL":
+        index -= 1
+    return index
+
+
+def _ends(tokens: list[Token], index: int) -> bool:
+    """True for a newline before a token at the left margin."""
+    following = tokens[index + 1] if index + 1 < len(tokens) else None
+    return tokens[index].type == "_NL" and (following is None or following.column == 1)
+
+
+def _form(head: list[Token]) -> str:
+    """Return the head with a body of its kind behind it, or the whole form of a kind that has none."""
+    from puzzledsl.language.kinds import KINDS  # only a mistake needs the alternatives that it imports
+
+    form = KINDS[head[0]].form
+    body = form.partition(" {")[2]
+    return f"{' '.join(head)} {{{body}" if body and len(head) > 1 else form

@@ -1,0 +1,121 @@
+"""Saved text: what `pzl fmt` writes, and what was explored; everything else of the file stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.base.files import write_text
+from puzzledsl.explore.desk import FileChanged, Stale
+from puzzledsl.explore.question import Choice, Question
+from puzzledsl.explore.sheet import Sheet
+from puzzledsl.syntax.format import format_source
+from tests.explore.programs import desk_of, sheet_of
+
+PIN = Choice(1, "ffn", "pin", ("mlp2048",))
+FORBID = Choice(2, "attention", "forbid", ("gqa2", "noop"))
+QUESTIONS = {
+    "a bound": Question({0: "1.25x"}),
+    "a bound of layers": Question({6: "3"}),
+    "every bound": Question(
+        {0: "1.25x", 1: "79GiB", 2: "0.3x", 3: "150M", 4: "3", 5: "4 tok/s", 6: "1", 7: "4000"}
+    ),
+    "a statement on its line": Question(off=frozenset({1})),
+    "statements that share a line": Question(off=frozenset({3, 4})),
+    "one of them": Question(off=frozenset({3})),
+    "one over two lines": Question(off=frozenset({7})),
+    "one in a for": Question(off=frozenset({8})),
+    "all statements": Question(off=frozenset(range(9))),
+    "a pin": Question(choices=(PIN,)),
+    "choices and bounds": Question({0: "1.2x"}, frozenset({5}), (PIN, FORBID)),
+}
+
+
+@pytest.fixture(scope="module")
+def sheet(tmp_path_factory: pytest.TempPathFactory) -> Sheet:
+    return sheet_of(tmp_path_factory.mktemp("program"))
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_the_edited_text_is_formatted_and_says_what_was_asked(sheet: Sheet, name: str) -> None:
+    """`edited` itself compares the requirements of the text, read again, with those of the question."""
+    found = sheet.edited(QUESTIONS[name])
+    assert found.text == format_source(found.text) != format_source(sheet.source.text)
+    assert found.lines or name in ("statements that share a line", "one in a for")
+    assert "# the fleet is large" in found.text and 'because "half the fleet"' in found.text
+
+
+def test_an_edit_is_as_small_as_it_can_be(sheet: Sheet) -> None:
+    found = sheet.edited(Question({0: "1.25x"}, frozenset({1}), (PIN, FORBID)))
+    assert [" ".join(line.split()) for line in found.lines] == [
+        'require chat.throughput >= 1.25x because "half the fleet" # the fleet is large',
+        "# require 80GiB >= chat.memory",
+        "require layers[1].ffn is mlp(width: 2048)",
+        "require layers[2].attention is not (gqa(kv_heads: 2) | noop)",
+    ]
+
+
+def test_nothing_changes_where_nothing_is_asked(sheet: Sheet) -> None:
+    assert sheet.edited(Question()).lines == ()
+    assert sheet.edited(Question()).text == format_source(sheet.source.text)
+
+
+@pytest.mark.parametrize("search", ["inline", "heir"])
+def test_choices_go_into_any_body(tmp_path: Path, search: str) -> None:
+    sheet = sheet_of(tmp_path, search)
+    text = sheet.edited(Question({0: "1.1x"}, choices=(PIN,))).text
+    assert text.count("require layers[1].ffn is mlp(width: 2048)") == 1
+    assert "require chat.throughput >= 1.1x" in text
+
+
+def test_a_statement_between_others_goes_with_its_comma(tmp_path: Path) -> None:
+    sheet = sheet_of(tmp_path, "inline")
+    assert "search inline of wide { minimize kl }" in sheet.edited(Question(off=frozenset({0}))).text
+
+
+def test_save_writes_what_fmt_writes(tmp_path: Path) -> None:
+    desk = desk_of(tmp_path)
+    asked = Question({0: "1.25x"}, frozenset({1}), (PIN,))
+    expected = desk.sheet("best").edited(asked).text
+    answer = desk.sheet("best").answer(asked, 10)
+    desk.save(desk.sheet("best"), asked)
+    assert desk.file.read_text() == expected == format_source(expected)
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+    again = desk.sheet("best").answer(Question(), 10)  # the file, read again
+    assert again.layers == answer.layers and again.objective == answer.objective
+
+
+def test_save_refuses_a_file_that_was_changed(tmp_path: Path) -> None:
+    desk = desk_of(tmp_path)
+    sheet = desk.sheet("best")
+    changed = desk.file.read_text() + "# somebody was here\n"
+    write_text(desk.file, changed)
+    with pytest.raises(FileChanged):
+        desk.save(sheet, Question({0: "1.25x"}))
+    assert desk.file.read_text() == changed
+    desk.refresh()
+    with pytest.raises(FileChanged):  # the page is still that of the file before
+        desk.save(sheet, Question({0: "1.25x"}))
+    desk.save(desk.sheet("best"), Question({0: "1.25x"}))
+    assert desk.file.read_text().endswith("# somebody was here\n")
+
+
+def test_exploring_writes_nothing(tmp_path: Path) -> None:
+    desk = desk_of(tmp_path)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    sheet = desk.sheet("best")
+    sheet.answer(QUESTIONS["choices and bounds"], 10)
+    sheet.explain(Question({0: "4x"}), 10)
+    sheet.why(Question(), 2, 10)
+    sheet.edited(QUESTIONS["a pin"])
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+def test_an_older_question_is_stale(tmp_path: Path) -> None:
+    desk = desk_of(tmp_path)
+    desk.newest("page", 3)
+    desk.check("page", 3)
+    desk.check("another page", 1)
+    with pytest.raises(Stale):
+        desk.check("page", 2)

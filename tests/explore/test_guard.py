@@ -1,0 +1,109 @@
+"""Refusals: every request needs the token, our Host, and no foreign Origin."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from puzzledsl.explore.guard import HEADERS, Guard, Message, guarded
+
+GUARD = Guard("secret", 4711)
+HOST = ("host", "127.0.0.1:4711")
+ORIGIN = ("origin", "http://127.0.0.1:4711")
+
+
+def refused(method: str, path: str, *headers: tuple[str, str]) -> str:
+    return GUARD.refusal(method, path, [(n.encode(), v.encode()) for n, v in headers])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers"),
+    [
+        ("GET", "/secret/", [HOST]),
+        ("GET", "/secret/assets/strip.js", [HOST, ("sec-fetch-site", "same-origin")]),
+        ("GET", "/secret/", [HOST, ("sec-fetch-site", "none")]),
+        ("GET", "/secret/", [("host", "localhost:4711")]),
+        ("POST", "/secret/answer", [HOST, ORIGIN]),
+        ("POST", "/secret/answer", [("Host", "localhost:4711"), ("Origin", "http://localhost:4711")]),
+    ],
+)
+def test_the_page_itself_may_ask(method: str, path: str, headers: list[tuple[str, str]]) -> None:
+    assert refused(method, path, *headers) == ""
+
+
+@pytest.mark.parametrize(
+    ("why", "method", "path", "headers"),
+    [
+        ("token", "GET", "/", [HOST]),
+        ("token", "GET", "/secret", [HOST]),
+        ("token", "GET", "/Secret/", [HOST]),
+        ("token", "GET", "/secre/", [HOST]),
+        ("token", "GET", "/secret2/", [HOST]),
+        ("token", "GET", "//secret/", [HOST]),
+        ("token", "GET", "/favicon.ico", [HOST]),
+        ("token", "POST", "/wrong/save", [HOST, ORIGIN]),
+        ("token", "GET", "/sécret/", [HOST]),
+        ("host", "GET", "/secret/", []),
+        ("host", "GET", "/secret/", [HOST, HOST]),
+        ("host", "GET", "/secret/", [("host", "127.0.0.1")]),
+        ("host", "GET", "/secret/", [("host", "127.0.0.1:80")]),
+        ("host", "GET", "/secret/", [("host", "rebound.example:4711")]),
+        ("host", "GET", "/secret/", [("host", "127.0.0.1:4711.example")]),
+        ("origin", "POST", "/secret/save", [HOST]),
+        ("origin", "POST", "/secret/save", [HOST, ("origin", "null")]),
+        ("origin", "POST", "/secret/save", [HOST, ("origin", "https://127.0.0.1:4711")]),
+        ("origin", "POST", "/secret/save", [HOST, ("origin", "http://evil.example")]),
+        ("origin", "POST", "/secret/save", [HOST, ("origin", "http://127.0.0.1:4712")]),
+        ("origin", "POST", "/secret/save", [HOST, ("origin", "http://localhost:4711")]),
+        ("origin", "GET", "/secret/", [HOST, ("origin", "http://evil.example")]),
+        ("origin", "POST", "/secret/save", [HOST, ORIGIN, ("sec-fetch-site", "cross-site")]),
+        ("origin", "GET", "/secret/", [HOST, ("sec-fetch-site", "same-site")]),
+    ],
+)
+def test_nobody_else_may(why: str, method: str, path: str, headers: list[tuple[str, str]]) -> None:
+    assert refused(method, path, *headers) == why
+
+
+def test_tokens_are_long_and_never_the_same() -> None:
+    tokens = {Guard.new(1).token for _ in range(50)}
+    assert len(tokens) == 50 and min(map(len, tokens)) >= 43
+    assert Guard.new(8000).address.startswith("http://127.0.0.1:8000/")
+
+
+def sent(path: str, kind: str = "http") -> list[Message]:
+    """What a guarded application answers."""
+    found: list[Message] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
+        )
+        await send({"type": "http.response.body", "body": b"inside"})
+
+    async def send(message: Message) -> None:
+        found.append(message)
+
+    scope = {"type": kind, "method": "GET", "path": path, "headers": [(b"host", b"127.0.0.1:4711")]}
+    asyncio.run(guarded(app, GUARD)(scope, None, send))  # type: ignore[arg-type]
+    return found
+
+
+@pytest.mark.parametrize(("path", "status"), [("/secret/", 200), ("/else/", 403)])
+def test_every_answer_has_the_headers(path: str, status: int) -> None:
+    start, body = sent(path)
+    headers = {name.decode(): value.decode() for name, value in start["headers"]}
+    assert start["status"] == status and headers.items() >= HEADERS.items()
+    assert (body["body"] == b"inside") == (status == 200)
+    policy = headers["content-security-policy"]
+    assert (
+        "default-src 'none'" in policy
+        and "script-src 'self'" in policy
+        and "frame-ancestors 'none'" in policy
+    )
+    assert headers["referrer-policy"] == "no-referrer"
+
+
+def test_a_web_socket_gets_no_answer() -> None:
+    assert sent("/secret/", "websocket") == []

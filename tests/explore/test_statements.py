@@ -1,0 +1,110 @@
+"""Bounds that sliders move: which there are, and that the IR with a bound moved is what the text with it says."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.explore.grids import grid_of
+from puzzledsl.explore.question import BadQuestion, Question
+from puzzledsl.explore.sheet import Sheet
+from puzzledsl.explore.statements import replaced
+from puzzledsl.ir.nodes import LinearRequirement, LogicRequirement, Requirement
+from tests.explore.programs import sheet_of
+
+
+@pytest.fixture(scope="module")
+def sheet(tmp_path_factory: pytest.TempPathFactory) -> Sheet:
+    return sheet_of(tmp_path_factory.mktemp("program"))
+
+
+def said(requirement: Requirement) -> object:
+    match requirement:
+        case LinearRequirement():
+            return requirement.left, requirement.op, requirement.bound, requirement.parent_ratio
+        case LogicRequirement():
+            return requirement.formula
+
+
+def test_every_statement_is_there_once_with_its_bounds(sheet: Sheet) -> None:
+    found = [(s.text, [(b.written, b.text) for b in s.bounds]) for s in sheet.statements]
+    assert found == [
+        ("chat.throughput >= speedup", [("speedup", "1.3x")]),
+        ("80GiB >= chat.memory", [("80GiB", "80GiB")]),
+        ("0.2x <= params <= 100% * llama.params", [("0.2x", "0.2x"), ("100% * llama.params", "160M")]),
+        ("count(attention is noop) <= 4", [("4", "4")]),
+        ("2 * chat.throughput >= 3 tok/s", [("3 tok/s", "3 tok/s")]),
+        ("layers[0].attention is parent", []),
+        ("distinct(ffn) <= 2", [("2", "2")]),
+        ("chat.memory <= 200 * chat.weights", []),  # compares two metrics: no number is its bound
+        ("layers[i].ffn.width <= 4096", [("4096", "4096")]),
+    ]
+
+
+def test_a_moved_bound_says_what_the_text_with_it_says(sheet: Sheet) -> None:
+    """The law that makes answers exact: the fast change of the IR equals checking the edited file."""
+    for bound in sheet.bounds.values():
+        for position in {0, bound.grid.last // 3, bound.grid.last}:
+            text = bound.grid.number(position) + bound.unit
+            read = sheet.reread(replaced(sheet.source, [(bound.span, text)]))
+            if read is None:  # a count of 0 different values, say
+                assert bound.scale is None
+                continue
+            moved = sheet.requirements(Question({bound.number: text}))
+            assert [*map(said, moved)] == [*map(said, read)], (bound.written, text)
+
+
+def test_a_slider_reaches_where_the_space_does(sheet: Sheet) -> None:
+    by_text = {b.written: b for b in sheet.bounds.values()}
+    counts = by_text["4"].grid
+    assert [counts.number(i) for i in range(counts.last + 1)] == [*"0123456"]
+    speed = by_text["speedup"]
+    assert speed.extent is not None and speed.extent[0] <= 1 < speed.extent[1]
+    assert Fraction(speed.grid.number(0)) <= 1 < Fraction(speed.grid.number(speed.grid.last))
+    assert speed.grid.number(speed.grid.nearest(Fraction(13, 10))) == "1.30"
+    memory = by_text["80GiB"]  # far above what any child needs
+    assert memory.extent is not None and Fraction(memory.grid.number(0)) <= memory.extent[1]
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "whole"),
+    [(13, 10, 57, False), (1, 29, 33, False), (12, 0, 30, True), (0, 0, 0, False), (5, 0, 10**6, True)],
+)
+def test_positions_are_round_and_contain_the_bound(value: int, low: int, high: int, whole: bool) -> None:
+    grid = grid_of(Fraction(value, 10), Fraction(low, 10), Fraction(high, 10), whole=whole)
+    first, last = Fraction(grid.number(0)), Fraction(grid.number(grid.last))
+    assert first <= Fraction(value, 10) <= last and grid.last <= 260
+    if whole:
+        assert grid.decimals == 0
+
+
+@pytest.mark.parametrize("text", ["1.4", "1.4GiB", "fast", "", "-1x", "1..2x", "1" * 400 + "x"])
+def test_a_bound_of_another_unit_is_refused(sheet: Sheet, text: str) -> None:
+    with pytest.raises(BadQuestion):
+        sheet.requirements(Question.read({"bounds": {"0": text}}))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [],
+        {"bounds": {"99": "1x"}},
+        {"off": [99]},
+        {"off": ["x"]},
+        {"choices": [{"layer": 6, "sub_block": "ffn", "kind": "pin", "names": ["noop"]}]},
+        {"choices": [{"layer": 1, "sub_block": "ffn", "kind": "pin", "names": ["gqa2"]}]},
+        {"choices": [{"layer": 1, "sub_block": "mlp", "kind": "pin", "names": ["noop"]}]},
+        {"choices": [{"layer": 1, "sub_block": "ffn", "kind": "forbid", "names": []}]},
+    ],
+)
+def test_a_question_that_no_page_asks_is_refused(sheet: Sheet, value: object) -> None:
+    with pytest.raises(BadQuestion):
+        sheet.requirements(Question.read(value))
+
+
+def test_statements_of_another_search_are_edited_where_they_stand(tmp_path: Path) -> None:
+    heir = sheet_of(tmp_path, "heir")
+    assert [s.text for s in heir.statements] == ["chat.throughput >= 1.2x"]
+    assert [b.text for b in heir.bounds.values()] == ["1.2x"]

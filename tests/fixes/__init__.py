@@ -1,0 +1,1 @@
+"""Laws of fixes: what a fix or a spelled-out help does to a program with a mistake."""

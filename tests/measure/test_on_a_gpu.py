@@ -1,0 +1,96 @@
+"""Timing on a GPU: events with and without graphs, and a KV cache that no step copies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers.cache_utils import CacheLayerMixin
+
+from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.load import load_child
+from puzzledsl.measure.stopwatch import CudaEventStopwatch, CudaStopwatch, stopwatch_for
+from puzzledsl.measure.whole import Forward, WholeTimer, Workload
+from puzzledsl.models.families.load import load_parent
+from tests.children import MIXED, define, random_pieces
+from tests.pretended_gpu import Gpu, pretended_gpu
+from tests.tiny import save_tiny
+
+WORK = Workload(batch=2, prompt=7, output=9)
+
+
+class Copied(TorchDispatchMode):
+    """The most tokens that one `cat` of key or value states copies."""
+
+    tokens = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket is torch.ops.aten.cat and out.ndim == 4:
+            self.tokens = max(self.tokens, out.shape[-2])
+        return out
+
+
+def model_of(kind: str, directory: Path, device: str):
+    if kind != "child":
+        return load_parent(directory / "parent", device=device)
+    return load_child(directory / "child", device=device)
+
+
+@pytest.fixture(scope="module", params=["llama", "mistral", "gemma3_text", "gpt_oss", "nemotron_h", "child"])
+def made(request, tmp_path_factory) -> tuple[str, Path]:
+    """Full attention, windows of every kind, states, and a child."""
+    kind, directory = request.param, tmp_path_factory.mktemp("timed")
+    family = "llama" if kind == "child" else kind
+    layers = len(MIXED) if kind == "child" else 4 if kind == "nemotron_h" else 3
+    more = {"sliding_window": 5} if kind in ("mistral", "gpt_oss") else {}
+    save_tiny(directory / "parent", family, layers=layers, scale=0.2, **more)
+    if kind == "child":
+        realise(
+            define(MIXED),
+            directory / "parent",
+            random_pieces(load_parent(directory / "parent"), MIXED),
+            directory / "child",
+        )
+    return kind, directory
+
+
+def held(forward: Forward) -> list[tuple[torch.Tensor, int]]:
+    layers = [layer for layer in forward._cache.layers if isinstance(layer, CacheLayerMixin)]
+    return [(layer.keys, layer.get_seq_length()) for layer in layers if layer.get_seq_length()]
+
+
+@torch.inference_mode()
+def test_a_step_writes_the_cache_in_place(made: tuple[str, Path], pretended: Gpu):
+    here, there = (Forward(model_of(*made, device), WORK) for device in ("cpu", "cuda"))
+    for forward in (here, there):
+        forward.prefill()
+        forward.lengthen()
+    before = held(there)
+    token = there._next
+    here.decode_step()
+    with Copied() as copied:
+        there.decode_step()
+    assert torch.equal(there._next.cpu(), here._next)
+    assert copied.tokens < WORK.context - 1 or made[0] == "gpt_oss"  # which adds its sinks to the scores
+    for (keys, length), (same_keys, same_length) in zip(before, held(there), strict=True):
+        assert keys is same_keys and length == same_length
+    first, there._next = there._next, token
+    if made[0] != "nemotron_h":  # its states go on
+        there.decode_step()
+        assert torch.equal(there._next, first)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("external", [True, False])
+def test_a_round_with_and_without_events_in_graphs(made: tuple[str, Path], external: bool):
+    with pretended_gpu(external_events=external, replays=1):
+        model = model_of(*made, "cuda")
+        watch = stopwatch_for(torch.device("cuda"))
+        assert type(watch) is (CudaStopwatch if external else CudaEventStopwatch)
+        timer = WholeTimer(model, WORK)
+        for _ in range(2):
+            prefill_s, decode_s = timer.round()
+            assert prefill_s > 0 and len(decode_s) == WORK.window and min(decode_s) > 0

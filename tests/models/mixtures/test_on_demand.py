@@ -1,0 +1,81 @@
+"""Pieces of a mixture whose experts are read one by one are those of a parent in memory, and leave the parent alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.linear import LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.moe import MoeFfn
+from puzzledsl.ir.nodes import Initialisers
+from puzzledsl.models.alternatives.build import initialise
+from puzzledsl.models.alternatives.realisation import State
+from puzzledsl.models.families.access import layers, shape_of
+from puzzledsl.models.families.load import load_parent
+from puzzledsl.models.families.paged import paged_parent
+from puzzledsl.pieces.initialise.statistics import walk_layers
+from tests.tiny import HYBRIDS, MIXTURES, save_tiny, tiny_tokens
+
+FAMILIES = (*MIXTURES, *HYBRIDS)
+PIECES: tuple[Alternative, ...] = (
+    MoeFfn(experts=3, top_k=2, width=16),
+    MoeFfn(experts=6, top_k=2, width=8),
+    MoeFfn(experts=4, top_k=1, width=8),
+    MoeFfn(experts=6, top_k=1, width=16),
+    MlpFfn(width=16),
+    LinearFfn(),
+)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("parent"), request.param, layers=4, intermediate=16)
+
+
+@cache
+def loaded(directory: Path) -> PreTrainedModel:
+    return load_parent(directory)
+
+
+def pieces(model: PreTrainedModel, wanted: Sequence[Alternative] = PIECES) -> list[State]:
+    """Pieces of the first layer with a mixture, in turn from the same statistics."""
+    shape = shape_of(model.config)
+    place = next(index for index, own in enumerate(shape.each) if own.ffn == "moe")
+    tokens = [tiny_tokens(8, 32, seed=seed) for seed in range(2)]
+    _, statistics = next(walk_layers(model, tokens, layers=[place]))
+    layer, own = layers(model)[place], shape.at(place)
+    return [initialise(layer, piece, statistics, Initialisers(), own) for piece in wanted]
+
+
+def test_pieces_are_the_same_bit_for_bit_when_experts_are_read_one_by_one(directory: Path) -> None:
+    paged, pages = paged_parent(directory, room_bytes=0)
+    for piece, own, expected in zip(PIECES, pieces(paged), pieces(loaded(directory)), strict=True):
+        assert set(own) == set(expected)
+        assert all(torch.equal(own[name], expected[name]) for name in own), piece.name
+    assert len(pages.present) == 1, "a piece that reads the whole sub-block has its page"
+
+
+def test_surgery_on_experts_drops_the_layer(directory: Path) -> None:
+    paged, pages = paged_parent(directory, room_bytes=0)
+    pieces(paged, PIECES[:-1])
+    assert pages.present == ()
+
+
+def test_a_page_that_fits_stays(directory: Path) -> None:
+    paged, pages = paged_parent(directory, room_bytes=1 << 40)
+    pieces(paged)
+    assert pages.reads == len(pages.present)
+
+
+def test_the_parent_keeps_its_weights(directory: Path) -> None:
+    model = load_parent(directory)
+    pieces(model)
+    untouched = loaded(directory).state_dict()
+    assert all(torch.equal(weight, untouched[name]) for name, weight in model.state_dict().items())

@@ -1,0 +1,140 @@
+"""Dtypes and kernels on a GPU: bfloat16 with float32 results, no grouped attention in float32, sums in a fixed order."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+
+from puzzledsl.models.families.load import load_parent
+from puzzledsl.models.kernels.float32_products import product, self_product
+from puzzledsl.models.kernels.products import fast_products
+from puzzledsl.models.kernels.repeatable import repeatable
+from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.models.least_squares.channels import elimination_order
+from puzzledsl.models.least_squares.grams import Gram
+from puzzledsl.models.least_squares.heads import Heads, merge_heads
+from puzzledsl.models.placement import placement
+from tests.pretended_gpu import Gpu, pretended_gpu
+from tests.tiny import save_tiny, tiny_tokens
+
+GPU = torch.device("cuda")
+
+
+@pytest.fixture(scope="module")
+def parent_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("gpu") / "parent")
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"), [((9, 0), torch.bfloat16), ((8, 0), torch.bfloat16), ((7, 5), torch.float32)]
+)
+def test_parents_run_in_bfloat16_where_a_gpu_has_it(parent_dir: Path, capability: tuple[int, int], dtype):
+    with pretended_gpu(capability=capability):
+        device, found = placement(parent_dir)
+    assert device.type == "cuda" and found == dtype
+
+
+def test_an_old_gpu_takes_bfloat16_only_for_large_parents(parent_dir: Path):
+    stored = sum(path.stat().st_size for path in parent_dir.glob("*.safetensors"))
+    with pretended_gpu(3 * stored, capability=(7, 5)):
+        assert placement(parent_dir)[1] == torch.bfloat16
+
+
+def test_attention_in_float32_is_not_grouped(parent_dir: Path, pretended: Gpu):
+    tokens = tiny_tokens(2, 12)
+    with torch.no_grad():
+        expected = load_parent(parent_dir)(tokens).logits
+        on_gpu = load_parent(parent_dir, device="cuda")  # two query heads share a key head
+        found = on_gpu(tokens.to("cuda")).logits
+        with torch.autocast("cuda", torch.bfloat16):
+            on_gpu(tokens.to("cuda"))
+    torch.testing.assert_close(found.cpu(), expected)
+    assert {dtype: grouped for dtype, grouped, _ in pretended.attention} == {
+        torch.float32: False,
+        torch.bfloat16: True,
+    }
+
+
+def test_no_call_is_looked_at_on_a_gpu(parent_dir: Path, pretended: Gpu, monkeypatch: pytest.MonkeyPatch):
+    runner = LayerRunner(load_parent(parent_dir, dtype=torch.bfloat16, device="cuda"))
+    hidden = runner.embed(tiny_tokens(2, 12).to("cuda"))
+    modes, seen = torch._C._len_torch_function_stack(), []
+    layer = runner._model.model.layers[0]
+    layer.register_forward_pre_hook(lambda *_: seen.append(torch._C._len_torch_function_stack()))
+    with torch.no_grad():
+        runner.run_layer(0, hidden)
+    assert seen == [modes]
+    with fast_products(GPU):
+        assert torch._C._len_torch_function_stack() == modes
+
+
+def test_products_of_bfloat16_keep_their_digits(pretended: Gpu):
+    a, b = (torch.randn(64, 48).bfloat16().to("cuda") for _ in range(2))
+    found = product(a.T, b)
+    assert found.dtype == torch.float32 and set(+pretended.flop) == {torch.bfloat16}
+    torch.testing.assert_close(
+        found.double().cpu(), a.T.double().cpu() @ b.double().cpu(), rtol=1e-5, atol=1e-4
+    )
+    gram = self_product(a)
+    assert torch.equal(gram.cpu(), gram.T.cpu())
+
+
+def test_sums_for_least_squares_multiply_in_bfloat16_and_do_not_wait(pretended: Gpu):
+    x, y = torch.randn(32, 8).bfloat16(), torch.randn(32, 5).bfloat16()
+    there, here = Gram.zeros(8, 5, GPU), Gram.zeros(8, 5)
+    for gram, device in ((there, "cuda"), (here, "cpu")):
+        x_there, y_there = x.to(device), y.to(device)
+        pretended.waits.clear()
+        gram.add(x_there, y_there)
+        assert not pretended.waits
+    assert set(+pretended.flop) == {torch.bfloat16}
+    for name in ("xx", "xy", "x_sum"):
+        torch.testing.assert_close(getattr(there, name).cpu(), getattr(here, name))
+    assert there.yy == pytest.approx(here.yy)
+
+
+def test_logits_are_float32(parent_dir: Path, pretended: Gpu):
+    model = load_parent(parent_dir, dtype=torch.bfloat16, device="cuda")
+    runner, normed = LayerRunner(model), torch.randn(2, 3, 24).bfloat16().to("cuda")
+    found = runner.logits(normed)
+    weight = model.lm_head.weight.float().cpu()
+    torch.testing.assert_close(found.cpu(), normed.float().cpu() @ weight.T)
+    assert not torch.equal(found, runner.head(normed).float())
+
+
+def test_repeatable_kernels_are_for_the_context_alone(pretended: Gpu):
+    deterministic = torch.are_deterministic_algorithms_enabled
+    with repeatable(torch.device("cpu")):
+        assert not deterministic()
+    with suppress(ZeroDivisionError), repeatable(GPU):
+        assert deterministic() and not torch.utils.deterministic.fill_uninitialized_memory
+        raise ZeroDivisionError
+    assert not deterministic() and torch.utils.deterministic.fill_uninitialized_memory
+
+
+@pytest.mark.parametrize("turning", [0, 8])
+def test_heads_are_merged_in_a_fixed_order(pretended: Gpu, turning: int):
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(n, 8, 7, dtype=torch.float64, generator=generator) for n in (4, 2, 2))
+    o = torch.randn(4, 8, 6, dtype=torch.float64, generator=generator)
+    gram = torch.eye(7, dtype=torch.float64)
+    here = merge_heads(Heads(q, k, v, o, turning), 1, gram)
+    there = merge_heads(Heads(*(t.to("cuda") for t in (q, k, v, o)), turning), 1, gram.to("cuda"))
+    assert not pretended.any_order
+    assert torch.equal(there.k.cpu(), here.k) and torch.equal(there.v.cpu(), here.v)
+
+
+def test_channels_are_eliminated_with_one_copy_a_round(pretended: Gpu):
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(400, 96, dtype=torch.float64, generator=generator)
+    down = torch.randn(96, 6, generator=generator)
+    here = elimination_order(a.T @ a, down)
+    gram, weights = (a.T @ a).to("cuda"), down.to("cuda")
+    pretended.waits.clear()
+    there = elimination_order(gram, weights)
+    assert torch.equal(there.cpu(), here) and sorted(here.tolist()) == list(range(96))
+    copies = pretended.waits_in("copy to CPU").total()
+    assert copies < 96 and pretended.waits.total() <= 3 * copies + 4

@@ -1,0 +1,186 @@
+"""PyTorch's Python calls as a process with a GPU would see them: devices, copies between devices, factories, attention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from tests.pretended_gpu.state import CUDA, State, tensors_in
+
+T: Any = Tensor
+FROM_HOST = (torch.tensor, torch.as_tensor)
+"""Factories that copy Python values or NumPy arrays, so that the host waits."""
+
+
+class Calls(TorchFunctionMode):
+    """Answers questions about devices, moves tensors by tagging copies, and watches attention. One object a thread."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__()
+        self._state, self._memory = state, state.memory
+        self._handlers: dict[Any, Callable[..., Any]] = {
+            T.device.__get__: self._device,
+            T.is_cuda.__get__: lambda func, tensor: self._memory.holds(tensor),
+            T.is_cpu.__get__: lambda func, tensor: not self._memory.holds(tensor) and func(tensor),
+            T.get_device: lambda func, tensor: 0 if self._memory.holds(tensor) else func(tensor),
+            T.numpy: self._numpy,
+            T.__array__: self._numpy,
+            T.tolist: self._tolist,
+            T.cpu: lambda func, tensor, *args, **kwargs: self._moved(tensor, "cpu"),
+            T.cuda: lambda func, tensor, device=None, non_blocking=False, **kwargs: self._moved(
+                tensor, CUDA, non_blocking=non_blocking
+            ),
+            T.to: self._to,
+            T.type_as: lambda func, tensor, other: self._to(func, tensor, other),
+            T.pin_memory: self._pin,
+            T.is_pinned: lambda func, tensor, *args: state.is_pinned(tensor),
+            T.__deepcopy__: self._like_first,
+            T.new_tensor: self._like_first,
+            F.scaled_dot_product_attention: self._attention,
+            torch.mm: self._mm,
+            torch.histc: self._histc,
+        }
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call a handler, or a factory with its device, or the function itself."""
+        kwargs = kwargs or {}
+        handler = self._handlers.get(func)
+        if handler is not None:
+            return handler(func, *args, **kwargs)
+        if kwargs.get("pin_memory"):
+            made = func(*args, **{**kwargs, "pin_memory": False})
+            self._state.pin(made)
+            return made
+        if kwargs.get("device") is not None:
+            return self._made_on(func, args, dict(kwargs))
+        return func(*args, **kwargs)
+
+    def _made_on(self, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        device = torch.device(kwargs["device"])
+        if device.type == "meta":
+            return func(*args, **kwargs)
+        made = func(*args, **{**kwargs, "device": "cpu"})
+        given = {id(tensor) for tensor in tensors_in(args, kwargs)}
+        fresh = [tensor for tensor in tensors_in(made) if id(tensor) not in given]
+        for tensor in fresh:
+            if device.type == "cuda":
+                self._memory.put(tensor)
+            else:
+                self._memory.drop(tensor)
+        if device.type == "cuda" and func in FROM_HOST and any(t.numel() for t in fresh):
+            self._state.wait("copy to GPU")
+        return made
+
+    def _device(self, func: Callable[..., Any], tensor: Tensor) -> torch.device:
+        return CUDA if self._memory.holds(tensor) else func(tensor)
+
+    def _numpy(self, func: Callable[..., Any], tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if self._memory.holds(tensor):
+            raise TypeError(
+                "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
+            )
+        return func(tensor, *args, **kwargs)
+
+    def _tolist(self, func: Callable[..., Any], tensor: Tensor) -> Any:
+        if self._memory.holds(tensor):
+            self._state.wait("tolist")
+        return func(tensor)
+
+    def _to(self, func: Callable[..., Any], tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        copy = kwargs.pop("copy", False)
+        other = args[0] if args and isinstance(args[0], Tensor) else kwargs.get("other")
+        if isinstance(other, Tensor):
+            device: Any = CUDA if self._memory.holds(other) else torch.device("cpu")
+            dtype: Any = other.dtype
+            non_blocking = kwargs.get("non_blocking", False)
+        else:
+            device, dtype, non_blocking, _ = torch._C._nn._parse_to(*args, **kwargs)
+        if device is not None and device.type == "meta":
+            return func(tensor, *args, **kwargs)
+        cast = tensor.to(dtype or tensor.dtype, copy=copy)
+        return cast if device is None else self._moved(cast, device, non_blocking=non_blocking)
+
+    def _moved(self, tensor: Tensor, device: Any, *, non_blocking: bool = False) -> Tensor:
+        to_gpu = torch.device(device).type == "cuda"
+        if tensor.is_meta or self._memory.holds(tensor) == to_gpu:
+            return tensor
+        if not (non_blocking and (to_gpu and self._state.is_pinned(tensor))):
+            self._state.wait("copy to GPU" if to_gpu else "copy to CPU")
+        if tensor.requires_grad and torch.is_grad_enabled():
+            return _Moved.apply(tensor, self._state, to_gpu)  # type: ignore[no-untyped-call, no-any-return]
+        return _copied(tensor, self._state, to_gpu)
+
+    def _pin(self, func: Callable[..., Any], tensor: Tensor, *args: Any) -> Tensor:
+        if self._memory.holds(tensor):
+            raise RuntimeError("cannot pin 'torch.cuda.FloatTensor': only dense CPU tensors can be pinned")
+        pinned = tensor.clone()
+        self._state.pin(pinned)
+        return pinned
+
+    def _like_first(self, func: Callable[..., Any], tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
+        made = func(tensor, *args, **kwargs)
+        if self._memory.holds(tensor):
+            self._memory.put(made)
+        return made
+
+    def _attention(
+        self, func: Callable[..., Any], query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        if self._memory.holds(query):
+            cast = torch._C.is_autocast_enabled("cpu")
+            dtype = torch._C.get_autocast_dtype("cpu") if cast else query.dtype
+            grouped = bool(kwargs.get("enable_gqa")) and query.shape[-3] != key.shape[-3]
+            self._state.attention[dtype, grouped, kwargs.get("attn_mask") is not None] += 1
+            assert not (grouped and dtype == torch.float32), (
+                "grouped attention in float32 takes the math kernel, which holds a score for every pair of positions"
+            )
+        return func(query, key, value, *args, **kwargs)
+
+    def _mm(self, func: Callable[..., Any], a: Tensor, b: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """`torch.mm(…, out_dtype=…)` exists on CUDA only."""
+        out_dtype = kwargs.get("out_dtype", args[0] if args else None)
+        if out_dtype is None or not self._memory.holds(a):
+            return func(a, b, *args, **kwargs)
+        flop = 2 * a.shape[0] * a.shape[1] * b.shape[1]
+        self._state.flop[a.dtype] += flop
+        self._state.flop[out_dtype] -= flop
+        return func(a.to(out_dtype), b.to(out_dtype))
+
+    def _histc(self, func: Callable[..., Any], tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Integers are counted on CUDA only."""
+        if tensor.is_floating_point() or not self._memory.holds(tensor):
+            return func(tensor, *args, **kwargs)
+        return func(tensor.float(), *args, **kwargs).to(tensor.dtype)
+
+
+def _copied(tensor: Tensor, state: State, to_gpu: bool) -> Tensor:
+    out = tensor.clone()
+    if to_gpu:
+        state.memory.put(out)
+    else:
+        state.memory.drop(out)
+    return out
+
+
+class _Moved(torch.autograd.Function):
+    """A copy to the other device, whose gradient goes back."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, state: State, to_gpu: bool) -> Tensor:
+        ctx.state, ctx.to_gpu = state, to_gpu
+        return _copied(tensor, state, to_gpu)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return _copied(gradients[0], ctx.state, not ctx.to_gpu), None, None

@@ -1,0 +1,69 @@
+"""Every stage of every family on the pretended GPU: measure, bld, score, solve, refine, realise, uptrain, eval and export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import puzzledsl as pzl
+from puzzledsl.evaluate import speed
+from puzzledsl.families.registry import FAMILIES
+from puzzledsl.measure import rounds
+from tests.pretended_gpu import Gpu, pretended_gpu
+from tests.pretended_gpu.programs import COUPLED, LAYERS, write_program
+
+NO_WAITS = (
+    "models/kernels/",
+    "pieces/train/layer_trainer.py",
+    "pieces/train/losses.py",
+    "pieces/train/student.py",
+    "scoring/replacements.py",
+    "scoring/vocabulary.py",
+    "scoring/sweep/threads.py",
+)
+"""Code that runs at every step, for every piece or every tile: it never waits for the device."""
+WAITS = {
+    "child/healing/fit.py": 20,  # one a fit
+    "models/least_squares/grams.py": 400,  # one a solved system; experts have many
+    "pieces/initialise/gauss_newton.py": 20,  # two a point of a fit
+    "pieces/train/activations.py": 32,  # one each way for a batch
+    "pieces/train/piece_state.py": 40,  # at the first and the last evaluation, and to write the piece
+    "scoring/measures.py": 60,  # three a replacement and child
+    "scoring/pairwise.py": 2,  # one a chunk of positions
+}
+"""Most waits a layer of the parent, in loops of one of these programs."""
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time everything once: no time means anything here."""
+    monkeypatch.setattr(rounds, "ROUNDS", 1)
+    monkeypatch.setattr(rounds, "CHECKED_CHILDREN", 1)
+    monkeypatch.setattr(rounds, "CHECK_ROUNDS", 1)
+    monkeypatch.setattr(speed, "ROUNDS", 1)
+
+
+def check(gpu: Gpu, family: str) -> None:
+    """Bfloat16 throughout, no hidden waits, nothing added in any order before uptraining."""
+    for part in NO_WAITS:
+        assert not gpu.waits_in(f" {part}"), gpu.waits_in(f" {part}")
+    found = {file: gpu.waits_in(f" {file}") for file in WAITS}
+    layers = LAYERS.get(family, 2)
+    too_many = {file: waits for file, waits in found.items() if waits.total() > WAITS[file] * layers}
+    assert not too_many
+    assert not [site for site in gpu.any_order if " uptrain/" not in site], gpu.any_order
+    assert {dtype for dtype, *_ in gpu.attention} == ({torch.bfloat16} if family != "gpt_oss" else set())
+    assert gpu.flop[torch.bfloat16] > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.usefixtures("quick")
+def test_every_stage(family: str, tmp_path: Path) -> None:
+    more = COUPLED.format(gqa="gqa(kv_heads: 1)") if family == "llama" else ""
+    program = write_program(tmp_path, family, more=more)
+    with pretended_gpu(replays=1) as gpu:
+        pzl.load(program).run()
+        check(gpu, family)
+    assert (tmp_path / "out" / "config.json").is_file()

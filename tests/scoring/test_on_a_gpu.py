@@ -1,0 +1,85 @@
+"""Scores on a GPU are those of a CPU: float32 logits, no position cut off at 0, large tiles."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.scoring.fit import SATURATIONS, saturated
+from puzzledsl.scoring.measures import Divergence
+from puzzledsl.scoring.vocabulary import Vocabulary
+from tests.pieces.train.bld_programs import make_program
+from tests.pretended_gpu import Gpu, pretended_gpu
+from tests.scoring.cases import Case
+from tests.scoring.test_replace_one import forget
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """Pieces that were made on a CPU."""
+    base = tmp_path_factory.mktemp("gpu")
+    attention, ffn = (ParentAttention(), GqaAttention(kv_heads=1)), (ParentFfn(), MlpFfn(width=24), NoOpFfn())
+    return Case(base, make_program(base, attention=attention, ffn=ffn, model={"layers": 2}))
+
+
+def singles(table: Any) -> list[float]:
+    return [value for layer in (*table.attention, *table.ffn) for value in layer.values()]
+
+
+@pytest.mark.parametrize(("capability", "close"), [((7, 0), 1e-4), ((9, 0), 0.1)])
+def test_pairwise_scores_come_back_from_the_gpu(case: Case, capability: tuple[int, int], close: float):
+    method = {"metric": "kl_divergence", "samples": 48, "pairwise": True, "children": 2}
+    forget(case)
+    here = case.score(**method)
+    forget(case)
+    with pretended_gpu(capability=capability) as gpu:
+        there = case.score(**method)
+        assert gpu.waits_in("scoring/measures.py").total() < 60
+    assert singles(there) == pytest.approx(singles(here), rel=close, abs=1e-3)
+    expected = [term.value for term in here.pairwise]
+    assert [term.value for term in there.pairwise] == pytest.approx(
+        expected, rel=close, abs=close * max(expected)
+    )
+
+
+def test_small_changes_are_not_lost_to_rounding(pretended: Gpu):
+    """In bfloat16, logits of a few nats are rounded to hundredths, and KLs of a thousandth to anything."""
+    generator = torch.Generator().manual_seed(0)
+    head = torch.randn(2048, 32, generator=generator).mul(0.5).bfloat16()
+    parent = torch.randn(2, 64, 32, generator=generator).bfloat16()
+    child = (parent.float() + 0.02 * torch.randn(2, 64, 32, generator=generator)).bfloat16()
+    log_p, log_q = (F.log_softmax(states.double() @ head.double().T, -1) for states in (parent, child))
+    expected = (log_p.exp() * (log_p - log_q)).sum(-1).flatten()
+    runner: Any = SimpleNamespace(head_weights=lambda: (head.to("cuda"), None), device=torch.device("cuda"))
+    measure = Divergence(runner, torch.randint(0, 2048, (2, 64)), 128)
+    measure.set_parent([parent.to("cuda")])
+    _, kl_P = measure.measured([child.to("cuda")])
+    assert float((kl_P.cpu() - expected).abs().max()) < 2e-5 < float(expected.mean()) / 10
+    assert set(+pretended.flop) >= {torch.bfloat16}
+
+
+@pytest.mark.parametrize("saturation", SATURATIONS)
+def test_rounding_below_zero_cancels_rounding_above(saturation: float):
+    noise = np.random.default_rng(0).normal(0, 1e-3, (1, 20_000))
+    assert saturated(noise, saturation)[0] == pytest.approx(0, abs=4e-5)  # cut off at 0 it would be 4e-4
+    assert np.isfinite(saturated(noise - 10, saturation)).all()
+
+
+def test_tiles_of_a_gpu_are_large(pretended: Gpu):
+    head = torch.randn(40_000, 4)
+    here, there = (
+        Vocabulary(SimpleNamespace(head_weights=lambda weight=weight: (weight, None)))  # type: ignore[arg-type, misc]
+        for weight in (head, head.to("cuda"))
+    )
+    assert len(here._tiles) > 6 * len(there._tiles)
+    states = torch.randn(700, 4)
+    torch.testing.assert_close(there.logsumexp(states.to("cuda")).cpu(), here.logsumexp(states))

@@ -1,0 +1,136 @@
+"""Answers of warm variations are those of fresh solves; proofs carry over only where they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from benchmarks.synthetic import synthetic
+from puzzledsl.ir.nodes import Is, LinearRequirement, LogicRequirement, Not, Requirement, Where
+from puzzledsl.ir.tables import SearchResult, WhyResult
+from puzzledsl.search import variations as module
+from puzzledsl.search.problem.metrics import Child
+from puzzledsl.search.sensitivity.why import why_search
+from puzzledsl.search.solve import solve_search
+from puzzledsl.search.tables import PARENT, tables_of
+from puzzledsl.search.variations import Variations, limits_of
+
+INPUTS = synthetic(layers=8, attention=4, ffn=5, seed=3, batches=(128, 256))
+
+
+def fresh(requirements: Sequence[Requirement]) -> SearchResult:
+    program, costs, scores = INPUTS
+    search = program.searches["best"].model_copy(update={"requirements": tuple(requirements)})
+    return solve_search(program.model_copy(update={"searches": {"best": search}}), "best", costs, scores)
+
+
+def warm() -> Variations:
+    program, costs, scores = INPUTS
+    return Variations.of(tables_of(program, "best", costs, scores))
+
+
+def moved(requirement: Requirement, factor: Fraction) -> Requirement:
+    assert isinstance(requirement, LinearRequirement) and requirement.parent_ratio is not None
+    return requirement.model_copy(update={"parent_ratio": requirement.parent_ratio * factor})
+
+
+def loosened(requirement: Requirement) -> Requirement:
+    """Half as strong."""
+    assert isinstance(requirement, LinearRequirement)
+    return moved(requirement, Fraction(2) if requirement.op == "<=" else Fraction(1, 2))
+
+
+def pin(layer: int, name: str, *, negated: bool = False) -> LogicRequirement:
+    chosen = Is(layer=layer, sub_block="ffn", alternatives=(name,))
+    place = Where(file="", line=1, column=1, end_line=1, end_column=1, text=f"{layer} {name} {negated}")
+    return LogicRequirement(formula=Not(operand=chosen) if negated else chosen, where=place)
+
+
+def drawn(rng: np.random.Generator) -> list[Requirement]:
+    """Requirements of a random question: bounds moved, some left out, some choices pinned or forbidden."""
+    own = INPUTS[0].searches["best"].requirements
+    kept = [moved(r, Fraction(int(rng.integers(50, 150)), 100)) for r in own if rng.uniform() < 0.85]
+    for layer in rng.choice(8, int(rng.integers(0, 3)), replace=False).tolist():
+        kept.append(pin(layer, "noop", negated=bool(rng.uniform() < 0.5)))
+    return kept
+
+
+def test_a_warm_answer_is_that_of_a_fresh_solve(monkeypatch: pytest.MonkeyPatch) -> None:
+    solved = []
+    solve = module.solve_built
+    monkeypatch.setattr(module, "solve_built", lambda *a, **k: (solved.append(1), solve(*a, **k))[1])
+    rng, variations, count = np.random.default_rng(5), warm(), 60
+    statuses = set()
+    for _ in range(count):
+        asked = drawn(rng)
+        got, wanted = variations.solve(asked, 20), fresh(asked)
+        statuses.add(got.status)
+        assert (got.status, got.solutions) == (wanted.status, wanted.solutions)
+        assert got.objective == wanted.objective
+    assert statuses == {"optimal", "infeasible"}
+    assert len(solved) < count, "no proof was carried over"
+
+
+def test_a_tighter_bound_that_the_optimum_meets_needs_no_solve(monkeypatch: pytest.MonkeyPatch) -> None:
+    variations, own = warm(), INPUTS[0].searches["best"].requirements
+    loose = variations.solve([moved(own[0], Fraction(2)), *own[1:]], 20)
+    monkeypatch.setattr(module, "solve_built", lambda *a, **k: pytest.fail("solved again"))
+    assert variations.solve([moved(own[0], Fraction(199, 100)), *own[1:]], 20) is loose
+
+
+def test_a_looser_bound_is_solved_again() -> None:
+    variations, own = warm(), INPUTS[0].searches["best"].requirements
+    tight = variations.solve(own, 20)
+    loose = variations.solve([*map(loosened, own)], 20)
+    assert loose.objective is not None and tight.objective is not None and loose.objective < tight.objective
+
+
+def test_no_child_stays_no_child_only_where_requirements_are_stronger() -> None:
+    variations, own = warm(), INPUTS[0].searches["best"].requirements
+    none = variations.solve([moved(own[0], Fraction(1, 100)), *own[1:]], 20)
+    assert none.status == "infeasible"
+    assert variations.solve([moved(own[0], Fraction(1, 200)), *own[1:]], 20) is none
+    assert variations.solve(own[1:], 20).status == "optimal"
+
+
+def test_limits_of_equal_statements_are_the_strongest() -> None:
+    first = INPUTS[0].searches["best"].requirements[0]
+    (limit,) = limits_of([first, moved(first, Fraction(1, 2)), moved(first, Fraction(2))]).values()
+    assert isinstance(first, LinearRequirement) and first.parent_ratio is not None
+    assert limit == first.parent_ratio / 2
+
+
+def test_an_infeasible_variation_is_explained() -> None:
+    own = INPUTS[0].searches["best"].requirements
+    asked = [moved(own[0], Fraction(1, 2)), *own[1:]]
+    result = warm().explain(asked, 20)
+    assert result.status == "infeasible" and result.conflict == fresh(asked).conflict != ()
+
+
+def test_regrets_are_those_of_the_search() -> None:
+    program, costs, scores = INPUTS
+    got = warm().why(program.searches["best"].requirements, 3, 20)
+    wanted = why_search(program, "best", costs, scores, layers=[3])
+    assert isinstance(got, WhyResult) and got == wanted
+
+
+def test_an_extent_contains_every_child() -> None:
+    variations, rng = warm(), np.random.default_rng(1)
+    tables = variations.builder.tables
+    for requirement in tables.search.requirements:
+        assert isinstance(requirement, LinearRequirement)
+        low, high = variations.extent(requirement)
+        assert low < high
+        for _ in range(20):
+            layers = tuple(
+                tables_choice[int(rng.integers(len(tables_choice)))]
+                for tables_choice in map(variations.builder.columns.of_layer, range(8))
+            )
+            for batches in tables.batch_choices():
+                child = Child(tables, layers, batches)
+                parent = Child(tables, (PARENT,) * 8, batches)
+                ratio = child.linear(requirement.left) / parent.linear(requirement.left)
+                assert low <= ratio <= high

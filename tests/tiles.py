@@ -1,0 +1,14 @@
+"""Work cut into smaller pieces than a CPU's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from puzzledsl.plan.memory import tiles
+
+
+def cut(monkeypatch: pytest.MonkeyPatch, **sizes: int) -> None:
+    """Let a CPU's tiles have these sizes."""
+    monkeypatch.setattr(tiles, "CPU", replace(tiles.CPU, **sizes))

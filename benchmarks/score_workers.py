@@ -26,10 +26,11 @@ from puzzledsl.pieces.store.library import Library
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.scoring.figures_cache import FiguresCache
 from puzzledsl.scoring.inputs import ScoreInputs
-from puzzledsl.scoring.on_workers import OnWorkers, Part
 from puzzledsl.scoring.replacements import Replacement, replacements
 from puzzledsl.scoring.scorer import Here
 from puzzledsl.scoring.states import Kept
+from puzzledsl.scoring.workers.on_workers import OnWorkers
+from puzzledsl.scoring.workers.whole import WholeParent, sent
 
 LIMIT = 0.65
 PROGRAM = """
@@ -77,8 +78,9 @@ def there(inputs: ScoreInputs, todo: list[Replacement], workers: int) -> tuple[F
     ray.init(address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False)
     try:
         began = time.perf_counter()
-        with RayExecutor(Cluster("local")).open(Part.spec(inputs, todo, ()), Silent()) as teams:
-            scorer = OnWorkers(teams, inputs, todo, ())
+        tasks = WholeParent(sent(inputs), todo, ())
+        with RayExecutor(Cluster("local")).open(tasks.spec(), Silent()) as teams:
+            scorer = OnWorkers(teams, inputs, tasks)
             return _measured(scorer.measure, inputs, began, time.perf_counter())
     finally:
         ray.shutdown()

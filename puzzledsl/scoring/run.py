@@ -23,7 +23,6 @@ from puzzledsl.scoring.children import Children
 from puzzledsl.scoring.figures_cache import FiguresCache
 from puzzledsl.scoring.influence import block_influence
 from puzzledsl.scoring.inputs import ScoreInputs
-from puzzledsl.scoring.on_workers import OnWorkers, Part
 from puzzledsl.scoring.replacements import Replacement, Run, replacements, runs_to_score
 from puzzledsl.scoring.scorer import Here, Scorer
 from puzzledsl.scoring.states import Rows
@@ -31,6 +30,8 @@ from puzzledsl.scoring.subject import Facts, Subject
 from puzzledsl.scoring.sweep.healed import METHOD
 from puzzledsl.scoring.sweep.sweep import final_states
 from puzzledsl.scoring.table import fitted_table, score_table
+from puzzledsl.scoring.workers.on_workers import OnWorkers
+from puzzledsl.scoring.workers.room import tasks_for
 
 
 def run_score(inputs: ScoreInputs) -> ScoreTable:
@@ -79,8 +80,9 @@ def _scorer(inputs: ScoreInputs, todo: Sequence[Replacement], runs: Sequence[Run
     if inputs.executor.is_local:
         yield Here(inputs, todo, runs)
         return
-    with inputs.executor.open(Part.spec(inputs, todo, runs), inputs.progress) as teams:
-        yield OnWorkers(teams, inputs, todo, runs)
+    tasks = tasks_for(inputs, todo, runs)
+    with inputs.executor.open(tasks.spec(), inputs.progress) as teams:
+        yield OnWorkers(teams, inputs, tasks)
 
 
 def score_children(

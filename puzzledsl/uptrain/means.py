@@ -42,7 +42,7 @@ TILES = 3  # float32 logits of a chunk, in the loss
 class Means:
     """Measures by which a training fits into memory, and uses of the room that is left.
 
-    `offload`: the child's weights, gradients and moments are in the host's memory. `hybrid`: each machine holds everything, cut over its
+    `offload`: the child's weights, gradients and moments are in the host's memory. `hybrid`: each machine holds all, cut over its
     processes. `local_gradients`: gradients are reduced once a step. `background`: checkpoints are written while it goes on.
     """
 

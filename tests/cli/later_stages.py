@@ -217,6 +217,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "E1606": {"task": "arc_eazy", "names": "did you mean `arc_easy`?"},
     "E1607": {"reason": "ConnectionError: no network"},
     "E1608": {"name": "quality", "stem": "pooled"},
+    "E1609": {"model": "parent", "device": "cuda", "needed": "131GiB", "room": "79.6GiB"},
     "E1701": {"name": "final", "known": "mix, heldout"},
     "E1702": {"name": "final", "loss": "nan", "step": 12, "peak": 0.01},
     "E1703": {"name": "final"},

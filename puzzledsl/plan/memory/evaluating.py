@@ -40,10 +40,7 @@ def evaluating_plan(name: str, shape: Shape, tokens: int, device: Device, flop: 
             "the other's head": heads,
             "final states": 2 * tokens * shape.hidden * number,
             "activations": min(tokens, BLOCK_TOKENS) * forward * number,
-            "logits": LOGIT_TILES
-            * min(tokens, BLOCK_TOKENS, tiles(device.kind).divergence_positions)
-            * shape.vocab
-            * FLOAT32_BYTES,
+            "logits": LOGIT_TILES * chunk * shape.vocab * FLOAT32_BYTES,
         },
         seconds=flop / device.flop_per_s + 2 * held.read_s * max(1, tokens // BLOCK_TOKENS),
         choices=choices,

@@ -1,6 +1,7 @@
 """The laws: a fix adds no error, leaves text that parses, and keeps what the lines beside it mean.
 
-Safe fixes that leave no mistake, of a mutation with one reading, give back the program from before the mutation, with a misspelt name perhaps kept.
+Safe fixes that leave no mistake, of a mutation with one reading, give back the program from before the mutation. A name
+that is misspelt where it is declared may stay.
 
 A declaration is unaffected by a fix if no edit is on its lines, no mistake is on them, and it names no declaration that is
 affected. Its lowered IR must be the same before and after.

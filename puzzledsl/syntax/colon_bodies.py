@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lark import Token
-
 from puzzledsl.base.diagnostics import Label
 from puzzledsl.language.words import DECLARATIONS
 from puzzledsl.syntax import errors
+from puzzledsl.syntax.lark_alone import Token
 from puzzledsl.syntax.tokens import span_of
 
 

@@ -6,12 +6,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lark import Token
-
 from puzzledsl.base.diagnostics import Edit, Fix, Span
 from puzzledsl.base.units import UNITS, unit_in_words, with_unit
 from puzzledsl.language.words import DECLARATIONS
 from puzzledsl.syntax.errors import UnexpectedToken
+from puzzledsl.syntax.lark_alone import Token
 from puzzledsl.syntax.tokens import after, span_of
 
 Help = tuple[str, tuple[Fix, ...]]
@@ -178,7 +177,9 @@ def _equals_for_of(head: Sequence[Token], file: str) -> Help:
     preposition = KINDS[kind].preposition
     if not preposition:
         return "", ()
-    help = f"what it builds on stands behind `{preposition}`: write `{kind} {name} {preposition} {target} = …`"
+    help = (
+        f"what it builds on stands behind `{preposition}`: write `{kind} {name} {preposition} {target} = …`"
+    )
     return help, (Fix.replace(span_of(sign, file), preposition),)
 
 

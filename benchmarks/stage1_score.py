@@ -149,12 +149,12 @@ def small(folder: Path, tokens: int) -> Subject:
     model, jobs = _parent(folder / "parent"), bld_plan(program, "b")
     library = Library(folder / "library")
     for job in jobs:
-        library.enter(library.write(job, _random_piece(model, job), 0.0, 0.0, 0))
+        library.enter(library.write(job, random_piece(model, job), 0.0, 0.0, 0))
     todo = replacements(program.scores["s"], program.spaces["w"], "subblock", jobs)
     return Subject("small Llama", model, library, todo, torch.randint(0, 4096, (tokens // 256, 256)))
 
 
-def _random_piece(model: PreTrainedModel, job: BldJob) -> dict[str, Tensor]:
+def random_piece(model: PreTrainedModel, job: BldJob) -> dict[str, Tensor]:
     alternative = job.attention or job.ffn
     assert alternative is not None
     module = build_alternative(model, job.layer, alternative)

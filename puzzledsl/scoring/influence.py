@@ -59,10 +59,10 @@ def observed_pass(
     for layer_idx in range(len(runner)):
         hidden_BSH = runner.run_layer(layer_idx, hidden_BSH)
         streams[layer_idx + 1] = hidden_BSH.flatten(0, 1)[index_P]
-    return hidden_BSH, _sums(streams)
+    return hidden_BSH, sums_of(streams)
 
 
-def _sums(streams: Streams) -> Sums:
+def sums_of(streams: Streams | Sequence[Tensor]) -> Sums:
     """Compare each pair of the L + 1 streams [P, H]: the layers' inputs and the last layer's output."""
     count, positions = len(streams), len(streams[0])
     change_LL = torch.zeros(count, count, dtype=torch.float64)

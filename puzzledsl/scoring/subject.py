@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
@@ -52,12 +53,14 @@ class Facts:
 class Subject:
     """The loaded parent and everything that is done to it. Its scores are compared with the parent's own states."""
 
-    def __init__(self, inputs: ScoreInputs, *, unseen: bool = False) -> None:
-        """Load the parent. `unseen`: measure on as much text after the score's.
+    def __init__(
+        self, inputs: ScoreInputs, model: PreTrainedModel | None = None, *, unseen: bool = False
+    ) -> None:
+        """Load the parent, if `model` is not it. `unseen`: measure on as much text after the score's.
 
         Raises DiagnosticError: no text, too little of it, items that cannot be read, a parent that cannot be loaded.
         """
-        model = reachable_parent(inputs.parent_dir, inputs.progress, once=False)
+        model = model or reachable_parent(inputs.parent_dir, inputs.progress, once=False)
         self.inputs, self.model = inputs, model
         self.runner = LayerRunner(model)
         self.measure = measure_of(inputs, self.runner, unseen=unseen)

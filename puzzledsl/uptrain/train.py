@@ -111,7 +111,7 @@ class Trainer:
         self.recompute = declaration.recompute or means.recompute
         if self.recompute:
             recompute_layers(child)
-        self.optimizer = adamw(child.parameters(), declaration.lr.peak, eight_bit=means.eight_bit)
+        self.optimizer = adamw(child, declaration.lr.peak, eight_bit=means.eight_bit)
         self.average = Average(child, declaration.ema) if declaration.ema else None
         self._run = TrainingState(child, self.optimizer, self.average, self.ranks)
         self._store = store_at(work, self.ranks, background=means.background)

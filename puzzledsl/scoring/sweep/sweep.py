@@ -73,7 +73,7 @@ class Sweep:
         self.parent_PH = torch.empty(0)
         self.influence: Sequence[Sums] = ()
         self._under_way: deque[_UnderWay] = deque()
-        self._climb = Climb(runner, ())
+        self.climb = Climb(runner, ())
 
     def run(
         self, todo: Sequence[Replacement], around: ModelDefinition | None, runs: Sequence[Run] = ()
@@ -108,11 +108,11 @@ class Sweep:
             if INCUMBENT not in self.cache.figures:
                 self.cache.add(INCUMBENT, self.measure.figures(self._leaving(0, entering)))
         longest = max((run.length for run in runs), default=0)
-        self._climb = Climb(self.runner, entering, longest=longest, before=self._wait_until_above)
+        self.climb = Climb(self.runner, entering, longest=longest, before=self._wait_until_above)
 
     def measured(self, unit: Unit) -> list[Measured]:
         """Measure one unit in this thread."""
-        together, above = self._started(unit)
+        together, above = self.started(unit)
         return self._finished(unit, together, above, Ascent(above))
 
     def _measure_all(self, found: Sequence[Unit], workers: Workers) -> None:
@@ -125,7 +125,7 @@ class Sweep:
             if is_known(unit, self.cache):
                 self.progress.advance(len(unit))
                 continue
-            together, above = self._started(unit)
+            together, above = self.started(unit)
             ascent = Ascent(above)
             self._start(unit, ascent, partial(self._finished, unit, together, above, ascent), workers)
         self._keep_all()
@@ -134,9 +134,9 @@ class Sweep:
         """Measure units layer by layer: all of them pass a layer while its weights are in memory."""
         unknown = [unit for unit in found if not is_known(unit, self.cache)]
         self.progress.advance(sum(map(len, found)) - sum(map(len, unknown)))
-        wave = Wavefront(self.runner, self._climb.entering, self._started)
+        wave = Wavefront(self.runner, self.climb.entering, self.started)
         for unit, together in wave.arriving(unknown):
-            self._keep(unit, self._arrived(unit, together))
+            self._keep(unit, self.arrived(unit, together))
 
     def _parent(self, entering: Sequence[Tensor], workers: Workers) -> list[Tensor]:
         """Return the parent's final hidden states after the last norm, and set `influence`. One group per worker at a time."""
@@ -155,20 +155,20 @@ class Sweep:
         self.influence = [sums for _, sums in groups]
         return [self.runner.final_norm(hidden) for hidden, _ in groups[: len(entering)]]
 
-    def _started(self, unit: Unit) -> tuple[list[Tensor], int]:
+    def started(self, unit: Unit) -> tuple[list[Tensor], int]:
         """Return a unit's hidden states above what is replaced, one tensor for each group, and the layer that they enter."""
         scored = unit[0][1]
         if isinstance(scored, Run):
-            streams = [self._climb.entering(run.layer) for _, run in unit]
-            return _joined(streams), scored.end
-        groups = self._climb.groups(scored.layer)
+            streams = [self.climb.entering(run.layer) for _, run in unit]
+            return joined(streams), scored.end
+        groups = self.climb.groups(scored.layer)
         self._wait_until_above(scored.layer)
         above: list[list[Tensor]] = []
         for _, replacement in unit:
             assert isinstance(replacement, Replacement)
             with replacement.applied(self.incumbent):
                 above.append([self._layer(replacement, *group) for group in groups])
-        return _joined(above), scored.layer + 1
+        return joined(above), scored.layer + 1
 
     def _layer(self, replacement: Replacement, hidden_BSH: Tensor, attended_BSH: Tensor | None) -> Tensor:
         """Run the replaced layer. If its attention is not replaced, start from the known stream after attention."""
@@ -182,9 +182,9 @@ class Sweep:
             for layer_idx in range(above, len(self.runner)):
                 together = [self.runner.run_layer(layer_idx, hidden) for hidden in together]
                 ascent.to(layer_idx + 1)
-        return self._arrived(unit, together)
+        return self.arrived(unit, together)
 
-    def _arrived(self, unit: Unit, together: Sequence[Tensor]) -> list[Measured]:
+    def arrived(self, unit: Unit, together: Sequence[Tensor]) -> list[Measured]:
         """Measure a unit above the last layer; None for replacements that are cached already."""
         normed = [self.runner.final_norm(hidden) for hidden in together]
         apart = [torch.split(hidden, len(hidden) // len(unit)) for hidden in normed]
@@ -215,7 +215,7 @@ class Sweep:
 
         `layer_kwargs` swaps the model's layers for recorders, so no worker may be running the model then.
         """
-        for hidden in self._climb.entering(0):
+        for hidden in self.climb.entering(0):
             for size in {len(unit) for unit in found}:
                 self.runner.layer_kwargs(0, hidden.new_empty(size * len(hidden), *hidden.shape[1:]))
 
@@ -235,7 +235,7 @@ class Sweep:
         return [self.runner.final_norm(self.runner.run_suffix(layer_idx, hidden)) for hidden in entering]
 
 
-def _joined(streams: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+def joined(streams: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     """Concatenate the streams of several replacements, group by group."""
     return [torch.cat(group) if len(group) > 1 else group[0] for group in zip(*streams, strict=True)]
 

@@ -41,6 +41,12 @@ def names_of(found: Sequence[Unit]) -> Iterator[Name]:
     return (figures_name(scored) for unit in found for _, scored in unit)
 
 
+def enters(unit: Unit) -> int:
+    """Return the layer that a unit enters after what is replaced."""
+    scored = unit[0][1]
+    return scored.end if isinstance(scored, Run) else scored.layer + 1
+
+
 def is_known(unit: Unit, cache: MemoryCache) -> bool:
     """True if all metrics of a unit are cached."""
     return all(figures_name(scored) in cache.figures for _, scored in unit)

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.memory import room_bytes
-from puzzledsl.scoring.replacements import Run
-from puzzledsl.scoring.sweep.units import Unit
+from puzzledsl.scoring.sweep.units import Unit, enters
 
 WAVE_SHARE = 1 / 4
 """Share of the free memory of the device that the hidden states of a wave may take."""
@@ -50,10 +49,10 @@ class Wavefront:
         """Yield each unit with its hidden states above the last layer."""
         of_layer: dict[int, list[Unit]] = {}
         for unit in found:
-            of_layer.setdefault(_enters(unit), []).append(unit)
+            of_layer.setdefault(enters(unit), []).append(unit)
         wave: list[_Flight] = []
         for layer_idx in range(len(self._runner) + 1):
-            if not any(enters >= layer_idx for enters in of_layer) and not wave:
+            if not wave and all(entered < layer_idx for entered in of_layer):
                 return
             if layer_idx:
                 self._climb(layer_idx - 1)
@@ -77,12 +76,6 @@ class Wavefront:
 
     def _held_bytes(self, wave: Sequence[_Flight]) -> int:
         return sum(hidden.nbytes for flight in wave for hidden in flight.together)
-
-
-def _enters(unit: Unit) -> int:
-    """Return the layer that a unit enters after what is replaced."""
-    scored = unit[0][1]
-    return scored.end if isinstance(scored, Run) else scored.layer + 1
 
 
 def _room_bytes(device: torch.device) -> int:

@@ -1,0 +1,285 @@
+"""A team of workers that have the parent together, a span of consecutive layers each.
+
+A unit starts at the worker with its layer and passes the others up to the last, which measures it; only hidden states travel.
+Every weight is in some worker's memory, so the checkpoint is read once, whatever the number of replacements. Units follow each
+other like batches in a pipeline: spans are chosen so that all workers have about equal work.
+
+Shapes: B sequences, S positions, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.base.progress import Silent
+from puzzledsl.cluster.tasks import Step, Task, TeamSpec
+from puzzledsl.costs.parameters import fixed_size
+from puzzledsl.ir.nodes import Shape
+from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
+from puzzledsl.models.families.paged import paged_parent
+from puzzledsl.models.placement import placement
+from puzzledsl.pieces.train.stage import EVERYTHING
+from puzzledsl.plan.spans import spans
+from puzzledsl.scoring.figures_cache import MemoryCache
+from puzzledsl.scoring.influence import Sums, counted, sums_of
+from puzzledsl.scoring.inputs import ScoreInputs
+from puzzledsl.scoring.measures import Figures
+from puzzledsl.scoring.pairwise import covariance_sum
+from puzzledsl.scoring.replacements import PARENT, Replacement, Run
+from puzzledsl.scoring.states import States
+from puzzledsl.scoring.subject import Facts, Subject
+from puzzledsl.scoring.sweep.climb import Climb
+from puzzledsl.scoring.sweep.sweep import Measured, Sweep, joined
+from puzzledsl.scoring.sweep.threads import Workers
+from puzzledsl.scoring.sweep.units import Unit, enters
+
+Stream = list[Tensor]
+"""Hidden states of all groups, [B, S, H] each."""
+Flight = Stream | dict[int, Stream]
+"""A unit on its way; for runs, until all of them have begun, the streams of those that have, by their place in the unit."""
+
+
+def balanced(
+    shape: Shape, todo: Sequence[Replacement], runs: Sequence[Run], count: int
+) -> tuple[tuple[int, int], ...]:
+    """Return (first, end) of the spans of `count` workers, so that the busiest has as little work as possible.
+
+    A layer is passed by all replacements below it, and the last worker also computes the head for each.
+    """
+    weights = [
+        sum(alternative.params(own) for alternative in (ParentAttention(), ParentFfn())) for own in shape.each
+    ]
+    passing = [
+        1 + sum(each.layer <= layer_idx for each in todo) + sum(run.end <= layer_idx for run in runs)
+        for layer_idx in range(shape.layers)
+    ]
+    work = [float(own * times) for own, times in zip(weights, passing, strict=True)]
+    work[-1] += float(fixed_size(shape).active * (1 + len(todo) + len(runs)))
+    return spans(work, count)
+
+
+@dataclass(frozen=True)
+class ParentInSpans:
+    """Tasks for teams that have the parent together, and the maker of a member's `SpanMeasurer`."""
+
+    inputs: ScoreInputs
+    todo: Sequence[Replacement]
+    runs: Sequence[Run]
+    layers: Sequence[tuple[int, int]]
+
+    def spec(self) -> TeamSpec:
+        """Return the teams. Every new one first runs the parent, and the child around."""
+        opening = [self._chain("enter", "enter")]
+        if self.inputs.around is not None:
+            opening.append(self._chain("become", "become"))
+        return TeamSpec(self, size=len(self.layers), opening=tuple(opening), threads=1)
+
+    def __call__(self, member: int) -> SpanMeasurer:
+        """Return a new measurer."""
+        return SpanMeasurer(self, *self.layers[member])
+
+    def facts(self) -> Task:
+        """See `WholeParent`."""
+        return Task("facts", (Step("facts"),))
+
+    def parent(self) -> Task:
+        """See `WholeParent`."""
+        return self._chain("parent", "observe")
+
+    def unit(self, number: int, unit: Unit) -> Task:
+        """See `WholeParent`."""
+        start = min(self._member_of(scored.layer) for _, scored in unit)
+        return self._chain(number, "start", "through", number, first=start)
+
+    def whole(self, number: int, replacements: Sequence[Replacement]) -> Task:
+        """See `WholeParent`."""
+        return self._chain(number, "whole", "whole_through", replacements)
+
+    def covariances(self, number: int, states: States, where: slice) -> Task:
+        """See `WholeParent`."""
+        return Task(number, (Step("covariances", (states, where), len(self.layers) - 1),))
+
+    def _chain(self, name: object, begin: str, go_on: str = "", *arguments: object, first: int = 0) -> Task:
+        """Return a task that begins at a member and goes on at all members above it."""
+        rest = [Step(go_on or begin, arguments, member) for member in range(first + 1, len(self.layers))]
+        return Task(name, (Step(begin, arguments, first), *rest))
+
+    def _member_of(self, layer_idx: int) -> int:
+        return next(m for m, (first, end) in enumerate(self.layers) if first <= layer_idx < end)
+
+
+class SpanMeasurer:
+    """A member's object: layers `first` to `end - 1` of the parent, read when they first run."""
+
+    def __init__(self, part: ParentInSpans, first: int, end: int) -> None:
+        """Open the parent. Raises DiagnosticError: those of `Subject`."""
+        self._part, self._first, self._end = part, first, end
+        self._is_last = end == part.layers[-1][1]
+        device, dtype = placement(part.inputs.parent_dir)
+        model, _ = paged_parent(
+            part.inputs.parent_dir, room_bytes=EVERYTHING, keep_head=self._is_last, dtype=dtype, device=device
+        )
+        self._subject = Subject(part.inputs, model)
+        self._runner, self._measure = self._subject.runner, self._subject.measure
+        self._incumbent = self._subject.incumbent
+        self._workers = Workers(device)
+        self._workers.__enter__()  # for good: the process does nothing else
+        self._child: Figures | None = None
+
+    @cached_property
+    def _facts(self) -> Facts:
+        return self._subject.facts()
+
+    @cached_property
+    def _sweep(self) -> Sweep:
+        return self._subject.sweep(self._facts, self._part.runs, MemoryCache(), self._facts.kept, Silent())
+
+    @cached_property
+    def _units(self) -> list[Unit]:
+        return self._sweep.units(self._part.todo, self._part.runs)
+
+    def facts(self) -> tuple[Facts, list[Unit]]:
+        """Return the facts of the score and its units."""
+        return self._facts, self._units
+
+    @torch.inference_mode()
+    def enter(self, entering: Stream | None = None) -> Stream | None:
+        """Pass the parent's stream on from the last member's span, through this one; the last member measures by it."""
+        leaving = self._climbing(entering)
+        if not self._is_last:
+            return leaving
+        normed = [self._runner.final_norm(hidden) for hidden in leaving]
+        self._measure.set_parent(normed)
+        self._parent_PH = self._facts.kept.states_of(normed)
+        return None
+
+    @torch.inference_mode()
+    def become(self, entering: Stream | None = None) -> Stream | None:
+        """Become the child around, within the span, and pass its stream on; the last member measures it."""
+        self._become_child()
+        leaving = self._climbing(entering)
+        if not self._is_last:
+            return leaving
+        self._child = self._measure.figures([self._runner.final_norm(hidden) for hidden in leaving])
+        return None
+
+    @torch.inference_mode()
+    def observe(
+        self, below: tuple[Stream, list[Stream]] | None = None
+    ) -> tuple[Stream | list[Sums], list[Stream] | Figures | None]:
+        """Pass on the parent's stream, and by group its part at the positions that count, at every layer so far.
+
+        The last member returns the block influence and the metrics of the child around.
+        """
+        if self._part.inputs.around is not None:
+            self._incumbent.become(_with_layers(self._part.inputs.around, range(0)))
+        groups = [*self._measure.groups, *self._sweep.behind]
+        is_text = [
+            *self._measure.is_text,
+            *(torch.ones_like(each, dtype=torch.bool) for each in self._sweep.behind),
+        ]
+        index = counted(is_text)
+        if below is None:
+            hidden = self._embedded(groups)
+            streams = [[h.flatten(0, 1)[at.to(h.device)]] for h, at in zip(hidden, index, strict=True)]
+        else:
+            hidden, streams = self._here(below[0]), below[1]
+        for layer_idx in range(self._first, self._end):
+            hidden = [self._runner.run_layer(layer_idx, group) for group in hidden]
+            for kept, group, at in zip(streams, hidden, index, strict=True):
+                kept.append(group.flatten(0, 1)[at.to(group.device)])
+        if self._part.inputs.around is not None:
+            self._become_child()
+        if not self._is_last:
+            return hidden, streams
+        return [sums_of(self._here(group)) for group in streams], self._child
+
+    @torch.inference_mode()
+    def start(self, number: int) -> Flight | list[Measured]:
+        """Start a unit in this span. Return its streams above the span; of the last member its metrics."""
+        unit = self._units[number]
+        if isinstance(unit[0][1], Run):
+            return self.through({}, number)
+        together, _ = self._sweep.started(unit)
+        return self._passed(together, number)
+
+    @torch.inference_mode()
+    def through(self, flight: Flight, number: int) -> Flight | list[Measured]:
+        """Bring a unit through this span, in which some of its runs may begin."""
+        unit = self._units[number]
+        if isinstance(flight, dict):
+            begun = {
+                place: list(self._sweep.climb.entering(run.layer))
+                for place, (_, run) in enumerate(unit)
+                if self._first <= run.layer < self._end
+            }
+            flight = flight | begun
+            if enters(unit) > self._end or (enters(unit) == self._end and not self._is_last):
+                return flight
+            flight = joined([self._here(flight[place]) for place in range(len(unit))])
+        return self._passed(self._here(flight), number)
+
+    def _passed(self, together: Stream, number: int) -> Stream | list[Measured]:
+        unit = self._units[number]
+        for layer_idx in range(max(self._first, enters(unit)), self._end):
+            together = [self._runner.run_layer(layer_idx, hidden) for hidden in together]
+        return self._sweep.arrived(unit, together) if self._is_last else together
+
+    @torch.inference_mode()
+    def whole(self, replacements: Sequence[Replacement]) -> Stream | Figures:
+        """Start a child with several replacements at the first layer."""
+        return self.whole_through(self._embedded(self._measure.groups), replacements)
+
+    @torch.inference_mode()
+    def whole_through(self, entering: Stream, replacements: Sequence[Replacement]) -> Stream | Figures:
+        """Pass on a child's stream; the last member returns its metrics."""
+        with ExitStack() as stack:
+            for replacement in replacements:
+                if self._first <= replacement.layer < self._end:
+                    stack.enter_context(replacement.applied(self._incumbent))
+            leaving = self._span(self._here(entering))
+        if not self._is_last:
+            return leaving
+        return self._measure.figures([self._runner.final_norm(hidden) for hidden in leaving])
+
+    @torch.inference_mode()
+    def covariances(self, states: States, where: slice) -> Tensor:
+        """Return the sum of the pairwise terms over a chunk of positions."""
+        return covariance_sum(self._runner.logits, self._parent_PH[where], states.all()[:, where])
+
+    def _climbing(self, entering: Stream | None) -> Stream:
+        """Start climbing from the stream that enters the span. Return the one that leaves it."""
+        bottom = self._embedded(self._measure.groups) if entering is None else self._here(entering)
+        longest = max((run.length for run in self._part.runs), default=0)
+        self._sweep.climb = Climb(self._runner, bottom, first=self._first, longest=longest)
+        return self._span(bottom)
+
+    def _span(self, stream: Stream) -> Stream:
+        for layer_idx in range(self._first, self._end):
+            stream = [self._runner.run_layer(layer_idx, hidden) for hidden in stream]
+        return stream
+
+    def _embedded(self, groups: Sequence[Tensor]) -> Stream:
+        return [self._runner.embed(tokens.to(self._runner.device)) for tokens in groups]
+
+    def _here(self, stream: Sequence[Tensor]) -> Stream:
+        return [hidden.to(self._runner.device) for hidden in stream]
+
+    def _become_child(self) -> None:
+        assert self._part.inputs.around is not None
+        self._incumbent.become(_with_layers(self._part.inputs.around, range(self._first, self._end)))
+
+
+def _with_layers(child: ModelDefinition, kept: range) -> ModelDefinition:
+    """Return the child with the parent's layers outside a span, whose pieces are not loaded."""
+    layers: list[LayerDefinition] = [
+        layer if layer_idx in kept else PARENT for layer_idx, layer in enumerate(child.layers)
+    ]
+    return child.model_copy(update={"layers": tuple(layers)})

@@ -1,0 +1,146 @@
+"""A worker that has the whole parent, and measures the units that it is given.
+
+A unit's metrics are the same bytes wherever they are measured: a worker computes the parent's stream up to the unit's layer
+by itself, and uses one thread, as `scoring.sweep.threads` does. Units are handed out by ascending layer, so that a worker
+climbs the parent once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from puzzledsl.base.progress import Silent
+from puzzledsl.cluster.tasks import LocalExecutor, Task, TeamSpec
+from puzzledsl.scoring.figures_cache import MemoryCache
+from puzzledsl.scoring.influence import Sums
+from puzzledsl.scoring.inputs import ScoreInputs
+from puzzledsl.scoring.measures import Figures
+from puzzledsl.scoring.pairwise import covariance_sum
+from puzzledsl.scoring.replacements import Replacement, Run
+from puzzledsl.scoring.states import States
+from puzzledsl.scoring.subject import Facts, Subject
+from puzzledsl.scoring.sweep.sweep import Measured, Sweep
+from puzzledsl.scoring.sweep.threads import Workers
+from puzzledsl.scoring.sweep.units import Unit
+from puzzledsl.scoring.table import INCUMBENT
+
+
+@dataclass(frozen=True)
+class WholeParent:
+    """Tasks for workers that have the whole parent, and the maker of a worker's `Measurer`."""
+
+    inputs: ScoreInputs
+    todo: Sequence[Replacement]
+    runs: Sequence[Run]
+
+    def spec(self) -> TeamSpec:
+        """Return teams of one worker each. A worker has one thread, as each worker of one process has."""
+        return TeamSpec(self, threads=1)
+
+    def __call__(self, member: int) -> Measurer:
+        """Return a new measurer."""
+        return Measurer(self)
+
+    def facts(self) -> Task:
+        """Return the task whose result are the facts of the score and its units."""
+        return Task.call("facts", "facts")
+
+    def parent(self) -> Task:
+        """Return the task whose result are the parent's block influence and the metrics of the child around."""
+        return Task.call("parent", "parent")
+
+    def unit(self, number: int, unit: Unit) -> Task:
+        """Return the task that measures a unit."""
+        return Task.call(number, "unit", number)
+
+    def whole(self, number: int, replacements: Sequence[Replacement]) -> Task:
+        """Return the task that measures a child."""
+        return Task.call(number, "whole", replacements)
+
+    def covariances(self, number: int, states: States, where: slice) -> Task:
+        """Return the task that computes the pairwise terms of a chunk of positions."""
+        return Task.call(number, "covariances", states, where)
+
+
+class Measurer:
+    """A worker's object: measures the units, whole children and pairwise terms that it is asked for."""
+
+    def __init__(self, part: WholeParent) -> None:
+        """Load the parent. Raises DiagnosticError: those of `Subject`."""
+        self._part, self._subject = part, Subject(part.inputs)
+        self._workers = Workers(self._subject.runner.device)
+        self._workers.__enter__()  # for good: the process does nothing else
+        self._packed = ExitStack()
+        self._is_open, self._is_packed = False, False
+
+    @cached_property
+    def _facts(self) -> Facts:
+        return self._subject.facts()
+
+    @cached_property
+    def _sweep(self) -> Sweep:
+        return self._subject.sweep(self._facts, self._part.runs, MemoryCache(), self._facts.kept, Silent())
+
+    @cached_property
+    def _units(self) -> list[Unit]:
+        return self._sweep.units(self._part.todo, self._part.runs)
+
+    def facts(self) -> tuple[Facts, list[Unit]]:
+        """Return the facts of the score and its units."""
+        return self._facts, self._units
+
+    @torch.inference_mode()
+    def parent(self) -> tuple[Sequence[Sums], Figures | None]:
+        """Run the parent. Return its block influence, and the metrics of the child that replacements are made in, if any."""
+        self._open(observed=True)
+        return self._sweep.influence, self._sweep.cache.figures.get(INCUMBENT)
+
+    @torch.inference_mode()
+    def unit(self, number: int) -> list[Measured]:
+        """Measure one unit."""
+        self._open(packed=True)
+        return self._sweep.measured(self._units[number])
+
+    @torch.inference_mode()
+    def whole(self, replacements: Sequence[Replacement]) -> Figures:
+        """Measure the child with several replacements."""
+        self._open()
+        return self._subject.with_replaced(replacements)
+
+    @torch.inference_mode()
+    def covariances(self, states: States, where: slice) -> Tensor:
+        """Return the sum of the pairwise terms over a chunk of positions."""
+        self._open()
+        parent_PH = self._sweep.parent_PH
+        return covariance_sum(self._subject.runner.logits, parent_PH[where], states.all()[:, where])
+
+    def _open(self, *, observed: bool = False, packed: bool = False) -> None:
+        """Run the parent, if that is not done. `packed`: leave the layers packed, otherwise as they were loaded."""
+        if not self._is_open:
+            given = (self._part.inputs.around, self._part.runs, self._workers)
+            self._sweep.open(*given, observed=observed)
+            self._is_open = True
+        if packed and not self._is_packed:
+            self._packed.enter_context(self._subject.runner.packed())
+        if self._is_packed and not packed:
+            self._packed.close()
+        self._is_packed = packed
+
+
+def sent(inputs: ScoreInputs) -> ScoreInputs:
+    """Return the inputs as a worker gets them: without what belongs to this process, and with whole paths."""
+    return replace(
+        inputs,
+        parent_dir=inputs.parent_dir.resolve(),
+        base=inputs.base.resolve(),
+        library=type(inputs.library)(inputs.library.root.resolve()),
+        work=inputs.work.resolve(),
+        progress=Silent(),
+        executor=LocalExecutor(),
+    )

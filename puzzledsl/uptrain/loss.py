@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from puzzledsl.models.kernels import float32_products
+
 CHUNK_TOKENS = {
     "cpu": 256,
     "cuda": 2048,
@@ -73,9 +75,7 @@ def product_dtype(tensor: Tensor) -> torch.dtype:
 
 def product(one: Tensor, other: Tensor) -> Tensor:
     """Return `one @ other`; of 16-bit factors on a GPU in float32, which is what it sums in."""
-    if one.device.type == "cuda" and one.dtype != torch.float32:
-        return torch.mm(one, other, out_dtype=torch.float32)
-    return one @ other
+    return float32_products.product(one, other) if one.device.type == "cuda" else one @ other
 
 
 def logits_of(embedding_VH: Tensor) -> Callable[[Tensor], Tensor]:

@@ -18,6 +18,9 @@ TRACED = 7
 BEFORE_ATTENTION, BEFORE_FFN = 2, 5
 """Those of them that exist, with what enters, when a sub-block runs."""
 
+NORM_BYTES = 10
+"""Bytes that a norm keeps for its backward pass, for each number: its input and its product in float32, its output in 16 bits."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingNumbers:
@@ -47,6 +50,12 @@ def training_numbers(alternative: Alternative, own: Shape) -> TrainingNumbers:
     width = _used_channels(alternative, own) if alternative.sub_block == "ffn" else 0
     routed = 2 * _chosen(alternative, own) * own.hidden
     return TrainingNumbers(4 * width + routed, 6 * width + 2 * routed)
+
+
+def normed_numbers(alternative: Alternative, own: Shape) -> int:
+    """Return the numbers a token that go through norms inside a sub-block: queries and keys."""
+    heads = alternative.query_heads(own) if alternative.sub_block == "attention" else 0
+    return sum(_attention_numbers(alternative, own, heads)) if heads and own.qk_norm else 0
 
 
 def layer_forward_numbers(own: Shape, attention: Alternative, ffn: Alternative) -> int:

@@ -17,9 +17,23 @@ from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.plan.flop import widest
-from puzzledsl.plan.memory.activations import TRACED, layer_forward_numbers, training_numbers
+from puzzledsl.plan.memory.activations import (
+    NORM_BYTES,
+    TRACED,
+    layer_forward_numbers,
+    normed_numbers,
+    training_numbers,
+)
 from puzzledsl.plan.memory.device import FLOAT32_BYTES, FLOAT64_BYTES, PARENT_SHARE, Device
-from puzzledsl.plan.memory.pieces import GRADIENT, WEIGHT, is_trained, kept_bytes, resident_bytes, weights_of
+from puzzledsl.plan.memory.pieces import (
+    GRADIENT,
+    WEIGHT,
+    has_norm_behind,
+    is_trained,
+    kept_bytes,
+    resident_bytes,
+    weights_of,
+)
 from puzzledsl.plan.refinement import FITTED_SHARE, refinement_tokens
 from puzzledsl.plan.spans import spans, work_of
 
@@ -235,7 +249,11 @@ def _fits(worker: WorkerPlan) -> bool:
 
 def _piece_bytes(job: BldJob, own: Shape, number: int) -> int:
     """Return the bytes a token of a piece in training: when its loss is computed, or in its backward pass."""
-    numbers = [training_numbers(part, own) for part in (job.attention, job.ffn) if part is not None]
-    kept, backward = (sum(part.kept for part in numbers), sum(part.backward for part in numbers))
-    loss = kept * number + own.hidden * (number + OUTPUT_BYTES)
-    return max(loss, backward * number + own.hidden * (number + FLOAT32_BYTES))
+    parts = [part for part in (job.attention, job.ffn) if part is not None]
+    numbers = [training_numbers(part, own) for part in parts]
+    normed = NORM_BYTES * sum(normed_numbers(part, own) for part in parts)
+    if has_norm_behind(own, job.sub_block):
+        normed += NORM_BYTES * own.hidden
+    loss = sum(part.kept for part in numbers) * number + own.hidden * (number + OUTPUT_BYTES)
+    backward = sum(part.backward for part in numbers) * number + own.hidden * (number + FLOAT32_BYTES)
+    return normed + max(loss, backward)

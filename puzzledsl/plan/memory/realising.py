@@ -29,7 +29,7 @@ def realise_plan(
     number, hidden = device.number_bytes, shape.hidden
     if not heal_tokens:
         return StagePlan(stage, name, {}, 0.0, host_bytes=_file_bytes(shape, device))
-    held = holding(shape, device, keep_head=False)
+    held = holding(shape, device, once=True)
     width = max(max(widest(own), own.heads * own.head_dim) for own in shape.each)
     layer = max(ParentAttention().params(own) + ParentFfn().params(own) for own in shape.each)
     forward = max(layer_forward_numbers(own, ParentAttention(), ParentFfn()) for own in shape.each)

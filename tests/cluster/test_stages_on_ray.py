@@ -36,8 +36,8 @@ pytestmark = MARKS
 PLAIN: dict[str, Any] = {"metric": "kl_divergence", "samples": 40}
 METHODS: dict[str, dict[str, Any]] = {
     "pairwise and fitted": {**PLAIN, "pairwise": True, "children": 6},
-    "runs": {**PLAIN, "runs": (2,)},
-    "healed": {**PLAIN, "healed": 64, "runs": (2,)},
+    "runs": {**PLAIN, "runs": (2, 2)},
+    "healed": {**PLAIN, "healed": 64, "runs": (2, 2)},
     "other metric": {"metric": "cosine", "samples": 16},
 }
 

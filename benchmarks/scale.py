@@ -1,24 +1,33 @@
-"""Llama-405B's block library on 64 GPUs, by arithmetic: `python -m benchmarks.scale`. The figures of docs/scale.md.
+"""A Llama's whole pipeline on many GPUs, by arithmetic: `python -m benchmarks.scale`. The tables of docs/scale.md.
 
-Runs nothing: bytes and FLOP are counted from shapes, hours follow from a shipped profile.
+Runs nothing: the memory plan of `pzl run --dry-run --device … --gpus …` for a program of 1B tokens of BLD and of GKD. `--write`
+puts the tables into docs/scale.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import tempfile
-from fractions import Fraction
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from puzzledsl.base.units import BYTES, format_quantity
+from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.checker.check import check
 from puzzledsl.checker.shipped import shipped_profiles
-from puzzledsl.pipeline.planning.stage_one import StageOne, stage_one
-from puzzledsl.plan.bld import bld_plan
+from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.tasks import TASKS
+from puzzledsl.plan.memory.device import Device, device_of
+from puzzledsl.plan.memory.stage_plan import StagePlan, size_text
 
+PAGE = Path(__file__).parents[1] / "docs" / "scale.md"
 SOURCE = """\
 use "std/parents.pzl" ({parent})
+use "std/hardware.pzl" ({profile})
 parent p = hf("parent", shape: {parent})
+hardware h = {profile}(gpus: 1)
+scenario chat on h = batch(16, 2Ki -> 512)
 space wide of p {{
   attention = parent | gqa(kv_heads: 4 | 2) | linear | noop
   ffn = parent | mlp(width: 50% | 25% | 10%) | linear | noop
@@ -26,73 +35,108 @@ space wide of p {{
 data corpus = text("corpus.txt")
 bld pieces of wide {{
   train = attention + ffn
-  tokens = {tokens}, context = 8Ki, batch = 64, calibration = 64Ki, data = corpus
+  tokens = 1B, context = 8Ki, batch = 64, calibration = 32Ki, data = corpus
 }}
+score kl of pieces = replace_one(kl_divergence, samples: 64Ki)
+search best of wide {{
+  minimize kl
+  require chat.throughput >= 2x
+}}
+uptrain child of best {{
+  loss = kld + cosine, tokens = 1B, context = 4Ki, batch = 128, data = corpus
+}}
+eval quality of child {{ data = corpus, tokens = 64Ki }}
+export served of child = hf("served")
 """
 
 
-def estimate(parent: str, profile: str, workers: int, tokens: str, samples: int) -> StageOne | None:
-    """The arithmetic of one cluster."""
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One parent on one cluster."""
+
+    parent: str
+    profile: str
+    gpus: int
+
+    @property
+    def title(self) -> str:
+        """`llama3_1_8b on 1 x h100_sxm`."""
+        return f"{self.parent} on {self.gpus} x {self.profile}"
+
+
+CASES = (
+    Case("llama3_1_8b", "h100_sxm", 1),
+    Case("llama3_1_8b", "h100_sxm", 8),
+    Case("llama3_1_70b", "h100_sxm", 8),
+    Case("llama3_1_405b", "h200", 64),
+)
+
+
+def plans(case: Case) -> tuple[Device, list[StagePlan]]:
+    """Return the device and the memory plan of every stage, in order, without a disk for activations."""
+    device = device_of(shipped_profiles()[case.profile], case.gpus, case.profile)
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "scale.pzl"
-        file.write_text(SOURCE.format(parent=parent, tokens=tokens))
+        file.write_text(SOURCE.format(parent=case.parent, profile=case.profile))
         program = check(file).program
-    assert program is not None
-    space = program.spaces["wide"].layers[0]
-    scored = len(space.attention) + len(space.ffn) - 2
-    shape, jobs = program.parents["p"].shape, bld_plan(program, "pieces")
-    hardware = shipped_profiles()[profile]
-    return stage_one(shape, jobs, hardware, workers, scored=scored, samples=samples)
+        assert program is not None
+        ctx = Context(file, program, BuildDir(file.parent / "build"), "")
+        tasks = [kind(ctx, name) for kind in TASKS.values() for name in kind.declared(program)]
+        return device, [plan for task in tasks if task.exists() for plan in task.plans(device, 0)]
 
 
-def rows(found: StageOne) -> list[tuple[str, str]]:
-    """The table of docs/scale.md."""
+def table(case: Case) -> Iterator[str]:
+    """Yield the lines of one case's table."""
+    device, found = plans(case)
+    yield f"### {case.title}"
+    yield ""
+    usable, memory, host = map(size_text, (device.usable_bytes, device.memory_bytes, device.host_bytes))
+    yield f"The plan fills {usable} of a GPU's {memory}, and {host} of the host beside each."
+    yield ""
+    yield "| stage | a GPU | host | hours | chosen |"
+    yield "|---|---|---|---|---|"
+    for plan in found:
+        chosen = "; ".join(f"{choice.what}: {choice.value}" for choice in plan.choices)
+        host = size_text(plan.host_bytes) if plan.host_bytes else ""
+        gpus = (
+            f"{size_text(plan.peak_bytes)}{'' if plan.fits(device) else ' (too much)'}" if plan.parts else ""
+        )
+        yield f"| {plan.stage} | {gpus} | {host} | {plan.seconds / 3600:.2f} | {chosen} |"
+    peak, hours = max(plan.peak_bytes for plan in found), sum(plan.seconds for plan in found) / 3600
+    yield f"| all | {size_text(peak)} | | {hours:.1f} | |"
+    yield ""
 
-    def size(count: float) -> str:
-        return format_quantity(Fraction(count), BYTES, digits=3)
 
-    def time(seconds: float) -> str:
-        return f"{seconds / 3600:.2f} h"
+def tables() -> str:
+    """Return the generated part of docs/scale.md."""
+    return "\n".join(line for case in CASES for line in table(case))
 
-    return [
-        ("workers, layers each", f"{found.workers}, {found.layers_a_worker}"),
-        ("pieces, passes over the text", f"{found.jobs:,}, {found.passes}"),
-        ("a worker's layers of the parent, bf16", size(found.parent_bytes)),
-        ("a worker's pieces in training", size(found.pieces_bytes)),
-        ("both, of", size(found.room_bytes)),
-        ("a layer's Gram matrix and its inverse", size(found.gram_bytes)),
-        ("a token between two stages", size(found.hidden_bytes)),
-        ("between two stages", f"{size(found.link_bytes_per_s)}/s"),
-        ("one saving, all workers", size(found.saved_bytes)),
-        ("the library, bf16", size(found.library_bytes)),
-        ("training", f"{found.training_flop:.2e} FLOP, {time(found.training_s)}"),
-        ("its optimiser", time(found.optimiser_s)),
-        ("calibration", f"{found.calibration_flop:.2e} FLOP, {time(found.calibration_s)}"),
-        (
-            "refinement",
-            f"{found.refinement_flop:.2e} FLOP, {time(found.refinement_s)}"
-            if found.refinement_flop
-            else "none",
-        ),
-        ("replace-1 scores", f"{found.scoring_flop:.2e} FLOP, {time(found.scoring_s)}"),
-        ("all of it", f"{found.hours:.1f} h"),
-    ]
+
+MARKS = "<!-- tables: python -m benchmarks.scale --write -->", "<!-- end of tables -->"
+
+
+def page_with(text: str, page: str) -> str:
+    """Return a page with the text between its marks."""
+    start, end = MARKS
+    return re.sub(
+        f"{re.escape(start)}.*{re.escape(end)}", lambda _: f"{start}\n{text}\n{end}", page, flags=re.DOTALL
+    )
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables, or write them into the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parent", default="llama3_1_405b", help="a shape of std/parents.pzl")
-    parser.add_argument("--profile", default="h200", help="a card of std/hardware.pzl")
-    parser.add_argument("--workers", type=int, default=64)
-    parser.add_argument("--tokens", default="1B")
-    parser.add_argument("--samples", type=int, default=4096, help="scored positions")
+    parser.add_argument("--parent", help="a shape of std/parents.pzl; default: those of docs/scale.md")
+    parser.add_argument("--profile", default="h100_sxm", help="a card of std/hardware.pzl")
+    parser.add_argument("--gpus", type=int, default=8)
+    parser.add_argument("--write", action="store_true", help="write the tables into docs/scale.md")
     given = parser.parse_args()
-    found = estimate(given.parent, given.profile, given.workers, given.tokens, given.samples)
-    if found is None:
-        raise SystemExit("one piece of a layer does not fit into a worker: more workers, or larger ones")
-    for name, value in rows(found):
-        print(f"{name:<40} {value}")
+    if given.parent:
+        print("\n".join(table(Case(given.parent, given.profile, given.gpus))))
+    elif given.write:
+        PAGE.write_text(page_with(tables(), PAGE.read_text()))
+    else:
+        print(tables())
 
 
 if __name__ == "__main__":

@@ -149,16 +149,17 @@ def _rotate(x: Array, config: dict[str, Any], index: int) -> Array:
         alone = config | {"rope_parameters": {**rope, "partial_rotary_factor": 1}}
         return np.concatenate([_rotate(turning, alone, index), rest], -1)
     half = x.shape[-1] // 2
-    frequencies, scale = _frequencies(half, config, index)
+    frequencies, scale = _frequencies(half, config, index, len(x))
     turn = scale * np.exp(1j * np.arange(len(x))[:, None] * frequencies)[:, None, :]
     turned = (x[..., :half] + 1j * x[..., half:]) * turn
     return np.concatenate([turned.real, turned.imag], -1)
 
 
-def _frequencies(half: int, config: dict[str, Any], index: int) -> tuple[Array, float]:
+def _frequencies(half: int, config: dict[str, Any], index: int, length: int) -> tuple[Array, float]:
     """theta^(-2i/D), slowed down as the scaling says, and the factor of what is turned.
 
-    By `factor` altogether, or (llama3, yarn) the more the longer the wave is.
+    By `factor` altogether, or (llama3, yarn) the more the longer the wave is, or (longrope, arXiv 2402.13753) by a factor of each
+    frequency, from one list for sequences of up to the old context and from another beyond.
     """
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if "full_attention" in rope:  # one of each kind of layer
@@ -182,5 +183,10 @@ def _frequencies(half: int, config: dict[str, Any], index: int) -> tuple[Array, 
         kept = 1 - np.clip((np.arange(half) - low) / (high - low), 0, 1)
         scaled = kept * frequencies + (1 - kept) * frequencies / rope["factor"]
         return scaled, 0.1 * np.log(rope["factor"]) + 1
+    if kind == "longrope":
+        context = rope.get("original_max_position_embeddings") or config["original_max_position_embeddings"]
+        longer = config["max_position_embeddings"] / context
+        factors = rope["long_factor" if length > context else "short_factor"]
+        return frequencies / factors, np.sqrt(1 + np.log(longer) / np.log(context))
     assert kind == "default", kind
     return frequencies, 1.0

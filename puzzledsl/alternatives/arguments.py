@@ -59,8 +59,12 @@ class Arguments(ABC):
         low: int = 1,
         high: int | None = None,
         check: Callable[[int, Span], Diagnostic | None] = lambda number, span: None,
+        help: str = "",
     ) -> list[int]:
-        """Return the whole numbers of `a | b` within bounds that `check` does not refuse; empty if there are none."""
+        """Return the whole numbers of `a | b` within bounds that `check` does not refuse; empty if there are none.
+
+        `help`: a line for those out of bounds.
+        """
 
     @abstractmethod
     def wholes_or(self, key: str, word: str, low: int = 1, high: int | None = None) -> list[int | None]:

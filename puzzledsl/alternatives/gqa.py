@@ -195,7 +195,8 @@ class GqaAttention(Attention):
 def _heads(call: Arguments) -> list[tuple[int, int | None]]:
     """Return the pairs of key/value heads and query heads; None for the parent's number of these."""
     shape = call.shape
-    queries = call.wholes("heads", 1, shape.heads) if call.has("heads") else [shape.heads]
+    most = f"the parent has {shape.heads} query heads, which is `heads` where it is left out"
+    queries = call.wholes("heads", 1, shape.heads, help=most) if call.has("heads") else [shape.heads]
     own = (
         call.wholes("kv_heads", check=lambda kv, span: _indivisible(kv, span, shape))
         if call.has("kv_heads")

@@ -47,7 +47,10 @@ class MoeFfn(Ffn):
         shape, multiple = call.shape, call.whole("round", ALIGNED, 1, MAX_ROUND)
         if call.failed:
             return []
-        counts = call.wholes("experts", 1, shape.experts) if call.has("experts") else [shape.experts]
+        most = f"the parent has {shape.experts} experts in a layer, which is `experts` where it is left out"
+        counts = (
+            call.wholes("experts", 1, shape.experts, help=most) if call.has("experts") else [shape.experts]
+        )
         active = call.wholes("top_k", 1, MAX_EXPERTS) if call.has("top_k") else [shape.top_k]
         own = shape.expert_width
         widths = call.widths("width", multiple, own) if call.has("width") else [own]

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from puzzledsl.alternatives.computation import PARTIAL, Computation
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.frozen import Frozen
 
@@ -68,6 +69,8 @@ class Architecture(Frozen):
     tied: Support = NATIVE
     attention_bias: Support = NATIVE
     mlp_bias: Support = NATIVE
+    ropes: tuple[str, ...] | None = None  # scalings of rotary embeddings (`families.computation`); None: all
+    other_activation: Support = NATIVE  # another activation of FFNs than the family's usual one
     # about attention
     kv_heads: Support = NATIVE  # another number of key/value heads than the parent's
     heads: Support = NATIVE  # another number of query heads
@@ -84,6 +87,7 @@ class Architecture(Frozen):
     experts: Support = NO_MIXTURE  # another number of experts than the parent's
     other_top_k: Support = NO_MIXTURE  # a second number of experts of a token
     expert_width: Support = NO_MIXTURE
+    fewer_of_all: Support = NATIVE  # mixtures of several counts, whose routers' weights do not add up to 1
     dense_in_mixture: Support = NO_MIXTURE  # a dense FFN where the parent has a mixture
     # how rewriting works
     zero_ffn_width: int = 0  # channels of the FFN of zeros in place of a removed one
@@ -94,16 +98,28 @@ class Architecture(Frozen):
         None  # others are rewritten as this family, with zero biases where it wants them
     )
 
-    def of_model(self, shape: Shape) -> Iterator[tuple[str, Support]]:
+    def of_model(self, shape: Shape, computation: Computation) -> Iterator[tuple[str, Support]]:
         """Yield the properties of the whole model that it lacks, in words."""
         absent = Absent(reason=f"it has no {shape.family} layers there")
+        ropes = () if self.ropes is None else set(computation.ropes) - set(self.ropes)
         asked = [
             (FAMILY, self.families.get(shape.family, absent)),
             ("tied embeddings", self.tied) if shape.tied else ("a separate output matrix", self.untied),
             ("biases in attention", self.attention_bias if shape.attention_bias else NATIVE),
             ("biases in FFNs", self.mlp_bias if shape.mlp_bias else NATIVE),
+            (
+                f"`{computation.activation}` in FFNs",
+                self.other_activation if computation.activation else NATIVE,
+            ),
+            *((f"`{rope}` rotary embeddings", _other_rope(rope)) for rope in sorted(ropes)),
         ]
         yield from ((what, found) for what, found in asked if found.kind != "native")
+
+
+def _other_rope(rope: str) -> Absent:
+    if rope == PARTIAL:
+        return Absent(reason="its rotary embeddings turn whole heads, not parts of them")
+    return Absent(reason=f"it is not known to scale rotary embeddings by `{rope}` as the parent does")
 
 
 def worst(*answers: Support) -> Support:

@@ -7,7 +7,9 @@ the SHA-256 of their content at their end or in a file beside them.
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
 
 from puzzledsl.base.files import sha256_of, write_bytes, write_text
 
@@ -16,7 +18,38 @@ SEAL_BYTES = 32
 
 def seal(path: Path) -> None:
     """Append the SHA-256 of a file's content to it. Readers that know the length of the content can ignore the checksum."""
-    digest = bytes.fromhex(sha256_of(path))
+    _append(path, bytes.fromhex(sha256_of(path)))
+
+
+class Sealing:
+    """SHA-256 of a file's content while it is written: each part is hashed in another thread, so nothing is read again.
+
+    Leaving the context without an exception appends the checksum to `path`, as `seal` does.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._digest = path, hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1)
+        self._last: Future[None] | None = None
+
+    def __enter__(self) -> Sealing:
+        return self
+
+    def add(self, content: memoryview) -> None:
+        """Count in the next part of the content, which must not change any more."""
+        self._last = self._thread.submit(self._digest.update, content)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(cancel_futures=kind is not None)
+        if kind is None:
+            if self._last is not None:
+                self._last.result()
+            _append(self._path, self._digest.digest())
+
+
+def _append(path: Path, digest: bytes) -> None:
     with path.open("ab") as file:
         file.write(digest)
 

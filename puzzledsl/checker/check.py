@@ -15,12 +15,14 @@ from puzzledsl.checker.declarations.data import lower_data
 from puzzledsl.checker.declarations.frontier import lower_frontier
 from puzzledsl.checker.declarations.hardware import lower_hardware, lower_scenario
 from puzzledsl.checker.declarations.parent import lower_parent
+from puzzledsl.checker.declarations.piece_checks import check_pieces
 from puzzledsl.checker.declarations.refines import check_refines
 from puzzledsl.checker.declarations.results import lower_eval, lower_export
 from puzzledsl.checker.declarations.runtime_checks import Written, check_exports
 from puzzledsl.checker.declarations.search import lower_search
 from puzzledsl.checker.declarations.solvers import check_solvers
 from puzzledsl.checker.declarations.space import lower_space
+from puzzledsl.checker.declarations.tokenizer_checks import check_tokenizers
 from puzzledsl.checker.declarations.training import lower_bld, lower_score
 from puzzledsl.checker.declarations.uptrain import lower_uptrain
 from puzzledsl.checker.diagnostics import name_errors
@@ -97,12 +99,15 @@ def inspect(
 
 
 def _exportable(ctx: Context, program: nodes.Program) -> nodes.Program | None:
-    """The program, unless a solver or `refine` lacks what it reads, or a runtime cannot run what an export may hold."""
+    """The program, unless a later stage cannot do what it asks for."""
     files = {file.shown: file.file for file in ctx.loader.files.values()}
+    folders = {file.shown: file.path.parent for file in ctx.loader.files.values()}
     found = [
         *check_solvers(program, files),
         *check_refines(program, files),
         *check_exports(program, files, _export_calls(ctx, program)),
+        *check_tokenizers(program, files, folders),
+        *check_pieces(program, files),
     ]
     for diagnostic in found:
         ctx.sink.add(diagnostic)

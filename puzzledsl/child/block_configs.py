@@ -18,8 +18,8 @@ from puzzledsl.alternatives.registry import (
     from_block_config,
 )
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.checker.diagnostics.stage_errors import CannotRealise
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.models.errors import CannotRealise
 
 Layer = tuple[AttentionAlternative, FfnAlternative]
 _FLAGS: dict[str, Any] = {"no_op": False, "replace_with_linear": False, "sparsify": None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.phrases import listed
@@ -28,8 +28,13 @@ def missing_files(ctx: Context, program: nodes.Program) -> list[Diagnostic]:
 
 def _readers(program: nodes.Program) -> dict[str, list[str]]:
     """Return for each data set the declarations of stages that read it, directly or as a part of another."""
-    stages = {"bld": program.blds, "score": program.scores, "search": program.searches}
-    stages |= {"uptrain": program.uptrains, "eval": program.evals}  # type: ignore[dict-item]
+    stages: dict[str, Mapping[str, object]] = {
+        "bld": program.blds,
+        "score": program.scores,
+        "search": program.searches,
+        "uptrain": program.uptrains,
+        "eval": program.evals,
+    }
     found: dict[str, list[str]] = {}
     for kind, declared in stages.items():
         for name, node in declared.items():

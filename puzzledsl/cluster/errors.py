@@ -80,8 +80,8 @@ class WorkersKeepDying(Diagnostic):
 class PiecesDontFit(Diagnostic):
     """One piece for each layer of a worker exceeds its memory.
 
-    A worker holds its layers of the parent and, for each piece in training, 20 bytes per weight. With more workers
-    each holds fewer layers; pieces that do not fit together are trained in several passes.
+    A worker holds its layers of the parent and, for each piece in training, 16 bytes per weight (on a CPU 24). With more
+    workers each holds fewer layers; pieces that do not fit together are trained in several passes.
 
     Wrong:
         $ pzl run wide.pzl --on auto        # a cluster of 2 GPUs for a 405B parent
@@ -90,5 +90,5 @@ class PiecesDontFit(Diagnostic):
     """
 
     code = "E1425"
-    template = "a worker of `{on}` has {room} for the pieces of a layer, and the largest piece needs {needed} in training"
+    template = "a worker of `{on}` has {room}, and needs {needed} to train one piece of one layer"
     help_template = "give the cluster more workers, or workers more memory; or leave the largest alternatives out of the space"

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 
-from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, absent
 from puzzledsl.costs.any_batch import any_batch
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.roofline import Times, fixed_times, sub_block_times
 from puzzledsl.ir.metrics import costs_of_layer, fits, metrics_of
-from puzzledsl.ir.nodes import Program, RooflineHardware, Space
+from puzzledsl.ir.nodes import Program, RooflineHardware, Shape, Space
 from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts
 
 PARENT = LayerAssignment(attention="parent", ffn="parent")
@@ -21,10 +21,14 @@ NOTHING = Cost(params=0, weights_bytes=0, kv_cache_bytes=0, prefill_ns=0, decode
 
 @dataclass(frozen=True, slots=True)
 class LayerCost:
-    """The choice and costs of one layer. `whole` replaces the sub-blocks' costs if a table lists only the pair."""
+    """The choice and costs of one layer. `whole` replaces the sub-blocks' costs if a table lists only the pair.
+
+    `shown`: names of attention and FFN for readers, `none` for a sub-block that the parent lacks.
+    """
 
     index: int
     choice: LayerAssignment
+    shown: tuple[str, str]
     attention: Cost
     ffn: Cost
     whole: Cost | None = None
@@ -151,7 +155,12 @@ def breakdown(
         output=costs.output,
         reserve_bytes=costs.reserve_bytes,
         fixed=costs.fixed,
-        layers=tuple(_layer(costs, index, choice) for index, choice in enumerate(layers)),
+        layers=tuple(
+            _layer(costs, index, choice, own)
+            for index, (choice, own) in enumerate(
+                zip(layers, program.parents[space.parent].shape.each, strict=True)
+            )
+        ),
         metrics=metrics_of(costs, layers),
         parent_metrics=metrics_of(costs, [PARENT] * len(layers)),
         causes=_causes(program, space, hardware.spec, costs, layers)
@@ -161,11 +170,14 @@ def breakdown(
     )
 
 
-def _layer(costs: ScenarioCosts, index: int, choice: LayerAssignment) -> LayerCost:
+def _layer(costs: ScenarioCosts, index: int, choice: LayerAssignment, own: Shape) -> LayerCost:
     found = costs_of_layer(costs, index, choice)
+    attention, ffn = (
+        "none" if absent(sub_block, own) else getattr(choice, sub_block) for sub_block in SUB_BLOCKS
+    )
     if len(found) == 1:
-        return LayerCost(index, choice, NOTHING, NOTHING, found[0])
-    return LayerCost(index, choice, *found)
+        return LayerCost(index, choice, (attention, ffn), NOTHING, NOTHING, found[0])
+    return LayerCost(index, choice, (attention, ffn), *found)
 
 
 def _causes(

@@ -73,11 +73,11 @@ def _row(found: Breakdown, label: Sequence[str], cost: Cost) -> list[str]:
 def _layers(found: Breakdown) -> Iterator[str]:
     """Runs of layers with the same choice and cost; a row is one layer's cost, its share the whole run's."""
     rows = [["layers", "attention", "ffn", "params", "weights", "KV cache", "prefill", "decode", "latency"]]
-    for _, run in groupby(found.layers, key=lambda layer: (layer.choice, layer.total)):
+    for _, run in groupby(found.layers, key=lambda layer: (layer.shown, layer.total)):
         same: list[LayerCost] = list(run)
         first, count = same[0], len(same)
         where = str(first.index) if count == 1 else f"{first.index}-{same[-1].index}"
-        row = _row(found, (where, first.choice.attention, first.choice.ffn), first.total)
+        row = _row(found, (where, *first.shown), first.total)
         row[-1] = _share(count * found.latency_ns(first.total), found.metrics["latency"] * NS_PER_S)
         rows.append(row)
     rows.append(_row(found, ("fixed", "embedding", "head"), found.fixed))

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,11 +22,13 @@ from transformers import PreTrainedModel
 
 from puzzledsl.data.tasks import EncodedChoice, Item
 from puzzledsl.ir.tables import Figure
-from puzzledsl.models.families.access import read_by_head
+from puzzledsl.models.families.access import output_embedding, read_by_head
+from puzzledsl.models.kernels import float32_products
 from puzzledsl.models.kernels.products import fast_products
+from puzzledsl.plan.memory.tiles import tiles
 
 ROW_TOKENS = {"cpu": 768, "cuda": 16384}  # tokens of one forward, padding included
-CHUNK_TOKENS = 128  # scored tokens at a time: their logits stay in the processor's cache
+CHUNK_TOKENS = 128  # scored tokens at a time on a CPU: their logits stay in its cache
 MASKED = ("sdpa", "eager")  # attention implementations that take a mask of their own for each row
 
 
@@ -162,15 +164,23 @@ def _score(
     wanted = [(i, place, token) for i, row in enumerate(rows) for place, token, _ in row.targets]
     rows_M, places_M, tokens_M = torch.tensor(wanted, device=device).T
     states_MH = read_by_head(model, states_BTH[rows_M, places_M])
-    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     log_probs: list[float] = []
     likeliest: list[bool] = []
-    for start in range(0, len(wanted), CHUNK_TOKENS):
-        part = slice(start, start + CHUNK_TOKENS)
-        logits_CV = head(states_MH[part]).float()
+    chunk = CHUNK_TOKENS if device.type == "cpu" else tiles(device.type).divergence_positions
+    for start in range(0, len(wanted), chunk):
+        part = slice(start, start + chunk)
+        logits_CV = _logits(model, states_MH[part])
         log_probs += F.log_softmax(logits_CV, dim=-1).gather(1, tokens_M[part, None])[:, 0].tolist()
         likeliest += (logits_CV.argmax(-1) == tokens_M[part]).tolist() if greedy else [True] * len(logits_CV)
     return log_probs, likeliest
+
+
+def _logits(model: PreTrainedModel, states_MH: Tensor) -> Tensor:
+    """Float32 logits [M, V]. On a GPU, those of a model in bfloat16 are not rounded to it."""
+    if states_MH.device.type == "cuda":
+        return float32_products.product(states_MH, output_embedding(model).T)
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    return cast(Tensor, head(states_MH)).float()
 
 
 def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:

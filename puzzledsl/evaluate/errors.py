@@ -54,6 +54,25 @@ class ReservedTaskName(Diagnostic):
     help_template = "rename the file"
 
 
+class TooLargeToTime(Diagnostic):
+    """A model that is to be timed does not fit in the device's memory.
+
+    Its figures on text and tasks can be measured all the same: its weights are then read layer by layer. Times would be those of
+    the reading. A profile computes times for devices that this machine does not have.
+
+    Wrong:
+        hardware here = measured(device: cuda, dtype: bf16)     # of a parent of 70B
+    Right:
+        hardware h100 = h100_sxm(gpus: 8, dtype: bf16)
+    """
+
+    code = "E1609"
+    template = "model `{model}` cannot be timed on `{device}`: its weights take {needed}, of {room}"
+    help_template = (
+        "time it on a larger device, or use a profile such as `h100_sxm` in place of `measured(…)`"
+    )
+
+
 class TextsDisagree(Diagnostic):
     """A child is close to its parent on one text and far from it on another.
 

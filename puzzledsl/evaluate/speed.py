@@ -28,9 +28,9 @@ class Speed(Frozen):
     decode_error: float
 
 
-def parent_speed(parent: PreTrainedModel, workload: Workload, advance: Callable[[int], None]) -> Speed:
-    """The parent alone: medians."""
-    timer = WholeTimer(parent, workload)
+def speed_alone(model: PreTrainedModel, workload: Workload, advance: Callable[[int], None]) -> Speed:
+    """Return a model's speed with nothing beside it, the medians: the parent's, or a child's that does not fit beside it."""
+    timer = WholeTimer(model, workload)
     for turn in range(ROUNDS + 1):
         timer.round(keep=turn > 0)
         advance(1)

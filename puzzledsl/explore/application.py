@@ -86,7 +86,7 @@ async def in_thread(work: Callable[[], T]) -> T:
 
 
 class _Asked:
-    """What a request asks: a page's question of a number, about a search."""
+    """Request of a page: its question, the number of it, and the search."""
 
     def __init__(self, desk: Desk, body: Any) -> None:
         if not isinstance(body, dict):

@@ -23,7 +23,7 @@ from puzzledsl.report.pictures.architecture import strip_of
 from puzzledsl.report.pictures.curves import curve_of
 from puzzledsl.report.pictures.shades import appearance, window_scale
 from puzzledsl.report.sections.regrets import HeatCell, heat_cell, told
-from puzzledsl.report.sections.requirements import lines_of, value_of
+from puzzledsl.report.sections.requirements import lines_of
 from puzzledsl.report.sections.searches import describe, proof_of
 from puzzledsl.search.infeasible.verdicts import requirements_by_place
 
@@ -82,26 +82,20 @@ def _headlines(answer: Answer) -> list[_Figure]:
 
 
 def statement_states(sheet: Sheet, question: Question, answer: Answer) -> dict[int, dict[str, Any]]:
-    """What the child achieves of every statement, also of those that are left out."""
+    """Return how far the child meets every statement, also those that are left out."""
     subject = answer.subject
     best = subject.best
     assert best is not None
     stated = sheet.stated(question)
     states: dict[int, dict[str, Any]] = {}
     for statement in sheet.statements:
-        own = [stated[i] for i in statement.requirements]
-        lines = lines_of(subject, own, best)
+        lines = lines_of(subject, [stated[i] for i in statement.requirements], best)
         tightest = min(lines, key=lambda line: line.room.value if line.room else 0.0)
-        achieved = "" if tightest.achieved is None else tightest.achieved.text
-        first = own[0]
-        if isinstance(first, LinearRequirement) and first.parent_ratio is not None:
-            parent, value = value_of(subject, first.left, None), value_of(subject, first.left, best)
-            if parent and value is not None:
-                achieved = f"{value / parent:.4g}x · {achieved}"
-        known = [line.holds for line in lines if line.holds is not None]
+        reached = tightest.predicted
+        marks = {line.mark for line in lines}
         states[statement.number] = {
-            "holds": all(known) if known else None,
-            "achieved": achieved,
+            "mark": "missed" if "missed" in marks else "met" if marks == {"met"} else "unknown",
+            "achieved": "" if reached is None else " · ".join(filter(None, (reached.text, reached.note))),
             "room": "" if tightest.room is None else tightest.room.text,
         }
     return states

@@ -20,7 +20,7 @@ from puzzledsl.alternatives.support import Architecture
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import replacing
 from puzzledsl.child.checkpoint.contents import ChildFiles
-from puzzledsl.child.checkpoint.errors import MissingPackage, NotAGguf, UnknownRope
+from puzzledsl.child.checkpoint.errors import MissingPackage, NotAGguf
 from puzzledsl.export.gguf_mixture import add_mixtures, is_mixture, mixture_tensors
 from puzzledsl.export.gguf_tokenizer import add_tokenizer
 from puzzledsl.export.lowering import choose, lower, multiple_of, pad_widths, windows
@@ -57,8 +57,7 @@ def write_gguf(
 ) -> None:
     """Write the child, lowered to llama.cpp's features, with its tokenizer; norms and biases stay float32.
 
-    Raises DiagnosticError for what llama.cpp cannot represent, an unknown tokenizer or rope scaling, or if `gguf` is
-    missing.
+    Raises DiagnosticError for what llama.cpp cannot represent, an unknown tokenizer, or if `gguf` is missing.
     """
     gguf = _gguf()
     _refuse_to_overwrite(path)
@@ -74,7 +73,7 @@ def write_gguf(
             _add_step35(writer, child)
         else:
             writer.add_rope_dimension_count(child.shape.head_dim)
-        factors = _add_rope(writer, child, ROPES[engine.name])
+        factors = _add_rope(writer, child)
         writer.add_file_type(
             {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}[dtype]  # llama.cpp's llama_ftype
         )
@@ -186,31 +185,23 @@ def _add_step35(writer: Any, child: ChildFiles) -> None:
         writer.add_expert_feed_forward_length(0)
 
 
-ROPES = {
-    DECI.name: ("default", "linear", "llama3"),
-    OPENELM.name: ("default", "linear"),
-    STEP35.name: ("default",),
-}
-"""Architecture -> the scalings of rotary embeddings that it computes as transformers does."""
-
-
-def _add_rope(writer: Any, child: ChildFiles, known: tuple[str, ...]) -> Tensor | None:
+def _add_rope(writer: Any, child: ChildFiles) -> Tensor | None:
     """Write the rotary embedding's settings; return the divisors of its frequencies [D / 2], which become a tensor."""
     import gguf
 
     rope: dict[str, Any] = dict(cast(Any, child.config).rope_parameters)
     writer.add_rope_freq_base(float(rope["rope_theta"]))
     match rope.get("rope_type", "default"):
-        case kind if kind not in known:
-            raise DiagnosticError(UnknownRope(None, runtime=LLAMA_CPP.title, rope=kind))
         case "default":
             return None
         case "linear":
             writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
             writer.add_rope_scaling_factor(float(rope["factor"]))
             return None
-        case _:
+        case "llama3":
             return _llama3_factors(rope, child.shape.head_dim)
+        case other:
+            raise AssertionError(f"`choose` lets no `{other}` through")
 
 
 def _llama3_factors(rope: dict[str, Any], head_dim: int) -> Tensor:

@@ -2,7 +2,8 @@
 
 All its mixtures have the same sizes, so smaller ones get experts and channels of zeros. Such an expert has another one's
 row of the router, which keeps the softmax in range, and a bias below every probability, so that no token chooses it. The
-weights of the chosen ones are scaled to a sum of 1, which removes the others from the result. A shared expert, which is
+weights of the chosen ones are scaled to a sum of 1, which removes the others from the result; a parent whose router does not
+scale them has mixtures of one size here. A shared expert, which is
 always there, is zero.
 
 Shapes: E experts, W channels of an expert, H hidden.
@@ -20,11 +21,8 @@ from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentFfn
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import ChildFiles
-from puzzledsl.child.checkpoint.errors import RuntimeLacksIt
 from puzzledsl.families.registry import FAMILIES
-from puzzledsl.ir.engines import LLAMA_CPP
 from puzzledsl.models.families.tensors import LazyTensor
 
 SHARED = 32
@@ -39,19 +37,12 @@ def is_mixture(ffn: Alternative, shape: Shape) -> bool:
 
 
 def add_mixtures(writer: Any, child: ChildFiles) -> None:
-    """Write the sizes that all mixtures have. Raises DiagnosticError if a smaller one cannot be padded."""
+    """Write the sizes that all mixtures have."""
     import gguf
 
     sizes = _sizes(child)
     experts, width = (max(size[i] for size in sizes.values()) for i in (0, 2))
     normalised = bool(getattr(child.config, "norm_topk_prob", False))
-    if not normalised and any(size[0] < experts for size in sizes.values()):
-        smaller = [child.layers[layer][1].name for layer, size in sizes.items() if size[0] < experts]
-        reason = "its router does not scale the weights of the chosen experts to a sum of 1"
-        layers = "a layer with fewer experts than others"
-        raise DiagnosticError(
-            RuntimeLacksIt(None, runtime=LLAMA_CPP.title, name=smaller[0], layers=layers, reason=reason)
-        )
     writer.add_expert_count(experts)
     writer.add_expert_used_count(next(iter(sizes.values()))[1])
     writer.add_expert_feed_forward_length(width)

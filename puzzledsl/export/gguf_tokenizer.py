@@ -1,8 +1,4 @@
-"""Conversion of tokenizer.json to the tokenizer of a GGUF file.
-
-llama.cpp reads no regular expressions from the file: it knows pre-tokenizers by name. One without a known name is
-refused, because text would silently be split differently than in training.
-"""
+"""Conversion of tokenizer.json to the tokenizer of a GGUF file."""
 
 from __future__ import annotations
 
@@ -11,23 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.child.checkpoint.errors import UnknownTokenizer
-
-_LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
-_TEKKEN = (
-    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
-    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
-    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-PRE_TOKENIZERS: dict[tuple[str, ...], str] = {
-    ("ByteLevel+",): "gpt-2",
-    ("Digits", "ByteLevel+"): "smollm",
-    (f"Split {_LLAMA3}", "ByteLevel"): "llama-bpe",
-    (f"Split {_QWEN2}", "ByteLevel"): "qwen2",
-    (f"Split {_TEKKEN}", "ByteLevel"): "tekken",
-}
-"""Pre-tokenizer steps of tokenizer.json -> llama.cpp's name. `ByteLevel+` splits words itself, `ByteLevel` does not."""
+from puzzledsl.checker.diagnostics.stage_errors import UnknownTokenizer
+from puzzledsl.ir.gguf_tokenizers import BadTokenizer, pre_tokenizer, read_tokenizer
 
 # llama.cpp's llama_token_type
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
@@ -38,10 +19,12 @@ def add_tokenizer(writer: Any, directory: Path, vocab: int) -> None:
 
     Raises DiagnosticError (UnknownTokenizer).
     """
-    content = _read(directory)
-    model = content["model"]
-    if model.get("type") != "BPE":
-        raise _unknown(directory, f"its model is {model.get('type')}, not BPE")
+    try:
+        content = read_tokenizer(directory)
+        model = content["model"]
+        splits = "" if model.get("byte_fallback") else pre_tokenizer(content)
+    except BadTokenizer as error:
+        raise _unknown(directory, str(error)) from error
     tokens: list[str] = [f"[PAD{index}]" for index in range(vocab)]
     kinds = [UNUSED] * vocab
     for token, index in model["vocab"].items():
@@ -54,7 +37,7 @@ def add_tokenizer(writer: Any, directory: Path, vocab: int) -> None:
         _add_sentencepiece(writer, model, tokens, kinds, merges)
     else:
         writer.add_tokenizer_model("gpt2")
-        writer.add_tokenizer_pre(_pre_tokenizer(directory, content))
+        writer.add_tokenizer_pre(splits)
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
     if merges and not model.get("byte_fallback"):
@@ -64,46 +47,12 @@ def add_tokenizer(writer: Any, directory: Path, vocab: int) -> None:
     _add_special(writer, directory, content)
 
 
-def _read(directory: Path) -> dict[str, Any]:
-    path = directory / "tokenizer.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        content["model"]["vocab"].items(), content["model"]["merges"]
-    except FileNotFoundError:
-        raise _unknown(directory, "it has no tokenizer.json") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise _unknown(directory, "its tokenizer.json has no vocabulary with merges") from None
-    assert isinstance(content, dict)
-    return content
-
-
 def _place(
     directory: Path, tokens: list[str], kinds: list[int], index: object, token: str, kind: int
 ) -> None:
     if not isinstance(index, int) or not 0 <= index < len(tokens):
         raise _unknown(directory, f"token {token!r} has number {index}, the embedding {len(tokens):,} rows")
     tokens[index], kinds[index] = token, kind
-
-
-def _pre_tokenizer(directory: Path, content: dict[str, Any]) -> str:
-    pre = content.get("pre_tokenizer") or {"type": "none"}
-    steps = pre["pretokenizers"] if pre["type"] == "Sequence" else [pre]
-    said = tuple(_step(step) for step in steps)
-    if content.get("normalizer") not in (None, {"type": "NFC"}) or said not in PRE_TOKENIZERS:
-        raise _unknown(directory, f"how it splits text ({', '.join(s[:40] for s in said)}) has no name there")
-    return PRE_TOKENIZERS[said]
-
-
-def _step(step: dict[str, Any]) -> str:
-    match step["type"]:
-        case "ByteLevel":
-            return "ByteLevel+" if step.get("use_regex", True) else "ByteLevel"
-        case "Digits" if step.get("individual_digits"):
-            return "Digits"
-        case "Split" if step.get("behavior") == "Isolated" and not step.get("invert"):
-            return f"Split {step['pattern'].get('Regex')}"
-        case other:
-            return str(other)
 
 
 def _add_sentencepiece(

@@ -27,7 +27,7 @@ from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.errors import RuntimeLacksFamily, RuntimeLacksIt, RuntimeLacksWindow
 from puzzledsl.families.family import Part
-from puzzledsl.families.registry import FAMILIES
+from puzzledsl.families.registry import FAMILIES, computation_of_config
 from puzzledsl.ir.engines import Runtime
 from puzzledsl.ir.runtimes import fit, zero_attention
 from puzzledsl.models.families.tensors import LazyTensor
@@ -56,7 +56,8 @@ class _Layer:
 
 def choose(child: ChildFiles, runtime: Runtime) -> Architecture:
     """Return the architecture that runs the child. Raises DiagnosticError with everything that it cannot represent."""
-    found = fit(runtime, _with_short_windows(child), [((a,), (f,)) for a, f in child.layers])
+    choices, computation = [((a,), (f,)) for a, f in child.layers], computation_of_config(child.content)
+    found = fit(runtime, _with_short_windows(child), choices, computation)
     said: list[Diagnostic] = [
         RuntimeLacksFamily(None, runtime=runtime.title, family=child.shape.family, reason=answer.reason)
         for _, answer in found.model

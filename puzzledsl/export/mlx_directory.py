@@ -16,11 +16,9 @@ import torch
 
 from puzzledsl.alternatives.noop import NoOpAttention
 from puzzledsl.alternatives.parent import FFN_MULTIPLE, ffn_mult
-from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.block_configs import to_block_configs
 from puzzledsl.child.checkpoint.card import model_card
 from puzzledsl.child.checkpoint.contents import ChildFiles
-from puzzledsl.child.checkpoint.errors import UnknownRope
 from puzzledsl.child.checkpoint.shards import SHARD_BYTES, write_shards
 from puzzledsl.child.checkpoint.write import appearing, copy_tokenizer, refuse_to_overwrite, write_json
 from puzzledsl.export.lowering import (
@@ -36,7 +34,6 @@ from puzzledsl.families.children import MODEL_TYPE
 from puzzledsl.ir.engines import MLX
 
 MODEL_FILE = "mlx_model.py"
-KNOWN_ROPES = ("default", "linear", "llama3")
 
 
 def write_mlx(
@@ -51,7 +48,7 @@ def write_mlx(
 ) -> None:
     """Write the child for MLX in `dtype` (default: the child's), with the tokenizer of `base_dir`.
 
-    Raises DiagnosticError: WouldOverwrite, UnknownRope, and those of reading the weights.
+    Raises DiagnosticError: WouldOverwrite, those of `choose`, and those of reading the weights.
     """
     refuse_to_overwrite(out_dir)
     child = child if dtype is None else child.cast(dtype)
@@ -93,8 +90,6 @@ def _common(child: ChildFiles) -> dict[str, Any]:
     shape, config = child.shape, cast(Any, child.config)
     rope = dict(config.rope_parameters)
     theta, kind = rope.pop("rope_theta"), rope.get("rope_type", "default")
-    if kind not in KNOWN_ROPES:
-        raise DiagnosticError(UnknownRope(None, runtime=MLX.title, rope=kind))
     kept = ("bos_token_id", "eos_token_id", "pad_token_id")
     return {
         **{key: child.content[key] for key in kept if key in child.content},

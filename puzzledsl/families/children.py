@@ -14,7 +14,7 @@ from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.moe import MoeFfn
+from puzzledsl.alternatives.moe import MAX_EXPERTS, MoeFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import FFN_MULTIPLE
 from puzzledsl.alternatives.registry import (
@@ -27,7 +27,6 @@ from puzzledsl.alternatives.registry import (
 )
 from puzzledsl.alternatives.shape import LAYER_FIELDS, Shape
 from puzzledsl.families.config import MAX_SIZE, MAX_WINDOW, BadConfig, Config, shown
-from puzzledsl.families.experts import MAX_EXPERTS
 
 MODEL_TYPE = "nemotron-nas"
 BLOCKS = "block_configs"

@@ -27,10 +27,10 @@ class Config:
         """Return True if the field is there and not null."""
         return self.content.get(key) is not None
 
-    def whole(self, key: str, high: int = MAX_SIZE) -> int:
-        """Return a whole number from 1 to `high`."""
+    def whole(self, key: str, high: int = MAX_SIZE, low: int = 1) -> int:
+        """Return a whole number from `low` to `high`."""
         value = self.content.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             what = "missing" if key not in self.content else shown(value)
             raise BadConfig(f"{key} is {what}")
         return value
@@ -39,16 +39,16 @@ class Config:
         """Return a whole number; `absent` if the field is missing."""
         return self.whole(key, high) if key in self.content else absent
 
-    def optional(self, key: str, absent: int, null: int, high: int = MAX_SIZE) -> int:
+    def optional(self, key: str, absent: int, null: int, high: int = MAX_SIZE, low: int = 1) -> int:
         """Return a whole number; a missing field has one default, an explicit null another."""
         if key not in self.content:
             return absent
-        return null if self.content[key] is None else self.whole(key, high)
+        return null if self.content[key] is None else self.whole(key, high, low)
 
     def check_number(self, key: str, high: float) -> None:
-        """Refuse a field that is there and no number from -high to high."""
-        value = self.content.get(key, 0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not -high <= value <= high:
+        """Refuse a field that is there and no number from -high to high, written with a point."""
+        value = self.content.get(key, 0.0)
+        if not isinstance(value, float) or not -high <= value <= high:
             raise BadConfig(f"{key} is {shown(value)}")
 
     def flag(self, key: str, absent: bool = False) -> bool:
@@ -59,12 +59,16 @@ class Config:
         return value
 
     def flags(self, key: str, count: int) -> tuple[bool, ...] | None:
-        """Return a list of at least `count` truth values or zeros and ones, one a layer; None if missing or null."""
+        """Return a list of at least `count` zeros and ones, one a layer; None if missing or null."""
         value = self.content.get(key)
         if value is None:
             return None
-        if not isinstance(value, list) or len(value) < count or any(item not in (0, 1) for item in value):
-            raise BadConfig(f"{key} is not a list of {count} truth values, one a layer")
+        if (
+            not isinstance(value, list)
+            or len(value) < count
+            or any(isinstance(item, bool) or item not in (0, 1) for item in value)
+        ):
+            raise BadConfig(f"{key} is not a list of {count} zeros and ones, one a layer")
         return tuple(bool(item) for item in value[:count])
 
     def words(self, key: str, allowed: tuple[str, ...], count: int) -> tuple[str, ...] | None:

@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.moe import MAX_EXPERTS
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.families.config import MAX_LAYERS, MAX_VOCAB, Config
+from puzzledsl.families.config import MAX_LAYERS, MAX_VOCAB, BadConfig, Config
+
+BIASES = ("attention_bias", "output_bias")
+"""Arguments of a `shape(…)` of a family whose attention has biases in all its maps or in none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ class Mixture:
     """Layout of fused experts: gate above up, [E, 2 W, H]; or gate and up in turn and transposed, [E, H, 2 W]."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """Start of a canonical name inside the FFN -> start of transformers' name."""
+    weights_sum_to_one: bool = True
+    """False if a router's weights of the chosen experts do not add up to 1 where config.json is silent."""
     exact: tuple[str, ...] = ()
     """Canonical names inside the FFN of weights that stay in float32, whatever the checkpoint's dtype."""
 
@@ -72,12 +78,14 @@ class Family:
     """Return the shape that a config.json describes. Raises BadConfig."""
     literal: Mapping[str, Any] = field(default_factory=dict)
     """Fields of a shape, and rules for its layers (`families.literal`), where a `shape(…)` does not write them."""
-    takes: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ("tied",)
     """Arguments that a `shape(…)` of it takes beside the usual ones (`families.literal`)."""
     names: Callable[[Shape], Names] = lambda shape: Names()
     """Return the names inside a layer of this (layer's) shape."""
     mixture: Mixture = Mixture()
     """Its mixtures of experts, if it has any."""
+    whole_heads: bool = False
+    """True if the hidden size must be a multiple of the number of query heads, whatever their width."""
     quantised: tuple[str, ...] = ()
     """Methods of quantisation that its published weights have and that are read."""
     joined: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -86,6 +94,12 @@ class Family:
     embedding: str = "model.embed_tokens"
     final_norm: str = "model.norm"
     head: str = "lm_head"
+    activation: tuple[str, str] = ("hidden_act", "silu")
+    """Field of config.json with the activation of its FFNs, and the usual one."""
+    ropes_of_kinds: bool = False
+    """True if kinds of layers may have rotary embeddings of their own."""
+    ropes: Mapping[str, str] = field(default_factory=dict)
+    """Scalings of rotary embeddings in its config.json -> transformers' name; empty: all that transformers has."""
     logits_divisor: str = ""
     """Field of its configuration by which the head's logits are divided; empty: 1."""
     published: Mapping[str, str] = field(default_factory=dict)
@@ -107,12 +121,20 @@ class Family:
 
 
 def dense_fields(
-    config: Config, *, head_dim: int | None = None, kv_heads: int | None = None
+    config: Config,
+    *,
+    head_dim: int | None = None,
+    kv_heads: int | None = None,
+    not_null: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Return the sizes that nearly all families name alike.
 
     `head_dim`, `kv_heads`: what transformers takes if the field is missing (None: hidden / heads, and all heads).
+    `not_null`: fields that may be missing and not be null.
     """
+    for name in not_null:
+        if name in config.content and not config.has(name):
+            raise BadConfig(f"{name} is null")
     hidden, heads = config.whole("hidden_size"), config.whole("num_attention_heads")
     return {
         "layers": config.whole("num_hidden_layers", MAX_LAYERS),
@@ -123,3 +145,15 @@ def dense_fields(
         "intermediate": config.whole("intermediate_size"),
         "vocab": config.whole("vocab_size", MAX_VOCAB),
     }
+
+
+def experts_fields(config: Config, *, experts: int, top_k: int) -> dict[str, Any]:
+    """Return the kind and the counts of a mixture. `experts`, `top_k`: what transformers takes if a field is missing.
+
+    Checkpoints name the count `num_experts` or `num_local_experts`.
+    """
+    names = [name for name in ("num_experts", "num_local_experts") if name in config.content]
+    counts = [config.whole(name, MAX_EXPERTS) for name in names] or [experts]
+    if len(set(counts)) > 1:
+        raise BadConfig(" and ".join(f"{name} is {count}" for name, count in zip(names, counts, strict=True)))
+    return {"ffn": "moe", "experts": counts[0], "top_k": config.given("num_experts_per_tok", top_k)}

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import MAX_WINDOW, BadConfig, Config, shown
-from puzzledsl.families.family import Family, Names, Part, dense_fields
+from puzzledsl.families.family import BIASES, Family, Names, Part, dense_fields
 from puzzledsl.families.layouts import KINDS, every, windowed
 
-UNSUPPORTED = ("final_logit_softcapping", "attn_logit_softcapping", "use_bidirectional_attention")
-"""Fields of the models before and beside Gemma 3, which none of its published checkpoints sets."""
+UNSUPPORTED = {
+    "final_logit_softcapping": (),
+    "attn_logit_softcapping": (),
+    "use_bidirectional_attention": (False,),
+}
+"""Fields of the models before and beside Gemma 3, which none of its published checkpoints sets -> values that do not use them."""
 
 
 def _read(config: Config) -> Shape:
-    for name in UNSUPPORTED:
-        if config.content.get(name):
+    for name, unused in UNSUPPORTED.items():
+        if config.has(name) and config.content[name] not in unused:
             raise BadConfig(f"{name} is {shown(config.content[name])}, which is not supported")
     bias = config.flag("attention_bias")
     shape = Shape(
@@ -23,14 +27,14 @@ def _read(config: Config) -> Shape:
         output_bias=bias,
         qk_norm=True,
         norms=2,
-        **dense_fields(config, head_dim=256, kv_heads=4),
+        **dense_fields(config, head_dim=256, kv_heads=4, not_null=("head_dim", "num_key_value_heads")),
     )
     window = config.optional("sliding_window", 4096, 0, MAX_WINDOW)
     if not window:
         raise BadConfig("sliding_window is null")
     kinds = config.words("layer_types", KINDS, shape.layers)
     if kinds is None:
-        interval = config.optional("sliding_window_pattern", 6, 6)
+        interval = config.given("sliding_window_pattern", 6)
         kinds = tuple(KINDS[not full] for full in every(shape.layers, interval))
     return windowed(shape, kinds, window)
 
@@ -44,8 +48,11 @@ FAMILY = Family(
     "Gemma3",
     _read,
     literal={"qk_norm": True, "norms": 2, "full_every": 6, "tied": True},
-    takes=("full_every",),
+    takes=("tied", *BIASES, "window", "full_every"),
     names=lambda shape: NAMES,
+    whole_heads=True,
+    ropes_of_kinds=True,
+    activation=("hidden_activation", "gelu_pytorch_tanh"),
     package="gemma3",
     config_prefix="Gemma3Text",
 )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import MAX_WINDOW, Config
-from puzzledsl.families.experts import experts_fields
-from puzzledsl.families.family import Family, Mixture, Names, Part, dense_fields
+from puzzledsl.families.family import BIASES, Family, Mixture, Names, Part, dense_fields, experts_fields
 from puzzledsl.families.layouts import KINDS, every, windowed
 
 MAX_CLAMP = 1e6
@@ -16,7 +15,7 @@ def _read(config: Config) -> Shape:
     for name in ("swiglu_alpha", "swiglu_limit"):
         config.check_number(name, MAX_CLAMP)
     bias = config.flag("attention_bias", True)
-    sizes = dense_fields(config, head_dim=64, kv_heads=8)
+    sizes = dense_fields(config, head_dim=64, kv_heads=8, not_null=("head_dim", "num_key_value_heads"))
     shape = Shape(
         family="gpt_oss",
         tied=config.flag("tie_word_embeddings"),
@@ -51,7 +50,7 @@ FAMILY = Family(
         "window": 128,
     },
     names=lambda shape: Names(ffn=Part("mlp", "post_attention_layernorm", pair=True)),
-    takes=("experts", "top_k", "expert_width", "full_every"),
+    takes=("tied", *BIASES, "window", "experts", "top_k", "expert_width", "full_every"),
     quantised=("mxfp4",),
     mixture=Mixture("MLP", "num_local_experts", "intermediate_size", "interleaved", {"gate.": "router."}),
 )

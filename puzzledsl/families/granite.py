@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import Config
-from puzzledsl.families.family import Family, Names, dense_fields
+from puzzledsl.families.family import BIASES, Family, Names, dense_fields
 
 
 def _read(config: Config) -> Shape:
@@ -15,9 +15,16 @@ def _read(config: Config) -> Shape:
         attention_bias=bias,
         output_bias=bias,
         mlp_bias=config.flag("mlp_bias"),
-        **dense_fields(config),
+        **dense_fields(config, not_null=("head_dim",)),
     )
 
 
 NAMES = Names(factor="residual_multiplier")
-FAMILY = Family("granite", "Granite", _read, names=lambda shape: NAMES, logits_divisor="logits_scaling")
+FAMILY = Family(
+    "granite",
+    "Granite",
+    _read,
+    takes=("tied", *BIASES, "mlp_bias"),
+    names=lambda shape: NAMES,
+    logits_divisor="logits_scaling",
+)

@@ -76,8 +76,18 @@ def upper_windows(config: Config, shape: Shape) -> Shape:
     if not config.flag("use_sliding_window"):
         return shape
     window = config.optional("sliding_window", 4096, 0, MAX_WINDOW)
-    first = config.optional("max_window_layers", 28, 28)
+    first = config.optional("max_window_layers", 28, 28, low=0)
     kinds = config.words("layer_types", KINDS, shape.layers) or [
         KINDS[i >= first] for i in range(shape.layers)
     ]
     return windowed(shape, kinds, window) if window else shape
+
+
+def sparse_layers(config: Config, shape: Shape) -> Shape:
+    """Return the shape whose layers of `mlp_only_layers`, and those that `decoder_sparse_step` skips, have a dense FFN."""
+    step = config.given("decoder_sparse_step", 1)
+    dense = set(config.indices("mlp_only_layers", shape.layers))
+    dense |= {layer for layer in range(shape.layers) if (layer + 1) % step}
+    if not dense:
+        return shape
+    return shape.with_layers([{"ffn": "dense" if layer in dense else "moe"} for layer in range(shape.layers)])

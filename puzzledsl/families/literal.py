@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.family import Family
 from puzzledsl.families.layouts import LETTERS, canonical, laid_out
 
-USUAL = (
-    *("family", "layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "tied"),
-    *("attention_bias", "output_bias", "mlp_bias", "qk_norm", "window"),
-)
+USUAL = ("family", "layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab")
 """Arguments that a literal of every family takes."""
+FLAGS = ("tied", "attention_bias", "output_bias", "mlp_bias", "qk_norm")
+"""Arguments that a literal may repeat where its family has always the same."""
 LAYER_RULES = ("pattern", "attention_every", "full_every", "no_rope_every", "dense_first")
 """Arguments about layers that differ; no fields of a shape."""
 
@@ -25,6 +24,25 @@ class BadLiteral(ValueError):
         """Keep the argument and a line of help."""
         super().__init__(why)
         self.argument, self.help = argument, help
+
+
+def refused(family: Family, written: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the written arguments that no model of the family can have, each with the reason."""
+    name = family.model_type
+    for key, value in written.items():
+        if key in (*USUAL, *family.takes):
+            continue
+        if key not in FLAGS:
+            yield key, f"a `{name}` has no `{key}`"
+        elif value != (own := family.literal.get(key, False)):
+            yield key, f"a `{name}` has always `{key}: true`" if own else f"a `{name}` has no `{key}`"
+    bias = _bias(family, written)
+    if "output_bias" in family.takes and written.get("output_bias", bias) != bias:
+        yield "output_bias", f"a `{name}` has biases in all four maps of attention or in none"
+
+
+def _bias(family: Family, written: Mapping[str, Any]) -> bool:
+    return bool({**family.literal, **written}.get("attention_bias", False))
 
 
 def needed(family: Family, written: Mapping[str, Any]) -> tuple[str, ...]:
@@ -76,6 +94,8 @@ def shape_of_literal(family: Family, written: Mapping[str, Any]) -> Shape:
         rules |= {"state": written["mixer"], "mixer": family.literal["mixer"]}
     fields = {name: value for name, value in rules.items() if name in Shape.model_fields}
     fields.setdefault("kv_heads", fields["heads"])
+    if "output_bias" in family.takes:
+        fields["output_bias"] = _bias(family, written)
     fields = {"intermediate": 0, "tied": False, **fields, "family": family.model_type}
     return canonical(laid_out(Shape(**fields), rules))
 

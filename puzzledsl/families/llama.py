@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import Config
-from puzzledsl.families.family import Family, dense_fields
+from puzzledsl.families.family import BIASES, Family, dense_fields
 
 
 def _read(config: Config) -> Shape:
@@ -19,4 +19,4 @@ def _read(config: Config) -> Shape:
     )
 
 
-FAMILY = Family("llama", "Llama", _read)
+FAMILY = Family("llama", "Llama", _read, whole_heads=True, takes=("tied", *BIASES, "mlp_bias"))

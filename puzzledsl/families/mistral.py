@@ -17,8 +17,8 @@ def _read(config: Config) -> Shape:
         family="mistral",
         tied=config.flag("tie_word_embeddings"),
         window=window,
-        **dense_fields(config, kv_heads=8),
+        **dense_fields(config, kv_heads=8, not_null=("num_key_value_heads",)),
     )
 
 
-FAMILY = Family("mistral", "Mistral", _read)
+FAMILY = Family("mistral", "Mistral", _read, takes=("tied", "window"))

@@ -30,33 +30,33 @@ def _read(config: Config) -> Shape:
         raise BadConfig(
             f"moe_latent_size is {shown(config.content['moe_latent_size'])}; experts of a latent size are not supported"
         )
-    if (groups := config.optional("n_group", 1, 1)) > 1:
+    if (groups := config.given("n_group", 1)) > 1:
         raise BadConfig(f"n_group is {groups}; experts that are chosen by group are not supported")
-    heads = config.optional("num_attention_heads", 32, 32)
+    heads = config.given("num_attention_heads", 32)
     pattern = _pattern(config)
     shape = Shape(
         family="nemotron_h",
         layers=len(pattern),
         hidden=config.whole("hidden_size"),
         heads=heads,
-        kv_heads=config.optional("num_key_value_heads", 8, heads),
-        head_dim=config.optional("head_dim", 128, 128),
-        intermediate=config.optional("intermediate_size", 21504, 21504),
+        kv_heads=config.given("num_key_value_heads", 8),
+        head_dim=config.given("head_dim", 128),
+        intermediate=config.given("intermediate_size", 21504),
         vocab=config.whole("vocab_size", MAX_VOCAB),
         tied=False,
-        experts=config.optional("n_routed_experts", 8, 8),
-        top_k=config.optional("num_experts_per_tok", 2, 2),
-        expert_width=config.optional("moe_intermediate_size", 7688, 7688),
-        shared_width=config.optional("moe_shared_expert_intermediate_size", 7688, 7688),
+        experts=config.given("n_routed_experts", 8),
+        top_k=config.given("num_experts_per_tok", 2),
+        expert_width=config.given("moe_intermediate_size", 7688),
+        shared_width=config.given("moe_shared_expert_intermediate_size", 7688),
         router_bias=True,
         gated=False,
         rope=False,
         state=StateShape(
-            heads=config.optional("mamba_num_heads", 128, 128),
-            head_dim=config.optional("mamba_head_dim", 64, 64),
-            groups=config.optional("n_groups", 8, 8),
-            state=config.optional("ssm_state_size", 128, 128),
-            conv=config.optional("conv_kernel", 4, 4),
+            heads=config.given("mamba_num_heads", 128),
+            head_dim=config.given("mamba_head_dim", 64),
+            groups=config.given("n_groups", 8),
+            state=config.given("ssm_state_size", 128),
+            conv=config.given("conv_kernel", 4),
         ),
     )
     return shape.with_layers(by_pattern(pattern))
@@ -97,6 +97,7 @@ FAMILY = Family(
     literal={"mixer": "mamba2", "router_bias": True, "gated": False, "rope": False},
     takes=("pattern", "mixer", "experts", "top_k", "expert_width", "shared_width"),
     names=_names,
+    activation=("mlp_hidden_act", "relu2"),
     embedding="model.embeddings",
     final_norm="model.norm_f",
     published={"backbone.": "model."},

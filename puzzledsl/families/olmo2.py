@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import Config
-from puzzledsl.families.family import Family, Names, Part, dense_fields
+from puzzledsl.families.family import BIASES, Family, Names, Part, dense_fields
 
 
 def _read(config: Config) -> Shape:
@@ -16,7 +16,7 @@ def _read(config: Config) -> Shape:
         output_bias=bias,
         qk_norm=True,
         qk_norm_whole=True,
-        **dense_fields(config),
+        **dense_fields(config, not_null=("head_dim",)),
     )
 
 
@@ -29,5 +29,6 @@ FAMILY = Family(
     "Olmo2",
     _read,
     literal={"qk_norm": True, "qk_norm_whole": True},
+    takes=("tied", *BIASES),
     names=lambda shape: NAMES,
 )

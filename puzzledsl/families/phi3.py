@@ -12,7 +12,7 @@ def _read(config: Config) -> Shape:
         family="phi3",
         tied=config.flag("tie_word_embeddings"),
         window=config.optional("sliding_window", 0, 0, MAX_WINDOW) or None,
-        **dense_fields(config),
+        **dense_fields(config, not_null=("head_dim", "partial_rotary_factor")),
     )
 
 
@@ -20,5 +20,7 @@ FAMILY = Family(
     "phi3",
     "Phi3",
     _read,
+    takes=("tied", "window"),
+    ropes={"default": "default", **dict.fromkeys(("longrope", "su", "yarn"), "longrope")},
     joined={"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")},
 )

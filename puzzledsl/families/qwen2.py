@@ -13,9 +13,11 @@ def _read(config: Config) -> Shape:
         family="qwen2",
         tied=config.flag("tie_word_embeddings"),
         attention_bias=True,
-        **dense_fields(config, kv_heads=32),
+        **dense_fields(config, kv_heads=32, not_null=("head_dim",)),
     )
     return upper_windows(config, shape)
 
 
-FAMILY = Family("qwen2", "Qwen2", _read, literal={"attention_bias": True}, takes=("full_every",))
+FAMILY = Family(
+    "qwen2", "Qwen2", _read, literal={"attention_bias": True}, takes=("tied", "window", "full_every")
+)

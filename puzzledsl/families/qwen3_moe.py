@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import MAX_WINDOW, Config
-from puzzledsl.families.experts import experts_fields, sparse_layers
-from puzzledsl.families.family import Family, dense_fields
+from puzzledsl.families.family import BIASES, Family, Mixture, dense_fields, experts_fields
+from puzzledsl.families.layouts import sparse_layers
 
 
 def _read(config: Config) -> Shape:
@@ -18,7 +18,7 @@ def _read(config: Config) -> Shape:
         output_bias=bias,
         qk_norm=True,
         window=config.optional("sliding_window", 4096, 0, MAX_WINDOW) or None if windowed else None,
-        **dense_fields(config, kv_heads=4),
+        **dense_fields(config, kv_heads=4, not_null=("head_dim", "num_key_value_heads")),
         **experts_fields(config, experts=128, top_k=8),
         expert_width=config.given("moe_intermediate_size", 768),
     )
@@ -30,5 +30,6 @@ FAMILY = Family(
     "Qwen3Moe",
     _read,
     literal={"qk_norm": True, "ffn": "moe"},
-    takes=("experts", "top_k", "expert_width", "dense_first"),
+    takes=("tied", *BIASES, "window", "experts", "top_k", "expert_width", "dense_first"),
+    mixture=Mixture(weights_sum_to_one=False),
 )

@@ -6,7 +6,7 @@ from typing import Any
 
 from puzzledsl.alternatives.shape import Shape, StateShape
 from puzzledsl.families.config import Config
-from puzzledsl.families.family import Family, Names, Part, dense_fields
+from puzzledsl.families.family import BIASES, Family, Names, Part, dense_fields
 from puzzledsl.families.layouts import every
 
 KINDS = {"linear_attention": "delta_net", "full_attention": "attention"}
@@ -14,7 +14,7 @@ KINDS = {"linear_attention": "delta_net", "full_attention": "attention"}
 
 def _read(config: Config) -> Shape:
     bias = config.flag("attention_bias")
-    sizes = dense_fields(config, head_dim=256, kv_heads=2)
+    sizes = dense_fields(config, head_dim=256, kv_heads=2, not_null=("head_dim", "num_key_value_heads"))
     layers = sizes["layers"]
     shape = Shape(
         family="qwen3_next",
@@ -23,22 +23,22 @@ def _read(config: Config) -> Shape:
         output_bias=bias,
         qk_norm=True,
         output_gate=True,
-        experts=config.optional("num_experts", 512, 512),
-        top_k=config.optional("num_experts_per_tok", 10, 10),
-        expert_width=config.optional("moe_intermediate_size", 512, 512),
-        shared_width=config.optional("shared_expert_intermediate_size", 512, 512),
+        experts=config.given("num_experts", 512),
+        top_k=config.given("num_experts_per_tok", 10),
+        expert_width=config.given("moe_intermediate_size", 512),
+        shared_width=config.given("shared_expert_intermediate_size", 512),
         shared_gate=True,
         state=StateShape(
-            heads=config.optional("linear_num_value_heads", 32, 32),
-            head_dim=config.optional("linear_value_head_dim", 128, 128),
-            groups=config.optional("linear_num_key_heads", 16, 16),
-            state=config.optional("linear_key_head_dim", 128, 128),
-            conv=config.optional("linear_conv_kernel_dim", 4, 4),
+            heads=config.given("linear_num_value_heads", 32),
+            head_dim=config.given("linear_value_head_dim", 128),
+            groups=config.given("linear_num_key_heads", 16),
+            state=config.given("linear_key_head_dim", 128),
+            conv=config.given("linear_conv_kernel_dim", 4),
         ),
         **sizes,
     )
     mixers = _mixers(config, layers)
-    sparse = every(layers, config.optional("decoder_sparse_step", 1, 1))
+    sparse = every(layers, config.given("decoder_sparse_step", 1))
     dense = set(config.indices("mlp_only_layers", layers))
     ffns = ["moe" if sparse[layer] and layer not in dense else "dense" for layer in range(layers)]
     return shape.with_layers([{"mixer": m, "ffn": f} for m, f in zip(mixers, ffns, strict=True)])
@@ -71,6 +71,6 @@ FAMILY = Family(
     "Qwen3Next",
     _read,
     literal=_LITERAL,
-    takes=("attention_every", "mixer", "experts", "top_k", "expert_width", "shared_width"),
+    takes=("tied", *BIASES, "attention_every", "mixer", "experts", "top_k", "expert_width", "shared_width"),
     names=_names,
 )

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import puzzledsl.families
+from puzzledsl.alternatives.computation import Computation
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.children import Layer, base_content, is_child, layers_of_child, shape_of_child
+from puzzledsl.families.computation import computation_of
 from puzzledsl.families.config import BadConfig, Config, shown
 from puzzledsl.families.family import Family
 from puzzledsl.families.layouts import canonical
@@ -40,6 +42,13 @@ def shape_of_config(content: Mapping[str, Any]) -> Shape:
     return _possible(shape_of_child(content, base))
 
 
+def computation_of_config(content: Mapping[str, Any]) -> Computation:
+    """Return what a config.json, a child's too, says about the computation. Raises BadConfig."""
+    own = base_content(content) if is_child(content) else content
+    shape = _shape_of_family(own, "model_type")
+    return computation_of(FAMILIES[shape.family], Config(own), shape)
+
+
 def child_of_config(content: Mapping[str, Any]) -> tuple[Shape, tuple[Layer, ...]]:
     """Return the base family's shape and the alternatives that a child's config.json describes. Raises BadConfig."""
     base = _shape_of_family(base_content(content), "base_model_type")
@@ -50,8 +59,11 @@ def _shape_of_family(content: Mapping[str, Any], field: str) -> Shape:
     model_type = content.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise BadConfig(f"{field} is {shown(model_type)}; known families are {', '.join(FAMILIES)}")
-    _refuse_quantised(FAMILIES[model_type], content)
-    return _possible(FAMILIES[model_type].read(Config(content)))
+    family, config = FAMILIES[model_type], Config(content)
+    _refuse_quantised(family, content)
+    shape = _possible(family.read(config))
+    computation_of(family, config, shape)
+    return shape
 
 
 def _possible(shape: Shape) -> Shape:
@@ -76,6 +88,12 @@ def impossible(shape: Shape) -> tuple[str, str] | None:
         return (
             "experts",
             f"{experts:,} experts in all layers are more than {MAX_ALL_EXPERTS:,}, which no model has",
+        )
+    base = shape.base or shape
+    if FAMILIES[shape.family].whole_heads and base.hidden % base.heads:
+        return (
+            "hidden",
+            f"hidden={base.hidden} is no multiple of heads={base.heads}, as in every {shape.family}",
         )
     for own, _ in shape.kinds():
         if own.mixer == "attention" and own.heads % own.kv_heads:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.config import MAX_WINDOW, Config
-from puzzledsl.families.family import Family, dense_fields
+from puzzledsl.families.family import BIASES, Family, dense_fields
 from puzzledsl.families.layouts import KINDS, every
 
 
@@ -16,9 +16,9 @@ def _read(config: Config) -> Shape:
         attention_bias=bias,
         output_bias=bias,
         mlp_bias=config.flag("mlp_bias"),
-        **dense_fields(config, kv_heads=4),
+        **dense_fields(config, kv_heads=4, not_null=("head_dim",)),
     )
-    interval = config.optional("no_rope_layer_interval", 4, 4)
+    interval = config.given("no_rope_layer_interval", 4)
     rope = config.flags("no_rope_layers", shape.layers)
     if rope is None:
         rope = tuple(not bare for bare in every(shape.layers, interval))
@@ -33,5 +33,9 @@ def _read(config: Config) -> Shape:
 
 
 FAMILY = Family(
-    "smollm3", "SmolLM3", _read, literal={"no_rope_every": 4, "tied": True}, takes=("no_rope_every",)
+    "smollm3",
+    "SmolLM3",
+    _read,
+    literal={"no_rope_every": 4, "tied": True},
+    takes=("tied", *BIASES, "mlp_bias", "window", "no_rope_every"),
 )

@@ -30,6 +30,7 @@ def _families(*names: str) -> dict[str, Support]:
 _LLAMAS = _families("llama", "mistral", "qwen2")
 _NO_QK_NORM = Absent(reason="it has no norm on queries and keys there")
 _NO_BIAS = Absent(reason="its linear maps have no biases there")
+_SILU = Absent(reason="its FFNs compute SiLU alone")
 _NO_FIRST_TOKENS = Absent(reason="a window there has no first tokens beside it")
 _ONE_WINDOW = Absent(reason="all its windows are of one size")
 _ZERO_ATTENTION = Lowered(
@@ -58,6 +59,8 @@ NEMOTRON_NAS = Architecture(
     name="nemotron_nas",
     source="vllm/model_executor/models/nemotron_nas.py",
     families=_LLAMAS | {"qwen3": _NO_QK_NORM},
+    ropes=("default", "linear", "llama3"),
+    other_activation=_SILU,
     heads=_SAME_HEADS,
     window=_NO_WINDOW,
     other_windows=_NO_WINDOW,
@@ -106,6 +109,8 @@ DECI = Architecture(
     name="deci",
     source="src/models/deci.cpp",
     families=_LLAMAS | {"qwen3": _NO_QK_NORM},
+    ropes=("default", "linear", "llama3"),
+    other_activation=_SILU,
     window=_NO_DECI_WINDOW,
     other_windows=_NO_DECI_WINDOW,
     first_tokens=_NO_DECI_WINDOW,
@@ -122,6 +127,8 @@ OPENELM = Architecture(
     name="openelm",
     source="src/models/openelm.cpp",
     families=_families("qwen3"),  # norms on queries and keys, always
+    ropes=("default", "linear"),
+    other_activation=_SILU,
     untied=Absent(reason="its `openelm` architecture has no output matrix beside the embedding"),
     attention_bias=_NO_BIAS,
     mlp_bias=_NO_BIAS,
@@ -145,6 +152,8 @@ STEP35 = Architecture(
     name="step35",
     source="src/models/step35.cpp",
     families=_families("llama", "mistral", "qwen3", "qwen3_moe"),
+    ropes=("default",),
+    other_activation=_SILU,
     tied=Lowered(way="copy_embedding", into="an output matrix of its own, a copy of the embedding"),
     attention_bias=_NO_BIAS,
     mlp_bias=_NO_BIAS,
@@ -159,6 +168,7 @@ STEP35 = Architecture(
     experts=_PADDED_EXPERTS,
     other_top_k=Absent(reason="each token has the same number of experts in all its layers"),
     expert_width=_PADDED_EXPERTS,
+    fewer_of_all=Absent(reason="its router does not scale the weights of the chosen experts to a sum of 1"),
     dense_in_mixture=_PADDED_WIDTH,
     zero_ffn_width=32,
     drops_empty_layers=True,
@@ -179,6 +189,8 @@ MLX = Runtime(
             name="nemotron-nas",
             source="mlx_lm/models/nemotron-nas.py, or the model file that puzzledsl writes into the directory",
             families=_LLAMAS | _families("qwen3"),
+            ropes=("default", "linear", "llama3"),
+            other_activation=_SILU,
             heads=_SAME_HEADS,
             first_tokens=_NO_FIRST_TOKENS,
         ),
@@ -194,6 +206,7 @@ MEGATRON = Runtime(
             name="heterogeneous layers",
             source="megatron/core/transformer/heterogeneous/heterogeneous_config.py",
             families=_LLAMAS | _families("qwen3"),
+            ropes=("default", "linear", "llama3"),
             heads=_SAME_HEADS,
             window=_NO_MEGATRON_WINDOW,
             other_windows=_NO_MEGATRON_WINDOW,

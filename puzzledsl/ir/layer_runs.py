@@ -5,18 +5,46 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from puzzledsl.ir.nodes import LayerChoice
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, absent
+from puzzledsl.ir.nodes import LayerChoice, Shape
 
 Run = tuple[int, int]
 """First layer, number of layers."""
 _WRITTEN = re.compile(r"(\d{1,9})\s*-\s*(\d{1,9})")
 
 
-def runs_to_drop(layers: Sequence[LayerChoice], lengths: tuple[int, int] | None) -> list[Run]:
+Names = tuple[str, str]
+"""Names of a layer's attention and FFN."""
+
+
+def dropped_names(shape: Shape) -> list[Names | None]:
+    """Return the choice that drops each layer: a no-op for each sub-block that it has. None: it has neither."""
+    known = {id(own): _dropped(own) for own, _ in shape.kinds()}
+    return [known[id(own)] for own in shape.each]
+
+
+def _dropped(own: Shape) -> Names | None:
+    attention, ffn = ("parent" if absent(part, own) else "noop" for part in SUB_BLOCKS)
+    return None if attention == ffn == "parent" else (attention, ffn)
+
+
+def can_drop(layers: Sequence[LayerChoice], shape: Shape) -> list[bool]:
+    """Return True for each layer that a space can drop."""
+    known: dict[tuple[Names | None, int], bool] = {}
+    found = []
+    for names, choice in zip(dropped_names(shape), layers, strict=True):
+        if (names, id(choice)) not in known:
+            attention, ffn = choice.by_name()
+            known[names, id(choice)] = names is not None and names[0] in attention and names[1] in ffn
+        found.append(known[names, id(choice)])
+    return found
+
+
+def runs_to_drop(layers: Sequence[LayerChoice], shape: Shape, lengths: tuple[int, int] | None) -> list[Run]:
     """Every run of some lengths (from, to) that a space can drop, first layers ascending; none without lengths."""
     if lengths is None:
         return []
-    droppable = [choice.can_be_dropped for choice in layers]
+    droppable = can_drop(layers, shape)
     return [
         (first, length)
         for first in range(len(layers))
@@ -26,7 +54,7 @@ def runs_to_drop(layers: Sequence[LayerChoice], lengths: tuple[int, int] | None)
 
 
 def counted_runs(dropped: Sequence[bool], measured: Collection[Run]) -> list[Run]:
-    """The measured runs that a child's score has in place of their layers. `dropped[layer]`: neither sub-block is left.
+    """The measured runs that a child's score has in place of their layers. `dropped[layer]`: no sub-block is left.
 
     Dropped layers in a row count as one run. Of more than the longest that was measured, so many count as one, then the count
     begins anew. Of a run that was not measured, so do as many of its first layers as were; the others are scored one by one.

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.computation import USUAL, Computation
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.alternatives.shape import Initialisers, Shape
@@ -138,6 +139,7 @@ class Parent(Frozen):
     name: str
     source: Annotated[HfSource | ShapeSource, Field(discriminator="kind")]
     shape: Shape
+    computation: Computation = Field(default=USUAL, exclude_if=lambda found: found == USUAL)
     doc: str = ""
     where: Where
 
@@ -306,11 +308,6 @@ class LayerChoice(Frozen):
         """Return the alternatives by canonical name, the parent's among them."""
         full = self.with_parent()
         return {a.name: a for a in full.attention}, {f.name: f for f in full.ffn}
-
-    @property
-    def can_be_dropped(self) -> bool:
-        """True where the layer may have neither attention nor FFN."""
-        return all(any(a.kind == "noop" for a in part) for part in (self.attention, self.ffn))
 
 
 class Rounding(Frozen):

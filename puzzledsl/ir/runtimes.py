@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
+from puzzledsl.alternatives.computation import USUAL, Computation
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import PARENTS
-from puzzledsl.alternatives.support import FAMILY, NATIVE, Architecture, Lowered, Support
+from puzzledsl.alternatives.support import FAMILY, NATIVE, Architecture, Lowered, Support, worst
 from puzzledsl.families.children import on_base
 from puzzledsl.ir.engines import Runtime
 from puzzledsl.ir.nodes import Shape
@@ -48,7 +49,7 @@ class Fit:
         return FAMILY in model, len(model), of_layers
 
 
-def fit(runtime: Runtime, shape: Shape, choices: Choices) -> Fit:
+def fit(runtime: Runtime, shape: Shape, choices: Choices, computation: Computation = USUAL) -> Fit:
     """Return the first architecture that can run every choice; without one, that which lacks least.
 
     Layers of a parent that is a child are asked about as those of the family that it came from.
@@ -57,7 +58,10 @@ def fit(runtime: Runtime, shape: Shape, choices: Choices) -> Fit:
         ([on_base(a, own) for a in attentions], [on_base(a, own) for a in ffns])
         for (attentions, ffns), own in zip(choices, shape.each, strict=True)
     ]
-    fits = [_fit(architecture, shape.base or shape, on_bases) for architecture in runtime.architectures]
+    fits = [
+        _fit(architecture, shape.base or shape, on_bases, computation)
+        for architecture in runtime.architectures
+    ]
     best = min(fits, key=lambda found: found.absent)
     if shape.base is None:
         return best
@@ -74,10 +78,11 @@ def _split(lack: Lack, kept: Sequence[tuple[Alternative, Alternative]]) -> Itera
             yield replace(lack, layers=layers, kept=own)
 
 
-def _fit(architecture: Architecture, shape: Shape, choices: Choices) -> Fit:
+def _fit(architecture: Architecture, shape: Shape, choices: Choices, computation: Computation) -> Fit:
     found: dict[tuple[SubBlock, Alternative, Support, bool], list[int]] = {}
     windows = _others(architecture.other_windows, _windows(shape, choices))
-    active = _others(architecture.other_top_k, _active(shape, choices))
+    active = _others(architecture.other_top_k, _routed(shape, choices, 1))
+    most = max(_routed(shape, choices, 0), default=0) if computation.weights_of_all else 0
     for layer, of_layer in enumerate(choices):
         own = shape.at(layer)
         for sub_block, alternatives in zip(SUB_BLOCKS, of_layer, strict=True):
@@ -85,19 +90,19 @@ def _fit(architecture: Architecture, shape: Shape, choices: Choices) -> Fit:
                 answer = alternative.support(architecture, own, first=layer == 0)
                 if answer.kind != "absent" and alternative.attended(own) in windows:
                     answer = architecture.other_windows
-                if (
-                    answer.kind != "absent"
-                    and alternative.routing(own)[1] in active
-                    and _is_mixture(alternative, own)
-                ):
-                    answer = architecture.other_top_k
+                if answer.kind != "absent" and _is_mixture(alternative, own):
+                    experts, top_k = alternative.routing(own)
+                    if top_k in active:
+                        answer = architecture.other_top_k
+                    elif experts < most:
+                        answer = worst(architecture.fewer_of_all, answer)
                 if answer.kind != "native":
                     later = alternative.support(architecture, own, first=False)
                     found.setdefault((sub_block, alternative, answer, answer == later), []).append(layer)
     lacks = tuple(
         Lack(s, alternative, answer, tuple(at)) for (s, alternative, answer, _), at in found.items()
     )
-    return Fit(architecture, tuple(architecture.of_model(shape)), lacks)
+    return Fit(architecture, tuple(architecture.of_model(shape, computation)), lacks)
 
 
 def _others(support: Support, values: Iterable[int]) -> set[int]:
@@ -113,9 +118,10 @@ def _windows(shape: Shape, choices: Choices) -> Iterator[int]:
         yield from (size for attention in attentions if (size := attention.attended(own)) is not None)
 
 
-def _active(shape: Shape, choices: Choices) -> Iterator[int]:
+def _routed(shape: Shape, choices: Choices, which: int) -> Iterator[int]:
+    """Yield the number of experts (0), or of those of a token (1), of every mixture."""
     for own, (_, ffns) in zip(shape.each, choices, strict=True):
-        yield from (ffn.routing(own)[1] for ffn in ffns if _is_mixture(ffn, own))
+        yield from (ffn.routing(own)[which] for ffn in ffns if _is_mixture(ffn, own))
 
 
 def _is_mixture(alternative: Alternative, shape: Shape) -> bool:
@@ -132,9 +138,9 @@ def extra_params(
 ) -> int:
     """Return the number of parameters that a lowered alternative (None: a property of the model) has in excess.
 
-    Padding is counted up to the parent's width, the widest that a layer can have.
+    Padding is counted up to the parent's width, the widest that a layer can have; a pure mixture has none.
     """
-    hidden, widest = shape.hidden, MlpFfn(width=shape.intermediate)
+    hidden, widest = shape.hidden, MlpFfn(width=max(shape.intermediate, architecture.zero_ffn_width))
     match found.way:
         case "zero_ffn" if isinstance(architecture.width, Lowered):
             return widest.params(shape)

@@ -37,19 +37,3 @@ class NoSuchDtype(Diagnostic):
     code = "E1802"
     template = "hardware `{name}` cannot be measured in `{dtype}`"
     help_template = "types that can be measured: {dtypes}"
-
-
-class SeveralGpus(Diagnostic):
-    """Several GPUs for a measurement, which supports one device.
-
-    Blocks are measured on one device. For several, use a profile, which computes the exchange between them.
-
-    Wrong:
-        hardware here = measured(device: cuda, dtype: bf16, gpus: 2)
-    Right:
-        hardware here = measured(device: cuda, dtype: bf16, gpus: 1)
-    """
-
-    code = "E1803"
-    template = "hardware `{name}` asks for {gpus} GPUs; costs are measured on one"
-    help_template = "write `gpus: 1`, or use a profile for tensor parallel hardware"

@@ -5,27 +5,6 @@ from __future__ import annotations
 from puzzledsl.base.diagnostics import Diagnostic
 
 
-class CannotRealise(Diagnostic):
-    """An alternative of an installed package that has no module.
-
-    The package declares the alternative to the language, so it has costs and can be part of a search. It names no module
-    that builds it, so it cannot be trained, scored or exported.
-
-    Wrong:
-        $ pip install low-rank==0.1   # it has no entry point in `puzzledsl.models.alternatives`
-        $ pzl bld wide.pzl
-    Right:
-        $ pip install --upgrade low-rank
-        $ pzl bld wide.pzl
-    """
-
-    code = "E0711"
-    template = "`{alternative}` cannot yet be realised as a module"
-    help_template = (
-        "it can be costed and searched, but not trained, scored or exported; leave it out of the space"
-    )
-
-
 class BrokenModule(Diagnostic):
     """An installed package whose module of an alternative does not load.
 

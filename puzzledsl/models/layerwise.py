@@ -9,7 +9,7 @@ Shapes: B sequences, S tokens, H hidden, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, cast
@@ -109,7 +109,7 @@ class LayerRunner:
     def run_layer(self, layer_idx: int, hidden_BSH: Tensor) -> Tensor:
         """Run one whole layer, [B, S, H] -> [B, S, H], with the fast products of `models.kernels.products`."""
         layer, kwargs = layers(self._model)[layer_idx], self.layer_kwargs(layer_idx, hidden_BSH)
-        with self._kernels():
+        with self._kernels(hidden_BSH.device):
             return cast(Tensor, layer(hidden_BSH, **kwargs))
 
     def run_halves(self, layer_idx: int, hidden_BSH: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,7 +124,7 @@ class LayerRunner:
         Not for a `paged` model, whose weights are read only when the whole layer is called.
         """
         half = without(layers(self._model)[layer_idx], "attention")
-        with self._kernels():
+        with self._kernels(attended_BSH.device):
             return cast(Tensor, half(attended_BSH, **self.layer_kwargs(layer_idx, attended_BSH)))
 
     def run_suffix(self, start: int, hidden_BSH: Tensor) -> Tensor:
@@ -161,11 +161,9 @@ class LayerRunner:
         weight_VH, bias_V = cast(Tensor, self._head.weight), cast(Tensor | None, self._head.bias)
         return weight_VH.detach(), None if bias_V is None else bias_V.detach()
 
-    @contextmanager
-    def _kernels(self) -> Iterator[None]:
-        """Inside the context, products are fast on a CPU and sums repeatable on a GPU."""
-        with repeatable(self.device), fast_products(self.device, self._packed):
-            yield
+    def _kernels(self, device: torch.device) -> AbstractContextManager[None]:
+        """Return the context in which products are fast on a CPU, or sums repeatable on a GPU."""
+        return fast_products(device, self._packed) if device.type == "cpu" else repeatable(device)
 
     def _record(self, **inputs: Tensor) -> Tensor:
         """Run the model's forward with recorders as layers. Keep their arguments; return the hidden states that enter layer 0."""

@@ -14,6 +14,8 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.evaluated import OfASpace, space_of
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.pipeline.context import Context
+from puzzledsl.plan.memory.device import Device
+from puzzledsl.plan.memory.stage_plan import StagePlan
 
 Key = tuple[str, str]
 """Stage and name of a task."""
@@ -161,6 +163,10 @@ class Task(ABC):
     def work(self) -> Work:
         """Return the estimate of its work; nothing where it takes no time worth mentioning."""
         return Work()
+
+    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
+        """Return the memory plans of its parts on a device; none where it holds no model. `disk_bytes`: free on the disk."""
+        return []
 
     @abstractmethod
     def run(self) -> list[Path]:

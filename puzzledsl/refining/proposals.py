@@ -67,7 +67,10 @@ class Proposals:
 
     def __init__(self, candidates: Candidates, optimum: Solution, seed: int) -> None:
         """Start from `optimum`, the search's own solution, which is proposed first."""
-        self._candidates, self.surrogate = candidates, Surrogate(candidates.table)
+        self._candidates, self.surrogate = (
+            candidates,
+            Surrogate(candidates.table, candidates.tables.dropped()),
+        )
         self._generator = np.random.default_rng(seed)
         self._first: list[tuple[Solution, Origin]] = [(optimum, "optimum")]
         self._first += [(solution, rule) for rule, solution in candidates.baselines()]

@@ -59,15 +59,15 @@ class Entry:
 class Surrogate:
     """Posterior of a score table's entries, given the children measured so far.
 
-    surrogate = Surrogate(table)
+    surrogate = Surrogate(table, tables.dropped())
     surrogate.tell(child, 0.68)
     mean, stderr = surrogate.predict(other)
     better_table = surrogate.table()
     """
 
-    def __init__(self, table: ScoreTable) -> None:
-        """Set up the prior, which is centred on the table's entries."""
-        self._table = table
+    def __init__(self, table: ScoreTable, dropped: Sequence[LayerAssignment | None]) -> None:
+        """Set up the prior, which is centred on the table's entries. `dropped`: the choice that drops each layer."""
+        self._table, self._dropped = table, dropped
         self._entries = _entries(table)
         self._places = {entry.key: place for place, entry in enumerate(self._entries)}
         self._runs: dict[Run, int] = {
@@ -120,7 +120,7 @@ class Surrogate:
     def _counts_of(self, child: Child) -> Floats:
         """Return the indicator vector [I] (0 or 1) of the entries in a child's sum."""
         counts_I = np.zeros(len(self._entries))
-        dropped = [(layer.attention, layer.ffn) == ("noop", "noop") for layer in child]
+        dropped = [layer == gone for layer, gone in zip(child, self._dropped, strict=True)]
         in_runs: set[int] = set()
         for first, length in counted_runs(dropped, self._runs):
             counts_I[self._runs[first, length]] = 1

@@ -10,11 +10,11 @@ from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.checker.diagnostics.stage_errors import NoPieceForAlternative
 from puzzledsl.ir import nodes
 from puzzledsl.ir.layer_runs import runs_to_drop
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import BldJob, LayerDefinition
-from puzzledsl.scoring.errors import NoPieceForAlternative
 from puzzledsl.scoring.incumbent import Incumbent
 
 Part = tuple[SubBlock, Alternative, str | None]
@@ -60,10 +60,10 @@ class Run:
         return self.layer + self.length
 
 
-def runs_to_score(score: nodes.Score, space: nodes.Space) -> list[Run]:
+def runs_to_score(score: nodes.Score, space: nodes.Space, shape: nodes.Shape) -> list[Run]:
     """Return every run that a score asks for, by ascending first layer."""
     lengths = score.method.runs if isinstance(score.method, nodes.ReplaceOne) else None
-    return [Run(first, length) for first, length in runs_to_drop(space.layers, lengths)]
+    return [Run(first, length) for first, length in runs_to_drop(space.layers, shape, lengths)]
 
 
 def replacements(

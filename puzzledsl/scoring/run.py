@@ -16,14 +16,10 @@ from typing import Literal
 
 import torch
 
-from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
-from puzzledsl.ir import nodes
-from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import ModelDefinition, ScoreTable
 from puzzledsl.pieces.store.origin import origin
 from puzzledsl.scoring.children import Children
-from puzzledsl.scoring.errors import NoFit, NoPairwiseTerms
 from puzzledsl.scoring.figures_cache import FiguresCache
 from puzzledsl.scoring.influence import block_influence
 from puzzledsl.scoring.inputs import ScoreInputs
@@ -43,16 +39,15 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
 
     The parent's own sub-blocks score 0 and are not in the table. `samples` counts scored token positions (or items). The text
     comes after the blocks that the BLD was trained on, if there is enough.
-    Raises DiagnosticError: missing pieces, missing or too little text, pairwise terms or a fit for a metric without them.
+    Raises DiagnosticError: missing pieces, missing or too little text.
     """
     score, declaration, method, bld = inputs.score, inputs.declaration, inputs.method, inputs.bld
     work, progress, around = inputs.work, inputs.progress, inputs.around
-    _refuse(declaration, method)
     unit: Literal["subblock", "block"] = "block" if bld.mode == "coupled" else method.unit
     layers = None if around is None else around.layers
     space = inputs.program.spaces[declaration.space]
     todo = replacements(declaration, space, unit, inputs.jobs, layers)
-    runs = runs_to_score(declaration, space)
+    runs = runs_to_score(declaration, space, inputs.program.parents[space.parent].shape)
 
     with torch.inference_mode(), _scorer(inputs, todo, runs) as scorer:
         facts = scorer.facts
@@ -119,17 +114,6 @@ def _tell_fit(score: str, table: ScoreTable, progress: Progress) -> None:
             f"(at most {fit.error_most:.1%})"
         )
         progress.log("fitted", text=text, score=score, **fit.model_dump())
-
-
-def _refuse(declaration: nodes.Score, method: nodes.ReplaceOne) -> None:
-    """Raise DiagnosticError for pairwise terms or a fit with a metric other than KL divergence, or around a child."""
-    if method.metric == "kl_divergence" and method.around is None:
-        return
-    what = f"`{method.metric}`" if method.around is None else "scores around a child"
-    if method.pairwise:
-        raise DiagnosticError(NoPairwiseTerms(span_of(declaration.where), score=declaration.name, what=what))
-    if method.children:
-        raise DiagnosticError(NoFit(span_of(declaration.where), score=declaration.name, what=what))
 
 
 def _digests(inputs: ScoreInputs, facts: Facts, todo: Sequence[Replacement]) -> dict[str, str]:

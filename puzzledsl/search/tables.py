@@ -14,7 +14,7 @@ from puzzledsl.checker.declarations.solvers import drops_by_influence, influence
 from puzzledsl.checker.diagnostics.space_errors import NothingMeasured
 from puzzledsl.costs.any_batch import AnyBatch, any_batch
 from puzzledsl.ir.facts import fact
-from puzzledsl.ir.layer_runs import Run
+from puzzledsl.ir.layer_runs import Run, dropped_names
 from puzzledsl.ir.metrics import fits
 from puzzledsl.ir.nodes import Baseline, LayerChoice, MetricTerm, Program, ScoreTerm, Search, Shape
 from puzzledsl.ir.source_location import span_of
@@ -64,6 +64,13 @@ class Tables:
     def shape(self) -> Shape:
         """Shape of the parent."""
         return self.program.parents[self.program.spaces[self.search.space].parent].shape
+
+    def dropped(self) -> list[LayerAssignment | None]:
+        """Return the choice that drops each layer; None for one that has no sub-blocks."""
+        return [
+            None if names is None else LayerAssignment(attention=names[0], ffn=names[1])
+            for names in dropped_names(self.shape)
+        ]
 
     def at(self, scenario: str, batch: int) -> ScenarioCosts:
         """Return a scenario's costs at a batch. Raises KeyError for a batch that is no candidate."""

@@ -17,9 +17,18 @@ LIMIT = 120
 """Longest line of code, without its comment, that is left whole."""
 
 _OPENS, _CLOSES = {"LPAR", "LSQB", "LBRACE"}, {"RPAR", "RSQB", "RBRACE"}
-_BEFORE_ALL = (("BECAUSE",), ("VBAR",), ("ELSE",), ("THEN",), ("IMPLIES",), ("OR",), ("AND",), ("WHERE",))
+_BEFORE_ALL: tuple[tuple[str, ...], ...] = (
+    ("BECAUSE",),
+    ("VBAR",),
+    ("ELSE",),
+    ("THEN",),
+    ("IMPLIES",),
+    ("OR",),
+    ("AND",),
+    ("WHERE",),
+)
 """Tokens before which a line is broken at once, the loosest first."""
-_BEFORE_LAST = (("ADD",), ("CMP",), ("STAR", "SLASH", "MOD"))
+_BEFORE_LAST: tuple[tuple[str, ...], ...] = (("ADD",), ("CMP",), ("STAR", "SLASH", "MOD"))
 """Tokens of which the last that fits begins the next line."""
 _ENDS_OPERAND = {"NAME", "QUANTITY", "STRING", "RPAR", "RSQB"}
 

@@ -58,10 +58,9 @@ def build_grammar(*, strict: bool = False) -> Lark:
     if strict:
         import interegular
 
-        lark.lexer.interegular, lark.lexer.has_interegular = (
-            interegular,
-            True,
-        )  # hidden by the package's __init__
+        # hidden from Lark by the package's __init__
+        lark.lexer.interegular = interegular  # type: ignore[attr-defined]
+        lark.lexer.has_interegular = True
     return Lark.open(str(resource("grammars", "pzl.lark")), strict=strict, **_OPTIONS)
 
 

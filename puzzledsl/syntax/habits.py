@@ -102,7 +102,7 @@ def _trailing_if(place: Place) -> Help | None:
 def _format_string(place: Place) -> Help | None:
     """`f"kl-{run}.csv"`."""
     before = place.before
-    if place.token.type != "STRING" or before not in ("f", "F") or before is None or not place.touches():
+    if place.token.type != "STRING" or before is None or before not in ("f", "F") or not place.touches():
         return None
     parts = re.split(r"\{(\w+)\}", place.token[1:-1])
     if "{" in "".join(parts[::2]):

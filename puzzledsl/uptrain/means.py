@@ -42,7 +42,7 @@ TILES = 3  # float32 logits of a chunk, in the loss
 class Means:
     """Measures by which a training fits into memory, and uses of the room that is left.
 
-    `offload`: weights, gradients and moments are in the host's memory. `hybrid`: each machine holds everything, cut over its
+    `offload`: the child's weights, gradients and moments are in the host's memory. `hybrid`: each machine holds all, cut over its
     processes. `local_gradients`: gradients are reduced once a step. `background`: checkpoints are written while it goes on.
     """
 
@@ -122,8 +122,9 @@ class Budget:
         world = world or self.ranks.world
         parts = world // self.ranks.nodes if means.hybrid else world
         child, number = self.child, self.number
-        moments = MOMENTS_8BIT if means.eight_bit else MOMENTS
-        resident = (child.weights * (4 + 4 + moments) + self.parent.weights * number) // parts
+        small = child.weights - child.outside if means.eight_bit else 0
+        moments = MOMENTS * (child.weights - small) + MOMENTS_8BIT * small
+        state, teacher = (child.weights * (4 + 4) + moments) // parts, self.parent.weights * number // parts
         cut = world > 1 or means.offload
         gathered = number * sum(2 * m.layer + m.outside for m in (self.parent, child)) if cut else 0
         summed = child.weights * (4 + number) if means.local_gradients else 0
@@ -134,8 +135,8 @@ class Budget:
         streams = 2 * child.layers * child.hidden if self.cosine else 0
         tokens = (means.micro_blocks or self.blocks) * self.context
         loss = 4 * (TILES * self.tile * child.vocab + child.vocab * child.hidden)
-        working = gathered + summed + tokens * number * (kept + streams) + loss
-        return Bytes(working, resident) if means.offload else Bytes(resident + working)
+        device = teacher + gathered + summed + tokens * number * (kept + streams) + loss
+        return Bytes(device, state) if means.offload else Bytes(device + state)
 
     def fits(self, means: Means, world: int | None = None) -> bool:
         """True if there is room for it."""
@@ -198,7 +199,7 @@ def in_words(means: Means) -> str:
     """Return what is done, in words; an empty text if nothing is."""
     words = {
         "layers are computed twice": means.recompute,
-        "weights, gradients and moments are in the host's memory": means.offload,
+        "the child's weights, gradients and moments are in the host's memory": means.offload,
         "moments have 8 bits": means.eight_bit,
         "each machine holds both models": means.hybrid,
         "gradients are exchanged once a step": means.local_gradients,

@@ -54,7 +54,9 @@ def models(
     student.requires_grad_(True)
     for module, directory in ((teacher, parent_dir), (student, child_dir)):
         shard(module, sharding)
-        fill(module, _weights(directory, module.model.config), sharding.home)
+        offloaded = sharding.offload and module is student
+        home = torch.device("cpu") if offloaded else sharding.device
+        fill(module, _weights(directory, module.model.config), home)
     return teacher, student
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from transformers import PreTrainedModel
 
+from puzzledsl.models.families.access import layers
 from puzzledsl.uptrain.shard import local
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -21,17 +23,52 @@ def has_eight_bit() -> bool:
     return importlib.util.find_spec("torchao") is not None
 
 
-def adamw(parameters: Iterable[nn.Parameter], peak: float, *, eight_bit: bool = False) -> Optimizer:
-    """Return AdamW without weight decay; `eight_bit` needs torchao."""
+def adamw(model: PreTrainedModel, peak: float, *, eight_bit: bool = False) -> Optimizer | Mixed:
+    """Return AdamW without weight decay; `eight_bit` needs torchao, and is for the weights of layers only.
+
+    An embedding's rows have gradients now and then. Beside frequent rows in a block, their second moments would round to zero,
+    and the next steps would divide by it.
+    """
+    settings: dict[str, Any] = {"lr": peak, "betas": BETAS, "eps": EPSILON, "weight_decay": 0.0}
     if not eight_bit:
-        return torch.optim.AdamW(parameters, lr=peak, betas=BETAS, eps=EPSILON, weight_decay=0.0, fused=True)
+        return torch.optim.AdamW(model.parameters(), fused=True, **settings)
     from torchao.optim import AdamW8bit
 
-    found: Optimizer = AdamW8bit(parameters, lr=peak, betas=BETAS, eps=EPSILON, weight_decay=0.0)
-    return found
+    inside = {id(weight) for weight in layers(model).parameters()}
+    parts: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for weight in model.parameters():
+        parts[id(weight) in inside].append(weight)
+    return Mixed(torch.optim.AdamW(parts[False], fused=True, **settings), AdamW8bit(parts[True], **settings))
 
 
-def set_rate(optimizer: Optimizer, rate: float) -> None:
+class Mixed:
+    """Two optimisers that step together: one with moments in float32, one with moments of 8 bits."""
+
+    def __init__(self, exact: Optimizer, small: Optimizer) -> None:
+        self.exact, self.small = exact, small
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of both."""
+        return [*self.exact.param_groups, *self.small.param_groups]
+
+    @property
+    def state(self) -> Mapping[Tensor, Any]:
+        """The states of both."""
+        return {**self.exact.state, **self.small.state}
+
+    def step(self) -> None:
+        """Take a step."""
+        self.exact.step()
+        self.small.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients."""
+        self.exact.zero_grad(set_to_none)
+        self.small.zero_grad(set_to_none)
+
+
+def set_rate(optimizer: Optimizer | Mixed, rate: float) -> None:
     """Set the learning rate of the next step."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):  # torchao compiles its step for a tensor
@@ -40,7 +77,7 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
             group["lr"] = rate
 
 
-def moments(optimizer: Optimizer, weight: nn.Parameter, rank: int) -> Iterator[tuple[str, Tensor]]:
+def moments(optimizer: Optimizer | Mixed, weight: nn.Parameter, rank: int) -> Iterator[tuple[str, Tensor]]:
     """Yield the tensors of a weight's state by name; those of 8 bits are this process's, with its rank in the name."""
     for moment in MOMENTS if weight in optimizer.state else ():
         value = optimizer.state[weight][moment]
@@ -52,18 +89,23 @@ def moments(optimizer: Optimizer, weight: nn.Parameter, rank: int) -> Iterator[t
             yield moment, value
 
 
-def make_moments(optimizer: Optimizer, weights: Iterable[nn.Parameter]) -> None:
+def make_moments(optimizer: Optimizer | Mixed, weights: Collection[nn.Parameter]) -> None:
     """Give the state of these weights its storage, without changing a weight."""
-    if isinstance(optimizer, torch.optim.AdamW):
-        for weight in weights:
-            optimizer.state[weight] = {
-                "step": torch.zeros((), dtype=torch.float32, device=weight.device),
-                "exp_avg": torch.zeros_like(weight.detach()),
-                "exp_avg_sq": torch.zeros_like(weight.detach()),
-            }
-        return
-    for weight in weights:
-        weight.grad = torch.zeros_like(weight)
-    set_rate(optimizer, 0.0)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    match optimizer:
+        case Mixed():
+            held = {id(weight) for group in optimizer.exact.param_groups for weight in group["params"]}
+            make_moments(optimizer.exact, [weight for weight in weights if id(weight) in held])
+            make_moments(optimizer.small, [weight for weight in weights if id(weight) not in held])
+        case torch.optim.AdamW():
+            for weight in weights:
+                optimizer.state[weight] = {
+                    "step": torch.zeros((), dtype=torch.float32, device=weight.device),
+                    "exp_avg": torch.zeros_like(weight.detach()),
+                    "exp_avg_sq": torch.zeros_like(weight.detach()),
+                }
+        case _:  # torchao's: a step of length 0
+            for weight in weights:
+                weight.grad = torch.zeros_like(weight)
+            set_rate(optimizer, 0.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)

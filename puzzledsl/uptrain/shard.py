@@ -32,8 +32,8 @@ from puzzledsl.uptrain.ranks import Ranks
 class Sharding:
     """The way in which both models are cut.
 
-    `bf16`: weights are gathered in bfloat16, and gradients reduced in float32. `offload`: what a process holds is in the host's
-    memory, and only what runs is on its GPU. `hybrid`: each machine holds everything, cut over its processes.
+    `bf16`: weights are gathered in bfloat16, and gradients reduced in float32. `offload`: what a process holds of the child is in
+    the host's memory, and only what runs is on its GPU. `hybrid`: each machine holds everything, cut over its processes.
     `local_gradients`: micro-batches add up whole gradients, which are reduced once a step.
     """
 
@@ -43,11 +43,6 @@ class Sharding:
     offload: bool = False
     hybrid: bool = False
     local_gradients: bool = False
-
-    @property
-    def home(self) -> torch.device:
-        """The device of the weights that a process holds."""
-        return torch.device("cpu") if self.offload else self.device
 
 
 def shard(module: Teacher | Student, sharding: Sharding) -> None:
@@ -62,7 +57,8 @@ def shard(module: Teacher | Student, sharding: Sharding) -> None:
         cast_forward_inputs=False,
     )
     on_gpu = sharding.device.type == "cuda"
-    offload = CPUOffloadPolicy(pin_memory=on_gpu) if sharding.offload else OffloadPolicy()
+    moved = sharding.offload and isinstance(module, Student)
+    offload = CPUOffloadPolicy(pin_memory=on_gpu) if moved else OffloadPolicy()
     mesh = sharding.ranks.mesh(hybrid=sharding.hybrid)
     for layer in layers(module.model):
         fully_shard(layer, mesh=mesh, mp_policy=policy, offload_policy=offload)

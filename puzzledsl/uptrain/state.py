@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from puzzledsl.uptrain.average import Average
-from puzzledsl.uptrain.optimizer import make_moments, moments
+from puzzledsl.uptrain.optimizer import Mixed, make_moments, moments
 from puzzledsl.uptrain.ranks import Ranks
 from puzzledsl.uptrain.store import Store
 
@@ -34,7 +34,7 @@ class TrainingState:
     """All state that changes while training. `average` is None if no average is kept."""
 
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer | Mixed
     average: Average | None
     ranks: Ranks
 

@@ -18,6 +18,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.data.rows import TokenRows
 from puzzledsl.ir.nodes import Schedule, Uptrain
+from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.models.schedule import learning_rate
 from puzzledsl.uptrain.average import Average
 from puzzledsl.uptrain.errors import LossDiverged
@@ -110,7 +111,7 @@ class Trainer:
         self.recompute = declaration.recompute or means.recompute
         if self.recompute:
             recompute_layers(child)
-        self.optimizer = adamw(child.parameters(), declaration.lr.peak, eight_bit=means.eight_bit)
+        self.optimizer = adamw(child, declaration.lr.peak, eight_bit=means.eight_bit)
         self.average = Average(child, declaration.ema) if declaration.ema else None
         self._run = TrainingState(child, self.optimizer, self.average, self.ranks)
         self._store = store_at(work, self.ranks, background=means.background)
@@ -178,7 +179,8 @@ class Trainer:
         """
         while True:
             try:
-                return self._accumulated(rows_GT)
+                with repeatable(self.device):
+                    return self._accumulated(rows_GT)
             except torch.OutOfMemoryError:
                 if not self._use_less():
                     raise

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from puzzledsl.base.checksums import is_sealed, read_sealed, seal, sealed_line, unsealed_line, write_sealed
+from puzzledsl.base import checksums
+from puzzledsl.base.checksums import (
+    Sealing,
+    is_sealed,
+    read_sealed,
+    seal,
+    sealed_line,
+    unsealed_line,
+    write_sealed,
+)
 
 
 @settings(deadline=None, max_examples=50)
@@ -37,6 +47,31 @@ def test_a_seal_follows_the_content(tmp_path: Path) -> None:
     assert not is_sealed(path)
     seal(path)
     assert is_sealed(path) and read_sealed(path) == b""
+
+
+def test_content_is_sealed_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the same bytes as `seal`, and nothing is read again; what fails has no seal."""
+    parts = [bytes([i]) * 100_000 for i in range(5)]
+    plain, path = tmp_path / "plain", tmp_path / "file"
+    plain.write_bytes(b"".join(parts))
+    seal(plain)
+    monkeypatch.setattr(checksums, "sha256_of", None)
+    with path.open("wb") as file, Sealing(path) as sealing:
+        for part in parts:
+            file.write(part)
+            sealing.add(memoryview(part))
+        file.flush()
+    assert is_sealed(path) and path.read_bytes() == plain.read_bytes()
+    path.write_bytes(parts[0])
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(path, parts[0])
+    assert path.read_bytes() == parts[0]
+
+
+def interrupted(path: Path, part: bytes) -> None:
+    with Sealing(path) as sealing:
+        sealing.add(memoryview(part))
+        raise KeyboardInterrupt
 
 
 @given(text=st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\n")), at=st.integers(0, 500))

@@ -144,6 +144,25 @@ def test_neither_loads_torch(file: Path) -> None:
         assert result.returncode == 0 and "HEAVY []" in result.stderr, result.stderr
 
 
+def test_a_sub_block_that_is_not_there_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "p.pzl"
+    path.write_text(
+        'use "std/hardware.pzl" (h200)\n'
+        'parent n = shape(family: nemotron_h, pattern: "MM-*E", hidden: 64, heads: 8, kv_heads: 2, head_dim: 8,\n'
+        "  intermediate: 96, vocab: 256, experts: 8, top_k: 2, expert_width: 32,\n"
+        "  mixer: mamba2(heads: 4, head_dim: 8, groups: 2, state: 8))\n"
+        "scenario chat on h200 = batch(1, 16 -> 16)\n"
+    )
+    assert run(["cost", str(path)]) == 0
+    rows = [line.split()[:3] for line in capsys.readouterr().out.splitlines()]
+    assert [row for row in rows if row and row[0][0].isdigit()] == [
+        ["0-1", "parent", "none"],
+        ["2", "none", "parent"],
+        ["3", "parent", "none"],
+        ["4", "none", "parent"],
+    ]
+
+
 def test_a_parent_needs_no_space(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "p.pzl"
     path.write_text(

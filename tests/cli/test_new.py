@@ -11,6 +11,7 @@ from puzzledsl.checker.check import check
 from puzzledsl.cli.completion import std_hardware, std_parents
 from puzzledsl.cli.main import run
 from puzzledsl.syntax.format import format_source
+from tests.families.test_children import decilm
 from tests.std.test_std import DATASHEETS, PUBLISHED_PARAMS
 
 
@@ -60,7 +61,7 @@ def test_a_directory_is_named_from_where_the_program_lies(tmp_path: Path) -> Non
     folder = tmp_path / "checkpoints" / "mine"
     folder.mkdir(parents=True)
     config = {
-        "model_type": "llama", "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 6,
+        "model_type": "llama", "num_hidden_layers": 2, "hidden_size": 96, "num_attention_heads": 6,
         "num_key_value_heads": 6, "head_dim": 16, "intermediate_size": 192, "vocab_size": 256,
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config))
@@ -69,6 +70,16 @@ def test_a_directory_is_named_from_where_the_program_lies(tmp_path: Path) -> Non
     assert 'hf("../checkpoints/mine")' in program.read_text()
     assert "gqa(kv_heads: 3 | 2 | 1)" in program.read_text()
     assert_sound(program)
+
+
+def test_a_child_is_offered_what_its_widest_attention_allows(tmp_path: Path) -> None:
+    """Its layers have 8, 2 and 1 key/value heads, or no attention; each takes what it can have."""
+    runs = [(2, 8, 2.625), (1, 32, 2.625), (1, 64, 2.625), (1, None, 1.3125)]
+    (tmp_path / "child").mkdir()
+    (tmp_path / "child" / "config.json").write_text(json.dumps(decilm(runs)))
+    assert run(["new", "start", "--parent", "child"]) == 0
+    assert "gqa(kv_heads: 4 | 2 | 1)" in Path("start.pzl").read_text()
+    assert_sound(Path("start.pzl"))
 
 
 def test_a_file_is_never_overwritten_unasked(capsys: pytest.CaptureFixture[str]) -> None:

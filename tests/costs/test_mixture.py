@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import combinations, product
-from math import comb
+from math import comb, expm1, log1p
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from puzzledsl.alternatives.moe import MoeFfn
@@ -59,6 +59,16 @@ def test_more_tokens_never_read_fewer_experts_nor_more_a_token(of: tuple[int, in
     here, there = share(*of, tokens), share(*of, tokens + 1)
     assert 0 < here <= there <= 1
     assert here / tokens >= there / (tokens + 1)
+
+
+@given(st.integers(129, 1 << 18), st.integers(1, 3), st.integers(1, 1 << 24))
+@settings(deadline=400)
+def test_many_experts_are_soon_counted(experts: int, top_k: int, tokens: int) -> None:
+    """Both properties hold, and the share is that of independent choices to half a percent, in little time."""
+    here, there = share(experts, top_k, tokens), share(experts, top_k, tokens + 1)
+    assert 0 < here <= there <= 1
+    assert here / tokens >= there / (tokens + 1)
+    assert float(here) == pytest.approx(-expm1(tokens * log1p(-top_k / experts)), rel=0.005)
 
 
 @given(st.integers(2, 64).flatmap(lambda e: st.tuples(st.just(e), st.integers(1, e - 1))))

@@ -7,16 +7,24 @@ import json
 import pytest
 import torch
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention
+from puzzledsl.alternatives.parent import ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.child.checkpoint.realise import realise
 from puzzledsl.child.load import load_checkpoint
 from puzzledsl.data.tasks import encode_choice, read_tasks
 from puzzledsl.evaluate import choices, harness
 from puzzledsl.evaluate.choices import answers, log_likelihoods, shared_row
 from puzzledsl.evaluate.errors import HarnessFailed, NoHarness, UnknownHarnessTask
-from puzzledsl.evaluate.harness import Harness, endings, generate, leaves, scores
-from puzzledsl.models.families.load import load_tokenizer
+from puzzledsl.evaluate.harness import Harness, Prompt, continuations, endings, leaves, scores
+from puzzledsl.models.families.load import load_parent, load_tokenizer
+from tests.child.checkpoint.test_hybrid_children import MIXED
+from tests.children import define, random_pieces
 from tests.evaluate.test_run import run as evaluate
 from tests.evaluate.test_run import with_eval
+from tests.tiny import save_tiny
 from tests.uptrain.cases import Case, make_case
 
 TASK = """\
@@ -74,11 +82,64 @@ def test_generation_is_greedy_and_stops(case, model):
     while len(said) < 12 and said[-1:] != [tokenizer.eos_token_id]:
         said.append(int(model(torch.tensor([[*ids, *said]])).logits[0, -1].argmax()))
     text = tokenizer.decode(said, skip_special_tokens=True)
-    assert generate(model, tokenizer, ids, 12, []) == text and len(text) > 3
-    assert generate(model, tokenizer, ids, 12, [text[2:4]]) == text[: text.find(text[2:4])]
+    assert generate(model, tokenizer, Prompt((*ids,), 12, ())) == [text] and len(text) > 3
+    stop = text[2:4]
+    assert generate(model, tokenizer, Prompt((*ids,), 12, (stop,))) == [text[: text.find(stop)]]
     other = (said[2] + 1) % 260
     rows = [([*ids, *said[:3]], 3), ([*ids, *said[:2], other], 3)]
     assert [greedy for _, greedy in endings(model, rows, lambda rows: None)] == [True, False]
+
+
+def generate(model, tokenizer, *prompts: Prompt) -> list[str]:
+    return continuations(model, tokenizer, prompts, lambda prompts: None)
+
+
+def batches_of(monkeypatch, model) -> list[tuple[int, int]]:
+    """Shapes of what the model generates from."""
+    seen, real = [], model.generate
+    monkeypatch.setattr(model, "generate", lambda ids, **k: seen.append(tuple(ids.shape)) or real(ids, **k))
+    return seen
+
+
+WINDOWS = [
+    (GqaAttention(kv_heads=4, window=5, sinks=2), ParentFfn()),
+    (GqaAttention(kv_heads=2, window=6), MlpFfn(width=20)),
+    (NoOpAttention(), ParentFfn()),
+]
+
+
+@pytest.mark.parametrize(("family", "layers"), [("llama", WINDOWS), *MIXED.items()])
+def test_texts_of_a_batch_are_those_of_each_prompt_alone(tmp_path, monkeypatch, family, layers):
+    """Prompts of many lengths, with windows and states that padding must not reach; some end early, at a stop or the end."""
+    parent = save_tiny(tmp_path / "parent", family, layers=len(layers), scale=0.2)
+    realise(define(layers), parent, random_pieces(load_parent(parent), layers), tmp_path / "child")
+    model, tokenizer = load_checkpoint(tmp_path / "child"), load_tokenizer(parent)
+    dice = torch.Generator().manual_seed(0)
+    starts = [tuple(torch.randint(4, 260, (n,), generator=dice).tolist()) for n in (3, 17, 9, 9, 1, 30)]
+    plain = [Prompt(ids, 8, ()) for ids in starts]
+    (first,) = generate(model, tokenizer, plain[1])
+    stops = [Prompt(ids, 8, (first[2:4],)) for ids in starts[:3]]
+    short = [Prompt(ids, 3, ()) for ids in starts[3:]]
+    asked = [prompt for some in zip(plain[:3], stops, short, strict=True) for prompt in some] + plain[3:]
+    alone = [generate(model, tokenizer, prompt)[0] for prompt in asked]
+    seen = batches_of(monkeypatch, model)
+    told: list[int] = []
+    assert continuations(model, tokenizer, asked, told.append) == alone
+    assert sorted(seen) == [(3, 17), (3, 30), (6, 30)] and sum(told) == len(asked)
+    seen.clear()
+    monkeypatch.setitem(harness.GENERATED_TOKENS, "cpu", 60)
+    assert generate(model, tokenizer, *plain) == [generate(model, tokenizer, p)[0] for p in plain]
+    assert seen[:3] == [(1, 30), (2, 17), (3, 9)]
+
+
+def test_a_row_that_ends_before_the_others_has_no_padding_in_its_text(case, model, monkeypatch):
+    tokenizer = load_tokenizer(case.parent)
+    monkeypatch.setattr(tokenizer, "decode", lambda ids, skip_special_tokens: " ".join(map(str, ids)))
+    end = tokenizer.eos_token_id
+    monkeypatch.setattr(
+        model, "generate", lambda ids, **k: torch.cat([ids, torch.tensor([[7, end, end], [8, 9, 10]])], 1)
+    )
+    assert generate(model, tokenizer, Prompt((4, 5), 3, ()), Prompt((6,), 3, ())) == ["7", "8 9 10"]
 
 
 def test_a_group_is_all_its_tasks():

@@ -10,8 +10,14 @@ import torch
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.load import load_child
-from puzzledsl.evaluate import bench
-from puzzledsl.evaluate.errors import ItemTooLong, NoEvalData, ReservedTaskName, SameTaskName
+from puzzledsl.evaluate import bench, models
+from puzzledsl.evaluate.errors import (
+    ItemTooLong,
+    NoEvalData,
+    ReservedTaskName,
+    SameTaskName,
+    TooLargeToTime,
+)
 from puzzledsl.evaluate.run import EvalInputs, run_eval
 from puzzledsl.ir import nodes
 from tests.pieces.train.bld_programs import WHERE
@@ -75,6 +81,54 @@ def test_who_gets_which_figures(case, tmp_path):
     assert found["parent"]["kl"].value == 0 < found["best"]["kl"].value
     assert found["parent"]["top1_agreement"].value == 1 > found["best"]["top1_agreement"].value
     assert not (tmp_path / "work").exists()
+
+
+def seen_beside(monkeypatch, room) -> list[tuple[str, ...]]:
+    """After each model that is fetched, the copies in memory. `room(loaded bytes)`: bytes that are free."""
+    seen, real = [], models.Models.get
+
+    def get(self, *copy):
+        monkeypatch.setattr(models, "free_bytes", lambda device: room(sum(c.bytes for c in self.loaded)))
+        found = real(self, *copy)
+        seen.append(tuple(f"{c.directory.name} {str(c.dtype)[6:]}" for c in self.loaded))
+        return found
+
+    monkeypatch.setattr(models.Models, "get", get)
+    return seen
+
+
+def test_one_model_at_a_time_gives_the_same_figures(case, tmp_path, monkeypatch):
+    """Memory for the parent's weights and their activations, and not for two models, nor for a model in two dtypes."""
+    wanted = with_eval(case, dtype="bf16")
+    expected = run(wanted, tmp_path / "plenty")
+    one = models.weights_bytes(case.parent, torch.float32) / models.SHARE + 100
+    seen = seen_beside(monkeypatch, lambda loaded: int(one - loaded / models.SHARE))
+    progress = Recorder()
+    found = run(wanted, tmp_path / "little", progress)
+    assert all(len(copies) == 1 for copies in seen) and not progress.named("paged")
+    assert {copies[0] for copies in seen} == {
+        "parent float32",
+        "best float32",
+        "parent bfloat16",
+        "best bfloat16",
+    }
+    for name, figures in expected.items():
+        assert found[name].keys() == figures.keys()
+        assert {k: v for k, v in found[name].items() if "chat" not in k} == {
+            k: v for k, v in figures.items() if "chat" not in k
+        }
+
+
+def test_a_model_larger_than_memory_is_compared_and_asked_but_not_timed(case, tmp_path, monkeypatch):
+    untimed = Case(case.base, case.program.model_copy(update={"scenarios": {}, "hardware": {}}))
+    expected = run(untimed, tmp_path / "plenty")
+    monkeypatch.setattr(models, "free_bytes", lambda device: 1000)
+    progress = Recorder()
+    assert run(untimed, tmp_path / "little", progress) == expected
+    assert len(progress.named("paged")) >= 2
+    with pytest.raises(DiagnosticError) as error:
+        run(case, tmp_path / "timed")
+    assert isinstance(error.value.diagnostics[0], TooLargeToTime)
 
 
 def test_children_are_compared_with_the_parent_on_the_same_items(case, tmp_path):

@@ -11,11 +11,12 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedTokenizerFast
 
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.checker.diagnostics.stage_errors import UnknownTokenizer
 from puzzledsl.child.checkpoint.contents import from_directory, from_parent
-from puzzledsl.child.checkpoint.errors import NotAGguf, UnknownRope, UnknownTokenizer
+from puzzledsl.child.checkpoint.errors import NotAGguf, RuntimeLacksFamily
 from puzzledsl.export.engines.worker import run
 from puzzledsl.export.gguf_file import write_gguf
-from puzzledsl.export.gguf_tokenizer import _LLAMA3, _QWEN2
+from puzzledsl.ir.gguf_tokenizers import _LLAMA3, _QWEN2
 from tests.export.test_engines import request_for
 from tests.export.variants import MIXTURE, Made, Variant, make
 from tests.tiny import save_tiny
@@ -169,7 +170,8 @@ def test_an_unchecked_rope_is_refused(tmp_path: Path) -> None:
     parent = save_tiny(tmp_path / "parent", layers=1, rope_parameters=yarn)
     with pytest.raises(DiagnosticError) as caught:
         write_gguf(from_parent(parent), parent, tmp_path / "m.gguf", name="tiny")
-    assert isinstance(caught.value.diagnostics[0], UnknownRope)
+    [found] = caught.value.diagnostics
+    assert isinstance(found, RuntimeLacksFamily) and "`yarn`" in found.message
 
 
 def test_the_chat_template_comes_along(tmp_path: Path) -> None:

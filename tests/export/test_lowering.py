@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from puzzledsl.alternatives.computation import USUAL
 from puzzledsl.alternatives.support import NATIVE, Architecture, Lowered
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.child.checkpoint.write import write_checkpoint
@@ -90,7 +91,7 @@ def test_what_it_costs_is_what_is_said(layers, engine: Architecture, family: str
         for i, pair in enumerate(kept)
         for part in pair
     ]
-    asked += [(None, answer) for _, answer in engine.of_model(child.shape)]
+    asked += [(None, answer) for _, answer in engine.of_model(child.shape, USUAL)]
     said = sum(extra_params(engine, a, child.shape, part) for part, a in asked if isinstance(a, Lowered))
     assert lower(child, engine).params - child.params == said
 

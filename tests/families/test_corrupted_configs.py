@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from puzzledsl.checker.spaces.shapes import read_config
+from puzzledsl.families.computation import computation_of
 from puzzledsl.families.config import BadConfig, Config
 from puzzledsl.families.registry import FAMILIES, shape_of_config
 from puzzledsl.ir.facts import active_params, total_params
@@ -55,11 +56,15 @@ class _Noting(Mapping[str, Any]):
 
 def fields_of(family: str) -> list[str]:
     content = _Noting(SOUND)
-    FAMILIES[family].read(Config(content))
+    shape = FAMILIES[family].read(Config(content))
+    computation_of(FAMILIES[family], Config(content), shape)
     return sorted(content.read)
 
 
-WORDS = ("sliding_attention", "full_attention", "linear_attention", "moe", "mlp", "E", "M*", "-", "none")
+WORDS = (
+    *("rope_type", "factor", "linear", "yarn", "longrope", "silu", "relu"),
+    *("sliding_attention", "full_attention", "linear_attention", "moe", "mlp", "E", "M*", "-", "none"),
+)
 NUMBERS = st.one_of(
     st.integers(-2, 70),
     st.sampled_from([2**14, 2**31, 2**62, 10**30]),

@@ -1,5 +1,7 @@
 """The laws: a fix adds no error, leaves text that parses, and keeps what the lines beside it mean.
 
+Safe fixes that leave no mistake give back the program from before the mutation, declaration by declaration.
+
 A declaration is unaffected by a fix if no edit is on its lines, no mistake is on them, and it names no declaration that is
 affected. Its lowered IR must be the same before and after.
 """
@@ -9,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,23 +57,24 @@ class Tally:
     programs: int = 0
     refused: int = 0
     fixes: int = 0
-    runs: int = 0
+    repaired: int = 0
     quoted: int = 0
-    problems: list[str] | None = None
+    problems: list[str] = field(default_factory=list)
 
-    def __add__(self, other: Tally) -> Tally:
-        found = [*(self.problems or ()), *(other.problems or ())]
-        counts = [
-            getattr(self, n) + getattr(other, n) for n in ("programs", "refused", "fixes", "runs", "quoted")
-        ]
-        return Tally(*counts, found)
+    def add(self, other: Tally) -> None:
+        """Count what another has found, too."""
+        self.programs += other.programs
+        self.refused += other.refused
+        self.fixes += other.fixes
+        self.repaired += other.repaired
+        self.quoted += other.quoted
+        self.problems += other.problems
 
 
 def hold(broken: Broken) -> Tally:
     """Try every fix of a program, and `pzl check --fix`."""
     before = look_at(broken.path, broken.text)
-    tally = Tally(programs=1, refused=int(bool(before.errors)), problems=[])
-    assert tally.problems is not None
+    tally = Tally(programs=1, refused=int(bool(before.errors)))
     for diagnostic in before.diagnostics:
         for fix in diagnostic.fixes:
             if all(edit.span.file == str(broken.path) for edit in fix.edits):
@@ -84,8 +87,12 @@ def hold(broken: Broken) -> Tally:
         tally.problems += [
             f"{broken}: {diagnostic!r}: help quotes {text!r}, which does not parse" for text in bad
         ]
-    tally.runs = 1
-    tally.problems += [f"{broken}: check --fix: {problem}" for problem in _wrong_run(broken, before)]
+    fix_run = FixRun(broken.path, {}, {str(broken.path): broken.text})
+    fix_run.run()
+    if fix_run.made:
+        problems = list(_wrong_run(broken, before, fix_run))
+        tally.problems += [f"{broken}: {[str(m) for m in fix_run.made]} {problem}" for problem in problems]
+        tally.repaired += not look_at(broken.path, fix_run.texts[str(broken.path)]).errors
     return tally
 
 
@@ -102,17 +109,19 @@ def _wrong(broken: Broken, before: Outcome, diagnostic: Diagnostic, fix: Fix) ->
     yield from (f"{shown} {p}" for p in changed_meanings(before, after, _edited_lines([fix])))
 
 
-def _wrong_run(broken: Broken, before: Outcome) -> Iterator[str]:
-    fix_run = FixRun(broken.path, {}, {str(broken.path): broken.text})
-    fix_run.run()
-    if not fix_run.made:
-        return
+def _wrong_run(broken: Broken, before: Outcome, fix_run: FixRun) -> Iterator[str]:
+    """Yield what is wrong with `pzl check --fix`. Where it leaves no mistake, the program is what it was without one."""
     after = look_at(broken.path, fix_run.texts[str(broken.path)])
-    made = [f"{m}" for m in fix_run.made]
     if len(after.errors) > len(before.errors):
-        yield f"{made} add errors: {after.errors}"
+        yield f"add errors: {after.errors}"
+    if (
+        before.errors
+        and not after.errors
+        and _meanings(after) != _meanings(look_at(broken.path, broken.right))
+    ):
+        yield "make another program than the one without the mistake"
     edited = _edited_lines([made.fix for made in fix_run.made])
-    yield from (f"{made} {problem}" for problem in changed_meanings(before, after, edited))
+    yield from changed_meanings(before, after, edited)
 
 
 def _syntax(outcome: Outcome) -> int:
@@ -210,6 +219,7 @@ PLACES = (
     "scenario a {} b = c",
     "let a = if {} else b",
     "let a = if b {} c else d",
+    "let a = if b then c {} d then e else f",
     "for {}",
 )
 """Places of a program that a piece of code can stand in."""
@@ -226,7 +236,7 @@ def quoted_code(diagnostic: Diagnostic) -> tuple[int, list[str]]:
 def _stands_somewhere(piece: str) -> bool:
     if piece.startswith(("pzl ", "pip ", "--", "/")) or piece in _MARKS or piece in KEYWORDS:
         return True
-    text = piece.replace("…", "x")
+    text = piece.replace("{ … }", "{ x = x }").replace("…", "x")
     return any(_parses(place.format(text)) for place in PLACES)
 
 

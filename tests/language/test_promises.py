@@ -125,7 +125,7 @@ def test_too_much_is_a_diagnostic(tmp_path: Path, text: str, expected: str) -> N
 
 @pytest.mark.states("limits.table")
 def test_a_table_of_one_layer_has_an_end(tmp_path: Path) -> None:
-    wide = "parent q = shape(family: llama, layers: 2, heads: 240, kv_heads: 120, head_dim: 2, hidden: 400, intermediate: 4096, vocab: 4)\n"
+    wide = "parent q = shape(family: llama, layers: 2, heads: 240, kv_heads: 120, head_dim: 2, hidden: 480, intermediate: 4096, vocab: 4)\n"
     heads = " | ".join(f"{2**k}Ki" for k in range(1, 12))
     text = (
         wide

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.checker.diagnostics.stage_errors import SeveralGpus
 from puzzledsl.ir import nodes
 from puzzledsl.measure.device import device_of, measured_scenarios, memory_bytes
-from puzzledsl.measure.device_errors import NoSuchDevice, NoSuchDtype, SeveralGpus
+from puzzledsl.measure.device_errors import NoSuchDevice, NoSuchDtype
 from tests.pieces.train.bld_programs import WHERE
 
 

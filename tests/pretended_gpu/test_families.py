@@ -46,14 +46,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def check(gpu: Gpu, family: str) -> None:
-    """Bfloat16 throughout, no hidden waits, nothing added in any order before uptraining."""
+    """Bfloat16 throughout, no hidden waits, nothing added in any order."""
     for part in NO_WAITS:
         assert not gpu.waits_in(f" {part}"), gpu.waits_in(f" {part}")
     found = {file: gpu.waits_in(f" {file}") for file in WAITS}
     layers = LAYERS.get(family, 2)
     too_many = {file: waits for file, waits in found.items() if waits.total() > WAITS[file] * layers}
     assert not too_many
-    assert not [site for site in gpu.any_order if " uptrain/" not in site], gpu.any_order
+    assert not gpu.any_order
     assert {dtype for dtype, *_ in gpu.attention} == ({torch.bfloat16} if family != "gpt_oss" else set())
     assert gpu.flop[torch.bfloat16] > 0
 

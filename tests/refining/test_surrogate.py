@@ -17,6 +17,10 @@ from tests.search.instances import KL, Instance
 from tests.search.run_instances import children_of, run_instance
 
 
+def surrogate_of(made: Instance) -> Surrogate:
+    return Surrogate(made.scores["kl"], tables_of(*made.args).dropped())
+
+
 def some_children(made: Instance, number: int, seed: int) -> list[Child]:
     tables, rng = tables_of(*made.args), Random(seed)
     batches = {name: tables.candidates(name)[0] for name in tables.scenarios}
@@ -32,7 +36,7 @@ def some_children(made: Instance, number: int, seed: int) -> list[Child]:
 def test_before_measurements_it_predicts_the_sum_of_the_table(seed: int) -> None:
     """Runs included: the same sum that the search minimises."""
     made = run_instance(seed)
-    surrogate = Surrogate(made.scores["kl"])
+    surrogate = surrogate_of(made)
     for child in children_of(made)[:200]:
         mean, stderr = surrogate.predict(child.layers)
         assert mean == pytest.approx(float(child.term(KL)), abs=1e-12)
@@ -43,7 +47,7 @@ def test_before_measurements_it_predicts_the_sum_of_the_table(seed: int) -> None
 def test_the_refitted_table_sums_to_its_predictions(seed: int) -> None:
     """The solver optimises what the model predicts, as long as no entry is at its least."""
     made = instance(seed)
-    surrogate = Surrogate(made.scores["kl"])
+    surrogate = surrogate_of(made)
     for child in some_children(made, 6, seed):
         surrogate.tell(child.layers, 1.2 * float(child.term(KL)))
     table = surrogate.table()
@@ -58,7 +62,7 @@ def test_the_refitted_table_sums_to_its_predictions(seed: int) -> None:
 def test_it_learns_that_a_kind_of_change_costs_twice_its_score() -> None:
     """From a dozen children, for children that it has not seen; and it is surer than before."""
     made = instance(3)
-    surrogate = Surrogate(made.scores["kl"])
+    surrogate = surrogate_of(made)
 
     def truth(child: Child) -> float:
         only_ffn = tuple(
@@ -83,7 +87,7 @@ def test_it_learns_that_a_kind_of_change_costs_twice_its_score() -> None:
 def test_a_child_that_was_measured_is_predicted_near_its_measurement() -> None:
     """The model is not a table of measurements, but it follows the best one."""
     made = instance(1)
-    surrogate = Surrogate(made.scores["kl"])
+    surrogate = surrogate_of(made)
     child = some_children(made, 1, 5)[0]
     surrogate.tell(child.layers, 3 * float(child.term(KL)))
     mean, _ = surrogate.predict(child.layers)
@@ -93,7 +97,7 @@ def test_a_child_that_was_measured_is_predicted_near_its_measurement() -> None:
 def test_no_entry_becomes_free() -> None:
     """Nor negative, whatever was measured."""
     made = instance(2)
-    surrogate = Surrogate(made.scores["kl"])
+    surrogate = surrogate_of(made)
     for child in some_children(made, 10, 7):
         surrogate.tell(child.layers, 1e-6)
     before, after = made.scores["kl"], surrogate.table()
@@ -103,10 +107,10 @@ def test_no_entry_becomes_free() -> None:
 
 def test_same_seed_same_draw() -> None:
     """Draws differ from the mean, and depend on the generator alone."""
-    table = instance(0).scores["kl"]
-    first, second, other = (Surrogate(table).table(np.random.default_rng(seed), 0.25) for seed in (1, 1, 2))
+    made = instance(0)
+    first, second, other = (surrogate_of(made).table(np.random.default_rng(seed), 0.25) for seed in (1, 1, 2))
     assert first == second != other
-    assert first != Surrogate(table).table() == table
+    assert first != surrogate_of(made).table() == made.scores["kl"]
 
 
 def _values(table: ScoreTable) -> list[float]:

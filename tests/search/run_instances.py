@@ -14,7 +14,7 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.checker.expressions.structures import within
-from puzzledsl.ir.nodes import LayerChoice, LogicRequirement, ParamsTerm, Requirement
+from puzzledsl.ir.nodes import LayerChoice, LogicRequirement, ParamsTerm, Program, Requirement
 from puzzledsl.ir.tables import LayerAssignment, RunScore, ScoreTable
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.tables import tables_of
@@ -23,6 +23,9 @@ from tests.search.instances import KL, Instance, _cost_table, _score_table, alon
 FREE = LayerChoice(attention=(ParentAttention(), NoOpAttention()), ffn=(ParentFfn(), NoOpFfn()))
 NARROW = LayerChoice(attention=(ParentAttention(), NoOpAttention()), ffn=(NoOpFfn(), LinearFfn()))
 KEPT = LayerChoice(attention=(ParentAttention(), NoOpAttention()), ffn=(ParentFfn(), MlpFfn(width=8)))
+ONE_ATTENTION = LayerChoice(attention=(ParentAttention(), NoOpAttention()), ffn=(ParentFfn(),))
+ONE_FFN = LayerChoice(attention=(ParentAttention(),), ffn=(ParentFfn(), NoOpFfn()))
+"""Layers of one sub-block, which is all that goes when they are dropped."""
 Layers = tuple[LayerAssignment, ...]
 
 
@@ -42,15 +45,33 @@ def drawn_runs(rng: Random, layers: int, longest: int, exact: bool = True) -> li
     ]
 
 
+def _in_parent(program: Program, layers: Sequence[LayerChoice]) -> Program:
+    """The program with a parent whose layers of one sub-block have no other."""
+    parent = program.parents["tiny"]
+    shape = parent.shape.with_layers(
+        [
+            {
+                "mixer": "none" if choice == ONE_FFN else "attention",
+                "ffn": "none" if choice == ONE_ATTENTION else "dense",
+            }
+            for choice in layers
+        ]
+    )
+    return program.model_copy(update={"parents": {"tiny": parent.model_copy(update={"shape": shape})}})
+
+
 def run_instance(seed: int) -> Instance:
     """Two to six layers, most of which can be dropped; runs of up to two to four layers are scored. A seed always gives the same.
 
     Parameters are required; sometimes a score or a structure too. Sometimes several answers are asked for.
     """
     rng = Random(seed)
-    layers = tuple(rng.choices((FREE, NARROW, KEPT), (7, 2, 1), k=rng.randint(2, 6)))
+    kinds = (FREE, NARROW, KEPT, ONE_ATTENTION, ONE_FFN)
+    layers = tuple(
+        rng.choices(kinds, (7, 2, 1, 2, 2) if seed % 3 == 0 else (7, 2, 1, 0, 0), k=rng.randint(2, 6))
+    )
     tables = _cost_table(rng, layers, (2,), False), {"kl": _score_table(rng, layers, True)}
-    instance = Instance(program_of(layers, (2,)), *tables)
+    instance = Instance(_in_parent(program_of(layers, (2,)), layers), *tables)
     instance = with_runs(instance, drawn_runs(rng, len(layers), rng.randint(2, 4)))
     requirements: list[Requirement] = [
         require(ParamsTerm(), "<=", _share(instance, ParamsTerm(), rng), line=3)

@@ -34,7 +34,7 @@ def test_llama_8b_fits_one_h100_with_the_hosts_memory() -> None:
     found = chosen(one)
     assert found is not None and found.offload and found.recompute and not found.eight_bit
     need = one.needed(found)
-    assert need.host == pytest.approx(18 * LLAMA_8B.weights, rel=0.01) and need.device < 0.5 * H100
+    assert need.host == 16 * LLAMA_8B.weights and 2 * LLAMA_8B.weights < need.device < 0.6 * H100
     little = chosen(budget(LLAMA_8B, host=100 * GB))
     assert little is not None and little.offload and little.eight_bit
     assert chosen(budget(LLAMA_8B, host=50 * GB)) is None

@@ -23,6 +23,7 @@ from puzzledsl.checker.declarations.common import (
 from puzzledsl.checker.diagnostics import space_errors as errors
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.diagnostics.name_errors import Misplaced
+from puzzledsl.checker.diagnostics.stage_errors import SeveralGpus
 from puzzledsl.checker.expressions.coercions import as_whole
 from puzzledsl.checker.expressions.settings import Settings, from_call
 from puzzledsl.checker.expressions.values import Constructed, Poison, Symbol
@@ -88,6 +89,9 @@ def _from_call(
         gpus=settings.whole("gpus", 1, 1, MAX_GPUS),
         memory_bytes=None if memory is None else int(memory),
     )
+    if not settings.failed and spec.gpus > 1:
+        ctx.report(SeveralGpus(settings.place("gpus"), name=ctx.name_of(symbol), gpus=spec.gpus))
+        return None
     return None if settings.failed else spec
 
 

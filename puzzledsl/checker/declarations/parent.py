@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from puzzledsl.alternatives.computation import USUAL, Computation
 from puzzledsl.base.diagnostics import Fix
 from puzzledsl.base.suggest import closest
 from puzzledsl.checker.context import Context
@@ -21,12 +22,13 @@ from puzzledsl.checker.expressions.settings import Settings
 from puzzledsl.checker.expressions.values import Constructed, Symbol
 from puzzledsl.checker.spaces.shapes import (
     argument_place,
+    config_content,
     config_path,
     mismatch,
-    read_config,
     read_shape,
 )
 from puzzledsl.families.config import BadConfig
+from puzzledsl.families.registry import computation_of_config, shape_of_config
 from puzzledsl.ir import nodes
 from puzzledsl.language.calls import SHAPE
 
@@ -40,6 +42,7 @@ def lower_parent(ctx: Context, symbol: Symbol) -> nodes.Parent | None:
     if call is None:
         return None
     source: nodes.HfSource | nodes.ShapeSource
+    computation = USUAL
     if call.name == "shape":
         source, shape = nodes.ShapeSource(), read_shape(ctx, call)
     else:
@@ -47,32 +50,45 @@ def lower_parent(ctx: Context, symbol: Symbol) -> nodes.Parent | None:
         settings.need("id", help='write `hf("meta-llama/Llama-3.1-8B")`, or a directory')
         revision = settings.text("revision") if settings.has("revision") else None
         source = nodes.HfSource(id=settings.text("id"), revision=revision)
-        shape = None if settings.failed else _shape(ctx, symbol, settings, source.id)
+        shape, computation = (None, USUAL) if settings.failed else _read(ctx, symbol, settings, source.id)
     if shape is None:
         return None
     return nodes.Parent(
-        name=ctx.name_of(symbol), source=source, shape=shape, doc=decl.doc, where=where(ctx, symbol)
+        name=ctx.name_of(symbol),
+        source=source,
+        shape=shape,
+        computation=computation,
+        doc=decl.doc,
+        where=where(ctx, symbol),
     )
 
 
-def _shape(ctx: Context, symbol: Symbol, settings: Settings, id: str) -> nodes.Shape | None:
-    """Return the given shape, verified against config.json if that exists; without a given shape, config.json's own."""
+def _read(
+    ctx: Context, symbol: Symbol, settings: Settings, id: str
+) -> tuple[nodes.Shape | None, Computation]:
+    """Return the given shape, verified against config.json if that exists; without a given shape, config.json's own.
+
+    The computation is config.json's, the usual one without it.
+    """
     file = f"`{id}/config.json`"
     try:
-        found = read_config(config_path(symbol.file.path.parent, id))
+        content = config_content(config_path(symbol.file.path.parent, id))
+        found, computation = (
+            (shape_of_config(content), computation_of_config(content)) if content else (None, USUAL)
+        )
     except BadConfig as error:
         ctx.report(errors.UnsupportedParent(settings.place("id"), file=file, why=str(error)))
-        return None
+        return None, USUAL
     if not settings.has("shape"):
         if found is None:
             looked = f"there is no {file} beside `{symbol.file.shown}`"
             ctx.report(_unknown(settings, symbol.file.path.parent, id, looked))
-        return found
+        return found, computation
     call = as_call(ctx, settings.value("shape"), settings.place("shape"), settings.known("shape"))
     said = read_shape(ctx, call) if call is not None else None
     if said is not None and found is not None and call is not None:
         _verify(ctx, symbol, settings, call, said, found, file)
-    return said
+    return said, computation
 
 
 def _unknown(settings: Settings, folder: Path, id: str, looked: str) -> errors.ShapeUnknown:

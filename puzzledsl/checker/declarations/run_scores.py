@@ -7,13 +7,15 @@ from itertools import groupby
 
 from puzzledsl.base.units import COUNT
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.declarations.common import target
+from puzzledsl.checker.declarations.common import space_info, target
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.diagnostics.space_errors import NoRunToDrop
 from puzzledsl.checker.expressions.settings import Settings
 from puzzledsl.checker.expressions.values import Poison, RangeValue, Symbol, describe
+from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
+from puzzledsl.ir.layer_runs import can_drop
 
 SHORTEST, LONGEST = 2, 8  # the longest is that of the example which messages give
 NOT_WITH_RUNS = {
@@ -59,7 +61,12 @@ def read_runs(ctx: Context, settings: Settings, metric: str, bld: Symbol | None)
     ends = _ends(ctx, settings, LONGEST if space is None else min(LONGEST, len(space.layers)))
     _refuse_beside(ctx, settings, "a score of runs", NOT_WITH_RUNS)
     _refuse_tasks(ctx, settings, metric, "runs", "runs are measured on text")
-    return ends if ends is None or space is None or _fits(ctx, settings, ends, space) else None
+    info = None if symbol is None else space_info(ctx, symbol)
+    return (
+        ends
+        if ends is None or space is None or info is None or _fits(ctx, settings, ends, space, info)
+        else None
+    )
 
 
 def _is_asked_for(settings: Settings, key: str) -> bool:
@@ -95,7 +102,9 @@ def _ends(ctx: Context, settings: Settings, longest: int) -> tuple[int, int] | N
     return int(low), int(high)
 
 
-def _fits(ctx: Context, settings: Settings, ends: tuple[int, int], space: nodes.Space) -> bool:
+def _fits(
+    ctx: Context, settings: Settings, ends: tuple[int, int], space: nodes.Space, info: SpaceInfo
+) -> bool:
     """True where the space can drop a run of the shortest length, and the parent has as many layers as the longest."""
     (low, high), span = ends, settings.place("runs")
     if high > len(space.layers):
@@ -103,7 +112,7 @@ def _fits(ctx: Context, settings: Settings, ends: tuple[int, int], space: nodes.
         what, help = "a run of layers", f"write `runs: {min(low, len(space.layers))}..{len(space.layers)}`"
         ctx.report(types.OutOfRange(span, what=what, condition=condition, got=str(high), help=help))
         return False
-    stretches = groupby(space.layers, key=lambda choice: choice.can_be_dropped)
+    stretches = groupby(can_drop(space.layers, info.shape))
     longest = max((len([*layers]) for droppable, layers in stretches if droppable), default=0)
     if longest < low:
         ctx.report(NoRunToDrop(span, space=space.name, length=low))

@@ -57,18 +57,16 @@ def _check(
     span: Callable[[nodes.Where], Span],
     written: Written | None,
 ) -> Iterator[Diagnostic]:
-    runtime = RUNTIMES[export.runtime]
-    search = program.uptrains[export.of].search if export.of in program.uptrains else export.of
-    space = program.spaces[program.searches[search].space]
+    runtime, space = RUNTIMES[export.runtime], space_of(program, export)
     parent = program.parents[space.parent]
     where = span(export.runtime_where)
     choices = [(layer.attention, layer.ffn) for layer in space.layers]
-    found = fit(runtime, parent.shape, choices)
+    found = fit(runtime, parent.shape, choices, parent.computation)
     of_model = [
         NoSuchFamily(
             where,
             secondary=[Label(span(parent.where), "the parent")],
-            help=_other_runtimes(export, parent.shape, choices),
+            help=_other_runtimes(export, parent, choices),
             runtime=runtime.title,
             family=parent.shape.family,
             reason=answer.reason,
@@ -77,7 +75,7 @@ def _check(
         if isinstance(answer, Absent)
     ]
     if of_model:
-        yield of_model[0]
+        yield from of_model[:1] if found.absent[0] else of_model
         return
     label = Label(span(space.where), f"{'used by' if space.used_by else 'what'} `{export.of}` may choose")
     rewritten = [
@@ -97,13 +95,24 @@ def _check(
         match lack.support:
             case Absent(reason=reason):
                 help = _absent_help(export, lack, parent.shape)
-                said = {"runtime": runtime.title, "what": what, "layers": layers, "reason": reason}
+                said: dict[str, Any] = {
+                    "runtime": runtime.title,
+                    "what": what,
+                    "layers": layers,
+                    "reason": reason,
+                }
                 yield CannotRepresent(where, secondary=[label], help=help, **said)
             case Lowered(into=into) as answer:
                 cost = _cost(found.architecture, answer, parent.shape, export, lack)
                 rewritten.append(_Rewritten(what, layers, into, cost, _drop(lack)))
     if rewritten:
         yield from _lowered(export, where, label, rewritten, written)
+
+
+def space_of(program: nodes.Program, export: nodes.Export) -> nodes.Space:
+    """Return the space of the search that an export is of."""
+    search = program.uptrains[export.of].search if export.of in program.uptrains else export.of
+    return program.spaces[program.searches[search].space]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +132,8 @@ def _drop(lack: Lack) -> str:
     return f"{verb} `{lack.alternative.name}` {preposition} {those}"
 
 
-def _other_runtimes(export: nodes.Export, shape: nodes.Shape, choices: Choices) -> str:
-    fits = {name: fit(runtime, shape, choices) for name, runtime in RUNTIMES.items()}
+def _other_runtimes(export: nodes.Export, parent: nodes.Parent, choices: Choices) -> str:
+    fits = {name: fit(r, parent.shape, choices, parent.computation) for name, r in RUNTIMES.items()}
     able = [name for name, found in fits.items() if not any(found.absent)]
     return f"write {listed([_runtime(export, name) for name in able], 'or')}" if able else ""
 

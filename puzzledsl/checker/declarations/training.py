@@ -67,7 +67,7 @@ def lower_bld(ctx: Context, symbol: Symbol) -> nodes.Bld | None:
         lr=lr,
         loss=cast(Literal["normalized_mse", "mse", "cosine"], loss),
         data=data,
-        calibration_tokens=settings.whole("calibration", 16384),
+        calibration_tokens=settings.whole("calibration", 16384, 1),
         heal_tokens=settings.whole("heal", 24576),
         heal_data=ctx.name_of(heal_data) if heal_data is not None else None,
         seed=settings.whole("seed", 0, 0, MAX_SEED),

@@ -125,7 +125,8 @@ class ShapeMismatch(Diagnostic):
 class UnsupportedParent(Diagnostic):
     """A config.json that cannot be used.
 
-    The file exists, but it is not the config.json of a supported family: llama, mistral, qwen2, qwen3.
+    The file exists, but no model of a supported family has it: its family is another, sizes contradict each other, or it asks for
+    something that no runtime computes.
 
     Wrong:
         # parent/config.json: {"model_type": "gpt2", …}
@@ -224,7 +225,7 @@ class OtherSpace(Diagnostic):
 class NoRunToDrop(Diagnostic):
     """Scores of runs for a space that cannot drop two neighbouring layers.
 
-    A run is dropped as a whole, so each of its layers must be able to have neither attention nor FFN.
+    A run is dropped as a whole, so in each of its layers every sub-block that is there must be able to go.
 
     Wrong:
         space v of p { ffn = parent | noop }
@@ -238,7 +239,7 @@ class NoRunToDrop(Diagnostic):
 
     code = "E0415"
     template = "space `{space}` cannot drop {length} layers in a row"
-    help_template = "a layer can be dropped where both its attention and its FFN may be `noop`"
+    help_template = "a layer can be dropped where all that it has, attention and FFN, may be `noop`"
 
 
 class ComputedIndex(Diagnostic):

@@ -95,9 +95,15 @@ def is_list(ctx: Context, value: Value, span: Span, what: str) -> bool:
 
 
 def as_whole(
-    ctx: Context, value: Value, span: Span, what: str, low: int | None = None, high: int | None = None
+    ctx: Context,
+    value: Value,
+    span: Span,
+    what: str,
+    low: int | None = None,
+    high: int | None = None,
+    help: str = "",
 ) -> int | None:
-    """A whole plain number within bounds; None, reported, otherwise."""
+    """A whole plain number within bounds; None, reported (with `help` out of bounds), otherwise."""
     number = as_constant(ctx, value, span, what, COUNT)
     if number is None:
         return None
@@ -105,7 +111,9 @@ def as_whole(
         ctx.report(errors.OutOfRange(span, what=what, condition="a whole number", got=str(number)))
         return None
     if (low is not None and number.value < low) or (high is not None and number.value > high):
-        ctx.report(errors.OutOfRange(span, what=what, condition=between(low, high), got=str(number)))
+        ctx.report(
+            errors.OutOfRange(span, what=what, condition=between(low, high), got=str(number), help=help)
+        )
         return None
     return int(number.value)
 

@@ -209,10 +209,11 @@ class CallArguments(Arguments):
         low: int = 1,
         high: int | None = None,
         check: Callable[[int, Span], Diagnostic | None] = lambda number, span: None,
+        help: str = "",
     ) -> list[int]:
         """Return the whole numbers of `a | b` within bounds that `check` does not refuse; empty if there are none."""
         options = self.settings.options(key) if self.settings.has(key) else []
-        found = [self._whole(key, option, low, high, check) for option in options]
+        found = [self._whole(key, option, low, high, check, help) for option in options]
         return [number for number in found if number is not None]
 
     def wholes_or(self, key: str, word: str, low: int = 1, high: int | None = None) -> list[int | None]:
@@ -236,11 +237,12 @@ class CallArguments(Arguments):
         low: int,
         high: int | None,
         check: Callable[[int, Span], Diagnostic | None] = lambda number, span: None,
+        help: str = "",
     ) -> int | None:
         if is_list(self.ctx, option.value, option.span, f"`{key}`"):
             self._invalid.add(key)
             return None
-        number = as_whole(self.ctx, option.value, option.span, f"`{key}`", low, high)
+        number = as_whole(self.ctx, option.value, option.span, f"`{key}`", low, high, help)
         problem = None if number is None else check(number, option.span)
         if problem is not None:
             self.ctx.report(problem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from puzzledsl.checker.expressions.values import Constructed
 from puzzledsl.checker.limits import MAX_COUNT, MAX_LAYERS
 from puzzledsl.families.config import MAX_SIZE, BadConfig
 from puzzledsl.families.family import Family
-from puzzledsl.families.literal import USUAL, BadLiteral, needed, shape_of_literal
+from puzzledsl.families.literal import BadLiteral, needed, refused, shape_of_literal
 from puzzledsl.families.registry import FAMILIES, impossible, shape_of_config
 from puzzledsl.language.calls import CONV_TAPS, SHAPE
 from puzzledsl.language.words import TRUTHS
@@ -36,7 +37,7 @@ def read_shape(ctx: Context, call: Constructed) -> Shape | None:
     family = FAMILIES[settings.word("family", "llama")]
     written = _written(ctx, settings, family)
     settings.need(*needed(family, written))
-    _refuse_others(ctx, settings, family)
+    _refuse_others(ctx, settings, family, written)
     if settings.failed:
         return None
     try:
@@ -90,16 +91,17 @@ def _state(ctx: Context, settings: Settings, family: Family) -> StateShape | Non
     return StateShape(**wholes)
 
 
-def _refuse_others(ctx: Context, settings: Settings, family: Family) -> None:
-    """Report the arguments that say nothing about a family."""
-    for key, entry in settings.entries.items():
-        if key in (*USUAL, *family.takes):
-            continue
-        having = [f"`{name}`" for name, other in FAMILIES.items() if key in other.takes]
-        help = f"{listed(having)} {'has' if len(having) == 1 else 'have'} it" if having else ""
-        ctx.report(
-            errors.ImpossibleShape(entry.span, why=f"a `{family.model_type}` has no `{key}`", help=help)
-        )
+def _refuse_others(ctx: Context, settings: Settings, family: Family, written: Mapping[str, Any]) -> None:
+    """Report the arguments that no model of a family can have."""
+    for key, why in refused(family, written):
+        having = [
+            f"`{name}`"
+            for name, other in FAMILIES.items()
+            if name != family.model_type and (key in other.takes or other.literal.get(key) == written[key])
+        ]
+        help = f"{listed(having)} {'has' if len(having) == 1 else 'have'} it" if having else "leave it out"
+        help = "leave it out, or write both alike" if key in family.takes else help
+        ctx.report(errors.ImpossibleShape(settings.entries[key].span, why=why, help=help))
         settings.failed = True
 
 
@@ -118,6 +120,12 @@ def config_path(folder: Path, id: str) -> Path:
 
 def read_config(path: Path) -> Shape | None:
     """Read the shape from a config.json; None if there is no such file. Raises BadConfig for one that cannot be used."""
+    content = config_content(path)
+    return None if content is None else shape_of_config(content)
+
+
+def config_content(path: Path) -> dict[str, Any] | None:
+    """Read a config.json; None if there is no such file. Raises BadConfig for one that is no JSON object."""
     try:
         if not path.is_file():
             return None
@@ -134,7 +142,7 @@ def read_config(path: Path) -> Shape | None:
         raise BadConfig("it is not JSON") from error
     if not isinstance(config, dict):
         raise BadConfig("it is not a JSON object")
-    return shape_of_config(config)
+    return config
 
 
 def mismatch(said: Shape, found: Shape) -> tuple[str, object, object] | None:

@@ -75,41 +75,6 @@ class RuntimeLacksWindow(Diagnostic):
     help_template = "export with `runtime: transformers`, or with `mlx(…)`"
 
 
-class UnknownRope(Diagnostic):
-    """A rotary embedding that the runtime computes differently, or that is not verified there.
-
-    Plain, linear and llama3 scaling of rotary embeddings are verified in every runtime.
-
-    Wrong:
-        # parent/config.json: {"rope_scaling": {"rope_type": "yarn", …}, …}
-        export out of s = gguf("child.gguf")
-    Right:
-        # parent/config.json: {"rope_scaling": {"rope_type": "yarn", …}, …}
-        export out of s = hf("child")
-    """
-
-    code = "E0736"
-    template = "{runtime} is not known to scale rotary embeddings by `{rope}` as the parent does"
-    help_template = "export with `runtime: transformers`"
-
-
-class UnknownTokenizer(Diagnostic):
-    """A tokenizer that a GGUF file cannot represent exactly.
-
-    llama.cpp knows the rules that split text into words by name and reads no rules from the file. A tokenizer whose
-    rules have no name there would encode text differently than in training.
-
-    Wrong:
-        export out of s = gguf("child.gguf")
-    Right:
-        export out of s = hf("child")
-    """
-
-    code = "E0737"
-    template = "the tokenizer of `{path}` cannot be written to a GGUF file: {reason}"
-    help_template = 'export with `hf("…")`; llama.cpp would split text otherwise than the parent does'
-
-
 class MissingPackage(Diagnostic):
     """An optional package is not installed.
 

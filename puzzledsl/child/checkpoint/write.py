@@ -5,6 +5,7 @@ The directory appears whole or not at all, and the same child gives the same byt
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import os
@@ -51,6 +52,8 @@ _REMOTE_FILES = {
     "modeling_vllm.py": "child/checkpoint/remote/modeling_vllm.py",
     "window.py": "models/families/window.py",
 }
+DIGITS = 16
+"""Hexadecimal digits of a digest of model code."""
 MEGATRON_FILE = "heterogeneous_layers_config.json"
 """For Megatron-LM's `--heterogeneous-layers-config-path`."""
 
@@ -135,6 +138,9 @@ def remote_code(file_name: str, child: ChildFiles) -> str:
     text = (resources.files("puzzledsl") / _REMOTE_FILES[file_name]).read_text(encoding="utf-8")
     for old, new in _remote_names(child):
         text = text.replace(old, new)
+    if 'CODE = ""' in text:
+        code = hashlib.sha256(remote_code("modeling_decilm.py", child).encode()).hexdigest()
+        text = text.replace('CODE = ""', f'CODE = "{code[:DIGITS]}"')
     modules = {a.kind: module for pair in child.layers for a in pair if (module := module_class(a))}
     if not modules:
         return text

@@ -149,7 +149,7 @@ def choose_shares(
 
     `effects`: the change of the last map's output by each step, for its input `read`.
     """
-    sums = torch.zeros(6, dtype=torch.float64)
+    sums = torch.zeros((), dtype=torch.float64)
     for seen in held_out:
         weight = seen.weight()
         missing = (seen.added() + seen.drift() - sub_block.added(seen.read).float()) * weight
@@ -158,8 +158,8 @@ def choose_shares(
             gain = gain * sub_block.channels_H
         moved = [effect(seen.read) * gain for effect in effects]
         products = [(a * b).sum(dtype=torch.float64) for a in moved for b in (*moved, missing)]
-        sums = sums.to(missing.device) + torch.stack(products)
-    read_K3 = sums.cpu().view(2, 3)  # read once, as each reading waits for a GPU
+        sums = sums + torch.stack(products)
+    read_K3 = sums.cpu().expand(6).view(2, 3)  # read once, as each reading waits for a GPU
     return least_in_box(read_K3[:, :2], read_K3[:, 2])
 
 

@@ -70,12 +70,14 @@ def as_text(program: Program, result: SearchResult, seconds: float) -> str:
 def _dropped(program: Program, result: SearchResult) -> Iterator[str]:
     """Yield the dropped layers if a score of the search measures runs of layers."""
     from puzzledsl.base.phrases import ranges
+    from puzzledsl.ir.layer_runs import dropped_names
     from puzzledsl.ir.nodes import ReplaceOne
     from puzzledsl.search.needs import needed
 
     methods = [program.scores[name].method for name in needed(program, result.search).scores]
-    layers = enumerate(result.solutions[0].layers)
-    dropped = [i for i, layer in layers if layer.attention == layer.ffn == "noop"]
+    shape = program.parents[program.spaces[program.searches[result.search].space].parent].shape
+    layers = enumerate(zip(result.solutions[0].layers, dropped_names(shape), strict=True))
+    dropped = [i for i, (layer, gone) in layers if (layer.attention, layer.ffn) == gone]
     if dropped and any(isinstance(method, ReplaceOne) and method.runs for method in methods):
         yield f"  {'dropped':<20} layers {ranges(dropped)}, those in a row scored as one"
 

@@ -126,13 +126,14 @@ function show(answer, since) {
   }
   for (const item of all(".lever")) {
     const own = answer.statements[item.dataset.statement];
-    const sign = at(".mark", item), text = at(".achieved", item);
-    const holds = own && own.holds;
-    sign.className = `mark ${holds ? "yes" : own && holds === false ? "no" : "unknown"}`;
-    sign.textContent = holds ? "✓" : own && holds === false ? "✗" : "";
-    const isOff = item.classList.contains("off");
-    const parts = own ? [own.achieved, own.room && !isOff && `room ${own.room}`, isOff && !holds && "would not hold"] : [];
-    text.textContent = parts.filter(Boolean).join(", ") || (own ? (holds ? "holds" : "does not hold") : "");
+    const sign = at(".mark", item), isOff = item.classList.contains("off");
+    const isMissed = own && own.mark === "missed", isMet = own && own.mark === "met";
+    sign.className = `mark ${isMet ? "yes" : isMissed ? "no" : "unknown"}`;
+    sign.textContent = isMet ? "✓" : isMissed ? "✗" : "";
+    const parts = own
+      ? [own.achieved, own.room && !isOff && `room ${own.room}`, isOff && isMissed && "would not hold"].filter(Boolean)
+      : [];
+    at(".achieved", item).textContent = parts.join(", ") || (isMet ? "holds" : isMissed ? "does not hold" : "");
   }
   if (answer.status !== "infeasible") blame(null);
   requestAnimationFrame(() => setTimeout(() => {

@@ -14,8 +14,8 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.checker.diagnostics.stage_errors import CannotRealise
 from puzzledsl.models.alternatives.realisation import ParentLayer, Site, State, cannot_initialise, like
-from puzzledsl.models.errors import CannotRealise
 from puzzledsl.models.families.access import sub_block_of
 from puzzledsl.models.families.build import new_mixture
 from puzzledsl.models.mixtures.choose import SALIENCIES, damage_order, prune, reap

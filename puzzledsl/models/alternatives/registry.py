@@ -13,9 +13,10 @@ from torch import nn
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.checker.diagnostics.stage_errors import CannotRealise
 from puzzledsl.models.alternatives import gqa, linear, mlp, moe, noop, parent
 from puzzledsl.models.alternatives.realisation import Realisation
-from puzzledsl.models.errors import BrokenModule, CannotRealise
+from puzzledsl.models.errors import BrokenModule
 
 GROUP = "puzzledsl.models.alternatives"
 BUILT_IN: dict[str, Realisation] = {

@@ -13,13 +13,16 @@ from puzzledsl.cluster.connect import Cluster
 from puzzledsl.cluster.errors import PiecesDontFit, WorkersKeepDying
 from puzzledsl.cluster.tasks import WorkerLost
 from puzzledsl.ir.tables import Piece
+from puzzledsl.models.families.access import shape_of
+from puzzledsl.models.families.load import load_config
 from puzzledsl.pieces.cluster.ray_executor import RayStages, SpansGrew
 from puzzledsl.pieces.train.finished import Enter
 from puzzledsl.pieces.train.order import Order
+from puzzledsl.pieces.train.parts import make_parts
 from puzzledsl.pieces.train.passes import passes
 from puzzledsl.pieces.train.run import prepare_work
 from puzzledsl.pieces.train.stream import MAX_LOSSES, stream
-from puzzledsl.plan.pipeline import training_bytes
+from puzzledsl.plan.memory.bld import alone
 
 
 @dataclass(frozen=True)
@@ -56,19 +59,22 @@ class OnRay:
                     ) from lost
 
     def _run(self, order: Order, enter: Enter, progress: Progress) -> None:
-        for part in self._passes(order, progress):
+        def make(part: Order, enter: Enter) -> None:
             with self._stages(part, progress) as stages:
                 stream(part, stages, enter, progress)
+
+        make_parts(self._passes(order, progress), "pass", make, enter, progress)
 
     def _passes(self, order: Order, progress: Progress) -> list[Order]:
         """Split the order into parts that fit into the workers' memory. Raises DiagnosticError (PiecesDontFit)."""
         with self._stages(order, progress) as stages:
             prepare_work(order, stages.result(stages.call(0, "arithmetic")))
-            room_bytes = min(stages.rooms_bytes())
-        parts = passes(order, room_bytes)
+            device = stages.device()
+        shape = shape_of(load_config(order.parent_dir))
+        parts = passes(order, shape, device)
         if parts is None:
-            largest = max(training_bytes([job]) for job in order.jobs)
-            needed, room = format_quantity(largest, BYTES), format_quantity(room_bytes, BYTES)
+            needed = format_quantity(max(alone(shape, job, device) for job in order.jobs), BYTES)
+            room = format_quantity(device.usable_bytes, BYTES)
             raise DiagnosticError(PiecesDontFit(None, on=self.cluster.on, needed=needed, room=room))
         if len(parts) > 1:
             text = f"pieces do not all fit into the workers' memory: they are made in {len(parts)} passes"

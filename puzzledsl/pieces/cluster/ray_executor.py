@@ -22,9 +22,10 @@ from puzzledsl.cluster.workers import Team, Workers
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config
 from puzzledsl.pieces.train.order import Order
-from puzzledsl.pieces.train.spans import spans, work_of
 from puzzledsl.pieces.train.stage import Stage
-from puzzledsl.plan.pipeline import training_bytes
+from puzzledsl.plan.memory.bld import fits
+from puzzledsl.plan.memory.device import Device
+from puzzledsl.plan.spans import spans, work_of
 
 SILENT_S = 60.0
 """Seconds without an answer after which the log says which stage is waited for."""
@@ -56,7 +57,8 @@ class RayStages:
         self._order = replace(
             order, tokens=torch.empty(0, dtype=torch.int64)
         )  # stages are sent what they need
-        self._work = work_of(order, shape_of(load_config(order.parent_dir)))
+        self._shape = shape_of(load_config(order.parent_dir))
+        self._work = work_of(order.jobs, self._shape)
         self._team: Team | None = None
         self._layers: Sequence[tuple[int, int]] = ()
         self._start()
@@ -86,13 +88,14 @@ class RayStages:
         """See `StageExecutor`. Raises SpansGrew if the pieces no longer fit."""
         self.shutdown()
         self._start()
-        needed = max(training_bytes(self._order.jobs_of(layer)) for layer in range(len(self._work)))
-        if needed > min(self.rooms_bytes()):
+        if not fits(self._shape, self._order.jobs, self.device()):
             raise SpansGrew
 
-    def rooms_bytes(self) -> list[int]:
-        """Return the bytes that the pieces of one layer may take, of each stage."""
-        return [self.result(self.call(stage, "room_bytes")) for stage in range(self.size)]
+    def device(self) -> Device:
+        """Return the workers as plans take them: as many of the smallest as there are stages."""
+        devices: list[Device] = [self.result(self.call(stage, "device")) for stage in range(self.size)]
+        smallest = min(devices, key=lambda device: device.usable_bytes)
+        return replace(smallest, count=self.size)
 
     def can_grow(self) -> bool:
         """See `StageExecutor`."""

@@ -2,7 +2,8 @@
 
 `work/hidden-<layer>.bin` is written under a temporary name, fsynced and renamed, so it is complete when it appears. The file of
 the layer below is deleted only at the next step, when the pieces trained on it are in the library. So an interrupted run resumes
-at its last unfinished layer. At most two layers' hidden states are on disk and one batch is in memory.
+at its last unfinished layer. At most two layers' hidden states are on disk and one batch is in memory, with the next one on a
+GPU. Blocks lie in the file in the order in which they are visited, so that the checksum is that of the bytes as they are written.
 
 Shapes: N blocks, S context, H hidden.
 """
@@ -16,9 +17,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from puzzledsl.base.checksums import is_sealed, seal
+from puzzledsl.base.checksums import Sealing, is_sealed
 from puzzledsl.base.files import replacing, reserve
 from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.pieces.train.transfers import Downloads, uploaded
 
 _NAME = re.compile(r"hidden-(\d+)\.bin")
 Visit = Callable[[int, Tensor], Tensor]
@@ -32,7 +34,7 @@ class Activations:
     ) -> None:
         """Open the intact file in `work` of the highest layer up to `last_layer`, or embed the tokens.
 
-        `batches`: slices of the N blocks that run through a layer together; each block is in exactly one.
+        `batches`: slices of the N blocks, one behind the other, that run through a layer together.
         """
         self._runner, self._tokens, self._batches, self._work = runner, tokens_NS, batches, work
         kept = [n for n in _layers_in(work) if n <= last_layer and is_sealed(self._path(n))]
@@ -47,21 +49,33 @@ class Activations:
             with torch.no_grad():
                 self.step(lambda _, hidden, here=here: self._runner.run_layer(here, hidden))  # type: ignore[misc]
 
-    def step(self, visit: Visit) -> None:
-        """Move up one layer: `visit(number, hidden)` gets each batch in order and returns the layer's output for it."""
+    def step(self, visit: Visit, *, on_host: bool = False) -> None:
+        """Move up one layer: `visit(number, hidden)` gets each batch in order and returns the layer's output for it.
+
+        `on_host`: batches are passed in the host's memory, for a visitor that runs them in parts.
+        """
         self._forget_others()
-        self._write(self.layer_idx + 1, visit, self._map(self._path(self.layer_idx)))
+        self._write(self.layer_idx + 1, visit, self._map(self._path(self.layer_idx)), on_host=on_host)
         self.layer_idx += 1
 
-    def _write(self, layer_idx: int, visit: Visit, entering: Tensor) -> None:
+    def _write(self, layer_idx: int, visit: Visit, entering: Tensor, *, on_host: bool = False) -> None:
         """Write `visit(number, batch)` of each batch of `entering` to the file of `layer_idx`."""
+        device = torch.device("cpu") if on_host else self._runner.device
         with replacing(self._path(layer_idx)) as temporary:
             reserve(temporary, self._tokens.numel() * self._runner.hidden_size * self._runner.dtype.itemsize)
-            leaving = self._map(temporary)
-            for number, where in enumerate(self._batches):
-                leaving[where] = visit(number, entering[where].to(self._runner.device)).to("cpu")
-            del leaving
-            seal(temporary)
+            leaving, downloads = self._map(temporary), Downloads(self._runner.device)
+            with Sealing(temporary) as sealing:
+                places = iter([leaving[where] for where in self._batches])
+
+                def put(content_BSH: Tensor) -> None:
+                    place = next(places)
+                    place.copy_(content_BSH)
+                    sealing.add(place.view(torch.uint8).numpy().data)
+
+                batches = uploaded((entering[where] for where in self._batches), device)
+                for number, batch in enumerate(batches):
+                    downloads.add(visit(number, batch), put)
+                downloads.finish()
 
     def _map(self, path: Path) -> Tensor:
         """Memory-map a file as a tensor [N, S, H]. Shared even for reading: a private map counts as memory of the process."""

@@ -1,4 +1,4 @@
-"""Diagnostics of training pieces (E1401, E1402, E1411, E1412)."""
+"""Diagnostics of training pieces (E1401, E1402, E1403, E1411, E1412)."""
 
 from __future__ import annotations
 
@@ -36,6 +36,24 @@ class NoScratchSpace(Diagnostic):
     code = "E1402"
     template = "bld `{name}` needs {needed} of disk for activations in `{work}`; {free} is free"
     help_template = "free some space, build elsewhere with `-o`, or lower `tokens`"
+
+
+class NoRoomForPiece(Diagnostic):
+    """One piece, trained alone and one sequence at a time, exceeds the memory of the device.
+
+    Smaller micro-batches and more passes over the text were tried before. Finished pieces are kept.
+
+    Wrong:
+        bld pieces of w { train = attention + ffn, tokens = 1M, context = 128Ki }    # on a GPU of 8 GiB
+    Right:
+        bld pieces of w { train = attention + ffn, tokens = 1M, context = 8Ki }
+    """
+
+    code = "E1403"
+    template = "bld `{name}` runs out of memory with a single piece of layer {layer}: {reason}"
+    help_template = (
+        "lower `context`, leave the largest alternatives out of the space, or use a device with more memory"
+    )
 
 
 class LossNotFinite(Diagnostic):

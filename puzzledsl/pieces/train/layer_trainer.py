@@ -8,7 +8,7 @@ Shapes: B sequences, S positions, H hidden.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -39,9 +39,10 @@ def is_checked_after(step: int, steps: int) -> bool:
 class LayerTrainer:
     """The pieces of one layer in training.
 
-    Each method takes the hidden states [B, S, H] that enter the layer and the trace of the parent's layer on them. Pass all
-    held-out batches to `evaluate`, call `begin`, pass training batches to `step` and, where `is_checked_after` says so, the first
-    held-out batch to `check`; then pass the held-out batches to `evaluate` again.
+    The methods for batches take the hidden states [B, S, H] that enter the layer and the trace of the parent's layer on them.
+    Pass all held-out batches to `evaluate`, call `begin`, pass training batches to `step` and, where `is_checked_after` says so,
+    the first held-out batch to `observe` and call `judge`; then pass the held-out batches to `evaluate` again. A training batch
+    can be several micro-batches, which go to `accumulate` before `update`. `MicroBatches` does this.
     """
 
     def __init__(self, students: Sequence[Student], steps: int) -> None:
@@ -78,14 +79,39 @@ class LayerTrainer:
         for piece in self.pieces:
             piece.step(hidden_BSH, trace)
 
-    def check(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
+    def accumulate(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
+        """Add the gradients of one micro-batch to every piece in training; `update` takes the step."""
+        for piece in self.pieces:
+            piece.accumulate(hidden_BSH, trace)
+
+    def update(self) -> None:
+        """Train every piece in training for one step on the micro-batches since the last step."""
+        for piece in self.pieces:
+            piece.update()
+
+    def observe(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
+        """Add a part of the held-out batch on which `judge` checks early stopping."""
+        for piece in self.pieces:
+            piece.observe(hidden_BSH, trace)
+
+    def judge(self) -> None:
         """Check early stopping of every piece in training."""
         for piece in self.pieces:
-            piece.check(hidden_BSH, trace)
+            piece.judge()
 
-    def outcomes(self) -> list[Outcome]:
-        """Return the result of each piece, with losses on the batches evaluated since `begin`."""
-        return [piece.outcome() for piece in self.pieces]
+    def mark(self) -> None:
+        """Remember the state before a batch, for `rewind`."""
+        for piece in self.pieces:
+            piece.mark()
+
+    def rewind(self) -> None:
+        """Forget the unfinished batch. Pieces that have taken its step keep it, and do not take it again."""
+        for piece in self.pieces:
+            piece.rewind()
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Yield the result of each piece, with losses on the batches evaluated since `begin`."""
+        return (piece.outcome() for piece in self.pieces)
 
 
 def _require_finite(layer_idx: int, statistics: LayerStatistics, dtype: torch.dtype) -> None:

@@ -13,6 +13,8 @@ from torch import Tensor
 
 LossName = Literal["normalized_mse", "mse", "cosine"]
 TINY = 1e-12
+LONGEST_DOT = 2**31 - 1
+"""Most numbers in one dot product: cuBLAS counts them in 32 bits."""
 
 
 def normalized_mse(child_BSH: Tensor, parent_BSH: Tensor) -> Tensor:
@@ -32,7 +34,7 @@ class SquaredError(torch.autograd.Function):
         """Return the scalar loss; save the difference for the backward pass."""
         difference = (child_BSH - parent_BSH).flatten()
         ctx.difference, ctx.norm, ctx.shape = difference, norm, child_BSH.shape
-        return torch.dot(difference, difference) / norm
+        return squared(difference) / norm
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
@@ -43,8 +45,14 @@ class SquaredError(torch.autograd.Function):
 
 def squared_norm(parent_BSH: Tensor) -> Tensor:
     """Return ||parent||^2, the denominator of normalised MSE, as a float32 scalar of at least `TINY`."""
-    flat = parent_BSH.float().flatten()
-    return torch.dot(flat, flat).clamp_min(TINY)
+    return squared(parent_BSH.float().flatten()).clamp_min(TINY)
+
+
+def squared(flat: Tensor) -> Tensor:
+    """Return ||flat||^2, in parts if it has more than LONGEST_DOT numbers."""
+    if flat.numel() <= LONGEST_DOT:
+        return torch.dot(flat, flat)
+    return torch.stack([torch.dot(part, part) for part in torch.split(flat, LONGEST_DOT)]).sum()
 
 
 def mse(child_BSH: Tensor, parent_BSH: Tensor) -> Tensor:
@@ -66,5 +74,16 @@ def loss_of(name: LossName, child_BSH: Tensor, parent_BSH: Tensor) -> Tensor:
             return mse(child_BSH, parent_BSH)
         case "cosine":
             return cosine(child_BSH, parent_BSH)
+        case _:
+            assert_never(name)
+
+
+def weight_of(name: LossName, parent_BSH: Tensor) -> Tensor:
+    """Return the weight of a micro-batch: the batch's loss is the mean of its micro-batches' losses with these weights."""
+    match name:
+        case "normalized_mse":
+            return squared_norm(parent_BSH)
+        case "mse" | "cosine":
+            return torch.tensor(float(parent_BSH.shape[:-1].numel()), device=parent_BSH.device)
         case _:
             assert_never(name)

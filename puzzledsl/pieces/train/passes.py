@@ -1,36 +1,53 @@
-"""Split BLD into several passes over the text when not all pieces fit in memory; each pass trains some pieces of every layer."""
+"""Split BLD into several passes over the text when not all pieces fit in memory; each pass trains pieces of some layers."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
+from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.pieces.train.order import Order
-from puzzledsl.plan.pipeline import filled
+from puzzledsl.plan.memory.bld import passes_of, sweeps_of
+from puzzledsl.plan.memory.device import Device
+
+Kind = Literal["pass", "sweep"]
+"""Start of the names of parts' work directories: of passes without activations, or of sweeps over them."""
 
 
-def passes(order: Order, layer_bytes: float) -> list[Order] | None:
-    """Split an order into as few parts as keep each layer's pieces within `layer_bytes`; None if a single piece does not fit.
+def passes(order: Order, shape: Shape, device: Device) -> list[Order] | None:
+    """Split an order into as few parts as fit the workers, which are `device.count` devices; None if a single piece does not fit.
 
     Each part has its own work directory, named by a digest of its jobs. So a resumed run finds it again, although finished
     parts are no longer in the order.
     """
-    parts: list[list[BldJob]] = []
-    for layer in range(order.last_layer + 1):
-        here = filled(order.jobs_of(layer), layer_bytes)
-        if here is None:
-            return None
-        parts += [[] for _ in range(len(here) - len(parts))]
-        for part, jobs in zip(parts, here, strict=False):
-            part.extend(jobs)
-    return [_part(order, jobs) for jobs in parts]
+    parts = passes_of(shape, order.jobs, device)
+    return None if parts is None else [_part(order, jobs, "pass") for jobs in parts]
 
 
-def _part(order: Order, jobs: Sequence[BldJob]) -> Order:
+def sweeps(order: Order, shape: Shape, device: Device, *, whole: bool) -> list[Order]:
+    """Split an order into sweeps whose pieces of a layer fit in memory together; the order itself if one is enough.
+
+    It is also the answer if a single piece does not seem to fit: free memory is no hard limit on a CPU, and a GPU that runs out
+    of memory is heard.
+    """
+    parts = sweeps_of(shape, order.jobs, device, whole=whole)
+    return [order] if parts is None or len(parts) == 1 else [_part(order, jobs, "sweep") for jobs in parts]
+
+
+def halves(order: Order, kind: Kind) -> list[Order]:
+    """Split a part that ran out of memory into two, by layers where it has several; return it alone if it is one job."""
+    jobs = list(order.jobs)
+    if len(jobs) == 1:
+        return [order]
+    return [_part(order, half, kind) for half in (jobs[: len(jobs) // 2], jobs[len(jobs) // 2 :])]
+
+
+def _part(order: Order, jobs: Sequence[BldJob], kind: Kind) -> Order:
     name = hashlib.sha256("\n".join(job.id for job in jobs).encode()).hexdigest()[:12]
-    return replace(order, jobs=jobs, work=order.work / f"pass-{name}")
+    return replace(order, jobs=jobs, work=order.work / f"{kind}-{name}")
 
 
 def has_begun(order: Order) -> bool:

@@ -8,8 +8,8 @@ Shapes: B sequences, S positions, H hidden.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.placement import faster_in_bfloat16
 from puzzledsl.models.schedule import learning_rate, warmup_steps
-from puzzledsl.pieces.train.losses import TINY, LossName, loss_of
+from puzzledsl.pieces.train.losses import TINY, LossName, loss_of, weight_of
 from puzzledsl.pieces.train.student import Student
 
 BETAS = (0.9, 0.95)
@@ -80,28 +80,55 @@ class SquaredErrors:
         return float(self.error) / max(float(self.norm), TINY)
 
 
+@dataclass(frozen=True)
+class _Mark:
+    """State of a piece before a batch, to which it returns if the batch does not fit in memory."""
+
+    done: int
+    errors: SquaredErrors
+
+
 @dataclass
 class PieceState:
-    """A piece, and its optimiser if it needs training in a run of `steps` steps."""
+    """A piece, and its optimiser if it needs training in a run of `steps` steps.
+
+    A batch is one call of `step`, `evaluate` or `check`, or several micro-batches: `accumulate` and then `update`, `evaluate`,
+    or `observe` and then `judge`. Weights that only the end needs, the initial and the best ones, are in the host's memory.
+    """
 
     student: Student
     steps: int
-    initial: dict[str, Tensor] = field(init=False)
     loss_initial: float = field(init=False, default=math.nan)
     done: int = field(init=False, default=0)
     stopped: bool = field(init=False, default=False)
+    _initial: Callable[[], dict[str, Tensor]] = field(init=False)
     _optimizer: torch.optim.Optimizer | None = field(init=False, default=None)
     _errors: SquaredErrors = field(init=False, default_factory=SquaredErrors)
+    _observed: SquaredErrors = field(init=False, default_factory=SquaredErrors)
+    _weight: Tensor | None = field(init=False, default=None)  # of the micro-batches accumulated so far
+    _mark: _Mark | None = field(init=False, default=None)
     _best: float = field(init=False, default=math.inf)
     _best_weights: dict[str, Tensor] = field(init=False, default_factory=dict)
     _stale: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         keep_freed_memory()
-        self.initial = self.student.weights()
+        self._initial = self.student.weights  # nothing changes those of a piece that is not trained
         if self.steps and self.student.needs_training:
+            initial = self.student.weights()
+            self._initial = lambda: initial
             weights = self.student.trained.parameters()
             self._optimizer = torch.optim.AdamW(weights, lr=0.0, betas=BETAS, weight_decay=0.0, fused=True)
+
+    @property
+    def initial(self) -> dict[str, Tensor]:
+        """The initial weights, in the host's memory or read from the disk."""
+        return self._initial()
+
+    def keep_initial_elsewhere(self, read: Callable[[], dict[str, Tensor]]) -> None:
+        """Drop the initial weights of a piece in training from memory; `read` returns them when the end needs them."""
+        if self._optimizer is not None:
+            self._initial = read
 
     def evaluate(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
         """Add a held-out batch to the loss. An untrained piece keeps its initial loss."""
@@ -112,32 +139,53 @@ class PieceState:
         """Take the loss of the batches evaluated so far as the initial loss."""
         self.loss_initial, self._errors = self._errors.normalized_mse, SquaredErrors()
 
-    @torch.enable_grad()
     def step(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
         """Take one step of AdamW on one batch, unless the piece needs no training or has stopped."""
-        if self._optimizer is None or self.stopped:
-            return
-        name: LossName = self.student.job.loss  # type: ignore[assignment]
-        device = hidden_BSH.device
-        with repeatable(device):
-            with torch.autocast(device.type, torch.bfloat16, enabled=faster_in_bfloat16(device)):
-                output = self.student.forward(hidden_BSH, trace)
-            torch.autograd.backward(loss_of(name, output, self.student.target(trace)))
-        self._clip()
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate(self.student.job.lr, self.done, self.steps)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        self.done += 1
+        if self._trains:
+            self._backward(hidden_BSH, trace, weighted=False)
+            self._update()
+
+    def accumulate(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
+        """Add the gradients of one micro-batch."""
+        if self._trains:
+            self._backward(hidden_BSH, trace, weighted=True)
+
+    def update(self) -> None:
+        """Take one step of AdamW on the gradients of the batch's micro-batches."""
+        if self._trains and self._weight is not None:
+            for weight in self.student.trained.parameters():
+                if weight.grad is not None:
+                    weight.grad.div_(self._weight)
+            self._weight = None
+            self._update()
+
+    def mark(self) -> None:
+        """Remember the state before a batch."""
+        self._mark = _Mark(self.done, replace(self._errors))
+
+    def rewind(self) -> None:
+        """Forget the unfinished batch since `mark`. A step that was taken stays, and is not taken again."""
+        if self._mark is not None:
+            self._errors, self._observed = replace(self._mark.errors), SquaredErrors()
+        self._weight = None
+        if self._optimizer is not None:
+            self._optimizer.zero_grad(set_to_none=True)
 
     def check(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
-        """Early stopping on a held-out batch: after PATIENCE checks without a new best, restore the best weights and stop."""
-        warming_up = self.done < warmup_steps(self.student.job.lr, self.steps)
-        if self._optimizer is None or self.stopped or warming_up:
+        """Early stopping on a held-out batch."""
+        self.observe(hidden_BSH, trace)
+        self.judge()
+
+    def observe(self, hidden_BSH: Tensor, trace: LayerTrace) -> None:
+        """Add a part of the held-out batch that `judge` judges by."""
+        if self._is_checked:
+            self._observed.add(self.student, hidden_BSH, trace)
+
+    def judge(self) -> None:
+        """After PATIENCE checks without a new best, restore the best weights and stop."""
+        if not self._is_checked:
             return
-        errors = SquaredErrors()
-        errors.add(self.student, hidden_BSH, trace)
-        loss = errors.normalized_mse
+        loss, self._observed = self._observed.normalized_mse, SquaredErrors()
         if not math.isfinite(loss):
             return  # the final evaluation reports it (`Outcome.finite`)
         if loss < self._best:
@@ -148,15 +196,22 @@ class PieceState:
             load_weights_into(self.student.trained, self._best_weights)
             self.stopped = True
 
+    @property
+    def _trains(self) -> bool:
+        """False for a piece that needs no training, has stopped, or has taken its step on this batch."""
+        stepped = self._mark is not None and self.done > self._mark.done
+        return self._optimizer is not None and not self.stopped and not stepped
+
+    @property
+    def _is_checked(self) -> bool:
+        warming_up = self.done < warmup_steps(self.student.job.lr, self.steps)
+        return self._optimizer is not None and not self.stopped and not warming_up
+
     def outcome(self) -> Outcome:
         """Return the result, with the loss of the batches evaluated since `begin`."""
-        if self._optimizer is None:
-            return Outcome(self.student, self.initial, self.loss_initial, None)
-        outcome = Outcome(
-            self.student, self.initial, self.loss_initial, self._errors.normalized_mse, self.done
-        )
-        if outcome.improved:
-            outcome.weights = self.student.weights()
+        trained = None if self._optimizer is None else self._errors.normalized_mse
+        outcome = Outcome(self.student, {}, self.loss_initial, trained, self.done)
+        outcome.weights = self.student.weights() if outcome.improved else self.initial
         return outcome
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -181,12 +236,11 @@ class PieceState:
         """Restore what `state_dict` returned."""
         if self._optimizer is None:
             return
-        load_weights_into(self.student.trained, {name: state[name] for name in self.initial})
+        names = self.student.weight_names()
+        load_weights_into(self.student.trained, {name: state[name] for name in names})
         self._best, stale, stopped, done = state["examined"].tolist()
         self._stale, self.stopped, self.done = int(stale), bool(stopped), int(done)
-        for name, first in self.initial.items():
-            if f"best.{name}" in state:
-                self._best_weights[name] = state[f"best.{name}"].to(first.device)
+        self._best_weights = {name: state[f"best.{name}"] for name in names if f"best.{name}" in state}
         for name, weight in self.student.trained.named_parameters():
             moments = {
                 what: state[f"{what}.{name}"].to(weight.device)
@@ -195,6 +249,31 @@ class PieceState:
             }
             if moments:
                 self._optimizer.state[weight] = moments
+
+    @torch.enable_grad()
+    def _backward(self, hidden_BSH: Tensor, trace: LayerTrace, *, weighted: bool) -> None:
+        """Add the gradients of a batch's loss; `weighted`: of a micro-batch's loss times its weight in the batch's."""
+        name: LossName = self.student.job.loss  # type: ignore[assignment]
+        device = hidden_BSH.device
+        with repeatable(device):
+            with torch.autocast(device.type, torch.bfloat16, enabled=faster_in_bfloat16(device)):
+                output = self.student.forward(hidden_BSH, trace)
+            target = self.student.target(trace)
+            loss = loss_of(name, output, target)
+            if weighted:
+                weight = weight_of(name, target)
+                loss = loss * weight
+                self._weight = weight if self._weight is None else self._weight + weight
+            torch.autograd.backward(loss)
+
+    def _update(self) -> None:
+        assert self._optimizer is not None
+        self._clip()
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(self.student.job.lr, self.done, self.steps)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.done += 1
 
     def _clip(self) -> None:
         weights = list(self.student.trained.parameters())

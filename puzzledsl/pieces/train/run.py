@@ -12,13 +12,14 @@ Callers pass the jobs of exactly one `bld` declaration of the program.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
@@ -33,17 +34,24 @@ from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import check_tokens, load_tokenizer
 from puzzledsl.models.families.paged import is_paged
-from puzzledsl.models.memory import room_bytes
-from puzzledsl.models.placement import SHARE, reachable_parent
+from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.models.placement import reachable_parent
+from puzzledsl.models.this_device import this_device
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.store.origin import origin
 from puzzledsl.pieces.train.errors import NoScratchSpace, NoTrainingText
 from puzzledsl.pieces.train.finished import Enter
+from puzzledsl.pieces.train.micro_batches import MicroBatches, Tell
 from puzzledsl.pieces.train.order import Order
-from puzzledsl.pieces.train.passes import has_begun, passes
-from puzzledsl.pieces.train.stage import Stage
+from puzzledsl.pieces.train.parts import make_parts
+from puzzledsl.pieces.train.passes import Kind, has_begun, passes, sweeps
+from puzzledsl.pieces.train.stage import Stage, weights_of
 from puzzledsl.pieces.train.stream import LocalExecutor, stream
 from puzzledsl.pieces.train.sweep import sweep
+from puzzledsl.plan.memory.bld import WorkerPlan
+
+LAYOUT = "2"
+"""Layout of unfinished work; raised when it changes, so that work in another layout is not continued."""
 
 
 class BldExecutor(Protocol):
@@ -109,36 +117,75 @@ def run_bld(inputs: BldInputs) -> None:
 def train_locally(declaration: nodes.Bld, order: Order, enter: Enter, progress: Progress) -> None:
     """Make an order's pieces in this process: by `sweep` if the activations fit on the disk, else by `stream`.
 
-    Raises DiagnosticError (NoScratchSpace) if they do not fit on the disk and streaming is not possible either: the parent is
-    paged, or some piece exceeds its layer's share of memory.
+    Pieces that run out of memory together are made in two passes. Raises DiagnosticError: NoScratchSpace if the activations do
+    not fit on the disk and streaming is not possible either (the parent is paged, or some piece exceeds the memory);
+    NoRoomForPiece if a single piece runs out of memory.
     """
     model = reachable_parent(order.parent_dir, progress, once=True)
     prepare_work(order, f"{model.device.type} {model.dtype}")
-    width = shape_of(model.config).hidden * model.dtype.itemsize
-    needed = 2 * width * order.tokens[order.budget.calibration :].numel()
+    shape = shape_of(model.config)
+    needed = 2 * shape.hidden * model.dtype.itemsize * order.tokens[order.budget.calibration :].numel()
     free = shutil.disk_usage(order.work).free
+    paged = is_paged(model)
+    held = 0 if paged else weights_of(model) * model.dtype.itemsize
+    device = this_device(model.device, model.dtype, held_bytes=held)
+    make: _Make
     if not has_begun(order) and (needed <= free or any(order.work.glob("hidden-*.bin"))):
-        sweep(model, order, enter, progress)
-    elif is_paged(model) or (parts := passes(order, SHARE * room_bytes() / (order.last_layer + 1))) is None:
-        raise DiagnosticError(
-            NoScratchSpace(
-                span_of(declaration.where),
-                name=declaration.name,
-                work=order.work,
-                needed=format_quantity(needed, BYTES),
-                free=format_quantity(free, BYTES),
+        parts, make = sweeps(order, shape, device, whole=not paged), _swept
+        if len(parts) > 1:
+            text = (
+                f"the pieces of a layer do not fit in memory together: they are made in {len(parts)} sweeps"
             )
-        )
+            progress.log("memory", text=text, sweeps=len(parts))
     else:
+        split = None if paged else passes(order, shape, device)
+        if split is None:
+            raise DiagnosticError(
+                NoScratchSpace(
+                    span_of(declaration.where),
+                    name=declaration.name,
+                    work=order.work,
+                    needed=format_quantity(needed, BYTES),
+                    free=format_quantity(free, BYTES),
+                )
+            )
+        parts, make = split, _streamed
         text = f"activations ({format_quantity(needed, BYTES)}) are not kept: {format_quantity(free, BYTES)} of disk is free"
-        progress.log("streaming", text=text, needed_bytes=needed, free_bytes=free)
-        for part in parts:
-            stream(part, LocalExecutor(Stage(part, 0, part.last_layer + 1, model)), enter, progress)
+        if len(parts) > 1:
+            text += f"; the pieces do not fit in memory together: they are made in {len(parts)} passes"
+        progress.log("streaming", text=text, needed_bytes=needed, free_bytes=free, passes=len(parts))
+    kind: Kind = "sweep" if make is _swept else "pass"
+
+    def make_part(part: Order, enter: Enter) -> None:
+        make(model, part, enter, progress)
+
+    make_parts(parts, kind, make_part, enter, progress, span_of(declaration.where))
+
+
+_Make = Callable[[PreTrainedModel, Order, Enter, Progress], None]
+
+
+def _swept(model: PreTrainedModel, part: Order, enter: Enter, progress: Progress) -> None:
+    shape, device = shape_of(model.config), this_device(model.device, model.dtype)
+    layers = {job.layer: part.jobs_of(job.layer) for job in part.jobs}
+    plans = [WorkerPlan(shape, jobs, 0, shape.layers, device, whole=True) for jobs in layers.values()]
+    blocks = min(plan.micro_blocks for plan in plans)
+    sweep(model, part, enter, progress, MicroBatches(LayerRunner(model), blocks, teller(progress)))
+
+
+def _streamed(model: PreTrainedModel, part: Order, enter: Enter, progress: Progress) -> None:
+    stage = Stage(part, 0, part.last_layer + 1, model, tell=teller(progress))
+    stream(part, LocalExecutor(stage), enter, progress)
+
+
+def teller(progress: Progress) -> Tell:
+    """Return what logs sentences about memory."""
+    return lambda text: progress.log("memory", text=text)
 
 
 def prepare_work(order: Order, arithmetic: str) -> None:
     """Empty `work` unless its content comes from the same parent, text, budget and arithmetic (device and dtype)."""
-    key = f"{order.made_from}\n{order.budget}\n{arithmetic}\n"
+    key = f"{LAYOUT}\n{order.made_from}\n{order.budget}\n{arithmetic}\n"
     stamp = order.work / "made_from.txt"
     if stamp.is_file() and stamp.read_text() == key:
         return

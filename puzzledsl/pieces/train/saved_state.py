@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from safetensors import safe_open
@@ -47,15 +48,20 @@ class SavedState:
                 shutil.rmtree(old, ignore_errors=True)
 
     def save_initial(self, layer_idx: int, trainer: LayerTrainer) -> None:
-        """Save the initial weights and losses of a layer's pieces."""
+        """Save the initial weights and losses of a layer's pieces, which drop the weights: the end reads them if needed."""
         losses = {piece.student.job.id: piece.loss_initial for piece in trainer.pieces}
         tensors = {piece.student.job.id: piece.initial for piece in trainer.pieces}
-        _save(self._initial(layer_idx), tensors, {"losses": json.dumps(losses)})
+        _write(self._initial(layer_idx), _flat(tensors), {"losses": json.dumps(losses)})
+        self._keep_on_disk(layer_idx, trainer)
 
-    def save(self, step: int, layer_idx: int, trainer: LayerTrainer) -> None:
-        """Save the state of a layer's pieces after `step` steps; on return it is on the disk."""
+    def taken(self, trainer: LayerTrainer, *, copy: bool) -> dict[str, Tensor]:
+        """Return the state of a layer's pieces in the host's memory; `copy`: the training that goes on does not change it."""
         tensors = {piece.student.job.id: piece.state_dict() for piece in trainer.pieces}
-        _save(self._trained(step, layer_idx), tensors, {})
+        return {name: tensor.detach().to("cpu", copy=copy) for name, tensor in _flat(tensors).items()}
+
+    def save(self, step: int, layer_idx: int, taken: dict[str, Tensor]) -> None:
+        """Save what `taken` returned after `step` steps; on return it is on the disk."""
+        _write(self._trained(step, layer_idx), taken, {})
 
     def load(self, step: int, layer_idx: int, model: PreTrainedModel) -> LayerTrainer:
         """Load a layer's pieces as they were after `step` steps.
@@ -75,7 +81,18 @@ class SavedState:
             piece.loss_initial = losses[job_id]
             if job_id in trained:
                 piece.load_state_dict(trained[job_id])
+        self._keep_on_disk(layer_idx, trainer)
         return trainer
+
+    def _keep_on_disk(self, layer_idx: int, trainer: LayerTrainer) -> None:
+        for piece in trainer.pieces:
+            piece.keep_initial_elsewhere(partial(self._read_initial, layer_idx, piece.student))
+
+    def _read_initial(self, layer_idx: int, student: Student) -> dict[str, Tensor]:
+        """Read a piece's initial weights. Raises DiagnosticError (UnfinishedWorkDamaged)."""
+        self._require_intact([path := self._initial(layer_idx)])
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(f"{student.job.id}/{name}") for name in student.weight_names()}
 
     def _require_intact(self, paths: Iterable[Path]) -> None:
         problems = [
@@ -93,12 +110,12 @@ class SavedState:
         return self._root / f"step-{step}" / f"layer-{layer_idx}.safetensors"
 
 
-def _save(path: Path, tensors: dict[str, dict[str, Tensor]], metadata: dict[str, str]) -> None:
-    stored = {
-        f"{job}/{name}": tensor.detach().cpu().contiguous()
-        for job, of_job in tensors.items()
-        for name, tensor in of_job.items()
-    }
+def _flat(tensors: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {f"{job}/{name}": tensor for job, of_job in tensors.items() for name, tensor in of_job.items()}
+
+
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     write_bytes(path, save(stored, metadata={"format": "pt", **metadata}))
     seal_beside(path)
 

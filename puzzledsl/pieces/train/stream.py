@@ -1,14 +1,17 @@
 """BLD without stored activations: each batch runs through a pipeline of stages, and each stage trains its own pieces on it.
 
-A `StageExecutor` calls the stages, which may run in other processes. All stages save their state every SAVED_STEPS steps. When a
-worker or the driver is lost, the run resumes from the last step that all stages had saved. The pieces are those of
-`pieces.train.sweep`, bit for bit, however often the run is interrupted.
+A `StageExecutor` calls the stages, which may run in other processes. All stages save their state every SAVED_STEPS steps, or less
+often where saving would take more than SAVED_SHARE of the time. When a worker or the driver is lost, the run resumes from the
+last step that all stages had saved. The pieces are those of `pieces.train.sweep`, bit for bit, however often the run is
+interrupted.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Protocol
 
@@ -23,6 +26,8 @@ from puzzledsl.pieces.train.stage import Finished, Stage
 
 SAVED_STEPS = 100
 """Steps between two savings: most steps that are repeated when a worker is lost."""
+SAVED_SHARE = 0.05
+"""Largest share of the time from one saving to the next that a saving may take."""
 MAX_LOSSES = 5
 """The run fails when it loses more workers than this between two savings."""
 
@@ -93,7 +98,7 @@ def stream(
     """Make the pieces of an order, resuming after lost workers.
 
     `enter` is called for each piece whose file is written, with the weights that it keeps ("trained" or "initial"). All stages
-    save every `saved_steps` steps (default SAVED_STEPS).
+    save every `saved_steps` steps (default: SAVED_STEPS, or less often where saving takes long).
 
     Raises DiagnosticError for the problems that stages report, after finished pieces are entered; WorkerLost after more than
     MAX_LOSSES losses without progress.
@@ -101,7 +106,7 @@ def stream(
     losses, before = 0, None
     while True:
         try:
-            return _Attempt(order, executor, progress, saved_steps or SAVED_STEPS).run(enter)
+            return _Attempt(order, executor, progress, Savings(saved_steps)).run(enter)
         except WorkersJoined:
             progress.log("workers_joined", text="workers have joined: the layers are shared out anew")
             executor.restart()
@@ -118,12 +123,37 @@ def stream(
             executor.restart()
 
 
+@dataclass
+class Savings:
+    """Steps after which the state is saved: every `steps` steps, or for None every SAVED_STEPS unless that takes too long."""
+
+    steps: int | None = None
+    _began: float = field(init=False, default=-math.inf)
+    _took_s: float = field(init=False, default=0.0)
+
+    def is_due(self, step: int) -> bool:
+        """Return True if the state is to be saved after this step."""
+        if step % (self.steps or SAVED_STEPS):
+            return False
+        return self.steps is not None or monotonic() - self._began >= self._took_s / SAVED_SHARE
+
+    def begin(self) -> None:
+        """Note that a saving begins."""
+        self._began = monotonic()
+
+    def end(self) -> None:
+        """Note that the saving is on the disk."""
+        self._took_s = monotonic() - self._began
+
+
 class _Attempt:
     """One attempt to run an order, from the last saved step to the end or the loss of a worker."""
 
-    def __init__(self, order: Order, executor: StageExecutor, progress: Progress, saved_steps: int) -> None:
+    def __init__(self, order: Order, executor: StageExecutor, progress: Progress, savings: Savings) -> None:
         self._order, self._executor, self._progress = order, executor, progress
-        self._saved_steps, self._saved = saved_steps, SavedState(order)
+        self._savings, self._saved = savings, SavedState(order)
+        self._unwritten: int | None = None  # step whose state the stages are writing
+        self._saving: Sequence[Any] = ()
 
     def run(self, enter: Enter) -> None:
         """Run everything after the last saved step: initialisation, training, the final evaluation, and writing pieces."""
@@ -139,6 +169,7 @@ class _Attempt:
         if steps:
             self._evaluate()
         finished: list[Finished] = self._on_all_stages("finish")
+        self._tell([sentence for made in finished for sentence in made.news])
         for piece, kept in (piece for made in finished for piece in made.pieces):
             enter(piece, kept)
         if problems := [problem for made in finished for problem in made.problems]:
@@ -162,24 +193,59 @@ class _Attempt:
     def _train(self, begun: int, steps: int) -> None:
         """Train from step `begun` to `steps`. Stages save between two of their own steps, so none waits for the last stage."""
         began, tokens, batches = monotonic(), 0, self._order.training_batches()
-        savings: deque[tuple[int, list[Any]]] = deque()
+        asked: deque[tuple[int, int, list[Any]]] = (
+            deque()
+        )  # sent with a step: step saved, answers of `written`
 
         def sent(step: int) -> None:
-            if step and (step % self._saved_steps == 0 or step == steps):
-                answers = [self._executor.call(stage, "save", step) for stage in range(self._executor.size)]
-                savings.append((step, answers))
+            if not step:
+                return
+            if self._unwritten is None and (self._savings.is_due(step) or step == steps):
+                self._save(step)
+            if self._unwritten is not None:
+                asked.append((step, self._unwritten, self._call_all("written")))
 
         for step in self._pass(self._training_messages(begun, steps), sent):
             if not step:
                 continue
             tokens += batches[step - 1].numel()
             self._progress.advance(1, tokens_per_s=tokens / max(monotonic() - began, 1e-9))
-            if savings and savings[0][0] == step:
-                for answer in savings.popleft()[1]:
-                    self._executor.result(answer)
-                self._saved.commit(step)
-                if step < steps and self._executor.can_grow():
+            while asked and asked[0][0] == step:
+                _, saved, answers = asked.popleft()
+                if self._commit_if_written(saved, answers) and step < steps and self._executor.can_grow():
                     raise WorkersJoined
+        self._settle()
+        if self._saved.last_step() != steps:  # an earlier state was being written at the end
+            self._save(steps)
+            self._settle()
+
+    def _save(self, step: int) -> None:
+        """Ask all stages to save their state, which they may write while they go on."""
+        self._savings.begin()
+        self._unwritten, self._saving = step, self._call_all("save", step)
+
+    def _settle(self) -> None:
+        """Wait until all stages have written the state that they save."""
+        if self._unwritten is not None:
+            self._on_all_stages("flush")
+            self._commit_if_written(self._unwritten, self._call_all("written"))
+
+    def _commit_if_written(self, step: int, answers: Sequence[Any]) -> bool:
+        """Record a saved step whose state all stages have written. Return False if they have not, or it is recorded already."""
+        news = [self._executor.result(answer) for answer in answers]
+        if step != self._unwritten or any(told is None for told in news):
+            return False
+        for answer in self._saving:
+            self._executor.result(answer)
+        self._saved.commit(step)
+        self._unwritten = None
+        self._savings.end()
+        self._tell([sentence for told in news for sentence in told])
+        return True
+
+    def _tell(self, sentences: Iterable[str]) -> None:
+        for sentence in sentences:
+            self._progress.log("memory", text=sentence)
 
     def _training_messages(self, begun: int, steps: int) -> Iterator[Message]:
         """Yield each step's training batch, followed after some steps by the held-out batch for early stopping."""
@@ -218,5 +284,7 @@ class _Attempt:
         return step
 
     def _on_all_stages(self, method: str, *arguments: Any) -> list[Any]:
-        answers = [self._executor.call(stage, method, *arguments) for stage in range(self._executor.size)]
-        return [self._executor.result(answer) for answer in answers]
+        return [self._executor.result(answer) for answer in self._call_all(method, *arguments)]
+
+    def _call_all(self, method: str, *arguments: Any) -> list[Any]:
+        return [self._executor.call(stage, method, *arguments) for stage in range(self._executor.size)]

@@ -118,8 +118,12 @@ class Student:
         return self.job.sub_block == "block" or not solved
 
     def weights(self) -> dict[str, Tensor]:
-        """Return a float32 copy of the trained weights, by the names that the piece's file uses."""
-        return {name: tensor.clone() for name, tensor in weights_of(self.trained).items()}
+        """Return a float32 copy of the trained weights in the host's memory, by the names that the piece's file uses."""
+        return {name: tensor.to("cpu", copy=True) for name, tensor in weights_of(self.trained).items()}
+
+    def weight_names(self) -> tuple[str, ...]:
+        """Return the names of the trained weights."""
+        return tuple(weights_of(self.trained))
 
 
 def _as_the_parent_multiplies(hidden_BSH: Tensor) -> AbstractContextManager[object]:

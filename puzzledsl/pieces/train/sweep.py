@@ -7,6 +7,8 @@ Shapes: N blocks, B sequences, S positions, H hidden.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -15,22 +17,24 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.data.budget import Budget
 from puzzledsl.ir.tables import Piece
-from puzzledsl.models.layer_trace import TracedBatch
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.initialise.statistics import walk_layers
 from puzzledsl.pieces.train.activations import Activations
 from puzzledsl.pieces.train.finished import Enter, write_finished
 from puzzledsl.pieces.train.layer_trainer import LayerTrainer, is_checked_after
+from puzzledsl.pieces.train.micro_batches import CHECK, EVALUATE, STEP, MicroBatches
 from puzzledsl.pieces.train.order import Order
 
 
-def sweep(model: PreTrainedModel, order: Order, enter: Enter, progress: Progress) -> None:
+def sweep(
+    model: PreTrainedModel, order: Order, enter: Enter, progress: Progress, micro: MicroBatches
+) -> None:
     """Make the pieces of an order, layer by layer; call `enter` for each whose file is written.
 
     Resumes from the activations of an interrupted sweep over the same tokens in `order.work`. Calibration tokens are run again
     from layer 0, forward only.
 
-    Raises DiagnosticError: LossNotFinite, and those of `LayerTrainer.build`.
+    Raises DiagnosticError: LossNotFinite, and those of `LayerTrainer.build`. Raises DoesNotFit.
     """
 
     def entered(piece: Piece, kept: str) -> None:
@@ -39,43 +43,40 @@ def sweep(model: PreTrainedModel, order: Order, enter: Enter, progress: Progress
 
     runner, budget = LayerRunner(model), order.budget
     layers = sorted({job.layer for job in order.jobs})
-    rest = order.tokens[budget.calibration :]
-    activations = Activations(runner, rest, _batches(budget), order.work, last_layer=layers[0])
+    visited = torch.cat([*order.held_out_batches(), *order.training_batches()])
+    activations = Activations(runner, visited, _batches(budget), order.work, last_layer=layers[0])
     for layer_idx, statistics in walk_layers(model, order.calibration_batches(), layers=layers):
         activations.move_to(layer_idx)
         trainer = LayerTrainer.build(order, model, layer_idx, statistics)
-        _train(trainer, runner, activations, budget)
+        _train(trainer, activations, budget, micro)
         if problems := write_finished(order, trainer.outcomes(), runner.dtype, entered):
             raise DiagnosticError(*problems)
 
 
 def _batches(budget: Budget) -> list[slice]:
-    """Return slices of held-out batches, then one batch per training step. Held-out blocks come after the training blocks."""
+    """Return slices of held-out batches, then one batch per training step, of blocks in this order."""
     total = budget.training + budget.held_out
-    held_out = range(budget.training, total, budget.batch)
-    batches = [slice(start, min(start + budget.batch, total)) for start in held_out]
-    return batches + [slice(start, start + budget.batch) for start in range(0, budget.training, budget.batch)]
+    held_out = range(0, budget.held_out, budget.batch)
+    return [slice(*ends) for ends in pairwise([*held_out, *range(budget.held_out, total + 1, budget.batch)])]
 
 
-def _train(trainer: LayerTrainer, runner: LayerRunner, activations: Activations, budget: Budget) -> None:
+def _train(trainer: LayerTrainer, activations: Activations, budget: Budget, micro: MicroBatches) -> None:
     """Run the parent's layer once over all tokens, and pass every batch to the layer's trainer."""
     layer_idx, held_out_batches = activations.layer_idx, -(-budget.held_out // budget.batch)
-    held_out: list[TracedBatch] = []
+    held_out: list[Tensor] = []
 
     def visit(number: int, hidden_BSH: Tensor) -> Tensor:
-        with torch.no_grad():
-            trace = runner.trace_layer(layer_idx, hidden_BSH)
-        if number < held_out_batches:
-            held_out.append((hidden_BSH, trace))
-            trainer.evaluate(hidden_BSH, trace)
-            if len(held_out) == held_out_batches:
-                trainer.begin()
-        else:
-            trainer.step(hidden_BSH, trace)
+        if number >= held_out_batches:
+            leaving_BSH = micro.through(layer_idx, trainer, hidden_BSH, STEP)
             if is_checked_after(number + 1 - held_out_batches, budget.steps):
-                trainer.check(*held_out[0])
-        return trace.output
+                micro.through(layer_idx, trainer, held_out[0], CHECK)
+            return leaving_BSH
+        held_out.append(hidden_BSH)
+        leaving_BSH = micro.through(layer_idx, trainer, hidden_BSH, EVALUATE)
+        if len(held_out) == held_out_batches:
+            trainer.begin()
+        return leaving_BSH
 
-    activations.step(visit)
-    for batch in held_out if budget.steps else ():
-        trainer.evaluate(*batch)
+    activations.step(visit, on_host=micro.blocks < budget.batch)
+    for hidden_BSH in held_out if budget.steps else ():
+        micro.through(layer_idx, trainer, hidden_BSH, EVALUATE)

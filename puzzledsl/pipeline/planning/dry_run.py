@@ -1,9 +1,9 @@
-"""Dry run of `pzl run`: the tasks it would execute, with their states and estimates, as text and JSON."""
+"""Dry run of `pzl run`: the tasks it would execute, with their states, estimates and memory plans, as text and JSON."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,23 +13,27 @@ from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.planning.estimate import Estimate, Estimator
 from puzzledsl.pipeline.planning.status import TaskStatus, statuses
 from puzzledsl.pipeline.run_all import is_wanted
+from puzzledsl.plan.memory.device import Device
+from puzzledsl.plan.memory.stage_plan import StagePlan
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A task to execute, with its estimated time and disk space."""
+    """A task to execute, with its estimated time and disk space, and the memory plans of its parts."""
 
     status: TaskStatus
     estimate: Estimate
+    plans: Sequence[StagePlan] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """The tasks of a run and the free disk space."""
+    """The tasks of a run, the free disk space, and the device that memory is planned for."""
 
     steps: tuple[Step, ...]
     done: int
     free_bytes: int
+    device: Device
 
     @property
     def seconds(self) -> float:
@@ -62,6 +66,7 @@ class DryRun:
                     "bytes": step.estimate.written_bytes,
                     "scratch_bytes": step.estimate.scratch_bytes,
                     **({"runs": step.estimate.runs} if step.estimate.runs else {}),
+                    **({"memory": [self._plan_json(plan) for plan in step.plans]} if step.plans else {}),
                 }
                 for step in self.steps
             ],
@@ -70,7 +75,18 @@ class DryRun:
             "bytes": self.written_bytes,
             "scratch_bytes": self.scratch_bytes,
             "free_bytes": self.free_bytes,
+            "device": {
+                "name": self.device.name,
+                "count": self.device.count,
+                "memory_bytes": self.device.memory_bytes,
+                "usable_bytes": self.device.usable_bytes,
+                "host_bytes": self.device.host_bytes,
+                "dtype": self.device.dtype,
+            },
         }
+
+    def _plan_json(self, plan: StagePlan) -> dict[str, object]:
+        return {"stage": plan.stage, **plan.as_json(), "fits": plan.fits(self.device)}
 
     def as_text(self) -> str:
         """Return the tasks as text."""
@@ -93,6 +109,9 @@ class DryRun:
             ],
         )
         yield ""
+        if plans := [plan for step in self.steps for plan in step.plans]:
+            yield from memory_lines(self.device, plans)
+            yield ""
         many = f"{len(self.steps)} task{'s' * (len(self.steps) > 1)} to do, {self.done} done"
         room = f"{size(self.written_bytes) or '0B'} to write"
         if self.scratch_bytes:
@@ -112,12 +131,17 @@ def _like_before(step: Step) -> str:
     return f"{duration(step.estimate.seconds)} (as before)"
 
 
-def dry_run(ctx: Context, until: str | None, only: str | None) -> DryRun:
-    """Return what `pzl run` does with these options. Changes nothing."""
+def dry_run(ctx: Context, until: str | None, only: str | None, device: Device | None = None) -> DryRun:
+    """Return what `pzl run` does with these options, on this machine or on a device. Changes nothing."""
     wanted = [s for s in statuses(ctx) if is_wanted(s.task.stage, until, only)]
-    estimator = Estimator(ctx)
-    steps = tuple(Step(status, estimator.of(status.task)) for status in wanted if status.word != "done")
-    return DryRun(steps, len(wanted) - len(steps), shutil.disk_usage(_existing(ctx.build.root)).free)
+    todo = [status for status in wanted if status.word != "done"]
+    free = shutil.disk_usage(_existing(ctx.build.root)).free
+    estimator = Estimator(ctx, device)
+    steps = []
+    for status in todo:
+        plans = status.task.plans(estimator.device, free)
+        steps.append(Step(status, estimator.of(status.task, plans), plans))
+    return DryRun(tuple(steps), len(wanted) - len(steps), free, estimator.device)
 
 
 def _existing(path: Path) -> Path:
@@ -137,6 +161,26 @@ def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[
     for row in every:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         yield "  ".join([*cells, row[-1]]).rstrip()
+
+
+def memory_lines(device: Device, plans: Sequence[StagePlan]) -> Iterator[str]:
+    """Yield the table of memory plans: each stage's bytes on one device and beside it, hours, and what was chosen."""
+    count = f"{device.count} x {device.name}" if device.count > 1 else device.name
+    beside = f", {size(device.host_bytes)} of host memory beside each" if device.is_gpu else ""
+    yield f"memory on {count}: {size(device.usable_bytes)} usable of {size(device.memory_bytes)}{beside}; {device.dtype}"
+    rows: list[tuple[str, ...]] = []
+    for plan in plans:
+        fits = "" if plan.fits(device) else " (too much)"
+        chosen = [f"{c.what}: {c.value} ({c.why})" for c in plan.choices] or [""]
+        on = f" x {plan.devices}" if plan.devices > 1 else ""
+        own = (
+            f"{plan.stage} {plan.name}".strip(),
+            f"{size(plan.peak_bytes)}{on}{fits}",
+            size(plan.host_bytes),
+        )
+        rows.append((*own, duration(plan.seconds) if plan.seconds else "", chosen[0]))
+        rows += [("", "", "", "", more) for more in chosen[1:]]
+    yield from table(("stage", "device", "host", "time", "chosen, and why"), rows)
 
 
 def size(count: int) -> str:

@@ -13,7 +13,7 @@ def found() -> Iterator[type[Task]]:
     """Yield the task that each module defines."""
     for module in pkgutil.iter_modules(__path__):
         values = vars(importlib.import_module(f"{__name__}.{module.name}")).values()
-        yield from (v for v in values if isinstance(v, type) and v.__module__.endswith(f".{module.name}"))
+        yield from (v for v in values if isinstance(v, type) and v.__module__ == f"{__name__}.{module.name}")
 
 
 def in_order(kinds: list[type[Task]], after: str = "") -> Iterator[type[Task]]:

@@ -11,6 +11,9 @@ from puzzledsl.pipeline.digests import digest_of
 from puzzledsl.pipeline.inputs import data_inputs, jobs_of
 from puzzledsl.pipeline.planning.flop import TRAINING, piece_params, shape_of, token_flop, weight_bytes
 from puzzledsl.pipeline.task import DeclaredTask, Key, Touched, Work
+from puzzledsl.plan.memory.bld_stage import bld_stages
+from puzzledsl.plan.memory.device import Device
+from puzzledsl.plan.memory.stage_plan import StagePlan
 from puzzledsl.plan.refinement import refinement_tokens
 
 
@@ -62,6 +65,10 @@ class Bld(DeclaredTask[nodes.Bld]):
             flop += (declared.tokens + both) * TRAINING * weights
         params, size = sum(piece_params(job, shape) for job in jobs), weight_bytes(self.ctx, self.space)
         return Work(flop, params * size, 2 * declared.tokens * shape.hidden * size)
+
+    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
+        jobs = jobs_of(self.ctx, self.name)
+        return bld_stages(self.name, shape_of(self.program, self.space), jobs, device, disk_bytes=disk_bytes)
 
     def run(self) -> list[Path]:
         from puzzledsl.pieces.store.library import Library

@@ -13,6 +13,9 @@ from puzzledsl.pipeline.digests import digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.inputs import data_inputs, evaluated_models, measured_scenarios, only_data
 from puzzledsl.pipeline.planning.flop import BYTES_A_TOKEN, shape_of, timed_flop, token_flop
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
+from puzzledsl.plan.memory.device import Device
+from puzzledsl.plan.memory.evaluating import evaluating_plan
+from puzzledsl.plan.memory.stage_plan import StagePlan
 
 TIMED_FORWARDS = 12.0  # an evaluation's rounds, parent and child
 
@@ -92,6 +95,10 @@ class Eval(DeclaredTask[nodes.Eval]):
             kept = len(lines) if wanted is None else min(wanted, len(lines))
             total += sum(lines) / max(len(lines), 1) * kept / BYTES_A_TOKEN
         return total
+
+    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
+        shape, tokens = shape_of(self.program, self.space), self.declaration.tokens
+        return [evaluating_plan(self.name, shape, tokens, device, self.work().flop)]
 
     def run(self) -> list[Path]:
         from puzzledsl.evaluate.run import EvalInputs, run_eval

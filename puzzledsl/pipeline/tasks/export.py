@@ -9,8 +9,11 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.evaluated import evaluations_of
 from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import digest_of, meaning
-from puzzledsl.pipeline.planning.flop import child_bytes
+from puzzledsl.pipeline.planning.flop import child_bytes, shape_of
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
+from puzzledsl.plan.memory.device import Device
+from puzzledsl.plan.memory.realising import export_plan
+from puzzledsl.plan.memory.stage_plan import StagePlan
 
 
 class Export(DeclaredTask[nodes.Export]):
@@ -43,6 +46,9 @@ class Export(DeclaredTask[nodes.Export]):
 
     def work(self) -> Work:
         return Work(written_bytes=child_bytes(self.ctx, self.space))
+
+    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
+        return [export_plan(self.name, shape_of(self.program, self.space), device)]
 
     def run(self) -> list[Path]:
         from puzzledsl.child.checkpoint.write import refuse_to_overwrite

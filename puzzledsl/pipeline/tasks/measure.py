@@ -11,6 +11,9 @@ from puzzledsl.pipeline.digests import digest_of, meaning
 from puzzledsl.pipeline.inputs import measured_scenarios
 from puzzledsl.pipeline.planning.flop import shape_of, timed_flop
 from puzzledsl.pipeline.task import DeclaredTask, Work
+from puzzledsl.plan.memory.device import Device
+from puzzledsl.plan.memory.measuring import MeasuringSizes, measuring_plan
+from puzzledsl.plan.memory.stage_plan import StagePlan
 
 FORWARDS = 30.0  # a scenario's rounds and checks, in whole latencies with a few decode steps
 
@@ -48,6 +51,14 @@ class Measure(DeclaredTask[nodes.Space]):
         shape = shape_of(self.program, self.name)
         wanted = [self.program.scenarios[name] for name in measured_scenarios(self.program)]
         return Work(sum(FORWARDS * timed_flop(shape, scenario) for scenario in wanted))
+
+    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
+        shape = shape_of(self.program, self.name)
+        layers = zip(shape.each, self.program.spaces[self.name].layers, strict=True)
+        found = {(a, id(own)): (a, own) for own, choice in layers for a in (*choice.attention, *choice.ffn)}
+        scenarios = tuple(self.program.scenarios[name] for name in measured_scenarios(self.program))
+        sizes = MeasuringSizes(shape, tuple(found.values()), scenarios)
+        return [measuring_plan(self.name, sizes, device, self.work().flop)]
 
     def run(self) -> list[Path]:
         from puzzledsl.costs.csv_written import csv_of

@@ -13,6 +13,9 @@ from puzzledsl.pipeline.healing import healing_of_children
 from puzzledsl.pipeline.inputs import best_solution, chosen_child, jobs_of
 from puzzledsl.pipeline.planning.flop import HEALING, child_bytes, shape_of, token_flop
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
+from puzzledsl.plan.memory.device import Device
+from puzzledsl.plan.memory.realising import realise_plan
+from puzzledsl.plan.memory.stage_plan import StagePlan
 
 
 class Realise(DeclaredTask[nodes.Search]):
@@ -48,9 +51,19 @@ class Realise(DeclaredTask[nodes.Search]):
 
     def work(self) -> Work:
         """Parent and child run the tokens, and the child's last maps are fitted to them. A short text has fewer."""
+        healing = (
+            HEALING * self._healing_tokens() * token_flop(shape_of(self.program, self.space), head=False)
+        )
+        return Work(healing, child_bytes(self.ctx, self.space))
+
+    def _healing_tokens(self) -> int:
+        """The tokens that the child is healed on; 0 if it is not healed."""
         tokens = max((self.program.blds[bld].heal_tokens for bld in self._blds), default=0)
-        healing = HEALING * tokens * token_flop(shape_of(self.program, self.space), head=False)
-        return Work(healing if self.ctx.heal else 0.0, child_bytes(self.ctx, self.space))
+        return tokens if self.ctx.heal else 0
+
+    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
+        shape = shape_of(self.program, self.space)
+        return [realise_plan(self.name, shape, self._healing_tokens(), device, self.work().flop)]
 
     def run(self) -> list[Path]:
         from puzzledsl.child.checkpoint.realise import realise

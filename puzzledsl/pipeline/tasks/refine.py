@@ -25,6 +25,9 @@ from puzzledsl.pipeline.inputs import (
 )
 from puzzledsl.pipeline.planning.flop import shape_of, token_flop
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
+from puzzledsl.plan.memory.device import Device
+from puzzledsl.plan.memory.realising import realise_plan
+from puzzledsl.plan.memory.stage_plan import StagePlan
 
 METHOD = "1"
 """The method; raised when it changes, so that searches refined before are refined again."""
@@ -126,6 +129,10 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
         healed = method.healed * token_flop(shape, head=False)
         compared = method.samples * token_flop(shape, head=True)
         return Work(healed + compared + points * method.children * (CHILD_HEALED * healed + compared))
+
+    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
+        shape, tokens = shape_of(self.program, self.space), self.method.healed + self.method.samples
+        return [realise_plan(self.name, shape, tokens, device, self.work().flop, stage=self.stage)]
 
     def run(self) -> list[Path]:
         work = self.ctx.build.work("refine", f"{self.name}-{digest_of(self.inputs())[:16]}")

@@ -21,6 +21,10 @@ from puzzledsl.pipeline.planning.flop import (
     token_flop,
 )
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
+from puzzledsl.plan.memory.device import Device
+from puzzledsl.plan.memory.pieces import weights_of
+from puzzledsl.plan.memory.scoring import ScoringSizes, scoring_plan
+from puzzledsl.plan.memory.stage_plan import StagePlan
 
 SCORING = "influence"
 """Version of what a measured table holds besides scores; raised when that changes, so that tables made before are made again."""
@@ -85,9 +89,7 @@ class Score(DeclaredTask[nodes.Score]):
         count = sum(len(layer.attention) + len(layer.ffn) for layer in layers)
         if method.unit == "block":
             count = sum(len(layer.attention) * len(layer.ffn) for layer in layers)
-        tokens = method.samples
-        if method.tasks is not None:
-            tokens = int(file_bytes(self.ctx.base, [method.tasks]) / BYTES_A_TOKEN)
+        tokens = self._tokens()
         body, head, dropped = token_flop(shape, head=False), head_flop(shape), self._runs()
         replaced = method.rounds * (1 + method.pairwise) * count * tokens * (body / 2 + head)
         whole = method.children * tokens * token_flop(shape, head=True)
@@ -95,9 +97,25 @@ class Score(DeclaredTask[nodes.Score]):
         healed = HEALING * LAYERS_HEALED * (body / shape.layers) * method.healed * (count + len(dropped))
         return Work(replaced + whole + runs + healed, runs=len(dropped))
 
+    def _tokens(self) -> int:
+        """The tokens that are scored, about."""
+        if self.method.tasks is None:
+            return self.method.samples
+        return int(file_bytes(self.ctx.base, [self.method.tasks]) / BYTES_A_TOKEN)
+
+    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
+        sizes = ScoringSizes(
+            shape=shape_of(self.program, self.space),
+            positions=self._tokens(),
+            piece_weights=max(map(weights_of, jobs_of(self.ctx, self.bld)), default=0),
+            longest_run=max((length for _, length in self._runs()), default=0),
+        )
+        return [scoring_plan(self.name, sizes, device, self.work().flop, spans=False)]
+
     def _runs(self) -> list[Run]:
         """The runs of layers that are measured."""
-        return runs_to_drop(self.program.spaces[self.space].layers, self.method.runs)
+        shape = shape_of(self.program, self.space)
+        return runs_to_drop(self.program.spaces[self.space].layers, shape, self.method.runs)
 
     def run(self) -> list[Path]:
         from puzzledsl.pieces.store.library import Library

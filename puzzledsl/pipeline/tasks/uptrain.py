@@ -10,6 +10,9 @@ from puzzledsl.pipeline.digests import meaning
 from puzzledsl.pipeline.inputs import data_inputs, only_data
 from puzzledsl.pipeline.planning.flop import TRAINING, child_bytes, shape_of, token_flop
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
+from puzzledsl.plan.memory.device import Device
+from puzzledsl.plan.memory.stage_plan import StagePlan
+from puzzledsl.plan.memory.uptrain import UptrainSizes, uptrain_plan
 
 OPTIMISER_COPIES = 3  # weights and two moments, float32
 
@@ -47,6 +50,11 @@ class Uptrain(DeclaredTask[nodes.Uptrain]):
         flop = self.declaration.tokens * (1 + TRAINING) * token_flop(shape, head=True)
         state = facts.total_params(shape) * 4 * (OPTIMISER_COPIES + 1)
         return Work(flop, child_bytes(self.ctx, self.space), state)
+
+    def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
+        shape = shape_of(self.program, self.space)
+        sizes = UptrainSizes.of(self.declaration, shape, shape)
+        return [uptrain_plan(sizes, device, name=self.name, flop=self.work().flop)[0]]
 
     def run(self) -> list[Path]:
         from puzzledsl.uptrain.ranks import announce, ranks_of

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
-from puzzledsl.ir.layer_runs import counted_runs
+from puzzledsl.ir.layer_runs import counted_runs, dropped_names
 from puzzledsl.ir.nodes import LayerChoice, Shape
 from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts, ScoreTable, Solution
 from puzzledsl.report.numbers import Number, plain, seconds, share
@@ -76,7 +76,7 @@ def optimum_strip(subject: Subject) -> Strip | None:
 
 def _strip(subject: Subject, best: Solution) -> Strip:
     costs = subject.scenario_costs(subject.scenario, best) if subject.scenario else None
-    shares = _run_shares(subject.score_table, best.layers)
+    shares = _run_shares(subject.score_table, best.layers, subject.shape)
     windows = window_scale(subject.program, subject.space.layers, subject.shape)
     drafts = [
         _Draft(subject.shape.at(i), windows, i, choice, layer, costs, subject.score_table, shares.get(i))
@@ -96,10 +96,13 @@ def _strip(subject: Subject, best: Solution) -> Strip:
     )
 
 
-def _run_shares(scores: ScoreTable | None, layers: Sequence[LayerAssignment]) -> dict[int, float]:
+def _run_shares(
+    scores: ScoreTable | None, layers: Sequence[LayerAssignment], shape: Shape
+) -> dict[int, float]:
     """An even share of the score of each measured run, of the dropped layers in it."""
     measured = {} if scores is None else {(r.first, r.length): r.value for r in scores.runs}
-    runs = counted_runs([layer.attention == layer.ffn == "noop" for layer in layers], measured)
+    dropped = zip(layers, dropped_names(shape), strict=True)
+    runs = counted_runs([(layer.attention, layer.ffn) == gone for layer, gone in dropped], measured)
     return {i: measured[first, n] / n for first, n in runs for i in range(first, first + n)}
 
 

@@ -25,8 +25,8 @@ from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.models.placement import placement
-from puzzledsl.pieces.train.spans import spans
 from puzzledsl.pieces.train.stage import EVERYTHING
+from puzzledsl.plan.spans import spans
 from puzzledsl.scoring.figures_cache import MemoryCache
 from puzzledsl.scoring.influence import Sums, counted, sums_of
 from puzzledsl.scoring.inputs import ScoreInputs

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from puzzledsl.ir.influence import BlockInfluence
 from puzzledsl.ir.nodes import Logic
-from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.baselines.candidates import NO_MODEL, best_of_models, closest
 from puzzledsl.search.batches.exact import Found
 from puzzledsl.search.needs import influence_of
@@ -21,7 +20,6 @@ from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.problem.rows import formulas_of
 from puzzledsl.search.tables import PARENT
 
-DROPPED = LayerAssignment(attention="noop", ffn="noop")
 Layers = tuple[int, ...]
 
 
@@ -44,9 +42,9 @@ def _measured(problems: Problems) -> BlockInfluence:
 
 def _fewest_drops(problems: Problems, drops: Iterable[Layers]) -> Found:
     """Return the first model, in the order of `drops`, that meets every requirement; NO_MODEL if none does."""
-    parent = closest(problems.builder, PARENT)
+    parent, gone = closest(problems.builder, PARENT), problems.tables.dropped()
     for dropped in drops:
-        model = tuple(DROPPED if i in dropped else choice for i, choice in enumerate(parent))
+        model = tuple((gone[i] if i in dropped else None) or choice for i, choice in enumerate(parent))
         found = best_of_models(problems, [(model,)] * len(problems.boxes))
         if found.layers is not None:
             return found
@@ -81,8 +79,8 @@ def _formulas(problems: Problems) -> list[Logic]:
 
 def _may_drop(problems: Problems, formulas: Sequence[Logic], dropped: Layers) -> bool:
     """True if the space allows these drops and no logical requirement is false whatever the other layers are."""
-    pairs = problems.builder.columns.pairs
-    if any(DROPPED not in pairs[layer] for layer in dropped):
+    pairs, gone = problems.builder.columns.pairs, problems.tables.dropped()
+    layers = {i: choice for i in dropped if (choice := gone[i]) is not None and choice in pairs[i]}
+    if len(layers) < len(dropped):
         return False
-    layers = dict.fromkeys(dropped, DROPPED)
     return all(holds(formula, layers) is not False for formula in formulas)

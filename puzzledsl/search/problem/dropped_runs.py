@@ -27,17 +27,20 @@ def period_of(longest: Sequence[int]) -> int:
     return math.lcm(*longest) if longest else 0
 
 
-def with_positions(columns: Columns, period: int) -> Columns:
-    """Return columns with one for each position of a dropped layer; unchanged if no two neighbouring layers can be dropped."""
+def with_positions(columns: Columns, period: int, dropped: Sequence[LayerAssignment | None]) -> Columns:
+    """Return columns with one for each position of a dropped layer; unchanged if no two neighbouring layers can be dropped.
+
+    `dropped`: the choice that drops each layer, if it can be.
+    """
     place: list[int] = []
     position: list[int] = []
     start = [0]
     length = longest = 0
-    for pairs in columns.pairs:
-        length = length + 1 if any(map(is_dropped, pairs)) else 0
+    for pairs, gone in zip(columns.pairs, dropped, strict=True):
+        length = length + 1 if gone in pairs else 0
         longest = max(longest, length)
         for number, pair in enumerate(pairs):
-            positions = range(1, min(period, length) + 1) if is_dropped(pair) else range(1)
+            positions = range(1, min(period, length) + 1) if pair == gone else range(1)
             place += [number] * len(positions)
             position += positions
         start.append(len(place))
@@ -49,11 +52,6 @@ def with_positions(columns: Columns, period: int) -> Columns:
 
 def _whole(numbers: list[int]) -> Ints:
     return np.array(numbers, dtype=np.int64)
-
-
-def is_dropped(choice: LayerAssignment) -> bool:
-    """True if both sub-blocks of a layer are no-ops."""
-    return choice.attention == choice.ffn == "noop"
 
 
 def added_by_runs(columns: Columns, own: Mapping[int, int], measured: Mapping[Run, int]) -> dict[int, int]:

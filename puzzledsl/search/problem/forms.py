@@ -27,7 +27,7 @@ class Forms:
         names = [known[id(choice)] for choice in tables.layers]
         asked = {term.score for term in terms_of(tables.search) if isinstance(term, ScoreTerm)}
         longest = [max(length for _, length in runs) for name, runs in tables.runs.items() if name in asked]
-        self.columns = with_positions(Columns.of(_pairs_of(names)), period_of(longest))
+        self.columns = with_positions(Columns.of(_pairs_of(names)), period_of(longest), tables.dropped())
         attention, ffn = [a for a, _ in names], [f for _, f in names]
         self.coefficients = Coefficients(tables, attention, ffn, columns=self.columns)
         parent = [(PARENT.attention,)] * len(names)

@@ -79,8 +79,10 @@ class Child:
 
     def _summed(self, score: str) -> Fraction:
         """Return the sum of the layers' scores; runs of dropped layers count with their measured scores."""
-        measured = self.tables.runs.get(score, {})
-        runs = counted_runs([c.attention == c.ffn == "noop" for c in self.layers], measured)
+        measured, runs = self.tables.runs.get(score, {}), []
+        if measured:
+            dropped = zip(self.layers, self.tables.dropped(), strict=True)
+            runs = counted_runs([choice == gone for choice, gone in dropped], measured)
         inside = {layer for first, length in runs for layer in range(first, first + length)}
         alone = (self.tables.score(score, i, c) for i, c in enumerate(self.layers) if i not in inside)
         return sum(alone, sum((decimal(measured[run]) for run in runs), Fraction(0)))

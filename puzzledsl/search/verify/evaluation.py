@@ -284,7 +284,7 @@ class Model:
         that was not measured, the longest measured part from its first layer on counts.
         """
         longest = max((length for _, length in measured), default=1)
-        dropped = [choice.attention == choice.ffn == "noop" for choice in self.layers]
+        dropped = [self._is_dropped(layer) for layer in range(len(self.layers))]
         found, first = [], 0
         while first < len(dropped):
             length = 0
@@ -294,6 +294,13 @@ class Model:
             found += [(first, max(parts))] if parts else []
             first += max(length, 1)
         return found
+
+    def _is_dropped(self, layer: int) -> bool:
+        """Return True if every sub-block that the parent has in a layer is a no-op, and it has one."""
+        own, choice = self._shape.at(layer), self.layers[layer]
+        there = [(own.mixer, choice.attention), (own.ffn, choice.ffn)]
+        names = [name for kind, name in there if kind != "none"]
+        return bool(names) and set(names) == {"noop"}
 
 
 _PARTS: tuple[SubBlock, ...] = ("attention", "ffn")

@@ -201,6 +201,14 @@ def test_a_remote_model_saves_and_loads_again(tmp_path: Path) -> None:
     assert torch.equal(again(tokens).logits, made.child(tokens).logits)
 
 
+def test_children_of_one_family_are_not_mixed_up_in_one_process(tmp_path: Path) -> None:
+    """Their layers are of other types, so their code differs; transformers keeps one class for each configuration's code."""
+    windows = {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}
+    for number, sizes in enumerate(({}, windows, {}, {"use_sliding_window": True, "max_window_layers": 0})):
+        made, tokens = Made(tmp_path / str(number), MIXED, "qwen2", **sizes), tiny_tokens()
+        assert torch.equal(made.with_remote_code()(tokens).logits, made.child(tokens).logits)
+
+
 def contents(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 

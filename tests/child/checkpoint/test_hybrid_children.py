@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -19,12 +21,11 @@ from puzzledsl.child.load import load_child
 from puzzledsl.models.families.load import load_parent
 from tests.child.checkpoint.test_checkpoint import Made, generate, greedy
 from tests.children import PARENT
+from tests.doubled import logits_in_float64
 from tests.oracle_forward import oracle_logits
-from tests.tiny import HYBRIDS, tiny_tokens
+from tests.tiny import HYBRIDS, save_tiny, tiny_tokens
 
 LAYERS = {"nemotron_h": 12, "qwen3_next": 4}
-SCALE = {"nemotron_h": 0.35, "qwen3_next": 0.25}
-"""Width of random weights: transformers solves the delta rule's triangular systems in float32, whose rounding grows with it."""
 ATTENTIONS = (
     GqaAttention(kv_heads=1),
     GqaAttention(kv_heads=4),
@@ -51,8 +52,32 @@ CASES = [
 ]  # fmt: skip
 
 
-def agrees(made: Made, tokens: torch.Tensor, caches: tuple[str, ...] = ("dynamic",)) -> None:
-    """Memory, disk and remote code to the bit; through caches; and the float64 oracle."""
+@functools.cache
+def rounding(family: str) -> float:
+    """Distance from the oracle, relative to the largest logit, that float32 may have: 2e-5, or what stock transformers has.
+
+    Transformers solves the triangular systems of the delta rule in float32, whatever the model's dtype. Stock parents of these
+    weights are up to 4.7e-5 away.
+    """
+    if family != "qwen3_next":
+        return 2e-5
+    found = [2e-5]
+    with TemporaryDirectory() as folder, torch.no_grad():
+        parent = save_tiny(Path(folder), family, layers=LAYERS[family])
+        stock = AutoModelForCausalLM.from_pretrained(parent, dtype=torch.float32).eval()
+        for seed in range(6):
+            tokens = tiny_tokens(1, 12, seed=seed)
+            oracle = oracle_logits(parent, tokens[0].tolist())
+            error = np.abs(stock(tokens).logits[0].numpy() - oracle).max()
+            found.append(float(error / np.abs(oracle).max()))
+    return max(found)
+
+
+def agrees(made: Made, family: str, tokens: torch.Tensor, caches: tuple[str, ...] = ("dynamic",)) -> None:
+    """Memory, disk and remote code to the bit; through caches; and the float64 oracle.
+
+    Where float32 is allowed more than 2e-5, the same code in float64 agrees to 1e-9.
+    """
     expected = made.child(tokens).logits
     remote = made.with_remote_code()
     assert torch.equal(load_child(made.out)(tokens).logits, expected)
@@ -62,7 +87,10 @@ def agrees(made: Made, tokens: torch.Tensor, caches: tuple[str, ...] = ("dynamic
             generate(remote, tokens[:, :9], cache_implementation=cache), greedy(made.child, tokens[:, :9])
         )
     oracle = oracle_logits(made.out, tokens[0].tolist())
-    np.testing.assert_allclose(expected[0].numpy(), oracle, atol=2e-5 * np.abs(oracle).max())
+    largest, allowed = np.abs(oracle).max(), rounding(family)
+    np.testing.assert_allclose(expected[0].numpy(), oracle, rtol=0, atol=allowed * largest)
+    if allowed > 2e-5:
+        np.testing.assert_allclose(logits_in_float64(made.out, tokens), oracle, rtol=0, atol=1e-9 * largest)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +101,7 @@ def test_each_alternative_in_first_middle_and_last_layer(
 ) -> None:
     choices = [PARENT] * LAYERS[family]
     choices[layer] = choice
-    agrees(Made(tmp_path, choices, family, scale=SCALE[family]), tiny_tokens(1, 12))
+    agrees(Made(tmp_path, choices, family), family, tiny_tokens(1, 12))
 
 
 @pytest.mark.parametrize("family", HYBRIDS)
@@ -114,7 +142,8 @@ MIXED = {
 def test_a_mixed_child(tmp_path: Path, family: str) -> None:
     """Slots of caches that removed mixers leave free, at the start and between."""
     agrees(
-        Made(tmp_path, MIXED[family], family, scale=SCALE[family]),
+        Made(tmp_path, MIXED[family], family),
+        family,
         tiny_tokens(1, 12),
         caches=("dynamic", "static"),
     )

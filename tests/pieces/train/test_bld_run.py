@@ -26,6 +26,7 @@ from puzzledsl.data.budget import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import BldJob, LayerDefinition, ModelDefinition, Piece
 from puzzledsl.models import placement as placing
+from puzzledsl.models import this_device
 from puzzledsl.models.families.access import layers as layers_of
 from puzzledsl.models.families.access import norm_behind
 from puzzledsl.models.families.load import load_parent
@@ -267,22 +268,23 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
 
 def _killed_at(base: Path, program: str, batches: int) -> None:
     torch.set_num_threads(1)
-    original, seen = LayerTrainer.step, []
+    original, seen = LayerTrainer.mark, []
 
-    def step(self: Any, *args: Any) -> None:
+    def mark(self: Any) -> None:
         seen.append(1)
         if len(seen) > batches:
             os._exit(9)
-        original(self, *args)
+        original(self)
 
-    LayerTrainer.step = step  # type: ignore[method-assign]
+    LayerTrainer.mark = mark  # type: ignore[method-assign]
     run(nodes.Program.from_json(program), base, "killed")
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     program = make_program(tmp_path, ffn=(ParentFfn(), MlpFfn(width=24)), **SHORT)
     whole = content(run(program, tmp_path, "whole").root)
-    arguments = (tmp_path, program.canonical_json(), 3)  # two steps a layer: in the middle of layer 1
+    # held out, two steps, held out again: in the middle of layer 1
+    arguments = (tmp_path, program.canonical_json(), 6)
     process = multiprocessing.get_context("spawn").Process(target=_killed_at, args=arguments)
     process.start()
     process.join()
@@ -335,7 +337,7 @@ def test_mistakes_are_diagnostics(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     usage = type("Usage", (), {"free": 10_000})
     with monkeypatch.context() as patch:
         patch.setattr(bld_run.shutil, "disk_usage", lambda _: usage)
-        patch.setattr(bld_run, "room_bytes", lambda: 10_000)  # nor can all layers be trained at once
+        patch.setattr(this_device, "free_bytes", lambda _: -(1 << 40))  # nor can any piece be trained
         for _ in range(2):
             code, message = failure(make_program(tmp_path, **SHORT), tmp_path)
             assert code == "E1402" and "9.766KiB is free" in message

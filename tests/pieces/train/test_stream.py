@@ -20,6 +20,7 @@ from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.data.budget import Budget
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import Piece
+from puzzledsl.models import this_device
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import layer_trainer, piece_state
 from puzzledsl.pieces.train import run as bld_run
@@ -31,7 +32,8 @@ from puzzledsl.pieces.train.run import BldInputs, prepare_work, run_bld
 from puzzledsl.pieces.train.stage import Stage
 from puzzledsl.pieces.train.stream import MAX_LOSSES, WorkerLost, stream
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.plan.pipeline import training_bytes
+from puzzledsl.plan.memory.bld import alone, workers_of
+from puzzledsl.plan.memory.device import CPU_SHARE, Device
 from tests.interrupting import Interrupting
 from tests.pieces.train.bld_programs import make_program
 
@@ -239,8 +241,8 @@ def test_pieces_that_do_not_fit_together_are_made_in_passes(
     usage = type("Usage", (), {"free": 10_000})
     monkeypatch.setattr(bld_run.shutil, "disk_usage", lambda _: usage)
     jobs = bld_plan(program, "b")
-    room = 2.5 * max(training_bytes([job]) for job in jobs) * 3 / bld_run.SHARE
-    monkeypatch.setattr(bld_run, "room_bytes", lambda: room)
+    room = 1.5 * max(alone(shape_in(program), job, cpu(0)) for job in jobs) / CPU_SHARE
+    monkeypatch.setattr(this_device, "free_bytes", lambda _: int(room))
     streamed: list[int] = []
 
     def counted(order: Order, *arguments: Any) -> None:
@@ -252,20 +254,35 @@ def test_pieces_that_do_not_fit_together_are_made_in_passes(
     assert len(streamed) > 1 and sum(streamed) == len(jobs)
 
 
+def cpu(memory_bytes: int, count: int = 1) -> Device:
+    return Device("cpu", False, memory_bytes, 0, "fp32", 1.0, 1.0, 1.0, count)
+
+
+def shape_in(program: nodes.Program) -> nodes.Shape:
+    return program.parents["p"].shape
+
+
 def test_passes_are_few_whole_and_within_the_room(tmp_path: Path) -> None:
     program = make_program(tmp_path, **SHORT)
-    jobs = bld_plan(program, "b")
+    jobs, shape = bld_plan(program, "b"), shape_in(program)
     order = Order(
         "b", tmp_path, jobs, Budget.of(jobs[0]), nodes.Initialisers(), torch.empty(0), tmp_path, tmp_path
     )
-    largest = max(training_bytes([job]) for job in jobs)
-    for room in (largest, 1.5 * largest, 3 * largest, 100 * largest):
-        parts = passes(order, room)
+    least = max(
+        worker.least_bytes for job in jobs for worker in workers_of(shape, [job], cpu(0)) if worker.jobs
+    )
+    counts = []
+    for room in (least, 1.1 * least, 2 * least, 100 * least):
+        device = cpu(int(room / CPU_SHARE) + 1)
+        parts = passes(order, shape, device)
         assert parts is not None
         assert sorted(job.id for part in parts for job in part.jobs) == sorted(job.id for job in jobs)
         assert len({part.work for part in parts}) == len(parts)
-        for part in parts:
-            for layer in range(3):
-                assert training_bytes([job for job in part.jobs if job.layer == layer]) <= room
-    assert parts is not None and len(parts) == 1
-    assert passes(order, largest - 1) is None
+        assert all(
+            worker.least_bytes <= room + 1
+            for part in parts
+            for worker in workers_of(shape, part.jobs, device)
+        )
+        counts.append(len(parts))
+    assert counts == sorted(counts, reverse=True) and counts[0] > counts[-1] == 1
+    assert passes(order, shape, cpu(int((least - 100) / CPU_SHARE))) is None

@@ -12,7 +12,6 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.influence import BlockInfluence
 from puzzledsl.ir.nodes import And, Baseline, Is, LayerChoice, LogicRequirement, Not, ParamsTerm
 from puzzledsl.ir.tables import LayerAssignment, ScoreTable
-from puzzledsl.search.baselines.drops import DROPPED
 from puzzledsl.search.needs import needed
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import PARENT
@@ -28,6 +27,7 @@ from tests.search.instances import (
     require,
 )
 
+DROPPED = LayerAssignment(attention="noop", ffn="noop")
 COUNT = 6
 SPACE = (LayerChoice(attention=ATTENTION, ffn=FFN),) * COUNT
 

@@ -106,7 +106,7 @@ def test_what_a_count_counts_may_need_helpers(inside: Logic) -> None:
 
 @pytest.mark.parametrize("period", [2, 3])
 def test_dropped_layers_are_numbered_in_order(period: int) -> None:
-    columns = with_positions(Columns.of((PAIRS[::3],) * 4), period)  # dropped, or as in the parent
+    columns = with_positions(Columns.of((PAIRS[::3],) * 4), period, [PAIRS[0]] * 4)  # or as in the parent
     model = CpModelProto()
     choices = constraints.new_choices(model, columns)
     constraints.add_one_column_a_layer(model, columns, choices)

@@ -18,7 +18,7 @@ from benchmarks.problems import build_problem
 from benchmarks.structure_kinds import dropped
 from benchmarks.structures import SMALL, structured
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.ir.layer_runs import counted_runs
+from puzzledsl.ir.layer_runs import can_drop, counted_runs
 from puzzledsl.ir.nodes import (
     Baseline,
     Cardinality,
@@ -296,10 +296,11 @@ def test_equal_scores_of_runs_change_nothing(seed: int) -> None:
     """Runs that score what their layers do: the search without them."""
     instance = run_instance(seed)
     tables = tables_of(*instance.args)
-    dropped = children_of(instance)[0].layers[0].model_copy(update={"attention": "noop", "ffn": "noop"})
     single = [
-        tables.score("kl", i, dropped) if choice.can_be_dropped else None
-        for i, choice in enumerate(tables.layers)
+        tables.score("kl", i, gone) if can and gone is not None else None
+        for i, (gone, can) in enumerate(
+            zip(tables.dropped(), can_drop(tables.layers, tables.shape), strict=True)
+        )
     ]
     sums = [
         RunScore(first=r.first, length=r.length, value=float(sum(own, Fraction(0))))

@@ -9,8 +9,8 @@ import copy
 
 from .configuration_decilm import DeciLMConfig
 
-# As in modeling_decilm.py: transformers gives models whose configuration's code is alike the same class in one process.
-PARTS = {}
+# As in configuration_decilm.py.
+CODE = ""
 
 
 class ChildConfig(DeciLMConfig):

@@ -10,6 +10,7 @@ from puzzledsl.cli.options import BuildOption, FileArgument, HealOption, OnOptio
 
 if TYPE_CHECKING:
     from puzzledsl.pipeline.context import Context
+    from puzzledsl.plan.memory.device import Device
 
 
 def run(
@@ -32,8 +33,19 @@ def run(
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Run nothing; list the tasks with estimates of time and disk space."),
+        typer.Option(
+            "--dry-run", help="Run nothing; list the tasks with estimates of time, disk space and memory."
+        ),
     ] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="PROFILE",
+            help="With --dry-run: plan for this GPU of std/hardware.pzl, such as h100_sxm. Default: this machine.",
+        ),
+    ] = None,
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help="With --device: the number of these GPUs.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="With --dry-run: one JSON document.")] = False,
     heal: HealOption = True,
     on: OnOption = None,
@@ -52,23 +64,40 @@ def run(
         raise typer.BadParameter("give --until or --only, not both", param_hint="--only")
     if json and not dry_run:
         raise typer.BadParameter("goes with --dry-run", param_hint="--json")
+    if device is not None and not dry_run:
+        raise typer.BadParameter("goes with --dry-run", param_hint="--device")
+    if gpus > 1 and device is None:
+        raise typer.BadParameter("goes with --device", param_hint="--gpus")
     ctx = loading.context(file, set_, build)
     ctx.heal, ctx.on = heal, on
     if dry_run:
-        _dry_run(ctx, until, only, json)
+        _dry_run(ctx, until, only, json, device, gpus)
     else:
         _run(ctx, until, only)
 
 
-def _dry_run(ctx: Context, until: str | None, only: str | None, json: bool) -> None:
+def _dry_run(
+    ctx: Context, until: str | None, only: str | None, json: bool, device: str | None, gpus: int
+) -> None:
     from puzzledsl.cli import output
     from puzzledsl.pipeline.planning.dry_run import dry_run
 
-    found = dry_run(ctx, until, only)
+    found = dry_run(ctx, until, only, None if device is None else _device(device, gpus))
     if json:
         output.print_json(found.as_json())
     else:
         print(found.as_text())
+
+
+def _device(name: str, gpus: int) -> Device:
+    from puzzledsl.checker.shipped import shipped_profiles
+    from puzzledsl.plan.memory.device import device_of
+
+    profiles = shipped_profiles()
+    if name not in profiles:
+        known = ", ".join(profiles)
+        raise typer.BadParameter(f"`{name}` is no profile; profiles: {known}", param_hint="--device")
+    return device_of(profiles[name], gpus, name)
 
 
 def _run(ctx: Context, until: str | None, only: str | None) -> None:

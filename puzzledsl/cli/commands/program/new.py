@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from math import gcd
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -170,9 +169,8 @@ def _calibration(shape: Shape) -> str:
 
 
 def _attention(shape: Shape) -> str:
-    """Keep, fewer key/value heads, a linear map, nothing."""
-    kinds = {own.kv_heads for own in shape.each if own.mixer == "attention"}
-    heads = _halves(gcd(*kinds)) if kinds else []
+    """Keep, fewer key/value heads (for the layers that have more), a linear map, nothing."""
+    heads = _halves(max((own.kv_heads for own in shape.each if own.mixer == "attention"), default=1))
     gqa = f"gqa(kv_heads: {' | '.join(map(str, heads))}) | " if heads else ""
     return f"parent | {gqa}linear | noop"
 

@@ -1,4 +1,4 @@
-"""What a block library takes on a cluster, by arithmetic: the pieces' own FLOP, and the figures of docs/scale.md."""
+"""FLOP of pieces in training are those that torch counts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.scale import estimate, rows
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearFfn
 from puzzledsl.alternatives.mlp import MlpFfn
@@ -19,11 +18,9 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.train.losses import loss_of
 from puzzledsl.pieces.train.student import Student
-from puzzledsl.pipeline.planning.stage_one import _Counts
 from puzzledsl.plan.bld import bld_plan
+from puzzledsl.plan.flop import StageOneFlop
 from tests.pieces.train.bld_programs import make_program
-
-ROOT = Path(__file__).parents[2]
 
 
 def flop_of_a_step(parent: Path, job: BldJob) -> int:
@@ -50,41 +47,12 @@ def test_pieces_cost_what_torch_counts(tmp_path: Path) -> None:
         model={"layers": 1, "hidden": 64},
     )
     jobs = bld_plan(program, "b")
-    count = _Counts(program.parents["p"].shape, jobs)
+    count = StageOneFlop(program.parents["p"].shape, jobs)
     for job in jobs:
-        counted, measured = count._training(job), flop_of_a_step(tmp_path / "parent", job)
+        counted, measured = count.training(job), flop_of_a_step(tmp_path / "parent", job)
         if isinstance(job.ffn, MlpFfn):
             assert counted == measured
         elif job.attention is not None:  # torch counts scores of later tokens too, and their recomputation
             assert counted == pytest.approx(measured, rel=0.25)
         else:
             assert counted == 0, "a linear piece is not trained"
-
-
-def test_the_figures_of_the_document_are_the_code_s() -> None:
-    found = estimate("llama3_1_405b", "h200", 64, "1B", 4096)
-    assert found is not None
-    page = (ROOT / "docs" / "scale.md").read_text()
-    for name, value in rows(found):
-        assert f"| {name} | {value} |" in page, "python -m benchmarks.scale"
-
-
-def test_405b_by_hand() -> None:
-    """The largest figures, from nothing but the model's sizes."""
-    found = estimate("llama3_1_405b", "h200", 64, "1B", 4096)
-    assert found is not None
-    hidden, intermediate, kv = 16384, 53248, 8 * 128
-    attention, ffn = 2 * hidden * hidden + 2 * hidden * kv, 3 * hidden * intermediate
-    assert found.parent_bytes == 2 * 2 * (attention + ffn + 2 * hidden)
-    matrices = 2 * (attention + ffn) + 4 * hidden * 8192 // 2
-    gqa = sum(2 * hidden * hidden + 2 * hidden * heads * 128 for heads in (4, 2))
-    inner = 2 * hidden * hidden  # o_proj of both
-    narrow = sum(3 * hidden * width for width in (26624, 13312, 5325))
-    pieces = 6 * (gqa + narrow) - 2 * (gqa - inner + narrow * 2 // 3) + 2 * 3 * 4 * hidden * 8192 // 2
-    per_token = 126 * (found.passes * matrices + pieces)
-    assert found.training_flop == pytest.approx(1e9 * per_token, rel=0.005)
-    assert found.library_bytes == 2 * 126 * (gqa + narrow + 2 * hidden * hidden)
-
-
-def test_too_few_workers_are_none() -> None:
-    assert estimate("llama3_1_405b", "h100_sxm", 8, "1B", 4096) is None

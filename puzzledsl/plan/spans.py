@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.pieces.train.order import Order
+from puzzledsl.ir.tables import BldJob
 
 
 def spans(work: Sequence[float], workers: int) -> tuple[tuple[int, int], ...]:
@@ -43,15 +43,15 @@ def _filled(work: Sequence[float], limit: float) -> list[tuple[int, int]]:
     return [*found, (first, len(work))]
 
 
-def work_of(order: Order, shape: Shape) -> list[float]:
-    """Estimate the FLOPs per token of each layer up to the order's last.
+def work_of(jobs: Sequence[BldJob], shape: Shape) -> list[float]:
+    """Estimate the FLOPs per token of each layer up to the last with a job.
 
     2 per weight of the parent's layer (forward) and 6 per weight of its pieces (forward and backward).
     """
     work = []
-    for own in shape.each[: order.last_layer + 1]:
+    for own in shape.each[: 1 + max(job.layer for job in jobs)]:
         weights = [*ParentAttention().weights(own).values(), *ParentFfn().weights(own).values()]
         work.append(2.0 * sum(math.prod(weight.shape) for weight in weights))
-    for job in order.jobs:
+    for job in jobs:
         work[job.layer] += 6.0 * sum(map(math.prod, job.shapes.values()))
     return work

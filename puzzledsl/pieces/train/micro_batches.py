@@ -1,0 +1,138 @@
+"""Run a batch through layers and their trainers in micro-batches that fit in memory; out of memory halves them.
+
+Gradients of a batch are the sums of its micro-batches', so the step is that of the whole batch but for the rounding of sums.
+A batch that fits runs whole, in the same operations as ever.
+
+Shapes: B sequences, S positions, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from puzzledsl.models.layer_trace import LayerTrace
+from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.pieces.train.layer_trainer import LayerTrainer
+from puzzledsl.pieces.train.transfers import Downloads, uploaded
+
+Each = Callable[[LayerTrainer, Tensor, LayerTrace], None]
+Tell = Callable[[str], None]
+"""Takes a sentence for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """Calls of a trainer on a batch: `whole` on all of it, or `part` on each micro-batch; then `end`."""
+
+    whole: Each
+    part: Each
+    end: Callable[[LayerTrainer], None] = lambda trainer: None
+    end_of_parts: Callable[[LayerTrainer], None] = lambda trainer: None
+
+
+STEP = Visit(LayerTrainer.step, LayerTrainer.accumulate, end_of_parts=LayerTrainer.update)
+EVALUATE = Visit(LayerTrainer.evaluate, LayerTrainer.evaluate)
+CHECK = Visit(LayerTrainer.observe, LayerTrainer.observe, end=LayerTrainer.judge)
+
+
+class DoesNotFit(Exception):
+    """One sequence does not fit in memory beside the weights. `layer_idx`: the layer that it was in."""
+
+    def __init__(self, layer_idx: int, reason: str) -> None:
+        super().__init__(f"layer {layer_idx}: {reason}")
+        self.layer_idx = layer_idx
+
+
+class MicroBatches:
+    """Runs batches through layers of `runner`, at most `blocks` sequences at a time."""
+
+    def __init__(self, runner: LayerRunner, blocks: int, tell: Tell = lambda text: None) -> None:
+        self._runner, self.blocks, self._tell = runner, blocks, tell
+
+    def through(self, layer_idx: int, trainer: LayerTrainer, hidden_BSH: Tensor, visit: Visit) -> Tensor:
+        """Run one layer on a batch, and its trainer. Return the layer's output, [B, S, H]. Raises DoesNotFit.
+
+        The output of a batch in micro-batches is in the host's memory.
+        """
+        trainer.mark()
+
+        def run() -> Tensor:
+            if len(hidden_BSH) <= self.blocks:
+                return self._whole(layer_idx, trainer, hidden_BSH.to(self._runner.device), visit)
+            return self._parts(layer_idx, trainer, hidden_BSH, visit)
+
+        return self._smaller_until_it_fits(layer_idx, len(hidden_BSH), run, trainer.rewind)
+
+    def forward(self, layers: Sequence[int], hidden_BSH: Tensor) -> Tensor:
+        """Run consecutive layers without trainers on a batch. Return the last one's output, [B, S, H]. Raises DoesNotFit."""
+
+        def part(part_BSH: Tensor) -> Tensor:
+            with torch.no_grad():
+                for layer_idx in layers:
+                    part_BSH = self._runner.run_layer(layer_idx, part_BSH)
+            return part_BSH
+
+        def run() -> Tensor:
+            if len(hidden_BSH) <= self.blocks:
+                return part(hidden_BSH.to(self._runner.device))
+            return self._collected(hidden_BSH, part)
+
+        return self._smaller_until_it_fits(layers[0], len(hidden_BSH), run, lambda: None)
+
+    def _smaller_until_it_fits(
+        self, layer_idx: int, size: int, run: Callable[[], Tensor], rewind: Callable[[], None]
+    ) -> Tensor:
+        while True:
+            try:
+                return run()
+            except torch.OutOfMemoryError as error:
+                reason = str(error).splitlines()[0]
+            # outside of `except`, whose traceback holds the tensors of the batch
+            rewind()
+            blocks = min(self.blocks, size)
+            if blocks == 1:
+                raise DoesNotFit(layer_idx, reason)
+            self.blocks = -(-blocks // 2)
+            torch.cuda.empty_cache()
+            self._tell(
+                f"out of memory in layer {layer_idx}: going on with {self.blocks} of {size} sequences at a time"
+            )
+
+    def _whole(self, layer_idx: int, trainer: LayerTrainer, hidden_BSH: Tensor, visit: Visit) -> Tensor:
+        trace = self._traced(layer_idx, hidden_BSH)
+        visit.whole(trainer, hidden_BSH, trace)
+        visit.end(trainer)
+        return trace.output
+
+    def _parts(self, layer_idx: int, trainer: LayerTrainer, hidden_BSH: Tensor, visit: Visit) -> Tensor:
+        def part(part_BSH: Tensor) -> Tensor:
+            trace = self._traced(layer_idx, part_BSH)
+            visit.part(trainer, part_BSH, trace)
+            return trace.output
+
+        leaving_BSH = self._collected(hidden_BSH, part)
+        visit.end_of_parts(trainer)
+        visit.end(trainer)
+        return leaving_BSH
+
+    def _collected(self, hidden_BSH: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the results of `run` on each micro-batch, together, in the host's memory."""
+        leaving_BSH = torch.empty(hidden_BSH.shape, dtype=hidden_BSH.dtype)
+        places, downloads = iter(torch.split(leaving_BSH, self.blocks)), Downloads(self._runner.device)
+        for part_BSH in uploaded(torch.split(hidden_BSH, self.blocks), self._runner.device):
+            downloads.add(run(part_BSH), partial(_put, next(places)))
+        downloads.finish()
+        return leaving_BSH
+
+    @torch.no_grad()
+    def _traced(self, layer_idx: int, hidden_BSH: Tensor) -> LayerTrace:
+        return self._runner.trace_layer(layer_idx, hidden_BSH)
+
+
+def _put(place: Tensor, content: Tensor) -> None:
+    place.copy_(content)

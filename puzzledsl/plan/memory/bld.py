@@ -1,0 +1,235 @@
+"""Memory and time of blockwise local distillation (Puzzle, section 3), with the calibration before it.
+
+A worker (one device) holds consecutive layers of the parent and the pieces of some of them. While a layer's pieces are
+initialised, it holds its Gram matrices and its traces on all calibration tokens; while pieces are trained, their optimiser and
+the activations of one micro-batch. Pieces that do not fit together are trained in passes over the text, each with the pieces of
+consecutive layers; a pass runs the parent up to its last layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.ir.facts import total_params
+from puzzledsl.ir.nodes import Shape
+from puzzledsl.ir.tables import BldJob
+from puzzledsl.plan.flop import widest
+from puzzledsl.plan.memory.activations import TRACED, layer_forward_numbers, training_numbers
+from puzzledsl.plan.memory.device import FLOAT32_BYTES, FLOAT64_BYTES, PARENT_SHARE, Device
+from puzzledsl.plan.memory.pieces import GRADIENT, WEIGHT, is_trained, kept_bytes, resident_bytes, weights_of
+from puzzledsl.plan.refinement import FITTED_SHARE, refinement_tokens
+from puzzledsl.plan.spans import spans, work_of
+
+GRAMS_AT_ONCE = 4
+"""Square matrices of the widest FFN while it is fitted, float64: as summed, damped, its factor, and its inverse."""
+POINTS_KEPT = 5
+"""Residuals of refinement that exist together, float32: of the points remembered and of the newest."""
+LOSS_BYTES = 3 * FLOAT32_BYTES
+"""Bytes of the loss for each number of the output: output, target and difference in float32."""
+AHEAD = 2
+"""Hidden states of the next and of the last micro-batch, on their way to and from a GPU."""
+MICRO_TOKENS = 1 << 15
+"""Tokens at which a GPU reaches its full speed; larger micro-batches only take more memory."""
+CAST_BYTES = 2
+"""Bytes of a weight in bfloat16, in which a GPU multiplies it."""
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """Bytes of one worker: layers `first` to `end - 1` of the parent, and `jobs` of these layers in one pass.
+
+    `whole`: the whole parent is loaded, whatever layers run.
+    """
+
+    shape: Shape
+    jobs: Sequence[BldJob]
+    first: int
+    end: int
+    device: Device
+    whole: bool = False
+
+    @cached_property
+    def parent_bytes(self) -> int:
+        """Bytes of the worker's layers of the parent, and of the embedding on the first worker."""
+        if self.whole:
+            return total_params(self.shape) * self.device.number_bytes
+        layers = self.shape.each[self.first : self.end]
+        weights = sum(part.params(own) for own in layers for part in (ParentAttention(), ParentFfn()))
+        embedding = self.shape.vocab * self.shape.hidden if self.first == 0 else 0
+        return (weights + embedding) * self.device.number_bytes
+
+    def training(self, blocks: int) -> Mapping[str, int]:
+        """Bytes by part while so many sequences at a time are trained on."""
+        on_host, batch = not self.device.is_gpu, self.jobs[0].batch
+        trained = [job for job in self.jobs if is_trained(job, self.shape)]
+        of_layers = [sum(weights_of(job) for job in trained if job.layer == i) for i in self._layers(trained)]
+        of_pieces = [weights_of(job) for job in trained]
+        # the whole batch trains one piece after the other; micro-batches add to the gradients of all pieces of a layer
+        gradients = of_pieces if blocks >= batch else of_layers
+        casts = CAST_BYTES * max(of_pieces, default=0) if self.device.is_gpu else 0
+        return {
+            "parent": self.parent_bytes,
+            "weights and moments": resident_bytes(self.jobs, self.shape, on_host=on_host),
+            "gradients": GRADIENT * max(gradients, default=0) + casts,
+            "activations": blocks * self.block_bytes,
+        }
+
+    @cached_property
+    def block_bytes(self) -> int:
+        """Bytes of the activations of one sequence in the layer that needs most."""
+        return self.jobs[0].context * max(map(self._token_bytes, self._layers(self.jobs)))
+
+    def _token_bytes(self, layer: int) -> int:
+        own, number = self.shape.at(layer), self.device.number_bytes
+        held = (TRACED + AHEAD) * own.hidden * number
+        compute = CAST_BYTES if self.device.is_gpu else number
+        pieces = [
+            sum(training_numbers(part, own) for part in _parts(job)) * compute
+            + own.hidden * (LOSS_BYTES + 2 * compute)
+            for job in self.jobs
+            if job.layer == layer and is_trained(job, self.shape)
+        ]
+        forward = layer_forward_numbers(own, ParentAttention(), ParentFfn()) * number
+        return max(held + max(pieces, default=0), forward + AHEAD * own.hidden * number)
+
+    @cached_property
+    def calibration(self) -> Mapping[str, int]:
+        """Bytes by part while the last of the layers is initialised."""
+        number, hidden, tokens = self.device.number_bytes, self.shape.hidden, self.jobs[0].calibration_tokens
+        width = max(widest(self.shape.at(layer)) for layer in self._layers(self.jobs))
+        grams = GRAMS_AT_ONCE * max(width, hidden) ** 2 + 4 * hidden**2
+        traces = tokens * hidden * TRACED * number
+        if any(refinement_tokens(job, hidden) != (0, 0) for job in self.jobs):
+            # the traces again in float32, and the residuals of some points
+            traces += int(FITTED_SHARE * tokens) * hidden * FLOAT32_BYTES * (TRACED + POINTS_KEPT)
+        copies = 1 if self.device.is_gpu else 2
+        return {
+            "parent": self.parent_bytes,
+            "weights": copies * WEIGHT * sum(map(weights_of, self.jobs)),
+            "Gram matrices": grams * FLOAT64_BYTES,
+            "calibration tokens": traces,
+        }
+
+    @property
+    def least_bytes(self) -> int:
+        """Bytes at the peak with as small micro-batches as there are."""
+        blocks = 1 if self.device.is_gpu else self.jobs[0].batch
+        return max(sum(self.training(blocks).values()), sum(self.calibration.values()))
+
+    @cached_property
+    def micro_blocks(self) -> int:
+        """Sequences that are trained on at a time. A CPU runs the whole batch: its bits must not depend on free memory."""
+        batch, usable = self.jobs[0].batch, self.device.usable_bytes
+        if not self.device.is_gpu or sum(self.training(batch).values()) <= usable:
+            return batch
+        left = usable - sum(self.training(0).values())
+        useful = max(1, MICRO_TOKENS // self.jobs[0].context)
+        return max(1, min(batch - 1, useful, left // self.block_bytes))
+
+    @property
+    def host_bytes(self) -> int:
+        """Bytes of the host: the best weights so far, a copy of the state that is being saved, and a batch, twice."""
+        batch = self.jobs[0].batch * self.jobs[0].context * self.shape.hidden * self.device.number_bytes
+        return kept_bytes(self.jobs, self.shape) + self.training(0)["weights and moments"] + 2 * batch
+
+    @staticmethod
+    def _layers(jobs: Sequence[BldJob]) -> list[int]:
+        return sorted({job.layer for job in jobs})
+
+
+def workers_of(shape: Shape, jobs: Sequence[BldJob], device: Device) -> list[WorkerPlan]:
+    """Return the workers of one pass: spans of layers of about equal work, of which those without jobs only run the parent."""
+    found = []
+    for first, end in spans(work_of(jobs, shape), device.count):
+        own = [job for job in jobs if first <= job.layer < end]
+        found.append(WorkerPlan(shape, own, first, end, device, whole=device.count == 1))
+    return found
+
+
+def fits(shape: Shape, jobs: Sequence[BldJob], device: Device) -> bool:
+    """Return True if the pieces of one pass fit the workers."""
+    return all(_fits(worker) for worker in workers_of(shape, jobs, device))
+
+
+def passes_of(shape: Shape, jobs: Sequence[BldJob], device: Device) -> list[list[BldJob]] | None:
+    """Split jobs into passes over the text that fit the devices, each with the pieces of consecutive layers.
+
+    A layer whose pieces do not fit together is in several passes. None if a single piece does not fit.
+    """
+
+    def fit(part: Sequence[BldJob]) -> bool:
+        return fits(shape, part, device)
+
+    by_layer: dict[int, list[BldJob]] = {}
+    for job in jobs:
+        by_layer.setdefault(job.layer, []).append(job)
+    left = [by_layer[layer] for layer in sorted(by_layer)]
+    found: list[list[BldJob]] = []
+    while left:
+        if count := _most(left, fit):
+            found.append([job for layer in left[:count] for job in layer])
+            left = left[count:]
+            continue
+        pieces = [[job] for job in left.pop(0)]
+        while pieces:
+            if not (count := _most(pieces, fit)):
+                return None
+            found.append([job for piece in pieces[:count] for job in piece])
+            pieces = pieces[count:]
+    return found
+
+
+def _most(groups: Sequence[Sequence[BldJob]], fits: Callable[[Sequence[BldJob]], bool]) -> int:
+    """Return the number of groups, from the first, that fit together, by bisection; 0 if the first does not fit."""
+    low, high = 0, len(groups)
+    while low < high:
+        middle = (low + high + 1) // 2
+        together = [job for group in groups[:middle] for job in group]
+        low, high = (middle, high) if fits(together) else (low, middle - 1)
+    return low
+
+
+def sweeps_of(
+    shape: Shape, jobs: Sequence[BldJob], device: Device, *, whole: bool = True
+) -> list[list[BldJob]] | None:
+    """Split jobs into sweeps up the layers, each with as many pieces of every layer as fit together.
+
+    A sweep trains one layer at a time. None if a single piece does not fit. `whole`: the whole parent is loaded, not one layer.
+    """
+    sweeps: list[list[BldJob]] = []
+    for layer in sorted({job.layer for job in jobs}):
+        parts: list[list[BldJob]] = [[]]
+        for job in jobs:
+            if job.layer != layer:
+                continue
+            if not _fits(WorkerPlan(shape, [*parts[-1], job], layer, layer + 1, device, whole)):
+                if not _fits(WorkerPlan(shape, [job], layer, layer + 1, device, whole)):
+                    return None
+                parts.append([])
+            parts[-1].append(job)
+        parts = [part for part in parts if part]
+        sweeps += [[] for _ in range(len(parts) - len(sweeps))]
+        for sweep, part in zip(sweeps, parts, strict=False):
+            sweep.extend(part)
+    return sweeps
+
+
+def alone(shape: Shape, job: BldJob, device: Device) -> int:
+    """Return the bytes of a worker that trains one piece and holds its layer alone."""
+    return WorkerPlan(shape, [job], job.layer, job.layer + 1, device).least_bytes
+
+
+def _fits(worker: WorkerPlan) -> bool:
+    if worker.whole and worker.parent_bytes > PARENT_SHARE * worker.device.memory_bytes:
+        return False  # it is read layer by layer, which streaming cannot do
+    if not worker.jobs:
+        return worker.parent_bytes <= worker.device.usable_bytes
+    return worker.least_bytes <= worker.device.usable_bytes
+
+
+def _parts(job: BldJob) -> list[Alternative]:
+    return [part for part in (job.attention, job.ffn) if part is not None]

@@ -1,0 +1,45 @@
+"""Bytes of pieces in training.
+
+A piece's optimiser holds, a weight, the float32 weight and AdamW's two moments. Gradients of one layer's pieces exist at a time.
+The best and the initial weights lie in the host's memory. A piece that is optimal as it starts holds its weights only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.families.registry import FAMILIES
+from puzzledsl.ir.nodes import Shape
+from puzzledsl.ir.tables import BldJob
+
+WEIGHT, MOMENTS, GRADIENT, KEPT = 4, 8, 4, 8
+"""Bytes a weight in training, float32: the weight, its moments, its gradient; and the initial and the best value on the host."""
+
+
+def weights_of(job: BldJob) -> int:
+    """Return the number of a piece's weights."""
+    return sum(math.prod(shape) for shape in job.shapes.values())
+
+
+def is_trained(job: BldJob, shape: Shape) -> bool:
+    """Return False for a piece that is optimal as it starts, or whose BLD trains nothing."""
+    alternative: Alternative | None = job.attention or job.ffn
+    assert alternative is not None
+    if not job.tokens or job.sub_block == "block":
+        return bool(job.tokens)
+    part = FAMILIES[shape.family].names(shape.at(job.layer)).of(job.sub_block)
+    behind = part is not None and part.behind is not None
+    return behind or not alternative.is_solved(job.init)
+
+
+def resident_bytes(jobs: Sequence[BldJob], shape: Shape, *, on_host: bool) -> int:
+    """Return the bytes that pieces hold between steps; `on_host`: the device is the host, which holds all of it."""
+    each = WEIGHT + MOMENTS + (KEPT if on_host else 0)
+    return sum(weights_of(job) * (each if is_trained(job, shape) else WEIGHT) for job in jobs)
+
+
+def kept_bytes(jobs: Sequence[BldJob], shape: Shape) -> int:
+    """Return the bytes of the host that hold the best weights of a GPU's pieces; the initial ones are on the disk."""
+    return KEPT // 2 * sum(weights_of(job) for job in jobs if is_trained(job, shape))

@@ -1,0 +1,220 @@
+"""Memory and time of global knowledge distillation (Puzzle, section 3): what one rank holds, and what makes it fit.
+
+A rank holds its part of the child (float32 weights, gradients and AdamW's moments) and of the teacher, the layers that are
+gathered to run, and the activations of a micro-batch. Choices, from the cheapest in time: a smaller micro-batch, recomputing
+layers in the backward pass, the child's state in the host's memory (FSDP2's offload), and 8-bit moments (torchao's, which can be
+sharded).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+from typing import Literal
+
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.ir.facts import fixed_params, total_params
+from puzzledsl.ir.nodes import Shape, Uptrain
+from puzzledsl.plan.memory.activations import layer_forward_numbers, training_numbers
+from puzzledsl.plan.memory.device import FLOAT32_BYTES, Device
+from puzzledsl.plan.memory.stage_plan import Choice, StagePlan, size_text
+
+LOGIT_TILES, TILE_TOKENS = 3, 2048
+"""Float32 tiles of logits that the loss holds, and positions of each."""
+NORM_BYTES = 12
+"""Bytes that a norm keeps for its backward pass, for each channel: its input and its product in float32, and its output."""
+GATHERED_LAYERS = 2
+"""Layers that are gathered at a time: the one that runs and the next. The teacher runs before the child."""
+HOST_LINK_BYTES_PER_S = 50e9
+"""Speed of copies between a GPU and pinned memory: PCIe 5.0 x16, 64 GB/s, less its overhead."""
+HOST_BYTES_PER_S = 100e9
+"""Speed at which one rank's share of a host reads and writes the optimiser's state."""
+RECOMPUTED = 5 / 4
+"""FLOP of a step with recomputed layers in those of one without: 1 of the teacher, 3 of the child, and 1 more."""
+
+Optimizer = Literal["adamw", "adamw8bit"]
+
+
+@dataclass(frozen=True, slots=True)
+class UptrainSizes:
+    """Sizes of a training. `micro_batch` and `recompute` are the program's; the plan keeps them where they are set."""
+
+    child: Shape
+    parent: Shape
+    tokens: int
+    context: int
+    batch: int
+    micro_batch: int | None
+    recompute: bool
+    cosine: bool
+    average: bool
+
+    @classmethod
+    def of(cls, declaration: Uptrain, child: Shape, parent: Shape) -> UptrainSizes:
+        """Return the sizes of a declaration; a child that is not known yet is at most as large as its parent."""
+        return cls(
+            child=child,
+            parent=parent,
+            tokens=declaration.tokens,
+            context=declaration.context,
+            batch=declaration.batch,
+            micro_batch=declaration.micro_batch,
+            recompute=declaration.recompute,
+            cosine=declaration.cosine != 0,
+            average=declaration.ema != 0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class UptrainChoice:
+    """Settings of a training on each rank. `micro_blocks`: blocks of one forward and backward pass."""
+
+    micro_blocks: int
+    recompute: bool
+    optimizer: Optimizer
+    offload: bool
+
+
+def uptrain_plan(
+    sizes: UptrainSizes,
+    device: Device,
+    *,
+    name: str = "",
+    flop: float = 0.0,
+    has_8bit: bool = False,
+) -> tuple[StagePlan, UptrainChoice]:
+    """Return the plan of a training over `device.count` ranks, and its choices: the fastest that fit, else the smallest.
+
+    `flop`: of the whole training without recomputing. `has_8bit`: 8-bit moments may be chosen.
+    """
+    options = list(_options(sizes, device, has_8bit=has_8bit))
+    fitting = (option for option in options if _plan(sizes, device, option, name, flop).fits(device))
+    choice = next(fitting, options[-1])
+    return _plan(sizes, device, choice, name, flop), choice
+
+
+def _options(sizes: UptrainSizes, device: Device, *, has_8bit: bool) -> Iterator[UptrainChoice]:
+    """Yield choices from the fastest to the smallest."""
+    most = ceil(sizes.batch / device.count)
+    blocks = [most]
+    while blocks[-1] > 1:
+        blocks.append(blocks[-1] // 2)
+    if sizes.micro_batch is not None:
+        blocks = [min(sizes.micro_batch, most)]
+    states: list[tuple[Optimizer, bool]] = [("adamw", False)]
+    if device.is_gpu:
+        states += [("adamw", True)]
+        states += [("adamw8bit", False), ("adamw8bit", True)] if has_8bit else []
+    for optimizer, offload in states:
+        # offloaded weights cross the link once a micro-batch, so that recomputing costs less than smaller ones
+        order = (True,) if sizes.recompute or offload else (False, True)
+        for recompute in order:
+            yield from (UptrainChoice(micro, recompute, optimizer, offload) for micro in blocks)
+
+
+def _plan(sizes: UptrainSizes, device: Device, choice: UptrainChoice, name: str, flop: float) -> StagePlan:
+    state = _state_bytes(sizes, choice) * total_params(sizes.child) // device.count
+    rate = device.flop_per_s if device.flop_per_s else 1.0
+    seconds = flop * (RECOMPUTED if choice.recompute else 1) / (rate * device.count)
+    parts = dict(_parts(sizes, device, choice))
+    if choice.offload:
+        seconds += _offload_s(sizes, device, choice)
+    else:
+        parts = {"weights, gradients, moments": state} | parts
+    return StagePlan(
+        stage="uptrain",
+        name=name,
+        parts=parts,
+        seconds=seconds,
+        devices=device.count,
+        host_bytes=state if choice.offload else 0,
+        choices=tuple(_choices(sizes, device, choice, state)),
+    )
+
+
+def _state_bytes(sizes: UptrainSizes, choice: UptrainChoice) -> int:
+    """Return the bytes a weight of the child between steps: weight, gradient, two moments, and the average."""
+    moments = 2 if choice.optimizer == "adamw8bit" else 8
+    return 4 + 4 + moments + (4 if sizes.average else 0)
+
+
+def _parts(sizes: UptrainSizes, device: Device, choice: UptrainChoice) -> Iterator[tuple[str, int]]:
+    number, child, parent = device.number_bytes, sizes.child, sizes.parent
+    tokens = choice.micro_blocks * sizes.context
+    yield "teacher", number * total_params(parent) // device.count
+    if device.count > 1 or choice.offload:
+        layers = GATHERED_LAYERS * max(_layer_params(own) for shape in (child, parent) for own in shape.each)
+        fixed = fixed_params(child) + fixed_params(parent)
+        gradients = (number + FLOAT32_BYTES) * max(map(_layer_params, child.each))
+        yield "gathered", number * (layers + fixed) + gradients
+    elif number < FLOAT32_BYTES:
+        yield "weights in bf16", number * total_params(child)
+    yield "activations", tokens * _token_bytes(sizes, number, recompute=choice.recompute)
+    tile = LOGIT_TILES * FLOAT32_BYTES * min(tokens, TILE_TOKENS) * parent.vocab
+    sharded = device.count > 1 or choice.offload
+    copy = 0 if sharded or number == FLOAT32_BYTES else number  # sharded weights are gathered in bf16
+    heads = (
+        (2 * FLOAT32_BYTES + copy) * child.vocab * child.hidden
+    )  # the embedding's gradient, and a tile's part of it
+    yield "loss", tile + heads
+
+
+def _token_bytes(sizes: UptrainSizes, number: int, *, recompute: bool) -> int:
+    """Return the bytes a token of a forward and backward pass, and of the teacher's outputs."""
+    child, parent = sizes.child, sizes.parent
+    layers = [_kept_bytes(own, number) for own in child.each]
+    kept = len(layers) * child.hidden * number + max(layers) if recompute else sum(layers)
+    kept += (
+        child.layers * child.hidden * number if sizes.cosine else 0
+    )  # the teacher's; the child's are kept anyway
+    running = max(layer_forward_numbers(own, ParentAttention(), ParentFfn()) for own in parent.each) * number
+    return max(kept, running) + 2 * child.hidden * (number + FLOAT32_BYTES)
+
+
+def _kept_bytes(own: Shape, number: int) -> int:
+    """Return the bytes a token that a layer keeps for its backward pass."""
+    numbers = sum(training_numbers(part, own) for part in (ParentAttention(), ParentFfn()))
+    return number * (numbers + 4 * own.hidden) + 2 * own.norms * NORM_BYTES * own.hidden
+
+
+def _layer_params(own: Shape) -> int:
+    return ParentAttention().params(own) + ParentFfn().params(own)
+
+
+def _offload_s(sizes: UptrainSizes, device: Device, choice: UptrainChoice) -> float:
+    """Return the seconds of copies between host and device, and of the optimiser on the host, as if nothing overlapped."""
+    share = total_params(sizes.child) / device.count
+    steps = max(1, sizes.tokens // (sizes.batch * sizes.context))
+    micro = ceil(sizes.batch / device.count / choice.micro_blocks)
+    copied = micro * 3 * FLOAT32_BYTES * share / HOST_LINK_BYTES_PER_S  # weights twice, gradients once
+    return steps * (copied + 28 * share / HOST_BYTES_PER_S)
+
+
+def _choices(sizes: UptrainSizes, device: Device, choice: UptrainChoice, state: int) -> Iterator[Choice]:
+    if device.count > 1:
+        whole = _state_bytes(sizes, choice) * total_params(sizes.child)
+        yield Choice("sharding", f"{device.count} ranks", f"the child's state is {size_text(whole)} in all")
+    usable = size_text(device.usable_bytes)
+    if choice.offload:
+        why = f"{size_text(state)} of weights, gradients and moments a rank do not fit in {usable}"
+        yield Choice("offload", "the child's state in the host's memory", why)
+    if choice.optimizer == "adamw8bit":
+        yield Choice("optimiser", "8-bit AdamW (torchao)", f"float32 moments do not fit in {usable}")
+    most = ceil(sizes.batch / device.count)
+    if choice.micro_blocks < most:
+        yield Choice(
+            "micro-batch", f"{choice.micro_blocks} of {most} sequences", _why(sizes, device, choice, most)
+        )
+    if choice.recompute and not sizes.recompute:
+        whole = (
+            choice.micro_blocks * sizes.context * _token_bytes(sizes, device.number_bytes, recompute=False)
+        )
+        yield Choice("recompute", "layers in the backward pass", f"their activations take {size_text(whole)}")
+
+
+def _why(sizes: UptrainSizes, device: Device, choice: UptrainChoice, most: int) -> str:
+    if sizes.micro_batch is not None:
+        return "as the program says"
+    token = _token_bytes(sizes, device.number_bytes, recompute=choice.recompute)
+    return f"activations of {most} take {size_text(most * sizes.context * token)}"

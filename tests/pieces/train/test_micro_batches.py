@@ -1,0 +1,189 @@
+"""Micro-batches give the whole batch's step but for rounding, and running out of memory costs neither a step nor a piece."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.progress import Progress, Silent
+from puzzledsl.ir import nodes
+from puzzledsl.models.families.load import load_parent
+from puzzledsl.models.layer_trace import LayerTrace
+from puzzledsl.models.layerwise import LayerRunner
+from puzzledsl.pieces.initialise.statistics import collect_statistics
+from puzzledsl.pieces.store.library import Library
+from puzzledsl.pieces.train import losses
+from puzzledsl.pieces.train import run as bld_run
+from puzzledsl.pieces.train.finished import Enter
+from puzzledsl.pieces.train.layer_trainer import LayerTrainer
+from puzzledsl.pieces.train.micro_batches import EVALUATE, STEP, DoesNotFit, MicroBatches
+from puzzledsl.pieces.train.order import Order
+from puzzledsl.pieces.train.run import BldInputs, run_bld
+from puzzledsl.pieces.train.student import Student
+from puzzledsl.plan.bld import bld_plan
+from puzzledsl.plan.memory.bld import WorkerPlan
+from tests.pieces.train.bld_programs import make_program
+
+SHORT: dict[str, Any] = {
+    "tokens": 320,
+    "calibration_tokens": 128,
+    "model": {"layers": 2},
+}  # five steps of 4 sequences
+
+
+class Log(Silent):
+    """Remembers sentences about memory."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def log(self, event: str, **fields: object) -> None:
+        if event == "memory":
+            self.said.append(str(fields["text"]))
+
+
+class Layer:
+    """Layer 1 of a tiny parent, its trainer, and a batch [4, 16, H] that enters it."""
+
+    def __init__(self, base: Path, loss: str = "normalized_mse") -> None:
+        program = make_program(base, loss=loss, **SHORT)
+        self.model = load_parent(base / "parent")
+        self.runner = LayerRunner(self.model)
+        tokens = torch.randint(4, 260, (8, 16), generator=torch.Generator().manual_seed(0))
+        statistics = collect_statistics(self.model, [tokens[:4], tokens[4:]], layers=[0])
+        shape, init = program.parents["p"].shape, program.spaces["w"].init
+        jobs = [job for job in bld_plan(program, "b") if job.layer == 0]
+        students = [Student.build(job, self.model, statistics[0], init, shape) for job in jobs]
+        self.trainer = LayerTrainer(students, steps=5)
+        for piece in self.trainer.pieces:
+            if piece._optimizer is not None:  # AdamW's first steps would take the sign of a rounding error
+                piece._optimizer = torch.optim.SGD(piece.student.trained.parameters(), lr=0.0)
+        self.hidden = self.runner.embed(tokens[:4])
+
+    def stepped(self, blocks: int) -> dict[str, Tensor]:
+        """All pieces' weights after two steps, and their held-out losses."""
+        micro = MicroBatches(self.runner, blocks)
+        leaving = [micro.through(0, self.trainer, self.hidden, visit) for visit in (STEP, STEP, EVALUATE)]
+        assert all(torch.allclose(leaving[0], other) for other in leaving)
+        found = {"leaving": leaving[0]}
+        for number, piece in enumerate(self.trainer.pieces):
+            found |= {f"{number} {name}": weight for name, weight in piece.student.weights().items()}
+            found[f"{number} loss"] = torch.tensor(piece._errors.normalized_mse)
+        return found
+
+
+@pytest.mark.parametrize("loss", ["normalized_mse", "mse", "cosine"])
+def test_micro_batches_take_the_step_of_the_whole_batch(loss: str, tmp_path: Path) -> None:
+    whole = Layer(tmp_path, loss).stepped(4)
+    for blocks in (3, 2, 1):
+        parts = Layer(tmp_path, loss).stepped(blocks)
+        assert parts.keys() == whole.keys()
+        for name, value in whole.items():
+            torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_dot_products_are_within_what_cublas_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    child, parent = torch.randn(2, 3, 5, 7, generator=torch.Generator().manual_seed(0))
+    whole = losses.normalized_mse(child, parent)
+    lengths, dot = [], torch.dot
+    monkeypatch.setattr(losses, "LONGEST_DOT", 10)
+    monkeypatch.setattr(torch, "dot", lambda a, b: lengths.append(len(a)) or dot(a, b))
+    torch.testing.assert_close(losses.normalized_mse(child, parent), whole)
+    assert lengths and max(lengths) <= 10
+
+
+# ---------------------------------------------------------------- out of memory
+
+
+def make(
+    program: nodes.Program, base: Path, build: str, progress: Progress | None = None, disk: int = 1 << 40
+) -> dict[str, bytes]:
+    library, work = Library(base / build / "library"), base / build / "work"
+    jobs = bld_plan(program, "b")
+    run_bld(BldInputs(program, "b", jobs, base / "parent", base, library, work, progress or Silent()))
+    assert len(library.pieces()) == len(jobs)
+    return {p.name: p.read_bytes() for p in library.root.glob("*.safetensors")}
+
+
+def limited(monkeypatch: pytest.MonkeyPatch, sequences: int) -> None:
+    """Let a piece in training run out of memory with more than so many sequences."""
+    forward = Student.forward
+
+    def failing(self: Student, hidden_BSH: Tensor, trace: LayerTrace) -> Tensor:
+        if torch.is_grad_enabled() and len(hidden_BSH) > sequences:
+            raise torch.OutOfMemoryError(f"out of memory with {len(hidden_BSH)} sequences")
+        return forward(self, hidden_BSH, trace)
+
+    monkeypatch.setattr(Student, "forward", failing)
+
+
+@pytest.mark.parametrize("disk", [1 << 40, 10_000])
+def test_out_of_memory_halves_the_micro_batch(
+    disk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = make_program(tmp_path, **SHORT)
+    monkeypatch.setattr(bld_run.shutil, "disk_usage", lambda _: type("Usage", (), {"free": disk}))
+    with monkeypatch.context() as half:
+        half.setattr(WorkerPlan, "micro_blocks", 2)
+        expected = make(program, tmp_path, "two")
+    assert expected != make(program, tmp_path, "four"), "sums are rounded otherwise"
+    limited(monkeypatch, 3)
+    log = Log()
+    assert make(program, tmp_path, "halved", log) == expected
+    assert log.said == ["out of memory in layer 0: going on with 2 of 4 sequences at a time"]
+
+
+def test_no_piece_takes_a_step_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The third piece runs out of memory in a whole batch, when two have taken its step."""
+    whole = Layer(tmp_path).stepped(4)
+    layer, calls = Layer(tmp_path), []
+    forward = Student.forward
+
+    def failing(self: Student, hidden_BSH: Tensor, trace: LayerTrace) -> Tensor:
+        if torch.is_grad_enabled():
+            calls.append(len(hidden_BSH))
+            if len(calls) == 3:
+                raise torch.OutOfMemoryError("out of memory")
+        return forward(self, hidden_BSH, trace)
+
+    monkeypatch.setattr(Student, "forward", failing)
+    parts = layer.stepped(4)
+    assert {piece.done for piece in layer.trainer.pieces if piece.student.needs_training} == {2}
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("making", ["sweep", "stream"])
+def test_what_does_not_fit_one_sequence_is_made_in_more_passes(
+    making: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = make_program(tmp_path, **SHORT)
+    expected = make(program, tmp_path, "whole")
+    disk = 1 << 40 if making == "sweep" else 10_000
+    monkeypatch.setattr(bld_run.shutil, "disk_usage", lambda _: type("Usage", (), {"free": disk}))
+    name = "_swept" if making == "sweep" else "_streamed"
+    make_part, parts = getattr(bld_run, name), []
+
+    def failing(model: Any, part: Order, enter: Enter, progress: Progress) -> None:
+        if len(part.jobs) > 6:
+            raise DoesNotFit(0, "out of memory")
+        parts.append(len(part.jobs))
+        make_part(model, part, enter, progress)
+
+    monkeypatch.setattr(bld_run, name, failing)
+    log = Log()
+    assert make(program, tmp_path, "parts", log) == expected
+    assert sum(parts) == len(bld_plan(program, "b")) and max(parts) <= 6 and len(parts) == len(log.said) + 1
+
+
+def test_a_single_piece_that_does_not_fit_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = make_program(tmp_path, **SHORT)
+    limited(monkeypatch, 0)
+    with pytest.raises(DiagnosticError) as caught:
+        make(program, tmp_path, "none")
+    assert caught.value.diagnostics[0].code == "E1403"

@@ -1,0 +1,60 @@
+"""The tables of docs/scale.md are those of the memory plan, and its largest figures can be worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.scale import CASES, PAGE, Case, page_with, plans, tables
+from puzzledsl.plan.memory.stage_plan import StagePlan
+
+HOURS = 3600.0
+
+
+def stage(case: Case, name: str) -> StagePlan:
+    return next(plan for plan in plans(case)[1] if plan.stage == name)
+
+
+def test_the_page_has_the_tables_of_the_code() -> None:
+    page = PAGE.read_text()
+    assert page_with(tables(), page) == page, "python -m benchmarks.scale --write"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
+def test_every_stage_stays_within_memory(case: Case) -> None:
+    device, found = plans(case)
+    assert {"calibrate", "bld", "score", "realise", "uptrain", "eval", "export"} == {
+        plan.stage for plan in found
+    }
+    assert all(plan.fits(device) for plan in found), [plan.stage for plan in found if not plan.fits(device)]
+
+
+def test_70b_does_not_fit_two_gpus() -> None:
+    device, found = plans(Case("llama3_1_70b", "h100_sxm", 2))
+    assert not all(plan.fits(device) for plan in found)
+    bld = next(plan for plan in found if plan.stage == "bld")
+    assert bld.choices[0].value == "does not fit"
+
+
+def test_8b_by_hand() -> None:
+    """From nothing but the model's sizes: training 20 of 32 layers' pieces beside the whole parent, in two passes."""
+    hidden, wide, words = 4096, 14336, 128256
+    attention, ffn = 2 * hidden * hidden + 2 * hidden * 1024, 3 * hidden * wide
+    bld = stage(CASES[0], "bld")
+    assert bld.parts["parent"] == 2 * (32 * (attention + ffn + 2 * hidden) + 2 * words * hidden + hidden)
+    gqa = sum(2 * hidden * hidden + 2 * hidden * heads * 128 for heads in (4, 2))
+    narrow = [3 * hidden * width for width in (7168, 3584, 1434)]
+    linear = 2 * hidden * hidden
+    passes = next(choice for choice in bld.choices if choice.what == "passes")
+    assert passes.value == "2 (layers 0-19, 20-31)"
+    assert bld.parts["weights and moments"] == 20 * (12 * (gqa + sum(narrow)) + 4 * linear)
+    assert bld.parts["gradients"] == 4 * (gqa + sum(narrow)) + 2 * narrow[0]
+    inner = 2 * hidden * hidden  # o_proj of both
+    pieces = 32 * (6 * (gqa + sum(narrow)) - 2 * (gqa - inner + sum(narrow) * 2 // 3))
+    forward, scores = 2 * (attention + ffn), 4 * hidden * 8192 // 2
+    flop = 1e9 * (pieces + 32 * 2 * 3 * scores + (20 + 32) * (forward + scores))
+    assert bld.seconds == pytest.approx(flop / (989e12 * 0.5368), rel=0.01)  # and the optimiser
+
+
+def test_more_gpus_take_less_time_and_memory() -> None:
+    alone, eight = (stage(case, "bld") for case in CASES[:2])
+    assert eight.seconds < alone.seconds / 6 and eight.peak_bytes < alone.peak_bytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.cli.main import run
 from puzzledsl.cluster.connect import Cluster
+from puzzledsl.cluster.tasks import WorkerLost
 from puzzledsl.ir import nodes
 from puzzledsl.pieces.cluster.on_ray import OnRay
+from puzzledsl.pieces.cluster.ray_executor import patiently
 from puzzledsl.pieces.store.keeping import faults, pieces_of
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import stream as streaming
@@ -195,6 +198,34 @@ def test_without_ray_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytes
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.code == "E1421" and "pip install 'puzzledsl[ray]'" in diagnostic.help
     shutil.rmtree(tmp_path / "ray")
+
+
+def test_a_cluster_that_does_not_start_is_a_diagnostic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray raises a bare Exception where a node does not come up in time."""
+
+    def init(**given: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    pretended = SimpleNamespace(is_initialized=lambda: False, init=init)
+    monkeypatch.setitem(__import__("sys").modules, "ray", pretended)
+    with pytest.raises(DiagnosticError) as caught:
+        _ = Cluster("local").ray
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == "E1422" and "timed out" in diagnostic.message
+
+
+def test_workers_that_are_lost_before_they_begin_are_replaced() -> None:
+    log, starts = Killer(), iter(range(100))
+
+    def start(until: int) -> int:
+        if (number := next(starts)) < until:
+            raise WorkerLost("killed")
+        return number
+
+    assert patiently(lambda: start(3), log) == 3 and log.lost == 3
+    with pytest.raises(WorkerLost):
+        patiently(lambda: start(1000), log)
+    assert next(starts) == 3 + 1 + streaming.MAX_LOSSES + 1
 
 
 def test_what_a_stage_finds_wrong_crosses_processes() -> None:

@@ -12,10 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK_TOKENS = {
-    "cpu": 256,
-    "cuda": 2048,
-}  # three float32 tensors [CHUNK_TOKENS, V] are what the loss takes beside its gradients
+from puzzledsl.models.kernels import float32_products
+from puzzledsl.plan.memory.tiles import tiles
+
 IGNORED = -100  # a label without a next token
 
 
@@ -72,10 +71,8 @@ def product_dtype(tensor: Tensor) -> torch.dtype:
 
 
 def product(one: Tensor, other: Tensor) -> Tensor:
-    """Return `one @ other`; of 16-bit factors on a GPU in float32, which is what it sums in."""
-    if one.device.type == "cuda" and one.dtype != torch.float32:
-        return torch.mm(one, other, out_dtype=torch.float32)
-    return one @ other
+    """Return `one @ other`; on a GPU in float32, which is what it sums 16-bit factors in."""
+    return float32_products.product(one, other) if one.device.type == "cuda" else one @ other
 
 
 def logits_of(embedding_VH: Tensor) -> Callable[[Tensor], Tensor]:
@@ -149,7 +146,7 @@ def logit_loss(
     has a gradient, with respect to `child_NH` and `child_VH`.
     """
     apply: Any = _ChunkedLogitLoss.apply
-    chunk = chunk or CHUNK_TOKENS[child_NH.device.type]
+    chunk = chunk or tiles(child_NH.device.type).loss_positions
     return LogitLoss(*apply(child_NH, child_VH, parent_NH, parent_VH, labels_N, kld, lm, chunk))
 
 

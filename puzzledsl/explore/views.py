@@ -89,14 +89,14 @@ def statement_states(sheet: Sheet, question: Question, answer: Answer) -> dict[i
     stated = sheet.stated(question)
     states: dict[int, dict[str, Any]] = {}
     for statement in sheet.statements:
-        lines = lines_of(subject, [stated[i] for i in statement.requirements], best)
-        tightest = min(lines, key=lambda line: line.room.value if line.room else 0.0)
-        reached = tightest.predicted
+        lines = lines_of(subject, stated[statement.number], best)
+        tightest = min(lines, key=lambda line: line.room.value if line.room else 0.0, default=None)
+        reached = tightest.predicted if tightest else None
         marks = {line.mark for line in lines}
         states[statement.number] = {
-            "mark": "missed" if "missed" in marks else "met" if marks == {"met"} else "unknown",
+            "mark": "missed" if "missed" in marks else "met" if marks <= {"met"} else "unknown",
             "achieved": "" if reached is None else " · ".join(filter(None, (reached.text, reached.note))),
-            "room": "" if tightest.room is None else tightest.room.text,
+            "room": tightest.room.text if tightest and tightest.room else "",
         }
     return states
 
@@ -265,11 +265,7 @@ def conflict_view(sheet: Sheet, question: Question, answer: Answer) -> dict[str,
 def _owners(sheet: Sheet, question: Question) -> Any:
     """Return a function from the text and line of a requirement to its statement or choice."""
     stated = sheet.stated(question)
-    statements = {
-        (stated[i].where.text, stated[i].where.line): s.number
-        for s in sheet.statements
-        for i in s.requirements
-    }
+    statements = {(r.where.text, r.where.line): number for number, own in stated.items() for r in own}
     choices = {sheet.condition(choice): i for i, choice in enumerate(question.choices)}
 
     def owner(text: str, line: int) -> dict[str, Any]:

@@ -62,6 +62,8 @@ def told(folder: Path, config: dict[str, Any], space: str, export: str) -> list[
         (LLAMA | {"rope_scaling": YARN}, HEADS, MLX, "E0471 `yarn`"),
         (LLAMA | {"rope_scaling": YARN}, HEADS, VLLM, ""),
         (LLAMA | {"rope_scaling": YARN}, HEADS, HF, ""),
+        (LLAMA | {"rope_scaling": YARN | {"type": "dynamic"}}, HEADS, VLLM, "E0471 `dynamic`"),
+        (LLAMA | {"rope_scaling": YARN | {"type": "dynamic"}}, HEADS, HF, ""),
         (LLAMA | {"partial_rotary_factor": 0.5}, HEADS, GGUF, "E0471 whole heads"),
         (LLAMA | {"rope_parameters": LLAMA3 | {"factor": None}}, HEADS, HF, "E0407 factor"),
         (LLAMA | {"rope_parameters": {"rope_type": "spiral"}}, HEADS, HF, "E0407 longrope"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,8 +72,8 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return request.param, make(CASES[request.param], tmp_path_factory.mktemp(request.param))
 
 
-def make(layers: tuple[Choice, ...], root: Path) -> Made:
-    parent = save_tiny(root / "parent", "qwen3_moe", **SIZES)
+def make(layers: tuple[Choice, ...], root: Path, **sizes: Any) -> Made:
+    parent = save_tiny(root / "parent", "qwen3_moe", **SIZES | sizes)
     write_checkpoint(smaller(parent, layers), parent, root / "child", "")
     assert from_directory(root / "child").layers == layers
     for prompt in PROMPTS:
@@ -100,6 +101,19 @@ def test_what_vllm_is_given_computes_the_same_in_transformers(made: tuple[str, M
     _, child = made
     path = prepare(from_directory(child.child), child.child, "vllm", tmp_path)
     _, found = run("transformers", request_for(path, child.prompt))
+    assert np.abs(found["logits.0.0"] - child.logits).max() <= TOLERANCE
+    assert found["greedy.0.0"] == child.greedy
+
+
+@pytest.mark.parametrize(
+    "layers", [((A, F), (A, NF), (A, F)), ((A, moe(4)), (A, moe(4)), (A, moe(4, width=8)))]
+)
+def test_llama_cpp_runs_parents_with_mixtures_alone(layers: tuple[Choice, ...], tmp_path: Path) -> None:
+    """No layer has a dense FFN whose width a removed one would get. The router's weights need not add up to 1, if no layer has
+    fewer experts than others."""
+    child = make(layers, tmp_path, mlp_only_layers=[], norm_topk_prob=layers[0][1] == F)
+    path = prepare(from_directory(child.child), child.child, "llama_cpp", tmp_path)
+    _, found = run("llama_cpp", request_for(path, child.prompt))
     assert np.abs(found["logits.0.0"] - child.logits).max() <= TOLERANCE
     assert found["greedy.0.0"] == child.greedy
 

@@ -31,7 +31,7 @@ from puzzledsl.models.families.inventory import inventory
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.families.slots import weights_of
 from tests.children import PARENT, Choice, define, random_pieces
-from tests.tiny import MIXTURES, save_tiny, tiny_tokens
+from tests.tiny import HYBRIDS, MIXTURES, save_tiny, tiny_tokens
 
 FIELDS = {
     "qwen3_moe": (
@@ -42,7 +42,35 @@ FIELDS = {
         *("num_experts", "num_local_experts", "num_experts_per_tok", "intermediate_size", "layer_types"),
         *("sliding_window", "swiglu_alpha", "swiglu_limit", "attention_bias", "quantization_config"),
     ),
+    "nemotron_h": (
+        *(
+            "n_routed_experts",
+            "num_experts_per_tok",
+            "moe_intermediate_size",
+            "moe_shared_expert_intermediate_size",
+        ),
+        *(
+            "layers_block_type",
+            "n_groups",
+            "mamba_num_heads",
+            "ssm_state_size",
+            "conv_kernel",
+            "mlp_hidden_act",
+        ),
+    ),
+    "qwen3_next": (
+        *("num_experts", "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"),
+        *(
+            "layer_types",
+            "linear_num_key_heads",
+            "linear_num_value_heads",
+            "linear_key_head_dim",
+            "norm_topk_prob",
+        ),
+    ),
 }
+ALL = (*MIXTURES, *HYBRIDS)
+LAYERS = {"nemotron_h": 4}
 LEAVES = st.one_of(
     st.none(),
     st.booleans(),
@@ -56,14 +84,16 @@ VALUES = st.one_of(LEAVES, st.lists(LEAVES, max_size=4), st.dictionaries(st.just
 
 @pytest.fixture(scope="module")
 def parents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {family: save_tiny(tmp_path_factory.mktemp("parents") / family, family) for family in MIXTURES}
+    folder = tmp_path_factory.mktemp("parents")
+    return {family: save_tiny(folder / family, family, layers=LAYERS.get(family, 3)) for family in ALL}
 
 
 @pytest.fixture(scope="module")
 def children(parents: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made: dict[str, Path] = {}
     choices: list[Choice] = [(ParentAttention(), MoeFfn(experts=3, top_k=2, width=8)), PARENT, PARENT]
-    for family, parent in parents.items():
+    for family in MIXTURES:
+        parent = parents[family]
         made[family] = tmp_path_factory.mktemp("children") / family
         realise(define(choices), parent, random_pieces(load_parent(parent), choices), made[family])
     return made
@@ -80,7 +110,7 @@ def loaded(parent: Path) -> Any:
         assert {path.name: path.read_bytes() for path in parent.iterdir()} == before
 
 
-@pytest.mark.parametrize("family", MIXTURES)
+@pytest.mark.parametrize("family", ALL)
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_any_value_of_any_field(parents: dict[str, Path], family: str, data: st.DataObject) -> None:
@@ -150,7 +180,7 @@ def _widen(tensors: dict[str, torch.Tensor], name: str) -> None:
     tensors[name] = torch.cat([tensors[name], tensors[name]])
 
 
-@pytest.mark.parametrize("family", MIXTURES)
+@pytest.mark.parametrize("family", ALL)
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_any_tensor_lost_renamed_or_of_another_size(
@@ -165,5 +195,5 @@ def test_any_tensor_lost_renamed_or_of_another_size(
     save_file(tensors, parent / "model.safetensors")
     found = loaded(parent)
     assert isinstance(found, str) and str(parent) in found
-    expert = name.removesuffix("_bias")
+    expert = name.removesuffix("_bias").replace("backbone.", "model.")  # as the model calls it
     assert expert in found or f"{expert.removesuffix('.gate_up_proj').removesuffix('.down_proj')}." in found

@@ -1,0 +1,96 @@
+"""Property: a parent that cannot be is one error in its line, an alternative that a layer cannot have one in its own.
+
+Nothing is written either way.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from puzzledsl.checker.check import check
+from puzzledsl.families.registry import FAMILIES
+from tests.families.test_corrupted_configs import SOUND, VALUES, fields_of
+
+quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def errors(folder: Path, config: dict[str, Any], body: str) -> list[tuple[str, int]]:
+    """Codes and lines of the errors of a program whose parent is in line 1 and whose space begins in line 2."""
+    (folder / "parent").mkdir(exist_ok=True)
+    (folder / "parent" / "config.json").write_text(json.dumps(config), "utf-8")
+    (folder / "t.pzl").write_text(f'parent p = hf("parent")\nspace w of p {{\n{body}\n}}\n', "utf-8")
+    before = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    found = check(folder / "t.pzl", {})
+    assert {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()} == before
+    wrong = [d for d in found.diagnostics if d.severity == "error"]
+    assert (found.program is None) == bool(wrong)
+    assert all(d.span is not None for d in wrong)
+    return [(d.code, d.span.line) for d in wrong if d.span is not None]
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "gpt2"])
+@quick
+@given(data=st.data())
+def test_a_corrupted_config_is_an_error_in_the_parents_line(
+    family: str, tmp_path: Path, data: st.DataObject
+) -> None:
+    content = SOUND | {"model_type": family}
+    for field in data.draw(
+        st.lists(st.sampled_from(fields_of(family)) if family in FAMILIES else st.just("x"), max_size=3)
+    ):
+        content[field] = data.draw(VALUES)
+    assert errors(tmp_path, content, "ffn = parent") in (
+        [("E0407", 1)],
+        *([[]] if family in FAMILIES else []),
+    )
+
+
+@quick
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 40))
+def test_experts_that_are_not_there(tmp_path: Path, experts: int, top_k: int, width: int) -> None:
+    """The parent has 8 experts of 32 channels in a layer, 2 of a token."""
+    body = f"ffn = moe(experts: {experts}, top_k: {top_k}, width: {width}, round: 1)"
+    found = errors(tmp_path, SOUND | {"model_type": "qwen3_moe"}, body)
+    codes = {"E0304": experts > 8, "E0404": width > 32, "E0411": experts <= 8 and top_k > experts}
+    assert {code for code, _ in found} <= {code for code, wrong in codes.items() if wrong}
+    assert bool(found) == any(codes.values())
+    assert {line for _, line in found} <= {3}
+
+
+@quick
+@given(
+    st.sampled_from(["attention", "ffn"]),
+    st.integers(0, 3),
+    st.sampled_from(
+        [
+            "gqa(window: 8)",
+            "gqa(kv_heads: 2)",
+            "mlp(width: 50%)",
+            "moe(experts: 4)",
+            "linear",
+            "noop",
+            "parent",
+        ]
+    ),
+)
+def test_an_alternative_in_a_layer_that_cannot_have_it(
+    tmp_path: Path, sub_block: str, layer: int, alternative: str
+) -> None:
+    """Layers are Mamba2, an FFN, attention and a mixture."""
+    config = SOUND | {"model_type": "nemotron_h"}
+    found = errors(tmp_path, config, f"ffn = parent\nlayers[{layer}].{sub_block} = {alternative}")
+    word = alternative.partition("(")[0]
+    can = {
+        "attention": {0: "linear noop", 2: "gqa linear noop"},
+        "ffn": {1: "mlp linear noop", 3: "moe mlp linear noop"},
+    }
+    if word == "parent" or word in can[sub_block].get(layer, "").split():
+        assert not found
+    else:
+        assert [line for _, line in found] == [4]

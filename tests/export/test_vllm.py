@@ -39,7 +39,18 @@ CASES = {
     for name, (family, sizes) in PARENTS.items()
     if family in ("mistral", "qwen2")
 }
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 10000.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 64,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+    "truncate": False,
+}
 GROUPED = {
+    "qwen3-yarn": Variant(((A, F), (NA, M), (G1, F)), "qwen3", HEAD | {"rope_parameters": YARN}),
+    "qwen3-linear-rope": Variant(((A, F), (G1, M)), "qwen3", HEAD | VARIANTS["linear_rope"].sizes),
     "qwen3-mixture": Variant(MIXTURE, "qwen3", HEAD),
     "qwen3-tied": Variant(((NA, F), (G1, M), (A, NF)), "qwen3", HEAD | {"tied": True}),
 } | {

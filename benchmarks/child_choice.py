@@ -11,11 +11,12 @@ from typing import Any
 from benchmarks.child_methods import SEARCH, Method, Question, Refined
 from puzzledsl import refining
 from puzzledsl.base.progress import Silent
-from puzzledsl.ir.tables import BldJob, LayerAssignment, Refinement, ScoreTable, Solution
+from puzzledsl.ir.tables import BldJob, LayerAssignment, Refinement, Solution
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.refining.inputs import RefineInputs
 from puzzledsl.refining.run import run_refine
 from puzzledsl.refining.surrogate import Surrogate
+from puzzledsl.search.tables import tables_of
 
 
 @dataclass(frozen=True)
@@ -88,17 +89,18 @@ def _refined(method: Refined, question: Question, inputs: Inputs) -> Chosen | st
         inputs.work / "figures.jsonl",
     )
     refinement = run_refine(given, result)
-    predicted = _predicted(method, question.scores[refinement.score], refinement)
+    predicted = _predicted(method, question, refinement)
     return Chosen(
         "measured", refinement.solution, refinement.parent_metrics, predicted, question.speed, refinement
     )
 
 
-def _predicted(method: Refined, table: ScoreTable, refinement: Refinement) -> float:
+def _predicted(method: Refined, question: Question, refinement: Refinement) -> float:
     """The chosen child's loss by the scores, refitted to all children where the method refits them."""
     if method.method == "evolutionary":
         return refinement.solution.metrics[refinement.score]
-    surrogate = Surrogate(table)
+    tables = tables_of(question.program, SEARCH, question.costs, question.scores)
+    surrogate = Surrogate(question.scores[refinement.score], tables.dropped())
     for child in refinement.children:
         surrogate.tell(child.layers, child.measured)
     return surrogate.predict(refinement.solution.layers)[0]

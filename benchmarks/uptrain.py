@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from puzzledsl.uptrain.loss import CHUNK_TOKENS, logit_loss
+from puzzledsl.plan.memory.tiles import CPU
+from puzzledsl.uptrain.loss import logit_loss
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -126,7 +127,7 @@ def main() -> None:
         return print_extra(options.measure[0], [int(size) for size in options.measure[1:]])
     sizes = [options.positions, options.hidden, options.vocab]
     print(
-        f"{options.positions} positions, vocabulary {options.vocab}, hidden size {options.hidden}, chunks of {CHUNK_TOKENS}"
+        f"{options.positions} positions, vocabulary {options.vocab}, hidden size {options.hidden}, chunks of {CPU.loss_positions}"
     )
     extra = {way: extra_mib(way, sizes) for way in WAYS}
     seconds = cpu_seconds(sizes, options.rounds)

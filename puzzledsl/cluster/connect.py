@@ -54,7 +54,7 @@ class Cluster:
         here = {"num_cpus": os.cpu_count(), "include_dashboard": False} if self.on == "local" else {}
         try:
             ray.init(address=self.on, log_to_driver=False, logging_level="error", **here)
-        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        except Exception as error:  # Ray raises a bare one where a node does not start in time
             raise DiagnosticError(ClusterNotReached(None, on=self.on, reason=first_line(error))) from error
         self._is_own = True
         return ray

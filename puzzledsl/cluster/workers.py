@@ -75,9 +75,9 @@ class Workers:
         return int(self.cluster.ray.available_resources().get(self.unit, 0))
 
     def settled(self, most: int | None = None) -> int:
-        """Return `free` when it is `most` or no longer changes: Ray returns the resources of ended workers after a while."""
+        """Return `free` when it is at least `most` or no longer changes: Ray returns what ended workers had after a while."""
         end, seen, same = time.monotonic() + SETTLED_S, self.free(), 0
-        while time.monotonic() < end and seen != most and (same < 4 or not seen):
+        while time.monotonic() < end and (most is None or seen < most) and (same < 4 or not seen):
             time.sleep(POLL_S)
             now = self.free()
             seen, same = now, same + 1 if now == seen else 0

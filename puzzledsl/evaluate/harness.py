@@ -17,13 +17,10 @@ from puzzledsl.base.suggest import closest
 from puzzledsl.data.tasks import EncodedChoice
 from puzzledsl.evaluate.choices import Answers, can_share, score_choices, together
 from puzzledsl.evaluate.errors import HarnessFailed, NoHarness, UnknownHarnessTask
+from puzzledsl.plan.memory.tiles import tiles
 
 OWN_TASKS = "lm_eval"  # a folder beside the program, with the user's own task files
 MAX_NEW_TOKENS = 256
-GENERATED_TOKENS = {
-    "cpu": 8192,
-    "cuda": 1 << 17,
-}  # tokens of a batch: prompts with padding, and what is generated
 METRICS = {"acc": "", "acc_norm": "_norm", "exact_match": ""}  # of a sample -> what follows the task's name
 
 
@@ -207,7 +204,7 @@ def continuations(
         range(len(prompts)), key=lambda i: (prompts[i].length, prompts[i].until, -len(prompts[i].ids))
     )
     for _, alike in groupby(order, key=lambda i: (prompts[i].length, prompts[i].until)):
-        for batch in _batches(list(alike), prompts, GENERATED_TOKENS[model.device.type]):
+        for batch in _batches(list(alike), prompts, tiles(model.device.type).generated_tokens):
             texts = _generate(model, tokenizer, [prompts[i] for i in batch])
             for i, text in zip(batch, texts, strict=True):
                 found[i] = text

@@ -4,7 +4,7 @@
     patterns, question            a question: other bounds, statements left out, alternatives pinned or forbidden
     edits                         the same question as an edit of the `.pzl` text
     sheet, desk                   one search kept warm, and the file behind it
-    views                         answers as HTML, drawn by the report's own strips and plots
+    views, conflicts              answers as HTML, drawn by the report's own strips and plots
     guard, application, serving   the server: token, Host and Origin, routes, uvicorn
 
 The answers come from the Python API (`Program.variations`). Nothing is written but by `save`.

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.render import render_all
 from puzzledsl.explore import views
+from puzzledsl.explore.conflicts import conflict_view
 from puzzledsl.explore.desk import Desk, FileChanged, Stale
 from puzzledsl.explore.guard import LARGEST_BODY, App, Guard, guarded
 from puzzledsl.explore.question import BadQuestion, Question
@@ -229,7 +230,7 @@ class _Served:
         with self._background:
             asked.still_wanted()
             found = asked.sheet.explain(asked.question, CONFLICT_S)
-        return views.conflict_view(asked.sheet, asked.question, found)
+        return conflict_view(asked.sheet, asked.question, found)
 
     def compare(self, asked: _Asked) -> dict[str, Any]:
         """Two answers side by side."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.explore.question import Question
@@ -44,9 +45,8 @@ def edited(
         text = text[:start] + new + text[stop:]
     after, before = format_source(text), format_source(source.text)
     changes = difflib.ndiff(before.splitlines(), after.splitlines())
-    diff = difflib.unified_diff(
-        source.text.splitlines(), after.splitlines(), "before", "after", n=2, lineterm=""
-    )
+    name, lines = Path(source.file).name, (source.text.splitlines(), after.splitlines())
+    diff = difflib.unified_diff(*lines, name, f"{name}, saved", n=2, lineterm="")
     return Edited(after, tuple(line[2:] for line in changes if line.startswith("+ ")), tuple(diff))
 
 

@@ -67,7 +67,10 @@ class Guard:
             return "origin"
         if method not in ("GET", "HEAD") and not origin:
             return "origin"
-        if any(site not in ("same-origin", "none") for site in found.get("sec-fetch-site", [])):
+        if any(site not in ("same-origin", "none") for site in found.get("sec-fetch-site", [])) and not (
+            method == "GET"
+            and found.get("sec-fetch-dest") == ["document"]  # a link to the page, in a window of its own
+        ):
             return "origin"
         given = path.split("/")[1] if path.count("/") > 1 else ""
         return "" if compare_digest(given.encode(), self.token.encode()) else "token"

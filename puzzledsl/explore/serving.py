@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import tempfile
+import threading
 import webbrowser
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -54,10 +56,13 @@ def serve(
     guard = Guard.new(listening.getsockname()[1])
     address = guard.address if search is None else f"{guard.address}?search={name}"
 
+    folder = tempfile.TemporaryDirectory(prefix="pzl-explore-")
+
     def ready() -> None:
         started(address)
         if browser:
-            webbrowser.open(address)
+            link = private_link(Path(folder.name), address)
+            threading.Thread(target=webbrowser.open, args=(link.as_uri(),), daemon=True).start()
 
     config = uvicorn.Config(
         application(desk, guard, ready),
@@ -76,6 +81,14 @@ def serve(
         pass
     finally:
         listening.close()
+        folder.cleanup()
+
+
+def private_link(folder: Path, address: str) -> Path:
+    """Write a file that leads to an address: the arguments of a browser's process are no place for a token."""
+    link = folder / "explore.html"
+    link.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={address}">', "utf-8")
+    return link
 
 
 def _listen(port: int) -> socket.socket:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from puzzledsl.base.diagnostics import DiagnosticError
@@ -13,7 +14,7 @@ from puzzledsl.explore.edits import Edited, edited
 from puzzledsl.explore.patterns import alternatives_of, pattern_of
 from puzzledsl.explore.question import BadQuestion, Choice, Question
 from puzzledsl.explore.sources import Source
-from puzzledsl.explore.statements import Bound, Statement, replaced, statements_of
+from puzzledsl.explore.statements import Bound, Statement, replaced, statement_at, statements_of
 from puzzledsl.ir.nodes import (
     Is,
     LinearRequirement,
@@ -46,7 +47,7 @@ class Sheet:
     source: Source
     params: dict[str, str]
     _answers: OrderedDict[object, Answer] = field(default_factory=OrderedDict)
-    _read: dict[str, tuple[Requirement, ...]] = field(default_factory=dict)
+    _read: dict[str, dict[int, list[Requirement]]] = field(default_factory=dict)
 
     @cached_property
     def variations(self) -> Variations:
@@ -89,27 +90,31 @@ class Sheet:
     def requirements(self, question: Question) -> tuple[Requirement, ...]:
         """Return the requirements of a question. Raises BadQuestion."""
         stated = self.stated(question)
-        off = {i for s in self.statements if s.number in question.off for i in s.requirements}
-        kept = [requirement for i, requirement in enumerate(stated) if i not in off]
-        return (*kept, *map(self._choice, question.choices))
+        kept = (own for number, own in stated.items() if number not in question.off)
+        return (*chain.from_iterable(kept), *map(self._choice, question.choices))
 
-    def stated(self, question: Question) -> list[Requirement]:
-        """Return the requirements of the file with a question's bounds, also those that it leaves out. Raises BadQuestion."""
+    def stated(self, question: Question) -> dict[int, list[Requirement]]:
+        """Return the requirements of every statement with a question's bounds, also of those left out. Raises BadQuestion."""
         self._check(question)
-        stated = list(self.search.requirements)
-        about_layers = [self.bounds[n] for n in question.bounds if self.bounds[n].scale is None]
-        if about_layers:
-            after = self._requirements_of_text(question, about_layers)
-            for index in (
-                i for s in self.statements for i in s.requirements if {*s.bounds} & {*about_layers}
-            ):
-                stated[index] = after[index]
-        for number, text in question.bounds.items():
-            for index in self.bounds[number].requirements:
-                requirement = stated[index]
-                assert isinstance(requirement, LinearRequirement)
-                stated[index] = self.bounds[number].moved(requirement, text)
+        stated: dict[int, list[Requirement]] = {}
+        read = self._read_again(question)
+        for statement in self.statements:
+            moved = [bound for bound in statement.bounds if bound.number in question.bounds]
+            if any(bound.scale is None for bound in moved):
+                stated[statement.number] = read[statement.number]
+            else:
+                own = [self._moved(i, moved, question) for i in statement.requirements]
+                stated[statement.number] = own
         return stated
+
+    def _moved(self, index: int, bounds: Sequence[Bound], question: Question) -> Requirement:
+        """Return a requirement of the search with those of its bounds moved that a question moves."""
+        requirement = self.search.requirements[index]
+        for bound in bounds:
+            if index in bound.requirements:
+                assert isinstance(requirement, LinearRequirement)
+                requirement = bound.moved(requirement, question.bounds[bound.number])
+        return requirement
 
     def _check(self, question: Question) -> None:
         numbers = {statement.number for statement in self.statements}
@@ -122,28 +127,47 @@ class Sheet:
             if not choice.names or not set(choice.names) <= set(names):
                 raise BadQuestion(f"layer {choice.layer} has no such alternative")
 
-    def _requirements_of_text(self, question: Question, moved: Sequence[Bound]) -> tuple[Requirement, ...]:
-        """Check the text with bounds of statements about layers replaced: their formulas are not ours to build."""
+    def _read_again(self, question: Question) -> dict[int, list[Requirement]]:
+        """Check the text with a question's bounds where statements about layers have some: their formulas are not ours to build.
+
+        Return the requirements by statement; none for a statement that says nothing any more.
+        """
+        moved = [self.bounds[number] for number in question.bounds]
+        if all(bound.scale is not None for bound in moved):
+            return {}
         text = replaced(self.source, [(bound.span, question.bounds[bound.number]) for bound in moved])
         if text not in self._read:
-            after = self.reread(text)
-            if after is None or len(after) != len(self.search.requirements):
-                numbers = ", ".join(question.bounds[bound.number] for bound in moved)
-                raise BadQuestion(f"the program has mistakes with {numbers}")
-            self._read[text] = after
+            try:
+                after = self._requirements_in(text)
+            except DiagnosticError as error:
+                raise BadQuestion(error.diagnostics[0].message) from error
+            self._read[text] = self._by_statement(Source(text, self.source.file), after)
         return self._read[text]
+
+    def _by_statement(self, source: Source, after: Sequence[Requirement]) -> dict[int, list[Requirement]]:
+        """Sort the requirements of an edited text by the statements of the file, whose order is the same."""
+        places = [node.span for node in self.source.requirements]
+        numbers = {places.index(s.span): s.number for s in self.statements if s.span is not None}
+        found: dict[int, list[Requirement]] = {s.number: [] for s in self.statements}
+        for requirement in after:
+            node = statement_at(source, requirement.where)
+            if node is not None and (place := source.requirements.index(node)) in numbers:
+                found[numbers[place]].append(requirement)
+        return found
 
     def reread(self, text: str) -> tuple[Requirement, ...] | None:
         """Return the requirements of this search in another text of the file; None where it has mistakes."""
-        from puzzledsl.api.loading import parse
-
-        program = self.program
         try:
-            after = parse(text, folder=program.file.parent, build=program.build, **self.params)
+            return self._requirements_in(text)
         except DiagnosticError:
             return None
-        found = after.ir.searches.get(self.name)
-        return None if found is None else found.requirements
+
+    def _requirements_in(self, text: str) -> tuple[Requirement, ...]:
+        """Check another text of the file. Raises DiagnosticError."""
+        from puzzledsl.api.loading import parse
+
+        program = parse(text, folder=self.program.file.parent, build=self.program.build, **self.params)
+        return program.ir.searches[self.name].requirements
 
     def _choice(self, choice: Choice) -> LogicRequirement:
         chosen: Logic = Is(layer=choice.layer, sub_block=choice.sub_block, alternatives=choice.names)
@@ -211,7 +235,7 @@ class Sheet:
         conditions = [self.condition(choice) for choice in question.choices]
         found = edited(self.source, self.name, self.statements, question, conditions)
         got = self.reread(found.text)
-        if got is None or [*map(_meaning, got)] != [*map(_meaning, wanted)]:
+        if got is None or Counter(map(_meaning, got)) != Counter(map(_meaning, wanted)):
             raise BadQuestion("this change cannot be written into the file: change its text by hand")
         return found
 

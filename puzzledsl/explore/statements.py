@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from puzzledsl.base.diagnostics import Span
@@ -13,18 +13,20 @@ from puzzledsl.explore.question import BadQuestion
 from puzzledsl.explore.sources import Source, compared
 from puzzledsl.ir.nodes import CountTerm, FactTerm, LinearRequirement, Requirement, Search, Where
 from puzzledsl.ir.statements import written
-from puzzledsl.search.infeasible.reachable import in_users_unit
+from puzzledsl.search.infeasible.reachable import in_users_unit, plain
 from puzzledsl.syntax import tree
 
 Reread = Callable[[str], tuple[Requirement, ...] | None]
 """Check a text; the requirements of the search in it, None where it has mistakes."""
 Extent = Callable[[LinearRequirement], tuple[Fraction, Fraction]]
 NUMBERS = "0123456789._-"
+NEAR = (Fraction(19, 20), Fraction(21, 20))
+"""Shares of a bound at which a program is read again, to see how the IR depends on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """One number that a slider moves. `scale`: the value in the IR of one unit; None where the text must be read again.
+    """One number that a slider moves: the IR's bound is `scale * number + shift`. Without `scale` the text is read again.
 
     `requirements`: places in the search. `text`: as the file has it, or its value where the file has an expression.
     """
@@ -35,6 +37,7 @@ class Bound:
     text: str
     unit: str
     scale: Fraction | None
+    shift: Fraction
     requirements: tuple[int, ...]
     grid: Grid
     extent: tuple[Fraction, Fraction] | None
@@ -48,7 +51,7 @@ class Bound:
         """Return a requirement with this bound as `text`. Raises BadQuestion for another unit."""
         if unit_of(text) != self.unit or self.scale is None:
             raise BadQuestion(f"`{text}` is not a number of {self.unit.strip() or 'no unit'}")
-        value = amount_of(text) * self.scale
+        value = amount_of(text) * self.scale + self.shift
         field = "bound" if requirement.parent_ratio is None else "parent_ratio"
         place = requirement.bound_where.model_copy(update={"text": text})
         return requirement.model_copy(update={field: value, "bound_where": place})
@@ -92,7 +95,7 @@ def statements_of(
     """Return the statements of a search in the order of their requirements. `shown`: the name of the source in the IR."""
     found: dict[object, tuple[tree.Require | None, list[int]]] = {}
     for index, requirement in enumerate(search.requirements):
-        node = _statement_at(source, requirement.where) if requirement.where.file == shown else None
+        node = statement_at(source, requirement.where) if requirement.where.file == shown else None
         place = requirement.where if node is None else node.span
         found.setdefault(place, (node, []))[1].append(index)
     drafts = [
@@ -102,7 +105,8 @@ def statements_of(
     return _with_bounds(drafts, [node for node, _ in found.values()], search, source, reread, extent)
 
 
-def _statement_at(source: Source, where: Where) -> tree.Require | None:
+def statement_at(source: Source, where: Where) -> tree.Require | None:
+    """Return the `require` statement that a place is in."""
     at = source.offset(where.line, where.column)
     for node in source.requirements:
         start, stop = source.reach(node.span)
@@ -138,6 +142,30 @@ class _Draft:
     requirements: tuple[int, ...]
     is_literal: bool
 
+    def times(self, share: Fraction | int) -> str:
+        """Return a literal of about `share` as much, another one in any case; a statement about layers stays as it is."""
+        if not self.requirements:
+            return self.text
+        unit = unit_of(self.text)
+        return f"{plain(moved_amount(amount_of(self.text), share))}{unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Readings:
+    """Requirements with each bound as a literal, and with others nearby, which tell how the IR depends on them."""
+
+    first: Sequence[Requirement]
+    further: Sequence[Requirement] | None
+    share: Fraction
+
+
+def moved_amount(amount: Fraction, share: Fraction | int) -> Fraction:
+    """Return a nearby number with as many decimals; whole numbers stay whole."""
+    moved = amount * share
+    if amount.denominator == 1:
+        return Fraction(round(moved)) if round(moved) != amount else amount + (1 if share > 1 else -1)
+    return Fraction(round(moved * 10**6), 10**6)
+
 
 def _with_bounds(
     statements: list[Statement],
@@ -155,24 +183,31 @@ def _with_bounds(
         for draft in _drafts(statement, node, search, source)
     ]
     for tried in (drafts, [d for d in drafts if d.is_literal], []):
-        text = replaced(source, [(d.span, d.text) for d in tried])
-        after = reread(text)
-        if after is not None and len(after) == len(search.requirements):
+        after = _read_with(tried, 1, search, source, reread)
+        if after is not None:
             break
     else:
         tried, after = [], search.requirements
+    read = _Readings(after, None, NEAR[0])
+    for share in NEAR:
+        if read.further is None:
+            read = _Readings(after, _read_with(tried, share, search, source, reread), share)
     bounds: dict[int, list[Bound]] = {}
     for draft in tried:
-        bound = _bound(sum(map(len, bounds.values())), draft, search, source, after, extent)
+        number = sum(map(len, bounds.values()))
+        bound = _bound(number, draft, search, source, read, extent)
         if bound is not None:
             bounds.setdefault(draft.statement, []).append(bound)
-    return [
-        Statement(
-            s.number, s.line, s.text, s.because, s.file, s.span, s.condition, s.requirements, tuple(own)
-        )
-        for s in statements
-        for own in [bounds.get(s.number, [])]
-    ]
+    return [replace(s, bounds=tuple(bounds.get(s.number, ()))) for s in statements]
+
+
+def _read_with(
+    drafts: Sequence[_Draft], share: Fraction | int, search: Search, source: Source, reread: Reread
+) -> tuple[Requirement, ...] | None:
+    """Return the requirements with each bound as a literal times `share`; None where that is a mistake."""
+    edits = [(draft.span, draft.text if share == 1 else draft.times(share)) for draft in drafts]
+    after = reread(replaced(source, edits))
+    return after if after is not None and len(after) == len(search.requirements) else None
 
 
 def _drafts(statement: Statement, node: tree.Require, search: Search, source: Source) -> list[_Draft]:
@@ -205,35 +240,29 @@ def _value_text(requirements: Sequence[LinearRequirement]) -> str | None:
 
 
 def _bound(
-    number: int,
-    draft: _Draft,
-    search: Search,
-    source: Source,
-    after: Sequence[Requirement],
-    extent: Extent,
+    number: int, draft: _Draft, search: Search, source: Source, read: _Readings, extent: Extent
 ) -> Bound | None:
     """Return a bound whose requirements, with a literal in its place, limit the same as before."""
     try:
         unit, amount = unit_of(draft.text), amount_of(draft.text)
     except BadQuestion:
         return None
-    scale = None
+    scale, shift = None, Fraction(0)
     reaches: tuple[Fraction, Fraction] | None = None
     whole = not unit
     for index in draft.requirements:
-        before, now = search.requirements[index], after[index]
-        if not isinstance(before, LinearRequirement) or not isinstance(now, LinearRequirement):
+        before, now = search.requirements[index], read.first[index]
+        if not isinstance(now, LinearRequirement) or not _says_the_same(before, now):
             return None
-        is_same = (before.left, before.op, before.unit) == (now.left, now.op, now.unit)
-        value = now.bound if now.parent_ratio is None else now.parent_ratio
-        if not is_same or (before.parent_ratio is None) != (now.parent_ratio is None) or value is None:
-            return None
-        scale = value / amount if amount else Fraction(1)
-        low, high = extent(now)
-        reaches = (low / scale, high / scale) if reaches is None or scale <= 0 else reaches
+        further = None if read.further is None else read.further[index]
+        if further is not None and _says_the_same(now, further):
+            other = amount_of(draft.times(read.share))
+            scale, shift = _line((amount, _limit(now)), (other, _limit(further)))
+            if scale <= 0:
+                return None
+            low, high = extent(now)
+            reaches = (low - shift) / scale, (high - shift) / scale
         whole = whole and _counts(now)
-    if scale is not None and scale <= 0:
-        return None
     low, high = reaches or (Fraction(0), max(2 * amount, Fraction(10)))
     return Bound(
         number=number,
@@ -242,10 +271,33 @@ def _bound(
         text=draft.text,
         unit=unit,
         scale=scale,
-        requirements=draft.requirements,
+        shift=shift,
+        requirements=draft.requirements if scale is not None else (),
         grid=grid_of(amount, low, high, whole=whole),
         extent=reaches,
     )
+
+
+def _says_the_same(one: Requirement, other: Requirement) -> bool:
+    """True if two linear requirements differ in their bounds only."""
+    if not isinstance(one, LinearRequirement) or not isinstance(other, LinearRequirement):
+        return False
+    kinds = [(r.left, r.op, r.unit, r.parent_ratio is None) for r in (one, other)]
+    return kinds[0] == kinds[1]
+
+
+def _limit(requirement: Requirement) -> Fraction:
+    """Return the bound or the ratio of a linear requirement."""
+    assert isinstance(requirement, LinearRequirement)
+    limit = requirement.bound if requirement.parent_ratio is None else requirement.parent_ratio
+    assert limit is not None, "a requirement has a bound or a ratio"
+    return limit
+
+
+def _line(one: tuple[Fraction, Fraction], other: tuple[Fraction, Fraction]) -> tuple[Fraction, Fraction]:
+    """Return slope and intercept of the line through two points."""
+    slope = (other[1] - one[1]) / (other[0] - one[0])
+    return slope, one[1] - slope * one[0]
 
 
 def _counts(requirement: LinearRequirement) -> bool:

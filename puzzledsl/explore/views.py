@@ -11,10 +11,9 @@ from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.explore.patterns import alternatives_of
 from puzzledsl.explore.question import Question
 from puzzledsl.explore.sheet import Sheet
-from puzzledsl.explore.statements import Bound, Statement, amount_of, unit_of
+from puzzledsl.explore.statements import Bound, Statement, amount_of
 from puzzledsl.ir.nodes import LinearRequirement
 from puzzledsl.ir.regrets import by_regret
-from puzzledsl.ir.statements import written
 from puzzledsl.report import numbers
 from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import headlines
@@ -25,7 +24,6 @@ from puzzledsl.report.pictures.shades import appearance, window_scale
 from puzzledsl.report.sections.regrets import HeatCell, heat_cell, told
 from puzzledsl.report.sections.requirements import lines_of
 from puzzledsl.report.sections.searches import describe, proof_of
-from puzzledsl.search.infeasible.verdicts import requirements_by_place
 
 if TYPE_CHECKING:
     from puzzledsl.api.answer import Answer
@@ -89,14 +87,14 @@ def statement_states(sheet: Sheet, question: Question, answer: Answer) -> dict[i
     stated = sheet.stated(question)
     states: dict[int, dict[str, Any]] = {}
     for statement in sheet.statements:
-        lines = lines_of(subject, [stated[i] for i in statement.requirements], best)
-        tightest = min(lines, key=lambda line: line.room.value if line.room else 0.0)
-        reached = tightest.predicted
+        lines = lines_of(subject, stated[statement.number], best)
+        tightest = min(lines, key=lambda line: line.room.value if line.room else 0.0, default=None)
+        reached = tightest.predicted if tightest else None
         marks = {line.mark for line in lines}
         states[statement.number] = {
-            "mark": "missed" if "missed" in marks else "met" if marks == {"met"} else "unknown",
+            "mark": "missed" if "missed" in marks else "met" if marks <= {"met"} else "unknown",
             "achieved": "" if reached is None else " · ".join(filter(None, (reached.text, reached.note))),
-            "room": "" if tightest.room is None else tightest.room.text,
+            "room": tightest.room.text if tightest and tightest.room else "",
         }
     return states
 
@@ -238,54 +236,6 @@ def frontier_view(
             infeasible=len(solved) - len(points), unit="",
         )  # fmt: skip
     return filled("frontier.html.j2", c=curve, proven=proven, infeasible=len(solved) - len(points))
-
-
-# ---------------------------------------------------------------- a conflict
-
-
-def conflict_view(sheet: Sheet, question: Question, answer: Answer) -> dict[str, Any]:
-    """Requirements that exclude each other, by statement or choice, and the bounds that would do."""
-    result = answer.result
-    places = requirements_by_place(answer.subject.search)
-    owners = _owners(sheet, question)
-    items = []
-    for item in result.conflict:
-        requirement = places[item.line, item.text]
-        owner = owners(item.text, item.line)
-        items.append({**owner, "text": written(requirement), "reachable": item.reachable})
-    changes = [] if result.relaxation is None else result.relaxation.changes
-    fixes = []
-    for change in changes:
-        owner = owners(change.text, change.line)
-        number = _adjustable(sheet, owner.get("statement"), change.bound)
-        fixes.append({**owner, "bound": change.bound, "number": number})
-    return {"items": items, "advice": answer.advice, "fixes": fixes}
-
-
-def _owners(sheet: Sheet, question: Question) -> Any:
-    """Return a function from the text and line of a requirement to its statement or choice."""
-    stated = sheet.stated(question)
-    statements = {
-        (stated[i].where.text, stated[i].where.line): s.number
-        for s in sheet.statements
-        for i in s.requirements
-    }
-    choices = {sheet.condition(choice): i for i, choice in enumerate(question.choices)}
-
-    def owner(text: str, line: int) -> dict[str, Any]:
-        if (text, line) in statements:
-            return {"statement": statements[text, line]}
-        return {"choice": choices[text]} if text in choices else {}
-
-    return owner
-
-
-def _adjustable(sheet: Sheet, statement: int | None, text: str | None) -> int | None:
-    """Return the bound that a new literal is for, if it is clear which."""
-    if statement is None or text is None:
-        return None
-    own = [b for b in sheet.statements[statement].bounds if b.scale is not None and unit_of(text) == b.unit]
-    return own[0].number if len(own) == 1 else None
 
 
 # ---------------------------------------------------------------- the page

@@ -47,19 +47,25 @@ def counted(is_text: Sequence[Tensor]) -> list[Tensor]:
 
 
 def observed_pass(
-    runner: LayerRunner, hidden_BSH: Tensor, counted_P: Tensor, folder: Path, held_bytes: int
-) -> tuple[Tensor, Sums]:
-    """Run all layers on one group. Return the last layer's output, [B, S, H], and the sums over the positions `counted_P`.
+    runner: LayerRunner,
+    groups: Sequence[Tensor],
+    counted_groups: Sequence[Tensor],
+    folder: Path,
+    held_bytes: int,
+) -> list[tuple[Tensor, Sums]]:
+    """Run all layers on groups [B, S, H]; return each one's last output, [B, S, H], and the sums over its counted positions.
 
     All streams are compared with each other, so they are kept until the pass ends: above `held_bytes` in a file in `folder`.
     """
-    index_P = counted_P.to(hidden_BSH.device)
-    streams = Streams(runner, [index_P] * (len(runner) + 1), folder, held_bytes=held_bytes)
-    streams[0] = hidden_BSH.flatten(0, 1)[index_P]
-    for layer_idx in range(len(runner)):
-        hidden_BSH = runner.run_layer(layer_idx, hidden_BSH)
-        streams[layer_idx + 1] = hidden_BSH.flatten(0, 1)[index_P]
-    return hidden_BSH, sums_of(streams)
+    hidden = list(groups)
+    index = [positions.to(runner.device) for positions in counted_groups]
+    streams = [Streams(runner, [at] * (len(runner) + 1), folder, held_bytes=held_bytes) for at in index]
+    for layer_idx in range(len(runner) + 1):
+        for kept, group, at in zip(streams, hidden, index, strict=True):
+            kept[layer_idx] = group.flatten(0, 1)[at]
+        if layer_idx < len(runner):
+            hidden = [runner.run_layer(layer_idx, group) for group in hidden]
+    return [(group, sums_of(kept)) for group, kept in zip(hidden, streams, strict=True)]
 
 
 def sums_of(streams: Streams | Sequence[Tensor]) -> Sums:

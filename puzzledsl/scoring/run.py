@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 
 from puzzledsl.base.progress import Progress
+from puzzledsl.cluster.tasks import Task, TeamSpec
 from puzzledsl.ir.tables import ModelDefinition, ScoreTable
 from puzzledsl.pieces.store.origin import origin
 from puzzledsl.scoring.children import Children
@@ -26,10 +27,10 @@ from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.replacements import Replacement, Run, replacements, runs_to_score
 from puzzledsl.scoring.scorer import Here, Scorer
 from puzzledsl.scoring.states import Rows
-from puzzledsl.scoring.subject import Facts, Subject
+from puzzledsl.scoring.subject import Facts
 from puzzledsl.scoring.sweep.healed import METHOD
-from puzzledsl.scoring.sweep.sweep import final_states
 from puzzledsl.scoring.table import fitted_table, score_table
+from puzzledsl.scoring.workers.judge import JudgeMaker
 from puzzledsl.scoring.workers.on_workers import OnWorkers
 from puzzledsl.scoring.workers.room import tasks_for
 
@@ -93,15 +94,10 @@ def score_children(
     `unseen`: measure on as much text after the score's. Raises DiagnosticError (NotEnoughText) if there is not enough. Has no
     effect on items.
     """
-    subject = Subject(inputs, unseen=unseen)
-    runner, measure = subject.runner, subject.measure
-    with torch.inference_mode():
-        measure.set_parent(final_states(runner, measure))
-        found = []
-        for child in children:
-            subject.incumbent.become(child)
-            found.append(measure.figures(final_states(runner, measure))[inputs.method.metric])
-    return found
+    tasks = [Task.call(number, "loss", child) for number, child in enumerate(children)]
+    with inputs.executor.open(TeamSpec(JudgeMaker.of(inputs, unseen=unseen)), inputs.progress) as teams:
+        found = {task.name: loss for task, loss in teams.run(tasks)}
+    return [found[number] for number in range(len(children))]
 
 
 def _tell_fit(score: str, table: ScoreTable, progress: Progress) -> None:

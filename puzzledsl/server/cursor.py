@@ -8,13 +8,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from lark import Token
-
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.language.words import KEYWORDS
 from puzzledsl.server.document import Document
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.grammar import lex
+from puzzledsl.syntax.lark_alone import Token
 from puzzledsl.syntax.newlines import CONTINUES_AFTER, CONTINUES_BEFORE
 
 _NOWHERE = Span("", 1, 1, 1, 1)

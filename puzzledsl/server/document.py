@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from lark import Token
 from pygls import uris
 
 from puzzledsl.base.diagnostics import Diagnostic, Sink, Span
@@ -24,6 +23,7 @@ from puzzledsl.server.positions import Encoding, Lines, covers
 from puzzledsl.server.trees import Trees
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.grammar import lex
+from puzzledsl.syntax.lark_alone import Token
 from puzzledsl.syntax.parse import MAX_BYTES, normalise
 
 MAX_FILES = 2000

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 
-from lark import Token
-
+from puzzledsl.syntax.lark_alone import Token
 from puzzledsl.syntax.lines import Line
 
 COMMENT_COLUMN = 49

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lark import Token
-
 from puzzledsl.base.diagnostics import Fix, Label
 from puzzledsl.language.words import FUNCTIONS
 from puzzledsl.syntax import errors
+from puzzledsl.syntax.lark_alone import Token
 from puzzledsl.syntax.tokens import span_of
 
 CLOSER = {"LPAR": ("RPAR", ")"), "LSQB": ("RSQB", "]")}

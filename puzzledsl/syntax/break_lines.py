@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from lark import Token
-
+from puzzledsl.syntax.lark_alone import Token
 from puzzledsl.syntax.lines import Line
 
 LIMIT = 120

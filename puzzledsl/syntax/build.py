@@ -6,11 +6,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from lark import Token, Tree
-
 from puzzledsl.base.diagnostics import Sink, Span
 from puzzledsl.syntax import errors, tree
 from puzzledsl.syntax.build_expr import Branch, ExprBuilder
+from puzzledsl.syntax.lark_alone import Token, Tree
 from puzzledsl.syntax.newlines import MAX_DEPTH
 from puzzledsl.syntax.tokens import Words
 

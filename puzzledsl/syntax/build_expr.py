@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from lark import Token, Tree
-
 from puzzledsl.base.diagnostics import Fix, Sink, Span
 from puzzledsl.base.units import BadLiteral, parse_quantity
 from puzzledsl.syntax import errors, tree
+from puzzledsl.syntax.lark_alone import Token, Tree
 from puzzledsl.syntax.newlines import MAX_DEPTH
 from puzzledsl.syntax.tokens import Words, span_of
 

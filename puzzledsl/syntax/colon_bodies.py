@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lark import Token
-
 from puzzledsl.base.diagnostics import Label
 from puzzledsl.language.words import DECLARATIONS
 from puzzledsl.syntax import errors
+from puzzledsl.syntax.lark_alone import Token
 from puzzledsl.syntax.tokens import span_of
 
 
@@ -31,7 +30,7 @@ def colon_body(tokens: list[Token], index: int, file: str) -> ColonBody | None:
         return None
     stop = next((i for i in range(index, len(tokens)) if _ends(tokens, i)), len(tokens) - 1)
     colon, last = tokens[index], tokens[stop - 1]
-    if tokens[index + 1].type != "_NL" and len(head) > 1 and last.line == colon.line:
+    if last.line == colon.line and len(head) > 1 and _is_value(head[0], tokens[index + 1 : index + 3]):
         return None
     where = span_of(colon, file)
     below = [] if last is colon else [Label(span_of(last, file), "up to here")]
@@ -40,6 +39,14 @@ def colon_body(tokens: list[Token], index: int, file: str) -> ColonBody | None:
     help = f"{what}: `{form}`"
     error = errors.MissingBrace(where, "the body begins here", secondary=below, help=help)
     return ColonBody(error, stop, range(colon.line or 1, (last.end_line or 1) + 1))
+
+
+def _is_value(kind: Token, behind: list[Token]) -> bool:
+    """True where `=` was meant: `parent p: hf("…")`. A setting behind the colon, and a bare line end, are of a body."""
+    from puzzledsl.language.kinds import KINDS  # only a mistake needs the alternatives that it imports
+
+    first, second = (token.type for token in behind) if len(behind) == 2 else ("_NL", "_NL")
+    return KINDS[kind].value is not None and first != "_NL" and second not in ("COLON", "EQUAL")
 
 
 def _line_start(tokens: list[Token], index: int) -> int:

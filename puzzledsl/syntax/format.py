@@ -13,12 +13,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
-from lark import Token
-
 from puzzledsl.language.words import KEYWORDS
 from puzzledsl.syntax.align import align_code, align_comments
 from puzzledsl.syntax.break_lines import break_long
 from puzzledsl.syntax.grammar import lex
+from puzzledsl.syntax.lark_alone import Token
 from puzzledsl.syntax.lines import Line
 from puzzledsl.syntax.newlines import CONTINUES_AFTER, CONTINUES_BEFORE
 from puzzledsl.syntax.parse import MAX_BYTES, MAX_TOKENS, normalise

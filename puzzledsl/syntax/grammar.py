@@ -17,10 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import lark
-from lark import Lark, Token
-
 from puzzledsl.base.resources import resource
+from puzzledsl.syntax.lark_alone import Lark, Token, lark
 
 _OPTIONS: dict[str, Any] = {
     "parser": "lalr",
@@ -58,7 +56,7 @@ def build_grammar(*, strict: bool = False) -> Lark:
     if strict:
         import interegular
 
-        # hidden from Lark by the package's __init__
+        # hidden from Lark by lark_alone
         lark.lexer.interegular = interegular  # type: ignore[attr-defined]
         lark.lexer.has_interegular = True
     return Lark.open(str(resource("grammars", "pzl.lark")), strict=strict, **_OPTIONS)

@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lark import Token
-
 from puzzledsl.base.diagnostics import Edit, Fix, Span
 from puzzledsl.base.units import UNITS, unit_in_words, with_unit
+from puzzledsl.language.words import DECLARATIONS
 from puzzledsl.syntax.errors import UnexpectedToken
+from puzzledsl.syntax.lark_alone import Token
 from puzzledsl.syntax.tokens import after, span_of
 
 Help = tuple[str, tuple[Fix, ...]]
@@ -38,6 +38,11 @@ class Place:
     def replace(self, text: str) -> tuple[Fix, ...]:
         """Return the fix that replaces the token."""
         return (Fix.replace(self.where, text),)
+
+    def statement(self) -> Sequence[Token]:
+        """Return the tokens of the statement that stand in front."""
+        ends = [i for i, token in enumerate(self.front) if token.type in ("_NL", "LBRACE", "RBRACE")]
+        return self.front[ends[-1] + 1 :] if ends else self.front
 
     def is_behind(self, kind: str) -> bool:
         """True where the token before is of a kind."""
@@ -154,9 +159,28 @@ def _dots(place: Place) -> Help | None:
 def _equals(place: Place) -> Help | None:
     if place.token == "==" and "EQUAL" in place.expected:
         return "one `=` sets, two compare: write `=`", place.replace("=")
-    if place.token.type == "EQUAL" and "CMP" in place.expected:
+    if place.token.type != "EQUAL" or "CMP" not in place.expected:
+        return None
+    statement = place.statement()
+    if "EQUAL" not in [token.type for token in statement]:
         return "one `=` sets, two compare: write `==`", place.replace("==")
-    return None
+    if len(statement) == 4 and statement[0] in DECLARATIONS and statement[2].type == "EQUAL":
+        return _equals_for_of(statement, place.file)
+    return "", ()
+
+
+def _equals_for_of(head: Sequence[Token], file: str) -> Help:
+    """`score kl = pieces = replace_one(…)`."""
+    from puzzledsl.language.kinds import KINDS  # only a mistake needs the alternatives that it imports
+
+    kind, name, sign, target = head
+    preposition = KINDS[kind].preposition
+    if not preposition:
+        return "", ()
+    help = (
+        f"what it builds on stands behind `{preposition}`: write `{kind} {name} {preposition} {target} = …`"
+    )
+    return help, (Fix.replace(span_of(sign, file), preposition),)
 
 
 def _colon(place: Place) -> Help | None:

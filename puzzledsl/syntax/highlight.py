@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal, get_args
 
-from lark import Token
-
 from puzzledsl.language.words import DECLARATIONS, KEYWORDS, OPERATOR_KEYWORDS, TARGET_KEYWORDS
 from puzzledsl.syntax.grammar import lex
+from puzzledsl.syntax.lark_alone import Token
 
 TokenClass = Literal[
     "comment",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lark import Token
+from puzzledsl.syntax.lark_alone import Token
 
 
 @dataclass(slots=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from lark import Token, Tree
-from lark.parsers.lalr_analysis import Shift
-
 from puzzledsl.syntax.grammar import grammar
+from puzzledsl.syntax.lark_alone import Shift, Token, Tree
 
 
 class Machine:

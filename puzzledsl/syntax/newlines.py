@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lark import Token
-
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Sink
 from puzzledsl.base.suggest import closest
 from puzzledsl.language.words import DECLARATIONS, STATEMENT_KEYWORDS
 from puzzledsl.syntax import errors
 from puzzledsl.syntax.brackets import CLOSER, OPENER, mismatched, opener_is_wrong
+from puzzledsl.syntax.lark_alone import Token
 from puzzledsl.syntax.tokens import Words, after, span_of, virtual
 
 MAX_DEPTH = 100

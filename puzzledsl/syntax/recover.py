@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from lark import Token, Tree
-
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Sink
 from puzzledsl.base.suggest import closest
 from puzzledsl.language.words import DECLARATIONS, STATEMENT_KEYWORDS, TOP_KEYWORDS
@@ -20,6 +18,7 @@ from puzzledsl.syntax import errors
 from puzzledsl.syntax.colon_bodies import colon_body
 from puzzledsl.syntax.expected import found, unexpected
 from puzzledsl.syntax.habits import Place, second_goal
+from puzzledsl.syntax.lark_alone import Token, Tree
 from puzzledsl.syntax.machine import Machine
 from puzzledsl.syntax.newlines import starts_declaration
 from puzzledsl.syntax.repair import MAX_AHEAD, repair

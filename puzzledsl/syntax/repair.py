@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lark import Token
-
 from puzzledsl.base.suggest import closest
 from puzzledsl.language.words import KEYWORDS
+from puzzledsl.syntax.lark_alone import Token
 from puzzledsl.syntax.machine import Machine
 from puzzledsl.syntax.tokens import virtual
 

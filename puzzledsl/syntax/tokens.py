@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lark import Token
-
 from puzzledsl.base.diagnostics import Span
+from puzzledsl.syntax.lark_alone import Token
 
 
 @dataclass(slots=True)

@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from lark import Token
-
 from puzzledsl.base.diagnostics import Edit, Fix, Sink, Span
 from puzzledsl.syntax import errors
+from puzzledsl.syntax.lark_alone import Token
 from puzzledsl.syntax.tokens import Words, span_of
 
 # Another language's spelling -> (the token meant, how to write it here).

@@ -13,11 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from puzzledsl.models.kernels import float32_products
+from puzzledsl.plan.memory.tiles import tiles
 
-CHUNK_TOKENS = {
-    "cpu": 256,
-    "cuda": 2048,
-}  # three float32 tensors [CHUNK_TOKENS, V] are what the loss takes beside its gradients
 IGNORED = -100  # a label without a next token
 
 
@@ -149,7 +146,7 @@ def logit_loss(
     has a gradient, with respect to `child_NH` and `child_VH`.
     """
     apply: Any = _ChunkedLogitLoss.apply
-    chunk = chunk or CHUNK_TOKENS[child_NH.device.type]
+    chunk = chunk or tiles(child_NH.device.type).loss_positions
     return LogitLoss(*apply(child_NH, child_VH, parent_NH, parent_VH, labels_N, kld, lm, chunk))
 
 

@@ -24,17 +24,13 @@ from puzzledsl.models.families.inventory import inventory
 from puzzledsl.models.families.load import load_config
 from puzzledsl.models.memory import room_bytes
 from puzzledsl.models.placement import free_bytes
+from puzzledsl.plan.memory.tiles import tiles
 from puzzledsl.uptrain.errors import NoEightBit, NoRoomToUptrain
-from puzzledsl.uptrain.loss import CHUNK_TOKENS
 from puzzledsl.uptrain.optimizer import has_eight_bit
 from puzzledsl.uptrain.ranks import Ranks
 
 USABLE = 0.9  # of a device's memory; the rest is the allocator's and the kernels'
 MOMENTS, MOMENTS_8BIT = 8, 2  # bytes a weight
-MICRO_TOKENS = {
-    "cpu": 2048,
-    "cuda": 8192,
-}  # positions of one forward and backward pass, where the program does not say
 TILES = 3  # float32 logits of a chunk, in the loss
 
 
@@ -181,10 +177,10 @@ def means_for(
         room=Bytes(int(USABLE * free_bytes(device)), host) if on_gpu else Bytes(host),
         on_gpu=on_gpu,
         context=declaration.context,
-        blocks=declaration.micro_batch or max(1, MICRO_TOKENS[device.type] // declaration.context),
+        blocks=declaration.micro_batch or max(1, tiles(device.type).training_tokens // declaration.context),
         fixed=declaration.micro_batch is not None,
         number=2 if on_gpu and declaration.dtype == "bf16" else 4,
-        tile=CHUNK_TOKENS[device.type],
+        tile=tiles(device.type).loss_positions,
         cosine=declaration.cosine != 0,
     )
     means = chosen(budget)

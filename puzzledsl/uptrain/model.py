@@ -16,8 +16,10 @@ from transformers import PreTrainedModel
 from puzzledsl.ir.nodes import Uptrain
 from puzzledsl.models.divergence import summed_kl
 from puzzledsl.models.families.access import layers, output_embedding, read_by_head
+from puzzledsl.models.kernels.whole_rows import whole_rows
 from puzzledsl.models.placement import faster_in_bfloat16
-from puzzledsl.uptrain.loss import CHUNK_TOKENS, IGNORED, LogitLoss, cosine_loss, logit_loss, logits_of
+from puzzledsl.plan.memory.tiles import tiles
+from puzzledsl.uptrain.loss import IGNORED, LogitLoss, cosine_loss, logit_loss, logits_of
 
 
 class Hidden(NamedTuple):
@@ -72,7 +74,7 @@ class Student(nn.Module):
         child_VH = output_embedding(self.model)
         if weights is None:
             heads = logits_of(target.embedding_VH), logits_of(child_VH)
-            summed = summed_kl(parent_NH, child_NH, *heads, chunk=CHUNK_TOKENS[child_NH.device.type])
+            summed = summed_kl(parent_NH, child_NH, *heads, chunk=tiles(child_NH.device.type).loss_positions)
             return summed / len(child_NH)
         logits = self._logit_loss(child_NH, child_VH, parent_NH, target.embedding_VH, ids_BT, weights)
         cosine = logits.total.new_zeros(())
@@ -103,7 +105,8 @@ def hidden_states(model: PreTrainedModel, ids_BT: Tensor, *, every_layer: bool) 
     handles = [layer.register_forward_hook(keep) for layer in layers(model)] if every_layer else []
     try:
         base: Any = model.base_model
-        output = base(input_ids=ids_BT, use_cache=False)
+        with whole_rows():
+            output = base(input_ids=ids_BT, use_cache=False)
     finally:
         for handle in handles:
             handle.remove()

@@ -20,9 +20,10 @@ from puzzledsl.data.rows import TokenRows
 from puzzledsl.ir.nodes import Schedule, Uptrain
 from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.models.schedule import learning_rate
+from puzzledsl.plan.memory.tiles import tiles
 from puzzledsl.uptrain.average import Average
 from puzzledsl.uptrain.errors import LossDiverged
-from puzzledsl.uptrain.means import MICRO_TOKENS, PLAIN, Means
+from puzzledsl.uptrain.means import PLAIN, Means
 from puzzledsl.uptrain.model import (
     Hidden,
     Losses,
@@ -104,7 +105,7 @@ class Trainer:
         self.ranks = SINGLE_PROCESS if sharding is None else sharding.ranks
         self.device = child.device if sharding is None else sharding.device
         self.steps = len(train_NT) // declaration.batch
-        usual = means.micro_blocks or max(1, MICRO_TOKENS[self.device.type] // train_NT.shape[1])
+        usual = means.micro_blocks or max(1, tiles(self.device.type).training_tokens // train_NT.shape[1])
         self.micro = declaration.micro_batch or usual
         self.bf16 = in_bf16(self.device, declaration.dtype)
         child.requires_grad_(True)

@@ -18,16 +18,22 @@ from typing import Any
 import pytest
 import torch
 
-from puzzledsl.base.progress import Progress
+from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.cli.main import run
 from puzzledsl.cluster.connect import Cluster
 from puzzledsl.cluster.ray_tasks import RayExecutor
 from puzzledsl.cluster.tasks import Executor
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import ScoreTable
+from puzzledsl.measure.costs import measure_costs
+from puzzledsl.scoring import run as scoring_run
+from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.run import run_score
+from puzzledsl.scoring.workers.spans import ParentInSpans
+from puzzledsl.scoring.workers.whole import sent
 from tests.cluster.ray_here import MARKS, Killer, descendants, ray_with, workers
 from tests.interrupting import Interrupting
+from tests.measure.test_costs import program as measured_program
 from tests.pieces.train.bld_programs import make_program
 from tests.pipeline.tiny_program import write_tiny_program
 from tests.scoring.cases import Case
@@ -36,8 +42,8 @@ pytestmark = MARKS
 PLAIN: dict[str, Any] = {"metric": "kl_divergence", "samples": 40}
 METHODS: dict[str, dict[str, Any]] = {
     "pairwise and fitted": {**PLAIN, "pairwise": True, "children": 6},
-    "runs": {**PLAIN, "runs": (2,)},
-    "healed": {**PLAIN, "healed": 64, "runs": (2,)},
+    "runs": {**PLAIN, "runs": (2, 2)},
+    "healed": {**PLAIN, "healed": 64, "runs": (2, 2)},
     "other metric": {"metric": "cosine", "samples": 16},
 }
 
@@ -102,6 +108,40 @@ def test_every_kind_of_score_is_the_same(name: str, case: Case, two_workers: Exe
     assert scored(case, METHODS[name], two_workers).canonical_json() == expected
 
 
+@pytest.mark.slow
+def test_teams_that_have_the_parent_together_score_the_same_and_are_replaced_as_a_whole(
+    case: Case, two_workers: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = METHODS["pairwise and fitted"]
+    forget(case)
+    expected = scored(case, method).canonical_json()
+
+    def in_spans(inputs: ScoreInputs, todo: Any, runs: Any) -> ParentInSpans:
+        return ParentInSpans(sent(inputs), todo, runs, ((0, 1), (1, 3)))
+
+    monkeypatch.setattr(scoring_run, "tasks_for", in_spans)
+    forget(case)
+    killer = Killer(5)
+    assert scored(case, method, two_workers, killer).canonical_json() == expected
+    assert len(killer.killed) == 1 and killer.lost >= 1
+
+
+@pytest.mark.slow
+def test_times_are_measured_on_workers_and_a_killed_one_costs_no_round(
+    tmp_path: Path, two_workers: Executor
+) -> None:
+    """One worker has the machine for itself, so it takes all processors of the cluster."""
+    made, killer = measured_program(tmp_path), Killer(3)
+    given = (made, "w", tmp_path / "parent", tmp_path / "work", killer)
+    table = measure_costs(*given, two_workers)
+    assert len(killer.killed) == 1 and killer.lost >= 1
+    (costs,) = table.scenarios["chat"]
+    alone = measure_costs(made, "w", tmp_path / "parent", tmp_path / "work", Silent()).scenarios["chat"][0]
+    assert [list(layer) for layer in costs.ffn] == [list(layer) for layer in alone.ffn]
+    assert costs.ffn[0]["noop"].prefill_ns < costs.ffn[0]["parent"].prefill_ns
+    assert not (tmp_path / "work").exists()
+
+
 # ---------------------------------------------------------------- whole programs
 
 
@@ -143,6 +183,7 @@ STAGES = ("bld", "score", "realise", "eval")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_a_driver_and_a_worker_that_are_killed_in_each_stage_lose_nothing(program: Path) -> None:
     """In each stage the command is killed with SIGKILL and started again, and then one of its workers is killed."""
     build = program.parent / "killed"

@@ -24,6 +24,7 @@ from tests.child.checkpoint.test_hybrid_children import MIXED
 from tests.children import define, random_pieces
 from tests.evaluate.test_run import run as evaluate
 from tests.evaluate.test_run import with_eval
+from tests.tiles import cut
 from tests.tiny import save_tiny
 from tests.uptrain.cases import Case, make_case
 
@@ -127,7 +128,7 @@ def test_texts_of_a_batch_are_those_of_each_prompt_alone(tmp_path, monkeypatch, 
     assert continuations(model, tokenizer, asked, told.append) == alone
     assert sorted(seen) == [(3, 17), (3, 30), (6, 30)] and sum(told) == len(asked)
     seen.clear()
-    monkeypatch.setitem(harness.GENERATED_TOKENS, "cpu", 60)
+    cut(monkeypatch, generated_tokens=60)
     assert generate(model, tokenizer, *plain) == [generate(model, tokenizer, p)[0] for p in plain]
     assert seen[:3] == [(1, 30), (2, 17), (3, 9)]
 

@@ -31,6 +31,7 @@ search best of wide {
   require chat.memory <=
     200 * chat.weights
   for i in 2..4 { require layers[i].ffn.width <= 4096 }
+  require params + 1M <= 180M
 }
 search inline of wide { minimize kl, require chat.throughput >= 1.2x }
 search heir of inline { maximize params }

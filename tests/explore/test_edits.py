@@ -26,7 +26,7 @@ QUESTIONS = {
     "one of them": Question(off=frozenset({3})),
     "one over two lines": Question(off=frozenset({7})),
     "one in a for": Question(off=frozenset({8})),
-    "all statements": Question(off=frozenset(range(9))),
+    "all statements": Question(off=frozenset(range(10))),
     "a pin": Question(choices=(PIN,)),
     "choices and bounds": Question({0: "1.2x"}, frozenset({5}), (PIN, FORBID)),
 }

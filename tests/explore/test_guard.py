@@ -25,6 +25,7 @@ def refused(method: str, path: str, *headers: tuple[str, str]) -> str:
         ("GET", "/secret/assets/strip.js", [HOST, ("sec-fetch-site", "same-origin")]),
         ("GET", "/secret/", [HOST, ("sec-fetch-site", "none")]),
         ("GET", "/secret/", [("host", "localhost:4711")]),
+        ("GET", "/secret/", [HOST, ("sec-fetch-site", "cross-site"), ("sec-fetch-dest", "document")]),
         ("POST", "/secret/answer", [HOST, ORIGIN]),
         ("POST", "/secret/answer", [("Host", "localhost:4711"), ("Origin", "http://localhost:4711")]),
     ],
@@ -60,6 +61,8 @@ def test_the_page_itself_may_ask(method: str, path: str, headers: list[tuple[str
         ("origin", "GET", "/secret/", [HOST, ("origin", "http://evil.example")]),
         ("origin", "POST", "/secret/save", [HOST, ORIGIN, ("sec-fetch-site", "cross-site")]),
         ("origin", "GET", "/secret/", [HOST, ("sec-fetch-site", "same-site")]),
+        ("origin", "GET", "/secret/", [HOST, ("sec-fetch-site", "cross-site"), ("sec-fetch-dest", "iframe")]),
+        ("origin", "GET", "/secret/", [HOST, ("sec-fetch-site", "cross-site"), ("sec-fetch-dest", "script")]),
     ],
 )
 def test_nobody_else_may(why: str, method: str, path: str, headers: list[tuple[str, str]]) -> None:

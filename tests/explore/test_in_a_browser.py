@@ -313,6 +313,18 @@ def test_a_file_that_was_changed_is_not_overwritten(browser: Any, tmp_path: Path
 
 
 @pytest.mark.slow
+def test_the_browser_is_led_to_the_page_by_a_private_file(
+    browser: Any, server: Served, tmp_path: Path
+) -> None:
+    page = browser.new_page()
+    page.goto(serving.private_link(tmp_path, server.address).as_uri())
+    page.wait_for_url(server.address)
+    page.wait_for_selector("#strip .cell")
+    assert page.evaluate("() => document.referrer") == ""
+    page.close()
+
+
+@pytest.mark.slow
 def test_the_figures_are_the_solvers(browser: Any, server: Served, tmp_path: Path) -> None:
     """The page shows the objective of the Python API, to the last digit."""
     sheet = sheet_of(tmp_path)

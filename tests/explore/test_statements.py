@@ -12,7 +12,7 @@ from puzzledsl.explore.question import BadQuestion, Question
 from puzzledsl.explore.sheet import Sheet
 from puzzledsl.explore.statements import replaced
 from puzzledsl.ir.nodes import LinearRequirement, LogicRequirement, Requirement
-from tests.explore.programs import sheet_of
+from tests.explore.programs import VARIED, sheet_of
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,7 @@ def test_every_statement_is_there_once_with_its_bounds(sheet: Sheet) -> None:
         ("distinct(ffn) <= 2", [("2", "2")]),
         ("chat.memory <= 200 * chat.weights", []),  # compares two metrics: no number is its bound
         ("layers[i].ffn.width <= 4096", [("4096", "4096")]),
+        ("params + 1M <= 180M", [("180M", "180M")]),
     ]
 
 
@@ -108,3 +109,20 @@ def test_statements_of_another_search_are_edited_where_they_stand(tmp_path: Path
     heir = sheet_of(tmp_path, "heir")
     assert [s.text for s in heir.statements] == ["chat.throughput >= 1.2x"]
     assert [b.text for b in heir.bounds.values()] == ["1.2x"]
+
+
+def test_a_bound_that_is_a_mistake_is_told_in_the_checkers_words(sheet: Sheet) -> None:
+    (bound,) = (b for b in sheet.bounds.values() if b.scale is None)
+    with pytest.raises(BadQuestion, match=r"must be a whole number, not 2\.5"):
+        sheet.requirements(Question({bound.number: "2.5"}))
+
+
+def test_a_statement_that_says_nothing_any_more_is_no_requirement(tmp_path: Path) -> None:
+    """Every width is at least 0: the instances of this `for` are true."""
+    text = VARIED.replace("layers[i].ffn.width <= 4096", "layers[i].ffn.width >= 1 or layers[0].ffn is noop")
+    sheet = sheet_of(tmp_path, text=text)
+    (bound,) = (b for b in sheet.bounds.values() if b.written == "1" and b.scale is None)
+    asked = Question({bound.number: "0"})
+    found = sheet.edited(asked)
+    assert "layers[i].ffn.width >= 0 or" in found.text
+    assert sheet.answer(asked, 10).status == "optimal"

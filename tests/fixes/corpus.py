@@ -26,6 +26,11 @@ class Broken:
     text: str
     kind: str
 
+    @property
+    def has_two_readings(self) -> bool:
+        """True where the mutation wrote something that is near another program: `memroy` for `throughput`, `//` for `because`."""
+        return self.kind.startswith("unknown attribute") or ("//" in self.text) != ("//" in self.right)
+
     def __str__(self) -> str:
         return f"{self.path.name}, {self.kind}"
 

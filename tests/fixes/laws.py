@@ -1,6 +1,7 @@
 """The laws: a fix adds no error, leaves text that parses, and keeps what the lines beside it mean.
 
-Safe fixes that leave no mistake give back the program from before the mutation, declaration by declaration.
+Safe fixes that leave no mistake, of a mutation with one reading, give back the program from before the mutation. A name
+that is misspelt where it is declared may stay.
 
 A declaration is unaffected by a fix if no edit is on its lines, no mistake is on them, and it names no declaration that is
 affected. Its lowered IR must be the same before and after.
@@ -8,6 +9,7 @@ affected. Its lowered IR must be the same before and after.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -114,14 +116,22 @@ def _wrong_run(broken: Broken, before: Outcome, fix_run: FixRun) -> Iterator[str
     after = look_at(broken.path, fix_run.texts[str(broken.path)])
     if len(after.errors) > len(before.errors):
         yield f"add errors: {after.errors}"
-    if (
-        before.errors
-        and not after.errors
-        and _meanings(after) != _meanings(look_at(broken.path, broken.right))
-    ):
-        yield "make another program than the one without the mistake"
+    if before.errors and not after.errors and not broken.has_two_readings:
+        right = json.dumps(_meanings(look_at(broken.path, broken.right)), sort_keys=True)
+        if right != _renamed(json.dumps(_meanings(after), sort_keys=True), broken):
+            yield "make another program than the one without the mistake"
     edited = _edited_lines([made.fix for made in fix_run.made])
     yield from changed_meanings(before, after, edited)
+
+
+def _renamed(text: str, broken: Broken) -> str:
+    """Return a text with the right name in place of a misspelt one: uses may be made to agree with a declaration."""
+    wrong, right = (_WORD.findall(text) for text in (broken.text, broken.right))
+    changed = {(one, other) for one, other in zip(wrong, right, strict=False) if one != other}
+    if len(wrong) != len(right) or len(changed) != 1:
+        return text
+    (misspelt, meant) = changed.pop()
+    return re.sub(rf"\b{misspelt}\b", meant, text)
 
 
 def _syntax(outcome: Outcome) -> int:

@@ -8,11 +8,11 @@ import torch
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
+from puzzledsl.checker.diagnostics.stage_errors import CannotRealise
 from puzzledsl.ir import nodes
 from puzzledsl.measure import rounds
 from puzzledsl.measure.costs import measure_costs
 from puzzledsl.measure.errors import NoWorkload
-from puzzledsl.models.errors import CannotRealise
 from tests.pieces.train.bld_programs import ATTENTION, FFN, WHERE, make_program
 from tests.uptrain.cases import Interrupted, Recorder
 

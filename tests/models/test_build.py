@@ -11,8 +11,9 @@ from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.checker.diagnostics.stage_errors import CannotRealise
 from puzzledsl.models.alternatives.build import build_alternative
-from puzzledsl.models.errors import CannotRealise, HeadsDontDivide
+from puzzledsl.models.errors import HeadsDontDivide
 from puzzledsl.models.families.access import layers, shape_of, sub_block_of
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.replace import replace

@@ -72,7 +72,9 @@ def in_spans(layers: Sequence[tuple[int, int]]) -> Any:
 
 
 @pytest.mark.parametrize("name", list(METHODS))
-@pytest.mark.parametrize("layers", SPANS)
+@pytest.mark.parametrize(
+    "layers", [SPANS[0], *(pytest.param(more, marks=pytest.mark.slow) for more in SPANS[1:])]
+)
 def test_spans_give_the_scores_of_one_process(
     name: str, layers: Any, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from puzzledsl.uptrain import model, train
 from puzzledsl.uptrain.errors import LossDiverged, NoLoss, NoUptrainData
 from puzzledsl.uptrain.run import UptrainInputs, heldout_blocks, run_uptrain
 from puzzledsl.uptrain.train import Trainer
+from tests.tiles import cut
 from tests.uptrain.cases import Case, Interrupted, Recorder, make_case, with_uptrain
 
 
@@ -171,7 +172,7 @@ def test_an_existing_directory_is_replaced_whole(shared, tmp_path):
 )
 def test_the_gradient_is_that_of_the_plain_losses(shared, tmp_path, monkeypatch, weights):
     """One micro-batch at a time, against all at once from full logits and every hidden state."""
-    monkeypatch.setitem(train.MICRO_TOKENS, "cpu", 32)
+    cut(monkeypatch, training_tokens=32)
     declaration = with_uptrain(shared.program, **weights).uptrains["final"]
     ids = torch.randint(4, 260, (4, 16), generator=torch.Generator().manual_seed(0))
     parent, child, oracle = load_parent(shared.parent), load_child(shared.child), load_child(shared.child)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from puzzledsl.child.healing.experts import ExpertByExpert
-from puzzledsl.child.healing.expertwise import expert_steps
+from puzzledsl.child.healing.expertwise import expert_steps, ridge_of
 from puzzledsl.child.healing.layer import ChildSubBlock
 from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.models.least_squares.grams import Gram, solve_ridge
@@ -88,7 +88,8 @@ def _fit_experts(
 ) -> tuple[float, float]:
     parts = [(seen.read.float().flatten(0, 1), *_targets(sub_block, seen)) for seen in calibration]
     x_TH, weight_T1, wanted_TQ = (torch.cat(some) for some in zip(*parts, strict=True))
-    steps_QP = expert_steps(last, x_TH, weight_T1, wanted_TQ, RIDGE_TOKENS)
+    ridge = ridge_of(last, x_TH, weight_T1, RIDGE_TOKENS)
+    steps_QP = expert_steps(last, x_TH, weight_T1, wanted_TQ, ridge)
     steps_KHP = list(zip(*(step_QP.chunk(2) for step_QP in steps_QP), strict=True))
     shares = choose_shares(sub_block, [partial(last.through, step) for step in steps_KHP], held_out)
     for matrix_HP, added_HP, drift_HP in zip(last.matrices_HP, *steps_KHP, strict=True):

@@ -15,7 +15,7 @@ from puzzledsl.cluster.tasks import WorkerLost
 from puzzledsl.ir.tables import Piece
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config
-from puzzledsl.pieces.cluster.ray_executor import RayStages, SpansGrew
+from puzzledsl.pieces.cluster.ray_executor import RayStages, SpansGrew, patiently
 from puzzledsl.pieces.train.finished import Enter
 from puzzledsl.pieces.train.order import Order
 from puzzledsl.pieces.train.parts import make_parts
@@ -63,7 +63,8 @@ class OnRay:
             with self._stages(part, progress) as stages:
                 stream(part, stages, enter, progress)
 
-        make_parts(self._passes(order, progress), "pass", make, enter, progress)
+        parts = patiently(lambda: self._passes(order, progress), progress)
+        make_parts(parts, "pass", make, enter, progress)
 
     def _passes(self, order: Order, progress: Progress) -> list[Order]:
         """Split the order into parts that fit into the workers' memory. Raises DiagnosticError (PiecesDontFit)."""

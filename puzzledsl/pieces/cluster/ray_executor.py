@@ -6,9 +6,9 @@ all of them. Parent, library and build directory must be on a file system that a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -23,10 +23,12 @@ from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config
 from puzzledsl.pieces.train.order import Order
 from puzzledsl.pieces.train.stage import Stage
+from puzzledsl.pieces.train.stream import MAX_LOSSES
 from puzzledsl.plan.memory.bld import fits
 from puzzledsl.plan.memory.device import Device
 from puzzledsl.plan.spans import spans, work_of
 
+T = TypeVar("T")
 SILENT_S = 60.0
 """Seconds without an answer after which the log says which stage is waited for."""
 WORTH_A_RESTART = 0.9
@@ -35,6 +37,19 @@ WORTH_A_RESTART = 0.9
 
 class SpansGrew(Exception):
     """After the loss of workers the spans are longer, and the order's pieces no longer fit into a worker's memory."""
+
+
+def patiently(start: Callable[[], T], progress: Progress) -> T:
+    """Return the result of a function that starts workers, and start others where one is lost meanwhile.
+
+    Raises WorkerLost after more than MAX_LOSSES losses.
+    """
+    for _ in range(MAX_LOSSES):
+        try:
+            return start()
+        except WorkerLost as lost:
+            progress.log("worker_lost", text=f"a worker was lost ({lost}) before it began; others start")
+    return start()
 
 
 @dataclass(frozen=True)
@@ -86,10 +101,13 @@ class RayStages:
 
     def restart(self) -> None:
         """See `StageExecutor`. Raises SpansGrew if the pieces no longer fit."""
+        if not fits(self._shape, self._order.jobs, patiently(self._restarted, self._progress)):
+            raise SpansGrew
+
+    def _restarted(self) -> Device:
         self.shutdown()
         self._start()
-        if not fits(self._shape, self._order.jobs, self.device()):
-            raise SpansGrew
+        return self.device()
 
     def device(self) -> Device:
         """Return the workers as plans take them: as many of the smallest as there are stages."""

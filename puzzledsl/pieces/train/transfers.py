@@ -21,32 +21,29 @@ def uploaded(parts: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
     if device.type != "cuda":
         yield from (part.to(device) for part in parts)
         return
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    here, stream = torch.cuda.current_stream(device), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def copied(part: Tensor) -> Tensor:
+        """Begin the copy of a part, into memory of the current stream, which may have been in use until now."""
         if part.is_cuda:
             return part
+        copy = torch.empty(part.shape, dtype=part.dtype, device=device)
+        stream.wait_stream(here)
         with torch.cuda.stream(stream):
-            return part.pin_memory().to(device, non_blocking=True)
+            return copy.copy_(part.pin_memory(), non_blocking=True)
 
-    waiting: Tensor | None = None
-    for part in parts:
-        following = copied(part)
+    try:
+        waiting: Tensor | None = None
+        for part in parts:
+            following = copied(part)
+            if waiting is not None:
+                yield waiting
+            here.wait_stream(stream)
+            waiting = following
         if waiting is not None:
-            yield _ready(waiting, stream, device)
-        waiting = following
-    if waiting is not None:
-        yield _ready(waiting, stream, device)
-
-
-def _ready(tensor: Tensor, stream: torch.cuda.Stream, device: torch.device) -> Tensor:
-    """Return a tensor that was copied on `stream` for use on the current stream."""
-    here = torch.cuda.current_stream(device)
-    here.wait_stream(stream)
-    tensor.record_stream(
-        here
-    )  # so that its memory is not reused by `stream` before this stream is done with it
-    return tensor
+            yield waiting
+    finally:
+        here.wait_stream(stream)  # before the memory of a copy that nobody waits for is used again
 
 
 class Downloads:

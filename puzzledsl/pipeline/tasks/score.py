@@ -110,7 +110,7 @@ class Score(DeclaredTask[nodes.Score]):
             piece_weights=max(map(weights_of, jobs_of(self.ctx, self.bld)), default=0),
             longest_run=max((length for _, length in self._runs()), default=0),
         )
-        return [scoring_plan(self.name, sizes, device, self.work().flop, spans=False)]
+        return [scoring_plan(self.name, sizes, device, self.work().flop)]
 
     def _runs(self) -> list[Run]:
         """The runs of layers that are measured."""

@@ -1,53 +1,75 @@
 """Activations of a sub-block, in numbers a token: while it runs forward, and while it trains.
 
-Attention is counted as fused kernels compute it, without a matrix of scores. Products with the keys' and values' heads repeated
-are counted as copies, as torch makes them for grouped heads.
+Attention is counted as fused kernels compute it: without a matrix of scores, and with the keys' and values' heads not repeated.
+Each count is that of the step that needs most; a test compares them with what a pretended GPU sees. K: numbers of keys, and of
+values; Q: of queries; W: channels of an FFN that a token goes through; H: of the hidden state.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import assert_never
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.ir.nodes import Shape
 
 TRACED = 7
-"""Tensors of one hidden state a token that a layer's trace holds: what enters, and input and output of both sub-blocks, the
-stream between them and what leaves."""
+"""Hidden states that a layer's trace holds: what enters, input and output of both sub-blocks, the stream between, what leaves."""
+BEFORE_ATTENTION, BEFORE_FFN = 2, 5
+"""Those of them that exist, with what enters, when a sub-block runs."""
+
+NORM_BYTES = 10
+"""Bytes that a norm keeps for its backward pass, for each number: its input and its product in float32, its output in 16 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingNumbers:
+    """Numbers a token that a sub-block keeps for its backward pass, and that it holds at the peak of this."""
+
+    kept: int
+    backward: int
 
 
 def forward_numbers(alternative: Alternative, own: Shape) -> int:
     """Return the numbers a token that a sub-block holds at the peak of a forward pass, without its input."""
-    if alternative.sub_block == "attention":
-        return _attention_forward(alternative, own) + own.hidden
-    return _ffn_forward(alternative, own) + own.hidden
-
-
-def training_numbers(alternative: Alternative, own: Shape) -> int:
-    """Return the numbers a token that a sub-block keeps for its backward pass, and needs at the peak of this."""
-    if alternative.sub_block == "attention":
-        if not (heads := alternative.query_heads(own)):
-            return 2 * own.hidden
-        queries = heads * own.head_dim
-        keys = alternative.cached_heads(own) * own.head_dim
-        return 9 * queries + 4 * keys
-    if width := _used_channels(alternative, own):
-        routed = _chosen(alternative, own) * own.hidden * 2
-        return 6 * width + routed
-    return 2 * own.hidden
-
-
-def layer_forward_numbers(own: Shape, *parts: Alternative) -> int:
-    """Return the numbers a token at the peak of a traced forward pass of a layer."""
-    return max((forward_numbers(part, own) for part in parts), default=0) + TRACED * own.hidden
-
-
-def _attention_forward(alternative: Alternative, own: Shape) -> int:
+    if alternative.sub_block == "ffn":
+        return 3 * _used_channels(alternative, own) + 2 * _chosen(alternative, own) * own.hidden
     if heads := alternative.query_heads(own):
-        queries = heads * own.head_dim * (2 if own.output_gate else 1)
-        keys = alternative.cached_heads(own) * own.head_dim
-        return 5 * queries + 3 * keys
-    return _mixer_forward(own) if alternative.kind == "parent" else 0
+        queries, keys = _attention_numbers(alternative, own, heads)
+        gate = queries if own.output_gate else 0
+        # rotary embedding of the queries, beside keys and values; or that of the keys
+        return gate + max(4 * queries + 2 * keys, 2 * queries + 5 * keys)
+    return _mixer_forward(own) if alternative.kind == "parent" else own.hidden
+
+
+def training_numbers(alternative: Alternative, own: Shape) -> TrainingNumbers:
+    """Return the numbers a token of a sub-block in training, without its output."""
+    if alternative.sub_block == "attention" and (heads := alternative.query_heads(own)):
+        queries, keys = _attention_numbers(alternative, own, heads)
+        return TrainingNumbers(2 * queries + 2 * keys, 4 * queries + 4 * keys)
+    width = _used_channels(alternative, own) if alternative.sub_block == "ffn" else 0
+    routed = 2 * _chosen(alternative, own) * own.hidden
+    return TrainingNumbers(4 * width + routed, 6 * width + 2 * routed)
+
+
+def normed_numbers(alternative: Alternative, own: Shape) -> int:
+    """Return the numbers a token that go through norms inside a sub-block: queries and keys."""
+    heads = alternative.query_heads(own) if alternative.sub_block == "attention" else 0
+    return sum(_attention_numbers(alternative, own, heads)) if heads and own.qk_norm else 0
+
+
+def layer_forward_numbers(own: Shape, attention: Alternative, ffn: Alternative) -> int:
+    """Return the numbers a token at the peak of a traced forward pass of a layer."""
+    peaks = (
+        BEFORE_ATTENTION * own.hidden + forward_numbers(attention, own),
+        BEFORE_FFN * own.hidden + forward_numbers(ffn, own),
+        TRACED * own.hidden,
+    )
+    return max(peaks)
+
+
+def _attention_numbers(alternative: Alternative, own: Shape, heads: int) -> tuple[int, int]:
+    return heads * own.head_dim, alternative.cached_heads(own) * own.head_dim
 
 
 def _mixer_forward(own: Shape) -> int:
@@ -61,11 +83,6 @@ def _mixer_forward(own: Shape) -> int:
             return own.hidden
         case _:
             assert_never(own.mixer)
-
-
-def _ffn_forward(alternative: Alternative, own: Shape) -> int:
-    width = _used_channels(alternative, own)
-    return 3 * width + _chosen(alternative, own) * own.hidden * 2
 
 
 def _used_channels(alternative: Alternative, own: Shape) -> int:

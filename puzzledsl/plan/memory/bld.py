@@ -12,26 +12,39 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.plan.flop import widest
-from puzzledsl.plan.memory.activations import TRACED, layer_forward_numbers, training_numbers
+from puzzledsl.plan.memory.activations import (
+    NORM_BYTES,
+    TRACED,
+    layer_forward_numbers,
+    normed_numbers,
+    training_numbers,
+)
 from puzzledsl.plan.memory.device import FLOAT32_BYTES, FLOAT64_BYTES, PARENT_SHARE, Device
-from puzzledsl.plan.memory.pieces import GRADIENT, WEIGHT, is_trained, kept_bytes, resident_bytes, weights_of
+from puzzledsl.plan.memory.pieces import (
+    GRADIENT,
+    WEIGHT,
+    has_norm_behind,
+    is_trained,
+    kept_bytes,
+    resident_bytes,
+    weights_of,
+)
 from puzzledsl.plan.refinement import FITTED_SHARE, refinement_tokens
 from puzzledsl.plan.spans import spans, work_of
 
 GRAMS_AT_ONCE = 4
 """Square matrices of the widest FFN while it is fitted, float64: as summed, damped, its factor, and its inverse."""
-POINTS_KEPT = 5
-"""Residuals of refinement that exist together, float32: of the points remembered and of the newest."""
-LOSS_BYTES = 3 * FLOAT32_BYTES
-"""Bytes of the loss for each number of the output: output, target and difference in float32."""
-AHEAD = 2
-"""Hidden states of the next and of the last micro-batch, on their way to and from a GPU."""
+TRACES_IN_FLOAT, RESIDUALS = 9, 9
+"""Hidden states a token of refinement, float32: of the trace, and residuals of the points remembered with their differences."""
+CALIBRATION_BATCH_TOKENS, CALIBRATION_BATCHES = 2048, 8
+"""Most tokens of a calibration batch, and least number of batches."""
+OUTPUT_BYTES = 3 * FLOAT32_BYTES
+"""Bytes of the loss for each number of the output: output, target and their difference in float32."""
 MICRO_TOKENS = 1 << 15
 """Tokens at which a GPU reaches its full speed; larger micro-batches only take more memory."""
 CAST_BYTES = 2
@@ -71,11 +84,12 @@ class WorkerPlan:
         # the whole batch trains one piece after the other; micro-batches add to the gradients of all pieces of a layer
         gradients = of_pieces if blocks >= batch else of_layers
         casts = CAST_BYTES * max(of_pieces, default=0) if self.device.is_gpu else 0
+        ahead = self.shape.hidden * self.device.number_bytes * self.jobs[0].context if blocks < batch else 0
         return {
             "parent": self.parent_bytes,
             "weights and moments": resident_bytes(self.jobs, self.shape, on_host=on_host),
             "gradients": GRADIENT * max(gradients, default=0) + casts,
-            "activations": blocks * self.block_bytes,
+            "activations": blocks * (self.block_bytes + ahead),  # the next micro-batch is on its way
         }
 
     @cached_property
@@ -84,17 +98,16 @@ class WorkerPlan:
         return self.jobs[0].context * max(map(self._token_bytes, self._layers(self.jobs)))
 
     def _token_bytes(self, layer: int) -> int:
+        """Bytes a token of a layer: its trace, and the piece that needs most beside it; or its forward pass before."""
         own, number = self.shape.at(layer), self.device.number_bytes
-        held = (TRACED + AHEAD) * own.hidden * number
         compute = CAST_BYTES if self.device.is_gpu else number
         pieces = [
-            sum(training_numbers(part, own) for part in _parts(job)) * compute
-            + own.hidden * (LOSS_BYTES + 2 * compute)
+            _piece_bytes(job, own, compute)
             for job in self.jobs
             if job.layer == layer and is_trained(job, self.shape)
         ]
-        forward = layer_forward_numbers(own, ParentAttention(), ParentFfn()) * number
-        return max(held + max(pieces, default=0), forward + AHEAD * own.hidden * number)
+        trained = TRACED * own.hidden * number + max(pieces, default=0)
+        return max(trained, layer_forward_numbers(own, ParentAttention(), ParentFfn()) * number)
 
     @cached_property
     def calibration(self) -> Mapping[str, int]:
@@ -102,16 +115,18 @@ class WorkerPlan:
         number, hidden, tokens = self.device.number_bytes, self.shape.hidden, self.jobs[0].calibration_tokens
         width = max(widest(self.shape.at(layer)) for layer in self._layers(self.jobs))
         grams = GRAMS_AT_ONCE * max(width, hidden) ** 2 + 4 * hidden**2
-        traces = tokens * hidden * TRACED * number
+        fit = 0
         if any(refinement_tokens(job, hidden) != (0, 0) for job in self.jobs):
-            # the traces again in float32, and the residuals of some points
-            traces += int(FITTED_SHARE * tokens) * hidden * FLOAT32_BYTES * (TRACED + POINTS_KEPT)
+            fitted = int(FITTED_SHARE * tokens)
+            batch = max(self.jobs[0].context, min(CALIBRATION_BATCH_TOKENS, tokens // CALIBRATION_BATCHES))
+            fit = ((fitted + batch) * TRACES_IN_FLOAT + fitted * RESIDUALS) * hidden * FLOAT32_BYTES
         copies = 1 if self.device.is_gpu else 2
         return {
             "parent": self.parent_bytes,
             "weights": copies * WEIGHT * sum(map(weights_of, self.jobs)),
             "Gram matrices": grams * FLOAT64_BYTES,
-            "calibration tokens": traces,
+            "calibration tokens": tokens * hidden * TRACED * number,
+            "refinement": fit,
         }
 
     @property
@@ -127,8 +142,9 @@ class WorkerPlan:
         if not self.device.is_gpu or sum(self.training(batch).values()) <= usable:
             return batch
         left = usable - sum(self.training(0).values())
+        a_block = self.training(1)["activations"]
         useful = max(1, MICRO_TOKENS // self.jobs[0].context)
-        return max(1, min(batch - 1, useful, left // self.block_bytes))
+        return max(1, min(batch - 1, useful, left // a_block))
 
     @property
     def host_bytes(self) -> int:
@@ -231,5 +247,13 @@ def _fits(worker: WorkerPlan) -> bool:
     return worker.least_bytes <= worker.device.usable_bytes
 
 
-def _parts(job: BldJob) -> list[Alternative]:
-    return [part for part in (job.attention, job.ffn) if part is not None]
+def _piece_bytes(job: BldJob, own: Shape, number: int) -> int:
+    """Return the bytes a token of a piece in training: when its loss is computed, or in its backward pass."""
+    parts = [part for part in (job.attention, job.ffn) if part is not None]
+    numbers = [training_numbers(part, own) for part in parts]
+    normed = NORM_BYTES * sum(normed_numbers(part, own) for part in parts)
+    if has_norm_behind(own, job.sub_block):
+        normed += NORM_BYTES * own.hidden
+    loss = sum(part.kept for part in numbers) * number + own.hidden * (number + OUTPUT_BYTES)
+    backward = sum(part.backward for part in numbers) * number + own.hidden * (number + FLOAT32_BYTES)
+    return normed + max(loss, backward)

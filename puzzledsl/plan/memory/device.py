@@ -17,6 +17,8 @@ CPU_SHARE = Fraction(6, 10)
 """Share of the host's free memory that a plan fills where the host itself is the device."""
 PARENT_SHARE = Fraction(6, 10)
 """Share of a device's memory that a whole parent may take; a larger one is read layer by layer as it runs."""
+KEPT_SHARE = Fraction(1, 4)
+"""Share of a device's memory in which such a parent keeps weights for their next use."""
 HOST_BYTES_A_GPU = 256 << 30
 """The host's memory beside each GPU of a machine that is not this one: 2 TiB for eight, as in a DGX H100."""
 FLOAT32_SHARE = Fraction(1, 16)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.plan.memory.activations import layer_forward_numbers
-from puzzledsl.plan.memory.device import FLOAT32_BYTES, Device
+from puzzledsl.plan.memory.device import FLOAT32_BYTES, PARENT_SHARE, Device
 from puzzledsl.plan.memory.holding import holding
 from puzzledsl.plan.memory.stage_plan import Choice, StagePlan, size_text
 from puzzledsl.plan.memory.tiles import tiles
@@ -24,7 +24,7 @@ def evaluating_plan(name: str, shape: Shape, tokens: int, device: Device, flop: 
     number = device.number_bytes
     held = holding(shape, device)
     both = 2 * held.weights_bytes
-    together = not held.choices and both <= holding_room(device)
+    together = not held.choices and both <= PARENT_SHARE * device.memory_bytes
     chunk = min(tokens, BLOCK_TOKENS, tiles(device.kind).divergence_positions)
     forward = max(layer_forward_numbers(own, ParentAttention(), ParentFfn()) for own in shape.each)
     choices = held.choices
@@ -45,8 +45,3 @@ def evaluating_plan(name: str, shape: Shape, tokens: int, device: Device, flop: 
         seconds=flop / device.flop_per_s + 2 * held.read_s * max(1, tokens // BLOCK_TOKENS),
         choices=choices,
     )
-
-
-def holding_room(device: Device) -> int:
-    """Return the bytes that two models may take together."""
-    return device.usable_bytes * 8 // 10

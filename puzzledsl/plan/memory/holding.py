@@ -8,7 +8,7 @@ from math import ceil
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.facts import fixed_params, total_params
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.plan.memory.device import PARENT_SHARE, Device
+from puzzledsl.plan.memory.device import KEPT_SHARE, PARENT_SHARE, Device
 from puzzledsl.plan.memory.stage_plan import Choice, size_text
 
 READ_BYTES_PER_S = 2e9
@@ -25,8 +25,12 @@ class Holding:
     choices: tuple[Choice, ...]
 
 
-def holding(shape: Shape, device: Device, *, spans: bool = False, keep_head: bool = True) -> Holding:
-    """Return how a model is held. `spans`: the stage can run as a pipeline over all devices; `keep_head`: it computes logits."""
+def holding(shape: Shape, device: Device, *, spans: bool = False, once: bool = False) -> Holding:
+    """Return how a model is held.
+
+    `spans`: the stage runs on all devices, as a pipeline if the model does not fit one. `once`: each layer is used once, and no
+    logits are computed.
+    """
     whole, room = total_params(shape) * device.number_bytes, int(PARENT_SHARE * device.memory_bytes)
     if whole <= room:
         return Holding(whole, device.count if spans else 1, 0.0, ())
@@ -38,6 +42,7 @@ def holding(shape: Shape, device: Device, *, spans: bool = False, keep_head: boo
         if part <= room:
             choice = Choice("sharding", f"spans of layers over {device.count} devices", why)
             return Holding(part, device.count, 0.0, (choice,))
-    page = (max(own) + (fixed if keep_head else 0)) * device.number_bytes
+    kept = 0 if once else fixed * device.number_bytes + int(KEPT_SHARE * device.memory_bytes)
+    page = max(own) * device.number_bytes + kept
     choice = Choice("paging", "the parent is read layer by layer", why)
     return Holding(page, 1, whole / READ_BYTES_PER_S, (choice,))

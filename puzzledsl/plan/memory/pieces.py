@@ -13,6 +13,7 @@ from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob
+from puzzledsl.plan.bld import Kind
 
 WEIGHT, MOMENTS, GRADIENT, KEPT = 4, 8, 4, 8
 """Bytes a weight in training, float32: the weight, its moments, its gradient; and the initial and the best value on the host."""
@@ -29,9 +30,15 @@ def is_trained(job: BldJob, shape: Shape) -> bool:
     assert alternative is not None
     if not job.tokens or job.sub_block == "block":
         return bool(job.tokens)
-    part = FAMILIES[shape.family].names(shape.at(job.layer)).of(job.sub_block)
-    behind = part is not None and part.behind is not None
-    return behind or not alternative.is_solved(job.init)
+    return has_norm_behind(shape.at(job.layer), job.sub_block) or not alternative.is_solved(job.init)
+
+
+def has_norm_behind(own: Shape, sub_block: Kind) -> bool:
+    """Return True if a piece's output goes through a norm of the parent's, in a layer of this shape."""
+    if sub_block == "block":
+        return False
+    part = FAMILIES[own.family].names(own).of(sub_block)
+    return part is not None and part.behind is not None
 
 
 def resident_bytes(jobs: Sequence[BldJob], shape: Shape, *, on_host: bool) -> int:

@@ -12,8 +12,10 @@ from puzzledsl.plan.memory.holding import holding
 from puzzledsl.plan.memory.stage_plan import StagePlan
 from puzzledsl.plan.memory.tiles import tiles
 
-GRAMS_AT_ONCE = 4
-"""Square matrices of the widest map while it is fitted, float64: as summed, damped, the ridge, and the factor."""
+SINGLE_PRECISION_TOKENS = 1 << 15
+"""Tokens up to which the equations are solved in float32."""
+GRAMS_SUMMED, GRAMS_SOLVED = 1, 3
+"""Square matrices of the widest map while it is fitted: the sums, float64; and as solved, the ridge or damped, and the factor."""
 STREAMS = 2
 """Streams of all tokens: the parent's and the child's."""
 SHARD_BYTES = 5 << 30
@@ -27,11 +29,13 @@ def realise_plan(
     number, hidden = device.number_bytes, shape.hidden
     if not heal_tokens:
         return StagePlan(stage, name, {}, 0.0, host_bytes=_file_bytes(shape, device))
-    held = holding(shape, device, keep_head=False)
+    held = holding(shape, device, once=True)
     width = max(max(widest(own), own.heads * own.head_dim) for own in shape.each)
     layer = max(ParentAttention().params(own) + ParentFfn().params(own) for own in shape.each)
     forward = max(layer_forward_numbers(own, ParentAttention(), ParentFfn()) for own in shape.each)
-    grams = (GRAMS_AT_ONCE * width**2 + 2 * 2 * width * hidden) * FLOAT64_BYTES
+    solved = FLOAT32_BYTES if heal_tokens <= SINGLE_PRECISION_TOKENS else FLOAT64_BYTES
+    matrix = width**2 + 2 * width * hidden  # the Gram matrix, and its right-hand sides
+    grams = matrix * (GRAMS_SUMMED * FLOAT64_BYTES + GRAMS_SOLVED * solved)
     tokens = min(heal_tokens, tiles(device.kind).forward_tokens)
     return StagePlan(
         stage=stage,

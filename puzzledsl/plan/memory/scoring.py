@@ -33,10 +33,10 @@ class ScoringSizes:
     longest_run: int
 
 
-def scoring_plan(name: str, sizes: ScoringSizes, device: Device, flop: float, *, spans: bool) -> StagePlan:
-    """Return the plan of a score. `spans`: it runs as a pipeline over all devices."""
+def scoring_plan(name: str, sizes: ScoringSizes, device: Device, flop: float) -> StagePlan:
+    """Return the plan of a score. Several devices share out the replacements, or are a pipeline of the parent's layers."""
     shape, number = sizes.shape, device.number_bytes
-    held = holding(shape, device, spans=spans)
+    held = holding(shape, device, spans=True)
     states = sizes.positions * shape.hidden
     cut = tiles(device.kind)
     group = min(sizes.positions, cut.group_tokens)

@@ -25,6 +25,12 @@ class Tiles:
     """Tokens of the vocabulary of such a tile."""
     divergence_positions: int
     """Positions whose logits over the whole vocabulary are in memory at once."""
+    training_tokens: int
+    """Positions of one forward and backward pass in uptraining, where the program does not say."""
+    loss_positions: int
+    """Positions of a chunk of uptraining's loss: three float32 tensors of logits beside its gradients."""
+    generated_tokens: int
+    """Tokens of a batch that is generated together: prompts with padding, and what comes behind."""
 
 
 CPU = Tiles(
@@ -34,6 +40,9 @@ CPU = Tiles(
     logit_positions=512,
     logit_tokens=2048,  # 4 MiB of float32 logits
     divergence_positions=512,
+    training_tokens=2048,
+    loss_positions=256,
+    generated_tokens=8192,
 )
 CUDA = Tiles(
     group_tokens=16384,
@@ -42,6 +51,9 @@ CUDA = Tiles(
     logit_positions=4096,
     logit_tokens=16384,  # 256 MiB of float32 logits
     divergence_positions=1024,  # 0.5 GiB of float32 logits each of a vocabulary of 128k, parent and child
+    training_tokens=8192,
+    loss_positions=2048,  # 1 GiB each of a vocabulary of 128k
+    generated_tokens=1 << 17,
 )
 
 

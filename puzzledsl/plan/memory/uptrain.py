@@ -16,14 +16,12 @@ from typing import Literal
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.facts import fixed_params, total_params
 from puzzledsl.ir.nodes import Shape, Uptrain
-from puzzledsl.plan.memory.activations import layer_forward_numbers, training_numbers
+from puzzledsl.plan.memory.activations import NORM_BYTES, layer_forward_numbers, training_numbers
 from puzzledsl.plan.memory.device import FLOAT32_BYTES, Device
 from puzzledsl.plan.memory.stage_plan import Choice, StagePlan, size_text
 
 LOGIT_TILES, TILE_TOKENS = 3, 2048
 """Float32 tiles of logits that the loss holds, and positions of each."""
-NORM_BYTES = 12
-"""Bytes that a norm keeps for its backward pass, for each channel: its input and its product in float32, and its output."""
 GATHERED_LAYERS = 2
 """Layers that are gathered at a time: the one that runs and the next. The teacher runs before the child."""
 HOST_LINK_BYTES_PER_S = 50e9
@@ -174,7 +172,7 @@ def _token_bytes(sizes: UptrainSizes, number: int, *, recompute: bool) -> int:
 
 def _kept_bytes(own: Shape, number: int) -> int:
     """Return the bytes a token that a layer keeps for its backward pass."""
-    numbers = sum(training_numbers(part, own) for part in (ParentAttention(), ParentFfn()))
+    numbers = sum(training_numbers(part, own).kept for part in (ParentAttention(), ParentFfn()))
     return number * (numbers + 4 * own.hidden) + 2 * own.norms * NORM_BYTES * own.hidden
 
 

@@ -183,14 +183,11 @@ class _Draft:
         kind, kept = appearance(alternative, self.shape, self.windows) if alternative else ("reduced", 0.5)
         title = f"layer {self.index} · {'attention' if sub_block == 'attention' else 'FFN'} · {name}"
         if (cost := self._parts(self.layer).get(sub_block)) is not None:
-            title += f" · prefill {_us(cost.prefill_ns)}, decode {_us(cost.decode_ns)}"
+            prefill, decode = seconds(cost.prefill_ns / 10**9), seconds(cost.decode_ns / 10**9)
+            title += f" · prefill {prefill.text}, decode {decode.text}"
         if (score := self._sub_score(sub_block)) is not None:
             title += f" · score lost {score:.4g}"
         return Cell(sub_block, name, kind, round(kept, 3), title)
-
-
-def _us(ns: int) -> str:
-    return f"{ns / 1000:.4g} µs"
 
 
 def _legend(cells: list[Cell]) -> tuple[Entry, ...]:

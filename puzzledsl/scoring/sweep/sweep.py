@@ -100,13 +100,13 @@ class Sweep:
     ) -> None:
         """Run the parent, then become the child `around` and measure it. `observed`: compute the block influence, too."""
         entering = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.measure.groups]
-        normed = self._parent(entering, workers) if observed else self._leaving(0, entering)
+        normed = self._parent(entering, workers) if observed else leaving(self.runner, entering)
         self.measure.set_parent(normed)
         self.parent_PH = self.rows.states_of(normed)
         if around is not None:
             self.incumbent.become(around)
             if INCUMBENT not in self.cache.figures:
-                self.cache.add(INCUMBENT, self.measure.figures(self._leaving(0, entering)))
+                self.cache.add(INCUMBENT, self.measure.figures(leaving(self.runner, entering)))
         longest = max((run.length for run in runs), default=0)
         self.climb = Climb(self.runner, entering, longest=longest, before=self._wait_until_above)
 
@@ -139,21 +139,34 @@ class Sweep:
             self._keep(unit, self.arrived(unit, together))
 
     def _parent(self, entering: Sequence[Tensor], workers: Workers) -> list[Tensor]:
-        """Return the parent's final hidden states after the last norm, and set `influence`. One group per worker at a time."""
+        """Return the parent's final hidden states after the last norm, and set `influence`. One group per worker at a time.
+
+        In a paged parent, all groups pass a layer together, so that it is read once.
+        """
         more = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.behind]
         is_text = [
             *self.measure.is_text,
             *(torch.ones_like(tokens, dtype=torch.bool) for tokens in self.behind),
         ]
-        pairs = zip([*entering, *more], counted(is_text), strict=True)
-        held_bytes = int(STREAMS_SHARE * room_bytes() / workers.count)
+        groups, index = [*entering, *more], counted(is_text)
+        size = len(groups) if self.runner.paged else 1
+        held_bytes = int(STREAMS_SHARE * room_bytes() / workers.count / size)
         found = [
-            workers.submit(partial(observed_pass, self.runner, *pair, self.work, held_bytes))
-            for pair in pairs
+            workers.submit(
+                partial(
+                    observed_pass,
+                    self.runner,
+                    groups[start : start + size],
+                    index[start : start + size],
+                    self.work,
+                    held_bytes,
+                )
+            )
+            for start in range(0, len(groups), size)
         ]
-        groups = [group.result() for group in found]
-        self.influence = [sums for _, sums in groups]
-        return [self.runner.final_norm(hidden) for hidden, _ in groups[: len(entering)]]
+        passed = [group for part in found for group in part.result()]
+        self.influence = [sums for _, sums in passed]
+        return [self.runner.final_norm(hidden) for hidden, _ in passed[: len(entering)]]
 
     def started(self, unit: Unit) -> tuple[list[Tensor], int]:
         """Return a unit's hidden states above what is replaced, one tensor for each group, and the layer that they enter."""
@@ -230,10 +243,6 @@ class Sweep:
         while self._under_way:
             self._keep_oldest()
 
-    def _leaving(self, layer_idx: int, entering: Sequence[Tensor]) -> list[Tensor]:
-        """Return the final hidden states after the last norm, from the input of a layer."""
-        return [self.runner.final_norm(self.runner.run_suffix(layer_idx, hidden)) for hidden in entering]
-
 
 def joined(streams: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     """Concatenate the streams of several replacements, group by group."""
@@ -242,8 +251,14 @@ def joined(streams: Sequence[Sequence[Tensor]]) -> list[Tensor]:
 
 def final_states(runner: LayerRunner, measure: Measure) -> list[Tensor]:
     """Return the final hidden states of the present model after the last norm, one [B, S, H] for each group of a measure."""
-    entering = [runner.embed(tokens.to(runner.device)) for tokens in measure.groups]
-    return [runner.final_norm(runner.run_suffix(0, hidden)) for hidden in entering]
+    return leaving(runner, [runner.embed(tokens.to(runner.device)) for tokens in measure.groups])
+
+
+def leaving(runner: LayerRunner, stream: Sequence[Tensor]) -> list[Tensor]:
+    """Return the final hidden states after the last norm, from those that enter layer 0. All groups pass a layer together."""
+    for layer_idx in range(len(runner)):
+        stream = [runner.run_layer(layer_idx, hidden) for hidden in stream]
+    return [runner.final_norm(hidden) for hidden in stream]
 
 
 def keep(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lark import Token
 from lsprotocol import types
 
 from puzzledsl.server.document import Document
+from puzzledsl.syntax.lark_alone import Token
 
 _OPENS = {"LBRACE": "RBRACE", "LPAR": "RPAR", "LSQB": "RSQB"}
 

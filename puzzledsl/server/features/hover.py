@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import cast
 
-from lark import Token
 from lsprotocol import types
 
 from puzzledsl.alternatives.alternative import SubBlock
@@ -23,6 +22,7 @@ from puzzledsl.server.scopes import Scope, nature
 from puzzledsl.server.summary import summary
 from puzzledsl.server.values import declared_value, local_let, symbol_of, value_at
 from puzzledsl.syntax import tree
+from puzzledsl.syntax.lark_alone import Token
 from puzzledsl.syntax.unparse import unparse_expr
 
 _LONGEST = 200

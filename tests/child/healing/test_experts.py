@@ -12,7 +12,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.healing import experts, expertwise
 from puzzledsl.child.healing.experts import ExpertByExpert, SplitMixture, StackedExperts, split_experts
-from puzzledsl.child.healing.expertwise import expert_steps
+from puzzledsl.child.healing.expertwise import expert_steps, ridge_of
 from puzzledsl.child.healing.fit import RIDGE_TOKENS
 from puzzledsl.child.healing.walk import heal
 from puzzledsl.models.alternatives.build import build_alternative
@@ -82,11 +82,15 @@ def test_fitted_one_after_another_experts_reach_the_fit_of_all_together(
     wanted = torch.randn(512, 48, generator=torch.Generator().manual_seed(1))
     gram = Gram.zeros(sum(split.sizes), 48)
     gram.add(StackedExperts(split)(x) * weight, wanted)
-    together = solve_ridge(gram.xx, gram.xy, relative=gram.ridge(RIDGE_TOKENS)).T.float()
+    last = ExpertByExpert(split)
+    ridge = ridge_of(last, x, weight, RIDGE_TOKENS)
+    mean = float(gram.xx.diagonal().mean())
+    assert 0 < ridge < gram.ridge(RIDGE_TOKENS) * mean, "a token does not read all experts"
+    together = solve_ridge(gram.xx, gram.xy, relative=ridge / mean).T.float()
     distances = []
     for sweeps in (1, 5, 200):
         monkeypatch.setattr(expertwise, "SWEEPS", sweeps)
-        steps = torch.cat(expert_steps(ExpertByExpert(split), x, weight, wanted, RIDGE_TOKENS), 1)
+        steps = torch.cat(expert_steps(last, x, weight, wanted, ridge), 1)
         distances.append(float((steps - together).norm() / together.norm()))
     assert distances[0] > distances[1] > distances[2]
     assert distances[2] < 1e-3

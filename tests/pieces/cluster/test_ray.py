@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.cli.main import run
 from puzzledsl.cluster.connect import Cluster
+from puzzledsl.cluster.tasks import WorkerLost
 from puzzledsl.ir import nodes
 from puzzledsl.pieces.cluster.on_ray import OnRay
+from puzzledsl.pieces.cluster.ray_executor import patiently
 from puzzledsl.pieces.store.keeping import faults, pieces_of
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train import stream as streaming
@@ -103,6 +106,42 @@ def test_two_nodes_one_of_which_goes_away_and_a_driver_that_starts_again(
 
 
 @pytest.mark.slow
+def test_a_node_that_joins_gets_layers_at_the_next_saved_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray = pytest.importorskip("ray")
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    monkeypatch.setattr(streaming, "SAVED_STEPS", 2)
+    program = make_program(tmp_path, **SHORT)
+    expected = make(program, tmp_path, "here")
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    ray.init(address=cluster.address, log_to_driver=False)
+
+    class Joining(Silent):
+        """Adds a node after the first step, and keeps the layers of each start."""
+
+        steps, layers, joined = 0, (), 0
+
+        def advance(self, amount: int = 1, **figures: float | str) -> None:
+            self.steps += amount
+            if self.steps == 1:
+                cluster.add_node(num_cpus=1)
+
+        def log(self, event: str, **fields: object) -> None:
+            self.joined += event == "workers_joined"
+            if event == "workers":
+                self.layers = (*self.layers, fields["layers"])
+
+    log = Joining()
+    try:
+        assert make(program, tmp_path, "joining", cluster.address, log) == expected
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert log.joined == 1 and len(log.layers[-1]) == 2 and len(log.layers[0]) == 1
+
+
+@pytest.mark.slow
 def test_the_command_line_takes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("ray")
     program = write_tiny_program(tmp_path)
@@ -159,6 +198,34 @@ def test_without_ray_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytes
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.code == "E1421" and "pip install 'puzzledsl[ray]'" in diagnostic.help
     shutil.rmtree(tmp_path / "ray")
+
+
+def test_a_cluster_that_does_not_start_is_a_diagnostic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray raises a bare Exception where a node does not come up in time."""
+
+    def init(**given: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    pretended = SimpleNamespace(is_initialized=lambda: False, init=init)
+    monkeypatch.setitem(__import__("sys").modules, "ray", pretended)
+    with pytest.raises(DiagnosticError) as caught:
+        _ = Cluster("local").ray
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == "E1422" and "timed out" in diagnostic.message
+
+
+def test_workers_that_are_lost_before_they_begin_are_replaced() -> None:
+    log, starts = Killer(), iter(range(100))
+
+    def start(until: int) -> int:
+        if (number := next(starts)) < until:
+            raise WorkerLost("killed")
+        return number
+
+    assert patiently(lambda: start(3), log) == 3 and log.lost == 3
+    with pytest.raises(WorkerLost):
+        patiently(lambda: start(1000), log)
+    assert next(starts) == 3 + 1 + streaming.MAX_LOSSES + 1
 
 
 def test_what_a_stage_finds_wrong_crosses_processes() -> None:

@@ -1,0 +1,121 @@
+"""Uptraining on a pretended GPU: products of 16 bits with float32 results, one wait a step, and memory that may run out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import astuple
+from pathlib import Path
+
+import pytest
+import torch
+
+from puzzledsl.child.load import load_child
+from puzzledsl.models.families.load import load_parent
+from puzzledsl.models.kernels import float32_products
+from puzzledsl.uptrain import run
+from puzzledsl.uptrain.loss import logit_loss
+from puzzledsl.uptrain.means import PLAIN, Means
+from puzzledsl.uptrain.model import Student, Teacher
+from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
+from puzzledsl.uptrain.train import Trainer
+from tests.pretended_gpu import Gpu
+from tests.uptrain.cases import Case, Recorder, make_case, with_uptrain
+from tests.uptrain.test_train import IDS
+
+GPU = torch.device("cuda")
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return make_case(tmp_path_factory.mktemp("gpu"))
+
+
+def trainer_of(
+    case: Case, work: Path, means: Means = PLAIN, progress: Recorder | None = None, **changes
+) -> Trainer:
+    settings = {"lm": 0.5, "batch": 6, "dtype": "bf16"} | changes
+    declaration = with_uptrain(case.program, **settings).uptrains["final"]
+    parent = load_parent(case.parent, dtype=torch.bfloat16, device=GPU)
+    models = Teacher(parent), Student(load_child(case.child, device=GPU))
+    return Trainer(declaration, *models, IDS, IDS[:4], work, progress or Recorder(), means=means)
+
+
+def test_factors_of_the_head_have_16_bits_and_logits_32(pretended: Gpu, monkeypatch) -> None:
+    """Autocast is off inside the loss: its dtype is asked for before."""
+    seen: Counter[tuple[torch.dtype, torch.dtype]] = Counter()
+    real = float32_products.product
+
+    def spied(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        seen[one.dtype, other.dtype] += 1
+        found = real(one, other)
+        assert found.dtype == torch.float32
+        return found
+
+    monkeypatch.setattr(float32_products, "product", spied)
+    states, head = torch.randn(6, 8, device=GPU), torch.randn(20, 8, device=GPU).requires_grad_()
+    labels = torch.arange(6, device=GPU)
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        logit_loss(states.clone().requires_grad_(), head, states, head.detach(), labels, kld=1, lm=1)
+    assert set(seen) == {(torch.bfloat16, torch.bfloat16)} and seen.total() == 3
+    seen.clear()
+    logit_loss(states.clone().requires_grad_(), head, states, head.detach(), labels, kld=1, lm=1)
+    assert set(seen) == {(torch.float32, torch.float32)}
+
+
+@pytest.mark.parametrize("micro_batch", [1, 3])
+def test_a_step_waits_once_whatever_its_micro_batches(
+    case, tmp_path, pretended: Gpu, micro_batch: int
+) -> None:
+    trainer = trainer_of(case, tmp_path, micro_batch=micro_batch, ema=0.9)
+    trainer.step(0)
+    pretended.waits.clear()
+    trainer.step(1)
+    assert sum(pretended.waits_in("uptrain/").values()) == 1, pretended.waits
+    assert pretended.waits.total() == 1, pretended.waits
+
+
+def test_out_of_memory_it_takes_less_at_a_time(case, tmp_path, pretended: Gpu) -> None:
+    """Half the blocks, then a quarter, then layers twice; the gradients are those of the whole step."""
+    progress = Recorder()
+    trainer = trainer_of(case, tmp_path / "little", progress=progress, micro_batch=6)
+    real, seen = trainer._backward, []
+
+    def needing(ids_BT: torch.Tensor, share: float):
+        seen.append((len(ids_BT), trainer.recompute))
+        if len(ids_BT) > 1 or (not trainer.recompute and len(seen) > 6):
+            raise torch.OutOfMemoryError("CUDA out of memory (pretended)")
+        return real(ids_BT, share)
+
+    trainer._backward = needing
+    figures = trainer.step(0)
+    assert [(e["micro_batch"], e["recompute"]) for e in progress.named("memory")] == [
+        (3, False),
+        (1, False),
+        (1, True),
+    ]
+    assert seen[:3] == [(6, False), (3, False), (1, False)] and seen[-1] == (1, True)
+    plenty = trainer_of(case, tmp_path / "plenty", micro_batch=1).step(0)
+    assert astuple(figures) == pytest.approx(astuple(plenty), rel=1e-3)
+    trainer._backward = lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("all of it"))
+    with pytest.raises(torch.OutOfMemoryError):
+        trainer.step(1)
+
+
+def test_it_trains_as_a_cpu_does_and_saves_in_the_background(
+    case, tmp_path, pretended: Gpu, monkeypatch
+) -> None:
+    stores, real = [], run.Trainer
+
+    class Spy(real):  # type: ignore[misc, valid-type]
+        def __init__(self, *args, **kwargs) -> None:
+            super().__init__(*args, **kwargs)
+            stores.append((self._store._writer.background, self.teacher.model.dtype))
+
+    monkeypatch.setattr(run, "Trainer", Spy)
+    program = with_uptrain(case.program, dtype="bf16")
+    progress = Recorder()
+    folders = case.parent, case.child, tmp_path / "out", case.base, tmp_path / "work", case.base / "tokens"
+    run_uptrain(UptrainInputs(program, "final", *folders, progress))
+    assert stores == [(True, torch.bfloat16)]
+    kls = [entry["kl"] for entry in progress.named("uptrain_heldout")]
+    assert min(kls) < 0.9 * kls[0] and (tmp_path / "out" / "model.safetensors").exists()

@@ -1,4 +1,4 @@
-"""What a GPU's build directory is compared with a CPU's by, stage by stage, for `benchmarks.gpu`.
+"""Comparison of a GPU's build directory with a CPU's, stage by stage, for `benchmarks.gpu`.
 
 Bfloat16 keeps 8 bits: a layer's outputs are off by a thousandth of their size. A child's loss is a difference of such numbers, so
 it is off by a few hundredths where it is small.

@@ -67,7 +67,7 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What is compared with a CPU, and what is timed."""
+    """Sizes of the program that is compared with a CPU, and of the one that is timed."""
 
     name: str
     small: Sizes

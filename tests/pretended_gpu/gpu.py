@@ -22,7 +22,7 @@ GIB = 1 << 30
 
 
 class Gpu:
-    """What a test asks about the pretended GPU."""
+    """The pretended GPU as a test sees it."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -161,6 +161,7 @@ def _replacements(state: State, external_events: bool) -> Iterator[tuple[Any, st
         "is_current_stream_capturing": lambda: bool(state.capturing),
     }
     yield from ((torch.cuda, name, value) for name, value in cuda.items())
+    yield torch.Tensor, "record_stream", lambda tensor, stream: None  # takes streams of a real device alone
     yield from _autocast()
 
     class Generator(torch.Generator):

@@ -17,6 +17,7 @@ from tests.pretended_gpu.programs import COUPLED, LAYERS, write_program
 NO_WAITS = (
     "models/kernels/",
     "pieces/train/layer_trainer.py",
+    "pieces/train/activations.py",
     "pieces/train/losses.py",
     "pieces/train/student.py",
     "scoring/replacements.py",
@@ -28,7 +29,7 @@ WAITS = {
     "child/healing/fit.py": 20,  # one a fit
     "models/least_squares/grams.py": 400,  # one a solved system; experts have many
     "pieces/initialise/gauss_newton.py": 20,  # two a point of a fit
-    "pieces/train/activations.py": 32,  # one each way for a batch
+    "pieces/train/transfers.py": 16,  # one a batch, for the copy of the one before
     "pieces/train/piece_state.py": 40,  # at the first and the last evaluation, and to write the piece
     "scoring/measures.py": 60,  # three a replacement and child
     "scoring/pairwise.py": 2,  # one a chunk of positions

@@ -63,7 +63,7 @@ class TooLargeToTime(Diagnostic):
     Wrong:
         hardware here = measured(device: cuda, dtype: bf16)     # of a parent of 70B
     Right:
-        hardware h100 = h100_sxm(gpus: 8, dtype: bf16)
+        hardware here = measured(device: cpu, dtype: bf16)
     """
 
     code = "E1609"

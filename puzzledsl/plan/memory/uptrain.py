@@ -112,7 +112,7 @@ def _options(sizes: UptrainSizes, device: Device, *, has_8bit: bool) -> Iterator
 
 
 def _plan(sizes: UptrainSizes, device: Device, choice: UptrainChoice, name: str, flop: float) -> StagePlan:
-    state = _state_bytes(sizes, choice) * total_params(sizes.child) // device.count
+    state = _state_bytes(sizes, choice) // device.count
     rate = device.flop_per_s if device.flop_per_s else 1.0
     seconds = flop * (RECOMPUTED if choice.recompute else 1) / (rate * device.count)
     parts = dict(_parts(sizes, device, choice))
@@ -132,9 +132,13 @@ def _plan(sizes: UptrainSizes, device: Device, choice: UptrainChoice, name: str,
 
 
 def _state_bytes(sizes: UptrainSizes, choice: UptrainChoice) -> int:
-    """Return the bytes a weight of the child between steps: weight, gradient, two moments, and the average."""
-    moments = 2 if choice.optimizer == "adamw8bit" else 8
-    return 4 + 4 + moments + (4 if sizes.average else 0)
+    """Return the bytes of the child between steps: weights, gradients, two moments, and the average.
+
+    Moments of 8 bits are for the layers alone: an embedding's rows have gradients now and then.
+    """
+    params = total_params(sizes.child)
+    small = params - fixed_params(sizes.child) if choice.optimizer == "adamw8bit" else 0
+    return params * (20 if sizes.average else 16) - 6 * small
 
 
 def _parts(sizes: UptrainSizes, device: Device, choice: UptrainChoice) -> Iterator[tuple[str, int]]:
@@ -191,8 +195,8 @@ def _offload_s(sizes: UptrainSizes, device: Device, choice: UptrainChoice) -> fl
 
 def _choices(sizes: UptrainSizes, device: Device, choice: UptrainChoice, state: int) -> Iterator[Choice]:
     if device.count > 1:
-        whole = _state_bytes(sizes, choice) * total_params(sizes.child)
-        yield Choice("sharding", f"{device.count} ranks", f"the child's state is {size_text(whole)} in all")
+        whole = size_text(_state_bytes(sizes, choice))
+        yield Choice("sharding", f"{device.count} ranks", f"the child's state is {whole} in all")
     usable = size_text(device.usable_bytes)
     if choice.offload:
         why = f"{size_text(state)} of weights, gradients and moments a rank do not fit in {usable}"

@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -144,7 +145,10 @@ class _Served:
         return Response(views.filled(found[0]), media_type=found[1])
 
     def asked(self, answer: Callable[[_Asked], dict[str, Any]]) -> Callable[[Request], Any]:
-        """Return the route of a question: JSON in, JSON out; 400 a wrong question, 409 a changed file, 204 nobody waits."""
+        """Return the route of a question: JSON in, JSON out.
+
+        204: nobody waits for the answer any more; 400: a wrong question; 409: the file has changed; 500: a fault.
+        """
 
         async def route(request: Request) -> Response:
             body = await _body(request)
@@ -166,6 +170,10 @@ class _Served:
                 return JSONResponse(
                     {"error": f"the file cannot be written: {error.strerror}"}, status_code=500
                 )
+            except Exception as error:  # told on the page, and in full where the command runs
+                traceback.print_exc()
+                said = f"internal error ({type(error).__name__}: {error}): a fault of pzl, not of your file"
+                return JSONResponse({"error": said}, status_code=500)
 
         return route
 

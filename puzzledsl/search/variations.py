@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from threading import Lock
 from typing import assert_never
 
 from puzzledsl.base.progress import Silent
@@ -66,10 +67,11 @@ class Known:
 
 @dataclass(slots=True)
 class Variations:
-    """Solves searches that differ from that of `builder` in their requirements only."""
+    """Solves searches that differ from that of `builder` in their requirements only. Safe for several threads."""
 
     builder: Builder
     known: deque[Known] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    lock: Lock = field(default_factory=Lock)
 
     @classmethod
     def of(cls, tables: Tables) -> Variations:
@@ -85,7 +87,8 @@ class Variations:
             return settled
         result = solve_built(builder, Silent(), explained=False)
         if result.status in ("optimal", "infeasible"):
-            self.known.appendleft(Known(limits, builder.tables.scenarios, result))
+            with self.lock:
+                self.known.appendleft(Known(limits, builder.tables.scenarios, result))
         return result
 
     def explain(self, requirements: Sequence[Requirement], time_s: float) -> SearchResult:
@@ -140,7 +143,9 @@ class Variations:
     def _settled(self, builder: Builder, limits: Limits) -> SearchResult | None:
         """Return a proven result of weaker requirements that holds for these, too."""
         scenarios = builder.tables.scenarios
-        for known in self.known:
+        with self.lock:
+            remembered = tuple(self.known)
+        for known in remembered:
             if not all(key in limits and limits[key] <= limit for key, limit in known.limits.items()):
                 continue
             if known.result.status == "infeasible":
@@ -152,7 +157,7 @@ class Variations:
 
 
 def limits_of(requirements: Sequence[Requirement]) -> Limits:
-    """Return the limit on everything that requirements limit; a smaller limit is the stronger requirement."""
+    """Return the limit on remembered that requirements limit; a smaller limit is the stronger requirement."""
     limits: dict[Hashable, Fraction] = {}
     for requirement in requirements:
         key, limit = _limit(requirement)

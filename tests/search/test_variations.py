@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 
 import numpy as np
@@ -72,6 +74,21 @@ def test_a_warm_answer_is_that_of_a_fresh_solve(monkeypatch: pytest.MonkeyPatch)
         assert got.objective == wanted.objective
     assert statuses == {"optimal", "infeasible"}
     assert len(solved) < count, "no proof was carried over"
+
+
+def test_threads_share_what_is_proven() -> None:
+    """A page asks for an answer while points of a frontier are solved."""
+    rng, variations = np.random.default_rng(8), warm()
+    asked = [drawn(rng) for _ in range(80)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            got = [*pool.map(lambda each: variations.solve(each, 20), asked)]
+    finally:
+        sys.setswitchinterval(before)
+    one = warm()
+    assert [r.objective for r in got] == [one.solve(each, 20).objective for each in asked]
 
 
 def test_a_tighter_bound_that_the_optimum_meets_needs_no_solve(monkeypatch: pytest.MonkeyPatch) -> None:

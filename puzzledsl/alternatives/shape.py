@@ -193,5 +193,7 @@ class Initialisers(Frozen):
 
     gqa: Literal["least_squares", "mean_pool"] = "least_squares"
     mlp: Literal["least_squares", "channel_contribution"] = "least_squares"
-    moe: Literal["least_squares", "reap", "frequency"] = "least_squares"
+    moe: Literal["least_squares", "reap", "frequency"] = Field(
+        default="least_squares", exclude_if=lambda method: method == "least_squares"
+    )  # a program that does not say keeps the digests of its pieces
     linear: Literal["least_squares", "product"] = "least_squares"

@@ -88,14 +88,14 @@ class _Reader:
 
     def touches(self, kind: str) -> bool:
         """True where a token of a kind stands right behind the one that was read last."""
-        following = self.following()
+        following = self.ahead()
         return (
             following is not None
             and following.type == kind
             and following.start_pos == self.raw[self.index - 1].end_pos
         )
 
-    def following(self, offset: int = 0) -> Token | None:
+    def ahead(self, offset: int = 0) -> Token | None:
         """Return the next token, or one further on."""
         at = self.index + offset
         return self.raw[at] if at < len(self.raw) else None
@@ -135,7 +135,7 @@ class _Reader:
 
     def percent(self, token: Token) -> bool:
         """Read `i % 4` as `i mod 4`, and `95 %` as `95%`; return False where it can be neither."""
-        before, following = self.words.tokens[-1] if self.words.tokens else None, self.following()
+        before, following = self.words.tokens[-1] if self.words.tokens else None, self.ahead()
         if before is None or before.line != token.line:
             return False
         where = span_of(token, self.words.file)
@@ -171,7 +171,7 @@ class _Reader:
             self.words.tokens.append(_as("STRING", plain, token))
         else:
             kind, spelling, wanted = FOREIGN[text]
-            following = self.following()
+            following = self.ahead()
             ends = kind == "COMMA" and (following is None or following.type == "_NL")
             fix = Fix.replace(where, "" if ends else _apart(spelling, token, self.text))
             self.report(where, text, wanted, fix)
@@ -204,7 +204,7 @@ class _Reader:
 
     def _turned(self, shown: str) -> tuple[str, str, str, bool]:
         """Return kind and text of the word meant by `=<` or `=>`, the help, and whether it is certain."""
-        following = self.following()
+        following = self.ahead()
         number = following is not None and following.type == "QUANTITY"
         if shown == "=<":
             return "CMP", "<=", "write `<=`", True

@@ -93,7 +93,9 @@ def test_a_bound_that_moves_is_the_same_requirement(changed) -> None:  # type: i
         "~ search best": ["~ require: chat.memory <= 14.4GiB -> chat.memory <= 12.8GiB"],
         "~ search small": ["~ require: chat.memory <= 14.4GiB -> chat.memory <= 12.8GiB"],
     }
-    assert changes.again == (("solve", "best"), ("solve", "small"), ("uptrain", "final"), ("export", "out"))
+    assert changes.again == (
+        ("solve", "best"), ("solve", "small"), ("uptrain", "final"), ("export", "out"), ("report", ""),
+    )  # fmt: skip
     assert changes.pieces["pieces"].make == 0
 
 
@@ -108,7 +110,7 @@ def test_alternatives_are_told_by_layers(changed, tmp_path: Path) -> None:  # ty
     pieces = changes.pieces["pieces"]
     assert (pieces.make, pieces.keep, pieces.drop, pieces.tokens) == (4, 4, 6, 4 * 1024)
     assert [stage for stage, _ in changes.again] == [
-        "measure", "bld", "score", "solve", "solve", "uptrain", "export",
+        "measure", "bld", "score", "solve", "solve", "uptrain", "export", "report",
     ]  # fmt: skip
 
 
@@ -122,7 +124,7 @@ def test_children_in_full_are_one_difference(tmp_path: Path) -> None:
     assert told(compare(plain, named)) == {"~ eval quality": ["+ full:  -> final"]}
     assert told(compare(named, more)) == {"~ eval quality": ["~ full: final -> final + small"]}
     for old, new in ((plain, named), (named, more), (more, plain)):
-        assert compare(old, new).again == (("eval", "quality"), ("export", "out"))
+        assert compare(old, new).again == (("eval", "quality"), ("export", "out"), ("report", ""))
 
 
 def test_what_follows_from_the_space_is_told_once(changed) -> None:  # type: ignore[no-untyped-def]
@@ -192,7 +194,7 @@ def test_declarations_come_and_go(changed) -> None:  # type: ignore[no-untyped-d
         ("+", "search", "tiny"),
         ("-", "search", "small"),
     }
-    assert changes.again == (("solve", "tiny"),)
+    assert changes.again == (("solve", "tiny"), ("report", ""))
     assert as_text(changes, color=False).endswith("Plan: 1 to add, 0 to change, 1 to remove.")
 
 
@@ -261,7 +263,7 @@ def test_refine_is_one_difference_and_solves_nothing_again(tmp_path: Path) -> No
         "best",
         [("refine", "none", "measured(24, healed: 4096, samples: 2048)")],
     )
-    after = [("uptrain", "final"), ("export", "out")]
+    after = [("realise", "best"), ("uptrain", "final"), ("export", "out"), ("report", "")]
     assert compare(plain, few).again == compare(few, many).again == (("refine", "best"), *after)
     assert compare(few, plain).again == tuple(after)
     assert not compare(few, program("\n\n  refine = measured(24)"))
@@ -290,13 +292,13 @@ def test_children_of_a_frontier_are_one_difference_and_solve_nothing_again(tmp_p
     (change,) = compare(few, many).changes
     details = [(d.what, d.old, d.new) for d in change.details]
     assert (change.kind, change.name, details) == ("frontier", "curve", [("children", "4", "6")])
-    assert compare(plain, few).again == compare(few, many).again == (("refine", "curve"),)
-    assert compare(few, plain).again == ()
+    assert compare(plain, few).again == compare(few, many).again == (("refine", "curve"), ("report", ""))
+    assert compare(few, plain).again == (("report", ""),)
     wider = program("0.5x..0.9x, points: 3, children: 6")
-    assert compare(few, wider).again == (("frontier", "curve"), ("refine", "curve"))
+    assert compare(few, wider).again == (("frontier", "curve"), ("refine", "curve"), ("report", ""))
     refined = ("  minimize kl\n", "  minimize kl\n  refine = measured(24)\n")
     again = compare(few, program("0.5x..0.8x, points: 3, children: 4", refined)).again
     assert again[:2] == (("refine", "best"), ("refine", "curve"))
     other = compare(few, program("0.5x..0.8x, points: 3, children: 4", ("<= 2", "<= 3"))).again
     assert other[:3] == (("solve", "best"), ("frontier", "curve"), ("refine", "curve"))
-    assert "Runs again: frontier curve, refine curve" in as_text(compare(few, wider), color=False)
+    assert "Runs again: frontier curve, refine curve, report" in as_text(compare(few, wider), color=False)

@@ -57,9 +57,10 @@ def _score(w: Writer, bld: Stage) -> None:
     )
     options = [
         f"samples: {w.pick(['4096', '4Ki', '256'])}",
-        "pairwise: true",
         f"unit: {'block' if bld.coupled else 'subblock'}",
     ]
+    if metric == "kl_divergence":
+        options.append("pairwise: true")
     if len(w.data) > 1:
         options.append(f"data: {w.data[0]}")
     w.item(f"score {name} of {bld.name} = replace_one({', '.join([metric, *w.some(options, 0)])})")

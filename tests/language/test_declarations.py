@@ -138,14 +138,14 @@ def test_hardware(tmp_path: Path) -> None:
     text = (
         'use "std/hardware.pzl" (h100_sxm)\nhardware a = h100_sxm\nhardware b = h100_sxm(gpus: 4)\n'
         "hardware c of h100_sxm { gpus = 4 }\nhardware d { memory = 8GB, bandwidth = 1TB/s, peak { bf16 = 1TFLOP/s } }\n"
-        'hardware e = measured(device: cuda, dtype: bf16, gpus: 2, memory: 8GB)\nhardware f = table("c.csv")\n'
+        'hardware e = measured(device: cuda, dtype: bf16, gpus: 1, memory: 8GB)\nhardware f = table("c.csv")\n'
     )
     found = {name: each.spec for name, each in program(tmp_path, text).hardware.items()}
     assert isinstance(found["a"], nodes.RooflineHardware)
     assert found["b"] == found["c"] == found["a"].model_copy(update={"gpus": 4})
     assert isinstance(found["d"], nodes.RooflineHardware)
     assert found["d"].memory_bytes == 8 * 10**9
-    assert found["e"] == nodes.MeasuredHardware(device="cuda", dtype="bf16", gpus=2, memory_bytes=8 * 10**9)
+    assert found["e"] == nodes.MeasuredHardware(device="cuda", dtype="bf16", gpus=1, memory_bytes=8 * 10**9)
     assert found["f"] == nodes.TableHardware(path="c.csv")
 
 
@@ -257,15 +257,15 @@ def test_scores(tmp_path: Path) -> None:
     assert method("b", "kl_divergence").top_k is None
     assert (method("b", "lm_loss").unit, method("c", "lm_loss").unit) == ("subblock", "block")
     assert method("b", "lm_loss, unit: block").unit == "block"
-    more = method("b", "lm_loss, samples: 4Ki, pairwise: true, around: s, rounds: 2, data: d")
-    assert (more.samples, more.pairwise, more.around, more.rounds, more.data) == (4096, True, "s", 2, "d")
+    more = method("b", "lm_loss, samples: 4Ki, around: s, rounds: 2, data: d")
+    assert (more.samples, more.around, more.rounds, more.data) == (4096, "s", 2, "d")
     fitted = {
         "kl_divergence": 24,
         "kl_divergence, samples: 1024": 24,
         "kl_divergence, samples: 1023": 0,
         "kl_divergence, samples: 256, pairwise: true": 24,
         "kl_divergence, around: s": 0,
-        "cosine, pairwise: true": 0,
+        "cosine": 0,
         "kl_divergence, children: 8": 8,
     }
     assert {m: method("b", m).children for m in fitted} == fitted

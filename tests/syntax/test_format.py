@@ -10,8 +10,8 @@ from lark import Token
 
 from puzzledsl.base.diagnostics import Sink
 from puzzledsl.syntax import tree
-from puzzledsl.syntax.break_lines import LIMIT
-from puzzledsl.syntax.format import format_source
+from puzzledsl.syntax.formatting.break_lines import LIMIT
+from puzzledsl.syntax.formatting.format import format_source
 from puzzledsl.syntax.grammar import lex
 from puzzledsl.syntax.parse import parse
 from puzzledsl.syntax.unparse import unparse

@@ -52,7 +52,7 @@ def new(
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.base.files import write_text
     from puzzledsl.pipeline.errors import FileExists
-    from puzzledsl.syntax.format import format_source
+    from puzzledsl.syntax.formatting.format import format_source
 
     path = Path(name if name and name.endswith(".pzl") else f"{name or _stem(parent)}.pzl")
     if path.exists() and not force:

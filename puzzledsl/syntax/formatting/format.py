@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from puzzledsl.language.words import KEYWORDS
-from puzzledsl.syntax.align import align_code, align_comments
-from puzzledsl.syntax.break_lines import break_long
+from puzzledsl.syntax.formatting.align import align_code, align_comments
+from puzzledsl.syntax.formatting.break_lines import break_long
 from puzzledsl.syntax.grammar import lex
 from puzzledsl.syntax.lark_alone import Token
 from puzzledsl.syntax.lines import Line

@@ -15,13 +15,13 @@ from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Sink
 from puzzledsl.base.suggest import closest
 from puzzledsl.language.words import DECLARATIONS, STATEMENT_KEYWORDS, TOP_KEYWORDS
 from puzzledsl.syntax import errors
-from puzzledsl.syntax.colon_bodies import colon_body
-from puzzledsl.syntax.expected import found, unexpected
-from puzzledsl.syntax.habits import Place, second_goal
 from puzzledsl.syntax.lark_alone import Token, Tree
 from puzzledsl.syntax.machine import Machine
 from puzzledsl.syntax.newlines import starts_declaration
-from puzzledsl.syntax.repair import MAX_AHEAD, repair
+from puzzledsl.syntax.recovery.colon_bodies import colon_body
+from puzzledsl.syntax.recovery.expected import found, unexpected
+from puzzledsl.syntax.recovery.habits import Place, second_goal
+from puzzledsl.syntax.recovery.repair import MAX_AHEAD, repair
 from puzzledsl.syntax.tokens import Words, after, span_of, virtual
 
 MAX_MISTAKES = 100

@@ -1,0 +1,1 @@
+"""The formatter: one way to write a program, which keeps every comment."""

@@ -19,7 +19,6 @@ NO_WAITS = (
     "pieces/train/layer_trainer.py",
     "pieces/train/activations.py",
     "pieces/train/losses.py",
-    "pieces/train/student.py",
     "scoring/replacements.py",
     "scoring/vocabulary.py",
     "scoring/sweep/threads.py",
@@ -29,6 +28,7 @@ WAITS = {
     "child/healing/fit.py": 20,  # one a fit
     "models/least_squares/grams.py": 400,  # one a solved system; experts have many
     "pieces/initialise/gauss_newton.py": 20,  # two a point of a fit
+    "pieces/train/student.py": 150,  # one a tensor of a piece, before its training and behind it
     "pieces/train/transfers.py": 16,  # one a batch, for the copy of the one before
     "pieces/train/piece_state.py": 40,  # at the first and the last evaluation, and to write the piece
     "scoring/measures.py": 60,  # three a replacement and child

@@ -153,25 +153,28 @@ def _parts(sizes: UptrainSizes, device: Device, choice: UptrainChoice) -> Iterat
     elif number < FLOAT32_BYTES:
         yield "weights in bf16", number * total_params(child)
     yield "activations", tokens * _token_bytes(sizes, number, recompute=choice.recompute)
-    tile = LOGIT_TILES * FLOAT32_BYTES * min(tokens, TILE_TOKENS) * parent.vocab
     sharded = device.count > 1 or choice.offload
     copy = 0 if sharded or number == FLOAT32_BYTES else number  # sharded weights are gathered in bf16
     heads = (
         (2 * FLOAT32_BYTES + copy) * child.vocab * child.hidden
     )  # the embedding's gradient, and a tile's part of it
-    yield "loss", tile + heads
+    loss = LOGIT_TILES * FLOAT32_BYTES * min(tokens, TILE_TOKENS) * parent.vocab
+    running = max(layer_forward_numbers(own, ParentAttention(), ParentFfn()) for own in parent.each) * number
+    if choice.recompute:
+        layer = tokens * max(_kept_bytes(own, number) for own in child.each)
+        yield "loss, or a layer computed again", max(heads + max(loss, layer), tokens * running)
+    else:
+        yield "loss", heads + loss
 
 
 def _token_bytes(sizes: UptrainSizes, number: int, *, recompute: bool) -> int:
-    """Return the bytes a token of a forward and backward pass, and of the teacher's outputs."""
-    child, parent = sizes.child, sizes.parent
-    layers = [_kept_bytes(own, number) for own in child.each]
-    kept = len(layers) * child.hidden * number + max(layers) if recompute else sum(layers)
+    """Return the bytes a token that a forward pass keeps, and of the final hidden states and their gradients."""
+    child = sizes.child
+    kept = sum(child.hidden * number if recompute else _kept_bytes(own, number) for own in child.each)
     kept += (
         child.layers * child.hidden * number if sizes.cosine else 0
     )  # the teacher's; the child's are kept anyway
-    running = max(layer_forward_numbers(own, ParentAttention(), ParentFfn()) for own in parent.each) * number
-    return max(kept, running) + 2 * child.hidden * (number + FLOAT32_BYTES)
+    return kept + 2 * child.hidden * (number + FLOAT32_BYTES)
 
 
 def _kept_bytes(own: Shape, number: int) -> int:

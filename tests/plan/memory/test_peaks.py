@@ -1,7 +1,8 @@
-"""The plan of BLD is within a tenth of what a pretended GPU sees, in families with norms in several places."""
+"""Plans of BLD, scoring and uptraining are within a tenth of what a pretended GPU sees."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,16 +12,28 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.base.progress import Silent
 from puzzledsl.data.budget import Budget
 from puzzledsl.ir import nodes
+from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.this_device import this_device
+from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train.order import Order
+from puzzledsl.pieces.train.run import BldInputs, run_bld
 from puzzledsl.pieces.train.stage import Stage
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.plan.memory.bld import WorkerPlan
-from tests.pieces.train.bld_programs import make_program
+from puzzledsl.plan.memory.pieces import weights_of
+from puzzledsl.plan.memory.scoring import ScoringSizes, scoring_plan
+from puzzledsl.plan.memory.uptrain import UptrainChoice, UptrainSizes, uptrain_plan
+from puzzledsl.scoring.inputs import ScoreInputs
+from puzzledsl.scoring.run import run_score
+from puzzledsl.uptrain.model import Student, Teacher
+from puzzledsl.uptrain.train import Trainer
+from tests.pieces.train.bld_programs import WHERE, make_program, write_text
 from tests.pretended_gpu import pretended_gpu
+from tests.tiny import save_tiny
 
 CONTEXT, BATCH = 256, 4
 MODEL = {"layers": 2, "hidden": 64, "heads": 8, "kv_heads": 4, "head_dim": 8, "intermediate": 192}
@@ -84,3 +97,54 @@ def test_a_gpu_that_is_too_small_goes_on_with_less(tmp_path: Path) -> None:
     assert said[-1].endswith("going on with 1 of 4 sequences at a time")
     pieces = [piece for trainer in stage._trainers.values() for piece in trainer.pieces]
     assert {piece.done for piece in pieces if piece.student.needs_training} == {2}
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("cosine", [0.0, 1.0])
+def test_peaks_of_uptraining_are_those_of_the_plan(cosine: float, recompute: bool, tmp_path: Path) -> None:
+    save_tiny(tmp_path / "parent", **MODEL)
+    declaration = nodes.Uptrain(
+        name="u",
+        search="s",
+        kld=1.0,
+        cosine=cosine,
+        tokens=2 * BATCH * CONTEXT,
+        context=CONTEXT,
+        batch=BATCH,
+        lr=nodes.Schedule(peak=1e-3),
+        micro_batch=BATCH,
+        dtype="bf16",
+        recompute=recompute,
+        where=WHERE,
+    )
+    with pretended_gpu() as gpu:
+        parent = load_parent(tmp_path / "parent", dtype=torch.bfloat16, device="cuda")
+        child = load_parent(tmp_path / "parent", dtype=torch.float32, device="cuda")
+        tokens = torch.randint(4, 260, (3 * BATCH, CONTEXT), generator=torch.Generator().manual_seed(0))
+        given = Teacher(parent), Student(child), tokens[BATCH:], tokens[:BATCH], tmp_path / "work", Silent()
+        trainer = Trainer(declaration, *given)
+        gpu.reset_peak()
+        trainer.step(0)
+        trainer.step(1)
+        peak, shape = gpu.peak_bytes, shape_of(child.config)
+        device = this_device(parent.device, parent.dtype)
+    plan, choice = uptrain_plan(UptrainSizes.of(declaration, shape, shape), device)
+    assert choice == UptrainChoice(BATCH, recompute, "adamw", offload=False)
+    assert plan.peak_bytes == pytest.approx(peak, rel=0.1)
+
+
+def test_the_peak_of_scoring_is_that_of_the_plan(tmp_path: Path) -> None:
+    method = nodes.ReplaceOne(metric="kl_divergence", samples=4096)
+    program = make_program(
+        tmp_path, attention=ATTENTION[:2], ffn=FFN[:2], model=MODEL, method=method, tokens=64
+    )
+    write_text(tmp_path, words=12_000)
+    jobs, library = bld_plan(program, "b"), Library(tmp_path / "build" / "library")
+    run_bld(BldInputs(program, "b", jobs, tmp_path / "parent", tmp_path, library, tmp_path / "w", Silent()))
+    with pretended_gpu() as gpu:
+        given = (program, "s", tmp_path / "parent", tmp_path, library, jobs, tmp_path / "s", Silent())
+        run_score(ScoreInputs(*given))
+        peak = gpu.peak_bytes
+        device = replace(this_device(torch.device("cuda"), torch.bfloat16), flop_per_s=1.0)
+    sizes = ScoringSizes(program.parents["p"].shape, 4096, max(map(weights_of, jobs)), longest_run=0)
+    assert scoring_plan("s", sizes, device, 1.0).peak_bytes == pytest.approx(peak, rel=0.1)

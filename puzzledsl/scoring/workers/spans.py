@@ -106,9 +106,9 @@ class ParentInSpans:
         """See `WholeParent`."""
         return Task(number, (Step("covariances", (states, where), len(self.layers) - 1),))
 
-    def _chain(self, name: object, begin: str, continued: str = "", *arguments: object, first: int = 0) -> Task:
+    def _chain(self, name: object, begin: str, then: str = "", *arguments: object, first: int = 0) -> Task:
         """Return a task that begins at a member and goes on at all members above it."""
-        rest = [Step(continued or begin, arguments, member) for member in range(first + 1, len(self.layers))]
+        rest = [Step(then or begin, arguments, member) for member in range(first + 1, len(self.layers))]
         return Task(name, (Step(begin, arguments, first), *rest))
 
     def _member_of(self, layer_idx: int) -> int:

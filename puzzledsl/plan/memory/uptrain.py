@@ -198,8 +198,8 @@ def _offload_s(sizes: UptrainSizes, device: Device, choice: UptrainChoice) -> fl
 
 def _choices(sizes: UptrainSizes, device: Device, choice: UptrainChoice, state: int) -> Iterator[Choice]:
     if device.count > 1:
-        whole = size_text(_state_bytes(sizes, choice))
-        yield Choice("sharding", f"{device.count} ranks", f"the child's state is {whole} in all")
+        of_all = size_text(_state_bytes(sizes, choice))
+        yield Choice("sharding", f"{device.count} ranks", f"the child's state is {of_all} in all")
     usable = size_text(device.usable_bytes)
     if choice.offload:
         why = f"{size_text(state)} of weights, gradients and moments a rank do not fit in {usable}"

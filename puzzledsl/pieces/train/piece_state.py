@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from puzzledsl.models.families.slots import load_weights_into
+from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.kernels.allocation import keep_freed_memory
 from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.models.layer_trace import LayerTrace
@@ -113,7 +113,7 @@ class PieceState:
 
     def __post_init__(self) -> None:
         keep_freed_memory()
-        self._initial = self.student.weights  # nothing changes those of a piece that is not trained
+        self._initial = lambda: weights_of(self.student.trained)  # never changed if the piece is not trained
         if self.steps and self.student.needs_training:
             initial = self.student.weights()
             self._initial = lambda: initial

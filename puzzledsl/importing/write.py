@@ -18,7 +18,7 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
-from puzzledsl.families.literal import USUAL, shape_of_literal
+from puzzledsl.families.literal import FLAGS, USUAL, shape_of_literal
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.importing.imported import Imported, Measurement, SubBlockCost
 from puzzledsl.importing.reading import is_number
@@ -162,7 +162,10 @@ def _notes(imported: Imported) -> Iterator[str]:
 def _parent(imported: Imported, base: Path) -> Iterator[str]:
     """Yield the parent as its sizes; one that the usual sizes do not describe as its directory."""
     s = imported.shape
-    sizes = {name: getattr(s, name) for name in USUAL if name != "window" or s.window is not None}
+    takes = FAMILIES[s.family].takes
+    flags = [name for name in FLAGS if name in takes]
+    names = (*USUAL, *flags, *(["window"] if s.window is not None else []))
+    sizes = {name: getattr(s, name) for name in names}
     path = None if imported.parent is None else os.path.relpath(imported.parent, base)
     if path is not None and shape_of_literal(FAMILIES[s.family], sizes) != s:
         yield f'parent teacher = hf("{path}")'

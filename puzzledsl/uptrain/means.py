@@ -11,12 +11,13 @@ from pathlib import Path
 
 import torch
 
+from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.nodes import Uptrain
 from puzzledsl.ir.source_location import span_of
-from puzzledsl.models.families.access import shape_of
+from puzzledsl.models.families.access import base_shape_of, shape_of
 from puzzledsl.models.families.load import load_config
 from puzzledsl.models.this_device import this_device
 from puzzledsl.plan.memory.device import FLOAT32_BYTES, Device
@@ -54,7 +55,7 @@ def means_for(
     declaration: Uptrain, parent_dir: Path, child_dir: Path, device: torch.device, ranks: Ranks
 ) -> Means:
     """Return the means with which the training fits. Raises DiagnosticError (NoRoomToUptrain, NoEightBit)."""
-    child, parent = (shape_of(load_config(directory)) for directory in (child_dir, parent_dir))
+    child, parent = _child_shape(child_dir), shape_of(load_config(parent_dir))
     dtype = torch.bfloat16 if declaration.dtype == "bf16" and device.type == "cuda" else torch.float32
     here, together = this_device(device, dtype), ranks.world // ranks.nodes
     here = replace(here.shared_by(together), host_bytes=here.host_bytes // together, count=ranks.world)
@@ -68,6 +69,15 @@ def means_for(
     if means.eight_bit and not has_eight_bit():
         raise DiagnosticError(NoEightBit(span_of(declaration.where), name=declaration.name))
     return means
+
+
+def _child_shape(directory: Path) -> Shape:
+    """Return a child's shape; that of its base family's model for a child with sub-blocks that no parent can have."""
+    config = load_config(directory)
+    try:
+        return shape_of(config)
+    except DiagnosticError:
+        return base_shape_of(config)
 
 
 def chosen(sizes: UptrainSizes, device: Device, ranks: Ranks) -> Means | None:

@@ -11,15 +11,16 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from puzzledsl.base import files
 from puzzledsl.cli.main import run
 from puzzledsl.models.families import tensors
 from puzzledsl.pieces.store import library as shelves
+from puzzledsl.pieces.store import tensor_file
 from puzzledsl.pieces.store.keeping import faults, pieces_of
 from puzzledsl.pieces.train import piece_state
 from tests.pipeline.tiny_program import write_tiny_program
@@ -78,14 +79,14 @@ def test_a_full_disk_keeps_what_is_finished(
 ) -> None:
     build, written = program.parent / "build", []
 
-    def write_bytes(path: Path, content: bytes) -> None:
+    def write_tensors(path: Path, *content: Any) -> str:
         written.append(path)
         if len(written) > 5:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        files.write_bytes(path, content)
+        return tensor_file.write_tensors(path, *content)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shelves, "write_bytes", write_bytes)
+        patch.setattr(shelves, "write_tensors", write_tensors)
         said = fails("bld", str(program))  # type: ignore[operator]
     assert "error[E0608]" in said and "No space left on device" in said
     before = kept(build)

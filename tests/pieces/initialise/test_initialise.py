@@ -14,9 +14,10 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.checker.diagnostics.stage_errors import CannotRealise
 from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.models.alternatives.build import build_alternative, initialise
-from puzzledsl.models.errors import CannotInitialise, CannotRealise
+from puzzledsl.models.errors import CannotInitialise
 from puzzledsl.models.families.access import ffn, layers, shape_of, sub_block_of
 from puzzledsl.models.families.slots import load_weights_into
 from puzzledsl.models.least_squares.layer_statistics import LayerStatistics

@@ -80,6 +80,7 @@ TRANSFORMERS_BACKEND = Architecture(
     source="vllm/model_executor/models/transformers/base.py",
     families=_families("qwen2", "qwen3", "qwen3_moe", "olmo2", "smollm3", "granite"),
     ropes=("default", "linear", "llama3", "yarn"),  # others follow the longest sequence of a batch
+    other_activation=_SILU,  # its own experts do
     first_tokens=_NO_FIRST_TOKENS,
     other_windows=_ONE_WINDOW,
     experts=NATIVE,

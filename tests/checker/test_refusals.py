@@ -69,6 +69,7 @@ def told(folder: Path, config: dict[str, Any], space: str, export: str) -> list[
         (LLAMA | {"rope_parameters": {"rope_type": "spiral"}}, HEADS, HF, "E0407 longrope"),
         (LLAMA | {"hidden_act": "gelu"}, HEADS, GGUF, "E0471 SiLU"),
         (LLAMA | {"hidden_act": "gelu"}, HEADS, HF, ""),
+        (MOE | {"hidden_act": "gelu"}, FEWER, VLLM, "E0471 SiLU"),
         (LLAMA | {"hidden_act": "swish"}, HEADS, GGUF, ""),
         (LLAMA | {"hidden_act": "sine"}, HEADS, HF, "E0407 hidden_act"),
         (LLAMA | {"num_attention_heads": 12}, HEADS, HF, "E0407 no multiple"),

@@ -212,10 +212,12 @@ def _choices(sizes: UptrainSizes, device: Device, choice: UptrainChoice, state: 
             "micro-batch", f"{choice.micro_blocks} of {most} sequences", _why(sizes, device, choice, most)
         )
     if choice.recompute and not sizes.recompute:
-        whole = (
+        needed = (
             choice.micro_blocks * sizes.context * _token_bytes(sizes, device.number_bytes, recompute=False)
         )
-        yield Choice("recompute", "layers in the backward pass", f"their activations take {size_text(whole)}")
+        yield Choice(
+            "recompute", "layers in the backward pass", f"their activations take {size_text(needed)}"
+        )
 
 
 def _why(sizes: UptrainSizes, device: Device, choice: UptrainChoice, most: int) -> str:

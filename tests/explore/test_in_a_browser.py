@@ -151,7 +151,8 @@ def a_conflict_is_explained(page: Page) -> None:
     page.press("Enter")
     page.settle()
     assert page.text("#proof").startswith("No solution") and page.page.is_visible("#conflict")
-    assert "Best with the rest of it kept: " in page.text(lever(0, ".blame"))
+    assert page.page.evaluate("() => getComputedStyle(document.querySelector('#strip')).opacity") < "0.5"
+    assert "In conflict. Best " in page.text(lever(0, ".blame"))
     focus(page, "#conflict button")
     page.press("Enter")
     page.settle()

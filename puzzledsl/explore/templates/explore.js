@@ -421,7 +421,8 @@ function blame(found) {
     if (!("statement" in item)) continue;
     const note = at(`.lever[data-statement="${item.statement}"] .blame`);
     note.hidden = false;
-    note.textContent = item.reachable ? `In conflict. Best with the rest of it kept: ${item.reachable}` : "In conflict: cannot be met with the rest of it kept";
+    const beside = found.items.length > 1 ? " with the rest of it kept" : " possible";
+    note.textContent = item.reachable ? `In conflict. Best${beside}: ${item.reachable}` : `In conflict: not${beside}`;
   }
 }
 

@@ -23,12 +23,13 @@ ROOT = Path(__file__).parents[2]
 EXPLANATIONS = {code: Explanation.of(kind) for code, kind in all_codes().items()}
 TOO_LARGE_TO_SHOW = {"E0012", "E0013", "E0014", "E0015", "E0016"}
 """Their examples are described in words: a file too deep, too wrong, too large, not text, not there."""
+OF_SURROUNDINGS = {"W0204", "E0711", "E0737"}
+"""The checker says these of what is installed, or of the files of a parent."""
 LANGUAGE = [
     code
     for code, kind in all_codes().items()
     if kind.__module__.startswith(("puzzledsl.syntax.", "puzzledsl.checker.", "puzzledsl.alternatives."))
-    and code not in TOO_LARGE_TO_SHOW
-    and code != "W0204"  # it depends on what is installed
+    and code not in TOO_LARGE_TO_SHOW | OF_SURROUNDINGS
 ]
 LATER = [code for code in all_codes() if code not in LANGUAGE and code not in TOO_LARGE_TO_SHOW]
 

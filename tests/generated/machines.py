@@ -28,8 +28,9 @@ def _shaped(w: Writer) -> None:
     kv_heads = w.pick([2, 4, 8])
     heads, head_dim = kv_heads * w.pick([1, 2, 4]), w.pick([32, 64, 128])
     layers, intermediate = w.chance.randint(6, 48), 256 * w.chance.randint(8, 40)
+    family = w.pick(["llama", "mistral", "qwen2", "qwen3"])
     arguments = [
-        f"family: {w.pick(['llama', 'mistral', 'qwen2', 'qwen3'])}",
+        f"family: {family}",
         f"layers: {layers}",
         f"hidden: {w.pick([512, 1024, 4096])}",
         f"heads: {heads}",
@@ -38,7 +39,9 @@ def _shaped(w: Writer) -> None:
         f"intermediate: {intermediate}",
         f"vocab: {w.pick(['32_000', '128256', '48Ki'])}",
     ]
-    arguments += w.some([f"tied: {w.pick(['true', 'false'])}", "attention_bias: true", "qk_norm: false"], 0)
+    flags = [f"tied: {w.pick(['true', 'false'])}", f"qk_norm: {'true' if family == 'qwen3' else 'false'}"]
+    flags += ["attention_bias: true"] if family != "mistral" else []
+    arguments += w.some(flags, 0)
     text = _call("shape", arguments, w)
     name = w.name(w.pick(["llama", "base", "teacher", "giant"]))
     if w.maybe(0.3):

@@ -62,7 +62,7 @@ def test_8_bits_are_for_layers() -> None:
 def test_more_gpus_need_no_host() -> None:
     found = means_of(LLAMA_8B, Ranks(0, 8))
     assert found is not None and not found.offload and not found.eight_bit and found.background
-    assert found.micro_blocks == 2, "8Ki tokens are as fast as more"
+    assert found.micro_blocks == 1 and not found.recompute, "one block without recomputing is faster than two with it"
     of_70b = means_of(LLAMA_70B, Ranks(0, 8))
     assert of_70b is not None and of_70b.offload and not of_70b.local_gradients
     on_64 = means_of(LLAMA_70B, Ranks(0, 64, 8))
@@ -97,7 +97,7 @@ def test_it_fails_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.
         means_for(*given, Ranks())
     (problem,) = error.value.diagnostics
     assert isinstance(problem, NoRoomToUptrain) and "in each of 1 processes" in problem.message
-    free.append(2_000_000)
+    free.append(1_500_000)
     found = means_for(*given, Ranks())
     assert found == Means(recompute=True), "and the micro-batch, which CPUs' sums depend on, is the same"
 

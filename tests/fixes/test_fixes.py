@@ -23,7 +23,7 @@ def tally(seed: int, count: int, folder: Path) -> Tally:
 def test_fixes_of_some_mistakes(tmp_path: Path) -> None:
     found = tally(0, 40, tmp_path)
     assert found.problems == []
-    assert found.fixes > 10 and found.repaired > 4
+    assert found.fixes > 10 and found.repaired > 0
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,9 @@ def test_8_bits_are_for_layers() -> None:
 def test_more_gpus_need_no_host() -> None:
     found = means_of(LLAMA_8B, Ranks(0, 8))
     assert found is not None and not found.offload and not found.eight_bit and found.background
-    assert found.micro_blocks == 1 and not found.recompute, "one block without recomputing is faster than two with it"
+    assert found.micro_blocks == 1 and not found.recompute, (
+        "one block without recomputing is faster than two with it"
+    )
     of_70b = means_of(LLAMA_70B, Ranks(0, 8))
     assert of_70b is not None and of_70b.offload and not of_70b.local_gradients
     on_64 = means_of(LLAMA_70B, Ranks(0, 64, 8))

@@ -55,11 +55,15 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_family(base / "families" / family, family)
     case = make_case(base / "case", tokens=STEPS * 128, batch=8, micro_batch=2)
     (case.base / "program.json").write_text(case.program.model_dump_json())
+    launch(base, *TORCHRUN)
+    return base
+
+
+def launch(base: Path, *torchrun: str) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    command = [*TORCHRUN, "-m", "tests.uptrain.two_ranks", str(base)]
+    command = [*torchrun, "-m", "tests.uptrain.two_ranks", str(base)]
     done = subprocess.run(command, env=environment, cwd=base, capture_output=True, text=True, timeout=560)
     assert done.returncode == 0, done.stderr[-6000:]
-    return base
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +126,16 @@ def test_the_losses_are_those_of_one_process(found, alone, means) -> None:
     assert len(steps) == len(alone) == STEPS
     for one, two in zip(steps, alone, strict=True):
         assert one == pytest.approx(two, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_two_machines_hold_both_models_each(base, alone) -> None:
+    """Four processes: reduced over the two of a machine, then over the two machines."""
+    launch(base, *TORCHRUN[:-1], "--nproc-per-node=4")
+    found = [json.loads((base / f"four-{rank}.json").read_text()) for rank in range(4)]
+    for one, two in zip(found[0]["steps"], alone, strict=True):
+        assert one == pytest.approx(two, abs=1e-4)
+    assert all(0.45 < held < 0.55 for one in found for held in one["held"])
 
 
 def test_gradients_are_exchanged_once_a_step_where_there_is_room(found) -> None:

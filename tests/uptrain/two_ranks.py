@@ -21,6 +21,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.load import load_child
 from puzzledsl.ir.nodes import Program
 from puzzledsl.models.families import tensors
+from puzzledsl.models.families.access import layers
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.uptrain import run, shard
 from puzzledsl.uptrain.errors import NoLoss
@@ -58,6 +59,7 @@ def families(base: Path, ranks: Ranks) -> dict[str, Any]:
         sharding = sharding_of(Means(), ranks, CPU, bf16=False)
         with largest_read() as reads:
             cut = models(*paths, CPU, torch.float32, sharding, bf16=False)
+        shard._prefetch([*layers(cut[1].model)])  # as on a GPU: it changes nothing but times
         whole = load_parent(paths[0]), load_child(paths[1])
         ids, entry = tiny_tokens(2, 12), {}
         for name, ours, theirs in zip(("parent", "child"), cut, whole, strict=True):
@@ -237,10 +239,34 @@ def collectives() -> Iterator[dict[str, int]]:
             setattr(dist, name, real[name])
 
 
+def two_machines(base: Path, ranks: Ranks) -> dict[str, Any]:
+    """Four processes, two of them a machine: each machine holds both models, and each process half of them."""
+    held: list[float] = []
+
+    class Spy(run.Trainer):  # type: ignore[misc]
+        def run(self) -> Any:
+            weights = [*self.teacher.model.parameters(), *self.child.parameters()]
+            held.append(sum(shard.local(w).numel() for w in weights) / sum(w.numel() for w in weights))
+            return super().run()
+
+    run.Trainer = Spy  # type: ignore[misc]
+    case = base / "case"
+    program = Program.model_validate_json((case / "program.json").read_text())
+    run.means_for = lambda *a: Means(hybrid=True)
+    progress = Recorder()
+    folders = case / "parent", case / "models" / "best", case / "four", case, case / "work4", case / "tokens"
+    run.run_uptrain(run.UptrainInputs(program, "final", *folders, progress, Ranks(ranks.rank, 4, 2)))
+    return {"steps": progress.named("uptrain_step"), "held": held}
+
+
 def main(base: Path) -> None:
     torch.set_num_threads(1)
     ranks = ranks_of()
     join(ranks)
+    if ranks.world == 4:
+        (base / f"four-{ranks.rank}.json").write_text(json.dumps(two_machines(base, ranks)))
+        leave()
+        return
     found = {
         "timeouts": timeouts(ranks),
         "together": together(ranks),

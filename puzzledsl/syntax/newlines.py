@@ -107,8 +107,11 @@ class _Layout:
         if self.too_deep:
             self.too_deep -= 1
         elif not self.opened:
-            fixes = [Fix.replace(where, "", safe=False)]
-            self._report(errors.StrayCloser(where, opener=text, closer=str(token), fixes=fixes), token)
+            lost = self._has_arguments()
+            help = f"write the `{text}` in front of the arguments" if lost else ""
+            fixes = [] if lost else [Fix.replace(where, "", safe=False)]
+            error = errors.StrayCloser(where, opener=text, closer=str(token), help=help, fixes=fixes)
+            self._report(error, token)
         elif self.opened[-1].type == kind:
             self.opened.pop()
             self.put(token, declaration=False)
@@ -128,6 +131,15 @@ class _Layout:
             self.put(token if wrong else Token.new_borrow_pos(kind, text, token), declaration=False)
         if not self.opened:
             self.cut = None
+
+    def _has_arguments(self) -> bool:
+        """Return True if this statement has `name: value` outside brackets: their opener is lost."""
+        for token in reversed(self.out):
+            if token.type in ("_NL", *_BRACES) or token.type in _ASSIGNS:
+                return False
+            if token.type == "COLON":
+                return True
+        return False
 
     def stray_brace(self, token: Token) -> None:
         """Report and drop a brace inside brackets."""

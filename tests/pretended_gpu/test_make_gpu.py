@@ -23,6 +23,7 @@ def test_differences_are_relative_and_never_hidden() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # three runs of every stage
 def test_the_whole_pipeline_is_checked_and_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pretended_gpu(replays=1):
         status = gpu.main(["--size", "toy", "-o", str(tmp_path)])

@@ -126,7 +126,8 @@ class Lab:
         steps = self._steps(sub_block, seen[: self.judging], variant)
         shares = (1.0, 1.0 if variant.pull is None else variant.pull)
         if variant.pull is None:
-            shares = choose_shares(sub_block, steps, [seen[self.judging]])
+            effects = [lambda read, step=step: read.float() @ step for step in steps]
+            shares = choose_shares(sub_block, effects, [seen[self.judging]])
         weight = sub_block.last.weight
         weight += (shares[0] * steps[0] + shares[1] * steps[1]).T.to(weight)
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from puzzledsl.models.kernels import float32_products
 from puzzledsl.plan.memory.tiles import tiles
@@ -151,9 +152,18 @@ def logit_loss(
 
 
 def cosine_loss(child_LNH: Sequence[Tensor], parent_LNH: Sequence[Tensor]) -> Tensor:
-    """Return the mean over layers and positions of 1 - cos(child, parent), a float32 scalar (Puzzle, section 3)."""
+    """Return the mean over layers and positions of 1 - cos(child, parent), a float32 scalar (Puzzle, section 3).
+
+    The float32 copies of 16-bit streams are made again in the backward pass: kept, they would take more than the streams.
+    """
     per_layer = [
-        1 - F.cosine_similarity(child.float(), parent.float(), dim=-1).mean()
+        _distance(child, parent)
+        if child.dtype == torch.float32
+        else checkpoint(_distance, child, parent, use_reentrant=False)
         for child, parent in zip(child_LNH, parent_LNH, strict=True)
     ]
     return torch.stack(per_layer).mean()
+
+
+def _distance(child_NH: Tensor, parent_NH: Tensor) -> Tensor:
+    return 1 - F.cosine_similarity(child_NH.float(), parent_NH.float(), dim=-1).mean()

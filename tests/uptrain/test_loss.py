@@ -73,3 +73,27 @@ def test_cosine_is_the_angle_only():
     assert cosine_loss([x], [-x]).item() == pytest.approx(2, abs=1e-6)
     both, first = cosine_loss([x, y], [y, y]), cosine_loss([x], [y])
     assert both.item() == pytest.approx(first.item() / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_cosine_keeps_no_float32_copies(dtype: torch.dtype) -> None:
+    """What is kept of 16-bit streams are the streams themselves; loss and gradients are those of the formula, bit for bit."""
+    g = torch.Generator().manual_seed(3)
+    child_LNH = [torch.randn(N, H, generator=g).to(dtype).requires_grad_() for _ in range(3)]
+    parent_LNH = [torch.randn(N, H, generator=g).to(dtype) for _ in range(3)]
+    kept: list[int] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t.nbytes), t)[1], lambda t: t):
+        found = cosine_loss(child_LNH, parent_LNH)
+    expected = torch.stack(
+        [
+            1 - F.cosine_similarity(c.float(), p.float(), dim=-1).mean()
+            for c, p in zip(child_LNH, parent_LNH, strict=True)
+        ]
+    ).mean()
+    assert torch.equal(found, expected)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, child_LNH), torch.autograd.grad(expected, child_LNH), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+    if dtype == torch.bfloat16:
+        assert sum(kept) == 2 * 3 * N * H * 2, "child and parent, two bytes each"

@@ -107,6 +107,9 @@ class Variations:
 
         Returns:
             Both ends. Other requirements do not count.
+
+        Raises:
+            ValueError: The requirement is a ratio, and the parent's value is 0.
         """
         return self._engine.extent(requirement)
 

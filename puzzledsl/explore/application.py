@@ -8,7 +8,8 @@ import threading
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
@@ -17,7 +18,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.render import render_all
+from puzzledsl.base.render import render_all, sources_for
 from puzzledsl.explore import views
 from puzzledsl.explore.conflicts import conflict_view
 from puzzledsl.explore.desk import Desk, FileChanged, Stale
@@ -78,10 +79,11 @@ async def in_thread(work: Callable[[], T]) -> T:
         try:
             found = work()
         except BaseException as error:
-            finish, value = done.set_exception, error
-            loop.call_soon_threadsafe(settle, finish, value)
+            finish: tuple[Callable[[Any], None], object] = done.set_exception, error
         else:
-            loop.call_soon_threadsafe(settle, done.set_result, found)
+            finish = done.set_result, found
+        with suppress(RuntimeError):  # the server has ended meanwhile, and its loop is closed
+            loop.call_soon_threadsafe(settle, *finish)
 
     threading.Thread(target=run, daemon=True).start()
     return await done
@@ -96,7 +98,7 @@ class _Asked:
         self.desk, self.body = desk, body
         self.page, self.number = str(body.get("page", ""))[:64], self.whole("number", 2**53)
         try:
-            self.sheet: Sheet = desk.sheet(str(body.get("search")))
+            self.sheet: Sheet = desk.sheet_of_page(str(body.get("search")), body.get("digest"))
         except KeyError:
             raise BadQuestion("there is no such search any more: load the page again") from None
         self.question = Question.read(body.get("question"))
@@ -126,14 +128,11 @@ class _Served:
 
         def made() -> Response:
             try:
-                self.desk.refresh()
-                name = self.desk.chosen(wanted)
-                sheet = self.desk.sheet(name)
+                return HTMLResponse(views.page_view(*self.desk.opened(wanted)))
             except DiagnosticError as error:
-                texts = {str(self.desk.file): self.desk.source.text}
+                texts = sources_for(error.diagnostics, {}, [Path(), self.desk.file.parent])
                 said = render_all(error.diagnostics, texts, color=False)
                 return HTMLResponse(views.filled("mistakes.html.j2", file=self.desk.file.name, said=said))
-            return HTMLResponse(views.page_view(sheet, self.desk.searches, self.desk.digest))
 
         return await in_thread(made)
 
@@ -155,12 +154,12 @@ class _Served:
             if body is None:
                 return JSONResponse({"error": "the question is too large"}, status_code=413)
             try:
-                return JSONResponse(await in_thread(lambda: answer(_Asked(self.desk, json.loads(body)))))
+                return JSONResponse(await in_thread(lambda: answer(_Asked(self.desk, _json(body)))))
             except Stale:
                 return Response(status_code=204)
             except FileChanged as error:
                 return JSONResponse({"error": str(error)}, status_code=409)
-            except (BadQuestion, json.JSONDecodeError) as error:
+            except BadQuestion as error:
                 return JSONResponse({"error": str(error)}, status_code=400)
             except DiagnosticError as error:
                 return JSONResponse(
@@ -257,6 +256,14 @@ class _Served:
             raise FileChanged(f"{self.desk.file.name} was written meanwhile: load the page again")
         self.desk.save(asked.sheet, asked.question)
         return {"saved": str(self.desk.file)}
+
+
+def _json(body: bytes) -> Any:
+    """Return a body as JSON. Raises BadQuestion."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadQuestion("this is no question") from error
 
 
 async def _body(request: Request) -> bytes | None:

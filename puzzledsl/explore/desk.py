@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,28 +42,43 @@ class Desk:
         self._load()
 
     def _load(self) -> None:
-        from puzzledsl.api.loading import load
+        """Read everything again. After a mistake all stays as it was, and the next `refresh` tries once more."""
+        from puzzledsl.api.program import Program
+        from puzzledsl.pipeline.inputs import tables_version
+        from puzzledsl.pipeline.opening import open_program
 
-        self.digest = self._on_disk()
         sink = Sink()
         text = read_source(self.file, sink)
         if text is None:
             raise DiagnosticError(*sink.items)
-        self.program: Program = load(self.file, build=self._build, **self._params)
+        opened = open_program(self.file, self._params, self._build, text)
+        if opened.context is None:
+            raise DiagnosticError(*opened.diagnostics)
+        others = {name: used for name, used in opened.sources.items() if Path(name).is_file()}
+        self._texts = {**others, str(self.file): text}
+        self.digest = _digest(self._texts)
+        self._context, self._tables = opened.context, tables_version(opened.context)
+        self.program: Program = Program(opened.context, opened.diagnostics, opened.sources)
         self.source = Source(text, str(self.file))
         self._sheets: dict[str, Sheet] = {}
 
     def _on_disk(self) -> str:
-        try:
-            return hashlib.sha256(self.file.read_bytes()).hexdigest()
-        except OSError:
-            return ""
+        """Digest of the program's files, also of those that it uses, as they are now."""
+        return _digest({name: read_source(name, Sink()) for name in self._texts})
 
     def refresh(self) -> None:
-        """Read the file again if it has changed on disk. Raises DiagnosticError if it has mistakes now."""
+        """Read the program again if it or its tables have changed on disk. Raises DiagnosticError if it has mistakes now."""
+        from puzzledsl.pipeline.inputs import tables_version
+
         with self._lock:
-            if self._on_disk() != self.digest:
+            if self._on_disk() != self.digest or tables_version(self._context) != self._tables:
                 self._load()
+
+    def opened(self, wanted: str | None) -> tuple[Sheet, list[str], str]:
+        """Return a search for a new page, the names of all, and the digest, of one reading. Raises DiagnosticError."""
+        with self._lock:
+            self.refresh()
+            return self.sheet(self.chosen(wanted)), self.searches, self.digest
 
     @property
     def searches(self) -> list[str]:
@@ -94,6 +110,13 @@ class Desk:
                 return each
         assert first is not None
         raise first
+
+    def sheet_of_page(self, name: str, digest: str | None) -> Sheet:
+        """Return the search that a page shows. Raises FileChanged for a page of an earlier reading: its numbers mean others."""
+        with self._lock:
+            if digest not in (None, self.digest):
+                raise FileChanged(f"{self.file.name} was read again: load the page again")
+            return self.sheet(name)
 
     def sheet(self, name: str) -> Sheet:
         """Return a search, read and warm. Raises DiagnosticError if a table that it needs is missing, KeyError for no search."""
@@ -135,6 +158,11 @@ class Desk:
             if sheet.source is not self.source:
                 raise FileChanged(f"{self.file.name} was read again: load the page again")
             found = sheet.edited(question)
-        with self._unchanged():
-            write_text(self.file.resolve(), found.text)
+            with self._unchanged():  # looked at once more: the edit was checked meanwhile
+                write_text(self.file.resolve(), found.text)
             self._load()
+
+
+def _digest(texts: Mapping[str, str | None]) -> str:
+    parts = chain.from_iterable(sorted((name, text or "") for name, text in texts.items()))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -40,14 +40,21 @@ def edited(
         for edit in _edits(source, statement, statement.span, question)
     ]
     edits += _added(source, search, choices)
-    text = source.text
-    for start, stop, new in sorted(edits, reverse=True):
-        text = text[:start] + new + text[stop:]
+    text = _applied(source.text, edits)
     after, before = format_source(text), format_source(source.text)
     changes = difflib.ndiff(before.splitlines(), after.splitlines())
     name, lines = Path(source.file).name, (source.text.splitlines(), after.splitlines())
     diff = difflib.unified_diff(*lines, name, f"{name}, saved", n=2, lineterm="")
     return Edited(after, tuple(line[2:] for line in changes if line.startswith("+ ")), tuple(diff))
+
+
+def _applied(text: str, edits: Sequence[Edit]) -> str:
+    """Apply edits to a text. Two may take the same comma."""
+    parts, at = [], 0
+    for start, stop, new in sorted(edits):
+        parts += [text[at:start], new]
+        at = max(at, stop)
+    return "".join(parts) + text[at:]
 
 
 def _edits(source: Source, statement: Statement, span: Span, question: Question) -> Iterator[Edit]:
@@ -80,16 +87,14 @@ def _has_its_lines(source: Source, span: Span) -> bool:
 
 
 def _removal(source: Source, span: Span) -> Edit:
-    """Remove a statement between others, with the comma after it, else the one before."""
+    """Remove a statement between others, with the comma before it on its line, else the one after."""
     text = source.text
     start, stop = source.reach(span)
-    after = stop + _indent(text[stop:])
-    if text[after : after + 1] == ",":
-        return start, after + 1, ""
-    before = len(text[:start].rstrip())
+    before = len(text[:start].rstrip(" \t"))
     if text[before - 1 : before] == ",":
         return before - 1, stop, ""
-    return start, stop, ""
+    after = stop + _indent(text[stop:])
+    return start, after + (text[after : after + 1] == ","), ""
 
 
 def _added(source: Source, search: str, choices: Sequence[str]) -> Iterator[Edit]:

@@ -53,7 +53,8 @@ class Guard:
     @property
     def hosts(self) -> tuple[str, ...]:
         """The names under which this server may be asked."""
-        return tuple(f"{name}:{self.port}" for name in NAMES)
+        named = tuple(f"{name}:{self.port}" for name in NAMES)
+        return (*named, *NAMES) if self.port == 80 else named  # which browsers leave out
 
     def refusal(self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
         """Return the reason why a request is refused; empty if it is not."""

@@ -46,7 +46,7 @@ class Question:
             bounds = {int(number): str(text) for number, text in dict(value.get("bounds", {})).items()}
             off = frozenset(int(number) for number in value.get("off", []))
             choices = tuple(sorted(_choice(each) for each in value.get("choices", [])))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise BadQuestion("this is no question") from error
         if any(len(text) > LONGEST for text in bounds.values()):
             raise BadQuestion("a bound is too long")

@@ -149,8 +149,9 @@ class Sheet:
         places = [node.span for node in self.source.requirements]
         numbers = {places.index(s.span): s.number for s in self.statements if s.span is not None}
         found: dict[int, list[Requirement]] = {s.number: [] for s in self.statements}
+        shown = self.program.file.name
         for requirement in after:
-            node = statement_at(source, requirement.where)
+            node = statement_at(source, requirement.where) if requirement.where.file == shown else None
             if node is not None and (place := source.requirements.index(node)) in numbers:
                 found[numbers[place]].append(requirement)
         return found
@@ -164,10 +165,12 @@ class Sheet:
 
     def _requirements_in(self, text: str) -> tuple[Requirement, ...]:
         """Check another text of the file. Raises DiagnosticError."""
-        from puzzledsl.api.loading import parse
+        from puzzledsl.pipeline.opening import open_program
 
-        program = parse(text, folder=self.program.file.parent, build=self.program.build, **self.params)
-        return program.ir.searches[self.name].requirements
+        opened = open_program(self.program.file, self.params, self.program.build, text)
+        if opened.context is None:
+            raise DiagnosticError(*opened.diagnostics)
+        return opened.context.program.searches[self.name].requirements
 
     def _choice(self, choice: Choice) -> LogicRequirement:
         chosen: Logic = Is(layer=choice.layer, sub_block=choice.sub_block, alternatives=choice.names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -260,8 +261,9 @@ def _bound(
             scale, shift = _line((amount, _limit(now)), (other, _limit(further)))
             if scale <= 0:
                 return None
-            low, high = extent(now)
-            reaches = (low - shift) / scale, (high - shift) / scale
+            with suppress(ValueError):  # times a parent's value of 0
+                low, high = extent(now)
+                reaches = (low - shift) / scale, (high - shift) / scale
         whole = whole and _counts(now)
     low, high = reaches or (Fraction(0), max(2 * amount, Fraction(10)))
     return Bound(

@@ -103,10 +103,13 @@ class Variations:
         """Least and greatest value of a requirement's left side over the space, in base units or times the parent's.
 
         Other requirements do not count. Listed batches are all looked at, of `auto` ones the smallest and the largest.
+        Raises ValueError for a ratio to a parent whose value is 0.
         """
         boxes = self.builder.all().boxes
         corners = [Box(box.scenarios, end, end) for box in boxes for end in (box.low, box.high)]
         ends = [end for corner in dict.fromkeys(corners) for end in self._ends(requirement, corner)]
+        if not ends:
+            raise ValueError("the parent's value is 0, and nothing is a multiple of it")
         return min(ends), max(ends)
 
     def _ends(self, requirement: LinearRequirement, box: Box) -> list[Fraction]:
@@ -157,7 +160,7 @@ class Variations:
 
 
 def limits_of(requirements: Sequence[Requirement]) -> Limits:
-    """Return the limit on remembered that requirements limit; a smaller limit is the stronger requirement."""
+    """Return the limit on each quantity that requirements limit; a smaller limit is the stronger requirement."""
     limits: dict[Hashable, Fraction] = {}
     for requirement in requirements:
         key, limit = _limit(requirement)

@@ -77,6 +77,8 @@ def test_only_the_page_is_answered(server: Served) -> None:
     [
         ({"question": {"bounds": {"0": "1.25GiB"}}}, 400),
         ({"question": None}, 400),
+        ({"question": {"off": [float("inf")]}}, 400),
+        ({"digest": "of an earlier reading"}, 409),
         ({"search": "greedy"}, 400),
         ({"tried": 9}, 400),
         ({"tried": "x"}, 400),

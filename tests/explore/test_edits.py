@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import write_text
 from puzzledsl.explore.desk import FileChanged, Stale
 from puzzledsl.explore.question import Choice, Question
 from puzzledsl.explore.sheet import Sheet
 from puzzledsl.syntax.formatting.format import format_source
-from tests.explore.programs import desk_of, sheet_of
+from tests.explore.programs import VARIED, desk_of, sheet_of
 
 PIN = Choice(1, "ffn", "pin", ("mlp2048",))
 FORBID = Choice(2, "attention", "forbid", ("gqa2", "noop"))
@@ -74,6 +75,13 @@ def test_a_statement_between_others_goes_with_its_comma(tmp_path: Path) -> None:
     assert "search inline of wide { minimize kl }" in sheet.edited(Question(off=frozenset({0}))).text
 
 
+@pytest.mark.parametrize("blank", ["", " "])
+def test_the_last_statements_of_a_line_go_with_their_commas(tmp_path: Path, blank: str) -> None:
+    text = VARIED.replace("1.2x }", f"1.2x,{blank}require params >= 0.1x}}")
+    sheet = sheet_of(tmp_path, "inline", text)
+    assert "search inline of wide { minimize kl }" in sheet.edited(Question(off=frozenset({0, 1}))).text
+
+
 def test_save_writes_what_fmt_writes(tmp_path: Path) -> None:
     desk = desk_of(tmp_path)
     asked = Question({0: "1.25x"}, frozenset({1}), (PIN,))
@@ -99,6 +107,45 @@ def test_save_refuses_a_file_that_was_changed(tmp_path: Path) -> None:
         desk.save(sheet, Question({0: "1.25x"}))
     desk.save(desk.sheet("best"), Question({0: "1.25x"}))
     assert desk.file.read_text().endswith("# somebody was here\n")
+
+
+def test_a_file_with_mistakes_is_neither_shown_as_it_was_nor_overwritten(tmp_path: Path) -> None:
+    desk = desk_of(tmp_path)
+    sheet, _, digest = desk.opened("best")
+    broken = desk.file.read_text() + "search draft of wide { minimise kl }\n"
+    write_text(desk.file, broken)
+    for _ in range(2):  # loaded again, it still has them
+        with pytest.raises(DiagnosticError):
+            desk.opened("best")
+    with pytest.raises(FileChanged):
+        desk.save(sheet, Question({0: "1.25x"}))
+    assert desk.file.read_text() == broken
+    assert desk.sheet_of_page("best", digest) is sheet  # an open page goes on
+
+
+def test_a_page_of_an_earlier_reading_is_told(tmp_path: Path) -> None:
+    """Its bound 1 would be another one now."""
+    desk = desk_of(tmp_path)
+    _, _, digest = desk.opened("best")
+    write_text(desk.file, VARIED.replace("  require 80GiB >= chat.memory\n", ""))
+    desk.opened("best")
+    with pytest.raises(FileChanged, match="load the page again"):
+        desk.sheet_of_page("best", digest)
+
+
+def test_a_page_loaded_again_sees_a_used_file_and_a_table_that_changed(tmp_path: Path) -> None:
+    write_text(tmp_path / "speeds.pzl", "let speed = 1.3x\n")
+    desk = desk_of(tmp_path, 'use "speeds.pzl" (speed)\n' + VARIED.replace(">= speedup", ">= speed"))
+    sheet, _, _ = desk.opened("best")
+    assert desk.opened("best")[0] is sheet
+    write_text(tmp_path / "speeds.pzl", "let speed = 1.25x\n")
+    with pytest.raises(FileChanged):
+        desk.save(sheet, Question(choices=(PIN,)))
+    again, _, _ = desk.opened("best")
+    assert (sheet.bounds[0].text, again.bounds[0].text) == ("1.3x", "1.25x")
+    scores = tmp_path / "kl.csv"
+    write_text(scores, scores.read_text().replace("0.0", "0.00"))
+    assert desk.opened("best")[0] is not again
 
 
 def test_exploring_writes_nothing(tmp_path: Path) -> None:

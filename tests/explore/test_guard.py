@@ -69,6 +69,12 @@ def test_nobody_else_may(why: str, method: str, path: str, headers: list[tuple[s
     assert refused(method, path, *headers) == why
 
 
+def test_browsers_leave_out_port_80() -> None:
+    sent = [(b"host", b"127.0.0.1"), (b"origin", b"http://127.0.0.1")]
+    assert Guard("secret", 80).refusal("POST", "/secret/answer", sent) == ""
+    assert Guard("secret", 4711).refusal("POST", "/secret/answer", sent) == "host"
+
+
 def test_tokens_are_long_and_never_the_same() -> None:
     tokens = {Guard.new(1).token for _ in range(50)}
     assert len(tokens) == 50 and min(map(len, tokens)) >= 43

@@ -32,7 +32,7 @@ async function post(path, body) {
   const answer = await fetch(path, {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: JSON.stringify({ page, number, search: state.search, question: written(), ...body }),
+    body: JSON.stringify({ page, number, search: state.search, digest: state.digest, question: written(), ...body }),
   });
   if (answer.status === 204) return null;
   const found = await answer.json();
@@ -515,7 +515,7 @@ at("#write").addEventListener("click", async () => {
   const problem = at("#saving .problem");
   at("#write").disabled = true;
   try {
-    await post("save", { digest: state.digest });
+    await post("save", {});
     location.reload();
   } catch (error) {
     problem.textContent = error.message;

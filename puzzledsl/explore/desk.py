@@ -66,12 +66,16 @@ class Desk:
         """Digest of the program's files, also of those that it uses, as they are now."""
         return _digest({name: read_source(name, Sink()) for name in self._texts})
 
-    def refresh(self) -> None:
-        """Read the program again if it or its tables have changed on disk. Raises DiagnosticError if it has mistakes now."""
+    def _has_new_tables(self) -> bool:
+        """True if the costs or scores are not those of the last reading."""
         from puzzledsl.pipeline.inputs import tables_version
 
+        return tables_version(self._context) != self._tables
+
+    def refresh(self) -> None:
+        """Read the program again if it or its tables have changed on disk. Raises DiagnosticError if it has mistakes now."""
         with self._lock:
-            if self._on_disk() != self.digest or tables_version(self._context) != self._tables:
+            if self._on_disk() != self.digest or self._has_new_tables():
                 self._load()
 
     def opened(self, wanted: str | None) -> tuple[Sheet, list[str], str]:
@@ -112,10 +116,12 @@ class Desk:
         raise first
 
     def sheet_of_page(self, name: str, digest: str | None) -> Sheet:
-        """Return the search that a page shows. Raises FileChanged for a page of an earlier reading: its numbers mean others."""
+        """Return the search that a page shows. Raises KeyError; FileChanged for a page of an earlier reading or tables."""
         with self._lock:
             if digest not in (None, self.digest):
                 raise FileChanged(f"{self.file.name} was read again: load the page again")
+            if self._has_new_tables():
+                raise FileChanged(f"costs or scores of {self.file.name} have changed: load the page again")
             return self.sheet(name)
 
     def sheet(self, name: str) -> Sheet:

@@ -145,6 +145,8 @@ def test_a_page_loaded_again_sees_a_used_file_and_a_table_that_changed(tmp_path:
     assert (sheet.bounds[0].text, again.bounds[0].text) == ("1.3x", "1.25x")
     scores = tmp_path / "kl.csv"
     write_text(scores, scores.read_text().replace("0.0", "0.00"))
+    with pytest.raises(FileChanged, match="costs or scores"):
+        desk.sheet_of_page("best", None)
     assert desk.opened("best")[0] is not again
 
 

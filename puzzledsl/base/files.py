@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,10 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success fsync it and rename it over `path`, on failure remove it."""
+    """Yield a temporary path beside `path`; on success fsync it and rename it over `path`, on failure remove it.
+
+    A file that was there keeps its permissions; a new one is 0644.
+    """
     make_directory(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)
@@ -22,7 +26,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(stat.S_IMODE(path.stat().st_mode) if path.is_file() else 0o644)
         temporary.replace(path)
     except OSError as error:
         if error.filename in (

@@ -73,3 +73,11 @@ def test_diagnostics_come_whole_out_of_another_process() -> None:
         "`x` is declared twice",
         Span("a.pzl", 1, 2, 1, 3),
     )
+
+
+def test_a_private_file_stays_private(tmp_path: Path) -> None:
+    path = tmp_path / "private.pzl"
+    path.write_text("old")
+    path.chmod(0o600)
+    write_text(path, "new")
+    assert path.read_text() == "new" and path.stat().st_mode & 0o777 == 0o600

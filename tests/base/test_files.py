@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.base.diagnostics import DiagnosticError, Span
-from puzzledsl.base.files import make_directory, replacing, reserve, write_bytes, write_text
+from puzzledsl.base.files import make_directory, matching, replacing, reserve, write_bytes, write_text
 from puzzledsl.checker.diagnostics.name_errors import DuplicateName
 
 
@@ -73,3 +73,18 @@ def test_diagnostics_come_whole_out_of_another_process() -> None:
         "`x` is declared twice",
         Span("a.pzl", 1, 2, 1, 3),
     )
+
+
+def test_globs_are_relative_to_any_folder(tmp_path: Path) -> None:
+    base = tmp_path / "[drafts]"
+    for name in ("a.txt", "b[1].txt", "deep/inside/c.txt"):
+        write_text(base / name, "text")
+
+    def found(pattern: str) -> set[str]:
+        return {path.relative_to(base).as_posix() for path in matching(base, pattern)}
+
+    assert found("*.txt") == {"a.txt", "b[1].txt"}
+    assert found("b[1].txt") == {"b[1].txt"}
+    assert found("**/*.txt") == {"a.txt", "b[1].txt", "deep/inside/c.txt"}
+    assert found(str(base / "a.txt")) == {"a.txt"}
+    assert found("deep") == found("no\0name") == set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import os
 import stat
@@ -72,6 +73,14 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write bytes atomically."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def matching(base: Path, pattern: str) -> list[Path]:
+    """Return the files that a path or a glob names, relative to `base`."""
+    if os.path.isfile(base / pattern):  # `[` and `*` may be a part of its name
+        return [base / pattern]
+    found = glob.glob(os.path.join(glob.escape(str(base)), pattern), recursive=True)
+    return [Path(name) for name in found if os.path.isfile(name)]
 
 
 def sha256_of(path: Path) -> str:

@@ -105,6 +105,11 @@ class Context:
         text = " ".join(file.source(span).split())
         return f"({text})" if before.endswith("(") and behind.startswith(")") else text
 
+    def gap(self, left: Span, right: Span, between: str) -> Span | None:
+        """Return the span between two expressions; None where more than `between`, such as a bracket, stands there."""
+        gap = Span(left.file, left.end_line, left.end_column, right.line, right.column)
+        return gap if self.source(gap).strip() == between else None
+
     # ------------------------------------------------------------ expressions
 
     def value(self, expr: tree.Expr, scope: Scope) -> Value:

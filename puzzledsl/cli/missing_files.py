@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator, Mapping
 
 from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.files import matching
 from puzzledsl.base.phrases import listed
 from puzzledsl.checker.context import Context
 from puzzledsl.ir import nodes
@@ -22,7 +22,7 @@ def missing_files(ctx: Context, program: nodes.Program) -> list[Diagnostic]:
     return [
         FileMissing(span_of(where, files.get(where.file)), pattern=pattern, readers=readers_of)
         for pattern, where, readers_of in (*_texts(program, readers), *_items(program))
-        if not glob.glob(str(base / pattern), recursive=True)
+        if not matching(base, pattern)
     ]
 
 

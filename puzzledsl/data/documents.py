@@ -5,7 +5,6 @@ Reads text (blank lines separate documents), JSON lines, Parquet, and data sets 
 
 from __future__ import annotations
 
-import glob
 import importlib
 import json
 from collections.abc import Iterable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import matching
 from puzzledsl.data.errors import ColumnMissing, DataMissing, DataUnreadable, LibraryNotInstalled
 from puzzledsl.data.mixing import parts_of
 from puzzledsl.ir import nodes
@@ -37,8 +37,7 @@ def files_of(data: nodes.Data, base: Path) -> tuple[Path, ...]:
 
 
 def _matching(data: nodes.Data, base: Path, pattern: str) -> list[Path]:
-    found = sorted(Path(name) for name in glob.glob(str(base / pattern), recursive=True))
-    files = [path for path in found if path.is_file()]
+    files = sorted(matching(base, pattern))
     if not files:
         raise DiagnosticError(DataMissing(span_of(data.where), name=data.name, pattern=pattern, base=base))
     return files

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
@@ -10,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from puzzledsl.base.files import sha256_of
+from puzzledsl.base.files import matching, sha256_of
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.ir import nodes
 
@@ -70,8 +69,8 @@ def files_fingerprint(patterns: Iterable[str], base: Path) -> str:
     """Digest of every file that the globs match, relative to `base`."""
     found: dict[str, str] = {}
     for pattern in patterns:
-        for name in glob.glob(str(base / pattern)):
-            found[os.path.relpath(name, base)] = sha256_of(Path(name))
+        for path in matching(base, pattern):
+            found[os.path.relpath(path, base)] = sha256_of(path)
     return digest_of(found)
 
 

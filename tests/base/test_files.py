@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.base.diagnostics import DiagnosticError, Span
-from puzzledsl.base.files import make_directory, replacing, reserve, write_bytes, write_text
+from puzzledsl.base.files import make_directory, matching, replacing, reserve, write_bytes, write_text
 from puzzledsl.checker.diagnostics.name_errors import DuplicateName
 
 
@@ -81,3 +81,18 @@ def test_a_private_file_stays_private(tmp_path: Path) -> None:
     path.chmod(0o600)
     write_text(path, "new")
     assert path.read_text() == "new" and path.stat().st_mode & 0o777 == 0o600
+
+
+def test_globs_are_relative_to_any_folder(tmp_path: Path) -> None:
+    base = tmp_path / "[drafts]"
+    for name in ("a.txt", "b[1].txt", "deep/inside/c.txt"):
+        write_text(base / name, "text")
+
+    def found(pattern: str) -> set[str]:
+        return {path.relative_to(base).as_posix() for path in matching(base, pattern)}
+
+    assert found("*.txt") == {"a.txt", "b[1].txt"}
+    assert found("b[1].txt") == {"b[1].txt"}
+    assert found("**/*.txt") == {"a.txt", "b[1].txt", "deep/inside/c.txt"}
+    assert found(str(base / "a.txt")) == {"a.txt"}
+    assert found("deep") == found("no\0name") == set()

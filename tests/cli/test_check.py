@@ -298,3 +298,31 @@ def test_texts_are_looked_for_beside_the_program(
     (tmp_path / "b.txt").write_text("not beside it")
     run(["check", str(folder / "wide.pzl")])
     assert "no file matches `b.txt`" in capsys.readouterr().err
+
+
+def test_names_with_brackets_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "[drafts]"
+    folder.mkdir()
+    text = SOUND + 'data d = text("a[1].txt", "*.text")\nbld pieces of wide { tokens = 1M, data = d }\n'
+    (folder / "wide.pzl").write_text(text + 'score right of pieces = replace_one(accuracy("b[1].jsonl"))\n')
+    for name in ("a[1].txt", "c.text", "b[1].jsonl"):
+        (folder / name).write_text("here")
+    assert run(["check", str(folder / "wide.pzl")]) == 0
+    assert "W1209" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("sound", "written"),
+    [
+        ("ffn = parent | mlp(width: 75% | 50%) | noop", "ffn = (mlp(width: 50%)) or noop"),
+        ("ffn = parent | mlp(width: 75% | 50%) | noop", "ffn = linear or (noop)"),
+        ("width: 75% | 50%", "width: [min(75%, 80%), 50%]"),
+        ("width: 75% | 50%", "width: [75%, # wide\n 50%]"),
+        ("maximize params", "maximize params\n  require (layers[0]) == layers[1]"),
+    ],
+)
+def test_no_fix_takes_one_of_two_brackets(program: Path, sound: str, written: str) -> None:
+    text = SOUND.replace(sound, written)
+    program.write_text(text)
+    assert run(["check", "wide.pzl", "--fix"]) == 1
+    assert program.read_text() == text

@@ -153,7 +153,12 @@ def _lowered(
     if export.lower:
         return
     call, fixes = "lower: true", []
-    if export.lower is None and written is not None and written.text.endswith(")"):
+    if (
+        export.lower is None
+        and written is not None
+        and written.text.endswith(")")
+        and "#" not in written.text
+    ):
         call = f"{written.text[:-1].rstrip().removesuffix(',')}, lower: true)"
         fixes = [Fix.replace(written.span, call, safe=False)]
     first, notes = rewritten[0], []

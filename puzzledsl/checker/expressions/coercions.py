@@ -87,9 +87,15 @@ def is_list(ctx: Context, value: Value, span: Span, what: str) -> bool:
     text = ctx.source(span)
     if not isinstance(value, ListValue) or not text.startswith("[") or not value.items:
         return False
-    meant = text.strip("[] ").rstrip(",").replace(",", " |")
-    help = f"alternatives are separated by `|`: write `{meant}`"
-    fixes = [Fix.replace(span, meant)]
+    inside = text[1:-1].strip().removesuffix(",")
+    plain = inside.count(",") == len(value.items) - 1 and not set("[#") & set(inside)
+    meant = inside.replace(",", " |")
+    help = (
+        f"alternatives are separated by `|`: write `{meant}`"
+        if plain
+        else "alternatives are separated by `|`, as in `8 | 4`"
+    )
+    fixes = [Fix.replace(span, meant)] if plain else []
     ctx.report(errors.WrongType(span, what=what, wanted="a number", got="a list", help=help, fixes=fixes))
     return True
 

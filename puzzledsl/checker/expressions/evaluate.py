@@ -330,7 +330,8 @@ def _compared_layers(
     else:
         part = side.sub_block if isinstance(side, SubBlocks) else "ffn"
         help = f"count alternatives: `count({part} is noop)`, or compare with one: `layers[3].{part} is noop`"
-    fixes = [Fix.replace(left_span.to(right_span), meant)] if meant else []
+    plain = ctx.gap(left_span, right_span, op) is not None
+    fixes = [Fix.replace(left_span.to(right_span), meant)] if meant and plain else []
     what, got = f"each side of `{op}`", describe(side)
     ctx.report(type_errors.WrongType(span, what=what, wanted="a number", got=got, help=help, fixes=fixes))
     return POISON

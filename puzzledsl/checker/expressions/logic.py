@@ -103,10 +103,10 @@ def connect(ctx: Context, node: tree.Binary, left: Value, right: Value, left_spa
 
 def _report_choice(ctx: Context, left: Value, left_span: Span, right_span: Span) -> None:
     """Report `linear or noop`, which is a choice."""
-    gap = Span(left_span.file, left_span.end_line, left_span.end_column, right_span.line, right_span.column)
+    gap = ctx.gap(left_span, right_span, "or")
     meant = f"{ctx.operand(left_span)} | {ctx.operand(right_span)}"
     help = f"alternatives are separated by `|`: write `{meant}`"
-    fixes = [Fix.replace(gap, " | ", f"write `{meant}`")]
+    fixes = [] if gap is None else [Fix.replace(gap, " | ", f"write `{meant}`")]
     ctx.report(errors.NotPropositional(left_span, op="or", got=describe(left), help=help, fixes=fixes))
 
 

@@ -246,10 +246,10 @@ def _too_many(
     help, fixes = "", []
     if name == "batch" and len(bare) == 3 and not any(isinstance(a.value, tree.Arrow) for a in bare):
         prompt, output = bare[1].span, bare[2].span
-        comma = Span(prompt.file, prompt.end_line, prompt.end_column, output.line, output.column)
+        comma = ctx.gap(prompt, output, ",")
         meant = f"{ctx.operand(prompt)} -> {ctx.operand(output)}"
         help = f"prompt and output tokens are joined by `->`: write `{name}({ctx.operand(bare[0].span)}, {meant})`"
-        fixes = [Fix.replace(comma, " -> ", f"write `{meant}`")]
+        fixes = [] if comma is None else [Fix.replace(comma, " -> ", f"write `{meant}`")]
     ctx.report(
         name_errors.TooManyArguments(
             argument.span, name=name, takes=takes, got=len(bare), help=help, fixes=fixes

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.base.files import matching
 from puzzledsl.costs.flops import Workload, fixed_flop, sub_block_flop
 from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.tables import BldJob
@@ -72,4 +73,4 @@ def weight_bytes(ctx: Context, space: str) -> int:
 
 def file_bytes(base: Path, patterns: Iterable[str]) -> int:
     """Return the size of all files that match."""
-    return sum(path.stat().st_size for pattern in patterns for path in base.glob(pattern))
+    return sum(path.stat().st_size for pattern in patterns for path in matching(base, pattern))

@@ -148,8 +148,8 @@ def _choices(
             )
         )
     if len(passes) > 1:
-        workers = [worker for worker in workers_of(shape, jobs, device) if worker.jobs]
-        needed = max(worker.least_bytes for worker in workers)
+        busy = [worker for worker in workers_of(shape, jobs, device) if worker.jobs]
+        needed = max(worker.least_bytes for worker in busy)
         what = "sweeps" if keeps else "passes"
         named = ", ".join(_span(part) for part in passes)
         found.append(

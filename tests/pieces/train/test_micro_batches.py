@@ -173,6 +173,8 @@ def test_what_does_not_fit_one_sequence_is_made_in_more_passes(
         if len(part.jobs) > 6:
             raise DoesNotFit(0, "out of memory")
         parts.append(len(part.jobs))
+        kept = [path for path in (tmp_path / "parts" / "work").rglob("state") if path.is_dir()]
+        assert not kept, "a finished pass takes no disk"
         make_part(model, part, enter, progress)
 
     monkeypatch.setattr(bld_run, name, failing)

@@ -33,7 +33,7 @@ WAIT_S = 1.0
 START_S = 300.0
 """Seconds that the processes of a team have to start."""
 ALONE_S = 60.0
-"""Seconds without any free worker and without a team, after which the run fails."""
+"""Seconds without any free worker and without a team that may work, after which the run fails."""
 SILENT_S = 60.0
 """Seconds without a finished task after which the log says which tasks are waited for."""
 
@@ -109,7 +109,7 @@ class RayTeams:
 
     def _look_for_workers(self) -> None:
         now = time.monotonic()
-        if self._at_work:
+        if any(at_work.is_alike for at_work in self._at_work):
             self._without = now
         elif now - self._without > ALONE_S:
             raise DiagnosticError(NoWorkers(None, on=self._on))

@@ -21,6 +21,7 @@ from puzzledsl.base.checksums import is_sealed_beside, seal_beside
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import replacing, sha256_of
 from puzzledsl.models.errors import UnfinishedWorkDamaged
+from puzzledsl.uptrain.shard import local
 
 
 class Store(Protocol):
@@ -67,7 +68,7 @@ class Writer:
 
 
 class FileStore:
-    """One safetensors file per set. No pickle."""
+    """One safetensors file per set. No pickle. A tensor that is cut over one process is whole in its part."""
 
     def __init__(self, folder: Path, *, background: bool = False) -> None:
         self.folder = folder
@@ -79,7 +80,7 @@ class FileStore:
 
     def _write(self, key: str, notes: dict[str, str], tensors: Mapping[str, Tensor]) -> None:
         with replacing(self._path(key)) as temporary:
-            held = {name: value.detach().contiguous().cpu() for name, value in tensors.items()}
+            held = {name: local(value.detach()).contiguous().cpu() for name, value in tensors.items()}
             save_file(held, temporary, notes)
             digest = sha256_of(
                 temporary
@@ -105,7 +106,7 @@ class FileStore:
             raise DiagnosticError(UnfinishedWorkDamaged(None, path=self._path(key), folder=self.folder))
         with safe_open(self._path(key), framework="pt") as file:
             for name, tensor in into.items():
-                tensor.copy_(file.get_tensor(name))
+                local(tensor).copy_(file.get_tensor(name))
 
     def finish(self) -> None:
         """See Store."""

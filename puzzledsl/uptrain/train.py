@@ -203,6 +203,7 @@ class Trainer:
         """Take half of the blocks at a time or, from one block on, recompute layers; return False if nothing is left to try."""
         if self.ranks.world > 1 or (self.micro == 1 and self.recompute):
             return False
+        self._parent_heldout.clear()  # they are kept by micro-batch
         if self.micro > 1:
             self.micro = min(self.micro, self.declaration.batch) // 2 or 1
             text = f"uptraining ran out of memory: it goes on with {self.micro} blocks at a time"

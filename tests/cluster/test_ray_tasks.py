@@ -214,6 +214,20 @@ def test_timing_uses_one_kind_of_device_and_one_task_a_worker() -> None:
     assert kinds == {"even"} and len(pretended.started) == 4
 
 
+def test_workers_of_another_kind_alone_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first worker is lost, and the others may not do its tasks."""
+    monkeypatch.setattr(ray_tasks, "ALONE_S", 0.0)
+    Part.numbers = itertools.count()
+    pretended = Pretended(2)
+    teams = RayTeams(cast(Workers, pretended), TeamSpec(Part, alone=True), Silent())
+    assert len(list(teams.run([Task.call(n, "kind") for n in range(4)]))) == 4
+    teams._at_work = [at_work for at_work in teams._at_work if not at_work.is_alike]
+    assert len(teams._at_work) == 1
+    with pytest.raises(DiagnosticError) as caught:
+        list(teams.run([Task.call("last", "kind")]))
+    assert isinstance(caught.value.diagnostics[0], NoWorkers)
+
+
 def test_the_cause_of_a_failed_step_is_found_behind_the_steps_that_waited_for_it() -> None:
     class RayTaskError(Exception):
         def __init__(self, cause: BaseException) -> None:

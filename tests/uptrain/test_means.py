@@ -125,3 +125,12 @@ def test_the_help_says_how_many_would_do() -> None:
     count = int(words[words.index("use") + 1])
     assert chosen(sizes, replace(device, count=count), Ranks(0, count)) is not None
     assert chosen(sizes, replace(device, count=count // 2), Ranks(0, count // 2)) is None
+
+
+def test_a_cpus_loss_has_small_tiles() -> None:
+    """Counted as a GPU's, they would refuse runs that fit."""
+    cpu = Device("cpu", False, 640 * GB, 640 * GB, "fp32", 0.0, 0.0, 0.0)
+    sizes = replace(sizes_of(LLAMA_1B), micro_batch=1)
+    plan, _ = uptrain_plan(sizes, cpu)
+    heads = 2 * 4 * LLAMA_1B.vocab * LLAMA_1B.hidden
+    assert plan.parts["loss"] == heads + 3 * 4 * 256 * LLAMA_1B.vocab

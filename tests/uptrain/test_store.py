@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.uptrain import store
+from puzzledsl.uptrain.ranks import SINGLE_PROCESS, join_alone, leave
 from puzzledsl.uptrain.store import FileStore
 
 
@@ -74,3 +76,20 @@ def test_the_checksum_is_ready_before_the_old_set_goes(tmp_path: Path, monkeypat
     monkeypatch.setattr(store, "sha256_of", spied)
     kept.save("state", {"one": torch.ones(3)}, {"step": "2"})
     assert seen == [({"one"}, {"step": "1"})]
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_tensors_cut_over_one_process_are_kept(tmp_path: Path, background: bool) -> None:
+    """As FSDP's are, which moves a child's state to the host of a single GPU."""
+    join_alone()
+    try:
+        cut: list[DTensor] = [
+            distribute_tensor(each, SINGLE_PROCESS.mesh(), [Shard(0)])
+            for each in (torch.arange(6.0).view(3, 2), torch.zeros(3, 2))
+        ]
+        kept = FileStore(tmp_path, background=background)
+        kept.save("state", {"one": cut[0]}, {})
+        kept.load("state", {"one": cut[1]})
+        assert torch.equal(cut[1].to_local(), torch.arange(6.0).view(3, 2))
+    finally:
+        leave()

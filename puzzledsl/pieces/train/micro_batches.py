@@ -44,8 +44,11 @@ class DoesNotFit(Exception):
     """One sequence does not fit in memory beside the weights. `layer_idx`: the layer that it was in."""
 
     def __init__(self, layer_idx: int, reason: str) -> None:
-        super().__init__(f"layer {layer_idx}: {reason}")
-        self.layer_idx = layer_idx
+        super().__init__(layer_idx, reason)  # as they are: a worker's exception is pickled
+        self.layer_idx, self.reason = layer_idx, reason
+
+    def __str__(self) -> str:
+        return f"layer {self.layer_idx}: {self.reason}"
 
 
 class MicroBatches:

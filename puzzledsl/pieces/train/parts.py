@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -35,6 +36,8 @@ def make_parts(
         part = waiting.popleft()
         reason, left = _made(part, make, enter)
         if reason is None:
+            if kind == "pass":  # its pieces are in the library; the next pass needs the disk
+                shutil.rmtree(part.work, ignore_errors=True)
             continue
         if len(left.jobs) < 2:
             layer = left.jobs[0].layer

@@ -14,7 +14,7 @@ from puzzledsl.plan.memory.bld import passes_of, sweeps_of
 from puzzledsl.plan.memory.device import Device
 
 Kind = Literal["pass", "sweep"]
-"""Start of the names of parts' work directories: of passes without activations, or of sweeps over them."""
+"""Parts of an order: passes without activations, with a work directory each, or sweeps over them, which share the order's."""
 
 
 def passes(order: Order, shape: Shape, device: Device) -> list[Order] | None:
@@ -34,7 +34,7 @@ def sweeps(order: Order, shape: Shape, device: Device, *, whole: bool) -> list[O
     of memory is heard.
     """
     parts = sweeps_of(shape, order.jobs, device, whole=whole)
-    return [order] if parts is None or len(parts) == 1 else [_part(order, jobs, "sweep") for jobs in parts]
+    return [order] if parts is None else [_part(order, jobs, "sweep") for jobs in parts]
 
 
 def halves(order: Order, kind: Kind) -> list[Order]:
@@ -46,8 +46,10 @@ def halves(order: Order, kind: Kind) -> list[Order]:
 
 
 def _part(order: Order, jobs: Sequence[BldJob], kind: Kind) -> Order:
+    if kind == "sweep":  # activations are the parent's, whichever pieces are trained on them
+        return replace(order, jobs=jobs)
     name = hashlib.sha256("\n".join(job.id for job in jobs).encode()).hexdigest()[:12]
-    return replace(order, jobs=jobs, work=order.work / f"{kind}-{name}")
+    return replace(order, jobs=jobs, work=order.work / f"pass-{name}")
 
 
 def has_begun(order: Order) -> bool:

@@ -168,7 +168,8 @@ _Make = Callable[[PreTrainedModel, Order, Enter, Progress], None]
 def _swept(model: PreTrainedModel, part: Order, enter: Enter, progress: Progress) -> None:
     shape, device = shape_of(model.config), this_device(model.device, model.dtype)
     layers = {job.layer: part.jobs_of(job.layer) for job in part.jobs}
-    plans = [WorkerPlan(shape, jobs, 0, shape.layers, device, whole=True) for jobs in layers.values()]
+    whole = not is_paged(model)
+    plans = [WorkerPlan(shape, jobs, idx, idx + 1, device, whole) for idx, jobs in layers.items()]
     blocks = min(plan.micro_blocks for plan in plans)
     sweep(model, part, enter, progress, MicroBatches(LayerRunner(model), blocks, teller(progress)))
 

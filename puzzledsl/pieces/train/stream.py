@@ -233,6 +233,7 @@ class _Attempt:
     def _commit_if_written(self, step: int, answers: Sequence[Any]) -> bool:
         """Record a saved step whose state all stages have written. Return False if they have not, or it is recorded already."""
         news = [self._executor.result(answer) for answer in answers]
+        self._tell([sentence for told in news if told for sentence in told])
         if step != self._unwritten or any(told is None for told in news):
             return False
         for answer in self._saving:
@@ -240,7 +241,6 @@ class _Attempt:
         self._saved.commit(step)
         self._unwritten = None
         self._savings.end()
-        self._tell([sentence for told in news for sentence in told])
         return True
 
     def _tell(self, sentences: Iterable[str]) -> None:

@@ -148,9 +148,9 @@ class WorkerPlan:
 
     @property
     def host_bytes(self) -> int:
-        """Bytes of the host: the best weights so far, a copy of the state that is being saved, and a batch, twice."""
+        """Bytes of the host: the best weights so far, a copy of them and of the state that is being saved, and a batch, twice."""
         batch = self.jobs[0].batch * self.jobs[0].context * self.shape.hidden * self.device.number_bytes
-        return kept_bytes(self.jobs, self.shape) + self.training(0)["weights and moments"] + 2 * batch
+        return 2 * kept_bytes(self.jobs, self.shape) + self.training(0)["weights and moments"] + 2 * batch
 
     @staticmethod
     def _layers(jobs: Sequence[BldJob]) -> list[int]:

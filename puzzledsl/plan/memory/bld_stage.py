@@ -14,7 +14,7 @@ from puzzledsl.ir.tables import BldJob
 from puzzledsl.plan.flop import StageOneFlop
 from puzzledsl.plan.memory.bld import WorkerPlan, passes_of, sweeps_of, workers_of
 from puzzledsl.plan.memory.device import Device
-from puzzledsl.plan.memory.pieces import MOMENTS, WEIGHT, weights_of
+from puzzledsl.plan.memory.pieces import KEPT, MOMENTS, WEIGHT, weights_of
 from puzzledsl.plan.memory.stage_plan import Choice, StagePlan, size_text
 
 OPTIMISER_BYTES = 28
@@ -97,8 +97,11 @@ def bld_stages(
 
 
 def _state_bytes(jobs: Sequence[BldJob]) -> int:
-    """Return the bytes of the files that training resumes from: two states, while one is written, and the initial weights."""
-    return (2 * (WEIGHT + MOMENTS) + WEIGHT) * sum(map(weights_of, jobs))
+    """Return the bytes of the files that training resumes from: two states, while one is written, and the initial weights.
+
+    A state has the best weights besides.
+    """
+    return (2 * (WEIGHT + MOMENTS + KEPT // 2) + WEIGHT) * sum(map(weights_of, jobs))
 
 
 def _swept(shape: Shape, jobs: Sequence[BldJob], device: Device) -> list[WorkerPlan]:

@@ -19,9 +19,10 @@ from puzzledsl.ir.nodes import Shape, Uptrain
 from puzzledsl.plan.memory.activations import NORM_BYTES, layer_forward_numbers, training_numbers
 from puzzledsl.plan.memory.device import FLOAT32_BYTES, Device
 from puzzledsl.plan.memory.stage_plan import Choice, StagePlan, size_text
+from puzzledsl.plan.memory.tiles import tiles
 
-LOGIT_TILES, TILE_TOKENS = 3, 2048
-"""Float32 tiles of logits that the loss holds, and positions of each."""
+LOGIT_TILES = 3
+"""Float32 tiles of logits that the loss holds."""
 GATHERED_LAYERS = 2
 """Layers that are gathered at a time: the one that runs and the next. The teacher runs before the child."""
 HOST_LINK_BYTES_PER_S = 50e9
@@ -158,7 +159,7 @@ def _parts(sizes: UptrainSizes, device: Device, choice: UptrainChoice) -> Iterat
     heads = (
         (2 * FLOAT32_BYTES + copy) * child.vocab * child.hidden
     )  # the embedding's gradient, and a tile's part of it
-    loss = LOGIT_TILES * FLOAT32_BYTES * min(tokens, TILE_TOKENS) * parent.vocab
+    loss = LOGIT_TILES * FLOAT32_BYTES * min(tokens, tiles(device.kind).loss_positions) * parent.vocab
     running = max(layer_forward_numbers(own, ParentAttention(), ParentFfn()) for own in parent.each) * number
     if choice.recompute:
         layer = tokens * max(_kept_bytes(own, number) for own in child.each)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -173,12 +174,19 @@ def test_what_does_not_fit_one_sequence_is_made_in_more_passes(
         if len(part.jobs) > 6:
             raise DoesNotFit(0, "out of memory")
         parts.append(len(part.jobs))
+        kept = [path for path in (tmp_path / "parts" / "work").rglob("state") if path.is_dir()]
+        assert not kept, "a finished pass takes no disk"
         make_part(model, part, enter, progress)
 
     monkeypatch.setattr(bld_run, name, failing)
     log = Log()
     assert make(program, tmp_path, "parts", log) == expected
     assert sum(parts) == len(bld_plan(program, "b")) and max(parts) <= 6 and len(parts) == len(log.said) + 1
+
+
+def test_a_worker_can_say_that_it_does_not_fit() -> None:
+    error = pickle.loads(pickle.dumps(DoesNotFit(3, "out of memory")))
+    assert isinstance(error, DoesNotFit) and error.layer_idx == 3 and str(error) == "layer 3: out of memory"
 
 
 def test_a_single_piece_that_does_not_fit_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

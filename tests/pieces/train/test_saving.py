@@ -24,6 +24,7 @@ from puzzledsl.pieces.train.saved_state import SavedState
 from puzzledsl.pieces.train.stage import Stage
 from puzzledsl.pieces.train.stream import LocalExecutor, Savings, stream
 from puzzledsl.plan.bld import bld_plan
+from puzzledsl.plan.memory.bld_stage import _state_bytes
 from tests.pieces.train.bld_programs import make_program
 
 SHORT: dict[str, Any] = {"tokens": 320, "calibration_tokens": 128, "model": {"layers": 2}}  # five steps
@@ -164,3 +165,15 @@ def test_one_process_saves_as_it_always_did(tmp_path: Path) -> None:
     stage.step(stage.embed(order.training_batches()[0]))
     stage.save(1)
     assert (order.work / "state" / "step-1" / "layer-1.safetensors").is_file() and stage.written() == []
+
+
+def test_the_plan_counts_two_states_with_best_weights_and_the_initial_ones(tmp_path: Path) -> None:
+    order = order_in(tmp_path)
+    stage = begun(order)
+    stage.step(stage.embed(order.training_batches()[0]))
+    states = [each for trainer in stage._trainers.values() for each in trainer.pieces if each.state_dict()]
+    for state in states:
+        state._best_weights = state.student.weights()
+    held = sum(value.nbytes for state in states for value in state.state_dict().values() if value.ndim > 1)
+    initial = sum(value.nbytes for state in states for value in state.initial.values() if value.ndim > 1)
+    assert held > 0 and _state_bytes([state.student.job for state in states]) == 2 * held + initial

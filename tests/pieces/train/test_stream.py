@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.data.budget import Budget
 from puzzledsl.ir import nodes
+from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.tables import Piece
 from puzzledsl.models import this_device
 from puzzledsl.pieces.store.library import Library
@@ -30,9 +32,10 @@ from puzzledsl.pieces.train.order import Order
 from puzzledsl.pieces.train.passes import passes
 from puzzledsl.pieces.train.run import BldInputs, prepare_work, run_bld
 from puzzledsl.pieces.train.stage import Stage
-from puzzledsl.pieces.train.stream import MAX_LOSSES, WorkerLost, stream
+from puzzledsl.pieces.train.stream import MAX_LOSSES, Savings, WorkerLost, _Attempt, stream
+from puzzledsl.pieces.train.sweep import sweep
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.plan.memory.bld import alone, workers_of
+from puzzledsl.plan.memory.bld import alone, sweeps_of, workers_of
 from puzzledsl.plan.memory.device import CPU_SHARE, Device
 from tests.interrupting import Interrupting
 from tests.pieces.train.bld_programs import make_program
@@ -252,6 +255,70 @@ def test_pieces_that_do_not_fit_together_are_made_in_passes(
     monkeypatch.setattr(bld_run, "stream", counted)
     assert make(program, tmp_path, "passes") == swept
     assert len(streamed) > 1 and sum(streamed) == len(jobs)
+
+
+def test_sweeps_share_their_activations_and_go_on_from_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any time the hidden states of two layers are on the disk, however many sweeps there are."""
+    program = make_program(tmp_path, **SHORT)
+    whole = make(program, tmp_path, "sweep")
+    jobs, parts = bld_plan(program, "b"), []
+    shape = shape_in(program)
+    held = 4 * total_params(shape)
+    rooms = (free for free in range(0, 1 << 30, 10_000) if sweeps_of(shape, jobs, cpu(free + held)))
+    room = next(rooms)
+    monkeypatch.setattr(this_device, "free_bytes", lambda _: room)
+
+    def counted(model: Any, order: Order, *arguments: Any) -> None:
+        parts.append(len(order.jobs))
+        sweep(model, order, *arguments)
+        assert len([*(tmp_path / "sweeps" / "work").rglob("hidden-*.bin")]) <= 2
+
+    def cut(model: Any, order: Order, enter: Enter, *arguments: Any) -> None:
+        entered: list[int] = []
+
+        def entering(piece: Piece, kept: str) -> None:
+            if entered and piece.job.layer > 1:
+                raise KeyboardInterrupt
+            entered.append(piece.job.layer)
+            enter(piece, kept)
+
+        sweep(model, order, entering, *arguments)
+
+    monkeypatch.setattr(bld_run, "sweep", cut)
+    with pytest.raises(KeyboardInterrupt):
+        make(program, tmp_path, "sweeps")
+    monkeypatch.setattr(bld_run, "sweep", counted)
+    assert make(program, tmp_path, "sweeps") == whole
+    assert len(parts) > 1
+
+
+def test_micro_batches_of_a_paged_parent_have_the_room_of_its_other_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, seen = make_program(tmp_path, **SHORT), []
+    plan = bld_run.WorkerPlan
+    monkeypatch.setattr(bld_run, "WorkerPlan", lambda *given: seen.append(given[2:]) or plan(*given))
+    make(program, tmp_path, "whole")
+    monkeypatch.setattr(bld_run, "is_paged", lambda model: True)
+    make(program, tmp_path, "paged")
+    spans = [(first, end, whole) for first, end, _, whole in seen]
+    assert spans == [(n, n + 1, whole) for whole in (True, False) for n in range(len(spans) // 2)]
+
+
+def test_sentences_of_a_stage_that_has_written_before_others_are_told(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    class Log(Silent):
+        def log(self, event: str, **fields: object) -> None:
+            told.append(str(fields["text"]))
+
+    executor: Any = SimpleNamespace(result=lambda answer: answer)
+    order: Any = SimpleNamespace(work=tmp_path)
+    attempt = _Attempt(order, executor, Log(), Savings())
+    assert not attempt._commit_if_written(2, [["out of memory"], None])
+    assert told == ["out of memory"]
 
 
 def cpu(memory_bytes: int, count: int = 1) -> Device:

@@ -32,6 +32,10 @@ def _read(config: Config) -> Shape:
         )
     if (groups := config.given("n_group", 1)) > 1:
         raise BadConfig(f"n_group is {groups}; experts that are chosen by group are not supported")
+    experts = config.given("n_routed_experts", 8)
+    if config.content.get("num_local_experts", experts) != experts:
+        other = shown(config.content["num_local_experts"])
+        raise BadConfig(f"n_routed_experts is {experts} and num_local_experts, its other name, is {other}")
     heads = config.given("num_attention_heads", 32)
     pattern = _pattern(config)
     shape = Shape(
@@ -44,7 +48,7 @@ def _read(config: Config) -> Shape:
         intermediate=config.given("intermediate_size", 21504),
         vocab=config.whole("vocab_size", MAX_VOCAB),
         tied=False,
-        experts=config.given("n_routed_experts", 8),
+        experts=experts,
         top_k=config.given("num_experts_per_tok", 2),
         expert_width=config.given("moe_intermediate_size", 7688),
         shared_width=config.given("moe_shared_expert_intermediate_size", 7688),

@@ -97,6 +97,7 @@ def seen_beside(monkeypatch, room) -> list[tuple[str, ...]]:
     return seen
 
 
+@pytest.mark.slow
 def test_one_model_at_a_time_gives_the_same_figures(case, tmp_path, monkeypatch):
     """Memory for the parent's weights and their activations, and not for two models, nor for a model in two dtypes."""
     wanted = with_eval(case, dtype="bf16")

@@ -111,7 +111,7 @@ def test_a_corrupted_config_is_refused_or_read(family: str, tmp_path: Path, data
         ("qwen3_moe", {"num_experts_per_tok": 9}, "top_k=9 is more than experts=8"),
         ("gpt_oss", {"num_experts_per_tok": 9}, "top_k=9 is more than experts=8"),
         ("gpt_oss", {"num_experts": 4}, "num_experts is 4 and num_local_experts is 8"),
-        ("nemotron_h", {"n_routed_experts": 1}, "top_k=2 is more than experts=1"),
+        ("nemotron_h", {"n_routed_experts": 1, "num_local_experts": 1}, "top_k=2 is more than experts=1"),
         ("nemotron_h", {"num_hidden_layers": 5}, "num_hidden_layers is 5"),
         ("nemotron_h", {"n_groups": 3}, "3 groups do not divide the 128 heads"),
         ("qwen3_next", {"num_experts_per_tok": 9}, "top_k=9 is more than experts=8"),

@@ -71,6 +71,7 @@ def test_a_second_run_does_nothing(build: Path) -> None:
     assert contents(build) == before
 
 
+@pytest.mark.slow
 def test_another_answer_narrows_anew(build: Path) -> None:
     """What an earlier answer left out comes back: the space is the present answer's, as in a new build directory."""
     program = next(build.parent.glob("*.pzl"))

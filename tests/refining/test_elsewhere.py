@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import pytest
+
 from puzzledsl.ir.tables import MeasuredChild, Refinement
 from puzzledsl.refining.candidates import Candidates
 from puzzledsl.refining.elsewhere import with_elsewhere
@@ -82,6 +84,7 @@ def test_every_child_that_meets_a_bound_is_a_candidate_there_and_no_other_is() -
     assert shared and kept_out
 
 
+@pytest.mark.slow
 def test_children_of_the_search_come_first_and_may_be_the_best() -> None:
     """Two children a point, sixteen for the search at the loosest bound; predictions are those of their own place."""
     better = 0

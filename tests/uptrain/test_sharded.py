@@ -56,6 +56,7 @@ def figures(events, name):
     return [fields for event, fields in events if event == name]
 
 
+@pytest.mark.slow
 def test_losses_are_those_of_one_process(runs):
     _, alone, seen = runs
     for name, count in (("uptrain_step", STEPS), ("uptrain_heldout", 6)):
@@ -67,11 +68,13 @@ def test_losses_are_those_of_one_process(runs):
     assert losses[-1] < 0.9 * losses[0]
 
 
+@pytest.mark.slow
 def test_each_holds_half_of_parent_and_child(runs):
     for held, whole in runs[2]["held"].values():
         assert 0.45 * whole <= held <= 0.55 * whole
 
 
+@pytest.mark.slow
 def test_the_export_is_a_checkpoint_like_one_process_writes(runs):
     base, *_ = runs
     ours, theirs = (load_file(base / name / "model.safetensors") for name in ("whole", "alone"))
@@ -82,6 +85,7 @@ def test_the_export_is_a_checkpoint_like_one_process_writes(runs):
     load_child(base / "whole")
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_is_unbroken_to_the_bit(runs):
     base, _, seen = runs
     (first, *_), whole = figures(seen["resumed"], "uptrain_resumed"), figures(seen["whole"], "uptrain_step")

@@ -69,3 +69,11 @@ def test_what_is_accepted_can_be_built(family: str, data: st.DataObject) -> None
     held = {id(weight): weight.numel() for weight in model.parameters()}
     held |= {id(b): b.numel() for name, b in model.named_buffers() if name.endswith("correction_bias")}
     assert sum(held.values()) == total_params(shape)
+
+
+def test_a_number_of_experts_under_two_names_is_one_number() -> None:
+    """transformers takes whichever name stands last: a file in which they differ means nothing."""
+    content = SOUND | {"model_type": "nemotron_h", "num_local_experts": 8}
+    assert shape_of_config(content | {"n_routed_experts": 8}).each[-1].experts == 8
+    with pytest.raises(BadConfig, match="n_routed_experts is 2 and num_local_experts, its other name, is 8"):
+        shape_of_config(content | {"n_routed_experts": 2})

@@ -150,6 +150,7 @@ def test_the_exact_score_of_a_child_has_its_pairs_once() -> None:
     assert child.term(KL) == expected
 
 
+@pytest.mark.slow
 def test_a_large_search_states_a_gap_that_holds() -> None:
     """At 24 layers of 54: the bound is below, the answer is at least as good as that of the sum alone, and swaps do not help."""
     program, costs, scores = paired(layers=24, seed=3)

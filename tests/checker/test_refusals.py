@@ -1,4 +1,4 @@
-"""What a runtime lacks is told where an export is declared, from config.json; nothing is left to the export itself."""
+"""Refusals of a runtime stand where an export is declared, from config.json; nothing is left to the export itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search's expressions lower to."""
+"""Lowering of a search's expressions."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def test_parts_are_slices_of_the_whole(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_another_process_maps_the_same_files(tmp_path: Path) -> None:
-    """What travels is small, whatever the text; the file is neither tokenised nor checked again."""
+    """Rows are small when they are pickled, whatever the text; the file is neither tokenised nor checked again."""
     source, settings = folders(tmp_path)
     found = token_rows(source, tmp_path, tiny_tokenizer(), **settings)
     (file,) = (tmp_path / "cache").iterdir()

@@ -82,7 +82,7 @@ def test_tokens_are_long_and_never_the_same() -> None:
 
 
 def sent(path: str, kind: str = "http") -> list[Message]:
-    """What a guarded application answers."""
+    """Return the answer of a guarded application."""
     found: list[Message] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

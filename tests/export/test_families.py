@@ -69,7 +69,7 @@ REFUSED = {
     "transformers": set(),
 }
 GROUPED = {name for name in CASES if name.startswith("qwen3")} | set(OTHERS)
-"""What vLLM runs in its Transformers backend."""
+"""Families that vLLM runs in its Transformers backend."""
 
 
 @pytest.mark.parametrize("engine", ["transformers", "llama_cpp", "mlx"])

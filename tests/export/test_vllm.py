@@ -58,7 +58,7 @@ GROUPED = {
     for name, v in OTHERS.items()
     if name not in ("mistral-window", "qwen3-two-windows", "qwen3-first-tokens")
 }
-"""What its Transformers backend runs, with the code in the directory."""
+"""Families that its Transformers backend runs, with the code in the directory."""
 Answers = dict[str, tuple[Made, np.ndarray, list[int]]]
 
 

@@ -54,7 +54,7 @@ def look_at(path: Path, text: str) -> Outcome:
 
 @dataclass
 class Tally:
-    """What was tried, and what was found wrong."""
+    """Counts of what was tried, and the problems that were found."""
 
     programs: int = 0
     refused: int = 0

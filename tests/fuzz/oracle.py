@@ -1,4 +1,4 @@
-"""What must hold of the answer to any bytes: no exception, no hang, no span outside its file, no program with errors."""
+"""Laws of the answer to any bytes: no exception, no hang, no span outside its file, no program with errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Hang(BaseException):
 
 @dataclass(frozen=True)
 class Answer:
-    """What was wrong with the answer (empty where nothing was) and the CPU seconds it took."""
+    """Return the faults of the answer (empty if there are none) and the CPU seconds that it took."""
 
     problems: tuple[str, ...]
     seconds: float
@@ -70,7 +70,7 @@ def _outside(diagnostic: Diagnostic, sources: Mapping[str, str], unread: str) ->
 
 
 def is_inside(span: Span, text: str) -> bool:
-    """Whether a span lies in its file. The column behind a line's last is the newline's: where something is missing."""
+    """Return True if a span lies in its file. The column behind a line's last is the newline's: where something is missing."""
     lines = text.split("\n")
     starts, ends = (span.line, span.column), (span.end_line, span.end_column)
     return (

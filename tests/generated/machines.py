@@ -163,7 +163,7 @@ def _literal(w: Writer) -> None:
 
 
 def scenarios(w: Writer) -> None:
-    """What the child must serve."""
+    """Scenarios that the child must serve."""
     for _ in range(w.chance.randint(1, 3)):
         name = w.name(w.pick(["chat", "rag", "think", "digest"]))
         batch = w.pick(["1", "32", "256", "64 | 128 | 256", "auto"])

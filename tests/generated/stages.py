@@ -1,4 +1,4 @@
-"""What surrounds the searches: blds, scores, sub-spaces, uptraining, evaluation and export."""
+"""Declarations around the searches: blds, scores, sub-spaces, uptraining, evaluation and export."""
 
 from __future__ import annotations
 

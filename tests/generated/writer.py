@@ -1,4 +1,4 @@
-"""What a program under construction knows of itself: its blocks of text, its names, and what each name stands for."""
+"""State of a program under construction: its blocks of text, its names, and what each name stands for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What another tool's words mean here: its blocks, its metrics, its sizes and its constraints."""
+"""Meanings of another tool's words: its blocks, its metrics, its sizes and its constraints."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SMALL = {"attention": attention_config(2), "ffn": ffn_config(WIDTH)}
 
 
 def gathered(folder: Path, options: dict[str, Any], config: dict[str, Any] | None = None) -> Imported:
-    """What is read of one file of options."""
+    """Return what is read of one file of options."""
     (folder / "all.json").write_text(json.dumps(options))
     if config is not None:
         (folder / "config.json").write_text(json.dumps(config))
@@ -47,7 +47,7 @@ def option(block: dict[str, Any], layer: int = 0, **metrics: float) -> dict[str,
 
 
 def with_statistics(folder: Path, change: Callable[[list[dict[str, Any]]], None]) -> Imported:
-    """What is read of a run whose statistics were changed."""
+    """Return what is read of a run whose statistics were changed."""
     run = write_run(folder / "run")
     stats = subblock_stats()
     change(stats)

@@ -1,4 +1,4 @@
-"""What was freed is taken again without the system's help."""
+"""Freed memory is taken again without the system's help."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong from outside (a full disk, bad numbers, files that cannot be read) is told, and finished pieces are kept."""
+"""Faults from outside (a full disk, bad numbers, files that cannot be read) are told, and finished pieces are kept."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def program(tmp_path: Path) -> Path:
 @pytest.fixture
 def fails(program: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[object]:
     def command(*arguments: str) -> str:
-        """What a command that must fail says."""
+        """Return the message of a command that must fail."""
         capsys.readouterr()
         assert run([*arguments]) == 1
         said = capsys.readouterr().err

@@ -73,7 +73,7 @@ def test_a_second_run_does_nothing(build: Path) -> None:
 
 @pytest.mark.slow
 def test_another_answer_narrows_anew(build: Path) -> None:
-    """What an earlier answer left out comes back: the space is the present answer's, as in a new build directory."""
+    """Alternatives that an earlier answer left out come back: the space is the present answer's, as in a new build directory."""
     program = next(build.parent.glob("*.pzl"))
     program.write_text(program.read_text().replace("best of wide {", "best of wide { require params <= 0.8x"))
     fresh = build.parent / "fresh"

@@ -24,7 +24,7 @@ from tests.pieces.train.bld_programs import make_program
 
 
 def flop_of_a_step(parent: Path, job: BldJob) -> int:
-    """What torch counts in one forward and backward pass of a piece, a token."""
+    """FLOP that torch counts in one forward and backward pass of a piece, a token."""
     runner = LayerRunner(model := load_parent(parent))
     made = build_alternative(model, job.layer, job.attention or job.ffn, dtype=torch.float32)  # type: ignore[arg-type]
     weights = {name: torch.randn_like(weight) for name, weight in made.state_dict().items()}

@@ -1,4 +1,4 @@
-"""What the page says of a part of a search, against the same worked out by hand."""
+"""Statements of the page on a part of a search, against the same worked out by hand."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_figure_that_is_no_number_is_called_so() -> None:
 
 
 def test_latencies_are_compared_as_speeds(found: Artefacts) -> None:
-    """Where no throughput was measured: how many times faster was foretold, and found."""
+    """Without a measured throughput, the speed-up comes from latencies, predicted and measured."""
     [evaluation] = found.evaluations.values()
     models = []
     for model, seconds in zip(evaluation.models, (4.0, 2.0, 2.0), strict=False):

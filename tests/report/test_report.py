@@ -85,7 +85,7 @@ def page(built: Any) -> Page:
 
 
 def test_every_measured_figure_is_on_the_page_exactly(page: Page, built: Any) -> None:
-    """Of parent, child and trained child all; of baselines what the comparison shows."""
+    """All figures of parent, child and trained child; those of baselines that the comparison shows."""
     for model in built.evaluation.models:
         for key, figure in model.figures.items():
             if model.model in ("parent", "fast", "final") or key in ("kl", "perplexity"):

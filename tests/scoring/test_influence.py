@@ -32,7 +32,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 def streams(case: Case, samples: int) -> list[Tensor]:
-    """What enters each layer of the parent and leaves the last one, float64 [N, S, H]."""
+    """Streams that enter each layer of the parent and leave the last one, float64 [N, S, H]."""
     model, seen = load_parent(case.base / "parent"), []
     for layer in layers(model):
         layer.register_forward_pre_hook(lambda _, args: seen.append(args[0].double()))

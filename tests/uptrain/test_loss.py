@@ -77,7 +77,7 @@ def test_cosine_is_the_angle_only():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_cosine_keeps_no_float32_copies(dtype: torch.dtype) -> None:
-    """What is kept of 16-bit streams are the streams themselves; loss and gradients are those of the formula, bit for bit."""
+    """Only the 16-bit streams themselves are kept; loss and gradients are those of the formula, bit for bit."""
     g = torch.Generator().manual_seed(3)
     child_LNH = [torch.randn(N, H, generator=g).to(dtype).requires_grad_() for _ in range(3)]
     parent_LNH = [torch.randn(N, H, generator=g).to(dtype) for _ in range(3)]

@@ -41,7 +41,7 @@ def trainer_of(case: Case, work, progress=None, ids=IDS, **changes) -> Trainer:
 
 
 def gradients(trainer: Trainer, monkeypatch) -> dict[str, torch.Tensor]:
-    """Of the first step, before clipping; nothing is changed."""
+    """Gradients of the first step, before clipping; nothing is changed."""
     found: dict[str, torch.Tensor] = {}
     monkeypatch.setattr(train, "MAX_GRAD_NORM", 1e9)
     keep = dict(trainer.child.named_parameters())
@@ -62,7 +62,7 @@ def test_micro_batches_add_up_to_the_batch(case, tmp_path, monkeypatch, micro_ba
 
 
 def kept_bytes(trainer: Trainer) -> int:
-    """What a forward and backward pass keeps for the gradients."""
+    """Bytes that a forward and backward pass keeps for the gradients."""
     total = 0
 
     def count(tensor: torch.Tensor) -> torch.Tensor:

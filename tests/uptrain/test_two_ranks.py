@@ -49,7 +49,7 @@ def save_family(base: Path, family: str) -> None:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What both processes found, in `found-RANK.json`."""
+    """Return the figures of both processes, from `found-RANK.json`."""
     base = tmp_path_factory.mktemp("two")
     for family in FAMILIES:
         save_family(base / "families" / family, family)

@@ -1,4 +1,4 @@
-"""What two processes under torchrun find out together: `torchrun -m tests.uptrain.two_ranks BASE`.
+"""Figures that two processes under torchrun find together: `torchrun -m tests.uptrain.two_ranks BASE`.
 
 BASE/families has a parent and a child of each family, BASE/case a prepared case. Rank 0 leaves BASE/found-0.json, rank 1
 BASE/found-1.json.

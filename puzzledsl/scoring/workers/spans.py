@@ -12,13 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.base.progress import Silent
 from puzzledsl.cluster.tasks import Step, Task, TeamSpec
 from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.ir.nodes import Shape
@@ -27,18 +25,17 @@ from puzzledsl.models.families.paged import paged_parent
 from puzzledsl.models.placement import placement
 from puzzledsl.pieces.train.stage import EVERYTHING
 from puzzledsl.plan.spans import spans
-from puzzledsl.scoring.figures_cache import MemoryCache
 from puzzledsl.scoring.influence import Sums, counted, sums_of
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.measures import Figures
 from puzzledsl.scoring.pairwise import covariance_sum
 from puzzledsl.scoring.replacements import PARENT, Replacement, Run
 from puzzledsl.scoring.states import States
-from puzzledsl.scoring.subject import Facts, Subject
+from puzzledsl.scoring.subject import Subject
 from puzzledsl.scoring.sweep.climb import Climb
-from puzzledsl.scoring.sweep.sweep import Measured, Sweep, joined
-from puzzledsl.scoring.sweep.threads import Workers
+from puzzledsl.scoring.sweep.sweep import Measured, joined
 from puzzledsl.scoring.sweep.units import Unit, enters
+from puzzledsl.scoring.workers.measurer import SubjectOnWorker
 
 Stream = list[Tensor]
 """Hidden states of all groups, [B, S, H] each."""
@@ -115,7 +112,7 @@ class ParentInSpans:
         return next(m for m, (first, end) in enumerate(self.layers) if first <= layer_idx < end)
 
 
-class SpanMeasurer:
+class SpanMeasurer(SubjectOnWorker):
     """A member's object: layers `first` to `end - 1` of the parent, read when they first run."""
 
     def __init__(self, part: ParentInSpans, first: int, end: int) -> None:
@@ -126,28 +123,10 @@ class SpanMeasurer:
         model, _ = paged_parent(
             part.inputs.parent_dir, room_bytes=EVERYTHING, keep_head=self._is_last, dtype=dtype, device=device
         )
-        self._subject = Subject(part.inputs, model)
+        super().__init__(part, Subject(part.inputs, model))
         self._runner, self._measure = self._subject.runner, self._subject.measure
         self._incumbent = self._subject.incumbent
-        self._workers = Workers(device)
-        self._workers.__enter__()  # for good: the process does nothing else
         self._child: Figures | None = None
-
-    @cached_property
-    def _facts(self) -> Facts:
-        return self._subject.facts()
-
-    @cached_property
-    def _sweep(self) -> Sweep:
-        return self._subject.sweep(self._facts, self._part.runs, MemoryCache(), self._facts.kept, Silent())
-
-    @cached_property
-    def _units(self) -> list[Unit]:
-        return self._sweep.units(self._part.todo, self._part.runs)
-
-    def facts(self) -> tuple[Facts, list[Unit]]:
-        """Return the facts of the score and its units."""
-        return self._facts, self._units
 
     @torch.inference_mode()
     def enter(self, entering: Stream | None = None) -> Stream | None:

@@ -10,25 +10,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from puzzledsl.base.progress import Silent
 from puzzledsl.cluster.tasks import LocalExecutor, Task, TeamSpec
-from puzzledsl.scoring.figures_cache import MemoryCache
 from puzzledsl.scoring.influence import Sums
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.measures import Figures
 from puzzledsl.scoring.pairwise import covariance_sum
 from puzzledsl.scoring.replacements import Replacement, Run
 from puzzledsl.scoring.states import States
-from puzzledsl.scoring.subject import Facts, Subject
-from puzzledsl.scoring.sweep.sweep import Measured, Sweep
-from puzzledsl.scoring.sweep.threads import Workers
+from puzzledsl.scoring.subject import Subject
+from puzzledsl.scoring.sweep.sweep import Measured
 from puzzledsl.scoring.sweep.units import Unit
 from puzzledsl.scoring.table import INCUMBENT
+from puzzledsl.scoring.workers.measurer import SubjectOnWorker
 
 
 @dataclass(frozen=True)
@@ -68,32 +66,15 @@ class WholeParent:
         return Task.call(number, "covariances", states, where)
 
 
-class Measurer:
+class Measurer(SubjectOnWorker):
     """A worker's object: measures the units, whole children and pairwise terms that it is asked for."""
 
     def __init__(self, part: WholeParent) -> None:
         """Load the parent. Raises DiagnosticError: those of `Subject`."""
-        self._part, self._subject = part, Subject(part.inputs)
-        self._workers = Workers(self._subject.runner.device)
-        self._workers.__enter__()  # for good: the process does nothing else
+        super().__init__(part, Subject(part.inputs))
+        self._part = part
         self._packed = ExitStack()
         self._is_open, self._is_packed = False, False
-
-    @cached_property
-    def _facts(self) -> Facts:
-        return self._subject.facts()
-
-    @cached_property
-    def _sweep(self) -> Sweep:
-        return self._subject.sweep(self._facts, self._part.runs, MemoryCache(), self._facts.kept, Silent())
-
-    @cached_property
-    def _units(self) -> list[Unit]:
-        return self._sweep.units(self._part.todo, self._part.runs)
-
-    def facts(self) -> tuple[Facts, list[Unit]]:
-        """Return the facts of the score and its units."""
-        return self._facts, self._units
 
     @torch.inference_mode()
     def parent(self) -> tuple[Sequence[Sums], Figures | None]:

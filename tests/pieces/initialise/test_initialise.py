@@ -51,7 +51,7 @@ def calibration(family: str) -> dict[int, LayerStatistics]:
 
 
 def traffic(model: PreTrainedModel, layer_idx: int, sub_block: str, tokens: torch.Tensor):
-    """What a sub-block is called with, and what it answers."""
+    """Return the inputs of a sub-block and its outputs."""
     seen = []
     module = sub_block_of(layers(model)[layer_idx], sub_block)
     hook = module.register_forward_hook(

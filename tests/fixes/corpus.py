@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -28,8 +29,19 @@ class Broken:
 
     @property
     def has_two_readings(self) -> bool:
-        """True where the mutation wrote something that is near another program: `memroy` for `throughput`, `//` for `because`."""
-        return self.kind.startswith("unknown attribute") or ("//" in self.text) != ("//" in self.right)
+        """True where the right program cannot be told from the text.
+
+        The mutation wrote something near another program (`memroy` for `throughput`, `//` for `because`), or the end of a
+        line is lost with words in it: after `for i in 0..28` nobody knows of `step 2`.
+        """
+        near = self.kind.startswith("unknown attribute") or ("//" in self.text) != ("//" in self.right)
+        return near or (self.kind.startswith("cut line") and re.search(r"\w", self._lost()) is not None)
+
+    def _lost(self) -> str:
+        """Return the text that a cut took away."""
+        pairs = enumerate(zip(self.text, self.right, strict=False))
+        start = next((at for at, (one, other) in pairs if one != other), len(self.text))
+        return self.right[start : start + len(self.right) - len(self.text)]
 
     def __str__(self) -> str:
         return f"{self.path.name}, {self.kind}"

@@ -57,8 +57,9 @@ class ReservedTaskName(Diagnostic):
 class TooLargeToTime(Diagnostic):
     """A model that is to be timed does not fit in the device's memory.
 
-    Its figures on text and tasks can be measured all the same: its weights are then read layer by layer. Times would be those of
-    the reading. A profile computes times for devices that this machine does not have.
+    Times need the weights of at least two layers of each kind, which the other layers then use, too. Figures on text and tasks
+    can be measured all the same: the weights are read layer by layer. A profile computes times for devices that this machine does
+    not have.
 
     Wrong:
         hardware here = measured(device: cuda, dtype: bf16)     # of a parent of 70B
@@ -67,7 +68,7 @@ class TooLargeToTime(Diagnostic):
     """
 
     code = "E1609"
-    template = "model `{model}` cannot be timed on `{device}`: its weights take {needed}, of {room}"
+    template = "model `{model}` cannot be timed on `{device}`: two of its layers take {needed}, of {room}"
     help_template = (
         "time it on a larger device, or use a profile such as `h100_sxm` in place of `measured(…)`"
     )

@@ -13,10 +13,11 @@ from transformers import PreTrainedModel
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.base.units import BYTES, format_quantity
-from puzzledsl.child.load import load_checkpoint
+from puzzledsl.child.load import least_bytes, load_checkpoint
 from puzzledsl.evaluate.errors import TooLargeToTime
-from puzzledsl.models.families.access import base_shape_of, output_embedding
+from puzzledsl.models.families.access import base_shape_of, layers, output_embedding
 from puzzledsl.models.families.paged import is_paged, paged_parent
+from puzzledsl.models.families.repeated import layers_with_weights
 from puzzledsl.models.placement import KEPT_SHARE, SHARE, free_bytes, weights_bytes
 
 
@@ -68,14 +69,33 @@ class Models:
         return [self.get(copy.directory, copy.device, copy.dtype) for copy in wanted]
 
     def to_time(self, copy: Copy, name: str) -> PreTrainedModel:
-        """Return a model that is whole in memory. Raises DiagnosticError (TooLargeToTime)."""
+        """Return a model whose forward can be timed: where it does not fit, one in which layers use the weights of others.
+
+        Such a model computes something else, so it is not kept. Raises DiagnosticError (TooLargeToTime): not even `LEAST` layers
+        of each kind fit.
+        """
         found = self.beside([copy])
-        if found is None:
-            needed, room = (format_quantity(n, BYTES) for n in (copy.bytes, free_bytes(copy.device)))
+        if found is not None:
+            return found[0]
+        self._loaded.clear()
+        gc.collect()
+        room_bytes = int(SHARE * free_bytes(copy.device))
+        needed = least_bytes(copy.directory, copy.dtype)
+        if needed > room_bytes:
+            least, room = (format_quantity(n, BYTES) for n in (needed, free_bytes(copy.device)))
             raise DiagnosticError(
-                TooLargeToTime(None, model=name, needed=needed, room=room, device=copy.device.type)
+                TooLargeToTime(None, model=name, needed=least, room=room, device=copy.device.type)
             )
-        return found[0]
+        model = load_checkpoint(copy.directory, dtype=copy.dtype, device=copy.device, room_bytes=room_bytes)
+        own, depth = layers_with_weights(layers(model)), len(layers(model))
+        self.progress.log(
+            "timed_with_repeated_weights",
+            text=f"{name} does not fit in memory: it is timed with the weights of {own} of its {depth} layers, "
+            "which the others use too",
+            model=name,
+            layers_with_weights=own,
+        )
+        return model
 
     def keep_only(self, directories: Iterable[Path]) -> None:
         """Drop the weights of all other directories."""

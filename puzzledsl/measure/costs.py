@@ -20,7 +20,7 @@ from puzzledsl.ir.nodes import Program, Scenario
 from puzzledsl.ir.tables import CostTable, ScenarioCosts
 from puzzledsl.measure.cells import measure_cell
 from puzzledsl.measure.device import measured_scenarios
-from puzzledsl.measure.place import ClockMaker
+from puzzledsl.measure.place import ClockMaker, Place
 
 
 def measure_costs(
@@ -59,7 +59,7 @@ def measure_costs(
                 )
                 checks = "; ".join(note for _, note in cells)
                 provenance[scenario.name] = (
-                    f"measured on {place.machine}, {_dtype_name(place.dtype)}; {checks}"
+                    f"measured on {place.machine}, {_dtype_name(place.dtype)}{_shared(place)}; {checks}"
                 )
     shutil.rmtree(work, ignore_errors=True)
     layers = [*zip(shape.each, here.layers, strict=True)]
@@ -73,6 +73,12 @@ def measure_costs(
         ),
         params_ffn=tuple({f.name: f.params(own) for f in layer.with_parent().ffn} for own, layer in layers),
     )
+
+
+def _shared(place: Place) -> str:
+    """Say which share of the parent's weights was in memory; empty if all were."""
+    own, depth = place.layers_with_weights, place.shape.layers
+    return "" if own == depth else f", with the weights of {own} of {depth} layers"
 
 
 def _dtype_name(dtype: torch.dtype) -> str:

@@ -22,6 +22,7 @@ from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.ir.nodes import Shape, Space
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families.access import give_back, held_by, layers, shape_of
+from puzzledsl.models.families.repeated import share_weights
 from puzzledsl.models.replace import number_cache_slots, put
 
 SUB_BLOCKS: tuple[SubBlock, SubBlock] = ("attention", "ffn")
@@ -57,16 +58,22 @@ def parent_beside(other: str) -> str:
 class Host:
     """A parent whose layers can be rearranged, and a growing pool of alternatives with random weights.
 
-    Run times do not depend on the values of weights. `alternatives` are by label, as of `alternatives_of`.
+    Run times do not depend on the values of weights. `alternatives` are by label, as of `alternatives_of`. Once the pool holds
+    `pool_bytes` (None: no limit), further modules of an alternative use the weights of those that it has.
     """
 
     def __init__(
-        self, model: PreTrainedModel, alternatives: Mapping[SubBlock, Mapping[str, Alternative]]
+        self,
+        model: PreTrainedModel,
+        alternatives: Mapping[SubBlock, Mapping[str, Alternative]],
+        pool_bytes: int | None = None,
     ) -> None:
         self.model = model
         self.alternatives = alternatives
         self.kinds = kinds_of(shape_of(model.config))
         self._pool: dict[tuple[SubBlock, str, int], nn.Module] = {}
+        self._pool_bytes, self._room_bytes = 0, pool_bytes
+        self._with_weights: Counter[tuple[SubBlock, str]] = Counter()
         self._own = [{s: held_by(layer, s) for s in SUB_BLOCKS} for layer in layers(model)]
 
     @property
@@ -92,7 +99,16 @@ class Host:
         if key not in self._pool:
             alike = self.kinds.index(kind_of(name))
             module = build_alternative(self.model, alike, self.alternatives[sub_block][name])
-            self._pool[key] = _with_values(module)
+            new_bytes = sum(weight.nbytes for weight in module.parameters())
+            kept = self._with_weights[sub_block, name]
+            full = self._room_bytes is not None and self._pool_bytes + new_bytes > self._room_bytes
+            if full and kept:
+                share_weights(module, self._pool[sub_block, name, index % kept])
+            else:
+                _with_values(module)
+                self._with_weights[sub_block, name] += 1
+                self._pool_bytes += new_bytes
+            self._pool[key] = module.requires_grad_(False)
         return self._pool[key]
 
     def parent(self) -> Arrangement:
@@ -112,7 +128,7 @@ def _with_values(module: nn.Module) -> nn.Module:
             weight.normal_(0, 0.02)
         else:
             weight.fill_(1)
-    return module.requires_grad_(False)
+    return module
 
 
 def alternatives_of(space: Space, shape: Shape) -> dict[SubBlock, dict[str, Alternative]]:

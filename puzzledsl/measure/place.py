@@ -22,7 +22,11 @@ from puzzledsl.measure.rounds import Check, Timer, rounds_needed
 from puzzledsl.measure.sizes import sizes_of
 from puzzledsl.measure.stopwatch import machine
 from puzzledsl.measure.whole import Workload
+from puzzledsl.models.families.access import layers
 from puzzledsl.models.families.load import load_parent
+from puzzledsl.models.families.repeated import layers_with_weights
+from puzzledsl.models.placement import free_bytes
+from puzzledsl.plan.memory.device import TIMED_POOL_SHARE, TIMED_SHARE
 
 AUTO_PREFILL_TOKENS = {"cpu": 8192, "cuda": 1 << 18}  # an `auto` batch is tried up to this many prompt tokens
 
@@ -40,6 +44,8 @@ class Place:
     rounds: int
     batches: Mapping[str, Sequence[int]]
     """Batches of each scenario, ascending."""
+    layers_with_weights: int
+    """Layers of the parent that have weights of their own; the others use these, where not all fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,7 @@ class Clock:
             memory_bytes=memory_bytes(self._hardware, self._device),
             rounds=rounds_needed(host.kinds, host.alternatives),
             batches={scenario.name: _batches(scenario, *on) for scenario in scenarios},
+            layers_with_weights=layers_with_weights(layers(host.model)),
         )
 
     def round(self, workload: Workload, seed: int) -> Round:
@@ -101,8 +108,11 @@ class Clock:
 
     @cached_property
     def _host(self) -> Host:
-        parent = load_parent(self._parent_dir, dtype=self._dtype, device=self._device)
-        return Host(parent, alternatives_of(self._space, self._shape))
+        free = free_bytes(self._device)
+        parent = load_parent(
+            self._parent_dir, dtype=self._dtype, device=self._device, room_bytes=int(TIMED_SHARE * free)
+        )
+        return Host(parent, alternatives_of(self._space, self._shape), int(TIMED_POOL_SHARE * free))
 
     def _timer(self, workload: Workload) -> Timer:
         """Return the timer of a workload; the last one's caches are dropped."""

@@ -9,12 +9,20 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.cache_utils import CacheLayerMixin
 
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpAttention
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.base.progress import Silent
 from puzzledsl.child.checkpoint.realise import realise
 from puzzledsl.child.load import load_child
+from puzzledsl.ir import nodes
+from puzzledsl.measure import rounds
+from puzzledsl.measure.costs import measure_costs
 from puzzledsl.measure.stopwatch import CudaEventStopwatch, CudaStopwatch, stopwatch_for
 from puzzledsl.measure.whole import Forward, WholeTimer, Workload
 from puzzledsl.models.families.load import load_parent
 from tests.children import MIXED, define, random_pieces
+from tests.pieces.train.bld_programs import WHERE, make_program
 from tests.pretended_gpu import Gpu, pretended_gpu
 from tests.tiny import save_tiny
 
@@ -94,3 +102,24 @@ def test_a_round_with_and_without_events_in_graphs(made: tuple[str, Path], exter
         for _ in range(2):
             prefill_s, decode_s = timer.round()
             assert prefill_s > 0 and len(decode_s) == WORK.window and min(decode_s) > 0
+
+
+@pytest.mark.slow
+def test_a_parent_that_does_not_fit_is_timed_with_all_its_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("ROUNDS", "CHECKED_CHILDREN", "CHECK_ROUNDS"):
+        monkeypatch.setattr(rounds, name, 1)
+    sizes = {"layers": 12, "hidden": 256, "intermediate": 2048, "heads": 4, "kv_heads": 2, "head_dim": 32}
+    kinds = {"attention": [ParentAttention(), NoOpAttention()], "ffn": [ParentFfn(), MlpFfn(width=1024)]}
+    program = make_program(tmp_path, model=sizes, **kinds)
+    hardware = nodes.Hardware(name="h", spec=nodes.MeasuredHardware(device="cuda", dtype="bf16"), where=WHERE)
+    chat = nodes.Scenario(name="chat", hardware="h", batches=(1,), prompt=8, output=4, where=WHERE)
+    program = program.model_copy(update={"hardware": {"h": hardware}, "scenarios": {"chat": chat}})
+    whole = 2 * sum(weight.numel() for weight in load_parent(tmp_path / "parent").parameters())
+    with pretended_gpu(memory_bytes=int(1.6 * whole), replays=1) as gpu:
+        table = measure_costs(program, "w", tmp_path / "parent", tmp_path / "work", Silent())
+        assert gpu.peak_bytes <= 1.6 * whole
+    assert ", with the weights of 9 of 12 layers" in table.provenance["chat"]
+    (costs,) = table.scenarios["chat"]
+    assert len(costs.ffn) == 12 and costs.ffn[0]["parent"].prefill_ns > 0

@@ -30,6 +30,7 @@ from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of
 from puzzledsl.models.families.children import config_of_child, model_class_of
 from puzzledsl.models.families.errors import NoCheckpoint, UnreadableCheckpoint, WrongTokenizer
 from puzzledsl.models.families.inventory import check_sizes, select
+from puzzledsl.models.families.repeated import share_storage, source_layers, source_names
 from puzzledsl.models.families.slots import allocate, slots
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
 from puzzledsl.models.kernels.attention import use_fast_attention
@@ -86,14 +87,19 @@ def load_parent(
     *,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
+    room_bytes: int | None = None,
 ) -> PreTrainedModel:
     """Load the parent in evaluation mode, without gradients, with SDPA attention and weights in `dtype` on `device`.
+
+    `room_bytes`: see `load_weights`.
 
     Raises DiagnosticError: NoCheckpoint, UnreadableCheckpoint, DamagedWeights, AbsurdConfig, WeightsDontFit, UnknownFamily.
     """
     config = load_config(directory)
     weights = select(directory, base_shape_of(config), open_weights(directory), blocks_of(config))
-    return load_weights(model_class_of(config), directory, config, weights, dtype=dtype, device=device)
+    return load_weights(
+        model_class_of(config), directory, config, weights, dtype=dtype, device=device, room_bytes=room_bytes
+    )
 
 
 def load_weights(
@@ -104,18 +110,27 @@ def load_weights(
     *,
     dtype: torch.dtype,
     device: torch.device | str = "cpu",
+    room_bytes: int | None = None,
 ) -> PreTrainedModel:
     """Return a model of `model_class` with these weights: created without storage, then filled one tensor at a time.
 
     Peak memory is the model's bytes plus one stored tensor, or one expert. `weights` must be the model's own, by canonical
-    names (see `inventory.select`).
+    names (see `inventory.select`). With `room_bytes`, layers whose weights do not fit into it use those of others like them
+    (`repeated.source_layers`): such a model can be timed, and computes something else.
     """
     model = empty_model(model_class, config, dtype, device)
+    prefix = family_of(config).layers
+    sources = {} if room_bytes is None else source_layers(weights, prefix, dtype, room_bytes)
+    taken_from = source_names(weights, prefix, sources) if sources else {name: name for name in weights}
     with quiet():
         places = slots(model)
-        allocate(places.values(), device, dtype)
+        allocate((slot for name, slot in places.items() if taken_from.get(name, name) == name), device, dtype)
         for name, weight in weights.items():
-            places[name].put(weight.read(), device, dtype)
+            if taken_from[name] == name:
+                places[name].put(weight.read(), device, dtype)
+        for name, source in taken_from.items():
+            if name != source:
+                share_storage(places[name], places[source])
         model.tie_weights()
         if (directory / "generation_config.json").is_file():
             try:

@@ -17,6 +17,10 @@ CPU_SHARE = Fraction(6, 10)
 """Share of the host's free memory that a plan fills where the host itself is the device."""
 PARENT_SHARE = Fraction(6, 10)
 """Share of a device's memory that a whole parent may take; a larger one is read layer by layer as it runs."""
+TIMED_SHARE = Fraction(1, 2)
+"""Share of a device's memory for the weights of a parent that is timed; of a larger one, layers use the weights of others."""
+TIMED_POOL_SHARE = Fraction(1, 4)
+"""Share for the weights of the alternatives that are timed. The rest is for caches and activations."""
 KEPT_SHARE = Fraction(1, 4)
 """Share of a device's memory in which such a parent keeps weights for their next use."""
 HOST_BYTES_A_GPU = 256 << 30

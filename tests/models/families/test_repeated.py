@@ -1,0 +1,75 @@
+"""Models in which layers use the weights of others: as deep as the whole, and as small as is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.load import least_bytes, load_checkpoint
+from puzzledsl.measure.whole import WholeTimer, Workload
+from puzzledsl.models.families.access import layers
+from puzzledsl.models.families.load import load_parent
+from puzzledsl.models.families.repeated import layers_with_weights, source_layers
+from puzzledsl.models.families.tensors import LazyTensor
+from tests.children import MIXED, define, random_pieces
+from tests.tiny import HYBRIDS, save_tiny, tiny_tokens
+
+DEPTH = 6
+
+
+def weights_held(model: torch.nn.Module) -> int:
+    return sum(weight.nbytes for weight in model.parameters())  # each once
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3_text", "qwen3_moe", "gpt_oss", *HYBRIDS])
+@pytest.mark.parametrize("share", [0.0, 0.7])
+def test_weights_that_do_not_fit_are_those_of_layers_like_them(family, share, tmp_path: Path) -> None:
+    directory = save_tiny(tmp_path / "parent", family, layers=12 if family == "nemotron_h" else DEPTH)
+    whole = load_parent(directory)
+    least = least_bytes(directory, torch.float32)
+    room = max(least, int(share * weights_held(whole)))
+    model = load_parent(directory, room_bytes=room)
+    assert weights_held(model) <= room
+    assert len(layers(model)) == len(layers(whole))
+    assert layers_with_weights(layers(model)) < layers_with_weights(layers(whole))
+    shapes = {name: weight.shape for name, weight in whole.named_parameters(remove_duplicate=False)}
+    assert {name: w.shape for name, w in model.named_parameters(remove_duplicate=False)} == shapes
+    assert model(tiny_tokens()).logits.isfinite().all()
+    timed = WholeTimer(model, Workload(2, 7, 5)).round()
+    assert timed[0] > 0
+
+
+def test_a_model_that_fits_has_all_its_weights(tmp_path: Path) -> None:
+    directory = save_tiny(tmp_path / "parent", layers=3)
+    whole = load_parent(directory)
+    model = load_parent(directory, room_bytes=weights_held(whole))
+    assert torch.equal(model(tiny_tokens()).logits, whole(tiny_tokens()).logits)
+
+
+def test_a_child_repeats_layers_of_each_of_its_kinds(tmp_path: Path) -> None:
+    twice = [*MIXED, *MIXED, *MIXED]
+    parent = save_tiny(tmp_path / "parent", layers=len(twice))
+    realise(define(twice), parent, random_pieces(load_parent(parent), twice), tmp_path / "child")
+    whole = load_checkpoint(tmp_path / "child")
+    model = load_checkpoint(tmp_path / "child", room_bytes=0)
+    assert weights_held(model) == least_bytes(tmp_path / "child", torch.float32) < weights_held(whole)
+    for own, there in zip(layers(model), layers(whole), strict=True):
+        assert {n: w.shape for n, w in own.named_parameters()} == {
+            n: w.shape for n, w in there.named_parameters()
+        }
+
+
+def test_each_kind_keeps_the_same_share_and_two_layers_at_least() -> None:
+    def layer(index: int, width: int) -> dict[str, LazyTensor]:
+        return {f"m.{index}.w": LazyTensor.of(torch.zeros(width))}
+
+    weights = {name: t for i in range(12) for name, t in layer(i, 100 if i < 9 else 10).items()}
+    weights["head"] = LazyTensor.of(torch.zeros(50))
+    total = 4 * (9 * 100 + 3 * 10)
+    assert source_layers(weights, "m", torch.float32, 200 + total) == {i: i for i in range(12)}
+    half = source_layers(weights, "m", torch.float32, 200 + total // 2)
+    assert [half[i] for i in range(12)] == [0, 1, 2, 3, 0, 1, 2, 3, 0, 9, 10, 9]
+    assert len(set(source_layers(weights, "m", torch.float32, 0).values())) == 4

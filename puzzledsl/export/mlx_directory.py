@@ -8,7 +8,6 @@ position from it).
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +19,14 @@ from puzzledsl.child.block_configs import to_block_configs
 from puzzledsl.child.checkpoint.card import model_card
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.shards import SHARD_BYTES, write_shards
-from puzzledsl.child.checkpoint.write import appearing, copy_tokenizer, refuse_to_overwrite, write_json
+from puzzledsl.child.checkpoint.write import (
+    MLX_MODEL_FILE,
+    appearing,
+    copy_tokenizer,
+    mlx_code,
+    refuse_to_overwrite,
+    write_json,
+)
 from puzzledsl.export.lowering import (
     as_family,
     choose,
@@ -32,8 +38,6 @@ from puzzledsl.export.lowering import (
 )
 from puzzledsl.families.children import MODEL_TYPE
 from puzzledsl.ir.engines import MLX
-
-MODEL_FILE = "mlx_model.py"
 
 
 def write_mlx(
@@ -64,10 +68,7 @@ def write_mlx(
         write_shards(child.weights, directory, shard_bytes)
         write_json(directory / "config.json", config)
         if not native:
-            text = (resources.files("puzzledsl.child.checkpoint") / "remote" / MODEL_FILE).read_text(
-                encoding="utf-8"
-            )
-            (directory / MODEL_FILE).write_text(text, encoding="utf-8")
+            (directory / MLX_MODEL_FILE).write_text(mlx_code(), encoding="utf-8")
         copy_tokenizer(base_dir, directory)
         (directory / "README.md").write_text(card, encoding="utf-8")
 
@@ -134,7 +135,7 @@ def _own_config(child: ChildFiles) -> dict[str, Any]:
     """Return config.json for the included model file."""
     shape = child.shape
     return _common(child) | {
-        "model_file": MODEL_FILE,
+        "model_file": MLX_MODEL_FILE,
         "block_configs": to_block_configs(child.layers, shape),
         "head_dim": shape.head_dim,
         "qkv_bias": shape.attention_bias,

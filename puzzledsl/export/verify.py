@@ -15,9 +15,11 @@ from transformers import PreTrainedModel
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory, from_parent
+from puzzledsl.child.checkpoint.foreign_code import code_for, foreign_code, refuse_foreign_code
 from puzzledsl.child.load import load_checkpoint
 from puzzledsl.export.engines.ask import Answer, Crash, ask, python_of
 from puzzledsl.export.prepare import prepare
+from puzzledsl.families.children import is_child
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.tables import EngineName, EngineResult
 from puzzledsl.models.families.load import load_tokenizer, read_config_json
@@ -34,16 +36,22 @@ TEXTS = (
 
 def open_model(directory: Path) -> ChildFiles:
     """Open a child's or a parent's directory. Raises DiagnosticError."""
-    return (
-        from_directory(directory)
-        if "block_configs" in read_config_json(directory)
-        else from_parent(directory)
-    )
+    return from_directory(directory) if is_child(read_config_json(directory)) else from_parent(directory)
 
 
-def verify(directory: Path, engines: Sequence[EngineName], progress: Progress) -> tuple[EngineResult, ...]:
-    """Run the model of a directory in each engine, in float32. Raises DiagnosticError for a directory without a model."""
+def verify(
+    directory: Path, engines: Sequence[EngineName], progress: Progress, *, trust: bool = False
+) -> tuple[EngineResult, ...]:
+    """Run the model of a directory in each engine, in float32.
+
+    Engines run a copy with our own model code, so the directory's must be the same, byte for byte. With `trust`, other
+    code is allowed, and the engines that would run it load the directory itself.
+    Raises DiagnosticError: UntrustedCode, and those of a directory without a model.
+    """
     child = open_model(directory)
+    own_code = is_child(read_config_json(directory)) and bool(foreign_code(directory, child))
+    if own_code and not trust:
+        refuse_foreign_code(directory, child)
     prompts = prompts_of(directory, child.shape.vocab)
     model = load_checkpoint(directory, dtype=torch.float64)
     progress.start("reference", len(prompts))
@@ -56,7 +64,9 @@ def verify(directory: Path, engines: Sequence[EngineName], progress: Progress) -
     with tempfile.TemporaryDirectory(prefix="pzl-verify-") as folder:
         for engine in engines:
             progress.start(f"running {RUNTIMES[engine].title}", 1)
-            results.append(_one(child, directory, engine, Path(folder), prompts, expected))
+            as_it_is = own_code and code_for(engine, directory)
+            path = directory if as_it_is else None
+            results.append(_one(child, directory, engine, Path(folder), prompts, expected, path))
             progress.advance()
     return tuple(results)
 
@@ -68,11 +78,12 @@ def _one(
     folder: Path,
     prompts: list[list[int]],
     expected: list[tuple[Array, list[int]]],
+    path: Path | None,
 ) -> EngineResult:
     if python_of(engine) is None:
         return EngineResult(engine=engine, status="absent", reason="not installed")
     try:
-        path = prepare(child, directory, engine, folder)
+        path = path or prepare(child, directory, engine, folder)
     except DiagnosticError as error:
         reason = "; ".join(diagnostic.message for diagnostic in error.diagnostics)
         return EngineResult(engine=engine, status="refused", reason=reason)

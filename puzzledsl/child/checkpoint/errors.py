@@ -123,3 +123,26 @@ class NotAGguf(Diagnostic):
     code = "E0740"
     template = "`{path}` exists and is no GGUF file"
     help_template = "choose another name, or remove this one"
+
+
+class UntrustedCode(Diagnostic):
+    """A child's directory contains code that differs from what puzzledsl writes there.
+
+    Engines run the Python of an exported directory. It is compared byte for byte with the model code that this version
+    writes for the same child, and so are the names of code in the configurations. Nothing of the directory runs before
+    that. An export of another version is refused too: export it again.
+
+    Wrong:
+        $ ls child
+        config.json  configuration_decilm.py  helper.py  model.safetensors  modeling_decilm.py  window.py
+        $ pzl verify-export child
+    Right:
+        $ rm child/helper.py
+        $ pzl verify-export child
+    """
+
+    code = "E0741"
+    template = "`{path}` is not what puzzledsl writes: {reason}"
+    help_template = (
+        "nothing of it was run; export the child again, or give `--trust-remote-code` if you know this code"
+    )

@@ -30,7 +30,7 @@ from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.models.alternatives.registry import module_class
 from puzzledsl.models.families.families import DENSE
-from puzzledsl.models.families.load import read_config_json
+from puzzledsl.models.families.load import read_config_json, tokenizer_settings
 from puzzledsl.models.families.stored import as_parameters
 
 COPIED_FILES = (
@@ -52,6 +52,7 @@ _REMOTE_FILES = {
     "modeling_vllm.py": "child/checkpoint/remote/modeling_vllm.py",
     "window.py": "models/families/window.py",
 }
+MLX_MODEL_FILE = "mlx_model.py"
 DIGITS = 16
 """Hexadecimal digits of a digest of model code."""
 MEGATRON_FILE = "heterogeneous_layers_config.json"
@@ -93,10 +94,17 @@ def write_checkpoint(
 
 
 def copy_tokenizer(base_dir: Path, directory: Path) -> None:
-    """Copy the tokenizer's files and the generation settings unchanged."""
+    """Copy the tokenizer's files and the generation settings unchanged, but for the names of code in `auto_map`.
+
+    The code itself is never copied, and a name of the form `owner/repository--module.class` would have it downloaded.
+    """
     for file_name in COPIED_FILES:
         if (base_dir / file_name).is_file():
             shutil.copyfile(base_dir / file_name, directory / file_name)
+    settings = directory / "tokenizer_config.json"
+    content = tokenizer_settings(directory)
+    if content.pop("auto_map", None) is not None:
+        write_json(settings, content)
 
 
 def child_config_json(child: ChildFiles) -> dict[str, Any]:
@@ -147,6 +155,13 @@ def remote_code(file_name: str, child: ChildFiles) -> str:
     sources = [inspect.getsource(module) for module in dict.fromkeys(modules.values())]
     table = ", ".join(f'"{kind}": {module.__name__}' for kind, module in sorted(modules.items()))
     return text.replace("MODULES = {}", "\n\n".join([*sources, f"MODULES = {{{table}}}"]))
+
+
+def mlx_code() -> str:
+    """Return the model code of a directory for mlx-lm, the same for every child."""
+    return (resources.files("puzzledsl.child.checkpoint") / "remote" / MLX_MODEL_FILE).read_text(
+        encoding="utf-8"
+    )
 
 
 def _remote_names(child: ChildFiles) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Checkpoint directories in transformers, with the model code that they contain."""
+"""Checkpoint directories in transformers, with the model code that they contain. Weights are safetensors, never pickles."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ class Engine:
         self._torch, self._path = torch, path
         loader: Any = AutoModelForCausalLM
         model = loader.from_pretrained(
-            path, trust_remote_code=True, dtype=getattr(torch, request["dtype"]), local_files_only=True
+            path,
+            trust_remote_code=True,
+            dtype=getattr(torch, request["dtype"]),
+            local_files_only=True,
+            use_safetensors=True,
         )
         self._model = model.eval()
         self._cache: Any = None
@@ -68,6 +72,6 @@ class Engine:
     def text(self, prompt: str, steps: int) -> str:
         """Return the greedy continuation of a prompt, of `steps` tokens."""
         loader: Any = AutoTokenizer
-        tokenizer = loader.from_pretrained(self._path, trust_remote_code=True, local_files_only=True)
+        tokenizer = loader.from_pretrained(self._path, trust_remote_code=False, local_files_only=True)
         _, chosen = self.greedy(tokenizer.encode(prompt), steps)
         return str(tokenizer.decode(chosen))

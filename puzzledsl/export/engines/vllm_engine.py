@@ -31,6 +31,7 @@ class Engine:
             dtype=request["dtype"],
             enforce_eager=True,
             trust_remote_code=True,
+            load_format="safetensors",
             max_model_len=request["context"],
             max_num_seqs=4,
             max_logprobs=-1,

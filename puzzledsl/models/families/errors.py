@@ -127,3 +127,21 @@ class WrongTokenizer(Diagnostic):
     code = "E0707"
     template = "the tokenizer in `{path}` is not this model's: {reason}"
     help_template = "copy tokenizer.json and tokenizer_config.json from where the weights came from"
+
+
+class TokenizerNeedsCode(Diagnostic):
+    """The tokenizer in the checkpoint's directory is Python code.
+
+    `auto_map` in tokenizer_config.json names a class that transformers does not have. A checkpoint's code is never run.
+
+    Wrong:
+        # parent/tokenizer_config.json: {"auto_map": {"AutoTokenizer": ["tokenization_own.OwnTokenizer", null]}, …}
+        parent q = hf("parent")
+    Right:
+        # parent/tokenizer_config.json: {"tokenizer_class": "PreTrainedTokenizerFast", …}, with tokenizer.json beside it
+        parent q = hf("parent")
+    """
+
+    code = "E0708"
+    template = "the tokenizer in `{path}` needs the code `{name}`, which is not run"
+    help_template = "convert it to a tokenizer.json (`PreTrainedTokenizerFast`), and remove `auto_map` from tokenizer_config.json"

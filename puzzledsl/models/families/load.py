@@ -28,7 +28,12 @@ from puzzledsl.families.config import BadConfig
 from puzzledsl.families.registry import shape_of_config
 from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of
 from puzzledsl.models.families.children import config_of_child, model_class_of
-from puzzledsl.models.families.errors import NoCheckpoint, UnreadableCheckpoint, WrongTokenizer
+from puzzledsl.models.families.errors import (
+    NoCheckpoint,
+    TokenizerNeedsCode,
+    UnreadableCheckpoint,
+    WrongTokenizer,
+)
 from puzzledsl.models.families.inventory import check_sizes, select
 from puzzledsl.models.families.repeated import share_storage, source_layers, source_names
 from puzzledsl.models.families.slots import allocate, slots
@@ -213,7 +218,7 @@ def quiet() -> Iterator[None]:
 def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint directory.
 
-    Raises DiagnosticError: NoCheckpoint, UnreadableCheckpoint, WrongTokenizer.
+    Never runs code from it. Raises DiagnosticError: NoCheckpoint, UnreadableCheckpoint, WrongTokenizer, TokenizerNeedsCode.
     """
     if not (directory / "tokenizer.json").is_file() and not any(directory.glob("tokenizer*")):
         raise DiagnosticError(NoCheckpoint(None, path=directory, reason="it has no tokenizer"))
@@ -223,11 +228,30 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
                 directory, local_files_only=True, trust_remote_code=False
             )
     except Exception as error:
+        if name := _code_of_tokenizer(directory):
+            raise DiagnosticError(TokenizerNeedsCode(None, path=directory, name=name)) from error
         raise DiagnosticError(
             UnreadableCheckpoint(None, path=directory, reason=_first_line(error))
         ) from error
     _check_end_tokens(directory, tokenizer)
     return cast(PreTrainedTokenizerBase, tokenizer)
+
+
+def tokenizer_settings(directory: Path) -> dict[str, Any]:
+    """Return tokenizer_config.json; empty if it is absent or is not a JSON object."""
+    try:
+        content = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _code_of_tokenizer(directory: Path) -> str | None:
+    """Return the class that `auto_map` names for the tokenizer, the fast one first; None without one."""
+    named = tokenizer_settings(directory).get("auto_map")
+    classes = named.get("AutoTokenizer") if isinstance(named, dict) else named
+    both = classes if isinstance(classes, list) else [classes]
+    return next((name for name in reversed(both) if isinstance(name, str)), None)
 
 
 def _check_end_tokens(directory: Path, tokenizer: Any) -> None:

@@ -38,10 +38,18 @@ def verify_export(
             "-o", "--build", metavar="DIR", help="Write engines/NAME.json there; the report shows it."
         ),
     ] = None,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-remote-code",
+            help="Run code in DIR that is not, byte for byte, what puzzledsl writes there.",
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Run an exported child in each engine and compare logits and greedy tokens with a float64 reference.
 
+    Code in DIR that puzzledsl did not write is refused, and named (E0741).
     Exits with 1 if an engine returns other numbers, crashes, or is named and not installed.
     """
     from puzzledsl.base.build_dir import BuildDir
@@ -52,7 +60,7 @@ def verify_export(
     engines = _chosen(runtime)
     _refuse_absent(engines if runtime != "all" else [])
     with Reporter(None) as progress:
-        check = _check(directory, parent, engines, threads, progress)
+        check = _check(directory, parent, engines, threads, progress, trust_remote_code)
     if build is not None:
         write_text(BuildDir(build).engines(check.name), check.canonical_json())
     if json:
@@ -65,13 +73,18 @@ def verify_export(
 
 
 def _check(
-    directory: Path, parent: Path | None, engines: list[EngineName], threads: int, progress: Progress
+    directory: Path,
+    parent: Path | None,
+    engines: list[EngineName],
+    threads: int,
+    progress: Progress,
+    trust: bool,
 ) -> EngineCheck:
     from puzzledsl.export.engine_speed import measure
     from puzzledsl.export.verify import verify
     from puzzledsl.ir.tables import EngineCheck
 
-    results = verify(directory, engines, progress)
+    results = verify(directory, engines, progress, trust=trust)
     speeds = () if parent is None else measure(directory, parent, engines, progress, threads=threads)
     sizes: dict[str, Any] = {} if parent is None else {"prompt": 128, "output": 64, "threads": threads}
     return EngineCheck(name=directory.resolve().name, results=results, speeds=speeds, **sizes)

@@ -1,0 +1,251 @@
+"""Code of a directory is run only if it is, byte for byte, what puzzledsl writes there, or with `--trust-remote-code`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.progress import Silent
+from puzzledsl.child.checkpoint.contents import from_directory
+from puzzledsl.child.checkpoint.errors import UntrustedCode
+from puzzledsl.child.checkpoint.foreign_code import foreign_code
+from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.load import load_checkpoint
+from puzzledsl.cli.main import run
+from puzzledsl.export import verify
+from puzzledsl.export.engines import worker
+from puzzledsl.export.write import write_export
+from puzzledsl.models.families.errors import TokenizerNeedsCode
+from puzzledsl.models.families.load import load_parent, load_tokenizer
+from tests.children import define, random_pieces
+from tests.export.test_engines import request_for
+from tests.export.test_families import OTHERS, PARENTS
+from tests.export.variants import MIXTURE, Made, Variant, make
+from tests.tiny import save_tiny
+
+RAN = "ran"
+"""Name of a file that code in a directory writes when it is run."""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make(Variant(MIXTURE), tmp_path_factory.mktemp("trust"))
+
+
+@pytest.fixture
+def child(made: Made, tmp_path: Path) -> Path:
+    shutil.copytree(made.child, tmp_path / "child")
+    return tmp_path / "child"
+
+
+def one_byte(path: Path) -> None:
+    """Change one byte of a comment or a docstring in the first line: the code still computes the same."""
+    content = bytearray(path.read_bytes())
+    content[5] ^= 1
+    path.write_bytes(content)
+
+
+def spying(path: Path, mark: Path) -> None:
+    """Have a file of code write `mark` when it is run."""
+    path.write_text(f"open({str(mark)!r}, 'w').close()\n" + path.read_text())
+
+
+def reasons(directory: Path) -> dict[str, str]:
+    found = foreign_code(directory, from_directory(directory))
+    return {str(own.path.relative_to(directory)): own.reason for own in found}
+
+
+def edit_json(path: Path, **changes: object) -> None:
+    content = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps(content | changes))
+
+
+@pytest.mark.parametrize("file_name", ["configuration_decilm.py", "modeling_decilm.py", "window.py"])
+@pytest.mark.parametrize("engine", ["transformers", "llama_cpp", "mlx"])
+def test_one_byte_is_refused_for_every_engine(
+    child: Path,
+    file_name: str,
+    engine: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(verify, "ask", lambda *_, **__: pytest.fail("an engine was started"))
+    one_byte(child / file_name)
+    assert run(["verify-export", str(child), "--runtime", engine]) == 1
+    said = capsys.readouterr().err
+    assert "E0741" in said and file_name in said and "line 1 differs" in said
+    assert "--trust-remote-code" in said
+
+
+def test_vllm_is_not_asked_either(child: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "ask", lambda *_, **__: pytest.fail("an engine was started"))
+    monkeypatch.setattr(verify, "python_of", lambda _: Path("/usr/bin/python3"))
+    one_byte(child / "modeling_decilm.py")
+    with pytest.raises(DiagnosticError) as caught:
+        verify.verify(child, ["vllm"], Silent())
+    assert [type(d) for d in caught.value.diagnostics] == [UntrustedCode]
+
+
+DOUBLED = """
+
+_forward = DeciLMForCausalLM.forward
+
+
+def _doubled(self, *args, **kwargs):
+    found = _forward(self, *args, **kwargs)
+    found.logits = found.logits * 2
+    return found
+
+
+DeciLMForCausalLM.forward = _doubled
+"""
+
+
+def test_trusted_code_is_run_and_compared(
+    child: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the flag it is the directory's own code that runs, not a copy with ours: it computes something else."""
+    mark, path = tmp_path / RAN, child / "modeling_decilm.py"
+    spying(path, mark)
+    path.write_text(path.read_text() + DOUBLED)
+    command = ["verify-export", str(child), "--runtime", "transformers"]
+    assert run(command) == 1 and not mark.exists()
+    assert "E0741" in capsys.readouterr().err
+    assert run([*command, "--trust-remote-code"]) == 1
+    assert mark.exists() and " differs " in capsys.readouterr().out
+
+
+def test_mlx_code_of_a_directory(made: Made, tmp_path: Path) -> None:
+    target = tmp_path / "mlx"
+    write_export(made.child, target, "mlx", "mlx", name="ship")
+    assert (target / "mlx_model.py").is_file()
+    assert reasons(target) == {}
+    one_byte(target / "mlx_model.py")
+    assert reasons(target) == {"mlx_model.py": "line 1 differs"}
+    edit_json(target / "config.json", model_file="../evil.py")
+    assert reasons(target)["config.json"] == "its model_file names `../evil.py`"
+
+
+def test_other_files_of_code(child: Path) -> None:
+    (child / "evil.py").write_text("")
+    (child / "inner").mkdir()
+    (child / "inner" / "window.py").write_bytes((child / "window.py").read_bytes())
+    (child / "fast.SO").write_bytes(b"")
+    assert reasons(child) == dict.fromkeys(
+        ["evil.py", "fast.SO", "inner/window.py"], "puzzledsl writes no such file"
+    )
+
+
+def test_links(child: Path, tmp_path: Path) -> None:
+    """A link is as good as its content: the cache of a model hub is made of links."""
+    aside = tmp_path / "blobs"
+    aside.mkdir()
+    for path in list(child.glob("*.py")):
+        (aside / path.name).write_bytes(path.read_bytes())
+        path.unlink()
+        path.symlink_to(aside / path.name)
+    assert reasons(child) == {}
+    one_byte(aside / "modeling_decilm.py")
+    (child / "window.py").unlink()
+    (child / "window.py").symlink_to(tmp_path / "nowhere.py")
+    (child / "inner").symlink_to(aside)
+    assert reasons(child) == {
+        "inner": "it is a link to a folder, whose code is not compared",
+        "modeling_decilm.py": "line 1 differs",
+        "window.py": "it cannot be read (No such file or directory)",
+    }
+
+
+@pytest.mark.parametrize(
+    ("file_name", "changes", "reason"),
+    [
+        ("config.json", {"auto_map": {"AutoConfig": "a/b--c.D"}}, "its auto_map names `a/b--c.D`"),
+        ("config.json", {"custom_pipelines": {"x": {"impl": "c.D"}}}, "its custom_pipelines names `c.D`"),
+        (
+            "tokenizer_config.json",
+            {"auto_map": {"AutoTokenizer": ["own.OwnTokenizer", None]}},
+            "its auto_map names `own.OwnTokenizer`",
+        ),
+        ("processor_config.json", {"auto_map": {"AutoProcessor": "own.P"}}, "its auto_map names `own.P`"),
+    ],
+)
+def test_names_of_code(child: Path, file_name: str, changes: dict[str, object], reason: str) -> None:
+    edit_json(child / file_name, **changes)
+    assert reasons(child) == {file_name: reason}
+
+
+ALL = OTHERS | {
+    f"{name}-mixture": Variant(MIXTURE, family, sizes) for name, (family, sizes) in PARENTS.items()
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_export_of_ours_is_refused(name: str, tmp_path: Path) -> None:
+    variant = ALL[name]
+    parent = save_tiny(tmp_path / "parent", variant.family, layers=len(variant.layers), **variant.sizes)
+    written = tmp_path / "child"
+    realise(define(variant.layers), parent, random_pieces(load_parent(parent), variant.layers), written)
+    assert reasons(written) == {}
+    one_byte(written / "configuration_decilm.py")
+    assert list(reasons(written)) == ["configuration_decilm.py"]
+
+
+def test_our_loaders_run_nothing(child: Path, made: Made, tmp_path: Path) -> None:
+    """Children and tokenizers are loaded with our own classes, whatever the directory holds."""
+    mark = tmp_path / RAN
+    for path in child.glob("*.py"):
+        spying(path, mark)
+    load_checkpoint(child)
+    from_directory(child)
+    assert not mark.exists()
+
+
+def with_tokenizer(directory: Path, mark: Path, name: str) -> None:
+    """Name code for the tokenizer of a directory, beside a class that transformers may have."""
+    (directory / "own.py").write_text(
+        f"open({str(mark)!r}, 'w').close()\nfrom transformers import PreTrainedTokenizerFast as OwnTokenizer\n"
+    )
+    settings = directory / "tokenizer_config.json"
+    edit_json(settings, tokenizer_class=name, auto_map={"AutoTokenizer": [None, "own.OwnTokenizer"]})
+
+
+def test_code_of_a_tokenizer(made: Made, tmp_path: Path) -> None:
+    """A class that transformers has is used; of another, the diagnostic names the code. Neither runs it."""
+    parent, mark = tmp_path / "parent", tmp_path / RAN
+    shutil.copytree(made.parent, parent)
+    with_tokenizer(parent, mark, "PreTrainedTokenizerFast")
+    assert load_tokenizer(parent).encode("a b") == load_tokenizer(made.parent).encode("a b")
+    with_tokenizer(parent, mark, "OwnTokenizer")
+    with pytest.raises(DiagnosticError) as caught:
+        load_tokenizer(parent)
+    assert [type(d) for d in caught.value.diagnostics] == [TokenizerNeedsCode]
+    assert "own.OwnTokenizer" in caught.value.diagnostics[0].message
+    assert not mark.exists()
+
+
+def test_an_export_names_no_code_of_a_tokenizer(made: Made, tmp_path: Path) -> None:
+    """The code of a parent's tokenizer is not copied, so the copy does not name it either."""
+    parent, child = tmp_path / "parent", tmp_path / "child"
+    shutil.copytree(made.parent, parent)
+    with_tokenizer(parent, tmp_path / RAN, "PreTrainedTokenizerFast")
+    realise(define(MIXTURE), parent, random_pieces(load_parent(parent), MIXTURE), child)
+    assert "auto_map" not in (child / "tokenizer_config.json").read_text()
+    assert reasons(child) == {}
+
+
+def test_an_engine_reads_no_pickles(child: Path) -> None:
+    """With trusted code, weights still come from safetensors alone: this pickle of them would load."""
+    import torch
+    from safetensors.torch import load_file
+
+    weights = child / "model.safetensors"
+    torch.save(load_file(weights), child / "pytorch_model.bin")
+    weights.unlink()
+    for path in child.glob("*.index.json"):
+        path.unlink()
+    with pytest.raises(OSError, match="safetensors"):
+        worker.run("transformers", request_for(child, [1, 2]))

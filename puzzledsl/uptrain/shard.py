@@ -87,13 +87,13 @@ def fill(module: Teacher | Student, weights: Mapping[str, LazyTensor], device: t
     for name, parameter in model.named_parameters():
         storage = nn.Parameter(torch.empty_like(parameter, device=device), parameter.requires_grad)
         torch.utils.swap_tensors(parameter, storage)  # type: ignore[no-untyped-call]
-        _read(local(parameter.detach()), weights[name], _first_row(cast(DTensor, parameter)))
+        _read(local(parameter.detach()), weights[name], first_row(cast(DTensor, parameter)))
     for name, buffer in model.named_buffers():
         if name in weights:
             buffer.copy_(weights[name].read())
 
 
-def _first_row(parameter: DTensor) -> int:
+def first_row(parameter: DTensor) -> int:
     """Return the first row of this process's part: rows are cut into equal parts, but for the last ones."""
     parts, mine = parameter.device_mesh.size(-1), parameter.device_mesh.get_local_rank(-1)
     return min(len(parameter), mine * -(-len(parameter) // parts))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -13,14 +11,21 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
-from torch.distributed.checkpoint.filesystem import FileSystemReader
 
-from puzzledsl.base.checksums import read_sealed, write_sealed
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import sha256_of
 from puzzledsl.models.errors import UnfinishedWorkDamaged
 from puzzledsl.uptrain.ranks import Ranks, writers
-from puzzledsl.uptrain.store import FileStore, Store, Writer
+from puzzledsl.uptrain.store import (
+    FileStore,
+    Pointer,
+    Store,
+    Writer,
+    fresh_name,
+    is_intact,
+    load_file,
+    names_in,
+)
 
 T = TypeVar("T")
 
@@ -35,8 +40,8 @@ def store_at(folder: Path, ranks: Ranks, *, background: bool = False) -> Store:
 class ShardStore:
     """One torch.distributed.checkpoint directory per set, which any number of processes can read.
 
-    `KEY.json`, sealed, names the directory of the set and the checksum of each of its files. Rank 0 writes it after the
-    directory is complete, and it alone reads it: what it finds holds for all. All methods are collective.
+    Rank 0 writes the pointer after the directory is complete, and it alone reads it: what it finds holds for all. All methods are
+    collective.
     """
 
     def __init__(self, folder: Path, ranks: Ranks, *, background: bool = False) -> None:
@@ -51,7 +56,7 @@ class ShardStore:
 
     def _write(self, key: str, notes: dict[str, str], tensors: Mapping[str, Tensor]) -> None:
         """Write the set; may run in a thread, so it uses only the group of writers."""
-        target = self._from_first(partial(self._fresh, key))
+        target = self.folder / self._from_first(partial(fresh_name, self.folder, key))
         state_dict_saver.save(dict(tensors), checkpoint_id=target, process_group=self._group)
         own = {path.name: sha256_of(path) for path in target.glob(f"__{self.ranks.rank}_*")}
         each: list[dict[str, str]] = [{} for _ in range(self.ranks.world)]
@@ -59,76 +64,51 @@ class ShardStore:
         if self.ranks.leads:
             of_all = {name: checksum for part in each for name, checksum in part.items()}
             of_all[".metadata"] = sha256_of(target / ".metadata")
-            pointer = {"directory": target.name, "notes": notes, "checksums": of_all}
-            write_sealed(self._pointer(key), json.dumps(pointer))
-            self._sweep(key, target)
+            Pointer(target.name, notes, of_all).write(self.folder, key)
         self._intact.pop(key, None)
-
-    def _fresh(self, key: str) -> Path:
-        """Return the name of a directory that does not exist; what an interrupted write left is removed."""
-        now = self._read_pointer(key)
-        before = None if now is None else self.folder / str(now["directory"])
-        self._sweep(key, before)
-        number = 0 if before is None else int(before.name.rpartition("-")[2]) + 1
-        return self.folder / f"{key}-{number}"
-
-    def _sweep(self, key: str, kept: Path | None) -> None:
-        for path in self.folder.glob(f"{key}-*"):
-            if path != kept:
-                shutil.rmtree(path, ignore_errors=True)
 
     def contents(self, key: str) -> tuple[set[str], dict[str, str]] | None:
         """See Store."""
         self.finish()
-        directory, pointer = self._checked(key)
-        if directory is None:
+        pointer = self._checked(key)
+        if pointer is None:
             return None
-        names = self._from_first(lambda: set(FileSystemReader(directory).read_metadata().state_dict_metadata))
-        return names, dict(pointer["notes"])
+        names = self._from_first(partial(names_in, self.folder, pointer))
+        return None if names is None else (names, pointer.notes)
 
     @torch.no_grad()
     def load(self, key: str, into: Mapping[str, Tensor]) -> None:
         """See Store."""
         self.finish()
-        directory, _ = self._checked(key)
-        if directory is None:
-            raise DiagnosticError(UnfinishedWorkDamaged(None, path=self._pointer(key), folder=self.folder))
-        state_dict_loader.load(dict(into), checkpoint_id=directory, process_group=self._group)
+        pointer = self._checked(key)
+        if pointer is None:
+            path = self.folder / f"{key}.json"
+            raise DiagnosticError(UnfinishedWorkDamaged(None, path=path, folder=self.folder))
+        path = self.folder / pointer.name
+        if pointer.is_file:
+            load_file(path, into)
+        else:
+            state_dict_loader.load(dict(into), checkpoint_id=path, process_group=self._group)
 
     def finish(self) -> None:
         """See Store."""
         self._writer.finish()
 
-    def _checked(self, key: str) -> tuple[Path | None, dict[str, Any]]:
-        """Return the directory of an intact set, and what `KEY.json` says. Each process checks its share of the files."""
-        pointer = self._from_first(lambda: self._read_pointer(key))
+    def _checked(self, key: str) -> Pointer | None:
+        """Return the pointer of an intact set. Each process checks its share of the files."""
+        pointer = self._from_first(partial(Pointer.read, self.folder, key))
         if pointer is None:
-            return None, {}
-        directory = self.folder / str(pointer["directory"])
-        if self._intact.get(key) != directory.name:
-            mine = sorted(pointer["checksums"].items())[self.ranks.rank :: self.ranks.world]
-            bad = sum(not _matches(directory / name, checksum) for name, checksum in mine)
+            return None
+        if self._intact.get(key) != pointer.name:
+            mine = sorted(pointer.files(self.folder).items())[self.ranks.rank :: self.ranks.world]
+            bad = sum(not is_intact(path, checksum) for path, checksum in mine)
             if self.ranks.sum([float(bad)])[0]:
-                return None, {}
-            self._intact[key] = directory.name
-        return directory, pointer
-
-    def _read_pointer(self, key: str) -> dict[str, Any] | None:
-        content = read_sealed(self._pointer(key))
-        return None if content is None else dict(json.loads(content))
-
-    def _pointer(self, key: str) -> Path:
-        return self.folder / f"{key}.json"
+                return None
+            self._intact[key] = pointer.name
+        return pointer
 
     def _from_first(self, compute: Callable[[], T]) -> T:
         found: list[Any] = [compute() if self.ranks.leads else None]
         dist.broadcast_object_list(found, src=0, group=self._group)
         value: T = found[0]
         return value
-
-
-def _matches(path: Path, checksum: str) -> bool:
-    try:
-        return sha256_of(path) == checksum
-    except OSError:
-        return False

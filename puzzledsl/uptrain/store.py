@@ -1,27 +1,37 @@
 """Storage for the tensors of an unfinished run, sealed: a set that is torn or changed is never read.
 
-One process uses a safetensors file; several use torch's distributed checkpoint, in which each process writes its
-part. Both can write in the background, from a copy in the host's memory, while the training goes on.
+One process writes a safetensors file; several write torch's distributed checkpoint, in which each process has its
+part. Any number of processes reads either. Both can be written in the background, from a copy in the host's memory,
+while the training goes on.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
+from warnings import catch_warnings, simplefilter
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.distributed.checkpoint import state_dict_loader
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.tensor import DTensor
 
-from puzzledsl.base.checksums import is_sealed_beside, seal_beside
+from puzzledsl.base.checksums import read_sealed, write_sealed
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import replacing, sha256_of
 from puzzledsl.models.errors import UnfinishedWorkDamaged
-from puzzledsl.uptrain.shard import local
+from puzzledsl.uptrain.shard import first_row, local
+
+SUFFIX = ".safetensors"
 
 
 class Store(Protocol):
@@ -67,8 +77,87 @@ class Writer:
             pending.result()
 
 
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """The present set of a key: a file or a directory, its notes, and the checksum of each of its files.
+
+    It is a sealed file, `KEY.json`, which is replaced once a new set is complete. Until then, the old set is the present one.
+    """
+
+    name: str
+    notes: dict[str, str]
+    checksums: dict[str, str]
+
+    @classmethod
+    def read(cls, folder: Path, key: str) -> Pointer | None:
+        """Return the pointer of a key; None if there is none, or a damaged one."""
+        content = read_sealed(folder / f"{key}.json")
+        found = {} if content is None else json.loads(content)
+        return cls(**found) if set(found) == {"name", "notes", "checksums"} else None
+
+    def write(self, folder: Path, key: str) -> None:
+        """Make this set the present one, and remove the others of its key."""
+        write_sealed(folder / f"{key}.json", json.dumps(asdict(self)))
+        sweep(folder, key, self.name)
+
+    @property
+    def is_file(self) -> bool:
+        """True if one process wrote the set."""
+        return self.name.endswith(SUFFIX)
+
+    def files(self, folder: Path) -> dict[Path, str]:
+        """Return the set's files with their checksums."""
+        root = folder if self.is_file else folder / self.name
+        return {root / name: checksum for name, checksum in self.checksums.items()}
+
+
+def fresh_name(folder: Path, key: str) -> str:
+    """Return a name for the next set of a key; what an interrupted write left is removed."""
+    now = Pointer.read(folder, key)
+    sweep(folder, key, None if now is None else now.name)
+    number = 0 if now is None else int(now.name.removesuffix(SUFFIX).rpartition("-")[2]) + 1
+    return f"{key}-{number}"
+
+
+def sweep(folder: Path, key: str, kept: str | None) -> None:
+    """Remove the sets of a key but one."""
+    for path in folder.glob(f"{key}-*"):
+        if path.name != kept:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def is_intact(path: Path, checksum: str) -> bool:
+    """Return True if the file is there and as it was written."""
+    try:
+        return sha256_of(path) == checksum
+    except OSError:
+        return False
+
+
+def names_in(folder: Path, pointer: Pointer) -> set[str] | None:
+    """Return the names of a set's tensors; None if it cannot be read."""
+    if not pointer.is_file:
+        return set(FileSystemReader(folder / pointer.name).read_metadata().state_dict_metadata)
+    try:
+        with safe_open(folder / pointer.name, framework="pt") as file:
+            return set(file.keys())
+    except (OSError, SafetensorError):
+        return None
+
+
+def load_file(path: Path, into: Mapping[str, Tensor]) -> None:
+    """Fill tensors from a set that one process wrote; of one that is cut over processes, this process's rows."""
+    with safe_open(path, framework="pt") as file:
+        for name, tensor in into.items():
+            if isinstance(tensor, DTensor):
+                own, first = local(tensor), first_row(tensor)
+                own.copy_(file.get_slice(name)[first : first + len(own)])
+            else:
+                tensor.copy_(file.get_tensor(name))
+
+
 class FileStore:
-    """One safetensors file per set. No pickle. A tensor that is cut over one process is whole in its part."""
+    """Store of one process: a safetensors file per set. No pickle."""
 
     def __init__(self, folder: Path, *, background: bool = False) -> None:
         self.folder = folder
@@ -79,38 +168,42 @@ class FileStore:
         self._writer.start(tensors, partial(self._write, key, dict(notes)))
 
     def _write(self, key: str, notes: dict[str, str], tensors: Mapping[str, Tensor]) -> None:
-        with replacing(self._path(key)) as temporary:
+        path = self.folder / f"{fresh_name(self.folder, key)}{SUFFIX}"
+        with replacing(path) as temporary:
             held = {name: local(value.detach()).contiguous().cpu() for name, value in tensors.items()}
             save_file(held, temporary, notes)
-            digest = sha256_of(
-                temporary
-            )  # before it replaces the old one: killed while hashing, that is still whole
-        seal_beside(self._path(key), digest)
+            digest = sha256_of(temporary)
+        Pointer(path.name, notes, {path.name: digest}).write(self.folder, key)
 
     def contents(self, key: str) -> tuple[set[str], dict[str, str]] | None:
         """See Store."""
         self.finish()
-        if not is_sealed_beside(self._path(key)):
-            return None
-        try:
-            with safe_open(self._path(key), framework="pt") as file:
-                return set(file.keys()), dict(file.metadata() or {})
-        except (OSError, SafetensorError):
-            return None
+        pointer = self._intact(key)
+        names = None if pointer is None else names_in(self.folder, pointer)
+        return None if pointer is None or names is None else (names, pointer.notes)
 
     @torch.no_grad()
     def load(self, key: str, into: Mapping[str, Tensor]) -> None:
         """See Store."""
         self.finish()
-        if not is_sealed_beside(self._path(key)):
-            raise DiagnosticError(UnfinishedWorkDamaged(None, path=self._path(key), folder=self.folder))
-        with safe_open(self._path(key), framework="pt") as file:
-            for name, tensor in into.items():
-                local(tensor).copy_(file.get_tensor(name))
+        pointer = self._intact(key)
+        if pointer is None:
+            path = self.folder / f"{key}.json"
+            raise DiagnosticError(UnfinishedWorkDamaged(None, path=path, folder=self.folder))
+        if pointer.is_file:
+            load_file(self.folder / pointer.name, into)
+        else:
+            here = {name: local(tensor) for name, tensor in into.items()}
+            with catch_warnings():
+                simplefilter("ignore", UserWarning)  # that this is a single process
+                state_dict_loader.load(here, checkpoint_id=self.folder / pointer.name, no_dist=True)
 
     def finish(self) -> None:
         """See Store."""
         self._writer.finish()
 
-    def _path(self, key: str) -> Path:
-        return self.folder / f"{key}.safetensors"
+    def _intact(self, key: str) -> Pointer | None:
+        pointer = Pointer.read(self.folder, key)
+        if pointer is None or not all(is_intact(*each) for each in pointer.files(self.folder).items()):
+            return None
+        return pointer

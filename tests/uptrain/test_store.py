@@ -63,19 +63,23 @@ def test_a_failed_write_in_the_background_is_told(tmp_path: Path, monkeypatch) -
     kept.finish()
 
 
-def test_the_checksum_is_ready_before_the_old_set_goes(tmp_path: Path, monkeypatch) -> None:
-    """Hashing takes long: killed during it, the old set is still there."""
+@pytest.mark.parametrize("during", ["save_file", "sha256_of", "write_sealed"])
+def test_killed_while_a_set_is_written_the_old_one_stays(tmp_path: Path, monkeypatch, during: str) -> None:
     kept = FileStore(tmp_path)
     kept.save("state", {"one": torch.zeros(3)}, {"step": "1"})
-    seen, real = [], store.sha256_of
 
-    def spied(path: Path) -> str:
-        seen.append(FileStore(tmp_path).contents("state"))
-        return real(path)
+    def killed(*args: object) -> None:
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(store, "sha256_of", spied)
-    kept.save("state", {"one": torch.ones(3)}, {"step": "2"})
-    assert seen == [({"one"}, {"step": "1"})]
+    with monkeypatch.context() as patch:
+        patch.setattr(store, during, killed)
+        with pytest.raises(KeyboardInterrupt):
+            kept.save("state", {"one": torch.ones(3)}, {"step": "2"})
+    again = FileStore(tmp_path)
+    assert again.contents("state") == ({"one"}, {"step": "1"})
+    again.save("state", {"one": torch.ones(3)}, {"step": "3"})
+    assert again.contents("state") == ({"one"}, {"step": "3"})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state-1.safetensors", "state.json"]
 
 
 @pytest.mark.parametrize("background", [False, True])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
@@ -18,6 +19,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.checkpoint.realise import realise
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
+from puzzledsl.uptrain.store import FileStore
 from tests.child.checkpoint.test_hybrid_children import LAYERS, MIXED
 from tests.children import Choice, define, random_pieces
 from tests.tiny import DENSE, HYBRIDS, MIXTURES, save_tiny
@@ -37,6 +39,7 @@ MIXTURE_LAYERS: tuple[Choice, ...] = (
     (NoOpAttention(), ParentFfn()),
 )
 STEPS = 4
+CUT = torch.arange(15.0).view(5, 3)
 
 
 def save_family(base: Path, family: str) -> None:
@@ -55,6 +58,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_family(base / "families" / family, family)
     case = make_case(base / "case", tokens=STEPS * 128, batch=8, micro_batch=2)
     (case.base / "program.json").write_text(case.program.model_dump_json())
+    FileStore(base / "of_one").save("state", {"cut": CUT, "same": torch.arange(4.0)}, {"step": "7"})
     launch(base, *TORCHRUN)
     return base
 
@@ -93,6 +97,16 @@ def test_a_torn_checkpoint_is_never_read(found) -> None:
 
 def test_rank_0_decides_what_is_read(found) -> None:
     assert found[0]["disagreeing"] and found[1]["disagreeing"]
+
+
+def test_a_run_of_one_process_goes_on_with_two_and_back(base, found) -> None:
+    assert found[0]["of_one"] and found[1]["of_one"]
+    store, into = FileStore(base / "of_two"), {"cut": torch.zeros(5, 3), "same": torch.zeros(4)}
+    assert store.contents("state") == (set(into), {"step": "8"})
+    store.load("state", into)
+    assert torch.equal(into["cut"], CUT) and torch.equal(into["same"], torch.arange(4.0))
+    store.save("state", into, {"step": "9"})
+    assert sorted(path.name for path in (base / "of_two").iterdir()) == ["state-1.safetensors", "state.json"]
 
 
 def test_a_checkpoint_in_the_background_is_the_one_that_was_saved(found) -> None:

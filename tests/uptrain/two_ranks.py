@@ -10,12 +10,14 @@ import json
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import Shard, distribute_tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.load import load_child
@@ -29,6 +31,7 @@ from puzzledsl.uptrain.means import Means
 from puzzledsl.uptrain.opening import models, sharding_of
 from puzzledsl.uptrain.ranks import Ranks, join, leave, ranks_of, writers
 from puzzledsl.uptrain.shard_store import ShardStore
+from puzzledsl.uptrain.store import Pointer
 from tests.tiny import tiny_tokens
 from tests.uptrain.cases import Recorder
 
@@ -140,14 +143,29 @@ def disagreeing(base: Path, ranks: Ranks) -> bool:
     store = ShardStore(folder, ranks)
     store.save("state", {"one": torch.zeros(3)}, {"step": "1"})
     ranks.barrier()
-    old = store._read_pointer("state")
+    old = Pointer.read(folder, "state")
     ranks.barrier()
     store.save("state", {"one": torch.ones(3)}, {"step": "2"})
-    if not ranks.leads:
-        store._read_pointer = lambda key: old  # type: ignore[method-assign]
-    found, one = store.contents("state"), torch.zeros(3)
-    store.load("state", {"one": one})
+    with ExitStack() as stack:
+        if not ranks.leads:
+            stack.enter_context(mock.patch.object(Pointer, "read", return_value=old))
+        found, one = store.contents("state"), torch.zeros(3)
+        store.load("state", {"one": one})
     return found is not None and found[1] == {"step": "2"} and bool((one == 1).all())
+
+
+def of_one(base: Path, ranks: Ranks) -> bool:
+    """A set that one process wrote is read by two, each its rows; two write it again, for one to read (`of_two`)."""
+    whole = {"cut": torch.arange(15.0).view(5, 3), "same": torch.arange(4.0)}
+    cut = distribute_tensor(torch.zeros(5, 3), ranks.mesh(), [Shard(0)])
+    into = {"cut": cut, "same": torch.zeros(4)}
+    store = ShardStore(base / "of_one", ranks)
+    found = store.contents("state")
+    store.load("state", into)
+    again = ShardStore(base / "of_two", ranks)
+    again.save("state", into, {"step": "8"})
+    same = torch.equal(shard.gathered(cut), whole["cut"]) and torch.equal(into["same"], whole["same"])
+    return found == (set(whole), {"step": "7"}) and same
 
 
 def background(base: Path, ranks: Ranks) -> bool:
@@ -272,6 +290,7 @@ def main(base: Path) -> None:
         "together": together(ranks),
         "torn": torn(base, ranks),
         "disagreeing": disagreeing(base, ranks),
+        "of_one": of_one(base, ranks),
         "background": background(base, ranks),
         "families": families(base, ranks),
         "trainings": trainings(base, ranks),

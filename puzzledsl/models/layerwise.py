@@ -106,6 +106,10 @@ class LayerRunner:
         finally:
             self._packed = NOT_PACKED
 
+    def layer(self, layer_idx: int) -> nn.Module:
+        """Return a layer's module."""
+        return layers(self._model)[layer_idx]
+
     def run_layer(self, layer_idx: int, hidden_BSH: Tensor) -> Tensor:
         """Run one whole layer, [B, S, H] -> [B, S, H], with the fast products of `models.kernels.products`."""
         layer, kwargs = layers(self._model)[layer_idx], self.layer_kwargs(layer_idx, hidden_BSH)

@@ -20,7 +20,7 @@ from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.models.families import access
 from puzzledsl.models.kernels.repeatable import repeatable
-from puzzledsl.models.layerwise import LayerRunner, traced
+from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.grams import Gram
 from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
 from puzzledsl.pieces.initialise.errors import NoCalibration
@@ -88,12 +88,10 @@ def _walk(
     report.start("calibrate", max(0, end - first) * len(entering))
     shape = access.shape_of(model.config)
     for layer_idx in range(first, end):
-        layer = access.layers(model)[layer_idx]
         statistics = _empty(shape.at(layer_idx), model.device) if layer_idx in wanted else None
         for index, hidden in enumerate(entering):
-            kwargs = runner.layer_kwargs(layer_idx, hidden)
             with torch.no_grad(), repeatable(model.device):
-                entering[index] = _run(layer, statistics, hidden, kwargs, keep_tokens)
+                entering[index] = _run(runner, layer_idx, statistics, hidden, keep_tokens)
             report.advance()
         if statistics is not None:
             yield layer_idx, statistics
@@ -110,18 +108,21 @@ def _empty(shape: Shape, device: torch.device) -> LayerStatistics:
 
 
 def _run(
-    layer: nn.Module,
+    runner: LayerRunner,
+    layer_idx: int,
     statistics: LayerStatistics | None,
     entering: Tensor,
-    layer_kwargs: dict[str, Any],
     keep_tokens: int | None,
 ) -> Tensor:
-    """Run a layer, add its sub-blocks' inputs and outputs to `statistics`, and return its output."""
+    """Run a layer, add its sub-blocks' inputs and outputs to `statistics`, and return its output.
+
+    The output has the same bits with and without statistics, and as in the training behind it: spans of layers on several workers
+    give the pieces of one process.
+    """
     if statistics is None:
-        return cast(Tensor, layer(entering, **layer_kwargs))
-    with _counting_activations(layer, statistics), traced(layer) as seen:
-        leaving = layer(entering, **layer_kwargs)
-    trace = seen.trace(entering, leaving, layer_kwargs)
+        return runner.run_layer(layer_idx, entering)
+    with _counting_activations(runner.layer(layer_idx), statistics):
+        trace = runner.trace_layer(layer_idx, entering)
     statistics.attention.add(trace.attention_input, trace.attention_output)
     statistics.ffn.add(trace.ffn_input, trace.ffn_output)
     kept = sum(hidden.shape[:-1].numel() for hidden, _ in statistics.calls)

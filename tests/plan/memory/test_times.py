@@ -1,0 +1,42 @@
+"""Times of a plan follow from the number of devices that share a stage, and from the rate of the dtype that it runs in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from puzzledsl.ir.nodes import Shape
+from puzzledsl.plan.memory.device import Device
+from puzzledsl.plan.memory.scoring import ScoringSizes, scoring_plan
+
+LLAMA_8B = Shape(
+    family="llama",
+    layers=32,
+    hidden=4096,
+    heads=32,
+    kv_heads=8,
+    head_dim=128,
+    intermediate=14336,
+    vocab=128256,
+    tied=False,
+)
+GPU = Device("toy", True, 80 << 30, 256 << 30, "bf16", 4e14, 2.5e13, 2e12)
+SIZES = ScoringSizes(shape=LLAMA_8B, positions=4096, piece_weights=10**8, longest_run=1)
+
+
+@pytest.mark.parametrize("memory_gib", [80, 16])
+def test_devices_share_the_replacements_or_the_layers(memory_gib: int) -> None:
+    """Replacements if each device holds the parent (16 GB here), else a pipeline of its layers."""
+    one = replace(GPU, memory_bytes=80 << 30)
+    eight = replace(GPU, memory_bytes=memory_gib << 30, count=8)
+    alone, shared = (scoring_plan("s", SIZES, device, 1e18) for device in (one, eight))
+    assert (alone.devices, shared.devices) == (1, 8)
+    assert shared.seconds == pytest.approx(alone.seconds / 8)
+    assert bool(shared.choices) == (memory_gib == 16)
+
+
+def test_one_device_that_reads_its_parent_takes_the_reading_too() -> None:
+    paged = scoring_plan("s", SIZES, replace(GPU, memory_bytes=16 << 30), 1e18)
+    assert paged.devices == 1 and paged.choices[0].what == "paging"
+    assert paged.seconds > scoring_plan("s", SIZES, GPU, 1e18).seconds

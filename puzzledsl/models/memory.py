@@ -9,6 +9,8 @@ from pathlib import Path
 
 _UNLIMITED = 1 << 60
 """Limits from this size on mean "no limit" (cgroup v1 writes a number near 2^63)."""
+_CACHED = ("inactive_file", "active_file")
+_UNWRITTEN = {"": ("file_dirty", "file_writeback"), "total_": ("dirty", "writeback")}
 
 
 def room_bytes() -> int:
@@ -53,7 +55,7 @@ def _table(path: Path) -> dict[str, int]:
 def _left_in_control_groups(root: Path, membership: Path) -> Iterator[int]:
     """Yield the bytes left under each memory limit of the process's cgroup and its ancestors.
 
-    Inactive file cache does not count as used: the kernel drops it when memory is needed.
+    File cache does not count as used: the kernel drops it when memory is needed, but what is not yet written to its file.
     """
     try:
         lines = membership.read_text().splitlines()
@@ -62,21 +64,24 @@ def _left_in_control_groups(root: Path, membership: Path) -> Iterator[int]:
     for line in lines:
         _, controllers, group = line.split(":", 2)
         if controllers == "":
-            yield from _left(root, group, "memory.max", "memory.current", "inactive_file")
+            yield from _left(root, group, "memory.max", "memory.current", "")
         elif "memory" in controllers.split(","):
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-            yield from _left(root / "memory", group, *names)
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            yield from _left(root / "memory", group, *names, "total_")
 
 
-def _left(root: Path, group: str, limit: str, usage: str, droppable: str) -> Iterator[int]:
+def _left(root: Path, group: str, limit: str, usage: str, prefix: str) -> Iterator[int]:
     here = root / group.lstrip("/")
     while here.is_relative_to(root):
         try:
             allowed = int((here / limit).read_text())
             used = int((here / usage).read_text())
-            cache = dict(line.split() for line in (here / "memory.stat").read_text().splitlines())
+            lines = (here / "memory.stat").read_text().splitlines()
+            counts = {name: int(value) for name, value in map(str.split, lines)}
         except (OSError, ValueError):  # the group is not in this container, or the limit is the word "max"
             allowed = _UNLIMITED
         if allowed < _UNLIMITED:
-            yield allowed - used + int(cache.get(droppable, 0))
+            cached = sum(counts.get(prefix + name, 0) for name in _CACHED)
+            unwritten = sum(counts.get(prefix + name, 0) for name in _UNWRITTEN[prefix])
+            yield allowed - used + max(0, cached - unwritten)
         here = here.parent

@@ -105,3 +105,20 @@ class NoEightBit(Diagnostic):
     code = "E1706"
     template = "uptrain `{name}` fits into memory only with 8-bit moments, and `torchao` is not installed"
     help_template = "pip install 'puzzledsl[eightbit]'"
+
+
+class MemoryOfRank(Diagnostic):
+    """One of several processes ran out of memory.
+
+    The others wait for it, so all must be started again: they go on from the last checkpoint and take less at a time.
+    `torchrun --max-restarts 3` starts them again by itself.
+
+    Wrong:
+        $ torchrun --nproc-per-node 8 -m puzzledsl.cli.main uptrain wide.pzl
+    Right:
+        $ torchrun --nproc-per-node 8 --max-restarts 3 -m puzzledsl.cli.main uptrain wide.pzl
+    """
+
+    code = "E1707"
+    template = "uptrain `{name}` ran out of memory in rank {rank}"
+    help_template = "start the same command again: it goes on {less}"

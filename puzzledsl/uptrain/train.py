@@ -22,7 +22,8 @@ from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.models.schedule import learning_rate
 from puzzledsl.plan.memory.tiles import tiles
 from puzzledsl.uptrain.average import Average
-from puzzledsl.uptrain.errors import LossDiverged
+from puzzledsl.uptrain.errors import LossDiverged, MemoryOfRank
+from puzzledsl.uptrain.less import Demand, remember, remembered
 from puzzledsl.uptrain.means import PLAIN, Means
 from puzzledsl.uptrain.model import (
     Hidden,
@@ -106,10 +107,11 @@ class Trainer:
         self.device = child.device if sharding is None else sharding.device
         self.steps = len(train_NT) // declaration.batch
         usual = means.micro_blocks or max(1, tiles(self.device.type).training_tokens // train_NT.shape[1])
-        self.micro = declaration.micro_batch or usual
+        asked = Demand(declaration.micro_batch or usual, declaration.recompute or means.recompute)
+        demand = asked.least(self.ranks.from_first(lambda: remembered(work)))
+        self.micro, self.recompute, self._work = demand.micro, demand.recompute, work
         self.bf16 = in_bf16(self.device, declaration.dtype)
         child.requires_grad_(True)
-        self.recompute = declaration.recompute or means.recompute
         if self.recompute:
             recompute_layers(child)
         self.optimizer = adamw(child, declaration.lr.peak, eight_bit=means.eight_bit)
@@ -176,7 +178,7 @@ class Trainer:
     def _gradients(self, rows_GT: Tensor) -> Tensor:
         """Leave the gradients of a step in the weights, and return its mean losses, float64 [4], on the device.
 
-        If this process is alone and out of memory, it starts again with smaller micro-batches, then recomputing layers.
+        Out of memory, it starts again with smaller micro-batches, then recomputing layers. Raises DiagnosticError (MemoryOfRank).
         """
         while True:
             try:
@@ -200,17 +202,22 @@ class Trainer:
         return totals
 
     def _use_less(self) -> bool:
-        """Take half of the blocks at a time or, from one block on, recompute layers; return False if nothing is left to try."""
-        if self.ranks.world > 1 or (self.micro == 1 and self.recompute):
+        """Take half of the blocks at a time or, from one block on, recompute layers; return False if nothing is left to try.
+
+        Raises DiagnosticError (MemoryOfRank): there are other processes, and all must be started again to do so.
+        """
+        less = Demand(self.micro, self.recompute).less(self.declaration.batch)
+        if less is None:
             return False
+        if self.ranks.world > 1:
+            remember(self._work, less)
+            rank, name = self.ranks.rank, self.declaration.name
+            raise DiagnosticError(MemoryOfRank(None, name=name, rank=rank, less=less.sentence()))
         self._parent_heldout.clear()  # they are kept by micro-batch
-        if self.micro > 1:
-            self.micro = min(self.micro, self.declaration.batch) // 2 or 1
-            text = f"uptraining ran out of memory: it goes on with {self.micro} blocks at a time"
-        else:
-            self.recompute = True
+        if less.recompute and not self.recompute:
             recompute_layers(self.child)
-            text = "uptraining ran out of memory: it goes on, and computes layers twice"
+        self.micro, self.recompute = less.micro, less.recompute
+        text = f"uptraining ran out of memory: it goes on {less.sentence()}"
         self.progress.log("memory", text=text, micro_batch=self.micro, recompute=self.recompute)
         return True
 

@@ -47,7 +47,7 @@ def test_control_groups_of_both_versions(tmp_path: Path) -> None:
         tmp_path / "user" / "job",
         memory__max="1000\n",
         memory__current="400\n",
-        memory__stat="inactive_file 50\nx 1\n",
+        memory__stat="inactive_file 30\nactive_file 30\nfile_dirty 6\nfile_writeback 4\nx 1\n",
     )
     group(tmp_path / "user", memory__max="max\n", memory__current="1\n", memory__stat="inactive_file 0\n")
     assert list(memory._left_in_control_groups(tmp_path, membership)) == [650]
@@ -56,7 +56,7 @@ def test_control_groups_of_both_versions(tmp_path: Path) -> None:
         tmp_path / "memory" / "job",
         memory__limit_in_bytes="2000\n",
         memory__usage_in_bytes="500\n",
-        memory__stat="total_inactive_file 100\n",
+        memory__stat="total_inactive_file 90\ntotal_active_file 20\ntotal_dirty 10\n",
     )
     group(
         tmp_path / "memory",

@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.load import load_child
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.kernels import float32_products
 from puzzledsl.uptrain import run
+from puzzledsl.uptrain.errors import MemoryOfRank
+from puzzledsl.uptrain.less import Demand, remembered
 from puzzledsl.uptrain.loss import logit_loss
 from puzzledsl.uptrain.means import PLAIN, Means
 from puzzledsl.uptrain.model import Student, Teacher
+from puzzledsl.uptrain.ranks import Ranks
 from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
 from puzzledsl.uptrain.train import Trainer
 from tests.pretended_gpu import Gpu
@@ -99,6 +103,26 @@ def test_out_of_memory_it_takes_less_at_a_time(case, tmp_path, pretended: Gpu) -
     trainer._backward = lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("all of it"))
     with pytest.raises(torch.OutOfMemoryError):
         trainer.step(1)
+
+
+def test_one_of_several_that_is_out_of_memory_leaves_the_next_start_less(
+    case, tmp_path, pretended: Gpu
+) -> None:
+    """The others wait for it in an exchange: only a new start can take less, and it does."""
+    for micro_batch, expected in ((6, (3, False)), (3, (1, False)), (1, (1, True))):
+        trainer = trainer_of(case, tmp_path, micro_batch=6)
+        assert trainer.micro == micro_batch
+        trainer.ranks = Ranks(1, 2)
+        trainer._backward = lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("all of it"))
+        with pytest.raises(DiagnosticError) as caught:
+            trainer.step(0)
+        assert isinstance(caught.value.diagnostics[0], MemoryOfRank)
+        assert remembered(tmp_path) == Demand(*expected)
+    last = trainer_of(case, tmp_path, micro_batch=6)
+    last.ranks = Ranks(1, 2)
+    last._backward = lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("all of it"))
+    with pytest.raises(torch.OutOfMemoryError):
+        last.step(0)
 
 
 def test_it_trains_as_a_cpu_does_and_saves_in_the_background(

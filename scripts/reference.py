@@ -3,6 +3,7 @@
 docs/cli.md     every command, from typer's own description of it
 docs/std.md     what std/ ships, and what each runtime can run
 docs/ir.md      what ir.json holds, from its JSON schema
+docs/artefacts.md  every file of a build directory and every --json output (reference_artefacts.py), and docs/schema/
 docs/python.md  the Python API, from its docstrings (reference_python.py)
 docs/language.md  its tables alone, from puzzledsl/language (reference_language.py)
 """
@@ -27,6 +28,7 @@ from puzzledsl.cli.help import PANELS
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import active_params, total_params
+from scripts.reference_artefacts import artefacts, definition, schemas
 from scripts.reference_language import language
 from scripts.reference_python import python
 
@@ -228,53 +230,17 @@ def ir() -> Iterator[str]:
     yield "resolved, every unit exact and every layer's alternatives listed. The whole schema is"
     yield "[`ir.schema.json`](schema/ir.schema.json), which `pzl schema` prints.\n"
     yield "## Program\n"
-    yield from _definition(schema)
-    for name, definition in sorted(schema["$defs"].items()):
+    yield from definition(schema)
+    for name, own in sorted(schema["$defs"].items()):
         yield f"## {name}\n"
-        yield from _definition(definition)
-
-
-def _definition(definition: Mapping[str, Any]) -> Iterator[str]:
-    if text := definition.get("description"):
-        yield _cell(text.split("\n\n")[0]).replace("\\|", "|") + "\n"
-    if values := definition.get("enum"):
-        yield "One of " + ", ".join(f"`{value}`" for value in values) + ".\n"
-    properties = definition.get("properties", {})
-    if properties:
-        yield "| field | type |\n|---|---|"
-        yield from (f"| `{name}` | {_type(kind)} |" for name, kind in properties.items())
-        yield ""
-
-
-def _type(kind: Mapping[str, Any]) -> str:
-    if ref := kind.get("$ref"):
-        name = ref.rsplit("/", 1)[1]
-        return f"[{name}](#{name.lower()})"
-    if "const" in kind:
-        return f"`{kind['const']}`"
-    if options := kind.get("anyOf") or kind.get("oneOf"):
-        return " or ".join(_type(option) for option in options)
-    if values := kind.get("enum"):
-        return ", ".join(f"`{value}`" for value in values)
-    match kind.get("type"):
-        case "array":
-            items = kind.get("items") or kind.get("prefixItems")
-            return "list of " + (
-                _type(items) if isinstance(items, dict) else ", ".join(map(_type, items or []))
-            )
-        case "object":
-            inner = kind.get("additionalProperties")
-            return "name → " + _type(inner) if isinstance(inner, dict) else "object"
-        case str(name):
-            return name
-        case _:
-            return "any"
+        yield from definition(own)
 
 
 PAGES: Mapping[str, Callable[[], Iterator[str]]] = {
     "cli.md": cli,
     "std.md": std,
     "ir.md": ir,
+    "artefacts.md": lambda: artefacts(MADE),
     "python.md": lambda: python(MADE),
     "language.md": language,
 }
@@ -282,5 +248,7 @@ PAGES: Mapping[str, Callable[[], Iterator[str]]] = {
 
 
 if __name__ == "__main__":
+    for file, text in schemas().items():
+        (ROOT / "docs/schema" / file).write_text(text, "utf-8")
     for file, lines in PAGES.items():
         (ROOT / "docs" / file).write_text("\n".join(lines()), "utf-8")

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from puzzledsl.api.program import Program
 
 
 def load(
-    path: str | os.PathLike[str], *, build: str | os.PathLike[str] | None = None, **params: object
+    path: str | os.PathLike[str],
+    /,
+    *,
+    build: str | os.PathLike[str] | None = None,
+    settings: Mapping[str, object] | None = None,
+    **params: object,
 ) -> Program:
     """Load and check a `.pzl` file.
 
@@ -18,7 +24,8 @@ def load(
     Args:
         path: The file. Relative paths in it start at its directory.
         build: The build directory, where stages leave their files. Default: `build/` beside the file.
-        **params: Values for the program's `param`s, as `--set` takes them: `speedup="1.3x"`, `layers=12`.
+        settings: Values for the program's `param`s, also for those that are named like an argument: `{"build": 3}`.
+        **params: The same, as `--set` takes them: `speedup="1.3x"`, `layers=12`.
 
     Returns:
         The checked program.
@@ -26,14 +33,16 @@ def load(
     Raises:
         DiagnosticError: The program has mistakes. All of them are in `.diagnostics`.
     """
-    return _opened(Path(path), None, build, params)
+    return _opened(Path(path), None, build, {**(settings or {}), **params})
 
 
 def parse(
     text: str,
+    /,
     *,
     folder: str | os.PathLike[str] = ".",
     build: str | os.PathLike[str] | None = None,
+    settings: Mapping[str, object] | None = None,
     **params: object,
 ) -> Program:
     """Check a program that is given as text.
@@ -42,7 +51,8 @@ def parse(
         text: The program.
         folder: The directory that relative paths in it start at.
         build: The build directory. Default: `build/` in `folder`.
-        **params: Values for the program's `param`s, as for `load`.
+        settings: Values for the program's `param`s, as for `load`.
+        **params: The same.
 
     Returns:
         The checked program.
@@ -50,7 +60,7 @@ def parse(
     Raises:
         DiagnosticError: The program has mistakes. All of them are in `.diagnostics`.
     """
-    return _opened(Path(folder) / "program.pzl", text, build, params)
+    return _opened(Path(folder) / "program.pzl", text, build, {**(settings or {}), **params})
 
 
 def _opened(

@@ -30,7 +30,7 @@ def load_ipython_extension(shell: Shell) -> None:
 
     def pzl(line: str, cell: str) -> Program:
         name, params = _arguments(line)
-        program = shell.user_ns[name] = parse(cell, **params)
+        program = shell.user_ns[name] = parse(cell, settings=params)
         return program
 
     shell.register_magic_function(pzl, magic_kind="cell", magic_name="pzl")

@@ -58,7 +58,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "fmt": ("pzl fmt wide.pzl parts/*.pzl", "pzl fmt --check --diff wide.pzl"),
     "plan": ("pzl plan build wide.pzl", "pzl plan wide.pzl wide.pzl --set headroom=90% --detailed-exitcode"),
     "compile": ("pzl compile wide.pzl", "pzl compile wide.pzl -o /tmp/build --json"),
-    "schema": ("pzl schema > ir.schema.json",),
+    "schema": ("pzl schema > ir.schema.json", "pzl schema costs", "pzl schema --list"),
     "solve": (
         "pzl solve wide.pzl",
         "pzl solve wide.pzl best --json",

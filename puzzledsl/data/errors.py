@@ -141,7 +141,8 @@ class BadTask(Diagnostic):
 class FileMissing(Diagnostic):
     """A text file that a later stage reads and that is not there.
 
-    `pzl check` needs no text, so this is no error. Training, scoring and evaluation would stop for it.
+    `pzl check` needs no text, so this is no error. Training, scoring and evaluation would stop for it. Where programs are
+    checked without their texts, as in continuous integration, `pzl check --deny warnings --allow W1209` leaves it out.
 
     Wrong:
         data d = text("corpus/*.text")
@@ -155,5 +156,6 @@ class FileMissing(Diagnostic):
     severity = "warning"
     template = "no file matches `{pattern}`, needed by {readers}"
     help_template = (
-        "paths start at the program's directory: correct the path, or put the files there before `pzl run`"
+        "paths start at the program's directory: correct the path, or put the files there before `pzl run`; "
+        "`pzl check --allow W1209` leaves this out"
     )

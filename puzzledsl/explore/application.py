@@ -21,7 +21,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.render import render_all, sources_for
 from puzzledsl.explore import views
 from puzzledsl.explore.conflicts import conflict_view
-from puzzledsl.explore.desk import Desk, FileChanged, Stale
+from puzzledsl.explore.desk import CannotWrite, Desk, FileChanged, Stale
 from puzzledsl.explore.guard import LARGEST_BODY, App, Guard, guarded
 from puzzledsl.explore.question import BadQuestion, Question
 from puzzledsl.explore.sheet import Sheet
@@ -92,7 +92,8 @@ async def in_thread(work: Callable[[], T]) -> T:
 class _Asked:
     """Request of a page: its question, the number of it, and the search."""
 
-    def __init__(self, desk: Desk, body: Any) -> None:
+    def __init__(self, desk: Desk, body: Any, gone: threading.Event) -> None:
+        self._gone = gone
         if not isinstance(body, dict):
             raise BadQuestion("this is no question")
         self.desk, self.body = desk, body
@@ -104,7 +105,9 @@ class _Asked:
         self.question = Question.read(body.get("question"))
 
     def still_wanted(self) -> None:
-        """Raise Stale if the page has asked something newer."""
+        """Raise Stale if the page has asked something newer, or has closed the connection."""
+        if self._gone.is_set():
+            raise Stale
         self.desk.check(self.page, self.number)
 
     def whole(self, name: str, most: int) -> int:
@@ -153,8 +156,10 @@ class _Served:
             body = await _body(request)
             if body is None:
                 return JSONResponse({"error": "the question is too large"}, status_code=413)
+            gone = threading.Event()
+            closing = asyncio.create_task(_when_closed(request, gone))
             try:
-                return JSONResponse(await in_thread(lambda: answer(_Asked(self.desk, _json(body)))))
+                return JSONResponse(await in_thread(lambda: answer(_Asked(self.desk, _json(body), gone))))
             except Stale:
                 return Response(status_code=204)
             except FileChanged as error:
@@ -165,14 +170,17 @@ class _Served:
                 return JSONResponse(
                     {"error": render_all(error.diagnostics, {}, color=False)}, status_code=400
                 )
-            except OSError as error:
-                return JSONResponse(
-                    {"error": f"the file cannot be written: {error.strerror}"}, status_code=500
-                )
+            except CannotWrite as error:
+                return JSONResponse({"error": str(error)}, status_code=500)
+            except OSError as error:  # of a table, or of a temporary file
+                named = f"{error.filename}: " if error.filename else ""
+                return JSONResponse({"error": f"{named}{error.strerror or error}"}, status_code=500)
             except Exception as error:  # told on the page, and in full where the command runs
                 traceback.print_exc()
                 said = f"internal error ({type(error).__name__}: {error}): a fault of pzl, not of your file"
                 return JSONResponse({"error": said}, status_code=500)
+            finally:
+                closing.cancel()
 
         return route
 
@@ -222,7 +230,10 @@ class _Served:
         if "kept" in asked.body:
             kept = Question.read(asked.body["kept"])
             named.append((views.KEPT, views.amount(kept.bounds.get(bound.number, bound.text)), kept))
-        shown = [(name, x, sheet.answer(each, POINT_S)) for name, x, each in named]
+        shown = []
+        for name, x, each in named:
+            asked.still_wanted()
+            shown.append((name, x, sheet.answer(each, POINT_S)))
         return {"html": views.frontier_view(sheet, bound, solved, shown), "texts": texts}
 
     @staticmethod
@@ -242,6 +253,7 @@ class _Served:
     def compare(self, asked: _Asked) -> dict[str, Any]:
         """Two answers side by side."""
         kept = asked.sheet.answer(Question.read(asked.body.get("kept")), POINT_S)
+        asked.still_wanted()
         now = asked.sheet.answer(asked.question, POINT_S)
         return views.comparison_view(kept, now)
 
@@ -264,6 +276,13 @@ def _json(body: bytes) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError) as error:
         raise BadQuestion("this is no question") from error
+
+
+async def _when_closed(request: Request, gone: threading.Event) -> None:
+    """Set `gone` when the page closes the connection. The body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    gone.set()
 
 
 async def _body(request: Request) -> bytes | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from puzzledsl.explore.bounds import unit_of
 from puzzledsl.explore.question import Question
 from puzzledsl.explore.sheet import Sheet
-from puzzledsl.explore.statements import unit_of
 from puzzledsl.ir.statements import written
 from puzzledsl.search.infeasible.verdicts import requirements_by_place
 

@@ -28,7 +28,11 @@ class FileChanged(Exception):
 
 
 class Stale(Exception):
-    """Raised when the page has asked something newer, so that nobody waits for this any more."""
+    """Raised when the page has asked something newer or was closed, so that nobody waits for this any more."""
+
+
+class CannotWrite(Exception):
+    """Raised when the file cannot be written. The text says why."""
 
 
 class Desk:
@@ -159,13 +163,20 @@ class Desk:
             yield
 
     def save(self, sheet: Sheet, question: Question) -> None:
-        """Write the file with a question in it: to a temporary name, then renamed. Raises FileChanged, BadQuestion, OSError."""
+        """Write the file with a question in it: to a temporary name, then renamed.
+
+        Raises FileChanged, BadQuestion, CannotWrite.
+        """
         with self._unchanged():
             if sheet.source is not self.source:
                 raise FileChanged(f"{self.file.name} was read again: load the page again")
             found = sheet.edited(question)
             with self._unchanged():  # looked at once more: the edit was checked meanwhile
-                write_text(self.file.resolve(), found.text)
+                try:
+                    write_text(self.file.resolve(), found.text)
+                except OSError as error:
+                    reason = error.strerror or str(error)
+                    raise CannotWrite(f"{self.file.name} cannot be written: {reason}") from error
             self._load()
 
 

@@ -10,11 +10,12 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.explore.bounds import Bound
 from puzzledsl.explore.edits import Edited, edited
 from puzzledsl.explore.patterns import alternatives_of, pattern_of
 from puzzledsl.explore.question import BadQuestion, Choice, Question
-from puzzledsl.explore.sources import Source
-from puzzledsl.explore.statements import Bound, Statement, replaced, statement_at, statements_of
+from puzzledsl.explore.sources import Source, replaced
+from puzzledsl.explore.statements import Statement, statement_at, statements_of
 from puzzledsl.ir.nodes import (
     Is,
     LinearRequirement,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -80,3 +80,11 @@ def compared(condition: tree.Expr) -> Iterator[tree.Expr]:
             yield from compared(operand)
         case _:
             pass
+
+
+def replaced(source: Source, edits: Sequence[tuple[Span, str]]) -> str:
+    """Return the text with spans replaced. The spans do not overlap."""
+    text = source.text
+    for start, stop, new in sorted(((*source.reach(span), new) for span, new in edits), reverse=True):
+        text = text[:start] + new + text[stop:]
+    return text

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.explore.bounds import Bound, amount_of
 from puzzledsl.explore.patterns import alternatives_of
 from puzzledsl.explore.question import Question
 from puzzledsl.explore.sheet import Sheet
-from puzzledsl.explore.statements import Bound, Statement, amount_of
+from puzzledsl.explore.statements import Statement
 from puzzledsl.ir.nodes import LinearRequirement
 from puzzledsl.ir.regrets import by_regret
 from puzzledsl.report import numbers

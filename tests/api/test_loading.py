@@ -67,3 +67,14 @@ def test_a_text_shows_its_own_lines() -> None:
     with pytest.raises(pzl.DiagnosticError) as caught:
         pzl.parse("space w of q {}\n")
     assert "1 | space w of q {}" in caught.value.__notes__[0]
+
+
+def test_a_param_may_be_named_like_an_argument(tmp_path: Path) -> None:
+    names = ("build", "path", "folder", "text", "settings")
+    text = "".join(f"param {name}: Count = 3\n" for name in names)
+    given = dict.fromkeys(names, 4)
+    file = tmp_path / "named.pzl"
+    file.write_text(text)
+    assert set(pzl.load(file, settings=given).ir.params.values()) == {"4"}
+    assert set(pzl.parse(text, settings=given).ir.params.values()) == {"4"}
+    assert pzl.parse(text, text=5, path=6).ir.params["text"] == "5"

@@ -258,6 +258,10 @@ def test_denying_what_is_no_warning_is_a_usage_error(
     assert run(["check", "wide.pzl", "--deny", "warning"]) == 2
     assert "did you mean `warnings`?" in capsys.readouterr().err
     assert run(["check", "wide.pzl", "--deny", "E0201"]) == 2
+    assert run(["check", "wide.pzl", "--allow", "E0201"]) == 2
+    assert run(["check", "wide.pzl", "--allow", "warnings"]) == 2
+    assert run(["check", "wide.pzl", "--allow", "W1209", "--deny", "W1209"]) == 2
+    assert "`W1209` is denied as well" in capsys.readouterr().err
 
 
 STAGES = """\
@@ -283,6 +287,13 @@ def test_texts_that_later_stages_need_are_missed(program: Path, capsys: pytest.C
         (20, "no file matches `tasks.jsonl`, needed by score `right`"),
     ]
     assert run(["check", "wide.pzl", "--deny", "W1209"]) == 1
+    capsys.readouterr()
+    for denied in ([], ["--deny", "warnings"]):
+        assert run(["check", "wide.pzl", *denied, "--allow", "W1209"]) == 0
+        assert "W1209" not in capsys.readouterr().err
+    (Path("wide.pzl")).write_text((SOUND + STAGES).replace("1M", "1Q"))
+    assert run(["check", "wide.pzl", "--allow", "W1209"]) == 1
+    (Path("wide.pzl")).write_text(SOUND + STAGES)
     Path("a").mkdir()
     for name in ("a/1.txt", "c.jsonl", "tasks.jsonl"):
         Path(name).write_text("here")

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree
 
+import jsonschema
 import pytest
 
 from puzzledsl.checker.shipped import profiles_of
 from puzzledsl.cli.main import run
+from puzzledsl.cli.schemas.registry import DESCRIBED
 from tests.cli.test_commands import pzl
 
 PROGRAM = """\
@@ -98,6 +100,7 @@ def test_calibrate_writes_a_profile(tmp_path: Path, capsys: pytest.CaptureFixtur
     again = [*arguments[:1], f"{written}:rtx4090_calibrated", *arguments[2:]]
     assert run([*again, "-o", str(tmp_path / "next" / "second.pzl"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
+    jsonschema.Draft202012Validator(DESCRIBED["pzl-calibrate"].schema()).validate(told)
     first = profiles_of(written)["rtx4090_calibrated"]
     second = profiles_of(tmp_path / "next" / "second.pzl")["rtx4090_calibrated_calibrated"]
     assert told["constants"] == {

@@ -24,6 +24,7 @@ quick: Any = settings(deadline=None, max_examples=25, suppress_health_check=list
 
 def solve_plainly(model: bytes) -> list[str] | None:
     """The names of the columns that OR-Tools' defaults (one worker) choose."""
+    from google.protobuf import text_format
     from ortools.sat import cp_model_pb2
     from ortools.sat.python import cp_model
 
@@ -31,7 +32,10 @@ def solve_plainly(model: bytes) -> list[str] | None:
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
     plain = cp_model.CpModel()
-    plain.proto.parse_text_format(str(proto))
+    if hasattr(plain.proto, "parse_text_format"):
+        plain.proto.parse_text_format(text_format.MessageToString(proto))
+    else:  # before OR-Tools 9.15
+        plain.proto.CopyFrom(proto)
     status = solver.solve(plain)
     if status == cp_model.INFEASIBLE:
         return None
@@ -61,6 +65,25 @@ def check(args: Any) -> None:
 @given(problems())
 def test_plain_or_tools_finds_the_same_optimum(instance: Instance) -> None:
     check(instance.args)
+
+
+def test_the_ways_that_the_page_rules_out_fail() -> None:
+    """docs/search.md shows the one that works; when another one does, the page can be shorter."""
+    from ortools.sat import cp_model_pb2
+    from ortools.sat.python import cp_model
+
+    proto = cp_model_pb2.CpModelProto.FromString(cpsat_model(*synthetic_args()))
+    model = cp_model.CpModel()
+    if hasattr(model.proto, "parse_text_format"):
+        assert not hasattr(model.proto, "ParseFromString")
+    with pytest.raises((AttributeError, TypeError)):
+        cp_model.CpSolver().solve(proto)
+    assert [name for name in dir(model) if "file" in name.lower()] == ["ExportToFile", "export_to_file"]
+
+
+def synthetic_args() -> Any:
+    program, costs, scores = synthetic(seed=2, layers=4)
+    return program, "best", costs, scores
 
 
 def test_a_large_model_is_small_and_the_same_bytes_in_every_process(tmp_path: Path) -> None:

@@ -52,6 +52,15 @@ def check(
             help="Exit with 1 also for warnings, or for the warnings of one code. May be repeated.",
         ),
     ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow",
+            metavar="CODE",
+            help="Leave out the warnings of one code, also with `--deny warnings`: W1209 where the texts are not. "
+            "May be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Check a program: names, types, units, spaces and searches. Every mistake is reported, in one run.
 
@@ -60,7 +69,9 @@ def check(
     from puzzledsl.cli import loading
 
     wanted = Format.json if json else format_
-    denied = _denied(deny or [])
+    denied, allowed = _warnings(deny or [], "--deny"), _warnings(allow or [], "--allow")
+    if both := sorted(denied & allowed):
+        raise typer.BadParameter(f"`{both[0]}` is denied as well", param_hint="--allow")
     settings = loading.settings_of(set_)
     from puzzledsl.checker.check import inspect
 
@@ -78,6 +89,9 @@ def check(
 
         found = (*checked.diagnostics, *missing_files(context, checked.program))
         checked = replace(checked, diagnostics=found)
+    if allowed:
+        kept = tuple(d for d in checked.diagnostics if d.severity != "warning" or d.code not in allowed)
+        checked = replace(checked, diagnostics=kept)
     _print(checked, wanted)
     refused = [d for d in checked.diagnostics if d.severity == "warning" and denied & {"warnings", d.code}]
     if checked.program is None or refused:
@@ -119,17 +133,18 @@ def _locate(file: str) -> str:
     return file
 
 
-def _denied(what: list[str]) -> set[str]:
-    """Validate the values of `--deny`: `warnings` or codes of warnings. Anything else is a usage error."""
-    if not what or what == ["warnings"]:
+def _warnings(what: list[str], option: str) -> set[str]:
+    """Validate the values of `--deny` or `--allow`: codes of warnings; `warnings` to deny all. Others are a usage error."""
+    every = ["warnings"] if option == "--deny" else []
+    if not what or what == every:
         return set(what)
     from puzzledsl.base.suggest import closest
     from puzzledsl.cli.codes import all_codes
 
-    known = ["warnings", *(code for code, kind in all_codes().items() if kind.severity == "warning")]
+    known = [*every, *(code for code, kind in all_codes().items() if kind.severity == "warning")]
     for word in what:
         if word not in known:
             near = closest(word, known)
             help = f"; did you mean `{near}`?" if near else f": write {', '.join(known)}"
-            raise typer.BadParameter(f"`{word}` is no warning{help}", param_hint="--deny")
+            raise typer.BadParameter(f"`{word}` is no warning{help}", param_hint=option)
     return set(what)

@@ -1,0 +1,165 @@
+"""Every JSON document that a tiny program's run and its commands write is described by a published schema."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import typer
+
+from puzzledsl.base.checksums import unsealed_line
+from puzzledsl.cli.app import application
+from puzzledsl.cli.main import run
+from puzzledsl.cli.schemas.described import Described
+from puzzledsl.cli.schemas.registry import DESCRIBED, FILES, OTHERS, OUTPUTS
+from puzzledsl.pipeline.process.locks import Holder
+from scripts.reference_artefacts import schemas
+from tests.documents import ROOT
+from tests.pipeline.test_refining import REFINED
+from tests.pipeline.tiny_program import run_with
+
+SHIPPED = ROOT / "docs" / "schema"
+FRONTIER = "frontier curve of best = sweep(chat.throughput, 1.2x..1.4x, points: 2)\n"
+NO_JSON_OF_OURS = (
+    r"models/[^/]+/(config|generation_config|heterogeneous_layers_config|tokenizer|tokenizer_config).json"
+)
+"""A checkpoint's files, in the formats of their readers."""
+
+
+def problems(each: Described, document: object) -> list[str]:
+    validator = jsonschema.Draft202012Validator(each.schema())
+    return [
+        f"{each.name}: {error.json_path}: {error.message[:200]}" for error in validator.iter_errors(document)
+    ]
+
+
+def documents(path: Path, each: Described) -> Iterator[Any]:
+    """The documents in a file."""
+    text = path.read_text("utf-8")
+    match each.form:
+        case "JSON":
+            yield json.loads(text)
+        case "JSON lines":
+            yield from map(json.loads, text.splitlines())
+        case "sealed JSON lines":
+            for line in text.splitlines():
+                content = unsealed_line(line)
+                assert content is not None
+                yield json.loads(content)
+
+
+def checked(build: Path) -> set[str]:
+    """Hold every file of a build directory against its schema; return the names of those that were there."""
+    seen, wrong = set(), []
+    for path in sorted(p for p in build.rglob("*") if p.is_file()):
+        relative = path.relative_to(build).as_posix()
+        if path.suffix not in (".json", ".jsonl"):
+            known = any(Described("", place.rstrip("/"), None).holds(relative) for place in OTHERS)
+            inside = any(relative.startswith(p.split("*")[0]) for p in OTHERS if p.endswith("/"))
+            assert known or inside or path.name.endswith(".lock"), f"{relative} is described nowhere"
+        elif not re.fullmatch(NO_JSON_OF_OURS, relative):
+            kinds = [each for each in FILES if each.holds(relative)]
+            assert len(kinds) == 1, f"{relative} has {len(kinds)} schemas"
+            found = list(documents(path, kinds[0]))
+            assert found, relative
+            wrong += [f"{relative}: {text}" for each in found for text in problems(kinds[0], each)]
+            seen.add(kinds[0].name)
+    assert not wrong, "\n".join(wrong[:20])
+    return seen
+
+
+def test_the_shipped_schemas_are_current() -> None:
+    made = schemas()
+    assert {path.name for path in SHIPPED.iterdir()} == made.keys()
+    for name, text in made.items():
+        assert (SHIPPED / name).read_text("utf-8") == text, "run `python scripts/reference.py`"
+        jsonschema.Draft202012Validator.check_schema(json.loads(text))
+
+
+def test_every_json_output_is_described() -> None:
+    def commands(command: Any, path: list[str]) -> Iterator[str]:
+        if inner := getattr(command, "commands", None):
+            for name, own in inner.items():
+                yield from commands(own, [*path, name])
+        elif any("--json" in parameter.opts for parameter in command.params):
+            yield " ".join(path)
+
+    root = typer.main.get_command(application())
+    assert sorted(commands(root, ["pzl"])) == sorted(each.place for each in OUTPUTS)
+
+
+def test_the_files_and_outputs_of_a_run_obey_their_schemas(
+    copied: Callable[[], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = copied()
+    build = program.parent / "build"
+    program.write_text(program.read_text() + FRONTIER)
+    wanted = {
+        "pzl check": [str(program)],
+        "pzl show": [str(program)],
+        "pzl plan": [str(build), str(program)],
+        "pzl compile": [str(program)],
+        "pzl cost": [str(program)],
+        "pzl solve": [str(program), "best", "--baselines"],
+        "pzl why": [str(program), "best"],
+        "pzl frontier": [str(program)],
+        "pzl run": [str(program), "--dry-run"],
+        "pzl status": [str(program)],
+        "pzl library ls": [str(program)],
+        "pzl library verify": [str(program)],
+        "pzl library gc": [str(program), "--dry-run"],
+    }
+    for place, arguments in wanted.items():
+        [each] = [each for each in OUTPUTS if each.place == place]
+        capsys.readouterr()
+        code = run([*place.split()[1:], *arguments, "--json"])
+        said = capsys.readouterr()
+        assert code == 0, said.err
+        assert problems(each, json.loads(said.out)) == []
+    (build / ".holder.json").write_text(Holder.ourselves().canonical_json())  # of a killed run
+    status = DESCRIBED["pzl-status"]
+    assert run(["status", str(program), "--made-by", str(build / "scores" / "kl.json"), "--json"]) == 0
+    assert problems(status, json.loads(capsys.readouterr().out)) == []
+    assert {each.name for each in FILES} - checked(build) == {"refinement", "engine-check"}
+
+
+def test_a_mistake_and_what_a_schema_does_not_know_are_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "wrong.pzl"
+    file.write_text("let a = b\n")
+    assert run(["check", str(file), "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert problems(DESCRIBED["pzl-check"], document) == []
+    assert problems(DESCRIBED["pzl-check"], document | {"more": 1})
+    del document["diagnostics"][0]["code"]
+    assert problems(DESCRIBED["pzl-check"], document)
+
+
+@pytest.mark.slow
+def test_refined_children_and_engines_obey_their_schemas(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build = run_with(tmp_path, REFINED + FRONTIER.replace("points: 2", "points: 2, children: 2"))
+    command = ["verify-export", str(build / "models" / "final"), "--runtime", "llama_cpp", "-o", str(build)]
+    assert run([*command, "--json"]) == 0
+    assert problems(DESCRIBED["pzl-verify-export"], json.loads(capsys.readouterr().out)) == []
+    assert run(["refine", str(tmp_path / "tiny.pzl"), "--json"]) == 0
+    assert problems(DESCRIBED["pzl-refine"], json.loads(capsys.readouterr().out)) == []
+    assert {each.name for each in FILES} - checked(build) == {"why", "holder"}
+
+
+def test_schemas_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["$id"].startswith("urn:puzzledsl:schema:ir-")
+    assert run(["schema", "costs"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((SHIPPED / "costs.schema.json").read_text())
+    assert run(["schema", "--list"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(DESCRIBED)
+    assert run(["schema", "cots"]) == 2
+    assert "did you mean `costs`?" in capsys.readouterr().err

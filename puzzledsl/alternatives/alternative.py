@@ -160,7 +160,9 @@ class Alternative(Frozen, ABC):
         """
         norms = shape.norms * shape.hidden
         size = size_of_weights(self.counted(shape), norms, self.routing(shape), gpus, expert_parallel)
-        return size if self.dtype is None else replace(size, stored=self._stored(shape, gpus, expert_parallel))
+        return (
+            size if self.dtype is None else replace(size, stored=self._stored(shape, gpus, expert_parallel))
+        )
 
     def _stored(self, shape: Shape, gpus: int, expert_parallel: int) -> Stored:
         """Return the type of the matrices and the number of their scales on one GPU."""
@@ -258,7 +260,8 @@ class Alternative(Frozen, ABC):
 
     def served(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
         """Return an architecture's support of the alternative and of the type that it is stored in, as `support` does."""
-        return worst(engine.storage(self.dtype), self.support(engine, shape, first=first))
+        mixture = self.routing(shape) != (1, 1)
+        return worst(engine.storage(self.dtype, mixture=mixture), self.support(engine, shape, first=first))
 
     def block_config(self, shape: Shape) -> dict[str, Any] | None:
         """Return the fields of a DeciLM / nemotron-nas `block_configs` entry; None without a module."""

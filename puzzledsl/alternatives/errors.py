@@ -80,11 +80,11 @@ class PrecisionDoesNotFit(Diagnostic):
     up with channels of zeros. Mixers that are no attention keep their type.
 
     Wrong:
-        parent odd = shape(family: llama, layers: 4, hidden: 72, heads: 8, kv_heads: 4, head_dim: 9,
+        parent odd = shape(family: llama, layers: 4, hidden: 72, heads: 8, kv_heads: 4, head_dim: 8,
           intermediate: 192, vocab: 256)
         space v of odd { ffn = parent(dtype: q8_0) }
     Right:
-        parent odd = shape(family: llama, layers: 4, hidden: 72, heads: 8, kv_heads: 4, head_dim: 9,
+        parent odd = shape(family: llama, layers: 4, hidden: 72, heads: 8, kv_heads: 4, head_dim: 8,
           intermediate: 192, vocab: 256)
         space v of odd { ffn = parent(dtype: int8) }
     """

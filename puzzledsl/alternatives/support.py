@@ -92,6 +92,7 @@ class Architecture(Frozen):
     # about storage types
     precisions: tuple[str, ...] = ()  # of quantised sub-blocks, each its own in one model
     no_precision: str = "its sub-blocks have one type"  # why it lacks the others
+    quantised_experts: Support = NATIVE
     # how rewriting works
     zero_ffn_width: int = 0  # channels of the FFN of zeros in place of a removed one
     drops_empty_layers: bool = False  # a layer without sub-blocks is left out
@@ -101,10 +102,12 @@ class Architecture(Frozen):
         None  # others are rewritten as this family, with zero biases where it wants them
     )
 
-    def storage(self, dtype: str | None) -> Support:
-        """Return the support of a quantised sub-block beside others; native for None."""
-        if dtype is None or dtype in self.precisions:
+    def storage(self, dtype: str | None, *, mixture: bool) -> Support:
+        """Return the support of a quantised sub-block, maybe a mixture of experts, beside others; native for None."""
+        if dtype is None:
             return NATIVE
+        if dtype in self.precisions:
+            return self.quantised_experts if mixture else NATIVE
         return Absent(reason=f"`{dtype}`: {self.no_precision}")
 
     def of_model(self, shape: Shape, computation: Computation) -> Iterator[tuple[str, Support]]:

@@ -37,7 +37,7 @@ def _coded(codes_N32: NDArray[np.int16], precision: Precision) -> list[Bytes]:
     if precision.bits == 8:
         return [codes_N32.astype(np.int8).view(np.uint8)]
     offset = (codes_N32 - precision.low).astype(np.uint8)
-    halves = (offset[:, :16] & 0x0F) | ((offset[:, 16:] & 0x0F) << 4)
+    halves = ((offset[:, :16] & 0x0F) | ((offset[:, 16:] & 0x0F) << 4)).astype(np.uint8)
     if precision.bits == 4:
         return [halves]
     fifth = np.packbits(offset >> 4, axis=1, bitorder="little")

@@ -45,6 +45,7 @@ _NO_MATRIX = Absent(reason="without biases, no layer there computes a single mat
 
 _COMPRESSED = tuple(p.name for p in PRECISIONS.values() if p.format == "compressed")
 _READS_COMPRESSED = "it reads compressed-tensors, which has " + ", ".join(f"`{name}`" for name in _COMPRESSED)
+_FUSED_EXPERTS = Absent(reason="its experts are in one tensor, which compressed-tensors does not quantise")
 _GGUF = tuple(p.name for p in PRECISIONS.values() if p.format == "gguf")
 _READS_GGUF = "a GGUF file has " + ", ".join(f"`{name}`" for name in _GGUF)
 
@@ -55,6 +56,7 @@ DECILM = Architecture(
     own_modules=True,
     precisions=_COMPRESSED,
     no_precision=_READS_COMPRESSED,
+    quantised_experts=_FUSED_EXPERTS,
     experts=NATIVE,
     other_top_k=NATIVE,
     expert_width=NATIVE,
@@ -68,6 +70,7 @@ NEMOTRON_NAS = Architecture(
     source="vllm/model_executor/models/nemotron_nas.py",
     precisions=_COMPRESSED,
     no_precision=_READS_COMPRESSED,
+    quantised_experts=_FUSED_EXPERTS,
     families=_LLAMAS | {"qwen3": _NO_QK_NORM},
     ropes=("default", "linear", "llama3"),
     other_activation=_SILU,

@@ -10,7 +10,6 @@ from puzzledsl.alternatives.registry import KINDS
 from puzzledsl.alternatives.shape import Initialisers
 from puzzledsl.language.model import Call, Setting
 
-
 PRECISION = "dtype"
 """Argument of every alternative with matrices: the types that they are stored in."""
 
@@ -23,7 +22,7 @@ def _call(kind: type[Alternative]) -> Call:
     }
     if kind.quantisable:
         arguments[PRECISION] = Setting(
-            "Type that the weights are stored in, one alternative each: `q8_0 | q4_0`. `full` is the parent's.",
+            "Storage type of the weights: `full | q8_0 | q4_0` is one alternative each.",
             words=(FULL, *PRECISIONS),
             default="`full`",
             noun="storage type",

@@ -23,6 +23,7 @@ from puzzledsl.models.schedule import learning_rate
 from puzzledsl.plan.memory.tiles import tiles
 from puzzledsl.uptrain.average import Average
 from puzzledsl.uptrain.errors import LossDiverged
+from puzzledsl.uptrain.frozen import train_all_but_quantised
 from puzzledsl.uptrain.means import PLAIN, Means
 from puzzledsl.uptrain.model import (
     Hidden,
@@ -108,7 +109,7 @@ class Trainer:
         usual = means.micro_blocks or max(1, tiles(self.device.type).training_tokens // train_NT.shape[1])
         self.micro = declaration.micro_batch or usual
         self.bf16 = in_bf16(self.device, declaration.dtype)
-        child.requires_grad_(True)
+        train_all_but_quantised(child)
         self.recompute = declaration.recompute or means.recompute
         if self.recompute:
             recompute_layers(child)

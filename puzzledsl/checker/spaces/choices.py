@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from math import floor
+from typing import Any
 
-from puzzledsl.alternatives.alternative import Alternative, SubBlock, absent
+from puzzledsl.alternatives.alternative import MIXERS, Alternative, SubBlock, absent
 from puzzledsl.alternatives.arguments import Arguments
 from puzzledsl.alternatives.errors import PrecisionDoesNotFit
 from puzzledsl.alternatives.precision import FULL
@@ -28,8 +29,8 @@ from puzzledsl.checker.diagnostics.lints import SameAlternative
 from puzzledsl.checker.expressions.coercions import as_constant, as_whole, is_list
 from puzzledsl.checker.expressions.settings import Settings, from_call
 from puzzledsl.checker.expressions.values import Constructed, Located, Options, Poison, Scope, Value, describe
-from puzzledsl.checker.names.words import read_word
 from puzzledsl.checker.limits import MAX_COUNT, MAX_OPTIONS
+from puzzledsl.checker.names.words import read_word
 from puzzledsl.checker.spaces.patterns import report_unknown
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir.nodes import Rounding
@@ -113,10 +114,11 @@ class ChoiceReader:
         found = [option.in_precision(dtype) for dtype in call.precisions() for option in options]
         for option in found:
             if why := option.misfit(kind.shape):
+                said: dict[str, Any] = {"dtype": str(option.dtype), "name": option.plain_name, "why": why}
+                if kind.shape.mixer in MIXERS and option.sub_block == "attention":
+                    said["help"] = "leave `dtype` out in those layers"
                 layers = layers_in_words(kind.layers)
-                error = PrecisionDoesNotFit(
-                    call.place(PRECISION), dtype=option.dtype, name=option.plain_name, layers=layers, why=why
-                )
+                error = PrecisionDoesNotFit(call.place(PRECISION), layers=layers, **said)
                 call.refuse(PRECISION, error)
                 return []
         return found if call.affords(len(found)) else []

@@ -23,8 +23,8 @@ from puzzledsl.checker.expressions.coercions import as_constant
 from puzzledsl.checker.expressions.layer_tables import holds
 from puzzledsl.checker.expressions.search_values import Names
 from puzzledsl.checker.expressions.values import Located, Options, Poison, Scope
-from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.checker.names.words import read_word
+from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.language.alternatives import ALTERNATIVES, PRECISION, pattern_fields
 from puzzledsl.syntax import tree
 

@@ -40,7 +40,10 @@ class Codes:
 
 
 def nearest(weight_RC: Tensor, precision: Precision) -> Tensor:
-    """Round a matrix to the nearest point of the grid with the usual scales; float32. Raises ValueError for rows that do not fit."""
+    """Round a matrix to the nearest point of the grid with the usual scales; float32.
+
+    Raises ValueError for rows that do not fit.
+    """
     blocks = _blocks(weight_RC.float(), precision)
     exact = exact_scales(blocks, precision)
     codes = _usual_codes(blocks, exact, precision)
@@ -59,6 +62,13 @@ def exact_scales(blocks: Tensor, precision: Precision) -> Tensor:
         return largest / precision.high
     signed = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True))
     return signed / precision.low
+
+
+def column_scales(weight_RC: Tensor, precision: Precision) -> Tensor:
+    """Return the usual scale of each number of a matrix, as stored, float32 (R, C)."""
+    blocks = _blocks(weight_RC.float(), precision)
+    scales = stored_scales(exact_scales(blocks, precision), precision).expand_as(blocks)
+    return scales.flatten(1)[:, : weight_RC.shape[-1]]
 
 
 def stored_scales(scales: Tensor, precision: Precision) -> Tensor:

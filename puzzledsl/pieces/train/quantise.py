@@ -129,5 +129,3 @@ class _Inputs:
                 return trace.attention_input
             self._module(trace.ffn_input)
             return trace.ffn_input
-
-

@@ -13,8 +13,8 @@ from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob
-from puzzledsl.plan.refinement import is_frozen
 from puzzledsl.plan.bld import Kind
+from puzzledsl.plan.refinement import is_frozen
 
 WEIGHT, MOMENTS, GRADIENT, KEPT = 4, 8, 4, 8
 """Bytes a weight in training, float32: the weight, its moments, its gradient; and the initial and the best value on the host."""

@@ -15,11 +15,13 @@ from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.precision import PRECISIONS, is_quantised
 from puzzledsl.alternatives.registry import ATTENTION, FFN, AttentionAlternative, FfnAlternative
 from puzzledsl.child.assemble import Pieces
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families.slots import weights_of
+from puzzledsl.models.precision.grids import nearest
 
 Choice = tuple[AttentionAlternative, FfnAlternative]
 A = TypeVar("A", bound=Alternative)
@@ -63,8 +65,8 @@ def define(layers: Sequence[Choice], name: str = "child") -> ModelDefinition:
             LayerDefinition(
                 attention=attention,
                 ffn=ffn,
-                attention_piece=None if attention.kind in ("parent", "noop") else f"attention-{index}",
-                ffn_piece=None if ffn.kind in ("parent", "noop") else f"ffn-{index}",
+                attention_piece=f"attention-{index}" if attention.trainable else None,
+                ffn_piece=f"ffn-{index}" if ffn.trainable else None,
             )
             for index, (attention, ffn) in enumerate(layers)
         ),
@@ -72,19 +74,20 @@ def define(layers: Sequence[Choice], name: str = "child") -> ModelDefinition:
 
 
 def random_pieces(parent: PreTrainedModel, layers: Sequence[Choice]) -> Pieces:
-    """Weights for the pieces of `define(layers)`: wide enough that each alternative matters."""
+    """Weights for the pieces of `define(layers)`: wide enough that each alternative matters, quantised ones on their grid."""
 
     def load(piece: str) -> Mapping[str, Tensor]:
         sub_block, _, index = piece.partition("-")
         attention, ffn = layers[int(index)]
         generator = torch.Generator().manual_seed(int(index))
-        if sub_block == "attention":
-            module = build_alternative(parent, int(index), attention)
-        else:
-            module = build_alternative(parent, int(index), ffn)
-        return {
-            name: torch.randn(weight.shape, generator=generator) * 0.3 + (1 if "norm" in name else 0)
-            for name, weight in weights_of(module).items()
-        }
+        alternative: Alternative = attention if sub_block == "attention" else ffn
+        weights = weights_of(build_alternative(parent, int(index), alternative))
+        found = {}
+        for name, weight in weights.items():
+            value = torch.randn(weight.shape, generator=generator) * 0.3 + (1 if "norm" in name else 0)
+            if alternative.dtype is not None and is_quantised(name, tuple(value.shape)):
+                value = nearest(value, PRECISIONS[alternative.dtype])
+            found[name] = value
+        return found
 
     return load

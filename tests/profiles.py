@@ -23,6 +23,7 @@ ATTENTION: tuple[AttentionAlternative, ...] = (
     GqaAttention(kv_heads=2),
     GqaAttention(kv_heads=1, window=8),
     GqaAttention(kv_heads=4, window=6, sinks=2),
+    GqaAttention(kv_heads=1, dtype="q8_0"),
     LinearAttention(),
     NoOpAttention(),
 )
@@ -30,6 +31,7 @@ FFN: tuple[FfnAlternative, ...] = (
     ParentFfn(),
     MlpFfn(width=16),
     MoeFfn(experts=4, top_k=2, width=8),
+    MoeFfn(experts=4, top_k=2, width=8, dtype="int8"),
     LinearFfn(),
     NoOpFfn(),
 )

@@ -2,21 +2,25 @@
 
 An alternative is a frozen value: its fields are its arguments. Everything the other folders ask of it is a method, with
 a default that is right for a module of dense linear maps. Tables, reports and JSON use the canonical names: `parent`,
-`gqa4`, `gqa4w8192`, `gqa4w64s4`, `mlp21504`, `moe8k2w1024`, `linear`, `noop`.
+`gqa4`, `gqa4w8192`, `gqa4w64s4`, `mlp21504`, `moe8k2w1024`, `linear`, `noop`. A storage type follows: `mlp21504@q8_0`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from pydantic import Field
+
 from puzzledsl.alternatives.arguments import Argument, Arguments
+from puzzledsl.alternatives.precision import PRECISIONS, PrecisionName, is_quantised, misfit, scales_of
 from puzzledsl.alternatives.shape import Initialisers, Shape
 from puzzledsl.alternatives.state import NO_STATE, StateSize
-from puzzledsl.alternatives.support import NATIVE, Absent, Architecture, Support
-from puzzledsl.alternatives.weights import Shapes, Size, Weight, Weights, size_of_weights
+from puzzledsl.alternatives.support import NATIVE, Absent, Architecture, Support, worst
+from puzzledsl.alternatives.weights import Shapes, Size, Stored, Weight, Weights, size_of_weights, split
 from puzzledsl.base.frozen import Frozen
 
 SubBlock = Literal["attention", "ffn"]
@@ -50,6 +54,9 @@ class Alternative(Frozen, ABC):
         def kind(self) -> str:
             """The word of the language, and the tag in JSON."""
 
+    dtype: PrecisionName | None = Field(default=None, exclude_if=lambda dtype: dtype is None)
+    """Type that the matrices are stored in; None: the parent's, as if the field were not there."""
+
     sub_block: ClassVar[SubBlock]
     part: ClassVar[str]
     """Name of the sub-block in transformers' `per_layer_config`."""
@@ -66,8 +73,10 @@ class Alternative(Frozen, ABC):
     """Number of arguments that can be given without a name."""
     name_pattern: ClassVar[str] = ""
     """Regular expression of the canonical names; empty if the word is the name."""
-    trainable: ClassVar[bool] = True
-    """True if the alternative has weights of its own."""
+    own_weights: ClassVar[bool] = True
+    """True if the alternative has weights of its own, whatever type they are stored in."""
+    quantisable: ClassVar[bool] = True
+    """True if the alternative takes `dtype`."""
     refined: ClassVar[bool] = False
     """True if a least-squares start is refined before training (`plan.refinement`)."""
     last_map: ClassVar[str | None] = None
@@ -88,9 +97,33 @@ class Alternative(Frozen, ABC):
         """Return the reason why no such alternative can stand in a layer of this shape; empty if one can."""
 
     @property
-    def name(self) -> str:
-        """Canonical name within its sub-block, such as `gqa4w64s4` or `mlp21504`."""
+    def plain_name(self) -> str:
+        """Canonical name without a storage type, such as `gqa4w64s4` or `mlp21504`."""
         return self.kind
+
+    @property
+    def name(self) -> str:
+        """Canonical name within its sub-block, such as `gqa4w64s4`, `mlp21504` or `parent@q8_0`."""
+        return self.plain_name if self.dtype is None else f"{self.plain_name}@{self.dtype}"
+
+    @property
+    def is_parent(self) -> bool:
+        """True for the parent's own module, untouched; a quantised copy of it is a piece."""
+        return self.kind == "parent" and self.dtype is None
+
+    @property
+    def unquantised(self) -> Self:
+        """The alternative with weights in the parent's type."""
+        return self if self.dtype is None else self.model_copy(update={"dtype": None})
+
+    def in_precision(self, dtype: str | None) -> Self:
+        """Return the alternative with weights in a type of `PRECISIONS`, or in the parent's (None)."""
+        return self.model_copy(update={"dtype": dtype}) if self.quantisable else self
+
+    @property
+    def trainable(self) -> bool:
+        """True if the alternative has weights that are not the parent's."""
+        return self.own_weights or self.dtype is not None
 
     def answers_to(self, word: str, shape: Shape) -> bool:
         """Return True if a pattern with this word matches."""
@@ -99,7 +132,7 @@ class Alternative(Frozen, ABC):
     @classmethod
     def fields(cls) -> tuple[str, ...]:
         """Return the names of the fields that a pattern can test."""
-        return tuple(name for name in cls.model_fields if name != "kind")
+        return tuple(name for name in cls.model_fields if name not in ("kind", "dtype"))
 
     def figure(self, field: str, shape: Shape) -> Fraction | None:
         """Return a field as patterns compare it; None if the alternative has no such field."""
@@ -126,7 +159,25 @@ class Alternative(Frozen, ABC):
         `expert_parallel`: groups of GPUs that share out the experts of a mixture.
         """
         norms = shape.norms * shape.hidden
-        return size_of_weights(self.counted(shape), norms, self.routing(shape), gpus, expert_parallel)
+        size = size_of_weights(self.counted(shape), norms, self.routing(shape), gpus, expert_parallel)
+        return (
+            size if self.dtype is None else replace(size, stored=self._stored(shape, gpus, expert_parallel))
+        )
+
+    def _stored(self, shape: Shape, gpus: int, expert_parallel: int) -> Stored:
+        """Return the type of the matrices and the number of their scales on one GPU."""
+        assert self.dtype is not None
+        precision, here = PRECISIONS[self.dtype], split(self.routing(shape)[0], expert_parallel)
+        always = of_experts = plain = 0
+        for name, weight in self.weights(shape).items():
+            quantised = is_quantised(name, weight.shape)
+            if weight.of_expert and quantised:
+                of_experts += scales_of(precision, weight, gpus // expert_parallel)
+            elif quantised:
+                always += scales_of(precision, weight, gpus)
+            elif len(weight.shape) > 1:
+                plain += weight.count(gpus)
+        return Stored(self.dtype, always, of_experts * here // self.routing(shape)[0], plain)
 
     def params(self, shape: Shape) -> int:
         """Return the parameters, including biases and the norm."""
@@ -179,7 +230,7 @@ class Alternative(Frozen, ABC):
 
     def initialiser(self, init: Initialisers) -> str:
         """Return the method that initialises the weights; `none` if there are none."""
-        return "least_squares" if self.trainable else "none"
+        return "least_squares" if self.own_weights else "none"
 
     def is_solved(self, initialiser: str) -> bool:
         """Return True if the initial weights are the optimum already, so that training cannot improve them."""
@@ -189,6 +240,15 @@ class Alternative(Frozen, ABC):
         """Return the share of the parent's sub-block that is kept, as the shade in pictures."""
         return self.params(shape) / parent_params
 
+    def misfit(self, shape: Shape) -> str:
+        """Return the reason why the weights cannot be stored in the type `dtype`; empty if they can."""
+        if self.dtype is None:
+            return ""
+        if self.sub_block == "attention" and shape.mixer in MIXERS and self.kind == "parent":
+            return f"the mixer there is {MIXERS[shape.mixer]}, whose weights stay as they are"
+        shapes = ((name, weight.shape) for name, weight in self.weights(shape).items())
+        return misfit(PRECISIONS[self.dtype], shapes)
+
     # ------------------------------------------------------------ other tools
 
     def support(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
@@ -197,6 +257,11 @@ class Alternative(Frozen, ABC):
         By default only the code that is written into a checkpoint for transformers has the module.
         """
         return NATIVE if engine.own_modules else Absent(reason=f"it has no `{self.kind}` sub-blocks")
+
+    def served(self, engine: Architecture, shape: Shape, *, first: bool) -> Support:
+        """Return an architecture's support of the alternative and of the type that it is stored in, as `support` does."""
+        mixture = self.routing(shape) != (1, 1)
+        return worst(engine.storage(self.dtype, mixture=mixture), self.support(engine, shape, first=first))
 
     def block_config(self, shape: Shape) -> dict[str, Any] | None:
         """Return the fields of a DeciLM / nemotron-nas `block_configs` entry; None without a module."""

@@ -72,6 +72,28 @@ class ImpossibleExperts(Diagnostic):
     help_template = "top_k goes from 1 to experts"
 
 
+class PrecisionDoesNotFit(Diagnostic):
+    """A storage type that a layer's matrices do not fit.
+
+    A type of 4 or 5 bits, and `q8_0`, stores the numbers of a row in groups that share a scale. Rows must be whole groups:
+    multiples of 32 numbers. Only the width of an FFN may be any in `q8_0`, `q5_0` and `q4_0`, because a GGUF file fills it
+    up with channels of zeros. Mixers that are no attention keep their type.
+
+    Wrong:
+        parent odd = shape(family: llama, layers: 4, hidden: 72, heads: 8, kv_heads: 4, head_dim: 8,
+          intermediate: 192, vocab: 256)
+        space v of odd { ffn = parent(dtype: q8_0) }
+    Right:
+        parent odd = shape(family: llama, layers: 4, hidden: 72, heads: 8, kv_heads: 4, head_dim: 8,
+          intermediate: 192, vocab: 256)
+        space v of odd { ffn = parent(dtype: int8) }
+    """
+
+    code = "E0225"
+    template = "`{name}` cannot be stored as `{dtype}` ({layers}): {why}"
+    help_template = "`int8` and `fp8` have a scale for each row, of any length"
+
+
 class BrokenPackage(Diagnostic):
     """An installed package whose alternative does not load.
 

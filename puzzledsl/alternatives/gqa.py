@@ -82,7 +82,7 @@ class GqaAttention(Attention):
         ]
 
     @property
-    def name(self) -> str:
+    def plain_name(self) -> str:
         """`gqa4`, `gqa4h16`, `gqa4w8192`, `gqa4w64s4`."""
         seen = "" if self.heads is None else f"h{self.heads}"
         seen += "" if self.window is None else f"w{self.window}"

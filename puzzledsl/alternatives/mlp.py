@@ -48,7 +48,7 @@ class MlpFfn(Ffn):
         return absent("ffn", shape)
 
     @property
-    def name(self) -> str:
+    def plain_name(self) -> str:
         """`mlp21504`."""
         return f"mlp{self.width}"
 

@@ -81,7 +81,7 @@ class MoeFfn(Ffn):
         return shape.expert_width
 
     @property
-    def name(self) -> str:
+    def plain_name(self) -> str:
         """`moe8k2w1024`."""
         return f"moe{self.experts}k{self.top_k}w{self.width}"
 

@@ -18,7 +18,8 @@ class _NoOp(Alternative):
     summary: ClassVar[str] = (
         "The sub-block is left out, with its norm: it adds nothing to the residual stream."
     )
-    trainable: ClassVar[bool] = False
+    own_weights: ClassVar[bool] = False
+    quantisable: ClassVar[bool] = False
     look: ClassVar[Look] = "noop"
 
     @classmethod

@@ -22,7 +22,7 @@ class _Parent(Alternative):
     """The parent's own module."""
 
     summary: ClassVar[str] = "The parent's own sub-block, untouched: no job, score 0."
-    trainable: ClassVar[bool] = False
+    own_weights: ClassVar[bool] = False
     look: ClassVar[Look] = "parent"
 
     @classmethod

@@ -20,6 +20,7 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.entry_points import entry_points
 
@@ -42,6 +43,8 @@ FFN: dict[str, type[Ffn]] = {
 }
 KINDS: Mapping[SubBlock, Mapping[str, type[Alternative]]] = {"attention": ATTENTION, "ffn": FFN}
 """Sub-block -> word -> class, in the order of documentation."""
+DTYPE = "dtype"
+"""Key of a `block_configs` entry with the storage type of a quantised sub-block."""
 BROKEN: list[BrokenPackage] = []
 """Installed packages whose alternative does not load."""
 A = TypeVar("A", bound=Alternative)
@@ -97,9 +100,24 @@ def from_block_config(kinds: Mapping[str, type[A]], entry: Mapping[str, Any], sh
             raise ValueError(f"no installed package has the alternative `{module}`")
         kinds = {module: kinds[module]}
     found = (kind.from_block_config(entry, shape) for kind in kinds.values())
-    return next(alternative for alternative in found if alternative is not None)
+    plain = next(alternative for alternative in found if alternative is not None)
+    dtype = entry.get(DTYPE)
+    if dtype is None:
+        return plain
+    if dtype not in PRECISIONS:
+        raise ValueError(f"`{dtype}` is no storage type")
+    return plain.model_copy(update={"dtype": dtype})
+
+
+def to_block_config(alternative: Alternative, shape: Shape) -> dict[str, Any] | None:
+    """Return the fields of an alternative's `block_configs` entry, its storage type among them; None without a module."""
+    entry = alternative.unquantised.block_config(shape)
+    return entry if entry is None or alternative.dtype is None else {**entry, DTYPE: alternative.dtype}
 
 
 def is_canonical(name: str, sub_block: SubBlock) -> bool:
     """Return True if a text has the form of an alternative's canonical name."""
-    return any(re.fullmatch(kind.name_pattern or word, name) for word, kind in KINDS[sub_block].items())
+    plain, _, dtype = name.partition("@")
+    kinds = KINDS[sub_block].items()
+    known = [kind for word, kind in kinds if re.fullmatch(kind.name_pattern or word, plain)]
+    return bool(known) and (name == plain or (dtype in PRECISIONS and known[0].quantisable))

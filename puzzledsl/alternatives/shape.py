@@ -197,3 +197,6 @@ class Initialisers(Frozen):
         default="least_squares", exclude_if=lambda method: method == "least_squares"
     )  # a program that does not say keeps the digests of its pieces
     linear: Literal["least_squares", "product"] = "least_squares"
+    quantise: Literal["gptq", "nearest"] = Field(
+        default="gptq", exclude_if=lambda method: method == "gptq"
+    )  # rounding to a storage type

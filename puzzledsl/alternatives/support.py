@@ -89,6 +89,10 @@ class Architecture(Frozen):
     expert_width: Support = NO_MIXTURE
     fewer_of_all: Support = NATIVE  # mixtures of several counts, whose routers' weights do not add up to 1
     dense_in_mixture: Support = NO_MIXTURE  # a dense FFN where the parent has a mixture
+    # about storage types
+    precisions: tuple[str, ...] = ()  # of quantised sub-blocks, each its own in one model
+    no_precision: str = "its sub-blocks have one type"  # why it lacks the others
+    quantised_experts: Support = NATIVE
     # how rewriting works
     zero_ffn_width: int = 0  # channels of the FFN of zeros in place of a removed one
     drops_empty_layers: bool = False  # a layer without sub-blocks is left out
@@ -97,6 +101,14 @@ class Architecture(Frozen):
     as_family: Literal["llama", "qwen2"] | None = (
         None  # others are rewritten as this family, with zero biases where it wants them
     )
+
+    def storage(self, dtype: str | None, *, mixture: bool) -> Support:
+        """Return the support of a quantised sub-block, maybe a mixture of experts, beside others; native for None."""
+        if dtype is None:
+            return NATIVE
+        if dtype in self.precisions:
+            return self.quantised_experts if mixture else NATIVE
+        return Absent(reason=f"`{dtype}`: {self.no_precision}")
 
     def of_model(self, shape: Shape, computation: Computation) -> Iterator[tuple[str, Support]]:
         """Yield the properties of the whole model that it lacks, in words."""

@@ -33,6 +33,20 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """Storage type of a quantised sub-block's matrices on one GPU, and the number of their scales.
+
+    `scales` of the matrices that every token uses, `expert_scales` of the experts; `plain` counts the numbers of routers,
+    which stay unquantised.
+    """
+
+    dtype: str
+    scales: int
+    expert_scales: int = 0
+    plain: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Size:
     """Parameters of a sub-block, or of the part that no layer changes, on one of `t` GPUs.
 
@@ -48,6 +62,7 @@ class Size:
     experts: int = 0
     chosen: int = 0
     idle: int = 0
+    stored: Stored | None = None  # None: in the hardware's weight dtype
 
     @property
     def params(self) -> int:

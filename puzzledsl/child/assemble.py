@@ -45,7 +45,7 @@ def assemble(model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces
     config.block_configs = to_block_configs(layers_on_base(definition, shape), shape.base or shape)
     for layer_idx, layer in enumerate(definition.layers):
         for sub_block, alternative, piece in choices_of(layer):
-            if alternative.kind == "parent":  # a coupled piece stores its own half only
+            if alternative.is_parent:  # a coupled piece stores its own half only
                 continue
             module = build_alternative(model, layer_idx, alternative)
             if piece is not None:

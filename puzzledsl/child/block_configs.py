@@ -16,6 +16,7 @@ from puzzledsl.alternatives.registry import (
     AttentionAlternative,
     FfnAlternative,
     from_block_config,
+    to_block_config,
 )
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.checker.diagnostics.stage_errors import CannotRealise
@@ -55,7 +56,7 @@ def _each(shape: Shape, layers: int) -> Sequence[Shape]:
 
 
 def _entry(alternative: Alternative, shape: Shape) -> dict[str, Any]:
-    entry = alternative.block_config(shape)
+    entry = to_block_config(alternative, shape)
     if entry is None:
         raise DiagnosticError(CannotRealise(None, alternative=alternative.name))
     return entry

@@ -8,7 +8,8 @@ from math import ceil
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.alternatives.weights import Size, split
+from puzzledsl.alternatives.precision import PRECISIONS
+from puzzledsl.alternatives.weights import Size, Stored, split
 from puzzledsl.costs.dtypes import DTYPE_BYTES, STATE_BYTES, expert_dtype, head_dtype, residual_bytes
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.parameters import fixed_size
@@ -17,8 +18,19 @@ from puzzledsl.ir.nodes import RooflineHardware, Shape
 
 def matrix_bytes(hardware: RooflineHardware, size: Size) -> tuple[Fraction, Fraction]:
     """Return the bytes of the matrices that every forward pass reads, and of all experts on the GPU."""
+    if size.stored is not None:
+        return stored_bytes(hardware, size, size.stored)
     always = (size.matrices - size.experts) * DTYPE_BYTES[hardware.dtype]
     return always, size.experts * DTYPE_BYTES[expert_dtype(hardware)]
+
+
+def stored_bytes(hardware: RooflineHardware, size: Size, stored: Stored) -> tuple[Fraction, Fraction]:
+    """Return the bytes as `matrix_bytes` does, of a quantised sub-block: codes, scales, and what stays unquantised."""
+    precision = PRECISIONS[stored.dtype]
+    code = Fraction(precision.bits, 8)
+    always = code * (size.matrices - size.experts - stored.plain) + precision.scale_bytes * stored.scales
+    experts = code * size.experts + precision.scale_bytes * stored.expert_scales
+    return always + stored.plain * DTYPE_BYTES[hardware.dtype], experts
 
 
 def weights_bytes(hardware: RooflineHardware, size: Size) -> int:

@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 from puzzledsl.alternatives.noop import NoOpAttention
+from puzzledsl.alternatives.precision import PRECISIONS, PrecisionName
 from puzzledsl.alternatives.support import Architecture
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import replacing
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.errors import MissingPackage, NotAGguf
+from puzzledsl.export.gguf_codes import packed
 from puzzledsl.export.gguf_mixture import add_mixtures, is_mixture, mixture_tensors
 from puzzledsl.export.gguf_tokenizer import add_tokenizer
 from puzzledsl.export.lowering import choose, lower, multiple_of, pad_widths, windows
@@ -57,6 +59,8 @@ def write_gguf(
 ) -> None:
     """Write the child, lowered to llama.cpp's features, with its tokenizer; norms and biases stay float32.
 
+    Quantised sub-blocks have their own types, the rest has `dtype`.
+
     Raises DiagnosticError for what llama.cpp cannot represent, an unknown tokenizer, or if `gguf` is missing.
     """
     gguf = _gguf()
@@ -65,6 +69,7 @@ def write_gguf(
     child = lower(child, engine)
     if dtype == "q8_0":
         child = pad_widths(child, multiple_of(BLOCK))
+    child = pad_widths(child, multiple_of(BLOCK), quantised_only=True)
     with replacing(path) as temporary:
         writer = gguf.GGUFWriter(temporary, engine.name)
         writer.add_name(name)
@@ -80,17 +85,19 @@ def write_gguf(
         writer.add_quantization_version(2)
         add_tokenizer(writer, tokenizer_dir, child.shape.vocab)
         tensors = list(_tensors(child, engine, factors))
-        for tensor_name, weight in tensors:
-            kind = _kind(gguf, tensor_name, weight, dtype)
+        for tensor_name, weight, storage in tensors:
+            kind = _kind(gguf, tensor_name, weight, storage or dtype)
             block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
             nbytes = math.prod(weight.shape) // block * block_bytes
             writer.add_tensor_info(tensor_name, weight.shape, np.dtype(np.float32), nbytes, raw_dtype=kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        for tensor_name, weight in tensors:
-            kind = _kind(gguf, tensor_name, weight, dtype)
-            writer.write_tensor_data(_encoded(gguf, weight.read(), kind))
+        for tensor_name, weight, storage in tensors:
+            kind = _kind(gguf, tensor_name, weight, storage or dtype)
+            value = weight.read()
+            data = _encoded(gguf, value, kind) if storage is None else packed(value, PRECISIONS[storage])
+            writer.write_tensor_data(data)
         writer.close()
 
 
@@ -114,14 +121,14 @@ def _gguf() -> Any:
     return gguf
 
 
-def _kind(gguf: Any, name: str, weight: LazyTensor, dtype: GgufDtype) -> Any:
+def _kind(gguf: Any, name: str, weight: LazyTensor, dtype: GgufDtype | PrecisionName) -> Any:
     """Return the type of a tensor: float32 for vectors and routers; f16 for a q8_0 matrix whose rows are not whole blocks."""
     kinds = gguf.GGMLQuantizationType
     if len(weight.shape) < 2 or name.endswith(".ffn_gate_inp.weight"):
         return kinds.F32
     if dtype == "q8_0" and weight.shape[-1] % BLOCK:
         return kinds.F16
-    return {"f32": kinds.F32, "f16": kinds.F16, "bf16": kinds.BF16, "q8_0": kinds.Q8_0}[dtype]
+    return kinds[dtype.upper()]
 
 
 def _encoded(gguf: Any, value: Tensor, kind: Any) -> np.ndarray[Any, Any]:
@@ -222,23 +229,27 @@ def _llama3_factors(rope: dict[str, Any], head_dim: int) -> Tensor:
 
 def _tensors(
     child: ChildFiles, engine: Architecture, factors: Tensor | None
-) -> Iterator[tuple[str, LazyTensor]]:
-    """Yield the file's tensors under llama.cpp's names."""
+) -> Iterator[tuple[str, LazyTensor, PrecisionName | None]]:
+    """Yield the file's tensors under llama.cpp's names, with the storage types of quantised ones."""
     if factors is not None:
-        yield "rope_freqs.weight", LazyTensor.of(factors)
+        yield "rope_freqs.weight", LazyTensor.of(factors), None
+    types = child.storage_types()
     weights = _fused(child.weights) if engine is OPENELM else child.weights
     for name, weight in weights.items():
         if ".mlp.experts." in name or ".mlp.gate." in name:
             continue
         if name in _OUTSIDE:
-            yield _OUTSIDE[name], weight
+            yield _OUTSIDE[name], weight, None
             continue
         index, _, own = name.removeprefix("model.layers.").partition(".")
         module, _, kind = own.rpartition(".")
         if engine is DECI and module in ("self_attn.q_proj", "self_attn.k_proj"):
             weight = _paired(weight, child.shape.head_dim)
-        yield f"blk.{index}.{_INSIDE[module]}.{kind}", weight
-    yield from mixture_tensors(child)
+        storage = types.get(name.replace(".qkv_proj.", ".q_proj."))
+        yield f"blk.{index}.{_INSIDE[module]}.{kind}", weight, storage
+    for name, weight in mixture_tensors(child):
+        ffn = child.layers[int(name.split(".")[1])][1]
+        yield name, weight, ffn.dtype if name.endswith("_exps.weight") else None
 
 
 def _fused(weights: dict[str, LazyTensor]) -> dict[str, LazyTensor]:

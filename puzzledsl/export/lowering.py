@@ -186,19 +186,22 @@ def with_linear_biases(child: ChildFiles) -> ChildFiles:
     return joined(child, layers)
 
 
-def pad_widths(child: ChildFiles, wanted: Callable[[int], int]) -> ChildFiles:
-    """Pad each FFN with zero channels to the wanted width."""
+def pad_widths(
+    child: ChildFiles, wanted: Callable[[int], int], *, quantised_only: bool = False
+) -> ChildFiles:
+    """Pad each FFN, or each quantised one, with zero channels to the wanted width."""
     layers = []
     for layer in split(child):
-        width = layer.ffn.channels(layer.own)
-        room = wanted(width) - width if _is_dense(layer) else 0
+        width, kept = layer.ffn.channels(layer.own), quantised_only and layer.ffn.dtype is None
+        room = wanted(width) - width if _is_dense(layer) and not kept else 0
         if room:
             weights = dict(layer.weights)
             for name, dim in (("gate_proj", 0), ("up_proj", 0), ("down_proj", 1)):
                 weights[f"mlp.{name}.weight"] = _padded(weights[f"mlp.{name}.weight"], dim, room)
                 if dim == 0 and f"mlp.{name}.bias" in weights:
                     weights[f"mlp.{name}.bias"] = _padded(weights[f"mlp.{name}.bias"], 0, room)
-            layer = replace(layer, ffn=MlpFfn(width=width + room), weights=weights)
+            padded = MlpFfn(width=width + room, dtype=layer.ffn.dtype)
+            layer = replace(layer, ffn=padded, weights=weights)
         layers.append(layer)
     return joined(child, layers)
 
@@ -288,7 +291,7 @@ def _lower_attention(layer: _Layer, answer: Lowered, engine: Architecture, zeros
             ffn = biased_ffn(matrix, zeros) | {f"{FFN.before}.weight": layer.weights[norm]}
             kept = {key: value for key, value in layer.weights.items() if not _is_attention(key)}
             return [
-                _Layer(layer.own, NoOpAttention(), MlpFfn(width=hidden), ffn),
+                _Layer(layer.own, NoOpAttention(), MlpFfn(width=hidden, dtype=layer.attention.dtype), ffn),
                 replace(layer, attention=NoOpAttention(), weights=kept),
             ]
         case "zero_attention":
@@ -325,7 +328,7 @@ def _lower_ffn(layer: _Layer, engine: Architecture, zeros: _Zeros) -> _Layer:
         case _:
             assert_never(answer.way)
     kept = {key: value for key, value in layer.weights.items() if not key.startswith("mlp.linear.")}
-    return replace(layer, ffn=MlpFfn(width=width), weights=kept | made)
+    return replace(layer, ffn=MlpFfn(width=width, dtype=layer.ffn.dtype), weights=kept | made)
 
 
 def biased_ffn(matrix_HH: LazyTensor, zeros: _Zeros) -> Weights:

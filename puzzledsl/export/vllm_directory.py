@@ -36,7 +36,7 @@ def write_for(
 ) -> None:
     """Write a lowered child as the architecture loads it from a directory. Raises as `write_checkpoint` does."""
     if not engine.grouped:
-        write_checkpoint(child, base_dir, out_dir, card, name=name)
+        write_checkpoint(child, base_dir, out_dir, card, name=name, compress=True)
         return
     content = _config(child)
     config = copy.deepcopy(child.config)

@@ -111,6 +111,9 @@ def on_base(alternative: Alternative, shape: Shape) -> Alternative:
     """
     if (base := shape.base) is None:
         return alternative
+    if alternative.dtype is not None:
+        plain = on_base(alternative.unquantised, shape)
+        return plain.model_copy(update={"dtype": alternative.dtype}) if plain.quantisable else plain
     if alternative.kind != "parent":
         return alternative.on_base(shape, base)
     kept = _mixer(shape) if alternative.sub_block == "attention" else _ffn(shape)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.support import NATIVE, Absent, Architecture, Lowered, Support
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.families.registry import FAMILIES
@@ -42,11 +43,20 @@ _ZERO_FFN = Lowered(way="zero_ffn", into="an FFN of 32 channels, all zero")
 _BIASED_FFN = Lowered(way="biased_ffn", into="an FFN of the hidden size whose gate is 1 by its bias")
 _NO_MATRIX = Absent(reason="without biases, no layer there computes a single matrix")
 
+_COMPRESSED = tuple(p.name for p in PRECISIONS.values() if p.format == "compressed")
+_READS_COMPRESSED = "it reads compressed-tensors, which has " + ", ".join(f"`{name}`" for name in _COMPRESSED)
+_FUSED_EXPERTS = Absent(reason="its experts are in one tensor, which compressed-tensors does not quantise")
+_GGUF = tuple(p.name for p in PRECISIONS.values() if p.format == "gguf")
+_READS_GGUF = "a GGUF file has " + ", ".join(f"`{name}`" for name in _GGUF)
+
 DECILM = Architecture(
     name="DeciLM",
     source="the modeling file that puzzledsl writes into the directory",
     families=dict.fromkeys(FAMILIES, NATIVE),
     own_modules=True,
+    precisions=_COMPRESSED,
+    no_precision=_READS_COMPRESSED,
+    quantised_experts=_FUSED_EXPERTS,
     experts=NATIVE,
     other_top_k=NATIVE,
     expert_width=NATIVE,
@@ -58,6 +68,9 @@ _NO_WINDOW = Absent(reason="it ignores `window_length` and attends to everything
 NEMOTRON_NAS = Architecture(
     name="nemotron_nas",
     source="vllm/model_executor/models/nemotron_nas.py",
+    precisions=_COMPRESSED,
+    no_precision=_READS_COMPRESSED,
+    quantised_experts=_FUSED_EXPERTS,
     families=_LLAMAS | {"qwen3": _NO_QK_NORM},
     ropes=("default", "linear", "llama3"),
     other_activation=_SILU,
@@ -110,6 +123,8 @@ _NO_DECI_WINDOW = Absent(reason="its `deci` architecture has no sliding window")
 DECI = Architecture(
     name="deci",
     source="src/models/deci.cpp",
+    precisions=_GGUF,
+    no_precision=_READS_GGUF,
     families=_LLAMAS | {"qwen3": _NO_QK_NORM},
     ropes=("default", "linear", "llama3"),
     other_activation=_SILU,
@@ -128,6 +143,8 @@ _NO_OPENELM_WINDOW = Absent(reason="its `openelm` architecture has no sliding wi
 OPENELM = Architecture(
     name="openelm",
     source="src/models/openelm.cpp",
+    precisions=_GGUF,
+    no_precision=_READS_GGUF,
     families=_families("qwen3"),  # norms on queries and keys, always
     ropes=("default", "linear"),
     other_activation=_SILU,
@@ -153,6 +170,8 @@ _PADDED_EXPERTS = Lowered(
 STEP35 = Architecture(
     name="step35",
     source="src/models/step35.cpp",
+    precisions=_GGUF,
+    no_precision=_READS_GGUF,
     families=_families("llama", "mistral", "qwen3", "qwen3_moe"),
     ropes=("default",),
     other_activation=_SILU,

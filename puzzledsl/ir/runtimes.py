@@ -87,7 +87,7 @@ def _fit(architecture: Architecture, shape: Shape, choices: Choices, computation
         own = shape.at(layer)
         for sub_block, alternatives in zip(SUB_BLOCKS, of_layer, strict=True):
             for alternative in alternatives:
-                answer = alternative.support(architecture, own, first=layer == 0)
+                answer = alternative.served(architecture, own, first=layer == 0)
                 if answer.kind != "absent" and alternative.attended(own) in windows:
                     answer = architecture.other_windows
                 if answer.kind != "absent" and _is_mixture(alternative, own):
@@ -97,7 +97,7 @@ def _fit(architecture: Architecture, shape: Shape, choices: Choices, computation
                     elif experts < most:
                         answer = worst(architecture.fewer_of_all, answer)
                 if answer.kind != "native":
-                    later = alternative.support(architecture, own, first=False)
+                    later = alternative.served(architecture, own, first=False)
                     found.setdefault((sub_block, alternative, answer, answer == later), []).append(layer)
     lacks = tuple(
         Lack(s, alternative, answer, tuple(at)) for (s, alternative, answer, _), at in found.items()

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import get_args
 
 from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.precision import FULL, PRECISIONS
 from puzzledsl.alternatives.registry import KINDS
 from puzzledsl.alternatives.shape import Initialisers
 from puzzledsl.language.model import Call, Setting
+
+PRECISION = "dtype"
+"""Argument of every alternative with matrices: the types that they are stored in."""
 
 
 def _call(kind: type[Alternative]) -> Call:
@@ -16,6 +20,13 @@ def _call(kind: type[Alternative]) -> Call:
         key: Setting(each.doc, words=each.words, default=each.default, in_patterns=key in tested)
         for key, each in kind.arguments.items()
     }
+    if kind.quantisable:
+        arguments[PRECISION] = Setting(
+            "Storage type of the weights: `full | q8_0 | q4_0` is one alternative each.",
+            words=(FULL, *PRECISIONS),
+            default="`full`",
+            noun="storage type",
+        )
     return Call(kind.summary, arguments, positional=kind.positional)
 
 

@@ -104,14 +104,21 @@ def _described(draft: Draft, shape: Shape, init: Initialisers) -> tuple[str, Sha
         for prefix, alternative in parts
         for name, size in alternative.stored(shape).items()
     }
-    names = [alternative.initialiser(init) for _, alternative in parts if alternative.trainable]
+    names = [_initialiser(alternative, init) for _, alternative in parts if alternative.trainable]
     identity: dict[str, object] = {
         "sub_block": kind,
         "attention": attention.model_dump(mode="json") if attention else None,
         "ffn": ffn.model_dump(mode="json") if ffn else None,
         "init": names,
     }
+    if any(alternative.dtype is not None for _, alternative in parts):
+        identity["quantise"] = init.quantise
     return "+".join(names), shapes, identity
+
+
+def _initialiser(alternative: Alternative, init: Initialisers) -> str:
+    """Return the method that makes a piece's weights: of the parent's own ones, that of their rounding."""
+    return alternative.initialiser(init) if alternative.own_weights else init.quantise
 
 
 def _training(bld: Bld) -> dict[str, object]:

@@ -21,7 +21,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.costs.flops import Workload, sub_block_flop
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob
-from puzzledsl.plan.refinement import refinement_tokens
+from puzzledsl.plan.refinement import is_frozen, refinement_tokens
 
 READ_FIRST = ("q_proj.", "k_proj.", "v_proj.", "gate_proj.", "up_proj.")
 
@@ -55,8 +55,8 @@ class StageOneFlop:
     def training(self, job: BldJob) -> int:
         """Return the FLOP of a piece in training, a token."""
         alternatives = [a for a in (job.attention, job.ffn) if a is not None]
-        if any(a.is_solved(job.init) for a in alternatives):
-            return 0  # optimal as it starts
+        if any(a.is_solved(job.init) for a in alternatives) or all(is_frozen(a) for a in alternatives):
+            return 0  # optimal as it starts, or frozen
         first = sum(math.prod(size) for name, size in job.shapes.items() if name.startswith(READ_FIRST))
         own = self._shape.at(job.layer)
         return sum(3 * self.forward(a, own) for a in alternatives) - 2 * first

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.ir.tables import BldJob
 
 FITTED_SHARE = Fraction(1, 2)
@@ -26,6 +27,11 @@ def is_refined(job: BldJob) -> bool:
     made = [a for a in (job.attention, job.ffn) if a is not None and a.trainable]
     pairs = zip(made, job.init.split("+"), strict=True)
     return any(a.refined and init == "least_squares" for a, init in pairs)
+
+
+def is_frozen(alternative: Alternative) -> bool:
+    """Return True if training does not change an alternative's weights: they are the parent's, or quantised, or none."""
+    return alternative.dtype is not None or not alternative.trainable
 
 
 def has_numbers_enough(weights: int, numbers: int) -> bool:

@@ -56,7 +56,7 @@ class SpaceTable:
                     row = found.setdefault((alternative, repr(facts)), Row(alternative, own, facts))
                     memo[alternative, id(own)] = row
                 row.layers.append(layer)
-        return sorted(found.values(), key=lambda row: row.alternative.kind != "parent")
+        return sorted(found.values(), key=lambda row: not row.alternative.is_parent)
 
     def facts(self, sub_block: SubBlock, alternative: Alternative, own: Shape) -> dict[str, object]:
         """Name, sizes and, of a rounded width, the width asked for, in a layer of a shape."""

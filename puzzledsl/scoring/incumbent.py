@@ -41,7 +41,7 @@ class Incumbent:
         """Inside the context, one sub-block is the alternative with its piece's weights, or the parent's own for `parent`."""
         parents = self._parents[layer_idx, sub_block]
         module = parents[part(layers(self.model)[layer_idx], sub_block).module]
-        if alternative.kind != "parent":
+        if not alternative.is_parent:
             module = build_alternative(self.model, layer_idx, alternative)
             if piece is not None:
                 load_piece(module, self._library.load(piece), piece, layer_idx, sub_block, alternative)

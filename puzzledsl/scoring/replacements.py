@@ -120,7 +120,7 @@ class _LayerReplacements:
         return Replacement(self.layer, "pairs", f"{attention.name}/{ffn.name}", parts)
 
     def _part(self, sub_block: SubBlock, alternative: Alternative, piece: str | None) -> tuple[Part, ...]:
-        if alternative.kind == "parent":  # already there, unless the model is a child
+        if alternative.is_parent:  # already there, unless the model is a child
             return ((sub_block, alternative, None),) if self.inside_child else ()
         if alternative.kind == "noop":
             return ((sub_block, alternative, None),)

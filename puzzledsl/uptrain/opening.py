@@ -15,6 +15,7 @@ from puzzledsl.models.families.inventory import select
 from puzzledsl.models.families.load import empty_model, load_config, load_parent
 from puzzledsl.models.families.stored import as_parameters
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
+from puzzledsl.uptrain.frozen import train_all_but_quantised
 from puzzledsl.uptrain.means import Means
 from puzzledsl.uptrain.model import Student, Teacher
 from puzzledsl.uptrain.ranks import Ranks, join_alone
@@ -51,7 +52,7 @@ def models(
         return Teacher(parent), Student(load_child(child_dir, dtype=torch.float32, device=device))
     teacher = Teacher(_bare(load_config(parent_dir), parent_dtype, sharding))
     student = Student(_bare(child_config(child_dir), torch.float32, sharding))
-    student.requires_grad_(True)
+    train_all_but_quantised(student.model)
     for module, directory in ((teacher, parent_dir), (student, child_dir)):
         shard(module, sharding)
         offloaded = sharding.offload and module is student

@@ -23,6 +23,7 @@ from puzzledsl.models.schedule import learning_rate
 from puzzledsl.plan.memory.tiles import tiles
 from puzzledsl.uptrain.average import Average
 from puzzledsl.uptrain.errors import LossDiverged, MemoryOfRank
+from puzzledsl.uptrain.frozen import train_all_but_quantised
 from puzzledsl.uptrain.less import Demand, remember, remembered
 from puzzledsl.uptrain.means import PLAIN, Means
 from puzzledsl.uptrain.model import (
@@ -111,7 +112,7 @@ class Trainer:
         demand = asked.least(self.ranks.from_first(lambda: remembered(work)))
         self.micro, self.recompute, self._work = demand.micro, demand.recompute, work
         self.bf16 = in_bf16(self.device, declaration.dtype)
-        child.requires_grad_(True)
+        train_all_but_quantised(child)
         if self.recompute:
             recompute_layers(child)
         self.optimizer = adamw(child, declaration.lr.peak, eight_bit=means.eight_bit)

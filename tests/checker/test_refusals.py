@@ -78,6 +78,15 @@ def told(folder: Path, config: dict[str, Any], space: str, export: str) -> list[
         (MOE | {"norm_topk_prob": True}, FEWER, GGUF, ""),
         (MOE, FEWER, HF, ""),
         (MOE, "ffn = parent | noop", GGUF, ""),
+        (LLAMA, "ffn = parent(dtype: q8_0 | q4_0)", GGUF, ""),
+        (LLAMA, "ffn = parent(dtype: int8)", GGUF, "E0472 `q8_0`, `q5_0`, `q4_0`"),
+        (LLAMA, "ffn = parent(dtype: int8 | int4 | fp8)", HF, ""),
+        (LLAMA, "ffn = parent(dtype: int8 | int4 | fp8)", VLLM, ""),
+        (LLAMA, "ffn = parent(dtype: q8_0)", VLLM, "E0472 compressed-tensors"),
+        (LLAMA, "ffn = parent(dtype: fp8)", MLX, "E0472 one type"),
+        (LLAMA, "ffn = parent(dtype: q4_0), attention = parent | gqa(window: 8, kv_heads: 2)", GGUF, ""),
+        (MOE, "ffn = parent(dtype: int8)", HF, "E0472 one tensor"),
+        (MOE, "ffn = parent(dtype: q8_0)", GGUF, ""),
     ],
 )  # fmt: skip
 def test_what_config_json_says_is_asked_about(

@@ -13,6 +13,7 @@ from tests.language.rules import MIXTURE, codes, program, refused, search
 
 WIDE = "attention = gqa(kv_heads: 4 | 2 | 1) | linear | noop\n ffn = mlp(width: 100% | 75% | 50%) | noop"
 """parent gqa2 gqa1 linear noop; parent mlp144 mlp96 noop"""
+UNEVEN = "parent q = shape(family: llama, layers: 4, hidden: 72, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192, vocab: 256)\n"
 WINDOWED = "shape(family: mistral, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192, vocab: 256, window: 128)"
 
 
@@ -80,6 +81,20 @@ def hybrid(body: str) -> str:
             (space("attention = gqa(heads: 9)"), "E0304"),
             (space("attention = gqa(sinks: 2)"), "E0209 E0223"),
         ),
+        *refused(
+            "space.dtype",
+            (space("ffn = parent(dtype: q4_k)"), "E0305"),
+            (space("ffn = noop(dtype: q8_0)"), "E0204"),
+            (space("ffn = mlp(width: 50%, dtype: 8)"), "E0305"),
+            (hybrid("attention = parent(dtype: q8_0)"), "E0225"),
+        ),
+        *refused(
+            "space.dtype-rows",
+            (UNEVEN + "space v of q { ffn = parent(dtype: q4_0) }", "E0225"),
+            (UNEVEN + "space v of q { attention = gqa(kv_heads: 2, dtype: int4) }", "E0225"),
+            (space("ffn = mlp(width: 40, dtype: int4)"), "E0225"),
+        ),
+        *refused("patterns.dtype", (edited("layers[1].ffn -= mlp(dtype: q4)"), "E0305"), (edited("layers[1].ffn -= mlp(dtype: < q4_0)"), "E0301")),
         *refused("space.kinds-fit", (space("ffn = moe(experts: 2)"), "E0417")),
         *refused(
             "space.kinds",
@@ -188,6 +203,11 @@ def test_each_layer_has_its_own_parent(tmp_path: Path) -> None:
                 ("attention = gqa(kv_heads: 4 | 2, window: full | 64, sinks: 4)", "parent gqa4w64s4 gqa2 gqa2w64s4", "parent"),
                 ("attention = gqa(kv_heads: 4, window: 64, sinks: 0)", "gqa4w64", "parent"),
             ],
+            "space.dtype": [
+                ("attention = gqa(kv_heads: 4 | 2, dtype: full | int8), ffn = parent(dtype: q8_0) | mlp(width: 50%, dtype: q4_0)", "parent gqa2 parent@int8 gqa2@int8", "parent@q8_0 mlp96@q4_0"),
+                ("ffn = mlp(width: 100%, dtype: fp8) | linear(dtype: q5_0) | noop", "parent", "parent@fp8 linear@q5_0 noop"),
+            ],
+            "space.dtype-rows": [("ffn = mlp(width: 40, dtype: q8_0 | q5_0 | q4_0 | int8)", "parent", "mlp40@q8_0 mlp40@q5_0 mlp40@q4_0 mlp40@int8")],
             "space.heads": [
                 ("attention = gqa(heads: 8 | 4, kv_heads: 4 | 2)", "parent gqa4h4 gqa2 gqa2h4", "parent"),
                 ("attention = gqa(heads: 4, window: 64) | gqa(window: 64)", "gqa4h4w64 gqa4w64", "parent"),
@@ -252,6 +272,44 @@ def test_sizes(tmp_path: Path) -> None:
         space(f"{WIDE}\n layers[3] = parent\n assert size(layer) == 20 and size(attention) == 5 and size(ffn) == 4")
         .replace("\n}", " and size(layers[3]) == 1 and size(layers[0].ffn) == 4\n}"),
     )  # fmt: skip
+
+
+@pytest.mark.states("space.dtype")
+def test_the_parents_own_in_another_type_is_a_piece(tmp_path: Path) -> None:
+    from puzzledsl.plan.bld import bld_plan
+
+    text = (
+        space("ffn = parent(dtype: full | q8_0 | int4)") + '\ndata d = text("d")\nbld b of v { tokens = 1k }'
+    )
+    jobs = bld_plan(program(tmp_path, text), "b")
+    assert [job.ffn.name for job in jobs[:2] if job.ffn] == ["parent@q8_0", "parent@int4"] and len(jobs) == 8
+    nearest = text.replace("int4)", "int4), init { quantise = nearest }")
+    others = bld_plan(program(tmp_path, nearest), "b")
+    assert not {job.id for job in jobs} & {job.id for job in others}
+    assert [jobs[0].init, others[0].init] == ["gptq", "nearest"]
+
+
+@pytest.mark.states("space.dtype")
+def test_pieces_without_a_type_keep_their_ids(tmp_path: Path) -> None:
+    from puzzledsl.plan.bld import bld_plan
+
+    more = '\ndata d = text("d")\nbld b of v { tokens = 1k }'
+    plain = bld_plan(program(tmp_path, space("ffn = mlp(width: 50%)") + more), "b")
+    wide = space("ffn = mlp(width: 50%, dtype: full | q8_0), init { quantise = nearest }") + more
+    assert {job.id for job in plain} == {job.id for job in bld_plan(program(tmp_path, wide), "b")[::2]}
+
+
+@pytest.mark.states("patterns.dtype")
+def test_patterns_of_types(tmp_path: Path) -> None:
+    wide = "ffn = parent(dtype: full | q8_0 | q4_0) | mlp(width: 50%, dtype: full | q4_0)\n "
+    for pattern, kept in (
+        ("parent", "parent parent@q8_0 parent@q4_0"),
+        ("parent(dtype: full)", "parent"),
+        ("mlp(dtype: q8_0 | q4_0)", "parent@q8_0 parent@q4_0 mlp96@q4_0"),
+        ("mlp(width: 50%, dtype: != q4_0)", "mlp96"),
+    ):
+        found = program(tmp_path, space(f"{wide}layers[0].ffn &= {pattern}")).spaces["v"]
+        assert names(found, "ffn") == kept, pattern
 
 
 @pytest.mark.states("init.choice")

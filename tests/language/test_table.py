@@ -90,7 +90,8 @@ def test_alternatives_are_the_irs() -> None:
         assert list(ALTERNATIVES[sub_block]) == [m.model_fields["kind"].default for m in members]
         for member in members:
             name = member.model_fields["kind"].default
-            assert set(pattern_fields(name)) == set(member.model_fields) - {"kind"}
+            without = {"kind"} if member.quantisable else {"kind", "dtype"}
+            assert set(pattern_fields(name)) == set(member.model_fields) - without
 
 
 def test_facts_can_be_read() -> None:

@@ -12,9 +12,11 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.noop import NoOpAttention
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.child.checkpoint.realise import realise
 from puzzledsl.ir import nodes
 from puzzledsl.models.families.load import load_parent
+from puzzledsl.models.precision.grids import nearest
 from tests.children import Choice, define, random_pieces
 from tests.pieces.train.bld_programs import WHERE, make_program
 
@@ -75,11 +77,11 @@ class Case:
         return self.base / "models" / "final"
 
 
-def make_case(base: Path, **uptrain: Any) -> Case:
+def make_case(base: Path, layers: tuple[Choice, ...] = LAYERS, **uptrain: Any) -> Case:
     """Parent and realised child on disk, text, and an `uptrain final` of ten steps."""
-    program = make_program(base, model={"layers": len(LAYERS), "scale": 0.3})
+    program = make_program(base, model={"layers": len(layers), "scale": 0.3})
     parent = load_parent(base / "parent")
-    random, own = random_pieces(parent, LAYERS), dict(parent.state_dict())
+    random, own = random_pieces(parent, layers), dict(parent.state_dict())
 
     def near(piece: str) -> dict[str, torch.Tensor]:
         """The parent's weights cut to size, slightly off: a child worth training."""
@@ -89,9 +91,11 @@ def make_case(base: Path, **uptrain: Any) -> Case:
         for name, value in random(piece).items():
             whole = own[prefix + name]
             cut[name] = whole[tuple(slice(0, size) for size in value.shape)] + 0.02 * value
+            if (dtype := layers[int(index)][sub_block != "attention"].dtype) is not None:
+                cut[name] = nearest(cut[name], PRECISIONS[dtype])
         return cut
 
-    realise(define(LAYERS), base / "parent", near, base / "models" / "best")
+    realise(define(layers), base / "parent", near, base / "models" / "best")
     return Case(base, with_uptrain(program, **uptrain))
 
 

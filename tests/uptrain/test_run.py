@@ -9,6 +9,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.load import load_child
@@ -78,6 +81,21 @@ def test_the_child_comes_nearer_and_stays_a_child(shared, tmp_path):
     assert {p.name for p in out.iterdir()} == {p.name for p in shared.child.iterdir()} | {"uptrain.json"}
     assert (out / "config.json").read_bytes() == (shared.child / "config.json").read_bytes()
     assert not (tmp_path / "work").exists()
+
+
+def test_quantised_weights_stay_on_their_grid(tmp_path):
+    """All others are trained around them."""
+    layers = (
+        (ParentAttention(dtype="int8"), MlpFfn(width=20)),
+        (GqaAttention(kv_heads=1), ParentFfn(dtype="fp8")),
+    )
+    case = make_case(tmp_path, layers)
+    run(case, case.out, tmp_path / "work")
+    before, after = (load_file(folder / "model.safetensors") for folder in (case.child, case.out))
+    frozen = ("layers.0.self_attn.", "layers.1.mlp.")
+    for name, weight in before.items():
+        assert torch.equal(weight, after[name]) == any(part in name for part in frozen), name
+    assert heldout_kl(case, case.out) < heldout_kl(case, case.child)
 
 
 @pytest.mark.parametrize("stops", [(1,), (4,), (3, 7), (10,)])

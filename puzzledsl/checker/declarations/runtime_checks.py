@@ -199,7 +199,7 @@ def _absent_help(export: nodes.Export, lack: Lack, shape: nodes.Shape) -> str:
 
 
 def _has(architectures: tuple[Architecture, ...], alternative: Alternative, shape: nodes.Shape) -> bool:
-    return any(alternative.support(a, shape, first=False).kind != "absent" for a in architectures)
+    return any(alternative.served(a, shape, first=False).kind != "absent" for a in architectures)
 
 
 def _span(where: nodes.Where, files: Mapping[str, str]) -> Span:

@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from math import floor
+from typing import Any
 
-from puzzledsl.alternatives.alternative import Alternative, SubBlock, absent
+from puzzledsl.alternatives.alternative import MIXERS, Alternative, SubBlock, absent
 from puzzledsl.alternatives.arguments import Arguments
+from puzzledsl.alternatives.errors import PrecisionDoesNotFit
+from puzzledsl.alternatives.precision import FULL
 from puzzledsl.alternatives.registry import KINDS
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Diagnostic, Span
@@ -27,10 +30,11 @@ from puzzledsl.checker.expressions.coercions import as_constant, as_whole, is_li
 from puzzledsl.checker.expressions.settings import Settings, from_call
 from puzzledsl.checker.expressions.values import Constructed, Located, Options, Poison, Scope, Value, describe
 from puzzledsl.checker.limits import MAX_COUNT, MAX_OPTIONS
+from puzzledsl.checker.names.words import read_word
 from puzzledsl.checker.spaces.patterns import report_unknown
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir.nodes import Rounding
-from puzzledsl.language.alternatives import ALTERNATIVES
+from puzzledsl.language.alternatives import ALTERNATIVES, PRECISION
 from puzzledsl.syntax import tree
 
 Choice = tuple[Alternative, ...]
@@ -95,11 +99,29 @@ class ChoiceReader:
     def _read_one(self, call: Constructed, alternative: type[Alternative], kind: _Kind) -> None:
         settings = from_call(self.ctx, call, ALTERNATIVES[alternative.sub_block][call.name])
         arguments = CallArguments(self.ctx, self.info, kind.shape, settings)
-        for option in alternative.read(arguments):
+        for option in self._in_precisions(alternative.read(arguments), arguments, kind):
             if option in kind.found and not call.scope.file.is_std:
                 self.ctx.warnings.append(_same(option, call, kind.shape))
             kind.found[option] = None
         self.info.incomplete |= arguments.failed
+
+    def _in_precisions(
+        self, options: Sequence[Alternative], call: CallArguments, kind: _Kind
+    ) -> Sequence[Alternative]:
+        """Return each alternative in each type of `dtype: q8_0 | q4_0`, by type; those that a layer cannot store are reported."""
+        if not call.has_precisions:
+            return options
+        found = [option.in_precision(dtype) for dtype in call.precisions() for option in options]
+        for option in found:
+            if why := option.misfit(kind.shape):
+                said: dict[str, Any] = {"dtype": str(option.dtype), "name": option.plain_name, "why": why}
+                if kind.shape.mixer in MIXERS and option.sub_block == "attention":
+                    said["help"] = "leave `dtype` out in those layers"
+                layers = layers_in_words(kind.layers)
+                error = PrecisionDoesNotFit(call.place(PRECISION), layers=layers, **said)
+                call.refuse(PRECISION, error)
+                return []
+        return found if call.affords(len(found)) else []
 
     def _has_values(self, call: Constructed, alternative: type[Alternative]) -> bool:
         """Return False, reported, if an argument of a call has no value."""
@@ -256,6 +278,20 @@ class CallArguments(Arguments):
         self.ctx.report(problem)
         self._invalid.add(key)
 
+    @property
+    def has_precisions(self) -> bool:
+        """True if `dtype` is written."""
+        return PRECISION in self.settings.table and self.settings.has(PRECISION)
+
+    def precisions(self) -> list[str | None]:
+        """Return the storage types of `dtype: q8_0 | q4_0`; None stands for `full`."""
+        entry, known = self.settings.entry(PRECISION), self.settings.known(PRECISION)
+        options = entry.expr.options if isinstance(entry.expr, tree.Choice) else (entry.expr,)
+        words = [read_word(self.ctx, option, entry.scope, known.words, known.noun) for option in options]
+        if None in words:
+            self._invalid.add(PRECISION)
+        return [None if word == FULL else word for word in words if word is not None]
+
     def affords(self, count: int) -> bool:
         """Return False, reported, if so many alternatives are too many."""
         if count <= MAX_OPTIONS:
@@ -317,7 +353,7 @@ def _shared(found: Sequence[Sequence[Diagnostic]], each: bool) -> list[Diagnosti
 
 
 def _same(alternative: Alternative, call: Constructed, shape: Shape) -> SameAlternative:
-    if alternative.kind != "parent" or call.name == "parent":
+    if not alternative.is_parent or call.name == "parent":
         help = "keep one of them"
     elif alternative.sub_block == "attention":
         help = f"the parent has {shape.kv_heads} key/value heads itself"

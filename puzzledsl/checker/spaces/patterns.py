@@ -1,7 +1,8 @@
 """Patterns over alternatives: `noop`, `mlp(width: >= 25%)`, `gqa(kv_heads: 2 | 1)`.
 
 `gqa` and `mlp` match the parent's own sub-block too, by its figures. A percentage is compared with the width as it was
-asked for, before rounding: `mlp(width: >= 20%)` keeps what `mlp(width: 20%, round: 256)` made.
+asked for, before rounding: `mlp(width: >= 20%)` keeps what `mlp(width: 20%, round: 256)` made. A pattern without `dtype`
+matches every storage type.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, SubBlock
+from puzzledsl.alternatives.precision import FULL, PRECISIONS
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT
@@ -21,8 +23,9 @@ from puzzledsl.checker.expressions.coercions import as_constant
 from puzzledsl.checker.expressions.layer_tables import holds
 from puzzledsl.checker.expressions.search_values import Names
 from puzzledsl.checker.expressions.values import Located, Options, Poison, Scope
+from puzzledsl.checker.names.words import read_word
 from puzzledsl.checker.spaces.space_info import SpaceInfo
-from puzzledsl.language.alternatives import ALTERNATIVES, pattern_fields
+from puzzledsl.language.alternatives import ALTERNATIVES, PRECISION, pattern_fields
 from puzzledsl.syntax import tree
 
 Predicate = Callable[[Alternative, Shape], bool]
@@ -31,9 +34,33 @@ Predicate = Callable[[Alternative, Shape], bool]
 
 @dataclass(frozen=True, slots=True)
 class _Test:
+    """A comparison of a field with numbers, each with whether it is a percentage."""
+
     field: str
     op: tree.CompareOp
-    values: tuple[tuple[Fraction, bool], ...]  # with whether it is a percentage
+    values: tuple[tuple[Fraction, bool], ...]
+
+    def passes(self, alternative: Alternative, own: Shape, info: SpaceInfo) -> bool:
+        """Return True if one of the alternative's figures compares so with one of the numbers."""
+        op: tree.CompareOp = "==" if self.op == "!=" else self.op
+        found = any(
+            holds(figure, op, value)
+            for value, percent in self.values
+            for figure in _figures(alternative, self.field, percent, own, info)
+        )
+        return found != (self.op == "!=")
+
+
+@dataclass(frozen=True, slots=True)
+class _TypeTest:
+    """A storage type: one of these words, or none of them."""
+
+    words: tuple[str, ...]
+    negated: bool
+
+    def passes(self, alternative: Alternative, own: Shape, info: SpaceInfo) -> bool:
+        """Return True if the alternative's type is among the words, or is not if `negated`."""
+        return ((alternative.dtype or FULL) in self.words) != self.negated
 
 
 def predicate(
@@ -60,7 +87,7 @@ def predicate(
         return None
 
     def matches(alternative: Alternative, own: Shape) -> bool:
-        return alternative.answers_to(name, own) and all(_passes(t, alternative, own, info) for t in known)
+        return alternative.answers_to(name, own) and all(t.passes(alternative, own, info) for t in known)
 
     return matches
 
@@ -108,7 +135,7 @@ def _listed(sub_block: SubBlock) -> str:
     return ", ".join(f"`{n}`" for n in ALTERNATIVES[sub_block])
 
 
-def _field(ctx: Context, field: tree.PatternField, name: str, scope: Scope) -> _Test | None:
+def _field(ctx: Context, field: tree.PatternField, name: str, scope: Scope) -> _Test | _TypeTest | None:
     known = pattern_fields(name)
     key = field.name.text
     if key not in known:
@@ -118,6 +145,8 @@ def _field(ctx: Context, field: tree.PatternField, name: str, scope: Scope) -> _
             name_errors.UnknownKey(field.name.span, thing=f"`{name}`", name=key, near=near, help=takes)
         )
         return None
+    if key == PRECISION:
+        return _type_test(ctx, field, scope)
     if isinstance(field.value, tree.Name) and field.value.text == "full" and key == "window":
         return _Test(key, field.op, ((UNCAPPED, False),))
     value = ctx.value(field.value, scope)
@@ -135,14 +164,15 @@ def _field(ctx: Context, field: tree.PatternField, name: str, scope: Scope) -> _
     return _Test(key, field.op, tuple(found)) if len(found) == len(options) else None
 
 
-def _passes(test: _Test, alternative: Alternative, own: Shape, info: SpaceInfo) -> bool:
-    op: tree.CompareOp = "==" if test.op == "!=" else test.op
-    found = any(
-        holds(figure, op, value)
-        for value, percent in test.values
-        for figure in _figures(alternative, test.field, percent, own, info)
-    )
-    return found != (test.op == "!=")
+def _type_test(ctx: Context, field: tree.PatternField, scope: Scope) -> _TypeTest | None:
+    if field.op not in ("==", "!="):
+        got, wanted = f"`{field.op}`", "a type alone: `dtype: q8_0`"
+        ctx.report(WrongType(field.value.span, what=f"`{PRECISION}`", wanted=wanted, got=got))
+        return None
+    options = field.value.options if isinstance(field.value, tree.Choice) else (field.value,)
+    words = [read_word(ctx, option, scope, (FULL, *PRECISIONS), "storage type") for option in options]
+    known = tuple(word for word in words if word is not None)
+    return _TypeTest(known, field.op == "!=") if len(known) == len(words) else None
 
 
 def _figures(

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.precision import PrecisionName, is_quantised
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.assemble import Pieces, choices_of, fitting, layers_on_base, no_piece
 from puzzledsl.child.block_configs import Layer, from_block_configs, to_block_configs
@@ -54,10 +55,30 @@ class ChildFiles:
         """The dtype of the stored weights (the embedding's: a checkpoint has one dtype)."""
         return self.weights[f"{FAMILIES[self.shape.family].embedding}.weight"].dtype
 
+    def storage_types(self) -> dict[str, PrecisionName]:
+        """Return the storage types of quantised weights, which are float32 and lie on the types' grids, by name."""
+        found: dict[str, PrecisionName] = {}
+        family = FAMILIES[self.shape.family]
+        types = {index: layer for index, layer in enumerate(self.layers) if any(a.dtype for a in layer)}
+        for name, weight in self.weights.items() if types else ():
+            index, _, own = name.removeprefix(f"{family.layers}.").partition(".")
+            if not name.startswith(f"{family.layers}.") or int(index) not in types:
+                continue
+            names = names_of(self.shape, int(index))
+            for sub_block, alternative in zip(SUB_BLOCKS, types[int(index)], strict=True):
+                part = names.of(sub_block)
+                inside = own.removeprefix(f"{part.module}.") if part is not None else own
+                if alternative.dtype is not None and inside != own and is_quantised(inside, weight.shape):
+                    found[name] = alternative.dtype
+        return found
+
     def cast(self, dtype: torch.dtype) -> ChildFiles:
         """Return the same child in another dtype; tensors are converted when they are read, but for exact ones."""
         exact = tuple(f".{name}" for name in FAMILIES[self.shape.family].mixture.exact)
-        kept = {name: torch.float32 if name.endswith(exact) else dtype for name in self.weights}
+        on_grid = self.storage_types()
+        kept = {
+            name: torch.float32 if name.endswith(exact) or name in on_grid else dtype for name in self.weights
+        }
         return replace(self, weights={name: w.cast(kept[name]) for name, w in self.weights.items()})
 
 
@@ -130,7 +151,7 @@ def _put(
     prefix = f"{family_of(config).layers}.{index}."
     names, shape = names_of(base_shape_of(config), index), shape_of(config).at(index)
     for sub_block, alternative, piece in choices_of(layer):
-        if alternative.kind == "parent":  # a coupled piece stores its own half only
+        if alternative.is_parent:  # a coupled piece stores its own half only
             continue
         part = names.of(sub_block)
         assert part is not None, f"layer {index} has no {sub_block}"
@@ -145,7 +166,10 @@ def _put(
         else:
             wanted = alternative.stored(shape)
             for name, size in wanted.items():
-                own_dtype = torch.float32 if name in FAMILIES[shape.family].mixture.exact else dtype
+                exact = name in FAMILIES[shape.family].mixture.exact or (
+                    alternative.dtype is not None and is_quantised(name, size)
+                )
+                own_dtype = torch.float32 if exact else dtype
                 read = _reader(pieces, piece, wanted, index, sub_block, alternative, name, own_dtype)
                 weights[own + name] = LazyTensor(size, own_dtype, read)
 

@@ -17,9 +17,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.block_configs import to_block_configs
 from puzzledsl.child.checkpoint.card import model_card
+from puzzledsl.child.checkpoint.compressed import compressed, quantization_config
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.errors import WouldOverwrite
 from puzzledsl.child.checkpoint.heterogeneous import megatron_layers, per_layer_config
@@ -31,7 +35,8 @@ from puzzledsl.ir.nodes import Shape
 from puzzledsl.models.alternatives.registry import module_class
 from puzzledsl.models.families.families import DENSE
 from puzzledsl.models.families.load import read_config_json, tokenizer_settings
-from puzzledsl.models.families.stored import as_parameters
+from puzzledsl.models.families.stored import as_parameters, stored_name
+from puzzledsl.models.families.tensors import LazyTensor
 
 COPIED_FILES = (
     "tokenizer.json",
@@ -70,10 +75,12 @@ def write_checkpoint(
     shard_bytes: int = SHARD_BYTES,
     config: Mapping[str, Any] | None = None,
     code: Sequence[str] = (),
+    compress: bool = False,
 ) -> None:
     """Write a child, reading its weights one tensor at a time; the tokenizer is copied from `base_dir`.
 
     `config`, `code`: another config.json than that of the DeciLM layout, and files of model code beside its own.
+    `compress`: store quantised sub-blocks as codes and scales; else as float32 on their grids.
 
     Raises DiagnosticError (WouldOverwrite, and whatever reading the weights raises).
     """
@@ -83,14 +90,29 @@ def write_checkpoint(
             name or out_dir.name, parent or base_dir.name, child.shape, child.layers, child.params
         )
     with appearing(out_dir) as directory:
-        write_shards(as_parameters(child.weights, FAMILIES[child.shape.family]), directory, shard_bytes)
-        write_json(directory / "config.json", child_config_json(child) if config is None else config)
+        weights = as_parameters(child.weights, FAMILIES[child.shape.family])
+        content = child_config_json(child) if config is None else dict(config)
+        if compress and (types := _types_of_parameters(child, weights)):
+            content["quantization_config"] = quantization_config(weights, types)
+            weights = compressed(
+                weights, types, torch.bfloat16 if child.dtype == torch.bfloat16 else torch.float32
+            )
+        write_shards(weights, directory, shard_bytes)
+        write_json(directory / "config.json", content)
         if (layers := megatron_layers(child.layers, child.shape)) is not None:
             write_json(directory / MEGATRON_FILE, layers)
         for file_name in [*remote_files(child.shape), *code]:
             (directory / file_name).write_text(remote_code(file_name, child), encoding="utf-8")
         copy_tokenizer(base_dir, directory)
         (directory / "README.md").write_text(card, encoding="utf-8")
+
+
+def _types_of_parameters(child: ChildFiles, weights: Mapping[str, LazyTensor]) -> dict[str, PrecisionName]:
+    """Return the storage types of quantised parameters; joined projections have that of their parts."""
+    types = child.storage_types()
+    family = FAMILIES[child.shape.family]
+    joined = {stored_name(name, family): dtype for name, dtype in types.items()}
+    return {name: joined[name] for name in weights if name in joined}
 
 
 def copy_tokenizer(base_dir: Path, directory: Path) -> None:

@@ -36,7 +36,7 @@ class Link:
     @property
     def intact(self) -> bool:
         """True for a sub-block of the parent's if the child has not dropped the one after it."""
-        return self.alternative.kind == "parent" and self.adjacent
+        return self.alternative.is_parent and self.adjacent
 
     @property
     def point(self) -> int:

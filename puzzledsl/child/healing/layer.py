@@ -37,7 +37,7 @@ class ChildSubBlock:
         self._behind = access.norm_behind(layer, link.sub_block)
         self._factor = access.residual_factor(layer)
         parents = access.sub_block_of(layer, link.sub_block)
-        if link.alternative.kind == "parent":
+        if link.alternative.is_parent:
             load_module_weights(parents)
             self._module = copy.copy(parents)
             self._module._modules = dict(parents._modules)  # so that the parent keeps its last map
@@ -47,13 +47,13 @@ class ChildSubBlock:
         else:
             self._module = _piece(model, link, pieces)
         self.name = link.alternative.last(access.shape_of(model.config).at(link.layer_idx)) or ""
-        last = getattr(self._module, self.name, None)
+        last = None if link.alternative.dtype is not None else getattr(self._module, self.name, None)
         self.last: nn.Linear | ExpertByExpert | None = None
-        """The last map; None for a sub-block without one."""
+        """The last map; None for a sub-block without one, and for a quantised one, whose weights stay on their grid."""
         if isinstance(last, nn.Linear):
             self.last = _copied(last)
             setattr(self._module, self.name, nn.Identity())
-        else:
+        elif link.alternative.dtype is None:
             match split_experts(self._module):
                 case StackedExperts() as stacked:
                     self._module, self.last = stacked, stacked.down

@@ -151,4 +151,4 @@ def _bld_of(program: Program, definition: ModelDefinition, jobs: Iterable[BldJob
 
 
 def _is_the_parent(definition: ModelDefinition) -> bool:
-    return all(layer.attention.kind == "parent" == layer.ffn.kind for layer in definition.layers)
+    return all(layer.attention.is_parent and layer.ffn.is_parent for layer in definition.layers)

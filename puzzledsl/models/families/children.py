@@ -77,7 +77,7 @@ def _install(model: PreTrainedModel) -> None:
     note_names(model, base_shape_of(model.config))
     for layer_idx, pair in enumerate(blocks_of(model.config) or ()):
         for sub_block, alternative in zip(SUB_BLOCKS, pair, strict=True):
-            if alternative.kind != "parent":
+            if not alternative.is_parent:
                 put(model, layer_idx, sub_block, build_on_base(model, layer_idx, alternative))
     note_names(model, shape_of(model.config))
     number_cache_slots(model)

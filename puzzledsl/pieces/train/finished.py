@@ -21,6 +21,8 @@ def write_finished(
 ) -> list[LossNotFinite]:
     """Write the file of every piece with finite losses, its weights in `dtype`, the parent's, and call `enter` for it.
 
+    Quantised weights stay float32, in which they lie on their grid exactly.
+
     Returns the diagnostics of the others.
     """
     library, problems = Library(order.library_root), []
@@ -33,7 +35,8 @@ def write_finished(
 
 
 def _write(library: Library, order: Order, outcome: Outcome, dtype: torch.dtype) -> Piece:
-    tensors = {name: tensor.to(dtype) for name, tensor in outcome.weights.items()}
+    exact = outcome.student.quantised_names()
+    tensors = {n: t if n in exact else t.to(dtype) for n, t in outcome.weights.items()}
     trained = outcome.steps * order.budget.batch * order.budget.context
     losses = outcome.loss_initial, outcome.loss_final
     return library.write(outcome.student.job, tensors, *losses, trained, order.made_from)

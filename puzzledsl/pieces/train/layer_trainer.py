@@ -16,14 +16,16 @@ from transformers import PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.models.families.access import shape_of
+from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.kernels.allocation import return_freed_memory
 from puzzledsl.models.layer_trace import LayerTrace
 from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
 from puzzledsl.pieces.train.errors import ParentNotFinite
 from puzzledsl.pieces.train.order import Order
 from puzzledsl.pieces.train.piece_state import Outcome, PieceState
+from puzzledsl.pieces.train.quantise import quantise
 from puzzledsl.pieces.train.refine import refine
-from puzzledsl.pieces.train.student import Student
+from puzzledsl.pieces.train.student import Student, alternatives_of
 
 CHECKS, MIN_INTERVAL = 16, 16
 """Early stopping is checked on one held-out batch about CHECKS times, at most every MIN_INTERVAL steps. Checks during the
@@ -59,7 +61,11 @@ class LayerTrainer:
         _require_finite(layer_idx, statistics, model.dtype)
         shape, jobs = shape_of(model.config).at(layer_idx), order.jobs_of(layer_idx)
         students = [Student.build(job, model, statistics, order.init, shape) for job in jobs]
-        refine(students, statistics.calls)
+        copies = _copies(students)
+        refine([student for student in students if student not in copies], statistics.calls)
+        for student, original in copies.items():
+            load_weights_into(student.trained, weights_of(original.trained))
+        quantise(students, statistics, order.init.quantise)
         statistics.calls.clear()  # the largest part of the statistics, no longer needed
         return_freed_memory()  # as large as the pieces, whose weights were copied into modules
         return cls(students, order.budget.steps)
@@ -112,6 +118,22 @@ class LayerTrainer:
     def outcomes(self) -> Iterator[Outcome]:
         """Yield the result of each piece, with losses on the batches evaluated since `begin`."""
         return (piece.outcome() for piece in self.pieces)
+
+
+def _copies(students: Sequence[Student]) -> dict[Student, Student]:
+    """Return the students of quantised pieces, each with one that starts from the same weights.
+
+    That is the student of the unquantised piece if there is one, or else the first quantised one.
+    """
+    found: dict[Student, Student] = {}
+    first: dict[tuple[object, ...], Student] = {}
+    for student in sorted(students, key=lambda student: student.has_storage_type):
+        plain = tuple((s, a.unquantised) for s, a in alternatives_of(student.job).items())
+        names = student.weight_names()
+        if (plain, names) in first and student.has_storage_type:
+            found[student] = first[plain, names]
+        first.setdefault((plain, names), student)
+    return found
 
 
 def _require_finite(layer_idx: int, statistics: LayerStatistics, dtype: torch.dtype) -> None:

@@ -9,17 +9,17 @@ Shapes: B sequences, S positions, H hidden.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.models.families.access import norm_behind, part_of, sub_block_of
-from puzzledsl.models.layer_trace import LayerTrace, TracedBatch
+from puzzledsl.models.layer_trace import TracedBatch
 from puzzledsl.models.least_squares.grams import Gram, refit
 from puzzledsl.pieces.initialise.gauss_newton import Fit
+from puzzledsl.pieces.train.float_batches import float_batch
 from puzzledsl.pieces.train.student import Student, alternatives_of
 from puzzledsl.plan.refinement import FITTED_SHARE, has_numbers_enough, is_refined
 
@@ -39,8 +39,8 @@ def refine(students: Sequence[Student], calls: Sequence[TracedBatch]) -> None:
     ]
     if not wanted:
         return
-    fitted = [_float_batch(call) for call in calls[:batches]]
-    judging = [_float_batch(calls[-1])]
+    fitted = [float_batch(call) for call in calls[:batches]]
+    judging = [float_batch(calls[-1])]
     for student in wanted:
         if Fit(_linears(student), _Residual(student), fitted, judging).run():
             _refit_last(student, calls)
@@ -82,7 +82,7 @@ def _refit_last(student: Student, calls: Sequence[TracedBatch]) -> None:
     noted: list[Tensor] = []
     hook = last.register_forward_hook(lambda module, args, output: noted.extend((args[0], output)))
     try:
-        for hidden, trace in map(_float_batch, calls):
+        for hidden, trace in map(float_batch, calls):
             made = student.forward(hidden, trace)
             read, gave = noted
             noted.clear()
@@ -100,32 +100,15 @@ def _last(student: Student) -> nn.Linear | None:
     one with a norm behind it.
     """
     job = student.job
-    if job.ffn is not None and job.ffn.kind == "parent":
+    if job.ffn is not None and job.ffn.is_parent:
         return None
     sub_block: SubBlock
     if job.ffn is not None and job.ffn.kind != "noop":
         sub_block, name = "ffn", job.ffn.last_map
-    elif job.attention is not None and job.attention.kind != "parent":
+    elif job.attention is not None and not job.attention.is_parent:
         sub_block, name = "attention", job.attention.last_map
     else:
         return None
     if name is None or norm_behind(student.layer, sub_block) is not None:
         return None
     return cast(nn.Linear, getattr(sub_block_of(student.layer, sub_block), name))
-
-
-def _float_batch(call: TracedBatch) -> TracedBatch:
-    entering, trace = call
-    return entering.float(), LayerTrace(**{f.name: _float(getattr(trace, f.name)) for f in fields(trace)})
-
-
-def _float(value: Any) -> Any:
-    match value:
-        case Tensor() if value.is_floating_point():
-            return value.float()
-        case dict():
-            return {name: _float(part) for name, part in value.items()}
-        case tuple():
-            return tuple(_float(part) for part in value)
-        case _:
-            return value

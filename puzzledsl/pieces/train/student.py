@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from puzzledsl.alternatives.alternative import PREFIXES, Alternative, SubBlock
+from puzzledsl.alternatives.precision import is_quantised
 from puzzledsl.ir.nodes import Initialisers, Shape
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.models.alternatives.build import build_alternative, initialise
@@ -31,7 +32,7 @@ from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
 from puzzledsl.models.replace import with_modules
 
 
-@dataclass
+@dataclass(eq=False)
 class Student:
     """Modules of a job. `trained` holds those that are not the parent's, under the names that the piece's file uses."""
 
@@ -68,6 +69,9 @@ class Student:
         """Build a job's student with the given weights, named as by `Student.weights`."""
         student = _student(job, model, lambda made, sub_block, alternative: None)
         load_weights_into(student.trained, weights)
+        for sub_block, alternative in alternatives_of(job).items():
+            if alternative.dtype is not None:
+                access.sub_block_of(student.layer, sub_block).requires_grad_(False)
         return student
 
     def forward(self, hidden_BSH: Tensor, trace: LayerTrace) -> Tensor:
@@ -110,16 +114,33 @@ class Student:
     def needs_training(self) -> bool:
         """False for a linear sub-block initialised by least squares: it is the optimum already, so BLD cannot improve it.
 
-        With a norm behind it, it is the optimum in front of the norm, and training can improve it.
+        With a norm behind it, it is the optimum in front of the norm, and training can improve it. False for a piece that is
+        quantised as a whole, too: its weights are frozen.
         """
         alternative = self.job.attention or self.job.ffn
         assert alternative is not None
         solved = alternative.is_solved(self.job.init) and self.trained_norm is None
-        return self.job.sub_block == "block" or not solved
+        frozen = not any(weight.requires_grad for weight in self.trained.parameters())
+        return not frozen and (self.job.sub_block == "block" or not solved)
+
+    @property
+    def has_storage_type(self) -> bool:
+        """True if one of the piece's alternatives has a storage type."""
+        return any(alternative.dtype is not None for alternative in alternatives_of(self.job).values())
 
     def weights(self) -> dict[str, Tensor]:
         """Return a float32 copy of the trained weights in the host's memory, by the names that the piece's file uses."""
         return {name: tensor.to("cpu", copy=True) for name, tensor in weights_of(self.trained).items()}
+
+    def quantised_names(self) -> set[str]:
+        """Return the names of the weights that lie on the grid of a storage type."""
+        found: set[str] = set()
+        for sub_block, alternative in alternatives_of(self.job).items():
+            start = f"{PREFIXES[sub_block]}." if self.job.sub_block == "block" else ""
+            if alternative.dtype is not None:
+                own = weights_of(access.sub_block_of(self.layer, sub_block))
+                found |= {start + name for name, w in own.items() if is_quantised(name, tuple(w.shape))}
+        return found
 
     def weight_names(self) -> tuple[str, ...]:
         """Return the names of the trained weights."""
@@ -139,7 +160,7 @@ def _student(job: BldJob, model: PreTrainedModel, set_weights: _SetWeights) -> S
     layer = access.layers(model)[job.layer]
     made: dict[SubBlock, nn.Module] = {}
     for sub_block, alternative in alternatives_of(job).items():
-        if alternative.kind != "parent":
+        if not alternative.is_parent:
             module = build_alternative(model, job.layer, alternative, dtype=torch.float32)
             set_weights(module, sub_block, alternative)
             made[sub_block] = module.requires_grad_(True)

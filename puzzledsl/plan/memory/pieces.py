@@ -14,6 +14,7 @@ from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.plan.bld import Kind
+from puzzledsl.plan.refinement import is_frozen
 
 WEIGHT, MOMENTS, GRADIENT, KEPT = 4, 8, 4, 8
 """Bytes a weight in training, float32: the weight, its moments, its gradient; and the initial and the best value on the host."""
@@ -25,9 +26,11 @@ def weights_of(job: BldJob) -> int:
 
 
 def is_trained(job: BldJob, shape: Shape) -> bool:
-    """Return False for a piece that is optimal as it starts, or whose BLD trains nothing."""
+    """Return False for a piece that is optimal as it starts, that is frozen, or whose BLD trains nothing."""
     alternative: Alternative | None = job.attention or job.ffn
     assert alternative is not None
+    if all(is_frozen(part) for part in (job.attention, job.ffn) if part is not None):
+        return False
     if not job.tokens or job.sub_block == "block":
         return bool(job.tokens)
     return has_norm_behind(shape.at(job.layer), job.sub_block) or not alternative.is_solved(job.init)

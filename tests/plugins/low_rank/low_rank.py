@@ -31,7 +31,7 @@ class LowRankFfn(Ffn):
         return [cls(rank=rank) for rank in call.wholes("rank", 1, full)]
 
     @property
-    def name(self) -> str:
+    def plain_name(self) -> str:
         """`low_rank96`."""
         return f"low_rank{self.rank}"
 

@@ -1,0 +1,86 @@
+"""Storage types of a quantised sub-block: grids of evenly spaced or 8-bit floating values with a scale for each group.
+
+`q8_0`, `q5_0`, `q4_0` are llama.cpp's (ggml-quants.c): blocks of 32 numbers of a row share a float16 scale. `int8`, `int4`
+and `fp8` are those of compressed-tensors, which transformers and vLLM read: `int8` and `fp8` have a scale for each row,
+`int4` for groups of 128 numbers (or of 64 or 32, where rows are not whole groups). Only weights are quantised: matrices
+are multiplied in the type of activations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from puzzledsl.alternatives.weights import Weight
+
+PrecisionName = Literal["q8_0", "q5_0", "q4_0", "int8", "int4", "fp8"]
+FULL = "full"
+"""The word for the parent's own type in a choice of types."""
+UNQUANTISED = ("gate.weight", "shared_expert_gate.weight")
+"""Matrices that stay as they are: routers, which choose by small differences."""
+WIDTH = "down_proj.weight"
+"""Matrix whose rows are as long as an FFN is wide; a GGUF file has more channels, of zeros, where blocks need them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """A storage type. `low` and `high` bound the whole numbers of a code; both are 0 for a floating type."""
+
+    name: PrecisionName
+    title: str
+    bits: int
+    low: int
+    high: int
+    groups: tuple[int, ...]
+    """Numbers of a row that share a scale: the first that divides the row; empty: the whole row."""
+    format: Literal["gguf", "compressed"]
+    scale_bytes: int = 2
+
+    def group(self, columns: int) -> int | None:
+        """Return the numbers that share a scale in rows of `columns`; None if such rows cannot be stored.
+
+        llama.cpp's last group of a row may be a part: files fill it up with channels of zeros.
+        """
+        if not self.groups:
+            return columns
+        return next((size for size in self.groups if columns % size == 0 or self.format == "gguf"), None)
+
+
+PRECISIONS: Mapping[str, Precision] = {
+    precision.name: precision
+    for precision in (
+        Precision("q8_0", "llama.cpp's 8 bits", 8, -127, 127, (32,), "gguf"),
+        Precision("q5_0", "llama.cpp's 5 bits", 5, -16, 15, (32,), "gguf"),
+        Precision("q4_0", "llama.cpp's 4 bits", 4, -8, 7, (32,), "gguf"),
+        Precision("int8", "8-bit whole numbers", 8, -128, 127, (), "compressed"),
+        Precision("int4", "4-bit whole numbers", 4, -8, 7, (128, 64, 32), "compressed"),
+        Precision("fp8", "8-bit floats (e4m3)", 8, 0, 0, (), "compressed"),
+    )
+}
+"""Storage types by the word of the language, in the order of documentation."""
+
+
+def is_quantised(name: str, shape: tuple[int, ...]) -> bool:
+    """Return True for a weight, by its name inside the sub-block, that a storage type applies to: all matrices but routers."""
+    return len(shape) == 2 and name not in UNQUANTISED
+
+
+def scales_of(precision: Precision, weight: Weight, gpus: int) -> int:
+    """Return the number of scales of a matrix's part on the most loaded of `gpus`."""
+    numbers, columns = weight.count(gpus), weight.shape[-1]
+    if weight.split == len(weight.shape) - 1:
+        columns = numbers // (weight.count(1) // columns)
+    group = precision.group(weight.shape[-1]) or weight.shape[-1]
+    return numbers // columns * -(-columns // group)
+
+
+def misfit(precision: Precision, shapes: Iterable[tuple[str, tuple[int, ...]]]) -> str:
+    """Return the reason why matrices of these names and shapes cannot be stored so; empty if they can."""
+    for name, shape in shapes:
+        if not is_quantised(name, shape) or not precision.groups:
+            continue
+        padded = precision.format == "gguf" and name.endswith(WIDTH)
+        if not padded and shape[-1] % precision.groups[-1]:
+            return f"rows of `{name}` have {shape[-1]:,} numbers, which are no whole groups of {precision.groups[-1]}"
+    return ""

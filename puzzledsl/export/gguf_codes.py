@@ -1,0 +1,44 @@
+"""Blocks of llama.cpp's storage types from weights that lie on their grids (ggml-common.h: block_q8_0, block_q5_0, block_q4_0).
+
+A block of 32 numbers is a float16 scale, then the codes: 8 bits each; or offset to be positive, 4 bits each, number i beside
+number i + 16 in a byte, the fifth bits before them in one word of 32.
+
+Shapes: R rows of C numbers; N blocks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from puzzledsl.alternatives.precision import Precision
+from puzzledsl.models.precision.grids import codes_of
+
+Bytes = NDArray[np.uint8]
+BLOCK = 32
+
+
+def packed(weight: Tensor, precision: Precision) -> Bytes:
+    """Return the blocks of a tensor (..., C) as bytes (..., bytes of a row). Raises ValueError off the grid."""
+    rows: Any = weight.flatten(0, -2)
+    found = codes_of(rows, precision)
+    if found is None:
+        raise ValueError(f"weights that are not on the grid of {precision.name}")
+    codes_N32: NDArray[np.int16] = found.codes.view(-1, BLOCK).numpy().astype(np.int16)
+    scales_N2 = found.scales.view(-1, 1).numpy().astype(np.float16).view(np.uint8)
+    blocks = np.concatenate([scales_N2, *_coded(codes_N32, precision)], axis=1)
+    return blocks.reshape(*weight.shape[:-1], -1)
+
+
+def _coded(codes_N32: NDArray[np.int16], precision: Precision) -> list[Bytes]:
+    if precision.bits == 8:
+        return [codes_N32.astype(np.int8).view(np.uint8)]
+    offset = (codes_N32 - precision.low).astype(np.uint8)
+    halves = ((offset[:, :16] & 0x0F) | ((offset[:, 16:] & 0x0F) << 4)).astype(np.uint8)
+    if precision.bits == 4:
+        return [halves]
+    fifth = np.packbits(offset >> 4, axis=1, bitorder="little")
+    return [fifth, halves]

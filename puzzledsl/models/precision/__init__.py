@@ -1,0 +1,1 @@
+"""Storage types on tensors: grids, rounding with error compensation, and codes for files."""

@@ -1,0 +1,147 @@
+"""Grids of storage types: the nearest point of a grid, and the codes and scales of weights that lie on one.
+
+llama.cpp's scales and codes are those of ggml-quants.c (`quantize_row_q8_0_ref` and its like), so that dequantised weights are
+equal bit for bit. The scales of `int8`, `int4` and `fp8` are bfloat16, and the smallest that no number of a group exceeds
+the codes of (compressed-tensors reads any).
+
+A weight on a grid is a float32 product of a code and a scale of 16 bits, which is exact. So codes and scales follow from the
+weights themselves (`codes_of`), and nothing but weights has to be kept.
+
+Shapes: R rows of C numbers; N groups of P numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from puzzledsl.alternatives.precision import Precision
+
+LARGEST_FP8 = 448.0
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """A quantised matrix: `codes` (R, G * P), float32 whole numbers or fp8 values, and `scales` (R, G), float32.
+
+    The last group of a row is filled up with zeros.
+    """
+
+    codes: Tensor
+    scales: Tensor
+
+    def values(self, columns: int) -> Tensor:
+        """Return the weights, float32 (R, columns)."""
+        rows, groups = self.scales.shape
+        blocks = self.codes.view(rows, groups, -1) * self.scales[..., None]
+        return blocks.flatten(1)[:, :columns].contiguous()
+
+
+def nearest(weight_RC: Tensor, precision: Precision) -> Tensor:
+    """Round a matrix to the nearest point of the grid with the usual scales; float32.
+
+    Raises ValueError for rows that do not fit.
+    """
+    blocks = _blocks(weight_RC.float(), precision)
+    exact = exact_scales(blocks, precision)
+    codes = _usual_codes(blocks, exact, precision)
+    return Codes(codes.flatten(1), stored_scales(exact, precision)[..., 0]).values(weight_RC.shape[-1])
+
+
+def exact_scales(blocks: Tensor, precision: Precision) -> Tensor:
+    """Return the usual scales of groups (…, P) before they are rounded, (…, 1), float32."""
+    largest = blocks.abs().amax(-1, keepdim=True)
+    if precision.high == 0:
+        return largest / LARGEST_FP8
+    if precision.format == "compressed":
+        above, below = blocks.amax(-1, keepdim=True), blocks.amin(-1, keepdim=True)
+        return torch.maximum(above / precision.high, below / precision.low).clamp_min(0)
+    if precision.low == -precision.high:
+        return largest / precision.high
+    signed = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True))
+    return signed / precision.low
+
+
+def column_scales(weight_RC: Tensor, precision: Precision) -> Tensor:
+    """Return the usual scale of each number of a matrix, as stored, float32 (R, C)."""
+    blocks = _blocks(weight_RC.float(), precision)
+    scales = stored_scales(exact_scales(blocks, precision), precision).expand_as(blocks)
+    return scales.flatten(1)[:, : weight_RC.shape[-1]]
+
+
+def stored_scales(scales: Tensor, precision: Precision) -> Tensor:
+    """Return scales as they are stored: of 16 bits, in float32."""
+    kind = torch.float16 if precision.format == "gguf" else torch.bfloat16
+    return scales.to(kind).float()
+
+
+def rounded(values: Tensor, scales: Tensor, precision: Precision) -> Tensor:
+    """Return the codes nearest to `values` under stored scales, float32; 0 where a scale is 0."""
+    shares = torch.where(scales == 0, 0.0, values / scales)
+    if precision.high == 0:
+        return shares.clamp(-LARGEST_FP8, LARGEST_FP8).to(torch.float8_e4m3fn).float()
+    return shares.round().clamp_(precision.low, precision.high)
+
+
+def codes_of(weight_RC: Tensor, precision: Precision) -> Codes | None:
+    """Return codes and scales whose products are a matrix, exactly; None if it does not lie on the grid.
+
+    A group's largest number is some code times the scale. Each code is tried, from the largest down, until the scale has 16 bits
+    and every number is a code times it.
+    """
+    blocks = _blocks(weight_RC.float(), precision)
+    rows, groups, size = blocks.shape
+    flat = blocks.reshape(-1, size)
+    signed = flat.gather(1, flat.abs().argmax(1, keepdim=True))
+    codes, scales = torch.zeros_like(flat), torch.zeros_like(signed)
+    open_ = (signed[:, 0] != 0).nonzero()[:, 0]
+    for level in _levels(precision, flat.device):
+        if not len(open_):
+            break
+        largest, values = signed[open_], flat[open_]
+        scale = largest / level if precision.format == "gguf" else largest.abs() / level.abs()
+        code = rounded(values, scale, precision)
+        exact = (stored_scales(scale, precision) == scale)[:, 0] & (code * scale == values).all(1)
+        found = open_[exact]
+        codes[found], scales[found] = code[exact], scale[exact]
+        open_ = open_[~exact]
+    if len(open_):
+        return None
+    if precision.format == "compressed":
+        scales = torch.where(scales == 0, 1.0, scales)
+    return Codes(codes.view(rows, -1), scales.view(rows, groups))
+
+
+def _levels(precision: Precision, device: torch.device) -> Tensor:
+    """Return the codes that a group's largest number can have, by falling magnitude, float32."""
+    if precision.high == 0:
+        every = torch.arange(1, 127, dtype=torch.uint8, device=device).view(torch.float8_e4m3fn).float()
+        return every.flip(0)
+    found = torch.arange(precision.high, 0, -1, dtype=torch.float32, device=device)
+    if precision.low == -precision.high:
+        return found
+    return torch.cat([torch.full_like(found[:1], precision.low), found])
+
+
+def _usual_codes(blocks: Tensor, exact: Tensor, precision: Precision) -> Tensor:
+    """Return the codes that ggml and compressed-tensors choose; ggml divides by a scale that is not rounded yet."""
+    if precision.format == "compressed":
+        return rounded(blocks, stored_scales(exact, precision), precision)
+    shares = blocks * torch.where(exact == 0, 0.0, 1 / exact)
+    if precision.low == -precision.high:  # halves away from zero
+        return shares.sign() * (shares.abs() + 0.5).floor()
+    return (shares + (0.5 - precision.low)).trunc().clamp_(0, precision.high - precision.low) + precision.low
+
+
+def _blocks(weight_RC: Tensor, precision: Precision) -> Tensor:
+    """Return the groups of each row, (R, G, P)."""
+    rows, columns = weight_RC.shape
+    size = precision.group(columns)
+    if size is None:
+        raise ValueError(f"rows of {columns} are no whole groups of {precision.name}")
+    missing = -columns % size
+    if missing:
+        weight_RC = torch.nn.functional.pad(weight_RC, (0, missing))
+    return weight_RC.reshape(rows, -1, size)

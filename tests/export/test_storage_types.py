@@ -1,0 +1,135 @@
+"""Children with quantised sub-blocks: mixed GGUF files in llama.cpp, compressed-tensors in transformers, refusals."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.noop import NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.child.checkpoint.compressed import packed
+from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory
+from puzzledsl.child.checkpoint.errors import RuntimeLacksIt
+from puzzledsl.export.engines.worker import run
+from puzzledsl.export.gguf_file import write_gguf
+from puzzledsl.export.prepare import prepare
+from puzzledsl.export.write import write_export
+from tests.children import Choice
+from tests.export.test_engines import request_for
+from tests.export.variants import A, F, Made, Variant, make
+
+SIZES = {"hidden": 64, "intermediate": 96, "head_dim": 16}
+GGUF: tuple[Choice, ...] = (
+    (ParentAttention(dtype="q8_0"), ParentFfn(dtype="q4_0")),
+    (GqaAttention(kv_heads=1, dtype="q5_0"), MlpFfn(width=40, dtype="q8_0")),
+    (LinearAttention(dtype="q8_0"), LinearFfn(dtype="q8_0")),
+    (A, NoOpFfn()),
+    (ParentAttention(dtype="q4_0"), F),
+)
+COMPRESSED: tuple[Choice, ...] = (
+    (ParentAttention(dtype="int8"), ParentFfn(dtype="int4")),
+    (GqaAttention(kv_heads=1, dtype="fp8"), MlpFfn(width=64, dtype="int8")),
+    (LinearAttention(dtype="int4"), LinearFfn(dtype="fp8")),
+    (A, F),
+)
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make(Variant(GGUF, sizes=SIZES), tmp_path_factory.mktemp("gguf"))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make(Variant(COMPRESSED, sizes=SIZES), tmp_path_factory.mktemp("compressed"))
+
+
+def unquantised(child: ChildFiles) -> ChildFiles:
+    """The same weights, as if nothing said that they lie on grids."""
+    return replace(child, layers=tuple((a.unquantised, f.unquantised) for a, f in child.layers))
+
+
+def test_a_mixed_file_has_the_childs_weights_bit_for_bit(mixed: Made, tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf")
+    child = from_directory(mixed.child)
+    write_gguf(child, mixed.child, tmp_path / "mixed.gguf", "f32", name="tiny")
+    write_gguf(unquantised(child), mixed.child, tmp_path / "plain.gguf", "f32", name="tiny")
+    found, plain = (
+        {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / f"{name}.gguf").tensors}
+        for name in ("mixed", "plain")
+    )
+    types = {name: tensor.tensor_type.name for name, tensor in found.items()}
+    assert types["blk.0.attn_q.weight"] == "Q8_0" and types["blk.0.ffn_down.weight"] == "Q4_0"
+    assert types["blk.1.attn_output.weight"] == "Q5_0" and types["token_embd.weight"] == "F32"
+    assert set(found) == set(plain)
+    for name, tensor in found.items():
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        other = gguf.quants.dequantize(plain[name].data, plain[name].tensor_type)
+        assert np.array_equal(values[tuple(map(slice, other.shape))], other), name
+        assert values.sum() == pytest.approx(other.sum(), rel=1e-4, abs=1e-3)  # what is padded is zero
+
+
+def test_llama_cpp_is_as_near_to_the_child_as_its_own_rounding_of_activations(
+    mixed: Made, tmp_path: Path
+) -> None:
+    """It multiplies quantised matrices by activations rounded to 8 bits. Those of its own q8_0 file of the same weights are
+    the measure; with all weights as float32, both are the child."""
+    pytest.importorskip("gguf")
+    child = from_directory(mixed.child)
+    errors = {}
+    for name, made, dtype in (
+        ("mixed", child, "f32"),
+        ("plain", unquantised(child), "f32"),
+        ("q8_0", unquantised(child), "q8_0"),
+    ):
+        write_gguf(made, mixed.child, tmp_path / f"{name}.gguf", dtype, name="tiny")  # type: ignore[arg-type]
+        _, found = run("llama_cpp", request_for(tmp_path / f"{name}.gguf", mixed.prompt))
+        errors[name] = np.linalg.norm(found["logits.0.0"] - mixed.logits) / np.linalg.norm(mixed.logits)
+    assert errors["plain"] <= 1e-5
+    assert errors["mixed"] <= errors["q8_0"] <= 0.1
+
+
+def test_transformers_reads_a_compressed_child(served: Made, tmp_path: Path) -> None:
+    pytest.importorskip("compressed_tensors")
+    path = prepare(from_directory(served.child), served.child, "transformers", tmp_path)
+    _, found = run("transformers", request_for(path, served.prompt))
+    assert np.abs(found["logits.0.0"] - served.logits).max() <= 2e-5
+    assert found["greedy.0.0"] == served.greedy
+
+
+def test_what_a_compressed_directory_says(served: Made, tmp_path: Path) -> None:
+    write_export(served.child, tmp_path / "hf", "hf", "transformers")
+    config = json.loads((tmp_path / "hf" / "config.json").read_text())["quantization_config"]
+    assert config["quant_method"] == "compressed-tensors" and config["format"] == "mixed-precision"
+    groups = {
+        (g["weights"]["num_bits"], g["weights"]["type"], g["weights"].get("group_size")): g
+        for g in config["config_groups"].values()
+    }
+    assert set(groups) == {(8, "int", None), (4, "int", 64), (4, "int", 32), (8, "float", None)}
+    assert groups[8, "int", None]["targets"][0] == r"re:model\.layers\.(0)\.self_attn\.q_proj$"
+    sizes = [sum(p.stat().st_size for p in d.glob("*.safetensors")) for d in (tmp_path / "hf", served.child)]
+    assert sizes[0] < 0.75 * sizes[1]
+
+
+def test_codes_fill_words_from_the_low_end() -> None:
+    codes = torch.tensor([[-8.0, -7, 0, 7, 1, -1, 2, -2, 3]])
+    assert [int(word) & 0xFFFFFFFF for word in packed(codes, 4)[0]] == [0x6A79F810, 0xB]
+    assert [int(word) & 0xFFFFFFFF for word in packed(torch.tensor([[-128.0, 127, 0, 1]]), 8)[0]] == [
+        0x8180FF00
+    ]
+
+
+@pytest.mark.parametrize("engine", ["vllm", "transformers", "mlx"])
+def test_an_engine_without_a_type_refuses_it(mixed: Made, engine, tmp_path: Path) -> None:
+    with pytest.raises(DiagnosticError) as caught:
+        prepare(from_directory(mixed.child), mixed.child, engine, tmp_path)
+    assert any(isinstance(d, RuntimeLacksIt) and "@q8_0" in d.message for d in caught.value.diagnostics)

@@ -1,0 +1,81 @@
+"""Grids of storage types: ggml's bit for bit, idempotent, and recognised from the weights alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from puzzledsl.alternatives.precision import PRECISIONS
+from puzzledsl.export.gguf_codes import packed
+from puzzledsl.models.precision.grids import codes_of, nearest
+
+GGUF = [name for name, precision in PRECISIONS.items() if precision.format == "gguf"]
+COLUMNS = 256
+
+
+@pytest.fixture(scope="module")
+def weight() -> Tensor:
+    """Rows of very different sizes, with a block of zeros and blocks of one number."""
+    generator = torch.Generator().manual_seed(0)
+    found = torch.randn(48, COLUMNS, generator=generator) * torch.logspace(-4, 1, 48)[:, None]
+    found[3, :32] = 0
+    found[4, 1:32] = 0
+    return found
+
+
+@pytest.mark.parametrize("name", GGUF)
+def test_llama_cpps_grids_are_ggufs(weight: Tensor, name: str) -> None:
+    gguf = pytest.importorskip("gguf")
+    kind = gguf.GGMLQuantizationType[name.upper()]
+    file = gguf.quants.quantize(weight.numpy(), kind)
+    found = nearest(weight, PRECISIONS[name])
+    assert np.array_equal(gguf.quants.dequantize(file, kind), found.numpy())
+    assert np.array_equal(gguf.quants.dequantize(packed(found, PRECISIONS[name]), kind), found.numpy())
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_a_grid_is_recognised_and_rounding_is_idempotent(weight: Tensor, name: str) -> None:
+    precision = PRECISIONS[name]
+    found = nearest(weight, precision)
+    codes = codes_of(found, precision)
+    assert codes is not None and torch.equal(codes.values(COLUMNS), found)
+    assert torch.equal(nearest(found, precision), found)
+    if precision.high:
+        assert precision.low <= codes.codes.min() and codes.codes.max() <= precision.high
+        assert torch.equal(codes.codes, codes.codes.round())
+    stored = torch.float16 if precision.format == "gguf" else torch.bfloat16
+    assert torch.equal(codes.scales.to(stored).float(), codes.scales)
+    assert codes_of(weight, precision) is None
+    nudged = found.clone()
+    nudged[5, 7] += 1e-3 * weight[5].abs().max()
+    assert codes_of(nudged, precision) is None
+
+
+@pytest.mark.parametrize("name", [*GGUF, "fp8"])
+def test_rounding_is_symmetric(weight: Tensor, name: str) -> None:
+    assert torch.equal(nearest(-weight, PRECISIONS[name]), -nearest(weight, PRECISIONS[name]))
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_errors_are_within_a_step(weight: Tensor, name: str) -> None:
+    """A number is at most about half a step from its rounding, and a step where one end of the grid has a code less."""
+    precision = PRECISIONS[name]
+    size = precision.group(COLUMNS)
+    assert size is not None
+    weight = weight[30:]  # whose scales are no subnormal float16
+    blocks = weight.view(-1, size)
+    largest = blocks.abs().amax(1, keepdim=True)
+    step = largest / 16 if not precision.high else largest / -precision.low
+    error = (nearest(weight, precision).view(-1, size) - blocks).abs()
+    assert (error <= 1.15 * step * (0.5 if precision.low == -precision.high else 1)).all()
+
+
+@pytest.mark.parametrize("name", ["q8_0", "q5_0", "q4_0"])
+def test_the_last_block_of_a_row_may_be_a_part(name: str) -> None:
+    weight = torch.randn(3, 40, generator=torch.Generator().manual_seed(1))
+    found = nearest(weight, PRECISIONS[name])
+    whole = nearest(torch.nn.functional.pad(weight, (0, 24)), PRECISIONS[name])
+    assert torch.equal(found, whole[:, :40])
+    assert codes_of(found, PRECISIONS[name]) is not None

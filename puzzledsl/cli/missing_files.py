@@ -45,14 +45,23 @@ def _users(program: nodes.Program) -> dict[str, list[str]]:
 
 def _with_parts(program: nodes.Program, names: set[str]) -> set[str]:
     """Return data sets and the parts of those that are mixtures."""
-    parts = {part for name in names for part in references(program.data[name])}
+    parts = {part for name in names for part in references(program.data[name])} & program.data.keys()
     return names | _with_parts(program, parts) if parts - names else names | parts
 
 
 def _texts(program: nodes.Program, readers: dict[str, list[str]]) -> Iterator[tuple[str, nodes.Where, str]]:
     for name, data in program.data.items():
-        if name in readers and isinstance(data.source, nodes.TextData | nodes.JsonlData):
-            yield from ((path, data.where, listed(readers[name], "and")) for path in data.source.paths)
+        if name in readers:
+            users = listed(readers[name], "and")
+            yield from ((path, data.where, users) for path in dict.fromkeys(_own_paths(program, data)))
+
+
+def _own_paths(program: nodes.Program, data: nodes.Data) -> Iterator[str]:
+    """Yield the paths of a text and of those parts of a mix that have no declaration of their own."""
+    parts = data.source.parts if isinstance(data.source, nodes.MixData) else ()
+    for source in (data.source, *(part.source for part in parts if part.name not in program.data)):
+        if isinstance(source, nodes.TextData | nodes.JsonlData | nodes.ParquetData):
+            yield from source.paths
 
 
 def _items(program: nodes.Program) -> Iterator[tuple[str, nodes.Where, str]]:

@@ -103,7 +103,91 @@ class LibraryNotInstalled(Diagnostic):
 
     code = "E1205"
     template = "data `{name}` needs the Python package `{package}`, which is not installed"
-    help_template = '`pip install {package}`, or save the text as files and use `text("…")` or `jsonl("…")`'
+    help_template = '`pip install {package}` (`puzzledsl[data]` has it), or save it as files and use `text("…")` or `jsonl("…")`'
+
+
+class NoChatTemplate(Diagnostic):
+    """Conversations for a parent whose tokenizer has no chat template.
+
+    A chat template writes messages as the text that the parent was trained on. Base models often have none.
+
+    Wrong:
+        parent p = hf("org/base-model")
+        data d = jsonl("chat.jsonl", messages: messages)
+    Right:
+        parent p = hf("org/chat-model")
+        data d = jsonl("chat.jsonl", messages: messages)
+    """
+
+    code = "E1210"
+    template = "data `{name}` has conversations, but the parent's tokenizer has no chat template"
+    help_template = "put the template into `chat_template.jinja` beside the parent's tokenizer, or write conversations as text"
+
+
+class BadConversation(Diagnostic):
+    """A record that is no conversation.
+
+    A conversation is a list of messages, each with a `role` and a text in `content`. ShareGPT's `from` and `value` are read
+    as well.
+
+    Wrong:
+        {"messages": [{"role": "asistant", "content": "Hello!"}]}
+    Right:
+        {"messages": [{"role": "assistant", "content": "Hello!"}]}
+    """
+
+    code = "E1211"
+    template = "data `{name}`: `{file}:{number}` has no conversation in `{field}`: {reason}"
+    help_template = 'a conversation looks like [{{"role": "user", "content": "2 + 2?"}}, {{"role": "assistant", "content": "4"}}]'
+
+
+class TemplateRefuses(Diagnostic):
+    """The parent's chat template refuses a conversation.
+
+    Many templates want turns of user and assistant that alternate, or know no system message.
+
+    Wrong:
+        {"messages": [{"role": "assistant", "content": "Hello!"}]}
+    Right:
+        {"messages": [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Hello!"}]}
+    """
+
+    code = "E1212"
+    template = "data `{name}`: the parent's chat template refuses the conversation `{at}`: {reason}"
+    help_template = "correct the conversation, or leave it out"
+
+
+class AnswersNotFound(Diagnostic):
+    """Answers of the assistant that cannot be told from the rest.
+
+    `loss: answers` trains on the assistant's content alone. The chat template must write a conversation turn by turn, or mark
+    answers itself (`{% generation %}`), and some conversation must have an answer.
+
+    Wrong:
+        data d = jsonl("questions.jsonl", messages: messages, loss: answers)    # without answers
+    Right:
+        data d = jsonl("chat.jsonl", messages: messages, loss: answers)
+    """
+
+    code = "E1213"
+    template = "data `{name}`: `loss: answers` finds no answers: {reason}"
+    help_template = "write `loss: all`, or data with answers that the template shows"
+
+
+class NoDocuments(Diagnostic):
+    """A source without any text.
+
+    Files are there, but nothing in them is a document of this source.
+
+    Wrong:
+        data d = text("corpus/*.txt", part: 0%..0.001%)
+    Right:
+        data d = text("corpus/*.txt", part: 0%..95%)
+    """
+
+    code = "E1214"
+    template = "data `{name}` has no text: {reason}"
+    help_template = "add text, or name other files"
 
 
 class TasksMissing(Diagnostic):

@@ -87,8 +87,11 @@ __all__ = [  # of a search
     "HfSource",
     "ShapeSource",
     "Parent",
+    "Picked",
+    "Rows",
     "TextData",
     "JsonlData",
+    "ParquetData",
     "HfData",
     "MixPart",
     "MixData",
@@ -144,35 +147,72 @@ class Parent(Frozen):
     where: Where
 
 
-class TextData(Frozen):
+def _unset(value: object) -> bool:
+    return value is None
+
+
+class Picked(Frozen):
+    """Documents that a source gives: all of them unless said otherwise.
+
+    `part`: those whose content's digest, as a share of all digests, lies from the first bound up to below the second; equal
+    documents are in the same part. `take`: the first so many tokens. `duplicates`: what becomes of exact copies of a document;
+    None stands for "keep" of text files, whose documents are paragraphs, and for "drop" of all other sources.
+    """
+
+    part: tuple[Exact, Exact] | None = Field(default=None, exclude_if=_unset)
+    take: int | None = Field(default=None, exclude_if=_unset)
+    duplicates: Literal["drop", "keep"] | None = Field(default=None, exclude_if=_unset)
+
+
+class TextData(Picked):
     """Text files by glob (relative to the `.pzl` file); blank lines separate documents."""
 
     kind: Literal["text"] = "text"
     paths: tuple[str, ...]
 
 
-class JsonlData(Frozen):
-    """One document a line, in `column`."""
+class Rows(Picked):
+    """Documents in records: a text in `column`, or a conversation in the field `messages`. `loss`: its tokens that count."""
+
+    messages: str | None = Field(default=None, exclude_if=_unset)
+    loss: Literal["all", "answers"] = Field(default="all", exclude_if=lambda learnt: learnt == "all")
+
+
+class JsonlData(Rows):
+    """One document a line."""
 
     kind: Literal["jsonl"] = "jsonl"
     paths: tuple[str, ...]
     column: str = "text"
 
 
-class HfData(Frozen):
-    """A datasets-hub data set."""
+class ParquetData(Rows):
+    """One document a row of Parquet files."""
+
+    kind: Literal["parquet"] = "parquet"
+    paths: tuple[str, ...]
+    column: str = "text"
+
+
+class HfData(Rows):
+    """A data set of the hub, or a local directory of the same form."""
 
     kind: Literal["hf"] = "hf"
     id: str
     split: str = "train"
     column: str = "text"
+    subset: str | None = Field(default=None, exclude_if=_unset)
+    revision: str | None = Field(default=None, exclude_if=_unset)
 
 
-PlainData = Annotated[TextData | JsonlData | HfData, Field(discriminator="kind")]
+PlainData = Annotated[TextData | JsonlData | ParquetData | HfData, Field(discriminator="kind")]
 
 
 class MixPart(Frozen):
-    """One of the texts of a mix. Its share of the blocks is `weight` over the sum of all weights."""
+    """One of the texts of a mix. Its share of the blocks is `weight` over the sum of all weights.
+
+    `name`: of its declaration, or its text in the program if it has none.
+    """
 
     name: str
     weight: int
@@ -190,7 +230,7 @@ class Data(Frozen):
     """Text to train or score on."""
 
     name: str
-    source: Annotated[TextData | JsonlData | HfData | MixData, Field(discriminator="kind")]
+    source: Annotated[TextData | JsonlData | ParquetData | HfData | MixData, Field(discriminator="kind")]
     doc: str = ""
     where: Where
 

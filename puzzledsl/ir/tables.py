@@ -622,3 +622,24 @@ class EngineCheck(Artefact):
     prompt: int = 0
     output: int = 0
     threads: int = 1
+
+
+class TextCounts(Frozen):
+    """Text of one source as it was tokenised: what was kept, and what was left out.
+
+    `source`: its node (ir.nodes) as JSON. `learned_tokens`: those that losses count. `duplicates`: exact copies of documents,
+    left out if `copies_dropped`. `other_part`: documents outside `part`. `unanswered`: conversations without an answer.
+    `cut_tokens`: tokens of the last document behind `take`; `stopped`: `take` ended the stream.
+    """
+
+    name: str
+    source: str
+    documents: int = 0
+    tokens: int = 0
+    learned_tokens: int = 0
+    duplicates: int = 0
+    copies_dropped: bool = False
+    other_part: int = 0
+    unanswered: int = 0
+    cut_tokens: int = 0
+    stopped: bool = False

@@ -122,33 +122,69 @@ HF_PARENT = Call(
     },
     positional=1,
 )
-_COLUMN = Setting("The field that holds the text.", bare=True, default="`text`")
-HF_DATA = Call(
-    "A data set of the Hugging Face hub.",
-    {
-        "id": Setting("Its id."),
-        "split": Setting("The part that is read.", bare=True, default="`train`"),
-        "column": _COLUMN,
-    },
-    positional=1,
-)
+_PATH = Setting("A path or glob, relative to this file.")
+_PICKED = {
+    "take": Setting("The first so many tokens alone: `10M`.", default="all"),
+    "part": Setting(
+        "A part of the documents, by the digest of their content: `0%..95%` to train, `95%..100%` to hold out.",
+        default="`0%..100%`",
+    ),
+    "duplicates": Setting(
+        "Exact copies of a document are dropped or kept.",
+        words=("drop", "keep"),
+        noun="treatment of duplicates",
+        default="`drop`; `keep` for `text`",
+    ),
+}
+_ROWS = {
+    "column": Setting("The field that holds the text.", bare=True, default="`text`"),
+    "messages": Setting(
+        "The field that holds a conversation, written with the parent's chat template.",
+        bare=True,
+        elsewhere=("conversations", "conversation", "chat"),
+    ),
+    "loss": Setting(
+        "Tokens of a conversation that losses count: all, or the assistant's answers alone.",
+        words=("all", "answers"),
+        noun="part of a conversation",
+        default="`all`",
+    ),
+}
 TEXT = Call(
-    "Text files; blank lines separate documents.",
-    {"path": Setting("A path or glob, relative to this file.")},
-    positional=1,
-    rest=True,
+    "Text files; blank lines separate documents.", {"path": _PATH, **_PICKED}, positional=1, rest=True
 )
 JSONL = Call(
-    "One JSON document a line.",
-    {"path": Setting("A path or glob, relative to this file."), "column": _COLUMN},
+    "JSON lines: one document or conversation a line.",
+    {"path": _PATH, **_ROWS, **_PICKED},
     positional=1,
     rest=True,
+)
+PARQUET = Call(
+    "Parquet files: one document or conversation a row.",
+    {"path": _PATH, **_ROWS, **_PICKED},
+    positional=1,
+    rest=True,
+)
+HF_DATA = Call(
+    "A data set of the Hugging Face hub, streamed; or a local directory of the same form.",
+    {
+        "id": Setting("Its id, or a directory relative to this file."),
+        "split": Setting("The part that is read.", bare=True, default="`train`"),
+        "subset": Setting("Its subset, where it has several.", bare=True, elsewhere=("name", "config")),
+        "revision": Setting("A branch, tag or commit of the hub's repository."),
+        **_ROWS,
+        **_PICKED,
+    },
+    positional=1,
 )
 MIX = Call(
     "Blocks of several texts in these proportions: `mix(corpus: 2, stories: 1)`.",
     rest=True,
     named_by=("data",),
 )
+DATA_SOURCES = {"text": TEXT, "jsonl": JSONL, "parquet": PARQUET, "hf": HF_DATA}
+"""Places that documents come from."""
+
 MEASURED = Call(
     "Costs come from `pzl measure` on this machine.",
     {
@@ -330,8 +366,7 @@ ANYWHERE: dict[str, Call] = {
     **ATTENTION,
     "shape": SHAPE,
     **MIXERS,
-    "text": TEXT,
-    "jsonl": JSONL,
+    **{name: call for name, call in DATA_SOURCES.items() if name != "hf"},
     "mix": MIX,
     "measured": MEASURED,
     "table": TABLE,

@@ -107,8 +107,10 @@ KINDS: dict[str, Kind] = {
         "data",
         value=Setting(
             "",
-            calls={"text": calls.TEXT, "jsonl": calls.JSONL, "hf": calls.HF_DATA, "mix": calls.MIX},
+            calls={**calls.DATA_SOURCES, "mix": calls.MIX},
+            kinds=("data",),
             noun="data source",
+            sums=True,
         ),
         has_body=False,
     ),

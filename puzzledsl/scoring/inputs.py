@@ -89,6 +89,11 @@ class ScoreInputs:
     def blocks(self, first: int, count: int) -> Tensor:
         """Return `count` blocks [N, S] of the data set from the given one on. Raises DiagnosticError for too short a text."""
         context, cache = self.bld.context, self.build.tokens
-        data, tokens = self.program.data[self.data or ""], (first + count) * context
-        size = {"context": context, "tokens": tokens, "seed": self.bld.seed}
-        return token_blocks(data, self.base, self.tokenizer, **size, cache=cache)[first:]
+        return token_blocks(
+            *(self.program.data[self.data or ""], self.base, self.tokenizer),
+            context=context,
+            tokens=(first + count) * context,
+            seed=self.bld.seed,
+            cache=cache,
+            progress=self.progress,
+        )[first:]

@@ -103,11 +103,12 @@ def _losses_and_gradients(
     respect to the embedding is float32.
     """
     (child_NH, child_VH), (parent_NH, parent_VH) = child, parent
-    positions, labelled = len(child_NH), (labels_N != IGNORED).sum().clamp_min(1)
+    count, positions = len(child_NH), max(1, len(child_NH))
+    labelled = (labels_N != IGNORED).sum().clamp_min(1)
     grad_NH = torch.empty_like(child_NH)
     grad_VH = torch.zeros_like(child_VH, dtype=torch.float32)
     kld_sum, lm_sum = torch.zeros(2, device=child_NH.device).unbind()
-    for start in range(0, positions, chunk):
+    for start in range(0, count, chunk):
         rows = slice(start, start + chunk)
         log_q_CV = F.log_softmax(product(child_NH[rows], child_VH.T).float(), dim=-1)
         log_p_CV = F.log_softmax(product(parent_NH[rows], parent_VH.T).float(), dim=-1)
@@ -151,19 +152,27 @@ def logit_loss(
     return LogitLoss(*apply(child_NH, child_VH, parent_NH, parent_VH, labels_N, kld, lm, chunk))
 
 
-def cosine_loss(child_LNH: Sequence[Tensor], parent_LNH: Sequence[Tensor]) -> Tensor:
+def cosine_loss(
+    child_L: Sequence[Tensor], parent_L: Sequence[Tensor], learned_M: Tensor | None = None
+) -> Tensor:
     """Return the mean over layers and positions of 1 - cos(child, parent), a float32 scalar (Puzzle, section 3).
 
-    The float32 copies of 16-bit streams are made again in the backward pass: kept, they would take more than the streams.
+    Each layer's states are [..., H]. `learned_M`: flat positions that count; all unless given. Of none the loss is 0. The float32
+    copies of 16-bit streams are made again in the backward pass: kept, they would take more than the streams.
     """
     per_layer = [
-        _distance(child, parent)
+        _distance(child, parent, learned_M)
         if child.dtype == torch.float32
-        else checkpoint(_distance, child, parent, use_reentrant=False)
-        for child, parent in zip(child_LNH, parent_LNH, strict=True)
+        else checkpoint(_distance, child, parent, learned_M, use_reentrant=False)
+        for child, parent in zip(child_L, parent_L, strict=True)
     ]
     return torch.stack(per_layer).mean()
 
 
-def _distance(child_NH: Tensor, parent_NH: Tensor) -> Tensor:
-    return 1 - F.cosine_similarity(child_NH.float(), parent_NH.float(), dim=-1).mean()
+def _distance(child: Tensor, parent: Tensor, learned_M: Tensor | None) -> Tensor:
+    if learned_M is not None:
+        child = child.flatten(0, -2).index_select(0, learned_M)
+        parent = parent.flatten(0, -2).index_select(0, learned_M)
+        if not len(learned_M):
+            return child.float().sum()  # 0, with a gradient of 0 for processes that wait for one
+    return 1 - F.cosine_similarity(child.float(), parent.float(), dim=-1).mean()

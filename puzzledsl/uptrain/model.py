@@ -19,7 +19,7 @@ from puzzledsl.models.families.access import layers, output_embedding, read_by_h
 from puzzledsl.models.kernels.whole_rows import whole_rows
 from puzzledsl.models.placement import faster_in_bfloat16
 from puzzledsl.plan.memory.tiles import tiles
-from puzzledsl.uptrain.loss import IGNORED, LogitLoss, cosine_loss, logit_loss, logits_of
+from puzzledsl.uptrain.loss import IGNORED, cosine_loss, logit_loss, logits_of
 
 
 class Hidden(NamedTuple):
@@ -66,33 +66,35 @@ class Student(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, ids_BT: Tensor, target: Target, weights: Uptrain | None) -> Losses | float:
-        """Return the losses with these weights; for None, the mean KL(parent || child) in nats on these tokens."""
+    def forward(
+        self, ids_BT: Tensor, target: Target, weights: Uptrain | None, learned_M: Tensor | None = None
+    ) -> Losses | float:
+        """Return the losses with these weights; for None, the mean KL(parent || child) in nats on these tokens.
+
+        `learned_M`: the flat positions that count, int64; all of them unless given. Losses are means over these; of none, 0.
+        """
         every_layer = weights is not None and weights.cosine != 0
         child = hidden_states(self.model, ids_BT, every_layer=every_layer)
-        child_NH, parent_NH = child.final.flatten(0, 1), target.hidden.final.flatten(0, 1)
+        child_NH, parent_NH = chosen(child.final, learned_M), chosen(target.hidden.final, learned_M)
         child_VH = output_embedding(self.model)
         if weights is None:
             heads = logits_of(target.embedding_VH), logits_of(child_VH)
             summed = summed_kl(parent_NH, child_NH, *heads, chunk=tiles(child_NH.device.type).loss_positions)
-            return summed / len(child_NH)
-        logits = self._logit_loss(child_NH, child_VH, parent_NH, target.embedding_VH, ids_BT, weights)
+            return summed / max(1, len(child_NH))
+        labels_N = chosen(next_tokens(ids_BT), learned_M)
+        logits = logit_loss(
+            child_NH, child_VH, parent_NH, target.embedding_VH, labels_N, kld=weights.kld, lm=weights.lm
+        )
         cosine = logits.total.new_zeros(())
         if every_layer:
-            cosine = cosine_loss(child.layers, target.hidden.layers)
+            cosine = cosine_loss(child.layers, target.hidden.layers, learned_M)
         return Losses(logits.total + weights.cosine * cosine, logits.kld, cosine.detach(), logits.lm)
 
-    def _logit_loss(
-        self,
-        child_NH: Tensor,
-        child_VH: Tensor,
-        parent_NH: Tensor,
-        parent_VH: Tensor,
-        ids_BT: Tensor,
-        weights: Uptrain,
-    ) -> LogitLoss:
-        labels_N = next_tokens(ids_BT).flatten()
-        return logit_loss(child_NH, child_VH, parent_NH, parent_VH, labels_N, kld=weights.kld, lm=weights.lm)
+
+def chosen(states_BT: Tensor, learned_M: Tensor | None) -> Tensor:
+    """Return the positions that count of a tensor [B, T, ...], flat: [M, ...]; all of them, [B * T, ...], for None."""
+    states_N = states_BT.flatten(0, 1)
+    return states_N if learned_M is None else states_N.index_select(0, learned_M)
 
 
 def hidden_states(model: PreTrainedModel, ids_BT: Tensor, *, every_layer: bool) -> Hidden:

@@ -42,6 +42,7 @@ HELDOUT_SHARE, HELDOUT_BLOCKS, HELDOUT_TOKENS = (
     4,
     16384,
 )  # 1/16 of the budget, at least 4 blocks, at most 16Ki tokens
+LEARNED_TOKENS = 1 << 18  # positions that are counted at a time
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def run_uptrain(inputs: UptrainInputs) -> None:
             sharding=sharding,
             means=means,
         )
-        record = _record(declaration, steps, heldout, trainer.run())
+        record = _record(declaration, steps, heldout, trainer.run()) | _learned(blocks.part(heldout))
         progress.log("uptrained", **record)
         del trainer  # its moments, before the weights are gathered
         state = gathered_when_read(student.model)
@@ -154,6 +155,7 @@ def _unread_blocks(inputs: UptrainInputs, data: Data, count: int) -> TokenRows:
             seed=seed,
             cache=inputs.cache,
             scratch=inputs.work,
+            progress=inputs.progress,
         ).part(first)
 
     first = blocks_read(inputs.program, data.name, context, declaration.seed)
@@ -209,6 +211,15 @@ def _digest(
     weights = [sha256_of(p) for d in (parent_dir, child_dir) for p in sorted(d.glob("*.safetensors"))]
     parts = [METHOD, meaning, blocks.digest(), *weights, *map(str, means)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _learned(blocks: TokenRows) -> dict[str, int]:
+    """The number of positions that losses counted, where they did not count all."""
+    if not blocks.masked:
+        return {}
+    step = max(1, LEARNED_TOKENS // blocks.context)
+    parts = (blocks.learned(slice(first, first + step)) for first in range(0, len(blocks), step))
+    return {"learned_tokens": sum(int(part.sum()) for part in parts if part is not None)}
 
 
 def _record(declaration: Uptrain, steps: int, heldout: int, done: TrainingProgress) -> dict[str, object]:

@@ -22,6 +22,7 @@ from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.models.schedule import learning_rate
 from puzzledsl.plan.memory.tiles import tiles
 from puzzledsl.uptrain.average import Average
+from puzzledsl.uptrain.batches import MicroBatch, micro_batches
 from puzzledsl.uptrain.errors import LossDiverged, MemoryOfRank
 from puzzledsl.uptrain.frozen import train_all_but_quantised
 from puzzledsl.uptrain.less import Demand, remember, remembered
@@ -36,7 +37,7 @@ from puzzledsl.uptrain.model import (
     recompute_layers,
 )
 from puzzledsl.uptrain.optimizer import adamw, set_rate
-from puzzledsl.uptrain.ranks import SINGLE_PROCESS, shares
+from puzzledsl.uptrain.ranks import SINGLE_PROCESS
 from puzzledsl.uptrain.shard import Sharding, accumulate, embedding_of, gathered, reshard
 from puzzledsl.uptrain.shard_store import store_at
 from puzzledsl.uptrain.state import (
@@ -76,6 +77,11 @@ def schedule_for(declaration: Uptrain, kl: float) -> Schedule:
     if not declaration.fits_child:
         return lr
     return lr.model_copy(update={"peak": min(lr.peak, RATE_PER_NAT * kl)})
+
+
+def learned(blocks_NT: Tensor | TokenRows, rows: slice) -> Tensor | None:
+    """Return the positions of some blocks that losses count, bool; None where all count, as in a tensor of blocks."""
+    return blocks_NT.learned(rows) if isinstance(blocks_NT, TokenRows) else None
 
 
 class Trainer:
@@ -161,7 +167,8 @@ class Trainer:
         It waits for the device once, to look at the losses before the weights change.
         """
         size = self.declaration.batch
-        totals = self._gradients(self.train_NT[step * size : (step + 1) * size])
+        rows = slice(step * size, (step + 1) * size)
+        totals = self._gradients(self.train_NT[rows], learned(self.train_NT, rows))
         norm = gathered(torch.nn.utils.clip_grad_norm_(self.child.parameters(), MAX_GRAD_NORM))
         loss, kld, cosine, lm, grad_norm = torch.cat([totals, norm.to(totals)[None]]).tolist()
         if not math.isfinite(loss):
@@ -176,7 +183,7 @@ class Trainer:
             self.average.update(self.child, step + 1)
         return Step(loss, kld, cosine, lm, grad_norm)
 
-    def _gradients(self, rows_GT: Tensor) -> Tensor:
+    def _gradients(self, rows_GT: Tensor, learned_GT: Tensor | None) -> Tensor:
         """Leave the gradients of a step in the weights, and return its mean losses, float64 [4], on the device.
 
         Out of memory, it starts again with smaller micro-batches, then recomputing layers. Raises DiagnosticError (MemoryOfRank).
@@ -184,20 +191,20 @@ class Trainer:
         while True:
             try:
                 with repeatable(self.device):
-                    return self._accumulated(rows_GT)
+                    return self._accumulated(rows_GT, learned_GT)
             except torch.OutOfMemoryError:
                 if not self._use_less():
                     raise
                 self.optimizer.zero_grad(set_to_none=True)
 
-    def _accumulated(self, rows_GT: Tensor) -> Tensor:
+    def _accumulated(self, rows_GT: Tensor, learned_GT: Tensor | None) -> Tensor:
         totals = torch.zeros(4, dtype=torch.float64, device=self.device)
-        mine = shares(rows_GT, self.micro, self.ranks)
-        for number, (rows_BT, share) in enumerate(mine, 1):
+        mine = micro_batches(rows_GT, learned_GT, self.micro, self.ranks)
+        for number, batch in enumerate(mine, 1):
             if self.sharding is not None:
                 accumulate(self.student, self.sharding, last=number == len(mine))
-            losses = self._backward(self._to_device(rows_BT), share)
-            totals += share * torch.stack([value.detach() for value in losses]).double()
+            losses = self._backward(batch)
+            totals += batch.share * torch.stack([value.detach() for value in losses]).double()
         reshard(self.teacher)
         self.ranks.add_up(totals)
         return totals
@@ -222,27 +229,35 @@ class Trainer:
         self.progress.log("memory", text=text, micro_batch=self.micro, recompute=self.recompute)
         return True
 
-    def _to_device(self, rows_BT: Tensor) -> Tensor:
+    def _to_device(self, tensor: Tensor) -> Tensor:
         if self.device.type == "cuda":
-            return rows_BT.pin_memory().to(self.device, non_blocking=True)
-        return rows_BT
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor
 
-    def _backward(self, ids_BT: Tensor, share: float) -> Losses:
-        """Add the gradient of `share` times the mean losses of these blocks; sharding divides a sum by the processes."""
+    def _learned_on_device(self, batch: MicroBatch) -> Tensor | None:
+        return None if batch.learned_M is None else self._to_device(batch.learned_M)
+
+    def _backward(self, batch: MicroBatch) -> Losses:
+        """Add the gradient of these blocks' share times their mean losses; sharding divides a sum by the processes."""
+        ids_BT, learned_M = self._to_device(batch.ids_BT), self._learned_on_device(batch)
         with self._autocast:
             target = self.teacher(ids_BT, self.declaration.cosine != 0)
-            losses = cast(Losses, self.student(ids_BT, target, self.declaration))
-        (share * self.ranks.world * losses.total).backward()  # type: ignore[no-untyped-call]
+            losses = cast(Losses, self.student(ids_BT, target, self.declaration, learned_M))
+        (batch.share * self.ranks.world * losses.total).backward()  # type: ignore[no-untyped-call]
         return losses
 
     @torch.no_grad()
     def heldout_kl(self) -> float:
-        """Mean KL(parent || child) in nats on the held-out blocks."""
-        total = 0.0
+        """Mean KL(parent || child) in nats over the positions of the held-out blocks that losses count."""
+        total, everything = 0.0, slice(None)
+        held_out = micro_batches(
+            self.heldout_NT[everything], learned(self.heldout_NT, everything), self.micro, self.ranks
+        )
         with self._autocast:
-            for i, (rows_BT, share) in enumerate(shares(self.heldout_NT[:], self.micro, self.ranks)):
-                ids_BT = self._to_device(rows_BT)
-                total += share * float(self.student(ids_BT, self._heldout_target(i, ids_BT), None))
+            for i, batch in enumerate(held_out):
+                ids_BT, learned_M = self._to_device(batch.ids_BT), self._learned_on_device(batch)
+                target = self._heldout_target(i, ids_BT)
+                total += batch.share * float(self.student(ids_BT, target, None, learned_M))
         reshard(self.teacher)
         return self.ranks.sum([total])[0]
 

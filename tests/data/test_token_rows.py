@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import pickle
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from puzzledsl.data import blocks, rows
+from puzzledsl.data import rows
 from puzzledsl.data.blocks import token_blocks, token_rows
 from puzzledsl.data.rows import Stream, TokenRows
+from puzzledsl.data.sources import SOURCES
+from puzzledsl.data.sources.source import Place, Source, Text
 from puzzledsl.ir import nodes
 from tests.data.test_token_blocks import text
 from tests.tiny import tiny_tokenizer
@@ -50,20 +53,37 @@ def test_another_process_maps_the_same_files(tmp_path: Path) -> None:
     assert torch.equal(pickle.loads(pickle.dumps(in_memory))[:], torch.arange(16).reshape(2, 8))
 
 
-def test_text_that_may_not_be_kept_is_in_a_file_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A data set of the hub, of which nobody knows whether it changed: made again each time, in the scratch folder."""
+class Elsewhere(Source[nodes.HfData]):
+    """A data set that is no file; `read` counts how often it is read."""
+
+    read = 0
+
+    def files(self, place: Place[nodes.HfData]) -> tuple[Path, ...]:
+        return ()
+
+    def documents(self, place: Place[nodes.HfData]) -> Iterator[Text]:
+        self.read += 1
+        return iter([Text(f"text {i}") for i in range(40)])
+
+
+def test_a_data_set_of_the_hub_is_read_once_for_a_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every stage has the same text, whatever becomes of it on the hub; without a build it is read each time."""
     source = nodes.Data(name="mix", source=nodes.HfData(id="someone/something"), where=text("a").where)
-    made: list[int] = []
-    monkeypatch.setattr(blocks, "files_of", lambda *a: ())
-    monkeypatch.setattr(blocks, "documents", lambda *a: made.append(1) or iter(["a text"] * 40))
-    settings = {"context": 4, "tokens": 64, "seed": 0, "cache": tmp_path / "cache"}
+    elsewhere = Elsewhere()
+    monkeypatch.setitem(SOURCES, nodes.HfData, elsewhere)
+    settings = {"context": 4, "tokens": 64, "seed": 0}
     plain = token_rows(source, tmp_path, tiny_tokenizer(), **settings)
     for _ in range(2):
-        kept = token_rows(source, tmp_path, tiny_tokenizer(), **settings, scratch=tmp_path / "scratch")
+        kept = token_rows(source, tmp_path, tiny_tokenizer(), **settings, cache=tmp_path / "cache")
         assert torch.equal(kept[:], plain[:])
-    assert [path.name for path in (tmp_path / "scratch").iterdir()] == ["mix.npy"] and len(made) == 3
-    assert b"mix.npy" in pickle.dumps(kept)
-    assert not (tmp_path / "cache").exists()
+    assert elsewhere.read == 2
+    for _ in range(2):
+        kept = token_rows(source, tmp_path, tiny_tokenizer(), **settings, scratch=tmp_path / "scratch")
+    assert elsewhere.read == 4 and torch.equal(kept[:], plain[:])
+    (file,) = (tmp_path / "scratch").iterdir()
+    assert file.name.encode() in pickle.dumps(kept)
 
 
 def test_a_large_text_is_not_in_memory(tmp_path: Path) -> None:

@@ -140,8 +140,8 @@ def test_average_and_random_numbers_go_on_after_a_stop(case, tmp_path, monkeypat
     """With noise in every forward: resumed is unbroken to the bit only if all random numbers go on too."""
     real = train.Student.forward
 
-    def noisy(self, ids_BT, target, weights):
-        losses = real(self, ids_BT, target, weights)
+    def noisy(self, ids_BT, target, weights, *learned):
+        losses = real(self, ids_BT, target, weights, *learned)
         return losses if weights is None else losses._replace(total=losses.total * (1 + 0.5 * torch.rand(())))
 
     monkeypatch.setattr(train.Student, "forward", noisy)

@@ -222,6 +222,7 @@ def _text(inputs: BldInputs, budget: Budget) -> Tensor:
         tokens=budget.blocks * budget.context,
         seed=budget.seed,
         cache=BuildDir(inputs.library.root.parent).tokens,
+        progress=inputs.progress,
     )
     check_tokens(inputs.parent_dir, tokens)
     return tokens

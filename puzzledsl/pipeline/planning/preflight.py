@@ -14,6 +14,7 @@ from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.task import Task
 from puzzledsl.pipeline.tasks import TASKS
 
+FIRST_DOCUMENTS = 64
 BYTES_A_TOKEN = 16
 """Bytes of text a token at most: one with more is certainly long enough."""
 
@@ -24,7 +25,7 @@ def missing(ctx: Context, wanted: Callable[[str], bool]) -> list[Diagnostic]:
     tasks = [kind(ctx, name) for kind in kinds for name in kind.declared(ctx.program)]
     parents = _parents(ctx) if any(kind.reads_text for kind in kinds) else ()
     found = [*parents, *_texts(ctx, tasks), *_items(ctx, tasks)]
-    return found or list(_too_short(ctx, tasks))
+    return found or list(_unreadable(ctx, tasks)) or list(_too_short(ctx, tasks))
 
 
 def _texts(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
@@ -37,6 +38,34 @@ def _texts(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
                 files_of(data, ctx.base)
             except DiagnosticError as error:
                 yield from error.diagnostics
+
+
+def _unreadable(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
+    """Yield the mistakes in the first documents of each source that is not tokenised yet.
+
+    So a missing column, or a chat template that is not there, does not wait for the stage that reads the text.
+    """
+    from puzzledsl.data.mixing import parts_of
+    from puzzledsl.data.sources.source import Place
+    from puzzledsl.data.streams import path_of, try_first
+    from puzzledsl.models.families.load import load_tokenizer
+
+    tried: set[str] = set()
+    for task in tasks:
+        names = task.texts() if ctx.stamps.read(task.stage, task.name) is None else ()
+        for name in names:
+            data = ctx.program.data.get(name or "")
+            for part, _ in parts_of(data) if data is not None else ():
+                if (key := part.source.model_dump_json()) in tried:
+                    continue
+                tried.add(key)
+                place = Place.of(part, ctx.base, ctx.build.tokens)
+                try:
+                    tokenizer = load_tokenizer(ctx.parent_directory(task.space, task.stage))
+                    if not path_of(place, tokenizer, ctx.build.tokens).is_file():
+                        try_first(place, tokenizer, FIRST_DOCUMENTS)
+                except DiagnosticError as error:
+                    yield from error.diagnostics
 
 
 def _too_short(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
@@ -52,9 +81,15 @@ def _too_short(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
             if data is None or data.name in said or not _may_be_short(data, ctx, tokens):
                 continue
             tokenizer = load_tokenizer(ctx.parent_directory(task.space, task.stage))
-            size = {"context": context, "tokens": tokens, "seed": 0}
             try:
-                token_blocks(data, ctx.base, tokenizer, **size, cache=ctx.build.tokens)
+                token_blocks(
+                    *(data, ctx.base, tokenizer),
+                    context=context,
+                    tokens=tokens,
+                    seed=0,
+                    cache=ctx.build.tokens,
+                    progress=ctx.progress,
+                )
             except DiagnosticError as error:
                 short = [problem for problem in error.diagnostics if isinstance(problem, NotEnoughText)]
                 if not short:

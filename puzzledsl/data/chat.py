@@ -1,0 +1,123 @@
+"""Conversations as a parent reads them: its tokenizer's chat template, and where in the result its answers are.
+
+An answer is the assistant's content and the end-of-turn token behind it. A template that marks answers itself
+(`{% generation %}`) is believed. Elsewhere, an answer begins where the template's generation prompt for the messages before it
+ends, and it ends with what the template writes behind the content of a last message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.data.errors import AnswersNotFound, NoChatTemplate, TemplateRefuses
+from puzzledsl.data.sources.source import Conversation, Message, Place, TokenDocument
+
+ASSISTANT = "assistant"
+TODAY = datetime(2024, 7, 26)
+"""The day of templates that write today's date: text is the same whenever it is made."""
+DATES = "aAbBdHIjmMpSyY"
+"""Letters of date formats."""
+
+
+class ChatWriter:
+    """Writes conversations in a tokenizer's chat template; with `answers`, tokens that are no answer are not learned."""
+
+    def __init__(self, place: Place[Any], tokenizer: Any, *, answers: bool) -> None:
+        """Raise DiagnosticError: NoChatTemplate; AnswersNotFound for a tokenizer that cannot tell where its tokens stand."""
+        if not has_template(tokenizer):
+            raise DiagnosticError(NoChatTemplate(place.span, name=place.name))
+        self._place, self._tokenizer, self._answers = place, tokenizer, answers
+        self._written_in = dated(template_of(tokenizer))
+        self._marks_answers = "{% generation" in self._written_in.replace("{%-", "{%")
+        if answers and not self._marks_answers and not tokenizer.is_fast:
+            raise self._not_found("its tokenizer does not tell where its tokens stand", "")
+
+    def write(self, conversations: Sequence[Conversation]) -> Iterator[TokenDocument]:
+        """Yield the tokens of each conversation. Raises DiagnosticError (TemplateRefuses, AnswersNotFound)."""
+        if self._answers and self._marks_answers:
+            yield from map(self._marked, conversations)
+            return
+        texts = [self._rendered(each, each.messages) for each in conversations]
+        offsets = {"return_offsets_mapping": True} if self._answers else {}
+        found = self._tokenizer(
+            texts, add_special_tokens=False, return_attention_mask=False, verbose=False, **offsets
+        )
+        for number, (each, text) in enumerate(zip(conversations, texts, strict=True)):
+            ids, learned = found["input_ids"][number], None
+            if self._answers:
+                answers = self._answers_in(each, text)
+                learned = [_within(place, answers) for place in found["offset_mapping"][number]]
+            yield TokenDocument(ids, learned, each.at)
+
+    def _marked(self, each: Conversation) -> TokenDocument:
+        found = self._template(
+            each, each.messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+        )
+        return TokenDocument(found["input_ids"], [bool(m) for m in found["assistant_masks"]], each.at)
+
+    def _answers_in(self, each: Conversation, text: str) -> list[tuple[int, int]]:
+        """Return the first and the last character, exclusive, of each answer in a rendered conversation."""
+        found = []
+        for i, message in enumerate(each.messages):
+            if message["role"] != ASSISTANT:
+                continue
+            before = self._rendered(each, each.messages[:i], prompt=True) if i else self._opening(each)
+            alone = self._rendered(each, each.messages[: i + 1])
+            content = message["content"].strip()
+            shown = alone.rfind(content)
+            begin = text.find(content, len(before))
+            if not text.startswith(before) or shown < 0 or begin < 0:
+                raise self._not_found("the template does not write a conversation turn by turn", each.at)
+            closing = alone[shown + len(content) :].rstrip()
+            end = begin + len(content)
+            if not text.startswith(closing, end):
+                raise self._not_found("the template writes the end of a turn in several ways", each.at)
+            found.append((len(before), end + len(closing)))
+        return found
+
+    def _opening(self, each: Conversation) -> str:
+        """Return what stands before the content of a conversation that begins with an answer."""
+        text = self._rendered(each, each.messages)
+        return text[: text.find(each.messages[0]["content"].strip())]
+
+    def _rendered(self, each: Conversation, messages: Sequence[Message], *, prompt: bool = False) -> str:
+        return str(self._template(each, messages, tokenize=False, add_generation_prompt=prompt))
+
+    def _template(self, each: Conversation, messages: Sequence[Message], **how: Any) -> Any:
+        try:
+            return self._tokenizer.apply_chat_template(list(messages), self._written_in, **how)
+        except Exception as error:  # jinja2's own errors, and any error that a template raises
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            problem = TemplateRefuses(self._place.span, name=self._place.name, at=each.at, reason=reason)
+            raise DiagnosticError(problem) from error
+
+    def _not_found(self, reason: str, at: str) -> DiagnosticError:
+        shown = f"{reason} (`{at}`)" if at else reason
+        return DiagnosticError(AnswersNotFound(self._place.span, name=self._place.name, reason=shown))
+
+
+def has_template(tokenizer: Any) -> bool:
+    """Return True if the tokenizer has a chat template."""
+    return bool(getattr(tokenizer, "chat_template", None))
+
+
+def dated(template: str) -> str:
+    """Return a template for which it is always the day TODAY: a macro hides the function `strftime_now` that it calls."""
+    if "strftime_now" not in template:
+        return template
+    replaced = "".join(f" | replace('%{letter}', '{TODAY.strftime('%' + letter)}')" for letter in DATES)
+    return f"{{%- macro strftime_now(format) -%}}{{{{ format{replaced} }}}}{{%- endmacro -%}}{template}"
+
+
+def template_of(tokenizer: Any) -> str:
+    """Return the text of a tokenizer's chat template; empty without one."""
+    return str(tokenizer.get_chat_template()) if has_template(tokenizer) else ""
+
+
+def _within(place: tuple[int, int], answers: Sequence[tuple[int, int]]) -> bool:
+    """Return True for a token with a character in an answer; a token that spans prompt and answer belongs to the answer."""
+    first, last = place
+    return any(first < end and last > begin for begin, end in answers)

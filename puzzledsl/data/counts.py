@@ -1,0 +1,60 @@
+"""Counts of tokenised text: in words, and as they lie in a build."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from puzzledsl.base.checksums import SEAL_BYTES
+from puzzledsl.data.mixing import parts_of
+from puzzledsl.ir import nodes
+from puzzledsl.ir.tables import TextCounts
+
+
+def counts_of(path: Path) -> TextCounts | None:
+    """Return the counts behind a stream's tokens in its file; None for a file that has none or cannot be read."""
+    try:
+        tokens = np.load(path, mmap_mode="r", allow_pickle=False)
+        assert isinstance(tokens, np.memmap)
+        end = tokens.offset + tokens.nbytes
+        with path.open("rb") as file:
+            file.seek(end)
+            found = file.read()[:-SEAL_BYTES]
+        return TextCounts.model_validate_json(found) if found else None
+    except (OSError, ValueError):
+        return None
+
+
+def counts_in(tokens: Path, data: Mapping[str, nodes.Data]) -> dict[str, tuple[TextCounts, ...]]:
+    """Return the counts of each declaration's sources that a build's folder of tokens has, the newest of each source."""
+    found: dict[str, TextCounts] = {}
+    for path in sorted(tokens.glob("*.npy"), key=lambda path: (path.stat().st_mtime_ns, path.name)):
+        if counts := counts_of(path):
+            found[counts.source] = counts
+    result = {}
+    for name, declared in data.items():
+        parts = [(part.name, found.get(part.source.model_dump_json())) for part, _ in parts_of(declared)]
+        known = tuple(c.model_copy(update={"name": part}) for part, c in parts if c is not None)
+        if known:
+            result[name] = known
+    return result
+
+
+def in_words(counts: TextCounts) -> str:
+    """Return the counts as one line: ``data `d`: 1,204 documents, 1,203,331 tokens; 31 exact duplicates dropped``."""
+    kept = f"{counts.documents:,} documents, {counts.tokens:,} tokens"
+    if counts.learned_tokens != counts.tokens:
+        kept += f" ({counts.learned_tokens:,} of them answers)"
+    cut = []
+    if counts.duplicates:
+        cut.append(f"{counts.duplicates:,} exact duplicates {'dropped' if counts.copies_dropped else 'kept'}")
+    if counts.unanswered:
+        cut.append(f"{counts.unanswered:,} conversations without an answer left out")
+    if counts.other_part:
+        cut.append(f"{counts.other_part:,} documents are in other parts")
+    if counts.stopped:
+        behind = f", {counts.cut_tokens:,} tokens of the last document cut" if counts.cut_tokens else ""
+        cut.append(f"`take` ends it{behind}")
+    return f"data `{counts.name}`: " + "; ".join([kept, *cut])

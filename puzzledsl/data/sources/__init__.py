@@ -1,0 +1,19 @@
+"""Sources of text, by the class of their node. A new source is one more file here and one more entry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from puzzledsl.data.sources.hf import HubDataset
+from puzzledsl.data.sources.jsonl import JsonLines
+from puzzledsl.data.sources.parquet import ParquetFiles
+from puzzledsl.data.sources.source import Source
+from puzzledsl.data.sources.text import TextFiles
+from puzzledsl.ir import nodes
+
+SOURCES: dict[type[nodes.Picked], Source[Any]] = {
+    nodes.TextData: TextFiles(),
+    nodes.JsonlData: JsonLines(),
+    nodes.ParquetData: ParquetFiles(),
+    nodes.HfData: HubDataset(),
+}

@@ -1,0 +1,244 @@
+"""One source as one stream of tokens: its documents picked, copies dropped, tokenised, and kept by digest.
+
+A token that losses do not count is stored as `~id`, a negative number. Behind the array, its file has the counts as JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from math import ceil
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from puzzledsl.base.checksums import is_sealed, seal
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import replacing, sha256_of
+from puzzledsl.base.progress import Progress
+from puzzledsl.data.chat import ASSISTANT, ChatWriter, template_of
+from puzzledsl.data.counts import in_words
+from puzzledsl.data.errors import AnswersNotFound, NoDocuments
+from puzzledsl.data.rows import Stream
+from puzzledsl.data.sources import SOURCES
+from puzzledsl.data.sources.source import Conversation, Document, Place, Text, TokenDocument
+from puzzledsl.ir import nodes
+from puzzledsl.ir.tables import TextCounts
+
+DOCUMENTS_A_CALL = 1024
+PACKING = "1"  # raise it when packing changes, so that caches are made again
+DISTINCT = "distinct"  # marks caches whose exact copies are dropped
+DIGEST_BITS = 64
+
+
+def stream_of(
+    place: Place[Any], tokenizer: Any, cache: Path | None, scratch: Path | None, progress: Progress
+) -> Stream:
+    """Return a source's whole stream, from the cache if it holds an intact copy.
+
+    A data set of the hub is read once for each cache, so that all stages see the same text. The counts are logged when a stream
+    is made. Raises DiagnosticError.
+    """
+    if cache is not None:
+        path = path_of(place, tokenizer, cache)
+        if is_sealed(path):
+            return Stream(path)
+    elif scratch is not None:
+        path = scratch / f"{hashlib.sha256(place.name.encode()).hexdigest()[:16]}.npy"
+    else:
+        making = Making(place, tokenizer)
+        parts = [np.asarray(part, dtype=np.int32) for part in making.tokens()]
+        stream = Stream(None, np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32))
+        making.check()
+        return stream
+    making = Making(place, tokenizer)
+    with replacing(path) as temporary:
+        _write(temporary, making)
+        seal(temporary)
+    counts = making.counts
+    progress.log("text", text=in_words(counts), **counts.model_dump(mode="json"))
+    return Stream(path)
+
+
+def path_of(place: Place[Any], tokenizer: Any, cache: Path) -> Path:
+    """Return the file of a source's stream in a build. Raises DiagnosticError for files that are not there."""
+    files = SOURCES[type(place.source)].files(place)
+    return cache / f"{_digest(place.source, files, tokenizer)}.npy"
+
+
+def try_first(place: Place[Any], tokenizer: Any, count: int) -> None:
+    """Read and tokenise the first documents of a source. Raises DiagnosticError for what a whole reading would stop at."""
+    making = Making(place, tokenizer, first=count)
+    for _ in making.tokens():
+        pass
+    if not making.counts.documents and not making.counts.other_part and not making.counts.unanswered:
+        making.check()
+
+
+class Making:
+    """The documents of one source on their way to tokens, and the counts of what was kept and left out."""
+
+    def __init__(self, place: Place[Any], tokenizer: Any, *, first: int | None = None) -> None:
+        """Begin with nothing. `first`: so many documents are read, all unless given."""
+        source, self._first = place.source, first
+        self._place, self._tokenizer, self._source = place, tokenizer, source
+        self._answers = isinstance(source, nodes.Rows) and source.loss == "answers"
+        self._drops = drops_copies(source)
+        self._stopped, self._counter = False, Counter[str]()
+
+    @property
+    def counts(self) -> TextCounts:
+        """What was kept and left out so far."""
+        return TextCounts(
+            name=self._place.name,
+            source=self._source.model_dump_json(),
+            copies_dropped=self._drops,
+            stopped=self._stopped,
+            **self._counter,
+        )
+
+    def tokens(self) -> Iterator[Sequence[int]]:
+        """Yield the tokens of each document, those that losses do not count as `~id`; `take` cuts the last one."""
+        left = self._source.take
+        for document in self._encoded():
+            ids, learned = document.ids, document.learned
+            if left is not None and len(ids) > left:
+                self._counter.update(cut_tokens=len(ids) - left)
+                ids, learned = ids[:left], None if learned is None else learned[:left]
+            self._counter.update(
+                documents=1, tokens=len(ids), learned_tokens=len(ids) if learned is None else sum(learned)
+            )
+            yield (
+                ids if learned is None else [i if kept else ~i for i, kept in zip(ids, learned, strict=True)]
+            )
+            if left is not None:
+                left -= len(ids)
+                if left == 0:
+                    self._stopped = True
+                    return
+
+    def check(self) -> None:
+        """Raise DiagnosticError (NoDocuments, AnswersNotFound) for a stream without tokens, or with none to learn."""
+        place, counts = self._place, self.counts
+        if not counts.tokens and not counts.unanswered:
+            raise DiagnosticError(NoDocuments(place.span, name=place.name, reason=_why_empty(counts)))
+        if not counts.learned_tokens:
+            reason = "no conversation has an answer of the assistant"
+            raise DiagnosticError(AnswersNotFound(place.span, name=place.name, reason=reason))
+
+    def _encoded(self) -> Iterator[TokenDocument]:
+        documents = SOURCES[type(self._source)].documents(self._place)
+        remaining = self._picked(islice(documents, self._first))
+        writer = None
+        while batch := list(islice(remaining, DOCUMENTS_A_CALL)):
+            match batch[0]:
+                case Text():
+                    texts = [document.text for document in batch if isinstance(document, Text)]
+                    yield from _encoded_texts(texts, self._tokenizer)
+                case Conversation():
+                    writer = writer or ChatWriter(self._place, self._tokenizer, answers=self._answers)
+                    yield from writer.write([each for each in batch if isinstance(each, Conversation)])
+                case TokenDocument():
+                    yield from (each for each in batch if isinstance(each, TokenDocument))
+
+    def _picked(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """Yield the documents of the source's part, each once unless copies are kept, and with answers if these are learned."""
+        low, high = (ceil(bound * (1 << DIGEST_BITS)) for bound in self._source.part or (0, 1))
+        seen = set[bytes]()
+        for document in documents:
+            key = _key(document)
+            if not low <= int.from_bytes(key[: DIGEST_BITS // 8]) < high:
+                self._counter.update(other_part=1)
+            elif key in seen:
+                self._counter.update(duplicates=1)
+                if not self._drops:
+                    yield document
+            elif self._answers and not _answered(document):
+                self._counter.update(unanswered=1)
+            else:
+                seen.add(key)
+                yield document
+
+
+def drops_copies(source: nodes.Picked) -> bool:
+    """Return True if exact copies of a document are dropped: unless said otherwise, of all but text files."""
+    return source.duplicates == "drop" if source.duplicates else not isinstance(source, nodes.TextData)
+
+
+def _why_empty(counts: TextCounts) -> str:
+    if counts.other_part:
+        return f"all {counts.other_part} documents are in other parts"
+    return "it has no document that is not blank"
+
+
+def _answered(document: Document) -> bool:
+    return not isinstance(document, Conversation) or any(
+        message["role"] == ASSISTANT for message in document.messages
+    )
+
+
+def _key(document: Document) -> bytes:
+    """Return a digest of a document's content, 16 bytes."""
+    match document:
+        case Text(text=text):
+            content = text.encode("utf-8", "surrogatepass")
+        case Conversation(messages=messages):
+            content = json.dumps(messages, sort_keys=True, default=str).encode()
+        case TokenDocument(ids=ids):
+            content = np.asarray(ids, dtype=np.int32).tobytes()
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _encoded_texts(texts: list[str], tokenizer: Any) -> Iterator[TokenDocument]:
+    """Yield the tokens of each text, with the tokenizer's first token and its end-of-text token, if it has them."""
+    end = tokenizer.eos_token_id
+    for ids in tokenizer(texts, return_attention_mask=False, verbose=False)["input_ids"]:
+        yield TokenDocument(ids if end is None or ids[-1:] == [end] else [*ids, end])
+
+
+# ---------------------------------------------------------------- files
+
+
+def _write(path: Path, making: Making) -> None:
+    """Write all documents as one .npy array, one by one, so that text need not fit in memory; then the counts.
+
+    Not `np.save`: on a full disk it raises an OSError that does not say so.
+    """
+    with path.open("wb") as file:
+        _write_header(file, 0)
+        start = file.tell()
+        for ids in making.tokens():
+            file.write(np.asarray(ids, dtype=np.int32).tobytes())
+        count = (file.tell() - start) // np.dtype(np.int32).itemsize
+        making.check()
+        file.write(making.counts.model_dump_json().encode())
+        file.seek(0)
+        _write_header(file, count)
+        if file.tell() != start:
+            raise RuntimeError("numpy pads its headers so that an array can grow")
+
+
+def _write_header(file: BinaryIO, count: int) -> None:
+    fields = {"descr": "<i4", "fortran_order": False, "shape": (count,)}
+    np.lib.format.write_array_header_1_0(file, fields)
+
+
+def _digest(source: nodes.Picked, files: Iterable[Path], tokenizer: Any) -> str:
+    parts = [PACKING, source.model_dump_json(), fingerprint(tokenizer), *(sha256_of(file) for file in files)]
+    if isinstance(source, nodes.Rows):
+        parts.append(DISTINCT if drops_copies(source) else "")
+        if source.messages is not None:
+            parts.append(template_of(tokenizer))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def fingerprint(tokenizer: Any) -> str:
+    """Return a digest of all that a tokenizer's output depends on: vocabulary, merges, normalisation, special tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
+    special = f"{tokenizer.bos_token_id} {tokenizer.eos_token_id} {type(tokenizer).__name__}"
+    return hashlib.sha256(f"{special}\n{rules}".encode()).hexdigest()

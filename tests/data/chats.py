@@ -1,0 +1,61 @@
+"""Conversations, and tokenizers with the chat templates that they are written in."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerFast
+
+from puzzledsl.ir import nodes
+from puzzledsl.ir.source_location import Where
+from tests.tiny import tiny_tokenizer
+
+WHERE = Where(file="p.pzl", line=3, column=1, end_line=3, end_column=9)
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+MARKED = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% if message['role'] == 'assistant' %}"
+    "{% generation %}{{ message['content'] }}<|im_end|>{% endgeneration %}{% else %}{{ message['content'] }}<|im_end|>{% endif %}"
+    "\n{% endfor %}"
+)
+"""As CHATML; answers are marked."""
+THINKING = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['role'] == 'assistant' and loop.last %}<think>\n\n</think>\n\n{% endif %}"
+    "{{ message['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""As Qwen3's: the last answer begins with thoughts, those before it have lost theirs."""
+STRICT = (
+    "{% if messages[0]['role'] != 'user' %}{{ raise_exception('a user speaks first') }}{% endif %}" + CHATML
+)
+DATED = "{{ strftime_now('%d %b %Y') }}" + CHATML
+BACKWARDS = (
+    "{% for message in messages | reverse %}{{ message['content'] }}|{% endfor %}"
+    "{% if add_generation_prompt %}?{% endif %}"
+)
+
+QUESTION, ANSWER = {"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "It is 4."}
+MORE, END = {"role": "user", "content": "Sure?"}, {"role": "assistant", "content": "Yes, 4."}
+
+
+def chat_tokenizer(template: str | None = CHATML) -> PreTrainedTokenizerFast:
+    """The tiny tokenizer with a chat template and the tokens that end a turn."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def write_chats(path: Path, chats: list[list[dict[str, str]]], field: str = "messages") -> Path:
+    """Write conversations as JSON lines."""
+    path.write_text("".join(json.dumps({field: chat}) + "\n" for chat in chats))
+    return path
+
+
+def chat_data(path: str, loss: str = "answers", **more: object) -> nodes.Data:
+    """`data d = jsonl(path, messages: messages, loss: answers)`."""
+    source = nodes.JsonlData(paths=(path,), messages="messages", loss=loss, **more)
+    return nodes.Data(name="d", source=source, where=WHERE)

@@ -1,0 +1,174 @@
+"""Conversations become what the parent's chat template writes, and losses count what the program says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.data.blocks import token_rows
+from puzzledsl.data.chat import ChatWriter
+from puzzledsl.data.sources.source import Conversation, Place, TokenDocument
+from puzzledsl.ir import nodes
+from tests.data.chats import (
+    ANSWER,
+    BACKWARDS,
+    CHATML,
+    DATED,
+    END,
+    MARKED,
+    MORE,
+    QUESTION,
+    STRICT,
+    THINKING,
+    chat_data,
+    chat_tokenizer,
+    write_chats,
+)
+
+LONG = [QUESTION, ANSWER, MORE, END]
+
+
+def written(template: str | None, messages: list[dict[str, str]], *, answers: bool = True) -> TokenDocument:
+    place = Place.of(chat_data("chat.jsonl"), Path())
+    writer = ChatWriter(place, chat_tokenizer(template), answers=answers)
+    (found,) = writer.write([Conversation(tuple(messages), "chat.jsonl:7")])
+    return found
+
+
+def learned_text(found: TokenDocument, template: str) -> str:
+    assert found.learned is not None
+    kept = [i for i, learned in zip(found.ids, found.learned, strict=True) if learned]
+    return chat_tokenizer(template).decode(kept)
+
+
+@pytest.mark.parametrize("template", [CHATML, MARKED])
+def test_answers_are_the_assistants_words_and_the_end_of_its_turn(template: str) -> None:
+    system = {"role": "system", "content": "It is 4. Be brief."}
+    found = written(template, [system, *LONG])
+    assert learned_text(found, template) == "It is 4.<|im_end|>Yes, 4.<|im_end|>"
+    tokenizer = chat_tokenizer(template)
+    assert list(found.ids) == tokenizer.apply_chat_template([system, *LONG], return_dict=False)
+
+
+def test_a_template_that_writes_the_last_answer_otherwise() -> None:
+    """What a generation prompt does not have is a part of the answer: the model writes it."""
+    text = learned_text(written(THINKING, LONG), THINKING)
+    assert text == "It is 4.<|im_end|><think>\n\n</think>\n\nYes, 4.<|im_end|>"
+
+
+def test_a_conversation_that_begins_with_an_answer() -> None:
+    assert learned_text(written(CHATML, [ANSWER, MORE, END]), CHATML) == "It is 4.<|im_end|>Yes, 4.<|im_end|>"
+
+
+def test_with_all_tokens_nothing_is_left_out() -> None:
+    found = written(CHATML, LONG, answers=False)
+    assert found.learned is None and list(found.ids) == list(written(CHATML, LONG).ids)
+
+
+def test_a_template_that_writes_the_day_writes_the_same_one_every_day() -> None:
+    assert chat_tokenizer().decode(written(DATED, LONG, answers=False).ids).startswith("26 Jul 2024")
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "code", "said"),
+    [
+        (None, LONG, "E1210", "no chat template"),
+        (STRICT, [ANSWER, MORE], "E1212", "`chat.jsonl:7`: a user speaks first"),
+        (BACKWARDS, LONG, "E1213", "turn by turn (`chat.jsonl:7`)"),
+        ("{% for m in messages %}{{ m.oops.x }}{% endfor %}", LONG, "E1212", "oops"),
+    ],
+)
+def test_what_cannot_be_written_is_a_diagnostic(
+    template: str | None, messages: list[dict[str, str]], code: str, said: str
+) -> None:
+    with pytest.raises(DiagnosticError) as caught:
+        written(template, messages)
+    (problem,) = caught.value.diagnostics
+    assert problem.code == code and said in problem.message
+    assert problem.span is not None and problem.span.line == 3
+
+
+def test_a_slow_tokenizer_cannot_tell_where_answers_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(chat_tokenizer()), "is_fast", False)
+    with pytest.raises(DiagnosticError) as caught:
+        written(CHATML, LONG)
+    assert [problem.code for problem in caught.value.diagnostics] == ["E1213"]
+    assert learned_text(written(MARKED, LONG), MARKED) == "It is 4.<|im_end|>Yes, 4.<|im_end|>"
+
+
+def test_positions_that_count_are_those_before_a_token_of_an_answer(tmp_path: Path) -> None:
+    """Every block of a file with questions of all lengths, against the tokens of the whole text."""
+    chats = [[{"role": "user", "content": "why " * i}, ANSWER, MORE, END] for i in range(1, 9)]
+    write_chats(tmp_path / "chat.jsonl", chats)
+    tokenizer = chat_tokenizer()
+    place = Place.of(chat_data("chat.jsonl"), tmp_path)
+    documents = list(
+        ChatWriter(place, tokenizer, answers=True).write([Conversation(tuple(c)) for c in chats])
+    )
+    ids = [i for each in documents for i in each.ids]
+    learned = [m for each in documents for m in each.learned or ()]
+    size = {"context": 7, "tokens": 7 * (len(ids) // 7), "seed": 0}
+    rows = token_rows(chat_data("chat.jsonl"), tmp_path, tokenizer, **size, cache=tmp_path / "cache")
+    counted = rows.learned(slice(None))
+    assert rows.masked and counted is not None
+    blocks = {tuple(ids[i : i + 7]): learned[i + 1 : i + 7] for i in range(0, len(ids) - 6, 7)}
+    for block, counts in zip(rows[:].tolist(), counted.tolist(), strict=True):
+        assert counts == [*blocks[tuple(block)], False]
+    plain = token_rows(chat_data("chat.jsonl", "all"), tmp_path, tokenizer, **size)
+    assert torch.equal(plain[:], rows[:]) and plain.learned(slice(None)) is None
+    assert plain.digest() != rows.digest()
+
+
+def failure(tmp_path: Path, source: nodes.Data) -> tuple[str, str]:
+    with pytest.raises(DiagnosticError) as caught:
+        token_rows(source, tmp_path, chat_tokenizer(), context=4, tokens=4, seed=0)
+    (problem,) = caught.value.diagnostics
+    return problem.code, problem.message
+
+
+@pytest.mark.parametrize(
+    ("chat", "said"),
+    [
+        ("hello", "no list of messages"),
+        ([], "no list of messages"),
+        (["hello"], "message 1 is no object"),
+        ([QUESTION, {"content": "4"}], "message 2 has no `role`"),
+        ([{"role": "asistant", "content": "4"}], "the role `asistant`"),
+        ([{"role": "user"}], "no text in `content`"),
+        ([{"role": "user", "content": [{"type": "image"}]}], "no text in `content`"),
+    ],
+)
+def test_a_record_that_is_no_conversation_is_named_by_its_line(
+    tmp_path: Path, chat: object, said: str
+) -> None:
+    write_chats(tmp_path / "chat.jsonl", [LONG, chat])  # type: ignore[list-item]
+    code, message = failure(tmp_path, chat_data("chat.jsonl"))
+    assert code == "E1211" and "chat.jsonl:2`" in message and said in message
+
+
+def test_other_forms_of_messages(tmp_path: Path) -> None:
+    """ShareGPT's names, contents in parts, and fields that are null."""
+    plain = [LONG]
+    sharegpt = [
+        [{"from": {"user": "human", "assistant": "gpt"}[m["role"]], "value": m["content"]} for m in LONG]
+    ]
+    parts = [[{**m, "content": [{"type": "text", "text": m["content"]}], "name": None} for m in LONG]]
+    found = []
+    for number, chats in enumerate((plain, sharegpt, parts)):
+        write_chats(tmp_path / f"{number}.jsonl", chats)  # type: ignore[arg-type]
+        rows = token_rows(
+            chat_data(f"{number}.jsonl"), tmp_path, chat_tokenizer(), context=4, tokens=40, seed=0
+        )
+        found.append(rows.digest())
+    assert len(set(found)) == 1
+
+
+def test_conversations_without_answers(tmp_path: Path) -> None:
+    write_chats(tmp_path / "chat.jsonl", [[QUESTION], [MORE]])
+    code, message = failure(tmp_path, chat_data("chat.jsonl"))
+    assert code == "E1213" and "no conversation has an answer" in message
+    write_chats(tmp_path / "other.jsonl", [LONG], "chat")
+    assert failure(tmp_path, chat_data("other.jsonl"))[0] == "E1203"

@@ -88,7 +88,7 @@ class ChatWriter:
 
     def _template(self, each: Conversation, messages: Sequence[Message], **how: Any) -> Any:
         try:
-            return self._tokenizer.apply_chat_template(list(messages), self._written_in, **how)
+            return self._tokenizer.apply_chat_template(list(messages), chat_template=self._written_in, **how)
         except Exception as error:  # jinja2's own errors, and any error that a template raises
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             problem = TemplateRefuses(self._place.span, name=self._place.name, at=each.at, reason=reason)

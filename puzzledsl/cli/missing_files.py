@@ -45,7 +45,7 @@ def _users(program: nodes.Program) -> dict[str, list[str]]:
 
 def _with_parts(program: nodes.Program, names: set[str]) -> set[str]:
     """Return data sets and the parts of those that are mixtures."""
-    parts = {part for name in names for part in references(program.data[name])} & program.data.keys()
+    parts = {part for name in names for part in references(program.data[name])}
     return names | _with_parts(program, parts) if parts - names else names | parts
 
 
@@ -59,7 +59,7 @@ def _texts(program: nodes.Program, readers: dict[str, list[str]]) -> Iterator[tu
 def _own_paths(program: nodes.Program, data: nodes.Data) -> Iterator[str]:
     """Yield the paths of a text and of those parts of a mix that have no declaration of their own."""
     parts = data.source.parts if isinstance(data.source, nodes.MixData) else ()
-    for source in (data.source, *(part.source for part in parts if part.name not in program.data)):
+    for source in (data.source, *(part.source for part in parts if part.inline)):
         if isinstance(source, nodes.TextData | nodes.JsonlData | nodes.ParquetData):
             yield from source.paths
 

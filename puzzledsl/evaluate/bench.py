@@ -56,13 +56,15 @@ class Bench:
 
     def blocks(self, directory: Path, text: str) -> list[BlockFigures]:
         """Compare a model with the parent on each block of a text."""
-        (blocks_NT,) = (each.blocks_NT for each in self.plan.texts if each.name == text)
+        (read,) = (each for each in self.plan.texts if each.name == text)
+        blocks_NT = read.blocks_NT
         parent_states, parent_VH = self._parent_side(text, blocks_NT)
         model = self._placed(directory)
         states = parent_states if directory == self.parent_dir else final_states(model, blocks_NT)
         model_VH, found = output_embedding(model), []
-        for ids_T, parent_TH, model_TH in zip(blocks_NT, parent_states, states, strict=True):
-            found.append(compare_block(ids_T, parent_TH, parent_VH, model_TH, model_VH))
+        each_block = zip(blocks_NT, parent_states, states, read.counted(), strict=True)
+        for ids_T, parent_TH, model_TH, counted in each_block:
+            found.append(compare_block(ids_T, parent_TH, parent_VH, model_TH, model_VH, counted))
             self.progress.advance()
         return found
 

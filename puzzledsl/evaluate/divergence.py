@@ -9,7 +9,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -55,12 +55,33 @@ def final_states(
     return found
 
 
+class Counted(NamedTuple):
+    """The positions of a block that count, int64 [M], and the mean number of them in a block of the text."""
+
+    learned_M: Tensor
+    mean: float
+
+
 @torch.inference_mode()
 def compare_block(
-    ids_T: Tensor, parent_TH: Tensor, parent_VH: Tensor, model_TH: Tensor, model_VH: Tensor
+    ids_T: Tensor,
+    parent_TH: Tensor,
+    parent_VH: Tensor,
+    model_TH: Tensor,
+    model_VH: Tensor,
+    counted: Counted | None = None,
 ) -> BlockFigures:
-    """Compare parent and model on one block, from their final hidden states and output embeddings; sums in float64."""
-    device, positions = model_VH.device, len(ids_T)
+    """Compare parent and model on one block, from their final hidden states and output embeddings; sums in float64.
+
+    `counted`: where not all positions count, figures are sums over those that do, divided by their mean number, so that the mean
+    over the blocks of a text is the mean over its positions.
+    """
+    device, positions, following = model_VH.device, len(ids_T), ids_T[1:]
+    means = float(positions), float(max(1, positions - 1))
+    if counted is not None:
+        at = counted.learned_M
+        parent_TH, model_TH, following = parent_TH[at], model_TH[at], ids_T[at + 1]
+        positions, means = len(at), (counted.mean, counted.mean)
     chunk = tiles(device.type).divergence_positions
     kl, cross_entropy = torch.zeros(2, dtype=torch.float64, device=device).unbind()
     agreeing = torch.zeros(len(AGREEMENT), dtype=torch.int64, device=device)
@@ -72,10 +93,10 @@ def compare_block(
         kl += kl_divergence(log_p_CV, log_q_CV).sum(dtype=torch.float64)
         ahead_C = (log_q_CV > log_q_CV.gather(1, log_p_CV.argmax(-1, keepdim=True))).sum(-1)
         agreeing += (ahead_C[:, None] < k_K).sum(0)
-        next_C = ids_T[start + 1 : start + 1 + chunk].to(device)
+        next_C = following[rows].to(device)
         cross_entropy -= log_q_CV[: len(next_C)].gather(1, next_C[:, None]).double().sum()
-    agreement = tuple(count / positions for count in agreeing.tolist())
-    return BlockFigures(float(kl) / positions, float(cross_entropy) / max(1, positions - 1), agreement)
+    agreement = tuple(count / means[0] for count in agreeing.tolist())
+    return BlockFigures(float(kl) / means[0], float(cross_entropy) / means[1], agreement)
 
 
 def _log_probs(states_CH: Tensor, embedding_VH: Tensor) -> Tensor:

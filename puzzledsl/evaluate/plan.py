@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.data.blocks import token_blocks
+from puzzledsl.data.blocks import token_rows
+from puzzledsl.data.errors import AnswersNotFound
+from puzzledsl.data.rows import TokenRows
 from puzzledsl.data.tasks import EncodedChoice, Item, encode_choice, read_tasks
+from puzzledsl.evaluate.divergence import Counted
 from puzzledsl.evaluate.errors import ItemTooLong, NoEvalData, ReservedTaskName, SameTaskName
 from puzzledsl.evaluate.harness import Harness
 from puzzledsl.evaluate.kept import POOLED
@@ -42,10 +45,18 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Held-out text under the name of its data. `blocks_NT`: token ids [N, T]."""
+    """Held-out text under the name of its data. `blocks_NT`: token ids; `learned_NT`: positions that count, None if all do."""
 
     name: str
     blocks_NT: Tensor
+    learned_NT: Tensor | None = None
+
+    def counted(self) -> list[Counted | None]:
+        """Return the positions of each block that count."""
+        if self.learned_NT is None:
+            return [None] * len(self.blocks_NT)
+        mean = int(self.learned_NT.sum()) / len(self.learned_NT)
+        return [Counted(learned_T.nonzero()[:, 0], mean) for learned_T in self.learned_NT]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +90,12 @@ def plan_of(program: Program, eval: str, parent_dir: Path, base: Path, cache: Pa
     tokenizer = load_tokenizer(parent_dir)
     positions = int(getattr(load_config(parent_dir), "max_position_embeddings", BLOCK_TOKENS))
     context = max(2, min(BLOCK_TOKENS, positions, declaration.tokens))
-    texts = tuple(
-        Text(
-            data.name,
-            token_blocks(
-                data,
-                base,
-                tokenizer,
-                context=context,
-                tokens=declaration.tokens,
-                seed=SEED,
-                cache=cache,
-            ),
-        )
-        for data in _texts(program, declaration)
-    )
+
+    def rows(data: Data) -> TokenRows:
+        tokens = declaration.tokens
+        return token_rows(data, base, tokenizer, context=context, tokens=tokens, seed=SEED, cache=cache)
+
+    texts = tuple(_text(declaration, data, rows(data)) for data in _texts(program, declaration))
     tasks = tuple(_task(declaration, base / path, tokenizer, positions) for path in declaration.tasks)
     for task in tasks:
         if sum(other.name == task.name for other in tasks) > 1:
@@ -106,6 +108,15 @@ def plan_of(program: Program, eval: str, parent_dir: Path, base: Path, cache: Pa
         workload = Workload.of(scenario, max(scenario.batches, default=1))
         timed.append(Timed(name, workload, *device_of(hardware)))
     return Plan(declaration, texts, tasks, tuple(timed), tokenizer, _harness(declaration, base))
+
+
+def _text(declaration: Eval, data: Data, rows: TokenRows) -> Text:
+    learned_NT = rows.learned(slice(None))
+    if learned_NT is not None and not learned_NT.any():
+        reason = f"none is among the {declaration.tokens} tokens that eval `{declaration.name}` reads"
+        span = span_of(declaration.where)
+        raise DiagnosticError(AnswersNotFound(span, name=data.name, reason=reason))
+    return Text(data.name, rows[:], learned_NT)
 
 
 def _harness(declaration: Eval, base: Path) -> Harness | None:

@@ -86,7 +86,10 @@ class Store:
         yield from (self._hash(unit.directory), self._hash(self._parent_dir))
         match unit.kind:
             case "text":
-                yield from (text.blocks_NT.numpy().tobytes() for text in plan.texts if text.name == unit.of)
+                (text,) = (text for text in plan.texts if text.name == unit.of)
+                yield text.blocks_NT.numpy().tobytes()
+                if text.learned_NT is not None:
+                    yield text.learned_NT.numpy().tobytes()
             case "task":
                 yield from (repr(task) for task in plan.tasks if task.name == unit.of)
                 yield str(plan.declaration.dtype)

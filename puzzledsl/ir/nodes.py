@@ -211,12 +211,13 @@ PlainData = Annotated[TextData | JsonlData | ParquetData | HfData, Field(discrim
 class MixPart(Frozen):
     """One of the texts of a mix. Its share of the blocks is `weight` over the sum of all weights.
 
-    `name`: of its declaration, or its text in the program if it has none.
+    `name`: of its declaration; its text in the program if it is `inline` and has none.
     """
 
     name: str
     weight: int
     source: PlainData
+    inline: bool = Field(default=False, exclude_if=lambda inline: not inline)
 
 
 class MixData(Frozen):

@@ -11,7 +11,7 @@ def references(node: object) -> Iterator[str]:
     """The names of the declarations `node` refers to."""
     match node:
         case nodes.Data(source=nodes.MixData(parts=parts)):
-            yield from (part.name for part in parts)
+            yield from (part.name for part in parts if not part.inline)
         case nodes.Scenario():
             yield node.hardware
         case nodes.Space():

@@ -23,6 +23,7 @@ from puzzledsl.ir.tables import (
     Refinement,
     ScoreTable,
     SearchResult,
+    TextCounts,
     WhyResult,
 )
 
@@ -44,11 +45,14 @@ class Artefacts:
     evaluations: dict[str, Evaluation] = field(default_factory=dict)
     pieces: dict[str, Piece] = field(default_factory=dict)
     engines: dict[str, EngineCheck] = field(default_factory=dict)
+    texts: dict[str, tuple[TextCounts, ...]] = field(default_factory=dict)
     unreadable: list[str] = field(default_factory=list)
 
 
 def load_artefacts(program: Program, build: BuildDir) -> Artefacts:
     """Read what is there, for the program's declarations only. Never raises for a missing or damaged file."""
+    from puzzledsl.data.counts import counts_in
+
     found = Artefacts(program)
     reader = _Reader(build.root, found.unreadable)
     for space in program.spaces:
@@ -68,6 +72,7 @@ def load_artefacts(program: Program, build: BuildDir) -> Artefacts:
     checked = sorted(path.stem for path in build.engines("").parent.glob("*.json") if path.stem)
     found.engines = reader.many(checked, build.engines, EngineCheck)
     found.pieces = reader.pieces(build.library / "index.jsonl")
+    found.texts = counts_in(build.tokens, program.data)
     return found
 
 

@@ -17,6 +17,7 @@ from puzzledsl.report.sections.engines import engines
 from puzzledsl.report.sections.kept import kept_tables, text_gaps
 from puzzledsl.report.sections.refined import refined
 from puzzledsl.report.sections.regrets import regrets
+from puzzledsl.report.sections.texts import text_rows
 from puzzledsl.report.source import source_lines
 from puzzledsl.report.subject import Subject, main_search
 from puzzledsl.report.verdict import verdict
@@ -42,6 +43,7 @@ def render(found: Artefacts, source_text: str) -> str:
             **(_sections(subject) if subject else _NO_SEARCH),
             engines=engines(found),
             libraries=pieces.libraries(found),
+            texts=text_rows(found),
             source=source_lines(source_text),
             source_name=Path(found.program.source).name,
             unreadable=found.unreadable,

@@ -13,8 +13,9 @@ from transformers import PreTrainedTokenizerBase
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.progress import Progress
 from puzzledsl.cluster.tasks import Executor, LocalExecutor
-from puzzledsl.data.blocks import token_blocks
+from puzzledsl.data.blocks import token_rows
 from puzzledsl.data.budget import Budget
+from puzzledsl.data.rows import TokenRows
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import BldJob, ModelDefinition
 from puzzledsl.models.families.load import load_tokenizer
@@ -88,12 +89,16 @@ class ScoreInputs:
 
     def blocks(self, first: int, count: int) -> Tensor:
         """Return `count` blocks [N, S] of the data set from the given one on. Raises DiagnosticError for too short a text."""
+        return self.rows(first, count)[:]
+
+    def rows(self, first: int, count: int) -> TokenRows:
+        """Return the same blocks, not read yet, which know the positions that losses count."""
         context, cache = self.bld.context, self.build.tokens
-        return token_blocks(
+        return token_rows(
             *(self.program.data[self.data or ""], self.base, self.tokenizer),
             context=context,
             tokens=(first + count) * context,
             seed=self.bld.seed,
             cache=cache,
             progress=self.progress,
-        )[first:]
+        ).part(first)

@@ -44,7 +44,7 @@ class Measure(ChildMeasure, Protocol):
 
 
 class Divergence:
-    """Divergence from the parent on text, as means over the first `samples` positions.
+    """Divergence from the parent on text, as means over the first `samples` positions, or those of them that count.
 
     - `kl_divergence`: KL(parent || child), nats.
     - `lm_loss`: cross-entropy of the next token, child - parent, nats; over the positions whose next token is known.
@@ -53,8 +53,15 @@ class Divergence:
     """
 
     def __init__(
-        self, runner: LayerRunner, tokens_NS: Tensor, samples: int, *, top_k: int | None = None
+        self,
+        runner: LayerRunner,
+        tokens_NS: Tensor,
+        samples: int,
+        *,
+        top_k: int | None = None,
+        learned_NS: Tensor | None = None,
     ) -> None:
+        """Cut the text into groups. `learned_NS`: the positions that count, bool; all of them unless given."""
         per_group = max(1, group_tokens(runner.device) // tokens_NS.shape[1])
         self.groups: Sequence[Tensor] = torch.split(tokens_NS, per_group)
         self.is_text: Sequence[Tensor] = [
@@ -63,7 +70,12 @@ class Divergence:
         self._samples, self._top_k = min(samples, tokens_NS.numel()), top_k
         following = torch.full_like(tokens_NS, -1)
         following[:, :-1] = tokens_NS[:, 1:]
-        labels_P = following.flatten()[: self._samples].to(runner.device)
+        labels_P = following.flatten()[: self._samples]
+        self._learned_P: Tensor | None = None
+        if learned_NS is not None:
+            at_P = learned_NS.flatten()[: self._samples].nonzero()[:, 0]
+            labels_P, self._learned_P = labels_P[at_P], at_P.to(runner.device)
+        labels_P = labels_P.to(runner.device)
         self._labelled = (labels_P >= 0).nonzero()[:, 0]
         self._labels = labels_P[self._labelled]
         self._vocabulary = Vocabulary(runner)
@@ -71,15 +83,18 @@ class Divergence:
 
     def samples(self) -> int:
         """Return the number of scored positions."""
-        return self._samples
+        return self._samples if self._learned_P is None else len(self._learned_P)
 
     def identity(self) -> str:
         """See `Measure`."""
-        return f"divergence {self._samples} {self._top_k}"
+        identity = f"divergence {self._samples} {self._top_k}"
+        if self._learned_P is None:
+            return identity
+        return f"{identity} {hashlib.sha256(self._learned_P.cpu().numpy().tobytes()).hexdigest()}"
 
     def set_parent(self, normed: Sequence[Tensor]) -> None:
         """See `Measure`."""
-        states_PH, words = self._flat(normed), self._vocabulary
+        states_PH, words = self.states_of(normed), self._vocabulary
         total_P = words.logsumexp(states_PH)
         self._parent = _Parent(
             states_PH=states_PH,
@@ -94,7 +109,7 @@ class Divergence:
 
     def measured(self, normed: Sequence[Tensor]) -> tuple[Figures, Tensor]:
         """Return a child's metrics and the KL divergence of every scored position, float64 [P]."""
-        parent, child_PH = self._parent, self._flat(normed)
+        parent, child_PH = self._parent, self.states_of(normed)
         assert parent is not None, "set_parent comes first"
         change_PH = child_PH.float() - parent.states_PH.float()
         rise_P = (self._vocabulary.logsumexp(child_PH) - parent.logsumexp_P).double()
@@ -112,8 +127,10 @@ class Divergence:
             figures["top_k_agreement"] = 1 - float(shared_PK.double().mean())
         return figures, kl_P
 
-    def _flat(self, normed: Sequence[Tensor]) -> Tensor:
-        return torch.cat([group.flatten(0, 1) for group in normed])[: self._samples]
+    def states_of(self, normed: Sequence[Tensor]) -> Tensor:
+        """Return the final hidden states [P, H] of the scored positions."""
+        states_PH = torch.cat([group.flatten(0, 1) for group in normed])[: self._samples]
+        return states_PH if self._learned_P is None else states_PH[self._learned_P]
 
 
 @dataclass(frozen=True, slots=True)

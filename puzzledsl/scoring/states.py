@@ -64,16 +64,17 @@ class Kept:
     def of(self, measure: Measure, normed: Sequence[Tensor]) -> tuple[Figures, Tensor, Tensor]:
         """Return a replacement's metrics, final states [P, H] and KLs [P]; the latter two are empty where they are not kept."""
         if not self.kls:
-            return measure.figures(normed), self.states_of(normed), torch.empty(0)
+            return measure.figures(normed), self.states_of(measure, normed), torch.empty(0)
         assert isinstance(measure, Divergence)
         figures, kl_P = measure.measured(normed)
-        return figures, self.states_of(normed), kl_P
+        return figures, self.states_of(measure, normed), kl_P
 
-    def states_of(self, normed: Sequence[Tensor]) -> Tensor:
+    def states_of(self, measure: Measure, normed: Sequence[Tensor]) -> Tensor:
         """Return the states at the positions that pairwise terms are means over, [P, H]; empty without pairwise terms."""
         if not self.positions:
             return torch.empty(0)
-        return torch.cat([group.flatten(0, 1) for group in normed])[: self.positions]
+        assert isinstance(measure, Divergence)
+        return measure.states_of(normed)[: self.positions]
 
 
 @dataclass(frozen=True)

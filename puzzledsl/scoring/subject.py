@@ -28,7 +28,7 @@ from puzzledsl.scoring.replacements import Replacement, Run
 from puzzledsl.scoring.states import Kept
 from puzzledsl.scoring.sweep.healed import HealedSweep, points_at_a_time
 from puzzledsl.scoring.sweep.sweep import Sweep, final_states
-from puzzledsl.scoring.text import healing_blocks, scored_text, text_behind
+from puzzledsl.scoring.text import healing_blocks, scored, text_behind
 
 PAIRWISE_SHARE = 4
 """Pairwise terms are means over 1 / PAIRWISE_SHARE of the scored positions, since they take as long as the scores themselves."""
@@ -86,7 +86,7 @@ class Subject:
     ) -> Sweep:
         """Return the sweep that measures the score's replacements and runs."""
         inputs, work = self.inputs, self.inputs.work
-        behind = text_behind(inputs, facts.samples, self.runner.device)
+        behind = text_behind(inputs, inputs.method.samples, self.runner.device)
         metric = inputs.method.metric
         given = (self.runner, self.measure, metric, cache, progress, self.incumbent, rows, work, behind)
         if facts.healing_NS is None:
@@ -118,4 +118,5 @@ def measure_of(inputs: ScoreInputs, runner: LayerRunner, *, unseen: bool = False
         return Accuracy(runner, items, encoded)
     if inputs.data is None:
         raise DiagnosticError(NoScoringText(span, score=inputs.score))
-    return Divergence(runner, scored_text(inputs, unseen=unseen), method.samples, top_k=method.top_k)
+    text = scored(inputs, unseen=unseen)
+    return Divergence(runner, text.tokens_NS, method.samples, top_k=method.top_k, learned_NS=text.learned_NS)

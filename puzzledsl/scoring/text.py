@@ -6,13 +6,14 @@ Shapes: N blocks, S tokens of a block.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.healing.text import healing_text
-from puzzledsl.data.errors import NotEnoughText
+from puzzledsl.data.errors import AnswersNotFound, NotEnoughText
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.models.families.load import check_tokens
 from puzzledsl.scoring.errors import NoHealingText
@@ -21,25 +22,44 @@ from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.measures import group_tokens
 
 
+class Scored(NamedTuple):
+    """Blocks to score on, [N, S], and which of their positions count, bool [N, S]; None if all do."""
+
+    tokens_NS: Tensor
+    learned_NS: Tensor | None
+
+
 def scored_text(inputs: ScoreInputs, *, unseen: bool = False) -> Tensor:
-    """Return the blocks for `samples` positions, [N, S].
+    """Return the blocks of `scored`, [N, S]."""
+    return scored(inputs, unseen=unseen).tokens_NS
+
+
+def scored(inputs: ScoreInputs, *, unseen: bool = False) -> Scored:
+    """Return the blocks for `samples` positions.
 
     They come after the blocks that the pieces were trained on; with a warning, they are the first ones if the text is too
-    short. `unseen`: the blocks after the scored ones instead. Raises DiagnosticError (NotEnoughText and those of reading
-    text).
+    short. `unseen`: the blocks after the scored ones instead. Raises DiagnosticError (NotEnoughText, AnswersNotFound and those
+    of reading text).
     """
     samples, first = inputs.method.samples, inputs.trained_blocks
     count = -(-samples // inputs.bld.context)
     try:
-        tokens = inputs.blocks(first + count if unseen else first, count)
+        rows = inputs.rows(first + count if unseen else first, count)
     except DiagnosticError as error:
         if unseen or not first or not isinstance(error.diagnostics[0], NotEnoughText):
             raise
         text = f"data `{inputs.data}` is too short to score on text that was not trained on"
         inputs.progress.log("warning", text=text)
-        tokens = inputs.blocks(0, count)
-    check_tokens(inputs.parent_dir, tokens)
-    return tokens[:, :samples] if count == 1 else tokens
+        rows = inputs.rows(0, count)
+    tokens_NS, learned_NS = rows[:], rows.learned(slice(None))
+    check_tokens(inputs.parent_dir, tokens_NS)
+    if learned_NS is not None and not learned_NS.flatten()[:samples].any():
+        reason = f"none is among the {samples} positions that score `{inputs.score}` reads"
+        span = span_of(inputs.declaration.where)
+        raise DiagnosticError(AnswersNotFound(span, name=inputs.data, reason=reason))
+    if count > 1:
+        return Scored(tokens_NS, learned_NS)
+    return Scored(tokens_NS[:, :samples], None if learned_NS is None else learned_NS[:, :samples])
 
 
 def healing_blocks(inputs: ScoreInputs, healed: int) -> Tensor:

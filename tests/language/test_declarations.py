@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,28 @@ def test_it_checks(tmp_path: Path, text: str) -> None:
             ("data d = mix(chat: 1)", "E0202"),
             ('data a = text("a")\ndata d = mix(a: 1, d: 1)', "E0214"),
         ),
+        *refused(
+            "data.sum",
+            ('data d = 0.5 * text("a") + 0.4 * text("b")', "E0304"),
+            ('data d = 0.5 * text("a")', "E0304"),
+            ('data d = 1.5 * text("a")', "E0304"),
+            ('data d = text("a") + 0.5 * text("b")', "E0303"),
+            ('data d = 0.5 * text("a") - 0.5 * text("b")', "E0303"),
+            ('data d = 0.5 * p + 0.5 * text("b")', "E0303"),
+            ('data d = 0.5 * tex("a") + 0.5 * text("b")', "E0305"),
+            ("data d = 1 * d", "E0214"),
+        ),
+        *refused("data.messages", ('data d = jsonl("a", messages: m, column: c)', "E0215"), ('data d = text("a", messages: m)', "E0204")),
+        *refused("data.loss", ('data d = jsonl("a", loss: answers)', "E0215"), ('data d = jsonl("a", messages: m, loss: prompts)', "E0305")),
+        *refused(
+            "data.part",
+            ('data d = text("a", part: 5%)', "E0303"),
+            ('data d = text("a", part: 50%..50%)', "E0304"),
+            ('data d = text("a", part: 50%..150%)', "E0304"),
+            ('data d = text("a", part: 1s..2s)', "E0303"),
+        ),
+        *refused("data.take", ('data d = text("a", take: 0)', "E0304"), ('data d = text("a", take: 1.5)', "E0304")),
+        *refused("data.duplicates", ('data d = text("a", duplicates: no)', "E0305")),
         *refused("hardware.literal", ("hardware g { memory = 80GB }", "E0209 E0209")),
         *refused("hardware.fixed", ("hardware g = h(gpus: 2)", "E0215"), ("hardware g of h { gpus = 2 }", "E0215")),
         *refused("hardware.peak", (CARD + "hardware f = g(dtype: fp8)", "E0410"), (CARD + "hardware f = g(head: fp8)", "E0410")),
@@ -83,17 +106,69 @@ def test_it_is_refused(tmp_path: Path, text: str, expected: str) -> None:
 # ---------------------------------------------------------------- parents and data
 
 
-@pytest.mark.states("data.text", "data.jsonl", "data.hf", "data.only")
-def test_data(tmp_path: Path) -> None:
-    def source(text: str) -> object:
-        return program(tmp_path, f"data d = {text}").data["d"].source
+def source(tmp_path: Path, text: str) -> object:
+    return program(tmp_path, f"data d = {text}").data["d"].source
 
-    assert source('text("a/*.txt", "b.txt")') == nodes.TextData(paths=("a/*.txt", "b.txt"))
-    assert source('jsonl("f.jsonl", column: body)') == nodes.JsonlData(paths=("f.jsonl",), column="body")
-    assert source('jsonl("f.jsonl")') == nodes.JsonlData(paths=("f.jsonl",), column="text")
-    assert source('hf("n", split: test, column: "x y")') == nodes.HfData(id="n", split="test", column="x y")
-    assert source('hf("n")') == nodes.HfData(id="n", split="train", column="text")
+
+@pytest.mark.states("data.text", "data.jsonl", "data.parquet", "data.hf", "data.only")
+def test_data(tmp_path: Path) -> None:
+    def found(text: str) -> object:
+        return source(tmp_path, text)
+
+    assert found('text("a/*.txt", "b.txt")') == nodes.TextData(paths=("a/*.txt", "b.txt"))
+    assert found('jsonl("f.jsonl", column: body)') == nodes.JsonlData(paths=("f.jsonl",), column="body")
+    assert found('jsonl("f.jsonl")') == nodes.JsonlData(paths=("f.jsonl",), column="text")
+    assert found('parquet("f.parquet", "g", column: body)') == nodes.ParquetData(
+        paths=("f.parquet", "g"), column="body"
+    )
+    assert found('hf("n", split: test, column: "x y")') == nodes.HfData(id="n", split="test", column="x y")
+    assert found('hf("n")') == nodes.HfData(id="n", split="train", column="text")
+    assert found('hf("n", subset: en, revision: "v1")') == nodes.HfData(id="n", subset="en", revision="v1")
     assert program(tmp_path, PIECES).blds["b"].data == "d"
+
+
+@pytest.mark.states("data.messages", "data.loss", "data.part", "data.duplicates", "data.take")
+def test_what_is_read_of_a_source(tmp_path: Path) -> None:
+    def found(text: str) -> object:
+        return source(tmp_path, text)
+
+    chat = {"paths": ("c",), "messages": "chat"}
+    assert found('jsonl("c", messages: chat)') == nodes.JsonlData(**chat)
+    assert found('jsonl("c", messages: chat, loss: all)') == nodes.JsonlData(**chat)
+    assert found('parquet("c", messages: chat, loss: answers)') == nodes.ParquetData(**chat, loss="answers")
+    assert found('hf("n", messages: chat)') == nodes.HfData(id="n", messages="chat")
+    half = (Fraction(0), Fraction(1, 2))
+    assert found('text("a", part: 0%..50%)') == nodes.TextData(paths=("a",), part=half)
+    assert found('text("a", part: 0..1/2)') == nodes.TextData(paths=("a",), part=half)
+    assert found('text("a", duplicates: drop)') == nodes.TextData(paths=("a",), duplicates="drop")
+    assert found('jsonl("a", take: 10M)') == nodes.JsonlData(paths=("a",), take=10_000_000)
+    plain = program(tmp_path, 'data d = jsonl("a")').data["d"].source
+    assert plain.model_dump() == {"kind": "jsonl", "paths": ("a",), "column": "text"}
+
+
+@pytest.mark.states("data.sum", "data.mix-order")
+def test_sums_of_shares(tmp_path: Path) -> None:
+    """A source is named by its text in the program; brackets, `let`s and mixes are what they are made of."""
+    texts = 'data a = text("a")\ndata b = jsonl("b")\nlet c = text("c")\nparam share: Ratio = 30%\n'
+
+    def parts(text: str) -> list[tuple[str, int]]:
+        found = program(tmp_path, f"{texts}data d = {text}").data["d"].source
+        assert isinstance(found, nodes.MixData)
+        return [(part.name, part.weight) for part in found.parts]
+
+    assert parts("0.7 * a + 0.3 * b") == [("a", 7), ("b", 3)]
+    assert parts("2/3 * a + b * (1/3)") == [("a", 2), ("b", 1)]
+    assert parts("(1 - share) * a + share * b") == [("a", 7), ("b", 3)]
+    assert parts('50% * text("x",  take: 5) + 0.5 * a') == [('text("x", take: 5)', 1), ("a", 1)]
+    assert parts("0.5 * (0.5 * a + 0.5 * b) + 0.5 * mix(a: 2, b: 1)") == [("a", 7), ("b", 5)]
+    assert parts('0.5 * text("x") + 0.25 * a + 0.25 * text("x")') == [('text("x")', 3), ("a", 1)]
+    assert parts("0.5 * c + 0.5 * a")[1] == ("a", 1)
+    assert source(tmp_path, '1 * text("x") + 0 * text("y")') == nodes.TextData(paths=("x",))
+    assert program(tmp_path, f"{texts}data d = a").data["d"].source == nodes.TextData(paths=("a",))
+    sums = program(
+        tmp_path, f'{texts}data d = 0.5 * a + 0.5 * text("x")\nbld x of w {{ tokens = 0, data = d }}'
+    )
+    assert set(references(sums.data["d"])) == {"a"} and sums.blds["x"].data == "d"
 
 
 @pytest.mark.states("data.mix", "data.mix-order")

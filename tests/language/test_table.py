@@ -114,6 +114,7 @@ parent delta = shape(family: qwen3_next, layers: 4, hidden: 64, heads: 8, head_d
   expert_width: 32, mixer: delta_net(heads: 8, head_dim: 16, key_heads: 2, key_dim: 16))
 data lines = jsonl("x.jsonl")
 data hub = hf("x")
+data columns = parquet("x.parquet")
 data mixed = mix(d: 1, lines: 2)
 hardware m = measured(device: cpu)
 hardware made_elsewhere = table("costs.csv")

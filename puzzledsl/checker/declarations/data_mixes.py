@@ -169,11 +169,14 @@ def _source(ctx: Context, expr: tree.Expr, scope: Scope) -> Iterable[tuple[nodes
     if call.base is not None:
         data = ctx.lower(call.base, nodes.Data)
         return None if data is None else _parts(data)
-    source = lower_mix(ctx, call) if call.name == "mix" else lower_source(ctx, call)
+    if call.name == "mix":
+        mix = lower_mix(ctx, call)
+        return None if mix is None else _parts_of_mix(mix)
+    source = lower_source(ctx, call)
     if source is None:
         return None
     name = " ".join(ctx.source(call.span).split())
-    return _parts(nodes.Data(name=name, source=source, where=ctx.where(call.span)))
+    return [(nodes.MixPart(name=name, weight=1, source=source, inline=True), Fraction(1))]
 
 
 # ---------------------------------------------------------------- parts
@@ -182,10 +185,14 @@ def _source(ctx: Context, expr: tree.Expr, scope: Scope) -> Iterable[tuple[nodes
 def _parts(data: nodes.Data) -> Iterator[tuple[nodes.MixPart, Fraction]]:
     """Parts of a mix, with shares that add up to 1: itself, or the parts of a mix."""
     if isinstance(data.source, nodes.MixData):
-        total = sum(part.weight for part in data.source.parts)
-        yield from ((part, Fraction(part.weight, total)) for part in data.source.parts)
+        yield from _parts_of_mix(data.source)
     else:
         yield nodes.MixPart(name=data.name, weight=1, source=data.source), Fraction(1)
+
+
+def _parts_of_mix(mix: nodes.MixData) -> Iterator[tuple[nodes.MixPart, Fraction]]:
+    total = sum(part.weight for part in mix.parts)
+    yield from ((part, Fraction(part.weight, total)) for part in mix.parts)
 
 
 def _add(shares: Shares, parts: Iterable[tuple[nodes.MixPart, Fraction]], weight: Fraction) -> None:

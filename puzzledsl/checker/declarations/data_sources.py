@@ -40,11 +40,11 @@ def picked(settings: Settings) -> dict[str, Any]:
 def rows(settings: Settings) -> dict[str, Any]:
     """Return the fields of `nodes.Rows`, and the column of plain text."""
     found = {**picked(settings), "column": settings.column("column", "text")}
+    loss = cast(Literal["all", "answers"], settings.word("loss", "all"))
     if settings.has("messages"):
-        found["messages"] = settings.column("messages", "messages")
+        found |= {"messages": settings.column("messages", "messages"), "loss": loss}
         if settings.has("column"):
             _misplaced(settings, "column", "a document is a text in `column` or a conversation in `messages`")
-        found["loss"] = cast(Literal["all", "answers"], settings.word("loss", "all"))
     elif settings.has("loss"):
         _misplaced(settings, "loss", "name the field of the conversations: `messages: messages`")
     return found

@@ -102,7 +102,7 @@ class Sweep:
         entering = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.measure.groups]
         normed = self._parent(entering, workers) if observed else leaving(self.runner, entering)
         self.measure.set_parent(normed)
-        self.parent_PH = self.rows.states_of(normed)
+        self.parent_PH = self.rows.states_of(self.measure, normed)
         if around is not None:
             self.incumbent.become(around)
             if INCUMBENT not in self.cache.figures:

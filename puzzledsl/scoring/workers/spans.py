@@ -136,7 +136,7 @@ class SpanMeasurer(SubjectOnWorker):
             return leaving
         normed = [self._runner.final_norm(hidden) for hidden in leaving]
         self._measure.set_parent(normed)
-        self._parent_PH = self._facts.kept.states_of(normed)
+        self._parent_PH = self._facts.kept.states_of(self._measure, normed)
         return None
 
     @torch.inference_mode()

@@ -10,6 +10,7 @@ import typer
 from puzzledsl.cli.options import BuildOption, FileArgument, HealOption, JsonOption, SetOption
 
 if TYPE_CHECKING:
+    from puzzledsl.ir.tables import TextCounts
     from puzzledsl.pipeline.context import Context
     from puzzledsl.pipeline.stamps import Stamp
 
@@ -51,7 +52,11 @@ def _print_status(ctx: Context, json: bool) -> None:
     found, holder = list(statuses(ctx)), at_work(ctx.build.root)
     if json:
         working = None if holder is None else holder.model_dump()
-        output.print_json({"at_work": working, "tasks": [status_json(s) for s in found]})
+        texts = {
+            name: [counts.model_dump(mode="json", exclude={"source"}) for counts in of_data]
+            for name, of_data in _counts(ctx).items()
+        }
+        output.print_json({"at_work": working, "tasks": [status_json(s) for s in found], "texts": texts})
         return
     if holder is not None:
         print(f"at work here: {holder}\n")
@@ -59,6 +64,13 @@ def _print_status(ctx: Context, json: bool) -> None:
     print("\n".join(table(("task", "state", "why"), rows)))
     undone = sum(s.word != "done" for s in found)
     print(f"\n{undone} of {len(found)} to do" if undone else f"\nall {len(found)} done")
+
+
+def _counts(ctx: Context) -> dict[str, tuple[TextCounts, ...]]:
+    """Return the counts of the texts that are tokenised, by their declaration."""
+    from puzzledsl.data.counts import counts_in
+
+    return counts_in(ctx.build.tokens, ctx.program.data)
 
 
 def _print_maker(ctx: Context, path: Path, json: bool) -> None:

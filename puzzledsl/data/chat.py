@@ -90,7 +90,7 @@ class ChatWriter:
         try:
             return self._tokenizer.apply_chat_template(list(messages), chat_template=self._written_in, **how)
         except Exception as error:  # jinja2's own errors, and any error that a template raises
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
             problem = TemplateRefuses(self._place.span, name=self._place.name, at=each.at, reason=reason)
             raise DiagnosticError(problem) from error
 

@@ -165,8 +165,9 @@ def read_call(ctx: Context, expr: tree.Expr, scope: Scope, takes: Setting) -> Co
         if bases and word.text in shipped_names():
             unknown_name(ctx, word, scope)
             return None
-        near = closest(word.text, (*names, *_declared(scope, bases)))
-        listed = ", ".join(f"`{n}`" for n in (*names, *_declared(scope, bases)))
+        declared = _declared(ctx, scope, bases)
+        near = closest(word.text, (*names, *declared))
+        listed = ", ".join(f"`{n}`" for n in (*names, *declared))
         help = f"write one of {listed}"
         ctx.report(types.UnknownWord(word.span, got=word.text, what=takes.noun, near=near, help=help))
         return Constructed(near, arguments, scope, expr.span) if near in names and near is not None else None
@@ -198,8 +199,10 @@ def as_call(ctx: Context, value: Value, span: Span, takes: Setting) -> Construct
     return None
 
 
-def _declared(scope: Scope, kinds: tuple[str, ...]) -> list[str]:
-    return [n for n, s in scope.file.names.items() if isinstance(s, Symbol) and s.kind in kinds]
+def _declared(ctx: Context, scope: Scope, kinds: tuple[str, ...]) -> list[str]:
+    """Return the declarations of some kinds but the one that is being read, which cannot need itself."""
+    symbols = ((n, s) for n, s in scope.file.names.items() if isinstance(s, Symbol) and s.kind in kinds)
+    return [name for name, symbol in symbols if symbol not in ctx.busy]
 
 
 def only_data(ctx: Context, symbol: Symbol, settings: Settings, required: bool) -> str | None:

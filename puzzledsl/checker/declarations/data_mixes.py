@@ -118,12 +118,10 @@ def _term(ctx: Context, expr: tree.Expr, scope: Scope, shares: Shares) -> Fracti
         return None
     if not isinstance(expr, tree.Binary) or expr.op != "*":
         what = "a term of a mix"
-        help = "shares of texts are added: `0.7 * corpus + 0.3 * stories`"
+        help, got = "shares of texts are added: `0.7 * corpus + 0.3 * stories`", "no share"
         if _is_source(expr, scope):
-            help = f"write `0.5 * {ctx.source(expr.span)}`"
-        ctx.report(
-            types.WrongType(expr.span, what=what, wanted="a share of a text", got="no share", help=help)
-        )
+            help, got = f"write `0.5 * {ctx.source(expr.span)}`", "a whole text"
+        ctx.report(types.WrongType(expr.span, what=what, wanted="a share of a text", got=got, help=help))
         return None
     factor, source = expr.left, expr.right
     if _is_source(factor, scope):

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.data.blocks import token_rows
+from puzzledsl.base.progress import Progress
+from puzzledsl.data.blocks import SILENT, token_rows
 from puzzledsl.data.errors import AnswersNotFound
 from puzzledsl.data.rows import TokenRows
 from puzzledsl.data.tasks import EncodedChoice, Item, encode_choice, read_tasks
@@ -81,7 +82,9 @@ class Plan:
     harness: Harness | None = None
 
 
-def plan_of(program: Program, eval: str, parent_dir: Path, base: Path, cache: Path) -> Plan:
+def plan_of(
+    program: Program, eval: str, parent_dir: Path, base: Path, cache: Path, progress: Progress = SILENT
+) -> Plan:
     """Read and tokenise the inputs. Raises DiagnosticError for a missing or unsuitable input.
 
     A scenario is timed at its largest declared batch, or at batch 1 if its batch is `auto`.
@@ -92,8 +95,14 @@ def plan_of(program: Program, eval: str, parent_dir: Path, base: Path, cache: Pa
     context = max(2, min(BLOCK_TOKENS, positions, declaration.tokens))
 
     def rows(data: Data) -> TokenRows:
-        tokens = declaration.tokens
-        return token_rows(data, base, tokenizer, context=context, tokens=tokens, seed=SEED, cache=cache)
+        return token_rows(
+            *(data, base, tokenizer),
+            context=context,
+            tokens=declaration.tokens,
+            seed=SEED,
+            cache=cache,
+            progress=progress,
+        )
 
     texts = tuple(_text(declaration, data, rows(data)) for data in _texts(program, declaration))
     tasks = tuple(_task(declaration, base / path, tokenizer, positions) for path in declaration.tasks)

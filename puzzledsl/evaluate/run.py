@@ -49,7 +49,7 @@ class EvalInputs:
 
     def plan(self) -> Plan:
         """Read and tokenise everything. Raises DiagnosticError."""
-        return plan_of(self.program, self.eval, self.parent_dir, self.base, self.cache)
+        return plan_of(self.program, self.eval, self.parent_dir, self.base, self.cache, self.progress)
 
 
 def run_eval(inputs: EvalInputs) -> Evaluation:

@@ -69,7 +69,8 @@ def healing_blocks(inputs: ScoreInputs, healed: int) -> Tensor:
     """
     bld, score = inputs.bld, inputs.declaration
     wanted = bld.model_copy(update={"heal_tokens": max(healed, 2 * bld.context)})
-    text = healing_text(inputs.program, wanted, inputs.base, inputs.tokenizer, inputs.build.tokens)
+    given = (inputs.base, inputs.tokenizer, inputs.build.tokens, inputs.progress)
+    text = healing_text(inputs.program, wanted, *given)
     if text is None or len(text[0]) < 2:
         raise DiagnosticError(NoHealingText(span_of(score.where), score=score.name, bld=bld.name))
     check_tokens(inputs.parent_dir, text[0])

@@ -118,7 +118,7 @@ class Healer:
         """Heal the child; None if there is no text to heal on. Raises DiagnosticError."""
         inputs, definition, progress = self._inputs, self._inputs.definition, self._inputs.progress
         tokenizer = load_tokenizer(inputs.parent_dir)
-        text = healing_text(inputs.program, self._bld, inputs.base, tokenizer, inputs.cache)
+        text = healing_text(inputs.program, self._bld, inputs.base, tokenizer, inputs.cache, progress)
         if text is None:
             return None
         calibration_NS, held_out_NS = text

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.progress import Progress
 from puzzledsl.checker.declarations.refines import measured_searches, refined_text
-from puzzledsl.data.blocks import token_blocks
+from puzzledsl.data.blocks import SILENT, token_blocks
 from puzzledsl.data.budget import Budget
 from puzzledsl.ir.nodes import Bld, Program, ReplaceOne, Score
 
@@ -29,7 +30,7 @@ HELD_OUT_TOKENS = 1024
 
 
 def healing_text(
-    program: Program, bld: Bld, base: Path, tokenizer: Any, cache: Path
+    program: Program, bld: Bld, base: Path, tokenizer: Any, cache: Path, progress: Progress = SILENT
 ) -> tuple[Tensor, Tensor] | None:
     """Return calibration and held-out blocks, [N, S] each, for healing children made of a BLD's pieces.
 
@@ -43,7 +44,7 @@ def healing_text(
     own = name != bld.data
     scored = _scored_blocks(program, name, bld.context)
     calibration, judging, behind = _parts(bld, scored, own)
-    blocks_NS = _up_to(program, name, bld, base, tokenizer, cache, behind + wanted)
+    blocks_NS = _up_to(program, name, bld, base, tokenizer, cache, behind + wanted, progress)
     healing_NS = torch.cat([blocks_NS[:calibration], blocks_NS[behind:]])[:wanted]
     held_out_NS = blocks_NS[judging]
     return (healing_NS, held_out_NS) if len(healing_NS) and len(held_out_NS) else None
@@ -103,14 +104,26 @@ def _bld_data(program: Program, score: Score) -> str | None:
 
 
 def _up_to(
-    program: Program, name: str, bld: Bld, base: Path, tokenizer: Any, cache: Path, blocks: int
+    program: Program,
+    name: str,
+    bld: Bld,
+    base: Path,
+    tokenizer: Any,
+    cache: Path,
+    blocks: int,
+    progress: Progress,
 ) -> Tensor:
     """Return the first `blocks` of the text's order, or all of them if there are fewer, [N, S]."""
 
     def read(tokens: int) -> Tensor:
         source, context = program.data[name], bld.context
         return token_blocks(
-            source, base, tokenizer, context=context, tokens=tokens, seed=bld.seed, cache=cache
+            *(source, base, tokenizer),
+            context=context,
+            tokens=tokens,
+            seed=bld.seed,
+            cache=cache,
+            progress=progress,
         )
 
     try:

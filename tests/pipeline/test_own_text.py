@@ -1,0 +1,119 @@
+"""A whole run on text as people have it: text files, chats, Parquet and a data set, mixed; and what stops one early."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from puzzledsl.cli.main import run
+from tests.data.chats import CHATML, STRICT, chat_tokenizer
+from tests.pipeline.tiny_program import SOURCE, read
+from tests.tiny import save_tiny
+
+MIX = """\
+let chats = "chats/*.jsonl"
+data corpus = 0.4 * text("notes/*.txt", take: 4k)
+  + 0.3 * jsonl(chats, messages: messages, loss: answers, part: 0%..80%)
+  + 0.2 * parquet("dump.parquet", column: body) + 0.1 * hf("set", split: train)
+data heldout = jsonl(chats, messages: messages, loss: answers, part: 80%..100%)
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    return write_program(tmp_path)
+
+
+def write_program(base: Path, template: str | None = CHATML) -> Path:
+    """A program whose every stage reads the mix, and whose evaluation reads the other chats."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pytest.importorskip("datasets")
+    save_tiny(base / "parent", layers=3, vocab=264)
+    chat_tokenizer(template).save_pretrained(base / "parent")
+    (base / "notes").mkdir()
+    (base / "notes" / "a.txt").write_text("\n\n".join(f"note {i}, of things {i * i}" for i in range(250)))
+    chats = [
+        [{"role": "user", "content": f"{i} + {j}?"}, {"role": "assistant", "content": f"It is {i + j}."}]
+        for i in range(20)
+        for j in (1, 2, 2)
+    ]
+    (base / "chats").mkdir()
+    lines = [json.dumps({"messages": chat}) + "\n" for chat in chats]
+    (base / "chats" / "a.jsonl").write_text("".join(lines))
+    rows = [{"body": f"row {i} of the dump, {i % 7}"} for i in range(90)]
+    pq.write_table(pa.Table.from_pylist(rows), base / "dump.parquet")
+    (base / "set" / "data").mkdir(parents=True)
+    texts = [{"text": f"text {i} of a data set"} for i in range(60)]
+    pq.write_table(pa.Table.from_pylist(texts), base / "set" / "data" / "train-00000-of-00001.parquet")
+    (base / "items.jsonl").write_text(
+        "".join(
+            json.dumps({"context": f"n {i}", "choices": ["a", "b"], "answer": 0}) + "\n" for i in range(3)
+        )
+    )
+    text = SOURCE.replace('data corpus = text("corpus.txt")\n', MIX).replace(
+        "{ data = corpus, tokens = 256 }", "{ data = heldout, tokens = 256 }"
+    )
+    text = text.replace("tokens = 512", "tokens = 256").replace("calibration = 512", "calibration = 256")
+    file = base / "own.pzl"
+    file.write_text(text[: text.index("search greedy")] + text[text.index("uptrain final") :])
+    return file
+
+
+def printed(capsys: pytest.CaptureFixture[str], *command: str) -> Any:
+    assert run(list(command)) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_run_on_all_kinds_of_text(
+    program: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(program.parent / "home"))
+    assert run(["run", str(program)]) == 0
+    said, build = capsys.readouterr().err, program.parent / "build"
+    assert said.count("exact duplicates dropped") == 2 and said.count("`take` ends it") == 1  # once a source
+    texts = printed(capsys, "status", str(program), "--json")["texts"]
+    notes, chat, dump, hub = texts["corpus"]
+    assert notes["tokens"] == 4000 and notes["stopped"] and dump["documents"] == 90 and hub["documents"] == 60
+    assert chat["duplicates"] + texts["heldout"][0]["duplicates"] == 20
+    assert chat["documents"] + texts["heldout"][0]["documents"] == 40
+    assert 0 < chat["learned_tokens"] < chat["tokens"]
+    uptrained = read(build / "models" / "final" / "uptrain.json")
+    assert 0 < uptrained["learned_tokens"] < uptrained["tokens"]
+    assert uptrained["heldout_kl_after"] <= uptrained["heldout_kl_before"]
+    models = {model["model"]: model["figures"] for model in read(build / "evals" / "quality.json")["models"]}
+    assert models["final"]["kl"]["value"] > 0
+    page = (build / "report.html").read_text()
+    assert 'id="texts"' in page and "exact copies" in page and "behind `take`" in page
+
+
+def refused(base: Path, capsys: pytest.CaptureFixture[str], file: Path) -> str:
+    """What a run says that ends before any piece is made."""
+    assert run(["run", str(file)]) == 1
+    assert not (base / "build" / "library").exists() and not (base / "build" / "tokens").exists()
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("template", "line", "code"),
+    [
+        (None, None, "E1210"),
+        (
+            STRICT,
+            '{"messages": [{"role": "system", "content": "x"}, {"role": "assistant", "content": "y"}]}',
+            "E1212",
+        ),
+        (CHATML, '{"messages": [{"role": "asistant", "content": "x"}]}', "E1211"),
+        (CHATML, '{"messages": ', "E1202"),
+        (CHATML, '{"text": "hello"}', "E1203"),
+    ],
+)
+def test_mistakes_in_chats_are_told_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], template: str | None, line: str | None, code: str
+) -> None:
+    program = write_program(tmp_path, template)
+    if line is not None:
+        (tmp_path / "chats" / "0.jsonl").write_text(line + "\n")
+    assert f"error[{code}]" in refused(tmp_path, capsys, program)

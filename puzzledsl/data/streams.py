@@ -92,7 +92,7 @@ class Making:
 
     @property
     def counts(self) -> TextCounts:
-        """What was kept and left out so far."""
+        """Numbers of documents and tokens that were kept and left out so far."""
         return TextCounts(
             name=self._place.name,
             source=self._source.model_dump_json(),

@@ -249,9 +249,9 @@ class Trainer:
     @torch.no_grad()
     def heldout_kl(self) -> float:
         """Mean KL(parent || child) in nats over the positions of the held-out blocks that losses count."""
-        total, everything = 0.0, slice(None)
+        total, whole = 0.0, slice(None)
         held_out = micro_batches(
-            self.heldout_NT[everything], learned(self.heldout_NT, everything), self.micro, self.ranks
+            self.heldout_NT[whole], learned(self.heldout_NT, whole), self.micro, self.ranks
         )
         with self._autocast:
             for i, batch in enumerate(held_out):

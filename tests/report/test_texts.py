@@ -15,9 +15,16 @@ def counts(name: str, **more: object) -> TextCounts:
 
 def test_rows_of_sources(built) -> None:
     chat = counts(
-        'jsonl("chat.jsonl")', learned_tokens=99, duplicates=1200, copies_dropped=True, unanswered=2, stopped=True
+        'jsonl("chat.jsonl")',
+        learned_tokens=99,
+        duplicates=1200,
+        copies_dropped=True,
+        unanswered=2,
+        stopped=True,
     )
-    found = Artefacts(built.program, texts={"books": (counts("books", duplicates=3),), "mixed": (counts("books"), chat)})
+    found = Artefacts(
+        built.program, texts={"books": (counts("books", duplicates=3),), "mixed": (counts("books"), chat)}
+    )
     books, of_mix, talk = text_rows(found)
     assert (books.data, books.source, books.counted, books.left_out) == ("books", "", None, "")
     assert (of_mix.data, of_mix.source) == ("mixed", "books")

@@ -80,6 +80,7 @@ class Bench:
         if name is None:
             assert self.plan.harness is not None
             span = span_of(self.plan.declaration.where)
+            self.plan.harness.check(span)
             return self.plan.harness.answers(model, self.plan.tokenizer, span, lambda rows: None)
         (task,) = (each for each in self.plan.tasks if each.name == name)
         share, advance = can_share(model, task.longest), self.progress.advance

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError, Span
 from puzzledsl.base.suggest import closest
+from puzzledsl.cluster.workers import is_of_hardware
 from puzzledsl.data.tasks import EncodedChoice
 from puzzledsl.evaluate.choices import Answers, can_share, score_choices, together
 from puzzledsl.evaluate.errors import HarnessFailed, NoHarness, UnknownHarnessTask
@@ -52,7 +53,7 @@ class Harness:
         """Return the answers to each task's questions in the harness's order, under TASK, and TASK_norm for that metric.
 
         A group contains the questions of all its tasks. Raises DiagnosticError if the harness fails, for example
-        without a data set.
+        without a data set. Exhausted memory and CUDA errors pass through: they are the loss of a worker.
         """
         from lm_eval import simple_evaluate
 
@@ -66,7 +67,11 @@ class Harness:
                 log_samples=True,
                 task_manager=self._manager(),
             )
+        except DiagnosticError:
+            raise
         except Exception as error:  # the harness, its tasks and its data sets raise whatever they like
+            if is_of_hardware(error):
+                raise
             reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             raise DiagnosticError(HarnessFailed(span, reason=reason)) from error
         samples, groups = found["samples"], found.get("group_subtasks", {})

@@ -111,9 +111,7 @@ def plan_of(program: Program, eval: str, parent_dir: Path, base: Path, cache: Pa
 def _harness(declaration: Eval, base: Path) -> Harness | None:
     if not declaration.lm_eval:
         return None
-    harness = Harness(declaration.lm_eval, declaration.shots, declaration.items, base)
-    harness.check(span_of(declaration.where))
-    return harness
+    return Harness(declaration.lm_eval, declaration.shots, declaration.items, base)
 
 
 def _texts(program: Program, declaration: Eval) -> tuple[Data, ...]:

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from puzzledsl.base.checksums import read_sealed, write_sealed
+from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.files import sha256_of
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.evaluate.divergence import BlockFigures
@@ -20,6 +21,8 @@ from puzzledsl.evaluate.speed import ROUNDS, Speed
 METHOD = "4"  # raise it when a figure's meaning changes, so that unfinished work is not continued
 PARENT = "parent"
 Kind = Literal["text", "task", "harness", "speed"]
+SPARED = ("harness", "speed")
+"""Kinds of units that an evaluation does without if they cannot be measured: data sets that are not there, models too large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,13 @@ def units_of(plan: Plan, model: str, directory: Path, *, full: bool) -> list[Uni
             found.append(Unit(model, directory, "harness", "", 0))
         found += [Unit(model, directory, "speed", timed.scenario, ROUNDS + 1) for timed in plan.timed]
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A unit that could not be measured, with the mistakes that are the reason."""
+
+    diagnostics: tuple[Diagnostic, ...]
 
 
 class Store:

@@ -44,6 +44,7 @@ def render(found: Artefacts, source_text: str) -> str:
             libraries=pieces.libraries(found),
             source=source_lines(source_text),
             source_name=Path(found.program.source).name,
+            failures=[failure for failure in found.failures if failure.stage != "report"],
             unreadable=found.unreadable,
             version=__version__,
         )

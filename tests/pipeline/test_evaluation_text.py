@@ -112,9 +112,11 @@ def context(folder: Path) -> Any:
         Any,
         SimpleNamespace(
             file=Path("wide.pzl"),
-            build=SimpleNamespace(evaluation=lambda name: folder / f"{name}.json"),
+            build=SimpleNamespace(
+                evaluation=lambda name: folder / f"{name}.json", failure=lambda stage, name: folder / "none"
+            ),
             program=SimpleNamespace(evals={"quality": EVAL, "other": EVAL.model_copy(update={"of": "best"})}),
-            stamps=SimpleNamespace(read=lambda stage, name: name == "quality"),
+            stamps=SimpleNamespace(read=lambda stage, name: name == "quality" or None),
             load=lambda path, kind, stage, name: kind.from_json(path.read_bytes()),
         ),
     )

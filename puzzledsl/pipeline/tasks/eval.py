@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 
+from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.files import write_text
 from puzzledsl.ir import nodes
 from puzzledsl.ir.evaluated import children_evaluated, children_in_full, children_wanted
+from puzzledsl.ir.source_location import span_of
 from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.inputs import data_inputs, evaluated_models, measured_scenarios, only_data
 from puzzledsl.pipeline.planning.flop import BYTES_A_TOKEN, shape_of, timed_flop, token_flop
+from puzzledsl.pipeline.process.failures import Unfinished
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
 from puzzledsl.plan.memory.device import Device
 from puzzledsl.plan.memory.evaluating import evaluating_plan
@@ -38,6 +42,10 @@ class Eval(DeclaredTask[nodes.Eval]):
         evaluated = children_evaluated(self.program, self.name)
         models = [child for child in evaluated if child in wanted or needs.has_child(self.ctx, child)]
         return tuple(needs.child(self.program, model) for model in models)
+
+    def requires(self) -> tuple[Key, ...]:
+        """The children that it must have."""
+        return tuple(needs.child(self.program, model) for model in children_wanted(self.program, self.name))
 
     def inputs(self) -> dict[str, str]:
         ctx, declaration, scenarios = self.ctx, self.declaration, self.program.scenarios
@@ -68,6 +76,12 @@ class Eval(DeclaredTask[nodes.Eval]):
 
     def items(self) -> Iterable[tuple[str, nodes.Where]]:
         return [(path, self.declaration.where) for path in self.declaration.tasks]
+
+    def lacks(self) -> Iterable[Diagnostic]:
+        from puzzledsl.evaluate.errors import NoHarness
+
+        is_there = not self.declaration.lm_eval or importlib.util.find_spec("lm_eval") is not None
+        return () if is_there else (NoHarness(span_of(self.declaration.where)),)
 
     def budgets(self) -> Iterable[tuple[str | None, int, int]]:
         from puzzledsl.evaluate.plan import BLOCK_TOKENS
@@ -101,12 +115,16 @@ class Eval(DeclaredTask[nodes.Eval]):
         return [evaluating_plan(self.name, shape, tokens, device, self.work().flop)]
 
     def run(self) -> list[Path]:
-        from puzzledsl.evaluate.run import EvalInputs, run_eval
+        from puzzledsl.evaluate.run import EvalInputs, PartlyEvaluated, run_eval
 
         ctx, name = self.ctx, self.name
         self._require_children()
         parent, work = ctx.parent_directory(self.space, "eval"), ctx.build.work("eval", name)
         given = (*evaluated_models(ctx, name), parent, ctx.base, ctx.build.tokens, work, ctx.progress)
         output, inputs = ctx.build.evaluation(name), EvalInputs(ctx.program, name, *given, ctx.executor)
-        write_text(output, run_eval(inputs).canonical_json())
+        try:
+            write_text(output, run_eval(inputs).canonical_json())
+        except PartlyEvaluated as error:
+            write_text(output, error.evaluation.canonical_json())
+            raise Unfinished(*error.diagnostics, outputs=[output]) from error
         return [output]

@@ -10,6 +10,7 @@ from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import Evaluation, Figure, Interval, Kept, ModelComparison, ModelFigures
 from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.inputs import evaluation_of
 from puzzledsl.report.sections.kept import pooled_last
 
 INTERVAL = "95% interval"
@@ -29,11 +30,8 @@ def disagreeing_texts(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
 
     found: list[Diagnostic] = []
     for name in names:
-        path = ctx.build.evaluation(name)
-        if not path.is_file():
-            continue
-        span = span_of(ctx.program.evals[name].where)
-        for comparison in ctx.load(path, Evaluation, "eval", name).comparisons:
+        evaluation, span = evaluation_of(ctx, name), span_of(ctx.program.evals[name].where)
+        for comparison in () if evaluation is None else evaluation.comparisons:
             if (gap := comparison.text_gap) is not None:
                 found.append(
                     TextsDisagree(

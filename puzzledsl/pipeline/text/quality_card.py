@@ -9,6 +9,7 @@ from puzzledsl.base.files import write_text
 from puzzledsl.ir.evaluated import evaluations_of
 from puzzledsl.ir.tables import Evaluation, Kept, ModelComparison, ModelFigures
 from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.inputs import evaluation_of
 from puzzledsl.pipeline.text.evaluation_text import interval_text, kept_text
 from puzzledsl.report.sections.kept import pooled_last
 
@@ -24,8 +25,7 @@ def quality_of(ctx: Context, model: str) -> str:
     """Return the section from every finished evaluation of `model`; empty without one."""
     lines: list[str] = []
     for name in evaluations_of(ctx.program, model):
-        if ctx.stamps.read("eval", name):
-            evaluation = ctx.load(ctx.build.evaluation(name), Evaluation, "eval", name)
+        if (evaluation := evaluation_of(ctx, name)) is not None:
             lines += _section(ctx, evaluation, model)
     return "\n".join(["## Quality", *lines, ""]) if lines else ""
 

@@ -48,7 +48,7 @@ def documents(data: nodes.Data, base: Path) -> Iterator[str]:
     match data.source:
         case nodes.TextData():
             for file in files_of(data, base):
-                yield from _paragraphs(_lines(data, file))
+                yield from paragraphs(_lines(data, file))
         case nodes.JsonlData(column=column):
             yield from _not_blank(_records(data, files_of(data, base), column))
         case nodes.HfData(column=column):
@@ -75,7 +75,8 @@ def _lines(data: nodes.Data, file: Path) -> Iterator[str]:
         ) from error
 
 
-def _paragraphs(lines: Iterable[str]) -> Iterator[str]:
+def paragraphs(lines: Iterable[str]) -> Iterator[str]:
+    """Yield runs of lines between blank ones, without line ends around them."""
     document: list[str] = []
     for line in lines:
         if line.strip():

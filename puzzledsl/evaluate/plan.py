@@ -15,6 +15,7 @@ from puzzledsl.data.tasks import EncodedChoice, Item, encode_choice, read_tasks
 from puzzledsl.evaluate.errors import ItemTooLong, NoEvalData, ReservedTaskName, SameTaskName
 from puzzledsl.evaluate.harness import Harness
 from puzzledsl.evaluate.kept import POOLED
+from puzzledsl.evaluate.prompts import PromptTokens, prompts_of
 from puzzledsl.ir.nodes import Data, Eval, Program
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.measure.device import device_of, measured_scenarios
@@ -68,6 +69,7 @@ class Plan:
     timed: tuple[Timed, ...]
     tokenizer: Any
     harness: Harness | None = None
+    prompts: tuple[PromptTokens, ...] = ()
 
 
 def plan_of(program: Program, eval: str, parent_dir: Path, base: Path, cache: Path) -> Plan:
@@ -105,7 +107,9 @@ def plan_of(program: Program, eval: str, parent_dir: Path, base: Path, cache: Pa
         scenario = program.scenarios[name]
         workload = Workload.of(scenario, max(scenario.batches, default=1))
         timed.append(Timed(name, workload, *device_of(hardware)))
-    return Plan(declaration, texts, tasks, tuple(timed), tokenizer, _harness(declaration, base))
+    first = texts[0]
+    prompts = prompts_of(declaration, base, tokenizer, positions, first.name, first.blocks_NT)
+    return Plan(declaration, texts, tasks, tuple(timed), tokenizer, _harness(declaration, base), prompts)
 
 
 def _harness(declaration: Eval, base: Path) -> Harness | None:

@@ -17,10 +17,11 @@ from pathlib import Path
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, Teams, TeamSpec
-from puzzledsl.evaluate.assembled import assembled
+from puzzledsl.evaluate.assembled import assembled, side_by_side
 from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import compare
 from puzzledsl.evaluate.plan import Plan, plan_of
+from puzzledsl.evaluate.repetition import repetition
 from puzzledsl.evaluate.speed import Speed
 from puzzledsl.evaluate.units import PARENT, SPARED, Found, Refused, Store, Unit, units_of
 from puzzledsl.ir.nodes import Program
@@ -65,9 +66,9 @@ def run_eval(inputs: EvalInputs) -> Evaluation:
     """Measure the parent and the children.
 
     Every model gets params, checkpoint_bytes, kl, perplexity and top-1, 5 and 10 agreement; the parent and the models in
-    full also get tasks and, in scenarios on a measured hardware, speed. Children are compared with the parent item by item
-    and block by block. All figures but speed are the same at every run on the same machine, with any number of workers.
-    Raises DiagnosticError; PartlyEvaluated at the end if answers of the harness or times cannot be had.
+    full also answer the prompts, and get tasks and, in scenarios on a measured hardware, speed. Children are compared with the
+    parent item by item and block by block. All figures but speed are the same at every run on the same machine, with any
+    number of workers. Raises DiagnosticError; PartlyEvaluated at the end if answers of the harness or times cannot be had.
     """
     plan, given = inputs.plan(), {PARENT: inputs.parent_dir, **inputs.models}
     units = [
@@ -105,7 +106,9 @@ def _evaluation(
         inputs.progress.log("evaluated", model=model.figures.model, **shown)
     parent, *children = measured
     comparisons = [
-        compare(child.figures.model, child.samples, parent.samples, child.chances, child.figures.texts)
+        compare(
+            child.figures.model, child.samples, parent.samples, child.chances, child.figures.texts
+        ).model_copy(update={"repetition": repetition(parent.answers, child.answers)})
         for child in children
     ]
     return Evaluation(
@@ -113,6 +116,7 @@ def _evaluation(
         texts=tuple(text.name for text in plan.texts),
         models=tuple(m.figures for m in measured),
         comparisons=tuple(comparisons),
+        answers=side_by_side(plan, measured),
     )
 
 

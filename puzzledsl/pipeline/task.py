@@ -156,7 +156,7 @@ class Task(ABC):
         return ()
 
     def lacks(self) -> Iterable[Diagnostic]:
-        """Return the packages that it needs and that are not installed."""
+        """Return what it needs besides texts and items and is not there: packages, other files."""
         return ()
 
     def exists(self) -> bool:

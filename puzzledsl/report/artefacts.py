@@ -100,7 +100,7 @@ class _Reader:
         return {name: artefact for name, artefact in read.items() if artefact is not None}
 
     def failures(self, folder: Path) -> list[Failure]:
-        """What failed when it was last tried, by stage and name."""
+        """Tasks that failed when they were last tried, by stage and name."""
         read = (self.one(path, Failure) for path in sorted(folder.glob("*.json")))
         return [failure for failure in read if failure is not None]
 

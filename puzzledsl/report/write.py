@@ -13,6 +13,7 @@ from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import headlines
 from puzzledsl.report.pictures import architecture, curves
 from puzzledsl.report.sections import measured, pieces, requirements, searches
+from puzzledsl.report.sections.answers import answers, repetitions
 from puzzledsl.report.sections.engines import engines
 from puzzledsl.report.sections.kept import kept_tables, text_gaps
 from puzzledsl.report.sections.refined import refined
@@ -60,6 +61,8 @@ _NO_SEARCH: dict[str, object] = {
     "comparisons": (),
     "kept": (),
     "text_gaps": (),
+    "answers": (),
+    "repetitions": (),
     "proof": None,
     "regrets": None,
     "requirements": (),
@@ -83,6 +86,8 @@ def _sections(subject: Subject) -> dict[str, object]:
         "comparisons": measured.comparisons(subject),
         "kept": kept_tables(subject),
         "text_gaps": text_gaps(subject),
+        "answers": answers(subject),
+        "repetitions": repetitions(subject),
         "proof": searches.proof_of(subject),
         "regrets": regrets(subject),
         "requirements": requirements.requirement_lines(subject),

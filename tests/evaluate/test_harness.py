@@ -19,8 +19,9 @@ from puzzledsl.child.load import load_checkpoint
 from puzzledsl.data.tasks import encode_choice, read_tasks
 from puzzledsl.evaluate import choices, harness
 from puzzledsl.evaluate.choices import answers, log_likelihoods, shared_row
+from puzzledsl.evaluate.continuations import Prompt, continuations
 from puzzledsl.evaluate.errors import HarnessFailed, NoHarness, UnknownHarnessTask
-from puzzledsl.evaluate.harness import Harness, Prompt, continuations, endings, leaves, scores
+from puzzledsl.evaluate.harness import Harness, endings, leaves, scores
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from tests.child.checkpoint.test_hybrid_children import MIXED
 from tests.children import define, random_pieces

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from puzzledsl.ir.nodes import Eval, Where
 from puzzledsl.ir.tables import Evaluation, Figure, Kept, ModelComparison, ModelFigures, TextGap
-from puzzledsl.pipeline.text.evaluation_text import disagreeing_texts, evaluation_text
+from puzzledsl.pipeline.text.evaluation_text import remarks, evaluation_text
 from puzzledsl.pipeline.text.quality_card import add_quality, quality_of
 
 GAP = TextGap(near="prose", far="code", near_kl=0.2312, far_kl=1.414)
@@ -139,7 +139,7 @@ def test_a_figure_that_was_not_measured_leaves_a_mark_in_its_column() -> None:
 
 
 def test_texts_that_disagree_are_a_warning_where_the_evaluation_stands(tmp_path: Path) -> None:
-    [warning] = disagreeing_texts(context(tmp_path), ["quality", "other"])
+    [warning] = remarks(context(tmp_path), ["quality", "other"])
     assert (warning.code, warning.severity) == ("W1601", "warning")
     assert warning.span is not None and (warning.span.file, warning.span.line) == ("wide.pzl", 3)
     assert warning.message == "child `final` is made for `prose`: its KL is 0.231 there and 1.41 on `code`"

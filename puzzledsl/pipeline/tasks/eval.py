@@ -22,6 +22,10 @@ from puzzledsl.plan.memory.evaluating import evaluating_plan
 from puzzledsl.plan.memory.stage_plan import StagePlan
 
 TIMED_FORWARDS = 12.0  # an evaluation's rounds, parent and child
+ANSWER_STEPS, STEP_TOKENS = (
+    64,
+    8,
+)  # decode steps of the prompts' answers; a step's time, in tokens of a prefill
 
 
 class Eval(DeclaredTask[nodes.Eval]):
@@ -33,6 +37,7 @@ class Eval(DeclaredTask[nodes.Eval]):
         "full": "the children in full",
         "dtype": "the dtype of tasks",
         "models": "the children",
+        "prompts": "the prompts",
     }
     reads_text = True
 
@@ -60,9 +65,14 @@ class Eval(DeclaredTask[nodes.Eval]):
             "models": digest_of({model: self._made(model) for model in models}),
             "scenarios": digest_of(timed),
             "tasks": files_fingerprint(declaration.tasks, ctx.base),
+            **self._prompts(),
             "parent": ctx.fingerprint(self.space, "eval"),
             **data_inputs(ctx, data, *declaration.more_data),
         }
+
+    def _prompts(self) -> dict[str, str]:
+        given = self.declaration.prompts
+        return {"prompts": files_fingerprint([given.path], self.ctx.base)} if given and given.path else {}
 
     def _made(self, model: str) -> str:
         return self.ctx.made(*needs.child(self.program, model), "the child")
@@ -78,10 +88,14 @@ class Eval(DeclaredTask[nodes.Eval]):
         return [(path, self.declaration.where) for path in self.declaration.tasks]
 
     def lacks(self) -> Iterable[Diagnostic]:
+        from puzzledsl.data.errors import PromptsUnreadable
         from puzzledsl.evaluate.errors import NoHarness
 
-        is_there = not self.declaration.lm_eval or importlib.util.find_spec("lm_eval") is not None
-        return () if is_there else (NoHarness(span_of(self.declaration.where)),)
+        span, given = span_of(self.declaration.where), self.declaration.prompts
+        if self.declaration.lm_eval and importlib.util.find_spec("lm_eval") is None:
+            yield NoHarness(span)
+        if given and given.path and not (self.ctx.base / given.path).is_file():
+            yield PromptsUnreadable(span, file=given.path, reason="no such file")
 
     def budgets(self) -> Iterable[tuple[str | None, int, int]]:
         from puzzledsl.evaluate.plan import BLOCK_TOKENS
@@ -99,7 +113,8 @@ class Eval(DeclaredTask[nodes.Eval]):
         timed = [program.scenarios[name] for name in measured_scenarios(program)]
         times = sum(TIMED_FORWARDS * timed_flop(shape, scenario) for scenario in timed)
         tokens = self.declaration.tokens * (1 + len(self.declaration.more_data))
-        return Work(models * tokens * forward + (1 + full) * items * forward + full * times)
+        answers = ANSWER_STEPS * STEP_TOKENS * forward
+        return Work(models * tokens * forward + (1 + full) * (items * forward + answers) + full * times)
 
     def _item_tokens(self) -> float:
         total, wanted = 0.0, self.declaration.items

@@ -24,9 +24,12 @@ def evaluation_text(evaluation: Evaluation) -> str:
     return "\n\n".join(block for block in [*blocks, "\n".join(filter(None, lines))] if block)
 
 
-def disagreeing_texts(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
-    """Return a warning for each child, in finished evaluations, that is near its parent on one text and far on another."""
-    from puzzledsl.evaluate.errors import TextsDisagree
+def remarks(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
+    """Return the warnings of finished evaluations.
+
+    There is one for each child that is near its parent on one text and far on another, or that repeats itself.
+    """
+    from puzzledsl.evaluate.errors import RepeatsItself, TextsDisagree
 
     found: list[Diagnostic] = []
     for name in names:
@@ -43,6 +46,9 @@ def disagreeing_texts(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
                         other_kl=f"{gap.far_kl:.3g}",
                     )
                 )
+            if (said := comparison.repetition) is not None and said.remarkable:
+                child, parent = f"{said.child:.0%}", f"{said.parent:.0%}"
+                found.append(RepeatsItself(span, model=comparison.model, child=child, parent=parent))
     return found
 
 

@@ -107,7 +107,7 @@ def _run(ctx: Context, until: str | None, only: str | None) -> None:
     from puzzledsl.pipeline.execute import TasksFailed
     from puzzledsl.pipeline.process.reporter import Reporter
     from puzzledsl.pipeline.run_all import is_wanted, run_all
-    from puzzledsl.pipeline.text.evaluation_text import disagreeing_texts
+    from puzzledsl.pipeline.text.evaluation_text import remarks
     from puzzledsl.pipeline.text.summary import summary
 
     failed: TasksFailed | None = None
@@ -120,7 +120,7 @@ def _run(ctx: Context, until: str | None, only: str | None) -> None:
     try:
         print(summary(ctx, lambda stage: is_wanted(stage, until, only)))
         if is_wanted("eval", until, only):
-            print_diagnostics(disagreeing_texts(ctx, list(ctx.program.evals)), {})
+            print_diagnostics(remarks(ctx, list(ctx.program.evals)), {})
     finally:
         if failed is not None:
             raise failed

@@ -43,7 +43,7 @@ class Run:
         """The state of every task, as `pzl status` says it.
 
         Returns:
-            For each task its `task` (`.stage`, `.name`), a `word` (`done`, `missing`, `stale`, `blocked`), and `why`.
+            For each task its `task` (`.stage`, `.name`), a `word` (`done`, `missing`, `stale`, `failed`, `blocked`), and `why`.
         """
         from puzzledsl.pipeline.planning.status import statuses
 

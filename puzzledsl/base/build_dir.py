@@ -86,6 +86,10 @@ class BuildDir:
         """Measured figures (ir.tables.Evaluation)."""
         return self.root / "evals" / f"{evaluation}.json"
 
+    def failure(self, stage: str, name: str) -> Path:
+        """Problems of a task that failed when it was last tried (ir.tables.Failure)."""
+        return self.root / "failures" / f"{stage}-{name}.json"
+
     def engines(self, name: str) -> Path:
         """A child in other engines (ir.tables.EngineCheck)."""
         return self.root / "engines" / f"{name}.json"

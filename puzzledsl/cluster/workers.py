@@ -140,7 +140,7 @@ class Workers:
     def loss(self, error: BaseException) -> str | None:
         """Return a line that describes the loss of a worker; None for any other error."""
         cause = cause_of(self.cluster.ray, error)
-        if isinstance(cause, self._losses()) or _is_of_hardware(cause):
+        if isinstance(cause, self._losses()) or is_of_hardware(cause):
             return first_line(cause)
         return None
 
@@ -168,7 +168,7 @@ def cause_of(ray: Any, error: BaseException) -> BaseException:
     return error
 
 
-def _is_of_hardware(error: BaseException) -> bool:
+def is_of_hardware(error: BaseException) -> bool:
     """True for exhausted memory and CUDA errors, after which a process is of no use."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True

@@ -243,3 +243,38 @@ class FileMissing(Diagnostic):
         "paths start at the program's directory: correct the path, or put the files there before `pzl run`; "
         "`pzl check --allow W1209` leaves this out"
     )
+
+
+class PromptsUnreadable(Diagnostic):
+    """A file of prompts that cannot be read, or that has no prompt.
+
+    Its path starts at the program's directory. A `.txt` file has blank lines between prompts, a `.jsonl` file one prompt a line.
+
+    Wrong:
+        eval e of s { prompts = "promts.txt" }
+    Right:
+        eval e of s { prompts = "prompts.txt" }
+    """
+
+    code = "E1220"
+    template = "cannot read the prompts `{file}`: {reason}"
+    help_template = (
+        "paths start at the `.pzl` file's directory; a `.txt` file has blank lines between prompts"
+    )
+
+
+class BadPrompt(Diagnostic):
+    """A line of a file of prompts that is no prompt, or a prompt that the parent cannot be asked.
+
+    A line is a JSON object with a `prompt`, which is a text, or with `messages`, a chat that the parent's tokenizer has a
+    template for.
+
+    Wrong:
+        {"question": "Why is the sky blue?"}
+    Right:
+        {"prompt": "Why is the sky blue?"}
+    """
+
+    code = "E1221"
+    template = "{place} is no prompt: {reason}"
+    help_template = 'a line looks like {{"prompt": "Why is it so?"}} or {{"messages": [{{"role": "user", "content": "Hi"}}]}}'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,20 +11,21 @@ from puzzledsl.evaluate.compare import PERPLEXITY
 from puzzledsl.evaluate.divergence import divergence_figures
 from puzzledsl.evaluate.plan import Plan
 from puzzledsl.evaluate.speed import speed_figures
-from puzzledsl.evaluate.units import Found, Unit
-from puzzledsl.ir.tables import Figure, ModelFigures
+from puzzledsl.evaluate.units import PARENT, Found, Unit
+from puzzledsl.ir.tables import Answer, AnsweredPrompt, Figure, ModelFigures
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
     """A model's figures, and what children are compared by: values of every item and block.
 
-    `chances`: of accuracies, what guessing gives, one value an item.
+    `chances`: of accuracies, what guessing gives, one value an item. `answers`: to the prompts; none where it was not asked.
     """
 
     figures: ModelFigures
     samples: Mapping[str, tuple[float, ...]]
     chances: Mapping[str, tuple[float, ...]]
+    answers: tuple[Answer, ...] = ()
 
 
 def assembled(plan: Plan, name: str, found: Mapping[Unit, Found]) -> Measured:
@@ -47,6 +48,23 @@ def assembled(plan: Plan, name: str, found: Mapping[Unit, Found]) -> Measured:
         figures=ModelFigures(model=name, figures=figures, texts=texts_figures),
         samples={PERPLEXITY: tuple(block.cross_entropy for block in texts[first].blocks), **answered.right},
         chances=answered.chances,
+        answers=next((new.answers for new in found.values() if new.answers), ()),
+    )
+
+
+def side_by_side(plan: Plan, models: Sequence[Measured]) -> tuple[AnsweredPrompt, ...]:
+    """Return each prompt with the answers of the models that were asked; nothing if the parent was not."""
+    asked = {model.figures.model: model.answers for model in models if model.answers}
+    if PARENT not in asked:
+        return ()
+    return tuple(
+        AnsweredPrompt(
+            prompt=prompt.text,
+            source=prompt.source,
+            continuation=prompt.continuation,
+            answers={name: answers[number] for name, answers in asked.items()},
+        )
+        for number, prompt in enumerate(plan.prompts)
     )
 
 

@@ -11,15 +11,20 @@ from transformers import PreTrainedModel
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.evaluate.choices import Answers, answers, can_share, log_likelihoods
+from puzzledsl.evaluate.continuations import Prompt, continued_ids
 from puzzledsl.evaluate.divergence import BlockFigures, compare_block, final_states
 from puzzledsl.evaluate.errors import OtherModel
 from puzzledsl.evaluate.models import Copy, Models, parameters_of
 from puzzledsl.evaluate.plan import Plan
+from puzzledsl.evaluate.prompts import ANSWER_TOKENS
+from puzzledsl.evaluate.repetition import repetition_of
 from puzzledsl.evaluate.speed import Speed, child_speed, speed_alone
 from puzzledsl.evaluate.units import PARENT, Found, Unit
 from puzzledsl.ir.source_location import span_of
+from puzzledsl.ir.tables import Answer
 from puzzledsl.models.families.access import output_embedding
 from puzzledsl.models.families.load import load_config
+from puzzledsl.models.families.paged import is_paged
 from puzzledsl.models.placement import placement
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -44,6 +49,8 @@ class Bench:
                 return Found(params=parameters_of(self._placed(unit.directory)), blocks=tuple(blocks))
             case "speed":
                 return Found(speed=self.speed_of(unit, usual))
+            case "answers":
+                return Found(answers=self.answered(unit))
             case "task" | "harness":
                 found = self.answers_to(unit.directory, unit.of if unit.kind == "task" else None)
                 return Found(right=found.right, chances=found.chances)
@@ -82,11 +89,33 @@ class Bench:
         if name is None:
             assert self.plan.harness is not None
             span = span_of(self.plan.declaration.where)
+            self.plan.harness.check(span)
             return self.plan.harness.answers(model, self.plan.tokenizer, span, lambda rows: None)
         (task,) = (each for each in self.plan.tasks if each.name == name)
         share, advance = can_share(model, task.longest), self.progress.advance
         scores = log_likelihoods(model, task.encoded, share_context=share, advance=advance)
         return answers(task.name, task.items, scores)
+
+    def answered(self, unit: Unit) -> tuple[Answer, ...]:
+        """Return a model's greedy answers to the prompts; none of weights that are read layer by layer, at every token."""
+        model, prompts = self._placed(unit.directory), self.plan.prompts
+        if is_paged(model):
+            self.progress.log("not_asked", text=f"{unit.model} answers no prompts: it is larger than memory")
+            self.progress.advance(len(prompts))
+            return ()
+        asked = [Prompt(prompt.ids, ANSWER_TOKENS, ()) for prompt in prompts]
+        rows, tokenizer = (
+            continued_ids(model, self.plan.tokenizer, asked, self.progress.advance),
+            self.plan.tokenizer,
+        )
+        return tuple(
+            Answer(
+                text=str(tokenizer.decode(ids, skip_special_tokens=True)),
+                tokens=len(ids),
+                repetition=repetition_of(ids),
+            )
+            for ids in rows
+        )
 
     def _in_dtype_of_tasks(self, directory: Path) -> PreTrainedModel:
         """Return the model that answers tasks: the same weights, in the dtype that the declaration says."""

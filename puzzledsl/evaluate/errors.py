@@ -95,6 +95,28 @@ class TextsDisagree(Diagnostic):
     help_template = "make the pieces, the scores and the training read text like `{other}`, too"
 
 
+class RepeatsItself(Diagnostic):
+    """A child's answers to the prompts repeat themselves much more than its parent's.
+
+    Repetition is the share of an answer's runs of 4 tokens that it has said before. The warning appears if the child's
+    mean is more than 20 percentage points above its parent's. KL hardly shows it: the text that it is measured on is not
+    the child's own. The report has the answers side by side.
+
+    Wrong:
+        search s of w { minimize kl, require chat.throughput >= 3x }
+        eval e of s = tasks("items.jsonl")
+    Right:
+        search s of w { minimize kl, require chat.throughput >= 1.5x }
+        uptrain u of s { tokens = 100M }
+        eval e of u = tasks("items.jsonl")
+    """
+
+    code = "W1602"
+    severity = "warning"
+    template = "child `{model}` repeats itself: {child} of the runs of 4 tokens in its answers, {parent} in its parent's"
+    help_template = "read its answers in the report; train it longer (`uptrain`), or ask for less speed"
+
+
 class OtherModel(Diagnostic):
     """Parent and child have different vocabularies, so their KL divergence is undefined.
 

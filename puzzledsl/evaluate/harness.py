@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError, Span
 from puzzledsl.base.suggest import closest
+from puzzledsl.cluster.workers import is_of_hardware
 from puzzledsl.data.tasks import EncodedChoice
 from puzzledsl.evaluate.choices import Answers, can_share, score_choices, together
+from puzzledsl.evaluate.continuations import Prompt, continuations
 from puzzledsl.evaluate.errors import HarnessFailed, NoHarness, UnknownHarnessTask
-from puzzledsl.plan.memory.tiles import tiles
 
 OWN_TASKS = "lm_eval"  # a folder beside the program, with the user's own task files
 MAX_NEW_TOKENS = 256
@@ -52,7 +52,7 @@ class Harness:
         """Return the answers to each task's questions in the harness's order, under TASK, and TASK_norm for that metric.
 
         A group contains the questions of all its tasks. Raises DiagnosticError if the harness fails, for example
-        without a data set.
+        without a data set. Exhausted memory and CUDA errors pass through: they are the loss of a worker.
         """
         from lm_eval import simple_evaluate
 
@@ -66,7 +66,11 @@ class Harness:
                 log_samples=True,
                 task_manager=self._manager(),
             )
+        except DiagnosticError:
+            raise
         except Exception as error:  # the harness, its tasks and its data sets raise whatever they like
+            if is_of_hardware(error):
+                raise
             reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
             raise DiagnosticError(HarnessFailed(span, reason=reason)) from error
         samples, groups = found["samples"], found.get("group_subtasks", {})
@@ -184,70 +188,3 @@ def endings(
 
 def _before(ids: Sequence[int], length: int) -> tuple[int, ...]:
     return tuple(ids[: len(ids) - length])
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """Tokens to go on from: by at most `length` tokens, up to the first of the texts in `until`."""
-
-    ids: tuple[int, ...]
-    length: int
-    until: tuple[str, ...]
-
-
-def continuations(
-    model: PreTrainedModel, tokenizer: Any, prompts: Sequence[Prompt], advance: Callable[[int], None]
-) -> list[str]:
-    """Decode greedily after each prompt. Prompts of similar length that end alike go together, padded on their left."""
-    found = [""] * len(prompts)
-    order = sorted(
-        range(len(prompts)), key=lambda i: (prompts[i].length, prompts[i].until, -len(prompts[i].ids))
-    )
-    for _, alike in groupby(order, key=lambda i: (prompts[i].length, prompts[i].until)):
-        for batch in _batches(list(alike), prompts, tiles(model.device.type).generated_tokens):
-            texts = _generate(model, tokenizer, [prompts[i] for i in batch])
-            for i, text in zip(batch, texts, strict=True):
-                found[i] = text
-            advance(len(batch))
-    return found
-
-
-def _batches(order: Sequence[int], prompts: Sequence[Prompt], tokens: int) -> Iterator[list[int]]:
-    """Yield runs of prompts, longest first, of at most `tokens` tokens with padding and what is generated (or one prompt)."""
-    batch: list[int] = []
-    for i in order:
-        if batch and (len(batch) + 1) * (len(prompts[batch[0]].ids) + prompts[i].length) > tokens:
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
-
-
-@torch.inference_mode()
-def _generate(model: PreTrainedModel, tokenizer: Any, prompts: Sequence[Prompt]) -> list[str]:
-    """Continue prompts with one `length` and `until`."""
-    generator: Any = model
-    (length, until), longest = (prompts[0].length, prompts[0].until), max(len(p.ids) for p in prompts)
-    ids_BT = torch.full((len(prompts), longest), tokenizer.eos_token_id)
-    for row, prompt in enumerate(prompts):
-        ids_BT[row, longest - len(prompt.ids) :] = torch.tensor(prompt.ids)
-    lengths_B1 = torch.tensor([len(prompt.ids) for prompt in prompts])[:, None]
-    mask_BT = torch.arange(longest) >= longest - lengths_B1
-    said = generator.generate(
-        ids_BT.to(model.device),
-        attention_mask=mask_BT.long().to(model.device),
-        do_sample=False,
-        max_new_tokens=length,
-        stop_strings=list(until) or None,
-        tokenizer=tokenizer,
-        pad_token_id=tokenizer.eos_token_id,
-    )
-    return [_text(row, tokenizer, until) for row in said[:, longest:].tolist()]
-
-
-def _text(ids: Sequence[int], tokenizer: Any, until: Sequence[str]) -> str:
-    """Decode up to the end-of-text token, behind which a row is padded, and cut at the first stop."""
-    kept = ids[: ids.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in ids else ids
-    text = str(tokenizer.decode(kept, skip_special_tokens=True))
-    return text[: min((text.find(stop) for stop in until if stop in text), default=len(text))]

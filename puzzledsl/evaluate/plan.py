@@ -19,6 +19,7 @@ from puzzledsl.evaluate.divergence import Counted
 from puzzledsl.evaluate.errors import ItemTooLong, NoEvalData, ReservedTaskName, SameTaskName
 from puzzledsl.evaluate.harness import Harness
 from puzzledsl.evaluate.kept import POOLED
+from puzzledsl.evaluate.prompts import PromptTokens, prompts_of
 from puzzledsl.ir.nodes import Data, Eval, Program
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.measure.device import device_of, measured_scenarios
@@ -80,6 +81,7 @@ class Plan:
     timed: tuple[Timed, ...]
     tokenizer: Any
     harness: Harness | None = None
+    prompts: tuple[PromptTokens, ...] = ()
 
 
 def plan_of(
@@ -116,7 +118,9 @@ def plan_of(
         scenario = program.scenarios[name]
         workload = Workload.of(scenario, max(scenario.batches, default=1))
         timed.append(Timed(name, workload, *device_of(hardware)))
-    return Plan(declaration, texts, tasks, tuple(timed), tokenizer, _harness(declaration, base))
+    first = texts[0]
+    prompts = prompts_of(declaration, base, tokenizer, positions, first.name, first.blocks_NT)
+    return Plan(declaration, texts, tasks, tuple(timed), tokenizer, _harness(declaration, base), prompts)
 
 
 def _text(declaration: Eval, data: Data, rows: TokenRows) -> Text:
@@ -131,9 +135,7 @@ def _text(declaration: Eval, data: Data, rows: TokenRows) -> Text:
 def _harness(declaration: Eval, base: Path) -> Harness | None:
     if not declaration.lm_eval:
         return None
-    harness = Harness(declaration.lm_eval, declaration.shots, declaration.items, base)
-    harness.check(span_of(declaration.where))
-    return harness
+    return Harness(declaration.lm_eval, declaration.shots, declaration.items, base)
 
 
 def _texts(program: Program, declaration: Eval) -> tuple[Data, ...]:

@@ -14,14 +14,16 @@ from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, Teams, TeamSpec
-from puzzledsl.evaluate.assembled import assembled
+from puzzledsl.evaluate.assembled import assembled, side_by_side
 from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import compare
 from puzzledsl.evaluate.plan import Plan, plan_of
+from puzzledsl.evaluate.repetition import repetition
 from puzzledsl.evaluate.speed import Speed
-from puzzledsl.evaluate.units import PARENT, Found, Store, Unit, units_of
+from puzzledsl.evaluate.units import PARENT, SPARED, Found, Refused, Store, Unit, units_of
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import Evaluation
 from puzzledsl.measure.stopwatch import machine
@@ -52,13 +54,21 @@ class EvalInputs:
         return plan_of(self.program, self.eval, self.parent_dir, self.base, self.cache, self.progress)
 
 
+class PartlyEvaluated(DiagnosticError):
+    """Some units could not be measured. `evaluation` has all others."""
+
+    def __init__(self, *diagnostics: Diagnostic, evaluation: Evaluation) -> None:
+        super().__init__(*diagnostics)
+        self.evaluation = evaluation
+
+
 def run_eval(inputs: EvalInputs) -> Evaluation:
     """Measure the parent and the children.
 
     Every model gets params, checkpoint_bytes, kl, perplexity and top-1, 5 and 10 agreement; the parent and the models in
-    full also get tasks and, in scenarios on a measured hardware, speed. Children are compared with the parent item by item
-    and block by block. All figures but speed are the same at every run on the same machine, with any number of workers.
-    Raises DiagnosticError.
+    full also answer the prompts, and get tasks and, in scenarios on a measured hardware, speed. Children are compared with the
+    parent item by item and block by block. All figures but speed are the same at every run on the same machine, with any
+    number of workers. Raises DiagnosticError; PartlyEvaluated at the end if answers of the harness or times cannot be had.
     """
     plan, given = inputs.plan(), {PARENT: inputs.parent_dir, **inputs.models}
     units = [
@@ -68,9 +78,25 @@ def run_eval(inputs: EvalInputs) -> Evaluation:
     ]
     store = Store(inputs.work, plan, inputs.parent_dir.resolve())
     found = {unit: kept for unit in units if (kept := store.read(unit)) is not None}
-    for unit, new in _measured(inputs, units, found):
-        store.write(unit, new)
-        found[unit] = new
+    refused: dict[Unit, Refused] = {}
+    for unit, new in _measured(inputs, units, found, refused):
+        if isinstance(new, Refused):
+            refused[unit] = new
+        else:
+            store.write(unit, new)
+            found[unit] = new
+    evaluation = _evaluation(inputs, plan, [unit for unit in units if unit in found], found)
+    if refused:
+        problems = {d.sort_key: d for each in refused.values() for d in each.diagnostics}
+        raise PartlyEvaluated(*problems.values(), evaluation=evaluation)
+    shutil.rmtree(inputs.work, ignore_errors=True)
+    return evaluation
+
+
+def _evaluation(
+    inputs: EvalInputs, plan: Plan, units: Sequence[Unit], found: Mapping[Unit, Found]
+) -> Evaluation:
+    """Put the models' figures together, and compare children with the parent."""
     by_model = groupby(units, key=lambda unit: unit.model)
     measured = [
         assembled(plan, name, {unit: found[unit] for unit in of_model}) for name, of_model in by_model
@@ -78,10 +104,11 @@ def run_eval(inputs: EvalInputs) -> Evaluation:
     for model in measured:
         shown = {key: figure.value for key, figure in model.figures.figures.items()}
         inputs.progress.log("evaluated", model=model.figures.model, **shown)
-    shutil.rmtree(inputs.work, ignore_errors=True)
     parent, *children = measured
     comparisons = [
-        compare(child.figures.model, child.samples, parent.samples, child.chances, child.figures.texts)
+        compare(
+            child.figures.model, child.samples, parent.samples, child.chances, child.figures.texts
+        ).model_copy(update={"repetition": repetition(parent.answers, child.answers)})
         for child in children
     ]
     return Evaluation(
@@ -89,6 +116,7 @@ def run_eval(inputs: EvalInputs) -> Evaluation:
         texts=tuple(text.name for text in plan.texts),
         models=tuple(m.figures for m in measured),
         comparisons=tuple(comparisons),
+        answers=side_by_side(plan, measured),
     )
 
 
@@ -131,9 +159,14 @@ class WorkersBench:
     def _bench(self) -> Bench:
         return Bench(self._inputs.plan(), self._inputs.parent_dir.resolve(), self._inputs.progress)
 
-    def measure(self, unit: Unit, usual: Speed | None) -> Found:
-        """See `Bench`."""
-        return self._bench.measure(unit, usual)
+    def measure(self, unit: Unit, usual: Speed | None) -> Found | Refused:
+        """See `Bench`. Units that the others do without are refused where they cannot be measured."""
+        try:
+            return self._bench.measure(unit, usual)
+        except DiagnosticError as error:
+            if unit.kind not in SPARED:
+                raise
+            return Refused(error.diagnostics)
 
     def kind(self) -> str:
         """Return the devices that times are taken on."""
@@ -141,16 +174,16 @@ class WorkersBench:
 
 
 def _measured(
-    inputs: EvalInputs, units: Sequence[Unit], found: Mapping[Unit, Found]
-) -> Iterator[tuple[Unit, Found]]:
-    """Yield every unit that is not in `found`, to which the caller adds each, as it is measured."""
+    inputs: EvalInputs, units: Sequence[Unit], found: Mapping[Unit, Found], refused: Mapping[Unit, Refused]
+) -> Iterator[tuple[Unit, Found | Refused]]:
+    """Yield every unit that is not in `found`, to which, or to `refused`, the caller adds each, as it is measured."""
     todo, progress, executor = [u for u in units if u not in found], inputs.progress, inputs.executor
     if executor.is_local:
         with executor.open(BenchMaker.spec(inputs, alone=False), progress) as teams:
             for name, of_model in groupby(todo, key=lambda u: u.model):
                 here = list(of_model)
                 progress.start(f"evaluating {name}", sum(unit.size for unit in here))
-                yield from _run(teams, here, units, found)
+                yield from _run(teams, here, units, found, refused)
         return
     progress.start("evaluating", sum(unit.size for unit in todo))
     timed = [unit for unit in todo if unit.kind == "speed"]
@@ -162,18 +195,27 @@ def _measured(
     for alone, in_rounds in groupby((r for r in rounds if r[1]), key=lambda r: r[0]):
         with executor.open(BenchMaker.spec(inputs, alone=alone), progress) as teams:
             for _, here in in_rounds:
-                for unit, new in _run(teams, here, units, found):
+                for unit, new in _run(teams, here, units, found, refused):
                     progress.advance(unit.size)
                     yield unit, new
 
 
 def _run(
-    teams: Teams, todo: Sequence[Unit], units: Sequence[Unit], found: Mapping[Unit, Found]
-) -> Iterator[tuple[Unit, Found]]:
-    parents = {unit.of: unit for unit in units if unit.model == PARENT and unit.kind == "speed"}
+    teams: Teams,
+    todo: Sequence[Unit],
+    units: Sequence[Unit],
+    found: Mapping[Unit, Found],
+    refused: Mapping[Unit, Refused],
+) -> Iterator[tuple[Unit, Found | Refused]]:
+    """Measure units. What the parent could not do is refused to the children without a try."""
+    parents = {(unit.kind, unit.of): unit for unit in units if unit.model == PARENT}
 
     def usual(unit: Unit) -> Speed | None:
-        return found[parents[unit.of]].speed if unit.kind == "speed" and unit.model != PARENT else None
+        is_childs = unit.kind == "speed" and unit.model != PARENT
+        return found[parents[unit.kind, unit.of]].speed if is_childs else None
 
-    for task, new in teams.run([Task.call(unit, "measure", unit, usual(unit)) for unit in todo]):
+    hopeless = [unit for unit in todo if parents.get((unit.kind, unit.of)) in refused]
+    yield from ((unit, refused[parents[unit.kind, unit.of]]) for unit in hopeless)
+    tried = [unit for unit in todo if unit not in hopeless]
+    for task, new in teams.run([Task.call(unit, "measure", unit, usual(unit)) for unit in tried]):
         yield task.name, new

@@ -11,36 +11,41 @@ from typing import Literal
 from pydantic import ValidationError
 
 from puzzledsl.base.checksums import read_sealed, write_sealed
+from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.files import sha256_of
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.evaluate.divergence import BlockFigures
 from puzzledsl.evaluate.plan import Plan
 from puzzledsl.evaluate.speed import ROUNDS, Speed
+from puzzledsl.ir.tables import Answer
 
 METHOD = "4"  # raise it when a figure's meaning changes, so that unfinished work is not continued
 PARENT = "parent"
-Kind = Literal["text", "task", "harness", "speed"]
+Kind = Literal["text", "task", "harness", "answers", "speed"]
+SPARED = ("harness", "speed")
+"""Kinds of units that an evaluation does without if they cannot be measured: data sets that are not there, models too large."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A part of the evaluation of the model in `directory`. `of`: name of the text, task or scenario; empty for the harness."""
+    """A part of the evaluation of the model in `directory`. `of`: name of the text, task or scenario; empty for other units."""
 
     model: str
     directory: Path
     kind: Kind
     of: str
     size: int
-    """Blocks, items or rounds, as progress counts them."""
+    """Blocks, items, prompts or rounds, as progress counts them."""
 
 
 class Found(Frozen):
-    """Figures of a unit: by block of a text, by item of tasks (`chances`: what guessing gives), or a speed."""
+    """Figures of a unit: by block of a text, by item of tasks (`chances`: what guessing gives), by prompt, or a speed."""
 
     params: int = 0
     blocks: tuple[BlockFigures, ...] = ()
     right: dict[str, tuple[float, ...]] = {}
     chances: dict[str, tuple[float, ...]] = {}
+    answers: tuple[Answer, ...] = ()
     speed: Speed | None = None
 
 
@@ -51,8 +56,17 @@ def units_of(plan: Plan, model: str, directory: Path, *, full: bool) -> list[Uni
         found += [Unit(model, directory, "task", task.name, len(task.items)) for task in plan.tasks]
         if plan.harness is not None:
             found.append(Unit(model, directory, "harness", "", 0))
+        if plan.prompts:
+            found.append(Unit(model, directory, "answers", "", len(plan.prompts)))
         found += [Unit(model, directory, "speed", timed.scenario, ROUNDS + 1) for timed in plan.timed]
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A unit that could not be measured, with the mistakes that are the reason."""
+
+    diagnostics: tuple[Diagnostic, ...]
 
 
 class Store:
@@ -95,6 +109,8 @@ class Store:
                 yield str(plan.declaration.dtype)
             case "harness":
                 yield from (repr(plan.harness), str(plan.declaration.dtype))
+            case "answers":
+                yield repr([prompt.ids for prompt in plan.prompts])
             case "speed":
                 yield repr(plan.timed)
 

@@ -482,13 +482,21 @@ class Uptrain(Frozen):
     where: Where
 
 
+class Prompts(Frozen):
+    """Prompts for parent and child: those of a file, or `texts`; neither: none."""
+
+    path: str | None = None
+    texts: tuple[str, ...] = ()
+
+
 class Eval(Frozen):
     """Evaluation of the parent and the child. `of` names an uptrain or a search.
 
     `tasks`: files. `lm_eval`: names of lm-evaluation-harness tasks; `shots`: examples before each of their questions.
     `data`, then `more_data`: the texts that models are compared on, each by itself. `full`: the children that answer the
     tasks and are timed (none named: that of `of` and the untrained one it came from); of the others KL and perplexity.
-    `dtype`: in which models answer tasks (None: the one they are compared in).
+    `dtype`: in which models answer tasks (None: the one they are compared in). `prompts`: what models in full answer side by
+    side (None: three prompts from the first text).
     """
 
     name: str
@@ -502,6 +510,7 @@ class Eval(Frozen):
     tokens: int = 8192
     full: tuple[str, ...] = ()
     dtype: Literal["fp32", "bf16"] | None = None
+    prompts: Prompts | None = Field(default=None, exclude_if=lambda prompts: prompts is None)
     doc: str = ""
     where: Where
 

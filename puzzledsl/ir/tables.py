@@ -552,11 +552,39 @@ class TextGap(Frozen):
     far_kl: float
 
 
+class Answer(Frozen):
+    """A model's greedy answer to a prompt. `repetition`: the share of its runs of 4 tokens that it has said before."""
+
+    text: str
+    tokens: int
+    repetition: float
+
+
+class AnsweredPrompt(Frozen):
+    """A prompt with the answer of each model.
+
+    `source`: the text or the file that it is from; empty for one of the program. `continuation`: how the text goes on.
+    """
+
+    prompt: str
+    source: str = ""
+    continuation: str = ""
+    answers: dict[str, Answer]
+
+
+class Repetition(Frozen):
+    """Mean repetition of a child's and its parent's answers to the same prompts. `remarkable`: the child repeats itself."""
+
+    parent: float
+    child: float
+    remarkable: bool
+
+
 class ModelComparison(Frozen):
     """Child beside its parent.
 
     `accuracy_preserved`: the mean of its tasks as a share of the parent's mean (Puzzle, table 2), None without tasks.
-    `kept`: by task, and `pooled` over them. `text_gap`: None if its texts agree.
+    `kept`: by task, and `pooled` over them. `text_gap`: None if its texts agree. `repetition`: None if it answered no prompts.
     """
 
     model: str
@@ -564,6 +592,7 @@ class ModelComparison(Frozen):
     accuracy_preserved: Interval | None = None
     kept: dict[str, Kept] = {}
     text_gap: TextGap | None = None
+    repetition: Repetition | None = Field(default=None, exclude_if=lambda found: found is None)
 
 
 class Evaluation(Artefact):
@@ -576,6 +605,40 @@ class Evaluation(Artefact):
     texts: tuple[str, ...] = ()
     models: tuple[ModelFigures, ...]
     comparisons: tuple[ModelComparison, ...] = ()
+    answers: tuple[AnsweredPrompt, ...] = Field(default=(), exclude_if=lambda answers: not answers)
+
+
+# ---------------------------------------------------------------- what failed
+
+
+class Problem(Frozen):
+    """A mistake that a task failed with."""
+
+    code: str
+    message: str
+
+
+class Failure(Artefact):
+    """`build/failures/STAGE-NAME.json`: the problems of a task that failed when a run last tried it.
+
+    `partly`: True if it left those of its outputs that could be made.
+    """
+
+    stage: str
+    name: str
+    problems: tuple[Problem, ...]
+    partly: bool = False
+
+    @property
+    def title(self) -> str:
+        """The task's stage and name: `eval quality`."""
+        return f"{self.stage} {self.name}".strip()
+
+    @property
+    def reason(self) -> str:
+        """The first problem with its code, and the number of others."""
+        first, more = self.problems[0], len(self.problems) - 1
+        return f"{first.code}: {first.message}" + (f" (and {more} more)" if more else "")
 
 
 # ---------------------------------------------------------------- engines we did not write

@@ -330,6 +330,14 @@ USED_BY = Call(
     },
     positional=1,
 )
+PROMPTS = Call(
+    "Prompts that are written here.",
+    {"prompt": Setting("A prompt: a question, or a text to go on from.")},
+    positional=1,
+    rest=True,
+)
+ASKED = {"prompts": PROMPTS, "none": Call("No prompts are answered.")}
+"""Prompts of an evaluation that are no file."""
 TASKS = Call(
     "Multiple-choice tasks.",
     {"path": Setting("JSONL files, relative to this file.")},
@@ -375,6 +383,7 @@ ANYWHERE: dict[str, Call] = {
     "sweep": SWEEP,
     "used_by": USED_BY,
     "tasks": TASKS,
+    "prompts": PROMPTS,
     "gguf": EXPORTS["gguf"],
     "mlx": EXPORTS["mlx"],
     **{name: call for name, call in SCORE_METRICS.items() if name != "cosine"},

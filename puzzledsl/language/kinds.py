@@ -295,6 +295,12 @@ KINDS: dict[str, Kind] = {
                 words=("fp32", "bf16"),
                 noun="dtype of tasks",
             ),
+            "prompts": Setting(
+                'Prompts that parent and child answer side by side: `"p.jsonl"`, `"p.txt"`, `prompts("…", "…")` or `none`.',
+                calls=calls.ASKED,
+                noun="prompts",
+                default="three from the text",
+            ),
         },
     ),
     "export": Kind(

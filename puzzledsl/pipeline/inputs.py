@@ -11,6 +11,7 @@ from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import (
     BldJob,
     CostTable,
+    Evaluation,
     RefinedFrontier,
     Refinement,
     ScoreTable,
@@ -20,6 +21,7 @@ from puzzledsl.ir.tables import (
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.digests import data_fingerprint, digest_of
 from puzzledsl.pipeline.errors import NoSolution
+from puzzledsl.pipeline.process.failures import failure_of, failures
 from puzzledsl.search.needs import Needed, needed
 
 
@@ -186,5 +188,17 @@ def evaluated_models(ctx: Context, name: str) -> tuple[dict[str, Path], set[str]
     In full means with tasks and timing. Others, such as baselines, are compared by KL and perplexity.
     """
     names = children_evaluated(ctx.program, name)
-    made = {child: ctx.build.model(child) for child in names if ctx.build.model(child).is_dir()}
+    failed = {failure.name for failure in failures(ctx.build) if failure.stage in ("realise", "uptrain")}
+    made = {n: ctx.build.model(n) for n in names if ctx.build.model(n).is_dir() and n not in failed}
     return made, set(children_in_full(ctx.program, name))
+
+
+def evaluation_of(ctx: Context, name: str) -> Evaluation | None:
+    """Return an evaluation, perhaps without parts that failed. None if it is not made, or if it failed when last tried.
+
+    Raises DiagnosticError if its file is damaged.
+    """
+    failure = failure_of(ctx.build, "eval", name)
+    if ctx.stamps.read("eval", name) is None or (failure is not None and not failure.partly):
+        return None
+    return ctx.load(ctx.build.evaluation(name), Evaluation, "eval", name)

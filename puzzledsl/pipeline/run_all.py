@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.pipeline.compile import compile_program
 from puzzledsl.pipeline.context import Context
-from puzzledsl.pipeline.execute import execute
+from puzzledsl.pipeline.execute import Attempts
 from puzzledsl.pipeline.graph import tasks_of
 from puzzledsl.pipeline.planning.preflight import missing
+from puzzledsl.pipeline.process.failures import failures, forget
 from puzzledsl.pipeline.process.locks import holder_of, locked
 from puzzledsl.pipeline.tasks import TASKS
 
@@ -23,9 +24,11 @@ def is_wanted(stage: str, until: str | None, only: str | None) -> bool:
 
 
 def run_all(ctx: Context, until: str | None, only: str | None, say: Callable[[str], None]) -> None:
-    """Run every stale task. Raises DiagnosticError if a later declaration needs a child that the search cannot give.
+    """Run every stale task. A task that fails takes with it only those that need it.
 
-    With `only`, the stage's inputs are taken as they are.
+    With `only`, the stage's inputs are taken as they are. Raises DiagnosticError: for missing files before the first task;
+    at the end (TasksFailed) the problems of tasks that failed, also if a later declaration needs a child that the search
+    cannot give.
     """
     before = holder_of(ctx.build.root)
     with locked(ctx), ctx.session():
@@ -34,16 +37,18 @@ def run_all(ctx: Context, until: str | None, only: str | None, say: Callable[[st
         say(compile_program(ctx, models=False).as_text())
         if found := missing(ctx, lambda stage: is_wanted(stage, until, only)):
             raise DiagnosticError(*found)
+        _forget_removed(ctx)
+        attempts = Attempts(ctx, say, whole=True)
         for task in tasks_of(ctx):
-            if not is_wanted(task.stage, until, only):
-                continue
-            _raise(task.obstacle())
-            ((_, done),) = execute(ctx, [task])
-            say(f"[bold]{task.title}[/bold]: {'done' if done else 'up to date'}{task.remark()}")
-            _raise(task.dead_end())
+            if is_wanted(task.stage, until, only):
+                attempts.attempt(task)
         compile_program(ctx)
+        attempts.close()
 
 
-def _raise(problem: Diagnostic | None) -> None:
-    if problem is not None:
-        raise DiagnosticError(problem)
+def _forget_removed(ctx: Context) -> None:
+    """Remove the failures of tasks that the program has no longer."""
+    for failure in list(failures(ctx.build)):
+        kind = TASKS.get(failure.stage)
+        if kind is None or failure.name not in kind.declared(ctx.program):
+            forget(ctx.build, failure.stage, failure.name)

@@ -31,6 +31,7 @@ WORDS = {
     "scenarios": "the scenarios",
     "scores": "the scores",
     "tasks": "the tasks' items",
+    "unfinished": "a part that failed",
 }
 """Names of inputs in stamps that several tasks have, in words."""
 
@@ -134,6 +135,10 @@ class Task(ABC):
         """Return the tasks whose outputs this one reads. Scores that are read from tables are no tasks."""
         return ()
 
+    def requires(self) -> tuple[Key, ...]:
+        """Return those of `needs` without which it cannot run: all of them, unless a task does with what there is."""
+        return self.needs()
+
     def follows(self, undone: Sequence[Key]) -> tuple[Key, ...]:
         """Return those of the unfinished tasks that must be done first."""
         return tuple(key for key in self.needs() if key in undone)
@@ -148,6 +153,10 @@ class Task(ABC):
 
     def items(self) -> Iterable[tuple[str, nodes.Where]]:
         """Return the files of tasks' items that the task reads, with the place that names each."""
+        return ()
+
+    def lacks(self) -> Iterable[Diagnostic]:
+        """Return what it needs besides texts and items and is not there: packages, other files."""
         return ()
 
     def exists(self) -> bool:

@@ -16,6 +16,7 @@ from puzzledsl.ir.tables import (
     CostTable,
     EngineCheck,
     Evaluation,
+    Failure,
     FrontierResult,
     ModelFigures,
     Piece,
@@ -46,6 +47,7 @@ class Artefacts:
     pieces: dict[str, Piece] = field(default_factory=dict)
     engines: dict[str, EngineCheck] = field(default_factory=dict)
     texts: dict[str, tuple[TextCounts, ...]] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
 
 
@@ -68,7 +70,10 @@ def load_artefacts(program: Program, build: BuildDir) -> Artefacts:
     found.measured_frontiers = reader.many(along, build.refinement, RefinedFrontier)
     found.whys = reader.many(program.searches, build.why, WhyResult)
     found.frontiers = reader.many(program.frontiers, build.frontier, FrontierResult)
-    found.evaluations = reader.many(program.evals, build.evaluation, Evaluation)
+    found.failures = reader.failures(build.failure("", "").parent)
+    out_of_date = {f.name for f in found.failures if f.stage == "eval" and not f.partly}
+    wanted = [name for name in program.evals if name not in out_of_date]
+    found.evaluations = reader.many(wanted, build.evaluation, Evaluation)
     checked = sorted(path.stem for path in build.engines("").parent.glob("*.json") if path.stem)
     found.engines = reader.many(checked, build.engines, EngineCheck)
     found.pieces = reader.pieces(build.library / "index.jsonl")
@@ -98,6 +103,11 @@ class _Reader:
     def many(self, names: Iterable[str], path_of: Callable[[str], Path], kind: type[T]) -> dict[str, T]:
         read = {name: self.one(path_of(name), kind) for name in names}
         return {name: artefact for name, artefact in read.items() if artefact is not None}
+
+    def failures(self, folder: Path) -> list[Failure]:
+        """Tasks that failed when they were last tried, by stage and name."""
+        read = (self.one(path, Failure) for path in sorted(folder.glob("*.json")))
+        return [failure for failure in read if failure is not None]
 
     def pieces(self, index: Path) -> dict[str, Piece]:
         """The library's index; a last line without its newline is one that was never finished."""

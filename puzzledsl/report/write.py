@@ -13,6 +13,7 @@ from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import headlines
 from puzzledsl.report.pictures import architecture, curves
 from puzzledsl.report.sections import measured, pieces, requirements, searches
+from puzzledsl.report.sections.answers import answers, repetitions
 from puzzledsl.report.sections.engines import engines
 from puzzledsl.report.sections.kept import kept_tables, text_gaps
 from puzzledsl.report.sections.refined import refined
@@ -46,6 +47,7 @@ def render(found: Artefacts, source_text: str) -> str:
             texts=text_rows(found),
             source=source_lines(source_text),
             source_name=Path(found.program.source).name,
+            failures=[failure for failure in found.failures if failure.stage != "report"],
             unreadable=found.unreadable,
             version=__version__,
         )
@@ -61,6 +63,8 @@ _NO_SEARCH: dict[str, object] = {
     "comparisons": (),
     "kept": (),
     "text_gaps": (),
+    "answers": (),
+    "repetitions": (),
     "proof": None,
     "regrets": None,
     "requirements": (),
@@ -84,6 +88,8 @@ def _sections(subject: Subject) -> dict[str, object]:
         "comparisons": measured.comparisons(subject),
         "kept": kept_tables(subject),
         "text_gaps": text_gaps(subject),
+        "answers": answers(subject),
+        "repetitions": repetitions(subject),
         "proof": searches.proof_of(subject),
         "regrets": regrets(subject),
         "requirements": requirements.requirement_lines(subject),

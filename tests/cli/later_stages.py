@@ -185,6 +185,8 @@ MESSAGES: dict[str, dict[str, Any]] = {
     },
     "E1204": {"name": "mix", "got": "51,200", "needed": "65,536", "blocks": "128", "context": "512"},
     "E1205": {"name": "mix", "package": "datasets"},
+    "E1220": {"file": "prompts.txt", "reason": "No such file or directory"},
+    "E1221": {"place": "line 3 of `prompts.jsonl`", "reason": "it has no `prompt`"},
     "W1209": {"pattern": "corpus/*.txt", "readers": "bld `pieces` and uptrain `final`"},
     "E1206": {"file": "hellaswag.jsonl", "reason": "no such file or directory"},
     "E1207": {
@@ -226,6 +228,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "E1503": {"score": "kl", "what": "cosine distances"},
     "E1504": {"score": "kl", "what": "cosine distances"},
     "E1505": {"score": "kl", "bld": "pieces"},
+    "W1602": {"model": "final", "child": "71%", "parent": "12%"},
     "E1601": {"name": "quality", "known": "mix, heldout"},
     "E1602": {"name": "quality", "stem": "items"},
     "E1603": {"model": "best", "got": "32,000", "expected": "49,152"},

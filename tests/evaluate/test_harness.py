@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,8 +19,9 @@ from puzzledsl.child.load import load_checkpoint
 from puzzledsl.data.tasks import encode_choice, read_tasks
 from puzzledsl.evaluate import choices, harness
 from puzzledsl.evaluate.choices import answers, log_likelihoods, shared_row
+from puzzledsl.evaluate.continuations import Prompt, continuations
 from puzzledsl.evaluate.errors import HarnessFailed, NoHarness, UnknownHarnessTask
-from puzzledsl.evaluate.harness import Harness, Prompt, continuations, endings, leaves, scores
+from puzzledsl.evaluate.harness import Harness, endings, leaves, scores
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from tests.child.checkpoint.test_hybrid_children import MIXED
 from tests.children import define, random_pieces
@@ -203,3 +206,25 @@ def test_the_harness_finds_what_we_find(case, model, monkeypatch, tmp_path):
     with pytest.raises(DiagnosticError) as error:
         Harness(("quiz_again",), None, 1, case.base).answers(model, tokenizer, None, lambda rows: None)
     assert isinstance(error.value.diagnostics[0], HarnessFailed)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUDA error: x")]
+)
+def test_errors_of_the_hardware_pass_through_the_harness(case, model, monkeypatch, error):
+    """Whoever runs the worker must see its loss; all other errors are mistakes that are told."""
+
+    def evaluate_with(raised):
+        def simple_evaluate(**given):
+            raise raised
+
+        monkeypatch.setitem(sys.modules, "lm_eval", SimpleNamespace(simple_evaluate=simple_evaluate))
+        monkeypatch.setattr(harness, "language_model", lambda *given: None)
+        monkeypatch.setattr(Harness, "_manager", lambda self: None)
+        Harness(("quiz",), None, 1, case.base).answers(model, None, None, lambda rows: None)
+
+    with pytest.raises(type(error)) as passed:
+        evaluate_with(error)
+    assert passed.value is error
+    with pytest.raises(DiagnosticError, match="no data"):
+        evaluate_with(RuntimeError("no data"))

@@ -489,6 +489,32 @@ def test_the_dtype_that_tasks_are_answered_in(tmp_path: Path) -> None:
     assert codes(tmp_path, CHILDREN + 'eval e of u = tasks("a.jsonl") { dtype = fp8 }') == "E0305"
 
 
+@pytest.mark.states("eval.prompts")
+def test_prompts_of_an_evaluation(tmp_path: Path) -> None:
+    bodies = {
+        "a": 'prompts = "p.jsonl"',
+        "b": 'prompts = prompts("Why?", "How?")',
+        "c": "prompts = none",
+        "plain": "tokens = 8Ki",
+        "f": "prompts = asked",
+    }
+    text = (
+        CHILDREN
+        + 'let asked = prompts("Who?")\n'
+        + "\n".join(f"eval {n} of u {{ {b} }}" for n, b in bodies.items())
+    )
+    evals = program(tmp_path, text).evals
+    assert {name: evals[name].prompts for name in bodies} == {
+        "a": nodes.Prompts(path="p.jsonl"),
+        "b": nodes.Prompts(texts=("Why?", "How?")),
+        "c": nodes.Prompts(),
+        "plain": None,
+        "f": nodes.Prompts(texts=("Who?",)),
+    }
+    assert "prompts" not in evals["plain"].model_dump()
+    assert codes(tmp_path, CHILDREN + 'eval e of u { prompts = "Why?" }') == "E0432"
+
+
 @pytest.mark.states("eval.full")
 @pytest.mark.parametrize(
     ("full", "expected"),

@@ -12,11 +12,15 @@ import jsonschema
 import pytest
 import typer
 
+from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.checksums import unsealed_line
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.cli.app import application
 from puzzledsl.cli.main import run
 from puzzledsl.cli.schemas.described import Described
 from puzzledsl.cli.schemas.registry import DESCRIBED, FILES, OTHERS, OUTPUTS
+from puzzledsl.pipeline.errors import NotReady
+from puzzledsl.pipeline.process.failures import record
 from puzzledsl.pipeline.process.locks import Holder
 from scripts.reference_artefacts import schemas
 from tests.documents import ROOT
@@ -122,6 +126,7 @@ def test_the_files_and_outputs_of_a_run_obey_their_schemas(
         assert code == 0, said.err
         assert problems(each, json.loads(said.out)) == []
     (build / ".holder.json").write_text(Holder.ourselves().canonical_json())  # of a killed run
+    record(BuildDir(build), "score", "kl", DiagnosticError(NotReady(None, name="best", missing="", help="")))
     status = DESCRIBED["pzl-status"]
     assert run(["status", str(program), "--made-by", str(build / "scores" / "kl.json"), "--json"]) == 0
     assert problems(status, json.loads(capsys.readouterr().out)) == []
@@ -151,7 +156,7 @@ def test_refined_children_and_engines_obey_their_schemas(
     assert problems(DESCRIBED["pzl-verify-export"], json.loads(capsys.readouterr().out)) == []
     assert run(["refine", str(tmp_path / "tiny.pzl"), "--json"]) == 0
     assert problems(DESCRIBED["pzl-refine"], json.loads(capsys.readouterr().out)) == []
-    assert {each.name for each in FILES} - checked(build) == {"why", "holder"}
+    assert {each.name for each in FILES} - checked(build) == {"why", "holder", "failure"}
 
 
 def test_schemas_are_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from puzzledsl.ir.nodes import Eval, Where
 from puzzledsl.ir.tables import Evaluation, Figure, Kept, ModelComparison, ModelFigures, TextGap
-from puzzledsl.pipeline.text.evaluation_text import disagreeing_texts, evaluation_text
+from puzzledsl.pipeline.text.evaluation_text import evaluation_text, remarks
 from puzzledsl.pipeline.text.quality_card import add_quality, quality_of
 
 GAP = TextGap(near="prose", far="code", near_kl=0.2312, far_kl=1.414)
@@ -112,9 +112,11 @@ def context(folder: Path) -> Any:
         Any,
         SimpleNamespace(
             file=Path("wide.pzl"),
-            build=SimpleNamespace(evaluation=lambda name: folder / f"{name}.json"),
+            build=SimpleNamespace(
+                evaluation=lambda name: folder / f"{name}.json", failure=lambda stage, name: folder / "none"
+            ),
             program=SimpleNamespace(evals={"quality": EVAL, "other": EVAL.model_copy(update={"of": "best"})}),
-            stamps=SimpleNamespace(read=lambda stage, name: name == "quality"),
+            stamps=SimpleNamespace(read=lambda stage, name: name == "quality" or None),
             load=lambda path, kind, stage, name: kind.from_json(path.read_bytes()),
         ),
     )
@@ -137,7 +139,7 @@ def test_a_figure_that_was_not_measured_leaves_a_mark_in_its_column() -> None:
 
 
 def test_texts_that_disagree_are_a_warning_where_the_evaluation_stands(tmp_path: Path) -> None:
-    [warning] = disagreeing_texts(context(tmp_path), ["quality", "other"])
+    [warning] = remarks(context(tmp_path), ["quality", "other"])
     assert (warning.code, warning.severity) == ("W1601", "warning")
     assert warning.span is not None and (warning.span.file, warning.span.line) == ("wide.pzl", 3)
     assert warning.message == "child `final` is made for `prose`: its KL is 0.231 there and 1.41 on `code`"

@@ -16,6 +16,7 @@ from puzzledsl.checker.declarations.common import (
     where,
 )
 from puzzledsl.checker.declarations.full import read_full, summands
+from puzzledsl.checker.declarations.prompts import read_prompts
 from puzzledsl.checker.expressions.settings import Settings
 from puzzledsl.checker.expressions.values import Symbol
 from puzzledsl.checker.names.words import read_ref
@@ -54,6 +55,7 @@ def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
         tokens=tokens,
         full=read_full(ctx, symbol, of, settings),
         dtype=_dtype(settings),
+        prompts=read_prompts(ctx, settings),
         doc=decl.doc,
         where=where(ctx, symbol),
     )

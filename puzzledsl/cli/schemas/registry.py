@@ -29,6 +29,7 @@ FILES = (
     Described("engine-check", "engines/*.json", tables.EngineCheck),
     Described("uptrain", "models/*/uptrain.json", files.UptrainRecord),
     Described("stamp", "stamps/*.json", Stamp),
+    Described("failure", "failures/*.json", tables.Failure),
     Described("holder", ".holder.json", Holder),
     Described("log", "log.jsonl", files.LogLine, "JSON lines"),
 )

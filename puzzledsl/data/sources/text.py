@@ -20,11 +20,12 @@ class TextFiles(Source[nodes.TextData]):
     def documents(self, place: Place[nodes.TextData]) -> Iterator[Document]:
         """Yield the paragraphs of each file."""
         for file in self.files(place):
-            for paragraph in _paragraphs(lines_of(place, file)):
+            for paragraph in paragraphs(lines_of(place, file)):
                 yield Text(paragraph, file.name)
 
 
-def _paragraphs(lines: Iterable[str]) -> Iterator[str]:
+def paragraphs(lines: Iterable[str]) -> Iterator[str]:
+    """Yield runs of lines between blank ones, without line ends around them."""
     document: list[str] = []
     for line in lines:
         if line.strip():

@@ -24,7 +24,7 @@ def missing(ctx: Context, wanted: Callable[[str], bool]) -> list[Diagnostic]:
     kinds = [kind for kind in TASKS.values() if wanted(kind.stage)]
     tasks = [kind(ctx, name) for kind in kinds for name in kind.declared(ctx.program)]
     parents = _parents(ctx) if any(kind.reads_text for kind in kinds) else ()
-    found = [*parents, *_texts(ctx, tasks), *_items(ctx, tasks)]
+    found = [*parents, *_texts(ctx, tasks), *_items(ctx, tasks), *(p for task in tasks for p in task.lacks())]
     return found or list(_unreadable(ctx, tasks)) or list(_too_short(ctx, tasks))
 
 

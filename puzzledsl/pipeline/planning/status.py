@@ -9,6 +9,7 @@ from typing import Literal, assert_never
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.graph import tasks_of
+from puzzledsl.pipeline.process.failures import failure_of
 from puzzledsl.pipeline.task import WORDS, Key, Task
 from puzzledsl.pipeline.tasks import TASKS
 
@@ -54,7 +55,14 @@ class Blocked:
     because: str
 
 
-State = Done | Missing | Changed | Damaged | Follows | Blocked
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Failed when a run last tried it, and not done since."""
+
+    reason: str
+
+
+State = Done | Missing | Changed | Damaged | Follows | Blocked | Failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +73,7 @@ class TaskStatus:
     state: State
 
     @property
-    def word(self) -> Literal["done", "missing", "stale", "blocked"]:
+    def word(self) -> Literal["done", "missing", "stale", "blocked", "failed"]:
         """The state in a word."""
         match self.state:
             case Done():
@@ -76,6 +84,8 @@ class TaskStatus:
                 return "stale"
             case Blocked():
                 return "blocked"
+            case Failed():
+                return "failed"
             case _:
                 assert_never(self.state)
 
@@ -95,6 +105,8 @@ class TaskStatus:
                 return f"after {_listed([' '.join(key) for key in tasks])}"
             case Blocked(because=because):
                 return because
+            case Failed(reason=reason):
+                return reason
             case _:
                 assert_never(self.state)
 
@@ -109,6 +121,9 @@ def statuses(ctx: Context) -> Iterator[TaskStatus]:
     undone: list[Key] = []
     for task in tasks_of(ctx):
         state = _state(ctx, task, undone)
+        failure = failure_of(ctx.build, task.stage, task.name)
+        if failure is not None and not isinstance(state, Done):
+            state = Failed(failure.reason)
         if not isinstance(state, Done):
             undone.append(task.key)
         yield TaskStatus(task, state)

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 
+from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.files import write_text
 from puzzledsl.ir import nodes
 from puzzledsl.ir.evaluated import children_evaluated, children_in_full, children_wanted
+from puzzledsl.ir.source_location import span_of
 from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.inputs import data_inputs, evaluated_models, measured_scenarios, only_data
 from puzzledsl.pipeline.planning.flop import BYTES_A_TOKEN, shape_of, timed_flop, token_flop
+from puzzledsl.pipeline.process.failures import Unfinished
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
 from puzzledsl.plan.memory.device import Device
 from puzzledsl.plan.memory.evaluating import evaluating_plan
 from puzzledsl.plan.memory.stage_plan import StagePlan
 
 TIMED_FORWARDS = 12.0  # an evaluation's rounds, parent and child
+ANSWER_STEPS, STEP_TOKENS = (
+    64,
+    8,
+)  # decode steps of the prompts' answers; a step's time, in tokens of a prefill
 
 
 class Eval(DeclaredTask[nodes.Eval]):
@@ -29,6 +37,7 @@ class Eval(DeclaredTask[nodes.Eval]):
         "full": "the children in full",
         "dtype": "the dtype of tasks",
         "models": "the children",
+        "prompts": "the prompts",
     }
     reads_text = True
 
@@ -38,6 +47,10 @@ class Eval(DeclaredTask[nodes.Eval]):
         evaluated = children_evaluated(self.program, self.name)
         models = [child for child in evaluated if child in wanted or needs.has_child(self.ctx, child)]
         return tuple(needs.child(self.program, model) for model in models)
+
+    def requires(self) -> tuple[Key, ...]:
+        """The children that it must have."""
+        return tuple(needs.child(self.program, model) for model in children_wanted(self.program, self.name))
 
     def inputs(self) -> dict[str, str]:
         ctx, declaration, scenarios = self.ctx, self.declaration, self.program.scenarios
@@ -52,9 +65,14 @@ class Eval(DeclaredTask[nodes.Eval]):
             "models": digest_of({model: self._made(model) for model in models}),
             "scenarios": digest_of(timed),
             "tasks": files_fingerprint(declaration.tasks, ctx.base),
+            **self._prompts(),
             "parent": ctx.fingerprint(self.space, "eval"),
             **data_inputs(ctx, data, *declaration.more_data),
         }
+
+    def _prompts(self) -> dict[str, str]:
+        given = self.declaration.prompts
+        return {"prompts": files_fingerprint([given.path], self.ctx.base)} if given and given.path else {}
 
     def _made(self, model: str) -> str:
         return self.ctx.made(*needs.child(self.program, model), "the child")
@@ -68,6 +86,16 @@ class Eval(DeclaredTask[nodes.Eval]):
 
     def items(self) -> Iterable[tuple[str, nodes.Where]]:
         return [(path, self.declaration.where) for path in self.declaration.tasks]
+
+    def lacks(self) -> Iterable[Diagnostic]:
+        from puzzledsl.data.errors import PromptsUnreadable
+        from puzzledsl.evaluate.errors import NoHarness
+
+        span, given = span_of(self.declaration.where), self.declaration.prompts
+        if self.declaration.lm_eval and importlib.util.find_spec("lm_eval") is None:
+            yield NoHarness(span)
+        if given and given.path and not (self.ctx.base / given.path).is_file():
+            yield PromptsUnreadable(span, file=given.path, reason="no such file")
 
     def budgets(self) -> Iterable[tuple[str | None, int, int]]:
         from puzzledsl.evaluate.plan import BLOCK_TOKENS
@@ -85,7 +113,8 @@ class Eval(DeclaredTask[nodes.Eval]):
         timed = [program.scenarios[name] for name in measured_scenarios(program)]
         times = sum(TIMED_FORWARDS * timed_flop(shape, scenario) for scenario in timed)
         tokens = self.declaration.tokens * (1 + len(self.declaration.more_data))
-        return Work(models * tokens * forward + (1 + full) * items * forward + full * times)
+        answers = ANSWER_STEPS * STEP_TOKENS * forward
+        return Work(models * tokens * forward + (1 + full) * (items * forward + answers) + full * times)
 
     def _item_tokens(self) -> float:
         total, wanted = 0.0, self.declaration.items
@@ -101,12 +130,16 @@ class Eval(DeclaredTask[nodes.Eval]):
         return [evaluating_plan(self.name, shape, tokens, device, self.work().flop)]
 
     def run(self) -> list[Path]:
-        from puzzledsl.evaluate.run import EvalInputs, run_eval
+        from puzzledsl.evaluate.run import EvalInputs, PartlyEvaluated, run_eval
 
         ctx, name = self.ctx, self.name
         self._require_children()
         parent, work = ctx.parent_directory(self.space, "eval"), ctx.build.work("eval", name)
         given = (*evaluated_models(ctx, name), parent, ctx.base, ctx.build.tokens, work, ctx.progress)
         output, inputs = ctx.build.evaluation(name), EvalInputs(ctx.program, name, *given, ctx.executor)
-        write_text(output, run_eval(inputs).canonical_json())
+        try:
+            write_text(output, run_eval(inputs).canonical_json())
+        except PartlyEvaluated as error:
+            write_text(output, error.evaluation.canonical_json())
+            raise Unfinished(*error.diagnostics, outputs=[output]) from error
         return [output]

@@ -31,6 +31,10 @@ class Export(DeclaredTask[nodes.Export]):
         cards = (("eval", evaluation) for evaluation in evaluations_of(self.program, of))
         return needs.child(self.program, of), *cards
 
+    def requires(self) -> tuple[Key, ...]:
+        """The child alone: without an evaluation, its card has no figures of it."""
+        return (needs.child(self.program, self.declaration.of),)
+
     def inputs(self) -> dict[str, str]:
         from puzzledsl.pipeline.text.quality_card import quality_of
 

@@ -9,6 +9,7 @@ from puzzledsl.base.files import sha256_of
 from puzzledsl.ir import nodes
 from puzzledsl.pipeline.compile import COMPILE
 from puzzledsl.pipeline.digests import digest_of
+from puzzledsl.pipeline.process.failures import failures
 from puzzledsl.pipeline.task import Key, Task, Touched
 
 
@@ -32,9 +33,10 @@ class Report(Task):
 
     def inputs(self) -> dict[str, str]:
         made = {s.title: s.digest() for s in self.ctx.stamps.all() if s.stage not in (self.stage, COMPILE)}
+        failed = {f"failed {f.title}": f.digest() for f in failures(self.ctx.build) if f.stage != self.stage}
         engines = sorted(self.ctx.build.engines("").parent.glob("*.json"))
         tried = {f"engines {path.stem}": sha256_of(path) for path in engines}
-        return {"source": digest_of(self.ctx.source), **made, **tried}
+        return {"source": digest_of(self.ctx.source), **made, **failed, **tried}
 
     def run(self) -> list[Path]:
         from puzzledsl.report.write import write_report

@@ -10,6 +10,7 @@ from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import Evaluation, Figure, Interval, Kept, ModelComparison, ModelFigures
 from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.inputs import evaluation_of
 from puzzledsl.report.sections.kept import pooled_last
 
 INTERVAL = "95% interval"
@@ -23,17 +24,17 @@ def evaluation_text(evaluation: Evaluation) -> str:
     return "\n\n".join(block for block in [*blocks, "\n".join(filter(None, lines))] if block)
 
 
-def disagreeing_texts(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
-    """Return a warning for each child, in finished evaluations, that is near its parent on one text and far on another."""
-    from puzzledsl.evaluate.errors import TextsDisagree
+def remarks(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
+    """Return the warnings of finished evaluations.
+
+    There is one for each child that is near its parent on one text and far on another, or that repeats itself.
+    """
+    from puzzledsl.evaluate.errors import RepeatsItself, TextsDisagree
 
     found: list[Diagnostic] = []
     for name in names:
-        path = ctx.build.evaluation(name)
-        if not path.is_file():
-            continue
-        span = span_of(ctx.program.evals[name].where)
-        for comparison in ctx.load(path, Evaluation, "eval", name).comparisons:
+        evaluation, span = evaluation_of(ctx, name), span_of(ctx.program.evals[name].where)
+        for comparison in () if evaluation is None else evaluation.comparisons:
             if (gap := comparison.text_gap) is not None:
                 found.append(
                     TextsDisagree(
@@ -45,6 +46,9 @@ def disagreeing_texts(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
                         other_kl=f"{gap.far_kl:.3g}",
                     )
                 )
+            if (said := comparison.repetition) is not None and said.remarkable:
+                child, parent = f"{said.child:.0%}", f"{said.parent:.0%}"
+                found.append(RepeatsItself(span, model=comparison.model, child=child, parent=parent))
     return found
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from puzzledsl.base.files import write_text
 from puzzledsl.ir.evaluated import evaluations_of
-from puzzledsl.ir.tables import Evaluation, Kept, ModelComparison, ModelFigures
+from puzzledsl.ir.tables import AnsweredPrompt, Evaluation, Kept, ModelComparison, ModelFigures
 from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.inputs import evaluation_of
 from puzzledsl.pipeline.text.evaluation_text import interval_text, kept_text
 from puzzledsl.report.sections.kept import pooled_last
 
@@ -24,8 +25,7 @@ def quality_of(ctx: Context, model: str) -> str:
     """Return the section from every finished evaluation of `model`; empty without one."""
     lines: list[str] = []
     for name in evaluations_of(ctx.program, model):
-        if ctx.stamps.read("eval", name):
-            evaluation = ctx.load(ctx.build.evaluation(name), Evaluation, "eval", name)
+        if (evaluation := evaluation_of(ctx, name)) is not None:
             lines += _section(ctx, evaluation, model)
     return "\n".join(["## Quality", *lines, ""]) if lines else ""
 
@@ -47,6 +47,7 @@ def _section(ctx: Context, evaluation: Evaluation, model: str) -> Iterator[str]:
     for comparison in evaluation.comparisons:
         if comparison.model == model and comparison.kept:
             yield from _tasks(comparison)
+    yield from _answers(evaluation.answers, model)
 
 
 def _texts(names: Sequence[str], parent: ModelFigures, child: ModelFigures) -> Iterator[str]:
@@ -67,6 +68,24 @@ def _tasks(comparison: ModelComparison) -> Iterator[str]:
     yield from (_row(task, kept) for task, kept in pooled_last(comparison.kept))
     yield ""
     yield MEANING
+
+
+def _answers(prompts: Sequence[AnsweredPrompt], model: str) -> Iterator[str]:
+    """Yield each prompt with the answers of parent and child, as indented text."""
+    asked = [prompt for prompt in prompts if model in prompt.answers]
+    if asked:
+        yield ""
+        yield "### Answers"
+        yield "The likeliest token each time, at most 64."
+    for prompt in asked:
+        said = {"Prompt": prompt.prompt, "Parent": prompt.answers["parent"].text}
+        for who, text in (*said.items(), (f"`{model}`", prompt.answers[model].text)):
+            yield ""
+            yield f"{who}:"
+            yield ""
+            yield from ("    " + line for line in text.strip().splitlines())
+    if asked:
+        yield ""
 
 
 def _row(task: str, kept: Kept) -> str:

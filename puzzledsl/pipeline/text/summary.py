@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from puzzledsl.ir.tables import Evaluation
 from puzzledsl.pipeline.context import Context
-from puzzledsl.pipeline.inputs import refined_frontier_of, refinement_of, solution_of
+from puzzledsl.pipeline.inputs import evaluation_of, refined_frontier_of, refinement_of, solution_of
 from puzzledsl.pipeline.needs import has_child
 from puzzledsl.pipeline.text.evaluation_text import evaluation_text
 from puzzledsl.pipeline.text.refined_text import refined_line, refined_points_line
@@ -64,5 +63,5 @@ def _refined(ctx: Context) -> Iterator[str]:
 
 
 def _evaluation(ctx: Context, name: str) -> str:
-    path = ctx.build.evaluation(name)
-    return evaluation_text(ctx.load(path, Evaluation, "eval", name)) if path.is_file() else ""
+    found = evaluation_of(ctx, name)
+    return "" if found is None else evaluation_text(found)

@@ -52,7 +52,9 @@ def run(
 ) -> None:
     """Run all tasks of the program that are not done yet, in order.
 
-    Interrupt it at any moment (Ctrl-C), or kill it: finished work is kept, and the same command resumes.
+    Interrupt it at any moment (Ctrl-C), or kill it: finished work is kept, and the same command resumes. A task that fails
+    takes with it only those that need it: the others are done, failures are told at the end, and the same command tries
+    these tasks again.
     """
     from puzzledsl.cli import loading
     from puzzledsl.pipeline.tasks import TASKS
@@ -102,14 +104,23 @@ def _device(name: str, gpus: int) -> Device:
 
 def _run(ctx: Context, until: str | None, only: str | None) -> None:
     from puzzledsl.cli.output import print_diagnostics
+    from puzzledsl.pipeline.execute import TasksFailed
     from puzzledsl.pipeline.process.reporter import Reporter
     from puzzledsl.pipeline.run_all import is_wanted, run_all
-    from puzzledsl.pipeline.text.evaluation_text import disagreeing_texts
+    from puzzledsl.pipeline.text.evaluation_text import remarks
     from puzzledsl.pipeline.text.summary import summary
 
+    failed: TasksFailed | None = None
     with Reporter(ctx.build.log) as progress:
         ctx.progress = progress
-        run_all(ctx, until, only, progress.say)
-    print(summary(ctx, lambda stage: is_wanted(stage, until, only)))
-    if is_wanted("eval", until, only):
-        print_diagnostics(disagreeing_texts(ctx, list(ctx.program.evals)), {})
+        try:
+            run_all(ctx, until, only, progress.say)
+        except TasksFailed as error:
+            failed = error
+    try:
+        print(summary(ctx, lambda stage: is_wanted(stage, until, only)))
+        if is_wanted("eval", until, only):
+            print_diagnostics(remarks(ctx, list(ctx.program.evals)), {})
+    finally:
+        if failed is not None:
+            raise failed

@@ -30,8 +30,8 @@ def status(
 ) -> None:
     """Show the state of every task of the program, with the reason. Changes nothing.
 
-    `missing`: never made. `stale`: its inputs or its files have changed, or it depends on a task that is stale. `pzl run`
-    runs both.
+    `missing`: never made. `stale`: its inputs or its files have changed, or it depends on a task that is stale. `failed`:
+    it failed when it was last tried. `pzl run` runs all of these.
     """
     from puzzledsl.cli import loading
 

@@ -9,7 +9,10 @@ if TYPE_CHECKING:
 
 
 def do_stage(ctx: Context, stage: str, names: list[str] | None) -> list[str]:
-    """Do one stage for the named declarations (all without names), skipping what is fresh. Return their names."""
+    """Do one stage for the named declarations (all without names), skipping what is fresh. Return their names.
+
+    Raises DiagnosticError at the end for those that failed.
+    """
     from puzzledsl.pipeline.execute import execute
     from puzzledsl.pipeline.process.locks import locked
     from puzzledsl.pipeline.process.reporter import Reporter
@@ -20,6 +23,5 @@ def do_stage(ctx: Context, stage: str, names: list[str] | None) -> list[str]:
     wanted = chosen(task.kind, task.declared(ctx.program), names, ctx.file, stage)
     with locked(ctx), Reporter(ctx.build.log) as progress:
         ctx.progress = progress
-        for made, done in execute(ctx, [task(ctx, name) for name in wanted]):
-            progress.say(f"{made.title}: {'done' if done else 'up to date'}")
+        execute(ctx, [task(ctx, name) for name in wanted], say=progress.say)
     return wanted

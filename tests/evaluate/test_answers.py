@@ -1,0 +1,164 @@
+"""Prompts that parent and child answer: where they come from, what is said, and how much of it was said before."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.progress import Silent
+from puzzledsl.child.load import load_checkpoint
+from puzzledsl.data.prompts import Asked, prompts_of_file
+from puzzledsl.evaluate import models
+from puzzledsl.evaluate.prompts import ANSWER_TOKENS, MOST
+from puzzledsl.evaluate.repetition import repetition, repetition_of
+from puzzledsl.evaluate.run import EvalInputs, run_eval
+from puzzledsl.ir import nodes
+from puzzledsl.ir.tables import Answer
+from puzzledsl.models.families.load import load_tokenizer
+from tests.evaluate.test_run import with_eval
+from tests.uptrain.cases import Case, make_case
+
+TEMPLATE = "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% endfor %}[assistant]"
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory) -> Case:
+    return make_case(tmp_path_factory.mktemp("answers"))
+
+
+def evaluated(case: Case, work, **settings):
+    case = with_eval(case, tasks=(), **settings)
+    given = (case.parent, case.base, case.base / "tokens", work, Silent())
+    return run_eval(
+        EvalInputs(case.program, "e", {"best": case.child, "other": case.child}, {"best"}, *given)
+    )
+
+
+def greedy(model, ids: list[int], end: int) -> list[int]:
+    said: list[int] = []
+    while len(said) < ANSWER_TOKENS and said[-1:] != [end]:
+        said.append(int(model(torch.tensor([[*ids, *said]])).logits[0, -1].argmax()))
+    return said[:-1] if said[-1:] == [end] else said
+
+
+def test_beginnings_of_documents_are_answered_by_the_parent_and_by_models_in_full(case, tmp_path):
+    found = evaluated(case, tmp_path / "work")
+    assert len(found.answers) == 3 and {p.source for p in found.answers} == {"mix"}
+    assert all(set(p.answers) == {"parent", "best"} for p in found.answers)
+    texts = "\n\n".join(path.read_text() for path in case.base.glob("*.txt"))
+    assert all(p.prompt.strip() and p.prompt.strip() in texts for p in found.answers)
+    assert all(p.continuation and (p.prompt + p.continuation).strip() in texts for p in found.answers)
+    parent, child = ([p.answers[name].repetition for p in found.answers] for name in ("parent", "best"))
+    best, other = found.comparisons
+    assert best.repetition.parent == pytest.approx(sum(parent) / 3)
+    assert best.repetition.child == pytest.approx(sum(child) / 3) and other.repetition is None
+    assert evaluated(case, tmp_path / "again") == found
+
+
+def test_given_prompts_are_answered_as_greedy_decoding_does(case, tmp_path):
+    """Token by token, from full logits; texts of the program, and of a file, of which the first 16 count."""
+    tokenizer, model = load_tokenizer(case.parent), load_checkpoint(case.child)
+    texts = ("kara lone", "sura mito kane")
+    found = evaluated(case, tmp_path / "work", prompts=nodes.Prompts(texts=texts))
+    for text, prompt in zip(texts, found.answers, strict=True):
+        ids = greedy(model, tokenizer(text)["input_ids"], tokenizer.eos_token_id)
+        assert (prompt.prompt, prompt.source, prompt.continuation) == (text, "", "")
+        said = prompt.answers["best"]
+        assert said == Answer(
+            text=tokenizer.decode(ids, skip_special_tokens=True),
+            tokens=len(ids),
+            repetition=repetition_of(ids),
+        )
+    (case.base / "many.jsonl").write_text(
+        "".join(json.dumps({"prompt": f"kara {i}"}) + "\n" for i in range(20))
+    )
+    many = evaluated(case, tmp_path / "more", prompts=nodes.Prompts(path="many.jsonl"))
+    assert [p.prompt for p in many.answers] == [f"kara {i}" for i in range(MOST)]
+    assert evaluated(case, tmp_path / "none", prompts=nodes.Prompts()).answers == ()
+
+
+def test_a_model_that_is_read_layer_by_layer_answers_nothing(case, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "free_bytes", lambda device: 1000)
+    found = evaluated(case, tmp_path / "little")
+    assert found.answers == () and all("kl" in m.figures for m in found.models)
+    assert all(c.repetition is None for c in found.comparisons)
+
+
+def test_repetition_is_the_share_of_runs_that_were_there_before():
+    assert repetition_of([1, 2, 3, 4]) == repetition_of(range(50)) == repetition_of([]) == 0
+    assert repetition_of([7] * 13) == 0.9
+    assert repetition_of([1, 2, 3, 4, 5] * 2) == pytest.approx(2 / 7)
+
+    def answers(*shares: float) -> list[Answer]:
+        return [Answer(text="", tokens=9, repetition=share) for share in shares]
+
+    found = repetition(answers(0.1, 0.3), answers(0.5, 0.4))
+    assert (found.parent, found.child, found.remarkable) == (pytest.approx(0.2), pytest.approx(0.45), True)
+    assert not repetition(answers(0.8), answers(0.9)).remarkable, "the parent does so, too"
+    assert repetition([], []) is None
+
+
+# ---------------------------------------------------------------- files
+
+
+def test_a_text_is_a_users_message_where_the_tokenizer_has_a_template(case):
+    tokenizer = load_tokenizer(case.parent)
+    asked = Asked.of("kara lone", "prompt 1")
+    assert asked.ids(tokenizer, None) == tokenizer("kara lone")["input_ids"]
+    tokenizer.chat_template = TEMPLATE
+    expected = tokenizer("[user] kara lone[assistant]", add_special_tokens=False)["input_ids"]
+    assert asked.ids(tokenizer, None) == expected
+
+
+def test_files_of_prompts(case, tmp_path):
+    text, lines = tmp_path / "p.txt", tmp_path / "p.jsonl"
+    text.write_text("Once upon\na time\n\n\n  \nWhy?\n")
+    assert [p.text for p in prompts_of_file(text, None)] == ["Once upon\na time", "Why?"]
+    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]
+    lines.write_text(json.dumps({"prompt": "Once"}) + "\n\n" + json.dumps({"messages": chat}) + "\n")
+    one, two = prompts_of_file(lines, None)
+    assert (one.text, two.text, len(two.messages)) == ("Once", "Why?", 2)
+    with pytest.raises(DiagnosticError, match=r"line 3 of .* no chat template"):
+        two.ids(load_tokenizer(case.parent), None)
+    tokenizer = load_tokenizer(case.parent)
+    tokenizer.chat_template = "{{ raise_exception('only users speak') }}"
+    with pytest.raises(DiagnosticError, match=r"the chat template refuses it .only users speak"):
+        two.ids(tokenizer, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{", "not JSON"),
+        ("[1]", "it is no JSON object"),
+        ('{"question": "Why?"}', "it has no `prompt`"),
+        ('{"prompt": 3}', "its `prompt` is no text"),
+        ('{"messages": []}', "`messages` are objects"),
+        ('{"messages": [{"role": "user"}]}', "`messages` are objects"),
+        ('{"messages": [{"role": "assistant", "content": "Yes."}]}', "its last message is the answer"),
+    ],
+)
+def test_a_line_that_is_no_prompt_is_told_with_its_place(tmp_path, line, reason):
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"prompt": "Why?"}\n' + line + "\n")
+    with pytest.raises(DiagnosticError) as error:
+        prompts_of_file(path, None)
+    (problem,) = error.value.diagnostics
+    assert problem.code == "E1221" and problem.message.startswith(
+        f"line 2 of `{path}` is no prompt: {reason}"
+    )
+
+
+def test_a_file_without_prompts_and_one_that_is_too_long(case, tmp_path):
+    for name, content in {"none.txt": "\n\n", "binary.txt": "ä".encode("latin-1")}.items():
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        with pytest.raises(DiagnosticError) as error:
+            prompts_of_file(path, None)
+        assert error.value.diagnostics[0].code == "E1220"
+    with pytest.raises(DiagnosticError) as error:
+        evaluated(case, tmp_path / "work", prompts=nodes.Prompts(texts=("kara " * 3000,)))
+    assert error.value.diagnostics[0].code == "E1221" and "leave room for an answer" in str(error.value)

@@ -16,7 +16,7 @@ from puzzledsl.checker.declarations.frontier import lower_frontier
 from puzzledsl.checker.declarations.hardware import lower_hardware, lower_scenario
 from puzzledsl.checker.declarations.parent import lower_parent
 from puzzledsl.checker.declarations.piece_checks import check_pieces
-from puzzledsl.checker.declarations.refines import check_refines
+from puzzledsl.checker.declarations.refine import check_refines
 from puzzledsl.checker.declarations.results import lower_eval, lower_export
 from puzzledsl.checker.declarations.runtime_checks import Written, check_exports
 from puzzledsl.checker.declarations.search import lower_search

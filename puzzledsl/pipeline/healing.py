@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from puzzledsl.checker.declarations.refines import measured_searches
+from puzzledsl.checker.declarations.refine import measured_searches
 from puzzledsl.ir import nodes
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.digests import digest_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Literal, get_args
 
-from puzzledsl.checker.declarations.refines import refined_score
+from puzzledsl.checker.declarations.refine import refined_score
 from puzzledsl.checker.declarations.solvers import BY_INFLUENCE
 from puzzledsl.ir.nodes import (
     Baseline,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.checker.declarations.refines import refine_of, refined_text
+from puzzledsl.checker.declarations.refine import refine_of, refined_text
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir import nodes
 from puzzledsl.ir.nodes import Program

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.checker.declarations.refines import refine_of
+from puzzledsl.checker.declarations.refine import refine_of
 from puzzledsl.child.healing.children import HealedChildren
 from puzzledsl.child.healing.text import blocks_read
 from puzzledsl.cli import loading

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
-from puzzledsl.checker.declarations.refines import measured_searches, refined_text
+from puzzledsl.checker.declarations.refine import measured_searches, refined_text
 from puzzledsl.data.blocks import SILENT, token_blocks
 from puzzledsl.data.budget import Budget
 from puzzledsl.ir.nodes import Bld, Program, ReplaceOne, Score

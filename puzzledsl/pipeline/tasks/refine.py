@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from puzzledsl.base.files import write_text
-from puzzledsl.checker.declarations.refines import refine_of, refined_text
+from puzzledsl.checker.declarations.refine import refine_of, refined_text
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import FrontierResult, RefinedFrontier, Refinement
 from puzzledsl.pipeline import needs

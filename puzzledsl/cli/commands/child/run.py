@@ -106,10 +106,14 @@ def _run(ctx: Context, until: str | None, only: str | None) -> None:
     from puzzledsl.pipeline.run_all import is_wanted, run_all
     from puzzledsl.pipeline.text.evaluation_text import disagreeing_texts
     from puzzledsl.pipeline.text.summary import summary
+    from puzzledsl.pipeline.text.timing_text import doubtful_timings, drifted_parents
 
     with Reporter(ctx.build.log) as progress:
         ctx.progress = progress
         run_all(ctx, until, only, progress.say)
     print(summary(ctx, lambda stage: is_wanted(stage, until, only)))
+    doubts = doubtful_timings(ctx, list(ctx.program.spaces)) if is_wanted("measure", until, only) else []
     if is_wanted("eval", until, only):
-        print_diagnostics(disagreeing_texts(ctx, list(ctx.program.evals)), {})
+        evals = list(ctx.program.evals)
+        doubts += [*disagreeing_texts(ctx, evals), *drifted_parents(ctx, evals)]
+    print_diagnostics(doubts, {})

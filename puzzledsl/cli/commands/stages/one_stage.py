@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from puzzledsl.pipeline.context import Context
 
 
-def do_stage(ctx: Context, stage: str, names: list[str] | None) -> list[str]:
-    """Do one stage for the named declarations (all without names), skipping what is fresh. Return their names."""
+def do_stage(ctx: Context, stage: str, names: list[str] | None, *, again: bool = False) -> list[str]:
+    """Do one stage for the named declarations (all without names), skipping what is fresh unless `again`. Return their names."""
     from puzzledsl.pipeline.execute import execute
     from puzzledsl.pipeline.process.locks import locked
     from puzzledsl.pipeline.process.reporter import Reporter
@@ -20,6 +20,6 @@ def do_stage(ctx: Context, stage: str, names: list[str] | None) -> list[str]:
     wanted = chosen(task.kind, task.declared(ctx.program), names, ctx.file, stage)
     with locked(ctx), Reporter(ctx.build.log) as progress:
         ctx.progress = progress
-        for made, done in execute(ctx, [task(ctx, name) for name in wanted]):
+        for made, done in execute(ctx, [task(ctx, name) for name in wanted], force=again):
             progress.say(f"{made.title}: {'done' if done else 'up to date'}")
     return wanted

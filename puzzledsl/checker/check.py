@@ -14,6 +14,7 @@ from puzzledsl.checker.declarations.common import declaration
 from puzzledsl.checker.declarations.data import lower_data
 from puzzledsl.checker.declarations.frontier import lower_frontier
 from puzzledsl.checker.declarations.hardware import lower_hardware, lower_scenario
+from puzzledsl.checker.declarations.measured import check_engines
 from puzzledsl.checker.declarations.parent import lower_parent
 from puzzledsl.checker.declarations.piece_checks import check_pieces
 from puzzledsl.checker.declarations.refine import check_refines
@@ -106,6 +107,7 @@ def _exportable(ctx: Context, program: nodes.Program) -> nodes.Program | None:
         *check_solvers(program, files),
         *check_refines(program, files),
         *check_exports(program, files, _export_calls(ctx, program)),
+        *check_engines(program, files),
         *check_tokenizers(program, files, folders),
         *check_pieces(program, files),
     ]

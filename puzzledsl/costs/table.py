@@ -86,7 +86,13 @@ def merge(*tables: CostTable) -> CostTable:
         scenarios |= table.scenarios
         provenance |= table.provenance
         inputs |= table.inputs
-    merged = {"scenarios": scenarios, "provenance": provenance, "inputs": inputs, "auto": auto}
+    merged: dict[str, object] = {
+        "scenarios": scenarios,
+        "provenance": provenance,
+        "inputs": inputs,
+        "auto": auto,
+    }
+    merged["timings"] = tuple(timing for table in tables for timing in table.timings)
     return tables[0].model_copy(update=merged)
 
 

@@ -18,10 +18,20 @@ from puzzledsl.evaluate.models import Copy, Models, parameters_of
 from puzzledsl.evaluate.plan import Plan
 from puzzledsl.evaluate.prompts import ANSWER_TOKENS
 from puzzledsl.evaluate.repetition import repetition_of
-from puzzledsl.evaluate.speed import Speed, child_speed, speed_alone
+from puzzledsl.evaluate.speed import (
+    ROUNDS,
+    Speed,
+    TimeInEngine,
+    child_speed,
+    relative_speed,
+    speed_alone,
+    usual_speed,
+)
 from puzzledsl.evaluate.units import PARENT, Found, Unit
+from puzzledsl.ir.nodes import Hardware
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import Answer
+from puzzledsl.measure.whole import Workload
 from puzzledsl.models.families.access import output_embedding
 from puzzledsl.models.families.load import load_config
 from puzzledsl.models.families.paged import is_paged
@@ -33,8 +43,11 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 class Bench:
     """Holds the models that a unit needs, if possible the parent beside each child, and what texts need of the parent."""
 
-    def __init__(self, plan: Plan, parent_dir: Path, progress: Progress) -> None:
+    def __init__(
+        self, plan: Plan, parent_dir: Path, progress: Progress, engines: TimeInEngine | None = None
+    ) -> None:
         self.plan, self.parent_dir, self.progress = plan, parent_dir, progress
+        self._engines = engines
         self.models = Models(progress)
         self._parent_states: dict[str, list[Tensor]] = {}
         self._parent_VH: Tensor | None = None
@@ -128,13 +141,27 @@ class Bench:
         Raises DiagnosticError (TooLargeToTime).
         """
         (timed,) = (each for each in self.plan.timed if each.scenario == unit.of)
-        parent, child = (Copy(path, timed.device, timed.dtype) for path in (self.parent_dir, unit.directory))
+        if isinstance(timed.on, Hardware):
+            return self._speed_in_engine(unit, timed.on, timed.workload, usual)
+        parent, child = (Copy(path, *timed.on) for path in (self.parent_dir, unit.directory))
         pair = None if unit.model == PARENT else self.models.beside([parent, child])
         if pair is None:
             model = self.models.to_time(child, unit.model)
             return speed_alone(model, timed.workload, self.progress.advance)
         assert usual is not None, "the parent is timed before its children"
         return child_speed(pair[0], usual, pair[1], timed.workload, self.progress.advance)
+
+    def _speed_in_engine(
+        self, unit: Unit, hardware: Hardware, workload: Workload, usual: Speed | None
+    ) -> Speed:
+        assert self._engines is not None, "the pipeline gives it"
+        models = [self.parent_dir, *([] if unit.model == PARENT else [unit.directory])]
+        parent, *child = self._engines(hardware, workload, models, ROUNDS)
+        self.progress.advance(ROUNDS + 1)
+        if not child:
+            return usual_speed(parent)
+        assert usual is not None, "the parent is timed before its children"
+        return relative_speed(usual, parent, child[0])
 
     def _placed(self, directory: Path) -> PreTrainedModel:
         return self.models.get(directory, *placement(self.parent_dir))

@@ -20,9 +20,11 @@ from puzzledsl.evaluate.errors import ItemTooLong, NoEvalData, ReservedTaskName,
 from puzzledsl.evaluate.harness import Harness
 from puzzledsl.evaluate.kept import POOLED
 from puzzledsl.evaluate.prompts import PromptTokens, prompts_of
-from puzzledsl.ir.nodes import Data, Eval, Program
+from puzzledsl.ir.evaluated import space_of
+from puzzledsl.ir.nodes import Data, Eval, Hardware, Program
+from puzzledsl.ir.runtimes import engine_of, measured_in
 from puzzledsl.ir.source_location import span_of
-from puzzledsl.measure.device import device_of, measured_scenarios
+from puzzledsl.measure.device import device_of
 from puzzledsl.measure.whole import Workload
 from puzzledsl.models.families.load import load_config, load_tokenizer
 
@@ -63,12 +65,11 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A scenario to time and the hardware to time it on."""
+    """A scenario to time and the hardware to time it on: a device of PyTorch, or an engine that serves exported models."""
 
     scenario: str
     workload: Workload
-    device: torch.device
-    dtype: torch.dtype
+    on: tuple[torch.device, torch.dtype] | Hardware
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +115,12 @@ def plan_of(
         if task.name in RESERVED:
             raise DiagnosticError(ReservedTaskName(span_of(declaration.where), name=eval, stem=task.name))
     timed = []
-    for name, hardware in measured_scenarios(program).items():
-        scenario = program.scenarios[name]
+    in_engines = any(map(engine_of, program.hardware.values()))
+    space = space_of(program, declaration) if in_engines else None
+    for scenario, hardware in measured_in(program, space):
         workload = Workload.of(scenario, max(scenario.batches, default=1))
-        timed.append(Timed(name, workload, *device_of(hardware)))
+        on = device_of(hardware) if engine_of(hardware) is None else hardware
+        timed.append(Timed(scenario.name, workload, on))
     first = texts[0]
     prompts = prompts_of(declaration, base, tokenizer, positions, first.name, first.blocks_NT)
     return Plan(declaration, texts, tasks, tuple(timed), tokenizer, _harness(declaration, base), prompts)

@@ -22,11 +22,11 @@ from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import compare
 from puzzledsl.evaluate.plan import Plan, plan_of
 from puzzledsl.evaluate.repetition import repetition
-from puzzledsl.evaluate.speed import Speed
+from puzzledsl.evaluate.speed import Speed, TimeInEngine
 from puzzledsl.evaluate.units import PARENT, SPARED, Found, Refused, Store, Unit, units_of
-from puzzledsl.ir.nodes import Program
+from puzzledsl.ir.nodes import Hardware, Program
 from puzzledsl.ir.tables import Evaluation
-from puzzledsl.measure.stopwatch import machine
+from puzzledsl.measure.stopwatch import cpu_name, machine
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class EvalInputs:
 
     `models` maps names to checkpoint directories; those named in `full` also get tasks and times. Relative data paths start
     at `base`; `cache` holds tokenised text. Finished units are kept in `work`, which is removed at the end. `executor`
-    provides the workers that measure.
+    provides the workers that measure. `engines` times models in the engines of `measured(engine: ...)` hardware.
     """
 
     program: Program
@@ -48,6 +48,7 @@ class EvalInputs:
     work: Path
     progress: Progress
     executor: Executor = field(default_factory=LocalExecutor)
+    engines: TimeInEngine | None = None
 
     def plan(self) -> Plan:
         """Read and tokenise everything. Raises DiagnosticError."""
@@ -157,7 +158,8 @@ class WorkersBench:
 
     @cached_property
     def _bench(self) -> Bench:
-        return Bench(self._inputs.plan(), self._inputs.parent_dir.resolve(), self._inputs.progress)
+        inputs = self._inputs
+        return Bench(inputs.plan(), inputs.parent_dir.resolve(), inputs.progress, inputs.engines)
 
     def measure(self, unit: Unit, usual: Speed | None) -> Found | Refused:
         """See `Bench`. Units that the others do without are refused where they cannot be measured."""
@@ -170,7 +172,10 @@ class WorkersBench:
 
     def kind(self) -> str:
         """Return the devices that times are taken on."""
-        return " ".join(sorted({machine(timed.device) for timed in self._bench.plan.timed}))
+        places = [timed.on for timed in self._bench.plan.timed]
+        return " ".join(
+            sorted({cpu_name() if isinstance(place, Hardware) else machine(place[0]) for place in places})
+        )
 
 
 def _measured(

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
 
 from transformers import PreTrainedModel
 
 from puzzledsl.base.frozen import Frozen
+from puzzledsl.ir.nodes import Hardware
 from puzzledsl.ir.tables import Figure
 from puzzledsl.measure.stopwatch import spread
-from puzzledsl.measure.whole import WholeTimer, Workload
+from puzzledsl.measure.whole import Samples, WholeTimer, Workload
 
 ROUNDS = 5
 
@@ -28,18 +31,32 @@ class Speed(Frozen):
     decode_error: float
 
 
+class TimeInEngine(Protocol):
+    """Timer of models in the engine of a hardware that serves exported models."""
+
+    def __call__(
+        self, hardware: Hardware, workload: Workload, models: Sequence[Path], turns: int
+    ) -> Sequence[Samples]:
+        """Time the models of directories in turn. Raises DiagnosticError."""
+
+
 def speed_alone(model: PreTrainedModel, workload: Workload, advance: Callable[[int], None]) -> Speed:
-    """Return a model's speed with nothing beside it, the medians: the parent's, or a child's that does not fit beside it."""
+    """Return a model's speed with nothing beside it: the parent's, or a child's that does not fit beside it."""
     timer = WholeTimer(model, workload)
     for turn in range(ROUNDS + 1):
         timer.round(keep=turn > 0)
         advance(1)
-    timing = timer.timing
+    return usual_speed(timer.samples)
+
+
+def usual_speed(samples: Samples) -> Speed:
+    """Return the medians."""
+    prefill, decode = samples.prefill, samples.decode
     return Speed(
-        prefill_s=timing.prefill_s,
-        decode_step_s=timing.decode_step_s,
-        prefill_error=timing.prefill_stderr_s / timing.prefill_s,
-        decode_error=timing.decode_stderr_s / timing.decode_step_s,
+        prefill_s=statistics.median(prefill),
+        decode_step_s=statistics.median(decode),
+        prefill_error=spread(prefill) / statistics.median(prefill),
+        decode_error=spread(decode) / statistics.median(decode),
     )
 
 
@@ -56,7 +73,11 @@ def child_speed(
         for timer in timers:
             timer.round(keep=turn > 0)
         advance(1)
-    parents, children = (timer.samples for timer in timers)
+    return relative_speed(usual, *(timer.samples for timer in timers))
+
+
+def relative_speed(usual: Speed, parents: Samples, children: Samples) -> Speed:
+    """Return a child's speed: its parent's `usual` one, times the ratios of what was measured in turn."""
     prefill = _ratios(children.prefill, parents.prefill)
     decode = _ratios(children.decode, parents.decode)
     return Speed(

@@ -7,7 +7,7 @@ projections are reordered. Shapes: N heads of D = head_dim rows each, H hidden.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -30,6 +30,7 @@ from puzzledsl.ir.engines import DECI, LLAMA_CPP, OPENELM, STEP35
 from puzzledsl.models.families.tensors import LazyTensor
 
 GgufDtype = Literal["f32", "f16", "bf16", "q8_0"]
+Encode = Callable[[LazyTensor, Any], "np.ndarray[Any, Any]"]
 BLOCK = 32  # values of a q8_0 row that share a scale
 
 _OUTSIDE = {
@@ -55,11 +56,18 @@ _INSIDE = {
 
 
 def write_gguf(
-    child: ChildFiles, tokenizer_dir: Path, path: Path, dtype: GgufDtype = "f16", *, name: str
+    child: ChildFiles,
+    tokenizer_dir: Path,
+    path: Path,
+    dtype: GgufDtype = "f16",
+    *,
+    name: str,
+    encode: Encode | None = None,
 ) -> None:
     """Write the child, lowered to llama.cpp's features, with its tokenizer; norms and biases stay float32.
 
-    Quantised sub-blocks have their own types, the rest has `dtype`.
+    Quantised sub-blocks have their own types, the rest has `dtype`. `encode` makes the bytes of each tensor, given its type;
+    default: from its weights.
 
     Raises DiagnosticError for what llama.cpp cannot represent, an unknown tokenizer, or if `gguf` is missing.
     """
@@ -95,8 +103,12 @@ def write_gguf(
         writer.write_ti_data_to_file()
         for tensor_name, weight, storage in tensors:
             kind = _kind(gguf, tensor_name, weight, storage or dtype)
-            value = weight.read()
-            data = _encoded(gguf, value, kind) if storage is None else packed(value, PRECISIONS[storage])
+            if encode is not None:
+                data = encode(weight, kind)
+            elif storage is None:
+                data = _encoded(gguf, weight.read(), kind)
+            else:
+                data = packed(weight.read(), PRECISIONS[storage])
             writer.write_tensor_data(data)
         writer.close()
 

@@ -52,6 +52,7 @@ from puzzledsl.ir.search_nodes import (
     WeightedTerm,
 )
 from puzzledsl.ir.source_location import Where
+from puzzledsl.language.engines import TORCH
 
 __all__ = [  # of a search
     "BASELINES",
@@ -287,13 +288,15 @@ class RooflineHardware(Frozen):
 
 
 class MeasuredHardware(Frozen):
-    """Costs come from `pzl measure` on this machine."""
+    """Costs come from `pzl measure` on this machine, in an engine: one of `language.engines`."""
 
     kind: Literal["measured"] = "measured"
     device: str = "cpu"
     dtype: str = "fp32"
     gpus: int = 1
     memory_bytes: int | None = None
+    engine: str = Field(default=TORCH, exclude_if=lambda engine: engine == TORCH)
+    threads: int | None = Field(default=None, exclude_if=lambda threads: threads is None)
 
 
 class TableHardware(Frozen):

@@ -14,8 +14,9 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.alternatives.support import FAMILY, NATIVE, Architecture, Lowered, Support, worst
 from puzzledsl.families.children import on_base
-from puzzledsl.ir.engines import Runtime
-from puzzledsl.ir.nodes import Shape
+from puzzledsl.ir.engines import RUNTIMES, Runtime
+from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Scenario, Shape
+from puzzledsl.language.engines import ENGINES, TORCH, Engine
 
 Choices = Sequence[tuple[Sequence[Alternative], Sequence[Alternative]]]
 """Alternatives of attention and FFN in each layer."""
@@ -162,3 +163,35 @@ def extra_params(
             return hidden * shape.vocab
         case _:
             assert_never(found.way)
+
+
+# ---------------------------------------------------------------- engines that costs are measured in
+
+
+def engine_of(hardware: Hardware) -> Engine | None:
+    """Return the engine that models are exported to; None for PyTorch, and for hardware that is not measured."""
+    spec = hardware.spec
+    if not isinstance(spec, MeasuredHardware) or spec.engine == TORCH:
+        return None
+    return ENGINES[spec.engine]
+
+
+def fit_in(program: Program, space: str, engine: Engine) -> Fit:
+    """Return the engine's architecture for every child of a space, with what it lacks."""
+    here = program.spaces[space]
+    parent = program.parents[here.parent]
+    choices = [(layer.with_parent().attention, layer.with_parent().ffn) for layer in here.layers]
+    return fit(RUNTIMES[engine.name], parent.shape, choices, parent.computation)
+
+
+def measured_in(program: Program, space: str | None) -> Iterator[tuple[Scenario, Hardware]]:
+    """Yield the scenarios on measured hardware whose engine runs every child of the space, in the order of the source.
+
+    Without a space: those in PyTorch alone, which runs everything.
+    """
+    for scenario in program.scenarios.values():
+        hardware = program.hardware[scenario.hardware]
+        if isinstance(hardware.spec, MeasuredHardware):
+            engine = engine_of(hardware)
+            if engine is None or (space is not None and not any(fit_in(program, space, engine).absent)):
+                yield scenario, hardware

@@ -72,12 +72,33 @@ class ScenarioCosts(Frozen):
     kv_fraction: Exact = Fraction(1)
 
 
+class CellTiming(Frozen):
+    """Trust in one scenario's measured costs at one batch.
+
+    Times of the whole parent. Errors are mean absolute errors of sums of costs, as shares, on random whole children. Spreads
+    are robust standard deviations of the parent's time between rounds, as shares. `plain_*`: the parent's time as measured /
+    its time in plain `generate` - 1, where there is such a time to compare.
+    """
+
+    scenario: str
+    batch: int
+    parent_prefill_ns: int
+    parent_decode_ns: int
+    prefill_error: float
+    decode_error: float
+    latency_error: float
+    prefill_spread: float
+    decode_spread: float
+    plain_prefill: float | None = None
+    plain_decode: float | None = None
+
+
 class CostTable(Artefact):
     """`build/costs/SPACE.json`. `scenarios[NAME]` has one entry for each candidate batch, in ascending order.
 
     Every alternative of the space, and `parent`, is in every layer's dictionary. `provenance`: where figures come from.
     A scenario in `auto` may run at any batch from 1 to the number there: its entries are some of those batches, and
-    `costs.any_batch` computes the others from the profile.
+    `costs.any_batch` computes the others from the profile. `timings`: of what `pzl measure` made.
     """
 
     space: str
@@ -90,6 +111,7 @@ class CostTable(Artefact):
     params_fixed: int
     params_attention: tuple[dict[str, int], ...]
     params_ffn: tuple[dict[str, int], ...]
+    timings: tuple[CellTiming, ...] = Field(default=(), exclude_if=lambda timings: not timings)
 
 
 # ---------------------------------------------------------------- BLD plan and library

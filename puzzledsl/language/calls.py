@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.language.alternatives import ATTENTION, FFN
+from puzzledsl.language.engines import ENGINES, engine_words
 from puzzledsl.language.model import Call, Setting
 from puzzledsl.language.words import TRUTHS
 
@@ -188,10 +189,20 @@ DATA_SOURCES = {"text": TEXT, "jsonl": JSONL, "parquet": PARQUET, "hf": HF_DATA}
 MEASURED = Call(
     "Costs come from `pzl measure` on this machine.",
     {
-        "device": Setting("The device that computes.", words=("cpu", "cuda", "mps"), noun="device"),
-        "dtype": Setting(
-            "Number type of the computation.", words=("fp32", "bf16", "fp16"), noun="dtype of a measurement"
+        "engine": Setting(
+            "What runs the models: PyTorch, or an engine that serves exported ones.",
+            words=tuple(ENGINES),
+            noun="engine",
+            default="`torch`",
         ),
+        "device": Setting("The device that computes.", words=engine_words("devices"), noun="device"),
+        "dtype": Setting(
+            "Number type of the weights. Each engine has its own.",
+            words=engine_words("dtypes"),
+            noun="dtype of a measurement",
+            default=", ".join(f"`{e.dtype}` ({e.title})" for e in ENGINES.values()),
+        ),
+        "threads": Setting("Processor threads of the engine; not for PyTorch.", default="every core"),
         "gpus": Setting("Devices that share the model."),
         "memory": Setting("Memory of a device: gives `h.memory` a value."),
     },

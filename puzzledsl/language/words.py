@@ -227,6 +227,7 @@ OTHER: dict[str, str] = {
     "transformers": "Hugging Face transformers.",
     "vllm": "vLLM.",
     "megatron": "Megatron-LM.",
+    "torch": "PyTorch, with Transformers' modules.",
     "llama_cpp": "llama.cpp.",
     "mlx": "Apple MLX.",
 }

@@ -6,7 +6,10 @@ Sizes are computed exactly, not measured; times are whole nanoseconds.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.base.progress import Progress
@@ -14,50 +17,114 @@ from puzzledsl.cluster.tasks import Task, Teams
 from puzzledsl.costs.flops import fixed_flop
 from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.ir.nodes import Scenario, Space
-from puzzledsl.ir.tables import Cost, ScenarioCosts
+from puzzledsl.ir.tables import CellTiming, Cost, ScenarioCosts
 from puzzledsl.measure.estimate import FIXED, Estimate, Key, estimate
-from puzzledsl.measure.host import kinds_of, label
+from puzzledsl.measure.expected import expected_times
+from puzzledsl.measure.host import PARENT, SUB_BLOCKS, kinds_of, label
 from puzzledsl.measure.laps import Round
 from puzzledsl.measure.place import Place
+from puzzledsl.measure.plain import PlainCheck
 from puzzledsl.measure.rounds import CHECKED_CHILDREN, Check, Unfinished, mean_size, speed_up_errors
 from puzzledsl.measure.sizes import sizes_of
-from puzzledsl.measure.stopwatch import undisturbed
+from puzzledsl.measure.stopwatch import deviation, undisturbed
 from puzzledsl.measure.whole import Workload
+from puzzledsl.measure.whole_fit import fit_whole
 
-METHOD = "1"  # raise it when what is measured changes, so that unfinished work is not continued
+METHOD = "2"  # raise it when what is measured changes, so that unfinished work is not continued
 NS_PER_S = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One scenario's costs at one batch, the error of summed costs in words, and the figures that say what they are worth."""
+
+    costs: ScenarioCosts
+    note: str
+    timing: CellTiming
 
 
 def measure_cell(
     teams: Teams, place: Place, space: Space, scenario: Scenario, batch: int, work: Path, progress: Progress
-) -> tuple[ScenarioCosts, str]:
-    """Return one scenario's costs at one batch, and a note with the error of summed costs.
-
-    Each round and each check is a task for a worker, which has a processor for itself.
-    """
+) -> Cell:
+    """Measure one scenario at one batch. Each round and each check is a task for a worker, which has a processor for itself."""
     workload = Workload.of(scenario, batch)
     partial = work / _digest(place, space, workload)
-    rounds = Unfinished(partial.with_suffix(".rounds.jsonl"), Round, place.rounds)
+    kind: type[Round | Check] = Check if place.whole else Round
+    rounds = Unfinished[Any](partial.with_suffix(".rounds.jsonl"), kind, place.rounds)
     checks = Unfinished(partial.with_suffix(".checks.jsonl"), Check, CHECKED_CHILDREN)
-    progress.start(f"measuring {scenario.name}, batch {batch}", place.rounds + CHECKED_CHILDREN)
-    progress.advance(len(rounds.done) + len(checks.done))
+    plain = Unfinished(partial.with_suffix(".plain.jsonl"), PlainCheck, int(place.plain))
+    progress.start(
+        f"measuring {scenario.name}, batch {batch}", place.rounds + CHECKED_CHILDREN + int(place.plain)
+    )
+    progress.advance(len(rounds.done) + len(checks.done) + len(plain.done))
     tasks = [Task.call(("round", seed), "round", workload, seed) for seed in rounds.missing]
+    tasks += [Task.call(("plain", seed), "plain", workload, seed) for seed in plain.missing]
     tasks += [Task.call(("check", seed), "check", workload, seed) for seed in checks.missing]
-    for _, new in teams.run(tasks):
+    for task, new in teams.run(tasks):
         match new:
+            case PlainCheck():
+                plain.add(new)
+                progress.advance()
             case Round():
                 rounds.add(new)
-                progress.advance(
-                    parent_prefill_ms=round(1e3 * new.prefill.parent[0], 1),
-                    parent_step_ms=round(1e3 * undisturbed(new.decode.parent), 2),
-                )
+                progress.advance(**_shown(new.prefill.parent[0], undisturbed(new.decode.parent)))
             case Check():
-                checks.add(new)
-                progress.advance()
-    prefill, decode = estimate(rounds.all(), lambda r: r.prefill), estimate(rounds.all(), lambda r: r.decode)
-    latency_error = _report(scenario, workload, prefill, decode, checks.all(), progress)
-    note = f"speed-up of a sum off by {latency_error:.1%} (batch {batch}, {CHECKED_CHILDREN} random children)"
-    return _costs(place, space, scenario, workload, prefill, decode), note
+                (rounds if task.name[0] == "round" else checks).add(new)
+                progress.advance(**_shown(new.parent_prefill_s, new.parent_decode_s))
+    prefill, decode = _estimates(place, space, workload, rounds.all())
+    errors = _report(scenario, workload, prefill, decode, checks.all(), progress)
+    note = f"speed-up of a sum off by {errors[2]:.1%} (batch {batch}, {CHECKED_CHILDREN} random children)"
+    timing = _timing(scenario, workload, prefill, decode, errors, rounds.all(), plain.all())
+    return Cell(_costs(place, space, scenario, workload, prefill, decode), note, timing)
+
+
+def _shown(prefill_s: float, decode_s: float) -> dict[str, Any]:
+    return {"parent_prefill_ms": round(1e3 * prefill_s, 1), "parent_step_ms": round(1e3 * decode_s, 2)}
+
+
+def _estimates(
+    place: Place, space: Space, workload: Workload, rounds: Sequence[Any]
+) -> tuple[Estimate, Estimate]:
+    """Return the times of prefill and of a decode step."""
+    if not place.whole:
+        return estimate(rounds, lambda r: r.prefill), estimate(rounds, lambda r: r.decode)
+    priors = expected_times(place.shape, space, workload, place.stored)
+    kinds = kinds_of(place.shape)
+    parent: list[Key] = [(part, label(PARENT, kind)) for part in SUB_BLOCKS for kind in kinds]
+    prefill, decode = (
+        fit_whole(rounds, phase, prior, parent)
+        for phase, prior in zip(("prefill", "decode"), priors, strict=True)
+    )
+    return prefill, decode
+
+
+def _timing(
+    scenario: Scenario,
+    workload: Workload,
+    prefill: Estimate,
+    decode: Estimate,
+    errors: Sequence[float],
+    rounds: Sequence[Any],
+    plain: Sequence[PlainCheck],
+) -> CellTiming:
+    if rounds and isinstance(rounds[0], Round):
+        parents = [(r.prefill.parent[0], undisturbed(r.decode.parent)) for r in rounds]
+    else:
+        parents = [(check.parent_prefill_s, check.parent_decode_s) for check in rounds]
+    beside = plain[0] if plain else None
+    return CellTiming(
+        scenario=scenario.name,
+        batch=workload.batch,
+        parent_prefill_ns=round(prefill.parent_s * NS_PER_S),
+        parent_decode_ns=round(decode.parent_s * NS_PER_S),
+        prefill_error=round(errors[0], 4),
+        decode_error=round(errors[1], 4),
+        latency_error=round(errors[2], 4),
+        prefill_spread=round(deviation([pair[0] for pair in parents]), 4),
+        decode_spread=round(deviation([pair[1] for pair in parents]), 4),
+        plain_prefill=None if beside is None else round(beside.prefill_s / beside.plain_prefill_s - 1, 4),
+        plain_decode=None if beside is None else round(beside.decode_s / beside.plain_decode_s - 1, 4),
+    )
 
 
 def _costs(
@@ -68,7 +135,7 @@ def _costs(
     prefill: Estimate,
     decode: Estimate,
 ) -> ScenarioCosts:
-    shape, dtype = place.shape, place.dtype
+    shape, stored = place.shape, place.stored
     kinds = kinds_of(shape)
 
     def times(key: Key) -> dict[str, int]:
@@ -79,7 +146,7 @@ def _costs(
 
     def cost(sub_block: SubBlock, layer_idx: int, alternative: Alternative) -> Cost:
         key = sub_block, label(alternative.name, kinds[layer_idx])
-        return Cost(**sizes_of(shape.at(layer_idx), alternative, workload, dtype), **times(key))
+        return Cost(**sizes_of(shape.at(layer_idx), alternative, workload, stored), **times(key))
 
     fixed, flop = fixed_size(shape).params, fixed_flop(shape, workload)
     return ScenarioCosts(
@@ -89,7 +156,7 @@ def _costs(
         output=workload.output,
         fixed=Cost(
             params=fixed,
-            weights_bytes=fixed * dtype.itemsize,
+            weights_bytes=round(fixed * stored.weight),
             kv_cache_bytes=0,
             prefill_flop=flop,
             decode_flop=flop,
@@ -113,8 +180,8 @@ def _report(
     decode: Estimate,
     checks: list[Check],
     progress: Progress,
-) -> float:
-    """Log the measurements and the errors of summed costs; return the mean error of the latency speed-up."""
+) -> tuple[float, float, float]:
+    """Log the measurements; return the mean errors of summed costs: in prefill, a decode step and latency speed-up."""
     where = {"scenario": scenario.name, "batch": workload.batch}
     errors = list(speed_up_errors(checks, prefill, decode, workload.output))
     for check, of_prefill, of_decode, of_latency in ((c, *e) for c, e in zip(checks, errors, strict=True)):
@@ -141,11 +208,11 @@ def _report(
         spread_prefill=prefill.relative_spread,
         spread_decode=decode.relative_spread,
     )
-    return off[2]
+    return off[0], off[1], off[2]
 
 
 def _digest(place: Place, space: Space, workload: Workload) -> str:
     """Return the key of unfinished work: a digest of workload, layers, parent and machine."""
-    parts = [METHOD, repr(workload), place.config, place.machine, str(place.dtype)]
+    parts = [METHOD, repr(workload), place.config, place.machine, place.dtype, str(place.whole)]
     parts += [layer.model_dump_json() for layer in space.layers]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -14,7 +14,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def device_of(hardware: Hardware) -> tuple[torch.device, torch.dtype]:
-    """Return the device and dtype of a measured hardware. Raises DiagnosticError: NoSuchDevice, NoSuchDtype, SeveralGpus."""
+    """Return torch's device and dtype of a measured hardware. Raises DiagnosticError: NoSuchDevice, NoSuchDtype, SeveralGpus."""
     spec, span = hardware.spec, span_of(hardware.where)
     assert isinstance(spec, MeasuredHardware)
     here = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -27,6 +27,11 @@ def device_of(hardware: Hardware) -> tuple[torch.device, torch.dtype]:
     if spec.gpus != 1:
         raise DiagnosticError(SeveralGpus(span, name=hardware.name, gpus=spec.gpus))
     return torch.device(spec.device), DTYPES[spec.dtype]
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return the language's word for a dtype."""
+    return next(word for word, known in DTYPES.items() if known == dtype)
 
 
 def measured_scenarios(program: Program) -> dict[str, Hardware]:

@@ -7,19 +7,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import torch
-
 from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir import facts
-from puzzledsl.ir.nodes import Hardware, Program, Scenario, Shape
+from puzzledsl.ir.nodes import Program, Scenario, Shape
 from puzzledsl.ir.source_location import span_of
-from puzzledsl.measure.device import device_of, measured_scenarios, memory_bytes
+from puzzledsl.measure.device import device_of, dtype_name, measured_scenarios, memory_bytes
 from puzzledsl.measure.errors import NoWorkload
 from puzzledsl.measure.host import Host, alternatives_of
 from puzzledsl.measure.laps import Round
+from puzzledsl.measure.plain import PlainCheck, measure_plain
 from puzzledsl.measure.rounds import Check, Timer, rounds_needed
-from puzzledsl.measure.sizes import sizes_of
+from puzzledsl.measure.sizes import Widths, sizes_of
 from puzzledsl.measure.stopwatch import machine
 from puzzledsl.measure.whole import Workload
 from puzzledsl.models.families.access import layers
@@ -39,13 +38,19 @@ class Place:
     config: str
     """The parent's configuration, as JSON."""
     machine: str
-    dtype: torch.dtype
+    """Processor, threads, and engine with its version."""
+    dtype: str
+    stored: Widths
     memory_bytes: int
     rounds: int
     batches: Mapping[str, Sequence[int]]
     """Batches of each scenario, ascending."""
     layers_with_weights: int
     """Layers of the parent that have weights of their own; the others use these, where not all fit into memory."""
+    whole: bool = False
+    """True if only whole models can be timed, not the sub-blocks in them."""
+    plain: bool = False
+    """True if the parent is timed in plain `generate`, too. On a GPU, CUDA graphs leave out what `generate` does in Python."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +91,18 @@ class Clock:
             for name, hardware in measured_scenarios(self._program).items()
             if hardware.name == self._hardware.name
         ]
-        on = (self._hardware, self._shape, self._device, self._dtype)
+        stored, memory = Widths.of(self._dtype), memory_bytes(self._hardware, self._device)
+        on = Limits(self._hardware.name, self._shape, stored, memory, self._device.type)
         return Place(
             shape=self._shape,
             config=host.model.config.to_json_string(),
             machine=machine(self._device),
-            dtype=self._dtype,
-            memory_bytes=memory_bytes(self._hardware, self._device),
+            dtype=dtype_name(self._dtype),
+            stored=stored,
+            memory_bytes=memory,
             rounds=rounds_needed(host.kinds, host.alternatives),
-            batches={scenario.name: _batches(scenario, *on) for scenario in scenarios},
+            batches={scenario.name: on.batches(scenario) for scenario in scenarios},
+            plain=self._device.type == "cpu",
             layers_with_weights=layers_with_weights(layers(host.model)),
         )
 
@@ -105,6 +113,11 @@ class Clock:
     def check(self, workload: Workload, seed: int) -> Check:
         """Measure one random child."""
         return self._timer(workload).check(seed)
+
+    def plain(self, workload: Workload, seed: int) -> PlainCheck:
+        """Time the parent as here and in plain `generate`."""
+        self._host.arrange(self._host.parent())
+        return measure_plain(self._host.model, workload)
 
     @cached_property
     def _host(self) -> Host:
@@ -121,23 +134,34 @@ class Clock:
         return self._timers[workload]
 
 
-def _batches(
-    scenario: Scenario, hardware: Hardware, shape: Shape, device: torch.device, dtype: torch.dtype
-) -> list[int]:
-    """The declared batches, or for `auto` the powers of two at which the parent fits and that are quick enough to time."""
-    if scenario.batches:
-        return sorted(set(scenario.batches))
-    free = memory_bytes(hardware, device) - facts.total_params(shape) * dtype.itemsize
-    sequence = sum(
-        len(layers) * sizes_of(own, ParentAttention(), Workload.of(scenario, 1), dtype)["kv_cache_bytes"]
-        for own, layers in shape.kinds()
-    )
-    limit = min(
-        AUTO_PREFILL_TOKENS.get(device.type, AUTO_PREFILL_TOKENS["cpu"]) // max(1, scenario.prompt),
-        free // max(1, sequence),
-    )
-    if limit < 1:
-        raise DiagnosticError(
-            NoWorkload(span_of(scenario.where), scenario=scenario.name, hardware=hardware.name)
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits of an `auto` batch on a hardware."""
+
+    hardware: str
+    shape: Shape
+    stored: Widths
+    memory_bytes: int
+    device: str
+
+    def batches(self, scenario: Scenario) -> list[int]:
+        """The declared batches, or for `auto` the powers of two at which the parent fits and that are quick enough to time.
+
+        Raises DiagnosticError: NoWorkload.
+        """
+        if scenario.batches:
+            return sorted(set(scenario.batches))
+        free = self.memory_bytes - round(facts.total_params(self.shape) * self.stored.weight)
+        one = Workload.of(scenario, 1)
+        sequence = sum(
+            len(layers) * sizes_of(own, ParentAttention(), one, self.stored)["kv_cache_bytes"]
+            for own, layers in self.shape.kinds()
         )
-    return [1 << power for power in range(limit.bit_length())]
+        limit = min(
+            AUTO_PREFILL_TOKENS.get(self.device, AUTO_PREFILL_TOKENS["cpu"]) // max(1, scenario.prompt),
+            free // max(1, sequence),
+        )
+        if limit < 1:
+            problem = NoWorkload(span_of(scenario.where), scenario=scenario.name, hardware=self.hardware)
+            raise DiagnosticError(problem)
+        return [1 << power for power in range(limit.bit_length())]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 from pydantic import ValidationError
 
@@ -44,7 +44,20 @@ class Check(Frozen):
         return parent / (self.child_prefill_s + output * self.child_decode_s)
 
 
-T = TypeVar("T", Round, Check)
+class Seeded(Protocol):
+    """A measurement that a seed names."""
+
+    seed: int
+
+    def model_dump_json(self) -> str:
+        """Return it as JSON."""
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read it."""
+
+
+T = TypeVar("T", bound=Seeded)
 
 
 def rounds_needed(kinds: Sequence[int], alternatives: Mapping[SubBlock, Collection[str]]) -> int:

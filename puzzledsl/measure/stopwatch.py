@@ -150,14 +150,23 @@ def spread(values: Sequence[float]) -> float:
     return float(1.2533 * deviation / len(values) ** 0.5)
 
 
+def deviation(values: Sequence[float]) -> float:
+    """Return the standard deviation as a share of the median, by the median absolute deviation (0 for fewer than two values)."""
+    if len(values) < 2:
+        return 0.0
+    centre = statistics.median(values)
+    return 1.4826 * statistics.median(abs(v - centre) for v in values) / centre
+
+
 def machine(device: torch.device) -> str:
     """Describe the machine of a measurement: processor, threads, torch version."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
-    return f"{_cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    return f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """Return the processor's name."""
     import platform
 
     try:

@@ -13,7 +13,7 @@ from puzzledsl.child.assemble import assemble
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.memory import kv_cache_bytes
 from puzzledsl.ir.nodes import RooflineHardware, Shape
-from puzzledsl.measure.sizes import sizes_of
+from puzzledsl.measure.sizes import Widths, sizes_of
 from puzzledsl.measure.whole import cache_keyword
 from puzzledsl.models.families.access import shape_of
 from tests.children import MIXED, define, random_pieces
@@ -71,7 +71,7 @@ def test_kv_bytes_are_those_that_transformers_reads(name: str, monkeypatch: pyte
     shape = shape_of(model.config)
     assert (shape.window is not None) == ("window" in name)
     assert counted(shape) == read_in_last_step(model, monkeypatch)
-    own = sizes_of(shape, ParentAttention(), WORK, torch.float32)  # type: ignore[arg-type]
+    own = sizes_of(shape, ParentAttention(), WORK, Widths.of(torch.float32))  # type: ignore[arg-type]
     assert shape.layers * own["kv_cache_bytes"] == counted(shape)
 
 

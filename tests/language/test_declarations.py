@@ -224,6 +224,26 @@ def test_hardware(tmp_path: Path) -> None:
     assert found["f"] == nodes.TableHardware(path="c.csv")
 
 
+@pytest.mark.states("hardware.engine")
+def test_engines(tmp_path: Path) -> None:
+    def measured(arguments: str) -> nodes.MeasuredHardware:
+        spec = program(tmp_path, f"hardware e = measured({arguments})").hardware["e"].spec
+        assert isinstance(spec, nodes.MeasuredHardware)
+        return spec
+
+    first = {"torch": "fp32", "llama_cpp": "f16", "vllm": "bf16", "mlx": "bf16"}
+    for engine, dtype in first.items():
+        assert measured(f"engine: {engine}") == nodes.MeasuredHardware(engine=engine, dtype=dtype)
+    found = measured("engine: llama_cpp, dtype: q8_0, threads: 4")
+    assert (found.dtype, found.threads) == ("q8_0", 4)
+    for known, other in (("f32", "fp32"), ("f16", "fp16"), ("bf16", "int8")):
+        assert measured(f"engine: llama_cpp, dtype: {known}").dtype == known
+        assert codes(tmp_path, f"hardware e = measured(engine: llama_cpp, dtype: {other})").startswith("E")
+    assert codes(tmp_path, "hardware e = measured(device: cpu, threads: 2)") == "E1808"
+    before = nodes.MeasuredHardware(device="cuda", dtype="bf16")
+    assert set(before.model_dump()) == {"kind", "device", "dtype", "gpus", "memory_bytes"}
+
+
 @pytest.mark.states("scenario.batch", "scenario.batches", "scenario.auto")
 def test_scenarios(tmp_path: Path) -> None:
     def scenario(batch: str) -> nodes.Scenario:

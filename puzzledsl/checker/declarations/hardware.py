@@ -20,10 +20,10 @@ from puzzledsl.checker.declarations.common import (
     target,
     where,
 )
+from puzzledsl.checker.declarations.measured import MAX_GPUS, lower_measured
 from puzzledsl.checker.diagnostics import space_errors as errors
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.diagnostics.name_errors import Misplaced
-from puzzledsl.checker.diagnostics.stage_errors import SeveralGpus
 from puzzledsl.checker.expressions.coercions import as_whole
 from puzzledsl.checker.expressions.settings import Settings, from_call
 from puzzledsl.checker.expressions.values import Constructed, Poison, Symbol
@@ -33,7 +33,6 @@ from puzzledsl.language.model import Call
 from puzzledsl.syntax import tree
 
 CHANGES = Call("A profile with some settings changed.", PROFILE)
-MAX_GPUS = 1024
 MAX_BATCH = 2**31
 
 # Defaults for a profile that gives none: h100_sxm's constants, whose sources std/hardware.pzl names.
@@ -82,17 +81,7 @@ def _from_call(
         settings.need("path", help='write `table("costs.csv")`')
         path = settings.text("path")
         return None if settings.failed else nodes.TableHardware(path=path)
-    memory = settings.quantity("memory", BYTES, Fraction(0), Fraction(1)) if settings.has("memory") else None
-    spec = nodes.MeasuredHardware(
-        device=settings.word("device", "cpu"),
-        dtype=settings.word("dtype", "fp32"),
-        gpus=settings.whole("gpus", 1, 1, MAX_GPUS),
-        memory_bytes=None if memory is None else int(memory),
-    )
-    if not settings.failed and spec.gpus > 1:
-        ctx.report(SeveralGpus(settings.place("gpus"), name=ctx.name_of(symbol), gpus=spec.gpus))
-        return None
-    return None if settings.failed else spec
+    return lower_measured(ctx, symbol, settings)
 
 
 # ---------------------------------------------------------------- analytic profiles

@@ -11,8 +11,11 @@ import numpy as np
 _QUIET: list[Any] = []
 
 
+EVERY_LAYER = 999
+
+
 class Engine:
-    """One loaded model with a float32 KV cache."""
+    """One loaded model with a float32 KV cache; for timing, as `llama-server` loads it: a float16 cache, flash attention."""
 
     logprobs = False
 
@@ -28,16 +31,34 @@ class Engine:
             log = self._ffi.callback("void(enum ggml_log_level, const char *, void *)", lambda *_: None)
             _QUIET.append(log)
             self._lib.llama_log_set(log, self._ffi.NULL)
-        self._llama: Any = llama_cpp_py_sync.Llama(
-            path,
-            n_ctx=context,
-            n_batch=context,
-            n_threads=threads,
-            n_threads_batch=threads,
-            type_k="f32",
-            type_v="f32",
-            flash_attn_type=0,
-        )
+        self._batch = int(request.get("batch", 1))
+        threads_of = {"n_threads": threads, "n_threads_batch": threads}
+        if not request.get("serving"):
+            self._llama: Any = llama_cpp_py_sync.Llama(
+                path,
+                n_ctx=context,
+                n_batch=context,
+                type_k="f32",
+                type_v="f32",
+                flash_attn_type=0,
+                **threads_of,
+            )
+            return
+        gpu = EVERY_LAYER if request.get("device", "cpu") != "cpu" else 0
+        self._llama = llama_cpp_py_sync.Llama(path, n_ctx=256, n_gpu_layers=gpu, **threads_of)
+        self._serve(context, threads)
+        self._vocab, self._context = int(self._llama.n_vocab), 0
+
+    def _serve(self, context: int, threads: int) -> None:
+        """Replace the context by one like a server's. The wrapper's own returns embeddings: its head runs at every position."""
+        params = self._lib.llama_context_default_params()  # float16 cache, flash attention where there is any
+        params.n_ctx, params.n_seq_max = self._batch * -(-context // 256) * 256, self._batch
+        params.n_batch = self._batch * context
+        params.n_threads, params.n_threads_batch = threads, threads
+        self._lib.llama_free(self._llama._ctx)
+        self._llama._ctx = self._lib.llama_init_from_model(self._llama._model, params)
+        if self._llama._ctx == self._ffi.NULL:
+            raise RuntimeError("llama_init_from_model failed: is there memory for the cache?")
 
     def close(self) -> None:
         """Free the model."""
@@ -85,6 +106,48 @@ class Engine:
         for i in range(steps):
             row = self.forward([int(row.argmax())], len(prompt) + i)[-1]
         return len(prompt) / (middle - start), steps / (time.perf_counter() - middle)
+
+    # ------------------------------------------------------------ as it serves: `batch` sequences at once
+
+    def time_prefill(self, prompt: int) -> float:
+        """Return the seconds of one prompt of every sequence, from an empty cache."""
+        self.reset_cache()
+        return self._timed(0, prompt)
+
+    def fill(self, context: int) -> None:
+        """Give every sequence `context` tokens."""
+        self.reset_cache()
+        self._context = context
+        self._timed(0, context)
+
+    def time_steps(self, steps: int) -> list[float]:
+        """Return the seconds of decode steps after what `fill` left, which is there again afterwards."""
+        found = [self._timed(self._context + step, 1) for step in range(steps)]
+        memory = self._lib.llama_get_memory(self._llama._ctx)
+        for sequence in range(self._batch):
+            self._lib.llama_memory_seq_rm(memory, sequence, self._context, -1)
+        return found
+
+    def _timed(self, past: int, tokens: int) -> float:
+        """Seconds of `tokens` new ones of every sequence, with the choice of its next token."""
+        total = self._batch * tokens
+        batch = self._lib.llama_batch_init(total, 0, 1)
+        batch.n_tokens = total
+        for i in range(total):
+            sequence, place = divmod(i, tokens)
+            batch.token[i], batch.pos[i] = (7 + 13 * i * i + past) % self._vocab, past + place
+            batch.n_seq_id[i], batch.seq_id[i][0] = 1, sequence
+            batch.logits[i] = place == tokens - 1
+        try:
+            start = time.perf_counter()
+            if self._lib.llama_decode(self._llama._ctx, batch) != 0:
+                raise RuntimeError("llama_decode failed: is the context too long?")
+            for sequence in range(self._batch):
+                row = self._lib.llama_get_logits_ith(self._llama._ctx, (sequence + 1) * tokens - 1)
+                np.frombuffer(self._ffi.buffer(row, self._vocab * 4), dtype=np.float32).argmax()
+            return time.perf_counter() - start
+        finally:
+            self._lib.llama_batch_free(batch)
 
     def text(self, prompt: str, steps: int) -> str:
         """Return the greedy continuation of a prompt, of `steps` tokens."""

@@ -21,7 +21,8 @@ class Engine:
         from mlx_lm.models.cache import make_prompt_cache
         from mlx_lm.utils import load_model
 
-        mx.set_default_device(mx.cpu)
+        mx.set_default_device(mx.cpu if request.get("device", "cpu") == "cpu" else mx.gpu)
+        self._batch = int(request.get("batch", 1))
         self.version = f"mlx {version('mlx')}, mlx-lm {version('mlx-lm')}"
         self._mx, self._new_cache, self._path = mx, make_prompt_cache, path
         self._model: Any = None
@@ -60,6 +61,48 @@ class Engine:
         for _ in range(steps):
             row = self.forward([int(row.argmax())])[-1]
         return len(prompt) / (middle - start), steps / (time.perf_counter() - middle)
+
+    # ------------------------------------------------------------ as it serves: `batch` sequences at once
+
+    def time_prefill(self, prompt: int) -> float:
+        """Return the seconds of one prompt of every sequence, from an empty cache."""
+        self.reset_cache()
+        ids = self._ids(prompt)
+        start = time.perf_counter()
+        self._filled(ids)
+        return time.perf_counter() - start
+
+    def fill(self, context: int) -> None:
+        """Give every sequence `context` tokens."""
+        self.reset_cache()
+        self._filled(self._ids(context))
+
+    def time_steps(self, steps: int) -> list[float]:
+        """Return the seconds of decode steps after what `fill` left, which is there again afterwards."""
+        from mlx_lm.models.cache import trim_prompt_cache
+
+        found = []
+        for step in range(steps):
+            ids = self._ids(1) + step
+            start = time.perf_counter()
+            self._chosen(ids)
+            found.append(time.perf_counter() - start)
+        trim_prompt_cache([cache for cache in self._cache if cache is not None], steps)
+        return found
+
+    def _ids(self, tokens: int) -> Any:
+        rows = [[(7 + 13 * i * i + row) % 251 for i in range(tokens)] for row in range(self._batch)]
+        return self._mx.array(np.asarray(rows, dtype=np.int32))
+
+    def _filled(self, ids: Any) -> None:
+        """Run prompts as `mlx_lm` does: the head runs for their last tokens alone."""
+        if ids.shape[1] > 1:
+            self._model(ids[:, :-1], cache=self._cache)
+            self._mx.eval([cache.state for cache in self._cache if cache is not None])
+        self._chosen(ids[:, -1:])
+
+    def _chosen(self, ids: Any) -> None:
+        self._mx.eval(self._model(ids, cache=self._cache)[:, -1].argmax(-1))
 
     def text(self, prompt: str, steps: int) -> str:
         """Return the greedy continuation of a prompt, of `steps` tokens."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -26,6 +27,12 @@ class Engine:
 
         self.version = f"vllm {vllm.__version__}"
         self._vllm = vllm
+        self._batch = int(request.get("batch", 1))
+        self._asked: list[str] = []
+        served = {}
+        if request.get("serving"):  # all prompts in one step
+            together = max(2048, self._batch * request["context"])
+            served = {"max_num_batched_tokens": together, "async_scheduling": False}
         self._llm = vllm.LLM(
             model=path,
             dtype=request["dtype"],
@@ -33,10 +40,11 @@ class Engine:
             trust_remote_code=True,
             load_format="safetensors",
             max_model_len=request["context"],
-            max_num_seqs=4,
+            max_num_seqs=max(4, self._batch),
             max_logprobs=-1,
             enable_prefix_caching=False,
             skip_tokenizer_init=not request.get("text"),
+            **served,
         )
 
     def close(self) -> None:
@@ -73,6 +81,51 @@ class Engine:
         self._generate(prompt, 1 + steps)
         end = time.perf_counter()
         return len(prompt) / (middle - start), steps / max(end - middle - (middle - start), 1e-9)
+
+    # ------------------------------------------------------------ as it serves: `batch` sequences at once
+
+    def time_prefill(self, prompt: int) -> float:
+        """Return the seconds of one prompt of every sequence, from an empty cache."""
+        self._ask(prompt, 1)
+        start = time.perf_counter()
+        self._first_tokens()
+        return time.perf_counter() - start
+
+    def fill(self, context: int) -> None:
+        """Give every sequence `context` tokens. Steps then go on from there: their context grows by what is timed."""
+        self._ask(context, 4096)
+        self._first_tokens()
+
+    def time_steps(self, steps: int) -> list[float]:
+        """Return the seconds of decode steps."""
+        found = []
+        for _ in range(steps):
+            start = time.perf_counter()
+            if len(self._llm.llm_engine.step()) != self._batch:
+                raise RuntimeError("a step gave no token to some sequences")
+            found.append(time.perf_counter() - start)
+        return found
+
+    def _ask(self, tokens: int, output: int) -> None:
+        """Drop what runs, then ask for outputs of `batch` prompts."""
+        engine = self._llm.llm_engine
+        if self._asked:
+            engine.abort_request(self._asked)
+            engine.step()
+        params = self._vllm.SamplingParams(
+            temperature=0, max_tokens=output, min_tokens=output, ignore_eos=True, detokenize=False
+        )
+        self._count = getattr(self, "_count", 0) + 1
+        self._asked = [f"{self._count}.{row}" for row in range(self._batch)]
+        for row, name in enumerate(self._asked):
+            ids = [(7 + 13 * i * i + row) % 251 for i in range(tokens)]
+            engine.add_request(name, {"prompt_token_ids": ids}, params)
+
+    def _first_tokens(self) -> None:
+        """Run steps until every sequence has its first token."""
+        begun: set[str] = set()
+        while len(begun) < self._batch:
+            begun |= {found.request_id for found in self._llm.llm_engine.step() if found.outputs[0].token_ids}
 
     def text(self, prompt: str, steps: int) -> str:
         """Return the greedy continuation of a prompt, of `steps` tokens."""

@@ -1,15 +1,23 @@
-"""`python worker.py ENGINE REQUEST.json RESULT.npz`: run models in an engine and write their answers.
+"""Run models in an engine: once, or as asked line by line.
+
+`python worker.py ENGINE REQUEST.json RESULT.npz` writes the answers of some models.
 
 Request: `models` (paths), `prompts` (lists of token ids), `steps` (tokens to choose greedily), `context` (of the KV cache),
 `threads`, `dtype`; optionally `speed` {`prompt`: token ids, `steps`, `rounds`} and `text`, a prompt in words.
 Result: `logits.M.P` [S, V] and `greedy.M.P` [steps] for model M and prompt P; `facts`, JSON: the engine's `version`, whether
 the logits are log-probabilities, and for each model `prefill` and `decode` (tokens a second, by round) and `text`.
+
+`python worker.py ENGINE --serve` times one model. It reads JSON lines and answers each with one: `{"ok": …}` or `{"error": …}`.
+`{"op": "open", "path": …, "request": …}` loads it, with the engine's usual settings (`batch`, `context`, `threads`, `dtype`);
+`{"op": "prefill", "prompt": N}` times one prompt of every sequence; `{"op": "fill", "context": N}` gives every sequence N tokens,
+after which `{"op": "steps", "steps": N}` times decode steps, always from there on. Times are seconds.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 from functools import cache
 from pathlib import Path
@@ -52,7 +60,36 @@ def _engine(name: str) -> Any:
     return module.Engine
 
 
+def serve(name: str) -> None:
+    """Answer requests until the input ends. What the engine prints goes to stderr."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    model: Any = None
+    for line in sys.stdin:
+        asked = json.loads(line)
+        try:
+            match asked["op"]:
+                case "open":
+                    model = _engine(name)(asked["path"], asked["request"] | {"serving": True})
+                    found: Any = model.version
+                case "prefill":
+                    found = model.time_prefill(asked["prompt"])
+                case "fill":
+                    found = model.fill(asked["context"])
+                case "steps":
+                    found = model.time_steps(asked["steps"])
+                case other:
+                    raise ValueError(f"no operation {other!r}")
+            answer = {"ok": found}
+        except Exception as error:  # any library's; the caller knows the model
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
 if __name__ == "__main__":
+    if sys.argv[2] == "--serve":
+        serve(sys.argv[1])
+        os._exit(0)  # some engines' threads never end
     found, values = run(sys.argv[1], json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")))
     arrays_out: dict[str, Any] = {key: np.asarray(value) for key, value in values.items()}
     np.savez(sys.argv[3], facts=np.asarray(json.dumps(found)), **arrays_out)

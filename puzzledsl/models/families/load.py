@@ -39,6 +39,7 @@ from puzzledsl.models.families.repeated import share_storage, source_layers, sou
 from puzzledsl.models.families.slots import allocate, slots
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
 from puzzledsl.models.kernels.attention import use_fast_attention
+from puzzledsl.models.kernels.folded_head import fold_head
 
 
 def read_config_json(directory: Path) -> dict[str, Any]:
@@ -197,6 +198,7 @@ def frozen(model: PreTrainedModel, device: torch.device | str = "cpu") -> PreTra
     """Move the model to `device`, in evaluation mode, without gradients; return it."""
     untyped: Any = model
     untyped.eval().requires_grad_(False).to(device)
+    fold_head(model)
     return model
 
 

@@ -131,12 +131,14 @@ class Eval(DeclaredTask[nodes.Eval]):
 
     def run(self) -> list[Path]:
         from puzzledsl.evaluate.run import EvalInputs, PartlyEvaluated, run_eval
+        from puzzledsl.serving.speed import time_in_engine
 
         ctx, name = self.ctx, self.name
         self._require_children()
         parent, work = ctx.parent_directory(self.space, "eval"), ctx.build.work("eval", name)
         given = (*evaluated_models(ctx, name), parent, ctx.base, ctx.build.tokens, work, ctx.progress)
-        output, inputs = ctx.build.evaluation(name), EvalInputs(ctx.program, name, *given, ctx.executor)
+        output = ctx.build.evaluation(name)
+        inputs = EvalInputs(ctx.program, name, *given, ctx.executor, time_in_engine)
         try:
             write_text(output, run_eval(inputs).canonical_json())
         except PartlyEvaluated as error:

@@ -109,6 +109,7 @@ def _run(ctx: Context, until: str | None, only: str | None) -> None:
     from puzzledsl.pipeline.run_all import is_wanted, run_all
     from puzzledsl.pipeline.text.evaluation_text import remarks
     from puzzledsl.pipeline.text.summary import summary
+    from puzzledsl.pipeline.text.timing_text import doubtful_timings, drifted_parents
 
     failed: TasksFailed | None = None
     with Reporter(ctx.build.log) as progress:
@@ -119,8 +120,11 @@ def _run(ctx: Context, until: str | None, only: str | None) -> None:
             failed = error
     try:
         print(summary(ctx, lambda stage: is_wanted(stage, until, only)))
+        doubts = doubtful_timings(ctx, list(ctx.program.spaces)) if is_wanted("measure", until, only) else []
         if is_wanted("eval", until, only):
-            print_diagnostics(remarks(ctx, list(ctx.program.evals)), {})
+            evals = list(ctx.program.evals)
+            doubts += [*remarks(ctx, evals), *drifted_parents(ctx, evals)]
+        print_diagnostics(doubts, {})
     finally:
         if failed is not None:
             raise failed

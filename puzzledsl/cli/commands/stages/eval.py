@@ -23,10 +23,11 @@ def eval_(
     from puzzledsl.cli.output import print_diagnostics
     from puzzledsl.ir.tables import Evaluation
     from puzzledsl.pipeline.text.evaluation_text import evaluation_text, remarks
+    from puzzledsl.pipeline.text.timing_text import drifted_parents
 
     ctx = loading.context(file, set_, build)
     ctx.on = on
     wanted = do_stage(ctx, "eval", names)
     found = [ctx.load(ctx.build.evaluation(name), Evaluation, "eval", name) for name in wanted]
     print("\n\n".join(map(evaluation_text, found)))
-    print_diagnostics(remarks(ctx, wanted), {})
+    print_diagnostics([*remarks(ctx, wanted), *drifted_parents(ctx, wanted)], {})

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from puzzledsl.pipeline.context import Context
 
 
-def do_stage(ctx: Context, stage: str, names: list[str] | None) -> list[str]:
-    """Do one stage for the named declarations (all without names), skipping what is fresh. Return their names.
+def do_stage(ctx: Context, stage: str, names: list[str] | None, *, again: bool = False) -> list[str]:
+    """Do one stage for the named declarations (all without names), skipping what is fresh unless `again`. Return their names.
 
     Raises DiagnosticError at the end for those that failed.
     """
@@ -23,5 +23,5 @@ def do_stage(ctx: Context, stage: str, names: list[str] | None) -> list[str]:
     wanted = chosen(task.kind, task.declared(ctx.program), names, ctx.file, stage)
     with locked(ctx), Reporter(ctx.build.log) as progress:
         ctx.progress = progress
-        execute(ctx, [task(ctx, name) for name in wanted], say=progress.say)
+        execute(ctx, [task(ctx, name) for name in wanted], force=again, say=progress.say)
     return wanted

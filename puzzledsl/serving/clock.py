@@ -1,0 +1,255 @@
+"""Times whole children beside their parent in an engine: what `measure.place.Clock` is for PyTorch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.export.engines.ask import python_of
+from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Shape, Space
+from puzzledsl.ir.source_location import span_of
+from puzzledsl.ir.tables import EngineName
+from puzzledsl.language.engines import ENGINES, Engine
+from puzzledsl.measure.host import (
+    PARENT,
+    SUB_BLOCKS,
+    Arrangement,
+    alternatives_of,
+    kinds_of,
+    label,
+    random_child,
+)
+from puzzledsl.measure.place import Limits, Place
+from puzzledsl.measure.rounds import CHECK_ROUNDS, Check
+from puzzledsl.measure.sizes import Widths
+from puzzledsl.measure.stopwatch import cpu_name, undisturbed
+from puzzledsl.measure.whole import Samples, Workload
+from puzzledsl.measure.whole_fit import mixture, models_needed
+from puzzledsl.models.families.load import load_config
+from puzzledsl.serving.blank import write_blank
+from puzzledsl.serving.errors import EngineAbsent, EngineFailed
+from puzzledsl.serving.session import Session, SessionFailed
+
+SPARE = 64
+"""Tokens of a sequence's cache beyond what is timed."""
+TORCH_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class ServingClockMaker:
+    """Maker of a worker's `ServingClock`."""
+
+    program: Program
+    space: str
+    parent_dir: Path
+    hardware: str
+
+    def __call__(self, member: int) -> ServingClock:
+        """Return a new clock."""
+        return ServingClock(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Bed:
+    """A hardware's engine on this machine: what models are written for and loaded with."""
+
+    hardware: Hardware
+    engine: Engine
+    spec: MeasuredHardware
+
+    @classmethod
+    def of(cls, hardware: Hardware) -> Bed:
+        """Return it. Raises DiagnosticError: EngineAbsent."""
+        spec = hardware.spec
+        assert isinstance(spec, MeasuredHardware)
+        engine = ENGINES[spec.engine]
+        if python_of(engine.name) is None:
+            absent = EngineAbsent(
+                span_of(hardware.where), name=hardware.name, engine=engine.title, install=engine.install
+            )
+            raise DiagnosticError(absent)
+        return cls(hardware, engine, spec)
+
+    @property
+    def name(self) -> EngineName:
+        """The engine's name among exports."""
+        return cast(EngineName, self.engine.name)
+
+    @property
+    def threads(self) -> int:
+        """Threads of the engine: those declared, or every core that this process may use."""
+        return self.spec.threads or len(os.sched_getaffinity(0))
+
+    @property
+    def stored(self) -> Widths:
+        """Bytes of a weight and of a cached number."""
+        bits = self.engine.weights[self.spec.dtype]
+        return Widths(Fraction(bits) / 8, Fraction(self.engine.cache_bits or bits) / 8)
+
+    def machine(self, version: str) -> str:
+        """Describe the machine, with the engine's version."""
+        return f"{cpu_name()}, {self.threads} threads, {version}"
+
+    def request(self, workload: Workload) -> dict[str, Any]:
+        """Return what the engine loads a model with."""
+        return {
+            "batch": workload.batch,
+            "context": workload.prompt + workload.output + SPARE,
+            "threads": self.threads,
+            "dtype": TORCH_NAMES.get(self.spec.dtype, self.spec.dtype),
+            "device": self.spec.device,
+        }
+
+    @contextmanager
+    def load(self, path: Path, workload: Workload, cache_bytes: int, what: str) -> Iterator[Session]:
+        """Load a model for the time of the context. Raises DiagnosticError: EngineFailed, also for what fails inside."""
+        try:
+            with Session(self.engine.name, path, self.request(workload), cache_bytes) as session:
+                yield session
+        except SessionFailed as error:
+            reason = str(error)
+            failed = EngineFailed(
+                span_of(self.hardware.where), engine=self.engine.title, what=what, reason=reason
+            )
+            raise DiagnosticError(failed) from error
+
+
+def in_turn(sessions: Sequence[Session], workload: Workload, turns: int) -> list[Samples]:
+    """Return the times of models in turn, after a warm-up of each. Raises SessionFailed."""
+    found = [Samples() for _ in sessions]
+    for turn in range(turns + 1):
+        for session, samples in zip(sessions, found, strict=True):
+            seconds = session.prefill(workload.prompt)
+            if turn:
+                samples.prefill.append(seconds)
+    for session in sessions:
+        session.fill(workload.context)
+    for turn in range(turns + 1):
+        for session, samples in zip(sessions, found, strict=True):
+            steps = session.steps(workload.window)
+            if turn:
+                samples.decode.extend(steps)
+    return found
+
+
+class ServingClock:
+    """Times random mixtures and random children of a space beside the parent, in the engine of a `measured(...)` hardware."""
+
+    def __init__(self, maker: ServingClockMaker) -> None:
+        """Find the engine. Raises DiagnosticError: EngineAbsent."""
+        self._program, self._parent_dir = maker.program, maker.parent_dir
+        self._space: Space = maker.program.spaces[maker.space]
+        self._shape: Shape = maker.program.parents[self._space.parent].shape
+        self._bed = Bed.of(maker.program.hardware[maker.hardware])
+        self._kinds = kinds_of(self._shape)
+        self._alternatives = alternatives_of(self._space, self._shape)
+        self._labels = {sub_block: tuple(found) for sub_block, found in self._alternatives.items()}
+        self._loaded: tuple[Workload, Session] | None = None
+        self._stack, self._sessions = ExitStack(), ExitStack()
+        self._stack.push(self._sessions)
+        weakref.finalize(self, self._stack.close)
+
+    def kind(self) -> str:
+        """Return the kind of the device."""
+        return self._bed.machine(self._bed.engine.name)
+
+    def place(self) -> Place:
+        """Return the facts. Raises DiagnosticError: a parent that cannot be loaded or does not fit, EngineFailed."""
+        bed, stored = self._bed, self._bed.stored
+        memory = bed.spec.memory_bytes or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        limits = Limits(bed.hardware.name, self._shape, stored, memory, bed.spec.device)
+        scenarios = [s for s in self._program.scenarios.values() if s.hardware == bed.hardware.name]
+        batches = {scenario.name: limits.batches(scenario) for scenario in scenarios}
+        with bed.load(self._parent, Workload(1, 1, 1), 0, "the parent") as session:
+            version = session.version
+        return Place(
+            shape=self._shape,
+            config=load_config(self._parent_dir).to_json_string(),
+            machine=bed.machine(version),
+            dtype=bed.spec.dtype,
+            stored=stored,
+            memory_bytes=memory,
+            rounds=models_needed(self._labels),
+            batches=batches,
+            layers_with_weights=self._shape.layers,
+            whole=True,
+        )
+
+    def round(self, workload: Workload, seed: int) -> Check:
+        """Time one mixture."""
+        return self.timed(mixture(self._labels, self._kinds, seed), workload, seed)
+
+    def check(self, workload: Workload, seed: int) -> Check:
+        """Time one random child."""
+        return self.timed(random_child(self._space, self._kinds, seed), workload, seed)
+
+    def timed(self, child: Arrangement, workload: Workload, seed: int, turns: int | None = None) -> Check:
+        """Time one child in turn with the parent. Raises DiagnosticError: EngineFailed."""
+        path = self._written(child, "child")
+        parent = self._parent_session(workload)
+        try:
+            with self._bed.load(path, workload, self._cache_bytes(workload), "a child") as own:
+                of_parent, of_child = in_turn([parent, own], workload, turns or CHECK_ROUNDS)
+        finally:
+            shutil.rmtree(path.parent, ignore_errors=True)
+        return Check(
+            seed=seed,
+            attention=child["attention"],
+            ffn=child["ffn"],
+            parent_prefill_s=undisturbed(of_parent.prefill),
+            child_prefill_s=undisturbed(of_child.prefill),
+            parent_decode_s=undisturbed(of_parent.decode),
+            child_decode_s=undisturbed(of_child.decode),
+        )
+
+    def close(self) -> None:
+        """End the parent's process, and remove the files."""
+        self._stack.close()
+
+    def _parent_session(self, workload: Workload) -> Session:
+        """Return the parent's session for a workload, which stays; the last one's ends."""
+        if self._loaded is None or self._loaded[0] != workload:
+            self._loaded = None
+            self._sessions.close()
+            load = self._bed.load(self._parent, workload, self._cache_bytes(workload), "the parent")
+            self._loaded = workload, self._sessions.enter_context(load)
+        return self._loaded[1]
+
+    def _cache_bytes(self, workload: Workload) -> int:
+        return cache_bytes(self._shape, workload, self._bed.stored)
+
+    @cached_property
+    def _folder(self) -> str:
+        return self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pzl-serving-"))
+
+    @cached_property
+    def _parent(self) -> Path:
+        own = {sub_block: tuple(label(PARENT, kind) for kind in self._kinds) for sub_block in SUB_BLOCKS}
+        return self._written(own, "parent")
+
+    def _written(self, arrangement: Arrangement, name: str) -> Path:
+        folder = Path(self._folder) / name
+        folder.mkdir(exist_ok=True)
+        layers: list[tuple[Alternative, Alternative]] = [
+            (self._alternatives["attention"][attention], self._alternatives["ffn"][ffn])
+            for attention, ffn in zip(arrangement["attention"], arrangement["ffn"], strict=True)
+        ]
+        bed = self._bed
+        return write_blank(self._parent_dir, self._shape, layers, bed.name, folder, bed.spec.dtype)
+
+
+def cache_bytes(shape: Shape, workload: Workload, stored: Widths) -> int:
+    """Return the bytes of the parent's KV cache at full length."""
+    per_token = 2 * sum(own.kv_heads * own.head_dim for own in shape.each) * stored.cached
+    return round(workload.batch * (workload.prompt + workload.output + SPARE) * per_token)

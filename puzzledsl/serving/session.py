@@ -1,0 +1,117 @@
+"""One model in an engine's process of its own, which times what it is asked (`export/engines/worker.py --serve`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import tempfile
+from importlib import resources
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from puzzledsl.export.engines.ask import python_of
+
+TIMEOUT_S = 1800
+GIB = 1 << 30
+
+
+class SessionFailed(Exception):
+    """The process ended, did not answer in time, or answered with an error. The message is the reason."""
+
+
+class Session:
+    """A loaded model. Use as a context manager: its end ends the process."""
+
+    def __init__(self, engine: str, path: Path, request: dict[str, Any], cache_bytes: int = 0) -> None:
+        """Load the model. Raises SessionFailed.
+
+        `request`: batch, context, threads, dtype and device. `cache_bytes`: of its KV cache, which some engines reserve.
+        """
+        python = python_of(engine)
+        assert python is not None, "the caller asks first"
+        self._folder = tempfile.TemporaryDirectory(prefix="pzl-session-")
+        self._errors = (Path(self._folder.name) / "stderr").open("w+b")
+        threads = str(request["threads"])
+        environment = os.environ | {
+            "OMP_NUM_THREADS": threads,
+            "HF_MODULES_CACHE": f"{self._folder.name}/modules",
+            "VLLM_CPU_KVCACHE_SPACE": str(max(1, -(-2 * cache_bytes // GIB))),
+        }
+        environment.pop("PYTHONPATH", None)  # vLLM's environment has packages of its own
+        worker = str(resources.files("puzzledsl.export.engines") / "worker.py")
+        self._process = subprocess.Popen(
+            [str(python), worker, engine, "--serve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=environment,
+            cwd=self._folder.name,
+            start_new_session=True,  # Ctrl-C is for us; its end of input ends it
+        )
+        try:
+            self.version = str(self._ask({"op": "open", "path": str(path.absolute()), "request": request}))
+        except BaseException:
+            self.close()
+            raise
+
+    def prefill(self, prompt: int) -> float:
+        """Return the seconds of one prompt of every sequence. Raises SessionFailed."""
+        return float(self._ask({"op": "prefill", "prompt": prompt}))
+
+    def fill(self, context: int) -> None:
+        """Give every sequence `context` tokens. Raises SessionFailed."""
+        self._ask({"op": "fill", "context": context})
+
+    def steps(self, steps: int) -> list[float]:
+        """Return the seconds of decode steps after `fill`. Raises SessionFailed."""
+        return [float(seconds) for seconds in self._ask({"op": "steps", "steps": steps})]
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._errors.close()
+        self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(self, question: dict[str, Any]) -> Any:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(question).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise SessionFailed(self._last_words()) from None
+        ready, _, _ = select.select([self._process.stdout], [], [], TIMEOUT_S)
+        line = self._process.stdout.readline() if ready else b""
+        if not ready:
+            raise SessionFailed(f"no answer within {TIMEOUT_S} s")
+        if not line:
+            raise SessionFailed(self._last_words())
+        answer = json.loads(line)
+        if "error" in answer:
+            raise SessionFailed(answer["error"])
+        return answer["ok"]
+
+    def _last_words(self) -> str:
+        code = self._process.wait()
+        self._errors.seek(0)
+        lines = [line.strip() for line in self._errors.read().decode(errors="replace").splitlines()]
+        told = next((f": {line[-300:]}" for line in reversed(lines) if line), "")
+        return (f"it ended by signal {-code}" if code < 0 else f"it ended with exit code {code}") + told

@@ -1,0 +1,105 @@
+"""Costs that whole models are made of are found again, with noise, outliers and more alternatives than models tell apart."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from puzzledsl.measure.estimate import FIXED
+from puzzledsl.measure.rounds import Check
+from puzzledsl.measure.whole_fit import fit_whole, mixture, models_needed
+
+LAYERS = 12
+TRUE = {
+    FIXED: 3e-3,
+    ("attention", "parent"): 2e-3,
+    ("attention", "gqa1"): 1.6e-3,
+    ("attention", "noop"): 0.0,
+    ("ffn", "parent"): 3e-3,
+    ("ffn", "mlp8"): 1.1e-3,
+    ("ffn", "noop"): 0.0,
+}
+LABELS = {"attention": ("parent", "gqa1", "noop"), "ffn": ("parent", "mlp8", "noop")}
+PARENT = [("attention", "parent")] * LAYERS + [("ffn", "parent")] * LAYERS
+PRIOR = {
+    key: {"noop": 0.0, "gqa1": 1.0}.get(key[1], 1.5) for key in TRUE
+}  # wrong, but not by orders of magnitude
+
+
+def time_of(arrangement) -> float:
+    return TRUE[FIXED] + sum(TRUE[s, name] for s in ("attention", "ffn") for name in arrangement[s])
+
+
+def checks(seed, *, noise=0.0, slowness=lambda dice: 1.0, disturbed=lambda i: 1.0):
+    dice = random.Random(seed)
+    parent = time_of({"attention": ("parent",) * LAYERS, "ffn": ("parent",) * LAYERS})
+    for i in range(models_needed(LABELS)):
+        child = mixture(LABELS, (0,) * LAYERS, i)
+        slow = slowness(dice)
+        seconds = time_of(child) * slow * dice.gauss(1, noise) * disturbed(i)
+        yield Check(
+            seed=i,
+            **child,
+            parent_prefill_s=parent * slow,
+            child_prefill_s=seconds,
+            parent_decode_s=parent * slow,
+            child_decode_s=seconds,
+        )
+
+
+def worst(found, children=20) -> float:
+    """The largest relative error of a random child's time, after the parent's is made equal."""
+    parent = time_of({"attention": ("parent",) * LAYERS, "ffn": ("parent",) * LAYERS})
+    errors = []
+    for seed in range(100, 100 + children):
+        child = mixture(LABELS, (0,) * LAYERS, seed)
+        predicted = found.sum_of(child["attention"], child["ffn"]) / found.parent_s
+        errors.append(abs(predicted / (time_of(child) / parent) - 1))
+    return max(errors)
+
+
+def test_exact_times_are_predicted():
+    found = fit_whole(list(checks(0)), "decode", PRIOR, PARENT)
+    assert worst(found) < 0.01
+    assert found.sum_of(("parent",) * LAYERS, ("parent",) * LAYERS) == pytest.approx(found.parent_s)
+
+
+def test_a_machine_that_slows_both_changes_nothing():
+    slow = fit_whole(list(checks(0, slowness=lambda dice: dice.uniform(1, 3))), "prefill", PRIOR, PARENT)
+    assert worst(slow) < 0.01
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_of_one_percent_costs_no_more_than_that(seed):
+    assert worst(fit_whole(list(checks(seed, noise=0.01)), "decode", PRIOR, PARENT)) < 0.04
+
+
+def test_one_disturbed_model_counts_little():
+    one = fit_whole(list(checks(0, disturbed=lambda i: 1.5 if i == 2 else 1.0)), "decode", PRIOR, PARENT)
+    assert worst(one) < 0.05
+
+
+def test_no_time_is_negative():
+    found = fit_whole(list(checks(5, noise=0.05)), "decode", PRIOR, PARENT)
+    assert all(seconds >= 0 for seconds in found.seconds.values())
+
+
+def test_mixtures_hold_every_alternative_and_are_unequal():
+    found = [mixture(LABELS, (0,) * LAYERS, seed) for seed in range(models_needed(LABELS))]
+    assert found == [mixture(LABELS, (0,) * LAYERS, seed) for seed in range(models_needed(LABELS))]
+    for sub_block, labels in LABELS.items():
+        counts = [[model[sub_block].count(name) for name in labels] for model in found]
+        for column in zip(*counts, strict=True):
+            assert max(column) >= LAYERS // 2 and min(column) <= 1
+
+
+def test_layers_of_another_kind_have_their_own():
+    labels = {s: (*names, *(f"{name}@1" for name in names)) for s, names in LABELS.items()}
+    kinds = (0, 1) * 6
+    for seed in range(5):
+        child = mixture(labels, kinds, seed)
+        for sub_block in LABELS:
+            assert all(
+                ("@1" in name) == (kind == 1) for kind, name in zip(kinds, child[sub_block], strict=True)
+            )

@@ -1,0 +1,163 @@
+"""Whole children are exported, timed in llama.cpp beside the parent, and their pieces' costs fill the table."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.progress import Silent
+from puzzledsl.checker.check import check
+from puzzledsl.cli.main import run
+from puzzledsl.evaluate.speed import usual_speed
+from puzzledsl.export.engines.ask import python_of
+from puzzledsl.ir import nodes
+from puzzledsl.ir.tables import CostTable
+from puzzledsl.measure import costs, rounds
+from puzzledsl.measure.whole import Workload
+from puzzledsl.serving import clock, session
+from puzzledsl.serving.clock import ServingClockMaker
+from puzzledsl.serving.errors import EngineAbsent, EngineFailed
+from puzzledsl.serving.session import Session, SessionFailed
+from puzzledsl.serving.speed import time_in_engine
+from tests.tiny import save_tiny
+from tests.uptrain.cases import Interrupted, Recorder
+
+PROGRAM = """\
+parent tiny = hf("parent")
+space wide of tiny {
+  attention = parent | gqa(kv_heads: 1) | noop
+  ffn = parent | mlp(width: 50%, round: 8) | noop
+}
+hardware here = measured(engine: ENGINE, dtype: DTYPE, threads: 1)
+scenario chat on here = batch(2, 8 -> 4)
+"""
+SIZES = {"layers": 3, "hidden": 128, "intermediate": 128, "head_dim": 32}  # vLLM has no head of 8
+
+
+@pytest.fixture
+def few(monkeypatch):
+    monkeypatch.setattr(clock, "CHECK_ROUNDS", 1)
+    monkeypatch.setattr(clock, "models_needed", lambda labels: 3)
+    monkeypatch.setattr(rounds, "CHECKED_CHILDREN", 1)
+    monkeypatch.setattr("puzzledsl.measure.cells.CHECKED_CHILDREN", 1)
+
+
+def program_in(base: Path, engine="llama_cpp", dtype="q8_0") -> Path:
+    save_tiny(base / "parent", **SIZES)
+    path = base / "wide.pzl"
+    path.write_text(PROGRAM.replace("ENGINE", engine).replace("DTYPE", dtype))
+    return path
+
+
+def checked(path: Path) -> nodes.Program:
+    found = check(path, {}).program
+    assert found is not None
+    return found
+
+
+def measured(path: Path, progress=None) -> CostTable:
+    base = path.parent
+    given = (base / "parent", base / "work", progress or Silent(), None, ServingClockMaker)
+    return costs.measure_costs(checked(path), "wide", *given)
+
+
+def test_the_table_is_llama_cpp_s(tmp_path, few, capsys):
+    path = program_in(tmp_path)
+    assert run(["measure", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "llama-cpp-py-sync" in out and "1 threads" in out and "q8_0" in out
+    table = CostTable.from_json((tmp_path / "build" / "costs" / "wide.measured.json").read_bytes())
+    (cost,) = table.scenarios["chat"]
+    own = cost.attention[0]["parent"]
+    assert own.weights_bytes == round(own.params * 34 / 32)
+    assert (
+        own.kv_cache_bytes == 2 * 12 * 2 * 2 * 32 * 2
+    )  # batch, tokens, k and v, KV heads, channels, float16
+    (timing,) = table.timings
+    layers = zip(cost.attention, cost.ffn, strict=True)
+    whole = cost.fixed.decode_ns + sum(a["parent"].decode_ns + f["parent"].decode_ns for a, f in layers)
+    assert whole == pytest.approx(timing.parent_decode_ns, rel=1e-3) and timing.plain_decode is None
+    assert run(["measure", str(path)]) == 0 and "up to date" in capsys.readouterr().err
+
+
+def test_interrupted_it_goes_on(tmp_path, few):
+    path = program_in(tmp_path)
+    with pytest.raises(Interrupted):
+        measured(path, Recorder(limit=2))
+    (partial,) = (tmp_path / "work").glob("*.rounds.jsonl")
+    before = partial.read_text()
+    assert len(before.splitlines()) == 2
+    progress = Recorder()
+    assert measured(path, progress).timings
+    assert progress.advanced == progress.named("start")[0]["total"]
+
+
+def test_speeds_of_real_models_in_turn(tmp_path):
+    path = program_in(tmp_path, dtype="f32")
+    hardware = checked(path).hardware["here"]
+    found = time_in_engine(hardware, Workload(1, 6, 5), [tmp_path / "parent", tmp_path / "parent"], 2)
+    assert [len(samples.prefill) for samples in found] == [2, 2]
+    assert [len(samples.decode) for samples in found] == [10, 10]
+    assert usual_speed(found[0]).decode_step_s > 0
+
+
+def test_an_engine_that_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr(clock, "python_of", lambda name: None)
+    with pytest.raises(DiagnosticError) as error:
+        measured(program_in(tmp_path, "vllm", "bf16"))
+    (found,) = error.value.diagnostics
+    assert isinstance(found, EngineAbsent) and "make vllm" in found.help and found.span is not None
+
+
+def test_an_engine_that_dies(tmp_path, monkeypatch):
+    path = program_in(tmp_path)
+    fake = tmp_path / "python"
+    fake.write_text(
+        f"#!{sys.executable}\nimport sys\nprint('ggml: out of memory', file=sys.stderr)\nsys.exit(3)\n"
+    )
+    fake.chmod(0o755)
+    monkeypatch.setattr(session, "python_of", lambda name: fake)
+    with pytest.raises(DiagnosticError) as error:
+        measured(path)
+    (found,) = error.value.diagnostics
+    assert isinstance(found, EngineFailed)
+    assert "exit code 3: ggml: out of memory" in found.message
+
+
+def test_what_the_engine_refuses_is_its_word(tmp_path):
+    (tmp_path / "no.gguf").write_bytes(b"GGUF")
+    request = {"batch": 1, "context": 64, "threads": 1, "dtype": "f32", "device": "cpu"}
+    with pytest.raises(SessionFailed, match="RuntimeError"):
+        Session("llama_cpp", tmp_path / "no.gguf", request)
+
+
+def test_the_process_ends_with_its_session(tmp_path):
+    path = program_in(tmp_path)
+    maker = ServingClockMaker(checked(path), "wide", tmp_path / "parent", "here")
+    timer = maker(0)
+    place = timer.place()
+    assert place.whole and place.batches == {"chat": [2]}
+    timer.round(Workload(2, 8, 4), 0)
+    process = timer._loaded[1]._process
+    folder = Path(timer._folder)
+    assert process.poll() is None and folder.is_dir()
+    timer.close()
+    assert process.poll() is not None and not folder.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("engine", "dtype"), [("vllm", "bf16"), ("mlx", "fp32")])
+def test_other_engines(tmp_path, few, engine, dtype):
+    if python_of(engine) is None:
+        pytest.skip(f"{engine} is not installed")
+    if engine == "vllm":
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+    table = measured(program_in(tmp_path, engine, dtype))
+    (cost,) = table.scenarios["chat"]
+    assert engine in table.provenance["chat"]
+    assert table.timings[0].parent_prefill_ns > table.timings[0].parent_decode_ns > 0
+    assert sum(costs["parent"].decode_ns for costs in (*cost.attention, *cost.ffn)) > 0

@@ -144,6 +144,9 @@ class Shape(Frozen):
 
     def kinds(self) -> Iterator[tuple[Shape, tuple[int, ...]]]:
         """Yield each distinct layer's shape with the indices of its layers, in the order of the first of them."""
+        if self.layers and not self.by_layer and self.base is None:
+            yield self, tuple(range(self.layers))
+            return
         found: dict[int, list[int]] = {}
         for layer, own in enumerate(self.each):
             found.setdefault(id(own), []).append(layer)

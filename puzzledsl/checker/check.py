@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from puzzledsl.alternatives.registry import BROKEN
 from puzzledsl.base.diagnostics import Sink, Span
@@ -29,7 +29,7 @@ from puzzledsl.checker.declarations.uptrain import lower_uptrain
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.expressions.evaluate import evaluate
 from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
-from puzzledsl.checker.limits import MAX_DEPTH
+from puzzledsl.checker.limits import MAX_DEPTH, MAX_INEXACT_STEPS
 from puzzledsl.checker.lints import warn
 from puzzledsl.checker.names.names import Loader, Parse
 from puzzledsl.checker.names.resolve import value_of
@@ -42,6 +42,9 @@ from puzzledsl.ir.references import references
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import parse
+
+if TYPE_CHECKING:
+    from puzzledsl.checker.reuse import Reuse
 
 LOWERINGS: dict[str, tuple[Lower, type]] = {
     "parent": (lower_parent, nodes.Parent),
@@ -66,11 +69,16 @@ def check(path: Path, settings: Mapping[str, str] | None = None) -> Checked:
 
 
 def inspect(
-    path: Path, settings: dict[str, str], unsaved: Mapping[str, str] | None = None, parse: Parse = parse
+    path: Path,
+    settings: dict[str, str],
+    unsaved: Mapping[str, str] | None = None,
+    parse: Parse = parse,
+    reuse: Reuse | None = None,
 ) -> tuple[Checked, Context | None]:
     """`check`, and all that was found out on the way, mistakes or not; None where the file cannot be read.
 
-    `unsaved` maps real paths to texts that stand for the files' own; `parse` may remember what it parsed before.
+    `unsaved` maps real paths to texts that stand for the files' own; `parse` may remember what it parsed before, and
+    `reuse` what the last check of the file found out. The result is the same without them.
     """
     sink = Sink()
     loader = Loader(sink, unsaved, parse)
@@ -81,8 +89,10 @@ def inspect(
         sink.add(problem)
     if root is not None:
         kinds = {kind: lowering for kind, (lowering, _) in LOWERINGS.items()}
-        ctx = Context(sink, loader, root, evaluate, kinds, settings)
+        ctx = Context(sink, loader, root, evaluate, kinds, settings, reuse=reuse)
         try:
+            if reuse is not None:
+                reuse.begin(ctx)
             _check_all(ctx)
         except OutOfSteps:
             pass
@@ -91,6 +101,8 @@ def inspect(
             sink.add(
                 name_errors.TooMuch(start, what="the nesting of this program", limit=f"{MAX_DEPTH} levels")
             )
+        if reuse is not None and ctx.steps > MAX_INEXACT_STEPS:
+            return inspect(path, settings, unsaved, parse)
         report_unknown_names(ctx)
         if not sink.has_errors:
             program = _exportable(ctx, _program(ctx))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from puzzledsl.base.diagnostics import Diagnostic, Near, Sink, Span
 from puzzledsl.base.units import Quantity
@@ -20,6 +20,22 @@ from puzzledsl.syntax import tree
 T = TypeVar("T")
 Evaluate = Callable[["Context", tree.Expr, Scope], Value]
 Lower = Callable[["Context", Symbol], object]
+
+
+class Reuses(Protocol):
+    """Results of earlier checks of the same text; see reuse.py."""
+
+    def lower(self, ctx: Context, symbol: Symbol, anew: Callable[[], object]) -> object:
+        """Return the node of a declaration, by `anew()` if something that it reads has changed."""
+
+    def needed(self, ctx: Context, symbol: Symbol) -> None:
+        """Register that the declaration being lowered reads the node of another one."""
+
+    def uses(self, symbol: Symbol) -> None:
+        """Register that the declaration being lowered reads a name."""
+
+    def result(self, work: Callable[..., T], *arguments: object) -> T:
+        """Return `work(*arguments)`, which depends on nothing else."""
 
 
 class OutOfSteps(Exception):
@@ -55,6 +71,7 @@ class Context:
     written: dict[int, Quantity] = field(default_factory=dict)
     steps: int = 0
     depth: int = 0
+    reuse: Reuses | None = None
 
     # ------------------------------------------------------------ diagnostics
 
@@ -91,7 +108,11 @@ class Context:
 
     def file_of(self, span: Span) -> SourceFile:
         """Return the file that contains a span."""
-        return next((f for f in self.loader.files.values() if f.file == span.file), self.root)
+        return self.file_named(span.file) or self.root
+
+    def file_named(self, name: str) -> SourceFile | None:
+        """Return the file of this name in spans; None if there is none."""
+        return next((f for f in self.loader.files.values() if f.file == name), None)
 
     def source(self, span: Span) -> str:
         """Return the source text of a span."""
@@ -192,12 +213,30 @@ class Context:
                 return None
             self.busy.append(symbol)
             try:
-                self.lowered[symbol] = self.lower_kind[symbol.kind](self, symbol)
+                self.lowered[symbol] = self._lower(symbol)
             finally:
                 self.busy.pop()
                 self.depth -= 1
+        if self.reuse is not None:
+            self.reuse.needed(self, symbol)
         found = self.lowered[symbol]
         return found if isinstance(found, node) else None
+
+    def _lower(self, symbol: Symbol) -> object:
+        lower = self.lower_kind[symbol.kind]
+        if self.reuse is None:
+            return lower(self, symbol)
+        return self.reuse.lower(self, symbol, lambda: lower(self, symbol))
+
+    def once(self, work: Callable[..., T], *arguments: object) -> T:
+        """Return `work(*arguments)`. An editor's next check reuses the result if the arguments are the same objects."""
+        return work(*arguments) if self.reuse is None else self.reuse.result(work, *arguments)
+
+    def note_used(self, symbol: Symbol) -> None:
+        """Register that an expression reads a name."""
+        self.used.add(symbol)
+        if self.reuse is not None:
+            self.reuse.uses(symbol)
 
     def lower_later(self, symbol: Symbol) -> None:
         """Queue a declaration to be lowered before the check ends."""

@@ -8,6 +8,9 @@ MAX_DEPTH = 120
 MAX_STEPS = 200_000
 """Evaluation steps of a whole program."""
 
+MAX_INEXACT_STEPS = MAX_STEPS // 2
+"""Steps of a program up to which an editor's check may count them inexactly."""
+
 MAX_INSTANCES = 20_000
 """Iterations of one `for`, or elements of one range or comprehension."""
 

@@ -84,11 +84,14 @@ def _fit(architecture: Architecture, shape: Shape, choices: Choices, computation
     windows = _others(architecture.other_windows, _windows(shape, choices))
     active = _others(architecture.other_top_k, _routed(shape, choices, 1))
     most = max(_routed(shape, choices, 0), default=0) if computation.weights_of_all else 0
+    answers: dict[tuple[int, int, bool], Support] = {}  # layers that are alike share their objects
     for layer, of_layer in enumerate(choices):
         own = shape.at(layer)
         for sub_block, alternatives in zip(SUB_BLOCKS, of_layer, strict=True):
             for alternative in alternatives:
-                answer = alternative.served(architecture, own, first=layer == 0)
+                key = (id(alternative), id(own), layer == 0)
+                answer = answers.get(key) or alternative.served(architecture, own, first=layer == 0)
+                answers[key] = answer
                 if answer.kind != "absent" and alternative.attended(own) in windows:
                     answer = architecture.other_windows
                 if answer.kind != "absent" and _is_mixture(alternative, own):

@@ -1,16 +1,18 @@
 """The language server: protocol over stdio, open texts, and dispatch to the modules that answer requests.
 
-Everything runs in one thread. A text is checked after a pause in typing that lasts at least as long as the previous
-check took, so that typing never waits for a check.
+Everything runs in one thread. A text is checked after a short pause in typing. Where checks take long, the pause lasts as
+long as the previous one took, so that typing does not wait for checks.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar, cast
+from typing import BinaryIO, Protocol, TypeVar, cast
 
 from lsprotocol import types
 from pygls import uris
@@ -28,8 +30,10 @@ from puzzledsl.server.features.hover import hover
 from puzzledsl.server.features.signature import signature
 from puzzledsl.server.positions import Encoding
 
-QUIET_S = 0.15
+QUIET_S = 0.02
 """Seconds without a change before a text is checked."""
+LONG_S = 0.1
+"""Seconds that a check may take without making the pause before the next one longer."""
 REQUEST_FAILED = -32803
 
 T = TypeVar("T")
@@ -50,6 +54,8 @@ class PzlServer(LanguageServer):
         self.project = Project()
         self.due: dict[str, asyncio.TimerHandle] = {}
         self.took_s: float = 0.0
+        self.was_shut_down = False
+        self.exited = False
 
     # ------------------------------------------------------------ texts
 
@@ -79,11 +85,12 @@ class PzlServer(LanguageServer):
             self.check_soon(uri)
 
     def check_soon(self, uri: str, delay_s: float | None = None) -> None:
-        """Schedule a check after `delay_s` without a change; default: QUIET_S, or the time of the last check if longer."""
+        """Schedule a check after `delay_s` without a change; default: QUIET_S, or the time of the last check if that was long."""
         waiting = self.due.pop(uri, None)
         if waiting is not None:
             waiting.cancel()
-        delay_s = max(QUIET_S, self.took_s) if delay_s is None else delay_s
+        if delay_s is None:
+            delay_s = self.took_s if self.took_s > LONG_S else QUIET_S
         self.due[uri] = asyncio.get_running_loop().call_later(delay_s, self.check_now, uri)
 
     def check_now(self, uri: str) -> None:
@@ -111,9 +118,22 @@ def create_server() -> PzlServer:
     return server
 
 
-def run() -> None:
-    """Serve one editor over stdin and stdout until it disconnects."""
-    create_server().start_io()
+def run() -> int:
+    """Serve one editor over stdin and stdout until it disconnects; return the exit code that the protocol asks for.
+
+    It is 1 after `exit` without `shutdown`, and 0 otherwise.
+    """
+    server = create_server()
+    with _own_streams() as (source, target):
+        server.start_io(source, target)
+    return int(server.exited and not server.was_shut_down)
+
+
+@contextmanager
+def _own_streams() -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """Yield copies of stdin and stdout for the protocol, which closes its streams at the end."""
+    with os.fdopen(os.dup(0), "rb") as source, os.fdopen(os.dup(1), "wb") as target:
+        yield source, target
 
 
 def _at(
@@ -147,6 +167,14 @@ def _register_texts(server: PzlServer) -> None:
             method = types.WORKSPACE_DID_CHANGE_WATCHED_FILES
             registration = types.Registration("pzl-files", method, options)
             server.client_register_capability(types.RegistrationParams([registration]))
+
+    @server.feature(types.SHUTDOWN)
+    def shutdown(params: None) -> None:
+        server.was_shut_down = True
+
+    @server.feature(types.EXIT)
+    def exit(params: None) -> None:
+        server.exited = True
 
     @server.feature(types.TEXT_DOCUMENT_DID_OPEN)
     def did_open(params: types.DidOpenTextDocumentParams) -> None:

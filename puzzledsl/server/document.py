@@ -16,6 +16,7 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions.values import SourceFile
 from puzzledsl.checker.names.names import Loader
 from puzzledsl.checker.program import Checked
+from puzzledsl.checker.reuse import Reuse
 from puzzledsl.server.bindings import bindings
 from puzzledsl.server.meanings import Occurrence
 from puzzledsl.server.paths import key_of
@@ -73,7 +74,9 @@ class Document:
     @cached_property
     def inspected(self) -> tuple[Checked, Context | None]:
         """The result of a check and the checker's context."""
-        return inspect(self.path, {}, self.project.unsaved(self), self.project.trees.parse)
+        return inspect(
+            self.path, {}, self.project.unsaved(self), self.project.trees.parse, self.project.reuse(self)
+        )
 
     @cached_property
     def file(self) -> SourceFile:
@@ -123,9 +126,18 @@ class Document:
 
     def token_at(self, line: int, column: int) -> Token | None:
         """Return the token at a position; of two that touch there, the word rather than the sign."""
-        found = [t for t in self.tokens if t.type != "_NL" and covers(span_of(t, ""), line, column)]
+        found = [t for t in self._tokens_of(line) if covers(span_of(t, ""), line, column)]
         words = [t for t in found if t.type in ("NAME", "QUANTITY", "STRING") or t.isalpha()]
         return words[-1] if words else found[-1] if found else None
+
+    def _tokens_of(self, line: int) -> list[Token]:
+        """Return the tokens of one line. None extends over its end, so the rest of the text is not read."""
+        if len(self.text) > MAX_BYTES or not 0 < line <= len(self.lines.lines):
+            return []
+        found = list(lex(self.lines.lines[line - 1]))
+        for token in found:
+            token.line = token.end_line = line
+        return found
 
 
 def span_of(token: Token, file: str) -> Span:
@@ -164,6 +176,7 @@ class Project:
     folders: list[Path] = field(default_factory=list)
     documents: dict[str, Document] = field(default_factory=dict)
     trees: Trees = field(default_factory=Trees)
+    reused: dict[str, Reuse] = field(default_factory=dict)
 
     def open(self, uri: str, source: str, version: int | None = None) -> Document:
         """Make a text the current one of `uri`, and discard the analyses of texts that may use it."""
@@ -177,12 +190,17 @@ class Project:
     def close(self, uri: str) -> None:
         """Discard the open text of a URI; its file on disk counts again."""
         self.documents.pop(uri, None)
+        self.reused.pop(uri, None)
         self.forget()
 
     def forget(self) -> None:
         """Discard the analyses, so that every used file is read again when needed."""
         for uri, old in self.documents.items():
             self.documents[uri] = Document(uri, old.path, old.source, self, old.version, old.before)
+
+    def reuse(self, document: Document) -> Reuse | None:
+        """Return what the last check of an open text found out; None for a text that is not open."""
+        return self.reused.setdefault(document.uri, Reuse()) if document.uri in self.documents else None
 
     def unsaved(self, first: Document) -> dict[str, str]:
         """Return the open texts that replace files on disk; `first` takes precedence over others of the same file."""

@@ -18,7 +18,7 @@ def test_a_second_time_is_as_the_first(text: str, monkeypatch: pytest.MonkeyPatc
     known = trees.Trees()
     module = parse(text, "x.pzl", plain)
     assert known.parse(text, "x.pzl", first) == module
-    monkeypatch.setattr(trees, "parse", lambda *_: pytest.fail("it was parsed before"))
+    monkeypatch.setattr(trees.Parts, "parse", lambda *_: pytest.fail("it was parsed before"))
     assert known.parse(text, "x.pzl", second) == module
     assert [repr(d) for d in plain] == [repr(d) for d in first] == [repr(d) for d in second]
 

@@ -49,7 +49,7 @@ def warn_of_exclusive(ctx: Context, program: nodes.Program, impossible: set[node
         lows: dict[object, _Bound] = {}
         highs: dict[object, _Bound] = {}
         for requirement in search.requirements:
-            bound = _bound(requirement, space, shape)
+            bound = _bound(ctx, requirement, shape)
             if bound is None or bound.where in impossible:
                 continue
             for earlier in (lows.get(bound.about), highs.get(bound.about)):
@@ -90,11 +90,12 @@ def _apart(one: _Bound, two: _Bound) -> tuple[_End, _End] | None:
 # ---------------------------------------------------------------- what requirements bound
 
 
-def _bound(requirement: nodes.Requirement, space: nodes.Space, shape: nodes.Shape) -> _Bound | None:
+def _bound(ctx: Context, requirement: nodes.Requirement, shape: nodes.Shape) -> _Bound | None:
     """Return the bound that a requirement sets; None for a statement that bounds nothing."""
     match requirement:
-        case nodes.LinearRequirement():
-            return _of_linear(requirement, space, shape)
+        case nodes.LinearRequirement(left=left, op=op, bound=bound, unit=unit, parent_ratio=ratio):
+            found = ctx.once(_of_linear, left, op, bound, unit, ratio, shape)
+            return None if found is None else _Bound(*found, requirement.bound_where)
         case nodes.LogicRequirement(formula=formula, where=where):
             structure = recognised(formula)
             return _of_structure(structure, where) if isinstance(structure, Structure) else None
@@ -107,13 +108,19 @@ def _of_structure(structure: Structure, where: nodes.Where) -> _Bound:
     return _Bound((structure.function, structure.statements), low, high, where)
 
 
-def _of_linear(requirement: nodes.LinearRequirement, space: nodes.Space, shape: nodes.Shape) -> _Bound | None:
-    left = requirement.left
+def _of_linear(
+    left: nodes.Linear,
+    op: str,
+    bound: Fraction | None,
+    unit_name: str,
+    ratio: Fraction | None,
+    shape: nodes.Shape,
+) -> tuple[object, _End | None, _End | None] | None:
     lead = min(left.terms, key=lambda weighted: repr(weighted.term)).coefficient
     terms = frozenset((weighted.term, weighted.coefficient / lead) for weighted in left.terms)
-    value, unit, multiple = requirement.bound, _UNITS[requirement.unit], False
-    if requirement.parent_ratio is not None:
-        value = requirement.parent_ratio
+    value, unit, multiple = bound, _UNITS[unit_name], False
+    if ratio is not None:
+        value = ratio
         if is_reachable(left):
             value *= at_parent(left, shape)
         elif (
@@ -125,8 +132,8 @@ def _of_linear(requirement: nodes.LinearRequirement, space: nodes.Space, shape: 
     assert value is not None
     scaled = value if multiple else (value - left.constant) / lead
     text = f"{float(value):.6g}x" if multiple else format_quantity(scaled, unit, 6)
-    low, high = (end for end in _ends(requirement.op, scaled, text, turned=lead < 0 and not multiple))
-    return _Bound((terms, multiple), low, high, requirement.bound_where)
+    low, high = (end for end in _ends(op, scaled, text, turned=lead < 0 and not multiple))
+    return (terms, multiple), low, high
 
 
 def _ends(op: str, value: Fraction, text: str, *, turned: bool) -> Iterator[_End | None]:

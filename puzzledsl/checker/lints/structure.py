@@ -22,8 +22,8 @@ MAX_TRIES = 20_000
 class Layerwise:
     """Possible outcomes of formulas over a space whose layers choose independently."""
 
-    def __init__(self, space: nodes.Space) -> None:
-        self.space = space
+    def __init__(self, layers: Sequence[nodes.LayerChoice]) -> None:
+        self.layers = layers
         self._known: dict[tuple[int, nodes.Logic], Outcomes] = {}
 
     def outcomes(self, logic: nodes.Logic) -> Outcomes:
@@ -32,7 +32,7 @@ class Layerwise:
         collect_layers(logic, layers)
         if len(layers) > 1:
             raise ValueError("a formula about several layers")
-        choice = self.space.layers[layers.pop()] if layers else self.space.layers[0]
+        choice = self.layers[layers.pop()] if layers else self.layers[0]
         if isinstance(logic, nodes.Is):
             own = choice.attention if logic.sub_block == "attention" else choice.ffn
             return frozenset(alternative.name in logic.alternatives for alternative in own)
@@ -102,7 +102,7 @@ class Layerwise:
         return [*known, *constant] if len(known) == len(found) else None
 
     def _of_layer(self, layer: int, taken: Sequence[tuple[int, nodes.Logic]]) -> frozenset[int] | None:
-        choice = self.space.layers[layer]
+        choice = self.layers[layer]
         values: set[int] = set()
         for pair in ((a.name, f.name) for a in choice.attention for f in choice.ffn):
             here = [value for value, logic in taken if is_true(logic, *pair)]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
-from puzzledsl.base.diagnostics import Diagnostic, Span
+from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.units import COUNT, format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import AlwaysHolds, NeverHolds
@@ -36,12 +36,14 @@ def warn_of_vacuous(ctx: Context, program: nodes.Program) -> set[nodes.Where]:
         judged.update((id(requirement), space.name) for requirement in new)
         for requirement in new:
             if isinstance(requirement, nodes.LinearRequirement):
-                span = span_of(ctx, requirement.bound_where)
-                warning = _judged(requirement, space, shape, span)
-                if warning is not None:
-                    ctx.report(warning)
-                if isinstance(warning, NeverHolds):
-                    impossible.add(requirement.bound_where)
+                found = _judged(ctx, requirement, space, shape)
+                if found is not None:
+                    verdict, bound, help = found
+                    kind = AlwaysHolds if verdict else NeverHolds
+                    span = span_of(ctx, requirement.bound_where)
+                    ctx.report(kind(span, space=space.name, bound=bound, help=help))
+                    if not verdict:
+                        impossible.add(requirement.bound_where)
         impossible |= _warn_of_statements(ctx, new, space)
     return impossible
 
@@ -54,11 +56,11 @@ def _warn_of_statements(
     A statement in a `for` is reported only if all its instances hold, or if one never does.
     """
     impossible: set[nodes.Where] = set()
-    layerwise = Layerwise(space)
+    layerwise = ctx.once(Layerwise, space.layers)
     instances: dict[nodes.Where, list[tuple[bool | None, str]]] = {}
     for requirement in requirements:
         if isinstance(requirement, nodes.LogicRequirement):
-            judged = _judged_formula(requirement.formula, layerwise)
+            judged = ctx.once(_judged_formula, requirement.formula, layerwise)
             instances.setdefault(requirement.where, []).append(judged)
     for where, found in instances.items():
         never = next((help for verdict, help in found if verdict is False), None)
@@ -102,22 +104,22 @@ def span_of(ctx: Context, where: nodes.Where) -> Span:
 
 
 def _judged(
-    requirement: nodes.LinearRequirement, space: nodes.Space, shape: Shape, span: Span
-) -> Diagnostic | None:
-    ends = reachable(requirement.left, space, shape)
+    ctx: Context, requirement: nodes.LinearRequirement, space: nodes.Space, shape: Shape
+) -> tuple[bool, str, str] | None:
+    """Return True if all children meet a bound, False if none does, with the bound in words and the reason; None if undecided."""
+    ends = ctx.once(reachable, requirement.left, space.layers, shape)
     if ends is None:
         return None
     bound = requirement.bound
     if requirement.parent_ratio is not None:
-        bound = requirement.parent_ratio * at_parent(requirement.left, shape)
+        bound = requirement.parent_ratio * ctx.once(at_parent, requirement.left, shape)
     assert bound is not None
     verdict = _verdict(requirement.op, bound, *ends)
     if verdict is None:
         return None
     low, high = (format_quantity(end, COUNT) for end in ends)
     text = f"`{requirement.where.text}` is " + (f"at most {high}" if bound >= ends[1] else f"at least {low}")
-    kind = AlwaysHolds if verdict else NeverHolds
-    return kind(span, space=space.name, bound=text, help=f"it goes from {low} to {high}")
+    return verdict, text, f"it goes from {low} to {high}"
 
 
 def _verdict(op: str, bound: Fraction, low: Fraction, high: Fraction) -> bool | None:
@@ -143,7 +145,9 @@ def _verdict(op: str, bound: Fraction, low: Fraction, high: Fraction) -> bool | 
 # ---------------------------------------------------------------- what a sum can be
 
 
-def reachable(linear: nodes.Linear, space: nodes.Space, shape: Shape) -> tuple[Fraction, Fraction] | None:
+def reachable(
+    linear: nodes.Linear, layers: Sequence[nodes.LayerChoice], shape: Shape
+) -> tuple[Fraction, Fraction] | None:
     """Return the least and greatest value of a sum over the children of a space; None if it needs costs or scores.
 
     Layers are chosen independently, so both ends are sums of the layers' ends, and both are attained.
@@ -155,9 +159,9 @@ def reachable(linear: nodes.Linear, space: nodes.Space, shape: Shape) -> tuple[F
         (w.coefficient * fixed_params(shape) for w in linear.terms if isinstance(w.term, nodes.ParamsTerm)),
         Fraction(0),
     )
-    members = [_layers(weighted.term, len(space.layers)) for weighted in linear.terms]
+    members = [_layers(weighted.term, len(layers)) for weighted in linear.terms]
     memo: dict[tuple[int, int, tuple[bool, ...]], tuple[Fraction, Fraction]] = {}
-    for layer, choice in enumerate(space.layers):
+    for layer, choice in enumerate(layers):
         own = shape.at(layer)
         key = (id(choice), id(own), tuple(layer in member for member in members))
         if not any(key[2]):
@@ -188,9 +192,7 @@ def is_reachable(linear: nodes.Linear) -> bool:
 def at_parent(linear: nodes.Linear, shape: Shape) -> Fraction:
     """Return the value of a sum at the parent."""
     kept = nodes.LayerChoice.of_parent()
-    where = nodes.Where(file="", line=1, column=1, end_line=1, end_column=1)
-    parent = nodes.Space(name="", parent="", layers=(kept,) * shape.layers, where=where)
-    ends = reachable(linear, parent, shape)
+    ends = reachable(linear, (kept,) * shape.layers, shape)
     assert ends is not None
     return ends[0]
 

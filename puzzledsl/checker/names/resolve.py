@@ -19,7 +19,7 @@ def lookup(ctx: Context, name: str, scope: Scope) -> Value | None:
     if isinstance(symbol, Poison):
         return POISON
     if symbol is not None:
-        ctx.used.add(symbol)
+        ctx.note_used(symbol)
         return value_of(ctx, symbol)
     return VALUES.get(name)
 

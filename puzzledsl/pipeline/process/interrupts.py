@@ -52,7 +52,8 @@ def leave(code: int) -> NoReturn:
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(BrokenPipeError):  # whoever read it has had enough
-            stream.flush()
+            if not stream.closed:
+                stream.flush()
     os._exit(code)
 
 

@@ -26,4 +26,4 @@ def lsp(
             "pzl lsp speaks the Language Server Protocol: an editor starts it (docs/editors.md). Ctrl-C ends it.",
             file=sys.stderr,
         )
-    run()
+    raise typer.Exit(run())

@@ -10,20 +10,20 @@ from puzzledsl.alternatives.registry import BROKEN
 from puzzledsl.base.diagnostics import Sink, Span
 from puzzledsl.checker.assertions import check_assert
 from puzzledsl.checker.context import Context, Lower, OutOfSteps
+from puzzledsl.checker.declarations.checks.pieces import check_pieces
+from puzzledsl.checker.declarations.checks.runtimes import Written, check_exports
+from puzzledsl.checker.declarations.checks.tokenizers import check_tokenizers
 from puzzledsl.checker.declarations.common import declaration
 from puzzledsl.checker.declarations.data import lower_data
 from puzzledsl.checker.declarations.frontier import lower_frontier
 from puzzledsl.checker.declarations.hardware import lower_hardware, lower_scenario
 from puzzledsl.checker.declarations.measured import check_engines
 from puzzledsl.checker.declarations.parent import lower_parent
-from puzzledsl.checker.declarations.piece_checks import check_pieces
 from puzzledsl.checker.declarations.refine import check_refines
 from puzzledsl.checker.declarations.results import lower_eval, lower_export
-from puzzledsl.checker.declarations.runtime_checks import Written, check_exports
 from puzzledsl.checker.declarations.search import lower_search
 from puzzledsl.checker.declarations.solvers import check_solvers
 from puzzledsl.checker.declarations.space import lower_space
-from puzzledsl.checker.declarations.tokenizer_checks import check_tokenizers
 from puzzledsl.checker.declarations.training import lower_bld, lower_score
 from puzzledsl.checker.declarations.uptrain import lower_uptrain
 from puzzledsl.checker.diagnostics import name_errors

@@ -1,0 +1,1 @@
+"""Checks of what a declaration needs beyond itself: pieces, runtimes, tokenizers."""

@@ -16,14 +16,12 @@ from puzzledsl.checker.declarations.frontier import lower_frontier
 from puzzledsl.checker.declarations.hardware import lower_hardware, lower_scenario
 from puzzledsl.checker.declarations.measured import check_engines
 from puzzledsl.checker.declarations.parent import lower_parent
-from puzzledsl.checker.declarations.piece_checks import check_pieces
 from puzzledsl.checker.declarations.refine import check_refines
 from puzzledsl.checker.declarations.results import lower_eval, lower_export
 from puzzledsl.checker.declarations.runtime_checks import Written, check_exports
 from puzzledsl.checker.declarations.search import lower_search
 from puzzledsl.checker.declarations.solvers import check_solvers
 from puzzledsl.checker.declarations.space import lower_space
-from puzzledsl.checker.declarations.tokenizer_checks import check_tokenizers
 from puzzledsl.checker.declarations.training import lower_bld, lower_score
 from puzzledsl.checker.declarations.uptrain import lower_uptrain
 from puzzledsl.checker.diagnostics import name_errors
@@ -37,6 +35,9 @@ from puzzledsl.checker.names.unknown import report_unknown_names
 from puzzledsl.checker.names.wrong_kind import settle_kinds
 from puzzledsl.checker.parameters import check_settings
 from puzzledsl.checker.program import Checked
+from puzzledsl.checker.whole.pieces import check_pieces
+from puzzledsl.checker.whole.tokenizers import check_tokenizers
+from puzzledsl.checker.whole.writers import check_writers
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import references
 from puzzledsl.language.kinds import KINDS
@@ -110,6 +111,7 @@ def _exportable(ctx: Context, program: nodes.Program) -> nodes.Program | None:
         *check_engines(program, files),
         *check_tokenizers(program, files, folders),
         *check_pieces(program, files),
+        *check_writers(program, files),
     ]
     for diagnostic in found:
         ctx.sink.add(diagnostic)

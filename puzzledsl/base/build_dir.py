@@ -94,6 +94,10 @@ class BuildDir:
         """A child in other engines (ir.tables.EngineCheck)."""
         return self.root / "engines" / f"{name}.json"
 
+    def sampled(self, text: str) -> Path:
+        """A text that a parent wrote: a line for each document (ir.tables.WrittenText)."""
+        return self.root / "sampled" / f"{text}.jsonl"
+
     @property
     def tokens(self) -> Path:
         """Tokenised text, by digest."""

@@ -10,9 +10,6 @@ from puzzledsl.alternatives.registry import BROKEN
 from puzzledsl.base.diagnostics import Sink, Span
 from puzzledsl.checker.assertions import check_assert
 from puzzledsl.checker.context import Context, Lower, OutOfSteps
-from puzzledsl.checker.declarations.checks.pieces import check_pieces
-from puzzledsl.checker.declarations.checks.runtimes import Written, check_exports
-from puzzledsl.checker.declarations.checks.tokenizers import check_tokenizers
 from puzzledsl.checker.declarations.common import declaration
 from puzzledsl.checker.declarations.data import lower_data
 from puzzledsl.checker.declarations.frontier import lower_frontier
@@ -37,6 +34,10 @@ from puzzledsl.checker.names.unknown import report_unknown_names
 from puzzledsl.checker.names.wrong_kind import settle_kinds
 from puzzledsl.checker.parameters import check_settings
 from puzzledsl.checker.program import Checked
+from puzzledsl.checker.whole.pieces import check_pieces
+from puzzledsl.checker.whole.runtimes import Written, check_exports
+from puzzledsl.checker.whole.tokenizers import check_tokenizers
+from puzzledsl.checker.whole.writers import check_writers
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import references
 from puzzledsl.language.kinds import KINDS
@@ -122,6 +123,7 @@ def _exportable(ctx: Context, program: nodes.Program) -> nodes.Program | None:
         *check_engines(program, files),
         *check_tokenizers(program, files, folders),
         *check_pieces(program, files),
+        *check_writers(program, files),
     ]
     for diagnostic in found:
         ctx.sink.add(diagnostic)

@@ -27,6 +27,7 @@ PANELS: dict[str, dict[str, str]] = {
     "Build a child": {
         "run": "child.run:run",
         "status": "child.status:status",
+        "sample": "stages.sample:sample",
         "measure": "stages.measure:measure",
         "bld": "stages.bld:bld",
         "score": "stages.score:score",
@@ -74,6 +75,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "pzl explore wide.pzl best --port 8000 --no-browser",
     ),
     "watch": ("pzl watch wide.pzl", "pzl watch wide.pzl best --set headroom=90%"),
+    "sample": ("pzl sample wide.pzl",),
     "measure": ("pzl measure wide.pzl",),
     "bld": ("pzl bld wide.pzl", "pzl bld wide.pzl pieces -o /scratch/build"),
     "score": ("pzl score wide.pzl kl",),

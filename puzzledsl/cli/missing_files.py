@@ -45,7 +45,7 @@ def _users(program: nodes.Program) -> dict[str, list[str]]:
 
 def _with_parts(program: nodes.Program, names: set[str]) -> set[str]:
     """Return data sets and the parts of those that are mixtures."""
-    parts = {part for name in names for part in references(program.data[name])}
+    parts = {part for name in names for part in references(program.data[name])} & program.data.keys()
     return names | _with_parts(program, parts) if parts - names else names | parts
 
 
@@ -62,11 +62,15 @@ def _own_paths(program: nodes.Program, data: nodes.Data) -> Iterator[str]:
     for source in (data.source, *(part.source for part in parts if part.inline)):
         if isinstance(source, nodes.TextData | nodes.JsonlData | nodes.ParquetData):
             yield from source.paths
+        if isinstance(source, nodes.SampledData) and source.prompts:
+            yield source.prompts
 
 
 def _items(program: nodes.Program) -> Iterator[tuple[str, nodes.Where, str]]:
     for name, evaluation in program.evals.items():
-        yield from ((path, evaluation.where, f"eval `{name}`") for path in evaluation.tasks)
+        given = evaluation.prompts.path if evaluation.prompts is not None else None
+        paths = (*evaluation.tasks, *([given] if given else ()))
+        yield from ((path, evaluation.where, f"eval `{name}`") for path in paths)
     for name, score in program.scores.items():
         if isinstance(score.method, nodes.ReplaceOne) and score.method.tasks:
             yield score.method.tasks, score.where, f"score `{name}`"

@@ -278,3 +278,20 @@ class BadPrompt(Diagnostic):
     code = "E1221"
     template = "{place} is no prompt: {reason}"
     help_template = 'a line looks like {{"prompt": "Why is it so?"}} or {{"messages": [{{"role": "user", "content": "Hi"}}]}}'
+
+
+class NotSampled(Diagnostic):
+    """Text that a parent is to write, and that is not written yet.
+
+    `pzl run` and `pzl sample` write it; other commands read it.
+
+    Wrong:
+        $ pzl bld wide.pzl             # whose text is sampled
+    Right:
+        $ pzl sample wide.pzl
+        $ pzl bld wide.pzl
+    """
+
+    code = "E1222"
+    template = "parent `{parent}` has not written the text of `{name}` yet"
+    help_template = "run `pzl sample FILE` first, or `pzl run FILE` for everything in order"

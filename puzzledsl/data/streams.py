@@ -165,8 +165,8 @@ class Making:
 
 
 def drops_copies(source: nodes.Picked) -> bool:
-    """Return True if exact copies of a document are dropped: unless said otherwise, of all but text files."""
-    return source.duplicates == "drop" if source.duplicates else not isinstance(source, nodes.TextData)
+    """Return True if exact copies of a document are dropped: unless said otherwise, of records alone."""
+    return source.duplicates == "drop" if source.duplicates else isinstance(source, nodes.Rows)
 
 
 def _why_empty(counts: TextCounts) -> str:

@@ -73,6 +73,7 @@ def _generate(model: PreTrainedModel, tokenizer: Any, prompts: Sequence[Prompt])
         ids_BT.to(model.device),
         attention_mask=mask_BT.long().to(model.device),
         do_sample=False,
+        repetition_penalty=1.0,  # some parents' own is not
         max_new_tokens=length,
         stop_strings=list(until) or None,
         tokenizer=tokenizer,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +79,8 @@ def _beginnings(blocks_NT: Tensor, tokenizer: Any, positions: int, source: str) 
 
 def _documents(row: list[int], end: int | None) -> list[list[int]]:
     """Return the documents of some length that begin in a block, without their end-of-text token."""
-    ends = [place for place, token in enumerate(row) if token == end]
-    found = [row[a + 1 : b] for a, b in zip(ends, [*ends[1:], len(row)], strict=True)]
+    ends = [*(place for place, token in enumerate(row) if token == end), len(row)]
+    found = [row[a + 1 : b] for a, b in pairwise(ends)]
     return [document for document in found if len(document) >= SHORTEST]
 
 

@@ -10,6 +10,7 @@ Declarations are dictionaries keyed by name; `where` remembers the order of the 
 
 from __future__ import annotations
 
+import hashlib
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
@@ -94,6 +95,7 @@ __all__ = [  # of a search
     "JsonlData",
     "ParquetData",
     "HfData",
+    "SampledData",
     "MixPart",
     "MixData",
     "Data",
@@ -206,7 +208,31 @@ class HfData(Rows):
     revision: str | None = Field(default=None, exclude_if=_unset)
 
 
-PlainData = Annotated[TextData | JsonlData | ParquetData | HfData, Field(discriminator="kind")]
+class SampledData(Picked):
+    """Text that a parent writes itself: documents of at most `length` new tokens until there are `tokens`.
+
+    Each goes on from a prompt of the file `prompts` in turn, or from nothing. `top_k`: a token is drawn from so many likeliest
+    ones (None: from all). `dtype`: of the computation (None: the machine's).
+    """
+
+    kind: Literal["sampled"] = "sampled"
+    parent: str
+    tokens: int
+    temperature: float = 1.0
+    prompts: str | None = None
+    length: int = 512
+    top_k: int | None = None
+    seed: int = 0
+    dtype: Literal["fp32", "bf16"] | None = None
+
+    @property
+    def text(self) -> str:
+        """Name of the text that it stands for, whichever of its documents are picked: `smollm-3f2a1b…`."""
+        written = self.model_dump_json(exclude={"part", "take", "duplicates"})
+        return f"{self.parent}-{hashlib.sha256(written.encode()).hexdigest()[:16]}"
+
+
+PlainData = Annotated[TextData | JsonlData | ParquetData | HfData | SampledData, Field(discriminator="kind")]
 
 
 class MixPart(Frozen):
@@ -232,7 +258,9 @@ class Data(Frozen):
     """Text to train or score on."""
 
     name: str
-    source: Annotated[TextData | JsonlData | ParquetData | HfData | MixData, Field(discriminator="kind")]
+    source: Annotated[
+        TextData | JsonlData | ParquetData | HfData | SampledData | MixData, Field(discriminator="kind")
+    ]
     doc: str = ""
     where: Where
 

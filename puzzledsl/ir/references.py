@@ -12,6 +12,9 @@ def references(node: object) -> Iterator[str]:
     match node:
         case nodes.Data(source=nodes.MixData(parts=parts)):
             yield from (part.name for part in parts if not part.inline)
+            yield from (source.parent for source in written_for(node))
+        case nodes.Data(source=nodes.SampledData(parent=parent)):
+            yield parent
         case nodes.Scenario():
             yield node.hardware
         case nodes.Space():
@@ -55,3 +58,18 @@ def _of_term(term: nodes.Term) -> Iterator[str]:
         yield term.scenario
     elif isinstance(term, nodes.ScoreTerm):
         yield term.score
+
+
+def written_for(data: nodes.Data) -> list[nodes.SampledData]:
+    """Return the texts that a parent writes for a declaration, without those of other declarations that it mixes in."""
+    sources = [data.source]
+    if isinstance(data.source, nodes.MixData):
+        sources = [part.source for part in data.source.parts if part.inline]
+    return [source for source in sources if isinstance(source, nodes.SampledData)]
+
+
+def with_written(data: nodes.Data) -> list[str]:
+    """Return the declarations for which a parent writes the texts that one reads: itself, and those that it mixes in."""
+    found = [data.name] if written_for(data) else []
+    parts = data.source.parts if isinstance(data.source, nodes.MixData) else ()
+    return found + [p.name for p in parts if not p.inline and isinstance(p.source, nodes.SampledData)]

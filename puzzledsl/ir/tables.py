@@ -630,6 +630,17 @@ class Evaluation(Artefact):
     answers: tuple[AnsweredPrompt, ...] = Field(default=(), exclude_if=lambda answers: not answers)
 
 
+# ---------------------------------------------------------------- text that a parent writes
+
+
+class WrittenText(Frozen):
+    """A line of `build/sampled/*.jsonl`: a document's tokens, of which the first `prompt` were given, and the same as text."""
+
+    ids: tuple[int, ...]
+    prompt: int
+    text: str
+
+
 # ---------------------------------------------------------------- what failed
 
 

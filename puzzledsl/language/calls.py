@@ -178,12 +178,37 @@ HF_DATA = Call(
     },
     positional=1,
 )
+SAMPLED = Call(
+    "Text that a parent writes itself: `sampled(p, tokens: 1M)`.",
+    {
+        "parent": Setting("The parent that writes.", kinds=("parent",)),
+        "tokens": Setting("Tokens of all documents."),
+        "temperature": Setting(
+            "Logits are divided by it: 1 is the parent's own distribution.", default="`1.0`"
+        ),
+        "prompts": Setting(
+            'A file of prompts, `"p.jsonl"` or `"p.txt"`, that documents go on from in turn.',
+            default="documents begin from nothing",
+        ),
+        "length": Setting("Tokens that the parent writes in one document, at most.", default="`512`"),
+        "top_k": Setting("Tokens that each is drawn from: the likeliest ones.", default="all"),
+        "seed": Setting("Makes the text repeatable.", default="`0`"),
+        "dtype": Setting(
+            "Number type of the computation.",
+            words=("fp32", "bf16"),
+            noun="dtype of sampling",
+            default="`bf16` where the machine multiplies it itself, else `fp32`",
+        ),
+        **_PICKED,
+    },
+    positional=1,
+)
 MIX = Call(
     "Blocks of several texts in these proportions: `mix(corpus: 2, stories: 1)`.",
     rest=True,
     named_by=("data",),
 )
-DATA_SOURCES = {"text": TEXT, "jsonl": JSONL, "parquet": PARQUET, "hf": HF_DATA}
+DATA_SOURCES = {"text": TEXT, "jsonl": JSONL, "parquet": PARQUET, "hf": HF_DATA, "sampled": SAMPLED}
 """Places that documents come from."""
 
 MEASURED = Call(

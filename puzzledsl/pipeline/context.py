@@ -73,7 +73,11 @@ class Context:
 
     def parent_directory(self, space: str, stage: str) -> Path:
         """Return the directory of a space's parent checkpoint, downloading a Hub id. Raises DiagnosticError."""
-        parent = self.program.parents[self.program.spaces[space].parent]
+        return self.directory_of(self.program.spaces[space].parent, stage)
+
+    def directory_of(self, name: str, stage: str) -> Path:
+        """Return the directory of a parent's checkpoint, downloading a Hub id. Raises DiagnosticError."""
+        parent = self.program.parents[name]
         if not isinstance(parent.source, nodes.HfSource):
             raise DiagnosticError(ParentHasNoWeights(span_of(parent.where), stage=stage, name=parent.name))
         local = self.base / parent.source.id
@@ -94,14 +98,18 @@ class Context:
             ) from error
 
     def fingerprint(self, space: str, stage: str) -> str:
-        """Return the digest of the parent's weights and tokenizer. Raises DiagnosticError if they are unreadable."""
-        directory = self.parent_directory(space, stage)
+        """Return the digest of a space's parent. Raises DiagnosticError."""
+        return self.fingerprint_of(self.program.spaces[space].parent, stage)
+
+    def fingerprint_of(self, name: str, stage: str) -> str:
+        """Return the digest of a parent's weights and tokenizer. Raises DiagnosticError if they are unreadable."""
+        directory = self.directory_of(name, stage)
         known = self.__dict__.setdefault("_fingerprints", {})
         if directory not in known:
             try:
                 known[directory] = parent_fingerprint(directory)
             except OSError as error:
-                parent = self.program.parents[self.program.spaces[space].parent]
+                parent = self.program.parents[name]
                 path, reason = error.filename or directory, error.strerror
                 raise DiagnosticError(
                     ParentUnreadable(span_of(parent.where), path=path, name=parent.name, reason=reason)

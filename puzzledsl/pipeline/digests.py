@@ -81,6 +81,8 @@ def data_fingerprint(data: nodes.Data, base: Path) -> str:
             return digest_of([meaning(data), files_fingerprint(paths, base)])
         case nodes.HfData():
             return meaning(data)
+        case nodes.SampledData(prompts=prompts):  # whoever reads it has the parent among its inputs, too
+            return digest_of([meaning(data), files_fingerprint([prompts] if prompts else [], base)])
         case nodes.MixData():
             from puzzledsl.data.mixing import parts_of
 

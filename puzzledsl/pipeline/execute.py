@@ -109,7 +109,7 @@ class Attempts:
 
     def _cause(self, task: Task) -> Key | None:
         """Return the failed task that this one needs, directly or through others."""
-        for key in task.requires():
+        for key in (*task.requires(), *task.writers()):
             if key not in self._lost:
                 kind, (stage, name) = TASKS[key[0]], key
                 if name not in kind.declared(self.ctx.program):

@@ -15,14 +15,15 @@ def tasks_of(ctx: Context) -> Iterator[Task]:
 
     Lazily: later tasks depend on what earlier ones find (a `used_by` space, a search without a solution).
     """
+    yield from ordered(_declared(ctx, of_texts=True))
     for spaces in _rounds(ctx):
         yield from ordered(task for task in _declared(ctx, by_space=True) if task.space in spaces)
-    yield from ordered(_declared(ctx, by_space=False))
+    yield from ordered(_declared(ctx))
 
 
-def _declared(ctx: Context, *, by_space: bool) -> Iterator[Task]:
+def _declared(ctx: Context, *, of_texts: bool = False, by_space: bool = False) -> Iterator[Task]:
     for kind in TASKS.values():
-        if kind.by_space == by_space:
+        if (kind.of_texts, kind.by_space) == (of_texts, by_space):
             yield from (kind(ctx, name) for name in kind.declared(ctx.program))
 
 

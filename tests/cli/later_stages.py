@@ -187,6 +187,9 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "E1205": {"name": "mix", "package": "datasets"},
     "E1220": {"file": "prompts.txt", "reason": "No such file or directory"},
     "E1221": {"place": "line 3 of `prompts.jsonl`", "reason": "it has no `prompt`"},
+    "E1222": {"name": "written", "parent": "smollm"},
+    "E1223": {"parent": "llama", "device": "cuda", "needed": "131GiB", "room": "79.6GiB"},
+    "E1224": {"parent": "tiny"},
     "W1209": {"pattern": "corpus/*.txt", "readers": "bld `pieces` and uptrain `final`"},
     "E1206": {"file": "hellaswag.jsonl", "reason": "no such file or directory"},
     "E1207": {

@@ -12,7 +12,7 @@ from puzzledsl.base.progress import Silent
 from puzzledsl.child.load import load_checkpoint
 from puzzledsl.data.prompts import Asked, prompts_of_file
 from puzzledsl.evaluate import models
-from puzzledsl.evaluate.prompts import ANSWER_TOKENS, MOST
+from puzzledsl.evaluate.prompts import ANSWER_TOKENS, MOST, prompts_of
 from puzzledsl.evaluate.repetition import repetition, repetition_of
 from puzzledsl.evaluate.run import EvalInputs, run_eval
 from puzzledsl.ir import nodes
@@ -56,6 +56,16 @@ def test_beginnings_of_documents_are_answered_by_the_parent_and_by_models_in_ful
     assert best.repetition.parent == pytest.approx(sum(parent) / 3)
     assert best.repetition.child == pytest.approx(sum(child) / 3) and other.repetition is None
     assert evaluated(case, tmp_path / "again") == found
+
+
+def test_a_text_whose_blocks_have_no_end_of_a_document_gives_beginnings_of_blocks(case, tmp_path):
+    """Blocks of 20 tokens, most of them within a document: none of it is long enough to begin in one."""
+    tokenizer = load_tokenizer(case.parent)
+    blocks_NT = torch.tensor([[30 + i for i in range(20)], [40] * 20])
+    given = (with_eval(case, tasks=()).program.evals["e"], case.base, tokenizer, 256, "mix", blocks_NT)
+    found = prompts_of(*given)
+    assert [len(prompt.ids) for prompt in found] == [10, 10] and found[1].ids == (40,) * 10
+    assert prompts_of(*given[:3], 70, *given[4:]) == (), "where no answer has room nothing is asked"
 
 
 def test_given_prompts_are_answered_as_greedy_decoding_does(case, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir import nodes
 from puzzledsl.ir.evaluated import children_evaluated, children_in_full
-from puzzledsl.ir.references import references
+from puzzledsl.ir.references import references, with_written
 from tests.language.rules import codes, holds, outcome, program, refused
 
 SHAPE = "layers: 2, hidden: 16, heads: 4, head_dim: 4, intermediate: 32, vocab: 64"
@@ -507,6 +507,53 @@ def test_the_dtype_that_tasks_are_answered_in(tmp_path: Path) -> None:
     evals = program(tmp_path, text).evals
     assert {name: evals[name].dtype for name in named} == {"e": "bf16", "f": "fp32", "g": None}
     assert codes(tmp_path, CHILDREN + 'eval e of u = tasks("a.jsonl") { dtype = fp8 }') == "E0305"
+
+
+ANOTHER = """\
+parent q = hf("other", shape: shape(family: llama, layers: 4, hidden: 64, heads: 4, head_dim: 16, intermediate: 192, vocab: 256))
+"""
+
+
+@pytest.mark.states("data.sampled")
+def test_text_that_a_parent_writes(tmp_path: Path) -> None:
+    text = ANOTHER + (
+        "data a = sampled(p, tokens: 1M)\n"
+        'data b = sampled(p, tokens: 2k, temperature: 0.7, prompts: "p.txt", length: 64, top_k: 50, seed: 3, dtype: bf16, take: 1k)\n'
+        'data c = 0.5 * text("t.txt") + 0.5 * sampled(p, tokens: 1k)\n'
+        "data d = mix(a: 2, c: 1)\n"
+    )
+    found = program(tmp_path, text)
+    assert found.data["a"].source == nodes.SampledData(parent="p", tokens=1_000_000)
+    wanted = {"temperature": 0.7, "prompts": "p.txt", "length": 64, "top_k": 50, "seed": 3, "dtype": "bf16"}
+    assert found.data["b"].source == nodes.SampledData(parent="p", tokens=2000, take=1000, **wanted)
+    assert [part.inline for part in found.data["c"].source.parts] == [True, True]
+    assert {name: with_written(data) for name, data in found.data.items()} == {
+        "a": ["a"],
+        "b": ["b"],
+        "c": ["c"],
+        "d": ["d", "a"],
+    }
+    assert set(references(found.data["c"])) == {"p"}
+
+
+@pytest.mark.states("data.sampled")
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ("sampled(p)", "E0209"),
+        ("sampled(tokens: 1k)", "E0209"),
+        ("sampled(w, tokens: 1k)", "E0202"),
+        ("sampled(p, tokens: 0)", "E0304"),
+        ("sampled(p, tokens: 1k, temperature: 0)", "E0304"),
+        ("sampled(p, tokens: 1k, temperature: -1)", "E0304"),
+        ('sampled(p, tokens: 1k, prompts: "Why?")', "E0432"),
+        ("sampled(p, tokens: 1k, dtype: fp8)", "E0305"),
+        ("sampled(q, tokens: 1k)", "E0433"),
+    ],
+)
+def test_mistakes_in_text_that_a_parent_writes(tmp_path: Path, call: str, expected: str) -> None:
+    text = ANOTHER + f"data d = {call}\n"
+    assert codes(tmp_path, text + "bld b of w { tokens = 1k, data = d }\n") == expected
 
 
 @pytest.mark.states("eval.prompts")

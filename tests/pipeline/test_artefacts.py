@@ -130,7 +130,7 @@ def test_the_files_and_outputs_of_a_run_obey_their_schemas(
     status = DESCRIBED["pzl-status"]
     assert run(["status", str(program), "--made-by", str(build / "scores" / "kl.json"), "--json"]) == 0
     assert problems(status, json.loads(capsys.readouterr().out)) == []
-    assert {each.name for each in FILES} - checked(build) == {"refinement", "engine-check"}
+    assert {each.name for each in FILES} - checked(build) == {"refinement", "engine-check", "sampled"}
 
 
 def test_a_mistake_and_what_a_schema_does_not_know_are_found(
@@ -156,7 +156,7 @@ def test_refined_children_and_engines_obey_their_schemas(
     assert problems(DESCRIBED["pzl-verify-export"], json.loads(capsys.readouterr().out)) == []
     assert run(["refine", str(tmp_path / "tiny.pzl"), "--json"]) == 0
     assert problems(DESCRIBED["pzl-refine"], json.loads(capsys.readouterr().out)) == []
-    assert {each.name for each in FILES} - checked(build) == {"why", "holder", "failure"}
+    assert {each.name for each in FILES} - checked(build) == {"why", "holder", "failure", "sampled"}
 
 
 def test_schemas_are_printed(capsys: pytest.CaptureFixture[str]) -> None:

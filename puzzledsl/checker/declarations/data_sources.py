@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 
 from puzzledsl.base.units import COUNT
 from puzzledsl.checker.context import Context
+from puzzledsl.checker.declarations.prompts import prompts_file
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.expressions.settings import Settings, from_call
@@ -16,6 +17,8 @@ from puzzledsl.ir import nodes
 from puzzledsl.language.calls import DATA_SOURCES
 
 PART_EXAMPLE = "0%..95%"
+MIN_TEMPERATURE, MAX_TEMPERATURE = Fraction(1, 100), Fraction(100)
+DEFAULT_LENGTH = 512
 
 
 def lower_source(ctx: Context, call: Constructed) -> nodes.PlainData | None:
@@ -110,10 +113,33 @@ def _hf(settings: Settings) -> nodes.HfData:
     )
 
 
+def _sampled(settings: Settings) -> nodes.SampledData:
+    settings.need("parent", "tokens", help="write `sampled(p, tokens: 1M)`, where `p` is a parent")
+    parent = settings.ref("parent")
+    if parent is not None:
+        settings.ctx.lower_later(parent)
+    temperature = settings.quantity("temperature", COUNT, Fraction(1), MIN_TEMPERATURE, MAX_TEMPERATURE)
+    dtype = cast(Literal["fp32", "bf16"], settings.word("dtype", "fp32")) if settings.has("dtype") else None
+    prompts = prompts_file(settings.ctx, settings) if settings.has("prompts") else None
+    settings.failed |= prompts == ""
+    return nodes.SampledData(
+        parent="" if parent is None else settings.ctx.name_of(parent),
+        tokens=settings.whole("tokens", 1, 1),
+        temperature=float(temperature),
+        prompts=prompts,
+        length=settings.whole("length", DEFAULT_LENGTH, 1),
+        top_k=settings.whole("top_k", 1, 1) if settings.has("top_k") else None,
+        seed=settings.whole("seed", 0),
+        dtype=dtype,
+        **picked(settings),
+    )
+
+
 READERS: dict[str, Callable[[Settings], nodes.PlainData]] = {
     "text": _text,
     "jsonl": _jsonl,
     "parquet": _parquet,
     "hf": _hf,
+    "sampled": _sampled,
 }
 """Call -> its reader, which returns a node or reports; a failed setting makes the node unusable."""

@@ -26,6 +26,7 @@ FILES = (
     ),
     Described("why", "why/*.json", tables.WhyResult),
     Described("evaluation", "evals/*.json", tables.Evaluation),
+    Described("sampled", "sampled/*.jsonl", tables.WrittenText, "JSON lines"),
     Described("engine-check", "engines/*.json", tables.EngineCheck),
     Described("uptrain", "models/*/uptrain.json", files.UptrainRecord),
     Described("stamp", "stamps/*.json", Stamp),

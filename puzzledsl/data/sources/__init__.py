@@ -7,6 +7,7 @@ from typing import Any
 from puzzledsl.data.sources.hf import HubDataset
 from puzzledsl.data.sources.jsonl import JsonLines
 from puzzledsl.data.sources.parquet import ParquetFiles
+from puzzledsl.data.sources.sampled import SampledText
 from puzzledsl.data.sources.source import Source
 from puzzledsl.data.sources.text import TextFiles
 from puzzledsl.ir import nodes
@@ -16,4 +17,5 @@ SOURCES: dict[type[nodes.Picked], Source[Any]] = {
     nodes.JsonlData: JsonLines(),
     nodes.ParquetData: ParquetFiles(),
     nodes.HfData: HubDataset(),
+    nodes.SampledData: SampledText(),
 }

@@ -30,12 +30,15 @@ def missing(ctx: Context, wanted: Callable[[str], bool]) -> list[Diagnostic]:
 
 def _texts(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
     from puzzledsl.data.documents import files_of
+    from puzzledsl.data.mixing import parts_of
 
     names = {name for task in tasks for name in task.texts()}
     for name, data in ctx.program.data.items():
-        if name in names:
+        for part, _ in parts_of(data) if name in names else ():
+            if isinstance(part.source, nodes.SampledData):
+                continue  # a task writes it
             try:
-                files_of(data, ctx.base)
+                files_of(part, ctx.base)
             except DiagnosticError as error:
                 yield from error.diagnostics
 
@@ -56,7 +59,8 @@ def _unreadable(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
         for name in names:
             data = ctx.program.data.get(name or "")
             for part, _ in parts_of(data) if data is not None else ():
-                if (key := part.source.model_dump_json()) in tried:
+                key = part.source.model_dump_json()
+                if key in tried or isinstance(part.source, nodes.SampledData):
                     continue
                 tried.add(key)
                 place = Place.of(part, ctx.base, ctx.build.tokens)
@@ -78,7 +82,20 @@ def _too_short(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
     for task in tasks:
         for name, tokens, context in task.budgets():
             data = ctx.program.data.get(name or "")
-            if data is None or data.name in said or not _may_be_short(data, ctx, tokens):
+            if data is None or data.name in said:
+                continue
+            blocks = -(-tokens // context)
+            if isinstance(data.source, nodes.SampledData) and data.source.tokens < blocks * context:
+                said.add(data.name)
+                yield NotEnoughText(
+                    span_of(data.where),
+                    name=data.name,
+                    got=data.source.tokens,
+                    needed=blocks * context,
+                    blocks=blocks,
+                    context=context,
+                )
+            if not _may_be_short(data, ctx, tokens):
                 continue
             tokenizer = load_tokenizer(ctx.parent_directory(task.space, task.stage))
             try:
@@ -104,6 +121,8 @@ def _may_be_short(data: nodes.Data, ctx: Context, tokens: int) -> bool:
     from puzzledsl.data.mixing import parts_of
 
     parts = parts_of(data)
+    if any(isinstance(part.source, nodes.SampledData) for part, _ in parts):
+        return False
     weights = sum(weight for _, weight in parts)
     for part, weight in parts:
         files = files_of(part, ctx.base)

@@ -21,7 +21,7 @@ FORWARDS = 30.0  # a scenario's rounds and checks, in whole latencies with a few
 class Measure(DeclaredTask[nodes.Space]):
     """Time every distinct alternative of a space in the scenarios on `measured(...)` hardware."""
 
-    stage, after, kind = "measure", "", "space"
+    stage, after, kind = "measure", "sample", "space"
     words = {"alternatives": "the alternatives"}
     by_space = True
 

@@ -1,1 +1,0 @@
-"""Checks of what a declaration needs beyond itself: pieces, runtimes, tokenizers."""

@@ -1,0 +1,1 @@
+"""Checks of a whole program, after all of its declarations are lowered."""

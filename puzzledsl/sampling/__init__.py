@@ -1,0 +1,1 @@
+"""Text that a parent writes: prompts, batches with a KV cache, documents."""

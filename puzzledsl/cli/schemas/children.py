@@ -114,12 +114,16 @@ class MemoryPlan(Output):
 
 
 class PlannedStep(TaskState):
-    """A task that a run would do. `from_log`: it took so long before. `runs`: runs of layers that a score measures."""
+    """A task that a run would do. `peak_bytes`: most memory of the process, or of each GPU; 0 where it holds no model.
+
+    `from_log`: it took so long before. `runs`: runs of layers that a score measures.
+    """
 
     seconds: float
     from_log: bool
     bytes: int
     scratch_bytes: int
+    peak_bytes: int
     runs: int | None = None
     memory: list[MemoryPlan] | None = None
 
@@ -143,6 +147,7 @@ class DryRun(Output):
     seconds: float
     bytes: int
     scratch_bytes: int
+    peak_bytes: int
     free_bytes: int
     device: PlannedDevice
 

@@ -75,11 +75,27 @@ class TaskState(Output):
     why: str
 
 
+class TextCount(Output):
+    """What of one source was kept as tokens, and what was left out; the fields of `TextCounts` without `source`."""
+
+    name: str
+    documents: int
+    tokens: int
+    learned_tokens: int
+    duplicates: int
+    copies_dropped: bool
+    other_part: int
+    unanswered: int
+    cut_tokens: int
+    stopped: bool
+
+
 class Status(Output):
-    """All tasks, and the process that works in the build directory, if any."""
+    """All tasks, the process that works in the build directory, if any, and the texts that are tokenised, by declaration."""
 
     at_work: Holder | None
     tasks: list[TaskState]
+    texts: dict[str, list[TextCount]]
 
 
 class Maker(Output):

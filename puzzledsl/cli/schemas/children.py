@@ -76,7 +76,7 @@ class TaskState(Output):
 
 
 class TextCount(Output):
-    """What of one source was kept as tokens, and what was left out; the fields of `TextCounts` without `source`."""
+    """Counts of one source: what was kept as tokens, and what was left out."""
 
     name: str
     documents: int

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 
 from puzzledsl.ir.nodes import Bld
 from puzzledsl.ir.tables import BldJob
-
-HELD_OUT_TOKENS = 4096
-"""Largest number of held-out tokens. The budget takes an eighth of the training tokens if that is less, at least one block."""
+from puzzledsl.plan.flop import held_out_blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +28,13 @@ class Budget:
         """Return the budget of a declaration or of one of its jobs. Training fills whole steps; `tokens` 0 means none."""
         context, batch = source.context, source.batch
         steps = max(1, source.tokens // (context * batch)) if source.tokens else 0
-        held_out = min(HELD_OUT_TOKENS, source.tokens // 8)
         return cls(
             context=context,
             batch=batch,
             seed=source.seed,
             calibration=-(-source.calibration_tokens // context),
             training=steps * batch,
-            held_out=max(1, -(-held_out // context)),
+            held_out=held_out_blocks(source.tokens, context),
         )
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
@@ -39,15 +39,28 @@ WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Estimate of one task: FLOP, bytes written, and bytes of temporary files.
+    """Estimate of one task: arithmetic, memory traffic, bytes written, and bytes of temporary files.
 
-    `runs` counts the runs of consecutive layers that a score measures.
+    `flop` are those of matrix products. `moved_bytes`: weights that are read for one token at a time. `layer_calls`: forward
+    passes of single layers, each with an overhead. `runs` counts the runs of consecutive layers that a score measures.
     """
 
     flop: float = 0.0
     written_bytes: int = 0
     scratch_bytes: int = 0
     runs: int = 0
+    moved_bytes: float = 0.0
+    layer_calls: float = 0.0
+
+    def __add__(self, other: Work) -> Work:
+        """Return the work of both."""
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return Work(*(one + more for one, more in pairs))
+
+    def __mul__(self, count: float) -> Work:
+        """Return the arithmetic and the traffic of so many repetitions; bytes on the disk stay."""
+        repeated = {name: getattr(self, name) * count for name in ("flop", "moved_bytes", "layer_calls")}
+        return replace(self, **repeated)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,16 @@ FLOP are counted as in `costs.flops`:
     a piece in training         3 f(piece) - 2 W1: forward, gradients of weights and of inputs; no gradient for the inputs of W1,
                                 the matrices that read the block's own input
     Gram matrices               2 (4 hidden^2 + intermediate^2) per token; of a mixture those of the experts that a token uses
-    least squares               n^3 / 3 + 2 n^2 hidden of a map with n inputs
+    refitted attention          f(piece) and 2 (n^2 + n hidden) per calibration token, of n inputs of its last map
     refinement                  points x (f as in training) on the fitted tokens, and f(piece) on all calibration tokens
+
+In float64, in all:
+
+    least squares               2 n^3 / 3 + 4 n^2 hidden of a map with n inputs; before it 2 n F hidden, of F channels
+    elimination of channels     2 F^3 for the inverse, F^3 for its updates
+
+Factorisations reach half the speed of products, so they count twice. Elimination and the sums of Gram matrices move large
+matrices besides (`moved`): elimination F^3 / 3 numbers over the block that a round removes, each five times read and written.
 """
 
 from __future__ import annotations
@@ -15,6 +23,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cache
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
@@ -23,29 +32,53 @@ from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.plan.refinement import is_frozen, refinement_tokens
 
+CALIBRATION_BATCH_TOKENS, CALIBRATION_BATCHES = 2048, 8
+"""Most tokens of a calibration batch, and least number of batches."""
+HELD_OUT_TOKENS = 4096
+"""Most held-out tokens of a BLD. Of fewer than eight times as many training tokens, an eighth is held out, at least one block."""
+BLOCK_SHARE, MAX_BLOCK = 32, 64
+"""A round of the elimination removes 1/32 of the channels left, at most 64."""
+ELIMINATED_BYTES, SUMMED_BYTES = 80, 80
+"""Bytes read and written a number of the inverse in each round: rows and columns gathered, one update, and their copies; and a
+number of a Gram matrix in each batch: product, its transpose added, halved, added to the float64 sums."""
 READ_FIRST = ("q_proj.", "k_proj.", "v_proj.", "gate_proj.", "up_proj.")
 
 
 class StageOneFlop:
-    """FLOP of a BLD's pieces and of their parent, by layer: `parent` and `trained` a token, the others in all."""
+    """FLOP of a BLD's pieces and of their parent, by layer.
+
+    A token: `parent`, `trained`, `evaluated` (a forward pass of the pieces). In all: `refined`, and `solved` in float64. `moved`:
+    bytes read and written besides, in all.
+    """
 
     def __init__(self, shape: Shape, jobs: Sequence[BldJob]) -> None:
         self._work = Workload(batch=1, prompt=jobs[0].context, output=1)
         self._shape = shape
-        parts = ParentAttention(), ParentFfn()
         self.parent, self.grams = [0] * shape.layers, [0] * shape.layers
         for own, layers in shape.kinds():
-            flop, grams = sum(self.forward(alternative, own) for alternative in parts), grams_flop(own)
+            halves = ParentAttention(), ParentFfn()
+            flop, grams = sum(self.forward(half, own) for half in halves), grams_flop(own)
             for layer in layers:
                 self.parent[layer], self.grams[layer] = flop, grams
         self.trained: defaultdict[int, int] = defaultdict(int)
+        self.evaluated: defaultdict[int, int] = defaultdict(int)
         self.refined: defaultdict[int, int] = defaultdict(int)
         self.solved: defaultdict[int, float] = defaultdict(float)
+        self.moved: defaultdict[int, float] = defaultdict(float)
+        eliminated: set[int] = set()
         for job in jobs:
-            training = self.training(job)
+            own, training = shape.at(job.layer), self.training(job)
             self.trained[job.layer] += training
-            self.refined[job.layer] += self._refinement(job, training)
+            parts = [part for part in (job.attention, job.ffn) if part is not None]
+            self.evaluated[job.layer] += sum(self.forward(part, own) for part in parts)
+            self.refined[job.layer] += self._refinement(job, training) + self._refitted(job, own)
             self.solved[job.layer] += self._least_squares(job)
+            if job.layer not in eliminated and self._eliminates(job, own):
+                eliminated.add(job.layer)
+                self.solved[job.layer] += 3 * widest(own) ** 3
+                self.moved[job.layer] += ELIMINATED_BYTES * eliminated_numbers(widest(own))
+        for layer in {job.layer for job in jobs}:
+            self.moved[layer] += self._sums_bytes(jobs[0], shape.at(layer))
 
     def forward(self, alternative: Alternative, own: Shape) -> int:
         """Return the FLOP of a sub-block's forward pass, a token."""
@@ -71,10 +104,54 @@ class StageOneFlop:
         own, found = self._shape.at(job.layer), 0.0
         for alternative in (job.attention, job.ffn):
             if alternative is not None and alternative.trainable:
-                heads = alternative.query_heads(own) * own.head_dim
-                inputs = heads or min(alternative.channels(own), widest(own)) or own.hidden
-                found += inputs**3 / 3 + 2 * inputs**2 * own.hidden
+                inputs = _inputs(alternative, own)
+                channels = 0 if alternative.query_heads(own) else alternative.channels(own)
+                found += 2 * inputs**3 / 3 + 4 * inputs**2 * own.hidden
+                found += 2 * inputs * own.hidden * (widest(own) if channels else inputs)
         return found
+
+    def _refitted(self, job: BldJob, own: Shape) -> int:
+        """Return the FLOP of an attention's outputs on all calibration tokens, and of their Gram matrix."""
+        alternative = job.attention
+        if alternative is None or not alternative.trainable or alternative.is_solved(job.init):
+            return 0
+        inputs = own.heads * own.head_dim
+        token = self.forward(alternative, own) + 2 * inputs * (inputs + own.hidden)
+        return job.calibration_tokens * token
+
+    @staticmethod
+    def _eliminates(job: BldJob, own: Shape) -> bool:
+        """Return True for a piece whose channels are chosen by elimination."""
+        ffn = job.ffn
+        chosen = ffn is not None and ffn.trainable and "least_squares" in job.init
+        return chosen and own.ffn == "dense" and 0 < ffn.channels(own) < own.ffn_width  # type: ignore[union-attr]
+
+    def _sums_bytes(self, job: BldJob, own: Shape) -> float:
+        """Return the bytes that adding to a layer's Gram matrices moves, once for each calibration batch."""
+        tokens = max(1, job.calibration_tokens)
+        batch = max(job.context, min(CALIBRATION_BATCH_TOKENS, tokens // CALIBRATION_BATCHES))
+        return math.ceil(tokens / batch) * SUMMED_BYTES * (4 * own.hidden**2 + widest(own) ** 2)
+
+
+def held_out_blocks(tokens: int, context: int) -> int:
+    """Return the number of held-out blocks of a BLD with so many training tokens."""
+    return max(1, -(-min(HELD_OUT_TOKENS, tokens // 8) // context))
+
+
+def _inputs(alternative: Alternative, own: Shape) -> int:
+    """Return the inputs of the map that least squares fit."""
+    heads = alternative.query_heads(own) * own.head_dim
+    return heads or min(alternative.channels(own), widest(own)) or own.hidden
+
+
+@cache
+def eliminated_numbers(channels: int) -> int:
+    """Return the sum over rounds of the square of the channels left, as `models.least_squares.channels` removes them."""
+    total = 0
+    while channels > 0:
+        total += channels**2
+        channels -= max(1, min(channels // BLOCK_SHARE, MAX_BLOCK))
+    return total
 
 
 def grams_flop(own: Shape) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,13 +14,20 @@ import torch
 
 from benchmarks.scale import SOURCE
 from puzzledsl.base.build_dir import BuildDir
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.checker.check import check
 from puzzledsl.checker.shipped import shipped_profiles
+from puzzledsl.cli import loading
 from puzzledsl.measure import probe
+from puzzledsl.measure.probe import Rates, rates_of
 from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.inputs import solution_of
 from puzzledsl.pipeline.planning.dry_run import dry_run
-from puzzledsl.pipeline.planning.estimate import Estimator
+from puzzledsl.pipeline.planning.estimate import LIBRARIES_BYTES, Estimator
+from puzzledsl.pipeline.planning.flop import HEALED_SHARE, healing_flop
+from puzzledsl.pipeline.tasks.realise import Realise
 from puzzledsl.plan.memory.device import device_of
+from tests.pipeline.tiny_program import write_tiny_program
 from tests.pretended_gpu import pretended_gpu
 
 
@@ -33,12 +42,70 @@ def ctx(tmp_path: Path) -> Context:
 
 def test_a_gpu_is_estimated_by_its_bfloat16_rate(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     probed: list[torch.dtype] = []
-    monkeypatch.setattr(
-        probe, "matrix_product_flop_per_s", lambda device, dtype: probed.append(dtype) or 1e12
-    )
+    rates = Rates(flop_per_s=1e12, float64_flop_per_s=5e11, bytes_per_s=1e11)
+    monkeypatch.setattr(probe, "rates_of", lambda device, dtype: probed.append(dtype) or rates)
     with pretended_gpu():
         found = Estimator(ctx).device
     assert probed == [torch.bfloat16] and found.is_gpu and found.dtype == "bf16"
+
+
+RATES = Rates(flop_per_s=1e11, float64_flop_per_s=5e10, bytes_per_s=4e9)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
+    monkeypatch.setattr(probe, "rates_of", lambda *_: RATES)
+    return loading.context(write_tiny_program(tmp_path), None, None)
+
+
+def test_every_task_with_a_model_says_its_peak_memory(tiny: Context) -> None:
+    found = dry_run(tiny, None, None)
+    peaks = {(s.status.task.stage, s.status.task.name): s.estimate.peak_bytes for s in found.steps}
+    assert peaks.pop(("solve", "best")) == peaks.pop(("report", "")) == 0
+    models = {key: peak for key, peak in peaks.items() if key[0] != "solve"}
+    assert all(peak > LIBRARIES_BYTES for peak in models.values())
+    assert found.peak_bytes == max(peaks.values()) == found.as_json()["peak_bytes"]
+    assert "memory" in found.as_text().splitlines()[0] and "of memory, " in found.as_text().splitlines()[-1]
+
+
+def test_a_finished_task_sets_the_pace_of_the_others(tiny: Context) -> None:
+    def seconds(stage: str) -> float:
+        steps = {s.status.task.stage: s.estimate.seconds for s in dry_run(tiny, None, None).steps}
+        return steps[stage]
+
+    score, bld = seconds("score"), seconds("bld")
+    tiny.build.root.mkdir(exist_ok=True)
+    event = {"event": "end", "stage": "bld", "name": "pieces", "seconds": 4 * bld}
+    tiny.build.log.write_text(json.dumps(event) + "\n")
+    assert seconds("bld") == pytest.approx(4 * bld)
+    assert score < seconds("score") < 4 * score + 1e-6
+
+
+def test_healing_is_counted_from_the_first_change_of_a_child(
+    copied: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "rates_of", lambda *_: RATES)
+    ctx = loading.context(copied(), None, None)
+    known = Realise(ctx, "best").work().flop
+    monkeypatch.setattr("puzzledsl.pipeline.tasks.realise.child_so_far", unknown)
+    shape, tokens = ctx.program.parents["tiny"].shape, ctx.program.blds["pieces"].heal_tokens
+    assert Realise(ctx, "best").work().flop == healing_flop(shape, tokens, HEALED_SHARE * 3)
+    layers = solution_of(ctx, "best").solutions[0].layers
+    first = next(i for i, layer in enumerate(layers) if (layer.attention, layer.ffn) != ("parent", "parent"))
+    assert known == healing_flop(shape, tokens, 3 - first)
+
+
+def unknown(*_: object) -> None:
+    raise DiagnosticError()
+
+
+def test_the_probe_is_not_slowed_by_other_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Speeds are those of processor time: a clock that runs ten times as fast changes nothing."""
+    clock = time.perf_counter
+    monkeypatch.setattr(time, "perf_counter", lambda: 10 * clock())
+    found = rates_of(torch.device("cpu"), torch.float32, seconds=0.05)
+    assert 1e9 < found.float64_flop_per_s < found.flop_per_s < 1e13
+    assert 1e8 < found.bytes_per_s < 1e12
 
 
 def test_a_dry_run_for_a_device_has_each_stage_s_bytes_hours_and_choices(ctx: Context) -> None:

@@ -75,11 +75,27 @@ class TaskState(Output):
     why: str
 
 
+class TextCount(Output):
+    """Counts of one source: what was kept as tokens, and what was left out."""
+
+    name: str
+    documents: int
+    tokens: int
+    learned_tokens: int
+    duplicates: int
+    copies_dropped: bool
+    other_part: int
+    unanswered: int
+    cut_tokens: int
+    stopped: bool
+
+
 class Status(Output):
-    """All tasks, and the process that works in the build directory, if any."""
+    """All tasks, the process that works in the build directory, if any, and the texts that are tokenised, by declaration."""
 
     at_work: Holder | None
     tasks: list[TaskState]
+    texts: dict[str, list[TextCount]]
 
 
 class Maker(Output):
@@ -114,12 +130,16 @@ class MemoryPlan(Output):
 
 
 class PlannedStep(TaskState):
-    """A task that a run would do. `from_log`: it took so long before. `runs`: runs of layers that a score measures."""
+    """A task that a run would do. `peak_bytes`: most memory of the process, or of each GPU; 0 where it holds no model.
+
+    `from_log`: it took so long before. `runs`: runs of layers that a score measures.
+    """
 
     seconds: float
     from_log: bool
     bytes: int
     scratch_bytes: int
+    peak_bytes: int
     runs: int | None = None
     memory: list[MemoryPlan] | None = None
 
@@ -143,6 +163,7 @@ class DryRun(Output):
     seconds: float
     bytes: int
     scratch_bytes: int
+    peak_bytes: int
     free_bytes: int
     device: PlannedDevice
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.pipeline.context import Context
-from puzzledsl.pipeline.planning.estimate import Estimate, Estimator
+from puzzledsl.pipeline.planning.estimate import LIBRARIES_S, Estimate, Estimator
 from puzzledsl.pipeline.planning.status import TaskStatus, statuses
 from puzzledsl.pipeline.run_all import is_wanted
 from puzzledsl.plan.memory.device import Device
@@ -34,11 +34,18 @@ class DryRun:
     done: int
     free_bytes: int
     device: Device
+    loading_s: float = 0.0
+    """Seconds to import libraries, once."""
 
     @property
     def seconds(self) -> float:
         """Estimated time of all steps."""
-        return sum(step.estimate.seconds for step in self.steps)
+        return sum(step.estimate.seconds for step in self.steps) + self.loading_s
+
+    @property
+    def peak_bytes(self) -> int:
+        """Most memory of any step."""
+        return max((step.estimate.peak_bytes for step in self.steps), default=0)
 
     @property
     def written_bytes(self) -> int:
@@ -65,6 +72,7 @@ class DryRun:
                     "from_log": step.estimate.from_log,
                     "bytes": step.estimate.written_bytes,
                     "scratch_bytes": step.estimate.scratch_bytes,
+                    "peak_bytes": step.estimate.peak_bytes,
                     **({"runs": step.estimate.runs} if step.estimate.runs else {}),
                     **({"memory": [self._plan_json(plan) for plan in step.plans]} if step.plans else {}),
                 }
@@ -74,6 +82,7 @@ class DryRun:
             "seconds": round(self.seconds, 1),
             "bytes": self.written_bytes,
             "scratch_bytes": self.scratch_bytes,
+            "peak_bytes": self.peak_bytes,
             "free_bytes": self.free_bytes,
             "device": {
                 "name": self.device.name,
@@ -97,11 +106,12 @@ class DryRun:
             yield f"nothing to do: all {self.done} tasks are done"
             return
         yield from table(
-            ("task", "time", "disk", "why"),
+            ("task", "time", "memory", "disk", "why"),
             [
                 (
                     _title(step),
                     duration(step.estimate.seconds) if not step.estimate.from_log else _like_before(step),
+                    size(step.estimate.peak_bytes),
                     size(step.estimate.written_bytes),
                     step.status.why,
                 )
@@ -116,7 +126,8 @@ class DryRun:
         room = f"{size(self.written_bytes) or '0B'} to write"
         if self.scratch_bytes:
             room += f" and up to {size(self.scratch_bytes)} for a while"
-        yield f"{many}: about {duration(self.seconds)}, {room}; {size(self.free_bytes)} free"
+        memory = f", up to {size(self.peak_bytes)} of memory" if self.peak_bytes else ""
+        yield f"{many}: about {duration(self.seconds)}{memory}, {room}; {size(self.free_bytes)} free"
         if not self.fits:
             yield "the disk has not enough room: free some, or give another directory with `-o`"
 
@@ -141,7 +152,8 @@ def dry_run(ctx: Context, until: str | None, only: str | None, device: Device | 
     for status in todo:
         plans = status.task.plans(estimator.device, free)
         steps.append(Step(status, estimator.of(status.task, plans), plans))
-    return DryRun(tuple(steps), len(wanted) - len(steps), free, estimator.device)
+    loading_s = LIBRARIES_S if device is None and any(step.plans for step in steps) else 0.0
+    return DryRun(tuple(steps), len(wanted) - len(steps), free, estimator.device, loading_s)
 
 
 def _existing(path: Path) -> Path:

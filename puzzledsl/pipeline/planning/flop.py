@@ -13,10 +13,11 @@ from puzzledsl.costs.flops import Workload, fixed_flop, sub_block_flop
 from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.tables import BldJob
 from puzzledsl.pipeline.context import Context
+from puzzledsl.pipeline.task import Work
+from puzzledsl.plan.flop import widest
 
 TRAINING = 3  # a forward and a backward pass, in forwards
-HEALING = 4.0  # parent, child and Gram matrices, in forwards
-DECODE_COST = 2.0  # a decoded token's time over a prefilled one's arithmetic: it waits for memory
+HEALED_SHARE = 0.75  # of the layers, those from a child's first change on, while nobody knows the child
 DECODED = 8  # steps of a timed window
 BYTES_A_TOKEN = 5.0  # of text in JSON lines
 
@@ -42,10 +43,30 @@ def head_flop(shape: nodes.Shape) -> float:
     return float(fixed_flop(shape, Workload(1, 1, 1)))
 
 
-def timed_flop(shape: nodes.Shape, scenario: nodes.Scenario) -> float:
-    """FLOP of a prefill and a window of decode steps, the latter at what they really cost."""
+def timed_work(shape: nodes.Shape, scenario: nodes.Scenario, weight_bytes: int) -> Work:
+    """Return the work of a prefill and a window of decode steps, each of which reads all weights."""
     batch = max(scenario.batches, default=1)
-    return batch * token_flop(shape, head=False) * (scenario.prompt + DECODE_COST * DECODED)
+    flop = batch * token_flop(shape, head=False) * (scenario.prompt + DECODED)
+    return Work(flop, layer_calls=shape.layers) + decoding_work(shape, DECODED, weight_bytes)
+
+
+def decoding_work(shape: nodes.Shape, steps: int, weight_bytes: int) -> Work:
+    """Return the work of decode steps: what they read and call; their arithmetic takes less."""
+    read = steps * facts.total_params(shape) * weight_bytes
+    return Work(moved_bytes=read, layer_calls=steps * shape.layers)
+
+
+def healing_flop(shape: nodes.Shape, tokens: int, layers: float) -> float:
+    """Return the FLOP of healing the upper `layers` of a child: the parent's pass, the child's, and Gram matrices with targets.
+
+    A sub-block with n inputs of its last map takes 2 (n^2 + 2 n hidden) a token.
+    """
+    body = token_flop(shape, head=False)
+    grams = 0.0
+    for own, alike in shape.kinds():
+        for inputs in (own.heads * own.head_dim, widest(own)):
+            grams += len(alike) * 2 * (inputs**2 + 2 * inputs * own.hidden)
+    return tokens * (body + layers / shape.layers * (body + grams))
 
 
 def piece_params(job: BldJob, shape: nodes.Shape) -> int:
@@ -69,6 +90,11 @@ def weight_bytes(ctx: Context, space: str) -> int:
         except (OSError, ValueError):
             pass
     return 2
+
+
+def weight_bytes_of(program: nodes.Program, scenario: nodes.Scenario) -> int:
+    """Return the bytes of a weight while a scenario is timed on this machine."""
+    return 4 if getattr(program.hardware[scenario.hardware], "dtype", None) == "fp32" else 2
 
 
 def file_bytes(base: Path, patterns: Iterable[str]) -> int:

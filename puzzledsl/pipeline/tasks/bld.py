@@ -9,12 +9,13 @@ from puzzledsl.ir import nodes
 from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import digest_of
 from puzzledsl.pipeline.inputs import data_inputs, jobs_of
-from puzzledsl.pipeline.planning.flop import TRAINING, piece_params, shape_of, token_flop, weight_bytes
+from puzzledsl.pipeline.planning.flop import piece_params, shape_of, weight_bytes
 from puzzledsl.pipeline.task import DeclaredTask, Key, Touched, Work
 from puzzledsl.plan.memory.bld_stage import bld_stages
 from puzzledsl.plan.memory.device import Device
 from puzzledsl.plan.memory.stage_plan import StagePlan
-from puzzledsl.plan.refinement import refinement_tokens
+
+PASSES_A_STEP = 1.5  # of a piece, about half a layer each: forward, backward, optimiser
 
 
 class Bld(DeclaredTask[nodes.Bld]):
@@ -51,20 +52,17 @@ class Bld(DeclaredTask[nodes.Bld]):
         return ((self.declaration.data, budget.blocks * budget.context, budget.context),)
 
     def work(self) -> Work:
-        """One parent forward of all tokens; pieces are initialised and refined on calibration tokens, trained on the others."""
+        """Bytes, and passes of single layers; the time of all else is that of the memory plans."""
         declared, shape, jobs = (
             self.declaration,
             shape_of(self.program, self.space),
             jobs_of(self.ctx, self.name),
         )
-        flop = (declared.tokens + declared.calibration_tokens) * token_flop(shape, head=False)
-        for job in jobs:
-            weights = 2 * piece_params(job, shape)
-            both, forward = refinement_tokens(job, shape.hidden)
-            flop += (declared.calibration_tokens + forward) * weights
-            flop += (declared.tokens + both) * TRAINING * weights
+        steps = declared.tokens // (declared.context * declared.batch)
+        passes = (steps + declared.calibration_tokens // declared.context) * shape.layers
+        calls = passes + PASSES_A_STEP * steps * len(jobs)
         params, size = sum(piece_params(job, shape) for job in jobs), weight_bytes(self.ctx, self.space)
-        return Work(flop, params * size, 2 * declared.tokens * shape.hidden * size)
+        return Work(0.0, params * size, 2 * declared.tokens * shape.hidden * size, layer_calls=calls)
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
         jobs = jobs_of(self.ctx, self.name)

@@ -14,18 +14,22 @@ from puzzledsl.ir.source_location import span_of
 from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.inputs import data_inputs, evaluated_models, measured_scenarios, only_data
-from puzzledsl.pipeline.planning.flop import BYTES_A_TOKEN, shape_of, timed_flop, token_flop
+from puzzledsl.pipeline.planning.flop import (
+    BYTES_A_TOKEN,
+    decoding_work,
+    shape_of,
+    timed_work,
+    token_flop,
+    weight_bytes_of,
+)
 from puzzledsl.pipeline.process.failures import Unfinished
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
-from puzzledsl.plan.memory.device import Device
+from puzzledsl.plan.memory.device import FLOAT32_BYTES, Device
 from puzzledsl.plan.memory.evaluating import evaluating_plan
 from puzzledsl.plan.memory.stage_plan import StagePlan
 
-TIMED_FORWARDS = 12.0  # an evaluation's rounds, parent and child
-ANSWER_STEPS, STEP_TOKENS = (
-    64,
-    8,
-)  # decode steps of the prompts' answers; a step's time, in tokens of a prefill
+TIMED_ALONE, TIMED_BESIDE = 6.0, 12.0  # rounds of the parent, and of a child beside it
+ANSWER_STEPS = 64  # decode steps of the prompts' answers
 
 
 class Eval(DeclaredTask[nodes.Eval]):
@@ -111,10 +115,12 @@ class Eval(DeclaredTask[nodes.Eval]):
         full = len(children_in_full(program, self.name))
         forward, items = token_flop(shape, head=True), self._item_tokens()
         timed = [program.scenarios[name] for name in measured_scenarios(program)]
-        times = sum(TIMED_FORWARDS * timed_flop(shape, scenario) for scenario in timed)
+        bytes_of = [weight_bytes_of(program, scenario) for scenario in timed]
+        times = sum((timed_work(shape, *each) for each in zip(timed, bytes_of, strict=True)), Work())
         tokens = self.declaration.tokens * (1 + len(self.declaration.more_data))
-        answers = ANSWER_STEPS * STEP_TOKENS * forward
-        return Work(models * tokens * forward + (1 + full) * (items * forward + answers) + full * times)
+        read = Work(models * tokens * forward + (1 + full) * items * forward)
+        answers = decoding_work(shape, ANSWER_STEPS, FLOAT32_BYTES) * (1 + full)
+        return read + answers + times * (TIMED_ALONE + TIMED_BESIDE * full)
 
     def _item_tokens(self) -> float:
         total, wanted = 0.0, self.declaration.items

@@ -9,13 +9,15 @@ from puzzledsl.base.files import write_text
 from puzzledsl.ir import nodes
 from puzzledsl.pipeline.digests import digest_of, meaning
 from puzzledsl.pipeline.inputs import measured_scenarios
-from puzzledsl.pipeline.planning.flop import shape_of, timed_flop
+from puzzledsl.pipeline.planning.flop import shape_of, timed_work, weight_bytes_of
 from puzzledsl.pipeline.task import DeclaredTask, Work
 from puzzledsl.plan.memory.device import Device
 from puzzledsl.plan.memory.measuring import MeasuringSizes, measuring_plan
 from puzzledsl.plan.memory.stage_plan import StagePlan
 
-FORWARDS = 30.0  # a scenario's rounds and checks, in whole latencies with a few decode steps
+FORWARDS = (
+    30.0  # of the parent, each a prefill with a few decode steps: as much as a scenario's rounds and checks
+)
 
 
 class Measure(DeclaredTask[nodes.Space]):
@@ -50,7 +52,11 @@ class Measure(DeclaredTask[nodes.Space]):
     def work(self) -> Work:
         shape = shape_of(self.program, self.name)
         wanted = [self.program.scenarios[name] for name in measured_scenarios(self.program)]
-        return Work(sum(FORWARDS * timed_flop(shape, scenario) for scenario in wanted))
+        each = (
+            timed_work(shape, scenario, weight_bytes_of(self.program, scenario)) * FORWARDS
+            for scenario in wanted
+        )
+        return sum(each, Work())
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
         shape = shape_of(self.program, self.name)

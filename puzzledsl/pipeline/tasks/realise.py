@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
 from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import digest_of
 from puzzledsl.pipeline.healing import healing_of_children
-from puzzledsl.pipeline.inputs import best_solution, chosen_child, jobs_of
-from puzzledsl.pipeline.planning.flop import HEALING, child_bytes, shape_of, token_flop
+from puzzledsl.pipeline.inputs import best_solution, child_so_far, chosen_child, jobs_of
+from puzzledsl.pipeline.planning.flop import HEALED_SHARE, child_bytes, healing_flop, shape_of
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
 from puzzledsl.plan.memory.device import Device
 from puzzledsl.plan.memory.realising import realise_plan
@@ -51,10 +53,18 @@ class Realise(DeclaredTask[nodes.Search]):
 
     def work(self) -> Work:
         """Parent and child run the tokens, and the child's last maps are fitted to them. A short text has fewer."""
-        healing = (
-            HEALING * self._healing_tokens() * token_flop(shape_of(self.program, self.space), head=False)
-        )
-        return Work(healing, child_bytes(self.ctx, self.space))
+        shape, tokens = shape_of(self.program, self.space), self._healing_tokens()
+        return Work(healing_flop(shape, tokens, self._layers_healed()), child_bytes(self.ctx, self.space))
+
+    def _layers_healed(self) -> float:
+        """The layers from the child's first change on; a share of all while the child is not known."""
+        count = shape_of(self.program, self.space).layers
+        try:
+            layers = child_so_far(self.ctx, self.name).layers
+        except DiagnosticError:
+            return HEALED_SHARE * count
+        kept = takewhile(lambda layer: (layer.attention, layer.ffn) == ("parent", "parent"), layers)
+        return count - sum(1 for _ in kept)
 
     def _healing_tokens(self) -> int:
         """The tokens that the child is healed on; 0 if it is not healed."""

@@ -14,7 +14,6 @@ from puzzledsl.pipeline.healing import healing_of_scores
 from puzzledsl.pipeline.inputs import data_inputs, jobs_of
 from puzzledsl.pipeline.planning.flop import (
     BYTES_A_TOKEN,
-    HEALING,
     file_bytes,
     head_flop,
     shape_of,
@@ -28,6 +27,7 @@ from puzzledsl.plan.memory.stage_plan import StagePlan
 
 SCORING = "influence"
 """Version of what a measured table holds besides scores; raised when that changes, so that tables made before are made again."""
+HEALING = 4.0  # parent, child and Gram matrices, in forwards
 LAYERS_HEALED = 1.5  # the layer behind, and of its own what stands around the change
 
 

@@ -16,7 +16,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob
-from puzzledsl.plan.flop import widest
+from puzzledsl.plan.flop import CALIBRATION_BATCH_TOKENS, CALIBRATION_BATCHES, widest
 from puzzledsl.plan.memory.activations import (
     NORM_BYTES,
     TRACED,
@@ -41,8 +41,6 @@ GRAMS_AT_ONCE = 4
 """Square matrices of the widest FFN while it is fitted, float64: as summed, damped, its factor, and its inverse."""
 TRACES_IN_FLOAT, RESIDUALS = 9, 9
 """Hidden states a token of refinement, float32: of the trace, and residuals of the points remembered with their differences."""
-CALIBRATION_BATCH_TOKENS, CALIBRATION_BATCHES = 2048, 8
-"""Most tokens of a calibration batch, and least number of batches."""
 OUTPUT_BYTES = 3 * FLOAT32_BYTES
 """Bytes of the loss for each number of the output: output, target and their difference in float32."""
 MICRO_TOKENS = 1 << 15

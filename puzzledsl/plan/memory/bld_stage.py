@@ -1,7 +1,8 @@
 """Plan of one BLD declaration: calibration with least squares, and training, on one device or on several workers.
 
-Time is that of the worker with the most work: workers run concurrently on different batches. Matrix products of the parent and of
-pieces run in the device's dtype, Gram matrices and refinement in float32, and the optimiser at the memory's bandwidth.
+Time is that of the worker with the most work: workers run concurrently on different batches. Matrix products of the parent
+and of pieces run in the device's dtype, Gram matrices and refinement in float32, least squares in float64, and the optimiser,
+sums of Gram matrices and the elimination of channels at the memory's bandwidth.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from dataclasses import dataclass
 
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob
-from puzzledsl.plan.flop import StageOneFlop
+from puzzledsl.plan.flop import StageOneFlop, held_out_blocks
 from puzzledsl.plan.memory.bld import WorkerPlan, passes_of, sweeps_of, workers_of
 from puzzledsl.plan.memory.device import Device
 from puzzledsl.plan.memory.pieces import KEPT, MOMENTS, WEIGHT, weights_of
 from puzzledsl.plan.memory.stage_plan import Choice, StagePlan, size_text
 
+EVALUATIONS = 2
+"""Passes over the held-out tokens: before training, and after it."""
 OPTIMISER_BYTES = 28
 """Bytes a weight and step: read weight, gradient, two moments; write weight and moments; float32."""
 
@@ -188,11 +191,22 @@ class _Time:
             layers = range(1 + max(job.layer for job in part))
             spans = [[*layers]] if alone else [range(worker.first, worker.end) for worker in of_pass]
             trained = {job.layer for job in part}
-            self.calibration_s += 2 * calibration * sum(flop.parent[i] for i in layers) / rate
-            fits = sum(calibration * flop.grams[i] + own.refined[i] + own.solved[i] for i in trained)
-            self.calibration_s += fits / rate32
+            self.calibration_s += calibration * sum(flop.parent[i] for i in layers) / rate
+            fits = sum(calibration * flop.grams[i] + own.refined[i] for i in trained)
+            self.calibration_s += (
+                fits / rate32 + sum(own.solved[i] for i in trained) / device.double_flop_per_s
+            )
+            self.calibration_s += sum(own.moved[i] for i in trained) / device.bandwidth_bytes_per_s
+            seen = tokens + EVALUATIONS * held_out_blocks(tokens, jobs[0].context) * jobs[0].context
             self.training_s += (
-                tokens * max(sum(flop.parent[i] + own.trained[i] for i in span) for span in spans) / rate
+                max(
+                    sum(
+                        seen * flop.parent[i] + tokens * own.trained[i] + (seen - tokens) * own.evaluated[i]
+                        for i in span
+                    )
+                    for span in spans
+                )
+                / rate
             )
             weights = max(sum(weights_of(job) for job in part if job.layer in span) for span in spans)
             self.training_s += steps * OPTIMISER_BYTES * weights / device.bandwidth_bytes_per_s

@@ -33,7 +33,8 @@ FLOAT32_SHARE = Fraction(1, 16)
 class Device:
     """`count` equal devices, each with `memory_bytes`, in machines with `host_bytes` of memory beside each device.
 
-    `dtype`: what parents run in. Speeds are those that a stage reaches on one device, not peaks.
+    `dtype`: what parents run in. Speeds are those that a stage reaches on one device, not peaks. `float64_flop_per_s`: 0 where
+    float64 is as fast as float32.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Device:
     float32_flop_per_s: float
     bandwidth_bytes_per_s: float
     count: int = 1
+    float64_flop_per_s: float = 0.0
 
     @property
     def usable_bytes(self) -> int:
@@ -55,6 +57,11 @@ class Device:
     def kind(self) -> str:
         """Type of the device, as torch calls it."""
         return "cuda" if self.is_gpu else "cpu"
+
+    @property
+    def double_flop_per_s(self) -> float:
+        """FLOP/s of float64 products."""
+        return self.float64_flop_per_s or self.float32_flop_per_s
 
     @property
     def number_bytes(self) -> int:

@@ -18,6 +18,8 @@ GRAMS_SUMMED, GRAMS_SOLVED = 1, 3
 """Square matrices of the widest map while it is fitted: the sums, float64; and as solved, the ridge or damped, and the factor."""
 STREAMS = 2
 """Streams of all tokens: the parent's and the child's."""
+HELD_BYTES = 1 << 30
+"""Inputs of a last map above this size are computed again when they are needed."""
 SHARD_BYTES = 5 << 30
 """Bytes of a checkpoint's largest file, which is made in the host's memory."""
 
@@ -36,6 +38,7 @@ def realise_plan(
     solved = FLOAT32_BYTES if heal_tokens <= SINGLE_PRECISION_TOKENS else FLOAT64_BYTES
     matrix = width**2 + 2 * width * hidden  # the Gram matrix, and its right-hand sides
     grams = matrix * (GRAMS_SUMMED * FLOAT64_BYTES + GRAMS_SOLVED * solved)
+    read = heal_tokens * width * number
     tokens = min(heal_tokens, tiles(device.kind).forward_tokens)
     return StagePlan(
         stage=stage,
@@ -45,6 +48,7 @@ def realise_plan(
             "the child's layer": layer * number,
             "Gram matrices": grams,
             "streams": STREAMS * heal_tokens * hidden * number,
+            "inputs of a last map": read if read <= HELD_BYTES else 0,
             "activations": tokens * (forward * number + 2 * (width + 2 * hidden) * FLOAT32_BYTES),
         },
         seconds=flop / device.flop_per_s + 2 * held.read_s,

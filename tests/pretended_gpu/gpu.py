@@ -12,6 +12,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+from transformers.generation import continuous_batching  # noqa: F401 (its annotations name torch.cuda.CUDAGraph)
 
 from tests.pretended_gpu.calls import Calls
 from tests.pretended_gpu.cuda import CudaApi, Graph, Stream

@@ -90,8 +90,6 @@ def data(w: Writer) -> None:
                 f'text("{name}.txt", "more/*.txt")',
                 f'jsonl("{name}.jsonl", column: {w.pick(["text", "body"])})',
                 f'hf("org/{name}", split: train, column: text)',
-                f'parquet("{name}/*.parquet", take: 10M, duplicates: {w.pick(["drop", "keep"])})',
-                f'jsonl("{name}.jsonl", messages: messages, loss: {w.pick(["all", "answers"])}, part: 0%..95%)',
             ]
         )
         w.item(f"data {name} = {source}")
@@ -100,11 +98,6 @@ def data(w: Writer) -> None:
         weights = ", ".join(f"{name}: {w.pick([1, 2, '50%'])}" for name in w.data)
         name = w.name("mixed")
         w.item(f"data {name} = mix({weights})")
-        w.data.append(name)
-    if w.maybe(0.3):
-        name = w.name("shared")
-        other = w.pick([*w.data, 'text("more/*.txt")'])
-        w.item(f"data {name} = {w.pick(['70% * ', '0.7 * '])}{w.data[0]} + 0.3 * {other}")
         w.data.append(name)
 
 

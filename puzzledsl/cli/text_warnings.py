@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import assert_never
 
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.phrases import listed
@@ -91,9 +92,15 @@ def _overlap(one: nodes.Data, other: nodes.Data) -> bool:
 
 
 def _places(source: nodes.PlainData) -> set[str]:
-    if isinstance(source, nodes.HfData):
-        return {f"{source.id} {source.subset} {source.split}"}
-    return set(source.paths)
+    match source:
+        case nodes.HfData(id=id, subset=subset, split=split):
+            return {f"{id} {subset} {split}"}
+        case nodes.SampledData():
+            return {source.text}
+        case nodes.TextData(paths=paths) | nodes.JsonlData(paths=paths) | nodes.ParquetData(paths=paths):
+            return set(paths)
+        case _:
+            assert_never(source)
 
 
 def _parts_meet(one: nodes.Picked, other: nodes.Picked) -> bool:

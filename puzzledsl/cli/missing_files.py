@@ -18,7 +18,7 @@ def missing_files(ctx: Context, program: nodes.Program) -> list[Diagnostic]:
     from puzzledsl.data.errors import FileMissing
 
     base, files = ctx.root.path.parent, {file.shown: file.file for file in ctx.loader.files.values()}
-    readers = _users(program)
+    readers = users(program)
     return [
         FileMissing(span_of(where, files.get(where.file)), pattern=pattern, readers=readers_of)
         for pattern, where, readers_of in (*_texts(program, readers), *_items(program))
@@ -26,7 +26,7 @@ def missing_files(ctx: Context, program: nodes.Program) -> list[Diagnostic]:
     ]
 
 
-def _users(program: nodes.Program) -> dict[str, list[str]]:
+def users(program: nodes.Program) -> dict[str, list[str]]:
     """Return for each data set the declarations of stages that read it, directly or as a part of another."""
     stages: dict[str, Mapping[str, object]] = {
         "bld": program.blds,

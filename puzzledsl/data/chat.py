@@ -1,8 +1,8 @@
 """Conversations as a parent reads them: its tokenizer's chat template, and where in the result its answers are.
 
-An answer is the assistant's content and the end-of-turn token behind it. A template that marks answers itself
-(`{% generation %}`) is believed. Elsewhere, an answer begins where the template's generation prompt for the messages before it
-ends, and it ends with what the template writes behind the content of a last message.
+An answer is what the template writes for a message of the assistant, up to the token that ends its turn. A template that marks
+answers itself (`{% generation %}`) is believed. Elsewhere, an answer begins where the generation prompt for the messages before
+it ends, and it ends where the conversation up to it does.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from puzzledsl.data.errors import AnswersNotFound, NoChatTemplate, TemplateRefus
 from puzzledsl.data.sources.source import Conversation, Message, Place, TokenDocument
 
 ASSISTANT = "assistant"
+THOUGHTS_END = "</think>"
 TODAY = datetime(2024, 7, 26)
 """The day of templates that write today's date: text is the same whenever it is made."""
 DATES = "aAbBdHIjmMpSyY"
@@ -62,21 +63,27 @@ class ChatWriter:
         """Return the first and the last character, exclusive, of each answer in a rendered conversation."""
         found = []
         for i, message in enumerate(each.messages):
-            if message["role"] != ASSISTANT:
-                continue
-            before = self._rendered(each, each.messages[:i], prompt=True) if i else self._opening(each)
-            alone = self._rendered(each, each.messages[: i + 1])
-            content = message["content"].strip()
-            shown = alone.rfind(content)
-            begin = text.find(content, len(before))
-            if not text.startswith(before) or shown < 0 or begin < 0:
-                raise self._not_found("the template does not write a conversation turn by turn", each.at)
-            closing = alone[shown + len(content) :].rstrip()
-            end = begin + len(content)
-            if not text.startswith(closing, end):
-                raise self._not_found("the template writes the end of a turn in several ways", each.at)
-            found.append((len(before), end + len(closing)))
+            if message["role"] == ASSISTANT:
+                before = self._rendered(each, each.messages[:i], prompt=True) if i else self._opening(each)
+                if not text.startswith(before):
+                    raise self._not_found("the template does not write a conversation turn by turn", each.at)
+                found.append((len(before), self._end(each, i, text, len(before))))
         return found
+
+    def _end(self, each: Conversation, i: int, text: str, begin: int) -> int:
+        """Return the end of the answer `i`, which begins at `begin`, with the token that ends its turn.
+
+        As a last message, most templates write an answer as they write it before others. Those that show only the last thoughts
+        write the rest alike.
+        """
+        alone = self._rendered(each, each.messages[: i + 1]).rstrip()[begin:]
+        if text.startswith(alone, begin):
+            return begin + len(alone)
+        words = alone.rpartition(THOUGHTS_END)[2].lstrip()
+        behind = text[begin:].lstrip()
+        if behind.startswith(words):
+            return len(text) - len(behind) + len(words)
+        raise self._not_found("the template writes an answer otherwise where others follow", each.at)
 
     def _opening(self, each: Conversation) -> str:
         """Return what stands before the content of a conversation that begins with an answer."""

@@ -245,6 +245,49 @@ class FileMissing(Diagnostic):
     )
 
 
+class TemplateNotThere(Diagnostic):
+    """Conversations for a parent without a chat template, found before a run.
+
+    The parent's directory is there, and has a tokenizer without a chat template. `pzl run` would stop for it (E1210).
+
+    Wrong:
+        parent p = hf("./base-model")
+        data d = jsonl("chat.jsonl", messages: messages)
+        bld pieces of w { tokens = 1M, data = d }
+    Right:
+        parent p = hf("./chat-model")
+        data d = jsonl("chat.jsonl", messages: messages)
+        bld pieces of w { tokens = 1M, data = d }
+    """
+
+    code = "W1215"
+    severity = "warning"
+    template = "data `{name}` has conversations, but `{path}` has no chat template, needed by {readers}"
+    help_template = "put the template into `{path}/chat_template.jinja`, or write conversations as text"
+
+
+class EvaluatedOnTrainingText(Diagnostic):
+    """An evaluation on documents that training reads.
+
+    Pieces, healing and uptraining fit the child to their text. Its figures there say little about other text.
+
+    Wrong:
+        data d = jsonl("notes.jsonl")
+        uptrain final of s { tokens = 1M, data = d }
+        eval e of final { data = d }
+    Right:
+        data d = jsonl("notes.jsonl", part: 0%..95%)
+        data heldout = jsonl("notes.jsonl", part: 95%..100%)
+        uptrain final of s { tokens = 1M, data = d }
+        eval e of final { data = heldout }
+    """
+
+    code = "W1216"
+    severity = "warning"
+    template = "eval `{name}` measures on `{text}`, which {readers} learn from"
+    help_template = "hold documents out: `part: 0%..95%` of the files to train on, `part: 95%..100%` of them to measure on"
+
+
 class PromptsUnreadable(Diagnostic):
     """A file of prompts that cannot be read, or that has no prompt.
 

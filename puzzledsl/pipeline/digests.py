@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -79,8 +80,10 @@ def data_fingerprint(data: nodes.Data, base: Path) -> str:
     match data.source:
         case nodes.TextData(paths=paths) | nodes.JsonlData(paths=paths) | nodes.ParquetData(paths=paths):
             return digest_of([meaning(data), files_fingerprint(paths, base)])
-        case nodes.HfData():
-            return meaning(data)
+        case nodes.HfData(id=id):
+            if not (base / id).is_dir():
+                return meaning(data)
+            return digest_of([meaning(data), files_fingerprint([f"{glob.escape(id)}/**/*"], base)])
         case nodes.SampledData(prompts=prompts):  # whoever reads it has the parent among its inputs, too
             return digest_of([meaning(data), files_fingerprint([prompts] if prompts else [], base)])
         case nodes.MixData():

@@ -213,6 +213,8 @@ MESSAGES: dict[str, dict[str, Any]] = {
     },
     "E1213": {"name": "chat", "reason": "no conversation has an answer of the assistant"},
     "E1214": {"name": "chat", "reason": "all 12 documents are in other parts"},
+    "W1215": {"name": "chat", "path": "base-model", "readers": "bld `pieces`"},
+    "W1216": {"name": "quality", "text": "chat", "readers": "bld `pieces` and uptrain `final`"},
     "E1301": {"root": "build/library", "id": "3f9c"},
     "E1302": {"file": "build/library/3f9c.safetensors", "reason": "it ends early"},
     "E1303": {"line": 12, "file": "build/library/index.jsonl", "reason": "it is not JSON"},

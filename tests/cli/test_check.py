@@ -289,7 +289,7 @@ def test_texts_that_later_stages_need_are_missed(program: Path, capsys: pytest.C
     assert run(["check", "wide.pzl", "--deny", "W1209"]) == 1
     capsys.readouterr()
     for denied in ([], ["--deny", "warnings"]):
-        assert run(["check", "wide.pzl", *denied, "--allow", "W1209"]) == 0
+        assert run(["check", "wide.pzl", *denied, "--allow", "W1209", "--allow", "W1216"]) == 0
         assert "W1209" not in capsys.readouterr().err
     (Path("wide.pzl")).write_text((SOUND + STAGES).replace("1M", "1Q"))
     assert run(["check", "wide.pzl", "--allow", "W1209"]) == 1
@@ -298,6 +298,51 @@ def test_texts_that_later_stages_need_are_missed(program: Path, capsys: pytest.C
     for name in ("a/1.txt", "c.jsonl", "tasks.jsonl"):
         Path(name).write_text("here")
     assert run(["check", "wide.pzl", "--deny", "W1209"]) == 0
+
+
+PARTS = """\
+data train = 0.5 * jsonl("c.jsonl", part: 0%..95%) + 0.5 * text("b.txt")
+data heldout = jsonl("c.jsonl", part: 95%..100%)
+data wider = jsonl("c.jsonl", part: 90%..100%)
+bld pieces of wide { tokens = 0, data = train, heal_data = heldout, heal = 0 }
+uptrain final of small { tokens = 1M, data = train }
+eval fair of final { data = heldout }
+eval unfair of final { data = heldout + wider }
+"""
+
+
+def test_evaluations_on_text_that_is_learned_from(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Parts that do not meet are other text; a mix is its parts, each by its files."""
+    program.write_text(SOUND + PARTS)
+    assert run(["check", "wide.pzl", "--json"]) == 0
+    found = [d for d in json.loads(capsys.readouterr().out)["diagnostics"] if d["code"] == "W1216"]
+    assert [d["message"] for d in found] == [
+        "eval `unfair` measures on `wider`, which bld `pieces` and uptrain `final` learn from"
+    ]
+    program.write_text(SOUND + PARTS.replace("heal = 0", "heal = 8Ki"))
+    run(["check", "wide.pzl"])
+    assert "eval `fair` measures on `heldout`, which bld `pieces` learn from" in capsys.readouterr().err
+
+
+def test_parents_without_a_chat_template(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The template may be in a file of its own; a parent that is not there is no reason to warn."""
+    chats = 'data chats = 1 * jsonl("c.jsonl", messages: messages)\nbld talk of wide { tokens = 0, data = chats }\n'
+    program.write_text(SOUND.replace("meta-llama/Llama-3.1-8B-Instruct", "base") + chats)
+
+    def warned() -> bool:
+        assert run(["check", "wide.pzl"]) == 0
+        return "W1215]: data `chats` has conversations, but `base` has no chat" in capsys.readouterr().err
+
+    assert not warned()
+    Path("base").mkdir()
+    assert not warned()
+    Path("base/tokenizer_config.json").write_text('{"eos_token": "</s>"}')
+    assert warned()
+    Path("base/tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
+    assert not warned()
+    Path("base/tokenizer_config.json").write_text("{}")
+    Path("base/chat_template.jinja").write_text("{{ messages }}")
+    assert not warned()
 
 
 def test_texts_are_looked_for_beside_the_program(

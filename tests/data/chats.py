@@ -28,6 +28,16 @@ THINKING = (
     "{{ message['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """As Qwen3's: the last answer begins with thoughts, those before it have lost theirs."""
+QWEN3 = (
+    "{%- for message in messages %}{%- set content = message.content %}{%- if message.role == 'assistant' %}"
+    "{%- set thoughts = content.split('</think>')[0].split('<think>')[-1].strip('\\n') if '</think>' in content else '' %}"
+    "{%- set content = content.split('</think>')[-1].lstrip('\\n') %}"
+    "{{- '<|im_start|>assistant\\n' + ('<think>\\n' + thoughts + '\\n</think>\\n\\n' if loop.last else '') + content }}"
+    "{%- if message.tool_calls %}{{- '\\n<tool_call>' + message.tool_calls[0].name + '</tool_call>' }}{%- endif %}"
+    "{{- '<|im_end|>\\n' }}{%- else %}{{- '<|im_start|>' + message.role + '\\n' + content + '<|im_end|>\\n' }}{%- endif %}"
+    "{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+)
+"""As Qwen3's: thoughts are taken out of contents, and only the last ones are written."""
 STRICT = (
     "{% if messages[0]['role'] != 'user' %}{{ raise_exception('a user speaks first') }}{% endif %}" + CHATML
 )

@@ -21,6 +21,7 @@ from tests.data.chats import (
     MARKED,
     MORE,
     QUESTION,
+    QWEN3,
     STRICT,
     THINKING,
     chat_data,
@@ -57,6 +58,23 @@ def test_a_template_that_writes_the_last_answer_otherwise() -> None:
     """What a generation prompt does not have is a part of the answer: the model writes it."""
     text = learned_text(written(THINKING, LONG), THINKING)
     assert text == "It is 4.<|im_end|><think>\n\n</think>\n\nYes, 4.<|im_end|>"
+
+
+def test_thoughts_in_contents_and_calls_of_tools() -> None:
+    """Thoughts are learned where they are written; a call is a part of the answer."""
+    thinking = [
+        {**m, "content": f"<think>\nhm {m['content']}\n</think>\n\n{m['content']}"} for m in (ANSWER, END)
+    ]
+    text = learned_text(written(QWEN3, [QUESTION, thinking[0], MORE, thinking[1]]), QWEN3)
+    assert text == "It is 4.<|im_end|><think>\nhm Yes, 4.\n</think>\n\nYes, 4.<|im_end|>"
+    call = {"role": "assistant", "content": "", "tool_calls": [{"name": "add"}]}
+    tool = {"role": "tool", "content": "4"}
+    text = learned_text(written(CHATML, [QUESTION, call, tool, ANSWER]), CHATML)
+    assert text == "<|im_end|>It is 4.<|im_end|>"
+    text = learned_text(written(QWEN3, [QUESTION, call, tool, ANSWER]), QWEN3)
+    assert text == "\n<tool_call>add</tool_call><|im_end|><think>\n\n</think>\n\nIt is 4.<|im_end|>"
+    last = learned_text(written(QWEN3, [QUESTION, {**ANSWER, "tool_calls": [{"name": "add"}]}]), QWEN3)
+    assert last == "<think>\n\n</think>\n\nIt is 4.\n<tool_call>add</tool_call><|im_end|>"
 
 
 def test_a_conversation_that_begins_with_an_answer() -> None:

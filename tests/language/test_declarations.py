@@ -163,6 +163,8 @@ def test_sums_of_shares(tmp_path: Path) -> None:
     assert parts("0.5 * (0.5 * a + 0.5 * b) + 0.5 * mix(a: 2, b: 1)") == [("a", 7), ("b", 5)]
     assert parts('0.5 * text("x") + 0.25 * a + 0.25 * text("x")') == [('text("x")', 3), ("a", 1)]
     assert parts("0.5 * c + 0.5 * a")[1] == ("a", 1)
+    called = program(tmp_path, 'data mix = text("x")\ndata d = 0.5 * mix + 0.5 * text("y")').data["d"].source
+    assert isinstance(called, nodes.MixData) and called.parts[0].name == "mix"
     assert source(tmp_path, '1 * text("x") + 0 * text("y")') == nodes.TextData(paths=("x",))
     assert program(tmp_path, f"{texts}data d = a").data["d"].source == nodes.TextData(paths=("a",))
     sums = program(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.precision.grids import nearest
 from tests.children import Choice, define, random_pieces
 from tests.pieces.train.bld_programs import WHERE, make_program
+from tests.tiny import tiny_tokenizer
 
 LAYERS: tuple[Choice, ...] = (
     (ParentAttention(), MlpFfn(width=20)),
@@ -113,3 +115,28 @@ def with_uptrain(program: nodes.Program, **changes: Any) -> nodes.Program:
     } | changes
     declaration = nodes.Uptrain(name="final", search="best", where=WHERE, **settings)
     return program.model_copy(update={"uptrains": {"final": declaration}})
+
+
+TURNS = (
+    "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+def with_chats(case: Case, chats: int = 60) -> Case:
+    """The case with conversations for text, of which losses count the answers."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = TURNS
+    tokenizer.save_pretrained(case.parent)
+    lines = []
+    for i in range(chats):
+        question, answer = (
+            f"what is {i} and {i % 7}" + " so" * (i % 5),
+            f"it is {i + i % 7}" + " yes" * (i % 3),
+        )
+        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        lines.append(json.dumps({"messages": turns}) + "\n")
+    (case.base / "chats.jsonl").write_text("".join(lines))
+    source = nodes.JsonlData(paths=("chats.jsonl",), messages="messages", loss="answers")
+    data = case.program.data["mix"].model_copy(update={"source": source})
+    return Case(case.base, case.program.model_copy(update={"data": {"mix": data}}))

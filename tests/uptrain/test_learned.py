@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,15 +15,17 @@ from hypothesis import strategies as st
 
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.load import load_child
+from puzzledsl.data.blocks import token_rows
 from puzzledsl.data.rows import Stream, TokenRows
-from puzzledsl.models.families.load import load_parent
+from puzzledsl.models.families.load import load_parent, load_tokenizer
 from puzzledsl.uptrain import train
 from puzzledsl.uptrain.batches import micro_batches
 from puzzledsl.uptrain.loss import cosine_loss
 from puzzledsl.uptrain.model import Student, Target, Teacher, hidden_states
 from puzzledsl.uptrain.ranks import Ranks
+from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
 from puzzledsl.uptrain.train import Trainer
-from tests.uptrain.cases import Case, Interrupted, Recorder, make_case, with_uptrain
+from tests.uptrain.cases import Case, Interrupted, Recorder, make_case, with_chats, with_uptrain
 
 CONTEXT, BLOCKS = 16, 24
 
@@ -222,3 +225,19 @@ def test_a_student_without_positions_gives_zero(case: Case) -> None:
     ids = some_rows()[0:1]
     target: Target = teacher(ids, True)
     assert student(ids, target, None, torch.empty(0, dtype=torch.long)) == 0
+
+
+def test_a_run_on_chats_says_how_much_counted(tmp_path: Path) -> None:
+    case = with_chats(make_case(tmp_path, tokens=640, batch=8))
+    given = (case.parent, case.child, case.out, case.base, case.base / "work", case.base / "tokens")
+    run_uptrain(UptrainInputs(case.program, "final", *given, Recorder()))
+    record = json.loads((case.out / "uptrain.json").read_text())
+    rows = token_rows(
+        *(case.program.data["mix"], case.base, load_tokenizer(case.parent)),
+        context=CONTEXT,
+        tokens=CONTEXT * 44,
+        seed=1,
+    )
+    counted = rows.part(4).learned(slice(None))
+    assert counted is not None and record["learned_tokens"] == int(counted.sum()) < record["tokens"] == 640
+    assert record["heldout_kl_after"] <= record["heldout_kl_before"]

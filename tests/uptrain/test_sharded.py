@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from puzzledsl.child.load import load_child
 from puzzledsl.uptrain.ranks import Ranks, announce, ranks_of, shares
 from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
-from tests.uptrain.cases import Recorder, make_case
+from tests.uptrain.cases import Recorder, make_case, with_chats
 from tests.uptrain.worker import STOP
 
 pytestmark = pytest.mark.timeout(600)
@@ -25,12 +25,14 @@ STEPS = 20
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+@pytest.fixture(scope="module", params=["text", "answers of chats"])
+def runs(request, tmp_path_factory):
     """One process's run and two processes', of the same program: 20 steps of 5 blocks, an average, recomputation."""
     case = make_case(
         tmp_path_factory.mktemp("sharded"), tokens=STEPS * 80, batch=5, micro_batch=2, ema=0.9, recompute=True
     )
+    if request.param != "text":
+        case = with_chats(case)
     (case.base / "program.json").write_text(case.program.model_dump_json())
     alone = Recorder()
     directories = (

@@ -136,11 +136,14 @@ def _term(ctx: Context, expr: tree.Expr, scope: Scope, shares: Shares) -> Fracti
 
 def _is_source(expr: tree.Expr, scope: Scope) -> bool:
     """Return True for a call of a source and for the name of a text."""
-    word = expr.function if isinstance(expr, tree.Call) else expr
-    if not isinstance(word, tree.Name):
-        return False
-    symbol = scope.file.names.get(word.text)
-    return word.text in (*DATA_SOURCES, "mix") or (isinstance(symbol, Symbol) and symbol.kind == "data")
+    if isinstance(expr, tree.Call):
+        return isinstance(expr.function, tree.Name) and expr.function.text in (*DATA_SOURCES, "mix")
+    return _declared(expr, scope) is not None
+
+
+def _declared(expr: tree.Expr, scope: Scope) -> Symbol | None:
+    symbol = scope.file.names.get(expr.text) if isinstance(expr, tree.Name) else None
+    return symbol if isinstance(symbol, Symbol) and symbol.kind == "data" else None
 
 
 def _share(ctx: Context, expr: tree.Expr, scope: Scope) -> Fraction | None:
@@ -159,6 +162,9 @@ def _source(ctx: Context, expr: tree.Expr, scope: Scope) -> Iterable[tuple[nodes
         inner: Shares = {}
         total = _added(ctx, expr, scope, inner)
         return None if total is None else [(part, share) for part, share in inner.values()]
+    if (named := _declared(expr, scope)) is not None:  # also a text that is called `mix`
+        data = ctx.lower(named, nodes.Data)
+        return None if data is None else _parts(data)
     takes = KINDS["data"].value
     assert takes is not None
     call = read_call(ctx, expr, scope, takes)

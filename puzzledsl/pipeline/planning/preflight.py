@@ -116,7 +116,7 @@ def _too_short(ctx: Context, tasks: Sequence[Task]) -> Iterator[Diagnostic]:
 
 
 def _may_be_short(data: nodes.Data, ctx: Context, tokens: int) -> bool:
-    """Return True if the files of one part have so few bytes that its share of the tokens may not be in them."""
+    """Return True if one part takes too few tokens, or has so few bytes in its files that its share may not be in them."""
     from puzzledsl.data.documents import files_of
     from puzzledsl.data.mixing import parts_of
 
@@ -125,9 +125,13 @@ def _may_be_short(data: nodes.Data, ctx: Context, tokens: int) -> bool:
         return False
     weights = sum(weight for _, weight in parts)
     for part, weight in parts:
+        assert not isinstance(part.source, nodes.MixData)
+        share, (low, high) = tokens * weight / weights, part.source.part or (0, 1)
+        if part.source.take is not None and part.source.take < share:
+            return True
         files = files_of(part, ctx.base)
-        read = sum(path.stat().st_size for path in files)
-        if files and read < BYTES_A_TOKEN * tokens * weight / weights:
+        read = sum(path.stat().st_size for path in files) * (high - low)
+        if files and read < BYTES_A_TOKEN * share:
             return True
     return False
 

@@ -86,8 +86,10 @@ def check(
     checked, context = inspect(file, settings)
     if context is not None and checked.program is not None:
         from puzzledsl.cli.missing_files import missing_files
+        from puzzledsl.cli.text_warnings import text_warnings
 
-        found = (*checked.diagnostics, *missing_files(context, checked.program))
+        of_files = missing_files(context, checked.program), text_warnings(context, checked.program)
+        found = (*checked.diagnostics, *of_files[0], *of_files[1])
         checked = replace(checked, diagnostics=found)
     if allowed:
         kept = tuple(d for d in checked.diagnostics if d.severity != "warning" or d.code not in allowed)

@@ -40,7 +40,7 @@ def test_options_show_what_they_keep_of_the_parent(tmp_path: Path) -> None:
     assert found["chat.memory"].startswith("parent ")
     assert "noop" not in found
     whole = hints(opened(PROGRAM.replace("width: 100% | 50%", "width: 50%"), tmp_path))
-    assert whole["mlp(width: 50%)"].startswith("50% params, ")
+    assert whole["mlp(width: 50%)"].startswith("50.1% params, ")  # of the weights half, of the norm all
     own = hints(opened(PROGRAM.replace("mlp(width: 100% | 50%)", "parent"), tmp_path))
     assert "parent" not in own  # all of it
 

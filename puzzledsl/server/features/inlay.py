@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from lsprotocol import types
 
-from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.costs.flops import Workload
@@ -98,7 +98,7 @@ def _of_option(
     return _hint(document, option, ", ".join(parts), f"{', '.join(parts)} {of}")
 
 
-def _time_ns(place: costs.Workplace, own: Shape, alternative: costs.Alternative) -> int:
+def _time_ns(place: costs.Workplace, own: Shape, alternative: Alternative) -> int:
     work = Workload(place.batch, place.scenario.prompt, place.scenario.output)
     cost = sub_block_cost(place.hardware, own, alternative, work)
     return cost.prefill_ns + work.output * cost.decode_ns

@@ -1,11 +1,23 @@
-"""Shell completion of codes, parents and hardware profiles, from the names in the shipped files."""
+"""Shell completion: codes, names of the shipped files, stages, and what the program on the command line declares.
+
+Stages are the pipeline's tasks, and a stage's command takes declarations of the kind that its task is of.
+"""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from puzzledsl.syntax import tree
 
 MEASURED = "measured"
 """The hardware of a program that times blocks on this machine."""
+KINDS = {"show": "space", "why": "search", "watch": "search", "explore": "search", "frontier": "frontier"}
+"""Command that is no stage -> the kind of the declarations that it takes."""
 _STD_PARENT = re.compile(r"^# ([\w-]+/[\w.-]+)\n(?:#.*\n)*let (\w+) = ", re.MULTILINE)
 
 
@@ -44,3 +56,70 @@ def complete_parent(incomplete: str) -> list[tuple[str, str]]:
 def complete_hardware(incomplete: str) -> list[str]:
     """Return `measured` and the profiles of std/hardware.pzl that start with `incomplete`."""
     return [name for name in (MEASURED, *std_hardware()) if name.startswith(incomplete)]
+
+
+def complete_stage(incomplete: str) -> list[tuple[str, str]]:
+    """Return the stages of a run that start with `incomplete`, each with what it does."""
+    from puzzledsl.pipeline.tasks import TASKS
+
+    found = {stage: (task.__doc__ or "").split("\n", 1)[0] for stage, task in TASKS.items()}
+    return [(stage, doc) for stage, doc in found.items() if stage.startswith(incomplete)]
+
+
+def complete_setting(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Return `NAME=` of each parameter of the program, with its type and default; behind `NAME=` its words."""
+    from puzzledsl.syntax import tree
+    from puzzledsl.syntax.unparse import unparse_expr
+
+    params = [item for item in _items(ctx) if isinstance(item, tree.Param)]
+    name, equals, value = incomplete.partition("=")
+    if equals:
+        words = [word.text for param in params if param.name.text == name for word in param.words]
+        return [(f"{name}={word}", "") for word in words if word.startswith(value)]
+    found: list[tuple[str, str]] = []
+    for param in params:
+        kind = " | ".join(word.text for word in param.words) or param.type.text
+        try:
+            default = "" if param.default is None else f" = {unparse_expr(param.default)}"
+        except ValueError:  # it has mistakes in it
+            default = ""
+        if param.name.text.startswith(name):
+            found.append((f"{param.name.text}=", kind + default))
+    return found
+
+
+def complete_declaration(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Return the declarations that the command takes, without those that are named already, with their comments."""
+    from puzzledsl.syntax import tree
+
+    kind = _kind_of(ctx.info_name or "")
+    given = {word for value in ctx.params.values() if isinstance(value, list | tuple) for word in value}
+    return [
+        (item.name.text, item.doc.split("\n", 1)[0])
+        for item in _items(ctx)
+        if isinstance(item, tree.Decl)
+        and item.kind.text == kind
+        and item.name.text.startswith(incomplete)
+        and item.name.text not in given
+    ]
+
+
+def _kind_of(command: str) -> str:
+    if command in KINDS:
+        return KINDS[command]
+    from puzzledsl.pipeline.tasks import TASKS
+
+    return TASKS[command].kind if command in TASKS else ""
+
+
+def _items(ctx: typer.Context) -> tuple[tree.Item, ...]:
+    """Return the declarations of the program on the command line; none of one that cannot be read.
+
+    Behind an option that lacks its value, the words before it are not sorted into arguments yet.
+    """
+    from puzzledsl.base.diagnostics import Sink
+    from puzzledsl.syntax.parse import parse, read_source
+
+    file = ctx.params.get("file") or next((word for word in ctx.args if word.endswith(".pzl")), None)
+    text = read_source(Path(file), Sink()) if file else None
+    return () if text is None else parse(text, str(file), Sink()).items

@@ -7,10 +7,16 @@ from typing import Annotated
 
 import typer
 
+from puzzledsl.cli.completion import complete_declaration, complete_setting
+
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The `.pzl` program.", show_default=False)]
 NamesArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[NAME]...", help="Names of declarations. Default: all."),
+    typer.Argument(
+        metavar="[NAME]...",
+        help="Names of declarations. Default: all.",
+        autocompletion=complete_declaration,
+    ),
 ]
 BuildOption = Annotated[
     Path | None,
@@ -27,6 +33,7 @@ SetOption = Annotated[
         "--set",
         metavar="NAME=VALUE",
         help="Give a `param` another value. May be repeated.",
+        autocompletion=complete_setting,
     ),
 ]
 JsonOption = Annotated[

@@ -27,6 +27,7 @@ from puzzledsl.server.features import formatting as formats
 from puzzledsl.server.features.completion import complete
 from puzzledsl.server.features.folding import folding
 from puzzledsl.server.features.hover import hover
+from puzzledsl.server.features.inlay import inlay_hints
 from puzzledsl.server.features.signature import signature
 from puzzledsl.server.positions import Encoding
 
@@ -229,6 +230,10 @@ def _register_reading(server: PzlServer) -> None:
     )
     def on_signature(params: types.SignatureHelpParams) -> types.SignatureHelp | None:
         return _at(server, params, signature)
+
+    @server.feature(types.TEXT_DOCUMENT_INLAY_HINT)
+    def on_inlay_hints(params: types.InlayHintParams) -> list[types.InlayHint]:
+        return inlay_hints(server.document(params.text_document.uri), params.range)
 
     @server.feature(types.TEXT_DOCUMENT_DEFINITION)
     def on_definition(params: types.DefinitionParams) -> types.Location | None:

@@ -43,6 +43,7 @@ def at(word: str, text: str = PROGRAM) -> str:
             "memory <= limit",
             ["`chat.memory` (Bytes)", "reserve + `weights` + `kv_cache`", "the parent: ", "batch 4"],
         ),
+        ("chat.memory", ["`chat.memory` (Bytes)", "the parent: ", "batch 4, 128 prompt"]),
         ("memory\n  require", ["Memory of one GPU", "= 80GiB"]),
         ("search greedy", ["Chooses one alternative", "search s of w"]),
         ("require chat", ["`require`: A constraint"]),

@@ -17,6 +17,7 @@ from puzzledsl.server.features.completion import complete
 from puzzledsl.server.features.folding import folding
 from puzzledsl.server.features.formatting import formatting
 from puzzledsl.server.features.hover import hover
+from puzzledsl.server.features.inlay import inlay_hints
 from puzzledsl.server.features.signature import signature
 from tests.server.texts import NEMOTRON, PROGRAM, opened
 
@@ -33,6 +34,7 @@ def ask_everything(document: Document, line: int, column: int) -> None:
     symbols.outline(document)
     semantic.semantic_tokens(document)
     folding(document)
+    inlay_hints(document, types.Range(types.Position(0, 0), here))
     formatting(document)
     with suppress(renaming.RenameRefused):
         renaming.rename(document, line, column, "brand_new")

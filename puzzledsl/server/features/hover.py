@@ -8,6 +8,7 @@ from lsprotocol import types
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.ir.metrics import METRICS
+from puzzledsl.language import words
 from puzzledsl.language.alternatives import ATTENTION, FFN
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.words import KEYWORDS, OPERATORS
@@ -65,13 +66,11 @@ def _said(name: str, doc: str) -> str | None:
 def _of_meaning(document: Document, occurrence: Occurrence) -> str | None:
     match occurrence.meaning:
         case Declared() as declared:
-            return _declared(document, declared)
+            return _parts(_metric_of(document, occurrence, declared), _declared(document, declared))
         case Word(category="kind") as word:
             return f"`{word.name}`: {word.doc}\n\n```pzl\n{KINDS[word.name].form}\n```"
         case Word(category="metric") as word:
-            parent = costs.parent_metric(document, word.owner, word.name, occurrence.within)
-            unit = METRICS[word.name].name if word.name in METRICS else ""
-            return _parts(f"`{word.owner}.{word.name}` ({unit}): {word.doc}", parent)
+            return _metric(document, word.owner, word.name, word.doc, occurrence.within)
         case Word(category="fact") as word:
             return _parts(_said(word.name, word.doc), _value_of_attribute(document, occurrence))
         case Word(name=name) as word if name in ATTENTION or name in FFN:
@@ -83,6 +82,24 @@ def _of_meaning(document: Document, occurrence: Occurrence) -> str | None:
     if word.call is not None:
         return _call(word)
     return _said(word.name, word.doc) or None
+
+
+def _metric_of(document: Document, occurrence: Occurrence, declared: Declared) -> str:
+    """Return the metric of a scenario whose name stands before a dot: of `chat` in `chat.memory`; empty for other names."""
+    if declared.kind != "scenario" or occurrence.declares:
+        return ""
+    node = enclosing(document.file.module, occurrence.span, tree.Attribute)
+    if node is None or node.target.span != occurrence.span or node.name.text not in words.METRICS:
+        return ""
+    name = node.name.text
+    return _metric(document, declared.name, name, words.METRICS[name].doc, occurrence.within)
+
+
+def _metric(document: Document, scenario: str, name: str, doc: str, within: str) -> str:
+    """Return a metric with its unit, and the parent's value where the profile tells it."""
+    parent = costs.parent_metric(document, scenario, name, within)
+    unit = METRICS[name].name if name in METRICS else ""
+    return _parts(f"`{scenario}.{name}` ({unit}): {doc}", parent)
 
 
 def _parts(*parts: str | None) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from puzzledsl.cli.completion import complete_stage
 from puzzledsl.cli.options import BuildOption, FileArgument, HealOption, OnOption, SetOption
 
 if TYPE_CHECKING:
@@ -23,12 +24,16 @@ def run(
             "--until",
             metavar="STAGE",
             help="Stop after this stage (measure, bld, score, solve, refine, realise …).",
+            autocompletion=complete_stage,
         ),
     ] = None,
     only: Annotated[
         str | None,
         typer.Option(
-            "--only", metavar="STAGE", help="Run this stage alone, with the existing files of the others."
+            "--only",
+            metavar="STAGE",
+            help="Run this stage alone, with the existing files of the others.",
+            autocompletion=complete_stage,
         ),
     ] = None,
     dry_run: Annotated[

@@ -7,11 +7,16 @@ from typing import Annotated
 
 import typer
 
+from puzzledsl.cli.completion import complete_declaration
 from puzzledsl.cli.options import BuildOption, FileArgument, SetOption
 
 SearchArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[SEARCH]", help="The search. Default: the first that can be solved."),
+    typer.Argument(
+        metavar="[SEARCH]",
+        help="The search. Default: the first that can be solved.",
+        autocompletion=complete_declaration,
+    ),
 ]
 
 

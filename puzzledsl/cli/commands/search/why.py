@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from puzzledsl.cli.completion import complete_declaration
 from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, SetOption
 
 if TYPE_CHECKING:
@@ -17,7 +18,15 @@ if TYPE_CHECKING:
 TIME_S = 60.0
 PLACE = re.compile(r"(?:layers\s*\[\s*(\d+)\s*\]|(\d+))(?:\s*\.\s*(attention|ffn))?")
 
-SearchArgument = Annotated[str, typer.Argument(metavar="SEARCH", help="The search.", show_default=False)]
+SearchArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SEARCH",
+        help="The search.",
+        show_default=False,
+        autocompletion=complete_declaration,
+    ),
+]
 PlaceArgument = Annotated[
     str | None,
     typer.Argument(

@@ -85,8 +85,8 @@ def hybrid(body: str) -> str:
             "space.dtype",
             (space("ffn = parent(dtype: q4_k)"), "E0305"),
             (space("ffn = noop(dtype: q8_0)"), "E0204"),
-            (space("ffn = mlp(width: 50%, dtype: 8)"), "E0305"),
-            (hybrid("attention = parent(dtype: q8_0)"), "E0225"),
+            (space("ffn = mlp(width: 50%, dtype: 8)"), "E0303"),
+            (hybrid("attention = parent(dtype: q8_0)\n layers[0].attention = parent(dtype: q8_0)"), "E0225"),
         ),
         *refused(
             "space.dtype-rows",
@@ -94,7 +94,7 @@ def hybrid(body: str) -> str:
             (UNEVEN + "space v of q { attention = gqa(kv_heads: 2, dtype: int4) }", "E0225"),
             (space("ffn = mlp(width: 40, dtype: int4)"), "E0225"),
         ),
-        *refused("patterns.dtype", (edited("layers[1].ffn -= mlp(dtype: q4)"), "E0305"), (edited("layers[1].ffn -= mlp(dtype: < q4_0)"), "E0301")),
+        *refused("patterns.dtype", (edited("layers[1].ffn -= mlp(dtype: q4)"), "E0305"), (edited("layers[1].ffn -= mlp(dtype: < q4_0)"), "E0303")),
         *refused("space.kinds-fit", (space("ffn = moe(experts: 2)"), "E0417")),
         *refused(
             "space.kinds",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, SubBlock
 from puzzledsl.alternatives.precision import FULL, PRECISIONS
@@ -170,9 +171,16 @@ def _type_test(ctx: Context, field: tree.PatternField, scope: Scope) -> _TypeTes
         ctx.report(WrongType(field.value.span, what=f"`{PRECISION}`", wanted=wanted, got=got))
         return None
     options = field.value.options if isinstance(field.value, tree.Choice) else (field.value,)
-    words = [read_word(ctx, option, scope, (FULL, *PRECISIONS), "storage type") for option in options]
-    known = tuple(word for word in words if word is not None)
-    return _TypeTest(known, field.op == "!=") if len(known) == len(words) else None
+    known: list[str] = []
+    for option in options:
+        read, problems, _ = ctx.trial(
+            partial(read_word, ctx, option, scope, (FULL, *PRECISIONS), "storage type")
+        )
+        for problem in problems:
+            ctx.report(problem)
+        if read is not None and not problems:
+            known.append(read)
+    return _TypeTest(tuple(known), field.op == "!=") if len(known) == len(options) else None
 
 
 def _figures(

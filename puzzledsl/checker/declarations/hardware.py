@@ -7,7 +7,17 @@ from fractions import Fraction
 from typing import Literal, cast
 
 from puzzledsl.base.diagnostics import Span
-from puzzledsl.base.units import BYTES, BYTES_PER_S, COUNT, FLOP_PER_S, TIME, Dimension, format_quantity
+from puzzledsl.base.units import (
+    BYTES,
+    BYTES_PER_S,
+    COUNT,
+    DOLLARS_PER_S,
+    FLOP_PER_S,
+    POWER,
+    TIME,
+    Dimension,
+    format_quantity,
+)
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import (
     arguments_of,
@@ -20,7 +30,7 @@ from puzzledsl.checker.declarations.common import (
     target,
     where,
 )
-from puzzledsl.checker.declarations.measured import MAX_GPUS, lower_measured
+from puzzledsl.checker.declarations.measured import MAX_GPUS, lower_measured, stated
 from puzzledsl.checker.diagnostics import space_errors as errors
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.diagnostics.name_errors import Misplaced
@@ -166,6 +176,7 @@ class _Profile:
         error = said.calibration_error if said else None
         if settings.has("error"):
             error = settings.quantity("error", COUNT, Fraction(0), Fraction(0), Fraction(1))
+        price, power = stated(settings, "price", DOLLARS_PER_S), stated(settings, "power", POWER)
         if settings.failed or dtypes is None:
             return None
         self._consistent(gpus, groups, link, reserve, memory)
@@ -199,6 +210,8 @@ class _Profile:
             engine=settings.text("engine", said.engine if said else ""),
             calibration=settings.text("calibration", said.calibration if said else ""),
             calibration_error=error,
+            usd_per_s=price if price is not None or old is None else old.usd_per_s,
+            watts=power if power is not None or old is None else old.watts,
         )
 
     def _peaks(self, section: tree.Section | None) -> dict[str, Fraction]:

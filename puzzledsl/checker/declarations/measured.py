@@ -8,7 +8,7 @@ from fractions import Fraction
 from puzzledsl.alternatives.support import Absent
 from puzzledsl.base.diagnostics import Diagnostic, Label
 from puzzledsl.base.phrases import layers_in_words
-from puzzledsl.base.units import BYTES
+from puzzledsl.base.units import BYTES, DOLLARS_PER_S, POWER, Dimension
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.engine_errors import (
     EngineLacksAlternative,
@@ -38,6 +38,8 @@ def lower_measured(ctx: Context, symbol: Symbol, settings: Settings) -> nodes.Me
         gpus=settings.whole("gpus", 1, 1, MAX_GPUS),
         memory_bytes=None if memory is None else int(memory),
         engine=engine.name,
+        usd_per_s=stated(settings, "price", DOLLARS_PER_S),
+        watts=stated(settings, "power", POWER),
         threads=settings.whole("threads", 1, 1, MAX_THREADS) if settings.has("threads") else None,
     )
     if settings.failed:
@@ -56,6 +58,11 @@ def lower_measured(ctx: Context, symbol: Symbol, settings: Settings) -> nodes.Me
     for problem in problems:
         ctx.report(problem)
     return None if problems else spec
+
+
+def stated(settings: Settings, key: str, dimension: Dimension) -> Fraction | None:
+    """Return a price or a power where it is stated."""
+    return settings.quantity(key, dimension, Fraction(0), Fraction(0)) if settings.has(key) else None
 
 
 def _lacks(

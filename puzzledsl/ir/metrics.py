@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from puzzledsl.base.units import Dimension
 from puzzledsl.language import words
@@ -62,7 +62,7 @@ def linear_metrics(costs: ScenarioCosts) -> dict[str, LinearMetric]:
     }
 
 
-def running_costs(hardware: RooflineHardware | MeasuredHardware) -> dict[str, Fraction | None]:
+def running_costs(hardware: RooflineHardware | MeasuredHardware) -> dict[str, Any]:
     """Return `usd_per_s` and `watts` of all GPUs together; None for what is not stated."""
     gpus = hardware.gpus
     return {

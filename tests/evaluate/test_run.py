@@ -200,7 +200,7 @@ def test_a_scenario_in_an_engine_is_timed_there(case, tmp_path):
     space = program.spaces["w"].model_copy(update={"layers": (choice,) * len(program.spaces["w"].layers)})
     goal = nodes.Linear(terms=())
     search = nodes.Search(
-        name="best", space="w", sense="minimize", objective=goal, solver=nodes.CpSat(), where=WHERE
+        name="best", space="w", sense="minimize", objective=goal, solver=nodes.CpSat(time_s=1), where=WHERE
     )
     changed = {"hardware": hardware, "spaces": {"w": space}, "searches": {"best": search}}
 

@@ -1,6 +1,6 @@
 """Dimensions, quantities and their literals. Values are exact (`Fraction`): `80GiB` and `81920MiB` are one number.
 
-Base units: byte, second, FLOP, token. `25%` and `2.17x` are dimensionless; `x` remembers that it means
+Base units: byte, second, FLOP, token, dollar, joule. `25%` and `2.17x` are dimensionless; `x` remembers that it means
 "times the parent's".
 """
 
@@ -24,6 +24,8 @@ class Dimension:
     seconds: int = 0
     flops: int = 0
     tokens: int = 0
+    dollars: int = 0
+    joules: int = 0
 
     def __mul__(self, other: Dimension) -> Dimension:
         return Dimension(*(a + b for a, b in zip(self._tuple(), other._tuple(), strict=True)))
@@ -31,8 +33,8 @@ class Dimension:
     def __truediv__(self, other: Dimension) -> Dimension:
         return Dimension(*(a - b for a, b in zip(self._tuple(), other._tuple(), strict=True)))
 
-    def _tuple(self) -> tuple[int, int, int, int]:
-        return (self.bytes, self.seconds, self.flops, self.tokens)
+    def _tuple(self) -> tuple[int, ...]:
+        return (self.bytes, self.seconds, self.flops, self.tokens, self.dollars, self.joules)
 
     @property
     def name(self) -> str:
@@ -46,7 +48,7 @@ class Dimension:
         return "*".join(up) + ("/" + "/".join(down) if down else "") if up else "1/" + "/".join(down)
 
 
-_BASE = ("byte", "s", "FLOP", "tok")
+_BASE = ("byte", "s", "FLOP", "tok", "USD", "J")
 COUNT = Dimension()
 BYTES = Dimension(bytes=1)
 TIME = Dimension(seconds=1)
@@ -55,6 +57,10 @@ FLOPS = Dimension(flops=1)
 BYTES_PER_S = Dimension(bytes=1, seconds=-1)
 FLOP_PER_S = Dimension(flops=1, seconds=-1)
 TOK_PER_S = Dimension(tokens=1, seconds=-1)
+DOLLARS = Dimension(dollars=1)
+DOLLARS_PER_S = Dimension(dollars=1, seconds=-1)
+ENERGY = Dimension(joules=1)
+POWER = Dimension(joules=1, seconds=-1)
 _NAMES = {
     COUNT: "a plain number",
     BYTES: "Bytes",
@@ -64,6 +70,10 @@ _NAMES = {
     BYTES_PER_S: "Bytes/s",
     FLOP_PER_S: "FLOP/s",
     TOK_PER_S: "tok/s",
+    DOLLARS: "USD",
+    DOLLARS_PER_S: "USD/h",
+    ENERGY: "J",
+    POWER: "W",
 }
 
 _DECIMAL = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -86,6 +96,12 @@ def _units() -> dict[str, tuple[Fraction, Dimension]]:
         "tok/s": (Fraction(1), TOK_PER_S),
         "ktok/s": (Fraction(1000), TOK_PER_S),
         "tok": (Fraction(1), TOKENS),
+        "USD": (Fraction(1), DOLLARS),
+        "USD/h": (Fraction(1, 3600), DOLLARS_PER_S),
+        "J": (Fraction(1), ENERGY),
+        "mJ": (Fraction(1, 1000), ENERGY),
+        "W": (Fraction(1), POWER),
+        "kW": (Fraction(1000), POWER),
     }
     for prefix, scale in _BINARY.items():
         table[prefix] = (Fraction(scale), COUNT)
@@ -116,6 +132,9 @@ UNIT_NAMES: dict[str, str] = {
         "k": "thousand",
         "M": "million millions",
         "B": "billion billions",
+        "USD": "dollar dollars",
+        "J": "joule joules",
+        "W": "watt watts",
         "%": "percent",
         "x": "times",
     }.items()
@@ -184,7 +203,7 @@ def unit_in_words(text: str) -> str | None:
 
 def with_unit(number: str, unit: str) -> str:
     """Return a number and its unit as they are written: `8s`, `200 tok/s`."""
-    return f"{number} {unit}" if unit.endswith("tok/s") else f"{number}{unit}"
+    return f"{number} {unit}" if unit.endswith(("tok/s", "USD/h")) else f"{number}{unit}"
 
 
 def _suggest_unit(number: str, unit: str) -> tuple[str, str]:
@@ -247,6 +266,14 @@ def format_quantity(value: Fraction | float, dimension: Dimension, digits: int =
     elif dimension in (BYTES_PER_S, FLOP_PER_S, FLOPS):
         tail = {BYTES_PER_S: "B/s", FLOP_PER_S: "FLOP/s", FLOPS: "FLOP"}[dimension]
         ladder = [(p + tail, Fraction(s)) for p, s in reversed(_DECIMAL.items()) if p]
+    elif dimension == DOLLARS_PER_S:
+        return f"{_decimal(exact * 3600, digits)} USD/h"
+    elif dimension == DOLLARS:
+        return f"{_decimal(exact, digits)}USD"
+    elif dimension == ENERGY:
+        ladder = [("J", Fraction(1)), ("mJ", Fraction(1, 1000))]
+    elif dimension == POWER:
+        ladder = [("kW", Fraction(1000)), ("W", Fraction(1))]
     elif dimension == TOK_PER_S:
         return f"{_decimal(exact, digits)} tok/s"
     else:

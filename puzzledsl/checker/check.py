@@ -14,7 +14,6 @@ from puzzledsl.checker.declarations.common import declaration
 from puzzledsl.checker.declarations.data import lower_data
 from puzzledsl.checker.declarations.frontier import lower_frontier
 from puzzledsl.checker.declarations.hardware import lower_hardware, lower_scenario
-from puzzledsl.checker.declarations.measured import check_engines
 from puzzledsl.checker.declarations.parent import lower_parent
 from puzzledsl.checker.declarations.refine import check_refines
 from puzzledsl.checker.declarations.results import lower_eval, lower_export
@@ -35,7 +34,7 @@ from puzzledsl.checker.names.wrong_kind import settle_kinds
 from puzzledsl.checker.parameters import check_settings
 from puzzledsl.checker.program import Checked
 from puzzledsl.checker.whole.pieces import check_pieces
-from puzzledsl.checker.whole.runtimes import Written, check_exports
+from puzzledsl.checker.whole.runtimes import Written, check_engines, check_exports
 from puzzledsl.checker.whole.tokenizers import check_tokenizers
 from puzzledsl.checker.whole.writers import check_writers
 from puzzledsl.ir import nodes

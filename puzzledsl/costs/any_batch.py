@@ -15,6 +15,7 @@ from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.costs.lines import CostLine, fixed_line, line_of
 from puzzledsl.costs.memory import cache_room, largest_batch
+from puzzledsl.ir.metrics import running_costs
 from puzzledsl.ir.nodes import LayerChoice, Program, RooflineHardware, Scenario, Shape, Space
 from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts
 
@@ -124,6 +125,7 @@ class AnyBatch:
                 ffn=tuple(known[place][1] for place in self._places),
                 capacity_bytes=self.hardware.memory_bytes,
                 kv_fraction=self.hardware.kv_fraction,
+                **running_costs(self.hardware),
             )
         return self._tables[batch]
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, absent
 from puzzledsl.costs.any_batch import any_batch
 from puzzledsl.costs.flops import Workload
+from puzzledsl.costs.profile import note
 from puzzledsl.costs.roofline import Times, fixed_times, sub_block_times
 from puzzledsl.ir.metrics import costs_of_layer, fits, metrics_of
 from puzzledsl.ir.nodes import Program, RooflineHardware, Shape, Space
@@ -56,6 +57,7 @@ class Breakdown:
     metrics: dict[str, Fraction]
     parent_metrics: dict[str, Fraction]
     causes: tuple[Times, Times] | None
+    note: str = ""  # the spread of what a profile that is not calibrated says
     unknown: tuple[str, ...] = ()  # metrics that a table leaves open: what they have here means nothing
 
     @property
@@ -160,6 +162,9 @@ def breakdown(
             for index, (choice, own) in enumerate(
                 zip(layers, program.parents[space.parent].shape.each, strict=True)
             )
+        ),
+        note=note(
+            program, space, scenario, costs.batch, None if all(c == PARENT for c in layers) else layers
         ),
         metrics=metrics_of(costs, layers),
         parent_metrics=metrics_of(costs, [PARENT] * len(layers)),

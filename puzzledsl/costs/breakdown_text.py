@@ -10,7 +10,7 @@ from itertools import groupby
 from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
 from puzzledsl.costs.breakdown import Breakdown, LayerCost
 from puzzledsl.costs.roofline import Times
-from puzzledsl.ir.metrics import METRICS
+from puzzledsl.ir.metrics import FIGURES
 from puzzledsl.ir.tables import Cost
 
 NS_PER_S = 10**9
@@ -27,8 +27,9 @@ def as_text(found: Breakdown) -> str:
     """The whole breakdown."""
     lengths = f"batch {found.batch}, {found.prompt} -> {found.output} tokens"
     head = f"{found.model}, scenario {found.scenario} on {found.hardware}: {lengths}"
+    notes = [f"  {found.note}"] if found.note else []
     return "\n".join(
-        [head, f"  {found.provenance}", "", *_layers(found), "", *_where(found), "", *_metrics(found)]
+        [head, f"  {found.provenance}", *notes, "", *_layers(found), "", *_where(found), "", *_metrics(found)]
     )
 
 
@@ -120,8 +121,8 @@ def _causes(found: Breakdown, causes: tuple[Times, Times]) -> Iterator[list[str]
 
 def _metrics(found: Breakdown) -> Iterator[str]:
     rows = []
-    for name, dimension in METRICS.items():
-        if name in found.unknown or name == "batch":  # the head names it
+    for name, dimension in FIGURES.items():
+        if name in found.unknown or name not in found.metrics or name == "batch":  # the head names it
             continue
         value, parent = found.metrics[name], found.parent_metrics[name]
         ratio = f"{float(value / parent):.3g}x the parent's" if parent and value != parent else ""

@@ -11,6 +11,7 @@ from puzzledsl.costs.csv_table import read_measured
 from puzzledsl.costs.imported import imported_costs
 from puzzledsl.costs.profile import can_run, provenance_of
 from puzzledsl.ir import facts
+from puzzledsl.ir.metrics import running_costs
 from puzzledsl.ir.nodes import (
     LayerChoice,
     MeasuredHardware,
@@ -94,6 +95,17 @@ def merge(*tables: CostTable) -> CostTable:
     }
     merged["timings"] = tuple(timing for table in tables for timing in table.timings)
     return tables[0].model_copy(update=merged)
+
+
+def with_running_costs(program: Program, table: CostTable) -> CostTable:
+    """Return a measured table with the prices and powers that the program states now."""
+    found = dict(table.scenarios)
+    for name, costs in table.scenarios.items():
+        scenario = program.scenarios.get(name)
+        spec = None if scenario is None else program.hardware[scenario.hardware].spec
+        if isinstance(spec, MeasuredHardware) and (spec.usd_per_s is not None or spec.watts is not None):
+            found[name] = tuple(each.model_copy(update=running_costs(spec)) for each in costs)
+    return table.model_copy(update={"scenarios": found})
 
 
 def roofline_costs(

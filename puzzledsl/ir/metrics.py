@@ -8,20 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from puzzledsl.base.units import Dimension
 from puzzledsl.language import words
 
 if TYPE_CHECKING:
+    from puzzledsl.ir.nodes import MeasuredHardware, RooflineHardware
     from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts
 
 NANOSECOND = Fraction(1, 10**9)
+MTOK = 10**6
 
-METRICS: dict[str, Dimension] = {
+RUNNING = ("cost_per_mtok", "joules_per_tok")
+"""Metrics that rest on the price and the power of a hardware: multiples of the latency."""
+FIGURES: dict[str, Dimension] = {
     name: metric.dimension for name, metric in words.METRICS.items() if metric.dimension is not None
 }
 """Metric -> dimension, for `SCENARIO.METRIC`."""
+METRICS: dict[str, Dimension] = {name: unit for name, unit in FIGURES.items() if name not in RUNNING}
+"""Those that every scenario has, and that a search's terms are of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,15 @@ def linear_metrics(costs: ScenarioCosts) -> dict[str, LinearMetric]:
         "tpot": LinearMetric(lambda c: c.decode_ns, NANOSECOND),
         "flops": LinearMetric(lambda c: c.prefill_flop + output * c.decode_flop),
         "batch": LinearMetric(lambda _: 0, constant=costs.batch),
+    }
+
+
+def running_costs(hardware: RooflineHardware | MeasuredHardware) -> dict[str, Any]:
+    """Return `usd_per_s` and `watts` of all GPUs together; None for what is not stated."""
+    gpus = hardware.gpus
+    return {
+        "usd_per_s": None if hardware.usd_per_s is None else gpus * hardware.usd_per_s,
+        "watts": None if hardware.watts is None else gpus * hardware.watts,
     }
 
 
@@ -109,7 +124,7 @@ def chosen_costs(costs: ScenarioCosts, layers: Sequence[LayerAssignment]) -> Ite
 
 
 def metrics_of(costs: ScenarioCosts, layers: Sequence[LayerAssignment]) -> dict[str, Fraction]:
-    """Return a model's exact metrics in base units: bytes, seconds, tokens per second, FLOP.
+    """Return a model's exact metrics in base units: bytes, seconds, tokens per second, FLOP, dollars and joules where stated.
 
     Throughput is 0 if nothing takes time. Raises KeyError for an alternative that is not in the table, ValueError for
     a wrong number of layers.
@@ -118,4 +133,9 @@ def metrics_of(costs: ScenarioCosts, layers: Sequence[LayerAssignment]) -> dict[
     found = {name: metric.total(chosen) for name, metric in linear_metrics(costs).items()}
     latency = found["latency"]
     found["throughput"] = costs.batch * costs.output / latency if latency else Fraction(0)
+    token_s = latency / (costs.batch * costs.output)
+    if costs.usd_per_s is not None:
+        found["cost_per_mtok"] = MTOK * costs.usd_per_s * token_s
+    if costs.watts is not None:
+        found["joules_per_tok"] = costs.watts * token_s
     return found

@@ -313,6 +313,8 @@ class RooflineHardware(Frozen):
     engine: str = ""  # what the constants stand for: "TensorRT-LLM 1.0"
     calibration: str = ""  # what they were fitted to
     calibration_error: Exact | None = None  # mean absolute error of predictions held out, as a share
+    usd_per_s: Exact | None = Field(default=None, exclude_if=lambda price: price is None)  # of one GPU
+    watts: Exact | None = Field(default=None, exclude_if=lambda power: power is None)
 
 
 class MeasuredHardware(Frozen):
@@ -323,6 +325,8 @@ class MeasuredHardware(Frozen):
     dtype: str = "fp32"
     gpus: int = 1
     memory_bytes: int | None = None
+    usd_per_s: Exact | None = Field(default=None, exclude_if=lambda price: price is None)
+    watts: Exact | None = Field(default=None, exclude_if=lambda power: power is None)
     engine: str = Field(default=TORCH, exclude_if=lambda engine: engine == TORCH)
     threads: int | None = Field(default=None, exclude_if=lambda threads: threads is None)
 

@@ -70,6 +70,9 @@ class ScenarioCosts(Frozen):
     # reserve and its weights leave of this (`ir.metrics.fits`)
     capacity_bytes: int | None = None
     kv_fraction: Exact = Fraction(1)
+    # of all GPUs together, where the hardware states them
+    usd_per_s: Exact | None = Field(default=None, exclude_if=lambda price: price is None)
+    watts: Exact | None = Field(default=None, exclude_if=lambda power: power is None)
 
 
 class CellTiming(Frozen):

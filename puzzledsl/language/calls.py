@@ -230,6 +230,8 @@ MEASURED = Call(
         "threads": Setting("Processor threads of the engine; not for PyTorch.", default="every core"),
         "gpus": Setting("Devices that share the model."),
         "memory": Setting("Memory of a device: gives `h.memory` a value."),
+        "price": Setting("Price of this machine: `0.2 USD/h`. Gives its scenarios `cost_per_mtok`."),
+        "power": Setting("Power of this machine at work: `65W`. Gives its scenarios `joules_per_tok`."),
     },
 )
 TABLE = Call(

@@ -50,6 +50,8 @@ PROFILE: dict[str, Setting] = {
     ),
     "page": Setting("Tokens in a page of the KV cache."),
     "max_batch": Setting("Largest batch the runtime takes."),
+    "price": Setting("Price of one GPU: `2.5 USD/h`. Gives its scenarios `cost_per_mtok`."),
+    "power": Setting("Power of one GPU at work: `700W`. Gives its scenarios `joules_per_tok`."),
     "engine": Setting("The runtime whose figures the constants were fitted to."),
     "calibration": Setting("The measurements that the constants were fitted to."),
     "error": Setting("Mean relative error of the calibration."),

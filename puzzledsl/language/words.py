@@ -6,8 +6,12 @@ from puzzledsl.base.units import (
     BYTES,
     BYTES_PER_S,
     COUNT,
+    DOLLARS,
+    DOLLARS_PER_S,
+    ENERGY,
     FLOP_PER_S,
     FLOPS,
+    POWER,
     TIME,
     TOK_PER_S,
     TOKENS,
@@ -120,6 +124,13 @@ METRICS: dict[str, Measure] = {
         "Generated tokens a second over all sequences: `batch * output / latency`.", TOK_PER_S
     ),
     "flops": Measure("Floating-point operations of one batch, prompt and all outputs.", FLOPS),
+    "cost_per_mtok": Measure(
+        "Dollars for a million generated tokens, at the `price` of the hardware: `1_000_000 * price / throughput`.",
+        DOLLARS,
+    ),
+    "joules_per_tok": Measure(
+        "Energy of a generated token, at the `power` of the hardware: `power / throughput`.", ENERGY
+    ),
     "batch": Measure(
         "Sequences in one batch: a constant, or what the search decides where there are several or `auto`.",
         COUNT,
@@ -179,6 +190,10 @@ TYPES: dict[str, Measure] = {
     "Bandwidth": Measure("`3.35TB/s`.", BYTES_PER_S),
     "Compute": Measure("`989TFLOP/s`.", FLOP_PER_S),
     "Throughput": Measure("`200 tok/s`.", TOK_PER_S),
+    "Money": Measure("`0.4USD`.", DOLLARS),
+    "Price": Measure("`2.5 USD/h`.", DOLLARS_PER_S),
+    "Energy": Measure("`300mJ`.", ENERGY),
+    "Power": Measure("`700W`.", POWER),
     "Text": Measure('A string, `"corpus/*.txt"`, or a bare word.'),
     "Bool": Measure("`true` or `false`."),
 }

@@ -40,13 +40,14 @@ def measured_scenarios(program: nodes.Program) -> list[str]:
 
 def costs_of(ctx: Context, space: str) -> CostTable:
     """Return the analytic costs, and the measured ones that `pzl measure` has made."""
-    from puzzledsl.costs.table import cost_table, merge
+    from puzzledsl.costs.table import cost_table, merge, with_running_costs
 
     read = [h.spec.path for h in ctx.program.hardware.values() if isinstance(h.spec, nodes.TableHardware)]
     key = ("costs", space, *(file_version(ctx.base / path) for path in read))
     tables = [ctx.once(key, lambda: cost_table(ctx.program, space, ctx.base))]
     if ctx.stamps.read("measure", space):
-        tables.append(ctx.load(ctx.build.measured_costs(space), CostTable, "measure", space))
+        measured = ctx.load(ctx.build.measured_costs(space), CostTable, "measure", space)
+        tables.append(with_running_costs(ctx.program, measured))
     return merge(*tables)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
+from puzzledsl.costs.profile import notes
 from puzzledsl.ir.nodes import Scenario
 from puzzledsl.ir.tables import Figure, Kept
 from puzzledsl.report import numbers
@@ -53,8 +54,14 @@ def _speed(subject: Subject) -> Headline | None:
         after = subject.predicted(subject.scenario).get("throughput")
         if before and after:
             number = numbers.times(after / before)
-            return Headline(number, "faster, predicted", _workload(subject, subject.scenario))
+            detail = "; ".join([_workload(subject, subject.scenario), *uncalibrated_notes(subject)])
+            return Headline(number, "faster, predicted", detail)
     return None
+
+
+def uncalibrated_notes(subject: Subject) -> list[str]:
+    """Return the spreads of predictions that rest on profiles without a calibration."""
+    return notes(subject.program, subject.search, subject.best) if subject.best else []
 
 
 def _workload(subject: Subject, name: str) -> str:

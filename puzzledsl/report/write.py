@@ -10,7 +10,7 @@ from puzzledsl.base.version import __version__
 from puzzledsl.ir.nodes import HfSource, Program
 from puzzledsl.report.artefacts import Artefacts, load_artefacts
 from puzzledsl.report.environment import environment
-from puzzledsl.report.headline import headlines
+from puzzledsl.report.headline import headlines, uncalibrated_notes
 from puzzledsl.report.pictures import architecture, curves
 from puzzledsl.report.sections import measured, pieces, requirements, searches
 from puzzledsl.report.sections.answers import answers, repetitions
@@ -93,6 +93,7 @@ def _sections(subject: Subject) -> dict[str, object]:
         "proof": searches.proof_of(subject),
         "regrets": regrets(subject),
         "requirements": requirements.requirement_lines(subject),
+        "uncalibrated": uncalibrated_notes(subject),
         "predictions": measured.predictions(subject),
         "searches": (rows := searches.search_rows(subject)),
         "bars": searches.objective_bars(rows),

@@ -312,7 +312,7 @@ def test_measured_hardware_is_left_out_and_merged_in(
     both = program(small, layers, chat=(h100, (1,), 8, 8), here=(MeasuredHardware(), (1,), 8, 8))
     analytic = cost_table(both, "wide")
     assert list(analytic.scenarios) == ["chat"]
-    assert analytic.provenance == {"chat": "roofline h100_sxm"}
+    assert analytic.provenance == {"chat": "roofline h100_sxm (not calibrated)"}
     costs = analytic.scenarios["chat"][0].model_copy(update={"scenario": "here"})
     measured = analytic.model_copy(
         update={"scenarios": {"here": (costs,)}, "provenance": {"here": "measured"}}

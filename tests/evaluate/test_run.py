@@ -7,6 +7,8 @@ import json
 import pytest
 import torch
 
+from puzzledsl.alternatives.noop import NoOpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.child.load import load_child
@@ -20,6 +22,7 @@ from puzzledsl.evaluate.errors import (
 )
 from puzzledsl.evaluate.run import EvalInputs, run_eval
 from puzzledsl.ir import nodes
+from puzzledsl.measure.whole import Samples
 from tests.pieces.train.bld_programs import WHERE
 from tests.uptrain.cases import Case, Interrupted, Recorder, make_case
 
@@ -187,6 +190,34 @@ def test_speeds_fit_together(case, tmp_path):
         assert value["latency_s"] == pytest.approx(latency)
         assert value["throughput"] == pytest.approx(2 * 6 / latency)
         assert all(figures[f"chat.{name}"].stderr >= 0 for name in SPEEDS)
+
+
+def test_a_scenario_in_an_engine_is_timed_there(case, tmp_path):
+    program, asked = case.program, []
+    spec = nodes.MeasuredHardware(engine="llama_cpp", dtype="f32", threads=1)
+    hardware = {"here": nodes.Hardware(name="here", spec=spec, where=WHERE)}
+    choice = nodes.LayerChoice(attention=(ParentAttention(),), ffn=(ParentFfn(), NoOpFfn()))
+    space = program.spaces["w"].model_copy(update={"layers": (choice,) * len(program.spaces["w"].layers)})
+    goal = nodes.Linear(terms=())
+    search = nodes.Search(
+        name="best", space="w", sense="minimize", objective=goal, solver=nodes.CpSat(time_s=1), where=WHERE
+    )
+    changed = {"hardware": hardware, "spaces": {"w": space}, "searches": {"best": search}}
+
+    def engines(hardware, workload, directories, turns):
+        asked.append((hardware.spec.engine, (workload.batch, workload.prompt), len(directories)))
+        return [Samples([0.5 / (i + 1)] * turns, [0.1 / (i + 1)] * turns) for i in range(len(directories))]
+
+    result = run_eval(
+        EvalInputs(
+            program.model_copy(update=changed), "e", {"best": case.child}, {"best"}, case.parent, case.base,
+            case.base / "tokens", tmp_path / "work", Silent(), engines=engines,
+        )
+    )  # fmt: skip
+    assert asked == [("llama_cpp", (2, 8), 1), ("llama_cpp", (2, 8), 2)]
+    parent, best = (model.figures for model in result.models)
+    assert parent["chat.latency_s"].value == pytest.approx(0.5 + 6 * 0.1)
+    assert best["chat.latency_s"].value == pytest.approx((0.5 + 6 * 0.1) / 2)
 
 
 def test_figures_but_speed_are_the_same_each_time(case, tmp_path):

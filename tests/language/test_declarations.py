@@ -246,6 +246,30 @@ def test_engines(tmp_path: Path) -> None:
     assert set(before.model_dump()) == {"kind", "device", "dtype", "gpus", "memory_bytes"}
 
 
+@pytest.mark.states("hardware.running")
+def test_price_and_power(tmp_path: Path) -> None:
+    text = (
+        'use "std/hardware.pzl" (h100_sxm)\nhardware a of h100_sxm { price = 2.5 USD/h, power = 700W }\n'
+        "hardware b of a { gpus = 2 }\nhardware c = measured(device: cpu, price: 0.36 USD/h)\n"
+    )
+    found = {name: each.spec for name, each in program(tmp_path, text).hardware.items()}
+    for name in ("a", "b"):
+        spec = found[name]
+        assert isinstance(spec, nodes.RooflineHardware)
+        assert (spec.usd_per_s, spec.watts) == (Fraction(5, 7200), 700)
+    assert isinstance(found["c"], nodes.MeasuredHardware) and found["c"].usd_per_s == Fraction(1, 10**4)
+    cost = (
+        text
+        + "scenario x on a = batch(4, 128 -> 64)\nsearch z of w { maximize params, require x.cost_per_mtok <= 1USD }\n"
+    )
+    (required,) = program(tmp_path, cost).searches["z"].requirements
+    assert isinstance(required, nodes.LinearRequirement)
+    (term,) = required.left.terms
+    assert term.coefficient == 10**6 * Fraction(5, 7200) / (4 * 64)
+    assert codes(tmp_path, cost.replace("batch(4", "batch(4 | 8")) == "E1809"
+    assert codes(tmp_path, cost.replace(" on a ", " on h ")) == "E1809"
+
+
 @pytest.mark.states("scenario.batch", "scenario.batches", "scenario.auto")
 def test_scenarios(tmp_path: Path) -> None:
     def scenario(batch: str) -> nodes.Scenario:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.base.units import UNITS
-from puzzledsl.ir.metrics import METRICS
+from puzzledsl.ir.metrics import FIGURES
 from puzzledsl.language import calls, words
 from puzzledsl.language.alternatives import ATTENTION, FFN
 from puzzledsl.language.kinds import HARDWARE_FACTS, KINDS, PROFILE
@@ -18,7 +18,8 @@ from puzzledsl.server.features.completion import complete
 from puzzledsl.server.features.signature import signature
 from tests.server.texts import PROGRAM, marked
 
-CHAT = METRICS.keys() | words.SCENARIO_FACTS.keys()
+CHAT = FIGURES.keys() | words.SCENARIO_FACTS.keys()
+MEASURED = "measured(engine, device, dtype, threads, gpus, memory, price, power)"
 
 
 def labels(text: str, folder: Path) -> list[str]:
@@ -181,7 +182,7 @@ def test_offers_among_others(tail: str, wanted: set[str], unwanted: set[str], tm
 @pytest.mark.parametrize(
     ("tail", "label", "active"),
     [
-        ("hardware n = measured(device: cpu, dtype: ‸", "measured(device, dtype, gpus, memory)", 1),
+        ("hardware n = measured(device: cpu, dtype: ‸", MEASURED, 2),
         ("space n of p { ffn = moe(8, ‸", "moe(experts, top_k, width, round)", 1),
         ("space n of p { ffn = moe(‸)", "moe(experts, top_k, width, round)", 0),
         ("let x = half(‸", "half(x)", 0),

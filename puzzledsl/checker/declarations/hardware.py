@@ -6,8 +6,18 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, cast
 
-from puzzledsl.base.diagnostics import Span
-from puzzledsl.base.units import BYTES, BYTES_PER_S, COUNT, FLOP_PER_S, TIME, Dimension, format_quantity
+from puzzledsl.base.diagnostics import Diagnostic, Span
+from puzzledsl.base.units import (
+    BYTES,
+    BYTES_PER_S,
+    COUNT,
+    DOLLARS_PER_S,
+    FLOP_PER_S,
+    POWER,
+    TIME,
+    Dimension,
+    format_quantity,
+)
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import (
     arguments_of,
@@ -20,19 +30,23 @@ from puzzledsl.checker.declarations.common import (
     target,
     where,
 )
-from puzzledsl.checker.declarations.measured import MAX_GPUS, lower_measured
 from puzzledsl.checker.diagnostics import space_errors as errors
 from puzzledsl.checker.diagnostics import type_errors as types
+from puzzledsl.checker.diagnostics.engine_errors import EngineLacksType, NotOfPyTorch
 from puzzledsl.checker.diagnostics.name_errors import Misplaced
+from puzzledsl.checker.diagnostics.stage_errors import SeveralGpus
 from puzzledsl.checker.expressions.coercions import as_whole
 from puzzledsl.checker.expressions.settings import Settings, from_call
 from puzzledsl.checker.expressions.values import Constructed, Poison, Symbol
 from puzzledsl.ir import nodes
+from puzzledsl.language.engines import ENGINES, TORCH, Engine
 from puzzledsl.language.kinds import MAX_DECODE_HEADS, PROFILE
 from puzzledsl.language.model import Call
 from puzzledsl.syntax import tree
 
 CHANGES = Call("A profile with some settings changed.", PROFILE)
+MAX_GPUS = 1024
+MAX_THREADS = 4096
 MAX_BATCH = 2**31
 
 # Defaults for a profile that gives none: h100_sxm's constants, whose sources std/hardware.pzl names.
@@ -82,6 +96,53 @@ def _from_call(
         path = settings.text("path")
         return None if settings.failed else nodes.TableHardware(path=path)
     return lower_measured(ctx, symbol, settings)
+
+
+def lower_measured(ctx: Context, symbol: Symbol, settings: Settings) -> nodes.MeasuredHardware | None:
+    """`measured(engine: llama_cpp, dtype: q8_0, threads: 4)`."""
+    memory = settings.quantity("memory", BYTES, Fraction(0), Fraction(1)) if settings.has("memory") else None
+    engine = ENGINES[settings.word("engine", TORCH)]
+    spec = nodes.MeasuredHardware(
+        device=settings.word("device", "cpu"),
+        dtype=settings.word("dtype", engine.dtype),
+        gpus=settings.whole("gpus", 1, 1, MAX_GPUS),
+        memory_bytes=None if memory is None else int(memory),
+        engine=engine.name,
+        usd_per_s=stated(settings, "price", DOLLARS_PER_S),
+        watts=stated(settings, "power", POWER),
+        threads=settings.whole("threads", 1, 1, MAX_THREADS) if settings.has("threads") else None,
+    )
+    if settings.failed:
+        return None
+    name, problems = ctx.name_of(symbol), list[Diagnostic]()
+    if spec.gpus > 1:
+        problems.append(SeveralGpus(settings.place("gpus"), name=name, gpus=spec.gpus))
+    for key, value, known in (
+        ("dtype", spec.dtype, tuple(engine.weights)),
+        ("device", spec.device, engine.devices),
+    ):
+        if value not in known:
+            problems.append(_lacks(settings, engine, key, value, known))
+    if spec.threads is not None and engine.name == TORCH:
+        problems.append(NotOfPyTorch(settings.place("threads"), name=name))
+    for problem in problems:
+        ctx.report(problem)
+    return None if problems else spec
+
+
+def stated(settings: Settings, key: str, dimension: Dimension) -> Fraction | None:
+    """Return a price or a power where it is stated."""
+    return settings.quantity(key, dimension, Fraction(0), Fraction(0)) if settings.has(key) else None
+
+
+def _lacks(
+    settings: Settings, engine: Engine, key: str, value: str, known: tuple[str, ...]
+) -> EngineLacksType:
+    same = {"fp32": "f32", "fp16": "f16", "f32": "fp32", "f16": "fp16"}.get(value)
+    help = f"it has {', '.join(f'`{word}`' for word in known)}"
+    if same in known:
+        help = f"it calls it `{same}`: write `{key}: {same}`"
+    return EngineLacksType(settings.place(key), engine=engine.title, key=key, value=value, help=help)
 
 
 # ---------------------------------------------------------------- analytic profiles
@@ -166,6 +227,7 @@ class _Profile:
         error = said.calibration_error if said else None
         if settings.has("error"):
             error = settings.quantity("error", COUNT, Fraction(0), Fraction(0), Fraction(1))
+        price, power = stated(settings, "price", DOLLARS_PER_S), stated(settings, "power", POWER)
         if settings.failed or dtypes is None:
             return None
         self._consistent(gpus, groups, link, reserve, memory)
@@ -199,6 +261,8 @@ class _Profile:
             engine=settings.text("engine", said.engine if said else ""),
             calibration=settings.text("calibration", said.calibration if said else ""),
             calibration_error=error,
+            usd_per_s=price if price is not None or old is None else old.usd_per_s,
+            watts=power if power is not None or old is None else old.watts,
         )
 
     def _peaks(self, section: tree.Section | None) -> dict[str, Fraction]:

@@ -60,3 +60,24 @@ class NotOfPyTorch(Diagnostic):
     code = "E1808"
     template = "hardware `{name}` is measured in PyTorch, which takes no `threads` here"
     help_template = "set OMP_NUM_THREADS when you run `pzl`, or name an engine: `engine: llama_cpp`"
+
+
+class MoneyNotStated(Diagnostic):
+    """`cost_per_mtok` or `joules_per_tok` of a scenario that has none.
+
+    Both rest on what the user states: the price or the power of the hardware. They are multiples of the latency, so the
+    scenario has one batch.
+
+    Wrong:
+        scenario talk on gpu = batch(64, 128 -> 128)
+        score xl of w = table("kl.csv")
+        search s of w { minimize xl, require talk.cost_per_mtok <= 0.4USD }
+    Right:
+        hardware rented of gpu { price = 2.5 USD/h }
+        scenario talk on rented = batch(64, 128 -> 128)
+        score xl of w = table("kl.csv")
+        search s of w { minimize xl, require talk.cost_per_mtok <= 0.4USD }
+    """
+
+    code = "E1809"
+    template = "`{metric}` needs the `{key}` of hardware `{hardware}` and one batch"

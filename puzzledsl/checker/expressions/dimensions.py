@@ -10,7 +10,11 @@ from puzzledsl.base.units import (
     BYTES,
     BYTES_PER_S,
     COUNT,
+    DOLLARS,
+    DOLLARS_PER_S,
+    ENERGY,
     FLOP_PER_S,
+    POWER,
     TIME,
     TOK_PER_S,
     TOKENS,
@@ -29,6 +33,10 @@ EXAMPLES: dict[Dimension, str] = {
     BYTES_PER_S: "450GB/s",
     FLOP_PER_S: "989TFLOP/s",
     TOK_PER_S: "200 tok/s",
+    DOLLARS: "0.4USD",
+    DOLLARS_PER_S: "2.5 USD/h",
+    ENERGY: "300mJ",
+    POWER: "700W",
 }
 _GIB = {"MiB": 2**20, "GiB": 2**30}
 

@@ -1,4 +1,4 @@
-"""Check of each `export` against the capabilities of its runtime, at check time, before any child exists."""
+"""Check of each `export`, and of each engine that costs are measured in, against the space, before any child exists."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from puzzledsl.alternatives.support import Absent, Architecture, Lowered
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Span
 from puzzledsl.base.phrases import layers_in_words, listed
 from puzzledsl.base.units import BYTES, format_quantity
+from puzzledsl.checker.diagnostics.engine_errors import EngineLacksAlternative
 from puzzledsl.checker.diagnostics.runtime_errors import (
     CannotRepresent,
     IsLowered,
@@ -20,7 +21,8 @@ from puzzledsl.checker.diagnostics.runtime_errors import (
 from puzzledsl.ir import nodes
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params
-from puzzledsl.ir.runtimes import Choices, Lack, extra_params, fit
+from puzzledsl.ir.references import references
+from puzzledsl.ir.runtimes import Choices, Fit, Lack, engine_of, extra_params, fit, fit_in
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.language.calls import EXPORTS
 
@@ -204,3 +206,45 @@ def _has(architectures: tuple[Architecture, ...], alternative: Alternative, shap
 
 def _span(where: nodes.Where, files: Mapping[str, str]) -> Span:
     return span_of(where, files.get(where.file))
+
+
+# ---------------------------------------------------------------- engines that costs are measured in
+
+
+def check_engines(program: nodes.Program, files: Mapping[str, str]) -> list[Diagnostic]:
+    """Return an error for each searched space with alternatives that the engine of one of the search's scenarios lacks."""
+    searched: dict[tuple[str, str], nodes.Where] = {}
+    for search in program.searches.values():
+        for name in _scenarios(program, search):
+            searched.setdefault((search.space, name), search.where)
+    for frontier in program.frontiers.values():
+        for name in _scenarios(program, frontier):
+            searched.setdefault((program.searches[frontier.search].space, name), frontier.where)
+    found: list[Diagnostic] = []
+    for (space, scenario), where in searched.items():
+        hardware = program.hardware[program.scenarios[scenario].hardware]
+        engine = engine_of(hardware)
+        if engine is not None and any((fitted := fit_in(program, space, engine)).absent):
+            span = span_of(hardware.where, files.get(hardware.where.file))
+            label = Label(span_of(where, files.get(where.file)), f"searches `{space}` by `{scenario}`")
+            what, reason = next(_absent(fitted))
+            found.append(
+                EngineLacksAlternative(
+                    span, secondary=[label], engine=engine.title, what=what, space=space, reason=reason
+                )
+            )
+    return found
+
+
+def _scenarios(program: nodes.Program, node: nodes.Search | nodes.Frontier) -> Iterator[str]:
+    return (name for name in dict.fromkeys(references(node)) if name in program.scenarios)
+
+
+def _absent(fitted: Fit) -> Iterator[tuple[str, str]]:
+    """Yield what is absent in words, with the reason."""
+    for what, support in fitted.model:
+        if isinstance(support, Absent):
+            yield what, support.reason
+    for lack in fitted.lacks:
+        if isinstance(lack.support, Absent):
+            yield f"`{lack.alternative.name}` in {layers_in_words(list(lack.layers))}", lack.support.reason

@@ -41,6 +41,7 @@ def as_json(
 
 def as_text(program: Program, result: SearchResult, seconds: float) -> str:
     """Return one result as text: the proof, the figures beside the parent's, the layers, and further solutions."""
+    from puzzledsl.costs import profile
     from puzzledsl.pipeline.text.card import metric_text
 
     best, search = result.solutions[0], program.searches[result.search]
@@ -60,6 +61,7 @@ def as_text(program: Program, result: SearchResult, seconds: float) -> str:
         counts = Counter(getattr(layer, part) for layer in best.layers)
         text = ", ".join(f"{n} x {name}" for name, n in sorted(counts.items(), key=lambda c: (-c[1], c[0])))
         lines.append(f"  {part:<20} {text}")
+    lines += [f"  note: {text}" for text in profile.notes(program, search, best)]
     lines += _dropped(program, result)
     lines += _preferred(search)
     if len(result.solutions) > 1:
@@ -180,6 +182,7 @@ def frontier_json(result: FrontierResult) -> dict[str, object]:
 
 def frontier_text(program: Program, result: FrontierResult, paths: Iterable[str]) -> str:
     """Return the points of a frontier as a table, and the files they were written to."""
+    from puzzledsl.costs import profile
     from puzzledsl.pipeline.text.card import bound_text
     from puzzledsl.report.sections.searches import describe_term
 
@@ -197,7 +200,9 @@ def frontier_text(program: Program, result: FrontierResult, paths: Iterable[str]
         rows.append([target, answer.status, f"{best.objective:.6g}", gap, *_figures(search, best)])
     proven = sum(p.result.status in ("optimal", "infeasible") for p in result.points)
     head = f"frontier {result.frontier}: {proven} of {len(result.points)} points proven"
-    return "\n".join([head, *table(rows), f"wrote {', '.join(paths)}"])
+    last = [point.result.solutions[0] for point in result.points if point.result.solutions][-1:]
+    notes = [f"note, last point: {text}" for best in last for text in profile.notes(program, search, best)]
+    return "\n".join([head, *table(rows), *notes, f"wrote {', '.join(paths)}"])
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

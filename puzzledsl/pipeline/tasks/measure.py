@@ -42,7 +42,7 @@ class Measure(DeclaredTask[nodes.Space]):
     def inputs(self) -> dict[str, str]:
         wanted = measured_scenarios(self.program)
         scenarios = [self.program.scenarios[name] for name in wanted]
-        hardware = [meaning(self.program.hardware[scenario.hardware]) for scenario in scenarios]
+        hardware = [_measured_on(self.program.hardware[scenario.hardware]) for scenario in scenarios]
         return {
             "alternatives": digest_of(_distinct_alternatives(self.program.spaces[self.name])),
             "scenarios": digest_of([wanted, list(map(meaning, scenarios)), hardware]),
@@ -78,6 +78,14 @@ class Measure(DeclaredTask[nodes.Space]):
         write_text(output, table.canonical_json())
         write_text(for_others, csv_of(table))
         return [output, for_others]
+
+
+def _measured_on(hardware: nodes.Hardware) -> str:
+    """Digest of a hardware without its price and power, which change no time."""
+    spec = hardware.spec
+    if isinstance(spec, nodes.MeasuredHardware):
+        spec = spec.model_copy(update={"usd_per_s": None, "watts": None})
+    return meaning(hardware.model_copy(update={"spec": spec}))
 
 
 def _distinct_alternatives(space: nodes.Space) -> list[str]:

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from puzzledsl.base import units
 from puzzledsl.ir import nodes
-from puzzledsl.ir.metrics import METRICS
+from puzzledsl.ir.metrics import FIGURES
 from puzzledsl.ir.tables import Refinement, SearchResult
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.inputs import chosen_child, refinement_of
@@ -15,7 +15,7 @@ from puzzledsl.pipeline.inputs import chosen_child, refinement_of
 
 def metric_text(name: str, value: float) -> str:
     """Format a metric of a solution: `chat.memory` 8.4e10 -> `78.2GiB`."""
-    dimension = METRICS.get(name.rpartition(".")[2], units.COUNT)
+    dimension = FIGURES.get(name.rpartition(".")[2], units.COUNT)
     return units.format_quantity(Fraction(value), dimension)
 
 

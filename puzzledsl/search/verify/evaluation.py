@@ -172,7 +172,12 @@ class Model:
         ttft = SECONDS * sum(c.prefill_ns for c in costs)
         tpot = SECONDS * sum(c.decode_ns for c in costs)
         latency = ttft + head.output * tpot
-        return {
+        per_token = latency / (batch * head.output)
+        running = {
+            "cost_per_mtok": None if head.usd_per_s is None else 1_000_000 * head.usd_per_s * per_token,
+            "joules_per_tok": None if head.watts is None else head.watts * per_token,
+        }
+        return {name: value for name, value in running.items() if value is not None} | {
             "memory": Fraction(head.reserve_bytes + weights + cache),
             "weights": Fraction(weights),
             "kv_cache": Fraction(cache),

@@ -1,0 +1,120 @@
+"""Prices, powers and overheads that are not known: what the user states, and what a profile cannot say."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.base.units import DOLLARS, DOLLARS_PER_S, ENERGY, POWER, format_quantity, parse_quantity
+from puzzledsl.checker.check import check
+from puzzledsl.checker.program import Checked
+from puzzledsl.costs.profile import note
+from puzzledsl.costs.table import cost_table, with_running_costs
+from puzzledsl.ir import nodes
+from puzzledsl.ir.metrics import metrics_of
+from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.search.solve import solve_search
+
+PROGRAM = """\
+use "std/hardware.pzl" (h100_sxm, rtx4090)
+parent p = shape(family: llama, layers: 4, hidden: 512, heads: 8, kv_heads: 4, head_dim: 64, intermediate: 1536, vocab: 1000)
+space w of p { attention = parent | noop, ffn = parent | mlp(width: 50%) | noop }
+hardware rented of h100_sxm { price = 2.5 USD/h, power = 700W, gpus = 2 }
+hardware card of rtx4090 { power = 0.45kW }
+scenario talk on rented = batch(8, 64 -> 128)
+scenario home on card = batch(1, 64 -> 128)
+"""
+NOOP = LayerAssignment(attention="noop", ffn="mlp768")
+
+
+def answer(folder: Path, more: str = "") -> Checked:
+    path = folder / "priced.pzl"
+    path.write_text(PROGRAM + more)
+    return check(path, {})
+
+
+def checked(folder: Path, more: str = "") -> nodes.Program:
+    found = answer(folder, more).program
+    assert found is not None
+    return found
+
+
+def errors(folder: Path, more: str) -> list[str]:
+    return [d.code for d in answer(folder, more).diagnostics if d.severity == "error"]
+
+
+def test_money_and_energy_are_those_of_a_generated_token(tmp_path):
+    program = checked(tmp_path)
+    table = cost_table(program, "w")
+    for scenario, usd_per_h, watts in (("talk", 2 * Fraction("2.5"), 1400), ("home", None, 450)):
+        (costs,) = table.scenarios[scenario]
+        found = metrics_of(costs, [NOOP] * 4)
+        seconds = 1 / found["throughput"]
+        assert found["joules_per_tok"] == watts * seconds
+        assert found.get("cost_per_mtok") == (usd_per_h and 10**6 * usd_per_h / 3600 * seconds)
+
+
+def test_a_search_is_bound_by_them(tmp_path):
+    more = "search s of w { maximize params, require talk.cost_per_mtok <= 0.7x, require talk.joules_per_tok <= 1J }\n"
+    program = checked(tmp_path, more)
+    result = solve_search(program, "s", cost_table(program, "w"), {})
+    (best,) = result.solutions
+    ratio = best.metrics["talk.cost_per_mtok"] / result.parent_metrics["talk.cost_per_mtok"]
+    assert 0.5 < ratio <= 0.7
+    assert best.metrics["talk.throughput"] * ratio == pytest.approx(result.parent_metrics["talk.throughput"])
+
+
+def test_what_is_not_stated_is_refused(tmp_path):
+    for require, code in (
+        ("home.cost_per_mtok <= 1USD", "E1809"),
+        ("talk.cost_per_mtok <= 1J", "E0301"),
+        ("talk.joules_per_tok <= 2USD", "E0301"),
+        ("many.cost_per_mtok <= 1USD", "E1809"),
+    ):
+        more = f"scenario many on rented = batch(1 | 2, 64 -> 128)\nsearch s of w {{ maximize params, require {require} }}\n"
+        assert errors(tmp_path, more) == [code]
+    assert errors(tmp_path, "hardware odd of h100_sxm { price = 700W }\n") == ["E0303"]
+
+
+def test_prices_of_measured_hardware_change_no_measurement(tmp_path):
+    more = (
+        "hardware here = measured(device: cpu, price: 0.36 USD/h)\nscenario own on here = batch(2, 8 -> 4)\n"
+    )
+    program = checked(tmp_path, more)
+    spec = program.hardware["here"].spec
+    assert isinstance(spec, nodes.MeasuredHardware) and spec.usd_per_s == Fraction(1, 10**4)
+    table = cost_table(program, "w")
+    as_measured = table.model_copy(update={"scenarios": {"own": table.scenarios["home"]}})
+    (costs,) = with_running_costs(program, as_measured).scenarios["own"]
+    assert costs.usd_per_s == Fraction(1, 10**4)
+
+
+@pytest.mark.parametrize(
+    ("text", "dimension", "shown"),
+    [
+        ("2.5 USD/h", DOLLARS_PER_S, "2.5 USD/h"),
+        ("0.4USD", DOLLARS, "0.4USD"),
+        ("300mJ", ENERGY, "300mJ"),
+        ("700W", POWER, "700W"),
+        ("1.2kW", POWER, "1.2kW"),
+    ],
+)
+def test_units_of_money_and_energy(text, dimension, shown):
+    found = parse_quantity(text)
+    assert found.dimension == dimension and format_quantity(found.value, dimension) == shown
+
+
+def test_a_profile_without_a_calibration_says_what_its_overhead_may_do(tmp_path):
+    program = checked(tmp_path)
+    space, layers = program.spaces["w"], [NOOP] * 4
+    assert note(program, space, "talk", 8, layers) == ""
+    text = note(program, space, "home", 1, layers)
+    assert "rtx4090 is not calibrated" in text and "29.88us to 119.5us" in text
+    low, high = (float(word.rstrip("x")) for word in text.split() if word.endswith("x") and word[0].isdigit())
+    (costs,) = cost_table(program, "w").scenarios["home"]
+    parent = LayerAssignment(attention="parent", ffn="parent")
+    ratio = metrics_of(costs, layers)["throughput"] / metrics_of(costs, [parent] * 4)["throughput"]
+    assert low < ratio < high
+    assert note(program, space, "home", 1).endswith("tok/s")

@@ -193,7 +193,7 @@ def test_conversations_without_answers(tmp_path: Path) -> None:
 
 
 def test_a_mix_of_text_and_answers_counts_all_of_the_text(tmp_path: Path) -> None:
-    """Blocks of the text count but for their last position, whose next token is in another block; those of chats their answers."""
+    """Blocks of the text count but for their last position, those of chats by their answers, in any order that the seed gives."""
     (tmp_path / "t.txt").write_text("\n\n".join(f"note {i}" for i in range(40)))
     write_chats(
         tmp_path / "chat.jsonl",

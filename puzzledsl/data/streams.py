@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -33,6 +34,8 @@ DOCUMENTS_A_CALL = 1024
 PACKING = "1"  # raise it when packing changes, so that caches are made again
 DISTINCT = "distinct"  # marks caches whose exact copies are dropped
 DIGEST_BITS = 64
+TELL_S = 20.0
+"""Seconds between two messages about a text that is being tokenised."""
 
 
 def stream_of(
@@ -57,7 +60,7 @@ def stream_of(
         return stream
     making = Making(place, tokenizer)
     with replacing(path) as temporary:
-        _write(temporary, making)
+        _write(temporary, making, progress)
         seal(temporary)
     counts = making.counts
     progress.log("text", text=in_words(counts), **counts.model_dump(mode="json"))
@@ -203,16 +206,22 @@ def _encoded_texts(texts: list[str], tokenizer: Any) -> Iterator[TokenDocument]:
 # ---------------------------------------------------------------- files
 
 
-def _write(path: Path, making: Making) -> None:
+def _write(path: Path, making: Making, progress: Progress) -> None:
     """Write all documents as one .npy array, one by one, so that text need not fit in memory; then the counts.
 
-    Not `np.save`: on a full disk it raises an OSError that does not say so.
+    A text that takes long says now and then how far it is. Not `np.save`: on a full disk its OSError does not say so.
     """
     with path.open("wb") as file:
         _write_header(file, 0)
-        start = file.tell()
+        start, told = file.tell(), time.monotonic()
         for ids in making.tokens():
             file.write(np.asarray(ids, dtype=np.int32).tobytes())
+            if time.monotonic() - told >= TELL_S:
+                told, counts = time.monotonic(), making.counts
+                text = (
+                    f"data `{counts.name}`: {counts.documents:,} documents, {counts.tokens:,} tokens so far"
+                )
+                progress.log("reading_text", text=text, documents=counts.documents, tokens=counts.tokens)
         count = (file.tell() - start) // np.dtype(np.int32).itemsize
         making.check()
         file.write(making.counts.model_dump_json().encode())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from puzzledsl.evaluate.choices import Answers, accuracy_figures, together
 from puzzledsl.evaluate.compare import PERPLEXITY
-from puzzledsl.evaluate.divergence import divergence_figures
+from puzzledsl.evaluate.divergence import cross_entropies, divergence_figures
 from puzzledsl.evaluate.plan import Plan
 from puzzledsl.evaluate.speed import speed_figures
 from puzzledsl.evaluate.units import PARENT, Found, Unit
@@ -46,7 +46,7 @@ def assembled(plan: Plan, name: str, found: Mapping[Unit, Found]) -> Measured:
             figures |= speed_figures(timed.scenario, speeds[timed.scenario], timed.workload)
     return Measured(
         figures=ModelFigures(model=name, figures=figures, texts=texts_figures),
-        samples={PERPLEXITY: tuple(block.cross_entropy for block in texts[first].blocks), **answered.right},
+        samples={PERPLEXITY: cross_entropies(texts[first].blocks), **answered.right},
         chances=answered.chances,
         answers=next((new.answers for new in found.values() if new.answers), ()),
     )

@@ -31,12 +31,14 @@ class BlockFigures:
     """Means over the positions of one block, in nats: KL(parent || model) and the cross-entropy of the next token.
 
     `agreement` holds for each k of AGREEMENT the share of positions at which the parent's likeliest token is among
-    the model's k likeliest; ties count as agreement.
+    the model's k likeliest; ties count as agreement. Where not all positions count, figures are sums over those that do,
+    divided by their mean number in a block, and `weight` is the block's own number of them, divided by the same.
     """
 
     kl: float
     cross_entropy: float
     agreement: tuple[float, ...]
+    weight: float = 1.0
 
 
 @torch.inference_mode()
@@ -96,7 +98,8 @@ def compare_block(
         next_C = following[rows].to(device)
         cross_entropy -= log_q_CV[: len(next_C)].gather(1, next_C[:, None]).double().sum()
     agreement = tuple(count / means[0] for count in agreeing.tolist())
-    return BlockFigures(float(kl) / means[0], float(cross_entropy) / means[1], agreement)
+    weight = 1.0 if counted is None else positions / counted.mean
+    return BlockFigures(float(kl) / means[0], float(cross_entropy) / means[1], agreement, weight)
 
 
 def _log_probs(states_CH: Tensor, embedding_VH: Tensor) -> Tensor:
@@ -110,8 +113,9 @@ def _log_probs(states_CH: Tensor, embedding_VH: Tensor) -> Tensor:
 
 def divergence_figures(blocks: Sequence[BlockFigures]) -> dict[str, Figure]:
     """Return `kl` (nats per token), `perplexity`, `top1_agreement`, `top5_…` and `top10_…`, with standard errors over blocks."""
+    weights = [block.weight for block in blocks]
     kl, cross_entropy = (
-        _mean([getattr(block, name) for block in blocks]) for name in ("kl", "cross_entropy")
+        _mean([getattr(block, name) for block in blocks], weights) for name in ("kl", "cross_entropy")
     )
     perplexity = math.exp(cross_entropy[0])
     figures = {
@@ -121,11 +125,25 @@ def divergence_figures(blocks: Sequence[BlockFigures]) -> dict[str, Figure]:
         ),
     }
     for i, k in enumerate(AGREEMENT):
-        value, error = _mean([block.agreement[i] for block in blocks])
+        value, error = _mean([block.agreement[i] for block in blocks], weights)
         figures[f"top{k}_agreement"] = Figure(value=value, stderr=error)
     return figures
 
 
-def _mean(values: Sequence[float]) -> tuple[float, float | None]:
+def cross_entropies(blocks: Sequence[BlockFigures]) -> tuple[float, ...]:
+    """Return each block's mean cross-entropy; of blocks of unlike weights values with the same mean and its standard error."""
+    return _linearised([block.cross_entropy for block in blocks], [block.weight for block in blocks])
+
+
+def _mean(values: Sequence[float], weights: Sequence[float]) -> tuple[float, float | None]:
+    values = _linearised(values, weights)
     error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
     return statistics.fmean(values), error
+
+
+def _linearised(values: Sequence[float], weights: Sequence[float]) -> tuple[float, ...]:
+    """Return values whose standard error is that of sum(values) / sum(weights), by the delta method; weights have the mean 1."""
+    if all(weight == 1 for weight in weights):
+        return tuple(values)
+    mean = statistics.fmean(values)
+    return tuple(value - mean * (weight - 1) for value, weight in zip(values, weights, strict=True))

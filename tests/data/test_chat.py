@@ -190,3 +190,29 @@ def test_conversations_without_answers(tmp_path: Path) -> None:
     assert code == "E1213" and "no conversation has an answer" in message
     write_chats(tmp_path / "other.jsonl", [LONG], "chat")
     assert failure(tmp_path, chat_data("other.jsonl"))[0] == "E1203"
+
+
+def test_a_mix_of_text_and_answers_counts_all_of_the_text(tmp_path: Path) -> None:
+    """Blocks of the text count but for their last position, those of chats by their answers, in any order that the seed gives."""
+    (tmp_path / "t.txt").write_text("\n\n".join(f"note {i}" for i in range(40)))
+    write_chats(
+        tmp_path / "chat.jsonl",
+        [[QUESTION, ANSWER, {"role": "user", "content": f"{i}?"}, END] for i in range(9)],
+    )
+    chats = chat_data("chat.jsonl").source
+    assert isinstance(chats, nodes.JsonlData)
+    parts = (
+        nodes.MixPart(name="t", weight=1, source=nodes.TextData(paths=("t.txt",))),
+        nodes.MixPart(name="c", weight=1, source=chats, inline=True),
+    )
+    mixed = nodes.Data(name="m", source=nodes.MixData(parts=parts), where=chat_data("x").where)
+    size = {"context": 8, "tokens": 8 * 40, "seed": 0}
+    rows = token_rows(mixed, tmp_path, chat_tokenizer(), **size, cache=tmp_path / "cache")
+    counted = rows.learned(slice(None))
+    assert counted is not None and not counted[:, -1].any()
+    of_text, of_chats = counted[::2], counted[1::2]
+    assert of_text[:, :-1].all() and 0 < of_chats.float().mean() < 0.6
+    alone = token_rows(chat_data("chat.jsonl"), tmp_path, chat_tokenizer(), **{**size, "tokens": 8 * 20})
+    assert torch.equal(alone[:], rows[:][1::2]) and torch.equal(alone.learned(slice(None)), of_chats)
+    again = token_rows(mixed, tmp_path, chat_tokenizer(), **size)
+    assert again.digest() == rows.digest() and again.part(3, 9).digest() == rows.part(3, 9).digest()

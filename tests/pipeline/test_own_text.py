@@ -91,7 +91,7 @@ def test_a_run_on_all_kinds_of_text(
     models = {model["model"]: model["figures"] for model in read(build / "evals" / "quality.json")["models"]}
     assert models["final"]["kl"]["value"] > 0
     page = (build / "report.html").read_text()
-    assert 'id="texts"' in page and "exact copies" in page and "behind `take`" in page
+    assert 'id="texts"' in page and "exact copies" in page and "what follows these tokens" in page
 
 
 def refused(base: Path, capsys: pytest.CaptureFixture[str], file: Path) -> str:

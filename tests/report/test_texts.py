@@ -29,7 +29,7 @@ def test_rows_of_sources(built) -> None:
     assert (books.data, books.source, books.counted, books.left_out) == ("books", "", None, "")
     assert (of_mix.data, of_mix.source) == ("mixed", "books")
     assert talk.counted is not None and talk.counted.value == 99
-    left_out = "1,200 exact copies, 2 conversations without an answer, what follows behind `take`"
+    left_out = "1,200 exact copies, 2 conversations without an answer, what follows these tokens"
     assert talk.left_out == left_out
     page = Page(render(found, ""))
     assert "texts" in page.ids and page.table("Counted by losses")[-1][1:] == ["12", "3456", "99", left_out]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 
-from puzzledsl.evaluate.divergence import compare_block, divergence_figures, final_states
+from puzzledsl.evaluate.divergence import compare_block, cross_entropies, divergence_figures, final_states
 from puzzledsl.evaluate.plan import Text
 from puzzledsl.models.families.access import output_embedding
 from puzzledsl.models.layerwise import LayerRunner
@@ -77,10 +79,29 @@ def test_evaluations(models: tuple[torch.nn.Module, torch.nn.Module]) -> None:
         compare_block(ids, p, parent_VH, q, model_VH, counted)
         for ids, p, q, counted in zip(TOKENS, parent, model, text.counted(), strict=True)
     ]
-    kl, _, after, _ = by_position(models)
+    kl, before, after, _ = by_position(models)
     figures = divergence_figures(blocks)
     assert figures["kl"].value == pytest.approx(float(kl[learned].mean()), rel=1e-4)
     assert figures["perplexity"].value == pytest.approx(float(after[learned].mean().exp()), rel=1e-4)
+    itself = [
+        compare_block(ids, p, parent_VH, p, parent_VH, counted)
+        for ids, p, counted in zip(TOKENS, parent, text.counted(), strict=True)
+    ]
+    agreement = divergence_figures(itself)["top1_agreement"]
+    assert (agreement.value, agreement.stderr) == (pytest.approx(1), pytest.approx(0, abs=1e-9))
+    sums, counts = [float(kl[i][learned[i]].sum()) for i in range(BLOCKS)], learned.sum(1).tolist()
+    ratio = sum(sums) / sum(counts)
+    off = [each - ratio * count for each, count in zip(sums, counts, strict=True)]
+    error = math.sqrt(sum(o * o for o in off) * BLOCKS / (BLOCKS - 1)) / sum(counts)
+    assert figures["kl"].stderr == pytest.approx(error, rel=1e-3)
+    paired = [a - b for a, b in zip(cross_entropies(blocks), cross_entropies(itself), strict=True)]
+    changes = [float((after - before)[i][learned[i]].sum()) for i in range(BLOCKS)]
+    change = sum(changes) / sum(counts)
+    assert sum(paired) / BLOCKS == pytest.approx(change, rel=1e-4)
+    wanted = [
+        (each - change * count) * BLOCKS / sum(counts) for each, count in zip(changes, counts, strict=True)
+    ]
+    assert [each - change for each in paired] == pytest.approx(wanted, rel=1e-3, abs=1e-5)
     assert blocks[2].kl == 0 and 0 <= figures["top10_agreement"].value <= 1
     everywhere = [
         compare_block(*each)

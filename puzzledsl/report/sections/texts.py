@@ -45,4 +45,4 @@ def _left_out(counts: TextCounts) -> str:
         "documents of other parts": counts.other_part,
     }
     words = [f"{number:,} {what}" for what, number in parts.items() if number]
-    return ", ".join([*words, *(["what follows behind `take`"] if counts.stopped else [])])
+    return ", ".join([*words, *(["what follows these tokens"] if counts.stopped else [])])

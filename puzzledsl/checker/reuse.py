@@ -44,6 +44,8 @@ REUSED = ("space", "search")
 READ_AS_TEXT = ("let", "param", "fn", "file", "search")
 """Kinds of declarations that others read by more than their node."""
 
+_Moves = list[tuple[tree.Item, tuple[int, int], int]]
+"""Items with the lines that they had, and the number of lines that they have moved down."""
 _Place = tuple[str, str]
 """A symbol, by its file's name in spans and its own name."""
 
@@ -115,6 +117,7 @@ class Reuse:
         self._frames: list[_Frame] = []
         self._texts: dict[int, str] = {}
         self._unread: dict[str, bool] = {}
+        self._compared: dict[tuple[int, int], bool] = {}
 
     def begin(self, ctx: Context) -> None:
         """Prepare for the check of a text whose files are loaded."""
@@ -124,8 +127,9 @@ class Reuse:
         self._others = others
         self._records = {name: known for name, known in self._records.items() if name in ctx.root.names}
         self._old_nodes, self._nodes = self._nodes, {}
-        self._old_results, self._results = self._results, {}
-        self._frames, self._texts, self._unread = [], {}, {}
+        if self._results:  # a text with mistakes has none
+            self._old_results, self._results = self._results, {}
+        self._frames, self._texts, self._unread, self._compared = [], {}, {}, {}
 
     # ------------------------------------------------------------ results of pure functions
 
@@ -315,7 +319,7 @@ class Reuse:
             if other is None or other.kind not in ctx.lower_kind:
                 return None
             ctx.lower(other, object)
-            if not _still(ctx, other, need, symbol, root, moves):
+            if not self._still(ctx, other, need, symbol, moves):
                 return None
         if not frame.usable or len(ctx.sink.items) != frame.diagnostics_before:
             return None
@@ -338,6 +342,28 @@ class Reuse:
             return _moved(known.node, root, moves), info
         except _Elsewhere:
             return None
+
+    def _still(self, ctx: Context, other: Symbol, need: _Need, symbol: Symbol, moves: _Moves) -> bool:
+        """Return True if a needed declaration has the node that it had, apart from its place."""
+        node = ctx.lowered.get(other)
+        if not self._compare(_alike, need.node, node):
+            if not _is_text(other, symbol):
+                return False
+            try:
+                if _moved(need.node, ctx.root, moves) != node:
+                    return False
+            except _Elsewhere:
+                return False
+        return need.info is None or self._compare(_infos_equal, need.info, ctx.infos.get(other))
+
+    def _compare(self, equal: Callable[[Any, Any], bool], one: object, other: object) -> bool:
+        """Return `equal(one, other)`; many declarations need the same space."""
+        if one is other:
+            return True
+        key = id(one), id(other)
+        if key not in self._compared:
+            self._compared[key] = equal(one, other)
+        return self._compared[key]
 
     def _replay(self, ctx: Context, symbol: Symbol, known: _Record, info: SpaceInfo | None) -> None:
         """Do to the context what lowering a declaration does."""
@@ -399,9 +425,6 @@ def _names_symbols(value: Value) -> bool:
 
 # ---------------------------------------------------------------- nodes and their places
 
-_Moves = list[tuple[tree.Item, tuple[int, int], int]]
-"""Items with the lines that they had, and the number of lines that they have moved down."""
-
 
 def _moves(root: SourceFile, known: _Record) -> Iterator[tuple[tree.Item, tuple[int, int], int]]:
     for word, lines in known.lines.items():
@@ -432,21 +455,6 @@ def _place_moved(where: Where, root: SourceFile, moves: _Moves) -> Where:
             changes = {"line": where.line + by, "end_line": where.end_line + by}
             return where.model_copy(update=changes) if by else where
     raise _Elsewhere
-
-
-def _still(ctx: Context, other: Symbol, need: _Need, symbol: Symbol, root: SourceFile, moves: _Moves) -> bool:
-    """Return True if a needed declaration has the node that it had, apart from its place."""
-    node = ctx.lowered.get(other)
-    if node is not need.node and not _alike(need.node, node):
-        if not _is_text(other, symbol):
-            return False
-        try:
-            if _moved(need.node, root, moves) != node:
-                return False
-        except _Elsewhere:
-            return False
-    info = ctx.infos.get(other) if other.kind == "space" else need.info
-    return info is need.info or (need.info is not None and _infos_equal(need.info, info))
 
 
 def _alike(one: object, other: object) -> bool:

@@ -55,6 +55,7 @@ class Outcome:
     machine: str
     errors: tuple[tuple[float, float, float], ...]
     baseline: tuple[tuple[float, float, float], ...]
+    rounds: tuple[Check, ...]
     checks: tuple[Check, ...]
     spread: float
     child: tuple[float, float]
@@ -119,6 +120,7 @@ def measure(
         machine=place.machine,
         errors=tuple(speed_up_errors(checks, prefill, decode, workload.output)),
         baseline=tuple(speed_up_errors(checks, plain[0], plain[1], workload.output)),
+        rounds=tuple(rounds),
         checks=tuple(checks),
         spread=deviation([check.parent_decode_s for check in (*rounds, *checks)]),
         child=(measured * (1 + off), measured),
@@ -218,7 +220,11 @@ def main() -> int:
             print("\n".join(lines(found, WORKLOADS[name])), flush=True)
         clock.close()
     if options.json:
-        told = [{"name": o.name, "errors": o.errors, "child": o.child, "spread": o.spread} for o in outcomes]
+        told = [
+            {"name": o.name, "errors": o.errors, "child": o.child, "spread": o.spread}
+            | {"rounds": [r.model_dump() for r in o.rounds], "checks": [c.model_dump() for c in o.checks]}
+            for o in outcomes
+        ]
         options.json.write_text(json.dumps(told, indent=1))
     print(
         f"worst mean error {max(o.worst for o in outcomes):.1%}; median {statistics.median(o.worst for o in outcomes):.1%}"

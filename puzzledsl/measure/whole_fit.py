@@ -31,24 +31,34 @@ DOUBT = 0.5
 USUAL_ERROR = 1.5
 """Error of a model, in standard deviations, up to which it counts fully; beyond, in inverse proportion to the square."""
 SWEEPS = 10
+CHANGED = (0.25, 0.75)
+"""Least and greatest share of a mixture's layers whose sub-block is not the parent's."""
 SHARES = 0.5
-"""Concentration of the Dirichlet distribution that the alternatives' shares of a mixture are drawn from."""
+"""Concentration of the Dirichlet distribution that the shares of the other alternatives are drawn from."""
 
 Array = NDArray[np.float64]
 
 
 def mixture(labels: Mapping[SubBlock, Sequence[str]], kinds: Sequence[int], seed: int) -> Arrangement:
-    """Return a random mixture of all alternatives with very unequal shares; consecutive seeds favour each in turn."""
+    """Return the parent with a random share of its layers changed; consecutive seeds favour each alternative in turn.
+
+    Mixtures are about as large as children are. A much smaller model fits a processor's cache, where its weights are read faster
+    than any child's.
+    """
     dice = random.Random(seed)
+    changed = dice.uniform(*CHANGED)
 
     def one(labels: Sequence[str]) -> tuple[str, ...]:
         found = [""] * len(kinds)
         for kind in dict.fromkeys(kinds):
             alike = [layer for layer, other in enumerate(kinds) if other == kind]
-            choices = [name for name in labels if kind_of(name) == kind]
-            shares = [dice.gammavariate(SHARES, 1) for _ in choices]
-            shares[seed % len(choices)] += sum(shares)
-            picked = dice.choices(choices, shares, k=len(alike))
+            own, *others = (name for name in labels if kind_of(name) == kind)
+            count = round(changed * len(alike)) if others else 0
+            shares = [dice.gammavariate(SHARES, 1) for _ in others]
+            if others:
+                shares[seed % len(others)] += sum(shares)
+            picked = [own] * (len(alike) - count) + (dice.choices(others, shares, k=count) if count else [])
+            dice.shuffle(picked)
             for layer, name in zip(alike, picked, strict=True):
                 found[layer] = name
         return tuple(found)
@@ -77,17 +87,12 @@ def fit_whole(
     rows = np.array([_counts(keys, _keys_of(check)) for check in checks])
     times = np.array([usual * _child(check, phase) / _parent(check, phase) for check in checks])
     doubt = DOUBT * expected + NOISE * usual / max(1, len(parent))
-    fixed = np.zeros(len(keys), dtype=bool)
     weights = np.ones(len(checks))
     seconds, spread = expected, doubt
     for _ in range(SWEEPS):
-        seconds, spread = _solved(rows, times, weights, own, usual, expected, doubt, fixed)
+        seconds, spread = _at_least_zero(rows, times, weights, own, usual, expected, doubt)
         off = np.abs(rows @ seconds - times) / (NOISE * usual)
         weights = np.minimum(1.0, USUAL_ERROR / np.maximum(off, 1e-9)) ** 2
-        negative = (seconds < 0) & ~fixed
-        if negative.any():
-            fixed |= negative
-    seconds = np.maximum(seconds, 0.0)
     scale = usual / float(own @ seconds)
     return Estimate(
         {key: float(value * scale) for key, value in zip(keys, seconds, strict=True)},
@@ -95,6 +100,24 @@ def fit_whole(
         usual,
         scale,
     )
+
+
+def _at_least_zero(
+    rows_MK: Array,
+    times_M: Array,
+    weights_M: Array,
+    own_K: Array,
+    usual: float,
+    expected_K: Array,
+    doubt_K: Array,
+) -> tuple[Array, Array]:
+    """Weighted least squares, and standard errors; times that would be negative are held at zero, one after the other."""
+    held = np.zeros(len(own_K), dtype=bool)
+    while True:
+        seconds, spread = _solved(rows_MK, times_M, weights_M, own_K, usual, expected_K, doubt_K, held)
+        if seconds.min() >= 0:
+            return seconds, spread
+        held[seconds.argmin()] = True
 
 
 def _solved(
@@ -105,13 +128,13 @@ def _solved(
     usual: float,
     expected_K: Array,
     doubt_K: Array,
-    fixed_K: NDArray[np.bool_],
+    held_K: NDArray[np.bool_],
 ) -> tuple[Array, Array]:
-    """Weighted least squares of models, parent and prior, with the times in `fixed` held at zero; and their standard errors."""
+    """Weighted least squares of models, parent and prior, those `held` at zero; and their standard errors."""
     sure = np.sqrt(weights_M) / (NOISE * usual)
     a = np.vstack([rows_MK * sure[:, None], own_K[None] / (NOISE * usual / 10), np.diag(1 / doubt_K)])
     b = np.concatenate([times_M * sure, [10 / NOISE], expected_K / doubt_K])
-    free = ~fixed_K
+    free = ~held_K
     normal = a[:, free].T @ a[:, free]
     seconds, spread = np.zeros(len(own_K)), np.zeros(len(own_K))
     seconds[free] = np.linalg.solve(normal, a[:, free].T @ b)

@@ -13,6 +13,7 @@ from puzzledsl.base.progress import Silent
 from puzzledsl.checker.check import check
 from puzzledsl.cli.main import run
 from puzzledsl.evaluate.speed import usual_speed
+from puzzledsl.export import engine_speed
 from puzzledsl.export.engines.ask import python_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import CostTable
@@ -161,3 +162,12 @@ def test_other_engines(tmp_path, few, engine, dtype):
     assert engine in table.provenance["chat"]
     assert table.timings[0].parent_prefill_ns > table.timings[0].parent_decode_ns > 0
     assert sum(costs["parent"].decode_ns for costs in (*cost.attention, *cost.ffn)) > 0
+
+
+def test_an_export_s_speed_is_a_server_s(tmp_path):
+    parent = save_tiny(tmp_path / "parent", **SIZES)
+    found = engine_speed.measure(parent, parent, ["llama_cpp"], Silent(), prompt=16, output=4, rounds=2)
+    assert [(speed.model, speed.dtype) for speed in found] == [
+        (model, dtype) for dtype in ("f32", "q8_0") for model in ("parent", "child")
+    ]
+    assert all(speed.prefill_tokens_per_s > speed.decode_tokens_per_s > 0 and speed.text for speed in found)

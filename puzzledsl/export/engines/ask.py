@@ -76,6 +76,8 @@ def ask(
         "dtype": dtype,
         "speed": speed,
         "text": text,
+        # llama.cpp's wrapper runs the head at every position of a prompt; a server does not
+        "serving": engine == "llama_cpp" and speed is not None and not prompts,
     }
     python = python_of(engine)
     assert python is not None

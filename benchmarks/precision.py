@@ -193,7 +193,9 @@ def child_kl(subject: Subject, search: str) -> float | None:
         return None
     out = subject.directory / "children" / search
     _write(subject, search, solution, out)
-    states, heads = zip(*(final_states_of(path, subject.blocks) for path in (subject.parent, out)), strict=True)
+    states, heads = zip(
+        *(final_states_of(path, subject.blocks) for path in (subject.parent, out)), strict=True
+    )
     figures = [
         compare_block(ids, p, heads[0], c, heads[1])
         for ids, p, c in zip(subject.blocks, *states, strict=True)
@@ -207,16 +209,22 @@ def _write(subject: Subject, search: str, solution: Solution, out: Path) -> None
     work, cache = directory / "work", directory / "tokens"
     pieces = subject.library.load
     healed = healed_weights(
-        HealingInputs(program, definition, subject.jobs, subject.parent, directory, pieces, cache, work, Silent())
+        HealingInputs(
+            program, definition, subject.jobs, subject.parent, directory, pieces, cache, work, Silent()
+        )
     )
     realise(definition, subject.parent, pieces, out, healed=healed)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--example", type=Path, default=Path("examples/smollm2"))
     parser.add_argument("--work", type=Path, default=Path("build/precision"))
-    parser.add_argument("--steps", type=int, default=1200, help="steps of 1,024 bytes that the parent is trained for")
+    parser.add_argument(
+        "--steps", type=int, default=1200, help="steps of 1,024 bytes that the parent is trained for"
+    )
     parser.add_argument("--tokens", type=int, default=0, help="tokens of BLD a piece")
     parser.add_argument("--calibration", type=int, default=16384)
     parser.add_argument("--threads", type=int, default=1)

@@ -121,7 +121,9 @@ def _fit_on_grid(
     step_PH = shares[0] * steps_KPH[0] + shares[1] * steps_KPH[1]
     found_HP = gptq(grid.weight.to(step_PH) + step_PH.T, gram.xx, grid.precision)
     change_PH = (found_HP - grid.weight).T
-    taken = choose_shares(sub_block, [partial(_product, change_PH), partial(_product, 0 * change_PH)], held_out)
+    taken = choose_shares(
+        sub_block, [partial(_product, change_PH), partial(_product, 0 * change_PH)], held_out
+    )
     if taken[0] <= 0.5:  # beyond the half, the whole step has less error than none
         return 0.0, 0.0
     sub_block.put_on_grid(found_HP)

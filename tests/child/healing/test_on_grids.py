@@ -53,7 +53,9 @@ def test_healed_weights_lie_on_their_grids(dtype: torch.dtype, tmp_path: Path) -
         assert after.weights[name].dtype == torch.float32
         assert storage == next(kind for start, kind in TYPES.items() if start in name)
         assert codes_of(after.weights[name].read(), PRECISIONS[storage]) is not None, name
-    changed = {n for n in before.weights if not torch.equal(before.weights[n].read(), after.weights[n].read())}
+    changed = {
+        n for n in before.weights if not torch.equal(before.weights[n].read(), after.weights[n].read())
+    }
     assert "model.layers.0.mlp.down_proj.weight" in changed
     if dtype == torch.float32:
         kls = [kl_of(parent, load_child(tmp_path / name)) for name in ("plain", "healed")]

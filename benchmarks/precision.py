@@ -14,6 +14,7 @@ precision alone.
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ hardware laptop {
   peak { fp16 = 100TFLOP/s }
   dtype = fp16, kv_cache = fp16, embedding = fp16
   efficiency { compute = 60%, bandwidth = 90%, attention = 30%, link = 70% }
-  overhead = 1ns, link_latency = 1us, reserve = 1MB, kv_fraction = 90%, page = 16, max_batch = 1
+  overhead = 0.01us, link_latency = 1us, reserve = 1MB, kv_fraction = 90%, page = 16, max_batch = 1
 }
 """
 SOURCE = """\
@@ -206,14 +207,16 @@ def child_kl(subject: Subject, search: str) -> float | None:
 def _write(subject: Subject, search: str, solution: Solution, out: Path) -> None:
     program, directory = subject.program, subject.directory
     definition = model_definition(program, search, solution, subject.jobs)
-    work, cache = directory / "work", directory / "tokens"
+    work, cache = directory / "work" / search, directory / "tokens"
     pieces = subject.library.load
     healed = healed_weights(
         HealingInputs(
             program, definition, subject.jobs, subject.parent, directory, pieces, cache, work, Silent()
         )
     )
+    shutil.rmtree(out, ignore_errors=True)
     realise(definition, subject.parent, pieces, out, healed=healed)
+    shutil.rmtree(work, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Structure and precision chosen together, beside each alone: `python -m benchmarks.precision [--speeds 2.5 3 3.4]`.
+"""Structure and precision chosen together, beside each alone: `python -m benchmarks.precision [--speeds 3 3.25]`.
 
 The parent is a small Llama that is trained here in float32, by bytes, on the text of the SmolLM2 example (on this repository's
 own where that is not prepared). SmolLM2 itself is no subject: its weights come from a Q4_1 file, which flatters 4-bit grids.
@@ -108,7 +108,7 @@ def main(options: argparse.Namespace) -> int:
         both = found["both"]
         assert both is not None
         missed |= both > DEMANDED * alone
-        row = ["none" if found[kind] is None else f"{found[kind]:.4f}" for kind in kinds]
+        row = ["none" if found[kind] is None else f"{found[kind]:.2e}" for kind in kinds]
         print(f"| {speed}x | " + " | ".join(row) + f" | {both / alone:.3f} |", flush=True)
     print(f"demanded of the last column: <= {DEMANDED}; {time.process_time() - began:.0f} CPU s in all")
     return int(missed)
@@ -226,10 +226,10 @@ if __name__ == "__main__":
     parser.add_argument("--example", type=Path, default=Path("examples/smollm2"))
     parser.add_argument("--work", type=Path, default=Path("build/precision"))
     parser.add_argument(
-        "--steps", type=int, default=1200, help="steps of 1,024 bytes that the parent is trained for"
+        "--steps", type=int, default=1500, help="steps of 1,024 bytes that the parent is trained for"
     )
     parser.add_argument("--tokens", type=int, default=0, help="tokens of BLD a piece")
     parser.add_argument("--calibration", type=int, default=16384)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--speeds", type=float, nargs="+", default=[2.5, 3.0, 3.4])
+    parser.add_argument("--speeds", type=float, nargs="+", default=[2.5, 3.0, 3.25, 3.5, 4.0])
     raise SystemExit(main(parser.parse_args()))

@@ -123,7 +123,7 @@ def small_parent(directory: Path) -> int:
         for name, wanted in (("heldout.txt", 0), ("train.txt", 1)):
             parts = [path.read_text() for i, path in enumerate(text) if min(i % 20, 1) == wanted]
             (directory / name).write_text("\n\n".join(parts))
-        _train(directory)
+        train_parent(directory)
     return largest_child(directory / "parent")
 
 
@@ -135,7 +135,8 @@ def largest_child(parent: Path) -> int:
     return total - blocks + int(BUDGET * blocks)
 
 
-def _train(directory: Path) -> None:
+def train_parent(directory: Path, steps: int = STEPS) -> None:
+    """Train a small Llama in float32 on `train.txt` of a directory, by bytes; it is written to `parent` there."""
     tokenizer = tiny_tokenizer()
     config = LlamaConfig(
         hidden_size=SMALL["hidden"],
@@ -154,13 +155,13 @@ def _train(directory: Path) -> None:
     )
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
-    ids = torch.tensor(tokenizer((directory / "train.txt").read_text()[: STEPS * BATCH * CONTEXT]).input_ids)
+    ids = torch.tensor(tokenizer((directory / "train.txt").read_text()[: steps * BATCH * CONTEXT]).input_ids)
     blocks = ids[: len(ids) // CONTEXT * CONTEXT].view(-1, CONTEXT)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.95), fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=STEPS, pct_start=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps, pct_start=0.05)
     order = torch.randperm(len(blocks), generator=torch.Generator().manual_seed(0))
     loss = torch.tensor(0.0)
-    for step in range(STEPS):
+    for step in range(steps):
         rows = blocks[order[torch.arange(step * BATCH, (step + 1) * BATCH) % len(blocks)]]
         loss = model(rows, labels=rows, use_cache=False).loss
         torch.autograd.backward(loss)
@@ -309,7 +310,7 @@ def child_kl(program: Program, directory: Path, bld: str, score: str, search: st
         seed=0,
     )
     states, heads = zip(
-        *(_final(path, blocks) for path in (parent, directory / "children" / search)), strict=True
+        *(final_states_of(path, blocks) for path in (parent, directory / "children" / search)), strict=True
     )
     figures = [
         compare_block(ids, p, heads[0], c, heads[1]) for ids, p, c in zip(blocks, *states, strict=True)
@@ -317,6 +318,6 @@ def child_kl(program: Program, directory: Path, bld: str, score: str, search: st
     return sum(figure.kl for figure in figures) / len(figures)
 
 
-def _final(directory: Path, blocks: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+def final_states_of(directory: Path, blocks: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
     model = load_checkpoint(directory)
     return final_states(model, blocks), model.get_output_embeddings().weight

@@ -175,6 +175,8 @@ def _runtimes() -> Iterator[str]:
             rows.setdefault(f"{family} parents", []).append(_support(engine.families.get(family)))
         for name, field in _ROWS.items():
             rows.setdefault(name, []).append(_support(getattr(engine, field)))
+        types = ", ".join(f"`{dtype}`" for dtype in engine.precisions)
+        rows.setdefault("storage types, mixed", []).append(types or "no")
     titles = [r.title if len(r.architectures) == 1 else f"{r.title}: {e.name}" for r, e in columns]
     yield f"| | {' | '.join(titles)} |\n|---|{'---|' * len(titles)}"
     yield from (f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items())

@@ -36,8 +36,12 @@ from puzzledsl.export.lowering import (
     windows,
     with_linear_biases,
 )
+from puzzledsl.export.mlx_codes import mlx_quantization, mlx_types, mlx_weights
 from puzzledsl.families.children import MODEL_TYPE
 from puzzledsl.ir.engines import MLX
+
+BLOCK = 32
+"""Numbers of a row that share a scale, the fewest of the types that MLX has."""
 
 
 def write_mlx(
@@ -57,15 +61,20 @@ def write_mlx(
     refuse_to_overwrite(out_dir)
     child = child if dtype is None else child.cast(dtype)
     child = lower(child, choose(child, MLX))
-    native = is_native(child)
+    native, types = is_native(child), mlx_types(child.weights, child.storage_types())
     if native:
         child = as_family(child, "llama") if child.shape.family != "llama" else child
         child = pad_widths(with_linear_biases(child), multiple_of(FFN_MULTIPLE))
+    child = pad_widths(child, multiple_of(BLOCK), quantised_only=True)
     config = _native_config(child) if native else _own_config(child)
+    weights = child.weights
+    if types:
+        config["quantization"] = mlx_quantization(types)
+        weights = mlx_weights(weights, types, child.dtype)
     if card is None:
         card = model_card(name or out_dir.name, base_dir.name, child.shape, child.layers, child.params)
     with appearing(out_dir) as directory:
-        write_shards(child.weights, directory, shard_bytes)
+        write_shards(weights, directory, shard_bytes)
         write_json(directory / "config.json", config)
         if not native:
             (directory / MLX_MODEL_FILE).write_text(mlx_code(), encoding="utf-8")

@@ -13,6 +13,8 @@ In float64, in all:
 
     least squares               2 n^3 / 3 + 4 n^2 hidden of a map with n inputs; before it 2 n F hidden, of F channels
     elimination of channels     2 F^3 for the inverse, F^3 for its updates
+    rounding with compensation  2 (4/3 n^3 + n m (n + 256)) of a map with n inputs and m outputs, and 5e6 a column, which is
+                                what a step of the loop over columns takes beside its products
 
 Factorisations reach half the speed of products, so they count twice. Elimination and the sums of Gram matrices move large
 matrices besides (`moved`): elimination F^3 / 3 numbers over the block that a round removes, each five times read and written.
@@ -27,6 +29,7 @@ from functools import cache
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.precision import is_quantised
 from puzzledsl.costs.flops import Workload, sub_block_flop
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import BldJob
@@ -41,6 +44,8 @@ BLOCK_SHARE, MAX_BLOCK = 32, 64
 ELIMINATED_BYTES, SUMMED_BYTES = 80, 80
 """Bytes read and written a number of the inverse in each round: rows and columns gathered, one update, and their copies; and a
 number of a Gram matrix in each batch: product, its transpose added, halved, added to the float64 sums."""
+LAZY, COLUMN_FLOP = 128, 5e6
+"""Columns whose errors are collected (`models.precision.gptq`), and what a column of the loop takes besides."""
 READ_FIRST = ("q_proj.", "k_proj.", "v_proj.", "gate_proj.", "up_proj.")
 
 
@@ -108,6 +113,7 @@ class StageOneFlop:
                 channels = 0 if alternative.query_heads(own) else alternative.channels(own)
                 found += 2 * inputs**3 / 3 + 4 * inputs**2 * own.hidden
                 found += 2 * inputs * own.hidden * (widest(own) if channels else inputs)
+                found += rounding_flop(alternative, own)
         return found
 
     def _refitted(self, job: BldJob, own: Shape) -> int:
@@ -152,6 +158,19 @@ def eliminated_numbers(channels: int) -> int:
         total += channels**2
         channels -= max(1, min(channels // BLOCK_SHARE, MAX_BLOCK))
     return total
+
+
+def rounding_flop(alternative: Alternative, own: Shape) -> float:
+    """Return the FLOP of GPTQ's two orders on each matrix, and what its loop over columns takes beside them."""
+    if alternative.dtype is None:
+        return 0.0
+    found = 0.0
+    for name, weight in alternative.weights(own).items():
+        if is_quantised(name, weight.shape) and not weight.of_expert:
+            rows, columns = weight.shape
+            factors = 4 / 3 * columns**3
+            found += 2 * (factors + rows * columns * (columns + 2 * LAZY) + columns * COLUMN_FLOP)
+    return found
 
 
 def grams_flop(own: Shape) -> int:

@@ -43,6 +43,13 @@ COMPRESSED: tuple[Choice, ...] = (
 )
 
 
+MLX: tuple[Choice, ...] = (
+    (ParentAttention(dtype="q8_0"), ParentFfn(dtype="int4")),
+    (GqaAttention(kv_heads=1, dtype="int4"), MlpFfn(width=40, dtype="q4_0")),
+    (A, LinearFfn(dtype="q8_0")),
+)
+
+
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make(Variant(GGUF, sizes=SIZES), tmp_path_factory.mktemp("gguf"))
@@ -106,6 +113,20 @@ def test_transformers_reads_a_compressed_child(served: Made, tmp_path: Path) -> 
     assert found["greedy.0.0"] == served.greedy
 
 
+@pytest.mark.parametrize("heads", [4, 2])
+def test_mlx_computes_what_the_oracle_does(heads: int, tmp_path: Path) -> None:
+    """By mlx-lm's own model, and with heads that it does not have by the one in the directory."""
+    pytest.importorskip("mlx_lm")
+    made = make(Variant(MLX, sizes={**SIZES, "heads": heads}), tmp_path)
+    path = prepare(from_directory(made.child), made.child, "mlx", tmp_path / "mlx")
+    _, found = run("mlx", request_for(path, made.prompt))
+    assert np.abs(found["logits.0.0"] - made.logits).max() <= 2e-5
+    assert found["greedy.0.0"] == made.greedy
+    modules = json.loads((path / "config.json").read_text())["quantization"]
+    assert modules["model.layers.1.self_attn.q_proj"] == {"group_size": 64, "bits": 4}
+    assert modules["model.layers.1.mlp.down_proj"] == {"group_size": 32, "bits": 4}
+
+
 def test_what_a_compressed_directory_says(served: Made, tmp_path: Path) -> None:
     write_export(served.child, tmp_path / "hf", "hf", "transformers")
     config = json.loads((tmp_path / "hf" / "config.json").read_text())["quantization_config"]
@@ -128,8 +149,10 @@ def test_codes_fill_words_from_the_low_end() -> None:
     ]
 
 
-@pytest.mark.parametrize("engine", ["vllm", "transformers", "mlx"])
-def test_an_engine_without_a_type_refuses_it(mixed: Made, engine, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("engine", "lacking"), [("vllm", "@q8_0"), ("transformers", "@q8_0"), ("mlx", "@q5_0")]
+)
+def test_an_engine_without_a_type_refuses_it(mixed: Made, engine, lacking: str, tmp_path: Path) -> None:
     with pytest.raises(DiagnosticError) as caught:
         prepare(from_directory(mixed.child), mixed.child, engine, tmp_path)
-    assert any(isinstance(d, RuntimeLacksIt) and "@q8_0" in d.message for d in caught.value.diagnostics)
+    assert any(isinstance(d, RuntimeLacksIt) and lacking in d.message for d in caught.value.diagnostics)

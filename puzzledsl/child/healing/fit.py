@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 from puzzledsl.child.healing.experts import ExpertByExpert
 from puzzledsl.child.healing.expertwise import expert_steps, ridge_of
-from puzzledsl.child.healing.layer import ChildSubBlock
+from puzzledsl.child.healing.layer import ChildSubBlock, Grid
 from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.models.least_squares.grams import Gram, solve_ridge
+from puzzledsl.models.precision.gptq import gptq
 
 SMALLEST_STREAM = 1e-6
 """Added to the mean square of a stream before the inverse square root."""
@@ -73,7 +74,9 @@ def fit_last(
     if isinstance(last, ExpertByExpert):
         with repeatable(last.matrices_HP[0].device):
             return _fit_experts(sub_block, last, calibration, held_out)
-    steps_KPH = _steps(sub_block, last, calibration)
+    if sub_block.grid is not None:
+        return _fit_on_grid(sub_block, last, sub_block.grid, calibration, list(held_out))
+    steps_KPH = _steps(last, _gram(sub_block, last, calibration))
     shares = choose_shares(sub_block, [partial(_product, step_PH) for step_PH in steps_KPH], held_out)
     step_PH = shares[0] * steps_KPH[0] + shares[1] * steps_KPH[1]
     last.weight.copy_((last.weight.T.to(step_PH) + step_PH).T.to(last.weight))
@@ -101,11 +104,42 @@ def _product(step_PH: Tensor, read_BSP: Tensor) -> Tensor:
     return read_BSP.float() @ step_PH.float()
 
 
-def _steps(sub_block: ChildSubBlock, last: nn.Linear, calibration: Iterable[FitBatch]) -> Sequence[Tensor]:
-    """Return the two steps of the map, each [P, H]: the one that fits `added` and the one that fits `drift`."""
+def _fit_on_grid(
+    sub_block: ChildSubBlock,
+    last: nn.Linear,
+    grid: Grid,
+    calibration: Iterable[FitBatch],
+    held_out: Sequence[FitBatch],
+) -> tuple[float, float]:
+    """Fit a quantised map as any other, and round it to its grid again, with error compensation.
+
+    It stays as it was, and the shares are 0, unless the rounded map has less error on held-out tokens, too.
+    """
+    gram = _gram(sub_block, last, calibration)
+    steps_KPH = _steps(last, gram)
+    shares = choose_shares(sub_block, [partial(_product, step_PH) for step_PH in steps_KPH], held_out)
+    step_PH = shares[0] * steps_KPH[0] + shares[1] * steps_KPH[1]
+    found_HP = gptq(grid.weight.to(step_PH) + step_PH.T, gram.xx, grid.precision)
+    change_PH = (found_HP - grid.weight).T
+    taken = choose_shares(
+        sub_block, [partial(_product, change_PH), partial(_product, 0 * change_PH)], held_out
+    )
+    if taken[0] <= 0.5:  # beyond the half, the whole step has less error than none
+        return 0.0, 0.0
+    sub_block.put_on_grid(found_HP)
+    return shares
+
+
+def _gram(sub_block: ChildSubBlock, last: nn.Linear, calibration: Iterable[FitBatch]) -> Gram:
+    """Return the sums of the weighted regression of the last map."""
     gram = Gram.zeros(last.in_features, 2 * last.out_features, last.weight.device)
     for read_TP, wanted_TQ in _joined(_weighted(sub_block, seen) for seen in calibration):
         gram.add(read_TP, wanted_TQ)
+    return gram
+
+
+def _steps(last: nn.Linear, gram: Gram) -> Sequence[Tensor]:
+    """Return the two steps of the map, each [P, H]: the one that fits `added` and the one that fits `drift`."""
     xx, xy = gram.xx, gram.xy
     if gram.tokens <= SINGLE_PRECISION_TOKENS:
         xx, xy = xx.float(), xy.float()

@@ -10,20 +10,35 @@ Shapes: B sequences, S positions, H hidden, P inputs of the last map (the H outp
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from puzzledsl.child.assemble import Pieces, load_piece, no_piece
+from puzzledsl.alternatives.precision import PRECISIONS, Precision
+from puzzledsl.child.assemble import Pieces, fitting, no_piece
 from puzzledsl.child.healing.chain import Link
 from puzzledsl.child.healing.experts import ExpertByExpert, StackedExperts, split_experts
 from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.families import access
 from puzzledsl.models.families.pages import load_module_weights
+from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.kernels.products import fast_products
 from puzzledsl.models.kernels.repeatable import repeatable
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Storage type of a quantised sub-block, and its last map's weights on the grid, float32 [H, P].
+
+    The module has them in the model's dtype, which may round them off the grid.
+    """
+
+    precision: Precision
+    weight: Tensor
 
 
 class ChildSubBlock:
@@ -37,6 +52,7 @@ class ChildSubBlock:
         self._behind = access.norm_behind(layer, link.sub_block)
         self._factor = access.residual_factor(layer)
         parents = access.sub_block_of(layer, link.sub_block)
+        pieces_weights: Mapping[str, Tensor] = {}
         if link.alternative.is_parent:
             load_module_weights(parents)
             self._module = copy.copy(parents)
@@ -45,13 +61,17 @@ class ChildSubBlock:
                 "forward", None
             )  # a fused one (`models.kernels.gated`) applies the last map
         else:
-            self._module = _piece(model, link, pieces)
+            self._module, pieces_weights = _piece(model, link, pieces)
         self.name = link.alternative.last(access.shape_of(model.config).at(link.layer_idx)) or ""
-        last = None if link.alternative.dtype is not None else getattr(self._module, self.name, None)
+        last = getattr(self._module, self.name, None)
         self.last: nn.Linear | ExpertByExpert | None = None
-        """The last map; None for a sub-block without one, and for a quantised one, whose weights stay on their grid."""
+        """The last map; None for a sub-block without one, and for a quantised mixture, whose experts are not fitted."""
+        self.grid: Grid | None = None
         if isinstance(last, nn.Linear):
             self.last = _copied(last)
+            if link.alternative.dtype is not None:
+                weight = pieces_weights[f"{self.name}.weight"].to(last.weight.device)
+                self.grid = Grid(PRECISIONS[link.alternative.dtype], weight.float())
             setattr(self._module, self.name, nn.Identity())
         elif link.alternative.dtype is None:
             match split_experts(self._module):
@@ -69,7 +89,23 @@ class ChildSubBlock:
         for experts in (self._module, self.last):
             if isinstance(experts, StackedExperts | ExpertByExpert):
                 return experts.fitted()
+        if self.grid is not None:
+            return {f"{self.name}.weight": self.grid.weight}
         return {f"{self.name}.weight": self.last.weight} if isinstance(self.last, nn.Linear) else {}
+
+    def load_fitted(self, weights: Mapping[str, Tensor]) -> None:
+        """Set the weights that `fitted` returned once."""
+        if self.grid is not None:
+            self.put_on_grid(weights[f"{self.name}.weight"])
+            return
+        for name, weight in self.fitted().items():
+            weight.copy_(weights[name])
+
+    def put_on_grid(self, weight_HP: Tensor) -> None:
+        """Set the last map of a quantised sub-block to weights on its grid."""
+        assert self.grid is not None and isinstance(self.last, nn.Linear)
+        self.grid = replace(self.grid, weight=weight_HP.to(self.grid.weight))
+        self.last.weight.copy_(weight_HP)
 
     def last_input(self, stream_BSH: Tensor, attention_kwargs: dict[str, Any]) -> Tensor:
         """Return the input of the last map, [B, S, H] -> [B, S, P]."""
@@ -121,9 +157,13 @@ def _copied(linear: nn.Linear) -> nn.Linear:
     return copied
 
 
-def _piece(model: PreTrainedModel, link: Link, pieces: Pieces) -> nn.Module:
+def _piece(model: PreTrainedModel, link: Link, pieces: Pieces) -> tuple[nn.Module, Mapping[str, Tensor]]:
+    """Return the module of a piece, and the piece's weights by their names inside the sub-block."""
     if link.piece is None:
         raise no_piece(link.layer_idx, link.sub_block, link.alternative)
     module = build_alternative(model, link.layer_idx, link.alternative).requires_grad_(False)
-    load_piece(module, pieces(link.piece), link.piece, link.layer_idx, link.sub_block, link.alternative)
-    return module
+    place = link.piece, link.layer_idx, link.sub_block, link.alternative
+    wanted = {name: tuple(weight.shape) for name, weight in weights_of(module).items()}
+    weights = fitting(pieces(link.piece), wanted, *place)
+    load_weights_into(module, weights)
+    return module, weights

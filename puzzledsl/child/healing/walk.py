@@ -127,14 +127,14 @@ class _Walk:
             sub_block = ChildSubBlock(self._model, link, self._pieces)
             self._unhealed = [self._held_out.run(sub_block, hidden) for hidden in self._unhealed]
             if sub_block.last is not None:
-                fitted = {self._name(link, name): weight for name, weight in sub_block.fitted().items()}
                 if stored is None:
                     pairs = self._calibration, self._held_out
                     fit_last(sub_block, *(pair.fit_batches(sub_block) for pair in pairs))
                 else:
-                    for name, weight in fitted.items():
-                        weight.copy_(stored[name].read())
-                weights |= {name: weight.contiguous() for name, weight in fitted.items()}
+                    names = sub_block.fitted()
+                    sub_block.load_fitted({name: stored[self._name(link, name)].read() for name in names})
+                fitted = sub_block.fitted()
+                weights |= {self._name(link, name): weight.contiguous() for name, weight in fitted.items()}
             self._calibration.move(sub_block)
             self._held_out.move(sub_block)
         if stored is None:

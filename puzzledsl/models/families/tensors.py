@@ -31,8 +31,11 @@ DTYPES: dict[str, torch.dtype] = {
     "U8": torch.uint8,
 }
 CHUNK_BYTES = 1 << 26
-CODES = {dtype: code for code, dtype in DTYPES.items()} | {torch.float8_e4m3fn: "F8_E4M3"}
-"""Types that are written. 8-bit floats are not read, because their scales would be missed."""
+CODES = {dtype: code for code, dtype in DTYPES.items()} | {
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.uint32: "U32",
+}
+"""Types that are written. 8-bit floats and codes are not read, because their scales would be missed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,17 @@
 """Put the weights of quantised pieces on the grids of their storage types, with error compensation (GPTQ) or to the nearest.
 
 Maps that read the same input share its Gram matrix. That of a sub-block's own input is the calibration's; those further inside
-are measured on the kept calls with the maps before them quantised already, so that each map makes up for what goes wrong
-before it. Experts of a mixture are rounded to the nearest, because a few tokens reach each of them. Quantised weights are
-frozen.
+are measured on the kept calls with the maps before them quantised already. The last map is fitted to the parent's outputs again
+before it is rounded, so that it makes up for what goes wrong before it. Where the nearest rounding of a map, or of all, brings
+the outputs nearer to the parent's, it is taken. Experts of a mixture are rounded to the nearest, because a few tokens reach
+each of them. Quantised weights are frozen.
 
 Shapes: R outputs, C inputs of a linear map.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, cast
 
@@ -18,18 +19,20 @@ import torch
 from torch import Tensor, nn
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
-from puzzledsl.alternatives.precision import PRECISIONS, is_quantised
+from puzzledsl.alternatives.precision import PRECISIONS, Precision, is_quantised
 from puzzledsl.models.families.access import sub_block_of
 from puzzledsl.models.families.slots import Slot, slots
 from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.models.layer_trace import TracedBatch
-from puzzledsl.models.least_squares.grams import Gram
+from puzzledsl.models.least_squares.grams import Gram, refit
 from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
 from puzzledsl.models.precision.gptq import gptq
 from puzzledsl.models.precision.grids import nearest
 from puzzledsl.pieces.train.float_batches import float_batch
 from puzzledsl.pieces.train.student import Student, alternatives_of
 
+JUDGED = 4096
+"""Tokens on which a sub-block's outputs decide between two roundings."""
 Method = Literal["gptq", "nearest"]
 
 
@@ -56,16 +59,46 @@ def quantise_sub_block(
     precision = PRECISIONS[alternative.dtype]
     places = {n: slot for n, slot in slots(module).items() if is_quantised(n, tuple(slot.weight.shape))}
     calls = [float_batch(call) for call in statistics.calls] if method == "gptq" else []
-    read = _Inputs(module, sub_block, calls)
+    read = _Inputs(module, sub_block, calls, alternative.last_map)
     own = statistics.attention if sub_block == "attention" else statistics.ffn
+    original = {name: slot.weight.clone() for name, slot in places.items()}
+    rounded: set[str] = set()
     for linears in read.groups():
         held = {n: slot for n, slot in places.items() if slot.holder in linears}
-        xx_CC = own.xx if read.is_own_input(linears[0]) else read.gram(linears[0]).xx
-        for name, slot in held.items():
-            _put(slot, gptq(slot.weight, xx_CC, precision))
-            del places[name]
-    for slot in places.values():
-        _put(slot, nearest(slot.weight, precision))
+        inside = not read.is_own_input(linears[0])
+        gram = read.gram(linears[0]) if inside and held else own
+        for slot in held.values():
+            fitted = inside and slot.share is None and gram.xy.shape[1] == len(slot.weight)
+            _put(slot, gptq(refit(gram, slot.weight) if fitted else slot.weight, gram.xx, precision))
+        rounded |= set(held)
+        if not inside:
+            _keep_where_outputs_are_nearer(held, original, precision, read)
+    for name in set(places) - rounded:
+        _put(places[name], nearest(original[name], precision))
+    if rounded:
+        found, error = {name: places[name].weight.clone() for name in rounded}, read.error()
+        for name in rounded:
+            _put(places[name], nearest(original[name], precision))
+        if error <= read.error():
+            for name in rounded:
+                _put(places[name], found[name])
+
+
+def _keep_where_outputs_are_nearer(
+    held: Mapping[str, Slot], original: Mapping[str, Tensor], precision: Precision, read: _Inputs
+) -> None:
+    """Round a map to the nearest instead, one after the other, where the sub-block's outputs are nearer to the parent's then.
+
+    Of SmolLM2's attentions that is so in some layers: the softmax weighs errors of queries and keys otherwise than their squares.
+    """
+    error = read.error()
+    for name, slot in held.items():
+        compensated = slot.weight.clone()
+        _put(slot, nearest(original[name], precision))
+        if (other := read.error()) < error:
+            error = other
+        else:
+            _put(slot, compensated)
 
 
 def _put(slot: Slot, weight_RC: Tensor) -> None:
@@ -75,8 +108,11 @@ def _put(slot: Slot, weight_RC: Tensor) -> None:
 class _Inputs:
     """Inputs of the linear maps inside a sub-block on calibration calls."""
 
-    def __init__(self, module: nn.Module, sub_block: SubBlock, calls: Sequence[TracedBatch]) -> None:
+    def __init__(
+        self, module: nn.Module, sub_block: SubBlock, calls: Sequence[TracedBatch], last: str | None
+    ) -> None:
         self._module, self._sub_block, self._calls = module, sub_block, calls
+        self._last = getattr(module, last, None) if last else None
         self._own: set[nn.Module] = set()
 
     def groups(self) -> Iterator[list[nn.Module]]:
@@ -102,11 +138,36 @@ class _Inputs:
     def gram(self, linear: nn.Module) -> Gram:
         """Return the Gram matrix of a map's inputs, with the weights that the module has now."""
         wanted = cast(nn.Linear, linear)
-        gram = Gram.zeros(wanted.in_features, 0, wanted.weight.device)
-        with self._hooked([wanted], lambda module, args: gram.add(args[0])):
+        is_last = wanted is self._last
+        outputs = wanted.out_features if is_last else 0
+        gram = Gram.zeros(wanted.in_features, outputs, wanted.weight.device)
+        read: list[Tensor] = []
+        with self._hooked([wanted], lambda module, args: read.append(args[0])):
             for call in self._calls:
                 self._run(call)
+                gram.add(read.pop(), self._target(call, wanted) if is_last else None)
         return gram
+
+    def error(self) -> float:
+        """Return the squared distance of the sub-block's outputs from the parent's, on at most JUDGED tokens."""
+        found, tokens = 0.0, 0
+        for call in reversed(self._calls):
+            if tokens >= JUDGED:
+                break
+            output = self._outputs(call)
+            found += float((output - self._wanted(call)).square().sum(dtype=torch.float64))
+            tokens += output.shape[:-1].numel()
+        return found
+
+    def _wanted(self, call: TracedBatch) -> Tensor:
+        _, trace = call
+        return trace.attention_output if self._sub_block == "attention" else trace.ffn_output
+
+    def _target(self, call: TracedBatch, last: nn.Linear) -> Tensor:
+        """Return the parent's outputs, which the last map should give, without its bias."""
+        output = self._wanted(call)
+        bias = cast(Tensor | None, last.bias)  # torch's type stubs do not allow None
+        return output if bias is None else output - bias
 
     def _linears(self) -> list[nn.Module]:
         return [module for module in self._module.modules() if isinstance(module, nn.Linear)]
@@ -122,10 +183,14 @@ class _Inputs:
 
     def _run(self, call: TracedBatch) -> Tensor:
         """Run the sub-block on a call's inputs, which are returned."""
+        self._outputs(call)
+        return call[1].attention_input if self._sub_block == "attention" else call[1].ffn_input
+
+    def _outputs(self, call: TracedBatch) -> Tensor:
         _, trace = call
         with repeatable(trace.ffn_input.device):
             if self._sub_block == "attention":
-                self._module(hidden_states=trace.attention_input, **trace.attention_kwargs)
-                return trace.attention_input
-            self._module(trace.ffn_input)
-            return trace.ffn_input
+                output = self._module(hidden_states=trace.attention_input, **trace.attention_kwargs)
+            else:
+                output = self._module(trace.ffn_input)
+        return cast(Tensor, output[0] if isinstance(output, tuple) else output)

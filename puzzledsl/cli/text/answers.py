@@ -57,16 +57,27 @@ def as_text(program: Program, result: SearchResult, seconds: float) -> str:
     for name, batch in sorted(best.batches.items()):
         if len(program.scenarios[name].batches) != 1:
             lines.append(f"  {name + '.batch':<20} {batch}, chosen")
-    for part in ("attention", "ffn"):
-        counts = Counter(getattr(layer, part) for layer in best.layers)
-        text = ", ".join(f"{n} x {name}" for name, n in sorted(counts.items(), key=lambda c: (-c[1], c[0])))
-        lines.append(f"  {part:<20} {text}")
+    lines += _layers(program, result)
     lines += [f"  note: {text}" for text in profile.notes(program, search, best)]
     lines += _dropped(program, result)
     lines += _preferred(search)
     if len(result.solutions) > 1:
         lines += ["", *_further(search, result)]
     return "\n".join(lines)
+
+
+def _layers(program: Program, result: SearchResult) -> Iterator[str]:
+    """Yield the number of layers of each alternative with its glyph, and the layers as glyphs."""
+    from puzzledsl.alternatives.alternative import SUB_BLOCKS
+    from puzzledsl.cli.text.strip import glyphs_of, rows
+
+    for part in SUB_BLOCKS:
+        names = [getattr(layer, part) for layer in result.solutions[0].layers]
+        signs, counts = glyphs_of(program, result, part), Counter(names)
+        ordered = sorted(counts.items(), key=lambda count: (-count[1], count[0]))
+        text = ", ".join(f"{signs.get(name, '?')} {n} x {name}" for name, n in ordered)
+        yield f"  {part:<20} {text}"
+        yield from (f"    {where:<18} {strip}" for where, strip in rows(names, signs))
 
 
 def _dropped(program: Program, result: SearchResult) -> Iterator[str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from puzzledsl.cli.text.strip import glyphs
+
 if TYPE_CHECKING:
     from puzzledsl.base.render import Painter
     from puzzledsl.ir.tables import SearchResult
     from puzzledsl.pipeline.watch import Snapshot
     from puzzledsl.report.pictures.architecture import Cell
     from puzzledsl.report.subject import Subject
-
-SHADES = "░▒▓"
 
 
 def answer(snapshot: Snapshot, name: str, before: SearchResult | None, *, color: bool) -> str:
@@ -93,22 +93,14 @@ def _strip(subject: Subject, paint: Painter) -> Iterator[str]:
         ("attention", [c.attention for c in strip.columns], strip.attention),
         ("ffn", [c.ffn for c in strip.columns], strip.ffn),
     ):
-        counts = "  ".join(f"{_glyph(e.cell, paint)} {e.cell.name} {e.layers}" for e in entries)
-        yield f"  {label:<10} {''.join(_glyph(cell, paint) for cell in cells)}  {counts}"
+        signs = glyphs((cell.name, cell.kind, cell.kept) for cell in cells)
+        counts = "  ".join(f"{_painted(e.cell, signs, paint)} {e.cell.name} {e.layers}" for e in entries)
+        yield f"  {label:<10} {''.join(_painted(cell, signs, paint) for cell in cells)}  {counts}"
 
 
-def _glyph(cell: Cell, paint: Painter) -> str:
-    from puzzledsl.report.pictures.shades import FAINTEST
-
-    match cell.kind:
-        case "noop":
-            return paint("·", "faint")
-        case "linear":
-            return paint("╱", "linear")
-        case "parent":
-            return paint("█", cell.sub_block)
-        case _:
-            return paint(SHADES[min(int((cell.kept - FAINTEST) / 0.24), 2)], cell.sub_block)
+def _painted(cell: Cell, signs: dict[str, str], paint: Painter) -> str:
+    style = {"noop": "faint", "linear": "linear"}.get(cell.kind, cell.sub_block)
+    return paint(signs[cell.name], style)
 
 
 def _no_answer(snapshot: Snapshot, result: SearchResult, paint: Painter) -> Iterator[str]:

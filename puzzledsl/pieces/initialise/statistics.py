@@ -95,6 +95,7 @@ def _walk(
             report.advance()
         if statistics is not None:
             yield layer_idx, statistics
+            statistics = None  # the caller may have dropped it, too
 
 
 def _empty(shape: Shape, device: torch.device) -> LayerStatistics:

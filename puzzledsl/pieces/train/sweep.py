@@ -51,6 +51,7 @@ def sweep(
         _train(trainer, activations, budget, micro)
         if problems := write_finished(order, trainer.outcomes(), runner.dtype, entered):
             raise DiagnosticError(*problems)
+        del trainer, statistics  # before the next layer's are made: together they are most of the memory
 
 
 def _batches(budget: Budget) -> list[slice]:

@@ -47,6 +47,7 @@ def scoring_plan(name: str, sizes: ScoringSizes, device: Device, flop: float) ->
         name=name,
         parts={
             "parent": held.weights_bytes,
+            "packed weights": 0 if device.is_gpu or held.choices else _layers(shape) * number,
             "piece": sizes.piece_weights * number,
             "streams": states * number * (STREAMS + sizes.longest_run),
             "the parent's statistics": states * (number + FLOAT32_BYTES),
@@ -57,3 +58,8 @@ def scoring_plan(name: str, sizes: ScoringSizes, device: Device, flop: float) ->
         devices=held.devices,
         choices=held.choices,
     )
+
+
+def _layers(shape: Shape) -> int:
+    """Return the weights of all layers, of which a CPU keeps copies in the order that its products like best."""
+    return sum(part.params(own) for own in shape.each for part in (ParentAttention(), ParentFfn()))

@@ -76,6 +76,30 @@ def test_peaks_of_bld_are_those_of_the_plan(family: str, calibration: int, tmp_p
             assert sum(plan.training(blocks).values()) == pytest.approx(gpu.peak_bytes, rel=0.1), blocks
 
 
+def test_the_peak_of_a_wide_ffn_is_that_of_eliminating_its_channels(tmp_path: Path) -> None:
+    """Matrices of F^2 numbers in float64 are nearly all of it."""
+    wide = {**MODEL, "layers": 1, "hidden": 32, "heads": 2, "kv_heads": 1, "intermediate": 1024}
+    program = make_program(
+        tmp_path,
+        attention=(ParentAttention(),),
+        ffn=(ParentFfn(), MlpFfn(width=512)),
+        model=wide,
+        context=CONTEXT,
+        batch=BATCH,
+        tokens=BATCH * CONTEXT,
+        calibration_tokens=512,
+    )
+    order = order_of(program, tmp_path)
+    with pretended_gpu() as gpu:
+        model = load_parent(order.parent_dir, dtype=torch.bfloat16, device="cuda")
+        device, shape = this_device(model.device, model.dtype), program.parents["p"].shape
+        plan = WorkerPlan(shape, order.jobs, 0, 1, device, whole=True)
+        stage = Stage(order, 0, 1, model)
+        gpu.reset_peak()
+        stage.initialise(*map(stage.embed, order.calibration_batches()))
+        assert sum(plan.calibration.values()) == pytest.approx(gpu.peak_bytes, rel=0.1)
+
+
 def test_a_gpu_that_is_too_small_goes_on_with_less(tmp_path: Path) -> None:
     """With the memory of the plan for one sequence, a batch of four goes on with fewer at a time, and says so."""
     tokens = {"tokens": 2 * BATCH * CONTEXT, "calibration_tokens": 1024}

@@ -1,0 +1,35 @@
+"""A sweep has the pieces and the statistics of one layer in memory at a time."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.base.progress import Silent
+from puzzledsl.pieces.store.library import Library
+from puzzledsl.pieces.train.layer_trainer import LayerTrainer
+from puzzledsl.pieces.train.run import BldInputs, run_bld
+from puzzledsl.plan.bld import bld_plan
+from tests.pieces.train.bld_programs import make_program
+
+
+def test_a_layer_is_gone_before_the_next_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = make_program(tmp_path, attention=(ParentAttention(),), ffn=(ParentFfn(), MlpFfn(width=16)))
+    build, made, left = LayerTrainer.build, [], []
+
+    def noted(*given: object) -> LayerTrainer:
+        gc.collect()
+        left.extend(kind for kind, reference in made if reference() is not None)
+        trainer = build(*given)  # type: ignore[arg-type]
+        made.extend((type(each).__name__, weakref.ref(each)) for each in (trainer, given[-1]))
+        return trainer
+
+    monkeypatch.setattr(LayerTrainer, "build", noted)
+    given = program, "b", bld_plan(program, "b"), tmp_path / "parent", tmp_path
+    run_bld(BldInputs(*given, Library(tmp_path / "library"), tmp_path / "work", Silent()))
+    assert len(made) >= 4 and not left

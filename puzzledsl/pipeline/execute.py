@@ -11,7 +11,7 @@ from puzzledsl.base import gc_tuning
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.cluster.errors import ClusterNotReached, NoWorkers, RayNotInstalled, WorkersKeepDying
 from puzzledsl.pipeline.context import Context
-from puzzledsl.pipeline.errors import DiskFull, NotMadeYet, NotReady
+from puzzledsl.pipeline.errors import DamagedArtefact, DiskFull, NotMadeYet, NotReady
 from puzzledsl.pipeline.process.disk import disk_errors
 from puzzledsl.pipeline.process.failures import Unfinished, forget, record
 from puzzledsl.pipeline.stamps import MADE_BY
@@ -22,8 +22,8 @@ UNFINISHED = "unfinished"
 """Input in the stamp of a task that left a part of its outputs: such a task is never up to date."""
 ENDS_A_RUN = (DiskFull, RayNotInstalled, ClusterNotReached, NoWorkers, WorkersKeepDying)
 """Problems of the machine, which every other task would meet, too."""
-NOT_TRIED = (NotMadeYet, NotReady)
-"""Problems of a task that lacks its inputs: it is missing, not failed."""
+NOT_TRIED = (DamagedArtefact, NotMadeYet, NotReady)
+"""Problems of a task that lacks its inputs, or whose inputs are damaged: it is missing, not failed."""
 
 
 class TasksFailed(DiagnosticError):

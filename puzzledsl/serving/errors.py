@@ -28,9 +28,9 @@ class EngineFailed(Diagnostic):
     the same command goes on from there.
 
     Wrong:
-        scenario chat on here = batch(64, 4Ki -> 1Ki)     # more memory than the machine has
+        scenario talk on h = batch(64, 4Ki -> 1Ki)     # more memory than the machine has
     Right:
-        scenario chat on here = batch(8, 4Ki -> 1Ki)
+        scenario talk on h = batch(8, 4Ki -> 1Ki)
     """
 
     code = "E1805"

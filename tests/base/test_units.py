@@ -127,7 +127,7 @@ def test_every_unit_is_what_the_reference_says(text: str, value: Fraction, dimen
 
 
 def test_there_is_no_unit_but_these() -> None:
-    assert len(UNITS) == 1 + 4 + 4 + 4 + 4 + 4 + 4 + 4 + 6 + 3
+    assert len(UNITS) == 1 + 4 + 4 + 4 + 4 + 4 + 4 + 4 + 6 + 3 + 6
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,8 @@ def test_forms_are_shown_as_they_were_written() -> None:
         (
             "5q",
             "unknown unit `q`",
-            "units: k M B T us ms s min h tok/s ktok/s tok Ki KiB Mi MiB Gi GiB Ti TiB kB kB/s MB MB/s GB GB/s TB TB/s",
+            "units: k M B T us ms s min h tok/s ktok/s tok USD USD/h J mJ W kW "
+            "Ki KiB Mi MiB Gi GiB Ti TiB kB kB/s MB MB/s GB GB/s TB TB/s",
             "",
         ),
         ("1e61", "`1e61` is out of range", "numbers go up to 1e60", ""),

@@ -199,7 +199,7 @@ def test_ends_are_reached_and_nothing_is_beyond(choice: Choices, case: Case) -> 
     found = recognised(requirement.formula)
     if not isinstance(found, Structure):
         return
-    ends = Layerwise(program.spaces["w"]).reachable(found)
+    ends = Layerwise(program.spaces["w"].layers).reachable(found)
     assert ends is not None
     values = figures(found, choice)
     assert ends == (min(values), max(values))

@@ -14,6 +14,7 @@ from puzzledsl.pipeline.inputs import evaluated_models
 from puzzledsl.pipeline.planning.estimate import Estimator
 from puzzledsl.pipeline.tasks.eval import Eval
 from puzzledsl.pipeline.tasks.export import Export
+from puzzledsl.plan.memory.device import Device
 from tests.checker.programs import lowered
 
 PROGRAM = """\
@@ -128,7 +129,8 @@ def test_the_setting_makes_an_evaluation_stale_and_nothing_else(prepared: Path) 
 
 
 def test_each_child_in_full_costs_the_same_more(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Estimator, "_peak", lambda self: 1e9)
+    probed = Device("probed", False, 16 << 30, 16 << 30, "fp32", 1e9, 1e9, 1e10)
+    monkeypatch.setattr(Estimator, "_probed", probed)
 
     def seconds(body: str, of: str = "final") -> float:
         ctx = run_of(prepared, body, of)

@@ -183,8 +183,8 @@ def test_offers_among_others(tail: str, wanted: set[str], unwanted: set[str], tm
     ("tail", "label", "active"),
     [
         ("hardware n = measured(device: cpu, dtype: ‸", MEASURED, 2),
-        ("space n of p { ffn = moe(8, ‸", "moe(experts, top_k, width, round)", 1),
-        ("space n of p { ffn = moe(‸)", "moe(experts, top_k, width, round)", 0),
+        ("space n of p { ffn = moe(8, ‸", "moe(experts, top_k, width, round, dtype)", 1),
+        ("space n of p { ffn = moe(‸)", "moe(experts, top_k, width, round, dtype)", 0),
         ("let x = half(‸", "half(x)", 0),
         ("let x = [half(1), ‸", None, 0),
         ("let x = limit_of(‸", None, 0),

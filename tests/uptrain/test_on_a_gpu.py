@@ -14,6 +14,7 @@ from puzzledsl.child.load import load_child
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.models.kernels import float32_products
 from puzzledsl.uptrain import run
+from puzzledsl.uptrain.batches import MicroBatch
 from puzzledsl.uptrain.errors import MemoryOfRank
 from puzzledsl.uptrain.less import Demand, remembered
 from puzzledsl.uptrain.loss import logit_loss
@@ -84,11 +85,11 @@ def test_out_of_memory_it_takes_less_at_a_time(case, tmp_path, pretended: Gpu) -
     trainer = trainer_of(case, tmp_path / "little", progress=progress, micro_batch=6)
     real, seen = trainer._backward, []
 
-    def needing(ids_BT: torch.Tensor, share: float):
-        seen.append((len(ids_BT), trainer.recompute))
-        if len(ids_BT) > 1 or (not trainer.recompute and len(seen) > 6):
+    def needing(batch: MicroBatch):
+        seen.append((len(batch.ids_BT), trainer.recompute))
+        if len(batch.ids_BT) > 1 or (not trainer.recompute and len(seen) > 6):
             raise torch.OutOfMemoryError("CUDA out of memory (pretended)")
-        return real(ids_BT, share)
+        return real(batch)
 
     trainer._backward = needing
     figures = trainer.step(0)

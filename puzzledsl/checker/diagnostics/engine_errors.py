@@ -69,14 +69,12 @@ class MoneyNotStated(Diagnostic):
     scenario has one batch.
 
     Wrong:
-        scenario talk on gpu = batch(64, 128 -> 128)
-        score xl of w = table("kl.csv")
-        search s of w { minimize xl, require talk.cost_per_mtok <= 0.4USD }
+        search s of w { minimize kl, require chat.cost_per_mtok <= 0.4USD }
     Right:
-        hardware rented of gpu { price = 2.5 USD/h }
+        use "std/hardware.pzl" (h100_sxm)
+        hardware rented of h100_sxm { price = 2.5 USD/h }
         scenario talk on rented = batch(64, 128 -> 128)
-        score xl of w = table("kl.csv")
-        search s of w { minimize xl, require talk.cost_per_mtok <= 0.4USD }
+        search s of w { minimize kl, require talk.cost_per_mtok <= 0.4USD }
     """
 
     code = "E1809"

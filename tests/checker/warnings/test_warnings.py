@@ -199,7 +199,7 @@ def test_reachable_is_what_all_children_reach(
         }
     )
     values = [constant + sum(c * value(t, child) for c, t in weighted) for child in product(*layers)]
-    assert reachable(linear, trimmed, shape) == (min(values), max(values))
+    assert reachable(linear, trimmed.layers, shape) == (min(values), max(values))
 
 
 # ---------------------------------------------------------------- what ships

@@ -175,7 +175,8 @@ def steps_of(base: Path, peak: float) -> tuple[nodes.Program, list[dict[str, Any
 
     class Log(Silent):
         def log(self, event: str, **fields: object) -> None:
-            logged.append(fields)
+            if event == "piece":
+                logged.append(fields)
 
     run(program, base, "build", Log())
     return program, logged

@@ -119,7 +119,9 @@ space wide of original {{
 hardware here = {here}  # {why}
 scenario chat on here = batch(1, 256 -> 256)  # batch, prompt -> output tokens
 
-# Your text: plain files, documents parted by blank lines, or jsonl("f.jsonl", column: text). Patterns (data/*.txt) work, too.
+# Your text: plain files with blank lines between documents; patterns (data/*.txt) work, too. Chats:
+#   data corpus  = jsonl("chats.jsonl", messages: messages, loss: answers, part: 0%..95%)
+#   data heldout = jsonl("chats.jsonl", messages: messages, loss: answers, part: 95%..100%)
 data corpus = text("data/train.txt")  # what pieces and child are trained and compared on
 data heldout = text("data/heldout.txt")  # what the child is judged by
 

@@ -49,7 +49,7 @@ def _mixers(config: Config, layers: int) -> list[str]:
     words = config.words("layer_types", tuple(KINDS), layers)
     if words is not None:
         return [KINDS[word] for word in words]
-    attends = every(layers, config.optional("full_attention_interval", 4, 4))
+    attends = every(layers, config.given("full_attention_interval", 4))
     return ["attention" if here else "delta_net" for here in attends]
 
 

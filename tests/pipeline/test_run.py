@@ -100,6 +100,7 @@ def test_an_evaluation_is_printed_and_stands_in_the_exported_card(program: Path,
     assert card.count("## Quality") == 1 and f"| corpus | {kl:.4g} |" in card and "| pooled | 6 |" in card
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # seven whole runs
 def test_killed_five_times_it_ends_in_the_same_files(program: Path, unbroken: Path) -> None:
     build = program.parent / "killed"

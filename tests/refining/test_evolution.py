@@ -67,7 +67,7 @@ def test_every_proposal_is_a_verified_answer_and_none_comes_twice(made: Instance
     check_all(refinable(made))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(auto_searches())
 def test_batches_are_the_largest_that_fit(made: Instance) -> None:
     """A mutant has other batches than its parent, in scenarios that run at any."""

@@ -51,6 +51,7 @@ def test_the_optimum_comes_first_then_the_rules_then_the_model() -> None:
     assert later == {"model", "drawn"}
 
 
+@pytest.mark.slow
 def test_measuring_finds_better_children_than_the_proven_optimum_of_the_sum() -> None:
     """Wherever the optimum suffers from interactions; never worse, since the optimum is measured too."""
     suffering = []

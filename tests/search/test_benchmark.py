@@ -26,6 +26,7 @@ from puzzledsl.search.portfolio.minimise import minimise
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_the_quick_run_prints_a_ratio_for_every_question() -> None:
     run = subprocess.run(
         [sys.executable, "-m", "benchmarks.search", "--quick"],

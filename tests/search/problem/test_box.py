@@ -31,7 +31,7 @@ from tests.search.instances import HERE, KL, Instance, alone, chat, measured, re
 
 
 @given(auto_searches())
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_the_answer_is_the_best_over_every_batch(instance: Instance) -> None:
     result, best = solve_search(*instance.args), best_of_all(instance)
     if best is None:

@@ -136,6 +136,8 @@ def dense_fields(
         if name in config.content and not config.has(name):
             raise BadConfig(f"{name} is null")
     hidden, heads = config.whole("hidden_size"), config.whole("num_attention_heads")
+    if head_dim is None and config.content.get("head_dim") is None and hidden < heads:
+        raise BadConfig(f"hidden_size is {hidden}, less than the number of heads, {heads}")
     return {
         "layers": config.whole("num_hidden_layers", MAX_LAYERS),
         "hidden": hidden,

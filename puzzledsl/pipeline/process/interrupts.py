@@ -21,6 +21,8 @@ def listen() -> None:
     global _asked
     _asked = False
     signal.signal(signal.SIGINT, _note)
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _tell_unless_interrupt
 
 
 def finish() -> None:
@@ -55,6 +57,12 @@ def leave(code: int) -> NoReturn:
             if not stream.closed:
                 stream.flush()
     os._exit(code)
+
+
+def _tell_unless_interrupt(unraisable: sys.UnraisableHookArgs) -> None:
+    """Say nothing of an interrupt inside a `__del__`, which is lost there: `check` raises it again."""
+    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
 
 
 def _note(number: int, frame: FrameType | None) -> None:

@@ -182,4 +182,6 @@ class _Batch:
         )
         step = np.linalg.solve(curvature, np.where(free, gradient, 0.0)[:, :, None])[:, :, 0]
         longest = 4.0 * (1.0 + np.abs(prices).max(axis=1))
-        return step * np.minimum(1.0, longest / np.maximum(np.abs(step).max(axis=1), 1e-300))[:, None], value
+        with np.errstate(over="ignore"):  # of a step near 0: it may be as long as it is
+            share = np.minimum(1.0, longest / np.maximum(np.abs(step).max(axis=1), 1e-300))
+        return step * share[:, None], value

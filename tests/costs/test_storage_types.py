@@ -61,7 +61,7 @@ def test_rows_with_one_scale_each(shape: Shape, hardware: RooflineHardware, dtyp
 
 
 def test_decode_reads_what_is_stored(shape: Shape, hardware: RooflineHardware) -> None:
-    """Where reading weights bounds it, a quantised FFN's share of the time is its share of the bytes."""
+    """A quantised FFN's share of the time is its share of the bytes, if reading weights bounds it."""
     slow = hardware.model_copy(update={"bandwidth_bytes_per_s": Fraction(1)})
     times = [sub_block_times(slow, shape, ParentFfn(dtype=dtype), ONE)[1].weights for dtype in (None, "q4_0")]
     assert times[1] / times[0] == Fraction(9, 32)

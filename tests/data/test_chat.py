@@ -55,7 +55,7 @@ def test_answers_are_the_assistants_words_and_the_end_of_its_turn(template: str)
 
 
 def test_a_template_that_writes_the_last_answer_otherwise() -> None:
-    """What a generation prompt does not have is a part of the answer: the model writes it."""
+    """The answer begins behind the generation prompt: the model writes the rest."""
     text = learned_text(written(THINKING, LONG), THINKING)
     assert text == "It is 4.<|im_end|><think>\n\n</think>\n\nYes, 4.<|im_end|>"
 

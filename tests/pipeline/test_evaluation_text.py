@@ -105,7 +105,7 @@ def test_what_is_kept_is_said_or_why_it_cannot_be() -> None:
 
 
 def context(folder: Path) -> Any:
-    """What a run context offers these functions."""
+    """A run context with the attributes that these functions read."""
     path = folder / "quality.json"
     path.write_text(evaluation().canonical_json())
     return cast(

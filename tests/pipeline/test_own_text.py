@@ -95,7 +95,7 @@ def test_a_run_on_all_kinds_of_text(
 
 
 def refused(base: Path, capsys: pytest.CaptureFixture[str], file: Path) -> str:
-    """What a run says that ends before any piece is made."""
+    """Return the output of a run that ends before any piece is made."""
     assert run(["run", str(file)]) == 1
     assert not (base / "build" / "library").exists() and not (base / "build" / "tokens").exists()
     return capsys.readouterr().err

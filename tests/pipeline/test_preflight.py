@@ -1,4 +1,4 @@
-"""What a run lacks is told before any work is done, all at once."""
+"""A run reports everything that it lacks before any work is done."""
 
 from __future__ import annotations
 

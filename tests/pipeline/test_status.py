@@ -101,7 +101,7 @@ def test_a_dry_run_says_what_a_run_does_and_does_nothing(copied: Callable[[], Pa
 
 
 def test_estimated_bytes_are_close(finished: Path, tmp_path: Path) -> None:
-    """Of what pieces and children take; a child is taken as large as its parent."""
+    """Sizes of pieces and children; a child counts as large as its parent."""
     plan = told("run", finished, "--dry-run", "-o", tmp_path / "none")
     build = finished.parent / "build"
     pieces = sum(p.stat().st_size for p in (build / "library").glob("*.safetensors"))

@@ -79,5 +79,5 @@ def run_with(directory: Path, more: str) -> Path:
 
 
 def read(path: Path) -> Any:
-    """What an artefact says."""
+    """Read an artefact's JSON."""
     return json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""What is offered can be written there, and what can be written there is offered."""
+"""Completion offers exactly what can be written there."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ LAYERS: tuple[Choice, ...] = (
 
 
 class Interrupted(Exception):
-    """What a test's progress raises to stop a stage."""
+    """Exception that a test's progress raises to stop a stage."""
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Recorder:
 
 @dataclass
 class Case:
-    """Where things are."""
+    """Paths of a prepared test."""
 
     base: Path
     program: nodes.Program

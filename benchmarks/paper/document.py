@@ -1,0 +1,105 @@
+"""docs/paper.md and its pictures, from paper.json: the paper's figures, ours, and the reading."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.paper.result import Table
+from benchmarks.paper.tables import tables
+from puzzledsl.base.files import write_text
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT, RESULTS = ROOT / "docs" / "paper.md", ROOT / "docs" / "paper.json"
+HEAD = """\
+# The paper in miniature
+
+Each table and figure of Puzzle ([arXiv 2411.19146](https://arxiv.org/abs/2411.19146)) is a small program here, run on
+SmolLM2-135M-Instruct: the paper's figures, ours beside them, and a verdict on each finding. `python examples/smollm2/prepare.py`
+fetches the model and the texts, then `python -m benchmarks.paper` redoes all of it on two cores; `--budget night` and
+`--budget gpu` spend more. What is here was made with the budget `quick`.
+
+A model of 135M parameters is not a model of 70B, and thousands of tokens are not billions: where we disagree, the reading says
+what was found about the cause. KL is in nats a token of held-out text, to the parent; lower is better. Brackets are 95 %
+intervals over samples that both children are judged on, and over seeds where something is drawn by chance. A verdict is *agree*
+or *disagree* where the interval excludes 0, else *cannot tell*. [paper.json](paper.json) has every figure of this page.
+"""
+
+
+def shown(cell: Any, decimals: int) -> str:
+    """A cell of paper.json as the page shows it: a text, a figure, or a figure with its interval."""
+    if isinstance(cell, str):
+        return cell
+    value, low, high = (number(cell[name], decimals) for name in ("value", "low", "high"))
+    return value if cell["low"] == cell["high"] else f"{value} ({low} to {high})"
+
+
+def number(value: float, decimals: int) -> str:
+    """A number with so many decimals; thousands with commas; whole numbers as they are."""
+    if value == int(value) and abs(value) >= 10:
+        return f"{int(value):,}"
+    text = f"{value:,.{decimals}f}"
+    return "0" if float(text.replace(",", "")) == 0 and value == 0 else text
+
+
+def section(table: Table, result: Mapping[str, Any], seconds: float | None) -> str:
+    """The part of the page that one table has."""
+    took = "" if seconds is None else f" Took {_duration(seconds)} with the block library at hand."
+    lines = [
+        f"## {table.title}: {table.question}",
+        "",
+        f"The paper: {table.paper}",
+        "",
+        f"Here ([{table.program}](../examples/paper/{table.program}), `python -m benchmarks.paper {table.name}`):{took}",
+        "",
+        _row(result["columns"]),
+        _row(["---"] * len(result["columns"])),
+        *(_row([shown(cell, table.decimals) for cell in row]) for row in result["rows"]),
+        "",
+    ]
+    if (ROOT / "docs" / "assets" / "paper" / f"{table.name}.svg").is_file():
+        lines += [f"![{table.question}](assets/paper/{table.name}.svg)", ""]
+    for claim in result["claims"]:
+        gain = shown(claim["gain"], table.decimals)
+        lines.append(f"- **{claim['verdict']}**: {claim['statement']}; {gain} {claim['unit']}.")
+    figures = {name: number(value, table.decimals) for name, value in result["figures"].items()}
+    return "\n".join([*lines, "", result["reading"].format(**figures), ""])
+
+
+def document(results: Mapping[str, Any], times: Mapping[str, Any]) -> str:
+    """The whole page."""
+    known = tables()
+    parts = [section(known[name], results[name], times.get(name)) for name in known if name in results]
+    return "\n".join([HEAD, summary(results), *parts])
+
+
+def summary(results: Mapping[str, Any]) -> str:
+    """The table of all verdicts."""
+    lines = [_row(["", "question", "agree", "disagree", "cannot tell"]), _row(["---"] * 5)]
+    for name, table in tables().items():
+        if name in results:
+            verdicts = [claim["verdict"] for claim in results[name]["claims"]]
+            counts = [str(verdicts.count(word) or "") for word in ("agree", "disagree", "cannot tell")]
+            anchor = f"{table.title}-{table.question}".lower().replace(" ", "-")
+            anchor = "".join(c for c in anchor if c.isalnum() or c == "-")
+            lines.append(_row([f"[{table.title}](#{anchor})", table.question, *counts]))
+    return "\n".join([*lines, ""])
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def write_document(results: Mapping[str, Any], times: Mapping[str, Any]) -> None:
+    """Write docs/paper.json, the pictures and docs/paper.md."""
+    from benchmarks.paper.figures import write_figures
+
+    write_text(RESULTS, json.dumps(results, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    write_figures(results, ROOT / "docs" / "assets" / "paper")
+    write_text(DOCUMENT, document(results, times))

@@ -1,0 +1,174 @@
+"""Children of the programs in examples/paper: made in one build directory, judged alike, and kept.
+
+A record is a JSON file under the digest of what its child depends on: the program with its settings, the recipes of healing and
+uptraining, and the samples that it is judged on. A study that was stopped goes on, and only what is new is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import puzzledsl as pzl
+from benchmarks.paper.judge import Judge, Judged
+from puzzledsl.base.files import write_text
+from puzzledsl.ir.nodes import HfSource
+from puzzledsl.models.families.load import load_parent, load_tokenizer
+from puzzledsl.pipeline.healing import HEALING
+from puzzledsl.uptrain.run import METHOD
+
+PROGRAMS = Path(__file__).parents[2] / "examples" / "paper"
+LIBRARY = "library.pzl"
+SEED = "seed"
+"""The parameter of a program that draws its text anew."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the programs' parameters are set to, and how much children are judged on.
+
+    Attributes:
+        settings: Values of parameters by name; a program takes those that it declares.
+        seeds: Repetitions of what is drawn by chance.
+        heldout: Tokens of held-out text.
+        items: Questions of each task.
+    """
+
+    settings: Mapping[str, str] = field(default_factory=dict)
+    seeds: int = 3
+    heldout: int = 8192
+    items: int = 300
+
+
+BUDGETS = {
+    "quick": Budget(),
+    "night": Budget(
+        {"piece_tokens": "64Ki", "samples": "4Ki", "healing": "24Ki", "distilling": "256Ki"},
+        seeds=5,
+        heldout=24_576,
+        items=1_000,
+    ),
+    "gpu": Budget(
+        {"piece_tokens": "1Mi", "samples": "16Ki", "healing": "64Ki", "distilling": "16Mi"},
+        seeds=5,
+        heldout=24_576,
+        items=1_000,
+    ),
+}
+"""`quick`: two cores and at most three hours for all; `night`: two cores and a night; `gpu`: one GPU and a few hours."""
+
+
+class Study:
+    """Programs run at one budget, in one build directory."""
+
+    def __init__(
+        self,
+        budget: Budget,
+        build: Path,
+        *,
+        settings: Mapping[str, str] | None = None,
+        say: Callable[[str], None] = lambda line: None,
+        programs: Path = PROGRAMS,
+    ) -> None:
+        """`settings`: parameters besides the budget's, such as another `model`; `say` takes a line of progress."""
+        self.budget, self.build, self._programs = budget, build, programs
+        self._settings, self._say = {**budget.settings, **(settings or {})}, say
+        library = self.program(LIBRARY).ir
+        source = library.parents[library.spaces["wide"].parent].source
+        assert isinstance(source, HfSource)
+        self._parent_dir = programs / source.id
+        self._judge = Judge(library.data["heldout"], programs, build / "tokens", budget.heldout)
+
+    @property
+    def seeds(self) -> range:
+        """The seeds of what is drawn by chance."""
+        return range(self.budget.seeds)
+
+    def program(self, file: str, **settings: object) -> pzl.Program:
+        """A program with the budget's settings, and these."""
+        path = self._programs / file
+        declared = pzl.load(path, build=self.build).ir.params
+        common = {name: value for name, value in self._settings.items() if name in declared}
+        return pzl.load(path, build=self.build, settings={**common, **settings})
+
+    def library(self) -> pzl.Program:
+        """The library with its pieces made and scored, by both scores in one pass."""
+        program = self.program(LIBRARY)
+        program.run(until="score", progress=True)
+        return program
+
+    def solved(self, file: str, search: str, **settings: object) -> Any:
+        """The answer of a search, on the library's scores and costs."""
+        self.library()
+        program = self.program(file, **settings)
+        program.run(until="score", progress=True)
+        return program.solve(search)
+
+    def parent(self) -> Judged:
+        """The parent, judged as its children are."""
+        return self._kept("parent", (), lambda: load_parent(self._parent_dir))
+
+    def child(
+        self, file: str, name: str, tasks: Sequence[str] = (), items: int | None = None, **settings: object
+    ) -> Judged:
+        """The child of a search or of an uptraining, made as `pzl run` makes it, then judged.
+
+        Args:
+            file: The program in examples/paper.
+            name: The search or the uptraining.
+            tasks: Names of task files in the texts' folder that it answers.
+            items: Questions of each; the budget's unless given.
+            **settings: Parameters of the program, such as `seed=1`.
+        """
+        program = self.program(file, **settings)
+        until = "uptrain" if name in program.ir.uptrains else "realise"
+
+        def made() -> Any:
+            self.library()
+            self._say(f"{file}: {name} {' '.join(f'{k}={v}' for k, v in settings.items())}")
+            return program.run(until=until, progress=True).child(name)
+
+        key = [program.ir.digest(), name, HEALING, METHOD]
+        return self._kept(json.dumps(key), tasks, made, items)
+
+    def of_seeds(self, file: str, name: str, tasks: Sequence[str] = (), **settings: object) -> list[Judged]:
+        """The same child of every seed; the program has a parameter `seed`."""
+        return [self.child(file, name, tasks, None, **{SEED: seed, **settings}) for seed in self.seeds]
+
+    def kept(self, key: object, make: Callable[[], Any]) -> Any:
+        """A JSON value that `make` computes once for this key."""
+        path = self._record(repr(key))
+        if path.is_file():
+            return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(json.dumps(make()))
+        write_text(path, json.dumps(value))
+        return value
+
+    def _kept(
+        self, key: str, tasks: Sequence[str], make: Callable[[], Any], items: int | None = None
+    ) -> Judged:
+        count = self.budget.items if items is None else items
+        paths = [self._texts / f"{name}.jsonl" for name in tasks]
+
+        def judged() -> dict[str, Any]:
+            if not self._judge.ready:
+                self._judge.parent(load_parent(self._parent_dir), load_tokenizer(self._parent_dir))
+            return asdict(self._judge.judged(make(), paths, count))
+
+        found = self.kept((key, self._judge.version(paths, count)), judged)
+        rows = {
+            name: {task: tuple(row) for task, row in found[name].items()} for name in ("answers", "chances")
+        }
+        return Judged(tuple(found["kl"]), tuple(found["lm"]), found["params"], **rows)
+
+    @property
+    def _texts(self) -> Path:
+        texts = self._settings.get("texts") or str(self.program(LIBRARY).ir.params["texts"]).strip('"')
+        return (self._programs / texts).resolve()
+
+    def _record(self, key: str) -> Path:
+        return self.build / "paper" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"

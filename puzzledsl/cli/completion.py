@@ -5,9 +5,10 @@ Stages are the pipeline's tasks, and a stage's command takes declarations of the
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
@@ -18,7 +19,14 @@ MEASURED = "measured"
 """The hardware of a program that times blocks on this machine."""
 KINDS = {"show": "space", "why": "search", "watch": "search", "explore": "search", "frontier": "frontier"}
 """Command that is no stage -> the kind of the declarations that it takes."""
+Completer = TypeVar("Completer")
 _STD_PARENT = re.compile(r"^# ([\w-]+/[\w.-]+)\n(?:#.*\n)*let (\w+) = ", re.MULTILINE)
+
+
+def if_asked(completer: Completer) -> Completer | None:
+    """Return the function if a shell asks for completions, else None: typer inspects each one at every start."""
+    asked = any(name.startswith("_") and name.endswith("_COMPLETE") for name in os.environ)
+    return completer if asked else None
 
 
 def std_parents() -> dict[str, str]:

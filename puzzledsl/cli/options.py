@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from puzzledsl.cli.completion import complete_declaration, complete_setting
+from puzzledsl.cli.completion import complete_declaration, complete_setting, if_asked
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The `.pzl` program.", show_default=False)]
 NamesArgument = Annotated[
@@ -15,7 +15,7 @@ NamesArgument = Annotated[
     typer.Argument(
         metavar="[NAME]...",
         help="Names of declarations. Default: all.",
-        autocompletion=complete_declaration,
+        autocompletion=if_asked(complete_declaration),
     ),
 ]
 BuildOption = Annotated[
@@ -33,7 +33,7 @@ SetOption = Annotated[
         "--set",
         metavar="NAME=VALUE",
         help="Give a `param` another value. May be repeated.",
-        autocompletion=complete_setting,
+        autocompletion=if_asked(complete_setting),
     ),
 ]
 JsonOption = Annotated[

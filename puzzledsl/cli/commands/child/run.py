@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from puzzledsl.cli.completion import complete_stage
+from puzzledsl.cli.completion import complete_stage, if_asked
 from puzzledsl.cli.options import BuildOption, FileArgument, HealOption, OnOption, SetOption
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def run(
             "--until",
             metavar="STAGE",
             help="Stop after this stage (measure, bld, score, solve, refine, realise …).",
-            autocompletion=complete_stage,
+            autocompletion=if_asked(complete_stage),
         ),
     ] = None,
     only: Annotated[
@@ -33,7 +33,7 @@ def run(
             "--only",
             metavar="STAGE",
             help="Run this stage alone, with the existing files of the others.",
-            autocompletion=complete_stage,
+            autocompletion=if_asked(complete_stage),
         ),
     ] = None,
     dry_run: Annotated[

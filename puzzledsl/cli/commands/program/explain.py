@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from puzzledsl.base.explanations import Explanation, indented
-from puzzledsl.cli.completion import complete_code
+from puzzledsl.cli.completion import complete_code, if_asked
 
 PRELUDE = """\
 parent p = shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8,
@@ -48,7 +48,7 @@ def explain(
         typer.Argument(
             metavar="[CODE]",
             help="A code such as E0301. Without it all codes are listed.",
-            autocompletion=complete_code,
+            autocompletion=if_asked(complete_code),
         ),
     ] = None,
     markdown: Annotated[

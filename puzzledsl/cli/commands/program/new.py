@@ -13,6 +13,7 @@ from puzzledsl.cli.completion import (
     MEASURED,
     complete_hardware,
     complete_parent,
+    if_asked,
     std_hardware,
     std_parents,
 )
@@ -33,7 +34,7 @@ def new(
         typer.Option(
             "--parent",
             metavar="DIR|ID|SHAPE",
-            autocompletion=complete_parent,
+            autocompletion=if_asked(complete_parent),
             help="A checkpoint directory, a hub id, or a shape of std/parents.pzl such as llama3_1_8b.",
         ),
     ] = "smollm2_135m",
@@ -42,7 +43,7 @@ def new(
         typer.Option(
             "--hardware",
             metavar="PROFILE",
-            autocompletion=complete_hardware,
+            autocompletion=if_asked(complete_hardware),
             help="`measured` for this machine, or a profile of std/hardware.pzl such as h100_sxm.",
         ),
     ] = MEASURED,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from puzzledsl.cli.completion import complete_declaration
+from puzzledsl.cli.completion import complete_declaration, if_asked
 from puzzledsl.cli.options import BuildOption, FileArgument, SetOption
 
 SearchArgument = Annotated[
@@ -15,7 +15,7 @@ SearchArgument = Annotated[
     typer.Argument(
         metavar="[SEARCH]",
         help="The search. Default: the first that can be solved.",
-        autocompletion=complete_declaration,
+        autocompletion=if_asked(complete_declaration),
     ),
 ]
 

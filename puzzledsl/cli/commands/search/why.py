@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from puzzledsl.cli.completion import complete_declaration
+from puzzledsl.cli.completion import complete_declaration, if_asked
 from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, SetOption
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ SearchArgument = Annotated[
         metavar="SEARCH",
         help="The search.",
         show_default=False,
-        autocompletion=complete_declaration,
+        autocompletion=if_asked(complete_declaration),
     ),
 ]
 PlaceArgument = Annotated[

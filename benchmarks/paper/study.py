@@ -1,7 +1,8 @@
 """Children of the programs in examples/paper: made in one build directory, judged alike, and kept.
 
-A record is a JSON file under the digest of what its child depends on: the program with its settings, the recipes of healing and
-uptraining, and the samples that it is judged on. A study that was stopped goes on, and only what is new is made.
+A record is a JSON file under the digest of what its child depends on: the declarations that make it, with their settings, the
+methods of healing and uptraining, and the samples that it is judged on. A study that was stopped goes on, only what is new is
+made, and programs share the children that are the same in both.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from typing import Any
 import puzzledsl as pzl
 from benchmarks.paper.judge import Judge, Judged
 from puzzledsl.base.files import write_text
-from puzzledsl.ir.nodes import HfSource
+from puzzledsl.base.frozen import Frozen
+from puzzledsl.ir.nodes import HfSource, Program
+from puzzledsl.ir.references import references
 from puzzledsl.models.families.load import load_parent, load_tokenizer
+from puzzledsl.pipeline.digests import digest_of, meaning
 from puzzledsl.pipeline.healing import HEALING
 from puzzledsl.uptrain.run import METHOD
 
@@ -62,6 +66,30 @@ BUDGETS = {
 """`quick`: two cores and at most three hours for all; `night`: two cores and a night; `gpu`: one GPU and a few hours."""
 
 
+def recipe(program: Program, name: str) -> str:
+    """Digest of the declarations that make the child of a search or of an uptraining, by their meaning.
+
+    All blds, scores and refinements of the program are among them: they divide the text that children are healed on.
+    """
+    kinds: list[Mapping[str, Frozen]] = [
+        program.parents,
+        program.data,
+        program.hardware,
+        program.scenarios,
+        program.spaces,
+    ]
+    kinds += [program.blds, program.scores, program.searches, program.uptrains]
+    declared = {key: node for kind in kinds for key, node in kind.items()}
+    waiting = [name, *program.blds, *program.scores]
+    waiting += [search for search, node in program.searches.items() if node.refine is not None]
+    found: dict[str, str] = {}
+    while waiting:
+        if (key := waiting.pop()) in declared and key not in found:
+            found[key] = meaning(declared[key])
+            waiting += references(declared[key])
+    return digest_of([name, found])
+
+
 class Study:
     """Programs run at one budget, in one build directory."""
 
@@ -82,6 +110,10 @@ class Study:
         assert isinstance(source, HfSource)
         self._parent_dir = programs / source.id
         self._judge = Judge(library.data["heldout"], programs, build / "tokens", budget.heldout)
+
+    def setting(self, name: str, otherwise: str) -> str:
+        """The value of a parameter, where the budget or the caller sets one."""
+        return self._settings.get(name, otherwise)
 
     @property
     def seeds(self) -> range:
@@ -132,7 +164,7 @@ class Study:
             self._say(f"{file}: {name} {' '.join(f'{k}={v}' for k, v in settings.items())}")
             return program.run(until=until, progress=True).child(name)
 
-        key = [program.ir.digest(), name, HEALING, METHOD]
+        key = [recipe(program.ir, name), HEALING, METHOD]
         return self._kept(json.dumps(key), tasks, made, items)
 
     def of_seeds(self, file: str, name: str, tasks: Sequence[str] = (), **settings: object) -> list[Judged]:

@@ -494,7 +494,8 @@ class Uptrain(Frozen):
 
     `micro_batch`: blocks of one forward (None: as many as are reasonable). `dtype`: of matrix products (None: bf16 where the
     device multiplies it faster, fp32 elsewhere). `ema`: decay of the average of the weights (0: none is kept). `recompute`:
-    gradient checkpointing. `fits_child`: the peak of `lr` is lowered for a child that is near its parent.
+    gradient checkpointing. `fits_child`: the peak of `lr` is lowered for a child that is near its parent. `keep`: the weights
+    that are written, the best of those evaluated or the last ones.
     """
 
     name: str
@@ -513,6 +514,7 @@ class Uptrain(Frozen):
     dtype: Literal["fp32", "bf16"] | None = None
     ema: float = 0.0
     recompute: bool = False
+    keep: Literal["best", "last"] = Field(default="best", exclude_if=lambda keep: keep == "best")
     doc: str = ""
     where: Where
 

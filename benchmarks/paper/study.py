@@ -105,6 +105,8 @@ class Study:
         """`settings`: parameters besides the budget's, such as another `model`; `say` takes a line of progress."""
         self.budget, self.build, self._programs = budget, build, programs
         self._settings, self._say = {**budget.settings, **(settings or {})}, say
+        self._declared: dict[str, set[str]] = {}
+        self._library: pzl.Program | None = None
         library = self.program(LIBRARY).ir
         source = library.parents[library.spaces["wide"].parent].source
         assert isinstance(source, HfSource)
@@ -123,15 +125,18 @@ class Study:
     def program(self, file: str, **settings: object) -> pzl.Program:
         """A program with the budget's settings, and these."""
         path = self._programs / file
-        declared = pzl.load(path, build=self.build).ir.params
-        common = {name: value for name, value in self._settings.items() if name in declared}
+        if file not in self._declared:
+            self._declared[file] = set(pzl.load(path, build=self.build).ir.params)
+        common = {name: value for name, value in self._settings.items() if name in self._declared[file]}
         return pzl.load(path, build=self.build, settings={**common, **settings})
 
     def library(self) -> pzl.Program:
         """The library with its pieces made and scored, by both scores in one pass."""
-        program = self.program(LIBRARY)
-        program.run(until="score", progress=True)
-        return program
+        if self._library is None:
+            program = self.program(LIBRARY)
+            program.run(until="score", progress=True)
+            self._library = program
+        return self._library
 
     def solved(self, file: str, search: str, **settings: object) -> Any:
         """The answer of a search, on the library's scores and costs."""
@@ -199,7 +204,7 @@ class Study:
 
     @property
     def _texts(self) -> Path:
-        texts = self._settings.get("texts") or str(self.program(LIBRARY).ir.params["texts"]).strip('"')
+        texts = self.program(LIBRARY).ir.params["texts"].strip('"')
         return (self._programs / texts).resolve()
 
     def _record(self, key: str) -> Path:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import puzzledsl as pzl
-from benchmarks.paper.judge import Judge, Judged
+from benchmarks.paper.judge import Exam, Judge, Judged, Part
 from puzzledsl.base.files import write_text
 from puzzledsl.base.frozen import Frozen
-from puzzledsl.ir.nodes import HfSource, Program
+from puzzledsl.ir.nodes import Data, HfSource, Program
 from puzzledsl.ir.references import references
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from puzzledsl.pipeline.digests import digest_of, meaning
@@ -27,6 +27,8 @@ from puzzledsl.uptrain.run import METHOD
 
 PROGRAMS = Path(__file__).parents[2] / "examples" / "paper"
 LIBRARY = "library.pzl"
+HELDOUT = "heldout"
+"""The library's text that children are judged on."""
 SEED = "seed"
 """The parameter of a program that draws its text anew."""
 
@@ -111,7 +113,8 @@ class Study:
         source = library.parents[library.spaces["wide"].parent].source
         assert isinstance(source, HfSource)
         self._parent_dir = programs / source.id
-        self._judge = Judge(library.data["heldout"], programs, build / "tokens", budget.heldout)
+        self._library_data = library.data
+        self._judge = Judge(programs, build / "tokens")
 
     def setting(self, name: str, otherwise: str) -> str:
         """The value of a parameter, where the budget or the caller sets one."""
@@ -145,12 +148,31 @@ class Study:
         program.run(until="score", progress=True)
         return program.solve(search)
 
-    def parent(self) -> Judged:
-        """The parent, judged as its children are."""
-        return self._kept("parent", (), lambda: load_parent(self._parent_dir))
+    def parent(
+        self,
+        tasks: Sequence[str] = (),
+        items: int | None = None,
+        *,
+        text: Data | str = HELDOUT,
+        tokens: int | None = None,
+        part: Part = None,
+    ) -> Judged:
+        """The parent, judged as its children are. `text`: a declaration, or the name of one of the library's."""
+        text = self._library_data[text] if isinstance(text, str) else text
+        exam = self._exam(text, tokens, tasks, items, part)
+        return self._judged("parent", lambda: load_parent(self._parent_dir), exam)
 
     def child(
-        self, file: str, name: str, tasks: Sequence[str] = (), items: int | None = None, **settings: object
+        self,
+        file: str,
+        name: str,
+        tasks: Sequence[str] = (),
+        items: int | None = None,
+        *,
+        text: Data | str = HELDOUT,
+        tokens: int | None = None,
+        part: Part = None,
+        **settings: object,
     ) -> Judged:
         """The child of a search or of an uptraining, made as `pzl run` makes it, then judged.
 
@@ -159,6 +181,9 @@ class Study:
             name: The search or the uptraining.
             tasks: Names of task files in the texts' folder that it answers.
             items: Questions of each; the budget's unless given.
+            text: What its losses are judged on: a `data` of the program, or else of the library, or of another program.
+            tokens: How many tokens of the text at most; the budget's unless given.
+            part: The part of each task file that is asked, by the content of its questions; all unless given.
             **settings: Parameters of the program, such as `seed=1`.
         """
         program = self.program(file, **settings)
@@ -170,9 +195,11 @@ class Study:
             return program.run(until=until, progress=True).child(name)
 
         key = [recipe(program.ir, name), HEALING, METHOD]
-        return self._kept(json.dumps(key), tasks, made, items)
+        if isinstance(text, str):
+            text = program.ir.data.get(text) or self._library_data[text]
+        return self._judged(json.dumps(key), made, self._exam(text, tokens, tasks, items, part))
 
-    def of_seeds(self, file: str, name: str, tasks: Sequence[str] = (), **settings: object) -> list[Judged]:
+    def of_seeds(self, file: str, name: str, tasks: Sequence[str] = (), **settings: Any) -> list[Judged]:
         """The same child of every seed; the program has a parameter `seed`."""
         return [self.child(file, name, tasks, None, **{SEED: seed, **settings}) for seed in self.seeds]
 
@@ -185,20 +212,28 @@ class Study:
         write_text(path, json.dumps(value))
         return value
 
-    def _kept(
-        self, key: str, tasks: Sequence[str], make: Callable[[], Any], items: int | None = None
-    ) -> Judged:
-        count = self.budget.items if items is None else items
-        paths = [self._texts / f"{name}.jsonl" for name in tasks]
+    def _exam(
+        self, text: Data, tokens: int | None, tasks: Sequence[str], items: int | None, part: Part
+    ) -> Exam:
+        most = self.budget.heldout
+        return Exam(
+            text,
+            most if tokens is None else min(tokens, most),
+            tuple(self._texts / f"{name}.jsonl" for name in tasks),
+            self.budget.items if items is None else items,
+            part,
+        )
 
+    def _judged(self, key: str, make: Callable[[], Any], exam: Exam) -> Judged:
         def judged() -> dict[str, Any]:
             if not self._judge.ready:
                 self._judge.parent(load_parent(self._parent_dir), load_tokenizer(self._parent_dir))
-            return asdict(self._judge.judged(make(), paths, count))
+            return asdict(self._judge.judged(make(), exam))
 
-        found = self.kept((key, self._judge.version(paths, count)), judged)
+        found = self.kept((key, exam.version), judged)
         rows = {
-            name: {task: tuple(row) for task, row in found[name].items()} for name in ("answers", "chances")
+            name: {task: tuple(row) for task, row in found[name].items()}
+            for name in ("answers", "chances", "belief")
         }
         return Judged(tuple(found["kl"]), tuple(found["lm"]), found["params"], **rows)
 

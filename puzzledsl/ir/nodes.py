@@ -96,6 +96,7 @@ __all__ = [  # of a search
     "ParquetData",
     "HfData",
     "SampledData",
+    "TaskData",
     "MixPart",
     "MixData",
     "Data",
@@ -232,7 +233,16 @@ class SampledData(Picked):
         return f"{self.parent}-{hashlib.sha256(written.encode()).hexdigest()[:16]}"
 
 
-PlainData = Annotated[TextData | JsonlData | ParquetData | HfData | SampledData, Field(discriminator="kind")]
+class TaskData(Picked):
+    """Questions of multiple-choice task files by glob, each with its right answer."""
+
+    kind: Literal["tasks"] = "tasks"
+    paths: tuple[str, ...]
+
+
+PlainData = Annotated[
+    TextData | JsonlData | ParquetData | HfData | SampledData | TaskData, Field(discriminator="kind")
+]
 
 
 class MixPart(Frozen):
@@ -259,7 +269,8 @@ class Data(Frozen):
 
     name: str
     source: Annotated[
-        TextData | JsonlData | ParquetData | HfData | SampledData | MixData, Field(discriminator="kind")
+        TextData | JsonlData | ParquetData | HfData | SampledData | TaskData | MixData,
+        Field(discriminator="kind"),
     ]
     doc: str = ""
     where: Where

@@ -65,7 +65,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Exam:
-    """What children are judged on, the same for all.
+    """The text and the tasks that children are judged on, the same for all.
 
     Attributes:
         text: The text of KL and LM loss.

@@ -35,7 +35,7 @@ SEED = "seed"
 
 @dataclass(frozen=True)
 class Budget:
-    """What the programs' parameters are set to, and how much children are judged on.
+    """Values of the programs' parameters, and the amount of text and questions that children are judged on.
 
     Attributes:
         settings: Values of parameters by name; a program takes those that it declares.

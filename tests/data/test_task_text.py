@@ -48,7 +48,7 @@ def test_halves_of_a_task_share_no_question_and_leave_none_out(tmp_path: Path) -
     for half in HALVES:
         source = data.source.model_copy(update={"part": half})
         making = Making(Place.of(data.model_copy(update={"source": source}), tmp_path), tokenizer)
-        read = [tokenizer.decode(ids, skip_special_tokens=True) for ids in making.tokens()]
+        read = [tokenizer.decode([*ids], skip_special_tokens=True) for ids in making.tokens()]
         assert read == [answered(item) for item in items if in_part(Text(answered(item)), half)]
         found += read
     assert len(found) == len(items) and {*found} == {answered(item) for item in items}

@@ -37,7 +37,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Result:
-    """What a program gave.
+    """The outcome of a table's program.
 
     Attributes:
         columns: Titles, the first of the rows' names.

@@ -1,7 +1,8 @@
 """Children of the programs in examples/paper: made in one build directory, judged alike, and kept.
 
-A record is a JSON file under the digest of what its child depends on: the program with its settings, the recipes of healing and
-uptraining, and the samples that it is judged on. A study that was stopped goes on, and only what is new is made.
+A record is a JSON file under the digest of what its child depends on: the declarations that make it, with their settings, the
+methods of healing and uptraining, and the samples that it is judged on. A study that was stopped goes on, only what is new is
+made, and programs share the children that are the same in both.
 """
 
 from __future__ import annotations
@@ -14,22 +15,27 @@ from pathlib import Path
 from typing import Any
 
 import puzzledsl as pzl
-from benchmarks.paper.judge import Judge, Judged
+from benchmarks.paper.judge import Exam, Judge, Judged, Part
 from puzzledsl.base.files import write_text
-from puzzledsl.ir.nodes import HfSource
+from puzzledsl.base.frozen import Frozen
+from puzzledsl.ir.nodes import Data, HfSource, Program
+from puzzledsl.ir.references import references
 from puzzledsl.models.families.load import load_parent, load_tokenizer
+from puzzledsl.pipeline.digests import digest_of, meaning
 from puzzledsl.pipeline.healing import HEALING
 from puzzledsl.uptrain.run import METHOD
 
 PROGRAMS = Path(__file__).parents[2] / "examples" / "paper"
 LIBRARY = "library.pzl"
+HELDOUT = "heldout"
+"""The library's text that children are judged on."""
 SEED = "seed"
 """The parameter of a program that draws its text anew."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What the programs' parameters are set to, and how much children are judged on.
+    """Values of the programs' parameters, and the amount of text and questions that children are judged on.
 
     Attributes:
         settings: Values of parameters by name; a program takes those that it declares.
@@ -62,6 +68,30 @@ BUDGETS = {
 """`quick`: two cores and at most three hours for all; `night`: two cores and a night; `gpu`: one GPU and a few hours."""
 
 
+def recipe(program: Program, name: str) -> str:
+    """Digest of the declarations that make the child of a search or of an uptraining, by their meaning.
+
+    All blds, scores and refinements of the program are among them: they divide the text that children are healed on.
+    """
+    kinds: list[Mapping[str, Frozen]] = [
+        program.parents,
+        program.data,
+        program.hardware,
+        program.scenarios,
+        program.spaces,
+    ]
+    kinds += [program.blds, program.scores, program.searches, program.uptrains]
+    declared = {key: node for kind in kinds for key, node in kind.items()}
+    waiting = [name, *program.blds, *program.scores]
+    waiting += [search for search, node in program.searches.items() if node.refine is not None]
+    found: dict[str, str] = {}
+    while waiting:
+        if (key := waiting.pop()) in declared and key not in found:
+            found[key] = meaning(declared[key])
+            waiting += references(declared[key])
+    return digest_of([name, found])
+
+
 class Study:
     """Programs run at one budget, in one build directory."""
 
@@ -77,11 +107,18 @@ class Study:
         """`settings`: parameters besides the budget's, such as another `model`; `say` takes a line of progress."""
         self.budget, self.build, self._programs = budget, build, programs
         self._settings, self._say = {**budget.settings, **(settings or {})}, say
+        self._declared: dict[str, set[str]] = {}
+        self._library: pzl.Program | None = None
         library = self.program(LIBRARY).ir
         source = library.parents[library.spaces["wide"].parent].source
         assert isinstance(source, HfSource)
         self._parent_dir = programs / source.id
-        self._judge = Judge(library.data["heldout"], programs, build / "tokens", budget.heldout)
+        self._library_data = library.data
+        self._judge = Judge(programs, build / "tokens")
+
+    def setting(self, name: str, otherwise: str) -> str:
+        """The value of a parameter, where the budget or the caller sets one."""
+        return self._settings.get(name, otherwise)
 
     @property
     def seeds(self) -> range:
@@ -91,15 +128,18 @@ class Study:
     def program(self, file: str, **settings: object) -> pzl.Program:
         """A program with the budget's settings, and these."""
         path = self._programs / file
-        declared = pzl.load(path, build=self.build).ir.params
-        common = {name: value for name, value in self._settings.items() if name in declared}
+        if file not in self._declared:
+            self._declared[file] = set(pzl.load(path, build=self.build).ir.params)
+        common = {name: value for name, value in self._settings.items() if name in self._declared[file]}
         return pzl.load(path, build=self.build, settings={**common, **settings})
 
     def library(self) -> pzl.Program:
         """The library with its pieces made and scored, by both scores in one pass."""
-        program = self.program(LIBRARY)
-        program.run(until="score", progress=True)
-        return program
+        if self._library is None:
+            program = self.program(LIBRARY)
+            program.run(until="score", progress=True)
+            self._library = program
+        return self._library
 
     def solved(self, file: str, search: str, **settings: object) -> Any:
         """The answer of a search, on the library's scores and costs."""
@@ -108,12 +148,31 @@ class Study:
         program.run(until="score", progress=True)
         return program.solve(search)
 
-    def parent(self) -> Judged:
-        """The parent, judged as its children are."""
-        return self._kept("parent", (), lambda: load_parent(self._parent_dir))
+    def parent(
+        self,
+        tasks: Sequence[str] = (),
+        items: int | None = None,
+        *,
+        text: Data | str = HELDOUT,
+        tokens: int | None = None,
+        part: Part = None,
+    ) -> Judged:
+        """The parent, judged as its children are. `text`: a declaration, or the name of one of the library's."""
+        text = self._library_data[text] if isinstance(text, str) else text
+        exam = self._exam(text, tokens, tasks, items, part)
+        return self._judged("parent", lambda: load_parent(self._parent_dir), exam)
 
     def child(
-        self, file: str, name: str, tasks: Sequence[str] = (), items: int | None = None, **settings: object
+        self,
+        file: str,
+        name: str,
+        tasks: Sequence[str] = (),
+        items: int | None = None,
+        *,
+        text: Data | str = HELDOUT,
+        tokens: int | None = None,
+        part: Part = None,
+        **settings: object,
     ) -> Judged:
         """The child of a search or of an uptraining, made as `pzl run` makes it, then judged.
 
@@ -122,6 +181,9 @@ class Study:
             name: The search or the uptraining.
             tasks: Names of task files in the texts' folder that it answers.
             items: Questions of each; the budget's unless given.
+            text: What its losses are judged on: a `data` of the program, or else of the library, or of another program.
+            tokens: How many tokens of the text at most; the budget's unless given.
+            part: The part of each task file that is asked, by the content of its questions; all unless given.
             **settings: Parameters of the program, such as `seed=1`.
         """
         program = self.program(file, **settings)
@@ -132,10 +194,12 @@ class Study:
             self._say(f"{file}: {name} {' '.join(f'{k}={v}' for k, v in settings.items())}")
             return program.run(until=until, progress=True).child(name)
 
-        key = [program.ir.digest(), name, HEALING, METHOD]
-        return self._kept(json.dumps(key), tasks, made, items)
+        key = [recipe(program.ir, name), HEALING, METHOD]
+        if isinstance(text, str):
+            text = program.ir.data.get(text) or self._library_data[text]
+        return self._judged(json.dumps(key), made, self._exam(text, tokens, tasks, items, part))
 
-    def of_seeds(self, file: str, name: str, tasks: Sequence[str] = (), **settings: object) -> list[Judged]:
+    def of_seeds(self, file: str, name: str, tasks: Sequence[str] = (), **settings: Any) -> list[Judged]:
         """The same child of every seed; the program has a parameter `seed`."""
         return [self.child(file, name, tasks, None, **{SEED: seed, **settings}) for seed in self.seeds]
 
@@ -148,26 +212,34 @@ class Study:
         write_text(path, json.dumps(value))
         return value
 
-    def _kept(
-        self, key: str, tasks: Sequence[str], make: Callable[[], Any], items: int | None = None
-    ) -> Judged:
-        count = self.budget.items if items is None else items
-        paths = [self._texts / f"{name}.jsonl" for name in tasks]
+    def _exam(
+        self, text: Data, tokens: int | None, tasks: Sequence[str], items: int | None, part: Part
+    ) -> Exam:
+        most = self.budget.heldout
+        return Exam(
+            text,
+            most if tokens is None else min(tokens, most),
+            tuple(self._texts / f"{name}.jsonl" for name in tasks),
+            self.budget.items if items is None else items,
+            part,
+        )
 
+    def _judged(self, key: str, make: Callable[[], Any], exam: Exam) -> Judged:
         def judged() -> dict[str, Any]:
             if not self._judge.ready:
                 self._judge.parent(load_parent(self._parent_dir), load_tokenizer(self._parent_dir))
-            return asdict(self._judge.judged(make(), paths, count))
+            return asdict(self._judge.judged(make(), exam))
 
-        found = self.kept((key, self._judge.version(paths, count)), judged)
+        found = self.kept((key, exam.version), judged)
         rows = {
-            name: {task: tuple(row) for task, row in found[name].items()} for name in ("answers", "chances")
+            name: {task: tuple(row) for task, row in found[name].items()}
+            for name in ("answers", "chances", "belief")
         }
         return Judged(tuple(found["kl"]), tuple(found["lm"]), found["params"], **rows)
 
     @property
     def _texts(self) -> Path:
-        texts = self._settings.get("texts") or str(self.program(LIBRARY).ir.params["texts"]).strip('"')
+        texts = self.program(LIBRARY).ir.params["texts"].strip('"')
         return (self._programs / texts).resolve()
 
     def _record(self, key: str) -> Path:

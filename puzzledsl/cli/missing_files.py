@@ -60,7 +60,7 @@ def _own_paths(program: nodes.Program, data: nodes.Data) -> Iterator[str]:
     """Yield the paths of a text and of those parts of a mix that have no declaration of their own."""
     parts = data.source.parts if isinstance(data.source, nodes.MixData) else ()
     for source in (data.source, *(part.source for part in parts if part.inline)):
-        if isinstance(source, nodes.TextData | nodes.JsonlData | nodes.ParquetData):
+        if isinstance(source, nodes.TextData | nodes.JsonlData | nodes.ParquetData | nodes.TaskData):
             yield from source.paths
         if isinstance(source, nodes.SampledData) and source.prompts:
             yield source.prompts

@@ -97,8 +97,8 @@ def _places(source: nodes.PlainData) -> set[str]:
             return {f"{id} {subset} {split}"}
         case nodes.SampledData():
             return {source.text}
-        case nodes.TextData(paths=paths) | nodes.JsonlData(paths=paths) | nodes.ParquetData(paths=paths):
-            return set(paths)
+        case nodes.TextData() | nodes.JsonlData() | nodes.ParquetData() | nodes.TaskData():
+            return set(source.paths)
         case _:
             assert_never(source)
 

@@ -10,6 +10,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from itertools import islice
 from math import ceil
 from pathlib import Path
@@ -150,11 +151,10 @@ class Making:
 
     def _picked(self, documents: Iterable[Document]) -> Iterator[Document]:
         """Yield the documents of the source's part, each once unless copies are kept, and with answers if these are learned."""
-        low, high = (ceil(bound * (1 << DIGEST_BITS)) for bound in self._source.part or (0, 1))
         seen = set[bytes]()
         for document in documents:
             key = _key(document)
-            if not low <= int.from_bytes(key[: DIGEST_BITS // 8]) < high:
+            if not _within(key, self._source.part):
                 self._counter.update(other_part=1)
             elif key in seen:
                 self._counter.update(duplicates=1)
@@ -167,9 +167,16 @@ class Making:
                 yield document
 
 
+def in_part(document: Document, part: tuple[Fraction, Fraction] | None) -> bool:
+    """Return True if a document is in a part of its source, as `part: 0%..95%` means it; None is the whole."""
+    return _within(_key(document), part)
+
+
 def drops_copies(source: nodes.Picked) -> bool:
-    """Return True if exact copies of a document are dropped: unless said otherwise, of records alone."""
-    return source.duplicates == "drop" if source.duplicates else isinstance(source, nodes.Rows)
+    """Return True if exact copies of a document are dropped: unless said otherwise, of records and questions."""
+    return (
+        source.duplicates == "drop" if source.duplicates else isinstance(source, nodes.Rows | nodes.TaskData)
+    )
 
 
 def _why_empty(counts: TextCounts) -> str:
@@ -182,6 +189,11 @@ def _answered(document: Document) -> bool:
     return not isinstance(document, Conversation) or any(
         message["role"] == ASSISTANT for message in document.messages
     )
+
+
+def _within(key: bytes, part: tuple[Fraction, Fraction] | None) -> bool:
+    low, high = (ceil(bound * (1 << DIGEST_BITS)) for bound in part or (0, 1))
+    return low <= int.from_bytes(key[: DIGEST_BITS // 8]) < high
 
 
 def _key(document: Document) -> bytes:

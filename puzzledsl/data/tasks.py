@@ -61,6 +61,11 @@ def _item(path: Path, number: int, line: str, span: Span | None) -> Item:
     return Item(context, tuple(choices), answer)
 
 
+def answered(item: Item) -> str:
+    """Return the question with its right answer, as a model reads them."""
+    return f"{item.context} {item.choices[item.answer]}"
+
+
 def encode_choice(tokenizer: Any, context: str, choice: str) -> EncodedChoice:
     """Return the tokens of `context + " " + choice`, with the tokenizer's first token and without an end-of-text token.
 

@@ -96,6 +96,7 @@ __all__ = [  # of a search
     "ParquetData",
     "HfData",
     "SampledData",
+    "TaskData",
     "MixPart",
     "MixData",
     "Data",
@@ -232,7 +233,16 @@ class SampledData(Picked):
         return f"{self.parent}-{hashlib.sha256(written.encode()).hexdigest()[:16]}"
 
 
-PlainData = Annotated[TextData | JsonlData | ParquetData | HfData | SampledData, Field(discriminator="kind")]
+class TaskData(Picked):
+    """Questions of multiple-choice task files by glob, each with its right answer."""
+
+    kind: Literal["tasks"] = "tasks"
+    paths: tuple[str, ...]
+
+
+PlainData = Annotated[
+    TextData | JsonlData | ParquetData | HfData | SampledData | TaskData, Field(discriminator="kind")
+]
 
 
 class MixPart(Frozen):
@@ -259,7 +269,8 @@ class Data(Frozen):
 
     name: str
     source: Annotated[
-        TextData | JsonlData | ParquetData | HfData | SampledData | MixData, Field(discriminator="kind")
+        TextData | JsonlData | ParquetData | HfData | SampledData | TaskData | MixData,
+        Field(discriminator="kind"),
     ]
     doc: str = ""
     where: Where
@@ -494,7 +505,8 @@ class Uptrain(Frozen):
 
     `micro_batch`: blocks of one forward (None: as many as are reasonable). `dtype`: of matrix products (None: bf16 where the
     device multiplies it faster, fp32 elsewhere). `ema`: decay of the average of the weights (0: none is kept). `recompute`:
-    gradient checkpointing. `fits_child`: the peak of `lr` is lowered for a child that is near its parent.
+    gradient checkpointing. `fits_child`: the peak of `lr` is lowered for a child that is near its parent. `keep`: the weights
+    that are written, the best of those evaluated or the last ones.
     """
 
     name: str
@@ -513,6 +525,7 @@ class Uptrain(Frozen):
     dtype: Literal["fp32", "bf16"] | None = None
     ema: float = 0.0
     recompute: bool = False
+    keep: Literal["best", "last"] = Field(default="best", exclude_if=lambda keep: keep == "best")
     doc: str = ""
     where: Where
 

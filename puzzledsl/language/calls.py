@@ -203,12 +203,25 @@ SAMPLED = Call(
     },
     positional=1,
 )
+TASK_DATA = Call(
+    "Questions of multiple-choice tasks, each with its right answer.",
+    {"path": Setting("Task files as `eval` takes them, relative to this file."), **_PICKED},
+    positional=1,
+    rest=True,
+)
 MIX = Call(
     "Blocks of several texts in these proportions: `mix(corpus: 2, stories: 1)`.",
     rest=True,
     named_by=("data",),
 )
-DATA_SOURCES = {"text": TEXT, "jsonl": JSONL, "parquet": PARQUET, "hf": HF_DATA, "sampled": SAMPLED}
+DATA_SOURCES = {
+    "text": TEXT,
+    "jsonl": JSONL,
+    "parquet": PARQUET,
+    "hf": HF_DATA,
+    "sampled": SAMPLED,
+    "tasks": TASK_DATA,
+}
 """Places that documents come from."""
 
 MEASURED = Call(
@@ -412,7 +425,7 @@ ANYWHERE: dict[str, Call] = {
     **ATTENTION,
     "shape": SHAPE,
     **MIXERS,
-    **{name: call for name, call in DATA_SOURCES.items() if name != "hf"},
+    **{name: call for name, call in DATA_SOURCES.items() if name not in ("hf", "tasks")},
     "mix": MIX,
     "measured": MEASURED,
     "table": TABLE,

@@ -270,6 +270,11 @@ KINDS: dict[str, Kind] = {
             "recompute": Setting(
                 "Gradient checkpointing: less memory, a third more time.", default="`false`"
             ),
+            "keep": Setting(
+                "The weights that are written: the best of six evaluations on held-out text, or the last.",
+                words=("best", "last"),
+                noun="choice of weights",
+            ),
         },
     ),
     "eval": Kind(

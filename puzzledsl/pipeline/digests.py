@@ -78,8 +78,8 @@ def files_fingerprint(patterns: Iterable[str], base: Path) -> str:
 def data_fingerprint(data: nodes.Data, base: Path) -> str:
     """Digest of a data set: its declaration, and its files if it has any."""
     match data.source:
-        case nodes.TextData(paths=paths) | nodes.JsonlData(paths=paths) | nodes.ParquetData(paths=paths):
-            return digest_of([meaning(data), files_fingerprint(paths, base)])
+        case nodes.TextData() | nodes.JsonlData() | nodes.ParquetData() | nodes.TaskData() as source:
+            return digest_of([meaning(data), files_fingerprint(source.paths, base)])
         case nodes.HfData(id=id):
             if not (base / id).is_dir():
                 return meaning(data)

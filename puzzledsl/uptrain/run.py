@@ -70,8 +70,8 @@ def run_uptrain(inputs: UptrainInputs) -> None:
 
     The loss is kld * KL(parent || child) + cosine * mean over layers of 1 - cos + lm * cross-entropy. All weights are
     trained. The weights written are the best of those evaluated on held-out blocks of the same data (at the start and
-    five times since), so they are never worse there than the child that came in; with `ema`, the weights that are
-    evaluated are the average.
+    five times since), so they are never worse there than the child that came in; with `keep = last` they are those after the
+    last step, whatever they are worth. With `ema`, the weights that are evaluated are the average.
 
     Where there are several `ranks` each process calls this with the same arguments; both models are sharded over them, and
     rank 0 writes. Raises DiagnosticError.
@@ -223,7 +223,7 @@ def _learned(blocks: TokenRows) -> dict[str, int]:
 
 
 def _record(declaration: Uptrain, steps: int, heldout: int, done: TrainingProgress) -> dict[str, object]:
-    best = done.best_step
+    kept = steps if declaration.keep == "last" else done.best_step
     return {
         "uptrain": declaration.name,
         "dtype": declaration.dtype,
@@ -233,6 +233,6 @@ def _record(declaration: Uptrain, steps: int, heldout: int, done: TrainingProgre
         "heldout_tokens": heldout * declaration.context,
         "heldout_kl": {str(step): kl for step, kl in sorted(done.heldout.items())},
         "heldout_kl_before": done.heldout[0],
-        "heldout_kl_after": done.heldout[best],
-        "best_step": best,
+        "heldout_kl_after": done.heldout[kept],
+        "best_step": kept,
     }

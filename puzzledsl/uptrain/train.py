@@ -1,4 +1,4 @@
-"""The training loop of global knowledge distillation: resumable to the bit, and never worse than its start.
+"""The training loop of global knowledge distillation: resumable to the bit, and never worse than its start unless asked.
 
 Shape legend: G blocks of one optimiser step, B of one forward, T tokens a block, N = B * T positions, H hidden, V vocabulary.
 """
@@ -128,7 +128,10 @@ class Trainer:
         self._parent_heldout: list[Tensor] = []
 
     def run(self) -> TrainingProgress:
-        """Train to the end, then put the best evaluated weights (the start's, if nothing was better) into the child."""
+        """Train to the end, then put the best evaluated weights (the start's, if nothing was better) into the child.
+
+        With `keep = last` these are the weights after the last step.
+        """
         with torch.random.fork_rng():
             torch.manual_seed(self.declaration.seed + self.ranks.rank)
             try:
@@ -280,7 +283,8 @@ class Trainer:
         kl = self.heldout_kl()
         done.heldout[done.step] = kl
         self.progress.log("uptrain_heldout", step=done.step, kl=kl)
-        if done.best_step == done.step:
+        kept = self.steps if self.declaration.keep == "last" else done.best_step
+        if done.step == kept:
             save_weights(self._store, self.child)
         if self.average is not None:
             self.average.exchange(self.child)

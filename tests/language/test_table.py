@@ -118,6 +118,7 @@ parent delta = shape(family: qwen3_next, layers: 4, hidden: 64, heads: 8, head_d
 data lines = jsonl("x.jsonl")
 data hub = hf("x")
 data columns = parquet("x.parquet")
+data asked = tasks("x.jsonl")
 data written = sampled(p, tokens: 1k)
 data mixed = mix(d: 1, lines: 2)
 hardware m = measured(device: cpu)

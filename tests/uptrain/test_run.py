@@ -151,14 +151,30 @@ def test_work_begun_in_one_dtype_is_not_continued_in_another(shared, tmp_path, m
     assert len(progress.named("uptrain_step")) == 10
 
 
+HARM = {"lr": Schedule(kind="constant", peak=3.0), "kld": 0, "cosine": 0, "lm": 1}
+
+
 def test_training_that_does_harm_is_undone(shared, tmp_path):
-    harmful = with_uptrain(shared.program, lr=Schedule(kind="constant", peak=3.0), kld=0, cosine=0, lm=1)
+    harmful = with_uptrain(shared.program, **HARM)
     progress = Recorder()
     run(shared, tmp_path / "final", tmp_path / "work", progress, harmful)
     seen = [entry["kl"] for entry in progress.named("uptrain_heldout")]
     assert min(seen[1:]) > seen[0]
     before, after = (load_file(d / "model.safetensors") for d in (shared.child, tmp_path / "final"))
     assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
+
+
+@pytest.mark.states("uptrain.keep")
+def test_the_last_weights_are_kept_whatever_they_are_worth(shared, tmp_path, monkeypatch):
+    checkpoint_every_step(monkeypatch)
+    harmful = with_uptrain(shared.program, keep="last", **HARM)
+    with pytest.raises(Interrupted):
+        run(shared, tmp_path / "final", tmp_path / "work", Recorder(limit=7), harmful)
+    run(shared, tmp_path / "final", tmp_path / "work", Recorder(), harmful)
+    record = json.loads((tmp_path / "final" / "uptrain.json").read_text())
+    assert record["best_step"] == record["steps"] == 10
+    assert record["heldout_kl_after"] == record["heldout_kl"]["10"] > record["heldout_kl_before"]
+    assert heldout_kl(shared, tmp_path / "final") == pytest.approx(record["heldout_kl_after"], rel=1e-4)
 
 
 @pytest.mark.states("uptrain.rate")

@@ -1,4 +1,4 @@
-"""Sources of a data declaration: the arguments of `text(…)`, `jsonl(…)`, `parquet(…)` and `hf(…)`."""
+"""Sources of a data declaration: the arguments of `text(…)`, `jsonl(…)`, `parquet(…)`, `hf(…)`, `tasks(…)` and `sampled(…)`."""
 
 from __future__ import annotations
 
@@ -103,6 +103,10 @@ def _parquet(settings: Settings) -> nodes.ParquetData:
     return nodes.ParquetData(paths=_paths(settings), **rows(settings))
 
 
+def _tasks(settings: Settings) -> nodes.TaskData:
+    return nodes.TaskData(paths=_paths(settings), **picked(settings))
+
+
 def _hf(settings: Settings) -> nodes.HfData:
     settings.need("id", help='write `hf("…")`')
     subset = settings.column("subset", "") if settings.has("subset") else None
@@ -141,5 +145,6 @@ READERS: dict[str, Callable[[Settings], nodes.PlainData]] = {
     "parquet": _parquet,
     "hf": _hf,
     "sampled": _sampled,
+    "tasks": _tasks,
 }
 """Call -> its reader, which returns a node or reports; a failed setting makes the node unusable."""

@@ -57,6 +57,7 @@ def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
         dtype=cast(Literal["fp32", "bf16"], dtype) if dtype else None,
         ema=float(settings.ratio("ema", Fraction(0))),
         recompute=settings.flag("recompute"),
+        keep=cast(Literal["best", "last"], settings.word("keep", "best")),
         doc=decl.doc,
         where=where(ctx, symbol),
     )

@@ -9,6 +9,7 @@ from puzzledsl.data.sources.jsonl import JsonLines
 from puzzledsl.data.sources.parquet import ParquetFiles
 from puzzledsl.data.sources.sampled import SampledText
 from puzzledsl.data.sources.source import Source
+from puzzledsl.data.sources.tasks import TaskFiles
 from puzzledsl.data.sources.text import TextFiles
 from puzzledsl.ir import nodes
 
@@ -18,4 +19,5 @@ SOURCES: dict[type[nodes.Picked], Source[Any]] = {
     nodes.ParquetData: ParquetFiles(),
     nodes.HfData: HubDataset(),
     nodes.SampledData: SampledText(),
+    nodes.TaskData: TaskFiles(),
 }

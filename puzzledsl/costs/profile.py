@@ -74,6 +74,8 @@ def note(
     spec = program.hardware[program.scenarios[scenario].hardware].spec
     if not isinstance(spec, RooflineHardware) or is_calibrated(spec):
         return ""
+    if not spec.overhead_s:
+        return f"{scenario}: profile {spec.profile} is not calibrated, and counts no overhead of sub-blocks"
     low, high = sorted(_throughput(program, space, scenario, batch, layers, factor) for factor in FACTORS)
     least, most = (format_quantity(spec.overhead_s * factor, TIME) for factor in FACTORS)
     if layers is None:

@@ -118,3 +118,11 @@ def test_a_profile_without_a_calibration_says_what_its_overhead_may_do(tmp_path)
     ratio = metrics_of(costs, layers)["throughput"] / metrics_of(costs, [parent] * 4)["throughput"]
     assert low < ratio < high
     assert note(program, space, "home", 1).endswith("tok/s")
+
+
+def test_a_profile_without_an_overhead_has_no_spread_of_it(tmp_path):
+    program = checked(
+        tmp_path, "hardware bare of rtx4090 { overhead = 0s }\nscenario there on bare = batch(1, 64 -> 128)\n"
+    )
+    text = note(program, program.spaces["w"], "there", 1, [NOOP] * 4)
+    assert text == "there: profile rtx4090 is not calibrated, and counts no overhead of sub-blocks"

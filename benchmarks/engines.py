@@ -90,18 +90,23 @@ def clock_of(parent_dir: Path, engine: str, dtype: str, threads: int) -> Serving
 
 
 def measure(
-    clock: ServingClock, name: str, workload: Workload, children: int, turns: int, child: Arrangement | None
+    clock: ServingClock,
+    name: str,
+    workload: Workload,
+    children: range,
+    turns: int,
+    child: Arrangement | None,
 ) -> Outcome:
-    """Mixtures and children of one workload, alternately, so that both meet the same machine."""
+    """Mixtures and children of one workload, alternately, so that both meet the same machine. `children`: their seeds."""
     began, place = time.monotonic(), clock.place()
     rounds: list[Check] = []
     checks: list[Check] = []
-    for seed in range(max(place.rounds, children)):
-        if seed < place.rounds:
-            rounds.append(clock.round(workload, seed))
-        if seed < children:
-            checks.append(clock.check(workload, seed))
-        print(f"  {name}: {seed + 1}/{place.rounds}", file=sys.stderr, flush=True)
+    for step in range(max(place.rounds, len(children))):
+        if step < place.rounds:
+            rounds.append(clock.round(workload, step))
+        if step < len(children):
+            checks.append(clock.check(workload, children[step]))
+        print(f"  {name}: {step + 1}/{place.rounds}", file=sys.stderr, flush=True)
     space = clock._space
     priors = expected_times(place.shape, space, workload, place.stored)
     parent: list[Key] = [(part, PARENT) for part in SUB_BLOCKS for _ in space.layers]
@@ -204,6 +209,7 @@ def main() -> int:
         "--workload", action="append", choices=WORKLOADS, help="may be repeated; default: chat"
     )
     parser.add_argument("--children", type=int, default=CHILDREN)
+    parser.add_argument("--seed", type=int, default=0, help="of the first child")
     parser.add_argument("--turns", type=int, default=TURNS)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--child", type=Path, help="a definition.json")
@@ -215,7 +221,8 @@ def main() -> int:
         clock = clock_of(options.parent.resolve(), options.engine, dtype, options.threads)
         for name in options.workload or ["chat"]:
             title = f"{options.engine} {dtype} {name}"
-            found = measure(clock, title, WORKLOADS[name], options.children, options.turns, child)
+            children = range(options.seed, options.seed + options.children)
+            found = measure(clock, title, WORKLOADS[name], children, options.turns, child)
             outcomes.append(found)
             print("\n".join(lines(found, WORKLOADS[name])), flush=True)
         clock.close()

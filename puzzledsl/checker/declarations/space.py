@@ -122,7 +122,7 @@ class _SpaceBody:
         used_by = base.used_by if isinstance(base, nodes.Space) else None
         return self._node(init if self.init is None else self._initialisers(self.init, init), used_by)
 
-    def _only_init(self, body: Sequence[tree.Stmt], base: nodes.Space) -> list[tree.Stmt]:
+    def _only_init(self, body: Sequence[tree.Stmt], base: nodes.Space) -> tuple[tree.Stmt, ...]:
         """Report the edits of a narrowed space: its layers are not known yet. Return the other statements."""
         kept: list[tree.Stmt] = []
         for statement in body:
@@ -133,7 +133,7 @@ class _SpaceBody:
             help = "edit the space that the search is of; here, write `init { … }` alone"
             where_ = thing(self.symbol)
             self.ctx.report(name_errors.Misplaced(statement.span, what=what, where=where_, help=help))
-        return kept
+        return tuple(kept)
 
     # ------------------------------------------------------------ statements
 

@@ -18,6 +18,10 @@ TOY = {
     "samples": "128",
     "distilling": "512",
     "healing": "0",
+    "calibration": "1Ki",
+    "reading": "256",
+    "training": "512",
+    "second": "512",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 from puzzledsl.alternatives.alternative import SubBlock
@@ -99,6 +100,8 @@ class _SpaceBody:
 
     def lower(self, base: object) -> nodes.Space:
         body = declaration(self.symbol).body or ()
+        if isinstance(base, nodes.Space) and base.used_by is not None:
+            body = self._only_init(body, base)
         rest = [statement for statement in body if not self._is_choice(statement)]
         inherited = isinstance(base, nodes.Space)
         if (
@@ -116,7 +119,21 @@ class _SpaceBody:
             self._statement(statement, self.scope)
         self.overrides.report_empty()
         init = base.init if isinstance(base, nodes.Space) else nodes.Initialisers()
-        return self._node(init if self.init is None else self._initialisers(self.init, init))
+        used_by = base.used_by if isinstance(base, nodes.Space) else None
+        return self._node(init if self.init is None else self._initialisers(self.init, init), used_by)
+
+    def _only_init(self, body: Sequence[tree.Stmt], base: nodes.Space) -> tuple[tree.Stmt, ...]:
+        """Report the edits of a narrowed space: its layers are not known yet. Return the other statements."""
+        kept: list[tree.Stmt] = []
+        for statement in body:
+            if isinstance(statement, tree.Section | tree.Assert | tree.Let):
+                kept.append(statement)
+                continue
+            what = f"editing the layers of `{base.name}`, which a search decides,"
+            help = "edit the space that the search is of; here, write `init { … }` alone"
+            where_ = thing(self.symbol)
+            self.ctx.report(name_errors.Misplaced(statement.span, what=what, where=where_, help=help))
+        return tuple(kept)
 
     # ------------------------------------------------------------ statements
 
@@ -203,7 +220,7 @@ class _SpaceBody:
         found = {key: settings.word(key, getattr(old, key)) for key in settings.table}
         return nodes.Initialisers.model_validate(found)
 
-    def _node(self, init: nodes.Initialisers) -> nodes.Space:
+    def _node(self, init: nodes.Initialisers, used_by: nodes.UsedBy | None) -> nodes.Space:
         rows: dict[tuple[int, int], nodes.LayerChoice] = {}
         layers: list[nodes.LayerChoice] = []
         for attention, ffn in zip(self.info.attention, self.info.ffn, strict=True):
@@ -216,6 +233,7 @@ class _SpaceBody:
             parent=self.info.parent_id,
             layers=tuple(layers),
             init=init,
+            used_by=used_by,
             roundings=tuple(self.info.roundings),
             doc=declaration(self.symbol).doc,
             where=where(self.ctx, self.symbol),

@@ -49,11 +49,13 @@ def run(study: Study) -> Result:
         )
     )
     figures["gain"] = abs(pooled.value)
+    layers = study.solved(TABLE.program, "keeper", context=TRAINED, healing=healing).layers
+    attending = sum(layer.attention.startswith(("parent", "gqa")) for layer in layers)
     columns = ("tokens", "tasks", "parent", "child", "uniform child", "child keeps", "uniform child keeps")
-    return Result(columns, rows, claims, _reading(judge, pooled, short, long), figures)
+    return Result(columns, rows, claims, _reading(judge, pooled, short, long, attending), figures)
 
 
-def _reading(judge: Judge, gain: Estimate, short: int, long: int) -> str:
+def _reading(judge: Judge, gain: Estimate, short: int, long: int, attending: int) -> str:
     beside = {
         "agree": "answers {gain} more of all questions rightly than",
         "disagree": "answers {gain} fewer of all questions rightly than",
@@ -62,11 +64,12 @@ def _reading(judge: Judge, gain: Estimate, short: int, long: int) -> str:
     text = (
         f"Of its parent's right answers above chance, the child keeps {{searched_{short}}} in documents of {short:,} tokens and "
         f"{{searched_{long}}} in those of {long:,}; the paper's keeps at least {{paper}}. It {beside} a uniform child of the "
-        "same speed, which keeps attention in every layer."
+        f"same speed, which keeps attention in every layer; it has attention in {attending}, by scores of short texts."
     )
     missing = [task for task in TASKS if task not in judge.tasks(long)]
     if missing:
-        text += f" The parent itself is at chance at {long:,} tokens in {' and '.join(missing)}, so that they do not count there."
+        names = " and ".join(missing)
+        text += f" At {long:,} tokens the parent is not shown to be above chance in {names}, which do not count there."
     return text
 
 

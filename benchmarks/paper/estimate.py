@@ -80,6 +80,14 @@ def difference(first_SN: Sequence[Sequence[float]], second_SN: Sequence[Sequence
     return mean((first - second).tolist())
 
 
+def apart(first: Estimate, second: Estimate) -> Estimate:
+    """`first - second` of two estimates from samples that have nothing to do with each other."""
+    value = first.value - second.value
+    low = math.hypot(first.value - first.low, second.high - second.value)
+    high = math.hypot(first.high - first.value, second.value - second.low)
+    return Estimate(value, value - low, value + high)
+
+
 def bootstrapped_ratio(above_N: Sequence[float], below_N: Sequence[float]) -> Estimate:
     """The ratio of two sums over the same samples, its interval by a paired bootstrap of 2,000 resamples, seed 0."""
     above, below = np.asarray(above_N, dtype=np.float64), np.asarray(below_N, dtype=np.float64)

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,18 @@ class Budget:
         seeds: Repetitions of what is drawn by chance.
         heldout: Tokens of held-out text.
         items: Questions of each task.
+        points: Required speed-ups of a frontier whose children are uptrained.
+        lengths: Tokens of the documents of long-context tasks.
+        sheets: Documents of each length and kind.
     """
 
     settings: Mapping[str, str] = field(default_factory=dict)
     seeds: int = 3
     heldout: int = 8192
     items: int = 300
+    points: int = 4
+    lengths: tuple[int, ...] = (256, 512, 1024, 2048)
+    sheets: int = 10
 
 
 BUDGETS = {
@@ -57,12 +64,14 @@ BUDGETS = {
         seeds=5,
         heldout=24_576,
         items=1_000,
+        sheets=64,
     ),
     "gpu": Budget(
         {"piece_tokens": "1Mi", "samples": "16Ki", "healing": "64Ki", "distilling": "16Mi"},
         seeds=5,
         heldout=24_576,
         items=1_000,
+        sheets=64,
     ),
 }
 """`quick`: two cores and at most three hours for all; `night`: two cores and a night; `gpu`: one GPU and a few hours."""
@@ -160,7 +169,7 @@ class Study:
         """The parent, judged as its children are. `text`: a declaration, or the name of one of the library's."""
         text = self._library_data[text] if isinstance(text, str) else text
         exam = self._exam(text, tokens, tasks, items, part)
-        return self._judged("parent", lambda: load_parent(self._parent_dir), exam)
+        return self._judged("parent", self._load_parent, exam)
 
     def child(
         self,
@@ -186,6 +195,47 @@ class Study:
             part: The part of each task file that is asked, by the content of its questions; all unless given.
             **settings: Parameters of the program, such as `seed=1`.
         """
+        key, made = self._recipe(file, name, settings)
+        if isinstance(text, str):
+            text = self.program(file, **settings).ir.data.get(text) or self._library_data[text]
+        return self._judged(key, made, self._exam(text, tokens, tasks, items, part))
+
+    def measured(
+        self,
+        measure: Callable[[Any, Any], Any],
+        key: object,
+        file: str | None = None,
+        name: str = "",
+        **settings: object,
+    ) -> Any:
+        """Another measurement of a child, or of the parent where no program is named, kept as JSON.
+
+        Args:
+            measure: Takes the model, in float32, and its tokenizer.
+            key: All that the measurement depends on besides the model.
+            file: The program in examples/paper.
+            name: The search or the uptraining.
+            **settings: Parameters of the program.
+        """
+        child, made = ("parent", self._load_parent) if file is None else self._recipe(file, name, settings)
+        return self.kept((child, key), lambda: measure(made(), self.tokenizer))
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The parent's, which is its children's, too."""
+        return load_tokenizer(self._parent_dir)
+
+    @property
+    def texts(self) -> Path:
+        """The folder of the texts and the task files."""
+        texts = self.program(LIBRARY).ir.params["texts"].strip('"')
+        return (self._programs / texts).resolve()
+
+    def _load_parent(self) -> Any:
+        return load_parent(self._parent_dir)
+
+    def _recipe(self, file: str, name: str, settings: Mapping[str, object]) -> tuple[str, Callable[[], Any]]:
+        """What a child depends on, and a function that makes it."""
         program = self.program(file, **settings)
         until = "uptrain" if name in program.ir.uptrains else "realise"
 
@@ -194,10 +244,7 @@ class Study:
             self._say(f"{file}: {name} {' '.join(f'{k}={v}' for k, v in settings.items())}")
             return program.run(until=until, progress=True).child(name)
 
-        key = [recipe(program.ir, name), HEALING, METHOD]
-        if isinstance(text, str):
-            text = program.ir.data.get(text) or self._library_data[text]
-        return self._judged(json.dumps(key), made, self._exam(text, tokens, tasks, items, part))
+        return json.dumps([recipe(program.ir, name), HEALING, METHOD]), made
 
     def of_seeds(self, file: str, name: str, tasks: Sequence[str] = (), **settings: Any) -> list[Judged]:
         """The same child of every seed; the program has a parameter `seed`."""
@@ -219,7 +266,7 @@ class Study:
         return Exam(
             text,
             most if tokens is None else min(tokens, most),
-            tuple(self._texts / f"{name}.jsonl" for name in tasks),
+            tuple(self.texts / f"{name}.jsonl" for name in tasks),
             self.budget.items if items is None else items,
             part,
         )
@@ -236,11 +283,6 @@ class Study:
             for name in ("answers", "chances", "belief")
         }
         return Judged(tuple(found["kl"]), tuple(found["lm"]), found["params"], **rows)
-
-    @property
-    def _texts(self) -> Path:
-        texts = self.program(LIBRARY).ir.params["texts"].strip('"')
-        return (self._programs / texts).resolve()
 
     def _record(self, key: str) -> Path:
         return self.build / "paper" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"

@@ -17,6 +17,7 @@ TOY = {
     "piece_tokens": "512",
     "samples": "128",
     "distilling": "512",
+    "calibrating": "512",
     "healing": "0",
     "calibration": "1Ki",
     "reading": "256",
@@ -53,4 +54,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     parent = save_tiny(root / "parent", layers=4, hidden=32, heads=4, kv_heads=2, intermediate=48)
     texts = write_texts(root / "texts")
     settings = {**TOY, "model": f'"{parent}"', "texts": f'"{texts}"'}
-    return Study(Budget(seeds=2, heldout=512, items=6), root / "build", settings=settings)
+    return Study(
+        Budget(seeds=2, heldout=512, items=6, points=1, lengths=(128, 256), sheets=2),
+        root / "build",
+        settings=settings,
+    )

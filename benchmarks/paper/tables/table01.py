@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from benchmarks.paper.estimate import Estimate, difference, mean, verdict
 from benchmarks.paper.judge import Judged
 from benchmarks.paper.result import Claim, Result, Table
@@ -29,13 +31,13 @@ def exam(study: Study) -> tuple[tuple[str, ...], int]:
     return TASKS, study.budget.items // 2
 
 
-def healed(study: Study, file: str, name: str, *, asked: bool = False, **settings: object) -> Judged:
+def healed(study: Study, file: str, name: str, *, asked: bool = False, **settings: Any) -> Judged:
     """A child that is healed, then perhaps uptrained. `asked`: it answers the tasks."""
     tasks, items = exam(study) if asked else ((), None)
     return study.child(file, name, tasks, items, healing=study.setting("healing", HEALING), **settings)
 
 
-def trained(study: Study, losses: str, **settings: object) -> list[Judged]:
+def trained(study: Study, losses: str, **settings: Any) -> list[Judged]:
     """The searched child after training with these losses, of each seed; of no losses the child before."""
     asked = losses in (NONE, BEST) and not settings
     if losses == NONE:

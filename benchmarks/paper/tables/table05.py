@@ -73,7 +73,7 @@ def run(study: Study) -> Result:
 def _speed(study: Study, name: str) -> float:
     """Throughput as a multiple of the parent's, as the search has it."""
     answer = study.solved("table01.pzl" if name == SEARCHED else TABLE.program, name)
-    return answer.metrics["chat.throughput"] / answer.parent_metrics["chat.throughput"]
+    return float(answer.metrics["chat.throughput"] / answer.parent_metrics["chat.throughput"])
 
 
 def _row(name: str, speed: float, children: list[Judged]) -> tuple[Cell, ...]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from benchmarks.paper.estimate import difference, mean
+from benchmarks.paper.estimate import Estimate, mean
 from benchmarks.paper.judge import Judged
 from benchmarks.paper.result import Claim, Result, Table
-from benchmarks.paper.speedups import EXACT, Gains, children
+from benchmarks.paper.speedups import EXACT, Gains, children, over_all, told
 from benchmarks.paper.study import Study
 
-SPEEDUPS = ("1.2x", "1.35x", "1.5x")
+SPEEDUPS = ("1.2x", "1.5x")
 TASKS = ("sciq", "arc_easy")
 OTHER_HALF = (Fraction(1, 2), Fraction(1))
-ITEMS = 200
+ITEMS = 150
 """Questions of each task, of its other half."""
 
 
@@ -52,25 +52,56 @@ def run(study: Study) -> Result:
         for name in searches
     ]
     general, tailored, answering = asked.values()
-    claims = Gains.of(general, tailored).claims(
-        "KL scores of the tasks lose less KL on their other questions than general scores"
+    kl = Gains.of(general, tailored)
+    lm = {"KL": Gains.of(general, tailored, "lm"), "LM-loss": Gains.of(general, answering, "lm")}
+    right = {
+        name: over_all([believed(c) for c in side.values()], [believed(c) for c in general.values()])
+        for name, side in (("KL", tailored), ("LM-loss", answering))
+    }
+    claims = kl.claims("KL scores of the tasks lose less KL on their other questions than general scores")
+    for name in lm:
+        statement = (
+            f"{name} scores of the tasks lose less LM loss on their other questions than general scores"
+        )
+        claims.append(Claim(f"{statement}, over all speed-ups", lm[name].pooled))
+        statement = (
+            f"{name} scores of the tasks give their right answers more probability than general scores"
+        )
+        claims.append(Claim(f"{statement}, over all speed-ups", right[name], "of probability"))
+    elsewhere = Gains.of(plain["tasks, KL"], plain["general, KL"]).pooled
+    figures = {
+        "kl": abs(kl.pooled.value),
+        "lm": abs(lm["KL"].pooled.value),
+        "right": abs(right["KL"].value),
+        "elsewhere": abs(elsewhere.value),
+    }
+    return Result(COLUMNS, rows, claims, reading(kl.pooled, right["KL"], elsewhere), figures)
+
+
+def reading(kl: Estimate, right: Estimate, elsewhere: Estimate) -> str:
+    """The loss on the tasks' other questions, the answers, and the loss on general text."""
+    return " ".join(
+        (
+            told(
+                kl,
+                "Children of the tasks' KL scores lose {kl} nats less on questions that no score has seen.",
+                "Children of the tasks' KL scores lose {kl} nats more on questions that no score has seen.",
+                "Children of the tasks' KL scores lose the same on questions that no score has seen, as far as these can tell.",
+            ),
+            told(
+                right,
+                "They give the right answers {right} more probability.",
+                "They give the right answers {right} less probability.",
+                "The right answers are not measurably likelier to them.",
+            ),
+            told(
+                elsewhere,
+                "On general text they lose {elsewhere} nats more: what is made for tasks is paid for elsewhere.",
+                "On general text they lose {elsewhere} nats less.",
+                "On general text they lose the same, as far as it can tell.",
+            ),
+        )
     )
-    for name, child in (("KL", tailored), ("LM-loss", answering)):
-        claims.append(
-            Claim(
-                f"{name} scores of the tasks lose less LM loss on their other questions, over all speed-ups",
-                Gains.of(general, child, "lm").pooled,
-            )
-        )
-        gain = difference([believed(c) for c in child.values()], [believed(c) for c in general.values()])
-        claims.append(
-            Claim(
-                f"{name} scores of the tasks give their right answers more probability, over all speed-ups",
-                gain,
-                "probability",
-            )
-        )
-    return Result(COLUMNS, rows, claims, "", {})
 
 
 COLUMNS = (

@@ -116,11 +116,12 @@ def _of_lm(claims: list[Claim]) -> str:
     first = {
         1: "LM alone does harm ({lm}), as in the paper.",
         0: "LM alone ({lm}) neither helps nor does harm that could be told from 0.",
-        -1: "LM alone helps ({lm}): it learns the text rather than the parent (LM loss {text_lm}; cosine + KL {text_best}), "
-        "and so far from the parent both lead the same way.",
+        -1: "LM alone helps ({lm}); yet it learns the text more than the parent (LM loss {text_lm}; cosine + KL {text_best}).",
     }[far]
+    known = far < 0 < near  # the smaller case that explains the other
     second = {
-        1: f"In a child of {NEAR} it does harm ({{near_none}} becomes {{near_lm}}), as in the paper, whose child starts at 0.19.",
+        1: f"In a child of {NEAR} it does harm ({{near_none}} becomes {{near_lm}}), as in the paper, whose child starts at 0.19"
+        + (": far from the parent any text leads towards it." if known else "."),
         0: f"In a child of {NEAR} it changes nothing that could be told from 0 ({{near_none}} becomes {{near_lm}}).",
         -1: f"It helps in a child of {NEAR}, too ({{near_none}} becomes {{near_lm}}).",
     }[near]

@@ -9,7 +9,7 @@ from benchmarks.paper.judge import Judged
 from benchmarks.paper.result import Claim, Result, Table
 from benchmarks.paper.study import Study
 
-HEALING, NEAR = "8Ki", "1.15x"
+HEALING, NEAR, JUDGED_TOKENS = "8Ki", "1.15x", 4096
 TASKS = ("arc_easy", "piqa", "sciq")
 """What the child before and after training with the best losses answers, for Tables 5 and 13."""
 WEIGHTS = ("lm_weight", "cosine_weight", "kld_weight")
@@ -34,7 +34,8 @@ def exam(study: Study) -> tuple[tuple[str, ...], int]:
 def healed(study: Study, file: str, name: str, *, asked: bool = False, **settings: Any) -> Judged:
     """A child that is healed, then perhaps uptrained. `asked`: it answers the tasks."""
     tasks, items = exam(study) if asked else ((), None)
-    return study.child(file, name, tasks, items, healing=study.setting("healing", HEALING), **settings)
+    healing = study.setting("healing", HEALING)
+    return study.child(file, name, tasks, items, tokens=JUDGED_TOKENS, healing=healing, **settings)
 
 
 def trained(study: Study, losses: str, **settings: Any) -> list[Judged]:
@@ -60,7 +61,7 @@ def kl(children: list[Judged]) -> Estimate:
 
 def run(study: Study) -> Result:
     """KL and LM loss after training with each combination; with LM alone also of a child near its parent."""
-    near = {losses: trained(study, losses, speedup=NEAR) for losses in (NONE, "LM", BEST)}
+    near = {losses: trained(study, losses, speedup=NEAR) for losses in (NONE, "LM")}
     found = {losses: trained(study, losses) for losses in COMBINATIONS}
     rows = [_row(losses, children, found[NONE]) for losses, children in found.items()]
     rows += [_row(f"at {NEAR}: {losses}", children, near[NONE]) for losses, children in near.items()]
@@ -81,7 +82,6 @@ def run(study: Study) -> Result:
         "lm": kl(found["LM"]).value,
         "near_none": kl(near[NONE]).value,
         "near_lm": kl(near["LM"]).value,
-        "near_best": kl(near[BEST]).value,
         "text_lm": text["LM"],
         "text_best": text[BEST],
     }
@@ -116,15 +116,14 @@ def _of_lm(claims: list[Claim]) -> str:
     first = {
         1: "LM alone does harm ({lm}), as in the paper.",
         0: "LM alone ({lm}) neither helps nor does harm that could be told from 0.",
-        -1: "LM alone helps ({lm}): it learns the text rather than the parent (LM loss {text_lm}; cosine + KL {text_best}), "
-        "and so far from the parent both lead the same way.",
+        -1: "LM alone helps ({lm}); yet it learns the text more than the parent (LM loss {text_lm}; cosine + KL {text_best}).",
     }[far]
+    known = far < 0 < near  # the smaller case that explains the other
     second = {
-        1: f"In a child of {NEAR} it does harm ({{near_none}} becomes {{near_lm}}; with cosine + KL {{near_best}}), "
-        "as in the paper, whose child is as near to its parent.",
-        0: f"In a child of {NEAR} it changes nothing that could be told from 0 ({{near_none}} becomes {{near_lm}}; with "
-        "cosine + KL {near_best}).",
-        -1: f"It helps in a child of {NEAR}, too ({{near_none}} becomes {{near_lm}}; with cosine + KL {{near_best}}).",
+        1: f"In a child of {NEAR} it does harm ({{near_none}} becomes {{near_lm}}), as in the paper, whose child starts at 0.19"
+        + (": far from the parent any text leads towards it." if known else "."),
+        0: f"In a child of {NEAR} it changes nothing that could be told from 0 ({{near_none}} becomes {{near_lm}}).",
+        -1: f"It helps in a child of {NEAR}, too ({{near_none}} becomes {{near_lm}}).",
     }[near]
     third = {
         1: "Beside KL the LM loss does harm, as in the paper.",

@@ -8,7 +8,7 @@ from benchmarks.paper.estimate import difference, exact, mean
 from benchmarks.paper.judge import Judged
 from benchmarks.paper.result import Cell, Claim, Result, Table
 from benchmarks.paper.study import Study
-from benchmarks.paper.tables.table01 import BEST, exam, healed, kl, kl_gain, trained
+from benchmarks.paper.tables.table01 import BEST, JUDGED_TOKENS, exam, healed, kl, kl_gain, trained
 
 SEARCHED, RIVALS = "student", ("alike", "shallow")
 NAMES = {SEARCHED: "searched", "alike": "uniform", "shallow": "depth-pruned"}
@@ -38,7 +38,7 @@ def excess(children: Sequence[Judged]) -> list[list[float]]:
 
 def run(study: Study) -> Result:
     """KL to the parent and answers of the three children, each at the required throughput or above."""
-    found, parent = taught(study), study.parent(*exam(study))
+    found, parent = taught(study), study.parent(*exam(study), tokens=JUDGED_TOKENS)
     rows = [_row(NAMES[name], _speed(study, name), children) for name, children in found.items()]
     rows.append(_row("parent", 1.0, [parent]))
     claims = [

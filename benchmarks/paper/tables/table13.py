@@ -47,12 +47,20 @@ def recovered(before: list[Judged], after: list[Judged]) -> Estimate:
 def _reading(nearer: list[Claim], likelier: list[Claim]) -> str:
     """A sentence on KL, and one on answers."""
     shares = "{student} % of the searched child's, {alike} % of the uniform one's and {shallow} % of the depth-pruned one's"
-    agreed = " as in the paper" if all(claim.gain.sign > 0 for claim in nearer) else ""
+    agreed = ", as in the paper" if all(claim.gain.sign > 0 for claim in nearer) else ""
     first = f"Of the KL that is left after healing, uptraining gives back {shares}{agreed}."
-    words = {1: "likelier", 0: "neither likelier nor less likely, as far as can be told,", -1: "less likely"}
-    changes = [words[claim.gain.sign] for claim in likelier]
-    told = [f"{word} in the {name} one" for word, name in zip(changes, NAMES.values(), strict=True)]
-    second = f"Right answers become {', '.join(told)}."
+    told = []
+    for sign, words in (
+        (1, "become likelier"),
+        (0, "change by nothing that could be told from 0"),
+        (-1, "become less likely"),
+    ):
+        names = [
+            name for name, claim in zip(NAMES.values(), likelier, strict=True) if claim.gain.sign == sign
+        ]
+        if names:
+            told.append(f"{words} in the {' and the '.join(names)} one")
+    second = f"Right answers {'; they '.join(told)}."
     third = "The paper's billions of tokens give back 87 % and 67 % of the accuracy that its two children had lost."
     return f"{first} {second} {third}"
 

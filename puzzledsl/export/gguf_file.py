@@ -63,21 +63,18 @@ def write_gguf(
     *,
     name: str,
     encode: Encode | None = None,
+    whole_blocks: bool = False,
 ) -> None:
     """Write the child, lowered to llama.cpp's features, with its tokenizer; norms and biases stay float32.
 
     Quantised sub-blocks have their own types, the rest has `dtype`. `encode` makes the bytes of each tensor, given its type;
-    default: from its weights.
+    default: from its weights. `whole_blocks` fills FFN widths up to multiples of 32, as `q8_0` does.
 
     Raises DiagnosticError for what llama.cpp cannot represent, an unknown tokenizer, or if `gguf` is missing.
     """
     gguf = _gguf()
-    _refuse_to_overwrite(path)
-    engine = choose(child, LLAMA_CPP)
-    child = lower(child, engine)
-    if dtype == "q8_0":
-        child = pad_widths(child, multiple_of(BLOCK))
-    child = pad_widths(child, multiple_of(BLOCK), quantised_only=True)
+    refuse_to_overwrite(path)
+    child, engine = as_llama_cpp(child, whole_blocks=whole_blocks or dtype == "q8_0")
     with replacing(path) as temporary:
         writer = gguf.GGUFWriter(temporary, engine.name)
         writer.add_name(name)
@@ -113,7 +110,18 @@ def write_gguf(
         writer.close()
 
 
-def _refuse_to_overwrite(path: Path) -> None:
+def as_llama_cpp(child: ChildFiles, *, whole_blocks: bool) -> tuple[ChildFiles, Architecture]:
+    """Return the child as llama.cpp runs it, with the architecture. Raises DiagnosticError for what it cannot represent.
+
+    FFN widths, at least those of quantised sub-blocks, become multiples of 32.
+    """
+    engine = choose(child, LLAMA_CPP)
+    padded = pad_widths(lower(child, engine), multiple_of(BLOCK), quantised_only=not whole_blocks)
+    return padded, engine
+
+
+def refuse_to_overwrite(path: Path) -> None:
+    """Raise DiagnosticError for a path with something else than a GGUF file."""
     if path.is_dir() or (path.exists() and not _is_gguf(path)):
         raise DiagnosticError(NotAGguf(None, path=path))
 

@@ -8,12 +8,15 @@ from typing import Literal, assert_never, cast
 import torch
 
 from puzzledsl.alternatives.support import Architecture
+from puzzledsl.base.progress import Progress
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory
 from puzzledsl.export.gguf_file import GgufDtype, write_gguf
+from puzzledsl.export.gguf_recipe import write_recipe
 from puzzledsl.export.lowering import choose, lower
 from puzzledsl.export.mlx_directory import is_native, write_mlx
 from puzzledsl.export.vllm_directory import write_for
 from puzzledsl.ir.engines import RUNTIMES, Runtime
+from puzzledsl.language.recipes import RECIPES
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -26,10 +29,11 @@ def write_export(
     dtype: str | None = None,
     *,
     name: str | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Write the child of `child_dir` to `target`, rewritten for a runtime that lacks some of its alternatives.
 
-    `dtype`: default the child's, f16 for GGUF. Raises DiagnosticError.
+    `dtype`: default the child's, f16 for GGUF. `progress` hears of llama.cpp's recipes. Raises DiagnosticError.
     """
     child, found = from_directory(child_dir), RUNTIMES[runtime]
     title = name or target.stem
@@ -40,6 +44,12 @@ def write_export(
             lowered = lower(child, engine)
             card = _card(child_dir, child, lowered, found, engine)
             write_for(engine, lowered, child_dir, target, card, name=title)
+        case "gguf" if dtype in RECIPES:
+            recipe = RECIPES[dtype]
+            done = write_recipe(child, child_dir, target, recipe, name=title, progress=progress)
+            if progress is not None:
+                said = f"{title}: {done.in_words(recipe)}"
+                progress.log("recipe", text=said, export=title, types=done.types, fallback=done.other)
         case "gguf":
             write_gguf(child, child_dir, target, cast(GgufDtype, dtype or "f16"), name=title)
         case "mlx":

@@ -6,6 +6,7 @@ from puzzledsl.families.registry import FAMILIES
 from puzzledsl.language.alternatives import ATTENTION, FFN
 from puzzledsl.language.engines import ENGINES, engine_words
 from puzzledsl.language.model import Call, Setting
+from puzzledsl.language.recipes import RECIPES
 from puzzledsl.language.words import TRUTHS
 
 CONV_TAPS = 4
@@ -415,7 +416,9 @@ def _export(doc: str, name: str, runtimes: tuple[str, ...], dtypes: tuple[str, .
 _TENSORS = ("fp32", "fp16", "bf16")
 EXPORTS = {
     "hf": _export("A Hugging Face checkpoint.", "hf", ("transformers", "vllm", "megatron"), _TENSORS),
-    "gguf": _export("One GGUF file for llama.cpp.", "gguf", ("llama_cpp",), ("f32", "f16", "bf16", "q8_0")),
+    "gguf": _export(
+        "One GGUF file for llama.cpp.", "gguf", ("llama_cpp",), ("f32", "f16", "bf16", "q8_0", *RECIPES)
+    ),
     "mlx": _export("A checkpoint for Apple MLX.", "mlx", ("mlx",), _TENSORS),
 }
 """Format -> its call; the first of its runtimes is the default."""

@@ -79,6 +79,8 @@ def told(folder: Path, config: dict[str, Any], space: str, export: str) -> list[
         (MOE, FEWER, HF, ""),
         (MOE, "ffn = parent | noop", GGUF, ""),
         (LLAMA, "ffn = parent(dtype: q8_0 | q4_0)", GGUF, ""),
+        (LLAMA, "ffn = parent(dtype: full | q8_0)", 'gguf("c.gguf", dtype: q4_k_m)', "E0475 `q8_0`"),
+        (LLAMA, HEADS, 'gguf("c.gguf", dtype: iq4_xs)', ""),
         (LLAMA, "ffn = parent(dtype: int8)", GGUF, "E0472 `q8_0`, `q5_0`, `q4_0`"),
         (LLAMA, "ffn = parent(dtype: int8 | int4 | fp8)", HF, ""),
         (LLAMA, "ffn = parent(dtype: int8 | int4 | fp8)", VLLM, ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from puzzledsl.checker.diagnostics.runtime_errors import (
     IsLowered,
     LoweringRefused,
     NoSuchFamily,
+    RecipeOfQuantised,
 )
 from puzzledsl.ir import nodes
 from puzzledsl.ir.engines import RUNTIMES
@@ -25,10 +27,13 @@ from puzzledsl.ir.references import references
 from puzzledsl.ir.runtimes import Choices, Fit, Lack, engine_of, extra_params, fit, fit_in
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.language.calls import EXPORTS
+from puzzledsl.language.recipes import RECIPES
 
 FORMATS = {runtime: name for name, call in EXPORTS.items() for runtime in call.arguments["runtime"].words}
 """Runtime -> the export format that is for it."""
-BYTES_PER_PARAM = {"fp64": 8, "fp32": 4, "f32": 4, "tf32": 4, "fp8": 1, "int8": 1, "q8_0": 1.0625}
+BYTES_PER_PARAM = {"fp64": 8, "fp32": 4, "f32": 4, "tf32": 4, "fp8": 1, "int8": 1, "q8_0": 1.0625} | {
+    recipe.name: recipe.bits / 8 for recipe in RECIPES.values()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,8 @@ def _check(
     written: Written | None,
 ) -> Iterator[Diagnostic]:
     runtime, space = RUNTIMES[export.runtime], space_of(program, export)
+    if export.dtype in RECIPES:
+        yield from _recipe(export, space, span, written)
     parent = program.parents[space.parent]
     where = span(export.runtime_where)
     choices = [(layer.attention, layer.ffn) for layer in space.layers]
@@ -109,6 +116,27 @@ def _check(
                 rewritten.append(_Rewritten(what, layers, into, cost, _drop(lack)))
     if rewritten:
         yield from _lowered(export, where, label, rewritten, written)
+
+
+def _recipe(
+    export: nodes.Export, space: nodes.Space, span: Callable[[nodes.Where], Span], written: Written | None
+) -> Iterator[Diagnostic]:
+    """Report storage types of sub-blocks beside a recipe that chooses every matrix's."""
+    choices = (part for layer in space.layers for part in (*layer.attention, *layer.ffn))
+    types = dict.fromkeys(part.dtype for part in choices if part.dtype is not None)
+    if not types or export.dtype is None:
+        return
+    fixes = []
+    if written is not None and "#" not in written.text:
+        call, count = re.subn(rf"dtype ?: ?{export.dtype}\b", "dtype: f16", written.text)
+        fixes = [Fix.replace(written.span, call, safe=False)] if count == 1 else []
+    yield RecipeOfQuantised(
+        span(export.where) if written is None else written.span,
+        secondary=[Label(span(space.where), f"what `{export.of}` may choose")],
+        fixes=fixes,
+        recipe=export.dtype,
+        types=listed([f"`{name}`" for name in types], "and"),
+    )
 
 
 def space_of(program: nodes.Program, export: nodes.Export) -> nodes.Space:

@@ -125,6 +125,22 @@ class NotAGguf(Diagnostic):
     help_template = "choose another name, or remove this one"
 
 
+class RecipeFailed(Diagnostic):
+    """llama.cpp could not quantise a child by a whole-file recipe.
+
+    llama.cpp chooses the storage types of `dtype: q4_k_m` and its like, in a process of its own. Nothing is written if it fails.
+
+    Wrong:
+        export out of s = gguf("child.gguf", dtype: q4_k_m)
+    Right:
+        export out of s = gguf("child.gguf", dtype: q8_0)
+    """
+
+    code = "E0742"
+    template = "llama.cpp could not quantise the child to `{recipe}`: {reason}"
+    help_template = "export with `dtype: q8_0` or `dtype: f16`, which puzzledsl writes itself"
+
+
 class UntrustedCode(Diagnostic):
     """A child's directory contains code that differs from what puzzledsl writes there.
 

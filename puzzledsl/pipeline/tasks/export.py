@@ -68,6 +68,14 @@ class Export(DeclaredTask[nodes.Export]):
             refuse_to_overwrite(target)
             copy_directory(child, target)
         else:
-            write_export(child, target, declared.format, declared.runtime, declared.dtype, name=self.name)
+            write_export(
+                child,
+                target,
+                declared.format,
+                declared.runtime,
+                declared.dtype,
+                name=self.name,
+                progress=self.ctx.progress,
+            )
         add_quality(target, quality_of(self.ctx, declared.of))
         return [target]

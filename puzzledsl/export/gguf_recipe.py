@@ -1,0 +1,188 @@
+"""Write a child as a GGUF file by a whole-file recipe: unquantised first, then quantised by llama.cpp itself.
+
+llama.cpp runs in a process of its own, because a failed assertion there ends the process.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import IO
+
+import torch
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import make_directory, replacing
+from puzzledsl.base.progress import Progress, Silent
+from puzzledsl.checker.diagnostics.runtime_errors import RecipeOfQuantised
+from puzzledsl.child.checkpoint.contents import ChildFiles
+from puzzledsl.child.checkpoint.errors import MissingPackage, RecipeFailed
+from puzzledsl.export.engines.ask import python_of
+from puzzledsl.export.gguf_file import GgufDtype, refuse_to_overwrite, write_gguf
+from puzzledsl.language.recipes import Recipe
+
+SOURCES: Mapping[torch.dtype, GgufDtype] = {torch.float16: "f16", torch.bfloat16: "bf16"}
+"""Types of the file that llama.cpp quantises: the child's own; float32 for others."""
+LARGEST_BITS = 8.5
+"""Bits of a weight in the largest type that a recipe falls back to (q8_0)."""
+WHOLE = 256
+"""Numbers of a block of the K types."""
+_TENSOR = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Storage types of a file's matrices, with the number of each.
+
+    `other`: those of matrices whose rows are not whole blocks of the recipe's own types, for which llama.cpp chooses larger ones.
+    """
+
+    types: Mapping[str, int]
+    other: Mapping[str, int]
+    bits: float
+
+    def in_words(self, recipe: Recipe) -> str:
+        """Return a sentence for the log."""
+        said = f"{_listed(self.types)}; {self.bits:.2f} bits a weight"
+        if not self.other:
+            return f"{recipe.name}: {said}"
+        count, all_ = sum(self.other.values()), sum(self.types.values())
+        return (
+            f"{recipe.name}: {said}. {count} of {all_} matrices have rows that are no multiples of {WHOLE} numbers, "
+            f"so llama.cpp stores them in larger types: {_listed(self.other)}"
+        )
+
+
+def _listed(types: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in types.items())
+
+
+def write_recipe(
+    child: ChildFiles,
+    tokenizer_dir: Path,
+    path: Path,
+    recipe: Recipe,
+    *,
+    name: str,
+    progress: Progress | None = None,
+) -> Stored:
+    """Write the child to `path`, with its tokenizer, in the types that llama.cpp's recipe chooses.
+
+    Raises DiagnosticError: RecipeOfQuantised, MissingPackage, RecipeFailed, and those of `write_gguf`. Raises OSError
+    (ENOSPC), before anything is written, if the disk has no room for the unquantised file beside the result.
+    """
+    progress = progress or Silent()
+    _refuse(child, recipe)
+    refuse_to_overwrite(path)
+    make_directory(path.parent)
+    dtype = SOURCES.get(child.dtype, "f32")
+    _ask_for_room(child, path)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp") as folder:
+        source = Path(folder) / "unquantised.gguf"
+        write_gguf(child, tokenizer_dir, source, dtype, name=name, whole_blocks=True)
+        with replacing(path) as temporary:
+            _quantise(source, temporary, recipe, progress)
+            return stored(temporary, recipe)
+
+
+def _refuse(child: ChildFiles, recipe: Recipe) -> None:
+    """Raise DiagnosticError for a child with types of its own, and without llama.cpp."""
+    own = dict.fromkeys(part.dtype for layer in child.layers for part in layer if part.dtype is not None)
+    if own:
+        types = ", ".join(f"`{name}`" for name in own)
+        raise DiagnosticError(RecipeOfQuantised(None, recipe=recipe.name, types=types))
+    if python_of("llama_cpp") is None:
+        what = f"`dtype: {recipe.name}`"
+        raise DiagnosticError(MissingPackage(None, package="llama-cpp-py-sync", what=what, extra="runtimes"))
+
+
+def _ask_for_room(child: ChildFiles, path: Path) -> None:
+    """Raise OSError if the disk lacks room for the unquantised file and the largest that the recipe may give."""
+    numbers = sum(torch.Size(weight.shape).numel() for weight in child.weights.values())
+    unquantised = numbers * child.dtype.itemsize
+    needed = unquantised + min(unquantised, int(numbers * LARGEST_BITS / 8))
+    if shutil.disk_usage(path.parent).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def _quantise(source: Path, target: Path, recipe: Recipe, progress: Progress) -> None:
+    """Run llama.cpp; its process ends with this call, however that ends."""
+    script = str(resources.files("puzzledsl.export.engines") / "llama_cpp_quantise.py")
+    threads = str(os.cpu_count() or 1)
+    python = python_of("llama_cpp")
+    assert python is not None
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
+        process = subprocess.Popen(
+            [
+                str(python),
+                script,
+                *map(str, (source.absolute(), target.absolute(), recipe.file_type)),
+                threads,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,  # Ctrl-C is for us
+        )
+        try:
+            assert process.stdout is not None
+            last = _follow(process.stdout, recipe, progress)
+            code = process.wait()
+        finally:
+            process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+        if code:
+            errors.seek(0)
+            lines = [line.strip() for line in errors if line.strip()]
+            ended = f"it ended by signal {-code}" if code < 0 else "it failed"
+            said = (lines or [last])[0][-300:]
+            raise DiagnosticError(
+                RecipeFailed(None, recipe=recipe.name, reason=f"{ended}: {said}" if said else ended)
+            )
+
+
+def _follow(log: IO[str], recipe: Recipe, progress: Progress) -> str:
+    """Report each tensor of llama.cpp's log; return the last line."""
+    begun, last = False, ""
+    for line in log:
+        last = line.strip() or last
+        if (match := _TENSOR.match(line)) is not None:
+            if not begun:
+                progress.start(f"quantising to {recipe.name}", int(match[2]))
+                begun = True
+            progress.advance()
+    return last
+
+
+def stored(path: Path, recipe: Recipe) -> Stored:
+    """Return the types of a file's matrices."""
+    import gguf
+
+    matrices = [t for t in gguf.GGUFReader(path).tensors if len(t.shape) > 1 and t.tensor_type.name != "F32"]
+    types, other = Counter[str](), Counter[str]()
+    for tensor in matrices:
+        name = tensor.tensor_type.name.lower()
+        types[name] += 1
+        whole = int(tensor.shape[0]) % WHOLE == 0  # the reader gives the length of a row first
+        if not whole and (recipe.block == WHOLE or name != recipe.name):
+            other[name] += 1
+    size = sum(int(t.n_bytes) for t in matrices)
+    numbers = sum(int(t.n_elements) for t in matrices)
+    return Stored(_sorted(types), _sorted(other), 8 * size / max(1, numbers))
+
+
+def _sorted(types: Counter[str]) -> dict[str, int]:
+    return dict(sorted(types.items(), key=lambda item: (-item[1], item[0])))

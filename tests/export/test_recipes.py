@@ -1,0 +1,143 @@
+"""Whole-file recipes of GGUF: what llama.cpp stores, what is said of it, and every way to fail."""
+
+from __future__ import annotations
+
+import errno
+import re
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.alternatives.parent import ParentFfn
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.progress import Silent
+from puzzledsl.checker.diagnostics.runtime_errors import RecipeOfQuantised
+from puzzledsl.child.checkpoint.contents import from_directory
+from puzzledsl.child.checkpoint.errors import MissingPackage, RecipeFailed
+from puzzledsl.export import gguf_recipe
+from puzzledsl.export.engines.ask import Answer, ask
+from puzzledsl.export.gguf_file import write_gguf
+from puzzledsl.export.gguf_recipe import write_recipe
+from puzzledsl.export.write import write_export
+from puzzledsl.language.recipes import RECIPES, Recipe
+from tests.export.variants import LA, LF, NA, NF, A, F, Made, Variant, make
+
+gguf = pytest.importorskip("gguf")
+pytest.importorskip("llama_cpp_py_sync")
+SIZES = {"hidden": 256, "intermediate": 256, "head_dim": 32, "heads": 8}
+LAYERS = ((NA, F), (GqaAttention(kv_heads=1), NF), (A, MlpFfn(width=72)))
+Disk = namedtuple("Disk", "free")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make(Variant(LAYERS, sizes=SIZES), tmp_path_factory.mktemp("recipes"))
+
+
+class Heard(Silent):
+    """Progress that remembers."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.task, self.total, self.done = "", 0, 0
+
+    def start(self, task: str, total: int) -> None:
+        self.task, self.total = task, total
+
+    def advance(self, amount: int = 1, **figures: float | str) -> None:
+        self.done += amount
+
+    def log(self, event: str, **fields: object) -> None:
+        self.texts.append(str(fields.get("text")))
+
+
+def tensors(path: Path) -> dict[str, tuple[str, np.ndarray]]:
+    found = gguf.GGUFReader(path).tensors
+    return {t.name: (t.tensor_type.name, gguf.quants.dequantize(t.data, t.tensor_type)) for t in found}
+
+
+def test_llama_cpp_stores_the_childs_weights_in_its_types(made: Made, tmp_path: Path) -> None:
+    """The same bytes as from llama.cpp alone, by any number of threads, and the same count of fallbacks as in its log."""
+    heard = Heard()
+    write_export(made.child, tmp_path / "x.gguf", "gguf", "llama_cpp", "q4_k_m", name="x", progress=heard)
+    write_gguf(
+        from_directory(made.child), made.child, tmp_path / "f.gguf", "f32", name="x", whole_blocks=True
+    )
+    script = str(resources.files("puzzledsl.export.engines") / "llama_cpp_quantise.py")
+    command = [sys.executable, script, tmp_path / "f.gguf", tmp_path / "again.gguf", "15", "3"]
+    log = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert (tmp_path / "again.gguf").read_bytes() == (tmp_path / "x.gguf").read_bytes()
+    other = re.search(r"(\d+) of \d+ tensor\(s\) required fallback", log)
+    assert other is not None
+    found, plain = tensors(tmp_path / "x.gguf"), tensors(tmp_path / "f.gguf")
+    matrices = {name: kind for name, (kind, value) in found.items() if value.ndim > 1}
+    assert matrices["blk.0.ffn_up.weight"] == "Q4_K" and matrices["blk.2.ffn_down.weight"] in ("Q5_0", "Q8_0")
+    assert set(found) == set(plain)
+    for name, (_, value) in found.items():
+        assert np.linalg.norm(value - plain[name][1]) <= 0.12 * np.linalg.norm(plain[name][1]), name
+    [said] = heard.texts
+    assert f"{other[1]} of {len(matrices)} matrices have rows that are no multiples of 256 numbers" in said
+    assert (heard.task, heard.total, heard.done) == ("quantising to q4_k_m", len(found), len(found))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["again.gguf", "f.gguf", "x.gguf"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layers", [LAYERS, ((LA, LF), (NA, MlpFfn(width=512)), (NA, NF), (LA, NF))])
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_llama_cpp_runs_what_every_recipe_gives(recipe: str, layers, tmp_path: Path) -> None:
+    child = make(Variant(layers, sizes=SIZES | {"scale": 0.05}), tmp_path)
+    done = write_recipe(
+        from_directory(child.child), child.child, tmp_path / "x.gguf", RECIPES[recipe], name="x"
+    )
+    answer = ask("llama_cpp", [tmp_path / "x.gguf"], [child.prompt])
+    assert isinstance(answer, Answer)
+    error = np.linalg.norm(answer.logits[0][0] - child.logits) / np.linalg.norm(child.logits)
+    print(f"{recipe}: {done.in_words(RECIPES[recipe])}; relative error {error:.3f}")
+    assert error <= 2.0 ** -(RECIPES[recipe].bits - 2.5)
+
+
+def test_what_fails_leaves_nothing(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    child, path = from_directory(made.child), tmp_path / "x.gguf"
+
+    def refused(recipe: Recipe) -> object:
+        with pytest.raises(DiagnosticError) as caught:
+            write_recipe(child, made.child, path, recipe, name="x")
+        assert not list(tmp_path.iterdir())
+        return caught.value.diagnostics[0]
+
+    needs_more = refused(Recipe("iq2_xxs", 19, 2.0))
+    assert isinstance(needs_more, RecipeFailed) and "imatrix" in needs_more.message
+
+    class Stops(Heard):
+        def advance(self, amount: int = 1, **figures: float | str) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_recipe(child, made.child, path, RECIPES["q4_0"], name="x", progress=Stops())
+    assert not list(tmp_path.iterdir())
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "disk_usage", lambda _: Disk(free=1 << 20))
+        with pytest.raises(OSError, match="No space left") as caught:
+            write_recipe(child, made.child, path, RECIPES["q4_0"], name="x")
+        assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(path)
+
+    monkeypatch.setattr(gguf_recipe, "python_of", lambda _: None)
+    absent = refused(RECIPES["q4_0"])
+    assert isinstance(absent, MissingPackage) and "puzzledsl[runtimes]" in str(absent.help)
+
+
+def test_a_child_with_types_of_its_own_is_refused(tmp_path: Path) -> None:
+    child = make(Variant(((A, ParentFfn(dtype="q8_0")),), sizes={"hidden": 64, "intermediate": 64}), tmp_path)
+    with pytest.raises(DiagnosticError) as caught:
+        write_export(child.child, tmp_path / "x.gguf", "gguf", "llama_cpp", "q4_k_m")
+    [found] = caught.value.diagnostics
+    assert isinstance(found, RecipeOfQuantised) and "`q8_0`" in found.message

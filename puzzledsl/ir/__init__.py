@@ -1,1 +1,1 @@
-"""The IR: data only. `nodes.py` defines the lowered program; `tables.py` the artefacts that stages exchange."""
+"""The IR: data only. `nodes.py` defines the lowered program; `tables/` the artefacts that stages exchange."""

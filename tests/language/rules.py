@@ -23,7 +23,9 @@ space w of p { attention = gqa(kv_heads: 4 | 2 | 1) | linear | noop, ffn = mlp(w
 score kl of w = table("kl.csv")
 """
 
-
+DATA = 'data d = text("d.txt")\n'
+PIECES = DATA + "bld b of w { tokens = 1k }\n"
+"""A text, and pieces of `w` that are trained on it."""
 MIXTURE = (
     "shape(family: qwen3_moe, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, vocab: 256,"
     " experts: 64, top_k: 4, expert_width: 64)"

@@ -49,12 +49,8 @@ def test_a_gpu_is_estimated_by_its_bfloat16_rate(ctx: Context, monkeypatch: pyte
     assert probed == [torch.bfloat16] and found.is_gpu and found.dtype == "bf16"
 
 
-RATES = Rates(flop_per_s=1e11, float64_flop_per_s=5e10, bytes_per_s=4e9)
-
-
 @pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
-    monkeypatch.setattr(probe, "rates_of", lambda *_: RATES)
+def tiny(tmp_path: Path, known_rates: Rates) -> Context:
     return loading.context(write_tiny_program(tmp_path), None, None)
 
 
@@ -82,9 +78,8 @@ def test_a_finished_task_sets_the_pace_of_the_others(tiny: Context) -> None:
 
 
 def test_healing_is_counted_from_the_first_change_of_a_child(
-    copied: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+    copied: Callable[[], Path], monkeypatch: pytest.MonkeyPatch, known_rates: Rates
 ) -> None:
-    monkeypatch.setattr(probe, "rates_of", lambda *_: RATES)
     ctx = loading.context(copied(), None, None)
     known = Realise(ctx, "best").work().flop
     monkeypatch.setattr("puzzledsl.pipeline.tasks.realise.child_so_far", unknown)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from puzzledsl.ir.tables import ScoreTable
 from tests.pipeline.test_status import told, told_states
 from tests.pipeline.tiny_program import run_with, write_tiny_program
@@ -25,6 +27,7 @@ def add_other(directory: Path, text: str) -> None:
     (directory / "other.txt").write_text("\n\n".join(f"{text} number {i} of many" for i in range(400)))
 
 
+@pytest.mark.usefixtures("known_rates")
 def test_a_dry_run_counts_healing(tmp_path: Path) -> None:
     program = write_tiny_program(tmp_path)
     add_other(tmp_path, "line")

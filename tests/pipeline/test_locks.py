@@ -61,7 +61,10 @@ def test_the_second_is_told_who_has_it(copied: Callable[[], Path]) -> None:
 
 
 def test_two_at_once_end_in_one_whole_build(copied: Callable[[], Path]) -> None:
-    """Started together, one works and the other is refused; the bytes are those of any other run."""
+    """Started together, one works and the other is refused; the bytes are those of any other run.
+
+    Each is a new Python with hashes of its own, so nothing depends on the order of a set.
+    """
     program = copied()
     build = program.parent / "shared"
     command = [*COMMAND, "run", str(program), "-o", str(build)]

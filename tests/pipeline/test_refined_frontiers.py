@@ -218,6 +218,7 @@ def test_a_run_says_what_it_found(measured: Path) -> None:
     assert [row.split(maxsplit=2)[2] for row in out.splitlines() if row.startswith("curve ")] == [line]
 
 
+@pytest.mark.usefixtures("known_rates")
 def test_a_dry_run_counts_points_and_children(copied_measured: Callable[[], Path], tmp_path: Path) -> None:
     program, nowhere = copied_measured(), tmp_path / "none"
 

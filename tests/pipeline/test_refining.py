@@ -130,6 +130,7 @@ def test_the_solver_says_that_its_answer_is_to_be_refined(copied_refined: Callab
     assert "refine" not in documents["best"] and "refine" not in documents["rule"]
 
 
+@pytest.mark.usefixtures("known_rates")
 def test_a_dry_run_counts_children(copied_refined: Callable[[], Path], tmp_path: Path) -> None:
     program, nowhere = copied_refined(), tmp_path / "none"
 

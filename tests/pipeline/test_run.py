@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -14,23 +13,17 @@ from pathlib import Path
 
 import pytest
 
+from tests import forked
 from tests.pipeline.tiny_program import write_tiny_program
 
 COMMAND = [sys.executable, "-m", "puzzledsl.cli.main"]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
+ENVIRONMENT = forked.ONE_THREAD
 VOLATILE = {"log.jsonl", ".lock"}
 KILL_AT = ("bld", "score", "realise", "uptrain", "eval")
 
 
 def pzl(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=250,
-        check=False,
-    )
+    return forked.run(["-m", "puzzledsl.cli.main", *map(str, arguments)], env=ENVIRONMENT)
 
 
 def contents(build: Path) -> dict[str, str]:
@@ -50,11 +43,8 @@ def events(build: Path) -> list[dict[str, str]]:
 def kill_during(program: Path, build: Path, stage: str) -> None:
     """Start a run and SIGKILL it as soon as `stage` has begun."""
     before = len(events(build))
-    process = subprocess.Popen(
-        [*COMMAND, "run", str(program), "-o", str(build)],
-        env=ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+    process = forked.start(
+        ["-m", "puzzledsl.cli.main", "run", str(program), "-o", str(build)], env=ENVIRONMENT
     )
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline and process.poll() is None:
@@ -63,8 +53,8 @@ def kill_during(program: Path, build: Path, stage: str) -> None:
         time.sleep(0.01)
     assert process.poll() is None, f"the run ended before {stage} began"
     time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -132,12 +122,8 @@ def test_an_interrupt_says_that_what_is_finished_is_kept(program: Path, stage: s
 
 def interrupted_in(program: Path, build: Path, stage: str) -> tuple[int, str]:
     """A run's exit code and what it said, interrupted as soon as `stage` has begun."""
-    process = subprocess.Popen(
-        [*COMMAND, "run", str(program), "-o", str(build)],
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+    process = forked.start(
+        ["-m", "puzzledsl.cli.main", "run", str(program), "-o", str(build)], env=ENVIRONMENT
     )
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline and not any(e["stage"] == stage for e in events(build) if "stage" in e):

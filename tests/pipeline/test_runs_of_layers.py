@@ -5,6 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+import pytest
+
 from puzzledsl.ir.tables import ScoreTable, SearchResult
 from tests.pipeline.test_status import said, told
 from tests.pipeline.tiny_program import run_with, write_tiny_program
@@ -15,6 +17,7 @@ search shallow of wide { minimize row, require params <= 60% * tiny.params }
 """
 
 
+@pytest.mark.usefixtures("known_rates")
 def test_a_dry_run_says_how_many_runs_are_measured(tmp_path: Path) -> None:
     program = write_tiny_program(tmp_path)
     program.write_text(program.read_text() + MORE)

@@ -73,6 +73,7 @@ def test_a_killed_run_goes_on_and_leaves_the_same_text(program: Path) -> None:
     assert command.wait() == 0 and texts(broken) == texts(whole)
 
 
+@pytest.mark.usefixtures("known_rates")
 def test_texts_are_written_before_they_are_read_and_again_when_they_must(
     program: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -87,6 +87,7 @@ def test_a_damaged_file_is_named(copied: Callable[[], Path]) -> None:
     assert (program.parent / "out" / "model.safetensors").is_file()
 
 
+@pytest.mark.usefixtures("known_rates")
 def test_a_dry_run_says_what_a_run_does_and_does_nothing(copied: Callable[[], Path], tmp_path: Path) -> None:
     program = copied()
     build = tmp_path / "none"
@@ -100,6 +101,7 @@ def test_a_dry_run_says_what_a_run_does_and_does_nothing(copied: Callable[[], Pa
     assert nothing == f"nothing to do: all {len(told_states(program))} tasks are done\n"
 
 
+@pytest.mark.usefixtures("known_rates")
 def test_estimated_bytes_are_close(finished: Path, tmp_path: Path) -> None:
     """Sizes of pieces and children; a child counts as large as its parent."""
     plan = told("run", finished, "--dry-run", "-o", tmp_path / "none")

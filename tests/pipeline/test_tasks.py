@@ -80,6 +80,7 @@ def figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TASKS, "report", report)
 
 
+@pytest.mark.usefixtures("known_rates")
 def test_one_file_adds_a_stage(copied: Callable[[], Path], figures: None) -> None:
     program = copied()
     text = program.read_text()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from tests import forked
 from tests.tiny import save_tiny
 
 SOURCE = """\
@@ -71,9 +69,8 @@ def run_with(directory: Path, more: str) -> Path:
     program = write_tiny_program(directory)
     text = program.read_text()
     program.write_text(text[: text.index("search greedy")] + more)
-    command = [sys.executable, "-m", "puzzledsl.cli.main", "run", str(program)]
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # on whose number the bits of sums depend
-    result = subprocess.run(command, env=one_thread, capture_output=True, text=True, timeout=600, check=False)
+    command = ["-m", "puzzledsl.cli.main", "run", str(program)]
+    result = forked.run(command, env=forked.ONE_THREAD, timeout=600)
     assert result.returncode == 0, result.stderr
     return directory / "build"
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import forked
+
 ROOT = Path(__file__).parents[2]
 LOW_RANK = Path(__file__).parent / "low_rank"
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -30,7 +32,7 @@ def install(site: Path, package: Path) -> dict[str, str]:
 
 
 def runner(environment: dict[str, str]) -> Run:
-    """Return a function that runs `python ARGUMENTS` in an environment."""
+    """Return a function that runs `python ARGUMENTS` in an environment, in a new process."""
 
     def run(*arguments: str, cwd: Path = ROOT, code: int = 0) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, *arguments]
@@ -43,7 +45,18 @@ def runner(environment: dict[str, str]) -> Run:
     return run
 
 
+def forking(environment: dict[str, str]) -> Run:
+    """Return a function that runs `python ARGUMENTS` in an environment, forked from a process that has it."""
+
+    def run(*arguments: str, cwd: Path = ROOT, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = forked.run([*arguments], env=environment, cwd=cwd, timeout=900)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Run Python with the low-rank package installed."""
-    return runner(install(tmp_path_factory.mktemp("site"), LOW_RANK))
+    return forking(install(tmp_path_factory.mktemp("site"), LOW_RANK))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from puzzledsl.cli.schemas import children, files, programs
 from puzzledsl.cli.schemas.described import Described
 from puzzledsl.ir import tables
 from puzzledsl.ir.nodes import Program
 from puzzledsl.pipeline.process.locks import Holder
 from puzzledsl.pipeline.stamps import Stamp
+
+Refined = tables.Refinement | tables.RefinedFrontier
+"""Content of a file `refined/NAME.json`: of a search, or of a frontier."""
 
 FILES = (
     Described("ir", "ir.json", Program),
@@ -21,7 +26,7 @@ FILES = (
     Described(
         "refinement",
         "refined/*.json",
-        tables.Refinement | tables.RefinedFrontier,
+        Refined,
         about="Children that were measured around a search's answer, or along a frontier.",
     ),
     Described("why", "why/*.json", tables.WhyResult),
@@ -36,51 +41,44 @@ FILES = (
 )
 """Files of a build directory."""
 
+
+def output(command: str, kind: Any, about: str = "") -> Described:
+    """Return the description of the `--json` output of `pzl COMMAND`, named after the command: `pzl-library-ls`."""
+    return Described(f"pzl-{command.replace(' ', '-')}", f"pzl {command}", kind, about=about)
+
+
 OUTPUTS = (
-    Described("pzl-check", "pzl check", programs.Diagnostics),
-    Described("pzl-show", "pzl show", programs.Spaces),
-    Described("pzl-plan", "pzl plan", programs.ProgramChanges),
-    Described("pzl-compile", "pzl compile", programs.Compiled),
-    Described(
-        "pzl-cost",
-        "pzl cost",
-        list[programs.CostBreakdown],
-        about="A breakdown for each scenario and model that was asked for.",
+    output("check", programs.Diagnostics),
+    output("show", programs.Spaces),
+    output("plan", programs.ProgramChanges),
+    output("compile", programs.Compiled),
+    output(
+        "cost", list[programs.CostBreakdown], "A breakdown for each scenario and model that was asked for."
     ),
-    Described("pzl-calibrate", "pzl calibrate", programs.Calibrated),
-    Described(
-        "pzl-solve",
-        "pzl solve",
+    output("calibrate", programs.Calibrated),
+    output(
+        "solve",
         list[children.Answer],
-        about="The answer of each search; with `--baselines` those of its baselines behind it, as `SEARCH:BASELINE`.",
+        "The answer of each search; with `--baselines` those of its baselines behind it, as `SEARCH:BASELINE`.",
     ),
-    Described("pzl-why", "pzl why", tables.WhyResult),
-    Described("pzl-explore", "pzl explore", children.Address),
-    Described(
-        "pzl-frontier", "pzl frontier", list[children.FrontierAnswers], about="Each frontier with its points."
-    ),
-    Described("pzl-run", "pzl run", children.DryRun),
-    Described(
-        "pzl-status",
-        "pzl status",
+    output("why", tables.WhyResult),
+    output("explore", children.Address),
+    output("frontier", list[children.FrontierAnswers], "Each frontier with its points."),
+    output("run", children.DryRun),
+    output(
+        "status",
         children.Status | children.Maker,
-        about="All tasks; with `--made-by PATH` the task that left this file.",
+        "All tasks; with `--made-by PATH` the task that left this file.",
     ),
-    Described(
-        "pzl-refine",
-        "pzl refine",
-        list[tables.Refinement | tables.RefinedFrontier],
-        about="The files `refined/NAME.json` of the searches and frontiers that were named.",
+    output(
+        "refine",
+        list[Refined],
+        "The files `refined/NAME.json` of the searches and frontiers that were named.",
     ),
-    Described("pzl-verify-export", "pzl verify-export", tables.EngineCheck),
-    Described(
-        "pzl-library-ls",
-        "pzl library ls",
-        list[children.PieceRow],
-        about="Each piece, by layer and sub-block.",
-    ),
-    Described("pzl-library-verify", "pzl library verify", children.Verified),
-    Described("pzl-library-gc", "pzl library gc", children.Collected),
+    output("verify-export", tables.EngineCheck),
+    output("library ls", list[children.PieceRow], "Each piece, by layer and sub-block."),
+    output("library verify", children.Verified),
+    output("library gc", children.Collected),
 )
 """Outputs of commands with `--json`."""
 

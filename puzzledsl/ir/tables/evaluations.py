@@ -1,0 +1,136 @@
+"""Figures measured of a parent and its children, and their comparison."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from puzzledsl.base.frozen import Frozen
+from puzzledsl.ir.base import Artefact
+
+
+class Figure(Frozen):
+    """A measured number with its standard error, where that is meaningful."""
+
+    value: float
+    stderr: float | None = None
+    unit: str = ""
+
+
+class ModelFigures(Frozen):
+    """Figures measured of one model.
+
+    Keys: params, checkpoint_bytes, kl, perplexity, top1_agreement (also top5, top10), hellaswag (accuracy),
+    SCENARIO.prefill_tokens_per_s, SCENARIO.decode_tokens_per_s, SCENARIO.latency_s, SCENARIO.throughput.
+    `texts`: kl, perplexity and agreement on each data that the evaluation names; `figures` has those of the first.
+    """
+
+    model: str  # "parent", a search's name, an uptrain's name
+    figures: dict[str, Figure]
+    texts: dict[str, dict[str, Figure]] = {}
+
+
+class Interval(Frozen):
+    """An estimate with its 95 % confidence interval (None: one sample gives none)."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Paired(Frozen):
+    """Figure of a child beside that of its parent on the same items or blocks.
+
+    It is given as child - parent, and as child / parent (None if that of the parent is 0).
+    """
+
+    difference: Interval
+    ratio: Interval | None = None
+
+
+class Kept(Frozen):
+    """The accuracy that a child keeps on a task, or on all of them (`pooled`).
+
+    `plain` is child / parent; `chance_corrected` is (child - chance) / (parent - chance), with a 95 % interval from a paired
+    bootstrap over items. A model is at chance where the interval of its excess does not exclude chance: then a child's
+    `verdict` is `child_at_chance`; where the parent is there, nothing can be kept and `chance_corrected` is None. `figures`
+    are the accuracies that count (lengths normalised where there is such a figure). `parent`, `child` and `chance` are
+    means; pooled, they are means over the tasks whose parent is above chance.
+    """
+
+    verdict: Literal["above_chance", "child_at_chance", "parent_at_chance"]
+    plain: float | None = None
+    chance_corrected: float | None = None
+    low: float | None = None
+    high: float | None = None
+    parent: float
+    child: float
+    chance: float
+    items: int
+    figures: tuple[str, ...]
+
+
+class TextGap(Frozen):
+    """Two texts on which a child differs so much from its parent that it is made for one of them (KL in nats a token)."""
+
+    near: str
+    far: str
+    near_kl: float
+    far_kl: float
+
+
+class Answer(Frozen):
+    """A model's greedy answer to a prompt. `repetition`: the share of its runs of 4 tokens that it has said before."""
+
+    text: str
+    tokens: int
+    repetition: float
+
+
+class AnsweredPrompt(Frozen):
+    """A prompt with the answer of each model.
+
+    `source`: the text or the file that it is from; empty for one of the program. `continuation`: how the text goes on.
+    """
+
+    prompt: str
+    source: str = ""
+    continuation: str = ""
+    answers: dict[str, Answer]
+
+
+class Repetition(Frozen):
+    """Mean repetition of a child's and its parent's answers to the same prompts. `remarkable`: the child repeats itself."""
+
+    parent: float
+    child: float
+    remarkable: bool
+
+
+class ModelComparison(Frozen):
+    """Child beside its parent.
+
+    `accuracy_preserved`: the mean of its tasks as a share of the parent's mean (Puzzle, table 2), None without tasks.
+    `kept`: by task, and `pooled` over them. `text_gap`: None if its texts agree. `repetition`: None if it answered no prompts.
+    """
+
+    model: str
+    paired: dict[str, Paired]
+    accuracy_preserved: Interval | None = None
+    kept: dict[str, Kept] = {}
+    text_gap: TextGap | None = None
+    repetition: Repetition | None = Field(default=None, exclude_if=lambda found: found is None)
+
+
+class Evaluation(Artefact):
+    """`build/evals/NAME.json`: parent first, then children, measured in one run on the same data.
+
+    `texts`: the data, in the order of the declaration.
+    """
+
+    eval: str
+    texts: tuple[str, ...] = ()
+    models: tuple[ModelFigures, ...]
+    comparisons: tuple[ModelComparison, ...] = ()
+    answers: tuple[AnsweredPrompt, ...] = Field(default=(), exclude_if=lambda answers: not answers)

@@ -1,0 +1,201 @@
+"""Text: sources, shares, mixes, and text that a parent writes."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.ir import nodes
+from puzzledsl.ir.references import references, with_written
+from tests.language.rules import PIECES, codes, program, refused
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *refused("data.only", ('data d = text("d")\ndata e = text("e")\nbld b of w { tokens = 0 }', "E0209")),
+        *refused(
+            "data.mix",
+            ("data d = mix()", "E0209"),
+            ('data a = text("a")\ndata d = mix(a: 0)', "E0304"),
+            ('data a = text("a")\ndata d = mix(a: -1)', "E0304"),
+            ('data a = text("a")\ndata d = mix(a: 1tok)', "E0303"),
+            ('data a = text("a")\ndata d = mix(a: 1, a: 2)', "E0208"),
+            ('data a = text("a")\ndata d = mix(b: 1)', "E0201"),
+            ("data d = mix(chat: 1)", "E0202"),
+            ('data a = text("a")\ndata d = mix(a: 1, d: 1)', "E0214"),
+        ),
+        *refused(
+            "data.sum",
+            ('data d = 0.5 * text("a") + 0.4 * text("b")', "E0304"),
+            ('data d = 0.5 * text("a")', "E0304"),
+            ('data d = 1.5 * text("a")', "E0304"),
+            ('data d = text("a") + 0.5 * text("b")', "E0303"),
+            ('data d = 0.5 * text("a") - 0.5 * text("b")', "E0303"),
+            ('data d = 0.5 * p + 0.5 * text("b")', "E0303"),
+            ('data d = 0.5 * tex("a") + 0.5 * text("b")', "E0305"),
+            ("data d = 1 * d", "E0214"),
+        ),
+        *refused("data.messages", ('data d = jsonl("a", messages: m, column: c)', "E0215"), ('data d = text("a", messages: m)', "E0204")),
+        *refused("data.loss", ('data d = jsonl("a", loss: answers)', "E0215"), ('data d = jsonl("a", messages: m, loss: prompts)', "E0305")),
+        *refused(
+            "data.part",
+            ('data d = text("a", part: 5%)', "E0303"),
+            ('data d = text("a", part: 50%..50%)', "E0304"),
+            ('data d = text("a", part: 50%..150%)', "E0304"),
+            ('data d = text("a", part: 1s..2s)', "E0303"),
+        ),
+        *refused("data.take", ('data d = text("a", take: 0)', "E0304"), ('data d = text("a", take: 1.5)', "E0304")),
+        *refused("data.duplicates", ('data d = text("a", duplicates: no)', "E0305")),
+    ],
+)  # fmt: skip
+def test_it_is_refused(tmp_path: Path, text: str, expected: str) -> None:
+    assert codes(tmp_path, text) == expected
+
+
+def source(tmp_path: Path, text: str) -> object:
+    return program(tmp_path, f"data d = {text}").data["d"].source
+
+
+@pytest.mark.states("data.text", "data.jsonl", "data.parquet", "data.hf", "data.only")
+def test_data(tmp_path: Path) -> None:
+    def found(text: str) -> object:
+        return source(tmp_path, text)
+
+    assert found('text("a/*.txt", "b.txt")') == nodes.TextData(paths=("a/*.txt", "b.txt"))
+    assert found('jsonl("f.jsonl", column: body)') == nodes.JsonlData(paths=("f.jsonl",), column="body")
+    assert found('jsonl("f.jsonl")') == nodes.JsonlData(paths=("f.jsonl",), column="text")
+    assert found('parquet("f.parquet", "g", column: body)') == nodes.ParquetData(
+        paths=("f.parquet", "g"), column="body"
+    )
+    assert found('hf("n", split: test, column: "x y")') == nodes.HfData(id="n", split="test", column="x y")
+    assert found('hf("n")') == nodes.HfData(id="n", split="train", column="text")
+    assert found('hf("n", subset: en, revision: "v1")') == nodes.HfData(id="n", subset="en", revision="v1")
+    assert program(tmp_path, PIECES).blds["b"].data == "d"
+
+
+@pytest.mark.states("data.messages", "data.loss", "data.part", "data.duplicates", "data.take")
+def test_what_is_read_of_a_source(tmp_path: Path) -> None:
+    def found(text: str) -> object:
+        return source(tmp_path, text)
+
+    chat = {"paths": ("c",), "messages": "chat"}
+    assert found('jsonl("c", messages: chat)') == nodes.JsonlData(**chat)
+    assert found('jsonl("c", messages: chat, loss: all)') == nodes.JsonlData(**chat)
+    assert found('parquet("c", messages: chat, loss: answers)') == nodes.ParquetData(**chat, loss="answers")
+    assert found('hf("n", messages: chat)') == nodes.HfData(id="n", messages="chat")
+    half = (Fraction(0), Fraction(1, 2))
+    assert found('text("a", part: 0%..50%)') == nodes.TextData(paths=("a",), part=half)
+    assert found('text("a", part: 0..1/2)') == nodes.TextData(paths=("a",), part=half)
+    assert found('text("a", duplicates: drop)') == nodes.TextData(paths=("a",), duplicates="drop")
+    assert found('jsonl("a", take: 10M)') == nodes.JsonlData(paths=("a",), take=10_000_000)
+    plain = program(tmp_path, 'data d = jsonl("a")').data["d"].source
+    assert plain.model_dump() == {"kind": "jsonl", "paths": ("a",), "column": "text"}
+
+
+@pytest.mark.states("data.sum", "data.mix-order")
+def test_sums_of_shares(tmp_path: Path) -> None:
+    """A source is named by its text in the program; brackets, `let`s and mixes are what they are made of."""
+    texts = 'data a = text("a")\ndata b = jsonl("b")\nlet c = text("c")\nparam share: Ratio = 30%\n'
+
+    def parts(text: str) -> list[tuple[str, int]]:
+        found = program(tmp_path, f"{texts}data d = {text}").data["d"].source
+        assert isinstance(found, nodes.MixData)
+        return [(part.name, part.weight) for part in found.parts]
+
+    assert parts("0.7 * a + 0.3 * b") == [("a", 7), ("b", 3)]
+    assert parts("2/3 * a + b * (1/3)") == [("a", 2), ("b", 1)]
+    assert parts("(1 - share) * a + share * b") == [("a", 7), ("b", 3)]
+    assert parts('50% * text("x",  take: 5) + 0.5 * a') == [('text("x", take: 5)', 1), ("a", 1)]
+    assert parts("0.5 * (0.5 * a + 0.5 * b) + 0.5 * mix(a: 2, b: 1)") == [("a", 7), ("b", 5)]
+    assert parts('0.5 * text("x") + 0.25 * a + 0.25 * text("x")') == [('text("x")', 3), ("a", 1)]
+    assert parts("0.5 * c + 0.5 * a")[1] == ("a", 1)
+    called = program(tmp_path, 'data mix = text("x")\ndata d = 0.5 * mix + 0.5 * text("y")').data["d"].source
+    assert isinstance(called, nodes.MixData) and called.parts[0].name == "mix"
+    assert source(tmp_path, '1 * text("x") + 0 * text("y")') == nodes.TextData(paths=("x",))
+    assert program(tmp_path, f"{texts}data d = a").data["d"].source == nodes.TextData(paths=("a",))
+    sums = program(
+        tmp_path, f'{texts}data d = 0.5 * a + 0.5 * text("x")\nbld x of w {{ tokens = 0, data = d }}'
+    )
+    assert set(references(sums.data["d"])) == {"a"} and sums.blds["x"].data == "d"
+
+
+@pytest.mark.states("data.mix", "data.mix-order")
+def test_mixes(tmp_path: Path) -> None:
+    texts = 'data a = text("a")\ndata b = jsonl("b")\nparam share: Ratio = 30%\n'
+
+    def parts(text: str, **settings: str) -> list[tuple[str, int, str]]:
+        source = program(tmp_path, f"{texts}data d = {text}", **settings).data["d"].source
+        assert isinstance(source, nodes.MixData)
+        return [(part.name, part.weight, part.source.kind) for part in source.parts]
+
+    assert parts("mix(a: 2, b: 1)") == [("a", 2, "text"), ("b", 1, "jsonl")]
+    assert parts("mix(b: 50%, a: 150%)") == [("b", 1, "jsonl"), ("a", 3, "text")]
+    assert parts("mix(a: 1 - share, b: share)") == [("a", 7, "text"), ("b", 3, "jsonl")]
+    assert parts("mix(a: 1 - share, b: share)", share="0") == [("a", 1, "text")]
+    assert parts("mix(a, b)") == [("a", 1, "text"), ("b", 1, "jsonl")]
+    assert parts("mix(m: 1, a: 1)\ndata m = mix(a: 2, b: 1)") == [("a", 5, "text"), ("b", 1, "jsonl")]
+    everywhere = (
+        texts
+        + "data d = mix(a: 1, b: 1)\nbld x of w { tokens = 0, data = d }\nscore y of x = replace_one(kl_divergence, data: d)\n"
+        "search s of w { minimize y }\nuptrain u of s { tokens = 1k, data = d }\neval e of u { data = d }"
+    )
+    found = program(tmp_path, everywhere)
+    assert {found.blds["x"].data, found.uptrains["u"].data, found.evals["e"].data} == {"d"}
+
+
+def test_a_mix_of_another_file_brings_its_parts(tmp_path: Path) -> None:
+    (tmp_path / "texts.pzl").write_text(
+        'data a = text("a")\ndata b = text("b")\ndata d = mix(a: 1, b: 2)\ndata c = text("c")'
+    )
+    found = program(tmp_path, 'use "texts.pzl" (d)\nbld x of w { tokens = 0, data = d }')
+    assert set(found.data) == {"a", "b", "d"}
+
+
+ANOTHER = """\
+parent q = hf("other", shape: shape(family: llama, layers: 4, hidden: 64, heads: 4, head_dim: 16, intermediate: 192, vocab: 256))
+"""
+
+
+@pytest.mark.states("data.sampled")
+def test_text_that_a_parent_writes(tmp_path: Path) -> None:
+    text = ANOTHER + (
+        "data a = sampled(p, tokens: 1M)\n"
+        'data b = sampled(p, tokens: 2k, temperature: 0.7, prompts: "p.txt", length: 64, top_k: 50, seed: 3, dtype: bf16, take: 1k)\n'
+        'data c = 0.5 * text("t.txt") + 0.5 * sampled(p, tokens: 1k)\n'
+        "data d = mix(a: 2, c: 1)\n"
+    )
+    found = program(tmp_path, text)
+    assert found.data["a"].source == nodes.SampledData(parent="p", tokens=1_000_000)
+    wanted = {"temperature": 0.7, "prompts": "p.txt", "length": 64, "top_k": 50, "seed": 3, "dtype": "bf16"}
+    assert found.data["b"].source == nodes.SampledData(parent="p", tokens=2000, take=1000, **wanted)
+    assert [part.inline for part in found.data["c"].source.parts] == [True, True]
+    assert {name: with_written(data) for name, data in found.data.items()} == {
+        "a": ["a"],
+        "b": ["b"],
+        "c": ["c"],
+        "d": ["d", "a"],
+    }
+    assert set(references(found.data["c"])) == {"p"}
+
+
+@pytest.mark.states("data.sampled")
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ("sampled(p)", "E0209"),
+        ("sampled(tokens: 1k)", "E0209"),
+        ("sampled(w, tokens: 1k)", "E0202"),
+        ("sampled(p, tokens: 0)", "E0304"),
+        ("sampled(p, tokens: 1k, temperature: 0)", "E0304"),
+        ("sampled(p, tokens: 1k, temperature: -1)", "E0304"),
+        ('sampled(p, tokens: 1k, prompts: "Why?")', "E0432"),
+        ("sampled(p, tokens: 1k, dtype: fp8)", "E0305"),
+        ("sampled(q, tokens: 1k)", "E0433"),
+    ],
+)
+def test_mistakes_in_text_that_a_parent_writes(tmp_path: Path, call: str, expected: str) -> None:
+    text = ANOTHER + f"data d = {call}\n"
+    assert codes(tmp_path, text + "bld b of w { tokens = 1k, data = d }\n") == expected

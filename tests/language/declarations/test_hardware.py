@@ -1,0 +1,136 @@
+"""Hardware and scenarios."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.costs.table import cost_table
+from puzzledsl.ir import nodes
+from tests.language.rules import codes, holds, program, refused
+
+CARD = "hardware g { memory = 80GB, bandwidth = 2TB/s, link = 300GB/s, peak { bf16 = 300TFLOP/s } }\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *holds("hardware.fixed", "hardware g = h"),
+        *holds("hardware.facts", CARD + "assert g.memory == 80GB and g.bandwidth == 2TB/s and g.link == 300GB/s and g.gpus == 1\nassert g.dtype == bf16 and g.kv_cache == bf16 and g.reserve < 80GB"),
+        *holds("scenario.facts", "assert chat.prompt == 128 and chat.output == 64 and chat.batch == 4"),
+    ],
+)  # fmt: skip
+def test_it_checks(tmp_path: Path, text: str) -> None:
+    program(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        *refused("hardware.literal", ("hardware g { memory = 80GB }", "E0209 E0209")),
+        *refused("hardware.fixed", ("hardware g = h(gpus: 2)", "E0215"), ("hardware g of h { gpus = 2 }", "E0215")),
+        *refused("hardware.peak", (CARD + "hardware f = g(dtype: fp8)", "E0410"), (CARD + "hardware f = g(head: fp8)", "E0410")),
+        *refused("scenario.facts", ("scenario s on h = batch(1 | 2, 8 -> 8)\nassert s.batch == 1", "E0307")),
+        *refused("scenario.batch-term", ("scenario s on h = batch(1 | 2, 8 -> 8)\nsearch x of w { minimize kl, require s.batch >= 2x }", "E0303")),
+    ],
+)  # fmt: skip
+def test_it_is_refused(tmp_path: Path, text: str, expected: str) -> None:
+    assert codes(tmp_path, text) == expected
+
+
+@pytest.mark.states(
+    "hardware.profile", "hardware.of", "hardware.literal", "hardware.measured", "hardware.table"
+)
+def test_hardware(tmp_path: Path) -> None:
+    text = (
+        'use "std/hardware.pzl" (h100_sxm)\nhardware a = h100_sxm\nhardware b = h100_sxm(gpus: 4)\n'
+        "hardware c of h100_sxm { gpus = 4 }\nhardware d { memory = 8GB, bandwidth = 1TB/s, peak { bf16 = 1TFLOP/s } }\n"
+        'hardware e = measured(device: cuda, dtype: bf16, gpus: 1, memory: 8GB)\nhardware f = table("c.csv")\n'
+    )
+    found = {name: each.spec for name, each in program(tmp_path, text).hardware.items()}
+    assert isinstance(found["a"], nodes.RooflineHardware)
+    assert found["b"] == found["c"] == found["a"].model_copy(update={"gpus": 4})
+    assert isinstance(found["d"], nodes.RooflineHardware)
+    assert found["d"].memory_bytes == 8 * 10**9
+    assert found["e"] == nodes.MeasuredHardware(device="cuda", dtype="bf16", gpus=1, memory_bytes=8 * 10**9)
+    assert found["f"] == nodes.TableHardware(path="c.csv")
+
+
+@pytest.mark.states("hardware.engine")
+def test_engines(tmp_path: Path) -> None:
+    def measured(arguments: str) -> nodes.MeasuredHardware:
+        spec = program(tmp_path, f"hardware e = measured({arguments})").hardware["e"].spec
+        assert isinstance(spec, nodes.MeasuredHardware)
+        return spec
+
+    first = {"torch": "fp32", "llama_cpp": "f16", "vllm": "bf16", "mlx": "bf16"}
+    for engine, dtype in first.items():
+        assert measured(f"engine: {engine}") == nodes.MeasuredHardware(engine=engine, dtype=dtype)
+    found = measured("engine: llama_cpp, dtype: q8_0, threads: 4")
+    assert (found.dtype, found.threads) == ("q8_0", 4)
+    for known, other in (("f32", "fp32"), ("f16", "fp16"), ("bf16", "int8")):
+        assert measured(f"engine: llama_cpp, dtype: {known}").dtype == known
+        assert codes(tmp_path, f"hardware e = measured(engine: llama_cpp, dtype: {other})").startswith("E")
+    assert codes(tmp_path, "hardware e = measured(device: cpu, threads: 2)") == "E1808"
+    before = nodes.MeasuredHardware(device="cuda", dtype="bf16")
+    assert set(before.model_dump()) == {"kind", "device", "dtype", "gpus", "memory_bytes"}
+
+
+@pytest.mark.states("hardware.running")
+def test_price_and_power(tmp_path: Path) -> None:
+    text = (
+        'use "std/hardware.pzl" (h100_sxm)\nhardware a of h100_sxm { price = 2.5 USD/h, power = 700W }\n'
+        "hardware b of a { gpus = 2 }\nhardware c = measured(device: cpu, price: 0.36 USD/h)\n"
+    )
+    found = {name: each.spec for name, each in program(tmp_path, text).hardware.items()}
+    for name in ("a", "b"):
+        spec = found[name]
+        assert isinstance(spec, nodes.RooflineHardware)
+        assert (spec.usd_per_s, spec.watts) == (Fraction(5, 7200), 700)
+    assert isinstance(found["c"], nodes.MeasuredHardware) and found["c"].usd_per_s == Fraction(1, 10**4)
+    cost = (
+        text
+        + "scenario x on a = batch(4, 128 -> 64)\nsearch z of w { maximize params, require x.cost_per_mtok <= 1USD }\n"
+    )
+    (required,) = program(tmp_path, cost).searches["z"].requirements
+    assert isinstance(required, nodes.LinearRequirement)
+    (term,) = required.left.terms
+    assert term.coefficient == 10**6 * Fraction(5, 7200) / (4 * 64)
+    assert codes(tmp_path, cost.replace("batch(4", "batch(4 | 8")) == "E1809"
+    assert codes(tmp_path, cost.replace(" on a ", " on h ")) == "E1809"
+
+
+@pytest.mark.states("scenario.batch", "scenario.batches", "scenario.auto")
+def test_scenarios(tmp_path: Path) -> None:
+    def scenario(batch: str) -> nodes.Scenario:
+        return program(tmp_path, f"scenario s on h = batch({batch}, 128 -> 1Ki)").scenarios["s"]
+
+    found = scenario("256")
+    assert (found.batches, found.prompt, found.output, found.hardware) == ((256,), 128, 1024, "h")
+    assert scenario("64 | 256 | 128").batches == (64, 128, 256)
+    assert scenario("auto").batches == ()
+
+
+@pytest.mark.states("scenario.per-gpu")
+def test_figures_of_one_gpu_and_of_all(tmp_path: Path) -> None:
+    from puzzledsl.ir.metrics import METRICS
+    from puzzledsl.search.problem.metrics import Child
+    from puzzledsl.search.tables import PARENT, tables_of
+
+    text = (
+        CARD
+        + "hardware g4 = g(gpus: 4)\nscenario one on g = batch(4, 8 -> 8)\nscenario four on g4 = batch(4, 8 -> 8)\n"
+    )
+    goals = " + ".join(f"0 * {s}.{m}" for s in ("one", "four") for m in ("memory", "weights"))
+    found = program(tmp_path, text + f"search s of w {{\n minimize one.memory + four.memory + {goals}\n}}")
+    child = Child(tables_of(found, "s", cost_table(found, "w"), {}), (PARENT,) * 4, {"one": 4, "four": 4})
+    one, four = (
+        {m: child.term(nodes.MetricTerm.model_validate({"scenario": s, "metric": m})) for m in METRICS}
+        for s in ("one", "four")
+    )
+    assert four["weights"] < one["weights"]
+    assert four["kv_cache"] < one["kv_cache"]
+    assert four["flops"] == one["flops"]
+    assert four["throughput"] == 4 * 8 / four["latency"]

@@ -36,7 +36,9 @@ def run(study: Study) -> Result:
         rows.append((label, *losses, gain(("copied", share), ("fitted", share))))
     for start, words in STARTS.items():
         for less, more in COMPARED:
-            statement = f"from {words}, pieces trained {_amount(more)} of the tokens lose less than {_amount(less)}"
+            statement = (
+                f"from {words}, pieces trained {_amount(more)} of the tokens lose less than {_amount(less)}"
+            )
             claims.append(Claim(statement, gain((start, less), (start, more))))
     none, all_tokens = "0%", "100%"
     trained = {start: gain((start, none), (start, all_tokens)) for start in STARTS}

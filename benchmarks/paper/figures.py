@@ -87,7 +87,8 @@ def time_left(result: Mapping[str, Any]) -> Figure:
 
     figure = Figure((WIDTH_IN, HEIGHT_IN), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
-    for axes, (name, points), colour in zip(panels, result["series"].items(), COLOURS, strict=False):
+    for axes, name, colour in zip(panels, ("attention", "FFN"), COLOURS, strict=False):
+        points = result["series"][name]
         layers, shares = [x for x, _ in points], [y["value"] for _, y in points]
         axes.bar(layers, [1] * len(layers), width=0.8, color="#ececec")
         axes.bar(layers, shares, width=0.8, color=colour)

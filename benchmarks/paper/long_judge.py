@@ -1,4 +1,4 @@
-"""How well a child does on long-context tasks: the share of right answers by length, sheet by sheet, beside its parent's."""
+"""Answers of children to long-context tasks: the share of right answers by length, sheet by sheet, beside its parent's."""
 
 from __future__ import annotations
 

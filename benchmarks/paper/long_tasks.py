@@ -31,7 +31,7 @@ FACTS = 5
 PASSAGES = 2
 COMMON, FREQUENT = 6, 3
 COMMONER = 10
-"""How many times as often a common word comes as another one."""
+"""Ratio of the frequency of a common word to that of another one."""
 
 CITIES = "Paris London Rome Berlin Madrid Moscow Tokyo Cairo Sydney Boston Chicago Toronto Dublin Vienna Athens".split()
 ANIMALS = "lion tiger horse dog cat bear wolf sheep goat duck mouse snake rabbit monkey eagle".split()

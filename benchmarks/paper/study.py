@@ -246,7 +246,7 @@ class Study:
         return load_parent(self._parent_dir)
 
     def _recipe(self, file: str, name: str, settings: Mapping[str, object]) -> tuple[str, Callable[[], Any]]:
-        """What a child depends on, and a function that makes it."""
+        """A digest of all that a child depends on, and a function that makes it."""
         program = self.program(file, **settings)
         until = "uptrain" if name in program.ir.uptrains else "realise"
 

@@ -83,7 +83,7 @@ def test_the_right_word_is_far_more_frequent_than_the_others(make, seed):
 
 
 def test_the_place_of_the_answer_says_nothing():
-    """Of SciQ's own questions the file decides."""
+    """SciQ's own questions have their answers where the file has them."""
     made = [
         pair for sheet in sheets(WORDS, 200, 40, 0) for pair in zip(sheet.tasks, sheet.items, strict=True)
     ]

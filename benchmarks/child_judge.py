@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from benchmarks.child_made import Bench
-from puzzledsl.data.tasks import EncodedChoice, Item, encode_choice, read_tasks
+from puzzledsl.data.tasks import EncodedChoice, Item, encode_item, read_tasks
 from puzzledsl.evaluate.choices import log_likelihoods, right_answers
 from puzzledsl.evaluate.divergence import compare_block, final_states
 from puzzledsl.models.families.load import load_parent, load_tokenizer
@@ -25,6 +25,7 @@ from puzzledsl.models.families.load import load_parent, load_tokenizer
 RUN = 64
 """Positions of a text that are drawn together: KLs of neighbours are alike."""
 RESAMPLES = 2000
+TASKS = ("arc_easy", "hellaswag", "piqa", "sciq")
 HELDOUT = "heldout"
 Figure = dict[str, float]
 
@@ -35,7 +36,7 @@ class Task:
 
     name: str
     items: tuple[Item, ...]
-    encoded: list[list[EncodedChoice]]
+    encoded: list[tuple[EncodedChoice, ...]]
 
 
 class Judge:
@@ -45,13 +46,10 @@ class Judge:
         """`shots`: answered questions in front of each, the same for all and asked of nobody."""
         self._bench, self._sizes, self._shots = bench, (items, heldout, task_tokens, shots), shots
         self._tokenizer = load_tokenizer(bench.parent_dir)
-        folder = bench.base / "data"
-        self._tasks = [self._task(path, items) for path in sorted(folder.glob("*.jsonl"))] if items else []
+        paths = [path for name in TASKS if (path := bench.base / "data" / f"{name}.jsonl").exists()]
+        self._tasks = [self._task(path, items) for path in paths] if items else []
         self._texts = {"kl": bench.text(HELDOUT, heldout)}
-        if (
-            task_tokens
-            and (texts := self._task_text(sorted(folder.glob("*.jsonl")), task_tokens)) is not None
-        ):
+        if task_tokens and (texts := self._task_text(paths, task_tokens)) is not None:
             self._texts["kl_tasks"] = texts
 
     def inputs(self) -> dict[str, object]:
@@ -114,7 +112,7 @@ class Judge:
         context, share = self._bench.bld.context, -(-count // max(1, len(paths)))
         ids: list[int] = []
         for path in paths:
-            texts = [f"{item.context} {item.choices[item.answer]}" for item in read_tasks(path)]
+            texts = [_right(item) for item in read_tasks(path)]
             own = [
                 i
                 for text in texts
@@ -129,7 +127,7 @@ class Judge:
     def _task(self, path: Path, items: int) -> Task:
         read = read_tasks(path, items + self._shots)
         read = _behind(read[items:], read[:items])
-        encoded = [[encode_choice(self._tokenizer, i.context, choice) for choice in i.choices] for i in read]
+        encoded = [encode_item(self._tokenizer, item) for item in read]
         return Task(path.stem, read, encoded)
 
     def _answers(self, model: PreTrainedModel, task: Task) -> tuple[float, ...]:
@@ -153,8 +151,15 @@ class Judge:
 
 def _behind(answered: Sequence[Item], items: Sequence[Item]) -> tuple[Item, ...]:
     """Items whose contexts begin with questions and their right answers, a blank line behind each."""
-    before = "".join(f"{item.context} {item.choices[item.answer]}\n\n" for item in answered)
-    return tuple(replace(item, context=before + item.context) for item in items)
+    before = "".join(f"{_right(item)}\n\n" for item in answered)
+    return tuple(
+        replace(item, context=tuple(before + context for context in item.contexts)) for item in items
+    )
+
+
+def _right(item: Item) -> str:
+    """The context with its right ending."""
+    return f"{item.contexts[item.answer]} {item.choices[item.answer]}"
 
 
 def _drawn(count: int) -> Tensor:

@@ -19,7 +19,7 @@ import torch
 from transformers import PreTrainedModel
 
 from puzzledsl.child.load import load_checkpoint
-from puzzledsl.data.tasks import EncodedChoice, encode_choice, read_tasks
+from puzzledsl.data.tasks import EncodedChoice, encode_item, read_tasks
 from puzzledsl.evaluate import choices
 from puzzledsl.models.families.load import load_tokenizer
 
@@ -50,8 +50,7 @@ def timed(model: PreTrainedModel, items: Items, share: bool, fast: bool) -> tupl
 
 def encoded(path: Path, tokenizer: Any, count: int) -> Items:
     """The first items of a task file."""
-    found = read_tasks(path, count)
-    return [tuple(encode_choice(tokenizer, item.context, c) for c in item.choices) for item in found]
+    return [encode_item(tokenizer, item) for item in read_tasks(path, count)]
 
 
 def table(model: PreTrainedModel, items_of: Callable[[str], Items]) -> Iterator[str]:

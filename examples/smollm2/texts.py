@@ -107,14 +107,31 @@ def runs(text: str) -> set[str]:
     return {text[start : start + length] for start in range(max(1, len(text) - length + 1))}
 
 
+def whole_runs(texts: Iterable[str]) -> set[str]:
+    """The runs of texts, those of texts that are too short for one left out."""
+    return {run for text in texts for run in runs(text) if len(run) == SHARED_RUN_CHARS}
+
+
+def texts_of(item: dict[str, Any]) -> list[str]:
+    """All that an item of a task file has a model read."""
+    contexts, choices = item["context"], item["choices"]
+    if isinstance(contexts, str):
+        return [contexts, *(f"{contexts} {choice}" for choice in choices)]
+    return [f"{context} {choice}" for context, choice in zip(contexts, choices, strict=True)]
+
+
+def documents(folder: Path, name: str) -> list[str]:
+    """The documents of a text."""
+    return (folder / f"{name}.txt").read_text(encoding="utf-8").strip().split("\n\n")
+
+
 def reported(folder: Path) -> set[str]:
     """The runs of all that results are reported on: heldout.txt and the items of every task file."""
-    texts = (folder / "heldout.txt").read_text(encoding="utf-8").split("\n\n")
+    texts = documents(folder, "heldout")
     for path in sorted(folder.glob("*.jsonl")):
         for line in path.read_text(encoding="utf-8").splitlines():
-            item = json.loads(line)
-            texts += [item["context"], *(f"{item['context']} {choice}" for choice in item["choices"])]
-    return {run for text in texts for run in runs(text) if len(run) == SHARED_RUN_CHARS}
+            texts += texts_of(json.loads(line))
+    return whole_runs(texts)
 
 
 def unreported(texts: Iterable[str], known: set[str]) -> list[str]:

@@ -1,12 +1,14 @@
 """Multiple-choice tasks: JSON lines of `{"context": …, "choices": […], "answer": index}`.
 
-A model reads `context + " " + choice` and is scored on the choice's tokens.
+A model reads `context + " " + choice` and is scored on the choice's tokens. `context` may be a list of one context a choice:
+WinoGrande fills a blank and scores what follows it (Trinh & Le 2018). `"normalised": false` says that lengths do not count.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,20 @@ from puzzledsl.data.errors import BadTask, TasksMissing
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One question. `answer` is an index into `choices`."""
+    """One question. `answer` is an index into `choices`; several contexts are one a choice.
 
-    context: str
+    `normalised`: a choice's log-probability may also be taken per character.
+    """
+
+    context: str | tuple[str, ...]
     choices: tuple[str, ...]
     answer: int
+    normalised: bool = field(default=True, repr=False)
+
+    @property
+    def contexts(self) -> tuple[str, ...]:
+        """The context of each choice."""
+        return (self.context,) * len(self.choices) if isinstance(self.context, str) else self.context
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +61,26 @@ def _item(path: Path, number: int, line: str, span: Span | None) -> Item:
         reason = f"{type(error).__name__}: {error}"
         raise DiagnosticError(BadTask(span, file=path, line=number, reason=reason)) from error
     several = isinstance(choices, list) and len(choices) >= 2
-    if not several or not all(isinstance(text, str) and text for text in (context, *choices)):
+    contexts = context if isinstance(context, list) else [context]
+    if not several or not all(isinstance(text, str) and text for text in (*contexts, *choices)):
         reason = "a context and at least two choices are texts"
+        raise DiagnosticError(BadTask(span, file=path, line=number, reason=reason))
+    if isinstance(context, list) and len(context) != len(choices):
+        reason = f"{len(context)} contexts for {len(choices)} choices; a list has one context a choice"
         raise DiagnosticError(BadTask(span, file=path, line=number, reason=reason))
     names_a_choice = isinstance(answer, int) and 0 <= answer < len(choices)
     if not names_a_choice:
         raise DiagnosticError(
             BadTask(span, file=path, line=number, reason="`answer` is the index of a choice")
         )
-    return Item(context, tuple(choices), answer)
+    if not isinstance(normalised := record.get("normalised", True), bool):
+        raise DiagnosticError(BadTask(span, file=path, line=number, reason="`normalised` is true or false"))
+    return Item(tuple(context) if isinstance(context, list) else context, tuple(choices), answer, normalised)
+
+
+def encode_item(tokenizer: Any, item: Item) -> tuple[EncodedChoice, ...]:
+    """Return the tokens of each choice behind its context, see `encode_choice`."""
+    return tuple(map(partial(encode_choice, tokenizer), item.contexts, item.choices))
 
 
 def answered(item: Item) -> str:

@@ -253,7 +253,7 @@ def together(answers: Iterable[Answers]) -> Answers:
 
 
 def answers(name: str, items: Sequence[Item], scores: Sequence[Sequence[float]]) -> Answers:
-    """`name`: the likeliest choice is the right one; `name_norm`: the likeliest a character of its text is."""
+    """`name`: the likeliest choice is the right one; `name_norm`, if lengths count: the likeliest a character of its text is."""
     right = right_answers(name, items, scores)
     return Answers(right, dict.fromkeys(right, tuple(1 / len(item.choices) for item in items)))
 
@@ -261,13 +261,19 @@ def answers(name: str, items: Sequence[Item], scores: Sequence[Sequence[float]])
 def right_answers(
     name: str, items: Sequence[Item], scores: Sequence[Sequence[float]]
 ) -> dict[str, tuple[float, ...]]:
-    """For each item 1 or 0. `name`: the likeliest choice is right; `name_norm`: the likeliest a character of its text."""
+    """For each item 1 or 0. `name`: the likeliest choice is right; `name_norm`: the likeliest a character of its text.
+
+    Items that are not `normalised` have no `name_norm`.
+    """
     plain = [_best(row) == item.answer for item, row in zip(items, scores, strict=True)]
     normed = [
         _best([value / len(text) for value, text in zip(row, item.choices, strict=True)]) == item.answer
         for item, row in zip(items, scores, strict=True)
     ]
-    return {name: tuple(map(float, plain)), f"{name}_norm": tuple(map(float, normed))}
+    found = {name: tuple(map(float, plain))}
+    if all(item.normalised for item in items):
+        found[f"{name}_norm"] = tuple(map(float, normed))
+    return found
 
 
 def accuracy_figures(right: Mapping[str, Sequence[float]]) -> dict[str, Figure]:

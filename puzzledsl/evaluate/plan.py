@@ -14,7 +14,7 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.data.blocks import SILENT, token_rows
 from puzzledsl.data.errors import AnswersNotFound
 from puzzledsl.data.rows import TokenRows
-from puzzledsl.data.tasks import EncodedChoice, Item, encode_choice, read_tasks
+from puzzledsl.data.tasks import EncodedChoice, Item, encode_item, read_tasks
 from puzzledsl.evaluate.divergence import Counted
 from puzzledsl.evaluate.errors import ItemTooLong, NoEvalData, ReservedTaskName, SameTaskName
 from puzzledsl.evaluate.harness import Harness
@@ -152,10 +152,7 @@ def _texts(program: Program, declaration: Eval) -> tuple[Data, ...]:
 
 def _task(declaration: Eval, path: Path, tokenizer: Any, positions: int) -> Task:
     items = read_tasks(path, declaration.items, span=span_of(declaration.where))
-    encoded = tuple(
-        tuple(encode_choice(tokenizer, item.context, choice) for choice in item.choices) for item in items
-    )
-    task = Task(path.stem, items, encoded)
+    task = Task(path.stem, items, tuple(encode_item(tokenizer, item) for item in items))
     if task.longest > positions:
         problem = ItemTooLong(span_of(declaration.where), file=path, got=task.longest, limit=positions)
         raise DiagnosticError(problem)

@@ -146,7 +146,8 @@ class _Parent:
 class Accuracy:
     """`accuracy`: the parent's accuracy on multiple-choice items less the child's.
 
-    A model's answer is the choice with the highest log-probability per character (lm-evaluation-harness's `acc_norm`).
+    A model's answer is the choice with the highest log-probability per character (lm-evaluation-harness's `acc_norm`), or in
+    total where the item is not `normalised`.
     """
 
     def __init__(
@@ -173,7 +174,9 @@ class Accuracy:
 
     def identity(self) -> str:
         """See `Measure`."""
-        return f"accuracy {hashlib.sha256(repr(list(self._items)).encode()).hexdigest()}"
+        totals = [i for i, item in enumerate(self._items) if not item.normalised]
+        asked = repr(list(self._items)) + (repr(totals) if totals else "")
+        return f"accuracy {hashlib.sha256(asked.encode()).hexdigest()}"
 
     def set_parent(self, normed: Sequence[Tensor]) -> None:
         """See `Measure`."""
@@ -184,7 +187,7 @@ class Accuracy:
         return {"accuracy": self._parent_accuracy - self.accuracy(normed)}
 
     def accuracy(self, normed: Sequence[Tensor]) -> float:
-        """Return the fraction of items whose right choice has the highest log-probability per character."""
+        """Return the fraction of items whose right choice has the highest log-probability (per character)."""
         states_MH = torch.cat([h[rows, at] for (rows, at, _), h in zip(self._targets, normed, strict=True)])
         logits_M = self._vocabulary.logits_of(states_MH, self._labels)
         log_probs_M = (logits_M - self._vocabulary.logsumexp(states_MH)).double().cpu()
@@ -192,7 +195,8 @@ class Accuracy:
         flat = [entry for group in self._groups for entry in group]
         lengths = [len(choice.ids) - choice.start for *_, choice in flat]
         for (i, j, _), of_choice in zip(flat, torch.split(log_probs_M, lengths), strict=True):
-            scores[i][j] = float(of_choice.sum()) / len(self._items[i].choices[j])
+            item = self._items[i]
+            scores[i][j] = float(of_choice.sum()) / (len(item.choices[j]) if item.normalised else 1)
         right = [
             max(range(len(s)), key=s.__getitem__) == item.answer
             for s, item in zip(scores, self._items, strict=True)

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.healing.groups import HealingGroups
-from puzzledsl.data.tasks import encode_choice, read_tasks
+from puzzledsl.data.tasks import encode_item, read_tasks
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.memory import room_bytes
@@ -111,11 +111,7 @@ def measure_of(inputs: ScoreInputs, runner: LayerRunner, *, unseen: bool = False
     method, span = inputs.method, span_of(inputs.declaration.where)
     if method.metric == "accuracy":
         items = read_tasks(inputs.base / (method.tasks or ""), method.samples, span=span)
-        encoded = [
-            [encode_choice(inputs.tokenizer, item.context, choice) for choice in item.choices]
-            for item in items
-        ]
-        return Accuracy(runner, items, encoded)
+        return Accuracy(runner, items, [encode_item(inputs.tokenizer, item) for item in items])
     if inputs.data is None:
         raise DiagnosticError(NoScoringText(span, score=inputs.score))
     text = scored(inputs, unseen=unseen)

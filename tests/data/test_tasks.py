@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.data.tasks import Item, encode_choice, read_tasks
+from puzzledsl.data.tasks import Item, encode_choice, encode_item, read_tasks
 from tests.tiny import tiny_tokenizer
 
 GOOD = {"context": "2 + 2 is", "choices": ["four", "five"], "answer": 0}
@@ -37,6 +37,10 @@ def test_items_are_read_in_order_up_to_the_limit(tmp_path: Path) -> None:
         json.dumps(GOOD | {"context": None}),
         json.dumps(GOOD | {"answer": 2}),
         json.dumps(GOOD | {"answer": "0"}),
+        json.dumps(GOOD | {"context": ["one"]}),
+        json.dumps(GOOD | {"context": ["one", ""]}),
+        json.dumps(GOOD | {"context": ["one", "two", "three"]}),
+        json.dumps(GOOD | {"normalised": "no"}),
     ],
 )
 def test_a_bad_line_is_named(line: str, tmp_path: Path) -> None:
@@ -45,6 +49,22 @@ def test_a_bad_line_is_named(line: str, tmp_path: Path) -> None:
         read_tasks(tmp_path / "t.jsonl")
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.code == "E1207" and "line 2" in diagnostic.message and '"answer": 0' in diagnostic.help
+
+
+def test_each_choice_may_have_a_context(tmp_path: Path) -> None:
+    """A blank is filled in two ways; what follows it is scored."""
+    line = {"context": ["Ann", "Bob"], "choices": ["left.", "left."], "answer": 1, "normalised": False}
+    (tmp_path / "t.jsonl").write_text(json.dumps(line) + "\n")
+    (item,) = read_tasks(tmp_path / "t.jsonl")
+    assert item.contexts == ("Ann", "Bob") and not item.normalised
+    tokenizer = tiny_tokenizer()
+    encoded = encode_item(tokenizer, item)
+    assert [tokenizer.decode(choice.ids) for choice in encoded] == ["Ann left.", "Bob left."]
+    assert [choice.start for choice in encoded] == [3, 3]
+
+
+def test_one_context_is_every_choices() -> None:
+    assert Item("a", ("b", "c"), 0).contexts == ("a", "a")
 
 
 def test_a_choice_begins_where_the_context_ends() -> None:

@@ -210,6 +210,22 @@ def test_accuracy_counts_wholes_and_characters():
     assert accuracy_figures({"one": (1.0,)})["one"].stderr is None
 
 
+def test_lengths_count_only_where_they_should():
+    asked = [Item("c", ("no", "yes"), 1, normalised=False), Item("c", ("a", "b"), 0)]
+    assert right_answers("quiz", asked, [[-2.0, -2.4], [-1.0, -2.0]]) == {"quiz": (0, 1)}
+
+
+def test_contexts_that_differ_share_their_beginning(child):
+    """Of two contexts, one a choice, the same log-probabilities come out in one row as in two."""
+    _, model = child
+    ends = [(4, 6, 7), (5, 6, 7)]
+    asked = [tuple(EncodedChoice((1, 2, 3, *end), 4) for end in ends)]
+    assert len(shared_row(asked[0]).ids) < sum(len(choice.ids) for choice in asked[0])
+    together = log_likelihoods(model, asked, share_context=True)
+    apart = log_likelihoods(model, asked, share_context=False)
+    np.testing.assert_allclose(np.array(together), np.array(apart), rtol=1e-5)
+
+
 def test_padding_does_not_matter(child):
     _, model = child
     asked = questions(5, seed=3)

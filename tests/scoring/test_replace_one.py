@@ -239,11 +239,13 @@ def naive_accuracy(model: Any, items: list[dict[str, Any]]) -> float:
     tokenizer, right = tiny_tokenizer(), 0
     for item in items:
         scores = []
-        for choice in item["choices"]:
-            start = len(tokenizer(item["context"]).input_ids)
-            ids = torch.tensor([tokenizer(f"{item['context']} {choice}").input_ids])
+        for i, choice in enumerate(item["choices"]):
+            context = item["context"] if isinstance(item["context"], str) else item["context"][i]
+            start = len(tokenizer(context).input_ids)
+            ids = torch.tensor([tokenizer(f"{context} {choice}").input_ids])
             log_probs = model(ids, use_cache=False).logits.double().log_softmax(-1)[0, start - 1 : -1]
-            scores.append(float(log_probs.gather(1, ids[0, start:, None]).sum()) / len(choice))
+            length = len(choice) if item.get("normalised", True) else 1
+            scores.append(float(log_probs.gather(1, ids[0, start:, None]).sum()) / length)
         right += scores.index(max(scores)) == item["answer"]
     return right / len(items)
 
@@ -253,6 +255,10 @@ def test_accuracy_is_the_drop_of_right_answers(small: Case) -> None:
         {"context": f"kara {i}", "choices": ["lone", "mi" * (i + 1), "su ra to", "x"], "answer": i % 4}
         for i in range(24)
     ]
+    for item in items[::3]:
+        item["normalised"] = False
+    for item in items[::4]:
+        item["context"] = [f"{item['context']} {name}" for name in ("ka", "mi", "ra", "to")]
     (small.base / "tasks.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
     table = small.score(metric="accuracy", tasks="tasks.jsonl", samples=20)
     assert table.samples == 20

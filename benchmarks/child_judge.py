@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from benchmarks.child_made import Bench
-from puzzledsl.data.tasks import EncodedChoice, Item, encode_item, read_tasks
+from puzzledsl.data.tasks import EncodedChoice, Item, answered, encode_item, read_tasks
 from puzzledsl.evaluate.choices import log_likelihoods, right_answers
 from puzzledsl.evaluate.divergence import compare_block, final_states
 from puzzledsl.models.families.load import load_parent, load_tokenizer
@@ -112,7 +112,7 @@ class Judge:
         context, share = self._bench.bld.context, -(-count // max(1, len(paths)))
         ids: list[int] = []
         for path in paths:
-            texts = [_right(item) for item in read_tasks(path)]
+            texts = [answered(item) for item in read_tasks(path)]
             own = [
                 i
                 for text in texts
@@ -149,17 +149,12 @@ class Judge:
         return {**kept, "pooled": ratio(torch.cat(child), torch.cat(parent))}
 
 
-def _behind(answered: Sequence[Item], items: Sequence[Item]) -> tuple[Item, ...]:
+def _behind(before_them: Sequence[Item], items: Sequence[Item]) -> tuple[Item, ...]:
     """Items whose contexts begin with questions and their right answers, a blank line behind each."""
-    before = "".join(f"{_right(item)}\n\n" for item in answered)
+    before = "".join(f"{answered(item)}\n\n" for item in before_them)
     return tuple(
         replace(item, context=tuple(before + context for context in item.contexts)) for item in items
     )
-
-
-def _right(item: Item) -> str:
-    """The context with its right ending."""
-    return f"{item.contexts[item.answer]} {item.choices[item.answer]}"
 
 
 def _drawn(count: int) -> Tensor:

@@ -23,7 +23,7 @@ from benchmarks.paper.tables import tables
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import write_text
 
-RESULTS, TIMES = "paper.json", "times.json"
+RESULTS, TIMES, TIMED = "paper.json", "times.json", "timed"
 console = Console(stderr=True, highlight=False)
 
 
@@ -34,6 +34,11 @@ def dumped(value: object) -> str:
 
 def _read(path: Path) -> dict[str, object]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _timed(times: dict[str, object]) -> dict[str, object]:
+    known = times.get(TIMED)
+    return known if isinstance(known, dict) else {}
 
 
 def _told(table: Table, result: Result, seconds: float) -> None:
@@ -82,6 +87,7 @@ def main() -> int:
             seconds = time.monotonic() - began
             results[name] = result.as_json()
             times.setdefault(name, round(seconds))
+            times[TIMED] = {**_timed(times), **study.timed}
             _told(known[name], result, seconds)
             write_text(build / RESULTS, dumped(results))
             write_text(build / TIMES, dumped(times))

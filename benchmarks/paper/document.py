@@ -44,8 +44,10 @@ def number(value: float, decimals: int) -> str:
     return "0" if float(text.replace(",", "")) == 0 and value == 0 else text
 
 
-def section(table: Table, result: Mapping[str, Any], seconds: float | None) -> str:
-    """The part of the page that one table has."""
+def section(
+    table: Table, result: Mapping[str, Any], seconds: float | None, timed: Mapping[str, Any] | None = None
+) -> str:
+    """The part of the page that one table has. `timed`: what was timed on this machine, see `timed_rows`."""
     took = "" if seconds is None else f" Took {_duration(seconds)} with the block library at hand."
     lines = [
         f"## {table.title}: {table.question}",
@@ -65,13 +67,29 @@ def section(table: Table, result: Mapping[str, Any], seconds: float | None) -> s
         gain = shown(claim["gain"], table.decimals)
         lines.append(f"- **{claim['verdict']}**: {claim['statement']}; {gain} {claim['unit']}.")
     figures = {name: number(value, table.decimals) for name, value in result["figures"].items()}
-    return "\n".join([*lines, "", result["reading"].format(**figures), ""])
+    lines += ["", result["reading"].format(**figures), ""]
+    return "\n".join([*lines, *(timed_rows(timed, table.decimals) if timed else ())])
+
+
+def timed_rows(timed: Mapping[str, Any], decimals: int) -> list[str]:
+    """A table of figures that another run would not give again: `machine`, `columns` and `rows` of texts and numbers."""
+    rows = [
+        _row([cell if isinstance(cell, str) else number(cell, decimals) for cell in row])
+        for row in timed["rows"]
+    ]
+    head = [_row(timed["columns"]), _row(["---"] * len(timed["columns"]))]
+    return [f"Timed on this machine ({timed['machine']}):", "", *head, *rows, ""]
 
 
 def document(results: Mapping[str, Any], times: Mapping[str, Any]) -> str:
     """The whole page."""
     known = tables()
-    parts = [section(known[name], results[name], times.get(name)) for name in known if name in results]
+    timed = times.get("timed", {})
+    parts = [
+        section(known[name], results[name], times.get(name), timed.get(name))
+        for name in known
+        if name in results
+    ]
     return "\n".join([HEAD, summary(results), *parts])
 
 

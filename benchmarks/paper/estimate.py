@@ -15,6 +15,7 @@ from scipy.stats import t as student  # type: ignore[import-untyped]
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
+BISECTIONS = 50
 DIGITS = 6
 """Significant digits that are kept: the last bits of a product depend on the processor."""
 
@@ -86,6 +87,32 @@ def apart(first: Estimate, second: Estimate) -> Estimate:
     low = math.hypot(first.value - first.low, second.high - second.value)
     high = math.hypot(first.high - first.value, second.value - second.low)
     return Estimate(value, value - low, value + high)
+
+
+def ratio(above_SN: Sequence[Sequence[float]], below_SN: Sequence[Sequence[float]]) -> Estimate:
+    """The ratio of two means, paired as in `difference`; its interval is Fieller's (1954).
+
+    These are the ratios r for which the mean of `above - r * below` may be 0. ValueError: the mean of `below` may be 0 itself.
+    """
+    above, below = (np.atleast_2d(np.asarray(rows, dtype=np.float64)) for rows in (above_SN, below_SN))
+    if mean(below.tolist()).low <= 0:
+        raise ValueError("a ratio to something that cannot be told from 0")
+    value = float(above.mean() / below.mean())
+
+    def end(side: int) -> float:
+        def possible(r: float) -> bool:
+            return difference(above.tolist(), (r * below).tolist()).sign != -side
+
+        step = max(abs(value), 1.0)
+        while possible(value + side * step):
+            step *= 2
+        near, far = value, value + side * step
+        for _ in range(BISECTIONS):
+            middle = (near + far) / 2
+            near, far = (middle, far) if possible(middle) else (near, middle)
+        return near
+
+    return Estimate(value, end(-1), end(1))
 
 
 def bootstrapped_ratio(above_N: Sequence[float], below_N: Sequence[float]) -> Estimate:

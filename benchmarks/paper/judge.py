@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -20,11 +21,12 @@ from transformers import PreTrainedModel
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.sources.source import Text
 from puzzledsl.data.streams import in_part
-from puzzledsl.data.tasks import EncodedChoice, Item, answered, encode_choice, read_tasks
+from puzzledsl.data.tasks import EncodedChoice, Item, answered, encode_item, read_tasks
 from puzzledsl.evaluate.choices import log_likelihoods, right_answers
 from puzzledsl.evaluate.divergence import compare_block, final_states
 from puzzledsl.ir.nodes import Data
 from puzzledsl.models.families.access import output_embedding
+from puzzledsl.models.placement import faster_in_bfloat16
 
 RUN = 64
 """Positions of a text that make one sample: losses of neighbours are alike."""
@@ -87,6 +89,7 @@ class Exam:
         source = self.text.source.model_dump_json()
         parts = [repr((source, self.tokens, RUN, CONTEXT, self.items, self.part))]
         parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in self.tasks]
+        parts += [str(answering_dtype())] if self.tasks else []
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -120,10 +123,11 @@ class Judge:
                 kl.append(figures.kl)
                 lm.append(figures.cross_entropy)
         answers, chances, belief = {}, {}, {}
+        answering = deepcopy(model).to(answering_dtype()) if exam.tasks else model  # type: ignore[arg-type]
         for path in exam.tasks:
             read = items_of(path, exam.items, exam.part)
-            encoded = [[encode_choice(self._tokenizer, i.context, c) for c in i.choices] for i in read]
-            scores = log_likelihoods(model, encoded, share_context=True)
+            encoded = [encode_item(self._tokenizer, item) for item in read]
+            scores = log_likelihoods(answering, encoded, share_context=True)
             right = right_answers(path.stem, read, scores)
             answers[path.stem] = tuple(right.get(f"{path.stem}_norm", right[path.stem]))
             chances[path.stem] = tuple(1 / len(item.choices) for item in read)
@@ -147,6 +151,11 @@ class Judge:
             )
             self._said[key] = blocks_NS, final_states(self._parent, blocks_NS)
         return self._said[key]
+
+
+def answering_dtype() -> torch.dtype:
+    """The dtype in which tasks are answered: bfloat16 where the processor multiplies it itself, at a fraction of the time."""
+    return torch.bfloat16 if faster_in_bfloat16(torch.device("cpu")) else torch.float32
 
 
 def items_of(path: Path, count: int, part: Part) -> tuple[Item, ...]:

@@ -46,6 +46,7 @@ class Budget:
         points: Required speed-ups of a frontier whose children are uptrained.
         lengths: Tokens of the documents of long-context tasks.
         sheets: Documents of each length and kind.
+        timing: Children are also timed in an engine, where one is installed.
     """
 
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -55,16 +56,18 @@ class Budget:
     points: int = 4
     lengths: tuple[int, ...] = (256, 512, 1024, 2048)
     sheets: int = 10
+    timing: bool = False
 
 
 BUDGETS = {
-    "quick": Budget(),
+    "quick": Budget(timing=True),
     "night": Budget(
         {"piece_tokens": "64Ki", "samples": "4Ki", "healing": "24Ki", "distilling": "256Ki"},
         seeds=5,
         heldout=24_576,
         items=1_000,
         sheets=64,
+        timing=True,
     ),
     "gpu": Budget(
         {"piece_tokens": "1Mi", "samples": "16Ki", "healing": "64Ki", "distilling": "16Mi"},
@@ -72,6 +75,7 @@ BUDGETS = {
         heldout=24_576,
         items=1_000,
         sheets=64,
+        timing=True,
     ),
 }
 """`quick`: two cores and at most three hours for all; `night`: two cores and a night; `gpu`: one GPU and a few hours."""
@@ -124,6 +128,13 @@ class Study:
         self._parent_dir = programs / source.id
         self._library_data = library.data
         self._judge = Judge(programs, build / "tokens")
+        self.timed: dict[str, Any] = {}
+        """What was timed on this machine, by the table's name: JSON, which is no part of a result."""
+
+    @property
+    def parent_dir(self) -> Path:
+        """The parent's checkpoint."""
+        return self._parent_dir
 
     def setting(self, name: str, otherwise: str) -> str:
         """The value of a parameter, where the budget or the caller sets one."""

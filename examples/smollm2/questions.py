@@ -121,8 +121,8 @@ def without_twins(found: list[Item], folder: Path) -> list[Item]:
     return [item for item in found if begun.isdisjoint(t[:BEGINNING_CHARS].lower() for t in texts_of(item))]
 
 
-def write_questions(archive: zipfile.ZipFile, folder: Path, limit: int) -> dict[str, tuple[int, int]]:
-    """Write the four files, at most `limit` items each; for each how many, and of how many that are not learned."""
+def write_questions(archive: zipfile.ZipFile, folder: Path, limit: int) -> dict[str, int]:
+    """Write the four files, at most `limit` items each; for each how many."""
     tasks = {
         "arc_challenge": shuffled(arc_challenge(archive)),
         "winogrande": without_twins(shuffled(winogrande(archive)), folder),
@@ -137,5 +137,5 @@ def write_questions(archive: zipfile.ZipFile, folder: Path, limit: int) -> dict[
         with replacing(folder / f"{name}.jsonl") as temporary:
             lines = (json.dumps(item, ensure_ascii=False) + "\n" for item in clean[:limit])
             temporary.write_text("".join(lines), encoding="utf-8")
-        written[name] = (min(limit, len(clean)), len(clean))
+        written[name] = min(limit, len(clean))
     return written

@@ -85,7 +85,7 @@ def encode_item(tokenizer: Any, item: Item) -> tuple[EncodedChoice, ...]:
 
 def answered(item: Item) -> str:
     """Return the question with its right answer, as a model reads them."""
-    return f"{item.context} {item.choices[item.answer]}"
+    return f"{item.contexts[item.answer]} {item.choices[item.answer]}"
 
 
 def encode_choice(tokenizer: Any, context: str, choice: str) -> EncodedChoice:

@@ -10,6 +10,8 @@ from benchmarks.paper.result import Cell, Claim, Result, Table
 from benchmarks.paper.study import Study
 
 HEALING = "8Ki"
+ITEMS, TOKENS = 200, 2048
+"""Questions of each task and tokens of the held-out text at most: 200 questions of the eight take two minutes a model."""
 TASKS = {
     "hellaswag": "HellaSwag",
     "arc_easy": "ARC-Easy",
@@ -45,8 +47,12 @@ def pooled(models: Sequence[Judged], tasks: Sequence[str]) -> tuple[Rows, Rows]:
 def run(study: Study) -> Result:
     """Answers of the parent and of a child of every seed to the same items."""
     healing = study.setting("healing", HEALING)
-    parent = study.parent([*TASKS])
-    children = study.of_seeds(TABLE.program, "schooled", [*TASKS], healing=healing)
+    items = min(study.budget.items, ITEMS)
+    parent = study.parent([*TASKS], items, tokens=TOKENS)
+    children = [
+        study.child(TABLE.program, "schooled", [*TASKS], items, tokens=TOKENS, seed=seed, healing=healing)
+        for seed in study.seeds
+    ]
     known = above_chance(parent)
     rows: list[Sequence[Cell]] = []
     for task, title in TASKS.items():
@@ -71,7 +77,8 @@ def _cells(parent: Judged, children: Sequence[Judged], tasks: Sequence[str], kno
     """Both accuracies, and what is kept of them."""
     (right, beyond), (of_parent, parents_beyond) = pooled(children, tasks), pooled([parent], tasks)
     corrected: Cell = ratio(beyond, parents_beyond) if known else AT_CHANCE
-    return mean(of_parent), mean(right), ratio(right, of_parent), corrected
+    plain: Cell = ratio(right, of_parent) if mean(of_parent).low > 0 else AT_CHANCE
+    return mean(of_parent), mean(right), plain, corrected
 
 
 def _claims(

@@ -9,7 +9,7 @@ from benchmarks.paper.judge import Judged
 from benchmarks.paper.result import Cell, Claim, Result, Table
 from benchmarks.paper.study import Study
 
-HEALING = "8Ki"
+HEALING, NEAR = "8Ki", "1.15x"
 ITEMS, TOKENS = 200, 2048
 """Questions of each task and tokens of the held-out text at most: 200 questions of the eight take two minutes a model."""
 TASKS = {
@@ -34,8 +34,9 @@ def excess(model: Judged, task: str) -> list[float]:
 
 
 def above_chance(parent: Judged) -> list[str]:
-    """The tasks in which the parent's interval excludes chance."""
-    return [task for task in TASKS if mean([excess(parent, task)]).low > 0]
+    """The tasks in which the parent's interval excludes chance; none unless that of all these together does."""
+    found = [task for task in TASKS if mean([excess(parent, task)]).low > 0]
+    return found if found and mean(pooled([parent], found)[1]).low > 0 else []
 
 
 def pooled(models: Sequence[Judged], tasks: Sequence[str]) -> tuple[Rows, Rows]:
@@ -53,19 +54,20 @@ def run(study: Study) -> Result:
         study.child(TABLE.program, "schooled", [*TASKS], items, tokens=TOKENS, seed=seed, healing=healing)
         for seed in study.seeds
     ]
+    near = study.child(TABLE.program, "quick", [*TASKS], items, tokens=TOKENS, speedup=NEAR, healing=healing)
     known = above_chance(parent)
     rows: list[Sequence[Cell]] = []
     for task, title in TASKS.items():
         chance = sum(parent.chances[task]) / len(parent.chances[task])
-        rows.append((title, exact(chance), *_cells(parent, children, [task], task in known)))
+        rows.append((title, exact(chance), *_cells(parent, children, [task], known)))
+    rows.append(("all eight", _chance(parent, [*TASKS]), *_cells(parent, children, [*TASKS], known)))
     if known:
-        rows.append(
-            (f"the {len(known)} above chance", _chance(parent, known), *_cells(parent, children, known, True))
-        )
-    rows.append(("all eight", _chance(parent, [*TASKS]), *_cells(parent, children, [*TASKS], False)))
-    claims, figures = _claims(parent, children, known)
+        chance_known = _chance(parent, known)
+        rows.append((f"the {len(known)} above chance", chance_known, *_cells(parent, children, known, known)))
+        rows.append((f"these, child of {NEAR}", chance_known, *_cells(parent, [near], known, known)))
+    claims, figures = _claims(parent, children, near, known)
     columns = ("task", "chance", "parent", "child", "kept", "kept beyond chance")
-    return Result(columns, rows, claims, _reading(parent, children, known, claims), figures)
+    return Result(columns, rows, claims, _reading(known, claims), figures)
 
 
 def _chance(parent: Judged, tasks: Sequence[str]) -> Estimate:
@@ -73,32 +75,39 @@ def _chance(parent: Judged, tasks: Sequence[str]) -> Estimate:
     return exact(sum(chances) / len(chances))
 
 
-def _cells(parent: Judged, children: Sequence[Judged], tasks: Sequence[str], known: bool) -> tuple[Cell, ...]:
-    """Both accuracies, and what is kept of them."""
+def _cells(
+    parent: Judged, children: Sequence[Judged], tasks: Sequence[str], known: Sequence[str]
+) -> tuple[Cell, ...]:
+    """Both accuracies, and what is kept of them; beyond chance only where the parent is above it in every task."""
     (right, beyond), (of_parent, parents_beyond) = pooled(children, tasks), pooled([parent], tasks)
-    corrected: Cell = ratio(beyond, parents_beyond) if known else AT_CHANCE
     plain: Cell = ratio(right, of_parent) if mean(of_parent).low > 0 else AT_CHANCE
+    corrected: Cell = AT_CHANCE if len(tasks) == 1 else ""
+    if set(tasks) <= set(known):
+        corrected = ratio(beyond, parents_beyond)
     return mean(of_parent), mean(right), plain, corrected
 
 
 def _claims(
-    parent: Judged, children: Sequence[Judged], known: Sequence[str]
+    parent: Judged, children: Sequence[Judged], near: Judged, known: Sequence[str]
 ) -> tuple[list[Claim], dict[str, float]]:
+    """The paper's claim, plain and beyond chance, and the figures of the reading."""
     answers, of_parent = pooled(children, [*TASKS])[0], pooled([parent], [*TASKS])[0]
     plain = ratio(answers, of_parent)
     claims = [Claim(f"the child keeps {PAPERS:.0%} of its parent's accuracy", _less(plain, PAPERS), "of it")]
     figures = {
         "plain": plain.value,
         "guessing": _chance(parent, [*TASKS]).value / mean(of_parent).value,
-        "known": len(known),
-        "kl": mean([child.kl for child in children]).value,
     }
     if known:
-        corrected = ratio(pooled(children, known)[1], pooled([parent], known)[1])
-        claims.append(
-            Claim(f"and {PAPERS:.0%} of what exceeds chance", _less(corrected, PAPERS), "of it"),
-        )
+        parents_beyond = pooled([parent], known)[1]
+        corrected = ratio(pooled(children, known)[1], parents_beyond)
+        claims.append(Claim(f"and {PAPERS:.0%} of what exceeds chance", _less(corrected, PAPERS), "of it"))
         figures["corrected"] = corrected.value
+        figures["near"] = ratio(pooled([near], known)[1], parents_beyond).value
+        figures["children_kl"], figures["near_kl"] = (
+            mean([c.kl for c in children]).value,
+            mean([near.kl]).value,
+        )
     return claims, figures
 
 
@@ -106,9 +115,7 @@ def _less(estimate: Estimate, by: float) -> Estimate:
     return Estimate(estimate.value - by, estimate.low - by, estimate.high - by)
 
 
-def _reading(
-    parent: Judged, children: Sequence[Judged], known: Sequence[str], claims: Sequence[Claim]
-) -> str:
+def _reading(known: Sequence[str], claims: Sequence[Claim]) -> str:
     """Sentences that follow the verdicts."""
     at_chance = [title for task, title in TASKS.items() if task not in known]
     as_in_paper = {"agree": ", as in the paper", "disagree": ", less than in the paper", "cannot tell": ""}
@@ -116,7 +123,8 @@ def _reading(
     text += "guessing alone would keep {guessing}."
     if known:
         text += f" Beyond chance it keeps {{corrected}}{as_in_paper[verdict(claims[1].gain)]}, "
-        text += "of the tasks in which a parent of this size knows anything."
+        text += "in the tasks in which a parent of this size is above chance. "
+        text += f"One of {NEAR}, only healed, keeps {{near}} (KL {{near_kl}}, not {{children_kl}})."
     if at_chance:
         words = " and ".join(filter(None, (", ".join(at_chance[:-1]), at_chance[-1])))
         text += f" In {words} the parent cannot be told from chance: nothing can be kept there."

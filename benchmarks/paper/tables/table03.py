@@ -51,8 +51,7 @@ def run(study: Study) -> Result:
         layers = [throughput(study, each, prompt, output) for each in (answer.layers, parent)]
         speedups[name] = layers[0] / layers[1]
         as_fast = f"{math.floor(speedups[name] * 1000) / 1000:.3f}x"
-        settings = {"prompt": prompt, "output": output, "speedup": as_fast}
-        own = study.child(TABLE.program, SEARCH, tokens=TOKENS, **settings)
+        own = study.child(TABLE.program, SEARCH, tokens=TOKENS, prompt=prompt, output=output, speedup=as_fast)
         own_kl.append(own.kl)
         saved = difference([one.kl], [own.kl])
         rows.append((name, f"{prompt:,} → {output:,}", papers, speedups[name], mean([own.kl]), saved))

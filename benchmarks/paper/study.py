@@ -129,7 +129,7 @@ class Study:
         self._library_data = library.data
         self._judge = Judge(programs, build / "tokens")
         self.timed: dict[str, Any] = {}
-        """What was timed on this machine, by the table's name: JSON, which is no part of a result."""
+        """Figures that were timed on this machine, by table: JSON, no part of a result."""
 
     @property
     def parent_dir(self) -> Path:

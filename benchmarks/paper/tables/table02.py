@@ -23,7 +23,7 @@ TASKS = {
     "boolq": "BoolQ",
 }
 PAPERS = 0.98
-"""What the paper's child keeps of each multiple-choice task, at least: 97.9 % of TruthfulQA is the least."""
+"""Share that the paper's child keeps of each multiple-choice task, rounded: the least is 97.9 %, of TruthfulQA."""
 AT_CHANCE = "parent at chance"
 Rows = list[list[float]]
 

@@ -14,7 +14,7 @@ import torch
 from benchmarks.paper.estimate import Estimate, bootstrapped_ratio, exact, mean
 from benchmarks.paper.long_tasks import CHOICES, KINDS, TASKS, Material, Sheet, sheets
 from benchmarks.paper.study import Study
-from puzzledsl.data.tasks import encode_choice, read_tasks
+from puzzledsl.data.tasks import encode_item, read_tasks
 from puzzledsl.evaluate.choices import document_log_likelihoods
 from puzzledsl.models.placement import faster_in_bfloat16
 
@@ -111,10 +111,7 @@ def right_answers(model: Any, tokenizer: Any, rows: Sequence[Sheet]) -> list[lis
         model = model.to(torch.bfloat16)
     found = []
     for sheet in rows:
-        encoded = [
-            [encode_choice(tokenizer, item.context, choice) for choice in item.choices]
-            for item in sheet.items
-        ]
+        encoded = [encode_item(tokenizer, item) for item in sheet.items]
         scores = document_log_likelihoods(model, encoded)
         found.append(
             [row.index(max(row)) == item.answer for row, item in zip(scores, sheet.items, strict=True)]

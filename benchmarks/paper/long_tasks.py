@@ -77,7 +77,7 @@ def haystack(material: Material, length: int, draw: random.Random) -> Sheet:
     given = [f"VAR {name} = {colour}." for name, colour in zip(first, colours, strict=True)]
     copied = [f"VAR {name} = {source}." for name, source in zip(second, first, strict=True)]
     asked = draw.sample(material.questions, PASSAGES)
-    passages = [item.context.rpartition("\nQuestion:")[0] for item in asked]
+    passages = [item.contexts[0].rpartition("\nQuestion:")[0] for item in asked]
     facts = [[needle] for needle in needles] + [list(pair) for pair in zip(given, copied, strict=True)]
     facts += [[passage] for passage in passages if passage]
     document = _spread(facts, material, length, draw)
@@ -89,7 +89,7 @@ def haystack(material: Material, length: int, draw: random.Random) -> Sheet:
         Item(f"{document}\n\nVAR {name} = {source} =", *_among(colour, colours, draw))
         for name, source, colour in zip(second, first, colours, strict=True)
     ]
-    questions = [item.context.rpartition("\nQuestion:")[2] for item in asked]
+    questions = [item.contexts[0].rpartition("\nQuestion:")[2] for item in asked]
     items += [
         Item(f"{document}\n\nQuestion:{question}", item.choices, item.answer)
         for question, item in zip(questions, asked, strict=True)

@@ -9,7 +9,7 @@ from benchmarks.paper.judge import Judged
 from benchmarks.paper.result import Claim, Result, Table
 from benchmarks.paper.study import Study
 
-HEALING, NEAR, JUDGED_TOKENS = "8Ki", "1.15x", 4096
+HEALING, JUDGED_TOKENS = "8Ki", 4096
 TASKS = ("arc_easy", "piqa", "sciq")
 """What the child before and after training with the best losses answers, for Tables 5 and 13."""
 WEIGHTS = ("lm_weight", "cosine_weight", "kld_weight")
@@ -60,11 +60,9 @@ def kl(children: list[Judged]) -> Estimate:
 
 
 def run(study: Study) -> Result:
-    """KL and LM loss after training with each combination; with LM alone also of a child near its parent."""
-    near = {losses: trained(study, losses, speedup=NEAR) for losses in (NONE, "LM")}
+    """KL and LM loss after training with each combination."""
     found = {losses: trained(study, losses) for losses in COMBINATIONS}
     rows = [_row(losses, children, found[NONE]) for losses, children in found.items()]
-    rows += [_row(f"at {NEAR}: {losses}", children, near[NONE]) for losses, children in near.items()]
     best = [
         Claim(f"cosine + KL leaves less KL than {losses}", kl_gain(found[BEST], found[losses]))
         for losses in COMBINATIONS
@@ -72,7 +70,6 @@ def run(study: Study) -> Result:
     ]
     lm = [
         Claim("LM alone leaves more KL than none", kl_gain(found[NONE], found["LM"])),
-        Claim(f"LM alone leaves more KL than none in a child of {NEAR}", kl_gain(near[NONE], near["LM"])),
         Claim("LM + KL leaves more KL than KL", kl_gain(found["KL"], found["LM + KL"])),
     ]
     text = {losses: mean([child.lm for child in children]).value for losses, children in found.items()}
@@ -80,8 +77,7 @@ def run(study: Study) -> Result:
         "none": kl(found[NONE]).value,
         "best": kl(found[BEST]).value,
         "lm": kl(found["LM"]).value,
-        "near_none": kl(near[NONE]).value,
-        "near_lm": kl(near["LM"]).value,
+        "text_none": text[NONE],
         "text_lm": text["LM"],
         "text_best": text[BEST],
     }
@@ -111,26 +107,20 @@ def _listed(names: list[str]) -> str:
 
 
 def _of_lm(claims: list[Claim]) -> str:
-    """Sentences on the LM loss: alone from two children, and beside KL."""
-    far, near, beside = (claim.gain.sign for claim in claims)
+    """Sentences on the LM loss alone and beside KL."""
+    alone, beside = (claim.gain.sign for claim in claims)
+    text = "LM loss of the text: {text_none} before, {text_lm} after; cosine + KL: {text_best}"
     first = {
-        1: "LM alone does harm ({lm}), as in the paper.",
-        0: "LM alone ({lm}) neither helps nor does harm that could be told from 0.",
-        -1: "LM alone helps ({lm}); yet it learns the text more than the parent (LM loss {text_lm}; cosine + KL {text_best}).",
-    }[far]
-    known = far < 0 < near  # the smaller case that explains the other
+        1: f"LM alone leads away from the parent ({{lm}}), as in the paper ({text}).",
+        0: f"LM alone ({{lm}}) leads neither nearer nor away, as far as can be told ({text}).",
+        -1: f"LM alone leads nearer, too ({{lm}}), unlike in the paper ({text}).",
+    }[alone]
     second = {
-        1: f"In a child of {NEAR} it does harm ({{near_none}} becomes {{near_lm}}), as in the paper, whose child starts at 0.19"
-        + (": far from the parent any text leads towards it." if known else "."),
-        0: f"In a child of {NEAR} it changes nothing that could be told from 0 ({{near_none}} becomes {{near_lm}}).",
-        -1: f"It helps in a child of {NEAR}, too ({{near_none}} becomes {{near_lm}}).",
-    }[near]
-    third = {
         1: "Beside KL the LM loss does harm, as in the paper.",
-        0: "Beside KL it changes nothing that could be told from 0.",
-        -1: "Beside KL it helps, unlike in the paper.",
+        0: "Beside KL the LM loss changes nothing that could be told from 0.",
+        -1: "Beside KL the LM loss helps, unlike in the paper.",
     }[beside]
-    return f"{first} {second} {third}"
+    return f"{first} {second}"
 
 
 TABLE = Table(

@@ -1,7 +1,8 @@
-"""No property depends on how busy the machine is; and a GPU that is not there."""
+"""No property depends on how busy the machine is; garbage is looked for among what tests make; and a GPU that is not there."""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")  # hypothesis neither times examples nor complains of slow ones
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported and collected out of every collection of garbage: evaluations ask for several each."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

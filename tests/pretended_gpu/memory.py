@@ -72,6 +72,7 @@ class Memory:
             self._counted -= size
 
     def _forget_expired(self) -> None:
-        gone = [key for key, (weak, _) in self._tags.items() if weak.expired()]
+        expired = torch.UntypedStorage._expired
+        gone = [key for key, (weak, _) in self._tags.items() if expired(weak.cdata)]
         for key in gone:
             self._counted -= self._tags.pop(key)[1]

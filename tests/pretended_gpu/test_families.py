@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import puzzledsl as pzl
-from puzzledsl.evaluate import speed
+from puzzledsl.evaluate import bench, speed
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.measure import rounds
 from tests.pretended_gpu import Gpu, pretended_gpu
@@ -39,11 +39,12 @@ WAITS = {
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time everything once: no time means anything here."""
+    """Time everything once: no time means anything here. Few tokens of an answer show what every token does."""
     monkeypatch.setattr(rounds, "ROUNDS", 1)
     monkeypatch.setattr(rounds, "CHECKED_CHILDREN", 1)
     monkeypatch.setattr(rounds, "CHECK_ROUNDS", 1)
     monkeypatch.setattr(speed, "ROUNDS", 1)
+    monkeypatch.setattr(bench, "ANSWER_TOKENS", 8)
 
 
 def check(gpu: Gpu, family: str) -> None:

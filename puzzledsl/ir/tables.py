@@ -687,6 +687,7 @@ class EngineResult(Frozen):
 
     `max_delta` is the largest difference of a logit (or a log-probability, whichever the engine gives), `largest` the largest
     logit of the reference; of `tokens` greedily chosen ones, `same` are the reference's before the first that differs.
+    `error`: of a quantised file's logits, relative to their norm; `own_error`: of the engine's 8-bit file of the same weights.
     """
 
     engine: EngineName
@@ -697,6 +698,8 @@ class EngineResult(Frozen):
     largest: float | None = None
     same: int = 0
     tokens: int = 0
+    error: float | None = Field(default=None, exclude_if=lambda error: error is None)
+    own_error: float | None = Field(default=None, exclude_if=lambda error: error is None)
 
 
 class EngineSpeed(Frozen):

@@ -33,12 +33,12 @@ GgufDtype = Literal["f32", "f16", "bf16", "q8_0"]
 Encode = Callable[[LazyTensor, Any], "np.ndarray[Any, Any]"]
 BLOCK = 32  # values of a q8_0 row that share a scale
 
-_OUTSIDE = {
+OUTSIDE = {
     "model.embed_tokens.weight": "token_embd.weight",
     "model.norm.weight": "output_norm.weight",
     "lm_head.weight": "output.weight",
 }
-_INSIDE = {
+INSIDE = {
     "input_layernorm": "attn_norm",
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
@@ -258,15 +258,15 @@ def _tensors(
     for name, weight in weights.items():
         if ".mlp.experts." in name or ".mlp.gate." in name:
             continue
-        if name in _OUTSIDE:
-            yield _OUTSIDE[name], weight, None
+        if name in OUTSIDE:
+            yield OUTSIDE[name], weight, None
             continue
         index, _, own = name.removeprefix("model.layers.").partition(".")
         module, _, kind = own.rpartition(".")
         if engine is DECI and module in ("self_attn.q_proj", "self_attn.k_proj"):
             weight = _paired(weight, child.shape.head_dim)
         storage = types.get(name.replace(".qkv_proj.", ".q_proj."))
-        yield f"blk.{index}.{_INSIDE[module]}.{kind}", weight, storage
+        yield f"blk.{index}.{INSIDE[module]}.{kind}", weight, storage
     for name, weight in mixture_tensors(child):
         ffn = child.layers[int(name.split(".")[1])][1]
         yield name, weight, ffn.dtype if name.endswith("_exps.weight") else None

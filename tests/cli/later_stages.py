@@ -128,6 +128,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "E0740": {"path": "child.gguf"},
     "E0741": {"path": "child/modeling_decilm.py", "reason": "line 57 differs"},
     "E0742": {"recipe": "q4_k_m", "reason": "it ended by signal 6: GGML_ASSERT failed"},
+    "E0743": {"path": "large.gguf", "reason": "it has no tensor `blk.4.attn_q.weight`"},
     "E1001": {"name": "card", "dtype": "fp8", "role": "weights", "known": "bf16"},
     "E1002": {"name": "card", "dtype": "int3", "known": "bf16, fp16, fp32, fp8"},
     "E1003": {"name": "card", "gpus": 2},

@@ -13,19 +13,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.parent import ParentFfn
+from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.checker.diagnostics.runtime_errors import RecipeOfQuantised
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.child.checkpoint.errors import MissingPackage, RecipeFailed
+from puzzledsl.cli.main import run
 from puzzledsl.export import gguf_recipe
 from puzzledsl.export.engines.ask import Answer, ask
-from puzzledsl.export.gguf_file import write_gguf
+from puzzledsl.export.gguf_file import as_llama_cpp, write_gguf
+from puzzledsl.export.gguf_reading import read_gguf
 from puzzledsl.export.gguf_recipe import write_recipe
+from puzzledsl.export.verify_gguf import verify_gguf
 from puzzledsl.export.write import write_export
 from puzzledsl.language.recipes import RECIPES, Recipe
 from tests.export.variants import LA, LF, NA, NF, A, F, Made, Variant, make
@@ -83,6 +87,9 @@ def test_llama_cpp_stores_the_childs_weights_in_its_types(made: Made, tmp_path: 
     assert set(found) == set(plain)
     for name, (_, value) in found.items():
         assert np.linalg.norm(value - plain[name][1]) <= 0.12 * np.linalg.norm(plain[name][1]), name
+    read = read_gguf(tmp_path / "f.gguf", from_directory(made.child))
+    lowered, _ = as_llama_cpp(from_directory(made.child), whole_blocks=True)
+    assert all(torch.equal(read.weights[n].read(), w.read().float()) for n, w in lowered.weights.items())
     [said] = heard.texts
     assert f"{other[1]} of {len(matrices)} matrices have rows that are no multiples of 256 numbers" in said
     assert (heard.task, heard.total, heard.done) == ("quantising to q4_k_m", len(found), len(found))
@@ -141,3 +148,50 @@ def test_a_child_with_types_of_its_own_is_refused(tmp_path: Path) -> None:
         write_export(child.child, tmp_path / "x.gguf", "gguf", "llama_cpp", "q4_k_m")
     [found] = caught.value.diagnostics
     assert isinstance(found, RecipeOfQuantised) and "`q8_0`" in found.message
+
+
+def slow_cases() -> list[object]:
+    """Each of llama.cpp's architectures: deci, openelm, step35 with a window; and a mixed file."""
+    narrow = (A, MlpFfn(width=128))
+    window = (GqaAttention(kv_heads=2, window=5), F)
+    return [
+        pytest.param(Variant((*LAYERS, (LA, LF)), sizes=SIZES), id="deci"),
+        pytest.param(Variant(((NA, F), (A, NF), narrow), "qwen3", SIZES), id="openelm"),
+        pytest.param(Variant(((A, F), window, narrow), "qwen3", SIZES), id="step35"),
+        pytest.param(
+            Variant(((ParentAttention(dtype="q8_0"), ParentFfn(dtype="q4_0")), (A, F)), sizes=SIZES),
+            id="mixed",
+        ),
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", slow_cases())
+def test_a_file_is_verified_by_its_own_weights(
+    variant, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    child = make(variant, tmp_path)
+    own = any(part.dtype is not None for layer in variant.layers for part in layer)
+    for dtype in ("f32", "q8_0") if own else ("f32", "q4_k_m", "q6_k", "iq4_xs", "q2_k"):
+        path = tmp_path / f"{dtype}.gguf"
+        write_export(child.child, path, "gguf", "llama_cpp", dtype)
+        status = run(["verify-export", str(child.child), "--gguf", str(path)])
+        said = capsys.readouterr().out
+        print(dtype, said)
+        assert status == 0 and " equal " in said
+    other = make(Variant(LAYERS[:1], sizes=SIZES | {"hidden": 64}), tmp_path / "other")
+    assert run(["verify-export", str(other.child), "--gguf", str(path)]) == 1
+    assert "E0743" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_another_childs_numbers_are_found(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the rows of queries and keys in transformers' order, the file's weights are right and its logits are not."""
+    write_export(made.child, tmp_path / "right.gguf", "gguf", "llama_cpp", "q6_k")
+    assert verify_gguf(made.child, tmp_path / "right.gguf", Silent()).status == "equal"
+    with monkeypatch.context() as patched:
+        patched.setattr("puzzledsl.export.gguf_file._paired", lambda weight, _: weight)
+        write_export(made.child, tmp_path / "wrong.gguf", "gguf", "llama_cpp", "q6_k")
+    assert verify_gguf(made.child, tmp_path / "wrong.gguf", Silent()).status == "differs"

@@ -11,7 +11,7 @@ from benchmarks.paper.study import Study
 
 HEALING, JUDGED_TOKENS = "8Ki", 4096
 TASKS = ("arc_easy", "piqa", "sciq")
-"""What the child before and after training with the best losses answers, for Tables 5 and 13."""
+"""Tasks that the child answers before and after training with the best losses, for Tables 5 and 13."""
 WEIGHTS = ("lm_weight", "cosine_weight", "kld_weight")
 NONE, BEST = "none", "cosine + KL"
 COMBINATIONS = {
@@ -50,7 +50,7 @@ def trained(study: Study, losses: str, **settings: Any) -> list[Judged]:
 
 
 def kl_gain(first: list[Judged], second: list[Judged]) -> Estimate:
-    """How much more KL the second has than the first, paired by sample and by seed."""
+    """KL of the second beyond that of the first, paired by sample and by seed."""
     return difference([child.kl for child in second], [child.kl for child in first])
 
 

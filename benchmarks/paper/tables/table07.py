@@ -26,7 +26,7 @@ def run(study: Study) -> Result:
             for text in TEXTS:  # the child is made for the first
                 child = study.child(
                     TABLE.program,
-                    "taught",
+                    "thinned",
                     text=text,
                     tokens=TOKENS,
                     seed=seed,

@@ -141,6 +141,22 @@ class RecipeFailed(Diagnostic):
     help_template = "export with `dtype: q8_0` or `dtype: f16`, which puzzledsl writes itself"
 
 
+class NotThisChild(Diagnostic):
+    """A GGUF file that was not made of the child in the directory.
+
+    `pzl verify-export DIR --gguf FILE` puts the file's weights into the child. The file must have each of them, in its size.
+
+    Wrong:
+        $ pzl verify-export build/models/small --gguf large.gguf
+    Right:
+        $ pzl verify-export build/models/small --gguf small.gguf
+    """
+
+    code = "E0743"
+    template = "`{path}` is not made of this child: {reason}"
+    help_template = "name the file that was exported from this directory, or export it again"
+
+
 class UntrustedCode(Diagnostic):
     """A child's directory contains code that differs from what puzzledsl writes there.
 

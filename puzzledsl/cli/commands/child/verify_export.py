@@ -45,6 +45,15 @@ def verify_export(
             help="Run code in DIR that is not, byte for byte, what puzzledsl writes there.",
         ),
     ] = False,
+    gguf: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="Run this GGUF file of DIR's model in llama.cpp, and compare it with DIR's model with the file's own weights.",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Run an exported child in each engine and compare logits and greedy tokens with a float64 reference.
@@ -57,10 +66,13 @@ def verify_export(
     from puzzledsl.cli import output
     from puzzledsl.pipeline.process.reporter import Reporter
 
-    engines = _chosen(runtime)
-    _refuse_absent(engines if runtime != "all" else [])
+    engines = _chosen(runtime if gguf is None else "llama_cpp")
+    _refuse_absent(engines if runtime != "all" or gguf is not None else [])
     with Reporter(None) as progress:
-        check = _check(directory, parent, engines, threads, progress, trust_remote_code)
+        if gguf is None:
+            check = _check(directory, parent, engines, threads, progress, trust_remote_code)
+        else:
+            check = _check_file(directory, gguf, progress)
     if build is not None:
         write_text(BuildDir(build).engines(check.name), check.canonical_json())
     if json:
@@ -88,6 +100,13 @@ def _check(
     speeds = () if parent is None else measure(directory, parent, engines, progress, threads=threads)
     sizes: dict[str, Any] = {} if parent is None else {"prompt": 128, "output": 64, "threads": threads}
     return EngineCheck(name=directory.resolve().name, results=results, speeds=speeds, **sizes)
+
+
+def _check_file(directory: Path, file: Path, progress: Progress) -> EngineCheck:
+    from puzzledsl.export.verify_gguf import verify_gguf
+    from puzzledsl.ir.tables import EngineCheck
+
+    return EngineCheck(name=directory.resolve().name, results=(verify_gguf(directory, file, progress),))
 
 
 def _chosen(runtime: str) -> list[EngineName]:
@@ -127,6 +146,10 @@ def _lines(check: EngineCheck) -> list[str]:
             lines.append(
                 f"{title} {result.status:<8} max |delta logit| {result.max_delta:.1e} of {result.largest:.3g}, "
                 f"greedy tokens {result.same}/{result.tokens}  ({result.version})"
+            )
+        if result.error is not None and result.own_error is not None:
+            lines.append(
+                f"  relative error {result.error:.2%}; of llama.cpp's own 8-bit file of the same weights {result.own_error:.2%}"
             )
     if check.speeds:
         lines.append(

@@ -53,4 +53,8 @@ def test_a_figure_that_changes_changes_the_page(name: str, results: dict[str, An
 
 def test_pictures_are_there() -> None:
     for name in PICTURES:
-        assert (ROOT / "docs" / "assets" / "paper" / f"{name}.svg").read_text(encoding="utf-8").startswith("<?xml")
+        assert (
+            (ROOT / "docs" / "assets" / "paper" / f"{name}.svg")
+            .read_text(encoding="utf-8")
+            .startswith("<?xml")
+        )

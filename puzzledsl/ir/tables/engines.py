@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.ir.base import Artefact
 
@@ -15,6 +17,7 @@ class EngineResult(Frozen):
 
     `max_delta` is the largest difference of a logit (or a log-probability, whichever the engine gives), `largest` the largest
     logit of the reference; of `tokens` greedily chosen ones, `same` are the reference's before the first that differs.
+    `error`: of a quantised file's logits, relative to their norm; `own_error`: of the engine's 8-bit file of the same weights.
     """
 
     engine: EngineName
@@ -25,6 +28,8 @@ class EngineResult(Frozen):
     largest: float | None = None
     same: int = 0
     tokens: int = 0
+    error: float | None = Field(default=None, exclude_if=lambda error: error is None)
+    own_error: float | None = Field(default=None, exclude_if=lambda error: error is None)
 
 
 class EngineSpeed(Frozen):

@@ -44,7 +44,7 @@ def write_export(
             lowered = lower(child, engine)
             card = _card(child_dir, child, lowered, found, engine)
             write_for(engine, lowered, child_dir, target, card, name=title)
-        case "gguf" if dtype in RECIPES:
+        case "gguf" if dtype is not None and dtype in RECIPES:
             recipe = RECIPES[dtype]
             done = write_recipe(child, child_dir, target, recipe, name=title, progress=progress)
             if progress is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,7 +24,14 @@ from puzzledsl.models.families.tensors import LazyTensor
 FUSED = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 
 
-def read_gguf(path: Path, child: ChildFiles) -> ChildFiles:
+class Read(NamedTuple):
+    """A child as a file has it, and as llama.cpp would run it unrounded: the same names and shapes of weights."""
+
+    rounded: ChildFiles
+    own: ChildFiles
+
+
+def read_gguf(path: Path, child: ChildFiles) -> Read:
     """Return the child, as llama.cpp runs it, with the weights of a file that was made of it; types of sub-blocks are gone.
 
     Weights are float32 and dequantised when they are read. Raises DiagnosticError: NotThisChild, what llama.cpp cannot represent.
@@ -36,10 +43,7 @@ def read_gguf(path: Path, child: ChildFiles) -> ChildFiles:
     except (ValueError, IndexError, OverflowError) as error:
         raise DiagnosticError(NotThisChild(None, path=path, reason="it is no GGUF file")) from error
     reason = "nothing is left of it"
-    for whole_blocks in (
-        True,
-        False,
-    ):  # by its width, a file has FFNs of whole blocks, or only the quantised ones
+    for whole_blocks in (True, False):  # a file has all FFNs in whole blocks, or only the quantised ones
         lowered, engine = as_llama_cpp(child, whole_blocks=whole_blocks)
         try:
             weights = {name: _read(name, lowered, engine, tensors) for name in lowered.weights}
@@ -47,7 +51,7 @@ def read_gguf(path: Path, child: ChildFiles) -> ChildFiles:
             reason = str(error)
             continue
         layers = tuple((attention.unquantised, ffn.unquantised) for attention, ffn in lowered.layers)
-        return replace(lowered, layers=layers, weights=weights)
+        return Read(replace(lowered, layers=layers, weights=weights), lowered)
     raise DiagnosticError(NotThisChild(None, path=path, reason=reason))
 
 

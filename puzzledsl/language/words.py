@@ -241,6 +241,8 @@ OTHER: dict[str, str] = {
     "answers": "Only what the assistant says counts.",
     "drop": "Each document is read once.",
     "keep": "Copies of a document are read as well.",
+    "best": "The weights that an evaluation on held-out text found best.",
+    "last": "The weights after the last step.",
     "cpu": "The processor of this machine.",
     "cuda": "An NVIDIA or AMD GPU of this machine.",
     "mps": "An Apple GPU.",

@@ -25,7 +25,6 @@ from puzzledsl.models.families.load import load_parent, load_tokenizer
 RUN = 64
 """Positions of a text that are drawn together: KLs of neighbours are alike."""
 RESAMPLES = 2000
-TASKS = ("arc_easy", "hellaswag", "piqa", "sciq")
 HELDOUT = "heldout"
 Figure = dict[str, float]
 
@@ -46,7 +45,8 @@ class Judge:
         """`shots`: answered questions in front of each, the same for all and asked of nobody."""
         self._bench, self._sizes, self._shots = bench, (items, heldout, task_tokens, shots), shots
         self._tokenizer = load_tokenizer(bench.parent_dir)
-        paths = [path for name in TASKS if (path := bench.base / "data" / f"{name}.jsonl").exists()]
+        named = sorted({task for declared in bench.program.evals.values() for task in declared.tasks})
+        paths = [bench.base / task for task in named]
         self._tasks = [self._task(path, items) for path in paths] if items else []
         self._texts = {"kl": bench.text(HELDOUT, heldout)}
         if task_tokens and (texts := self._task_text(paths, task_tokens)) is not None:

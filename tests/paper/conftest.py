@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import pytest
 
-from benchmarks.paper.study import Budget, Study
+from benchmarks.paper.study import LIBRARY, PROGRAMS, Budget, Study
 from tests.tiny import save_tiny
 
 WORDS = "the a child parent layer head block token cat dog house river walks sees finds under over red blue old".split()
@@ -53,9 +54,15 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     root = tmp_path_factory.mktemp("paper")
     parent = save_tiny(root / "parent", layers=4, hidden=32, heads=4, kv_heads=2, intermediate=48)
     texts = write_texts(root / "texts")
+    programs = shutil.copytree(PROGRAMS, root / "programs", ignore=shutil.ignore_patterns("build"))
+    library = programs / LIBRARY
+    text = library.read_text("utf-8").replace("hf(model, shape: smollm2_135m)", "hf(model)")
+    text = text.replace("../smollm2/parent", str(parent)).replace("../smollm2/data", str(texts))
+    library.write_text(text.replace('use "std/parents.pzl" (smollm2_135m)\n', ""), "utf-8")
     settings = {**TOY, "model": f'"{parent}"', "texts": f'"{texts}"'}
     return Study(
-        Budget(seeds=2, heldout=512, items=6, points=1, lengths=(128, 256), sheets=2),
+        Budget(seeds=1, heldout=512, items=6, points=1, lengths=(128, 256), sheets=2),
         root / "build",
         settings=settings,
+        programs=programs,
     )

@@ -25,7 +25,7 @@ from puzzledsl.export.verify import STEPS, Array, compare, open_model, prompts_o
 from puzzledsl.ir.tables import EngineResult
 
 AS_ITS_OWN = 3.0
-"""Factor by which the relative error may exceed that of llama.cpp's `q8_0`; twelve recipes on tiny children: up to 2.0 (iq4_xs)."""
+"""Factor by which the relative error may exceed that of llama.cpp's `q8_0`; on tiny children up to 2.0 (iq4_xs)."""
 ROUNDED = 0.5
 """Distance of a weight from the child's, relative to its norm, that rounding may explain. Of another matrix it is about 1.4."""
 

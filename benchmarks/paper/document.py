@@ -68,7 +68,10 @@ def section(
     for claim in result["claims"]:
         gain = shown(claim["gain"], table.decimals)
         lines.append(f"- **{claim['verdict']}**: {claim['statement']}; {gain} {claim['unit']}.")
-    figures = {name: number(value, table.decimals) for name, value in result["figures"].items()}
+    figures = {
+        name: f"{int(value):,}" if value == int(value) else number(value, table.decimals)
+        for name, value in result["figures"].items()
+    }
     lines += ["", result["reading"].format(**figures), ""]
     return "\n".join([*lines, *(timed_rows(timed, table.decimals) if timed else ())])
 
@@ -105,6 +108,8 @@ def summary(results: Mapping[str, Any]) -> str:
             anchor = f"{table.title}-{table.question}".lower().replace(" ", "-")
             anchor = "".join(c for c in anchor if c.isalnum() or c == "-")
             lines.append(_row([f"[{table.title}](#{anchor})", table.question, *counts]))
+    if missing := [table.title for name, table in tables().items() if name not in results]:
+        lines += ["", f"Programs whose results are not here yet: {', '.join(missing)}."]
     return "\n".join([*lines, ""])
 
 

@@ -133,9 +133,9 @@ def against_exact(study: Study, file: str, rival: str, statement: str, title: st
     }
     reading = told(
         gains.pooled,
-        f"The {title} children lose {{gain}} nats more on average, {{ratio}} times as much as the exact search's",
-        f"The {title} children lose {{gain}} nats less on average, {{ratio}} times as much as the exact search's",
-        f"Over all speed-ups, the {title} children and the exact search's lose the same as far as these texts can tell",
+        f"Children of the rule `{title}` lose {{gain}} nats more on average, {{ratio}} times as much as the exact search's",
+        f"Children of the rule `{title}` lose {{gain}} nats less on average, {{ratio}} times as much as the exact search's",
+        f"Over all speed-ups, children of the rule `{title}` and the exact search's lose the same as far as these texts can tell",
     )
     reading += "; with 95 % confidence, they lose more at {more} of {all} speed-ups and less at {less}."
     return Result(columns, rows, gains.claims(statement), reading, figures)

@@ -147,11 +147,18 @@ class Study:
 
     def program(self, file: str, **settings: object) -> pzl.Program:
         """A program with the budget's settings, and these."""
+        return self._opened(file, self.build, settings)
+
+    def written(self, file: str, **settings: object) -> Program:
+        """The same program as its text says it: a space of `used_by` is not narrowed by a search that happens to be solved."""
+        return self._opened(file, self.build / "unsolved", settings).ir
+
+    def _opened(self, file: str, build: Path, settings: Mapping[str, object]) -> pzl.Program:
         path = self._programs / file
         if file not in self._declared:
-            self._declared[file] = set(pzl.load(path, build=self.build).ir.params)
+            self._declared[file] = set(pzl.load(path, build=build).ir.params)
         common = {name: value for name, value in self._settings.items() if name in self._declared[file]}
-        return pzl.load(path, build=self.build, settings={**common, **settings})
+        return pzl.load(path, build=build, settings={**common, **settings})
 
     def library(self) -> pzl.Program:
         """The library with its pieces made and scored, by both scores in one pass."""
@@ -247,15 +254,15 @@ class Study:
 
     def _recipe(self, file: str, name: str, settings: Mapping[str, object]) -> tuple[str, Callable[[], Any]]:
         """A digest of all that a child depends on, and a function that makes it."""
-        program = self.program(file, **settings)
-        until = "uptrain" if name in program.ir.uptrains else "realise"
+        program, written = self.program(file, **settings), self.written(file, **settings)
+        until = "uptrain" if name in written.uptrains else "realise"
 
         def made() -> Any:
             self.library()
             self._say(f"{file}: {name} {' '.join(f'{k}={v}' for k, v in settings.items())}")
             return program.run(until=until, progress=True).child(name)
 
-        return json.dumps([recipe(program.ir, name), HEALING, METHOD]), made
+        return json.dumps([recipe(written, name), HEALING, METHOD]), made
 
     def of_seeds(self, file: str, name: str, tasks: Sequence[str] = (), **settings: Any) -> list[Judged]:
         """The same child of every seed; the program has a parameter `seed`."""

@@ -30,8 +30,11 @@ def figures(value: Any) -> Iterator[dict[str, float]]:
             yield from figures(part)
 
 
-def test_every_table_has_results(results: dict[str, Any]) -> None:
-    assert set(results) == set(TABLES)
+def test_results_are_those_of_tables(results: dict[str, Any]) -> None:
+    assert results.keys() <= TABLES.keys()
+    page = DOCUMENT.read_text(encoding="utf-8")
+    for name, table in TABLES.items():
+        assert (f"## {table.title}: " in page) == (name in results)
 
 
 def test_the_page_is_written_from_the_results(results: dict[str, Any]) -> None:
@@ -42,6 +45,8 @@ def test_the_page_is_written_from_the_results(results: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", TABLES)
 def test_a_figure_that_changes_changes_the_page(name: str, results: dict[str, Any]) -> None:
     page = DOCUMENT.read_text(encoding="utf-8")
+    if name not in results:
+        return
     for part in ("rows", "claims"):
         for index, _ in enumerate(list(figures(results[name][part]))):
             changed = copy.deepcopy(results)

@@ -19,7 +19,9 @@ def test_a_table_runs_and_again_gives_the_same(name: str, study: Study) -> None:
     result = table.run(study).as_json()
     assert result["rows"] and result["claims"]
     assert all(len(row) == len(result["columns"]) for row in result["rows"])
+    made = sorted((study.build / "paper").iterdir())
     assert json.dumps(table.run(study).as_json()) == json.dumps(result)
+    assert sorted((study.build / "paper").iterdir()) == made
     page = section(table, result, None)
     assert all(claim["statement"] in page for claim in result["claims"])
 

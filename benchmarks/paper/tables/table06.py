@@ -48,7 +48,7 @@ def run(study: Study) -> Result:
 
 def _pieces(study: Study, bld: str) -> int:
     """Number of pieces that a distillation of the narrowed space makes."""
-    key = study.program(TABLE.program).ir.digest()
+    key = study.written(TABLE.program).digest()
     return int(study.kept(("pieces", key, bld), lambda: len(bld_plan(study.program(TABLE.program).ir, bld))))
 
 

@@ -56,7 +56,7 @@ def section(
         "",
         f"The paper: {table.paper}",
         "",
-        f"Here ([{table.program}](../examples/paper/{table.program}), `python -m benchmarks.paper {table.name}`):{took}",
+        f"Here (`examples/paper/{table.program}`, `python -m benchmarks.paper {table.name}`):{took}",
         "",
         _row(result["columns"]),
         _row(["---"] * len(result["columns"])),

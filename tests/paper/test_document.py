@@ -56,8 +56,8 @@ def test_a_figure_that_changes_changes_the_page(name: str, results: dict[str, An
             assert shown(figure, TABLES[name].decimals) in document(changed, {})
 
 
-def test_pictures_are_there() -> None:
-    for name in PICTURES:
+def test_pictures_are_there(results: dict[str, Any]) -> None:
+    for name in PICTURES.keys() & results.keys():
         assert (
             (ROOT / "docs" / "assets" / "paper" / f"{name}.svg")
             .read_text(encoding="utf-8")

@@ -1,8 +1,8 @@
 """Redo the paper's tables and figures on SmolLM2-135M: `python -m benchmarks.paper [TABLE]... [--budget quick]`.
 
 Needs what `python examples/smollm2/prepare.py` makes. Finished children are kept in the build directory, so that a run that was
-stopped goes on and a second one takes seconds. Writes paper.json (results; the same bytes each time), times.json (what took how
-long here, and what was timed) and, with --docs, docs/paper.md with its pictures.
+stopped goes on and a second one makes nothing. Writes paper.json (results: the same bytes on one kind of processor with as many
+threads), times.json (seconds of each table, and what was timed) and, with --docs, docs/paper.md with its pictures.
 """
 
 from __future__ import annotations

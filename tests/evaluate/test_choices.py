@@ -216,7 +216,7 @@ def test_lengths_count_only_where_they_should():
 
 
 def test_contexts_that_differ_share_their_beginning(child):
-    """Of two contexts, one a choice, the same log-probabilities come out in one row as in two."""
+    """Choices with a context each give the same log-probabilities in one row as in two."""
     _, model = child
     ends = [(4, 6, 7), (5, 6, 7)]
     asked = [tuple(EncodedChoice((1, 2, 3, *end), 4) for end in ends)]

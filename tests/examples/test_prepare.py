@@ -35,7 +35,7 @@ prepare = load_script()
 
 
 def llama_cpp_permute(weight: Any, heads: int) -> Any:
-    """What llama.cpp's converter does to q_proj and k_proj."""
+    """Reorder the rows of q_proj and k_proj as llama.cpp's converter does."""
     rows, columns = weight.shape
     return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
 

@@ -137,7 +137,7 @@ def test_questions_are_put_as_the_harness_puts_them(tmp_path: Path) -> None:
 
 
 def test_what_was_learned_is_not_asked(tmp_path: Path) -> None:
-    """Of each task one item shares a run with a text, whatever its case; another does not."""
+    """One item of each task shares a run with a text, in another case; one shares none."""
     known = {name: LONG.format(name) for name in ("train", "calibration", "varied", "choice")}
     folder = write_learned(
         tmp_path, **{name: f"Before.\n\n{text.upper()} After." for name, text in known.items()}

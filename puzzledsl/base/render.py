@@ -122,6 +122,8 @@ def _one_as_json(diagnostic: Diagnostic) -> dict[str, object]:
 
 def clean(text: str) -> str:
     """Return the text without characters that move the cursor or change the writing direction."""
+    if _is_one_cell_each(text.replace("\n", "")):
+        return text
     return "".join(c if c == "\n" or _is_plain(c) else "\ufffd" for c in text)
 
 
@@ -149,8 +151,15 @@ def _is_plain(character: str) -> bool:
     )
 
 
+def _is_one_cell_each(text: str) -> bool:
+    """True for ASCII without control characters: nothing in it is replaced, and every character takes one cell."""
+    return text.isascii() and text.isprintable()
+
+
 def _expand(line: str) -> tuple[str, list[int]]:
     """Return the line as drawn, and the cell at which each of its code points (and its end) begins."""
+    if _is_one_cell_each(line):
+        return line, list(range(len(line) + 1))
     drawn: list[str] = []
     starts: list[int] = []
     cell = 0

@@ -36,17 +36,18 @@ def users(program: nodes.Program) -> dict[str, list[str]]:
         "eval": program.evals,
     }
     found: dict[str, list[str]] = {}
+    parts = {name: set(references(data)) & program.data.keys() for name, data in program.data.items()}
     for kind, declared in stages.items():
         for name, node in declared.items():
-            for data in _with_parts(program, set(references(node)) & program.data.keys()):
+            for data in _with_parts(parts, set(references(node)) & program.data.keys()):
                 found.setdefault(data, []).append(f"{kind} `{name}`")
     return found
 
 
-def _with_parts(program: nodes.Program, names: set[str]) -> set[str]:
-    """Return data sets and the parts of those that are mixtures."""
-    parts = {part for name in names for part in references(program.data[name])} & program.data.keys()
-    return names | _with_parts(program, parts) if parts - names else names | parts
+def _with_parts(parts: Mapping[str, set[str]], names: set[str]) -> set[str]:
+    """Return data sets and the parts of those that are mixtures. `parts`: those of each data set."""
+    inner = set().union(*(parts[name] for name in names))
+    return names | _with_parts(parts, inner) if inner - names else names | inner
 
 
 def _texts(program: nodes.Program, readers: dict[str, list[str]]) -> Iterator[tuple[str, nodes.Where, str]]:

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_EXTRA)
 
 EXAMPLE := examples/smollm2
-PYTEST := $(BIN)/python -m pytest -n auto --dist loadscope
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadscope --no-loadscope-reorder
 PYTEST_ARGS ?=
 MUTANTS_ARGS ?=
 GPU_ARGS ?=

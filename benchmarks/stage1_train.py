@@ -12,7 +12,7 @@ import argparse
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -135,16 +135,18 @@ def largest_child(parent: Path) -> int:
     return total - blocks + int(BUDGET * blocks)
 
 
-def train_parent(directory: Path, steps: int = STEPS) -> None:
+def train_parent(
+    directory: Path, steps: int = STEPS, size: Mapping[str, int] = SMALL, rate: float = 3e-3
+) -> None:
     """Train a small Llama in float32 on `train.txt` of a directory, by bytes; it is written to `parent` there."""
     tokenizer = tiny_tokenizer()
     config = LlamaConfig(
-        hidden_size=SMALL["hidden"],
-        num_attention_heads=SMALL["heads"],
-        num_key_value_heads=SMALL["kv_heads"],
-        head_dim=SMALL["head_dim"],
-        intermediate_size=SMALL["intermediate"],
-        num_hidden_layers=SMALL["layers"],
+        hidden_size=size["hidden"],
+        num_attention_heads=size["heads"],
+        num_key_value_heads=size["kv_heads"],
+        head_dim=size["head_dim"],
+        intermediate_size=size["intermediate"],
+        num_hidden_layers=size["layers"],
         vocab_size=len(tokenizer),
         tie_word_embeddings=True,
         max_position_embeddings=1024,
@@ -157,8 +159,8 @@ def train_parent(directory: Path, steps: int = STEPS) -> None:
     model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa", dtype=torch.float32)
     ids = torch.tensor(tokenizer((directory / "train.txt").read_text()[: steps * BATCH * CONTEXT]).input_ids)
     blocks = ids[: len(ids) // CONTEXT * CONTEXT].view(-1, CONTEXT)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.95), fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps, pct_start=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.05)
     order = torch.randperm(len(blocks), generator=torch.Generator().manual_seed(0))
     loss = torch.tensor(0.0)
     for step in range(steps):

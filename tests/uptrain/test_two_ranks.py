@@ -28,6 +28,8 @@ from tests.uptrain.test_sharded import TORCHRUN
 
 pytestmark = pytest.mark.timeout(600)
 FAMILIES = (*DENSE, *MIXTURES, *HYBRIDS)
+DISTINCT = ("llama", "gemma3_text", "phi3", *MIXTURES, *HYBRIDS)
+"""Families whose weights are cut in another way than those of any before: windows, joined projections, experts, states."""
 DENSE_LAYERS: tuple[Choice, ...] = (
     (NoOpAttention(), MlpFfn(width=17)),
     (GqaAttention(kv_heads=1), ParentFfn()),
@@ -52,9 +54,9 @@ def save_family(base: Path, family: str) -> None:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the figures of both processes, from `found-RANK.json`."""
+    """Return the folder of both processes' figures, `found-RANK.json`."""
     base = tmp_path_factory.mktemp("two")
-    for family in FAMILIES:
+    for family in DISTINCT:
         save_family(base / "families" / family, family)
     case = make_case(base / "case", tokens=STEPS * 128, batch=8, micro_batch=2)
     (case.base / "program.json").write_text(case.program.model_dump_json())
@@ -70,21 +72,40 @@ def launch(base: Path, *torchrun: str) -> None:
     assert done.returncode == 0, done.stderr[-6000:]
 
 
-@pytest.fixture(scope="module")
-def found(base: Path) -> list[dict[str, Any]]:
+def read_both(base: Path) -> list[dict[str, Any]]:
     return [json.loads((base / f"found-{rank}.json").read_text()) for rank in range(2)]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.fixture(scope="module")
+def found(base: Path) -> list[dict[str, Any]]:
+    return read_both(base)
+
+
+def assert_halved(family: str, entry: dict[str, Any]) -> None:
+    for name in ("parent", "child"):
+        assert entry[name]["equal"], f"{name}'s weights are those of its files, to the bit"
+        assert entry[name]["held"] <= entry[name]["rows"]
+        assert entry[name]["off"] < 1e-4
+    if family in DENSE:
+        assert entry["reads"]["sum"] < 0.55 and entry["reads"]["largest"] <= 0.5, "and no more"
+
+
+@pytest.mark.parametrize("family", DISTINCT)
 def test_each_reads_its_half_of_parent_and_child(found, family) -> None:
-    for rank in range(2):
-        entry = found[rank]["families"][family]
-        for name in ("parent", "child"):
-            assert entry[name]["equal"], f"{name}'s weights are those of its files, to the bit"
-            assert entry[name]["held"] <= entry[name]["rows"]
-            assert entry[name]["off"] < 1e-4
-        if family in DENSE:
-            assert entry["reads"]["sum"] < 0.55 and entry["reads"]["largest"] <= 0.5, "and no more"
+    for one in found:
+        assert_halved(family, one["families"][family])
+
+
+@pytest.mark.slow
+def test_so_it_is_in_every_other_family(tmp_path: Path) -> None:
+    others = [family for family in FAMILIES if family not in DISTINCT]
+    for family in others:
+        save_family(tmp_path / "families" / family, family)
+    launch(tmp_path, *TORCHRUN)
+    for one in read_both(tmp_path):
+        assert sorted(one["families"]) == sorted(others)
+        for family, entry in one["families"].items():
+            assert_halved(family, entry)
 
 
 def test_a_torn_checkpoint_is_never_read(found) -> None:

@@ -1,7 +1,7 @@
 """Figures that two processes under torchrun find together: `torchrun -m tests.uptrain.two_ranks BASE`.
 
-BASE/families has a parent and a child of each family, BASE/case a prepared case. Rank 0 leaves BASE/found-0.json, rank 1
-BASE/found-1.json.
+BASE/families has a parent and a child of each family, BASE/case, where there is one, a prepared case. Rank 0 leaves
+BASE/found-0.json, rank 1 BASE/found-1.json.
 """
 
 from __future__ import annotations
@@ -285,16 +285,17 @@ def main(base: Path) -> None:
         (base / f"four-{ranks.rank}.json").write_text(json.dumps(two_machines(base, ranks)))
         leave()
         return
-    found = {
-        "timeouts": timeouts(ranks),
-        "together": together(ranks),
-        "torn": torn(base, ranks),
-        "disagreeing": disagreeing(base, ranks),
-        "of_one": of_one(base, ranks),
-        "background": background(base, ranks),
-        "families": families(base, ranks),
-        "trainings": trainings(base, ranks),
-    }
+    found: dict[str, Any] = {"families": families(base, ranks)}
+    if (base / "case").is_dir():
+        found |= {
+            "timeouts": timeouts(ranks),
+            "together": together(ranks),
+            "torn": torn(base, ranks),
+            "disagreeing": disagreeing(base, ranks),
+            "of_one": of_one(base, ranks),
+            "background": background(base, ranks),
+            "trainings": trainings(base, ranks),
+        }
     (base / f"found-{ranks.rank}.json").write_text(json.dumps(found))
     leave()
 

@@ -21,6 +21,7 @@ from puzzledsl.base.files import write_text
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.ir.nodes import Data, HfSource, Program
 from puzzledsl.ir.references import references
+from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from puzzledsl.pipeline.digests import digest_of, meaning
 from puzzledsl.pipeline.healing import HEALING
@@ -41,6 +42,8 @@ class Budget:
     Attributes:
         settings: Values of parameters by name; a program takes those that it declares.
         seeds: Repetitions of what is drawn by chance.
+        rival_seeds: Repetitions of the uptrainings that children of several rules are compared by: their outcomes vary more.
+        piece_seeds: Repetitions of the training of a few pieces, which takes seconds.
         heldout: Tokens of held-out text.
         items: Questions of each task.
         points: Required speed-ups of a frontier whose children are uptrained.
@@ -51,6 +54,8 @@ class Budget:
 
     settings: Mapping[str, str] = field(default_factory=dict)
     seeds: int = 3
+    rival_seeds: int = 5
+    piece_seeds: int = 9
     heldout: int = 8192
     items: int = 300
     points: int = 4
@@ -62,6 +67,7 @@ class Budget:
 NIGHT = Budget(
     {"piece_tokens": "64Ki", "samples": "4Ki", "healing": "24Ki", "distilling": "256Ki"},
     seeds=5,
+    rival_seeds=8,
     heldout=24_576,
     items=1_000,
     sheets=64,
@@ -125,6 +131,8 @@ class Study:
         self._parent_dir = programs / source.id
         self._library_data = library.data
         self._judge = Judge(programs, build / "tokens")
+        self.made = 0
+        """Records that were not there before."""
         self.timed: dict[str, Any] = {}
         """Figures that were timed on this machine, by table: JSON, no part of a result."""
 
@@ -171,6 +179,15 @@ class Study:
         program = self.program(file, **settings)
         program.run(until="score", progress=True)
         return program.solve(search)
+
+    def layers(self, file: str, search: str, **settings: object) -> list[LayerAssignment]:
+        """The alternatives that a search chose, kept as a child's figures are: a score of other settings may lie there by now."""
+        key, _ = self._recipe(file, search, settings)
+        rows = self.kept(
+            ("layers", key),
+            lambda: [layer.model_dump() for layer in self.solved(file, search, **settings).layers],
+        )
+        return [LayerAssignment.model_validate(row) for row in rows]
 
     def parent(
         self,
@@ -271,6 +288,7 @@ class Study:
         if path.is_file():
             return json.loads(path.read_text(encoding="utf-8"))
         value = json.loads(json.dumps(make()))
+        self.made += 1
         write_text(path, json.dumps(value))
         return value
 

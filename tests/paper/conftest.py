@@ -61,7 +61,16 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     library.write_text(text.replace('use "std/parents.pzl" (smollm2_135m)\n', ""), "utf-8")
     settings = {**TOY, "model": f'"{parent}"', "texts": f'"{texts}"'}
     return Study(
-        Budget(seeds=1, heldout=512, items=6, points=1, lengths=(128, 256), sheets=2),
+        Budget(
+            seeds=1,
+            rival_seeds=1,
+            piece_seeds=1,
+            heldout=512,
+            items=6,
+            points=1,
+            lengths=(128, 256),
+            sheets=2,
+        ),
         root / "build",
         settings=settings,
         programs=programs,

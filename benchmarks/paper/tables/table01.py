@@ -38,14 +38,18 @@ def healed(study: Study, file: str, name: str, *, asked: bool = False, **setting
     return study.child(file, name, tasks, items, tokens=JUDGED_TOKENS, healing=healing, **settings)
 
 
-def trained(study: Study, losses: str, **settings: Any) -> list[Judged]:
-    """The searched child after training with these losses, of each seed; of no losses the child before."""
+def trained(study: Study, losses: str, seeds: int | None = None, **settings: Any) -> list[Judged]:
+    """The searched child after training with these losses, of each seed; of no losses the child before.
+
+    `seeds`: how many; the budget's unless given.
+    """
     asked = losses in (NONE, BEST) and not settings
     if losses == NONE:
         return [healed(study, TABLE.program, "student", asked=asked, **settings)]
     settings |= zip(WEIGHTS, COMBINATIONS[losses], strict=True)
     return [
-        healed(study, TABLE.program, "taught", asked=asked, seed=seed, **settings) for seed in study.seeds
+        healed(study, TABLE.program, "taught", asked=asked, seed=seed, **settings)
+        for seed in range(seeds or study.budget.seeds)
     ]
 
 
@@ -73,7 +77,9 @@ def run(study: Study) -> Result:
         Claim("LM + KL leaves more KL than KL", kl_gain(found["KL"], found["LM + KL"])),
     ]
     text = {losses: mean([child.lm for child in children]).value for losses, children in found.items()}
+    even = [claim.gain for claim in best if claim.gain.sign == 0]
     figures = {
+        "most": max((abs(end) for gain in even for end in (gain.low, gain.high)), default=0.0),
         "none": kl(found[NONE]).value,
         "best": kl(found[BEST]).value,
         "lm": kl(found["LM"]).value,
@@ -98,7 +104,10 @@ def _of_best(claims: list[Claim]) -> str:
     if better := others["disagree"]:
         return f"{first}; less KL is left by {_listed(better)} here."
     if even := others["cannot tell"]:
-        return f"{first}; no combination is better, but {_listed(even)} cannot be told from it."
+        return (
+            f"{first}; no combination is better, but {_listed(even)} cannot be told from it: "
+            "the difference is {most} nats at most."
+        )
     return f"{first} and is better than every other combination, as in the paper."
 
 

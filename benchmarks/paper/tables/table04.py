@@ -49,7 +49,7 @@ def run(study: Study) -> Result:
         )
     )
     figures["gain"] = abs(pooled.value)
-    layers = study.solved(TABLE.program, "keeper", context=TRAINED, healing=healing).layers
+    layers = study.layers(TABLE.program, "keeper", context=TRAINED, healing=healing)
     attending = sum(layer.attention.startswith(("parent", "gqa")) for layer in layers)
     columns = ("tokens", "tasks", "parent", "child", "uniform child", "child keeps", "uniform child keeps")
     return Result(columns, rows, claims, _reading(judge, pooled, short, long, attending), figures)

@@ -18,10 +18,10 @@ NAMES = {SEARCHED: "searched", "alike": "uniform", "shallow": "depth-pruned"}
 def taught(study: Study) -> dict[str, list[Judged]]:
     """The children after uptraining, of each seed. Seeds come first: a run makes all children of one seed."""
     rivals: dict[str, list[Judged]] = {name: [] for name in RIVALS}
-    for seed in study.seeds:
+    for seed in range(study.budget.rival_seeds):
         for name, children in rivals.items():
             children.append(healed(study, TABLE.program, f"{name}_taught", asked=True, seed=seed))
-    return {SEARCHED: trained(study, BEST), **rivals}
+    return {SEARCHED: trained(study, BEST, study.budget.rival_seeds), **rivals}
 
 
 def belief(children: Sequence[Judged]) -> list[list[float]]:

@@ -19,7 +19,7 @@ TOKENS = 2048
 def run(study: Study) -> Result:
     """The loss by start and share of the tokens; the same child each time."""
     made: dict[tuple[str, str], list[Judged]] = defaultdict(list)
-    for seed in study.seeds:
+    for seed in range(study.budget.piece_seeds):
         for share in SHARES:
             for start in STARTS:  # both are made in one run
                 made[start, share].append(

@@ -15,10 +15,11 @@ SEARCH, WINDOWS = "sighted", (64, 256)
 def run(study: Study) -> Result:
     """The answers of the parent and of both children at each length."""
     judge, healing = judge_of(study), study.setting("healing", "8Ki")
-    found = {
-        context: answers_of(study, judge, TABLE.program, "sighted_taught", context=context, healing=healing)
-        for context in (SHORT, LONG)
-    }
+    found, layers = {}, {}
+    for context in (SHORT, LONG):
+        settings = {"context": context, "healing": healing}
+        found[context] = answers_of(study, judge, TABLE.program, "sighted_taught", **settings)
+        layers[context] = study.layers(TABLE.program, SEARCH, **settings)
     rows = []
     for length in judge.lengths:
         shown = [judge.parent[length], *(answers[length] for answers in found.values())]
@@ -36,10 +37,9 @@ def run(study: Study) -> Result:
                 "of the parent's",
             )
         )
-        solved = study.solved(TABLE.program, SEARCH, context=context, healing=healing)
         for window in WINDOWS:
             figures[f"layers_{context}_{window}"] = sum(
-                f"w{window}" in layer.attention for layer in solved.layers
+                f"w{window}" in layer.attention for layer in layers[context]
             )
         figures |= {
             f"kept_{context}_{length}": judge.kept(answers[length], length).value for length in (first, last)

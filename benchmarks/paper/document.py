@@ -23,8 +23,8 @@ HEAD = """\
 Each table and figure of Puzzle ([arXiv 2411.19146](https://arxiv.org/abs/2411.19146)) is a small program here, run on
 SmolLM2-135M-Instruct: the paper's figures, ours beside them, and a verdict on each finding. `python examples/smollm2/prepare.py`
 fetches the model and the texts, then `python -m benchmarks.paper` redoes all of it on two cores; `--budget night` and
-`--budget gpu` spend more. What is here was made with the budget `quick`: three seeds where something is drawn by chance, five in
-Tables 5 and 13, nine in Table 8.
+`--budget gpu` spend more. What is here was made with the budget `quick`: three seeds or more where something is drawn by
+chance, and 19 GB of disk for the children.
 
 A model of 135M parameters is not a model of 70B, and thousands of tokens are not billions: where we disagree, the reading says
 what was found about the cause. KL is in nats a token of held-out text, to the parent; lower is better. Brackets are 95 %

@@ -31,10 +31,9 @@ def figures(value: Any) -> Iterator[dict[str, float]]:
 
 
 def test_results_are_those_of_tables(results: dict[str, Any]) -> None:
-    assert results.keys() <= TABLES.keys()
+    assert results.keys() == TABLES.keys()
     page = DOCUMENT.read_text(encoding="utf-8")
-    for name, table in TABLES.items():
-        assert (f"## {table.title}: " in page) == (name in results)
+    assert all(f"## {table.title}: " in page for table in TABLES.values())
 
 
 def test_the_page_is_written_from_the_results(results: dict[str, Any]) -> None:
@@ -45,8 +44,6 @@ def test_the_page_is_written_from_the_results(results: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", TABLES)
 def test_a_figure_that_changes_changes_the_page(name: str, results: dict[str, Any]) -> None:
     page = DOCUMENT.read_text(encoding="utf-8")
-    if name not in results:
-        return
     for part in ("rows", "claims"):
         for index, _ in enumerate(list(figures(results[name][part]))):
             changed = copy.deepcopy(results)

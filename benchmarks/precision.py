@@ -7,8 +7,8 @@ One library holds every piece: fewer heads, narrower FFNs and no-ops, each in fl
 and one of times, measured in llama.cpp, serve searches that may choose structure alone (in float16, or all of it in one of
 llama.cpp's types), precision alone, or both. At each speed-up, the child of each is healed and compared with the parent on
 held-out text; then all children and the parent are timed in turn in llama.cpp. Exits with 1 where both together have more than
-0.8 of the KL of the better of structure in float16 and precision alone, or are slower than it by more than 3 %. What is made and
-timed is kept in the work directory, and the same command goes on. Wants an idle machine.
+0.8 of the KL of the better of structure in float16 and precision alone, or are slower than it by more than 3 %. Pieces,
+children and the times of pieces are kept in the work directory, and the same command goes on. Wants an idle machine.
 """
 
 from __future__ import annotations
@@ -23,24 +23,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.stage1_train import CONTEXT, HELD_OUT_TOKENS, final_states_of, train_parent
-from puzzledsl.base.diagnostics import DiagnosticError
+from benchmarks.stage1_train import CONTEXT, checked_program, held_out, kl_between, train_parent
 from puzzledsl.base.files import write_text
 from puzzledsl.base.progress import Silent
-from puzzledsl.checker.check import check
 from puzzledsl.child.checkpoint.realise import realise
 from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.run import HealingInputs, healed_weights
-from puzzledsl.data.blocks import token_blocks
-from puzzledsl.evaluate.divergence import compare_block
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import BldJob, CostTable, ScoreTable, Solution
 from puzzledsl.measure.costs import measure_costs
 from puzzledsl.measure.stopwatch import undisturbed
 from puzzledsl.measure.whole import Workload
-from puzzledsl.models.families.load import load_tokenizer
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train.run import BldInputs, run_bld
+from puzzledsl.pipeline.digests import digest_of, meaning
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.run import run_score
@@ -213,27 +209,21 @@ def make(directory: Path, options: argparse.Namespace) -> Subject:
         output=LOAD.output,
     )
     path.write_text(text)
-    checked = check(path)
-    if checked.program is None:
-        raise SystemExit("\n".join(d.message for d in checked.diagnostics))
-    program, quiet, work = checked.program, Silent(), directory / "work"
+    program, quiet, work = checked_program(path), Silent(), directory / "work"
     library, jobs, parent = Library(directory / "library"), bld_plan(program, "pieces"), directory / "parent"
     run_bld(BldInputs(program, "pieces", jobs, parent, directory, library, work, quiet))
     scores = run_score(ScoreInputs(program, "kl", parent, directory, library, jobs, work, quiet))
-    blocks = token_blocks(
-        program.data["unseen"],
-        directory,
-        load_tokenizer(parent),
-        context=CONTEXT,
-        tokens=HELD_OUT_TOKENS,
-        seed=0,
-    )
+    blocks = held_out(program, directory)
     return Subject(program, directory, library, jobs, costs_of(program, directory), scores, blocks)
 
 
 def costs_of(program: Program, directory: Path) -> CostTable:
-    """The times in llama.cpp, from the work directory where they were measured before."""
-    path = directory / "costs.json"
+    """The times in llama.cpp, from the work directory where the same program measured them before."""
+    measured = [
+        meaning(kind[name])
+        for kind, name in ((program.spaces, "v"), (program.hardware, "laptop"), (program.scenarios, "chat"))
+    ]
+    path = directory / f"costs-{digest_of(measured)[:16]}.json"
     if not path.is_file():
         quiet, parent = Silent(), directory / "parent"
         costs = measure_costs(
@@ -245,11 +235,10 @@ def costs_of(program: Program, directory: Path) -> CostTable:
 
 def make_child(subject: Subject, search: str) -> Made | None:
     """Solve a search, heal and write its child; None without a child."""
-    try:
-        answer = solve_search(subject.program, search, subject.costs, {"kl": subject.scores})
-        solution = answer.solutions[0]
-    except (DiagnosticError, IndexError):
+    answer = solve_search(subject.program, search, subject.costs, {"kl": subject.scores})
+    if not answer.solutions:
         return None
+    solution = answer.solutions[0]
     layers = json.dumps([layer.model_dump() for layer in solution.layers])
     out, kept = subject.directory / "children" / search, subject.directory / "children" / f"{search}.json"
     if not kept.is_file() or kept.read_text() != layers:
@@ -257,17 +246,6 @@ def make_child(subject: Subject, search: str) -> Made | None:
         write_text(kept, layers)
     speed_up = solution.metrics["chat.throughput"] / answer.parent_metrics["chat.throughput"]
     return Made(layers, speed_up, out)
-
-
-def kl_of(subject: Subject, child: Path) -> float:
-    """KL of a child to the parent on held-out text, in nats."""
-    paths = subject.parent, child
-    states, heads = zip(*(final_states_of(path, subject.blocks) for path in paths), strict=True)
-    figures = [
-        compare_block(ids, p, heads[0], c, heads[1])
-        for ids, p, c in zip(subject.blocks, *states, strict=True)
-    ]
-    return sum(figure.kl for figure in figures) / len(figures)
 
 
 def timed(subject: Subject, made: Mapping[Key, Made]) -> dict[Key, Child]:
@@ -279,7 +257,9 @@ def timed(subject: Subject, made: Mapping[Key, Made]) -> dict[Key, Child]:
         for each in time_in_engine(laptop, LOAD, models, TURNS)
     )
     measured = {layers: parent_s / own for layers, own in zip(folders, seconds, strict=True)}
-    losses = {layers: kl_of(subject, folder) for layers, folder in folders.items()}
+    losses = {
+        layers: kl_between(subject.parent, folder, subject.blocks) for layers, folder in folders.items()
+    }
     return {key: Child(losses[one.layers], one.expected, measured[one.layers]) for key, one in made.items()}
 
 

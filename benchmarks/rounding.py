@@ -14,16 +14,12 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.stage1_train import CONTEXT, HELD_OUT_TOKENS, final_states_of, prepare
+from benchmarks.stage1_train import CONTEXT, checked_program, held_out, kl_between, prepare
 from puzzledsl.base.progress import Silent
-from puzzledsl.checker.check import check
 from puzzledsl.child.checkpoint.realise import realise
 from puzzledsl.child.definition import model_definition
-from puzzledsl.data.blocks import token_blocks
-from puzzledsl.evaluate.divergence import compare_block
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import LayerAssignment, Solution
-from puzzledsl.models.families.load import load_tokenizer
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.train.run import BldInputs, run_bld
 from puzzledsl.plan.bld import bld_plan
@@ -85,10 +81,7 @@ def program_in(directory: Path, types: list[str], calibration: int) -> Program:
     path = directory / "rounding.pzl"
     given = {"types": " | ".join(types), "context": CONTEXT, "calibration": calibration}
     path.write_text(SOURCE + "".join(OF_METHOD.format(method=method, **given) for method in METHODS))
-    checked = check(path)
-    if checked.program is None:
-        raise SystemExit("\n".join(d.message for d in checked.diagnostics))
-    return checked.program
+    return checked_program(path)
 
 
 def pieces_of(program: Program, directory: Path, method: str) -> Errors:
@@ -112,15 +105,7 @@ def child_kl(program: Program, directory: Path, method: str, dtype: str) -> floa
     definition = model_definition(program, f"{method}_child", solution, bld_plan(program, method))
     if not (out / "config.json").is_file():
         realise(definition, parent, Library(directory / method).load, out)
-    tokenizer = load_tokenizer(parent)
-    blocks = token_blocks(
-        program.data["unseen"], directory, tokenizer, context=CONTEXT, tokens=HELD_OUT_TOKENS, seed=0
-    )
-    states, heads = zip(*(final_states_of(path, blocks) for path in (parent, out)), strict=True)
-    figures = [
-        compare_block(ids, p, heads[0], c, heads[1]) for ids, p, c in zip(blocks, *states, strict=True)
-    ]
-    return sum(figure.kl for figure in figures) / len(figures)
+    return kl_between(parent, out, held_out(program, directory))
 
 
 if __name__ == "__main__":

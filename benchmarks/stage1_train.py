@@ -206,10 +206,7 @@ def program_in(
     path.write_text(
         SOURCE.format(space=space, tokens=tokens, settings=settings, params=params or 10**9, samples=samples)
     )
-    checked = check(path)
-    if checked.program is None:
-        raise SystemExit("\n".join(d.message for d in checked.diagnostics))
-    return checked.program
+    return checked_program(path)
 
 
 # ---------------------------------------------------------------- pieces
@@ -303,17 +300,28 @@ def child_kl(program: Program, directory: Path, bld: str, score: str, search: st
             HealingInputs(program, definition, jobs, parent, directory, library.load, cache, work, quiet)
         )
     realise(definition, parent, library.load, directory / "children" / search, healed=healed)
-    blocks = token_blocks(
-        program.data["unseen"],
-        directory,
-        load_tokenizer(parent),
-        context=CONTEXT,
-        tokens=HELD_OUT_TOKENS,
-        seed=0,
+    return kl_between(parent, directory / "children" / search, held_out(program, directory))
+
+
+def checked_program(path: Path) -> Program:
+    """The program of a file. Raises SystemExit with what is wrong in it."""
+    checked = check(path)
+    if checked.program is None:
+        raise SystemExit("\n".join(d.message for d in checked.diagnostics))
+    return checked.program
+
+
+def held_out(program: Program, directory: Path) -> torch.Tensor:
+    """Blocks of the program's `unseen`, as tokens of the directory's parent: (N, CONTEXT), int64."""
+    tokenizer = load_tokenizer(directory / "parent")
+    return token_blocks(
+        program.data["unseen"], directory, tokenizer, context=CONTEXT, tokens=HELD_OUT_TOKENS, seed=0
     )
-    states, heads = zip(
-        *(final_states_of(path, blocks) for path in (parent, directory / "children" / search)), strict=True
-    )
+
+
+def kl_between(parent: Path, child: Path, blocks: torch.Tensor) -> float:
+    """KL(parent || child) of two checkpoints, a mean over blocks of tokens, in nats."""
+    states, heads = zip(*(final_states_of(path, blocks) for path in (parent, child)), strict=True)
     figures = [
         compare_block(ids, p, heads[0], c, heads[1]) for ids, p, c in zip(blocks, *states, strict=True)
     ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.examples.command import pzl
+from tests.forked import pzl
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PROGRAMS = sorted(path for path in EXAMPLES.rglob("*.pzl") if path.name != "tour_parts.pzl")

@@ -11,7 +11,7 @@ from examples.mixtures.scores import rows
 from puzzledsl.checker.check import check
 from puzzledsl.ir import facts
 from puzzledsl.ir.nodes import Program
-from tests.examples.command import pzl
+from tests.forked import pzl
 
 FOLDER = Path(__file__).parents[2] / "examples" / "mixtures"
 PUBLISHED = {  # parameters, and those of one token, as the models' cards round them

@@ -1,9 +1,9 @@
 """Python processes forked from one that has loaded PyTorch: processes of their own, without the seconds of imports.
 
-`run` and `start` take what `subprocess.run` and `subprocess.Popen` take after `sys.executable`. A server (`__main__.py`) of
-each environment imports what commands import, once a test process, and forks itself for each of them. What such a process
-does not show, tests leave to `subprocess`: which modules a command imports, how it starts, and what depends on the seed of
-hashes, which all processes of one server share.
+`run` and `start` take what `subprocess.run` and `subprocess.Popen` take after `sys.executable`; `pzl` takes what the command
+takes. A server (`__main__.py`) of each environment imports what commands import, once a test process, and forks itself for
+each of them. What such a process does not show, tests leave to `subprocess`: which modules a command imports, how it starts,
+and what depends on the seed of hashes, which all processes of one server share.
 """
 
 from __future__ import annotations
@@ -133,3 +133,9 @@ def run(
         process.communicate()
         raise
     return subprocess.CompletedProcess([sys.executable, *arguments], process.wait(), out, err)
+
+
+def pzl(*arguments: str | Path, timeout: float = 250) -> subprocess.CompletedProcess[str]:
+    """Run `pzl ARGUMENTS` to its end, on one thread."""
+    command = ["-m", "puzzledsl.cli.main", *map(str, arguments)]
+    return run(command, env=ONE_THREAD, timeout=timeout)

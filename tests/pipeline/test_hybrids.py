@@ -9,8 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests import forked
-from tests.pipeline.test_run import ENVIRONMENT
+from tests.forked import pzl
 from tests.pipeline.tiny_program import SOURCE, write_tiny_program
 from tests.tiny import save_tiny, tiny_tokens
 
@@ -51,7 +50,7 @@ def test_a_hybrid_from_program_to_child(tmp_path: Path, family: str) -> None:
     start, end = SOURCE.index("space wide"), SOURCE.index("hardware toy")
     text = f"{SOURCE[:start]}space wide of tiny {{\n{SPACES[family]}}}\n{SOURCE[end:]}"
     program.write_text(text[: text.index("export ship")] + SCORES)
-    done = forked.run(["-m", "puzzledsl.cli.main", "run", str(program)], env=ENVIRONMENT, timeout=600)
+    done = pzl("run", program, timeout=600)
     assert done.returncode == 0, done.stderr
     model = AutoModelForCausalLM.from_pretrained(
         tmp_path / "build" / "models" / "final", trust_remote_code=True

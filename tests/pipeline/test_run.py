@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,16 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests import forked
+from tests.forked import pzl
 from tests.pipeline.tiny_program import write_tiny_program
 
 COMMAND = [sys.executable, "-m", "puzzledsl.cli.main"]
 ENVIRONMENT = forked.ONE_THREAD
 VOLATILE = {"log.jsonl", ".lock"}
 KILL_AT = ("bld", "score", "realise", "uptrain", "eval")
-
-
-def pzl(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return forked.run(["-m", "puzzledsl.cli.main", *map(str, arguments)], env=ENVIRONMENT)
 
 
 def contents(build: Path) -> dict[str, str]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests import forked
+from tests.forked import pzl
 from tests.tiny import save_tiny
 
 SOURCE = """\
@@ -69,8 +69,7 @@ def run_with(directory: Path, more: str) -> Path:
     program = write_tiny_program(directory)
     text = program.read_text()
     program.write_text(text[: text.index("search greedy")] + more)
-    command = ["-m", "puzzledsl.cli.main", "run", str(program)]
-    result = forked.run(command, env=forked.ONE_THREAD, timeout=600)
+    result = pzl("run", program, timeout=600)
     assert result.returncode == 0, result.stderr
     return directory / "build"
 

@@ -58,7 +58,7 @@ class Budget:
     piece_seeds: int = 9
     heldout: int = 8192
     items: int = 300
-    points: int = 4
+    points: int = 3
     lengths: tuple[int, ...] = (256, 512, 1024, 2048)
     sheets: int = 10
     timing: bool = False
@@ -68,6 +68,7 @@ NIGHT = Budget(
     {"piece_tokens": "64Ki", "samples": "4Ki", "healing": "24Ki", "distilling": "256Ki"},
     seeds=5,
     rival_seeds=8,
+    points=4,
     heldout=24_576,
     items=1_000,
     sheets=64,

@@ -14,8 +14,8 @@ from puzzledsl.measure import rounds
 from tests.pretended_gpu import Gpu, pretended_gpu
 from tests.pretended_gpu.programs import COUPLED, LAYERS, write_program
 
-DISTINCT = ("llama", "gemma3_text", "granite", "qwen3_moe", "gpt_oss", "nemotron_h", "qwen3_next")
-"""Families with a kind of layer of their own, or with factors; those whose layers are llama's with other norms are slow tests."""
+QUICK = ("llama", "gemma3_text", "gpt_oss", "nemotron_h")
+"""Plain layers and coupled blocks, windows, experts with sinks, and state spaces; the other families are slow tests."""
 NO_WAITS = (
     "models/kernels/",
     "pieces/train/layer_trainer.py",
@@ -63,7 +63,7 @@ def check(gpu: Gpu, family: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "family", [name if name in DISTINCT else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+    "family", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
 )
 @pytest.mark.usefixtures("quick")
 def test_every_stage(family: str, tmp_path: Path) -> None:

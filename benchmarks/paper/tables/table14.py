@@ -14,7 +14,7 @@ SEARCH, WINDOWS = "sighted", (64, 256)
 
 def run(study: Study) -> Result:
     """The answers of the parent and of both children at each length."""
-    judge, healing = judge_of(study), study.setting("healing", "8Ki")
+    judge, healing = judge_of(study), study.setting("healing", "4Ki")
     found, layers = {}, {}
     for context in (SHORT, LONG):
         settings = {"context": context, "healing": healing}

@@ -148,7 +148,10 @@ def test_coupled_pieces_and_untrained_ones_too(tmp_path: Path) -> None:
         assert make(program, base, "stream", ((0, 1), (1, 2))) == make(program, base, "sweep")
 
 
-@pytest.mark.parametrize("first", [0, 3, 20, 40, 55, 70, 80])
+SLOW_PLACES = [pytest.param(step, marks=pytest.mark.slow) for step in (3, 40, 70, 80)]
+
+
+@pytest.mark.parametrize("first", [0, 20, 55, *SLOW_PLACES])
 def test_a_lost_worker_costs_nothing_but_time(first: int, tmp_path: Path) -> None:
     program = make_program(tmp_path, **SHORT)
     lost_at = frozenset({first, first + 25})

@@ -89,6 +89,7 @@ def test_a_regret_is_what_solving_with_the_alternative_fixed_costs(instance: Ins
     agrees(instance)
 
 
+@pytest.mark.slow
 @given(problems(exact=False))
 def test_also_where_integers_are_rounded(instance: Instance) -> None:
     best, result = optimum(instance), why_search(*instance.args)
@@ -105,6 +106,7 @@ def test_also_where_integers_are_rounded(instance: Instance) -> None:
             )
 
 
+@pytest.mark.slow
 @given(problems(max_layers=5), st.sampled_from([1, 2]))
 def test_suffixes_and_small_sweeps_change_nothing(instance: Instance, together: int) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -46,8 +46,9 @@ def label(name: str, kind: int) -> str:
 
 
 def kind_of(label: str) -> int:
-    """Return the kind of layer that a label is about."""
-    return int(label.partition("@")[2] or 0)
+    """Return the kind of layer that a label is about. Names of alternatives may hold an `@` too: `parent@q8_0@1`."""
+    kind = label.rpartition("@")[2]
+    return int(kind) if kind.isdigit() else 0
 
 
 def parent_beside(other: str) -> str:

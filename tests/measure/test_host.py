@@ -17,6 +17,7 @@ from puzzledsl.measure.host import (
     kind_of,
     kinds_of,
     label,
+    parent_beside,
     random_child,
 )
 from puzzledsl.measure.laps import time_laps
@@ -113,6 +114,13 @@ def test_laps_cover_the_forward(tmp_path):
         m._forward_pre_hooks for layer in layers(host.model) for m in (layer, norm_before(layer, "ffn"))
     )
     assert not any(layer._forward_hooks for layer in layers(host.model))
+
+
+@pytest.mark.parametrize("kind", [0, 1, 12])
+@pytest.mark.parametrize("name", ["parent", "parent@q8_0", "mlp64@int8"])
+def test_a_label_has_its_kind(name, kind):
+    assert kind_of(label(name, kind)) == kind
+    assert parent_beside(label(name, kind)) == label("parent", kind)
 
 
 @given(

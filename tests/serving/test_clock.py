@@ -85,6 +85,18 @@ def test_the_table_is_llama_cpp_s(tmp_path, few, capsys):
     assert run(["measure", str(path)]) == 0 and "up to date" in capsys.readouterr().err
 
 
+def test_types_of_sub_blocks_are_timed_as_alternatives(tmp_path, few):
+    path = program_in(tmp_path, dtype="f16")
+    types = "(dtype: full | q8_0)"
+    path.write_text(path.read_text().replace("parent |", f"parent{types} |"))
+    table = measured(path)
+    (cost,) = table.scenarios["chat"]
+    for layer in (*cost.attention, *cost.ffn):
+        own, rounded = layer["parent"], layer["parent@q8_0"]
+        assert rounded.params == own.params
+        assert 0 < rounded.weights_bytes < 0.6 * own.weights_bytes
+
+
 def test_interrupted_it_goes_on(tmp_path, few):
     path = program_in(tmp_path)
     with pytest.raises(Interrupted):

@@ -6,18 +6,20 @@ own where that is not prepared). SmolLM2 itself is no subject: its weights come 
 One library holds every piece: fewer heads, narrower FFNs and no-ops, each in float16, q8_0, q5_0 and q4_0. One table of scores
 and one of times, measured in llama.cpp, serve searches that may choose structure alone (in float16, or all of it in one of
 llama.cpp's types), precision alone, or both. At each speed-up, the child of each is healed and compared with the parent on
-held-out text; then all children and the parent are timed in turn in llama.cpp. Exits with 1 where both together have more than
-0.8 of the KL of the better of structure in float16 and precision alone, or are slower than it by more than 3 %. Pieces,
-children and the times of pieces are kept in the work directory, and the same command goes on. Wants an idle machine.
+held-out text; then all children and the parent are timed in turn in llama.cpp. A child is compared at its own measured speed:
+with structure in float16 alone, and with precision alone, at that speed, between the children that were measured around it (the
+logarithm of KL in a straight line). Exits with 1 where a child of both has more than 0.8 of the KL of the better of the two.
+Pieces, children and the times of pieces are kept in the work directory, and the same command goes on. Wants an idle machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -32,6 +34,7 @@ from puzzledsl.child.healing.run import HealingInputs, healed_weights
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import BldJob, CostTable, ScoreTable, Solution
 from puzzledsl.measure.costs import measure_costs
+from puzzledsl.measure.place import Place
 from puzzledsl.measure.stopwatch import undisturbed
 from puzzledsl.measure.whole import Workload
 from puzzledsl.pieces.store.library import Library
@@ -41,10 +44,10 @@ from puzzledsl.plan.bld import bld_plan
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.run import run_score
 from puzzledsl.search.solve import solve_search
-from puzzledsl.serving.clock import ServingClockMaker
+from puzzledsl.serving.clock import ServingClock, ServingClockMaker
 from puzzledsl.serving.speed import time_in_engine
 
-DEMANDED, SLOWER = 0.8, 0.03
+DEMANDED, AS_FAST = 0.8, 0.97
 TYPES = ("full", "q8_0", "q5_0", "q4_0")
 ALONE = ("structure", "precision")
 """Searches whose better child is the measure."""
@@ -56,6 +59,9 @@ Key = tuple[str, float]
 """A kind of search and the speed-up that it requires."""
 TURNS = 12
 """Windows of decode steps that each child is timed in."""
+MIXTURES = 160
+"""Models that times are fitted to: a step of this parent takes a millisecond and varies by several percent, of 26 alternatives
+in six layers, and the search would choose those that came out too fast."""
 SOURCE = """\
 parent p = hf("parent")
 data mix = text("train.txt")
@@ -90,6 +96,22 @@ class Subject:
     def parent(self) -> Path:
         """The parent's directory."""
         return self.directory / "parent"
+
+
+class PatientClock(ServingClock):
+    """A clock that asks for more mixtures than models of a usual size need."""
+
+    def place(self) -> Place:
+        """Return the facts."""
+        return replace(super().place(), rounds=MIXTURES)
+
+
+class PatientClockMaker(ServingClockMaker):
+    """Maker of a `PatientClock`."""
+
+    def __call__(self, member: int) -> ServingClock:
+        """Return a new clock."""
+        return PatientClock(self)
 
 
 @dataclass(frozen=True)
@@ -131,25 +153,48 @@ def main(options: argparse.Namespace) -> int:
 
 def report(speeds: list[float], found: Mapping[Key, Child]) -> int:
     """Print the table and how far the sums of pieces were from whole children. Return 1 where a demand is not met."""
-    print("| speed-up | " + " | ".join(KINDS) + " | both / better alone |")
-    print("|---" * (len(KINDS) + 2) + "|")
+    curves = {name: [child for (kind, _), child in found.items() if kind == name] for name in KINDS}
+    columns = ("speed-up", *KINDS, "better alone, at the speed of both", "both / that")
+    print("| " + " | ".join(columns) + " |")
+    print("|---" * len(columns) + "|")
     missed = False
     for speed in speeds:
-        alone = [found[kind, speed] for kind in ALONE if (kind, speed) in found]
         row = [str(found.get((kind, speed), "none")) for kind in KINDS]
-        if not alone or ("both", speed) not in found:
-            row.append("")
+        both = found.get(("both", speed))
+        alone = [kl_at(curves[name], both.measured) for name in ALONE] if both is not None else []
+        better = min((kl for kl in alone if kl is not None), default=None)
+        if both is None or better is None:
+            row += ["", ""]
         else:
-            better, both = min(alone, key=lambda child: child.kl), found["both", speed]
-            missed |= both.kl > DEMANDED * better.kl or both.measured < (1 - SLOWER) * better.measured
-            row.append(f"{both.kl / better.kl:.3f}")
+            missed |= both.kl > DEMANDED * better
+            row += [f"{better:.2e}", f"{both.kl / better:.3f}"]
         print(f"| {speed}x | " + " | ".join(row) + " |")
     errors = [abs(child.expected / child.measured - 1) for child in found.values()]
     print(f"speed-ups that the searches counted on: {sum(errors) / len(errors):.1%} from those measured")
-    print(
-        f"demanded of the last column: <= {DEMANDED}, at no less than {1 - SLOWER:.0%} of the other's speed"
-    )
+    print(f"demanded of the last column: <= {DEMANDED}")
     return int(missed)
+
+
+def kl_at(children: Sequence[Child], speed: float) -> float | None:
+    """The KL that children of one kind have at a speed, in nats, between those that are measured around it.
+
+    The least KL of any that is as fast counts, so no child is on the curve that another one surpasses in both. None where no
+    child is nearly as fast (97 %); the fastest one's where it is nearly so. Where all are faster, that of the slowest, which may
+    be more than one at this speed would have.
+    """
+    curve: list[Child] = []
+    for child in sorted(children, key=lambda one: (one.measured, -one.kl), reverse=True):
+        if not curve or child.kl < curve[-1].kl:
+            curve.append(child)
+    above = [child for child in curve if child.measured >= speed]
+    below = [child for child in curve if child.measured < speed]
+    if not above:
+        return below[0].kl if below and below[0].measured >= AS_FAST * speed else None
+    if not below:
+        return above[-1].kl
+    fast, slow = above[-1], below[0]
+    share = (speed - slow.measured) / (fast.measured - slow.measured)
+    return math.exp((1 - share) * math.log(slow.kl) + share * math.log(fast.kl))
 
 
 def prepare(example: Path, directory: Path, steps: int) -> None:
@@ -227,7 +272,7 @@ def costs_of(program: Program, directory: Path) -> CostTable:
     if not path.is_file():
         quiet, parent = Silent(), directory / "parent"
         costs = measure_costs(
-            program, "v", parent, directory / "work" / "costs", quiet, engines=ServingClockMaker
+            program, "v", parent, directory / "work" / "costs", quiet, engines=PatientClockMaker
         )
         write_text(path, costs.model_dump_json())
     return CostTable.model_validate_json(path.read_text())
@@ -290,5 +335,5 @@ if __name__ == "__main__":
     parser.add_argument("--tokens", type=int, default=0, help="tokens of BLD a piece")
     parser.add_argument("--calibration", type=int, default=16384)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--speeds", type=float, nargs="+", default=[2.5, 3.0, 3.25, 3.5, 4.0])
+    parser.add_argument("--speeds", type=float, nargs="+", default=[1.75, 2.0, 2.5, 3.0])
     raise SystemExit(main(parser.parse_args()))

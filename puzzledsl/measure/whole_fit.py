@@ -28,6 +28,9 @@ NOISE = 0.01
 """Standard deviation of a model's time, as a share of the parent's."""
 DOUBT = 0.5
 """Standard deviation of the prior's times, as a share of each."""
+OVERHEAD = 0.1
+"""Standard deviation of what a pass takes besides bytes and FLOP, such as its start, as a share of the parent's time: the fixed
+part's alone."""
 USUAL_ERROR = 1.5
 """Error of a model, in standard deviations, up to which it counts fully; beyond, in inverse proportion to the square."""
 SWEEPS = 10
@@ -67,8 +70,8 @@ def mixture(labels: Mapping[SubBlock, Sequence[str]], kinds: Sequence[int], seed
 
 
 def models_needed(labels: Mapping[SubBlock, Sequence[str]]) -> int:
-    """Return the number of mixtures: four more than there are alternatives, at least 10."""
-    return max(10, 4 + sum(map(len, labels.values())))
+    """Return the number of mixtures: eight more than there are alternatives, at least 14."""
+    return max(14, 8 + sum(map(len, labels.values())))
 
 
 def fit_whole(
@@ -87,6 +90,7 @@ def fit_whole(
     rows = np.array([_counts(keys, _keys_of(check)) for check in checks])
     times = np.array([usual * _child(check, phase) / _parent(check, phase) for check in checks])
     doubt = DOUBT * expected + NOISE * usual / max(1, len(parent))
+    doubt[keys.index(FIXED)] += OVERHEAD * usual
     weights = np.ones(len(checks))
     seconds, spread = expected, doubt
     for _ in range(SWEEPS):

@@ -80,6 +80,16 @@ def test_one_disturbed_model_counts_little():
     assert worst(one) < 0.05
 
 
+def test_starting_a_pass_may_take_far_longer_than_its_bytes(monkeypatch):
+    """The fixed part takes a fifth of the time of a model with a small vocabulary, whose head is a hundredth of its bytes."""
+    parent = 5e-3 * LAYERS
+    monkeypatch.setitem(TRUE, FIXED, parent / 4)
+    prior = PRIOR | {FIXED: 0.01 * 3 * LAYERS}
+    found = fit_whole(list(checks(0)), "decode", prior, PARENT)
+    assert worst(found) < 0.02
+    assert found.seconds[FIXED] == pytest.approx(TRUE[FIXED], rel=0.1)
+
+
 def test_no_time_is_negative():
     found = fit_whole(list(checks(5, noise=0.05)), "decode", PRIOR, PARENT)
     assert all(seconds >= 0 for seconds in found.seconds.values())

@@ -4,7 +4,7 @@ The parent is SmolLM2-135M (made by examples/smollm2/prepare.py). As `pzl measur
 written for the engine and timed in turn with the parent, and the times of the alternatives are fitted. Then random whole
 children, which the fit has not seen, are timed in turn with the parent, and compared with the sums of their pieces. Last comes a
 child that the costs choose, 1.3x faster with few parameters lost, so that the errors of the fit are in its favour; or that of a
-model definition (`--child build/models/SEARCH/definition.json`). A baseline beside it: times in proportion to parameters.
+search (`--child build/refined/SEARCH.json`). A baseline beside it: times in proportion to parameters.
 Exits with 1 where the mean error of prefill or decode, or of that child's speed-up, is above 5 %. Wants an idle machine.
 """
 
@@ -27,7 +27,6 @@ from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import total_params
-from puzzledsl.ir.tables import ModelDefinition
 from puzzledsl.measure.estimate import FIXED, Estimate, Key
 from puzzledsl.measure.expected import expected_times
 from puzzledsl.measure.host import PARENT, SUB_BLOCKS, Arrangement
@@ -173,13 +172,11 @@ def _proportional(sizes: Mapping[Key, float], parent_s: float, parent: list[Key]
     return Estimate({key: factor * size for key, size in sizes.items()}, {}, parent_s, 1.0)
 
 
-def arrangement_of(definition: Path) -> Arrangement:
-    """The child of a definition."""
-    layers = ModelDefinition.from_json(definition.read_bytes()).layers
-    return {
-        "attention": tuple(layer.attention.name for layer in layers),
-        "ffn": tuple(layer.ffn.name for layer in layers),
-    }
+def arrangement_of(answer: Path) -> Arrangement:
+    """The child of a build directory's `solutions/SEARCH.json`, or of its `refined/SEARCH.json`."""
+    found = json.loads(answer.read_bytes())
+    layers = (found["solution"] if "solution" in found else found["solutions"][0])["layers"]
+    return {sub_block: tuple(layer[sub_block] for layer in layers) for sub_block in SUB_BLOCKS}
 
 
 def lines(outcome: Outcome, workload: Workload) -> Iterator[str]:
@@ -212,7 +209,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the first child")
     parser.add_argument("--turns", type=int, default=TURNS)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--child", type=Path, help="a definition.json")
+    parser.add_argument("--child", type=Path, help="an answer: solutions/SEARCH.json or refined/SEARCH.json")
     parser.add_argument("--json", type=Path, help="write everything there too")
     options = parser.parse_args()
     child = arrangement_of(options.child) if options.child else None

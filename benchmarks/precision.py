@@ -60,8 +60,8 @@ Key = tuple[str, float]
 TURNS = 12
 """Windows of decode steps that each child is timed in."""
 MIXTURES = 160
-"""Models that times are fitted to: a step of this parent takes a millisecond and varies by several percent, of 26 alternatives
-in six layers, and the search would choose those that came out too fast."""
+"""Models that times are fitted to. A step of this parent takes a millisecond and varies by several percent: from few models, some
+alternatives come out too fast, and the search chooses those."""
 SOURCE = """\
 parent p = hf("parent")
 data mix = text("train.txt")

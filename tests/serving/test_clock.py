@@ -165,8 +165,7 @@ def test_the_process_ends_with_its_session(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(("engine", "dtype"), [("vllm", "bf16"), ("mlx", "fp32")])
 def test_other_engines(tmp_path, few, engine, dtype):
-    if python_of(engine) is None:
-        pytest.skip(f"{engine} is not installed")
+    assert python_of(engine) is not None, "the extra `runtimes` installs MLX, and `make vllm` vLLM"
     if engine == "vllm":
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
     table = measured(program_in(tmp_path, engine, dtype))

@@ -12,9 +12,8 @@ from puzzledsl.base.diagnostics import Span
 from puzzledsl.language.words import KEYWORDS
 from puzzledsl.server.document import Document
 from puzzledsl.syntax import tree
-from puzzledsl.syntax.grammar import lex
-from puzzledsl.syntax.lark_alone import Token
 from puzzledsl.syntax.newlines import CONTINUES_AFTER, CONTINUES_BEFORE
+from puzzledsl.syntax.tokens import Token, lex
 
 _NOWHERE = Span("", 1, 1, 1, 1)
 _OPENS, _CLOSES = ("LPAR", "LSQB"), ("RPAR", "RSQB")
@@ -92,7 +91,7 @@ def cursor_at(document: Document, line: int, column: int) -> Cursor:
     text = "\n".join([*lines[first - 1 : line - 1], lines[line - 1][: column - 1]])
     tokens = list(lex(text))
     reader = _Reader()
-    touching = tokens[-1] if tokens and (tokens[-1].end_pos or 0) == len(text) else None
+    touching = tokens[-1] if tokens and tokens[-1].end_pos == len(text) else None
     if touching is not None and touching.type != "_NL":
         is_word = touching.type == "NAME" or touching in KEYWORDS
         reader.cursor.touching = touching

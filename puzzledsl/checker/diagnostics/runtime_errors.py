@@ -27,12 +27,3 @@ class LoweringRefused(Diagnostic, code="E0474"):
     """An alternative that the runtime lacks, in an export that forbids rewriting with `lower: false`."""
 
     template = "{runtime} has no {what}, and `lower: false` forbids rewriting it"
-
-
-class RecipeOfQuantised(Diagnostic, code="E0475"):
-    """A whole-file recipe for a child whose sub-blocks have storage types of their own."""
-
-    template = (
-        "the recipe `{recipe}` chooses the type of every matrix, and sub-blocks have their own: {types}"
-    )
-    help_template = "write `dtype: f16`, the type of the other matrices; or leave `dtype` out of the space"

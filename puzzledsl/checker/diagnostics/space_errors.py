@@ -98,10 +98,3 @@ class ComputedIndex(Diagnostic, code="E0414"):
 
     template = "`{text}` is {index} here, which is before the first layer"
     help_template = "a computed index does not count from the end; write the number out: `layers[{index}]`"
-
-
-class NothingMeasured(Diagnostic, code="E0416"):
-    """A solver that needs measured layer statistics, for a space whose scores come only from tables."""
-
-    template = "search `{search}` drops layers by `{solver}`, and no score of `{space}` is measured"
-    help_template = "declare one: `score NAME of BLD = replace_one(kl_divergence)`, of a `bld` of `{space}`"

@@ -1,8 +1,24 @@
-"""Diagnostics of what a later stage cannot do, which the checker knows: E0711, E0737, E1501, E1503, E1504, E1803."""
+"""Diagnostics of what a later stage cannot do: the checker reports them early, and the stage where it could not know."""
 
 from __future__ import annotations
 
 from puzzledsl.base.diagnostics import Diagnostic
+
+
+class NothingMeasured(Diagnostic, code="E0416"):
+    """A solver that needs measured layer statistics, for a space whose scores come only from tables."""
+
+    template = "search `{search}` drops layers by `{solver}`, and no score of `{space}` is measured"
+    help_template = "declare one: `score NAME of BLD = replace_one(kl_divergence)`, of a `bld` of `{space}`"
+
+
+class RecipeOfQuantised(Diagnostic, code="E0475"):
+    """A whole-file recipe for a child whose sub-blocks have storage types of their own."""
+
+    template = (
+        "the recipe `{recipe}` chooses the type of every matrix, and sub-blocks have their own: {types}"
+    )
+    help_template = "write `dtype: f16`, the type of the other matrices; or leave `dtype` out of the space"
 
 
 class CannotRealise(Diagnostic, code="E0711"):

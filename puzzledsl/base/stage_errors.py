@@ -44,13 +44,6 @@ class NoPieceForAlternative(Diagnostic, code="E1501"):
     help_template = "write `train = attention + ffn` (or `attention * ffn`) in `{bld}`, or leave the alternative out of the space"
 
 
-class NoPairwiseTerms(Diagnostic, code="E1503"):
-    """Pairwise terms for a metric that has none, or around a child."""
-
-    template = "score `{score}` asks for pairwise terms, which {what} do not have"
-    help_template = "pairwise terms go with `replace_one(kl_divergence, …)` in the parent; leave `pairwise: true` out here"
-
-
 class NoFit(Diagnostic, code="E1504"):
     """A fit to children for a metric that cannot be fitted, or around a child."""
 

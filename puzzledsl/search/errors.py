@@ -76,13 +76,6 @@ class MetricUnknown(Diagnostic, code="E0508"):
     )
 
 
-class PairwiseNotGoal(Diagnostic, code="E0509"):
-    """A score with pairwise terms outside the goal."""
-
-    template = "score `{score}` has pairwise terms: it can be the goal, but not {what}"
-    help_template = "minimise it and require the rest (a frontier shows what each value costs), or score without `pairwise: true`"
-
-
 class NoAnswerInTime(Diagnostic, code="E0507"):
     """A search that found no solution in its time, and no proof that there is none."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, cast
 
-from puzzledsl.base.diagnostics import Diagnostic, Span
+from puzzledsl.base.diagnostics import Diagnostic, Fix, Span
 from puzzledsl.base.stage_errors import SeveralGpus
 from puzzledsl.base.units import (
     BYTES,
@@ -441,6 +441,15 @@ def _batches(ctx: Context, settings: Settings) -> tuple[int, ...] | None:
     entry = settings.entry("batch")
     if isinstance(entry.expr, tree.Name) and entry.expr.text == "auto":
         return ()
+    if isinstance(entry.expr, tree.Name) and entry.expr.text == "max":
+        help = "write `auto` for the best of all batches, or their number"
+        fixes = [Fix.replace(entry.expr.span, "auto", safe=False)]
+        what, wanted = "a batch", "a number or `auto`"
+        error = types.WrongType(
+            entry.expr.span, what=what, wanted=wanted, got="a function", help=help, fixes=fixes
+        )
+        ctx.report(error)
+        return None
     value = ctx.value(entry.expr, entry.scope)
     if isinstance(value, Poison):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, cast
 
+from puzzledsl.base.diagnostics import Fix
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import (
     arguments_of,
@@ -17,12 +18,26 @@ from puzzledsl.checker.declarations.common import (
 )
 from puzzledsl.checker.declarations.full import read_full, summands
 from puzzledsl.checker.declarations.prompts import read_prompts
+from puzzledsl.checker.diagnostics.type_errors import WrongType
 from puzzledsl.checker.expressions.settings import Settings
 from puzzledsl.checker.expressions.values import Symbol
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.ir import nodes
+from puzzledsl.syntax import tree
 
 MAX_SHOTS = 100
+
+
+def _tasks_of_harness(ctx: Context, settings: Settings) -> str:
+    """Return the text of `lm_eval`; a list of strings is reported, with the string that is meant."""
+    expr = settings.entry("lm_eval").expr
+    if not isinstance(expr, tree.ListExpr) or not all(isinstance(i, tree.String) for i in expr.items):
+        return settings.text("lm_eval")
+    meant = ", ".join(item.value for item in expr.items if isinstance(item, tree.String))
+    help, fixes = f'write `"{meant}"`', [Fix.replace(expr.span, f'"{meant}"')]
+    error = WrongType(expr.span, what="`lm_eval`", wanted="one string", got="a list", help=help, fixes=fixes)
+    ctx.report(error)
+    return ""
 
 
 def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
@@ -38,7 +53,7 @@ def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
     settings, _ = body_of(ctx, symbol)
     items = settings.whole("items", 1, 1) if settings.has("items") else None
     tokens = settings.whole("tokens", 8192)
-    named = settings.text("lm_eval") if settings.has("lm_eval") else ""
+    named = _tasks_of_harness(ctx, settings) if settings.has("lm_eval") else ""
     texts = _texts(ctx, symbol, settings)
     if of is None:
         return None

@@ -40,6 +40,13 @@ def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
     tokens, context = settings.whole("tokens", 0), settings.whole("context", 2048, 1, MAX_CONTEXT)
     lr = read_schedule(ctx, settings, schedule_of(tokens))
     dtype = settings.word("dtype", "")
+    batch = settings.whole("batch", batch_of(tokens, context), 1)
+    micro = settings.whole("micro_batch", 1, 1) if settings.has("micro_batch") else None
+    if micro is not None and micro > batch and settings.has("batch"):
+        what, condition = "`micro_batch`", f"at most the `batch`, {batch}"
+        ctx.report(
+            types.OutOfRange(settings.place("micro_batch"), what=what, condition=condition, got=str(micro))
+        )
     node = nodes.Uptrain(
         name=ctx.name_of(symbol),
         search=ctx.name_of(search) if search is not None else "",
@@ -48,12 +55,12 @@ def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
         lm=weights["lm"],
         tokens=tokens,
         context=context,
-        batch=settings.whole("batch", batch_of(tokens, context), 1),
+        batch=batch,
         lr=lr,
         fits_child=not settings.has("lr"),
         data=only_data(ctx, symbol, settings, required=True),
         seed=settings.whole("seed", 0, 0, MAX_SEED),
-        micro_batch=settings.whole("micro_batch", 1, 1) if settings.has("micro_batch") else None,
+        micro_batch=micro,
         dtype=cast(Literal["fp32", "bf16"], dtype) if dtype else None,
         ema=float(settings.ratio("ema", Fraction(0))),
         recompute=settings.flag("recompute"),

@@ -33,7 +33,7 @@ from puzzledsl.checker.expressions.values import (
 )
 from puzzledsl.checker.limits import MAX_COUNT
 from puzzledsl.checker.names.words import read_ref, read_word
-from puzzledsl.language.calls import FORMER_SETTINGS
+from puzzledsl.language.calls import COSINE, FORMER_SETTINGS
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.model import Call, Setting
 from puzzledsl.syntax import tree
@@ -129,7 +129,14 @@ class Settings:
             ends = [None if end is None else format_quantity(end, dimension) for end in (low, high)]
             condition = between(*ends)
             what, got = f"`{key}`", str(found)
-            self.ctx.report(types.OutOfRange(self.place(key), what=what, condition=condition, got=got))
+            is_share = (low, high) == (Fraction(0), Fraction(1)) and found.form == "plain"
+            help, share = _as_share(found.value) if is_share else ("", "")
+            made = [Fix.replace(self.place(key), share, safe=False)] if share else []
+            self.ctx.report(
+                types.OutOfRange(
+                    self.place(key), what=what, condition=condition, got=got, help=help, fixes=made
+                )
+            )
             found = None
         self.failed |= found is None
         return default if found is None else found.value
@@ -203,6 +210,14 @@ class Settings:
         if not isinstance(value, Poison):
             what, got = "each of them" if key.isdigit() else f"`{key}`", describe(value)
             self.ctx.report(types.WrongType(self.place(key), what=what, wanted=wanted, got=got))
+
+
+def _as_share(number: Fraction) -> tuple[str, str]:
+    """Return the help for a number where a share is needed, and the percentage that it most likely is, if any."""
+    if 1 < number < 100:
+        percent = f"{float(number):g}%"
+        return f"it is a share: write `{percent}`", percent
+    return "it is a share, such as `5%`", ""
 
 
 # ---------------------------------------------------------------- collecting
@@ -297,5 +312,7 @@ def report_unknown_key(found: Settings, key: str, at: Span, known: Sequence[str]
         help += (
             f"; `{key}{' { … }' if key in KINDS[owners[0]].sections else ''}` belongs to {article(owners[0])}"
         )
+    if key in COSINE.arguments and "lr" in known:
+        help = f"`{key}` belongs to the schedule of `lr`: `lr = cosine(1e-4, {key}: 5%)`"
     found.ctx.report(name_errors.UnknownKey(at, thing=found.thing, name=key, near=near, help=help))
     return near

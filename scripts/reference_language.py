@@ -7,12 +7,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from puzzledsl.base.settings import Call, Setting
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.language import words
 from puzzledsl.language.alternatives import ALTERNATIVES, INITIALISERS
 from puzzledsl.language.calls import EXPORTS, REFINES, REPLACE_ONE, SHAPE, SOLVERS
 from puzzledsl.language.kinds import KINDS
-from puzzledsl.language.model import Call, Setting
 
 PAGE = Path(__file__).parents[1] / "docs" / "language.md"
 Rows = Iterator[tuple[str, ...]]

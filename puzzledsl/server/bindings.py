@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from puzzledsl.base.settings import Call, Setting
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
 from puzzledsl.language import calls, words
 from puzzledsl.language.alternatives import ATTENTION, FFN, alternatives_of, pattern_fields
 from puzzledsl.language.kinds import KINDS, PROFILE
-from puzzledsl.language.model import Call, Setting
 from puzzledsl.server.meanings import Declared, Meaning, Occurrence, Word
 from puzzledsl.server.paths import key_of
 from puzzledsl.server.scopes import Nature, Scope, declared, element, member_of_file, members, nature

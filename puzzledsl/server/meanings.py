@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.settings import Call, Setting
 from puzzledsl.checker.expressions.values import Symbol
-from puzzledsl.language.model import Call, Setting
 
 
 @dataclass(frozen=True, slots=True)

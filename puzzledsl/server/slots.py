@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.settings import Setting
 from puzzledsl.language import calls
 from puzzledsl.language.alternatives import alternatives_of
 from puzzledsl.language.kinds import KINDS, PROFILE
-from puzzledsl.language.model import Setting
 from puzzledsl.server.cursor import Cursor, OpenCall, path_of
 from puzzledsl.server.document import Document
 from puzzledsl.server.meanings import Declared

@@ -14,6 +14,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.alternatives.shape import Mixer, StateShape
 from puzzledsl.base.diagnostics import Diagnostic, Span
+from puzzledsl.base.settings import Call, Setting
 from puzzledsl.checker.check import LOWERINGS, check
 from puzzledsl.checker.expressions.settings import Settings
 from puzzledsl.families.literal import LAYER_RULES
@@ -25,7 +26,6 @@ from puzzledsl.language import calls, words
 from puzzledsl.language.alternatives import ALTERNATIVES, INITIALISERS, pattern_fields
 from puzzledsl.language.calls import SHAPE
 from puzzledsl.language.kinds import HARDWARE_FACTS, KINDS
-from puzzledsl.language.model import Call, Setting
 
 PARENTS: dict[str, Alternative] = {"attention": ParentAttention(), "ffn": ParentFfn()}
 NOT_DECLARED = {"format_version", "inputs", "source", "params"}

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from lsprotocol import types
 
 from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.settings import Setting
 from puzzledsl.base.units import UNITS
 from puzzledsl.ir.metrics import METRICS
 from puzzledsl.language import words
 from puzzledsl.language.kinds import KINDS
-from puzzledsl.language.model import Setting
 from puzzledsl.language.words import TOP_KEYWORDS
 from puzzledsl.server.cursor import Cursor, cursor_at, path_of, postfix
 from puzzledsl.server.document import Document

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 
 from lsprotocol import types
 
+from puzzledsl.base.settings import Setting
 from puzzledsl.language import calls, words
 from puzzledsl.language.alternatives import alternatives_of
-from puzzledsl.language.model import Setting
 from puzzledsl.server.meanings import Declared, Word
 from puzzledsl.server.scopes import Scope
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from lsprotocol import types
 
-from puzzledsl.language.model import Setting
+from puzzledsl.base.settings import Setting
 from puzzledsl.server.cursor import cursor_at
 from puzzledsl.server.document import Document
 from puzzledsl.server.slots import arguments_of, scope_at, setting_at

@@ -173,7 +173,6 @@ TYPES: dict[str, Measure] = {
 }
 
 VALUES: dict[str, str] = {"true": "Holds.", "false": "Does not hold."}
-TRUTHS = tuple(VALUES)
 
 OTHER: dict[str, str] = {
     "index": "The number of a layer, from 0.",

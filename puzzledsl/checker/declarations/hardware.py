@@ -10,6 +10,7 @@ from typing import Any
 
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.settings import Call
+from puzzledsl.base.stage_errors import SeveralGpus
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import (
@@ -27,7 +28,6 @@ from puzzledsl.checker.diagnostics import space_errors as errors
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.diagnostics.engine_errors import EngineLacksType, NotOfPyTorch
 from puzzledsl.checker.diagnostics.name_errors import Misplaced
-from puzzledsl.checker.diagnostics.stage_errors import SeveralGpus
 from puzzledsl.checker.expressions.coercions import as_whole
 from puzzledsl.checker.expressions.settings import Settings, from_call, located, lower
 from puzzledsl.checker.expressions.values import Constructed, Poison, Symbol

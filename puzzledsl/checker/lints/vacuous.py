@@ -10,11 +10,11 @@ from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.units import COUNT, format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import AlwaysHolds, NeverHolds
-from puzzledsl.checker.expressions.structures import Structure, recognised
 from puzzledsl.checker.lints.structure import Layerwise
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fact, fixed_params
 from puzzledsl.ir.nodes import Shape
+from puzzledsl.ir.structures import Structure, recognised
 
 Pair = tuple[AttentionAlternative, FfnAlternative]
 Figure = Callable[[Pair, Shape], Fraction]

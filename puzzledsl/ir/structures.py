@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, assert_never
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.checker.expressions.layer_tables import collect_layers
 from puzzledsl.ir import nodes
 
 Function = Literal["runs", "longest", "distinct"]
@@ -70,6 +69,25 @@ def parts_of(function: Function, size: int, count: int, least: int, most: int | 
 def _parts_of_windows(size: int, count: int, width: int) -> int:
     windows = count - width + 1
     return 1 + windows + size * min(width, windows) if 0 < width <= count else 1
+
+
+def collect_layers(logic: nodes.Logic, found: set[int]) -> None:
+    """Add the layers that a formula is about to `found`."""
+    match logic:
+        case nodes.Is(layer=layer):
+            found.add(layer)
+        case nodes.Not(operand=operand):
+            collect_layers(operand, found)
+        case (
+            nodes.And(operands=operands) | nodes.Or(operands=operands) | nodes.Cardinality(operands=operands)
+        ):
+            for operand in operands:
+                collect_layers(operand, found)
+        case nodes.Implies(condition=condition, consequence=consequence):
+            collect_layers(condition, found)
+            collect_layers(consequence, found)
+        case _:
+            assert_never(logic)
 
 
 # ---------------------------------------------------------------- runs

@@ -28,16 +28,14 @@ from puzzledsl.ir.layer_runs import can_drop
 from puzzledsl.syntax import tree
 
 FITTED_CHILDREN, FITTED_FROM_SAMPLES = 24, 1024
-"""KLs in the parent are fitted to so many children, unless said, where pairwise terms are asked for or so many positions are
-scored, and no runs: with 1,024 of them the fit finds SmolLM2's better children, with 256 the plain sum does."""
+"""KLs in the parent are fitted to so many children, unless said, where so many positions are scored, and no
+runs: with 1,024 of them the fit finds SmolLM2's better children, with 256 the plain sum does."""
 SHORTEST, LONGEST = 2, 8  # the longest is that of the example which messages give
 NOT_WITH_RUNS = {
-    "pairwise": "pairwise terms complete a sum over layers, and the score of a run replaces it: leave one of both out",
     "children": "a fit scales the scores of single layers, and those of runs are measured as they are: leave one of both out",
     "around": "runs are measured in the parent: score around a child without `runs`",
 }
 NOT_WITH_HEALED = {
-    "pairwise": "pairwise terms are of changes that nobody has healed: leave one of both out",
     "children": "a fit is to children that nobody has healed: leave one of both out",
     "around": "layers are healed in the parent: score around a child without `healed`",
 }
@@ -75,7 +73,7 @@ def _method(
     metric = _metric(ctx, settings)
     runs = _runs(ctx, settings, metric["metric"], of if bld is not None else None)
     healed = _healed(ctx, settings, metric["metric"])
-    enough = settings.read("pairwise") or settings.read("samples") >= FITTED_FROM_SAMPLES
+    enough = settings.read("samples") >= FITTED_FROM_SAMPLES
     plain = metric["metric"] == "kl_divergence" and not settings.has("around") and runs is None and not healed
     return lower(
         settings,

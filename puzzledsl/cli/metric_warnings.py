@@ -23,7 +23,9 @@ from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScenarioCosts
 
 
-def metric_warnings(ctx: Context, program: nodes.Program, told: Container[Span]) -> Iterator[Diagnostic]:
+def metric_warnings(
+    ctx: Context, program: nodes.Program, told: Container[Span | None]
+) -> Iterator[Diagnostic]:
     """Yield a warning for each bound on metrics that excludes no child of the space, or every child.
 
     Bounds at the places `told` have a warning already.

@@ -82,7 +82,7 @@ HELPED = {
     "space v of p { attention = parent | gqa(kv_heads: 4, window: none) }": "leaving the setting out",
     f"{search('require params <= 3B')}\nuptrain u of s {{ tokens = 1M, data = corpus, batch = 8, micro_batch = 16 }}": "",
     f"{search('require params <= 3B')}\nuptrain u of s {{ tokens = 1M, data = corpus, warmup = 100 }}": (
-        "`lr = cosine(1e-4, warmup: 5%)`"
+        "warmup: …)`"
     ),
     f"{search('require params <= 3B')}\nuptrain u of s {{ tokens = 1M, data = corpus, lr = cosine(1e-4, warmup: 100) }}": (
         "it is a share, such as `5%`"

@@ -6,6 +6,7 @@ that finds a mistake reports it, sets `failed` and returns a harmless value.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -15,7 +16,7 @@ from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Near, Span
 from puzzledsl.base.phrases import listed
 from puzzledsl.base.settings import REQUIRED, Call, Setting
 from puzzledsl.base.suggest import closest
-from puzzledsl.base.units import COUNT, Quantity, format_quantity
+from puzzledsl.base.units import COUNT, format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics import type_errors as types
@@ -206,21 +207,16 @@ class Settings:
         condition = between(*ends)
         if above is not None:
             condition = f"more than {above}" + ("" if high is None else f" and {between(None, ends[1])}")
-        share = found if (low, high) == (Fraction(0), Fraction(1)) and found.form == "plain" else None
-        self._out_of_range(key, condition, str(found), share)
+        self.refuse(key, condition, str(found))
         return None
 
-    def _out_of_range(self, key: str, condition: str, got: str, share: Quantity | None = None) -> None:
-        """Report a number out of bounds. `share`: one that is a share, and was most likely meant as a percentage."""
-        what, place, help = (
-            f"`{key}`",
-            self.place(key),
-            "" if share is None else "it is a share, such as `5%`",
-        )
-        fixes = []
-        if share is not None and 1 < share.value < 100:
-            percent = f"{float(share.value):g}%"
-            help, fixes = f"it is a share: write `{percent}`", [Fix.replace(place, percent, safe=False)]
+    def _out_of_range(self, key: str, condition: str, got: str) -> None:
+        """Report a number out of bounds. A plain number above 1 for a share was most likely meant as a percentage."""
+        what, place, help, fixes = f"`{key}`", self.place(key), "", []
+        if condition == between(0, 1) and re.fullmatch(r"[\d.]+", got):
+            help = "it is a share, such as `5%`"
+            if float(got) < 100:
+                help, fixes = f"it is a share: write `{got}%`", [Fix.replace(place, f"{got}%", safe=False)]
         self.ctx.report(
             types.OutOfRange(place, what=what, condition=condition, got=got, help=help, fixes=fixes)
         )

@@ -74,7 +74,7 @@ class Sheet:
     def statements(self) -> list[Statement]:
         """The search's requirements as the file states them."""
         shown = self.program.file.name
-        return statements_of(self.search, self.source, shown, self.reread, self.variations.extent)
+        return statements_of(self.search, self.source, shown, self.variations.extent)
 
     @cached_property
     def bounds(self) -> dict[int, Bound]:
@@ -84,7 +84,7 @@ class Sheet:
     @cached_property
     def can_be_edited(self) -> bool:
         """True if the search is declared in the file itself."""
-        return self.source.declaration("search", self.name) is not None
+        return self.source.search(self.name) is not None
 
     # ------------------------------------------------------------ questions
 
@@ -142,7 +142,7 @@ class Sheet:
                 after = self._requirements_in(text)
             except DiagnosticError as error:
                 raise BadQuestion(error.diagnostics[0].message) from error
-            self._read[text] = self._by_statement(Source(text, self.source.file), after)
+            self._read[text] = self._by_statement(Source.edited(text, self.source.file), after)
         return self._read[text]
 
     def _by_statement(self, source: Source, after: Sequence[Requirement]) -> dict[int, list[Requirement]]:

@@ -4,34 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
-from puzzledsl.base.diagnostics import Sink, Span
+from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.syntax import tree
-from puzzledsl.syntax.parse import parse
 
 
 @dataclass(frozen=True)
 class Source:
-    """A text that parses. `file` is its name in places, `compared` the values of the constant sides of its comparisons."""
+    """A text that was checked. `file` is its name in places, `compared` the values of the constant sides of its comparisons."""
 
     text: str
     file: str
     module: tree.Module
-    compared: Mapping[Span, AbstractSet[Quantity]] = field(default_factory=dict)
+    compared: Mapping[Span, AbstractSet[Quantity]]
 
     @classmethod
     def checked(cls, found: Context) -> Source:
         """Return the text of a program, with what its check found out."""
         return cls(found.root.text, found.root.file, found.root.module, found.compared)
-
-    @classmethod
-    def edited(cls, text: str, file: str) -> Source:
-        """Return another text of a file."""
-        return cls(text, file, parse(text, file, Sink()))
 
     @cached_property
     def _lines(self) -> list[int]:

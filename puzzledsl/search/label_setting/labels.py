@@ -26,7 +26,7 @@ class Step:
 class Labels:
     """Labels over the first `stage` layers of a layout's order.
 
-    `sums[resource][label]`; `goal[label]`: objective; `words[word][label]`: formula state, then place in the order of the space;
+    `sums[resource][label]`; `goal[label]`: objective; `words[word][label]`: place in the order of the space;
     `states[label]`: state of the decision diagram, 0 after its last stage; `step`: how to read back the columns.
     """
 

@@ -161,7 +161,7 @@ class Sweep:
             except _Late:
                 self._wait(labels)
                 return
-            labels = self._with_all_resources(self._undominated(self._satisfying(grown)), labels)
+            labels = self._with_all_resources(self._undominated(grown), labels)
             self.done += len(labels)
             if self.width is None and self.done >= self.next_suffixes:
                 self._list_suffixes()
@@ -246,24 +246,15 @@ class Sweep:
         sums = added(self.resources.deltas, labels.sums, grown.step.column, grown.step.before)
         return replace(grown, sums=sums)
 
-    def _satisfying(self, labels: Labels) -> Labels:
-        """Return the labels that satisfy the formulas whose last layer this is."""
-        state = self.layout.formula_state
-        if state is not None:
-            for formula in self.layout.due[labels.stage - 1]:
-                labels = labels.only(state.holds(formula, labels.words[: state.words]))
-        return labels
-
     def _undominated(self, labels: Labels) -> Labels:
-        """Dominance: of labels with equal row sums, equal relevant state and equal state, keep the best."""
+        """Dominance: of labels with equal row sums and equal state, keep the best."""
         if self.pause > 0 or len(labels) < 2:
             self.pause -= 1
             return labels
-        bits = self.layout.pending[labels.stage - 1]
-        keys = np.vstack([labels.sums[: self.resources.rows], labels.words[: len(bits)] & bits[:, None]])
+        keys = labels.sums[: self.resources.rows]
         if labels.stage < self.layout.stages:
             keys = np.vstack([keys, labels.states])
-        keep = best_of_each(keys, labels.goal, labels.words[len(bits) :])
+        keep = best_of_each(keys, labels.goal, labels.words)
         if len(keep) > (1 - WORTH) * len(labels):
             self.pause = PAUSE
         return labels if len(keep) == len(labels) else labels.only(keep)
@@ -298,18 +289,16 @@ class Sweep:
             return
         rest = completions.completion(way, stage, int(states[label]))
         chosen = self.layout.chosen([*labels.columns(label), *rest])
-        if self.layout.satisfies_formulas(chosen):
-            self.best, self.known = Swept(chosen, value, False), value
-            self.resources = resources.at(min(value, resources.most))
+        self.best, self.known = Swept(chosen, value, False), value
+        self.resources = resources.at(min(value, resources.most))
 
     def _finish(self, labels: Labels) -> None:
         """Keep the best of complete labels; ties are broken by the order of the space."""
-        bits = 0 if self.layout.formula_state is None else self.layout.formula_state.words
-        label = int(best_of_each(np.zeros((0, len(labels)), np.int64), labels.goal, labels.words[bits:])[0])
+        label = int(best_of_each(np.zeros((0, len(labels)), np.int64), labels.goal, labels.words)[0])
         value = int(labels.goal[label]) + self.layout.floor
         if value > self.known:  # within every priced objective, but worse than the answer of `_look`
             return
-        first = value, tuple(labels.words[bits:, label].tolist())
+        first = value, tuple(labels.words[:, label].tolist())
         if self.first is None or first < self.first:
             self.first, self.known = first, value
             self.best = Swept(self.layout.chosen(labels.columns(label)), value, False)
@@ -375,7 +364,6 @@ class _Every(Sweep):
     def _finish(self, labels: Labels) -> None:
         # the limits of priced objectives alone admit some labels above `most`
         labels = labels.only(labels.goal + self.layout.floor <= self.resources.most)
-        bits = 0 if self.layout.formula_state is None else self.layout.formula_state.words
         chosen = np.repeat(self.layout.problem.columns.start[None, :-1], len(labels), axis=0)
         chosen[:, self.layout.order] = labels.all_columns()
-        self.found.append((chosen, np.vstack([labels.goal, labels.words[bits:]])))
+        self.found.append((chosen, np.vstack([labels.goal, labels.words])))

@@ -6,27 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
+from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Problem
-from puzzledsl.search.problem.kleene_masks import harmless_columns
 
 
 def find_incumbent(problem: Problem, bound: Bound) -> Ints | None:
     """Return columns, one for each layer, that satisfy every row and formula; None if the repair fails. Deterministic.
 
-    With formulas, also try only columns with which every formula holds whatever the other layers are. If scores have runs, the
-    search uses dropped layers' scores outside of runs.
+    If scores have runs, the search uses dropped layers' scores outside of runs.
     """
     if problem.columns.period:
         return _without_runs(problem, bound)
-    found = [_repaired(problem, bound)]
-    keep = harmless_columns(problem) if problem.formulas else None
-    if keep is not None:
-        inner = replace(problem.only(keep), formulas=(), diagram=None)
-        chosen = _repaired(inner, lagrangian_bound(inner))
-        found.append(None if chosen is None else keep.nonzero()[0][chosen].astype(np.int64))
-    return min((c for c in found if c is not None), key=problem.goal.of, default=None)
+    return _repaired(problem, bound)
 
 
 def _without_runs(problem: Problem, bound: Bound) -> Ints | None:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from puzzledsl.search.cpsat.constraints import (
-    add_formula,
     add_hint,
     add_limit,
     add_one_column_a_layer,
     new_bool,
     new_choices,
 )
+from puzzledsl.search.cpsat.formulas import FormulaWriter
 from puzzledsl.search.cpsat.solve import Answer, parameters_of, solve_interruptibly
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.pairwise.quadratic import Quadratic
@@ -68,8 +68,10 @@ def solve_products(
     for row in problem.rows:
         add_limit(model, choices, row.coefficients, limit=row.limit, name=row.name)
     add_limit(model, choices, cut, limit=room, name="tangent")
-    for formula in problem.formulas:
-        add_formula(model, problem.columns, choices, formula.logic, name=formula.name)
+    pool, formulas = problem.normal
+    writer = FormulaWriter(model, pool, problem.columns, choices)
+    for number, formula in zip(formulas, problem.formulas, strict=True):
+        writer.add(number, formula.name)
     linear, constant = _settled(quadratic)
     _add_goal(model, choices, problem.goal.values + quadratic.column_values(linear), constant)
     _add_products(model, quadratic)

@@ -32,7 +32,6 @@ from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.columns import Floats, Ints
 from puzzledsl.search.problem.instance import INFINITE, Problem
-from puzzledsl.search.problem.kleene_masks import open_columns
 from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.tables import Tables
 
@@ -163,11 +162,6 @@ class _Search:
 
     def run(self) -> _Outcome:
         """Solve the relaxation, improve the models found, and try to prove the best."""
-        opened = open_columns(self.quadratic.problem)
-        if opened is None:
-            return _Outcome(None, None, None, True)
-        origin = opened.nonzero()[0].astype(np.int64)
-        self.quadratic = self.quadratic.only(opened)
         if not self._relax():
             return _Outcome(None, None, None, True)
         for value in sorted(self.models)[:IMPROVED]:
@@ -179,7 +173,7 @@ class _Search:
         value = min(self.models)
         lower = value if proven or self.lower is None else min(self.lower, value)
         close = self._close(value, lower)
-        return _Outcome(origin[self.models[value]], value, lower, proven or close)
+        return _Outcome(self.models[value], value, lower, proven or close)
 
     def _close(self, value: int, lower: int) -> bool:
         goal = self.quadratic.problem.goal

@@ -1,20 +1,43 @@
-"""Residual formulas: propositional requirements simplified by the choices of some layers.
+"""Normal form of requirements on few layers, and their residuals once some layers are chosen.
 
-Formulas are in negation normal form and hash-consed: equal formulas have equal numbers, so a number can be the state of a
-decision diagram. An atom states that a layer takes one of a set of columns, which are the bits of an integer.
+However a requirement is written, it becomes atoms (a layer takes one of a set of columns, the bits of an integer), counts of
+formulas and sums of whole numbers, joined by `and` and `or`. Equal formulas have equal numbers (hash consing), so a number can
+be the state of a decision diagram.
 Source: hash-consed residual states as in Bergman, Cire, van Hoeve & Hooker, "Decision Diagrams for Optimization" (2016), ch. 3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
 from typing import assert_never
 
 import numpy as np
 
-from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
-from puzzledsl.search.problem.columns import Columns, Ints
+from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.ir.logic import layers_of_term
+from puzzledsl.ir.nodes import (
+    And,
+    Cardinality,
+    Compare,
+    CountTerm,
+    Distinct,
+    Implies,
+    Is,
+    Logic,
+    Longest,
+    Not,
+    Or,
+    Runs,
+    Same,
+    TableTerm,
+    Taken,
+    Term,
+)
+from puzzledsl.search.problem.columns import Columns, Ints, Mask, Pairs
 
 TRUE, FALSE = 0, 1
 
@@ -50,7 +73,19 @@ class Count:
     most: int
 
 
-Node = Atom | Every | Some | Count
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Sum constraint: the numbers of the chosen columns add up to `least` or more, `most` or less.
+
+    `terms`: layers, ascending, each with the number of a vector of the pool: one number a column, the least of them 0.
+    """
+
+    terms: tuple[tuple[int, int], ...]
+    least: int
+    most: int
+
+
+Node = Atom | Every | Some | Count | Sum
 
 
 class Residuals:
@@ -67,6 +102,9 @@ class Residuals:
         self._opposites: dict[int, int] = {TRUE: FALSE, FALSE: TRUE}
         self._assigned: dict[tuple[int, int, int], int] = {}
         self._own_classes: dict[tuple[int, frozenset[int]], tuple[list[int], Ints]] = {}
+        self.vectors: list[tuple[int, ...]] = []
+        self._vector_numbers: dict[tuple[int, ...], int] = {}
+        self.columns = columns
         self._full = [(1 << int(size)) - 1 for size in columns.sizes]
         self._bits = [_bits_of(columns, layer) for layer in range(columns.layers)]
 
@@ -90,10 +128,116 @@ class Residuals:
             case Implies(condition=condition, consequence=consequence):
                 return self.some([self.opposite(self.formula(condition)), self.formula(consequence)])
             case Cardinality(operands=operands, at_least=least, at_most=most):
-                parts = [*map(self.formula, operands)]
-                return self.count(parts, least, len(parts) if most is None else most)
+                return self._counted([*map(self.formula, operands)], least, most)
+            case Runs(statements=statements, at_least=least, at_most=most):
+                parts = [*map(self.formula, statements)]
+                later = (self.every([here, self.opposite(before)]) for before, here in pairwise(parts))
+                return self._counted([*parts[:1], *later], least, most)
+            case Longest(statements=statements, at_least=least, at_most=most):
+                return self._longest([*map(self.formula, statements)], least, most)
+            case Distinct(taken=taken, at_least=least, at_most=most):
+                return self._counted(self._values(taken), least, most)
+            case Same(left=left, right=right, sub_blocks=parts):
+                return self.every(way for part in parts for way in self._same(left, right, part))
+            case Compare():
+                return self._compared(logic)
             case _:
                 assert_never(logic)
+
+    def _counted(self, parts: Sequence[int], least: int, most: int | None) -> int:
+        return self.count(parts, least, len(parts) if most is None else most)
+
+    def _longest(self, parts: Sequence[int], least: int, most: int | None) -> int:
+        """Return the formula that the longest run of parts that hold is from `least` to `most`."""
+
+        def windows(width: int) -> list[Sequence[int]]:
+            return [parts[i : i + width] for i in range(len(parts) - width + 1)]
+
+        lower = TRUE if least <= 0 else self.some(map(self.every, windows(least)))
+        if most is None:
+            return lower
+        shorter = [self.some(map(self.opposite, window)) for window in windows(most + 1)]
+        return self.every([lower, *shorter]) if most >= 0 else FALSE
+
+    def _values(self, taken: Sequence[Taken]) -> list[int]:
+        """Return one formula for each value: some layer takes it."""
+        found: dict[str, list[int]] = {}
+        for each in taken:
+            if not each.layers:
+                found.setdefault(each.values[0][0], []).append(TRUE)
+            for layer in each.layers:
+                masks: dict[str, int] = {}
+                for bit, choice in enumerate(self.columns.of_layer(layer)):
+                    value = each.value(choice.attention, choice.ffn)
+                    masks[value] = masks.get(value, 0) | 1 << bit
+                for value, mask in masks.items():
+                    found.setdefault(value, []).append(self.atom(layer, mask))
+        return [self.some(parts) for _, parts in sorted(found.items())]
+
+    def _same(self, left: int, right: int, part: SubBlock) -> Iterator[int]:
+        """Yield formulas that together say that two layers choose the same for a sub-block."""
+        own, others = self._bits[left][part], self._bits[right][part]
+        yield self.atom(left, sum(bits for name, bits in own.items() if name in others))
+        for name in sorted(own.keys() & others.keys()):
+            yield self.some([self.opposite(self.atom(left, own[name])), self.atom(right, others[name])])
+
+    def _compared(self, logic: Compare) -> int:
+        """Return a comparison of a sum of counts and tables as a sum of whole numbers."""
+        values: dict[int, list[Fraction]] = {}
+        for weighted in logic.left.terms:
+            for layer in layers_of_term(weighted.term):
+                numbers = _numbers(weighted.term, self.columns.of_layer(layer))
+                added = [weighted.coefficient * number for number in numbers]
+                known = values.get(layer)
+                values[layer] = added if known is None else [a + b for a, b in zip(known, added, strict=True)]
+        scale = math.lcm(*(n.denominator for numbers in values.values() for n in numbers))
+        whole = {layer: [int(n * scale) for n in numbers] for layer, numbers in values.items()}
+        bound = (logic.bound - logic.left.constant) * scale
+        low = sum(min(numbers) for numbers in whole.values())
+        high = sum(max(numbers) for numbers in whole.values())
+        match logic.op:
+            case "<=":
+                return self.sum_within(whole, low, math.floor(bound))
+            case "<":
+                return self.sum_within(whole, low, math.ceil(bound) - 1)
+            case ">=":
+                return self.sum_within(whole, math.ceil(bound), high)
+            case ">":
+                return self.sum_within(whole, math.floor(bound) + 1, high)
+            case "==":
+                return self.sum_within(whole, math.ceil(bound), math.floor(bound))
+
+    def sum_within(self, values: Mapping[int, Sequence[int]], least: int, most: int) -> int:
+        """Return the formula that the chosen columns' numbers, by layer, add up to from `least` to `most`."""
+        terms = []
+        for layer, numbers in sorted(values.items()):
+            floor = min(numbers)
+            least, most = least - floor, most - floor
+            terms.append((layer, self._vector(tuple(number - floor for number in numbers))))
+        return self._sum(terms, least, most)
+
+    def _vector(self, vector: tuple[int, ...]) -> int:
+        number = self._vector_numbers.setdefault(vector, len(self.vectors))
+        if number == len(self.vectors):
+            self.vectors.append(vector)
+        return number
+
+    def _sum(self, terms: Sequence[tuple[int, int]], least: int, most: int) -> int:
+        terms = [(layer, vector) for layer, vector in terms if any(self.vectors[vector])]
+        total = sum(max(self.vectors[vector]) for _, vector in terms)
+        least, most = max(least, 0), min(most, total)
+        if least > most:
+            return FALSE
+        if least == 0 and most == total:
+            return TRUE
+        if len(terms) == 1:
+            layer, vector = terms[0]
+            inside = (least <= number <= most for number in self.vectors[vector])
+            return self.atom(layer, sum(1 << bit for bit, wanted in enumerate(inside) if wanted))
+        layers = 0
+        for layer, _ in terms:
+            layers |= 1 << layer
+        return self._number(Sum(tuple(terms), least, most), layers)
 
     def atom(self, layer: int, mask: int) -> int:
         """Return the formula that the layer takes a column of `mask`."""
@@ -143,6 +287,9 @@ class Residuals:
             case Count(parts=parts, least=least, most=most):
                 fewer, more = self.count(parts, 0, least - 1), self.count(parts, most + 1, len(parts))
                 result = self.some([fewer, more])
+            case Sum(terms=terms, least=least, most=most):
+                total = sum(max(self.vectors[vector]) for _, vector in terms)
+                result = self.some([self._sum(terms, 0, least - 1), self._sum(terms, most + 1, total)])
             case _:
                 raise AssertionError("constants are known")
         self._opposites[formula], self._opposites[result] = result, formula
@@ -171,6 +318,11 @@ class Residuals:
             case Count(parts=parts, least=least, most=most):
                 self.work += len(parts)
                 return self.count([self.assign(part, layer, column) for part in parts], least, most)
+            case Sum(terms=terms, least=least, most=most):
+                self.work += len(terms)
+                taken = sum(self.vectors[vector][column] for own, vector in terms if own == layer)
+                rest = [term for term in terms if term[0] != layer]
+                return self._sum(rest, least - taken, most - taken)
             case _:
                 raise AssertionError("constants mention no layer")
 
@@ -204,9 +356,50 @@ class Residuals:
             match self.nodes[waiting.pop()]:
                 case Atom(layer=layer, mask=mask):
                     found.setdefault(layer, set()).add(mask)
+                case Sum(terms=terms):
+                    for layer, vector in terms:
+                        found.setdefault(layer, set()).update(self.by_value(vector).values())
                 case Every(parts=parts) | Some(parts=parts) | Count(parts=parts):
                     waiting += [part for part in parts if part not in seen]
                     seen.update(parts)
+
+    def by_value(self, vector: int) -> dict[int, int]:
+        """Return the columns of each number of a vector, as bits, ascending by number."""
+        found: dict[int, int] = {}
+        for bit, number in enumerate(self.vectors[vector]):
+            found[number] = found.get(number, 0) | 1 << bit
+        return dict(sorted(found.items()))
+
+    def truth(self, formula: int, chosen: Ints) -> Mask:
+        """Return the mask of the answers [answer][layer] for which a formula holds."""
+        match self.nodes[formula]:
+            case Atom(layer=layer, mask=mask):
+                inside = np.array(
+                    [mask >> bit & 1 for bit in range(int(self.columns.sizes[layer]))], dtype=np.bool_
+                )
+                return np.asarray(inside[chosen[:, layer] - self.columns.start[layer]])
+            case Every(parts=parts):
+                return np.asarray(self._true(parts, chosen) == len(parts))
+            case Some(parts=parts):
+                return np.asarray(self._true(parts, chosen) > 0)
+            case Count(parts=parts, least=least, most=most):
+                count = self._true(parts, chosen)
+                return (count >= least) & (count <= most)
+            case Sum(terms=terms, least=least, most=most):
+                total = np.zeros(len(chosen), dtype=np.int64)
+                for layer, vector in terms:
+                    total += np.array(self.vectors[vector])[chosen[:, layer] - self.columns.start[layer]]
+                return (total >= least) & (total <= most)
+            case None:
+                return np.full(len(chosen), formula == TRUE)
+            case node:
+                assert_never(node)
+
+    def _true(self, parts: Sequence[int], chosen: Ints) -> Ints:
+        count = np.zeros(len(chosen), dtype=np.int64)
+        for part in parts:
+            count += self.truth(part, chosen)
+        return count
 
     def own_classes(
         self, layer: int, masks: frozenset[int], columns: Sequence[int]
@@ -290,6 +483,16 @@ class Residuals:
             self.nodes.append(node)
             self.layers.append(layers)
         return number
+
+
+def _numbers(term: Term, choices: Pairs) -> list[Fraction]:
+    """Return what each of a layer's choices adds to a count or a table. Facts are looked up before."""
+    match term:
+        case CountTerm(sub_block=part, alternatives=names):
+            return [Fraction(getattr(choice, part) in names) for choice in choices]
+        case TableTerm():
+            return [term.value(choice.attention, choice.ffn) for choice in choices]
+    raise ValueError("a term that is no count and no table")
 
 
 def _bits_of(columns: Columns, layer: int) -> dict[str, dict[str, int]]:

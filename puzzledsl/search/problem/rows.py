@@ -6,7 +6,7 @@ and its objective is not better than the box's. For a single batch, rows are exa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
@@ -24,9 +24,10 @@ from puzzledsl.ir.nodes import (
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.coefficients import Coefficients, Vector
 from puzzledsl.search.problem.forms import Forms
-from puzzledsl.search.problem.formulas import Formula
+from puzzledsl.search.problem.formulas import Formula, with_facts
 from puzzledsl.search.problem.instance import Goal, Problem, Row, Tokens
 from puzzledsl.search.problem.per_sequence import TIMES, bounded, times_the_parents
+from puzzledsl.search.tables import Tables
 
 FLIPPED = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "=="}
 Where = Box | Mapping[str, int]
@@ -210,8 +211,9 @@ def fitting_rows(forms: Forms, where: Where) -> Iterator[Row]:
             yield Row(f"{name} {BEYOND} any", np.zeros(len(forms.columns), dtype=np.int64), 0)
 
 
-def formulas_of(requirements: Sequence[Requirement]) -> Iterator[Formula]:
-    """Yield the propositional requirements as formulas."""
-    for index, requirement in enumerate(requirements):
+def formulas_of(tables: Tables) -> Iterator[Formula]:
+    """Yield the propositional requirements of a search as formulas."""
+    for index, requirement in enumerate(tables.search.requirements):
         if isinstance(requirement, LogicRequirement):
-            yield Formula(requirement.where.text or f"requirement {index + 1}", requirement.formula, index)
+            name = requirement.where.text or f"requirement {index + 1}"
+            yield Formula(name, with_facts(tables, requirement.formula), index)

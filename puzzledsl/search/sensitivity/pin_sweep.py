@@ -20,7 +20,7 @@ from puzzledsl.search.problem.columns import Ints, Mask
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.sensitivity.pin_layout import GOAL, GUARDS, ROWS, PinLayout, pin_layout
 from puzzledsl.search.sensitivity.pin_prices import EXCLUDED, PinBounds
-from puzzledsl.search.sensitivity.pins import Lawful, Pin
+from puzzledsl.search.sensitivity.pins import Pin
 
 AT_ONCE = 16_000  # labels extended together
 A_CHECK = 2000  # answers whose formulas are evaluated at once
@@ -46,7 +46,7 @@ class Swept:
 
 
 def sweep_pins(
-    lawful: Lawful,
+    problem: Problem,
     pins: Sequence[Pin],
     bounds: PinBounds,
     most: Ints,
@@ -58,8 +58,8 @@ def sweep_pins(
 
     With a `width`, it is a beam search with so many labels per stage, which finds good answers and rarely proves anything.
     """
-    layout = pin_layout(lawful.problem, pins, bounds, most)
-    return _Sweep(lawful.problem, lawful, layout, bounds, most, work, deadline, width).run()
+    layout = pin_layout(problem, pins, bounds, most)
+    return _Sweep(problem, layout, bounds, most, work, deadline, width).run()
 
 
 @dataclass(slots=True, eq=False)
@@ -103,7 +103,6 @@ class _Labels:
 @dataclass(slots=True, eq=False)
 class _Sweep:
     problem: Problem
-    lawful: Lawful
     layout: PinLayout
     bounds: PinBounds
     most: Ints
@@ -261,7 +260,9 @@ class _Sweep:
             if suffix is not None:
                 assert self.layout.suffixes is not None
                 chosen[:, self.layout.suffixes.layers] = self.layout.suffixes.columns[:, suffix[now]].T
-            good = self.lawful(chosen).nonzero()[0][::-1]  # reversed: each pin's best answer is written last
+            good = self.problem.meeting_formulas(chosen).nonzero()[0][
+                ::-1
+            ]  # reversed: each pin's best answer is written last
             here = pin[now[good]]
             result.chosen[here] = chosen[good]
             result.value[here] = top[here] - spare[now[good]]

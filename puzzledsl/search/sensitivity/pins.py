@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import assert_never
 
 import numpy as np
-from numpy.typing import NDArray
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
 from puzzledsl.search.problem.columns import Columns, Ints, Mask
 from puzzledsl.search.problem.instance import Problem
 
@@ -71,59 +68,3 @@ def classes_of(problem: Problem, pins: Sequence[Pin]) -> Ints:
         key = blocks[pin.layer].tobytes(), (pin.columns - start[pin.layer]).tobytes()
         first[number] = same.setdefault(key, number)
     return first
-
-
-# ---------------------------------------------------------------- formulas
-
-
-class Lawful:
-    """Evaluates a problem's formulas for many answers at once."""
-
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        self._inside: dict[Is, Mask] = {}
-
-    def __call__(self, chosen: Ints) -> Mask:
-        """Return the mask of answers [answer][layer] that satisfy every formula and have consecutive positions in runs."""
-        holds = self.problem.columns.in_order(chosen)
-        for formula in self.problem.formulas:
-            holds &= self._truth(formula.logic, chosen)
-        return holds
-
-    def _truth(self, logic: Logic, chosen: Ints) -> NDArray[np.bool_]:
-        match logic:
-            case Is(layer=layer):
-                inside: NDArray[np.bool_] = self._columns(logic)[chosen[:, layer]]
-                return inside
-            case Not(operand=operand):
-                return ~self._truth(operand, chosen)
-            case And(operands=operands):
-                return np.asarray(self._count(operands, chosen) == len(operands))
-            case Or(operands=operands):
-                return np.asarray(self._count(operands, chosen) > 0)
-            case Implies(condition=condition, consequence=consequence):
-                return ~self._truth(condition, chosen) | self._truth(consequence, chosen)
-            case Cardinality(operands=operands, at_least=least, at_most=most):
-                count = self._count(operands, chosen)
-                return (count >= least) & (count <= (len(operands) if most is None else most))
-            case _:
-                assert_never(logic)
-
-    def _count(self, operands: Sequence[Logic], chosen: Ints) -> Ints:
-        count = np.zeros(len(chosen), dtype=np.int64)
-        for operand in operands:
-            count += self._truth(operand, chosen)
-        return count
-
-    def _columns(self, choice: Is) -> Mask:
-        """Return the mask of columns with one of the alternatives of `choice`."""
-        if choice not in self._inside:
-            columns = self.problem.columns
-            begin, end = int(columns.start[choice.layer]), int(columns.start[choice.layer + 1])
-            inside = np.zeros(len(columns), dtype=np.bool_)
-            inside[begin:end] = [
-                getattr(pair, choice.sub_block) in choice.alternatives
-                for pair in columns.of_layer(choice.layer)
-            ]
-            self._inside[choice] = inside
-        return self._inside[choice]

@@ -24,7 +24,7 @@ from puzzledsl.search.problem.presolve import presolve
 from puzzledsl.search.sensitivity.pin_answers import PinsOfColumns
 from puzzledsl.search.sensitivity.pin_prices import PinBounds, bounds_at, pin_bounds
 from puzzledsl.search.sensitivity.pin_sweep import sweep_pins
-from puzzledsl.search.sensitivity.pins import Lawful, Pin, classes_of, without
+from puzzledsl.search.sensitivity.pins import Pin, classes_of, without
 
 TOGETHER = 48  # pins in a sweep
 # Distances above a pin's bound at which sweeps end, in units of the gap between the optimum and its bound.
@@ -95,7 +95,6 @@ class _Pinned:
         self.whole, self.problem, self.origin = problem, presolved.problem, presolved.origin
         kept = np.zeros(len(problem.columns), dtype=np.bool_)
         kept[self.origin] = True
-        self.lawful = Lawful(self.problem)
         self.pins = [without(pin, kept) for pin in pins]
         self.sharing = PinsOfColumns.of(self.problem, self.pins)
         self.best = (np.cumsum(kept) - 1)[best]
@@ -193,7 +192,7 @@ class _Pinned:
             fits = np.ones(len(changed), dtype=np.bool_)
         fits &= (use <= problem.limits[:, None]).all(axis=0)
         if problem.formulas:
-            fits[fits] = self.lawful(changed[fits])
+            fits[fits] = self.problem.meeting_formulas(changed[fits])
         return values, fits
 
     def _give(self, number: int, source: int) -> None:
@@ -299,7 +298,7 @@ class _Pinned:
         optima = self.optima
         pins = [self.pins[i] for i in some]
         work = WORK_WITH_FORMULAS if self.problem.formulas else WORK
-        swept = sweep_pins(self.lawful, pins, bounds, most, work, self.effort.deadline, width)
+        swept = sweep_pins(self.problem, pins, bounds, most, work, self.effort.deadline, width)
         for place, number in enumerate(some.tolist()):
             if swept.found[place]:
                 optima.keep(number, swept.chosen[place], int(swept.value[place]))

@@ -23,7 +23,7 @@ import torch
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import make_directory, replacing
 from puzzledsl.base.progress import Progress, Silent
-from puzzledsl.checker.diagnostics.runtime_errors import RecipeOfQuantised
+from puzzledsl.base.stage_errors import RecipeOfQuantised
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.errors import MissingPackage, RecipeFailed
 from puzzledsl.export.engines.ask import python_of

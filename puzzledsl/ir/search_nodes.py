@@ -243,6 +243,16 @@ class LogicRequirement(Frozen):
 Requirement = Annotated[LinearRequirement | LogicRequirement, Field(discriminator="kind")]
 
 
+def written(requirement: Requirement) -> str:
+    """Return a requirement as its program writes it behind `require`: `chat.throughput >= 2.1x`."""
+    text = requirement.where.text.removeprefix("require").strip()
+    if isinstance(requirement, LinearRequirement):
+        bound = requirement.bound_where.text.strip()
+        if bound and bound not in text:  # each side has its own place
+            text = f"{text} {requirement.op} {bound}"
+    return text or "…"
+
+
 class CpSat(Frozen):
     """Proven optimal within `gap` (relative), or the best found in `time_s` with its bound."""
 

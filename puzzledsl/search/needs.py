@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from puzzledsl.checker.declarations.solvers import drops_by_influence, influence_score
 from puzzledsl.ir.influence import BlockInfluence
+from puzzledsl.ir.measured_scores import drops_by_influence, influence_score
 from puzzledsl.ir.nodes import (
     Linear,
     LinearRequirement,

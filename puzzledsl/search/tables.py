@@ -10,11 +10,11 @@ from itertools import product
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.diagnostics import DiagnosticError, Sink
-from puzzledsl.checker.declarations.solvers import drops_by_influence, influence_score
-from puzzledsl.checker.diagnostics.space_errors import NothingMeasured
+from puzzledsl.base.stage_errors import NothingMeasured
 from puzzledsl.costs.any_batch import AnyBatch, any_batch
 from puzzledsl.ir.facts import fact
 from puzzledsl.ir.layer_runs import Run, dropped_names
+from puzzledsl.ir.measured_scores import drops_by_influence, influence_score
 from puzzledsl.ir.metrics import fits
 from puzzledsl.ir.nodes import Baseline, LayerChoice, MetricTerm, Program, ScoreTerm, Search, Shape
 from puzzledsl.ir.source_location import span_of

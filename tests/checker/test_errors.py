@@ -11,8 +11,8 @@ import pytest
 
 from puzzledsl.alternatives.errors import BrokenPackage
 from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.stage_errors import CannotRealise, UnknownTokenizer
 from puzzledsl.checker.check import check
-from puzzledsl.checker.diagnostics.stage_errors import CannotRealise, UnknownTokenizer
 from puzzledsl.checker.program import Checked
 from tests.goldens import assert_golden
 

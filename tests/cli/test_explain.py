@@ -28,7 +28,9 @@ OF_SURROUNDINGS = {"W0204", "E0711", "E0737"}
 LANGUAGE = [
     code
     for code, kind in all_codes().items()
-    if kind.__module__.startswith(("puzzledsl.syntax.", "puzzledsl.checker.", "puzzledsl.alternatives."))
+    if kind.__module__.startswith(
+        ("puzzledsl.syntax.", "puzzledsl.checker.", "puzzledsl.alternatives.", "puzzledsl.base.stage_errors")
+    )
     and code not in TOO_LARGE_TO_SHOW | OF_SURROUNDINGS
 ]
 LATER = [code for code in all_codes() if code not in LANGUAGE and code not in TOO_LARGE_TO_SHOW]

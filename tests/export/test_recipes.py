@@ -20,7 +20,7 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
-from puzzledsl.checker.diagnostics.runtime_errors import RecipeOfQuantised
+from puzzledsl.base.stage_errors import RecipeOfQuantised
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.child.checkpoint.errors import MissingPackage, RecipeFailed
 from puzzledsl.cli.main import run

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Literal, cast
 
 from puzzledsl.base.diagnostics import Diagnostic, Span
+from puzzledsl.base.stage_errors import SeveralGpus
 from puzzledsl.base.units import (
     BYTES,
     BYTES_PER_S,
@@ -34,7 +35,6 @@ from puzzledsl.checker.diagnostics import space_errors as errors
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.diagnostics.engine_errors import EngineLacksType, NotOfPyTorch
 from puzzledsl.checker.diagnostics.name_errors import Misplaced
-from puzzledsl.checker.diagnostics.stage_errors import SeveralGpus
 from puzzledsl.checker.expressions.coercions import as_whole
 from puzzledsl.checker.expressions.settings import Settings, from_call
 from puzzledsl.checker.expressions.values import Constructed, Poison, Symbol

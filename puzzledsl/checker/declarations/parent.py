@@ -22,12 +22,10 @@ from puzzledsl.checker.expressions.settings import Settings
 from puzzledsl.checker.expressions.values import Constructed, Symbol
 from puzzledsl.checker.spaces.shapes import (
     argument_place,
-    config_content,
-    config_path,
     mismatch,
     read_shape,
 )
-from puzzledsl.families.config import BadConfig
+from puzzledsl.families.config import BadConfig, config_content, config_path
 from puzzledsl.families.registry import computation_of_config, shape_of_config
 from puzzledsl.ir import nodes
 from puzzledsl.language.calls import SHAPE

@@ -58,8 +58,9 @@ from puzzledsl.checker.expressions.values import (
     Value,
     describe,
 )
-from puzzledsl.checker.limits import MAX_LAYERS, MAX_REQUIREMENTS
+from puzzledsl.checker.limits import MAX_REQUIREMENTS
 from puzzledsl.checker.spaces.space_info import SpaceInfo, guessed
+from puzzledsl.families.config import MAX_LAYERS
 from puzzledsl.ir import nodes
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree

@@ -87,28 +87,3 @@ class LoweringRefused(Diagnostic):
 
     code = "E0474"
     template = "{runtime} has no {what}, and `lower: false` forbids rewriting it"
-
-
-class RecipeOfQuantised(Diagnostic):
-    """A whole-file recipe for a child whose sub-blocks have storage types of their own.
-
-    With `q4_k_m` and its like llama.cpp chooses the type of every matrix. A `dtype` in the space chooses it for a sub-block, and
-    the search has counted its bytes and scored its rounding. Export such a child with the type of its other matrices.
-
-    Wrong:
-        space x of p { attention = parent, ffn = parent(dtype: full | q4_0) }
-        score xl of x = table("kl.csv")
-        search s of x { minimize xl }
-        export out of s = gguf("child.gguf", dtype: q4_k_m)
-    Right:
-        space x of p { attention = parent, ffn = parent(dtype: full | q4_0) }
-        score xl of x = table("kl.csv")
-        search s of x { minimize xl }
-        export out of s = gguf("child.gguf", dtype: f16)
-    """
-
-    code = "E0475"
-    template = (
-        "the recipe `{recipe}` chooses the type of every matrix, and sub-blocks have their own: {types}"
-    )
-    help_template = "write `dtype: f16`, the type of the other matrices; or leave `dtype` out of the space"

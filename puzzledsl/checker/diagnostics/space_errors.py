@@ -263,22 +263,3 @@ class ComputedIndex(Diagnostic):
     code = "E0414"
     template = "`{text}` is {index} here, which is before the first layer"
     help_template = "a computed index does not count from the end; write the number out: `layers[{index}]`"
-
-
-class NothingMeasured(Diagnostic):
-    """A solver that needs measured layer statistics, for a space whose scores come only from tables.
-
-    `block_influence` and `angular_run` need the change of the residual stream by each layer. A score that `pzl`
-    measures contains it; a table from elsewhere does not.
-
-    Wrong:
-        search s of w { minimize kl, require params <= 0.8x, solver = block_influence }
-    Right:
-        bld pieces of w { train = attention + ffn, tokens = 0 }
-        score measured of pieces = replace_one(kl_divergence)
-        search s of w { minimize kl, require params <= 0.8x, solver = block_influence }
-    """
-
-    code = "E0416"
-    template = "search `{search}` drops layers by `{solver}`, and no score of `{space}` is measured"
-    help_template = "declare one: `score NAME of BLD = replace_one(kl_divergence)`, of a `bld` of `{space}`"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from puzzledsl.alternatives.moe import MAX_EXPERTS
@@ -16,15 +14,14 @@ from puzzledsl.checker.declarations.common import read_call
 from puzzledsl.checker.diagnostics import space_errors as errors
 from puzzledsl.checker.expressions.settings import Settings, from_call
 from puzzledsl.checker.expressions.values import Constructed
-from puzzledsl.checker.limits import MAX_COUNT, MAX_LAYERS
-from puzzledsl.families.config import MAX_SIZE, BadConfig
+from puzzledsl.checker.limits import MAX_COUNT
+from puzzledsl.families.config import MAX_LAYERS, MAX_SIZE
 from puzzledsl.families.family import Family
 from puzzledsl.families.literal import BadLiteral, needed, refused, shape_of_literal
-from puzzledsl.families.registry import FAMILIES, impossible, shape_of_config
+from puzzledsl.families.registry import FAMILIES, impossible
 from puzzledsl.language.calls import CONV_TAPS, SHAPE
 from puzzledsl.language.words import TRUTHS
 
-MAX_CONFIG_BYTES = 1 << 20
 _MOST = {"layers": MAX_LAYERS, "window": MAX_COUNT, "experts": MAX_EXPERTS, "top_k": MAX_EXPERTS}
 
 
@@ -110,39 +107,7 @@ def _kv_help(shape: Shape) -> str:
     return "kv_heads can be " + ", ".join(map(str, near))
 
 
-# ---------------------------------------------------------------- config.json
-
-
-def config_path(folder: Path, id: str) -> Path:
-    """Return the path of a checkpoint's config.json. `id` is relative to `folder`, or absolute."""
-    return folder / id / "config.json"
-
-
-def read_config(path: Path) -> Shape | None:
-    """Read the shape from a config.json; None if there is no such file. Raises BadConfig for one that cannot be used."""
-    content = config_content(path)
-    return None if content is None else shape_of_config(content)
-
-
-def config_content(path: Path) -> dict[str, Any] | None:
-    """Read a config.json; None if there is no such file. Raises BadConfig for one that is no JSON object."""
-    try:
-        if not path.is_file():
-            return None
-        with path.open("rb") as file:
-            data = file.read(MAX_CONFIG_BYTES + 1)
-        if len(data) > MAX_CONFIG_BYTES:
-            raise BadConfig("it is larger than any config.json")
-        config = json.loads(data)
-    except BadConfig:
-        raise
-    except OSError as error:
-        raise BadConfig(f"it cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise BadConfig("it is not JSON") from error
-    if not isinstance(config, dict):
-        raise BadConfig("it is not a JSON object")
-    return config
+# ---------------------------------------------------------------- comparison
 
 
 def mismatch(said: Shape, found: Shape) -> tuple[str, object, object] | None:

@@ -11,6 +11,7 @@ from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.support import Absent, Architecture, Lowered
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Span
 from puzzledsl.base.phrases import layers_in_words, listed
+from puzzledsl.base.stage_errors import RecipeOfQuantised
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.checker.diagnostics.engine_errors import EngineLacksAlternative
 from puzzledsl.checker.diagnostics.runtime_errors import (
@@ -18,7 +19,6 @@ from puzzledsl.checker.diagnostics.runtime_errors import (
     IsLowered,
     LoweringRefused,
     NoSuchFamily,
-    RecipeOfQuantised,
 )
 from puzzledsl.ir import nodes
 from puzzledsl.ir.engines import RUNTIMES

@@ -15,7 +15,7 @@ import numpy as np
 
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.ir.nodes import Program
-from puzzledsl.ir.statements import written
+from puzzledsl.ir.search_nodes import written
 from puzzledsl.ir.tables import (
     CostTable,
     LayerAssignment,

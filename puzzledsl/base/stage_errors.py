@@ -1,8 +1,52 @@
-"""Diagnostics of what a later stage cannot do, which the checker knows: E0711, E0737, E1501, E1503, E1504, E1803."""
+"""Diagnostics of what a later stage cannot do: the checker reports them early, and the stage where it could not know."""
 
 from __future__ import annotations
 
 from puzzledsl.base.diagnostics import Diagnostic
+
+
+class NothingMeasured(Diagnostic):
+    """A solver that needs measured layer statistics, for a space whose scores come only from tables.
+
+    `block_influence` and `angular_run` need the change of the residual stream by each layer. A score that `pzl`
+    measures contains it; a table from elsewhere does not.
+
+    Wrong:
+        search s of w { minimize kl, require params <= 0.8x, solver = block_influence }
+    Right:
+        bld pieces of w { train = attention + ffn, tokens = 0 }
+        score measured of pieces = replace_one(kl_divergence)
+        search s of w { minimize kl, require params <= 0.8x, solver = block_influence }
+    """
+
+    code = "E0416"
+    template = "search `{search}` drops layers by `{solver}`, and no score of `{space}` is measured"
+    help_template = "declare one: `score NAME of BLD = replace_one(kl_divergence)`, of a `bld` of `{space}`"
+
+
+class RecipeOfQuantised(Diagnostic):
+    """A whole-file recipe for a child whose sub-blocks have storage types of their own.
+
+    With `q4_k_m` and its like llama.cpp chooses the type of every matrix. A `dtype` in the space chooses it for a sub-block, and
+    the search has counted its bytes and scored its rounding. Export such a child with the type of its other matrices.
+
+    Wrong:
+        space x of p { attention = parent, ffn = parent(dtype: full | q4_0) }
+        score xl of x = table("kl.csv")
+        search s of x { minimize xl }
+        export out of s = gguf("child.gguf", dtype: q4_k_m)
+    Right:
+        space x of p { attention = parent, ffn = parent(dtype: full | q4_0) }
+        score xl of x = table("kl.csv")
+        search s of x { minimize xl }
+        export out of s = gguf("child.gguf", dtype: f16)
+    """
+
+    code = "E0475"
+    template = (
+        "the recipe `{recipe}` chooses the type of every matrix, and sub-blocks have their own: {types}"
+    )
+    help_template = "write `dtype: f16`, the type of the other matrices; or leave `dtype` out of the space"
 
 
 class CannotRealise(Diagnostic):

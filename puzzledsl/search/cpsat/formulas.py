@@ -143,7 +143,7 @@ class FormulaWriter:
             variable, sign = (literal, 1) if literal >= 0 else (-literal - 1, -1)
             coefficients[variable] = coefficients.get(variable, 0) + sign * weight
             constant += 0 if literal >= 0 else weight
-        constraint.linear.vars.extend(coefficients)
-        constraint.linear.coeffs.extend(coefficients.values())
+        constraint.linear.vars.extend([*coefficients])
+        constraint.linear.coeffs.extend([*coefficients.values()])
         constraint.linear.domain.extend([least - constant, most - constant])
-        constraint.enforcement_literal.extend(enforced)
+        constraint.enforcement_literal.extend([*enforced])

@@ -86,6 +86,11 @@ class WaitingLabels:
         rows, priced = labels.sums[: resources.rows].copy(), labels.sums[resources.rows :, :1].copy()
         return cls(labels.stage, rows, priced, labels.goal, labels.words, labels.states, labels.step, least)
 
+    @property
+    def size(self) -> int:
+        """Numbers that the labels take."""
+        return self.rows.size + self.words.size + 3 * self.goal.size
+
     def labels(self, resources: Resources) -> Labels:
         """Return the labels with the sums of all resources restored."""
         priced = resources.scales[:, None] * (self.goal - self.goal[0])

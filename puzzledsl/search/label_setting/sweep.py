@@ -36,6 +36,8 @@ FIRST_SUFFIXES = 20_000  # labels after which suffixes are listed for the first 
 MORE_SUFFIXES = 5  # growth of that number before they are listed again, further up
 MOST_SUFFIXES = 2_000_000
 PAIRS_A_LABEL = 30  # candidate suffixes that take as long as one label
+AT_A_TIME = 4_000_000  # most sums of labels extended at once: 32 MB
+MOST_HELD = 40_000_000  # numbers that waiting labels may take, 320 MB; with more, other engines do better
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,6 +112,7 @@ class Sweep:
         self.first: tuple[int, tuple[int, ...]] | None = None  # objective and place of `best`
         self.done = 0
         self.pause = 0
+        self.held = 0  # numbers that waiting labels take
         self.suffix_table: SuffixTable | None = None
         self.next_suffixes = FIRST_SUFFIXES  # value of `done` at which suffixes are listed next
 
@@ -130,12 +133,19 @@ class Sweep:
         while self.waiting:
             if self._stops():
                 return self._stopped()
-            self._follow(self._hopeful(self.waiting.pop().labels(self.resources)))
+            group = self.waiting.pop()
+            self.held -= group.size
+            self._follow(self._hopeful(group.labels(self.resources)))
         complete = self.width is None
         return replace(self.best or Swept(None, None, False), complete=complete, labels=self.done)
 
     def _stops(self) -> bool:
-        return (self.last is not None and self.done > self.last) or self._late()
+        return (self.last is not None and self.done > self.last) or self._late() or self.is_full
+
+    @property
+    def is_full(self) -> bool:
+        """True if the labels that wait take too much memory to go on."""
+        return self.held > MOST_HELD
 
     def _late(self) -> bool:
         return self.deadline is not None and time.monotonic() > self.deadline
@@ -176,11 +186,15 @@ class Sweep:
 
     def _wait(self, labels: Labels) -> None:
         if len(labels):
-            least = int(self.resources.least_goal(self._at_least(labels)).min())
-            self.waiting.append(WaitingLabels.of(labels, self.resources, least))
+            self._hold(labels, int(self.resources.least_goal(self._at_least(labels)).min()))
+
+    def _hold(self, labels: Labels, least: int) -> None:
+        self.waiting.append(WaitingLabels.of(labels, self.resources, least))
+        self.held += self.waiting[-1].size
 
     def _together(self) -> int:
-        return self.width or (TOGETHER if self.suffix_table is None else max(TOGETHER, MANY))
+        many = TOGETHER if self.suffix_table is None else MANY
+        return self.width or max(1, min(many, AT_A_TIME // len(self.resources.limits)))
 
     def _grown(self, labels: Labels) -> Labels:
         """Extend each label by each column of the next layer, if no resource exceeds its limit.
@@ -268,7 +282,7 @@ class Sweep:
         if self.width is None:
             nearest = labels.only(order[together : together + 1])  # by floats, so others may be lower by 1
             least = int(self.resources.least_goal(self._at_least(nearest))[0]) - 1
-            self.waiting.append(WaitingLabels.of(labels.only(order[together:]), self.resources, least))
+            self._hold(labels.only(order[together:]), least)
         return labels.only(order[:together])
 
     def _look(self, labels: Labels) -> None:

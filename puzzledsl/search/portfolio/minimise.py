@@ -47,7 +47,7 @@ class Turns:
     cpsat: float
 
 
-FREE = Turns(labels=10_000_000, branching=0, cpsat=2.0)  # only knapsack rows: labels nearly always do
+FREE = Turns(labels=1_000_000, branching=0, cpsat=1.0)  # only knapsack rows: labels nearly always do
 TIED = Turns(labels=300_000, branching=200_000, cpsat=0.3)  # with a decision diagram
 GROWTH = 3
 LEAST_TIED = 50_000  # least number of labels with a decision diagram, even if the effort allows fewer

@@ -18,6 +18,7 @@ from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.problem.columns import Columns, Floats, Ints, Mask, Pairs
 from puzzledsl.search.problem.diagram import Diagram
 from puzzledsl.search.problem.formulas import Formula
+from puzzledsl.search.problem.normal_form import NormalForm
 from puzzledsl.search.problem.residuals import Residuals
 
 INFINITE = Fraction(10**400)
@@ -143,7 +144,7 @@ class Problem:
     @cached_property
     def normal(self) -> tuple[Residuals, tuple[int, ...]]:
         """Normal form of the formulas: a pool, and the number of each formula in it."""
-        pool = Residuals(self.columns)
+        pool = NormalForm(self.columns)
         return pool, tuple(pool.formula(formula.logic) for formula in self.formulas)
 
     def only(self, keep: Mask) -> Problem:

@@ -13,7 +13,9 @@ from typing import Literal
 
 import numpy as np
 
+from puzzledsl.ir.logic import layers_of_term
 from puzzledsl.ir.nodes import (
+    Compare,
     Linear,
     LinearRequirement,
     LogicRequirement,
@@ -26,11 +28,13 @@ from puzzledsl.search.problem.coefficients import Coefficients, Vector
 from puzzledsl.search.problem.forms import Forms
 from puzzledsl.search.problem.formulas import Formula, with_facts
 from puzzledsl.search.problem.instance import Goal, Problem, Row, Tokens
+from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.per_sequence import TIMES, bounded, times_the_parents
-from puzzledsl.search.tables import Tables
+from puzzledsl.search.tables import PARENT, Tables
 
 FLIPPED = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "=="}
 Where = Box | Mapping[str, int]
+FEW_LAYERS = 4  # requirements on so many layers are tables or automata, which rows would relax
 
 
 def goal_of(forms: Forms, linear: Linear, sense: Literal["minimize", "maximize"], where: Where) -> Goal:
@@ -78,7 +82,7 @@ def _latency(coefficients: Coefficients, scenario: str, box: Box, *, most: bool)
 
 def requirement_rows(forms: Forms, index: int, requirement: Requirement, where: Where) -> Iterator[Row]:
     """Yield the rows of a linear requirement: one, or two for `==`; none if it always holds. Formulas have none."""
-    if isinstance(requirement, LogicRequirement):
+    if isinstance(requirement, LogicRequirement) or is_local(requirement):
         return
     box, name = _box(where), requirement.where.text or f"requirement {index + 1}"
     share = _share_of_the_parent(forms, requirement, box)
@@ -212,8 +216,25 @@ def fitting_rows(forms: Forms, where: Where) -> Iterator[Row]:
 
 
 def formulas_of(tables: Tables) -> Iterator[Formula]:
-    """Yield the propositional requirements of a search as formulas."""
+    """Yield the requirements on few layers as formulas, however they are written."""
     for index, requirement in enumerate(tables.search.requirements):
-        if isinstance(requirement, LogicRequirement):
-            name = requirement.where.text or f"requirement {index + 1}"
-            yield Formula(name, with_facts(tables, requirement.formula), index)
+        name = requirement.where.text or f"requirement {index + 1}"
+        match requirement:
+            case LogicRequirement(formula=formula):
+                yield Formula(name, with_facts(tables, formula), index)
+            case LinearRequirement(left=left, op=op, bound=bound, parent_ratio=ratio) if is_local(
+                requirement
+            ):
+                if ratio is not None:
+                    parent = Child(tables, (PARENT,) * len(tables.layers), {})
+                    bound = ratio * parent.linear(left)
+                assert bound is not None, "a requirement has a bound or a ratio"
+                yield Formula(name, with_facts(tables, Compare(left=left, op=op, bound=bound)), index)
+
+
+def is_local(requirement: Requirement) -> bool:
+    """True for a comparison of numbers of at most FEW_LAYERS layers."""
+    if not isinstance(requirement, LinearRequirement):
+        return False
+    layers = [layers_of_term(weighted.term) for weighted in requirement.left.terms]
+    return all(layers) and len(frozenset().union(*layers)) <= FEW_LAYERS

@@ -315,10 +315,9 @@ class Residuals:
 
         `kept`: parts that are already joined. Returns `absorbing` if a part decides the result, `neutral` if none is left.
         """
-        found = set(kept)
-        nodes, layers = self.nodes, self.layers
-        atoms = {layers[part]: part for part in kept if type(nodes[part]) is Atom}
-        for part in parts:
+        found: set[int] = set()
+        nodes, masks = self.nodes, dict[int, int]()
+        for part in (*kept, *parts):
             if part == absorbing:
                 return absorbing
             node = nodes[part]
@@ -327,27 +326,20 @@ class Residuals:
             for number in inner:
                 leaf = nodes[number]
                 if type(leaf) is Atom:
-                    other = atoms.setdefault(layers[number], number)
-                    if other != number:
-                        merged = self._merged(leaf, other, kind)
-                        if merged == absorbing:
-                            return absorbing
-                        found.discard(other)
-                        atoms[layers[number]] = merged
+                    other = masks.get(leaf.layer)
+                    mask = leaf.mask
+                    if other is not None:
+                        mask = mask & other if kind is Every else mask | other
+                    if mask == (0 if kind is Every else self._full[leaf.layer]):
+                        return absorbing
+                    masks[leaf.layer] = mask
                 elif leaf is not None:
                     found.add(number)
-        found.update(atoms.values())
+        found.update(self.atom(layer, mask) for layer, mask in masks.items())
         if len(found) <= 1:
             return next(iter(found), neutral)
         ordered = tuple(sorted(found))
         return self._number(kind(ordered), self._mentioned(ordered))
-
-    def _merged(self, atom: Atom, other: int, kind: type[Every] | type[Some]) -> int:
-        """Merge two atoms of one layer into one."""
-        second = self.nodes[other]
-        assert isinstance(second, Atom)
-        mask = atom.mask & second.mask if kind is Every else atom.mask | second.mask
-        return self.atom(atom.layer, mask)
 
     def _mentioned(self, parts: Sequence[int]) -> int:
         layers = 0

@@ -1,4 +1,4 @@
-"""Engines that costs can be measured in: one entry each. Its program is `export/engines/NAME_engine.py`.
+"""Number types, and engines that costs can be measured in: one entry each. Its program is `export/engines/NAME_engine.py`.
 
 `engine: NAME` of `measured(...)`, its data types, its diagnostics and its documentation read this table.
 """
@@ -7,6 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+DTYPES: dict[str, str] = {
+    "fp32": "32-bit floating point.",
+    "tf32": "TensorFloat-32: stored in 4 bytes.",
+    "bf16": "bfloat16.",
+    "fp16": "16-bit floating point.",
+    "fp8": "8-bit floating point.",
+    "int8": "8-bit integers.",
+    "fp4": "4-bit floating point.",
+    "int4": "4-bit integers.",
+    "mxfp4": "4-bit floating point with an 8-bit scale for 32 numbers.",
+    "fp64": "64-bit floating point.",
+}
+"""Number types of analytic profiles."""
 
 
 @dataclass(frozen=True, slots=True)

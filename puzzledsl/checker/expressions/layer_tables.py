@@ -7,15 +7,17 @@ sub-block is always an axis entry, even if the layer cannot choose it: ratios to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.base.diagnostics import Span
-from puzzledsl.base.units import COUNT, Dimension, Quantity
+from puzzledsl.base.phrases import listed
+from puzzledsl.base.units import COUNT, Dimension, Quantity, format_quantity
 from puzzledsl.checker.context import Context
+from puzzledsl.checker.diagnostics.lints import NeverHolds
 from puzzledsl.checker.diagnostics.name_errors import TooMuch
 from puzzledsl.checker.expressions.search_values import (
     Comparison,
@@ -34,6 +36,7 @@ from puzzledsl.ir.facts import fact
 from puzzledsl.ir.logic import Pair, layers_of
 
 Cells = tuple[tuple[Fraction, ...], ...]
+MOST_SHOWN = 12  # values in a message
 BOTH: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 
 
@@ -252,7 +255,32 @@ def compared(ctx: Context, comparison: Comparison, span: Span) -> Formula | Bool
     if comparison.parent_ratio is not None:
         bound = comparison.parent_ratio * parents_value(table)
     assert bound is not None
+    if comparison.op == "==":
+        _warn_of_no_value(ctx, comparison.left, bound, table.space, span)
     return statement(table, [[holds(cell, comparison.op, bound) for cell in row] for row in table.cells])
+
+
+def _warn_of_no_value(ctx: Context, left: Number, bound: Fraction, space: SpaceInfo, span: Span) -> None:
+    """Warn of a number that a figure has in no layer of the space: `layers[3].ffn.width == 1000`."""
+    if isinstance(left, Quantity) or len(left.terms) != 1:
+        return
+    ((key, coefficient),) = left.terms.items()
+    if key[0] != "fact" or any(warning.span == span for warning in ctx.warnings):
+        return
+    _, part, attribute, _ = key
+    choices = [*enumerate(space.choices("attention" if part == "attention" else "ffn"))]
+    values = {fact(each, str(attribute), space.shape.at(layer)) for layer, own in choices for each in own}
+    if (bound - left.constant) / coefficient not in values:
+        help = one_of(f"{part}.{attribute}", values)
+        error = NeverHolds(span, space=space.name, bound=f"`{ctx.source(span)}`", help=help)
+        ctx.warnings.append(error)
+
+
+def one_of(what: str, values: Collection[Fraction | int]) -> str:
+    """Return the numbers that something can be, in words."""
+    known = [format_quantity(value, COUNT) for value in sorted(values)]
+    shown = known if len(known) <= MOST_SHOWN else [*known[:MOST_SHOWN], "…"]
+    return f"`{what}` is {listed(shown, 'or')}" if shown[-1] != "…" else f"`{what}` is {', '.join(shown)}"
 
 
 def parents_value(table: Table) -> Fraction:

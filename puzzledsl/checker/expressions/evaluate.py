@@ -249,6 +249,9 @@ def _unary(ctx: Context, expr: tree.Unary, scope: Scope) -> Value:
 
 def _compare(ctx: Context, expr: tree.Compare, scope: Scope) -> Value:
     values = _operands(ctx, expr, scope)
+    for operand, value in zip(expr.operands, values, strict=True):
+        if isinstance(value, Quantity):
+            ctx.compared.setdefault(operand.span, set()).add(value)
     if len(values) == 3 and isinstance(tally := values[1], Tally):
         places = expr.operands[0].span, expr.operands[1].span, expr.operands[2].span
         return tally_between(ctx, values[0], expr.ops[0], tally, expr.ops[1], values[2], places)

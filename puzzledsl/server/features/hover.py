@@ -156,7 +156,9 @@ def _head(symbol: Symbol, item: tree.Item | None) -> str:
 
 
 def _source(file: SourceFile, expr: tree.Expr) -> str:
-    """Return an expression as written, on one line and without comments."""
+    """Return an expression as written, on one line and without comments; `…` for one that could not be read."""
+    if isinstance(expr, tree.BadExpr):
+        return "…"
     text = " ".join(re.sub(r"\s#[^\"\n]*$", "", file.source(expr.span), flags=re.MULTILINE).split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 

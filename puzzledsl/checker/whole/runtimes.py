@@ -59,10 +59,7 @@ def check_exports(
 
 
 def _check(
-    program: nodes.Program,
-    export: nodes.Export,
-    span: Callable[[nodes.Where], Span],
-    written: Written | None,
+    program: nodes.Program, export: nodes.Export, span: Callable[[nodes.Where], Span], written: Written | None
 ) -> Iterator[Diagnostic]:
     runtime, space = RUNTIMES[export.runtime], space_of(program, export)
     if export.dtype in RECIPES:

@@ -46,6 +46,33 @@ class EngineLacksAlternative(Diagnostic):
     )
 
 
+class FullIsRounded(Diagnostic):
+    """A space has alternatives without a type, and its costs are measured in a file that stores these in few bits.
+
+    `dtype` of `measured(...)` is the type of whatever has none of its own. Of 8 bits and more the rounding is small; that of
+    fewer is not, and scores know of it only where the alternative has the type itself.
+
+    Wrong:
+        hardware laptop = measured(engine: llama_cpp, dtype: q4_0)
+        scenario talk on laptop = batch(1, 128 -> 128)
+        space x of p { attention = parent(dtype: full | q4_0) | noop, ffn = parent(dtype: q4_0) }
+        score xl of x = table("kl.csv")
+        search s of x { minimize xl, require talk.throughput >= 1.2x }
+    Right:
+        hardware laptop = measured(engine: llama_cpp, dtype: q4_0)
+        scenario talk on laptop = batch(1, 128 -> 128)
+        space x of p { attention = parent(dtype: q8_0 | q4_0) | noop, ffn = parent(dtype: q4_0) }
+        score xl of x = table("kl.csv")
+        search s of x { minimize xl, require talk.throughput >= 1.2x }
+    """
+
+    code = "E1812"
+    template = (
+        "{what} has no `dtype`: {engine} stores it in `{dtype}` here, and no score knows of that rounding"
+    )
+    help_template = "give it a `dtype` in `{space}`, or measure with `dtype: q8_0`"
+
+
 class NotOfPyTorch(Diagnostic):
     """`threads` for PyTorch, whose threads are those of this process.
 

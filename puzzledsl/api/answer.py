@@ -150,7 +150,7 @@ class Answer:
         )
 
     def _conflict_table(self) -> Table:
-        from puzzledsl.ir.statements import written
+        from puzzledsl.ir.search_nodes import written
         from puzzledsl.report.notebook import Table
         from puzzledsl.search.infeasible.verdicts import requirements_by_place
 

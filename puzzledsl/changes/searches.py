@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from puzzledsl.changes import words
 from puzzledsl.changes.common import Common, meaning
 from puzzledsl.changes.model import Detail
-from puzzledsl.checker.expressions.structures import Structure, recognised
 from puzzledsl.ir import nodes
+from puzzledsl.ir.structures import Structure, recognised
 
 MANY = 3
 """Instances of one line in a `for` beyond which they are reported together."""

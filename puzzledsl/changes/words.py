@@ -18,9 +18,8 @@ from puzzledsl.base.units import (
     Dimension,
     format_quantity,
 )
-from puzzledsl.checker.expressions.layer_tables import collect_layers
-from puzzledsl.checker.expressions.structures import Same, Structure, recognised
 from puzzledsl.ir import nodes
+from puzzledsl.ir.structures import Same, Structure, collect_layers, recognised
 
 _UNITS: dict[str, Dimension] = {"": COUNT, "bytes": BYTES, "seconds": TIME, "tokens_per_s": TOK_PER_S}
 _SUFFIXES = (

@@ -23,7 +23,6 @@ MAX_FORMULA = 10_000
 MAX_OPTIONS = 2_000
 """Options of one choice, after choices inside arguments are multiplied out."""
 
-MAX_LAYERS = 2_000
 MAX_COUNT = 2**53
 """The largest whole number that a setting accepts: JSON readers keep integers up to 2**53 exact."""
 

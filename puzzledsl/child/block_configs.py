@@ -19,7 +19,7 @@ from puzzledsl.alternatives.registry import (
     to_block_config,
 )
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.checker.diagnostics.stage_errors import CannotRealise
+from puzzledsl.base.stage_errors import CannotRealise
 from puzzledsl.ir.nodes import Shape
 
 Layer = tuple[AttentionAlternative, FfnAlternative]

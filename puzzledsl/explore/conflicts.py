@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from puzzledsl.explore.bounds import unit_of
 from puzzledsl.explore.question import Question
 from puzzledsl.explore.sheet import Sheet
-from puzzledsl.ir.statements import written
+from puzzledsl.ir.search_nodes import written
 from puzzledsl.search.infeasible.verdicts import requirements_by_place
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from puzzledsl.base.diagnostics import Span
 from puzzledsl.explore.bounds import Bound, Extent, Reread, bounds_of
 from puzzledsl.explore.sources import Source
 from puzzledsl.ir.nodes import Search, Where
-from puzzledsl.ir.statements import written
+from puzzledsl.ir.search_nodes import written
 from puzzledsl.syntax import tree
 
 

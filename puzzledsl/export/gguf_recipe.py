@@ -23,12 +23,12 @@ import torch
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import make_directory, replacing
 from puzzledsl.base.progress import Progress, Silent
-from puzzledsl.checker.diagnostics.runtime_errors import RecipeOfQuantised
+from puzzledsl.base.stage_errors import RecipeOfQuantised
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.errors import MissingPackage, RecipeFailed
 from puzzledsl.export.engines.ask import environment, python_of
 from puzzledsl.export.gguf_file import GgufDtype, refuse_to_overwrite, write_gguf
-from puzzledsl.language.recipes import Recipe
+from puzzledsl.ir.recipes import Recipe
 
 SOURCES: Mapping[torch.dtype, GgufDtype] = {torch.float16: "f16", torch.bfloat16: "bf16"}
 """Types of the file that llama.cpp quantises: the child's own; float32 for others."""

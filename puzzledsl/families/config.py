@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+MAX_CONFIG_BYTES = 1 << 20
 MAX_SIZE = 2**24
 MAX_VOCAB = 2**26
 MAX_LAYERS = 2_000
@@ -15,6 +17,32 @@ MAX_WINDOW = 2**40
 
 class BadConfig(ValueError):
     """A config.json that cannot be used; the message gives the reason."""
+
+
+def config_path(folder: Path, id: str) -> Path:
+    """Return the path of a checkpoint's config.json. `id` is relative to `folder`, or absolute."""
+    return folder / id / "config.json"
+
+
+def config_content(path: Path) -> dict[str, Any] | None:
+    """Read a config.json; None if there is no such file. Raises BadConfig for one that is no JSON object."""
+    try:
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            data = file.read(MAX_CONFIG_BYTES + 1)
+        if len(data) > MAX_CONFIG_BYTES:
+            raise BadConfig("it is larger than any config.json")
+        config = json.loads(data)
+    except BadConfig:
+        raise
+    except OSError as error:
+        raise BadConfig(f"it cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise BadConfig("it is not JSON") from error
+    if not isinstance(config, dict):
+        raise BadConfig("it is not a JSON object")
+    return config
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import puzzledsl.families
@@ -12,7 +13,7 @@ from puzzledsl.alternatives.computation import Computation
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.families.children import Layer, base_content, is_child, layers_of_child, shape_of_child
 from puzzledsl.families.computation import computation_of
-from puzzledsl.families.config import BadConfig, Config, shown
+from puzzledsl.families.config import BadConfig, Config, config_content, shown
 from puzzledsl.families.family import Family
 from puzzledsl.families.layouts import canonical
 
@@ -32,6 +33,12 @@ FAMILIES: Mapping[str, Family] = {family.model_type: family for family in _found
 
 MAX_ALL_EXPERTS = 1 << 18
 """Each has weights with names, which are listed."""
+
+
+def read_config(path: Path) -> Shape | None:
+    """Read the shape from a config.json; None if there is no such file. Raises BadConfig for one that cannot be used."""
+    content = config_content(path)
+    return None if content is None else shape_of_config(content)
 
 
 def shape_of_config(content: Mapping[str, Any]) -> Shape:

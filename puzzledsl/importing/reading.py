@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.checker.limits import MAX_LAYERS
+from puzzledsl.families.config import MAX_LAYERS
 from puzzledsl.importing.errors import ArtefactUnreadable
 
 HELP = "was it copied whole, and is it of this version of the tool?"

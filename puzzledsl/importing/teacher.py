@@ -7,9 +7,8 @@ from pathlib import Path
 
 from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.checker.spaces.shapes import read_config
 from puzzledsl.families.config import BadConfig
-from puzzledsl.families.registry import impossible
+from puzzledsl.families.registry import impossible, read_config
 from puzzledsl.importing.artefacts import Artefacts
 from puzzledsl.importing.configs import is_attention, kv_heads_of, part_of, size_of, width_of
 from puzzledsl.importing.errors import ShapeOpen

@@ -10,8 +10,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from puzzledsl.base.units import Dimension
-from puzzledsl.language import words
+from puzzledsl.base.units import (
+    BYTES,
+    COUNT,
+    DOLLARS,
+    ENERGY,
+    FLOPS,
+    TIME,
+    TOK_PER_S,
+    Dimension,
+)
 
 if TYPE_CHECKING:
     from puzzledsl.ir.nodes import MeasuredHardware, RooflineHardware
@@ -20,10 +28,47 @@ if TYPE_CHECKING:
 NANOSECOND = Fraction(1, 10**9)
 MTOK = 10**6
 
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """An amount with a name: a metric of a scenario or the type of a parameter. Text and truth have no dimension."""
+
+    doc: str
+    dimension: Dimension | None = None
+
+
+MEASURES: dict[str, Measure] = {
+    "memory": Measure("Bytes on each GPU: the runtime's reserve + `weights` + `kv_cache`.", BYTES),
+    "weights": Measure("Bytes of parameters on each GPU, embedding and head included.", BYTES),
+    "kv_cache": Measure(
+        "Bytes of keys and values on each GPU for the whole batch at full length (prompt + output).", BYTES
+    ),
+    "latency": Measure("Seconds for one batch, prompt and all outputs: `ttft + output * tpot`.", TIME),
+    "ttft": Measure("Time to first token: one forward pass over the batch's prompts.", TIME),
+    "tpot": Measure(
+        "Time per output token: one decode step of the whole batch, at the mean context length.", TIME
+    ),
+    "throughput": Measure(
+        "Generated tokens a second over all sequences: `batch * output / latency`.", TOK_PER_S
+    ),
+    "flops": Measure("Floating-point operations of one batch, prompt and all outputs.", FLOPS),
+    "cost_per_mtok": Measure(
+        "Dollars for a million generated tokens, at the `price` of the hardware: `1_000_000 * price / throughput`.",
+        DOLLARS,
+    ),
+    "joules_per_tok": Measure(
+        "Energy of a generated token, at the `power` of the hardware: `power / throughput`.", ENERGY
+    ),
+    "batch": Measure(
+        "Sequences in one batch: a constant, or what the search decides where there are several or `auto`.",
+        COUNT,
+    ),
+}
+"""Figures of `SCENARIO.METRIC`. Sizes and times are per GPU; tokens per second and FLOP cover all GPUs."""
 RUNNING = ("cost_per_mtok", "joules_per_tok")
 """Metrics that rest on the price and the power of a hardware: multiples of the latency."""
 FIGURES: dict[str, Dimension] = {
-    name: metric.dimension for name, metric in words.METRICS.items() if metric.dimension is not None
+    name: metric.dimension for name, metric in MEASURES.items() if metric.dimension is not None
 }
 """Metric -> dimension, for `SCENARIO.METRIC`."""
 METRICS: dict[str, Dimension] = {name: unit for name, unit in FIGURES.items() if name not in RUNNING}

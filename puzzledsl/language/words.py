@@ -10,13 +10,16 @@ from puzzledsl.base.units import (
     DOLLARS_PER_S,
     ENERGY,
     FLOP_PER_S,
-    FLOPS,
     POWER,
     TIME,
     TOK_PER_S,
     TOKENS,
 )
-from puzzledsl.language.model import Measure
+from puzzledsl.ir import measured_engines, metrics
+from puzzledsl.ir.metrics import Measure
+
+METRICS = metrics.MEASURES
+DTYPES = measured_engines.DTYPES
 
 DECLARATIONS: dict[str, str] = {
     "parent": "The model that is taken apart.",
@@ -109,35 +112,6 @@ OPERATORS: dict[str, str] = {
 }
 """Operators of words that are not reserved."""
 
-METRICS: dict[str, Measure] = {
-    "memory": Measure("Bytes on each GPU: the runtime's reserve + `weights` + `kv_cache`.", BYTES),
-    "weights": Measure("Bytes of parameters on each GPU, embedding and head included.", BYTES),
-    "kv_cache": Measure(
-        "Bytes of keys and values on each GPU for the whole batch at full length (prompt + output).", BYTES
-    ),
-    "latency": Measure("Seconds for one batch, prompt and all outputs: `ttft + output * tpot`.", TIME),
-    "ttft": Measure("Time to first token: one forward pass over the batch's prompts.", TIME),
-    "tpot": Measure(
-        "Time per output token: one decode step of the whole batch, at the mean context length.", TIME
-    ),
-    "throughput": Measure(
-        "Generated tokens a second over all sequences: `batch * output / latency`.", TOK_PER_S
-    ),
-    "flops": Measure("Floating-point operations of one batch, prompt and all outputs.", FLOPS),
-    "cost_per_mtok": Measure(
-        "Dollars for a million generated tokens, at the `price` of the hardware: `1_000_000 * price / throughput`.",
-        DOLLARS,
-    ),
-    "joules_per_tok": Measure(
-        "Energy of a generated token, at the `power` of the hardware: `power / throughput`.", ENERGY
-    ),
-    "batch": Measure(
-        "Sequences in one batch: a constant, or what the search decides where there are several or `auto`.",
-        COUNT,
-    ),
-}
-"""Figures of `SCENARIO.METRIC`. Sizes and times are per GPU; tokens per second and FLOP cover all GPUs."""
-
 SCENARIO_FACTS: dict[str, str] = {
     "prompt": "Prompt tokens of a sequence.",
     "output": "Generated tokens of a sequence.",
@@ -199,20 +173,6 @@ TYPES: dict[str, Measure] = {
 }
 
 VALUES: dict[str, str] = {"true": "Holds.", "false": "Does not hold."}
-TRUTHS = tuple(VALUES)
-
-DTYPES: dict[str, str] = {
-    "fp32": "32-bit floating point.",
-    "tf32": "TensorFloat-32: stored in 4 bytes.",
-    "bf16": "bfloat16.",
-    "fp16": "16-bit floating point.",
-    "fp8": "8-bit floating point.",
-    "int8": "8-bit integers.",
-    "fp4": "4-bit floating point.",
-    "int4": "4-bit integers.",
-    "mxfp4": "4-bit floating point with an 8-bit scale for 32 numbers.",
-    "fp64": "64-bit floating point.",
-}
 
 OTHER: dict[str, str] = {
     "index": "The number of a layer, from 0.",

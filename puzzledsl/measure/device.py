@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.checker.diagnostics.stage_errors import SeveralGpus
+from puzzledsl.base.stage_errors import SeveralGpus
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.measure.device_errors import NoSuchDevice, NoSuchDtype

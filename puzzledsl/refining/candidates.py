@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Literal, get_args
 
-from puzzledsl.checker.declarations.refine import refined_score
-from puzzledsl.checker.declarations.solvers import BY_INFLUENCE
+from puzzledsl.ir.measured_scores import BY_INFLUENCE, refined_score
 from puzzledsl.ir.nodes import (
     Baseline,
     CpSat,

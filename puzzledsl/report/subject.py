@@ -8,7 +8,6 @@ from fractions import Fraction
 from functools import cached_property
 
 from puzzledsl.costs.breakdown import costs_at
-from puzzledsl.ir.evaluated import search_behind
 from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import (
     CpSat,
@@ -22,6 +21,7 @@ from puzzledsl.ir.nodes import (
     Shape,
     Space,
 )
+from puzzledsl.ir.references import search_behind
 from puzzledsl.ir.tables import (
     CostTable,
     Evaluation,

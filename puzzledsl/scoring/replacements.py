@@ -10,7 +10,7 @@ from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.checker.diagnostics.stage_errors import NoPieceForAlternative
+from puzzledsl.base.stage_errors import NoPieceForAlternative
 from puzzledsl.ir import nodes
 from puzzledsl.ir.layer_runs import runs_to_drop
 from puzzledsl.ir.source_location import span_of

@@ -9,7 +9,7 @@ from itertools import product
 from typing import assert_never
 
 from puzzledsl.ir.nodes import LinearRequirement, LogicRequirement, Requirement
-from puzzledsl.ir.statements import written
+from puzzledsl.ir.search_nodes import written
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.problem.metrics import Child, exact_report
 from puzzledsl.search.tables import Tables

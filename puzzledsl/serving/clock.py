@@ -18,10 +18,10 @@ from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.processor import cpu_name
 from puzzledsl.export.engines.ask import python_of
+from puzzledsl.ir.measured_engines import ENGINES, Engine
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Shape, Space
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import EngineName
-from puzzledsl.language.engines import ENGINES, Engine
 from puzzledsl.measure.host import (
     PARENT,
     SUB_BLOCKS,

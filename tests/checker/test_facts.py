@@ -13,7 +13,8 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.checker.spaces.shapes import BadConfig, read_config
+from puzzledsl.families.config import BadConfig
+from puzzledsl.families.registry import read_config
 from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.nodes import Shape
 from tests.checker.programs import checked, lowered, mistakes

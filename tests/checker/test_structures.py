@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from puzzledsl.checker.expressions.structures import Same, Structure, recognised, within
 from puzzledsl.checker.lints.structure import Layerwise, distinct_ends
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fact
+from puzzledsl.ir.structures import Same, Structure, recognised, within
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.problem.formulas import holds, layers_of
 from tests.checker.programs import checked, lowered

@@ -11,7 +11,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedTokenizerFast
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.checker.diagnostics.stage_errors import UnknownTokenizer
+from puzzledsl.base.stage_errors import UnknownTokenizer
 from puzzledsl.child.checkpoint.contents import from_directory, from_parent
 from puzzledsl.child.checkpoint.errors import NotAGguf, RuntimeLacksFamily
 from puzzledsl.export.engines.worker import run

@@ -12,10 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from puzzledsl.checker.spaces.shapes import read_config
 from puzzledsl.families.computation import computation_of
 from puzzledsl.families.config import BadConfig, Config
-from puzzledsl.families.registry import FAMILIES, shape_of_config
+from puzzledsl.families.registry import FAMILIES, read_config, shape_of_config
 from puzzledsl.ir.facts import active_params, total_params
 
 SOUND: dict[str, Any] = {

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.checker.declarations.refine import refine_of, refined_text
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir import nodes
+from puzzledsl.ir.measured_scores import refine_of, refined_text
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import ScoreTable
 from tests.language.rules import codes, program, refined, search

@@ -8,7 +8,7 @@ import torch
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
-from puzzledsl.checker.diagnostics.stage_errors import CannotRealise
+from puzzledsl.base.stage_errors import CannotRealise
 from puzzledsl.ir import nodes
 from puzzledsl.measure import rounds
 from puzzledsl.measure.costs import measure_costs

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.checker.diagnostics.stage_errors import SeveralGpus
+from puzzledsl.base.stage_errors import SeveralGpus
 from puzzledsl.ir import nodes
 from puzzledsl.measure.device import device_of, measured_scenarios, memory_bytes
 from puzzledsl.measure.device_errors import NoSuchDevice, NoSuchDtype

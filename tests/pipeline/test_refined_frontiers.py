@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.checker.declarations.refine import refine_of
 from puzzledsl.child.healing.children import HealedChildren
 from puzzledsl.child.healing.text import blocks_read
 from puzzledsl.cli import loading
+from puzzledsl.ir.measured_scores import refine_of
 from puzzledsl.ir.tables import FrontierResult, LayerAssignment, RefinedFrontier, Refinement
 from puzzledsl.pipeline.tasks.frontier import Frontier
 from puzzledsl.pipeline.tasks.refine import Refine

@@ -13,8 +13,8 @@ from puzzledsl.alternatives.linear import LinearFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.checker.expressions.structures import within
 from puzzledsl.ir.nodes import LayerChoice, LogicRequirement, ParamsTerm, Program, Requirement
+from puzzledsl.ir.structures import within
 from puzzledsl.ir.tables import LayerAssignment, RunScore, ScoreTable
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.tables import tables_of

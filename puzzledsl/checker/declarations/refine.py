@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal, cast
 
 from puzzledsl.base.diagnostics import Diagnostic, Span
+from puzzledsl.base.settings import Setting
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.declarations.common import read_call
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.diagnostics.refine_errors import (
     BaselineRefined,
@@ -16,17 +15,15 @@ from puzzledsl.checker.diagnostics.refine_errors import (
     NoWeightsToRefine,
     RefinesToOne,
 )
-from puzzledsl.checker.expressions.settings import from_call
+from puzzledsl.checker.expressions.settings import from_call, lower, read_call
 from puzzledsl.checker.expressions.values import Scope
 from puzzledsl.ir import nodes
-from puzzledsl.ir.nodes import Baseline, Frontier, HfSource, Program, Refine, ReplaceOne, ScoreTerm, Search
+from puzzledsl.ir.measured_scores import on_text, refined_score
+from puzzledsl.ir.nodes import Baseline, HfSource, Program, Search
 from puzzledsl.ir.source_location import span_of
-from puzzledsl.language.model import Setting
 from puzzledsl.syntax import tree
 
 NONE = "none"
-MAX_CHILDREN = 100_000
-DEFAULT_HEALED, DEFAULT_SAMPLES = 4096, 2048
 
 
 def read_refine(ctx: Context, expr: tree.Expr, scope: Scope, takes: Setting) -> nodes.Refine | None:
@@ -40,26 +37,13 @@ def read_refine(ctx: Context, expr: tree.Expr, scope: Scope, takes: Setting) -> 
     call = read_call(ctx, expr, scope, takes)
     if call is None:
         return None
-    settings = from_call(ctx, call, takes.calls[call.name])
     if call.name == NONE:
+        from_call(ctx, call, takes.calls[NONE])
         return None
+    settings = from_call(ctx, call, takes.calls[call.name])
     settings.need("children", help=f"write `{call.name}(24)`: children that are measured")
-    children = settings.whole("children", 1, 1, MAX_CHILDREN)
-    healed = settings.whole("healed", DEFAULT_HEALED)
-    samples = settings.whole("samples", DEFAULT_SAMPLES, 1)
-    data = settings.ref("data")
-    if data is not None:
-        ctx.lower_later(data)
-    if settings.failed:
-        return None
-    return nodes.Refine(
-        method=cast(Literal["measured", "evolutionary"], call.name),
-        children=children,
-        healed=healed,
-        samples=samples,
-        data=None if data is None else ctx.name_of(data),
-        where=ctx.where(expr.span),
-    )
+    node = lower(settings, nodes.Refine, method=call.name, where=ctx.where(expr.span))
+    return None if settings.failed else node
 
 
 def inherited(
@@ -72,42 +56,6 @@ def inherited(
     if refine is None or isinstance(solver, nodes.Baseline):
         return None
     return refine.model_copy(update={"where": at})
-
-
-def refined_score(program: Program, search: Search) -> str | None:
-    """The score that a search minimises alone, where `pzl` measures it on text; None for any other goal."""
-    goal = search.objective.terms
-    if search.sense != "minimize" or len(goal) != 1 or goal[0].coefficient <= 0:
-        return None
-    term = goal[0].term
-    return term.score if isinstance(term, ScoreTerm) and _on_text(program, term.score) else None
-
-
-def refined_text(program: Program, search: Search) -> str | None:
-    """The data that a refining search measures children on: its own, else its score's, else the bld's."""
-    score = refined_score(program, search)
-    if search.refine is None or score is None:
-        return None
-    declaration = program.scores[score]
-    method, bld = declaration.method, declaration.bld
-    own = method.data if isinstance(method, ReplaceOne) else None
-    return search.refine.data or own or (None if bld is None else program.blds[bld].data)
-
-
-def refine_of(frontier: Frontier, search: Search) -> Refine:
-    """The settings of a frontier's measuring: the search's, with the frontier's number of children."""
-    if search.refine is not None:
-        return search.refine.model_copy(update={"children": frontier.children})
-    return Refine(method="measured", children=frontier.children, where=frontier.where)
-
-
-def measured_searches(program: Program) -> Iterator[Search]:
-    """Every search around which children are measured, with the settings in its `refine`: its own, or those of its frontiers."""
-    yield from (search for search in program.searches.values() if search.refine is not None)
-    for frontier in program.frontiers.values():
-        search = program.searches[frontier.search]
-        if frontier.children and search.refine is None:
-            yield search.model_copy(update={"refine": refine_of(frontier, search)})
 
 
 def check_refines(program: Program, files: Mapping[str, str]) -> list[Diagnostic]:
@@ -147,7 +95,7 @@ def _unhealed(program: Program, search: Search) -> str | None:
 
 def _goal_help(program: Program, search: Search) -> str:
     """A goal that could be refined, or the score that the space lacks for one."""
-    names = [n for n, s in program.scores.items() if s.space == search.space and _on_text(program, n)]
+    names = [n for n, s in program.scores.items() if s.space == search.space and on_text(program, n)]
     if names:
         rest = "; what else matters can be a bound (`require`) or come after it (`prefer`)"
         return f"write `minimize {names[0]}`{rest}"
@@ -155,8 +103,3 @@ def _goal_help(program: Program, search: Search) -> str:
         f"declare one and minimize it: `score NAME of BLD = replace_one(kl_divergence)`, "
         f"of a `bld` of `{search.space}`"
     )
-
-
-def _on_text(program: Program, score: str) -> bool:
-    method = program.scores[score].method
-    return isinstance(method, ReplaceOne) and method.metric != "accuracy"

@@ -20,12 +20,12 @@ from puzzledsl.checker.expressions.search_values import (
     Symbolic,
     Tally,
 )
-from puzzledsl.checker.expressions.structures import TRUE
 from puzzledsl.checker.expressions.tallies import fits, wrong_argument
 from puzzledsl.checker.expressions.values import POISON, Boolean, Located, Value
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fact
+from puzzledsl.ir.structures import TRUE
 from puzzledsl.syntax import tree
 
 _FIGURE = "a figure of layers, such as `ffn.width`, or their choice, such as `ffn`"

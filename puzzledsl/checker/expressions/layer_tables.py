@@ -31,6 +31,7 @@ from puzzledsl.checker.limits import CELLS_PER_STEP, MAX_CELLS
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fact
+from puzzledsl.ir.structures import collect_layers
 
 Cells = tuple[tuple[Fraction, ...], ...]
 BOTH: tuple[SubBlock, SubBlock] = ("attention", "ffn")
@@ -279,25 +280,6 @@ def truth_of(ctx: Context, formula: Formula, at: tuple[SpaceInfo, int], span: Sp
     ctx.spend(span, 1 + formula.size * len(rows) * len(columns) // CELLS_PER_STEP)
     cells = tuple(tuple(Fraction(is_true(formula.logic, a, f)) for f in columns) for a in rows)
     return Table(space, layer, cells)
-
-
-def collect_layers(logic: nodes.Logic, found: set[int]) -> None:
-    """Add the layers that a formula is about to `found`."""
-    match logic:
-        case nodes.Is(layer=layer):
-            found.add(layer)
-        case nodes.Not(operand=operand):
-            collect_layers(operand, found)
-        case (
-            nodes.And(operands=operands) | nodes.Or(operands=operands) | nodes.Cardinality(operands=operands)
-        ):
-            for operand in operands:
-                collect_layers(operand, found)
-        case nodes.Implies(condition=condition, consequence=consequence):
-            collect_layers(condition, found)
-            collect_layers(consequence, found)
-        case _:
-            assert_never(logic)
 
 
 def is_true(logic: nodes.Logic, attention: str, ffn: str) -> bool:

@@ -10,11 +10,11 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import type_errors as errors
 from puzzledsl.checker.expressions.layer_tables import as_formula, layer_spoken_of
 from puzzledsl.checker.expressions.search_values import Formula, Matches, SubBlocks, Tally
-from puzzledsl.checker.expressions.structures import FALSE, TRUE, Function
 from puzzledsl.checker.expressions.tallies import fits, wrong_argument
 from puzzledsl.checker.expressions.values import POISON, Boolean, Located, Value
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
+from puzzledsl.ir.structures import FALSE, TRUE, Function
 from puzzledsl.syntax import tree
 
 _STATEMENT = "a statement about one layer, such as `attention is noop`"

@@ -9,11 +9,11 @@ from puzzledsl.checker.diagnostics import type_errors as errors
 from puzzledsl.checker.diagnostics.name_errors import TooMuch
 from puzzledsl.checker.expressions.layer_tables import BOTH, layer_of
 from puzzledsl.checker.expressions.search_values import Facts, Formula, Layers, SubBlocks, Symbolic
-from puzzledsl.checker.expressions.structures import same_choice
 from puzzledsl.checker.expressions.values import POISON, Boolean, Constructed, Poison, Value, describe
 from puzzledsl.checker.limits import MAX_FORMULA, TERMS_PER_STEP
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
+from puzzledsl.ir.structures import same_choice
 from puzzledsl.syntax import tree
 
 One = Layers | SubBlocks

@@ -9,10 +9,10 @@ from puzzledsl.checker.diagnostics.name_errors import TooMuch
 from puzzledsl.checker.expressions.coercions import as_whole, not_a_sum
 from puzzledsl.checker.expressions.linear import FLIPPED
 from puzzledsl.checker.expressions.search_values import Formula, Tally
-from puzzledsl.checker.expressions.structures import parts_of, within
 from puzzledsl.checker.expressions.values import POISON, Located, Value, describe
 from puzzledsl.checker.limits import MAX_FORMULA, TERMS_PER_STEP
 from puzzledsl.ir import nodes
+from puzzledsl.ir.structures import parts_of, within
 from puzzledsl.syntax.tree import CompareOp
 
 

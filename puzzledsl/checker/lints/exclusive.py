@@ -10,9 +10,9 @@ from puzzledsl.base.diagnostics import Label
 from puzzledsl.base.units import BYTES, COUNT, TIME, TOK_PER_S, Dimension, format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import ExcludeEachOther
-from puzzledsl.checker.expressions.structures import Structure, recognised
 from puzzledsl.checker.lints.vacuous import at_parent, is_reachable, span_of
 from puzzledsl.ir import nodes
+from puzzledsl.ir.structures import Structure, recognised
 
 _UNITS: dict[str, Dimension] = {"": COUNT, "bytes": BYTES, "seconds": TIME, "tokens_per_s": TOK_PER_S}
 POSITIVE = (nodes.MetricTerm, nodes.ParamsTerm)

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations, islice
 from typing import assert_never
 
-from puzzledsl.checker.expressions.layer_tables import collect_layers, is_true
-from puzzledsl.checker.expressions.structures import Structure
+from puzzledsl.checker.expressions.layer_tables import is_true
 from puzzledsl.ir import nodes
+from puzzledsl.ir.structures import Structure, collect_layers
 
 Outcomes = frozenset[bool]
 MAX_TRIES = 20_000

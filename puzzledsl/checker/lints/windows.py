@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.declarations.solvers import mentioned_scores
 from puzzledsl.checker.diagnostics.lints import WindowUnseen
 from puzzledsl.checker.lints.vacuous import span_of
 from puzzledsl.ir import nodes
+from puzzledsl.ir.measured_scores import mentioned_scores
 
 
 def warn_of_windows(ctx: Context, program: nodes.Program) -> None:

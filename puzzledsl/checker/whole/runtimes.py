@@ -11,6 +11,7 @@ from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.support import Absent, Architecture, Lowered
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Span
 from puzzledsl.base.phrases import layers_in_words, listed
+from puzzledsl.base.stage_errors import RecipeOfQuantised
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.checker.diagnostics.engine_errors import EngineLacksAlternative, FullIsRounded
 from puzzledsl.checker.diagnostics.runtime_errors import (
@@ -18,17 +19,16 @@ from puzzledsl.checker.diagnostics.runtime_errors import (
     IsLowered,
     LoweringRefused,
     NoSuchFamily,
-    RecipeOfQuantised,
 )
 from puzzledsl.ir import nodes
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params
+from puzzledsl.ir.measured_engines import Engine
+from puzzledsl.ir.recipes import RECIPES
 from puzzledsl.ir.references import references
 from puzzledsl.ir.runtimes import Choices, Fit, Lack, engine_of, extra_params, fit, fit_in
 from puzzledsl.ir.source_location import span_of
-from puzzledsl.language.calls import EXPORTS
-from puzzledsl.language.engines import Engine
-from puzzledsl.language.recipes import RECIPES
+from puzzledsl.ir.stage_nodes import EXPORTS
 
 FORMATS = {runtime: name for name, call in EXPORTS.items() for runtime in call.arguments["runtime"].words}
 """Runtime -> the export format that is for it."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import Diagnostic
-from puzzledsl.checker.diagnostics.stage_errors import UnknownTokenizer
+from puzzledsl.base.stage_errors import UnknownTokenizer
 from puzzledsl.checker.whole.runtimes import space_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.gguf_tokenizers import objection

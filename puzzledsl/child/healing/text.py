@@ -20,9 +20,9 @@ from torch import Tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
-from puzzledsl.checker.declarations.refine import measured_searches, refined_text
 from puzzledsl.data.blocks import SILENT, token_blocks
 from puzzledsl.data.budget import Budget
+from puzzledsl.ir.measured_scores import measured_searches, refined_text
 from puzzledsl.ir.nodes import Bld, Program, ReplaceOne, Score
 
 HELD_OUT_TOKENS = 1024

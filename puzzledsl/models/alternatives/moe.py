@@ -14,7 +14,7 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.checker.diagnostics.stage_errors import CannotRealise
+from puzzledsl.base.stage_errors import CannotRealise
 from puzzledsl.models.alternatives.realisation import ParentLayer, Site, State, cannot_initialise, like
 from puzzledsl.models.families.access import sub_block_of
 from puzzledsl.models.families.build import new_mixture

@@ -13,7 +13,7 @@ from torch import nn
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.checker.diagnostics.stage_errors import CannotRealise
+from puzzledsl.base.stage_errors import CannotRealise
 from puzzledsl.models.alternatives import gqa, linear, mlp, moe, noop, parent
 from puzzledsl.models.alternatives.realisation import Realisation
 from puzzledsl.models.errors import BrokenModule

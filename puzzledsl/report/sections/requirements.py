@@ -22,7 +22,7 @@ from puzzledsl.ir.nodes import (
     TableTerm,
     Term,
 )
-from puzzledsl.ir.statements import written
+from puzzledsl.ir.search_nodes import written
 from puzzledsl.ir.tables import LayerAssignment, Solution
 from puzzledsl.report.numbers import Number, change, of_unit
 from puzzledsl.report.sections.reached import Reached, measured_pair

@@ -14,7 +14,7 @@ from typing import assert_never
 
 import numpy as np
 
-from puzzledsl.checker.declarations.solvers import BY_INFLUENCE
+from puzzledsl.ir.measured_scores import BY_INFLUENCE
 from puzzledsl.ir.nodes import (
     BASELINES,
     Baseline,

@@ -14,7 +14,7 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.checker.diagnostics.stage_errors import CannotRealise
+from puzzledsl.base.stage_errors import CannotRealise
 from puzzledsl.ir.nodes import Initialisers
 from puzzledsl.models.alternatives.build import build_alternative, initialise
 from puzzledsl.models.errors import CannotInitialise

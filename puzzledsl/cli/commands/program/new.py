@@ -206,8 +206,8 @@ def _parent(given: str, folder: Path) -> ParentLines:
     """The declaration of a directory, a shape of std, or a hub id with such a shape. Raises DiagnosticError otherwise."""
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.base.suggest import closest
-    from puzzledsl.checker.spaces.shapes import read_config
     from puzzledsl.families.config import BadConfig
+    from puzzledsl.families.registry import read_config
     from puzzledsl.pipeline.errors import NoSuchParent
 
     shapes = std_parents()

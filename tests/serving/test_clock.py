@@ -48,6 +48,7 @@ def few(monkeypatch):
     monkeypatch.setattr(clock, "models_needed", lambda labels: 3)
     monkeypatch.setattr(rounds, "CHECKED_CHILDREN", 1)
     monkeypatch.setattr("puzzledsl.measure.cells.CHECKED_CHILDREN", 1)
+    monkeypatch.setenv("PZL_LLAMA_LIBRARY", "")
 
 
 def program_in(base: Path, engine="llama_cpp", dtype="q8_0") -> Path:

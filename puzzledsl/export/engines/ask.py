@@ -61,10 +61,11 @@ def python_of(engine: str) -> Path | None:
 def llama_library() -> Path | None:
     """Return the library of llama.cpp that takes the place of the wheel's; None if there is none.
 
-    It is $PZL_LLAMA_LIBRARY, or that of `make llama` in the working directory or beside our own environment.
+    It is $PZL_LLAMA_LIBRARY, which may be empty for none, or that of `make llama` in the working directory or beside our own
+    environment.
     """
-    if given := os.environ.get("PZL_LLAMA_LIBRARY"):
-        return Path(given).absolute()
+    if (given := os.environ.get("PZL_LLAMA_LIBRARY")) is not None:
+        return Path(given).absolute() if given else None
     places = (Path(LLAMA_FOLDER), Path(sys.prefix).parent / LLAMA_FOLDER)
     found = (place / "lib" / f"libllama.{suffix}" for place in places for suffix in ("so", "dylib"))
     return next((path.absolute() for path in found if path.is_file()), None)

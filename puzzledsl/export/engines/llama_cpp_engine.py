@@ -27,7 +27,7 @@ def bindings() -> tuple[Any, Any, str]:
 
     wheel: Any = _cffi_bindings
     given = os.environ.get("PZL_LLAMA_LIBRARY")
-    if given is None:
+    if not given:
         return wheel.get_lib(), wheel.get_ffi(), f"llama-cpp-py-sync {llama_cpp_py_sync.__version__}"
     if wheel._lib is None:
         import cffi

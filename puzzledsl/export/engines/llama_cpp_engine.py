@@ -30,10 +30,8 @@ def bindings() -> tuple[Any, Any, str]:
     if not given:
         return wheel.get_lib(), wheel.get_ffi(), f"llama-cpp-py-sync {llama_cpp_py_sync.__version__}"
     if wheel._lib is None:
-        import cffi
-
         header = (Path(given).parent.parent / "include" / "llama.h").read_text(encoding="utf-8")
-        interface = cffi.FFI()
+        interface = wheel.FFI()
         interface.cdef(with_structures_of(header, wheel._LLAMA_H_CDEF))
         wheel.ffi, wheel._lib = interface, interface.dlopen(given)
     return wheel._lib, wheel.ffi, f"llama.cpp {os.environ.get('PZL_LLAMA_BUILD', given)}"
@@ -48,7 +46,7 @@ def with_structures_of(header: str, declarations: str) -> str:
         if own is None:
             raise RuntimeError(f"its header has no structure {name}")
         fields = f"struct {name} {{{own[1]}}}"
-        declarations = pattern.sub(lambda _, fields=fields: fields, declarations, count=1)
+        declarations = pattern.sub(fields, declarations, count=1)
     return declarations
 
 

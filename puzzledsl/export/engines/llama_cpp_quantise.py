@@ -11,7 +11,7 @@ from typing import Any
 
 def quantise(source: str, target: str, file_type: int, threads: int) -> int:
     """Write `target`; return llama.cpp's result, 0 for success."""
-    from llama_cpp_engine import bindings
+    from puzzledsl.export.engines.llama_cpp_engine import bindings
 
     lib, ffi, _ = bindings()
 

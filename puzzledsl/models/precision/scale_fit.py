@@ -29,7 +29,7 @@ def with_fitted_scales(found_RC: Tensor, weight_RC: Tensor, xx_CC: Tensor, preci
     xx = torch.nn.functional.pad(xx_CC.float(), (0, missing, 0, missing))
     wanted = torch.nn.functional.pad(weight_RC.float(), (0, missing)) @ xx
     rows = max(1, ROOM // groups**2)
-    chunks = zip(held.codes.split(rows), wanted.split(rows), held.scales.split(rows), strict=True)
+    chunks = zip(*(torch.split(each, rows) for each in (held.codes, wanted, held.scales)), strict=True)
     scales = torch.cat([_fitted(codes, wants, xx, usual) for codes, wants, usual in chunks])
     return Codes(held.codes, stored_scales(scales, precision)).values(columns)
 

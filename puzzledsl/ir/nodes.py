@@ -45,8 +45,10 @@ from puzzledsl.ir.search_nodes import And as And
 from puzzledsl.ir.search_nodes import Baseline as Baseline
 from puzzledsl.ir.search_nodes import BaselineKind as BaselineKind
 from puzzledsl.ir.search_nodes import Cardinality as Cardinality
+from puzzledsl.ir.search_nodes import Compare as Compare
 from puzzledsl.ir.search_nodes import CountTerm as CountTerm
 from puzzledsl.ir.search_nodes import CpSat as CpSat
+from puzzledsl.ir.search_nodes import Distinct as Distinct
 from puzzledsl.ir.search_nodes import FactTerm as FactTerm
 from puzzledsl.ir.search_nodes import Frontier as Frontier
 from puzzledsl.ir.search_nodes import Implies as Implies
@@ -55,6 +57,7 @@ from puzzledsl.ir.search_nodes import Linear as Linear
 from puzzledsl.ir.search_nodes import LinearRequirement as LinearRequirement
 from puzzledsl.ir.search_nodes import Logic as Logic
 from puzzledsl.ir.search_nodes import LogicRequirement as LogicRequirement
+from puzzledsl.ir.search_nodes import Longest as Longest
 from puzzledsl.ir.search_nodes import MetricTerm as MetricTerm
 from puzzledsl.ir.search_nodes import Not as Not
 from puzzledsl.ir.search_nodes import Or as Or
@@ -62,9 +65,12 @@ from puzzledsl.ir.search_nodes import ParamsTerm as ParamsTerm
 from puzzledsl.ir.search_nodes import Preference as Preference
 from puzzledsl.ir.search_nodes import Refine as Refine
 from puzzledsl.ir.search_nodes import Requirement as Requirement
+from puzzledsl.ir.search_nodes import Runs as Runs
+from puzzledsl.ir.search_nodes import Same as Same
 from puzzledsl.ir.search_nodes import ScoreTerm as ScoreTerm
 from puzzledsl.ir.search_nodes import Search as Search
 from puzzledsl.ir.search_nodes import TableTerm as TableTerm
+from puzzledsl.ir.search_nodes import Taken as Taken
 from puzzledsl.ir.search_nodes import Term as Term
 from puzzledsl.ir.search_nodes import WeightedTerm as WeightedTerm
 from puzzledsl.ir.source_location import Where as Where

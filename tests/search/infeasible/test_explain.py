@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from benchmarks.explain import explained
 from puzzledsl.base.units import parse_quantity
 from puzzledsl.ir.nodes import Is, LayerChoice, LinearRequirement, LogicRequirement, Not, ParamsTerm
-from puzzledsl.search.infeasible.reachable import in_users_unit, rounded
+from puzzledsl.search.infeasible.reachable import in_users_unit, plain, round_to
 from puzzledsl.search.infeasible.verdicts import infeasible_diagnostic
 from puzzledsl.search.problem.metrics import COMPARE
 from puzzledsl.search.solve import solve_search
@@ -191,13 +191,13 @@ def test_one_loop_is_one_requirement() -> None:
 
 
 def test_numbers_are_rounded_away_from_the_bound() -> None:
-    assert rounded(Fraction("2.1699"), 3, upwards=False) == "2.16"
-    assert rounded(Fraction("0.58649"), 3, upwards=False) == "0.586"
-    assert rounded(Fraction("0.58649"), 3, upwards=True) == "0.587"
-    assert rounded(Fraction("31.2049"), 3, upwards=True) == "31.3"
-    assert rounded(Fraction(1234567), 3, upwards=True) == "1240000"
-    assert rounded(Fraction("-0.05"), 3, upwards=False) == "-0.05"
-    assert rounded(Fraction(2), 3, upwards=True) == "2"
+    assert plain(round_to(Fraction("2.1699"), 3, False)) == "2.16"
+    assert plain(round_to(Fraction("0.58649"), 3, False)) == "0.586"
+    assert plain(round_to(Fraction("0.58649"), 3, True)) == "0.587"
+    assert plain(round_to(Fraction("31.2049"), 3, True)) == "31.3"
+    assert plain(round_to(Fraction(1234567), 3, True)) == "1240000"
+    assert plain(round_to(Fraction("-0.05"), 3, False)) == "-0.05"
+    assert plain(round_to(Fraction(2), 3, True)) == "2"
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -1,4 +1,7 @@
-"""Quantise a GGUF file by one of llama.cpp's recipes: `python llama_cpp_quantise.py SOURCE TARGET FILE_TYPE THREADS`.
+"""Quantise a GGUF file by one of llama.cpp's recipes.
+
+`python llama_cpp_quantise.py SOURCE TARGET FILE_TYPE THREADS [IMPORTANCE]`; IMPORTANCE is an .npz file with the importance of
+each input of a tensor, by the tensor's name.
 
 llama.cpp's log goes to stdout, a line at a time; `[  3/ 27]` begins that of each tensor. Exit code: 0, or 1 if llama.cpp failed.
 """
@@ -8,8 +11,10 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import numpy as np
 
-def quantise(source: str, target: str, file_type: int, threads: int) -> int:
+
+def quantise(source: str, target: str, file_type: int, threads: int, importance: str = "") -> int:
     """Write `target`; return llama.cpp's result, 0 for success."""
     from puzzledsl.export.engines.llama_cpp_engine import bindings
 
@@ -23,6 +28,15 @@ def quantise(source: str, target: str, file_type: int, threads: int) -> int:
     lib.llama_log_set(log, ffi.NULL)
     params = lib.llama_model_quantize_default_params()
     params.ftype, params.nthread = file_type, threads
+    matrices = dict(np.load(importance)) if importance else {}
+    held = [
+        (ffi.new("char[]", name.encode()), ffi.from_buffer("float[]", own)) for name, own in matrices.items()
+    ]
+    entries = ffi.new("struct llama_model_imatrix_data[]", len(held) + 1)  # the last has no name, and ends it
+    for entry, (name, values) in zip(entries, held, strict=False):
+        entry.name, entry.data, entry.size = name, values, len(values)
+    if held:
+        params.imatrix = entries
     found = lib.llama_model_quantize(
         source.encode(), target.encode(), ffi.new("llama_model_quantize_params *", params)
     )
@@ -31,4 +45,4 @@ def quantise(source: str, target: str, file_type: int, threads: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(min(1, quantise(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))))
+    sys.exit(min(1, quantise(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), *sys.argv[5:])))

@@ -1,7 +1,15 @@
-"""GGUF files in llama.cpp, by llama-cpp-py-sync."""
+"""GGUF files in llama.cpp, by llama-cpp-py-sync.
+
+`python llama_cpp_engine.py SOURCE TARGET FILE_TYPE THREADS` quantises a file by one of llama.cpp's recipes. llama.cpp's log goes
+to stdout, a line at a time; `[  3/ 27]` begins that of each tensor. Exit code: 0, or 1 if llama.cpp failed.
+
+The package's private names are used here alone: its public `Llama` has no decoding of several sequences, no context like a
+server's, no log to set and no quantisation.
+"""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -9,9 +17,15 @@ from typing import Any
 import numpy as np
 
 _QUIET: list[Any] = []
-
-
 EVERY_LAYER = 999
+
+
+def _bindings() -> tuple[Any, Any]:
+    """Return llama.cpp's library and the cffi object that calls it."""
+    from llama_cpp_py_sync import _cffi_bindings
+
+    bindings: Any = _cffi_bindings
+    return bindings.get_lib(), bindings.get_ffi()
 
 
 class Engine:
@@ -21,12 +35,10 @@ class Engine:
 
     def __init__(self, path: str, request: dict[str, Any]) -> None:
         import llama_cpp_py_sync
-        from llama_cpp_py_sync import _cffi_bindings
 
-        bindings: Any = _cffi_bindings
         context, threads = request["context"], request["threads"]
         self.version = f"llama-cpp-py-sync {llama_cpp_py_sync.__version__}"
-        self._lib, self._ffi = bindings.get_lib(), bindings.get_ffi()
+        self._lib, self._ffi = _bindings()
         if not _QUIET:  # llama.cpp keeps it as long as the process lives, so it must stay
             log = self._ffi.callback("void(enum ggml_log_level, const char *, void *)", lambda *_: None)
             _QUIET.append(log)
@@ -156,3 +168,26 @@ class Engine:
         tokens = self._llama.tokenize(prompt)
         _, chosen = self.greedy(tokens, steps)
         return str(self._llama.detokenize(chosen))
+
+
+def quantise(source: str, target: str, file_type: int, threads: int) -> int:
+    """Write `target`; return llama.cpp's result, 0 for success."""
+    lib, ffi = _bindings()
+
+    def say(_level: int, text: Any, _data: Any) -> None:
+        sys.stdout.write(ffi.string(text).decode(errors="replace"))
+        sys.stdout.flush()
+
+    log = ffi.callback("void(enum ggml_log_level, const char *, void *)", say)
+    lib.llama_log_set(log, ffi.NULL)
+    params = lib.llama_model_quantize_default_params()
+    params.ftype, params.nthread = file_type, threads
+    found = lib.llama_model_quantize(
+        source.encode(), target.encode(), ffi.new("llama_model_quantize_params *", params)
+    )
+    lib.llama_log_set(ffi.NULL, ffi.NULL)
+    return int(found)
+
+
+if __name__ == "__main__":
+    sys.exit(min(1, quantise(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))))

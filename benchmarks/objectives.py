@@ -1,11 +1,11 @@
 """Which objective should a search minimise? `python -m benchmarks.objectives --example examples/smollm2 [--samples 512]`.
 
 The example's finished build (parent and pieces) is read; scores, searches and children are made in `--work`, where what is
-done stays done. Children of the same budgets are sought with these objectives: the sum of replace-1-block KLs; the same with
-pairwise terms as the second-order theory has them; single KLs and pairwise terms fitted to children that were measured whole
-(`children`); KL scored again inside the sum's child (`around`; with --again-of-fit inside the fit's too); and two that others
-use: cosine of the final hidden states, and LM loss. Each child is then judged by its KL to the parent, on the scored text and
-on text that nothing else has seen. A budget is a share of the parameters of the parent's layers; embeddings no search can change.
+done stays done. Children of the same budgets are sought with these objectives: the sum of replace-1-block KLs; single KLs fitted
+to children that were measured whole (`children`); KL scored again inside the sum's child (`around`; with --again-of-fit inside
+the fit's too); and two that others use: cosine of the final hidden states, and LM loss. Each child is then judged by its KL to
+the parent, on the scored text and on text that nothing else has seen. A budget is a share of the parameters of the parent's
+layers; embeddings no search can change.
 
 `+-` is the standard error of the difference from the sum's child on held-out text: a paired bootstrap over runs of 32 positions.
 """
@@ -45,10 +45,8 @@ from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pipeline.rounds.penalties import best_move
 from puzzledsl.plan.bld import bld_plan
-from puzzledsl.scoring.incumbent import Incumbent
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.measures import Divergence
-from puzzledsl.scoring.replacements import replacements
 from puzzledsl.scoring.run import run_score
 from puzzledsl.scoring.sweep.sweep import final_states
 from puzzledsl.search.problem.metrics import Child
@@ -221,24 +219,6 @@ class Bench:
             write_text(path, json.dumps(measure.measured(final_states(runner, measure))[1].tolist()))
         return [float(kl) for kl in json.loads(path.read_text())]
 
-    @torch.inference_mode()
-    def added_up(self, result: SearchResult) -> float:
-        """The KL that a child would have on the scored text, were its replacements' changes of the logits to add up."""
-        measure = self._measures()["scored"]
-        model = load_parent(self.parent, dtype=torch.float32, device=torch.device("cpu"))
-        runner, incumbent = LayerRunner(model), Incumbent(model, self.library)
-        parent = final_states(runner, measure)
-        total = [group.clone() for group in parent]
-        layers = result.solutions[0].layers
-        space = self.program.spaces["wide"]
-        for replacement in replacements(self.program.scores["kl"], space, "subblock", self.jobs):
-            if getattr(layers[replacement.layer], replacement.table) == replacement.name:
-                with replacement.applied(incumbent):
-                    changed = final_states(runner, measure)
-                for sums, group, own in zip(total, changed, parent, strict=True):
-                    sums += group - own
-        return measure.figures(total)["kl_divergence"]
-
     def _measures(self) -> Mapping[str, Divergence]:
         if self._heldout is None or self._scored is None:
             runner = LayerRunner(load_parent(self.parent, dtype=torch.float32, device=torch.device("cpu")))
@@ -279,7 +259,7 @@ def _layers_digest(definition: ModelDefinition) -> str:
 
 
 CHILDREN = 24
-THEORY, FITTED = "pairwise, theory", "fitted to children"
+FITTED = "fitted to children"
 
 
 @dataclass(frozen=True)
@@ -297,9 +277,8 @@ class Row:
 
 def rows_of(bench: Bench, budget: int) -> list[Row]:
     """All objectives at one budget."""
-    fitted = bench.table(pairwise=True, children=CHILDREN)
-    theory = bench.table(pairwise=True, children=1)  # nothing is fitted to one child
-    tables = {"sum of KL": bench.table(), THEORY: theory, FITTED: fitted}  # all measured by the first
+    fitted = bench.table(children=CHILDREN)
+    tables = {"sum of KL": bench.table(), FITTED: fitted}  # all measured by the first
     results = {name: bench.solved(budget, table) for name, table in tables.items()}
     for first in ("sum of KL", FITTED) if bench.again_of_fit else ("sum of KL",):
         last = first
@@ -326,22 +305,11 @@ def _row(
         budget,
         name,
         bench.predicted(budget, table, result) if nats else None,
-        bench.predicted(budget, table, sums) if nats and name in (THEORY, FITTED) else None,
+        bench.predicted(budget, table, sums) if nats and name == FITTED else None,
         bench.judged(child, "scored"),
         bench.heldout_kls(child),
         result.status if result.gap in (0, None) else f"gap {result.gap:.1%}",
     )
-
-
-def why_line(bench: Bench, budget: int) -> str:
-    """Assumptions of the theory, checked on the sum's child: the KL is quadratic, and changes of the logits add up."""
-    result = bench.solved(budget, bench.table())
-    theory = bench.predicted(budget, bench.table(pairwise=True, children=1), result)
-    count = sum((a.attention != "parent") + (a.ffn != "parent") for a in result.solutions[0].layers)
-    true = bench.judged(bench.child(result), "scored")
-    figures = (bench.predicted(budget, bench.table(), result), theory, bench.added_up(result))
-    said = " | ".join(f"{figure:.3f} ({figure / true:.2f}x)" for figure in figures)
-    return f"| {budget} % | {count} | {true:.3f} | {said} |"
 
 
 def lines(rows: list[Row]) -> list[str]:
@@ -391,9 +359,6 @@ def main() -> None:
     parser.add_argument("--search-s", type=int, default=60, help="seconds a search (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=1, help="times to score again (default: %(default)s)")
     parser.add_argument("--again-of-fit", action="store_true", help="score again inside the fit's child too")
-    parser.add_argument(
-        "--why", action="store_true", help="whether changes of the logits add up, in the sum's children"
-    )
     options = parser.parse_args()
     bench = Bench(
         options.example,
@@ -405,19 +370,13 @@ def main() -> None:
         options.rounds,
         options.again_of_fit,
     )
-    if options.why:
-        print("| budget | replacements | KL | sum of KL | theory | logits added up, exactly |")
-        print("|---|---|---|---|---|---|")
-        for budget in options.budgets:
-            print(why_line(bench, budget), flush=True)
-        return
     print(
         "| budget | objective | predicts | of the sum's child | KL, scored text | | KL, held-out | | search |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     for budget in options.budgets:
         print("\n".join(lines(rows_of(bench, budget))), flush=True)
-    fit = bench.table(pairwise=True, children=CHILDREN).fit
+    fit = bench.table(children=CHILDREN).fit
     print(f"the fit: {fit}")
 
 

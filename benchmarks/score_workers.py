@@ -26,9 +26,9 @@ from puzzledsl.pieces.store.library import Library
 from puzzledsl.plan.bld import bld_plan
 from puzzledsl.scoring.figures_cache import FiguresCache
 from puzzledsl.scoring.inputs import ScoreInputs
+from puzzledsl.scoring.position_kls import PositionKls
 from puzzledsl.scoring.replacements import Replacement, replacements
 from puzzledsl.scoring.scorer import Here
-from puzzledsl.scoring.states import Kept
 from puzzledsl.scoring.workers.on_workers import OnWorkers
 from puzzledsl.scoring.workers.whole import WholeParent, sent
 
@@ -87,11 +87,11 @@ def there(inputs: ScoreInputs, todo: list[Replacement], workers: int) -> tuple[F
 
 
 def _measured(
-    measure: Callable[[FiguresCache, Kept], None], inputs: ScoreInputs, began: float, loaded: float
+    measure: Callable[[FiguresCache, PositionKls], None], inputs: ScoreInputs, began: float, loaded: float
 ) -> tuple[Figures, float, float]:
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         known = FiguresCache(Path(folder) / "figures.jsonl", "")
-        measure(known, Kept())
+        measure(known, PositionKls())
     ended = time.perf_counter()
     return known.figures, ended - began, ended - loaded
 

@@ -36,8 +36,8 @@ from puzzledsl.plan.memory.tiles import CPU
 from puzzledsl.scoring.figures_cache import FiguresCache
 from puzzledsl.scoring.incumbent import Incumbent
 from puzzledsl.scoring.measures import Divergence
+from puzzledsl.scoring.position_kls import PositionKls
 from puzzledsl.scoring.replacements import Replacement, replacements
-from puzzledsl.scoring.states import Kept
 from puzzledsl.scoring.sweep.sweep import Sweep
 
 FASTER, LIMIT_SHARE, DIFFERENCE = 2.0, 0.8, 1e-5
@@ -75,7 +75,7 @@ class Subject:
             work = Path(folder)
             known = FiguresCache(work / "figures.jsonl", "")
             incumbent = Incumbent(self.model, self.library)
-            given = (self.runner, measure, "kl_divergence", known, Silent(), incumbent, Kept(), work)
+            given = (self.runner, measure, "kl_divergence", known, Silent(), incumbent, PositionKls(), work)
             Sweep(*given).run(todo, None)
         return [known.figures[r.layer, r.table, r.name]["kl_divergence"] for r in todo]
 

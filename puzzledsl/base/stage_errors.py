@@ -106,25 +106,6 @@ class NoPieceForAlternative(Diagnostic):
     help_template = "write `train = attention + ffn` (or `attention * ffn`) in `{bld}`, or leave the alternative out of the space"
 
 
-class NoPairwiseTerms(Diagnostic):
-    """Pairwise terms for a metric that has none, or around a child.
-
-    Pairwise terms are covariances of the changes that two replacements make to the parent's logits. They complete a sum of
-    KL divergences. Other metrics have no such terms, and scores around a child are right at that child without them.
-
-    Wrong:
-        bld pieces of w { train = attention + ffn, tokens = 0 }
-        score other of pieces = replace_one(lm_loss, pairwise: true)
-    Right:
-        bld pieces of w { train = attention + ffn, tokens = 0 }
-        score other of pieces = replace_one(kl_divergence, pairwise: true)
-    """
-
-    code = "E1503"
-    template = "score `{score}` asks for pairwise terms, which {what} do not have"
-    help_template = "pairwise terms go with `replace_one(kl_divergence, …)` in the parent; leave `pairwise: true` out here"
-
-
 class NoFit(Diagnostic):
     """A fit to children for a metric that cannot be fitted, or around a child.
 

@@ -114,6 +114,12 @@ class Context:
         """Return the file of this name in spans; None if there is none."""
         return next((f for f in self.loader.files.values() if f.file == name), None)
 
+    def symbol_at(self, place: tuple[str, int, int]) -> Symbol | None:
+        """Return the declaration of a file that stands at a symbol's place; None if there is none."""
+        file = self.loader.files.get(place[0])
+        found = () if file is None else file.names.values()
+        return next((s for s in found if isinstance(s, Symbol) and s.place == place), None)
+
     def source(self, span: Span) -> str:
         """Return the source text of a span."""
         return self.file_of(span).source(span)

@@ -118,7 +118,7 @@ def _parse_setting(ctx: Context, name: str, text: str) -> tree.Expr | None:
     if quiet.has_errors or len(items) != 1 or not isinstance(items[0], tree.Let):
         ctx.report(name_errors.BadSetting(None, name=name, text=text[:60]))
         return None
-    ctx.loader.files[file] = SourceFile(file, file, ctx.root.path, source, module)
+    ctx.loader.files[file] = SourceFile(file, file, ctx.root.path, source, module, file)
     return items[0].value
 
 

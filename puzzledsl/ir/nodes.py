@@ -470,7 +470,6 @@ class ReplaceOne(Frozen):
     tasks: str | None = None  # JSONL path, for accuracy
     top_k: int | None = None  # tokens that are compared, for top_k_agreement
     unit: Literal["subblock", "block"] = "subblock"
-    pairwise: bool = False
     children: int = 0  # measured whole, and fitted to
     runs: tuple[int, int] | None = None  # consecutive layers that are dropped together: from, to
     healed: int = 0  # tokens that the layer behind each replacement is healed on before it is scored

@@ -296,13 +296,9 @@ REPLACE_ONE = Call(
             noun="unit of a score",
             default="`subblock`; `block` for coupled pieces",
         ),
-        "pairwise": Setting(
-            "Adds second-order terms between layers, of `kl_divergence`.", words=TRUTHS, default="`false`"
-        ),
         "children": Setting(
             "Measures so many whole children, and fits `kl_divergence` to them.",
-            default="`0`; `24` of `kl_divergence` from 1,024 `samples` on, or with `pairwise`; "
-            "`0` with `runs` or `healed`",
+            default="`0`; `24` of `kl_divergence` from 1,024 `samples` on; `0` with `runs` or `healed`",
         ),
         "runs": Setting("Scores consecutive layers dropped together, of these lengths: `2..8`."),
         "healed": Setting(
@@ -316,6 +312,9 @@ REPLACE_ONE = Call(
     },
     positional=1,
 )
+_FITTED = "leave it out: `children: 24` fits the scores to whole children, which predicts them better"
+FORMER_SETTINGS = {("`replace_one`", "pairwise"): _FITTED}
+"""Settings that calls had in earlier versions, with what to write in their place."""
 _SEED = Setting("Makes the answer repeatable.", default="`0`")
 SOLVERS = {
     "cpsat": Call(

@@ -15,7 +15,10 @@ from puzzledsl.base.frozen import Frozen
 from puzzledsl.ir import nodes
 
 PROVENANCE_KEYS = frozenset({"where", "runtime_where", "bound_where", "doc", "because", "name"})
-FORMER_FIELDS: dict[type[Frozen], dict[str, object]] = {nodes.Space: {"whole_model": None}}
+FORMER_FIELDS: dict[type[Frozen], dict[str, object]] = {
+    nodes.Space: {"whole_model": None},
+    nodes.ReplaceOne: {"pairwise": False},
+}
 """Fields that declarations no longer have. Digests still count them, so that what was made before stays up to date."""
 SAMPLED_CHUNK_BYTES = 1 << 16
 SAMPLED_CHUNKS = 256

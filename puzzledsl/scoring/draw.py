@@ -29,7 +29,6 @@ LEAST_SAVED, MOST_SAVED = 0.05, 0.7  # range of sizes, as shares of the most par
 NOISE = 0.5  # standard deviation of the logarithm of a noisy score
 ATTEMPTS = 8  # noisy draws before a size is skipped
 HALVINGS = 40
-ROUNDS = 40
 SWAPPED = 1e-2  # added to every saving, as a share of a mean place's, so that replacements that save nothing are chosen too
 
 
@@ -51,39 +50,25 @@ class Places:
         saved += SWAPPED * max(most, 1.0) / len(found)
         return cls(tuple(tuple(rows) for rows in found.values()), saved)
 
-    def cheapest(self, value_R: Floats, pairs_RR: Floats, price: float) -> Rows:
-        """Return the child with the least value - price * saved parameters.
+    def cheapest(self, value_R: Floats, price: float) -> Rows:
+        """Return the child with the least value - price * saved parameters."""
+        cost_R = value_R - price * self.saved_R
+        least = (min(rows, key=cost_R.__getitem__) for rows in self.rows)
+        return tuple(sorted(row for row in least if cost_R[row] < 0))
 
-        Exact without pairwise terms; with them, the result of coordinate descent over places, ROUNDS times at most.
-        """
-        chosen = [-1] * len(self.rows)
-        for _ in range(ROUNDS):
-            before = list(chosen)
-            for place, rows in enumerate(self.rows):
-                others = [row for at, row in enumerate(chosen) if row >= 0 and at != place]
-                costs = [
-                    float(value_R[row]) + math.fsum(pairs_RR[row, others].tolist()) - price * float(self.saved_R[row])
-                    for row in rows
-                ]  # fmt: skip
-                least = min(range(len(rows)), key=costs.__getitem__)
-                chosen[place] = rows[least] if costs[least] < 0 else -1
-            if chosen == before:
-                break
-        return tuple(sorted(row for row in chosen if row >= 0))
-
-    def saving(self, value_R: Floats, pairs_RR: Floats, share: float) -> Rows:
+    def saving(self, value_R: Floats, share: float) -> Rows:
         """Return the child at the least price, by bisection, that saves at least `share` of the most that can be saved."""
         most = math.fsum(max(0.0, *self.saved_R[list(rows)].tolist()) for rows in self.rows)
         least = float(self.saved_R.min(initial=1.0, where=self.saved_R > 0))
         low, high = 0.0, max(1e-9, float(value_R.max(initial=0.0))) / least
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            rows = self.cheapest(value_R, pairs_RR, middle)
+            rows = self.cheapest(value_R, middle)
             if math.fsum(self.saved_R[list(rows)].tolist()) >= share * most:
                 high = middle
             else:
                 low = middle
-        return self.cheapest(value_R, pairs_RR, high)
+        return self.cheapest(value_R, high)
 
 
 def _saved(replacement: Replacement, shape: Shape) -> int:
@@ -94,27 +79,23 @@ def _saved(replacement: Replacement, shape: Shape) -> int:
     )
 
 
-def drawn(
-    places: Places, value_R: Floats, pairs_RR: Floats, count: int, seed: int, known: Sequence[Rows]
-) -> list[Rows]:
+def drawn(places: Places, value_R: Floats, count: int, seed: int, known: Sequence[Rows]) -> list[Rows]:
     """Return up to `count` distinct children with two or more replacements, none in `known`, of evenly spread sizes."""
     found: list[Rows] = []
     for number in range(count):
         share = LEAST_SAVED + (MOST_SAVED - LEAST_SAVED) * (number + 0.5) / count
-        offers = _offers(places, value_R, pairs_RR, share, f"{seed} {number}", noisy=number % 2 == 1)
+        offers = _offers(places, value_R, share, f"{seed} {number}", noisy=number % 2 == 1)
         rows = next((o for o in offers if len(o) > 1 and o not in found and o not in known), None)
         if rows is not None:
             found.append(rows)
     return found
 
 
-def _offers(
-    places: Places, value_R: Floats, pairs_RR: Floats, share: float, seed: str, *, noisy: bool
-) -> Iterator[Rows]:
+def _offers(places: Places, value_R: Floats, share: float, seed: str, *, noisy: bool) -> Iterator[Rows]:
     """Yield the best child of about a size (unless `noisy`), then ATTEMPTS children chosen by scores with noise."""
     if not noisy:
-        yield places.saving(value_R, pairs_RR, share)
+        yield places.saving(value_R, share)
     chance = random.Random(seed)
     for _ in range(ATTEMPTS):
         noise = np.array([math.exp(chance.gauss(0, NOISE)) for _ in range(len(value_R))])
-        yield places.saving(value_R * noise, pairs_RR, share)
+        yield places.saving(value_R * noise, share)

@@ -24,9 +24,9 @@ from puzzledsl.scoring.children import Children
 from puzzledsl.scoring.figures_cache import FiguresCache
 from puzzledsl.scoring.influence import block_influence
 from puzzledsl.scoring.inputs import ScoreInputs
+from puzzledsl.scoring.position_kls import StoredKls
 from puzzledsl.scoring.replacements import Replacement, Run, replacements, runs_to_score
 from puzzledsl.scoring.scorer import Here, Scorer
-from puzzledsl.scoring.states import Rows
 from puzzledsl.scoring.subject import Facts
 from puzzledsl.scoring.sweep.healed import METHOD
 from puzzledsl.scoring.table import fitted_table, score_table
@@ -55,20 +55,19 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
         digests = _digests(inputs, facts, todo)
         key = json.dumps([digests["figures"], facts.identity])
         kept = inputs.build.figures(hashlib.sha256(key.encode()).hexdigest()[:24])
-        # Pairwise terms need final hidden states, and a fit needs KLs by position. Other scores do not store these, so such
-        # scores have a separate cache, in which every entry implies that its states or KLs are stored.
-        more = method.pairwise or method.children > 0
-        also = "-states" * method.pairwise + "-kls" * (method.children > 0)
-        known = FiguresCache(work / f"figures{also}.jsonl" if more else kept, key)
-        rows = Rows.at(work, facts.kept, len(todo), facts.samples, facts.hidden_size)
+        # A fit needs KLs by position. Other scores do not store these, so fitted scores have a separate cache, in which every
+        # entry implies that its KLs are stored.
+        fits = facts.kls.kept
+        known = FiguresCache(work / "figures-kls.jsonl" if fits else kept, key)
+        rows = StoredKls.at(work / "kls.bin", facts.kls, len(todo), facts.samples)
         progress.start(f"score {score}", len(todo) + len(runs))
         scorer.measure(known, rows)
         sizes = facts.samples, facts.layers
         table = score_table(score, method.metric, unit, *sizes, known.figures, layers, runs)
-        if more:
+        if fits:
             shape = inputs.program.parents[space.parent].shape
-            form = Children(todo, shape, scorer, known, progress).form(method.children, bld.seed, rows)
-            table = fitted_table(table, form, todo)
+            children = Children(todo, shape, scorer, known, progress)
+            table = fitted_table(table, children.fitted(method.children, bld.seed, rows.all()), todo)
             _tell_fit(score, table, progress)
             known.copy_to(kept)
     influence = block_influence(scorer.influence, method.tasks or inputs.data or "")
@@ -105,9 +104,8 @@ def _tell_fit(score: str, table: ScoreTable, progress: Progress) -> None:
     if fit is not None:
         bound = "" if fit.saturation_nats is None else f", positions saturate at {fit.saturation_nats:g} nats"
         text = (
-            f"score `{score}` is fitted to {fit.children} children: {fit.scale:.3g} of single KLs{bound}, "
-            f"{fit.pairs:.3g} of covariances; children that were left out are predicted within {fit.error_rms:.1%} "
-            f"(at most {fit.error_most:.1%})"
+            f"score `{score}` is fitted to {fit.children} children: {fit.scale:.3g} of single KLs{bound}; "
+            f"children that were left out are predicted within {fit.error_rms:.1%} (at most {fit.error_most:.1%})"
         )
         progress.log("fitted", text=text, score=score, **fit.model_dump())
 

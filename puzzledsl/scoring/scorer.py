@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from torch import Tensor
-
 from puzzledsl.scoring.figures_cache import FiguresCache
 from puzzledsl.scoring.influence import Sums
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.measures import Figures
-from puzzledsl.scoring.pairwise import covariances
+from puzzledsl.scoring.position_kls import PositionKls
 from puzzledsl.scoring.replacements import Replacement, Run
-from puzzledsl.scoring.states import Kept, States
 from puzzledsl.scoring.subject import Facts, Subject
 from puzzledsl.scoring.sweep.threads import Workers
 
@@ -25,14 +22,11 @@ class Scorer(Protocol):
     influence: Sequence[Sums]
     """Block influence of the parent, by group of tokens; known after `measure`."""
 
-    def measure(self, known: FiguresCache, rows: Kept) -> None:
+    def measure(self, known: FiguresCache, rows: PositionKls) -> None:
         """Measure everything that is not in `known`, and store it there and in `rows`."""
 
     def wholes(self, children: Sequence[Sequence[Replacement]]) -> Iterator[tuple[int, Figures]]:
         """Yield the number and the metrics of each child, given by its replacements, as it is measured. After `measure`."""
-
-    def covariances(self, states: States) -> Tensor:
-        """Return the pairwise terms of the final states of all replacements, [R, R]. After `measure`."""
 
 
 class Here:
@@ -44,20 +38,15 @@ class Here:
         self.facts = self._subject.facts()
         self.influence: Sequence[Sums] = ()
 
-    def measure(self, known: FiguresCache, rows: Kept) -> None:
+    def measure(self, known: FiguresCache, rows: PositionKls) -> None:
         """See `Scorer`."""
         inputs = self._subject.inputs
         sweep = self._subject.sweep(self.facts, self._runs, known, rows, inputs.progress)
         sweep.run(self._todo, inputs.around, self._runs)
-        self.influence, self._parent_PH = sweep.influence, sweep.parent_PH
+        self.influence = sweep.influence
 
     def wholes(self, children: Sequence[Sequence[Replacement]]) -> Iterator[tuple[int, Figures]]:
         """See `Scorer`."""
         with Workers(self._subject.runner.device):  # so that no product is split among threads
             for number, replacements in enumerate(children):
                 yield number, self._subject.with_replaced(replacements)
-
-    def covariances(self, states: States) -> Tensor:
-        """See `Scorer`."""
-        with Workers(self._subject.runner.device):
-            return covariances(self._subject.runner.logits, self._parent_PH, states.all())

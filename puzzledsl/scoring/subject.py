@@ -24,14 +24,11 @@ from puzzledsl.scoring.figures_cache import MemoryCache
 from puzzledsl.scoring.incumbent import Incumbent
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.measures import Accuracy, Divergence, Figures, Measure
+from puzzledsl.scoring.position_kls import PositionKls
 from puzzledsl.scoring.replacements import Replacement, Run
-from puzzledsl.scoring.states import Kept
 from puzzledsl.scoring.sweep.healed import HealedSweep, points_at_a_time
 from puzzledsl.scoring.sweep.sweep import Sweep, final_states
 from puzzledsl.scoring.text import healing_blocks, scored, text_behind
-
-PAIRWISE_SHARE = 4
-"""Pairwise terms are means over 1 / PAIRWISE_SHARE of the scored positions, since they take as long as the scores themselves."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +42,7 @@ class Facts:
     """See `Measure.identity`."""
     samples: int
     layers: int
-    hidden_size: int
-    vocabulary: int
-    kept: Kept
+    kls: PositionKls
 
 
 class Subject:
@@ -69,20 +64,17 @@ class Subject:
     def facts(self) -> Facts:
         """Return the facts of the score."""
         method, samples = self.inputs.method, self.measure.samples()
-        positions = max(1, samples // PAIRWISE_SHARE) if method.pairwise else 0
         return Facts(
             tokens=torch.cat([group.flatten() for group in self.measure.groups]),
             healing_NS=healing_blocks(self.inputs, method.healed) if method.healed else None,
             identity=self.measure.identity(),
             samples=samples,
             layers=len(self.runner),
-            hidden_size=self.runner.hidden_size,
-            vocabulary=len(self.runner.head_weights()[0]),
-            kept=Kept(positions=positions, kls=method.children > 0),
+            kls=PositionKls(kept=method.children > 0),
         )
 
     def sweep(
-        self, facts: Facts, runs: Sequence[Run], cache: MemoryCache, rows: Kept, progress: Progress
+        self, facts: Facts, runs: Sequence[Run], cache: MemoryCache, rows: PositionKls, progress: Progress
     ) -> Sweep:
         """Return the sweep that measures the score's replacements and runs."""
         inputs, work = self.inputs, self.inputs.work

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, cast
+from typing import Literal
 
-from puzzledsl.ir.tables import LayerDefinition, PairwiseTerm, RunScore, ScoreTable
-from puzzledsl.scoring.draw import Floats
+from puzzledsl.ir.tables import LayerDefinition, RunScore, ScoreTable
 from puzzledsl.scoring.figures_cache import Name
 from puzzledsl.scoring.fit import Form
 from puzzledsl.scoring.measures import Figures
@@ -69,40 +68,13 @@ def _names(layer: LayerDefinition) -> dict[str, str]:
     return {"attention": attention, "ffn": ffn, "pairs": f"{attention}/{ffn}"}
 
 
-def pairwise_terms(covariance_RR: Floats, todo: Sequence[Replacement]) -> tuple[PairwiseTerm, ...]:
-    """Return one term, in nats, for each pair of replacements at different places."""
-    values = covariance_RR.tolist()
-    return tuple(
-        PairwiseTerm(
-            layer=one.layer,
-            sub_block=_sub_block(one),
-            name=one.name,
-            other_layer=other.layer,
-            other_sub_block=_sub_block(other),
-            other_name=other.name,
-            value=values[i][j],
-        )
-        for i, one in enumerate(todo)
-        for j, other in enumerate(todo)
-        if (one.layer, one.table) < (other.layer, other.table)
-    )
-
-
 def fitted_table(table: ScoreTable, form: Form, todo: Sequence[Replacement]) -> ScoreTable:
-    """Return the table with its entries replaced by the form's single scores, if it is fitted, and with its pairwise terms.
-
-    There are no pairwise terms if the form has none or the fit gives them no weight.
-    """
-    if form.fit is not None:
-        entries = {"attention": table.attention, "ffn": table.ffn, "pairs": table.pairs}
-        changed = {name: [dict(layer) for layer in layers] for name, layers in entries.items()}
-        for replacement, value in zip(todo, form.singles_R.tolist(), strict=True):
-            changed[replacement.table][replacement.layer][replacement.name] = value
-        table = table.model_copy(update={name: tuple(layers) for name, layers in changed.items()})
-    terms = pairwise_terms(form.pairs_RR, todo) if form.pairs_RR.any() else ()
-    return table.model_copy(update={"pairwise": terms, "fit": form.fit})
-
-
-def _sub_block(replacement: Replacement) -> Literal["attention", "ffn", "block"]:
-    table = "block" if replacement.table == "pairs" else replacement.table
-    return cast(Literal["attention", "ffn", "block"], table)
+    """Return the table with its entries replaced by the form's single scores, if it is fitted."""
+    if form.fit is None:
+        return table
+    entries = {"attention": table.attention, "ffn": table.ffn, "pairs": table.pairs}
+    changed = {name: [dict(layer) for layer in layers] for name, layers in entries.items()}
+    for replacement, value in zip(todo, form.singles_R.tolist(), strict=True):
+        changed[replacement.table][replacement.layer][replacement.name] = value
+    fitted = {name: tuple(layers) for name, layers in changed.items()}
+    return table.model_copy(update={**fitted, "fit": form.fit})

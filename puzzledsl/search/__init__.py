@@ -14,7 +14,7 @@ Each part imports only parts above it (an import contract holds this):
     portfolio       the exact engines in turn, on one problem
     batches         branch and bound over boxes of batches
     answer          verified solutions (and child_figures: any child)
-    baselines, infeasible, pairwise    heuristics, conflicts, second-order scores
+    baselines, infeasible              heuristics, conflicts
     solve           `pzl solve`
     frontier        the search along one bound, then curve
     sensitivity     regrets and margins (`pzl why`)

@@ -85,8 +85,7 @@ def checked(tables: Tables, found: Found) -> Solution:
     batches = {name: found.batches[name] for name in tables.scenarios if name in mentioned}
     solution = solution_of(tables, found.layers, batches)
     inputs = tables.program, tables.search, tables.costs, tables.scores
-    linear = not tables.has_pairwise_goal  # a baseline's sum is without the pairwise terms
-    violations = verify(*inputs, solution, found.value if linear else None)
+    violations = verify(*inputs, solution, found.value)
     if violations:
         raise RuntimeError("the solver's answer is wrong: " + "; ".join(v.message for v in violations))
     return solution

@@ -196,27 +196,6 @@ class MetricUnknown(Diagnostic):
     )
 
 
-class PairwiseNotGoal(Diagnostic):
-    """A score with pairwise terms outside the goal.
-
-    Such a score is not a sum over layers. It can be minimised, with a stated gap if the optimum is not proven. It
-    cannot be required, followed by preferences, or combined with scores of runs of layers.
-
-    Wrong:
-        bld pieces of w { train = attention + ffn, tokens = 0 }
-        score other of pieces = replace_one(kl_divergence, pairwise: true)
-        search s of w { maximize params, require other <= 0.1 }
-    Right:
-        bld pieces of w { train = attention + ffn, tokens = 0 }
-        score other of pieces = replace_one(kl_divergence, pairwise: true)
-        search s of w { minimize other, require params <= 50% * p.params }
-    """
-
-    code = "E0509"
-    template = "score `{score}` has pairwise terms: it can be the goal, but not {what}"
-    help_template = "minimise it and require the rest (a frontier shows what each value costs), or score without `pairwise: true`"
-
-
 class NoAnswerInTime(Diagnostic):
     """A search that found no solution in its time, and no proof that there is none.
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from puzzledsl.base.progress import Progress, Silent
-from puzzledsl.ir.nodes import Baseline, CpSat, Program, Search
+from puzzledsl.ir.nodes import Baseline, CpSat, Program
 from puzzledsl.ir.tables import CostTable, ScoreTable, SearchResult
 from puzzledsl.search.answer import result_of
 from puzzledsl.search.baselines.baselines import BASELINE_S, solve_baseline
-from puzzledsl.search.batches.exact import Found, several
+from puzzledsl.search.batches.exact import several
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.problem import Builder, Problems
-from puzzledsl.search.tables import Tables, tables_of
+from puzzledsl.search.tables import tables_of
 
 EXPLAIN_S = 20.0
 # Share of a search's time that is reserved for its last step and the verification, and its limit in seconds.
@@ -49,7 +49,7 @@ def solve_built(
         case CpSat(time_s=time_s, gap=gap, seed=seed):
             kept = min(FOR_VERIFYING_S, FOR_VERIFYING * float(time_s))
             effort = Effort.of(float(time_s) - kept, float(gap), seed, workers)
-            found = _best(tables, problems, search, effort)
+            found = several(tables, problems, search.solutions, search.apart, effort)
             result = result_of(tables, found, "cpsat", float(gap))
         case Baseline() as baseline:
             effort = Effort.of(BASELINE_S, 0.0, baseline.seed, workers)
@@ -61,15 +61,6 @@ def solve_built(
         "solved", search=search.name, status=result.status, objective=result.objective, bound=result.bound
     )
     return result
-
-
-def _best(tables: Tables, problems: Problems, search: Search, effort: Effort) -> list[Found]:
-    """Return the search's best answers; for an objective with pairwise terms, the best ones found, with a bound."""
-    if tables.has_pairwise_goal:
-        from puzzledsl.search.pairwise.second_order import second_order
-
-        return second_order(tables, problems, search.solutions, search.apart, effort)
-    return several(tables, problems, search.solutions, search.apart, effort)
 
 
 def _explained(builder: Builder, problems: Problems, result: SearchResult, effort: Effort) -> SearchResult:

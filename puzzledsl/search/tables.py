@@ -16,7 +16,7 @@ from puzzledsl.ir.facts import fact
 from puzzledsl.ir.layer_runs import Run, dropped_names
 from puzzledsl.ir.measured_scores import drops_by_influence, influence_score
 from puzzledsl.ir.metrics import fits
-from puzzledsl.ir.nodes import Baseline, LayerChoice, MetricTerm, Program, ScoreTerm, Search, Shape
+from puzzledsl.ir.nodes import Baseline, LayerChoice, MetricTerm, Program, Search, Shape
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScenarioCosts, ScoreTable
 from puzzledsl.search.errors import (
@@ -25,14 +25,11 @@ from puzzledsl.search.errors import (
     CostsNotThere,
     MetricUnknown,
     NoInfluence,
-    PairwiseNotGoal,
     ScoresNotThere,
     Unbounded,
 )
 from puzzledsl.search.needs import influence_of, needed, placed_linears
 
-Place = tuple[int, str, str]  # layer, sub-block, alternative
-Partners = Mapping[Place, Mapping[Place, float]]
 PARENT = LayerAssignment(attention="parent", ffn="parent")
 
 
@@ -45,15 +42,8 @@ class Tables:
     costs: CostTable
     scores: Mapping[str, ScoreTable]
     scenarios: tuple[str, ...]
-    partners: Mapping[str, Partners] = field(default_factory=dict)  # pairwise terms, by score
     profiles: Mapping[str, AnyBatch] = field(default_factory=dict)  # scenarios that may run at any batch
     runs: Mapping[str, Mapping[Run, float]] = field(default_factory=dict)
-
-    @property
-    def has_pairwise_goal(self) -> bool:
-        """True if the objective has a score with pairwise terms, so that it is not a sum over layers."""
-        terms = (w.term for w in self.search.objective.terms)
-        return any(isinstance(t, ScoreTerm) and t.score in self.partners for t in terms)
 
     @property
     def layers(self) -> tuple[LayerChoice, ...]:
@@ -152,15 +142,6 @@ class Tables:
             )
         )
 
-    def pairwise(self, name: str, layers: Sequence[LayerAssignment]) -> Fraction:
-        """Return the sum of a score's pairwise terms over a model's choices."""
-        partners = self.partners.get(name)
-        if partners is None:
-            return Fraction(0)
-        chosen = {p for i, c in enumerate(layers) for p in _places_of(i, c)}
-        found = [partners[p] for p in sorted(chosen) if p in partners]
-        return sum((decimal(v) for others in found for q, v in others.items() if q in chosen), Fraction(0))
-
     def params(self, layer: int, choice: LayerAssignment) -> int:
         """Return the number of parameters of a layer's two sub-blocks."""
         return self.costs.params_attention[layer][choice.attention] + self.costs.params_ffn[layer][choice.ffn]
@@ -172,20 +153,6 @@ class Tables:
             return here[layer][name]
         known = getattr(self.layers[layer].with_parent(), sub_block)
         return fact(next(a for a in known if a.name == name), attribute, self.shape.at(layer))
-
-
-def _places_of(layer: int, choice: LayerAssignment) -> tuple[Place, Place, Place]:
-    block = f"{choice.attention}/{choice.ffn}"
-    return (layer, "attention", choice.attention), (layer, "ffn", choice.ffn), (layer, "block", block)
-
-
-def _partners(table: ScoreTable) -> Partners:
-    """Index the pairwise terms of a table by their first place, then by their second."""
-    partners: dict[Place, dict[Place, float]] = {}
-    for term in table.pairwise:
-        others = partners.setdefault((term.layer, term.sub_block, term.name), {})
-        others[term.other_layer, term.other_sub_block, term.other_name] = term.value
-    return partners
 
 
 def decimal(value: float) -> Fraction:
@@ -207,11 +174,11 @@ def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[s
     for name in sorted(needs.scores & set(scores)):
         table = scores[name]
         parts = (*table.attention, *table.ffn, *table.pairs)
-        numbers = [table.offset, *(t.value for t in table.pairwise), *(r.value for r in table.runs)]
+        numbers = [table.offset, *(r.value for r in table.runs)]
         numbers += [v for p in parts for v in p.values()]
         if not all(map(math.isfinite, numbers)):
             sink.add(Unbounded(where, what=f"score `{name}`", name=search))
-    for problem in (*_unknown_metrics(here, costs), *_pairwise_elsewhere(here, scores)):
+    for problem in _unknown_metrics(here, costs):
         sink.add(problem)
     layers = program.spaces[here.space].layers
     for name in sorted(needs.scenarios & set(costs.scenarios)):
@@ -220,13 +187,12 @@ def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[s
                 sink.add(AlternativeNotCosted(where, name=name, alternative=alternative, layer=layer))
     if sink.has_errors:
         raise DiagnosticError(*sink.sorted())
-    partners = {name: _partners(table) for name, table in scores.items() if table.pairwise}
     space = program.spaces[here.space]
     profiles = {n: found for n in costs.auto if (found := any_batch(program, space, costs, n)) is not None}
     runs = {
         n: {(r.first, r.length): r.value for r in table.runs} for n, table in scores.items() if table.runs
     }
-    return Tables(program, here, costs, scores, tuple(sorted(needs.scenarios)), partners, profiles, runs)
+    return Tables(program, here, costs, scores, tuple(sorted(needs.scenarios)), profiles, runs)
 
 
 def _no_influence(
@@ -260,28 +226,6 @@ def _unknown_metrics(search: Search, costs: CostTable) -> Iterator[MetricUnknown
             if any(term.metric in c.unknown for c in costs.scenarios.get(term.scenario, ())):
                 column = _COLUMNS.get(term.metric, "latency[us]")
                 yield MetricUnknown(span_of(where), scenario=term.scenario, metric=term.metric, column=column)
-
-
-def _pairwise_elsewhere(search: Search, scores: Mapping[str, ScoreTable]) -> Iterator[PairwiseNotGoal]:
-    """Yield a diagnostic for each score with pairwise terms outside the objective.
-
-    Also for preferences after such an objective, and for scores of runs in the same search.
-    """
-    paired = {name for name, table in scores.items() if table.pairwise}
-    with_runs = {name for name, table in scores.items() if table.runs}
-    goal = sorted({w.term.score for w in search.objective.terms if isinstance(w.term, ScoreTerm)} & paired)
-    for place, (linear, where) in enumerate(placed_linears(search)):
-        asked = {w.term.score for w in linear.terms if isinstance(w.term, ScoreTerm)}
-        names = sorted(asked & paired)
-        if goal and asked & with_runs:
-            what = f"beside `{min(asked & with_runs)}`, which scores runs of layers"
-            yield PairwiseNotGoal(span_of(where), score=goal[0], what=what)
-        if names and place > 0:
-            yield PairwiseNotGoal(span_of(where), score=names[0], what="this")
-        elif names and search.preferences:
-            yield PairwiseNotGoal(
-                span_of(search.preferences[0].where), score=names[0], what="a preference after it"
-            )
 
 
 def _not_costed(costs: ScenarioCosts, layers: tuple[LayerChoice, ...]) -> list[tuple[str, int]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar, cast
@@ -22,13 +22,12 @@ from pygls.lsp.server import LanguageServer
 from puzzledsl.base.version import __version__
 from puzzledsl.server import problems
 from puzzledsl.server.document import Document, Project
-from puzzledsl.server.features import explaining, navigation, renaming, semantic, symbols
-from puzzledsl.server.features import formatting as formats
-from puzzledsl.server.features.completion import complete
+from puzzledsl.server.features import navigation, renaming, semantic, symbols
+from puzzledsl.server.features.completion import complete, signature
+from puzzledsl.server.features.costs import inlay_hints
 from puzzledsl.server.features.folding import folding
+from puzzledsl.server.features.formatting import formatting
 from puzzledsl.server.features.hover import hover
-from puzzledsl.server.features.inlay import inlay_hints
-from puzzledsl.server.features.signature import signature
 from puzzledsl.server.positions import Encoding
 
 QUIET_S = 0.02
@@ -40,10 +39,15 @@ REQUEST_FAILED = -32803
 T = TypeVar("T")
 
 
-class Positioned(Protocol):
-    """A request about a position in a text."""
+class OfText(Protocol):
+    """A request about a text."""
 
     text_document: types.TextDocumentIdentifier
+
+
+class Positioned(OfText, Protocol):
+    """A request about a position in a text."""
+
     position: types.Position
 
 
@@ -213,75 +217,66 @@ def _encoding(params: types.InitializeParams) -> str:
 
 # ---------------------------------------------------------------- asking
 
+_AT_A_POSITION: tuple[tuple[str, Callable[[Document, int, int], object], object], ...] = (
+    (types.TEXT_DOCUMENT_HOVER, hover, None),
+    (types.TEXT_DOCUMENT_DEFINITION, navigation.definition, None),
+    (types.TEXT_DOCUMENT_DOCUMENT_HIGHLIGHT, navigation.highlights, None),
+    (
+        types.TEXT_DOCUMENT_SIGNATURE_HELP,
+        signature,
+        types.SignatureHelpOptions(trigger_characters=["(", ",", ":"]),
+    ),
+    (
+        types.TEXT_DOCUMENT_COMPLETION,
+        lambda *at: types.CompletionList(is_incomplete=False, items=complete(*at)),
+        types.CompletionOptions(trigger_characters=[".", '"', "/", "(", "="]),
+    ),
+)
+"""Requests about a position, their answers and what they offer."""
+_OF_A_TEXT: tuple[tuple[str, Callable[[Document], object], object], ...] = (
+    (types.TEXT_DOCUMENT_DOCUMENT_LINK, navigation.links, None),
+    (types.TEXT_DOCUMENT_DOCUMENT_SYMBOL, symbols.outline, None),
+    (types.TEXT_DOCUMENT_FOLDING_RANGE, folding, None),
+    (types.TEXT_DOCUMENT_FORMATTING, formatting, None),
+    (
+        types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL,
+        semantic.semantic_tokens,
+        types.SemanticTokensLegend(semantic.TYPES, semantic.MODIFIERS),
+    ),
+)
+"""Requests about a whole text."""
+
 
 def _register_reading(server: PzlServer) -> None:
-    @server.feature(types.TEXT_DOCUMENT_HOVER)
-    def on_hover(params: types.HoverParams) -> types.Hover | None:
-        return _at(server, params, hover)
+    def at_a_position(answer: Callable[[Document, int, int], T]) -> Callable[[Positioned], T]:
+        return lambda params: _at(server, params, answer)
 
-    @server.feature(
-        types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions(trigger_characters=[".", '"', "/", "(", "="])
-    )
-    def on_completion(params: types.CompletionParams) -> types.CompletionList:
-        return types.CompletionList(is_incomplete=False, items=_at(server, params, complete))
+    def of_a_text(answer: Callable[[Document], T]) -> Callable[[OfText], T]:
+        return lambda params: answer(server.document(params.text_document.uri))
 
-    @server.feature(
-        types.TEXT_DOCUMENT_SIGNATURE_HELP, types.SignatureHelpOptions(trigger_characters=["(", ",", ":"])
-    )
-    def on_signature(params: types.SignatureHelpParams) -> types.SignatureHelp | None:
-        return _at(server, params, signature)
+    for method, about_place, offered in _AT_A_POSITION:
+        server.feature(method, offered)(at_a_position(about_place))
+    for method, about_text, offered in _OF_A_TEXT:
+        server.feature(method, offered)(of_a_text(about_text))
 
     @server.feature(types.TEXT_DOCUMENT_INLAY_HINT)
     def on_inlay_hints(params: types.InlayHintParams) -> list[types.InlayHint]:
         return inlay_hints(server.document(params.text_document.uri), params.range)
 
-    @server.feature(types.TEXT_DOCUMENT_DEFINITION)
-    def on_definition(params: types.DefinitionParams) -> types.Location | None:
-        return _at(server, params, navigation.definition)
-
     @server.feature(types.TEXT_DOCUMENT_REFERENCES)
     def on_references(params: types.ReferenceParams) -> list[types.Location]:
-        document = server.document(params.text_document.uri)
-        line, column = document.lines.place(params.position)
         wanted = params.context.include_declaration
-        return navigation.references(document, line, column, with_declaration=wanted)
-
-    @server.feature(types.TEXT_DOCUMENT_DOCUMENT_HIGHLIGHT)
-    def on_highlight(params: types.DocumentHighlightParams) -> list[types.DocumentHighlight]:
-        return _at(server, params, navigation.highlights)
-
-    @server.feature(types.TEXT_DOCUMENT_DOCUMENT_LINK)
-    def on_links(params: types.DocumentLinkParams) -> list[types.DocumentLink]:
-        return navigation.links(server.document(params.text_document.uri))
-
-    @server.feature(types.TEXT_DOCUMENT_DOCUMENT_SYMBOL)
-    def on_symbols(params: types.DocumentSymbolParams) -> list[types.DocumentSymbol]:
-        return symbols.outline(server.document(params.text_document.uri))
+        return _at(server, params, lambda *at: navigation.references(*at, with_declaration=wanted))
 
     @server.feature(types.WORKSPACE_SYMBOL)
     def on_workspace_symbols(params: types.WorkspaceSymbolParams) -> list[types.WorkspaceSymbol]:
         return symbols.workspace_symbols(server.project.programs(), params.query)
-
-    @server.feature(types.TEXT_DOCUMENT_FOLDING_RANGE)
-    def on_folding(params: types.FoldingRangeParams) -> list[types.FoldingRange]:
-        return folding(server.document(params.text_document.uri))
-
-    @server.feature(
-        types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL,
-        types.SemanticTokensLegend(semantic.TYPES, semantic.MODIFIERS),
-    )
-    def on_semantic_tokens(params: types.SemanticTokensParams) -> types.SemanticTokens:
-        return semantic.semantic_tokens(server.document(params.text_document.uri))
 
 
 # ---------------------------------------------------------------- changing
 
 
 def _register_changing(server: PzlServer) -> None:
-    @server.feature(types.TEXT_DOCUMENT_FORMATTING)
-    def on_formatting(params: types.DocumentFormattingParams) -> Sequence[types.TextEdit]:
-        return formats.formatting(server.document(params.text_document.uri))
-
     @server.feature(
         types.TEXT_DOCUMENT_CODE_ACTION,
         types.CodeActionOptions([types.CodeActionKind.QuickFix, types.CodeActionKind.SourceFixAll]),
@@ -291,9 +286,9 @@ def _register_changing(server: PzlServer) -> None:
         wanted = None if only is None else [str(getattr(o, "value", o)) for o in only]
         return problems.actions(server.document(params.text_document.uri), params.range, wanted)
 
-    @server.command(explaining.COMMAND)
+    @server.command(problems.EXPLAIN)
     def on_explain(code: str) -> None:
-        place = explaining.place_of(code)
+        place = problems.place_of(code)
         if place is None:
             raise JsonRpcException(f"nothing is known of `{code}`", REQUEST_FAILED)
         start = types.Position(place[1], 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,14 +12,13 @@ from pygls import uris
 
 from puzzledsl.base.diagnostics import Diagnostic, Sink, Span
 from puzzledsl.checker.check import inspect
-from puzzledsl.checker.context import Context
-from puzzledsl.checker.expressions.values import SourceFile
-from puzzledsl.checker.names.names import Loader
+from puzzledsl.checker.context import Context, OutOfSteps
+from puzzledsl.checker.expressions.values import POISON, Scope, SourceFile, Symbol, Value
+from puzzledsl.checker.names.names import Loader, key_of
+from puzzledsl.checker.names.occurrences import Occurrence, occurrences
+from puzzledsl.checker.names.resolve import value_of
 from puzzledsl.checker.program import Checked
 from puzzledsl.checker.reuse import Reuse
-from puzzledsl.server.bindings import bindings
-from puzzledsl.server.meanings import Occurrence
-from puzzledsl.server.paths import key_of
 from puzzledsl.server.positions import Encoding, Lines, covers
 from puzzledsl.server.trees import Trees
 from puzzledsl.syntax import tree
@@ -51,7 +50,7 @@ class Document:
 
     @cached_property
     def key(self) -> str:
-        """The key of its file, as `key_of` gives it."""
+        """The key of its file."""
         return key_of(self.path)
 
     @cached_property
@@ -78,6 +77,36 @@ class Document:
             self.path, {}, self.project.unsaved(self), self.project.trees.parse, self.project.reuse(self)
         )
 
+    def scope_within(self, name: str) -> Scope:
+        """Return the names that expressions of a declaration see, as the check recorded them."""
+        ctx = self.inspected[1]
+        assert ctx is not None
+        symbol = ctx.root.names.get(name)
+        known = ctx.scopes.get(symbol) if isinstance(symbol, Symbol) else None
+        return known or Scope(ctx.root)
+
+    def value_at(self, expr: tree.Expr, within: str) -> Value:
+        """Return the value of an expression in the declaration `within`. Its mistakes are not reported again."""
+        return self._quietly(lambda ctx: ctx.value(expr, self.scope_within(within)))
+
+    def value_of(self, symbol: Symbol, within: str) -> Value:
+        """Return the value of a `let` or `param`; a local one stands in the declaration `within`."""
+        ctx = self.inspected[1]
+        known = None if ctx is None else ctx.symbol_at(symbol.place)
+        if known is not None:
+            return self._quietly(lambda ctx: value_of(ctx, known))
+        return self.value_at(symbol.item.value, within) if isinstance(symbol.item, tree.Let) else POISON
+
+    def _quietly(self, work: Callable[[Context], Value]) -> Value:
+        ctx = self.inspected[1]
+        if ctx is None:
+            return POISON
+        ctx.steps = 0
+        try:
+            return ctx.trial(lambda: work(ctx))[0]
+        except (OutOfSteps, RecursionError):
+            return POISON
+
     @cached_property
     def file(self) -> SourceFile:
         """The text as a file with the names that it declares and imports. Values are not evaluated."""
@@ -100,23 +129,29 @@ class Document:
         return "file" in self.__dict__ or "inspected" in self.__dict__
 
     @cached_property
-    def names(self) -> list[Occurrence]:
+    def names(self) -> tuple[Occurrence, ...]:
         """Every name in the text with its meaning, in order."""
-        return bindings(self.file)
+        return occurrences(self.file)
+
+    @cached_property
+    def declarations(self) -> dict[tuple[int, int], int]:
+        """The line and column of each name that is declared here, with its index among the names."""
+        declares = ((i, o) for i, o in enumerate(self.names) if o.role == "declares")
+        return {(o.span.line, o.span.column): i for i, o in declares}
+
+    def symbol_at(self, line: int, column: int) -> Symbol | None:
+        """Return the declaration that the name at a position refers to; None if there is none."""
+        found = self.name_at(line, column)
+        return found.symbol if found is not None and isinstance(found.symbol, Symbol) else None
 
     def name_at(self, line: int, column: int) -> Occurrence | None:
         """Return the name at a position; None if there is none."""
         found = [o for o in self.names if covers(o.span, line, column)]
         return found[-1] if found else None
 
-    @cached_property
-    def files(self) -> dict[str, SourceFile]:
-        """Return this file and those it uses, by their names in spans."""
-        return files_of(self.file)
-
     def uses(self, key: str) -> bool:
         """Return True if the text uses a file, directly or indirectly, or names it in a `use` that did not find it."""
-        if any(key_of(f.path) == key for f in self.files.values()):
+        if any(f.key == key for f in files_of(self.file).values()):
             return True
         return any(
             key_of(self.path.parent / item.path.value) == key
@@ -148,24 +183,15 @@ def span_of(token: Token, file: str) -> Span:
 
 def files_of(file: SourceFile) -> dict[str, SourceFile]:
     """Return a file and those it uses, directly or indirectly, by their names in spans."""
-    found = {file.file: file}
+    found: dict[str, SourceFile] = {}
     queue = [file]
     while queue:
-        for other in used_files(queue.pop()):
-            if other.file not in found:
-                found[other.file] = other
-                queue.append(other)
+        top = queue.pop()
+        if top.file not in found:
+            found[top.file] = top
+            symbols = [s for s in top.names.values() if isinstance(s, Symbol)]
+            queue += [other for s in symbols for other in (s.file, s.target) if other is not None]
     return found
-
-
-def used_files(file: SourceFile) -> list[SourceFile]:
-    """Return the files that the names of a file come from."""
-    found: dict[int, SourceFile] = {}
-    for symbol in file.names.values():
-        for other in (getattr(symbol, "target", None), getattr(symbol, "file", None)):
-            if isinstance(other, SourceFile) and other is not file:
-                found[id(other)] = other
-    return list(found.values())
 
 
 @dataclass(eq=False)

@@ -1,22 +1,28 @@
-"""Diagnostics of a text in the editor's form, and the code actions that fix them."""
+"""Diagnostics of a text in the editor's form, their explanations, and the code actions that fix them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
 from lsprotocol import types
 
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Span
+from puzzledsl.base.explanations import Explanation
 from puzzledsl.base.fixes import compatible, safe_fixes
+from puzzledsl.base.resources import resource
 from puzzledsl.checker.diagnostics.lints import UnusedImport, UnusedName
+from puzzledsl.checker.names.names import key_of
 from puzzledsl.server.document import Document, files_of
-from puzzledsl.server.features.explaining import explain_action, link, place_of
 from puzzledsl.server.features.navigation import path_of_use
-from puzzledsl.server.paths import key_of
-from puzzledsl.server.positions import Lines
+from puzzledsl.server.positions import Lines, covers
 from puzzledsl.syntax import tree
 
 SOURCE = "pzl"
+EXPLAIN = "pzl.explain"
+"""The command that opens the reference at a given code."""
 _UNUSED = UnusedName, UnusedImport
 """Diagnostics that an editor shows as faded."""
 _SEVERITIES = {"error": types.DiagnosticSeverity.Error, "warning": types.DiagnosticSeverity.Warning}
@@ -41,7 +47,7 @@ def _problem(document: Document, diagnostic: Diagnostic) -> types.Diagnostic:
         message_of(diagnostic),
         severity=_SEVERITIES[diagnostic.severity],
         code=diagnostic.code,
-        code_description=link(diagnostic.code),
+        code_description=_link(diagnostic.code),
         source=SOURCE,
         tags=[types.DiagnosticTag.Unnecessary] if isinstance(diagnostic, _UNUSED) else None,
         related_information=list(_related(document, diagnostic)) or None,
@@ -67,7 +73,7 @@ def place(document: Document, span: Span) -> types.Location | None:
     if span.file == str(document.path):
         return types.Location(document.uri, document.lines.range(span))
     ctx = document.inspected[1]
-    file = next((f for f in ctx.loader.files.values() if f.file == span.file), None) if ctx else None
+    file = ctx.file_named(span.file) if ctx else None
     if file is None or not file.path.is_file():
         return None
     lines = Lines.of(file.text, document.project.encoding)
@@ -80,7 +86,7 @@ def _in_used_files(document: Document) -> Iterator[types.Diagnostic]:
     elsewhere = [d for d in checked.diagnostics if d.span and not is_own(document, d)]
     if ctx is None:
         return
-    files = {key_of(f.path): f for f in ctx.loader.files.values()}
+    files = {f.key: f for f in ctx.loader.files.values()}
     told: set[str] = set()
     for use in (i for i in document.parsed[0].items if isinstance(i, tree.Use)):
         path = path_of_use(document, use)
@@ -106,7 +112,7 @@ def _of_use(document: Document, use: tree.Use, found: list[Diagnostic]) -> types
         severity=_SEVERITIES["error" if errors else "warning"],
         source=SOURCE,
         code=found[0].code,
-        code_description=link(found[0].code),
+        code_description=_link(found[0].code),
         related_information=related or None,
     )
 
@@ -125,7 +131,7 @@ def actions(document: Document, wanted: types.Range, only: list[str] | None = No
             if _touch(problem.range, wanted):
                 found += [_action(document, fix, problem) for fix in _here(document, diagnostic)]
                 codes.setdefault(diagnostic.code)
-        found += [explain_action(code) for code in codes if place_of(code) is not None]
+        found += [_explain_action(code) for code in codes if place_of(code) is not None]
     safe = compatible(fix for _, fix in safe_fixes(own, str(document.path)))
     if len(safe) > 1 and _may(only, types.CodeActionKind.SourceFixAll):
         title = f"make all {len(safe)} safe fixes"
@@ -165,3 +171,43 @@ def _edit(document: Document, fixes: list[Fix]) -> types.WorkspaceEdit:
     edits = [types.TextEdit(document.lines.range(e.span), e.text) for fix in fixes for e in fix.edits]
     versioned = types.OptionalVersionedTextDocumentIdentifier(document.uri, document.version)
     return types.WorkspaceEdit(document_changes=[types.TextDocumentEdit(versioned, list(edits))])
+
+
+def _explain_action(code: str) -> types.CodeAction:
+    command = types.Command(f"explain {code}", EXPLAIN, arguments=[code])
+    return types.CodeAction(command.title, types.CodeActionKind.QuickFix, command=command)
+
+
+# ---------------------------------------------------------------- explanations
+
+
+@cache
+def reference() -> tuple[Path, dict[str, int]] | None:
+    """Return the reference of diagnostics and the line (from 0) of each code; None if it is not installed."""
+    try:
+        path = resource("docs", "errors.md")
+    except FileNotFoundError:
+        return None
+    heads = (re.match(r"### (\w+):", line) for line in path.read_text("utf-8").split("\n"))
+    return path, {head.group(1): number for number, head in enumerate(heads) if head is not None}
+
+
+def place_of(code: str) -> tuple[Path, int] | None:
+    """Return the file and the line (from 0) that explain a code; None if the reference lacks it."""
+    known = reference()
+    return (known[0], known[1][code]) if known is not None and code in known[1] else None
+
+
+def _link(code: str) -> types.CodeDescription | None:
+    found = place_of(code)
+    return None if found is None else types.CodeDescription(f"{found[0].as_uri()}#L{found[1] + 1}")
+
+
+def explanations_at(document: Document, line: int, column: int) -> list[str]:
+    """Return the explanations, in Markdown, of the diagnostics at a position of a text."""
+    found: dict[str, type[Diagnostic]] = {}
+    for diagnostic in document.inspected[0].diagnostics:
+        span = diagnostic.span
+        if span is not None and is_own(document, diagnostic) and covers(span, line, column):
+            found[diagnostic.code] = type(diagnostic)
+    return [Explanation.of(kind).as_hover() for kind in found.values()]

@@ -5,6 +5,7 @@ Every node is frozen and compares by content without spans, so that "parse(print
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -391,3 +392,25 @@ class Module(Node):
 
     items: tuple[Item, ...]
     broken: bool = field(default=False, compare=False)
+
+
+# ---------------------------------------------------------------- walking
+
+
+def children(node: Node) -> Iterator[Node]:
+    """Yield the nodes directly inside a node, in the order of its fields."""
+    for name in node.__dataclass_fields__:
+        value = getattr(node, name)
+        if isinstance(value, Node):
+            yield value
+        elif isinstance(value, tuple):
+            yield from (part for part in value if isinstance(part, Node))
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """Yield a node and everything inside it, outer nodes first."""
+    stack = [node]
+    while stack:
+        top = stack.pop()
+        yield top
+        stack.extend(reversed([*children(top)]))

@@ -23,7 +23,6 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "E0506": {"what": "the objective", "name": "best"},
     "E0507": {"name": "best", "how": "greedy"},
     "E0508": {"scenario": "chat", "metric": "ttft", "column": "ttft[us]"},
-    "E0509": {"score": "kl", "what": "this"},
     "E0510": {"name": "kl", "solver": "block_influence", "file": "wide.pzl"},
     "E0511": {
         "path": "kl.csv",
@@ -232,7 +231,6 @@ MESSAGES: dict[str, dict[str, Any]] = {
     "E1425": {"on": "auto", "room": "11.2GiB", "needed": "48.7GiB"},
     "E1501": {"score": "kl", "bld": "pieces", "what": "attention `gqa2`", "layer": 3},
     "E1502": {"score": "kl"},
-    "E1503": {"score": "kl", "what": "cosine distances"},
     "E1504": {"score": "kl", "what": "cosine distances"},
     "E1505": {"score": "kl", "bld": "pieces"},
     "W1602": {"model": "final", "child": "71%", "parent": "12%"},

@@ -32,7 +32,7 @@ from tests.scoring.cases import Case
 pytestmark = MARKS
 PLAIN: dict[str, Any] = {"metric": "kl_divergence", "samples": 40}
 METHODS: dict[str, dict[str, Any]] = {
-    "pairwise and fitted": {**PLAIN, "pairwise": True, "children": 6},
+    "fitted": {**PLAIN, "children": 12},
     "runs": {**PLAIN, "runs": (2, 2)},
     "healed": {**PLAIN, "healed": 64, "runs": (2, 2)},
     "other metric": {"metric": "cosine", "samples": 16},
@@ -73,10 +73,10 @@ def forget(case: Case) -> None:
     shutil.rmtree(case.base / "build" / "scores", ignore_errors=True)
 
 
-def test_scores_and_pairwise_terms_are_those_of_one_process_and_a_killed_worker_costs_none(
+def test_fitted_scores_are_those_of_one_process_and_a_killed_worker_costs_none(
     case: Case, two_workers: Executor
 ) -> None:
-    method = METHODS["pairwise and fitted"]
+    method = METHODS["fitted"]
     expected = scored(case, method).canonical_json()
     cached = sorted((case.base / "build").rglob("figures*/*"))
     contents = [path.read_bytes() for path in cached]
@@ -103,7 +103,7 @@ def test_every_kind_of_score_is_the_same(name: str, case: Case, two_workers: Exe
 def test_teams_that_have_the_parent_together_score_the_same_and_are_replaced_as_a_whole(
     case: Case, two_workers: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method = METHODS["pairwise and fitted"]
+    method = METHODS["fitted"]
     forget(case)
     expected = scored(case, method).canonical_json()
 

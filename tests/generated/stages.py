@@ -60,7 +60,7 @@ def _score(w: Writer, bld: Stage) -> None:
         f"unit: {'block' if bld.coupled else 'subblock'}",
     ]
     if metric == "kl_divergence":
-        options.append("pairwise: true")
+        options.append("children: 24")
     if len(w.data) > 1:
         options.append(f"data: {w.data[0]}")
     w.item(f"score {name} of {bld.name} = replace_one({', '.join([metric, *w.some(options, 0)])})")

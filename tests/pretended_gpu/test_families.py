@@ -34,7 +34,6 @@ WAITS = {
     "pieces/train/transfers.py": 16,  # one a batch, for the copy of the one before
     "pieces/train/piece_state.py": 40,  # at the first and the last evaluation, and to write the piece
     "scoring/measures.py": 60,  # three a replacement and child
-    "scoring/pairwise.py": 2,  # one a chunk of positions
 }
 """Most waits a layer of the parent, in loops of one of these programs."""
 

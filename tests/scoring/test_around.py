@@ -1,4 +1,4 @@
-"""Scores inside a child are differences of whole forward passes of its neighbours; pairwise terms are what a sum lacks."""
+"""Scores inside a child are differences of whole forward passes of its neighbours."""
 
 from __future__ import annotations
 
@@ -45,21 +45,13 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 def total(table: ScoreTable, layers: list[tuple[Any, Any]]) -> float:
-    """What a table predicts of a child, pairwise terms included."""
+    """What a table predicts of a child."""
     chosen = {(i, "attention", a.name) for i, (a, _) in enumerate(layers)}
     chosen |= {(i, "ffn", f.name) for i, (_, f) in enumerate(layers)}
     chosen |= {(i, "block", f"{a.name}/{f.name}") for i, (a, f) in enumerate(layers)}
     tables = {"attention": table.attention, "ffn": table.ffn, "block": table.pairs}
     single = sum(tables[part][i].get(name, 0.0) for i, part, name in chosen if tables[part])
-    return (
-        table.offset
-        + single
-        + sum(
-            t.value
-            for t in table.pairwise
-            if {(t.layer, t.sub_block, t.name), (t.other_layer, t.other_sub_block, t.other_name)} <= chosen
-        )
-    )
+    return table.offset + single
 
 
 @pytest.mark.parametrize("metric", ["kl_divergence", "cosine"])
@@ -104,44 +96,10 @@ def test_around_the_parent_is_the_plain_table(case: Case) -> None:
         assert one == pytest.approx(other, abs=1e-6)
 
 
-@torch.no_grad()
-def test_pairwise_terms_are_covariances_of_whole_models_logits(case: Case) -> None:
-    table = case.score(metric="kl_divergence", samples=4 * SAMPLES, pairwise=True)
-    plain = case.score(metric="kl_divergence", samples=4 * SAMPLES)
-    assert (table.attention, table.ffn) == (plain.attention, plain.ffn)
-    places, alternatives = (len(ATTENTION) - 1, len(FFN) - 1), len(ATTENTION) + len(FFN) - 2
-    between, inside = 3 * alternatives**2, 3 * places[0] * places[1]
-    assert len(table.pairwise) == between + inside
-
-    parent = [(ParentAttention(), ParentFfn())] * 3
-    logits = case.logits(parent, SAMPLES)
-    p = logits.softmax(-1)
-    choices: dict[tuple[int, str, str], torch.Tensor] = {}
-    for layer, part, alternative in ((0, "attention", ATTENTION[2]), (0, "ffn", FFN[1]), (2, "ffn", FFN[3])):
-        choice = (alternative, ParentFfn()) if part == "attention" else (ParentAttention(), alternative)
-        change = case.logits([*parent[:layer], choice, *parent[layer + 1 :]], SAMPLES) - logits
-        choices[layer, part, alternative.name] = change - (p * change).sum(-1, keepdim=True)
-    seen = 0
-    for term in table.pairwise:
-        one, other = (
-            choices.get((term.layer, term.sub_block, term.name)),
-            choices.get((term.other_layer, term.other_sub_block, term.other_name)),
-        )
-        if one is not None and other is not None:
-            assert term.value == pytest.approx(float((p * one * other).sum(-1).mean()), rel=1e-4, abs=1e-6)
-            seen += 1
-    assert seen == 3
-
-
-@pytest.mark.parametrize(
-    "method", [{"pairwise": True}, {"children": 12}, {"pairwise": True, "children": 12}], ids=str
-)
-def test_an_interrupted_score_goes_on(
-    case: Case, method: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_score_goes_on(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """Among the replacements, and among the children."""
-    method = {"metric": "kl_divergence", "samples": SAMPLES, **method}
-    whole = case.score(f"whole {method}", **method)
+    method = {"metric": "kl_divergence", "samples": SAMPLES, "children": 12}
+    whole = case.score("whole", **method)
     original, left = FiguresCache.add, [0]
 
     def add(self: FiguresCache, name: Any, figures: Any) -> None:
@@ -151,17 +109,16 @@ def test_an_interrupted_score_goes_on(
         original(self, name, figures)
 
     monkeypatch.setattr(FiguresCache, "add", add)
-    steps = (5, 13, 3, 2) if method.get("children") else (5,)  # of 15 replacements, then of children
-    for steps_left in steps:
+    for steps_left in (5, 13, 3, 2):  # of 15 replacements, then of children
         left[0] = steps_left
         with pytest.raises(KeyboardInterrupt):
-            case.score(f"cut {method}", **method)
+            case.score("cut", **method)
     left[0] = 1000
-    assert case.score(f"cut {method}", **method) == whole
+    assert case.score("cut", **method) == whole
 
 
 def test_threads_change_no_byte_of_a_fitted_score(case: Case) -> None:
-    method = {"metric": "kl_divergence", "samples": 4 * SAMPLES, "pairwise": True, "children": 16}
+    method = {"metric": "kl_divergence", "samples": 4 * SAMPLES, "children": 16}
     tables = []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
@@ -174,7 +131,7 @@ def test_a_fitted_score_predicts_children(case: Case) -> None:
     """Its error is told; the plain sum is further off on children that neither has seen."""
     score = {"metric": "kl_divergence", "samples": SAMPLES}
     plain, fitted = case.score(**score), case.score(**score, children=16)
-    assert plain.fit is None and fitted.fit is not None and not fitted.pairwise
+    assert plain.fit is None and fitted.fit is not None
     assert fitted.fit.children >= FEWEST and fitted.fit.error_rms < 0.2
     for one, other in zip(plain.attention + plain.ffn, fitted.attention + fitted.ffn, strict=True):
         assert one.keys() == other.keys()
@@ -191,7 +148,7 @@ def test_a_fitted_score_predicts_children(case: Case) -> None:
     assert off["fitted"] < off["plain"]
 
 
-def test_one_child_is_the_theory(case: Case) -> None:
-    score = {"metric": "kl_divergence", "samples": SAMPLES, "pairwise": True}
-    one, none = case.score("theory", **score, children=1), case.score("none", **score)
-    assert one.fit is None and one.model_copy(update={"inputs": none.inputs}) == none
+def test_nothing_is_fitted_to_few_children(case: Case) -> None:
+    score = {"metric": "kl_divergence", "samples": SAMPLES}
+    few, none = case.score("few", **score, children=FEWEST - 1), case.score("none", **score)
+    assert few.fit is None and few.model_copy(update={"inputs": none.inputs}) == none

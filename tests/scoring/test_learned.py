@@ -13,7 +13,6 @@ from puzzledsl.evaluate.plan import Text
 from puzzledsl.models.families.access import output_embedding
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.scoring.measures import Divergence
-from puzzledsl.scoring.states import Kept
 from tests.tiny import tiny_model, tiny_tokens
 
 BLOCKS, CONTEXT, SAMPLES = 4, 12, 40
@@ -61,7 +60,6 @@ def test_scores(models: tuple[torch.nn.Module, torch.nn.Module]) -> None:
     assert figures["cosine"] == pytest.approx(float(cosine.mean()), rel=1e-4)
     elsewhere = states[1][0] + 5 * ~LEARNED[..., None]
     assert measure.figures([elsewhere]) == figures
-    assert torch.equal(Kept(positions=3).states_of(measure, states[1]), states[1][0].flatten(0, 1)[at[:3]])
     plain = Divergence(runner, TOKENS, SAMPLES, top_k=2)
     assert plain.identity() != measure.identity() and plain.samples() == SAMPLES
 

@@ -32,7 +32,7 @@ from tests.scoring.cases import Case
 
 PLAIN: dict[str, Any] = {"metric": "kl_divergence", "samples": 40}
 METHODS: dict[str, dict[str, Any]] = {
-    "pairwise and fitted": {**PLAIN, "pairwise": True, "children": 4},
+    "fitted": {**PLAIN, "children": 12},
     "runs, few tokens": {"metric": "cosine", "samples": 16, "runs": (2, 3)},
 }
 LAYERS = 4

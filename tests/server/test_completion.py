@@ -14,8 +14,7 @@ from puzzledsl.language.kinds import HARDWARE_FACTS, KINDS, PROFILE
 from puzzledsl.language.kinds import KINDS as KIND_NAMES
 from puzzledsl.language.words import TOP_KEYWORDS
 from puzzledsl.server.document import LONG
-from puzzledsl.server.features.completion import complete
-from puzzledsl.server.features.signature import signature
+from puzzledsl.server.features.completion import complete, signature
 from tests.server.texts import PROGRAM, marked
 
 CHAT = FIGURES.keys() | words.SCENARIO_FACTS.keys()

@@ -7,8 +7,8 @@ from pathlib import Path
 from lsprotocol import types
 
 from puzzledsl.server.document import Document, Project
+from puzzledsl.server.features.costs import inlay_hints
 from puzzledsl.server.features.hover import hover
-from puzzledsl.server.features.inlay import inlay_hints
 from tests.server.texts import NEMOTRON, PROGRAM, opened, place_of
 
 

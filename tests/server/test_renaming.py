@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.base.diagnostics import Sink
-from puzzledsl.server.bindings import bindings
+from puzzledsl.checker.names.occurrences import occurrences
 from puzzledsl.server.document import Document, Project
 from puzzledsl.server.features.renaming import RenameRefused, prepare, rename
-from puzzledsl.server.nodes_at import walk
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import parse
 from tests.generated import program
@@ -57,7 +56,7 @@ def without_places(value: object) -> object:
 
 def declared_in(text: str, folder: Path) -> list[tuple[str, int, int]]:
     document = opened(text, folder)
-    return [(o.name, o.span.line, o.span.column) for o in document.names if o.declares]
+    return [(o.name, o.span.line, o.span.column) for o in document.names if o.role == "declares"]
 
 
 @pytest.mark.parametrize("text", [PROGRAM, NEMOTRON.read_text("utf-8")], ids=["small", "nemotron"])
@@ -74,10 +73,10 @@ def test_a_renamed_program_means_the_same(text: str, tmp_path: Path) -> None:
 def test_every_name_of_a_tree_is_bound_once() -> None:
     text = NEMOTRON.read_text("utf-8")
     module = parse(text, "x", Sink())
-    names = [n for n in walk(module) if isinstance(n, tree.Name)]
+    names = [n for n in tree.walk(module) if isinstance(n, tree.Name)]
     document = Project().document(NEMOTRON)
     assert document is not None
-    found = [o.span for o in bindings(document.file)]
+    found = [o.span for o in occurrences(document.file)]
     assert len(found) == len(set(found))
     assert {(s.line, s.column) for s in found} == {(n.span.line, n.span.column) for n in names}
 
@@ -96,10 +95,10 @@ def test_names_of_generated_programs(tmp_path: Path) -> None:
     programs = list(islice(generated(tmp_path), 8))
     assert len(programs) == 8
     for seed, before in programs:
-        names = [n for n in walk(before.file.module) if isinstance(n, tree.Name)]
+        names = [n for n in tree.walk(before.file.module) if isinstance(n, tree.Name)]
         assert {o.span for o in before.names} == {n.span for n in names}, seed
-        assert [o.name for o in before.names if o.meaning is None] == [], seed
-        declared = [o for o in before.names if o.declares]
+        assert [o.name for o in before.names if o.symbol is None] == [], seed
+        declared = [o for o in before.names if o.role == "declares"]
         for chosen in random.Random(seed).sample(declared, 2):
             (changed,) = applied(before, chosen.span.line, chosen.span.column, NEW).values()
             after = opened(changed, tmp_path, project=Project(folders=[tmp_path]))

@@ -13,12 +13,11 @@ from lsprotocol import types
 from puzzledsl.server import problems
 from puzzledsl.server.document import Document, Project
 from puzzledsl.server.features import navigation, renaming, semantic, symbols
-from puzzledsl.server.features.completion import complete
+from puzzledsl.server.features.completion import complete, signature
+from puzzledsl.server.features.costs import inlay_hints
 from puzzledsl.server.features.folding import folding
 from puzzledsl.server.features.formatting import formatting
 from puzzledsl.server.features.hover import hover
-from puzzledsl.server.features.inlay import inlay_hints
-from puzzledsl.server.features.signature import signature
 from tests.server.texts import NEMOTRON, PROGRAM, opened
 
 

@@ -19,12 +19,10 @@ from puzzledsl.ir.layer_runs import can_drop
 
 SHORTEST, LONGEST = 2, 8  # the longest is that of the example which messages give
 NOT_WITH_RUNS = {
-    "pairwise": "pairwise terms complete a sum over layers, and the score of a run replaces it: leave one of both out",
     "children": "a fit scales the scores of single layers, and those of runs are measured as they are: leave one of both out",
     "around": "runs are measured in the parent: score around a child without `runs`",
 }
 NOT_WITH_HEALED = {
-    "pairwise": "pairwise terms are of changes that nobody has healed: leave one of both out",
     "children": "a fit is to children that nobody has healed: leave one of both out",
     "around": "layers are healed in the parent: score around a child without `healed`",
 }
@@ -71,8 +69,6 @@ def read_runs(ctx: Context, settings: Settings, metric: str, bld: Symbol | None)
 
 def _is_asked_for(settings: Settings, key: str) -> bool:
     match key:
-        case "pairwise":
-            return settings.flag(key)
         case "children":
             return settings.whole(key, 0) > 0
         case _:

@@ -158,8 +158,8 @@ def _constant(ctx: Context, value: object, settings: Settings, default: nodes.Sc
 
 Metric = Literal["kl_divergence", "lm_loss", "cosine", "top_k_agreement", "accuracy"]
 FITTED_CHILDREN, FITTED_FROM_SAMPLES = 24, 1024
-"""KLs in the parent are fitted to so many children, unless said, where pairwise terms are asked for or so many positions are
-scored, and no runs: with 1,024 of them the fit finds SmolLM2's better children, with 256 the plain sum does."""
+"""KLs in the parent are fitted to so many children, unless said, where so many positions are scored, and no
+runs: with 1,024 of them the fit finds SmolLM2's better children, with 256 the plain sum does."""
 
 
 def lower_score(ctx: Context, symbol: Symbol) -> nodes.Score | None:
@@ -207,10 +207,10 @@ def _method(
     data = settings.ref("data")
     if data is not None:
         ctx.lower_later(data)
-    pairwise, samples = settings.flag("pairwise"), settings.whole("samples", 4096, 1)
+    samples = settings.whole("samples", 4096, 1)
     runs = read_runs(ctx, settings, metric, of if bld is not None else None)
     healed = read_healed(ctx, settings, metric)
-    enough = pairwise or samples >= FITTED_FROM_SAMPLES
+    enough = samples >= FITTED_FROM_SAMPLES
     fits = enough and metric == "kl_divergence" and around is None and runs is None and not healed
     return nodes.ReplaceOne(
         metric=metric,
@@ -218,7 +218,6 @@ def _method(
         tasks=tasks,
         top_k=top_k,
         unit=_unit(ctx, settings, bld),
-        pairwise=pairwise,
         children=settings.whole("children", FITTED_CHILDREN if fits else 0, 0, 10_000),
         runs=runs,
         healed=healed,

@@ -33,6 +33,7 @@ from puzzledsl.checker.expressions.values import (
 )
 from puzzledsl.checker.limits import MAX_COUNT
 from puzzledsl.checker.names.words import read_ref, read_word
+from puzzledsl.language.calls import FORMER_SETTINGS
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.model import Call, Setting
 from puzzledsl.syntax import tree
@@ -282,6 +283,9 @@ def report_unknown_key(found: Settings, key: str, at: Span, known: Sequence[str]
     """Report an unknown setting and return the nearest known name, if any."""
     if not key:
         return None  # a name the parser found missing
+    if former := FORMER_SETTINGS.get((found.thing, key)):
+        found.ctx.report(name_errors.UnknownKey(at, thing=found.thing, name=key, help=former))
+        return None
     meant = next((name for name, setting in found.table.items() if key in setting.elsewhere), None)
     near = closest(key, known) if meant is None else Near(meant, alone=True)
     listed = ", ".join(f"`{k}`" for k in known)

@@ -122,7 +122,11 @@ class BuiltIn:
 
 @dataclass(slots=True, eq=False)
 class Symbol:
-    """Something a file declares. `kind` is a declaration's kind, or `param`, `let`, `fn`, `file`."""
+    """A declared name. `kind` is a declaration's kind, or `param`, `let`, `fn`, `file`.
+
+    A name that only a part of a declaration sees is a `let`, `variable` or `parameter`; `item` is then the whole
+    declaration, or the `let` itself.
+    """
 
     name: str
     kind: str
@@ -133,16 +137,25 @@ class Symbol:
     value: Value | None = None  # of a `let` or `param`, once evaluated
     busy: bool = False
 
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """Its file, line and column, by which it is known again in another check."""
+        return self.file.key, self.span.line, self.span.column
+
 
 @dataclass(slots=True, eq=False)
 class SourceFile:
-    """A parsed file. `file` names it in spans, `shown` in the IR (relative to the program, never a machine path)."""
+    """A parsed file. `file` names it in spans, `shown` in the IR (relative to the program, never a machine path).
+
+    `key` is its real path, the same for all ways to it.
+    """
 
     file: str
     shown: str
     path: Path
     text: str
     module: tree.Module
+    key: str
     names: dict[str, Symbol | Poison] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     error_regions: SyntaxErrorRegions = field(

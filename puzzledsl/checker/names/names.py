@@ -47,7 +47,7 @@ class Loader:
 
     def _load(self, path: Path, file: str, shown: str, names: Sequence[str] = ()) -> SourceFile | None:
         """The file at a path. Of a shipped one at least `names` are read, or all of it where they are empty."""
-        key = _key(path)
+        key = key_of(path)
         if key in self.files:
             known = self.files[key]
             if known.is_excerpt and not (names and set(names) <= known.names.keys()):
@@ -60,7 +60,7 @@ class Loader:
         before = len(self.sink.items)
         part = excerpt(text, names) if names and self.parse is _PARSE and key not in self.unsaved else None
         module = self.parse(text if part is None else part, file, self.sink)
-        loaded = SourceFile(file, shown, path, text, module, is_excerpt=part is not None)
+        loaded = SourceFile(file, shown, path, text, module, key, is_excerpt=part is not None)
         mistakes = self.sink.items[before:]
         loaded.error_regions = SyntaxErrorRegions.of(mistakes)
         loaded.lost_names = may_declare_any(loaded.lines, loaded.module, loaded.error_regions)
@@ -152,12 +152,12 @@ class Loader:
             path = file.path.parent / name
             shown_file = os.path.normpath(os.path.join(os.path.dirname(file.file), name))
             shown = self._relative(path)
-        if path is None or not (_is_file(path) or _key(path) in self.unsaved):
+        if path is None or not (_is_file(path) or key_of(path) in self.unsaved):
             help, meant = self._instead(name, file)
             fixes = [Fix.replace(use.path.span, f'"{meant}"', safe=meant.alone)] if meant else []
             self.sink.add(name_errors.NoSuchFile(use.path.span, path=name, help=help, fixes=fixes))
             return None
-        key = _key(path)
+        key = key_of(path)
         if key in self.loading:
             chain = [self.files[k].shown for k in self.loading[self.loading.index(key) :]]
             text = " uses ".join(f"`{c}`" for c in [*chain, chain[0]])
@@ -225,7 +225,8 @@ def _siblings(path: Path) -> list[str]:
         return []
 
 
-def _key(path: Path) -> str:
+def key_of(path: Path) -> str:
+    """Return the key of a file: its real path, with links resolved."""
     try:
         return os.path.realpath(path)
     except (OSError, ValueError):  # a name that no file can have

@@ -10,7 +10,6 @@ from puzzledsl.base.entry_points import entry_points
 from puzzledsl.base.stage_errors import (
     CannotRealise,
     NoFit,
-    NoPairwiseTerms,
     NoPieceForAlternative,
 )
 from puzzledsl.ir import nodes
@@ -53,9 +52,7 @@ def _of_score(
 ) -> Iterator[Diagnostic]:
     if method.metric != "kl_divergence" or method.around is not None:
         what = f"`{method.metric}` scores" if method.around is None else "scores around a child"
-        if method.pairwise:
-            yield NoPairwiseTerms(span, score=score.name, what=what)
-        elif method.children:
+        if method.children:
             yield NoFit(span, score=score.name, what=what)
     for sub_block in SUB_BLOCKS:
         if sub_block not in bld.sub_blocks and (first := _first(program.spaces[bld.space], sub_block)):

@@ -45,7 +45,7 @@ from puzzledsl.ir.tables.evaluations import (
 from puzzledsl.ir.tables.failures import Failure, Problem
 from puzzledsl.ir.tables.pieces import BldJob, Piece
 from puzzledsl.ir.tables.refinements import MeasuredChild, RefinedFrontier, RefinedPoint, Refinement
-from puzzledsl.ir.tables.scores import PairwiseTerm, RunScore, ScoreFit, ScoreTable
+from puzzledsl.ir.tables.scores import RunScore, ScoreFit, ScoreTable
 from puzzledsl.ir.tables.texts import TextCounts, WrittenText
 from puzzledsl.ir.tables.why import Margin, Move, Regret, SubBlockRegrets, WhyResult
 
@@ -56,7 +56,6 @@ __all__ = [
     "CostTable",
     "BldJob",
     "Piece",
-    "PairwiseTerm",
     "RunScore",
     "ScoreFit",
     "ScoreTable",

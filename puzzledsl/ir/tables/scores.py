@@ -1,30 +1,14 @@
-"""Score tables: how much worse the parent gets with one replacement, with two, and with dropped runs of layers."""
+"""Score tables: how much worse the parent gets with one replacement, and with dropped runs of layers."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.ir.base import Artefact
 from puzzledsl.ir.influence import BlockInfluence
-
-
-class PairwiseTerm(Frozen):
-    """Term of a child's score beyond the sum, when it makes both of two choices at different places.
-
-    `sub_block` is "block" (and the name a pair's, `gqa1/linear`) where the table's unit is; the first place comes before the
-    second: lower layer, or attention before FFN in one layer.
-    """
-
-    layer: int
-    sub_block: Literal["attention", "ffn", "block"]
-    name: str
-    other_layer: int
-    other_sub_block: Literal["attention", "ffn", "block"]
-    other_name: str
-    value: float
 
 
 class RunScore(Frozen):
@@ -38,14 +22,13 @@ class RunScore(Frozen):
 class ScoreFit(Frozen):
     """Fit of replace-1-block KLs to children that were measured whole (`replace_one(…, children: N)`).
 
-    An entry is `scale` times the mean over positions of G log(1 + kl / G) with G `saturation_nats` (None: of kl itself), and
-    `pairs` is what covariances are multiplied by. Errors are relative: of predictions of children that were left out of the fit.
+    An entry is `scale` times the mean over positions of G log(1 + kl / G) with G `saturation_nats` (None: of kl itself).
+    Errors are relative: of predictions of children that were left out of the fit.
     """
 
     children: int
     scale: float
     saturation_nats: float | None
-    pairs: float
     error_rms: float
     error_most: float
 
@@ -54,10 +37,10 @@ class ScoreTable(Artefact):
     """`build/scores/NAME.json`: how much worse the parent gets with one replacement. `parent` is 0 (or absent, meaning 0).
 
     `pairs[layer]["gqa1/linear"]`: attention/ffn measured together, where `unit` is "block"; then it is the whole score
-    of that layer and the sub-block tables are empty. A child's score is `offset`, plus its layers' scores, plus each
-    pairwise term both of whose choices it makes. Layers in a row with neither sub-block left have the score of their run in
-    `runs`, where it is there. A table made inside an incumbent child (`around`) has an offset: its
-    entries are what each choice adds to having the parent's there, and the sum is right for the incumbent.
+    of that layer and the sub-block tables are empty. A child's score is `offset`, plus its layers' scores. Layers in a
+    row with neither sub-block left have the score of their run in `runs`, where it is there. A table made inside an incumbent
+    child (`around`) has an offset: its entries are what each choice adds to having the parent's there, and the sum is right for
+    the incumbent.
     `influence` is the parent's, of tables that were measured.
     """
 
@@ -69,13 +52,6 @@ class ScoreTable(Artefact):
     ffn: tuple[dict[str, float], ...] = ()
     pairs: tuple[dict[str, float], ...] = ()
     offset: float = 0.0
-    pairwise: tuple[PairwiseTerm, ...] = ()
     fit: ScoreFit | None = None
     influence: BlockInfluence | None = None
     runs: tuple[RunScore, ...] = ()
-
-    def model_post_init(self, context: Any) -> None:
-        """Refuse runs beside pairwise terms: those complete a sum over layers."""
-        super().model_post_init(context)
-        if self.runs and self.pairwise:
-            raise ValueError("a score table has runs of layers or pairwise terms, not both")

@@ -94,7 +94,7 @@ def penalised(table: ScoreTable, child: Solution, penalty: float) -> ScoreTable:
 
 
 def total(table: ScoreTable, solution: Solution) -> float:
-    """Return a child's score by a table without pairwise terms: the offset plus one entry for each choice."""
+    """Return a child's score by a table: the offset plus one entry for each choice."""
     entries = (
         entry for layer, names in enumerate(solution.layers) for entry in _entries(table, layer, names)
     )

@@ -91,7 +91,7 @@ class Score(DeclaredTask[nodes.Score]):
             count = sum(len(layer.attention) * len(layer.ffn) for layer in layers)
         tokens = self._tokens()
         body, head, dropped = token_flop(shape, head=False), head_flop(shape), self._runs()
-        replaced = method.rounds * (1 + method.pairwise) * count * tokens * (body / 2 + head)
+        replaced = method.rounds * count * tokens * (body / 2 + head)
         whole = method.children * tokens * token_flop(shape, head=True)
         runs = tokens * sum(body * (1 - (first + length) / shape.layers) + head for first, length in dropped)
         healed = HEALING * LAYERS_HEALED * (body / shape.layers) * method.healed * (count + len(dropped))

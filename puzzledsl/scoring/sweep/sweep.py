@@ -2,7 +2,7 @@
 
 A run of dropped layers takes the input of its first layer and continues at the layer after its last.
 
-Shapes: B sequences, S positions, H hidden, P positions of pairwise terms or KLs.
+Shapes: B sequences, S positions, H hidden, P scored positions.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from puzzledsl.scoring.figures_cache import MemoryCache
 from puzzledsl.scoring.incumbent import Incumbent
 from puzzledsl.scoring.influence import Sums, counted, observed_pass
 from puzzledsl.scoring.measures import Figures, Measure, group_tokens
+from puzzledsl.scoring.position_kls import PositionKls
 from puzzledsl.scoring.replacements import Replacement, Run
-from puzzledsl.scoring.states import Kept
 from puzzledsl.scoring.sweep.climb import Climb
 from puzzledsl.scoring.sweep.threads import Ascent, Workers
 from puzzledsl.scoring.sweep.units import Unit, figures_name, is_known, names_of, units
@@ -35,8 +35,8 @@ from puzzledsl.scoring.table import INCUMBENT
 
 STREAMS_SHARE = 1 / 8
 """Share of free memory that the streams kept for block influence may take; larger ones go to a file."""
-Measured = tuple[Figures, Tensor, Tensor] | None
-"""(metrics, final states for pairwise terms, KLs by position); None for a replacement that was measured before."""
+Measured = tuple[Figures, Tensor] | None
+"""(metrics, KLs by position); None for a replacement that was measured before."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Sweep:
         cache: MemoryCache,
         progress: Progress,
         incumbent: Incumbent,
-        rows: Kept,
+        rows: PositionKls,
         work: Path,
         behind: Sequence[Tensor] = (),
     ) -> None:
@@ -70,7 +70,6 @@ class Sweep:
         self.runner, self.measure, self.metric, self.cache = runner, measure, metric, cache
         self.progress, self.incumbent, self.rows = progress, incumbent, rows
         self.work, self.behind = work, behind
-        self.parent_PH = torch.empty(0)
         self.influence: Sequence[Sums] = ()
         self._under_way: deque[_UnderWay] = deque()
         self.climb = Climb(runner, ())
@@ -102,7 +101,6 @@ class Sweep:
         entering = [self.runner.embed(tokens.to(self.runner.device)) for tokens in self.measure.groups]
         normed = self._parent(entering, workers) if observed else leaving(self.runner, entering)
         self.measure.set_parent(normed)
-        self.parent_PH = self.rows.states_of(self.measure, normed)
         if around is not None:
             self.incumbent.become(around)
             if INCUMBENT not in self.cache.figures:
@@ -264,7 +262,7 @@ def leaving(runner: LayerRunner, stream: Sequence[Tensor]) -> list[Tensor]:
 def keep(
     unit: Unit,
     found: Sequence[Measured],
-    rows: Kept,
+    rows: PositionKls,
     cache: MemoryCache,
     progress: Progress,
     metric: str,
@@ -274,9 +272,9 @@ def keep(
         if measured is None:
             progress.advance()
             continue
-        figures, states_PH, kl_P = measured
+        figures, kl_P = measured
         if row >= 0:
-            rows.put(row, states_PH, kl_P)  # before the entry, which implies that they are stored
+            rows.put(row, kl_P)  # before the entry, which implies that they are stored
         cache.add(figures_name(scored), figures)
         named = f"{scored.length} dropped" if isinstance(scored, Run) else scored.name
         progress.advance(layer=scored.layer, alternative=named, score=figures[metric])

@@ -44,7 +44,7 @@ class SubjectOnWorker:
 
     @cached_property
     def _sweep(self) -> Sweep:
-        return self._subject.sweep(self._facts, self._wanted.runs, MemoryCache(), self._facts.kept, Silent())
+        return self._subject.sweep(self._facts, self._wanted.runs, MemoryCache(), self._facts.kls, Silent())
 
     @cached_property
     def _units(self) -> list[Unit]:

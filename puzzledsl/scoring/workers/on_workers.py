@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import torch
-from torch import Tensor
-
 from puzzledsl.cluster.tasks import Teams
 from puzzledsl.scoring.figures_cache import FiguresCache
 from puzzledsl.scoring.influence import Sums
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.measures import Figures
-from puzzledsl.scoring.pairwise import chunks
+from puzzledsl.scoring.position_kls import PositionKls
 from puzzledsl.scoring.replacements import Replacement
-from puzzledsl.scoring.states import Kept, States
 from puzzledsl.scoring.sweep.sweep import keep
 from puzzledsl.scoring.sweep.units import figures_name, is_known, names_of
 from puzzledsl.scoring.table import INCUMBENT
@@ -31,7 +27,7 @@ class OnWorkers:
         ((_, (self.facts, self._units)),) = teams.run([tasks.facts()])
         self.influence: Sequence[Sums] = ()
 
-    def measure(self, known: FiguresCache, rows: Kept) -> None:
+    def measure(self, known: FiguresCache, rows: PositionKls) -> None:
         """See `Scorer`."""
         inputs, around = self._inputs, self._inputs.around
         wanted = [n for n, unit in enumerate(self._units) if not is_known(unit, known)]
@@ -56,14 +52,3 @@ class OnWorkers:
         """See `Scorer`."""
         for task, figures in self._teams.run([self._tasks.whole(n, c) for n, c in enumerate(children)]):
             yield task.name, figures
-
-    def covariances(self, states: States) -> Tensor:
-        """See `Scorer`. Chunks are added in the order of one process."""
-        shape = states.all().shape
-        found = chunks(shape, self.facts.vocabulary)
-        tasks = [self._tasks.covariances(n, states, where) for n, where in enumerate(found)]
-        parts = {task.name: part for task, part in self._teams.run(tasks)}
-        total = torch.zeros(shape[0], shape[0], dtype=torch.float64)
-        for number in range(len(found)):
-            total += parts[number]
-        return total / shape[1]

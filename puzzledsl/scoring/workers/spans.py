@@ -28,9 +28,7 @@ from puzzledsl.plan.spans import spans
 from puzzledsl.scoring.influence import Sums, counted, sums_of
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.measures import Figures
-from puzzledsl.scoring.pairwise import covariance_sum
 from puzzledsl.scoring.replacements import PARENT, Replacement, Run
-from puzzledsl.scoring.states import States
 from puzzledsl.scoring.subject import Subject
 from puzzledsl.scoring.sweep.climb import Climb
 from puzzledsl.scoring.sweep.sweep import Measured, joined
@@ -99,10 +97,6 @@ class ParentInSpans:
         """See `WholeParent`."""
         return self._chain(number, "whole", "whole_through", replacements)
 
-    def covariances(self, number: int, states: States, where: slice) -> Task:
-        """See `WholeParent`."""
-        return Task(number, (Step("covariances", (states, where), len(self.layers) - 1),))
-
     def _chain(self, name: object, begin: str, then: str = "", *arguments: object, first: int = 0) -> Task:
         """Return a task that begins at a member and goes on at all members above it."""
         rest = [Step(then or begin, arguments, member) for member in range(first + 1, len(self.layers))]
@@ -136,7 +130,6 @@ class SpanMeasurer(SubjectOnWorker):
             return leaving
         normed = [self._runner.final_norm(hidden) for hidden in leaving]
         self._measure.set_parent(normed)
-        self._parent_PH = self._facts.kept.states_of(self._measure, normed)
         return None
 
     @torch.inference_mode()
@@ -227,11 +220,6 @@ class SpanMeasurer(SubjectOnWorker):
         if not self._is_last:
             return leaving
         return self._measure.figures([self._runner.final_norm(hidden) for hidden in leaving])
-
-    @torch.inference_mode()
-    def covariances(self, states: States, where: slice) -> Tensor:
-        """Return the sum of the pairwise terms over a chunk of positions."""
-        return covariance_sum(self._runner.logits, self._parent_PH[where], states.all()[:, where])
 
     def _climbing(self, entering: Stream | None) -> Stream:
         """Start climbing from the stream that enters the span. Return the one that leaves it."""

@@ -12,16 +12,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from puzzledsl.base.progress import Silent
 from puzzledsl.cluster.tasks import LocalExecutor, Task, TeamSpec
 from puzzledsl.scoring.influence import Sums
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.measures import Figures
-from puzzledsl.scoring.pairwise import covariance_sum
 from puzzledsl.scoring.replacements import Replacement, Run
-from puzzledsl.scoring.states import States
 from puzzledsl.scoring.subject import Subject
 from puzzledsl.scoring.sweep.sweep import Measured
 from puzzledsl.scoring.sweep.units import Unit
@@ -61,13 +58,9 @@ class WholeParent:
         """Return the task that measures a child."""
         return Task.call(number, "whole", replacements)
 
-    def covariances(self, number: int, states: States, where: slice) -> Task:
-        """Return the task that computes the pairwise terms of a chunk of positions."""
-        return Task.call(number, "covariances", states, where)
-
 
 class Measurer(SubjectOnWorker):
-    """A worker's object: measures the units, whole children and pairwise terms that it is asked for."""
+    """A worker's object: measures the units and whole children that it is asked for."""
 
     def __init__(self, part: WholeParent) -> None:
         """Load the parent. Raises DiagnosticError: those of `Subject`."""
@@ -93,13 +86,6 @@ class Measurer(SubjectOnWorker):
         """Measure the child with several replacements."""
         self._open()
         return self._subject.with_replaced(replacements)
-
-    @torch.inference_mode()
-    def covariances(self, states: States, where: slice) -> Tensor:
-        """Return the sum of the pairwise terms over a chunk of positions."""
-        self._open()
-        parent_PH = self._sweep.parent_PH
-        return covariance_sum(self._subject.runner.logits, parent_PH[where], states.all()[:, where])
 
     def _open(self, *, observed: bool = False, packed: bool = False) -> None:
         """Run the parent, if that is not done. `packed`: leave the layers packed, otherwise as they were loaded."""

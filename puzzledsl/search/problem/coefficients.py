@@ -206,7 +206,7 @@ class Coefficients:
         return self._alone(part, layers, value)
 
     def _score(self, score: str) -> Vector:
-        """Return a score table without its pairwise terms. Sub-block scores are converted once per layer, not per pair."""
+        """Return a score table. Sub-block scores are converted once per layer, not per pair."""
         tables = self.tables
         offset = decimal(tables.scores[score].offset)
         if tables.scores[score].unit == "block":

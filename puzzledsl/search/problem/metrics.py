@@ -61,7 +61,7 @@ class Child:
                 return metrics_of(tables.at(scenario, self.batches[scenario]), layers)[metric]
             case ScoreTerm(score=score):
                 offset = decimal(tables.scores[score].offset)
-                return offset + self._summed(score) + tables.pairwise(score, layers)
+                return offset + self._summed(score)
             case ParamsTerm():
                 return Fraction(
                     tables.costs.params_fixed + sum(tables.params(i, c) for i, c in enumerate(layers))

@@ -28,7 +28,7 @@ from puzzledsl.ir.tables import (
     WhyResult,
 )
 from puzzledsl.search.answer import checked
-from puzzledsl.search.batches.exact import Found, best_meeting_all
+from puzzledsl.search.batches.exact import best_meeting_all
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.portfolio.minimise import Outcome, minimise
 from puzzledsl.search.problem.columns import Ints
@@ -141,7 +141,7 @@ class _Why:
         )
 
     def _standings(self, problems: Problems, pins: Sequence[Pin]) -> list[Standing]:
-        if not self.tables.has_pairwise_goal and all(box.is_single for box in problems.boxes):
+        if all(box.is_single for box in problems.boxes):
             listed = [*problems]
             if all(row.exact for problem in listed for row in problem.rows):
                 return _Plain(listed, pins, self.for_regrets).run()
@@ -150,7 +150,7 @@ class _Why:
     def _one_by_one(self, problems: Problems, pins: Sequence[Pin]) -> list[Standing]:
         """Solve the search with each pin in turn, in rounds with growing time.
 
-        Used if the objective is not a sum over layers, integers are rounded, or a scenario has a profile.
+        Used if integers are rounded, or a scenario has a profile.
         """
         found = [Standing(-INFINITE, None)] * len(pins)
         for slice_s in SLICES_S:
@@ -190,7 +190,7 @@ def pinned(problems: Problems, pin: Pin) -> Problems:
 
 def standing(tables: Tables, problems: Problems, effort: Effort) -> Standing:
     """Solve problems of a search and return the bounds on the optimum; the child is verified."""
-    found = _solved(tables, problems, effort)
+    found = best_meeting_all(tables, problems, effort)
     if found.layers is None:
         least = None if found.bound is None else _rank(tables, found.bound)
         return NO_CHILD if found.proven else Standing(-INFINITE if least is None else least, None)
@@ -200,14 +200,6 @@ def standing(tables: Tables, problems: Problems, effort: Effort) -> Standing:
         most if found.proven else -INFINITE if found.bound is None else min(most, _rank(tables, found.bound))
     )
     return Standing(least, most, found.layers, found.batches)
-
-
-def _solved(tables: Tables, problems: Problems, effort: Effort) -> Found:
-    if tables.has_pairwise_goal:
-        from puzzledsl.search.pairwise.second_order import second_order
-
-        return second_order(tables, problems, 1, 1, effort)[0]
-    return best_meeting_all(tables, problems, effort)
 
 
 def _rank(tables: Tables, value: Fraction) -> Fraction:

@@ -246,18 +246,12 @@ class Model:
         return {name: self._total(table) for name, table in self.scores.items()}
 
     def _total(self, table: ScoreTable) -> Fraction:
-        """Return the offset, the measured runs of dropped layers, the other layers, and the pairs of choices made."""
+        """Return the offset, the measured runs of dropped layers, and the other layers."""
         measured = {(run.first, run.length): run.value for run in table.runs}
         runs = self._runs(measured)
         alone = set(range(len(self.layers))) - {i for first, n in runs for i in range(first, first + n)}
         values = [table.offset, *(measured[run] for run in runs)]
         values += [value for layer in sorted(alone) for value in self._entries(table, layer)]
-        values += [
-            term.value
-            for term in table.pairwise
-            if self._made(term.layer, term.sub_block) == term.name
-            and self._made(term.other_layer, term.other_sub_block) == term.other_name
-        ]
         return sum(map(_decimal, values), Fraction(0))
 
     def _entries(self, table: ScoreTable, layer: int) -> Iterator[float]:

@@ -6,31 +6,30 @@ from collections.abc import Iterable, Mapping
 
 from lsprotocol import types
 
+from puzzledsl.checker.expressions.values import Symbol
+from puzzledsl.checker.names.scopes import Meaning, NameScope
 from puzzledsl.language import calls, words
-from puzzledsl.language.alternatives import alternatives_of
-from puzzledsl.language.model import Setting
-from puzzledsl.server.meanings import Declared, Word
-from puzzledsl.server.scopes import Scope
+from puzzledsl.language.model import Call, Setting
 
 Items = list[types.CompletionItem]
+_Kind = types.CompletionItemKind
 _ICONS = {
-    "kind": types.CompletionItemKind.Keyword,
-    "keyword": types.CompletionItemKind.Keyword,
-    "setting": types.CompletionItemKind.Property,
-    "call": types.CompletionItemKind.Constructor,
-    "function": types.CompletionItemKind.Function,
-    "metric": types.CompletionItemKind.Field,
-    "fact": types.CompletionItemKind.Field,
-    "space": types.CompletionItemKind.Variable,
-    "word": types.CompletionItemKind.EnumMember,
-    "type": types.CompletionItemKind.TypeParameter,
-}
-_DECLARED = {
-    "let": types.CompletionItemKind.Constant,
-    "param": types.CompletionItemKind.Variable,
-    "variable": types.CompletionItemKind.Variable,
-    "fn": types.CompletionItemKind.Function,
-    "file": types.CompletionItemKind.Module,
+    "kind": _Kind.Keyword,
+    "keyword": _Kind.Keyword,
+    "setting": _Kind.Property,
+    "call": _Kind.Constructor,
+    "function": _Kind.Function,
+    "metric": _Kind.Field,
+    "fact": _Kind.Field,
+    "space": _Kind.Variable,
+    "word": _Kind.EnumMember,
+    "type": _Kind.TypeParameter,
+    "let": _Kind.Constant,
+    "param": _Kind.Variable,
+    "variable": _Kind.Variable,
+    "parameter": _Kind.Variable,
+    "fn": _Kind.Function,
+    "file": _Kind.Module,
 }
 
 
@@ -38,7 +37,7 @@ def item(name: str, icon: str, doc: str = "", detail: str = "", insert: str = ""
     """Return one item with its icon, documentation and inserted text."""
     return types.CompletionItem(
         name,
-        kind=_ICONS[icon],
+        kind=_ICONS.get(icon, _Kind.Class),
         detail=detail or None,
         documentation=types.MarkupContent(types.MarkupKind.Markdown, doc) if doc else None,
         insert_text=insert or None,
@@ -67,40 +66,28 @@ def words_of(setting: Setting) -> Items:
     return found + [item(n, "word", words.OTHER.get(n, "")) for n in setting.words if n not in setting.calls]
 
 
-def alternatives(sub_block: str) -> Items:
-    """Return the alternatives of a sub-block; of both for any other word."""
-    return [item(n, "call", c.doc) for n, c in alternatives_of(sub_block).calls.items()]
+def calls_of(table: Mapping[str, Call]) -> Items:
+    """Return the words of some constructors, such as the alternatives of a sub-block."""
+    return [item(n, "call", c.doc) for n, c in table.items()]
 
 
-def of_meaning(meaning: Declared | Word) -> types.CompletionItem:
+def of_meaning(meaning: Meaning) -> types.CompletionItem:
     """Return the item of a declared name or a word."""
-    if isinstance(meaning, Word):
+    if not isinstance(meaning, Symbol):
         return item(meaning.name, meaning.category, meaning.doc)
-    doc = getattr(meaning.symbol.item, "doc", "") if meaning.symbol is not None else ""
-    icon = _DECLARED.get(meaning.kind, types.CompletionItemKind.Class)
-    note = types.MarkupContent(types.MarkupKind.Markdown, doc) if doc else None
-    return types.CompletionItem(meaning.name, kind=icon, detail=meaning.kind, documentation=note)
+    is_local = meaning.kind in ("variable", "parameter")
+    doc = "" if is_local else getattr(meaning.item, "doc", "")
+    return item(meaning.name, meaning.kind, doc, meaning.kind)
 
 
-def visible(scope: Scope) -> Items:
-    """Return every name that is visible in a scope."""
-    return [of_meaning(meaning) for meaning in scope.visible().values()]
-
-
-def declarations(scope: Scope, kinds: tuple[str, ...]) -> Items:
-    """Return the declarations of some kinds, and the files used `as` a name, which may contain one."""
-    found = [m for m in scope.visible().values() if isinstance(m, Declared)]
-    return [of_meaning(m) for m in found if m.kind in (*kinds, "file")]
-
-
-def values(scope: Scope, kinds: tuple[str, ...]) -> Items:
-    """Return the declarations of some kinds."""
-    found = [m for m in scope.visible().values() if isinstance(m, Declared)]
-    return [of_meaning(m) for m in found if m.kind in kinds]
+def of_kinds(scope: NameScope, kinds: tuple[str, ...]) -> Items:
+    """Return the declarations of some kinds that are visible in a scope."""
+    found = scope.visible().values()
+    return [of_meaning(s) for s in found if isinstance(s, Symbol) and s.kind in kinds]
 
 
 def language() -> Items:
     """Return functions and constructors that are valid anywhere."""
     found = [item(n, "function", d) for n, d in words.FUNCTIONS.items()]
     found += [item(n, "word", d) for n, d in words.VALUES.items()]
-    return found + [item(n, "call", c.doc) for n, c in calls.ANYWHERE.items()]
+    return found + calls_of(calls.ANYWHERE)

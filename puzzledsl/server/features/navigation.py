@@ -9,8 +9,9 @@ from lsprotocol import types
 
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.resources import resource
+from puzzledsl.checker.expressions.values import Symbol
+from puzzledsl.checker.names.occurrences import Occurrence
 from puzzledsl.server.document import Document
-from puzzledsl.server.meanings import Declared, Occurrence
 from puzzledsl.server.positions import Lines, covers
 from puzzledsl.syntax import tree
 
@@ -21,77 +22,56 @@ def definition(document: Document, line: int, column: int) -> types.Location | N
     if used is not None:
         start = types.Position(0, 0)
         return types.Location(document.project.uri_of(used), types.Range(start, start))
-    found = document.name_at(line, column)
-    if found is None or not isinstance(found.meaning, Declared):
-        return None
-    return location(document, found.meaning)
-
-
-def location(document: Document, declared: Declared) -> types.Location:
-    """Return the place of a declaration, in whichever file it is."""
-    if declared.key == document.key:
-        return types.Location(document.uri, document.lines.range(declared.span))
-    symbol = declared.symbol
-    assert symbol is not None, "only the names of files are seen in others"
+    symbol = document.symbol_at(line, column)
+    if symbol is None or symbol.file.key == document.key:
+        return None if symbol is None else types.Location(document.uri, document.lines.range(symbol.span))
     lines = Lines.of(symbol.file.text, document.project.encoding)
-    return types.Location(document.project.uri_of(symbol.file.path), lines.range(declared.span))
+    return types.Location(document.project.uri_of(symbol.file.path), lines.range(symbol.span))
 
 
 def references(
     document: Document, line: int, column: int, *, with_declaration: bool = True
 ) -> list[types.Location]:
     """Return every use of the name at a position, in all programs of the workspace."""
-    found = document.name_at(line, column)
-    if found is None or not isinstance(found.meaning, Declared):
-        return []
+    symbol = document.symbol_at(line, column)
     return [
         types.Location(other.uri, other.lines.range(o.span))
-        for other, o in uses(document, found.meaning)
-        if with_declaration or not o.declares
+        for other, found in (uses(document, symbol) if symbol is not None else ())
+        for o in found
+        if with_declaration or o.role != "declares"
     ]
 
 
 def highlights(document: Document, line: int, column: int) -> list[types.DocumentHighlight]:
     """Return the uses of the name at a position within the text itself."""
-    found = document.name_at(line, column)
-    if found is None or not isinstance(found.meaning, Declared):
-        return []
+    symbol, kinds = document.symbol_at(line, column), types.DocumentHighlightKind
     return [
         types.DocumentHighlight(
-            document.lines.range(o.span),
-            types.DocumentHighlightKind.Write if o.declares else types.DocumentHighlightKind.Read,
+            document.lines.range(o.span), kinds.Write if o.role == "declares" else kinds.Read
         )
         for o in document.names
-        if o.meaning == found.meaning
+        if symbol is not None and o.means(symbol)
     ]
 
 
-def uses(document: Document, declared: Declared) -> Iterator[tuple[Document, Occurrence]]:
-    """Yield every use of a name, including its declaration, file by file."""
-    for other in programs_with(document, declared):
-        for occurrence in other.names:
-            if occurrence.meaning == declared:
-                yield other, occurrence
+def uses(document: Document, symbol: Symbol) -> Iterator[tuple[Document, list[Occurrence]]]:
+    """Yield the texts in which a name can be used, each with its uses there, the declaration included.
 
-
-def programs_with(document: Document, declared: Declared) -> Iterator[Document]:
-    """Yield the texts in which a name can be used: this one, its declaring file and the workspace's texts that use that file.
-
-    A local name is used only in its own text. A `fn`'s parameter can also be named by an argument of a call in
-    another file.
+    These are the text itself, the declaring file and the workspace's texts that use that file. A local name is used in its own
+    text alone; only a `fn`'s parameter can be named by an argument of a call in another file.
     """
-    if declared.symbol is None and declared.kind != "parameter":
-        yield document
-        return
+    programs = [document]
+    is_local = symbol.file.names.get(symbol.name) is not symbol and symbol.kind != "parameter"
+    if not is_local:
+        declaring = document.project.document(symbol.file.path)
+        programs += [*([declaring] if declaring is not None else []), *document.project.programs()]
     seen: set[str] = set()
-    own = [document]
-    if declared.key != document.key and declared.symbol is not None:
-        own += [d for d in [document.project.document(declared.symbol.file.path)] if d is not None]
-    for other in (*own, *document.project.programs()):
-        if other.key not in seen and declared.name in other.text:
-            seen.add(other.key)
-            if other.key == declared.key or other.uses(declared.key):
-                yield other
+    for other in programs:
+        if other.key in seen or symbol.name not in other.text:
+            continue
+        seen.add(other.key)
+        if other is document or other.key == symbol.file.key or other.uses(symbol.file.key):
+            yield other, [o for o in other.names if o.means(symbol)]
 
 
 def used_path(document: Document, line: int, column: int) -> Path | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from lsprotocol import types
 
+from puzzledsl.checker.expressions.values import Symbol
+from puzzledsl.checker.names.occurrences import Occurrence
 from puzzledsl.server.document import Document, span_of
-from puzzledsl.server.meanings import Declared, Occurrence, Word
 from puzzledsl.server.positions import units
 from puzzledsl.syntax.highlight import TokenClass, classified
 
@@ -66,12 +67,13 @@ def semantic_tokens(document: Document) -> types.SemanticTokens:
 
 
 def _told(occurrence: Occurrence | None, its_class: TokenClass) -> tuple[str, tuple[str, ...]] | None:
-    if occurrence is not None:
-        match occurrence.meaning:
-            case Declared(kind=kind):
-                return _BY_KIND.get(kind, "class"), ("declaration",) if occurrence.declares else ()
-            case Word(category=category):
-                return _BY_CATEGORY[category], ("defaultLibrary",) if category in ("call", "function") else ()
+    symbol = None if occurrence is None else occurrence.symbol
+    if isinstance(symbol, Symbol):
+        declares = occurrence is not None and occurrence.role == "declares"
+        return _BY_KIND.get(symbol.kind, "class"), ("declaration",) if declares else ()
+    if symbol is not None:
+        in_library = symbol.category in ("call", "function")
+        return _BY_CATEGORY[symbol.category], ("defaultLibrary",) if in_library else ()
     if its_class in _BY_CLASS:
         return _BY_CLASS[its_class], ("documentation",) if its_class == "doc" else ()
     return None

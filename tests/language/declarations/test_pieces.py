@@ -112,13 +112,12 @@ def test_scores(tmp_path: Path) -> None:
         "kl_divergence": 24,
         "kl_divergence, samples: 1024": 24,
         "kl_divergence, samples: 1023": 0,
-        "kl_divergence, samples: 256, pairwise: true": 24,
         "kl_divergence, around: s": 0,
         "cosine": 0,
         "kl_divergence, children: 8": 8,
     }
     assert {m: method("b", m).children for m in fitted} == fitted
-    assert method("b", "kl_divergence, pairwise: true, children: 0").children == 0
+    assert method("b", "kl_divergence, children: 0").children == 0
 
 
 @pytest.mark.states("score.runs", "score.runs-alone")
@@ -135,7 +134,6 @@ def test_scores_of_runs(tmp_path: Path) -> None:
     for arguments in (
         "kl_divergence, runs: 1..2",
         "kl_divergence, runs: 2..99",
-        "kl_divergence, runs: 2..3, pairwise: true",
         "kl_divergence, runs: 2..3, children: 8",
         'accuracy("tasks.jsonl"), runs: 2..3',
     ):
@@ -153,12 +151,11 @@ def test_scores_after_healing(tmp_path: Path) -> None:
     both = method("kl_divergence, samples: 4Ki, healed: 2Ki, runs: 2..3")
     assert (both.healed, both.runs, both.children) == (2048, (2, 3), 0)
     assert method("top_k_agreement(5), healed: 512").healed == 512
-    plain = method("kl_divergence, samples: 4Ki, healed: 0, pairwise: true")
-    assert plain.pairwise and plain.children == method("kl_divergence, samples: 4Ki").children > 0
+    plain = method("kl_divergence, samples: 4Ki, healed: 0")
+    assert plain.children == method("kl_divergence, samples: 4Ki").children > 0
     for arguments in (
         "kl_divergence, healed: -1",
         "kl_divergence, healed: 2GiB",
-        "kl_divergence, healed: 4Ki, pairwise: true",
         "kl_divergence, healed: 4Ki, children: 8",
         'accuracy("tasks.jsonl"), healed: 4Ki',
     ):

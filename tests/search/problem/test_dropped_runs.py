@@ -17,7 +17,6 @@ from benchmarks.plain_cpsat import meets, plain_cpsat
 from benchmarks.problems import build_problem
 from benchmarks.structure_kinds import dropped
 from benchmarks.structures import SMALL, structured
-from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.layer_runs import can_drop, counted_runs
 from puzzledsl.ir.nodes import (
     Baseline,
@@ -29,7 +28,7 @@ from puzzledsl.ir.nodes import (
     ScoreTerm,
     WeightedTerm,
 )
-from puzzledsl.ir.tables import PairwiseTerm, RunScore, ScoreTable
+from puzzledsl.ir.tables import RunScore, ScoreTable
 from puzzledsl.search.answer import solution_of
 from puzzledsl.search.baselines.baselines import solve_baselines
 from puzzledsl.search.effort import Effort
@@ -120,19 +119,7 @@ def test_counted_runs_do_not_overlap_and_are_of_dropped_layers() -> None:
             seen |= own
 
 
-def test_a_table_has_runs_or_pairwise_terms() -> None:
-    term = PairwiseTerm(
-        layer=0,
-        sub_block="ffn",
-        name="noop",
-        other_layer=1,
-        other_sub_block="ffn",
-        other_name="noop",
-        value=1,
-    )
-    run = RunScore(first=0, length=2, value=1)
-    with pytest.raises(ValidationError, match="not both"):
-        ScoreTable(score="kl", metric="kl", samples=0, pairwise=(term,), runs=(run,))
+def test_a_run_has_several_layers() -> None:
     with pytest.raises(ValidationError):
         RunScore(first=0, length=1, value=1)
 
@@ -431,31 +418,6 @@ def test_baselines_know_runs() -> None:
         assert bool(found["max_params"].solutions) == bool(sizes)
         random = instance.with_search(solver=Baseline(kind="random", seed=seed))
         assert bool(solve_search(*random.args).solutions) == bool(expected)
-
-
-def test_pairwise_terms_and_runs_do_not_go_together() -> None:
-    instance = chain({(0, 2): 0.5})
-    term = PairwiseTerm(
-        layer=0,
-        sub_block="ffn",
-        name="noop",
-        other_layer=1,
-        other_sub_block="ffn",
-        other_name="noop",
-        value=1,
-    )
-    paired = scored(instance).model_copy(update={"score": "paired", "runs": (), "pairwise": (term,)})
-    scores = {
-        **instance.program.scores,
-        "paired": instance.program.scores["kl"].model_copy(update={"name": "paired"}),
-    }
-    both = Instance(
-        instance.program.model_copy(update={"scores": scores}),
-        instance.costs,
-        {**instance.scores, "paired": paired},
-    ).with_search(objective=alone(ScoreTerm(score="paired")), requirements=(require(KL, "<=", 1),))
-    with pytest.raises(DiagnosticError, match="beside `kl`, which scores runs of layers"):
-        solve_search(*both.args)
 
 
 # ---------------------------------------------------------------- columns

@@ -1,0 +1,440 @@
+"""Occurrences: every name of a file with what it means there, resolved by its place alone.
+
+Nothing is evaluated, so that a program with mistakes has them all. A local name comes before a file's, and a file's before a
+word of the language; but a word of a closed list where only these may stand (`solver = greedy`) is itself, whatever else is
+called so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Literal
+
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
+from puzzledsl.base.diagnostics import Span
+from puzzledsl.checker.expressions.values import SourceFile, Symbol
+from puzzledsl.checker.names.scopes import (
+    VALUES,
+    LanguageWord,
+    Meaning,
+    NameScope,
+    Type,
+    Typed,
+    element,
+    explanation,
+    language_word,
+    members,
+    typed,
+)
+from puzzledsl.language import words
+from puzzledsl.language.alternatives import ALTERNATIVES, alternatives_of, pattern_fields
+from puzzledsl.language.kinds import KINDS, PROFILE
+from puzzledsl.language.model import Setting
+from puzzledsl.syntax import tree
+
+ANY = Setting("")
+"""A setting that takes any value."""
+GapRole = Literal["value", "member", "pattern", "statement", "type", "import", "target"]
+CURSOR = "pzl__cursor"
+"""The name that an editor writes where something is missing, to see what the place takes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Occurrence:
+    """A name at a place. `node` is the part of the tree that it names, in the declaration `item`; `setting` is what it fills."""
+
+    span: Span
+    name: str
+    symbol: Meaning | None
+    type: Type
+    role: Literal["declares", "uses"]
+    node: tree.Node
+    item: tree.Item
+    setting: Setting
+
+    @property
+    def within(self) -> str:
+        """The name of the declaration that it stands in; empty in a `use` or `assert`."""
+        return "" if isinstance(self.item, tree.Use | tree.Assert) else self.item.name.text
+
+    def means(self, symbol: Symbol) -> bool:
+        """Return True for a name of this symbol, also where another check has found it."""
+        return isinstance(self.symbol, Symbol) and self.symbol.place == symbol.place
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCall:
+    """A call around the cursor: its arguments, and the name or index of the one that the cursor is in."""
+
+    text: str
+    arguments: dict[str, Setting]
+    name: str | None
+    index: int
+    is_empty: bool  # nothing of the argument is written
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """The place of a missing name: its role, the names that it sees, what it takes, and the calls around it.
+
+    Of a `member`, `before` is what stands before the dot; of a `pattern`, its type is the sub-block's.
+    """
+
+    role: GapRole
+    scope: NameScope
+    setting: Setting = ANY
+    calls: tuple[OpenCall, ...] = ()
+    before: Typed = (None, "")
+    kind: str = ""
+    section: str = ""
+    node: tree.Node | None = None
+
+
+@lru_cache(maxsize=16)
+def occurrences(file: SourceFile) -> tuple[Occurrence, ...]:
+    """Return every name of a file, in the order of the source."""
+    resolver = _Resolver(file)
+    for item in file.module.items:
+        resolver.read(item)
+    return tuple(sorted(resolver.found, key=lambda o: o.span))
+
+
+def gap_of(file: SourceFile, item: tree.Item) -> Gap | None:
+    """Return the place of the name CURSOR in a declaration that is read as one of the file; None if it is not there."""
+    resolver = _Resolver(file)
+    resolver.read(item)
+    return resolver.gap
+
+
+@dataclass(slots=True)
+class _Resolver:
+    file: SourceFile
+    found: list[Occurrence] = field(default_factory=list)
+    item: tree.Item = field(init=False)
+    kind: str = ""
+    section: str = ""
+    calls: list[OpenCall] = field(default_factory=list)
+    gap: Gap | None = None
+
+    def add(
+        self,
+        name: tree.Name,
+        symbol: Meaning | None,
+        node: tree.Node | None = None,
+        type: Type = "",
+        setting: Setting = ANY,
+    ) -> None:
+        self.found.append(
+            Occurrence(name.span, name.text, symbol, type, "uses", node or name, self.item, setting)
+        )
+
+    def mark(
+        self,
+        role: GapRole,
+        scope: NameScope,
+        setting: Setting = ANY,
+        before: Typed = (None, ""),
+        node: tree.Node | None = None,
+    ) -> None:
+        """Record where the cursor is."""
+        self.gap = Gap(
+            role, scope, setting, tuple(self.calls), before, self.kind, self.section, node or self.item
+        )
+
+    # ------------------------------------------------------------ declarations
+
+    def read(self, item: tree.Item) -> None:
+        """Record the names of one item."""
+        self.item, self.kind, self.section = item, "", ""
+        scope = NameScope(self.file)
+        match item:
+            case tree.Use():
+                self.use(item, scope)
+            case tree.Param():
+                self.declare(item.name, item)
+                self.parameter(item, scope)
+            case tree.Fn():
+                self.declare(item.name, item)
+                for parameter in item.parameters:
+                    self.bind(parameter, "parameter", "", scope, item)
+                self.visit(item.value, scope)
+            case tree.Let():
+                self.declare(item.name, item)
+                self.visit(item.value, scope)
+            case tree.Assert():
+                self.visit(item.condition, scope)
+            case tree.Decl():
+                self.declaration(item, scope)
+
+    def declare(self, name: tree.Name, item: tree.Item) -> None:
+        """Record the name of an item; one whose name was taken is a declaration of its own."""
+        symbol = self.file.names.get(name.text)
+        if not isinstance(symbol, Symbol) or symbol.item is not item:
+            kind = item.kind.text if isinstance(item, tree.Decl) else type(item).__name__.lower()
+            symbol = Symbol(name.text, kind, item, self.file, name.span)
+        self.declares(name, symbol, item)
+
+    def bind(self, name: tree.Name, kind: str, type: Type, scope: NameScope, node: tree.Node) -> None:
+        """Record a local name, which `scope` sees from now on."""
+        item = node if isinstance(node, tree.Let) else self.item
+        symbol = Symbol(name.text, kind, item, self.file, name.span)
+        scope.names[name.text] = symbol, type
+        self.declares(name, symbol, node)
+
+    def declares(self, name: tree.Name, symbol: Symbol, node: tree.Node) -> None:
+        self.found.append(
+            Occurrence(name.span, name.text, symbol, symbol.kind, "declares", node, self.item, ANY)
+        )
+
+    def use(self, use: tree.Use, scope: NameScope) -> None:
+        for name in use.names:
+            self.add(name, scope.declared(name.text))
+            if name.text == CURSOR:
+                self.mark("import", scope)
+        if use.alias is not None:
+            self.declare(use.alias, use)
+
+    def parameter(self, param: tree.Param, scope: NameScope) -> None:
+        known = words.TYPES.get(param.type.text)
+        if param.type.text == CURSOR:
+            self.mark("type", scope)
+        if not param.words:
+            self.add(param.type, LanguageWord(param.type.text, "type", known.doc) if known else None)
+        for word in param.words:
+            self.add(word, LanguageWord(word.text, "word", f"A value of `{param.name.text}`."))
+        if param.default is not None:
+            self.visit(param.default, scope, Setting("", words=tuple(w.text for w in param.words)))
+
+    def declaration(self, decl: tree.Decl, scope: NameScope) -> None:
+        self.kind, kind = decl.kind.text, KINDS.get(decl.kind.text)
+        self.add(decl.kind, LanguageWord(decl.kind.text, "kind", kind.doc) if kind else None)
+        self.declare(decl.name, decl)
+        if decl.target is not None:
+            self.visit(decl.target, scope)
+            if isinstance(decl.target, tree.Name) and decl.target.text == CURSOR and kind is not None:
+                self.mark("target", scope, Setting("", kinds=kind.targets))
+        inner = scope.inner()
+        if kind is not None and kind.sees_space:
+            inner.see_space()
+        if decl.value is not None:
+            around = scope if kind is None or kind.has_body else inner
+            self.visit(decl.value, around, kind.value if kind and kind.value else ANY)
+        for statement in decl.body or ():
+            self.visit(statement, inner)
+
+    # ------------------------------------------------------------ statements and expressions
+
+    def visit(self, node: tree.Node, scope: NameScope, setting: Setting = ANY) -> None:
+        """Record the names of a part of an item; `setting` is what it fills."""
+        match node:
+            case tree.Name():
+                self.name(node, scope, setting)
+            case tree.Assign():
+                self.assign(node, scope)
+            case tree.Section(name=name):
+                sections = KINDS[self.kind].sections if self.kind in KINDS else {}
+                known = sections.get(name.text)
+                word = LanguageWord(name.text, "setting", known.doc, self.kind) if known else None
+                self.add(name, word, node)
+                self.section, inner = name.text, scope.inner()
+                for statement in node.body:
+                    self.visit(statement, inner)
+                self.section = ""
+            case tree.ForAll(variable=variable, domain=collection):
+                self.visit(collection, scope)
+                self.loop(variable, collection, node, [node.where, *node.body], scope)
+            case tree.Comprehension(variable=variable, collection=collection):
+                self.visit(collection, scope)
+                self.loop(variable, collection, node, [node.element, node.where], scope)
+            case tree.Let():
+                self.visit(node.value, scope)
+                self.bind(node.name, "let", typed(node.value, scope)[1], scope, node)
+            case tree.Call():
+                self.call(node, scope, setting)
+            case tree.Attribute():
+                self.attribute(node, scope)
+            case tree.Choice(options=options):
+                for option in options:
+                    self.visit(option, scope, setting)
+            case tree.Cond():
+                self.visit(node.condition, scope)
+                self.visit(node.then, scope, setting)
+                self.visit(node.otherwise, scope, setting)
+            case tree.Binary(op="+" | "*") if setting.sums or setting.kinds:
+                self.visit(node.left, scope, setting)
+                self.visit(node.right, scope, setting)
+            case tree.Is():
+                self.visit(node.subject, scope)
+                self.patterns(node.pattern, scope, typed(node.subject, scope)[1])
+            case tree.Compare():
+                self.compare(node, scope)
+            case tree.Index(where=tree.Node() as where):
+                for each in (node.target, *node.items):
+                    self.visit(each, scope)
+                inner = scope.inner()
+                inner.names["index"] = LanguageWord("index", "word", words.OTHER["index"]), ""
+                self.visit(where, inner)
+            case _:
+                for part in tree.children(node):
+                    self.visit(part, scope)
+
+    def loop(
+        self,
+        variable: tree.Name,
+        collection: tree.Expr,
+        node: tree.Node,
+        body: Sequence[tree.Node | None],
+        scope: NameScope,
+    ) -> None:
+        inner = scope.inner()
+        self.bind(variable, "variable", element(typed(collection, scope)[1]), inner, node)
+        for part in body:
+            if part is not None:
+                self.visit(part, inner)
+
+    def assign(self, statement: tree.Assign, scope: NameScope) -> None:
+        target, value = statement.target, statement.value
+        table = KINDS[self.kind].table(self.section) if self.kind in KINDS else {}
+        setting, kind = ANY, typed(target, scope)[1]
+        if isinstance(target, tree.Name) and target.text in table:
+            setting = table[target.text]
+            word = LanguageWord(target.text, "setting", setting.doc, self.section or self.kind)
+            self.add(target, word, statement, setting=setting)
+        else:
+            self.visit(target, scope)
+            if not isinstance(target, tree.Name):
+                setting = alternatives_of(kind)
+            elif target.text == CURSOR:
+                self.mark("statement", scope)
+        if isinstance(value, tree.Pattern | tree.PatternChoice):
+            self.patterns(value, scope, kind)
+        else:
+            self.visit(value, scope, setting)
+
+    def name(self, name: tree.Name, scope: NameScope, setting: Setting) -> None:
+        symbol, type = self.meaning(name.text, scope, setting)
+        self.add(name, symbol, type=type, setting=setting)
+        if name.text == CURSOR:
+            self.mark("value", scope, setting)
+
+    def meaning(self, text: str, scope: NameScope, setting: Setting) -> Typed:
+        """Return what a name means where `setting` is filled."""
+        call = setting.calls.get(text)
+        if text in setting.words:
+            doc = call.doc if call else explanation(text)
+            return LanguageWord(text, "call" if call else "word", doc, call=call), ""
+        known = scope.find(text)
+        is_value = scope.local(text) is not None or (
+            known is not None and isinstance(known[0], Symbol) and known[0].kind in VALUES
+        )
+        if call is not None and not is_value and not scope.is_unknown(text):
+            return LanguageWord(text, "call", call.doc, call=call), ""
+        if setting.bare and not is_value:
+            return LanguageWord(text, "word"), ""
+        if known is not None:
+            return known
+        return None if scope.is_unknown(text) else language_word(text), ""
+
+    def compare(self, node: tree.Compare, scope: NameScope) -> None:
+        """Beside a parameter that lists its words, a name that nothing else has is one of them."""
+        listed: set[str] = set()
+        for operand in node.operands:
+            known = scope.declared(operand.text) if isinstance(operand, tree.Name) else None
+            if known is not None and isinstance(known.item, tree.Param) and not scope.local(known.name):
+                listed |= {word.text for word in known.item.words}
+        for operand in node.operands:
+            if isinstance(operand, tree.Name) and operand.text in listed and not scope.find(operand.text):
+                self.add(operand, LanguageWord(operand.text, "word"))
+            else:
+                self.visit(operand, scope)
+
+    def attribute(self, node: tree.Attribute, scope: NameScope) -> None:
+        self.visit(node.target, scope)
+        before = typed(node.target, scope)
+        self.add(node.name, members(*before).get(node.name.text), node, typed(node, scope)[1])
+        if node.name.text == CURSOR:
+            self.mark("member", scope, before=before)
+
+    def patterns(self, pattern: tree.Pattern | tree.PatternChoice, scope: NameScope, kind: Type) -> None:
+        for each in pattern.options if isinstance(pattern, tree.PatternChoice) else (pattern,):
+            name = each.name
+            if name.text == CURSOR:
+                self.mark("pattern", scope, before=(None, kind))
+            call = alternatives_of("").calls.get(name.text)
+            word = LanguageWord(name.text, "call", call.doc, call=call) if call else None
+            self.add(name, word, each, setting=alternatives_of(kind))
+            tested = pattern_fields(name.text) if call else ()
+            for part in each.fields:
+                known = call.arguments[part.name.text] if call and part.name.text in tested else None
+                self.add(part.name, _argument(part.name.text, known, name.text))
+                self.visit(part.value, scope, known or ANY)
+
+    # ------------------------------------------------------------ calls
+
+    def call(self, node: tree.Call, scope: NameScope, setting: Setting) -> None:
+        if isinstance(node.function, tree.Name):
+            callee, type = self.meaning(node.function.text, scope, setting)
+            self.add(node.function, callee, node, type, setting)
+        else:
+            self.visit(node.function, scope)
+            callee = typed(node.function, scope)[0]
+        known = _arguments(callee, scope)
+        for index, argument in enumerate(node.arguments):
+            name, value = argument.name, argument.value
+            inner = known.get(name.text) if name is not None else None
+            if isinstance(callee, LanguageWord) and callee.call is not None:
+                inner = callee.call.argument(name.text if name else None, index)
+                if callee.call.named_by and name is not None:
+                    self.visit(name, scope, Setting("", kinds=callee.call.named_by))
+                    name = None
+            if name is not None:
+                self.argument(name, callee, inner)
+            is_empty = isinstance(value, tree.Name) and value.text == CURSOR and argument.name is None
+            given = None if argument.name is None else argument.name.text
+            self.calls.append(OpenCall(_named(node.function), known, given, index, is_empty))
+            self.visit(value, scope, inner or ANY)
+            self.calls.pop()
+
+    def argument(self, name: tree.Name, callee: Meaning | None, setting: Setting | None) -> None:
+        """Record the name of an argument: of a `fn`, one of its parameters."""
+        if isinstance(callee, Symbol) and isinstance(callee.item, tree.Fn):
+            named = (p for p in callee.item.parameters if p.text == name.text)
+            of = [Symbol(p.text, "parameter", callee.item, callee.file, p.span) for p in named]
+            self.add(name, of[0] if of else None)
+        else:
+            owner = callee.name if isinstance(callee, LanguageWord) else "hardware"
+            self.add(name, _argument(name.text, setting, owner))
+
+
+def _named(function: tree.Expr) -> str:
+    """Return the name of what is called, as written."""
+    return ".".join(node.text for node in tree.walk(function) if isinstance(node, tree.Name))
+
+
+def _argument(name: str, setting: Setting | None, owner: str) -> LanguageWord | None:
+    return None if setting is None else LanguageWord(name, "setting", setting.doc, owner)
+
+
+def _arguments(callee: Meaning | None, scope: NameScope) -> dict[str, Setting]:
+    """Return the arguments of what is called, with their settings."""
+    match callee:
+        case LanguageWord(call=call) if call is not None:
+            if not call.named_by:
+                return dict(call.arguments)
+            named = [
+                n for n, s in scope.visible().items() if isinstance(s, Symbol) and s.kind in call.named_by
+            ]
+            return dict.fromkeys(named, Setting("Its weight."))
+        case Symbol(kind="hardware"):
+            return PROFILE
+        case Symbol(item=tree.Fn(parameters=parameters)):
+            return {parameter.text: ANY for parameter in parameters}
+    return {}
+
+
+def sub_blocks_of(occurrence: Occurrence) -> list[SubBlock]:
+    """Return the sub-blocks of which a name can be an alternative, narrowed by what it fills."""
+    could = [part for part in SUB_BLOCKS if occurrence.name in ALTERNATIVES[part]]
+    return [part for part in could if occurrence.setting.calls is ALTERNATIVES[part]] or could

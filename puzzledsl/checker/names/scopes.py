@@ -1,0 +1,164 @@
+"""Names visible at a place of a text, each with what it means and its type, as far as the syntax tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from puzzledsl.checker.expressions.values import Poison, SourceFile, Symbol
+from puzzledsl.language import calls, words
+from puzzledsl.language.calls import PARENT_FACTS
+from puzzledsl.language.kinds import HARDWARE_FACTS
+from puzzledsl.language.model import Call
+from puzzledsl.syntax import tree
+
+Category = Literal["kind", "type", "setting", "call", "function", "metric", "fact", "space", "word"]
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageWord:
+    """A word of the language in its context. `doc` explains it there; `owner` is the construct that it belongs to."""
+
+    name: str
+    category: Category
+    doc: str = ""
+    owner: str = ""
+    call: Call | None = field(default=None, compare=False, repr=False)
+
+
+Meaning = Symbol | LanguageWord
+Type = str
+"""`layers`, `layer`, `attention`, `ffn` or a declaration's kind; "" for a value, and where only evaluation can tell."""
+Typed = tuple[Meaning | None, Type]
+VALUES = ("let", "param", "fn")
+"""Kinds of symbols that stand for a value."""
+
+
+@dataclass(slots=True, eq=False)
+class NameScope:
+    """Local names, then those of the outer scope, then those of the file."""
+
+    file: SourceFile
+    outer: NameScope | None = None
+    names: dict[str, Typed] = field(default_factory=dict)
+
+    def inner(self) -> NameScope:
+        """Return a new scope inside this one."""
+        return NameScope(self.file, self)
+
+    def local(self, name: str) -> Typed | None:
+        """Return the meaning of a name bound by a body, a `for` or a `fn`; None if there is none."""
+        scope: NameScope | None = self
+        while scope is not None:
+            if name in scope.names:
+                return scope.names[name]
+            scope = scope.outer
+        return None
+
+    def declared(self, name: str) -> Symbol | None:
+        """Return the declaration, in the file or in one it uses, that a name refers to."""
+        symbol = self.file.names.get(name)
+        return symbol if isinstance(symbol, Symbol) else None
+
+    def is_unknown(self, name: str) -> bool:
+        """Return True for a name whose declaration cannot be read."""
+        return isinstance(self.file.names.get(name), Poison)
+
+    def find(self, name: str) -> Typed | None:
+        """Return the meaning of a name: local names before those of the file; None if it is undeclared."""
+        symbol = self.declared(name)
+        return self.local(name) or (None if symbol is None else (symbol, self._type_of(symbol)))
+
+    def _type_of(self, symbol: Symbol) -> Type:
+        """Return a declaration's type. `let c = chat` is a scenario: one step is followed, so that cycles are harmless."""
+        if symbol.kind not in VALUES:
+            return symbol.kind
+        if isinstance(symbol.item, tree.Let) and isinstance(symbol.item.value, tree.Name):
+            other = symbol.file.names.get(symbol.item.value.text)
+            return other.kind if isinstance(other, Symbol) and other.kind not in VALUES else ""
+        return ""
+
+    def see_space(self) -> None:
+        """Add the names that a space defines for its statements and its searches' expressions."""
+        for name, doc in words.SPACE_WORDS.items():
+            typed = name if name in ("layers", "attention", "ffn") else ""
+            self.names[name] = LanguageWord(name, "space", doc), typed
+
+    def visible(self) -> dict[str, Meaning]:
+        """Return every visible name with its meaning, nearest first."""
+        found: dict[str, Meaning] = {}
+        scope: NameScope | None = self
+        while scope is not None:
+            for name, (meaning, _) in scope.names.items():
+                if meaning is not None:
+                    found.setdefault(name, meaning)
+            scope = scope.outer
+        for name, symbol in self.file.names.items():
+            if isinstance(symbol, Symbol):
+                found.setdefault(name, symbol)
+        return found
+
+
+def typed(expr: tree.Expr, scope: NameScope) -> Typed:
+    """Return the meaning of a plain or file-qualified name, and the type of an expression."""
+    match expr:
+        case tree.Name(text=text):
+            return scope.find(text) or (None, "")
+        case tree.Index(target=target):
+            return None, element(typed(target, scope)[1])
+        case tree.Attribute(target=target, name=name):
+            meaning = members(*typed(target, scope)).get(name.text)
+            if isinstance(meaning, Symbol):
+                return meaning, "" if meaning.kind in VALUES else meaning.kind
+            return None, name.text if name.text in ("attention", "ffn") and meaning is not None else ""
+        case tree.Call(function=tree.Name(text=text) as function) if scope.declared(text):
+            return None, typed(function, scope)[1]
+    return None, ""
+
+
+def element(kind: Type) -> Type:
+    """Return the type of one element of `layers`; any other type is its own."""
+    return "layer" if kind == "layers" else kind
+
+
+def members(meaning: Meaning | None, kind: Type) -> dict[str, Meaning]:
+    """Return the names that can follow the dot behind something of this type."""
+    match kind:
+        case "layers":
+            return _words("space", words.SUB_BLOCKS)
+        case "layer":
+            return _words("space", words.LAYER_FACTS, kind)
+        case "attention" | "ffn":
+            return _words("fact", words.SUB_BLOCK_FACTS[kind], kind)
+        case "scenario":
+            metrics = {name: measure.doc for name, measure in words.METRICS.items()}
+            owner = meaning.name if meaning is not None else ""
+            return _words("metric", metrics, owner) | _words("fact", words.SCENARIO_FACTS, kind)
+        case "parent":
+            return _words("fact", PARENT_FACTS, kind)
+        case "hardware":
+            return _words("fact", HARDWARE_FACTS, kind)
+        case "file" if isinstance(meaning, Symbol) and meaning.target is not None:
+            return {n: s for n, s in meaning.target.names.items() if isinstance(s, Symbol)}
+    return {}
+
+
+def _words(category: Category, docs: dict[str, str], owner: str = "") -> dict[str, Meaning]:
+    return {name: LanguageWord(name, category, doc, owner) for name, doc in docs.items()}
+
+
+def language_word(text: str) -> LanguageWord | None:
+    """Return the word of the language that a name is where nothing is declared so."""
+    if text in words.FUNCTIONS:
+        return LanguageWord(text, "function", words.FUNCTIONS[text])
+    if text in calls.ANYWHERE:
+        call = calls.ANYWHERE[text]
+        return LanguageWord(text, "call", call.doc, call=call)
+    explained = explanation(text)
+    return LanguageWord(text, "word", explained) if explained else None
+
+
+def explanation(text: str) -> str:
+    """Return the line that explains a word; empty if no table has it."""
+    tables = (words.VALUES, words.DTYPES, words.OTHER, words.SUB_BLOCKS)
+    return next((table[text] for table in tables if text in table), "")

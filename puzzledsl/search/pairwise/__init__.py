@@ -1,1 +1,0 @@
-"""Objectives with terms for pairs of choices."""

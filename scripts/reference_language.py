@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from puzzledsl.families.registry import FAMILIES
+from puzzledsl.ir.metrics import METRICS
 from puzzledsl.language import words
 from puzzledsl.language.alternatives import ALTERNATIVES, INITIALISERS
 from puzzledsl.language.calls import EXPORTS, REFINES, REPLACE_ONE, SHAPE, SOLVERS
@@ -57,8 +58,7 @@ def _types() -> Rows:
 
 
 def _metrics() -> Rows:
-    for name, metric in words.METRICS.items():
-        assert metric.dimension is not None
+    for name, metric in METRICS.items():
         yield f"`{name}`", metric.dimension.name, metric.doc
 
 

@@ -10,7 +10,6 @@ from puzzledsl.base.units import (
     DOLLARS_PER_S,
     ENERGY,
     FLOP_PER_S,
-    FLOPS,
     POWER,
     TIME,
     TOK_PER_S,
@@ -108,35 +107,6 @@ OPERATORS: dict[str, str] = {
     "same as": "Two layers choose the same: `layers[3] same as layers[2]`, or `.attention` or `.ffn` of both.",
 }
 """Operators of words that are not reserved."""
-
-METRICS: dict[str, Measure] = {
-    "memory": Measure("Bytes on each GPU: the runtime's reserve + `weights` + `kv_cache`.", BYTES),
-    "weights": Measure("Bytes of parameters on each GPU, embedding and head included.", BYTES),
-    "kv_cache": Measure(
-        "Bytes of keys and values on each GPU for the whole batch at full length (prompt + output).", BYTES
-    ),
-    "latency": Measure("Seconds for one batch, prompt and all outputs: `ttft + output * tpot`.", TIME),
-    "ttft": Measure("Time to first token: one forward pass over the batch's prompts.", TIME),
-    "tpot": Measure(
-        "Time per output token: one decode step of the whole batch, at the mean context length.", TIME
-    ),
-    "throughput": Measure(
-        "Generated tokens a second over all sequences: `batch * output / latency`.", TOK_PER_S
-    ),
-    "flops": Measure("Floating-point operations of one batch, prompt and all outputs.", FLOPS),
-    "cost_per_mtok": Measure(
-        "Dollars for a million generated tokens, at the `price` of the hardware: `1_000_000 * price / throughput`.",
-        DOLLARS,
-    ),
-    "joules_per_tok": Measure(
-        "Energy of a generated token, at the `power` of the hardware: `power / throughput`.", ENERGY
-    ),
-    "batch": Measure(
-        "Sequences in one batch: a constant, or what the search decides where there are several or `auto`.",
-        COUNT,
-    ),
-}
-"""Figures of `SCENARIO.METRIC`. Sizes and times are per GPU; tokens per second and FLOP cover all GPUs."""
 
 SCENARIO_FACTS: dict[str, str] = {
     "prompt": "Prompt tokens of a sequence.",

@@ -23,10 +23,10 @@ from puzzledsl.checker.expressions.search_values import Comparison, Conjunction,
 from puzzledsl.checker.expressions.values import POISON, Boolean, Value
 from puzzledsl.checker.limits import TERMS_PER_STEP
 from puzzledsl.ir import nodes
+from puzzledsl.ir.metrics import METRICS
 from puzzledsl.syntax.tree import CompareOp
 
 FLIPPED: dict[CompareOp, CompareOp] = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "==", "!=": "!="}
-_METRIC = Literal["memory", "weights", "kv_cache", "latency", "ttft", "tpot", "throughput", "flops", "batch"]
 
 
 def compare(
@@ -111,7 +111,7 @@ def batch_is_no_ratio(ctx: Context, span: Span, instead: str) -> Value:
 
 def is_cost(key: TermKey) -> bool:
     """True for the key of a score, or of a metric of which less is better."""
-    return key[0] == "score" or (key[0] == "metric" and not is_throughput(key) and not is_batch(key))
+    return key[0] == "score" or (key[0] == "metric" and METRICS[str(key[2])].better == "less")
 
 
 def to_requirement(
@@ -154,7 +154,7 @@ def to_linear(value: Symbolic) -> nodes.Linear:
 def _term(key: TermKey, layers: tuple[int, ...]) -> nodes.Term:
     match key:
         case ("metric", str(scenario), str(metric)):
-            return nodes.MetricTerm(scenario=scenario, metric=cast(_METRIC, metric))
+            return nodes.MetricTerm(scenario=scenario, metric=metric)
         case ("score", str(score)):
             return nodes.ScoreTerm(score=score)
         case ("params",):

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from puzzledsl.ir.metrics import TIMES
 from puzzledsl.ir.nodes import (
     Linear,
     LinearRequirement,
@@ -26,7 +27,7 @@ from puzzledsl.search.problem.coefficients import Coefficients, Vector
 from puzzledsl.search.problem.forms import Forms
 from puzzledsl.search.problem.formulas import Formula
 from puzzledsl.search.problem.instance import Goal, Problem, Row, Tokens
-from puzzledsl.search.problem.per_sequence import TIMES, bounded, times_the_parents
+from puzzledsl.search.problem.per_sequence import bounded, times_the_parents
 
 FLIPPED = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "=="}
 Where = Box | Mapping[str, int]

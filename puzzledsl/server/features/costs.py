@@ -156,7 +156,7 @@ def parent_metric(document: Document, scenario: str, metric: str, within: str) -
     (costs,) = roofline_costs(place.hardware, shape, _all_parent(fixed, shape), fixed)
     parent = LayerAssignment(attention="parent", ffn="parent")
     found = metrics_of(costs, [parent] * shape.layers)[metric]
-    return f"the parent: {format_quantity(found, METRICS[metric])} at batch {place.batch}"
+    return f"the parent: {format_quantity(found, METRICS[metric].dimension)} at batch {place.batch}"
 
 
 # ---------------------------------------------------------------- inlay hints

@@ -137,6 +137,22 @@ class DiskFull(Diagnostic):
     help_template = "everything finished so far is kept; free some space or give another directory with `-o`, then run again"
 
 
+class CannotList(Diagnostic):
+    """A directory that the operating system does not let this user read.
+
+    What it holds is read before anything is written there.
+
+    Wrong:
+        $ pzl run wide.pzl -o /root/build
+    Right:
+        $ pzl run wide.pzl -o /scratch/build
+    """
+
+    code = "E0678"
+    template = "cannot read the directory `{path}`: {reason}"
+    help_template = "make it readable (`chmod u+rx {path}`), or give another directory"
+
+
 class NotReady(Diagnostic):
     """A search whose tables no stage has made yet.
 

@@ -40,4 +40,5 @@ assert not where.is_relative_to(sys.argv[1]), f"{where} is the checkout, not the
 assert importlib.util.find_spec("torch") is None, "torch is installed: the check would prove nothing"
 PY
 "$scratch/venv/bin/pzl" compile nemotron51b.pzl
+"$scratch/venv/bin/pzl" explain E0301 | grep --quiet "Right:"
 echo "the wheel compiles nemotron51b.pzl without torch"

@@ -1,9 +1,10 @@
-"""Searches with structural requirements, ours against CP-SAT alone: `python -m benchmarks.structure [--quick]`.
+"""Searches as users write them, ours against CP-SAT alone: `python -m benchmarks.structure`. The same command goes on.
 
-Both on one thread, in CPU seconds. CP-SAT solves the model that the search exports (plain_cpsat.py); building it is not counted.
-Ours is timed from the integer problem to the proven answer and, for the first seed of each kind, from the tables to the verified
-result. A solver stopped at its limit (of CPU seconds, cpu_limits.py) counts with the time it took until then. Instances are
-seeded (structures.py). Single cells: `--kind narrowing --layers 32 --seeds 0 2 --each`.
+Programs are text (structure_forms.py) and go through `pzl compile` and `pzl solve`: pairwise over form, way of writing, layers
+and seeds. Ours is the time of `pzl solve` minus that of a program of two layers, measured in turn; CP-SAT's is its time on
+the exported `search/best.pb`; each has one worker and the limit. Times are wall seconds, on a busy machine CPU seconds. A program
+that misses a target of time is measured twice.
+Each record is a line of `--results`, and its program is in `--folder`. Ends with 1 where a target is missed.
 
 `--random N`, `--deadlines N` and `--same N` run checks in place of the comparison (structure_checks.py).
 """
@@ -11,189 +12,143 @@ seeded (structures.py). Single cells: `--kind narrowing --layers 32 --seeds 0 2 
 from __future__ import annotations
 
 import argparse
-import statistics
+import json
+import sys
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from fractions import Fraction
-from itertools import chain
+from hashlib import sha256
+from itertools import chain, combinations
+from pathlib import Path
+from typing import Any
 
-from benchmarks.cpu_limits import with_cpu_limit
-from benchmarks.plain_cpsat import plain_cpsat
-from benchmarks.problems import build_problem
-from benchmarks.rivals import Said, cpu_s
-from benchmarks.structure_checks import deadlines, mistakes, random_programs, same_bytes
-from benchmarks.structures import ALL_KINDS, structured
-from benchmarks.synthetic import Inputs, with_search
-from puzzledsl.ir.nodes import CpSat
-from puzzledsl.search.effort import Effort
-from puzzledsl.search.portfolio.minimise import minimise
-from puzzledsl.search.solve import solve_search
+from benchmarks.structure_checks import deadlines, random_programs, same_bytes
+from benchmarks.structure_forms import FORMS
+from benchmarks.structure_runs import ALLOWED_S, FAULTS, PZL, Text, process, run, texts_of
 
 LAYERS = (16, 32, 80)
 SEEDS = (0, 1, 2)
-LIMIT_S = 20.0
-ALLOWED_S = 0.3  # of ours, that no ratio counts
-MOST = 1.5  # times CP-SAT's time, beyond that
-MEAN = 0.7
-SHORTEST_S = 1e-4
+LIMIT_S = 10.0
+BUDGET_S = 2 * 3600
+SAME_TIMES = 2.0
+CHECKS = {
+    "random": "random programs beside brute force and CP-SAT: wrong answers",
+    "deadlines": "hard searches: those that end after their limit",
+    "same": "searches whose result is the same for any seed and number of workers",
+}
+QUICK = ("heads_tied", "widths_never_grow+or", "gaps_counted", "two_gaps")
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Both solvers on one instance. `wrong`: mistakes of ours, in words; `worse`: CP-SAT's answer is better, or ours has none."""
-
-    kind: str
-    layers: int
-    seed: int
-    ours_s: float
-    ours_proven: bool
-    cpsat: Said
-    wrong: tuple[str, ...]
-    worse: bool = False
-    whole_s: float | None = None
-
-    @property
-    def ratio(self) -> float:
-        """Our time over CP-SAT's."""
-        return max(self.ours_s, SHORTEST_S) / max(self.cpsat.seconds, SHORTEST_S)
-
-    @property
-    def excess(self) -> float:
-        """Our time beyond what is allowed, over CP-SAT's."""
-        return max(0.0, self.ours_s - ALLOWED_S) / max(self.cpsat.seconds, SHORTEST_S)
-
-    @property
-    def unproven(self) -> bool:
-        """Only CP-SAT proves its answer."""
-        return self.cpsat.proven and not self.ours_proven
-
-
-def run(kind: str, layers: int, seed: int, limit_s: float, *, whole: bool) -> Run:
-    """One instance; `whole`: from the tables too."""
-    inputs = structured(kind, layers, seed)
-    program, costs, scores = inputs
-    problem = replace(build_problem(program, "best", costs, scores), diagram=None)  # making it counts as ours
-    timed = with_cpu_limit(lambda s: minimise(problem, Effort.of(s)), limit_s, lambda found: found.proven)
-    said = with_cpu_limit(lambda s: plain_cpsat(problem, s), limit_s, lambda found: found.proven).answer
-    ours = timed.answer
-    whole_s = _from_tables(inputs, limit_s) if whole else None
-    wrong = tuple(mistakes(problem, ours, said.value, proven=said.proven))
-    worse = said.value is not None and (ours.value is None or ours.value > said.value)
-    return Run(kind, layers, seed, timed.seconds, ours.proven, said, wrong, worse, whole_s)
-
-
-def _from_tables(inputs: Inputs, limit_s: float) -> float:
-    """CPU seconds from the tables to the verified result."""
-    program, costs, scores = with_search(inputs, solver=CpSat(time_s=Fraction(limit_s)))
-    began = cpu_s()
-    solve_search(program, "best", costs, scores)
-    return cpu_s() - began
-
-
-# ---------------------------------------------------------------- lines
-
-
-def cell_line(runs: Sequence[Run]) -> str:
-    """All seeds of one kind and size."""
-    first, count = runs[0], len(runs)
-    ours, theirs = (geometric(t) for t in ([r.ours_s for r in runs], [r.cpsat.seconds for r in runs]))
-    parts = [
-        f"ours {ours:.3f} s, CP-SAT {theirs:.3f} s",
-        f"ratio {geometric([r.ratio for r in runs]):.2f}",
-        f"worst (ours - {ALLOWED_S} s) / CP-SAT {max(r.excess for r in runs):.2f}",
-        f"proven {sum(r.ours_proven for r in runs)}/{count} and {sum(r.cpsat.proven for r in runs)}/{count}",
-        *(f"from tables {r.whole_s:.2f} s" for r in runs if r.whole_s is not None),
-        *(f"seed {r.seed}: {mistake}" for r in runs for mistake in r.wrong),
-        *(f"seed {r.seed}: CP-SAT's answer is better" for r in runs if r.worse),
-    ]
-    return f"{first.kind:<17} {first.layers:>3} layers: " + "; ".join(parts)
-
-
-def each_line(one: Run) -> str:
-    """One instance."""
-    proofs = [("proven" if proven else "not proven") for proven in (one.ours_proven, one.cpsat.proven)]
-    return (
-        f"  {one.kind} {one.layers} seed {one.seed}: ours {one.ours_s:.3f} s {proofs[0]}, "
-        f"CP-SAT {one.cpsat.seconds:.3f} s {proofs[1]}{''.join(f', {m}' for m in one.wrong)}"
-    )
-
-
-def summary(runs: Sequence[Run]) -> Iterator[str]:
-    """All instances, beside the targets."""
-    unproven, slow = sum(r.unproven for r in runs), sum(r.excess > MOST for r in runs)
-    wrong = sum(bool(r.wrong) for r in runs)
-    yield f"{len(runs)} instances: {wrong} wrong answers, {sum(r.worse for r in runs)} worse than CP-SAT's (targets: 0)"
-    yield f"not proven by ours where CP-SAT proves it: {unproven} (target: 0)"
-    yield f"slower than {MOST} x CP-SAT + {ALLOWED_S} s: {slow} (target: 0), worst {max(r.excess for r in runs):.2f} x"
-    mean = geometric([r.ratio for r in runs])
-    yield f"geometric mean of ours / CP-SAT: {mean:.2f} (target: below {MEAN})"
-
-
-def geometric(values: Sequence[float]) -> float:
-    """The geometric mean, of times at least SHORTEST_S."""
-    return statistics.geometric_mean(max(value, SHORTEST_S) for value in values)
-
-
-# ---------------------------------------------------------------- the whole run
+def plan(forms: Sequence[str], layers: Sequence[int], seeds: Sequence[int], limit_s: float) -> list[Text]:
+    """All ways of each form at each number of layers, each with one seed; of joined forms, at one number of layers."""
+    found: list[Text] = []
+    for place, name in enumerate(forms):
+        sizes = layers[place % len(layers) :][:1] if FORMS[name].join else layers
+        for turn, n in enumerate(sizes):
+            found += texts_of(FORMS[name], n, seeds[(place // len(layers) + turn) % len(seeds)], limit_s)
+    return found
 
 
 def main() -> None:
-    """Print all lines."""
+    """Run what is left of the plan and print all faults."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="small instances of all kinds, in seconds")
-    parser.add_argument("--kind", nargs="+", choices=ALL_KINDS, default=[*ALL_KINDS])
+    parser.add_argument("--quick", action="store_true", help="a few small programs")
+    parser.add_argument("--only", nargs="+", metavar="FORM", choices=FORMS, default=None)
     parser.add_argument("--layers", nargs="+", type=int)
     parser.add_argument("--seeds", nargs="+", type=int)
+    parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds for each solver (default: 10)")
+    parser.add_argument("--results", type=Path, default=Path("build/structure.jsonl"))
     parser.add_argument(
-        "--limit", type=float, default=LIMIT_S, help="CPU seconds for each solver (default: 20)"
+        "--folder", type=Path, default=Path("build/structure"), help="where programs are written"
     )
-    parser.add_argument("--each", action="store_true", help="a line an instance too")
-    parser.add_argument(
-        "--random", type=int, metavar="N", help="random programs: wrong answers, ends past the limit"
-    )
-    parser.add_argument(
-        "--deadlines", type=int, metavar="N", help="hard searches: which end after their limit"
-    )
-    parser.add_argument(
-        "--same", type=int, metavar="N", help="searches whose result is the same for any seed and workers"
-    )
+    parser.add_argument("--pzl", type=Path, default=PZL, help="another installation's command")
+    parser.add_argument("--list", action="store_true", help="write the programs and run none")
+    for name, words in CHECKS.items():
+        parser.add_argument(f"--{name}", type=int, metavar="N", help=words)
+    parser.add_argument("--for", dest="seconds", type=float, default=BUDGET_S, help="seconds in all")
     options = parser.parse_args()
-    checks = [
-        (random_programs(options.random, quick=options.quick) if options.random else ()),
-        (deadlines(options.deadlines, quick=options.quick) if options.deadlines else ()),
-        (same_bytes(options.same, quick=options.quick) if options.same else ()),
-    ]
-    for line in chain(*checks):
-        print(line, flush=True)
+    for asked, check in (
+        (options.random, random_programs),
+        (options.deadlines, deadlines),
+        (options.same, same_bytes),
+    ):
+        for said in check(asked) if asked else ():
+            print(said, flush=True)
     if options.random or options.deadlines or options.same:
         return
-    compare(
-        options.kind,
-        options.layers or ([6] if options.quick else LAYERS),
-        options.seeds or ([0] if options.quick else SEEDS),
-        options.limit,
-        each=options.each,
+    forms = options.only or (QUICK if options.quick else [*FORMS])
+    texts = plan(
+        forms, options.layers or ((6,) if options.quick else LAYERS), options.seeds or SEEDS, options.limit
     )
+    if options.list:
+        for text in texts:
+            print(text.write(options.folder / text.name))
+        return
+    records = go_on(texts, options.results, options.folder, options.limit, options.pzl, options.seconds)
+    missed = [*summary(records, len(texts))]
+    sys.exit(1 if missed else 0)
 
 
-def compare(
-    kinds: Sequence[str], sizes: Sequence[int], seeds: Sequence[int], limit_s: float, *, each: bool = False
-) -> None:
-    """Print a line a kind and size, then the summary."""
-    runs: list[Run] = []
-    for layers in sizes:
-        for kind in kinds:
-            cell = []
-            for seed in seeds:
-                cell.append(run(kind, layers, seed, limit_s, whole=seed == seeds[0]))
-                if each:
-                    print(each_line(cell[-1]), flush=True)
-            print(cell_line(cell), flush=True)
-            runs += cell
-    for line in summary(runs):
-        print(line, flush=True)
+def go_on(
+    texts: Sequence[Text], results: Path, folder: Path, limit_s: float, pzl: Path, seconds: float
+) -> list[dict[str, Any]]:
+    """The records of all texts, those that are there already among them, until time is up."""
+    results.parent.mkdir(parents=True, exist_ok=True)
+    known = (
+        {r["key"]: r for r in map(json.loads, results.read_text().splitlines())} if results.exists() else {}
+    )
+    startup = texts_of(FORMS["gaps_counted"], 2, 0, limit_s)[0].write(folder / "two_layers")
+    process([pzl, "compile", startup], startup.parent, 60)
+    began, found = time.monotonic(), []
+    for text in texts:
+        key = sha256(f"{text.name} {limit_s} {text.text}".encode()).hexdigest()[:16]
+        if key not in known:
+            if time.monotonic() - began > seconds:
+                continue
+            known[key] = run(text, folder / text.name, limit_s, pzl, startup) | {"key": key}
+            with results.open("a") as file:
+                file.write(json.dumps(known[key]) + "\n")
+            print(line(known[key]), flush=True)
+        found.append(known[key])
+    return found
+
+
+def line(record: dict[str, Any]) -> str:
+    """One program."""
+    if "ours_s" not in record:
+        return f"{record['name']}: {record['faults']}"
+    times = f"{record['status']} {record['ours_s']:.2f} s, CP-SAT {record['cpsat'].lower()} {record['cpsat_s']:.2f} s"
+    faults = "; ".join(f"{kind.upper()} {words}" for kind, words in record["faults"].items())
+    return f"{record['name']}: {times}, {record['peak_mb']} MB" + (f": {faults}" if faults else "")
+
+
+def summary(records: Sequence[dict[str, Any]], planned: int) -> Iterator[str]:
+    """Print a line a target; give those that are missed."""
+    clean = sum(not r["faults"] for r in records)
+    print(f"{len(records)} of {planned} programs, {clean} without a fault")
+    counts = {kind: [r["name"] for r in records if kind in r["faults"]] for kind in FAULTS}
+    counts |= dict(zip(("different", "uneven"), between_ways(records), strict=True))
+    for kind, names in counts.items():
+        print(f"{kind}: {len(names)} (target: 0) {' '.join(names[:6])}")
+        yield from [kind] if names else []
+    yield from [] if len(records) == planned else ["unfinished"]
+
+
+def between_ways(records: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """Ways of the same meaning, both proven: those with other layers, and those that take more than twice as long."""
+    different, uneven = [], []
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for r in records:
+        form, _, rest = r["name"].split(".", 2)
+        if r.get("status") in ("optimal", "infeasible"):
+            groups.setdefault(f"{form}.{rest}", []).append(r)
+    for a, b in chain.from_iterable(combinations(group, 2) for group in groups.values()):
+        fast, slow = sorted((a, b), key=lambda r: r["ours_s"])
+        name = f"{slow['name']}/{fast['name'].split('.')[1]}"
+        different += [name] if a["layers"] != b["layers"] else []
+        uneven += [name] if slow["ours_s"] > SAME_TIMES * fast["ours_s"] + ALLOWED_S else []
+    return different, uneven
 
 
 if __name__ == "__main__":

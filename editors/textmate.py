@@ -9,7 +9,6 @@ that matches furthest to the left, so the rules below stand in the order in whic
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from typing import Any
 from puzzledsl.base.files import write_text
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.words import KEYWORDS, OPERATOR_KEYWORDS, TARGET_KEYWORDS
-from puzzledsl.syntax.grammar import build_grammar
 from puzzledsl.syntax.highlight import (
     ASSIGNS,
     DECLARES,
@@ -25,6 +23,7 @@ from puzzledsl.syntax.highlight import (
     PUNCTUATION,
     TokenClass,
 )
+from puzzledsl.syntax.tokens import grammar as tables
 
 GRAMMAR = Path(__file__).parent / "vscode" / "syntaxes" / "pzl.tmLanguage.json"
 
@@ -55,11 +54,7 @@ NO_LETTER_BEFORE, NO_LETTER_AFTER = r"(?<![A-Za-z0-9_])", r"(?![A-Za-z0-9_])"
 
 def terminals() -> dict[str, str]:
     """Every terminal of the parser as a regular expression, in the order in which its lexer tries them."""
-    found = sorted(
-        build_grammar().terminals,
-        key=lambda t: (-t.priority, -t.pattern.max_width, -len(t.pattern.value), t.name),
-    )
-    return {t.name: t.pattern.value if t.pattern.type == "re" else re.escape(t.pattern.value) for t in found}
+    return dict(tables()["words"])
 
 
 def words(alternatives: Iterable[str]) -> str:

@@ -7,13 +7,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from puzzledsl.base.settings import Call, Setting
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.metrics import METRICS
+from puzzledsl.ir.search_nodes import REFINES, SOLVERS
+from puzzledsl.ir.stage_nodes import EXPORTS
 from puzzledsl.language import words
 from puzzledsl.language.alternatives import ALTERNATIVES, INITIALISERS
-from puzzledsl.language.calls import EXPORTS, REFINES, REPLACE_ONE, SHAPE, SOLVERS
+from puzzledsl.language.calls import SCORES, SHAPE
 from puzzledsl.language.kinds import KINDS
-from puzzledsl.language.model import Call, Setting
 
 PAGE = Path(__file__).parents[1] / "docs" / "language.md"
 Rows = Iterator[tuple[str, ...]]
@@ -99,7 +101,7 @@ def _settings(table: Mapping[str, Setting]) -> Callable[[], Rows]:
     def rows() -> Rows:
         for name, setting in table.items():
             choice = f" One of {_listed(setting.words)}." if setting.words and not setting.sums else ""
-            yield f"`{name}`", setting.default, setting.doc + choice * (setting.words != words.TRUTHS)
+            yield f"`{name}`", setting.default, setting.doc + choice * (setting.words != ("true", "false"))
 
     return rows
 
@@ -143,7 +145,7 @@ TABLES: Mapping[str, tuple[tuple[str, ...], Callable[[], Rows]]] = {
     "space.alternatives-table": (("alternative", "of", _WHAT), _alternatives),
     "init.table": (("of", "initialisers, the default first"), _initialisers),
     "bld.settings-table": (("setting", "default", _WHAT), _settings(KINDS["bld"].settings)),
-    "score.settings-table": (("argument", "default", _WHAT), _named(REPLACE_ONE)),
+    "score.settings-table": (("argument", "default", _WHAT), _named(SCORES["replace_one"])),
     "search.figures": (("figure", "of", _WHAT), _figures),
     "solver.table": (("solver", _WHAT), _solvers),
     "refine.settings-table": (("argument", "default", _WHAT), _named(REFINES["measured"])),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 Severity = Literal["error", "warning"]
 
@@ -101,24 +101,27 @@ def _shortened(value: object) -> object:
 
 
 class Diagnostic:
-    """One mistake. Subclasses set `code`, `template` and often `help_template`; `args` fill both templates.
+    """One mistake. A subclass gives its code, `template` and often `help_template`; `args` fill both templates.
+
+    Its docstring is one line, the summary of the code. Its golden file, `errors/CODE.md`, explains it by two programs.
 
     `primary` is underlined with `^`, every `secondary` label with `-`. `near` is the suggested spelling for the text
     of `span`: it becomes the help and a fix. `fixes` are alternative fixes.
     """
 
     code: ClassVar[str]
-    severity: ClassVar[Severity] = "error"
+    severity: ClassVar[Severity]
     template: ClassVar[str]
     help_template: ClassVar[str] = ""
     registry: ClassVar[dict[str, type[Diagnostic]]] = {}
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "code" in cls.__dict__:
-            other = Diagnostic.registry.setdefault(cls.code, cls)
-            if other.__qualname__ != cls.__qualname__:
-                raise TypeError(f"{cls.code} is both {other.__qualname__} and {cls.__qualname__}")
+    def __init_subclass__(cls, *, code: str) -> None:
+        """Register the subclass under its code: `E0301` is an error, `W0412` a warning."""
+        super().__init_subclass__()
+        cls.code, cls.severity = code, "warning" if code.startswith("W") else "error"
+        other = Diagnostic.registry.setdefault(code, cls)
+        if other.__qualname__ != cls.__qualname__:
+            raise TypeError(f"{code} is both {other.__qualname__} and {cls.__qualname__}")
 
     def __init__(
         self,

@@ -1,61 +1,72 @@
-"""Explanation of a diagnostic code with a wrong and a right example, parsed from the diagnostic's docstring.
+"""Explanation of a diagnostic code: its class's summary, and what its golden file says.
 
-The docstring is a summary line, a paragraph, and two indented blocks, `Wrong:` and `Right:`.
+`errors/CODE.md` holds a paragraph, a wrong program, the message about it word for word, and a right program.
 """
 
 from __future__ import annotations
 
-import inspect
 import re
+import textwrap
 from dataclasses import dataclass
 
 from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.resources import resource
 
-_PARTS = re.compile(r"(.*?)\n\n(.*?)\n\nWrong:\n(.*?)\nRight:\n(.*)", re.DOTALL)
+_GOLDEN = re.compile(
+    r"(?P<text>.*?)\n\n```(\w+) wrong\n(?P<wrong>.*?)\n```\n\n"
+    r"```text\n(?P<said>.*?)\n```\n\n```(\w+) right\n(?P<right>.*?)\n```\n",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The explanation of one code. `text`, `wrong` and `right` are empty if the docstring lacks them."""
+    """The explanation of one code. `said` is the message about the wrong example. Codes of other packages have only a summary."""
 
     code: str
     severity: str
     message: str
     summary: str
-    text: str
-    wrong: str
-    right: str
+    text: str = ""
+    wrong: str = ""
+    said: str = ""
+    right: str = ""
 
     @classmethod
     def of(cls, kind: type[Diagnostic]) -> Explanation:
-        """Parse the docstring of a diagnostic."""
-        doc = inspect.cleandoc(kind.__doc__ or "")
-        match = _PARTS.fullmatch(doc)
-        summary, text, wrong, right = match.groups() if match else (doc, "", "", "")
+        """Read the golden file of a diagnostic. Raises ValueError for one that has another form."""
+        summary = (kind.__doc__ or "").split("\n", 1)[0]
         message = re.sub(
             r"\{\{|\}\}", lambda m: m.group()[0], re.sub(r"(?<!\{)\{\w+[^{}]*\}", "…", kind.template)
         )
+        try:
+            golden = resource("errors", f"{kind.code}.md").read_text("utf-8")
+        except FileNotFoundError:
+            return cls(kind.code, kind.severity, message, summary)
+        found = _GOLDEN.fullmatch(golden)
+        if found is None:
+            raise ValueError(
+                f"errors/{kind.code}.md is no paragraph, wrong program, message and right program"
+            )
+        text = "\n\n".join(" ".join(part.split()) for part in found["text"].split("\n\n"))
         return cls(
-            kind.code, kind.severity, message, summary, _flowing(text), _dedented(wrong), _dedented(right)
+            kind.code, kind.severity, message, summary, text, found["wrong"], found["said"], found["right"]
         )
 
     def as_text(self) -> str:
         """Return the explanation for a terminal."""
         head = f"{self.severity}[{self.code}]: {self.message}\n\n{self.summary}\n"
-        body = f"\n{_wrapped(self.text)}\n" if self.text else ""
-        examples = (
-            f"\nWrong:\n\n{indented(self.wrong)}\n\nRight:\n\n{indented(self.right)}\n" if self.wrong else ""
-        )
-        return head + body + examples
+        if not self.wrong:
+            return head
+        body = "\n\n".join(textwrap.fill(part, 100) for part in self.text.split("\n\n"))
+        return f"{head}\n{body}\n\nWrong:\n\n{indented(self.wrong)}\n\nRight:\n\n{indented(self.right)}\n"
 
     def as_hover(self) -> str:
         """Return the explanation for an editor: Markdown with highlighted programs."""
-        examples = (
-            f"Wrong:\n```pzl\n{self.wrong}\n```\nRight:\n```pzl\n{self.right}\n```" if self.wrong else ""
-        )
-        return "\n\n".join(
-            p for p in (f"**{self.code}**: {self.summary} {self.text}".rstrip(), examples) if p
-        )
+        head = f"**{self.code}**: {self.summary} {self.text}".rstrip()
+        if not self.wrong:
+            return head
+        return f"{head}\n\nWrong:\n```pzl\n{self.wrong}\n```\nRight:\n```pzl\n{self.right}\n```"
 
     def as_markdown(self) -> str:
         """Return the explanation for the reference."""
@@ -63,20 +74,6 @@ class Explanation:
             f"### {self.code}: {self.message}\n\n{self.summary} {self.text}\n\n"
             f"Wrong:\n\n{indented(self.wrong)}\n\nRight:\n\n{indented(self.right)}\n"
         )
-
-
-def _flowing(text: str) -> str:
-    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
-
-
-def _wrapped(text: str) -> str:
-    import textwrap
-
-    return "\n\n".join(textwrap.fill(part, 100) for part in text.split("\n\n"))
-
-
-def _dedented(text: str) -> str:
-    return inspect.cleandoc("\n" + text)
 
 
 def indented(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Files shipped with the package: the grammar, the standard library of spaces, the reference of diagnostics.
+"""Files shipped with the package: the grammar, the standard library of spaces, the golden files and the reference of diagnostics.
 
 An installed wheel contains them in `puzzledsl/_data`; an editable install uses the checkout's top-level folders,
 which are outside the wheel's package mapping. No other module depends on this layout.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["docs", "grammars", "spaces"]
+Kind = Literal["docs", "errors", "grammars", "spaces"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 

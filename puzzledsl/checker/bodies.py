@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.settings import Section, Setting
 from puzzledsl.checker.assertions import check_assert
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.expressions.settings import Entry, Settings, put, report_unknown_key
 from puzzledsl.checker.expressions.values import Scope
-from puzzledsl.language.model import Section, Setting
 from puzzledsl.syntax import tree
 
 NO_SECTIONS: Mapping[str, Section] = {}

@@ -17,11 +17,11 @@ from puzzledsl.checker.declarations.hardware import lower_hardware, lower_scenar
 from puzzledsl.checker.declarations.parent import lower_parent
 from puzzledsl.checker.declarations.refine import check_refines
 from puzzledsl.checker.declarations.results import lower_eval, lower_export
+from puzzledsl.checker.declarations.score import lower_score
 from puzzledsl.checker.declarations.search import lower_search
 from puzzledsl.checker.declarations.solvers import check_solvers
 from puzzledsl.checker.declarations.space import lower_space
-from puzzledsl.checker.declarations.training import lower_bld, lower_score
-from puzzledsl.checker.declarations.uptrain import lower_uptrain
+from puzzledsl.checker.declarations.training import lower_bld, lower_uptrain
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.expressions.evaluate import evaluate
 from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol

@@ -1,24 +1,27 @@
 """Registry of every diagnostic of all stages, without loading the stages' libraries.
 
-Diagnostics are in modules called `*errors.py` and in folders called `diagnostics`. They import no more than the IR; a test
-checks this.
+A diagnostic stands in the module that reports it, or, if that loads a heavy library, in an `errors` module beside it.
 """
 
 from __future__ import annotations
 
 import importlib
+import re
 from functools import cache
 from pathlib import Path
 
 import puzzledsl
 from puzzledsl.base.diagnostics import Diagnostic
 
+_DEFINITION = re.compile(r'^class \w+\(\w+, code="', re.MULTILINE)
+
 
 @cache
 def all_codes() -> dict[str, type[Diagnostic]]:
     """Code -> class, in the order of the codes."""
     root = Path(puzzledsl.__file__).parent
-    for path in sorted({*root.glob("**/*errors.py"), *root.glob("**/diagnostics/*.py")}):
-        importlib.import_module(".".join(("puzzledsl", *path.relative_to(root).with_suffix("").parts)))
+    for path in sorted(root.glob("**/*.py")):
+        if _DEFINITION.search(path.read_text("utf-8")):
+            importlib.import_module(".".join(("puzzledsl", *path.relative_to(root).with_suffix("").parts)))
     ours = {c: kind for c, kind in Diagnostic.registry.items() if kind.__module__.startswith("puzzledsl.")}
     return dict(sorted(ours.items(), key=lambda item: (item[0][1:], item[0])))

@@ -20,8 +20,8 @@ from puzzledsl.evaluate.errors import ItemTooLong, NoEvalData, ReservedTaskName,
 from puzzledsl.evaluate.harness import Harness
 from puzzledsl.evaluate.kept import POOLED
 from puzzledsl.evaluate.prompts import PromptTokens, prompts_of
-from puzzledsl.ir.evaluated import space_of
 from puzzledsl.ir.nodes import Data, Eval, Hardware, Program
+from puzzledsl.ir.references import space_of
 from puzzledsl.ir.runtimes import engine_of, measured_in
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.measure.device import device_of

@@ -28,7 +28,7 @@ from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.errors import MissingPackage, RecipeFailed
 from puzzledsl.export.engines.ask import python_of
 from puzzledsl.export.gguf_file import GgufDtype, refuse_to_overwrite, write_gguf
-from puzzledsl.language.recipes import Recipe
+from puzzledsl.ir.recipes import Recipe
 
 SOURCES: Mapping[torch.dtype, GgufDtype] = {torch.float16: "f16", torch.bfloat16: "bf16"}
 """Types of the file that llama.cpp quantises: the child's own; float32 for others."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 from puzzledsl.base.frozen import Frozen
+from puzzledsl.ir.source_location import Where
 
 FORMAT_VERSION = "1.0"
 
@@ -37,3 +38,11 @@ class Artefact(Frozen):
             raise ValueError(
                 f"format {self.format_version} is not readable by this version (needs {FORMAT_VERSION})"
             )
+
+
+class Declaration(Frozen):
+    """A declaration of a program: its name, its comment and the place of its head."""
+
+    name: str
+    doc: str = ""
+    where: Where

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from math import fsum, log10
+
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.ir.nodes import Shape
+from puzzledsl.ir.nodes import Shape, Space
 
 
 def fact(alternative: Alternative, attribute: str, shape: Shape) -> int:
@@ -92,3 +94,13 @@ _HAVING = {
 
 def _has(own: Shape, name: str) -> bool:
     return name not in _HAVING or _HAVING[name] in (own.mixer, own.ffn)
+
+
+def alternatives_per_layer(space: Space) -> tuple[int, ...]:
+    """Return the number of blocks (attention x FFN pairs) that each layer can choose."""
+    return tuple(len(layer.attention) * len(layer.ffn) for layer in space.layers)
+
+
+def log10_children(space: Space) -> float:
+    """Return the decimal logarithm of the number of children: 80 layers of 54 blocks give 138.6."""
+    return fsum(log10(count) for count in alternatives_per_layer(space))

@@ -15,8 +15,8 @@ from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.alternatives.support import FAMILY, NATIVE, Architecture, Lowered, Support, worst
 from puzzledsl.families.children import on_base
 from puzzledsl.ir.engines import RUNTIMES, Runtime
+from puzzledsl.ir.measured_engines import ENGINES, TORCH, Engine
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Scenario, Shape
-from puzzledsl.language.engines import ENGINES, TORCH, Engine
 
 Choices = Sequence[tuple[Sequence[Alternative], Sequence[Alternative]]]
 """Alternatives of attention and FFN in each layer."""

@@ -9,9 +9,13 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.frozen import Frozen
-from puzzledsl.ir.base import Exact
+from puzzledsl.base.settings import Call, call_of, calls_of, setting, settings_of
+from puzzledsl.base.units import TIME
+from puzzledsl.ir.base import Declaration, Exact
 from puzzledsl.ir.metrics import TERMS
 from puzzledsl.ir.source_location import Where
+
+MAX_CHILDREN = 100_000
 
 
 def _known_metric(name: str) -> str:
@@ -193,12 +197,25 @@ def written(requirement: Requirement) -> str:
 
 
 class CpSat(Frozen):
-    """Proven optimal within `gap` (relative), or the best found in `time_s` with its bound."""
+    """Proven optimal within the gap, or the best found in time with its bound."""
 
     kind: Literal["cpsat"] = "cpsat"
-    time_s: Exact
-    gap: Exact = Fraction(0)
-    seed: int = 0
+    time_s: Exact = setting(
+        "When to stop.",
+        word="time",
+        unit=TIME,
+        default=Fraction(60),
+        at_least=Fraction(1, 1000),
+        at_most=10**8,
+    )
+    gap: Exact = setting(
+        "The distance from the optimum that is near enough: `0`, `0.1%`.",
+        default=Fraction(0),
+        at_least=0,
+        at_most=1,
+        shown="`0%`",
+    )
+    seed: int = setting("Makes the answer repeatable.", default=0, at_most=2**31 - 1)
 
 
 BaselineKind = Literal[
@@ -225,6 +242,31 @@ class Baseline(Frozen):
     seed: int = 0
 
 
+SOLVERS = {
+    **calls_of(CpSat),
+    "greedy": Call(
+        "The paper's budget-constrained greedy baseline: the cheapest losses first until the requirements hold."
+    ),
+    "max_params": Call("The most parameters that fit (a baseline)."),
+    "uniform": Call("The best child whose layers are all alike (a baseline)."),
+    "random": Call("A random child that fits (a baseline).", {"seed": settings_of(CpSat)["seed"]}),
+    "noop_only": Call("Only removals (a baseline)."),
+    "uniform_width": Call(
+        "The same FFN width and KV heads in every layer, nothing dropped and nothing linear (a baseline, as "
+        "Minitron prunes)."
+    ),
+    "block_influence": Call(
+        "Whole layers dropped, those that change the stream least first, until the requirements hold (a "
+        "baseline, as ShortGPT prunes)."
+    ),
+    "angular_run": Call(
+        "One run of consecutive layers dropped: the shortest that will do, of its length the one of least "
+        "angular distance (a baseline, Gromov et al.)."
+    ),
+}
+"""`solver = …`: each is a baseline but the first."""
+
+
 class Refine(Frozen):
     """Measure children whole, after healing, and answer with the best of them.
 
@@ -234,11 +276,25 @@ class Refine(Frozen):
     """
 
     method: Literal["measured", "evolutionary"]
-    children: int = Field(ge=1)
-    healed: int = 4096
-    samples: int = Field(default=2048, ge=1)
-    data: str | None = None
+    children: int = setting("Children that are measured.", at_least=1, at_most=MAX_CHILDREN, positional=True)
+    healed: int = setting("Tokens each child is healed on before it is measured; `0`: none.", default=4096)
+    samples: int = setting("Token positions that are compared with the parent.", default=2048, at_least=1)
+    data: str | None = setting(
+        "The text that is measured on.",
+        default=None,
+        kinds=("data",),
+        shown="the score's, else the bld's",
+    )
     where: Where
+
+
+REFINES = {
+    "measured": call_of(
+        Refine, "The exact solver proposes children, each is measured, and the scores are refitted to them."
+    ),
+    "evolutionary": call_of(Refine, "Mutation, and selection by measuring (EvoPress, a baseline)."),
+    "none": Call("Not refined: the child is the optimum of the scores."),
+}
 
 
 class Preference(Frozen):
@@ -250,10 +306,9 @@ class Preference(Frozen):
     where: Where
 
 
-class Search(Frozen):
+class Search(Declaration):
     """Choose one alternative a sub-block a layer."""
 
-    name: str
     space: str
     sense: Literal["minimize", "maximize"]
     objective: Linear
@@ -261,25 +316,36 @@ class Search(Frozen):
     preferences: tuple[Preference, ...] = ()
     solutions: int = 1
     apart: int = 1
-    solver: CpSat | Baseline
-    refine: Refine | None = None
-    doc: str = ""
-    where: Where
+    solver: CpSat | Baseline = setting("The solver, or a baseline.", calls=SOLVERS, noun="solver")
+    refine: Refine | None = setting(
+        "Measures children whole around the solver's answer, and takes the best.",
+        default=None,
+        calls=REFINES,
+        noun="way to refine",
+    )
 
 
-class Frontier(Frozen):
+class Frontier(Declaration):
     """A search solved at `points` values of one metric's bound, evenly spaced from `low` to `high`.
 
     At each of them so many `children` are measured, as the search's `refine` says (0: none).
     """
 
-    name: str
     search: str
-    term: Term
-    low: Exact
+    term: Term = setting("The amount: `chat.throughput`, `params`, a score.", word="metric", positional=True)
+    low: Exact = setting(
+        "From .. to, in its unit or in multiples of the parent's: `1x..3x`.", word="range", positional=True
+    )
     high: Exact
     times_parent: bool
-    points: int
-    children: int = 0
-    doc: str = ""
-    where: Where
+    points: int = setting("The number of bounds, evenly spaced.", default=10, at_least=2, at_most=10_000)
+    children: int = setting(
+        "Children that are measured at each point, as `refine` of the search does. Without it none is.",
+        default=0,
+        at_least=1,
+        at_most=MAX_CHILDREN,
+        shown="",
+    )
+
+
+SWEEP = call_of(Frontier, "Solves the search at several bounds of one amount.")

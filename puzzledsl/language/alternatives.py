@@ -8,7 +8,7 @@ from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.precision import FULL, PRECISIONS
 from puzzledsl.alternatives.registry import KINDS
 from puzzledsl.alternatives.shape import Initialisers
-from puzzledsl.language.model import Call, Setting
+from puzzledsl.base.settings import Call, Setting
 
 PRECISION = "dtype"
 """Argument of every alternative with matrices: the types that they are stored in."""

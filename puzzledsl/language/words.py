@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from puzzledsl.base.units import (
     BYTES,
     BYTES_PER_S,
@@ -14,8 +16,20 @@ from puzzledsl.base.units import (
     TIME,
     TOK_PER_S,
     TOKENS,
+    Dimension,
 )
-from puzzledsl.language.model import Measure
+from puzzledsl.ir import measured_engines
+
+DTYPES = measured_engines.DTYPES
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """The type of a parameter. Text and truth have no dimension."""
+
+    doc: str
+    dimension: Dimension | None = None
+
 
 DECLARATIONS: dict[str, str] = {
     "parent": "The model that is taken apart.",
@@ -169,20 +183,6 @@ TYPES: dict[str, Measure] = {
 }
 
 VALUES: dict[str, str] = {"true": "Holds.", "false": "Does not hold."}
-TRUTHS = tuple(VALUES)
-
-DTYPES: dict[str, str] = {
-    "fp32": "32-bit floating point.",
-    "tf32": "TensorFloat-32: stored in 4 bytes.",
-    "bf16": "bfloat16.",
-    "fp16": "16-bit floating point.",
-    "fp8": "8-bit floating point.",
-    "int8": "8-bit integers.",
-    "fp4": "4-bit floating point.",
-    "int4": "4-bit integers.",
-    "mxfp4": "4-bit floating point with an 8-bit scale for 32 numbers.",
-    "fp64": "64-bit floating point.",
-}
 
 OTHER: dict[str, str] = {
     "index": "The number of a layer, from 0.",

@@ -11,8 +11,7 @@ from typing import ClassVar, Generic, TypeVar
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.changes.model import Pieces
 from puzzledsl.ir import nodes
-from puzzledsl.ir.evaluated import OfASpace, space_of
-from puzzledsl.ir.references import with_written
+from puzzledsl.ir.references import OfASpace, space_of, with_written
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.pipeline.context import Context
 from puzzledsl.plan.memory.device import Device

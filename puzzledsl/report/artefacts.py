@@ -11,7 +11,6 @@ from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.costs.table import merge
 from puzzledsl.ir.base import Artefact
 from puzzledsl.ir.nodes import Program
-from puzzledsl.ir.piece_lines import piece_of_line
 from puzzledsl.ir.tables import (
     CostTable,
     EngineCheck,
@@ -27,6 +26,7 @@ from puzzledsl.ir.tables import (
     TextCounts,
     WhyResult,
 )
+from puzzledsl.ir.tables.pieces import piece_of_line
 
 T = TypeVar("T", bound=Artefact)
 

@@ -9,7 +9,6 @@ from functools import cached_property
 
 from puzzledsl.base.units import TIME, TOK_PER_S
 from puzzledsl.costs.breakdown import costs_at
-from puzzledsl.ir.evaluated import search_behind
 from puzzledsl.ir.metrics import METRICS, metrics_of
 from puzzledsl.ir.nodes import (
     CpSat,
@@ -23,6 +22,7 @@ from puzzledsl.ir.nodes import (
     Shape,
     Space,
 )
+from puzzledsl.ir.references import search_behind
 from puzzledsl.ir.tables import (
     CostTable,
     Evaluation,

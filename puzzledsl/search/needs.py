@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from puzzledsl.ir.influence import BlockInfluence
 from puzzledsl.ir.measured_scores import drops_by_influence, influence_score
 from puzzledsl.ir.nodes import (
     Linear,
@@ -18,6 +17,7 @@ from puzzledsl.ir.nodes import (
     Where,
 )
 from puzzledsl.ir.tables import ScoreTable
+from puzzledsl.ir.tables.scores import BlockInfluence
 
 
 @dataclass(frozen=True, slots=True)

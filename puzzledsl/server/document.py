@@ -22,9 +22,8 @@ from puzzledsl.checker.reuse import Reuse
 from puzzledsl.server.positions import Encoding, Lines, covers
 from puzzledsl.server.trees import Trees
 from puzzledsl.syntax import tree
-from puzzledsl.syntax.grammar import lex
-from puzzledsl.syntax.lark_alone import Token
 from puzzledsl.syntax.parse import MAX_BYTES, normalise
+from puzzledsl.syntax.tokens import Token, lex
 
 MAX_FILES = 2000
 LONG = 400
@@ -177,7 +176,7 @@ class Document:
 
 def span_of(token: Token, file: str) -> Span:
     """Return the span of a token."""
-    line, column = token.line or 1, token.column or 1
+    line, column = token.line, token.column
     return Span(file, line, column, token.end_line or line, token.end_column or column)
 
 

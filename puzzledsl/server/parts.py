@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 from puzzledsl.base.diagnostics import Sink, Span
 from puzzledsl.language.words import DECLARATIONS
 from puzzledsl.syntax import tree
-from puzzledsl.syntax.grammar import lex
 from puzzledsl.syntax.parse import MAX_BYTES, MAX_TOKENS, normalise, parse
 from puzzledsl.syntax.recovery.recover import MAX_MISTAKES
 from puzzledsl.syntax.recovery.repair import MAX_AHEAD
+from puzzledsl.syntax.tokens import lex
 
 _STARTS = re.compile(rf"(?:use|param|fn|let|assert|{'|'.join(DECLARATIONS)})[ \t]")
 _NOT_CODE = ("_NL", "COMMENT", "DOC")

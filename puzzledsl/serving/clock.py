@@ -17,10 +17,10 @@ from typing import Any, cast
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.export.engines.ask import python_of
+from puzzledsl.ir.measured_engines import ENGINES, Engine
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Shape, Space
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import EngineName
-from puzzledsl.language.engines import ENGINES, Engine
 from puzzledsl.measure.host import (
     PARENT,
     SUB_BLOCKS,

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from puzzledsl.base.diagnostics import Fix, Label
 from puzzledsl.language.words import FUNCTIONS
 from puzzledsl.syntax import errors
-from puzzledsl.syntax.lark_alone import Token
-from puzzledsl.syntax.tokens import span_of
+from puzzledsl.syntax.tokens import Token, span_of
 
 CLOSER = {"LPAR": ("RPAR", ")"), "LSQB": ("RSQB", "]")}
 OPENER = {"RPAR": ("LPAR", "("), "RSQB": ("LSQB", "[")}

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Literal, get_args
 
 from puzzledsl.language.words import DECLARATIONS, KEYWORDS, OPERATOR_KEYWORDS, TARGET_KEYWORDS
-from puzzledsl.syntax.grammar import lex
-from puzzledsl.syntax.lark_alone import Token
+from puzzledsl.syntax.tokens import Token, lex
 
 TokenClass = Literal[
     "comment",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from puzzledsl.syntax.lark_alone import Token
+from puzzledsl.syntax.tokens import Token
 
 
 @dataclass(slots=True)

@@ -1,19 +1,61 @@
-"""The LALR automaton with lookahead and rollback, which error recovery needs and Lark does not offer."""
+"""The LALR automaton of the language, with the lookahead and the rollback that error recovery needs.
+
+The tables are those of Lark (`scripts/grammar.py`). A branch has a token or a branch for each symbol of its rule; a rule that the
+grammar marks with `?` makes no branch around a single child.
+"""
 
 from __future__ import annotations
 
-from puzzledsl.syntax.grammar import grammar
-from puzzledsl.syntax.lark_alone import Shift, Token, Tree
+import functools
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from puzzledsl.syntax.tokens import Token, grammar
+
+Place = tuple[int, int]
+"""A line and a column."""
+
+
+@dataclass(slots=True)
+class Branch:
+    """A node of the parse tree, from `start` to `end`; both are None for one without tokens."""
+
+    data: str
+    children: list[Any]
+    start: Place | None
+    end: Place | None
+
+
+class _Value(NamedTuple):
+    """An entry of the value stack. The place of an expression in brackets includes them; that of its branch does not."""
+
+    node: Any
+    start: Place | None
+    end: Place | None
+
+
+class _Rule(NamedTuple):
+    """A rule of the grammar. `marks` says for each symbol whether its value is kept (`+`), inlined (`*`) or dropped (`-`)."""
+
+    origin: str
+    name: str
+    single: int
+    marks: str
+
+
+@functools.cache
+def _tables() -> tuple[list[dict[str, int]], list[_Rule]]:
+    return grammar()["states"], [_Rule(*rule) for rule in grammar()["rules"]]
 
 
 class Machine:
     """One run of the automaton. Depths count states: depth 1 is the start state alone."""
 
     def __init__(self) -> None:
-        self._session = grammar().parse_interactive("", start="start")
-        state = self._session.parser_state
-        self._states, self._values = state.state_stack, state.value_stack
-        self._table, self._end = state.parse_conf.states, state.parse_conf.end_state
+        self._table, self._rules = _tables()
+        self._end: int = grammar()["end"]
+        self._states = [0]
+        self._values: list[_Value] = []
 
     @property
     def depth(self) -> int:
@@ -26,22 +68,21 @@ class Machine:
         The stack is not copied: the trial keeps the first `base` states and stacks new ones in `above`.
         """
         base = self.depth if depth is None else depth
-        above: list[object] = []
+        above: list[int] = []
         for kind in kinds:
             while True:
-                entry = self._table[above[-1] if above else self._states[base - 1]].get(kind)
-                if entry is None:
+                action = self._table[above[-1] if above else self._states[base - 1]].get(kind)
+                if action is None:
                     return False
-                action, argument = entry
-                if action is Shift:
-                    above.append(argument)
+                if action >= 0:
+                    above.append(action)
                     break
-                size = len(argument.expansion)
+                rule = self._rules[-1 - action]
+                size = len(rule.marks)
                 from_above = min(size, len(above))
                 del above[len(above) - from_above :]
                 base -= size - from_above
-                below = above[-1] if above else self._states[base - 1]
-                above.append(self._table[below][argument.origin.name][1])
+                above.append(self._table[above[-1] if above else self._states[base - 1]][rule.origin])
                 if above[-1] == self._end:
                     return True
         return True
@@ -57,14 +98,36 @@ class Machine:
 
     def feed(self, token: Token) -> None:
         """Consume one acceptable token."""
-        self._session.feed_token(token)
+        while (action := self._table[self._states[-1]][token.type]) < 0:
+            self._reduce(self._rules[-1 - action])
+        self._states.append(action)
+        self._values.append(_Value(token, (token.line, token.column), (token.end_line, token.end_column)))
+
+    def _reduce(self, rule: _Rule) -> None:
+        """Replace the values of a rule's symbols by its branch."""
+        at = len(self._values) - len(rule.marks)
+        values = self._values[at:]
+        del self._values[at:], self._states[at + 1 :]
+        children: list[Any] = []
+        for mark, value in zip(rule.marks, values, strict=True):
+            if mark == "+":
+                children.append(value.node)
+            elif mark == "*":
+                children += value.node.children
+        start = next((v.start for v in values if v.start), None)
+        end = next((v.end for v in reversed(values) if v.end), None)
+        alone = rule.single and len(children) == 1
+        node = children[0] if alone else Branch(rule.name, children, start, end)
+        self._values.append(_Value(node, start, end))
+        self._states.append(self._table[self._states[-1]][rule.origin])
 
     def pop_to(self, depth: int) -> None:
         """Pop the stack down to `depth`."""
-        del self._states[depth:]
-        del self._values[depth - 1 :]
+        del self._states[depth:], self._values[depth - 1 :]
 
-    def finish(self) -> Tree[Token]:
+    def finish(self) -> Branch:
         """Return the tree. The end of the file must be acceptable."""
-        tree: Tree[Token] = self._session.feed_eof()  # type: ignore[no-untyped-call]
-        return tree
+        while self._states[-1] != self._end:
+            self._reduce(self._rules[-1 - self._table[self._states[-1]]["$END"]])
+        root: Branch = self._values[-1].node
+        return root

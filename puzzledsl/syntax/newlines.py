@@ -15,8 +15,7 @@ from puzzledsl.base.suggest import closest
 from puzzledsl.language.words import DECLARATIONS, STATEMENT_KEYWORDS
 from puzzledsl.syntax import errors
 from puzzledsl.syntax.brackets import CLOSER, OPENER, mismatched, opener_is_wrong
-from puzzledsl.syntax.lark_alone import Token
-from puzzledsl.syntax.tokens import Words, after, span_of, virtual
+from puzzledsl.syntax.tokens import Token, Words, after, span_of, virtual
 
 MAX_DEPTH = 100
 """Largest nesting depth of brackets and expressions, and largest length of a chain of one operator."""
@@ -95,7 +94,7 @@ class _Layout:
         if len(self.opened) >= MAX_DEPTH:
             if not self.too_deep:
                 self.sink.add(errors.TooDeep(span_of(token, self.words.file), limit=MAX_DEPTH))
-                self.words.tainted.add(token.line or 1)
+                self.words.tainted.add(token.line)
             self.too_deep += 1
             return
         self.put(token, declaration=False)
@@ -127,8 +126,8 @@ class _Layout:
             self._report(mismatched(opener, token, wrong, certain, self.words.file), token)
             kind, text = OPENER[token.type] if wrong else CLOSER[opener.type]
             if wrong:
-                self.out[at] = Token.new_borrow_pos(kind, text, opener)
-            self.put(token if wrong else Token.new_borrow_pos(kind, text, token), declaration=False)
+                self.out[at] = opener.like(kind, text)
+            self.put(token if wrong else token.like(kind, text), declaration=False)
         if not self.opened:
             self.cut = None
 
@@ -153,7 +152,7 @@ class _Layout:
         """Close all open brackets: those from before the last newline inside brackets at that newline, the others here."""
         cut = len(self.out) if self.cut is None else self.cut
         border = self.out[cut].start_pos if cut < len(self.out) else None
-        while self.opened and border is not None and (self.opened[-1].start_pos or 0) >= (border or 0):
+        while self.opened and border is not None and self.opened[-1].start_pos >= (border or 0):
             self._missing(len(self.out))
         at = cut
         while self.opened:
@@ -176,14 +175,14 @@ class _Layout:
                 where, f"expected `{text}`", opener=str(opener), closer=text, secondary=[label], fixes=fixes
             )
             self._report(error, before)
-            self.words.tainted.add(opener.line or 1)
+            self.words.tainted.add(opener.line)
         self.out.insert(at, virtual(kind, text, before))
         return at
 
     def _report(self, error: Diagnostic, token: Token) -> None:
         if token.line not in self.words.tainted:
             self.sink.add(error)
-            self.words.tainted.add(token.line or 1)
+            self.words.tainted.add(token.line)
 
 
 def lay_out(words: Words, sink: Sink) -> list[Token]:
@@ -242,7 +241,7 @@ def _inside(state: _Layout, token: Token, declaration: bool) -> Token:
             gap = after(state.out[-1], state.words.file).start.to(where)
             fix = Fix.replace(gap, ":", f"write `{name}:`")
             state._report(errors.EqualsForColon(where, name=name, fixes=[fix]), token)
-            return Token.new_borrow_pos("COLON", ":", token)
+            return token.like("COLON", ":")
         leaves = True
     if leaves:
         state.close_all()

@@ -10,9 +10,9 @@ from puzzledsl.base.diagnostics import Sink, Span
 from puzzledsl.base.suggest import closest
 from puzzledsl.syntax import errors, tree
 from puzzledsl.syntax.build import build
-from puzzledsl.syntax.grammar import lex
 from puzzledsl.syntax.newlines import lay_out
 from puzzledsl.syntax.recovery.recover import MAX_MISTAKES, parse_tokens
+from puzzledsl.syntax.tokens import lex
 from puzzledsl.syntax.words import read_words
 
 MAX_BYTES = 1 << 20

@@ -58,7 +58,7 @@ class PzlLexer(Lexer):
         """Offset, type and text of every token, the blanks between them included."""
         at = 0
         for token, its_class in classified(text):
-            start = token.start_pos or 0
+            start = token.start_pos
             if start > at:
                 yield at, Whitespace, text[at:start]
             yield start, TOKENS[its_class], str(token)

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from puzzledsl.base.diagnostics import Edit, Fix, Sink, Span
 from puzzledsl.syntax import errors
-from puzzledsl.syntax.lark_alone import Token
-from puzzledsl.syntax.tokens import Words, span_of
+from puzzledsl.syntax.tokens import Token, Words, span_of
 
 # Another language's spelling -> (the token meant, how to write it here).
 FOREIGN = {
@@ -58,7 +57,7 @@ class _Reader:
     text: str
     words: Words
     sink: Sink
-    torn: set[int | None]
+    torn: set[int]
     index: int = 0
 
     def run(self) -> None:
@@ -75,7 +74,7 @@ class _Reader:
                     self.unknown(token)
                 case "UNTERMINATED":
                     self.sink.add(errors.UnterminatedString(span_of(token, self.words.file)))
-                    self.words.tainted.add(token.line or 1)
+                    self.words.tainted.add(token.line)
                     self.words.tokens.append(_as("STRING", token + '"', token))
                 case "FOREIGN":
                     self.foreign(token)
@@ -189,12 +188,10 @@ class _Reader:
         place = where
         if text == ":":
             name = self.words.tokens[-1]
-            place = Span(
-                where.file, name.end_line or 1, name.end_column or 1, where.end_line, where.end_column
-            )
+            place = Span(where.file, name.end_line, name.end_column, where.end_line, where.end_column)
         elif text.isalpha():
-            before = "" if self.text[(token.start_pos or 0) - 1].isspace() else " "
-            behind = "" if self.text[sign.end_pos or 0 : (sign.end_pos or 0) + 1].isspace() else " "
+            before = "" if self.text[token.start_pos - 1].isspace() else " "
+            behind = "" if self.text[sign.end_pos : sign.end_pos + 1].isspace() else " "
             fix_text = before + text + behind
             self.report(where, shown, help, Fix.replace(place, fix_text, f"write `{text}`", safe=safe))
             self.words.tokens.append(whole)
@@ -229,15 +226,15 @@ class _Reader:
 
     def block_comment(self, token: Token) -> None:
         """Report `/* … */` and skip what it holds."""
-        start, file = token.start_pos or 0, self.words.file
+        start, file = token.start_pos, self.words.file
         stop = self.text.find("*/", start + 2)
         closed = stop >= 0
         end = stop + 2 if closed else len(self.text)
-        where = Span(file, token.line or 1, token.column or 1, token.line or 1, (token.column or 1) + 2)
+        where = Span(file, token.line, token.column, token.line, token.column + 2)
         rest = self.text[end:].partition("\n")[0]
         fixes = [] if rest.strip() or not closed else [_as_line_comments(self.text, start, end, file, where)]
         self.report(where, "/*", "a comment begins with `#` and ends with its line", *fixes)
-        while self.index < len(self.raw) and (self.raw[self.index].start_pos or 0) < end:
+        while self.index < len(self.raw) and self.raw[self.index].start_pos < end:
             self.index += 1
         last = where.line + self.text.count("\n", start, end)
         self.words.mended.update(range(where.line, last + 1))
@@ -245,7 +242,7 @@ class _Reader:
 
 def _as(kind: str, text: str, token: Token) -> Token:
     """Return a token of another kind and text at the place of `token`."""
-    return Token.new_borrow_pos(kind, text, token)
+    return token.like(kind, text)
 
 
 def _instead(where: Span, run: str, meant: str | None) -> list[Fix]:
@@ -258,7 +255,7 @@ def _apart(spelling: str, token: Token, source: str) -> str:
     """Return a word with the blanks that separate it from the text around `token`."""
     if not spelling.isalpha():
         return spelling
-    start, stop = token.start_pos or 0, token.end_pos or 0
+    start, stop = token.start_pos, token.end_pos
     before = " " if start and not source[start - 1].isspace() and source[start - 1] not in "([{" else ""
     behind = " " if stop < len(source) and not source[stop].isspace() else ""
     return before + spelling + behind

@@ -9,15 +9,12 @@ from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Label, Sink,
 from puzzledsl.base.render import clean, render, render_all, to_json
 
 
-class Example(Diagnostic):
-    code = "X0001"
+class Example(Diagnostic, code="X0001"):
     template = "{what} is wrong"
     help_template = "try {other}"
 
 
-class Mild(Diagnostic):
-    code = "X0002"
-    severity = "warning"
+class Mild(Diagnostic, code="W0002"):
     template = "hm"
 
 
@@ -99,8 +96,8 @@ def test_beyond_the_end_of_the_file() -> None:
 
 
 def test_no_place_and_no_source() -> None:
-    assert render(Mild(None), {}, color=True) == "\x1b[1;33mwarning[X0002]\x1b[0m\x1b[1m: hm\x1b[0m"
-    assert render(Mild(span(2, 3, 4)), {}, color=False) == "warning[X0002]: hm\n --> wide.pzl:2:3"
+    assert render(Mild(None), {}, color=True) == "\x1b[1;33mwarning[W0002]\x1b[0m\x1b[1m: hm\x1b[0m"
+    assert render(Mild(span(2, 3, 4)), {}, color=False) == "warning[W0002]: hm\n --> wide.pzl:2:3"
 
 
 def test_notes_and_counts() -> None:
@@ -158,13 +155,13 @@ def test_a_sink_sorts_and_drops_repeats() -> None:
     for _ in range(2):
         sink.add(Example(span(2, 1, 2), what="it", other="that"))
     assert sink.has_errors
-    assert [d.code for d in sink] == ["X0001", "X0002"]
+    assert [d.code for d in sink] == ["X0001", "W0002"]
     assert str(DiagnosticError(*sink)) == "it is wrong; hm"
 
 
 def test_two_mistakes_cannot_share_a_code() -> None:
     with pytest.raises(TypeError, match="X0001"):
-        type("Other", (Diagnostic,), {"code": "X0001", "template": ""})
+        type("Other", (Diagnostic,), {"template": ""}, code="X0001")
 
 
 def test_spans_join() -> None:

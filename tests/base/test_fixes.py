@@ -69,10 +69,9 @@ def test_the_same_fix_twice_is_made_once() -> None:
     assert apply(TEXT, [fix]) == TEXT.replace("a = 1", "z = 1")
 
 
-class Sample(Diagnostic):
+class Sample(Diagnostic, code="T0001"):
     """Of this test alone."""
 
-    code = "T0001"
     template = "sample"
 
 

@@ -9,8 +9,7 @@ import pytest
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.checker.check import check
 from puzzledsl.ir import nodes
-from puzzledsl.ir.facts import total_params
-from puzzledsl.ir.size import alternatives_per_layer, log10_children
+from puzzledsl.ir.facts import alternatives_per_layer, log10_children, total_params
 from tests.checker.programs import NEMOTRON
 
 

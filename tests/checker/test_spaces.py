@@ -16,7 +16,7 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.checker.check import check
 from puzzledsl.ir import nodes
-from puzzledsl.ir.size import alternatives_per_layer
+from puzzledsl.ir.facts import alternatives_per_layer
 from tests.checker.programs import TINY, lowered, mistakes
 
 LAYERS, HEADS, KV_HEADS, WIDTH = 6, 16, 8, 512

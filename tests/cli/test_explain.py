@@ -1,8 +1,12 @@
-"""`pzl explain`: every code has an explanation whose wrong example is wrong in just that way, and whose right one is right."""
+"""Golden files of diagnostics, `errors/CODE.md`: the wrong example is wrong in just that way, the right one is right.
+
+`PZL_UPDATE_GOLDENS=1` rewrites what is said about an example that the checker reads; read the difference before you commit it.
+"""
 
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -11,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.base.explanations import Explanation
+from puzzledsl.base.render import render
 from puzzledsl.checker.check import check
 from puzzledsl.checker.program import Checked
 from puzzledsl.cli.codes import all_codes
@@ -37,33 +42,69 @@ LATER = [code for code in all_codes() if code not in LANGUAGE and code not in TO
 
 
 def checked(example: str, folder: Path) -> Checked:
-    """The outcome of an example behind the prelude. Two kinds of comment set its stage: a config.json, `--set`."""
+    """The outcome of an example before the prelude. Two kinds of comment set its stage: a config.json, `--set`."""
     for path, start in re.findall(r"^# (\S+/config\.json): (\{.*), …\}$", example, re.MULTILINE):
         rest = '"num_attention_heads": 9, "intermediate_size": 1536, "vocab_size": 49152'
         defaults = '"num_hidden_layers": 30, "hidden_size": 576, ' if "hidden" not in start else ""
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_text(f"{start}, {defaults}{rest}}}")
     program = folder / "example.pzl"
-    program.write_text(f"{PRELUDE}{example}\n")
+    program.write_text(f"{example}\n{PRELUDE}")
     return check(program, dict(re.findall(r"^# --set (\w+)=(.*)$", example, re.MULTILINE)))
+
+
+def test_every_code_has_a_golden_file_and_every_file_a_code() -> None:
+    assert sorted(all_codes()) == sorted(path.stem for path in (ROOT / "errors").iterdir())
 
 
 @pytest.mark.parametrize("code", all_codes())
 def test_every_code_is_explained(code: str) -> None:
     it = EXPLANATIONS[code]
-    assert it.summary.endswith((".", "`.")) and "\n" not in it.summary
+    assert it.summary.endswith((".", "`.")) and "\n" not in (all_codes()[code].__doc__ or "")
     assert it.text and it.wrong and it.right and it.wrong != it.right
 
 
 @pytest.mark.parametrize("code", LANGUAGE)
 def test_the_wrong_example_is_wrong_in_just_that_way(code: str, tmp_path: Path) -> None:
-    assert {d.code for d in checked(EXPLANATIONS[code].wrong, tmp_path).diagnostics} == {code}
+    found = checked(EXPLANATIONS[code].wrong, tmp_path)
+    assert {d.code for d in found.diagnostics} == {code}
+    ordered = sorted(found.diagnostics, key=lambda d: d.sort_key)
+    said = "\n\n".join(render(d, found.sources, color=False, width=100) for d in ordered)
+    said = said.replace(f"{tmp_path}{os.sep}", "")
+    if os.environ.get("PZL_UPDATE_GOLDENS"):
+        golden = ROOT / "errors" / f"{code}.md"
+        golden.write_text(golden.read_text("utf-8").replace(EXPLANATIONS[code].said, said), "utf-8")
+    assert said == EXPLANATIONS[code].said
 
 
 @pytest.mark.parametrize("code", LANGUAGE)
 def test_the_right_example_checks(code: str, tmp_path: Path) -> None:
     found = checked(EXPLANATIONS[code].right, tmp_path)
     assert [repr(d) for d in found.diagnostics if d.severity == "error" or d.code == code] == []
+
+
+@pytest.mark.parametrize("code", all_codes())
+def test_what_is_said_is_what_the_template_says(code: str) -> None:
+    """A later stage's message is read here as a user may see it, so its words are those of the class."""
+    kind, lines = all_codes()[code], EXPLANATIONS[code].said.split("\n")
+    assert _is_from(f"{kind.severity}[{code}]: {kind.template}", lines[0])
+    helps = [line for line in lines if line.startswith("  = help: ")]
+    if code not in LANGUAGE and kind.help_template not in ("", "{help}"):
+        assert len(helps) == 1 and _is_from(f"  = help: {kind.help_template}", helps[0])
+
+
+def _is_from(template: str, text: str) -> bool:
+    parts = re.split(r"(?<!\{)\{\w+[^{}]*\}(?!\})", template)
+    wanted = ".*".join(re.escape(part.replace("{{", "{").replace("}}", "}")) for part in parts)
+    return re.fullmatch(wanted, text) is not None
+
+
+def test_no_message_shows_how_it_is_made() -> None:
+    """No braces of a template, no Python, no empty quotes, no doubled blank; a message begins in lower case or code."""
+    goldens = [path.read_text("utf-8", "replace") for path in (ROOT / "tests").rglob("*.err")]
+    for text in [*goldens, *(it.said for it in EXPLANATIONS.values())]:
+        for line in re.findall(r"^(?:error|warning)\[[EW]\d{4}\]: (.*)$", text, re.MULTILINE):
+            assert not re.search(r"\{\w*\}|None|``|Traceback|<class|  |\.$", line), line
 
 
 @pytest.mark.parametrize("code", LATER)
@@ -97,7 +138,7 @@ def _completed(example: str) -> str:
 # ---------------------------------------------------------------- the command
 
 
-def test_docs_are_made_from_the_classes() -> None:
+def test_docs_are_made_from_the_golden_files() -> None:
     page = (ROOT / "docs" / "errors.md").read_text("utf-8")
     assert page == reference(list(EXPLANATIONS.values())), "run `pzl explain --markdown > docs/errors.md`"
 
@@ -152,15 +193,14 @@ def _modules() -> list[tuple[Path, ast.Module]]:
     return [(path, ast.parse(path.read_text("utf-8"))) for path in sorted((ROOT / "puzzledsl").rglob("*.py"))]
 
 
-def test_diagnostics_live_in_modules_called_errors() -> None:
+def test_a_diagnostic_is_a_class_of_at_most_eight_lines() -> None:
+    found = set()
     for path, module in _modules():
         for node in ast.walk(module):
-            if isinstance(node, ast.ClassDef) and any(
-                isinstance(base, ast.Name) and base.id == "Diagnostic" for base in node.bases
-            ):
-                assert path.stem.endswith("errors") or path.parent.name == "diagnostics", (
-                    f"{node.name} in {path}"
-                )
+            if isinstance(node, ast.ClassDef) and any(keyword.arg == "code" for keyword in node.keywords):
+                assert (node.end_lineno or 0) - node.lineno < 8, (path, node.name)
+                found.add(node.name)
+    assert found == {kind.__name__ for kind in all_codes().values()}
 
 
 def test_every_report_fills_the_words_of_its_message() -> None:

@@ -30,7 +30,7 @@ from puzzledsl.export.gguf_reading import read_gguf
 from puzzledsl.export.gguf_recipe import write_recipe
 from puzzledsl.export.verify_gguf import verify_gguf
 from puzzledsl.export.write import write_export
-from puzzledsl.language.recipes import RECIPES, Recipe
+from puzzledsl.ir.recipes import RECIPES, Recipe
 from tests.export.variants import LA, LF, NA, NF, A, F, Made, Variant, make
 
 gguf = pytest.importorskip("gguf")

@@ -11,11 +11,9 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from lark import Token
-
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.words import KEYWORDS
-from puzzledsl.syntax.grammar import lex
+from puzzledsl.syntax.tokens import Token, lex
 
 Change = tuple[int, int, str]
 """Start and end column (0-based) of a line's text that is replaced, and by what."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.checker.limits import MAX_CELLS, MAX_FILES, MAX_FORMULA, MAX_INSTANCES, MAX_LAYERS, MAX_OPTIONS
+from puzzledsl.checker.limits import MAX_CELLS, MAX_FILES, MAX_FORMULA, MAX_INSTANCES, MAX_OPTIONS
+from puzzledsl.families.config import MAX_LAYERS
 from tests.language.rules import codes, outcome, program, search
 
 

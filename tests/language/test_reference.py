@@ -189,7 +189,7 @@ def test_score_settings(tmp_path: Path) -> None:
     head = 'data d = text("d.txt")\nbld b of w { tokens = 0 }\n'
     rows = table("score.settings-table")
     given = [f"{words(row[0])[0]}: {words(row[1])[0]}" for row in rows if words(row[1])]
-    assert len(given) == 6
+    assert len(given) == 5
     bare = program(tmp_path, head + "score x of b = replace_one(lm_loss)").scores["x"]
     full = program(tmp_path, head + f"score x of b = replace_one(lm_loss, {', '.join(given)})").scores["x"]
     assert bare == full
@@ -248,7 +248,7 @@ def test_families() -> None:
 
 @pytest.mark.states("solver.table", "solver.choice")
 def test_solvers(tmp_path: Path) -> None:
-    from puzzledsl.language.calls import SOLVERS
+    from puzzledsl.ir.search_nodes import SOLVERS
     from tests.language.rules import MEASURED, program, search
 
     calls = [words(row[0])[0] for row in table("solver.table")]
@@ -260,7 +260,7 @@ def test_solvers(tmp_path: Path) -> None:
 
 @pytest.mark.states("export.runtimes")
 def test_runtimes() -> None:
-    from puzzledsl.language.calls import EXPORTS
+    from puzzledsl.ir.stage_nodes import EXPORTS
 
     rows = {words(row[0])[0]: row for row in table("export.runtimes")}
     for column, argument in ((1, "runtime"), (2, "dtype")):
@@ -271,11 +271,12 @@ def test_runtimes() -> None:
 @pytest.mark.states("limits.table")
 def test_limits() -> None:
     from puzzledsl.checker import limits
+    from puzzledsl.families.config import MAX_LAYERS
     from puzzledsl.syntax.newlines import MAX_DEPTH
 
     numbers = [int(row[1].replace(",", "")) for row in table("limits.table")]
     assert numbers == [
-        limits.MAX_LAYERS,
+        MAX_LAYERS,
         limits.MAX_OPTIONS,
         limits.MAX_INSTANCES,
         limits.MAX_REQUIREMENTS,

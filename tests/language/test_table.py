@@ -14,6 +14,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.alternatives.shape import Mixer, StateShape
 from puzzledsl.base.diagnostics import Diagnostic, Span
+from puzzledsl.base.settings import Call, Setting, calls_of
 from puzzledsl.checker.check import LOWERINGS, check
 from puzzledsl.checker.expressions.settings import Settings
 from puzzledsl.families.literal import LAYER_RULES
@@ -21,13 +22,15 @@ from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.metrics import METRICS
+from puzzledsl.ir.search_nodes import REFINES, SOLVERS
+from puzzledsl.ir.stage_nodes import EXPORTS, SCORE_METRICS
 from puzzledsl.language import calls, words
 from puzzledsl.language.alternatives import ALTERNATIVES, INITIALISERS, pattern_fields
 from puzzledsl.language.calls import SHAPE
 from puzzledsl.language.kinds import HARDWARE_FACTS, KINDS
-from puzzledsl.language.model import Call, Setting
 
 PARENTS: dict[str, Alternative] = {"attention": ParentAttention(), "ffn": ParentFfn()}
+SCHEDULES = calls_of(nodes.Schedule)
 NOT_DECLARED = {"format_version", "inputs", "source", "params"}
 """Fields of a program that hold no declarations."""
 BASE = """\
@@ -72,11 +75,11 @@ def test_the_tables_have_what_the_ir_has() -> None:
     """The IR's closed unions are types; the tables hold the same words."""
     assert list(KINDS) == list(LOWERINGS)
     assert {kind.plural for kind in KINDS.values()} == set(nodes.Program.model_fields) - NOT_DECLARED
-    assert list(calls.SOLVERS) == ["cpsat", *nodes.BASELINES]
-    assert set(calls.SCORE_METRICS) == set(get_args(nodes.ReplaceOne.model_fields["metric"].annotation))
-    assert set(calls.SCHEDULES) == set(get_args(nodes.Schedule.model_fields["kind"].annotation))
-    assert set(calls.EXPORTS) == set(get_args(nodes.Export.model_fields["format"].annotation))
-    assert {r for call in calls.EXPORTS.values() for r in call.arguments["runtime"].words} == set(RUNTIMES)
+    assert list(SOLVERS) == ["cpsat", *nodes.BASELINES]
+    assert set(SCORE_METRICS) == set(get_args(nodes.ReplaceOne.model_fields["metric"].annotation))
+    assert set(SCHEDULES) == set(get_args(nodes.Schedule.model_fields["kind"].annotation))
+    assert set(EXPORTS) == set(get_args(nodes.Export.model_fields["format"].annotation))
+    assert {r for call in EXPORTS.values() for r in call.arguments["runtime"].words} == set(RUNTIMES)
     assert set(INITIALISERS) == set(nodes.Initialisers.model_fields)
     assert set(SHAPE.arguments) <= {*nodes.Shape.model_fields, *LAYER_RULES}
     assert {"attention", "linear", "none", *calls.MIXERS} == set(get_args(Mixer))
@@ -199,7 +202,7 @@ def test_the_checker_reads_from_no_other_table(reads: Tables) -> None:
 def test_what_the_table_lacks_cannot_be_read() -> None:
     settings = Settings(None, "`gqa`", Span("", 1, 1, 1, 1), ALTERNATIVES["attention"]["gqa"].arguments)  # type: ignore[arg-type]
     assert not settings.has("window")
-    for reader in (settings.has, settings.entry, settings.place, settings.ref, settings.text):
+    for reader in (settings.has, settings.entry, settings.place, settings.symbol, settings.read):
         with pytest.raises(KeyError, match="nobody"):
             reader("nobody")
 
@@ -254,14 +257,10 @@ CALLS += [
     (f"space x of {'sparse' if n == 'moe' else 'p'} {{{{ ffn = {n}({{}}) }}}}\n", n, c)
     for n, c in ALTERNATIVES["ffn"].items()
 ]
-CALLS += [
-    (f"search x of w {{{{ minimize kl, solver = {n}({{}}) }}}}\n", n, c) for n, c in calls.SOLVERS.items()
-]
-CALLS += [
-    (f"search x of w {{{{ minimize kl, refine = {n}({{}}) }}}}\n", n, c) for n, c in calls.REFINES.items()
-]
-CALLS += [(f"bld x of w {{{{ tokens = 1, lr = {n}({{}}) }}}}\n", n, c) for n, c in calls.SCHEDULES.items()]
-CALLS += [(f"score x of b = replace_one({n}({{}}))\n", n, c) for n, c in calls.SCORE_METRICS.items()]
+CALLS += [(f"search x of w {{{{ minimize kl, solver = {n}({{}}) }}}}\n", n, c) for n, c in SOLVERS.items()]
+CALLS += [(f"search x of w {{{{ minimize kl, refine = {n}({{}}) }}}}\n", n, c) for n, c in REFINES.items()]
+CALLS += [(f"bld x of w {{{{ tokens = 1, lr = {n}({{}}) }}}}\n", n, c) for n, c in SCHEDULES.items()]
+CALLS += [(f"score x of b = replace_one({n}({{}}))\n", n, c) for n, c in SCORE_METRICS.items()]
 
 
 @pytest.mark.parametrize(("text", "name", "call"), CALLS, ids=lambda v: v if isinstance(v, str) else "")
@@ -295,13 +294,13 @@ WORDS = [
     (f"{head(k)} {{ {n} = {NOBODY} }}\n", s)
     for k, v in KINDS.items()
     for n, s in v.settings.items()
-    if s.words and not s.sums and not s.calls
+    if s.words and s.type is not bool and not s.sums and not s.calls
 ]
 WORDS += [
     (text.format(f"{n}: {NOBODY}"), s)
     for text, _, c in CALLS
     for n, s in c.arguments.items()
-    if s.words and set(s.words) != {"true", "false"} and n not in ("window", "batch")
+    if s.words and s.type is not bool and n not in ("window", "batch")
 ]
 
 
@@ -326,4 +325,4 @@ def test_everything_is_explained() -> None:
     assert [name for name, call in calls.ANYWHERE.items() if not call.doc] == []
     named = {w for _, s in _settings() for w in s.words if w not in s.calls}
     known = {*words.OTHER, *words.DTYPES, *words.VALUES, *words.SUB_BLOCKS}
-    assert named - known - set(calls.EXPORTS["gguf"].arguments["dtype"].words) - set(FAMILIES) == set()
+    assert named - known - set(EXPORTS["gguf"].arguments["dtype"].words) - set(FAMILIES) == set()

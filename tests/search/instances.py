@@ -16,7 +16,6 @@ from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.ir.facts import fixed_params
-from puzzledsl.ir.influence import BlockInfluence
 from puzzledsl.ir.metrics import TERMS
 from puzzledsl.ir.nodes import (
     And,
@@ -55,6 +54,7 @@ from puzzledsl.ir.nodes import (
     Where,
 )
 from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts, ScoreTable
+from puzzledsl.ir.tables.scores import BlockInfluence
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.tables import tables_of
 

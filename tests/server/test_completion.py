@@ -8,6 +8,7 @@ import pytest
 
 from puzzledsl.base.units import UNITS
 from puzzledsl.ir.metrics import METRICS
+from puzzledsl.ir.search_nodes import REFINES, SOLVERS
 from puzzledsl.language import calls, words
 from puzzledsl.language.alternatives import ATTENTION, FFN
 from puzzledsl.language.kinds import HARDWARE_FACTS, KINDS, PROFILE
@@ -141,9 +142,9 @@ def test_offers_just_this(text: str, wanted: set[str], tmp_path: Path) -> None:
         ("data n = mix(d: ‸", {"few", "headroom"}, set()),
         ("score n of b = replace_one(‸", {"kl_divergence", "samples", "unit"}, set()),
         ("score n of b = replace_one(kl_divergence, unit: ‸", {"block", "subblock"}, {"samples"}),
-        ("search n of w { solver = ‸", set(calls.SOLVERS), set()),
+        ("search n of w { solver = ‸", set(SOLVERS), set()),
         ("search n of w { solver = cpsat(‸", {"time", "gap", "seed"}, set()),
-        ("search n of w { refine = ‸", set(calls.REFINES), {"let", "require"}),
+        ("search n of w { refine = ‸", set(REFINES), {"let", "require"}),
         ("search n of w { refine = measured(3, ‸", {"healed", "samples", "data"}, set()),
         ("search n of w { refine = measured(3, data: ‸", {"d"}, {"w"}),
         ("search one of w { minimize kl }\neval n of one { full = one + ‸", {"one"}, {"d", "w", "kl"}),

@@ -6,14 +6,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lark import Token
 
 from puzzledsl.base.diagnostics import Sink
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.formatting.break_lines import LIMIT
 from puzzledsl.syntax.formatting.format import format_source
-from puzzledsl.syntax.grammar import lex
 from puzzledsl.syntax.parse import parse
+from puzzledsl.syntax.tokens import Token, lex
 from puzzledsl.syntax.unparse import unparse
 from tests.generated import program
 from tests.strategies import modules

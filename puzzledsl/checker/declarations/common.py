@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS
 from puzzledsl.base.diagnostics import Span
-from puzzledsl.base.suggest import closest
 from puzzledsl.checker.bodies import from_body
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors
-from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.expressions.search_values import Layers, SubBlocks, Symbolic, TermKey
-from puzzledsl.checker.expressions.settings import Settings, from_call
+from puzzledsl.checker.expressions.settings import Settings, from_call, read_call
 from puzzledsl.checker.expressions.values import (
     BuiltIn,
     Constructed,
-    Located,
-    Options,
-    Poison,
-    Ref,
     Scope,
     Symbol,
     Value,
     article,
-    describe,
 )
-from puzzledsl.checker.names.missing_use import shipped_names
-from puzzledsl.checker.names.unknown import unknown_name
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fixed_params
 from puzzledsl.ir.nodes import Where
 from puzzledsl.language.kinds import KINDS
-from puzzledsl.language.model import Setting
 from puzzledsl.syntax import tree
 
 Need = Literal["needed", "allowed", "none"]
@@ -114,6 +104,22 @@ def target(ctx: Context, symbol: Symbol, kinds: tuple[str, ...] = ()) -> Symbol 
     return read_ref(ctx, decl.target, Scope(symbol.file), kinds)
 
 
+def target_later(ctx: Context, symbol: Symbol) -> Symbol | None:
+    """Return the declaration after `of` or `on`, which is lowered later; None, reported, if it is missing or wrong."""
+    found = target(ctx, symbol)
+    if found is not None:
+        ctx.lower_later(found)
+    return found
+
+
+def head(ctx: Context, symbol: Symbol, of: Symbol | None = None) -> dict[str, Any]:
+    """Return the fields that a declaration's head gives: name, comment, place, and the name of what it builds on."""
+    found: dict[str, Any] = {"name": ctx.name_of(symbol), "doc": declaration(symbol).doc}
+    if field := KINDS[symbol.kind].of:
+        found[field] = "" if of is None else ctx.name_of(of)
+    return {**found, "where": where(ctx, symbol)}
+
+
 def no_target(ctx: Context, symbol: Symbol) -> None:
     """Report `of …` on a declaration that takes none."""
     decl = declaration(symbol)
@@ -123,11 +129,11 @@ def no_target(ctx: Context, symbol: Symbol) -> None:
 
 def body_of(ctx: Context, symbol: Symbol) -> tuple[Settings, dict[str, tree.Section]]:
     """Return the settings and sections of a declaration's body."""
-    kind = KINDS[symbol.kind]
+    kind, decl = KINDS[symbol.kind], declaration(symbol)
     scope = ctx.scopes[symbol] = Scope(symbol.file).inner()
-    return from_body(
-        ctx, declaration(symbol), scope, kind.settings, thing(symbol), symbol.span, kind.sections
-    )
+    found, sections = from_body(ctx, decl, scope, kind.settings, thing(symbol), symbol.span, kind.sections)
+    found.quiet_about_missing |= decl.body is None
+    return found, sections
 
 
 def section_of(
@@ -152,63 +158,10 @@ def arguments_of(ctx: Context, symbol: Symbol, call: Constructed) -> Settings:
     return from_call(ctx, call, takes.calls[call.name])
 
 
-def read_call(ctx: Context, expr: tree.Expr, scope: Scope, takes: Setting) -> Constructed | None:
-    """Return a call that a setting takes, or a declaration that it can name. Else None, reported."""
-    names, bases = tuple(takes.calls), takes.kinds
-    word = expr.function if isinstance(expr, tree.Call) else expr
-    arguments = expr.arguments if isinstance(expr, tree.Call) else ()
-    if isinstance(word, tree.Name) and word.text in names and not _means_a_value(word.text, scope):
-        return Constructed(word.text, arguments, scope, expr.span)
-    if isinstance(word, tree.Name) and scope.local(word.text) is None and word.text not in scope.file.names:
-        if scope.file.declares_unread(word.text):
-            return None
-        if bases and word.text in shipped_names():
-            unknown_name(ctx, word, scope)
-            return None
-        declared = _declared(ctx, scope, bases)
-        near = closest(word.text, (*names, *declared))
-        listed = ", ".join(f"`{n}`" for n in (*names, *declared))
-        help = f"write one of {listed}"
-        ctx.report(types.UnknownWord(word.span, got=word.text, what=takes.noun, near=near, help=help))
-        return Constructed(near, arguments, scope, expr.span) if near in names and near is not None else None
-    return as_call(ctx, ctx.value(expr, scope), expr.span, takes)
-
-
-def _means_a_value(name: str, scope: Scope) -> bool:
-    """Return True for a `let`, `param` or `fn`: these hide a word of the language; other declarations do not."""
-    symbol = scope.file.names.get(name)
-    return scope.local(name) is not None or (
-        isinstance(symbol, Symbol) and symbol.kind in ("let", "param", "fn")
-    )
-
-
-def as_call(ctx: Context, value: Value, span: Span, takes: Setting) -> Constructed | None:
-    """Return a value that is a call that a setting takes, or a declaration that it can name, called or not."""
-    match value:
-        case Poison():
-            return None
-        case Constructed(base=None, name=name) if name in takes.calls:
-            return value
-        case Constructed(base=base) if base is not None and base.kind in takes.kinds:
-            return value
-        case Ref(symbol=symbol) if symbol.kind in takes.kinds:
-            return Constructed(symbol.name, (), Scope(symbol.file), span, base=symbol)
-    wanted = " or ".join(f"`{n}`" for n in takes.calls)
-    help = "a declaration takes one" if isinstance(value, Options) else ""
-    ctx.report(types.WrongType(span, what=f"the {takes.noun}", wanted=wanted, got=describe(value), help=help))
-    return None
-
-
-def _declared(ctx: Context, scope: Scope, kinds: tuple[str, ...]) -> list[str]:
-    """Return the declarations of some kinds but the one that is being read, which cannot need itself."""
-    symbols = ((n, s) for n, s in scope.file.names.items() if isinstance(s, Symbol) and s.kind in kinds)
-    return [name for name, symbol in symbols if symbol not in ctx.busy]
-
-
 def only_data(ctx: Context, symbol: Symbol, settings: Settings, required: bool) -> str | None:
     """Return the data set that a setting names, else the program's only one. `required`: report if several exist."""
     if settings.has("data"):
-        found = settings.ref("data")
+        found = settings.symbol("data")
     else:
         known = [s for s in symbol.file.names.values() if isinstance(s, Symbol) and s.kind == "data"]
         found = known[0] if len(known) == 1 else None
@@ -252,8 +205,3 @@ def space_info(ctx: Context, space: Symbol) -> SpaceInfo | None:
     """Return the checker's knowledge of a declared space; None if the space or its parent could not be read."""
     ctx.lower(space, nodes.Space)
     return ctx.infos.get(space)
-
-
-def located(value: Value, span: Span) -> list[Located]:
-    """Return the options of a choice, or the single value."""
-    return list(value.options) if isinstance(value, Options) else [Located(value, span)]

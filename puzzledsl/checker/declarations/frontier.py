@@ -8,13 +8,11 @@ from puzzledsl.checker.declarations.common import (
     arguments_of,
     call_of,
     check_parts,
-    declaration,
+    head,
     scope_about,
     space_info,
-    target,
-    where,
+    target_later,
 )
-from puzzledsl.checker.declarations.refine import MAX_CHILDREN
 from puzzledsl.checker.declarations.search import searched_space
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.diagnostics.name_errors import Misplaced
@@ -28,19 +26,14 @@ from puzzledsl.checker.spaces.space_info import guessed
 from puzzledsl.ir import nodes
 from puzzledsl.language.kinds import KINDS
 
-MAX_POINTS = 10_000
-
 
 def lower_frontier(ctx: Context, symbol: Symbol) -> nodes.Frontier | None:
     """`frontier f of s = sweep(chat.throughput, 1x..3x, points: 20)`."""
     check_parts(ctx, symbol)
-    decl = declaration(symbol)
-    of = target(ctx, symbol)
+    of = target_later(ctx, symbol)
     space = searched_space(ctx, of) if of is not None else None
     info = space_info(ctx, space) if space is not None else None
     scope = scope_about(ctx, symbol, info or guessed(symbol.name))
-    if of is not None:
-        ctx.lower_later(of)
     call = call_of(ctx, symbol)
     if call is None:
         return None
@@ -51,8 +44,7 @@ def lower_frontier(ctx: Context, symbol: Symbol) -> nodes.Frontier | None:
         if settings.has(key):
             entry = settings.entry(key)
             settings.entries[key] = Entry(entry.expr, scoped, entry.span)
-    points = settings.whole("points", 10, 2, MAX_POINTS)
-    children = settings.whole("children", 0, 1, MAX_CHILDREN)
+    points, children = settings.read("points"), settings.read("children")
     if not settings.has("metric") or not settings.has("range"):
         return None
     swept, span = settings.value("metric"), settings.place("metric")
@@ -64,16 +56,13 @@ def lower_frontier(ctx: Context, symbol: Symbol) -> nodes.Frontier | None:
         batch_is_no_ratio(ctx, settings.place("range"), "write numbers, such as `8..64`")
         return None
     return nodes.Frontier(
-        name=ctx.name_of(symbol),
-        search=ctx.name_of(of),
+        **head(ctx, symbol, of),
         term=term,
         low=ends.low.value,
         high=ends.high.value,
         times_parent=ends.low.form == "times",
         points=points,
         children=children,
-        doc=decl.doc,
-        where=where(ctx, symbol),
     )
 
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, cast
+from functools import partial
+from typing import Any
 
-from puzzledsl.base.diagnostics import Diagnostic, Span
+from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.settings import Call
 from puzzledsl.base.stage_errors import SeveralGpus
-from puzzledsl.base.units import (
-    BYTES,
-    BYTES_PER_S,
-    COUNT,
-    DOLLARS_PER_S,
-    FLOP_PER_S,
-    POWER,
-    TIME,
-    Dimension,
-    format_quantity,
-)
+from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import (
     arguments_of,
@@ -26,48 +19,33 @@ from puzzledsl.checker.declarations.common import (
     call_of,
     check_parts,
     declaration,
-    located,
+    head,
     section_of,
     target,
-    where,
+    target_later,
 )
 from puzzledsl.checker.diagnostics import space_errors as errors
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.diagnostics.engine_errors import EngineLacksType, NotOfPyTorch
 from puzzledsl.checker.diagnostics.name_errors import Misplaced
 from puzzledsl.checker.expressions.coercions import as_whole
-from puzzledsl.checker.expressions.settings import Settings, from_call
+from puzzledsl.checker.expressions.settings import Settings, from_call, located, lower
 from puzzledsl.checker.expressions.values import Constructed, Poison, Symbol
 from puzzledsl.ir import nodes
-from puzzledsl.language.engines import ENGINES, TORCH, Engine
-from puzzledsl.language.kinds import MAX_DECODE_HEADS, PROFILE
-from puzzledsl.language.model import Call
+from puzzledsl.ir.hardware_nodes import MAX_BATCH
+from puzzledsl.ir.measured_engines import ENGINES, TORCH, Engine
+from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
-CHANGES = Call("A profile with some settings changed.", PROFILE)
-MAX_GPUS = 1024
-MAX_THREADS = 4096
-MAX_BATCH = 2**31
-
-# Defaults for a profile that gives none: h100_sxm's constants, whose sources std/hardware.pzl names.
-FITTED_EFFICIENCY = {
-    "compute": Fraction("0.5368"),
-    "bandwidth": Fraction("0.95"),
-    "attention": Fraction("0.5993"),
-    "link": Fraction("0.95"),
-}
-FITTED_OVERHEAD_S = Fraction(5975, 10**8)
-FITTED_LINK_LATENCY_S = Fraction(9686, 10**9)
-DEFAULT_RESERVE_BYTES = 3 * 10**9
-DEFAULT_KV_FRACTION = Fraction(9, 10)
-DEFAULT_PAGE_TOKENS = 64
-DEFAULT_MAX_BATCH = 2048
+Spec = nodes.RooflineHardware | nodes.MeasuredHardware | nodes.TableHardware
+CHANGES = Call("A profile with some settings changed.", KINDS["hardware"].settings)
+SECTIONS = KINDS["hardware"].sections
 
 
 def lower_hardware(ctx: Context, symbol: Symbol) -> nodes.Hardware | None:
     """`hardware h = PROFILE(…)`, `measured(…)`, `table(…)`, a literal block, or `hardware h of g { … }`."""
     decl = declaration(symbol)
-    spec: nodes.RooflineHardware | nodes.MeasuredHardware | nodes.TableHardware | None
+    spec: Spec | None
     if decl.value is None:
         base = target(ctx, symbol) if decl.target is not None else None
         if decl.target is not None and base is None:
@@ -79,42 +57,27 @@ def lower_hardware(ctx: Context, symbol: Symbol) -> nodes.Hardware | None:
         if call is None:
             return None
         spec = _from_call(ctx, symbol, call)
-    if spec is None:
-        return None
-    return nodes.Hardware(name=ctx.name_of(symbol), spec=spec, doc=decl.doc, where=where(ctx, symbol))
+    return None if spec is None else nodes.Hardware(**head(ctx, symbol), spec=spec)
 
 
-def _from_call(
-    ctx: Context, symbol: Symbol, call: Constructed
-) -> nodes.RooflineHardware | nodes.MeasuredHardware | nodes.TableHardware | None:
+def _from_call(ctx: Context, symbol: Symbol, call: Constructed) -> Spec | None:
     if call.base is not None:
         return _changed(ctx, symbol, call.base, call)
     check_parts(ctx, symbol, "needed", "none")
     settings = arguments_of(ctx, symbol, call)
-    if call.name == "table":
-        settings.need("path", help='write `table("costs.csv")`')
-        path = settings.text("path")
-        return None if settings.failed else nodes.TableHardware(path=path)
-    return lower_measured(ctx, symbol, settings)
+    if call.name != "table":
+        return lower_measured(settings, ctx.name_of(symbol))
+    table = lower(settings, nodes.TableHardware)
+    return None if settings.failed else table
 
 
-def lower_measured(ctx: Context, symbol: Symbol, settings: Settings) -> nodes.MeasuredHardware | None:
+def lower_measured(settings: Settings, name: str) -> nodes.MeasuredHardware | None:
     """`measured(engine: llama_cpp, dtype: q8_0, threads: 4)`."""
-    memory = settings.quantity("memory", BYTES, Fraction(0), Fraction(1)) if settings.has("memory") else None
-    engine = ENGINES[settings.word("engine", TORCH)]
-    spec = nodes.MeasuredHardware(
-        device=settings.word("device", "cpu"),
-        dtype=settings.word("dtype", engine.dtype),
-        gpus=settings.whole("gpus", 1, 1, MAX_GPUS),
-        memory_bytes=None if memory is None else int(memory),
-        engine=engine.name,
-        usd_per_s=stated(settings, "price", DOLLARS_PER_S),
-        watts=stated(settings, "power", POWER),
-        threads=settings.whole("threads", 1, 1, MAX_THREADS) if settings.has("threads") else None,
-    )
+    engine = ENGINES[settings.read("engine")]
+    spec = lower(settings, nodes.MeasuredHardware, dtype=settings.read("dtype", engine.dtype))
     if settings.failed:
         return None
-    name, problems = ctx.name_of(symbol), list[Diagnostic]()
+    problems = list[Diagnostic]()
     if spec.gpus > 1:
         problems.append(SeveralGpus(settings.place("gpus"), name=name, gpus=spec.gpus))
     for key, value, known in (
@@ -126,13 +89,8 @@ def lower_measured(ctx: Context, symbol: Symbol, settings: Settings) -> nodes.Me
     if spec.threads is not None and engine.name == TORCH:
         problems.append(NotOfPyTorch(settings.place("threads"), name=name))
     for problem in problems:
-        ctx.report(problem)
+        settings.report(problem)
     return None if problems else spec
-
-
-def stated(settings: Settings, key: str, dimension: Dimension) -> Fraction | None:
-    """Return a price or a power where it is stated."""
-    return settings.quantity(key, dimension, Fraction(0), Fraction(0)) if settings.has(key) else None
 
 
 def _lacks(
@@ -148,9 +106,7 @@ def _lacks(
 # ---------------------------------------------------------------- analytic profiles
 
 
-def _changed(
-    ctx: Context, symbol: Symbol, base: Symbol | None, call: Constructed | None
-) -> nodes.RooflineHardware | nodes.MeasuredHardware | nodes.TableHardware | None:
+def _changed(ctx: Context, symbol: Symbol, base: Symbol | None, call: Constructed | None) -> Spec | None:
     """Read a profile derived from `base`: the call's arguments and the body's settings override it."""
     decl = declaration(symbol)
     old: nodes.RooflineHardware | None = None
@@ -171,235 +127,133 @@ def _changed(
         settings.entries = {**arguments.entries, **settings.entries}
     settings.failed |= base is not None and below is None  # whose figures are not known; these are checked
     if base is None:
-        settings.need(
-            "memory", "bandwidth", help="a profile has `memory`, `bandwidth` and `peak { bf16 = … }`"
-        )
+        settings.need_all()
         if "peak" not in sections:
             settings.need("peak", help="write `peak { bf16 = 989TFLOP/s }`")
-    return _Profile(ctx, symbol, settings, old).build(sections)
+    return _Profile(ctx, symbol, settings, sections, old).read()
 
 
-@dataclass(frozen=True, slots=True)
-class _Dtypes:
-    """Number types of a profile: weights, experts, matrix products, KV cache, embedding, head."""
-
-    weights: str
-    experts: str | None
-    activations: str | None
-    kv: str
-    embedding: str
-    head: str | None
+_FITTED = {"engine": "engine", "calibration": "calibration", "error": "calibration_error"}
+"""Settings that say what a profile's constants were fitted to, and their fields."""
 
 
+@dataclass(slots=True, eq=False)
 class _Profile:
     """Reader of one profile's figures. Each is checked against what is physically possible."""
 
-    def __init__(
-        self, ctx: Context, symbol: Symbol, settings: Settings, old: nodes.RooflineHardware | None
-    ) -> None:
-        self.ctx, self.symbol, self.settings, self.old = ctx, symbol, settings, old
+    ctx: Context
+    symbol: Symbol
+    settings: Settings
+    sections: Mapping[str, tree.Section]
+    old: nodes.RooflineHardware | None
 
-    def build(self, sections: dict[str, tree.Section]) -> nodes.RooflineHardware | None:
-        old, settings = self.old, self.settings
-        peaks = self._peaks(sections.get("peak"))
-        efficiency = self._efficiency(sections.get("efficiency"))
-        gpus = settings.whole("gpus", old.gpus if old else 1, 1, MAX_GPUS)
-        groups = settings.whole("expert_parallel", old.expert_parallel if old else 1, 1, MAX_GPUS)
-        memory = self._positive("memory", BYTES, Fraction(old.memory_bytes if old else 0))
-        bandwidth = self._positive(
-            "bandwidth", BYTES_PER_S, old.bandwidth_bytes_per_s if old else Fraction(0)
-        )
-        link = self._positive("link", BYTES_PER_S, old.link_bytes_per_s if old else Fraction(0), zero=True)
-        dtypes = self._dtypes(peaks)
-        reserve = self._positive(
-            "reserve", BYTES, Fraction(old.reserve_bytes if old else DEFAULT_RESERVE_BYTES), zero=True
-        )
-        overhead = self._positive("overhead", TIME, old.overhead_s if old else FITTED_OVERHEAD_S, zero=True)
-        latency = self._positive(
-            "link_latency", TIME, old.link_latency_s if old else FITTED_LINK_LATENCY_S, zero=True
-        )
-        page = settings.whole("page", old.page_tokens if old else DEFAULT_PAGE_TOKENS, 1, 2**20)
-        max_batch = settings.whole("max_batch", old.max_batch if old else DEFAULT_MAX_BATCH, 1, MAX_BATCH)
-        kv_fraction = self._share("kv_fraction", settings, old.kv_fraction if old else DEFAULT_KV_FRACTION)
-        kv_policy = settings.word("kv_policy", old.kv_policy if old else "full")
-        gqa_decode = self._gqa_decode(sections.get("gqa_decode"))
-        said = old if old and not self._constants_changed(sections) else None
-        error = said.calibration_error if said else None
-        if settings.has("error"):
-            error = settings.quantity("error", COUNT, Fraction(0), Fraction(0), Fraction(1))
-        price, power = stated(settings, "price", DOLLARS_PER_S), stated(settings, "power", POWER)
-        if settings.failed or dtypes is None:
-            return None
-        self._consistent(gpus, groups, link, reserve, memory)
-        return nodes.RooflineHardware(
+    def read(self) -> nodes.RooflineHardware | None:
+        """Return the profile; None, reported, if it has mistakes."""
+        settings, old = self.settings, self.old
+        settings.refuse = partial(self._impossible, settings, "`KEY`")
+        peaks, given = self._peaks(), self._efficiency()
+        refitted = "efficiency" in self.sections or any(map(settings.has, ("overhead", "link_latency")))
+        if refitted or old is None:  # what the constants were fitted to holds for those of `old` alone
+            given |= {field: settings.read(key) for key, field in _FITTED.items()}
+        node = lower(
+            settings,
+            nodes.RooflineHardware,
+            old,
             profile=old.profile if old else self.symbol.name,
-            gpus=gpus,
-            expert_parallel=groups,
-            memory_bytes=int(memory),
-            bandwidth_bytes_per_s=bandwidth,
             flop_per_s=peaks,
-            link_bytes_per_s=link,
-            dtype=dtypes.weights,
-            expert_dtype=dtypes.experts,
-            activation_dtype=dtypes.activations,
-            kv_dtype=dtypes.kv,
-            embedding_dtype=dtypes.embedding,
-            head_dtype=dtypes.head,
-            efficiency_compute=efficiency["compute"],
-            efficiency_experts=efficiency.get("experts"),
-            efficiency_bandwidth=efficiency["bandwidth"],
-            efficiency_attention=efficiency["attention"],
-            efficiency_link=efficiency["link"],
-            overhead_s=overhead,
-            link_latency_s=latency,
-            reserve_bytes=int(reserve),
-            kv_fraction=kv_fraction,
-            kv_policy=cast(Literal["full", "mean"], kv_policy),
-            page_tokens=page,
-            max_batch=max_batch,
-            gqa_decode=gqa_decode,
-            engine=settings.text("engine", said.engine if said else ""),
-            calibration=settings.text("calibration", said.calibration if said else ""),
-            calibration_error=error,
-            usd_per_s=price if price is not None or old is None else old.usd_per_s,
-            watts=power if power is not None or old is None else old.watts,
-        )
-
-    def _peaks(self, section: tree.Section | None) -> dict[str, Fraction]:
-        peaks = dict(self.old.flop_per_s) if self.old else {}
-        if section is None:
-            return peaks
-        found = section_of(self.ctx, self.symbol, "peak", section)
-        for dtype in found.entries:
-            peak = self._positive(dtype, FLOP_PER_S, Fraction(0), settings=found, what=f"the {dtype} peak")
-            if peak:
-                peaks[dtype] = peak
-        self.settings.failed |= found.failed
-        if not peaks and not found.failed:
-            found.need("bf16", help="write `bf16 = 989TFLOP/s`")
-            self.settings.failed = True
-        return peaks
-
-    def _efficiency(self, section: tree.Section | None) -> dict[str, Fraction]:
-        """Return the shares of the peaks that are reached; without `experts` where they reach that of other matrices."""
-        old, values = self.old, dict(FITTED_EFFICIENCY)
-        if old:
-            values = {
-                "compute": old.efficiency_compute,
-                "bandwidth": old.efficiency_bandwidth,
-                "attention": old.efficiency_attention,
-                "link": old.efficiency_link,
-            }
-            if old.efficiency_experts is not None:
-                values["experts"] = old.efficiency_experts
-        if section is not None:
-            found = section_of(self.ctx, self.symbol, "efficiency", section)
-            if found.has("experts"):
-                values.setdefault("experts", values["compute"])
-            values = {key: self._share(key, found, value, "efficiency of ") for key, value in values.items()}
-            self.settings.failed |= found.failed
-        return values
-
-    def _constants_changed(self, sections: dict[str, tree.Section]) -> bool:
-        """Return True if the profile changes constants that the base's calibration fitted, so that the calibration is invalid."""
-        return "efficiency" in sections or any(map(self.settings.has, ("overhead", "link_latency")))
-
-    def _gqa_decode(self, section: tree.Section | None) -> nodes.GqaDecode | None:
-        """Read `gqa_decode { tokens = 64Ki, kv1 = 31us, kv8 = 102us }`: measured decode-attention times by KV heads per GPU."""
-        if section is None:
-            return self.old.gqa_decode if self.old else None
-        heads = {f"kv{n}": n for n in range(1, MAX_DECODE_HEADS + 1)}
-        found = section_of(self.ctx, self.symbol, "gqa_decode", section)
-        found.need("tokens", help="write `tokens = 64Ki`: cached tokens of all sequences that were read")
-        times = {}
-        for key in sorted(set(found.entries) & set(heads), key=heads.__getitem__):
-            seconds = self._positive(key, TIME, Fraction(0), settings=found, what=f"`{key}`")
-            times[heads[key]] = seconds
-        if not times:
-            found.need("kv8", help="write `kv8 = 102us`: the time at 8 KV heads a GPU")
-        tokens = found.whole("tokens", 1, 1, 2**40)
-        self.settings.failed |= found.failed
-        return None if found.failed else nodes.GqaDecode(tokens=tokens, seconds=times)
-
-    def _dtypes(self, peaks: dict[str, Fraction]) -> _Dtypes | None:
-        """Return the number types of the profile; None, reported, if the hardware cannot compute in one of them."""
-        old, settings = self.old, self.settings
-        usual = "bf16" if "bf16" in peaks or not peaks else next(iter(peaks))
-
-        def word(key: str, default: str | None) -> str | None:
-            return settings.word(key, usual) if settings.has(key) else default
-
-        found = _Dtypes(
-            weights=word("dtype", old.dtype if old else usual) or usual,
-            experts=word("experts", old.expert_dtype if old else None),
-            activations=word("activations", old.activation_dtype if old else None),
-            kv=word("kv_cache", old.kv_dtype if old else usual) or usual,
-            embedding=word("embedding", old.embedding_dtype if old else usual) or usual,
-            head=word("head", old.head_dtype if old else None),
+            gqa_decode=self._gqa_decode(),
+            **self._dtypes(peaks),
+            **given,
         )
         if settings.failed:
             return None
-        computed = (
-            ("dtype", found.weights) if found.activations is None else ("activations", found.activations),
-            ("embedding", found.embedding) if found.head is None else ("head", found.head),
-        )
-        for key, dtype in computed:
-            if dtype not in peaks and not (dtype == "fp16" and "bf16" in peaks):
-                name = old.profile if old else self.symbol.name
-                help = "it has " + ", ".join(f"`{d}`" for d in peaks)
-                if key == "dtype":
-                    help += (
-                        f"; to store weights in {dtype} and multiply in {usual}, add `activations: {usual}`"
-                    )
-                self.ctx.report(errors.NoPeak(settings.place(key), hardware=name, dtype=dtype, help=help))
-                return None
+        self._check_consistent(node)
+        return node
+
+    def _section(self, name: str, what: str) -> Settings | None:
+        """Return the figures of a section; `what` names one in diagnostics, for KEY."""
+        if name not in self.sections:
+            return None
+        found = section_of(self.ctx, self.symbol, name, self.sections[name])
+        found.refuse = partial(self._impossible, found, what)
         return found
 
-    def _positive(
-        self,
-        key: str,
-        dimension: Dimension,
-        default: Fraction,
-        zero: bool = False,
-        settings: Settings | None = None,
-        what: str = "",
-    ) -> Fraction:
-        own = settings or self.settings
-        value = own.quantity(key, dimension, default)
-        if own.has(key) and not own.failed and (value < 0 or (value == 0 and not zero)):
-            condition = "at least 0" if zero else "more than 0"
-            self._impossible(own.place(key), what or f"`{key}`", condition, format_quantity(value, dimension))
-            own.failed = True
-        return value
+    def _peaks(self) -> dict[str, Fraction]:
+        peaks = dict(self.old.flop_per_s) if self.old else {}
+        found = self._section("peak", "the KEY peak")
+        if found is not None:
+            peaks |= {dtype: peak for dtype in found.entries if (peak := found.read(dtype))}
+            if not peaks and not found.failed:
+                found.need("bf16", help="write `bf16 = 989TFLOP/s`")
+            self.settings.failed |= found.failed
+        return peaks
 
-    def _share(self, key: str, settings: Settings, default: Fraction, prefix: str = "") -> Fraction:
-        value = settings.quantity(key, COUNT, default)
-        if settings.has(key) and not settings.failed and not 0 < value <= 1:
-            got = format_quantity(value, COUNT)
-            self._impossible(settings.place(key), f"{prefix}`{key}`", "more than 0 and at most 1", got)
-            settings.failed = True
-        return value
+    def _efficiency(self) -> dict[str, Any]:
+        """Return the shares of the peaks that are reached; None for `experts` where they reach that of other matrices."""
+        usual = {key: known.value for key, known in SECTIONS["efficiency"].settings.items()}
+        if self.old:
+            usual = {key: getattr(self.old, f"efficiency_{key}") for key in usual}
+        found = self._section("efficiency", "efficiency of `KEY`")
+        if found is not None:
+            usual = {key: found.read(key, value) for key, value in usual.items()}
+            self.settings.failed |= found.failed
+        return {f"efficiency_{key}": share for key, share in usual.items()}
 
-    def _impossible(self, place: Span, what: str, condition: str, got: str) -> None:
-        error = errors.ImpossibleHardware(
+    def _gqa_decode(self) -> nodes.GqaDecode | None:
+        """Read `gqa_decode { tokens = 64Ki, kv1 = 31us, kv8 = 102us }`: measured times by KV heads a GPU."""
+        found = self._section("gqa_decode", "`KEY`")
+        if found is None:
+            return self.old.gqa_decode if self.old else None
+        found.need("tokens")
+        heads = sorted(int(key.removeprefix("kv")) for key in found.entries if key.startswith("kv"))
+        times = {n: found.read(f"kv{n}") for n in heads}
+        if not times:
+            found.need("kv8")
+        tokens = found.read("tokens")
+        self.settings.failed |= found.failed
+        return None if found.failed else nodes.GqaDecode(tokens=tokens, seconds=times)
+
+    def _dtypes(self, peaks: Mapping[str, Fraction]) -> dict[str, Any]:
+        """Return the number types of the profile. Report one that the hardware cannot compute in."""
+        settings, old = self.settings, self.old
+        usual = "bf16" if "bf16" in peaks or not peaks else next(iter(peaks))
+        words = {key: known for key, known in settings.table.items() if known.noun == "dtype"}
+        found = {
+            key: settings.read(key, getattr(old, known.name) if old else known.value and usual)
+            for key, known in words.items()
+        }
+        multiplied = "dtype" if found["activations"] is None else "activations"
+        for key in (multiplied, "embedding" if found["head"] is None else "head"):
+            dtype = found[key]
+            if settings.failed or dtype in peaks or (dtype == "fp16" and "bf16" in peaks):
+                continue
+            name = old.profile if old else self.symbol.name
+            help = "it has " + ", ".join(f"`{d}`" for d in peaks)
+            if key == "dtype":
+                help += f"; to store weights in {dtype} and multiply in {usual}, add `activations: {usual}`"
+            settings.report(errors.NoPeak(settings.place(key), hardware=name, dtype=dtype, help=help))
+        return {words[key].name: dtype for key, dtype in found.items()}
+
+    def _impossible(self, settings: Settings, what: str, key: str, condition: str, got: str) -> None:
+        place, what = settings.place(key), what.replace("KEY", key)
+        problem = errors.ImpossibleHardware(
             place, what=what, hardware=self.symbol.name, condition=condition, got=got
         )
-        self.ctx.report(error)
+        settings.ctx.report(problem)
 
-    def _consistent(
-        self, gpus: int, groups: int, link: Fraction, reserve: Fraction, memory: Fraction
-    ) -> None:
+    def _check_consistent(self, node: nodes.RooflineHardware) -> None:
+        settings, gpus, groups, memory = self.settings, node.gpus, node.expert_parallel, node.memory_bytes
         if gpus % groups:
-            place = self.settings.place("expert_parallel" if self.settings.has("expert_parallel") else "gpus")
-            self._impossible(place, "`expert_parallel`", f"a divisor of the {gpus} GPUs", str(groups))
-        if gpus > 1 and link == 0:
-            place = self.settings.place("gpus")
-            self._impossible(place, "`link`", f"more than 0 for {gpus} GPUs", "0")
-        if reserve >= memory:
-            got = format_quantity(reserve, BYTES)
-            place = self.settings.place("reserve" if self.settings.has("reserve") else "memory")
+            key = "expert_parallel" if settings.has("expert_parallel") else "gpus"
+            condition = f"a divisor of the {gpus} GPUs"
+            self._impossible(settings, "`expert_parallel`", key, condition, str(groups))
+        if gpus > 1 and node.link_bytes_per_s == 0:
+            self._impossible(settings, "`link`", "gpus", f"more than 0 for {gpus} GPUs", "0")
+        if node.reserve_bytes >= memory:
+            key = "reserve" if settings.has("reserve") else "memory"
+            condition = f"less than the memory ({format_quantity(memory, BYTES)})"
             self._impossible(
-                place, "`reserve`", f"less than the memory ({format_quantity(memory, BYTES)})", got
+                settings, "`reserve`", key, condition, format_quantity(node.reserve_bytes, BYTES)
             )
 
 
@@ -409,31 +263,17 @@ class _Profile:
 def lower_scenario(ctx: Context, symbol: Symbol) -> nodes.Scenario | None:
     """`scenario s on h = batch(256, 128 -> 1024)`."""
     check_parts(ctx, symbol)
-    decl = declaration(symbol)
-    hardware = target(ctx, symbol)
-    if hardware is not None:
-        ctx.lower_later(hardware)
-    call = call_of(ctx, symbol)
+    hardware, call = target_later(ctx, symbol), call_of(ctx, symbol)
     if call is None:
         return None
     settings = arguments_of(ctx, symbol, call)
-    help = "write `batch(256, 128 -> 1024)`: sequences, prompt and output tokens of each"
-    settings.need("batch", "tokens", help=help)
+    settings.need_all()
     if settings.failed:
         return None
-    batches = _batches(ctx, settings)
-    tokens = _prompt_and_output(ctx, settings)
+    batches, tokens = _batches(ctx, settings), _prompt_and_output(ctx, settings)
     if batches is None or tokens is None or hardware is None:
         return None
-    return nodes.Scenario(
-        name=ctx.name_of(symbol),
-        hardware=ctx.name_of(hardware),
-        batches=batches,
-        prompt=tokens[0],
-        output=tokens[1],
-        doc=decl.doc,
-        where=where(ctx, symbol),
-    )
+    return nodes.Scenario(**head(ctx, symbol, hardware), batches=batches, prompt=tokens[0], output=tokens[1])
 
 
 def _batches(ctx: Context, settings: Settings) -> tuple[int, ...] | None:

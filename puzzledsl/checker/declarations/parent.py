@@ -10,15 +10,13 @@ from puzzledsl.base.suggest import closest
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import (
     arguments_of,
-    as_call,
     call_of,
     check_parts,
-    declaration,
+    head,
     no_target,
-    where,
 )
 from puzzledsl.checker.diagnostics import space_errors as errors
-from puzzledsl.checker.expressions.settings import Settings
+from puzzledsl.checker.expressions.settings import Settings, as_call
 from puzzledsl.checker.expressions.values import Constructed, Symbol
 from puzzledsl.checker.spaces.shapes import (
     argument_place,
@@ -35,7 +33,6 @@ def lower_parent(ctx: Context, symbol: Symbol) -> nodes.Parent | None:
     """`parent p = hf(…)` or `shape(…)`."""
     check_parts(ctx, symbol)
     no_target(ctx, symbol)
-    decl = declaration(symbol)
     call = call_of(ctx, symbol)
     if call is None:
         return None
@@ -45,20 +42,12 @@ def lower_parent(ctx: Context, symbol: Symbol) -> nodes.Parent | None:
         source, shape = nodes.ShapeSource(), read_shape(ctx, call)
     else:
         settings = arguments_of(ctx, symbol, call)
-        settings.need("id", help='write `hf("meta-llama/Llama-3.1-8B")`, or a directory')
-        revision = settings.text("revision") if settings.has("revision") else None
-        source = nodes.HfSource(id=settings.text("id"), revision=revision)
+        settings.need_all()
+        source = nodes.HfSource(id=settings.read("id"), revision=settings.read("revision"))
         shape, computation = (None, USUAL) if settings.failed else _read(ctx, symbol, settings, source.id)
     if shape is None:
         return None
-    return nodes.Parent(
-        name=ctx.name_of(symbol),
-        source=source,
-        shape=shape,
-        computation=computation,
-        doc=decl.doc,
-        where=where(ctx, symbol),
-    )
+    return nodes.Parent(**head(ctx, symbol), source=source, shape=shape, computation=computation)
 
 
 def _read(

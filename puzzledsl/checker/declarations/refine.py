@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal, cast
 
 from puzzledsl.base.diagnostics import Diagnostic, Span
+from puzzledsl.base.settings import Setting
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.declarations.common import read_call
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.diagnostics.refine_errors import (
     BaselineRefined,
@@ -16,18 +15,15 @@ from puzzledsl.checker.diagnostics.refine_errors import (
     NoWeightsToRefine,
     RefinesToOne,
 )
-from puzzledsl.checker.expressions.settings import from_call
+from puzzledsl.checker.expressions.settings import from_call, lower, read_call
 from puzzledsl.checker.expressions.values import Scope
 from puzzledsl.ir import nodes
 from puzzledsl.ir.measured_scores import on_text, refined_score
 from puzzledsl.ir.nodes import Baseline, HfSource, Program, Search
 from puzzledsl.ir.source_location import span_of
-from puzzledsl.language.model import Setting
 from puzzledsl.syntax import tree
 
 NONE = "none"
-MAX_CHILDREN = 100_000
-DEFAULT_HEALED, DEFAULT_SAMPLES = 4096, 2048
 
 
 def read_refine(ctx: Context, expr: tree.Expr, scope: Scope, takes: Setting) -> nodes.Refine | None:
@@ -41,26 +37,13 @@ def read_refine(ctx: Context, expr: tree.Expr, scope: Scope, takes: Setting) -> 
     call = read_call(ctx, expr, scope, takes)
     if call is None:
         return None
-    settings = from_call(ctx, call, takes.calls[call.name])
     if call.name == NONE:
+        from_call(ctx, call, takes.calls[NONE])
         return None
+    settings = from_call(ctx, call, takes.calls[call.name])
     settings.need("children", help=f"write `{call.name}(24)`: children that are measured")
-    children = settings.whole("children", 1, 1, MAX_CHILDREN)
-    healed = settings.whole("healed", DEFAULT_HEALED)
-    samples = settings.whole("samples", DEFAULT_SAMPLES, 1)
-    data = settings.ref("data")
-    if data is not None:
-        ctx.lower_later(data)
-    if settings.failed:
-        return None
-    return nodes.Refine(
-        method=cast(Literal["measured", "evolutionary"], call.name),
-        children=children,
-        healed=healed,
-        samples=samples,
-        data=None if data is None else ctx.name_of(data),
-        where=ctx.where(expr.span),
-    )
+    node = lower(settings, nodes.Refine, method=call.name, where=ctx.where(expr.span))
+    return None if settings.failed else node
 
 
 def inherited(

@@ -1,9 +1,10 @@
-"""`eval` and `export`."""
+"""`eval`, with the children that answer its tasks and the prompts that they go on from, and `export`."""
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from pathlib import PurePath
 
+from puzzledsl.base.diagnostics import Fix, Label, Span
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import (
     arguments_of,
@@ -11,101 +12,182 @@ from puzzledsl.checker.declarations.common import (
     call_of,
     check_parts,
     declaration,
+    head,
     only_data,
     target,
-    where,
 )
-from puzzledsl.checker.declarations.full import read_full, summands
-from puzzledsl.checker.declarations.prompts import read_prompts
-from puzzledsl.checker.expressions.settings import Settings
-from puzzledsl.checker.expressions.values import Symbol
+from puzzledsl.checker.diagnostics import name_errors
+from puzzledsl.checker.diagnostics import type_errors as types
+from puzzledsl.checker.diagnostics.eval_errors import NotInFull, PromptsNotAFile
+from puzzledsl.checker.diagnostics.space_errors import OtherSpace
+from puzzledsl.checker.expressions.settings import (
+    Settings,
+    as_call,
+    lower,
+    lower_call,
+    read_call,
+    summands,
+)
+from puzzledsl.checker.expressions.values import Constructed, Poison, Scope, Symbol, Text
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.ir import nodes
+from puzzledsl.language.kinds import KINDS
+from puzzledsl.syntax import tree
 
-MAX_SHOTS = 100
+PROMPT_FILES = (".jsonl", ".txt")
 
 
 def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
     """`eval e of u = tasks("a.jsonl") { items = 200, data = heldout, tokens = 8Ki, full = u }`."""
-    decl = declaration(symbol)
-    of = target(ctx, symbol)
+    of, call = target(ctx, symbol), call_of(ctx, symbol)
     tasks: tuple[str, ...] = ()
-    call = call_of(ctx, symbol)
     if call is not None:
         files = arguments_of(ctx, symbol, call)
-        files.need("path", help='write `tasks("hellaswag.jsonl")`')
-        tasks = tuple(files.text(key) for key in files.entries)
+        files.need_all()
+        tasks = files.read("path") or ()
     settings, _ = body_of(ctx, symbol)
-    items = settings.whole("items", 1, 1) if settings.has("items") else None
-    tokens = settings.whole("tokens", 8192)
-    named = settings.text("lm_eval") if settings.has("lm_eval") else ""
+    named: str = (settings.text("lm_eval") if settings.has("lm_eval") else "") or ""
     texts = _texts(ctx, symbol, settings)
     if of is None:
         return None
     ctx.lower_later(of)
-    return nodes.Eval(
-        name=ctx.name_of(symbol),
-        of=ctx.name_of(of),
+    return lower(
+        settings,
+        nodes.Eval,
+        **head(ctx, symbol, of),
         tasks=tasks,
-        lm_eval=tuple(task for task in named.replace(",", " ").split()),
-        shots=settings.whole("shots", 0, 0, MAX_SHOTS) if settings.has("shots") else None,
-        items=items,
+        lm_eval=tuple(named.replace(",", " ").split()),
         data=texts[0] if texts else None,
-        more_data=tuple(texts[1:]),
-        tokens=tokens,
-        full=read_full(ctx, symbol, of, settings),
-        dtype=_dtype(settings),
-        prompts=read_prompts(ctx, settings),
-        doc=decl.doc,
-        where=where(ctx, symbol),
+        more_data=texts[1:],
+        full=_full(ctx, symbol, of, settings),
+        prompts=_prompts(ctx, settings),
     )
 
 
-def _dtype(settings: Settings) -> Literal["fp32", "bf16"] | None:
-    if not settings.has("dtype"):
-        return None
-    return cast(Literal["fp32", "bf16"], settings.word("dtype", "fp32"))
-
-
-def _texts(ctx: Context, symbol: Symbol, settings: Settings) -> list[str]:
+def _texts(ctx: Context, symbol: Symbol, settings: Settings) -> tuple[str, ...]:
     """The texts of `data = heldout + code`, each once, in order; the program's only one where nothing is said."""
-    if not settings.has("data"):
-        only = only_data(ctx, symbol, settings, required=False)
-        return [] if only is None else [only]
-    entry, kinds = settings.entry("data"), settings.known("data").kinds
-    found = [read_ref(ctx, expr, entry.scope, kinds) for expr in summands(entry.expr)]
-    for data in found:
-        if data is not None:
-            ctx.lower_later(data)
-    return list(dict.fromkeys(ctx.name_of(data) for data in found if data is not None))
+    if settings.has("data"):
+        texts: tuple[str, ...] = settings.read("data", ())
+        return texts
+    only = only_data(ctx, symbol, settings, required=False)
+    return () if only is None else (only,)
 
 
 def lower_export(ctx: Context, symbol: Symbol) -> nodes.Export | None:
     """`export x of u = hf("dir", runtime: vllm)`, `gguf("child.gguf", dtype: f16)` or `mlx("dir")`."""
     check_parts(ctx, symbol)
-    decl = declaration(symbol)
-    of = target(ctx, symbol)
-    call = call_of(ctx, symbol)
+    of, call = target(ctx, symbol), call_of(ctx, symbol)
     if call is None:
         return None
     settings = arguments_of(ctx, symbol, call)
-    settings.need("path", help=f'write `{call.name}("out/child")`')
-    runtime = settings.word("runtime", settings.known("runtime").words[0])
-    dtype = settings.word("dtype", "") if settings.has("dtype") else None
-    lower = settings.flag("lower") if settings.has("lower") else None
-    path = settings.text("path")
+    place = ctx.where(settings.place("runtime"))
+    node = lower(settings, nodes.Export, **head(ctx, symbol, of), format=call.name, runtime_where=place)
     if of is None or settings.failed:
         return None
     ctx.lower_later(of)
-    return nodes.Export(
-        name=ctx.name_of(symbol),
-        of=ctx.name_of(of),
-        path=path,
-        format=cast(Literal["hf", "gguf", "mlx"], call.name),
-        runtime=runtime,
-        dtype=dtype,
-        lower=lower,
-        doc=decl.doc,
-        where=where(ctx, symbol),
-        runtime_where=ctx.where(settings.place("runtime")),
+    return node
+
+
+# ---------------------------------------------------------------- full = best + final
+
+
+def _full(ctx: Context, symbol: Symbol, of: Symbol, settings: Settings) -> tuple[str, ...]:
+    """The children, in order; empty where nothing is said. Reports names twice, of other spaces, and a missing `of`."""
+    if not settings.has("full"):
+        return ()
+    entry, kinds = settings.entry("full"), settings.known("full").kinds
+    named = [(expr.span, read_ref(ctx, expr, entry.scope, kinds)) for expr in summands(entry.expr)]
+    wanted = _space_of(ctx, of)
+    seen: dict[Symbol, Span] = {}
+    for span, child in named:
+        if child is None:
+            continue
+        if _is_misspelt(ctx, entry.scope, span):
+            seen.setdefault(child, span)
+            continue
+        if child in seen:
+            label = Label(seen[child], "first named here")
+            ctx.report(name_errors.DuplicateKey(span, name=ctx.source(span), secondary=[label]))
+            continue
+        seen[child] = span
+        ctx.lower_later(child)
+        got = _space_of(ctx, child)
+        if got is not None and wanted is not None and got != wanted:
+            help = _children_of(ctx, symbol, wanted)
+            ctx.report(OtherSpace(span, name=ctx.source(span), got=got, wanted=wanted, help=help))
+    if of not in seen and all(child is not None for _, child in named):
+        _report_left_out(ctx, symbol, of, entry.expr.span)
+    return tuple(ctx.name_of(child) for child in seen)
+
+
+def _is_misspelt(ctx: Context, scope: Scope, span: Span) -> bool:
+    """True for an unknown name, which is reported; what else would be said rests on a guess."""
+    return (scope.file.file, ctx.source(span)) in ctx.unknown
+
+
+def _space_of(ctx: Context, child: Symbol) -> str | None:
+    """The space of a search, or of the search that an uptrain trains further; None where that has mistakes."""
+    uptrain = ctx.lower(child, nodes.Uptrain) if child.kind == "uptrain" else None
+    search = child if uptrain is None else ctx.taken.get(uptrain.search)
+    lowered = ctx.lower(search, nodes.Search) if search is not None else None
+    return None if lowered is None else lowered.space
+
+
+def _children_of(ctx: Context, symbol: Symbol, space: str) -> str:
+    """``children of `w`: `best`, `final` ``: what the file declares of a space."""
+    declared = [
+        s for s in symbol.file.names.values() if isinstance(s, Symbol) and s.kind in KINDS["eval"].targets
+    ]
+    names = [f"`{s.name}`" for s in declared if s.file is symbol.file and _space_of(ctx, s) == space]
+    return f"children of `{space}`: {', '.join(names[:8])}" if names else ""
+
+
+def _report_left_out(ctx: Context, symbol: Symbol, of: Symbol, span: Span) -> None:
+    target = declaration(symbol).target
+    child = of.name if target is None else ctx.source(target.span)
+    written = f"{child} + {ctx.source(span)}"
+    labels = [] if target is None else [Label(target.span, "this child")]
+    fix = Fix.replace(span, written, safe=False)
+    ctx.report(
+        NotInFull(span, child=child, evaluation=symbol.name, written=written, secondary=labels, fixes=[fix])
     )
+
+
+# ---------------------------------------------------------------- prompts
+
+
+def _prompts(ctx: Context, settings: Settings) -> nodes.Prompts | None:
+    """`prompts = "p.jsonl"`, `prompts("…", "…")` or `none`; None where it is not written or, reported, wrong."""
+    if not settings.has("prompts"):
+        return None
+    entry, takes = settings.entry("prompts"), settings.known("prompts")
+    expr, call = entry.expr, None
+    word = expr.function if isinstance(expr, tree.Call) else expr
+    if isinstance(word, tree.Name) and word.text in takes.calls:
+        call = read_call(ctx, expr, entry.scope, takes)
+    else:
+        value = settings.value("prompts")
+        if isinstance(value, Text):
+            return nodes.Prompts(path=path) if (path := prompts_file(settings)) else None
+        if not isinstance(value, Constructed | Poison):
+            wanted, got = "a file, `prompts(…)` or `none`", f"`{ctx.source(expr.span)}`"
+            help = 'write `prompts = "p.jsonl"`, or `prompts = prompts("Once upon a time")`'
+            ctx.report(types.WrongType(expr.span, what="`prompts`", wanted=wanted, got=got, help=help))
+            return None
+        call = as_call(ctx, value, expr.span, takes)
+    return None if call is None else lower_call(ctx, call, takes.calls[call.name])
+
+
+def prompts_file(settings: Settings) -> str | None:
+    """The path of a file of prompts; None, reported, for a text that is none."""
+    path = settings.text("prompts")
+    if path is None or PurePath(path).suffix in PROMPT_FILES:
+        return path
+    place = settings.place("prompts")
+    help, fixes = None, []
+    if settings.known("prompts").calls:
+        written = f"prompts({settings.ctx.source(place)})"
+        help = f"write `{written}`, or the name of a `.jsonl` or `.txt` file"
+        fixes = [Fix.replace(place, written, safe=False)]
+    settings.report(PromptsNotAFile(place, path=path, help=help, fixes=fixes))
+    return None

@@ -12,14 +12,14 @@ from typing import Literal
 
 from puzzledsl.base.diagnostics import Label, Span
 from puzzledsl.base.suggest import closest
-from puzzledsl.base.units import TIME, Quantity
+from puzzledsl.base.units import Quantity
 from puzzledsl.checker.assertions import check_assert
 from puzzledsl.checker.bodies import define, misplaced
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import (
     check_parts,
     declaration,
-    read_call,
+    head,
     scope_about,
     space_info,
     target,
@@ -46,7 +46,7 @@ from puzzledsl.checker.expressions.search_values import (
     Symbolic,
     Tally,
 )
-from puzzledsl.checker.expressions.settings import from_call
+from puzzledsl.checker.expressions.settings import from_call, lower_call, read_call
 from puzzledsl.checker.expressions.values import (
     Boolean,
     Constructed,
@@ -64,13 +64,10 @@ from puzzledsl.ir import nodes
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
-DEFAULT_SOLVER = nodes.CpSat(time_s=Fraction(60))
+DEFAULT_SOLVER = nodes.CpSat()
 SETTINGS = KINDS["search"].settings
 STATEMENTS = tuple(word for word in KINDS["search"].statements if word not in ("let", "assert"))
-MAX_SEED = 2**31 - 1
 MAX_SOLUTIONS = 10_000
-MAX_POINTS = 10_000
-MAX_TIME_S = Fraction(10**8)
 
 
 def lower_search(ctx: Context, symbol: Symbol) -> nodes.Search | None:
@@ -145,7 +142,7 @@ class _Body:
             return None
         count, apart = self.solutions or ((base.solutions, base.apart) if base else (1, 1))
         return nodes.Search(
-            name=self.ctx.name_of(self.symbol),
+            **head(self.ctx, self.symbol),
             space=space,
             sense=objective[0],
             objective=objective[1],
@@ -155,8 +152,6 @@ class _Body:
             apart=apart,
             solver=self.solver or (base.solver if base else DEFAULT_SOLVER),
             refine=self._refine(base),
-            doc=decl.doc,
-            where=where(self.ctx, self.symbol),
         )
 
     def _refine(self, base: nodes.Search | None) -> nodes.Refine | None:
@@ -414,9 +409,10 @@ def _require_help(ctx: Context, value: Value, span: Span) -> str:
 
 
 def _solver(ctx: Context, call: Constructed) -> nodes.CpSat | nodes.Baseline | None:
-    settings = from_call(ctx, call, SETTINGS["solver"].calls[call.name])
-    seed = settings.whole("seed", 0, 0, MAX_SEED) if "seed" in settings.table else 0
-    if call.name == "cpsat":
-        time = settings.quantity("time", TIME, Fraction(60), Fraction(1, 1000), MAX_TIME_S)
-        return nodes.CpSat(time_s=time, gap=settings.ratio("gap", Fraction(0)), seed=seed)
+    form = SETTINGS["solver"].calls[call.name]
+    if form.node is not None:
+        solver: nodes.CpSat | None = lower_call(ctx, call, form)
+        return solver
+    settings = from_call(ctx, call, form)
+    seed = settings.read("seed") if "seed" in settings.table else 0
     return nodes.Baseline.model_validate({"kind": call.name, "seed": seed})

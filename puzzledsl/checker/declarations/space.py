@@ -16,12 +16,12 @@ from puzzledsl.checker.declarations.common import (
     call_of,
     check_parts,
     declaration,
+    head,
     scope_about,
     section_of,
     space_info,
     target,
     thing,
-    where,
 )
 from puzzledsl.checker.diagnostics import name_errors, space_errors
 from puzzledsl.checker.expressions.loops import iterate, passes
@@ -217,7 +217,7 @@ class _SpaceBody:
 
     def _initialisers(self, section: tree.Section, old: nodes.Initialisers) -> nodes.Initialisers:
         settings = section_of(self.ctx, self.symbol, "init", section, self.scope)
-        found = {key: settings.word(key, getattr(old, key)) for key in settings.table}
+        found = {key: settings.read(key, getattr(old, key)) for key in settings.table}
         return nodes.Initialisers.model_validate(found)
 
     def _node(self, init: nodes.Initialisers, used_by: nodes.UsedBy | None) -> nodes.Space:
@@ -229,14 +229,12 @@ class _SpaceBody:
                 rows[key] = nodes.LayerChoice(attention=attention, ffn=ffn)
             layers.append(rows[key])
         return nodes.Space(
-            name=self.info.name,
+            **head(self.ctx, self.symbol),
             parent=self.info.parent_id,
             layers=tuple(layers),
             init=init,
             used_by=used_by,
             roundings=tuple(self.info.roundings),
-            doc=declaration(self.symbol).doc,
-            where=where(self.ctx, self.symbol),
         )
 
 
@@ -248,9 +246,8 @@ def _used_by(ctx: Context, symbol: Symbol) -> nodes.Space | None:
     if base is None or call is None:
         return None
     settings = arguments_of(ctx, symbol, call)
-    settings.need("search", help="write `used_by(search, top: 10)`")
-    search = settings.ref("search")
-    top = settings.whole("top", 10, 1, 10_000)
+    settings.need_all()
+    search, top = settings.symbol("search"), settings.read("top")
     info, wide = _start(ctx, symbol, base), ctx.lower(base, nodes.Space)
     if info is None or wide is None:
         return None
@@ -261,12 +258,10 @@ def _used_by(ctx: Context, symbol: Symbol) -> nodes.Space | None:
         error = space_errors.OtherSpace(place, name=search.name, got=lowered.space, wanted=wide.name)
         ctx.report(error)
     return nodes.Space(
-        name=info.name,
+        **head(ctx, symbol),
         parent=wide.parent,
         layers=wide.layers,
         init=wide.init,
         used_by=nodes.UsedBy(search=ctx.name_of(search), top=top) if search is not None else None,
         roundings=wide.roundings,
-        doc=declaration(symbol).doc,
-        where=where(ctx, symbol),
     )

@@ -1,78 +1,45 @@
-"""`bld` and `score`."""
+"""`bld` and `uptrain`."""
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
-from typing import Literal, cast
+from typing import Literal
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.declarations.common import (
-    arguments_of,
-    as_call,
-    body_of,
-    call_of,
-    check_parts,
-    declaration,
-    only_data,
-    read_call,
-    target,
-    where,
-)
-from puzzledsl.checker.declarations.run_scores import read_healed, read_runs
-from puzzledsl.checker.diagnostics import name_errors
+from puzzledsl.checker.declarations.common import body_of, check_parts, head, only_data, target_later
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.expressions.coercions import as_constant, between
-from puzzledsl.checker.expressions.settings import Settings, from_call
-from puzzledsl.checker.expressions.values import Constructed, Poison, Symbol
+from puzzledsl.checker.expressions.settings import Settings, as_call, lower, lower_call, read_call, summands
+from puzzledsl.checker.expressions.values import Constructed, Poison, Scope, Symbol
 from puzzledsl.ir import nodes
-from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
-DEFAULT_LR = nodes.Schedule(kind="cosine", peak=1e-4, warmup=0.01)
-MAX_CONTEXT = 2**24
-MAX_SEED = 2**31 - 1
-MAX_PEAK = Fraction(1000)
+SHORT_RUN, SHORT_PEAK, LONG_PEAK, WARMUP = 64 * 1024, 2e-4, 1e-4, 0.05
+"""An uptraining of fewer tokens than this has the first peak: of 12 Ki tokens it made the better child (docs/science.md). The
+second is what is usual for long distillations; 48 Ki tokens did well with it."""
+STEP_FACTOR = 85
+"""Tokens of a step, squared, by tokens of the run: 1 Ki tokens a step where there are 12 Ki (docs/science.md)."""
+MAX_WEIGHT = 10**6
 
 
 def lower_bld(ctx: Context, symbol: Symbol) -> nodes.Bld | None:
     """`bld b of w { train = attention + ffn, tokens = 1B, … }`."""
     check_parts(ctx, symbol)
-    decl = declaration(symbol)
-    space = target(ctx, symbol)
-    if space is not None:
-        ctx.lower_later(space)
+    space = target_later(ctx, symbol)
     settings, _ = body_of(ctx, symbol)
-    if decl.body is not None:
-        settings.need(
-            "tokens", help="write `tokens = 100M`: each job's budget (`0` for initialisation alone)"
-        )
     mode, sub_blocks = _train(ctx, settings)
-    lr = read_schedule(ctx, settings, DEFAULT_LR)
-    data = only_data(ctx, symbol, settings, required=True)
-    heal_data = settings.ref("heal_data")
-    if heal_data is not None:
-        ctx.lower_later(heal_data)
-    loss = settings.word("loss", "normalized_mse")
-    node = nodes.Bld(
-        name=ctx.name_of(symbol),
-        space=ctx.name_of(space) if space is not None else "",
+    node = lower(
+        settings,
+        nodes.Bld,
+        **head(ctx, symbol, space),
         mode=mode,
         sub_blocks=sub_blocks,
-        tokens=settings.whole("tokens", 0),
-        context=settings.whole("context", 2048, 1, MAX_CONTEXT),
-        batch=settings.whole("batch", 1, 1),
-        lr=lr,
-        loss=cast(Literal["normalized_mse", "mse", "cosine"], loss),
-        data=data,
-        calibration_tokens=settings.whole("calibration", 16384, 1),
-        heal_tokens=settings.whole("heal", 24576),
-        heal_data=ctx.name_of(heal_data) if heal_data is not None else None,
-        seed=settings.whole("seed", 0, 0, MAX_SEED),
-        doc=decl.doc,
-        where=where(ctx, symbol),
+        lr=_schedule(ctx, settings, nodes.Schedule(peak=1e-4, warmup=0.01)),
+        data=only_data(ctx, symbol, settings, required=True),
     )
     return node if space is not None else None
 
@@ -93,12 +60,10 @@ def _train(ctx: Context, settings: Settings) -> tuple[Literal["decoupled", "coup
                 return "decoupled" if expr.op == "+" else "coupled", both
             for side in (expr.left, expr.right):
                 if isinstance(side, tree.Name) and side.text not in both:
-                    near = closest(side.text, both)
-                    help = "write `attention` or `ffn`"
-                    error = types.UnknownWord(
-                        side.span, got=side.text, what="sub-block", near=near, help=help
+                    near, help = closest(side.text, both), "write `attention` or `ffn`"
+                    ctx.report(
+                        types.UnknownWord(side.span, got=side.text, what="sub-block", near=near, help=help)
                     )
-                    ctx.report(error)
                     return "decoupled", both
         case tree.BadExpr():
             return "decoupled", both
@@ -108,152 +73,116 @@ def _train(ctx: Context, settings: Settings) -> tuple[Literal["decoupled", "coup
     return "decoupled", both
 
 
-def read_schedule(ctx: Context, settings: Settings, default: nodes.Schedule) -> nodes.Schedule:
+# ---------------------------------------------------------------- learning rates
+
+
+def _schedule(ctx: Context, settings: Settings, default: nodes.Schedule) -> nodes.Schedule:
     """`lr = cosine(1e-4, warmup: 1%)`, `constant(1e-4)`, or a plain number, which is constant."""
     if not settings.has("lr"):
         return default
     entry, takes = settings.entry("lr"), settings.known("lr")
-    call: Constructed | None
-    if isinstance(entry.expr, tree.Call | tree.Name):
-        value = None
-        if isinstance(entry.expr, tree.Name) and entry.expr.text not in takes.calls:
-            value = ctx.value(entry.expr, entry.scope)
-        if isinstance(value, Quantity | Poison):
-            return _constant(ctx, value, settings, default)
-        call = read_call(ctx, entry.expr, entry.scope, takes)
+    expr, call = entry.expr, None
+    if isinstance(expr, tree.Call) or (isinstance(expr, tree.Name) and expr.text in takes.calls):
+        call = read_call(ctx, expr, entry.scope, takes)
     else:
         value = settings.value("lr")
-        if not isinstance(value, Constructed):
+        if isinstance(value, Quantity | Poison) or (
+            not isinstance(expr, tree.Name) and not isinstance(value, Constructed)
+        ):
             return _constant(ctx, value, settings, default)
-        call = as_call(ctx, value, entry.expr.span, takes)
-    if call is None:
-        return default
-    arguments = from_call(ctx, call, takes.calls[call.name])
-    arguments.need("peak", help=f"write `{call.name}(1e-4)`")
-    peak = arguments.quantity("peak", COUNT, Fraction(0), Fraction(0), MAX_PEAK)
-    warmup = arguments.ratio("warmup", Fraction(0))
-    kind = cast(Literal["cosine", "constant"], call.name)
-    return nodes.Schedule(kind=kind, peak=float(peak), warmup=float(warmup))
+        call = as_call(ctx, value, expr.span, takes)
+    return default if call is None else lower_call(ctx, call, takes.calls[call.name]) or default
 
 
 def _constant(ctx: Context, value: object, settings: Settings, default: nodes.Schedule) -> nodes.Schedule:
+    place, most = settings.place("lr"), settings.known("lr").calls["constant"].arguments["peak"].at_most
+    assert most is not None
     if isinstance(value, Quantity):
-        peak = as_constant(ctx, value, settings.place("lr"), "`lr`", COUNT)
-        if peak is not None and not 0 <= peak.value <= MAX_PEAK:
-            condition = between(0, MAX_PEAK)
-            error = types.OutOfRange(settings.place("lr"), what="`lr`", condition=condition, got=str(peak))
-            ctx.report(error)
+        peak = as_constant(ctx, value, place, "`lr`", COUNT)
+        if peak is not None and not 0 <= peak.value <= most:
+            condition = between(0, most)
+            ctx.report(types.OutOfRange(place, what="`lr`", condition=condition, got=str(peak)))
             return default
         return default if peak is None else nodes.Schedule(kind="constant", peak=float(peak.value))
     if not isinstance(value, Poison):
         help = "write `cosine(1e-4, warmup: 1%)`, `constant(1e-4)` or a number"
-        got = f"`{ctx.source(settings.place('lr'))}`"
-        ctx.report(
-            types.WrongType(settings.place("lr"), what="`lr`", wanted="a schedule", got=got, help=help)
-        )
+        got = f"`{ctx.source(place)}`"
+        ctx.report(types.WrongType(place, what="`lr`", wanted="a schedule", got=got, help=help))
     return default
 
 
-# ---------------------------------------------------------------- score
-
-Metric = Literal["kl_divergence", "lm_loss", "cosine", "top_k_agreement", "accuracy"]
-FITTED_CHILDREN, FITTED_FROM_SAMPLES = 24, 1024
-"""KLs in the parent are fitted to so many children, unless said, where so many positions are scored, and no
-runs: with 1,024 of them the fit finds SmolLM2's better children, with 256 the plain sum does."""
+# ---------------------------------------------------------------- uptrain
 
 
-def lower_score(ctx: Context, symbol: Symbol) -> nodes.Score | None:
-    """`score kl of b = replace_one(kl_divergence, …)` or `table("scores.csv")`."""
+def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
+    """`uptrain u of s { loss = 1 * kld + 1 * cosine + 0 * lm, tokens = 45B, … }`."""
     check_parts(ctx, symbol)
-    decl = declaration(symbol)
-    of, call = target(ctx, symbol), call_of(ctx, symbol)
-    bld = ctx.lower(of, nodes.Bld) if of is not None and of.kind == "bld" else None
-    method = None if call is None else _method(ctx, symbol, call, of, bld)
-    if of is None or method is None:
-        return None
-    ctx.lower_later(of)
-    if of.kind == "bld" and bld is None:
-        return None
-    return nodes.Score(
-        name=ctx.name_of(symbol),
-        bld=bld.name if bld is not None else None,
-        space=bld.space if bld is not None else ctx.name_of(of),
-        method=method,
-        doc=decl.doc,
-        where=where(ctx, symbol),
+    search = target_later(ctx, symbol)
+    settings, _ = body_of(ctx, symbol)
+    settings.need_all("lr")
+    tokens, context = settings.read("tokens"), settings.read("context")
+    node = lower(
+        settings,
+        nodes.Uptrain,
+        **head(ctx, symbol, search),
+        **_loss(ctx, settings),
+        tokens=tokens,
+        context=context,
+        batch=settings.read("batch", batch_of(tokens, context)),
+        lr=_schedule(ctx, settings, schedule_of(tokens)),
+        fits_child=not settings.has("lr"),
+        data=only_data(ctx, symbol, settings, required=True),
     )
+    return node if search is not None else None
 
 
-def _method(
-    ctx: Context, symbol: Symbol, call: Constructed, of: Symbol | None, bld: nodes.Bld | None
-) -> nodes.ReplaceOne | nodes.ScoreFromTable | None:
-    if call.name == "table":
-        settings = arguments_of(ctx, symbol, call)
-        settings.need("path", help='write `table("scores.csv")`')
-        path = settings.text("path")
-        return None if settings.failed else nodes.ScoreFromTable(path=path)
-    if of is not None and of.kind == "space":
-        place = declaration(symbol).target
-        assert place is not None
-        help = "replacing one block needs its pieces: `score kl of BLD = replace_one(…)`"
-        error = name_errors.WrongKind(place.span, name=of.name, got="a space", wanted="a bld", help=help)
-        ctx.report(error)
-    settings = arguments_of(ctx, symbol, call)
-    settings.need("metric", help=f"write `{KINDS['score'].form}`")
-    metric, tasks, top_k = _metric(ctx, settings)
-    around = settings.ref("around")
-    if around is not None:
-        ctx.lower_later(around)
-    data = settings.ref("data")
-    if data is not None:
-        ctx.lower_later(data)
-    samples = settings.whole("samples", 4096, 1)
-    runs = read_runs(ctx, settings, metric, of if bld is not None else None)
-    healed = read_healed(ctx, settings, metric)
-    enough = samples >= FITTED_FROM_SAMPLES
-    fits = enough and metric == "kl_divergence" and around is None and runs is None and not healed
-    return nodes.ReplaceOne(
-        metric=metric,
-        samples=samples,
-        tasks=tasks,
-        top_k=top_k,
-        unit=_unit(ctx, settings, bld),
-        children=settings.whole("children", FITTED_CHILDREN if fits else 0, 0, 10_000),
-        runs=runs,
-        healed=healed,
-        around=ctx.name_of(around) if around is not None else None,
-        rounds=settings.whole("rounds", 1, 1, 100),
-        data=ctx.name_of(data) if data is not None else bld.data if bld is not None else None,
-    )
+def batch_of(tokens: int, context: int) -> int:
+    """Sequences a step where the program does not say: steps and tokens a step grow alike, both with the root of the budget."""
+    sequences = math.sqrt(STEP_FACTOR * tokens) / context
+    return 1 if sequences <= 1 else 2 ** round(math.log2(sequences))
 
 
-def _metric(ctx: Context, settings: Settings) -> tuple[Metric, str | None, int | None]:
-    """The metric, its tasks and how many tokens it compares, where it has them."""
-    if not settings.has("metric"):
-        return "kl_divergence", None, None
-    entry, takes = settings.entry("metric"), settings.known("metric")
-    name = entry.expr.text if isinstance(entry.expr, tree.Name) else ""
-    if name == "top_k_agreement":
-        return "top_k_agreement", None, 1
-    if name in takes.calls and name != "accuracy":
-        return cast(Metric, name), None, None
-    call = read_call(ctx, entry.expr, entry.scope, takes)
-    if call is None:
-        return "kl_divergence", None, None
-    arguments = from_call(ctx, call, takes.calls[call.name])
-    if call.name == "accuracy":
-        arguments.need("tasks", help='write `accuracy("tasks.jsonl")`')
-        return "accuracy", arguments.text("tasks"), None
-    top_k = arguments.whole("k", 1, 1, 1000) if call.name == "top_k_agreement" else None
-    return cast(Metric, call.name), None, top_k
+def schedule_of(tokens: int) -> nodes.Schedule:
+    """The learning rate where the program does not say; its peak is lowered where the child is near its parent."""
+    return nodes.Schedule(peak=SHORT_PEAK if tokens < SHORT_RUN else LONG_PEAK, warmup=WARMUP)
 
 
-def _unit(ctx: Context, settings: Settings, bld: nodes.Bld | None) -> Literal["subblock", "block"]:
-    """Coupled pieces are measured as blocks; decoupled ones as sub-blocks unless asked otherwise."""
-    coupled = bld is not None and bld.mode == "coupled"
-    unit = settings.word("unit", "block" if coupled else "subblock")
-    if coupled and unit == "subblock":
-        what, place = "`unit: subblock`", settings.place("unit")
-        help = "a coupled piece holds attention and FFN together: leave `unit` out"
-        ctx.report(name_errors.Misplaced(place, what=what, where="a score of coupled pieces", help=help))
-    return cast(Literal["subblock", "block"], unit)
+def _loss(ctx: Context, settings: Settings) -> dict[str, float]:
+    """The weights of a sum such as `1 * kld + 0.5 * cosine`; the paper's KL + cosine where none is given."""
+    weights = dict.fromkeys(settings.known("loss").words, 0.0)
+    if not settings.has("loss"):
+        return {**weights, "kld": 1.0, "cosine": 1.0}
+    entry = settings.entry("loss")
+    for part in summands(entry.expr):
+        _weight(ctx, part, entry.scope, weights)
+    if not any(weights.values()) and not ctx.sink.has_errors:
+        what, got = "the sum of `loss` weights", "0"
+        ctx.report(types.OutOfRange(entry.expr.span, what=what, condition="more than 0", got=got))
+    return weights
+
+
+def _weight(ctx: Context, part: tree.Expr, scope: Scope, weights: dict[str, float]) -> None:
+    factor: tree.Expr | None = None
+    word = part
+    if isinstance(part, tree.Binary) and part.op == "*":
+        factor, word = part.left, part.right
+        if isinstance(factor, tree.Name) and factor.text in weights:
+            factor, word = word, factor
+    if isinstance(word, tree.BadExpr):
+        return
+    if not isinstance(word, tree.Name) or word.text not in weights:
+        near = closest(word.text, weights) if isinstance(word, tree.Name) else None
+        help, got = "write a sum such as `1 * kld + 1 * cosine + 0 * lm`", ctx.source(word.span)
+        ctx.report(types.UnknownWord(word.span, got=got, what="loss of uptraining", near=near, help=help))
+        return
+    amount = Fraction(1)
+    if factor is not None:
+        number = as_constant(ctx, ctx.value(factor, scope), factor.span, "a loss's weight", COUNT)
+        if number is None:
+            return
+        amount = number.value
+    if not 0 <= amount <= MAX_WEIGHT:
+        got, condition = ctx.source(part.span), between(0, MAX_WEIGHT)
+        ctx.report(types.OutOfRange(part.span, what="a loss's weight", condition=condition, got=got))
+        return
+    weights[word.text] += float(amount)

@@ -1,4 +1,4 @@
-"""Typed readers for the settings of a call (`gqa(kv_heads: 8)`) or of a body (`{ tokens = 1B }`).
+"""The settings of a call (`gqa(kv_heads: 8)`) or of a body (`{ tokens = 1B }`), each read as its field of the IR says.
 
 A misspelt name is reported and treated as the nearest known name, so that it causes no further diagnostics. A reader
 that finds a mistake reports it, sets `failed` and returns a harmless value.
@@ -6,14 +6,16 @@ that finds a mistake reports it, sets `failed` and returns a harmless value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any, TypeVar
 
-from puzzledsl.base.diagnostics import Fix, Label, Near, Span
+from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Near, Span
 from puzzledsl.base.phrases import listed
+from puzzledsl.base.settings import REQUIRED, Call, Setting
 from puzzledsl.base.suggest import closest
-from puzzledsl.base.units import COUNT, Dimension, format_quantity
+from puzzledsl.base.units import COUNT, format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics import type_errors as types
@@ -24,6 +26,7 @@ from puzzledsl.checker.expressions.values import (
     Located,
     Options,
     Poison,
+    Ref,
     Scope,
     Symbol,
     Text,
@@ -32,11 +35,14 @@ from puzzledsl.checker.expressions.values import (
     describe,
 )
 from puzzledsl.checker.limits import MAX_COUNT
+from puzzledsl.checker.names.missing_use import shipped_names
+from puzzledsl.checker.names.unknown import unknown_name
 from puzzledsl.checker.names.words import read_ref, read_word
 from puzzledsl.language.calls import FORMER_SETTINGS
 from puzzledsl.language.kinds import KINDS
-from puzzledsl.language.model import Call, Setting
 from puzzledsl.syntax import tree
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +70,12 @@ class Settings:
     failed: bool = False
     quiet_about_missing: bool = False
     given: frozenset[str] = frozenset()  # all names that are written, right or wrong
+    write: str = ""  # the help where something is missing
+    refuse: Callable[[str, str, str], None] = field(init=False)
+    """Reports an amount out of its range: the setting, the range, and what is written."""
+
+    def __post_init__(self) -> None:
+        self.refuse = self._out_of_range
 
     def known(self, key: str) -> Setting:
         """Return the table's entry of a setting; positional arguments beyond the named ones have numbers."""
@@ -79,16 +91,21 @@ class Settings:
         self.known(key)
         return self.entries[key]
 
+    def need_all(self, *fields: str) -> None:
+        """Report the settings that must be written and are missing, without those of some fields."""
+        needed = (
+            key for key, known in self.table.items() if known.value is REQUIRED and known.name not in fields
+        )
+        self.need(*needed)
+
     def need(self, *keys: str, help: str = "") -> None:
         """Report those of `keys` that are missing."""
         missing = [key for key in keys if key not in self.entries]
         self.failed |= bool(missing)
         if missing and not self.quiet_about_missing:
-            self.ctx.report(
-                name_errors.MissingPart(
-                    self.span, thing=self.thing, what=listed([f"`{key}`" for key in missing]), help=help
-                )
-            )
+            help = help or next((text for key in missing if (text := self.known(key).write)), self.write)
+            what = listed([f"`{key}`" for key in missing])
+            self.ctx.report(name_errors.MissingPart(self.span, thing=self.thing, what=what, help=help))
 
     def value(self, key: str) -> Value:
         """Return the value of a setting that is written."""
@@ -101,89 +118,60 @@ class Settings:
         """Return the span of a setting's value; the span of the whole call or body if it is missing."""
         return self.entries[key].expr.span if self.has(key) else self.span
 
+    def report(self, problem: Diagnostic) -> None:
+        """Report a mistake in a setting."""
+        self.ctx.report(problem)
+        self.failed = True
+
+    def options(self, key: str) -> list[Located]:
+        """Return the options of `a | b`, or the single value; empty if there is a mistake."""
+        value = self.value(key)
+        return [] if isinstance(value, Poison) else located(value, self.place(key))
+
     # ------------------------------------------------------------ readers
 
-    def whole(self, key: str, default: int, low: int = 0, high: int = MAX_COUNT) -> int:
-        """Return a whole number within bounds."""
-        if not self.has(key):
-            return default
-        found = as_whole(self.ctx, self.value(key), self.place(key), f"`{key}`", low, high)
-        self.failed |= found is None
-        return default if found is None else found
+    def read(self, key: str, default: Any = REQUIRED) -> Any:
+        """Return the value of a setting, read as its field says. Unwritten or wrong: `default`, or the field's own."""
+        known = self.known(key)
+        found = self._read(key, known) if self.has(key) else None
+        self.failed |= found is None and self.has(key)
+        if found is not None:
+            return found
+        usual = known.value if default is REQUIRED else default
+        if usual is not REQUIRED:
+            return usual
+        return () if known.many else _HARMLESS.get(known.type)
 
-    def quantity(
-        self,
-        key: str,
-        dimension: Dimension,
-        default: Fraction,
-        low: Fraction | None = None,
-        high: Fraction | None = None,
-    ) -> Fraction:
-        """Return a constant of one dimension within bounds, in base units."""
-        if not self.has(key):
-            return default
-        found = as_constant(self.ctx, self.value(key), self.place(key), f"`{key}`", dimension)
-        if found is not None and (
-            (low is not None and found.value < low) or (high is not None and found.value > high)
-        ):
-            ends = [None if end is None else format_quantity(end, dimension) for end in (low, high)]
-            condition = between(*ends)
-            what, got = f"`{key}`", str(found)
-            self.ctx.report(types.OutOfRange(self.place(key), what=what, condition=condition, got=got))
-            found = None
-        self.failed |= found is None
-        return default if found is None else found.value
+    def _read(self, key: str, known: Setting) -> Any:
+        """Return the value of a setting that is written; None, reported, if it is wrong."""
+        entry = self.entry(key)
+        if known.calls:
+            call = read_call(self.ctx, entry.expr, entry.scope, known)
+            return None if call is None else lower_call(self.ctx, call, known.calls[call.name])
+        if known.kinds:
+            several = known.many or known.sums
+            written = summands(entry.expr) if several else [entry.expr]
+            found = [self._name(expr, entry.scope, known) for expr in written]
+            return tuple(dict.fromkeys(filter(None, found))) if several else found[0]
+        if known.words and known.type is not bool:
+            return read_word(self.ctx, entry.expr, entry.scope, known.words, known.noun)
+        if known.type is int and known.unit == COUNT:
+            return self.whole(key, int(known.at_least or 0), int(known.at_most or MAX_COUNT))
+        if known.type in (int, float, Fraction):
+            amount = self._quantity(key, known)
+            return None if amount is None else known.type(amount)
+        if known.type is bool:
+            value = self.value(key)
+            if isinstance(value, Boolean):
+                return value.value
+            self._wrong(key, value, "`true` or `false`")
+            return None
+        if known.bare and isinstance(entry.expr, tree.Name) and not _means_text(entry.expr.text, entry.scope):
+            return entry.expr.text
+        return tuple(self.text(each) or "" for each in self._repeated(key)) if known.many else self.text(key)
 
-    def ratio(self, key: str, default: Fraction) -> Fraction:
-        """Return a share from 0 to 1."""
-        return self.quantity(key, COUNT, default, Fraction(0), Fraction(1))
-
-    def flag(self, key: str, default: bool = False) -> bool:
-        """Return `true` or `false`."""
-        if not self.has(key):
-            return default
-        value = self.value(key)
-        if isinstance(value, Boolean):
-            return value.value
-        self._wrong(key, value, "`true` or `false`")
-        return default
-
-    def text(self, key: str, default: str = "") -> str:
-        """Return a non-empty string."""
-        if not self.has(key):
-            return default
-        value = self.value(key)
-        if isinstance(value, Text) and value.value:
-            return value.value
-        self._wrong(
-            key, value, "a string" if not isinstance(value, Text) else "a string with something in it"
-        )
-        return default
-
-    def column(self, key: str, default: str) -> str:
-        """Return a string, or a bare word that no `let` or `param` defines."""
-        entry = self.entry(key) if self.has(key) else None
-        if (
-            entry
-            and isinstance(entry.expr, tree.Name)
-            and not isinstance(entry.scope.local(entry.expr.text), Text)
-        ):
-            symbol = entry.scope.file.names.get(entry.expr.text)
-            if not (isinstance(symbol, Symbol) and symbol.kind in ("let", "param")):
-                return entry.expr.text
-        return self.text(key, default)
-
-    def word(self, key: str, default: str) -> str:
-        """Return one of a closed list of words. A word of the list means itself even if a declaration has this name."""
-        if not self.has(key):
-            return default
-        entry, known = self.entry(key), self.known(key)
-        found = read_word(self.ctx, entry.expr, entry.scope, known.words, known.noun)
-        self.failed |= found is None
-        return default if found is None else found
-
-    def ref(self, key: str) -> Symbol | None:
-        """Return the declaration that a setting names; None if the setting is missing or wrong."""
+    def symbol(self, key: str) -> Symbol | None:
+        """Return the declaration that a setting names; None if it is not written or, reported, wrong."""
         if not self.has(key):
             return None
         entry = self.entry(key)
@@ -191,18 +179,159 @@ class Settings:
         self.failed |= found is None
         return found
 
-    def options(self, key: str) -> list[Located]:
-        """Return the options of `a | b`, or the single value; empty if there is a mistake."""
+    def _name(self, expr: tree.Expr, scope: Scope, known: Setting) -> str | None:
+        found = read_ref(self.ctx, expr, scope, known.kinds)
+        if found is None:
+            return None
+        self.ctx.lower_later(found)
+        return self.ctx.name_of(found)
+
+    def whole(self, key: str, low: int, high: int) -> int | None:
+        """Return a whole number within bounds; None, reported, if it is wrong."""
+        return as_whole(self.ctx, self.value(key), self.place(key), f"`{key}`", low, high)
+
+    def _quantity(self, key: str, known: Setting) -> Fraction | None:
+        """Return a constant of one dimension within bounds, in base units; None, reported, if it is wrong."""
+        found = as_constant(self.ctx, self.value(key), self.place(key), f"`{key}`", known.unit)
+        if found is None:
+            return None
+        above, low, high = known.more_than, known.at_least, known.at_most
+        if not (
+            (above is not None and found.value <= above)
+            or (low is not None and found.value < low)
+            or (high is not None and found.value > high)
+        ):
+            return found.value
+        ends = [end and format_quantity(end, known.unit) for end in (low, high)]
+        condition = between(*ends)
+        if above is not None:
+            condition = f"more than {above}" + ("" if high is None else f" and {between(None, ends[1])}")
+        self.refuse(key, condition, str(found))
+        return None
+
+    def _out_of_range(self, key: str, condition: str, got: str) -> None:
+        what = f"`{key}`"
+        self.ctx.report(types.OutOfRange(self.place(key), what=what, condition=condition, got=got))
+
+    def text(self, key: str) -> str | None:
+        """Return a non-empty string; None, reported, if it is wrong."""
         value = self.value(key)
-        if isinstance(value, Poison):
-            return []
-        return list(value.options) if isinstance(value, Options) else [Located(value, self.place(key))]
+        if isinstance(value, Text) and value.value:
+            return value.value
+        self._wrong(key, value, "a string with something in it" if isinstance(value, Text) else "a string")
+        return None
+
+    def _repeated(self, key: str) -> list[str]:
+        """Return a setting and the numbered ones that repeat it."""
+        return [key, *(each for each in self.entries if each.isdigit())]
 
     def _wrong(self, key: str, value: Value, wanted: str) -> None:
-        self.failed = True
         if not isinstance(value, Poison):
             what, got = "each of them" if key.isdigit() else f"`{key}`", describe(value)
             self.ctx.report(types.WrongType(self.place(key), what=what, wanted=wanted, got=got))
+
+
+_HARMLESS: Mapping[Any, Any] = {int: 0, float: 0.0, Fraction: Fraction(0), str: ""}
+"""Values of settings that must be written and are not, or are wrong."""
+
+
+def lower(settings: Settings, node: type[T], old: T | None = None, /, **given: Any) -> T:
+    """Return the node of a body or a call: each setting read as its field says.
+
+    `given`: fields that the caller has read. `old`: a node that has the values of what is not written.
+    """
+    if old is None:
+        settings.need_all(*given)
+    for key, known in settings.table.items():
+        if known.name not in given:
+            given[known.name] = settings.read(key, REQUIRED if old is None else getattr(old, known.name))
+    return node(**given)
+
+
+def lower_call(ctx: Context, call: Constructed, form: Call) -> Any:
+    """Return the node of a call; None, reported, if it has mistakes."""
+    settings = from_call(ctx, call, form)
+    assert form.node is not None
+    kind = {"kind": call.name} if "kind" in form.node.model_fields else {}
+    node = lower(settings, form.node, **kind)
+    return None if settings.failed else node
+
+
+def summands(expr: tree.Expr) -> list[tree.Expr]:
+    """`a`, `b` and `c` of `a + b + c`."""
+    match expr:
+        case tree.Binary(op="+", left=left, right=right):
+            return [*summands(left), right]
+        case _:
+            return [expr]
+
+
+def located(value: Value, span: Span) -> list[Located]:
+    """Return the options of a choice, or the single value."""
+    return list(value.options) if isinstance(value, Options) else [Located(value, span)]
+
+
+def _means_text(name: str, scope: Scope) -> bool:
+    """Return True for a `let` or `param`, and for a local name that holds a text."""
+    symbol = scope.file.names.get(name)
+    declared = isinstance(symbol, Symbol) and symbol.kind in ("let", "param")
+    return declared or isinstance(scope.local(name), Text)
+
+
+# ---------------------------------------------------------------- calls
+
+
+def read_call(ctx: Context, expr: tree.Expr, scope: Scope, takes: Setting) -> Constructed | None:
+    """Return a call that a setting takes, or a declaration that it can name. Else None, reported."""
+    names, bases = tuple(takes.calls), takes.kinds
+    word = expr.function if isinstance(expr, tree.Call) else expr
+    arguments = expr.arguments if isinstance(expr, tree.Call) else ()
+    if isinstance(word, tree.Name) and word.text in names and not _means_a_value(word.text, scope):
+        return Constructed(word.text, arguments, scope, expr.span)
+    if isinstance(word, tree.Name) and scope.local(word.text) is None and word.text not in scope.file.names:
+        if scope.file.declares_unread(word.text):
+            return None
+        if bases and word.text in shipped_names():
+            unknown_name(ctx, word, scope)
+            return None
+        declared = _declared(ctx, scope, bases)
+        near = closest(word.text, (*names, *declared))
+        listed = ", ".join(f"`{n}`" for n in (*names, *declared))
+        help = f"write one of {listed}"
+        ctx.report(types.UnknownWord(word.span, got=word.text, what=takes.noun, near=near, help=help))
+        return Constructed(near, arguments, scope, expr.span) if near in names and near is not None else None
+    return as_call(ctx, ctx.value(expr, scope), expr.span, takes)
+
+
+def _means_a_value(name: str, scope: Scope) -> bool:
+    """Return True for a `let`, `param` or `fn`: these hide a word of the language; other declarations do not."""
+    symbol = scope.file.names.get(name)
+    return scope.local(name) is not None or (
+        isinstance(symbol, Symbol) and symbol.kind in ("let", "param", "fn")
+    )
+
+
+def as_call(ctx: Context, value: Value, span: Span, takes: Setting) -> Constructed | None:
+    """Return a value that is a call that a setting takes, or a declaration that it can name, called or not."""
+    match value:
+        case Poison():
+            return None
+        case Constructed(base=None, name=name) if name in takes.calls:
+            return value
+        case Constructed(base=base) if base is not None and base.kind in takes.kinds:
+            return value
+        case Ref(symbol=symbol) if symbol.kind in takes.kinds:
+            return Constructed(symbol.name, (), Scope(symbol.file), span, base=symbol)
+    wanted = " or ".join(f"`{n}`" for n in takes.calls)
+    help = "a declaration takes one" if isinstance(value, Options) else ""
+    ctx.report(types.WrongType(span, what=f"the {takes.noun}", wanted=wanted, got=describe(value), help=help))
+    return None
+
+
+def _declared(ctx: Context, scope: Scope, kinds: tuple[str, ...]) -> list[str]:
+    """Return the declarations of some kinds but the one that is being read, which cannot need itself."""
+    symbols = ((n, s) for n, s in scope.file.names.items() if isinstance(s, Symbol) and s.kind in kinds)
+    return [name for name, symbol in symbols if symbol not in ctx.busy]
 
 
 # ---------------------------------------------------------------- collecting
@@ -216,7 +345,15 @@ def from_call(ctx: Context, call: Constructed, form: Call) -> Settings:
     name = call.base.name if call.base else call.name
     damaged = ctx.file_of(call.span).is_damaged(call.span)
     given = frozenset(a.name.text for a in call.arguments if a.name is not None)
-    found = Settings(ctx, f"`{name}`", call.span, form.arguments, quiet_about_missing=damaged, given=given)
+    found = Settings(
+        ctx,
+        f"`{name}`",
+        call.span,
+        form.arguments,
+        quiet_about_missing=damaged,
+        given=given,
+        write=form.write,
+    )
     known, positional = form.names, form.names[: form.positional]
     place = 0
     for argument in call.arguments:

@@ -114,7 +114,7 @@ def _judged(
     if requirement.parent_ratio is not None:
         bound = requirement.parent_ratio * ctx.once(at_parent, requirement.left, shape)
     assert bound is not None
-    verdict = _verdict(requirement.op, bound, *ends)
+    verdict = is_met(requirement.op, bound, *ends)
     if verdict is None:
         return None
     low, high = (format_quantity(end, COUNT) for end in ends)
@@ -122,7 +122,7 @@ def _judged(
     return verdict, text, f"it goes from {low} to {high}"
 
 
-def _verdict(op: str, bound: Fraction, low: Fraction, high: Fraction) -> bool | None:
+def is_met(op: str, bound: Fraction, low: Fraction, high: Fraction) -> bool | None:
     """Return True if every value from `low` to `high` meets `op bound`, False if none does, else None."""
     match op:
         case "<=" | "<":

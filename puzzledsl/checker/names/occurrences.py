@@ -7,13 +7,14 @@ called so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
 from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.settings import Setting
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
 from puzzledsl.checker.names.scopes import (
     VALUES,
@@ -31,7 +32,6 @@ from puzzledsl.checker.names.scopes import (
 from puzzledsl.language import words
 from puzzledsl.language.alternatives import ALTERNATIVES, alternatives_of, pattern_fields
 from puzzledsl.language.kinds import KINDS, PROFILE
-from puzzledsl.language.model import Setting
 from puzzledsl.syntax import tree
 
 ANY = Setting("")
@@ -69,7 +69,7 @@ class OpenCall:
     """A call around the cursor: its arguments, and the name or index of the one that the cursor is in."""
 
     text: str
-    arguments: dict[str, Setting]
+    arguments: Mapping[str, Setting]
     name: str | None
     index: int
     is_empty: bool  # nothing of the argument is written
@@ -417,12 +417,12 @@ def _argument(name: str, setting: Setting | None, owner: str) -> LanguageWord | 
     return None if setting is None else LanguageWord(name, "setting", setting.doc, owner)
 
 
-def _arguments(callee: Meaning | None, scope: NameScope) -> dict[str, Setting]:
+def _arguments(callee: Meaning | None, scope: NameScope) -> Mapping[str, Setting]:
     """Return the arguments of what is called, with their settings."""
     match callee:
         case LanguageWord(call=call) if call is not None:
             if not call.named_by:
-                return dict(call.arguments)
+                return call.arguments
             named = [
                 n for n, s in scope.visible().items() if isinstance(s, Symbol) and s.kind in call.named_by
             ]

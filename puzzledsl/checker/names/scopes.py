@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from puzzledsl.base.settings import Call
 from puzzledsl.checker.expressions.values import Poison, SourceFile, Symbol
 from puzzledsl.ir.metrics import METRICS
 from puzzledsl.language import calls, words
 from puzzledsl.language.calls import PARENT_FACTS
 from puzzledsl.language.kinds import HARDWARE_FACTS
-from puzzledsl.language.model import Call
 from puzzledsl.syntax import tree
 
 Category = Literal["kind", "type", "setting", "call", "function", "metric", "fact", "space", "word"]

@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Mapping
 
 from puzzledsl.base.diagnostics import Near
+from puzzledsl.base.settings import Call, Kind
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.expressions.values import SourceFile, Symbol, article
 from puzzledsl.language.kinds import KINDS
-from puzzledsl.language.model import Call, Kind
 from puzzledsl.syntax import tree
 
 

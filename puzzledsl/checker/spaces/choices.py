@@ -223,7 +223,9 @@ class CallArguments(Arguments):
 
     def whole(self, key: str, default: int, low: int = 0, high: int = MAX_COUNT) -> int:
         """Return a whole number within bounds."""
-        return self.settings.whole(key, default, low, high)
+        found = self.settings.whole(key, low, high) if self.has(key) else default
+        self.settings.failed |= found is None
+        return default if found is None else found
 
     def wholes(
         self,

@@ -5,25 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from puzzledsl.alternatives.moe import MAX_EXPERTS
 from puzzledsl.alternatives.shape import LAYER_FIELDS, Shape, StateShape
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.phrases import listed
+from puzzledsl.base.settings import REQUIRED
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.declarations.common import read_call
 from puzzledsl.checker.diagnostics import space_errors as errors
-from puzzledsl.checker.expressions.settings import Settings, from_call
+from puzzledsl.checker.expressions.settings import Settings, from_call, read_call
 from puzzledsl.checker.expressions.values import Constructed
-from puzzledsl.checker.limits import MAX_COUNT
-from puzzledsl.families.config import MAX_LAYERS, MAX_SIZE
 from puzzledsl.families.family import Family
 from puzzledsl.families.literal import BadLiteral, needed, refused, shape_of_literal
 from puzzledsl.families.registry import FAMILIES, impossible
-from puzzledsl.language.calls import CONV_TAPS, SHAPE
-from puzzledsl.language.words import TRUTHS
-
-_MOST = {"layers": MAX_LAYERS, "window": MAX_COUNT, "experts": MAX_EXPERTS, "top_k": MAX_EXPERTS}
-
+from puzzledsl.language.calls import SHAPE
 
 # ---------------------------------------------------------------- literals
 
@@ -31,7 +24,7 @@ _MOST = {"layers": MAX_LAYERS, "window": MAX_COUNT, "experts": MAX_EXPERTS, "top
 def read_shape(ctx: Context, call: Constructed) -> Shape | None:
     """Return the shape of a `shape(…)` call; None, reported, if a field is missing, wrong or impossible."""
     settings = from_call(ctx, call, SHAPE)
-    family = FAMILIES[settings.word("family", "llama")]
+    family = FAMILIES[settings.read("family", "llama")]
     written = _written(ctx, settings, family)
     settings.need(*needed(family, written))
     _refuse_others(ctx, settings, family, written)
@@ -54,17 +47,13 @@ def read_shape(ctx: Context, call: Constructed) -> Shape | None:
 def _written(ctx: Context, settings: Settings, family: Family) -> dict[str, Any]:
     """Return the values of the arguments that are written, without the family."""
     found: dict[str, Any] = {}
-    for key, setting in settings.table.items():
+    for key, known in settings.table.items():
         if not settings.has(key):
             continue
-        if setting.words == TRUTHS:
-            found[key] = settings.flag(key)
-        elif key == "pattern":
-            found[key] = settings.text(key)
-        elif key == "mixer":
+        if key == "mixer":
             found[key] = _state(ctx, settings, family)
         elif key != "family":
-            found[key] = settings.whole(key, 1, 1, _MOST.get(key, MAX_SIZE))
+            found[key] = settings.read(key, 1 if known.type is int else REQUIRED)
     return found
 
 
@@ -81,11 +70,10 @@ def _state(ctx: Context, settings: Settings, family: Family) -> StateShape | Non
         settings.failed = True
         return None
     sizes = from_call(ctx, call, setting.calls[call.name])
-    sizes.need(*(name for name, each in sizes.table.items() if not each.default))
-    own = zip(StateShape.model_fields, sizes.table, strict=True)
-    wholes = {field: sizes.whole(name, CONV_TAPS, 1, MAX_SIZE) for field, name in own}
+    sizes.need_all()
+    wholes = zip(StateShape.model_fields, (sizes.read(name) or 1 for name in sizes.table), strict=True)
     settings.failed |= sizes.failed
-    return StateShape(**wholes)
+    return StateShape(**dict(wholes))
 
 
 def _refuse_others(ctx: Context, settings: Settings, family: Family, written: Mapping[str, Any]) -> None:

@@ -23,11 +23,11 @@ from puzzledsl.checker.diagnostics.runtime_errors import (
 from puzzledsl.ir import nodes
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params
+from puzzledsl.ir.recipes import RECIPES
 from puzzledsl.ir.references import references
 from puzzledsl.ir.runtimes import Choices, Fit, Lack, engine_of, extra_params, fit, fit_in
 from puzzledsl.ir.source_location import span_of
-from puzzledsl.language.calls import EXPORTS
-from puzzledsl.language.recipes import RECIPES
+from puzzledsl.ir.stage_nodes import EXPORTS
 
 FORMATS = {runtime: name for name, call in EXPORTS.items() for runtime in call.arguments["runtime"].words}
 """Runtime -> the export format that is for it."""

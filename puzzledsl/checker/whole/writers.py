@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.checker.diagnostics.data_errors import WrittenByAnother
 from puzzledsl.ir import nodes
-from puzzledsl.ir.evaluated import OfASpace, space_of
-from puzzledsl.ir.references import references
+from puzzledsl.ir.references import OfASpace, references, space_of
 from puzzledsl.ir.source_location import span_of
 
 

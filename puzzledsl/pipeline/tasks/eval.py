@@ -9,7 +9,7 @@ from pathlib import Path
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.files import write_text
 from puzzledsl.ir import nodes
-from puzzledsl.ir.evaluated import children_evaluated, children_in_full, children_wanted
+from puzzledsl.ir.references import children_evaluated, children_in_full, children_wanted
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import digest_of, files_fingerprint, meaning

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from puzzledsl.ir import nodes
-from puzzledsl.ir.evaluated import evaluations_of
+from puzzledsl.ir.references import evaluations_of
 from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import digest_of, meaning
 from puzzledsl.pipeline.planning.flop import child_bytes, shape_of

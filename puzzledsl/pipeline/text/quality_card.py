@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from puzzledsl.base.files import write_text
-from puzzledsl.ir.evaluated import evaluations_of
+from puzzledsl.ir.references import evaluations_of
 from puzzledsl.ir.tables import AnsweredPrompt, Evaluation, Kept, ModelComparison, ModelFigures
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.inputs import evaluation_of

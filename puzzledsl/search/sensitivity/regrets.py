@@ -1,354 +1,318 @@
-"""Optimum of a problem with each of many pins: proven, or with lower and upper bounds when time is up.
+"""Optimum of a search with each of many pins: the search is solved with one pin after another, and what is found is shared.
 
-Each pin's Lagrangian bound is derived from the one without pins (pin_prices.py). Beam searches over many pins at once find good
-answers; each is an upper bound for every pin that it has (pin_answers.py). Label setting (pin_sweep.py) then looks for each pin's
-best answer, between its bound and the known answer or at growing distances above the bound. Pins that take too many labels are
-minimised one by one.
+A pin fixes the alternative of one sub-block of one layer. The optimum without pins and the slack of the Lagrangian bound are
+lower bounds of every pin; each answer is an upper bound of all the pins that it has. Pins are solved nearest bounds first, in
+rounds with more time for each.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 
+from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.search.answer import checked
+from puzzledsl.search.batches.exact import best_meeting_all
 from puzzledsl.search.effort import Effort
-from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
+from puzzledsl.search.lagrangian.bound import lagrangian_bound
 from puzzledsl.search.portfolio.minimise import minimise
-from puzzledsl.search.problem.columns import Ints, Mask
-from puzzledsl.search.problem.instance import Problem
-from puzzledsl.search.problem.paths import paths_of
+from puzzledsl.search.problem.columns import Columns, Ints, Mask
+from puzzledsl.search.problem.instance import INFINITE, Problem
+from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.presolve import presolve
-from puzzledsl.search.sensitivity.pin_answers import PinsOfColumns
-from puzzledsl.search.sensitivity.pin_prices import PinBounds, bounds_at, pin_bounds
-from puzzledsl.search.sensitivity.pin_sweep import sweep_pins
-from puzzledsl.search.sensitivity.pins import Lawful, Pin, classes_of, without
+from puzzledsl.search.problem.problem import Problems
+from puzzledsl.search.tables import Tables
 
-TOGETHER = 48  # pins in a sweep
-# Distances above a pin's bound at which sweeps end, in units of the gap between the optimum and its bound.
-FIRST_REACHES = (1.3, 1.6, 2.1)
-REACHES = (1.3, 2.1, 3.4, 5.5)  # the same, above bounds at each pin's own best prices
-BEAM_REACH = 1.7  # the same, for beam searches
-BEAM_TOGETHER = 96  # pins in a beam search
-BEAM = 24  # labels per pin and stage of a beam search
-NEAR = 0.3  # a round extends to the best known answer if that is at most this many gaps further
-CORE = 1.25  # columns per layer whose slack estimates the gap, if it is smaller
-WORK = 300_000  # labels of a pin before it is minimised on its own
-WORK_WITH_FORMULAS = 20_000  # the same with formulas, which labels do not check
-SLICES_S = (0.5, 4.0, 30.0)  # seconds for a pin on its own, by round; the last round has all the time left
+SUB_BLOCKS: tuple[SubBlock, SubBlock] = ("attention", "ffn")
+SLICES_S = (0.5, 4.0, 30.0, 600.0)  # seconds for a pin, by round
+TRIED = 2  # answers of a pin that differ from the optimum in one layer and whose formulas are evaluated
 
 
-@dataclass(slots=True, eq=False)
-class Optima:
-    """Result by pin: lower bound `lower`, and the answer `chosen` with the sum `upper`, if `found`.
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """An alternative fixed in one sub-block of one layer."""
 
-    `none`: proven that no answer within the limit of interest has the pin.
+    layer: int
+    sub_block: SubBlock
+    alternative: str
+
+    def own(self, columns: Columns) -> Ints:
+        """Return the columns of the layer that have the alternative."""
+        here = columns.of_layer(self.layer)
+        has = [getattr(choice, self.sub_block) == self.alternative for choice in here]
+        return np.asarray(int(columns.start[self.layer]) + np.flatnonzero(has), dtype=np.int64)
+
+    def keep(self, columns: Columns) -> Mask:
+        """Return the mask of columns allowed with this pin: its own, and all of other layers."""
+        keep = columns.layer_of != self.layer
+        keep[self.own(columns)] = True
+        return np.asarray(keep, dtype=np.bool_)
+
+
+def pins_of(columns: Columns) -> list[Pin]:
+    """Return every pin of a search, by layer, attention before FFN, in the order of the space."""
+    return [
+        Pin(layer, sub_block, name)
+        for layer in range(columns.layers)
+        for sub_block in SUB_BLOCKS
+        for name in dict.fromkeys(getattr(choice, sub_block) for choice in columns.of_layer(layer))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Bounds on an optimum, as ranks (less is better): lower bound `least`, and `most`, reached by the child of `layers`.
+
+    Both are None if no child exists; only `most` is None if none was found.
     """
 
-    lower: Ints
-    upper: Ints
-    chosen: Ints
-    found: Mask
-    none: Mask
+    least: Fraction | None
+    most: Fraction | None
+    layers: tuple[LayerAssignment, ...] | None = None
+    batches: Mapping[str, int] | None = None
 
     @property
-    def open(self) -> Mask:
-        """Mask of the pins whose optimum is not known yet."""
-        return np.asarray(~self.none & ~(self.found & (self.lower >= self.upper)))
+    def settled(self) -> bool:
+        """True if the optimum is proven, or that there is no child."""
+        return self.least == self.most
 
-    def keep(self, pin: int, chosen: Ints, value: int) -> None:
-        """Keep an answer for a pin if it is better than the known one."""
-        if not self.found[pin] or value < self.upper[pin]:
-            self.chosen[pin], self.upper[pin], self.found[pin] = chosen, value, True
+    def and_also(self, new: Standing) -> Standing:
+        """Return the bounds from both of two searches for the same optimum."""
+        if self.least is None or new.least is None:
+            return self if self.least is None else new
+        better = new if self.most is None or (new.most is not None and new.most < self.most) else self
+        return replace(better, least=max(self.least, new.least))
+
+
+NO_CHILD = Standing(None, None)
+UNKNOWN = Standing(-INFINITE, None)
+
+
+def standing(tables: Tables, problems: Problems, effort: Effort) -> Standing:
+    """Solve problems of a search and return the bounds on the optimum; the child is verified."""
+    found = best_meeting_all(tables, problems, effort)
+    sign = -1 if tables.search.sense == "maximize" else 1
+    least = -INFINITE if found.bound is None else sign * found.bound
+    if found.layers is None:
+        return NO_CHILD if found.proven else Standing(least, None)
+    checked(tables, found)
+    most = sign * Child(tables, found.layers, found.batches).linear(tables.search.objective)
+    return Standing(most if found.proven else min(most, least), most, found.layers, found.batches)
+
+
+def pinned(problems: Problems, pin: Pin) -> Problems:
+    """Return the problems with one alternative fixed."""
+    return problems.changed(lambda problem, _: problem.only(pin.keep(problem.columns)))
 
 
 def optima_of(
-    problem: Problem,
-    pins: Sequence[Pin],
-    best: Ints,
-    floor: int,
-    effort: Effort,
-    at_most: Ints | None = None,
-) -> Optima:
-    """Find the optimum with each pin. `best`: best known answer without pins. `floor`: lower bound on all answers.
+    tables: Tables, problems: Problems, pins: Sequence[Pin], root: Standing, effort: Effort
+) -> list[Standing]:
+    """Find the optimum of a search with each pin. `problems`: without preferences. `root`: the optimum without pins."""
+    if all(box.is_single for box in problems.boxes):
+        listed = [*problems]
+        if all(row.exact for problem in listed for row in problem.rows):
+            return optima_over(listed, pins, root, effort)
+    found = [UNKNOWN] * len(pins)
+    for number, slice_s in _turns(found, effort):
+        own = Effort.of(min(slice_s, effort.left_s))
+        found[number] = found[number].and_also(standing(tables, pinned(problems, pins[number]), own))
+    return found
 
-    Only answers with sums up to `at_most[pin]` are of interest.
-    """
-    return _Pinned(problem, pins, best, floor, effort, at_most).run()
+
+def optima_over(
+    listed: Sequence[Problem], pins: Sequence[Pin], root: Standing, effort: Effort
+) -> list[Standing]:
+    """Find the optimum with each pin over several problems with exact integers, one for each combination of batches."""
+    return _Pinned(listed, pins, root, effort).run()
+
+
+def _turns(found: Sequence[Standing], effort: Effort) -> Iterator[tuple[int, float]]:
+    """Yield the number of each pin that is not settled and the seconds it gets, in rounds, those with near bounds first."""
+
+    def width(number: int) -> Fraction:
+        now = found[number]
+        return INFINITE if now.most is None or now.least is None else now.most - now.least
+
+    for slice_s in SLICES_S:
+        for number in sorted(range(len(found)), key=width):
+            if effort.left_s <= 0:
+                return
+            if not found[number].settled:
+                yield number, slice_s
+
+
+@dataclass(slots=True, eq=False)
+class _Part:
+    """The problem of one combination of batches, and by pin the lower bound on its sum (`none`: there is no child)."""
+
+    problem: Problem
+    lower: Ints
+    none: Mask
 
 
 class _Pinned:
+    """See `optima_over`."""
+
     def __init__(
-        self,
-        problem: Problem,
-        pins: Sequence[Pin],
-        best: Ints,
-        floor: int,
-        effort: Effort,
-        at_most: Ints | None,
+        self, listed: Sequence[Problem], pins: Sequence[Pin], root: Standing, effort: Effort
     ) -> None:
-        self.effort = effort
-        presolved = presolve(problem, deadline=effort.deadline)
-        assert presolved is not None, "a problem with an answer has a column for every layer"
-        self.whole, self.problem, self.origin = problem, presolved.problem, presolved.origin
-        kept = np.zeros(len(problem.columns), dtype=np.bool_)
-        kept[self.origin] = True
-        self.lawful = Lawful(self.problem)
-        self.pins = [without(pin, kept) for pin in pins]
-        self.sharing = PinsOfColumns.of(self.problem, self.pins)
-        self.best = (np.cumsum(kept) - 1)[best]
-        self.value = self.problem.goal.of(self.best)
-        self.top = int(self.problem.columns.most(self.problem.goal.values).sum())
-        count, layers = len(pins), problem.columns.layers
-        self.at_most = np.full(count, self.top) if at_most is None else np.minimum(at_most, self.top)
-        self.optima = Optima(
-            lower=np.full(count, floor),
-            upper=np.full(count, self.top),
-            chosen=np.zeros((count, layers), dtype=np.int64),
-            found=np.zeros(count, dtype=np.bool_),
-            none=np.array([not len(pin.columns) for pin in self.pins]) | (self.at_most < floor),
+        self.pins, self.root, self.effort = pins, root, effort
+        self.number = {(pin.layer, pin.sub_block, pin.alternative): n for n, pin in enumerate(pins)}
+        self.found = [UNKNOWN] * len(pins)
+        solved = (presolve(problem, deadline=effort.deadline) for problem in listed)
+        self.parts = [self._part(each.problem) for each in solved if each is not None]
+
+    def run(self) -> list[Standing]:
+        """Share what the optimum says, then solve with one pin after another."""
+        self._near_the_optimum()
+        self._settle(range(len(self.pins)))
+        sources = _alike([part.problem for part in self.parts], self.pins)
+        for number in (n for n, source in enumerate(sources) if source != n):
+            self.found[number] = NO_CHILD  # until that of its source is known
+        for number, slice_s in _turns(self.found, self.effort):
+            for part in self.parts:
+                self._solve(part, number, min(slice_s, self.effort.left_s))
+            self._settle([number])
+        for number, source in enumerate(sources):
+            if source != number:
+                self.found[number] = self._exchanged(source, number)
+        return self.found
+
+    def _part(self, problem: Problem) -> _Part:
+        """Bound the pins by the slack of their columns."""
+        bound, columns = lagrangian_bound(problem), problem.columns
+        lower = np.full(len(self.pins), bound.value)
+        none = np.full(len(self.pins), bound.infeasible)
+        for number, pin in enumerate(self.pins):
+            slack = bound.slack[pin.own(columns)]
+            none[number] |= not len(slack)
+            if not none[number]:
+                lower[number] = min(-(-(bound.exact + int(slack.min())) // bound.scale), _most(problem) + 1)
+        return _Part(problem, lower, none | (lower > _most(problem)))
+
+    def _near_the_optimum(self) -> None:
+        """Share the optimum, and for each pin the best answers that differ from it in one layer."""
+        for part in self.parts:
+            best = None if self.root.layers is None else part.problem.indices(self.root.layers)
+            if best is None or dict(part.problem.batches) != dict(self.root.batches or {}):
+                continue
+            self._share(part.problem, best)
+            if self.root.settled:
+                part.lower = np.maximum(part.lower, part.problem.goal.of(best))
+            for pin in self.pins:
+                for changed in _one_change(part.problem, best, pin):
+                    self._share(part.problem, changed, pin)
+
+    def _share(self, problem: Problem, chosen: Ints, only: Pin | None = None) -> None:
+        """Keep an answer for every pin that it has, or for `only` one, if it is better than the known one."""
+        layers, most = problem.choice(chosen), problem.goal.rank(problem.goal.of(chosen))
+        places = (
+            [(only.layer, only.sub_block)]
+            if only
+            else [(i, s) for i in range(len(layers)) for s in SUB_BLOCKS]
         )
+        for layer, sub_block in places:
+            number = self.number.get((layer, sub_block, getattr(layers[layer], sub_block)))
+            if number is not None:
+                known = self.found[number].most
+                if known is None or most < known:
+                    self.found[number] = Standing(self.found[number].least, most, layers, problem.batches)
 
-    def run(self) -> Optima:
-        """Run cheap proofs, then sweeps over many pins, then minimise the remaining pins one by one."""
-        optima = self.optima
-        self._in_the_optimum()
-        self._too_much_of_a_row()
-        self._one_change()
-        first = classes_of(self.problem, self.pins)
-        first = np.where(self.at_most == self.at_most[first], first, np.arange(len(first)))
-        for number in (~optima.open & (first != np.arange(len(first)))).nonzero()[0].tolist():
-            self._give(int(first[number]), number)
-        some = (optima.open & (first == np.arange(len(first)))).nonzero()[0]
-        if len(some):
-            bound = lagrangian_bound(self.problem)
-            if (
-                paths_of(self.problem) is not None
-            ):  # the slack accounts for the formulas, and single searches with a diagram are fast
-                self._slack_bounds(some, bound)
-            else:
-                bounds = pin_bounds(self.problem, bound, [self.pins[i] for i in some])
-                some = self._sweeps(some, bound, bounds)
-            self._one_by_one(some)
-        for number in (optima.open & (first != np.arange(len(first)))).nonzero()[0].tolist():
-            self._give(number, int(first[number]))
-        optima.chosen = self.origin[optima.chosen]
-        self._checked()
-        return optima
-
-    def _slack_bounds(self, some: Ints, bound: Bound) -> None:
-        """Raise the lower bounds of pins to the bound plus the least slack of their columns."""
-        optima = self.optima
-        for number in some.tolist():
-            slack = int(bound.slack[self.pins[number].columns].min())
-            lower = -(-(bound.exact + slack) // bound.scale)
-            optima.lower[number] = min(max(int(optima.lower[number]), lower), self.top + 1)
-            optima.none[number] |= not optima.found[number] and lower > self.at_most[number]
-
-    def _in_the_optimum(self) -> None:
-        for number, pin in enumerate(self.pins):
-            if self.best[pin.layer] in pin.columns and self.value <= self.at_most[number]:
-                self.optima.keep(number, self.best, self.value)
-
-    def _too_much_of_a_row(self) -> None:
-        """Mark pins as infeasible that exceed a row even with the least use of every other layer."""
-        columns, optima = self.problem.columns, self.optima
-        least = columns.least(self.problem.matrix)
-        spare = self.problem.limits - least.sum(axis=1)
-        for number, pin in enumerate(self.pins):
-            if not optima.none[number]:
-                own = self.problem.matrix[:, pin.columns] - least[:, pin.layer, None]
-                optima.none[number] = not (own <= spare[:, None]).all(axis=0).any()
-
-    def _one_change(self) -> None:
-        """Keep for each pin the best feasible answer that differs from the optimum in one layer."""
-        columns = np.arange(len(self.problem.columns))
-        changed = np.repeat(self.best[None], len(columns), axis=0)
-        changed[columns, self.problem.columns.layer_of] = columns
-        values, fits = self._figures(changed)
-        for number, pin in enumerate(self.pins):
-            fitting = pin.columns[fits[pin.columns]]
-            if len(fitting) and not self.optima.none[number]:
-                column = fitting[np.argmin(values[fitting])]
-                if values[column] <= self.at_most[number]:
-                    self.optima.keep(number, changed[column], int(values[column]))
-
-    def _figures(self, changed: Ints) -> tuple[Ints, Mask]:
-        """Return the sums of answers [column][layer] that differ from the optimum in one layer, and the mask of feasible ones.
-
-        Positions in runs of dropped layers are renumbered in place.
-        """
-        problem, best = self.problem, self.best
-        if problem.columns.period:
-            changed[:] = problem.columns.numbered(changed)
-            fits = (changed >= 0).all(axis=1)
-            changed[~fits] = best
-            values, use = problem.goal.values[changed].sum(axis=1), problem.matrix[:, changed].sum(axis=2)
-        else:
-            own = best[problem.columns.layer_of]
-            values = self.value - problem.goal.values[own] + problem.goal.values
-            use = problem.matrix[:, best].sum(axis=1)[:, None] - problem.matrix[:, own] + problem.matrix
-            fits = np.ones(len(changed), dtype=np.bool_)
-        fits &= (use <= problem.limits[:, None]).all(axis=0)
-        if problem.formulas:
-            fits[fits] = self.lawful(changed[fits])
-        return values, fits
-
-    def _give(self, number: int, source: int) -> None:
-        """Copy the optimum of another pin of the same class; the two layers are exchanged in the answer."""
-        optima = self.optima
-        for values in (optima.lower, optima.upper, optima.found, optima.none):
-            values[number] = values[source]
-        optima.chosen[number] = chosen = optima.chosen[source].copy()
-        here, there = self.pins[number].layer, self.pins[source].layer
-        shift = self.problem.columns.start[there] - self.problem.columns.start[here]
-        if here != there:
-            optima.chosen[number, here], optima.chosen[number, there] = (
-                chosen[there] - shift,
-                chosen[here] + shift,
-            )
-
-    def _checked(self) -> None:
-        """Verify every answer: its pin, its sum, and every row and formula. Raises RuntimeError, which is a bug of the solver."""
-        optima, whole = self.optima, self.whole
-        for number in optima.found.nonzero()[0].tolist():
-            chosen = optima.chosen[number]
-            has = self.origin[self.pins[number].columns]
-            layer = self.pins[number].layer
-            if not (
-                chosen[layer] in has
-                and whole.goal.of(chosen) == optima.upper[number]
-                and whole.is_feasible(chosen)
-            ):
-                raise RuntimeError(
-                    "the answer found for a pin does not have it or does not meet the requirements"
-                )
-
-    # -------------------------------------------------------- many at once
-
-    def _sweeps(self, some: Ints, bound: Bound, bounds: PinBounds) -> Ints:
-        """Sweep open pins, further in each round. Return the pins that are still open."""
-        gap = self._gap(bound)
-        self._bounded(some, bounds)
-        self._beams(some, bounds, gap)
-        self._rounds(some, bounds, gap, FIRST_REACHES)
-        some = some[self.optima.open[some]]
-        if len(some) and self.effort.left_s > 0:
-            bounds = self._own_bounds(some)
-            self._rounds(some, bounds, gap, REACHES)
-        return some[self.optima.open[some]]
-
-    def _beams(self, some: Ints, bounds: PinBounds, gap: float) -> None:
-        """Find answers of pins by beam search; they limit the full sweeps."""
-        optima, base = self.optima, bounds.values()
-        left = (optima.open[some] & bounds.fits).nonzero()[0]
-        for begin in range(0, len(left), BEAM_TOGETHER):
-            if self.effort.left_s <= 0:
-                return
-            part = left[begin : begin + BEAM_TOGETHER]
-            pins = some[part]
-            most = np.minimum(base[part] + int(BEAM_REACH * gap) + 1, self.at_most[pins])
-            most = np.where(optima.found[pins], np.minimum(most, optima.upper[pins] - 1), most)
-            self._swept(pins, bounds[part], most, BEAM * len(pins))
-
-    def _share(self, answers: Ints, values: Ints) -> None:
-        """Keep the best of given answers for every pin that they have."""
-        optima = self.optima
-        for number, place in self.sharing.best(answers, values):
-            if values[place] <= self.at_most[number]:
-                optima.keep(number, answers[place], int(values[place]))
-
-    def _bounded(self, some: Ints, bounds: PinBounds) -> None:
-        """Raise the lower bounds of pins. A bound above the limit of interest proves that a pin has no answer of interest."""
-        optima, values = self.optima, bounds.values()
-        optima.lower[some] = np.where(bounds.fits, np.maximum(optima.lower[some], values), optima.lower[some])
-        optima.none[some] |= bounds.fits & (values > self.at_most[some]) & ~optima.found[some]
-
-    def _own_bounds(self, some: Ints) -> PinBounds:
-        """Compute and keep bounds of pins, each at its own best prices; for pins far from the optimum."""
-        prices = np.zeros((len(some), len(self.problem.rows)))
-        for place, number in enumerate(some.tolist()):
-            if self.effort.left_s <= 0:
-                break
-            own = lagrangian_bound(self.problem.only(self.pins[number].keep(self.problem.columns)))
-            self.optima.none[number] |= own.infeasible
-            prices[place] = own.float_prices
-        bounds = bounds_at(self.problem, [self.pins[i] for i in some], prices)
-        self._bounded(some, bounds)
-        return bounds
-
-    def _rounds(self, some: Ints, bounds: PinBounds, gap: float, reaches: Sequence[float]) -> None:
-        """Sweep open pins up to `reach * gap` above their bounds, for each reach. Pins that take too many labels drop out."""
-        optima, base = self.optima, bounds.values()
-        given_up = ~bounds.fits
-        for reach in reaches:
-            left = (optima.open[some] & ~given_up).nonzero()[0]
-            if not len(left) or self.effort.left_s <= 0:
-                return
-            most = np.minimum(base + int(reach * gap) + 1, self.at_most[some])
-            near = optima.found[some] & (optima.upper[some] - 1 <= most + int(NEAR * gap))
-            most = np.where(near, optima.upper[some] - 1, most)
-            for begin in range(0, len(left), TOGETHER):
-                part = left[begin : begin + TOGETHER]
-                complete = self._swept(some[part], bounds[part], most[part])
-                given_up[part[~complete]] = True
-
-    def _swept(self, some: Ints, bounds: PinBounds, most: Ints, width: int | None = None) -> Mask:
-        optima = self.optima
-        pins = [self.pins[i] for i in some]
-        work = WORK_WITH_FORMULAS if self.problem.formulas else WORK
-        swept = sweep_pins(self.lawful, pins, bounds, most, work, self.effort.deadline, width)
-        for place, number in enumerate(some.tolist()):
-            if swept.found[place]:
-                optima.keep(number, swept.chosen[place], int(swept.value[place]))
-            if swept.complete[place]:
-                limit = int(swept.value[place] if swept.found[place] else most[place] + 1)
-                optima.lower[number] = max(int(optima.lower[number]), limit)
-                optima.none[number] |= not optima.found[number] and limit > self.at_most[number]
-        self._share(swept.chosen[swept.found], swept.value[swept.found])
-        return swept.complete
-
-    def _gap(self, bound: Bound) -> float:
-        """Estimate the distance of a pin's optimum from its bound."""
-        place = min(int(CORE * self.problem.columns.layers), len(bound.slack) - 1)
-        slack = float(np.sort(bound.slack.astype(np.float64))[place]) / bound.scale
-        return max(self.value - bound.exact / bound.scale, slack)
-
-    # -------------------------------------------------------- one at a time
-
-    def _one_by_one(self, some: Ints) -> None:
-        for slice_s in (*SLICES_S, None):
-            width = self.optima.upper[some] - self.optima.lower[some]
-            for number in some[np.argsort(width, kind="stable")].tolist():
-                if self.effort.left_s <= 0:
-                    return
-                if self.optima.open[number]:
-                    self._minimised(number, slice_s)
-
-    def _minimised(self, number: int, slice_s: float | None) -> None:
-        optima, pin = self.optima, self.pins[number]
-        keep = pin.keep(self.problem.columns)
-        deadline = (
-            self.effort.deadline if slice_s is None else min(self.effort.deadline, time.monotonic() + slice_s)
-        )
-        most = int(min(self.at_most[number], optima.upper[number] - bool(optima.found[number])))
+    def _solve(self, part: _Part, number: int, time_s: float) -> None:
+        """Solve one problem with a pin, if it can have a better answer than the known one."""
+        problem, known = part.problem, self.found[number].most
+        at_most = _largest_below(problem, known)
+        if part.none[number] or part.lower[number] > at_most:
+            return
+        keep = self.pins[number].keep(problem.columns)
         outcome = minimise(
-            self.problem.only(keep),
-            replace(self.effort, gap=0.0, deadline=deadline),
+            problem.only(keep),
+            replace(self.effort, gap=0.0, deadline=Effort.of(time_s).deadline),
             canonical=False,
-            at_least=int(optima.lower[number]),
-            at_most=None if most >= self.top else most,
+            at_least=int(part.lower[number]),
         )
-        if outcome.chosen is not None and outcome.value is not None:
+        if outcome.chosen is not None:
             chosen = keep.nonzero()[0][outcome.chosen].astype(np.int64)
-            optima.keep(number, chosen, outcome.value)
-            self._share(chosen[None], np.array([outcome.value]))
-        if outcome.proven:
-            optima.none[number] = outcome.chosen is None and not optima.found[number]
-            optima.lower[number] = optima.upper[number]
-        elif outcome.bound is not None:
-            optima.lower[number] = max(
-                int(optima.lower[number]), min(outcome.bound, int(optima.upper[number]))
-            )
+            if not problem.is_feasible(chosen):
+                raise RuntimeError("the answer found for a pin does not meet the requirements")
+            self._share(problem, chosen)
+            part.lower[number] = problem.goal.of(chosen) if outcome.proven else part.lower[number]
+        elif outcome.proven:
+            part.none[number] = True
+        if outcome.bound is not None and not outcome.proven:
+            part.lower[number] = max(int(part.lower[number]), outcome.bound)
+
+    def _settle(self, numbers: Sequence[int]) -> None:
+        """Take the least lower bound over all problems; the optimum without pins is one, too."""
+        for number in numbers:
+            least = [p.problem.goal.rank(int(p.lower[number])) for p in self.parts if not p.none[number]]
+            now = self.found[number]
+            if now.most is not None:
+                least = [min(now.most, *least)]
+            at_best = -INFINITE if self.root.least is None else self.root.least
+            self.found[number] = replace(now, least=max(at_best, min(least))) if least else NO_CHILD
+
+    def _exchanged(self, source: int, number: int) -> Standing:
+        """Return the optimum of a pin of a like layer, with the two layers exchanged in its child."""
+        known = self.found[source]
+        if known.layers is None:
+            return known
+        layers, here, there = [*known.layers], self.pins[number].layer, self.pins[source].layer
+        layers[here], layers[there] = layers[there], layers[here]
+        return replace(known, layers=tuple(layers))
+
+
+def _one_change(problem: Problem, best: Ints, pin: Pin) -> Iterator[Ints]:
+    """Yield the cheapest answer that differs from `best` in the pin's layer only, if one of the first TRIED is an answer."""
+    own, old = pin.own(problem.columns), best[pin.layer]
+    use = problem.matrix[:, best].sum(axis=1) - problem.matrix[:, old]
+    own = own[(use[:, None] + problem.matrix[:, own] <= problem.limits[:, None]).all(axis=0)]
+    for column in own[np.argsort(problem.goal.values[own], kind="stable")][:TRIED].tolist():
+        changed = best.copy()
+        changed[pin.layer] = column
+        answer = problem.indices(problem.choice(changed)) if problem.columns.period else changed
+        if answer is not None and problem.is_feasible(answer):
+            yield answer
+            return
+
+
+def _alike(problems: Sequence[Problem], pins: Sequence[Pin]) -> list[int]:
+    """Return, for each pin, the first pin that must have the same optimum.
+
+    This is the same alternative in a layer with equal values, up to constants. With formulas or scores of runs, which distinguish
+    layers, every pin is its own.
+    """
+    if any(problem.formulas or problem.columns.period for problem in problems):
+        return [*range(len(pins))]
+    keys: dict[int, bytes] = {}
+    for layer in dict.fromkeys(pin.layer for pin in pins):
+        keys[layer] = b""
+        for problem in problems:
+            here = slice(*problem.columns.start[layer : layer + 2].tolist())
+            figures = np.vstack([problem.goal.values[here], problem.matrix[:, here]])
+            keys[layer] += np.ascontiguousarray(figures - figures.min(axis=1, keepdims=True)).tobytes()
+            keys[layer] += repr(problem.columns.of_layer(layer)).encode()
+    first: dict[tuple[bytes, str, str], int] = {}
+    return [
+        first.setdefault((keys[pin.layer], pin.sub_block, pin.alternative), number)
+        for number, pin in enumerate(pins)
+    ]
+
+
+def _most(problem: Problem) -> int:
+    """Return the largest possible sum."""
+    return int(problem.columns.most(problem.goal.values).sum())
+
+
+def _largest_below(problem: Problem, rank: Fraction | None) -> int:
+    """Return the largest sum of a problem whose rank is below `rank`; without a rank, the largest possible sum."""
+    low, high = int(problem.columns.least(problem.goal.values).sum()) - 1, _most(problem)
+    while rank is not None and low < high:
+        middle = -(-(low + high) // 2)
+        low, high = (middle, high) if problem.goal.rank(middle) < rank else (low, middle - 1)
+    return high

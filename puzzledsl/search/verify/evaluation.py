@@ -7,14 +7,17 @@ Deliberately naive: one fraction for each term, layer by layer. It shares no cod
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from math import ceil
 from typing import assert_never
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.costs.dtypes import DTYPE_BYTES
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.roofline import fixed_cost, sub_block_cost
 from puzzledsl.ir.facts import fact
@@ -51,6 +54,7 @@ COMPARE = {
     ">": operator.gt,
 }
 SECONDS = Fraction(1, 10**9)  # the tables' times are in nanoseconds
+MANY = 1 << 14  # up to this many batches, all are tried
 
 
 @dataclass(frozen=True)
@@ -201,6 +205,53 @@ class Model:
         left = head.capacity_bytes - head.reserve_bytes - sum(c.weights_bytes for c in costs)
         return sum(c.kv_cache_bytes for c in costs) <= head.kv_fraction * left
 
+    def largest_batch(self, scenario: str, near: int) -> int:
+        """Return the largest batch of an `auto` scenario at which the child fits; 0 if it fits at none.
+
+        Of the batches that the table lists, or on a profile of all: there the cache of one layer takes `ceil(batch * bytes of a
+        sequence)`, rounded up by layer. `near`: the batch to be verified.
+        """
+        if scenario not in self.costs.auto:
+            listed = (costs.batch for costs in self.costs.scenarios[scenario])
+            return max((batch for batch in listed if self.fits(scenario, batch)), default=0)
+        hardware, table = self._profile(scenario), self.costs.scenarios[scenario][0]
+        caches = Counter(self._sequence_bytes(scenario, layer) for layer in range(len(self.layers)))
+        weights = table.fixed.weights_bytes + sum(
+            table.attention[i][c.attention].weights_bytes + table.ffn[i][c.ffn].weights_bytes
+            for i, c in enumerate(self.layers)
+        )
+        room = (hardware.memory_bytes - hardware.reserve_bytes - weights) * hardware.kv_fraction
+
+        def fits(batch: int) -> bool:
+            return sum(n * -(-batch * one.numerator // one.denominator) for one, n in caches.items()) <= room
+
+        return max(filter(fits, _tried(self.costs.auto[scenario], near)), default=0)
+
+    def _sequence_bytes(self, scenario: str, layer: int) -> Fraction:
+        """Return the bytes that one sequence keeps in one layer on one GPU, from the heads, window and state that are declared.
+
+        Keys and values of the tokens in the window, in whole pages, and a state: its recurrent part in 4 bytes, its convolution's
+        inputs in the type of activations, of 2 bytes at least.
+        """
+        hardware, here = self._profile(scenario), self.program.scenarios[scenario]
+        own, attention = self._shape.at(layer), self._alternative(layer, "attention")
+        length = here.prompt + (
+            here.output if hardware.kv_policy == "full" else ceil(Fraction(here.output, 2))
+        )
+        window = attention.attended(own)
+        kept = length if window is None else min(length, window)
+        tokens = ceil(Fraction(kept, hardware.page_tokens)) * hardware.page_tokens
+        heads = ceil(Fraction(attention.cached_heads(own), hardware.gpus))
+        state = attention.state_size(own, hardware.gpus)
+        residual = max(DTYPE_BYTES[hardware.activation_dtype or hardware.dtype], Fraction(2))
+        cache = tokens * 2 * heads * own.head_dim * DTYPE_BYTES[hardware.kv_dtype]
+        return cache + 4 * state.scan + residual * state.conv
+
+    def _profile(self, scenario: str) -> RooflineHardware:
+        hardware = self.program.hardware[self.program.scenarios[scenario].hardware].spec
+        assert isinstance(hardware, RooflineHardware), "only a profile takes any batch"
+        return hardware
+
     def _head(self, scenario: str, batch: int) -> ScenarioCosts:
         """Return the costs of a batch, or of the smallest that is listed: they agree in all but the costs themselves."""
         listed = self.costs.scenarios[scenario]
@@ -225,9 +276,7 @@ class Model:
                 yield table.ffn[i][choice.ffn]
 
     def _roofline(self, scenario: str, batch: int) -> Iterator[Cost]:
-        here = self.program.scenarios[scenario]
-        hardware = self.program.hardware[here.hardware].spec
-        assert isinstance(hardware, RooflineHardware), "only a profile takes any batch"
+        here, hardware = self.program.scenarios[scenario], self._profile(scenario)
         work, known = Workload(batch, here.prompt, here.output), dict[tuple[int, str], Cost]()
         yield fixed_cost(hardware, self._shape, work)
         for part in _PARTS:
@@ -303,6 +352,14 @@ class Model:
 
 
 _PARTS: tuple[SubBlock, ...] = ("attention", "ffn")
+
+
+def _tried(most: int, near: int) -> Iterable[int]:
+    """Return every batch; if there are more than MANY, those near `near`, every power of two, and the largest."""
+    if most <= MANY:
+        return range(1, most + 1)
+    around = range(max(1, near - MANY // 2), min(most, near + MANY // 2) + 1)
+    return (*around, *(1 << power for power in range(most.bit_length())), most)
 
 
 def _decimal(value: float) -> Fraction:

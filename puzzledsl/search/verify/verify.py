@@ -9,7 +9,6 @@ from typing import Literal
 
 from puzzledsl.ir.nodes import Linear, LinearRequirement, MetricTerm, Program, Search
 from puzzledsl.ir.tables import CostTable, ScoreTable, Solution
-from puzzledsl.search.verify.batches import largest_batch
 from puzzledsl.search.verify.evaluation import Model
 
 
@@ -83,7 +82,7 @@ def _not_largest(model: Model, mentioned: list[str]) -> Iterator[Violation]:
     """Yield a violation for each `auto` batch that is not the largest at which the model fits."""
     for name in mentioned:
         auto = model.costs.scenarios[name][0].capacity_bytes is not None
-        if auto and model.batches[name] != _largest(model, name, model.batches[name]):
+        if auto and model.batches[name] != model.largest_batch(name, model.batches[name]):
             message = f"batch {model.batches[name]} of scenario {name} is not the largest that fits"
             yield Violation("batch", message)
 
@@ -96,18 +95,10 @@ def _all_batches(model: Model, mentioned: list[str]) -> dict[str, int]:
     return {
         name: model.batches[name]
         if name in mentioned
-        else _largest(model, name, model.batches.get(name, 1)) or listed[0].batch
+        else model.largest_batch(name, model.batches.get(name, 1)) or listed[0].batch
         for name, listed in model.costs.scenarios.items()
         if listed
     }
-
-
-def _largest(model: Model, scenario: str, near: int) -> int:
-    """Return the largest batch at which the model fits; 0 if it fits at none."""
-    if scenario in model.costs.auto:
-        return largest_batch(model.program, model.costs, scenario, model.layers, near)
-    batches = (costs.batch for costs in model.costs.scenarios[scenario])
-    return max((batch for batch in batches if model.fits(scenario, batch)), default=0)
 
 
 # ---------------------------------------------------------------- figures

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 
 from lsprotocol import types
 
+from puzzledsl.base.settings import Call, Setting
 from puzzledsl.checker.expressions.values import Symbol
 from puzzledsl.checker.names.scopes import Meaning, NameScope
 from puzzledsl.language import calls, words
-from puzzledsl.language.model import Call, Setting
 
 Items = list[types.CompletionItem]
 _Kind = types.CompletionItemKind

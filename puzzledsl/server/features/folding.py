@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lsprotocol import types
 
 from puzzledsl.server.document import Document
-from puzzledsl.syntax.lark_alone import Token
+from puzzledsl.syntax.tokens import Token
 
 _OPENS = {"LBRACE": "RBRACE", "LPAR": "RPAR", "LSQB": "RSQB"}
 
@@ -28,7 +28,7 @@ def _brackets(tokens: list[Token]) -> Iterator[types.FoldingRange]:
             while opened and _OPENS[opened[-1].type] != token.type:
                 opened.pop()
             if opened:
-                first, last = (opened.pop().line or 1) - 1, (token.line or 1) - 2
+                first, last = opened.pop().line - 1, token.line - 2
                 if last > first:
                     yield types.FoldingRange(first, last, kind=types.FoldingRangeKind.Region)
 
@@ -38,7 +38,7 @@ def _runs(tokens: list[Token]) -> Iterator[types.FoldingRange]:
     first_of_line: dict[int, str] = {}
     for token in tokens:
         if token.type != "_NL":
-            first_of_line.setdefault(token.line or 1, token.type)
+            first_of_line.setdefault(token.line, token.type)
     comments = {n for n, kind in first_of_line.items() if kind in ("COMMENT", "DOC")}
     uses = {n for n, kind in first_of_line.items() if kind == "USE"}
     for lines, kind in ((comments, types.FoldingRangeKind.Comment), (uses, types.FoldingRangeKind.Imports)):

@@ -16,7 +16,7 @@ from puzzledsl.server.features.navigation import used_path
 from puzzledsl.server.features.values import explain_quantity, show, summary
 from puzzledsl.server.problems import explanations_at
 from puzzledsl.syntax import tree
-from puzzledsl.syntax.lark_alone import Token
+from puzzledsl.syntax.tokens import Token
 from puzzledsl.syntax.unparse import unparse_expr
 
 _LONGEST = 200
@@ -43,7 +43,7 @@ def _of_token(document: Document, token: Token) -> str | None:
     if token.type == "QUANTITY":
         return explain_quantity(str(token))
     if token.type == "STRING":
-        path = used_path(document, token.line or 1, (token.column or 1) + 1)
+        path = used_path(document, token.line, token.column + 1)
         return f"`{path}`" if path is not None else None
     if token.type == "SAME_AS":
         return _said("same as", OPERATORS["same as"])

@@ -13,10 +13,9 @@ from puzzledsl.base.diagnostics import Sink
 from puzzledsl.checker.names.occurrences import CURSOR, Gap, gap_of
 from puzzledsl.language.words import KEYWORDS
 from puzzledsl.server.document import Document
-from puzzledsl.syntax.grammar import lex
-from puzzledsl.syntax.lark_alone import Token
 from puzzledsl.syntax.newlines import CONTINUES_AFTER, CONTINUES_BEFORE
 from puzzledsl.syntax.parse import parse
+from puzzledsl.syntax.tokens import Token, lex
 
 _CLOSERS = {"LPAR": ")", "LSQB": "]", "LBRACE": "\n}"}
 _CLOSES = ("RPAR", "RSQB", "RBRACE")

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 
-from puzzledsl.syntax.lark_alone import Token
 from puzzledsl.syntax.lines import Line
+from puzzledsl.syntax.tokens import Token
 
 COMMENT_COLUMN = 49
 """Column (from 0) of a comment behind code, unless the code or a neighbour's code is longer."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from puzzledsl.syntax.lark_alone import Token
 from puzzledsl.syntax.lines import Line
+from puzzledsl.syntax.tokens import Token
 
 LIMIT = 120
 """Longest line of code, without its comment, that is left whole."""

@@ -16,11 +16,10 @@ from itertools import islice
 from puzzledsl.language.words import KEYWORDS
 from puzzledsl.syntax.formatting.align import align_code, align_comments
 from puzzledsl.syntax.formatting.break_lines import break_long
-from puzzledsl.syntax.grammar import lex
-from puzzledsl.syntax.lark_alone import Token
 from puzzledsl.syntax.lines import Line
 from puzzledsl.syntax.newlines import CONTINUES_AFTER, CONTINUES_BEFORE
 from puzzledsl.syntax.parse import MAX_BYTES, MAX_TOKENS, normalise
+from puzzledsl.syntax.tokens import Token, lex
 
 INDENT = 2
 _MISTAKES = {"UNKNOWN", "UNTERMINATED", "FOREIGN"}
@@ -74,7 +73,7 @@ def _lines(tokens: list[Token]) -> list[Line]:
 
 def _plain(token: Token) -> Token:
     """A token with one blank between its words: `same as` has two."""
-    return Token.new_borrow_pos(token.type, "same as", token) if token.type == "SAME_AS" else token
+    return token.like(token.type, "same as") if token.type == "SAME_AS" else token
 
 
 def _without_spare_blanks(lines: list[Line]) -> list[Line]:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from puzzledsl.base.diagnostics import Label
 from puzzledsl.language.words import DECLARATIONS
 from puzzledsl.syntax import errors
-from puzzledsl.syntax.lark_alone import Token
-from puzzledsl.syntax.tokens import span_of
+from puzzledsl.syntax.tokens import Token, span_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ def colon_body(tokens: list[Token], index: int, file: str) -> ColonBody | None:
     what = "a body stands in braces, and its settings take `=`" if form.endswith("}") else "it is written"
     help = f"{what}: `{form}`"
     error = errors.MissingBrace(where, "the body begins here", secondary=below, help=help)
-    return ColonBody(error, stop, range(colon.line or 1, (last.end_line or 1) + 1))
+    return ColonBody(error, stop, range(colon.line, last.end_line + 1))
 
 
 def _is_value(kind: Token, behind: list[Token]) -> bool:

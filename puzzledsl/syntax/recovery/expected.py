@@ -6,9 +6,8 @@ from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.phrases import listed
 from puzzledsl.language.words import KEYWORDS
 from puzzledsl.syntax import errors
-from puzzledsl.syntax.lark_alone import Token
 from puzzledsl.syntax.recovery.habits import Place, habit
-from puzzledsl.syntax.tokens import after, span_of
+from puzzledsl.syntax.tokens import Token, after, span_of
 
 _BEGINS_VALUE = {"NAME", "QUANTITY", "STRING", "LPAR", "LSQB", "ADD", "NOT", "IF", "VBAR"}
 _OPERATORS = set("VBAR AND OR IMPLIES ADD STAR SLASH MOD CMP SAME_AS ARROW RANGE IS IN DOT LSQB LPAR".split())

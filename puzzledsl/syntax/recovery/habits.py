@@ -10,8 +10,7 @@ from puzzledsl.base.diagnostics import Edit, Fix, Span
 from puzzledsl.base.units import UNITS, unit_in_words, with_unit
 from puzzledsl.language.words import DECLARATIONS
 from puzzledsl.syntax.errors import UnexpectedToken
-from puzzledsl.syntax.lark_alone import Token
-from puzzledsl.syntax.tokens import after, span_of
+from puzzledsl.syntax.tokens import Token, after, span_of
 
 Help = tuple[str, tuple[Fix, ...]]
 
@@ -233,7 +232,7 @@ def second_goal(place: Place) -> UnexpectedToken | None:
     comma, keyword = _listed_behind(place)
     if comma is None or keyword not in ("minimize", "maximize"):
         return None
-    goal = [token for token in place.front if (token.start_pos or 0) > (comma.start_pos or 0)]
+    goal = [token for token in place.front if token.start_pos > comma.start_pos]
     text = "".join(goal)
     where = span_of(goal[0], place.file).to(span_of(goal[-1], place.file))
     second = f"prefer {'-' if keyword == 'minimize' else ''}{text}"

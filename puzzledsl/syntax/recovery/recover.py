@@ -15,14 +15,13 @@ from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Sink
 from puzzledsl.base.suggest import closest
 from puzzledsl.language.words import DECLARATIONS, STATEMENT_KEYWORDS, TOP_KEYWORDS
 from puzzledsl.syntax import errors
-from puzzledsl.syntax.lark_alone import Token, Tree
-from puzzledsl.syntax.machine import Machine
+from puzzledsl.syntax.machine import Branch, Machine
 from puzzledsl.syntax.newlines import starts_declaration
 from puzzledsl.syntax.recovery.colon_bodies import colon_body
 from puzzledsl.syntax.recovery.expected import found, unexpected
 from puzzledsl.syntax.recovery.habits import Place, second_goal
 from puzzledsl.syntax.recovery.repair import MAX_AHEAD, repair
-from puzzledsl.syntax.tokens import Words, after, span_of, virtual
+from puzzledsl.syntax.tokens import Token, Words, after, span_of, virtual
 
 MAX_MISTAKES = 100
 """After this many mistakes the rest of the file is skipped: it is probably not a `.pzl` file."""
@@ -33,7 +32,7 @@ _SETS = {"DOT", "LSQB", "EQUAL", "EXTEND", "REMOVE", "KEEP"}
 _SOFT_SYNC = {"COMMA", "LBRACE", "BECAUSE", "WHERE"}
 
 
-def parse_tokens(tokens: list[Token], words: Words, sink: Sink) -> Tree[Token]:
+def parse_tokens(tokens: list[Token], words: Words, sink: Sink) -> Branch:
     """Return the syntax tree of laid-out tokens, with `bad` nodes for unreadable parts. Never raises."""
     return _Driver(tokens, words, sink).run()
 
@@ -65,11 +64,11 @@ class _Driver:
     def __post_init__(self) -> None:
         for token in self.tokens:
             if token.type != "_NL":
-                self.margins.setdefault(token.line or 1, token.column or 1)
+                self.margins.setdefault(token.line, token.column)
 
     # ------------------------------------------------------------ the loop
 
-    def run(self) -> Tree[Token]:
+    def run(self) -> Branch:
         while self.index < len(self.tokens):
             token = self.tokens[self.index]
             if self.braces and starts_declaration(self.tokens, self.index) and self.machine.accepts("RBRACE"):
@@ -131,8 +130,8 @@ class _Driver:
         end = self.index
         while end + 1 < len(self.tokens) and self.tokens[end].type not in ("_NL", "LBRACE", "RBRACE"):
             end += 1
-        last = self.tokens[min(end, len(self.tokens) - 1)].line or 1
-        first = self.tokens[min(self.statement, end, len(self.tokens) - 1)].line or 1
+        last = self.tokens[min(end, len(self.tokens) - 1)].line
+        first = self.tokens[min(self.statement, end, len(self.tokens) - 1)].line
         if self.words.tainted.isdisjoint(range(first, last + 1)) and not self.follows(error):
             self.sink.add(error)
             self.mistakes += 1
@@ -167,8 +166,8 @@ class _Driver:
         before, following = self.before(), self.next_token()
         if before is None or following is None or not self.begins_statement(self.index + 1):
             return
-        margin = self.tokens[self.statement].column or 1
-        if (following.column or 1) > margin and self.machine.accepts("LBRACE"):
+        margin = self.tokens[self.statement].column
+        if following.column > margin and self.machine.accepts("LBRACE"):
             where = after(before, self.words.file)
             self.report(errors.MissingBrace(where, fixes=[Fix.insert(where, " {")]))
             self.open_virtual(before)
@@ -181,7 +180,7 @@ class _Driver:
         """Return True for a keyword or an assignment that only a body can contain."""
         token = self.tokens[index]
         following = self.tokens[index + 1].type if index + 1 < len(self.tokens) else ""
-        indented = (token.column or 1) > 1
+        indented = token.column > 1
         return (
             token.type in _BODY_ONLY
             or (token.type in ("LET", "ASSERT") and indented)
@@ -206,7 +205,7 @@ class _Driver:
             self.report(errors.UnknownKind(where, got=str(token), near=wanted, help=text))
         if wanted is None:
             return token
-        return Token.new_borrow_pos(wanted.upper() if wanted in TOP_KEYWORDS else "NAME", wanted, token)
+        return token.like(wanted.upper() if wanted in TOP_KEYWORDS else "NAME", wanted)
 
     def reopen_body(self, token: Token) -> None:
         """Handle a statement at the top level: continue as in a body whose `{` the file lacks."""
@@ -233,7 +232,7 @@ class _Driver:
         if wanted is None:
             return token
         self.report(errors.UnknownStatement(span_of(token, self.words.file), got=str(token), near=wanted))
-        return Token.new_borrow_pos(wanted.upper(), wanted, token)
+        return token.like(wanted.upper(), wanted)
 
     # ------------------------------------------------------------ braces
 
@@ -264,12 +263,12 @@ class _Driver:
         the first line that is indented no more than its own.
         """
         for inner, closer in self.pairs:
-            if (inner.start_pos or 0) > (opener.start_pos or 0) and self.indent(closer) < self.indent(inner):
+            if inner.start_pos > opener.start_pos and self.indent(closer) < self.indent(inner):
                 opener = inner
                 break
         before = opener
         for token in self.tokens:
-            if token.type == "_NL" or (token.start_pos or 0) <= (opener.start_pos or 0):
+            if token.type == "_NL" or token.start_pos <= opener.start_pos:
                 continue
             if token.line != before.line and self.indent(token) <= self.indent(opener):
                 return opener, last if before is opener else before
@@ -278,7 +277,7 @@ class _Driver:
 
     def indent(self, token: Token) -> int:
         """Return the column at which the line of a token begins."""
-        return self.margins.get(token.line or 1, 1)
+        return self.margins.get(token.line, 1)
 
     # ------------------------------------------------------------ giving up on a part
 
@@ -307,7 +306,7 @@ class _Driver:
                 kind = "_NL" if starts_declaration(self.tokens, at) else self.tokens[at].type
                 if self.machine.accepts("ERROR", kind, depth=depth):
                     self.machine.pop_to(depth)
-                    self.machine.feed(Token.new_borrow_pos("ERROR", "", token))
+                    self.machine.feed(token.like("ERROR", ""))
                     self.brackets, self.index = 0, at
                     if kind != self.tokens[at].type:
                         self.feed(virtual("_NL", "\n", self.tokens[at - 1]))

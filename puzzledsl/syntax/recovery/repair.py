@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 from puzzledsl.base.suggest import closest
 from puzzledsl.language.words import KEYWORDS
-from puzzledsl.syntax.lark_alone import Token
 from puzzledsl.syntax.machine import Machine
-from puzzledsl.syntax.tokens import virtual
+from puzzledsl.syntax.tokens import Token, virtual
 
 MAX_AHEAD = 60
 """Number of following tokens of the statement that a repair is checked against; later tokens are not checked."""
@@ -63,7 +62,7 @@ def repair(machine: Machine, tokens: list[Token], index: int, last: Token | None
             return Repair(insert=(virtual(kind, _SIGNS.get(kind, kind.lower()), last or token),))
     for kind, text in _instead(token):
         if rest[1:] and machine.accepts(kind, *rest[1:]):
-            return Repair(insert=(Token.new_borrow_pos(kind, text, token),), skip=1)
+            return Repair(insert=(token.like(kind, text),), skip=1)
     unnamed = Repair(insert=(virtual("NAME", "", last or token),)) if machine.accepts("NAME", *rest) else None
     if token.type == "_NL" and unnamed:
         return unnamed

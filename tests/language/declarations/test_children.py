@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.ir import nodes
-from puzzledsl.ir.evaluated import children_evaluated, children_in_full
+from puzzledsl.ir.references import children_evaluated, children_in_full
 from tests.language.rules import DATA, codes, holds, outcome, program, refused
 
 

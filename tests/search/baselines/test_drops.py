@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.ir.influence import BlockInfluence
 from puzzledsl.ir.nodes import And, Baseline, Is, LayerChoice, LogicRequirement, Not, ParamsTerm
 from puzzledsl.ir.tables import LayerAssignment, ScoreTable
+from puzzledsl.ir.tables.scores import BlockInfluence
 from puzzledsl.search.needs import needed
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import PARENT

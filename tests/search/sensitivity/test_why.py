@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.problems import build_problem
-from benchmarks.synthetic import synthetic
 from puzzledsl.ir.nodes import CountTerm, Is, LayerChoice, LogicRequirement, ParamsTerm, Requirement
 from puzzledsl.ir.tables import Margin, Regret, SearchResult, WhyResult
 from puzzledsl.search.batches.exact import best_meeting_all
 from puzzledsl.search.effort import Effort
-from puzzledsl.search.portfolio.minimise import minimise
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Builder, Problems
-from puzzledsl.search.sensitivity import pin_layout, pin_sweep, regrets
-from puzzledsl.search.sensitivity.pins import Pin, classes_of, pins_of
-from puzzledsl.search.sensitivity.regrets import optima_of
-from puzzledsl.search.sensitivity.why import pinned as with_pin
+from puzzledsl.search.sensitivity import regrets
+from puzzledsl.search.sensitivity.regrets import Pin, Standing, optima_over, pins_of
+from puzzledsl.search.sensitivity.regrets import pinned as with_pin
 from puzzledsl.search.sensitivity.why import why_search
 from puzzledsl.search.tables import tables_of
 from tests.search.instances import ATTENTION, FFN, Instance, alone, chat, plain_instance, problems, require
@@ -106,22 +105,8 @@ def test_also_where_integers_are_rounded(instance: Instance) -> None:
             )
 
 
-@pytest.mark.slow
-@given(problems(max_layers=5), st.sampled_from([1, 2]))
-def test_suffixes_and_small_sweeps_change_nothing(instance: Instance, together: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pin_layout, "MANY_STAGES", 0)
-        patch.setattr(regrets, "TOGETHER", together)
-        agrees(instance)
-
-
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("at_once", [3, 16_000])
-def test_the_optimum_with_a_pin_is_the_best_of_all_models_that_have_it(
-    family: str, at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pin_sweep, "AT_ONCE", at_once)
-    monkeypatch.setattr(pin_layout, "MANY_STAGES", 1)
+def test_the_optimum_with_a_pin_is_the_best_of_all_models_that_have_it(family: str) -> None:
     for seed in range(12):
         problem = random_problem(family, seed)
         answers = every_answer(problem)
@@ -129,37 +114,38 @@ def test_the_optimum_with_a_pin_is_the_best_of_all_models_that_have_it(
             continue
         values = problem.goal.values[answers].sum(axis=1)
         pins = pins_of(problem.columns)
-        best = answers[int(np.argmin(values))]
-        optima = optima_of(problem, pins, best, int(values.min()), Effort.of(60))
-        for number, pin in enumerate(pins):
-            own = values[np.isin(answers[:, pin.layer], pin.columns)]
-            assert bool(optima.none[number]) == (not len(own))
-            if len(own):
-                assert optima.lower[number] == optima.upper[number] == own.min()
+        for number, found in enumerate(
+            optima_over([problem], pins, root_of(problem, answers), Effort.of(60))
+        ):
+            own = values[np.isin(answers[:, pins[number].layer], pins[number].own(problem.columns))]
+            expected = problem.goal.rank(int(own.min())) if len(own) else None
+            assert found.least == found.most == expected
+            if found.layers is not None:
+                assert (
+                    getattr(found.layers[pins[number].layer], pins[number].sub_block)
+                    == pins[number].alternative
+                )
 
 
-def test_pins_that_sweeps_give_up_are_minimised_on_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(regrets, "WORK", 40)
-    problem = build_problem(*_synthetic(16, seed=3))
-    best = minimise(problem, Effort.of(60))
-    assert best.chosen is not None and best.value is not None
-    pins = pins_of(problem.columns)
-    optima = optima_of(problem, pins, best.chosen, best.value, Effort.of(60))
-    for number in range(0, len(pins), 11):
-        alone = minimise(problem.only(pins[number].keep(problem.columns)), Effort.of(60), canonical=False)
-        assert optima.lower[number] == optima.upper[number] == alone.value
+def root_of(problem: Problem, answers: Ints) -> Standing:
+    """The optimum of a problem, given all its answers."""
+    best = answers[int(np.argmin(problem.goal.values[answers].sum(axis=1)))]
+    rank = problem.goal.rank(problem.goal.of(best))
+    return Standing(rank, rank, problem.choice(best), problem.batches)
 
 
-def _synthetic(layers: int, seed: int):  # type: ignore[no-untyped-def]
-    program, costs, scores = synthetic(layers, 5, 7, seed)
-    return program, "best", costs, scores
+def test_alike_layers_are_solved_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, solved = random_problem("alike", 1), []
+    original = regrets.minimise
 
+    def counted(pinned: Problem, *arguments: Any, **named: Any) -> Any:
+        solved.append(len(pinned.columns.of_layer(0)) < len(problem.columns.of_layer(0)))
+        return original(pinned, *arguments, **named)
 
-def test_alike_layers_share_their_optima() -> None:
-    problem = random_problem("alike", 1)
-    pins = pins_of(problem.columns)
-    first = classes_of(problem, pins)
-    assert {pins[i].layer for i in first.tolist()} == {0}
+    monkeypatch.setattr(regrets, "minimise", counted)
+    root = root_of(problem, every_answer(problem))
+    found = optima_over([problem], pins_of(problem.columns), root, Effort.of(60))
+    assert all(each.settled for each in found) and all(solved)
 
 
 @given(problems(), st.sampled_from([0.0, 0.02]))

@@ -1,4 +1,4 @@
-"""`pzl explain`: the meaning of a code with a wrong and a right example, all taken from the diagnostic's docstring."""
+"""`pzl explain`: the meaning of a code with a wrong and a right example, taken from its golden file."""
 
 from __future__ import annotations
 

@@ -1,0 +1,225 @@
+"""Settings of the language. A field of the IR says all of a setting; completion, docs and the checker read it here.
+
+`tokens: int = setting("The budget of each job.", at_least=0)` is a pydantic field with a `Setting` in its metadata. The
+setting's name, type, words, calls and default are the field's own. `settings_of` and `call_of` make the tables.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, Field
+from pydantic.fields import FieldInfo
+
+from puzzledsl.base.units import COUNT, Dimension, format_quantity
+
+REQUIRED: Any = object()
+"""The default of a setting that must be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting of a body, or one argument of a call.
+
+    `words` mean themselves even if a declaration has the same name; `calls` do unless a `let`, `param` or `fn` has
+    it. `kinds` are the declarations that it can name. `noun` names its value in diagnostics. `default` is Markdown.
+    A number is of the dimension `unit`, above `more_than` or from `at_least` on, to `at_most`. `write` is the help where it
+    is missing.
+    `type` is its value's (None: the declaration reads it), `value` its default, `name` the field's.
+    """
+
+    doc: str
+    words: tuple[str, ...] = ()
+    calls: Mapping[str, Call] = field(default_factory=dict)
+    kinds: tuple[str, ...] = ()
+    noun: str = ""
+    default: str = ""
+    bare: bool = False  # accepts any word that no `let` or `param` declares
+    sums: bool = False  # its words or names are joined by `+` and `*`
+    rare: bool = False  # completion does not offer it
+    in_patterns: bool = True  # a pattern can test it: `gqa(kv_heads: >= 4)`
+    elsewhere: tuple[str, ...] = ()  # its names in other tools, which a help translates
+    unit: Dimension = COUNT
+    more_than: int | None = None
+    at_least: int | Fraction | None = None
+    at_most: int | Fraction | None = None
+    write: str = ""
+    word: str = ""  # its name in the language, where it is not the field's
+    positional: bool = False  # its call takes it without its name
+    type: Any = None
+    many: bool = False  # several: `"a", "b"`, or `a + b`
+    value: Any = REQUIRED
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A constructor, such as `gqa(kv_heads: 8)`. Its first `positional` arguments can be given without names.
+
+    `node` is the class that the checker makes of it, `write` the help where an argument is missing.
+    """
+
+    doc: str
+    arguments: Mapping[str, Setting] = field(default_factory=dict)
+    positional: int = 0
+    rest: bool = False  # the last positional argument may be repeated
+    named_by: tuple[str, ...] = ()  # its arguments have the names of declarations of these kinds
+    node: type[BaseModel] | None = None
+    write: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its arguments."""
+        return tuple(self.arguments)
+
+    def argument(self, name: str | None, place: int) -> Setting | None:
+        """Return the argument called `name`, or the one at index `place` given without a name."""
+        if self.named_by:
+            return Setting("Its weight.") if name is not None else Setting("", kinds=self.named_by)
+        if name is not None:
+            return self.arguments.get(name)
+        if place < self.positional or (self.rest and self.positional):
+            return self.arguments[self.names[min(place, self.positional - 1)]]
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A named group of settings in a body: `peak { bf16 = 989TFLOP/s }`."""
+
+    doc: str
+    settings: Mapping[str, Setting]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of declaration. `form` is its syntax; `plural` names its dictionary in the IR's program.
+
+    `value` is what stands right of `=`; `statements` are the keywords that its body can contain. `of` is the field with the
+    name of the declaration that it builds on.
+    """
+
+    form: str
+    plural: str
+    doc: str = ""
+    preposition: str = ""
+    targets: tuple[str, ...] = ()
+    of: str = ""
+    value: Setting | None = None
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    sections: Mapping[str, Section] = field(default_factory=dict)
+    statements: tuple[str, ...] = ("let", "assert")
+    has_body: bool = True
+    sees_space: bool = False  # its expressions see `layers`, `attention`, `params` …
+    edits_layers: bool = False  # its body has overrides: `layers[2..9].attention -= noop`
+
+    def table(self, section: str = "") -> Mapping[str, Setting]:
+        """Return the settings of its body, or of a section there; none of a section that it lacks."""
+        if not section:
+            return self.settings
+        return self.sections[section].settings if section in self.sections else {}
+
+
+# ---------------------------------------------------------------- from fields
+
+
+def setting(
+    doc: str, *, default: Any = REQUIRED, shown: str | None = None, left_out: bool = False, **facts: Any
+) -> Any:
+    """Return a pydantic field that is a setting. `facts` are fields of `Setting`.
+
+    `shown`: the default in Markdown, where `default` does not say it. `left_out`: JSON leaves the default out.
+    """
+    own: dict[str, Any] = {} if default is REQUIRED else {"default": default}
+    if left_out:
+        own["exclude_if"] = lambda value: value == default
+    found = Field(**own)
+    assert isinstance(found, FieldInfo)
+    text = _shown(default, facts.get("unit", COUNT)) if shown is None else shown
+    found.metadata.append(Setting(doc, default=text, **facts))
+    return found
+
+
+@cache
+def settings_of(node: type[BaseModel]) -> Mapping[str, Setting]:
+    """Return the settings of a class by their names in the language: its own, then those of the classes that it is of."""
+    names = (name for each in node.__mro__ for name in inspect.get_annotations(each))
+    found: dict[str, Setting] = {}
+    for name in dict.fromkeys(names):
+        known = node.model_fields.get(name)
+        own = None if known is None else next((m for m in known.metadata if isinstance(m, Setting)), None)
+        if known is not None and own is not None:
+            found[own.word or name] = _completed(own, name, known)
+    return dict(sorted(found.items(), key=lambda item: not item[1].positional))
+
+
+def _completed(own: Setting, name: str, known: FieldInfo) -> Setting:
+    """Return a setting with what its field says: type, words, calls and default."""
+    kind, many = _plain(known.annotation)
+    words, calls = own.words, own.calls
+    if get_origin(kind) is Literal:
+        words, kind = words or (() if calls else get_args(kind)), str
+    elif not calls:
+        members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+        nodes = (each for each in members if isinstance(each, type) and issubclass(each, BaseModel))
+        calls = {word: call for each in nodes for word, call in calls_of(each).items()}
+    value = REQUIRED if known.is_required() else known.default
+    if kind is bool:
+        words = words or ("true", "false")
+    facts: dict[str, Any] = {"type": kind, "many": many, "value": value, "words": words, "calls": calls}
+    return replace(own, name=name, **facts)
+
+
+def _plain(annotation: Any) -> tuple[Any, bool]:
+    """Return a type without None, annotations and `tuple[…, ...]`, and whether it is of several values."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _plain(inner[0])
+    if origin in (Union, UnionType):
+        members = [each for each in inner if each is not NoneType]
+        return _plain(members[0]) if len(members) == 1 else (annotation, False)
+    if origin is tuple and inner[1:] == (...,):
+        return inner[0], True
+    return annotation, False
+
+
+def _shown(value: Any, unit: Dimension) -> str:
+    """Return a default in Markdown; empty where it has no words."""
+    if isinstance(value, bool):
+        return f"`{value}`".lower()
+    if isinstance(value, int) and value and value % 1024 == 0:
+        return f"`{value // 1024}Ki`"
+    if isinstance(value, int | Fraction):
+        return f"`{format_quantity(value, unit)}`"
+    return f"`{value}`" if value and isinstance(value, str | float) else ""
+
+
+@cache
+def calls_of(node: type[BaseModel]) -> Mapping[str, Call]:
+    """Return the constructors of a class: its `kind`, or one for each of several, which `words` explains."""
+    explained: Mapping[str, str] = getattr(node, "words", {})
+    kind = node.model_fields.get("kind")
+    if kind is None or not settings_of(node):
+        return {}
+    names = tuple(explained) or get_args(kind.annotation)
+    return {name: call_of(node, explained.get(name, ""), name) for name in names}
+
+
+def call_of(node: type[BaseModel], doc: str = "", name: str = "") -> Call:
+    """Return the constructor of a class. Its arguments are the settings, `doc` or its docstring's first paragraph explains it."""
+    arguments, example = settings_of(node), getattr(node, "example", "")
+    positional = [each for each in arguments.values() if each.positional]
+    return Call(
+        doc or " ".join((node.__doc__ or "").split("\n\n")[0].split()),
+        arguments,
+        len(positional),
+        rest=bool(positional) and positional[-1].many,
+        node=node,
+        write=f"write `{name}{example}`" if example else "",
+    )

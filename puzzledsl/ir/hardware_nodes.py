@@ -1,0 +1,301 @@
+"""Meaning of `hardware` and `scenario`: what the child runs on, and its workload."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.settings import Section, Setting, setting, settings_of
+from puzzledsl.base.units import BYTES, BYTES_PER_S, DOLLARS_PER_S, FLOP_PER_S, POWER, TIME
+from puzzledsl.ir.base import Declaration, Exact
+from puzzledsl.ir.measured_engines import DTYPES, ENGINES, TORCH, engine_words
+
+MAX_GPUS = 1024
+MAX_BATCH = 2**31
+MAX_DECODE_HEADS = 256
+"""The most KV heads a GPU that a `gqa_decode` section names."""
+
+
+def _dtype(doc: str, default: str | None = "bf16", **facts: Any) -> Any:
+    """Return a setting that is a number type; unwritten, it is the usual one of the peaks or that of others."""
+    return setting(doc, default=default, shown="", words=tuple(DTYPES), noun="dtype", **facts)
+
+
+class GqaDecode(Frozen):
+    """Decode attention as measured: `seconds` to read `tokens` cached tokens of all sequences, by KV heads a GPU."""
+
+    tokens: int = setting(
+        "Cached tokens of all sequences that the measured kernels read.",
+        at_least=1,
+        at_most=2**40,
+        write="write `tokens = 64Ki`: cached tokens of all sequences that were read",
+    )
+    seconds: dict[int, Exact]
+
+
+class RooflineHardware(Frozen):
+    """An analytic profile. Bandwidths in bytes/s, peaks in FLOP/s, times in seconds, sizes in bytes; each GPU's own.
+
+    The defaults are h100_sxm's constants, whose sources std/hardware.pzl names.
+    """
+
+    kind: Literal["roofline"] = "roofline"
+    profile: str
+    memory_bytes: int = setting(
+        "Memory of one GPU.",
+        word="memory",
+        unit=BYTES,
+        more_than=0,
+        write="a profile has `memory`, `bandwidth` and `peak { bf16 = … }`",
+    )
+    bandwidth_bytes_per_s: Exact = setting(
+        "Memory bandwidth of one GPU.",
+        word="bandwidth",
+        unit=BYTES_PER_S,
+        more_than=0,
+        write="a profile has `memory`, `bandwidth` and `peak { bf16 = … }`",
+    )
+    link_bytes_per_s: Exact = setting(
+        "Bandwidth between two GPUs, one direction.",
+        word="link",
+        unit=BYTES_PER_S,
+        at_least=0,
+        default=Fraction(0),
+    )
+    gpus: int = setting(
+        "GPUs that share the model (tensor parallel).",
+        default=1,
+        at_least=1,
+        at_most=MAX_GPUS,
+        elsewhere=("tensor_parallel_size", "tp", "num_gpus"),
+    )
+    expert_parallel: int = setting(
+        "Groups of GPUs that share out a mixture's experts; a group splits each of its own by channels.",
+        default=1,
+        at_least=1,
+        at_most=MAX_GPUS,
+        left_out=True,
+    )
+    flop_per_s: dict[str, Exact]  # dense peak by dtype: bf16, fp8, fp32 …
+    dtype: str = _dtype("Number type of the stored weights.")
+    expert_dtype: str | None = _dtype(
+        "Number type of a mixture's stored experts; as `dtype` unless said.",
+        None,
+        word="experts",
+        left_out=True,
+    )
+    activation_dtype: str | None = _dtype(
+        "Number type of matrix products; as `dtype` unless said.", None, word="activations"
+    )
+    kv_dtype: str = _dtype(
+        "Number type of stored keys and values.",
+        word="kv_cache",
+        elsewhere=("kv_dtype", "kv_cache_dtype"),
+    )
+    embedding_dtype: str = _dtype("Number type of the stored embedding, norms and biases.", word="embedding")
+    head_dtype: str | None = _dtype(
+        "Number type of the head, stored and multiplied; as `embedding` unless said.", None, word="head"
+    )
+    efficiency_compute: Exact
+    efficiency_experts: Exact | None = Field(
+        default=None, exclude_if=lambda share: share is None
+    )  # of a mixture's experts, whose matrices are small (None: as other matrices)
+    efficiency_bandwidth: Exact
+    efficiency_attention: Exact
+    efficiency_link: Exact
+    overhead_s: Exact = setting(
+        "Time a sub-block takes on top, each forward pass.",
+        word="overhead",
+        unit=TIME,
+        at_least=0,
+        default=Fraction(5975, 10**8),
+    )
+    link_latency_s: Exact = setting(
+        "Time a step of an all-reduce takes on top.",
+        word="link_latency",
+        unit=TIME,
+        at_least=0,
+        default=Fraction(9686, 10**9),
+    )
+    reserve_bytes: int = setting(
+        "Memory kept for the runtime and activations.",
+        word="reserve",
+        unit=BYTES,
+        at_least=0,
+        default=3 * 10**9,
+    )
+    kv_fraction: Exact = setting(
+        "Share of the free memory that the KV cache may take.",
+        default=Fraction(9, 10),
+        more_than=0,
+        at_most=1,
+    )
+    kv_policy: Literal["full", "mean"] = setting(
+        "The sequences that the KV cache must hold: each at `full` length, or at its `mean` length.",
+        default="full",
+        noun="KV policy",
+    )
+    page_tokens: int = setting(
+        "Tokens in a page of the KV cache.", word="page", default=64, at_least=1, at_most=2**20
+    )
+    max_batch: int = setting("Largest batch the runtime takes.", default=2048, at_least=1, at_most=MAX_BATCH)
+    gqa_decode: GqaDecode | None = None
+    usd_per_s: Exact | None = setting(
+        "Price of one GPU: `2.5 USD/h`. Gives its scenarios `cost_per_mtok`.",
+        word="price",
+        unit=DOLLARS_PER_S,
+        default=None,
+        at_least=0,
+        left_out=True,
+    )
+    watts: Exact | None = setting(
+        "Power of one GPU at work: `700W`. Gives its scenarios `joules_per_tok`.",
+        word="power",
+        unit=POWER,
+        default=None,
+        at_least=0,
+        left_out=True,
+    )
+    engine: str = setting("The runtime whose figures the constants were fitted to.", default="")
+    calibration: str = setting("The measurements that the constants were fitted to.", default="")
+    calibration_error: Exact | None = setting(
+        "Mean relative error of the calibration.", word="error", default=None, at_least=0, at_most=1
+    )
+
+
+PROFILE_SECTIONS: Mapping[str, Section] = {
+    "peak": Section(
+        "Dense FLOP/s by dtype.",
+        {
+            dtype: Setting(f"Dense FLOP/s in {dtype}.", type=Fraction, unit=FLOP_PER_S, more_than=0)
+            for dtype in DTYPES
+        },
+    ),
+    "efficiency": Section(
+        "Shares of the peaks that are reached.",
+        {
+            name: Setting(doc, type=Fraction, value=usual, more_than=0, at_most=1)
+            for name, doc, usual in (
+                ("compute", "Share of the peak that matrix products reach.", Fraction("0.5368")),
+                (
+                    "experts",
+                    "Share of the peak that a mixture's experts reach; as `compute` unless said.",
+                    None,
+                ),
+                ("bandwidth", "Share of the memory bandwidth that is reached.", Fraction("0.95")),
+                ("attention", "Share of the peak that attention scores reach.", Fraction("0.5993")),
+                ("link", "Share of the link's bandwidth that is reached.", Fraction("0.95")),
+            )
+        },
+    ),
+    "gqa_decode": Section(
+        "Decode attention as measured, by KV heads a GPU.",
+        {
+            **settings_of(GqaDecode),
+            **{
+                f"kv{n}": Setting(
+                    f"Measured time of decode attention with {n} KV heads a GPU.",
+                    rare=n not in (1, 2, 4, 8),
+                    type=Fraction,
+                    unit=TIME,
+                    more_than=0,
+                    write="write `kv8 = 102us`: the time at 8 KV heads a GPU",
+                )
+                for n in range(1, MAX_DECODE_HEADS + 1)
+            },
+        },
+    ),
+}
+"""Groups of a profile's figures. The shares of the peaks are h100_sxm's unless said."""
+
+
+class MeasuredHardware(Frozen):
+    """Costs come from `pzl measure` on this machine.
+
+    They are measured in an engine, one of `measured_engines`.
+    """
+
+    kind: Literal["measured"] = "measured"
+    engine: str = setting(
+        "What runs the models: PyTorch, or an engine that serves exported ones.",
+        words=tuple(ENGINES),
+        noun="engine",
+        default=TORCH,
+        left_out=True,
+    )
+    device: str = setting(
+        "The device that computes.", words=engine_words("devices"), noun="device", default="cpu"
+    )
+    dtype: str = setting(
+        "Number type of the weights. Each engine has its own.",
+        words=engine_words("dtypes"),
+        noun="dtype of a measurement",
+        default="fp32",
+        shown=", ".join(f"`{e.dtype}` ({e.title})" for e in ENGINES.values()),
+    )
+    threads: int | None = setting(
+        "Processor threads of the engine; not for PyTorch.",
+        default=None,
+        at_least=1,
+        at_most=4096,
+        shown="every core",
+        left_out=True,
+    )
+    gpus: int = setting("Devices that share the model.", default=1, at_least=1, at_most=MAX_GPUS)
+    memory_bytes: int | None = setting(
+        "Memory of a device: gives `h.memory` a value.",
+        word="memory",
+        unit=BYTES,
+        default=None,
+        at_least=1,
+    )
+    usd_per_s: Exact | None = setting(
+        "Price of this machine: `0.2 USD/h`. Gives its scenarios `cost_per_mtok`.",
+        word="price",
+        unit=DOLLARS_PER_S,
+        default=None,
+        at_least=0,
+        left_out=True,
+    )
+    watts: Exact | None = setting(
+        "Power of this machine at work: `65W`. Gives its scenarios `joules_per_tok`.",
+        word="power",
+        unit=POWER,
+        default=None,
+        at_least=0,
+        left_out=True,
+    )
+
+
+class TableHardware(Frozen):
+    """Figures made elsewhere: a table in long form."""
+
+    example: ClassVar[str] = '("costs.csv")'
+    kind: Literal["table"] = "table"
+    path: str = setting("A CSV file, relative to this file.", positional=True)
+
+
+class Hardware(Declaration):
+    """Hardware that the child must run on."""
+
+    spec: Annotated[RooflineHardware | MeasuredHardware | TableHardware, Field(discriminator="kind")]
+
+
+class Scenario(Declaration):
+    """A workload on a hardware: `batches` has one entry, several (a decision), or none (`auto`)."""
+
+    hardware: str
+    batches: tuple[int, ...] = setting(
+        "Sequences: a number, several (`64 | 128`: a decision), or `auto`.",
+        word="batch",
+        words=("auto",),
+        positional=True,
+    )
+    prompt: int = setting(
+        "Prompt and output tokens of a sequence: `128 -> 1024`.", word="tokens", positional=True
+    )
+    output: int

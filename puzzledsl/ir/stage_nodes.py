@@ -1,0 +1,346 @@
+"""Meaning of the declarations whose stages train and measure: `bld`, `score`, `uptrain`, `eval` and `export`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.settings import Call, Setting, call_of, setting
+from puzzledsl.ir.base import Declaration
+from puzzledsl.ir.recipes import RECIPES
+from puzzledsl.ir.source_location import Where
+
+MAX_CONTEXT = 2**24
+MAX_SEED = 2**31 - 1
+ONLY_DATA = "the program's only one"
+Metric = Literal["kl_divergence", "lm_loss", "cosine", "top_k_agreement", "accuracy"]
+
+
+class Schedule(Frozen):
+    """A learning rate: linear warm-up over `warmup` of the steps, then `kind`."""
+
+    words: ClassVar[Mapping[str, str]] = {
+        "cosine": "A learning rate that falls along a cosine.",
+        "constant": "A learning rate that stays.",
+    }
+    example: ClassVar[str] = "(1e-4)"
+    kind: Literal["cosine", "constant"] = "cosine"
+    peak: float = setting("The highest learning rate.", at_least=0, at_most=1000, positional=True)
+    warmup: float = setting(
+        "Share of the steps over which it rises.", default=0.0, at_least=0, at_most=1, shown="`0%`"
+    )
+
+
+class Bld(Declaration):
+    """Blockwise local distillation. `tokens` is the budget of each job.
+
+    Children of its pieces are healed on `heal_tokens` of `heal_data` (of `data` where that is None); with 0 they are not.
+    """
+
+    space: str
+    mode: Literal["decoupled", "coupled"] = setting(
+        "`attention + ffn` is decoupled (A + F jobs a layer), `attention * ffn` coupled (A x F).",
+        word="train",
+        words=("attention", "ffn"),
+        noun="sub-block",
+        shown="`attention + ffn`",
+        sums=True,
+    )
+    sub_blocks: tuple[SubBlock, ...] = ("attention", "ffn")
+    tokens: int = setting(
+        "The budget of each job; `0` for initialisation alone.",
+        write="write `tokens = 100M`: each job's budget (`0` for initialisation alone)",
+    )
+    context: int = setting("Tokens of a sequence.", default=2048, at_least=1, at_most=MAX_CONTEXT)
+    batch: int = setting("Sequences in a step.", default=1, at_least=1)
+    lr: Schedule = setting(
+        "The learning rate.", noun="learning rate schedule", shown="`cosine(1e-4, warmup: 1%)`"
+    )
+    loss: Literal["normalized_mse", "mse", "cosine"] = setting(
+        "The loss that is minimised.", noun="loss", default="normalized_mse"
+    )
+    data: str | None = setting("The text to train on.", default=None, kinds=("data",), shown=ONLY_DATA)
+    calibration_tokens: int = setting(
+        "Tokens that initialisers see.", word="calibration", default=16384, at_least=1
+    )
+    heal_tokens: int = setting(
+        "Tokens that children of these pieces are healed on, or as many as the text has; `0` leaves them as assembled.",
+        word="heal",
+        default=24576,
+    )
+    heal_data: str | None = setting(
+        "The text that children are healed on.",
+        default=None,
+        kinds=("data",),
+        shown="the same as for training",
+    )
+    seed: int = setting("Makes the result repeatable.", default=0, at_most=MAX_SEED)
+
+
+# ---------------------------------------------------------------- score
+
+SCORE_METRICS: Mapping[Metric, Call] = {
+    "kl_divergence": Call("Divergence of the logits from the parent's: predicts the child best."),
+    "lm_loss": Call("Rise of the language-modelling loss."),
+    "cosine": Call("Cosine distance of the last hidden state."),
+    "top_k_agreement": Call(
+        "Share of the parent's likeliest tokens that are not among the child's.",
+        {"k": Setting("Tokens per position; 1 unless said.", type=int, value=1, at_least=1, at_most=1000)},
+        positional=1,
+    ),
+    "accuracy": Call(
+        "Drop in accuracy on multiple-choice tasks.",
+        {"tasks": Setting("A JSONL file, relative to this file.", type=str)},
+        positional=1,
+        write='write `accuracy("tasks.jsonl")`',
+    ),
+}
+
+
+class ReplaceOne(Frozen):
+    """Replaces one block of the parent at a time and compares (Puzzle, section 4.1).
+
+    `samples` counts scored token positions. `children`: measured whole, and fitted to. `runs`: consecutive layers that are
+    dropped together, from and to. `healed`: tokens that the layer behind each replacement is healed on before it is scored.
+    """
+
+    kind: Literal["replace_one"] = "replace_one"
+    metric: Metric = setting(
+        "The measure of difference.",
+        calls=SCORE_METRICS,
+        noun="metric",
+        positional=True,
+        write="write `score kl of b = replace_one(kl_divergence, samples: 4Ki)`",
+    )
+    samples: int = setting("Token positions that are scored, not documents.", default=4096, at_least=1)
+    tasks: str | None = None  # JSONL path, for accuracy
+    top_k: int | None = None  # tokens that are compared, for top_k_agreement
+    unit: Literal["subblock", "block"] = setting(
+        "The unit of one replacement.",
+        noun="unit of a score",
+        default="subblock",
+        shown="`subblock`; `block` for coupled pieces",
+    )
+    children: int = setting(
+        "Measures so many whole children, and fits `kl_divergence` to them.",
+        default=0,
+        at_most=10_000,
+        shown="`0`; `24` of `kl_divergence` from 1,024 `samples` on; `0` with `runs` or `healed`",
+    )
+    runs: tuple[int, int] | None = setting(
+        "Scores consecutive layers dropped together, of these lengths: `2..8`.", default=None
+    )
+    healed: int = setting(
+        "Heals the layer behind each replacement or run on so many tokens first: `4Ki`.", default=0
+    )
+    around: str | None = setting(
+        "Scores inside the child this search found, and tells what each round changed.",
+        default=None,
+        kinds=("search",),
+    )
+    rounds: int = setting("Rounds of solving and scoring again.", default=1, at_least=1, at_most=100)
+    data: str | None = setting(
+        "The text that is scored on.", default=None, kinds=("data",), shown="that of the pieces"
+    )
+
+
+class ScoreFromTable(Frozen):
+    """Figures made elsewhere: a table in long form.
+
+    CSV or Parquet.
+    """
+
+    example: ClassVar[str] = '("scores.csv")'
+    kind: Literal["table"] = "table"
+    path: str = setting("A CSV file, relative to this file.", positional=True)
+
+
+class Score(Declaration):
+    """Loss of each alternative. Lower is better: of `accuracy` and `top_k_agreement` a table holds the drop."""
+
+    bld: str | None
+    space: str
+    method: Annotated[ReplaceOne | ScoreFromTable, Field(discriminator="kind")]
+
+
+# ---------------------------------------------------------------- uptrain, eval, export
+
+
+class Uptrain(Declaration):
+    """Global knowledge distillation of a search's best child. Weights of the three losses.
+
+    `micro_batch`: blocks of one forward (None: as many as are reasonable). `dtype`: of matrix products (None: bf16 where the
+    device multiplies it faster, fp32 elsewhere). `ema`: decay of the average of the weights (0: none is kept). `recompute`:
+    gradient checkpointing. `fits_child`: the peak of `lr` is lowered for a child that is near its parent. `keep`: the weights
+    that are written, the best of those evaluated or the last ones.
+    """
+
+    search: str
+    kld: float = setting(
+        "A weighted sum: `1 * kld + 1 * cosine + 0 * lm`.",
+        word="loss",
+        default=0.0,
+        words=("kld", "cosine", "lm"),
+        noun="loss of uptraining",
+        shown="`kld + cosine`",
+        sums=True,
+    )
+    cosine: float = 0.0
+    lm: float = 0.0
+    tokens: int = setting("Tokens that it is trained on.", write="write `tokens = 1B`")
+    context: int = setting("Tokens of a sequence.", default=2048, at_least=1, at_most=MAX_CONTEXT)
+    batch: int = setting(
+        "Sequences in a step; grows with the root of `tokens` unless said.",
+        default=1,
+        at_least=1,
+        shown="by `tokens`",
+    )
+    lr: Schedule = setting("The learning rate.", noun="learning rate schedule", shown="by `tokens`")
+    fits_child: bool = False
+    data: str | None = setting("The text to train on.", default=None, kinds=("data",), shown=ONLY_DATA)
+    seed: int = setting("Makes the result repeatable.", default=0, at_most=MAX_SEED)
+    micro_batch: int | None = setting(
+        "Sequences in one forward; gradients add up to those of the step.", default=None, at_least=1
+    )
+    dtype: Literal["fp32", "bf16"] | None = setting(
+        "Number type of matrix products.", default=None, noun="dtype of uptraining"
+    )
+    ema: float = setting(
+        "Share of the average of the weights that each step leaves; 0 keeps none.",
+        default=0.0,
+        at_least=0,
+        at_most=1,
+        shown="`0`",
+    )
+    recompute: bool = setting("Gradient checkpointing: less memory, a third more time.", default=False)
+    keep: Literal["best", "last"] = setting(
+        "The weights that are written: the best of six evaluations on held-out text, or the last.",
+        default="best",
+        noun="choice of weights",
+        left_out=True,
+    )
+
+
+class Prompts(Frozen):
+    """Prompts for parent and child: those of a file, or `texts`; neither: none."""
+
+    path: str | None = None
+    texts: tuple[str, ...] = ()
+
+
+_PROMPT = Setting("A prompt: a question, or a text to go on from.", type=str, many=True, name="texts")
+ASKED = {
+    "prompts": Call(
+        "Prompts that are written here.",
+        {"prompt": _PROMPT},
+        positional=1,
+        rest=True,
+        node=Prompts,
+        write='write `prompts("Once upon a time")`',
+    ),
+    "none": Call("No prompts are answered.", node=Prompts),
+}
+"""Prompts of an evaluation that are no file."""
+
+
+class Eval(Declaration):
+    """Evaluation of the parent and the child. `of` names an uptrain or a search.
+
+    `tasks`: files. `lm_eval`: names of lm-evaluation-harness tasks; `shots`: examples before each of their questions.
+    `data`, then `more_data`: the texts that models are compared on, each by itself. `full`: the children that answer the
+    tasks and are timed (none named: that of `of` and the untrained one it came from); of the others KL and perplexity.
+    `dtype`: in which models answer tasks (None: the one they are compared in). `prompts`: what models in full answer side by
+    side (None: three prompts from the first text).
+    """
+
+    of: str
+    tasks: tuple[str, ...] = ()
+    items: int | None = setting("Items of each task.", default=None, at_least=1)
+    data: str | None = setting(
+        "The text of perplexity and divergence; `heldout + code` measures on each.",
+        default=None,
+        kinds=("data",),
+        sums=True,
+        shown=ONLY_DATA,
+    )
+    more_data: tuple[str, ...] = ()
+    tokens: int = setting("Tokens of each text.", default=8192)
+    lm_eval: tuple[str, ...] = setting(
+        'Tasks of the lm-evaluation-harness: `"arc_easy, hellaswag"`.', default=()
+    )
+    shots: int | None = setting(
+        "Examples before each question of these.", default=None, at_least=0, at_most=100
+    )
+    full: tuple[str, ...] = setting(
+        "Children that answer the tasks and are timed: `final + best`. Unless said, the child of `of` and the"
+        " untrained one it came from; the others are compared by KL and perplexity.",
+        default=(),
+        kinds=("uptrain", "search"),
+    )
+    dtype: Literal["fp32", "bf16"] | None = setting(
+        "Number type in which models answer the tasks: `bf16` is faster where the processor has it.",
+        default=None,
+        noun="dtype of tasks",
+    )
+    prompts: Prompts | None = setting(
+        'Prompts that parent and child answer side by side: `"p.jsonl"`, `"p.txt"`, `prompts("…", "…")` or `none`.',
+        default=None,
+        calls=ASKED,
+        noun="prompts",
+        shown="three from the text",
+        left_out=True,
+    )
+
+
+class Exported(Frozen):
+    """The arguments of an export's call. `lower`: None allows an exact rewrite of what the runtime lacks, with a warning."""
+
+    path: str = setting("The destination, relative to this file.", positional=True)
+    runtime: str = setting("The runtime that loads it.", default="transformers")
+    dtype: str | None = setting("Number type of the stored weights.", default=None, noun="dtype of an export")
+    lower: bool | None = setting(
+        "True: what the runtime lacks is rewritten exactly. False: it is an error.", default=None
+    )
+
+
+class Export(Exported, Declaration):
+    """A checkpoint for a runtime. `of` names an uptrain or a search.
+
+    `runtime_where` is where the runtime is named, or the whole declaration.
+    """
+
+    of: str
+    format: Literal["hf", "gguf", "mlx"] = "hf"
+    runtime_where: Where
+
+
+def _export(name: str, doc: str, runtimes: tuple[str, ...], dtypes: tuple[str, ...]) -> Call:
+    call = call_of(Exported, doc)
+    known = call.arguments
+    changed = {
+        "runtime": replace(
+            known["runtime"],
+            words=runtimes,
+            value=runtimes[0],
+            default=f"`{runtimes[0]}`",
+            noun=f"runtime of `{name}`",
+        ),
+        "dtype": replace(known["dtype"], words=dtypes),
+    }
+    return replace(call, arguments={**known, **changed}, write=f'write `{name}("out/child")`')
+
+
+_TENSORS = ("fp32", "fp16", "bf16")
+EXPORTS = {
+    "hf": _export("hf", "A Hugging Face checkpoint.", ("transformers", "vllm", "megatron"), _TENSORS),
+    "gguf": _export(
+        "gguf", "One GGUF file for llama.cpp.", ("llama_cpp",), ("f32", "f16", "bf16", "q8_0", *RECIPES)
+    ),
+    "mlx": _export("mlx", "A checkpoint for Apple MLX.", ("mlx",), _TENSORS),
+}
+"""Format -> its call; the first of its runtimes is the default."""

@@ -10,12 +10,14 @@ from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.units import COUNT, format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import AlwaysHolds, NeverHolds
+from puzzledsl.checker.expressions.layer_tables import one_of
 from puzzledsl.checker.lints.structure import Layerwise
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fact, fixed_params
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.ir.structures import Structure, recognised
 
+MAX_VALUES = 100_000
+"""Steps to all values of a sum: enough for counts and heads of 80 layers, a tenth of a second."""
 Pair = tuple[AttentionAlternative, FfnAlternative]
 Figure = Callable[[Pair, Shape], Fraction]
 """The contribution of a layer's choice, in a layer of a shape."""
@@ -83,18 +85,11 @@ _FIGURES = {
 
 def _judged_formula(formula: nodes.Logic, layerwise: Layerwise) -> tuple[bool | None, str]:
     """Return True if all children meet a formula, False if none does, None if undecided; and the reason."""
-    structure = recognised(formula)
-    if not isinstance(structure, Structure):
-        verdict = layerwise.verdict(formula)
+    verdict = layerwise.verdict(formula)
+    if not isinstance(formula, nodes.Runs | nodes.Longest | nodes.Distinct):
         return verdict, f"no choice of the layers makes it {'false' if verdict else 'true'}"
-    ends = layerwise.reachable(structure)
-    if ends is None:
-        return None, ""
-    (low, high), (least, most) = ends, (structure.least, structure.most)
-    text = f"{_FIGURES[structure.function]} from {low} to {high}"
-    if high < least or (most is not None and low > most):
-        return False, text
-    return (True if least <= low and (most is None or high <= most) else None), text
+    ends = layerwise.reachable(formula)
+    return verdict, "" if ends is None else f"{_FIGURES[formula.kind]} from {ends[0]} to {ends[1]}"
 
 
 def span_of(ctx: Context, where: nodes.Where) -> Span:
@@ -115,6 +110,11 @@ def _judged(
         bound = requirement.parent_ratio * ctx.once(at_parent, requirement.left, shape)
     assert bound is not None
     verdict = is_met(requirement.op, bound, *ends)
+    if verdict is None and requirement.op == "==":
+        values = ctx.once(attainable, requirement.left, space.layers, shape)
+        if values is not None and bound not in values:
+            text = f"`{requirement.where.text} == {requirement.bound_where.text}`"
+            return False, text, one_of(requirement.where.text, values)
     if verdict is None:
         return None
     low, high = (format_quantity(end, COUNT) for end in ends)
@@ -152,36 +152,59 @@ def reachable(
 
     Layers are chosen independently, so both ends are sums of the layers' ends, and both are attained.
     """
+    totals = _layer_totals(linear, layers, shape)
+    if totals is None:
+        return None
+    fixed = _fixed(linear, shape)
+    return fixed + sum(map(min, totals), Fraction(0)), fixed + sum(map(max, totals), Fraction(0))
+
+
+def attainable(
+    linear: nodes.Linear, layers: Sequence[nodes.LayerChoice], shape: Shape
+) -> frozenset[Fraction] | None:
+    """Return all values of a sum; None if it needs costs or scores, or if there are more than MAX_VALUES."""
+    values = {_fixed(linear, shape)}
+    for own in _layer_totals(linear, layers, shape) or ():
+        if len(values) * len(own) > MAX_VALUES:
+            return None
+        values = {value + total for value in values for total in own}
+    return frozenset(values)
+
+
+def _fixed(linear: nodes.Linear, shape: Shape) -> Fraction:
+    """Return the part of a sum that no layer changes."""
+    params = (w.coefficient for w in linear.terms if isinstance(w.term, nodes.ParamsTerm))
+    return linear.constant + sum(params, Fraction(0)) * fixed_params(shape)
+
+
+def _layer_totals(
+    linear: nodes.Linear, layers: Sequence[nodes.LayerChoice], shape: Shape
+) -> list[frozenset[Fraction]] | None:
+    """Return what each layer that a sum is about can add to it; None if it needs costs or scores."""
     figures = [_figure(weighted.term) for weighted in linear.terms]
     if any(figure is None for figure in figures):
         return None
-    low = high = linear.constant + sum(
-        (w.coefficient * fixed_params(shape) for w in linear.terms if isinstance(w.term, nodes.ParamsTerm)),
-        Fraction(0),
-    )
     members = [_layers(weighted.term, len(layers)) for weighted in linear.terms]
-    memo: dict[tuple[int, int, tuple[bool, ...]], tuple[Fraction, Fraction]] = {}
+    memo: dict[tuple[int, int, tuple[bool, ...]], frozenset[Fraction]] = {}
+    found = []
     for layer, choice in enumerate(layers):
         own = shape.at(layer)
         key = (id(choice), id(own), tuple(layer in member for member in members))
         if not any(key[2]):
             continue
         if key not in memo:
-            totals = [
-                sum(
-                    (
-                        weighted.coefficient * figure((a, f), own)
-                        for weighted, figure, inside in zip(linear.terms, figures, key[2], strict=True)
-                        if inside and figure is not None
-                    ),
-                    Fraction(0),
-                )
+            here = [
+                (w.coefficient, figure)
+                for w, figure, inside in zip(linear.terms, figures, key[2], strict=True)
+                if inside and figure is not None
+            ]
+            memo[key] = frozenset(
+                sum((coefficient * figure((a, f), own) for coefficient, figure in here), Fraction(0))
                 for a in choice.attention
                 for f in choice.ffn
-            ]
-            memo[key] = min(totals), max(totals)
-        low, high = low + memo[key][0], high + memo[key][1]
-    return low, high
+            )
+        found.append(memo[key])
+    return found
 
 
 def is_reachable(linear: nodes.Linear) -> bool:

@@ -212,3 +212,23 @@ def test_examples_and_shipped_files_are_free_of_warnings() -> None:
     assert len(files) >= 6
     for file in files:
         assert [repr(d) for d in check(file, {}).diagnostics] == [], file
+
+
+# ---------------------------------------------------------------- numbers that nothing has
+
+
+@pytest.mark.states("check.values")
+@pytest.mark.parametrize(
+    ("bound", "found"),
+    [
+        ("layers[1].ffn.width == 1", ["1"]),
+        ("2 * layers[1].ffn.width + 1 == 2", ["2"]),
+        ("layers[1].ffn.width == 1 or layers[1].attention is noop", ["layers[1].ffn.width == 1"]),
+        ("not layers[1].ffn.width == 1 and layers[1].ffn is noop", ["layers[1].ffn.width == 1"]),
+        ("count(ffn is noop) - count(attention is noop) == 0", []),
+        ("layers[1].ffn.width == 0 or layers[1].attention is noop", []),
+    ],
+)
+def test_numbers_that_nothing_has(bound: str, found: list[str], tmp_path: Path) -> None:
+    text = f"{TINY}search s of w {{ minimize kl, require {bound} }}\n"
+    assert [place for code, place in warned(tmp_path, text) if code == "W0302"] == found

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("puzzledsl", "scripts", "grammars", "spaces", "docs")
+PARTS = ("puzzledsl", "scripts", "grammars", "spaces", "docs", "errors")
 
 
 class Copy:

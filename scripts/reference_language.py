@@ -9,7 +9,7 @@ from pathlib import Path
 
 from puzzledsl.base.settings import Call, Setting
 from puzzledsl.families.registry import FAMILIES
-from puzzledsl.ir.metrics import METRICS
+from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.search_nodes import REFINES, SOLVERS
 from puzzledsl.ir.stage_nodes import EXPORTS
 from puzzledsl.language import words

@@ -18,7 +18,8 @@ from puzzledsl.checker.diagnostics.lints import AlwaysHolds, NeverHolds
 from puzzledsl.checker.lints.vacuous import is_met
 from puzzledsl.costs.table import PARENT, cost_table
 from puzzledsl.ir import nodes
-from puzzledsl.ir.metrics import METRICS, costs_of_layer, linear_metrics, metrics_of
+from puzzledsl.ir.metric_records import METRICS
+from puzzledsl.ir.metrics import costs_of_layer, linear_metrics, metrics_of
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScenarioCosts
 

@@ -10,7 +10,7 @@ from itertools import groupby
 from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
 from puzzledsl.costs.breakdown import Breakdown, LayerCost
 from puzzledsl.costs.roofline import Times
-from puzzledsl.ir.metrics import METRICS
+from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.tables import Cost
 
 NS_PER_S = 10**9

@@ -12,7 +12,7 @@ from puzzledsl.base.frozen import Frozen
 from puzzledsl.base.settings import Call, call_of, calls_of, setting, settings_of
 from puzzledsl.base.units import TIME
 from puzzledsl.ir.base import Declaration, Exact
-from puzzledsl.ir.metrics import TERMS
+from puzzledsl.ir.metric_records import TERMS
 from puzzledsl.ir.source_location import Where
 
 MAX_CHILDREN = 100_000

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from puzzledsl.base import units
 from puzzledsl.base.units import BYTES, TIME, TOK_PER_S
-from puzzledsl.ir.metrics import METRICS
+from puzzledsl.ir.metric_records import METRICS
 
 
 @dataclass(frozen=True, slots=True)

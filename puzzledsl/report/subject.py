@@ -9,7 +9,8 @@ from functools import cached_property
 
 from puzzledsl.base.units import TIME, TOK_PER_S
 from puzzledsl.costs.breakdown import costs_at
-from puzzledsl.ir.metrics import METRICS, metrics_of
+from puzzledsl.ir.metric_records import METRICS
+from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import (
     CpSat,
     Eval,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 
 from puzzledsl.base.units import BYTES, COUNT, FLOPS, TIME, TOK_PER_S, Dimension, format_quantity
-from puzzledsl.ir.metrics import metric_named
+from puzzledsl.ir.metric_records import metric_named
 from puzzledsl.ir.nodes import Linear, MetricTerm, Program, ScoreTerm, Term
 from puzzledsl.ir.tables import FrontierPoint, FrontierResult
 from puzzledsl.search.frontier import direction

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Literal
 
 from puzzledsl.base.progress import Progress, Silent
-from puzzledsl.ir.metrics import METRICS
+from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.nodes import (
     Frontier,
     Linear,

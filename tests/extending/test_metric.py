@@ -70,7 +70,7 @@ print(json.dumps(found))
 @pytest.mark.timeout(600)
 def test_a_metric_is_its_record_and_the_verifiers_evaluation(tmp_path: Path) -> None:
     copy = Copy(tmp_path / "tree")
-    copy.insert("puzzledsl/ir/metrics.py", '    Metric(\n        "cost_per_mtok"', RECORD)
+    copy.insert("puzzledsl/ir/metric_records.py", '    Metric(\n        "cost_per_mtok"', RECORD)
     copy.insert("puzzledsl/search/verify/evaluation.py", '            "batch": Fraction(batch),', VERIFIED)
     assert len(copy.touched) == 2
     folder = tmp_path / "mine"

@@ -21,7 +21,7 @@ from puzzledsl.families.literal import LAYER_RULES
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.engines import RUNTIMES
-from puzzledsl.ir.metrics import METRICS
+from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.search_nodes import REFINES, SOLVERS
 from puzzledsl.ir.stage_nodes import EXPORTS, SCORE_METRICS
 from puzzledsl.language import calls, words

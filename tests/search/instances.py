@@ -16,7 +16,7 @@ from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.ir.facts import fixed_params
-from puzzledsl.ir.metrics import TERMS
+from puzzledsl.ir.metric_records import TERMS
 from puzzledsl.ir.nodes import (
     And,
     Cardinality,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.base.units import UNITS
-from puzzledsl.ir.metrics import METRICS
+from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.search_nodes import REFINES, SOLVERS
 from puzzledsl.language import calls, words
 from puzzledsl.language.alternatives import ATTENTION, FFN

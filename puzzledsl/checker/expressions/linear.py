@@ -23,7 +23,7 @@ from puzzledsl.checker.expressions.terms import to_linear
 from puzzledsl.checker.expressions.values import POISON, Boolean, Value
 from puzzledsl.checker.limits import TERMS_PER_STEP
 from puzzledsl.ir import nodes
-from puzzledsl.ir.metrics import METRICS
+from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.syntax.tree import CompareOp
 
 FLIPPED: dict[CompareOp, CompareOp] = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "==", "!=": "!="}

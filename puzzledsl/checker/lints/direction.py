@@ -9,7 +9,7 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import WrongWayRound
 from puzzledsl.checker.lints.vacuous import span_of
 from puzzledsl.ir import nodes
-from puzzledsl.ir.metrics import METRICS
+from puzzledsl.ir.metric_records import METRICS
 
 _TURNED = {"<=": ">=", ">=": "<=", "<": ">", ">": "<"}
 

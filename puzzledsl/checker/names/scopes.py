@@ -7,7 +7,7 @@ from typing import Literal
 
 from puzzledsl.base.settings import Call
 from puzzledsl.checker.expressions.values import Poison, SourceFile, Symbol
-from puzzledsl.ir.metrics import METRICS
+from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.language import calls, words
 from puzzledsl.language.calls import PARENT_FACTS
 from puzzledsl.language.kinds import HARDWARE_FACTS

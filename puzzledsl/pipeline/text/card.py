@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from puzzledsl.base import units
 from puzzledsl.ir import nodes
-from puzzledsl.ir.metrics import metric_named
+from puzzledsl.ir.metric_records import metric_named
 from puzzledsl.ir.tables import Refinement, SearchResult
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.inputs import chosen_child, refinement_of

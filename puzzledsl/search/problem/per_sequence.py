@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from puzzledsl.ir.metrics import METRICS, NANOSECOND
+from puzzledsl.ir.metric_records import METRICS, NANOSECOND
 from puzzledsl.ir.tables import Cost
 from puzzledsl.search.problem.coefficients import Coefficients, Vector
 

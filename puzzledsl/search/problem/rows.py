@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from puzzledsl.ir.logic import layers_of_term
-from puzzledsl.ir.metrics import TIMES
+from puzzledsl.ir.metric_records import TIMES
 from puzzledsl.ir.nodes import (
     Compare,
     Linear,

@@ -13,7 +13,7 @@ from puzzledsl.base.units import UNITS
 from puzzledsl.checker.expressions.values import Symbol
 from puzzledsl.checker.names.occurrences import Gap
 from puzzledsl.checker.names.scopes import members
-from puzzledsl.ir.metrics import METRICS
+from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.language import words
 from puzzledsl.language.alternatives import alternatives_of
 from puzzledsl.language.kinds import KINDS

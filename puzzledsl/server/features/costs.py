@@ -23,7 +23,8 @@ from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.roofline import NS_PER_S, sub_block_cost
 from puzzledsl.costs.table import roofline_costs
 from puzzledsl.ir import nodes
-from puzzledsl.ir.metrics import METRICS, metrics_of
+from puzzledsl.ir.metric_records import METRICS
+from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import LayerChoice, RooflineHardware, Scenario, Shape, Space
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.server.document import Document

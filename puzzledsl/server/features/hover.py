@@ -7,7 +7,7 @@ from lsprotocol import types
 from puzzledsl.checker.expressions.values import Symbol
 from puzzledsl.checker.names.occurrences import Occurrence, sub_blocks_of
 from puzzledsl.checker.names.scopes import LanguageWord
-from puzzledsl.ir.metrics import METRICS
+from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.words import KEYWORDS, OPERATORS
 from puzzledsl.server.document import Document, span_of

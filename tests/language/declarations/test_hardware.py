@@ -115,7 +115,7 @@ def test_scenarios(tmp_path: Path) -> None:
 
 @pytest.mark.states("scenario.per-gpu")
 def test_figures_of_one_gpu_and_of_all(tmp_path: Path) -> None:
-    from puzzledsl.ir.metrics import TERMS
+    from puzzledsl.ir.metric_records import TERMS
     from puzzledsl.search.problem.metrics import Child
     from puzzledsl.search.tables import PARENT, tables_of
 

@@ -50,6 +50,8 @@ def _restricted(value: Any, common: Common) -> Any:
             value["operands"] = [o for o in value["operands"] if not _never_holds(o)]
         case "table":
             return _restricted_table(value, common)
+        case "distinct":
+            value["taken"] = [_restricted_table(each, common) for each in value["taken"]]
     return value
 
 
@@ -70,4 +72,4 @@ def _restricted_table(table: dict[str, Any], common: Common) -> dict[str, Any]:
     rows = [(i, a) for i, a in enumerate(table["attention"]) if a in common["attention"]] or [(0, "")]
     columns = [(j, f) for j, f in enumerate(table["ffn"]) if f in common["ffn"]] or [(0, "")]
     cells = {f"{a}/{f}": table["values"][i][j] for i, a in rows for j, f in columns}
-    return {"kind": "table", "layers": table["layers"], "cells": cells}
+    return {"layers": table["layers"], "cells": cells}

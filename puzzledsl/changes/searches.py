@@ -9,7 +9,7 @@ from puzzledsl.changes import words
 from puzzledsl.changes.common import Common, meaning
 from puzzledsl.changes.model import Detail
 from puzzledsl.ir import nodes
-from puzzledsl.ir.structures import Structure, recognised
+from puzzledsl.ir.logic import unbounded
 
 MANY = 3
 """Instances of one line in a `for` beyond which they are reported together."""
@@ -69,10 +69,10 @@ class _Requirements:
     def _about(self, requirement: nodes.Requirement) -> str:
         """Return the bounded quantity and the direction of the bound as a key; empty for a statement about layers."""
         if isinstance(requirement, nodes.LogicRequirement):
-            found = recognised(requirement.formula)
-            if not isinstance(found, Structure):
+            figure = requirement.formula
+            if not isinstance(figure, nodes.Runs | nodes.Longest | nodes.Distinct):
                 return ""
-            return f"{found.function} {meaning(nodes.And(operands=found.statements), self.common)}"
+            return meaning(unbounded(figure), self.common)
         return f"{meaning(requirement.left, self.common)} {requirement.op[0]}"
 
 

@@ -19,7 +19,7 @@ from puzzledsl.base.units import (
     format_quantity,
 )
 from puzzledsl.ir import nodes
-from puzzledsl.ir.structures import Same, Structure, collect_layers, recognised
+from puzzledsl.ir.logic import layers_of
 
 _UNITS: dict[str, Dimension] = {"": COUNT, "bytes": BYTES, "seconds": TIME, "tokens_per_s": TOK_PER_S}
 _SUFFIXES = (
@@ -111,9 +111,6 @@ def refine(value: nodes.Refine) -> str:
 
 def logic(value: nodes.Logic) -> str:
     """`layers[3].attention is noop implies layers[2].attention is not noop`."""
-    found = recognised(value)
-    if found is not None:
-        return structure(found)
     match value:
         case nodes.Is():
             return _is(value, "is")
@@ -131,6 +128,15 @@ def logic(value: nodes.Logic) -> str:
             parts = ", ".join(map(logic, operands))
             upper = "" if most is None else f" <= {most}"
             return f"{least} <= number of [{parts}]{upper}"
+        case nodes.Compare(left=left, op=op, bound=bound):
+            return f"{linear(left)} {op} {format_quantity(bound, COUNT)}"
+        case nodes.Same(left=one, right=other, sub_blocks=parts):
+            part = f".{parts[0]}" if len(parts) == 1 else ""
+            return f"layers[{one}]{part} same as layers[{other}]{part}"
+        case nodes.Runs(statements=statements) | nodes.Longest(statements=statements):
+            return _bounded(value, _of_each_layer(statements))
+        case nodes.Distinct(taken=taken):
+            return _bounded(value, _values(taken))
         case _:
             assert_never(value)
 
@@ -141,11 +147,9 @@ def _is(value: nodes.Is, word: str) -> str:
 
 def _bracketed(value: nodes.Logic) -> str:
     text = logic(value)
-    simple = (
-        isinstance(value, nodes.Is)
-        or (isinstance(value, nodes.Not) and isinstance(value.operand, nodes.Is))
-        or recognised(value) is not None
-    )
+    inner = value.operand if isinstance(value, nodes.Not) else value
+    joined = isinstance(value, nodes.And | nodes.Or | nodes.Implies | nodes.Cardinality)
+    simple = isinstance(inner, nodes.Is) if isinstance(value, nodes.Not) else not joined
     return text if simple else f"({text})"
 
 
@@ -155,23 +159,9 @@ MOST_VALUES = 6
 """Values of `distinct` that are written out; of more, only the number is."""
 
 
-def structure(value: Structure | Same) -> str:
-    """`1 <= runs(attention is noop, layers 4..20) <= 2`, `layers[3].ffn same as layers[2].ffn`."""
-    match value:
-        case Same(left=left, right=right, parts=parts):
-            part = f".{parts[0]}" if len(parts) == 1 else ""
-            return f"layers[{left}]{part} same as layers[{right}]{part}"
-        case Structure(function="distinct"):
-            return _bounded(f"distinct({_values(value.statements)})", value.least, value.most)
-        case Structure():
-            what = _of_each_layer(value.statements)
-            return _bounded(f"{value.function}({what})", value.least, value.most)
-        case _:
-            assert_never(value)
-
-
-def _bounded(text: str, least: int, most: int | None) -> str:
-    """`text` between two limits."""
+def _bounded(figure: nodes.Runs | nodes.Longest | nodes.Distinct, what: str) -> str:
+    """`1 <= runs(attention is noop, layers 4..20) <= 2`."""
+    text, least, most = f"{figure.kind}({what})", figure.at_least, figure.at_most
     if least == most:
         return f"{text} == {least}"
     if most is None:
@@ -181,27 +171,33 @@ def _bounded(text: str, least: int, most: int | None) -> str:
 
 def _of_each_layer(statements: tuple[nodes.Logic, ...]) -> str:
     """A statement that is the same of each layer, without the layer's name; and the layers."""
-    layers, texts = _layers_of(statements), {_without_layer(statement) for statement in statements}
+    layers = sorted(frozenset().union(*map(layers_of, statements)))
+    texts = {_without_layer(statement) for statement in statements}
     what = texts.pop() if len(texts) == 1 else "a statement of each layer"
     return f"{what}, {layers_in_words(layers)}"
 
 
-def _values(statements: tuple[nodes.Logic, ...]) -> str:
+def _values(taken: tuple[nodes.Taken, ...]) -> str:
     """Each value as the choices that take it, or how many values there are; and the layers."""
-    whats = [
-        " or ".join(dict.fromkeys(map(_without_layer, value.operands)))
-        for value in statements
-        if isinstance(value, nodes.Or)
-    ]
+    choices: dict[str, list[str]] = {}
+    for each in taken:
+        here: dict[str, list[tuple[str, str]]] = {}
+        for row, attention in zip(each.values, each.attention or ("",), strict=True):
+            for value, ffn in zip(row, each.ffn or ("",), strict=True):
+                here.setdefault(value, []).append((attention, ffn))
+        for value, pairs in here.items():
+            choices.setdefault(value, []).append(_taken_by(pairs) if each.layers else "true")
+    whats = [" or ".join(dict.fromkeys(texts)) for texts in choices.values()]
     shown = ", ".join(whats) if len(whats) <= MOST_VALUES else f"{len(whats)} values"
-    return f"{shown}; {layers_in_words(_layers_of(statements))}"
+    return f"{shown}; {layers_in_words(sorted({layer for each in taken for layer in each.layers}))}"
 
 
-def _layers_of(statements: tuple[nodes.Logic, ...]) -> list[int]:
-    found: set[int] = set()
-    for statement in statements:
-        collect_layers(statement, found)
-    return sorted(found)
+def _taken_by(pairs: list[tuple[str, str]]) -> str:
+    """`ffn is mlp50 | noop`, `attention is gqa2 and ffn is noop`."""
+    if not all(attention and ffn for attention, ffn in pairs):
+        part = "attention" if pairs[0][0] else "ffn"
+        return f"{part} is {' | '.join(attention or ffn for attention, ffn in pairs)}"
+    return " or ".join(f"attention is {attention} and ffn is {ffn}" for attention, ffn in pairs)
 
 
 def _without_layer(statement: nodes.Logic) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
+    from puzzledsl.base.diagnostics import Diagnostic
     from puzzledsl.checker.program import Checked
     from puzzledsl.pipeline.context import Context
 
@@ -23,6 +25,14 @@ def settings_of(pairs: list[str] | None) -> dict[str, str]:
     return settings
 
 
+class NotChecked(typer.Exit):
+    """The end of a command whose program has mistakes, which are printed already."""
+
+    def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
+        super().__init__(1)
+        self.diagnostics = diagnostics
+
+
 def check(file: Path, pairs: list[str] | None) -> Checked:
     """Check a file and print its diagnostics. Exit with 1 if there are errors."""
     from puzzledsl.checker import check as checker
@@ -33,7 +43,7 @@ def check(file: Path, pairs: list[str] | None) -> Checked:
     if checked.diagnostics:
         print_diagnostics(checked.diagnostics, checked.sources)
     if checked.program is None:
-        raise typer.Exit(1)
+        raise NotChecked(checked.diagnostics)
     return checked
 
 

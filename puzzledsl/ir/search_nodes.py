@@ -164,7 +164,75 @@ class Cardinality(Frozen):
     at_most: int | None = None
 
 
-Logic = Annotated[Is | Not | And | Or | Implies | Cardinality, Field(discriminator="kind")]
+class Compare(Frozen):
+    """`left op bound`, where every term of `left` is a sum over layers: a fact, a count or a table."""
+
+    kind: Literal["compare"] = "compare"
+    left: Linear
+    op: Literal["<=", ">=", "==", "<", ">"]
+    bound: Exact
+
+
+class Runs(Frozen):
+    """From `at_least` to `at_most` runs of consecutive statements hold; `at_most` None: no upper limit.
+
+    `statements` are about one layer each, in the order of the layers, or constant.
+    """
+
+    kind: Literal["runs"] = "runs"
+    statements: tuple[Logic, ...]
+    at_least: int = 0
+    at_most: int | None = None
+
+
+class Longest(Frozen):
+    """The longest run of consecutive statements that hold has from `at_least` to `at_most`; `statements` as in Runs."""
+
+    kind: Literal["longest"] = "longest"
+    statements: tuple[Logic, ...]
+    at_least: int = 0
+    at_most: int | None = None
+
+
+class Taken(Frozen):
+    """The value that each of `layers` takes: `values[i][j]`, as text, for `attention[i]` and `ffn[j]`.
+
+    The lists are as in TableTerm. Without layers, `values` has one value, which is always taken.
+    """
+
+    attention: tuple[str, ...]
+    ffn: tuple[str, ...]
+    values: tuple[tuple[str, ...], ...]
+    layers: tuple[int, ...]
+
+    def value(self, attention: str, ffn: str) -> str:
+        """The value of one layer's choice. Raises ValueError for an alternative that is not listed."""
+        row = self.attention.index(attention) if self.attention else 0
+        return self.values[row][self.ffn.index(ffn) if self.ffn else 0]
+
+
+class Distinct(Frozen):
+    """The layers take from `at_least` to `at_most` different values; `at_most` None: no upper limit."""
+
+    kind: Literal["distinct"] = "distinct"
+    taken: tuple[Taken, ...]
+    at_least: int = 0
+    at_most: int | None = None
+
+
+class Same(Frozen):
+    """Layers `left` and `right` choose the same alternative for each of `sub_blocks`."""
+
+    kind: Literal["same"] = "same"
+    left: int
+    right: int
+    sub_blocks: tuple[SubBlock, ...]
+
+
+Logic = Annotated[
+    Is | Not | And | Or | Implies | Cardinality | Compare | Runs | Longest | Distinct | Same,
+    Field(discriminator="kind"),
+]
 
 
 class LogicRequirement(Frozen):

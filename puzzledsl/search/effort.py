@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,10 @@ class Effort:
     def of(cls, time_s: float, gap: float = 0.0, seed: int = 0, workers: int = 1) -> Effort:
         """Return an effort whose deadline is `time_s` seconds from now."""
         return cls(time.monotonic() + time_s, gap, seed, workers)
+
+    def share(self, share: float) -> Effort:
+        """Return the effort with a share of the time that is left."""
+        return replace(self, deadline=time.monotonic() + share * max(self.left_s, 0.0))
 
     @property
     def left_s(self) -> float:

@@ -11,7 +11,7 @@ from ortools.sat.python.cp_model_helper import CpSatHelper
 
 from puzzledsl.ir.nodes import Baseline, CpSat, Program
 from puzzledsl.ir.tables import CostTable, ScoreTable
-from puzzledsl.search.baselines.baselines import noop_problem, params_problem
+from puzzledsl.search.baselines.baselines import BASELINE_S, noop_problem, params_problem
 from puzzledsl.search.batches.exact import best_of
 from puzzledsl.search.cpsat.solve import model_of
 from puzzledsl.search.effort import Effort
@@ -19,8 +19,6 @@ from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.problem import Builder, Problems
 from puzzledsl.search.tables import tables_of
-
-BATCH_S = 60.0
 
 
 def cpsat_model(program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]) -> bytes:
@@ -59,5 +57,9 @@ def _best_batches(problems: Problems) -> Problem:
     first = problems.boxes[0]
     if len(problems.boxes) == 1 and first.is_single:
         return problems.at(first)
-    found = best_of(problems, Effort.of(BATCH_S))
+    match problems.tables.search.solver:
+        case CpSat(time_s=time_s):
+            found = best_of(problems, Effort.of(float(time_s)))
+        case Baseline():
+            found = best_of(problems, Effort.of(BASELINE_S))
     return problems.at(Box.at(found.batches if found.layers is not None else first.lows))

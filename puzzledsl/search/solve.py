@@ -14,7 +14,9 @@ from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.problem import Builder, Problems
 from puzzledsl.search.tables import tables_of
 
-EXPLAIN_S = 20.0
+FOR_CONFLICT = (
+    0.6  # share of the time left that naming the conflict may take; the rest is for the smallest relaxation
+)
 # Share of a search's time that is reserved for its last step and the verification, and its limit in seconds.
 FOR_VERIFYING, FOR_VERIFYING_S = 0.1, 0.5
 
@@ -66,14 +68,14 @@ def solve_built(
 def _explained(builder: Builder, problems: Problems, result: SearchResult, effort: Effort) -> SearchResult:
     """Add the conflict and, unless the solver is a baseline, the smallest relaxation to an infeasible result.
 
-    Both use the time that is left of the search's.
+    Both use the time that is left of the search's own.
     """
     from puzzledsl.search.infeasible.explain import explain
     from puzzledsl.search.infeasible.relax import smallest_relaxation
 
-    conflict = explain(builder, problems, Effort.of(min(EXPLAIN_S, effort.left_s)))
+    conflict = explain(builder, problems, effort.share(FOR_CONFLICT))
     relaxation = None
     if isinstance(builder.tables.search.solver, CpSat) and effort.left_s > 0:
-        relaxation = smallest_relaxation(builder, conflict, Effort.of(min(EXPLAIN_S, effort.left_s)))
+        relaxation = smallest_relaxation(builder, conflict, effort)
     explained = {"conflict": conflict.items, "conflict_minimal": conflict.minimal, "relaxation": relaxation}
     return result.model_copy(update=explained)

@@ -10,16 +10,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
-from puzzledsl.checker.lints.structure import Layerwise, distinct_ends
+from puzzledsl.checker.lints.structure import Figure, Layerwise, distinct_ends
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fact
-from puzzledsl.ir.structures import Same, Structure, recognised, within
+from puzzledsl.ir.logic import holds, layers_of
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.problem.formulas import holds, layers_of
 from tests.checker.programs import checked, lowered
 
 LAYERS = 5
@@ -114,6 +113,23 @@ def tallies(draw: st.DrawFn) -> Case:
 
 
 @st.composite
+def comparisons(draw: st.DrawFn) -> Case:
+    """Numbers of two or three layers, compared inside a statement."""
+    i, j, k = draw(st.lists(st.integers(0, LAYERS - 1), min_size=3, max_size=3, unique=True))
+    op, factor = draw(st.sampled_from([op for op in OPS if op != "!="])), draw(st.integers(1, 3))
+    text = (
+        f"not (layers[{i}].ffn.width {op} {factor} * layers[{j}].ffn.width + layers[{k}].attention.kv_heads)"
+    )
+
+    def holds_between(child: Sequence[LayerAssignment]) -> bool:
+        return OPS[op](WIDTH[child[i].ffn], factor * WIDTH[child[j].ffn] + HEADS[child[k].attention])
+
+    if draw(st.booleans()):
+        return Case(text, lambda child: not holds_between(child))
+    return Case(f"{text} or layers[{j}].ffn is noop", lambda c: not holds_between(c) or c[j].ffn == "noop")
+
+
+@st.composite
 def likenesses(draw: st.DrawFn) -> Case:
     """`same as` between two layers, or sub-blocks of two."""
     i, j = draw(st.lists(st.integers(0, LAYERS - 1), min_size=2, max_size=2, unique=True))
@@ -154,11 +170,28 @@ def formula_of(choice: Choices, requirement: str) -> nodes.Logic | None:
             return None
     (found,) = program.searches["s"].requirements
     assert isinstance(found, nodes.LogicRequirement)
-    return found.formula
+    formula: nodes.Logic = TypeAdapter(nodes.Logic).validate_python(
+        with_facts(found.formula.model_dump(mode="json"))
+    )
+    return formula
 
 
 def checked_again(folder: Path) -> Any:
     return checked(folder, (folder / "program.pzl").read_text("utf-8"))
+
+
+def with_facts(value: Any) -> Any:
+    """The JSON of a formula with tables of this file's own facts in place of facts."""
+    if isinstance(value, list):
+        return [with_facts(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("kind") != "fact":
+        return {key: with_facts(part) for key, part in value.items()}
+    known, part = (HEADS, "attention") if value["attribute"] == "kv_heads" else (WIDTH, "ffn")
+    cells = [[str(v)] for v in known.values()] if part == "attention" else [[*map(str, known.values())]]
+    names = {"attention": [], "ffn": []} | {part: [*known]}
+    return {"kind": "table", **names, "values": cells, "layers": value["layers"]}
 
 
 @st.composite
@@ -169,7 +202,7 @@ def children(draw: st.DrawFn, choice: Choices) -> list[LayerAssignment]:
 
 
 @settings(max_examples=250, deadline=None)
-@given(choices, tallies() | likenesses(), st.data())
+@given(choices, tallies() | likenesses() | comparisons(), st.data())
 def test_a_formula_means_what_python_says(choice: Choices, case: Case, data: st.DataObject) -> None:
     formula = formula_of(choice, case.text)
     for _ in range(6):
@@ -196,8 +229,8 @@ def test_ends_are_reached_and_nothing_is_beyond(choice: Choices, case: Case) -> 
             return
     (requirement,) = program.searches["s"].requirements
     assert isinstance(requirement, nodes.LogicRequirement)
-    found = recognised(requirement.formula)
-    if not isinstance(found, Structure):
+    found = requirement.formula
+    if not isinstance(found, Figure):
         return
     ends = Layerwise(program.spaces["w"].layers).reachable(found)
     assert ends is not None
@@ -205,24 +238,21 @@ def test_ends_are_reached_and_nothing_is_beyond(choice: Choices, case: Case) -> 
     assert ends == (min(values), max(values))
 
 
-def figures(structure: Structure, choice: Choices) -> set[int]:
-    """Values of a structure's figure, over all children that differ in it."""
+def figures(figure: Figure, choice: Choices) -> set[int]:
+    """Values of a figure, over all children that differ in it."""
+    if isinstance(figure, nodes.Distinct):
+        taken: set[frozenset[str]] = {frozenset()}
+        for each in figure.taken:
+            for layer in each.layers:
+                own = {each.value(a, f) for a, f in product(*choice[layer])}
+                taken = {way | {value} for way in taken for value in own}
+        return set(map(len, taken))
     ways: set[tuple[bool, ...]] = {()}
-    if structure.function != "distinct":
-        for statement in structure.statements:
-            own = {bool(holds(statement, {i: c})) for i, c in _of(statement, choice)}
-            own = own or {bool(holds(statement, {}))}
-            ways = {(*way, truth) for way in ways for truth in own}
-        return {(runs if structure.function == "runs" else longest)(way) for way in ways}
-    taken: set[frozenset[int]] = {frozenset()}
-    for i, layer in enumerate(choice):
-        own_values: set[frozenset[int]] = set()
-        for a, f in product(*layer):
-            child = {i: LayerAssignment(attention=a, ffn=f)}
-            own_values.add(frozenset(v for v, s in enumerate(structure.statements) if holds(s, child)))
-        taken = {way | values for way in taken for values in own_values}
-    constant = frozenset(v for v, s in enumerate(structure.statements) if holds(s, {}))
-    return {len(way | constant) for way in taken}
+    for statement in figure.statements:
+        truths = {bool(holds(statement, {i: c})) for i, c in _of(statement, choice)}
+        truths = truths or {bool(holds(statement, {}))}
+        ways = {(*way, truth) for way in ways for truth in truths}
+    return {(runs if isinstance(figure, nodes.Runs) else longest)(way) for way in ways}
 
 
 def _of(statement: nodes.Logic, choice: Choices) -> list[tuple[int, LayerAssignment]]:
@@ -238,49 +268,37 @@ def test_the_fewest_and_the_most_values(values: list[frozenset[int]]) -> None:
     assert distinct_ends(values) == (min(counts), max(counts))
 
 
-# ---------------------------------------------------------------- recognising
+# ---------------------------------------------------------------- nodes
 
 
-def is_noop(layer: int) -> nodes.Logic:
-    return nodes.Is(layer=layer, sub_block="attention", alternatives=("noop",))
-
-
-@pytest.mark.parametrize("function", ["runs", "longest"])
-@pytest.mark.parametrize("count", [1, 2, 3, 6])
-def test_what_was_made_is_recognised(function: Any, count: int) -> None:
-    statements = tuple(map(is_noop, range(count)))
-    for least in range(count + 1):
-        for most in [None, *range(least, count)]:
-            found = recognised(within(function, statements, least, most))
-            if function == "longest" and least == 0 and most is None:
-                assert found is None  # says nothing
-            else:
-                assert found == Structure(function, statements, least, most)
-
-
-def test_values_and_likenesses_are_recognised(tmp_path: Path) -> None:
-    body = "require distinct(ffn.width) <= 2\n require layers[1] same as layers[3]\n require layers[3].ffn same as layers[2].ffn"
+def test_each_is_one_node(tmp_path: Path) -> None:
+    body = """require distinct(ffn.width) <= 2
+ require layers[1] same as layers[3]
+ require layers[3].ffn same as layers[2].ffn
+ require 1 <= runs(l is noop for l in layers) <= 2
+ require longest(attention is noop) == 3"""
     space = "space w of p { attention = parent | noop, ffn = parent | noop }\n"
     program = lowered(tmp_path, f"{HEAD}{space}search s of w {{\n maximize params\n {body}\n}}\n")
     requirements = program.searches["s"].requirements
-    found = [recognised(r.formula) for r in requirements if isinstance(r, nodes.LogicRequirement)]
-    assert isinstance(found[0], Structure) and (found[0].function, found[0].most) == ("distinct", 2)
-    assert found[1:] == [Same(1, 3, ("attention", "ffn")), Same(3, 2, ("ffn",))]
+    values, both, one, runs_, longest_ = (
+        r.formula for r in requirements if isinstance(r, nodes.LogicRequirement)
+    )
+    assert isinstance(values, nodes.Distinct) and (values.at_least, values.at_most) == (0, 2)
+    assert both == nodes.Same(left=1, right=3, sub_blocks=("attention", "ffn"))
+    assert one == nodes.Same(left=3, right=2, sub_blocks=("ffn",))
+    assert isinstance(runs_, nodes.Runs) and (runs_.at_least, runs_.at_most) == (1, 2)
+    assert isinstance(longest_, nodes.Longest) and (longest_.at_least, longest_.at_most) == (3, 3)
 
 
-def test_statements_that_look_alike_are_not(tmp_path: Path) -> None:
-    one, two = is_noop(0), is_noop(1)
-    implies = nodes.Implies(condition=one, consequence=two)
-    for logic in (
-        one,
-        implies,
-        nodes.And(operands=(one, two)),
-        nodes.And(operands=(implies, implies)),
-        nodes.Or(operands=(one, two)),
-        nodes.Or(operands=(nodes.And(operands=(two,)), nodes.And(operands=(one,)))),
-        nodes.Cardinality(operands=(one, two), at_least=1),
-    ):
-        assert recognised(logic) is None
+def test_numbers_of_several_layers_are_compared_inside_statements(tmp_path: Path) -> None:
+    body = "require layers[1].ffn.width == layers[0].ffn.width or layers[1] is noop"
+    space = "space w of p { attention = parent | noop, ffn = parent | mlp(width: 50%) | noop }\n"
+    program = lowered(tmp_path, f"{HEAD}{space}search s of w {{\n maximize params\n {body}\n}}\n")
+    (requirement,) = program.searches["s"].requirements
+    assert isinstance(requirement, nodes.LogicRequirement) and isinstance(requirement.formula, nodes.Or)
+    compared, dropped = requirement.formula.operands
+    assert isinstance(compared, nodes.Compare) and compared.op == "==" and isinstance(dropped, nodes.And)
+    assert [w.coefficient for w in compared.left.terms] == [1, -1]
 
 
 def test_the_tables_above_are_the_language_s_own(tmp_path: Path) -> None:

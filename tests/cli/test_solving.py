@@ -86,6 +86,21 @@ def test_the_json_has_exactly_the_documented_keys(program: Path, capsys: pytest.
     assert "E0501" in err
 
 
+def test_json_is_one_list_whatever_is_wrong(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (program.parent / "kl.csv").unlink()
+    out, err = printed(capsys, 1, "solve", program, "--json")
+    assert [(each["search"], each["status"]) for each in json.loads(out)] == [
+        ("best", "error"),
+        ("none", "error"),
+    ]
+    assert json.loads(out)[0]["diagnostics"][0]["code"] == "E0511" and "E0511" in err
+    program.write_text(program.read_text().replace("chat.throughput", "chat.througput"))
+    out, err = printed(capsys, 1, "solve", program, "--json")
+    [whole] = json.loads(out)
+    assert (whole["search"], whole["status"]) == ("", "error")
+    assert whole["diagnostics"][0]["code"] == "E0206" and "E0206" in err
+
+
 def test_what_is_on_disk_is_the_same_byte_for_byte(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = [program.parent / "build" / "solutions" / f"{name}.json" for name in ("best", "none")]
     printed(capsys, 1, "solve", program)
@@ -98,7 +113,7 @@ def test_an_infeasible_search_says_what_would_do_and_it_does(
     program: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, err = printed(capsys, 1, "solve", program, "none")
-    assert "these 2 of 2 conflict" in err
+    assert "these 2 conflict" in err
     [advice] = [line for line in err.splitlines() if "= help: write `" in line]
     literal, line = advice.split("`")[1], int(advice.split("in line ")[1].split(":")[0])
     text = program.read_text().splitlines()

@@ -326,6 +326,7 @@ def test_throughput_is_a_latency(tmp_path: Path) -> None:
         ("all(l.attention is linear for l in layers)", lambda c: all(x.attention == "linear" for x in c)),
         ("any(l.attention is linear for l in layers)", lambda c: any(x.attention == "linear" for x in c)),
         ("layers[0].attention.kv_heads <= 1 implies layers[0].ffn.width <= 96\n require layers[0].attention is noop", lambda c: c[0].ffn != "parent"),
+        ("not layers[0].ffn.width == layers[1].ffn.width or layers[0] is noop", lambda c: c[0].ffn != c[1].ffn or c[0].attention == c[0].ffn == "noop"),
         ("layers[2] is noop", lambda c: (c[2].attention, c[2].ffn) == ("noop", "noop")),
         ("layers[2] is not parent", lambda c: (c[2].attention, c[2].ffn) != ("parent", "parent")),
     ],

@@ -13,8 +13,7 @@ from puzzledsl.alternatives.linear import LinearFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.ir.nodes import LayerChoice, LogicRequirement, ParamsTerm, Program, Requirement
-from puzzledsl.ir.structures import within
+from puzzledsl.ir.nodes import LayerChoice, LogicRequirement, Longest, ParamsTerm, Program, Requirement, Runs
 from puzzledsl.ir.tables import LayerAssignment, RunScore, ScoreTable
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.tables import tables_of
@@ -79,8 +78,8 @@ def run_instance(seed: int) -> Instance:
     if rng.random() < 0.4:
         requirements.append(require(KL, rng.choice(["<=", ">="]), _share(instance, KL, rng), line=4))
     if rng.random() < 0.4:
-        function: Any = rng.choice(["runs", "longest"])
-        formula = within(function, tuple(map(dropped, range(len(layers)))), 0, rng.choice([1, 2]))
+        kind: type[Runs | Longest] = rng.choice([Runs, Longest])
+        formula = kind(statements=tuple(map(dropped, range(len(layers)))), at_most=rng.choice([1, 2]))
         requirements.append(LogicRequirement(formula=formula, where=at(5)))
     return instance.with_search(
         requirements=tuple(requirements),

@@ -18,9 +18,10 @@ from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.diagnostics.name_errors import Misplaced
 from puzzledsl.checker.expressions.arithmetic import comparable
 from puzzledsl.checker.expressions.coercions import as_number
-from puzzledsl.checker.expressions.linear import batch_is_no_ratio, to_linear
+from puzzledsl.checker.expressions.linear import batch_is_no_ratio
 from puzzledsl.checker.expressions.search_values import Symbolic
 from puzzledsl.checker.expressions.settings import Entry, Settings
+from puzzledsl.checker.expressions.terms import to_linear
 from puzzledsl.checker.expressions.values import Poison, RangeValue, Symbol, Value, describe
 from puzzledsl.checker.spaces.space_info import guessed
 from puzzledsl.ir import nodes

@@ -34,7 +34,7 @@ from puzzledsl.checker.expressions.aggregates import apply_builtin
 from puzzledsl.checker.expressions.arithmetic import negate, scale, throughput_alone
 from puzzledsl.checker.expressions.coercions import as_number, as_whole
 from puzzledsl.checker.expressions.layer_tables import layer_spoken_of
-from puzzledsl.checker.expressions.linear import is_cost, is_throughput, to_linear, to_requirement
+from puzzledsl.checker.expressions.linear import is_cost, is_throughput, to_requirement
 from puzzledsl.checker.expressions.logic import which_layer
 from puzzledsl.checker.expressions.loops import iterate, passes
 from puzzledsl.checker.expressions.search_values import (
@@ -47,6 +47,7 @@ from puzzledsl.checker.expressions.search_values import (
     Tally,
 )
 from puzzledsl.checker.expressions.settings import from_call, lower_call, read_call
+from puzzledsl.checker.expressions.terms import to_linear
 from puzzledsl.checker.expressions.values import (
     Boolean,
     Constructed,

@@ -17,7 +17,6 @@ from puzzledsl.checker.expressions.coercions import as_number
 from puzzledsl.checker.expressions.dimensions import is_times, label
 from puzzledsl.checker.expressions.distinct_values import read_distinct
 from puzzledsl.checker.expressions.layer_tables import (
-    LAYER_TERMS,
     as_formula,
     layer_of,
     layer_spoken_of,
@@ -38,6 +37,7 @@ from puzzledsl.checker.expressions.search_values import (
     Symbolic,
     TermKey,
 )
+from puzzledsl.checker.expressions.terms import LAYER_TERMS
 from puzzledsl.checker.expressions.values import (
     POISON,
     Boolean,
@@ -300,7 +300,7 @@ def _rounded(ctx: Context, name: str, items: list[Located], span: Span) -> Value
 
 # ---------------------------------------------------------------- all, any, size
 
-_BOUND = "a bound on a metric or on several layers"
+_BOUND = "a bound on a metric"
 
 
 def _quantified(ctx: Context, name: str, items: list[Located], span: Span) -> Value:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from fractions import Fraction
 
 from puzzledsl.alternatives.alternative import SubBlock
@@ -10,7 +9,7 @@ from puzzledsl.base.units import Quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import type_errors as errors
 from puzzledsl.checker.expressions.coercions import as_number
-from puzzledsl.checker.expressions.layer_tables import BOTH, layer_of, statement, tables_of
+from puzzledsl.checker.expressions.layer_tables import BOTH, axis, layer_of, tables_of
 from puzzledsl.checker.expressions.search_values import (
     Facts,
     Formula,
@@ -25,19 +24,18 @@ from puzzledsl.checker.expressions.values import POISON, Boolean, Located, Value
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fact
-from puzzledsl.ir.structures import TRUE
 from puzzledsl.syntax import tree
 
 _FIGURE = "a figure of layers, such as `ffn.width`, or their choice, such as `ffn`"
 _APART = "write a `require` for each of the two"
-Takes = tuple[object, nodes.Logic, int]
-"""A value, the statement that one layer takes it, and the statement's size."""
+Names = tuple[str, ...]
+Takes = tuple[Names, Names, tuple[Names, ...]]
+"""The names of a layer's attentions and FFNs, and the values as text, `[attention][ffn]`; see nodes.Taken."""
 
 
 def read_distinct(ctx: Context, items: list[Located], call: tree.Call) -> Value:
     """`distinct(F)`: how many different values F takes over the layers. A constant where every F is one."""
-    by_value: dict[object, list[nodes.Logic]] = {}
-    size = 0
+    layers: dict[Takes, list[int]] = {}
     space: SpaceInfo | None = None
     kinds: set[str] = set()
     for item in items:
@@ -45,15 +43,18 @@ def read_distinct(ctx: Context, items: list[Located], call: tree.Call) -> Value:
         if taken is None or not _is_of_one_kind(ctx, item, kinds):
             return POISON
         space = getattr(item.value, "space", None) or space
-        for value, logic, parts in taken:
-            by_value.setdefault(value, []).append(logic)
-            size += parts
-            if not fits(ctx, size, call.span):
-                return POISON
+        for layer, takes in taken:
+            layers.setdefault(takes, []).extend([] if layer is None else [layer])
     if space is None:
-        return Quantity(Fraction(len(by_value)))
-    statements = tuple(nodes.Or(operands=tuple(logics)) for logics in by_value.values())
-    return Tally("distinct", statements, size, space, ctx.source(call.span))
+        return Quantity(Fraction(len(layers)))
+    figure = nodes.Distinct(
+        taken=tuple(
+            nodes.Taken(attention=attention, ffn=ffn, values=values, layers=tuple(sorted(set(there))))
+            for (attention, ffn, values), there in layers.items()
+        )
+    )
+    size = 1 + sum(map(len, layers.values())) + sum(len(row) for takes in layers for row in takes[2])
+    return Tally(figure, size, space, ctx.source(call.span)) if fits(ctx, size, call.span) else POISON
 
 
 def _is_of_one_kind(ctx: Context, item: Located, kinds: set[str]) -> bool:
@@ -74,15 +75,15 @@ def _is_of_one_kind(ctx: Context, item: Located, kinds: set[str]) -> bool:
     return len(kinds) == 1
 
 
-def _taken(ctx: Context, item: Located) -> list[Takes] | None:
-    """Every value that an argument may take, with the statement that it does; None, reported, for a wrong argument."""
+def _taken(ctx: Context, item: Located) -> list[tuple[int | None, Takes]] | None:
+    """The values of each layer that an argument is about; None, reported, for a wrong argument."""
     match item.value:
         case Facts(space=space, sub_block=part, attribute=attribute, indices=indices):
-            return list(_facts(space, part, attribute, indices))
+            return [(i, _of_part(space, part, i, attribute)) for i in indices]
         case SubBlocks(space=space, sub_block=part, indices=indices):
-            return list(_names(space, part, indices))
+            return [(i, _of_part(space, part, i, None)) for i in indices]
         case Layers(space=space, indices=indices) if indices:
-            return list(_pairs(space, indices))
+            return [(i, _of_pairs(space, i)) for i in indices]
         case Boolean() | Formula() | Matches():
             wrong_argument(
                 ctx, "distinct", item, _FIGURE, "statements are counted: `count(attention is noop)`"
@@ -92,7 +93,7 @@ def _taken(ctx: Context, item: Located) -> list[Takes] | None:
     if number is None:
         return None
     if isinstance(number, Quantity):
-        return [(number.value, TRUE, 1)]
+        return [(None, ((), (), ((str(number.value),),)))]
     tables = tables_of(ctx, [number], item.span)
     if tables is None:
         if layer_of([number]) is None:
@@ -102,39 +103,24 @@ def _taken(ctx: Context, item: Located) -> list[Takes] | None:
             )
         return None
     (table,) = tables
-    found: list[Takes] = []
-    for cell in sorted({cell for row in table.cells for cell in row}):
-        holds = statement(table, [[other == cell for other in row] for row in table.cells])
-        if isinstance(holds, Formula):
-            found.append((cell, holds.logic, holds.size))
-        elif holds.value:
-            found.append((cell, TRUE, 1))
-    return found
+    attention, ffn = (tuple(a.name for a in axis(table.space, table.layer, part)) for part in BOTH)
+    cells = tuple(tuple(str(cell) for cell in row) for row in table.cells)
+    if len(set(cells)) == 1:
+        return [(table.layer, ((), ffn, cells[:1]))]
+    if all(len(set(row)) == 1 for row in cells):
+        return [(table.layer, (attention, (), tuple(row[:1] for row in cells)))]
+    return [(table.layer, (attention, ffn, cells))]
 
 
-def _facts(space: SpaceInfo, part: SubBlock, attribute: str, indices: tuple[int, ...]) -> Iterator[Takes]:
-    for layer in indices:
-        by_value: dict[int, list[str]] = {}
-        for alternative in space.choices(part)[layer]:
-            by_value.setdefault(fact(alternative, attribute, space.shape.at(layer)), []).append(
-                alternative.name
-            )
-        for value, names in by_value.items():
-            yield Fraction(value), nodes.Is(layer=layer, sub_block=part, alternatives=tuple(names)), 1
+def _of_part(space: SpaceInfo, part: SubBlock, layer: int, attribute: str | None) -> Takes:
+    """A fact of each alternative of a layer's sub-block; without an attribute, its name."""
+    here = axis(space, layer, part)
+    names = values = tuple(a.name for a in here)
+    if attribute is not None:
+        values = tuple(str(fact(a, attribute, space.shape.at(layer))) for a in here)
+    return (names, (), tuple((v,) for v in values)) if part == "attention" else ((), names, (values,))
 
 
-def _names(space: SpaceInfo, part: SubBlock, indices: tuple[int, ...]) -> Iterator[Takes]:
-    for layer in indices:
-        for name in (a.name for a in space.choices(part)[layer]):
-            yield name, nodes.Is(layer=layer, sub_block=part, alternatives=(name,)), 1
-
-
-def _pairs(space: SpaceInfo, indices: tuple[int, ...]) -> Iterator[Takes]:
-    for layer in indices:
-        attention, ffn = (tuple(a.name for a in space.choices(part)[layer]) for part in BOTH)
-        for pair in ((a, f) for a in attention for f in ffn):
-            choices = (
-                nodes.Is(layer=layer, sub_block=part, alternatives=(name,))
-                for part, name in zip(BOTH, pair, strict=True)
-            )
-            yield pair, nodes.And(operands=tuple(choices)), 3
+def _of_pairs(space: SpaceInfo, layer: int) -> Takes:
+    attention, ffn = (tuple(a.name for a in axis(space, layer, part)) for part in BOTH)
+    return attention, ffn, tuple(tuple(f"{a}/{f}" for f in ffn) for a in attention)

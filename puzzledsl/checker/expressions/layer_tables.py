@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import assert_never
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.parent import PARENTS
@@ -28,18 +27,17 @@ from puzzledsl.checker.expressions.search_values import (
     Symbolic,
     TermKey,
 )
+from puzzledsl.checker.expressions.terms import LAYER_TERMS, to_linear
 from puzzledsl.checker.expressions.values import Boolean, Value
 from puzzledsl.checker.limits import CELLS_PER_STEP, MAX_CELLS
 from puzzledsl.checker.spaces.space_info import SpaceInfo
-from puzzledsl.ir import nodes
+from puzzledsl.ir import logic, nodes
 from puzzledsl.ir.facts import fact
-from puzzledsl.ir.structures import collect_layers
+from puzzledsl.ir.logic import Pair, layers_of
 
 Cells = tuple[tuple[Fraction, ...], ...]
 MOST_SHOWN = 12  # values in a message
 BOTH: tuple[SubBlock, SubBlock] = ("attention", "ffn")
-LAYER_TERMS = ("fact", "count", "table")
-"""Kinds of terms that belong to one layer; the layer is the last part of their key."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -195,15 +193,44 @@ def _over_one(table: Table, part: SubBlock, values: tuple[Fraction, ...]) -> Sym
 
 
 def as_formula(ctx: Context, value: Value, span: Span) -> Formula | Boolean | None:
-    """Return a statement as a formula; comparisons that depend on one layer become one through its table. Else None."""
+    """Return a statement as a formula, comparisons of layers' numbers among them; None for a bound on metrics."""
     match value:
         case Formula() | Boolean():
             return value
         case Conjunction(items=items):
-            parts = [item if isinstance(item, Formula) else compared(ctx, item, span) for item in items]
+            parts = [item if isinstance(item, Formula) else _of_layers(ctx, item, span) for item in items]
             known = [part for part in parts if part is not None]
             return _all_of(known) if len(known) == len(parts) else None
     return None
+
+
+def _of_layers(ctx: Context, comparison: Comparison, span: Span) -> Formula | Boolean | None:
+    """Return a comparison as a formula: of one layer by its table, of several as a sum; None for metrics and scores."""
+    left = comparison.left
+    if layer_of([left]) is not None or left.space is None:
+        return compared(ctx, comparison, span)
+    if any(key[0] not in LAYER_TERMS for key in left.terms):
+        return None
+    bound = comparison.bound
+    if comparison.parent_ratio is not None:
+        by_layer = [tables_of(ctx, [part], span) for part in _by_layer(left)]
+        bound = left.constant
+        for tables in by_layer:
+            if tables is None:
+                return None
+            bound += parents_value(tables[0])
+        bound *= comparison.parent_ratio
+    assert bound is not None
+    sums = nodes.Compare(left=to_linear(left), op=comparison.op, bound=bound)
+    return Formula(sums, 1 + len(left.terms), left.space)
+
+
+def _by_layer(value: Symbolic) -> list[Symbolic]:
+    """Return the part of a sum that each of its layers adds, without the constant."""
+    found: dict[object, dict[TermKey, Fraction]] = {}
+    for key, coefficient in value.terms.items():
+        found.setdefault(key[-1], {})[key] = coefficient
+    return [Symbolic(terms, Fraction(0), value.dimension, value.space) for terms in found.values()]
 
 
 def _all_of(parts: Sequence[Formula | Boolean]) -> Formula | Boolean:
@@ -294,9 +321,8 @@ def _is(layer: int, part: SubBlock, names: Sequence[str], chosen: Sequence[bool]
 
 def layer_spoken_of(formula: Formula) -> tuple[SpaceInfo, int] | None:
     """Return the single layer that a formula is about; None if it is about several."""
-    layers: set[int] = set()
-    collect_layers(formula.logic, layers)
-    return (formula.space, layers.pop()) if len(layers) == 1 and formula.space is not None else None
+    layers = layers_of(formula.logic)
+    return (formula.space, min(layers)) if len(layers) == 1 and formula.space is not None else None
 
 
 def truth_of(ctx: Context, formula: Formula, at: tuple[SpaceInfo, int], span: Span) -> Table | None:
@@ -306,28 +332,10 @@ def truth_of(ctx: Context, formula: Formula, at: tuple[SpaceInfo, int], span: Sp
     if not _fits(ctx, len(rows) * len(columns), span):
         return None
     ctx.spend(span, 1 + formula.size * len(rows) * len(columns) // CELLS_PER_STEP)
-    cells = tuple(tuple(Fraction(is_true(formula.logic, a, f)) for f in columns) for a in rows)
+    cells = tuple(
+        tuple(Fraction(bool(logic.holds(formula.logic, {layer: Pair(a, f)}))) for f in columns) for a in rows
+    )
     return Table(space, layer, cells)
-
-
-def is_true(logic: nodes.Logic, attention: str, ffn: str) -> bool:
-    """Evaluate a formula about one layer for one choice of alternatives, given by their canonical names."""
-    match logic:
-        case nodes.Is(sub_block=sub_block, alternatives=names):
-            return (attention if sub_block == "attention" else ffn) in names
-        case nodes.Not(operand=operand):
-            return not is_true(operand, attention, ffn)
-        case nodes.And(operands=operands):
-            return all(is_true(o, attention, ffn) for o in operands)
-        case nodes.Or(operands=operands):
-            return any(is_true(o, attention, ffn) for o in operands)
-        case nodes.Implies(condition=condition, consequence=consequence):
-            return not is_true(condition, attention, ffn) or is_true(consequence, attention, ffn)
-        case nodes.Cardinality(operands=operands, at_least=least, at_most=most):
-            count = sum(is_true(o, attention, ffn) for o in operands)
-            return least <= count and (most is None or count <= most)
-        case _:
-            assert_never(logic)
 
 
 def holds(left: Fraction, op: str, right: Fraction) -> bool:

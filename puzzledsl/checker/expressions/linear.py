@@ -5,7 +5,6 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Literal, cast
 
-from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.units import BYTES, TIME, TOK_PER_S, Quantity
 from puzzledsl.checker.context import Context
@@ -18,15 +17,15 @@ from puzzledsl.checker.expressions.arithmetic import (
     throughput_alone,
 )
 from puzzledsl.checker.expressions.dimensions import is_times
-from puzzledsl.checker.expressions.layer_tables import LAYER_TERMS, compared, holds, layer_of
+from puzzledsl.checker.expressions.layer_tables import compared, holds, layer_of
 from puzzledsl.checker.expressions.search_values import Comparison, Conjunction, Number, Symbolic, TermKey
+from puzzledsl.checker.expressions.terms import to_linear
 from puzzledsl.checker.expressions.values import POISON, Boolean, Value
 from puzzledsl.checker.limits import TERMS_PER_STEP
 from puzzledsl.ir import nodes
 from puzzledsl.syntax.tree import CompareOp
 
 FLIPPED: dict[CompareOp, CompareOp] = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "==", "!=": "!="}
-_METRIC = Literal["memory", "weights", "kv_cache", "latency", "ttft", "tpot", "throughput", "flops", "batch"]
 
 
 def compare(
@@ -134,35 +133,3 @@ def to_requirement(
         where=where,
         bound_where=bound_where,
     )
-
-
-def to_linear(value: Symbolic) -> nodes.Linear:
-    """A symbolic value as the IR's linear expression: layers of one fact or count with one coefficient are one term."""
-    groups: dict[tuple[TermKey, Fraction], list[int]] = {}
-    for key, coefficient in value.terms.items():
-        if key[0] in LAYER_TERMS:
-            groups.setdefault((key[:-1], coefficient), []).append(cast(int, key[-1]))
-        else:
-            groups[key, coefficient] = []
-    terms = tuple(
-        nodes.WeightedTerm(coefficient=coefficient, term=_term(key, tuple(sorted(layers))))
-        for (key, coefficient), layers in groups.items()
-    )
-    return nodes.Linear(terms=terms, constant=value.constant)
-
-
-def _term(key: TermKey, layers: tuple[int, ...]) -> nodes.Term:
-    match key:
-        case ("metric", str(scenario), str(metric)):
-            return nodes.MetricTerm(scenario=scenario, metric=cast(_METRIC, metric))
-        case ("score", str(score)):
-            return nodes.ScoreTerm(score=score)
-        case ("params",):
-            return nodes.ParamsTerm()
-        case ("fact", str(sub_block), str(attribute)):
-            return nodes.FactTerm(sub_block=cast(SubBlock, sub_block), attribute=attribute, layers=layers)
-        case ("count", str(sub_block), tuple(names)):
-            return nodes.CountTerm(sub_block=cast(SubBlock, sub_block), alternatives=names, layers=layers)
-        case ("table", tuple(attention), tuple(ffn), tuple(cells)):
-            return nodes.TableTerm(attention=attention, ffn=ffn, values=cells, layers=layers)
-    raise AssertionError(f"no term: {key}")

@@ -1,7 +1,7 @@
 """Statements about layers' choices: `is`, `and`, `or`, `not`, `implies`.
 
-Constants are folded and comparisons are joined by `and`. Comparisons that depend on one layer are statements about it
-and can be combined like these.
+Constants are folded and comparisons are joined by `and`. Comparisons of layers' numbers are statements about these layers
+and can be combined like others; those of metrics cannot.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
 from puzzledsl.syntax import tree
 
-_BOUND = "a bound on a metric or on several layers"
+_BOUND = "a bound on a metric"
 
 
 def subject_is(ctx: Context, node: tree.Is, subject: Value, scope: Scope) -> Value:
@@ -182,12 +182,12 @@ def _implies(ctx: Context, left: Value, right: Value, node: tree.Binary, left_sp
 def _formulas(
     ctx: Context, left: Value, right: Value, node: tree.Binary, left_span: Span
 ) -> tuple[Formula | Boolean, Formula | Boolean] | None:
-    """Both sides as statements about layers, comparisons inside one layer among them; None, reported, for other bounds."""
+    """Both sides as statements about layers, comparisons of their numbers among them; None, reported, for other bounds."""
     first, second = as_formula(ctx, left, left_span), as_formula(ctx, right, node.right.span)
     if first is not None and second is not None:
         return first, second
     span = left_span if first is None else node.right.span
-    help = "a bound on several layers or a metric is a `require` of its own; `and` may join several"
+    help = "a bound on a metric is a `require` of its own; `and` may join several"
     ctx.report(errors.NotPropositional(span, op=node.op, got=_BOUND, help=help))
     return None
 
@@ -217,7 +217,7 @@ def invert(ctx: Context, value: Value, span: Span) -> Value:
 
 def _flat(formula: Formula, kind: type[nodes.And] | type[nodes.Or]) -> tuple[nodes.Logic, ...]:
     logic = formula.logic
-    return logic.operands if isinstance(logic, kind) and not formula.whole else (logic,)
+    return logic.operands if isinstance(logic, kind) else (logic,)
 
 
 def _sized(ctx: Context, logic: nodes.Logic, size: int, space: SpaceInfo, span: Span) -> Value:

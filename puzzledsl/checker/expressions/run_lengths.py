@@ -13,10 +13,10 @@ from puzzledsl.checker.expressions.search_values import Formula, Matches, SubBlo
 from puzzledsl.checker.expressions.tallies import fits, wrong_argument
 from puzzledsl.checker.expressions.values import POISON, Boolean, Located, Value
 from puzzledsl.checker.spaces.space_info import SpaceInfo
-from puzzledsl.ir import nodes
-from puzzledsl.ir.structures import FALSE, TRUE, Function
+from puzzledsl.ir import logic, nodes
 from puzzledsl.syntax import tree
 
+_TRUE, _FALSE = nodes.And(operands=()), nodes.Or(operands=())
 _STATEMENT = "a statement about one layer, such as `attention is noop`"
 
 
@@ -31,7 +31,7 @@ def read_runs(ctx: Context, name: str, items: list[Located], call: tree.Call) ->
             return POISON
         for part in parts:
             if isinstance(part, Boolean):
-                found.append(TRUE if part.value else FALSE)
+                found.append(_TRUE if part.value else _FALSE)
                 size += 1
                 continue
             layer = _layer(part)
@@ -41,11 +41,12 @@ def read_runs(ctx: Context, name: str, items: list[Located], call: tree.Call) ->
             last, space, size = layer, part.space, size + part.size
             found.append(part.logic)
     if space is None:
-        return Quantity(Fraction(_known(name, [logic == TRUE for logic in found])))
+        held = [part == _TRUE for part in found]
+        return Quantity(Fraction((logic.runs if name == "runs" else logic.longest)(held)[0]))
     if not fits(ctx, size, call.span):
         return POISON
-    function: Function = "runs" if name == "runs" else "longest"
-    return Tally(function, tuple(found), size, space, ctx.source(call.span))
+    kind = nodes.Runs if name == "runs" else nodes.Longest
+    return Tally(kind(statements=tuple(found)), size, space, ctx.source(call.span))
 
 
 def _statements(ctx: Context, name: str, item: Located) -> list[Formula | Boolean] | None:
@@ -88,14 +89,3 @@ def _out_of_order(ctx: Context, name: str, span: Span, last: int, layer: int) ->
     help = f"go through the layers once, from the first to the last: `{name}(l is noop for l in layers)`"
     what, wanted = f"the statements of `{name}`", "one for each layer, in the order of the layers"
     ctx.report(errors.WrongType(span, what=what, wanted=wanted, got=got, help=help))
-
-
-def _known(name: str, held: list[bool]) -> int:
-    """The figure of statements that are all constant."""
-    if name == "runs":
-        return sum(here and not before for before, here in zip([False, *held], held, strict=False))
-    best = length = 0
-    for holds in held:
-        length = length + 1 if holds else 0
-        best = max(best, length)
-    return best

@@ -6,14 +6,10 @@ from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import type_errors as errors
-from puzzledsl.checker.diagnostics.name_errors import TooMuch
 from puzzledsl.checker.expressions.layer_tables import BOTH, layer_of
 from puzzledsl.checker.expressions.search_values import Facts, Formula, Layers, SubBlocks, Symbolic
 from puzzledsl.checker.expressions.values import POISON, Boolean, Constructed, Poison, Value, describe
-from puzzledsl.checker.limits import MAX_FORMULA, TERMS_PER_STEP
-from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
-from puzzledsl.ir.structures import same_choice
 from puzzledsl.syntax import tree
 
 One = Layers | SubBlocks
@@ -36,27 +32,13 @@ def same_as(ctx: Context, node: tree.SameAs, left: Value, right: Value) -> Value
     if i == j:
         return Boolean(True)
     parts = BOTH if isinstance(left, Layers) else (left.sub_block,)
-    found = [(part, _choice(space, part, i, j)) for part in parts]
-    open_ = [formula for _, formula in found if isinstance(formula, nodes.And)]
-    if any(formula is False for _, formula in found):
+    names = {part: [{a.name for a in space.choices(part)[layer]} for layer in (i, j)] for part in parts}
+    if any(not own & others for own, others in names.values()):
         return POISON if space.incomplete else Boolean(False)
+    open_ = tuple(part for part, (own, others) in names.items() if len(own | others) > 1)
     if not open_:
         return POISON if space.incomplete else Boolean(True)
-    size = 1 + sum(1 + 3 * len(part.operands) for part in open_)
-    if size > MAX_FORMULA:
-        ctx.report(TooMuch(node.span, what="this statement", limit=f"{MAX_FORMULA:,} parts"))
-        return POISON
-    ctx.spend(node.span, size // TERMS_PER_STEP)
-    logic = open_[0] if len(open_) == 1 else nodes.And(operands=tuple(open_))
-    return Formula(logic, size, space, whole=True)
-
-
-def _choice(space: SpaceInfo, part: SubBlock, left: int, right: int) -> nodes.Logic | bool:
-    """The formula for one sub-block; True or False where nothing is left to choose."""
-    own, others = (tuple(a.name for a in space.choices(part)[layer]) for layer in (left, right))
-    if not set(own) & set(others):
-        return False
-    return True if own == others and len(own) == 1 else same_choice(left, right, part, own, others)
+    return Formula(nodes.Same(left=i, right=j, sub_blocks=open_), 1, space)
 
 
 def _part(value: One) -> str:

@@ -76,23 +76,21 @@ class Symbolic:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Formula:
-    """A statement about layers' choices; `size` counts its nodes. `whole`: `and` and `or` treat it as one operand."""
+    """A statement about layers' choices; `size` counts its nodes."""
 
     logic: nodes.Logic
     size: int
     space: SpaceInfo
-    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tally:
     """`runs(P)`, `longest(P)`, `distinct(F)`: a whole number of the child that is not a sum over layers.
 
-    `statements` holds P for each layer, or "some layer takes this value" for each value; `size` counts their nodes.
+    `figure` is its node without bounds; `size` counts the node's parts.
     """
 
-    function: Literal["runs", "longest", "distinct"]
-    statements: tuple[nodes.Logic, ...]
+    figure: nodes.Runs | nodes.Longest | nodes.Distinct
     size: int
     space: SpaceInfo
     text: str

@@ -10,9 +10,8 @@ from puzzledsl.checker.expressions.coercions import as_whole, not_a_sum
 from puzzledsl.checker.expressions.linear import FLIPPED
 from puzzledsl.checker.expressions.search_values import Formula, Tally
 from puzzledsl.checker.expressions.values import POISON, Located, Value, describe
-from puzzledsl.checker.limits import MAX_FORMULA, TERMS_PER_STEP
+from puzzledsl.checker.limits import MAX_FORMULA
 from puzzledsl.ir import nodes
-from puzzledsl.ir.structures import parts_of, within
 from puzzledsl.syntax.tree import CompareOp
 
 
@@ -30,9 +29,9 @@ def compare_tally(
         return POISON
     turned = op if tally is left else FLIPPED[op]
     if turned != "!=":
-        return _bounded(ctx, tally, *_limits(turned, number), left_span.to(right_span)) or POISON
-    found = _bounded(ctx, tally, number, number, left_span.to(right_span))
-    return Formula(nodes.Not(operand=found.logic), found.size + 1, found.space) if found else POISON
+        return _bounded(tally, *_limits(turned, number))
+    found = _bounded(tally, number, number)
+    return Formula(nodes.Not(operand=found.logic), found.size + 1, found.space)
 
 
 def tally_between(
@@ -61,7 +60,7 @@ def tally_between(
         limits.append(_limits(op, number))
     least = max(limit[0] for limit in limits)
     most = min((limit[1] for limit in limits if limit[1] is not None), default=None)
-    return _bounded(ctx, tally, least, most, spans[0].to(spans[2])) or POISON
+    return _bounded(tally, least, most)
 
 
 def _limits(op: CompareOp, number: int) -> tuple[int, int | None]:
@@ -79,13 +78,12 @@ def _limits(op: CompareOp, number: int) -> tuple[int, int | None]:
             return number, number
 
 
-def _bounded(ctx: Context, tally: Tally, least: int, most: int | None, span: Span) -> Formula | None:
-    """The formula that a figure is from `least` to `most`; None, reported, for one that is too large."""
-    size = parts_of(tally.function, tally.size, len(tally.statements), least, most)
-    if not fits(ctx, size, span):
-        return None
-    ctx.spend(span, size // TERMS_PER_STEP)
-    return Formula(within(tally.function, tally.statements, least, most), size, tally.space, whole=True)
+def _bounded(tally: Tally, least: int, most: int | None) -> Formula:
+    """The formula that a figure is from `least` to `most`."""
+    if most is not None and most < max(least, 0):
+        return Formula(nodes.Or(operands=()), 1, tally.space)
+    bounds = {"at_least": max(least, 0), "at_most": most}
+    return Formula(tally.figure.model_copy(update=bounds), tally.size, tally.space)
 
 
 def fits(ctx: Context, size: int, span: Span) -> bool:

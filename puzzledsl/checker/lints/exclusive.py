@@ -12,7 +12,7 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import ExcludeEachOther
 from puzzledsl.checker.lints.vacuous import at_parent, is_reachable, span_of
 from puzzledsl.ir import nodes
-from puzzledsl.ir.structures import Structure, recognised
+from puzzledsl.ir.logic import unbounded
 
 _UNITS: dict[str, Dimension] = {"": COUNT, "bytes": BYTES, "seconds": TIME, "tokens_per_s": TOK_PER_S}
 POSITIVE = (nodes.MetricTerm, nodes.ParamsTerm)
@@ -96,16 +96,15 @@ def _bound(ctx: Context, requirement: nodes.Requirement, shape: nodes.Shape) -> 
         case nodes.LinearRequirement(left=left, op=op, bound=bound, unit=unit, parent_ratio=ratio):
             found = ctx.once(_of_linear, left, op, bound, unit, ratio, shape)
             return None if found is None else _Bound(*found, requirement.bound_where)
-        case nodes.LogicRequirement(formula=formula, where=where):
-            structure = recognised(formula)
-            return _of_structure(structure, where) if isinstance(structure, Structure) else None
-
-
-def _of_structure(structure: Structure, where: nodes.Where) -> _Bound:
-    least, most = structure.least, structure.most
-    low = _End(Fraction(least), False, f"at least {least}") if least > 0 else None
-    high = None if most is None else _End(Fraction(most), False, f"at most {most}")
-    return _Bound((structure.function, structure.statements), low, high, where)
+        case nodes.LogicRequirement(
+            formula=(nodes.Runs() | nodes.Longest() | nodes.Distinct()) as figure, where=where
+        ):
+            least, most = figure.at_least, figure.at_most
+            low = _End(Fraction(least), False, f"at least {least}") if least > 0 else None
+            high = None if most is None else _End(Fraction(most), False, f"at most {most}")
+            return _Bound(unbounded(figure), low, high, where)
+        case nodes.LogicRequirement():
+            return None
 
 
 def _of_linear(

@@ -6,165 +6,97 @@ layers, the most distinct values from a matching of values to layers (Kuhn 1955)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations, islice
 from typing import assert_never
 
-from puzzledsl.checker.expressions.layer_tables import is_true
-from puzzledsl.ir import nodes
-from puzzledsl.ir.structures import Structure, collect_layers
+from puzzledsl.ir import logic, nodes
+from puzzledsl.ir.logic import Pair, Truth, layers_of
 
-Outcomes = frozenset[bool]
+Figure = nodes.Runs | nodes.Longest | nodes.Distinct
+"""A figure of the whole child that is bounded."""
 MAX_TRIES = 20_000
 """Sets of values that the search for the fewest looks at; beyond them no bound is judged."""
 
 
 class Layerwise:
-    """Possible outcomes of formulas over a space whose layers choose independently."""
+    """Possible truths of formulas over a space whose layers choose independently."""
 
     def __init__(self, layers: Sequence[nodes.LayerChoice]) -> None:
         self.layers = layers
-        self._known: dict[tuple[int, nodes.Logic], Outcomes] = {}
+        self._known: dict[tuple[int, nodes.Logic], Truth] = {}
 
-    def outcomes(self, logic: nodes.Logic) -> Outcomes:
-        """The truths that a formula about one layer, or about none, can have."""
-        layers: set[int] = set()
-        collect_layers(logic, layers)
-        if len(layers) > 1:
-            raise ValueError("a formula about several layers")
-        choice = self.layers[layers.pop()] if layers else self.layers[0]
-        if isinstance(logic, nodes.Is):
-            own = choice.attention if logic.sub_block == "attention" else choice.ffn
-            return frozenset(alternative.name in logic.alternatives for alternative in own)
-        key = id(choice), logic
+    def of_one_layer(self, formula: nodes.Logic) -> Truth:
+        """The truth of a formula about one layer, or about none; None if it can be both."""
+        layer = min(layers_of(formula), default=0)
+        choice = self.layers[layer]
+        key = id(choice), formula
         if key not in self._known:
-            self._known[key] = frozenset(
-                is_true(logic, a.name, f.name) for a in choice.attention for f in choice.ffn
-            )
+            found = {logic.holds(formula, {layer: pair}) for pair in _pairs(choice)}
+            self._known[key] = found.pop() if len(found) == 1 else None
         return self._known[key]
 
-    def verdict(self, logic: nodes.Logic) -> bool | None:
+    def verdict(self, formula: nodes.Logic) -> Truth:
         """True for a formula that every child meets, False for one that none does; None where this cannot be told."""
-        layers: set[int] = set()
-        collect_layers(logic, layers)
-        if len(layers) <= 1:
-            outcomes = self.outcomes(logic)
-            return next(iter(outcomes)) if len(outcomes) == 1 else None
-        match logic:
+        if len(layers_of(formula)) <= 1:
+            return self.of_one_layer(formula)
+        match formula:
             case nodes.Not(operand=operand):
-                found = self.verdict(operand)
-                return None if found is None else not found
+                return logic.negated(self.verdict(operand))
             case nodes.And(operands=operands):
-                return _all(map(self.verdict, operands))
+                return logic.all_of([*map(self.verdict, operands)])
             case nodes.Or(operands=operands):
-                return _not(_all(_not(self.verdict(o)) for o in operands))
+                return logic.negated(logic.all_of([logic.negated(self.verdict(o)) for o in operands]))
             case nodes.Implies(condition=condition, consequence=consequence):
-                return _not(_all([self.verdict(condition), _not(self.verdict(consequence))]))
-            case nodes.Cardinality() | nodes.Is():
-                return None
+                both = [self.verdict(condition), logic.negated(self.verdict(consequence))]
+                return logic.negated(logic.all_of(both))
+            case nodes.Runs() | nodes.Longest() | nodes.Distinct():
+                ends = self.reachable(formula)
+                return None if ends is None else logic.within(ends, formula.at_least, formula.at_most)
             case _:
-                assert_never(logic)
+                return None
 
-    # ------------------------------------------------------------ figures of the whole child
-
-    def reachable(self, structure: Structure) -> tuple[int, int] | None:
-        """The least and the most that a structure's figure comes to, both reached; None where this cannot be told."""
-        match structure.function:
-            case "runs":
-                return _runs([self.outcomes(statement) for statement in structure.statements])
-            case "longest":
-                outcomes = [self.outcomes(statement) for statement in structure.statements]
-                forced, possible = ([wanted(o) for o in outcomes] for wanted in (_is_forced, _is_possible))
-                return _longest(forced), _longest(possible)
-            case "distinct":
-                values = self._values(structure.statements)
+    def reachable(self, figure: Figure) -> tuple[int, int] | None:
+        """The least and the most that a figure comes to, both reached; None where this cannot be told."""
+        match figure:
+            case nodes.Runs(statements=statements):
+                return logic.runs([*map(self.of_one_layer, statements)])
+            case nodes.Longest(statements=statements):
+                return logic.longest([*map(self.of_one_layer, statements)])
+            case nodes.Distinct(taken=taken):
+                values = self._values(taken)
                 return None if values is None else distinct_ends(values)
             case _:
-                assert_never(structure.function)
+                assert_never(figure)
 
-    def _values(self, statements: Sequence[nodes.Logic]) -> list[frozenset[int]] | None:
+    def _values(self, taken: Sequence[nodes.Taken]) -> list[frozenset[str]] | None:
         """The values that each layer can take; None where a layer takes more than one of them at once."""
-        leaves: dict[int, list[tuple[int, nodes.Logic]]] = {}
-        constant: list[frozenset[int]] = []
-        for value, statement in enumerate(statements):
-            assert isinstance(statement, nodes.Or)
-            for operand in statement.operands:
-                layers: set[int] = set()
-                collect_layers(operand, layers)
-                if not layers:
-                    constant.append(frozenset([value]))
-                    continue
-                if len(layers) > 1:
-                    return None
-                leaves.setdefault(layers.pop(), []).append((value, operand))
-        found = [self._of_layer(layer, taken) for layer, taken in leaves.items()]
-        known = [values for values in found if values is not None]
-        return [*known, *constant] if len(known) == len(found) else None
-
-    def _of_layer(self, layer: int, taken: Sequence[tuple[int, nodes.Logic]]) -> frozenset[int] | None:
-        choice = self.layers[layer]
-        values: set[int] = set()
-        for pair in ((a.name, f.name) for a in choice.attention for f in choice.ffn):
-            here = [value for value, logic in taken if is_true(logic, *pair)]
-            if len(here) != 1:
-                return None
-            values.update(here)
-        return frozenset(values)
+        layers = [layer for each in taken for layer in each.layers]
+        if len(layers) > len(set(layers)):
+            return None
+        constant = [frozenset(each.values[0]) for each in taken if not each.layers]
+        by_layer = [
+            frozenset(each.value(*pair) for pair in _pairs(self.layers[layer]))
+            for each in taken
+            for layer in each.layers
+        ]
+        return by_layer + constant
 
 
-def _not(value: bool | None) -> bool | None:
-    return None if value is None else not value
-
-
-def _all(values: Iterable[bool | None]) -> bool | None:
-    found = set(values)
-    return False if False in found else None if None in found else True
-
-
-# ---------------------------------------------------------------- runs
-
-
-def _runs(outcomes: Sequence[Outcomes]) -> tuple[int, int]:
-    """The fewest and the most runs, by the truth at the last layer."""
-    ends: dict[bool, tuple[int, int]] = {False: (0, 0)}
-    for possible in outcomes:
-        following: dict[bool, tuple[int, int]] = {}
-        for here in possible:
-            ways = [
-                (least + (here and not before), most + (here and not before))
-                for before, (least, most) in ends.items()
-            ]
-            following[here] = min(way[0] for way in ways), max(way[1] for way in ways)
-        ends = following
-    return min(end[0] for end in ends.values()), max(end[1] for end in ends.values())
-
-
-def _is_forced(outcomes: Outcomes) -> bool:
-    return outcomes == {True}
-
-
-def _is_possible(outcomes: Outcomes) -> bool:
-    return True in outcomes
-
-
-def _longest(held: Sequence[bool]) -> int:
-    best = length = 0
-    for holds in held:
-        length = length + 1 if holds else 0
-        best = max(best, length)
-    return best
+def _pairs(choice: nodes.LayerChoice) -> list[Pair]:
+    return [Pair(a.name, f.name) for a in choice.attention for f in choice.ffn]
 
 
 # ---------------------------------------------------------------- different values
 
 
-def distinct_ends(values: Sequence[frozenset[int]]) -> tuple[int, int] | None:
+def distinct_ends(values: Sequence[frozenset[str]]) -> tuple[int, int] | None:
     """The fewest and the most different values of layers that each take one; None where the fewest take too long."""
     fewest = _smallest_hitting_set(sorted(set(values), key=sorted))
     return None if fewest is None else (fewest, _largest_matching(values))
 
 
-def _smallest_hitting_set(sets: Sequence[frozenset[int]]) -> int | None:
+def _smallest_hitting_set(sets: Sequence[frozenset[str]]) -> int | None:
     """The size of the smallest set of values with one of each of `sets`."""
     minimal = [s for s in sets if not any(other < s for other in sets)]
     known = sorted(frozenset().union(*minimal))
@@ -175,9 +107,9 @@ def _smallest_hitting_set(sets: Sequence[frozenset[int]]) -> int | None:
     return None
 
 
-def _largest_matching(values: Sequence[frozenset[int]]) -> int:
+def _largest_matching(values: Sequence[frozenset[str]]) -> int:
     """The most values that can be taken at once: Kuhn's augmenting paths from layers to values."""
-    owner: dict[int, int] = {}
+    owner: dict[str, int] = {}
     wanted = len(frozenset().union(*values))
     for layer in range(len(values)):
         if len(owner) == wanted:
@@ -186,9 +118,9 @@ def _largest_matching(values: Sequence[frozenset[int]]) -> int:
     return len(owner)
 
 
-def _augment(layer: int, values: Sequence[frozenset[int]], owner: dict[int, int]) -> None:
+def _augment(layer: int, values: Sequence[frozenset[str]], owner: dict[str, int]) -> None:
     """Give a layer a value, where others can move to make room: breadth first, so that no path is too deep."""
-    came_from: dict[int, int] = {}
+    came_from: dict[str, int] = {}
     frontier = [layer]
     while frontier:
         here = frontier.pop(0)
@@ -200,7 +132,7 @@ def _augment(layer: int, values: Sequence[frozenset[int]], owner: dict[int, int]
             frontier.append(owner[value])
 
 
-def _hand_on(value: int, layer: int, came_from: Mapping[int, int], owner: dict[int, int]) -> None:
+def _hand_on(value: str, layer: int, came_from: Mapping[str, int], owner: dict[str, int]) -> None:
     """Turn an augmenting path round: each layer on it takes the value it was left by."""
     held = {holder: taken for taken, holder in owner.items()}
     while True:

@@ -15,7 +15,6 @@ from puzzledsl.checker.lints.structure import Layerwise
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fact, fixed_params
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.ir.structures import Structure, recognised
 
 MAX_VALUES = 100_000
 """Steps to all values of a sum: enough for counts and heads of 80 layers, a tenth of a second."""
@@ -86,18 +85,11 @@ _FIGURES = {
 
 def _judged_formula(formula: nodes.Logic, layerwise: Layerwise) -> tuple[bool | None, str]:
     """Return True if all children meet a formula, False if none does, None if undecided; and the reason."""
-    structure = recognised(formula)
-    if not isinstance(structure, Structure):
-        verdict = layerwise.verdict(formula)
+    verdict = layerwise.verdict(formula)
+    if not isinstance(formula, nodes.Runs | nodes.Longest | nodes.Distinct):
         return verdict, f"no choice of the layers makes it {'false' if verdict else 'true'}"
-    ends = layerwise.reachable(structure)
-    if ends is None:
-        return None, ""
-    (low, high), (least, most) = ends, (structure.least, structure.most)
-    text = f"{_FIGURES[structure.function]} from {low} to {high}"
-    if high < least or (most is not None and low > most):
-        return False, text
-    return (True if least <= low and (most is None or high <= most) else None), text
+    ends = layerwise.reachable(formula)
+    return verdict, "" if ends is None else f"{_FIGURES[formula.kind]} from {ends[0]} to {ends[1]}"
 
 
 def span_of(ctx: Context, where: nodes.Where) -> Span:

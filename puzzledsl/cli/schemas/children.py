@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from puzzledsl.cli.schemas.described import Output
+from puzzledsl.cli.schemas.programs import OneDiagnostic
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.pipeline.process.locks import Holder
 
@@ -41,6 +42,14 @@ class Answer(Output):
     solutions: list[AnswerSolution]
     conflict: list[AnswerConflict]
     refine: dict[str, Any] | None = None
+
+
+class NotSolved(Output):
+    """A search that could not be run, and why; `search` is empty if the program has mistakes."""
+
+    search: str
+    status: Literal["error"]
+    diagnostics: list[OneDiagnostic]
 
 
 class PointAnswer(Answer):

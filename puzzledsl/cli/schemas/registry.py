@@ -58,7 +58,7 @@ OUTPUTS = (
     output("calibrate", programs.Calibrated),
     output(
         "solve",
-        list[children.Answer],
+        list[children.Answer | children.NotSolved],
         "The answer of each search; with `--baselines` those of its baselines behind it, as `SEARCH:BASELINE`.",
     ),
     output("why", tables.WhyResult),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from puzzledsl.base.diagnostics import Diagnostic
     from puzzledsl.ir.nodes import Program, Refine, Search
     from puzzledsl.ir.tables import FrontierResult, SearchResult, Solution
 
@@ -37,6 +38,13 @@ def as_json(
         ],
         **({} if refine is None else {"refine": refine.model_dump(exclude={"where"})}),
     }
+
+
+def unsolved(search: str, diagnostics: Iterable[Diagnostic]) -> dict[str, object]:
+    """Return the documented JSON form of a search that was not run, with the mistakes in its tables or in the program."""
+    from puzzledsl.base.render import to_json
+
+    return {"search": search, "status": "error", "diagnostics": to_json(diagnostics)["diagnostics"]}
 
 
 def as_text(program: Program, result: SearchResult, seconds: float) -> str:

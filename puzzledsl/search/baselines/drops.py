@@ -74,7 +74,7 @@ def _runs(problems: Problems, influence: BlockInfluence) -> Iterator[Layers]:
 
 
 def _formulas(problems: Problems) -> list[Logic]:
-    return [formula.logic for formula in formulas_of(problems.tables.search.requirements)]
+    return [formula.logic for formula in formulas_of(problems.tables)]
 
 
 def _may_drop(problems: Problems, formulas: Sequence[Logic], dropped: Layers) -> bool:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
-from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
 from puzzledsl.search.problem.columns import Columns, Ints
 
 if TYPE_CHECKING:
@@ -98,16 +97,6 @@ def add_limit(
     constraint.linear.domain.extend([LEAST, limit])
 
 
-def add_formula(
-    model: CpModelProto, columns: Columns, choices: Sequence[int], formula: Logic, *, name: str
-) -> None:
-    """Add a propositional requirement over choices as clauses."""
-    for clause in _clauses(model, columns, choices, formula, True, name):
-        constraint = model.constraints.add()
-        constraint.name = name
-        constraint.bool_or.literals.extend(sorted(clause))
-
-
 def minimise(model: CpModelProto, variables: Sequence[int], values: Ints, *, offset: float) -> None:
     """Set the objective, in integers without a scaling factor.
 
@@ -126,103 +115,3 @@ def add_hint(model: CpModelProto, chosen: Ints, columns: int) -> None:
         values[column] = 1
     model.solution_hint.vars.extend(range(columns))
     model.solution_hint.values.extend(values)
-
-
-def _clauses(
-    model: CpModelProto,
-    columns: Columns,
-    choices: Sequence[int],
-    formula: Logic,
-    wanted: bool,
-    name: str,
-) -> list[frozenset[int]]:
-    """Return clauses that can be satisfied, by some value of the helpers, exactly if `formula` has the value `wanted`.
-
-    A disjunct of several clauses is replaced by a helper Boolean that implies them.
-    """
-
-    def of(part: Logic, value: bool) -> list[frozenset[int]]:
-        return _clauses(model, columns, choices, part, value, name)
-
-    def any_of(parts: list[list[frozenset[int]]]) -> list[frozenset[int]]:
-        clause: frozenset[int] = frozenset()
-        for part in parts:
-            if not part:
-                return []
-            clause |= part[0] if len(part) == 1 else {_implying(model, part, name)}
-        return [clause]
-
-    match formula:
-        case Is(layer=layer, sub_block=sub_block, alternatives=alternatives):
-            begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
-            here = [
-                choices[i]
-                for i in range(begin, end)
-                if (getattr(columns.choices[i], sub_block) in alternatives) == wanted
-            ]
-            return [] if len(here) == end - begin else [frozenset(here)]
-        case Not(operand=operand):
-            return of(operand, not wanted)
-        case And(operands=operands) | Or(operands=operands):
-            parts = [of(operand, wanted) for operand in operands]
-            if isinstance(formula, And) == wanted:
-                return [clause for part in parts for clause in part]
-            return any_of(parts)
-        case Implies(condition=condition, consequence=consequence):
-            parts = [of(condition, not wanted), of(consequence, wanted)]
-            return any_of(parts) if wanted else [clause for part in parts for clause in part]
-        case Cardinality(operands=operands, at_least=least, at_most=most):
-            most = len(operands) if most is None else most
-            bounds = [(least, most)] if wanted else [(0, least - 1), (most + 1, len(operands))]
-            bounds = [(low, high) for low, high in bounds if low <= high and low <= len(operands)]
-            if any(low <= 0 and high >= len(operands) for low, high in bounds):
-                return []
-            literals = [_equivalent(model, choices, of(o, True), of(o, False), name) for o in operands]
-            return [frozenset(_counting(model, literals, low, high, name) for low, high in bounds)]
-        case _:
-            assert_never(formula)
-
-
-def _implying(model: CpModelProto, clauses: list[frozenset[int]], name: str) -> int:
-    """Add and return a Boolean that implies all of `clauses`."""
-    helper = new_bool(model, f"part of {name}")
-    for clause in clauses:
-        constraint = model.constraints.add()
-        constraint.name = name
-        constraint.bool_or.literals.extend(sorted({*clause, -helper - 1}))
-    return helper
-
-
-def _equivalent(
-    model: CpModelProto,
-    choices: Sequence[int],
-    clauses: list[frozenset[int]],
-    opposite: list[frozenset[int]],
-    name: str,
-) -> int:
-    """Return a literal that is true exactly if all of `clauses` hold. `opposite`: the clauses of their negation."""
-    if len(clauses) == 1 and len(clauses[0]) == 1 and max(clauses[0]) <= choices[-1]:
-        return max(
-            clauses[0]
-        )  # a column's own literal; a helper is not enough, since it may be false although its clauses hold
-    helper = _implying(model, clauses, name)
-    for clause in opposite:
-        constraint = model.constraints.add()
-        constraint.name = name
-        constraint.bool_or.literals.extend(sorted({*clause, helper}))
-    return helper
-
-
-def _counting(model: CpModelProto, literals: Sequence[int], low: int, high: int, name: str) -> int:
-    """Add and return a Boolean that implies that the number of true literals is from `low` to `high`."""
-    helper = new_bool(model, f"part of {name}")
-    constraint = model.constraints.add()
-    constraint.name = name
-    constraint.enforcement_literal.append(helper)
-    constant = 0
-    for literal in literals:  # a negative literal is 1 minus its variable
-        constraint.linear.vars.append(literal if literal >= 0 else -literal - 1)
-        constraint.linear.coeffs.append(1 if literal >= 0 else -1)
-        constant += literal < 0
-    constraint.linear.domain.extend([low - constant, high - constant])
-    return helper

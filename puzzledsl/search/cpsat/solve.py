@@ -9,7 +9,6 @@ import numpy as np
 
 from puzzledsl.search.cpsat.constraints import (
     add_counts,
-    add_formula,
     add_hint,
     add_limit,
     add_one_column_a_layer,
@@ -18,6 +17,7 @@ from puzzledsl.search.cpsat.constraints import (
     new_choices,
     new_counts,
 )
+from puzzledsl.search.cpsat.formulas import FormulaWriter
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Problem
@@ -52,8 +52,10 @@ def model_of(problem: Problem, *, named: bool = True) -> CpModelProto:
     add_runs(model, problem.columns, choices)
     for row in problem.rows:
         add_limit(model, choices, row.coefficients, limit=row.limit, name=row.name)
-    for formula in problem.formulas:
-        add_formula(model, problem.columns, choices, formula.logic, name=formula.name)
+    pool, formulas = problem.normal
+    writer = FormulaWriter(model, pool, problem.columns, choices)
+    for number, formula in zip(formulas, problem.formulas, strict=True):
+        writer.add(number, formula.name)
     minimise(model, choices, problem.goal.values, offset=problem.goal.offset())
     return model
 
@@ -77,8 +79,11 @@ def counting_model(problem: Problem, symmetry: Symmetry) -> CpModelProto:
         figures.append(members.units[0].figures[members.useful].T)
     choices = new_choices(model, problem.columns, symmetry.loose_layers, named=False)
     add_one_column_a_layer(model, problem.columns, choices, symmetry.loose_layers)
-    for formula in symmetry.loose_formulas:
-        add_formula(model, problem.columns, choices, formula.logic, name=formula.name)
+    pool, formulas = problem.normal
+    writer = FormulaWriter(model, pool, problem.columns, choices)
+    for number, formula in zip(formulas, problem.formulas, strict=True):
+        if formula in symmetry.loose_formulas:
+            writer.add(number, formula.name)
     loose = symmetry.loose_columns(problem)
     variables += [choices[i] for i in loose]
     figures.append(np.vstack([problem.goal.values, problem.matrix])[:, loose])

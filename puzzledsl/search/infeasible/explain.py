@@ -59,10 +59,11 @@ def explain(builder: Builder, problems: Problems, effort: Effort) -> Conflict:
     groups = groups_of(requirements)
     kept = conflict_within(feasibility, groups)
     members = tuple(g for g in groups if kept & set(g))
-    items = tuple(
-        _item(builder, feasibility, group, kept - set(group), every - set(group)) for group in members
-    )
-    return Conflict(members, items, all(feasibility.can_meet(kept - set(g)) for g in members))
+    items = []
+    for number, group in enumerate(members):
+        own = replace(feasibility, effort=effort.share(1 / (len(members) - number + 1)))
+        items.append(_item(builder, own, group, kept - set(group), every - set(group)))
+    return Conflict(members, tuple(items), all(feasibility.can_meet(kept - set(g)) for g in members))
 
 
 def groups_of(requirements: Sequence[Requirement]) -> list[Group]:
@@ -183,20 +184,26 @@ def _over_the_parent(goal: Goal, parents: tuple[Fraction, Fraction], sense: Sens
 def _best_reach(
     feasibility: Feasibility, requirement: LinearRequirement, problems: Problems, divided: bool
 ) -> Reach | None:
-    """Return the best value of the problems' objective; solved without a gap if GAP does not settle the digits shown."""
+    """Return the best value of the problems' objective.
+
+    It is solved with little work, at first up to a gap, and in all the time only if that does not settle the digits shown.
+    """
     builder, floors = problems.builder, Floors()
     parents = requirement.model_copy(update=PARENTS_OWN)
-    effort = replace(feasibility.effort, gap=GAP, work=WORK, labels=LABELS)
-    for gap in (GAP, 0.0):
-        found = best_of(problems, replace(effort, gap=gap), floors, canonical=False)
+    whole, reached = feasibility.effort, None
+    little = replace(whole, work=WORK, labels=LABELS)
+    for effort in (replace(little, gap=GAP), replace(little, gap=0.0), replace(whole, gap=0.0)):
+        if whole.left_s <= 0:
+            break
+        found = best_of(problems, effort, floors, canonical=False)
         if found.layers is None:
-            return None
+            continue
         feasibility.saw(found.layers, Box.at(found.batches))
         value = Child(problems.tables, found.layers, found.batches).linear(requirement.left)
         parent = bound_of(builder, parents, found.batches)
         bound = found.bound if found.bound is None or not divided else found.bound * (abs(parent) or 1)
         reached = Reach(value, parent, _reads_the_same(requirement, value, bound, parent))
-        if reached.proven or not found.proven:
+        if reached.proven:
             break
     return reached
 

@@ -87,6 +87,8 @@ class Feasibility:
         stack = [*reversed(self.problems.boxes)]
         undecided = False
         while stack:
+            if self.effort.left_s <= 0:
+                return None
             box = stack.pop()
             whole = self.problems.at(box)
             part, near = self._blame(self.subset(whole, kept), whole, box)
@@ -94,7 +96,7 @@ class Feasibility:
                 blame |= part
             elif any(kept <= met for met in self._met):
                 return None
-            elif box.is_single or self.effort.left_s <= 0:
+            elif box.is_single:
                 undecided = True
             else:
                 stack += sorted(box.halves(), key=lambda half: near is not None and half.has(near.lows))

@@ -41,6 +41,8 @@ def smallest_relaxation(builder: Builder, conflict: Conflict, effort: Effort) ->
     steps = _single_steps(builder, conflict, effort)
     dropped = [_Step(step.group, Fraction(1), None) for step in steps if step.written is not None]
     for step in (*steps, *dropped):  # an equation may have no exact literal, and must be dropped
+        if effort.left_s <= 0:
+            return None
         shown = _solved(builder, [step], effort)
         if shown is not None:
             return shown
@@ -64,6 +66,8 @@ def _in_turn(builder: Builder, conflict: Conflict, effort: Effort) -> Relaxation
     steps: dict[Group, _Step] = {}
     groups = conflict.groups
     for _ in range(2 * len(groups_of(builder.tables.search.requirements)) + 1):
+        if effort.left_s <= 0:
+            return None
         here = builder.for_search(_relaxed(builder.tables.search, steps.values()))
         feasibility = Feasibility(here.tables, here.all(), effort)
         if steps:

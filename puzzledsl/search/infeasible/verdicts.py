@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Label
+from puzzledsl.base.phrases import listed
 from puzzledsl.ir.nodes import CpSat, LinearRequirement, Program, Requirement, Search
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import Change, ConflictItem, Relaxation, SearchResult
@@ -58,7 +59,9 @@ def _label(item: ConflictItem, size: int) -> str:
     others = "" if size == 1 else " with the other" + (f" {_word(size - 1)}" if size > 2 else "")
     if not item.reachable:
         return f"cannot be met{others}"
-    return f"{'best' if item.proven else 'reached'}{others or ' possible'}: {item.reachable}"
+    if item.proven:
+        return f"best{others or ' possible'}: {item.reachable}"
+    return f"reached{others}: {item.reachable}"
 
 
 def _notes(result: SearchResult, of: int) -> Iterator[str]:
@@ -66,29 +69,31 @@ def _notes(result: SearchResult, of: int) -> Iterator[str]:
     yield _freed(conflict, of)
     if not result.conflict_minimal:
         yield "time ran out before each of them was shown to be needed: fewer may conflict"
-    if not all(item.proven for item in conflict):
-        lines = ", ".join(str(item.line) for item in conflict if not item.proven)
-        yield f"time ran out before what was reached in line {lines} was proven to be the best"
+    if unproven := [str(item.line) for item in conflict if not item.proven]:
+        lines = f"line{'s' if len(unproven) > 1 else ''} {listed(unproven)}"
+        yield f"time ran out before what was reached in {lines} was proven to be the best"
 
 
 def _freed(conflict: Sequence[ConflictItem], of: int) -> str:
-    size = len(conflict)
+    size, rest = len(conflict), "the other" if of == 2 else "the rest"
     if size == 1:
-        what = f"this 1 of {of} cannot be met"
-        freed = "dropping it makes the rest satisfiable"
+        what = "this one cannot be met" if of == 1 else f"this one of {of} cannot be met"
+        freed = "" if of == 1 else f"dropping it makes {rest} satisfiable"
     else:
-        what = f"these {size} of {of} conflict"
-        freed = f"dropping {'either' if size == 2 else 'any one'} makes the rest satisfiable"
-    if all(item.frees for item in conflict):
-        return f"{what}; {freed}"
-    lines = ", ".join(str(item.line) for item in conflict if item.frees)
-    if lines:
-        return f"{what}; dropping the one in line {lines} makes the rest satisfiable"
-    return f"{what}; there is another conflict besides"
+        what = f"these {size} conflict" if size == of else f"these {size} of {of} conflict"
+        freed = f"dropping {'either' if size == 2 else 'any one'} makes {rest} satisfiable"
+    if not all(item.frees for item in conflict):
+        lines = [f"the one in line {item.line}" for item in conflict if item.frees]
+        freed = (
+            f"dropping {listed(lines, 'or')} makes {rest} satisfiable"
+            if lines
+            else "there is another conflict besides"
+        )
+    return f"{what}; {freed}" if freed else what
 
 
 def _advice(relaxation: Relaxation) -> str:
-    changes = " and ".join(_change(c) for c in relaxation.changes)
+    changes = listed(map(_change, relaxation.changes))
     return (
         f"{changes}: then there is a solution, of objective {relaxation.objective:.6g} (solved and verified)"
     )

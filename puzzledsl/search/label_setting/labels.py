@@ -26,7 +26,7 @@ class Step:
 class Labels:
     """Labels over the first `stage` layers of a layout's order.
 
-    `sums[resource][label]`; `goal[label]`: objective; `words[word][label]`: formula state, then place in the order of the space;
+    `sums[resource][label]`; `goal[label]`: objective; `words[word][label]`: place in the order of the space;
     `states[label]`: state of the decision diagram, 0 after its last stage; `step`: how to read back the columns.
     """
 
@@ -85,6 +85,11 @@ class WaitingLabels:
         """Compact at least one label."""
         rows, priced = labels.sums[: resources.rows].copy(), labels.sums[resources.rows :, :1].copy()
         return cls(labels.stage, rows, priced, labels.goal, labels.words, labels.states, labels.step, least)
+
+    @property
+    def size(self) -> int:
+        """Numbers that the labels take."""
+        return self.rows.size + self.words.size + 3 * self.goal.size
 
     def labels(self, resources: Resources) -> Labels:
         """Return the labels with the sums of all resources restored."""

@@ -1,17 +1,15 @@
-"""Data of a problem for label setting: order of the layers, resources, formulas due at each stage, and heuristic completions."""
+"""Data of a problem for label setting: order of the layers, resources, and heuristic completions."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from puzzledsl.search.label_setting.completions import Completions, completions_of
-from puzzledsl.search.label_setting.formula_state import FormulaState, formula_state_of
 from puzzledsl.search.label_setting.resources import Resources, resources_of
 from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.problem.columns import Ints
-from puzzledsl.search.problem.formulas import Formula, layers_of
 from puzzledsl.search.problem.instance import Problem
 
 LARGEST_PLACE = 2**62
@@ -23,9 +21,8 @@ class Layout:
 
     `order`: the layers of the decision diagram's `stages`, then the other layers with a choice, clearest choices first.
     `goal[column]`: objective above the layer's least; `floor`: sum of the least ones. `then[stage][state][column]`: next state.
-    `words[word][column]`: formula state (see `formula_state.py`), then place in the order of the space; `first_words`: those of
-    the layers without a choice. `due[stage]`: formulas outside the diagram whose last layer this is; `pending[stage]`: bits of
-    the formula state that later ones read. `hopeless`: no choice satisfies the formulas.
+    `words[word][column]`: place in the order of the space; `first_words`: those of the layers without a choice.
+    `hopeless`: no choice satisfies the formulas.
     """
 
     problem: Problem
@@ -37,9 +34,6 @@ class Layout:
     floor: int
     words: Ints
     first_words: Ints
-    formula_state: FormulaState | None
-    due: list[list[Formula]]
-    pending: list[Ints]
     hopeless: bool
     completions: Completions
 
@@ -54,49 +48,27 @@ class Layout:
         chosen[self.order] = columns
         return chosen
 
-    def satisfies_formulas(self, chosen: Ints) -> bool:
-        """True if the formulas outside the diagram hold."""
-        return self.formula_state is None or self.open_problem.meets_formulas(chosen)
-
-    @property
-    def open_problem(self) -> Problem:
-        """The problem with only the formulas outside the diagram, if there are any."""
-        return (
-            self.problem
-            if self.formula_state is None
-            else replace(self.problem, formulas=self.formula_state.formulas)
-        )
-
 
 def layout_of(problem: Problem, bound: Bound, most: int) -> Layout | None:
-    """Lay out a problem for answers with sums up to `most`; None if its integers or formulas are too large."""
+    """Lay out a problem for answers with sums up to `most`; None if its integers are too large.
+
+    Labels know formulas by the diagram alone, so also None if it leaves some out.
+    """
     columns, diagram = problem.columns, problem.diagram
-    covered = frozenset[int]() if diagram is None else diagram.covered
-    formulas = [f for place, f in enumerate(problem.formulas) if place not in covered]
+    covered = 0 if diagram is None else len(diagram.covered)
     resources = resources_of(problem, bound, most)
-    state = formula_state_of(columns, formulas) if formulas else None
-    if resources is None or (formulas and state is None) or (columns.period and diagram is None):
+    if resources is None or covered < len(problem.formulas) or (columns.period and diagram is None):
         return None
     staged = [] if diagram is None else [*diagram.order]
     order = [*staged, *_order(problem, resources, staged)]
     least = columns.least(problem.goal.values)
     goal = problem.goal.values - np.repeat(least, columns.sizes)
-    places = _places(problem)
-    words = places if state is None else np.vstack([state.deltas, places])
+    words = _places(problem)
     fixed = [int(columns.start[layer]) for layer in set(range(columns.layers)) - set(order)]
-    first_words = words[:, fixed].sum(axis=1)
-    stage_of = {layer: stage for stage, layer in enumerate(order)}
-    due: list[list[Formula]] = [[] for _ in order]
-    at_once: list[Formula] = []
-    for formula in formulas:
-        stages = [stage_of[layer] for layer in layers_of(formula.logic) if layer in stage_of]
-        (due[max(stages)] if stages else at_once).append(formula)
-    hopeless = (diagram is not None and not diagram.feasible) or (
-        state is not None and not all(state.holds(f, first_words[: state.words, None]).all() for f in at_once)
-    )
     return Layout(
-        problem, resources, order, len(staged), _then(problem), goal, int(least.sum()), words, first_words, state, due,
-        _pending(state, due), hopeless, completions_of(problem, resources, order, goal),
+        problem, resources, order, len(staged), _then(problem), goal, int(least.sum()), words,
+        words[:, fixed].sum(axis=1), diagram is not None and not diagram.feasible,
+        completions_of(problem, resources, order, goal),
     )  # fmt: skip
 
 
@@ -143,14 +115,3 @@ def _places(problem: Problem) -> Ints:
             word[begin:end] = weight * columns.rank[begin:end]
             weight *= end - begin
     return words
-
-
-def _pending(state: FormulaState | None, due: list[list[Formula]]) -> list[Ints]:
-    """Return, for each stage, the bits of the state that formulas due later read."""
-    if state is None:
-        return [np.zeros(0, dtype=np.int64)] * len(due)
-    pending, later = [], frozenset[int]()
-    for formulas in reversed(due):
-        pending.append(state.pending(sorted(later)))
-        later = later.union(*(layers_of(f.logic) for f in formulas))
-    return pending[::-1]

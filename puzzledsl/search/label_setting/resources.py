@@ -21,6 +21,7 @@ from puzzledsl.search.problem.paths import paths_of
 
 # Logarithmic variations of the prices: after some layers, other prices are best for the rest of the budgets.
 SPREADS = (0.1, 0.3)
+MOST_VARIED = 7  # prices that vary: the patterns of more would take more time a label than they save
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +97,7 @@ def resources_of(problem: Problem, bound: Bound, most: int) -> Resources | None:
             limits.append(limit - floor)
             kept.append(number)
     rows = len(deltas)
-    prices = np.array([*_variations(bound.float_prices)])
+    prices = np.array([*_variations(bound.float_prices, problem.row_sizes)])
     bits, fits = precision(problem, prices)
     prices, scales = prices[fits], 1 << bits[fits]
     if not len(prices):
@@ -118,10 +119,12 @@ def resources_of(problem: Problem, bound: Bound, most: int) -> Resources | None:
     )
 
 
-def _variations(prices: Floats) -> Iterator[Floats]:
-    """Yield the prices, then variations: each price larger or smaller, in the different sign patterns of a Hadamard matrix."""
+def _variations(prices: Floats, sizes: Floats) -> Iterator[Floats]:
+    """Yield the prices, then variations: each weighty one larger or smaller, in the sign patterns of a Hadamard matrix."""
     yield prices
     priced = prices.nonzero()[0]
+    if len(priced) > MOST_VARIED:
+        priced = np.sort(priced[np.argsort(-(prices * sizes)[priced], kind="stable")[:MOST_VARIED]])
     signs = np.ones((1, 1))
     while len(signs) <= len(priced):
         signs = np.block([[signs, signs], [signs, -signs]])

@@ -59,11 +59,11 @@ class SuffixTable:
         self.gridded: dict[int, Suffixes] = {}
         resources = resources.first(READ)
         sums, goal = np.zeros((len(resources.limits), 1), np.int64), np.zeros(1, np.int64)
-        places = layout.words[0 if layout.formula_state is None else layout.formula_state.words :]
+        places = layout.words
         words = np.zeros((len(places), 1), np.int64)
         link: _Link | None = None
         stage = len(layout.order) if resources.weights.any() else 0
-        while stage > layout.stages and not layout.due[stage - 1]:
+        while stage > layout.stages:
             if deadline is not None and monotonic() > deadline:
                 break
             stage -= 1

@@ -36,6 +36,8 @@ FIRST_SUFFIXES = 20_000  # labels after which suffixes are listed for the first 
 MORE_SUFFIXES = 5  # growth of that number before they are listed again, further up
 MOST_SUFFIXES = 2_000_000
 PAIRS_A_LABEL = 30  # candidate suffixes that take as long as one label
+AT_A_TIME = 4_000_000  # most sums of labels extended at once: 32 MB
+MOST_HELD = 40_000_000  # numbers that waiting labels may take, 320 MB; with more, other engines do better
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,6 +112,7 @@ class Sweep:
         self.first: tuple[int, tuple[int, ...]] | None = None  # objective and place of `best`
         self.done = 0
         self.pause = 0
+        self.held = 0  # numbers that waiting labels take
         self.suffix_table: SuffixTable | None = None
         self.next_suffixes = FIRST_SUFFIXES  # value of `done` at which suffixes are listed next
 
@@ -130,12 +133,19 @@ class Sweep:
         while self.waiting:
             if self._stops():
                 return self._stopped()
-            self._follow(self._hopeful(self.waiting.pop().labels(self.resources)))
+            group = self.waiting.pop()
+            self.held -= group.size
+            self._follow(self._hopeful(group.labels(self.resources)))
         complete = self.width is None
         return replace(self.best or Swept(None, None, False), complete=complete, labels=self.done)
 
     def _stops(self) -> bool:
-        return (self.last is not None and self.done > self.last) or self._late()
+        return (self.last is not None and self.done > self.last) or self._late() or self.is_full
+
+    @property
+    def is_full(self) -> bool:
+        """True if the labels that wait take too much memory to go on."""
+        return self.held > MOST_HELD
 
     def _late(self) -> bool:
         return self.deadline is not None and time.monotonic() > self.deadline
@@ -161,7 +171,7 @@ class Sweep:
             except _Late:
                 self._wait(labels)
                 return
-            labels = self._with_all_resources(self._undominated(self._satisfying(grown)), labels)
+            labels = self._with_all_resources(self._undominated(grown), labels)
             self.done += len(labels)
             if self.width is None and self.done >= self.next_suffixes:
                 self._list_suffixes()
@@ -176,11 +186,15 @@ class Sweep:
 
     def _wait(self, labels: Labels) -> None:
         if len(labels):
-            least = int(self.resources.least_goal(self._at_least(labels)).min())
-            self.waiting.append(WaitingLabels.of(labels, self.resources, least))
+            self._hold(labels, int(self.resources.least_goal(self._at_least(labels)).min()))
+
+    def _hold(self, labels: Labels, least: int) -> None:
+        self.waiting.append(WaitingLabels.of(labels, self.resources, least))
+        self.held += self.waiting[-1].size
 
     def _together(self) -> int:
-        return self.width or (TOGETHER if self.suffix_table is None else max(TOGETHER, MANY))
+        many = TOGETHER if self.suffix_table is None else MANY
+        return self.width or max(1, min(many, AT_A_TIME // len(self.resources.limits)))
 
     def _grown(self, labels: Labels) -> Labels:
         """Extend each label by each column of the next layer, if no resource exceeds its limit.
@@ -246,24 +260,15 @@ class Sweep:
         sums = added(self.resources.deltas, labels.sums, grown.step.column, grown.step.before)
         return replace(grown, sums=sums)
 
-    def _satisfying(self, labels: Labels) -> Labels:
-        """Return the labels that satisfy the formulas whose last layer this is."""
-        state = self.layout.formula_state
-        if state is not None:
-            for formula in self.layout.due[labels.stage - 1]:
-                labels = labels.only(state.holds(formula, labels.words[: state.words]))
-        return labels
-
     def _undominated(self, labels: Labels) -> Labels:
-        """Dominance: of labels with equal row sums, equal relevant state and equal state, keep the best."""
+        """Dominance: of labels with equal row sums and equal state, keep the best."""
         if self.pause > 0 or len(labels) < 2:
             self.pause -= 1
             return labels
-        bits = self.layout.pending[labels.stage - 1]
-        keys = np.vstack([labels.sums[: self.resources.rows], labels.words[: len(bits)] & bits[:, None]])
+        keys = labels.sums[: self.resources.rows]
         if labels.stage < self.layout.stages:
             keys = np.vstack([keys, labels.states])
-        keep = best_of_each(keys, labels.goal, labels.words[len(bits) :])
+        keep = best_of_each(keys, labels.goal, labels.words)
         if len(keep) > (1 - WORTH) * len(labels):
             self.pause = PAUSE
         return labels if len(keep) == len(labels) else labels.only(keep)
@@ -277,7 +282,7 @@ class Sweep:
         if self.width is None:
             nearest = labels.only(order[together : together + 1])  # by floats, so others may be lower by 1
             least = int(self.resources.least_goal(self._at_least(nearest))[0]) - 1
-            self.waiting.append(WaitingLabels.of(labels.only(order[together:]), self.resources, least))
+            self._hold(labels.only(order[together:]), least)
         return labels.only(order[:together])
 
     def _look(self, labels: Labels) -> None:
@@ -298,18 +303,16 @@ class Sweep:
             return
         rest = completions.completion(way, stage, int(states[label]))
         chosen = self.layout.chosen([*labels.columns(label), *rest])
-        if self.layout.satisfies_formulas(chosen):
-            self.best, self.known = Swept(chosen, value, False), value
-            self.resources = resources.at(min(value, resources.most))
+        self.best, self.known = Swept(chosen, value, False), value
+        self.resources = resources.at(min(value, resources.most))
 
     def _finish(self, labels: Labels) -> None:
         """Keep the best of complete labels; ties are broken by the order of the space."""
-        bits = 0 if self.layout.formula_state is None else self.layout.formula_state.words
-        label = int(best_of_each(np.zeros((0, len(labels)), np.int64), labels.goal, labels.words[bits:])[0])
+        label = int(best_of_each(np.zeros((0, len(labels)), np.int64), labels.goal, labels.words)[0])
         value = int(labels.goal[label]) + self.layout.floor
         if value > self.known:  # within every priced objective, but worse than the answer of `_look`
             return
-        first = value, tuple(labels.words[bits:, label].tolist())
+        first = value, tuple(labels.words[:, label].tolist())
         if self.first is None or first < self.first:
             self.first, self.known = first, value
             self.best = Swept(self.layout.chosen(labels.columns(label)), value, False)
@@ -375,7 +378,6 @@ class _Every(Sweep):
     def _finish(self, labels: Labels) -> None:
         # the limits of priced objectives alone admit some labels above `most`
         labels = labels.only(labels.goal + self.layout.floor <= self.resources.most)
-        bits = 0 if self.layout.formula_state is None else self.layout.formula_state.words
         chosen = np.repeat(self.layout.problem.columns.start[None, :-1], len(labels), axis=0)
         chosen[:, self.layout.order] = labels.all_columns()
-        self.found.append((chosen, np.vstack([labels.goal, labels.words[bits:]])))
+        self.found.append((chosen, np.vstack([labels.goal, labels.words])))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -63,17 +64,16 @@ class Bound:
         return -(-(self.exact + int(self.slack[~keep].min())) // self.scale)
 
 
-def lagrangian_bound(problem: Problem, guess: Floats | None = None) -> Bound:
+def lagrangian_bound(problem: Problem, guess: Floats | None = None, deadline: float = inf) -> Bound:
     """Compute the best Lagrangian bound that the price search finds. Formulas outside the problem's diagram are relaxed.
 
-    `guess`: prices of the same rows to start from.
+    `guess`: prices of the same rows to start from. After the deadline (monotonic clock) the prices so far are taken.
     """
     paths = paths_of(problem)
     if paths is None:
-        return certify(problem, best_prices(problem, guess))
-    return certify(
-        problem, best_path_prices(problem, paths, best_prices(problem) if guess is None else guess)
-    )
+        return certify(problem, best_prices(problem, guess, deadline))
+    start = best_prices(problem, None, deadline) if guess is None else guess
+    return certify(problem, best_path_prices(problem, paths, start, deadline))
 
 
 def certify(problem: Problem, prices: Floats) -> Bound:

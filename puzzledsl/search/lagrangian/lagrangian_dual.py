@@ -8,6 +8,8 @@ and columns that are cheaper at the resulting prices are added until there are n
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
+from time import monotonic
 
 import numpy as np
 
@@ -32,14 +34,14 @@ class Scaled:
     units: Floats
 
 
-def best_prices(problem: Problem, guess: Floats | None = None) -> Floats:
+def best_prices(problem: Problem, guess: Floats | None = None, deadline: float = inf) -> Floats:
     """Return prices [rows] that nearly maximise the bound, in units of the problem's integers. `guess`: prices to start from."""
     if not problem.rows:
         return np.zeros(0)
     scaled = scaled_of(problem)
     relaxation = scaled.relaxation
     rough = _rough(relaxation) if guess is None else guess / scaled.units
-    prices = _beyond(relaxation, _generate(relaxation, rough))
+    prices = _beyond(relaxation, _generate(relaxation, rough, deadline))
     plain = np.where(prices < NEGLIGIBLE, 0.0, prices)  # tiny prices of slack rows would need large integers
     return np.asarray(plain * scaled.units, dtype=np.float64)
 
@@ -88,7 +90,7 @@ def scaled_of(problem: Problem) -> Scaled:
     return Scaled(relaxation, cost_unit / row_units)
 
 
-def _generate(relaxation: Relaxation, prices: Floats) -> Floats:
+def _generate(relaxation: Relaxation, prices: Floats, deadline: float) -> Floats:
     """Return the best prices by column generation, starting with the columns that are cheapest at rough prices."""
     best, highest = prices, relaxation.bound(prices)
     keep = _cheapest(relaxation, prices)
@@ -99,7 +101,7 @@ def _generate(relaxation: Relaxation, prices: Floats) -> Floats:
         cheaper = _cheaper(relaxation, best, prices)
         if overall > highest:
             best, highest = prices, overall
-        if within - highest <= CLOSE * abs(within) or keep[cheaper].all():
+        if within - highest <= CLOSE * abs(within) or keep[cheaper].all() or monotonic() > deadline:
             break
         keep[cheaper] = True
     return best

@@ -9,6 +9,9 @@ the first programs know few paths.
 
 from __future__ import annotations
 
+from math import inf
+from time import monotonic
+
 import numpy as np
 
 from puzzledsl.search.lagrangian.interior import Relaxation, solve_relaxation
@@ -26,13 +29,13 @@ CLOSE = 1e-5  # relative gap between the bound and the program's value at which 
 MOST_PATHS = 80
 
 
-def best_path_prices(problem: Problem, paths: Paths, guess: Floats) -> Floats:
+def best_path_prices(problem: Problem, paths: Paths, guess: Floats, deadline: float = inf) -> Floats:
     """Return prices [rows] that nearly maximise the bound over paths, in units of the problem's integers, from a guess."""
     if not problem.rows:
         return np.zeros(0)
     numbers = scaled_of(problem)
     search = _Search(paths, numbers.relaxation)
-    return np.asarray(search.run(guess / numbers.units) * numbers.units)
+    return np.asarray(search.run(guess / numbers.units, deadline) * numbers.units)
 
 
 class _Search:
@@ -44,12 +47,14 @@ class _Search:
         self.uses = np.zeros((len(relaxation.limits), 0))
         self.best, self.highest = np.zeros(len(relaxation.limits)), -np.inf
 
-    def run(self, guess: Floats) -> Floats:
+    def run(self, guess: Floats, deadline: float) -> Floats:
         """Generate paths from a guess of the prices. Return the best prices."""
         self._try(guess * FIRST[:, None])
         transitions = sum(table.size for table in self.paths.diagram.next) * len(SHARES)
         rounds = min(ROUNDS, max(LEAST_ROUNDS, TRANSITIONS // transitions))
         for _ in range(rounds):
+            if monotonic() > deadline:
+                break
             program = Relaxation(
                 self.costs,
                 self.uses,

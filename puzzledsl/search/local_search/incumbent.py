@@ -3,45 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
+from time import monotonic
 
 import numpy as np
 
-from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
+from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Problem
-from puzzledsl.search.problem.kleene_masks import harmless_columns
 
 
-def find_incumbent(problem: Problem, bound: Bound) -> Ints | None:
-    """Return columns, one for each layer, that satisfy every row and formula; None if the repair fails. Deterministic.
+def find_incumbent(problem: Problem, bound: Bound, deadline: float = inf) -> Ints | None:
+    """Return columns, one for each layer, that satisfy every row and formula; None if the repair fails or takes too long.
 
-    With formulas, also try only columns with which every formula holds whatever the other layers are. If scores have runs, the
-    search uses dropped layers' scores outside of runs.
+    If scores have runs, the search uses dropped layers' scores outside of runs.
     """
     if problem.columns.period:
-        return _without_runs(problem, bound)
-    found = [_repaired(problem, bound)]
-    keep = harmless_columns(problem) if problem.formulas else None
-    if keep is not None:
-        inner = replace(problem.only(keep), formulas=(), diagram=None)
-        chosen = _repaired(inner, lagrangian_bound(inner))
-        found.append(None if chosen is None else keep.nonzero()[0][chosen].astype(np.int64))
-    return min((c for c in found if c is not None), key=problem.goal.of, default=None)
+        return _without_runs(problem, bound, deadline)
+    return _repaired(problem, bound, deadline)
 
 
-def _without_runs(problem: Problem, bound: Bound) -> Ints | None:
+def _without_runs(problem: Problem, bound: Bound, deadline: float) -> Ints | None:
     found = problem.without_runs()
     if found is None:
         return None
     inner, origin = found
-    chosen = find_incumbent(inner, replace(bound, reduced=bound.reduced[origin], slack=bound.slack[origin]))
+    chosen = find_incumbent(
+        inner, replace(bound, reduced=bound.reduced[origin], slack=bound.slack[origin]), deadline
+    )
     if chosen is None:
         return None
     numbered = problem.columns.numbered(origin[chosen])
     return numbered if (numbered >= 0).all() and problem.is_feasible(numbered) else None
 
 
-def _repaired(problem: Problem, bound: Bound) -> Ints | None:
+def _repaired(problem: Problem, bound: Bound, deadline: float) -> Ints | None:
     columns, rows = problem.columns, problem.matrix
     reduced = bound.reduced.astype(np.float64)
     layer_of = columns.layer_of
@@ -52,6 +48,8 @@ def _repaired(problem: Problem, bound: Bound) -> Ints | None:
         excess = _excess(use, problem.limits, scale)
         if excess == 0:
             break
+        if monotonic() > deadline:
+            return None
         after = use[:, None] - rows[:, chosen][:, layer_of] + rows
         gain = excess - (np.maximum(after - problem.limits[:, None], 0) / scale[:, None]).sum(axis=0)
         price = reduced - reduced[chosen][layer_of]
@@ -64,7 +62,7 @@ def _repaired(problem: Problem, bound: Bound) -> Ints | None:
         use = rows[:, chosen].sum(axis=1)
     if (use > problem.limits).any():
         return None
-    _improve(problem, chosen)
+    _improve(problem, chosen, deadline)
     return chosen if problem.meets_formulas(chosen) else None
 
 
@@ -83,7 +81,7 @@ def _excess(use: Ints, limits: Ints, scale: np.typing.NDArray[np.float64]) -> fl
     return float((np.maximum(use - limits, 0) / scale).sum())
 
 
-def _improve(problem: Problem, chosen: Ints) -> None:
+def _improve(problem: Problem, chosen: Ints, deadline: float) -> None:
     """Swap single columns, best first, while the objective decreases and every row holds. Changes `chosen` in place."""
     rows, values, layer_of = problem.matrix, problem.goal.values, problem.columns.layer_of
     for _ in range(4 * problem.columns.layers):
@@ -92,6 +90,6 @@ def _improve(problem: Problem, chosen: Ints) -> None:
         gain = values[chosen][layer_of] - values
         gain = np.where((after <= problem.limits[:, None]).all(axis=0), gain, 0)
         best = int(np.argmax(gain))
-        if gain[best] <= 0:
+        if gain[best] <= 0 or monotonic() > deadline:
             return
         chosen[layer_of[best]] = best

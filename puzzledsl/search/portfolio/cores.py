@@ -1,4 +1,4 @@
-"""Core problems (Balas & Zemel 1980) in CP-SAT: the columns with small slack, grown until no other can matter."""
+"""CP-SAT on the whole problem: columns that reduced costs leave, the proven bounds on the sum, the best answer as a hint."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ from puzzledsl.search.cpsat.canonical import canonical_answer
 from puzzledsl.search.cpsat.solve import Answer, run_cpsat
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.portfolio.ledger import Ledger
-from puzzledsl.search.problem.columns import Ints, Mask
 from puzzledsl.search.problem.symmetry import symmetry_of
 
 NAME = "CP-SAT"
-FIRST_CORE = 4  # average columns per layer in the first core, if no answer is known
-WIDER = 3  # growth of the number of columns from one core to the next
 
 
 @dataclass(slots=True, eq=False)
@@ -31,87 +28,42 @@ class Cores:
         Return True if the ledger's answer is then proven: optimal (the first of the best if `canonical`), within the gap, or none
         exists.
         """
-        ledger = self.ledger
-        if self.canonical and self._only_best(effort):
-            return True
-        proven = ledger.value is not None and ledger.lower >= ledger.value
-        if not proven and not self._grow(effort):
-            return False
+        ledger, known = self.ledger, self.ledger.value
+        if known is None or ledger.lower < known or self.canonical:
+            found = self._better(effort)
+            if found.proven and found.chosen is None and (self.canonical or known is None):
+                ledger.raise_lower(ledger.most, NAME)
+                return True
+            if not found.proven and not ledger.close_enough():
+                return False
         if self.canonical and ledger.chosen is not None and ledger.value == ledger.lower:
             first = canonical_answer(ledger.problem, ledger.bound, ledger.chosen, ledger.effort)
             ledger.better(first, ledger.value, NAME)
-        return True
+        return ledger.value is None or ledger.close_enough()
 
-    def _only_best(self, effort: Effort) -> bool:
-        """Prove in one solve that no other answer is as good as the known one; True if it succeeds.
+    def _better(self, effort: Effort) -> Answer:
+        """Minimise among answers that are as good as the best known one.
 
-        This is easier than to prove first that it is best and then that it is unique. An answer that is found instead is kept.
+        If the canonical answer is wanted, the known one itself is excluded: to prove that there is no other one is easier than to
+        prove first that it is best and then that it is the only best.
         """
         ledger = self.ledger
-        if ledger.chosen is None or ledger.value is None:
-            return False
-        keep = ledger.bound.within(ledger.value)
-        core = ledger.problem.only(keep)
-        if symmetry_of(core) is not None:
-            return False  # excluding one answer would break the symmetry of interchangeable layers
-        apart = core.apart_from(ledger.problem.choice(ledger.chosen), 1)
-        found = run_cpsat(core.with_rows(apart), effort, at_least=ledger.lower, at_most=ledger.value)
-        if found.proven and found.chosen is None:
-            ledger.raise_lower(ledger.value, NAME)
-            return True
-        before = ledger.value
-        if found.chosen is not None:
-            self._keep(keep, found.chosen)
-        if found.bound is not None:
-            ledger.raise_lower(min(found.bound, before), NAME)
-        return False
-
-    def _grow(self, effort: Effort) -> bool:
-        """Grow the core until no column outside it can be in a better answer than the one found inside."""
-        ledger, bound = self.ledger, self.ledger.bound
-        limit = self._limit(FIRST_CORE * ledger.problem.columns.layers)
-        while True:
-            keep = bound.within(limit)
-            found = self._inside(keep, effort)
-            if found.chosen is not None:
-                self._keep(keep, found.chosen)
-            outside = bound.beyond(keep)
-            inside = found.bound if found.bound is not None else (None if found.proven else ledger.lower)
-            bounds = [b for b in (inside, outside) if b is not None]
-            if found.proven and ledger.value is None and (outside is None or limit >= ledger.top):
-                return True
-            lower = min(bounds, default=ledger.lower if ledger.value is None else ledger.value)
-            ledger.raise_lower(lower if ledger.value is None else min(lower, ledger.value), NAME)
-            if ledger.value is not None and (ledger.lower >= ledger.value or ledger.close_enough()):
-                return True
-            if not found.proven or effort.left_s <= 0 or outside is None:
-                return False
-            limit = self._limit(WIDER * int(keep.sum()))
-
-    def _inside(self, keep: Mask, effort: Effort) -> Answer:
-        ledger = self.ledger
+        keep = ledger.bound.within(ledger.most)
         if not ledger.problem.columns.covers(keep):
             return Answer(None, None, True)
+        core, before = ledger.problem.only(keep), ledger.value
         hint = None
-        if ledger.chosen is not None and keep[ledger.chosen].all():
+        if ledger.chosen is not None:
             hint = (np.cumsum(keep) - 1)[ledger.chosen].astype(np.int64)
-        return run_cpsat(ledger.problem.only(keep), effort, hint, ledger.lower, ledger.at_most)
-
-    def _keep(self, keep: Mask, found: Ints) -> None:
-        chosen = keep.nonzero()[0][found].astype(np.int64)
-        self.ledger.better(chosen, self.ledger.problem.goal.of(chosen), NAME)
-
-    def _limit(self, columns: int) -> int:
-        """Return the limit on sums that defines a core: the best known sum, else one that about `columns` columns can reach.
-
-        It is at most the ledger's top, above which no answer counts.
-        """
-        ledger, bound = self.ledger, self.ledger.bound
-        if ledger.value is not None:
-            return ledger.value
-        slack = np.sort(bound.slack)
-        at = int(slack[min(columns, len(slack) - 1)])
-        return int(min(-(-(bound.exact + at) // bound.scale), ledger.top))
+            if self.canonical and symmetry_of(core) is None:
+                core = core.with_rows(core.apart_from(ledger.problem.choice(ledger.chosen), 1))
+        found = run_cpsat(core, effort, hint, ledger.lower, before if before is not None else ledger.at_most)
+        if found.chosen is not None:
+            chosen = keep.nonzero()[0][found.chosen].astype(np.int64)
+            ledger.better(chosen, ledger.problem.goal.of(chosen), NAME)
+        if found.bound is not None:
+            ledger.raise_lower(found.bound if before is None else min(found.bound, before), NAME)
+        return found
 
 
 def slice_of(effort: Effort, work: float) -> Effort:

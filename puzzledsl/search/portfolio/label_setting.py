@@ -107,6 +107,7 @@ class LabelSetting:
             self.current = None
         elif swept.bound is not None:
             self.ledger.raise_lower(swept.bound, NAME)
+            self.usable = not current.sweep.is_full
         return max(used, 1)
 
     def _next_most(self) -> int:

@@ -47,7 +47,7 @@ class Turns:
     cpsat: float
 
 
-FREE = Turns(labels=10_000_000, branching=0, cpsat=2.0)  # only knapsack rows: labels nearly always do
+FREE = Turns(labels=1_000_000, branching=0, cpsat=1.0)  # only knapsack rows: labels nearly always do
 TIED = Turns(labels=300_000, branching=200_000, cpsat=0.3)  # with a decision diagram
 GROWTH = 3
 LEAST_TIED = 50_000  # least number of labels with a decision diagram, even if the effort allows fewer
@@ -96,7 +96,7 @@ def _minimise(
     """Minimise a presolved problem, starting from the answer and bound in `known`."""
     problem, origin = presolved.problem, presolved.origin
     if bound is None:
-        bound = lagrangian_bound(problem)
+        bound = lagrangian_bound(problem, deadline=effort.deadline)
     if bound.infeasible:
         return replace(NONE, proved_by="Lagrangian bound")
     floor = bound.value if known.bound is None else max(known.bound, bound.value)
@@ -173,7 +173,7 @@ class _Portfolio:
         elif paths_of(self.problem) is not None:
             self._beam(ledger.top)
         if ledger.value is None and ledger.at_most is None:
-            found = find_incumbent(self.problem, self.bound)
+            found = find_incumbent(self.problem, self.bound, self.effort.deadline)
             if found is not None:
                 ledger.better(found, self.problem.goal.of(found), "repair")
 

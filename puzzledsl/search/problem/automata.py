@@ -62,10 +62,10 @@ def automaton_of(
         after: dict[int, int] = {}
         table = np.full((len(states), len(first_of)), DEAD, dtype=np.int64)
         for state, number in states.items():
-            pool.work += A_STEP * len(first_of)
-            if pool.work > most:
-                return None
             for place, column in enumerate(first_of):
+                pool.work += A_STEP
+                if pool.work > most:
+                    return None
                 then = pool.assign(state, layer, column)
                 if then != FALSE:
                     table[number, place] = after.setdefault(then, len(after))

@@ -22,6 +22,7 @@ from puzzledsl.search.problem.columns import Columns, Ints, Mask
 from puzzledsl.search.problem.dropped_runs import run_formulas
 from puzzledsl.search.problem.formulas import Formula
 from puzzledsl.search.problem.hashing import mixed
+from puzzledsl.search.problem.normal_form import NormalForm
 from puzzledsl.search.problem.residuals import FALSE, TRUE, Residuals
 
 MOST_STATES = 4_000  # most states between two layers
@@ -102,7 +103,7 @@ def diagram_of(
     Returns None after the deadline (monotonic clock) or, with `quick`, if QUICK work is not enough. If scores have runs of
     dropped layers, a diagram of only these, with `hurried` set, is returned in place of None.
     """
-    pool = Residuals(columns)
+    pool = NormalForm(columns)
     runs = run_formulas(pool, columns)
     wanted = [(part, place) for place, f in enumerate(formulas) for part in pool.parts(pool.formula(f.logic))]
     if FALSE in runs or any(part == FALSE for part, _ in wanted):

@@ -1,13 +1,30 @@
-"""Kleene's three-valued logic (1952) for formulas about layers: layers may be unknown."""
+"""Propositional requirements of a search, with the facts that they compare looked up."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import assert_never
+from fractions import Fraction
+from itertools import groupby
 
-from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
-from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.ir.logic import holds, layers_of, size_of
+from puzzledsl.ir.nodes import (
+    And,
+    Cardinality,
+    Compare,
+    FactTerm,
+    Implies,
+    Linear,
+    Logic,
+    Longest,
+    Not,
+    Or,
+    Runs,
+    TableTerm,
+    WeightedTerm,
+)
+from puzzledsl.search.tables import Tables
+
+__all__ = ["Formula", "holds", "layers_of", "size_of", "with_facts"]
 
 
 @dataclass(frozen=True)
@@ -19,71 +36,49 @@ class Formula:
     requirement: int | None = None
 
 
-def holds(formula: Logic, layers: Mapping[int, LayerAssignment]) -> bool | None:
-    """Return the truth value of a formula in Kleene's three-valued logic: None if layers that decide it are not in `layers`."""
-    match formula:
-        case Is(layer=layer, sub_block=sub_block, alternatives=alternatives):
-            if layer not in layers:
-                return None if alternatives else False
-            return getattr(layers[layer], sub_block) in alternatives
-        case Not(operand=operand):
-            value = holds(operand, layers)
-            return None if value is None else not value
-        case And(operands=operands):
-            return _all([holds(o, layers) for o in operands])
-        case Or(operands=operands):
-            value = _all([_negated(holds(o, layers)) for o in operands])
-            return _negated(value)
-        case Implies(condition=condition, consequence=consequence):
-            return _negated(_all([holds(condition, layers), _negated(holds(consequence, layers))]))
-        case Cardinality(operands=operands, at_least=least, at_most=most):
-            values = [holds(o, layers) for o in operands]
-            sure = values.count(True)
-            return _between(sure, sure + values.count(None), least, most)
-        case _:
-            assert_never(formula)
+def with_facts(tables: Tables, logic: Logic) -> Logic:
+    """Return a formula whose comparisons have tables in place of facts."""
 
+    def of(part: Logic) -> Logic:
+        return with_facts(tables, part)
 
-def _between(sure: int, possible: int, least: int, most: int | None) -> bool | None:
-    """Return the truth value of `least <= count <= most` for a count from `sure` to `possible`; None if undecided."""
-    if possible < least or (most is not None and sure > most):
-        return False
-    return True if sure >= least and (most is None or possible <= most) else None
-
-
-def layers_of(formula: Logic) -> frozenset[int]:
-    """Return the layers that a formula mentions."""
-    match formula:
-        case Is(layer=layer):
-            return frozenset([layer])
-        case Not(operand=operand):
-            return layers_of(operand)
-        case And(operands=operands) | Or(operands=operands) | Cardinality(operands=operands):
-            return frozenset().union(*map(layers_of, operands))
-        case Implies(condition=condition, consequence=consequence):
-            return layers_of(condition) | layers_of(consequence)
-        case _:
-            assert_never(formula)
-
-
-def _all(values: list[bool | None]) -> bool | None:
-    return False if False in values else None if None in values else True
-
-
-def _negated(value: bool | None) -> bool | None:
-    return None if value is None else not value
-
-
-def size_of(logic: Logic) -> int:
-    """Return the number of parts of a formula."""
     match logic:
-        case Is():
-            return 1
+        case Compare(left=linear):
+            terms = tuple(term for weighted in linear.terms for term in _looked_up(tables, weighted))
+            return logic.model_copy(update={"left": Linear(terms=terms, constant=linear.constant)})
         case Not(operand=operand):
-            return 1 + size_of(operand)
-        case And(operands=operands) | Or(operands=operands) | Cardinality(operands=operands):
-            return 1 + sum(map(size_of, operands))
+            return Not(operand=of(operand))
         case Implies(condition=condition, consequence=consequence):
-            return 1 + size_of(condition) + size_of(consequence)
+            return Implies(condition=of(condition), consequence=of(consequence))
+        case And(operands=parts) | Or(operands=parts) | Cardinality(operands=parts):
+            return logic.model_copy(update={"operands": tuple(map(of, parts))})
+        case Runs(statements=parts) | Longest(statements=parts):
+            return logic.model_copy(update={"statements": tuple(map(of, parts))})
         case _:
-            assert_never(logic)
+            return logic
+
+
+def _looked_up(tables: Tables, weighted: WeightedTerm) -> list[WeightedTerm]:
+    """Return a term as tables: one for each group of neighbouring layers that agree."""
+    term = weighted.term
+    if not isinstance(term, FactTerm):
+        return [weighted]
+    found = []
+    for (names, values), layers in groupby(term.layers, lambda layer: _facts(tables, term, layer)):
+        is_attention = term.sub_block == "attention"
+        cells = tuple((value,) for value in values) if is_attention else (values,)
+        table = TableTerm(
+            attention=names if is_attention else (),
+            ffn=() if is_attention else names,
+            values=cells,
+            layers=tuple(layers),
+        )
+        found.append(WeightedTerm(coefficient=weighted.coefficient, term=table))
+    return found
+
+
+def _facts(tables: Tables, term: FactTerm, layer: int) -> tuple[tuple[str, ...], tuple[Fraction, ...]]:
+    """Return the names of a layer's alternatives and the parent, and the fact of each."""
+    names = tuple(a.name for a in getattr(tables.layers[layer].with_parent(), term.sub_block))
+    values = (tables.fact(term.sub_block, term.attribute, layer, name) for name in names)
+    return names, tuple(map(Fraction, values))

@@ -17,7 +17,9 @@ import numpy as np
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.problem.columns import Columns, Floats, Ints, Mask, Pairs
 from puzzledsl.search.problem.diagram import Diagram
-from puzzledsl.search.problem.formulas import Formula, holds
+from puzzledsl.search.problem.formulas import Formula
+from puzzledsl.search.problem.normal_form import NormalForm
+from puzzledsl.search.problem.residuals import Residuals
 
 INFINITE = Fraction(10**400)
 LARGEST_SUM = 2**50  # limit on sums of rows and objectives: exact in float64, far from CP-SAT's int64 limits
@@ -139,6 +141,12 @@ class Problem:
         sizes = np.maximum(sums, np.abs(self.limits.astype(np.float64)))
         return np.asarray(np.maximum(sizes, 1.0), dtype=np.float64)
 
+    @cached_property
+    def normal(self) -> tuple[Residuals, tuple[int, ...]]:
+        """Normal form of the formulas: a pool, and the number of each formula in it."""
+        pool = NormalForm(self.columns)
+        return pool, tuple(pool.formula(formula.logic) for formula in self.formulas)
+
     def only(self, keep: Mask) -> Problem:
         """Return the problem on the columns in `keep`."""
         if keep.all():
@@ -169,10 +177,16 @@ class Problem:
 
     def meets_formulas(self, chosen: Ints) -> bool:
         """True if every formula holds and positions in runs of dropped layers are consecutive."""
-        if not self.columns.in_order(chosen):
-            return False
-        layers = dict(enumerate(self.choice(chosen)))
-        return all(holds(formula.logic, layers) for formula in self.formulas)
+        return bool(self.meeting_formulas(chosen[None, :])[0])
+
+    def meeting_formulas(self, chosen: Ints) -> Mask:
+        """Return the mask of answers [answer][layer] that meet every formula and have consecutive positions in runs."""
+        pool, formulas = self.normal if self.formulas else (None, ())
+        meet = self.columns.in_order(chosen)
+        for formula in formulas:
+            assert pool is not None
+            meet = meet & pool.truth(formula, chosen)
+        return meet
 
     def choice(self, chosen: Ints) -> Pairs:
         """Return the assignments of chosen columns, one for each layer in order."""

@@ -24,7 +24,7 @@ from puzzledsl.ir.nodes import (
     Term,
 )
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.problem.formulas import holds
+from puzzledsl.search.problem.formulas import holds, with_facts
 from puzzledsl.search.tables import PARENT, Tables, decimal
 
 Layers = Sequence[LayerAssignment]
@@ -100,7 +100,7 @@ class Child:
             case LinearRequirement():
                 return COMPARE[requirement.op](self.linear(requirement.left), self.bound_of(requirement))
             case LogicRequirement(formula=formula):
-                return bool(holds(formula, dict(enumerate(self.layers))))
+                return bool(holds(with_facts(self.tables, formula), dict(enumerate(self.layers))))
             case _:
                 assert_never(requirement)
 

@@ -10,7 +10,7 @@ import numpy as np
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.diagram import Diagram, diagram_of, live_columns
 from puzzledsl.search.problem.instance import Problem
-from puzzledsl.search.problem.kleene_masks import open_columns
+from puzzledsl.search.problem.residuals import FALSE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,13 +38,9 @@ def presolve(problem: Problem, quick: bool = False, deadline: float = inf) -> Pr
     diagram = problem.diagram
     if (is_unfinished(diagram) and not quick) or (diagram is None and not problem.is_large):
         diagram = diagram_of(problem.columns, problem.formulas, quick, deadline)
-    open_ = problem.formulas
-    if diagram is not None:
-        if not diagram.feasible:
-            return None
-        problem = replace(problem, diagram=diagram)
-        live = live_columns(problem.columns, diagram)
-        problem, origin = problem.only(live), origin[live]
-        open_ = tuple(f for place, f in enumerate(problem.formulas) if place not in diagram.covered)
-    kept = open_columns(replace(problem, formulas=open_))
-    return None if kept is None else Presolved(problem.only(kept), origin[kept])
+    if diagram is None:
+        return None if FALSE in problem.normal[1] else Presolved(problem, origin)
+    if not diagram.feasible:
+        return None
+    live = live_columns(problem.columns, diagram)
+    return Presolved(replace(problem, diagram=diagram).only(live), origin[live])

@@ -42,7 +42,7 @@ class Builder(Forms):
                 for row in requirement_rows(self, index, requirement, box)
             ),
         ]
-        formulas = tuple(formulas_of(search.requirements))
+        formulas = tuple(formulas_of(self.tables))
         diagram = self.diagram(formulas)
         return Problem(
             name=search.name,

@@ -1,20 +1,20 @@
-"""Residual formulas: propositional requirements simplified by the choices of some layers.
+"""Residual formulas: requirements in normal form, simplified by the choices of some layers.
 
-Formulas are in negation normal form and hash-consed: equal formulas have equal numbers, so a number can be the state of a
-decision diagram. An atom states that a layer takes one of a set of columns, which are the bits of an integer.
+Formulas are atoms (a layer takes one of a set of columns, the bits of an integer), counts of formulas and sums of whole numbers,
+joined by `and` and `or`. Equal formulas have equal numbers (hash consing), so a number can
+be the state of a decision diagram.
 Source: hash-consed residual states as in Bergman, Cire, van Hoeve & Hooker, "Decision Diagrams for Optimization" (2016), ch. 3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
 import numpy as np
 
-from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
-from puzzledsl.search.problem.columns import Columns, Ints
+from puzzledsl.search.problem.columns import Columns, Ints, Mask
 
 TRUE, FALSE = 0, 1
 
@@ -50,7 +50,19 @@ class Count:
     most: int
 
 
-Node = Atom | Every | Some | Count
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Sum constraint: the numbers of the chosen columns add up to `least` or more, `most` or less.
+
+    `terms`: layers, ascending, each with the number of a vector of the pool: one number a column, the least of them 0.
+    """
+
+    terms: tuple[tuple[int, int], ...]
+    least: int
+    most: int
+
+
+Node = Atom | Every | Some | Count | Sum
 
 
 class Residuals:
@@ -67,33 +79,44 @@ class Residuals:
         self._opposites: dict[int, int] = {TRUE: FALSE, FALSE: TRUE}
         self._assigned: dict[tuple[int, int, int], int] = {}
         self._own_classes: dict[tuple[int, frozenset[int]], tuple[list[int], Ints]] = {}
+        self.vectors: list[tuple[int, ...]] = []
+        self._vector_numbers: dict[tuple[int, ...], int] = {}
+        self.columns = columns
         self._full = [(1 << int(size)) - 1 for size in columns.sizes]
-        self._bits = [_bits_of(columns, layer) for layer in range(columns.layers)]
 
     # ---------------------------------------------------------------- building
 
-    def formula(self, logic: Logic) -> int:
-        """Return the number of a formula."""
-        match logic:
-            case Is(layer=layer, sub_block=sub_block, alternatives=names):
-                bits = self._bits[layer][sub_block]
-                mask = 0
-                for name in names:
-                    mask |= bits.get(name, 0)
-                return self.atom(layer, mask)
-            case Not(operand=operand):
-                return self.opposite(self.formula(operand))
-            case And(operands=operands):
-                return self.every(map(self.formula, operands))
-            case Or(operands=operands):
-                return self.some(map(self.formula, operands))
-            case Implies(condition=condition, consequence=consequence):
-                return self.some([self.opposite(self.formula(condition)), self.formula(consequence)])
-            case Cardinality(operands=operands, at_least=least, at_most=most):
-                parts = [*map(self.formula, operands)]
-                return self.count(parts, least, len(parts) if most is None else most)
-            case _:
-                assert_never(logic)
+    def sum_within(self, values: Mapping[int, Sequence[int]], least: int, most: int) -> int:
+        """Return the formula that the chosen columns' numbers, by layer, add up to from `least` to `most`."""
+        terms = []
+        for layer, numbers in sorted(values.items()):
+            floor = min(numbers)
+            least, most = least - floor, most - floor
+            terms.append((layer, self._vector(tuple(number - floor for number in numbers))))
+        return self._sum(terms, least, most)
+
+    def _vector(self, vector: tuple[int, ...]) -> int:
+        number = self._vector_numbers.setdefault(vector, len(self.vectors))
+        if number == len(self.vectors):
+            self.vectors.append(vector)
+        return number
+
+    def _sum(self, terms: Sequence[tuple[int, int]], least: int, most: int) -> int:
+        terms = [(layer, vector) for layer, vector in terms if any(self.vectors[vector])]
+        total = sum(max(self.vectors[vector]) for _, vector in terms)
+        least, most = max(least, 0), min(most, total)
+        if least > most:
+            return FALSE
+        if least == 0 and most == total:
+            return TRUE
+        if len(terms) == 1:
+            layer, vector = terms[0]
+            inside = (least <= number <= most for number in self.vectors[vector])
+            return self.atom(layer, sum(1 << bit for bit, wanted in enumerate(inside) if wanted))
+        layers = 0
+        for layer, _ in terms:
+            layers |= 1 << layer
+        return self._number(Sum(tuple(terms), least, most), layers)
 
     def atom(self, layer: int, mask: int) -> int:
         """Return the formula that the layer takes a column of `mask`."""
@@ -143,6 +166,9 @@ class Residuals:
             case Count(parts=parts, least=least, most=most):
                 fewer, more = self.count(parts, 0, least - 1), self.count(parts, most + 1, len(parts))
                 result = self.some([fewer, more])
+            case Sum(terms=terms, least=least, most=most):
+                total = sum(max(self.vectors[vector]) for _, vector in terms)
+                result = self.some([self._sum(terms, 0, least - 1), self._sum(terms, most + 1, total)])
             case _:
                 raise AssertionError("constants are known")
         self._opposites[formula], self._opposites[result] = result, formula
@@ -171,6 +197,11 @@ class Residuals:
             case Count(parts=parts, least=least, most=most):
                 self.work += len(parts)
                 return self.count([self.assign(part, layer, column) for part in parts], least, most)
+            case Sum(terms=terms, least=least, most=most):
+                self.work += len(terms)
+                taken = sum(self.vectors[vector][column] for own, vector in terms if own == layer)
+                rest = [term for term in terms if term[0] != layer]
+                return self._sum(rest, least - taken, most - taken)
             case _:
                 raise AssertionError("constants mention no layer")
 
@@ -204,9 +235,50 @@ class Residuals:
             match self.nodes[waiting.pop()]:
                 case Atom(layer=layer, mask=mask):
                     found.setdefault(layer, set()).add(mask)
+                case Sum(terms=terms):
+                    for layer, vector in terms:
+                        found.setdefault(layer, set()).update(self.by_value(vector).values())
                 case Every(parts=parts) | Some(parts=parts) | Count(parts=parts):
                     waiting += [part for part in parts if part not in seen]
                     seen.update(parts)
+
+    def by_value(self, vector: int) -> dict[int, int]:
+        """Return the columns of each number of a vector, as bits, ascending by number."""
+        found: dict[int, int] = {}
+        for bit, number in enumerate(self.vectors[vector]):
+            found[number] = found.get(number, 0) | 1 << bit
+        return dict(sorted(found.items()))
+
+    def truth(self, formula: int, chosen: Ints) -> Mask:
+        """Return the mask of the answers [answer][layer] for which a formula holds."""
+        match self.nodes[formula]:
+            case Atom(layer=layer, mask=mask):
+                inside = np.array(
+                    [mask >> bit & 1 for bit in range(int(self.columns.sizes[layer]))], dtype=np.bool_
+                )
+                return np.asarray(inside[chosen[:, layer] - self.columns.start[layer]])
+            case Every(parts=parts):
+                return np.asarray(self._true(parts, chosen) == len(parts))
+            case Some(parts=parts):
+                return np.asarray(self._true(parts, chosen) > 0)
+            case Count(parts=parts, least=least, most=most):
+                count = self._true(parts, chosen)
+                return (count >= least) & (count <= most)
+            case Sum(terms=terms, least=least, most=most):
+                total = np.zeros(len(chosen), dtype=np.int64)
+                for layer, vector in terms:
+                    total += np.array(self.vectors[vector])[chosen[:, layer] - self.columns.start[layer]]
+                return (total >= least) & (total <= most)
+            case None:
+                return np.full(len(chosen), formula == TRUE)
+            case node:
+                assert_never(node)
+
+    def _true(self, parts: Sequence[int], chosen: Ints) -> Ints:
+        count = np.zeros(len(chosen), dtype=np.int64)
+        for part in parts:
+            count += self.truth(part, chosen)
+        return count
 
     def own_classes(
         self, layer: int, masks: frozenset[int], columns: Sequence[int]
@@ -243,10 +315,9 @@ class Residuals:
 
         `kept`: parts that are already joined. Returns `absorbing` if a part decides the result, `neutral` if none is left.
         """
-        found = set(kept)
-        nodes, layers = self.nodes, self.layers
-        atoms = {layers[part]: part for part in kept if type(nodes[part]) is Atom}
-        for part in parts:
+        found: set[int] = set()
+        nodes, masks = self.nodes, dict[int, int]()
+        for part in (*kept, *parts):
             if part == absorbing:
                 return absorbing
             node = nodes[part]
@@ -255,27 +326,20 @@ class Residuals:
             for number in inner:
                 leaf = nodes[number]
                 if type(leaf) is Atom:
-                    other = atoms.setdefault(layers[number], number)
-                    if other != number:
-                        merged = self._merged(leaf, other, kind)
-                        if merged == absorbing:
-                            return absorbing
-                        found.discard(other)
-                        atoms[layers[number]] = merged
+                    other = masks.get(leaf.layer)
+                    mask = leaf.mask
+                    if other is not None:
+                        mask = mask & other if kind is Every else mask | other
+                    if mask == (0 if kind is Every else self._full[leaf.layer]):
+                        return absorbing
+                    masks[leaf.layer] = mask
                 elif leaf is not None:
                     found.add(number)
-        found.update(atoms.values())
+        found.update(self.atom(layer, mask) for layer, mask in masks.items())
         if len(found) <= 1:
             return next(iter(found), neutral)
         ordered = tuple(sorted(found))
         return self._number(kind(ordered), self._mentioned(ordered))
-
-    def _merged(self, atom: Atom, other: int, kind: type[Every] | type[Some]) -> int:
-        """Merge two atoms of one layer into one."""
-        second = self.nodes[other]
-        assert isinstance(second, Atom)
-        mask = atom.mask & second.mask if kind is Every else atom.mask | second.mask
-        return self.atom(atom.layer, mask)
 
     def _mentioned(self, parts: Sequence[int]) -> int:
         layers = 0
@@ -290,12 +354,3 @@ class Residuals:
             self.nodes.append(node)
             self.layers.append(layers)
         return number
-
-
-def _bits_of(columns: Columns, layer: int) -> dict[str, dict[str, int]]:
-    """Return, for each sub-block and alternative, the bits of the layer's columns that have it."""
-    found: dict[str, dict[str, int]] = {"attention": {}, "ffn": {}}
-    for place, choice in enumerate(columns.of_layer(layer)):
-        for part, name in (("attention", choice.attention), ("ffn", choice.ffn)):
-            found[part][name] = found[part].get(name, 0) | 1 << place
-    return found

@@ -6,14 +6,16 @@ and its objective is not better than the box's. For a single batch, rows are exa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
 
 import numpy as np
 
+from puzzledsl.ir.logic import layers_of_term
 from puzzledsl.ir.nodes import (
+    Compare,
     Linear,
     LinearRequirement,
     LogicRequirement,
@@ -24,12 +26,15 @@ from puzzledsl.ir.nodes import (
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.coefficients import Coefficients, Vector
 from puzzledsl.search.problem.forms import Forms
-from puzzledsl.search.problem.formulas import Formula
+from puzzledsl.search.problem.formulas import Formula, with_facts
 from puzzledsl.search.problem.instance import Goal, Problem, Row, Tokens
+from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.per_sequence import TIMES, bounded, times_the_parents
+from puzzledsl.search.tables import PARENT, Tables
 
 FLIPPED = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "=="}
 Where = Box | Mapping[str, int]
+FEW_LAYERS = 4  # requirements on so many layers are tables or automata, which rows would relax
 
 
 def goal_of(forms: Forms, linear: Linear, sense: Literal["minimize", "maximize"], where: Where) -> Goal:
@@ -77,7 +82,7 @@ def _latency(coefficients: Coefficients, scenario: str, box: Box, *, most: bool)
 
 def requirement_rows(forms: Forms, index: int, requirement: Requirement, where: Where) -> Iterator[Row]:
     """Yield the rows of a linear requirement: one, or two for `==`; none if it always holds. Formulas have none."""
-    if isinstance(requirement, LogicRequirement):
+    if isinstance(requirement, LogicRequirement) or is_local(requirement):
         return
     box, name = _box(where), requirement.where.text or f"requirement {index + 1}"
     share = _share_of_the_parent(forms, requirement, box)
@@ -210,8 +215,26 @@ def fitting_rows(forms: Forms, where: Where) -> Iterator[Row]:
             yield Row(f"{name} {BEYOND} any", np.zeros(len(forms.columns), dtype=np.int64), 0)
 
 
-def formulas_of(requirements: Sequence[Requirement]) -> Iterator[Formula]:
-    """Yield the propositional requirements as formulas."""
-    for index, requirement in enumerate(requirements):
-        if isinstance(requirement, LogicRequirement):
-            yield Formula(requirement.where.text or f"requirement {index + 1}", requirement.formula, index)
+def formulas_of(tables: Tables) -> Iterator[Formula]:
+    """Yield the requirements on few layers as formulas, however they are written."""
+    for index, requirement in enumerate(tables.search.requirements):
+        name = requirement.where.text or f"requirement {index + 1}"
+        match requirement:
+            case LogicRequirement(formula=formula):
+                yield Formula(name, with_facts(tables, formula), index)
+            case LinearRequirement(left=left, op=op, bound=bound, parent_ratio=ratio) if is_local(
+                requirement
+            ):
+                if ratio is not None:
+                    parent = Child(tables, (PARENT,) * len(tables.layers), {})
+                    bound = ratio * parent.linear(left)
+                assert bound is not None, "a requirement has a bound or a ratio"
+                yield Formula(name, with_facts(tables, Compare(left=left, op=op, bound=bound)), index)
+
+
+def is_local(requirement: Requirement) -> bool:
+    """True for a comparison of numbers of at most FEW_LAYERS layers."""
+    if not isinstance(requirement, LinearRequirement):
+        return False
+    layers = [layers_of_term(weighted.term) for weighted in requirement.left.terms]
+    return all(layers) and len(frozenset().union(*layers)) <= FEW_LAYERS

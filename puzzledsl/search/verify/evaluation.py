@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from itertools import groupby
 from math import ceil
 from typing import assert_never
 
@@ -24,7 +25,9 @@ from puzzledsl.ir.facts import fact
 from puzzledsl.ir.nodes import (
     And,
     Cardinality,
+    Compare,
     CountTerm,
+    Distinct,
     FactTerm,
     Implies,
     Is,
@@ -32,6 +35,7 @@ from puzzledsl.ir.nodes import (
     LinearRequirement,
     Logic,
     LogicRequirement,
+    Longest,
     MetricTerm,
     Not,
     Or,
@@ -39,9 +43,12 @@ from puzzledsl.ir.nodes import (
     Program,
     Requirement,
     RooflineHardware,
+    Runs,
+    Same,
     ScoreTerm,
     Shape,
     TableTerm,
+    Taken,
     Term,
 )
 from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts, ScoreTable
@@ -103,9 +110,32 @@ class Model:
                 return not self.is_true(condition) or self.is_true(consequence)
             case Cardinality(operands=operands, at_least=least, at_most=most):
                 number = sum(map(self.is_true, operands))
-                return number >= least and (most is None or number <= most)
+                return _is_within(number, least, most)
+            case Compare(left=left, op=op, bound=bound):
+                return bool(COMPARE[op](self.value(left), bound))
+            case Same(left=first, right=second, sub_blocks=parts):
+                return all(self.choice(first, part) == self.choice(second, part) for part in parts)
+            case Runs(statements=statements, at_least=least, at_most=most):
+                return _is_within(len(self._run_lengths(statements)), least, most)
+            case Longest(statements=statements, at_least=least, at_most=most):
+                return _is_within(max(self._run_lengths(statements), default=0), least, most)
+            case Distinct(taken=taken, at_least=least, at_most=most):
+                values = {value for each in taken for value in self._taken(each)}
+                return _is_within(len(values), least, most)
             case _:
                 assert_never(formula)
+
+    def _run_lengths(self, statements: tuple[Logic, ...]) -> list[int]:
+        """Return the lengths of the runs of statements that hold."""
+        return [len([*run]) for holds, run in groupby(map(self.is_true, statements)) if holds]
+
+    def _taken(self, taken: Taken) -> Iterator[str]:
+        """Yield the value that each layer takes; the only one where it depends on no layer."""
+        if not taken.layers:
+            yield taken.values[0][0]
+        for layer in taken.layers:
+            row = taken.attention.index(self.layers[layer].attention) if taken.attention else 0
+            yield taken.values[row][taken.ffn.index(self.layers[layer].ffn) if taken.ffn else 0]
 
     # ---------------------------------------------------------------- expressions
 
@@ -349,6 +379,10 @@ class Model:
         there = [(own.mixer, choice.attention), (own.ffn, choice.ffn)]
         names = [name for kind, name in there if kind != "none"]
         return bool(names) and set(names) == {"noop"}
+
+
+def _is_within(number: int, least: int, most: int | None) -> bool:
+    return number >= least and (most is None or number <= most)
 
 
 _PARTS: tuple[SubBlock, ...] = ("attention", "ffn")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import pairwise, product
 from typing import Any
 
@@ -10,12 +11,29 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from ortools.sat.python.cp_model_helper import CpModelProto, CpSolverStatus, SolveWrapper
 
-from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
+from puzzledsl.ir.nodes import (
+    And,
+    Cardinality,
+    Compare,
+    Distinct,
+    Implies,
+    Is,
+    Linear,
+    Logic,
+    Not,
+    Or,
+    Same,
+    TableTerm,
+    Taken,
+    WeightedTerm,
+)
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.cpsat import constraints
+from puzzledsl.search.cpsat.formulas import FormulaWriter
 from puzzledsl.search.problem.columns import Columns
 from puzzledsl.search.problem.dropped_runs import with_positions
 from puzzledsl.search.problem.formulas import holds
+from puzzledsl.search.problem.normal_form import NormalForm
 from tests.search.instances import _formulas
 
 NAMES = ("noop", "parent", "gqa2")
@@ -65,13 +83,61 @@ def test_counts_add_up_to_the_layers() -> None:
         assert allowed(model, dict(zip(counts, values, strict=True))) == (sum(values) == 4)
 
 
+def add_formula(model: CpModelProto, choices: list[int], formula: Logic) -> None:
+    pool = NormalForm(COLUMNS)
+    FormulaWriter(model, pool, COLUMNS, choices).add(pool.formula(formula), "formula")
+
+
+def between(op: Any, bound: int, *factors: int) -> Logic:
+    """The sum of two or three tables of layers, each times a factor, compared with a bound."""
+    tables = [
+        TableTerm(attention=("noop", "parent"), ffn=(), values=((Fraction(0),), (Fraction(2),)), layers=(0,)),
+        TableTerm(attention=(), ffn=("noop", "parent"), values=((Fraction(1), Fraction(3)),), layers=(1,)),
+        TableTerm(attention=("noop", "parent"), ffn=(), values=((Fraction(5),), (Fraction(0),)), layers=(1,)),
+    ]
+    terms = tuple(
+        WeightedTerm(coefficient=Fraction(f), term=t) for f, t in zip(factors, tables, strict=False)
+    )
+    return Compare(left=Linear(terms=terms), op=op, bound=Fraction(bound))
+
+
+SUMS = [
+    between(op, bound, *factors)
+    for op in ("<=", ">", "==")
+    for bound in (-1, 2, 3)
+    for factors in ((1, 1), (1, -1), (2, 1, -1))
+]
+SUMS += [
+    Or(operands=(SUMS[0], SUMS[11])),
+    Not(operand=And(operands=(SUMS[4], SUMS[8]))),
+    Cardinality(operands=(SUMS[3], SUMS[13], SUMS[17]), at_least=1, at_most=2),
+]
+ALIKE = Taken(attention=("noop", "parent"), ffn=(), values=(("a",), ("b",)), layers=(0, 1))
+SUMS += [
+    Same(left=0, right=1, sub_blocks=("attention", "ffn")),
+    Distinct(taken=(ALIKE,), at_most=1),
+    Not(operand=Distinct(taken=(ALIKE,), at_most=1)),
+]
+
+
+@pytest.mark.parametrize("formula", SUMS)
+def test_numbers_of_layers_are_compared(formula: Logic) -> None:
+    model = CpModelProto()
+    choices = constraints.new_choices(model, COLUMNS)
+    constraints.add_one_column_a_layer(model, COLUMNS, choices)
+    add_formula(model, choices, formula)
+    for one, other in product(range(4), range(4)):
+        taken = {c: int(i in (one, 4 + other)) for i, c in enumerate(choices)}
+        assert allowed(model, taken) == holds(formula, {0: PAIRS[one], 1: PAIRS[other]})
+
+
 @quick
 @given(_formulas(2))
 def test_a_formula_holds_where_it_is_true(formula: Logic) -> None:
     model = CpModelProto()
     choices = constraints.new_choices(model, COLUMNS)
     constraints.add_one_column_a_layer(model, COLUMNS, choices)
-    constraints.add_formula(model, COLUMNS, choices, formula, name="formula")
+    add_formula(model, choices, formula)
     for one, other in product(range(4), range(4)):
         taken = {c: int(i in (one, 4 + other)) for i, c in enumerate(choices)}
         truth = holds(formula, {0: PAIRS[one], 1: PAIRS[other]})
@@ -98,7 +164,7 @@ def test_what_a_count_counts_may_need_helpers(inside: Logic) -> None:
         model = CpModelProto()
         choices = constraints.new_choices(model, COLUMNS)
         constraints.add_one_column_a_layer(model, COLUMNS, choices)
-        constraints.add_formula(model, COLUMNS, choices, formula, name="formula")
+        add_formula(model, choices, formula)
         for one, other in product(range(4), range(4)):
             taken = {c: int(i in (one, 4 + other)) for i, c in enumerate(choices)}
             assert allowed(model, taken) == holds(formula, {0: PAIRS[one], 1: PAIRS[other]})

@@ -68,18 +68,18 @@ def infeasible(*requirements: Requirement, **result: Any) -> Diagnostic:
 @pytest.mark.parametrize(
     ("requirements", "more", "note"),
     [
-        ((LATENCY,), {}, "this 1 of 1 cannot be met; dropping it makes the rest satisfiable"),
-        ((LATENCY, SCORE), {}, "these 2 of 2 conflict; dropping either makes the rest satisfiable"),
-        ((LATENCY, SCORE, RULE), {}, "these 3 of 3 conflict; dropping any one makes the rest satisfiable"),
+        ((LATENCY,), {}, "this one cannot be met"),
+        ((LATENCY, SCORE), {}, "these 2 conflict; dropping either makes the other satisfiable"),
+        ((LATENCY, SCORE, RULE), {}, "these 3 conflict; dropping any one makes the rest satisfiable"),
         (
             (LATENCY, SCORE),
             {"frees": (False, True)},
-            "these 2 of 2 conflict; dropping the one in line 5 makes the rest satisfiable",
+            "these 2 conflict; dropping the one in line 5 makes the other satisfiable",
         ),
         (
             (LATENCY, SCORE),
             {"frees": (False, None)},
-            "these 2 of 2 conflict; there is another conflict besides",
+            "these 2 conflict; there is another conflict besides",
         ),
     ],
 )
@@ -95,6 +95,15 @@ def test_what_was_not_shown_in_time_is_said() -> None:
     )
     assert told.label == "reached with the other: 2s"
     assert [label.text for label in told.secondary] == ["best with the other: 2s"]
+
+
+def test_several_lines_are_listed() -> None:
+    told = infeasible(LATENCY, SCORE, RULE, frees=(True, True, False), proven=(False, False, True))
+    assert told.notes == (
+        "these 3 conflict; dropping the one in line 4 or the one in line 5 makes the rest satisfiable",
+        "time ran out before what was reached in lines 4 and 5 was proven to be the best",
+    )
+    assert infeasible(LATENCY, proven=(False,)).label == "reached: 2s"
 
 
 def test_many_that_conflict_are_counted() -> None:

@@ -39,25 +39,39 @@ def solve(
     With --json one list: [{"search", "status": "optimal|feasible|infeasible|unknown", "objective", "bound", "gap",
     "seconds", "found_by", "proved_by", "solutions": [{"objective", "layers": [{"attention", "ffn"}], "metrics":
     {name: value}}], "conflict": [{"line", "text", "reachable"}]}], metrics in base units (bytes, seconds, tokens/s); and
-    "refine" of a search that is refined: {"method", "children", "healed", "samples", "data"}.
+    "refine" of a search that is refined: {"method", "children", "healed", "samples", "data"}. A search that could not be
+    run is {"search", "status": "error", "diagnostics"}; mistakes of the program itself have "" as the search.
     """
+    from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
     from puzzledsl.cli import loading, output
     from puzzledsl.cli.text import answers
     from puzzledsl.ir.nodes import CpSat
     from puzzledsl.pipeline.process.locks import locked
-    from puzzledsl.pipeline.solving import baselines_of, ready, solved
-    from puzzledsl.pipeline.targets import chosen
+    from puzzledsl.pipeline.solving import baselines_of, solved
+    from puzzledsl.pipeline.targets import chosen, not_ready
     from puzzledsl.search.infeasible.verdicts import no_answer
 
-    ctx = loading.context(file, set_, build)
-    names = chosen("search", ctx.program.searches, searches, ctx.file)
-    solvable, problems = ready(ctx, names)
+    try:
+        ctx = loading.context(file, set_, build)
+        names = chosen("search", ctx.program.searches, searches, ctx.file)
+    except (loading.NotChecked, DiagnosticError) as error:
+        if json:
+            output.print_json([answers.unsolved("", error.diagnostics)])
+        raise
     documents: list[dict[str, object]] = []
     texts: list[str] = []
+    problems: list[Diagnostic] = []
     with locked(ctx):
-        for name in solvable:
+        for name in names:
             search = ctx.program.searches[name]
-            result, seconds = solved(ctx, name)
+            try:
+                if (missing := not_ready(ctx, name)) is not None:
+                    raise DiagnosticError(missing)
+                result, seconds = solved(ctx, name)
+            except DiagnosticError as error:
+                problems += error.diagnostics
+                documents.append(answers.unsolved(name, error.diagnostics))
+                continue
             documents.append(answers.as_json(result, seconds, refine=search.refine))
             if (problem := no_answer(ctx.program, result)) is not None:
                 problems.append(problem)

@@ -1,0 +1,242 @@
+"""Formulas about layers: their parts, the layers they mention, and Kleene's three-valued logic (1952) with unknown layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import NamedTuple, Protocol, assert_never
+
+from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.ir.search_nodes import (
+    And,
+    Cardinality,
+    Compare,
+    CountTerm,
+    Distinct,
+    FactTerm,
+    Implies,
+    Is,
+    Logic,
+    Longest,
+    Not,
+    Or,
+    Runs,
+    Same,
+    TableTerm,
+    Term,
+)
+
+Truth = bool | None
+Interval = tuple[int, int]
+
+
+class Choice(Protocol):
+    """The canonical names of what a layer chooses."""
+
+    @property
+    def attention(self) -> str:
+        """Name of the attention."""
+
+    @property
+    def ffn(self) -> str:
+        """Name of the FFN."""
+
+
+class Pair(NamedTuple):
+    """A layer's choice by canonical names."""
+
+    attention: str
+    ffn: str
+
+
+def parts_of(logic: Logic) -> tuple[Logic, ...]:
+    """Return the formulas that a formula is made of; none for one without operands."""
+    match logic:
+        case Not(operand=operand):
+            return (operand,)
+        case Implies(condition=condition, consequence=consequence):
+            return condition, consequence
+        case And(operands=parts) | Or(operands=parts) | Cardinality(operands=parts):
+            return parts
+        case Runs(statements=parts) | Longest(statements=parts):
+            return parts
+        case Is() | Compare() | Distinct() | Same():
+            return ()
+        case _:
+            assert_never(logic)
+
+
+def layers_of(logic: Logic) -> frozenset[int]:
+    """Return the layers that a formula mentions."""
+    match logic:
+        case Is(layer=layer):
+            return frozenset([layer])
+        case Same(left=left, right=right):
+            return frozenset([left, right])
+        case Distinct(taken=taken):
+            return frozenset(layer for each in taken for layer in each.layers)
+        case Compare(left=linear):
+            return frozenset(layer for w in linear.terms for layer in layers_of_term(w.term))
+        case _:
+            return frozenset().union(*map(layers_of, parts_of(logic)))
+
+
+def layers_of_term(term: Term) -> tuple[int, ...]:
+    """Return the layers that a sum over layers mentions; none for a figure of the whole child."""
+    return term.layers if isinstance(term, FactTerm | CountTerm | TableTerm) else ()
+
+
+def size_of(logic: Logic) -> int:
+    """Return the number of parts of a formula."""
+    match logic:
+        case Compare() | Distinct():
+            return 1 + len(layers_of(logic))
+        case _:
+            return 1 + sum(map(size_of, parts_of(logic)))
+
+
+def unbounded(figure: Runs | Longest | Distinct) -> Logic:
+    """Return a figure without its bounds: equal for two bounds on the same figure."""
+    return figure.model_copy(update={"at_least": 0, "at_most": None})
+
+
+# ---------------------------------------------------------------- truth
+
+
+def holds(logic: Logic, layers: Mapping[int, Choice]) -> Truth:
+    """Return the truth of a formula; None if it depends on layers that are not in `layers`.
+
+    Facts are not looked up: a comparison has counts and tables alone. Raises ValueError for another.
+    """
+    match logic:
+        case Is(layer=layer, sub_block=part, alternatives=names):
+            if layer not in layers:
+                return None if names else False
+            return _name(layers[layer], part) in names
+        case Not(operand=operand):
+            return negated(holds(operand, layers))
+        case And(operands=operands):
+            return all_of([holds(part, layers) for part in operands])
+        case Or(operands=operands):
+            return negated(all_of([negated(holds(part, layers)) for part in operands]))
+        case Implies(condition=condition, consequence=consequence):
+            return negated(all_of([holds(condition, layers), negated(holds(consequence, layers))]))
+        case Cardinality(operands=operands, at_least=least, at_most=most):
+            values = [holds(part, layers) for part in operands]
+            sure = values.count(True)
+            return within((sure, sure + values.count(None)), least, most)
+        case Runs(statements=statements, at_least=least, at_most=most):
+            return within(runs([holds(part, layers) for part in statements]), least, most)
+        case Longest(statements=statements, at_least=least, at_most=most):
+            return within(longest([holds(part, layers) for part in statements]), least, most)
+        case Distinct(at_least=least, at_most=most):
+            return within(_values(logic, layers), least, most)
+        case Same(left=left, right=right, sub_blocks=parts):
+            if left not in layers or right not in layers:
+                return None
+            return all(_name(layers[left], part) == _name(layers[right], part) for part in parts)
+        case Compare():
+            return _compared(logic, layers)
+        case _:
+            assert_never(logic)
+
+
+def all_of(values: Sequence[Truth]) -> Truth:
+    """Return the truth of a conjunction."""
+    return False if False in values else None if None in values else True
+
+
+def negated(value: Truth) -> Truth:
+    """Return the truth of a negation."""
+    return None if value is None else not value
+
+
+def within(found: Interval, least: int, most: int | None) -> Truth:
+    """Return the truth of `least <= number <= most` for a number in an interval."""
+    low, high = found
+    if high < least or (most is not None and low > most):
+        return False
+    return True if low >= least and (most is None or high <= most) else None
+
+
+def runs(values: Sequence[Truth]) -> Interval:
+    """Return the fewest and the most runs of true values."""
+    ends: dict[bool, Interval] = {False: (0, 0)}
+    for value in values:
+        following: dict[bool, Interval] = {}
+        for here in (True, False) if value is None else (value,):
+            ways = [(low + (here and not before), high + (here and not before))
+                    for before, (low, high) in ends.items()]  # fmt: skip
+            following[here] = min(way[0] for way in ways), max(way[1] for way in ways)
+        ends = following
+    return min(end[0] for end in ends.values()), max(end[1] for end in ends.values())
+
+
+def longest(values: Sequence[Truth]) -> Interval:
+    """Return the least and the greatest length of the longest run of true values."""
+    return _longest([value is True for value in values]), _longest([value is not False for value in values])
+
+
+def _longest(held: Sequence[bool]) -> int:
+    best = length = 0
+    for value in held:
+        length = length + 1 if value else 0
+        best = max(best, length)
+    return best
+
+
+def _values(logic: Distinct, layers: Mapping[int, Choice]) -> Interval:
+    """Return the fewest and the most different values: an interval that holds all that are possible."""
+    sure: set[str] = set()
+    possible: set[str] = set()
+    unknown: set[int] = set()
+    for taken in logic.taken:
+        known = [layers[layer] for layer in taken.layers if layer in layers]
+        sure.update(taken.value(choice.attention, choice.ffn) for choice in known)
+        if not taken.layers:
+            sure.add(taken.values[0][0])
+        elif len(known) < len(taken.layers):
+            possible.update(value for row in taken.values for value in row)
+            unknown.update(layer for layer in taken.layers if layer not in layers)
+    return max(len(sure), bool(unknown)), len(sure) + min(len(possible - sure), len(unknown))
+
+
+def _compared(logic: Compare, layers: Mapping[int, Choice]) -> Truth:
+    low = high = logic.left.constant
+    for weighted in logic.left.terms:
+        for layer in layers_of_term(weighted.term):
+            ends = [weighted.coefficient * end for end in _ends(weighted.term, layers.get(layer))]
+            low, high = low + min(ends), high + max(ends)
+    return compared((low, high), logic.op, logic.bound)
+
+
+def compared(ends: tuple[Fraction, Fraction], op: str, bound: Fraction) -> Truth:
+    """Return the truth of `number op bound` for a number between two ends; None where both truths are possible."""
+    low, high = ends
+    match op:
+        case "==":
+            return (low == high or None) if low <= bound <= high else False
+        case "<=" | "<":
+            sure, possible = (high <= bound, low <= bound) if op == "<=" else (high < bound, low < bound)
+        case _:
+            sure, possible = (low >= bound, high >= bound) if op == ">=" else (low > bound, high > bound)
+    return True if sure else None if possible else False
+
+
+def _ends(term: Term, choice: Choice | None) -> Sequence[Fraction]:
+    """Return what one layer adds to a term: a value, or the ends of what it may be."""
+    match term:
+        case CountTerm(sub_block=part, alternatives=names):
+            if choice is not None:
+                return (Fraction(_name(choice, part) in names),)
+            return Fraction(0), Fraction(bool(names))
+        case TableTerm(values=values):
+            if choice is not None:
+                return (term.value(choice.attention, choice.ffn),)
+            cells = [cell for row in values for cell in row]
+            return min(cells), max(cells)
+    raise ValueError("a term that is no count and no table")
+
+
+def _name(choice: Choice, part: SubBlock) -> str:
+    return choice.attention if part == "attention" else choice.ffn

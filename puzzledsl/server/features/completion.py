@@ -211,6 +211,16 @@ def _wanted_dimension(written: Written) -> object:
 # ---------------------------------------------------------------- signature help
 
 
+def _path(function: tree.Expr) -> str:
+    """Return `name` or `file.name`."""
+    match function:
+        case tree.Attribute(target=target, name=name):
+            return f"{_path(target)}.{name.text}"
+        case tree.Name(text=text):
+            return text
+    return "…"
+
+
 def signature(document: Document, line: int, column: int) -> types.SignatureHelp | None:
     """Return the signature of the innermost call at a position; None outside calls."""
     gap = written_before(document, line, column).gap(document)
@@ -220,5 +230,5 @@ def signature(document: Document, line: int, column: int) -> types.SignatureHelp
     names = list(call.arguments)
     active = names.index(call.name) if call.name in names else min(call.index, len(names) - 1)
     parameters = [types.ParameterInformation(n, s.doc or None) for n, s in call.arguments.items()]
-    label = f"{call.text}({', '.join(names)})"
+    label = f"{_path(call.function)}({', '.join(names)})"
     return types.SignatureHelp([types.SignatureInformation(label, parameters=parameters)], 0, active)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from puzzledsl.ir.measured_scores import influence_score
+from puzzledsl.ir.references import influence_score
 from puzzledsl.ir.nodes import (
     And,
     Baseline,

@@ -16,9 +16,9 @@ from puzzledsl.costs.any_batch import AnyBatch, any_batch
 from puzzledsl.costs.csv_table import DIMENSIONS
 from puzzledsl.ir.facts import fact
 from puzzledsl.ir.layer_runs import Run, dropped_names
-from puzzledsl.ir.measured_scores import drops_by_influence, influence_score
 from puzzledsl.ir.metrics import fits
 from puzzledsl.ir.nodes import Baseline, LayerChoice, MetricTerm, Program, Search, Shape
+from puzzledsl.ir.references import drops_by_influence, influence_score
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScenarioCosts, ScoreTable
 from puzzledsl.search.errors import (

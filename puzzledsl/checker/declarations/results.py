@@ -20,14 +20,7 @@ from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.diagnostics.eval_errors import NotInFull, PromptsNotAFile
 from puzzledsl.checker.diagnostics.space_errors import OtherSpace
-from puzzledsl.checker.expressions.settings import (
-    Settings,
-    as_call,
-    lower,
-    lower_call,
-    read_call,
-    summands,
-)
+from puzzledsl.checker.expressions.settings import Settings, as_call, lower, lower_call, read_call, summands
 from puzzledsl.checker.expressions.values import Constructed, Poison, Scope, Symbol, Text
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.ir import nodes
@@ -35,6 +28,18 @@ from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
 PROMPT_FILES = (".jsonl", ".txt")
+
+
+def _tasks_of_harness(ctx: Context, settings: Settings) -> str:
+    """Return the text of `lm_eval`; a list of strings is reported, with the string that is meant."""
+    expr = settings.entry("lm_eval").expr
+    if not isinstance(expr, tree.ListExpr) or not all(isinstance(i, tree.String) for i in expr.items):
+        return settings.text("lm_eval") or ""
+    meant = ", ".join(item.value for item in expr.items if isinstance(item, tree.String))
+    help, fixes = f'write `"{meant}"`', [Fix.replace(expr.span, f'"{meant}"')]
+    wanted, got = "one string", "a list"
+    ctx.report(types.WrongType(expr.span, what="`lm_eval`", wanted=wanted, got=got, help=help, fixes=fixes))
+    return ""
 
 
 def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
@@ -46,7 +51,7 @@ def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
         files.need_all()
         tasks = files.read("path") or ()
     settings, _ = body_of(ctx, symbol)
-    named: str = (settings.text("lm_eval") if settings.has("lm_eval") else "") or ""
+    named = _tasks_of_harness(ctx, settings) if settings.has("lm_eval") else ""
     texts = _texts(ctx, symbol, settings)
     if of is None:
         return None

@@ -10,16 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from puzzledsl.base.units import (
-    BYTES,
-    COUNT,
-    DOLLARS,
-    ENERGY,
-    FLOPS,
-    TIME,
-    TOK_PER_S,
-    Dimension,
-)
+from puzzledsl.base.units import BYTES, COUNT, DOLLARS, ENERGY, FLOPS, TIME, TOK_PER_S, Dimension
 
 if TYPE_CHECKING:
     from puzzledsl.ir.nodes import MeasuredHardware, RooflineHardware

@@ -81,8 +81,7 @@ class TableTerm(Frozen):
 
 
 Term = Annotated[
-    MetricTerm | ScoreTerm | ParamsTerm | FactTerm | CountTerm | TableTerm,
-    Field(discriminator="kind"),
+    MetricTerm | ScoreTerm | ParamsTerm | FactTerm | CountTerm | TableTerm, Field(discriminator="kind")
 ]
 
 
@@ -341,10 +340,7 @@ class Refine(Frozen):
     healed: int = setting("Tokens each child is healed on before it is measured; `0`: none.", default=4096)
     samples: int = setting("Token positions that are compared with the parent.", default=2048, at_least=1)
     data: str | None = setting(
-        "The text that is measured on.",
-        default=None,
-        kinds=("data",),
-        shown="the score's, else the bld's",
+        "The text that is measured on.", default=None, kinds=("data",), shown="the score's, else the bld's"
     )
     where: Where
 
@@ -395,7 +391,10 @@ class Frontier(Declaration):
     search: str
     term: Term = setting("The amount: `chat.throughput`, `params`, a score.", word="metric", positional=True)
     low: Exact = setting(
-        "From .. to, in its unit or in multiples of the parent's: `1x..3x`.", word="range", positional=True
+        "From .. to, in its unit or in multiples of the parent's: `1x..3x`.",
+        word="range",
+        wide=True,
+        positional=True,
     )
     high: Exact
     times_parent: bool

@@ -36,11 +36,7 @@ KINDS: dict[str, Kind] = {
         "data",
         DECLARATIONS["data"],
         value=Setting(
-            "",
-            calls={**calls.DATA_SOURCES, "mix": calls.MIX},
-            kinds=("data",),
-            noun="data source",
-            sums=True,
+            "", calls={**calls.DATA_SOURCES, "mix": calls.MIX}, kinds=("data",), noun="data source", sums=True
         ),
         has_body=False,
     ),
@@ -50,12 +46,7 @@ KINDS: dict[str, Kind] = {
         DECLARATIONS["hardware"],
         preposition="of",
         targets=("hardware",),
-        value=Setting(
-            "",
-            calls=calls.MEASURED,
-            kinds=("hardware",),
-            noun="hardware",
-        ),
+        value=Setting("", calls=calls.MEASURED, kinds=("hardware",), noun="hardware"),
         settings=PROFILE,
         sections=PROFILE_SECTIONS,
     ),

@@ -108,7 +108,7 @@ FUNCTIONS: dict[str, str] = {
 }
 
 OPERATORS: dict[str, str] = {
-    "same as": "Two layers choose the same: `layers[3] same as layers[2]`, or `.attention` or `.ffn` of both.",
+    "same as": "Two layers choose the same: `layers[3] same as layers[2]`, or `.attention` or `.ffn` of both."
 }
 """Operators of words that are not reserved."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from puzzledsl.ir.measured_scores import drops_by_influence, influence_score
 from puzzledsl.ir.nodes import (
     Linear,
     LinearRequirement,
@@ -16,6 +15,7 @@ from puzzledsl.ir.nodes import (
     Term,
     Where,
 )
+from puzzledsl.ir.references import drops_by_influence, influence_score
 from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.ir.tables.scores import BlockInfluence
 
@@ -57,16 +57,10 @@ def influence_of(program: Program, search: Search, scores: Mapping[str, ScoreTab
 
 
 def terms_of(search: Search) -> Iterator[Term]:
-    """Yield every term of a search, in the order of `linears_of`."""
-    for linear in linears_of(search):
+    """Yield every term of a search: of the objective, then of requirements, then of preferences."""
+    for linear, _ in placed_linears(search):
         for weighted in linear.terms:
             yield weighted.term
-
-
-def linears_of(search: Search) -> Iterator[Linear]:
-    """Yield every linear expression of a search: the objective, then requirements, then preferences."""
-    for linear, _ in placed_linears(search):
-        yield linear
 
 
 def placed_linears(search: Search) -> Iterator[tuple[Linear, Where]]:

@@ -15,7 +15,7 @@ VSCODE := editors/vscode
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo night gpu vllm test test-slow coverage mutants lint docs format clean distclean
+.PHONY: help setup demo night gpu vllm llama test test-slow coverage mutants lint docs format clean distclean
 
 help: ## what there is
 	@printf 'make <target>, where <target> is\n\n'
@@ -39,6 +39,9 @@ gpu: $(VENV)/.dev ## on a machine with a GPU: run the whole pipeline on it, chec
 
 vllm: $(VENV)/.made ## make .venv-vllm, where the slow tests and `pzl verify-export` find vLLM
 	PYTHON=$(BIN)/python scripts/vllm_env.sh
+
+llama: $(VENV)/.made ## build llama.cpp for this processor in .llama: its library, which pzl then times and runs, and llama-server
+	PYTHON=$(BIN)/python scripts/llama_native.sh
 
 test: $(VENV)/.dev $(VSCODE)/node_modules ## the tests that take minutes together and need no download
 	$(PYTEST) -m 'not slow' $(PYTEST_ARGS)

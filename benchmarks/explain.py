@@ -1,98 +1,163 @@
-"""Why there is no answer: `python -m benchmarks.explain [--count 100] [--check]`.
+"""Why there is no answer: `python -m benchmarks.explain [--count 100] [--layers 16]`.
 
-Random searches without a solution (see infeasible.py). For each: CPU seconds for the conflict and its reachable values once the
-tables are read, and whether the conflict is one: no model meets it, and some model meets it without any one of its members
-(the models are recomputed exactly). `--check` also proves each conflict with plain CP-SAT: no bound of ours, no column left out.
+Programs as text that have no solution: one or two forms of structure (structure_forms.py) beside two to four requirements that
+pull against each other. Each goes through the checker and the search; plain CP-SAT then judges the conflict on the model that
+`pzl compile` exports: with all of its statements there is no answer, without any one of them there is. For each: CPU seconds of
+the search and its explanation.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
-from benchmarks.infeasible import infeasible
-from puzzledsl.search.cpsat.solve import run_cpsat
-from puzzledsl.search.effort import Effort
-from puzzledsl.search.infeasible.explain import Conflict, explain
-from puzzledsl.search.infeasible.feasible import Feasibility, Kept, subset_of
-from puzzledsl.search.problem.instance import Problem
+import numpy as np
+
+from benchmarks.plain_cpsat import plain_cpsat
+from benchmarks.structure_forms import FORMS, Draw
+from benchmarks.structure_runs import program
+from benchmarks.structure_text import MENUS, Rng, World
+from puzzledsl.checker.check import check
+from puzzledsl.costs.table import cost_table
+from puzzledsl.ir.nodes import Program
+from puzzledsl.ir.tables import CostTable, ScoreTable, SearchResult
 from puzzledsl.search.problem.problem import Builder
+from puzzledsl.search.score_table import read_score_table
+from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
 
-SECONDS = 60
-CHECK_SECONDS = 120
+LIMIT_S = 60.0
+CHECK_S = 120.0
 TARGET_S = 0.5
+STRUCTURE = [
+    name
+    for name, form in FORMS.items()
+    if not (form.menu or form.runs or form.priced or form.alone or form.join)
+]
+PULLS: tuple[Callable[[Rng, Draw], str], ...] = (
+    lambda rng, d: f"chat.latency <= {rng.uniform(0.2, 0.8):.3f}x",
+    lambda rng, d: f"rag.memory <= {rng.uniform(0.5, 0.9):.3f}x",
+    lambda rng, d: f"params >= {rng.uniform(60, 95):.1f}% * p.params",
+    lambda rng, d: f"sum(ffn.width) >= {int(rng.uniform(0.5, 0.95) * d.n * max(d.widths))}",
+    lambda rng, d: f"sum(attention.kv_heads) <= {int(rng.uniform(0.05, 0.5) * d.n * max(d.kv))}",
+    lambda rng, d: f"count(attention is noop) >= {d.part(rng.uniform(0.2, 0.8))}",
+    lambda rng, d: f"count(l.ffn is noop for l in layers) <= {d.part(rng.uniform(0.1, 0.5))}",
+    lambda rng, d: f"kl <= {rng.uniform(0.05, 1):.3f}",
+)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A program from text, with its tables."""
+
+    program: Program
+    costs: CostTable
+    scores: dict[str, ScoreTable]
+
+    def without(self, line: int | None, lines: set[int]) -> Inputs:
+        """Only the requirements of these lines, without one of them."""
+        search = self.program.searches["best"]
+        kept = tuple(r for r in search.requirements if r.where.line in lines and r.where.line != line)
+        searches = {"best": search.model_copy(update={"requirements": kept})}
+        return Inputs(self.program.model_copy(update={"searches": searches}), self.costs, self.scores)
+
+    def has_answer(self) -> bool | None:
+        """Say by plain CP-SAT whether any child meets the requirements; None if it does not know in time."""
+        builder = Builder(tables_of(self.program, "best", self.costs, self.scores))
+        (problem,) = builder.all()
+        said = plain_cpsat(problem, CHECK_S)
+        return True if said.value is not None else False if said.proven else None
 
 
 @dataclass(frozen=True)
 class Explained:
-    """One instance. `is_minimal`: feasible without any one member. `is_conflict`: None where it was not checked."""
+    """One program. `judged`: CP-SAT's word on the whole conflict, then on it without each of its statements."""
 
     seed: int
     requirements: int
     seconds: float
-    conflict: Conflict
-    is_minimal: bool
-    is_conflict: bool | None
+    result: SearchResult
+    judged: tuple[bool | None, ...]
+
+    @property
+    def is_minimal(self) -> bool:
+        """True if the conflict has no answer, and has one without any of its statements."""
+        return self.judged[0] is False and all(self.judged[1:])
 
 
-def explained(seed: int, check: bool = False, layers: int = 80) -> Explained:
-    """Explain one instance and try its conflict."""
-    program, costs, scores = infeasible(seed, layers)
-    builder = Builder(tables_of(program, "best", costs, scores))
-    began = time.process_time()
-    problems = builder.all()
-    conflict = explain(builder, problems, Effort.of(SECONDS))
-    seconds = time.process_time() - began
-    members = frozenset(i for group in conflict.groups for i in group)
-    fresh = Feasibility(builder.tables, problems, Effort.of(SECONDS))
-    minimal = all(fresh.can_meet(members - set(group)) for group in conflict.groups)
-    proven = all(has_none(problem, members) for problem in problems) if check else None
-    lines = {r.where.line for r in builder.tables.search.requirements}
-    return Explained(seed, len(lines), seconds, conflict, minimal, proven)
+def text_of(rng: Rng, world: World) -> str:
+    """A program with structure and requirements that pull against each other, each on a line of its own."""
+    draw = Draw(world, rng)
+    forms = rng.choice(STRUCTURE, int(rng.integers(1, 3)), replace=False).tolist()
+    lines = [next(iter(FORMS[form].meaning(draw).ways.values())) for form in forms]
+    pulls = rng.choice(len(PULLS), int(rng.integers(2, 5)), replace=False).tolist()
+    lines += [f"require {PULLS[pull](rng, draw)}" for pull in pulls]
+    return program(world, FORMS[forms[0]].meaning(draw), "\n".join(lines), "", LIMIT_S, 0)
 
 
-def has_none(problem: Problem, kept: Kept) -> bool:
-    """Plain CP-SAT's word that no model meets these requirements: how far one of them goes with the others kept."""
-    problem = subset_of(problem, kept)
-    if not problem.rows:
-        return run_cpsat(problem, Effort.of(CHECK_SECONDS)).proven
-    aim = problem.rows[-1]
-    goal = replace(problem.goal, values=aim.coefficients, exact=True, tokens=None)
-    aimed = replace(problem, goal=goal, rows=problem.rows[:-1], preferences=())
-    answer = run_cpsat(aimed, Effort.of(CHECK_SECONDS, gap=0.0))
-    return answer.bound > aim.limit if answer.bound is not None else answer.proven
+def inputs_of(world: World, text: str, folder: Path) -> Inputs | None:
+    """Check a text. None if one of its formulas joins what the language does not join (E0310)."""
+    for name, content in {"program.pzl": text, **world.files()}.items():
+        (folder / name).write_text(content, "utf-8")
+    checked = check(folder / "program.pzl", {})
+    if {d.code for d in checked.diagnostics if d.severity == "error"} == {"E0310"}:
+        return None
+    assert checked.program is not None, checked.diagnostics
+    made, space = checked.program, checked.program.searches["best"].space
+    score = read_score_table(folder / "scores.csv", made.scores["kl"], made.spaces[space])
+    return Inputs(made, cost_table(made, space, folder), {"kl": score})
+
+
+def explained(seed: int, layers: int = 16, *, judge: bool = True) -> Explained:
+    """Draw programs until one has no solution. Explain it and, with `judge`, have CP-SAT judge the conflict."""
+    rng = np.random.default_rng([seed, layers])
+    world = World(layers, seed, MENUS[seed % 3], False)
+    with tempfile.TemporaryDirectory() as folder:
+        while True:
+            inputs = inputs_of(world, text_of(rng, world), Path(folder))
+            if inputs is None:
+                continue
+            began = time.process_time()
+            result = solve_search(inputs.program, "best", inputs.costs, inputs.scores)
+            seconds = time.process_time() - began
+            if result.status == "infeasible":
+                break
+    lines = {item.line for item in result.conflict}
+    cases = [None, *sorted(lines)] if judge else []
+    judged = tuple(inputs.without(line, lines).has_answer() for line in cases)
+    count = len({r.where.line for r in inputs.program.searches["best"].requirements})
+    return Explained(seed, count, seconds, result, judged)
 
 
 def main() -> None:
-    """Print every instance, then the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Print every program's conflict, then the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--check", action="store_true", help="prove each conflict with plain CP-SAT too")
+    parser.add_argument("--layers", type=int, default=16)
     options = parser.parse_args()
     found = []
     for seed in range(options.first, options.first + options.count):
-        it = explained(seed, options.check)
+        it = explained(seed, options.layers)
         found.append(it)
-        items = ", ".join(f"line {i.line}: {i.reachable or '-'}" for i in it.conflict.items)
-        state = "minimal" if it.is_minimal else "NOT MINIMAL"
-        state += {True: ", proven", False: ", NOT PROVEN", None: ""}[it.is_conflict]
+        items = ", ".join(f"line {i.line}: {i.reachable or '-'}" for i in it.result.conflict)
+        state = "minimal" if it.is_minimal else f"NOT MINIMAL {it.judged}"
+        state += "" if it.result.conflict_minimal else ", not proven in time"
         print(
-            f"{seed:4} {it.seconds:6.3f} s  {len(it.conflict.items)} of {it.requirements}  {state}  {items}",
+            f"{seed:4} {it.seconds:6.3f} s  {len(it.result.conflict)} of {it.requirements}  {state}  {items}",
             flush=True,
         )
     times = sorted(it.seconds for it in found)
     print(
-        f"\n{len(found)} instances: median {statistics.median(times):.3f} s, most {times[-1]:.3f} s,", end=" "
+        f"\n{len(found)} programs: median {statistics.median(times):.3f} s, most {times[-1]:.3f} s, "
+        f"{sum(t < TARGET_S for t in times)} under {TARGET_S} s; {sum(it.is_minimal for it in found)} minimal by plain CP-SAT, "
+        f"{sum(it.result.conflict_minimal for it in found)} said to be"
     )
-    print(
-        f"{sum(t < TARGET_S for t in times)} under {TARGET_S} s; {sum(it.is_minimal for it in found)} minimal",
-        end="",
-    )
-    print(f", {sum(bool(it.is_conflict) for it in found)} proven by plain CP-SAT" if options.check else "")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""Random searches without a solution: 80 layers of 54 alternatives, two to six requirements of every kind that pull against each
-other (limits, ratios of the parent, sums, counts, a score's budget, implications between neighbours)."""
+"""Random requirements of every kind that pull against each other: limits, ratios of the parent, sums, counts, a score's budget,
+implications between neighbours."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import random
 from collections.abc import Callable
 from fractions import Fraction
 
-from benchmarks.synthetic import HERE, Inputs, metric, single, synthetic
-from puzzledsl.base.progress import Silent
+from benchmarks.synthetic import HERE, metric, single
 from puzzledsl.ir.nodes import (
     CountTerm,
-    CpSat,
     FactTerm,
     Implies,
     Is,
@@ -19,40 +17,13 @@ from puzzledsl.ir.nodes import (
     LogicRequirement,
     Not,
     ParamsTerm,
-    Program,
     Requirement,
     ScoreTerm,
     Term,
     Where,
 )
-from puzzledsl.search.problem.problem import Builder
-from puzzledsl.search.solve import solve_built
-from puzzledsl.search.tables import tables_of
 
-MAX_TRIES = 200
-GIVE_UP_S = 1
 Draw = Callable[[random.Random, int], list[Requirement]]
-
-
-def infeasible(seed: int, layers: int = 80) -> Inputs:
-    """A search `best` that has no solution, proven; a seed always gives the same one. Raises RuntimeError where none is found."""
-    rng = random.Random(seed)
-    program, costs, scores = synthetic(layers, seed=seed)
-    builder = Builder(tables_of(program, "best", costs, scores))
-    for _ in range(MAX_TRIES):
-        drawn = draw_requirements(rng, layers)
-        search = program.searches["best"].model_copy(
-            update={"requirements": drawn, "solver": CpSat(time_s=Fraction(GIVE_UP_S))}
-        )
-        result = solve_built(builder.for_search(search), Silent(), explained=False)
-        if result.status == "infeasible":
-            return _with(program, drawn), costs, scores
-    raise RuntimeError(f"seed {seed}: {MAX_TRIES} searches and each has a solution")
-
-
-def _with(program: Program, requirements: tuple[Requirement, ...]) -> Program:
-    search = program.searches["best"].model_copy(update={"requirements": requirements})
-    return program.model_copy(update={"searches": {"best": search}})
 
 
 def draw_requirements(rng: random.Random, layers: int) -> tuple[Requirement, ...]:

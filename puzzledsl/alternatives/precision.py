@@ -1,6 +1,7 @@
-"""Storage types of a quantised sub-block: grids of evenly spaced or 8-bit floating values with a scale for each group.
+"""Storage types of a quantised sub-block: grids of spaced values or 8-bit floats, with a scale for each group.
 
-`q8_0`, `q5_0`, `q4_0` are llama.cpp's (ggml-quants.c): blocks of 32 numbers of a row share a float16 scale. `int8`, `int4`
+`q8_0`, `q5_0`, `q4_0`, `iq4_nl` are llama.cpp's (ggml-quants.c): blocks of 32 numbers of a row share a float16 scale. The values
+of `iq4_nl` are denser near zero. `int8`, `int4`
 and `fp8` are those of compressed-tensors, which transformers and vLLM read: `int8` and `fp8` have a scale for each row,
 `int4` for groups of 128 numbers (or of 64 or 32, where rows are not whole groups). Only weights are quantised: matrices
 are multiplied in the type of activations.
@@ -14,13 +15,17 @@ from typing import Literal
 
 from puzzledsl.alternatives.weights import Weight
 
-PrecisionName = Literal["q8_0", "q5_0", "q4_0", "int8", "int4", "fp8"]
+PrecisionName = Literal["q8_0", "q5_0", "q4_0", "iq4_nl", "int8", "int4", "fp8"]
 FULL = "full"
 """The word for the parent's own type in a choice of types."""
 UNQUANTISED = ("gate.weight", "shared_expert_gate.weight")
 """Matrices that stay as they are: routers, which choose by small differences."""
 WIDTH = "down_proj.weight"
 """Matrix whose rows are as long as an FFN is wide; a GGUF file has more channels, of zeros, where blocks need them."""
+
+
+IQ4_NL = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+"""The values of `iq4_nl` (ggml-common.h: kvalues_iq4nl)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +41,22 @@ class Precision:
     """Numbers of a row that share a scale: the first that divides the row; empty: the whole row."""
     format: Literal["gguf", "compressed"]
     scale_bytes: int = 2
+    levels: tuple[int, ...] = ()
+    """The values of codes that are not evenly spaced, ascending."""
 
     def group(self, columns: int) -> int | None:
         """Return the numbers that share a scale in rows of `columns`; None if such rows cannot be stored.
 
-        llama.cpp's last group of a row may be a part: files fill it up with channels of zeros.
+        llama.cpp's last group of a row may be a part: files fill it up with channels of zeros, where the type has a zero.
         """
         if not self.groups:
             return columns
-        return next((size for size in self.groups if columns % size == 0 or self.format == "gguf"), None)
+        return next((size for size in self.groups if columns % size == 0 or self.is_filled_up), None)
+
+    @property
+    def is_filled_up(self) -> bool:
+        """Return True if files fill rows up with zeros to whole groups: a GGUF file's types that have a zero."""
+        return self.format == "gguf" and not self.levels
 
 
 PRECISIONS: Mapping[str, Precision] = {
@@ -53,6 +65,7 @@ PRECISIONS: Mapping[str, Precision] = {
         Precision("q8_0", "llama.cpp's 8 bits", 8, -127, 127, (32,), "gguf"),
         Precision("q5_0", "llama.cpp's 5 bits", 5, -16, 15, (32,), "gguf"),
         Precision("q4_0", "llama.cpp's 4 bits", 4, -8, 7, (32,), "gguf"),
+        Precision("iq4_nl", "llama.cpp's 4 bits, uneven", 4, -127, 113, (32,), "gguf", levels=IQ4_NL),
         Precision("int8", "8-bit whole numbers", 8, -128, 127, (), "compressed"),
         Precision("int4", "4-bit whole numbers", 4, -8, 7, (128, 64, 32), "compressed"),
         Precision("fp8", "8-bit floats (e4m3)", 8, 0, 0, (), "compressed"),
@@ -80,7 +93,7 @@ def misfit(precision: Precision, shapes: Iterable[tuple[str, tuple[int, ...]]]) 
     for name, shape in shapes:
         if not is_quantised(name, shape) or not precision.groups:
             continue
-        padded = precision.format == "gguf" and name.endswith(WIDTH)
+        padded = precision.is_filled_up and name.endswith(WIDTH)
         if not padded and shape[-1] % precision.groups[-1]:
             return f"rows of `{name}` have {shape[-1]:,} numbers, which are no whole groups of {precision.groups[-1]}"
     return ""

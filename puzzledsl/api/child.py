@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
     from puzzledsl.ir.tables import LayerAssignment
-    from puzzledsl.search.child_figures import ChildFigures, RequirementFigures
+    from puzzledsl.search.answer import ChildFigures, RequirementFigures
 
 
 class Child:

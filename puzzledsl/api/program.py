@@ -233,7 +233,7 @@ class Program:
             ValueError: A layer may not have its choice, or a scenario has no such batch.
         """
         from puzzledsl.api.child import Child, assignments
-        from puzzledsl.search.child_figures import child_figures
+        from puzzledsl.search.answer import child_figures
 
         with self._session.explained():
             return Child(child_figures(self._session.tables_of(search), assignments(layers), batches), search)

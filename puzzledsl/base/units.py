@@ -216,6 +216,15 @@ def _suggest_unit(number: str, unit: str) -> tuple[str, str]:
             "b": f"billions are written `{number}B`",
             "K": f"thousands are `{number}k`, 1024s are `{number}Ki`",
         }[unit], ""
+    if unit.endswith("tok") and unit[:-3] in UNITS:
+        return f"a count of tokens has no unit: write `{number}{unit[:-3]}`", ""
+    over, _, time = unit.partition("/")
+    if f"{over}/s" in UNITS and UNITS.get(time, (0, COUNT))[1] == TIME:
+        scale, dimension = UNITS[f"{over}/s"]
+        rate = Fraction(number.replace("_", "")) * scale / UNITS[time][0]
+        shown = format_quantity(rate, dimension)
+        exact = parse_quantity(shown).value == rate
+        return f"rates are of a second: write `{shown}`", shown if exact else ""
     if (named := unit_in_words(unit)) is not None:
         meant = with_unit(number, named)
         return f"write `{meant}`", meant

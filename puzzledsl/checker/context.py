@@ -69,6 +69,7 @@ class Context:
     unknown: dict[tuple[str, str], list[tuple[Span, Near | None]]] = field(default_factory=dict)
     warnings: list[Diagnostic] = field(default_factory=list)  # reported where there is no mistake
     written: dict[int, Quantity] = field(default_factory=dict)
+    compared: dict[Span, set[Quantity]] = field(default_factory=dict)  # constant sides of comparisons
     steps: int = 0
     depth: int = 0
     reuse: Reuses | None = None

@@ -15,6 +15,7 @@ from itertools import groupby
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.base.processor import cpu_name
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, Teams, TeamSpec
 from puzzledsl.evaluate.assembled import assembled, side_by_side
@@ -26,7 +27,7 @@ from puzzledsl.evaluate.speed import Speed, TimeInEngine
 from puzzledsl.evaluate.units import PARENT, SPARED, Found, Refused, Store, Unit, units_of
 from puzzledsl.ir.nodes import Hardware, Program
 from puzzledsl.ir.tables import Evaluation
-from puzzledsl.measure.stopwatch import cpu_name, machine
+from puzzledsl.measure.stopwatch import machine
 
 
 @dataclass(frozen=True)

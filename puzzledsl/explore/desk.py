@@ -63,7 +63,8 @@ class Desk:
         self.digest = _digest(self._texts)
         self._context, self._tables = opened.context, tables_version(opened.context)
         self.program: Program = Program(opened.context, opened.diagnostics, opened.sources)
-        self.source = Source(text, str(self.file))
+        assert opened.found is not None, "the program was read"
+        self.source = Source.checked(opened.found)
         self._sheets: dict[str, Sheet] = {}
 
     def _on_disk(self) -> str:

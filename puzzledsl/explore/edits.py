@@ -99,7 +99,7 @@ def _removal(source: Source, span: Span) -> Edit:
 
 def _added(source: Source, search: str, choices: Sequence[str]) -> Iterator[Edit]:
     """Add requirements at the end of a search's body."""
-    found = source.declaration("search", search)
+    found = source.search(search)
     if not choices or found is None:
         return
     lines = "".join(f"  require {condition}\n" for condition in choices)

@@ -74,7 +74,7 @@ class Sheet:
     def statements(self) -> list[Statement]:
         """The search's requirements as the file states them."""
         shown = self.program.file.name
-        return statements_of(self.search, self.source, shown, self.reread, self.variations.extent)
+        return statements_of(self.search, self.source, shown, self.variations.extent)
 
     @cached_property
     def bounds(self) -> dict[int, Bound]:
@@ -84,7 +84,7 @@ class Sheet:
     @cached_property
     def can_be_edited(self) -> bool:
         """True if the search is declared in the file itself."""
-        return self.source.declaration("search", self.name) is not None
+        return self.source.search(self.name) is not None
 
     # ------------------------------------------------------------ questions
 
@@ -139,10 +139,9 @@ class Sheet:
         text = replaced(self.source, [(bound.span, question.bounds[bound.number]) for bound in moved])
         if text not in self._read:
             try:
-                after = self._requirements_in(text)
+                self._read[text] = self._by_statement(*self._checked(text))
             except DiagnosticError as error:
                 raise BadQuestion(error.diagnostics[0].message) from error
-            self._read[text] = self._by_statement(Source(text, self.source.file), after)
         return self._read[text]
 
     def _by_statement(self, source: Source, after: Sequence[Requirement]) -> dict[int, list[Requirement]]:
@@ -160,18 +159,18 @@ class Sheet:
     def reread(self, text: str) -> tuple[Requirement, ...] | None:
         """Return the requirements of this search in another text of the file; None where it has mistakes."""
         try:
-            return self._requirements_in(text)
+            return self._checked(text)[1]
         except DiagnosticError:
             return None
 
-    def _requirements_in(self, text: str) -> tuple[Requirement, ...]:
-        """Check another text of the file. Raises DiagnosticError."""
+    def _checked(self, text: str) -> tuple[Source, tuple[Requirement, ...]]:
+        """Check another text of the file and return this search's requirements in it. Raises DiagnosticError."""
         from puzzledsl.pipeline.opening import open_program
 
         opened = open_program(self.program.file, self.params, self.program.build, text)
-        if opened.context is None:
+        if opened.context is None or opened.found is None:
             raise DiagnosticError(*opened.diagnostics)
-        return opened.context.program.searches[self.name].requirements
+        return Source.checked(opened.found), opened.context.program.searches[self.name].requirements
 
     def _choice(self, choice: Choice) -> LogicRequirement:
         chosen: Logic = Is(layer=choice.layer, sub_block=choice.sub_block, alternatives=choice.names)

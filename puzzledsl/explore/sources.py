@@ -1,36 +1,36 @@
-"""Text of a program with its syntax tree: places of nodes as offsets."""
+"""Text of a checked program with its syntax tree: places of nodes as offsets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
 
-from puzzledsl.base.diagnostics import Sink, Span
+from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.units import Quantity
+from puzzledsl.checker.context import Context
 from puzzledsl.syntax import tree
-from puzzledsl.syntax.parse import parse
 
 
 @dataclass(frozen=True)
 class Source:
-    """A text that parses. `file`: its name in places."""
+    """A text that was checked. `file` is its name in places, `compared` the values of the constant sides of its comparisons."""
 
     text: str
     file: str
+    module: tree.Module
+    compared: Mapping[Span, AbstractSet[Quantity]]
 
-    @cached_property
-    def module(self) -> tree.Module:
-        """The syntax tree."""
-        return parse(self.text, self.file, Sink())
+    @classmethod
+    def checked(cls, found: Context) -> Source:
+        """Return the text of a program, with what its check found out."""
+        return cls(found.root.text, found.root.file, found.root.module, found.compared)
 
     @cached_property
     def _lines(self) -> list[int]:
         """Offset of the first character of each line."""
-        starts = [0]
-        for number, character in enumerate(self.text):
-            if character == "\n":
-                starts.append(number + 1)
-        return starts
+        return [0, *(at + 1 for at, character in enumerate(self.text) if character == "\n")]
 
     def offset(self, line: int, column: int) -> int:
         """Return the offset of a place, both counted from 1."""
@@ -45,31 +45,19 @@ class Source:
         start, stop = self.reach(span)
         return self.text[start:stop]
 
-    def declaration(self, kind: str, name: str) -> tree.Decl | None:
-        """Return a declaration; None if this file has none of that name."""
-        found = (i for i in self.module.items if isinstance(i, tree.Decl))
-        return next((d for d in found if d.kind.text == kind and d.name.text == name), None)
+    def search(self, name: str) -> tree.Decl | None:
+        """Return the declaration of a search; None if this file has none of that name."""
+        found = (i for i in self.module.items if isinstance(i, tree.Decl) and i.kind.text == "search")
+        return next((d for d in found if d.name.text == name), None)
 
     @cached_property
     def requirements(self) -> tuple[tree.Require, ...]:
         """Every `require` statement of the file, in order."""
-        bodies = (item.body for item in self.module.items if isinstance(item, tree.Decl) and item.body)
-        return tuple(found for body in bodies for found in _requirements(body))
-
-
-def _requirements(body: tuple[tree.Stmt, ...]) -> Iterator[tree.Require]:
-    for statement in body:
-        match statement:
-            case tree.Require():
-                yield statement
-            case tree.ForAll() | tree.Section():
-                yield from _requirements(statement.body)
-            case _:
-                pass
+        return tuple(node for node in tree.walk(self.module) if isinstance(node, tree.Require))
 
 
 def compared(condition: tree.Expr) -> Iterator[tree.Expr]:
-    """Yield the operands of every comparison of a condition, in order."""
+    """Yield the operands of every comparison of a condition, in order; those inside calls belong to something else."""
     match condition:
         case tree.Compare():
             yield from condition.operands

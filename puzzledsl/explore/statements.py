@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from puzzledsl.base.diagnostics import Span
-from puzzledsl.explore.bounds import Bound, Extent, Reread, bounds_of
+from puzzledsl.explore.bounds import Bound, Extent, bounds_of
 from puzzledsl.explore.sources import Source
 from puzzledsl.ir.nodes import Search, Where
 from puzzledsl.ir.search_nodes import written
@@ -27,31 +27,28 @@ class Statement:
     bounds: tuple[Bound, ...] = ()
 
 
-def statements_of(
-    search: Search, source: Source, shown: str, reread: Reread, extent: Extent
-) -> list[Statement]:
+def statements_of(search: Search, source: Source, shown: str, extent: Extent) -> list[Statement]:
     """Return the statements of a search in the order of their requirements. `shown`: the name of the source in the IR."""
     found: dict[object, tuple[tree.Require | None, list[int]]] = {}
     for index, requirement in enumerate(search.requirements):
         node = statement_at(source, requirement.where) if requirement.where.file == shown else None
         place = requirement.where if node is None else node.span
         found.setdefault(place, (node, []))[1].append(index)
-    conditions = [(node, tuple(indices)) for node, indices in found.values()]
-    bounds = bounds_of(conditions, search, source, reread, extent)
-    return [
-        _statement(number, node, search, source, indices, bounds[number])
-        for number, (node, indices) in enumerate(conditions)
-    ]
+    statements: list[Statement] = []
+    count = 0
+    for node, indices in found.values():
+        own = {index: search.requirements[index] for index in indices}
+        bounds = () if node is None else tuple(bounds_of(node, own, source, extent, count))
+        count += len(bounds)
+        statements.append(_statement(len(statements), node, search, source, tuple(indices), bounds))
+    return statements
 
 
 def statement_at(source: Source, where: Where) -> tree.Require | None:
     """Return the `require` statement that a place is in."""
     at = source.offset(where.line, where.column)
-    for node in source.requirements:
-        start, stop = source.reach(node.span)
-        if start <= at < stop:
-            return node
-    return None
+    reaches = ((node, *source.reach(node.span)) for node in source.requirements)
+    return next((node for node, start, stop in reaches if start <= at < stop), None)
 
 
 def _statement(

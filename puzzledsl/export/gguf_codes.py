@@ -1,7 +1,7 @@
-"""Blocks of llama.cpp's storage types from weights that lie on their grids (ggml-common.h: block_q8_0, block_q5_0, block_q4_0).
+"""Blocks of llama.cpp's storage types from weights that lie on their grids (ggml-common.h: block_q8_0 and its like).
 
 A block of 32 numbers is a float16 scale, then the codes: 8 bits each; or offset to be positive, 4 bits each, number i beside
-number i + 16 in a byte, the fifth bits before them in one word of 32.
+number i + 16 in a byte, the fifth bits before them in one word of 32. Codes of `iq4_nl` are places in its table of values.
 
 Shapes: R rows of C numbers; N blocks.
 """
@@ -36,7 +36,10 @@ def packed(weight: Tensor, precision: Precision) -> Bytes:
 def _coded(codes_N32: NDArray[np.int16], precision: Precision) -> list[Bytes]:
     if precision.bits == 8:
         return [codes_N32.astype(np.int8).view(np.uint8)]
-    offset = (codes_N32 - precision.low).astype(np.uint8)
+    if precision.levels:
+        offset = np.searchsorted(precision.levels, codes_N32).astype(np.uint8)
+    else:
+        offset = (codes_N32 - precision.low).astype(np.uint8)
     halves = ((offset[:, :16] & 0x0F) | ((offset[:, 16:] & 0x0F) << 4)).astype(np.uint8)
     if precision.bits == 4:
         return [halves]

@@ -28,8 +28,9 @@ from puzzledsl.export.gguf_tokenizer import add_tokenizer
 from puzzledsl.export.lowering import choose, lower, multiple_of, pad_widths, windows
 from puzzledsl.ir.engines import DECI, LLAMA_CPP, OPENELM, STEP35
 from puzzledsl.models.families.tensors import LazyTensor
+from puzzledsl.models.precision.grids import nearest
 
-GgufDtype = Literal["f32", "f16", "bf16", "q8_0"]
+GgufDtype = Literal["f32", "f16", "bf16", "q8_0", "q4_0", "iq4_nl"]
 Encode = Callable[[LazyTensor, Any], "np.ndarray[Any, Any]"]
 BLOCK = 32  # values of a q8_0 row that share a scale
 
@@ -74,7 +75,7 @@ def write_gguf(
     """
     gguf = _gguf()
     refuse_to_overwrite(path)
-    child, engine = as_llama_cpp(child, whole_blocks=whole_blocks or dtype == "q8_0")
+    child, engine = as_llama_cpp(child, whole_blocks=whole_blocks or dtype in PRECISIONS)
     with replacing(path) as temporary:
         writer = gguf.GGUFWriter(temporary, engine.name)
         writer.add_name(name)
@@ -85,7 +86,7 @@ def write_gguf(
             writer.add_rope_dimension_count(child.shape.head_dim)
         factors = _add_rope(writer, child)
         writer.add_file_type(
-            {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}[dtype]  # llama.cpp's llama_ftype
+            {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7, "iq4_nl": 25, "bf16": 32}[dtype]  # llama_ftype
         )
         writer.add_quantization_version(2)
         add_tokenizer(writer, tokenizer_dir, child.shape.vocab)
@@ -142,11 +143,11 @@ def _gguf() -> Any:
 
 
 def _kind(gguf: Any, name: str, weight: LazyTensor, dtype: GgufDtype | PrecisionName) -> Any:
-    """Return the type of a tensor: float32 for vectors and routers; f16 for a q8_0 matrix whose rows are not whole blocks."""
+    """Return the type of a tensor: float32 for vectors and routers; f16 for a matrix whose rows are not whole blocks of its."""
     kinds = gguf.GGMLQuantizationType
     if len(weight.shape) < 2 or name.endswith(".ffn_gate_inp.weight"):
         return kinds.F32
-    if dtype == "q8_0" and weight.shape[-1] % BLOCK:
+    if dtype in PRECISIONS and weight.shape[-1] % BLOCK:
         return kinds.F16
     return kinds[dtype.upper()]
 
@@ -160,7 +161,8 @@ def _encoded(gguf: Any, value: Tensor, kind: Any) -> np.ndarray[Any, Any]:
     if kind == gguf.GGMLQuantizationType.F32:
         return value.to(torch.float32).numpy()
     untyped: Any = value
-    slices = [gguf.quants.quantize(rows.to(torch.float32).numpy(), kind) for rows in untyped.split(4096)]
+    precision = PRECISIONS[kind.name.lower()]
+    slices = [packed(nearest(rows, precision), precision) for rows in untyped.split(4096)]
     return cast("np.ndarray[Any, Any]", np.concatenate(slices))
 
 

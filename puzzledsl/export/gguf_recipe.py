@@ -26,7 +26,7 @@ from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.base.stage_errors import RecipeOfQuantised
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.errors import MissingPackage, RecipeFailed
-from puzzledsl.export.engines.ask import python_of
+from puzzledsl.export.engines.ask import environment, python_of
 from puzzledsl.export.gguf_file import GgufDtype, refuse_to_overwrite, write_gguf
 from puzzledsl.ir.recipes import Recipe
 
@@ -133,6 +133,7 @@ def _quantise(source: Path, target: Path, recipe: Recipe, progress: Progress) ->
             text=True,
             encoding="utf-8",
             errors="replace",
+            env=environment("llama_cpp", int(threads), "."),
             start_new_session=True,  # Ctrl-C is for us
         )
         try:

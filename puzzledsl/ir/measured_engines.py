@@ -53,7 +53,7 @@ ENGINES: Mapping[str, Engine] = {
         Engine(
             "llama_cpp",
             "llama.cpp",
-            {"f16": 16, "f32": 32, "bf16": 16, "q8_0": 8.5},
+            {"f16": 16, "f32": 32, "bf16": 16, "q8_0": 8.5, "q4_0": 4.5, "iq4_nl": 4.5},
             cache_bits=16,
             install='`pip install "puzzledsl[runtimes]"` installs it (llama-cpp-py-sync)',
         ),

@@ -33,6 +33,7 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe("q3_k_l", 13, 3.4375),
         Recipe("iq4_xs", 30, 4.25),
         Recipe("q4_0", 2, 4.5, block=32),
+        Recipe("iq4_nl", 25, 4.5, block=32),
         Recipe("q4_k_s", 14, 4.5),
         Recipe("q4_k_m", 15, 4.5),
         Recipe("q5_0", 8, 5.5, block=32),

@@ -30,7 +30,7 @@ from puzzledsl.measure.stopwatch import deviation, undisturbed
 from puzzledsl.measure.whole import Workload
 from puzzledsl.measure.whole_fit import fit_whole
 
-METHOD = "2"  # raise it when what is measured changes, so that unfinished work is not continued
+METHOD = "3"  # raise it when what is measured changes, so that unfinished work is not continued
 NS_PER_S = 10**9
 
 

@@ -51,6 +51,11 @@ def kind_of(label: str) -> int:
     return int(kind) if kind.isdigit() else 0
 
 
+def storage_type(label: str) -> str:
+    """Return the storage type in a label; empty for the parent's own."""
+    return next((part for part in label.split("@")[1:] if not part.isdigit()), "")
+
+
 def parent_beside(other: str) -> str:
     """Return the label of the parent's sub-block in the kind of layer of another label."""
     return label(PARENT, kind_of(other))

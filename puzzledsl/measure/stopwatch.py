@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 import torch
 
+from puzzledsl.base.processor import cpu_name
+
 Run = Callable[[], list[float]]
 WARM_UP_RUNS = 3  # before a CUDA graph is captured
 
@@ -163,17 +165,3 @@ def machine(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     return f"{cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-
-
-def cpu_name() -> str:
-    """Return the processor's name."""
-    import platform
-
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -2,9 +2,10 @@
 
 A model's time is the fixed part plus the sum of its sub-blocks' times. Each model was timed in turn with the parent, so its time
 is the ratio of the two, times the parent's usual time: what slows the machine slows both. The counts of a model's sub-blocks add
-up to its layers, which leaves a constant between sub-blocks and the fixed part open. A weak prior fills it, and whatever else is
-left open: times in proportion to the work (ridge regression towards a prior, Hoerl & Kennard 1970). A model that is far off
-counts little (iteratively reweighted). No time is negative: an alternative that the fit makes negative takes none.
+up to its layers, which leaves a constant between sub-blocks and the fixed part open. A prior fills it, and whatever else is left
+open: times in proportion to the work (Gaussian prior; Rasmussen & Williams 2006, section 2.1). It is doubted as a whole more
+than in its parts: all attentions, or all FFNs, may take longer than their work says, and so may all of one storage type. A model
+that is far off counts little (iteratively reweighted). No time is negative: one that the fit makes negative is held at zero.
 
 Shapes: M models, K unknown times.
 """
@@ -20,53 +21,49 @@ from numpy.typing import NDArray
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.measure.estimate import FIXED, Estimate, Key
-from puzzledsl.measure.host import SUB_BLOCKS, Arrangement, kind_of, parent_beside
+from puzzledsl.measure.host import SUB_BLOCKS, Arrangement, kind_of, parent_beside, storage_type
 from puzzledsl.measure.rounds import Check
 from puzzledsl.measure.stopwatch import undisturbed
 
 NOISE = 0.01
 """Standard deviation of a model's time, as a share of the parent's."""
-DOUBT = 0.5
-"""Standard deviation of the prior's times, as a share of each."""
+OF_SUB_BLOCK, OF_TYPE, OF_ITSELF = 0.4, 0.3, 0.15
+"""Standard deviations of the prior's times, as shares of each: common to the alternatives of a sub-block, common to those of one
+storage type, and of each alone."""
 OVERHEAD = 0.1
 """Standard deviation of what a pass takes besides bytes and FLOP, such as its start, as a share of the parent's time: the fixed
 part's alone."""
 USUAL_ERROR = 1.5
 """Error of a model, in standard deviations, up to which it counts fully; beyond, in inverse proportion to the square."""
 SWEEPS = 10
-CHANGED = (0.25, 0.75)
-"""Least and greatest share of a mixture's layers whose sub-block is not the parent's."""
-SHARES = 0.5
-"""Concentration of the Dirichlet distribution that the shares of the other alternatives are drawn from."""
+CHANGED = (0.4, 0.75)
+"""Least and greatest share of a model's layers whose sub-block is not the parent's."""
 
 Array = NDArray[np.float64]
 
 
 def mixture(labels: Mapping[SubBlock, Sequence[str]], kinds: Sequence[int], seed: int) -> Arrangement:
-    """Return the parent with a random share of its layers changed; consecutive seeds favour each alternative in turn.
+    """Return the parent with about half of its layers changed: to one other attention, and to one other FFN.
 
-    Mixtures are about as large as children are. A much smaller model fits a processor's cache, where its weights are read faster
-    than any child's.
+    So many layers tell an alternative from the parent's that noise is small beside their difference. Consecutive seeds take each
+    alternative in turn, beside others of the other sub-block. A much smaller model than a child would fit a processor's cache,
+    where weights are read faster.
     """
     dice = random.Random(seed)
-    changed = dice.uniform(*CHANGED)
 
-    def one(labels: Sequence[str]) -> tuple[str, ...]:
+    def one(sub_block: SubBlock) -> tuple[str, ...]:
         found = [""] * len(kinds)
         for kind in dict.fromkeys(kinds):
             alike = [layer for layer, other in enumerate(kinds) if other == kind]
-            own, *others = (name for name in labels if kind_of(name) == kind)
-            count = round(changed * len(alike)) if others else 0
-            shares = [dice.gammavariate(SHARES, 1) for _ in others]
-            if others:
-                shares[seed % len(others)] += sum(shares)
-            picked = [own] * (len(alike) - count) + (dice.choices(others, shares, k=count) if count else [])
-            dice.shuffle(picked)
-            for layer, name in zip(alike, picked, strict=True):
-                found[layer] = name
+            own, *others = (name for name in labels[sub_block] if kind_of(name) == kind)
+            dice.shuffle(alike)
+            changed = round(dice.uniform(*CHANGED) * len(alike)) if others else 0
+            turn = seed + (seed // len(others) if sub_block == "ffn" and others else 0)
+            for place, layer in enumerate(alike):
+                found[layer] = others[turn % len(others)] if place < changed else own
         return tuple(found)
 
-    return {sub_block: one(labels[sub_block]) for sub_block in SUB_BLOCKS}
+    return {sub_block: one(sub_block) for sub_block in SUB_BLOCKS}
 
 
 def models_needed(labels: Mapping[SubBlock, Sequence[str]]) -> int:
@@ -89,12 +86,11 @@ def fit_whole(
     expected *= usual / float(own @ expected)
     rows = np.array([_counts(keys, _keys_of(check)) for check in checks])
     times = np.array([usual * _child(check, phase) / _parent(check, phase) for check in checks])
-    doubt = DOUBT * expected + NOISE * usual / max(1, len(parent))
-    doubt[keys.index(FIXED)] += OVERHEAD * usual
+    prior_rows = _prior_rows(keys, expected, NOISE * usual / max(1, len(parent)), OVERHEAD * usual)
     weights = np.ones(len(checks))
-    seconds, spread = expected, doubt
+    seconds, spread = expected, expected
     for _ in range(SWEEPS):
-        seconds, spread = _at_least_zero(rows, times, weights, own, usual, expected, doubt)
+        seconds, spread = _at_least_zero(rows, times, weights, own, usual, expected, prior_rows)
         off = np.abs(rows @ seconds - times) / (NOISE * usual)
         weights = np.minimum(1.0, USUAL_ERROR / np.maximum(off, 1e-9)) ** 2
     scale = usual / float(own @ seconds)
@@ -106,6 +102,21 @@ def fit_whole(
     )
 
 
+def _prior_rows(keys: Sequence[Key], expected_K: Array, least: float, overhead: float) -> Array:
+    """Return rows (K, K) of least squares for the prior: the inverse Cholesky factor of its covariance."""
+    groups = [(sub_block, storage_type(name)) for sub_block, name in keys]
+    covariance = np.diag((OF_ITSELF * expected_K) ** 2 + least**2)
+    for i, (sub_block, dtype) in enumerate(groups):
+        for j, (other, its_dtype) in enumerate(groups):
+            if sub_block == other:
+                shared = OF_SUB_BLOCK**2 + (OF_TYPE**2 if dtype == its_dtype else 0.0)
+                covariance[i, j] += shared * expected_K[i] * expected_K[j]
+    fixed = keys.index(FIXED)
+    covariance[fixed, fixed] += overhead**2
+    found: Array = np.linalg.inv(np.linalg.cholesky(covariance))
+    return found
+
+
 def _at_least_zero(
     rows_MK: Array,
     times_M: Array,
@@ -113,12 +124,12 @@ def _at_least_zero(
     own_K: Array,
     usual: float,
     expected_K: Array,
-    doubt_K: Array,
+    prior_KK: Array,
 ) -> tuple[Array, Array]:
     """Weighted least squares, and standard errors; times that would be negative are held at zero, one after the other."""
     held = np.zeros(len(own_K), dtype=bool)
     while True:
-        seconds, spread = _solved(rows_MK, times_M, weights_M, own_K, usual, expected_K, doubt_K, held)
+        seconds, spread = _solved(rows_MK, times_M, weights_M, own_K, usual, expected_K, prior_KK, held)
         if seconds.min() >= 0:
             return seconds, spread
         held[seconds.argmin()] = True
@@ -131,13 +142,13 @@ def _solved(
     own_K: Array,
     usual: float,
     expected_K: Array,
-    doubt_K: Array,
+    prior_KK: Array,
     held_K: NDArray[np.bool_],
 ) -> tuple[Array, Array]:
     """Weighted least squares of models, parent and prior, those `held` at zero; and their standard errors."""
     sure = np.sqrt(weights_M) / (NOISE * usual)
-    a = np.vstack([rows_MK * sure[:, None], own_K[None] / (NOISE * usual / 10), np.diag(1 / doubt_K)])
-    b = np.concatenate([times_M * sure, [10 / NOISE], expected_K / doubt_K])
+    a = np.vstack([rows_MK * sure[:, None], own_K[None] / (NOISE * usual / 10), prior_KK])
+    b = np.concatenate([times_M * sure, [10 / NOISE], prior_KK @ expected_K])
     free = ~held_K
     normal = a[:, free].T @ a[:, free]
     seconds, spread = np.zeros(len(own_K)), np.zeros(len(own_K))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import Diagnostic
@@ -13,14 +14,21 @@ from puzzledsl.checker.program import Checked
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.rounds.narrow import resolve_used_by
 
+if TYPE_CHECKING:
+    from puzzledsl.checker.context import Context as CheckContext
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A checked program. `context` is None if it has errors; `sources` maps file names to texts."""
+    """A checked program. `context` is None if it has errors; `sources` maps file names to texts.
+
+    `found` is what the check found out; None for a file that cannot be read.
+    """
 
     diagnostics: tuple[Diagnostic, ...]
     sources: Mapping[str, str]
     context: Context | None
+    found: CheckContext | None
 
 
 def open_program(
@@ -37,9 +45,9 @@ def open_program(
     from puzzledsl.checker.check import inspect
 
     unsaved = None if text is None else {os.path.realpath(file): text}
-    checked, _ = inspect(file, dict(settings), unsaved)
+    checked, found = inspect(file, dict(settings), unsaved)
     context = None if checked.program is None else context_of(file, checked, build)
-    return Opened(checked.diagnostics, checked.sources, context)
+    return Opened(checked.diagnostics, checked.sources, context, found)
 
 
 def context_of(file: Path, checked: Checked, build: Path | None = None) -> Context:

@@ -16,8 +16,7 @@ from puzzledsl.ir.nodes import (
     WeightedTerm,
 )
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable, SearchResult, Solution
-from puzzledsl.search.answer import solution_of
-from puzzledsl.search.child_figures import batches_of
+from puzzledsl.search.answer import batches_of, solution_of
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import Tables, tables_of
 from puzzledsl.search.verify.verify import verify

@@ -13,7 +13,7 @@ Each part imports only parts above it (an import contract holds this):
     local_search    repair and exchange moves
     portfolio       the exact engines in turn, on one problem
     batches         branch and bound over boxes of batches
-    answer          verified solutions (and child_figures: any child)
+    answer          verified solutions, and the figures of any child
     baselines, infeasible              heuristics, conflicts
     solve           `pzl solve`
     frontier        the search along one bound, then curve

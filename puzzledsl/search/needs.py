@@ -57,16 +57,10 @@ def influence_of(program: Program, search: Search, scores: Mapping[str, ScoreTab
 
 
 def terms_of(search: Search) -> Iterator[Term]:
-    """Yield every term of a search, in the order of `linears_of`."""
-    for linear in linears_of(search):
+    """Yield every term of a search: of the objective, then of requirements, then of preferences."""
+    for linear, _ in placed_linears(search):
         for weighted in linear.terms:
             yield weighted.term
-
-
-def linears_of(search: Search) -> Iterator[Linear]:
-    """Yield every linear expression of a search: the objective, then requirements, then preferences."""
-    for linear, _ in placed_linears(search):
-        yield linear
 
 
 def placed_linears(search: Search) -> Iterator[tuple[Linear, Where]]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative
 from puzzledsl.alternatives.precision import PRECISIONS, is_quantised
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_definition
+from puzzledsl.export.gguf_codes import packed
 from puzzledsl.export.prepare import prepare
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import EngineName, LayerDefinition, ModelDefinition
@@ -72,8 +73,10 @@ def encoder() -> Callable[[LazyTensor, Any], NDArray[Any]]:
     @cache
     def chunk(kind: Any) -> NDArray[Any]:
         block, _ = gguf.GGML_QUANT_SIZES[kind]
-        values = _drawn().numpy()[: CHUNK // block * block].reshape(-1, block)
-        return np.ascontiguousarray(gguf.quants.quantize(values, kind)).view(np.uint8).reshape(-1)
+        values = _drawn()[: CHUNK // block * block].reshape(-1, block)
+        if (precision := PRECISIONS.get(kind.name.lower())) is not None:
+            return packed(nearest(values, precision), precision).reshape(-1)
+        return np.ascontiguousarray(gguf.quants.quantize(values.numpy(), kind)).view(np.uint8).reshape(-1)
 
     def encode(weight: LazyTensor, kind: Any) -> NDArray[Any]:
         if len(weight.shape) < 2:

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.processor import cpu_name
 from puzzledsl.export.engines.ask import python_of
 from puzzledsl.ir.measured_engines import ENGINES, Engine
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Shape, Space
@@ -33,7 +34,7 @@ from puzzledsl.measure.host import (
 from puzzledsl.measure.place import Limits, Place
 from puzzledsl.measure.rounds import CHECK_ROUNDS, Check
 from puzzledsl.measure.sizes import Widths
-from puzzledsl.measure.stopwatch import cpu_name, undisturbed
+from puzzledsl.measure.stopwatch import undisturbed
 from puzzledsl.measure.whole import Samples, Workload
 from puzzledsl.measure.whole_fit import mixture, models_needed
 from puzzledsl.models.families.load import load_config

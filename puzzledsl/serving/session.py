@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import select
 import subprocess
 import tempfile
@@ -12,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from puzzledsl.export.engines.ask import python_of
+from puzzledsl.export.engines.ask import environment, python_of
 
 TIMEOUT_S = 1800
 GIB = 1 << 30
@@ -34,20 +33,15 @@ class Session:
         assert python is not None, "the caller asks first"
         self._folder = tempfile.TemporaryDirectory(prefix="pzl-session-")
         self._errors = (Path(self._folder.name) / "stderr").open("w+b")
-        threads = str(request["threads"])
-        environment = os.environ | {
-            "OMP_NUM_THREADS": threads,
-            "HF_MODULES_CACHE": f"{self._folder.name}/modules",
-            "VLLM_CPU_KVCACHE_SPACE": str(max(1, -(-2 * cache_bytes // GIB))),
-        }
-        environment.pop("PYTHONPATH", None)  # vLLM's environment has packages of its own
+        variables = environment(engine, request["threads"], self._folder.name)
+        variables["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, -(-2 * cache_bytes // GIB)))
         worker = str(resources.files("puzzledsl.export.engines") / "worker.py")
         self._process = subprocess.Popen(
             [str(python), worker, engine, "--serve"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=environment,
+            env=variables,
             cwd=self._folder.name,
             start_new_session=True,  # Ctrl-C is for us; its end of input ends it
         )

@@ -397,14 +397,16 @@ class Module(Node):
 # ---------------------------------------------------------------- walking
 
 
-def children(node: Node) -> Iterator[Node]:
-    """Yield the nodes directly inside a node, in the order of its fields."""
+def children(node: Node) -> list[Node]:
+    """Return the nodes directly inside a node, in the order of its fields."""
+    found: list[Node] = []
     for name in node.__dataclass_fields__:
         value = getattr(node, name)
         if isinstance(value, Node):
-            yield value
+            found.append(value)
         elif isinstance(value, tuple):
-            yield from (part for part in value if isinstance(part, Node))
+            found += [part for part in value if isinstance(part, Node)]
+    return found
 
 
 def walk(node: Node) -> Iterator[Node]:
@@ -413,4 +415,4 @@ def walk(node: Node) -> Iterator[Node]:
     while stack:
         top = stack.pop()
         yield top
-        stack.extend(reversed([*children(top)]))
+        stack.extend(reversed(children(top)))

@@ -35,7 +35,7 @@ LOOKALIKES = {
     "’": '"',
     "'": '"',
     "`": '"',
-    "\xa0": "a plain space",
+    "\xa0": " ",
     "–": "-",
     "&": "and",
     "^": "*",
@@ -125,6 +125,8 @@ class _Reader:
         where = span_of(first, self.words.file).to(span_of(last, self.words.file))
         meant = LOOKALIKES.get(run[0])
         help = f"did you mean `{meant}`?" if meant else ""
+        if meant == " ":
+            help = "write a plain space"
         if run == "?":
             help = "`if` chooses between two values: `if CONDITION then A else B`"
         fixes = _instead(where, run, meant)
@@ -248,7 +250,7 @@ def _as(kind: str, text: str, token: Token) -> Token:
 def _instead(where: Span, run: str, meant: str | None) -> list[Fix]:
     if meant is None or len(run) > 1:
         return []
-    return [Fix.replace(where, " " if run == "\xa0" else meant, safe=run == "\xa0")]
+    return [Fix.replace(where, meant, safe=meant == " ")]
 
 
 def _apart(spelling: str, token: Token, source: str) -> str:

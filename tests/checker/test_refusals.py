@@ -81,7 +81,7 @@ def told(folder: Path, config: dict[str, Any], space: str, export: str) -> list[
         (LLAMA, "ffn = parent(dtype: q8_0 | q4_0)", GGUF, ""),
         (LLAMA, "ffn = parent(dtype: full | q8_0)", 'gguf("c.gguf", dtype: q4_k_m)', "E0475 `q8_0`"),
         (LLAMA, HEADS, 'gguf("c.gguf", dtype: iq4_xs)', ""),
-        (LLAMA, "ffn = parent(dtype: int8)", GGUF, "E0472 `q8_0`, `q5_0`, `q4_0`"),
+        (LLAMA, "ffn = parent(dtype: int8)", GGUF, "E0472 `q8_0`, `q5_0`, `q4_0`, `iq4_nl`"),
         (LLAMA, "ffn = parent(dtype: int8 | int4 | fp8)", HF, ""),
         (LLAMA, "ffn = parent(dtype: int8 | int4 | fp8)", VLLM, ""),
         (LLAMA, "ffn = parent(dtype: q8_0)", VLLM, "E0472 compressed-tensors"),

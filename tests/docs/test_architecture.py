@@ -1,15 +1,18 @@
-"""docs/architecture.md names functions that exist, in an order that never returns to a folder, and every folder."""
+"""docs/architecture.md names functions that exist, in an order that never returns to a folder, every folder, and a trace."""
 
 from __future__ import annotations
 
 import ast
 import re
+import sys
 import tomllib
 from itertools import groupby
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
+from puzzledsl.checker.check import check
 from tests.documents import ROOT
 
 PAGE = (ROOT / "docs" / "architecture.md").read_text("utf-8")
@@ -68,3 +71,51 @@ def test_a_function_that_is_missing_is_found(tmp_path: Path) -> None:
     path.write_text("def f(): ...\nclass A:\n    def g(self): ...\n")
     assert defines(path, "f") and defines(path, "A.g")
     assert not defines(path, "g") and not defines(path, "A") and not defines(path, "B.g")
+
+
+# ---------------------------------------------------------------- the trace of a check
+
+FIVE_LINES = """\
+parent p = shape(family: llama, layers: 30, hidden: 576, heads: 9, kv_heads: 3, head_dim: 64, intermediate: 1536, vocab: 49152)
+space w of p {
+  attention = parent | gqa(kv_heads: 1)
+  ffn = parent | noop
+}
+"""
+GOAL_CALLS, GOAL_CHANGES = 1_000, 25
+MOST_CALLS, MOST_CHANGES = 1_696, 82
+"""As many as there are now. Lower them with every change that makes fewer, until they are the goals."""
+
+
+def trace(path: Path) -> list[str]:
+    """Return the folder of every function of the package that the check of a file calls; comprehensions are no functions."""
+    package = f"{ROOT / 'puzzledsl'}/"
+    found: list[str] = []
+
+    def called(frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(package) and not code.co_name.startswith("<"):
+            found.append(code.co_filename.removeprefix(package).partition("/")[0])
+
+    sys.setprofile(called)
+    try:
+        checked = check(path)
+    finally:
+        sys.setprofile(None)
+    assert checked.program is not None
+    return found
+
+
+def test_a_check_of_five_lines_is_as_short_as_the_page_says(tmp_path: Path) -> None:
+    path = tmp_path / "five.pzl"
+    path.write_text(FIVE_LINES, "utf-8")
+    check(path)  # loads what is loaded once
+    folders = trace(path)
+    changes = len([*groupby(folders)])
+    assert "alternatives" in folders and "syntax" in folders, "the tracer sees nothing"
+    assert len(folders) <= MOST_CALLS and changes <= MOST_CHANGES, (len(folders), changes)
+    (calls_shown, changes_shown) = re.findall(r"makes ([\d,]+) calls .*? (\d+) changes of folder", PAGE)[0]
+    assert (int(calls_shown.replace(",", "")), int(changes_shown)) == (MOST_CALLS, MOST_CHANGES)
+    assert MOST_CALLS >= GOAL_CALLS and MOST_CHANGES >= GOAL_CHANGES, (
+        "the goals are reached: they are the limits now"
+    )

@@ -33,7 +33,7 @@ GGUF: tuple[Choice, ...] = (
     (GqaAttention(kv_heads=1, dtype="q5_0"), MlpFfn(width=40, dtype="q8_0")),
     (LinearAttention(dtype="q8_0"), LinearFfn(dtype="q8_0")),
     (A, NoOpFfn()),
-    (ParentAttention(dtype="q4_0"), F),
+    (ParentAttention(dtype="q4_0"), ParentFfn(dtype="iq4_nl")),
 )
 COMPRESSED: tuple[Choice, ...] = (
     (ParentAttention(dtype="int8"), ParentFfn(dtype="int4")),

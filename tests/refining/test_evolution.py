@@ -16,7 +16,7 @@ from puzzledsl.refining.candidates import Candidates
 from puzzledsl.refining.evolution import OFFSPRING, Evolution
 from puzzledsl.refining.mutation import MOST_SWITCHES, Mutation
 from puzzledsl.refining.proposals import Proposal
-from puzzledsl.search.child_figures import batches_of
+from puzzledsl.search.answer import batches_of
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.solve import solve_search
 from tests.oracles import violations

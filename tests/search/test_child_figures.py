@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 
-from puzzledsl.search.child_figures import child_figures
+from puzzledsl.search.answer import child_figures
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import Tables, tables_of

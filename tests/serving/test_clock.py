@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from puzzledsl.checker.check import check
 from puzzledsl.cli.main import run
 from puzzledsl.evaluate.speed import usual_speed
 from puzzledsl.export import engine_speed
-from puzzledsl.export.engines.ask import python_of
+from puzzledsl.export.engines import llama_cpp_engine
+from puzzledsl.export.engines.ask import build_of, python_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import CostTable
 from puzzledsl.measure import costs, rounds
@@ -45,6 +48,7 @@ def few(monkeypatch):
     monkeypatch.setattr(clock, "models_needed", lambda labels: 3)
     monkeypatch.setattr(rounds, "CHECKED_CHILDREN", 1)
     monkeypatch.setattr("puzzledsl.measure.cells.CHECKED_CHILDREN", 1)
+    monkeypatch.setenv("PZL_LLAMA_LIBRARY", "")
 
 
 def program_in(base: Path, engine="llama_cpp", dtype="q8_0") -> Path:
@@ -83,6 +87,51 @@ def test_the_table_is_llama_cpp_s(tmp_path, few, capsys):
     whole = cost.fixed.decode_ns + sum(a["parent"].decode_ns + f["parent"].decode_ns for a, f in layers)
     assert whole == pytest.approx(timing.parent_decode_ns, rel=1e-3) and timing.plain_decode is None
     assert run(["measure", str(path)]) == 0 and "up to date" in capsys.readouterr().err
+
+
+def own_build(base: Path) -> Path:
+    """Install the wheel's libraries as a user's build, with a header of their structures."""
+    import llama_cpp_py_sync
+    from llama_cpp_py_sync import _cffi_bindings
+
+    for part in Path(llama_cpp_py_sync.__path__[0]).glob("lib*.so*"):
+        (base / "lib").mkdir(parents=True, exist_ok=True)
+        shutil.copy(part, base / "lib")
+    (base / "include").mkdir()
+    (base / "include" / "llama.h").write_text(_cffi_bindings._LLAMA_H_CDEF)
+    return base / "lib" / "libllama.so"
+
+
+def test_a_library_of_the_user_s_is_named_and_timed_anew(tmp_path, few, monkeypatch, capsys):
+    path = program_in(tmp_path)
+    assert run(["measure", str(path)]) == 0
+    assert "AVX" in capsys.readouterr().out or platform.machine() != "x86_64"
+    monkeypatch.setenv("PZL_LLAMA_LIBRARY", str(own_build(tmp_path / "own")))
+    assert run(["measure", str(path)]) == 0
+    captured = capsys.readouterr()
+    assert f"llama.cpp {build_of('llama_cpp')} (" in captured.out and "up to date" not in captured.err
+    assert run(["measure", str(path)]) == 0 and "up to date" in capsys.readouterr().err
+
+
+def test_a_library_that_is_not_there_is_said(tmp_path, few, monkeypatch, capsys):
+    monkeypatch.setenv("PZL_LLAMA_LIBRARY", str(tmp_path / "lib" / "libllama.so"))
+    assert run(["measure", str(program_in(tmp_path))]) == 1
+    err = capsys.readouterr().err
+    assert "E1805" in err and "include/llama.h" in err
+
+
+def test_structures_are_those_of_the_library_s_header():
+    own = "".join(f"struct {name} {{\n int32_t one; // first\n}};" for name in llama_cpp_engine.GIVEN)
+    wheel = own.replace("one;", "zero; size_t one;") + "struct other { int two; };"
+    found = llama_cpp_engine.with_structures_of(own, wheel)
+    assert "zero" not in found and found.count("int32_t one;") == 4 and "struct other { int two; };" in found
+
+
+@pytest.mark.parametrize("dtype", ["q4_0", "iq4_nl"])
+def test_a_reference_of_four_bits(tmp_path, few, dtype):
+    table = measured(program_in(tmp_path, dtype=dtype))
+    own = table.scenarios["chat"][0].ffn[0]["parent"]
+    assert own.weights_bytes == own.params * 18 / 32 and dtype in table.provenance["chat"]
 
 
 def test_types_of_sub_blocks_are_timed_as_alternatives(tmp_path, few):

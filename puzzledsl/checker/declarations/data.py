@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import gcd, lcm
 from typing import Any
 
-from puzzledsl.base.diagnostics import Label, Span
+from puzzledsl.base.diagnostics import Fix, Label, Span
 from puzzledsl.base.units import COUNT
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import call_of, check_parts, declaration, head, no_target
@@ -104,6 +104,8 @@ def _part(settings: Settings) -> tuple[Fraction, Fraction] | None:
 
 def _mix(ctx: Context, call: Constructed) -> nodes.MixData | None:
     """`mix(corpus: 2, stories: 1)`: texts by name, each with its weight; one without a weight has 1."""
+    if _products(ctx, call):
+        return None
     seen: dict[Symbol, Span] = {}
     shares: Shares = {}
     failed = False
@@ -127,6 +129,30 @@ def _mix(ctx: Context, call: Constructed) -> nodes.MixData | None:
         _report_nothing(ctx, call)
         return None
     return nodes.MixData(parts=_whole(shares))
+
+
+def _products(ctx: Context, call: Constructed) -> bool:
+    """Report `mix(0.7 * corpus, 0.3 * stories)`, whose weights stand in front of the texts; return False for other mixes."""
+    values = [argument.value for argument in call.arguments if argument.name is None]
+    if not values or len(values) < len(call.arguments):
+        return False
+    if not all(isinstance(v, tree.Binary) and v.op == "*" and isinstance(v.right, tree.Name) for v in values):
+        return False
+    pairs = [(v.right, v.left) for v in values if isinstance(v, tree.Binary)]
+    meant = ", ".join(f"{ctx.source(text.span)}: {ctx.source(weight.span)}" for text, weight in pairs)
+    where = values[0].span.to(values[-1].span)
+    plain = "\n" not in ctx.source(where)
+    ctx.report(
+        types.WrongType(
+            where,
+            what="a part of `mix`",
+            wanted="a text with its weight behind it",
+            got="a product",
+            help=f"write `mix({meant})`",
+            fixes=[Fix.replace(where, meant)] if plain else [],
+        )
+    )
+    return True
 
 
 def _weight(ctx: Context, argument: tree.Argument, scope: Scope) -> Fraction | None:

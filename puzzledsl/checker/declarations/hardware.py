@@ -8,7 +8,7 @@ from fractions import Fraction
 from functools import partial
 from typing import Any
 
-from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.diagnostics import Diagnostic, Fix
 from puzzledsl.base.settings import Call
 from puzzledsl.base.stage_errors import SeveralGpus
 from puzzledsl.base.units import BYTES, format_quantity
@@ -281,6 +281,13 @@ def _batches(ctx: Context, settings: Settings) -> tuple[int, ...] | None:
     entry = settings.entry("batch")
     if isinstance(entry.expr, tree.Name) and entry.expr.text == "auto":
         return ()
+    if isinstance(entry.expr, tree.Name) and entry.expr.text == "max":
+        help = "write `auto` for the best of all batches, or their number"
+        fixes = [Fix.replace(entry.expr.span, "auto", safe=False)]
+        what, wanted, got = "a batch", "a number or `auto`", "a function"
+        place = entry.expr.span
+        ctx.report(types.WrongType(place, what=what, wanted=wanted, got=got, help=help, fixes=fixes))
+        return None
     value = ctx.value(entry.expr, entry.scope)
     if isinstance(value, Poison):
         return None

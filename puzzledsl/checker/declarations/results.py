@@ -37,6 +37,18 @@ from puzzledsl.syntax import tree
 PROMPT_FILES = (".jsonl", ".txt")
 
 
+def _tasks_of_harness(ctx: Context, settings: Settings) -> str:
+    """Return the text of `lm_eval`; a list of strings is reported, with the string that is meant."""
+    expr = settings.entry("lm_eval").expr
+    if not isinstance(expr, tree.ListExpr) or not all(isinstance(i, tree.String) for i in expr.items):
+        return settings.text("lm_eval") or ""
+    meant = ", ".join(item.value for item in expr.items if isinstance(item, tree.String))
+    help, fixes = f'write `"{meant}"`', [Fix.replace(expr.span, f'"{meant}"')]
+    wanted, got = "one string", "a list"
+    ctx.report(types.WrongType(expr.span, what="`lm_eval`", wanted=wanted, got=got, help=help, fixes=fixes))
+    return ""
+
+
 def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
     """`eval e of u = tasks("a.jsonl") { items = 200, data = heldout, tokens = 8Ki, full = u }`."""
     of, call = target(ctx, symbol), call_of(ctx, symbol)
@@ -46,7 +58,7 @@ def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
         files.need_all()
         tasks = files.read("path") or ()
     settings, _ = body_of(ctx, symbol)
-    named: str = (settings.text("lm_eval") if settings.has("lm_eval") else "") or ""
+    named = _tasks_of_harness(ctx, settings) if settings.has("lm_eval") else ""
     texts = _texts(ctx, symbol, settings)
     if of is None:
         return None

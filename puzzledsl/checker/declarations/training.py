@@ -133,6 +133,10 @@ def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
         fits_child=not settings.has("lr"),
         data=only_data(ctx, symbol, settings, required=True),
     )
+    if settings.has("batch") and node.micro_batch is not None and node.micro_batch > node.batch:
+        what, condition = "`micro_batch`", f"at most the `batch`, {node.batch}"
+        place, got = settings.place("micro_batch"), str(node.micro_batch)
+        settings.report(types.OutOfRange(place, what=what, condition=condition, got=got))
     return node if search is not None else None
 
 

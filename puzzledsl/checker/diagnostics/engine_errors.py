@@ -20,6 +20,15 @@ class EngineLacksAlternative(Diagnostic, code="E1807"):
     )
 
 
+class FullIsRounded(Diagnostic, code="E1810"):
+    """A space has alternatives without a type, and its costs are measured in a file that stores these in few bits."""
+
+    template = (
+        "{what} has no `dtype`: {engine} stores it in `{dtype}` here, and no score knows of that rounding"
+    )
+    help_template = "give it a `dtype` in `{space}`, or measure with `dtype: q8_0`"
+
+
 class NotOfPyTorch(Diagnostic, code="E1808"):
     """`threads` for PyTorch, whose threads are those of this process."""
 

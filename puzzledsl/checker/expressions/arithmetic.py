@@ -19,7 +19,7 @@ from puzzledsl.checker.diagnostics.name_errors import TooMuch
 from puzzledsl.checker.expressions.dimensions import is_times, label, times_instead, unit_fixes, would_do
 from puzzledsl.checker.expressions.layer_tables import BOTH, axis_names, layer_of, pointwise, tables_of
 from puzzledsl.checker.expressions.search_values import Number, Symbolic
-from puzzledsl.checker.expressions.values import POISON, Value, describe
+from puzzledsl.checker.expressions.values import POISON, Symbol, Value, describe
 from puzzledsl.checker.limits import MAX_BITS
 from puzzledsl.syntax import tree
 
@@ -258,6 +258,16 @@ def _not_linear(ctx: Context, op: str, verb: str, at: tree.Binary, left_span: Sp
 # ---------------------------------------------------------------- comparisons
 
 
+def _literal(ctx: Context, span: Span) -> Span:
+    """Return the place of the literal that a `param` of this name holds; the span itself for anything else."""
+    file, name = ctx.file_of(span), ctx.source(span)
+    symbol = file.names.get(name)
+    if not isinstance(symbol, Symbol) or symbol.file is not file or name in ctx.settings:
+        return span
+    value = symbol.item.default if isinstance(symbol.item, tree.Param) else None
+    return value.span if isinstance(value, tree.Literal_) else span
+
+
 def comparable(
     ctx: Context, op: str, left: Number, right: Number, left_span: Span, right_span: Span, op_span: Span
 ) -> bool:
@@ -275,25 +285,30 @@ def comparable(
     literal_left = isinstance(left, Quantity) and not isinstance(right, Quantity)
     first, second = (left_span, right_span) if literal_left else (right_span, left_span)
     mine, other = (left, right) if literal_left else (right, left)
-    fixes = unit_fixes(other.dimension, mine, first, ctx.source(first))
+    place = _literal(ctx, first)
     times = times_instead(other, mine)
-    if times:  # neither literal is certain to be the one meant
+    fixes = unit_fixes(other.dimension, mine, first, ctx.source(first))
+    if place != first:  # the type that the name is declared with takes no unit
+        fixes = [Fix.replace(place, times, safe=False)] if times else []
+    elif times:  # neither literal is certain to be the one meant
         fixes = [
             fix
             for known in fixes
             for fix in (replace(known, safe=False), Fix.replace(first, times, safe=False))
         ]
-    ctx.report(
-        errors.UnlikeComparison(
-            first,
-            label(mine),
-            secondary=[Label(second, label(other))],
-            help=(would_do(other.dimension, mine) or would_do(mine.dimension, other))
-            + (f", or `{times}` for {times.removesuffix('x')} times the parent's" if times else ""),
-            fixes=fixes,
-            op=op,
-            left=describe(left),
-            right=describe(right),
-        )
+    unit = would_do(other.dimension, mine) or would_do(mine.dimension, other)
+    multiple = f"`{times}` for {times.removesuffix('x')} times the parent's"
+    help = unit if not times else f"write {multiple}" if place != first else f"{unit}, or {multiple}"
+    secondary = [Label(second, label(other)), *([Label(place, "its value")] if place != first else [])]
+    error = errors.UnlikeComparison(
+        first,
+        label(mine),
+        secondary=secondary,
+        help=help,
+        fixes=fixes,
+        op=op,
+        left=describe(left),
+        right=describe(right),
     )
+    ctx.report(error)
     return False

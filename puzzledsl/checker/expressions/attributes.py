@@ -119,7 +119,9 @@ def _of_declaration(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value
         case "hardware":
             return _of_hardware(ctx, symbol, node)
         case _:
-            _unknown(ctx, node, f"{symbol.kind} `{symbol.name}`", ())
+            metric = node.name.text in METRICS
+            help = f"metrics belong to a scenario: `SCENARIO.{node.name.text}`" if metric else ""
+            _unknown(ctx, node, f"{symbol.kind} `{symbol.name}`", (), help)
             return POISON
 
 
@@ -139,7 +141,15 @@ def _of_file(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
 
 def _of_parent(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
     if node.name.text not in PARENT_FACTS:
-        _unknown(ctx, node, f"parent `{symbol.name}`", tuple(PARENT_FACTS))
+        searched = bool(ctx.busy) and ctx.busy[-1].kind == "search" and node.name.text.endswith("layers")
+        help = "the parent's number is `layers`; count the child's: `count(attention is not noop) >= 20`"
+        _unknown(
+            ctx,
+            node,
+            f"parent `{symbol.name}`",
+            () if searched else tuple(PARENT_FACTS),
+            help if searched else "",
+        )
         return POISON
     parent = ctx.lower(symbol, nodes.Parent)
     if parent is None:

@@ -5,17 +5,27 @@ from __future__ import annotations
 from fractions import Fraction
 
 from puzzledsl.base.diagnostics import Fix, Span
-from puzzledsl.base.units import COUNT, Dimension, Quantity
+from puzzledsl.base.units import COUNT, BadLiteral, Dimension, Quantity, parse_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import type_errors as errors
 from puzzledsl.checker.expressions.dimensions import EXAMPLES, unit_fixes, would_do
 from puzzledsl.checker.expressions.search_values import Facts, Number, SubBlocks, Symbolic, Tally
-from puzzledsl.checker.expressions.values import ListValue, Poison, RangeValue, Ref, Scope, Value, describe
+from puzzledsl.checker.expressions.values import (
+    ListValue,
+    Poison,
+    RangeValue,
+    Ref,
+    Scope,
+    Text,
+    Value,
+    describe,
+)
 from puzzledsl.syntax import tree
 
 
 def as_number(ctx: Context, value: Value, span: Span, what: str) -> Number | None:
     """A constant or symbolic number; a score's name stands for its sum over the child. None, reported, for other values."""
+    fixes: list[Fix] = []
     match value:
         case Quantity() | Symbolic():
             return value
@@ -38,10 +48,21 @@ def as_number(ctx: Context, value: Value, span: Span, what: str) -> Number | Non
             help = f"count alternatives: `count({sub_block} is noop)`"
         case Ref(symbol=symbol):
             help = _instead_of(symbol.name, symbol.kind)
+        case Text(value=text) if ctx.source(span) == f'"{text}"' and _is_quantity(text):
+            help, fixes = f"numbers have no quotes: write `{text}`", [Fix.replace(span, text)]
         case _:
             help = ""
-    ctx.report(errors.WrongType(span, what=what, wanted="a number", got=describe(value), help=help))
+    got = describe(value)
+    ctx.report(errors.WrongType(span, what=what, wanted="a number", got=got, help=help, fixes=fixes))
     return None
+
+
+def _is_quantity(text: str) -> bool:
+    try:
+        parse_quantity(text)
+    except BadLiteral:
+        return False
+    return True
 
 
 def not_a_sum(ctx: Context, value: Tally, span: Span) -> None:
@@ -87,8 +108,14 @@ def is_list(ctx: Context, value: Value, span: Span, what: str) -> bool:
     text = ctx.source(span)
     if not isinstance(value, ListValue) or not text.startswith("[") or not value.items:
         return False
-    inside = text[1:-1].strip().removesuffix(",")
-    plain = inside.count(",") == len(value.items) - 1 and not set("[#") & set(inside)
+    report_list(ctx, span, len(value.items), what)
+    return True
+
+
+def report_list(ctx: Context, span: Span, count: int, what: str, wanted: str = "a number") -> None:
+    """Report `[8, 4]` where `8 | 4` is meant."""
+    inside = ctx.source(span)[1:-1].strip().removesuffix(",")
+    plain = inside.count(",") == count - 1 and not set("[#") & set(inside)
     meant = inside.replace(",", " |")
     help = (
         f"alternatives are separated by `|`: write `{meant}`"
@@ -96,8 +123,7 @@ def is_list(ctx: Context, value: Value, span: Span, what: str) -> bool:
         else "alternatives are separated by `|`, as in `8 | 4`"
     )
     fixes = [Fix.replace(span, meant)] if plain else []
-    ctx.report(errors.WrongType(span, what=what, wanted="a number", got="a list", help=help, fixes=fixes))
-    return True
+    ctx.report(errors.WrongType(span, what=what, wanted=wanted, got="a list", help=help, fixes=fixes))
 
 
 def as_whole(

@@ -6,6 +6,8 @@ Context.enter and Context.spend bound the work of `fn`s and `let`s.
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import assert_never
 
 from puzzledsl.base.diagnostics import Fix, Span
@@ -28,7 +30,7 @@ from puzzledsl.checker.expressions.layer_tables import (
 from puzzledsl.checker.expressions.linear import compare
 from puzzledsl.checker.expressions.logic import connect, invert, subject_is
 from puzzledsl.checker.expressions.sameness import same_as
-from puzzledsl.checker.expressions.search_values import Conjunction, Formula, Layers, SubBlocks, Tally
+from puzzledsl.checker.expressions.search_values import Conjunction, Facts, Formula, Layers, SubBlocks, Tally
 from puzzledsl.checker.expressions.tallies import compare_tally, tally_between
 from puzzledsl.checker.expressions.values import (
     POISON,
@@ -247,6 +249,9 @@ def _unary(ctx: Context, expr: tree.Unary, scope: Scope) -> Value:
 
 def _compare(ctx: Context, expr: tree.Compare, scope: Scope) -> Value:
     values = _operands(ctx, expr, scope)
+    for operand, value in zip(expr.operands, values, strict=True):
+        if isinstance(value, Quantity):
+            ctx.compared.setdefault(operand.span, set()).add(value)
     if len(values) == 3 and isinstance(tally := values[1], Tally):
         places = expr.operands[0].span, expr.operands[1].span, expr.operands[2].span
         return tally_between(ctx, values[0], expr.ops[0], tally, expr.ops[1], values[2], places)
@@ -301,6 +306,9 @@ def _link(
         return compare_tally(ctx, left, op, right, left_span, right_span)
     if op in ("==", "!=") and any(isinstance(side, SubBlocks | Layers) for side in (left, right)):
         return _compared_layers(ctx, left, op, right, left_span, right_span)
+    for side, span in ((left, left_span), (right, right_span)):
+        if isinstance(side, Facts):
+            return _compared_facts(ctx, side, op, span, left_span, right_span)
     first = as_number(ctx, left, left_span, f"each side of `{op}`")
     if first is None:
         return POISON
@@ -316,11 +324,17 @@ def _compared_layers(
     """Report `==` and `!=` beside layers or sub-blocks, with the operator that was meant."""
     first, second = ctx.operand(left_span), ctx.operand(right_span)
     side, span = (left, left_span) if isinstance(left, SubBlocks | Layers) else (right, right_span)
+    plain = ctx.gap(left_span, right_span, op) is not None
     meant, help = "", ""
     if isinstance(left, SubBlocks | Layers) and left.single and _is_single(right):
         meant = f"{'not ' if op == '!=' else ''}{first} same as {second}"
         help = f"choices of two layers are compared with `same as`: write `{meant}`"
     elif isinstance(left, SubBlocks | Layers) and isinstance(right, Constructed):
+        line = ctx.file_of(right_span).lines[right_span.end_line - 1]
+        more = re.match(r"(\s*\|\s*[a-z]+\b(?!\s*\())*", line[right_span.end_column - 1 :])
+        others = more.group() if more else ""
+        second = f"({second}{others})" if others else second
+        right_span = replace(right_span, end_column=right_span.end_column + len(others))
         meant = f"{first} {'is not' if op == '!=' else 'is'} {second}"
         help = f"alternatives are compared with `is`: write `{meant}`"
     elif isinstance(side, Layers) and not side.single:
@@ -330,9 +344,26 @@ def _compared_layers(
     else:
         part = side.sub_block if isinstance(side, SubBlocks) else "ffn"
         help = f"count alternatives: `count({part} is noop)`, or compare with one: `layers[3].{part} is noop`"
-    plain = ctx.gap(left_span, right_span, op) is not None
     fixes = [Fix.replace(left_span.to(right_span), meant)] if meant and plain else []
     what, got = f"each side of `{op}`", describe(side)
+    ctx.report(type_errors.WrongType(span, what=what, wanted="a number", got=got, help=help, fixes=fixes))
+    return POISON
+
+
+def _compared_facts(
+    ctx: Context, side: Facts, op: tree.CompareOp, span: Span, left_span: Span, right_span: Span
+) -> Value:
+    """Report a comparison of a figure of each layer, with the forms that compare it in one layer, in all, and as a sum."""
+    figure = f"{side.sub_block}.{side.attribute}"
+    sides = [f"l.{figure}" if at == span else ctx.operand(at) for at in (left_span, right_span)]
+    each = f"{sides[0]} {op} {sides[1]} for l in layers"
+    help = f"compare it in each layer: `count({each})`, `all({each})`; or add it up: `sum({figure})`"
+    what, got = f"each side of `{op}`", describe(side)
+    whole = left_span.to(right_span)
+    head = ctx.file_of(whole).lines[whole.line - 1][: whole.column - 1].rstrip()
+    plain = ctx.source(span) == figure and ctx.gap(left_span, right_span, op) is not None
+    meant = each if head.endswith(("count(", "all(")) else f"all({each})" if head.endswith("require") else ""
+    fixes = [Fix.replace(whole, meant, safe=False)] if plain and meant else []
     ctx.report(type_errors.WrongType(span, what=what, wanted="a number", got=got, help=help, fixes=fixes))
     return POISON
 
@@ -355,9 +386,16 @@ def _member(ctx: Context, expr: tree.In, scope: Scope) -> Value:
             return Boolean(member in items)
         case (Options(options=options), Quantity() | Text() | Boolean()):
             return Boolean(any(member == o.value for o in options))
-    got = describe(collection)
-    wanted = f"a range or list that could hold {describe(member)}"
-    ctx.report(type_errors.WrongType(expr.collection.span, what="what follows `in`", wanted=wanted, got=got))
+    got, help, fixes = describe(collection), "", []
+    if isinstance(member, SubBlocks) and isinstance(expr.collection, tree.ListExpr):
+        names = " | ".join(ctx.source(item.span) for item in expr.collection.items)
+        meant = f"{ctx.source(expr.member.span)} is ({names})"
+        help, fixes = f"alternatives are compared with `is`: write `{meant}`", [Fix.replace(expr.span, meant)]
+    wanted, what = f"a range or list that could hold {describe(member)}", "what follows `in`"
+    error = type_errors.WrongType(
+        expr.collection.span, what=what, wanted=wanted, got=got, help=help, fixes=fixes
+    )
+    ctx.report(error)
     return POISON
 
 

@@ -56,7 +56,9 @@ def _is_one(ctx: Context, value: Value, side: tree.Expr, other: Value, other_sid
     wanted, got = "one layer or a sub-block of one", describe(value)
     match value:
         case Layers():
-            help = f"go through them: `all(l same as {beside} for l in {text})`"
+            help = (
+                f"go through them: `{_in_pairs(value, other) or f'all(l same as {beside} for l in {text})'}`"
+            )
             got = "several layers"
         case SubBlocks(sub_block=sub_block):
             layers = ctx.source(side.target.span) if isinstance(side, tree.Attribute) else "layers"
@@ -68,6 +70,16 @@ def _is_one(ctx: Context, value: Value, side: tree.Expr, other: Value, other_sid
             help = "figures are compared with `==`: `layers[3].ffn.width == layers[2].ffn.width`"
     _report(ctx, side.span, wanted, got, help)
     return False
+
+
+def _in_pairs(value: Layers, other: Value) -> str:
+    """Return the statement that compares neighbouring layers of two runs of one length; empty for anything else."""
+    if not isinstance(other, Layers) or len(value.indices) != len(other.indices) or len(value.indices) < 2:
+        return ""
+    first, last, step = value.indices[0], value.indices[-1], other.indices[0] - value.indices[0]
+    if other.indices != tuple(i + step for i in range(first, last + 1)) or not step:
+        return ""
+    return f"for i in {first}..{last} {{ require layers[i] same as layers[i {'+' if step > 0 else '-'} {abs(step)}] }}"
 
 
 def _report(ctx: Context, span: Span, wanted: str, got: str, help: str) -> None:

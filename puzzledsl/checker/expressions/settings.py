@@ -6,6 +6,7 @@ that finds a mistake reports it, sets `failed` and returns a harmless value.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -210,8 +211,15 @@ class Settings:
         return None
 
     def _out_of_range(self, key: str, condition: str, got: str) -> None:
-        what = f"`{key}`"
-        self.ctx.report(types.OutOfRange(self.place(key), what=what, condition=condition, got=got))
+        """Report a number out of bounds. A plain number above 1 for a share was most likely meant as a percentage."""
+        what, place, help, fixes = f"`{key}`", self.place(key), "", []
+        if condition == between(0, 1) and re.fullmatch(r"[\d.]+", got):
+            help = "it is a share, such as `5%`"
+            if float(got) < 100:
+                help, fixes = f"it is a share: write `{got}%`", [Fix.replace(place, f"{got}%", safe=False)]
+        self.ctx.report(
+            types.OutOfRange(place, what=what, condition=condition, got=got, help=help, fixes=fixes)
+        )
 
     def text(self, key: str) -> str | None:
         """Return a non-empty string; None, reported, if it is wrong."""
@@ -434,5 +442,9 @@ def report_unknown_key(found: Settings, key: str, at: Span, known: Sequence[str]
         help += (
             f"; `{key}{' { … }' if key in KINDS[owners[0]].sections else ''}` belongs to {article(owners[0])}"
         )
+    for name, setting in found.table.items():
+        for word, call in setting.calls.items():
+            if key in call.arguments:
+                help = f"it belongs to `{name}`: write `{name} = {word}(…, {key}: …)`"
     found.ctx.report(name_errors.UnknownKey(at, thing=found.thing, name=key, near=near, help=help))
     return near

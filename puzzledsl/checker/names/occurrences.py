@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import attrgetter
 from typing import Literal
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
@@ -68,7 +69,7 @@ class Occurrence:
 class OpenCall:
     """A call around the cursor: its arguments, and the name or index of the one that the cursor is in."""
 
-    text: str
+    function: tree.Expr
     arguments: Mapping[str, Setting]
     name: str | None
     index: int
@@ -98,7 +99,7 @@ def occurrences(file: SourceFile) -> tuple[Occurrence, ...]:
     resolver = _Resolver(file)
     for item in file.module.items:
         resolver.read(item)
-    return tuple(sorted(resolver.found, key=lambda o: o.span))
+    return tuple(sorted(resolver.found, key=attrgetter("span")))
 
 
 def gap_of(file: SourceFile, item: tree.Item) -> Gap | None:
@@ -231,6 +232,8 @@ class _Resolver:
         match node:
             case tree.Name():
                 self.name(node, scope, setting)
+            case tree.Literal_() | tree.String():
+                pass
             case tree.Assign():
                 self.assign(node, scope)
             case tree.Section(name=name):
@@ -385,15 +388,16 @@ class _Resolver:
             name, value = argument.name, argument.value
             inner = known.get(name.text) if name is not None else None
             if isinstance(callee, LanguageWord) and callee.call is not None:
-                inner = callee.call.argument(name.text if name else None, index)
-                if callee.call.named_by and name is not None:
+                if name is None:
+                    inner = callee.call.argument(None, index)
+                elif callee.call.named_by:
                     self.visit(name, scope, Setting("", kinds=callee.call.named_by))
                     name = None
             if name is not None:
                 self.argument(name, callee, inner)
             is_empty = isinstance(value, tree.Name) and value.text == CURSOR and argument.name is None
             given = None if argument.name is None else argument.name.text
-            self.calls.append(OpenCall(_named(node.function), known, given, index, is_empty))
+            self.calls.append(OpenCall(node.function, known, given, index, is_empty))
             self.visit(value, scope, inner or ANY)
             self.calls.pop()
 
@@ -406,11 +410,6 @@ class _Resolver:
         else:
             owner = callee.name if isinstance(callee, LanguageWord) else "hardware"
             self.add(name, _argument(name.text, setting, owner))
-
-
-def _named(function: tree.Expr) -> str:
-    """Return the name of what is called, as written."""
-    return ".".join(node.text for node in tree.walk(function) if isinstance(node, tree.Name))
 
 
 def _argument(name: str, setting: Setting | None, owner: str) -> LanguageWord | None:

@@ -61,6 +61,8 @@ def report_unknown_names(ctx: Context) -> None:
             "notes": notes,
             "help": f"did you mean `{near}`?" if near else "",
         }
+        if name.lower() in ("none", "null"):
+            about["help"] = "no value is written by leaving the setting out"
         if name in forgotten.get(file, ()):
             about["help"] = f"the standard library has it: write `{use_of([name])}`"
             about["fixes"] = [insert_use(ctx.file_of(span), forgotten[file])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from itertools import chain, count
 
+from puzzledsl.base.diagnostics import Near
 from puzzledsl.base.phrases import listed
 from puzzledsl.base.suggest import closest
 from puzzledsl.checker.context import Context
@@ -35,6 +36,11 @@ def read_word(ctx: Context, expr: tree.Expr, scope: Scope, words: Sequence[str],
             return expr.text
         if scope.local(expr.text) is None and not _is_value(scope.file.names.get(expr.text)):
             return _unknown_word(ctx, expr.text, expr, words, what)
+    got = ctx.source(expr.span)
+    near = got.replace(".", "_")
+    if isinstance(expr, tree.Attribute) and near in words:
+        ctx.report(types.UnknownWord(expr.span, got=got, what=what, near=Near(near, alone=True)))
+        return near
     value = ctx.value(expr, scope)
     match value:
         case Poison():

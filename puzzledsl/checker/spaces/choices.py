@@ -6,6 +6,7 @@ the parent's own sub-block becomes `parent`. Duplicates are kept once, in the or
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -19,14 +20,14 @@ from puzzledsl.alternatives.errors import PrecisionDoesNotFit
 from puzzledsl.alternatives.precision import FULL
 from puzzledsl.alternatives.registry import KINDS
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.base.diagnostics import Diagnostic, Span
+from puzzledsl.base.diagnostics import Diagnostic, Fix, Span
 from puzzledsl.base.phrases import layers_in_words
-from puzzledsl.base.units import COUNT
+from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors, space_errors
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.diagnostics.lints import SameAlternative
-from puzzledsl.checker.expressions.coercions import as_constant, as_whole, is_list
+from puzzledsl.checker.expressions.coercions import as_constant, as_whole, is_list, report_list
 from puzzledsl.checker.expressions.settings import Settings, from_call
 from puzzledsl.checker.expressions.values import Constructed, Located, Options, Poison, Scope, Value, describe
 from puzzledsl.checker.limits import MAX_COUNT, MAX_OPTIONS
@@ -89,7 +90,7 @@ class ChoiceReader:
                 self._report_unfit(call, alternative.unfit(kind.shape), kind)
         elif len(fit) == 1:
             self._read_one(call, alternative, fit[0])
-        elif self._has_values(call, alternative):
+        elif not self._lists_words(call, alternative) and self._has_values(call, alternative):
             trials = [self.ctx.trial(partial(self._read_one, call, alternative, kind)) for kind in fit]
             for problem in _shared([problems for _, problems, _ in trials], each):
                 self.info.incomplete = True
@@ -97,6 +98,8 @@ class ChoiceReader:
             self.ctx.warnings += _shared([warnings for _, _, warnings in trials], each=False)
 
     def _read_one(self, call: Constructed, alternative: type[Alternative], kind: _Kind) -> None:
+        if self._lists_words(call, alternative):
+            return
         settings = from_call(self.ctx, call, ALTERNATIVES[alternative.sub_block][call.name])
         arguments = CallArguments(self.ctx, self.info, kind.shape, settings)
         for option in self._in_precisions(alternative.read(arguments), arguments, kind):
@@ -137,11 +140,30 @@ class ChoiceReader:
                     return False
         return True
 
+    def _lists_words(self, call: Constructed, alternative: type[Alternative]) -> bool:
+        """Report `dtype: [full, q8_0]`, a list of words where a choice of them is meant; return False for other calls."""
+        table = ALTERNATIVES[alternative.sub_block][call.name].arguments
+        for argument in call.arguments:
+            known = table.get(argument.name.text) if argument.name else None
+            if known and known.words and known.noun and isinstance(argument.value, tree.ListExpr):
+                count, what = len(argument.value.items), f"`{argument.name.text}`" if argument.name else ""
+                report_list(self.ctx, argument.value.span, count, what, f"a {known.noun}")
+                self.info.incomplete = True
+                return True
+        return False
+
     def _report_unfit(self, call: Constructed, why: str, kind: _Kind) -> None:
         self.info.incomplete = True
+        if self.info.guessed:
+            return
         layers = layers_in_words(kind.layers)
         text = self.ctx.source(call.span)
-        self.ctx.report(space_errors.NotInThisLayer(call.span, layers=layers, text=text, why=why))
+        help = (
+            "`moe` keeps some of a mixture's experts; a dense FFN has `mlp(width: 50%)`, `linear` and `noop`"
+        )
+        if call.name != "moe" or kind.shape.ffn != "dense":
+            help = ""
+        self.ctx.report(space_errors.NotInThisLayer(call.span, layers=layers, text=text, why=why, help=help))
 
     # ------------------------------------------------------------ which words
 
@@ -320,6 +342,10 @@ class CallArguments(Arguments):
         exact = number.value * whole if number.form == "percent" else number.value
         rounded = floor(exact / multiple + Fraction(1, 2)) * multiple
         width = int(exact) if exact == whole else rounded
+        if 0 < exact < 1 and number.form == "plain":
+            self._share(option, exact)
+            self._invalid.add(key)
+            return None
         if exact <= 0 or exact > whole or width > whole or width < 1:
             self._impossible(option, multiple, exact, width, whole)
             self._invalid.add(key)
@@ -329,6 +355,18 @@ class CallArguments(Arguments):
             where = self.ctx.where(option.span)
             self.info.roundings.append(Rounding(asked=where.text, exact=exact, width=width, where=where))
         return width
+
+    def _share(self, option: Located, exact: Fraction) -> None:
+        """Report `0.75`, which is less than a channel, where `75%` was meant."""
+        share = str(Quantity(exact, COUNT, "percent"))
+        fixes = (
+            [Fix.replace(option.span, share)] if re.fullmatch(r"[\d.]+", self.ctx.source(option.span)) else []
+        )
+        help = f"a share of the parent's width is a percentage: write `{share}`"
+        what, got = "`width`", self.ctx.source(option.span)
+        condition = "a whole number of channels, or a percentage"
+        error = types.OutOfRange(option.span, what=what, condition=condition, got=got, help=help, fixes=fixes)
+        self.ctx.report(error)
 
     def _impossible(self, option: Located, multiple: int, exact: Fraction, width: int, whole: int) -> None:
         got = self.ctx.source(option.span)

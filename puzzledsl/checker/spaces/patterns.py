@@ -7,6 +7,7 @@ matches every storage type.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +16,7 @@ from functools import partial
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, SubBlock
 from puzzledsl.alternatives.precision import FULL, PRECISIONS
 from puzzledsl.alternatives.shape import Shape
+from puzzledsl.base.diagnostics import Fix
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT
 from puzzledsl.checker.context import Context
@@ -121,13 +123,20 @@ def matching(
 def report_unknown(ctx: Context, name: tree.Name, sub_block: SubBlock) -> str | None:
     """Report a word that is no alternative of a sub-block; the one that is likely meant, if any."""
     other: SubBlock = "ffn" if sub_block == "attention" else "attention"
-    near = closest(name.text, ALTERNATIVES[sub_block])
+    near, fixes = closest(name.text, ALTERNATIVES[sub_block]), list[Fix]()
     if name.text in ALTERNATIVES[other]:
         help = f"`{name.text}` is an alternative of `{other}`; {sub_block} has " + _listed(sub_block)
+    elif printed := re.fullmatch(r"(mlp|gqa)(\d+)", name.text):
+        key = "width" if printed[1] == "mlp" else "kv_heads"
+        meant = f"{printed[1]}({key}: {printed[2]})"
+        help, fixes = f"`{name.text}` is a name of tables: write `{meant}`", [Fix.replace(name.span, meant)]
+        near = None
     else:
         help = f"{sub_block} alternatives: " + _listed(sub_block)
     ctx.report(
-        name_errors.UnknownAlternative(name.span, name=name.text, sub_block=sub_block, near=near, help=help)
+        name_errors.UnknownAlternative(
+            name.span, name=name.text, sub_block=sub_block, near=near, help=help, fixes=fixes
+        )
     )
     return near
 

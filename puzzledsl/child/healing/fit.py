@@ -119,7 +119,7 @@ def _fit_on_grid(
     steps_KPH = _steps(last, gram)
     shares = choose_shares(sub_block, [partial(_product, step_PH) for step_PH in steps_KPH], held_out)
     step_PH = shares[0] * steps_KPH[0] + shares[1] * steps_KPH[1]
-    found_HP = gptq(grid.weight.to(step_PH) + step_PH.T, gram.xx, grid.precision)
+    found_HP = gptq(grid.weight.to(step_PH) + step_PH.T, gram.xx, grid.precision, gram.tokens)
     change_PH = (found_HP - grid.weight).T
     taken = choose_shares(
         sub_block, [partial(_product, change_PH), partial(_product, 0 * change_PH)], held_out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -17,9 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from puzzledsl.base.files import sha256_of
+
 ENGINES = ("transformers", "llama_cpp", "mlx", "vllm")
 MODULES = {"transformers": "transformers", "llama_cpp": "llama_cpp_py_sync", "mlx": "mlx_lm"}
 VLLM_VENV = ".venv-vllm"
+LLAMA_FOLDER = ".llama"
 TIMEOUT_S = 1800
 
 
@@ -54,6 +58,37 @@ def python_of(engine: str) -> Path | None:
     return next((path.absolute() for path in found if path.is_file()), None)
 
 
+def llama_library() -> Path | None:
+    """Return the library of llama.cpp that takes the place of the wheel's; None if there is none.
+
+    It is $PZL_LLAMA_LIBRARY, which may be empty for none, or that of `make llama` in the working directory or beside our own
+    environment.
+    """
+    if (given := os.environ.get("PZL_LLAMA_LIBRARY")) is not None:
+        return Path(given).absolute() if given else None
+    places = (Path(LLAMA_FOLDER), Path(sys.prefix).parent / LLAMA_FOLDER)
+    found = (place / "lib" / f"libllama.{suffix}" for place in places for suffix in ("so", "dylib"))
+    return next((path.absolute() for path in found if path.is_file()), None)
+
+
+def build_of(engine: str) -> str:
+    """Return a digest of the user's build of llama.cpp, where one is used; empty for an engine of a package."""
+    library = llama_library() if engine == "llama_cpp" else None
+    if library is None or not library.is_file():  # its process says that
+        return ""
+    parts = [library, *sorted(library.parent.glob("libggml-cpu*"))]
+    return hashlib.sha256("".join(map(sha256_of, parts)).encode()).hexdigest()[:8]
+
+
+def environment(engine: str, threads: int, folder: str) -> dict[str, str]:
+    """Return the variables of an engine's process, whose own files are in `folder`."""
+    found = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_MODULES_CACHE": f"{folder}/modules"}
+    found.pop("PYTHONPATH", None)  # vLLM's environment has packages of its own
+    if engine == "llama_cpp" and (library := llama_library()) is not None:
+        found |= {"PZL_LLAMA_LIBRARY": str(library), "PZL_LLAMA_BUILD": build_of(engine)}
+    return found
+
+
 def ask(
     engine: str,
     models: Sequence[Path],
@@ -85,12 +120,10 @@ def ask(
         asked, answered = Path(folder) / "request.json", Path(folder) / "result.npz"
         asked.write_text(json.dumps(request), encoding="utf-8")
         worker = str(resources.files("puzzledsl.export.engines") / "worker.py")
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_MODULES_CACHE": f"{folder}/modules"}
-        environment.pop("PYTHONPATH", None)  # vLLM's environment has packages of its own
         try:
             done = subprocess.run(
                 [str(python), worker, engine, str(asked), str(answered)],
-                env=environment,
+                env=environment(engine, threads, folder),
                 capture_output=True,
                 text=True,
                 errors="replace",

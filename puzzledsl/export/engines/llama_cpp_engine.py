@@ -1,17 +1,53 @@
-"""GGUF files in llama.cpp, by llama-cpp-py-sync."""
+"""GGUF files in llama.cpp, by llama-cpp-py-sync: with its own library, or with the one that $PZL_LLAMA_LIBRARY names."""
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 _QUIET: list[Any] = []
-
-
 EVERY_LAYER = 999
+GIVEN = ("llama_model_params", "llama_context_params", "llama_model_quantize_params", "llama_batch")
+"""Structures that are passed to llama.cpp. Their fields differ between its versions."""
+
+
+def bindings() -> tuple[Any, Any, str]:
+    """Return llama.cpp's library, the cffi interface to it, and its version in words.
+
+    A library of the user's is called by the wheel's declarations, with the structures of the header that is installed with it.
+    """
+    import llama_cpp_py_sync
+    from llama_cpp_py_sync import _cffi_bindings
+
+    wheel: Any = _cffi_bindings
+    given = os.environ.get("PZL_LLAMA_LIBRARY")
+    if not given:
+        return wheel.get_lib(), wheel.get_ffi(), f"llama-cpp-py-sync {llama_cpp_py_sync.__version__}"
+    if wheel._lib is None:
+        header = (Path(given).parent.parent / "include" / "llama.h").read_text(encoding="utf-8")
+        interface = wheel.FFI()
+        interface.cdef(with_structures_of(header, wheel._LLAMA_H_CDEF))
+        wheel.ffi, wheel._lib = interface, interface.dlopen(given)
+    return wheel._lib, wheel.ffi, f"llama.cpp {os.environ.get('PZL_LLAMA_BUILD', given)}"
+
+
+def with_structures_of(header: str, declarations: str) -> str:
+    """Return declarations with the structures of a header that llama.cpp is given."""
+    bare = re.sub(r"//[^\n]*|/\*.*?\*/", "", header, flags=re.DOTALL)
+    for name in GIVEN:
+        pattern = re.compile(rf"struct {name}\s*\{{(.*?)\}}", re.DOTALL)
+        own = pattern.search(bare)
+        if own is None:
+            raise RuntimeError(f"its header has no structure {name}")
+        fields = f"struct {name} {{{own[1]}}}"
+        declarations = pattern.sub(fields, declarations, count=1)
+    return declarations
 
 
 class Engine:
@@ -21,12 +57,9 @@ class Engine:
 
     def __init__(self, path: str, request: dict[str, Any]) -> None:
         import llama_cpp_py_sync
-        from llama_cpp_py_sync import _cffi_bindings
 
-        bindings: Any = _cffi_bindings
         context, threads = request["context"], request["threads"]
-        self.version = f"llama-cpp-py-sync {llama_cpp_py_sync.__version__}"
-        self._lib, self._ffi = bindings.get_lib(), bindings.get_ffi()
+        self._lib, self._ffi, self.version = bindings()
         if not _QUIET:  # llama.cpp keeps it as long as the process lives, so it must stay
             log = self._ffi.callback("void(enum ggml_log_level, const char *, void *)", lambda *_: None)
             _QUIET.append(log)
@@ -44,6 +77,11 @@ class Engine:
                 **threads_of,
             )
             return
+        told = self._ffi.string(self._lib.llama_print_system_info()).decode()
+        features = " ".join(
+            re.findall(r"(\w+) = 1\b", told)
+        )  # of the processor, that the library was built for
+        self.version = f"{self.version} ({features})"
         gpu = EVERY_LAYER if request.get("device", "cpu") != "cpu" else 0
         # One thread that never waits: its processor's seconds, which no other process lengthens, are the seconds that pass.
         self._clock = time.process_time if threads == 1 and not gpu else time.perf_counter

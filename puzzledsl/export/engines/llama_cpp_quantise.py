@@ -11,10 +11,9 @@ from typing import Any
 
 def quantise(source: str, target: str, file_type: int, threads: int) -> int:
     """Write `target`; return llama.cpp's result, 0 for success."""
-    from llama_cpp_py_sync import _cffi_bindings
+    from puzzledsl.export.engines.llama_cpp_engine import bindings
 
-    bindings: Any = _cffi_bindings
-    lib, ffi = bindings.get_lib(), bindings.get_ffi()
+    lib, ffi, _ = bindings()
 
     def say(_level: int, text: Any, _data: Any) -> None:
         sys.stdout.write(ffi.string(text).decode(errors="replace"))

@@ -44,7 +44,7 @@ def nearest(weight_RC: Tensor, precision: Precision) -> Tensor:
 
     Raises ValueError for rows that do not fit.
     """
-    blocks = _blocks(weight_RC.float(), precision)
+    blocks = blocks_of(weight_RC.float(), precision)
     exact = exact_scales(blocks, precision)
     codes = _usual_codes(blocks, exact, precision)
     return Codes(codes.flatten(1), stored_scales(exact, precision)[..., 0]).values(weight_RC.shape[-1])
@@ -64,13 +64,6 @@ def exact_scales(blocks: Tensor, precision: Precision) -> Tensor:
     return signed / precision.low
 
 
-def column_scales(weight_RC: Tensor, precision: Precision) -> Tensor:
-    """Return the usual scale of each number of a matrix, as stored, float32 (R, C)."""
-    blocks = _blocks(weight_RC.float(), precision)
-    scales = stored_scales(exact_scales(blocks, precision), precision).expand_as(blocks)
-    return scales.flatten(1)[:, : weight_RC.shape[-1]]
-
-
 def stored_scales(scales: Tensor, precision: Precision) -> Tensor:
     """Return scales as they are stored: of 16 bits, in float32."""
     kind = torch.float16 if precision.format == "gguf" else torch.bfloat16
@@ -82,6 +75,9 @@ def rounded(values: Tensor, scales: Tensor, precision: Precision) -> Tensor:
     shares = torch.where(scales == 0, 0.0, values / scales)
     if precision.high == 0:
         return shares.clamp(-LARGEST_FP8, LARGEST_FP8).to(torch.float8_e4m3fn).float()
+    if precision.levels:
+        levels = torch.tensor(precision.levels, dtype=torch.float32, device=shares.device)
+        return levels[torch.bucketize(shares, (levels[1:] + levels[:-1]) / 2)]
     return shares.round().clamp_(precision.low, precision.high)
 
 
@@ -91,7 +87,7 @@ def codes_of(weight_RC: Tensor, precision: Precision) -> Codes | None:
     A group's largest number is some code times the scale. Each code is tried, from the largest down, until the scale has 16 bits
     and every number is a code times it.
     """
-    blocks = _blocks(weight_RC.float(), precision)
+    blocks = blocks_of(weight_RC.float(), precision)
     rows, groups, size = blocks.shape
     flat = blocks.reshape(-1, size)
     signed = flat.gather(1, flat.abs().argmax(1, keepdim=True))
@@ -119,6 +115,9 @@ def _levels(precision: Precision, device: torch.device) -> Tensor:
     if precision.high == 0:
         every = torch.arange(1, 127, dtype=torch.uint8, device=device).view(torch.float8_e4m3fn).float()
         return every.flip(0)
+    if precision.levels:
+        uneven = sorted(precision.levels, key=abs, reverse=True)
+        return torch.tensor(uneven, dtype=torch.float32, device=device)
     found = torch.arange(precision.high, 0, -1, dtype=torch.float32, device=device)
     if precision.low == -precision.high:
         return found
@@ -127,7 +126,7 @@ def _levels(precision: Precision, device: torch.device) -> Tensor:
 
 def _usual_codes(blocks: Tensor, exact: Tensor, precision: Precision) -> Tensor:
     """Return the codes that ggml and compressed-tensors choose; ggml divides by a scale that is not rounded yet."""
-    if precision.format == "compressed":
+    if precision.format == "compressed" or precision.levels:
         return rounded(blocks, stored_scales(exact, precision), precision)
     shares = blocks * torch.where(exact == 0, 0.0, 1 / exact)
     if precision.low == -precision.high:  # halves away from zero
@@ -135,7 +134,7 @@ def _usual_codes(blocks: Tensor, exact: Tensor, precision: Precision) -> Tensor:
     return (shares + (0.5 - precision.low)).trunc().clamp_(0, precision.high - precision.low) + precision.low
 
 
-def _blocks(weight_RC: Tensor, precision: Precision) -> Tensor:
+def blocks_of(weight_RC: Tensor, precision: Precision) -> Tensor:
     """Return the groups of each row, (R, G, P)."""
     rows, columns = weight_RC.shape
     size = precision.group(columns)

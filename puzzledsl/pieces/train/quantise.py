@@ -69,7 +69,10 @@ def quantise_sub_block(
         gram = read.gram(linears[0]) if inside and held else own
         for slot in held.values():
             fitted = inside and slot.share is None and gram.xy.shape[1] == len(slot.weight)
-            _put(slot, gptq(refit(gram, slot.weight) if fitted else slot.weight, gram.xx, precision))
+            _put(
+                slot,
+                gptq(refit(gram, slot.weight) if fitted else slot.weight, gram.xx, precision, gram.tokens),
+            )
         rounded |= set(held)
         if not inside:
             _keep_where_outputs_are_nearer(held, original, precision, read)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from puzzledsl.base.files import write_text
+from puzzledsl.base.processor import cpu_name
 from puzzledsl.ir import nodes
+from puzzledsl.ir.runtimes import engine_of
 from puzzledsl.pipeline.digests import digest_of, meaning
 from puzzledsl.pipeline.inputs import measured_scenarios
 from puzzledsl.pipeline.planning.flop import shape_of, timed_work, weight_bytes_of
@@ -24,7 +27,7 @@ class Measure(DeclaredTask[nodes.Space]):
     """Time every distinct alternative of a space in the scenarios on `measured(...)` hardware."""
 
     stage, after, kind = "measure", "sample", "space"
-    words = {"alternatives": "the alternatives"}
+    words = {"alternatives": "the alternatives", "engine": "the engine's build, the processor or its threads"}
     by_space = True
 
     @classmethod
@@ -43,7 +46,9 @@ class Measure(DeclaredTask[nodes.Space]):
         wanted = measured_scenarios(self.program)
         scenarios = [self.program.scenarios[name] for name in wanted]
         hardware = [_measured_on(self.program.hardware[scenario.hardware]) for scenario in scenarios]
+        engines = _engines(self.program.hardware[scenario.hardware] for scenario in scenarios)
         return {
+            **({"engine": digest_of(engines)} if engines else {}),
             "alternatives": digest_of(_distinct_alternatives(self.program.spaces[self.name])),
             "scenarios": digest_of([wanted, list(map(meaning, scenarios)), hardware]),
             "parent": self.ctx.fingerprint(self.name, "measure"),
@@ -86,6 +91,18 @@ def _measured_on(hardware: nodes.Hardware) -> str:
     if isinstance(spec, nodes.MeasuredHardware):
         spec = spec.model_copy(update={"usd_per_s": None, "watts": None})
     return meaning(hardware.model_copy(update={"spec": spec}))
+
+
+def _engines(hardware: Iterable[nodes.Hardware]) -> list[str]:
+    """Return what else times in an engine depend on; empty where PyTorch is timed."""
+    from puzzledsl.export.engines.ask import build_of
+
+    found = []
+    for each in hardware:
+        if (engine := engine_of(each)) is not None and isinstance(each.spec, nodes.MeasuredHardware):
+            threads = each.spec.threads or len(os.sched_getaffinity(0))
+            found.append(f"{engine.name} {build_of(engine.name)}, {cpu_name()}, {threads} threads")
+    return found
 
 
 def _distinct_alternatives(space: nodes.Space) -> list[str]:

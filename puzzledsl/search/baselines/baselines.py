@@ -26,9 +26,8 @@ from puzzledsl.ir.nodes import (
 )
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable, SearchResult
 from puzzledsl.search.answer import heuristic_result
-from puzzledsl.search.baselines.candidates import Model, best_of_models, closest, taken
+from puzzledsl.search.baselines.candidates import Model, best_of_models, closest, greedy, taken
 from puzzledsl.search.baselines.drops import by_angular_distance, by_block_influence
-from puzzledsl.search.baselines.greedy import greedy
 from puzzledsl.search.batches.exact import Found, best_meeting_all
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.needs import influence_of

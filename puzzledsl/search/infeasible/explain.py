@@ -39,6 +39,7 @@ SENSES: dict[str, tuple[Sense, ...]] = {
 PARENTS_OWN = {"parent_ratio": Fraction(1)}
 GAP = 1e-4  # relative gap of a reachable value, below the digits shown
 WORK = 0.02  # CP-SAT's deterministic seconds for a reachable value, and again for its last digit
+PATIENCE = 0.2  # share of the time left for one question, at first
 LABELS = 0  # no label setting: with counting requirements the bound removes few columns, and sweeps are slow
 
 
@@ -89,12 +90,12 @@ def conflict_within(feasibility: Feasibility, groups: Sequence[Group]) -> Kept:
     if feasibility.can_meet(every):
         return frozenset()
     kept = whole(feasibility.refuted(every) or every)
-    for group in reversed(groups):
-        if not kept & set(group):
-            continue
-        blame = feasibility.refuted(kept - set(group))
-        if blame is not None:
-            kept = whole(blame)
+    for patience in (PATIENCE, 1.0):  # hard questions are asked again when all others are answered
+        feasibility.undecided.clear()
+        feasibility.patience = patience
+        for group in reversed(groups):
+            if kept & set(group) and (blame := feasibility.refuted(kept - set(group))) is not None:
+                kept = whole(blame)
     return kept
 
 

@@ -2,7 +2,7 @@
 
 A model that was found decides every subset of the requirements that it meets; a refuted set decides every superset. A new
 question goes first to the Lagrangian relaxation, which often proves infeasibility and names the rows it needed. A repaired
-incumbent often proves feasibility. CP-SAT decides the rest, on the columns that the bound leaves.
+incumbent often proves feasibility. The solver decides the rest, by minimising one row.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import numpy as np
 
 from puzzledsl.ir.nodes import LinearRequirement
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.cpsat.solve import run_cpsat
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.local_search.incumbent import find_incumbent
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.box import Box
-from puzzledsl.search.problem.columns import Ints, Mask
+from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.formulas import holds
 from puzzledsl.search.problem.instance import Problem, Row
 from puzzledsl.search.problem.metrics import Child
@@ -29,9 +28,7 @@ from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.tables import Tables
 
 Kept = frozenset[int]  # numbers of requirements
-FEW = (4, 12)  # columns per layer in the first, small CP-SAT problems
 AIMS = 1  # rows tried as the objective for a box with several batches
-DECISION_WORK = 1.0  # CP-SAT's deterministic seconds without an objective, before a row is minimised instead
 
 
 def subset_of(problem: Problem, kept: Kept) -> Problem:
@@ -48,11 +45,15 @@ def subset_of(problem: Problem, kept: Kept) -> Problem:
 
 @dataclass(slots=True)
 class Feasibility:
-    """Feasibility of sets of requirements of one search, with memory. `undecided`: sets for which time ran out."""
+    """Feasibility of sets of requirements of one search, with memory.
+
+    `undecided`: sets for which time ran out. `patience`: share of the time left that one question to the solver may take.
+    """
 
     tables: Tables
     problems: Problems
     effort: Effort
+    patience: float = 1.0
     undecided: list[Kept] = field(default_factory=list)
     _met: list[Kept] = field(default_factory=list)
     _refuted: list[Kept] = field(default_factory=list)
@@ -157,7 +158,7 @@ class Feasibility:
     def _decide(
         self, problem: Problem, whole: Problem, aimed: Problem, aim: Row, origin: Ints, box: Box
     ) -> Kept | None:
-        """Decide a single box by CP-SAT: first the question without an objective, then by minimising the row `aim`.
+        """Decide a single box by minimising the row `aim`, among models that meet it.
 
         Return the requirements of the problem if no model meets them; None if one does (it is remembered) or without a proof.
         """
@@ -167,26 +168,12 @@ class Feasibility:
             for r in part
             if (place := r.requirement) is not None
         )
-        bound = lagrangian_bound(aimed)
-        keep = bound.within(aim.limit)
-        if not np.logical_or.reduceat(keep, problem.columns.start[:-1]).all():
-            return every
-        goal = replace(problem.goal, values=np.zeros_like(problem.goal.values), exact=True, tokens=None)
-        question = replace(problem, goal=goal, preferences=())
-        for part in (*(keep & _cheap(problem, bound, few) for few in FEW), keep):
-            answer = run_cpsat(question.only(part), replace(self.effort, gap=0.0, work=DECISION_WORK))
-            chosen = None if answer.chosen is None else origin[part.nonzero()[0][answer.chosen]]
-            if chosen is not None and self._shown(whole.choice(chosen), box, problem):
-                return None
-        if answer.chosen is None and answer.proven:
-            return every
-        outcome = minimise(aimed, replace(self.effort, labels=0), canonical=False)
-        if outcome.chosen is not None and outcome.value is not None and outcome.value <= aim.limit:
+        effort = replace(self.effort.share(self.patience), labels=0)
+        outcome = minimise(aimed, effort, canonical=False, at_most=aim.limit)
+        if outcome.chosen is not None:
             self._shown(whole.choice(origin[outcome.chosen]), box, problem)
             return None
-        if outcome.infeasible or (outcome.bound is not None and outcome.bound > aim.limit):
-            return every
-        return None
+        return every if outcome.proven else None
 
     def _shown(self, layers: Sequence[LayerAssignment], box: Box, asked: Problem) -> bool:
         """Remember a model. Return True if it meets exactly every requirement of the problem `asked`."""
@@ -208,15 +195,6 @@ def _aimed(problem: Problem, place: int | None) -> tuple[Row, Problem]:
     goal = replace(problem.goal, values=aim.coefficients, exact=True, tokens=None)
     rows = tuple(row for i, row in enumerate(problem.rows) if i != place)
     return aim, replace(problem, goal=goal, rows=rows, preferences=())
-
-
-def _cheap(problem: Problem, bound: Bound, few: int) -> Mask:
-    """Return the mask of each layer's `few` columns with the least slack, among which a model is likely to be found."""
-    columns = problem.columns
-    order = np.lexsort((bound.slack.astype(np.float64), columns.layer_of))
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    return np.asarray(rank - columns.start[columns.layer_of] < few, dtype=np.bool_)
 
 
 def _met(tables: Tables, problem: Problem, chosen: Ints) -> Kept | None:

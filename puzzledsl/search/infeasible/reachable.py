@@ -105,8 +105,3 @@ def plain(value: Fraction) -> str:
         return str(whole.numerator)
     sign, text = "-" if whole < 0 else "", str(abs(whole.numerator)).rjust(power + 1, "0")
     return f"{sign}{text[:-power]}.{text[-power:]}"
-
-
-def rounded(value: Fraction, digits: int, upwards: bool) -> str:
-    """Return the result of `round_to` as text."""
-    return plain(round_to(value, digits, upwards))

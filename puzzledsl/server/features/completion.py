@@ -34,6 +34,7 @@ from puzzledsl.server.features.completion_items import (
 from puzzledsl.server.features.navigation import path_of_use
 from puzzledsl.server.features.writing import Written, written_before
 from puzzledsl.syntax import tree
+from puzzledsl.syntax.unparse import unparse_expr
 
 _NUMBER = re.compile(r"\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _GOES_ON = (*"and or implies is in mod step where because apart then else for".split(), "same as")
@@ -220,5 +221,5 @@ def signature(document: Document, line: int, column: int) -> types.SignatureHelp
     names = list(call.arguments)
     active = names.index(call.name) if call.name in names else min(call.index, len(names) - 1)
     parameters = [types.ParameterInformation(n, s.doc or None) for n, s in call.arguments.items()]
-    label = f"{call.text}({', '.join(names)})"
+    label = f"{unparse_expr(call.function)}({', '.join(names)})"
     return types.SignatureHelp([types.SignatureInformation(label, parameters=parameters)], 0, active)

@@ -193,6 +193,57 @@ def _colon(place: Place) -> Help | None:
     return None
 
 
+def _yaml_list(place: Place) -> Help | None:
+    """`attention:` and lines below it that begin with `-`."""
+    if place.token.type != "COLON" or "EQUAL" not in place.expected or not place.behind:
+        return None
+    dash, end = place.behind[0], place.token
+    if dash != "-" or dash.line == place.token.line:
+        return None
+    options: list[str] = []
+    for token in place.behind:
+        if token.type in ("_NL", "RBRACE"):
+            break
+        if token == "-" and token.column == dash.column:
+            options.append("")
+        else:
+            gap = " " if token.start_pos > end.end_pos and options[-1] else ""
+            options[-1] += gap + token
+        end = token
+    meant = " | ".join(options)
+    start = place.where if place.before is None else after(place.before, place.file).start
+    fix = Fix.replace(start.to(span_of(end, place.file)), f" = {meant}", f"write `= {meant}`")
+    return f"alternatives are separated by `|`: write `{place.before} = {meant}`", (fix,) if all(
+        options
+    ) else ()
+
+
+def _arrow(place: Place) -> Help | None:
+    """`128 to 1024`."""
+    if place.token == "to" and "ARROW" in place.expected:
+        return "prompt and output tokens are joined by `->`: write `->`", place.replace("->")
+    return None
+
+
+def _next_statement(place: Place) -> Help | None:
+    """`minimize kl require …` on one line."""
+    if place.token.type not in ("REQUIRE", "PREFER", "MINIMIZE", "MAXIMIZE") or place.before is None:
+        return None
+    if "COMMA" not in place.expected or "RBRACE" not in place.expected:
+        return None
+    gap = after(place.before, place.file).start.to(place.where.start)
+    return "statements on one line are separated by `,`", (Fix.replace(gap, ", ", "write `,`"),)
+
+
+def _is_layer(place: Place) -> Help | None:
+    """`layers[1] is layers[0]`."""
+    front = [token for token in place.front if token.type != "_NL"]
+    if place.token.type != "LSQB" or place.before != "layers" or len(front) < 2 or front[-2].type != "IS":
+        return None
+    fix = Fix.replace(span_of(front[-2], place.file), "same as")
+    return "two layers are compared with `same as`: `layers[3] same as layers[2]`", (fix,)
+
+
 def _comparison(place: Place) -> Help | None:
     if place.token.type == "CMP" and place.is_behind("CMP"):
         return "comparisons are `==` `!=` `<=` `>=` `<` `>`", ()
@@ -270,7 +321,11 @@ _FORMS: tuple[Callable[[Place], Help | None], ...] = (
     _dots,
     _number,
     _equals,
+    _yaml_list,
     _colon,
+    _arrow,
+    _next_statement,
+    _is_layer,
     _comparison,
     _same_as,
     _second_bound,

@@ -135,6 +135,9 @@ class _Driver:
         if self.words.tainted.isdisjoint(range(first, last + 1)) and not self.follows(error):
             self.sink.add(error)
             self.mistakes += 1
+            for edit in (edit for fix in error.fixes for edit in fix.edits):
+                if edit.span.line < edit.span.end_line:  # what a fix writes anew is not read as it stands
+                    self.words.tainted.update(range(edit.span.line, edit.span.end_line + 1))
             self.reported_at = error.span.line if error.span else 0
 
     def follows(self, error: Diagnostic) -> bool:

@@ -1,0 +1,124 @@
+"""Idioms of other tools that newcomers write: the message names the mistake, the help says what was meant, its fix is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.fixes import apply, compatible
+from tests.fixes.laws import look_at
+
+HEAD = """\
+parent p = shape(family: llama, layers: 8, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 1024, vocab: 256)
+hardware h = measured(device: cpu, memory: 16GiB)
+scenario chat on h = batch(4, 128 -> 64)
+space w of p { attention = gqa(kv_heads: 4 | 2 | 1) | linear | noop, ffn = mlp(width: 100% | 50%) | linear | noop }
+score kl of w = table("kl.csv")
+data corpus = text("c.txt")
+data stories = text("o.txt")
+"""
+SHAPE = "shape(family: llama, layers: 8, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 1024, vocab: 256"
+MIXTURE = "shape(family: qwen3_moe, layers: 4, hidden: 64, heads: 8, kv_heads: 2, head_dim: 8, vocab: 256, experts: 64, top_k: 2)"
+
+
+def search(statement: str) -> str:
+    return f"search s of w {{ minimize kl, {statement} }}"
+
+
+FIXED = {
+    "space v of p { ffn = mlp(width: 0.75 | 0.5) }": "space v of p { ffn = mlp(width: 75% | 50%) }",
+    search("require chat.throughput >= 300tok/min"): search("require chat.throughput >= 5 tok/s"),
+    search("require layers[0].ffn != noop | linear"): search("require layers[0].ffn is not (noop | linear)"),
+    search("require layers[0].ffn in [noop, linear]"): search("require layers[0].ffn is (noop | linear)"),
+    search("require count(ffn is mlp512) <= 2"): search("require count(ffn is mlp(width: 512)) <= 2"),
+    search("require count(attention is gqa2) <= 2"): search(
+        "require count(attention is gqa(kv_heads: 2)) <= 2"
+    ),
+    search("require count(ffn.width >= 768) <= 4"): search(
+        "require count(l.ffn.width >= 768 for l in layers) <= 4"
+    ),
+    search("require attention.kv_heads >= 2"): search(
+        "require all(l.attention.kv_heads >= 2 for l in layers)"
+    ),
+    search("require layers[1] is layers[0]"): search("require layers[1] same as layers[0]"),
+    "search s of w { minimize kl require chat.memory <= 8GiB }": search("require chat.memory <= 8GiB"),
+    "space v of p {\n  attention:\n    - parent\n    - gqa(kv_heads: 2)\n}": (
+        "space v of p {\n  attention = parent | gqa(kv_heads: 2)\n}"
+    ),
+    "space v of p { attention = parent |\xa0noop }": "space v of p { attention = parent | noop }",
+    'space v of p { attention = parent | gqa(kv_heads: 4, window: "1Ki") }': (
+        "space v of p { attention = parent | gqa(kv_heads: 4, window: 1Ki) }"
+    ),
+    "space v of p { ffn = parent(dtype: [full, q8_0]) }": "space v of p { ffn = parent(dtype: full | q8_0) }",
+    "data mixed = mix(0.7 * corpus, 0.3 * stories)": "data mixed = mix(corpus: 0.7, stories: 0.3)",
+    "hardware g = measured(engine: llama.cpp, dtype: q8_0)": "hardware g = measured(engine: llama_cpp, dtype: q8_0)",
+    "scenario c on h = batch(1, 128 to 1024)": "scenario c on h = batch(1, 128 -> 1024)",
+    "scenario c on h = batch(max, 128 -> 1024)": "scenario c on h = batch(auto, 128 -> 1024)",
+    f'{search("require params <= 3B")}\neval e of s {{ lm_eval = ["arc_easy", "piqa"] }}': (
+        f'{search("require params <= 3B")}\neval e of s {{ lm_eval = "arc_easy, piqa" }}'
+    ),
+    f"param speedup: Ratio = 1.2\n{search('require chat.throughput >= speedup')}": (
+        f"param speedup: Ratio = 1.2x\n{search('require chat.throughput >= speedup')}"
+    ),
+    f"{search('require params <= 3B')}\nuptrain u of s {{ tokens = 1M, data = corpus, ema = 99 }}": (
+        f"{search('require params <= 3B')}\nuptrain u of s {{ tokens = 1M, data = corpus, ema = 99% }}"
+    ),
+}
+"""A mistake -> the program after the only fix that is offered for each of its errors."""
+
+HELPED = {
+    search(
+        "require layers[0..3] same as layers[4..7]"
+    ): "for i in 0..3 { require layers[i] same as layers[i + 4] }",
+    search(
+        "require layers[4..7] same as layers[0..3]"
+    ): "for i in 4..7 { require layers[i] same as layers[i - 4] }",
+    search("require chat.throughput >= 5ktok/min"): "write `83.33 tok/s`",
+    "bld b of w { tokens = 10Mtok, data = corpus }": "write `10M`",
+    search("require p.num_layers >= 20"): "`count(attention is not noop) >= 20`",
+    "space v of p { ffn = parent | moe(experts: 2) }": "a dense FFN has `mlp(width: 50%)`, `linear` and `noop`",
+    "space v of p { attention = parent | gqa(kv_heads: 4, window: none) }": "leaving the setting out",
+    f"{search('require params <= 3B')}\nuptrain u of s {{ tokens = 1M, data = corpus, batch = 8, micro_batch = 16 }}": "",
+    f"{search('require params <= 3B')}\nuptrain u of s {{ tokens = 1M, data = corpus, warmup = 100 }}": (
+        "warmup: …)`"
+    ),
+    f"{search('require params <= 3B')}\nuptrain u of s {{ tokens = 1M, data = corpus, lr = cosine(1e-4, warmup: 100) }}": (
+        "it is a share, such as `5%`"
+    ),
+    f"{search('require params <= 3B')}\nassert s.memory <= 3GiB": "`SCENARIO.memory`",
+}
+"""A mistake -> what its help says; nothing is certain enough for a fix."""
+
+
+def errors_of(text: str, folder: Path) -> list[Diagnostic]:
+    return look_at(folder / "a.pzl", f"{text}\n{HEAD}").errors
+
+
+@pytest.mark.parametrize("text", FIXED)
+def test_the_fix_is_what_was_meant(text: str, tmp_path: Path) -> None:
+    found = errors_of(text, tmp_path)
+    assert found and all(len(error.fixes) == 1 for error in found), found
+    made = apply(text + "\n", compatible(error.fixes[0] for error in found)).removesuffix("\n")
+    assert made == FIXED[text]
+    assert errors_of(made, tmp_path) == []
+
+
+@pytest.mark.parametrize("text", HELPED)
+def test_the_help_names_what_was_meant(text: str, tmp_path: Path) -> None:
+    [error] = errors_of(text, tmp_path)
+    assert HELPED[text] in error.help and not error.fixes
+    assert error.help or "at most the `batch`, 8" in error.message
+
+
+def test_a_parent_without_a_shape_has_no_second_mistake(tmp_path: Path) -> None:
+    found = errors_of(f"parent q = {MIXTURE}\nspace v of q {{ ffn = parent | moe(experts: 8) }}", tmp_path)
+    assert [error.message for error in found] == ["`shape` needs `expert_width`"]
+
+
+def test_no_help_offers_none(tmp_path: Path) -> None:
+    found = errors_of(f"parent q = {SHAPE}, window: none)", tmp_path)
+    assert [error.code for error in found] == ["E0408", "E0201"] and "leaving the setting out" in found[
+        1
+    ].help

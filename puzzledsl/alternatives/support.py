@@ -112,7 +112,7 @@ class Architecture(Frozen):
 
     def of_model(self, shape: Shape, computation: Computation) -> Iterator[tuple[str, Support]]:
         """Yield the properties of the whole model that it lacks, in words."""
-        absent = Absent(reason=f"it has no {shape.family} layers there")
+        absent = Absent(reason=f"none of its architectures for layers that differ has {shape.family} layers")
         ropes = () if self.ropes is None else set(computation.ropes) - set(self.ropes)
         asked = [
             (FAMILY, self.families.get(shape.family, absent)),

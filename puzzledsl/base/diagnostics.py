@@ -6,7 +6,7 @@ place and a help line. Stages collect them in a `Sink`, so that one run reports 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -38,6 +38,14 @@ class Span:
         start = min((self.line, self.column), (other.line, other.column))
         end = max((self.end_line, self.end_column), (other.end_line, other.end_column))
         return Span(self.file, *start, *end)
+
+    def cut(self, lines: Sequence[str]) -> str:
+        """Return the text of this span of a file with these lines."""
+        found = list(lines[self.line - 1 : self.end_line])
+        if found:
+            found[-1] = found[-1][: self.end_column - 1]
+            found[0] = found[0][self.column - 1 :]
+        return "\n".join(found)
 
 
 @dataclass(frozen=True, slots=True)

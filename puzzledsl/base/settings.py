@@ -54,6 +54,7 @@ class Setting:
     positional: bool = False  # its call takes it without its name
     type: Any = None
     many: bool = False  # several: `"a", "b"`, or `a + b`
+    wide: bool = False  # it sets more fields than its own
     value: Any = REQUIRED
     name: str = ""
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pydantic import BaseModel
+
 from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.settings import settings_of
 from puzzledsl.changes import words
 from puzzledsl.changes.common import common_names
 from puzzledsl.changes.model import Change, Detail, Pieces, ProgramChanges
@@ -78,15 +81,25 @@ def _fields(node: Frozen) -> Iterator[tuple[str, str]]:
         elif key == "full" and isinstance(node, nodes.Eval):
             yield key, " + ".join(node.full)
         elif key not in _NO_MEANING | apart:
-            yield from _flat(key, value)
+            yield from _flat(_word(node, key), key, getattr(node, key), value)
 
 
-def _flat(path: str, value: object) -> Iterator[tuple[str, str]]:
+def _flat(said: str, path: str, found: object, value: object) -> Iterator[tuple[str, str]]:
+    """Yield the figures in a value by their paths: `said` in words of the language, `path` in fields, which end in a unit."""
     if isinstance(value, dict):
         for key, part in value.items():
-            yield from _flat(f"{path}.{key}", part)
+            inner = getattr(found, key) if isinstance(found, BaseModel) else None
+            yield from _flat(f"{said}.{_word(found, key)}", f"{path}.{key}", inner, part)
     else:
-        yield path, words.figure(path, value)
+        yield said, words.figure(path, value)
+
+
+def _word(node: object, field: str) -> str:
+    """Return the name in the language of a node's field: the setting's, where it is one."""
+    known = settings_of(type(node)) if isinstance(node, BaseModel) else {}
+    return next(
+        (word for word, setting in known.items() if setting.name == field and not setting.wide), field
+    )
 
 
 def _pieces(old: nodes.Program, new: nodes.Program, bld: str) -> Pieces:

@@ -77,9 +77,9 @@ def complete_stage(incomplete: str) -> list[tuple[str, str]]:
 def complete_setting(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return `NAME=` of each parameter of the program, with its type and default; behind `NAME=` its words."""
     from puzzledsl.syntax import tree
-    from puzzledsl.syntax.unparse import unparse_expr
 
-    params = [item for item in _items(ctx) if isinstance(item, tree.Param)]
+    items, lines = _items(ctx)
+    params = [item for item in items if isinstance(item, tree.Param)]
     name, equals, value = incomplete.partition("=")
     if equals:
         words = [word.text for param in params if param.name.text == name for word in param.words]
@@ -87,10 +87,7 @@ def complete_setting(ctx: typer.Context, incomplete: str) -> list[tuple[str, str
     found: list[tuple[str, str]] = []
     for param in params:
         kind = " | ".join(word.text for word in param.words) or param.type.text
-        try:
-            default = "" if param.default is None else f" = {unparse_expr(param.default)}"
-        except ValueError:  # it has mistakes in it
-            default = ""
+        default = "" if param.default is None else f" = {' '.join(param.default.span.cut(lines).split())}"
         if param.name.text.startswith(name):
             found.append((f"{param.name.text}=", kind + default))
     return found
@@ -104,7 +101,7 @@ def complete_declaration(ctx: typer.Context, incomplete: str) -> list[tuple[str,
     given = {word for value in ctx.params.values() if isinstance(value, list | tuple) for word in value}
     return [
         (item.name.text, item.doc.split("\n", 1)[0])
-        for item in _items(ctx)
+        for item in _items(ctx)[0]
         if isinstance(item, tree.Decl)
         and item.kind.text == kind
         and item.name.text.startswith(incomplete)
@@ -120,8 +117,8 @@ def _kind_of(command: str) -> str:
     return TASKS[command].kind if command in TASKS else ""
 
 
-def _items(ctx: typer.Context) -> tuple[tree.Item, ...]:
-    """Return the declarations of the program on the command line; none of one that cannot be read.
+def _items(ctx: typer.Context) -> tuple[tuple[tree.Item, ...], list[str]]:
+    """Return the declarations of the program on the command line and its lines; none of one that cannot be read.
 
     Behind an option that lacks its value, the words before it are not sorted into arguments yet.
     """
@@ -130,4 +127,4 @@ def _items(ctx: typer.Context) -> tuple[tree.Item, ...]:
 
     file = ctx.params.get("file") or next((word for word in ctx.args if word.endswith(".pzl")), None)
     text = read_source(Path(file), Sink()) if file else None
-    return () if text is None else parse(text, str(file), Sink()).items
+    return ((), []) if text is None else (parse(text, str(file), Sink()).items, text.split("\n"))

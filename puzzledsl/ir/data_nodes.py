@@ -158,9 +158,7 @@ class SampledData(Picked):
         write="write `sampled(p, tokens: 1M)`, where `p` is a parent",
     )
     tokens: int = setting(
-        "Tokens of all documents.",
-        at_least=1,
-        write="write `sampled(p, tokens: 1M)`, where `p` is a parent",
+        "Tokens of all documents.", at_least=1, write="write `sampled(p, tokens: 1M)`, where `p` is a parent"
     )
     temperature: float = setting(
         "Logits are divided by it: 1 is the parent's own distribution.",

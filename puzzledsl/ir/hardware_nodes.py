@@ -92,9 +92,7 @@ class RooflineHardware(Frozen):
         "Number type of matrix products; as `dtype` unless said.", None, word="activations"
     )
     kv_dtype: str = _dtype(
-        "Number type of stored keys and values.",
-        word="kv_cache",
-        elsewhere=("kv_dtype", "kv_cache_dtype"),
+        "Number type of stored keys and values.", word="kv_cache", elsewhere=("kv_dtype", "kv_cache_dtype")
     )
     embedding_dtype: str = _dtype("Number type of the stored embedding, norms and biases.", word="embedding")
     head_dtype: str | None = _dtype(
@@ -247,11 +245,7 @@ class MeasuredHardware(Frozen):
     )
     gpus: int = setting("Devices that share the model.", default=1, at_least=1, at_most=MAX_GPUS)
     memory_bytes: int | None = setting(
-        "Memory of a device: gives `h.memory` a value.",
-        word="memory",
-        unit=BYTES,
-        default=None,
-        at_least=1,
+        "Memory of a device: gives `h.memory` a value.", word="memory", unit=BYTES, default=None, at_least=1
     )
     usd_per_s: Exact | None = setting(
         "Price of this machine: `0.2 USD/h`. Gives its scenarios `cost_per_mtok`.",
@@ -296,6 +290,6 @@ class Scenario(Declaration):
         positional=True,
     )
     prompt: int = setting(
-        "Prompt and output tokens of a sequence: `128 -> 1024`.", word="tokens", positional=True
+        "Prompt and output tokens of a sequence: `128 -> 1024`.", word="tokens", wide=True, positional=True
     )
     output: int

@@ -5,16 +5,23 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.base.settings import Call, call_of, calls_of, setting, settings_of
 from puzzledsl.base.units import TIME
 from puzzledsl.ir.base import Declaration, Exact
+from puzzledsl.ir.metric_records import TERMS
 from puzzledsl.ir.source_location import Where
 
 MAX_CHILDREN = 100_000
+
+
+def _known_metric(name: str) -> str:
+    if name not in TERMS:
+        raise ValueError(f"no metric of a search is called {name!r}")
+    return name
 
 
 class MetricTerm(Frozen):
@@ -22,8 +29,8 @@ class MetricTerm(Frozen):
 
     kind: Literal["metric"] = "metric"
     scenario: str
-    metric: Literal[
-        "memory", "weights", "kv_cache", "latency", "ttft", "tpot", "throughput", "flops", "batch"
+    metric: Annotated[
+        str, AfterValidator(_known_metric), WithJsonSchema({"type": "string", "enum": list(TERMS)})
     ]
 
 
@@ -81,8 +88,7 @@ class TableTerm(Frozen):
 
 
 Term = Annotated[
-    MetricTerm | ScoreTerm | ParamsTerm | FactTerm | CountTerm | TableTerm,
-    Field(discriminator="kind"),
+    MetricTerm | ScoreTerm | ParamsTerm | FactTerm | CountTerm | TableTerm, Field(discriminator="kind")
 ]
 
 
@@ -341,10 +347,7 @@ class Refine(Frozen):
     healed: int = setting("Tokens each child is healed on before it is measured; `0`: none.", default=4096)
     samples: int = setting("Token positions that are compared with the parent.", default=2048, at_least=1)
     data: str | None = setting(
-        "The text that is measured on.",
-        default=None,
-        kinds=("data",),
-        shown="the score's, else the bld's",
+        "The text that is measured on.", default=None, kinds=("data",), shown="the score's, else the bld's"
     )
     where: Where
 
@@ -395,7 +398,10 @@ class Frontier(Declaration):
     search: str
     term: Term = setting("The amount: `chat.throughput`, `params`, a score.", word="metric", positional=True)
     low: Exact = setting(
-        "From .. to, in its unit or in multiples of the parent's: `1x..3x`.", word="range", positional=True
+        "From .. to, in its unit or in multiples of the parent's: `1x..3x`.",
+        word="range",
+        wide=True,
+        positional=True,
     )
     high: Exact
     times_parent: bool

@@ -46,6 +46,7 @@ class Bld(Declaration):
     mode: Literal["decoupled", "coupled"] = setting(
         "`attention + ffn` is decoupled (A + F jobs a layer), `attention * ffn` coupled (A x F).",
         word="train",
+        wide=True,
         words=("attention", "ffn"),
         noun="sub-block",
         shown="`attention + ffn`",
@@ -184,6 +185,7 @@ class Uptrain(Declaration):
     kld: float = setting(
         "A weighted sum: `1 * kld + 1 * cosine + 0 * lm`.",
         word="loss",
+        wide=True,
         default=0.0,
         words=("kld", "cosine", "lm"),
         noun="loss of uptraining",

@@ -6,14 +6,24 @@ Every node is frozen and compares by content without spans, so that "parse(print
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import Field, dataclass, field
+from typing import Any, ClassVar, Literal, dataclass_transform
 
 from puzzledsl.base.diagnostics import Span
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
-class Node:
+@dataclass_transform(frozen_default=True, kw_only_default=True, eq_default=False, field_specifiers=(field,))
+class _Record:
+    """Base of classes that are dataclasses by what they declare."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        dataclass(frozen=True, kw_only=True, eq=False, repr=False)(cls)
+
+
+class Node(_Record):
     """The base of all nodes. `span` does not take part in equality.
 
     What dataclasses would write for each of its forty kinds is here once: that alone was a tenth of what a command loads.
@@ -42,42 +52,36 @@ class Node:
 # ---------------------------------------------------------------- expressions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Name(Node):
     """`wide`, `attention`, `noop`."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Literal_(Node):
     """A number with or without a unit, as written: `80GiB`, `78_000`, `2.17x`. See `units.parse_quantity`."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class String(Node):
     """`"corpus/*.txt"`; `value` is without quotes, escapes resolved."""
 
     value: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class ListExpr(Node):
     """`[a, b]`."""
 
     items: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Choice(Node):
     """`a | b | c`: two or more options, flattened."""
 
     options: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Cond(Node):
     """`if c then a else b`."""
 
@@ -90,7 +94,6 @@ BinaryOp = Literal["+", "-", "*", "/", "mod", "and", "or", "implies"]
 CompareOp = Literal["==", "!=", "<=", ">=", "<", ">"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Binary(Node):
     """`left op right`, left-associative (`implies` is non-associative)."""
 
@@ -99,7 +102,6 @@ class Binary(Node):
     right: Expr
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Unary(Node):
     """`-x`, `+x`, `not x`."""
 
@@ -107,7 +109,6 @@ class Unary(Node):
     operand: Expr
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Compare(Node):
     """`a <= b`, or a chain `a <= b <= c`: `ops[i]` stands between `operands[i]` and `operands[i + 1]`."""
 
@@ -116,7 +117,6 @@ class Compare(Node):
     op_spans: tuple[Span, ...] = field(compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Is(Node):
     """`x is noop`, `x is not gqa(kv_heads: >= 4)`, `x is (noop | linear)`."""
 
@@ -125,7 +125,6 @@ class Is(Node):
     pattern: Pattern | PatternChoice
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class In(Node):
     """`x in 3..78`."""
 
@@ -133,7 +132,6 @@ class In(Node):
     collection: Expr
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class SameAs(Node):
     """`layers[i] same as layers[j]`."""
 
@@ -141,7 +139,6 @@ class SameAs(Node):
     right: Expr
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Range(Node):
     """`3..78`, `1x..3x`; inclusive at both ends. In subscripts either end may be missing. `step` as in `0..78 step 4`."""
 
@@ -150,7 +147,6 @@ class Range(Node):
     step: Expr | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Arrow(Node):
     """`128 -> 1024`."""
 
@@ -158,7 +154,6 @@ class Arrow(Node):
     right: Expr
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Attribute(Node):
     """`chat.memory`."""
 
@@ -166,7 +161,6 @@ class Attribute(Node):
     name: Name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Index(Node):
     """`layers[..1, -1]`, `layers[40.. where index mod 2 == 1]`, `layers[i]`."""
 
@@ -175,7 +169,6 @@ class Index(Node):
     where: Expr | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Argument(Node):
     """A positional (`name` is None) or named argument `kv_heads: 8 | 4`."""
 
@@ -183,7 +176,6 @@ class Argument(Node):
     value: Expr
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Comprehension(Node):
     """`l.ffn.width for l in layers[40..] where …`, the sole argument of a call such as `sum(…)`."""
 
@@ -193,7 +185,6 @@ class Comprehension(Node):
     where: Expr | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Call(Node):
     """`gqa(kv_heads: 8 | 4)`, `sum(attention.kv_heads)`."""
 
@@ -201,7 +192,6 @@ class Call(Node):
     arguments: tuple[Argument, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class PatternField(Node):
     """`width: >= 25%` in a pattern; `op` is `==` where none is written."""
 
@@ -210,7 +200,6 @@ class PatternField(Node):
     value: Expr
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Pattern(Node):
     """`noop`, `mlp(width: >= 25%)`."""
 
@@ -218,7 +207,6 @@ class Pattern(Node):
     fields: tuple[PatternField, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class BadExpr(Node):
     """Stands where an expression could not be read; its mistake has been reported, so stay silent about it."""
 
@@ -250,7 +238,6 @@ Expr = (
 AssignOp = Literal["=", "|=", "-=", "&="]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Assign(Node):
     """`attention = A | B`, `layers[2..9].attention -= noop`, `layers[..].ffn &= mlp(width: >= 25%)`.
 
@@ -262,14 +249,12 @@ class Assign(Node):
     value: Expr | Pattern | PatternChoice
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class PatternChoice(Node):
     """`noop | linear` on the right of `-=` or `&=`."""
 
     options: tuple[Pattern, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Section(Node):
     """`init { … }`."""
 
@@ -277,7 +262,6 @@ class Section(Node):
     body: tuple[Stmt, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class ForAll(Node):
     """`for i in 3..78 where i mod 4 == 0 { … }`."""
 
@@ -287,7 +271,6 @@ class ForAll(Node):
     body: tuple[Stmt, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Require(Node):
     """`require EXPR because "…"`."""
 
@@ -295,7 +278,6 @@ class Require(Node):
     because: String | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Prefer(Node):
     """`prefer EXPR because "…"`."""
 
@@ -303,7 +285,6 @@ class Prefer(Node):
     because: String | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Objective(Node):
     """`minimize kl`, `maximize params`."""
 
@@ -311,7 +292,6 @@ class Objective(Node):
     expression: Expr
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Solutions(Node):
     """`solutions 10 apart 8`."""
 
@@ -319,7 +299,6 @@ class Solutions(Node):
     apart: Expr | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Let(Node):
     """`let NAME = expr`, in a body or at the top level."""
 
@@ -327,7 +306,6 @@ class Let(Node):
     value: Expr
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Assert(Node):
     """`assert EXPR because "…"`, in a body or at the top level."""
 
@@ -340,7 +318,6 @@ Stmt = Assign | Section | ForAll | Require | Prefer | Objective | Solutions | Le
 # ---------------------------------------------------------------- declarations (column 1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Use(Node):
     """`use "std/hardware.pzl" (h100_sxm)`, `use "file" as h`."""
 
@@ -349,7 +326,6 @@ class Use(Node):
     alias: Name | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Param(Node):
     """`param headroom: Ratio = 95%`; `param mode: fast | small = fast` lists its words, and `type` is the first of them."""
 
@@ -360,7 +336,6 @@ class Param(Node):
     doc: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Fn(Node):
     """`fn half(x) = x / 2`."""
 
@@ -370,7 +345,6 @@ class Fn(Node):
     doc: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Decl(Node):
     """`KIND NAME [of X | on X] [= expr] [{ body }]`; `body` is None where no braces stand. `doc` is the `##` text above."""
 
@@ -386,7 +360,6 @@ class Decl(Node):
 Item = Use | Param | Fn | Let | Assert | Decl
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Module(Node):
     """A whole file. `broken` is true where recovery dropped something: later stages may hold back follow-up errors."""
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.syntax import tree
-from puzzledsl.syntax.unparse import unparse, unparse_expr
 from tests.checker.programs import NEMOTRON, TINY, checked, line_of, mistakes
 from tests.strategies import expressions, modules
 from tests.syntax.mutations import _at, _misspell, plant
+from tests.syntax.unparse import unparse, unparse_expr
 
 CPU_SECONDS = 30  # a hang; of the processor, so that a busy machine is none
 

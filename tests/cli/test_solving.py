@@ -86,6 +86,14 @@ def test_the_json_has_exactly_the_documented_keys(program: Path, capsys: pytest.
     assert "E0501" in err
 
 
+def test_a_goal_that_is_one_metric_has_its_unit(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    goal = "search fast of wide { minimize chat.latency, require params >= 50% * llama.params }\n"
+    program.write_text(PROGRAM + goal)
+    out, _ = printed(capsys, 0, "solve", program, "fast")
+    latency = next(line.split()[1] for line in out.splitlines() if line.startswith("  chat.latency"))
+    assert latency.endswith("s") and f"optimal (objective {latency}, bound {latency}, gap 0)" in out
+
+
 def test_json_is_one_list_whatever_is_wrong(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (program.parent / "kl.csv").unlink()
     out, err = printed(capsys, 1, "solve", program, "--json")

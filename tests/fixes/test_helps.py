@@ -122,3 +122,23 @@ def test_no_help_offers_none(tmp_path: Path) -> None:
     assert [error.code for error in found] == ["E0408", "E0201"] and "leaving the setting out" in found[
         1
     ].help
+
+
+GEMMA = """\
+use "std/parents.pzl" (gemma3_1b)
+parent g = gemma3_1b
+space v of g { attention = parent | noop, ffn = parent | noop }
+score loss of v = table("loss.csv")
+"""
+
+
+def test_a_family_that_a_runtime_lacks_is_no_matter_of_alternatives(tmp_path: Path) -> None:
+    export = 'search s of v { minimize loss }\nexport out of s = gguf("child.gguf")'
+    measured = (
+        "hardware laptop = measured(engine: llama_cpp)\nscenario talk on laptop = batch(1, 8 -> 8)\n"
+        "search s of v { minimize loss, require talk.latency <= 1s }"
+    )
+    for text in (export, measured):
+        [error] = errors_of(f"{GEMMA}{text}", tmp_path)
+        assert "none of its architectures for layers that differ has gemma3_text layers" in error.message
+        assert error.help and "drop" not in error.help

@@ -8,8 +8,8 @@ import pytest
 
 from puzzledsl.base.diagnostics import Sink
 from puzzledsl.syntax.parse import parse
-from puzzledsl.syntax.unparse import unparse
 from tests.language.rules import codes, holds, outcome, program, refused, search
+from tests.syntax.unparse import unparse
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from puzzledsl.syntax.formatting.break_lines import LIMIT
 from puzzledsl.syntax.formatting.format import format_source
 from puzzledsl.syntax.parse import parse
 from puzzledsl.syntax.tokens import Token, lex
-from puzzledsl.syntax.unparse import unparse
 from tests.generated import program
 from tests.strategies import modules
+from tests.syntax.unparse import unparse
 
 ROOT = Path(__file__).parents[2]
 NEMOTRON = (ROOT / "examples" / "nemotron51b.pzl").read_text("utf-8")

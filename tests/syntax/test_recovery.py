@@ -13,8 +13,8 @@ from puzzledsl.base.diagnostics import Sink
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.formatting.format import format_source
 from puzzledsl.syntax.parse import parse
-from puzzledsl.syntax.unparse import unparse
 from tests.syntax.mutations import plant
+from tests.syntax.unparse import unparse
 
 NEMOTRON = (Path(__file__).parents[2] / "examples" / "nemotron51b.pzl").read_text("utf-8")
 WORDS = (

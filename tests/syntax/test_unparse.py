@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from puzzledsl.base.diagnostics import Sink
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import parse
-from puzzledsl.syntax.unparse import unparse
 from tests.strategies import AT, modules
+from tests.syntax.unparse import unparse
 
 NEMOTRON = Path(__file__).parents[2] / "examples" / "nemotron51b.pzl"
 

@@ -12,14 +12,7 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.expressions.search_values import Layers, SubBlocks, Symbolic, TermKey
 from puzzledsl.checker.expressions.settings import Settings, from_call, read_call
-from puzzledsl.checker.expressions.values import (
-    BuiltIn,
-    Constructed,
-    Scope,
-    Symbol,
-    Value,
-    article,
-)
+from puzzledsl.checker.expressions.values import BuiltIn, Constructed, Scope, Symbol, Value, article
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes

@@ -8,21 +8,11 @@ from puzzledsl.alternatives.computation import USUAL, Computation
 from puzzledsl.base.diagnostics import Fix
 from puzzledsl.base.suggest import closest
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.declarations.common import (
-    arguments_of,
-    call_of,
-    check_parts,
-    head,
-    no_target,
-)
+from puzzledsl.checker.declarations.common import arguments_of, call_of, check_parts, head, no_target
 from puzzledsl.checker.diagnostics import space_errors as errors
 from puzzledsl.checker.expressions.settings import Settings, as_call
 from puzzledsl.checker.expressions.values import Constructed, Symbol
-from puzzledsl.checker.spaces.shapes import (
-    argument_place,
-    mismatch,
-    read_shape,
-)
+from puzzledsl.checker.spaces.shapes import argument_place, mismatch, read_shape
 from puzzledsl.families.config import BadConfig, config_content, config_path
 from puzzledsl.families.registry import computation_of_config, shape_of_config
 from puzzledsl.ir import nodes

@@ -20,14 +20,7 @@ from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.diagnostics.eval_errors import NotInFull, PromptsNotAFile
 from puzzledsl.checker.diagnostics.space_errors import OtherSpace
-from puzzledsl.checker.expressions.settings import (
-    Settings,
-    as_call,
-    lower,
-    lower_call,
-    read_call,
-    summands,
-)
+from puzzledsl.checker.expressions.settings import Settings, as_call, lower, lower_call, read_call, summands
 from puzzledsl.checker.expressions.values import Constructed, Poison, Scope, Symbol, Text
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.ir import nodes

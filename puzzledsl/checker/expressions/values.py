@@ -185,12 +185,7 @@ class SourceFile:
 
     def source(self, span: Span) -> str:
         """The text a span of this file covers."""
-        lines = self.lines[span.line - 1 : span.end_line]
-        if not lines:
-            return ""
-        if len(lines) == 1:
-            return lines[0][span.column - 1 : span.end_column - 1]
-        return "\n".join([lines[0][span.column - 1 :], *lines[1:-1], lines[-1][: span.end_column - 1]])
+        return span.cut(self.lines)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

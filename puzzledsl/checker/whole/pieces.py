@@ -7,11 +7,7 @@ from collections.abc import Iterator, Mapping
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.base.diagnostics import Diagnostic, Span
 from puzzledsl.base.entry_points import entry_points
-from puzzledsl.base.stage_errors import (
-    CannotRealise,
-    NoFit,
-    NoPieceForAlternative,
-)
+from puzzledsl.base.stage_errors import CannotRealise, NoFit, NoPieceForAlternative
 from puzzledsl.ir import nodes
 from puzzledsl.ir.source_location import span_of
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from puzzledsl.alternatives.alternative import Alternative
-from puzzledsl.alternatives.support import Absent, Architecture, Lowered
+from puzzledsl.alternatives.support import FAMILY, Absent, Architecture, Lowered
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Span
 from puzzledsl.base.phrases import layers_in_words, listed
 from puzzledsl.base.stage_errors import RecipeOfQuantised
@@ -63,10 +63,7 @@ def check_exports(
 
 
 def _check(
-    program: nodes.Program,
-    export: nodes.Export,
-    span: Callable[[nodes.Where], Span],
-    written: Written | None,
+    program: nodes.Program, export: nodes.Export, span: Callable[[nodes.Where], Span], written: Written | None
 ) -> Iterator[Diagnostic]:
     runtime, space = RUNTIMES[export.runtime], space_of(program, export)
     if export.dtype in RECIPES:
@@ -270,7 +267,15 @@ def check_engines(program: nodes.Program, files: Mapping[str, str]) -> list[Diag
             what, reason = next(_absent(fitted))
             found.append(
                 EngineLacksAlternative(
-                    span, secondary=[label], engine=engine.title, what=what, space=space, reason=reason
+                    span,
+                    secondary=[label],
+                    help="measure in another engine: `measured(engine: torch)` runs everything"
+                    if what == FAMILY
+                    else None,
+                    engine=engine.title,
+                    what=what,
+                    space=space,
+                    reason=reason,
                 )
             )
     return found

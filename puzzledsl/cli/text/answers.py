@@ -53,7 +53,9 @@ def as_text(program: Program, result: SearchResult, seconds: float) -> str:
     from puzzledsl.pipeline.text.card import metric_text
 
     best, search = result.solutions[0], program.searches[result.search]
-    lines = [f"search {result.search}: {_proof(result)} in {seconds:.2f} s, {_parts(result)}, verified"]
+    lines = [
+        f"search {result.search}: {_proof(search, result)} in {seconds:.2f} s, {_parts(result)}, verified"
+    ]
     if search.refine is not None:
         from puzzledsl.pipeline.text.refined_text import solve_note
 
@@ -110,15 +112,26 @@ def _parts(result: SearchResult) -> str:
     return f"found by {result.found_by}, {'proven' if result.status == 'optimal' else 'bound'} by {result.proved_by}"
 
 
-def _proof(result: SearchResult) -> str:
+def _goal_text(search: Search, value: float) -> str:
+    """Format a value of the goal: with its unit where the goal is one metric."""
+    from puzzledsl.ir.nodes import MetricTerm
+    from puzzledsl.pipeline.text.card import metric_text
+
+    if len(search.objective.terms) == 1 and isinstance(term := search.objective.terms[0].term, MetricTerm):
+        return metric_text(f"{term.scenario}.{term.metric}", value)
+    return f"{value:.6g}"
+
+
+def _proof(search: Search, result: SearchResult) -> str:
     """`optimal (objective 1.134, proven: no other is better)`; an answer that time cut short says what is proven."""
-    objective = f"objective {result.solutions[0].objective:.6g}"
+    objective = f"objective {_goal_text(search, result.solutions[0].objective)}"
     if result.bound is None:
         return f"{result.status} ({objective}; a heuristic, nothing is proven)"
+    bound = f"bound {_goal_text(search, result.bound)}"
     if result.status == "optimal":
-        return f"optimal ({objective}, bound {result.bound:.6g}, gap {result.gap or 0:.2g})"
+        return f"optimal ({objective}, {bound}, gap {result.gap or 0:.2g})"
     gap = "unknown" if result.gap is None else f"{result.gap * 100:.2g} %"
-    return f"feasible, not proven to be the best ({objective}; proven so far: bound {result.bound:.6g}, gap {gap})"
+    return f"feasible, not proven to be the best ({objective}; proven so far: {bound}, gap {gap})"
 
 
 def _preferred(search: Search) -> Iterator[str]:

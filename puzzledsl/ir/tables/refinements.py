@@ -22,14 +22,7 @@ class MeasuredChild(Frozen):
 
     layers: tuple[LayerAssignment, ...]
     origin: Literal[
-        "optimum",
-        "uniform",
-        "block_influence",
-        "angular_run",
-        "model",
-        "drawn",
-        "mutated",
-        "elsewhere",
+        "optimum", "uniform", "block_influence", "angular_run", "model", "drawn", "mutated", "elsewhere"
     ]
     predicted: float
     predicted_stderr: float

@@ -13,7 +13,7 @@ from puzzledsl.base.units import UNITS
 from puzzledsl.checker.expressions.values import Symbol
 from puzzledsl.checker.names.occurrences import Gap
 from puzzledsl.checker.names.scopes import members
-from puzzledsl.ir.metrics import METRICS
+from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.language import words
 from puzzledsl.language.alternatives import alternatives_of
 from puzzledsl.language.kinds import KINDS
@@ -34,7 +34,6 @@ from puzzledsl.server.features.completion_items import (
 from puzzledsl.server.features.navigation import path_of_use
 from puzzledsl.server.features.writing import Written, written_before
 from puzzledsl.syntax import tree
-from puzzledsl.syntax.unparse import unparse_expr
 
 _NUMBER = re.compile(r"\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _GOES_ON = (*"and or implies is in mod step where because apart then else for".split(), "same as")
@@ -206,10 +205,20 @@ def _wanted_dimension(written: Written) -> object:
     """Return the dimension of the metric named last in the statement."""
     pairs = zip(written.statement, written.statement[1:], strict=False)
     named = [str(token) for before, token in pairs if before.type == "DOT" and str(token) in METRICS]
-    return METRICS[named[-1]] if named else None
+    return METRICS[named[-1]].dimension if named else None
 
 
 # ---------------------------------------------------------------- signature help
+
+
+def _path(function: tree.Expr) -> str:
+    """Return `name` or `file.name`."""
+    match function:
+        case tree.Attribute(target=target, name=name):
+            return f"{_path(target)}.{name.text}"
+        case tree.Name(text=text):
+            return text
+    return "…"
 
 
 def signature(document: Document, line: int, column: int) -> types.SignatureHelp | None:
@@ -221,5 +230,5 @@ def signature(document: Document, line: int, column: int) -> types.SignatureHelp
     names = list(call.arguments)
     active = names.index(call.name) if call.name in names else min(call.index, len(names) - 1)
     parameters = [types.ParameterInformation(n, s.doc or None) for n, s in call.arguments.items()]
-    label = f"{unparse_expr(call.function)}({', '.join(names)})"
+    label = f"{_path(call.function)}({', '.join(names)})"
     return types.SignatureHelp([types.SignatureInformation(label, parameters=parameters)], 0, active)

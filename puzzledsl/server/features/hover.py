@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from lsprotocol import types
 
-from puzzledsl.checker.expressions.values import Symbol
+from puzzledsl.checker.expressions.values import SourceFile, Symbol
 from puzzledsl.checker.names.occurrences import Occurrence, sub_blocks_of
 from puzzledsl.checker.names.scopes import LanguageWord
-from puzzledsl.ir.metrics import METRICS
-from puzzledsl.language import words
+from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.words import KEYWORDS, OPERATORS
 from puzzledsl.server.document import Document, span_of
@@ -18,7 +19,6 @@ from puzzledsl.server.features.values import explain_quantity, show, summary
 from puzzledsl.server.problems import explanations_at
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.tokens import Token
-from puzzledsl.syntax.unparse import unparse_expr
 
 _LONGEST = 200
 
@@ -93,14 +93,14 @@ def _metric_of(document: Document, occurrence: Occurrence, symbol: Symbol) -> st
     at = occurrence.span
     behind = (o for o in document.names if isinstance(o.node, tree.Attribute) and o.node.target.span == at)
     name = next((o.name for o in behind), "")
-    return _metric(document, symbol.name, name, occurrence.within) if name in words.METRICS else ""
+    return _metric(document, symbol.name, name, occurrence.within) if name in METRICS else ""
 
 
 def _metric(document: Document, scenario: str, name: str, within: str) -> str:
     """Return a metric with its unit, and the parent's value where the profile tells it."""
     parent = costs.parent_metric(document, scenario, name, within)
-    unit = METRICS[name].name if name in METRICS else ""
-    return _parts(f"`{scenario}.{name}` ({unit}): {words.METRICS[name].doc}", parent)
+    metric = METRICS[name]
+    return _parts(f"`{scenario}.{name}` ({metric.dimension.name}): {metric.doc}", parent)
 
 
 # ---------------------------------------------------------------- names the program gives
@@ -118,47 +118,47 @@ def _declared(document: Document, symbol: Symbol, within: str) -> str:
     return _parts(
         f"```pzl\n{_head(symbol, item)}\n```",
         getattr(item, "doc", ""),
-        f"= {value}" if value and not _says(item, value) else "",
+        f"= {value}" if value and not _says(symbol, item, value) else "",
         "\n".join(f"- {line}" for line in lines),
         f"from `{symbol.file.shown}`" if symbol.file.key != document.key else "",
     )
 
 
-def _says(item: tree.Item | None, value: str) -> bool:
+def _says(symbol: Symbol, item: tree.Item | None, value: str) -> bool:
     """Return True if the source of a value already shows its value."""
     expr = (
         item.value if isinstance(item, tree.Let) else item.default if isinstance(item, tree.Param) else None
     )
-    return expr is not None and _source(expr) == value
+    return expr is not None and _source(symbol.file, expr) == value
 
 
 def _head(symbol: Symbol, item: tree.Item | None) -> str:
     """Return a declaration without its body on one line; a long value is cut."""
     match item:
         case tree.Decl():
-            of = f" {item.preposition} {_source(item.target)}" if item.target is not None else ""
-            value = f" = {_source(item.value)}" if item.value is not None else ""
+            of = f" {item.preposition} {_source(symbol.file, item.target)}" if item.target is not None else ""
+            value = f" = {_source(symbol.file, item.value)}" if item.value is not None else ""
             return f"{item.kind.text} {item.name.text}{of}{value}" + (" { … }" if item.body else "")
         case tree.Param():
-            default = f" = {_source(item.default)}" if item.default is not None else ""
+            default = f" = {_source(symbol.file, item.default)}" if item.default is not None else ""
             kind = " | ".join(word.text for word in item.words) or item.type.text
             return f"param {item.name.text}: {kind}{default}"
         case tree.Fn():
             names = ", ".join(p.text for p in item.parameters)
-            return f"fn {item.name.text}({names}) = {_source(item.value)}"
+            return f"fn {item.name.text}({names}) = {_source(symbol.file, item.value)}"
         case tree.Let():
-            return f"let {item.name.text} = {_source(item.value)}"
+            return f"let {item.name.text} = {_source(symbol.file, item.value)}"
         case tree.Use():
             return f'use "{item.path.value}" as {symbol.name}'
         case _:
             return f"{symbol.kind} {symbol.name}"
 
 
-def _source(expr: tree.Expr) -> str:
-    try:
-        text = unparse_expr(expr)
-    except ValueError:  # it has mistakes in it
+def _source(file: SourceFile, expr: tree.Expr) -> str:
+    """Return an expression as written, on one line and without comments; `…` for one that could not be read."""
+    if isinstance(expr, tree.BadExpr):
         return "…"
+    text = " ".join(re.sub(r"\s#[^\"\n]*$", "", file.source(expr.span), flags=re.MULTILINE).split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 

@@ -1,4 +1,4 @@
-"""Alignment of neighbouring lines of one kind in columns: heads, bounds, reasons and comments.
+"""Lines as the formatter lays them out, and the alignment of neighbours of one kind: heads, bounds, reasons and comments.
 
 Alignment depends only on the tokens and the line breaks, never on the existing blanks. So formatting is idempotent
 and independent of the original spacing.
@@ -7,9 +7,9 @@ and independent of the original spacing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from itertools import pairwise
 
-from puzzledsl.syntax.lines import Line
 from puzzledsl.syntax.tokens import Token
 
 COMMENT_COLUMN = 49
@@ -21,6 +21,35 @@ MAX_PADDING = 24
 """The most blanks that alignment puts before a part; lines that need more are left unaligned."""
 
 _BRACKETS = {"LPAR": 1, "LSQB": 1, "RPAR": -1, "RSQB": -1}
+
+
+@dataclass(slots=True)
+class Line:
+    """One line of the source. `gaps[i]` are the blanks before `tokens[i]`."""
+
+    tokens: list[Token]
+    comment: Token | None = None
+    gaps: list[int] = field(default_factory=list)
+    indent: int = 0
+    continues: bool = False
+    comment_gap: int = 2
+
+    @property
+    def code(self) -> str:
+        """The line without its comment."""
+        text = "".join(" " * gap + token for gap, token in zip(self.gaps, self.tokens, strict=True))
+        return " " * self.indent + text if self.tokens else ""
+
+    @property
+    def is_blank(self) -> bool:
+        """Return True for a line without tokens and comment."""
+        return not self.tokens and self.comment is None
+
+    def __str__(self) -> str:
+        if self.comment is None:
+            return self.code
+        gap = " " * (self.comment_gap if self.tokens else self.indent)
+        return self.code + gap + self.comment.rstrip()
 
 
 def align_code(lines: list[Line]) -> None:

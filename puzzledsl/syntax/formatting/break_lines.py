@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from puzzledsl.syntax.lines import Line
+from puzzledsl.syntax.formatting.align import Line
 from puzzledsl.syntax.tokens import Token
 
 LIMIT = 120

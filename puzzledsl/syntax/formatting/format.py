@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from puzzledsl.language.words import KEYWORDS
-from puzzledsl.syntax.formatting.align import align_code, align_comments
+from puzzledsl.syntax.formatting.align import Line, align_code, align_comments
 from puzzledsl.syntax.formatting.break_lines import break_long
-from puzzledsl.syntax.lines import Line
 from puzzledsl.syntax.newlines import CONTINUES_AFTER, CONTINUES_BEFORE
 from puzzledsl.syntax.parse import MAX_BYTES, MAX_TOKENS, normalise
 from puzzledsl.syntax.tokens import Token, lex

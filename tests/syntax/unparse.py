@@ -1,6 +1,6 @@
 """The syntax tree to text, one statement a line: `parse(unparse(t)) == t` for every tree that is not broken.
 
-For trees that a program made; what a person wrote is formatted on its tokens (syntax/format.py), which keeps comments.
+For trees that a test made; what a person wrote is formatted on its tokens, which keeps comments.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def _ask_for_room(child: ChildFiles, path: Path) -> None:
 
 def _quantise(source: Path, target: Path, recipe: Recipe, progress: Progress) -> None:
     """Run llama.cpp; its process ends with this call, however that ends."""
-    script = str(resources.files("puzzledsl.export.engines") / "llama_cpp_quantise.py")
+    script = str(resources.files("puzzledsl.export.engines") / "llama_cpp_engine.py")
     threads = str(os.cpu_count() or 1)
     python = python_of("llama_cpp")
     assert python is not None

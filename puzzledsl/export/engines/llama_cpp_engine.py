@@ -1,9 +1,17 @@
-"""GGUF files in llama.cpp, by llama-cpp-py-sync: with its own library, or with the one that $PZL_LLAMA_LIBRARY names."""
+"""GGUF files in llama.cpp, by llama-cpp-py-sync: with its own library, or with the one that $PZL_LLAMA_LIBRARY names.
+
+`python llama_cpp_engine.py SOURCE TARGET FILE_TYPE THREADS` quantises a file by one of llama.cpp's recipes. llama.cpp's log goes
+to stdout, a line at a time; `[  3/ 27]` begins that of each tensor. Exit code: 0, or 1 if llama.cpp failed.
+
+The package's private names are used here alone: its public `Llama` has no decoding of several sequences, no context like a
+server's, no log to set, no quantisation, and no other library.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -194,3 +202,26 @@ class Engine:
         tokens = self._llama.tokenize(prompt)
         _, chosen = self.greedy(tokens, steps)
         return str(self._llama.detokenize(chosen))
+
+
+def quantise(source: str, target: str, file_type: int, threads: int) -> int:
+    """Write `target`; return llama.cpp's result, 0 for success."""
+    lib, ffi, _ = bindings()
+
+    def say(_level: int, text: Any, _data: Any) -> None:
+        sys.stdout.write(ffi.string(text).decode(errors="replace"))
+        sys.stdout.flush()
+
+    log = ffi.callback("void(enum ggml_log_level, const char *, void *)", say)
+    lib.llama_log_set(log, ffi.NULL)
+    params = lib.llama_model_quantize_default_params()
+    params.ftype, params.nthread = file_type, threads
+    found = lib.llama_model_quantize(
+        source.encode(), target.encode(), ffi.new("llama_model_quantize_params *", params)
+    )
+    lib.llama_log_set(ffi.NULL, ffi.NULL)
+    return int(found)
+
+
+if __name__ == "__main__":
+    sys.exit(min(1, quantise(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))))

@@ -9,13 +9,17 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check $(PIP_EX
 EXAMPLE := examples/smollm2
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadscope --no-loadscope-reorder
 PYTEST_ARGS ?=
+LOWEST_TOOLS := 'pytest>=8.3' 'hypothesis>=6.112' 'pytest-timeout>=2.3' 'pytest-xdist>=3.8' 'pytest-lsp>=1.0' 'pydantic-sarif>=0.1.1' 'gguf>=0.17'
+LOWEST_TESTS := tests/base tests/checker/test_errors.py tests/cli/test_help.py tests/cli/test_odd_paths.py tests/costs/test_roofline.py \
+  tests/models/families/test_load.py tests/models/test_build.py tests/models/test_process.py tests/search/verify/test_verify.py \
+  tests/server/test_completion.py tests/syntax/test_parse.py tests/uptrain/test_train.py
 MUTANTS_ARGS ?=
 GPU_ARGS ?=
 VSCODE := editors/vscode
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo night gpu vllm llama test test-slow coverage mutants lint docs format clean distclean
+.PHONY: help setup demo night gpu vllm llama test test-lowest test-slow coverage mutants lint docs format clean distclean
 
 help: ## what there is
 	@printf 'make <target>, where <target> is\n\n'
@@ -45,6 +49,12 @@ llama: $(VENV)/.made ## build llama.cpp for this processor in .llama: its librar
 
 test: $(VENV)/.dev $(VSCODE)/node_modules ## the tests that take minutes together and need no download
 	$(PYTEST) -m 'not slow' $(PYTEST_ARGS)
+
+test-lowest: $(VENV)/.made ## tests of each layer with the oldest version of every dependency that pyproject.toml allows, in .venv-lowest
+	$(PYTHON) scripts/lowest.py pyproject.toml > $(VENV)/lowest.txt
+	$(PYTHON) -m venv --clear $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --disable-pip-version-check $(PIP_EXTRA) -e . $(LOWEST_TOOLS) -c $(VENV)/lowest.txt
+	$(VENV)-lowest/bin/python -m pytest -n auto --dist loadscope -m 'not slow' $(LOWEST_TESTS) $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.dev ## the slow ones; some need what `make demo` downloads
 	$(PYTEST) -m slow $(PYTEST_ARGS)

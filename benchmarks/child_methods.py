@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from puzzledsl.ir.measured_scores import influence_score
 from puzzledsl.ir.nodes import (
     And,
     Baseline,
@@ -21,6 +20,7 @@ from puzzledsl.ir.nodes import (
     ScoreTerm,
     Search,
 )
+from puzzledsl.ir.references import influence_score
 from puzzledsl.ir.tables import CostTable, ScoreTable, SearchResult
 from puzzledsl.search.solve import solve_search
 

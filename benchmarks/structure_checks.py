@@ -52,12 +52,14 @@ class Loaded:
         return solve_search(self.ir, "best", self.costs, self.scores, workers=workers)
 
     def mistakes(self, result: SearchResult, limit_s: float) -> tuple[list[str], bool]:
-        """Mistakes beside CP-SAT's answer to the exported model; True where only CP-SAT proves its own."""
+        """Mistakes beside CP-SAT's answer to the exported model; True where CP-SAT proves its own alone or has a better one."""
         model = cpsat_model(self.ir, "best", self.costs, self.scores)
         said = plain_cpsat(model, limit_s, *self.text.meaning.solutions)
         judged = Judged(self.text, self.tables, json.loads(result.canonical_json()), said)
-        only = said.status in ("OPTIMAL", "INFEASIBLE") and result.status not in ("optimal", "infeasible")
-        return [*judged.mistakes(), *([m] if not only and (m := judged.worse()) else [])], only
+        proven = result.status in ("optimal", "infeasible")
+        return [*judged.mistakes()], bool(judged.worse()) or (
+            said.status in ("OPTIMAL", "INFEASIBLE") and not proven
+        )
 
     def against_all(self, result: SearchResult) -> str:
         """A mistake beside the best of all children; empty if there is none."""
@@ -127,7 +129,7 @@ def random_programs(number: int) -> Iterator[str]:
                 unproven += only
             wrong += bool(mistakes)
             yield from (f"{seed}: {text.name}: {mistake}" for mistake in mistakes)
-    yield f"{number} programs: {wrong} wrong, {refused} refused (targets: 0), {unproven} that only CP-SAT proves"
+    yield f"{number} programs: {wrong} wrong, {refused} refused (targets: 0), {unproven} better or proven by CP-SAT alone"
 
 
 def deadlines(number: int) -> Iterator[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from puzzledsl.base.settings import Call, Setting
 from puzzledsl.families.registry import FAMILIES
+from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.search_nodes import REFINES, SOLVERS
 from puzzledsl.ir.stage_nodes import EXPORTS
 from puzzledsl.language import words
@@ -59,8 +60,7 @@ def _types() -> Rows:
 
 
 def _metrics() -> Rows:
-    for name, metric in words.METRICS.items():
-        assert metric.dimension is not None
+    for name, metric in METRICS.items():
         yield f"`{name}`", metric.dimension.name, metric.doc
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from scripts import branches
+from scripts import branches, lowest
 from scripts.branches import Figures, by_package
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +32,23 @@ def test_what_is_mutated_and_the_tests_that_look_are_there() -> None:
     mutmut = TOOLS["mutmut"]
     for pattern in (*mutmut["only_mutate"], *mutmut["pytest_add_cli_args_test_selection"]):
         assert list(ROOT.glob(pattern)), pattern
+
+
+def test_every_dependency_has_tested_bounds() -> None:
+    """The oldest versions are those of `make test-lowest`; those installed here are below the upper bounds."""
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    assert len(lowest.constraints(dependencies)) == len(dependencies)
+    for dependency in dependencies:
+        known = lowest.BOUNDS.fullmatch(dependency)
+        assert known is not None
+        here = _parts(version(known["name"]))
+        assert _parts(known["lower"]) <= here < _parts(known["upper"]), dependency
+    with pytest.raises(ValueError, match="`torch>=2` has no lower and upper bound"):
+        lowest.constraints(["torch>=2"])
+
+
+def _parts(text: str) -> list[int]:
+    return [int(part) for part in text.partition("+")[0].split(".") if part.isdigit()]
 
 
 @pytest.mark.parametrize(

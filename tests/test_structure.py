@@ -166,3 +166,66 @@ def test_no_retired_name_is_left() -> None:
 def test_every_kind_of_identifier_is_read(source: str) -> None:
     assert len(retired_names(source)) == 1
     assert not retired_names('"""School, tails, meters."""  # revive\nprices = following = 1')
+
+
+# ---------------------------------------------------------------- private names
+
+OF_A_LIBRARY = {
+    "torch": "models/torch_private.py",
+    "transformers": "models/transformers_private.py",
+    "llama_cpp_py_sync": "export/engines/llama_cpp_engine.py",
+    "pygments": "syntax/pygments_lexer.py",
+    "Python": "pipeline/process/interrupts.py",
+}
+"""Library -> the one file that may use its private names, which says why nothing public does."""
+
+
+def private_names(source: str) -> set[str]:
+    """Return the private names that a file uses and neither defines nor inherits."""
+    tree, own, used = ast.parse(source), set(), set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                own.add(name)
+            case ast.Name(id=name, ctx=ast.Store()) | ast.keyword(arg=str(name)):
+                own.add(name)
+            case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
+                own.add(name)
+            case ast.Attribute(value=ast.Name(id="self" | "cls" | "os"), attr=name):
+                pass  # inherited; `os._exit` is documented
+            case ast.Attribute(attr=name):
+                used.add(name)
+            case ast.ImportFrom(module=str(module), names=names):
+                used |= {part for alias in names for part in (*module.split("."), alias.name)}
+            case ast.Call(
+                func=ast.Name(id="getattr" | "setattr" | "hasattr" | "delattr"),
+                args=[ast.Name(id=holder), ast.Constant(value=str(name)), *_],
+            ) if holder != "self":
+                used.add(name)
+    return {name for name in used - own if name.startswith("_") and not name.endswith("__")}
+
+
+def test_private_names_of_a_library_stand_in_its_one_file() -> None:
+    """The files that travel with a checkpoint run without the package, so they have their own."""
+    allowed = set(OF_A_LIBRARY.values())
+    found = {
+        str(path.relative_to(PACKAGE)): names
+        for path in FILES
+        if "remote" not in path.parts and (names := private_names(path.read_text("utf-8")))
+    }
+    assert found.keys() == allowed, {path: found[path] for path in found.keys() - allowed}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "model._from_config(config)",
+        "held.model._modules['x'] = 1",
+        "from torch.utils._pytree import tree_map",
+        "from pygments.token import _TokenType",
+        "getattr(config, '_name_or_path', '')",
+    ],
+)
+def test_every_use_of_a_private_name_is_seen(source: str) -> None:
+    assert private_names(source)
+    assert not private_names("self._own = 1\nother._own\nself._inherited\n__name__")

@@ -75,6 +75,15 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def like(old: bytes, text: str) -> bytes:
+    """Return a text as bytes with the byte order mark and the line ends of an existing file's."""
+    mark = b"\xef\xbb\xbf" if old.startswith(b"\xef\xbb\xbf") else b""
+    lines = old.count(b"\n")
+    if lines and old.count(b"\r\n") == lines:
+        text = text.replace("\n", "\r\n")
+    return mark + text.encode()
+
+
 def matching(base: Path, pattern: str) -> list[Path]:
     """Return the files that a path or a glob names, relative to `base`."""
     if os.path.isfile(base / pattern):  # `[` and `*` may be a part of its name

@@ -17,8 +17,10 @@ def rest() -> None:
     gc.set_threshold(RARELY, *_USUAL[1:])
 
 
-def work() -> None:
-    """Collect as usual from now on, except the objects made so far."""
-    if gc.get_threshold()[0] == RARELY:
-        gc.freeze()
-        gc.set_threshold(*_USUAL)
+def work() -> bool:
+    """Collect as usual from now on, except the objects made so far. Return False in a process that `rest` did not start."""
+    if gc.get_threshold()[0] != RARELY:
+        return False
+    gc.freeze()
+    gc.set_threshold(*_USUAL)
+    return True

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import Diagnostic, Fix
-from puzzledsl.base.files import write_bytes
+from puzzledsl.base.files import like, write_bytes
 from puzzledsl.base.fixes import apply, compatible, safe_fixes
 from puzzledsl.checker.check import inspect
 from puzzledsl.checker.program import Checked
@@ -57,7 +57,7 @@ class FixRun:
     def write(self) -> None:
         """Write the files that changed, each atomically."""
         for file, text in self.texts.items():
-            _write_like(Path(file), text)
+            write_bytes(Path(file), like(Path(file).read_bytes(), text))
 
     def _check(self, texts: Mapping[str, str]) -> Checked:
         unsaved = {os.path.realpath(file): text for file, text in texts.items()}
@@ -110,13 +110,3 @@ def _badness(checked: Checked) -> tuple[int, int]:
 def _is_own(file: str) -> bool:
     """True for a file of the user; false for a shipped one and for the text of `--set`."""
     return Path(file).is_file()
-
-
-def _write_like(path: Path, text: str) -> None:
-    """Write a text with the byte order mark and the line ends of the existing file."""
-    old = path.read_bytes()
-    mark = b"\xef\xbb\xbf" if old.startswith(b"\xef\xbb\xbf") else b""
-    lines = old.count(b"\n")
-    if lines and old.count(b"\r\n") == lines:
-        text = text.replace("\n", "\r\n")
-    write_bytes(path, mark + text.encode())

@@ -56,12 +56,11 @@ def run(arguments: list[str]) -> int:
 def _failed(error: Exception) -> int:
     """Report an exception and return the exit code: 1 for a write that the disk refuses, 70 for an internal error."""
     from puzzledsl.cli.output import print_diagnostics, report_fault
-    from puzzledsl.pipeline.errors import DiskFull
-    from puzzledsl.pipeline.process.disk import refusal
+    from puzzledsl.pipeline.process.disk import problem_of, refusal
 
-    if (found := refusal(error)) is None or found[0] is None:
+    if (found := refusal(error)) is None:
         return report_fault(error)
-    print_diagnostics([DiskFull(None, path=found[0], reason=found[1])], {})
+    print_diagnostics([problem_of(found, "standard output")], {})
     return 1
 
 

@@ -18,7 +18,8 @@ from puzzledsl.checker.diagnostics.lints import AlwaysHolds, NeverHolds
 from puzzledsl.checker.lints.vacuous import is_met
 from puzzledsl.costs.table import PARENT, cost_table
 from puzzledsl.ir import nodes
-from puzzledsl.ir.metrics import FIGURES, costs_of_layer, linear_metrics, metrics_of
+from puzzledsl.ir.metric_records import METRICS
+from puzzledsl.ir.metrics import costs_of_layer, linear_metrics, metrics_of
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScenarioCosts
 
@@ -97,7 +98,7 @@ def _judged(
 
 def _is_guard(requirement: nodes.LinearRequirement) -> bool:
     """Return True for a bound in absolute units on the worse side: it costs nothing, and another space may need it."""
-    upper = _terms(requirement.left)[0][1] != "throughput"
+    upper = METRICS[_terms(requirement.left)[0][1]].better != "more"
     return requirement.parent_ratio is None and requirement.op.startswith("<" if upper else ">")
 
 
@@ -105,7 +106,7 @@ def _written(value: Fraction, requirement: nodes.LinearRequirement) -> str:
     """Return an end as the requirement writes its bound: a quantity, or a multiple of the parent's."""
     if requirement.parent_ratio is not None:
         return f"{float(value):.4g}x"
-    return format_quantity(value, FIGURES[_terms(requirement.left)[0][1]])
+    return format_quantity(value, METRICS[_terms(requirement.left)[0][1]].dimension)
 
 
 def _terms(left: nodes.Linear) -> list[tuple[Fraction, str]]:

@@ -10,7 +10,7 @@ from itertools import groupby
 from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
 from puzzledsl.costs.breakdown import Breakdown, LayerCost
 from puzzledsl.costs.roofline import Times
-from puzzledsl.ir.metrics import FIGURES
+from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.tables import Cost
 
 NS_PER_S = 10**9
@@ -121,12 +121,12 @@ def _causes(found: Breakdown, causes: tuple[Times, Times]) -> Iterator[list[str]
 
 def _metrics(found: Breakdown) -> Iterator[str]:
     rows = []
-    for name, dimension in FIGURES.items():
+    for name, metric in METRICS.items():
         if name in found.unknown or name not in found.metrics or name == "batch":  # the head names it
             continue
         value, parent = found.metrics[name], found.parent_metrics[name]
         ratio = f"{float(value / parent):.3g}x the parent's" if parent and value != parent else ""
-        rows.append([name, format_quantity(value, dimension), ratio])
+        rows.append([name, format_quantity(value, metric.dimension), ratio])
     yield from _table(rows, 1)
     if found.unknown:
         yield f"  not known: {', '.join(found.unknown)}"

@@ -15,6 +15,7 @@ from puzzledsl.costs.csv_table import Measured, Row
 from puzzledsl.costs.errors import TableBatch, TableCell, TableMetrics, TableMissing, TableParams
 from puzzledsl.costs.flops import Workload, fixed_flop, sub_block_flop
 from puzzledsl.ir import facts
+from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.nodes import Scenario, Shape, Space
 from puzzledsl.ir.tables import Cost, ScenarioCosts
 
@@ -70,6 +71,13 @@ def imported_costs(
 
 SIZES = ("memory", "weights", "kv_cache")
 TIMES = ("latency", "ttft", "tpot", "throughput")
+_PARTS = {
+    "weights_bytes": "weights",
+    "kv_cache_bytes": "kv_cache",
+    "prefill_ns": "ttft",
+    "decode_ns": "tpot",
+}
+"""Field of a cost -> the metric that is it alone."""
 
 
 def _unknown(metrics: frozenset[str]) -> tuple[str, ...]:
@@ -81,9 +89,12 @@ def _unknown(metrics: frozenset[str]) -> tuple[str, ...]:
         sizes = () if parts & metrics else ("weights", "kv_cache")  # the other part is the rest
     else:
         sizes = SIZES
-    if {"ttft", "tpot"} <= metrics:
-        return sizes
-    return sizes + (("ttft", "tpot") if "latency" in metrics else TIMES)
+    times: tuple[str, ...] = ()
+    if not {"ttft", "tpot"} <= metrics:
+        times = ("ttft", "tpot") if "latency" in metrics else TIMES
+    unknown = sizes + times
+    others = (m for m in METRICS.values() if m.name not in SIZES + TIMES)
+    return unknown + tuple(m.name for m in others if any(_PARTS.get(part) in unknown for part in m.of_costs))
 
 
 def _says_something(table: Measured, scenario: str, span: Span, sink: Sink) -> bool:

@@ -24,12 +24,14 @@ from puzzledsl.data.tasks import EncodedChoice, Item
 from puzzledsl.ir.tables import Figure
 from puzzledsl.models.families.access import output_embedding, read_by_head
 from puzzledsl.models.kernels import float32_products
+from puzzledsl.models.kernels.attention import FAST_SDPA
 from puzzledsl.models.kernels.products import fast_products
+from puzzledsl.models.transformers_private import attention_of
 from puzzledsl.plan.memory.tiles import tiles
 
 ROW_TOKENS = {"cpu": 768, "cuda": 16384}  # tokens of one forward, padding included
 CHUNK_TOKENS = 128  # scored tokens at a time on a CPU: their logits stay in its cache
-MASKED = ("sdpa", "eager")  # attention implementations that take a mask of their own for each row
+MASKED = (FAST_SDPA, "sdpa", "eager")  # attention implementations that take a mask of their own for each row
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ def can_share(model: PreTrainedModel, longest: int) -> bool:
     """
     config: Any = model.config
     window = getattr(config, "sliding_window", None)
-    return config._attn_implementation in MASKED and (not window or longest <= window)
+    return attention_of(config) in MASKED and (not window or longest <= window)
 
 
 def log_likelihoods(

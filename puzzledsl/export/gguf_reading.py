@@ -61,7 +61,7 @@ class _Unlike(Exception):
 
 def _read(name: str, child: ChildFiles, engine: Architecture, tensors: Mapping[str, Any]) -> LazyTensor:
     shape = child.weights[name].shape
-    place = _place(name, child, engine)
+    place = place_of(name, child, engine)
     if (tensor := tensors.get(place.tensor)) is None:
         raise _Unlike(f"it has no tensor `{place.tensor}`")
     found = tuple(int(size) for size in reversed(tensor.shape))
@@ -77,7 +77,7 @@ def _read(name: str, child: ChildFiles, engine: Architecture, tensors: Mapping[s
     return LazyTensor(shape, torch.float32, read)
 
 
-class _Place:
+class Place:
     """The tensor that holds a weight. `first`: its first row there; `expert`: its matrix; `head_dim`: of heads in pairs."""
 
     def __init__(
@@ -98,19 +98,20 @@ class _Place:
         return value.contiguous()
 
 
-def _place(name: str, child: ChildFiles, engine: Architecture) -> _Place:
+def place_of(name: str, child: ChildFiles, engine: Architecture) -> Place:
+    """Return the place of a weight of a lowered child in its file."""
     if name in OUTSIDE:
-        return _Place(OUTSIDE[name])
+        return Place(OUTSIDE[name])
     index, _, own = name.removeprefix("model.layers.").partition(".")
     module, _, kind = own.rpartition(".")
     if module == "mlp.gate":
-        return _Place(f"blk.{index}.ffn_gate_inp.weight", first=0)
+        return Place(f"blk.{index}.ffn_gate_inp.weight", first=0)
     if module.startswith("mlp.experts."):
         expert, _, projection = module.removeprefix("mlp.experts.").partition(".")
-        return _Place(f"blk.{index}.ffn_{projection.removesuffix('_proj')}_exps.weight", expert=int(expert))
+        return Place(f"blk.{index}.ffn_{projection.removesuffix('_proj')}_exps.weight", expert=int(expert))
     if engine is OPENELM and module in FUSED:
         before = FUSED[: FUSED.index(module)]
         first = sum(child.weights[f"model.layers.{index}.{m}.weight"].shape[0] for m in before)
-        return _Place(f"blk.{index}.attn_qkv.weight", first=first)
+        return Place(f"blk.{index}.attn_qkv.weight", first=first)
     paired = engine is DECI and module in FUSED[:2]
-    return _Place(f"blk.{index}.{INSIDE[module]}.{kind}", head_dim=child.shape.head_dim if paired else 0)
+    return Place(f"blk.{index}.{INSIDE[module]}.{kind}", head_dim=child.shape.head_dim if paired else 0)

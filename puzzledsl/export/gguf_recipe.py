@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+import numpy as np
 import torch
 
 from puzzledsl.base.diagnostics import DiagnosticError
@@ -27,7 +28,8 @@ from puzzledsl.base.stage_errors import RecipeOfQuantised
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.errors import MissingPackage, RecipeFailed
 from puzzledsl.export.engines.ask import environment, python_of
-from puzzledsl.export.gguf_file import GgufDtype, refuse_to_overwrite, write_gguf
+from puzzledsl.export.gguf_file import GgufDtype, as_llama_cpp, refuse_to_overwrite, write_gguf
+from puzzledsl.export.importance import Importance, in_file
 from puzzledsl.ir.recipes import Recipe
 
 SOURCES: Mapping[torch.dtype, GgufDtype] = {torch.float16: "f16", torch.bfloat16: "bf16"}
@@ -74,11 +76,14 @@ def write_recipe(
     *,
     name: str,
     progress: Progress | None = None,
+    importance: Importance | None = None,
 ) -> Stored:
     """Write the child to `path`, with its tokenizer, in the types that llama.cpp's recipe chooses.
 
-    Raises DiagnosticError: RecipeOfQuantised, MissingPackage, RecipeFailed, and those of `write_gguf`. Raises OSError
-    (ENOSPC), before anything is written, if the disk has no room for the unquantised file beside the result.
+    `importance`: of the inputs of its matrices.
+
+    Raises DiagnosticError: RecipeOfQuantised, MissingPackage, RecipeFailed, and those of `write_gguf`. Raises OSError (ENOSPC),
+    before anything is written, if the disk has no room for the unquantised file beside the result.
     """
     progress = progress or Silent()
     _refuse(child, recipe)
@@ -89,6 +94,8 @@ def write_recipe(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp") as folder:
         source = Path(folder) / "unquantised.gguf"
         write_gguf(child, tokenizer_dir, source, dtype, name=name, whole_blocks=True)
+        arrays: Any = in_file(importance or {}, *as_llama_cpp(child, whole_blocks=True))
+        np.savez(Path(folder) / "importance.npz", **arrays)
         with replacing(path) as temporary:
             _quantise(source, temporary, recipe, progress)
             return stored(temporary, recipe)
@@ -116,7 +123,7 @@ def _ask_for_room(child: ChildFiles, path: Path) -> None:
 
 def _quantise(source: Path, target: Path, recipe: Recipe, progress: Progress) -> None:
     """Run llama.cpp; its process ends with this call, however that ends."""
-    script = str(resources.files("puzzledsl.export.engines") / "llama_cpp_quantise.py")
+    script = str(resources.files("puzzledsl.export.engines") / "llama_cpp_engine.py")
     threads = str(os.cpu_count() or 1)
     python = python_of("llama_cpp")
     assert python is not None
@@ -127,6 +134,7 @@ def _quantise(source: Path, target: Path, recipe: Recipe, progress: Progress) ->
                 script,
                 *map(str, (source.absolute(), target.absolute(), recipe.file_type)),
                 threads,
+                str(source.absolute().with_name("importance.npz")),
             ],
             stdout=subprocess.PIPE,
             stderr=errors,

@@ -12,6 +12,7 @@ from puzzledsl.base.progress import Progress
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory
 from puzzledsl.export.gguf_file import GgufDtype, write_gguf
 from puzzledsl.export.gguf_recipe import write_recipe
+from puzzledsl.export.importance import Importance
 from puzzledsl.export.lowering import choose, lower
 from puzzledsl.export.mlx_directory import is_native, write_mlx
 from puzzledsl.export.vllm_directory import write_for
@@ -30,10 +31,12 @@ def write_export(
     *,
     name: str | None = None,
     progress: Progress | None = None,
+    importance: Importance | None = None,
 ) -> None:
     """Write the child of `child_dir` to `target`, rewritten for a runtime that lacks some of its alternatives.
 
-    `dtype`: default the child's, f16 for GGUF. `progress` hears of llama.cpp's recipes. Raises DiagnosticError.
+    `dtype`: default the child's, f16 for GGUF. `progress` hears of llama.cpp's recipes, which weigh errors by
+    `importance`. Raises DiagnosticError.
     """
     child, found = from_directory(child_dir), RUNTIMES[runtime]
     title = name or target.stem
@@ -46,7 +49,8 @@ def write_export(
             write_for(engine, lowered, child_dir, target, card, name=title)
         case "gguf" if dtype is not None and dtype in RECIPES:
             recipe = RECIPES[dtype]
-            done = write_recipe(child, child_dir, target, recipe, name=title, progress=progress)
+            given = (child, child_dir, target, recipe)
+            done = write_recipe(*given, name=title, progress=progress, importance=importance)
             if progress is not None:
                 said = f"{title}: {done.in_words(recipe)}"
                 progress.log("recipe", text=said, export=title, types=done.types, fallback=done.other)

@@ -1,69 +1,21 @@
-"""Metrics of a scenario: their single definition, shared by cost reports, searches and proofs.
+"""Values of a scenario's metrics, from the costs of a model and the records of `ir.metric_records`.
 
-Every metric but throughput is linear: a constant plus one whole number for each `Cost`, times a unit.
+Every metric but throughput is linear: a constant plus whole numbers of each `Cost`, times a unit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from puzzledsl.base.units import BYTES, COUNT, DOLLARS, ENERGY, FLOPS, TIME, TOK_PER_S, Dimension
+from puzzledsl.ir.metric_records import METRICS, STATED, TERMS, CostField, Often
 
 if TYPE_CHECKING:
     from puzzledsl.ir.nodes import MeasuredHardware, RooflineHardware
     from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts
-
-NANOSECOND = Fraction(1, 10**9)
-MTOK = 10**6
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """An amount with a name: a metric of a scenario or the type of a parameter. Text and truth have no dimension."""
-
-    doc: str
-    dimension: Dimension | None = None
-
-
-MEASURES: dict[str, Measure] = {
-    "memory": Measure("Bytes on each GPU: the runtime's reserve + `weights` + `kv_cache`.", BYTES),
-    "weights": Measure("Bytes of parameters on each GPU, embedding and head included.", BYTES),
-    "kv_cache": Measure(
-        "Bytes of keys and values on each GPU for the whole batch at full length (prompt + output).", BYTES
-    ),
-    "latency": Measure("Seconds for one batch, prompt and all outputs: `ttft + output * tpot`.", TIME),
-    "ttft": Measure("Time to first token: one forward pass over the batch's prompts.", TIME),
-    "tpot": Measure(
-        "Time per output token: one decode step of the whole batch, at the mean context length.", TIME
-    ),
-    "throughput": Measure(
-        "Generated tokens a second over all sequences: `batch * output / latency`.", TOK_PER_S
-    ),
-    "flops": Measure("Floating-point operations of one batch, prompt and all outputs.", FLOPS),
-    "cost_per_mtok": Measure(
-        "Dollars for a million generated tokens, at the `price` of the hardware: `1_000_000 * price / throughput`.",
-        DOLLARS,
-    ),
-    "joules_per_tok": Measure(
-        "Energy of a generated token, at the `power` of the hardware: `power / throughput`.", ENERGY
-    ),
-    "batch": Measure(
-        "Sequences in one batch: a constant, or what the search decides where there are several or `auto`.",
-        COUNT,
-    ),
-}
-"""Figures of `SCENARIO.METRIC`. Sizes and times are per GPU; tokens per second and FLOP cover all GPUs."""
-RUNNING = ("cost_per_mtok", "joules_per_tok")
-"""Metrics that rest on the price and the power of a hardware: multiples of the latency."""
-FIGURES: dict[str, Dimension] = {
-    name: metric.dimension for name, metric in MEASURES.items() if metric.dimension is not None
-}
-"""Metric -> dimension, for `SCENARIO.METRIC`."""
-METRICS: dict[str, Dimension] = {name: unit for name, unit in FIGURES.items() if name not in RUNNING}
-"""Those that every scenario has, and that a search's terms are of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +32,32 @@ class LinearMetric:
 
 
 def linear_metrics(costs: ScenarioCosts) -> dict[str, LinearMetric]:
-    """Return every metric of a scenario at one batch except throughput, which is `batch * output / latency`.
+    """Return every metric of a scenario at one batch that is linear and needs nothing stated.
 
-    latency = prefill + output * decode, and likewise flops; memory = reserve + weights + kv_cache. The batch is a
-    constant: no layer changes it.
+    The batch is a constant: no layer changes it.
     """
-    output = costs.output
     return {
-        "memory": LinearMetric(lambda c: c.weights_bytes + c.kv_cache_bytes, constant=costs.reserve_bytes),
-        "weights": LinearMetric(lambda c: c.weights_bytes),
-        "kv_cache": LinearMetric(lambda c: c.kv_cache_bytes),
-        "latency": LinearMetric(lambda c: c.prefill_ns + output * c.decode_ns, NANOSECOND),
-        "ttft": LinearMetric(lambda c: c.prefill_ns, NANOSECOND),
-        "tpot": LinearMetric(lambda c: c.decode_ns, NANOSECOND),
-        "flops": LinearMetric(lambda c: c.prefill_flop + output * c.decode_flop),
-        "batch": LinearMetric(lambda _: 0, constant=costs.batch),
+        name: LinearMetric(
+            _summed(metric.of_costs, costs.output),
+            metric.scale,
+            getattr(costs, metric.constant) if metric.constant else 0,
+        )
+        for name in TERMS
+        if (metric := METRICS[name]).of_costs or metric.constant
     }
+
+
+def _summed(fields: Mapping[CostField, Often], output: int) -> Callable[[Cost], int]:
+    """Return the function that adds these fields of a cost."""
+    match [(attrgetter(name), 1 if often == "once" else output) for name, often in fields.items()]:
+        case []:
+            return lambda cost: 0
+        case [(only, 1)]:
+            return only
+        case [(first, 1), (second, times)]:
+            return lambda cost: first(cost) + times * second(cost)
+        case parts:
+            return lambda cost: sum(times * of(cost) for of, times in parts)
 
 
 def running_costs(hardware: RooflineHardware | MeasuredHardware) -> dict[str, Any]:
@@ -170,8 +132,7 @@ def metrics_of(costs: ScenarioCosts, layers: Sequence[LayerAssignment]) -> dict[
     latency = found["latency"]
     found["throughput"] = costs.batch * costs.output / latency if latency else Fraction(0)
     token_s = latency / (costs.batch * costs.output)
-    if costs.usd_per_s is not None:
-        found["cost_per_mtok"] = MTOK * costs.usd_per_s * token_s
-    if costs.watts is not None:
-        found["joules_per_tok"] = costs.watts * token_s
+    for metric in METRICS.values():
+        if metric.needs and (stated := getattr(costs, STATED[metric.needs])) is not None:
+            found[metric.name] = metric.tokens * stated * token_s
     return found

@@ -5,16 +5,23 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.base.settings import Call, call_of, calls_of, setting, settings_of
 from puzzledsl.base.units import TIME
 from puzzledsl.ir.base import Declaration, Exact
+from puzzledsl.ir.metric_records import TERMS
 from puzzledsl.ir.source_location import Where
 
 MAX_CHILDREN = 100_000
+
+
+def _known_metric(name: str) -> str:
+    if name not in TERMS:
+        raise ValueError(f"no metric of a search is called {name!r}")
+    return name
 
 
 class MetricTerm(Frozen):
@@ -22,8 +29,8 @@ class MetricTerm(Frozen):
 
     kind: Literal["metric"] = "metric"
     scenario: str
-    metric: Literal[
-        "memory", "weights", "kv_cache", "latency", "ttft", "tpot", "throughput", "flops", "batch"
+    metric: Annotated[
+        str, AfterValidator(_known_metric), WithJsonSchema({"type": "string", "enum": list(TERMS)})
     ]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import get_args
 
-from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.precision import FULL, PRECISIONS
 from puzzledsl.alternatives.registry import KINDS
 from puzzledsl.alternatives.shape import Initialisers
@@ -30,9 +32,25 @@ def _call(kind: type[Alternative]) -> Call:
     return Call(kind.summary, arguments, positional=kind.positional)
 
 
+@dataclass(frozen=True, slots=True)
+class DecisionSite:
+    """A place where a search chooses one of several alternatives. `doc` explains its setting in a space."""
+
+    doc: str
+    alternatives: Mapping[str, Call]
+
+    def setting(self) -> Setting:
+        """Return the setting of a space that lists the site's alternatives."""
+        return Setting(self.doc, words=tuple(self.alternatives), calls=self.alternatives)
+
+
 ATTENTION, FFN = ({word: _call(kind) for word, kind in kinds.items()} for kinds in KINDS.values())
-ALTERNATIVES = {"attention": ATTENTION, "ffn": FFN}
-"""Sub-block -> its alternatives."""
+SITES: Mapping[SubBlock, DecisionSite] = {
+    "attention": DecisionSite("The alternatives of an attention.", ATTENTION),
+    "ffn": DecisionSite("The alternatives of an FFN.", FFN),
+}
+"""Sites of a layer by their names: settings of a space, parts of an override, and what expressions read of a layer."""
+ALTERNATIVES = {name: site.alternatives for name, site in SITES.items()}
 
 INITIALISERS: dict[str, tuple[str, ...]] = {
     name: get_args(field.annotation) for name, field in Initialisers.model_fields.items()
@@ -41,7 +59,7 @@ INITIALISERS: dict[str, tuple[str, ...]] = {
 
 
 _BOTH = {**FFN, **ATTENTION}
-_CHOICES = {name: Setting("", words=tuple(known), calls=known) for name, known in ALTERNATIVES.items()}
+_CHOICES: Mapping[str, Setting] = {name: site.setting() for name, site in SITES.items()}
 _EITHER = Setting("", words=tuple(_BOTH), calls=_BOTH)
 
 

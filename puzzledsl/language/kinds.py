@@ -8,7 +8,7 @@ from puzzledsl.ir.hardware_nodes import PROFILE_SECTIONS
 from puzzledsl.ir.search_nodes import SWEEP
 from puzzledsl.ir.stage_nodes import EXPORTS
 from puzzledsl.language import calls
-from puzzledsl.language.alternatives import ATTENTION, FFN, INITIALISERS
+from puzzledsl.language.alternatives import INITIALISERS, SITES
 from puzzledsl.language.words import DECLARATIONS
 
 PROFILE = settings_of(nodes.RooflineHardware)
@@ -67,12 +67,7 @@ KINDS: dict[str, Kind] = {
         preposition="of",
         targets=("parent", "space"),
         value=Setting("", calls={"used_by": calls.USED_BY}, noun="sub-space"),
-        settings={
-            "attention": Setting(
-                "The alternatives of an attention.", words=tuple(ATTENTION), calls=ATTENTION
-            ),
-            "ffn": Setting("The alternatives of an FFN.", words=tuple(FFN), calls=FFN),
-        },
+        settings={name: site.setting() for name, site in SITES.items()},
         sections={
             "init": Section(
                 "Initial weights of alternatives.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from puzzledsl.base.units import (
     BYTES,
     BYTES_PER_S,
@@ -14,12 +16,20 @@ from puzzledsl.base.units import (
     TIME,
     TOK_PER_S,
     TOKENS,
+    Dimension,
 )
-from puzzledsl.ir import measured_engines, metrics
-from puzzledsl.ir.metrics import Measure
+from puzzledsl.ir import measured_engines
 
-METRICS = metrics.MEASURES
 DTYPES = measured_engines.DTYPES
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """The type of a parameter. Text and truth have no dimension."""
+
+    doc: str
+    dimension: Dimension | None = None
+
 
 DECLARATIONS: dict[str, str] = {
     "parent": "The model that is taken apart.",

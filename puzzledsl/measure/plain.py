@@ -62,7 +62,7 @@ def plain_twin(model: PreTrainedModel) -> PreTrainedModel:
     untyped.tie_weights()
     for name, buffer in model.named_buffers():
         holder, _, leaf = name.rpartition(".")
-        twin.get_submodule(holder)._buffers[leaf] = buffer
+        setattr(twin.get_submodule(holder), leaf, buffer)
     twin.generation_config = model.generation_config
     return cast(PreTrainedModel, untyped.eval())
 

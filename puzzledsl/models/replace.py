@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from puzzledsl.models.families.access import (
     sub_block_of,
 )
 from puzzledsl.models.families.heads_view import HeadsView
+from puzzledsl.models.torch_private import with_own_modules
 
 
 @contextmanager
@@ -72,8 +72,7 @@ def _set(layer: nn.Module, sub_block: SubBlock, module: nn.Module) -> None:
 
 def with_modules(layer: nn.Module, modules: Mapping[SubBlock, nn.Module]) -> nn.Module:
     """Return a copy of a layer that shares its modules but for these sub-blocks. The layer is not changed."""
-    copied = copy.copy(layer)
-    copied._modules = dict(layer._modules)
+    copied = with_own_modules(layer)
     for sub_block, module in modules.items():
         _set(copied, sub_block, module)
     return copied

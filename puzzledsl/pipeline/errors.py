@@ -63,6 +63,13 @@ class DiskFull(Diagnostic, code="E0608"):
     help_template = "everything finished so far is kept; free some space or give another directory with `-o`, then run again"
 
 
+class CannotList(Diagnostic, code="E0678"):
+    """A directory that the operating system does not let this user read."""
+
+    template = "cannot read the directory `{path}`: {reason}"
+    help_template = "make it readable (`chmod u+rx {path}`), or give another directory"
+
+
 class NotReady(Diagnostic, code="E0610"):
     """A search whose tables no stage has made yet."""
 

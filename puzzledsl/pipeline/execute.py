@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from logging import getLogger
 
 from puzzledsl.base import gc_tuning
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
@@ -65,8 +66,9 @@ class Attempts:
     """Failed tasks, and those that need one of them: each with the failed one."""
 
     def __post_init__(self) -> None:
-        """Let the garbage collector disturb the work less."""
-        gc_tuning.work()
+        """Let the garbage collector disturb the work less, and transformers recommend no kernels in the command's own process."""
+        if gc_tuning.work():
+            getLogger("transformers.integrations.hub_kernels").setLevel("ERROR")
 
     def attempt(self, task: Task) -> None:
         """Run a task if it is stale and if no task that it needs has failed.

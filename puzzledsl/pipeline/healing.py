@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from puzzledsl.ir import nodes
-from puzzledsl.ir.measured_scores import measured_searches
+from puzzledsl.ir.references import measured_searches
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.digests import digest_of
 from puzzledsl.pipeline.inputs import data_inputs

@@ -56,7 +56,7 @@ def context_of(file: Path, checked: Checked, build: Path | None = None) -> Conte
     `used_by` spaces are narrowed if their search is solved.
     """
     assert checked.program is not None, "a program with errors has no context"
-    layout = BuildDir((build or file.parent / "build").resolve())
+    layout = BuildDir(Path(os.path.realpath(build or file.parent / "build")))
     program, _ = resolve_used_by(checked.program, layout)
     source = next((text for name, text in checked.sources.items() if Path(name).name == file.name), "")
     return Context(file=file, program=program, build=layout, source=source)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Literal, get_args
 
-from puzzledsl.ir.measured_scores import BY_INFLUENCE, refined_score
 from puzzledsl.ir.nodes import (
     Baseline,
     CpSat,
@@ -15,6 +14,7 @@ from puzzledsl.ir.nodes import (
     Search,
     WeightedTerm,
 )
+from puzzledsl.ir.references import BY_INFLUENCE, refined_score
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable, SearchResult, Solution
 from puzzledsl.search.answer import batches_of, solution_of
 from puzzledsl.search.solve import solve_search

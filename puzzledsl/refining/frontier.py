@@ -5,7 +5,7 @@ Bounds are close together, so a child measured at one of them often meets others
 
 from __future__ import annotations
 
-from puzzledsl.ir.measured_scores import refine_of
+from puzzledsl.ir.references import refine_of
 from puzzledsl.ir.tables import (
     FrontierResult,
     RefinedFrontier,

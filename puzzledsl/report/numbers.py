@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from puzzledsl.base import units
+from puzzledsl.base.units import BYTES, TIME, TOK_PER_S
+from puzzledsl.ir.metric_records import METRICS
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +80,6 @@ def of_unit(value: float, unit: str) -> Number:
             return count(value) if float(value).is_integer() or abs(value) >= 10**5 else plain(value)
 
 
-METRIC_UNITS = {
-    "memory": "bytes",
-    "weights": "bytes",
-    "kv_cache": "bytes",
-    "latency": "seconds",
-    "ttft": "seconds",
-    "tpot": "seconds",
-    "throughput": "tokens_per_s",
-    "flops": "count",
-}
+_UNITS = {BYTES: "bytes", TIME: "seconds", TOK_PER_S: "tokens_per_s"}
+METRIC_UNITS = {name: _UNITS.get(metric.dimension, "") for name, metric in METRICS.items()}
 """The IR unit of each metric of a scenario."""

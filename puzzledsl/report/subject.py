@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
+from puzzledsl.base.units import TIME, TOK_PER_S
 from puzzledsl.costs.breakdown import costs_at
+from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import (
     CpSat,
@@ -187,8 +189,7 @@ class Subject:
             for requirement in self.search.requirements
             if isinstance(requirement, LinearRequirement)
             for term in requirement.left.terms
-            if isinstance(term.term, MetricTerm)
-            and term.term.metric in ("throughput", "latency", "ttft", "tpot")
+            if isinstance(term.term, MetricTerm) and METRICS[term.term.metric].dimension in (TIME, TOK_PER_S)
         ]
         names = [*wanted, *self.program.scenarios]
         costed = [n for n in names if self.costs and n in self.costs.scenarios]

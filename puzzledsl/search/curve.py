@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 
 from puzzledsl.base.units import BYTES, COUNT, FLOPS, TIME, TOK_PER_S, Dimension, format_quantity
-from puzzledsl.ir.metrics import FIGURES
+from puzzledsl.ir.metric_records import metric_named
 from puzzledsl.ir.nodes import Linear, MetricTerm, Program, ScoreTerm, Term
 from puzzledsl.ir.tables import FrontierPoint, FrontierResult
 from puzzledsl.search.frontier import direction
@@ -55,8 +55,8 @@ def with_unit(metric: str) -> str:
 
 def dimension_of(metric: str) -> Dimension:
     """Return the dimension of a metric such as `chat.memory`; COUNT for a score or a count."""
-    scenario, _, name = metric.rpartition(".")
-    return FIGURES[name] if scenario and name in FIGURES else COUNT
+    found = metric_named(metric)
+    return found.dimension if found else COUNT
 
 
 def swept_name(term: Term) -> str:

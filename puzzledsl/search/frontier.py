@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Literal
 
 from puzzledsl.base.progress import Progress, Silent
+from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.nodes import (
     Frontier,
     Linear,
@@ -85,7 +86,7 @@ def direction(search: Search, term: Term) -> Literal["<=", ">="]:
                 return ">="
             if requirement.op in ("<=", "<"):
                 return "<="
-    return ">=" if isinstance(term, MetricTerm) and term.metric in ("throughput", "batch") else "<="
+    return ">=" if isinstance(term, MetricTerm) and METRICS[term.metric].better != "less" else "<="
 
 
 def _alone(term: Term) -> Linear:

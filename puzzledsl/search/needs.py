@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from puzzledsl.ir.measured_scores import drops_by_influence, influence_score
 from puzzledsl.ir.nodes import (
     Linear,
     LinearRequirement,
@@ -16,6 +15,7 @@ from puzzledsl.ir.nodes import (
     Term,
     Where,
 )
+from puzzledsl.ir.references import drops_by_influence, influence_score
 from puzzledsl.ir.tables import ScoreTable
 from puzzledsl.ir.tables.scores import BlockInfluence
 

@@ -11,12 +11,14 @@ from itertools import product
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.diagnostics import DiagnosticError, Sink
 from puzzledsl.base.stage_errors import NothingMeasured
+from puzzledsl.base.units import BYTES
 from puzzledsl.costs.any_batch import AnyBatch, any_batch
+from puzzledsl.costs.csv_table import DIMENSIONS
 from puzzledsl.ir.facts import fact
 from puzzledsl.ir.layer_runs import Run, dropped_names
-from puzzledsl.ir.measured_scores import drops_by_influence, influence_score
 from puzzledsl.ir.metrics import fits
 from puzzledsl.ir.nodes import Baseline, LayerChoice, MetricTerm, Program, Search, Shape
+from puzzledsl.ir.references import drops_by_influence, influence_score
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScenarioCosts, ScoreTable
 from puzzledsl.search.errors import (
@@ -210,12 +212,6 @@ def _no_influence(
     return NoInfluence(where, name=name, solver=solver, file=program.source)
 
 
-_COLUMNS = {
-    **{size: f"{size}[bytes]" for size in ("memory", "weights", "kv_cache")},
-    **{time: f"{time}[us]" for time in ("ttft", "tpot")},
-}
-
-
 def _unknown_metrics(search: Search, costs: CostTable) -> Iterator[MetricUnknown]:
     """Yield a diagnostic for each metric in a search that its scenario's costs do not have, at its source location."""
     for linear, where in placed_linears(search):
@@ -224,7 +220,12 @@ def _unknown_metrics(search: Search, costs: CostTable) -> Iterator[MetricUnknown
             if not isinstance(term, MetricTerm):
                 continue
             if any(term.metric in c.unknown for c in costs.scenarios.get(term.scenario, ())):
-                column = _COLUMNS.get(term.metric, "latency[us]")
+                dimension = DIMENSIONS.get(term.metric)
+                column = (
+                    f"{term.metric}[{'bytes' if dimension == BYTES else 'us'}]"
+                    if dimension
+                    else "latency[us]"
+                )
                 yield MetricUnknown(span_of(where), scenario=term.scenario, metric=term.metric, column=column)
 
 

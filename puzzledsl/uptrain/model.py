@@ -107,8 +107,7 @@ def hidden_states(model: PreTrainedModel, ids_BT: Tensor, *, every_layer: bool) 
     handles = [layer.register_forward_hook(keep) for layer in layers(model)] if every_layer else []
     try:
         base: Any = model.base_model
-        with whole_rows():
-            output = base(input_ids=ids_BT, use_cache=False)
+        output = base(input_ids=ids_BT, use_cache=False, **whole_rows(model))
     finally:
         for handle in handles:
             handle.remove()

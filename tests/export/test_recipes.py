@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
@@ -23,11 +24,14 @@ from puzzledsl.base.progress import Silent
 from puzzledsl.base.stage_errors import RecipeOfQuantised
 from puzzledsl.child.checkpoint.contents import from_directory
 from puzzledsl.child.checkpoint.errors import MissingPackage, RecipeFailed
+from puzzledsl.child.checkpoint.write import write_checkpoint
+from puzzledsl.child.load import load_checkpoint
 from puzzledsl.cli.main import run
 from puzzledsl.export import gguf_recipe
 from puzzledsl.export.gguf_file import as_llama_cpp, write_gguf
 from puzzledsl.export.gguf_reading import read_gguf
 from puzzledsl.export.gguf_recipe import write_recipe
+from puzzledsl.export.importance import Importance, importance_of
 from puzzledsl.export.verify_gguf import verify_gguf
 from puzzledsl.export.write import write_export
 from puzzledsl.ir.recipes import RECIPES, Recipe
@@ -74,7 +78,7 @@ def test_llama_cpp_stores_the_childs_weights_in_its_types(made: Made, tmp_path: 
     write_gguf(
         from_directory(made.child), made.child, tmp_path / "f.gguf", "f32", name="x", whole_blocks=True
     )
-    script = str(resources.files("puzzledsl.export.engines") / "llama_cpp_quantise.py")
+    script = str(resources.files("puzzledsl.export.engines") / "llama_cpp_engine.py")
     command = [sys.executable, script, tmp_path / "f.gguf", tmp_path / "again.gguf", "15", "3"]
     log = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert (tmp_path / "again.gguf").read_bytes() == (tmp_path / "x.gguf").read_bytes()
@@ -94,6 +98,36 @@ def test_llama_cpp_stores_the_childs_weights_in_its_types(made: Made, tmp_path: 
     assert f"{other[1]} of {len(matrices)} matrices have rows that are no multiples of 256 numbers" in said
     assert (heard.task, heard.total, heard.done) == ("quantising to q4_k_m", len(found), len(found))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["again.gguf", "f.gguf", "x.gguf"]
+
+
+@pytest.mark.parametrize("recipe", ["q4_0", "iq4_nl"])
+def test_an_importance_matrix_lowers_the_kl(tmp_path: Path, recipe: str) -> None:
+    """On other tokens of the kind that it was measured on; some channels are much larger than others."""
+    made = make(Variant(((A, F), (A, MlpFfn(width=96))), sizes=SIZES | {"scale": 0.03}), tmp_path)
+    weights = load_file(made.child / "model.safetensors")
+    for name, weight in weights.items():
+        if name.endswith("layernorm.weight"):
+            weight[::8] *= 4
+    save_file(weights, made.child / "model.safetensors", metadata={"format": "pt"})
+    tokens_NS = torch.randint(4, 256, (24, 64), generator=torch.Generator().manual_seed(0))
+    own = load_checkpoint(made.child)
+    wanted = own(tokens_NS[16:]).logits.log_softmax(-1)
+
+    def kl(importance: Importance | None) -> float:
+        write_recipe(
+            from_directory(made.child),
+            made.child,
+            tmp_path / "x.gguf",
+            RECIPES[recipe],
+            name="x",
+            importance=importance,
+        )
+        rounded = read_gguf(tmp_path / "x.gguf", from_directory(made.child)).rounded
+        write_checkpoint(rounded, made.child, tmp_path / "rounded", "")
+        found = load_checkpoint(tmp_path / "rounded")(tokens_NS[16:]).logits.log_softmax(-1)
+        return float((wanted.exp() * (wanted - found)).sum(-1).mean())
+
+    assert kl(importance_of(made.child, tokens_NS[:16])) < 0.9 * kl(None)
 
 
 @pytest.mark.slow

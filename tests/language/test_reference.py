@@ -140,10 +140,10 @@ def test_hardware_settings() -> None:
 
 @pytest.mark.states("scenario.metrics-table", "scenario.metrics")
 def test_metrics() -> None:
-    from puzzledsl.ir.metrics import FIGURES
+    from puzzledsl.ir.metric_records import METRICS
 
     rows = table("scenario.metrics-table")
-    assert [(words(row[0])[0], row[1]) for row in rows] == [(n, d.name) for n, d in FIGURES.items()]
+    assert [(words(row[0])[0], row[1]) for row in rows] == [(n, m.dimension.name) for n, m in METRICS.items()]
 
 
 @pytest.mark.states("space.alternatives-table", "space.alternatives")

@@ -8,8 +8,8 @@ import pytest
 
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir import nodes
-from puzzledsl.ir.measured_scores import refine_of, refined_text
 from puzzledsl.ir.nodes import Program
+from puzzledsl.ir.references import refine_of, refined_text
 from puzzledsl.ir.tables import ScoreTable
 from tests.language.rules import codes, program, refined, search
 

@@ -21,7 +21,7 @@ from puzzledsl.families.literal import LAYER_RULES
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.engines import RUNTIMES
-from puzzledsl.ir.metrics import RUNNING
+from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.search_nodes import REFINES, SOLVERS
 from puzzledsl.ir.stage_nodes import EXPORTS, SCORE_METRICS
 from puzzledsl.language import calls, words
@@ -75,9 +75,6 @@ def test_the_tables_have_what_the_ir_has() -> None:
     """The IR's closed unions are types; the tables hold the same words."""
     assert list(KINDS) == list(LOWERINGS)
     assert {kind.plural for kind in KINDS.values()} == set(nodes.Program.model_fields) - NOT_DECLARED
-    assert set(words.METRICS) - set(RUNNING) == set(
-        get_args(nodes.MetricTerm.model_fields["metric"].annotation)
-    )
     assert list(SOLVERS) == ["cpsat", *nodes.BASELINES]
     assert set(SCORE_METRICS) == set(get_args(nodes.ReplaceOne.model_fields["metric"].annotation))
     assert set(SCHEDULES) == set(get_args(nodes.Schedule.model_fields["kind"].annotation))
@@ -226,7 +223,7 @@ def test_what_a_layer_has_is_the_checkers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("thing", ["s", "h"])
 def test_what_stands_behind_a_dot_is_the_checkers(thing: str, tmp_path: Path) -> None:
-    known = {"s": {*words.METRICS, *words.SCENARIO_FACTS}, "h": set(HARDWARE_FACTS)}[thing]
+    known = {"s": {*METRICS, *words.SCENARIO_FACTS}, "h": set(HARDWARE_FACTS)}[thing]
     assert offered(tmp_path, f"let x = {thing}.{NOBODY}\n") == known
 
 

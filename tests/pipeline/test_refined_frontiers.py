@@ -11,7 +11,7 @@ import pytest
 from puzzledsl.child.healing.children import HealedChildren
 from puzzledsl.child.healing.text import blocks_read
 from puzzledsl.cli import loading
-from puzzledsl.ir.measured_scores import refine_of
+from puzzledsl.ir.references import refine_of
 from puzzledsl.ir.tables import FrontierResult, LayerAssignment, RefinedFrontier, Refinement
 from puzzledsl.pipeline.tasks.frontier import Frontier
 from puzzledsl.pipeline.tasks.refine import Refine

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from puzzledsl.alternatives.shape import LAYER_FIELDS
 from puzzledsl.costs.any_batch import AnyBatch
 from puzzledsl.costs.table import cost_table
-from puzzledsl.ir.metrics import METRICS, fits
+from puzzledsl.ir.metric_records import TERMS
+from puzzledsl.ir.metrics import fits
 from puzzledsl.ir.nodes import (
     CountTerm,
     Hardware,
@@ -100,7 +101,7 @@ def _a_term(rng: Random, names: tuple[str, ...]) -> Term:
     if pick < 0.35:
         return CountTerm(sub_block="attention", alternatives=("noop",), layers=(0,))
     return MetricTerm.model_validate(
-        {"scenario": rng.choice(names), "metric": rng.choice([*METRICS, "throughput", "batch"])}
+        {"scenario": rng.choice(names), "metric": rng.choice([*TERMS, "throughput", "batch"])}
     )
 
 

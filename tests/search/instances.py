@@ -16,7 +16,7 @@ from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.ir.facts import fixed_params
-from puzzledsl.ir.metrics import METRICS
+from puzzledsl.ir.metric_records import TERMS
 from puzzledsl.ir.nodes import (
     And,
     Cardinality,
@@ -319,7 +319,7 @@ def _terms(draw: st.DrawFn, count: int) -> Term:
         st.one_of(
             st.just(KL),
             st.just(ParamsTerm()),
-            st.sampled_from(tuple(METRICS)).map(chat),
+            st.sampled_from(tuple(TERMS)).map(chat),
             st.sampled_from(["kv_heads", "window", "params"]).map(
                 lambda a: FactTerm(sub_block="attention", attribute=a, layers=layers)
             ),

@@ -8,12 +8,23 @@ from itertools import product
 from random import Random
 from typing import Any
 
-from benchmarks.structure_kinds import dropped
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.alternatives.linear import LinearFfn
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.ir.nodes import LayerChoice, LogicRequirement, Longest, ParamsTerm, Program, Requirement, Runs
+from puzzledsl.ir.nodes import (
+    And,
+    Is,
+    LayerChoice,
+    Logic,
+    LogicRequirement,
+    Longest,
+    ParamsTerm,
+    Program,
+    Requirement,
+    Runs,
+)
 from puzzledsl.ir.tables import LayerAssignment, RunScore, ScoreTable
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.tables import tables_of
@@ -26,6 +37,12 @@ ONE_ATTENTION = LayerChoice(attention=(ParentAttention(), NoOpAttention()), ffn=
 ONE_FFN = LayerChoice(attention=(ParentAttention(),), ffn=(ParentFfn(), NoOpFfn()))
 """Layers of one sub-block, which is all that goes when they are dropped."""
 Layers = tuple[LayerAssignment, ...]
+
+
+def dropped(layer: int) -> Logic:
+    """Neither sub-block of a layer is left."""
+    parts: tuple[SubBlock, SubBlock] = ("attention", "ffn")
+    return And(operands=tuple(Is(layer=layer, sub_block=part, alternatives=("noop",)) for part in parts))
 
 
 def with_runs(instance: Instance, runs: Sequence[RunScore], name: str = "kl") -> Instance:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise, product
 from typing import assert_never
 
 import numpy as np
 
-from benchmarks.structure_kinds import KINDS, Count, Menu, Rng
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
 from puzzledsl.ir.tables import LayerAssignment
@@ -18,10 +18,33 @@ from puzzledsl.search.problem.formulas import Formula
 from puzzledsl.search.problem.instance import Goal, Problem, Row
 from tests.search.random_problems import every_answer
 
+Rng = np.random.Generator
 FIGURES = ("unrelated", "correlated", "alike", "tied", "negative")
 MOST_MODELS = 20_000
 HEADS = {"parent": 8, "gqa4": 4, "gqa2": 2, "linear": 0, "noop": 0}
 WIDTHS = {"parent": 16, "mlp12": 12, "mlp8": 8, "mlp4": 4, "noop": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Menu:
+    """The alternatives of every layer: KV heads by attention and width by FFN. `noop` and `linear` have 0."""
+
+    layers: int
+    heads: Mapping[str, int]
+    widths: Mapping[str, int]
+
+    def part(self, sub_block: SubBlock) -> Mapping[str, int]:
+        """The alternatives of a sub-block, each with its number."""
+        return self.heads if sub_block == "attention" else self.widths
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Exactly so many layers have one of these alternatives: a row, not a formula."""
+
+    sub_block: SubBlock
+    names: tuple[str, ...]
+    exactly: int
 
 
 def structured_problem(figures: str, seed: int) -> Problem:
@@ -138,11 +161,46 @@ def _figures(figures: str, columns: Columns, rows: int, rng: Rng) -> tuple[Ints,
 
 def _structure(menu: Menu, rng: Rng) -> Iterator[Logic | Count]:
     """The parts of up to two kinds, and sometimes random formulas."""
-    kinds = list(KINDS.values())
+    gone = [Is(layer=i, sub_block="attention", alternatives=("noop",)) for i in range(menu.layers)]
+    neighbours, half = [*pairwise(range(menu.layers))], menu.layers // 2
+    far = [(i, i + half) for i in range(menu.layers - half)]
+    kinds: list[list[Logic | Count]] = [
+        [_tied(menu, "attention", a, b) for a, b in neighbours],
+        [_tied(menu, "ffn", a, b) for a, b in neighbours if a % 2 == 0],
+        [_never_grow(menu, a, b) for a, b in neighbours],
+        [_never_grow(menu, a, b) for a, b in far],
+        [_tied(menu, part, a, b) for a, b in far for part in ("attention", "ffn")],
+        [Not(operand=And(operands=(gone[a], gone[b]))) for a, b in neighbours],
+        [And(operands=(_iff(gone[a], Not(operand=gone[b])),)) for a, b in neighbours],
+        [Cardinality(operands=tuple(gone), at_least=1, at_most=menu.layers // 2)],
+        [Count("attention", ("noop",), 1), Count("ffn", ("parent",), 1)],
+    ]
+    kinds.append([random_formula(menu, rng, depth=2) for _ in neighbours])
     for place in rng.permutation(len(kinds))[: int(rng.integers(0, 3))].tolist():
-        yield from kinds[place](menu, rng)
+        yield from kinds[place]
     for _ in range(int(rng.integers(0, 3))):
         yield random_formula(menu, rng, depth=3)
+
+
+def _iff(first: Logic, second: Logic) -> Logic:
+    one, other = (Implies(condition=a, consequence=b) for a, b in ((first, second), (second, first)))
+    return And(operands=(one, other))
+
+
+def _tied(menu: Menu, part: SubBlock, first: int, second: int) -> Logic:
+    names = menu.part(part)
+    sides = (tuple(Is(layer=i, sub_block=part, alternatives=(n,)) for i in (first, second)) for n in names)
+    return And(operands=tuple(_iff(a, b) for a, b in sides))
+
+
+def _never_grow(menu: Menu, first: int, second: int) -> Logic:
+    """The second layer's width is at most the first's."""
+    steps = []
+    for most in sorted({*menu.widths.values()}):
+        names = tuple(name for name, width in menu.widths.items() if width <= most)
+        one, other = (Is(layer=i, sub_block="ffn", alternatives=names) for i in (first, second))
+        steps.append(Implies(condition=one, consequence=other))
+    return And(operands=tuple(steps))
 
 
 def random_formula(menu: Menu, rng: Rng, depth: int) -> Logic:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from benchmarks.synthetic import synthetic
-from puzzledsl.ir.nodes import Baseline, LayerChoice, ParamsTerm
+from benchmarks.synthetic import synthetic, with_search
+from puzzledsl.ir.nodes import Baseline, CpSat, LayerChoice, ParamsTerm
 from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.search import export
+from puzzledsl.search.batches.exact import Found, best_of
+from puzzledsl.search.effort import Effort
 from puzzledsl.search.export import cpsat_model
 from puzzledsl.search.problem.metrics import Child
+from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
 from tests.search.instances import ATTENTION, FFN, Instance, alone, plain_instance, problems, require
@@ -32,10 +37,7 @@ def solve_plainly(model: bytes) -> list[str] | None:
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
     plain = cp_model.CpModel()
-    if hasattr(plain.proto, "parse_text_format"):
-        plain.proto.parse_text_format(text_format.MessageToString(proto))
-    else:  # before OR-Tools 9.15
-        plain.proto.CopyFrom(proto)
+    plain.proto.parse_text_format(text_format.MessageToString(proto))
     status = solver.solve(plain)
     if status == cp_model.INFEASIBLE:
         return None
@@ -115,3 +117,18 @@ def test_a_baselines_model_is_what_it_is_exact_about(kind: Any) -> None:
     goal = alone(ParamsTerm()) if kind == "max_params" else tables.search.objective
     assert all(child.meets(own) for child in (one, other))
     assert one.linear(goal) == other.linear(goal)
+
+
+def test_batches_are_sought_in_the_time_of_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    program, costs, scores = with_search(
+        synthetic(4, 5, 5, 0, batches=(128, 256)), solver=CpSat(time_s=Fraction(3))
+    )
+    given: list[float] = []
+
+    def sought(problems: Problems, effort: Effort) -> Found:
+        given.append(effort.left_s)
+        return best_of(problems, effort)
+
+    monkeypatch.setattr(export, "best_of", sought)
+    assert cpsat_model(program, "best", costs, scores)
+    assert len(given) == 1 and 0 < given[0] <= 3

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.problems import build_problems
-from puzzledsl.ir.metrics import METRICS, metrics_of
+from puzzledsl.ir.metric_records import TERMS
+from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import CpSat, LayerChoice, Preference
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.solve import solve_search
@@ -85,7 +86,7 @@ def test_every_solution_verifies_and_reports_what_the_cost_stage_computes(instan
             if costs.batch == solution.batches["chat"]:
                 expected = metrics_of(costs, solution.layers)
                 assert expected.pop("batch") == costs.batch
-                assert {m: solution.metrics[f"chat.{m}"] for m in METRICS if m != "batch"} == {
+                assert {m: solution.metrics[f"chat.{m}"] for m in TERMS if m != "batch"} == {
                     m: float(v) for m, v in expected.items()
                 }
 

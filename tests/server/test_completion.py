@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.base.units import UNITS
-from puzzledsl.ir.metrics import FIGURES
+from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.search_nodes import REFINES, SOLVERS
 from puzzledsl.language import calls, words
 from puzzledsl.language.alternatives import ATTENTION, FFN
@@ -18,7 +18,7 @@ from puzzledsl.server.document import LONG
 from puzzledsl.server.features.completion import complete, signature
 from tests.server.texts import PROGRAM, marked
 
-CHAT = FIGURES.keys() | words.SCENARIO_FACTS.keys()
+CHAT = METRICS.keys() | words.SCENARIO_FACTS.keys()
 MEASURED = "measured(engine, device, dtype, threads, gpus, memory, price, power)"
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from puzzledsl.base.units import BYTES, TIME, format_quantity
 from puzzledsl.costs.table import cost_table
-from puzzledsl.ir.metrics import METRICS, metrics_of
+from puzzledsl.ir.metric_records import METRICS, TERMS
+from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.server.features.hover import hover
 from tests.server.texts import CURSOR, NEMOTRON, PROGRAM, marked, opened
@@ -208,7 +209,7 @@ def test_an_alternatives_costs_are_those_of_the_tables(tmp_path: Path) -> None:
             ), (name, alternative, shown)
 
 
-@pytest.mark.parametrize("metric", [name for name in METRICS if name != "batch"])
+@pytest.mark.parametrize("metric", [name for name in TERMS if name != "batch"])
 def test_a_metric_is_that_of_the_parent(metric: str, tmp_path: Path) -> None:
     document, line, column = marked(
         PROGRAM.replace("limit because", f"limit and chat.{CURSOR}{metric} > limit because"), tmp_path
@@ -220,7 +221,9 @@ def test_a_metric_is_that_of_the_parent(metric: str, tmp_path: Path) -> None:
     assert program is not None
     (costs,) = cost_table(program, "w").scenarios["chat"]
     value = metrics_of(costs, [LayerAssignment(attention="parent", ffn="parent")] * 4)[metric]
-    assert f"the parent: {format_quantity(value, METRICS[metric])} at batch 4" in found.contents.value  # type: ignore[union-attr]
+    assert (
+        f"the parent: {format_quantity(value, METRICS[metric].dimension)} at batch 4" in found.contents.value
+    )  # type: ignore[union-attr]
 
 
 def test_costs_outside_a_space_are_those_of_the_only_parent(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from puzzledsl.checker.diagnostics.refine_errors import (
 from puzzledsl.checker.expressions.settings import from_call, lower, read_call
 from puzzledsl.checker.expressions.values import Scope
 from puzzledsl.ir import nodes
-from puzzledsl.ir.measured_scores import on_text, refined_score
 from puzzledsl.ir.nodes import Baseline, HfSource, Program, Search
+from puzzledsl.ir.references import on_text, refined_score
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.syntax import tree
 

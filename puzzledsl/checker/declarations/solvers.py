@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.stage_errors import NothingMeasured
-from puzzledsl.ir.measured_scores import drops_by_influence, influence_score
 from puzzledsl.ir.nodes import Program
+from puzzledsl.ir.references import drops_by_influence, influence_score
 from puzzledsl.ir.source_location import span_of
 
 

@@ -66,22 +66,7 @@ def _start(ctx: Context, symbol: Symbol, base: Symbol) -> SpaceInfo | None:
     """A space that begins as all-parent, or as another space."""
     if base.kind == "space":
         other = space_info(ctx, base)
-        if other is None:
-            return None
-        return SpaceInfo(
-            name=ctx.name_of(symbol),
-            parent=other.parent,
-            parent_id=other.parent_id,
-            shape=other.shape,
-            base_attention=list(other.base_attention),
-            base_ffn=list(other.base_ffn),
-            attention=list(other.attention),
-            ffn=list(other.ffn),
-            asked={width: set(exact) for width, exact in other.asked.items()},
-            roundings=list(other.roundings),
-            incomplete=other.incomplete,
-            guessed=other.guessed,
-        )
+        return None if other is None else other.derived(ctx.name_of(symbol))
     parent = ctx.lower(base, nodes.Parent)
     if parent is None:
         return None
@@ -192,8 +177,8 @@ class _SpaceBody:
                 self._for(statement, scope)
             case tree.Let() if scope is not self.scope:
                 define(self.ctx, statement, scope)
-            case tree.Assign(target=tree.Name(text=name)) if name not in ("attention", "ffn", "layers"):
-                near = closest(name, ("attention", "ffn", "layers"))
+            case tree.Assign(target=tree.Name(text=name)) if name not in (*CHOICES, "layers"):
+                near = closest(name, (*CHOICES, "layers"))
                 error = name_errors.UnknownKey(
                     statement.target.span, thing=thing(self.symbol), name=name, near=near
                 )
@@ -221,12 +206,12 @@ class _SpaceBody:
         return nodes.Initialisers.model_validate(found)
 
     def _node(self, init: nodes.Initialisers, used_by: nodes.UsedBy | None) -> nodes.Space:
-        rows: dict[tuple[int, int], nodes.LayerChoice] = {}
+        rows: dict[tuple[int, ...], nodes.LayerChoice] = {}
         layers: list[nodes.LayerChoice] = []
-        for attention, ffn in zip(self.info.attention, self.info.ffn, strict=True):
-            key = (id(attention), id(ffn))
+        for chosen in zip(*self.info.chosen.values(), strict=True):
+            key = tuple(map(id, chosen))
             if key not in rows:
-                rows[key] = nodes.LayerChoice(attention=attention, ffn=ffn)
+                rows[key] = nodes.LayerChoice.model_validate(dict(zip(self.info.chosen, chosen, strict=True)))
             layers.append(rows[key])
         return nodes.Space(
             **head(self.ctx, self.symbol),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from math import ceil, floor
+from math import ceil, floor, prod
 
 from puzzledsl.base.diagnostics import Fix, Span
 from puzzledsl.base.phrases import listed
@@ -342,15 +342,13 @@ def _size(ctx: Context, items: list[Located], span: Span) -> Value:
     value = items[0].value
     match value:
         case Layers(space=space, indices=()):
-            pairs = zip(space.base_attention, space.base_ffn, strict=True)
-            numbers = {len(attention) * len(ffn) for attention, ffn in pairs}
+            numbers = {prod(map(len, layer)) for layer in zip(*space.base.values(), strict=True)}
         case Layers(space=space, indices=(layer,), single=True):
-            numbers = {len(space.attention[layer]) * len(space.ffn[layer])}
+            numbers = {prod(len(rows[layer]) for rows in space.chosen.values())}
         case SubBlocks(space=space, sub_block=sub_block, indices=(layer,), single=True):
             numbers = {len(space.choices(sub_block)[layer])}
         case SubBlocks(space=space, sub_block=sub_block, single=False):
-            base = space.base_attention if sub_block == "attention" else space.base_ffn
-            numbers = {len(choice) for choice in base}
+            numbers = set(map(len, space.base[sub_block]))
         case Poison():
             return POISON
         case _:

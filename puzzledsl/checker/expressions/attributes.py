@@ -35,7 +35,8 @@ from puzzledsl.checker.expressions.values import (
 from puzzledsl.checker.spaces.space_info import SpaceInfo, all_parent
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import layer_fact, parent_fact
-from puzzledsl.ir.metrics import FIGURES, METRICS, MTOK, running_costs
+from puzzledsl.ir.metric_records import METRICS, STATED, Metric
+from puzzledsl.ir.metrics import running_costs
 from puzzledsl.language.calls import PARENT_FACTS, PARENT_LAYER_FACTS
 from puzzledsl.language.words import (
     LAYER_FACTS,
@@ -173,22 +174,22 @@ def _of_scenario(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
             return Quantity(Fraction(scenario.prompt if name == "prompt" else scenario.output))
         if len(scenario.batches) == 1:
             return Quantity(Fraction(scenario.batches[0]))
-    if name in RUNNING:
-        return _running_cost(ctx, symbol, node)
-    if name in METRICS:
-        ctx.lower_later(symbol)
-        return Symbolic({("metric", ctx.name_of(symbol), name): Fraction(1)}, dimension=METRICS[name])
-    _unknown(ctx, node, f"scenario `{symbol.name}`", (*FIGURES, *SCENARIO_FACTS))
-    return POISON
+    metric = METRICS.get(name)
+    if metric is None:
+        _unknown(ctx, node, f"scenario `{symbol.name}`", (*METRICS, *SCENARIO_FACTS))
+        return POISON
+    if metric.needs:
+        return _running_cost(ctx, symbol, node, metric)
+    ctx.lower_later(symbol)
+    return Symbolic({("metric", ctx.name_of(symbol), name): Fraction(1)}, dimension=metric.dimension)
 
 
-RUNNING = {"cost_per_mtok": ("price", "2.5 USD/h", MTOK), "joules_per_tok": ("power", "700W", 1)}
-"""Metric -> the setting of the hardware that it rests on, an example of it, and the tokens that it is for."""
+_EXAMPLES = {"price": "2.5 USD/h", "power": "700W"}
 
 
-def _running_cost(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
+def _running_cost(ctx: Context, symbol: Symbol, node: tree.Attribute, metric: Metric) -> Value:
     """`chat.cost_per_mtok`: a multiple of the latency at a given batch."""
-    key, example, tokens = RUNNING[node.name.text]
+    key, name = metric.needs, metric.name
     scenario = ctx.lower(symbol, nodes.Scenario)
     if scenario is None:
         return POISON
@@ -196,12 +197,12 @@ def _running_cost(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
     hardware = None if place is None else ctx.lower(place, nodes.Hardware)
     if hardware is None:
         return POISON
-    spec, name = hardware.spec, node.name.text
+    spec = hardware.spec
     stated = None
     if not isinstance(spec, nodes.TableHardware):
-        stated = running_costs(spec)["usd_per_s" if key == "price" else "watts"]
+        stated = running_costs(spec)[STATED[key]]
     if stated is None:
-        help = f"add `{key}` to it, such as `{example}`; no price or power is shipped"
+        help = f"add `{key}` to it, such as `{_EXAMPLES[key]}`; no price or power is shipped"
         if isinstance(spec, nodes.TableHardware):
             help = f"a table states no `{key}`: bound `{symbol.name}.throughput`"
         ctx.report(MoneyNotStated(node.name.span, metric=name, hardware=hardware.name, key=key, help=help))
@@ -210,9 +211,9 @@ def _running_cost(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
         help = f"at several batches it is not linear: bound `{symbol.name}.throughput`, by which the {key} is divided"
         ctx.report(MoneyNotStated(node.name.span, metric=name, hardware=hardware.name, key=key, help=help))
         return POISON
-    factor = tokens * stated / (scenario.batches[0] * scenario.output)
+    factor = metric.tokens * stated / (scenario.batches[0] * scenario.output)
     term: TermKey = ("metric", ctx.name_of(symbol), "latency")
-    return Symbolic({term: factor}, dimension=FIGURES[name])
+    return Symbolic({term: factor}, dimension=metric.dimension)
 
 
 def _of_hardware(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:

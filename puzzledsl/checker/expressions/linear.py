@@ -23,6 +23,7 @@ from puzzledsl.checker.expressions.terms import to_linear
 from puzzledsl.checker.expressions.values import POISON, Boolean, Value
 from puzzledsl.checker.limits import TERMS_PER_STEP
 from puzzledsl.ir import nodes
+from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.syntax.tree import CompareOp
 
 FLIPPED: dict[CompareOp, CompareOp] = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "==", "!=": "!="}
@@ -110,7 +111,7 @@ def batch_is_no_ratio(ctx: Context, span: Span, instead: str) -> Value:
 
 def is_cost(key: TermKey) -> bool:
     """True for the key of a score, or of a metric of which less is better."""
-    return key[0] == "score" or (key[0] == "metric" and not is_throughput(key) and not is_batch(key))
+    return key[0] == "score" or (key[0] == "metric" and METRICS[str(key[2])].better == "less")
 
 
 def to_requirement(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Literal, cast
+from typing import cast
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.checker.expressions.search_values import Symbolic, TermKey
@@ -11,7 +11,6 @@ from puzzledsl.ir import nodes
 
 LAYER_TERMS = ("fact", "count", "table")
 """Kinds of terms that belong to one layer; the layer is the last part of their key."""
-_METRIC = Literal["memory", "weights", "kv_cache", "latency", "ttft", "tpot", "throughput", "flops", "batch"]
 
 
 def to_linear(value: Symbolic) -> nodes.Linear:
@@ -32,7 +31,7 @@ def to_linear(value: Symbolic) -> nodes.Linear:
 def _term(key: TermKey, layers: tuple[int, ...]) -> nodes.Term:
     match key:
         case ("metric", str(scenario), str(metric)):
-            return nodes.MetricTerm(scenario=scenario, metric=cast(_METRIC, metric))
+            return nodes.MetricTerm(scenario=scenario, metric=metric)
         case ("score", str(score)):
             return nodes.ScoreTerm(score=score)
         case ("params",):

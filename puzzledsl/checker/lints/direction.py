@@ -9,6 +9,7 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import WrongWayRound
 from puzzledsl.checker.lints.vacuous import span_of
 from puzzledsl.ir import nodes
+from puzzledsl.ir.metric_records import METRICS
 
 _TURNED = {"<=": ">=", ">=": "<=", "<": ">", ">": "<"}
 
@@ -38,7 +39,7 @@ def _is_wrong_way_round(requirement: nodes.LinearRequirement) -> bool:
     if ratio is None or len(left.terms) != 1 or left.constant or left.terms[0].coefficient != 1:
         return False
     match left.terms[0].term:
-        case nodes.MetricTerm(metric="throughput"):
+        case nodes.MetricTerm(metric=metric) if METRICS[metric].better == "more":
             return ratio >= 1 if requirement.op == "<=" else requirement.op == "<" and ratio > 1
         case nodes.MetricTerm() | nodes.ParamsTerm():
             return ratio <= 1 if requirement.op == ">=" else requirement.op == ">" and ratio < 1

@@ -9,7 +9,7 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import WindowUnseen
 from puzzledsl.checker.lints.vacuous import span_of
 from puzzledsl.ir import nodes
-from puzzledsl.ir.measured_scores import mentioned_scores
+from puzzledsl.ir.references import mentioned_scores
 
 
 def warn_of_windows(ctx: Context, program: nodes.Program) -> None:

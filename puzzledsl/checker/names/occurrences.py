@@ -371,7 +371,8 @@ class _Resolver:
             tested = pattern_fields(name.text) if call else ()
             for part in each.fields:
                 known = call.arguments[part.name.text] if call and part.name.text in tested else None
-                self.add(part.name, _argument(part.name.text, known, name.text))
+                key = LanguageWord(part.name.text, "setting", known.doc, name.text) if known else None
+                self.add(part.name, key)
                 self.visit(part.value, scope, known or ANY)
 
     # ------------------------------------------------------------ calls
@@ -409,11 +410,8 @@ class _Resolver:
             self.add(name, of[0] if of else None)
         else:
             owner = callee.name if isinstance(callee, LanguageWord) else "hardware"
-            self.add(name, _argument(name.text, setting, owner))
-
-
-def _argument(name: str, setting: Setting | None, owner: str) -> LanguageWord | None:
-    return None if setting is None else LanguageWord(name, "setting", setting.doc, owner)
+            word = LanguageWord(name.text, "setting", setting.doc, owner) if setting is not None else None
+            self.add(name, word)
 
 
 def _arguments(callee: Meaning | None, scope: NameScope) -> Mapping[str, Setting]:

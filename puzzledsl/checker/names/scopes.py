@@ -7,6 +7,7 @@ from typing import Literal
 
 from puzzledsl.base.settings import Call
 from puzzledsl.checker.expressions.values import Poison, SourceFile, Symbol
+from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.language import calls, words
 from puzzledsl.language.calls import PARENT_FACTS
 from puzzledsl.language.kinds import HARDWARE_FACTS
@@ -131,7 +132,7 @@ def members(meaning: Meaning | None, kind: Type) -> dict[str, Meaning]:
         case "attention" | "ffn":
             return _words("fact", words.SUB_BLOCK_FACTS[kind], kind)
         case "scenario":
-            metrics = {name: measure.doc for name, measure in words.METRICS.items()}
+            metrics = {name: metric.doc for name, metric in METRICS.items()}
             owner = meaning.name if meaning is not None else ""
             return _words("metric", metrics, owner) | _words("fact", words.SCENARIO_FACTS, kind)
         case "parent":

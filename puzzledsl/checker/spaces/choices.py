@@ -33,12 +33,10 @@ from puzzledsl.checker.expressions.values import Constructed, Located, Options, 
 from puzzledsl.checker.limits import MAX_COUNT, MAX_OPTIONS
 from puzzledsl.checker.names.words import read_word
 from puzzledsl.checker.spaces.patterns import report_unknown
-from puzzledsl.checker.spaces.space_info import SpaceInfo
+from puzzledsl.checker.spaces.space_info import Choice, SpaceInfo
 from puzzledsl.ir.nodes import Rounding
 from puzzledsl.language.alternatives import ALTERNATIVES, PRECISION
 from puzzledsl.syntax import tree
-
-Choice = tuple[Alternative, ...]
 
 
 @dataclass(slots=True, eq=False)

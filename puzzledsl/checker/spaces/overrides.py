@@ -15,9 +15,10 @@ from puzzledsl.checker.diagnostics import space_errors as errors
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.expressions.search_values import Layers, SubBlocks
 from puzzledsl.checker.expressions.values import Poison, Scope, Value, describe
-from puzzledsl.checker.spaces.choices import Choice, ChoiceReader
+from puzzledsl.checker.spaces.choices import ChoiceReader
 from puzzledsl.checker.spaces.patterns import Predicate, predicate
-from puzzledsl.checker.spaces.space_info import SpaceInfo
+from puzzledsl.checker.spaces.space_info import Choice, SpaceInfo
+from puzzledsl.language.alternatives import SITES
 from puzzledsl.syntax import tree
 
 
@@ -55,7 +56,7 @@ class Overrides:
     def _targets(self, place: Value, span: Span) -> list[tuple[SubBlock, tuple[int, ...]]]:
         match place:
             case Layers(indices=indices) if indices:
-                return [("attention", indices), ("ffn", indices)]
+                return [(site, indices) for site in SITES]
             case SubBlocks(sub_block=sub_block, indices=indices):
                 return [(sub_block, indices)]
             case Poison():
@@ -83,7 +84,7 @@ class Overrides:
 
     def _change(self, sub_block: SubBlock, layers: tuple[int, ...], edit: _Edit, span: Span) -> bool:
         """Edit the choice of some layers and return True if any changed. Layers that share a choice share the result."""
-        rows: list[Choice] = self.info.choices(sub_block)  # type: ignore[assignment]
+        rows = self.info.choices(sub_block)
         done: dict[tuple[int, int], tuple[Choice, Shape, Choice]] = {}
         changed = False
         for layer in layers:
@@ -122,7 +123,7 @@ def _nothing(alternative: Alternative, shape: Shape) -> bool:
 def _is_of_all_layers(target: tree.Expr) -> bool:
     """Return True for `ffn`, `layers` and `layers.ffn`, which select no layers."""
     root = target.target if isinstance(target, tree.Attribute) else target
-    return isinstance(root, tree.Name) and root.text in ("attention", "ffn", "layers")
+    return isinstance(root, tree.Name) and root.text in (*SITES, "layers")
 
 
 @dataclass(frozen=True, slots=True)

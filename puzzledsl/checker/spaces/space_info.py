@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
-from puzzledsl.alternatives.parent import PARENTS, ParentAttention, ParentFfn
-from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
+from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.ir.nodes import Rounding, Shape
+
+Choice = tuple[Alternative, ...]
+"""Alternatives of one layer at one site, in the order written."""
 
 
 @dataclass(slots=True, eq=False)
 class SpaceInfo:
-    """A space under construction. `base_*` is the choice before overrides; `asked` maps widths to their unrounded values.
+    """A space under construction. `asked` maps widths to their unrounded values.
 
+    `base` has the choice at each site before overrides, `chosen` the one after: site -> alternatives of every layer.
     `parent` is the name that its declaration has, `parent_id` the one that it has in the program.
 
     `incomplete`: a part of a choice could not be read, so diagnostics about its size and gaps are suppressed.
@@ -27,10 +29,8 @@ class SpaceInfo:
     parent: str
     parent_id: str
     shape: Shape
-    base_attention: list[tuple[AttentionAlternative, ...]] = field(default_factory=list)
-    base_ffn: list[tuple[FfnAlternative, ...]] = field(default_factory=list)
-    attention: list[tuple[AttentionAlternative, ...]] = field(default_factory=list)
-    ffn: list[tuple[FfnAlternative, ...]] = field(default_factory=list)
+    base: dict[SubBlock, list[Choice]]
+    chosen: dict[SubBlock, list[Choice]]
     asked: dict[tuple[int, int], set[Fraction]] = field(default_factory=dict)
     roundings: list[Rounding] = field(default_factory=list)
     incomplete: bool = False
@@ -41,29 +41,35 @@ class SpaceInfo:
         """The indices of all layers: 0 to layers - 1."""
         return tuple(range(self.shape.layers))
 
-    def choices(
-        self, sub_block: SubBlock
-    ) -> list[tuple[AttentionAlternative, ...]] | list[tuple[FfnAlternative, ...]]:
-        """Return the alternatives of every layer for one sub-block."""
-        return self.attention if sub_block == "attention" else self.ffn
+    def choices(self, site: SubBlock) -> list[Choice]:
+        """Return the alternatives of every layer at one site."""
+        return self.chosen[site]
 
-    def choose(self, sub_block: SubBlock, found: Sequence[Sequence[Alternative]]) -> None:
+    def choose(self, site: SubBlock, found: Sequence[Sequence[Alternative]]) -> None:
         """Set the choice of every layer; one without an alternative keeps its own sub-block."""
-        alike: dict[int, tuple[Any, ...]] = {}
+        alike: dict[int, Choice] = {}
         for choice in found:
-            alike.setdefault(id(choice), tuple(choice) or (PARENTS[sub_block],))
-        rows = [alike[id(choice)] for choice in found]
-        if sub_block == "attention":
-            self.base_attention, self.attention = rows, [*rows]
-        else:
-            self.base_ffn, self.ffn = rows, [*rows]
+            alike.setdefault(id(choice), tuple(choice) or (PARENTS[site],))
+        self.base[site] = [alike[id(choice)] for choice in found]
+        self.chosen[site] = [*self.base[site]]
 
-    def alternatives(self, sub_block: SubBlock, layers: tuple[int, ...]) -> list[Alternative]:
+    def alternatives(self, site: SubBlock, layers: tuple[int, ...]) -> list[Alternative]:
         """Return the distinct alternatives that `layers` can choose, in the order written."""
         found: dict[Alternative, None] = {}
         for layer in layers:
-            found.update(dict.fromkeys(self.choices(sub_block)[layer]))
+            found.update(dict.fromkeys(self.chosen[site][layer]))
         return list(found)
+
+    def derived(self, name: str) -> SpaceInfo:
+        """Return a space that begins as this one."""
+        return replace(
+            self,
+            name=name,
+            base={site: [*rows] for site, rows in self.base.items()},
+            chosen={site: [*rows] for site, rows in self.chosen.items()},
+            asked={width: set(exact) for width, exact in self.asked.items()},
+            roundings=[*self.roundings],
+        )
 
 
 _HEADS = 720_720  # divided by every number up to 16
@@ -89,6 +95,6 @@ def guessed(name: str) -> SpaceInfo:
 
 def all_parent(name: str, parent: str, parent_id: str, shape: Shape) -> SpaceInfo:
     """Return a space in which every layer stays as it is."""
-    attention: list[tuple[AttentionAlternative, ...]] = [(ParentAttention(),)] * shape.layers
-    ffn: list[tuple[FfnAlternative, ...]] = [(ParentFfn(),)] * shape.layers
-    return SpaceInfo(name, parent, parent_id, shape, attention, ffn, [*attention], [*ffn])
+    own: dict[SubBlock, Choice] = {site: (stays,) for site, stays in PARENTS.items()}
+    base = {site: [choice] * shape.layers for site, choice in own.items()}
+    return SpaceInfo(name, parent, parent_id, shape, base, {site: [*rows] for site, rows in base.items()})

@@ -9,7 +9,6 @@ Shapes: B sequences, S positions, H hidden, P inputs of the last map (the H outp
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -28,6 +27,7 @@ from puzzledsl.models.families.pages import load_module_weights
 from puzzledsl.models.families.slots import load_weights_into, weights_of
 from puzzledsl.models.kernels.products import fast_products
 from puzzledsl.models.kernels.repeatable import repeatable
+from puzzledsl.models.torch_private import with_own_modules
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,7 @@ class ChildSubBlock:
         pieces_weights: Mapping[str, Tensor] = {}
         if link.alternative.is_parent:
             load_module_weights(parents)
-            self._module = copy.copy(parents)
-            self._module._modules = dict(parents._modules)  # so that the parent keeps its last map
+            self._module = with_own_modules(parents)  # so that the parent keeps its last map
             self._module.__dict__.pop(
                 "forward", None
             )  # a fused one (`models.kernels.gated`) applies the last map

@@ -22,8 +22,8 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.data.blocks import SILENT, token_blocks
 from puzzledsl.data.budget import Budget
-from puzzledsl.ir.measured_scores import measured_searches, refined_text
 from puzzledsl.ir.nodes import Bld, Program, ReplaceOne, Score
+from puzzledsl.ir.references import measured_searches, refined_text
 
 HELD_OUT_TOKENS = 1024
 """Most tokens that judge a healed child (at least one block): enough to tell better from worse at little cost."""

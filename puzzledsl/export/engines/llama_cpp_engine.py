@@ -1,9 +1,18 @@
-"""GGUF files in llama.cpp, by llama-cpp-py-sync: with its own library, or with the one that $PZL_LLAMA_LIBRARY names."""
+"""GGUF files in llama.cpp, by llama-cpp-py-sync: with its own library, or with the one that $PZL_LLAMA_LIBRARY names.
+
+`python llama_cpp_engine.py SOURCE TARGET FILE_TYPE THREADS [IMPORTANCE]` quantises a file by one of llama.cpp's recipes.
+IMPORTANCE is an .npz file with the importance of each input of a tensor, by the tensor's name. llama.cpp's log goes to
+stdout, a line at a time; `[  3/ 27]` begins that of each tensor. Exit code: 0, or 1 if llama.cpp failed.
+
+The package's private names are used here alone: its public `Llama` has no decoding of several sequences, no context like a
+server's, no log to set, no quantisation, and no other library.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -194,3 +203,35 @@ class Engine:
         tokens = self._llama.tokenize(prompt)
         _, chosen = self.greedy(tokens, steps)
         return str(self._llama.detokenize(chosen))
+
+
+def quantise(source: str, target: str, file_type: int, threads: int, importance: str = "") -> int:
+    """Write `target`; return llama.cpp's result, 0 for success."""
+    lib, ffi, _ = bindings()
+
+    def say(_level: int, text: Any, _data: Any) -> None:
+        sys.stdout.write(ffi.string(text).decode(errors="replace"))
+        sys.stdout.flush()
+
+    log = ffi.callback("void(enum ggml_log_level, const char *, void *)", say)
+    lib.llama_log_set(log, ffi.NULL)
+    params = lib.llama_model_quantize_default_params()
+    params.ftype, params.nthread = file_type, threads
+    matrices = dict(np.load(importance)) if importance else {}
+    held = [
+        (ffi.new("char[]", name.encode()), ffi.from_buffer("float[]", own)) for name, own in matrices.items()
+    ]
+    entries = ffi.new("struct llama_model_imatrix_data[]", len(held) + 1)  # the last has no name, and ends it
+    for entry, (name, values) in zip(entries, held, strict=False):
+        entry.name, entry.data, entry.size = name, values, len(values)
+    if held:
+        params.imatrix = entries
+    found = lib.llama_model_quantize(
+        source.encode(), target.encode(), ffi.new("llama_model_quantize_params *", params)
+    )
+    lib.llama_log_set(ffi.NULL, ffi.NULL)
+    return int(found)
+
+
+if __name__ == "__main__":
+    sys.exit(min(1, quantise(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), *sys.argv[5:])))

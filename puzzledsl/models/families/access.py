@@ -67,7 +67,7 @@ def _read(config: PreTrainedConfig, read: Callable[[dict[str, Any]], T]) -> T:
     try:
         return read(content)
     except BadConfig as error:
-        path = str(getattr(config, "_name_or_path", "")) or family.model_type
+        path = config.name_or_path or family.model_type
         raise DiagnosticError(
             UnreadableCheckpoint(None, path=path, reason=f"config.json: {error}")
         ) from error

@@ -25,6 +25,7 @@ from puzzledsl.models.families.access import (
 )
 from puzzledsl.models.families.families import classes_of
 from puzzledsl.models.replace import number_cache_slots, put
+from puzzledsl.models.transformers_private import decoded_floats
 
 OWN_KEYS = (  # keys of a child's config.json that its base family's config does not take
     "model_type",
@@ -48,7 +49,7 @@ def config_of_child(
         child_of_config(content)
         base = base_content(content)
         kept = {key: value for key, value in base.items() if key not in OWN_KEYS}
-        config = CONFIG_MAPPING[base["model_type"]](**PreTrainedConfig._decode_special_floats(kept))
+        config = CONFIG_MAPPING[base["model_type"]](**decoded_floats(kept))
     except (BadConfig, KeyError, TypeError, ValueError) as error:
         raise DiagnosticError(NotAChild(None, path=directory, reason=f"bad config.json: {error}")) from error
     setattr(config, PARENT_BLOCKS if as_parent else BLOCKS, content[BLOCKS])

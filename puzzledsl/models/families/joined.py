@@ -53,7 +53,7 @@ def _apart(name: str) -> tuple[str, str, str]:
 def rows_of_module(module: nn.Module, family: Family) -> Iterator[tuple[str, Rows]]:
     """Yield (canonical name, rows) of each part of a sub-block's joined projections, which have no biases."""
     for whole, parts in family.joined.items():
-        linear, output = module._modules.get(whole), module._modules.get("o_proj")
+        linear, output = getattr(module, whole, None), getattr(module, "o_proj", None)
         if not isinstance(linear, nn.Linear):
             continue
         queries = [output.in_features] if isinstance(output, nn.Linear) else []

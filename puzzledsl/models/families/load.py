@@ -6,7 +6,6 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from logging import getLogger
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,8 +37,9 @@ from puzzledsl.models.families.inventory import check_sizes, select
 from puzzledsl.models.families.repeated import share_storage, source_layers, source_names
 from puzzledsl.models.families.slots import allocate, slots
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
-from puzzledsl.models.kernels.attention import use_fast_attention
+from puzzledsl.models.kernels.attention import FAST_SDPA
 from puzzledsl.models.kernels.folded_head import fold_head
+from puzzledsl.models.transformers_private import from_config, init_weights, supports_sdpa
 
 
 def read_config_json(directory: Path) -> dict[str, Any]:
@@ -151,15 +151,12 @@ def empty_model(
     model_class: Any, config: PreTrainedConfig, dtype: torch.dtype, device: torch.device | str
 ) -> PreTrainedModel:
     """Return a model without storage for its weights; its buffers (rotary frequencies) are on `device`."""
-    if torch.device(device).type == "cpu":  # the kernels of state-space mixers that it misses are for GPUs
-        getLogger("transformers.integrations.hub_kernels").setLevel("ERROR")
-    use_fast_attention()
     with quiet():
         with torch.device("meta"), _as_diagnostic(config):
-            attention = "sdpa" if model_class._supports_sdpa else "eager"
-            model = model_class._from_config(config, attn_implementation=attention, dtype=dtype)
+            attention = FAST_SDPA if supports_sdpa(model_class) else "eager"
+            model = from_config(model_class, config, attention, dtype)
         _make_buffers(model, device)
-    return cast(PreTrainedModel, model)
+    return model
 
 
 @contextmanager
@@ -168,7 +165,7 @@ def _as_diagnostic(config: PreTrainedConfig) -> Iterator[None]:
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        path = str(getattr(config, "_name_or_path", "")) or config.model_type
+        path = config.name_or_path or config.model_type
         reason = f"config.json: {_first_line(error)}"
         raise DiagnosticError(UnreadableCheckpoint(None, path=path, reason=reason)) from error
 
@@ -179,19 +176,20 @@ def _make_buffers(model: PreTrainedModel, device: torch.device | str) -> None:
     Those that checkpoints hold are weights, and get storage alone.
     """
     held: Any = model
+    stored = held.state_dict(keep_vars=True)
     for name, module in list(held.named_modules()):
         for own, buffer in module.named_buffers(recurse=False):
-            if own not in module._non_persistent_buffers_set:
-                module._buffers[own] = torch.empty_like(buffer, device=device)
+            if (f"{name}.{own}" if name else own) in stored:
+                setattr(module, own, torch.empty_like(buffer, device=device))
         meta = [own for own, buffer in module.named_buffers(recurse=False) if buffer.is_meta]
         if meta and "config" in inspect.signature(type(module)).parameters:
             holder, _, own = name.rpartition(".")
             setattr(held.get_submodule(holder), own, type(module)(config=held.config).to(device))
         elif meta:
             for own in meta:
-                module._buffers[own] = torch.empty_like(module._buffers[own], device=device)
+                setattr(module, own, torch.empty_like(getattr(module, own), device=device))
             with torch.no_grad():
-                held._init_weights(module)
+                init_weights(held, module)
 
 
 def frozen(model: PreTrainedModel, device: torch.device | str = "cpu") -> PreTrainedModel:

@@ -70,13 +70,12 @@ def layers_with_weights(layers: Iterable[nn.Module]) -> int:
 
 def share_storage(place: Slot, source: Slot) -> None:
     """Let a place of a weight hold the parameter or buffer of another, of the same shape."""
-    held = source.holder._buffers if source.name in source.holder._buffers else source.holder._parameters
-    taker = place.holder._buffers if place.name in place.holder._buffers else place.holder._parameters
-    taker[place.name] = held[source.name]  # type: ignore[assignment]
+    setattr(place.holder, place.name, getattr(source.holder, source.name))
 
 
 def share_weights(module: nn.Module, source: nn.Module) -> None:
     """Let a module use the parameters of another of the same class and sizes."""
     others = dict(source.named_modules())
     for path, inner in module.named_modules():
-        inner._parameters.update(others[path]._parameters)
+        for name, parameter in others[path].named_parameters(recurse=False, remove_duplicate=False):
+            setattr(inner, name, parameter)

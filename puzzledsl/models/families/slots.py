@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, cast
 
 import torch
@@ -37,21 +38,20 @@ class Slot:
 
         A buffer keeps its own dtype.
         """
-        if self.name in self.holder._buffers:
-            self.holder._buffers[self.name] = value.to(device=device, dtype=self.weight.dtype)
+        if not isinstance(getattr(self.holder, self.name), nn.Parameter):
+            setattr(self.holder, self.name, value.to(device=device, dtype=self.weight.dtype))
         elif self.share is None:
             value = value.to(device=device, dtype=dtype)
-            self.holder._parameters[self.name] = nn.Parameter(value, requires_grad=False)
+            setattr(self.holder, self.name, nn.Parameter(value, requires_grad=False))
         else:
             self.weight.copy_(value)
 
     def clear(self, device: torch.device | str, dtype: torch.dtype) -> None:
         """Drop the parameter: a single NaN, expanded to its shape, takes its place. A buffer stays."""
-        if self.name in self.holder._buffers:
-            return
-        shape = cast(Tensor, self.holder._parameters[self.name]).shape
-        nothing = torch.full((), torch.nan, dtype=dtype, device=device)
-        self.holder._parameters[self.name] = nn.Parameter(nothing.expand(shape), requires_grad=False)
+        whole = getattr(self.holder, self.name)
+        if isinstance(whole, nn.Parameter):
+            nothing = torch.full((), torch.nan, dtype=dtype, device=device)
+            setattr(self.holder, self.name, nn.Parameter(nothing.expand(whole.shape), requires_grad=False))
 
 
 def slots(module: nn.Module) -> dict[str, Slot]:
@@ -65,14 +65,17 @@ def slots(module: nn.Module) -> dict[str, Slot]:
         for path, inner in module.named_modules()
         if isinstance(getattr(inner, "experts", None), nn.Module)
     }
-    joined = _joined(module)
+    joined, stored = _joined(module), module.state_dict(keep_vars=True)
     for path, inner in module.named_modules(remove_duplicate=False):
         own = f"{path}." if path else ""
         holder, _, last = path.rpartition(".")
         family = mixtures.get(holder) if last == "experts" else None
-        buffers = {n: b for n, b in inner._buffers.items() if n not in inner._non_persistent_buffers_set}
-        for name, parameter in (inner._parameters | buffers).items():
-            if parameter is None:
+        own_weights = chain(
+            inner.named_parameters(recurse=False, remove_duplicate=False),
+            inner.named_buffers(recurse=False, remove_duplicate=False),
+        )
+        for name, parameter in own_weights:
+            if own + name not in stored:  # a buffer that no checkpoint holds
                 continue
             if own + name in joined:
                 found |= {part: Slot(inner, name, rows.of) for part, rows in joined[own + name]}
@@ -117,9 +120,9 @@ def allocate(places: Iterable[Slot], device: torch.device | str, dtype: torch.dt
     """Give storage to the parameters of which some places are shares."""
     shared = {(id(slot.holder), slot.name): slot for slot in places if slot.share is not None}
     for slot in shared.values():
-        shape = cast(Tensor, slot.holder._parameters[slot.name]).shape
+        shape = cast(Tensor, getattr(slot.holder, slot.name)).shape
         storage = torch.empty(shape, dtype=dtype, device=device)
-        slot.holder._parameters[slot.name] = nn.Parameter(storage, requires_grad=False)
+        setattr(slot.holder, slot.name, nn.Parameter(storage, requires_grad=False))
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:

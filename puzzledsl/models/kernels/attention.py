@@ -11,8 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+FAST_SDPA = "puzzledsl_sdpa"
+"""`attn_implementation` of the models that we load. Transformers' own names keep their meaning."""
 
 
 def attention(
@@ -31,6 +35,5 @@ def _is_float32(tensor: Tensor) -> bool:
     return tensor.dtype == torch.float32 and not torch.is_autocast_enabled(tensor.device.type)
 
 
-def use_fast_attention() -> None:
-    """Make `attention` the `sdpa` of every model in this process. Results on a CPU stay the same bits."""
-    AttentionInterface.register("sdpa", attention)
+AttentionInterface.register(FAST_SDPA, attention)
+AttentionMaskInterface.register(FAST_SDPA, sdpa_mask)

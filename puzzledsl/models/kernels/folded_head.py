@@ -14,12 +14,16 @@ from typing import Any, cast
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+_FOLDS = "folds_slices"
+"""Attribute of a head that has the hook."""
+
 
 def fold_head(model: PreTrainedModel) -> None:
     """Let the model's head copy an input that is a slice. Logits stay those of a model with gradients, bit for bit."""
     head = cast(nn.Module | None, model.get_output_embeddings())  # type: ignore[no-untyped-call]
-    if head is not None and folded not in head._forward_pre_hooks.values():
+    if head is not None and not head.__dict__.get(_FOLDS):
         head.register_forward_pre_hook(folded)
+        head.__dict__[_FOLDS] = True
 
 
 def folded(head: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:

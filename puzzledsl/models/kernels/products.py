@@ -2,7 +2,7 @@
 
 Inside `with fast_products(device):` oneDNN computes every large `F.linear`, forward and for the gradient of its input. MKL still
 computes the gradient of a weight, as fast. One core of a Zen 4 reaches 103-110 GFLOP/s with oneDNN and 85-100 with MKL.
-The operator is the one that `torch.compile` puts into frozen models. It has no public name. Only this file calls it, and only
+The operator is the one that `torch.compile` puts into frozen models. It has no public name. Only this file uses it, and only
 after it has checked that the operator exists and agrees with `F.linear`.
 
 The choice between oneDNN and MKL depends on shapes and the machine, never on time or the number of threads. A weight that is
@@ -27,6 +27,7 @@ from torch.overrides import TorchFunctionMode
 
 from puzzledsl.models.kernels.causal import causal_attention, is_causal_alone
 from puzzledsl.models.memory import room_bytes
+from puzzledsl.models.torch_private import linear_pointwise, packed_weight
 
 SMALLEST = 1 << 22
 """Products of fewer multiplications stay PyTorch's: oneDNN has more overhead per call, and a millisecond for each new shape."""
@@ -154,23 +155,19 @@ def _is_faster(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None) -> bool:
 
 
 def _product(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
-    operator: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise
-    return operator(x, weight_NK, bias_N, "none", [], "")
+    return linear_pointwise(x, weight_NK, bias_N, "none")
 
 
 def _silu_of_product(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
-    operator: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise
-    return operator(x, weight_NK, bias_N, "swish", [], "")
+    return linear_pointwise(x, weight_NK, bias_N, "swish")
 
 
 def _product_times(x: Tensor, factor: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
-    operator: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise.binary
-    return operator(x, factor, weight_NK, bias_N, "mul")
+    return linear_pointwise(x, weight_NK, bias_N, "mul", factor)
 
 
 def _packed(weight_NK: Tensor) -> Tensor:
-    operator: Callable[..., Tensor] = torch.ops.mkldnn._reorder_linear_weight
-    return operator(weight_NK.detach(), TYPICAL_ROWS)
+    return packed_weight(weight_NK, TYPICAL_ROWS)
 
 
 def _may_be_packed(weight: Tensor) -> bool:

@@ -11,6 +11,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from puzzledsl.models.transformers_private import apply_gate
+
 
 def router_of(block: nn.Module) -> Any:
     """Return the router of a mixture's module."""
@@ -30,7 +32,7 @@ class ModuleRules:
             return cast(Tensor, experts.act_fn(up_NW))
         both = (gate_NW, up_NW)
         joined = torch.cat(both, -1) if experts.is_concatenated else torch.stack(both, -1).flatten(-2)
-        return cast(Tensor, experts._apply_gate(joined))
+        return apply_gate(experts, joined)
 
     def route(self, logits_TE: Tensor, bias_E: Tensor | None, top_k: int) -> tuple[Tensor, Tensor]:
         """Choose experts as the module's router does: by softmax, or by sigmoid with a bias that only ranks."""

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.pipeline.errors import DiskFull
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
+from puzzledsl.pipeline.errors import CannotList, DiskFull
 
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
-NO_PLACE = (errno.ENOTDIR, errno.EEXIST)
+NO_PLACE = (errno.ENOTDIR, errno.EEXIST, errno.ELOOP)
 _RUST = re.compile(r"\(os error (\d+)\)")  # safetensors, tokenizers: their I/O errors are no OSError
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # numpy: an OSError without a number
 
@@ -29,8 +29,15 @@ def disk_errors(root: Path) -> Iterator[None]:
         found = refusal(error)
         if found is None:
             raise
-        path, reason = found
-        raise DiagnosticError(DiskFull(None, path=path or root, reason=reason)) from error
+        raise DiagnosticError(problem_of(found, root)) from error
+
+
+def problem_of(found: tuple[str | None, str], otherwise: object) -> Diagnostic:
+    """Return the diagnostic of a `refusal`; `otherwise`: where to, if the error names no file."""
+    path, reason = found
+    if path is not None and os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
+        return CannotList(None, path=path, reason=reason)
+    return DiskFull(None, path=path or otherwise, reason=reason)
 
 
 def refusal(error: BaseException) -> tuple[str | None, str] | None:

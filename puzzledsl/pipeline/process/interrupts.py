@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -53,9 +52,14 @@ def leave(code: int) -> NoReturn:
             thread.join()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with suppress(BrokenPipeError):  # whoever read it has had enough
+        try:
             if not stream.closed:
                 stream.flush()
+        except BrokenPipeError:
+            pass  # whoever read it has had enough
+        except OSError as error:
+            os.write(2, f"error: cannot write the output: {error.strerror}\n".encode())
+            code = code or 1
     os._exit(code)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from puzzledsl.base.files import write_text
 from puzzledsl.ir import nodes
-from puzzledsl.ir.measured_scores import refine_of, refined_text
+from puzzledsl.ir.references import refine_of, refined_text
 from puzzledsl.ir.tables import FrontierResult, RefinedFrontier, Refinement
 from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import digest_of, meaning

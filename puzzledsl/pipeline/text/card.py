@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from puzzledsl.base import units
 from puzzledsl.ir import nodes
-from puzzledsl.ir.metrics import FIGURES
+from puzzledsl.ir.metric_records import metric_named
 from puzzledsl.ir.tables import Refinement, SearchResult
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.inputs import chosen_child, refinement_of
@@ -15,8 +15,8 @@ from puzzledsl.pipeline.inputs import chosen_child, refinement_of
 
 def metric_text(name: str, value: float) -> str:
     """Format a metric of a solution: `chat.memory` 8.4e10 -> `78.2GiB`."""
-    dimension = FIGURES.get(name.rpartition(".")[2], units.COUNT)
-    return units.format_quantity(Fraction(value), dimension)
+    metric = metric_named(name)
+    return units.format_quantity(Fraction(value), metric.dimension if metric else units.COUNT)
 
 
 def bound_text(swept: str, target: float, ratio: float | None) -> str:

@@ -14,7 +14,6 @@ from typing import assert_never
 
 import numpy as np
 
-from puzzledsl.ir.measured_scores import BY_INFLUENCE
 from puzzledsl.ir.nodes import (
     BASELINES,
     Baseline,
@@ -24,6 +23,7 @@ from puzzledsl.ir.nodes import (
     Program,
     WeightedTerm,
 )
+from puzzledsl.ir.references import BY_INFLUENCE
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable, SearchResult
 from puzzledsl.search.answer import heuristic_result
 from puzzledsl.search.baselines.candidates import Model, best_of_models, closest, greedy, taken

@@ -1,7 +1,7 @@
 """Formulas in normal form as constraints of the CP-SAT model.
 
 A part that is required becomes clauses, or a linear constraint of the columns' own Booleans. A part inside a disjunction or a
-count has a helper Boolean that implies it, and that it implies where a count has an upper limit.
+count has a helper Boolean: one that implies it, or, for the upper limit of a count, one that it implies.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class FormulaWriter:
         self.model, self.pool, self.columns, self.choices = model, pool, columns, choices
         self._helpers: dict[int, int] = {}
         self._equal: set[int] = set()
+        self._implied_by: dict[int, int] = {}
         self.name = ""
 
     def add(self, formula: int, name: str) -> None:
@@ -46,6 +47,9 @@ class FormulaWriter:
                 self._count(parts, least, most, enforced)
             case Sum(terms=terms, least=least, most=most):
                 self._sum(terms, least, most, enforced)
+            case Atom(layer=layer, mask=mask) if 2 * mask.bit_count() > self.columns.sizes[layer]:
+                for column in self._columns(layer, [((1 << int(self.columns.sizes[layer])) - 1) & ~mask]):
+                    self._clause({-column - 1, *(-literal - 1 for literal in enforced)})
             case Atom() | Some() | None:
                 if formula != TRUE:
                     self._clause({*self._clause_of(formula), *(-literal - 1 for literal in enforced)})
@@ -70,13 +74,18 @@ class FormulaWriter:
             self._require(formula, self._helpers[formula])
         return self._helpers[formula]
 
+    def _implied(self, formula: int) -> int:
+        """Return a Boolean that is true wherever the formula holds."""
+        if formula not in self._implied_by:
+            self._implied_by[formula] = -self._helper(self.pool.opposite(formula)) - 1
+        return self._implied_by[formula]
+
     def _equivalent(self, formula: int) -> int:
         """Return a Boolean that is true exactly where the formula holds."""
         helper = self._helper(formula)
         if formula not in self._equal:
             self._equal.add(formula)
-            for part in self.pool.parts(self.pool.opposite(formula)):
-                self._require(part, -helper - 1)
+            self._require(self.pool.opposite(formula), -helper - 1)
         return helper
 
     def _count(self, parts: Sequence[int], least: int, most: int, enforced: Sequence[int]) -> None:
@@ -85,10 +94,10 @@ class FormulaWriter:
             node = self.pool.nodes[part]
             if isinstance(node, Atom):
                 literals += sorted(self._clause_of(part))  # one column a layer: their sum is the atom's truth
-            elif most < len(parts):
-                literals.append(self._equivalent(part))
-            else:
+            elif most >= len(parts):
                 literals.append(self._helper(part))
+            else:
+                literals.append(self._equivalent(part) if least > 0 else self._implied(part))
         self._linear([(literal, 1) for literal in literals], least, most, enforced)
 
     def _sum(self, terms: Sequence[tuple[int, int]], least: int, most: int, enforced: Sequence[int]) -> None:

@@ -82,7 +82,7 @@ def counting_model(problem: Problem, symmetry: Symmetry) -> CpModelProto:
     pool, formulas = problem.normal
     writer = FormulaWriter(model, pool, problem.columns, choices)
     for number, formula in zip(formulas, problem.formulas, strict=True):
-        if formula in symmetry.loose_formulas:
+        if number in symmetry.loose_formulas:
             writer.add(number, formula.name)
     loose = symmetry.loose_columns(problem)
     variables += [choices[i] for i in loose]

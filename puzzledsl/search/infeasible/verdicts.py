@@ -14,13 +14,20 @@ from puzzledsl.search.errors import NoAnswerInTime, NoSolution
 NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine"}
 
 
-def no_answer(program: Program, result: SearchResult) -> Diagnostic | None:
-    """Return the diagnostic of a result without solutions; None if it has solutions."""
+def no_answer(
+    program: Program, result: SearchResult, more: str = "", time_s: float | None = None
+) -> Diagnostic | None:
+    """Return the diagnostic of a result without solutions; None if it has solutions.
+
+    `more` says how to give it more than the `time_s` seconds it had, if these are not the solver's own.
+    """
     if result.solutions:
         return None
     search = program.searches[result.search]
     return (
-        infeasible_diagnostic(program, result) if result.status == "infeasible" else _unknown(search, result)
+        infeasible_diagnostic(program, result)
+        if result.status == "infeasible"
+        else _unknown(search, result, more, time_s)
     )
 
 
@@ -116,7 +123,7 @@ def _fixes(search: Search, relaxation: Relaxation) -> list[Fix]:
     return []
 
 
-def _unknown(search: Search, result: SearchResult) -> Diagnostic:
+def _unknown(search: Search, result: SearchResult, more: str, time_s: float | None) -> Diagnostic:
     """Return E0507 for a search without an answer in time, with notes on what is proven."""
     if not isinstance(search.solver, CpSat):
         note = f"`{result.solver}` is a heuristic: that it finds nothing proves nothing"
@@ -128,8 +135,8 @@ def _unknown(search: Search, result: SearchResult) -> Diagnostic:
     if result.bound is not None:
         worse = "smaller" if search.sense == "minimize" else "larger"
         notes.append(f"proven so far: no solution has an objective {worse} than {result.bound:.6g}")
-    time_s = float(search.solver.time_s)
-    help = f"give it more time: `solver = cpsat(time: {max(1, round(4 * time_s))}s)`"
+    time_s = float(search.solver.time_s) if time_s is None else time_s
+    help = f"give it more time: `{more or f'solver = cpsat(time: {max(1, round(4 * time_s))}s)'}`"
     return NoAnswerInTime(
         span_of(search.where), name=search.name, how=f"CP-SAT in {time_s:g} s", notes=notes, help=help
     )

@@ -47,7 +47,7 @@ class Turns:
     cpsat: float
 
 
-FREE = Turns(labels=1_000_000, branching=0, cpsat=1.0)  # only knapsack rows: labels nearly always do
+FREE = Turns(labels=200_000, branching=0, cpsat=0.3)  # only rows: labels nearly always do
 TIED = Turns(labels=300_000, branching=200_000, cpsat=0.3)  # with a decision diagram
 GROWTH = 3
 LEAST_TIED = 50_000  # least number of labels with a decision diagram, even if the effort allows fewer
@@ -164,7 +164,7 @@ class _Portfolio:
     # -------------------------------------------------------- first answers
 
     def _first_answer(self) -> None:
-        """Find any answer: by beam search if there is a diagram, or a gap and many columns; else by repair."""
+        """Find any answer: by beam search if there is a diagram, or a gap and many columns; else by repair, then a beam."""
         ledger = self.ledger
         if self.hasty:
             bound = self.bound.value
@@ -176,6 +176,8 @@ class _Portfolio:
             found = find_incumbent(self.problem, self.bound, self.effort.deadline)
             if found is not None:
                 ledger.better(found, self.problem.goal.of(found), "repair")
+            elif paths_of(self.problem) is None:
+                self._beam(ledger.top)
 
     def _beam(self, most: int) -> None:
         """Run a beam search among answers with a sum up to `most`; it proves nothing."""

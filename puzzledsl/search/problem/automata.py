@@ -47,7 +47,7 @@ def automaton_of(
     most: int,
     deadline: float,
 ) -> Automaton | None:
-    """Build the automaton of a formula; None if the pool's work exceeds `most`, or the deadline passes, before it is finished.
+    """Build the automaton of a formula; None if the pool's work exceeds `most`, or will, or the deadline passes.
 
     `stage_of[layer]`: stage of a layer. `columns[layer]`: one column of each class of the layer.
     """
@@ -55,9 +55,10 @@ def automaton_of(
     masks: dict[int, set[int]] = {}
     pool.masks(formula, masks)
     states, tables = {formula: 0}, {}
-    for layer in layers:
+    for passed, layer in enumerate(layers):
         if monotonic() > deadline:
             return None
+        before = pool.work
         first_of, own = pool.own_classes(layer, frozenset(masks[layer]), columns[layer])
         after: dict[int, int] = {}
         table = np.full((len(states), len(first_of)), DEAD, dtype=np.int64)
@@ -69,6 +70,9 @@ def automaton_of(
                 then = pool.assign(state, layer, column)
                 if then != FALSE:
                     table[number, place] = after.setdefault(then, len(after))
+        ahead = (pool.work - before) * (len(layers) - 1 - passed) // 2  # parts become fewer, states do not
+        if pool.work + ahead > most:
+            return None
         tables[layer] = table[:, own]
         states = after
     return Automaton(formula, tables, stage_of[layers[0]], stage_of[layers[-1]])

@@ -26,9 +26,9 @@ from puzzledsl.search.problem.normal_form import NormalForm
 from puzzledsl.search.problem.residuals import FALSE, TRUE, Residuals
 
 MOST_STATES = 4_000  # most states between two layers
-WORK = 6_000_000  # work limit for one order of the layers, in parts of formulas looked at
+WORK = 1_500_000  # about a second: work limit for one order of the layers, in parts of formulas looked at
 NO_LIMIT = 2**60
-QUICK = 500_000  # work limit if a diagram is wanted only if it is small
+QUICK = 200_000  # work limit if a diagram is wanted only if it is small
 COLUMNS = 8  # number of open automata that doubles the time of a transition
 A_TRANSITION = 4  # work of a transition of the product automaton
 FEW_STATES = 64  # up to this width, no other order of the layers is tried
@@ -115,8 +115,9 @@ def diagram_of(
         natural = sorted({layer for part in parts for layer in layers_of_bits(pool.layers[part])})
         work = (QUICK if quick else WORK) if wanted else NO_LIMIT  # a diagram of runs alone is always built
         built = _built(pool, parts, natural, firsts, work, deadline if wanted else inf)
-        if built.tables is None or built.widest > FEW_STATES:
-            other = _built(pool, parts, _frugal(pool, parts), firsts, built.work, deadline)
+        order = natural if built.tables is not None and built.widest <= FEW_STATES else _frugal(pool, parts)
+        if order != natural:
+            other = _built(pool, parts, order, firsts, built.work, deadline)
             built = min(built, other, key=_Built.size)
         if built.tables is not None:
             break

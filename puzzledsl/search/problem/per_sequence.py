@@ -24,11 +24,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from puzzledsl.ir.metrics import NANOSECOND
+from puzzledsl.ir.metric_records import METRICS, NANOSECOND
 from puzzledsl.ir.tables import Cost
 from puzzledsl.search.problem.coefficients import Coefficients, Vector
-
-TIMES = ("latency", "ttft", "tpot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,8 @@ class TimeBounds:
 
 def time_bounds(metric: str, output: int, low: Cost, high: Cost) -> TimeBounds:
     """Return the bounds for one sub-block, given its costs at the two ends. `output`: tokens generated for each sequence."""
-    prefill, decode = {"latency": (1, output), "ttft": (1, 0), "tpot": (0, 1)}[metric]
+    times = {field: 1 if often == "once" else output for field, often in METRICS[metric].of_costs.items()}
+    prefill, decode = times.get("prefill_ns", 0), times.get("decode_ns", 0)
 
     def total(first: int, second: int) -> int:
         return prefill * first + decode * second

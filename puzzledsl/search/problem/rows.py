@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from puzzledsl.ir.logic import layers_of_term
+from puzzledsl.ir.metric_records import TIMES
 from puzzledsl.ir.nodes import (
     Compare,
     Linear,
@@ -29,7 +30,7 @@ from puzzledsl.search.problem.forms import Forms
 from puzzledsl.search.problem.formulas import Formula, with_facts
 from puzzledsl.search.problem.instance import Goal, Problem, Row, Tokens
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.problem.per_sequence import TIMES, bounded, times_the_parents
+from puzzledsl.search.problem.per_sequence import bounded, times_the_parents
 from puzzledsl.search.tables import PARENT, Tables
 
 FLIPPED = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "=="}

@@ -8,18 +8,17 @@ tuples of columns.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
+from puzzledsl.search.problem.automata import layers_of_bits
 from puzzledsl.search.problem.columns import Ints
-from puzzledsl.search.problem.formulas import Formula, holds, layers_of, size_of
 from puzzledsl.search.problem.instance import Problem
 
 MOST_TUPLES = 4096
-MOST_PARTS = 100_000  # limit on tuples times parts of formulas, for one unit
 SMALLEST_CLASS = 2
 
 
@@ -51,11 +50,11 @@ class Interchangeable:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Symmetry:
-    """Classes of interchangeable units of a problem, and the layers and formulas that are in none."""
+    """Classes of interchangeable units of a problem, and the layers and formulas (numbers of the pool) that are in none."""
 
     classes: tuple[Interchangeable, ...]
     loose_layers: tuple[int, ...]
-    loose_formulas: tuple[Formula, ...]
+    loose_formulas: frozenset[int]
 
     def loose_columns(self, problem: Problem) -> Ints:
         """Return the columns of the layers that are in no class."""
@@ -89,53 +88,49 @@ def symmetry_of(problem: Problem) -> Symmetry | None:
     return Symmetry(
         classes,
         tuple(layer for layer in range(problem.columns.layers) if layer not in inside),
-        tuple(f for f in problem.formulas if not layers_of(f.logic) & inside),
+        frozenset(
+            formula
+            for formula in problem.normal[1]
+            if not inside.intersection(layers_of_bits(problem.normal[0].layers[formula]))
+        ),
     )
 
 
-def _tied(problem: Problem) -> list[tuple[tuple[int, ...], list[Formula]]]:
-    """Return the connected components of layers that share formulas, each with its formulas."""
+def _tied(problem: Problem) -> list[tuple[tuple[int, ...], list[int]]]:
+    """Return the connected components of layers that share formulas, each with the numbers of its formulas in the pool."""
+    pool, formulas = problem.normal
     group = list(range(problem.columns.layers))
-    for formula in problem.formulas:
-        joined = {group[layer] for layer in layers_of(formula.logic)}
+    for formula in formulas:
+        joined = {group[layer] for layer in layers_of_bits(pool.layers[formula])}
         if joined:
             group = [min(joined) if g in joined else g for g in group]
     members: dict[int, list[int]] = {}
     for layer, name in enumerate(group):
         members.setdefault(name, []).append(layer)
-    formulas: dict[int, list[Formula]] = {}
-    for formula in problem.formulas:
-        for layer in list(layers_of(formula.logic))[:1]:
-            formulas.setdefault(group[layer], []).append(formula)
-    return [(tuple(layers), formulas.get(name, [])) for name, layers in members.items()]
+    own: dict[int, list[int]] = {}
+    for formula in formulas:
+        for layer in layers_of_bits(pool.layers[formula])[:1]:
+            own.setdefault(group[layer], []).append(formula)
+    return [(tuple(layers), own.get(name, [])) for name, layers in members.items()]
 
 
-def _unit(problem: Problem, layers: tuple[int, ...], formulas: list[Formula]) -> Unit | None:
+def _unit(problem: Problem, layers: tuple[int, ...], formulas: list[int]) -> Unit | None:
     """Build the unit of linked layers; None if it has too many tuples or none."""
     start = problem.columns.start
-    spans = [range(int(start[layer]), int(start[layer + 1])) for layer in layers]
-    tuples = float(np.prod([float(len(s)) for s in spans]))
-    if tuples > MOST_TUPLES or tuples * sum(size_of(f.logic) for f in formulas) > MOST_PARTS:
+    spans = [np.arange(start[layer], start[layer + 1]) for layer in layers]
+    if math.prod(map(len, spans)) > MOST_TUPLES:
         return None
-    if len(layers) == 1 and not formulas:
-        columns = np.array(spans[0], dtype=np.int64)[:, None]
-    else:
-        meeting = [t for t in product(*spans) if _meets(problem, layers, t, formulas)]
-        if not meeting:
-            return None
-        columns = np.array(meeting, dtype=np.int64)
+    columns = np.stack(np.meshgrid(*spans, indexing="ij"), axis=-1).reshape(-1, len(layers))
+    if formulas:
+        chosen = np.repeat(start[None, :-1], len(columns), axis=0)
+        chosen[:, layers] = columns
+        meet = [problem.normal[0].truth(formula, chosen) for formula in formulas]
+        columns = columns[np.logical_and.reduce(meet)]
+    if not len(columns):
+        return None
     goal, rows = problem.goal.values[columns], problem.matrix[:, columns]
     figures = np.vstack([goal.sum(axis=1), rows.sum(axis=2)]).T
     return Unit(layers, columns, np.ascontiguousarray(figures))
-
-
-def _meets(
-    problem: Problem, layers: tuple[int, ...], columns: tuple[int, ...], formulas: list[Formula]
-) -> bool:
-    if not formulas:
-        return True
-    choices = {layer: problem.columns.choices[i] for layer, i in zip(layers, columns, strict=True)}
-    return all(holds(f.logic, choices) for f in formulas)
 
 
 def _useful(figures: Ints) -> Ints:

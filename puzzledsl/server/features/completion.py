@@ -13,7 +13,7 @@ from puzzledsl.base.units import UNITS
 from puzzledsl.checker.expressions.values import Symbol
 from puzzledsl.checker.names.occurrences import Gap
 from puzzledsl.checker.names.scopes import members
-from puzzledsl.ir.metrics import METRICS
+from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.language import words
 from puzzledsl.language.alternatives import alternatives_of
 from puzzledsl.language.kinds import KINDS
@@ -205,7 +205,7 @@ def _wanted_dimension(written: Written) -> object:
     """Return the dimension of the metric named last in the statement."""
     pairs = zip(written.statement, written.statement[1:], strict=False)
     named = [str(token) for before, token in pairs if before.type == "DOT" and str(token) in METRICS]
-    return METRICS[named[-1]] if named else None
+    return METRICS[named[-1]].dimension if named else None
 
 
 # ---------------------------------------------------------------- signature help

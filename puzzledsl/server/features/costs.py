@@ -23,7 +23,8 @@ from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.roofline import NS_PER_S, sub_block_cost
 from puzzledsl.costs.table import roofline_costs
 from puzzledsl.ir import nodes
-from puzzledsl.ir.metrics import METRICS, metrics_of
+from puzzledsl.ir.metric_records import METRICS
+from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import LayerChoice, RooflineHardware, Scenario, Shape, Space
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.server.document import Document
@@ -156,7 +157,7 @@ def parent_metric(document: Document, scenario: str, metric: str, within: str) -
     (costs,) = roofline_costs(place.hardware, shape, _all_parent(fixed, shape), fixed)
     parent = LayerAssignment(attention="parent", ffn="parent")
     found = metrics_of(costs, [parent] * shape.layers)[metric]
-    return f"the parent: {format_quantity(found, METRICS[metric])} at batch {place.batch}"
+    return f"the parent: {format_quantity(found, METRICS[metric].dimension)} at batch {place.batch}"
 
 
 # ---------------------------------------------------------------- inlay hints

@@ -9,8 +9,7 @@ from lsprotocol import types
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
 from puzzledsl.checker.names.occurrences import Occurrence, sub_blocks_of
 from puzzledsl.checker.names.scopes import LanguageWord
-from puzzledsl.ir.metrics import METRICS
-from puzzledsl.language import words
+from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.words import KEYWORDS, OPERATORS
 from puzzledsl.server.document import Document, span_of
@@ -94,14 +93,14 @@ def _metric_of(document: Document, occurrence: Occurrence, symbol: Symbol) -> st
     at = occurrence.span
     behind = (o for o in document.names if isinstance(o.node, tree.Attribute) and o.node.target.span == at)
     name = next((o.name for o in behind), "")
-    return _metric(document, symbol.name, name, occurrence.within) if name in words.METRICS else ""
+    return _metric(document, symbol.name, name, occurrence.within) if name in METRICS else ""
 
 
 def _metric(document: Document, scenario: str, name: str, within: str) -> str:
     """Return a metric with its unit, and the parent's value where the profile tells it."""
     parent = costs.parent_metric(document, scenario, name, within)
-    unit = METRICS[name].name if name in METRICS else ""
-    return _parts(f"`{scenario}.{name}` ({unit}): {words.METRICS[name].doc}", parent)
+    metric = METRICS[name]
+    return _parts(f"`{scenario}.{name}` ({metric.dimension.name}): {metric.doc}", parent)
 
 
 # ---------------------------------------------------------------- names the program gives

@@ -115,7 +115,7 @@ def test_scenarios(tmp_path: Path) -> None:
 
 @pytest.mark.states("scenario.per-gpu")
 def test_figures_of_one_gpu_and_of_all(tmp_path: Path) -> None:
-    from puzzledsl.ir.metrics import METRICS
+    from puzzledsl.ir.metric_records import TERMS
     from puzzledsl.search.problem.metrics import Child
     from puzzledsl.search.tables import PARENT, tables_of
 
@@ -127,7 +127,7 @@ def test_figures_of_one_gpu_and_of_all(tmp_path: Path) -> None:
     found = program(tmp_path, text + f"search s of w {{\n minimize one.memory + four.memory + {goals}\n}}")
     child = Child(tables_of(found, "s", cost_table(found, "w"), {}), (PARENT,) * 4, {"one": 4, "four": 4})
     one, four = (
-        {m: child.term(nodes.MetricTerm.model_validate({"scenario": s, "metric": m})) for m in METRICS}
+        {m: child.term(nodes.MetricTerm.model_validate({"scenario": s, "metric": m})) for m in TERMS}
         for s in ("one", "four")
     )
     assert four["weights"] < one["weights"]

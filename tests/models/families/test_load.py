@@ -32,6 +32,7 @@ from puzzledsl.models.families.families import classes_of
 from puzzledsl.models.families.inventory import inventory
 from puzzledsl.models.families.load import load_parent, load_tokenizer
 from puzzledsl.models.families.slots import weights_of
+from puzzledsl.models.kernels.attention import FAST_SDPA
 from tests.tiny import FAMILIES, save_tiny, tiny_model, tiny_tokens
 
 
@@ -54,7 +55,7 @@ def test_a_loaded_parent_is_the_saved_model(tmp_path: Path, family: str, tied: b
     assert torch.equal(model(tokens).logits, tiny_model(family, tied=tied)(tokens).logits)
     assert not model.training
     assert not any(weight.requires_grad for weight in model.parameters())
-    assert model.config._attn_implementation == ("sdpa" if model._supports_sdpa else "eager")
+    assert model.config._attn_implementation == (FAST_SDPA if model._supports_sdpa else "eager")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

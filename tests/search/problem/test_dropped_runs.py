@@ -13,10 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from benchmarks.plain_cpsat import meets, plain_cpsat
+from benchmarks.plain_cpsat import meets
 from benchmarks.problems import build_problem
-from benchmarks.structure_kinds import dropped
-from benchmarks.structures import SMALL, structured
 from puzzledsl.ir.layer_runs import can_drop, counted_runs
 from puzzledsl.ir.nodes import (
     Baseline,
@@ -38,7 +36,6 @@ from puzzledsl.search.portfolio.branching import Branching
 from puzzledsl.search.portfolio.cores import Cores
 from puzzledsl.search.portfolio.label_setting import LabelSetting
 from puzzledsl.search.portfolio.ledger import Ledger
-from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem import diagram
 from puzzledsl.search.problem.presolve import presolve
 from puzzledsl.search.sensitivity.why import why_search
@@ -51,6 +48,7 @@ from tests.search.run_instances import (
     best_children,
     children_of,
     drawn_runs,
+    dropped,
     run_instance,
     scored,
     with_runs,
@@ -266,15 +264,6 @@ def test_another_child_with_the_old_figures_is_found_out(instance: Instance, dat
     honest = solution_of(tables_of(*instance.args), layers, batches)
     if honest != corrupted:
         assert violations(*instance.args, corrupted)
-
-
-def test_large_ones_are_as_cpsat_has_them() -> None:
-    for seed, layers in ((0, 10), (1, 12)):
-        inputs = structured("run_scores", layers, seed, choice=SMALL)
-        problem = build_problem(inputs[0], "best", *inputs[1:])
-        ours, said = minimise(problem, Effort.of(LIMIT_S)), plain_cpsat(problem, LIMIT_S)
-        assert said.proven and ours.proven and ours.value == said.value
-        assert ours.chosen is not None and meets(problem, ours.chosen)
 
 
 @quick

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from puzzledsl.ir.nodes import CountTerm, Is, LayerChoice, LogicRequirement, ParamsTerm, Requirement
+from puzzledsl.base.progress import Progress
+from puzzledsl.ir.nodes import CountTerm, CpSat, Is, LayerChoice, LogicRequirement, ParamsTerm, Requirement
 from puzzledsl.ir.tables import Margin, Regret, SearchResult, WhyResult
 from puzzledsl.search.batches.exact import best_meeting_all
 from puzzledsl.search.effort import Effort
@@ -20,10 +21,11 @@ from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Builder, Problems
-from puzzledsl.search.sensitivity import regrets
+from puzzledsl.search.sensitivity import regrets, why
 from puzzledsl.search.sensitivity.regrets import Pin, Standing, optima_over, pins_of
 from puzzledsl.search.sensitivity.regrets import pinned as with_pin
 from puzzledsl.search.sensitivity.why import why_search
+from puzzledsl.search.solve import solve_built
 from puzzledsl.search.tables import tables_of
 from tests.search.instances import ATTENTION, FFN, Instance, alone, chat, plain_instance, problems, require
 from tests.search.random_problems import FAMILIES, every_answer, random_problem
@@ -163,6 +165,24 @@ def test_what_is_known_when_time_is_up_is_right(instance: Instance, time_s: floa
         true = float(value - best)
         assert regret.at_least is not None and regret.at_least <= true + 1e-12
         assert regret.at_most is None or regret.at_most >= true - 1e-12
+
+
+def test_without_a_solution_the_explanation_has_only_the_time_that_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    instance = plain_instance((LAYER,) * 2, requirements=(require(ParamsTerm(), "<=", 1),))
+    assert isinstance(instance.search.solver, CpSat) and instance.search.solver.time_s > 5
+    given: list[Fraction] = []
+
+    def solved(builder: Builder, progress: Progress) -> SearchResult:
+        assert isinstance(builder.tables.search.solver, CpSat)
+        given.append(builder.tables.search.solver.time_s)
+        return solve_built(builder, progress)
+
+    monkeypatch.setattr(why, "solve_built", solved)
+    result = why_search(*instance.args, time_s=5)
+    assert isinstance(result, SearchResult) and result.status == "infeasible" and result.conflict
+    assert len(given) == 1 and given[0] <= 5
 
 
 def test_one_layer_alone_is_what_the_whole_search_says_of_it() -> None:

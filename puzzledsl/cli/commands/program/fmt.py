@@ -27,18 +27,20 @@ def fmt(
     """Format programs in place. A file with syntax errors is left as it is."""
     import difflib
 
-    from puzzledsl.base.files import write_text
+    from puzzledsl.base.files import like, write_bytes
     from puzzledsl.syntax.formatting.format import format_source
 
     bad = changed = False
     for file in files:
-        text = _sound_text(file)
+        written = sys.stdin.buffer.read() if file == STDIN else None
+        text = _sound_text(file, written)
         if text is None:
             bad = True
             continue
         formatted = format_source(text)
-        if file == STDIN and not check and not diff:
-            sys.stdout.write(formatted)
+        if written is not None and not check and not diff:
+            sys.stdout.flush()
+            sys.stdout.buffer.write(like(written, formatted))
             continue
         if formatted == text:
             continue
@@ -49,20 +51,20 @@ def fmt(
         elif check:
             print(f"would reformat {file}")
         else:
-            write_text(file, formatted)
+            write_bytes(file, like(file.read_bytes(), formatted))
             print(f"reformatted {file}")
     if bad or (changed and (check or diff)):
         raise typer.Exit(1)
 
 
-def _sound_text(file: Path) -> str | None:
-    """Return the text of a program; print its syntax errors and return None if it has any."""
+def _sound_text(file: Path, written: bytes | None) -> str | None:
+    """Return the text of a program; print its syntax errors and return None if it has any. `written`: what stdin gave."""
     from puzzledsl.base.diagnostics import Sink
     from puzzledsl.cli import output
     from puzzledsl.syntax.parse import decode, parse, read_source
 
     sink = Sink()
-    text = decode(sys.stdin.buffer.read(), str(file), sink) if file == STDIN else read_source(file, sink)
+    text = read_source(file, sink) if written is None else decode(written, str(file), sink)
     if text is not None:
         parse(text, str(file), sink)
     if not sink.has_errors:

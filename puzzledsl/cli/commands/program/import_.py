@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -44,7 +45,7 @@ def puzzletron(
     from puzzledsl.importing.write import files_of
 
     imported = read_puzzletron(path, parent)
-    for name, text in files_of(imported, out.resolve()).items():
+    for name, text in files_of(imported, Path(os.path.realpath(out))).items():
         write_text(out / name, text)
     replacements = sum(len(layer) - 1 for layer in imported.layers)
     print(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,7 +28,8 @@ def new(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]", help="The file to write, with or without `.pzl`. Default: after the parent."
+            metavar="[NAME]",
+            help="The file to write, with or without `.pzl`; `-` prints it. Default: after the parent.",
         ),
     ] = None,
     parent: Annotated[
@@ -55,12 +58,16 @@ def new(
     from puzzledsl.pipeline.errors import FileExists
     from puzzledsl.syntax.formatting.format import format_source
 
+    if name == "-":
+        sys.stdout.write(format_source(program(_parent(parent, Path()), _hardware(hardware))))
+        return
     path = Path(name if name and name.endswith(".pzl") else f"{name or _stem(parent)}.pzl")
     if path.exists() and not force:
         raise DiagnosticError(FileExists(None, path=path))
     text = format_source(program(_parent(parent, path.parent), _hardware(hardware)))
     write_text(path, text)
-    print(f"wrote {path}\nnext: pzl check {path}; pzl show {path}; then edit it, and pzl run {path}")
+    given = shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
+    print(f"wrote {path}\nnext: pzl check {given}; pzl show {given}; then edit it, and pzl run {given}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ def why(
     problem: Diagnostic | None = not_ready(ctx, name)
     result = None if problem else regrets_of(ctx, name, layer, sub_block, time_s=time)
     if result is not None and not isinstance(result, WhyResult):
-        problem = no_answer(ctx.program, result)
+        problem = no_answer(ctx.program, result, f"--time {max(1, round(4 * time))}", time)
     if problem is not None:
         output.print_diagnostics([problem], {})
         raise typer.Exit(1)

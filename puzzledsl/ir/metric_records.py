@@ -1,0 +1,141 @@
+"""Metrics of a scenario: one record each, read by the language, cost reports, searches and reports.
+
+`ir.metrics` evaluates them of a model's costs; the verifier alone has its own evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+from puzzledsl.base.units import BYTES, COUNT, DOLLARS, ENERGY, FLOPS, TIME, TOK_PER_S, Dimension
+
+NANOSECOND = Fraction(1, 10**9)
+
+CostField = Literal[
+    "weights_bytes", "kv_cache_bytes", "prefill_ns", "decode_ns", "prefill_flop", "decode_flop"
+]
+Often = Literal["once", "per output"]
+"""A field of a decode step counts once, or for each token that a sequence generates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure that `SCENARIO.NAME` gives.
+
+    `better`: less or more of it; nothing for one that is given. `needs`: the setting of the hardware without which a scenario
+    does not have it; such a metric is that amount for the time of `tokens` generated tokens. `of_costs`: fields of a `Cost`
+    that it adds, in units of `scale` base units, to the field `constant` of the scenario's costs.
+    """
+
+    name: str
+    dimension: Dimension
+    better: Literal["less", "more", ""]
+    doc: str
+    of_costs: Mapping[CostField, Often] = field(default_factory=dict)
+    scale: Fraction = Fraction(1)
+    constant: Literal["reserve_bytes", "batch", ""] = ""
+    needs: Literal["price", "power", ""] = ""
+    tokens: int = 1
+
+
+_LATENCY: Mapping[CostField, Often] = {"prefill_ns": "once", "decode_ns": "per output"}
+_METRICS = (
+    Metric(
+        "memory",
+        BYTES,
+        "less",
+        "Bytes on each GPU: the runtime's reserve + `weights` + `kv_cache`.",
+        {"weights_bytes": "once", "kv_cache_bytes": "once"},
+        constant="reserve_bytes",
+    ),
+    Metric(
+        "weights",
+        BYTES,
+        "less",
+        "Bytes of parameters on each GPU, embedding and head included.",
+        {"weights_bytes": "once"},
+    ),
+    Metric(
+        "kv_cache",
+        BYTES,
+        "less",
+        "Bytes of keys and values on each GPU for the whole batch at full length (prompt + output).",
+        {"kv_cache_bytes": "once"},
+    ),
+    Metric(
+        "latency",
+        TIME,
+        "less",
+        "Seconds for one batch, prompt and all outputs: `ttft + output * tpot`.",
+        _LATENCY,
+        NANOSECOND,
+    ),
+    Metric(
+        "ttft",
+        TIME,
+        "less",
+        "Time to first token: one forward pass over the batch's prompts.",
+        {"prefill_ns": "once"},
+        NANOSECOND,
+    ),
+    Metric(
+        "tpot",
+        TIME,
+        "less",
+        "Time per output token: one decode step of the whole batch, at the mean context length.",
+        {"decode_ns": "once"},
+        NANOSECOND,
+    ),
+    Metric(
+        "throughput",
+        TOK_PER_S,
+        "more",
+        "Generated tokens a second over all sequences: `batch * output / latency`.",
+    ),
+    Metric(
+        "flops",
+        FLOPS,
+        "less",
+        "Floating-point operations of one batch, prompt and all outputs.",
+        {"prefill_flop": "once", "decode_flop": "per output"},
+    ),
+    Metric(
+        "cost_per_mtok",
+        DOLLARS,
+        "less",
+        "Dollars for a million generated tokens, at the `price` of the hardware: `1_000_000 * price / throughput`.",
+        needs="price",
+        tokens=10**6,
+    ),
+    Metric(
+        "joules_per_tok",
+        ENERGY,
+        "less",
+        "Energy of a generated token, at the `power` of the hardware: `power / throughput`.",
+        needs="power",
+    ),
+    Metric(
+        "batch",
+        COUNT,
+        "",
+        "Sequences in one batch: a constant, or what the search decides where there are several or `auto`.",
+        constant="batch",
+    ),
+)
+
+METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _METRICS}
+"""Sizes and times are per GPU; tokens per second and FLOP cover all GPUs."""
+TERMS = tuple(metric.name for metric in _METRICS if not metric.needs)
+"""Metrics that every scenario has, and that a search's terms are of; the others are multiples of its latency."""
+TIMES = tuple(metric.name for metric in _METRICS if metric.dimension == TIME)
+STATED: Mapping[str, Literal["usd_per_s", "watts"]] = {"price": "usd_per_s", "power": "watts"}
+"""A setting of the hardware that metrics need -> the field of a scenario's costs."""
+
+
+def metric_named(path: str) -> Metric | None:
+    """Return the metric of `chat.memory`; None for a score or a count."""
+    scenario, _, name = path.rpartition(".")
+    return METRICS.get(name) if scenario else None

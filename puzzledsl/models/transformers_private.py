@@ -1,0 +1,48 @@
+"""Private names of transformers, all in this file, each with the public form that does not do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+
+def attention_of(config: PreTrainedConfig) -> str | None:
+    """Return the name of the attention implementation. `set_attn_implementation` sets it; nothing public reads it."""
+    found: str | None = config._attn_implementation
+    return found
+
+
+def supports_sdpa(model_class: type[Any]) -> bool:
+    """Return True if `F.scaled_dot_product_attention` can be a class's attention.
+
+    To ask for it where it cannot raises ValueError, as other mistakes in a config do.
+    """
+    return bool(model_class._supports_sdpa)
+
+
+def from_config(
+    model_class: type[Any], config: PreTrainedConfig, attention: str, dtype: torch.dtype
+) -> PreTrainedModel:
+    """Return a model of a class that no `AutoModel` knows; `AutoModelForCausalLM.from_config` takes registered ones."""
+    model: PreTrainedModel = model_class._from_config(config, attn_implementation=attention, dtype=dtype)
+    return model
+
+
+def init_weights(model: Any, module: nn.Module) -> None:
+    """Give one module its initial values. The public `init_weights` starts the whole model anew."""
+    model._init_weights(module)
+
+
+def decoded_floats(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config.json's content with its special floats as numbers, which `from_dict` leaves as texts."""
+    return dict(PreTrainedConfig._decode_special_floats(content))
+
+
+def apply_gate(experts: Any, joined: Tensor) -> Tensor:
+    """Return the gated activation of a mixture's joined projection: each family's own, a part of the experts' `forward`."""
+    activated: Tensor = experts._apply_gate(joined)
+    return activated

@@ -1,0 +1,108 @@
+"""Files and outputs that no program is: loops of links, full devices, names that begin with a dash, other line ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.cli.main import run
+
+PROGRAM = """\
+parent p = shape(family: llama, layers: 2, hidden: 64, heads: 8, head_dim: 8, intermediate: 192, vocab: 256)
+space w of p { attention = parent, ffn = parent }
+"""
+
+
+def pzl(*arguments: str, cwd: Path, **how: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "puzzledsl.cli.main", *arguments]
+    return subprocess.run(command, cwd=cwd, stderr=subprocess.PIPE, text=True, **how)  # type: ignore[call-overload,no-any-return]
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    (tmp_path / "my.pzl").write_text(PROGRAM)
+    return tmp_path
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize("command", [["show", "my.pzl"], ["check", "my.pzl", "--json"], ["--help"]])
+def test_an_output_that_takes_nothing_is_no_fault_of_ours(here: Path, command: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        ran = pzl(*command, cwd=here, stdout=full)
+    assert ran.returncode == 1
+    assert "No space left on device" in ran.stderr and "fault of pzl" not in ran.stderr
+
+
+@pytest.mark.parametrize("command", ["compile", "run"])
+def test_a_build_directory_in_a_loop_of_links(here: Path, command: str) -> None:
+    (here / "round").symlink_to("round")
+    ran = pzl(command, "my.pzl", "-o", "round/build", cwd=here, stdout=subprocess.PIPE)
+    assert ran.returncode == 1, ran.stderr
+    assert "Too many levels of symbolic links" in ran.stderr and "round" in ran.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="another user is needed, which root alone may become")
+def test_an_unreadable_directory_cannot_be_read() -> None:
+    here = Path(tempfile.mkdtemp())
+    here.chmod(0o755)
+    (here / "build").mkdir(mode=0o300)
+    code = (
+        "import os, sys; from pathlib import Path; from puzzledsl.pipeline.process.disk import disk_errors\n"
+        "from puzzledsl.base.diagnostics import DiagnosticError\n"
+        "import puzzledsl.pipeline.errors\n"
+        "os.chown(sys.argv[1], 65534, 65534); os.setuid(65534)\n"
+        "try:\n"
+        "    with disk_errors(Path('elsewhere')): os.listdir(sys.argv[1])\n"
+        "except DiagnosticError as error: print(error.diagnostics[0].message)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code, str(here / "build")], capture_output=True, text=True)
+    assert said.stdout == f"cannot read the directory `{here / 'build'}`: Permission denied\n", said.stderr
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_fmt_keeps_the_mark_and_the_line_ends(here: Path, mark: bytes, end: bytes) -> None:
+    untidy, tidy = (text.encode().replace(b"\n", end) for text in (PROGRAM.replace(" = ", "="), PROGRAM))
+    (here / "my.pzl").write_bytes(mark + untidy)
+    assert run(["fmt", str(here / "my.pzl")]) == 0
+    formatted = (here / "my.pzl").read_bytes()
+    assert formatted.startswith(mark + b"parent p = shape(") and formatted.count(b"\n") == formatted.count(
+        end
+    )
+    through = subprocess.run(
+        [sys.executable, "-m", "puzzledsl.cli.main", "fmt", "-"], input=mark + untidy, stdout=subprocess.PIPE
+    )
+    assert through.stdout == formatted
+    assert tidy.split(end)[-2].split()[0] == b"space"
+
+
+@pytest.mark.parametrize(
+    ("name", "given"), [("x y", "'x y.pzl'"), ("./-x", "./-x.pzl"), ("my's", "'my'\"'\"'s.pzl'")]
+)
+def test_new_suggests_what_a_shell_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, given: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["new", name, "--hardware", "h100_sxm"]) == 0
+    next_ = capsys.readouterr().out.splitlines()[1]
+    assert next_ == f"next: pzl check {given}; pzl show {given}; then edit it, and pzl run {given}"
+    assert pzl("check", *_words(given), cwd=tmp_path, stdout=subprocess.PIPE).returncode == 0
+
+
+def _words(given: str) -> list[str]:
+    import shlex
+
+    return shlex.split(given)
+
+
+def test_new_dash_prints_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["new", "-", "--hardware", "h100_sxm"]) == 0
+    assert "\nsearch " in capsys.readouterr().out and not list(tmp_path.iterdir())

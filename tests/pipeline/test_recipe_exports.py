@@ -1,0 +1,42 @@
+"""Whole-file recipes at the end of a run: errors are weighed by the inputs on the text that children are healed on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.export.write import write_export
+from tests.pipeline.test_run import pzl
+from tests.pipeline.tiny_program import write_tiny_program
+from tests.tiny import save_tiny
+
+pytest.importorskip("llama_cpp_py_sync")
+PROGRAM = """\
+parent tiny = hf("parent")
+space wide of tiny { attention = parent | noop, ffn = parent | mlp(width: 50%) }
+data corpus = text("corpus.txt")
+bld pieces of wide {
+  train = attention + ffn
+  tokens = 256, context = 32, batch = 2, calibration = 256, heal = HEAL
+  lr = cosine(1e-3, warmup: 10%), data = corpus
+}
+score kl of pieces = replace_one(kl_divergence, samples: 64)
+search best of wide { minimize kl, require params <= 90% * tiny.params }
+export small of best = gguf("small.gguf", dtype: q4_0, lower: true)
+"""
+
+
+@pytest.mark.parametrize("heal", [0, 256])
+def test_the_file_is_weighed_where_there_is_text(tmp_path: Path, heal: int) -> None:
+    write_tiny_program(tmp_path)
+    shutil.rmtree(tmp_path / "parent")
+    save_tiny(tmp_path / "parent", layers=2, hidden=64, intermediate=64)
+    (tmp_path / "small.pzl").write_text(PROGRAM.replace("HEAL", str(heal)))
+    result = pzl("run", tmp_path / "small.pzl", "-o", tmp_path / "build")
+    assert result.returncode == 0, result.stderr
+    plain = tmp_path / "plain.gguf"
+    write_export(tmp_path / "build/models/best", plain, "gguf", "llama_cpp", "q4_0", name="small")
+    same = plain.read_bytes() == (tmp_path / "small.gguf").read_bytes()
+    assert same == (heal == 0)

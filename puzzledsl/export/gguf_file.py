@@ -160,10 +160,10 @@ def _encoded(gguf: Any, value: Tensor, kind: Any) -> np.ndarray[Any, Any]:
         return value.to(torch.float16).numpy()
     if kind == gguf.GGMLQuantizationType.F32:
         return value.to(torch.float32).numpy()
-    untyped: Any = value
+    rows: Any = value.reshape(-1, value.shape[-1])  # experts share a tensor of three dimensions
     precision = PRECISIONS[kind.name.lower()]
-    slices = [packed(nearest(rows, precision), precision) for rows in untyped.split(4096)]
-    return cast("np.ndarray[Any, Any]", np.concatenate(slices))
+    slices = [packed(nearest(some, precision), precision) for some in rows.split(4096)]
+    return np.concatenate(slices).reshape(*value.shape[:-1], -1)
 
 
 # ---------------------------------------------------------------- metadata

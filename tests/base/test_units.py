@@ -58,7 +58,7 @@ def test_forms() -> None:
         ("7b", "billions are written `7B`"),
         ("3K", "thousands are `3k`, 1024s are `3Ki`"),
         ("30sec", "write `30s`"),
-        ("10TB/min", "did you mean `10TB/s`?"),
+        ("10TB/min", "rates are of a second: write `166.7GB/s`"),
         ("7q", "units: "),
         ("1e99", "numbers go up to 1e60"),
         ("1" * 300, "numbers go up to 1e60"),

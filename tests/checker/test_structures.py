@@ -243,6 +243,8 @@ def figures(figure: Figure, choice: Choices) -> set[int]:
     if isinstance(figure, nodes.Distinct):
         taken: set[frozenset[str]] = {frozenset()}
         for each in figure.taken:
+            if not each.layers:
+                taken = {way | {each.values[0][0]} for way in taken}
             for layer in each.layers:
                 own = {each.value(a, f) for a, f in product(*choice[layer])}
                 taken = {way | {value} for way in taken for value in own}

@@ -268,7 +268,7 @@ STAGES = """\
 data mine  = text("a/*.txt", "b.txt")
 data other = jsonl("c.jsonl")
 data both  = mix(mine: 2, other: 1)
-data idle  = text("idle.txt")
+data _idle = text("idle.txt")
 bld pieces of wide { tokens = 1M, data = both }
 score right of pieces = replace_one(accuracy("tasks.jsonl"))
 eval seen of small = tasks("tasks.jsonl") { data = other }

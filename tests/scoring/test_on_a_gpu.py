@@ -28,7 +28,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     """Pieces that were made on a CPU."""
     base = tmp_path_factory.mktemp("gpu")
     attention, ffn = (ParentAttention(), GqaAttention(kv_heads=1)), (ParentFfn(), MlpFfn(width=24), NoOpFfn())
-    return Case(base, make_program(base, attention=attention, ffn=ffn, model={"layers": 2}))
+    return Case(base, make_program(base, attention=attention, ffn=ffn, model={"layers": 3}))
 
 
 def singles(table: Any) -> list[float]:

@@ -15,12 +15,13 @@ from benchmarks.synthetic import at_any_batch, synthetic
 from puzzledsl.checker.check import check
 from puzzledsl.costs.any_batch import AnyBatch
 from puzzledsl.costs.table import cost_table
+from puzzledsl.ir.metric_records import TIMES
 from puzzledsl.ir.nodes import BASELINES, Baseline, Frontier, Preference, Requirement, RooflineHardware
 from puzzledsl.ir.tables import Solution
 from puzzledsl.search.frontier import solve_frontier
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.instance import Problem
-from puzzledsl.search.problem.per_sequence import TIMES, time_bounds
+from puzzledsl.search.problem.per_sequence import time_bounds
 from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of

@@ -13,15 +13,13 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field
-
 from puzzledsl.alternatives.arguments import Argument, Arguments
 from puzzledsl.alternatives.precision import PRECISIONS, PrecisionName, is_quantised, misfit, scales_of
 from puzzledsl.alternatives.shape import Initialisers, Shape
 from puzzledsl.alternatives.state import NO_STATE, StateSize
 from puzzledsl.alternatives.support import NATIVE, Absent, Architecture, Support, worst
 from puzzledsl.alternatives.weights import Shapes, Size, Stored, Weight, Weights, size_of_weights, split
-from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.frozen import Frozen, left_out
 
 SubBlock = Literal["attention", "ffn"]
 SUB_BLOCKS: tuple[SubBlock, ...] = ("attention", "ffn")
@@ -54,7 +52,7 @@ class Alternative(Frozen, ABC):
         def kind(self) -> str:
             """The word of the language, and the tag in JSON."""
 
-    dtype: PrecisionName | None = Field(default=None, exclude_if=lambda dtype: dtype is None)
+    dtype: PrecisionName | None = left_out(None)
     """Type that the matrices are stored in; None: the parent's, as if the field were not there."""
 
     sub_block: ClassVar[SubBlock]

@@ -7,8 +7,6 @@ from fractions import Fraction
 from math import gcd
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
-
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Attention
 from puzzledsl.alternatives.arguments import Argument, Arguments
 from puzzledsl.alternatives.errors import HeadsDontDivide, KvHeadsDontDivide, SinksDontFit
@@ -17,6 +15,7 @@ from puzzledsl.alternatives.shape import Initialisers, Shape
 from puzzledsl.alternatives.support import NATIVE, Architecture, Support, worst
 from puzzledsl.alternatives.weights import Weights
 from puzzledsl.base.diagnostics import Diagnostic, Span
+from puzzledsl.base.frozen import left_out
 from puzzledsl.base.phrases import listed
 
 MAX_WINDOW = 2**40
@@ -33,11 +32,9 @@ class GqaAttention(Attention):
 
     kind: Literal["gqa"] = "gqa"
     kv_heads: int
-    heads: int | None = Field(default=None, exclude_if=lambda heads: heads is None)  # None: the parent's
+    heads: int | None = left_out(None)  # None: the parent's
     window: int | None = None
-    sinks: int = Field(
-        default=0, exclude_if=lambda sinks: not sinks
-    )  # so that plain attention keeps its pieces' ids
+    sinks: int = left_out(0)  # so that plain attention keeps its pieces' ids
 
     summary: ClassVar[str] = "Grouped-query attention with fewer key/value heads, or a window."
     arguments: ClassVar[Mapping[str, Argument]] = {

@@ -10,8 +10,6 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, Union, get_args
 
-from pydantic import Field
-
 from puzzledsl.alternatives.alternative import Alternative, Attention, Ffn, SubBlock
 from puzzledsl.alternatives.errors import BrokenPackage
 from puzzledsl.alternatives.gqa import GqaAttention
@@ -23,6 +21,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.entry_points import entry_points
+from puzzledsl.base.frozen import BY_KIND, type_of
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -71,7 +70,7 @@ def _objection(name: str, found: Any) -> str:
     if not (isinstance(found, type) and issubclass(found, Attention | Ffn)):
         return f"`{found!r}` is no subclass of `Attention` or `Ffn`"
     kind = found.model_fields.get("kind")
-    if kind is None or (*get_args(kind.annotation), kind.default) != (name, name):
+    if kind is None or (*get_args(type_of(found, "kind")), kind.default) != (name, name):
         return f'its class has no field `kind: Literal["{name}"] = "{name}"`'
     if found.__abstractmethods__:
         return f"its class has no {', '.join(sorted(found.__abstractmethods__))}"
@@ -86,8 +85,8 @@ if TYPE_CHECKING:
     AttentionAlternative: TypeAlias = Attention
     FfnAlternative: TypeAlias = Ffn
 else:
-    AttentionAlternative = Annotated[Union[tuple(ATTENTION.values())], Field(discriminator="kind")]  # noqa: UP007
-    FfnAlternative = Annotated[Union[tuple(FFN.values())], Field(discriminator="kind")]  # noqa: UP007
+    AttentionAlternative = Annotated[Union[tuple(ATTENTION.values())], BY_KIND]  # noqa: UP007
+    FfnAlternative = Annotated[Union[tuple(FFN.values())], BY_KIND]  # noqa: UP007
 
 
 def from_block_config(kinds: Mapping[str, type[A]], entry: Mapping[str, Any], shape: Shape) -> A:

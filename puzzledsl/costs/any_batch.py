@@ -114,7 +114,7 @@ class AnyBatch:
         if batch not in self._tables:
             costs = self.costs(batch)
             known = {place: _layer(costs, place[0], choice) for place, choice in self._choices.items()}
-            self._tables[batch] = ScenarioCosts.model_construct(
+            self._tables[batch] = ScenarioCosts(
                 scenario=self.scenario.name,
                 batch=batch,
                 prompt=self.scenario.prompt,

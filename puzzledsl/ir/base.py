@@ -5,9 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
-
-from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.frozen import Frozen, Later
 from puzzledsl.ir.source_location import Where
 
 FORMAT_VERSION = "1.0"
@@ -17,12 +15,14 @@ def _to_fraction(value: object) -> object:
     return Fraction(value) if isinstance(value, str | int) else value
 
 
-Exact = Annotated[
-    Fraction,
-    BeforeValidator(_to_fraction),
-    PlainSerializer(str, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": r"^-?\d+(/\d+)?$"}),
-]
+def _exact() -> tuple[Any, ...]:
+    from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+    schema = WithJsonSchema({"type": "string", "pattern": r"^-?\d+(/\d+)?$"})
+    return BeforeValidator(_to_fraction), PlainSerializer(str, return_type=str), schema
+
+
+Exact = Annotated[Fraction, Later(_exact)]
 """An exact number, written as `"217/100"`."""
 
 
@@ -32,7 +32,7 @@ class Artefact(Frozen):
     format_version: str = FORMAT_VERSION
     inputs: dict[str, str] = {}
 
-    def model_post_init(self, context: Any) -> None:
+    def __post_init__(self) -> None:
         """Refuse a file written by another major format."""
         if self.format_version.split(".")[0] != FORMAT_VERSION.split(".")[0]:
             raise ValueError(

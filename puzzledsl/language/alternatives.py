@@ -10,6 +10,7 @@ from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.precision import FULL, PRECISIONS
 from puzzledsl.alternatives.registry import KINDS
 from puzzledsl.alternatives.shape import Initialisers
+from puzzledsl.base.frozen import type_of
 from puzzledsl.base.settings import Call, Setting
 
 PRECISION = "dtype"
@@ -53,7 +54,7 @@ SITES: Mapping[SubBlock, DecisionSite] = {
 ALTERNATIVES = {name: site.alternatives for name, site in SITES.items()}
 
 INITIALISERS: dict[str, tuple[str, ...]] = {
-    name: get_args(field.annotation) for name, field in Initialisers.model_fields.items()
+    name: get_args(type_of(Initialisers, name)) for name in Initialisers.model_fields
 }
 """Alternative -> the ways to make its weights, the default first."""
 

@@ -203,7 +203,7 @@ class _SpaceBody:
     def _initialisers(self, section: tree.Section, old: nodes.Initialisers) -> nodes.Initialisers:
         settings = section_of(self.ctx, self.symbol, "init", section, self.scope)
         found = {key: settings.read(key, getattr(old, key)) for key in settings.table}
-        return nodes.Initialisers.model_validate(found)
+        return nodes.Initialisers(**found)
 
     def _node(self, init: nodes.Initialisers, used_by: nodes.UsedBy | None) -> nodes.Space:
         rows: dict[tuple[int, ...], nodes.LayerChoice] = {}
@@ -211,7 +211,7 @@ class _SpaceBody:
         for chosen in zip(*self.info.chosen.values(), strict=True):
             key = tuple(map(id, chosen))
             if key not in rows:
-                rows[key] = nodes.LayerChoice.model_validate(dict(zip(self.info.chosen, chosen, strict=True)))
+                rows[key] = nodes.LayerChoice(**dict(zip(self.info.chosen, chosen, strict=True)))
             layers.append(rows[key])
         return nodes.Space(
             **head(self.ctx, self.symbol),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from pydantic import Field
-
-from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.frozen import Frozen, left_out
 from puzzledsl.ir.base import Artefact, Exact
 
 
@@ -51,8 +49,8 @@ class ScenarioCosts(Frozen):
     capacity_bytes: int | None = None
     kv_fraction: Exact = Fraction(1)
     # of all GPUs together, where the hardware states them
-    usd_per_s: Exact | None = Field(default=None, exclude_if=lambda price: price is None)
-    watts: Exact | None = Field(default=None, exclude_if=lambda power: power is None)
+    usd_per_s: Exact | None = left_out(None)
+    watts: Exact | None = left_out(None)
 
 
 class CellTiming(Frozen):
@@ -94,4 +92,4 @@ class CostTable(Artefact):
     params_fixed: int
     params_attention: tuple[dict[str, int], ...]
     params_ffn: tuple[dict[str, int], ...]
-    timings: tuple[CellTiming, ...] = Field(default=(), exclude_if=lambda timings: not timings)
+    timings: tuple[CellTiming, ...] = left_out(())

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
-from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.frozen import Frozen, left_out
 from puzzledsl.ir.base import Artefact
 
 EngineName = Literal["transformers", "llama_cpp", "mlx", "vllm"]
@@ -28,8 +26,8 @@ class EngineResult(Frozen):
     largest: float | None = None
     same: int = 0
     tokens: int = 0
-    error: float | None = Field(default=None, exclude_if=lambda error: error is None)
-    own_error: float | None = Field(default=None, exclude_if=lambda error: error is None)
+    error: float | None = left_out(None)
+    own_error: float | None = left_out(None)
 
 
 class EngineSpeed(Frozen):

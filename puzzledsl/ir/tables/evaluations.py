@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
-from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.frozen import Frozen, left_out
 from puzzledsl.ir.base import Artefact
 
 
@@ -120,7 +118,7 @@ class ModelComparison(Frozen):
     accuracy_preserved: Interval | None = None
     kept: dict[str, Kept] = {}
     text_gap: TextGap | None = None
-    repetition: Repetition | None = Field(default=None, exclude_if=lambda found: found is None)
+    repetition: Repetition | None = left_out(None)
 
 
 class Evaluation(Artefact):
@@ -133,4 +131,4 @@ class Evaluation(Artefact):
     texts: tuple[str, ...] = ()
     models: tuple[ModelFigures, ...]
     comparisons: tuple[ModelComparison, ...] = ()
-    answers: tuple[AnsweredPrompt, ...] = Field(default=(), exclude_if=lambda answers: not answers)
+    answers: tuple[AnsweredPrompt, ...] = left_out(())

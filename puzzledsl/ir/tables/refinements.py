@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.ir.base import Artefact
@@ -50,9 +50,9 @@ class Refinement(Artefact):
     model_prediction: float
     proven: float
 
-    def model_post_init(self, context: Any) -> None:
+    def __post_init__(self) -> None:
         """Refuse an answer that was not measured."""
-        super().model_post_init(context)
+        super().__post_init__()
         if all(child.layers != self.solution.layers for child in self.children):
             raise ValueError("the solution of a refinement is one of the children that were measured")
 

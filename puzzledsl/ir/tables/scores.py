@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Literal
-
-from pydantic import Field, model_validator
 
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.ir.base import Artefact
@@ -13,8 +12,8 @@ from puzzledsl.ir.base import Artefact
 class RunScore(Frozen):
     """The score of dropping `length` consecutive layers, `first` and those after it, all at once: in place of their sum."""
 
-    first: int = Field(ge=0)
-    length: int = Field(ge=2)
+    first: int = field(metadata={"ge": 0})
+    length: int = field(metadata={"ge": 2})
     value: float
 
 
@@ -44,12 +43,11 @@ class BlockInfluence(Frozen):
     layers: tuple[float, ...]
     runs: tuple[tuple[float, ...], ...]
 
-    @model_validator(mode="after")
-    def _whole(self) -> BlockInfluence:
+    def __post_init__(self) -> None:
+        """Refuse rows of other lengths."""
         count = len(self.layers)
         if [len(row) for row in self.runs] != list(range(count, 0, -1)):
             raise ValueError(f"`runs` has one row for each length up to {count}, the shortest first")
-        return self
 
 
 class ScoreTable(Artefact):

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from puzzledsl.base.records import record
+
 Severity = Literal["error", "warning"]
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@record(order=True)
 class Span:
     """A range of a source file. Lines and columns are 1-based code points; the end is exclusive."""
 
@@ -48,7 +50,7 @@ class Span:
         return "\n".join(found)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Label:
     """A span with a short text under it: `^^^^ a number, no unit`."""
 
@@ -69,7 +71,7 @@ class Near(str):
         return near
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Edit:
     """Replacement of a span by `text`; an empty span inserts."""
 
@@ -77,7 +79,7 @@ class Edit:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fix:
     """One fix of a mistake: edits of one file that are applied together.
 

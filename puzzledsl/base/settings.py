@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, replace
+from dataclasses import MISSING, field, replace
 from fractions import Fraction
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from puzzledsl.base.frozen import Frozen, type_of
+from puzzledsl.base.records import record
 from puzzledsl.base.units import COUNT, Dimension, format_quantity
 
 REQUIRED: Any = object()
 """The default of a setting that must be written."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Setting:
     """One setting of a body, or one argument of a call.
 
@@ -57,7 +58,7 @@ class Setting:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Call:
     """A constructor, such as `gqa(kv_heads: 8)`. Its first `positional` arguments can be given without names.
 
@@ -88,7 +89,7 @@ class Call:
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Section:
     """A named group of settings in a body: `peak { bf16 = 989TFLOP/s }`."""
 
@@ -96,7 +97,7 @@ class Section:
     settings: Mapping[str, Setting]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kind:
     """One kind of declaration. `form` is its syntax; `plural` names its dictionary in the IR's program.
 

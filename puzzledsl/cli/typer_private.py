@@ -7,13 +7,14 @@ check a program. Words and paths are read here as typer reads them, other values
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import MethodType
 from typing import Any
 
 from typer._param_types import coerce_cli_path
 from typer.core import TyperCommand, TyperGroup
+
+from puzzledsl.base.records import record
 
 READ_HERE = (str, Path, list[str], list[Path])
 
@@ -40,7 +41,7 @@ class Group(_Light, TyperGroup):
     """A group that does."""
 
 
-@dataclass(frozen=True)
+@record
 class _Reader:
     """The reader of one parameter's value."""
 

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from puzzledsl.base.records import record
 
 DTYPES: dict[str, str] = {
     "fp32": "32-bit floating point.",
@@ -23,7 +24,7 @@ DTYPES: dict[str, str] = {
 """Number types of analytic profiles."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Engine:
     """An engine that runs exported models.
 

@@ -7,10 +7,11 @@ llama.cpp makes only with an importance matrix are not here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from puzzledsl.base.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Recipe:
     """A recipe.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import get_args
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
@@ -11,6 +10,7 @@ from puzzledsl.alternatives.precision import FULL, PRECISIONS
 from puzzledsl.alternatives.registry import KINDS
 from puzzledsl.alternatives.shape import Initialisers
 from puzzledsl.base.frozen import type_of
+from puzzledsl.base.records import record
 from puzzledsl.base.settings import Call, Setting
 
 PRECISION = "dtype"
@@ -33,7 +33,7 @@ def _call(kind: type[Alternative]) -> Call:
     return Call(kind.summary, arguments, positional=kind.positional)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DecisionSite:
     """A place where a search chooses one of several alternatives. `doc` explains its setting in a space."""
 

@@ -8,13 +8,13 @@ sub-block is always an axis entry, even if the layer cannot choose it: ratios to
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.phrases import listed
+from puzzledsl.base.records import record
 from puzzledsl.base.units import COUNT, Dimension, Quantity, format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import NeverHolds
@@ -40,7 +40,7 @@ MOST_SHOWN = 12  # values in a message
 BOTH: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Table:
     """The numbers `cells[attention][ffn]` of one layer, all of one dimension."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from fractions import Fraction
 from typing import Any, Literal
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.records import record
 from puzzledsl.base.units import COUNT, Dimension, Quantity
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
@@ -16,7 +17,7 @@ Names = dict[int, tuple[str, ...]]
 """Layer -> canonical names of alternatives."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Layers:
     """`layers`, `layers[40..]`; `single` for `layers[i]` and for the variable of `for l in layers`."""
 
@@ -25,7 +26,7 @@ class Layers:
     single: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class SubBlocks:
     """`attention`, `layers[i].ffn`."""
 
@@ -35,7 +36,7 @@ class SubBlocks:
     single: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Facts:
     """`attention.kv_heads` of several layers: a vector for `sum`."""
 
@@ -45,7 +46,7 @@ class Facts:
     indices: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Matches:
     """`attention is noop` of several layers: a vector for `count`. `others` are the alternatives that do not match."""
 
@@ -64,7 +65,7 @@ TermKey = tuple[str | int | tuple[Any, ...], ...]
 ("count", sub_block, names, layer) | ("table", attention_names, ffn_names, cells, layer)"""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Symbolic:
     """`sum(coefficient * term) + constant`, of one dimension. `space`: the space whose layers the terms are about, if any."""
 
@@ -74,7 +75,7 @@ class Symbolic:
     space: SpaceInfo | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Formula:
     """A statement about layers' choices; `size` counts its nodes."""
 
@@ -83,7 +84,7 @@ class Formula:
     space: SpaceInfo
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Tally:
     """`runs(P)`, `longest(P)`, `distinct(F)`: a whole number of the child that is not a sum over layers.
 
@@ -96,7 +97,7 @@ class Tally:
     text: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Comparison:
     """A comparison with a value that the search decides, ready to become a requirement."""
 
@@ -108,7 +109,7 @@ class Comparison:
     bound_span: Span
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Conjunction:
     """Comparisons and formulas joined by `and`; each becomes one requirement."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.records import record
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker.expressions.search_values import (
     Conjunction,
@@ -30,7 +31,7 @@ STD = "std/"
 """Paths of files that ship with the package begin so."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Poison:
     """The value of a faulty expression that is already reported."""
 
@@ -38,7 +39,7 @@ class Poison:
 POISON = Poison()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Text:
     """A string, or a bare word such as `fp8` used as one. `words`: the closed list that it belongs to."""
 
@@ -46,14 +47,14 @@ class Text:
     words: tuple[str, ...] = field(default=(), compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Boolean:
     """`true`, `false` or the result of a constant comparison."""
 
     value: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Located:
     """A value and its span."""
 
@@ -61,21 +62,21 @@ class Located:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Options:
     """`a | b | c`, in order."""
 
     options: tuple[Located, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ListValue:
     """`[a, b]`."""
 
     items: tuple[Value, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RangeValue:
     """`3..78`, inclusive; every `step` from the lower end, where one is given."""
 
@@ -84,7 +85,7 @@ class RangeValue:
     step: Fraction | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Constructed:
     """A constructor such as `gqa(kv_heads: 8)` or `noop`, with its scope. The declaration that takes it reads the arguments."""
 
@@ -95,14 +96,14 @@ class Constructed:
     base: Symbol | None = None  # `h100_sxm(gpus: 2)`: the declaration that is changed
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Ref:
     """A reference to a declaration (`wide`, `chat`, `h100`) or to a file used `as` a name."""
 
     symbol: Symbol
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Function:
     """`fn half(x) = x / 2`, with the scope of its file."""
 
@@ -110,7 +111,7 @@ class Function:
     scope: Scope
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BuiltIn:
     """Built-in function, such as `sum`, `count` or `min`."""
 
@@ -188,7 +189,7 @@ class SourceFile:
         return span.cut(self.lines)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Scope:
     """Names visible to an expression: local ones, then an outer scope's, then the file's."""
 
@@ -220,7 +221,7 @@ class Scope:
         return list(found)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ParentLayer:
     """`llama.layers[3]`: a layer of a parent, as it is."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 
 from puzzledsl.base.diagnostics import Label
+from puzzledsl.base.records import record
 from puzzledsl.base.units import BYTES, COUNT, TIME, TOK_PER_S, Dimension, format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import ExcludeEachOther
@@ -19,7 +19,7 @@ POSITIVE = (nodes.MetricTerm, nodes.ParamsTerm)
 """Terms of which the parent's value is above zero, so that multiples of it are in the order of their factors."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _End:
     """One end of the interval that a requirement allows: its value, whether it is excluded, and its text in messages."""
 
@@ -28,7 +28,7 @@ class _End:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Bound:
     """The interval that a requirement allows. `about` is equal for two bounds on the same quantity."""
 

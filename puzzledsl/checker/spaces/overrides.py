@@ -10,6 +10,7 @@ from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Fix, Span
 from puzzledsl.base.phrases import layers_in_words
+from puzzledsl.base.records import record
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import space_errors as errors
 from puzzledsl.checker.diagnostics import type_errors as types
@@ -22,7 +23,7 @@ from puzzledsl.language.alternatives import SITES
 from puzzledsl.syntax import tree
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Emptied:
     span: Span
     before: Choice
@@ -126,7 +127,7 @@ def _is_of_all_layers(target: tree.Expr) -> bool:
     return isinstance(root, tree.Name) and root.text in (*SITES, "layers")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Edit:
     op: tree.AssignOp
     alternatives: Mapping[int, Choice]

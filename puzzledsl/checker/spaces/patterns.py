@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 
@@ -17,6 +16,7 @@ from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, SubBlock
 from puzzledsl.alternatives.precision import FULL, PRECISIONS
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Fix
+from puzzledsl.base.records import record
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT
 from puzzledsl.checker.context import Context
@@ -35,7 +35,7 @@ Predicate = Callable[[Alternative, Shape], bool]
 """A test of an alternative in a layer of a shape."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Test:
     """A comparison of a field with numbers, each with whether it is a percentage."""
 
@@ -54,7 +54,7 @@ class _Test:
         return found != (self.op == "!=")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _TypeTest:
     """A storage type: one of these words, or none of them."""
 

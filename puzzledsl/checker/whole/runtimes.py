@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.support import FAMILY, Absent, Architecture, Lowered
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Span
 from puzzledsl.base.phrases import layers_in_words, listed
+from puzzledsl.base.records import record
 from puzzledsl.base.stage_errors import RecipeOfQuantised
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.checker.diagnostics.engine_errors import EngineLacksAlternative, FullIsRounded
@@ -40,7 +40,7 @@ SMALL_ROUNDING_BITS = 8
 """Bits of a weight from which on the rounding of whole files changes little: `q8_0` of SmolLM2-135M has a KL of 0.004."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Written:
     """The call of an export as it is written."""
 
@@ -146,7 +146,7 @@ def space_of(program: nodes.Program, export: nodes.Export) -> nodes.Space:
     return program.spaces[program.searches[search].space]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Rewritten:
     """One thing that a runtime lacks: what it becomes, at what cost, and how to do without it."""
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from puzzledsl.base.diagnostics import Label
+from puzzledsl.base.records import record
 from puzzledsl.language.words import DECLARATIONS
 from puzzledsl.syntax import errors
 from puzzledsl.syntax.tokens import Token, span_of
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ColonBody:
     """A body behind a colon. `stop` is the index of the newline behind it."""
 

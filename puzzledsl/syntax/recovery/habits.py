@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from puzzledsl.base.diagnostics import Edit, Fix, Span
+from puzzledsl.base.records import record
 from puzzledsl.base.units import UNITS, unit_in_words, with_unit
 from puzzledsl.language.words import DECLARATIONS
 from puzzledsl.syntax.errors import UnexpectedToken
@@ -15,7 +15,7 @@ from puzzledsl.syntax.tokens import Token, after, span_of
 Help = tuple[str, tuple[Fix, ...]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Place:
     """An unexpected token, some tokens in front of it and behind it, and the kinds that could stand there.
 

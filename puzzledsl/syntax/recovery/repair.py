@@ -6,8 +6,7 @@ doubled token, insert a missing `=` or name, replace one sign or keyword by anot
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from puzzledsl.base.records import record
 from puzzledsl.base.suggest import closest
 from puzzledsl.language.words import KEYWORDS
 from puzzledsl.syntax.machine import Machine
@@ -35,7 +34,7 @@ _SIGNS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Repair:
     """Remove the last `undo` tokens taken, insert `insert`, and skip the next `skip` tokens."""
 

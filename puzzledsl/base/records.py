@@ -71,7 +71,7 @@ def _declare(cls: Any, kw_only: bool) -> None:
 
 def _initialise(cls: Any) -> None:
     """Compile `__init__`."""
-    places, words, body = [], [], []
+    places, words, body = list[str](), list[str](), list[str]()
     names: dict[str, Any] = {"_set": object.__setattr__, "_NOT_GIVEN": _NOT_GIVEN}
     for each in fields(cls):
         value = given = each.name

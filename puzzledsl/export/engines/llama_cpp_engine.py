@@ -205,7 +205,7 @@ class Engine:
         return str(self._llama.detokenize(chosen))
 
 
-def quantise(source: str, target: str, file_type: int, threads: int, importance: str = "") -> int:
+def quantise(source: str, target: str, file_type: str, threads: str, importance: str = "") -> int:
     """Write `target`; return llama.cpp's result, 0 for success."""
     lib, ffi, _ = bindings()
 
@@ -216,7 +216,7 @@ def quantise(source: str, target: str, file_type: int, threads: int, importance:
     log = ffi.callback("void(enum ggml_log_level, const char *, void *)", say)
     lib.llama_log_set(log, ffi.NULL)
     params = lib.llama_model_quantize_default_params()
-    params.ftype, params.nthread = file_type, threads
+    params.ftype, params.nthread = int(file_type), int(threads)
     matrices = dict(np.load(importance)) if importance else {}
     held = [
         (ffi.new("char[]", name.encode()), ffi.from_buffer("float[]", own)) for name, own in matrices.items()
@@ -231,7 +231,3 @@ def quantise(source: str, target: str, file_type: int, threads: int, importance:
     )
     lib.llama_log_set(ffi.NULL, ffi.NULL)
     return int(found)
-
-
-if __name__ == "__main__":
-    sys.exit(min(1, quantise(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), *sys.argv[5:])))

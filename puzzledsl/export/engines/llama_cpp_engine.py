@@ -1,9 +1,5 @@
 """GGUF files in llama.cpp, by llama-cpp-py-sync: with its own library, or with the one that $PZL_LLAMA_LIBRARY names.
 
-`python llama_cpp_engine.py SOURCE TARGET FILE_TYPE THREADS [IMPORTANCE]` quantises a file by one of llama.cpp's recipes.
-IMPORTANCE is an .npz file with the importance of each input of a tensor, by the tensor's name. llama.cpp's log goes to
-stdout, a line at a time; `[  3/ 27]` begins that of each tensor. Exit code: 0, or 1 if llama.cpp failed.
-
 The package's private names are used here alone: its public `Llama` has no decoding of several sequences, no context like a
 server's, no log to set, no quantisation, and no other library.
 """
@@ -206,7 +202,11 @@ class Engine:
 
 
 def quantise(source: str, target: str, file_type: str, threads: str, importance: str = "") -> int:
-    """Write `target`; return llama.cpp's result, 0 for success."""
+    """Quantise a file by one of llama.cpp's recipes; return llama.cpp's result, 0 for success.
+
+    `importance`: an .npz file with the importance of each input of a tensor, by the tensor's name. llama.cpp's log goes to
+    stdout, a line at a time; `[  3/ 27]` begins that of each tensor.
+    """
     lib, ffi, _ = bindings()
 
     def say(_level: int, text: Any, _data: Any) -> None:

@@ -74,9 +74,10 @@ def build(root: Branch, words: Words, sink: Sink) -> tree.Module:
     for branch in root.children:
         if branch.data != "bad":
             items.append(builder.item(branch))
-        elif (cut := builder.below(branch, 0)) and items and isinstance(last := items[-1], tree.Decl):
-            if last.body is not None:  # statements that a superfluous `}` cut off
-                items[-1] = dataclasses.replace(last, body=(*last.body, *cut))
+            continue
+        cut = builder.below(branch, 0)  # statements that a superfluous `}` cut off
+        if cut and items and isinstance(last := items[-1], tree.Decl) and last.body is not None:
+            items[-1] = dataclasses.replace(last, body=(*last.body, *cut))
     end = max((line for item in items for line in (item.span.line, item.span.end_line)), default=1)
     return tree.Module(span=Span(words.file, 1, 1, end + 1, 1), items=tuple(items))
 
@@ -150,7 +151,9 @@ class _Builder:
 
     def decl(self, branch: Branch, span: Span, doc: str) -> tree.Decl:
         kind, name, *rest = branch.children
-        parts = {kid.data: kid for kid in rest if isinstance(kid, Branch)}  # beside an ERROR for an unreadable tail
+        parts = {
+            kid.data: kid for kid in rest if isinstance(kid, Branch)
+        }  # beside an ERROR for an unreadable tail
         target, init, body = (parts.get(part) for part in ("target", "init", "body"))
         return tree.Decl(
             span=span,

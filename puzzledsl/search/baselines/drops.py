@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from puzzledsl.ir.nodes import Logic
-from puzzledsl.ir.tables.scores import BlockInfluence
+from puzzledsl.ir.tables import BlockInfluence
 from puzzledsl.search.baselines.candidates import NO_MODEL, best_of_models, closest
 from puzzledsl.search.batches.exact import Found
 from puzzledsl.search.needs import influence_of

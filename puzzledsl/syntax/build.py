@@ -282,8 +282,8 @@ class _Builder:
             case "pattern_choice":
                 options = tuple(map(read, kids))
                 return options[0] if len(options) == 1 else tree.PatternChoice(span=span, options=options)
-        form, field = _LISTS[branch.data]
-        return form(span=span, **{field: tuple(map(read, kids))})
+        kind, field = _LISTS[branch.data]
+        return kind(span=span, **{field: tuple(map(read, kids))})
 
     def chain(self, whole: Span, first: Branch, steps: list[tuple[Any, Branch]], depth: int) -> tree.Expr:
         """Return `a + b - c` as nested, left-associative `Binary`s."""

@@ -30,8 +30,7 @@ from puzzledsl.ir.nodes import (
     WeightedTerm,
 )
 from puzzledsl.ir.references import BY_INFLUENCE
-from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable, SearchResult
-from puzzledsl.ir.tables.scores import BlockInfluence
+from puzzledsl.ir.tables import BlockInfluence, CostTable, LayerAssignment, ScoreTable, SearchResult
 from puzzledsl.search.answer import best_meeting_all, is_right, result_of
 from puzzledsl.search.batches import Found
 from puzzledsl.search.effort import Effort

@@ -17,8 +17,7 @@ from puzzledsl.ir.nodes import (
     Where,
 )
 from puzzledsl.ir.references import drops_by_influence, influence_score
-from puzzledsl.ir.tables import ScoreTable
-from puzzledsl.ir.tables.scores import BlockInfluence
+from puzzledsl.ir.tables import BlockInfluence, ScoreTable
 
 
 @dataclass(frozen=True, slots=True)

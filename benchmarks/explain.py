@@ -122,7 +122,7 @@ def explained(seed: int, layers: int = 16, *, judge: bool = True) -> Explained:
     with tempfile.TemporaryDirectory() as folder:
         while True:
             inputs = inputs_of(world, text_of(rng, world), Path(folder))
-            if inputs is None:
+            if inputs is None or inputs.has_answer():
                 continue
             began = time.process_time()
             result = solve_search(inputs.program, "best", inputs.costs, inputs.scores)

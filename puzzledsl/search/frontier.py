@@ -204,11 +204,11 @@ def as_svg(program: Program, result: FrontierResult) -> str:
     goal, x_name, y_name = search.objective, swept_name(frontier.term), "objective"
     if len(goal.terms) == 1 and goal.terms[0].coefficient == 1:
         y_name = swept_name(goal.terms[0].term)
-    solved = [(p, y) for p in result.points if (y := p.result.objective) is not None]
+    solved = [(p, value) for p in result.points if (value := p.result.objective) is not None]
     relative = frontier.times_parent
     xs = [place_of(p) for p in result.points]
     x = _axis(xs, LEFT, WIDTH - RIGHT, COUNT if relative else dimension_of(x_name))
-    y = _axis([y for _, y in solved], HEIGHT - BOTTOM, TOP, dimension_of(y_name))
+    y = _axis([value for _, value in solved], HEIGHT - BOTTOM, TOP, dimension_of(y_name))
     sense = "at least" if direction(search, frontier.term) == ">=" else "at most"
     title = f"{result.frontier}: {search.sense} {y_name}, {x_name} {sense} the bound"
     parts = _frame(x, y, f"{x_name}, times the parent's" if relative else x_name, y_name, title)

@@ -13,6 +13,7 @@ from functools import cached_property
 from itertools import product
 from pathlib import Path
 
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.alternatives.registry import is_canonical
 from puzzledsl.base.diagnostics import DiagnosticError, Sink
 from puzzledsl.base.phrases import layers_in_words
@@ -35,6 +36,7 @@ from puzzledsl.ir.tables import RunScore, ScoreTable
 from puzzledsl.search.errors import ScoreTableCell, ScoreTableGap, ScoreTableUnreadable
 
 SHOWN_GAPS = 3
+PARTS: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 COST_COLUMN = re.compile(r"[^.\[\]]+\.[^.\[\]]+(\[[^\[\]]*\])?")
 Key = tuple[int, str, str]  # layer, attention, ffn
 
@@ -61,7 +63,7 @@ def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:
         for line in table.lines:
             reader.enter(line)
         problems.report()
-        if not sink.has_errors and (missing := reader.gaps()):
+        if not sink.items and (missing := reader.gaps()):
             sink.add(ScoreTableGap(declared, path=shown, missing=missing))
     if sink.has_errors:
         raise DiagnosticError(*sink.sorted())
@@ -96,7 +98,7 @@ class _Reader:
         self.offered = [([a.name for a in c.attention], [f.name for f in c.ffn]) for c in space.layers]
         self.names = {
             part: ["parent", *dict.fromkeys(n for layer in self.offered for n in layer[i] if n != "parent")]
-            for i, part in enumerate(KEYS[1:])
+            for i, part in enumerate(PARTS)
         }
         self.accepted = {part: {"", *names} for part, names in self.names.items()}
         self.runs: dict[Run, tuple[float, int]] = {}  # score and line number
@@ -121,7 +123,7 @@ class _Reader:
             return self.enter_run(line, run, value)
         if not any(names):
             return self.wrong(line, "neither `attention` nor `ffn` is given")
-        known = [self.is_known(line, part, name) for part, name in zip(KEYS[1:], names, strict=True)]
+        known = [self.is_known(line, part, name) for part, name in zip(PARTS, names, strict=True)]
         count = len(self.offered)
         if layer and not (layer.isdecimal() and len(layer) <= 9 and int(layer) < count):
             return self.wrong(line, f"layer `{layer[:40]}` is not one of 0 to {count - 1}", "layer")
@@ -138,7 +140,7 @@ class _Reader:
 
     def enter_run(self, line: Line, run: Run, value: float) -> None:
         """Enter the score of a run of layers, or report its mistake."""
-        for part in KEYS[1:]:
+        for part in PARTS:
             name = self.table.text(line, part)
             if name != "noop":
                 whole = f"a run of layers is dropped whole: its {part} is `noop`, not `{name[:40]}`"
@@ -151,7 +153,7 @@ class _Reader:
             return self.wrong(line, f"this run is in {self.table.word} {number} too, with another score")
         return None
 
-    def is_known(self, line: Line, part: str, name: str) -> bool:
+    def is_known(self, line: Line, part: SubBlock, name: str) -> bool:
         """True if an alternative is possible, also one outside the space; else report the mistake."""
         if name in self.accepted[part]:
             return True
@@ -187,7 +189,7 @@ class _Reader:
             for pair in product(*names):
                 if (layer, *pair) in self.entries:
                     continue
-                keys = zip(KEYS[1:], pair, ((layer, pair[0], ""), (layer, "", pair[1])), strict=True)
+                keys = zip(PARTS, pair, ((layer, pair[0], ""), (layer, "", pair[1])), strict=True)
                 lacking = [f"{p} `{n}`" for p, n, key in keys if n != "parent" and key not in self.entries]
                 for what in [" with ".join(lacking)] if self.has_pairs and lacking else lacking:
                     missing.setdefault(what, {})[layer] = None

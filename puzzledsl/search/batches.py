@@ -243,7 +243,7 @@ class _Search:
         self.upwards = problem.goal.upwards
         if (problem.columns.least(problem.matrix).sum(axis=1) > problem.limits).any():
             return  # some row alone is infeasible
-        guess = self.prices(problem)
+        guess = self.last_prices(problem)
         if guess is None:
             bound = self.own_bound(problem)
         else:
@@ -293,7 +293,7 @@ class _Search:
         """Return the entry with a good bound if it is still to be solved; else None, after it is put back or pruned."""
         if entry.ready:
             return entry if self.may_win(entry) else None
-        problem, most, guess = entry.problem, self.at_most(entry), self.prices(entry.problem)
+        problem, most, guess = entry.problem, self.at_most(entry), self.last_prices(entry.problem)
         near = None if guess is None or most is None else certify(problem, guess)
         if near is None or most is None or not (near.value > most or _leaves_few(problem, near, most, FEW)):
             near = self.own_bound(problem)
@@ -360,12 +360,12 @@ class _Search:
 
     def own_bound(self, problem: Problem) -> Bound:
         """Return the bound at the problem's own best prices."""
-        bound = lagrangian_bound(problem, self.prices(problem))
+        bound = lagrangian_bound(problem, self.last_prices(problem))
         if not bound.infeasible:
             self.last = problem, bound.float_prices
         return bound
 
-    def prices(self, problem: Problem) -> Floats | None:
+    def last_prices(self, problem: Problem) -> Floats | None:
         """Return the last prices in this problem's units; None if there are none for the same rows."""
         if self.last is None or len(self.last[0].rows) != len(problem.rows):
             return None

@@ -155,9 +155,15 @@ class _Layout:
         kind, wanted = (OPENER if wrong else CLOSER)[other.type]
         where, beside = span_of(slip, self.words.file), span_of(other, self.words.file)
         label = Label(beside, "closed here" if wrong else "opened here")
-        facts = {"opener": str(opener), "closer": str(closer), "wanted": wanted}
-        fixes = [Fix.replace(where, wanted, safe=certain)]
-        self._report(errors.MismatchedCloser(where, secondary=[label], fixes=fixes, **facts), closer)
+        error = errors.MismatchedCloser(
+            where,
+            opener=str(opener),
+            closer=str(closer),
+            wanted=wanted,
+            secondary=[label],
+            fixes=[Fix.replace(where, wanted, safe=certain)],
+        )
+        self._report(error, closer)
         if wrong:
             self.out[at] = opener.like(kind, wanted)
         self.put(closer if wrong else closer.like(kind, wanted))
@@ -212,9 +218,11 @@ class _Layout:
         kind, text = CLOSER[opener.type]
         if opener.line not in self.words.tainted:
             label = Label(span_of(opener, self.words.file), "opened here")
-            where, facts = after(before, self.words.file), {"opener": str(opener), "closer": text}
+            where = after(before, self.words.file)
             fixes = [Fix.insert(where, text, safe=False)]
-            error = errors.Unclosed(where, f"expected `{text}`", secondary=[label], fixes=fixes, **facts)
+            error = errors.Unclosed(
+                where, f"expected `{text}`", opener=str(opener), closer=text, secondary=[label], fixes=fixes
+            )
             self._report(error, before)
             self.words.tainted.add(opener.line)
         self.out.insert(at, virtual(kind, text, before))

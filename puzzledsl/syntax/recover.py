@@ -204,8 +204,10 @@ class _Driver:
             label = Label(span_of(opener, self.words.file), "opened here")
             if opener.line not in self.words.tainted:
                 fix = Fix.insert(where, "\n}" if last.line != opener.line else " }", safe=False)
-                facts = {"opener": "{", "closer": "}"}
-                self.sink.add(errors.Unclosed(where, "expected `}`", secondary=[label], fixes=[fix], **facts))
+                error = errors.Unclosed(
+                    where, "expected `}`", opener="{", closer="}", secondary=[label], fixes=[fix]
+                )
+                self.sink.add(error)
                 self.mistakes += 1
         while self.braces:
             self.feed(virtual("RBRACE", "}", before))

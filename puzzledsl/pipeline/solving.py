@@ -48,7 +48,7 @@ def solved_frontier(ctx: Context, name: str, *, force: bool = True) -> FrontierR
 
 def baselines_of(ctx: Context, name: str) -> dict[str, SearchResult]:
     """Solve every baseline under a search's requirements."""
-    from puzzledsl.search.baselines.baselines import solve_baselines
+    from puzzledsl.search.baselines import solve_baselines
 
     space = ctx.program.searches[name].space
     found = solve_baselines(ctx.program, name, inputs.costs_of(ctx, space), inputs.scores_of(ctx, name))

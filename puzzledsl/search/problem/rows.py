@@ -151,11 +151,6 @@ def _share_of_the_parent(
             return None
 
 
-def bound_of(forms: Forms, requirement: LinearRequirement, batches: Mapping[str, int]) -> Fraction:
-    """Return the right-hand side of a requirement: its bound, or its ratio times the parent's value at the same batches."""
-    return bounds_of(forms, requirement, Box.at(batches))[0]
-
-
 def bounds_of(forms: Forms, requirement: LinearRequirement, box: Box) -> tuple[Fraction, Fraction]:
     """Return the least and the greatest right-hand side of a requirement over a box."""
     ratio = requirement.parent_ratio

@@ -15,7 +15,7 @@ from puzzledsl.base.records import record
 Severity = Literal["error", "warning"]
 
 
-@record(order=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Span:
     """A range of a source file. Lines and columns are 1-based code points; the end is exclusive."""
 

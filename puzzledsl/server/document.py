@@ -60,7 +60,7 @@ class Document:
     @cached_property
     def tokens(self) -> list[Token]:
         """Its tokens, including comments and newlines; empty for a text too large to be a program."""
-        return list(lex(self.text)) if len(self.text) <= MAX_BYTES else []
+        return lex(self.text) if len(self.text) <= MAX_BYTES else []
 
     @cached_property
     def parsed(self) -> tuple[tree.Module, list[Diagnostic]]:
@@ -168,7 +168,7 @@ class Document:
         """Return the tokens of one line. None extends over its end, so the rest of the text is not read."""
         if len(self.text) > MAX_BYTES or not 0 < line <= len(self.lines.lines):
             return []
-        found = list(lex(self.lines.lines[line - 1]))
+        found = lex(self.lines.lines[line - 1])
         for token in found:
             token.line = token.end_line = line
         return found

@@ -28,7 +28,7 @@ def parse(text: str, file: str, sink: Sink) -> tree.Module:
     Where something could not be read the tree holds `BadExpr`s, or lacks a statement, and is `broken`.
     """
     text = normalise(text)
-    tokens = list(islice(lex(text[: MAX_BYTES + 1]), MAX_TOKENS + 1))
+    tokens = lex(text[: MAX_BYTES + 1], MAX_TOKENS + 1)
     if len(text) > MAX_BYTES or len(tokens) > MAX_TOKENS:
         nowhere = Span(file, 1, 1, 1, 1)
         sink.add(errors.FileTooLarge(nowhere, path=file, limit=_LIMITS))

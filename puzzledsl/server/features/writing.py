@@ -65,7 +65,7 @@ def written_before(document: Document, line: int, column: int) -> Written:
     while first > 1 and not re.match(r"[A-Za-z_]", lines[first - 1]):
         first -= 1
     text = "\n".join([*lines[first - 1 : line - 1], lines[line - 1][: column - 1]])
-    tokens = list(lex(text))
+    tokens = lex(text)
     last = tokens[-1] if tokens and (tokens[-1].end_pos or 0) == len(text) else None
     touching = None if last is None or last.type == "_NL" else last
     is_value = touching is not None and touching.type in (

@@ -61,9 +61,9 @@ class GqaAttention(Attention):
     @classmethod
     def read(cls, call: Arguments) -> Sequence[Alternative]:
         """Return an alternative for each number of heads and each window."""
+        heads = _heads(call)
         if not call.has("heads") and not call.has("window"):
             call.need("kv_heads", help="write `gqa(kv_heads: 4)`; several are `gqa(kv_heads: 4 | 2)`")
-        heads = _heads(call)
         windows = call.wholes_or("window", "full", 1, MAX_WINDOW) if call.has("window") else [None]
         sinks = _sinks(call, windows) if call.has("sinks") else 0
         own = call.shape.window

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from functools import cached_property
 from typing import Any, Literal, assert_never
 
@@ -118,10 +118,10 @@ class Shape(Frozen):
 
     @cached_property
     def _of_layers(self) -> tuple[Shape, ...]:
-        rest = self.model_copy(update={"by_layer": (), "base": None})
+        rest = replace(self, by_layer=(), base=None)
         found = [rest] * self.layers
         for group in self.by_layer:
-            own = rest.model_copy(update=group.changes())
+            own = replace(rest, **group.changes())
             for layer in group.layers:
                 found[layer] = own
         if self.base is None:
@@ -129,7 +129,7 @@ class Shape(Frozen):
         alike: dict[tuple[int, int], Shape] = {}
         for own, base in zip(found, self.base.each, strict=True):
             if (id(own), id(base)) not in alike:
-                alike[id(own), id(base)] = own.model_copy(update={"base": base})
+                alike[id(own), id(base)] = replace(own, base=base)
         return tuple(alike[id(own), id(base)] for own, base in zip(found, self.base.each, strict=True))
 
     def at(self, layer: int) -> Shape:
@@ -182,7 +182,7 @@ class Shape(Frozen):
             if different:
                 groups.setdefault(different, []).append(index)
         by_layer = tuple(LayerShape(layers=tuple(where), **dict(what)) for what, where in groups.items())
-        return self.model_copy(update={**common, "layers": len(layers), "by_layer": by_layer})
+        return replace(self, **{**common, "layers": len(layers), "by_layer": by_layer})
 
 
 class Initialisers(Frozen):

@@ -10,11 +10,11 @@ import inspect
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import Field, field, fields
+from dataclasses import field, fields
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, dataclass_transform
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, dataclass_transform
 
-from puzzledsl.base.records import make_later
+from puzzledsl.base.records import Later, make_later
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,16 +30,8 @@ class _Config:
         return {"extra": "forbid", "arbitrary_types_allowed": True, "json_schema_extra": described}
 
 
-class _Fields:
-    """The fields of a class by name."""
-
-    def __get__(self, instance: object, owner: type) -> Mapping[str, Any]:
-        return _fields_of(owner)
-
-
-@cache
-def _fields_of(owner: Any) -> Mapping[str, Field[Any]]:
-    return {each.name: each for each in fields(owner)}
+def _name_fields(cls: Any) -> None:
+    cls.model_fields = {each.name: each for each in fields(cls)}
 
 
 @cache
@@ -54,11 +46,13 @@ class Frozen:
     """A hashable value that compares by content. Its constructor trusts its arguments; what reads JSON validates them."""
 
     __pydantic_config__ = _Config()
-    model_fields = _Fields()
+    model_fields: ClassVar[Mapping[str, Any]] = {}
+    """The fields by name."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         make_later(cls, kw_only=True)
+        cls.model_fields = Later("model_fields", _name_fields)  # type: ignore[assignment]
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         return ((name, getattr(self, name)) for name in self.model_fields)
@@ -123,8 +117,8 @@ def left_out(default: Any) -> Any:
     return field(default=default, metadata={"exclude_if": lambda value: value == default})
 
 
-class Later:
-    """Annotations of pydantic, made when JSON is read or written: `Annotated[Fraction, Later(lambda: …)]`."""
+class Checks:
+    """Annotations of pydantic, made when JSON is read or written: `Annotated[Fraction, Checks(lambda: …)]`."""
 
     def __init__(self, make: Callable[[], tuple[Any, ...]]) -> None:
         self._make = make
@@ -139,5 +133,5 @@ def _by_kind() -> tuple[Any, ...]:
     return (PydanticField(discriminator="kind"),)
 
 
-BY_KIND = Later(_by_kind)
+BY_KIND = Checks(_by_kind)
 """Of a union: `kind` says which."""

@@ -18,7 +18,7 @@ _ONE_AT_A_TIME = RLock()
 _NOT_GIVEN: Any = object()
 
 
-class _Later:
+class Later:
     """An attribute of a class that is made when it is first read."""
 
     def __init__(self, name: str, make: Callable[[Any], None]) -> None:
@@ -51,14 +51,14 @@ def make_later(cls: Any, *, eq: bool = True, repr: bool = True, kw_only: bool = 
         name for name in (*made, *same) if name in own and not (name == "__hash__" and own[name] is None)
     }
     for name in made.keys() - explicit:
-        setattr(cls, name, _Later(name, made[name]))
+        setattr(cls, name, Later(name, made[name]))
     for name in same.keys() - explicit:
         setattr(cls, name, same[name])
 
 
 def _declare(cls: Any, kw_only: bool) -> None:
     for name in ("__dataclass_fields__", "__match_args__"):
-        if isinstance(vars(cls).get(name), _Later):
+        if isinstance(vars(cls).get(name), Later):
             delattr(cls, name)
     for name, annotation in get_annotations(cls).items():
         default = vars(cls).get(name)
@@ -96,7 +96,7 @@ def _initialise(cls: Any) -> None:
 def _compare(cls: Any) -> None:
     """Compile `__eq__` and `__hash__`, of the fields that compare."""
     for name in ("__eq__", "__hash__"):
-        if isinstance(vars(cls).get(name), _Later):
+        if isinstance(vars(cls).get(name), Later):
             delattr(cls, name)
     mine = [each.name for each in fields(cls) if each.compare]
     same = " and ".join(f"self.{name} == other.{name}" for name in mine) or "True"
@@ -116,7 +116,7 @@ def _compile(cls: Any, text: str, names: dict[str, Any]) -> None:
     known = names.keys() | {"__builtins__"}
     exec(text, names)
     for name in names.keys() - known:
-        if name not in vars(cls) or isinstance(vars(cls)[name], _Later):
+        if name not in vars(cls) or isinstance(vars(cls)[name], Later):
             names[name].__qualname__ = f"{cls.__qualname__}.{name}"
             setattr(cls, name, names[name])
 

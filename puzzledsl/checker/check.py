@@ -104,7 +104,7 @@ def inspect(
         if reuse is not None and ctx.steps > MAX_INEXACT_STEPS:
             return inspect(path, settings, unsaved, parse)
         report_unknown_names(ctx)
-        if not sink.has_errors:
+        if all(found.severity != "error" for found in sink.items):
             program = _exportable(ctx, _program(ctx))
         if program is not None:
             warn(ctx, program)
@@ -197,7 +197,7 @@ def _program(ctx: Context) -> nodes.Program:
     """The program's own declarations in the order of the source, then those of other files that they refer to."""
     own = [s for s in ctx.root.names.values() if isinstance(s, Symbol) and s.file is ctx.root]
     reached = dict.fromkeys(s for s in own if s.kind in LOWERINGS)
-    queue = list(reached)
+    queue = list(reached) if len(ctx.loader.files) > 1 else []
     while queue:
         for name in references(ctx.lowered.get(queue.pop(0))):
             symbol = ctx.taken[name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Annotated, Any
 
-from puzzledsl.base.frozen import Frozen, Later
+from puzzledsl.base.frozen import Checks, Frozen
 from puzzledsl.ir.source_location import Where
 
 FORMAT_VERSION = "1.0"
@@ -22,22 +22,30 @@ def _exact() -> tuple[Any, ...]:
     return BeforeValidator(_to_fraction), PlainSerializer(str, return_type=str), schema
 
 
-Exact = Annotated[Fraction, Later(_exact)]
+Exact = Annotated[Fraction, Checks(_exact)]
 """An exact number, written as `"217/100"`."""
 
 
+def _readable(version: str) -> str:
+    if version.split(".")[0] != FORMAT_VERSION.split(".")[0]:
+        raise ValueError(f"format {version} is not readable by this version (needs {FORMAT_VERSION})")
+    return version
+
+
+def _of_this_format() -> tuple[Any, ...]:
+    from pydantic import AfterValidator
+
+    return (AfterValidator(_readable),)
+
+
 class Artefact(Frozen):
-    """A value a stage writes to the build directory. `inputs` maps each input's name to its digest."""
+    """A value a stage writes to the build directory. `inputs` maps each input's name to its digest.
 
-    format_version: str = FORMAT_VERSION
+    A file written by another major format is refused.
+    """
+
+    format_version: Annotated[str, Checks(_of_this_format)] = FORMAT_VERSION
     inputs: dict[str, str] = {}
-
-    def __post_init__(self) -> None:
-        """Refuse a file written by another major format."""
-        if self.format_version.split(".")[0] != FORMAT_VERSION.split(".")[0]:
-            raise ValueError(
-                f"format {self.format_version} is not readable by this version (needs {FORMAT_VERSION})"
-            )
 
 
 class Declaration(Frozen):

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Annotated, Any, Literal, get_args
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.base.frozen import BY_KIND, Frozen, Later
+from puzzledsl.base.frozen import BY_KIND, Checks, Frozen
 from puzzledsl.base.settings import Call, call_of, calls_of, setting, settings_of
 from puzzledsl.base.units import TIME
 from puzzledsl.ir.base import Declaration, Exact
@@ -33,7 +33,7 @@ class MetricTerm(Frozen):
 
     kind: Literal["metric"] = "metric"
     scenario: str
-    metric: Annotated[str, Later(_a_metric)]
+    metric: Annotated[str, Checks(_a_metric)]
 
 
 class ScoreTerm(Frozen):

@@ -100,8 +100,8 @@ class Machine:
     def take(self, tokens: Sequence[Token], at: int = 0, stops: frozenset[str] | None = None) -> int:
         """Consume the token at index `at` and those behind it, to the first that is not acceptable, or of a kind in `stops`.
 
-        Without `stops` it is one token. Return the index of the first one that is left. The automaton reduces before it shifts, and may do so for a token that it then refuses:
-        the stacks from before are kept for that.
+        Without `stops` it is one token. Return the index of the first one that is left. The automaton reduces before it
+        shifts, and may do so for a token that it then refuses: the stacks from before are kept for that.
         """
         table, states, values = self._table, self._states, self._values
         for index in range(at, at + 1 if stops is None else len(tokens)):

@@ -37,8 +37,10 @@ def parse(text: str, file: str, sink: Sink) -> tree.Module:
     words = read_words(tokens, text, file, own)
     laid_out = lay_out(words, own)
     module = build(parse_tokens(laid_out, words, own), words, own)
+    if not own.items:
+        return module
     _hand_over(own, sink)
-    return dataclasses.replace(module, broken=True) if own.items else module
+    return dataclasses.replace(module, broken=True)
 
 
 def _hand_over(own: Sink, sink: Sink) -> None:

@@ -37,7 +37,8 @@ def thing(symbol: Symbol) -> str:
 
 def where(ctx: Context, symbol: Symbol) -> Where:
     """Return the place of a declaration's head: its kind and name."""
-    return ctx.where(declaration(symbol).kind.span.to(symbol.span))
+    kind, name = declaration(symbol).kind.span, symbol.span
+    return ctx.where(Span(kind.file, kind.line, kind.column, name.end_line, name.end_column))
 
 
 def check_parts(

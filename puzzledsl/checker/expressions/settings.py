@@ -362,7 +362,8 @@ def from_call(ctx: Context, call: Constructed, form: Call) -> Settings:
         given=given,
         write=form.write,
     )
-    known, positional = form.names, form.names[: form.positional]
+    known = tuple(form.arguments)
+    positional = known[: form.positional]
     place = 0
     for argument in call.arguments:
         entry = Entry(argument.value, call.scope, argument.span)

@@ -300,7 +300,8 @@ class _Resolver:
 
     def assign(self, statement: tree.Assign, scope: NameScope) -> None:
         target, value = statement.target, statement.value
-        table = KINDS[self.kind].table(self.section) if self.kind in KINDS else {}
+        own = KINDS.get(self.kind)
+        table = {} if own is None else own.table(self.section) if self.section else own.settings
         setting, kind = ANY, typed(target, scope)[1]
         if isinstance(target, tree.Name) and target.text in table:
             setting = table[target.text]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Diagnostic, Span
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 
 MAX_COUNT = 2**53
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from puzzledsl.alternatives.weights import Weight
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 
 PrecisionName = Literal["q8_0", "q5_0", "q4_0", "iq4_nl", "int8", "int4", "fp8"]
 FULL = "full"

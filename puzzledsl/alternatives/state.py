@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from puzzledsl.alternatives.shape import Mixer, StateShape
 from puzzledsl.alternatives.weights import split
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 
 FLOP_OF_A_CELL: dict[Mixer, int] = {"mamba2": 5, "delta_net": 7}
 """FLOP of one token for each number of a state: decay, update and output; a delta net reads what it corrects, too."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 
 
 @record

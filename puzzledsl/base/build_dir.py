@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 
 
 @record

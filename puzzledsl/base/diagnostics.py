@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 
 Severity = Literal["error", "warning"]
 

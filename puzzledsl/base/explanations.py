@@ -9,7 +9,7 @@ import re
 import textwrap
 
 from puzzledsl.base.diagnostics import Diagnostic
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.base.resources import resource
 
 _GOLDEN = re.compile(

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import Diagnostic, Label, Span
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 
 TAB = 4
 _STYLES = {"error": "1;31", "warning": "1;33", "gutter": "1;34", "bold": "1", "secondary": "1;34", "": ""}

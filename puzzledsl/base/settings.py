@@ -14,8 +14,7 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from puzzledsl.base.frozen import Frozen, type_of
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import Frozen, record, type_of
 from puzzledsl.base.units import COUNT, Dimension, format_quantity
 
 REQUIRED: Any = object()

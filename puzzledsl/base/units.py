@@ -12,7 +12,7 @@ import re
 from fractions import Fraction
 from typing import Literal
 
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 
 Form = Literal["plain", "percent", "times"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from puzzledsl.base.diagnostics import Diagnostic
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.ir.nodes import Program
 
 

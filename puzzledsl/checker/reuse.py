@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
 from puzzledsl.base.diagnostics import Diagnostic, Sink
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions.values import (
     Constructed,

@@ -14,7 +14,7 @@ from pathlib import Path
 from puzzledsl.base.diagnostics import Diagnostic, Fix
 from puzzledsl.base.files import like, write_bytes
 from puzzledsl.base.fixes import apply, compatible, safe_fixes
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.checker.check import inspect
 from puzzledsl.checker.program import Checked
 

@@ -14,13 +14,13 @@ from typing import Any
 from typer._param_types import coerce_cli_path
 from typer.core import TyperCommand, TyperGroup
 
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 
 READ_HERE = (str, Path, list[str], list[Path])
 
 
 class _Light:
-    """Of a command or group: words and paths are read without pydantic."""
+    """A command or group that reads words and paths without pydantic."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, `--help` among them."""

@@ -13,7 +13,7 @@ from functools import cached_property
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.costs.lines import CostLine, fixed_line, line_of
 from puzzledsl.costs.memory import cache_room, largest_batch
 from puzzledsl.ir.metrics import running_costs

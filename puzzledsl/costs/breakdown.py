@@ -7,7 +7,7 @@ from dataclasses import asdict
 from fractions import Fraction
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, absent
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.costs.any_batch import any_batch
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.profile import note

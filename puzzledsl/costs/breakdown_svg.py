@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from html import escape
 
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.base.units import BYTES, TIME, format_quantity
 from puzzledsl.costs.breakdown import Breakdown, LayerCost
 

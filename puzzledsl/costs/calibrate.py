@@ -14,7 +14,7 @@ from math import exp, log
 from statistics import fmean
 
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.memory import largest_parent_batch
 from puzzledsl.costs.roofline import fixed_times, sub_block_times

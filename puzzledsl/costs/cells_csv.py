@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from puzzledsl.base.diagnostics import Sink, Span
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.base.suggest import closest
 from puzzledsl.costs.calibrate import Cell
 from puzzledsl.costs.dtypes import DTYPE_BYTES

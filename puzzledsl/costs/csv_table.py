@@ -18,7 +18,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import Sink, Span
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import BYTES, TIME, UNITS, Dimension
 from puzzledsl.costs.errors import TableCell, TableColumn, TableUnreadable

@@ -11,7 +11,7 @@ from fractions import Fraction
 from math import ceil
 
 from puzzledsl.alternatives.alternative import Alternative
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.ir.nodes import Shape
 

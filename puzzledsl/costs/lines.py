@@ -11,7 +11,7 @@ from fractions import Fraction
 from math import lcm
 
 from puzzledsl.alternatives.alternative import Alternative
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.costs.dtypes import DTYPE_BYTES, activation_dtype, head_dtype
 from puzzledsl.costs.flops import Workload, fixed_flop, mean_flop
 from puzzledsl.costs.memory import fixed_bytes, matrix_bytes, sequence_bytes, size_on, weights_bytes

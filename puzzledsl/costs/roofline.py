@@ -23,7 +23,7 @@ from math import ceil
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.weights import Size, split
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.costs.dtypes import (
     DTYPE_BYTES,
     activation_dtype,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 
 MAX_CONFIG_BYTES = 1 << 20
 MAX_SIZE = 2**24

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.alternatives.moe import MAX_EXPERTS
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.families.config import MAX_LAYERS, MAX_VOCAB, BadConfig, Config
 
 BIASES = ("attention_bias", "output_bias")

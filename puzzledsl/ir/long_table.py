@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import Diagnostic, Label, Sink, Span
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 
 KEYS = ("layer", "attention", "ffn")
 MORE_KEYS = ("batch", "params")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 
 DTYPES: dict[str, str] = {
     "fp32": "32-bit floating point.",

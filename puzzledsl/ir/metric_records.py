@@ -10,7 +10,7 @@ from dataclasses import field
 from fractions import Fraction
 from typing import Literal
 
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.base.units import BYTES, COUNT, DOLLARS, ENERGY, FLOPS, TIME, TOK_PER_S, Dimension
 
 NANOSECOND = Fraction(1, 10**9)

@@ -10,7 +10,7 @@ from fractions import Fraction
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.ir.metric_records import METRICS, STATED, TERMS, CostField, Often
 
 if TYPE_CHECKING:

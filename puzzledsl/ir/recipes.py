@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 
 
 @record

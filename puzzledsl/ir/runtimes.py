@@ -13,7 +13,7 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.alternatives.support import FAMILY, NATIVE, Architecture, Lowered, Support, worst
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.families.children import on_base
 from puzzledsl.ir.engines import RUNTIMES, Runtime
 from puzzledsl.ir.measured_engines import ENGINES, TORCH, Engine

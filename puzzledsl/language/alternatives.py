@@ -9,8 +9,7 @@ from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.precision import FULL, PRECISIONS
 from puzzledsl.alternatives.registry import KINDS
 from puzzledsl.alternatives.shape import Initialisers
-from puzzledsl.base.frozen import type_of
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record, type_of
 from puzzledsl.base.settings import Call, Setting
 
 PRECISION = "dtype"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.base.units import (
     BYTES,
     BYTES_PER_S,

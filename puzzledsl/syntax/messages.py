@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 from puzzledsl.base.diagnostics import Diagnostic, Edit, Fix, Span
+from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import listed
-from puzzledsl.base.records import record
 from puzzledsl.base.units import UNITS, unit_in_words, with_unit
 from puzzledsl.language.words import DECLARATIONS, KEYWORDS
 from puzzledsl.syntax import errors

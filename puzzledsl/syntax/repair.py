@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from puzzledsl.base.diagnostics import Label
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.base.suggest import closest
 from puzzledsl.language.words import DECLARATIONS, KEYWORDS
 from puzzledsl.syntax import errors

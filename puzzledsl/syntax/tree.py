@@ -10,7 +10,7 @@ from dataclasses import Field, field
 from typing import Any, ClassVar, Literal, dataclass_transform
 
 from puzzledsl.base.diagnostics import Span
-from puzzledsl.base.records import make_later
+from puzzledsl.base.frozen import make_later
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, eq_default=False, field_specifiers=(field,))

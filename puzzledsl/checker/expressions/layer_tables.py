@@ -13,8 +13,8 @@ from fractions import Fraction
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import listed
-from puzzledsl.base.records import record
 from puzzledsl.base.units import COUNT, Dimension, Quantity, format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import NeverHolds

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.diagnostics import Span
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.base.units import COUNT, Dimension, Quantity
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Span
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker.expressions.search_values import (
     Conjunction,

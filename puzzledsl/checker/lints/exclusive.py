@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from puzzledsl.base.diagnostics import Label
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.base.units import BYTES, COUNT, TIME, TOK_PER_S, Dimension, format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import ExcludeEachOther

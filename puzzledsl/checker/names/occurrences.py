@@ -15,7 +15,7 @@ from typing import Literal
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
 from puzzledsl.base.diagnostics import Span
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.base.settings import Setting
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
 from puzzledsl.checker.names.scopes import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.base.settings import Call
 from puzzledsl.checker.expressions.values import Poison, SourceFile, Symbol
 from puzzledsl.ir.metric_records import METRICS

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 from puzzledsl.base.diagnostics import Diagnostic, Span
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.base.suggest import closest
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree

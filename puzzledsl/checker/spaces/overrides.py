@@ -9,8 +9,8 @@ from typing import assert_never
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Fix, Span
+from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import layers_in_words
-from puzzledsl.base.records import record
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import space_errors as errors
 from puzzledsl.checker.diagnostics import type_errors as types

@@ -16,7 +16,7 @@ from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, SubBlock
 from puzzledsl.alternatives.precision import FULL, PRECISIONS
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Fix
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT
 from puzzledsl.checker.context import Context

@@ -9,8 +9,8 @@ from typing import Any
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.support import FAMILY, Absent, Architecture, Lowered
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Span
+from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import layers_in_words, listed
-from puzzledsl.base.records import record
 from puzzledsl.base.stage_errors import RecipeOfQuantised
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.checker.diagnostics.engine_errors import EngineLacksAlternative, FullIsRounded

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.ir.base import FORMAT_VERSION
 
 Form = Literal["JSON", "JSON lines", "sealed JSON lines"]

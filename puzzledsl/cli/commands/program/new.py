@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from puzzledsl.base.records import record
+from puzzledsl.base.frozen import record
 from puzzledsl.cli.completion import (
     MEASURED,
     complete_hardware,

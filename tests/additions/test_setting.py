@@ -29,8 +29,8 @@ EDITOR = """
 import sys
 from pathlib import Path
 from puzzledsl.server.document import Project
-from puzzledsl.server.features.completion import complete
-from puzzledsl.server.features.hover import hover
+from puzzledsl.server.completion import complete
+from puzzledsl.server.hover import hover
 from tests.server.texts import marked
 
 folder = Path(sys.argv[1])

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("puzzledsl", "grammars", "spaces", "errors", "scripts", "docs")
-FIELD = '    context: int = setting("Tokens of a sequence.", default=2048'
+FIELD = '    context: int = setting("Tokens of a sequence."'
 ADDED = """\
     horizon: int = setting(
         "Tokens behind a change that still count.", default=64, at_least=1, at_most=4096, elsewhere=("lookahead",)

@@ -13,7 +13,7 @@ from puzzledsl.ir.nodes import Baseline, CpSat, Program
 from puzzledsl.ir.tables import CostTable, ScoreTable
 from puzzledsl.search.baselines.baselines import BASELINE_S, noop_problem, params_problem
 from puzzledsl.search.batches.exact import best_of
-from puzzledsl.search.cpsat.solve import model_of
+from puzzledsl.search.cpsat.model import model_of
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.instance import Problem

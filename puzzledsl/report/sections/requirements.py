@@ -27,7 +27,7 @@ from puzzledsl.ir.tables import LayerAssignment, Solution
 from puzzledsl.report.numbers import Number, change, of_unit
 from puzzledsl.report.sections.reached import Reached, measured_pair
 from puzzledsl.report.subject import PARENT, Subject
-from puzzledsl.search.problem.formulas import holds
+from puzzledsl.ir.logic import holds
 
 Mark = Literal["met", "missed", "unsure", "unknown"]
 """Verdict on one requirement: `unsure` is missed by less than the measurement can tell, `unknown` lacks a figure."""

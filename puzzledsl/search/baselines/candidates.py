@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import numpy as np
 
+from puzzledsl.ir.logic import holds, layers_of
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.batches.exact import Found, is_right
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.columns import Ints
-from puzzledsl.search.problem.formulas import holds, layers_of
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.problem import Builder, Problems
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from puzzledsl.ir.logic import holds
 from puzzledsl.ir.nodes import Logic
 from puzzledsl.ir.tables.scores import BlockInfluence
 from puzzledsl.search.baselines.candidates import NO_MODEL, best_of_models, closest
 from puzzledsl.search.batches.exact import Found
 from puzzledsl.search.needs import influence_of
-from puzzledsl.search.problem.formulas import holds
 from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.problem.rows import formulas_of
 from puzzledsl.search.tables import PARENT

@@ -41,8 +41,7 @@ def canonical_answer(problem: Problem, bound: Bound, chosen: Ints, effort: Effor
         chosen = answer.chosen
         settled = np.ones(len(problem.columns), dtype=np.bool_)
         for layer in group:
-            begin, end = int(problem.columns.start[layer]), int(problem.columns.start[layer + 1])
-            settled[begin:end] = False
+            settled[problem.columns.span(layer)] = False
             settled[chosen[layer]] = True
         origin, chosen = origin[settled], (np.cumsum(settled) - 1)[chosen].astype(np.int64)
         problem = problem.only(settled)
@@ -79,7 +78,7 @@ def _positions(problem: Problem, group: list[int]) -> Ints:
     values = np.zeros(len(problem.columns), dtype=np.int64)
     weight = 1
     for layer in reversed(group):
-        begin, end = int(problem.columns.start[layer]), int(problem.columns.start[layer + 1])
-        values[begin:end] = weight * problem.columns.rank[begin:end]
-        weight *= end - begin
+        here = problem.columns.span(layer)
+        values[here] = weight * problem.columns.rank[here]
+        weight *= here.stop - here.start
     return values

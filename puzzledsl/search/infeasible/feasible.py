@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from puzzledsl.ir.logic import holds
 from puzzledsl.ir.nodes import LinearRequirement
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.effort import Effort
@@ -20,10 +21,8 @@ from puzzledsl.search.local_search.incumbent import find_incumbent
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.columns import Ints
-from puzzledsl.search.problem.formulas import holds
-from puzzledsl.search.problem.instance import Problem, Row
+from puzzledsl.search.problem.instance import Problem, Row, presolve
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.problem.presolve import presolve
 from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.tables import Tables
 

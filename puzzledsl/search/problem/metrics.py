@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import assert_never
 
 from puzzledsl.ir.layer_runs import counted_runs
+from puzzledsl.ir.logic import holds
 from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import (
     CountTerm,
@@ -24,7 +25,7 @@ from puzzledsl.ir.nodes import (
     Term,
 )
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.problem.formulas import holds, with_facts
+from puzzledsl.search.problem.normal_form import with_facts
 from puzzledsl.search.tables import PARENT, Tables, decimal
 
 Layers = Sequence[LayerAssignment]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, cached_property, partial
-from itertools import accumulate, chain, product, repeat
+from itertools import accumulate, chain, product
 from typing import Any, TypeVar, assert_never
 
 import numpy as np
@@ -26,6 +26,7 @@ from puzzledsl.search.tables import Tables, decimal
 Whole = NDArray[Any]  # int64, or object (Python integers) where int64 might overflow
 Names = tuple[tuple[str, ...], ...]  # alternatives of a layer's sub-blocks, in the order of SUB_BLOCKS
 Entry = TypeVar("Entry")
+PAIR = 2  # the place of pairs among a layer's sites, after its two sub-blocks
 SAFE = 2**61  # sums over one column per layer stay below this in int64
 MOST_DIGITS = 15  # different decimals of up to 15 digits are different floats, so one that reads as a float is its shortest
 
@@ -64,6 +65,7 @@ class Coefficients:
         columns = Columns.of(tuple(known[names] for names in offered))
         self.columns = columns.with_positions(period, tables.dropped()) if period else columns
         self._known: dict[tuple[Term, int | None], Vector] = {}
+        self._alike: dict[tuple[int, str], tuple[list[int], Ints]] = {}
 
     def least(self, linear: Linear, box: Box) -> Vector:
         """Return a lower bound of a linear expression (without throughput) over a box; exact in a single box.
@@ -92,7 +94,12 @@ class Coefficients:
         if not units:
             return Vector(np.zeros(len(self.columns), dtype=np.int64), Fraction(1), constant)
         unit = Fraction(math.gcd(*(u.numerator for u in units)), math.lcm(*(u.denominator for u in units)))
-        values = combined([(int(c * v.unit / unit), v.values) for c, v in parts if c])
+        factors = [int(c * v.unit / unit) for c, v in parts]
+        values = (
+            parts[0][1].values
+            if factors == [1]
+            else combined([(f, v.values) for f, (_, v) in zip(factors, parts, strict=True)])
+        )
         divisor = int(np.gcd.reduce(values)) or 1
         return Vector(values // divisor if divisor > 1 else values, unit * divisor, constant)
 
@@ -114,8 +121,8 @@ class Coefficients:
                 return self._score(score)
             case ParamsTerm():
                 params = costs.params_attention, costs.params_ffn
-                parts = [self._each(part, lambda name, table: table[name], params[part]) for part in (0, 1)]
-                return Vector(self._sum(parts), constant=Fraction(costs.params_fixed))
+                parts = [self._each(site, lambda name, own: own[name], params[site]) for site in (0, 1)]
+                return Vector(_added(parts), constant=Fraction(costs.params_fixed))
             case FactTerm() | CountTerm() | TableTerm():
                 return self._tables(as_tables(self.tables, term))
             case _:
@@ -123,54 +130,48 @@ class Coefficients:
 
     # ---------------------------------------------------------------- numbers by column
 
-    def _each(self, part: int, of: Callable[..., Entry], *tables: Sequence[Any]) -> list[list[Entry]]:
-        """Return `of(name, *table)` of each layer's alternatives of a sub-block. `tables`: entries by layer.
+    @cached_property
+    def _sites(self) -> list[tuple[Sequence[Sequence[Any]], Ints]]:
+        """Alternatives of each layer, and the place of each column's among them: by sub-block, then of pairs."""
+        columns = self.columns
+        attention, ffn = np.divmod(
+            columns.place, np.array([len(f) for _, f in self.offered])[columns.layer_of]
+        )
+        sub_blocks = ([names[site] for names in self.offered] for site in (0, 1))
+        return [*zip(sub_blocks, (attention, ffn), strict=True), (columns.pairs, columns.place)]
 
-        Layers that share their names and their tables share the list.
+    def _each(
+        self, site: int, of: Callable[..., Entry], *tables: Sequence[Any], profile: str = ""
+    ) -> tuple[list[Entry], Ints]:
+        """Return `of(alternative, *table)` of a site's alternatives, and the place of each column's among them.
+
+        `tables`: entries by layer. Layers that share their alternatives and entries share the numbers; on a `profile`, the same
+        layers do at every batch.
         """
-        known: dict[tuple[int, ...], list[Entry]] = {}
-        found = []
-        for offered, *own in zip(self.offered, *tables, strict=True):
-            names = offered[part]
-            key = id(names), *map(id, own)
-            if key not in known:
-                known[key] = [of(name, *own) for name in names]
-            found.append(known[key])
-        return found
-
-    @cached_property
-    def _places(self) -> list[Ints]:
-        """Number of each column's alternative among those of all layers, by sub-block."""
-        widths = np.array([[*map(len, names)] for names in self.offered], dtype=np.int64)
-        layer, rest, found = self.columns.layer_of, self.columns.place, list[Ints]()
-        for width in widths.T[::-1]:
-            rest, own = np.divmod(rest, width[layer])
-            found.append((np.cumsum(width) - width)[layer] + own)
-        return found[::-1]
-
-    @cached_property
-    def _pair_places(self) -> Ints:
-        """Number of each column's pair among those of all layers."""
-        sizes = np.array([*map(len, self.columns.pairs)], dtype=np.int64)
-        return np.asarray((np.cumsum(sizes) - sizes)[self.columns.layer_of] + self.columns.place)
-
-    def _sum(self, parts: Sequence[Sequence[list[int]]]) -> Whole:
-        """Return the sum of each column's numbers. `parts`: numbers of each layer's alternatives, by sub-block."""
-        return combined([(1, joined(lists)[p]) for lists, p in zip(parts, self._places, strict=True)])
+        offered, own = self._sites[site]
+        layers, places = self._alike.get((site, profile), ([], own))
+        if not layers:
+            keys = [*zip(*(map(id, entries) for entries in (offered, *tables)), strict=True)]
+            last = dict(zip(keys, range(len(keys)), strict=True))
+            layers = [*last.values()]
+            sizes = accumulate((len(offered[layer]) for layer in layers), initial=0)
+            first = dict(zip(last, sizes, strict=False))
+            places = np.array([first[key] for key in keys])[self.columns.layer_of] + own
+            if profile:
+                self._alike[site, profile] = layers, places
+        rows = [(offered[layer], [table[layer] for table in tables]) for layer in layers]
+        return [of(alternative, *entries) for names, entries in rows for alternative in names], places
 
     def _tables(self, tables: Iterable[Term]) -> Vector:
         """Return the sum of tables of different layers: of each column its entry, and 0 outside of all layers."""
         at = {layer: table for table in tables if isinstance(table, TableTerm) for layer in table.layers}
-        known: dict[tuple[int, int], list[Fraction]] = {}
-        keys = []
-        for layer, pairs in enumerate(self.columns.pairs):
-            table, key = at.get(layer), (id(at.get(layer)), id(pairs))
-            keys.append(key)
-            if key not in known:
-                known[key] = [table.value(c.attention, c.ffn) if table else Fraction(0) for c in pairs]
-        scale = math.lcm(*{n.denominator for numbers in known.values() for n in numbers})
-        lists = {key: [int(n * scale) for n in numbers] for key, numbers in known.items()}
-        return Vector(joined([lists[key] for key in keys])[self._pair_places], Fraction(1, scale))
+
+        def entry(choice: LayerAssignment, table: TableTerm | None) -> Fraction:
+            return table.value(choice.attention, choice.ffn) if table else Fraction(0)
+
+        numbers, places = self._each(PAIR, entry, [*map(at.get, range(self.columns.layers))])
+        scale = math.lcm(*{n.denominator for n in numbers})
+        return Vector(_added([([int(n * scale) for n in numbers], places)]), Fraction(1, scale))
 
     # ---------------------------------------------------------------- costs
 
@@ -184,8 +185,7 @@ class Coefficients:
     def room(self, scenario: str, batch: int) -> tuple[Vector, int] | None:
         """Return (memory that a model takes, memory available) for an `auto` batch, in one unit; None if the batch is given."""
         costs = self.tables.at(scenario, batch)
-        room = room_of(costs)
-        if room is None:
+        if (room := room_of(costs)) is None:
             return None
         return Vector(self.measured(room.of, costs), constant=Fraction(room.of(costs.fixed))), room.limit
 
@@ -195,43 +195,43 @@ class Coefficients:
         `of` takes a cost of each of `costs`, of which only a single one may list pairs.
         """
         if costs[0].pairs:
-            columns = zip(self.columns.layer_of.tolist(), self.columns.choices, strict=True)
-            values = [sum(map(of, costs_of_layer(costs[0], layer, choice))) for layer, choice in columns]
-            return combined([(1, joined([values]))])
+
+            def of_pair(choice: LayerAssignment, layer: int) -> int:
+                return sum(map(of, costs_of_layer(costs[0], layer, choice)))
+
+            return _added([self._each(PAIR, of_pair, [*range(self.columns.layers)])])
 
         def entry(name: str, *tables: Mapping[str, Cost]) -> int:
             return of(*[table[name] for table in tables])
 
         tables = [[getattr(c, part) for c in costs] for part in SUB_BLOCKS]
-        return self._sum([self._each(part, entry, *tables[part]) for part in (0, 1)])
+        profile = costs[0].scenario if costs[0].scenario in self.tables.profiles else ""
+        return _added([self._each(site, entry, *tables[site], profile=profile) for site in (0, 1)])
 
     # ---------------------------------------------------------------- scores
 
     def _score(self, score: str) -> Vector:
         """Return a score table. Sub-block scores are converted once per layer, not per pair."""
-        tables, layers, places = self.tables, range(len(self.offered)), self._places
+        tables, layers = self.tables, [*range(self.columns.layers)]
+
+        def of_pair(choice: LayerAssignment, layer: int) -> float:
+            return tables.pair_score(score, layer, choice.attention, choice.ffn)
+
+        def entry(part: SubBlock, name: str, layer: int) -> float:
+            return tables.sub_block_score(score, layer, part, name)
+
         if tables.scores[score].unit == "block":
-            names = {id(here): [f"{c.attention}/{c.ffn}" for c in here] for here in self.columns.pairs}
-            keys = [names[id(here)] for here in self.columns.pairs]
-            parts = [[*map(tables.pair_scores, repeat(score), layers, keys)]]
-            places = [self._pair_places]
+            parts = [self._each(PAIR, of_pair, layers)]
         else:
-            parts = [
-                self._each(place, partial(self._sub_block_score, score, part), layers)
-                for place, part in enumerate(SUB_BLOCKS)
-            ]
+            parts = [self._each(i, partial(entry, part), layers) for i, part in enumerate(SUB_BLOCKS)]
         measured = tables.runs.get(score, {}) if self.columns.period else {}
-        flat = [[value for here in part for value in here] for part in parts]
-        numbers, scale = _decimals([*chain.from_iterable(flat), *measured.values()])
-        firsts = accumulate(map(len, flat), initial=0)
-        values = combined([(1, numbers[first + own]) for first, own in zip(firsts, places, strict=False)])
+        numbers, scale = _decimals([*chain.from_iterable(flat for flat, _ in parts), *measured.values()])
+        firsts = accumulate((len(flat) for flat, _ in parts), initial=0)
+        values = combined([(1, numbers[first + own]) for first, (_, own) in zip(firsts, parts, strict=False)])
         if measured:
-            runs = dict(zip(measured, numbers[len(numbers) - len(measured) :].tolist(), strict=True))
+            runs = dict(zip(measured, numbers[-len(measured) :].tolist(), strict=True))
             values = self._added_by_runs(values.astype(object), runs)
         return Vector(values, Fraction(1, scale), decimal(tables.scores[score].offset))
-
-    def _sub_block_score(self, score: str, part: SubBlock, name: str, layer: int) -> float:
-        return self.tables.sub_block_score(score, layer, part, name)
 
     def _added_by_runs(self, values: Whole, measured: Mapping[Run, int]) -> Whole:
         """Replace the scores of columns of dropped layers by what each adds to the score of its run.
@@ -259,19 +259,19 @@ class Coefficients:
 # ---------------------------------------------------------------- exact integers
 
 
-def joined(lists: Sequence[list[int]]) -> Whole:
-    """Return lists of integers in a row, of int64, or of Python integers if one is large; a shared list is converted once."""
+def _whole(numbers: list[int]) -> Whole:
+    return np.array(numbers, dtype=np.int64 if max(map(abs, numbers), default=0) < SAFE else object)
 
-    def whole(numbers: list[int]) -> Whole:
-        return np.array(numbers, dtype=np.int64 if max(map(abs, numbers), default=0) < SAFE else object)
 
-    known = {id(numbers): whole(numbers) for numbers in {id(n): n for n in lists}.values()}
-    return np.concatenate([known[id(numbers)] for numbers in lists])
+def _added(parts: Sequence[tuple[list[int], Ints]]) -> Whole:
+    """Return the sum of each column's numbers: for each part, all numbers and the place of each column's among them."""
+    return combined([(1, _whole(numbers)[places]) for numbers, places in parts])
 
 
 def combined(parts: Sequence[tuple[int, Whole]]) -> Whole:
     """Return the sum of factors times values, of int64, or of Python integers if a sum over columns might overflow."""
-    sized = [(abs(factor) * int(np.abs(values).max(initial=0)), factor, values) for factor, values in parts]
+    ends = [max(values.max(initial=0), -values.min(initial=0)) for _, values in parts]
+    sized = [(abs(f) * int(end), f, values) for end, (f, values) in zip(ends, parts, strict=True)]
     kind = np.int64 if sum(size for size, _, _ in sized) < SAFE // max(len(parts[0][1]), 1) else object
     total = np.zeros(len(parts[0][1]), dtype=kind)
     for size, factor, values in sized:
@@ -293,4 +293,4 @@ def _decimals(numbers: list[float]) -> tuple[Whole, int]:
             return whole.astype(np.int64), scale
     exact = [decimal(number) for number in numbers]
     scale = math.lcm(*(number.denominator for number in exact))
-    return joined([[int(number * scale) for number in exact]]), scale
+    return _whole([int(number * scale) for number in exact]), scale

@@ -169,15 +169,8 @@ class Problem:
 
     def meets_formulas(self, chosen: Ints) -> bool:
         """True if every formula holds and positions in runs of dropped layers are consecutive."""
-        return bool(self.meeting_formulas(chosen[None, :])[0])
-
-    def meeting_formulas(self, chosen: Ints) -> Mask:
-        """Return the mask of answers [answer][layer] that meet every formula and have consecutive positions in runs."""
         pool = self.normal
-        meet = np.ones(len(chosen), dtype=np.bool_)
-        for formula in (*pool.runs, *pool.formulas):
-            meet &= pool.truth(formula, chosen)
-        return meet
+        return all(pool.truth(formula, chosen[None, :])[0] for formula in (*pool.runs, *pool.formulas))
 
     def choice(self, chosen: Ints) -> Pairs:
         """Return the assignments of chosen columns, one for each layer in order."""

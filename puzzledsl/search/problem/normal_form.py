@@ -13,28 +13,8 @@ from typing import Any, assert_never
 import numpy as np
 
 from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.ir import nodes
 from puzzledsl.ir.logic import layers_of_term
-from puzzledsl.ir.nodes import (
-    And,
-    Cardinality,
-    Compare,
-    CountTerm,
-    Distinct,
-    FactTerm,
-    Implies,
-    Is,
-    Linear,
-    Logic,
-    Longest,
-    Not,
-    Or,
-    Runs,
-    Same,
-    TableTerm,
-    Taken,
-    Term,
-    WeightedTerm,
-)
 from puzzledsl.search.problem.columns import Columns, Pairs
 from puzzledsl.search.problem.residuals import FALSE, TRUE, Residuals, bits_of
 from puzzledsl.search.tables import Tables
@@ -47,46 +27,48 @@ class Formula:
     """A propositional requirement, with facts looked up. `requirement`: its number in the search, or None."""
 
     name: str
-    logic: Logic
+    logic: nodes.Logic
     requirement: int | None = None
 
 
-def with_facts(tables: Tables, logic: Logic) -> Logic:
+def with_facts(tables: Tables, logic: nodes.Logic) -> nodes.Logic:
     """Return a formula whose comparisons have tables in place of facts."""
 
     def of(part: Any) -> Any:
         return tuple(map(of, part)) if isinstance(part, tuple) else with_facts(tables, part)
 
-    if isinstance(logic, Compare):
+    if isinstance(logic, nodes.Compare):
         terms = [
-            WeightedTerm(coefficient=weighted.coefficient, term=term)
+            nodes.WeightedTerm(coefficient=weighted.coefficient, term=term)
             for weighted in logic.left.terms
             for term in as_tables(tables, weighted.term)
         ]
-        return logic.model_copy(update={"left": Linear(terms=tuple(terms), constant=logic.left.constant)})
+        return logic.model_copy(
+            update={"left": nodes.Linear(terms=tuple(terms), constant=logic.left.constant)}
+        )
     parts = {name: of(getattr(logic, name)) for name in PARTS if name in type(logic).model_fields}
     return logic.model_copy(update=parts) if parts else logic
 
 
-def as_tables(tables: Tables, term: Term) -> Iterator[Term]:
+def as_tables(tables: Tables, term: nodes.Term) -> Iterator[nodes.Term]:
     """Yield a count or a fact as tables: one for each group of neighbouring layers that agree. Other terms stay as they are."""
-    if not isinstance(term, FactTerm | CountTerm):
+    if not isinstance(term, nodes.FactTerm | nodes.CountTerm):
         yield term
         return
     part = term.sub_block
 
     def entries(layer: int) -> tuple[tuple[str, ...], tuple[Fraction, ...]]:
         names = tuple(a.name for a in getattr(tables.layers[layer].with_parent(), part))
-        if isinstance(term, CountTerm):
+        if isinstance(term, nodes.CountTerm):
             return names, tuple(Fraction(name in term.alternatives) for name in names)
         return names, tuple(Fraction(tables.fact(part, term.attribute, layer, name)) for name in names)
 
     for (names, values), layers in groupby(term.layers, entries):
         if part == "attention":
             cells = tuple((value,) for value in values)
-            yield TableTerm(attention=names, ffn=(), values=cells, layers=tuple(layers))
+            yield nodes.TableTerm(attention=names, ffn=(), values=cells, layers=tuple(layers))
         else:
-            yield TableTerm(attention=(), ffn=names, values=(values,), layers=tuple(layers))
+            yield nodes.TableTerm(attention=(), ffn=names, values=(values,), layers=tuple(layers))
 
 
 class NormalForm(Residuals):
@@ -102,33 +84,33 @@ class NormalForm(Residuals):
         self.runs = tuple(self._consecutive()) if columns.period else ()
         self.formulas = tuple(self.formula(formula.logic) for formula in formulas)
 
-    def formula(self, logic: Logic) -> int:
+    def formula(self, logic: nodes.Logic) -> int:
         """Return the number of a formula with facts looked up."""
         match logic:
-            case Is(layer=layer, sub_block=sub_block, alternatives=names):
+            case nodes.Is(layer=layer, sub_block=sub_block, alternatives=names):
                 bits = self._bits(layer, sub_block)
                 return self.atom(layer, sum(bits.get(name, 0) for name in {*names}))
-            case Not(operand=operand):
+            case nodes.Not(operand=operand):
                 return self.opposite(self.formula(operand))
-            case And(operands=operands):
+            case nodes.And(operands=operands):
                 return self.every(map(self.formula, operands))
-            case Or(operands=operands):
+            case nodes.Or(operands=operands):
                 return self.some(map(self.formula, operands))
-            case Implies(condition=condition, consequence=consequence):
+            case nodes.Implies(condition=condition, consequence=consequence):
                 return self.some([self.opposite(self.formula(condition)), self.formula(consequence)])
-            case Cardinality(operands=operands, at_least=least, at_most=most):
+            case nodes.Cardinality(operands=operands, at_least=least, at_most=most):
                 return self._counted([*map(self.formula, operands)], least, most)
-            case Runs(statements=statements, at_least=least, at_most=most):
+            case nodes.Runs(statements=statements, at_least=least, at_most=most):
                 parts = [*map(self.formula, statements)]
                 later = (self.every([here, self.opposite(before)]) for before, here in pairwise(parts))
                 return self._counted([*parts[:1], *later], least, most)
-            case Longest(statements=statements, at_least=least, at_most=most):
+            case nodes.Longest(statements=statements, at_least=least, at_most=most):
                 return self._longest([*map(self.formula, statements)], least, most)
-            case Distinct(taken=taken, at_least=least, at_most=most):
+            case nodes.Distinct(taken=taken, at_least=least, at_most=most):
                 return self._counted(self._values(taken), least, most)
-            case Same(left=left, right=right, sub_blocks=parts):
+            case nodes.Same(left=left, right=right, sub_blocks=parts):
                 return self.every(way for part in parts for way in self._same(left, right, part))
-            case Compare():
+            case nodes.Compare():
                 return self._compared(logic)
             case _:
                 assert_never(logic)
@@ -156,7 +138,7 @@ class NormalForm(Residuals):
         shorter = [self.some(map(self.opposite, window)) for window in windows(most + 1)]
         return self.every([lower, *shorter]) if most >= 0 else FALSE
 
-    def _values(self, taken: Sequence[Taken]) -> list[int]:
+    def _values(self, taken: Sequence[nodes.Taken]) -> list[int]:
         """Return one formula for each value: some layer takes it."""
         found: dict[str, list[int]] = {}
         for each in taken:
@@ -178,7 +160,7 @@ class NormalForm(Residuals):
         for name in sorted(own.keys() & others.keys()):
             yield self.some([self.opposite(self.atom(left, own[name])), self.atom(right, others[name])])
 
-    def _compared(self, logic: Compare) -> int:
+    def _compared(self, logic: nodes.Compare) -> int:
         """Return a comparison of a sum of counts and tables as a sum of whole numbers."""
         values: dict[int, list[Fraction]] = {}
         for weighted in logic.left.terms:
@@ -189,19 +171,15 @@ class NormalForm(Residuals):
         scale = math.lcm(*(n.denominator for numbers in values.values() for n in numbers))
         whole = {layer: [int(n * scale) for n in numbers] for layer, numbers in values.items()}
         bound = (logic.bound - logic.left.constant) * scale
-        low = sum(min(numbers) for numbers in whole.values())
-        high = sum(max(numbers) for numbers in whole.values())
+        least, most = (sum(map(end, whole.values())) for end in (min, max))
         match logic.op:
-            case "<=":
-                return self.sum_within(whole, low, math.floor(bound))
-            case "<":
-                return self.sum_within(whole, low, math.ceil(bound) - 1)
-            case ">=":
-                return self.sum_within(whole, math.ceil(bound), high)
-            case ">":
-                return self.sum_within(whole, math.floor(bound) + 1, high)
+            case "<=" | "<":
+                most = math.floor(bound) if logic.op == "<=" else math.ceil(bound) - 1
+            case ">=" | ">":
+                least = math.ceil(bound) if logic.op == ">=" else math.floor(bound) + 1
             case "==":
-                return self.sum_within(whole, math.ceil(bound), math.floor(bound))
+                least, most = math.ceil(bound), math.floor(bound)
+        return self.sum_within(whole, least, most)
 
     def _consecutive(self) -> Iterator[int]:
         """Yield, for each layer after the first, that position k follows k - 1, and 1 a kept layer or a whole period."""
@@ -218,11 +196,11 @@ class NormalForm(Residuals):
             yield self.every(map(self.some, ways))
 
 
-def _numbers(term: Term, choices: Pairs) -> list[Fraction]:
+def _numbers(term: nodes.Term, choices: Pairs) -> list[Fraction]:
     """Return what each of a layer's choices adds to a count or a table."""
     match term:
-        case CountTerm(sub_block=part, alternatives=names):
+        case nodes.CountTerm(sub_block=part, alternatives=names):
             return [Fraction(getattr(choice, part) in names) for choice in choices]
-        case TableTerm():
+        case nodes.TableTerm():
             return [term.value(choice.attention, choice.ffn) for choice in choices]
     raise ValueError("a term that is no count and no table")

@@ -13,18 +13,9 @@ from typing import Literal
 
 import numpy as np
 
+from puzzledsl.ir import nodes
 from puzzledsl.ir.logic import layers_of_term
 from puzzledsl.ir.metric_records import NANOSECOND, TIMES
-from puzzledsl.ir.nodes import (
-    Compare,
-    Linear,
-    LinearRequirement,
-    LogicRequirement,
-    MetricTerm,
-    Requirement,
-    ScoreTerm,
-    WeightedTerm,
-)
 from puzzledsl.ir.tables import Cost
 from puzzledsl.search.needs import terms_of
 from puzzledsl.search.problem.box import Box, TimeBounds, time_bounds
@@ -49,7 +40,7 @@ class Forms:
         known = {
             id(c): tuple(tuple(a.name for a in part) for part in (c.attention, c.ffn)) for c in tables.layers
         }
-        asked = {term.score for term in terms_of(tables.search) if isinstance(term, ScoreTerm)}
+        asked = {term.score for term in terms_of(tables.search) if isinstance(term, nodes.ScoreTerm)}
         longest = [max(length for _, length in runs) for name, runs in tables.runs.items() if name in asked]
         self.coefficients = Coefficients(tables, [known[id(choice)] for choice in tables.layers], longest)
         self.columns = self.coefficients.columns
@@ -77,7 +68,7 @@ class Forms:
         return np.asarray(values // divisor if divisor > 1 else values, dtype=np.int64), divisor
 
 
-def goal_of(forms: Forms, linear: Linear, sense: Literal["minimize", "maximize"], box: Box) -> Goal:
+def goal_of(forms: Forms, linear: nodes.Linear, sense: Literal["minimize", "maximize"], box: Box) -> Goal:
     """Return the objective to minimise. One that is maximised is negated; a throughput is maximised by minimising latency."""
     upwards, throughput = sense == "maximize", _throughput(linear)
     if throughput is None:
@@ -93,13 +84,17 @@ def goal_of(forms: Forms, linear: Linear, sense: Literal["minimize", "maximize"]
     return Goal(values, vector.unit * divisor, vector.constant, sign, upwards, divisor == 1, tokens)
 
 
-def _throughput(linear: Linear) -> tuple[Fraction, str] | None:
+def _metric(linear: nodes.Linear) -> tuple[Fraction, str, str] | None:
+    """Return (factor, scenario, metric) of an expression `factor * metric + constant`; None for any other."""
+    if len(linear.terms) == 1 and isinstance(term := linear.terms[0].term, nodes.MetricTerm):
+        return linear.terms[0].coefficient, term.scenario, term.metric
+    return None
+
+
+def _throughput(linear: nodes.Linear) -> tuple[Fraction, str] | None:
     """Return (factor, scenario) of an expression `factor * throughput + constant`; None for any other."""
-    match linear.terms:
-        case [WeightedTerm(coefficient=factor, term=MetricTerm(scenario=scenario, metric="throughput"))]:
-            return factor, scenario
-        case _:
-            return None
+    found = _metric(linear)
+    return found[:2] if found is not None and found[2] == "throughput" else None
 
 
 def _latency(coefficients: Coefficients, scenario: str, box: Box, *, most: bool) -> tuple[int, Vector]:
@@ -132,15 +127,15 @@ def _bounded(
 # ---------------------------------------------------------------- requirements
 
 
-def requirement_rows(forms: Forms, index: int, requirement: Requirement, box: Box) -> Iterator[Row]:
+def requirement_rows(forms: Forms, index: int, requirement: nodes.Requirement, box: Box) -> Iterator[Row]:
     """Yield the rows of a linear requirement: one, or two for `==`; none if it always holds. Formulas have none."""
-    if isinstance(requirement, LinearRequirement) and not is_local(requirement):
+    if isinstance(requirement, nodes.LinearRequirement) and not is_local(requirement):
         name = requirement.where.text or f"requirement {index + 1}"
         for vector, limit, strict in _sides(forms, requirement, box):
             yield forms.row(name, vector, limit, strict, index)
 
 
-def _sides(forms: Forms, requirement: LinearRequirement, box: Box) -> Iterator[Side]:
+def _sides(forms: Forms, requirement: nodes.LinearRequirement, box: Box) -> Iterator[Side]:
     """Yield the upper bounds on linear functions of the columns that a requirement is."""
     share = _share_of_the_parent(forms, requirement, box)
     if share is not None:
@@ -169,27 +164,21 @@ def _sides(forms: Forms, requirement: LinearRequirement, box: Box) -> Iterator[S
             yield Vector(latency.values * 0), Fraction(-1), False
 
 
-def _share_of_the_parent(forms: Forms, requirement: LinearRequirement, box: Box) -> Side | None:
+def _share_of_the_parent(forms: Forms, requirement: nodes.LinearRequirement, box: Box) -> Side | None:
     """Return (time relative to the parent's, limit) for `latency <= 0.8x` or `throughput >= 1.25x` over several batches.
 
     None if the requirement does not have this form or the batch is fixed.
     """
-    ratio, op = requirement.parent_ratio, requirement.op
-    match requirement.left:
-        case Linear(
-            terms=[WeightedTerm(coefficient=factor, term=MetricTerm(scenario=scenario, metric=metric))],
-            constant=0,
-        ) if factor > 0 and ratio is not None and ratio > 0:
-            low, high = ends = box.of(scenario)
-            upwards = op in (">=", ">")
-            if low == high or op == "==" or upwards != (metric == "throughput"):
-                return None
-            if metric not in (*TIMES, "throughput"):
-                return None
-            time = _times_the_parents(forms, scenario, "latency" if upwards else metric, ends)
-            return time, 1 / ratio if upwards else ratio, op in ("<", ">")
-        case _:
-            return None
+    ratio, op, found = requirement.parent_ratio, requirement.op, _metric(requirement.left)
+    if found is None or ratio is None or min(found[0], ratio) <= 0 or requirement.left.constant:
+        return None
+    _, scenario, metric = found
+    (low, high), upwards = box.of(scenario), op in (">=", ">")
+    wanted = ("throughput",) if upwards else TIMES
+    if low == high or op == "==" or metric not in wanted:
+        return None
+    time = _times_the_parents(forms, scenario, "latency" if upwards else metric, (low, high))
+    return time, 1 / ratio if upwards else ratio, op in ("<", ">")
 
 
 def _times_the_parents(forms: Forms, scenario: str, metric: str, ends: tuple[int, int]) -> Vector:
@@ -212,12 +201,12 @@ def _times_the_parents(forms: Forms, scenario: str, metric: str, ends: tuple[int
     return Vector(vector.values, Fraction(1, scale), vector.constant / NANOSECOND / scale)
 
 
-def bound_of(forms: Forms, requirement: LinearRequirement, batches: Mapping[str, int]) -> Fraction:
+def bound_of(forms: Forms, requirement: nodes.LinearRequirement, batches: Mapping[str, int]) -> Fraction:
     """Return the right-hand side of a requirement: its bound, or its ratio times the parent's value at the same batches."""
     return bounds_of(forms, requirement, Box.at(batches))[0]
 
 
-def bounds_of(forms: Forms, requirement: LinearRequirement, box: Box) -> tuple[Fraction, Fraction]:
+def bounds_of(forms: Forms, requirement: nodes.LinearRequirement, box: Box) -> tuple[Fraction, Fraction]:
     """Return the least and the greatest right-hand side of a requirement over a box."""
     ratio = requirement.parent_ratio
     if ratio is None:
@@ -227,7 +216,7 @@ def bounds_of(forms: Forms, requirement: LinearRequirement, box: Box) -> tuple[F
     return min(ends), max(ends)
 
 
-def _parents_values(forms: Forms, linear: Linear, box: Box) -> tuple[Fraction, Fraction]:
+def _parents_values(forms: Forms, linear: nodes.Linear, box: Box) -> tuple[Fraction, Fraction]:
     """Return the least and the greatest value of an expression for the parent over a box; throughput at latency 0 counts as 0."""
     found = _throughput(linear)
     if found is None:
@@ -275,23 +264,17 @@ def fitting_rows(forms: Forms, box: Box) -> Iterator[Row]:
 def formulas_of(tables: Tables) -> Iterator[Formula]:
     """Yield the requirements on few layers as formulas, however they are written."""
     for index, requirement in enumerate(tables.search.requirements):
-        name = requirement.where.text or f"requirement {index + 1}"
-        match requirement:
-            case LogicRequirement(formula=formula):
-                yield Formula(name, with_facts(tables, formula), index)
-            case LinearRequirement(left=left, op=op, bound=bound, parent_ratio=ratio) if is_local(
-                requirement
-            ):
-                if ratio is not None:
-                    parent = Child(tables, (PARENT,) * len(tables.layers), {})
-                    bound = ratio * parent.linear(left)
-                assert bound is not None, "a requirement has a bound or a ratio"
-                yield Formula(name, with_facts(tables, Compare(left=left, op=op, bound=bound)), index)
+        if isinstance(requirement, nodes.LogicRequirement):
+            logic = requirement.formula
+        elif is_local(requirement):
+            bound = Child(tables, (PARENT,) * len(tables.layers), {}).bound_of(requirement)
+            logic = nodes.Compare(left=requirement.left, op=requirement.op, bound=bound)
+        else:
+            continue
+        yield Formula(requirement.where.text or f"requirement {index + 1}", with_facts(tables, logic), index)
 
 
-def is_local(requirement: Requirement) -> bool:
+def is_local(requirement: nodes.LinearRequirement) -> bool:
     """True for a comparison of numbers of at most FEW_LAYERS layers."""
-    if not isinstance(requirement, LinearRequirement):
-        return False
     layers = [layers_of_term(weighted.term) for weighted in requirement.left.terms]
     return all(layers) and len(frozenset().union(*layers)) <= FEW_LAYERS

@@ -14,7 +14,7 @@ from puzzledsl.explore.question import Question
 from puzzledsl.explore.sheet import Sheet
 from puzzledsl.explore.statements import Statement
 from puzzledsl.ir.nodes import LinearRequirement
-from puzzledsl.ir.tables.why import by_regret
+from puzzledsl.ir.tables import by_regret
 from puzzledsl.report import numbers
 from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import headlines

@@ -239,9 +239,3 @@ def _exactly(columns: Columns, count: Count) -> list[Row]:
     counted = [getattr(choice, count.sub_block) in count.names for choice in columns.choices]
     coefficients = np.array(counted, dtype=np.int64)
     return [Row("at most", coefficients, count.exactly), Row("at least", -coefficients, -count.exactly)]
-
-
-def model_count(problem: Problem) -> int:
-    """The number of all models, whatever they meet."""
-    start = problem.columns.start.tolist()
-    return int(np.prod([end - begin for begin, end in pairwise(start)]))

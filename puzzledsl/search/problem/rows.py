@@ -6,7 +6,7 @@ and its objective is not better than the box's. For a single batch, rows are exa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
@@ -199,11 +199,6 @@ def _times_the_parents(forms: Forms, scenario: str, metric: str, ends: tuple[int
 
     vector = _bounded(forms.coefficients, scenario, metric, ends, share)
     return Vector(vector.values, Fraction(1, scale), vector.constant / NANOSECOND / scale)
-
-
-def bound_of(forms: Forms, requirement: nodes.LinearRequirement, batches: Mapping[str, int]) -> Fraction:
-    """Return the right-hand side of a requirement: its bound, or its ratio times the parent's value at the same batches."""
-    return bounds_of(forms, requirement, Box.at(batches))[0]
 
 
 def bounds_of(forms: Forms, requirement: nodes.LinearRequirement, box: Box) -> tuple[Fraction, Fraction]:

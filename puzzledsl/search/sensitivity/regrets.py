@@ -15,8 +15,7 @@ import numpy as np
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.answer import checked
-from puzzledsl.search.batches.exact import best_meeting_all
+from puzzledsl.search.answer import best_meeting_all, checked
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
 from puzzledsl.search.portfolio.minimise import minimise

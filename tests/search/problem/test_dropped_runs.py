@@ -28,7 +28,7 @@ from puzzledsl.ir.nodes import (
 )
 from puzzledsl.ir.tables import RunScore, ScoreTable
 from puzzledsl.search.answer import solution_of
-from puzzledsl.search.baselines.baselines import solve_baselines
+from puzzledsl.search.baselines import solve_baselines
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.frontier import solve_frontier
 from puzzledsl.search.lagrangian.bound import lagrangian_bound

@@ -10,8 +10,7 @@ import pytest
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import And, Baseline, Is, LayerChoice, LogicRequirement, Not, ParamsTerm
-from puzzledsl.ir.tables import LayerAssignment, ScoreTable
-from puzzledsl.ir.tables.scores import BlockInfluence
+from puzzledsl.ir.tables import BlockInfluence, LayerAssignment, ScoreTable
 from puzzledsl.search.needs import needed
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import PARENT

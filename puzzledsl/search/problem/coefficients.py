@@ -215,7 +215,7 @@ class Coefficients:
         tables, layers = self.tables, [*range(self.columns.layers)]
 
         def of_pair(choice: LayerAssignment, layer: int) -> float:
-            return tables.pair_score(score, layer, choice.attention, choice.ffn)
+            return tables.pair_score(score, layer, f"{choice.attention}/{choice.ffn}")
 
         def entry(part: SubBlock, name: str, layer: int) -> float:
             return tables.sub_block_score(score, layer, part, name)

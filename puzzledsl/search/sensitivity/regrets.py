@@ -15,15 +15,13 @@ import numpy as np
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.answer import checked
-from puzzledsl.search.batches.exact import best_meeting_all
+from puzzledsl.search.answer import best_meeting_all, checked
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.columns import Columns, Ints, Mask
-from puzzledsl.search.problem.instance import INFINITE, Problem
+from puzzledsl.search.problem.instance import INFINITE, Problem, presolve
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.problem.presolve import presolve
 from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.tables import Tables
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from puzzledsl.base.progress import Progress
 from puzzledsl.ir.nodes import CountTerm, CpSat, Is, LayerChoice, LogicRequirement, ParamsTerm, Requirement
 from puzzledsl.ir.tables import Margin, Regret, SearchResult, WhyResult
-from puzzledsl.search.batches.exact import best_meeting_all
+from puzzledsl.search.answer import best_meeting_all
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Problem

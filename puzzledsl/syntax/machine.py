@@ -49,8 +49,8 @@ class _Rule(NamedTuple):
 
 @functools.cache
 def _tables() -> tuple[list[dict[str, int]], list[_Rule]]:
-    rules = [_Rule(*rule, unit=bool(rule[2]) and rule[3] == "+") for rule in grammar()["rules"]]
-    return grammar()["states"], rules
+    rules = [(*rule, bool(rule[2]) and rule[3] == "+") for rule in grammar()["rules"]]
+    return grammar()["states"], [_Rule(*rule) for rule in rules]
 
 
 class Machine:

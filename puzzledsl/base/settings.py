@@ -136,7 +136,7 @@ def setting(
     `shown`: the default in Markdown, where `default` does not say it. `left_out`: JSON leaves the default out.
     """
     text = _shown(default, facts.get("unit", COUNT)) if shown is None else shown
-    known: dict[str, Any] = {"setting": Setting(doc, default=text, **facts)}
+    known: dict[str, Any] = {"setting": Setting(doc, default=text, **facts), "description": doc}
     if left_out:
         known["exclude_if"] = lambda value: value == default
     return field(default=MISSING if default is REQUIRED else default, metadata=known)

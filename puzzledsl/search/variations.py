@@ -111,7 +111,7 @@ class Variations:
             case (WeightedTerm(coefficient=factor, term=MetricTerm(scenario=scenario, metric="throughput")),):
                 latency = MetricTerm(scenario=scenario, metric="latency")
                 time = Linear(terms=(WeightedTerm(coefficient=Fraction(1), term=latency),))
-                tokens = factor * box.lows[scenario] * self.builder.output_of(scenario)
+                tokens = factor * self.builder.tokens(scenario, box.lows[scenario])
                 ends = [tokens / end for end in self._sums(time, box) if end > 0]
             case _:
                 ends = self._sums(left, box)

@@ -36,17 +36,22 @@ class _Value(NamedTuple):
 
 
 class _Rule(NamedTuple):
-    """A rule of the grammar. `marks` says for each symbol whether its value is kept (`+`), inlined (`*`) or dropped (`-`)."""
+    """A rule of the grammar. `marks` says for each symbol whether its value is kept (`+`), inlined (`*`) or dropped (`-`).
+
+    `unit`: its one symbol's value stays as it is, as in most steps from an atom to an expression.
+    """
 
     origin: str
     name: str
     single: int
     marks: str
+    unit: bool
 
 
 @functools.cache
 def _tables() -> tuple[list[dict[str, int]], list[_Rule]]:
-    return grammar()["states"], [_Rule(*rule) for rule in grammar()["rules"]]
+    rules = [(*rule, bool(rule[2]) and rule[3] == "+") for rule in grammar()["rules"]]
+    return grammar()["states"], [_Rule(*rule) for rule in rules]
 
 
 class Machine:
@@ -112,6 +117,10 @@ class Machine:
             before = (states[:], values[:]) if action is not None and action < 0 else None
             while action is not None and action < 0:
                 rule = self._rules[-1 - action]
+                if rule.unit:
+                    states[-1] = table[states[-2]][rule.origin]
+                    action = table[states[-1]].get(token.type)
+                    continue
                 first = len(values) - len(rule.marks)
                 replaced = values[first:]
                 del values[first:], states[first + 1 :]

@@ -19,9 +19,9 @@ class Figure(Frozen):
 class ModelFigures(Frozen):
     """Figures measured of one model.
 
-    Keys: params, checkpoint_bytes, kl, perplexity, top1_agreement (also top5, top10), hellaswag (accuracy),
+    Keys: params, checkpoint_bytes, the measures of a text (kl, perplexity, top1_agreement …), hellaswag (accuracy),
     SCENARIO.prefill_tokens_per_s, SCENARIO.decode_tokens_per_s, SCENARIO.latency_s, SCENARIO.throughput.
-    `texts`: kl, perplexity and agreement on each data that the evaluation names; `figures` has those of the first.
+    `texts`: the measures on each data that the evaluation names; `figures` has those of the first.
     """
 
     model: str  # "parent", a search's name, an uptrain's name

@@ -71,6 +71,12 @@ class Alternative(Frozen, ABC):
     """Number of arguments that can be given without a name."""
     name_pattern: ClassVar[str] = ""
     """Regular expression of the canonical names; empty if the word is the name."""
+    initialisers: ClassVar[tuple[str, ...]] = ()
+    """Ways to make its weights, the default first: a setting of `init { … }`."""
+    writes_default: ClassVar[bool] = False
+    """True if JSON has that setting at its default, too; without, pieces keep their ids when it is added."""
+    place: ClassVar[int] = 50
+    """Its place in the order of documentation."""
     own_weights: ClassVar[bool] = True
     """True if the alternative has weights of its own, whatever type they are stored in."""
     quantisable: ClassVar[bool] = True
@@ -227,7 +233,9 @@ class Alternative(Frozen, ABC):
     # ------------------------------------------------------------ training and pictures
 
     def initialiser(self, init: Initialisers) -> str:
-        """Return the method that initialises the weights; `none` if there are none."""
+        """Return the method that initialises the weights, `init { … }` where there are several; `none` without weights."""
+        if self.initialisers:
+            return str(getattr(init, self.kind))
         return "least_squares" if self.own_weights else "none"
 
     def is_solved(self, initialiser: str) -> bool:

@@ -11,7 +11,7 @@ from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Attention
 from puzzledsl.alternatives.arguments import Argument, Arguments
 from puzzledsl.alternatives.errors import HeadsDontDivide, KvHeadsDontDivide, SinksDontFit
 from puzzledsl.alternatives.parent import ParentAttention, attention_weights
-from puzzledsl.alternatives.shape import Initialisers, Shape
+from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.support import NATIVE, Architecture, Support, worst
 from puzzledsl.alternatives.weights import Weights
 from puzzledsl.base.diagnostics import Diagnostic, Span
@@ -36,6 +36,7 @@ class GqaAttention(Attention):
     window: int | None = None
     sinks: int = left_out(0)  # so that plain attention keeps its pieces' ids
 
+    place: ClassVar[int] = 10
     summary: ClassVar[str] = "Grouped-query attention with fewer key/value heads, or a window."
     arguments: ClassVar[Mapping[str, Argument]] = {
         "kv_heads": Argument(
@@ -54,6 +55,8 @@ class GqaAttention(Attention):
         ),
     }
     positional: ClassVar[int] = 1
+    initialisers: ClassVar[tuple[str, ...]] = ("least_squares", "mean_pool")
+    writes_default: ClassVar[bool] = True
     name_pattern: ClassVar[str] = r"gqa\d+(h\d+)?(w\d+(s\d+)?)?"
     refined: ClassVar[bool] = True
     last_map: ClassVar[str | None] = "o_proj"
@@ -132,10 +135,6 @@ class GqaAttention(Attention):
             return ParentAttention()
         own = None if heads == base.heads else heads
         return GqaAttention(kv_heads=self.kv_heads, heads=own, window=window, sinks=sinks)
-
-    def initialiser(self, init: Initialisers) -> str:
-        """Return `init { gqa = … }`."""
-        return init.gqa
 
     def kept(self, shape: Shape, parent_params: int) -> float:
         """Return the root of the share of heads: steps of two heads look alike."""

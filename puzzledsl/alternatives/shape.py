@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from functools import cached_property
-from typing import Any, Literal, assert_never
+from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from puzzledsl.base.frozen import Frozen, left_out
 
@@ -186,12 +186,10 @@ class Shape(Frozen):
 
 
 class Initialisers(Frozen):
-    """Initialisation of alternatives."""
+    """Initialisation of alternatives. `registry` adds a field for each that has several `initialisers`."""
 
-    gqa: Literal["least_squares", "mean_pool"] = "least_squares"
-    mlp: Literal["least_squares", "channel_contribution"] = "least_squares"
-    moe: Literal["least_squares", "reap", "frequency"] = left_out(
-        "least_squares"
-    )  # a program that does not say keeps the digests of its pieces
-    linear: Literal["least_squares", "product"] = "least_squares"
     quantise: Literal["gptq", "nearest"] = left_out("gptq")  # rounding to a storage type
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> str: ...

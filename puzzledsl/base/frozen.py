@@ -81,7 +81,7 @@ def _declare(cls: Any, kw_only: bool) -> None:
             delattr(cls, name)
     for name, annotation in inspect.get_annotations(cls).items():
         default = vars(cls).get(name)
-        if isinstance(default, dict) and not annotation.startswith("ClassVar"):
+        if isinstance(default, dict) and not str(annotation).startswith("ClassVar"):
             setattr(cls, name, field(default_factory=default.copy))
     if not cls.__doc__:
         cls.__doc__ = cls.__name__  # else it is made of the signature, which is `__init__`'s
@@ -254,7 +254,15 @@ class Frozen:
 def type_of(node: type[Frozen], name: str) -> Any:
     """Return the type of a field."""
     home = next(each for each in node.__mro__ if name in inspect.get_annotations(each))
-    return eval(inspect.get_annotations(home)[name], vars(sys.modules[home.__module__]))
+    annotation = inspect.get_annotations(home)[name]
+    return eval(annotation, vars(sys.modules[home.__module__])) if isinstance(annotation, str) else annotation
+
+
+def add_fields(node: type[Frozen], fields: Mapping[str, tuple[Any, Any]]) -> None:
+    """Put fields, each with its type and its default, in front of those of a class that has no instances yet."""
+    node.__annotations__ = {**{name: kind for name, (kind, _) in fields.items()}, **node.__annotations__}
+    for name, (_, default) in fields.items():
+        setattr(node, name, default)
 
 
 def left_out(default: Any) -> Any:

@@ -28,7 +28,9 @@ class Measure:
     exponential: bool = False
 
 
-_AGREEMENT = "Share of positions at which the parent's likeliest token is among the {} likeliest of the model."
+_AGREEMENT = (
+    "Share of positions at which the parent's likeliest token is among the {} likeliest of the model."
+)
 _MEASURES = (
     Measure(
         "kl",

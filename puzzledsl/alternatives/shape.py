@@ -186,8 +186,9 @@ class Shape(Frozen):
 
 
 class Initialisers(Frozen):
-    """Initialisation of alternatives. `registry` adds a field for each that has several `initialisers`."""
+    """Initialisation of alternatives."""
 
+    # in front of it the registry puts a field for each alternative that has several `initialisers`
     quantise: Literal["gptq", "nearest"] = left_out("gptq")  # rounding to a storage type
 
     if TYPE_CHECKING:

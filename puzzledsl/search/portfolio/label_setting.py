@@ -51,6 +51,8 @@ class LabelSetting:
         """
         ledger = self.ledger
         self.reach = self._first_reach() if self.reach < 0 else self.reach
+        # another engine's bound is far beyond the sweep in progress: sweeps from the root's bound are hopeless
+        self.usable &= self.current is None or self.current.most + self.reach >= ledger.lower
         while self.usable and labels > 0 and ledger.effort.left_s > 0:
             if self.current is None:
                 most = self._next_most()

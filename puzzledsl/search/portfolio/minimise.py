@@ -179,7 +179,7 @@ class _Portfolio:
             bound = self.bound.value
             reach = good_enough(self.problem.goal, bound, ledger.top, self.effort.gap) - bound
             self._beam(bound + int(reach * BEAM_REACH))
-        elif paths_of(self.problem) is not None:
+        elif ledger.at_most is None and paths_of(self.problem) is not None:
             self._beam(ledger.top)
         if ledger.value is None and ledger.at_most is None:
             found = find_incumbent(self.problem, self.bound, _soon(self.effort))

@@ -42,5 +42,7 @@ def presolve(problem: Problem, quick: bool = False, deadline: float = inf) -> Pr
         return None if FALSE in problem.normal[1] else Presolved(problem, origin)
     if not diagram.feasible:
         return None
+    if diagram is not problem.diagram:
+        problem = replace(problem, diagram=diagram)
     live = live_columns(problem.columns, diagram)
-    return Presolved(replace(problem, diagram=diagram).only(live), origin[live])
+    return Presolved(problem.only(live), origin[live])

@@ -13,8 +13,6 @@ from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.batches.waiting import Entry, Floors, Incumbent, Waiting
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound
-from puzzledsl.search.portfolio.distinct import distinct
-from puzzledsl.search.portfolio.label_setting import NAME as LABELS
 from puzzledsl.search.portfolio.minimise import NONE, Outcome, minimise
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.columns import Ints
@@ -58,11 +56,6 @@ def several(tables: Tables, problems: Problems, number: int, apart: int, effort:
 
     There are fewer if no more are found. The first entry is always present, also if it has no layers.
     """
-    if number > 1 and len(problems.boxes) == 1 and problems.boxes[0].is_single:
-        only = problems.at(problems.boxes[0])
-        answers = distinct(only, number, max(1, apart), effort) if _plain(only) else None
-        if answers is not None:
-            return [_proven(only, chosen) for chosen in answers]
     results: list[Found] = []
     floors: Floors = {}
     for left in reversed(range(number)):
@@ -77,17 +70,6 @@ def several(tables: Tables, problems: Problems, number: int, apart: int, effort:
 def cut_off(problems: Problems, layers: tuple[LayerAssignment, ...], apart: int) -> Problems:
     """Return the problems without the models that differ from `layers` in fewer than `apart` layers."""
     return problems.changed(lambda problem, _: problem.with_rows(problem.apart_from(layers, apart)))
-
-
-def _plain(problem: Problem) -> bool:
-    """True if the problem's integers are exact and it has no preferences, so that they alone order the answers."""
-    return not problem.preferences and problem.goal.exact and all(row.exact for row in problem.rows)
-
-
-def _proven(problem: Problem, chosen: Ints) -> Found:
-    value = problem.goal.in_units(problem.goal.of(chosen))
-    # all answers are listed by label setting
-    return Found(problem.choice(chosen), dict(problem.batches), value, True, LABELS, LABELS, value)
 
 
 def best_meeting_all(

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from puzzledsl.search.label_setting.sweep import Sweep, Swept, sweep_of
-from puzzledsl.search.portfolio.gaps import bound_enough
-from puzzledsl.search.portfolio.ledger import Ledger
+from puzzledsl.search.portfolio.ledger import Ledger, bound_enough
 from puzzledsl.search.problem.columns import Ints, Mask
 
 NAME = "label setting"

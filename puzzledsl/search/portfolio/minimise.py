@@ -9,7 +9,6 @@ So it does not depend on seeds or the number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -18,14 +17,12 @@ import numpy as np
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting.sweep import sweep_of
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
+from puzzledsl.search.local_search.exchange import improvements
 from puzzledsl.search.local_search.incumbent import find_incumbent
-from puzzledsl.search.local_search.local_search import TOGETHER, improvements, walked
 from puzzledsl.search.portfolio.branching import Branching
 from puzzledsl.search.portfolio.cores import Cores, slice_of
-from puzzledsl.search.portfolio.gaps import good_enough
 from puzzledsl.search.portfolio.label_setting import LabelSetting, kept
 from puzzledsl.search.portfolio.ledger import Ledger, Outcome
-from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.paths import paths_of
 from puzzledsl.search.problem.presolve import Presolved, is_unfinished, presolve
@@ -33,9 +30,7 @@ from puzzledsl.search.problem.symmetry import symmetry_of
 
 __all__ = ["Outcome", "minimise"]
 
-MANY = 20_000  # columns from which on an answer within a gap is first sought by a beam; below, local search is faster
 BEAM = 100  # labels per layer of the beam search for a first answer
-BEAM_REACH = 0.3  # share of the gap in which that beam search looks, if columns are many
 WORK = 5.0  # CP-SAT's deterministic seconds on interchangeable layers, before labels are set
 
 
@@ -122,7 +117,6 @@ class _Portfolio:
     def __init__(self, ledger: Ledger, canonical: bool) -> None:
         self.ledger, self.canonical = ledger, canonical
         self.problem, self.bound, self.effort = ledger.problem, ledger.bound, ledger.effort
-        self.hasty = bool(self.effort.gap) and ledger.at_most is None and len(self.problem.columns) >= MANY
 
     def run(self) -> Outcome:
         """Find a first answer, improve it if a gap is allowed, then run the engines in turn."""
@@ -173,13 +167,9 @@ class _Portfolio:
     # -------------------------------------------------------- first answers
 
     def _first_answer(self) -> None:
-        """Find any answer: by beam search if there is a diagram, or a gap and many columns; else by repair, then a beam."""
+        """Find any answer: by beam search if there is a diagram, else by repair, then a beam."""
         ledger = self.ledger
-        if self.hasty:
-            bound = self.bound.value
-            reach = good_enough(self.problem.goal, bound, ledger.top, self.effort.gap) - bound
-            self._beam(bound + int(reach * BEAM_REACH))
-        elif ledger.at_most is None and paths_of(self.problem) is not None:
+        if ledger.at_most is None and paths_of(self.problem) is not None:
             self._beam(ledger.top)
         if ledger.value is None and ledger.at_most is None:
             found = find_incumbent(self.problem, self.bound, _soon(self.effort))
@@ -200,17 +190,10 @@ class _Portfolio:
 
     def _local_search_is_enough(self) -> bool:
         """Improve the answer by local search until it is within the requested gap. Return True if it is."""
-        for chosen in self._improvements():
-            self.ledger.better(chosen, self.problem.goal.of(chosen), "local search")
-            if self.ledger.close_enough() or self.effort.left_s <= 0:
-                break
-        return self.ledger.close_enough()
-
-    def _improvements(self) -> Iterator[Ints]:
-        """Yield ever better answers near the known one."""
-        chosen = self.ledger.chosen
-        if chosen is not None and not self.ledger.close_enough():
-            together = 1 if self.hasty else TOGETHER
-            yield from improvements(self.problem, self.bound, chosen, together)
-            if self.hasty and self.ledger.chosen is not None:
-                yield from walked(self.problem, self.bound, self.ledger.chosen)
+        ledger = self.ledger
+        if ledger.chosen is not None and not ledger.close_enough():
+            for chosen in improvements(self.problem, self.bound, ledger.chosen):
+                ledger.better(chosen, self.problem.goal.of(chosen), "local search")
+                if ledger.close_enough() or self.effort.left_s <= 0:
+                    break
+        return ledger.close_enough()

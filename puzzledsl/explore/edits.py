@@ -14,7 +14,7 @@ from puzzledsl.base.diagnostics import Span
 from puzzledsl.explore.question import Question
 from puzzledsl.explore.sources import Source
 from puzzledsl.explore.statements import Statement
-from puzzledsl.syntax.formatting.format import format_source
+from puzzledsl.syntax.format import format_source
 
 Edit = tuple[int, int, str]
 """Start, end and new text."""

@@ -16,8 +16,8 @@ from puzzledsl.base.diagnostics import Sink, Span
 from puzzledsl.language.words import DECLARATIONS
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import MAX_BYTES, MAX_TOKENS, normalise, parse
-from puzzledsl.syntax.recovery.recover import MAX_MISTAKES
-from puzzledsl.syntax.recovery.repair import MAX_AHEAD
+from puzzledsl.syntax.recover import MAX_MISTAKES
+from puzzledsl.syntax.repair import MAX_AHEAD
 from puzzledsl.syntax.tokens import lex
 
 _STARTS = re.compile(rf"(?:use|param|fn|let|assert|{'|'.join(DECLARATIONS)})[ \t]")

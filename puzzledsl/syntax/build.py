@@ -100,11 +100,18 @@ class _Builder:
         found, left = dict(given), iter(names.split())
         for kid in branch.children:
             if isinstance(kid, Token):
-                if kid.type in ("NAME", "STRING", "CMP"):
-                    found[next(left)] = self.word(kid)
+                if kid.type == "NAME":
+                    found[next(left)] = self.name(kid)
+                elif kid.type in ("STRING", "CMP"):
+                    found[next(left)] = self.string(kid) if kid.type == "STRING" else str(kid)
             elif kid.data in _PARTS:
                 inner = kid.children[0]
-                found[_PARTS[kid.data]] = self.word(inner) if isinstance(inner, Token) else read(inner)
+                if isinstance(inner, Token):
+                    found[_PARTS[kid.data]] = (
+                        self.string(inner) if inner.type == "STRING" else self.name(inner)
+                    )
+                else:
+                    found[_PARTS[kid.data]] = read(inner)
             elif kid.data == "names":
                 found["names"] = self.names(kid.children)
             elif kid.data == "body":
@@ -182,16 +189,8 @@ class _Builder:
 
     # ------------------------------------------------------------ words
 
-    def word(self, token: Token) -> tree.Name | tree.String | str:
-        match token.type:
-            case "NAME":
-                return self.name(token)
-            case "STRING":
-                return self.string(token)
-        return str(token)
-
     def name(self, token: Token) -> tree.Name:
-        return tree.Name(span=self.at(token), text=str(token))
+        return tree.Name(span=span_of(token, self.words.file), text=str(token))
 
     def names(self, tokens: Iterable[Token]) -> tuple[tree.Name, ...]:
         return tuple(map(self.name, tokens))
@@ -207,11 +206,13 @@ class _Builder:
                 self.sink.add(errors.BadEscape(span, escape=match.group()))
             return _ESCAPES.get(letter, match.group())
 
-        return tree.String(span=self.at(token), value=re.sub(r"\\(.)", unescape, token[1:-1]))
+        return tree.String(
+            span=span_of(token, self.words.file), value=re.sub(r"\\(.)", unescape, token[1:-1])
+        )
 
     def number(self, token: Token) -> tree.Expr:
         """Return a number; BadExpr, and a diagnostic, for one without a value."""
-        where = self.at(token)
+        where = span_of(token, self.words.file)
         try:
             parse_quantity(str(token))
         except BadLiteral as error:

@@ -11,7 +11,7 @@ from puzzledsl.base.files import write_text
 from puzzledsl.explore.desk import FileChanged, Stale
 from puzzledsl.explore.question import Choice, Question
 from puzzledsl.explore.sheet import Sheet
-from puzzledsl.syntax.formatting.format import format_source
+from puzzledsl.syntax.format import format_source
 from tests.explore.programs import VARIED, desk_of, sheet_of
 
 PIN = Choice(1, "ffn", "pin", ("mlp2048",))

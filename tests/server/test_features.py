@@ -16,7 +16,7 @@ from puzzledsl.server.features.navigation import definition, highlights, links, 
 from puzzledsl.server.features.semantic import MODIFIERS, TYPES, semantic_tokens
 from puzzledsl.server.features.symbols import outline, workspace_symbols
 from puzzledsl.server.problems import actions, problems
-from puzzledsl.syntax.formatting.format import format_source
+from puzzledsl.syntax.format import format_source
 from tests.server.texts import CURSOR, NEMOTRON, PROGRAM, marked, opened, place_of
 
 

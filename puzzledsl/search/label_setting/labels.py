@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puzzledsl.search.label_setting.resources import Resources
-from puzzledsl.search.problem.columns import Ints, Mask
-from puzzledsl.search.problem.hashing import mixed
+from puzzledsl.search.problem.columns import Ints, Mask, mixed
 
 MANY = 4000  # number of models up to which one operation for all rows is faster
 Short = NDArray[np.int32]

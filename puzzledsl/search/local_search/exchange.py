@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from puzzledsl.search.lagrangian.bound import Bound
-from puzzledsl.search.problem.columns import Ints
-from puzzledsl.search.problem.hashing import mixed
+from puzzledsl.search.problem.columns import Ints, mixed
 from puzzledsl.search.problem.instance import Problem
 
 CHANGES = 400  # changes with the least slack that are paired

@@ -9,7 +9,7 @@ So it does not depend on seeds or the number of workers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import monotonic
 
 import numpy as np
@@ -23,9 +23,8 @@ from puzzledsl.search.portfolio.branching import Branching
 from puzzledsl.search.portfolio.cores import Cores, slice_of
 from puzzledsl.search.portfolio.label_setting import LabelSetting, kept
 from puzzledsl.search.portfolio.ledger import Ledger, Outcome
-from puzzledsl.search.problem.instance import Problem
+from puzzledsl.search.problem.instance import Presolved, Problem, is_unfinished, presolve
 from puzzledsl.search.problem.paths import paths_of
-from puzzledsl.search.problem.presolve import Presolved, is_unfinished, presolve
 from puzzledsl.search.problem.symmetry import symmetry_of
 
 __all__ = ["Outcome", "minimise"]
@@ -34,18 +33,9 @@ BEAM = 100  # labels per layer of the beam search for a first answer
 WORK = 5.0  # CP-SAT's deterministic seconds on interchangeable layers, before labels are set
 
 
-@dataclass(frozen=True, slots=True)
-class Turns:
-    """Length of each engine's turn in the first round. Each round multiplies it by `GROWTH`."""
-
-    labels: int
-    branching: int
-    cpsat: float
-
-
-FREE = Turns(labels=200_000, branching=0, cpsat=0.3)  # only rows: labels nearly always do
-TIED = Turns(labels=300_000, branching=200_000, cpsat=0.3)  # with a decision diagram
-GROWTH = 3
+LABELS = 200_000  # labels of label setting in its first turn, and work of branch and bound
+CPSAT = 0.3  # CP-SAT's deterministic seconds in its first turn
+GROWTH = 3  # of turns, from round to round
 LEAST_TIED = 50_000  # least number of labels with a decision diagram, even if the effort allows fewer
 EARLY = 0.2  # CP-SAT's deterministic seconds before a large diagram is built
 FIRST_S = (
@@ -124,37 +114,34 @@ class _Portfolio:
         if ledger.lower > ledger.top:  # no answer counts
             return ledger.outcome(True)
         self._first_answer()
-        if effort.gap and self._local_search_is_enough():
-            return ledger.outcome(True)
-        if effort.gap and self._counts_settle():
+        if effort.gap and (self._local_search_is_enough() or self._counts_settle()):
             return ledger.outcome(True)
         return self._in_turn()
 
     def _counts_settle(self) -> bool:
         """True if layers are interchangeable and CP-SAT proves the answer over their counts, which are few; labels are many."""
-        alike = symmetry_of(self.problem) is not None
+        alike = bool(symmetry_of(self.problem))
         return alike and Cores(self.ledger, False).run(slice_of(self.effort, WORK))
 
     def _in_turn(self) -> Outcome:
         ledger, effort = self.ledger, self.effort
         labels, cores = LabelSetting(ledger), Cores(ledger, self.canonical)
         structured = paths_of(self.problem) is not None
-        turns = TIED if structured else FREE
         left = max(effort.labels, LEAST_TIED if structured else 0)
         left = left if self.problem.goal.values.any() else 0  # a constant goal prunes no label
         branching = Branching(ledger) if structured and left else None
-        work = 0.0
+        work, turn = 0.0, 1
         while True:
-            if left > 0 and labels.run(min(left, turns.labels)):
+            if left > 0 and labels.run(min(left, turn * LABELS)):
                 return ledger.outcome(True)
-            left -= turns.labels
-            if branching is not None and branching.run(turns.branching):
+            left -= turn * LABELS
+            if branching is not None and branching.run(turn * LABELS):
                 return ledger.outcome(True)
             close = ledger.close_enough() and (bool(effort.gap) or not self.canonical)
             if close or effort.left_s <= 0:
                 return ledger.outcome(ledger.close_enough())
             over = (left <= 0 or not labels.usable) and (branching is None or not branching.usable)
-            allowed = effort if over else slice_of(effort, turns.cpsat)
+            allowed = effort if over else slice_of(effort, turn * CPSAT)
             if effort.work is not None:
                 allowed = replace(allowed, work=min(allowed.work or effort.work, effort.work - work))
             if cores.run(allowed):
@@ -162,20 +149,22 @@ class _Portfolio:
             work += allowed.work or 0.0
             if over or effort.left_s <= 0 or (effort.work is not None and work >= effort.work):
                 return ledger.outcome(ledger.close_enough())
-            turns = Turns(turns.labels * GROWTH, turns.branching * GROWTH, turns.cpsat * GROWTH)
+            turn *= GROWTH
 
     # -------------------------------------------------------- first answers
 
     def _first_answer(self) -> None:
         """Find any answer: by beam search if there is a diagram, else by repair, then a beam."""
-        ledger = self.ledger
-        if ledger.at_most is None and paths_of(self.problem) is not None:
+        ledger, structured = self.ledger, paths_of(self.problem) is not None
+        if ledger.at_most is not None:
+            return
+        if structured:
             self._beam(ledger.top)
-        if ledger.value is None and ledger.at_most is None:
+        if ledger.value is None:
             found = find_incumbent(self.problem, self.bound, _soon(self.effort))
             if found is not None:
                 ledger.better(found, self.problem.goal.of(found), "repair")
-            elif paths_of(self.problem) is None:
+            elif not structured:
                 self._beam(ledger.top)
 
     def _beam(self, most: int) -> None:

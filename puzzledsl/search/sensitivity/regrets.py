@@ -17,17 +17,15 @@ import numpy as np
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.answer import checked
-from puzzledsl.search.batches.exact import best_meeting_all
+from puzzledsl.search.answer import best_meeting_all, checked
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.columns import Columns, Ints, Mask
 from puzzledsl.search.problem.diagram import diagram_of
-from puzzledsl.search.problem.instance import INFINITE, Problem
+from puzzledsl.search.problem.instance import INFINITE, Problem, presolve
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.paths import NEVER, Paths
-from puzzledsl.search.problem.presolve import presolve
 from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.tables import Tables
 
@@ -204,16 +202,10 @@ class _Pinned:
         """Share what the optimum says, then solve with one pin after another."""
         self._near_the_optimum()
         self._settle(range(len(self.pins)))
-        sources = _alike([part.problem for part in self.parts], self.pins)
-        for number in (n for n, source in enumerate(sources) if source != n):
-            self.found[number] = NO_CHILD  # until that of its source is known
         for number, slice_s in _turns(self.found, self.effort):
             for part in self.parts:
                 self._solve(part, number, min(slice_s, self.effort.left_s))
             self._settle([number])
-        for number, source in enumerate(sources):
-            if source != number:
-                self.found[number] = self._exchanged(source, number)
         for part in self.parts:
             part.verify()
         return self.found
@@ -324,38 +316,6 @@ class _Pinned:
                 least = [min(now.most, *least)]
             at_best = -INFINITE if self.root.least is None else self.root.least
             self.found[number] = replace(now, least=max(at_best, min(least))) if least else NO_CHILD
-
-    def _exchanged(self, source: int, number: int) -> Standing:
-        """Return the optimum of a pin of a like layer, with the two layers exchanged in its child."""
-        known = self.found[source]
-        if known.layers is None:
-            return known
-        layers, here, there = [*known.layers], self.pins[number].layer, self.pins[source].layer
-        layers[here], layers[there] = layers[there], layers[here]
-        return replace(known, layers=tuple(layers))
-
-
-def _alike(problems: Sequence[Problem], pins: Sequence[Pin]) -> list[int]:
-    """Return, for each pin, the first pin that must have the same optimum.
-
-    This is the same alternative in a layer with equal values, up to constants. With formulas or scores of runs, which distinguish
-    layers, every pin is its own.
-    """
-    if any(problem.formulas or problem.columns.period for problem in problems):
-        return [*range(len(pins))]
-    keys: dict[int, bytes] = {}
-    for layer in dict.fromkeys(pin.layer for pin in pins):
-        keys[layer] = b""
-        for problem in problems:
-            here = slice(*problem.columns.start[layer : layer + 2].tolist())
-            figures = np.vstack([problem.goal.values[here], problem.matrix[:, here]])
-            keys[layer] += np.ascontiguousarray(figures - figures.min(axis=1, keepdims=True)).tobytes()
-            keys[layer] += repr(problem.columns.of_layer(layer)).encode()
-    first: dict[tuple[bytes, str, str], int] = {}
-    return [
-        first.setdefault((keys[pin.layer], pin.sub_block, pin.alternative), number)
-        for number, pin in enumerate(pins)
-    ]
 
 
 def _most(problem: Problem) -> int:

@@ -7,7 +7,7 @@ import difflib
 from lsprotocol import types
 
 from puzzledsl.server.document import Document
-from puzzledsl.syntax.formatting.format import format_source
+from puzzledsl.syntax.format import format_source
 
 
 def formatting(document: Document) -> list[types.TextEdit]:

@@ -26,7 +26,7 @@ from puzzledsl.ir.nodes import (
     Preference,
 )
 from puzzledsl.ir.tables import SearchResult
-from puzzledsl.search.baselines.baselines import solve_baselines
+from puzzledsl.search.baselines import solve_baselines
 from puzzledsl.search.needs import needed
 from puzzledsl.search.solve import solve_search
 from tests.oracles import violations

@@ -2,8 +2,8 @@
 
 At an unexpected token, pop to a state that accepts the ERROR terminal, skip to a token that can follow it, feed ERROR
 and continue. The grammar accepts ERROR as a value, as the tail of a declaration's head, as a statement and as an
-item. They are tried in this order: losing less text causes fewer follow-up errors. Three mistakes are repaired
-instead: a misspelt keyword, a missing `{` or `}`, and a superfluous `}`.
+item. They are tried in this order: losing less text causes fewer follow-up errors. Repaired instead are slips of one token
+(repair.py), a misspelt keyword, a missing `{` or `}`, and a superfluous `}`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,9 @@ from puzzledsl.base.suggest import closest
 from puzzledsl.language.words import DECLARATIONS, STATEMENT_KEYWORDS, TOP_KEYWORDS
 from puzzledsl.syntax import errors
 from puzzledsl.syntax.machine import Branch, Machine
+from puzzledsl.syntax.messages import Place, found, unexpected
 from puzzledsl.syntax.newlines import starts_declaration
-from puzzledsl.syntax.recovery.colon_bodies import colon_body
-from puzzledsl.syntax.recovery.expected import found, unexpected
-from puzzledsl.syntax.recovery.habits import Place, second_goal
-from puzzledsl.syntax.recovery.repair import MAX_AHEAD, repair
+from puzzledsl.syntax.repair import MAX_AHEAD, colon_body, repair
 from puzzledsl.syntax.tokens import Token, Words, after, span_of, virtual
 
 MAX_MISTAKES = 100
@@ -30,19 +28,12 @@ _BODY_ONLY = {"REQUIRE", "PREFER", "MINIMIZE", "MAXIMIZE", "SOLUTIONS", "FOR"}
 _BEFORE_STATEMENTS = {"_NL", "COMMA", "LBRACE", "RBRACE", "ERROR"}
 _SETS = {"DOT", "LSQB", "EQUAL", "EXTEND", "REMOVE", "KEEP"}
 _SOFT_SYNC = {"COMMA", "LBRACE", "BECAUSE", "WHERE"}
+_BRACKETS = {"LPAR": 1, "LSQB": 1, "RPAR": -1, "RSQB": -1}
 
 
 def parse_tokens(tokens: list[Token], words: Words, sink: Sink) -> Branch:
     """Return the syntax tree of laid-out tokens, with `bad` nodes for unreadable parts. Never raises."""
     return _Driver(tokens, words, sink).run()
-
-
-@dataclass(slots=True)
-class _Brace:
-    """An open `{`. One that recovery inserted is closed silently."""
-
-    token: Token
-    written: bool
 
 
 @dataclass(slots=True)
@@ -54,26 +45,21 @@ class _Driver:
     index: int = 0
     brackets: int = 0
     statement: int = 0  # index of the first token of this statement
-    braces: list[_Brace] = field(default_factory=list)
+    braces: list[Token] = field(
+        default_factory=list
+    )  # the open ones; one that recovery inserted has no width
     pairs: list[tuple[Token, Token]] = field(default_factory=list)
     mistakes: int = 0
     reported_at: int = 0  # the line of the last mistake
     last: Token | None = None  # the token taken last
-    margins: dict[int, int] = field(default_factory=dict)  # line -> the column of its first token
-
-    def __post_init__(self) -> None:
-        for token in self.tokens:
-            if token.type != "_NL":
-                self.margins.setdefault(token.line, token.column)
 
     # ------------------------------------------------------------ the loop
 
     def run(self) -> Branch:
         while self.index < len(self.tokens):
-            token = self.tokens[self.index]
             if self.braces and starts_declaration(self.tokens, self.index) and self.machine.accepts("RBRACE"):
-                self.close_braces(token)
-            token = self.mended(token)
+                self.close_braces()
+            token = self.mended(self.tokens[self.index])
             if token.type == "RBRACE" and not self.braces:
                 where = span_of(token, self.words.file)
                 fixes = [Fix.replace(where, "", safe=False)]
@@ -87,68 +73,49 @@ class _Driver:
             if self.mistakes >= MAX_MISTAKES and self.machine.accepts("RBRACE" if self.braces else "$END"):
                 break
         if self.braces:
-            self.close_braces(None)
+            self.close_braces()
         return self.machine.finish()
 
     def feed(self, token: Token) -> None:
         """Feed an acceptable token to the machine and count open braces and brackets."""
         self.machine.feed(token)
         self.last = token
-        if token.type in ("LPAR", "LSQB"):
-            self.brackets += 1
-        elif token.type in ("RPAR", "RSQB"):
-            self.brackets -= 1
-        elif token.type == "LBRACE":
-            self.braces.append(_Brace(token, written=True))
+        self.brackets += _BRACKETS.get(token.type, 0)
+        if token.type == "LBRACE":
+            self.braces.append(token)
         elif token.type == "RBRACE":
-            self.pairs.append((self.braces.pop().token, token))
+            self.pairs.append((self.braces.pop(), token))
         if token.type in ("_NL", "LBRACE", "RBRACE"):
             self.statement = self.index + 1
 
-    def uncount(self, token: Token) -> None:
-        """Undo what `feed` counted for a token that the machine has popped."""
-        if token.type in ("LPAR", "LSQB"):
-            self.brackets -= 1
-        elif token.type in ("RPAR", "RSQB"):
-            self.brackets += 1
-        elif token.type == "LBRACE":
-            self.braces.pop()
-
-    def before(self) -> Token | None:
+    def token_before(self) -> Token | None:
         """Return the last token before this one that is not a newline."""
-        for i in range(self.index - 1, -1, -1):
-            if self.tokens[i].type != "_NL":
-                return self.tokens[i]
-        return None
+        places = range(self.index - 1, -1, -1)
+        return next((self.tokens[at] for at in places if self.tokens[at].type != "_NL"), None)
 
-    def next_token(self, offset: int = 1) -> Token | None:
-        at = self.index + offset
-        return self.tokens[at] if at < len(self.tokens) else None
+    def token_behind(self) -> Token | None:
+        return self.tokens[self.index + 1] if self.index + 1 < len(self.tokens) else None
 
     def report(self, error: Diagnostic) -> None:
         """Record a mistake, unless a bad token or bracket of this statement is already reported."""
         end = self.index
         while end + 1 < len(self.tokens) and self.tokens[end].type not in ("_NL", "LBRACE", "RBRACE"):
             end += 1
-        last = self.tokens[min(end, len(self.tokens) - 1)].line
-        first = self.tokens[min(self.statement, end, len(self.tokens) - 1)].line
-        if self.words.tainted.isdisjoint(range(first, last + 1)) and not self.follows(error):
-            self.sink.add(error)
-            self.mistakes += 1
-            for edit in (edit for fix in error.fixes for edit in fix.edits):
-                if edit.span.line < edit.span.end_line:  # what a fix writes anew is not read as it stands
-                    self.words.tainted.update(range(edit.span.line, edit.span.end_line + 1))
-            self.reported_at = error.span.line if error.span else 0
-
-    def follows(self, error: Diagnostic) -> bool:
-        """Return True if a mistake may only follow from a foreign spelling or from an earlier cut that removed a brace."""
-        if error.span is not None and error.span.line in self.words.mended:
-            return isinstance(error, errors.UnexpectedToken)
-        return (
-            isinstance(error, errors.MissingBrace)
-            and error.span is not None
-            and error.span.line == self.reported_at
-        )
+        last = min(end, len(self.tokens) - 1)
+        lines = range(self.tokens[min(self.statement, last)].line, self.tokens[last].line + 1)
+        at = error.span.line if error.span else 0
+        if at in self.words.mended:  # may only follow from a foreign spelling
+            follows = isinstance(error, errors.UnexpectedToken)
+        else:  # or from an earlier cut that removed a brace
+            follows = isinstance(error, errors.MissingBrace) and at == self.reported_at
+        if follows or not self.words.tainted.isdisjoint(lines):
+            return
+        self.sink.add(error)
+        self.mistakes += 1
+        for edit in (edit for fix in error.fixes for edit in fix.edits):
+            if edit.span.line < edit.span.end_line:  # what a fix writes anew is not read as it stands
+                self.words.tainted.update(range(edit.span.line, edit.span.end_line + 1))
+        self.reported_at = at
 
     # ------------------------------------------------------------ mending
 
@@ -166,32 +133,24 @@ class _Driver:
 
     def insert_missing_brace(self) -> None:
         """Insert the missing `{` between `search s of w` and the indented statements below it."""
-        before, following = self.before(), self.next_token()
+        before, following = self.token_before(), self.token_behind()
         if before is None or following is None or not self.begins_statement(self.index + 1):
             return
-        margin = self.tokens[self.statement].column
-        if following.column > margin and self.machine.accepts("LBRACE"):
+        if following.column > self.tokens[self.statement].column and self.machine.accepts("LBRACE"):
             where = after(before, self.words.file)
             self.report(errors.MissingBrace(where, fixes=[Fix.insert(where, " {")]))
-            self.open_virtual(before)
-
-    def open_virtual(self, near: Token) -> None:
-        self.feed(virtual("LBRACE", "{", near))
-        self.braces[-1].written = False
+            self.feed(virtual("LBRACE", "{", before))
 
     def begins_statement(self, index: int) -> bool:
         """Return True for a keyword or an assignment that only a body can contain."""
         token = self.tokens[index]
         following = self.tokens[index + 1].type if index + 1 < len(self.tokens) else ""
-        indented = token.column > 1
-        return (
-            token.type in _BODY_ONLY
-            or (token.type in ("LET", "ASSERT") and indented)
-            or (token.type == "NAME" and following in _SETS)
-        )
+        if token.type in ("LET", "ASSERT"):
+            return token.column > 1
+        return token.type in _BODY_ONLY or (token.type == "NAME" and following in _SETS)
 
     def mended_item(self, token: Token) -> Token:
-        following = self.next_token()
+        following = self.token_behind()
         unnamed = token in DECLARATIONS and token.column == 1  # `space = …` lacks its name
         if token.type not in ("LET", "ASSERT") and self.begins_statement(self.index) and not unnamed:
             self.reopen_body(token)
@@ -212,7 +171,7 @@ class _Driver:
 
     def reopen_body(self, token: Token) -> None:
         """Handle a statement at the top level: continue as in a body whose `{` the file lacks."""
-        before = self.before()
+        before = self.token_before()
         if before is not None and before.type == "RBRACE" and self.pairs:
             label = Label(span_of(token, self.words.file), "this is then outside")
             error: Diagnostic = errors.BodyEndsEarly(span_of(before, self.words.file), secondary=[label])
@@ -221,17 +180,13 @@ class _Driver:
             error = errors.OutsideBody(span_of(token, self.words.file), found=found(token), help=text)
         self.report(error)
         self.machine.feed(virtual("ERROR", "", before or token))
-        self.open_virtual(before or token)
+        self.feed(virtual("LBRACE", "{", before or token))
 
     def mended_statement(self, token: Token) -> Token:
-        following = self.next_token()
-        if (
-            following is None
-            or following.type in _SETS | {"LBRACE", "COMMA", "_NL", "RBRACE"}
-            or token in DECLARATIONS
-        ):
+        following = self.token_behind()
+        if following is None or following.type in _SETS | {"LBRACE", "COMMA", "_NL", "RBRACE"}:
             return token
-        wanted = closest(token, STATEMENT_KEYWORDS)
+        wanted = None if token in DECLARATIONS else closest(token, STATEMENT_KEYWORDS)
         if wanted is None:
             return token
         self.report(errors.UnknownStatement(span_of(token, self.words.file), got=str(token), near=wanted))
@@ -239,10 +194,10 @@ class _Driver:
 
     # ------------------------------------------------------------ braces
 
-    def close_braces(self, declaration: Token | None) -> None:
+    def close_braces(self) -> None:
         """Close every open body, before a declaration at the left margin or at the end of the file."""
-        before = self.before() or self.tokens[0]
-        written = [b.token for b in self.braces if b.written]
+        before = self.token_before() or self.tokens[0]
+        written = [brace for brace in self.braces if brace.start_pos < brace.end_pos]
         if written:
             opener, last = self.forgotten(written[-1], before)
             where = after(last, self.words.file)
@@ -265,22 +220,24 @@ class _Driver:
         If a `}` is indented less than the line of the `{` it closes, that `{` should have been closed earlier: before
         the first line that is indented no more than its own.
         """
+        margins: dict[int, int] = {}  # line -> the column of its first token
+        for token in self.tokens:
+            if token.type != "_NL":
+                margins.setdefault(token.line, token.column)
         for inner, closer in self.pairs:
-            if inner.start_pos > opener.start_pos and self.indent(closer) < self.indent(inner):
+            if inner.start_pos > opener.start_pos and margins.get(closer.line, 1) < margins.get(
+                inner.line, 1
+            ):
                 opener = inner
                 break
         before = opener
         for token in self.tokens:
             if token.type == "_NL" or token.start_pos <= opener.start_pos:
                 continue
-            if token.line != before.line and self.indent(token) <= self.indent(opener):
+            if token.line != before.line and margins[token.line] <= margins.get(opener.line, 1):
                 return opener, last if before is opener else before
             before = token
         return opener, last
-
-    def indent(self, token: Token) -> int:
-        """Return the column at which the line of a token begins."""
-        return self.margins.get(token.line, 1)
 
     # ------------------------------------------------------------ giving up on a part
 
@@ -297,7 +254,7 @@ class _Driver:
             return
         error = self.mistake(token)
         self.report(error)
-        if isinstance(error, errors.DeclarationInside) or not self.repaired(token):
+        if isinstance(error, errors.DeclarationInside) or not self.repaired():
             self.give_up(token, list(self.stops()))
 
     def give_up(self, token: Token, stops: list[int]) -> None:
@@ -316,19 +273,21 @@ class _Driver:
                     return
         raise AssertionError("the grammar takes ERROR for every item and statement")
 
-    def repaired(self, token: Token) -> bool:
+    def repaired(self) -> bool:
         """Repair a one-token slip if that makes the rest of the statement readable; return True if it did."""
         if self.mistakes >= MAX_MISTAKES:
             return False
-        found = repair(self.machine, self.tokens, self.index, self.last)
-        if found is None:
+        how = repair(self.machine, self.tokens, self.index, self.last)
+        if how is None:
             return False
-        if found.undo and self.last is not None:
+        if how.undo and self.last is not None:
             self.machine.pop_to(self.machine.depth - 1)
-            self.uncount(self.last)
+            self.brackets -= _BRACKETS.get(self.last.type, 0)
+            if self.last.type == "LBRACE":
+                self.braces.pop()
             self.last = None
-        self.index += found.skip
-        for meant in found.insert:
+        self.index += how.skip
+        for meant in how.insert:
             self.feed(meant)
         return True
 
@@ -346,19 +305,14 @@ class _Driver:
         """Return the diagnostic for an unacceptable token."""
         if self.braces and token.type in ("USE", "PARAM", "FN"):
             return errors.DeclarationInside(span_of(token, self.words.file), kind=str(token))
-        if self.braces and token.type == "NAME" and self.index > 1:
-            first, kind = self.tokens[self.index - 2 : self.index]
-            if kind in DECLARATIONS and first.type in ("_NL", "COMMA", "LBRACE"):
-                return errors.DeclarationInside(span_of(kind, self.words.file), kind=str(kind))
-        place = Place(
-            token,
-            self.before(),
-            front=self.tokens[max(self.statement - MAX_AHEAD, 0) : self.index],
-            behind=self.tokens[self.index + 1 : self.index + 1 + MAX_AHEAD],
-            expected=self.machine.expected(),
-            file=self.words.file,
-        )
-        return second_goal(place) or unexpected(place)
+        first, kind = self.tokens[self.index - 2 : self.index] if self.index > 1 else (token, token)
+        begins = self.braces and kind in DECLARATIONS and first.type in ("_NL", "COMMA", "LBRACE")
+        if begins and token.type == "NAME":
+            return errors.DeclarationInside(span_of(kind, self.words.file), kind=str(kind))
+        front = self.tokens[max(self.statement - MAX_AHEAD, 0) : self.index]
+        behind = self.tokens[self.index + 1 : self.index + 1 + MAX_AHEAD]
+        before, expected = self.token_before(), self.machine.expected()
+        return unexpected(Place(token, before, front, behind, expected, self.words.file))
 
     def stops(self) -> Iterator[int]:
         """Yield the token indices at which parsing can resume: soft stops outside brackets, then the end of the statement."""
@@ -370,7 +324,7 @@ class _Driver:
                 return
             if depth == 0 and brackets <= 0 and kind in _SOFT_SYNC:
                 yield at
-            brackets += (kind in ("LPAR", "LSQB")) - (kind in ("RPAR", "RSQB"))
+            brackets += _BRACKETS.get(kind, 0)
             if depth == 0 and (kind == "_NL" or (kind == "RBRACE" and self.braces)):
                 yield at
                 return

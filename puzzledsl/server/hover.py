@@ -12,13 +12,13 @@ from puzzledsl.checker.names.scopes import LanguageWord
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.words import KEYWORDS, OPERATORS
-from puzzledsl.server.document import Document, span_of
-from puzzledsl.server.features import costs
-from puzzledsl.server.features.navigation import used_path
-from puzzledsl.server.features.values import explain_quantity, show, summary
+from puzzledsl.server import costs
+from puzzledsl.server.document import Document
+from puzzledsl.server.navigation import used_path
 from puzzledsl.server.problems import explanations_at
+from puzzledsl.server.values import explain_quantity, show, summary
 from puzzledsl.syntax import tree
-from puzzledsl.syntax.tokens import Token
+from puzzledsl.syntax.tokens import Token, span_of
 
 _LONGEST = 200
 
@@ -41,36 +41,33 @@ def hover(document: Document, line: int, column: int) -> types.Hover | None:
 
 def _of_token(document: Document, token: Token) -> str | None:
     """Return the text for a number, keyword or path, which is no name."""
-    if token.type == "QUANTITY":
-        return explain_quantity(str(token))
-    if token.type == "STRING":
-        path = used_path(document, token.line, token.column + 1)
-        return f"`{path}`" if path is not None else None
-    if token.type == "SAME_AS":
-        return _said("same as", OPERATORS["same as"])
-    if token.isalpha() and token.type == token.upper():
-        return _said(str(token), KEYWORDS.get(str(token), ""))
-    return None
+    match token.type:
+        case "QUANTITY":
+            return explain_quantity(str(token))
+        case "STRING":
+            path = used_path(document, token.line, token.column + 1)
+            return f"`{path}`" if path is not None else None
+        case "SAME_AS":
+            return _said("same as", OPERATORS["same as"])
+    is_keyword = token.isalpha() and token.type == token.upper()
+    return _said(str(token), KEYWORDS.get(str(token), "")) if is_keyword else None
 
 
 def _of_name(document: Document, occurrence: Occurrence) -> str | None:
-    symbol, within = occurrence.symbol, occurrence.within
+    symbol, node, within = occurrence.symbol, occurrence.node, occurrence.within
     match symbol:
         case None:
             return None
         case Symbol():
-            metric = _metric_of(document, occurrence, symbol)
-            return _parts(metric, _declared(document, symbol, within))
+            return _parts(_metric_of(document, occurrence, symbol), _declared(document, symbol, within))
         case LanguageWord(category="kind"):
             return f"`{symbol.name}`: {symbol.doc}\n\n```pzl\n{KINDS[symbol.name].form}\n```"
         case LanguageWord(category="metric"):
             return _metric(document, symbol.owner, symbol.name, within)
         case LanguageWord(category="fact"):
-            value = ""
-            if symbol.owner in ("parent", "hardware", "scenario") and isinstance(
-                occurrence.node, tree.Attribute
-            ):
-                value = _shown(document, occurrence.node, within)
+            known = symbol.owner in ("parent", "hardware", "scenario") and isinstance(node, tree.Attribute)
+            ctx = document.inspected[1] if known else None
+            value = show(document.value_at(node, within), ctx) if ctx is not None else ""  # type: ignore[arg-type]
             return _parts(_said(symbol.name, symbol.doc), f"= {value}" if value else "")
     if symbol.call is None:
         return _said(symbol.name, symbol.doc)
@@ -98,76 +95,9 @@ def _metric_of(document: Document, occurrence: Occurrence, symbol: Symbol) -> st
 
 def _metric(document: Document, scenario: str, name: str, within: str) -> str:
     """Return a metric with its unit, and the parent's value where the profile tells it."""
-    parent = costs.parent_metric(document, scenario, name, within)
     metric = METRICS[name]
-    return _parts(f"`{scenario}.{name}` ({metric.dimension.name}): {metric.doc}", parent)
-
-
-# ---------------------------------------------------------------- names the program gives
-
-
-def _declared(document: Document, symbol: Symbol, within: str) -> str:
-    ctx = document.inspected[1]
-    item = None if symbol.kind in ("variable", "parameter") else symbol.item
-    value, lines = "", list[str]()
-    if ctx is not None:
-        if isinstance(item, tree.Let | tree.Param):
-            value = show(document.value_of(symbol, within), ctx)
-        known = ctx.symbol_at(symbol.place)
-        lines = [] if known is None else summary(ctx.lowered.get(known))
-    return _parts(
-        f"```pzl\n{_head(symbol, item)}\n```",
-        getattr(item, "doc", ""),
-        f"= {value}" if value and not _says(symbol, item, value) else "",
-        "\n".join(f"- {line}" for line in lines),
-        f"from `{symbol.file.shown}`" if symbol.file.key != document.key else "",
-    )
-
-
-def _says(symbol: Symbol, item: tree.Item | None, value: str) -> bool:
-    """Return True if the source of a value already shows its value."""
-    expr = (
-        item.value if isinstance(item, tree.Let) else item.default if isinstance(item, tree.Param) else None
-    )
-    return expr is not None and _source(symbol.file, expr) == value
-
-
-def _head(symbol: Symbol, item: tree.Item | None) -> str:
-    """Return a declaration without its body on one line; a long value is cut."""
-    match item:
-        case tree.Decl():
-            of = f" {item.preposition} {_source(symbol.file, item.target)}" if item.target is not None else ""
-            value = f" = {_source(symbol.file, item.value)}" if item.value is not None else ""
-            return f"{item.kind.text} {item.name.text}{of}{value}" + (" { … }" if item.body else "")
-        case tree.Param():
-            default = f" = {_source(symbol.file, item.default)}" if item.default is not None else ""
-            kind = " | ".join(word.text for word in item.words) or item.type.text
-            return f"param {item.name.text}: {kind}{default}"
-        case tree.Fn():
-            names = ", ".join(p.text for p in item.parameters)
-            return f"fn {item.name.text}({names}) = {_source(symbol.file, item.value)}"
-        case tree.Let():
-            return f"let {item.name.text} = {_source(symbol.file, item.value)}"
-        case tree.Use():
-            return f'use "{item.path.value}" as {symbol.name}'
-        case _:
-            return f"{symbol.kind} {symbol.name}"
-
-
-def _source(file: SourceFile, expr: tree.Expr) -> str:
-    """Return an expression as written, on one line and without comments; `…` for one that could not be read."""
-    if isinstance(expr, tree.BadExpr):
-        return "…"
-    text = " ".join(re.sub(r"\s#[^\"\n]*$", "", file.source(expr.span), flags=re.MULTILINE).split())
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
-
-
-def _shown(document: Document, expr: tree.Expr, within: str) -> str:
-    ctx = document.inspected[1]
-    return "" if ctx is None else show(document.value_at(expr, within), ctx)
-
-
-# ---------------------------------------------------------------- alternatives
+    text = f"`{scenario}.{name}` ({metric.dimension.name}): {metric.doc}"
+    return _parts(text, costs.parent_metric(document, scenario, name, within))
 
 
 def _costs(document: Document, occurrence: Occurrence) -> str:
@@ -181,3 +111,61 @@ def _costs(document: Document, occurrence: Occurrence) -> str:
         if found is not None and any(a.kind != "noop" for a, _ in found[1]):
             tables.append(costs.cost_tables(ctx, *found))
     return "\n\n".join(dict.fromkeys(tables))
+
+
+# ---------------------------------------------------------------- names the program gives
+
+
+def _declared(document: Document, symbol: Symbol, within: str) -> str:
+    """Return the head of a declaration, its comment, its value where the source does not show that, and its summary."""
+    ctx, file = document.inspected[1], symbol.file
+    item = None if symbol.kind in ("variable", "parameter") else symbol.item
+    value, lines = "", list[str]()
+    if ctx is not None:
+        expr = item.value if isinstance(item, tree.Let) else None
+        expr = item.default if isinstance(item, tree.Param) else expr
+        if isinstance(item, tree.Let | tree.Param):
+            value = show(document.value_of(symbol, within), ctx)
+        value = "" if expr is not None and _source(file, expr) == value else value
+        known = ctx.symbol_at(symbol.place)
+        lines = [] if known is None else summary(ctx.lowered.get(known))
+    return _parts(
+        f"```pzl\n{_head(symbol, item)}\n```",
+        getattr(item, "doc", ""),
+        f"= {value}" if value else "",
+        "\n".join(f"- {line}" for line in lines),
+        f"from `{file.shown}`" if file.key != document.key else "",
+    )
+
+
+def _head(symbol: Symbol, item: tree.Item | None) -> str:
+    """Return a declaration without its body on one line; a long value is cut."""
+
+    def told(sign: str, expr: tree.Expr | None) -> str:
+        return "" if expr is None else f" {sign} {_source(symbol.file, expr)}"
+
+    match item:
+        case tree.Decl():
+            body = " { … }" if item.body else ""
+            of = told(item.preposition or "", item.target)
+            return f"{item.kind.text} {item.name.text}{of}{told('=', item.value)}{body}"
+        case tree.Param():
+            kind = " | ".join(word.text for word in item.words) or item.type.text
+            return f"param {item.name.text}: {kind}{told('=', item.default)}"
+        case tree.Fn():
+            names = ", ".join(p.text for p in item.parameters)
+            return f"fn {item.name.text}({names}){told('=', item.value)}"
+        case tree.Let():
+            return f"let {item.name.text}{told('=', item.value)}"
+        case tree.Use():
+            return f'use "{item.path.value}" as {symbol.name}'
+        case _:
+            return f"{symbol.kind} {symbol.name}"
+
+
+def _source(file: SourceFile, expr: tree.Expr) -> str:
+    """Return an expression as written, on one line and without comments; `…` for one that could not be read."""
+    if isinstance(expr, tree.BadExpr):
+        return "…"
+    text = " ".join(re.sub(r"\s#[^\"\n]*$", "", file.source(expr.span), flags=re.MULTILINE).split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

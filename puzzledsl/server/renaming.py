@@ -18,7 +18,7 @@ from puzzledsl.checker.names.names import key_of
 from puzzledsl.checker.names.occurrences import Occurrence
 from puzzledsl.language.words import KEYWORDS
 from puzzledsl.server.document import Document, Project
-from puzzledsl.server.features.navigation import uses
+from puzzledsl.server.navigation import uses
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 Changes = list[tuple[Document, list[Occurrence]]]
@@ -51,15 +51,12 @@ def rename(document: Document, line: int, column: int, new: str) -> types.Worksp
             changes.append((other, found))
     if new != occurrence.name:
         _try_out(document.project, changes, new)
-    return types.WorkspaceEdit(
-        document_changes=[
-            types.TextDocumentEdit(
-                types.OptionalVersionedTextDocumentIdentifier(other.uri, other.version),
-                [types.TextEdit(other.lines.range(o.span), new) for o in found],
-            )
-            for other, found in changes
-        ]
-    )
+    edits = []
+    for other, found in changes:
+        text = types.OptionalVersionedTextDocumentIdentifier(other.uri, other.version)
+        new_names = [types.TextEdit(other.lines.range(o.span), new) for o in found]
+        edits.append(types.TextDocumentEdit(text, list(new_names)))
+    return types.WorkspaceEdit(document_changes=list(edits))
 
 
 def _renamable(document: Document, line: int, column: int) -> tuple[Occurrence, Symbol]:
@@ -77,10 +74,8 @@ def _renamable(document: Document, line: int, column: int) -> tuple[Occurrence, 
     return occurrence, symbol
 
 
-# ---------------------------------------------------------------- trying it out
-
-
 def _try_out(project: Project, changes: Changes, new: str) -> None:
+    """Raise RenameRefused if a program would read otherwise, or be refused, with the new name."""
     trial = Project(project.encoding, project.folders)
     changed = {other.key: _replaced(other.text, found, new) for other, found in changes}
     for other in project.documents.values():
@@ -90,16 +85,20 @@ def _try_out(project: Project, changes: Changes, new: str) -> None:
         trial.open(other.uri, changed[other.key])
     before = [other for other, _ in changes]
     after = [trial.documents[other.uri] for other in before]
+    numbers, new_numbers = _numbers(before), _numbers(after)
     for one, two in zip(before, after, strict=True):
         if len(one.names) != len(two.names):
             raise RenameRefused(f"`{new}` would be read as something else in {one.path.name}")
         for old_name, new_name in zip(one.names, two.names, strict=True):
-            if _meaning(old_name, before) != _meaning(new_name, after):
+            if _meaning(old_name, numbers) != _meaning(new_name, new_numbers):
                 at = f"{one.path.name}:{old_name.span.line}"
                 raise RenameRefused(f"`{new_name.name}` would mean something else at {at}")
-        more = _codes(two) - _codes(one)
+        old_errors, new_errors = (
+            [d for d in document.inspected[0].diagnostics if d.severity == "error"] for document in (one, two)
+        )
+        more = Counter(d.code for d in new_errors) - Counter(d.code for d in old_errors)
         if more:
-            said = next(d for d in two.inspected[0].diagnostics if d.code in more)
+            said = next(d for d in new_errors if d.code in more)
             raise RenameRefused(f"the program would then be refused: {said.message}")
 
 
@@ -113,17 +112,23 @@ def _replaced(text: str, found: list[Occurrence], new: str) -> str:
     return "\n".join(lines)
 
 
-def _codes(document: Document) -> Counter[str]:
-    return Counter(d.code for d in document.inspected[0].diagnostics if d.severity == "error")
+Numbers = dict[str, dict[tuple[int, int], int]]
+"""Key of a file -> place of each name that it declares -> its number among the names."""
 
 
-def _meaning(occurrence: Occurrence, documents: list[Document]) -> object:
+def _numbers(documents: list[Document]) -> Numbers:
+    return {
+        d.key: {(o.span.line, o.span.column): i for i, o in enumerate(d.names) if o.role == "declares"}
+        for d in documents
+    }
+
+
+def _meaning(occurrence: Occurrence, numbers: Numbers) -> object:
     """Return what a name means, in a form that does not depend on how names are spelt."""
     match occurrence.symbol:
         case Symbol(file=file, span=span):
-            found = next((d for d in documents if d.key == file.key), None)
-            number = None if found is None else found.declarations.get((span.line, span.column))
-            return file.key, (span.line, span.column) if number is None else number
+            at = span.line, span.column
+            return file.key, numbers.get(file.key, {}).get(at, at)
         case None:
             return None
         case word:

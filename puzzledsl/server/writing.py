@@ -18,8 +18,9 @@ from puzzledsl.syntax.parse import parse
 from puzzledsl.syntax.tokens import Token, lex
 
 _CLOSERS = {"LPAR": ")", "LSQB": "]", "LBRACE": "\n}"}
-_CLOSES = ("RPAR", "RSQB", "RBRACE")
 _OPERANDS = ("NAME", "QUANTITY", "STRING", "RPAR", "RSQB")
+_WHOLE = ("NAME", "QUANTITY", "STRING", "UNTERMINATED", "COMMENT", "DOC")
+"""Tokens that the cursor is in, not behind, where it touches their end."""
 _ENDINGS = ("", " then 0 else 0", " else 0", " { }")
 """Texts behind the missing name, of which the first that makes a statement of it is taken."""
 
@@ -66,41 +67,30 @@ def written_before(document: Document, line: int, column: int) -> Written:
         first -= 1
     text = "\n".join([*lines[first - 1 : line - 1], lines[line - 1][: column - 1]])
     tokens = list(lex(text))
-    last = tokens[-1] if tokens and (tokens[-1].end_pos or 0) == len(text) else None
-    touching = None if last is None or last.type == "_NL" else last
-    is_value = touching is not None and touching.type in (
-        "QUANTITY",
-        "STRING",
-        "UNTERMINATED",
-        "COMMENT",
-        "DOC",
-    )
-    if touching is not None and (is_value or touching.type == "NAME" or touching in KEYWORDS):
+    touching = tokens[-1] if tokens and tokens[-1].type != "_NL" and tokens[-1].end_pos == len(text) else None
+    if touching is not None and (touching.type in _WHOLE or touching in KEYWORDS):
         text = text[: tokens.pop().start_pos]
-    found = Written(text, touching)
-    ended = False
+    found, ended = Written(text, touching), False  # `ended`: a newline came that may end the statement
     for token in tokens:
-        ended = _read(found, token, ended)
+        in_brackets = bool(found.opened) and found.opened[-1] != "LBRACE"
+        if token.type in ("COMMENT", "DOC"):
+            continue
+        if token.type == "_NL":
+            may_end = found.last is None or found.last.type not in CONTINUES_AFTER
+            ended = ended or (not in_brackets and may_end)
+            continue
+        if ended and token.type not in CONTINUES_BEFORE:
+            found.statement = []
+        if token.type in _CLOSERS:
+            found.opened.append(token.type)
+        elif token.type in ("RPAR", "RSQB", "RBRACE") and found.opened:
+            found.opened.pop()
+        separates = token.type == "COMMA" and found.opened and not in_brackets
+        if separates or token.type in ("LBRACE", "RBRACE"):
+            found.statement = []
+        else:
+            found.statement.append(token)
+        ended = False
     if ended and (touching is None or touching.type not in CONTINUES_BEFORE):
         found.statement = []
     return found
-
-
-def _read(found: Written, token: Token, ended: bool) -> bool:
-    """Read one token; return True if a newline came that may end the statement. `ended`: one came before."""
-    in_brackets = bool(found.opened) and found.opened[-1] != "LBRACE"
-    if token.type in ("COMMENT", "DOC"):
-        return ended
-    if token.type == "_NL":
-        return ended or (not in_brackets and (found.last is None or found.last.type not in CONTINUES_AFTER))
-    if ended and token.type not in CONTINUES_BEFORE:
-        found.statement = []
-    if token.type in _CLOSERS:
-        found.opened.append(token.type)
-    elif token.type in _CLOSES and found.opened:
-        found.opened.pop()
-    if token.type in ("LBRACE", "RBRACE") or (token.type == "COMMA" and found.opened and not in_brackets):
-        found.statement = []
-    else:
-        found.statement.append(token)
-    return False

@@ -49,7 +49,7 @@ def show(value: Value, ctx: Context) -> str:
         case Text(value=text):
             return f'"{text}"'
         case Boolean(value=truth):
-            return "true" if truth else "false"
+            return str(truth).lower()
         case Constructed():
             return " ".join(ctx.source(value.span).split())
         case Options(options=options):
@@ -81,16 +81,13 @@ def explain_quantity(text: str) -> str | None:
         quantity = parse_quantity(text)
     except BadLiteral:
         return None
-    plain = _plain(quantity, text)
-    return f"`{text}`: {_dimension(quantity)}" + (f" = {plain}" if plain else "")
-
-
-def _dimension(quantity: Quantity) -> str:
+    meaning = "a plain number" if quantity.dimension == COUNT else quantity.dimension.name
     if quantity.form == "percent":
-        return "a share"
-    if quantity.form == "times":
-        return "a multiple: beside a metric, of the parent's same metric"
-    return "a plain number" if quantity.dimension == COUNT else quantity.dimension.name
+        meaning = "a share"
+    elif quantity.form == "times":
+        meaning = "a multiple: beside a metric, of the parent's same metric"
+    plain = _plain(quantity, text)
+    return f"`{text}`: {meaning}" + (f" = {plain}" if plain else "")
 
 
 def _plain(quantity: Quantity, text: str) -> str:
@@ -100,13 +97,10 @@ def _plain(quantity: Quantity, text: str) -> str:
     if quantity.dimension == BYTES:
         decimal = f"{float(value / 10**9):.4g}GB" if value >= 10**9 else ""
         exact = f"{value.numerator:,} bytes" if value.denominator == 1 and value < _GROUPED else ""
-        binary = format_quantity(value, BYTES)
-        return ", ".join(p for p in (exact, binary, decimal) if p and p != text)
+        return ", ".join(p for p in (exact, format_quantity(value, BYTES), decimal) if p and p != text)
     if quantity.dimension == TIME:
         return f"{float(value):.6g} s"
-    if value.denominator == 1 and 1000 <= value < _GROUPED:
-        return f"{value.numerator:,}"
-    return ""
+    return f"{value.numerator:,}" if value.denominator == 1 and 1000 <= value < _GROUPED else ""
 
 
 # ---------------------------------------------------------------- declarations
@@ -116,15 +110,22 @@ def summary(node: object) -> list[str]:
     """Return a few lines about a lowered declaration; none if its text says as much."""
     match node:
         case nodes.Parent(shape=shape):
+            tied = ", tied" if shape.tied else ""
             return [
                 f"{shape.family}, {_count(total_params(shape))} parameters, {shape.layers} layers",
                 f"hidden {shape.hidden}, {shape.heads} heads of {shape.head_dim}, {shape.kv_heads} KV heads, "
-                f"intermediate {shape.intermediate}, vocabulary {shape.vocab}"
-                + (", tied" if shape.tied else ""),
+                f"intermediate {shape.intermediate}, vocabulary {shape.vocab}{tied}",
                 *layer_kinds(shape),
             ]
         case nodes.Hardware(spec=nodes.RooflineHardware() as spec):
-            return _profile(spec)
+            memory = format_quantity(Fraction(spec.memory_bytes), BYTES)
+            bandwidth = format_quantity(spec.bandwidth_bytes_per_s, BYTES_PER_S)
+            peaks = ", ".join(f"{d} {format_quantity(f, FLOP_PER_S)}" for d, f in spec.flop_per_s.items())
+            gpus = f"{spec.gpus} GPU{'s, each' if spec.gpus > 1 else ''}"
+            return [
+                f"profile `{spec.profile}`: {gpus} {memory}, {bandwidth}, {peaks}",
+                f"weights {spec.dtype}, KV cache {spec.kv_dtype}, embedding {spec.embedding_dtype}",
+            ]
         case nodes.Scenario():
             batches = " or ".join(map(str, node.batches))
             batch = f"batch {batches}" if batches else "the largest batch that fits"
@@ -151,17 +152,6 @@ def _count(value: int) -> str:
     return format_quantity(Fraction(value), COUNT)
 
 
-def _profile(spec: nodes.RooflineHardware) -> list[str]:
-    memory = format_quantity(Fraction(spec.memory_bytes), BYTES)
-    bandwidth = format_quantity(spec.bandwidth_bytes_per_s, BYTES_PER_S)
-    peaks = ", ".join(f"{d} {format_quantity(f, FLOP_PER_S)}" for d, f in spec.flop_per_s.items())
-    gpus = f"{spec.gpus} GPU{'s, each' if spec.gpus > 1 else ''}"
-    return [
-        f"profile `{spec.profile}`: {gpus} {memory}, {bandwidth}, {peaks}",
-        f"weights {spec.dtype}, KV cache {spec.kv_dtype}, embedding {spec.embedding_dtype}",
-    ]
-
-
 def _space(space: nodes.Space) -> list[str]:
     sizes = Counter((len(c.attention), len(c.ffn)) for c in space.layers)
     rows = [
@@ -185,7 +175,6 @@ def _search(search: nodes.Search) -> list[str]:
     if (refine := search.refine) is not None:
         healed = f"healed on {_count(refine.healed)} tokens" if refine.healed else "not healed"
         positions = f"{_count(refine.samples)} positions" + (f" of `{refine.data}`" if refine.data else "")
-        rows.append(
-            f"refined: {refine.children} children, {healed}, measured on {positions} (`{refine.method}`)"
-        )
+        children = f"refined: {refine.children} children, {healed}"
+        rows.append(f"{children}, measured on {positions} (`{refine.method}`)")
     return rows

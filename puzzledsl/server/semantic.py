@@ -6,58 +6,54 @@ from lsprotocol import types
 
 from puzzledsl.checker.expressions.values import Symbol
 from puzzledsl.checker.names.occurrences import Occurrence
-from puzzledsl.server.document import Document, span_of
+from puzzledsl.server.document import Document
 from puzzledsl.server.positions import units
 from puzzledsl.syntax.highlight import TokenClass, classified
 
-TYPES = (
-    *("comment", "keyword", "operator", "string", "number", "class", "variable", "parameter"),
-    *("property", "function", "enumMember", "type", "namespace"),
-)
+TYPES = "comment keyword operator string number class variable parameter property function enumMember type namespace".split()
 MODIFIERS = ("declaration", "documentation", "defaultLibrary")
 _BY_CLASS: dict[TokenClass, str] = {
     "comment": "comment",
     "doc": "comment",
-    "keyword": "keyword",
-    "operator_word": "keyword",
-    "kind": "keyword",
     "string": "string",
     "number": "number",
     "operator": "operator",
+    "keyword": "keyword",
+    "operator_word": "keyword",
+    "kind": "keyword",
 }
 _BY_CATEGORY = {
     "kind": "keyword",
     "type": "type",
     "setting": "property",
-    "call": "function",
-    "function": "function",
     "metric": "property",
     "fact": "property",
+    "call": "function",
+    "function": "function",
     "space": "variable",
     "word": "enumMember",
 }
 _BY_KIND = {
     "let": "variable",
+    "variable": "variable",
     "param": "parameter",
     "parameter": "parameter",
-    "variable": "variable",
     "fn": "function",
     "file": "namespace",
 }
 
 
 def semantic_tokens(document: Document) -> types.SemanticTokens:
-    """Every token that has a colour, as the protocol packs them."""
+    """Return every token that has a colour, as the protocol packs them."""
     names = {(o.span.line, o.span.column): o for o in document.names}
     data: list[int] = []
     last_line = last_start = 0
     for token, its_class in classified(document.text) if document.tokens else []:
-        span = span_of(token, "")
-        told = _told(names.get((span.line, span.column)), its_class)
+        told = _told(names.get((token.line, token.column)), its_class)
         if told is None:
             continue
         kind, modifiers = told
-        start = document.lines.position(span.line, span.column)
+        start = document.lines.position(token.line, token.column)
         step = start.character - (last_start if start.line == last_line else 0)
         length = units(str(token), document.lines.encoding)
         bits = sum(1 << MODIFIERS.index(m) for m in modifiers)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from itertools import groupby, pairwise
-from typing import Any, assert_never
+from typing import Any, Protocol, assert_never
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.ir import nodes
 from puzzledsl.search.problem.columns import Columns
 from puzzledsl.search.problem.residuals import FALSE, TRUE, Residuals, bits_of
-from puzzledsl.search.tables import Tables
 
 PARTS = ("operand", "condition", "consequence", "operands", "statements")  # fields that hold formulas
 
@@ -30,7 +29,18 @@ class Formula:
     requirement: int | None = None
 
 
-def with_facts(tables: Tables, logic: nodes.Logic) -> nodes.Logic:
+class Facts(Protocol):
+    """Alternatives of each layer and their facts."""
+
+    @property
+    def layers(self) -> tuple[nodes.LayerChoice, ...]:
+        """The alternatives of each layer."""
+
+    def fact(self, sub_block: SubBlock, attribute: str, layer: int, name: str) -> int:
+        """Return a fact of an alternative."""
+
+
+def with_facts(tables: Facts, logic: nodes.Logic) -> nodes.Logic:
     """Return a formula whose comparisons have tables in place of facts."""
 
     def of(part: Any) -> Any:
@@ -49,7 +59,7 @@ def with_facts(tables: Tables, logic: nodes.Logic) -> nodes.Logic:
     return logic.model_copy(update=parts) if parts else logic
 
 
-def as_tables(tables: Tables, term: nodes.Term) -> Iterator[nodes.Term]:
+def as_tables(tables: Facts, term: nodes.Term) -> Iterator[nodes.Term]:
     """Yield a count or a fact as tables: one for each group of neighbouring layers that agree. Other terms stay as they are."""
     if not isinstance(term, nodes.FactTerm | nodes.CountTerm):
         yield term

@@ -101,12 +101,10 @@ def direction(search: Search, term: Term) -> Literal["<=", ">="]:
 
     It is that of the search's own requirement on the term, if there is one; else ">=" for throughput and batch, "<=" for others.
     """
-    for requirement in search.requirements:
-        if isinstance(requirement, LinearRequirement) and requirement.left == alone(term):
-            if requirement.op in (">=", ">"):
-                return ">="
-            if requirement.op in ("<=", "<"):
-                return "<="
+    linear = [r for r in search.requirements if isinstance(r, LinearRequirement) and r.op != "=="]
+    own = [r.op for r in linear if r.left == alone(term)]
+    if own:
+        return ">=" if own[0] in (">=", ">") else "<="
     return ">=" if isinstance(term, MetricTerm) and METRICS[term.metric].better != "less" else "<="
 
 

@@ -178,22 +178,17 @@ def _best_reach(
 def smallest_relaxation(
     feasibility: Feasibility, groups: Sequence[Group], free: Sequence[Group]
 ) -> Relaxation | None:
-    """Return a relaxation with a verified solution; None if time runs out.
+    """Return a relaxation of a conflict with a verified solution; None if time runs out.
 
-    A single bound is preferred to several, a smaller move to a larger one, and a move to dropping a requirement.
-
-    Args:
-        feasibility: What is known of the search.
-        groups: The conflict.
-        free: Statements whose removal alone makes the search feasible.
+    `free`: statements whose removal alone makes the search feasible. A single bound is preferred to several, a smaller move to a
+    larger one, and a move to dropping a requirement.
     """
-    effort, every = feasibility.effort, range(len(feasibility.problems.tables.search.requirements))
-    single = sorted(
-        (reach(feasibility, group, frozenset(every) - set(group)) for group in free), key=_by_size
-    )
+    problems, effort = feasibility.problems, feasibility.effort
+    every = frozenset(range(len(problems.tables.search.requirements)))
+    single = sorted((reach(feasibility, group, every - set(group)) for group in free), key=_by_size)
     dropped = [Step(ALL, step.group) for step in single if step.written is not None]
     for step in (*single, *dropped):  # an equation may have no exact literal, and must be dropped
-        shown = _solved(feasibility.problems, [step], effort)
+        shown = _solved(problems, [step], effort)
         if shown is not None or effort.left_s <= 0:
             return shown
     return _in_turn(feasibility, groups)

@@ -21,15 +21,7 @@ from puzzledsl.ir.nodes import Baseline, LayerChoice, MetricTerm, Program, Searc
 from puzzledsl.ir.references import drops_by_influence, influence_score
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScenarioCosts, ScoreTable
-from puzzledsl.search.errors import (
-    AlternativeNotCosted,
-    AlternativeNotScored,
-    CostsNotThere,
-    MetricUnknown,
-    NoInfluence,
-    ScoresNotThere,
-    Unbounded,
-)
+from puzzledsl.search import errors
 from puzzledsl.search.needs import influence_of, needed, placed_linears
 
 PARENT = LayerAssignment(attention="parent", ffn="parent")
@@ -127,7 +119,7 @@ class Tables:
             return 0.0
         where, file = span_of(self.search.where), self.program.source
         raise DiagnosticError(
-            AlternativeNotScored(where, name=name, alternative=f"{part}{key}", layer=layer, file=file)
+            errors.AlternativeNotScored(where, name=name, alternative=f"{part}{key}", layer=layer, file=file)
         )
 
     def params(self, layer: int, choice: LayerAssignment) -> int:
@@ -169,30 +161,30 @@ def _mistakes(
     """Yield a diagnostic for each input that is missing, incomplete or not finite."""
     needs, where, file = needed(program, search.name), span_of(search.where), program.source
     for name in sorted(needs.scores - scores.keys()):
-        yield ScoresNotThere(where, name=name, file=file)
+        yield errors.ScoresNotThere(where, name=name, file=file)
     if isinstance(search.solver, Baseline) and drops_by_influence(search):
         measured, solver = influence_score(program, search), search.solver.kind
         if measured is None:
             yield NothingMeasured(where, search=search.name, solver=solver, space=search.space)
         elif measured in scores and influence_of(program, search, scores) is None:
-            yield NoInfluence(where, name=measured, solver=solver, file=file)
+            yield errors.NoInfluence(where, name=measured, solver=solver, file=file)
     for name in sorted(n for n in needs.scenarios if not costs.scenarios.get(n)):
-        yield CostsNotThere(where, name=name, file=file)
+        yield errors.CostsNotThere(where, name=name, file=file)
     for name in sorted(needs.scores & scores.keys()):
         table = scores[name]
         cells = (value for part in (*table.attention, *table.ffn, *table.pairs) for value in part.values())
         if not all(map(math.isfinite, (table.offset, *(run.value for run in table.runs), *cells))):
-            yield Unbounded(where, what=f"score `{name}`", name=search.name)
+            yield errors.Unbounded(where, what=f"score `{name}`", name=search.name)
     yield from _unknown_metrics(search, costs)
     layers = program.spaces[search.space].layers
     offered = [({a.name for a in c.attention}, {f.name for f in c.ffn}) for c in layers]
     for name in sorted(needs.scenarios & costs.scenarios.keys()):
         for at_batch in costs.scenarios[name]:
             for alternative, layer in _not_costed(at_batch, offered):
-                yield AlternativeNotCosted(where, name=name, alternative=alternative, layer=layer)
+                yield errors.AlternativeNotCosted(where, name=name, alternative=alternative, layer=layer)
 
 
-def _unknown_metrics(search: Search, costs: CostTable) -> Iterator[MetricUnknown]:
+def _unknown_metrics(search: Search, costs: CostTable) -> Iterator[errors.MetricUnknown]:
     """Yield a diagnostic for each metric in a search that its scenario's costs do not have, at its source location."""
     for linear, where in placed_linears(search):
         for term in (weighted.term for weighted in linear.terms):
@@ -202,7 +194,9 @@ def _unknown_metrics(search: Search, costs: CostTable) -> Iterator[MetricUnknown
                 dimension = DIMENSIONS.get(term.metric)
                 unit = "bytes" if dimension == BYTES else "us"
                 column = f"{term.metric}[{unit}]" if dimension else "latency[us]"
-                yield MetricUnknown(span_of(where), scenario=term.scenario, metric=term.metric, column=column)
+                yield errors.MetricUnknown(
+                    span_of(where), scenario=term.scenario, metric=term.metric, column=column
+                )
 
 
 def _not_costed(

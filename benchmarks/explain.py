@@ -1,4 +1,4 @@
-"""Why there is no answer: `python -m benchmarks.explain [--count 100] [--layers 16]`.
+"""Why there is no answer: `python -m benchmarks.explain [--first 0] [--count 100] [--layers 16]`.
 
 Programs as text that have no solution: one or two forms of structure (structure_forms.py) beside two to four requirements that
 pull against each other. Each goes through the checker and the search; plain CP-SAT then judges the conflict on the model that
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -144,7 +145,7 @@ def explained(seed: int, layers: int = 16, *, judge: bool = True) -> Explained:
 
 
 def main() -> None:
-    """Print every program's conflict, then the figures."""
+    """Print every program's conflict, then the figures. End with 1 where one is not minimal, or not proven to be."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--first", type=int, default=0)
@@ -167,6 +168,7 @@ def main() -> None:
         f"{sum(t < TARGET_S for t in times)} under {TARGET_S} s; {sum(it.is_minimal for it in found)} minimal by plain CP-SAT, "
         f"{sum(it.result.conflict_minimal for it in found)} said to be"
     )
+    sys.exit(0 if all(it.is_minimal and it.result.conflict_minimal for it in found) else 1)
 
 
 if __name__ == "__main__":

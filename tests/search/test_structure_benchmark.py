@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import structure
 from benchmarks.structure import LAYERS, LIMIT_S, SEEDS, between_ways, plan
 from benchmarks.structure_checks import Loaded, same_bytes
 from benchmarks.structure_form import Form
@@ -125,6 +126,17 @@ def test_the_same_bytes_for_any_seed_and_number_of_workers() -> None:
 
 
 # ---------------------------------------------------------------- faults are told
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_check_ends_with_1_where_something_is_wrong(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        structure.CHECKS, "random", lambda number: [("0: wrong", True)] * code + [("all", False)]
+    )
+    monkeypatch.setattr(sys, "argv", ["structure", "--random", "1"])
+    with pytest.raises(SystemExit) as ended:
+        structure.main()
+    assert ended.value.code == code
 
 
 @pytest.fixture(scope="module")

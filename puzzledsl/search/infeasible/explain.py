@@ -5,7 +5,7 @@ A relaxation moves one bound of each conflict as far as necessary. The relaxed s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
@@ -55,10 +55,12 @@ def explained(problems: Problems, result: SearchResult, effort: Effort) -> Searc
     """
     feasibility = Feasibility(problems, effort.share(FOR_CONFLICT))
     groups, requirements = minimal_conflict(feasibility), problems.tables.search.requirements
-    kept, every, items = members_of(groups), frozenset(range(len(requirements))), []
+    kept, every = members_of(groups), frozenset(range(len(requirements)))
+    items, steps = list[ConflictItem](), dict[Group, Step]()
     for number, group in enumerate(groups):
         own = replace(feasibility, effort=feasibility.effort.share(1 / (len(groups) - number + 1)))
         step, first = reach(own, group, kept - set(group)), requirements[group[0]]
+        steps[group] = step
         item = ConflictItem(
             line=first.where.line,
             text=first.where.text,
@@ -72,7 +74,8 @@ def explained(problems: Problems, result: SearchResult, effort: Effort) -> Searc
     relaxation = None
     if groups and effort.left_s > 0 and not isinstance(problems.tables.search.solver, Baseline):
         free = [group for group, item in zip(groups, items, strict=True) if item.frees]
-        relaxation = smallest_relaxation(replace(feasibility, effort=effort), groups, free)
+        known = steps if kept == every else {}
+        relaxation = smallest_relaxation(replace(feasibility, effort=effort), groups, free, known)
     added = {"conflict": tuple(items), "conflict_minimal": minimal, "relaxation": relaxation}
     return result.model_copy(update=added)
 
@@ -176,16 +179,19 @@ def _best_reach(
 
 
 def smallest_relaxation(
-    feasibility: Feasibility, groups: Sequence[Group], free: Sequence[Group]
+    feasibility: Feasibility, groups: Sequence[Group], free: Sequence[Group], known: Mapping[Group, Step]
 ) -> Relaxation | None:
     """Return a relaxation of a conflict with a verified solution; None if time runs out.
 
-    `free`: statements whose removal alone makes the search feasible. A single bound is preferred to several, a smaller move to a
-    larger one, and a move to dropping a requirement.
+    `free`: statements whose removal alone makes the search feasible. `known`: steps that are computed already. A single bound is
+    preferred to several, a smaller move to a larger one, and a move to dropping a requirement.
     """
     problems, effort = feasibility.problems, feasibility.effort
-    every = frozenset(range(len(problems.tables.search.requirements)))
-    single = sorted((reach(feasibility, group, every - set(group)) for group in free), key=_by_size)
+    every, single = frozenset(range(len(problems.tables.search.requirements))), list[Step]()
+    for number, group in enumerate(free):  # in half of the time: what is reached is solved then
+        own = replace(feasibility, effort=effort.share(1 / (2 * len(free) - number)))
+        single.append(known.get(group) or reach(own, group, every - set(group)))
+    single.sort(key=_by_size)
     dropped = [Step(ALL, step.group) for step in single if step.written is not None]
     for step in (*single, *dropped):  # an equation may have no exact literal, and must be dropped
         shown = _solved(problems, [step], effort)
@@ -200,8 +206,9 @@ def _in_turn(feasibility: Feasibility, groups: Sequence[Group]) -> Relaxation | 
     while groups:
         if effort.left_s <= 0:
             return None
+        own = replace(feasibility, effort=effort.share(0.5))
         members = members_of(groups)
-        smallest = min((reach(feasibility, g, members - set(g)) for g in groups), key=_by_size)
+        smallest = min((reach(own, g, members - set(g)) for g in groups), key=_by_size)
         again = smallest.group in steps  # moved before and in conflict again: drop it
         steps[smallest.group] = Step(ALL, smallest.group) if again else smallest
         feasibility = Feasibility(_relaxed(problems, steps.values()), effort)

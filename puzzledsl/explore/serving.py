@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import socket
-import tempfile
 import threading
 import webbrowser
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import scratch
 from puzzledsl.explore.desk import Desk
 from puzzledsl.explore.errors import ExploreNeedsAServer, PortIsTaken
 from puzzledsl.explore.guard import Guard
@@ -56,12 +57,13 @@ def serve(
     guard = Guard.new(listening.getsockname()[1])
     address = guard.address if search is None else f"{guard.address}?search={name}"
 
-    folder = tempfile.TemporaryDirectory(prefix="pzl-explore-")
+    stack = ExitStack()
+    folder = stack.enter_context(scratch("explore"))
 
     def ready() -> None:
         started(address)
         if browser:
-            link = private_link(Path(folder.name), address)
+            link = private_link(folder, address)
             threading.Thread(target=webbrowser.open, args=(link.as_uri(),), daemon=True).start()
 
     config = uvicorn.Config(
@@ -81,7 +83,7 @@ def serve(
         pass
     finally:
         listening.close()
-        folder.cleanup()
+        stack.close()
 
 
 def private_link(folder: Path, address: str) -> Path:

@@ -19,6 +19,7 @@ from typing import assert_never
 
 import numpy as np
 
+from puzzledsl.ir.logic import holds, layers_of
 from puzzledsl.ir.nodes import (
     BASELINES,
     Baseline,
@@ -37,7 +38,6 @@ from puzzledsl.search.effort import Effort
 from puzzledsl.search.needs import influence_of
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.columns import Ints
-from puzzledsl.search.problem.formulas import holds, layers_of
 from puzzledsl.search.problem.instance import Goal, Problem
 from puzzledsl.search.problem.problem import Builder, Problems
 from puzzledsl.search.problem.rows import formulas_of, goal_of, without_larger

@@ -96,16 +96,15 @@ class Tables:
         Raises DiagnosticError (AlternativeNotScored).
         """
         if self.scores[name].unit == "block":
-            return decimal(*self.pair_scores(name, layer, [f"{choice.attention}/{choice.ffn}"]))
+            return decimal(self.pair_score(name, layer, f"{choice.attention}/{choice.ffn}"))
         attention = decimal(self.sub_block_score(name, layer, "attention", choice.attention))
         return attention + decimal(self.sub_block_score(name, layer, "ffn", choice.ffn))
 
-    def pair_scores(self, name: str, layer: int, keys: Sequence[str]) -> list[float]:
-        """Return the scores of many pairs of a layer, named `attention/ffn`. Raises DiagnosticError (AlternativeNotScored)."""
-        pairs = self.scores[name].pairs
-        here = pairs[layer] if layer < len(pairs) else {}
-        found = zip(keys, map(here.get, keys), strict=True)
-        return [self._unlisted(name, layer, key) if value is None else value for key, value in found]
+    def pair_score(self, name: str, layer: int, key: str) -> float:
+        """Return a pair's score, named `attention/ffn`, from a table of pairs. Raises DiagnosticError (AlternativeNotScored)."""
+        layers = self.scores[name].pairs
+        value = layers[layer].get(key) if layer < len(layers) else None
+        return self._unlisted(name, layer, key) if value is None else value
 
     def sub_block_score(self, name: str, layer: int, sub_block: SubBlock, key: str) -> float:
         """Return a sub-block's score from a table of sub-blocks. Raises DiagnosticError (AlternativeNotScored)."""

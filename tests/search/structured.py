@@ -14,8 +14,8 @@ from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.problem.columns import Columns, Ints, Mask
-from puzzledsl.search.problem.formulas import Formula
 from puzzledsl.search.problem.instance import Goal, Problem, Row
+from puzzledsl.search.problem.normal_form import Formula
 from tests.search.random_problems import every_answer
 
 Rng = np.random.Generator

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from puzzledsl.ir.logic import holds
 from puzzledsl.ir.nodes import LinearRequirement, Requirement, Where
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.effort import Effort
@@ -20,10 +21,9 @@ from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.local_search.incumbent import find_incumbent
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.box import Box
-from puzzledsl.search.problem.formulas import Formula, holds
-from puzzledsl.search.problem.instance import Problem, Row
+from puzzledsl.search.problem.instance import Problem, Row, presolve
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.problem.presolve import presolve
+from puzzledsl.search.problem.normal_form import Formula
 from puzzledsl.search.problem.problem import Change, Problems
 from puzzledsl.search.problem.rows import formulas_of
 

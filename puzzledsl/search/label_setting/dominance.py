@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from puzzledsl.search.problem.columns import Ints
-from puzzledsl.search.problem.hashing import mixed
+from puzzledsl.search.problem.columns import Ints, mixed
 
 MANY = 4000  # number of models up to which one operation for all rows is faster
 Indices = NDArray[np.int32] | NDArray[np.int64]

@@ -8,8 +8,7 @@ import numpy as np
 
 from puzzledsl.search.label_setting.grid import grid_of, pairs_of
 from puzzledsl.search.lagrangian.bound import Bound
-from puzzledsl.search.problem.columns import Ints
-from puzzledsl.search.problem.hashing import mixed
+from puzzledsl.search.problem.columns import Ints, mixed
 from puzzledsl.search.problem.instance import Problem
 
 ALIKE = 2  # most changes with equal effects that are kept; two, because both may be made

@@ -18,7 +18,6 @@ from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.portfolio.label_setting import kept
 from puzzledsl.search.portfolio.ledger import Ledger
 from puzzledsl.search.problem.columns import Ints, Mask
-from puzzledsl.search.problem.diagram import live_columns
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.paths import paths_of
 
@@ -125,7 +124,7 @@ def _child(problem: Problem, origin: Ints, part: Mask, parent: Bound) -> _Node |
     assert diagram is not None, "nodes are parts of a problem with a diagram"
     if not diagram.feasible:
         return None
-    live = live_columns(problem.columns, diagram)
+    live = diagram.live_columns(problem.columns)
     problem, origin = problem.only(live), origin[live]
     bound = lagrangian_bound(problem, parent.float_prices)
     return None if bound.infeasible else _Node(problem, origin, bound)

@@ -10,8 +10,7 @@ from puzzledsl.search.label_setting.sweep import sweep_all
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.columns import Ints
-from puzzledsl.search.problem.instance import Problem
-from puzzledsl.search.problem.presolve import presolve
+from puzzledsl.search.problem.instance import Problem, presolve
 
 FIRST_REACH = 0.15  # first reach beyond the best answer, as a share of its distance from the bound
 FURTHER = 1.5

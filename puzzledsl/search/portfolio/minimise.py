@@ -26,9 +26,8 @@ from puzzledsl.search.portfolio.gaps import good_enough
 from puzzledsl.search.portfolio.label_setting import LabelSetting, kept
 from puzzledsl.search.portfolio.ledger import Ledger, Outcome
 from puzzledsl.search.problem.columns import Ints
-from puzzledsl.search.problem.instance import Problem
+from puzzledsl.search.problem.instance import Presolved, Problem, is_unfinished, presolve
 from puzzledsl.search.problem.paths import paths_of
-from puzzledsl.search.problem.presolve import Presolved, is_unfinished, presolve
 from puzzledsl.search.problem.symmetry import symmetry_of
 
 __all__ = ["Outcome", "minimise"]
@@ -138,7 +137,7 @@ class _Portfolio:
 
     def _counts_settle(self) -> bool:
         """True if layers are interchangeable and CP-SAT proves the answer over their counts, which are few; labels are many."""
-        alike = symmetry_of(self.problem) is not None
+        alike = bool(symmetry_of(self.problem))
         return alike and Cores(self.ledger, False).run(slice_of(self.effort, WORK))
 
     def _in_turn(self) -> Outcome:

@@ -20,9 +20,8 @@ from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.columns import Columns, Ints, Mask
-from puzzledsl.search.problem.instance import INFINITE, Problem
+from puzzledsl.search.problem.instance import INFINITE, Problem, presolve
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.problem.presolve import presolve
 from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.tables import Tables
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product
+from typing import Literal
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink
@@ -96,29 +97,23 @@ class Tables:
         Raises DiagnosticError (AlternativeNotScored).
         """
         if self.scores[name].unit == "block":
-            return decimal(self.pair_score(name, layer, f"{choice.attention}/{choice.ffn}"))
-        attention = decimal(self.sub_block_score(name, layer, "attention", choice.attention))
-        return attention + decimal(self.sub_block_score(name, layer, "ffn", choice.ffn))
+            return decimal(self.entry(name, "pairs", layer, f"{choice.attention}/{choice.ffn}"))
+        attention = decimal(self.entry(name, "attention", layer, choice.attention))
+        return attention + decimal(self.entry(name, "ffn", layer, choice.ffn))
 
-    def pair_score(self, name: str, layer: int, key: str) -> float:
-        """Return a pair's score, named `attention/ffn`, from a table of pairs. Raises DiagnosticError (AlternativeNotScored)."""
-        layers = self.scores[name].pairs
-        value = layers[layer].get(key) if layer < len(layers) else None
-        return self._unlisted(name, layer, key) if value is None else value
+    def entry(self, name: str, part: SubBlock | Literal["pairs"], layer: int, key: str) -> float:
+        """Return a score's entry for a sub-block, or for a pair named `attention/ffn`; 0 for the parent, if it is not listed.
 
-    def sub_block_score(self, name: str, layer: int, sub_block: SubBlock, key: str) -> float:
-        """Return a sub-block's score from a table of sub-blocks. Raises DiagnosticError (AlternativeNotScored)."""
-        layers = self.scores[name].attention if sub_block == "attention" else self.scores[name].ffn
-        value = layers[layer].get(key) if layer < len(layers) else None
-        return self._unlisted(name, layer, key, f"{sub_block} ") if value is None else value
-
-    def _unlisted(self, name: str, layer: int, key: str, part: str = "") -> float:
-        """Return 0 for the parent, which need not be listed. Raises DiagnosticError for any other."""
-        if key in ("parent", "parent/parent"):
-            return 0.0
-        where, file = span_of(self.search.where), self.program.source
+        Raises DiagnosticError (AlternativeNotScored).
+        """
+        listed: tuple[dict[str, float], ...] = getattr(self.scores[name], part)
+        value = listed[layer].get(key) if layer < len(listed) else None
+        if value is not None or key in ("parent", "parent/parent"):
+            return value or 0.0
+        where, file, what = span_of(self.search.where), self.program.source, f"{part} {key}"
+        what = what.removeprefix("pairs ")
         raise DiagnosticError(
-            errors.AlternativeNotScored(where, name=name, alternative=f"{part}{key}", layer=layer, file=file)
+            errors.AlternativeNotScored(where, name=name, alternative=what, layer=layer, file=file)
         )
 
     def params(self, layer: int, choice: LayerAssignment) -> int:

@@ -23,7 +23,11 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "language.md").read_text("utf-8")
 NAMED = {rule for form in FORMS.values() for rule in form.rules}
 PLAIN = [form for form in FORMS.values() if not form.join]
-SLICE = PLAIN[::6]
+# a tie, an order, a window, a count, runs, distinct values, weighted sums, preferences, several answers
+SLICE = (
+    "widths_tied", "heads_never_grow", "few_gaps_in_four", "gaps_counted", "one_gap_or_short_ones", "two_attentions",
+    "weighted_by_depth", "preferences", "several_answers",
+)  # fmt: skip
 MOST = 600
 
 
@@ -83,9 +87,9 @@ def test_the_plan_is_a_pairwise_cover_of_at_most_600_programs() -> None:
 # ---------------------------------------------------------------- a slice of it
 
 
-@pytest.mark.parametrize("form", SLICE, ids=lambda form: form.name)
-def test_all_ways_of_a_form_give_the_best_of_all_children(form: Form, tmp_path: Path) -> None:
-    check(form, tmp_path)
+@pytest.mark.parametrize("form", SLICE)
+def test_all_ways_of_a_form_give_the_best_of_all_children(form: str, tmp_path: Path) -> None:
+    check(FORMS[form], tmp_path)
 
 
 @pytest.mark.slow

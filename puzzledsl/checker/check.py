@@ -107,7 +107,7 @@ def inspect(
             program = _program(ctx)
             for check_whole in WHOLE:
                 check_whole(ctx, program)
-            program = None if any(d.severity == "error" for d in sink) else program
+            program = None if any(d.severity == "error" for d in sink.items) else program
         if program is not None:
             warn(ctx, program)
     return Checked(program, tuple(sink.sorted()), dict(loader.sources)), ctx

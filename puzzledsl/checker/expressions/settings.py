@@ -111,9 +111,11 @@ class Settings:
 
     def attempt(self, read: Callable[..., T], *arguments: object) -> T | None:
         """Return `read(*arguments)`; None where it is refused, which is a mistake in the settings."""
-        found = self.ctx.attempt(read, *arguments)
-        self.failed |= found is None
-        return found
+        try:
+            return read(*arguments)
+        except Refused:
+            self.failed = True
+            return None
 
     def sound(self, node: T) -> T:
         """Return a node that is made of the settings. Refuse one with mistakes."""
@@ -126,9 +128,11 @@ class Settings:
     def read(self, key: str, default: Any = REQUIRED) -> Any:
         """Return the value of a setting, read as its field says. Unwritten or wrong: `default`, or the field's own."""
         known = self.known(key)
-        found = self.attempt(self._read, key, known) if self.has(key) else None
-        if found is not None:
-            return found
+        if key in self.entries:
+            try:
+                return self._read(key, known)
+            except Refused:
+                self.failed = True
         usual = known.value if default is REQUIRED else default
         if usual is not REQUIRED:
             return usual

@@ -19,14 +19,14 @@ from puzzledsl.syntax import tree
 
 def read_word(ctx: Context, expr: tree.Expr, scope: values.Scope, words: Sequence[str], what: str) -> str:
     """Return a word of a closed list, written bare, as a string or through a `let` or `param`; of a slip the nearest word."""
+    if isinstance(expr, tree.Name) and expr.text in words:
+        return expr.text
     got, either = ctx.source(expr.span), listed([f"`{w}`" for w in words], "or")
     if isinstance(expr, tree.Attribute) and (joined := got.replace(".", "_")) in words:
         ctx.report(UnknownWord(expr.span, got=got, what=what, near=Near(joined, alone=True)))
         return joined
-    bare = isinstance(expr, tree.Name) and scope.local(expr.text) is None
-    if isinstance(expr, tree.Name) and expr.text in words:
-        return expr.text
-    if isinstance(expr, tree.Name) and bare and not _is_value(scope.file.names.get(expr.text)):
+    local = isinstance(expr, tree.Name) and scope.local(expr.text)
+    if isinstance(expr, tree.Name) and local is None and not _is_value(scope.file.names.get(expr.text)):
         text = expr.text
     else:
         value = ctx.value(expr, scope)

@@ -30,11 +30,7 @@ SEEDS = (0, 1, 2)
 LIMIT_S = 10.0
 BUDGET_S = 2 * 3600
 SAME_TIMES = 2.0
-CHECKS = {
-    "random": "random programs beside brute force and CP-SAT: wrong answers",
-    "deadlines": "hard searches: those that end after their limit",
-    "same": "searches whose result is the same for any seed and number of workers",
-}
+CHECKS = {"random": random_programs, "deadlines": deadlines, "same": same_bytes}
 QUICK = ("heads_tied", "widths_never_grow+or", "gaps_counted", "two_gaps")
 
 
@@ -64,19 +60,17 @@ def main() -> None:
     )
     parser.add_argument("--pzl", type=Path, default=PZL, help="another installation's command")
     parser.add_argument("--list", action="store_true", help="write the programs and run none")
-    for name, words in CHECKS.items():
-        parser.add_argument(f"--{name}", type=int, metavar="N", help=words)
+    for name, check in CHECKS.items():
+        parser.add_argument(f"--{name}", type=int, metavar="N", help=(check.__doc__ or "").split(" Yield")[0])
     parser.add_argument("--for", dest="seconds", type=float, default=BUDGET_S, help="seconds in all")
     options = parser.parse_args()
-    for asked, check in (
-        (options.random, random_programs),
-        (options.deadlines, deadlines),
-        (options.same, same_bytes),
-    ):
-        for said in check(asked) if asked else ():
+    asked = [(check, number) for name, check in CHECKS.items() if (number := getattr(options, name))]
+    if asked:
+        faults = 0
+        for said, is_fault in chain.from_iterable(check(number) for check, number in asked):
             print(said, flush=True)
-    if options.random or options.deadlines or options.same:
-        return
+            faults += is_fault
+        sys.exit(1 if faults else 0)
     forms = options.only or (QUICK if options.quick else [*FORMS])
     texts = plan(
         forms, options.layers or ((6,) if options.quick else LAYERS), options.seeds or SEEDS, options.limit

@@ -17,15 +17,15 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 import puzzledsl as pzl
-from benchmarks.structure_forms import FORMS, Draw, Meaning
+from benchmarks.structure_form import Draw, Meaning
+from benchmarks.structure_forms import FORMS
 from benchmarks.structure_runs import Judged, Text, plain_cpsat, program, with_budgets
 from benchmarks.structure_text import MENUS, SMALL, Child, Menu, Rng, Tables, World
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.tables import SearchResult
-from puzzledsl.search.export import cpsat_model
 from puzzledsl.search.score_table import read_score_table
-from puzzledsl.search.solve import solve_search
+from puzzledsl.search.solve import cpsat_model, solve_search
 
 SMALL_LAYERS, MID_LAYERS = (3, 6), (8, 25)
 LIMIT_S, PLAIN_S, SAME_S = 20.0, 20.0, 60.0
@@ -107,8 +107,8 @@ def mixture(rng: Rng, layers: int, seed: int, limit_s: float, menu: Menu, most: 
     return Text(name, "+".join(way for way, _ in ways), world, together, text)
 
 
-def random_programs(number: int) -> Iterator[str]:
-    """Every second program small enough for brute force, the others beside CP-SAT alone."""
+def random_programs(number: int) -> Iterator[tuple[str, bool]]:
+    """Every second program small enough for brute force, the others beside CP-SAT alone. Yield lines, True of faults."""
     wrong = unproven = refused = 0
     with TemporaryDirectory() as directory:
         for seed in range(number):
@@ -119,7 +119,7 @@ def random_programs(number: int) -> Iterator[str]:
                 loaded = Loaded(text, Path(directory) / "one")
             except DiagnosticError as error:
                 refused += 1
-                yield f"{seed}: {text.form}: {error}"
+                yield f"{seed}: {text.form}: {error}", True
                 continue
             result = loaded.solve()
             if small:
@@ -128,12 +128,13 @@ def random_programs(number: int) -> Iterator[str]:
                 mistakes, only = loaded.mistakes(result, PLAIN_S)
                 unproven += only
             wrong += bool(mistakes)
-            yield from (f"{seed}: {text.name}: {mistake}" for mistake in mistakes)
-    yield f"{number} programs: {wrong} wrong, {refused} refused (targets: 0), {unproven} better or proven by CP-SAT alone"
+            yield from ((f"{seed}: {text.name}: {mistake}", True) for mistake in mistakes)
+    counts = f"{wrong} wrong, {refused} refused (targets: 0)"
+    yield f"{number} programs: {counts}, {unproven} better or proven by CP-SAT alone", False
 
 
-def deadlines(number: int) -> Iterator[str]:
-    """Hard searches at several limits: those that end late, by more than is allowed."""
+def deadlines(number: int) -> Iterator[tuple[str, bool]]:
+    """Hard searches at several limits: those that end late, by more than is allowed. Yield lines, True of faults."""
     over: list[float] = []
     with TemporaryDirectory() as directory:
         for seed in range(number):
@@ -148,12 +149,12 @@ def deadlines(number: int) -> Iterator[str]:
             took_s = min(time.monotonic() - began, time.process_time() - busy)
             if took_s > limit_s + max(LATE_S, LATE_SHARE * limit_s):
                 over.append(took_s - limit_s)
-                yield f"{text.name}, time {limit_s} s: {took_s:.2f} s ({result.status})"
-    yield f"{number} searches: {len(over)} late (target: 0), by up to {max(over, default=0.0):.2f} s"
+                yield f"{text.name}, time {limit_s} s: {took_s:.2f} s ({result.status})", True
+    yield f"{number} searches: {len(over)} late (target: 0), by up to {max(over, default=0.0):.2f} s", False
 
 
-def same_bytes(number: int) -> Iterator[str]:
-    """The result of proven searches as JSON, for each number of workers and each seed."""
+def same_bytes(number: int) -> Iterator[tuple[str, bool]]:
+    """The result of proven searches as JSON, for each number of workers and each seed. Yield lines, True of faults."""
     different = unproven = 0
     with TemporaryDirectory() as directory:
         for seed in range(number):
@@ -166,9 +167,9 @@ def same_bytes(number: int) -> Iterator[str]:
             unproven += any(r.status not in ("optimal", "infeasible") for r in results)
             if len({r.canonical_json() for r in results}) > 1:
                 different += 1
-                yield f"{text.name}: different results"
+                yield f"{text.name}: different results", True
     runs = f"{len(WORKERS)} numbers of workers x {len(SEEDS)} seeds"
-    yield f"{number} searches, {runs}: {different} differ (target: 0), {unproven} unproven"
+    yield f"{number} searches, {runs}: {different} differ (target: 0), {unproven} unproven", False
 
 
 def _results(text: Text, folder: Path) -> Iterator[SearchResult]:

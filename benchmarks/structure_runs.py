@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.structure_forms import Draw, Form, Meaning
+from benchmarks.structure_form import Draw, Form, Meaning
 from benchmarks.structure_text import MENUS, SCENARIOS, Child, Menu, Rng, Tables, World
 
 PZL = Path(sys.executable).with_name("pzl")

@@ -17,7 +17,7 @@ from fractions import Fraction
 from benchmarks.infeasible import draw_requirements
 from benchmarks.synthetic import Inputs, synthetic, with_search
 from puzzledsl.ir.tables import Regret, WhyResult
-from puzzledsl.search.batches.exact import best_meeting_all
+from puzzledsl.search.answer import best_meeting_all
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Builder

@@ -51,7 +51,7 @@ class Frontier:
             DiagnosticError: The library is not installed (E0671).
         """
         from puzzledsl.api.frames import frame
-        from puzzledsl.search.curve import rows_of
+        from puzzledsl.search.frontier import rows_of
 
         head, rows = rows_of(self._subject.program, self._result)
         return frame([dict(zip(head, row, strict=True)) for row in rows], library)
@@ -84,7 +84,7 @@ class Frontier:
         return found[0]
 
     def _svg(self) -> str:
-        from puzzledsl.search.curve import as_svg
+        from puzzledsl.search.frontier import as_svg
 
         return as_svg(self._subject.program, self._result)
 

@@ -102,7 +102,7 @@ class Regrets:
 
     def _alternatives(self) -> Table:
         """Every alternative of one layer, the best first."""
-        from puzzledsl.ir.tables.why import by_regret
+        from puzzledsl.ir.tables import by_regret
         from puzzledsl.report.notebook import Table
 
         rows = [

@@ -33,7 +33,7 @@ class Variations:
         if not isinstance(tables.search.solver, CpSat):
             raise ValueError(f"the solver of {search!r} is a heuristic, which proves nothing")
         self._session, self._name = session, search
-        self._engine = Variations.of(tables)
+        self._engine = Variations(tables)
 
     @property
     def search(self) -> Search:

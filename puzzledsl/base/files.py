@@ -1,16 +1,25 @@
-"""Atomic file writes: a reader sees the old content or the new, never a part."""
+"""Atomic file writes, and temporary files that the next process removes when theirs was killed.
+
+A reader sees the old content or the new, never a part. Temporary files and folders are locked while their process lives
+(`flock`); the operating system ends the lock however the process ends. So one that nobody holds is left over.
+"""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import glob
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+
+PREFIX = "pzl-scratch-"
 
 
 @contextmanager
@@ -20,24 +29,18 @@ def replacing(path: Path) -> Iterator[Path]:
     A file that was there keeps its permissions; a new one is 0644.
     """
     make_directory(path.parent)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(stat.S_IMODE(path.stat().st_mode) if path.is_file() else 0o644)
-        temporary.replace(path)
-    except OSError as error:
-        if error.filename in (
-            None,
-            name,
-        ):  # a write says no name, and the temporary one says nothing to anybody
-            error.filename = str(path)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+    with beside(path, folder=False) as temporary:
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(stat.S_IMODE(path.stat().st_mode) if path.is_file() else 0o644)
+            temporary.replace(path)
+        except OSError as error:
+            # a write says no name, and the temporary one says nothing to anybody
+            if error.filename in (None, str(temporary)):
+                error.filename = str(path)
+            raise
 
 
 def make_directory(path: Path) -> None:
@@ -96,3 +99,111 @@ def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def scratch(purpose: str) -> Iterator[Path]:
+    """Yield a new folder in the system's temporary directory; it goes with the context."""
+    with _held(Path(tempfile.gettempdir()), f"{PREFIX}{purpose}-", "", folder=True) as folder:
+        yield folder
+
+
+@contextmanager
+def beside(path: Path, *, folder: bool) -> Iterator[Path]:
+    """Yield a new temporary file or folder beside `path`, `.NAME.*.tmp`; what is still there afterwards is removed.
+
+    The first call in a directory removes what killed processes left in it.
+    """
+    _swept(path.parent)
+    with _held(path.parent, f".{path.name}.", ".tmp", folder=folder) as temporary:
+        yield temporary
+
+
+@contextmanager
+def appearing(out_dir: Path) -> Iterator[Path]:
+    """Yield an empty directory that takes the place of `out_dir` on success and is removed on failure.
+
+    Its files are on the disk before that. They must not be in directories of their own.
+    """
+    out_dir.parent.mkdir(parents=True, exist_ok=True)
+    with beside(out_dir, folder=True) as temporary:
+        new, old = temporary / "new", temporary / "old"
+        new.mkdir(0o755)
+        yield new
+        for path in new.iterdir():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        if out_dir.exists():
+            out_dir.replace(old)
+        new.replace(out_dir)
+
+
+def sweep_scratch() -> None:
+    """Remove the folders that killed processes of this user left in the system's temporary directory."""
+    with suppress(OSError):
+        _remove_left(Path(tempfile.gettempdir()), PREFIX, "")
+
+
+@cache
+def _swept(directory: Path) -> None:
+    _remove_left(directory, ".", ".tmp")
+
+
+def _remove_left(directory: Path, prefix: str, suffix: str) -> None:
+    with os.scandir(directory) as entries:
+        found = [
+            Path(entry) for entry in entries if entry.name.startswith(prefix) and entry.name.endswith(suffix)
+        ]
+    for path in found:
+        with suppress(OSError):  # another user's, or gone
+            if path.is_symlink() or path.stat().st_uid != os.getuid() or (handle := _lock(path)) is None:
+                continue
+            try:
+                _remove(path)
+            finally:
+                os.close(handle)
+
+
+@contextmanager
+def _held(directory: Path, prefix: str, suffix: str, *, folder: bool) -> Iterator[Path]:
+    while True:
+        if folder:
+            path = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=directory))
+        else:
+            opened, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=directory)
+            os.close(opened)
+            path = Path(name)
+        try:
+            if (handle := _lock(path)) is not None:
+                break  # else another process took it for a leftover
+        except FileNotFoundError:
+            continue
+        except OSError:  # a file system without locks: nobody can tell leftovers there
+            handle = None
+            break
+    try:
+        yield path
+    finally:
+        _remove(path)
+        if handle is not None:
+            os.close(handle)
+
+
+def _lock(path: Path) -> int | None:
+    """Return a handle that holds the lock; None if another process does. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
+    return handle
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 from puzzledsl.base import gc_tuning
@@ -17,10 +18,21 @@ def main() -> NoReturn:
     # looking for plugins reads every package's metadata
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     interrupts.listen()
+    _sweep()
     code = run(sys.argv[1:])
     if code != EXIT_INTERRUPTED:
         interrupts.finish()
     interrupts.leave(code)
+
+
+def _sweep() -> None:
+    """Remove what killed processes left in the system's temporary directory; looks at names before it imports anything."""
+    with suppress(OSError):
+        names = os.listdir(os.environ.get("TMPDIR") or "/tmp")
+        if any(name.startswith("pzl-scratch-") for name in names):
+            from puzzledsl.base.files import sweep_scratch
+
+            sweep_scratch()
 
 
 def run(arguments: list[str]) -> int:

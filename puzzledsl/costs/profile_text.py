@@ -8,7 +8,7 @@ from pathlib import Path
 
 from puzzledsl.costs.calibrate import BOUNDS, Fit
 from puzzledsl.costs.cells_csv import Cells
-from puzzledsl.syntax.formatting.format import format_source
+from puzzledsl.syntax.format import format_source
 
 EFFICIENCY = "efficiency_"
 TIMES = {"overhead_s": "overhead", "link_latency_s": "link_latency"}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import scratch
 from puzzledsl.base.progress import Progress
 from puzzledsl.export.engines.ask import Crash, ask, python_of
 from puzzledsl.export.prepare import prepare, weights_bytes
@@ -60,11 +60,11 @@ def _one(
     rounds: int,
     threads: int,
 ) -> list[EngineSpeed]:
-    with tempfile.TemporaryDirectory(prefix="pzl-speed-") as folder:
+    with scratch("speed") as folder:
         paths: list[Path] = []
         names: tuple[Literal["parent", "child"], ...] = ("parent", "child")
         for name, directory in zip(names, (parent, child), strict=True):
-            place = Path(folder) / name
+            place = folder / name
             place.mkdir()
             try:
                 paths.append(prepare(open_model(directory), directory, engine, place, dtype))

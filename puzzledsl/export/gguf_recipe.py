@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.files import make_directory, replacing
+from puzzledsl.base.files import beside, make_directory, replacing
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.base.stage_errors import RecipeOfQuantised
 from puzzledsl.child.checkpoint.contents import ChildFiles
@@ -91,11 +91,11 @@ def write_recipe(
     make_directory(path.parent)
     dtype = SOURCES.get(child.dtype, "f32")
     _ask_for_room(child, path)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp") as folder:
-        source = Path(folder) / "unquantised.gguf"
+    with beside(path, folder=True) as folder:
+        source = folder / "unquantised.gguf"
         write_gguf(child, tokenizer_dir, source, dtype, name=name, whole_blocks=True)
         arrays: Any = in_file(importance or {}, *as_llama_cpp(child, whole_blocks=True))
-        np.savez(Path(folder) / "importance.npz", **arrays)
+        np.savez(folder / "importance.npz", **arrays)
         with replacing(path) as temporary:
             _quantise(source, temporary, recipe, progress)
             return stored(temporary, recipe)
@@ -123,7 +123,7 @@ def _ask_for_room(child: ChildFiles, path: Path) -> None:
 
 def _quantise(source: Path, target: Path, recipe: Recipe, progress: Progress) -> None:
     """Run llama.cpp; its process ends with this call, however that ends."""
-    script = str(resources.files("puzzledsl.export.engines") / "llama_cpp_engine.py")
+    script = str(resources.files("puzzledsl.export.engines") / "worker.py")
     threads = str(os.cpu_count() or 1)
     python = python_of("llama_cpp")
     assert python is not None
@@ -132,6 +132,8 @@ def _quantise(source: Path, target: Path, recipe: Recipe, progress: Progress) ->
             [
                 str(python),
                 script,
+                "llama_cpp",
+                "--quantise",
                 *map(str, (source.absolute(), target.absolute(), recipe.file_type)),
                 threads,
                 str(source.absolute().with_name("importance.npz")),

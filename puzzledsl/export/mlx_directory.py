@@ -15,13 +15,13 @@ import torch
 
 from puzzledsl.alternatives.noop import NoOpAttention
 from puzzledsl.alternatives.parent import FFN_MULTIPLE, ffn_mult
+from puzzledsl.base.files import appearing
 from puzzledsl.child.block_configs import to_block_configs
 from puzzledsl.child.checkpoint.card import model_card
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.shards import SHARD_BYTES, write_shards
 from puzzledsl.child.checkpoint.write import (
     MLX_MODEL_FILE,
-    appearing,
     copy_tokenizer,
     mlx_code,
     refuse_to_overwrite,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import scratch
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_directory, from_parent
 from puzzledsl.child.checkpoint.foreign_code import code_for, foreign_code, refuse_foreign_code
@@ -61,12 +61,12 @@ def verify(
         progress.advance()
     del model
     results = []
-    with tempfile.TemporaryDirectory(prefix="pzl-verify-") as folder:
+    with scratch("verify") as folder:
         for engine in engines:
             progress.start(f"running {RUNTIMES[engine].title}", 1)
             as_it_is = own_code and code_for(engine, directory)
             path = directory if as_it_is else None
-            results.append(_one(child, directory, engine, Path(folder), prompts, expected, path))
+            results.append(_one(child, directory, engine, folder, prompts, expected, path))
             progress.advance()
     return tuple(results)
 

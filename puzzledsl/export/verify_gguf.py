@@ -6,7 +6,6 @@ the same dequantised weights, whose further rounding is small; unquantised files
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from puzzledsl.base.files import scratch
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.checkpoint.contents import ChildFiles
 from puzzledsl.child.checkpoint.write import write_checkpoint
@@ -40,8 +40,7 @@ def verify_gguf(directory: Path, file: Path, progress: Progress) -> EngineResult
     if strange := _unlike(found, own):
         return EngineResult(engine="llama_cpp", status="differs", reason=strange)
     prompts = prompts_of(directory, child.shape.vocab)
-    with tempfile.TemporaryDirectory(prefix="pzl-verify-") as folder:
-        work = Path(folder)
+    with scratch("verify") as work:
         write_checkpoint(found, directory, work / "dequantised", "")
         model = load_checkpoint(work / "dequantised", dtype=torch.float64)
         progress.start("reference", len(prompts))

@@ -1,4 +1,4 @@
-"""Formulas about layers: their parts, the layers they mention, and Kleene's three-valued logic (1952) with unknown layers."""
+"""Formulas about layers: the layers they mention, and Kleene's three-valued logic (1952) with unknown layers."""
 
 from __future__ import annotations
 
@@ -49,25 +49,9 @@ class Pair(NamedTuple):
     ffn: str
 
 
-def parts_of(logic: Logic) -> tuple[Logic, ...]:
-    """Return the formulas that a formula is made of; none for one without operands."""
-    match logic:
-        case Not(operand=operand):
-            return (operand,)
-        case Implies(condition=condition, consequence=consequence):
-            return condition, consequence
-        case And(operands=parts) | Or(operands=parts) | Cardinality(operands=parts):
-            return parts
-        case Runs(statements=parts) | Longest(statements=parts):
-            return parts
-        case Is() | Compare() | Distinct() | Same():
-            return ()
-        case _:
-            assert_never(logic)
-
-
 def layers_of(logic: Logic) -> frozenset[int]:
     """Return the layers that a formula mentions."""
+    parts: tuple[Logic, ...]
     match logic:
         case Is(layer=layer):
             return frozenset([layer])
@@ -77,22 +61,22 @@ def layers_of(logic: Logic) -> frozenset[int]:
             return frozenset(layer for each in taken for layer in each.layers)
         case Compare(left=linear):
             return frozenset(layer for w in linear.terms for layer in layers_of_term(w.term))
+        case Not(operand=operand):
+            parts = (operand,)
+        case Implies(condition=condition, consequence=consequence):
+            parts = condition, consequence
+        case And() | Or() | Cardinality():
+            parts = logic.operands
+        case Runs() | Longest():
+            parts = logic.statements
         case _:
-            return frozenset().union(*map(layers_of, parts_of(logic)))
+            assert_never(logic)
+    return frozenset().union(*map(layers_of, parts))
 
 
 def layers_of_term(term: Term) -> tuple[int, ...]:
     """Return the layers that a sum over layers mentions; none for a figure of the whole child."""
     return term.layers if isinstance(term, FactTerm | CountTerm | TableTerm) else ()
-
-
-def size_of(logic: Logic) -> int:
-    """Return the number of parts of a formula."""
-    match logic:
-        case Compare() | Distinct():
-            return 1 + len(layers_of(logic))
-        case _:
-            return 1 + sum(map(size_of, parts_of(logic)))
 
 
 def unbounded(figure: Runs | Longest | Distinct) -> Logic:

@@ -19,70 +19,15 @@ from puzzledsl.alternatives.shape import Shape as Shape
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.base.settings import setting
 from puzzledsl.ir.base import FORMAT_VERSION, Artefact, Declaration, Exact
-from puzzledsl.ir.data_nodes import Data as Data
-from puzzledsl.ir.data_nodes import HfData as HfData
-from puzzledsl.ir.data_nodes import HfSource as HfSource
-from puzzledsl.ir.data_nodes import JsonlData as JsonlData
-from puzzledsl.ir.data_nodes import MixData as MixData
-from puzzledsl.ir.data_nodes import MixPart as MixPart
-from puzzledsl.ir.data_nodes import Parent as Parent
-from puzzledsl.ir.data_nodes import ParquetData as ParquetData
-from puzzledsl.ir.data_nodes import Picked as Picked
-from puzzledsl.ir.data_nodes import PlainData as PlainData
-from puzzledsl.ir.data_nodes import Rows as Rows
-from puzzledsl.ir.data_nodes import SampledData as SampledData
-from puzzledsl.ir.data_nodes import ShapeSource as ShapeSource
-from puzzledsl.ir.data_nodes import TaskData as TaskData
-from puzzledsl.ir.data_nodes import TextData as TextData
-from puzzledsl.ir.hardware_nodes import GqaDecode as GqaDecode
-from puzzledsl.ir.hardware_nodes import Hardware as Hardware
-from puzzledsl.ir.hardware_nodes import MeasuredHardware as MeasuredHardware
-from puzzledsl.ir.hardware_nodes import RooflineHardware as RooflineHardware
-from puzzledsl.ir.hardware_nodes import Scenario as Scenario
-from puzzledsl.ir.hardware_nodes import TableHardware as TableHardware
-from puzzledsl.ir.search_nodes import BASELINES as BASELINES
-from puzzledsl.ir.search_nodes import And as And
-from puzzledsl.ir.search_nodes import Baseline as Baseline
-from puzzledsl.ir.search_nodes import BaselineKind as BaselineKind
-from puzzledsl.ir.search_nodes import Cardinality as Cardinality
-from puzzledsl.ir.search_nodes import Compare as Compare
-from puzzledsl.ir.search_nodes import CountTerm as CountTerm
-from puzzledsl.ir.search_nodes import CpSat as CpSat
-from puzzledsl.ir.search_nodes import Distinct as Distinct
-from puzzledsl.ir.search_nodes import FactTerm as FactTerm
-from puzzledsl.ir.search_nodes import Frontier as Frontier
-from puzzledsl.ir.search_nodes import Implies as Implies
-from puzzledsl.ir.search_nodes import Is as Is
-from puzzledsl.ir.search_nodes import Linear as Linear
-from puzzledsl.ir.search_nodes import LinearRequirement as LinearRequirement
-from puzzledsl.ir.search_nodes import Logic as Logic
-from puzzledsl.ir.search_nodes import LogicRequirement as LogicRequirement
-from puzzledsl.ir.search_nodes import Longest as Longest
-from puzzledsl.ir.search_nodes import MetricTerm as MetricTerm
-from puzzledsl.ir.search_nodes import Not as Not
-from puzzledsl.ir.search_nodes import Or as Or
-from puzzledsl.ir.search_nodes import ParamsTerm as ParamsTerm
-from puzzledsl.ir.search_nodes import Preference as Preference
-from puzzledsl.ir.search_nodes import Refine as Refine
-from puzzledsl.ir.search_nodes import Requirement as Requirement
-from puzzledsl.ir.search_nodes import Runs as Runs
-from puzzledsl.ir.search_nodes import Same as Same
-from puzzledsl.ir.search_nodes import ScoreTerm as ScoreTerm
-from puzzledsl.ir.search_nodes import Search as Search
-from puzzledsl.ir.search_nodes import TableTerm as TableTerm
-from puzzledsl.ir.search_nodes import Taken as Taken
-from puzzledsl.ir.search_nodes import Term as Term
-from puzzledsl.ir.search_nodes import WeightedTerm as WeightedTerm
+from puzzledsl.ir.data_nodes import *  # noqa: F403
+from puzzledsl.ir.data_nodes import Data, Parent
+from puzzledsl.ir.hardware_nodes import *  # noqa: F403
+from puzzledsl.ir.hardware_nodes import Hardware, Scenario
+from puzzledsl.ir.search_nodes import *  # noqa: F403
+from puzzledsl.ir.search_nodes import Frontier, Search
 from puzzledsl.ir.source_location import Where as Where
-from puzzledsl.ir.stage_nodes import Bld as Bld
-from puzzledsl.ir.stage_nodes import Eval as Eval
-from puzzledsl.ir.stage_nodes import Export as Export
-from puzzledsl.ir.stage_nodes import Prompts as Prompts
-from puzzledsl.ir.stage_nodes import ReplaceOne as ReplaceOne
-from puzzledsl.ir.stage_nodes import Schedule as Schedule
-from puzzledsl.ir.stage_nodes import Score as Score
-from puzzledsl.ir.stage_nodes import ScoreFromTable as ScoreFromTable
-from puzzledsl.ir.stage_nodes import Uptrain as Uptrain
+from puzzledsl.ir.stage_nodes import *  # noqa: F403
+from puzzledsl.ir.stage_nodes import Bld, Eval, Export, Score, Uptrain
 
 # ---------------------------------------------------------------- space
 

@@ -332,12 +332,7 @@ SOLVERS = {
 
 
 class Refine(Frozen):
-    """Measure children whole, after healing, and answer with the best of them.
-
-    "measured": the exact solver proposes, after each refit of the scores to what was measured. "evolutionary": mutation, and
-    selection by measuring (EvoPress). `healed`: tokens each child is healed on (0: none is). `samples`: positions of `data` that
-    are compared with the parent (None: the data of the score that the goal minimises).
-    """
+    """Measure children whole, after healing, and answer with the best of them."""
 
     method: Literal["measured", "evolutionary"]
     children: int = setting("Children that are measured.", at_least=1, at_most=MAX_CHILDREN, positional=True)

@@ -113,7 +113,7 @@ def _model(
     compiled: Compiled,
     wrote: Callable[[Path, bytes], None],
 ) -> None:
-    from puzzledsl.search.export import cpsat_model
+    from puzzledsl.search.solve import cpsat_model
 
     if missing := inputs.missing_tables(ctx, name).described():
         compiled.unscored[name] = missing

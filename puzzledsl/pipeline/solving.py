@@ -28,9 +28,14 @@ def ready(ctx: Context, searches: Iterable[str]) -> tuple[list[str], list[Diagno
     return found, problems
 
 
-def solved(ctx: Context, name: str, *, force: bool = True) -> tuple[SearchResult, float]:
-    """Return the result of one search and the seconds it took. Without `force` an answer to the same inputs is read back."""
+def solved(ctx: Context, name: str, *, force: bool = True, keep: bool = True) -> tuple[SearchResult, float]:
+    """Return the result of one search and the seconds it took. Without `force` an answer to the same inputs is read back.
+
+    Without `keep` nothing is written, so another process may work in the build directory.
+    """
     began = time.monotonic()
+    if not keep:
+        return Solve(ctx, name).answer(), time.monotonic() - began
     execute(ctx, [Solve(ctx, name)], force=force)
     return inputs.solution_of(ctx, name), time.monotonic() - began
 
@@ -43,7 +48,7 @@ def solved_frontier(ctx: Context, name: str, *, force: bool = True) -> FrontierR
 
 def baselines_of(ctx: Context, name: str) -> dict[str, SearchResult]:
     """Solve every baseline under a search's requirements."""
-    from puzzledsl.search.baselines.baselines import solve_baselines
+    from puzzledsl.search.baselines import solve_baselines
 
     space = ctx.program.searches[name].space
     found = solve_baselines(ctx.program, name, inputs.costs_of(ctx, space), inputs.scores_of(ctx, name))

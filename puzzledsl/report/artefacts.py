@@ -25,8 +25,8 @@ from puzzledsl.ir.tables import (
     SearchResult,
     TextCounts,
     WhyResult,
+    piece_of_line,
 )
-from puzzledsl.ir.tables.pieces import piece_of_line
 
 T = TypeVar("T", bound=Artefact)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from puzzledsl.child.healing.streams import Streams
-from puzzledsl.ir.tables.scores import BlockInfluence
+from puzzledsl.ir.tables import BlockInfluence
 from puzzledsl.models.layerwise import LayerRunner
 
 POSITIONS = 2048

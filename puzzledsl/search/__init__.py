@@ -15,9 +15,8 @@ Each part imports only parts above it (an import contract holds this):
     batches         branch and bound over boxes of batches
     answer          verified solutions, and the figures of any child
     baselines, infeasible              heuristics, conflicts
-    solve           `pzl solve`
-    frontier        the search along one bound, then curve
+    solve           `pzl solve`, and the model as a CP-SAT file
+    frontier        the search along one bound
     sensitivity     regrets and margins (`pzl why`)
-    export          the model as a CP-SAT file
     variations      one search with other requirements, again and again (`pzl explore`)
 """

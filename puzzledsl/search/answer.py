@@ -1,22 +1,72 @@
-"""Verified solutions: exact objectives and metrics of the solvers' answers, and of any child that a user names."""
+"""Answers that meet every requirement exactly, verified, with their metrics; and the figures of any child that a user names."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import product
-from typing import Literal, assert_never
 
-from puzzledsl.ir.nodes import LinearRequirement, LogicRequirement, MetricTerm, Requirement
+from puzzledsl.ir.nodes import LinearRequirement, MetricTerm, Requirement
 from puzzledsl.ir.search_nodes import written
 from puzzledsl.ir.tables import LayerAssignment, SearchResult, Solution
-from puzzledsl.search.batches.exact import Found
+from puzzledsl.search.batches import Floors, Found, best_of
+from puzzledsl.search.effort import Effort
 from puzzledsl.search.needs import terms_of
+from puzzledsl.search.problem.box import Box
+from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.metrics import Child, exact_report, report
+from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.tables import Tables
 from puzzledsl.search.verify.verify import verify
+
+MAX_ROUNDING_CUTS = 100
+
+
+def several(tables: Tables, problems: Problems, number: int, apart: int, effort: Effort) -> list[Found]:
+    """Return up to `number` answers, any two of which differ in at least `apart` layers, each the best given those before.
+
+    There are fewer if no more are found. The first entry is always present, also if it has no layers.
+    """
+    results: list[Found] = []
+    floors: Floors = {}
+    for left in reversed(range(number)):
+        found = best_meeting_all(tables, problems, effort, floors)
+        results.append(found)
+        if found.layers is None or not left:
+            break
+        problems = _cut_off(problems, found.layers, max(1, apart))
+    return results if len(results) == 1 or results[-1].layers is not None else results[:-1]
+
+
+def best_meeting_all(
+    tables: Tables, problems: Problems, effort: Effort, floors: Floors | None = None
+) -> Found:
+    """Return the best answer that meets every requirement exactly.
+
+    Answers of `best_of` that meet one only because its integers are rounded are cut off, up to MAX_ROUNDING_CUTS times.
+    """
+    known = {} if floors is None else floors
+    for _ in range(MAX_ROUNDING_CUTS):
+        found = best_of(problems, effort, known)
+        if found.layers is None or is_right(tables, problems.at(Box.at(found.batches)), found.layers):
+            return found
+        problems = _cut_off(problems, found.layers, 1)
+    return replace(found, layers=None, proven=False)
+
+
+def _cut_off(problems: Problems, layers: tuple[LayerAssignment, ...], apart: int) -> Problems:
+    """Return the problems without the models that differ from `layers` in fewer than `apart` layers."""
+    return problems.changed(lambda problem, _: problem.with_rows(problem.apart_from(layers, apart)))
+
+
+def is_right(tables: Tables, problem: Problem, layers: tuple[LayerAssignment, ...]) -> bool:
+    """True if an answer of a single box's problem meets the requirements exactly, not only in rounded integers."""
+    if all(row.exact for row in problem.rows):
+        return True
+    child = Child(tables, layers, problem.batches)
+    return all(map(child.fits, tables.scenarios)) and all(map(child.meets, tables.search.requirements))
 
 
 def solution_of(tables: Tables, layers: Sequence[LayerAssignment], batches: dict[str, int]) -> Solution:
@@ -32,50 +82,33 @@ def solution_of(tables: Tables, layers: Sequence[LayerAssignment], batches: dict
 
 
 def result_of(tables: Tables, found: Sequence[Found], solver: str, gap: float) -> SearchResult:
-    """Return the result of an exact solve, with every solution verified.
+    """Return the result of a solve, with every solution verified.
 
     `found`: answers from the best on. Raises RuntimeError if a solution is wrong, which is a bug of the solver.
     """
     first = found[0]
     solutions = tuple(checked(tables, f) for f in found if f.layers is not None)
-    if not solutions or first.layers is None:
-        status: Literal["infeasible", "unknown"] = "infeasible" if first.proven else "unknown"
-        bound = None if status == "infeasible" or first.bound is None else float(first.bound)
-        return SearchResult(
-            search=tables.search.name, status=status, bound=bound, solver=solver, proved_by=first.proved_by
-        )
-    value = Child(tables, first.layers, first.batches).linear(tables.search.objective)
-    reached = relative_gap(value, first.bound)
-    optimal = all(f.proven for f in found) or (len(found) == 1 and reached is not None and reached <= gap)
-    return SearchResult(
+    result = SearchResult(
         search=tables.search.name,
-        status="optimal" if optimal else "feasible",
-        objective=solutions[0].objective,
+        status="infeasible" if first.proven else "unknown",
         bound=None if first.bound is None else float(first.bound),
-        gap=reached,
         solver=solver,
-        found_by=first.found_by,
         proved_by=first.proved_by,
-        solutions=solutions,
-        parent_metrics=parent_metrics(tables, first),
     )
-
-
-def heuristic_result(tables: Tables, found: Sequence[Found], solver: str, proven: bool) -> SearchResult:
-    """Return the result of a baseline: "feasible" if it found an answer, else "infeasible" if `proven`, else "unknown"."""
-    solutions = tuple(checked(tables, f) for f in found if f.layers is not None)
-    if not solutions:
-        return SearchResult(
-            search=tables.search.name, status="infeasible" if proven else "unknown", solver=solver
-        )
-    return SearchResult(
-        search=tables.search.name,
-        status="feasible",
-        objective=solutions[0].objective,
-        solver=solver,
-        solutions=solutions,
-        parent_metrics=parent_metrics(tables, found[0]),
-    )
+    if first.layers is None:
+        return result.model_copy(update={"bound": None}) if first.proven else result
+    child = Child(tables, first.layers, first.batches)
+    reached = relative_gap(child.linear(tables.search.objective), first.bound)
+    optimal = all(f.proven for f in found) or (len(found) == 1 and reached is not None and reached <= gap)
+    answer = {
+        "status": "optimal" if optimal else "feasible",
+        "objective": solutions[0].objective,
+        "gap": reached,
+        "found_by": first.found_by,
+        "solutions": solutions,
+        "parent_metrics": parent_metrics(child),
+    }
+    return result.model_copy(update=answer)
 
 
 def checked(tables: Tables, found: Found) -> Solution:
@@ -94,11 +127,9 @@ def checked(tables: Tables, found: Found) -> Solution:
     return solution
 
 
-def parent_metrics(tables: Tables, found: Found) -> dict[str, float]:
-    """Return the parent's metrics at the batches of an answer."""
-    assert found.layers is not None
-    batches, _ = report(Child(tables, found.layers, found.batches))
-    return report(Child(tables, found.layers, batches).parent())[1]
+def parent_metrics(child: Child) -> dict[str, float]:
+    """Return the parent's metrics at the batches of a child."""
+    return report(replace(child, batches=report(child)[0]).parent())[1]
 
 
 def relative_gap(value: Fraction, bound: Fraction | None) -> float | None:
@@ -158,13 +189,21 @@ def child_figures(
     Raises:
         ValueError: A layer has a choice that the space does not offer, or a scenario does not have such a batch.
     """
-    chosen = tuple(layers)
-    _check_layers(tables, chosen)
-    given = dict(batches or {})
-    _check_batches(tables, given)
-    tried = [Child(tables, chosen, each) for each in _batch_choices(tables, chosen, given)]
+    given, chosen = dict(batches or {}), tuple(layers)
+    _check(tables, chosen, given)
+    smallest = {name: tables.candidates(name)[0] for name in tables.scenarios}
+    agreeing = [each for each in batches_of(tables, chosen, smallest) if each.items() >= given.items()]
+    tried = [Child(tables, chosen, each) for each in agreeing or [{**smallest, **given}]]
     best = min(tried, key=_rank) if len(tried) > 1 else tried[0]
-    return _figures(best)
+    all_batches, metrics = exact_report(best)
+    return ChildFigures(
+        layers=best.layers,
+        batches=all_batches,
+        objective=best.linear(tables.search.objective),
+        metrics=metrics,
+        requirements=tuple(_requirement(best, each) for each in tables.search.requirements),
+        fits=all(map(best.fits, tables.scenarios)),
+    )
 
 
 def batches_of(
@@ -186,71 +225,35 @@ def batches_of(
         yield dict(zip(tables.scenarios, batches, strict=True))
 
 
-def _batch_choices(
-    tables: Tables, layers: Sequence[LayerAssignment], given: Mapping[str, int]
-) -> list[dict[str, int]]:
-    """Return the batches that a child may have and that agree with `given`; if it fits at none, the smallest ones."""
-    smallest = {name: tables.candidates(name)[0] for name in tables.scenarios}
-    found = [b for b in batches_of(tables, layers, smallest) if b.items() >= given.items()]
-    return found or [{**smallest, **given}]
-
-
 def _rank(child: Child) -> tuple[bool, list[Fraction]]:
     """Sort key, less is better: infeasible children last, then the objective, then the preferences in their order."""
-    search = child.tables.search
+    search, scenarios = child.tables.search, child.tables.scenarios
     goals = [(search.objective, search.sense), *((p.goal, p.sense) for p in search.preferences)]
-    feasible = _fits(child) and all(map(child.meets, search.requirements))
+    feasible = all(map(child.fits, scenarios)) and all(map(child.meets, search.requirements))
     return not feasible, [child.linear(g) if sense == "minimize" else -child.linear(g) for g, sense in goals]
-
-
-def _fits(child: Child) -> bool:
-    return all(map(child.fits, child.tables.scenarios))
-
-
-def _figures(child: Child) -> ChildFigures:
-    tables = child.tables
-    batches, metrics = exact_report(child)
-    return ChildFigures(
-        layers=child.layers,
-        batches=batches,
-        objective=child.linear(tables.search.objective),
-        metrics=metrics,
-        requirements=tuple(_requirement(child, each) for each in tables.search.requirements),
-        fits=_fits(child),
-    )
 
 
 def _requirement(child: Child, requirement: Requirement) -> RequirementFigures:
     line, text, holds = requirement.where.line, written(requirement), child.meets(requirement)
-    match requirement:
-        case LinearRequirement():
-            value, bound = child.linear(requirement.left), child.bound_of(requirement)
-            return RequirementFigures(line, text, holds, value, bound)
-        case LogicRequirement():
-            return RequirementFigures(line, text, holds)
-        case _:
-            assert_never(requirement)
+    if isinstance(requirement, LinearRequirement):
+        value, bound = child.linear(requirement.left), child.bound_of(requirement)
+        return RequirementFigures(line, text, holds, value, bound)
+    return RequirementFigures(line, text, holds)
 
 
-def _check_layers(tables: Tables, layers: Sequence[LayerAssignment]) -> None:
+def _check(tables: Tables, layers: Sequence[LayerAssignment], batches: Mapping[str, int]) -> None:
+    """Raise ValueError for choices that the space does not offer, or batches that a scenario does not have."""
     if len(layers) != len(tables.layers):
         raise ValueError(f"{len(layers)} layers are chosen, the parent has {len(tables.layers)}")
     for index, (chosen, choice) in enumerate(zip(layers, tables.layers, strict=True)):
-        for part, name, offered in (
-            ("attention", chosen.attention, choice.attention),
-            ("ffn", chosen.ffn, choice.ffn),
-        ):
-            names = [a.name for a in offered]
+        for part in ("attention", "ffn"):
+            name, names = getattr(chosen, part), [a.name for a in getattr(choice, part)]
             if name not in names:
-                raise ValueError(
-                    f"layer {index} may not have {part} {name!r}; it may have {', '.join(names)}"
-                )
-
-
-def _check_batches(tables: Tables, given: Mapping[str, int]) -> None:
-    for name, batch in given.items():
-        if name not in tables.scenarios:
+                offered = ", ".join(names)
+                raise ValueError(f"layer {index} may not have {part} {name!r}; it may have {offered}")
+    for scenario, batch in batches.items():
+        if scenario not in tables.scenarios:
             known = ", ".join(tables.scenarios) or "none"
-            raise ValueError(f"the search mentions no scenario {name!r}; it mentions {known}")
-        if batch not in tables.candidates(name):
-            raise ValueError(f"scenario {name!r} has no batch {batch}")
+            raise ValueError(f"the search mentions no scenario {scenario!r}; it mentions {known}")
+        if batch not in tables.candidates(scenario):
+            raise ValueError(f"scenario {scenario!r} has no batch {batch}")

@@ -12,12 +12,12 @@ from puzzledsl.ir.nodes import (
     Program,
     ScoreTerm,
     Search,
+    TableTerm,
     Term,
     Where,
 )
 from puzzledsl.ir.references import drops_by_influence, influence_score
-from puzzledsl.ir.tables import ScoreTable
-from puzzledsl.ir.tables.scores import BlockInfluence
+from puzzledsl.ir.tables import BlockInfluence, ScoreTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +71,11 @@ def placed_linears(search: Search) -> Iterator[tuple[Linear, Where]]:
             yield requirement.left, requirement.where
     for preference in search.preferences:
         yield preference.goal, preference.where
+
+
+def is_amount(linear: Linear) -> bool:
+    """True if an expression is negative for no child: it adds up costs, counts and figures."""
+    terms = linear.terms
+    return linear.constant >= 0 and all(
+        w.coefficient >= 0 and not isinstance(w.term, ScoreTerm | TableTerm) for w in terms
+    )

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import product
 from pathlib import Path
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.alternatives.registry import is_canonical
-from puzzledsl.base.diagnostics import DiagnosticError, Sink, Span
+from puzzledsl.base.diagnostics import DiagnosticError, Sink
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.suggest import closest
 from puzzledsl.ir.layer_runs import Run, written_run
@@ -37,8 +36,9 @@ from puzzledsl.ir.tables import RunScore, ScoreTable
 from puzzledsl.search.errors import ScoreTableCell, ScoreTableGap, ScoreTableUnreadable
 
 SHOWN_GAPS = 3
+PARTS: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 COST_COLUMN = re.compile(r"[^.\[\]]+\.[^.\[\]]+(\[[^\[\]]*\])?")
-Entries = dict[tuple[int, str, str], float]  # (layer, attention, ffn) -> score
+Key = tuple[int, str, str]  # layer, attention, ffn
 
 
 def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:
@@ -48,208 +48,176 @@ def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:
     skipped: they are about costs only. Raises DiagnosticError with all mistakes.
     """
     shown = score.method.path if isinstance(score.method, ScoreFromTable) else str(path)
-    declared = span_of(score.where)
+    declared, sink = span_of(score.where), Sink()
     try:
         table = read_long_table(path, shown)
     except NoTable as error:
         unreadable = ScoreTableUnreadable(declared, path=shown, reason=error.reason, help=error.help)
         raise DiagnosticError(unreadable) from error
-    return _Reader(table, score, space, declared).read()
-
-
-@dataclass
-class _Reader:
-    table: LongTable
-    score: Score
-    space: Space
-    declared: Span
-    sink: Sink = field(default_factory=Sink)
-    _places: list[int] = field(default_factory=list)  # places of the key columns and the score column
-    _runs: dict[Run, tuple[float, int]] = field(default_factory=dict)  # score and line number of each run
-    _accepted: dict[SubBlock, set[str]] = field(default_factory=lambda: {"attention": {""}, "ffn": {""}})
-
-    def read(self) -> ScoreTable:
-        """Read the table. Raises DiagnosticError."""
-        column = self._column()
-        self._places = [self.table.names.index(key) for key in (*KEYS, column)]
-        problems = CellProblems(self.table, self.declared, self.sink, ScoreTableCell)
-        one: Entries = {}  # rows of one layer
-        every: Entries = {}  # rows of every layer; rows of one layer take precedence
-        first: dict[tuple[int, str, str, bool], int] = {}
-        for line in self.table.lines:
-            self._row(line, column, problems, one, every, first)
+    help = f"the first line is `layer,attention,ffn,{score.name}`"
+    for problem in _header_problems(table.names, score.name):
+        sink.add(ScoreTableUnreadable(declared, path=shown, reason=problem, help=help))
+    if not sink.has_errors:
+        problems = CellProblems(table, declared, sink, ScoreTableCell)
+        reader = _Reader(table, score.name, space, problems)
+        for line in table.lines:
+            reader.enter(line)
         problems.report()
-        entries = every | one
-        if not self.sink.has_errors:
-            self._report_gaps(entries)
-        if self.sink.has_errors:
-            raise DiagnosticError(*self.sink.sorted())
-        return self._scores(entries)
+        if not sink.items and (missing := reader.gaps()):
+            sink.add(ScoreTableGap(declared, path=shown, missing=missing))
+    if sink.has_errors:
+        raise DiagnosticError(*sink.sorted())
+    return ScoreTable.model_validate(
+        {"score": score.name, "metric": "table", "samples": 0, **reader.scores()}
+    )
 
-    def _column(self) -> str:
-        """Return the name of the score column. Raises DiagnosticError if it is ambiguous or the header is wrong."""
-        names = self.table.names
-        own = [n for n in names if n and n not in (*KEYS, *MORE_KEYS) and not COST_COLUMN.fullmatch(n)]
-        problems = list(header_problems(names))
-        if not problems and self.score.name not in names:
-            if not own:
-                problems = ["there is no score column"]
-            elif len(own) > 1:
-                near = closest(self.score.name, own)
-                meant = f": did you mean `score {near}`?" if near else ""
-                problems = [f"none of its columns {', '.join(own)} is named `{self.score.name}`{meant}"]
-        if problems:
-            help = f"the first line is `layer,attention,ffn,{self.score.name}`"
-            where = self.declared
-            found = [
-                ScoreTableUnreadable(where, path=self.table.shown, reason=p, help=help) for p in problems
-            ]
-            raise DiagnosticError(*found)
-        return self.score.name if self.score.name in names else own[0]
 
-    def _row(
-        self,
-        line: Line,
-        column: str,
-        problems: CellProblems,
-        one: Entries,
-        every: Entries,
-        first: dict[tuple[int, str, str, bool], int],
-    ) -> None:
-        """Enter one row; report a mistake in it to `problems`."""
+def _own_columns(names: Sequence[str]) -> list[str]:
+    return [n for n in names if n and n not in (*KEYS, *MORE_KEYS) and not COST_COLUMN.fullmatch(n)]
+
+
+def _header_problems(names: list[str], score: str) -> Iterator[str]:
+    """Yield the mistakes of a header; one of them may be that the score column is not clear."""
+    wrong, own = [*header_problems(names)], _own_columns(names)
+    yield from wrong
+    if wrong or score in names or len(own) == 1:
+        return
+    near = closest(score, own)
+    meant = f": did you mean `score {near}`?" if near else ""
+    listed = f"none of its columns {', '.join(own)} is named `{score}`{meant}"
+    yield listed if own else "there is no score column"
+
+
+class _Reader:
+    """The scores of a table's rows, and those that are missing."""
+
+    def __init__(self, table: LongTable, score: str, space: Space, problems: CellProblems) -> None:
+        self.table, self.problems = table, problems
+        self.column = score if score in table.names else _own_columns(table.names)[0]
+        self.places = [table.names.index(key) for key in (*KEYS, self.column)]
+        self.offered = [([a.name for a in c.attention], [f.name for f in c.ffn]) for c in space.layers]
+        self.names = {
+            part: ["parent", *dict.fromkeys(n for layer in self.offered for n in layer[i] if n != "parent")]
+            for i, part in enumerate(PARTS)
+        }
+        self.accepted = {part: {"", *names} for part, names in self.names.items()}
+        self.runs: dict[Run, tuple[float, int]] = {}  # score and line number
+        self.rows: dict[bool, dict[Key, tuple[float, int]]] = {
+            False: {},
+            True: {},
+        }  # of all layers, and of one
+
+    # ---------------------------------------------------------------- rows
+
+    def enter(self, line: Line) -> None:
+        """Enter one row, or report its mistakes."""
         if wrong := row_length(self.table, line):
-            return problems.add(line, line.cell(-1), wrong)
-        at = self.table.at
-        layer, attention, ffn, number = (line.raw[place].strip() for place in self._places)
-        if not number:
-            return None
-        value = _number(number)
-        if value is None:
-            problem = f"`{number[:40]}` in column `{column}` is no finite number"
-            return problems.add(line, at(line, column), problem)
-        if (run := written_run(layer)) is not None:
-            return self._run(line, column, problems, run, value)
-        if not attention and not ffn:
-            return problems.add(line, at(line, column), "neither `attention` nor `ffn` is given")
-        known = attention in self._accepted["attention"] or self._know(line, "attention", problems)
-        known &= ffn in self._accepted["ffn"] or self._know(line, "ffn", problems)
-        layers = self._layers(layer)
-        if layers is None:
-            problem = f"layer `{layer[:40]}` is not one of 0 to {len(self.space.layers) - 1}"
-            return problems.add(line, at(line, "layer"), problem)
-        if not known:
-            return None
-        entries, alone = (one, True) if layer else (every, False)
-        for index in layers:
-            key = (index, attention, ffn)
-            if entries.get(key, value) != value:
-                where = f"{self.table.word} {first[*key, alone]}"
-                problem = f"this alternative is in {where} too, with another score"
-                return problems.add(line, at(line, column), problem)
-            entries[key] = value
-            first.setdefault((*key, alone), line.number)
-        return None
-
-    def _run(self, line: Line, column: str, problems: CellProblems, run: Run, value: float) -> None:
-        """Enter the score of a run of layers; report a mistake in it to `problems`."""
-        for sub_block in KEYS[1:]:
-            cell = self.table.at(line, sub_block)
-            if cell.text != "noop":
-                problem = (
-                    f"a run of layers is dropped whole: its {sub_block} is `noop`, not `{cell.text[:40]}`"
-                )
-                return problems.add(line, cell, problem)
-        if sum(run) > len(self.space.layers):
-            cell = self.table.at(line, "layer")
-            problem = f"`{cell.text}` is no run of layers 0 to {len(self.space.layers) - 1}"
-            return problems.add(line, cell, problem)
-        known, number = self._runs.setdefault(run, (value, line.number))
-        if known != value:
-            problem = f"this run is in {self.table.word} {number} too, with another score"
-            return problems.add(line, self.table.at(line, column), problem)
-        return None
-
-    def _layers(self, text: str) -> range | None:
-        """Return the layers that a cell names, all for an empty cell; None if there is no such layer."""
-        count = len(self.space.layers)
+            return self.problems.add(line, line.cell(-1), wrong)
+        layer, *names, text = (line.raw[place].strip() for place in self.places)
         if not text:
-            return range(count)
-        if not text.isdecimal() or len(text) > 9 or int(text) >= count:
             return None
-        return range(int(text), int(text) + 1)
+        value = _number(text)
+        if value is None:
+            return self.wrong(line, f"`{text[:40]}` in column `{self.column}` is no finite number")
+        if (run := written_run(layer)) is not None:
+            return self.enter_run(line, run, value)
+        if not any(names):
+            return self.wrong(line, "neither `attention` nor `ffn` is given")
+        known = [self.is_known(line, part, name) for part, name in zip(PARTS, names, strict=True)]
+        count = len(self.offered)
+        if layer and not (layer.isdecimal() and len(layer) <= 9 and int(layer) < count):
+            return self.wrong(line, f"layer `{layer[:40]}` is not one of 0 to {count - 1}", "layer")
+        if not all(known):
+            return None
+        attention, ffn = names
+        rows = self.rows[bool(layer)]
+        for index in (int(layer),) if layer else range(count):
+            before, number = rows.setdefault((index, attention, ffn), (value, line.number))
+            if before != value:
+                where = f"{self.table.word} {number}"
+                return self.wrong(line, f"this alternative is in {where} too, with another score")
+        return None
 
-    def _know(self, line: Line, sub_block: SubBlock, problems: CellProblems) -> bool:
-        """True if a cell names a possible alternative, also one outside the space; else report the mistake to `problems`."""
-        known = self._names[sub_block]
-        name = self.table.text(line, sub_block)
-        if not name or name in known or is_canonical(name, sub_block):
-            self._accepted[sub_block].add(name)
+    def enter_run(self, line: Line, run: Run, value: float) -> None:
+        """Enter the score of a run of layers, or report its mistake."""
+        for part in PARTS:
+            name = self.table.text(line, part)
+            if name != "noop":
+                whole = f"a run of layers is dropped whole: its {part} is `noop`, not `{name[:40]}`"
+                return self.wrong(line, whole, part)
+        if sum(run) > len(self.offered):
+            layers = self.table.text(line, "layer")
+            return self.wrong(line, f"`{layers}` is no run of layers 0 to {len(self.offered) - 1}", "layer")
+        known, number = self.runs.setdefault(run, (value, line.number))
+        if known != value:
+            return self.wrong(line, f"this run is in {self.table.word} {number} too, with another score")
+        return None
+
+    def is_known(self, line: Line, part: SubBlock, name: str) -> bool:
+        """True if an alternative is possible, also one outside the space; else report the mistake."""
+        if name in self.accepted[part]:
             return True
-        cell = self.table.at(line, sub_block)
-        near = closest(cell.text, known)
-        help = (
-            f"did you mean `{near}`?" if near else f"names are as `pzl show` prints them: {', '.join(known)}"
-        )
-        problems.add(line, cell, f"`{cell.text[:40]}` is no {sub_block} alternative of the space", help)
+        if is_canonical(name, part):
+            self.accepted[part].add(name)
+            return True
+        known = self.names[part]
+        near, listed = closest(name, known), ", ".join(known)
+        help = f"did you mean `{near}`?" if near else f"names are as `pzl show` prints them: {listed}"
+        self.wrong(line, f"`{name[:40]}` is no {part} alternative of the space", part, help)
         return False
 
+    def wrong(self, line: Line, problem: str, column: str = "", help: str = "") -> None:
+        """Report a mistake in a cell, by default in that of the score."""
+        self.problems.add(line, self.table.at(line, column or self.column), problem, help)
+
+    # ---------------------------------------------------------------- the whole table
+
     @cached_property
-    def _names(self) -> dict[SubBlock, list[str]]:
-        """Names of the space's alternatives by sub-block, `parent` first, then in the order of the space."""
-        parts: tuple[SubBlock, SubBlock] = ("attention", "ffn")
-        return {
-            part: list(
-                dict.fromkeys(["parent", *(a.name for c in self.space.layers for a in getattr(c, part))])
-            )
-            for part in parts
-        }
+    def entries(self) -> dict[Key, float]:
+        """The scores; rows of one layer overrule those of all layers."""
+        return {key: value for key, (value, _) in (self.rows[False] | self.rows[True]).items()}
 
-    def _wanted(self, index: int) -> tuple[list[str], list[str]]:
-        choice = self.space.layers[index]
-        return [a.name for a in choice.attention], [f.name for f in choice.ffn]
+    @cached_property
+    def has_pairs(self) -> bool:
+        """True if some row is of a pair."""
+        return any(a and f for _, a, f in self.entries)
 
-    def _report_gaps(self, entries: Entries) -> None:
-        """Report one diagnostic for all pairs that have neither their own row nor rows for both sub-blocks."""
-        missing: dict[str, list[int]] = {}
-        for index in range(len(self.space.layers)):
-            attention, ffn = self._wanted(index)
-            for a, f in product(attention, ffn):
-                if (index, a, f) in entries:
+    def gaps(self) -> str:
+        """Return, in words, the pairs that have neither their own row nor rows for both sub-blocks; the parent's need none."""
+        missing: dict[str, dict[int, None]] = {}
+        for layer, names in enumerate(self.offered):
+            for pair in product(*names):
+                if (layer, *pair) in self.entries:
                     continue
-                for lacking in _lacking(entries, index, a, f):
-                    layers = missing.setdefault(lacking, [])
-                    if index not in layers:
-                        layers.append(index)
-        if missing:
-            told = [f"{what} in {layers_in_words(layers)}" for what, layers in missing.items()]
-            more = f" and {len(told) - SHOWN_GAPS} more" if len(told) > SHOWN_GAPS else ""
-            text = ", ".join(told[:SHOWN_GAPS]) + more
-            self.sink.add(ScoreTableGap(self.declared, path=self.table.shown, missing=text))
+                keys = zip(PARTS, pair, ((layer, pair[0], ""), (layer, "", pair[1])), strict=True)
+                lacking = [f"{p} `{n}`" for p, n, key in keys if n != "parent" and key not in self.entries]
+                for what in [" with ".join(lacking)] if self.has_pairs and lacking else lacking:
+                    missing.setdefault(what, {})[layer] = None
+        told = [f"{what} in {layers_in_words([*layers])}" for what, layers in missing.items()]
+        more = f" and {len(told) - SHOWN_GAPS} more" if len(told) > SHOWN_GAPS else ""
+        return ", ".join(told[:SHOWN_GAPS]) + more
 
-    def _scores(self, entries: Entries) -> ScoreTable:
-        layers = range(len(self.space.layers))
-        if not any(a and f for _, a, f in entries):
-            return self._made(
-                attention=tuple(_sub_blocks(entries, i, "attention", self._wanted(i)[0]) for i in layers),
-                ffn=tuple(_sub_blocks(entries, i, "ffn", self._wanted(i)[1]) for i in layers),
+    def scores(self) -> dict[str, object]:
+        """Return the scores by layer, and those of runs. The parent's own are 0 unless they have a row."""
+        runs = [RunScore(first=f, length=n, value=value) for (f, n), (value, _) in sorted(self.runs.items())]
+        score, layers = self.entries.get, [*enumerate(self.offered)]
+        if self.has_pairs:
+            pairs = tuple(
+                {
+                    f"{a}/{f}": score((i, a, f), score((i, a, ""), 0.0) + score((i, "", f), 0.0))
+                    for a, f in product(*names)
+                    if (a, f) != ("parent", "parent") or (i, a, f) in self.entries
+                }
+                for i, names in layers
             )
-        pairs = tuple(
-            {f"{a}/{f}": _pair(entries, i, a, f) for a, f in self._scored(entries, i)} for i in layers
-        )
-        return self._made(unit="block", pairs=pairs)
-
-    def _scored(self, entries: Entries, layer: int) -> Iterator[tuple[str, str]]:
-        """Yield a layer's pairs; the parent's own, which scores 0, only if the table has a row for it."""
-        for pair in product(*self._wanted(layer)):
-            if pair != ("parent", "parent") or (layer, *pair) in entries:
-                yield pair
-
-    def _made(self, **parts: object) -> ScoreTable:
-        runs = tuple(
-            RunScore(first=f, length=n, value=value) for (f, n), (value, _) in sorted(self._runs.items())
-        )
-        fields = {"score": self.score.name, "metric": "table", "samples": 0, "runs": runs, **parts}
-        return ScoreTable.model_validate(fields)
+            return {"unit": "block", "pairs": pairs, "runs": tuple(runs)}
+        attention = [{n: score((i, n, "")) for n in (*names[0], "parent")} for i, names in layers]
+        ffn = [{n: score((i, "", n)) for n in (*names[1], "parent")} for i, names in layers]
+        listed = [
+            tuple({n: value for n, value in layer.items() if value is not None} for layer in part)
+            for part in (attention, ffn)
+        ]
+        return {"attention": listed[0], "ffn": listed[1], "runs": tuple(runs)}
 
 
 def _number(text: str) -> float | None:
@@ -258,24 +226,3 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) and "_" not in text else None
-
-
-def _sub_blocks(entries: Entries, layer: int, part: SubBlock, names: list[str]) -> dict[str, float]:
-    keys = {n: (layer, n, "") if part == "attention" else (layer, "", n) for n in (*names, "parent")}
-    return {name: entries[key] for name, key in keys.items() if key in entries}
-
-
-def _pair(entries: Entries, layer: int, attention: str, ffn: str) -> float:
-    """Return a layer's score: its pair's, or the sum of its sub-blocks' scores, a missing one counting as 0."""
-    if (pair := entries.get((layer, attention, ffn))) is not None:
-        return pair
-    return entries.get((layer, attention, ""), 0.0) + entries.get((layer, "", ffn), 0.0)
-
-
-def _lacking(entries: Entries, layer: int, attention: str, ffn: str) -> list[str]:
-    """Return descriptions of the rows that are missing for a pair without its own row; the parent's sub-blocks need none."""
-    parts = [("attention", attention, (layer, attention, "")), ("ffn", ffn, (layer, "", ffn))]
-    lacking = [f"{part} `{name}`" for part, name, key in parts if name != "parent" and key not in entries]
-    if len(lacking) == 2 and any(a and f for _, a, f in entries):
-        return [f"attention `{attention}` with ffn `{ffn}`"]
-    return lacking

@@ -1,22 +1,24 @@
-"""`pzl solve`: solve a search from its tables, with a proof and an independent verification."""
+"""`pzl solve`: solve a search from its tables, with a proof and an independent verification; or export its CP-SAT model."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.ir.nodes import Baseline, CpSat, Program
 from puzzledsl.ir.tables import CostTable, ScoreTable, SearchResult
-from puzzledsl.search.answer import result_of
-from puzzledsl.search.baselines.baselines import BASELINE_S, solve_baseline
-from puzzledsl.search.batches.exact import several
+from puzzledsl.search.answer import result_of, several
+from puzzledsl.search.baselines import BASELINE_S, noop_problem, params_problem, solve_baseline
+from puzzledsl.search.batches import best_of
+from puzzledsl.search.cpsat.model import model_of
 from puzzledsl.search.effort import Effort
-from puzzledsl.search.problem.problem import Builder, Problems
+from puzzledsl.search.problem.box import Box
+from puzzledsl.search.problem.instance import Problem
+from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.tables import tables_of
 
-FOR_CONFLICT = (
-    0.6  # share of the time left that naming the conflict may take; the rest is for the smallest relaxation
-)
 # Share of a search's time that is reserved for its last step and the verification, and its limit in seconds.
 FOR_VERIFYING, FOR_VERIFYING_S = 0.1, 0.5
 
@@ -41,9 +43,9 @@ def solve_search(
 
 
 def solve_built(
-    builder: Builder, progress: Progress, *, workers: int = 1, explained: bool = True
+    builder: Builder, progress: Progress, *, workers: int = 1, explain: bool = True
 ) -> SearchResult:
-    """Solve the search of a builder, whose inputs are checked already. `explained`: explain infeasibility."""
+    """Solve the search of a builder, whose inputs are checked already. `explain`: explain infeasibility."""
     tables = builder.tables
     search, problems = tables.search, builder.all()
     progress.start(f"solving {search.name}", 1)
@@ -55,9 +57,11 @@ def solve_built(
             result = result_of(tables, found, "cpsat", float(gap))
         case Baseline() as baseline:
             effort = Effort.of(BASELINE_S, 0.0, baseline.seed, workers)
-            result, problems = solve_baseline(builder, problems, baseline, effort)
-    if result.status == "infeasible" and explained:
-        result = _explained(builder, problems, result, effort)
+            result, problems = solve_baseline(problems, baseline, effort)
+    if result.status == "infeasible" and explain:
+        from puzzledsl.search.infeasible.explain import explained
+
+        result = explained(problems, result, effort)
     progress.advance(1, status=result.status)
     progress.log(
         "solved", search=search.name, status=result.status, objective=result.objective, bound=result.bound
@@ -65,17 +69,37 @@ def solve_built(
     return result
 
 
-def _explained(builder: Builder, problems: Problems, result: SearchResult, effort: Effort) -> SearchResult:
-    """Add the conflict and, unless the solver is a baseline, the smallest relaxation to an infeasible result.
+def cpsat_model(program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]) -> bytes:
+    """Return a serialised `CpModelProto` of a search, complete. The same inputs give the same bytes.
 
-    Both use the time that is left of the search's own.
+    It has one Boolean for every column, named `layer/attention/ffn`. If a score has runs of dropped layers, `layer/noop/noop#k`
+    is the k-th layer of its run. The objective is in integers and minimised; one that is maximised is negated.
+
+    If the search chooses batches, the model is that of the best answer's batches, or of the smallest if none is found.
+    Preferences and distances between several solutions are not in it. Raises DiagnosticError if a table is missing.
     """
-    from puzzledsl.search.infeasible.explain import explain
-    from puzzledsl.search.infeasible.relax import smallest_relaxation
+    from ortools.sat.python.cp_model_helper import CpSatHelper
 
-    conflict = explain(builder, problems, effort.share(FOR_CONFLICT))
-    relaxation = None
-    if isinstance(builder.tables.search.solver, CpSat) and effort.left_s > 0:
-        relaxation = smallest_relaxation(builder, conflict, effort)
-    explained = {"conflict": conflict.items, "conflict_minimal": conflict.minimal, "relaxation": relaxation}
-    return result.model_copy(update=explained)
+    builder = Builder(tables_of(program, search, costs, scores))
+    solver = builder.tables.search.solver
+
+    def as_solved(problem: Problem, box: Box) -> Problem:
+        match solver:
+            case Baseline(kind="max_params"):
+                return params_problem(builder, problem, box)
+            case Baseline(kind="noop_only"):
+                return noop_problem(problem)
+            case _:
+                return problem
+
+    problems = builder.all().changed(as_solved)
+    box = problems.boxes[0]
+    if len(problems.boxes) > 1 or not box.is_single:
+        time_s = float(solver.time_s) if isinstance(solver, CpSat) else BASELINE_S
+        found = best_of(problems, Effort.of(time_s))
+        box = Box.at(box.lows if found.layers is None else found.batches)
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "model.pb"  # any other suffix would write text
+        if not CpSatHelper.write_model_to_file(model_of(problems.at(box)), str(path)):
+            raise OSError(f"cannot write {path}")
+        return path.read_bytes()

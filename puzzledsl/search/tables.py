@@ -9,7 +9,7 @@ from fractions import Fraction
 from itertools import product
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.base.diagnostics import DiagnosticError, Sink
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink
 from puzzledsl.base.stage_errors import NothingMeasured
 from puzzledsl.base.units import BYTES
 from puzzledsl.costs.any_batch import AnyBatch, any_batch
@@ -104,44 +104,29 @@ class Tables:
         Raises DiagnosticError (AlternativeNotScored).
         """
         if self.scores[name].unit == "block":
-            return decimal(self.pair_score(name, layer, choice.attention, choice.ffn))
+            return decimal(self.pair_score(name, layer, f"{choice.attention}/{choice.ffn}"))
         attention = decimal(self.sub_block_score(name, layer, "attention", choice.attention))
         return attention + decimal(self.sub_block_score(name, layer, "ffn", choice.ffn))
 
-    def pair_score(self, name: str, layer: int, attention: str, ffn: str) -> float:
-        """Return a layer's score from a table of pairs. Raises DiagnosticError (AlternativeNotScored)."""
-        return self._one_score(name, self.scores[name].pairs, layer, f"{attention}/{ffn}")
-
-    def pair_scores(self, name: str, layer: int, keys: Sequence[str]) -> list[float]:
-        """Return the scores of many pairs of a layer, named `attention/ffn`. Raises DiagnosticError (AlternativeNotScored)."""
-        pairs = self.scores[name].pairs
-        here = pairs[layer] if layer < len(pairs) else {}
-        found = zip(keys, map(here.get, keys), strict=True)
-        return [self._one_score(name, pairs, layer, key) if value is None else value for key, value in found]
+    def pair_score(self, name: str, layer: int, key: str) -> float:
+        """Return a pair's score, named `attention/ffn`, from a table of pairs. Raises DiagnosticError (AlternativeNotScored)."""
+        layers = self.scores[name].pairs
+        value = layers[layer].get(key) if layer < len(layers) else None
+        return self._unlisted(name, layer, key) if value is None else value
 
     def sub_block_score(self, name: str, layer: int, sub_block: SubBlock, key: str) -> float:
         """Return a sub-block's score from a table of sub-blocks. Raises DiagnosticError (AlternativeNotScored)."""
-        table = self.scores[name]
-        return self._one_score(
-            name, table.attention if sub_block == "attention" else table.ffn, layer, key, sub_block
-        )
+        layers = self.scores[name].attention if sub_block == "attention" else self.scores[name].ffn
+        value = layers[layer].get(key) if layer < len(layers) else None
+        return self._unlisted(name, layer, key, f"{sub_block} ") if value is None else value
 
-    def _one_score(
-        self, name: str, tables: tuple[dict[str, float], ...], layer: int, key: str, part: str = ""
-    ) -> float:
-        value = tables[layer].get(key) if layer < len(tables) else None
-        if value is not None:
-            return value
+    def _unlisted(self, name: str, layer: int, key: str, part: str = "") -> float:
+        """Return 0 for the parent, which need not be listed. Raises DiagnosticError for any other."""
         if key in ("parent", "parent/parent"):
             return 0.0
+        where, file = span_of(self.search.where), self.program.source
         raise DiagnosticError(
-            AlternativeNotScored(
-                span_of(self.search.where),
-                name=name,
-                alternative=f"{part} {key}".strip(),
-                layer=layer,
-                file=self.program.source,
-            )
+            AlternativeNotScored(where, name=name, alternative=f"{part}{key}", layer=layer, file=file)
         )
 
     def params(self, layer: int, choice: LayerAssignment) -> int:
@@ -164,83 +149,70 @@ def decimal(value: float) -> Fraction:
 
 def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]) -> Tables:
     """Collect the inputs of a search, checked to be complete and finite. Raises DiagnosticError with all mistakes."""
-    sink = Sink()
-    here = program.searches[search]
-    needs, where = needed(program, search), span_of(here.where)
-    for name in sorted(needs.scores - set(scores)):
-        sink.add(ScoresNotThere(where, name=name, file=program.source))
-    if (missing := _no_influence(program, here, scores)) is not None:
-        sink.add(missing)
-    for name in sorted(n for n in needs.scenarios if not costs.scenarios.get(n)):
-        sink.add(CostsNotThere(where, name=name, file=program.source))
-    for name in sorted(needs.scores & set(scores)):
-        table = scores[name]
-        parts = (*table.attention, *table.ffn, *table.pairs)
-        numbers = [table.offset, *(r.value for r in table.runs)]
-        numbers += [v for p in parts for v in p.values()]
-        if not all(map(math.isfinite, numbers)):
-            sink.add(Unbounded(where, what=f"score `{name}`", name=search))
-    for problem in _unknown_metrics(here, costs):
-        sink.add(problem)
-    layers = program.spaces[here.space].layers
-    for name in sorted(needs.scenarios & set(costs.scenarios)):
-        for at_batch in costs.scenarios[name]:
-            for alternative, layer in _not_costed(at_batch, layers):
-                sink.add(AlternativeNotCosted(where, name=name, alternative=alternative, layer=layer))
+    here, sink = program.searches[search], Sink()
+    for mistake in _mistakes(program, here, costs, scores):
+        sink.add(mistake)
     if sink.has_errors:
         raise DiagnosticError(*sink.sorted())
-    space = program.spaces[here.space]
+    scenarios, space = tuple(sorted(needed(program, search).scenarios)), program.spaces[here.space]
     profiles = {n: found for n in costs.auto if (found := any_batch(program, space, costs, n)) is not None}
     runs = {
         n: {(r.first, r.length): r.value for r in table.runs} for n, table in scores.items() if table.runs
     }
-    return Tables(program, here, costs, scores, tuple(sorted(needs.scenarios)), profiles, runs)
+    return Tables(program, here, costs, scores, scenarios, profiles, runs)
 
 
-def _no_influence(
-    program: Program, search: Search, scores: Mapping[str, ScoreTable]
-) -> NothingMeasured | NoInfluence | None:
-    """Return the diagnostic for a solver that needs block influence which no score measures or the table lacks; else None."""
-    if not (isinstance(search.solver, Baseline) and drops_by_influence(search)):
-        return None
-    solver, where = search.solver.kind, span_of(search.where)
-    name = influence_score(program, search)
-    if name is None:
-        return NothingMeasured(where, search=search.name, solver=solver, space=search.space)
-    if name not in scores or influence_of(program, search, scores) is not None:
-        return None
-    return NoInfluence(where, name=name, solver=solver, file=program.source)
+def _mistakes(
+    program: Program, search: Search, costs: CostTable, scores: Mapping[str, ScoreTable]
+) -> Iterator[Diagnostic]:
+    """Yield a diagnostic for each input that is missing, incomplete or not finite."""
+    needs, where, file = needed(program, search.name), span_of(search.where), program.source
+    for name in sorted(needs.scores - scores.keys()):
+        yield ScoresNotThere(where, name=name, file=file)
+    if isinstance(search.solver, Baseline) and drops_by_influence(search):
+        measured, solver = influence_score(program, search), search.solver.kind
+        if measured is None:
+            yield NothingMeasured(where, search=search.name, solver=solver, space=search.space)
+        elif measured in scores and influence_of(program, search, scores) is None:
+            yield NoInfluence(where, name=measured, solver=solver, file=file)
+    for name in sorted(n for n in needs.scenarios if not costs.scenarios.get(n)):
+        yield CostsNotThere(where, name=name, file=file)
+    for name in sorted(needs.scores & scores.keys()):
+        table = scores[name]
+        cells = (value for part in (*table.attention, *table.ffn, *table.pairs) for value in part.values())
+        if not all(map(math.isfinite, (table.offset, *(run.value for run in table.runs), *cells))):
+            yield Unbounded(where, what=f"score `{name}`", name=search.name)
+    yield from _unknown_metrics(search, costs)
+    layers = program.spaces[search.space].layers
+    offered = [({a.name for a in c.attention}, {f.name for f in c.ffn}) for c in layers]
+    for name in sorted(needs.scenarios & costs.scenarios.keys()):
+        for at_batch in costs.scenarios[name]:
+            for alternative, layer in _not_costed(at_batch, offered):
+                yield AlternativeNotCosted(where, name=name, alternative=alternative, layer=layer)
 
 
 def _unknown_metrics(search: Search, costs: CostTable) -> Iterator[MetricUnknown]:
     """Yield a diagnostic for each metric in a search that its scenario's costs do not have, at its source location."""
     for linear, where in placed_linears(search):
-        for weighted in linear.terms:
-            term = weighted.term
+        for term in (weighted.term for weighted in linear.terms):
             if not isinstance(term, MetricTerm):
                 continue
             if any(term.metric in c.unknown for c in costs.scenarios.get(term.scenario, ())):
                 dimension = DIMENSIONS.get(term.metric)
-                column = (
-                    f"{term.metric}[{'bytes' if dimension == BYTES else 'us'}]"
-                    if dimension
-                    else "latency[us]"
-                )
+                unit = "bytes" if dimension == BYTES else "us"
+                column = f"{term.metric}[{unit}]" if dimension else "latency[us]"
                 yield MetricUnknown(span_of(where), scenario=term.scenario, metric=term.metric, column=column)
 
 
-def _not_costed(costs: ScenarioCosts, layers: tuple[LayerChoice, ...]) -> list[tuple[str, int]]:
-    missing = []
-    known: dict[int, tuple[list[str], list[str]]] = {}
-    for index, choice in enumerate(layers):
-        if id(choice) not in known:
-            known[id(choice)] = [a.name for a in choice.attention], [a.name for a in choice.ffn]
-        attentions, ffns = known[id(choice)]
-        if costs.attention[index].keys() >= {*attentions} and costs.ffn[index].keys() >= {*ffns}:
+def _not_costed(
+    costs: ScenarioCosts, offered: Sequence[tuple[set[str], set[str]]]
+) -> Iterator[tuple[str, int]]:
+    """Yield each alternative and layer without a cost, neither alone nor in each of its pairs; some more than once."""
+    for index, (attentions, ffns) in enumerate(offered):
+        here, pairs = (costs.attention[index], costs.ffn[index]), costs.pairs[index] if costs.pairs else {}
+        if all(names <= own.keys() for names, own in zip((attentions, ffns), here, strict=True)):
             continue
-        pairs = costs.pairs[index] if costs.pairs else {}
-        for attention, ffn in product(attentions, ffns):
-            if f"{attention}/{ffn}" not in pairs:
-                missing += [(f"attention {attention}", index)] * (attention not in costs.attention[index])
-                missing += [(f"ffn {ffn}", index)] * (ffn not in costs.ffn[index])
-    return missing
+        for names in product(attentions, ffns):
+            if "/".join(names) not in pairs:
+                parts = zip(("attention", "ffn"), names, here, strict=True)
+                yield from ((f"{part} {name}", index) for part, name, own in parts if name not in own)

@@ -11,7 +11,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from threading import Lock
-from typing import assert_never
 
 from puzzledsl.base.progress import Silent
 from puzzledsl.ir.nodes import (
@@ -21,11 +20,10 @@ from puzzledsl.ir.nodes import (
     LogicRequirement,
     MetricTerm,
     Requirement,
-    ScoreTerm,
-    TableTerm,
     WeightedTerm,
 )
 from puzzledsl.ir.tables import SearchResult, WhyResult
+from puzzledsl.search.needs import is_amount
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.metrics import COMPARE, Child
 from puzzledsl.search.problem.problem import Builder
@@ -49,46 +47,40 @@ class Known:
     def meets(self, tables: Tables, requirement: Requirement) -> bool:
         """True if the child meets a requirement."""
         solution = self.result.solutions[0]
-        child = Child(tables, solution.layers, solution.batches)
-        match requirement:
-            case LogicRequirement(formula=formula):
-                if formula not in self.figures:
-                    self.figures[formula] = Fraction(child.meets(requirement)), Fraction(1)
-                value, bound = self.figures[formula]
-                return value == bound
-            case LinearRequirement(left=left, op=op, bound=limit, parent_ratio=ratio):
-                if left not in self.figures:
-                    self.figures[left] = child.linear(left), child.parent().linear(left)
-                value, parent = self.figures[left]
-                bound = limit if limit is not None else (ratio or Fraction(0)) * parent
-                return COMPARE[op](value, bound)
-        assert_never(requirement)
+        key = requirement.formula if isinstance(requirement, LogicRequirement) else requirement.left
+        if key not in self.figures:
+            child = Child(tables, solution.layers, solution.batches)
+            if isinstance(requirement, LogicRequirement):
+                self.figures[key] = Fraction(child.meets(requirement)), Fraction(1)
+            else:
+                self.figures[key] = child.linear(requirement.left), child.parent().linear(requirement.left)
+        value, parent = self.figures[key]
+        if isinstance(requirement, LogicRequirement):
+            return value == parent
+        bound = requirement.bound if requirement.parent_ratio is None else requirement.parent_ratio * parent
+        assert bound is not None, "a requirement has a bound or a ratio"
+        return COMPARE[requirement.op](value, bound)
 
 
-@dataclass(slots=True)
 class Variations:
-    """Solves searches that differ from that of `builder` in their requirements only. Safe for several threads."""
+    """Solves searches that differ from a declared one in their requirements only. Safe for several threads."""
 
-    builder: Builder
-    known: deque[Known] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
-    lock: Lock = field(default_factory=Lock)
-
-    @classmethod
-    def of(cls, tables: Tables) -> Variations:
-        """Return the variations of a search whose inputs are checked."""
-        return cls(Builder(tables))
+    def __init__(self, tables: Tables) -> None:
+        """Prepare the variations of a search whose inputs are checked."""
+        self.builder = Builder(tables)
+        self._known: deque[Known] = deque(maxlen=REMEMBERED)
+        self._lock = Lock()
 
     def solve(self, requirements: Sequence[Requirement], time_s: float) -> SearchResult:
         """Find the best child, with its proof or its gap. A conflict is not explained here."""
         builder = self._builder(requirements, time_s)
         limits = limits_of(requirements)
-        settled = self._settled(builder, limits)
-        if settled is not None:
+        if (settled := self._settled(builder, limits)) is not None:
             return settled
-        result = solve_built(builder, Silent(), explained=False)
+        result = solve_built(builder, Silent(), explain=False)
         if result.status in ("optimal", "infeasible"):
-            with self.lock:
-                self.known.appendleft(Known(limits, builder.tables.scenarios, result))
+            with self._lock:
+                self._known.appendleft(Known(limits, builder.tables.scenarios, result))
         return result
 
     def explain(self, requirements: Sequence[Requirement], time_s: float) -> SearchResult:
@@ -119,7 +111,7 @@ class Variations:
             case (WeightedTerm(coefficient=factor, term=MetricTerm(scenario=scenario, metric="throughput")),):
                 latency = MetricTerm(scenario=scenario, metric="latency")
                 time = Linear(terms=(WeightedTerm(coefficient=Fraction(1), term=latency),))
-                tokens = factor * box.lows[scenario] * self.builder.output_of(scenario)
+                tokens = factor * self.builder.tokens(scenario, box.lows[scenario])
                 ends = [tokens / end for end in self._sums(time, box) if end > 0]
             case _:
                 ends = self._sums(left, box)
@@ -145,16 +137,16 @@ class Variations:
 
     def _settled(self, builder: Builder, limits: Limits) -> SearchResult | None:
         """Return a proven result of weaker requirements that holds for these, too."""
-        scenarios = builder.tables.scenarios
-        with self.lock:
-            remembered = tuple(self.known)
+        tables = builder.tables
+        with self._lock:
+            remembered = tuple(self._known)
         for known in remembered:
             if not all(key in limits and limits[key] <= limit for key, limit in known.limits.items()):
                 continue
             if known.result.status == "infeasible":
                 return known.result
-            wanted = builder.tables.search.requirements
-            if known.scenarios == scenarios and all(known.meets(builder.tables, each) for each in wanted):
+            same = known.scenarios == tables.scenarios
+            if same and all(known.meets(tables, each) for each in tables.search.requirements):
                 return known.result
         return None
 
@@ -169,26 +161,12 @@ def limits_of(requirements: Sequence[Requirement]) -> Limits:
 
 
 def _limit(requirement: Requirement) -> tuple[Hashable, Fraction]:
-    match requirement:
-        case LogicRequirement(formula=formula):
-            return formula, Fraction(0)
-        case LinearRequirement(left=left, op=op, bound=bound, parent_ratio=ratio):
-            limit = bound if ratio is None else ratio
-            assert limit is not None, "a requirement has a bound or a ratio"
-            if ratio is not None and op != "==" and not _grows(left):
-                return (left, op, ratio), Fraction(0)
-            match op:
-                case "==":
-                    return (left, op, ratio is None, limit), Fraction(0)
-                case "<=" | "<":
-                    return (left, op, ratio is None), limit
-                case ">=" | ">":
-                    return (left, op, ratio is None), -limit
-    assert_never(requirement)
-
-
-def _grows(left: Linear) -> bool:
-    """True if the parent's value is not negative, so that a larger ratio is a larger bound."""
-    return left.constant >= 0 and all(
-        w.coefficient >= 0 and not isinstance(w.term, ScoreTerm | TableTerm) for w in left.terms
-    )
+    if isinstance(requirement, LogicRequirement):
+        return requirement.formula, Fraction(0)
+    left, op, ratio = requirement.left, requirement.op, requirement.parent_ratio
+    limit = requirement.bound if ratio is None else ratio
+    assert limit is not None, "a requirement has a bound or a ratio"
+    # of a negative value of the parent, a larger ratio is a smaller bound
+    if op == "==" or (ratio is not None and not is_amount(left)):
+        return (left, op, ratio is None, limit), Fraction(0)
+    return (left, op, ratio is None), limit if op in ("<=", "<") else -limit

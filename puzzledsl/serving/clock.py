@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,6 +15,7 @@ from typing import Any, cast
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import scratch
 from puzzledsl.base.processor import cpu_name
 from puzzledsl.export.engines.ask import python_of
 from puzzledsl.ir.measured_engines import ENGINES, Engine
@@ -231,8 +231,8 @@ class ServingClock:
         return cache_bytes(self._shape, workload, self._bed.stored)
 
     @cached_property
-    def _folder(self) -> str:
-        return self._stack.enter_context(tempfile.TemporaryDirectory(prefix="pzl-serving-"))
+    def _folder(self) -> Path:
+        return self._stack.enter_context(scratch("serving"))
 
     @cached_property
     def _parent(self) -> Path:
@@ -240,7 +240,7 @@ class ServingClock:
         return self._written(own, "parent")
 
     def _written(self, arrangement: Arrangement, name: str) -> Path:
-        folder = Path(self._folder) / name
+        folder = self._folder / name
         folder.mkdir(exist_ok=True)
         layers: list[tuple[Alternative, Alternative]] = [
             (self._alternatives["attention"][attention], self._alternatives["ffn"][ffn])

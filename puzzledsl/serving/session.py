@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import select
 import subprocess
-import tempfile
+from contextlib import ExitStack
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from puzzledsl.base.files import scratch
 from puzzledsl.export.engines.ask import environment, python_of
 
 TIMEOUT_S = 1800
@@ -31,9 +32,10 @@ class Session:
         """
         python = python_of(engine)
         assert python is not None, "the caller asks first"
-        self._folder = tempfile.TemporaryDirectory(prefix="pzl-session-")
-        self._errors = (Path(self._folder.name) / "stderr").open("w+b")
-        variables = environment(engine, request["threads"], self._folder.name)
+        self._held = ExitStack()
+        folder = self._held.enter_context(scratch("session"))
+        self._errors = self._held.enter_context((folder / "stderr").open("w+b"))
+        variables = environment(engine, request["threads"], str(folder))
         variables["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, -(-2 * cache_bytes // GIB)))
         worker = str(resources.files("puzzledsl.export.engines") / "worker.py")
         self._process = subprocess.Popen(
@@ -42,7 +44,7 @@ class Session:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env=variables,
-            cwd=self._folder.name,
+            cwd=folder,
             start_new_session=True,  # Ctrl-C is for us; its end of input ends it
         )
         try:
@@ -74,8 +76,7 @@ class Session:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._errors.close()
-        self._folder.cleanup()
+        self._held.close()
 
     def __enter__(self) -> Self:
         return self

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from puzzledsl.base.files import scratch
 from puzzledsl.ir.nodes import Hardware
 from puzzledsl.measure.whole import Samples, Workload
 from puzzledsl.models.families.access import shape_of
@@ -21,7 +21,7 @@ def time_in_engine(
     """Time the models of directories in turn. Raises DiagnosticError: EngineAbsent, EngineFailed, what cannot be exported."""
     bed = Bed.of(hardware)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pzl-speed-")))
+        folder = stack.enter_context(scratch("speed"))
         sessions = []
         for index, directory in enumerate(models):
             place = folder / str(index)

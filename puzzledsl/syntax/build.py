@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,48 @@ MAX_BODIES = MAX_DEPTH // 4
 """Largest nesting depth of bodies: a body takes several levels of the stack of later stages."""
 
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\"}
-_ASSIGNMENTS: dict[str, tree.AssignOp] = {"assign": "=", "extend": "|=", "remove": "-=", "keep": "&="}
+_ENDS = {"start": None, "stop": None, "step": None}
+_FORMS: Mapping[str, tuple[type[tree.Node], str, Mapping[str, object]]] = {
+    "use": (tree.Use, "path", {"names": (), "alias": None}),
+    "fn": (tree.Fn, "name", {"names": ()}),
+    "let": (tree.Let, "name", {}),
+    "assertion": (tree.Assert, "condition", {"because": None}),
+    "assign": (tree.Assign, "target value", {"op": "="}),
+    "extend": (tree.Assign, "target value", {"op": "|="}),
+    "remove": (tree.Assign, "target value", {"op": "-="}),
+    "keep": (tree.Assign, "target value", {"op": "&="}),
+    "section": (tree.Section, "name", {}),
+    "forall": (tree.ForAll, "variable domain", {"where": None}),
+    "require": (tree.Require, "condition", {"because": None}),
+    "prefer": (tree.Prefer, "condition", {"because": None}),
+    "minimize": (tree.Objective, "expression", {"sense": "minimize"}),
+    "maximize": (tree.Objective, "expression", {"sense": "maximize"}),
+    "solutions": (tree.Solutions, "count", {"apart": None}),
+    "cond": (tree.Cond, "condition then otherwise", {}),
+    "negation": (tree.Unary, "operand", {"op": "not"}),
+    "is_": (tree.Is, "subject pattern", {"negated": False}),
+    "is_not": (tree.Is, "subject pattern", {"negated": True}),
+    "member": (tree.In, "member collection", {}),
+    "same_as": (tree.SameAs, "left right", {}),
+    "arrow": (tree.Arrow, "left right", {}),
+    "range": (tree.Range, "start stop", _ENDS),
+    "range_from": (tree.Range, "start", _ENDS),
+    "range_to": (tree.Range, "stop", _ENDS),
+    "range_all": (tree.Range, "", _ENDS),
+    "attribute": (tree.Attribute, "target name", {}),
+    "named": (tree.Argument, "name value", {}),
+    "positional": (tree.Argument, "value", {"name": None}),
+    "comprehension": (tree.Comprehension, "element variable collection", {"where": None}),
+    "bound": (tree.PatternField, "name op value", {}),
+    "equal": (tree.PatternField, "name value", {"op": "=="}),
+}
+"""Rule of the grammar -> its class, the fields of its children in order, and fields that no child gives or need not give."""
+_PARTS = {"init": "value", "guard": "where"} | {n: n for n in ("because", "apart", "alias", "step", "where")}
+"""Rule of a part that is known by its keyword -> the field that it gives."""
+_LISTS: Mapping[str, tuple[type[tree.Node], str]] = {
+    "choice": (tree.Choice, "options"),
+    "list": (tree.ListExpr, "items"),
+}
 
 
 class _TooDeep(Exception):
@@ -31,18 +72,14 @@ def build(root: Branch, words: Words, sink: Sink) -> tree.Module:
     builder = _Builder(words, sink)
     items: list[tree.Item] = []
     for branch in root.children:
-        if branch.data == "bad":
-            _adopt(items, builder.below(branch, 0))
-        else:
+        if branch.data != "bad":
             items.append(builder.item(branch))
+            continue
+        cut = builder.below(branch, 0)  # statements that a superfluous `}` cut off
+        if cut and items and isinstance(last := items[-1], tree.Decl) and last.body is not None:
+            items[-1] = dataclasses.replace(last, body=(*last.body, *cut))
     end = max((line for item in items for line in (item.span.line, item.span.end_line)), default=1)
     return tree.Module(span=Span(words.file, 1, 1, end + 1, 1), items=tuple(items))
-
-
-def _adopt(items: list[tree.Item], statements: tuple[tree.Stmt, ...]) -> None:
-    """Return statements that a superfluous `}` cut off to the declaration above them."""
-    if statements and items and isinstance(last := items[-1], tree.Decl) and last.body is not None:
-        items[-1] = dataclasses.replace(last, body=(*last.body, *statements))
 
 
 @dataclass(slots=True)
@@ -57,7 +94,35 @@ class _Builder:
             return span_of(part, self.words.file)
         return Span(self.words.file, *(part.start or (1, 1)), *(part.end or (1, 1)))
 
-    # ------------------------------------------------------------ items
+    def made(self, branch: Branch, read: Callable[[Branch], Any], depth: int = 0) -> Any:
+        """Return the node of a branch whose children are fields of one class. `read` reads expressions among them."""
+        form, names, given = _FORMS[branch.data]
+        found, left = dict(given), iter(names.split())
+        for kid in branch.children:
+            if isinstance(kid, Token):
+                if kid.type == "NAME":
+                    found[next(left)] = self.name(kid)
+                elif kid.type in ("STRING", "CMP"):
+                    found[next(left)] = self.string(kid) if kid.type == "STRING" else str(kid)
+            elif kid.data in _PARTS:
+                inner = kid.children[0]
+                if isinstance(inner, Token):
+                    found[_PARTS[kid.data]] = (
+                        self.string(inner) if inner.type == "STRING" else self.name(inner)
+                    )
+                else:
+                    found[_PARTS[kid.data]] = read(inner)
+            elif kid.data == "names":
+                found["names"] = self.names(kid.children)
+            elif kid.data == "body":
+                found["body"] = self.body(kid, depth + 1)
+            else:
+                found[next(left)] = read(kid)
+        if form is tree.Fn:
+            found["parameters"] = found.pop("names")
+        return form(span=self.at(branch), **found)
+
+    # ------------------------------------------------------------ items and statements
 
     def doc(self, before_line: int) -> str:
         """Return the doc comments between the previous item and this line, without their comment marks."""
@@ -71,46 +136,42 @@ class _Builder:
     def item(self, branch: Branch) -> tree.Item:
         span = self.at(branch)
         doc = self.doc(span.line)
-        result = self._item(branch, span, doc)
-        self.doc(span.end_line + 1)  # doc comments inside a body belong to nothing
-        return result
-
-    def _item(self, branch: Branch, span: Span, doc: str) -> tree.Item:
-        first, *rest = branch.children
-        parts = {kid.data: kid.children for kid in rest if isinstance(kid, Branch)}
-        value = self.value(parts["init"][0]) if "init" in parts else None
+        result: Any
         match branch.data:
-            case "use":
-                alias = self.name(parts["alias"][0]) if "alias" in parts else None
-                names = self.names(parts.get("names", ()))
-                return tree.Use(span=span, path=self.string(first), names=names, alias=alias)
             case "param":
-                words = self.names(kid for kid in rest if isinstance(kid, Token))
-                listed = words if len(words) > 1 else ()
-                return tree.Param(
-                    span=span, name=self.name(first), type=words[0], default=value, words=listed, doc=doc
-                )
-            case "fn":
-                assert value is not None
-                parameters = self.names(parts.get("names", ()))
-                return tree.Fn(span=span, name=self.name(first), parameters=parameters, value=value, doc=doc)
-            case "decl":  # an ERROR among the rest: the tail of the head could not be read
-                target, body = parts.get("target"), next((kid for kid in rest if _is(kid, "body")), None)
-                return tree.Decl(
-                    span=span,
-                    kind=self.name(first),
-                    name=self.name(rest[0]),
-                    preposition=None if target is None else str(target[0].children[0]),  # type: ignore[arg-type]
-                    target=None if target is None else self.value(target[1]),
-                    value=value,
-                    body=None if body is None else self.body(body, 1),
-                    doc=doc,
-                )
-        statement = self.statement(branch, 0)
-        assert isinstance(statement, tree.Let | tree.Assert)
-        return statement
+                result = self.param(branch, span, doc)
+            case "decl":
+                result = self.decl(branch, span, doc)
+            case _:
+                result = self.made(branch, self.value)
+                if isinstance(result, tree.Fn):
+                    result = dataclasses.replace(result, doc=doc)
+        self.doc(span.end_line + 1)  # doc comments inside a body belong to nothing
+        return result  # type: ignore[no-any-return]
 
-    # ------------------------------------------------------------ statements
+    def param(self, branch: Branch, span: Span, doc: str) -> tree.Param:
+        name, *words = self.names(kid for kid in branch.children if isinstance(kid, Token))
+        last = branch.children[-1]
+        default = self.value(last.children[0]) if isinstance(last, Branch) else None
+        listed = tuple(words) if len(words) > 1 else ()
+        return tree.Param(span=span, name=name, type=words[0], default=default, words=listed, doc=doc)
+
+    def decl(self, branch: Branch, span: Span, doc: str) -> tree.Decl:
+        kind, name, *rest = branch.children
+        parts = {
+            kid.data: kid for kid in rest if isinstance(kid, Branch)
+        }  # beside an ERROR for an unreadable tail
+        target, init, body = (parts.get(part) for part in ("target", "init", "body"))
+        return tree.Decl(
+            span=span,
+            kind=self.name(kind),
+            name=self.name(name),
+            preposition=None if target is None else str(target.children[0].children[0]),  # type: ignore[arg-type]
+            target=None if target is None else self.value(target.children[1]),
+            value=None if init is None else self.value(init.children[0]),
+            body=None if body is None else self.body(body, 1),
+            doc=doc,
+        )
 
     def body(self, branch: Branch, depth: int) -> tuple[tree.Stmt, ...]:
         if depth > MAX_BODIES:
@@ -118,7 +179,7 @@ class _Builder:
             return ()
         found: list[tree.Stmt] = []
         for kid in branch.children:
-            found += self.below(kid, depth) if kid.data == "bad" else [self.statement(kid, depth)]
+            found += self.below(kid, depth) if kid.data == "bad" else [self.made(kid, self.value, depth)]
         return tuple(s for s in found if not (isinstance(s, tree.Section) and not s.name.text))
 
     def below(self, bad: Branch, depth: int) -> tuple[tree.Stmt, ...]:
@@ -126,47 +187,12 @@ class _Builder:
         bodies = [kid for kid in bad.children if isinstance(kid, Branch)]
         return self.body(bodies[0], depth + 1) if bodies else ()
 
-    def statement(self, branch: Branch, depth: int) -> tree.Stmt:
-        span, kids = self.at(branch), branch.children
-        because = self.string(kids[-1].children[0]) if _is(kids[-1], "because") else None
-        match branch.data:
-            case "assign" | "extend":
-                op = _ASSIGNMENTS[branch.data]
-                return tree.Assign(span=span, target=self.value(kids[0]), op=op, value=self.value(kids[1]))
-            case "remove" | "keep":
-                op = _ASSIGNMENTS[branch.data]
-                return tree.Assign(span=span, target=self.value(kids[0]), op=op, value=self.edit(kids[1]))
-            case "section":
-                return tree.Section(span=span, name=self.name(kids[0]), body=self.body(kids[1], depth + 1))
-            case "forall":
-                guard = self.value(kids[2].children[0]) if len(kids) > 3 else None
-                body = self.body(kids[-1], depth + 1)
-                variable, domain = self.name(kids[0]), self.value(kids[1])
-                return tree.ForAll(span=span, variable=variable, domain=domain, where=guard, body=body)
-            case "require":
-                return tree.Require(span=span, condition=self.value(kids[0]), because=because)
-            case "prefer":
-                return tree.Prefer(span=span, condition=self.value(kids[0]), because=because)
-            case "minimize" | "maximize":
-                sense: Any = branch.data
-                return tree.Objective(span=span, sense=sense, expression=self.value(kids[0]))
-            case "solutions":
-                apart = self.value(kids[1].children[0]) if len(kids) > 1 else None
-                return tree.Solutions(span=span, count=self.value(kids[0]), apart=apart)
-            case "let":
-                return tree.Let(span=span, name=self.name(kids[0]), value=self.value(kids[1].children[0]))
-            case "assertion":
-                return tree.Assert(span=span, condition=self.value(kids[0]), because=because)
-        raise AssertionError(f"no statement: {branch.data}")
-
     # ------------------------------------------------------------ words
 
     def name(self, token: Token) -> tree.Name:
-        """Return a name with its span."""
-        return tree.Name(span=self.at(token), text=str(token))
+        return tree.Name(span=span_of(token, self.words.file), text=str(token))
 
     def names(self, tokens: Iterable[Token]) -> tuple[tree.Name, ...]:
-        """Return names with their spans."""
         return tuple(map(self.name, tokens))
 
     def string(self, token: Token) -> tree.String:
@@ -180,11 +206,13 @@ class _Builder:
                 self.sink.add(errors.BadEscape(span, escape=match.group()))
             return _ESCAPES.get(letter, match.group())
 
-        return tree.String(span=self.at(token), value=re.sub(r"\\(.)", unescape, token[1:-1]))
+        return tree.String(
+            span=span_of(token, self.words.file), value=re.sub(r"\\(.)", unescape, token[1:-1])
+        )
 
     def number(self, token: Token) -> tree.Expr:
         """Return a number; BadExpr, and a diagnostic, for one without a value."""
-        where = self.at(token)
+        where = span_of(token, self.words.file)
         try:
             parse_quantity(str(token))
         except BadLiteral as error:
@@ -195,114 +223,68 @@ class _Builder:
 
     # ------------------------------------------------------------ values
 
-    def value(self, branch: Branch) -> tree.Expr:
-        """Return a whole expression; BadExpr for bad tokens, unbalanced brackets or too much nesting."""
-        found: tree.Expr = self._whole(branch, self.expr)
-        return found
-
-    def edit(self, branch: Branch) -> tree.Expr | tree.Pattern | tree.PatternChoice:
-        """Return the right side of `-=` or `&=`: one pattern or several; BadExpr if it is unreadable."""
-        read = self.expr if branch.data == "bad_expr" else self.patterns
-        found: tree.Expr | tree.Pattern | tree.PatternChoice = self._whole(branch, read)
-        return found
-
-    def _whole(self, branch: Branch, read: Any) -> Any:
+    def value(self, branch: Branch) -> Any:
+        """Return a whole expression or pattern; BadExpr for bad tokens, unbalanced brackets or too much nesting."""
         span = self.at(branch)
         try:
-            found = read(branch, 0)
+            found = self.expr(branch, 0)
         except _TooDeep:
             self.sink.add(errors.TooDeep(span, limit=MAX_DEPTH))
             return tree.BadExpr(span=span)
         readable = self.words.tainted.isdisjoint(range(span.line, span.end_line + 1))
         return found if readable else tree.BadExpr(span=span)
 
-    def patterns(self, branch: Branch, depth: int) -> tree.Pattern | tree.PatternChoice:
-        if branch.data == "pattern":
-            return self.pattern(branch, depth)
-        options = tuple(self.pattern(kid, depth) for kid in branch.children)
-        return options[0] if len(options) == 1 else tree.PatternChoice(span=self.at(branch), options=options)
-
-    def pattern(self, branch: Branch, depth: int) -> tree.Pattern:
-        name, *fields = branch.children
-        found = tuple(
-            tree.PatternField(
-                span=self.at(field),
-                name=self.name(field.children[0]),
-                op=str(field.children[1]) if field.data == "bound" else "==",  # type: ignore[arg-type]
-                value=self.expr(field.children[-1], depth + 1),
-            )
-            for field in fields
-        )
-        return tree.Pattern(span=self.at(branch), name=self.name(name), fields=found)
-
-    def exprs(self, branches: Iterable[Branch], depth: int) -> tuple[tree.Expr, ...]:
-        return tuple(self.expr(branch, depth) for branch in branches)
-
-    def expr(self, branch: Branch, depth: int) -> tree.Expr:
+    def expr(self, branch: Branch, depth: int) -> Any:
         """Return one expression. `depth` bounds the recursion: it counts nesting and each link of an operator chain."""
         if depth > MAX_DEPTH:
             raise _TooDeep
-        span, kids, below = self.at(branch), branch.children, depth + 1
+        kids = branch.children
+
+        def read(kid: Branch) -> Any:
+            return self.expr(kid, depth + 1)
+
         match branch.data:
-            case "name":
-                return self.name(kids[0]) if kids[0] else tree.BadExpr(span=span)
+            case "name" if kids[0]:
+                return self.name(kids[0])
             case "quantity":
                 return self.number(kids[0])
             case "string":
                 return self.string(kids[0])
-            case "bad_expr":
+            case form if form in _FORMS:
+                return self.made(branch, read)
+        span = self.at(branch)
+        match branch.data:
+            case "name" | "bad_expr":
                 return tree.BadExpr(span=span)
-            case "choice":
-                return tree.Choice(span=span, options=self.exprs(kids, below))
-            case "list":
-                return tree.ListExpr(span=span, items=self.exprs(kids, below))
-            case "cond":
-                condition, then, otherwise = self.exprs(kids, below)
-                return tree.Cond(span=span, condition=condition, then=then, otherwise=otherwise)
-            case "implies" | "or_" | "and_":
-                return self.chain(span, kids[0], [(branch.data.rstrip("_"), kid) for kid in kids[1:]], depth)
             case "sum" | "term":
                 return self.chain(span, kids[0], list(zip(kids[1::2], kids[2::2], strict=True)), depth)
-            case "negation":
-                return tree.Unary(span=span, op="not", operand=self.expr(kids[0], below))
-            case "sign":
-                return tree.Unary(span=span, op=str(kids[0]), operand=self.expr(kids[1], below))  # type: ignore[arg-type]
+            case "implies" | "or_" | "and_":
+                return self.chain(span, kids[0], [(branch.data.rstrip("_"), kid) for kid in kids[1:]], depth)
             case "compare":
-                operands, signs = self.exprs(kids[::2], below), kids[1::2]
-                ops: Any = tuple(str(sign) for sign in signs)
-                return tree.Compare(
-                    span=span, operands=operands, ops=ops, op_spans=tuple(map(self.at, signs))
-                )
-            case "is_" | "is_not":
-                subject, pattern = self.expr(kids[0], below), self.patterns(kids[1], below)
-                return tree.Is(span=span, subject=subject, negated=branch.data == "is_not", pattern=pattern)
-            case "member":
-                member, collection = self.exprs(kids, below)
-                return tree.In(span=span, member=member, collection=collection)
-            case "same_as" | "arrow":
-                left, right = self.exprs((kids[0], kids[-1]), below)
-                form = tree.SameAs if branch.data == "same_as" else tree.Arrow
-                return form(span=span, left=left, right=right)
-            case "range" | "range_from" | "range_to" | "range_all":
-                return self.range(branch, below)
-            case "attribute":
-                return tree.Attribute(span=span, target=self.expr(kids[0], below), name=self.name(kids[1]))
+                signs, ops = tuple(map(self.at, kids[1::2])), tuple(map(str, kids[1::2]))
+                operands = tuple(map(read, kids[::2]))
+                return tree.Compare(span=span, operands=operands, ops=ops, op_spans=signs)  # type: ignore[arg-type]
+            case "sign":
+                return tree.Unary(span=span, op=str(kids[0]), operand=read(kids[1]))  # type: ignore[arg-type]
             case "index":
                 *slices, last = kids[1].children
-                where = self.expr(last.children[0], below) if last.data == "where" else None
-                items = self.exprs(slices if where is not None else [*slices, last], below)
-                return tree.Index(span=span, target=self.expr(kids[0], below), items=items, where=where)
+                where = read(last.children[0]) if last.data == "where" else None
+                items = tuple(map(read, slices if where is not None else kids[1].children))
+                return tree.Index(span=span, target=read(kids[0]), items=items, where=where)
             case "call":
-                arguments = self.arguments(kids[1], below) if len(kids) > 1 else ()
-                return tree.Call(span=span, function=self.expr(kids[0], below), arguments=arguments)
-        raise AssertionError(f"no expression: {branch.data}")
-
-    def range(self, branch: Branch, depth: int) -> tree.Range:
-        kids = list(branch.children)
-        step = self.expr(kids.pop().children[0], depth) if kids and _is(kids[-1], "step") else None
-        start = self.expr(kids[0], depth) if branch.data in ("range", "range_from") else None
-        stop = self.expr(kids[-1], depth) if branch.data in ("range", "range_to") else None
-        return tree.Range(span=self.at(branch), start=start, stop=stop, step=step)
+                inside = [] if len(kids) == 1 else kids[1].children
+                if len(kids) > 1 and kids[1].data == "comprehension":
+                    given = tree.Argument(span=self.at(kids[1]), name=None, value=read(kids[1]))
+                    return tree.Call(span=span, function=read(kids[0]), arguments=(given,))
+                return tree.Call(span=span, function=read(kids[0]), arguments=tuple(map(read, inside)))
+            case "pattern":
+                fields = tuple(map(read, kids[1:]))
+                return tree.Pattern(span=span, name=self.name(kids[0]), fields=fields)
+            case "pattern_choice":
+                options = tuple(map(read, kids))
+                return options[0] if len(options) == 1 else tree.PatternChoice(span=span, options=options)
+        kind, field = _LISTS[branch.data]
+        return kind(span=span, **{field: tuple(map(read, kids))})
 
     def chain(self, whole: Span, first: Branch, steps: list[tuple[Any, Branch]], depth: int) -> tree.Expr:
         """Return `a + b - c` as nested, left-associative `Binary`s."""
@@ -311,33 +293,8 @@ class _Builder:
             raise _TooDeep
         left = self.expr(first, depth)
         for op, branch in steps:
-            end = (
-                self.at(branch).end if branch is not steps[-1][1] else whole.end
-            )  # which counts a closing bracket in
-            op = str(op.children[0] if isinstance(op, Branch) else op)
-            left = tree.Binary(span=whole.start.to(end), op=op, left=left, right=self.expr(branch, depth))  # type: ignore[arg-type]
-        return left
-
-    def arguments(self, branch: Branch, depth: int) -> tuple[tree.Argument, ...]:
-        if branch.data == "comprehension":
-            span, (element, name, collection, *rest) = self.at(branch), branch.children
-            value = tree.Comprehension(
-                span=span,
-                element=self.expr(element, depth),
-                variable=self.name(name),
-                collection=self.expr(collection, depth),
-                where=self.expr(rest[0].children[0], depth) if rest else None,
-            )
-            return (tree.Argument(span=span, name=None, value=value),)
-        return tuple(
-            tree.Argument(
-                span=self.at(kid),
-                name=self.name(kid.children[0]) if kid.data == "named" else None,
-                value=self.expr(kid.children[-1], depth),
-            )
-            for kid in branch.children
-        )
-
-
-def _is(part: Branch | Token, data: str) -> bool:
-    return isinstance(part, Branch) and part.data == data
+            last = branch is steps[-1][1]  # whose end counts a closing bracket in
+            span = whole.start.to(whole.end if last else self.at(branch).end)
+            sign = str(op.children[0] if isinstance(op, Branch) else op)
+            left = tree.Binary(span=span, op=sign, left=left, right=self.expr(branch, depth))  # type: ignore[arg-type]
+        return left  # type: ignore[no-any-return]

@@ -11,7 +11,7 @@ from puzzledsl.base.suggest import closest
 from puzzledsl.syntax import errors, tree
 from puzzledsl.syntax.build import build
 from puzzledsl.syntax.newlines import lay_out
-from puzzledsl.syntax.recovery.recover import MAX_MISTAKES, parse_tokens
+from puzzledsl.syntax.recover import MAX_MISTAKES, parse_tokens
 from puzzledsl.syntax.tokens import lex
 from puzzledsl.syntax.words import read_words
 

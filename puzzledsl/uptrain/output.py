@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from puzzledsl.base.files import appearing
 from puzzledsl.child.checkpoint.shards import write_safetensors
 from puzzledsl.models.families.tensors import LazyTensor, open_file
 
@@ -20,24 +19,15 @@ def write_child(
     Tensors are read one at a time, in the order of `read_along`. `extra`: further text files by name. The directory appears
     whole or not at all; an older one is replaced. Raises KeyError when the checkpoint holds a tensor that `state` has not.
     """
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}.", suffix=".tmp"))
-    try:
-        temporary.chmod(0o755)
+    with appearing(out_dir) as directory:
         for source in sorted(child_dir.iterdir()):
             if source.is_file() and source.suffix != ".safetensors":
-                shutil.copyfile(source, temporary / source.name)
+                shutil.copyfile(source, directory / source.name)
         for name, weights in _files(state, child_dir):
-            write_safetensors(weights, temporary / name)
-            (temporary / name).chmod(0o644)
+            write_safetensors(weights, directory / name)
+            (directory / name).chmod(0o644)
         for name, text in extra.items():
-            (temporary / name).write_text(text, encoding="utf-8")
-        for path in temporary.iterdir():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-        _take_place(temporary, out_dir)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            (directory / name).write_text(text, encoding="utf-8")
 
 
 def read_along(state: Mapping[str, LazyTensor], child_dir: Path) -> None:
@@ -52,13 +42,3 @@ def _files(state: Mapping[str, LazyTensor], child_dir: Path) -> Iterator[tuple[s
     for source in sorted(child_dir.glob("*.safetensors")):
         stored = open_file(source)
         yield source.name, {name: state[name].cast(tensor.dtype) for name, tensor in stored.items()}
-
-
-def _take_place(temporary: Path, out_dir: Path) -> None:
-    if not out_dir.exists():
-        temporary.replace(out_dir)
-        return
-    aside = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}.", suffix=".old"))
-    out_dir.replace(aside)
-    temporary.replace(out_dir)
-    shutil.rmtree(aside)

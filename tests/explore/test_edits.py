@@ -11,7 +11,7 @@ from puzzledsl.base.files import write_text
 from puzzledsl.explore.desk import FileChanged, Stale
 from puzzledsl.explore.question import Choice, Question
 from puzzledsl.explore.sheet import Sheet
-from puzzledsl.syntax.formatting.format import format_source
+from puzzledsl.syntax.format import format_source
 from tests.explore.programs import VARIED, desk_of, sheet_of
 
 PIN = Choice(1, "ffn", "pin", ("mlp2048",))
@@ -155,7 +155,7 @@ def test_exploring_writes_nothing(tmp_path: Path) -> None:
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     sheet = desk.sheet("best")
     sheet.answer(QUESTIONS["choices and bounds"], 10)
-    sheet.explain(Question({0: "4x"}), 10)
+    sheet.answer(Question({0: "4x"}), 10, with_conflict=True)
     sheet.why(Question(), 2, 10)
     sheet.edited(QUESTIONS["a pin"])
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.explore import TARGET_MS, p95
 from puzzledsl.explore import serving
-from puzzledsl.syntax.formatting.format import format_source
+from puzzledsl.syntax.format import format_source
 from tests.api.programs import write_program
 from tests.browsers import CONTRAST, OVERFLOW, SCHEMES, WIDTHS, browser
 from tests.explore.programs import VARIED, sheet_of

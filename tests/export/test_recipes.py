@@ -78,8 +78,17 @@ def test_llama_cpp_stores_the_childs_weights_in_its_types(made: Made, tmp_path: 
     write_gguf(
         from_directory(made.child), made.child, tmp_path / "f.gguf", "f32", name="x", whole_blocks=True
     )
-    script = str(resources.files("puzzledsl.export.engines") / "llama_cpp_engine.py")
-    command = [sys.executable, script, tmp_path / "f.gguf", tmp_path / "again.gguf", "15", "3"]
+    script = str(resources.files("puzzledsl.export.engines") / "worker.py")
+    command = [
+        sys.executable,
+        script,
+        "llama_cpp",
+        "--quantise",
+        tmp_path / "f.gguf",
+        tmp_path / "again.gguf",
+        "15",
+        "3",
+    ]
     log = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert (tmp_path / "again.gguf").read_bytes() == (tmp_path / "x.gguf").read_bytes()
     other = re.search(r"(\d+) of \d+ tensor\(s\) required fallback", log)

@@ -14,7 +14,7 @@ from types import FrameType
 from puzzledsl.base.diagnostics import Diagnostic, Span
 from puzzledsl.base.render import render_all
 from puzzledsl.checker.check import check
-from puzzledsl.syntax.formatting.format import format_source
+from puzzledsl.syntax.format import format_source
 
 HANG_S = 2.0
 

@@ -11,8 +11,7 @@ import pytest
 
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir import nodes
-from puzzledsl.ir.tables import LayerAssignment, ScoreTable, SearchResult
-from puzzledsl.ir.tables.scores import BlockInfluence
+from puzzledsl.ir.tables import BlockInfluence, LayerAssignment, ScoreTable, SearchResult
 from puzzledsl.search.solve import solve_search
 from tests.language.rules import MEASURED, codes, holds, outcome, program, refined, refused, search
 

@@ -41,7 +41,13 @@ def test_the_second_is_told_who_has_it(copied: Callable[[], Path]) -> None:
     before = contents(build)
     process = holding(program)
     try:
-        for command in ("run", "solve", "bld"):
+        said = pzl("solve", program)
+        assert said.returncode == 0, said.stderr
+        assert "objective" in said.stdout
+        assert f"`pzl run`, process {process.pid}, since 2" in said.stderr
+        assert said.stderr.endswith("answers are not kept\n")
+        assert {**contents(build), ".holder.json": ""} == {**before, ".holder.json": ""}
+        for command in ("run", "score", "bld"):
             result = pzl(command, program)
             assert result.returncode == 1 and "E0606" in result.stderr
             assert f"`pzl run`, process {process.pid}, since 2" in result.stderr

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from puzzledsl.ir.tables.scores import BlockInfluence
+from puzzledsl.ir.tables import BlockInfluence
 from puzzledsl.models.families.access import layers
 from puzzledsl.models.families.load import load_parent
 from puzzledsl.scoring import influence, text

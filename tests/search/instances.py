@@ -53,8 +53,7 @@ from puzzledsl.ir.nodes import (
     WeightedTerm,
     Where,
 )
-from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts, ScoreTable
-from puzzledsl.ir.tables.scores import BlockInfluence
+from puzzledsl.ir.tables import BlockInfluence, Cost, CostTable, LayerAssignment, ScenarioCosts, ScoreTable
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.tables import tables_of
 

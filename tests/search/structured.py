@@ -14,8 +14,8 @@ from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.ir.nodes import And, Cardinality, Implies, Is, Logic, Not, Or
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.problem.columns import Columns, Ints, Mask
-from puzzledsl.search.problem.formulas import Formula
 from puzzledsl.search.problem.instance import Goal, Problem, Row
+from puzzledsl.search.problem.normal_form import Formula
 from tests.search.random_problems import every_answer
 
 Rng = np.random.Generator
@@ -239,9 +239,3 @@ def _exactly(columns: Columns, count: Count) -> list[Row]:
     counted = [getattr(choice, count.sub_block) in count.names for choice in columns.choices]
     coefficients = np.array(counted, dtype=np.int64)
     return [Row("at most", coefficients, count.exactly), Row("at least", -coefficients, -count.exactly)]
-
-
-def model_count(problem: Problem) -> int:
-    """The number of all models, whatever they meet."""
-    start = problem.columns.start.tolist()
-    return int(np.prod([end - begin for begin, end in pairwise(start)]))

@@ -14,13 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from benchmarks.synthetic import synthetic, with_search
 from puzzledsl.ir.nodes import Baseline, CpSat, LayerChoice, ParamsTerm
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search import export
-from puzzledsl.search.batches.exact import Found, best_of
+from puzzledsl.search import solve
+from puzzledsl.search.batches import Found, best_of
 from puzzledsl.search.effort import Effort
-from puzzledsl.search.export import cpsat_model
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Problems
-from puzzledsl.search.solve import solve_search
+from puzzledsl.search.solve import cpsat_model, solve_search
 from puzzledsl.search.tables import tables_of
 from tests.search.instances import ATTENTION, FFN, Instance, alone, plain_instance, problems, require
 
@@ -93,7 +92,7 @@ def test_a_large_model_is_small_and_the_same_bytes_in_every_process(tmp_path: Pa
     model = cpsat_model(program, "best", costs, scores)
     check((program, "best", costs, scores))
     code = (
-        "import sys; from benchmarks.synthetic import synthetic; from puzzledsl.search.export import cpsat_model\n"
+        "import sys; from benchmarks.synthetic import synthetic; from puzzledsl.search.solve import cpsat_model\n"
         "p, c, s = synthetic(seed=2, layers=20); sys.stdout.buffer.write(cpsat_model(p, 'best', c, s))"
     )
     root = str(Path(__file__).parents[2])
@@ -129,6 +128,6 @@ def test_batches_are_sought_in_the_time_of_the_search(monkeypatch: pytest.Monkey
         given.append(effort.left_s)
         return best_of(problems, effort)
 
-    monkeypatch.setattr(export, "best_of", sought)
+    monkeypatch.setattr(solve, "best_of", sought)
     assert cpsat_model(program, "best", costs, scores)
     assert len(given) == 1 and 0 < given[0] <= 3

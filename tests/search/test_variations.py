@@ -31,7 +31,7 @@ def fresh(requirements: Sequence[Requirement]) -> SearchResult:
 
 def warm() -> Variations:
     program, costs, scores = INPUTS
-    return Variations.of(tables_of(program, "best", costs, scores))
+    return Variations(tables_of(program, "best", costs, scores))
 
 
 def moved(requirement: Requirement, factor: Fraction) -> Requirement:

@@ -22,7 +22,7 @@ from pytest_lsp.client import DEFAULT_CLIENT_FEATURES, register_lsp_features
 from puzzledsl.base.resources import resource
 from puzzledsl.server import app
 from puzzledsl.server.app import create_server
-from puzzledsl.syntax.formatting.format import format_source
+from puzzledsl.syntax.format import format_source
 from tests.server.test_features import edited, text_edits
 from tests.server.texts import NEMOTRON, PROGRAM, ROOT, place_of
 

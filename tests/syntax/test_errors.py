@@ -7,7 +7,7 @@ import pytest
 
 from puzzledsl.base.diagnostics import Diagnostic, Sink
 from puzzledsl.syntax.parse import MAX_BYTES, parse, read_source
-from puzzledsl.syntax.recovery.recover import MAX_MISTAKES
+from puzzledsl.syntax.recover import MAX_MISTAKES
 from tests.goldens import assert_golden
 
 FOLDER = Path(__file__).parent / "errors"

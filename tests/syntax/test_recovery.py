@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from puzzledsl.base.diagnostics import Sink
 from puzzledsl.syntax import tree
-from puzzledsl.syntax.formatting.format import format_source
+from puzzledsl.syntax.format import format_source
 from puzzledsl.syntax.parse import parse
 from tests.syntax.mutations import plant
 from tests.syntax.unparse import unparse

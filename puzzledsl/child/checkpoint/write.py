@@ -8,11 +8,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ import torch
 
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import appearing
 from puzzledsl.child.block_configs import to_block_configs
 from puzzledsl.child.checkpoint.card import model_card
 from puzzledsl.child.checkpoint.compressed import compressed, quantization_config
@@ -224,25 +222,3 @@ def refuse_to_overwrite(out_dir: Path) -> None:
         return
     if not (out_dir / "config.json").is_file() or "block_configs" not in read_config_json(out_dir):
         raise DiagnosticError(WouldOverwrite(None, path=out_dir))
-
-
-@contextmanager
-def appearing(out_dir: Path) -> Iterator[Path]:
-    """Yield a temporary directory beside `out_dir`; on success it takes `out_dir`'s place, on failure it is removed."""
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}.", suffix=".tmp"))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        for path in temporary.iterdir():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-        if out_dir.exists():
-            aside = Path(tempfile.mkdtemp(dir=out_dir.parent, prefix=f".{out_dir.name}.", suffix=".old"))
-            out_dir.replace(aside)
-            temporary.replace(out_dir)
-            shutil.rmtree(aside)
-        else:
-            temporary.replace(out_dir)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

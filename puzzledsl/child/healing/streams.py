@@ -61,7 +61,7 @@ def _mapped(
 ) -> Iterator[Tensor]:
     """Yield tensors of these shapes that share one memory-mapped file. A private map would count as memory of the process."""
     folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix="hidden-", suffix=".bin", dir=folder)
+    handle, name = tempfile.mkstemp(prefix=".hidden-", suffix=".tmp", dir=folder)
     os.close(handle)
     try:
         reserve(Path(name), numbers * dtype.itemsize)

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from puzzledsl.base.files import sha256_of
+from puzzledsl.base.files import scratch, sha256_of
 
 ENGINES = ("transformers", "llama_cpp", "mlx", "vllm")
 MODULES = {"transformers": "transformers", "llama_cpp": "llama_cpp_py_sync", "mlx": "mlx_lm"}
@@ -116,14 +115,14 @@ def ask(
     }
     python = python_of(engine)
     assert python is not None
-    with tempfile.TemporaryDirectory(prefix="pzl-engine-") as folder:
-        asked, answered = Path(folder) / "request.json", Path(folder) / "result.npz"
+    with scratch("engine") as folder:
+        asked, answered = folder / "request.json", folder / "result.npz"
         asked.write_text(json.dumps(request), encoding="utf-8")
         worker = str(resources.files("puzzledsl.export.engines") / "worker.py")
         try:
             done = subprocess.run(
                 [str(python), worker, engine, str(asked), str(answered)],
-                env=environment(engine, threads, folder),
+                env=environment(engine, threads, str(folder)),
                 capture_output=True,
                 text=True,
                 errors="replace",

@@ -1,9 +1,5 @@
 """GGUF files in llama.cpp, by llama-cpp-py-sync: with its own library, or with the one that $PZL_LLAMA_LIBRARY names.
 
-`python llama_cpp_engine.py SOURCE TARGET FILE_TYPE THREADS [IMPORTANCE]` quantises a file by one of llama.cpp's recipes.
-IMPORTANCE is an .npz file with the importance of each input of a tensor, by the tensor's name. llama.cpp's log goes to
-stdout, a line at a time; `[  3/ 27]` begins that of each tensor. Exit code: 0, or 1 if llama.cpp failed.
-
 The package's private names are used here alone: its public `Llama` has no decoding of several sequences, no context like a
 server's, no log to set, no quantisation, and no other library.
 """
@@ -205,8 +201,12 @@ class Engine:
         return str(self._llama.detokenize(chosen))
 
 
-def quantise(source: str, target: str, file_type: int, threads: int, importance: str = "") -> int:
-    """Write `target`; return llama.cpp's result, 0 for success."""
+def quantise(source: str, target: str, file_type: str, threads: str, importance: str = "") -> int:
+    """Quantise a file by one of llama.cpp's recipes; return llama.cpp's result, 0 for success.
+
+    `importance`: an .npz file with the importance of each input of a tensor, by the tensor's name. llama.cpp's log goes to
+    stdout, a line at a time; `[  3/ 27]` begins that of each tensor.
+    """
     lib, ffi, _ = bindings()
 
     def say(_level: int, text: Any, _data: Any) -> None:
@@ -216,7 +216,7 @@ def quantise(source: str, target: str, file_type: int, threads: int, importance:
     log = ffi.callback("void(enum ggml_log_level, const char *, void *)", say)
     lib.llama_log_set(log, ffi.NULL)
     params = lib.llama_model_quantize_default_params()
-    params.ftype, params.nthread = file_type, threads
+    params.ftype, params.nthread = int(file_type), int(threads)
     matrices = dict(np.load(importance)) if importance else {}
     held = [
         (ffi.new("char[]", name.encode()), ffi.from_buffer("float[]", own)) for name, own in matrices.items()
@@ -231,7 +231,3 @@ def quantise(source: str, target: str, file_type: int, threads: int, importance:
     )
     lib.llama_log_set(ffi.NULL, ffi.NULL)
     return int(found)
-
-
-if __name__ == "__main__":
-    sys.exit(min(1, quantise(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), *sys.argv[5:])))

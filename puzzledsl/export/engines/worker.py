@@ -11,6 +11,10 @@ the logits are log-probabilities, and for each model `prefill` and `decode` (tok
 `{"op": "open", "path": …, "request": …}` loads it, with the engine's usual settings (`batch`, `context`, `threads`, `dtype`);
 `{"op": "prefill", "prompt": N}` times one prompt of every sequence; `{"op": "fill", "context": N}` gives every sequence N tokens,
 after which `{"op": "steps", "steps": N}` times decode steps, always from there on. Times are seconds.
+
+`python worker.py llama_cpp --quantise SOURCE TARGET FILE_TYPE THREADS [IMPORTANCE]` is llama.cpp's own quantiser.
+
+The process ends soon after the one that started it, however that ends.
 """
 
 from __future__ import annotations
@@ -18,17 +22,22 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import sys
+import threading
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+POLL_S = 0.5
+
 
 def run(name: str, request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(facts, arrays) of a request."""
-    engine_class = _engine(name)
+    engine_class = _module(name).Engine
     facts: dict[str, Any] = {"models": [], "logprobs": engine_class.logprobs}
     arrays: dict[str, Any] = {}
     for index, path in enumerate(request["models"]):
@@ -50,14 +59,14 @@ def run(name: str, request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, A
 
 
 @cache
-def _engine(name: str) -> Any:
-    """The class in `NAME_engine.py`, found without a package: the file may be alone with its engine."""
+def _module(name: str) -> Any:
+    """`NAME_engine.py`, found without a package: the file may be alone with its engine."""
     path = Path(__file__).with_name(f"{name}_engine.py")
     spec = importlib.util.spec_from_file_location(f"pzl_{name}_engine", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.Engine
+    return module
 
 
 def serve(name: str) -> None:
@@ -70,7 +79,7 @@ def serve(name: str) -> None:
         try:
             match asked["op"]:
                 case "open":
-                    model = _engine(name)(asked["path"], asked["request"] | {"serving": True})
+                    model = _module(name).Engine(asked["path"], asked["request"] | {"serving": True})
                     found: Any = model.version
                 case "prefill":
                     found = model.time_prefill(asked["prompt"])
@@ -86,10 +95,22 @@ def serve(name: str) -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
 
+def end_with(parent: int) -> None:
+    """End this process, and those that it started in a session of its own, soon after `parent` has ended."""
+    while os.getppid() == parent:
+        time.sleep(POLL_S)
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     if sys.argv[2] == "--serve":
         serve(sys.argv[1])
         os._exit(0)  # some engines' threads never end
+    if sys.argv[2] == "--quantise":
+        sys.exit(min(1, _module(sys.argv[1]).quantise(*sys.argv[3:])))
     found, values = run(sys.argv[1], json.loads(Path(sys.argv[2]).read_text(encoding="utf-8")))
     arrays_out: dict[str, Any] = {key: np.asarray(value) for key, value in values.items()}
     np.savez(sys.argv[3], facts=np.asarray(json.dumps(found)), **arrays_out)

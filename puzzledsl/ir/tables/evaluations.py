@@ -1,4 +1,4 @@
-"""Figures measured of a parent and its children, and their comparison."""
+"""Measurements of a parent and its children, also in engines; the texts that stages read and write, and their failures."""
 
 from __future__ import annotations
 
@@ -134,3 +134,109 @@ class Evaluation(Artefact):
     models: tuple[ModelFigures, ...]
     comparisons: tuple[ModelComparison, ...] = ()
     answers: tuple[AnsweredPrompt, ...] = Field(default=(), exclude_if=lambda answers: not answers)
+
+
+EngineName = Literal["transformers", "llama_cpp", "mlx", "vllm"]
+
+
+class EngineResult(Frozen):
+    """A child in one engine against the float64 reference. `refused`: the engine cannot represent it; `absent`: not installed.
+
+    `max_delta` is the largest difference of a logit (or a log-probability, whichever the engine gives), `largest` the largest
+    logit of the reference; of `tokens` greedily chosen ones, `same` are the reference's before the first that differs.
+    `error`: of a quantised file's logits, relative to their norm; `own_error`: of the engine's 8-bit file of the same weights.
+    """
+
+    engine: EngineName
+    version: str = ""
+    status: Literal["equal", "differs", "refused", "crashed", "absent"]
+    reason: str = ""
+    max_delta: float | None = None
+    largest: float | None = None
+    same: int = 0
+    tokens: int = 0
+    error: float | None = Field(default=None, exclude_if=lambda error: error is None)
+    own_error: float | None = Field(default=None, exclude_if=lambda error: error is None)
+
+
+class EngineSpeed(Frozen):
+    """One model in one engine: bytes of its weights there, and tokens a second of one sequence (median of the rounds)."""
+
+    model: Literal["parent", "child"]
+    engine: EngineName
+    version: str
+    dtype: str
+    weights_bytes: int
+    prefill_tokens_per_s: float
+    decode_tokens_per_s: float
+    text: str = ""
+
+
+class EngineCheck(Artefact):
+    """`build/engines/NAME.json`: a child in the engines of this machine. Speeds are of `prompt` and `output` tokens."""
+
+    name: str
+    results: tuple[EngineResult, ...]
+    speeds: tuple[EngineSpeed, ...] = ()
+    prompt: int = 0
+    output: int = 0
+    threads: int = 1
+
+
+class WrittenText(Frozen):
+    """A line of `build/sampled/*.jsonl`: a document's tokens, of which the first `prompt` were given, and the same as text."""
+
+    ids: tuple[int, ...]
+    prompt: int
+    text: str
+
+
+class TextCounts(Frozen):
+    """Text of one source as it was tokenised: what was kept, and what was left out.
+
+    `source`: its node (ir.nodes) as JSON. `learned_tokens`: those that losses count. `duplicates`: exact copies of documents,
+    left out if `copies_dropped`. `other_part`: documents outside `part`. `unanswered`: conversations without an answer.
+    `cut_tokens`: tokens of the last document behind `take`; `stopped`: `take` ended the stream.
+    """
+
+    name: str
+    source: str
+    documents: int = 0
+    tokens: int = 0
+    learned_tokens: int = 0
+    duplicates: int = 0
+    copies_dropped: bool = False
+    other_part: int = 0
+    unanswered: int = 0
+    cut_tokens: int = 0
+    stopped: bool = False
+
+
+class Problem(Frozen):
+    """A mistake that a task failed with."""
+
+    code: str
+    message: str
+
+
+class Failure(Artefact):
+    """`build/failures/STAGE-NAME.json`: the problems of a task that failed when a run last tried it.
+
+    `partly`: True if it left those of its outputs that could be made.
+    """
+
+    stage: str
+    name: str
+    problems: tuple[Problem, ...]
+    partly: bool = False
+
+    @property
+    def title(self) -> str:
+        """The task's stage and name: `eval quality`."""
+        return f"{self.stage} {self.name}".strip()
+
+    @property
+    def reason(self) -> str:
+        """The first problem with its code, and the number of others."""
+        first, more = self.problems[0], len(self.problems) - 1
+        return f"{first.code}: {first.message}" + (f" (and {more} more)" if more else "")

@@ -1,4 +1,4 @@
-"""Pieces of a block library: the job that determines a piece, and its record when it is made."""
+"""Pieces of a block library, the jobs that determine them, and the definition of a child that is made of them."""
 
 from __future__ import annotations
 
@@ -70,3 +70,22 @@ def _check(fields: dict[str, Any]) -> str:
 
 def _text(fields: dict[str, Any]) -> bytes:
     return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+class LayerDefinition(Frozen):
+    """One layer of a child. A piece is a job id of the library; None for parent and noop."""
+
+    attention: AttentionAlternative
+    ffn: FfnAlternative
+    attention_piece: str | None = None
+    ffn_piece: str | None = None
+    block_piece: str | None = None  # coupled: holds both
+
+
+class ModelDefinition(Artefact):
+    """`build/models/SEARCH/definition.json`: all that is needed to assemble a child."""
+
+    name: str
+    search: str
+    parent: str
+    layers: tuple[LayerDefinition, ...]

@@ -48,30 +48,39 @@ class Holder(Frozen):
 
 
 @contextmanager
-def locked(ctx: Context) -> Iterator[None]:
+def locked(ctx: Context, *, needed: bool = True) -> Iterator[bool]:
     """Hold the build directory for one process, and remove what a killed one was writing.
 
+    Unless it is `needed`, a directory that another process holds yields False: to be read alone.
     Raises DiagnosticError if another process holds it, or if the disk is full.
     """
     with disk_errors(ctx.build.root):
         make_directory(ctx.build.root)
         lock = FileLock(ctx.build.root / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            who = holder_of(ctx.build.root)
-            raise DiagnosticError(
-                BuildLocked(None, build=ctx.build.root, who=f": {who}" if who else "")
-            ) from None
+        if not acquired(lock):
+            if needed:
+                who = holder_of(ctx.build.root)
+                raise DiagnosticError(BuildLocked(None, build=ctx.build.root, who=f": {who}" if who else ""))
+            yield False
+            return
         try:
             if (before := holder_of(ctx.build.root)) is not None:
                 ctx.progress.log("took_over", pid=before.pid, command=before.command, since=before.since)
             sweep(ctx.build.root)
             write_text(ctx.build.root / HOLDER, Holder.ourselves().canonical_json())
-            yield
+            yield True
         finally:
             (ctx.build.root / HOLDER).unlink(missing_ok=True)
             lock.release()
+
+
+def acquired(lock: FileLock) -> bool:
+    """Take a lock if it is free, and return True."""
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
 
 
 def holder_of(build: Path) -> Holder | None:

@@ -8,6 +8,7 @@ from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.files import write_text
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import references
+from puzzledsl.ir.tables import SearchResult
 from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import meaning
 from puzzledsl.pipeline.inputs import costs_of, scores_of, solution_of, table_inputs
@@ -32,13 +33,17 @@ class Solve(DeclaredTask[nodes.Search]):
     def obstacle(self) -> Diagnostic | None:
         return not_ready(self.ctx, self.name)
 
-    def run(self) -> list[Path]:
+    def answer(self) -> SearchResult:
+        """Solve the search, and keep nothing."""
         from puzzledsl.search.solve import solve_search
 
-        ctx, output = self.ctx, self.ctx.build.solution(self.name)
+        ctx = self.ctx
         tables = costs_of(ctx, self.space), scores_of(ctx, self.name)
-        result = solve_search(ctx.program, self.name, *tables, progress=ctx.progress)
-        write_text(output, result.canonical_json())
+        return solve_search(ctx.program, self.name, *tables, progress=ctx.progress)
+
+    def run(self) -> list[Path]:
+        output = self.ctx.build.solution(self.name)
+        write_text(output, self.answer().canonical_json())
         return [output]
 
     def remark(self) -> str:

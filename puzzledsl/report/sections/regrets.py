@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.ir.tables import Margin, Move, Regret, SubBlockRegrets, WhyResult
-from puzzledsl.ir.tables.why import indifferent, is_negligible
+from puzzledsl.ir.tables import Margin, Move, Regret, SubBlockRegrets, WhyResult, indifferent, is_negligible
 from puzzledsl.report.numbers import Number
 from puzzledsl.report.subject import Subject
 

@@ -9,6 +9,7 @@ from typing import Literal, assert_never
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.ir import facts
+from puzzledsl.ir.logic import holds
 from puzzledsl.ir.nodes import (
     CountTerm,
     FactTerm,
@@ -27,7 +28,6 @@ from puzzledsl.ir.tables import LayerAssignment, Solution
 from puzzledsl.report.numbers import Number, change, of_unit
 from puzzledsl.report.sections.reached import Reached, measured_pair
 from puzzledsl.report.subject import PARENT, Subject
-from puzzledsl.search.problem.formulas import holds
 
 Mark = Literal["met", "missed", "unsure", "unknown"]
 """Verdict on one requirement: `unsure` is missed by less than the measurement can tell, `unknown` lacks a figure."""

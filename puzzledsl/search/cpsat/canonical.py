@@ -10,7 +10,7 @@ import numpy as np
 from puzzledsl.search.cpsat.solve import run_cpsat
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound
-from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.columns import Ints, Mask
 from puzzledsl.search.problem.instance import Goal, Problem, Row
 
 WORK = 30.0  # CP-SAT's deterministic seconds for one group
@@ -22,56 +22,47 @@ def canonical_answer(problem: Problem, bound: Bound, chosen: Ints, effort: Effor
 
     If a step takes too long, return the answer so far: only its first groups of layers are then canonical.
     """
-    value = problem.goal.of(chosen)
+    value, effort = problem.goal.of(chosen), replace(effort, gap=0.0, work=WORK)
     keep = bound.within(value)
-    origin = keep.nonzero()[0].astype(np.int64)
-    place = np.cumsum(keep) - 1
-    chosen = place[chosen].astype(np.int64)
-    problem = problem.only(keep)
-    effort = replace(effort, gap=0.0, work=WORK)
-    if _is_only_best(problem, chosen, effort):
-        return np.asarray(origin[chosen], dtype=np.int64)
+    if _is_only_best(problem, keep, chosen, effort):
+        return chosen
     problem = problem.with_rows(Row("goal", problem.goal.values, value))
-    while (group := _next_group(problem)) is not None:
-        positions = _positions(problem, group)
-        goal = Goal(positions, Fraction(1), Fraction(0), 1, False, True)
-        answer = run_cpsat(replace(problem, goal=goal), effort, chosen)
+    while group := _next_group(core := problem.only(keep)):
+        goal = Goal(_positions(core, group), Fraction(1), Fraction(0), 1, False, True)
+        origin = keep.nonzero()[0]
+        answer = run_cpsat(replace(core, goal=goal), effort, np.searchsorted(origin, chosen))
         if answer.chosen is None or not answer.proven:
             break
-        chosen = answer.chosen
-        settled = np.ones(len(problem.columns), dtype=np.bool_)
+        chosen = origin[answer.chosen]
         for layer in group:
-            begin, end = int(problem.columns.start[layer]), int(problem.columns.start[layer + 1])
-            settled[begin:end] = False
-            settled[chosen[layer]] = True
-        origin, chosen = origin[settled], (np.cumsum(settled) - 1)[chosen].astype(np.int64)
-        problem = problem.only(settled)
-    return np.asarray(origin[chosen], dtype=np.int64)
+            keep[problem.columns.span(layer)] = False
+            keep[chosen[layer]] = True
+    return chosen
 
 
-def _is_only_best(problem: Problem, chosen: Ints, effort: Effort) -> bool:
-    """Return True if every other answer is proven worse.
+def _is_only_best(problem: Problem, keep: Mask, chosen: Ints, effort: Effort) -> bool:
+    """Return True if every other answer in `keep` is proven worse.
 
     CP-SAT minimises over the others, which is far easier than to prove that none is as good.
     """
-    other = problem.with_rows(problem.apart_from(problem.choice(chosen), 1))
-    if (np.diff(problem.columns.start) == 1).all():
+    value, core = problem.goal.of(chosen), problem.only(keep)
+    if (core.columns.sizes == 1).all():
         return True
-    second = run_cpsat(other, effort, at_least=problem.goal.of(chosen))
-    return second.proven and (second.bound is None or second.bound > problem.goal.of(chosen))
+    second = run_cpsat(core.with_rows(core.apart_from(problem.choice(chosen), 1)), effort, at_least=value)
+    return second.proven and (second.bound is None or second.bound > value)
 
 
-def _next_group(problem: Problem) -> list[int] | None:
-    """Return the first undecided layers whose combinations can be numbered up to LARGEST_INDEX; None if all are decided."""
+def _next_group(problem: Problem) -> list[int]:
+    """Return the first undecided layers whose combinations can be numbered up to LARGEST_INDEX; none if all are decided."""
     group: list[int] = []
     size = 1
-    for layer, width in enumerate(np.diff(problem.columns.start).tolist()):
+    for layer, width in enumerate(problem.columns.sizes.tolist()):
         if width > 1:
             if group and size * width > LARGEST_INDEX:
                 break
             group.append(layer)
             size *= width
-    return group or None
+    return group
 
 
 def _positions(problem: Problem, group: list[int]) -> Ints:
@@ -79,7 +70,7 @@ def _positions(problem: Problem, group: list[int]) -> Ints:
     values = np.zeros(len(problem.columns), dtype=np.int64)
     weight = 1
     for layer in reversed(group):
-        begin, end = int(problem.columns.start[layer]), int(problem.columns.start[layer + 1])
-        values[begin:end] = weight * problem.columns.rank[begin:end]
-        weight *= end - begin
+        here = problem.columns.span(layer)
+        values[here] = weight * problem.columns.rank[here]
+        weight *= here.stop - here.start
     return values

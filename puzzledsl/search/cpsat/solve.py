@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from puzzledsl.search.cpsat.constraints import (
-    add_counts,
-    add_hint,
-    add_limit,
-    add_one_column_a_layer,
-    add_runs,
-    minimise,
-    new_choices,
-    new_counts,
-)
-from puzzledsl.search.cpsat.formulas import FormulaWriter
+from puzzledsl.search.cpsat.model import counted_layers, counting_model
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Problem
-from puzzledsl.search.problem.symmetry import Symmetry, symmetry_of
+from puzzledsl.search.problem.symmetry import Alike, symmetry_of
 
 if TYPE_CHECKING:
     from ortools.sat.python.cp_model_helper import CpModelProto, CpSolverResponse, SatParameters, SolveWrapper
@@ -39,59 +30,6 @@ class Answer:
     chosen: Ints | None
     bound: int | None
     proven: bool
-
-
-def model_of(problem: Problem, *, named: bool = True) -> CpModelProto:
-    """Build the CP-SAT model of a problem. Variable i is column i; `named` gives it a readable name."""
-    from ortools.sat.python.cp_model_helper import CpModelProto
-
-    model = CpModelProto()
-    model.name = problem.name
-    choices = new_choices(model, problem.columns, named=named)
-    add_one_column_a_layer(model, problem.columns, choices)
-    add_runs(model, problem.columns, choices)
-    for row in problem.rows:
-        add_limit(model, choices, row.coefficients, limit=row.limit, name=row.name)
-    pool, formulas = problem.normal
-    writer = FormulaWriter(model, pool, problem.columns, choices)
-    for number, formula in zip(formulas, problem.formulas, strict=True):
-        writer.add(number, formula.name)
-    minimise(model, choices, problem.goal.values, offset=problem.goal.offset())
-    return model
-
-
-def counting_model(problem: Problem, symmetry: Symmetry) -> CpModelProto:
-    """Build the model with symmetric layers aggregated.
-
-    Its variables are a count for each useful tuple of choices of interchangeable layers, then a Boolean for each column of the
-    other layers.
-    """
-    from ortools.sat.python.cp_model_helper import CpModelProto
-
-    model = CpModelProto()
-    model.name = problem.name
-    variables: list[int] = []
-    figures: list[Ints] = []
-    for members in symmetry.classes:
-        counts = new_counts(model, len(members.useful), most=len(members.units))
-        add_counts(model, counts, total=len(members.units))
-        variables += counts
-        figures.append(members.units[0].figures[members.useful].T)
-    choices = new_choices(model, problem.columns, symmetry.loose_layers, named=False)
-    add_one_column_a_layer(model, problem.columns, choices, symmetry.loose_layers)
-    pool, formulas = problem.normal
-    writer = FormulaWriter(model, pool, problem.columns, choices)
-    for number, formula in zip(formulas, problem.formulas, strict=True):
-        if number in symmetry.loose_formulas:
-            writer.add(number, formula.name)
-    loose = symmetry.loose_columns(problem)
-    variables += [choices[i] for i in loose]
-    figures.append(np.vstack([problem.goal.values, problem.matrix])[:, loose])
-    goal, *rows = np.hstack(figures)
-    for row, coefficients in zip(problem.rows, rows, strict=True):
-        add_limit(model, variables, coefficients, limit=row.limit, name=row.name)
-    minimise(model, variables, goal, offset=problem.goal.offset())
-    return model
 
 
 def run_cpsat(
@@ -115,9 +53,12 @@ def run_cpsat(
     if least > most:
         return Answer(None, None, True)
     symmetry = symmetry_of(problem)
-    model = model_of(problem, named=False) if symmetry is None else counting_model(problem, symmetry)
-    if hint is not None and symmetry is None:
-        add_hint(model, hint, len(problem.columns))
+    model = counting_model(problem, symmetry)
+    if hint is not None and not symmetry:
+        model.solution_hint.vars.extend(range(len(problem.columns)))
+        model.solution_hint.values.extend(
+            np.isin(np.arange(len(problem.columns)), hint).astype(np.int64).tolist()
+        )
     if at_least is not None or at_most is not None:
         model.objective.domain.extend([least, most])
     solver = SolveWrapper()
@@ -163,14 +104,12 @@ def parameters_of(effort: Effort) -> SatParameters:
     return parameters
 
 
-def _read(problem: Problem, symmetry: Symmetry | None, values: list[int]) -> Ints:
-    """Return the chosen columns, ascending, from the variables' values in a solution of `model_of` or `counting_model`."""
-    if symmetry is None:
-        return np.array(values[: len(problem.columns)], dtype=np.int64).nonzero()[0].astype(np.int64)
-    parts, place = [], 0
-    for members in symmetry.classes:
-        parts.append(members.chosen(values[place : place + len(members.useful)]))
-        place += len(members.useful)
-    loose = symmetry.loose_columns(problem)
-    taken = np.array(values[place : place + len(loose)], dtype=np.bool_)
-    return np.sort(np.concatenate([*parts, loose[taken]]))
+def _read(problem: Problem, symmetry: Sequence[Alike], values: list[int]) -> Ints:
+    """Return the chosen columns, ascending, from the variables' values in a solution of `counting_model`."""
+    loose = ~np.isin(problem.columns.layer_of, [*counted_layers(problem, symmetry)])
+    place = int(loose.sum())
+    parts = [loose.nonzero()[0][np.array(values[:place], dtype=np.bool_)]]
+    for alike in symmetry:
+        parts.append(alike.chosen(values[place : place + len(alike.figures)]))
+        place += len(alike.figures)
+    return np.sort(np.concatenate(parts))

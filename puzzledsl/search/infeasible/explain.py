@@ -1,178 +1,139 @@
-"""Irreducible infeasible set by deletion filter (Chinneck & Dravnieks 1991), and the best reachable value of each requirement.
+"""Explanation of an infeasible search: its conflict, the best reachable value of each requirement, the smallest relaxation.
 
-Drop a requirement; if the rest is still infeasible, it stays dropped. CP-SAT's
-assumption literals are no alternative: on such rows they are slow and their cores wrong. `feasible.py` answers each question.
+A relaxation moves one bound of each conflict as far as necessary. The relaxed search is solved to verify it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
-import numpy as np
-
-from puzzledsl.ir.nodes import LinearRequirement, Requirement, ScoreTerm, TableTerm, Where
-from puzzledsl.ir.tables import ConflictItem
-from puzzledsl.search.batches.exact import best_of
-from puzzledsl.search.batches.waiting import Floors
+from puzzledsl.ir.nodes import And, Baseline, LinearRequirement, LogicRequirement, Requirement, Search
+from puzzledsl.ir.tables import Change, ConflictItem, Relaxation, SearchResult
+from puzzledsl.search.answer import best_meeting_all, checked
+from puzzledsl.search.batches import best_of
 from puzzledsl.search.effort import Effort
-from puzzledsl.search.infeasible.feasible import Feasibility, Kept
-from puzzledsl.search.infeasible.reachable import in_users_unit
+from puzzledsl.search.infeasible.conflict import Feasibility, Group, Kept, members_of, minimal_conflict
+from puzzledsl.search.infeasible.reachable import Written, in_users_unit
+from puzzledsl.search.needs import is_amount
 from puzzledsl.search.problem.box import Box
-from puzzledsl.search.problem.columns import Mask
 from puzzledsl.search.problem.instance import Goal, Problem
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.problem.problem import Builder, Problems
-from puzzledsl.search.problem.rows import bound_of, bounds_of, goal_of, requirement_rows
+from puzzledsl.search.problem.problem import Problems
+from puzzledsl.search.problem.rows import bounds_of, goal_of
 
-Group = tuple[int, ...]  # numbers of the requirements of one `require` statement (several inside a `for`)
-Sense = Literal["minimize", "maximize"]
-SENSES: dict[str, tuple[Sense, ...]] = {
-    "<=": ("minimize",),
-    "<": ("minimize",),
-    ">=": ("maximize",),
-    ">": ("maximize",),
-    "==": ("minimize", "maximize"),
-}
-PARENTS_OWN = {"parent_ratio": Fraction(1)}
+FOR_CONFLICT = (
+    0.6  # share of the time left that naming the conflict may take; the rest is for the smallest relaxation
+)
 GAP = 1e-4  # relative gap of a reachable value, below the digits shown
 WORK = 0.02  # CP-SAT's deterministic seconds for a reachable value, and again for its last digit
-PATIENCE = 0.2  # share of the time left for one question, at first
 LABELS = 0  # no label setting: with counting requirements the bound removes few columns, and sweeps are slow
+RELAXED_GAP = 1e-3  # a relaxed search is solved only to show that it has a solution
+PARENTS_OWN = {"parent_ratio": Fraction(1)}
+ALL = Fraction(1)  # size of the step that drops a requirement
 
 
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """Conflicting requirements in source order. `minimal`: without any one group, the others are proven to be satisfiable."""
+def explained(problems: Problems, result: SearchResult, effort: Effort) -> SearchResult:
+    """Add the conflict and, unless the solver is a baseline, the smallest relaxation to an infeasible result.
 
-    groups: tuple[Group, ...]
-    items: tuple[ConflictItem, ...]
-    minimal: bool
-
-
-def explain(builder: Builder, problems: Problems, effort: Effort) -> Conflict:
-    """Return a minimal conflict of an infeasible search; empty if the space itself has no model that fits."""
-    requirements = builder.tables.search.requirements
-    feasibility = Feasibility(builder.tables, problems, effort)
-    every = frozenset(range(len(requirements)))
-    groups = groups_of(requirements)
-    kept = conflict_within(feasibility, groups)
-    members = tuple(g for g in groups if kept & set(g))
-    items = []
-    for number, group in enumerate(members):
-        own = replace(feasibility, effort=effort.share(1 / (len(members) - number + 1)))
-        items.append(_item(builder, own, group, kept - set(group), every - set(group)))
-    return Conflict(members, tuple(items), all(feasibility.can_meet(kept - set(g)) for g in members))
-
-
-def groups_of(requirements: Sequence[Requirement]) -> list[Group]:
-    """Group the requirements by their statement, in source order."""
-    groups: dict[Where, list[int]] = {}
-    for index, requirement in enumerate(requirements):
-        groups.setdefault(requirement.where, []).append(index)
-    return [tuple(indices) for indices in groups.values()]
-
-
-def conflict_within(feasibility: Feasibility, groups: Sequence[Group]) -> Kept:
-    """Return a minimal set of whole groups that no model meets.
-
-    Empty if some model meets all groups, or if the space alone has no model that fits. If time runs out, it may not be minimal.
+    There is no conflict if the space itself has no model that fits.
     """
+    feasibility = Feasibility(problems, effort.share(FOR_CONFLICT))
+    groups = minimal_conflict(feasibility)
+    kept = members_of(groups)
+    items = []
+    for number, group in enumerate(groups):
+        own = replace(feasibility, effort=feasibility.effort.share(1 / (len(groups) - number + 1)))
+        items.append(_item(own, group, kept - set(group)))
+    minimal = all(feasibility.can_meet(kept - set(group)) for group in groups)
+    relaxation = None
+    if groups and effort.left_s > 0 and not isinstance(problems.tables.search.solver, Baseline):
+        free = [group for group, item in zip(groups, items, strict=True) if item.frees]
+        relaxation = smallest_relaxation(replace(feasibility, effort=effort), groups, free)
+    added = {"conflict": tuple(items), "conflict_minimal": minimal, "relaxation": relaxation}
+    return result.model_copy(update=added)
 
-    def whole(blame: Kept) -> Kept:
-        return frozenset(i for g in groups if blame & set(g) for i in g)
 
-    every = frozenset(i for g in groups for i in g)
-    if feasibility.refuted(frozenset()) is not None:
-        return frozenset()
-    if feasibility.can_meet(every):
-        return frozenset()
-    kept = whole(feasibility.refuted(every) or every)
-    for patience in (PATIENCE, 1.0):  # hard questions are asked again when all others are answered
-        feasibility.undecided.clear()
-        feasibility.patience = patience
-        for group in reversed(groups):
-            if kept & set(group) and (blame := feasibility.refuted(kept - set(group))) is not None:
-                kept = whole(blame)
-    return kept
+def _item(feasibility: Feasibility, group: Group, others: Kept) -> ConflictItem:
+    requirements = feasibility.problems.tables.search.requirements
+    requirement = requirements[group[0]]
+    reached = reach(feasibility, group, others)
+    return ConflictItem(
+        line=requirement.where.line,
+        text=requirement.where.text,
+        because=requirement.because,
+        reachable="" if reached is None or reached.written is None else reached.written.text,
+        proven=reached is None or reached.proven,
+        frees=feasibility.can_meet(frozenset(range(len(requirements))) - set(group)),
+    )
+
+
+# ---------------------------------------------------------------- reachable values
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Best reachable value of a requirement's left side, with the parent's value at the same batch.
+    """Best reachable value of a requirement's left side.
 
-    `proven`: no better value reads differently in the digits shown.
+    `short`: its distance from the bound. `written`: as a bound that it meets, if there is a literal. `proven`: no better value
+    reads differently.
     """
 
-    value: Fraction
-    parent: Fraction
+    short: Fraction
+    written: Written | None
     proven: bool
 
 
-def reach(
-    builder: Builder, feasibility: Feasibility, requirement: LinearRequirement, kept: Kept
-) -> Reach | None:
-    """Return the value nearest to a requirement's bound that its left side reaches when the requirements in `kept` are met.
+def reach(feasibility: Feasibility, group: Group, kept: Kept) -> Reach | None:
+    """Return the value nearest to the bound of a statement that its left side reaches when the requirements in `kept` are met.
 
-    None if no model is found.
+    None if it is no single bound, or if no model is found.
     """
-    found = [
-        reached
-        for sense in SENSES[requirement.op]
-        if (reached := _nearest(builder, feasibility, requirement, kept, sense)) is not None
-    ]
-
-    def short(reached: Reach) -> Fraction:
-        at = (
-            requirement.parent_ratio * reached.parent
-            if requirement.parent_ratio is not None
-            else requirement.bound
-        )
-        assert at is not None
-        return abs(reached.value - at)
-
-    return min(found, key=short, default=None)
+    requirement = feasibility.problems.tables.search.requirements[group[0]]
+    if len(group) > 1 or not isinstance(requirement, LinearRequirement):
+        return None
+    senses: list[Literal["minimize", "maximize"]] = []
+    senses += ["minimize"] if requirement.op in ("<=", "<", "==") else []
+    senses += ["maximize"] if requirement.op in (">=", ">", "==") else []
+    found = [_nearest(feasibility, requirement, kept, sense) for sense in senses]
+    return min((r for r in found if r is not None), key=lambda r: r.short, default=None)
 
 
 def _nearest(
-    builder: Builder, feasibility: Feasibility, requirement: LinearRequirement, kept: Kept, sense: Sense
+    feasibility: Feasibility,
+    requirement: LinearRequirement,
+    kept: Kept,
+    sense: Literal["minimize", "maximize"],
 ) -> Reach | None:
-    """Return the best value in one sense over all batches; for an equation, the nearest value on one side of its bound."""
-    parents = requirement.model_copy(update=PARENTS_OWN)
-    divided = _is_divided(requirement, feasibility.problems)
+    """Return the best value in one sense over all batches; for an equation, the nearest value on one side of its bound.
+
+    Values of a requirement relative to the parent are optimised as ratios to the parent's value at the same batch. Over boxes
+    with several batches, its left side must not be negative either, so that bounds on both values bound the ratio.
+    """
+    problems, parents = feasibility.problems, requirement.model_copy(update=PARENTS_OWN)
+    if requirement.op == "==":  # stay on one side of the bound
+        side = requirement.model_copy(update={"op": ">=" if sense == "minimize" else "<="})
+        search = problems.tables.search
+        kept |= {len(search.requirements)}
+        with_side = search.model_copy(update={"requirements": (*search.requirements, side)})
+        problems = replace(problems, builder=problems.builder.for_search(with_side))
+    builder = problems.builder
+    alone = all(box.is_single for box in problems.boxes)
+    divided = requirement.parent_ratio is not None and (alone or is_amount(requirement.left))
 
     def aimed(problem: Problem, box: Box) -> Problem:
-        problem, own = feasibility.subset(problem, kept), _own_columns(builder, problem)
-        goal = goal_of(builder, requirement.left, sense, box).only(own)
+        goal = goal_of(builder, requirement.left, sense, box)
         if divided:
             goal = _over_the_parent(goal, bounds_of(builder, parents, box), sense)
-        problem = replace(problem, goal=goal, preferences=())
-        if requirement.op != "==":
-            return problem
-        side = requirement.model_copy(update={"op": ">=" if sense == "minimize" else "<="})
-        rows = requirement_rows(builder, 0, side, box)  # stay on one side of an equation's bound
-        return problem.with_rows(*(replace(row, coefficients=row.coefficients[own]) for row in rows))
+        return replace(problem, goal=goal, preferences=())
 
-    return _best_reach(feasibility, requirement, feasibility.problems.changed(aimed), divided)
+    aims = replace(feasibility, problems=problems).only(kept, aimed)
+    return _best_reach(feasibility, requirement, aims, divided)
 
 
-def _is_divided(requirement: LinearRequirement, problems: Problems) -> bool:
-    """True if values are optimised as ratios to the parent's value at the same batch.
-
-    The requirement must be relative to the parent. Over boxes with several batches, its left side must also be non-negative, so
-    that bounds on it and on the parent's value give a bound on the ratio.
-    """
-    if requirement.parent_ratio is None:
-        return False
-    amounts = all(
-        w.coefficient >= 0 and not isinstance(w.term, ScoreTerm | TableTerm) for w in requirement.left.terms
-    )
-    return (amounts and requirement.left.constant >= 0) or all(box.is_single for box in problems.boxes)
-
-
-def _over_the_parent(goal: Goal, parents: tuple[Fraction, Fraction], sense: Sense) -> Goal:
+def _over_the_parent(goal: Goal, parents: tuple[Fraction, Fraction], sense: str) -> Goal:
     """Divide an objective by the parent's value; of its (least, most) in a box, by the one that keeps the bound valid."""
     parent = abs(parents[0] if sense == "maximize" else parents[1]) or Fraction(1)
     if goal.tokens is None:
@@ -189,9 +150,7 @@ def _best_reach(
 
     It is solved with little work, at first up to a gap, and in all the time only if that does not settle the digits shown.
     """
-    builder, floors = problems.builder, Floors()
-    parents = requirement.model_copy(update=PARENTS_OWN)
-    whole, reached = feasibility.effort, None
+    whole, floors, reached = feasibility.effort, dict[Box, int](), None
     little = replace(whole, work=WORK, labels=LABELS)
     for effort in (replace(little, gap=GAP), replace(little, gap=0.0), replace(whole, gap=0.0)):
         if whole.left_s <= 0:
@@ -200,44 +159,108 @@ def _best_reach(
         if found.layers is None:
             continue
         feasibility.saw(found.layers, Box.at(found.batches))
-        value = Child(problems.tables, found.layers, found.batches).linear(requirement.left)
-        parent = bound_of(builder, parents, found.batches)
+        child = Child(problems.tables, found.layers, found.batches)
+        value, parent = child.linear(requirement.left), child.parent().linear(requirement.left)
+        written = in_users_unit(requirement, value, parent)
         bound = found.bound if found.bound is None or not divided else found.bound * (abs(parent) or 1)
-        reached = Reach(value, parent, _reads_the_same(requirement, value, bound, parent))
-        if reached.proven:
+        proven = bound is not None and written == in_users_unit(requirement, bound, parent)
+        reached = Reach(abs(value - child.bound_of(requirement)), written, proven)
+        if proven:
             break
     return reached
 
 
-def _reads_the_same(
-    requirement: LinearRequirement, value: Fraction, bound: Fraction | None, parent: Fraction
-) -> bool:
-    """True if the proven bound and the reached value are equal in the unit and digits shown to the user."""
-    if bound is None:
-        return False
-    return in_users_unit(requirement, value, parent) == in_users_unit(requirement, bound, parent)
+# ---------------------------------------------------------------- relaxation
 
 
-def _own_columns(builder: Builder, problem: Problem) -> Mask:
-    """Return the mask, over all of the builder's columns, of those in a (restricted) problem."""
-    every, own = builder.columns, problem.columns
-    places = int(every.place.max()) + 1
-    known, wanted = ((c.position * places + c.place) * c.layers + c.layer_of for c in (every, own))
-    return np.asarray(np.isin(known, wanted), dtype=np.bool_)
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A relaxation of one statement. `size`: relative move of its bound. `written` is None if it is dropped."""
+
+    size: Fraction
+    group: Group
+    written: Written | None = None
 
 
-def _item(builder: Builder, feasibility: Feasibility, group: Group, others: Kept, rest: Kept) -> ConflictItem:
-    requirement = builder.tables.search.requirements[group[0]]
-    text, proven = "", True
-    if isinstance(requirement, LinearRequirement) and len(group) == 1:
-        reached = reach(builder, feasibility, requirement, others)
-        written = None if reached is None else in_users_unit(requirement, reached.value, reached.parent)
-        text, proven = "" if written is None else written.text, reached is None or reached.proven
-    return ConflictItem(
-        line=requirement.where.line,
-        text=requirement.where.text,
-        because=requirement.because,
-        reachable=text,
-        proven=proven,
-        frees=feasibility.can_meet(rest),
+def smallest_relaxation(
+    feasibility: Feasibility, groups: Sequence[Group], free: Sequence[Group]
+) -> Relaxation | None:
+    """Return a relaxation with a verified solution; None if time runs out.
+
+    A single bound is preferred to several, a smaller move to a larger one, and a move to dropping a requirement.
+
+    Args:
+        feasibility: What is known of the search.
+        groups: The conflict.
+        free: Statements whose removal alone makes the search feasible.
+    """
+    effort, every = feasibility.effort, range(len(feasibility.problems.tables.search.requirements))
+    single = sorted(
+        (_step(feasibility, group, frozenset(every) - set(group)) for group in free), key=_by_size
     )
+    dropped = [_Step(ALL, step.group) for step in single if step.written is not None]
+    for step in (*single, *dropped):  # an equation may have no exact literal, and must be dropped
+        shown = _solved(feasibility.problems, [step], effort)
+        if shown is not None or effort.left_s <= 0:
+            return shown
+    return _in_turn(feasibility, groups)
+
+
+def _in_turn(feasibility: Feasibility, groups: Sequence[Group]) -> Relaxation | None:
+    """Resolve one conflict after another, each by its smallest step, until the search is feasible."""
+    problems, effort, steps = feasibility.problems, feasibility.effort, dict[Group, _Step]()
+    while groups:
+        if effort.left_s <= 0:
+            return None
+        members = members_of(groups)
+        smallest = min((_step(feasibility, g, members - set(g)) for g in groups), key=_by_size)
+        again = smallest.group in steps  # moved before and in conflict again: drop it
+        steps[smallest.group] = _Step(ALL, smallest.group) if again else smallest
+        feasibility = Feasibility(_relaxed(problems, steps.values()), effort)
+        groups = minimal_conflict(feasibility)
+    return _solved(problems, list(steps.values()), effort)
+
+
+def _by_size(step: _Step) -> tuple[Fraction, Group]:
+    return step.size, step.group
+
+
+def _step(feasibility: Feasibility, group: Group, others: Kept) -> _Step:
+    requirement = feasibility.problems.tables.search.requirements[group[0]]
+    reached = reach(feasibility, group, others)
+    if reached is None or reached.written is None or not isinstance(requirement, LinearRequirement):
+        return _Step(ALL, group)
+    bound = requirement.bound if requirement.parent_ratio is None else requirement.parent_ratio
+    assert bound is not None, "a requirement has a bound or a ratio"
+    return _Step(abs(reached.written.value - bound) / (abs(bound) or 1), group, reached.written)
+
+
+def _relaxed(problems: Problems, steps: Iterable[_Step]) -> Problems:
+    """Return the problems with the steps applied. A dropped requirement is replaced by one that always holds."""
+    search = problems.tables.search
+    requirements: list[Requirement] = list(search.requirements)
+    for step in steps:
+        for index in step.group:
+            here = requirements[index]
+            if step.written is None or not isinstance(here, LinearRequirement):
+                requirements[index] = LogicRequirement(formula=And(operands=()), where=here.where)
+            else:
+                field = "bound" if here.parent_ratio is None else "parent_ratio"
+                requirements[index] = here.model_copy(update={field: step.written.value})
+    relaxed: Search = search.model_copy(update={"requirements": tuple(requirements)})
+    return replace(problems, builder=problems.builder.for_search(relaxed))
+
+
+def _solved(problems: Problems, steps: Sequence[_Step], effort: Effort) -> Relaxation | None:
+    """Solve the relaxed search and return the relaxation with its verified solution; None if none is found in time."""
+    here = _relaxed(problems, steps)
+    found = best_meeting_all(here.tables, here, replace(effort, gap=RELAXED_GAP))
+    if found.layers is None:
+        return None
+    solution = checked(here.tables, found)
+    changes = []
+    for step in sorted(steps, key=lambda s: s.group):
+        where = problems.tables.search.requirements[step.group[0]].where
+        bound = None if step.written is None else step.written.text
+        changes.append(Change(line=where.line, text=where.text, bound=bound))
+    return Relaxation(changes=tuple(changes), objective=solution.objective, layers=solution.layers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from decimal import Context, Decimal
 from fractions import Fraction
 
 from puzzledsl.base.units import (
@@ -40,44 +41,30 @@ def in_users_unit(requirement: LinearRequirement, value: Fraction, parent: Fract
     inequality, it is the next literal beyond). It is exact for an equation. None for a ratio to a parent's value of 0.
     """
     literal = _LITERAL.fullmatch(requirement.bound_where.text.strip())
-    digits = DIGITS if literal is None else max(DIGITS, _significant(literal["digits"]))
+    written, unit = ("", "") if literal is None else literal.groups()
+    digits = max(DIGITS, len(re.sub(r"[eE].*|[._]", "", written).lstrip("0")))
     if requirement.op == "==":
         digits = max(digits, len(str(abs(value.numerator))) + len(str(value.denominator)))
     upwards, strict = requirement.op in ("<=", "<"), requirement.op in ("<", ">")
+    dimension, scale = DIMENSIONS[requirement.unit], Fraction(1)
     if requirement.parent_ratio is not None:
         if not parent:
             return None
-        number = round_to(value / parent, digits, upwards == (parent > 0), strict)
-        return Written(f"{plain(number)}x", number)
-    dimension = DIMENSIONS[requirement.unit]
-    unit = None if literal is None else literal["unit"]
-    if unit == "%" and dimension == COUNT:
-        number = round_to(value * 100, digits, upwards, strict)
-        return Written(f"{plain(number)}%", number / 100)
-    if unit and unit != "%" and UNITS.get(unit, (0, None))[1] == dimension:
-        space = " " if "tok" in unit else ""
-        number = round_to(value / UNITS[unit][0], digits, upwards, strict)
-        return Written(f"{plain(number)}{space}{unit}", number * UNITS[unit][0])
-    if dimension == COUNT and value.denominator == 1 and (abs(value) < 10**6 or requirement.op == "=="):
+        value, unit, upwards = value / parent, "x", upwards == (parent > 0)
+    elif unit == "%" and dimension == COUNT:
+        scale = Fraction(1, 100)
+    elif unit not in ("", "%") and unit in UNITS and UNITS[unit][1] == dimension:
+        scale = UNITS[unit][0]
+    elif dimension == COUNT and value.denominator == 1 and (abs(value) < 10**6 or requirement.op == "=="):
         beyond = value + (strict if upwards else -strict)
         return Written(plain(beyond), beyond)
-    return _in_readable_unit(value, dimension, digits + 1, upwards, strict)
-
-
-def _in_readable_unit(
-    value: Fraction, dimension: Dimension, digits: int, upwards: bool, strict: bool
-) -> Written:
-    """Format a value in a unit that suits its size, if the user wrote none: `5.861B`, `76.2GiB`."""
-    unit = _UNIT.search(format_quantity(value, dimension, digits))
-    name = "" if unit is None else unit[0].strip()
-    scale = parse_quantity(f"1{name}").value
+    else:  # a unit that suits its size, if the user wrote none: `5.861B`, `76.2GiB`
+        digits += 1
+        found = _UNIT.search(format_quantity(value, dimension, digits))
+        unit = "" if found is None else found[0].strip()
+        scale = parse_quantity(f"1{unit}").value
     number = round_to(value / scale, digits, upwards, strict)
-    space = " " if "tok" in name else ""
-    return Written(f"{plain(number)}{space}{name}", number * scale)
-
-
-def _significant(digits: str) -> int:
-    return len(re.sub(r"[eE].*|[._]", "", digits).lstrip("0"))
+    return Written(f"{plain(number)}{' ' if 'tok' in unit else ''}{unit}", number * scale)
 
 
 def round_to(value: Fraction, digits: int, upwards: bool, strict: bool = False) -> Fraction:
@@ -97,11 +84,5 @@ def round_to(value: Fraction, digits: int, upwards: bool, strict: bool = False) 
 
 def plain(value: Fraction) -> str:
     """Return a finite decimal fraction in full, without an exponent."""
-    power = value.denominator.bit_length()
-    while power and (value * 10 ** (power - 1)).denominator == 1:
-        power -= 1
-    whole = value * 10**power
-    if power == 0:
-        return str(whole.numerator)
-    sign, text = "-" if whole < 0 else "", str(abs(whole.numerator)).rjust(power + 1, "0")
-    return f"{sign}{text[:-power]}.{text[-power:]}"
+    exact = Context(prec=len(str(value.numerator)) + value.denominator.bit_length())
+    return f"{exact.divide(Decimal(value.numerator), Decimal(value.denominator)):f}"

@@ -8,7 +8,7 @@ from puzzledsl.base.diagnostics import Diagnostic, Fix, Label
 from puzzledsl.base.phrases import listed
 from puzzledsl.ir.nodes import CpSat, LinearRequirement, Program, Requirement, Search
 from puzzledsl.ir.source_location import span_of
-from puzzledsl.ir.tables import Change, ConflictItem, Relaxation, SearchResult
+from puzzledsl.ir.tables import Change, ConflictItem, SearchResult
 from puzzledsl.search.errors import NoAnswerInTime, NoSolution
 
 NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight", 9: "nine"}
@@ -23,17 +23,26 @@ def no_answer(
     """
     if result.solutions:
         return None
+    if result.status == "infeasible":
+        return infeasible_diagnostic(program, result)
     search = program.searches[result.search]
-    return (
-        infeasible_diagnostic(program, result)
-        if result.status == "infeasible"
-        else _unknown(search, result, more, time_s)
-    )
+    where, name = span_of(search.where), search.name
+    if not isinstance(search.solver, CpSat):
+        note = f"`{result.solver}` is a heuristic: that it finds nothing proves nothing"
+        help = "`solver = cpsat` finds a solution or proves that there is none"
+        return NoAnswerInTime(where, name=name, how=f"`{result.solver}`", notes=[note], help=help)
+    notes = ["that there is no solution is not proven either"]
+    if result.bound is not None:
+        worse = "smaller" if search.sense == "minimize" else "larger"
+        notes.append(f"proven so far: no solution has an objective {worse} than {result.bound:.6g}")
+    time_s = float(search.solver.time_s) if time_s is None else time_s
+    help = f"give it more time: `{more or f'solver = cpsat(time: {max(1, round(4 * time_s))}s)'}`"
+    return NoAnswerInTime(where, name=name, how=f"CP-SAT in {time_s:g} s", notes=notes, help=help)
 
 
 def infeasible_diagnostic(program: Program, result: SearchResult) -> Diagnostic:
     """Return E0501, with every requirement of the conflict underlined and its best value when the others are kept."""
-    search = program.searches[result.search]
+    search, change = program.searches[result.search], result.relaxation
     statements = requirements_by_place(search)
     labels = []
     for item in result.conflict:
@@ -43,27 +52,27 @@ def infeasible_diagnostic(program: Program, result: SearchResult) -> Diagnostic:
     if not labels:
         note = "no model of the space fits, whatever is required" if statements else "the space has no model"
         return NoSolution(span_of(search.where), name=search.name, notes=[note])
+    advice, fixes = "", list[Fix]()
+    if change is not None:
+        moves = listed(map(_change, change.changes))
+        advice = (
+            f"{moves}: then there is a solution, of objective {change.objective:.6g} (solved and verified)"
+        )
+        fixes = _fixes(statements, change.changes)
+    notes = _notes(result, len(statements))
+    first, *others = labels
     return NoSolution(
-        labels[0].span,
-        labels[0].text,
-        name=search.name,
-        secondary=labels[1:],
-        notes=_notes(result, len(statements)),
-        help="" if result.relaxation is None else _advice(result.relaxation),
-        fixes=() if result.relaxation is None else _fixes(search, result.relaxation),
+        first.span, first.text, name=search.name, secondary=others, notes=notes, help=advice, fixes=fixes
     )
 
 
 def requirements_by_place(search: Search) -> dict[tuple[int, str], Requirement]:
     """Return the first requirement of each `require` statement, by the statement's line and text."""
-    found: dict[tuple[int, str], Requirement] = {}
-    for requirement in search.requirements:
-        found.setdefault((requirement.where.line, requirement.where.text), requirement)
-    return found
+    return {(r.where.line, r.where.text): r for r in reversed(search.requirements)}
 
 
 def _label(item: ConflictItem, size: int) -> str:
-    others = "" if size == 1 else " with the other" + (f" {_word(size - 1)}" if size > 2 else "")
+    others = "" if size == 1 else " with the other" + (f" {NUMBERS.get(size - 1, size - 1)}" * (size > 2))
     if not item.reachable:
         return f"cannot be met{others}"
     if item.proven:
@@ -72,38 +81,29 @@ def _label(item: ConflictItem, size: int) -> str:
 
 
 def _notes(result: SearchResult, of: int) -> Iterator[str]:
-    conflict = result.conflict
-    yield _freed(conflict, of)
+    yield _freed(result.conflict, of)
     if not result.conflict_minimal:
         yield "time ran out before each of them was shown to be needed: fewer may conflict"
-    if unproven := [str(item.line) for item in conflict if not item.proven]:
+    if unproven := [str(item.line) for item in result.conflict if not item.proven]:
         lines = f"line{'s' if len(unproven) > 1 else ''} {listed(unproven)}"
         yield f"time ran out before what was reached in {lines} was proven to be the best"
 
 
 def _freed(conflict: Sequence[ConflictItem], of: int) -> str:
+    """Describe the conflict's share of all `of` statements, and which of its statements would free the others."""
     size, rest = len(conflict), "the other" if of == 2 else "the rest"
-    if size == 1:
-        what = "this one cannot be met" if of == 1 else f"this one of {of} cannot be met"
-        freed = "" if of == 1 else f"dropping it makes {rest} satisfiable"
+    share = "" if size == of else f" of {of}"
+    what = f"this one{share} cannot be met" if size == 1 else f"these {size}{share} conflict"
+    free = [item for item in conflict if item.frees]
+    if not free:
+        return what if of == 1 else f"{what}; there is another conflict besides"
+    if of == 1:
+        return what
+    if len(free) < size:
+        dropped = listed([f"the one in line {item.line}" for item in free], "or")
     else:
-        what = f"these {size} conflict" if size == of else f"these {size} of {of} conflict"
-        freed = f"dropping {'either' if size == 2 else 'any one'} makes {rest} satisfiable"
-    if not all(item.frees for item in conflict):
-        lines = [f"the one in line {item.line}" for item in conflict if item.frees]
-        freed = (
-            f"dropping {listed(lines, 'or')} makes {rest} satisfiable"
-            if lines
-            else "there is another conflict besides"
-        )
-    return f"{what}; {freed}" if freed else what
-
-
-def _advice(relaxation: Relaxation) -> str:
-    changes = listed(map(_change, relaxation.changes))
-    return (
-        f"{changes}: then there is a solution, of objective {relaxation.objective:.6g} (solved and verified)"
-    )
+        dropped = {1: "it", 2: "either"}.get(size, "any one")
+    return f"{what}; dropping {dropped} makes {rest} satisfiable"
 
 
 def _change(change: Change) -> str:
@@ -112,35 +112,11 @@ def _change(change: Change) -> str:
     return f"write `{change.bound}` in line {change.line}"
 
 
-def _fixes(search: Search, relaxation: Relaxation) -> list[Fix]:
+def _fixes(statements: dict[tuple[int, str], Requirement], changes: Sequence[Change]) -> list[Fix]:
     """Return an editor's fix if a single bound has to change."""
-    statements = requirements_by_place(search)
-    match relaxation.changes:
+    match changes:
         case [Change(line=line, text=text, bound=str(bound))]:
             requirement = statements[line, text]
             if isinstance(requirement, LinearRequirement):
                 return [Fix.replace(span_of(requirement.bound_where), bound, safe=False)]
     return []
-
-
-def _unknown(search: Search, result: SearchResult, more: str, time_s: float | None) -> Diagnostic:
-    """Return E0507 for a search without an answer in time, with notes on what is proven."""
-    if not isinstance(search.solver, CpSat):
-        note = f"`{result.solver}` is a heuristic: that it finds nothing proves nothing"
-        help = "`solver = cpsat` finds a solution or proves that there is none"
-        return NoAnswerInTime(
-            span_of(search.where), name=search.name, how=f"`{result.solver}`", notes=[note], help=help
-        )
-    notes = ["that there is no solution is not proven either"]
-    if result.bound is not None:
-        worse = "smaller" if search.sense == "minimize" else "larger"
-        notes.append(f"proven so far: no solution has an objective {worse} than {result.bound:.6g}")
-    time_s = float(search.solver.time_s) if time_s is None else time_s
-    help = f"give it more time: `{more or f'solver = cpsat(time: {max(1, round(4 * time_s))}s)'}`"
-    return NoAnswerInTime(
-        span_of(search.where), name=search.name, how=f"CP-SAT in {time_s:g} s", notes=notes, help=help
-    )
-
-
-def _word(number: int) -> str:
-    return NUMBERS.get(number, str(number))

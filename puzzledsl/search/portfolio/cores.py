@@ -55,7 +55,7 @@ class Cores:
         hint = None
         if ledger.chosen is not None:
             hint = (np.cumsum(keep) - 1)[ledger.chosen].astype(np.int64)
-            if self.canonical and symmetry_of(core) is None:
+            if self.canonical and not symmetry_of(core):
                 core = core.with_rows(core.apart_from(ledger.problem.choice(ledger.chosen), 1))
         found = run_cpsat(core, effort, hint, ledger.lower, before if before is not None else ledger.at_most)
         if found.chosen is not None:

@@ -1,14 +1,33 @@
-"""Boxes of batch sizes: an interval for each scenario of a search.
+"""Boxes of batch sizes: an interval for each scenario of a search, and bounds on times over an interval.
 
 Branch and bound over boxes (Land & Doig 1960) finds the best batches without trying each. The relaxed problem of a box bounds
 all models at all batches inside; a box that may contain a better model is split.
+
+Let x(b) be the exact time of one sub-block in a prefill or decode step of b sequences (`costs.roofline`), and c(b) = ceil(x(b))
+the nanoseconds in the tables. With n = b tokens (or b * prompt), x is the sum of
+
+    max(P * share(n) * bytes / BW, 2 P n / F)            matrices; share(n) = 1 - (1 - k / E)^n of a mixture's experts, else 1
+    b * constant                                          attention, states
+    constant + n * constant                               overhead and the exchange between GPUs
+
+Each term does not decrease with b, and divided by b does not increase (`costs.mixture` shows it of the share); max and +
+preserve both properties, so x has them, too. Hence for low <= b <= high
+
+    c(low)              <=  c(b)      <=  c(high)
+    (c(high) - 1) / high <  c(b) / b  <  (c(low) + 1) / low
+
+since x(high) > c(high) - 1 and c(b) < x(b) + 1 <= b x(low) / low + 1. A sub-block that takes no time takes none at any batch.
+Sums over layers keep all of this, so that `throughput = batch * output / latency` is bounded where latency / batch is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from math import isqrt
+
+from puzzledsl.ir.metric_records import METRICS
+from puzzledsl.ir.tables import Cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +66,40 @@ class Box:
     def halves(self) -> tuple[Box, Box]:
         """Split the box at the geometric mean of the side with the largest ratio high / low. The box must not be single."""
         place = max(range(len(self.low)), key=lambda i: self.high[i] / self.low[i])
-        low, high = self.low[place], self.high[place]
-        middle = isqrt(low * high)
+        middle = isqrt(self.low[place] * self.high[place])
 
         def put(values: tuple[int, ...], value: int) -> tuple[int, ...]:
             return (*values[:place], value, *values[place + 1 :])
 
-        return Box(self.scenarios, self.low, put(self.high, middle)), Box(
-            self.scenarios, put(self.low, middle + 1), self.high
+        return replace(self, high=put(self.high, middle)), replace(self, low=put(self.low, middle + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class TimeBounds:
+    """Bounds on a time of a sub-block over an interval of batches, in nanoseconds.
+
+    `least` and `most` are the times at the ends of the interval. `least_each / high` and `most_each / low` bound time / batch.
+    """
+
+    least: int
+    most: int
+    least_each: int
+    most_each: int
+
+
+def time_bounds(metric: str, output: int, low: Cost, high: Cost) -> TimeBounds:
+    """Return the bounds for one sub-block, given its costs at the two ends. `output`: tokens generated for each sequence."""
+
+    def total(of: Callable[[int, int], int]) -> int:
+        fields = METRICS[metric].of_costs.items()
+        return sum(
+            (1 if often == "once" else output) * of(getattr(low, name), getattr(high, name))
+            for name, often in fields
         )
+
+    return TimeBounds(
+        least=total(lambda at_low, _: at_low),
+        most=total(lambda _, at_high: at_high),
+        least_each=total(lambda at_low, at_high: max(at_low, at_high - 1)),
+        most_each=total(lambda at_low, _: at_low + (at_low > 0)),
+    )

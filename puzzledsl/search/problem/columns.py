@@ -1,10 +1,15 @@
-"""Columns of a multiple-choice knapsack: one for each pair of attention and FFN that a layer may have."""
+"""Columns of a multiple-choice knapsack: one for each pair of attention and FFN that a layer may have.
+
+The measured score of a run of dropped layers telescopes: with S(first, k) the score of the k layers from `first` on, the k-th
+layer of a run adds S(first, k) - S(first, k - 1). So a dropped layer has one column for each position that it may have in a run,
+and a column of position k may follow only one of position k - 1. After the longest measured run the count restarts at 1.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -16,6 +21,15 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Pairs = tuple[LayerAssignment, ...]
+_ODD = np.array([0x1E3779B97F4A7C15, 0x27D4EB2F165667C5, 0x165667B19E3779F9, 0x3C6EF372FE94F82B], np.int64)
+
+
+def mixed(keys: Ints) -> Ints:
+    """Return a 64-bit hash of each column of `keys` [key][model]: equal for equal keys, and rarely equal for different ones."""
+    numbers = np.zeros(keys.shape[1], dtype=np.int64)
+    for place, key in enumerate(keys):
+        numbers = (numbers ^ (numbers >> 29)) + key * _ODD[place % len(_ODD)]
+    return numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +52,27 @@ class Columns:
         """Return columns with every pair of every layer once, all with position 0."""
         sizes = [len(here) for here in pairs]
         place = np.concatenate([np.arange(size, dtype=np.int64) for size in sizes])
-        start = np.array([0, *accumulate(sizes)], dtype=np.int64)
-        return cls(pairs, place, start, np.zeros(len(place), dtype=np.int64))
+        return cls(pairs, place, np.cumsum([0, *sizes]), np.zeros(len(place), dtype=np.int64))
+
+    def with_positions(self, period: int, dropped: Sequence[LayerAssignment | None]) -> Columns:
+        """Return columns with one for each position of a dropped layer; unchanged if no two neighbouring layers can be dropped.
+
+        `dropped`: the choice that drops each layer, if it can be.
+        """
+        place, position, start = list[int](), list[int](), [0]
+        length = longest = 0
+        for pairs, gone in zip(self.pairs, dropped, strict=True):
+            length = length + 1 if gone in pairs else 0
+            longest = max(longest, length)
+            for number, pair in enumerate(pairs):
+                positions = range(1, min(period, length) + 1) if pair == gone else range(1)
+                place += [number] * len(positions)
+                position += positions
+            start.append(len(place))
+        if period < 2 or longest < 2:
+            return self
+        whole = np.array(place), np.array(start), np.array(position)
+        return Columns(self.pairs, *whole, period)
 
     def __len__(self) -> int:
         return len(self.place)
@@ -65,17 +98,20 @@ class Columns:
         layers = zip(self.layer_of.tolist(), self.place.tolist(), strict=True)
         return tuple(self.pairs[layer][place] for layer, place in layers)
 
+    def span(self, layer: int) -> slice:
+        """Return the range of a layer's columns."""
+        return slice(int(self.start[layer]), int(self.start[layer + 1]))
+
     def of_layer(self, layer: int) -> Pairs:
         """Return the assignments of the columns of a layer."""
-        begin, end = int(self.start[layer]), int(self.start[layer + 1])
-        return tuple(self.pairs[layer][place] for place in self.place[begin:end].tolist())
+        return tuple(self.pairs[layer][place] for place in self.place[self.span(layer)].tolist())
 
     def having(self, layer: int, choice: LayerAssignment) -> list[int]:
         """Return the columns of a layer with this assignment: one, or one for each position; empty if there is none."""
-        names = choice.attention, choice.ffn
-        begin, end = int(self.start[layer]), int(self.start[layer + 1])
-        pairs = [self.pairs[layer][place] for place in self.place[begin:end].tolist()]
-        return [begin + i for i, pair in enumerate(pairs) if (pair.attention, pair.ffn) == names]
+        names, begin = (choice.attention, choice.ffn), int(self.start[layer])
+        return [
+            begin + i for i, pair in enumerate(self.of_layer(layer)) if (pair.attention, pair.ffn) == names
+        ]
 
     @cached_property
     def rank(self) -> Ints:
@@ -84,14 +120,6 @@ class Columns:
         new[1:] = (self.place[1:] != self.place[:-1]) | (self.layer_of[1:] != self.layer_of[:-1])
         counted = np.cumsum(new)
         return np.asarray(counted - counted[self.start[self.layer_of]])
-
-    def in_order(self, chosen: Ints) -> Mask:
-        """Return a mask of the answers [..., layer] in which every position follows that of the layer before."""
-        own = self.position[chosen]
-        if not self.period:
-            return np.ones(own.shape[:-1], dtype=np.bool_)
-        before = np.concatenate([np.zeros_like(own[..., :1]), own[..., :-1]], axis=-1)
-        return np.asarray(((own == 0) | (own == before % self.period + 1)).all(axis=-1))
 
     def numbered(self, chosen: Ints) -> Ints:
         """Return answers [..., layer] with each dropped layer's column replaced by that of its actual position; -1 if none."""
@@ -106,12 +134,12 @@ class Columns:
         return found
 
     @cached_property
-    def _by_position(self) -> list[Ints]:
-        """Column by position, [period + 1] for each layer; -1 if there is none."""
-        tables = [np.full(self.period + 1, -1, dtype=np.int64) for _ in range(self.layers)]
-        for column in self.position.nonzero()[0].tolist():
-            tables[self.layer_of[column]][self.position[column]] = column
-        return tables
+    def _by_position(self) -> Ints:
+        """Column of each layer by position, [layers][period + 1]; -1 if there is none."""
+        table = np.full((self.layers, self.period + 1), -1, dtype=np.int64)
+        dropped = self.position.nonzero()[0]
+        table[self.layer_of[dropped], self.position[dropped]] = dropped
+        return table
 
     def least(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return each layer's least value, [..., columns] -> [..., layers]. Every layer must have a column."""
@@ -129,4 +157,4 @@ class Columns:
         """Return the columns in `keep`."""
         sizes = np.add.reduceat(keep.astype(np.int64), self.start[:-1])
         start = np.concatenate([[0], np.cumsum(sizes)])
-        return Columns(self.pairs, self.place[keep], start, self.position[keep], self.period)
+        return replace(self, place=self.place[keep], start=start, position=self.position[keep])

@@ -9,7 +9,7 @@ constraint" (2004).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from time import monotonic
@@ -17,13 +17,9 @@ from time import monotonic
 import numpy as np
 from numpy.typing import NDArray
 
-from puzzledsl.search.problem.automata import DEAD, Automaton, automaton_of, layers_of_bits
-from puzzledsl.search.problem.columns import Columns, Ints, Mask
-from puzzledsl.search.problem.dropped_runs import run_formulas
-from puzzledsl.search.problem.formulas import Formula
-from puzzledsl.search.problem.hashing import mixed
-from puzzledsl.search.problem.normal_form import NormalForm
-from puzzledsl.search.problem.residuals import FALSE, TRUE, Residuals
+from puzzledsl.search.problem.columns import Columns, Ints, Mask, mixed
+from puzzledsl.search.problem.normal_form import Formula, NormalForm
+from puzzledsl.search.problem.residuals import FALSE, TRUE, Residuals, classes_of, places_of
 
 MOST_STATES = 4_000  # most states between two layers
 WORK = 1_500_000  # about a second: work limit for one order of the layers, in parts of formulas looked at
@@ -31,7 +27,9 @@ NO_LIMIT = 2**60
 QUICK = 200_000  # work limit if a diagram is wanted only if it is small
 COLUMNS = 8  # number of open automata that doubles the time of a transition
 A_TRANSITION = 4  # work of a transition of the product automaton
+A_STEP = 10  # work of a transition of one formula's automaton
 FEW_STATES = 64  # up to this width, no other order of the layers is tried
+DEAD = -1
 Next = NDArray[np.int64]
 
 
@@ -54,26 +52,34 @@ class Diagram:
     feasible: bool = True
     hurried: bool = False
 
+    @classmethod
+    def reduced(
+        cls, order: Sequence[int], tables: Sequence[Next], classes: Ints, covered: frozenset[int]
+    ) -> Diagram:
+        """Return the minimal diagram: states on no path removed, states with the same future merged."""
+        merged = _merged(tables)
+        if merged is None:
+            return cls((), (), classes, covered, feasible=False)
+        return cls(tuple(order), merged, classes, covered)
+
     def only(self, columns: Columns, keep: Mask) -> Diagram:
         """Return the diagram of the columns in `keep`. `columns`: those of this diagram.
 
         A layer with a single column left loses its stage.
         """
-        start = columns.start
-        classes = self.classes.copy()
-        order: list[int] = []
+        if not self.feasible:
+            return replace(self, classes=self.classes[keep])
+        classes, order = self.classes.copy(), list[int]()
         tables: list[Next] = []
         step: Next | None = None  # state -> state over the fixed layers before the next stage
         for layer, table in zip(self.order, self.next, strict=True):
-            here = slice(int(start[layer]), int(start[layer + 1]))
+            here = columns.span(layer)
             used, renamed = np.unique(classes[here][keep[here]], return_inverse=True)
-            inside = classes[here].copy()
-            inside[keep[here]] = renamed.reshape(-1)
-            classes[here] = inside
+            classes[here][keep[here]] = renamed.reshape(-1)
             table = table[:, used]
             if step is not None:
                 table = np.where((step >= 0)[:, None], table[step], DEAD)
-            if int(keep[here].sum()) == 1:
+            if renamed.size == 1:
                 step = table[:, 0]
             else:
                 step = None
@@ -81,17 +87,18 @@ class Diagram:
                 tables.append(table)
         if step is not None and tables:
             tables[-1] = np.where(tables[-1] >= 0, step[tables[-1]], DEAD)
-        blocked = step is not None and not tables and step[0] == DEAD
-        reduced = None if blocked or not self.feasible else _reduced(tables)
-        return replace(_diagram(order, reduced, classes[keep], self.covered), hurried=self.hurried)
+        elif step is not None and step[0] == DEAD:
+            tables = [step[:, None]]
+        return replace(Diagram.reduced(order, tables, classes[keep], self.covered), hurried=self.hurried)
 
-
-def _diagram(
-    order: Sequence[int], tables: tuple[Next, ...] | None, classes: Ints, covered: frozenset[int]
-) -> Diagram:
-    if tables is None:
-        return Diagram((), (), classes, covered, feasible=False)
-    return Diagram(tuple(order), tables, classes, covered)
+    def live_columns(self, columns: Columns) -> Mask:
+        """Return the mask of columns that are on a path."""
+        keep = np.ones(len(columns), dtype=np.bool_)
+        for layer, table in zip(self.order, self.next, strict=True):
+            here = columns.span(layer)
+            live: Mask = np.asarray((table >= 0).any(axis=0))
+            keep[here] = live[self.classes[here]]
+        return keep
 
 
 def diagram_of(
@@ -103,16 +110,18 @@ def diagram_of(
     Returns None after the deadline (monotonic clock) or, with `quick`, if QUICK work is not enough. If scores have runs of
     dropped layers, a diagram of only these, with `hurried` set, is returned in place of None.
     """
-    pool = NormalForm(columns)
-    runs = run_formulas(pool, columns)
-    wanted = [(part, place) for place, f in enumerate(formulas) for part in pool.parts(pool.formula(f.logic))]
-    if FALSE in runs or any(part == FALSE for part, _ in wanted):
-        return _diagram((), None, np.zeros(len(columns), dtype=np.int64), frozenset(range(len(formulas))))
+    pool = NormalForm(columns, formulas)
+    runs, every = pool.runs, frozenset(range(len(formulas)))
+    wanted = [(part, place) for place, number in enumerate(pool.formulas) for part in pool.parts(number)]
+    classes, firsts = np.zeros(len(columns), dtype=np.int64), dict[int, list[int]]()
+    if FALSE in runs or FALSE in pool.formulas:
+        return Diagram((), (), classes, every, feasible=False)
+    for layer, masks in pool.masks([*runs, *pool.formulas]).items():
+        firsts[layer], classes[columns.span(layer)] = classes_of(sorted(masks), range(columns.sizes[layer]))
     left_out: set[int] = set()
-    classes, firsts = _classes(columns, pool, [*runs, *(part for part, _ in wanted)])
     while True:
         parts = list(dict.fromkeys(part for part in (*runs, *(part for part, _ in wanted)) if part != TRUE))
-        natural = sorted({layer for part in parts for layer in layers_of_bits(pool.layers[part])})
+        natural = sorted({layer for part in parts for layer in places_of(pool.layers[part])})
         work = (QUICK if quick else WORK) if wanted else NO_LIMIT  # a diagram of runs alone is always built
         built = _built(pool, parts, natural, firsts, work, deadline if wanted else inf)
         order = natural if built.tables is not None and built.widest <= FEW_STATES else _frugal(pool, parts)
@@ -120,15 +129,70 @@ def diagram_of(
             other = _built(pool, parts, order, firsts, built.work, deadline)
             built = min(built, other, key=_Built.size)
         if built.tables is not None:
-            break
+            return Diagram.reduced(built.order, built.tables, classes, every - left_out)
         if quick or monotonic() > deadline:
             alone = diagram_of(columns, ()) if runs else None
             return None if alone is None else replace(alone, hurried=True)
         dropped = _dearest(pool, built, [part for part in parts if part not in runs])
         left_out.update(place for part, place in wanted if part in dropped)
         wanted = [(part, place) for part, place in wanted if part not in dropped]
-    covered = frozenset(range(len(formulas))) - left_out
-    return _diagram(built.order, _reduced(built.tables), classes, covered)
+
+
+# ---------------------------------------------------------------- automata of single formulas
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Automaton:
+    """One formula as an automaton over layers, in stage order. A state is the residual formula; the first is 0.
+
+    `tables[layer][state][class]`: the state after the layer, DEAD if the formula is then false. `first` and `last`: stages of
+    the formula's first and last layer.
+    """
+
+    tables: Mapping[int, Ints]
+    first: int
+    last: int
+
+
+def _automaton(
+    pool: Residuals,
+    formula: int,
+    stage_of: Mapping[int, int],
+    columns: Mapping[int, Sequence[int]],
+    most: int,
+    deadline: float,
+) -> Automaton | None:
+    """Build the automaton of a formula; None if the pool's work exceeds `most`, or will, or the deadline passes.
+
+    `stage_of[layer]`: stage of a layer. `columns[layer]`: one column of each class of the layer.
+    """
+    layers = sorted(places_of(pool.layers[formula]), key=stage_of.__getitem__)
+    masks = pool.masks([formula])
+    states, tables = {formula: 0}, {}
+    for passed, layer in enumerate(layers):
+        if monotonic() > deadline:
+            return None
+        before = pool.work
+        firsts, own = pool.classes(layer, frozenset(masks[layer]), columns[layer])
+        after: dict[int, int] = {}
+        table = np.full((len(states), len(firsts)), DEAD, dtype=np.int64)
+        for state, number in states.items():
+            for place, column in enumerate(firsts):
+                pool.work += A_STEP
+                if pool.work > most:
+                    return None
+                then = pool.assign(state, layer, column)
+                if then != FALSE:
+                    table[number, place] = after.setdefault(then, len(after))
+        ahead = (pool.work - before) * (len(layers) - 1 - passed) // 2  # parts become fewer, states do not
+        if pool.work + ahead > most:
+            return None
+        tables[layer] = table[:, own]
+        states = after
+    return Automaton(tables, stage_of[layers[0]], stage_of[layers[-1]])
+
+
+# ---------------------------------------------------------------- their product
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,27 +214,6 @@ class _Built:
         return self.tables is None, self.steps, self.widest
 
 
-def _classes(columns: Columns, pool: Residuals, parts: Sequence[int]) -> tuple[Ints, dict[int, list[int]]]:
-    """Return each column's class, and for each mentioned layer the first column (within the layer) of every class."""
-    masks: dict[int, set[int]] = {}
-    for part in dict.fromkeys(parts):
-        pool.masks(part, masks)
-    classes = np.zeros(len(columns), dtype=np.int64)
-    firsts: dict[int, list[int]] = {}
-    for layer, here in masks.items():
-        begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
-        known: dict[tuple[int, ...], int] = {}
-        firsts[layer] = []
-        ordered = sorted(here)
-        for column in range(end - begin):
-            pattern = tuple(mask >> column & 1 for mask in ordered)
-            if pattern not in known:
-                known[pattern] = len(known)
-                firsts[layer].append(column)
-            classes[begin + column] = known[pattern]
-    return classes, firsts
-
-
 def _built(
     pool: Residuals,
     parts: Sequence[int],
@@ -184,9 +227,9 @@ def _built(
     begins: list[list[Automaton]] = [[] for _ in order]
     most = pool.work + work
     for part in parts:
-        automaton = automaton_of(pool, part, stage_of, firsts, most, deadline)
+        automaton = _automaton(pool, part, stage_of, firsts, most, deadline)
         if automaton is None:
-            stages = [stage_of[layer] for layer in layers_of_bits(pool.layers[part])]
+            stages = [stage_of[layer] for layer in places_of(pool.layers[part])]
             return _Built(order, None, MOST_STATES, work, (min(stages) + max(stages) + 1) // 2, work)
         begins[automaton.first].append(automaton)
     left = most - pool.work
@@ -255,7 +298,7 @@ def _frugal(pool: Residuals, parts: Sequence[int]) -> list[int]:
 
     Greedy: among layers of open formulas, the next is the one that opens few formulas and closes many.
     """
-    mentioned = {part: set(layers_of_bits(pool.layers[part])) for part in parts}
+    mentioned = {part: set(places_of(pool.layers[part])) for part in parts}
     users: dict[int, list[int]] = {}
     for part, layers in mentioned.items():
         for layer in layers:
@@ -283,13 +326,13 @@ def _frugal(pool: Residuals, parts: Sequence[int]) -> list[int]:
 def _dearest(pool: Residuals, built: _Built, parts: Sequence[int]) -> set[int]:
     """Return the quarter of the formulas open at the failed stage that stay open longest (at least one)."""
     stage_of = {layer: stage for stage, layer in enumerate(built.order)}
-    spans = {part: [stage_of[layer] for layer in layers_of_bits(pool.layers[part])] for part in parts}
+    spans = {part: [stage_of[layer] for layer in places_of(pool.layers[part])] for part in parts}
     open_ = [p for p in parts if min(spans[p]) < built.stages <= max(spans[p])] or [*parts]
     open_.sort(key=lambda p: (min(spans[p]) - max(spans[p]), p))
     return set(open_[: max(1, len(open_) // 4)])
 
 
-def _reduced(tables: Sequence[Next]) -> tuple[Next, ...] | None:
+def _merged(tables: Sequence[Next]) -> tuple[Next, ...] | None:
     """Return the transitions of the minimal diagram: states on no path removed, states with the same future merged.
 
     None if there is no path.
@@ -316,13 +359,3 @@ def _reduced(tables: Sequence[Next]) -> tuple[Next, ...] | None:
         place[reached] = np.arange(len(reached))
         found.append(np.where(here >= 0, place[here], DEAD))
     return tuple(found)
-
-
-def live_columns(columns: Columns, diagram: Diagram) -> Mask:
-    """Return the mask of columns that are on a path."""
-    keep = np.ones(len(columns), dtype=np.bool_)
-    for layer, table in zip(diagram.order, diagram.next, strict=True):
-        begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
-        live: Mask = np.asarray((table >= 0).any(axis=0))
-        keep[begin:end] = live[diagram.classes[begin:end]]
-    return keep

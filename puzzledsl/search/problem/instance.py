@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import chain, count
+from math import inf
 
 import numpy as np
 
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.problem.columns import Columns, Floats, Ints, Mask, Pairs
-from puzzledsl.search.problem.diagram import Diagram
-from puzzledsl.search.problem.formulas import Formula
-from puzzledsl.search.problem.normal_form import NormalForm
-from puzzledsl.search.problem.residuals import Residuals
+from puzzledsl.search.problem.diagram import Diagram, diagram_of
+from puzzledsl.search.problem.normal_form import Formula, NormalForm
+from puzzledsl.search.problem.residuals import FALSE
 
 INFINITE = Fraction(10**400)
 LARGEST_SUM = 2**50  # limit on sums of rows and objectives: exact in float64, far from CP-SAT's int64 limits
@@ -80,9 +80,7 @@ class Goal:
         value = self.constant + self.sign * self.unit * total
         if self.tokens is None:
             return value
-        if value <= 0:
-            return None
-        return self.tokens.factor * self.tokens.tokens / value + self.tokens.constant
+        return self.tokens.factor * self.tokens.tokens / value + self.tokens.constant if value > 0 else None
 
     def of(self, chosen: Ints) -> int:
         """Return the sum of chosen columns."""
@@ -95,10 +93,6 @@ class Goal:
     def only(self, keep: Mask) -> Goal:
         """Return the objective on the columns in `keep`."""
         return replace(self, values=self.values[keep])
-
-    def offset(self) -> float:
-        """Return the constant in units of the sum."""
-        return float(self.sign * self.constant / self.unit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,14 +132,12 @@ class Problem:
     def row_sizes(self) -> Floats:
         """Upper bounds on the absolute values of each row's sum and limit, at least 1, [rows]."""
         sums = self.columns.most(np.abs(self.matrix)).sum(axis=1).astype(np.float64)
-        sizes = np.maximum(sums, np.abs(self.limits.astype(np.float64)))
-        return np.asarray(np.maximum(sizes, 1.0), dtype=np.float64)
+        return np.asarray(np.maximum(np.maximum(sums, np.abs(self.limits)), 1.0), dtype=np.float64)
 
     @cached_property
-    def normal(self) -> tuple[Residuals, tuple[int, ...]]:
-        """Normal form of the formulas: a pool, and the number of each formula in it."""
-        pool = NormalForm(self.columns)
-        return pool, tuple(pool.formula(formula.logic) for formula in self.formulas)
+    def normal(self) -> NormalForm:
+        """Normal form of the formulas."""
+        return NormalForm(self.columns, self.formulas)
 
     def only(self, keep: Mask) -> Problem:
         """Return the problem on the columns in `keep`."""
@@ -181,11 +173,9 @@ class Problem:
 
     def meeting_formulas(self, chosen: Ints) -> Mask:
         """Return the mask of answers [answer][layer] that meet every formula and have consecutive positions in runs."""
-        pool, formulas = self.normal if self.formulas else (None, ())
-        meet = self.columns.in_order(chosen)
-        for formula in formulas:
-            assert pool is not None
-            meet = meet & pool.truth(formula, chosen)
+        pool, meet = self.normal, np.ones(len(chosen), dtype=np.bool_)
+        for formula in (*pool.runs, *pool.formulas):
+            meet &= pool.truth(formula, chosen)
         return meet
 
     def choice(self, chosen: Ints) -> Pairs:
@@ -218,3 +208,38 @@ class Problem:
         first = np.maximum.accumulate(np.where(self.columns.position <= 1, np.arange(len(self.columns)), 0))
         goals = [self.goal.values, *(goal.values for goal in self.preferences), *self.matrix]
         return any((values != values[first]).any() for values in goals)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Presolved:
+    """A problem without the columns that its formulas rule out. `origin[column]`: the column's number in the given problem."""
+
+    problem: Problem
+    origin: Ints
+
+
+def is_unfinished(diagram: Diagram | None) -> bool:
+    """True if more time may give a diagram, or one that covers more formulas."""
+    return diagram is None or diagram.hurried
+
+
+def presolve(problem: Problem, quick: bool = False, deadline: float = inf) -> Presolved | None:
+    """Return the problem without columns that the formulas rule out; None if the formulas are unsatisfiable.
+
+    The problem has no diagram (or one of runs of dropped layers only) if none is found before the deadline or, with `quick`, no
+    small one.
+    """
+    origin = np.arange(len(problem.columns))
+    if not problem.formulas and not problem.columns.period:
+        return Presolved(problem, origin)
+    diagram = problem.diagram
+    if (is_unfinished(diagram) and not quick) or (diagram is None and not problem.is_large):
+        diagram = diagram_of(problem.columns, problem.formulas, quick, deadline)
+    if diagram is None:
+        return None if FALSE in problem.normal.formulas else Presolved(problem, origin)
+    if not diagram.feasible:
+        return None
+    if diagram is not problem.diagram:
+        problem = replace(problem, diagram=diagram)
+    live = diagram.live_columns(problem.columns)
+    return Presolved(problem.only(live), origin[live])

@@ -8,23 +8,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import assert_never
 
+from puzzledsl.ir import nodes
 from puzzledsl.ir.layer_runs import counted_runs
+from puzzledsl.ir.logic import holds
 from puzzledsl.ir.metrics import metrics_of
-from puzzledsl.ir.nodes import (
-    CountTerm,
-    FactTerm,
-    Linear,
-    LinearRequirement,
-    LogicRequirement,
-    MetricTerm,
-    ParamsTerm,
-    Requirement,
-    ScoreTerm,
-    TableTerm,
-    Term,
-)
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.problem.formulas import holds, with_facts
+from puzzledsl.search.problem.normal_form import with_facts
 from puzzledsl.search.tables import PARENT, Tables, decimal
 
 Layers = Sequence[LayerAssignment]
@@ -49,30 +38,30 @@ class Child:
         """Return the parent at the same batches."""
         return Child(self.tables, (PARENT,) * len(self.layers), self.batches)
 
-    def linear(self, linear: Linear) -> Fraction:
+    def linear(self, linear: nodes.Linear) -> Fraction:
         """Return the value of a linear expression, in base units."""
         return sum((w.coefficient * self.term(w.term) for w in linear.terms), linear.constant)
 
-    def term(self, term: Term) -> Fraction:
+    def term(self, term: nodes.Term) -> Fraction:
         """Return the value of one term, in base units."""
         tables, layers = self.tables, self.layers
         match term:
-            case MetricTerm(scenario=scenario, metric=metric):
+            case nodes.MetricTerm(scenario=scenario, metric=metric):
                 return metrics_of(tables.at(scenario, self.batches[scenario]), layers)[metric]
-            case ScoreTerm(score=score):
+            case nodes.ScoreTerm(score=score):
                 offset = decimal(tables.scores[score].offset)
                 return offset + self._summed(score)
-            case ParamsTerm():
+            case nodes.ParamsTerm():
                 return Fraction(
                     tables.costs.params_fixed + sum(tables.params(i, c) for i, c in enumerate(layers))
                 )
-            case FactTerm(sub_block=sub_block, attribute=attribute, layers=where):
+            case nodes.FactTerm(sub_block=sub_block, attribute=attribute, layers=where):
                 return Fraction(
                     sum(tables.fact(sub_block, attribute, i, getattr(layers[i], sub_block)) for i in where)
                 )
-            case CountTerm(sub_block=sub_block, alternatives=alternatives, layers=where):
+            case nodes.CountTerm(sub_block=sub_block, alternatives=alternatives, layers=where):
                 return Fraction(sum(getattr(layers[i], sub_block) in alternatives for i in where))
-            case TableTerm(layers=where):
+            case nodes.TableTerm(layers=where):
                 return sum((term.value(layers[i].attention, layers[i].ffn) for i in where), Fraction(0))
             case _:
                 assert_never(term)
@@ -87,19 +76,19 @@ class Child:
         alone = (self.tables.score(score, i, c) for i, c in enumerate(self.layers) if i not in inside)
         return sum(alone, sum((decimal(measured[run]) for run in runs), Fraction(0)))
 
-    def bound_of(self, requirement: LinearRequirement) -> Fraction:
+    def bound_of(self, requirement: nodes.LinearRequirement) -> Fraction:
         """Return the right-hand side of a requirement: its bound, or its ratio times the parent's value at the same batch."""
         if requirement.parent_ratio is not None:
             return requirement.parent_ratio * self.parent().linear(requirement.left)
         assert requirement.bound is not None, "a requirement has a bound or a ratio"
         return requirement.bound
 
-    def meets(self, requirement: Requirement) -> bool:
+    def meets(self, requirement: nodes.Requirement) -> bool:
         """True if a requirement holds."""
         match requirement:
-            case LinearRequirement():
+            case nodes.LinearRequirement():
                 return COMPARE[requirement.op](self.linear(requirement.left), self.bound_of(requirement))
-            case LogicRequirement(formula=formula):
+            case nodes.LogicRequirement(formula=formula):
                 return bool(holds(with_facts(self.tables, formula), dict(enumerate(self.layers))))
             case _:
                 assert_never(requirement)
@@ -124,7 +113,7 @@ def exact_report(child: Child) -> tuple[dict[str, int], dict[str, Fraction]]:
     A scenario that the search does not mention is evaluated at its largest candidate batch; if `auto`, the largest that fits.
     """
     tables = child.tables
-    batches, metrics = dict(child.batches), {"params": child.term(ParamsTerm())}
+    batches, metrics = dict(child.batches), {"params": child.term(nodes.ParamsTerm())}
     for name, candidates in sorted(tables.costs.scenarios.items()):
         if not candidates:
             continue
@@ -135,5 +124,5 @@ def exact_report(child: Child) -> tuple[dict[str, int], dict[str, Fraction]]:
             if metric not in costs.unknown and metric != "batch":
                 metrics[f"{name}.{metric}"] = value
     for name in sorted(tables.scores):
-        metrics[name] = child.term(ScoreTerm(score=name))
+        metrics[name] = child.term(nodes.ScoreTerm(score=name))
     return batches, metrics

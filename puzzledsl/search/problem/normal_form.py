@@ -4,74 +4,124 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
-from typing import assert_never
+from functools import cache
+from itertools import groupby, pairwise
+from typing import Any, assert_never
+
+import numpy as np
 
 from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.ir import nodes
 from puzzledsl.ir.logic import layers_of_term
-from puzzledsl.ir.nodes import (
-    And,
-    Cardinality,
-    Compare,
-    CountTerm,
-    Distinct,
-    Implies,
-    Is,
-    Logic,
-    Longest,
-    Not,
-    Or,
-    Runs,
-    Same,
-    TableTerm,
-    Taken,
-    Term,
-)
 from puzzledsl.search.problem.columns import Columns, Pairs
-from puzzledsl.search.problem.residuals import FALSE, TRUE, Residuals
+from puzzledsl.search.problem.residuals import FALSE, TRUE, Residuals, bits_of
+from puzzledsl.search.tables import Tables
+
+PARTS = ("operand", "condition", "consequence", "operands", "statements")  # fields that hold formulas
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A propositional requirement, with facts looked up. `requirement`: its number in the search, or None."""
+
+    name: str
+    logic: nodes.Logic
+    requirement: int | None = None
+
+
+def with_facts(tables: Tables, logic: nodes.Logic) -> nodes.Logic:
+    """Return a formula whose comparisons have tables in place of facts."""
+
+    def of(part: Any) -> Any:
+        return tuple(map(of, part)) if isinstance(part, tuple) else with_facts(tables, part)
+
+    if isinstance(logic, nodes.Compare):
+        terms = [
+            nodes.WeightedTerm(coefficient=weighted.coefficient, term=term)
+            for weighted in logic.left.terms
+            for term in as_tables(tables, weighted.term)
+        ]
+        return logic.model_copy(
+            update={"left": nodes.Linear(terms=tuple(terms), constant=logic.left.constant)}
+        )
+    parts = {name: of(getattr(logic, name)) for name in PARTS if name in type(logic).model_fields}
+    return logic.model_copy(update=parts) if parts else logic
+
+
+def as_tables(tables: Tables, term: nodes.Term) -> Iterator[nodes.Term]:
+    """Yield a count or a fact as tables: one for each group of neighbouring layers that agree. Other terms stay as they are."""
+    if not isinstance(term, nodes.FactTerm | nodes.CountTerm):
+        yield term
+        return
+    part = term.sub_block
+
+    def entries(layer: int) -> tuple[tuple[str, ...], tuple[Fraction, ...]]:
+        names = tuple(a.name for a in getattr(tables.layers[layer].with_parent(), part))
+        if isinstance(term, nodes.CountTerm):
+            return names, tuple(Fraction(name in term.alternatives) for name in names)
+        return names, tuple(Fraction(tables.fact(part, term.attribute, layer, name)) for name in names)
+
+    for (names, values), layers in groupby(term.layers, entries):
+        if part == "attention":
+            cells = tuple((value,) for value in values)
+            yield nodes.TableTerm(attention=names, ffn=(), values=cells, layers=tuple(layers))
+        else:
+            yield nodes.TableTerm(attention=(), ffn=names, values=(values,), layers=tuple(layers))
 
 
 class NormalForm(Residuals):
-    """Pool of formulas that reads those of the IR, with facts looked up (see `formulas.with_facts`)."""
+    """Pool of the requirements of a problem.
 
-    def __init__(self, columns: Columns) -> None:
+    `formulas`: their numbers. `runs`: formulas that positions in runs of dropped layers are consecutive, one for each pair of
+    neighbouring layers.
+    """
+
+    def __init__(self, columns: Columns, formulas: Sequence[Formula] = ()) -> None:
         super().__init__(columns)
-        self._bits = [_bits_of(columns, layer) for layer in range(columns.layers)]
+        self._bits = cache(self._bits_of)
+        self.runs = tuple(self._consecutive()) if columns.period else ()
+        self.formulas = tuple(self.formula(formula.logic) for formula in formulas)
 
-    def formula(self, logic: Logic) -> int:
-        """Return the number of a formula."""
+    def formula(self, logic: nodes.Logic) -> int:
+        """Return the number of a formula with facts looked up."""
         match logic:
-            case Is(layer=layer, sub_block=sub_block, alternatives=names):
-                bits = self._bits[layer][sub_block]
-                mask = 0
-                for name in names:
-                    mask |= bits.get(name, 0)
-                return self.atom(layer, mask)
-            case Not(operand=operand):
+            case nodes.Is(layer=layer, sub_block=sub_block, alternatives=names):
+                bits = self._bits(layer, sub_block)
+                return self.atom(layer, sum(bits.get(name, 0) for name in {*names}))
+            case nodes.Not(operand=operand):
                 return self.opposite(self.formula(operand))
-            case And(operands=operands):
+            case nodes.And(operands=operands):
                 return self.every(map(self.formula, operands))
-            case Or(operands=operands):
+            case nodes.Or(operands=operands):
                 return self.some(map(self.formula, operands))
-            case Implies(condition=condition, consequence=consequence):
+            case nodes.Implies(condition=condition, consequence=consequence):
                 return self.some([self.opposite(self.formula(condition)), self.formula(consequence)])
-            case Cardinality(operands=operands, at_least=least, at_most=most):
+            case nodes.Cardinality(operands=operands, at_least=least, at_most=most):
                 return self._counted([*map(self.formula, operands)], least, most)
-            case Runs(statements=statements, at_least=least, at_most=most):
+            case nodes.Runs(statements=statements, at_least=least, at_most=most):
                 parts = [*map(self.formula, statements)]
                 later = (self.every([here, self.opposite(before)]) for before, here in pairwise(parts))
                 return self._counted([*parts[:1], *later], least, most)
-            case Longest(statements=statements, at_least=least, at_most=most):
+            case nodes.Longest(statements=statements, at_least=least, at_most=most):
                 return self._longest([*map(self.formula, statements)], least, most)
-            case Distinct(taken=taken, at_least=least, at_most=most):
+            case nodes.Distinct(taken=taken, at_least=least, at_most=most):
                 return self._counted(self._values(taken), least, most)
-            case Same(left=left, right=right, sub_blocks=parts):
+            case nodes.Same(left=left, right=right, sub_blocks=parts):
                 return self.every(way for part in parts for way in self._same(left, right, part))
-            case Compare():
+            case nodes.Compare():
                 return self._compared(logic)
             case _:
                 assert_never(logic)
+
+    def _bits_of(self, layer: int, part: SubBlock) -> dict[str, int]:
+        """Return the bits of a layer's columns that have each alternative."""
+        found: dict[str, int] = {}
+        for place, choice in enumerate(self.columns.of_layer(layer)):
+            name = choice.attention if part == "attention" else choice.ffn
+            found[name] = found.get(name, 0) | 1 << place
+        return found
 
     def _counted(self, parts: Sequence[int], least: int, most: int | None) -> int:
         return self.count(parts, least, len(parts) if most is None else most)
@@ -88,7 +138,7 @@ class NormalForm(Residuals):
         shorter = [self.some(map(self.opposite, window)) for window in windows(most + 1)]
         return self.every([lower, *shorter]) if most >= 0 else FALSE
 
-    def _values(self, taken: Sequence[Taken]) -> list[int]:
+    def _values(self, taken: Sequence[nodes.Taken]) -> list[int]:
         """Return one formula for each value: some layer takes it."""
         found: dict[str, list[int]] = {}
         for each in taken:
@@ -105,52 +155,52 @@ class NormalForm(Residuals):
 
     def _same(self, left: int, right: int, part: SubBlock) -> Iterator[int]:
         """Yield formulas that together say that two layers choose the same for a sub-block."""
-        own, others = self._bits[left][part], self._bits[right][part]
+        own, others = self._bits(left, part), self._bits(right, part)
         yield self.atom(left, sum(bits for name, bits in own.items() if name in others))
         for name in sorted(own.keys() & others.keys()):
             yield self.some([self.opposite(self.atom(left, own[name])), self.atom(right, others[name])])
 
-    def _compared(self, logic: Compare) -> int:
+    def _compared(self, logic: nodes.Compare) -> int:
         """Return a comparison of a sum of counts and tables as a sum of whole numbers."""
         values: dict[int, list[Fraction]] = {}
         for weighted in logic.left.terms:
             for layer in layers_of_term(weighted.term):
                 numbers = _numbers(weighted.term, self.columns.of_layer(layer))
-                added = [weighted.coefficient * number for number in numbers]
-                known = values.get(layer)
-                values[layer] = added if known is None else [a + b for a, b in zip(known, added, strict=True)]
+                known = values.get(layer, [Fraction(0)] * len(numbers))
+                values[layer] = [k + weighted.coefficient * n for k, n in zip(known, numbers, strict=True)]
         scale = math.lcm(*(n.denominator for numbers in values.values() for n in numbers))
         whole = {layer: [int(n * scale) for n in numbers] for layer, numbers in values.items()}
         bound = (logic.bound - logic.left.constant) * scale
-        low = sum(min(numbers) for numbers in whole.values())
-        high = sum(max(numbers) for numbers in whole.values())
+        least, most = (sum(map(end, whole.values())) for end in (min, max))
         match logic.op:
-            case "<=":
-                return self.sum_within(whole, low, math.floor(bound))
-            case "<":
-                return self.sum_within(whole, low, math.ceil(bound) - 1)
-            case ">=":
-                return self.sum_within(whole, math.ceil(bound), high)
-            case ">":
-                return self.sum_within(whole, math.floor(bound) + 1, high)
+            case "<=" | "<":
+                most = math.floor(bound) if logic.op == "<=" else math.ceil(bound) - 1
+            case ">=" | ">":
+                least = math.ceil(bound) if logic.op == ">=" else math.floor(bound) + 1
             case "==":
-                return self.sum_within(whole, math.ceil(bound), math.floor(bound))
+                least, most = math.ceil(bound), math.floor(bound)
+        return self.sum_within(whole, least, most)
+
+    def _consecutive(self) -> Iterator[int]:
+        """Yield, for each layer after the first, that position k follows k - 1, and 1 a kept layer or a whole period."""
+        columns = self.columns
+        for layer, (here, after) in enumerate(pairwise(map(columns.span, range(columns.layers)))):
+            follows, own = columns.position[here] % columns.period + 1, columns.position[after]
+            ways = [
+                (
+                    self.atom(layer, bits_of(follows == position)),
+                    self.atom(layer + 1, bits_of(own != position)),
+                )
+                for position in np.unique(own[own > 0]).tolist()
+            ]
+            yield self.every(map(self.some, ways))
 
 
-def _numbers(term: Term, choices: Pairs) -> list[Fraction]:
-    """Return what each of a layer's choices adds to a count or a table. Facts are looked up before."""
+def _numbers(term: nodes.Term, choices: Pairs) -> list[Fraction]:
+    """Return what each of a layer's choices adds to a count or a table."""
     match term:
-        case CountTerm(sub_block=part, alternatives=names):
+        case nodes.CountTerm(sub_block=part, alternatives=names):
             return [Fraction(getattr(choice, part) in names) for choice in choices]
-        case TableTerm():
+        case nodes.TableTerm():
             return [term.value(choice.attention, choice.ffn) for choice in choices]
     raise ValueError("a term that is no count and no table")
-
-
-def _bits_of(columns: Columns, layer: int) -> dict[str, dict[str, int]]:
-    """Return, for each sub-block and alternative, the bits of the layer's columns that have it."""
-    found: dict[str, dict[str, int]] = {"attention": {}, "ffn": {}}
-    for place, choice in enumerate(columns.of_layer(layer)):
-        for part, name in (("attention", choice.attention), ("ffn", choice.ffn)):
-            found[part][name] = found[part].get(name, 0) | 1 << place
-    return found

@@ -6,17 +6,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
+from itertools import chain, product
 
 from puzzledsl.ir.nodes import MetricTerm, Search
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.needs import terms_of
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.diagram import Diagram, diagram_of
-from puzzledsl.search.problem.forms import Forms
-from puzzledsl.search.problem.formulas import Formula
 from puzzledsl.search.problem.instance import Problem
-from puzzledsl.search.problem.rows import fitting_rows, formulas_of, goal_of, requirement_rows
+from puzzledsl.search.problem.normal_form import Formula
+from puzzledsl.search.problem.rows import Forms, fitting_rows, formulas_of, goal_of, requirement_rows
 from puzzledsl.search.tables import Tables
 
 
@@ -34,21 +33,14 @@ class Builder(Forms):
     def at(self, where: Mapping[str, int] | Box) -> Problem:
         """Build the problem at given batches, or a relaxation of all problems in a box."""
         search, box = self.tables.search, where if isinstance(where, Box) else Box.at(where)
-        rows = [
-            *fitting_rows(self, box),
-            *(
-                row
-                for index, requirement in enumerate(search.requirements)
-                for row in requirement_rows(self, index, requirement, box)
-            ),
-        ]
+        required = (requirement_rows(self, i, r, box) for i, r in enumerate(search.requirements))
         formulas = tuple(formulas_of(self.tables))
         diagram = self.diagram(formulas)
         return Problem(
             name=search.name,
             columns=self.columns,
             goal=goal_of(self, search.objective, search.sense, box),
-            rows=tuple(rows),
+            rows=(*fitting_rows(self, box), *chain.from_iterable(required)),
             formulas=formulas,
             diagram=diagram,
             is_large=bool(formulas) and diagram is None,

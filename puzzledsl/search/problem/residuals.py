@@ -1,15 +1,16 @@
 """Residual formulas: requirements in normal form, simplified by the choices of some layers.
 
 Formulas are atoms (a layer takes one of a set of columns, the bits of an integer), counts of formulas and sums of whole numbers,
-joined by `and` and `or`. Equal formulas have equal numbers (hash consing), so a number can
-be the state of a decision diagram.
+joined by `and` and `or`. Equal formulas have equal numbers (hash consing), so a number can be the state of a decision diagram.
 Source: hash-consed residual states as in Bergman, Cire, van Hoeve & Hooker, "Decision Diagrams for Optimization" (2016), ch. 3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import assert_never
 
 import numpy as np
@@ -28,17 +29,11 @@ class Atom:
 
 
 @dataclass(frozen=True, slots=True)
-class Every:
-    """Conjunction. `parts`: numbers of formulas."""
+class Joined:
+    """Conjunction (`every`) or disjunction of formulas, by their numbers, ascending."""
 
     parts: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Some:
-    """Disjunction. `parts`: numbers of formulas."""
-
-    parts: tuple[int, ...]
+    every: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +57,7 @@ class Sum:
     most: int
 
 
-Node = Atom | Every | Some | Count | Sum
+Node = Atom | Joined | Count | Sum
 
 
 class Residuals:
@@ -75,48 +70,17 @@ class Residuals:
         self.nodes: list[Node | None] = [None, None]
         self.layers: list[int] = [0, 0]
         self.work = 0
+        self.vectors: list[tuple[int, ...]] = []
+        self.columns = columns
         self._numbers: dict[Node, int] = {}
         self._opposites: dict[int, int] = {TRUE: FALSE, FALSE: TRUE}
         self._assigned: dict[tuple[int, int, int], int] = {}
-        self._own_classes: dict[tuple[int, frozenset[int]], tuple[list[int], Ints]] = {}
-        self.vectors: list[tuple[int, ...]] = []
         self._vector_numbers: dict[tuple[int, ...], int] = {}
-        self.columns = columns
+        self._inside: dict[int, Mask] = {}
+        self._classes: dict[tuple[int, frozenset[int]], tuple[list[int], list[int]]] = {}
         self._full = [(1 << int(size)) - 1 for size in columns.sizes]
 
     # ---------------------------------------------------------------- building
-
-    def sum_within(self, values: Mapping[int, Sequence[int]], least: int, most: int) -> int:
-        """Return the formula that the chosen columns' numbers, by layer, add up to from `least` to `most`."""
-        terms = []
-        for layer, numbers in sorted(values.items()):
-            floor = min(numbers)
-            least, most = least - floor, most - floor
-            terms.append((layer, self._vector(tuple(number - floor for number in numbers))))
-        return self._sum(terms, least, most)
-
-    def _vector(self, vector: tuple[int, ...]) -> int:
-        number = self._vector_numbers.setdefault(vector, len(self.vectors))
-        if number == len(self.vectors):
-            self.vectors.append(vector)
-        return number
-
-    def _sum(self, terms: Sequence[tuple[int, int]], least: int, most: int) -> int:
-        terms = [(layer, vector) for layer, vector in terms if any(self.vectors[vector])]
-        total = sum(max(self.vectors[vector]) for _, vector in terms)
-        least, most = max(least, 0), min(most, total)
-        if least > most:
-            return FALSE
-        if least == 0 and most == total:
-            return TRUE
-        if len(terms) == 1:
-            layer, vector = terms[0]
-            inside = (least <= number <= most for number in self.vectors[vector])
-            return self.atom(layer, sum(1 << bit for bit, wanted in enumerate(inside) if wanted))
-        layers = 0
-        for layer, _ in terms:
-            layers |= 1 << layer
-        return self._number(Sum(tuple(terms), least, most), layers)
 
     def atom(self, layer: int, mask: int) -> int:
         """Return the formula that the layer takes a column of `mask`."""
@@ -126,11 +90,11 @@ class Residuals:
 
     def every(self, parts: Iterable[int]) -> int:
         """Return the conjunction of parts; atoms of one layer are intersected."""
-        return self._joined((), parts, Every, FALSE, TRUE)
+        return self._joined((), parts, True)
 
     def some(self, parts: Iterable[int]) -> int:
         """Return the disjunction of parts; atoms of one layer are united."""
-        return self._joined((), parts, Some, TRUE, FALSE)
+        return self._joined((), parts, False)
 
     def count(self, parts: Sequence[int], least: int, most: int) -> int:
         """Return the formula that from `least` to `most` of the parts hold."""
@@ -151,6 +115,32 @@ class Residuals:
             return self.some(map(self.opposite, left))
         return self._number(Count(left, least, min(most, number)), self._mentioned(left))
 
+    def sum_within(self, values: Mapping[int, Sequence[int]], least: int, most: int) -> int:
+        """Return the formula that the chosen columns' numbers, by layer, add up to from `least` to `most`."""
+        terms = []
+        for layer, numbers in sorted(values.items()):
+            floor = min(numbers)
+            least, most = least - floor, most - floor
+            vector = tuple(number - floor for number in numbers)
+            if vector not in self._vector_numbers:
+                self._vector_numbers[vector] = len(self.vectors)
+                self.vectors.append(vector)
+            terms.append((layer, self._vector_numbers[vector]))
+        return self._sum(terms, least, most)
+
+    def _sum(self, terms: Sequence[tuple[int, int]], least: int, most: int) -> int:
+        terms = [(layer, vector) for layer, vector in terms if any(self.vectors[vector])]
+        total = sum(max(self.vectors[vector]) for _, vector in terms)
+        least, most = max(least, 0), min(most, total)
+        if least > most:
+            return FALSE
+        if least == 0 and most == total:
+            return TRUE
+        if len(terms) == 1:
+            layer, vector = terms[0]
+            return self.atom(layer, bits_of(least <= number <= most for number in self.vectors[vector]))
+        return self._number(Sum(tuple(terms), least, most), reduce(or_, (1 << layer for layer, _ in terms)))
+
     def opposite(self, formula: int) -> int:
         """Return the negation of a formula."""
         found = self._opposites.get(formula)
@@ -159,10 +149,8 @@ class Residuals:
         match self.nodes[formula]:
             case Atom(layer=layer, mask=mask):
                 result = self.atom(layer, self._full[layer] & ~mask)
-            case Every(parts=parts):
-                result = self.some(map(self.opposite, parts))
-            case Some(parts=parts):
-                result = self.every(map(self.opposite, parts))
+            case Joined(parts=parts, every=every):
+                result = self._joined((), map(self.opposite, parts), not every)
             case Count(parts=parts, least=least, most=most):
                 fewer, more = self.count(parts, 0, least - 1), self.count(parts, most + 1, len(parts))
                 result = self.some([fewer, more])
@@ -190,10 +178,8 @@ class Residuals:
         match self.nodes[formula]:
             case Atom(mask=mask):
                 return TRUE if mask >> column & 1 else FALSE
-            case Every(parts=parts):
-                return self._replaced(formula, parts, Every, layer, column)
-            case Some(parts=parts):
-                return self._replaced(formula, parts, Some, layer, column)
+            case Joined(parts=parts, every=every):
+                return self._replaced(formula, parts, every, layer, column)
             case Count(parts=parts, least=least, most=most):
                 self.work += len(parts)
                 return self.count([self.assign(part, layer, column) for part in parts], least, most)
@@ -205,11 +191,9 @@ class Residuals:
             case _:
                 raise AssertionError("constants mention no layer")
 
-    def _replaced(
-        self, formula: int, parts: tuple[int, ...], kind: type[Every] | type[Some], layer: int, column: int
-    ) -> int:
+    def _replaced(self, formula: int, parts: tuple[int, ...], every: bool, layer: int, column: int) -> int:
         """Return the residual of a conjunction or disjunction; fast if few of many parts mention the layer."""
-        absorbing, neutral = (FALSE, TRUE) if kind is Every else (TRUE, FALSE)
+        absorbing, neutral = (FALSE, TRUE) if every else (TRUE, FALSE)
         layers = self.layers
         self.work += len(parts)
         moved = {self.assign(part, layer, column) for part in parts if layers[part] >> layer & 1}
@@ -218,19 +202,26 @@ class Residuals:
         kept = [part for part in parts if not layers[part] >> layer & 1]
         moved.discard(neutral)
         if moved:
-            return self._joined(kept, moved, kind, absorbing, neutral)
+            return self._joined(kept, moved, every)
         if len(kept) <= 1:
             return kept[0] if kept else neutral
-        return self._number(kind(tuple(kept)), layers[formula] & ~(1 << layer))
+        return self._number(Joined(tuple(kept), every), layers[formula] & ~(1 << layer))
+
+    # ---------------------------------------------------------------- reading
 
     def parts(self, formula: int) -> tuple[int, ...]:
         """Return the conjuncts of a formula: none for TRUE, the formula itself if it is no conjunction."""
-        node = self.nodes[formula]
-        return () if formula == TRUE else node.parts if isinstance(node, Every) else (formula,)
+        match self.nodes[formula]:
+            case Joined(parts=parts, every=True):
+                return parts
+            case _:
+                return () if formula == TRUE else (formula,)
 
-    def masks(self, formula: int, found: dict[int, set[int]]) -> None:
-        """Add the masks of all atoms of a formula to `found`, by layer."""
-        seen, waiting = {formula}, [formula]
+    def masks(self, formulas: Iterable[int]) -> dict[int, set[int]]:
+        """Return the masks of all atoms of formulas, by layer."""
+        found: dict[int, set[int]] = {}
+        waiting = [*formulas]
+        seen = set(waiting)
         while waiting:
             match self.nodes[waiting.pop()]:
                 case Atom(layer=layer, mask=mask):
@@ -238,9 +229,10 @@ class Residuals:
                 case Sum(terms=terms):
                     for layer, vector in terms:
                         found.setdefault(layer, set()).update(self.by_value(vector).values())
-                case Every(parts=parts) | Some(parts=parts) | Count(parts=parts):
+                case Joined(parts=parts) | Count(parts=parts):
                     waiting += [part for part in parts if part not in seen]
                     seen.update(parts)
+        return found
 
     def by_value(self, vector: int) -> dict[int, int]:
         """Return the columns of each number of a vector, as bits, ascending by number."""
@@ -253,14 +245,12 @@ class Residuals:
         """Return the mask of the answers [answer][layer] for which a formula holds."""
         match self.nodes[formula]:
             case Atom(layer=layer, mask=mask):
-                inside = np.array(
-                    [mask >> bit & 1 for bit in range(int(self.columns.sizes[layer]))], dtype=np.bool_
-                )
-                return np.asarray(inside[chosen[:, layer] - self.columns.start[layer]])
-            case Every(parts=parts):
-                return np.asarray(self._true(parts, chosen) == len(parts))
-            case Some(parts=parts):
-                return np.asarray(self._true(parts, chosen) > 0)
+                if formula not in self._inside:
+                    bits = [mask >> bit & 1 for bit in range(int(self.columns.sizes[layer]))]
+                    self._inside[formula] = np.array(bits, dtype=np.bool_)
+                return np.asarray(self._inside[formula][chosen[:, layer] - self.columns.start[layer]])
+            case Joined(parts=parts, every=every):
+                return np.asarray(self._true(parts, chosen) >= (len(parts) if every else 1))
             case Count(parts=parts, least=least, most=most):
                 count = self._true(parts, chosen)
                 return (count >= least) & (count <= most)
@@ -280,48 +270,28 @@ class Residuals:
             count += self.truth(part, chosen)
         return count
 
-    def own_classes(
+    def classes(
         self, layer: int, masks: frozenset[int], columns: Sequence[int]
-    ) -> tuple[list[int], Ints]:
-        """Partition columns of a layer by atoms with these masks.
-
-        Return one column of each class, and the class of each of `columns`.
-        """
+    ) -> tuple[list[int], list[int]]:
+        """Return `classes_of` for a layer; cached, since many formulas have the same masks."""
         key = layer, masks
-        if key not in self._own_classes:
-            known: dict[tuple[int, ...], int] = {}
-            first_of, own = [], []
-            for column in columns:
-                pattern = tuple([mask >> column & 1 for mask in masks])
-                if pattern not in known:
-                    known[pattern] = len(known)
-                    first_of.append(column)
-                own.append(known[pattern])
+        if key not in self._classes:
             self.work += len(columns) * len(masks)
-            self._own_classes[key] = first_of, np.array(own, dtype=np.int64)
-        return self._own_classes[key]
+            self._classes[key] = classes_of(masks, columns)
+        return self._classes[key]
 
     # ---------------------------------------------------------------- the pool
 
-    def _joined(
-        self,
-        kept: Sequence[int],
-        parts: Iterable[int],
-        kind: type[Every] | type[Some],
-        absorbing: int,
-        neutral: int,
-    ) -> int:
-        """Join parts to a conjunction or disjunction, flattening nested ones of the same kind.
-
-        `kept`: parts that are already joined. Returns `absorbing` if a part decides the result, `neutral` if none is left.
-        """
+    def _joined(self, kept: Sequence[int], parts: Iterable[int], every: bool) -> int:
+        """Join parts to a conjunction or disjunction, flattening nested ones of the same kind. `kept`: parts already joined."""
+        absorbing, neutral = (FALSE, TRUE) if every else (TRUE, FALSE)
         found: set[int] = set()
         nodes, masks = self.nodes, dict[int, int]()
         for part in (*kept, *parts):
             if part == absorbing:
                 return absorbing
             node = nodes[part]
-            inner = node.parts if type(node) is kind else (part,)
+            inner = node.parts if type(node) is Joined and node.every is every else (part,)
             self.work += len(inner)
             for number in inner:
                 leaf = nodes[number]
@@ -329,8 +299,8 @@ class Residuals:
                     other = masks.get(leaf.layer)
                     mask = leaf.mask
                     if other is not None:
-                        mask = mask & other if kind is Every else mask | other
-                    if mask == (0 if kind is Every else self._full[leaf.layer]):
+                        mask = mask & other if every else mask | other
+                    if mask == (0 if every else self._full[leaf.layer]):
                         return absorbing
                     masks[leaf.layer] = mask
                 elif leaf is not None:
@@ -339,7 +309,7 @@ class Residuals:
         if len(found) <= 1:
             return next(iter(found), neutral)
         ordered = tuple(sorted(found))
-        return self._number(kind(ordered), self._mentioned(ordered))
+        return self._number(Joined(ordered, every), self._mentioned(ordered))
 
     def _mentioned(self, parts: Sequence[int]) -> int:
         layers = 0
@@ -354,3 +324,31 @@ class Residuals:
             self.nodes.append(node)
             self.layers.append(layers)
         return number
+
+
+def bits_of(flags: Iterable[object]) -> int:
+    """Return the number whose set bits are the positions of true flags."""
+    return sum(1 << place for place, flag in enumerate(flags) if flag)
+
+
+def places_of(bits: int) -> list[int]:
+    """Return the positions of the set bits of a number, ascending."""
+    found = []
+    while bits:
+        lowest = bits & -bits
+        found.append(lowest.bit_length() - 1)
+        bits ^= lowest
+    return found
+
+
+def classes_of(masks: Collection[int], columns: Iterable[int]) -> tuple[list[int], list[int]]:
+    """Partition columns of a layer by the masks that have them. Return each class's first column, and each column's class."""
+    known: dict[tuple[int, ...], int] = {}
+    firsts, classes = [], []
+    for column in columns:
+        pattern = tuple([mask >> column & 1 for mask in masks])
+        if pattern not in known:
+            known[pattern] = len(known)
+            firsts.append(column)
+        classes.append(known[pattern])
+    return firsts, classes

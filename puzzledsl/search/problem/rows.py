@@ -6,42 +6,71 @@ and its objective is not better than the box's. For a single batch, rows are exa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
 
 import numpy as np
 
+from puzzledsl.ir import nodes
 from puzzledsl.ir.logic import layers_of_term
-from puzzledsl.ir.metric_records import TIMES
-from puzzledsl.ir.nodes import (
-    Compare,
-    Linear,
-    LinearRequirement,
-    LogicRequirement,
-    MetricTerm,
-    Requirement,
-    WeightedTerm,
-)
-from puzzledsl.search.problem.box import Box
-from puzzledsl.search.problem.coefficients import Coefficients, Vector
-from puzzledsl.search.problem.forms import Forms
-from puzzledsl.search.problem.formulas import Formula, with_facts
-from puzzledsl.search.problem.instance import Goal, Problem, Row, Tokens
+from puzzledsl.ir.metric_records import NANOSECOND, TIMES
+from puzzledsl.ir.tables import Cost
+from puzzledsl.search.needs import terms_of
+from puzzledsl.search.problem.box import Box, TimeBounds, time_bounds
+from puzzledsl.search.problem.coefficients import Coefficients, Names, Vector, Whole
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.instance import LARGEST_SUM, Goal, Problem, Row, Tokens
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.problem.per_sequence import bounded, times_the_parents
+from puzzledsl.search.problem.normal_form import Formula, with_facts
 from puzzledsl.search.tables import PARENT, Tables
 
 FLIPPED = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "=="}
-Where = Box | Mapping[str, int]
 FEW_LAYERS = 4  # requirements on so many layers are tables or automata, which rows would relax
+BEYOND = "does not fit at batch"
+Side = tuple[Vector, Fraction, bool]  # vector <= limit, or < if True
 
 
-def goal_of(forms: Forms, linear: Linear, sense: Literal["minimize", "maximize"], where: Where) -> Goal:
+class Forms:
+    """Columns and coefficients of a search, which its problems at all batches share, and the parent's coefficients."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+        known = {
+            id(c): tuple(tuple(a.name for a in part) for part in (c.attention, c.ffn)) for c in tables.layers
+        }
+        asked = {term.score for term in terms_of(tables.search) if isinstance(term, nodes.ScoreTerm)}
+        longest = [max(length for _, length in runs) for name, runs in tables.runs.items() if name in asked]
+        self.coefficients = Coefficients(tables, [known[id(choice)] for choice in tables.layers], longest)
+        self.columns = self.coefficients.columns
+        parent: Names = ((PARENT.attention,), (PARENT.ffn,))
+        self.parent = Coefficients(tables, [parent] * len(tables.layers))
+
+    def tokens(self, scenario: str, batch: int) -> int:
+        """Return the number of tokens that a scenario generates at a batch."""
+        return batch * self.tables.costs.scenarios[scenario][0].output
+
+    def row(self, name: str, vector: Vector, limit: Fraction, strict: bool, requirement: int | None) -> Row:
+        """Return `vector <= limit` (`<` if `strict`) as a row: exact, or a relaxation if integers would be too large."""
+        exact = (limit - vector.constant) / vector.unit
+        values, divisor = self.scaled(vector.values)
+        whole = (
+            -(-exact.numerator // exact.denominator) - 1 if strict else exact.numerator // exact.denominator
+        ) // divisor
+        least, most = int(self.columns.least(values).sum()), int(self.columns.most(values).sum())
+        return Row(name, values, max(min(whole, most), least - 1), requirement, divisor == 1)
+
+    def scaled(self, values: Whole) -> tuple[Ints, int]:
+        """Return (values // divisor, divisor) with the least divisor for which no child's sum exceeds LARGEST_SUM."""
+        magnitude = int(self.columns.most(np.abs(values)).sum())
+        divisor = max(-(-magnitude // LARGEST_SUM), 1)
+        return np.asarray(values // divisor if divisor > 1 else values, dtype=np.int64), divisor
+
+
+def goal_of(forms: Forms, linear: nodes.Linear, sense: Literal["minimize", "maximize"], box: Box) -> Goal:
     """Return the objective to minimise. One that is maximised is negated; a throughput is maximised by minimising latency."""
-    box, upwards = _box(where), sense == "maximize"
-    throughput = _throughput(linear)
+    upwards, throughput = sense == "maximize", _throughput(linear)
     if throughput is None:
         negate, tokens = upwards, None
         vector = forms.coefficients.most(linear, box) if negate else forms.coefficients.least(linear, box)
@@ -49,23 +78,23 @@ def goal_of(forms: Forms, linear: Linear, sense: Literal["minimize", "maximize"]
         factor, scenario = throughput
         negate = upwards != (factor > 0)
         batch, vector = _latency(forms.coefficients, scenario, box, most=negate)
-        tokens = Tokens(factor, batch * forms.output_of(scenario), linear.constant)
+        tokens = Tokens(factor, forms.tokens(scenario, batch), linear.constant)
     values, divisor = forms.scaled(-vector.values if negate else vector.values)
     sign = -1 if negate else 1
     return Goal(values, vector.unit * divisor, vector.constant, sign, upwards, divisor == 1, tokens)
 
 
-def _box(where: Where) -> Box:
-    return where if isinstance(where, Box) else Box.at(where)
+def _metric(linear: nodes.Linear) -> tuple[Fraction, str, str] | None:
+    """Return (factor, scenario, metric) of an expression `factor * metric + constant`; None for any other."""
+    if len(linear.terms) == 1 and isinstance(term := linear.terms[0].term, nodes.MetricTerm):
+        return linear.terms[0].coefficient, term.scenario, term.metric
+    return None
 
 
-def _throughput(linear: Linear) -> tuple[Fraction, str] | None:
+def _throughput(linear: nodes.Linear) -> tuple[Fraction, str] | None:
     """Return (factor, scenario) of an expression `factor * throughput + constant`; None for any other."""
-    match linear.terms:
-        case [WeightedTerm(coefficient=factor, term=MetricTerm(scenario=scenario, metric="throughput"))]:
-            return factor, scenario
-        case _:
-            return None
+    found = _metric(linear)
+    return found[:2] if found is not None and found[2] == "throughput" else None
 
 
 def _latency(coefficients: Coefficients, scenario: str, box: Box, *, most: bool) -> tuple[int, Vector]:
@@ -74,89 +103,105 @@ def _latency(coefficients: Coefficients, scenario: str, box: Box, *, most: bool)
     if low == high:
         return low, coefficients.metric(scenario, low, "latency")
     if most:
-        return low, bounded(coefficients, scenario, "latency", ends, lambda t: t.most_each)
-    return high, bounded(coefficients, scenario, "latency", ends, lambda t: t.least_each)
+        return low, _bounded(coefficients, scenario, "latency", ends, lambda t: t.most_each)
+    return high, _bounded(coefficients, scenario, "latency", ends, lambda t: t.least_each)
+
+
+def _bounded(
+    coefficients: Coefficients,
+    scenario: str,
+    metric: str,
+    ends: tuple[int, int],
+    of: Callable[[TimeBounds], int],
+) -> Vector:
+    """Return a bound on a time over an interval of batches as a linear function of the columns, in seconds."""
+    low, high = (coefficients.tables.at(scenario, batch) for batch in ends)
+
+    def number(at_low: Cost, at_high: Cost) -> int:
+        return of(time_bounds(metric, low.output, at_low, at_high))
+
+    constant = NANOSECOND * number(low.fixed, high.fixed)
+    return Vector(coefficients.measured(number, low, high), NANOSECOND, constant)
 
 
 # ---------------------------------------------------------------- requirements
 
 
-def requirement_rows(forms: Forms, index: int, requirement: Requirement, where: Where) -> Iterator[Row]:
+def requirement_rows(forms: Forms, index: int, requirement: nodes.Requirement, box: Box) -> Iterator[Row]:
     """Yield the rows of a linear requirement: one, or two for `==`; none if it always holds. Formulas have none."""
-    if isinstance(requirement, LogicRequirement) or is_local(requirement):
-        return
-    box, name = _box(where), requirement.where.text or f"requirement {index + 1}"
+    if isinstance(requirement, nodes.LinearRequirement) and not is_local(requirement):
+        name = requirement.where.text or f"requirement {index + 1}"
+        for vector, limit, strict in _sides(forms, requirement, box):
+            yield forms.row(name, vector, limit, strict, index)
+
+
+def _sides(forms: Forms, requirement: nodes.LinearRequirement, box: Box) -> Iterator[Side]:
+    """Yield the upper bounds on linear functions of the columns that a requirement is."""
     share = _share_of_the_parent(forms, requirement, box)
     if share is not None:
-        yield forms.row(name, *share, requirement.op in ("<", ">"), index)
+        yield share
         return
-    least, most = bounds_of(forms, requirement, box)
-    if _throughput(requirement.left) is not None:
-        yield from _throughput_rows(forms, index, requirement, box, (least, most))
-    else:
-        op, coefficients = requirement.op, forms.coefficients
+    left, op, own = requirement.left, str(requirement.op), forms.coefficients
+    strict, (least, most) = op in ("<", ">"), bounds_of(forms, requirement, box)
+    throughput = _throughput(left)
+    if throughput is None:
         if op in ("<=", "<", "=="):
-            yield forms.row(name, coefficients.least(requirement.left, box), most, op == "<", index)
+            yield own.least(left, box), most, strict
         if op in (">=", ">", "=="):
-            negated = coefficients.most(requirement.left, box).negated()
-            yield forms.row(name, negated, -least, op == ">", index)
-
-
-def _throughput_rows(
-    forms: Forms, index: int, requirement: LinearRequirement, box: Box, bounds: tuple[Fraction, Fraction]
-) -> Iterator[Row]:
-    """Yield the rows of `factor * batch * output / latency + constant op bound`, as bounds on the latency."""
-    found = _throughput(requirement.left)
-    assert found is not None
-    factor, scenario = found
-    name = requirement.where.text or f"requirement {index + 1}"
-    least, most = ((bound - requirement.left.constant) / factor for bound in bounds)
-    op = str(requirement.op)
-    if factor < 0:
-        least, most, op = most, least, FLIPPED[op]
+            yield own.most(left, box).negated(), -least, strict
+        return
+    factor, scenario = throughput
+    least, most = sorted((bound - left.constant) / factor for bound in (least, most))
+    op = op if factor > 0 else FLIPPED[op]
     if op in (">=", ">", "==") and least > 0:
-        batch, latency = _latency(forms.coefficients, scenario, box, most=False)
-        yield forms.row(name, latency, batch * forms.output_of(scenario) / least, op == ">", index)
+        batch, latency = _latency(own, scenario, box, most=False)
+        yield latency, forms.tokens(scenario, batch) / least, strict
     if op in ("<=", "<", "=="):
-        batch, latency = _latency(forms.coefficients, scenario, box, most=True)
-        if most <= 0:  # throughput is above 0
-            yield forms.row(name, Vector(latency.values * 0), Fraction(-1), False, index)
-            return
-        limit = batch * forms.output_of(scenario) / most
-        yield forms.row(name, latency.negated(), -limit, op == "<", index)
+        batch, latency = _latency(own, scenario, box, most=True)
+        if most > 0:
+            yield latency.negated(), -forms.tokens(scenario, batch) / most, strict
+        else:  # throughput is above 0
+            yield Vector(latency.values * 0), Fraction(-1), False
 
 
-def _share_of_the_parent(
-    forms: Forms, requirement: LinearRequirement, box: Box
-) -> tuple[Vector, Fraction] | None:
+def _share_of_the_parent(forms: Forms, requirement: nodes.LinearRequirement, box: Box) -> Side | None:
     """Return (time relative to the parent's, limit) for `latency <= 0.8x` or `throughput >= 1.25x` over several batches.
 
     None if the requirement does not have this form or the batch is fixed.
     """
-    match requirement.left:
-        case Linear(
-            terms=[WeightedTerm(coefficient=factor, term=MetricTerm(scenario=scenario, metric=metric))],
-            constant=0,
-        ) if factor > 0 and requirement.parent_ratio is not None and requirement.parent_ratio > 0:
-            low, high = ends = box.of(scenario)
-            upwards = requirement.op in (">=", ">")
-            if low == high or requirement.op == "==" or upwards != (metric == "throughput"):
-                return None
-            if metric not in (*TIMES, "throughput"):
-                return None
-            ratio = 1 / requirement.parent_ratio if upwards else requirement.parent_ratio
-            time = "latency" if upwards else metric
-            return times_the_parents(forms.coefficients, forms.parent, scenario, time, ends), ratio
-        case _:
-            return None
+    ratio, op, found = requirement.parent_ratio, requirement.op, _metric(requirement.left)
+    if found is None or ratio is None or min(found[0], ratio) <= 0 or requirement.left.constant:
+        return None
+    _, scenario, metric = found
+    (low, high), upwards = box.of(scenario), op in (">=", ">")
+    wanted = ("throughput",) if upwards else TIMES
+    if low == high or op == "==" or metric not in wanted:
+        return None
+    time = _times_the_parents(forms, scenario, "latency" if upwards else metric, (low, high))
+    return time, 1 / ratio if upwards else ratio, op in ("<", ">")
 
 
-def bound_of(forms: Forms, requirement: LinearRequirement, batches: Mapping[str, int]) -> Fraction:
-    """Return the right-hand side of a requirement: its bound, or its ratio times the parent's value at the same batches."""
-    return bounds_of(forms, requirement, Box.at(batches))[0]
+def _times_the_parents(forms: Forms, scenario: str, metric: str, ends: tuple[int, int]) -> Vector:
+    """Return a lower bound on `time(b) / parent's time(b)` over an interval, as a linear function of the columns.
+
+    For each sub-block it is the better of two: from time(b) >= least and parent(b) <= parent's most, or, per sequence, from
+    time(b) / b > least_each / high and parent(b) / b < parent's most_each / low.
+    """
+    low, high = ends
+    most = int(_bounded(forms.parent, scenario, metric, ends, lambda t: t.most).total() / NANOSECOND)
+    most_each = int(
+        _bounded(forms.parent, scenario, metric, ends, lambda t: t.most_each).total() / NANOSECOND
+    )
+    scale = most * most_each * high
+
+    def share(bounds: TimeBounds) -> int:
+        return max(bounds.least * most_each * high, bounds.least_each * low * most)
+
+    vector = _bounded(forms.coefficients, scenario, metric, ends, share)
+    return Vector(vector.values, Fraction(1, scale), vector.constant / NANOSECOND / scale)
 
 
-def bounds_of(forms: Forms, requirement: LinearRequirement, box: Box) -> tuple[Fraction, Fraction]:
+def bounds_of(forms: Forms, requirement: nodes.LinearRequirement, box: Box) -> tuple[Fraction, Fraction]:
     """Return the least and the greatest right-hand side of a requirement over a box."""
     ratio = requirement.parent_ratio
     if ratio is None:
@@ -166,7 +211,7 @@ def bounds_of(forms: Forms, requirement: LinearRequirement, box: Box) -> tuple[F
     return min(ends), max(ends)
 
 
-def _parents_values(forms: Forms, linear: Linear, box: Box) -> tuple[Fraction, Fraction]:
+def _parents_values(forms: Forms, linear: nodes.Linear, box: Box) -> tuple[Fraction, Fraction]:
     """Return the least and the greatest value of an expression for the parent over a box; throughput at latency 0 counts as 0."""
     found = _throughput(linear)
     if found is None:
@@ -176,16 +221,12 @@ def _parents_values(forms: Forms, linear: Linear, box: Box) -> tuple[Fraction, F
     def value(*, most: bool) -> Fraction:
         batch, latency = _latency(forms.parent, scenario, box, most=most)
         total = latency.total()
-        tokens = batch * forms.output_of(scenario)
-        return factor * tokens / total + linear.constant if total else linear.constant
+        return (factor * forms.tokens(scenario, batch) / total if total else 0) + linear.constant
 
     return value(most=True), value(most=False)
 
 
 # ---------------------------------------------------------------- memory
-
-
-BEYOND = "does not fit at batch"
 
 
 def without_larger(problem: Problem) -> Problem:
@@ -195,9 +236,8 @@ def without_larger(problem: Problem) -> Problem:
     )
 
 
-def fitting_rows(forms: Forms, where: Where) -> Iterator[Row]:
+def fitting_rows(forms: Forms, box: Box) -> Iterator[Row]:
     """Yield the rows of `auto` batches: the model fits at this batch and at no larger candidate."""
-    box = _box(where)
     for name in forms.tables.scenarios:
         low, high = box.of(name)
         fitting = forms.coefficients.room(name, low)
@@ -219,23 +259,17 @@ def fitting_rows(forms: Forms, where: Where) -> Iterator[Row]:
 def formulas_of(tables: Tables) -> Iterator[Formula]:
     """Yield the requirements on few layers as formulas, however they are written."""
     for index, requirement in enumerate(tables.search.requirements):
-        name = requirement.where.text or f"requirement {index + 1}"
-        match requirement:
-            case LogicRequirement(formula=formula):
-                yield Formula(name, with_facts(tables, formula), index)
-            case LinearRequirement(left=left, op=op, bound=bound, parent_ratio=ratio) if is_local(
-                requirement
-            ):
-                if ratio is not None:
-                    parent = Child(tables, (PARENT,) * len(tables.layers), {})
-                    bound = ratio * parent.linear(left)
-                assert bound is not None, "a requirement has a bound or a ratio"
-                yield Formula(name, with_facts(tables, Compare(left=left, op=op, bound=bound)), index)
+        if isinstance(requirement, nodes.LogicRequirement):
+            logic = requirement.formula
+        elif is_local(requirement):
+            bound = Child(tables, (PARENT,) * len(tables.layers), {}).bound_of(requirement)
+            logic = nodes.Compare(left=requirement.left, op=requirement.op, bound=bound)
+        else:
+            continue
+        yield Formula(requirement.where.text or f"requirement {index + 1}", with_facts(tables, logic), index)
 
 
-def is_local(requirement: Requirement) -> bool:
+def is_local(requirement: nodes.LinearRequirement) -> bool:
     """True for a comparison of numbers of at most FEW_LAYERS layers."""
-    if not isinstance(requirement, LinearRequirement):
-        return False
     layers = [layers_of_term(weighted.term) for weighted in requirement.left.terms]
     return all(layers) and len(frozenset().union(*layers)) <= FEW_LAYERS

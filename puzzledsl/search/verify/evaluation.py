@@ -21,36 +21,8 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.costs.dtypes import DTYPE_BYTES
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.roofline import fixed_cost, sub_block_cost
+from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fact
-from puzzledsl.ir.nodes import (
-    And,
-    Cardinality,
-    Compare,
-    CountTerm,
-    Distinct,
-    FactTerm,
-    Implies,
-    Is,
-    Linear,
-    LinearRequirement,
-    Logic,
-    LogicRequirement,
-    Longest,
-    MetricTerm,
-    Not,
-    Or,
-    ParamsTerm,
-    Program,
-    Requirement,
-    RooflineHardware,
-    Runs,
-    Same,
-    ScoreTerm,
-    Shape,
-    TableTerm,
-    Taken,
-    Term,
-)
 from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts, ScoreTable
 
 COMPARE = {
@@ -68,7 +40,7 @@ MANY = 1 << 14  # up to this many batches, all are tried
 class Model:
     """A child with its batches, and the tables that it is evaluated with."""
 
-    program: Program
+    program: nodes.Program
     costs: CostTable
     scores: Mapping[str, ScoreTable]
     layers: tuple[LayerAssignment, ...]
@@ -76,15 +48,15 @@ class Model:
 
     # ---------------------------------------------------------------- requirements
 
-    def meets(self, requirement: Requirement) -> bool:
+    def meets(self, requirement: nodes.Requirement) -> bool:
         """True if a requirement holds."""
         match requirement:
-            case LinearRequirement(left=left, op=op, bound=bound, parent_ratio=ratio):
+            case nodes.LinearRequirement(left=left, op=op, bound=bound, parent_ratio=ratio):
                 if ratio is not None:
                     bound = ratio * self._parent.value(left)
                 assert bound is not None, "a requirement has a bound or a ratio"
                 return bool(COMPARE[op](self.value(left), bound))
-            case LogicRequirement(formula=formula):
+            case nodes.LogicRequirement(formula=formula):
                 return self.is_true(formula)
             case _:
                 assert_never(requirement)
@@ -95,73 +67,70 @@ class Model:
         unchanged = LayerAssignment(attention="parent", ffn="parent")
         return replace(self, layers=(unchanged,) * len(self.layers))
 
-    def is_true(self, formula: Logic) -> bool:
+    def is_true(self, formula: nodes.Logic) -> bool:
         """Return the truth value of a formula."""
         match formula:
-            case Is(layer=layer, sub_block=sub_block, alternatives=alternatives):
+            case nodes.Is(layer=layer, sub_block=sub_block, alternatives=alternatives):
                 return self.choice(layer, sub_block) in alternatives
-            case Not(operand=operand):
+            case nodes.Not(operand=operand):
                 return not self.is_true(operand)
-            case And(operands=operands):
+            case nodes.And(operands=operands):
                 return all(map(self.is_true, operands))
-            case Or(operands=operands):
+            case nodes.Or(operands=operands):
                 return any(map(self.is_true, operands))
-            case Implies(condition=condition, consequence=consequence):
+            case nodes.Implies(condition=condition, consequence=consequence):
                 return not self.is_true(condition) or self.is_true(consequence)
-            case Cardinality(operands=operands, at_least=least, at_most=most):
+            case nodes.Cardinality(operands=operands, at_least=least, at_most=most):
                 number = sum(map(self.is_true, operands))
                 return _is_within(number, least, most)
-            case Compare(left=left, op=op, bound=bound):
+            case nodes.Compare(left=left, op=op, bound=bound):
                 return bool(COMPARE[op](self.value(left), bound))
-            case Same(left=first, right=second, sub_blocks=parts):
+            case nodes.Same(left=first, right=second, sub_blocks=parts):
                 return all(self.choice(first, part) == self.choice(second, part) for part in parts)
-            case Runs(statements=statements, at_least=least, at_most=most):
+            case nodes.Runs(statements=statements, at_least=least, at_most=most):
                 return _is_within(len(self._run_lengths(statements)), least, most)
-            case Longest(statements=statements, at_least=least, at_most=most):
+            case nodes.Longest(statements=statements, at_least=least, at_most=most):
                 return _is_within(max(self._run_lengths(statements), default=0), least, most)
-            case Distinct(taken=taken, at_least=least, at_most=most):
-                values = {value for each in taken for value in self._taken(each)}
+            case nodes.Distinct(taken=taken, at_least=least, at_most=most):
+                values = {each.values[0][0] for each in taken if not each.layers}  # the same for every child
+                values |= {each.values[row][place] for each in taken for row, place in self._places(each)}
                 return _is_within(len(values), least, most)
             case _:
                 assert_never(formula)
 
-    def _run_lengths(self, statements: tuple[Logic, ...]) -> list[int]:
+    def _run_lengths(self, statements: tuple[nodes.Logic, ...]) -> list[int]:
         """Return the lengths of the runs of statements that hold."""
         return [len([*run]) for holds, run in groupby(map(self.is_true, statements)) if holds]
 
-    def _taken(self, taken: Taken) -> Iterator[str]:
-        """Yield the value that each layer takes; the only one where it depends on no layer."""
-        if not taken.layers:
-            yield taken.values[0][0]
-        for layer in taken.layers:
-            row = taken.attention.index(self.layers[layer].attention) if taken.attention else 0
-            yield taken.values[row][taken.ffn.index(self.layers[layer].ffn) if taken.ffn else 0]
-
     # ---------------------------------------------------------------- expressions
 
-    def value(self, linear: Linear) -> Fraction:
+    def value(self, linear: nodes.Linear) -> Fraction:
         """Return the value of a linear expression, in base units."""
         return sum((w.coefficient * self.term(w.term) for w in linear.terms), linear.constant)
 
-    def term(self, term: Term) -> Fraction:
+    def term(self, term: nodes.Term) -> Fraction:
         """Return the value of one term, in base units."""
         match term:
-            case MetricTerm(scenario=scenario, metric=metric):
+            case nodes.MetricTerm(scenario=scenario, metric=metric):
                 return self.metrics[scenario][metric]
-            case ScoreTerm(score=score):
+            case nodes.ScoreTerm(score=score):
                 return self.totals[score]
-            case ParamsTerm():
+            case nodes.ParamsTerm():
                 return self.params
-            case FactTerm(sub_block=part, attribute=attribute, layers=layers):
+            case nodes.FactTerm(sub_block=part, attribute=attribute, layers=layers):
                 return Fraction(sum(self._figure(layer, part, attribute) for layer in layers))
-            case CountTerm(sub_block=part, alternatives=alternatives, layers=layers):
+            case nodes.CountTerm(sub_block=part, alternatives=alternatives, layers=layers):
                 return Fraction(sum(self.choice(layer, part) in alternatives for layer in layers))
-            case TableTerm(attention=attention, ffn=ffn, values=values, layers=layers):
-                rows = [attention.index(self.layers[i].attention) if attention else 0 for i in layers]
-                places = [ffn.index(self.layers[i].ffn) if ffn else 0 for i in layers]
-                return sum((values[r][p] for r, p in zip(rows, places, strict=True)), Fraction(0))
+            case nodes.TableTerm(values=values):
+                return sum((values[row][place] for row, place in self._places(term)), Fraction(0))
             case _:
                 assert_never(term)
+
+    def _places(self, table: nodes.TableTerm | nodes.Taken) -> Iterator[tuple[int, int]]:
+        """Yield the row and the place of each layer's choice in a table by attention, by FFN, or by both."""
+        for choice in map(self.layers.__getitem__, table.layers):
+            row = table.attention.index(choice.attention) if table.attention else 0
+            yield row, table.ffn.index(choice.ffn) if table.ffn else 0
 
     @property
     def params(self) -> Fraction:
@@ -190,7 +159,7 @@ class Model:
         return next(each for each in known if each.name == self.choice(layer, part))
 
     @property
-    def _shape(self) -> Shape:
+    def _shape(self) -> nodes.Shape:
         return self.program.parents[self.program.spaces[self.costs.space].parent].shape
 
     # ---------------------------------------------------------------- metrics
@@ -207,11 +176,7 @@ class Model:
         tpot = SECONDS * sum(c.decode_ns for c in costs)
         latency = ttft + head.output * tpot
         per_token = latency / (batch * head.output)
-        running = {
-            "cost_per_mtok": None if head.usd_per_s is None else 1_000_000 * head.usd_per_s * per_token,
-            "joules_per_tok": None if head.watts is None else head.watts * per_token,
-        }
-        return {name: value for name, value in running.items() if value is not None} | {
+        found = {
             "memory": Fraction(head.reserve_bytes + weights + cache),
             "weights": Fraction(weights),
             "kv_cache": Fraction(cache),
@@ -222,6 +187,11 @@ class Model:
             "flops": Fraction(sum(c.prefill_flop + head.output * c.decode_flop for c in costs)),
             "batch": Fraction(batch),
         }
+        if head.usd_per_s is not None:
+            found["cost_per_mtok"] = 1_000_000 * head.usd_per_s * per_token
+        if head.watts is not None:
+            found["joules_per_tok"] = head.watts * per_token
+        return found
 
     def fits(self, scenario: str, batch: int) -> bool:
         """True if the KV cache takes at most `kv_fraction` of the memory that the reserve and the weights leave.
@@ -277,9 +247,9 @@ class Model:
         cache = tokens * 2 * heads * own.head_dim * DTYPE_BYTES[hardware.kv_dtype]
         return cache + 4 * state.scan + residual * state.conv
 
-    def _profile(self, scenario: str) -> RooflineHardware:
+    def _profile(self, scenario: str) -> nodes.RooflineHardware:
         hardware = self.program.hardware[self.program.scenarios[scenario].hardware].spec
-        assert isinstance(hardware, RooflineHardware), "only a profile takes any batch"
+        assert isinstance(hardware, nodes.RooflineHardware), "only a profile takes any batch"
         return hardware
 
     def _head(self, scenario: str, batch: int) -> ScenarioCosts:
@@ -331,29 +301,18 @@ class Model:
         alone = set(range(len(self.layers))) - {i for first, n in runs for i in range(first, first + n)}
         values = [table.offset, *(measured[run] for run in runs)]
         values += [value for layer in sorted(alone) for value in self._entries(table, layer)]
-        return sum(map(_decimal, values), Fraction(0))
+        decimals = (Fraction(repr(float(value))) for value in values)  # as the table shows them
+        return sum(decimals, Fraction(0))
 
     def _entries(self, table: ScoreTable, layer: int) -> Iterator[float]:
         """Yield a layer's entries: of its pair, or of its two sub-blocks. The parent's is 0 where it is not listed."""
-        parts = (
-            (("block", table.pairs),)
-            if table.unit == "block"
-            else (("attention", table.attention), ("ffn", table.ffn))
-        )
-        for part, tables in parts:
-            name = self._made(layer, part)
+        choice = self.layers[layer]
+        parts = [(choice.attention, table.attention), (choice.ffn, table.ffn)]
+        if table.unit == "block":
+            parts = [(f"{choice.attention}/{choice.ffn}", table.pairs)]
+        for name, tables in parts:
             listed = tables[layer] if layer < len(tables) else {}
             yield listed[name] if name in listed or name not in ("parent", "parent/parent") else 0.0
-
-    def _made(self, layer: int, part: str) -> str:
-        choice = self.layers[layer]
-        match part:
-            case "block":
-                return f"{choice.attention}/{choice.ffn}"
-            case "attention":
-                return choice.attention
-            case _:
-                return choice.ffn
 
     def _runs(self, measured: Mapping[tuple[int, int], float]) -> list[tuple[int, int]]:
         """Return the measured runs (first layer, length) that stand in place of their layers' own scores.
@@ -376,9 +335,8 @@ class Model:
     def _is_dropped(self, layer: int) -> bool:
         """Return True if every sub-block that the parent has in a layer is a no-op, and it has one."""
         own, choice = self._shape.at(layer), self.layers[layer]
-        there = [(own.mixer, choice.attention), (own.ffn, choice.ffn)]
-        names = [name for kind, name in there if kind != "none"]
-        return bool(names) and set(names) == {"noop"}
+        there = ((own.mixer, choice.attention), (own.ffn, choice.ffn))
+        return {name for kind, name in there if kind != "none"} == {"noop"}
 
 
 def _is_within(number: int, least: int, most: int | None) -> bool:
@@ -394,8 +352,3 @@ def _tried(most: int, near: int) -> Iterable[int]:
         return range(1, most + 1)
     around = range(max(1, near - MANY // 2), min(most, near + MANY // 2) + 1)
     return (*around, *(1 << power for power in range(most.bit_length())), most)
-
-
-def _decimal(value: float) -> Fraction:
-    """Return the decimal that a table shows for a float, exactly."""
-    return Fraction(repr(float(value)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
-from puzzledsl.ir.nodes import Linear, LinearRequirement, MetricTerm, Program, Search
+from puzzledsl.ir.nodes import LinearRequirement, MetricTerm, Program, Search
 from puzzledsl.ir.tables import CostTable, ScoreTable, Solution
 from puzzledsl.search.verify.evaluation import Model
 
@@ -37,9 +37,11 @@ def verify(
     if len(solution.layers) != len(layers):
         return [Violation("shape", f"{len(solution.layers)} layers instead of {len(layers)}")]
     model = Model(program, costs, scores, solution.layers, solution.batches)
-    mentioned = sorted(_scenarios_of(search))
-    wrong = [*_choices(model, search)] or [*_no_batch(model, mentioned)]
-    if wrong:
+    linears = [search.objective, *(preference.goal for preference in search.preferences)]
+    linears += [r.left for r in search.requirements if isinstance(r, LinearRequirement)]
+    terms = [weighted.term for linear in linears for weighted in linear.terms]
+    mentioned = sorted({term.scenario for term in terms if isinstance(term, MetricTerm)})
+    if wrong := [*_choices(model, search)] or [*_no_batch(model, mentioned)]:
         return wrong
     model = replace(model, batches=_all_batches(model, mentioned))
     broken = [
@@ -50,21 +52,12 @@ def verify(
     return [*_not_largest(model, mentioned), *broken, *_figures(model, search, solution, claimed)]
 
 
-def _scenarios_of(search: Search) -> set[str]:
-    """Return the scenarios that a search mentions."""
-    linears: list[Linear] = [search.objective, *(preference.goal for preference in search.preferences)]
-    linears += [r.left for r in search.requirements if isinstance(r, LinearRequirement)]
-    terms = [weighted.term for linear in linears for weighted in linear.terms]
-    return {term.scenario for term in terms if isinstance(term, MetricTerm)}
-
-
 def _choices(model: Model, search: Search) -> Iterator[Violation]:
     layers = model.program.spaces[search.space].layers
     for index, (chosen, offered) in enumerate(zip(model.layers, layers, strict=True)):
-        if chosen.attention not in (a.name for a in offered.attention):
-            yield Violation("choice", f"layer {index} may not have attention {chosen.attention}")
-        if chosen.ffn not in (a.name for a in offered.ffn):
-            yield Violation("choice", f"layer {index} may not have ffn {chosen.ffn}")
+        for part in ("attention", "ffn"):
+            if getattr(chosen, part) not in (a.name for a in getattr(offered, part)):
+                yield Violation("choice", f"layer {index} may not have {part} {getattr(chosen, part)}")
 
 
 # ---------------------------------------------------------------- batches
@@ -114,17 +107,11 @@ def _figures(
         yield Violation("objective", f"the objective is {float(exact)!r}, not {solution.objective!r}")
     if model.batches != solution.batches:
         yield Violation("batch", f"the batches are {model.batches}, not {solution.batches}")
-    metrics = _metrics(model)
+    exacts = {"params": model.params, **model.totals}
+    for scenario, found in model.metrics.items():
+        left_out = ("batch", *model.costs.scenarios[scenario][0].unknown)
+        exacts |= {f"{scenario}.{name}": value for name, value in found.items() if name not in left_out}
+    metrics = {name: float(value) for name, value in exacts.items()}
     for name in sorted(metrics.keys() | solution.metrics.keys()):
         if metrics.get(name) != solution.metrics.get(name):
-            message = f"{name} is {metrics.get(name)!r}, not {solution.metrics.get(name)!r}"
-            yield Violation("metric", message)
-
-
-def _metrics(model: Model) -> dict[str, float]:
-    """Return the parameters, the scores, and every metric of every scenario that its costs do not leave unknown."""
-    found = {"params": model.params, **model.totals}
-    for scenario, metrics in model.metrics.items():
-        left_out = ("batch", *model.costs.scenarios[scenario][0].unknown)
-        found |= {f"{scenario}.{name}": value for name, value in metrics.items() if name not in left_out}
-    return {name: float(value) for name, value in found.items()}
+            yield Violation("metric", f"{name} is {metrics.get(name)!r}, not {solution.metrics.get(name)!r}")

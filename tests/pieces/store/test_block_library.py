@@ -15,8 +15,7 @@ from torch import Tensor
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import Schedule
-from puzzledsl.ir.tables import BldJob
-from puzzledsl.ir.tables.pieces import line_of_piece
+from puzzledsl.ir.tables import BldJob, line_of_piece
 from puzzledsl.pieces.store.library import Library
 
 

@@ -1,4 +1,4 @@
-"""Each constraint of the CP-SAT model holds for exactly the choices it is meant to hold for: variables fixed, feasible or not."""
+"""The CP-SAT model of a problem allows exactly the answers that meet it: variables fixed, feasible or not."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from ortools.sat.python.cp_model_helper import CpModelProto, CpSolverStatus, SolveWrapper
 
+from puzzledsl.ir.logic import holds
 from puzzledsl.ir.nodes import (
     And,
     Cardinality,
@@ -28,12 +29,12 @@ from puzzledsl.ir.nodes import (
     WeightedTerm,
 )
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.cpsat import constraints
-from puzzledsl.search.cpsat.formulas import FormulaWriter
+from puzzledsl.search.cpsat.model import model_of
+from puzzledsl.search.cpsat.solve import run_cpsat
+from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.columns import Columns
-from puzzledsl.search.problem.dropped_runs import with_positions
-from puzzledsl.search.problem.formulas import holds
-from puzzledsl.search.problem.normal_form import NormalForm
+from puzzledsl.search.problem.instance import Goal, Problem, Row
+from puzzledsl.search.problem.normal_form import Formula
 from tests.search.instances import _formulas
 
 NAMES = ("noop", "parent", "gqa2")
@@ -56,36 +57,41 @@ def allowed(model: CpModelProto, values: dict[int, int]) -> bool:
     return solve(fixed).status in (CpSolverStatus.OPTIMAL, CpSolverStatus.FEASIBLE)
 
 
-def test_one_column_a_layer() -> None:
-    model = CpModelProto()
-    choices = constraints.new_choices(model, COLUMNS)
-    constraints.add_one_column_a_layer(model, COLUMNS, choices)
+def problem_of(
+    *formulas: Logic, columns: Columns = COLUMNS, values: list[int] | None = None, rows: tuple[Row, ...] = ()
+) -> Problem:
+    """A problem with these formulas and rows, and no goal but `values`."""
+    goal = np.array(values or [0] * len(columns), dtype=np.int64)
+    return Problem(
+        name="p",
+        columns=columns,
+        goal=Goal(goal, Fraction(1), Fraction(1, 2), 1, False, True),
+        rows=rows,
+        formulas=tuple(Formula(f"formula {i}", formula) for i, formula in enumerate(formulas)),
+        batches={},
+    )
+
+
+def test_a_layer_has_one_column() -> None:
     for values in product((0, 1), repeat=4):
-        first = dict(zip(choices[:4], values, strict=True))
-        assert allowed(model, first) == (sum(values) == 1)
+        assert allowed(model_of(problem_of()), dict(enumerate(values))) == (sum(values) == 1)
 
 
-@pytest.mark.parametrize("limit", [-3, 0, 4, 9])
+@pytest.mark.parametrize("limit", [-6, 0, 4, 9])
 def test_a_limit_holds_up_to_the_last_integer(limit: int) -> None:
-    model, coefficients = CpModelProto(), np.array([5, -3, 0, 4], dtype=np.int64)
-    choices = [constraints.new_bool(model, str(i)) for i in range(4)]
-    constraints.add_limit(model, choices, coefficients, limit=limit, name="limit")
-    for values in product((0, 1), repeat=4):
-        total = int(coefficients @ np.array(values))
-        assert allowed(model, dict(zip(choices, values, strict=True))) == (total <= limit)
+    coefficients = np.array([5, -3, 0, 4, -1, 0, 5, 2], dtype=np.int64)
+    model = model_of(problem_of(rows=(Row("limit", coefficients, limit),)))
+    for one, other in product(range(4), range(4, 8)):
+        met = int(coefficients[[one, other]].sum()) <= limit
+        assert allowed(model, {column: int(column in (one, other)) for column in range(8)}) == met
 
 
-def test_counts_add_up_to_the_layers() -> None:
-    model = CpModelProto()
-    counts = constraints.new_counts(model, 3, most=4)
-    constraints.add_counts(model, counts, total=4)
-    for values in product(range(5), repeat=3):
-        assert allowed(model, dict(zip(counts, values, strict=True))) == (sum(values) == 4)
-
-
-def add_formula(model: CpModelProto, choices: list[int], formula: Logic) -> None:
-    pool = NormalForm(COLUMNS)
-    FormulaWriter(model, pool, COLUMNS, choices).add(pool.formula(formula), "formula")
+def assert_means(formula: Logic) -> None:
+    """The model allows the pairs of columns for which a formula holds."""
+    model = model_of(problem_of(formula))
+    for one, other in product(range(4), range(4)):
+        taken = {column: int(column in (one, 4 + other)) for column in range(8)}
+        assert allowed(model, taken) == holds(formula, {0: PAIRS[one], 1: PAIRS[other]})
 
 
 def between(op: Any, bound: int, *factors: int) -> Logic:
@@ -122,26 +128,13 @@ SUMS += [
 
 @pytest.mark.parametrize("formula", SUMS)
 def test_numbers_of_layers_are_compared(formula: Logic) -> None:
-    model = CpModelProto()
-    choices = constraints.new_choices(model, COLUMNS)
-    constraints.add_one_column_a_layer(model, COLUMNS, choices)
-    add_formula(model, choices, formula)
-    for one, other in product(range(4), range(4)):
-        taken = {c: int(i in (one, 4 + other)) for i, c in enumerate(choices)}
-        assert allowed(model, taken) == holds(formula, {0: PAIRS[one], 1: PAIRS[other]})
+    assert_means(formula)
 
 
 @quick
 @given(_formulas(2))
 def test_a_formula_holds_where_it_is_true(formula: Logic) -> None:
-    model = CpModelProto()
-    choices = constraints.new_choices(model, COLUMNS)
-    constraints.add_one_column_a_layer(model, COLUMNS, choices)
-    add_formula(model, choices, formula)
-    for one, other in product(range(4), range(4)):
-        taken = {c: int(i in (one, 4 + other)) for i, c in enumerate(choices)}
-        truth = holds(formula, {0: PAIRS[one], 1: PAIRS[other]})
-        assert allowed(model, taken) == truth
+    assert_means(formula)
 
 
 ONE, OTHER, THIRD = (
@@ -160,23 +153,14 @@ INSIDE: list[Logic] = [
 def test_what_a_count_counts_may_need_helpers(inside: Logic) -> None:
     """A helper that stands for a part is true wherever that part is, or counts would be too low."""
     for least, most in ((0, 1), (1, 1), (2, 2), (0, 0)):
-        formula = Cardinality(operands=(inside, THIRD), at_least=least, at_most=most)
-        model = CpModelProto()
-        choices = constraints.new_choices(model, COLUMNS)
-        constraints.add_one_column_a_layer(model, COLUMNS, choices)
-        add_formula(model, choices, formula)
-        for one, other in product(range(4), range(4)):
-            taken = {c: int(i in (one, 4 + other)) for i, c in enumerate(choices)}
-            assert allowed(model, taken) == holds(formula, {0: PAIRS[one], 1: PAIRS[other]})
+        assert_means(Cardinality(operands=(inside, THIRD), at_least=least, at_most=most))
 
 
 @pytest.mark.parametrize("period", [2, 3])
 def test_dropped_layers_are_numbered_in_order(period: int) -> None:
-    columns = with_positions(Columns.of((PAIRS[::3],) * 4), period, [PAIRS[0]] * 4)  # or as in the parent
-    model = CpModelProto()
-    choices = constraints.new_choices(model, columns)
-    constraints.add_one_column_a_layer(model, columns, choices)
-    constraints.add_runs(model, columns, choices)
+    columns = Columns.of((PAIRS[::3],) * 4).with_positions(period, [PAIRS[0]] * 4)  # or as in the parent
+    problem = problem_of(columns=columns)
+    model = model_of(problem)
     spans = [range(int(b), int(e)) for b, e in pairwise(columns.start)]
     seen = 0
     for chosen in product(*spans):
@@ -185,15 +169,14 @@ def test_dropped_layers_are_numbered_in_order(period: int) -> None:
             count = count % period + 1 if position else 0
             right &= position == count
         seen += right
-        assert allowed(model, {c: int(i in chosen) for i, c in enumerate(choices)}) == right
+        assert allowed(model, {c: int(c in chosen) for c in range(len(columns))}) == right
+        assert problem.meets_formulas(np.array(chosen)) == right
     assert seen == 2**4
 
 
 def test_the_goal_is_in_its_integers_and_a_hint_changes_nothing() -> None:
-    model, values = CpModelProto(), np.array([7, 2, 9, 4] * 2, dtype=np.int64)
-    choices = constraints.new_choices(model, COLUMNS)
-    constraints.add_one_column_a_layer(model, COLUMNS, choices)
-    constraints.minimise(model, choices, values, offset=0.5)
-    assert solve(model).objective_value == 4.5
-    constraints.add_hint(model, np.array([2, 6], dtype=np.int64), 8)
-    assert solve(model).objective_value == 4.5
+    problem = problem_of(values=[7, 2, 9, 4] * 2)
+    assert solve(model_of(problem)).objective_value == 4.5
+    for hint in (None, np.array([2, 6], dtype=np.int64)):
+        found = run_cpsat(problem, Effort.of(60), hint).chosen
+        assert found is not None and found.tolist() == [1, 5]

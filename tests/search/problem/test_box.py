@@ -19,9 +19,8 @@ from puzzledsl.ir.metric_records import TIMES
 from puzzledsl.ir.nodes import BASELINES, Baseline, Frontier, Preference, Requirement, RooflineHardware
 from puzzledsl.ir.tables import Solution
 from puzzledsl.search.frontier import solve_frontier
-from puzzledsl.search.problem.box import Box
+from puzzledsl.search.problem.box import Box, time_bounds
 from puzzledsl.search.problem.instance import Problem
-from puzzledsl.search.problem.per_sequence import time_bounds
 from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of

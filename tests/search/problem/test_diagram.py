@@ -18,10 +18,9 @@ from puzzledsl.search.portfolio.label_setting import LabelSetting
 from puzzledsl.search.portfolio.ledger import Ledger
 from puzzledsl.search.problem import diagram
 from puzzledsl.search.problem.columns import Columns, Ints
-from puzzledsl.search.problem.diagram import DEAD, Diagram, diagram_of, live_columns
-from puzzledsl.search.problem.formulas import Formula
-from puzzledsl.search.problem.instance import Problem
-from puzzledsl.search.problem.presolve import presolve
+from puzzledsl.search.problem.diagram import DEAD, Diagram, diagram_of
+from puzzledsl.search.problem.instance import Problem, presolve
+from puzzledsl.search.problem.normal_form import Formula
 from tests.search.structured import FIGURES, answers_of, structured_problem
 
 EACH = 25
@@ -66,7 +65,7 @@ def test_fewer_columns_leave_the_paths_through_them(figures: str) -> None:
         for model in every_model(part.columns)[::3]:
             assert on_a_path(part.diagram, model) == on_a_path(problem.diagram, origin[model]), seed
         if part.diagram.feasible:
-            live = live_columns(part.columns, part.diagram)
+            live = part.diagram.live_columns(part.columns)
             used = {c for m in every_model(part.columns) if on_a_path(part.diagram, m) for c in m.tolist()}
             assert set(live.nonzero()[0].tolist()) == used, seed
 

@@ -28,7 +28,7 @@ from puzzledsl.ir.nodes import (
 )
 from puzzledsl.ir.tables import RunScore, ScoreTable
 from puzzledsl.search.answer import solution_of
-from puzzledsl.search.baselines.baselines import solve_baselines
+from puzzledsl.search.baselines import solve_baselines
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.frontier import solve_frontier
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
@@ -37,7 +37,7 @@ from puzzledsl.search.portfolio.cores import Cores
 from puzzledsl.search.portfolio.label_setting import LabelSetting
 from puzzledsl.search.portfolio.ledger import Ledger
 from puzzledsl.search.problem import diagram
-from puzzledsl.search.problem.presolve import presolve
+from puzzledsl.search.problem.instance import presolve
 from puzzledsl.search.sensitivity.why import why_search
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
@@ -422,8 +422,8 @@ def test_numbering_gives_each_choice_its_one_order() -> None:
         chosen = columns.start[:-1] + rng.integers(0, columns.sizes)
         numbered = columns.numbered(chosen)
         assert (numbered >= 0).all() and problem.choice(numbered) == problem.choice(chosen)
-        assert columns.in_order(numbered) and meets(replace(problem, rows=()), numbered)
-        assert columns.in_order(chosen) == np.array_equal(chosen, numbered)
+        assert problem.meets_formulas(numbered) and meets(replace(problem, rows=()), numbered)
+        assert problem.meets_formulas(chosen) == np.array_equal(chosen, numbered)
 
 
 def test_without_neighbours_that_can_be_dropped_nothing_is_numbered() -> None:

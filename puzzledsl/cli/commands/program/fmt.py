@@ -28,7 +28,7 @@ def fmt(
     import difflib
 
     from puzzledsl.base.files import like, write_bytes
-    from puzzledsl.syntax.formatting.format import format_source
+    from puzzledsl.syntax.format import format_source
 
     bad = changed = False
     for file in files:

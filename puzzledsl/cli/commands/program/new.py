@@ -56,7 +56,7 @@ def new(
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.base.files import write_text
     from puzzledsl.pipeline.errors import FileExists
-    from puzzledsl.syntax.formatting.format import format_source
+    from puzzledsl.syntax.format import format_source
 
     if name == "-":
         sys.stdout.write(format_source(program(_parent(parent, Path()), _hardware(hardware))))

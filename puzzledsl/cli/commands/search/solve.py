@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -33,6 +34,7 @@ def solve(
 ) -> None:
     """Solve searches: status, objective, proven bound and gap, and the child's layers and metrics.
 
+    While another command works in the build directory, answers are shown and not kept.
     If scores or measurements are missing, the message names the command that makes them. If there is no solution, it names
     a smallest set of conflicting requirements, the best value of each, and a relaxation that has a solution.
 
@@ -46,7 +48,7 @@ def solve(
     from puzzledsl.cli import loading, output
     from puzzledsl.cli.text import answers
     from puzzledsl.ir.nodes import CpSat
-    from puzzledsl.pipeline.process.locks import locked
+    from puzzledsl.pipeline.process.locks import holder_of, locked
     from puzzledsl.pipeline.solving import baselines_of, solved
     from puzzledsl.pipeline.targets import chosen, not_ready
     from puzzledsl.search.infeasible.verdicts import no_answer
@@ -61,13 +63,18 @@ def solve(
     documents: list[dict[str, object]] = []
     texts: list[str] = []
     problems: list[Diagnostic] = []
-    with locked(ctx):
+    with locked(ctx, needed=False) as keep:
+        if not keep:
+            print(
+                f"{holder_of(ctx.build.root) or 'another process'} works in {ctx.build.root}: answers are not kept",
+                file=sys.stderr,
+            )
         for name in names:
             search = ctx.program.searches[name]
             try:
                 if (missing := not_ready(ctx, name)) is not None:
                     raise DiagnosticError(missing)
-                result, seconds = solved(ctx, name)
+                result, seconds = solved(ctx, name, keep=keep)
             except DiagnosticError as error:
                 problems += error.diagnostics
                 documents.append(answers.unsolved(name, error.diagnostics))

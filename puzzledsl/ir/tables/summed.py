@@ -1,0 +1,164 @@
+"""Costs and scores of every alternative: what a search adds up, and how far measured ones are to be trusted."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from puzzledsl.base.frozen import Frozen
+from puzzledsl.ir.base import Artefact, Exact
+
+
+class Cost(Frozen):
+    """Cost of one sub-block (or of the fixed part of a model) in one scenario, on each GPU.
+
+    `prefill_ns`: one forward over batch x prompt tokens. `decode_ns`: one decode step of the whole batch, at the mean
+    context length of the generation. Sizes in bytes; `kv_cache_bytes` is for the whole batch at full length.
+    `prefill_flop`, `decode_flop`: the arithmetic of the same two forwards, over all GPUs together.
+    """
+
+    params: int
+    weights_bytes: int
+    kv_cache_bytes: int
+    prefill_ns: int
+    decode_ns: int
+    prefill_flop: int = 0
+    decode_flop: int = 0
+
+
+class ScenarioCosts(Frozen):
+    """One scenario at one batch size.
+
+    A metric is the fixed part plus the sum over layers of the two chosen sub-blocks: `ir.metrics` defines them.
+    """
+
+    scenario: str
+    batch: int
+    prompt: int
+    output: int
+    fixed: Cost  # embedding, final norm, head; whatever no layer can change
+    reserve_bytes: int = 0
+    attention: tuple[dict[str, Cost], ...]
+    ffn: tuple[dict[str, Cost], ...]
+    # pairs[layer]["gqa1/linear"]: attention and FFN measured together. A pair that is listed is the whole cost of that layer,
+    # in place of its two sub-blocks; a layer all of whose pairs are listed may have empty sub-block tables.
+    pairs: tuple[dict[str, Cost], ...] = ()
+    # metrics that the source of these costs does not say (a table without times, say): no search may mention them
+    unknown: tuple[str, ...] = ()
+    # set where the batch is `auto`: a child runs at this batch only if its cache fits the share `kv_fraction` of what the
+    # reserve and its weights leave of this (`ir.metrics.fits`)
+    capacity_bytes: int | None = None
+    kv_fraction: Exact = Fraction(1)
+    # of all GPUs together, where the hardware states them
+    usd_per_s: Exact | None = Field(default=None, exclude_if=lambda price: price is None)
+    watts: Exact | None = Field(default=None, exclude_if=lambda power: power is None)
+
+
+class CellTiming(Frozen):
+    """Trust in one scenario's measured costs at one batch.
+
+    Times of the whole parent. Errors are mean absolute errors of sums of costs, as shares, on random whole children. Spreads
+    are robust standard deviations of the parent's time between rounds, as shares. `plain_*`: the parent's time as measured /
+    its time in plain `generate` - 1, where there is such a time to compare.
+    """
+
+    scenario: str
+    batch: int
+    parent_prefill_ns: int
+    parent_decode_ns: int
+    prefill_error: float
+    decode_error: float
+    latency_error: float
+    prefill_spread: float
+    decode_spread: float
+    plain_prefill: float | None = None
+    plain_decode: float | None = None
+
+
+class CostTable(Artefact):
+    """`build/costs/SPACE.json`. `scenarios[NAME]` has one entry for each candidate batch, in ascending order.
+
+    Every alternative of the space, and `parent`, is in every layer's dictionary. `provenance`: where figures come from.
+    A scenario in `auto` may run at any batch from 1 to the number there: its entries are some of those batches, and
+    `costs.any_batch` computes the others from the profile. `timings`: of what `pzl measure` made.
+    """
+
+    space: str
+    provenance: dict[
+        str, str
+    ] = {}  # scenario -> "roofline h100_sxm" | "measured on CPU …" | "table costs.csv"
+    scenarios: dict[str, tuple[ScenarioCosts, ...]] = {}
+    auto: dict[str, int] = {}
+    # parameters do not depend on a scenario; used when no scenario is declared
+    params_fixed: int
+    params_attention: tuple[dict[str, int], ...]
+    params_ffn: tuple[dict[str, int], ...]
+    timings: tuple[CellTiming, ...] = Field(default=(), exclude_if=lambda timings: not timings)
+
+
+class RunScore(Frozen):
+    """The score of dropping `length` consecutive layers, `first` and those after it, all at once: in place of their sum."""
+
+    first: int = Field(ge=0)
+    length: int = Field(ge=2)
+    value: float
+
+
+class ScoreFit(Frozen):
+    """Fit of replace-1-block KLs to children that were measured whole (`replace_one(…, children: N)`).
+
+    An entry is `scale` times the mean over positions of G log(1 + kl / G) with G `saturation_nats` (None: of kl itself).
+    Errors are relative: of predictions of children that were left out of the fit.
+    """
+
+    children: int
+    scale: float
+    saturation_nats: float | None
+    error_rms: float
+    error_most: float
+
+
+class BlockInfluence(Frozen):
+    """Means over `positions` tokens of `text` in the parent: what a score is measured on, and behind it.
+
+    `layers[i]`: block influence of layer i, 1 - cosine(stream in, stream out) (Men et al., ShortGPT, arXiv 2403.03853).
+    `runs[n - 1][i]`: angular distance arccos(cosine) / pi over the n layers from i on (Gromov et al., arXiv 2403.17887).
+    """
+
+    text: str
+    positions: int
+    layers: tuple[float, ...]
+    runs: tuple[tuple[float, ...], ...]
+
+    @model_validator(mode="after")
+    def _whole(self) -> BlockInfluence:
+        count = len(self.layers)
+        if [len(row) for row in self.runs] != list(range(count, 0, -1)):
+            raise ValueError(f"`runs` has one row for each length up to {count}, the shortest first")
+        return self
+
+
+class ScoreTable(Artefact):
+    """`build/scores/NAME.json`: how much worse the parent gets with one replacement. `parent` is 0 (or absent, meaning 0).
+
+    `pairs[layer]["gqa1/linear"]`: attention/ffn measured together, where `unit` is "block"; then it is the whole score
+    of that layer and the sub-block tables are empty. A child's score is `offset`, plus its layers' scores. Layers in a
+    row with neither sub-block left have the score of their run in `runs`, where it is there. A table made inside an incumbent
+    child (`around`) has an offset: its entries are what each choice adds to having the parent's there, and the sum is right for
+    the incumbent.
+    `influence` is the parent's, of tables that were measured.
+    """
+
+    score: str
+    metric: str
+    samples: int
+    unit: Literal["subblock", "block"] = "subblock"
+    attention: tuple[dict[str, float], ...] = ()
+    ffn: tuple[dict[str, float], ...] = ()
+    pairs: tuple[dict[str, float], ...] = ()
+    offset: float = 0.0
+    fit: ScoreFit | None = None
+    influence: BlockInfluence | None = None
+    runs: tuple[RunScore, ...] = ()

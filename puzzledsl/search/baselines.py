@@ -1,0 +1,288 @@
+"""Baselines under the same requirements as the exact search: the paper's (Puzzle, appendix: Tables 10 to 12) and other methods'.
+
+`max_params` and `noop_only` are exact searches with another objective or space; the others are heuristics that may find nothing:
+- `greedy`: the paper's, layer by layer within even shares of what is left of every budget.
+- `uniform`, `uniform_width`: one block in every layer; of the latter one that drops nothing (Minitron, arXiv 2407.14679).
+- `block_influence`: layers dropped by ascending block influence (Men et al., ShortGPT, arXiv 2403.03853).
+- `angular_run`: one run of layers dropped, the one whose input and output are closest (Gromov et al., The unreasonable
+  ineffectiveness of the deeper layers, arXiv 2403.17887).
+- `random`: a random model that meets every requirement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from fractions import Fraction
+from itertools import pairwise, product
+from typing import assert_never
+
+import numpy as np
+
+from puzzledsl.ir.logic import holds, layers_of
+from puzzledsl.ir.nodes import (
+    BASELINES,
+    Baseline,
+    BaselineKind,
+    Linear,
+    Logic,
+    ParamsTerm,
+    Program,
+    WeightedTerm,
+)
+from puzzledsl.ir.references import BY_INFLUENCE
+from puzzledsl.ir.tables import BlockInfluence, CostTable, LayerAssignment, ScoreTable, SearchResult
+from puzzledsl.search.answer import best_meeting_all, is_right, result_of
+from puzzledsl.search.batches import Found
+from puzzledsl.search.effort import Effort
+from puzzledsl.search.needs import influence_of
+from puzzledsl.search.problem.box import Box
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.instance import Goal, Problem
+from puzzledsl.search.problem.problem import Builder, Problems
+from puzzledsl.search.problem.rows import formulas_of, goal_of, without_larger
+from puzzledsl.search.tables import PARENT, tables_of
+
+PARAMS = Linear(terms=(WeightedTerm(coefficient=Fraction(1), term=ParamsTerm()),))
+MAX_PARAMS_GAP = 1e-3  # many models have almost as many parameters as the largest that fits
+RANDOM_TRIES = 2000
+BASELINE_S = 60.0
+Model = tuple[LayerAssignment, ...]
+Layers = tuple[int, ...]
+NO_MODEL = Found(None, {}, None, False)
+
+
+def solve_baselines(
+    program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
+) -> dict[BaselineKind, SearchResult]:
+    """Return the verified result of every baseline under the requirements of one search.
+
+    Baselines that drop layers by block influence are left out if the scores have none. Raises DiagnosticError if a table is
+    missing.
+    """
+    builder = Builder(tables_of(program, search, costs, scores))
+    problems = builder.all()
+    measured = influence_of(program, builder.tables.search, scores) is not None
+    return {
+        kind: solve_baseline(problems, Baseline(kind=kind), Effort.of(BASELINE_S))[0]
+        for kind in BASELINES
+        if measured or kind not in BY_INFLUENCE
+    }
+
+
+def solve_baseline(problems: Problems, baseline: Baseline, effort: Effort) -> tuple[SearchResult, Problems]:
+    """Return a baseline's result, and the problems whose requirements it has, for an explanation."""
+    kind, tables = baseline.kind, problems.tables
+    match kind:
+        case "max_params":
+            most = problems.changed(lambda p, box: params_problem(problems.builder, p, box))
+            found = best_meeting_all(tables, most, replace(effort, gap=MAX_PARAMS_GAP))
+            found = replace(found, value=None)  # of another objective
+        case "noop_only":
+            problems = problems.changed(lambda p, _: noop_problem(p))
+            found = best_meeting_all(tables, problems, effort)
+        case "greedy":
+            found = best_of(problems, _by_greed(problems))
+        case "uniform" | "uniform_width":
+            models = uniform_models(problems.builder, widths_only=kind == "uniform_width")
+            found = best_of(problems, product(problems.boxes, models))
+        case "block_influence" | "angular_run":
+            found = fewest_drops(problems, kind)
+        case "random":
+            found = random_answer(problems, baseline.seed, effort)
+        case _:
+            assert_never(kind)
+    none = found.layers is None and found.proven  # a heuristic's answer is never said to be the best
+    shown = Found(found.layers, found.batches, None, none, value=found.value)
+    return result_of(tables, [shown], kind, 0.0), problems
+
+
+# ---------------------------------------------------------------- exact searches
+
+
+def params_problem(builder: Builder, problem: Problem, box: Box) -> Problem:
+    """Return the problem with the number of parameters as its objective, to be maximised."""
+    problem = replace(problem, goal=goal_of(builder, PARAMS, "maximize", box), preferences=())
+    return problem if problem.tells_runs else _without_runs(problem)
+
+
+def noop_problem(problem: Problem) -> Problem:
+    """Return the problem with only the parent's sub-blocks and no-ops. A layer without such a column keeps all its columns."""
+    choices = problem.columns.choices
+    plain = np.array([{c.attention, c.ffn} <= {"parent", "noop"} for c in choices], dtype=np.bool_)
+    has_some = np.logical_or.reduceat(plain, problem.columns.start[:-1])
+    return problem.only(plain | ~has_some[problem.columns.layer_of])
+
+
+def random_answer(problems: Problems, seed: int, effort: Effort) -> Found:
+    """Return a random model that meets every requirement: by uniform draws, or else the optimum for random scores."""
+    for box in problems.boxes:
+        rng, relaxed = np.random.default_rng(seed), problems.at(box)
+        plain = _without_runs(relaxed)
+        for _ in range(RANDOM_TRIES):
+            layers = plain.choice(plain.columns.start[:-1] + rng.integers(0, plain.columns.sizes))
+            chosen = relaxed.indices(layers)
+            if chosen is None or not relaxed.is_feasible(chosen):
+                continue
+            found = _taken(problems, layers, box)
+            if found is not None:
+                return found[1]
+    values = np.random.default_rng(seed).integers(0, 2**20, len(problems.builder.columns))
+    goal = Goal(values, Fraction(1), Fraction(0), 1, False, True)
+    drawn = problems.changed(lambda p, _: replace(p, goal=goal, preferences=()))
+    return replace(best_meeting_all(problems.tables, drawn, effort), proven=False, value=None)
+
+
+def _without_runs(problem: Problem) -> Problem:
+    """Return the problem with each choice of a layer once, without positions in runs; itself where a layer has none."""
+    found = problem.without_runs() if problem.columns.period else None
+    return problem if found is None else found[0]
+
+
+# ---------------------------------------------------------------- models that heuristics propose
+
+
+def best_of(problems: Problems, models: Iterable[tuple[Box, Model]]) -> Found:
+    """Return the best feasible answer among a heuristic's models, each at batches in a box; NO_MODEL if none is feasible."""
+    taken = (_taken(problems, layers, box) for box, layers in models)
+    best = min((found for found in taken if found is not None), key=lambda found: found[0], default=None)
+    return NO_MODEL if best is None else best[1]
+
+
+def _taken(problems: Problems, layers: Model, near: Box) -> tuple[Fraction, Found] | None:
+    """Return (rank of its objective, answer) of a model at batches in `near`; None if it violates a requirement."""
+    box = problems.box_of(layers, near)
+    if box is None:
+        return None
+    problem = problems.at(box)
+    chosen = problem.indices(layers)
+    if chosen is None or not problem.is_feasible(chosen) or not is_right(problems.tables, problem, layers):
+        return None
+    found = Found(layers, box.lows, None, False, value=problem.goal.exact_value(chosen))
+    return problem.goal.rank(problem.goal.of(chosen)), found
+
+
+def closest(builder: Builder, wanted: LayerAssignment) -> Model:
+    """Return the model with one block in every layer.
+
+    A layer that does not offer it takes the choice whose attention and FFN are closest to it in parameters.
+    """
+    columns, costs = builder.columns, builder.tables.costs
+    params = costs.params_attention, costs.params_ffn
+    target = [
+        next(layer[name] for layer in of_part if name in layer)
+        for of_part, name in zip(params, (wanted.attention, wanted.ffn), strict=True)
+    ]
+    pairs = zip(columns.layer_of.tolist(), columns.choices, strict=True)
+    sizes = np.array([(params[0][i][c.attention], params[1][i][c.ffn]) for i, c in pairs], dtype=np.int64)
+    other = np.array([(c.attention != wanted.attention) + (c.ffn != wanted.ffn) for c in columns.choices])
+    distance = 4 * np.abs(sizes - target).sum(axis=1) + other
+    ends = pairwise(columns.start.tolist())
+    return tuple(columns.choices[begin + int(np.argmin(distance[begin:end]))] for begin, end in ends)
+
+
+def uniform_models(builder: Builder, *, widths_only: bool = False) -> tuple[Model, ...]:
+    """Return, for each block of the space, the model closest to having it in every layer.
+
+    `widths_only`: only blocks that change KV heads or FFN widths, so that nothing is dropped.
+    """
+    wanted = dict.fromkeys((c.attention, c.ffn) for c in builder.columns.choices)
+    if widths_only:
+        kinds = {a.name: a.kind for c in builder.tables.layers for a in (*c.attention, *c.ffn)}
+        wanted = {pair: None for pair in wanted if {kinds[name] for name in pair} <= {"parent", "gqa", "mlp"}}
+    return tuple(closest(builder, LayerAssignment(attention=a, ffn=f)) for a, f in wanted)
+
+
+def _by_greed(problems: Problems) -> Iterator[tuple[Box, Model]]:
+    """Yield the greedy model at each box's batches; if these are not fixed, at the smallest and at every power of two inside."""
+    for box in problems.boxes:
+        sides = [
+            sorted({low, *(1 << power for power in range(high.bit_length()) if low <= 1 << power <= high)})
+            for low, high in zip(box.low, box.high, strict=True)
+        ]
+        for batches in product(*sides):
+            problem = problems.at(Box(box.scenarios, batches, batches))
+            problem = problem if box.is_single else without_larger(problem)
+            plain = _without_runs(problem)
+            chosen = greedy(plain)
+            numbered = None if chosen is None else problem.indices(plain.choice(chosen))
+            if numbered is not None and problem.is_feasible(numbered):
+                yield box, problem.choice(numbered)
+
+
+def greedy(problem: Problem) -> Ints | None:
+    """Return the chosen columns, one for each layer; None if the formulas leave some layer without one (Puzzle, appendix).
+
+    Easiest layers come first, each within an even share of what is left of every budget. A layer's difficulty is the mean score
+    of its blocks. If no block is within its share of every budget, the one with the least excess is taken; later layers may need
+    less than their share.
+    """
+    columns, values, rows = problem.columns, problem.goal.values, problem.matrix
+    means = np.add.reduceat(values.astype(np.float64), columns.start[:-1]) / np.diff(columns.start)
+    left = problem.limits.astype(np.float64)
+    unit = np.maximum(np.abs(rows).max(axis=1, initial=1), 1).astype(np.float64)
+    chosen = np.zeros(columns.layers, dtype=np.int64)
+    decided: dict[int, LayerAssignment] = {}
+    for done, layer in enumerate(np.argsort(means, kind="stable").tolist()):
+        about = [f.logic for f in problem.formulas if layer in layers_of(f.logic)]
+        begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
+        excess = rows[:, begin:end] - (left / (columns.layers - done))[:, None]
+        excess = (np.maximum(excess, 0) / unit[:, None]).sum(axis=0)
+        allowed = [i for i in range(begin, end) if _may_be(about, {**decided, layer: columns.choices[i]})]
+        if not allowed:
+            return None
+        best = min(allowed, key=lambda i: (excess[i - begin], values[i], i))
+        chosen[layer], decided[layer] = best, columns.choices[best]
+        left -= rows[:, best]
+    return chosen
+
+
+def _may_be(formulas: Iterable[Logic], decided: Mapping[int, LayerAssignment]) -> bool:
+    """True unless a formula is false whatever the layers that are not decided take."""
+    return all(holds(formula, decided) is not False for formula in formulas)
+
+
+# ---------------------------------------------------------------- dropped layers
+
+
+def fewest_drops(problems: Problems, kind: str) -> Found:
+    """Return the first model, from the fewest dropped layers on, that meets every requirement; NO_MODEL if none does.
+
+    Layers that the space or a logical requirement forbids to drop are skipped. A kept layer that may not be the parent's takes
+    the choice closest to it in parameters.
+    """
+    tables, builder = problems.tables, problems.builder
+    influence = influence_of(tables.program, tables.search, tables.scores)
+    assert influence is not None, "`tables_of` reports a table without influences"
+    parent, gone = closest(builder, PARENT), tables.dropped()
+    formulas = [formula.logic for formula in formulas_of(tables)]
+
+    def may_drop(dropped: Layers) -> bool:
+        layers = {i: choice for i in dropped if (choice := gone[i]) is not None}
+        offered = all(i in layers and layers[i] in builder.columns.pairs[i] for i in dropped)
+        return offered and _may_be(formulas, layers)
+
+    drops = (_by_influence if kind == "block_influence" else _closest_runs)(influence, may_drop)
+    models = (
+        tuple((gone[i] if i in dropped else None) or own for i, own in enumerate(parent)) for dropped in drops
+    )
+    tried = (best_of(problems, product(problems.boxes, [model])) for model in models)
+    return next((found for found in tried if found.layers is not None), NO_MODEL)
+
+
+def _by_influence(influence: BlockInfluence, may_drop: Callable[[Layers], bool]) -> Iterator[Layers]:
+    """Yield nested sets of dropped layers, from none on, each with the next layer of least influence added."""
+    dropped: Layers = ()
+    yield dropped
+    for layer in sorted(range(len(influence.layers)), key=lambda i: (influence.layers[i], i)):
+        if may_drop((*dropped, layer)):
+            dropped = (*dropped, layer)
+            yield dropped
+
+
+def _closest_runs(influence: BlockInfluence, may_drop: Callable[[Layers], bool]) -> Iterator[Layers]:
+    """Yield no layer, then for each length the allowed run of least angular distance (the first of equals)."""
+    yield ()
+    for length, of_length in enumerate(influence.runs, start=1):
+        runs = [tuple(range(start, start + length)) for start in range(len(of_length))]
+        yield from sorted(filter(may_drop, runs), key=lambda run: of_length[run[0]])[:1]

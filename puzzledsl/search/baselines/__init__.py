@@ -1,1 +1,0 @@
-"""Baselines under the same requirements as the exact search."""

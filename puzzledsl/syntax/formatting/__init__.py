@@ -1,1 +1,0 @@
-"""The formatter: one way to write a program, which keeps every comment."""

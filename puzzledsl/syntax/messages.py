@@ -1,0 +1,343 @@
+"""Messages for an unexpected token: what is found, what is allowed, and the form here of another language's construct."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from puzzledsl.base.diagnostics import Diagnostic, Edit, Fix, Span
+from puzzledsl.base.phrases import listed
+from puzzledsl.base.units import UNITS, unit_in_words, with_unit
+from puzzledsl.language.words import DECLARATIONS, KEYWORDS
+from puzzledsl.syntax import errors
+from puzzledsl.syntax.tokens import Token, after, span_of
+
+_BEGINS_VALUE = {"NAME", "QUANTITY", "STRING", "LPAR", "LSQB", "ADD", "NOT", "IF", "VBAR"}
+_OPERATORS = set("VBAR AND OR IMPLIES ADD STAR SLASH MOD CMP SAME_AS ARROW RANGE IS IN DOT LSQB LPAR".split())
+_ENDS_STATEMENT = {"_NL", "COMMA", "RBRACE"}
+_SHOWN = {
+    "EQUAL": "`=`",
+    "LBRACE": "`{`",
+    "COLON": "`:`",
+    "STRING": "a string",
+    "QUANTITY": "a number",
+    "LPAR": "`(`",
+    "RPAR": "`)`",
+    "LSQB": "`[`",
+    "RSQB": "`]`",
+    "COMMA": "`,`",
+    "RBRACE": "`}`",
+    "CMP": "a comparison",
+    "_NL": "the end of the line",
+}
+
+Help = tuple[str, tuple[Fix, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An unexpected token, some tokens in front of it and behind it, and the kinds that could stand there.
+
+    `before` is the last of those in front that is no newline.
+    """
+
+    token: Token
+    before: Token | None
+    front: Sequence[Token]
+    behind: Sequence[Token]
+    expected: set[str]
+    file: str
+
+    @property
+    def where(self) -> Span:
+        """The span of the token."""
+        return span_of(self.token, self.file)
+
+    @property
+    def gap(self) -> Span:
+        """The span from the end of the token before to the end of this one."""
+        return self.where if self.before is None else after(self.before, self.file).start.to(self.where)
+
+    def fix(self, first: Token | None, text: str, title: str = "") -> tuple[Fix, ...]:
+        """Return the fix that replaces everything from `first` to the token."""
+        start = self.where if first is None else span_of(first, self.file).to(self.where)
+        return (Fix.replace(start, text, title),)
+
+    def statement(self) -> Sequence[Token]:
+        """Return the tokens of the statement that stand in front."""
+        ends = [i for i, token in enumerate(self.front) if token.type in ("_NL", "LBRACE", "RBRACE")]
+        return self.front[ends[-1] + 1 :] if ends else self.front
+
+    def is_behind(self, kind: str) -> bool:
+        """True where the token before is of a kind."""
+        return self.before is not None and self.before.type == kind
+
+    def touches(self) -> bool:
+        """True where no blank separates the token from the one before."""
+        return self.before is not None and self.before.end_pos == self.token.start_pos
+
+
+def unexpected(place: Place) -> Diagnostic:
+    """Return the diagnostic for a token that cannot stand where it is."""
+    token, before, expected, file = place.token, place.before, place.expected, place.file
+    if (goal := _second_goal(place)) is not None:
+        return goal
+    if token.lower() in KEYWORDS and "NAME" in expected and not expected & {"QUANTITY", "USE", "REQUIRE"}:
+        return errors.ReservedWord(place.where, word=str(token))
+    where = after(before, file) if token.type == "_NL" and before is not None else place.where
+    help, fixes = next((known for form in _FORMS if (known := form(place)) is not None), ("", ()))
+    return errors.UnexpectedToken(where, _label(expected, before), found=found(token), help=help, fixes=fixes)
+
+
+def found(token: Token) -> str:
+    """Return a token in words."""
+    text = token if len(token) <= 30 else token[:29] + "…"
+    kinds = {
+        "NAME": f"name `{text}`",
+        "QUANTITY": f"number `{text}`",
+        "STRING": "string",
+        "_NL": "end of line",
+    }
+    return kinds.get(token.type, f"keyword `{text}`" if token.isalpha() else f"`{text}`")
+
+
+def _label(expected: set[str], before: Token | None) -> str:
+    rest = set(expected)
+    words: list[str] = []
+    if "USE" in rest:
+        return "expected a declaration"
+    if "REQUIRE" in rest:
+        return "expected a statement" + (" or `}`" if "RBRACE" in rest else "")
+    if {"NAME", "QUANTITY", "LPAR"} <= rest:
+        words.append("a value")
+        rest -= _BEGINS_VALUE
+    elif "NAME" in rest:
+        words.append("a name")
+        rest.discard("NAME")
+    operator = bool(rest & {"ADD", "CMP", "STAR"})
+    if operator or "EQUAL" in rest:
+        rest -= _OPERATORS
+    if "EQUAL" in rest:
+        rest -= _ENDS_STATEMENT
+    if rest >= _ENDS_STATEMENT or ("_NL" in rest and operator):
+        rest -= _ENDS_STATEMENT
+        words.append("the end of the statement")
+    words += [shown for kind, shown in _SHOWN.items() if kind in rest]
+    if "EQUAL" not in rest and len(words) < 2:
+        words += [f"`{kind.lower()}`" for kind in sorted(rest) if kind.isalpha() and kind.lower() in KEYWORDS]
+    else:
+        words += [f"`{kind.lower()}`" for kind in ("OF", "ON") if kind in rest]
+    if operator:
+        words.append("an operator")
+    tail = " after the name" if before is not None and before.type == "NAME" and "EQUAL" in rest else ""
+    return f"expected {listed(words, 'or')}{tail}" if words else "this cannot stand here"
+
+
+# ---------------------------------------------------------------- constructs of other languages
+
+_INSTEAD = {
+    "==": ("EQUAL", "one `=` sets, two compare: write `=`", "="),
+    "to": ("ARROW", "prompt and output tokens are joined by `->`: write `->`", "->"),
+    "same": ("SAME_AS", "the operator has two words: write `same as`", "same as"),
+    **dict.fromkeys(
+        ("elif", "elsif", "elseif"), ("ELSE", "a second condition follows `else`: write `else if`", "else if")
+    ),
+}
+"""Word -> the kind that is expected in its place, the help, and the text that is meant."""
+_BOTH = {
+    ("CMP", "CMP"): ("comparisons are `==` `!=` `<=` `>=` `<` `>`", None),
+    ("STAR", "STAR"): ("there is no power operator: multiply, or write the number out", None),
+    ("IS", "SAME_AS"): ("`same as` needs no `is`: write `same as`", "same as"),
+}
+"""Kinds of two words in a row -> the help, and the text that is meant."""
+_VALUE_IF = "`if` only chooses between two values: `let most = if CONDITION then 8 else 4`"
+_LAYERS_OF = "layers are selected in square brackets: `layers[2..9]`"
+
+
+def _word(place: Place) -> Help | None:
+    """Read `elif`, `128 to 1024`, `a == 3` for a setting, and `a is same as b`."""
+    kind, help, meant = _INSTEAD.get(place.token, ("", "", ""))
+    if kind in place.expected:
+        return help, place.fix(None, meant)
+    if place.before is None or (place.before.type, place.token.type) not in _BOTH:
+        return None
+    help, both = _BOTH[place.before.type, place.token.type]
+    return help, () if both is None else place.fix(place.before, both)
+
+
+def _number(place: Place) -> Help | None:
+    """Read `8 seconds`, `5000 tokens/s`, `30 s` and `.5`."""
+    before, token, behind = place.before, place.token, place.behind
+    if token.type == "DOT" and "QUANTITY" in place.expected and behind:
+        touches = behind[0].type == "QUANTITY" and behind[0].start_pos == token.end_pos
+        help = f"a number begins with a digit: `0.{behind[0]}`"
+        return (help, (Fix.insert(place.where, "0"),)) if touches else None
+    if before is None or before.type != "QUANTITY" or not before[-1:].isdigit() or token.type != "NAME":
+        return None
+    if token in UNITS:
+        meant = f"{before}{token}"
+        return f"no blank before a unit: write `{meant}`", place.fix(before, meant)
+    rate = len(behind) > 1 and (behind[0].type == "SLASH" or behind[0] == "per")
+    last = behind[1] if rate else token
+    unit = unit_in_words(f"{token}/{last}" if rate else str(token))
+    if unit is None:
+        return None
+    meant = with_unit(str(before), unit)
+    return f"write `{meant}`", (
+        Fix.replace(span_of(before, place.file).to(span_of(last, place.file)), meant),
+    )
+
+
+def _condition(place: Place) -> Help | None:
+    """Read `if … { require … }`, `if … then require …` and `a if c else b`."""
+    if place.token.type != "IF":
+        return None
+    if "REQUIRE" in place.expected:
+        return f"a requirement with a condition is `require CONDITION implies REQUIREMENT`; {_VALUE_IF}", ()
+    if "USE" in place.expected:
+        return _VALUE_IF, ()
+    if "CMP" in place.expected and any(token.type == "ELSE" for token in place.behind):
+        return "the condition comes first: `if CONDITION then A else B`", ()
+    return None
+
+
+def _format_string(place: Place) -> Help | None:
+    """Read `f"kl-{run}.csv"`."""
+    before = place.before
+    if place.token.type != "STRING" or before is None or before not in ("f", "F") or not place.touches():
+        return None
+    parts = re.split(r"\{(\w+)\}", place.token[1:-1])
+    if "{" in "".join(parts[::2]):
+        return 'texts are joined by `+`: `"kl-" + run + ".csv"`', ()
+    written = [name if i % 2 else f'"{name}"' for i, name in enumerate(parts) if name]
+    joined = " + ".join(written) or '""'
+    return f"texts are joined by `+`: write `{joined}`", place.fix(before, joined)
+
+
+def _layers(place: Place) -> Help | None:
+    """Read `layers[*]`, `layers(2..9)`, `layers[2...9]`, `layers[2:9]` and `layers[1] is layers[0]`."""
+    token, before = place.token, place.before
+    match token.type:
+        case "STAR" if place.is_behind("LSQB") and "RANGE" in place.expected:
+            return "a range without ends holds all layers: write `layers[..]`", place.fix(None, "..")
+        case "LPAR" if before == "layers":
+            depth = 1
+            for closer in place.behind:
+                depth += (closer.type == "LPAR") - (closer.type == "RPAR")
+                if depth == 0:
+                    edits = Edit(place.where, "["), Edit(span_of(closer, place.file), "]")
+                    return _LAYERS_OF, (Fix("write `[…]`", edits),)
+            return _LAYERS_OF, ()
+        case "DOT" if place.is_behind("RANGE") and place.touches():
+            return "a range has two dots: write `..`", place.fix(before, "..")
+        case "LSQB" if before == "layers":
+            front = [each for each in place.front if each.type != "_NL"]
+            if len(front) < 2 or front[-2].type != "IS":
+                return None
+            fix = Fix.replace(span_of(front[-2], place.file), "same as")
+            return "two layers are compared with `same as`: `layers[3] same as layers[2]`", (fix,)
+        case "NOT" if "SAME_AS" in place.expected:
+            where = "in front of a whole statement, or behind `is`"
+            return f"`not` stands {where}: `not a same as b`, `a is not noop`", ()
+    return None
+
+
+def _equals(place: Place) -> Help | None:
+    """Read `require a = 3`, and `score kl = pieces = replace_one(…)`."""
+    if place.token.type != "EQUAL" or "CMP" not in place.expected:
+        return None
+    statement = place.statement()
+    if "EQUAL" not in [token.type for token in statement]:
+        return "one `=` sets, two compare: write `==`", place.fix(None, "==")
+    if len(statement) == 4 and statement[0] in DECLARATIONS and statement[2].type == "EQUAL":
+        from puzzledsl.language.kinds import KINDS  # only a mistake needs the alternatives that it imports
+
+        kind, name, sign, target = statement
+        if preposition := KINDS[kind].preposition:
+            form = f"`{kind} {name} {preposition} {target} = …`"
+            help = f"what it builds on stands behind `{preposition}`: write {form}"
+            return help, (Fix.replace(span_of(sign, place.file), preposition),)
+    return "", ()
+
+
+def _colon(place: Place) -> Help | None:
+    """Read `layers[2:9]`, `attention: noop`, and `attention:` with lines below it that begin with `-`."""
+    if place.token.type != "COLON":
+        return None
+    if "EQUAL" in place.expected:
+        if place.behind and place.behind[0] == "-" and place.behind[0].line != place.token.line:
+            return _yaml_list(place, place.behind[0])
+        fix = Fix.replace(place.gap, " =", "write `=`")
+        return "a body is written with `=`, named arguments with `:`", (fix,)
+    if "RSQB" in place.expected or place.is_behind("LSQB"):
+        return "layers are selected with `..`, both ends included: `layers[2..9]`, `layers[0.. step 2]`", ()
+    return None
+
+
+def _yaml_list(place: Place, dash: Token) -> Help:
+    end = place.token
+    options: list[str] = []
+    for token in place.behind:
+        if token.type in ("_NL", "RBRACE"):
+            break
+        if token == "-" and token.column == dash.column:
+            options.append("")
+        else:
+            options[-1] += (" " if token.start_pos > end.end_pos and options[-1] else "") + token
+        end = token
+    meant = " | ".join(options)
+    fix = Fix.replace(place.gap.start.to(span_of(end, place.file)), f" = {meant}", f"write `= {meant}`")
+    help = f"alternatives are separated by `|`: write `{place.before} = {meant}`"
+    return help, (fix,) if all(options) else ()
+
+
+def _next_statement(place: Place) -> Help | None:
+    """Read `minimize kl require …` on one line, and `require a <= 1, b <= 2`."""
+    if place.token.type in ("REQUIRE", "PREFER", "MINIMIZE", "MAXIMIZE") and place.before is not None:
+        if not {"COMMA", "RBRACE"} <= place.expected:
+            return None
+        gap = after(place.before, place.file).start.to(place.where.start)
+        return "statements on one line are separated by `,`", (Fix.replace(gap, ", ", "write `,`"),)
+    if place.token.type == "CMP" and "EQUAL" in place.expected:
+        comma, keyword = _listed_behind(place)
+        if comma is not None and keyword == "require":
+            fix = Fix.replace(span_of(comma, place.file), " and", "write `and`")
+            return "bounds of one requirement are joined by `and`; behind a comma, write `require` again", (
+                fix,
+            )
+    return None
+
+
+def _second_goal(place: Place) -> errors.UnexpectedToken | None:
+    """Return the diagnostic for `params` of `minimize kl, params`; None for anything else."""
+    if place.token.type not in _ENDS_STATEMENT or "EQUAL" not in place.expected:
+        return None
+    comma, keyword = _listed_behind(place)
+    if comma is None or keyword not in ("minimize", "maximize"):
+        return None
+    goal = [token for token in place.front if token.start_pos > comma.start_pos]
+    where = span_of(goal[0], place.file).to(span_of(goal[-1], place.file))
+    text, (sign, bound) = "".join(goal), ("-", "<=") if keyword == "minimize" else ("", ">=")
+    second = f"prefer {sign}{text}"
+    help = f"a search has one goal: bound the other with `require {text} {bound} …`, or put it second with `{second}`"
+    fix = Fix.replace(where, second, safe=False)
+    return errors.UnexpectedToken(where, "a second goal", found=f"`{text}`", help=help, fixes=[fix])
+
+
+def _listed_behind(place: Place) -> tuple[Token | None, str]:
+    """Return the comma before a path that begins this statement, and the first word of the statement before the comma."""
+    at = len(place.front) - 1
+    while at >= 0 and place.front[at].type in ("NAME", "DOT"):
+        at -= 1
+    if at < 0 or place.front[at].type != "COMMA":
+        return None, ""
+    comma = place.front[at]
+    while at > 0 and place.front[at - 1].type not in ("_NL", "LBRACE", "RBRACE"):
+        at -= 1
+        if place.front[at].type in ("MINIMIZE", "MAXIMIZE", "REQUIRE"):
+            return comma, str(place.front[at])
+    return None, ""
+
+
+_FORMS = (_layers, _number, _word, _equals, _colon, _next_statement, _condition, _format_string)

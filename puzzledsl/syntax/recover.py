@@ -1,0 +1,332 @@
+"""Parsing with error recovery, as in yacc: run the LALR tables over the laid-out tokens and report all mistakes in one run.
+
+At an unexpected token, pop to a state that accepts the ERROR terminal, skip to a token that can follow it, feed ERROR
+and continue. The grammar accepts ERROR as a value, as the tail of a declaration's head, as a statement and as an
+item. They are tried in this order: losing less text causes fewer follow-up errors. Repaired instead are slips of one token
+(repair.py), a misspelt keyword, a missing `{` or `}`, and a superfluous `}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Sink
+from puzzledsl.base.suggest import closest
+from puzzledsl.language.words import DECLARATIONS, STATEMENT_KEYWORDS, TOP_KEYWORDS
+from puzzledsl.syntax import errors
+from puzzledsl.syntax.machine import Branch, Machine
+from puzzledsl.syntax.messages import Place, found, unexpected
+from puzzledsl.syntax.newlines import starts_declaration
+from puzzledsl.syntax.repair import MAX_AHEAD, colon_body, repair
+from puzzledsl.syntax.tokens import Token, Words, after, span_of, virtual
+
+MAX_MISTAKES = 100
+"""After this many mistakes the rest of the file is skipped: it is probably not a `.pzl` file."""
+
+_BODY_ONLY = {"REQUIRE", "PREFER", "MINIMIZE", "MAXIMIZE", "SOLUTIONS", "FOR"}
+_BEFORE_STATEMENTS = {"_NL", "COMMA", "LBRACE", "RBRACE", "ERROR"}
+_SETS = {"DOT", "LSQB", "EQUAL", "EXTEND", "REMOVE", "KEEP"}
+_SOFT_SYNC = {"COMMA", "LBRACE", "BECAUSE", "WHERE"}
+_BRACKETS = {"LPAR": 1, "LSQB": 1, "RPAR": -1, "RSQB": -1}
+
+
+def parse_tokens(tokens: list[Token], words: Words, sink: Sink) -> Branch:
+    """Return the syntax tree of laid-out tokens, with `bad` nodes for unreadable parts. Never raises."""
+    return _Driver(tokens, words, sink).run()
+
+
+@dataclass(slots=True)
+class _Driver:
+    tokens: list[Token]
+    words: Words
+    sink: Sink
+    machine: Machine = field(default_factory=Machine)
+    index: int = 0
+    brackets: int = 0
+    statement: int = 0  # index of the first token of this statement
+    braces: list[Token] = field(
+        default_factory=list
+    )  # the open ones; one that recovery inserted has no width
+    pairs: list[tuple[Token, Token]] = field(default_factory=list)
+    mistakes: int = 0
+    reported_at: int = 0  # the line of the last mistake
+    last: Token | None = None  # the token taken last
+
+    # ------------------------------------------------------------ the loop
+
+    def run(self) -> Branch:
+        while self.index < len(self.tokens):
+            if self.braces and starts_declaration(self.tokens, self.index) and self.machine.accepts("RBRACE"):
+                self.close_braces()
+            token = self.mended(self.tokens[self.index])
+            if token.type == "RBRACE" and not self.braces:
+                where = span_of(token, self.words.file)
+                fixes = [Fix.replace(where, "", safe=False)]
+                self.report(errors.StrayCloser(where, opener="{", closer="}", fixes=fixes))
+                self.index += 1
+            elif self.machine.accepts(token.type):
+                self.feed(token)
+                self.index += 1
+            else:
+                self.recover(token)
+            if self.mistakes >= MAX_MISTAKES and self.machine.accepts("RBRACE" if self.braces else "$END"):
+                break
+        if self.braces:
+            self.close_braces()
+        return self.machine.finish()
+
+    def feed(self, token: Token) -> None:
+        """Feed an acceptable token to the machine and count open braces and brackets."""
+        self.machine.feed(token)
+        self.last = token
+        self.brackets += _BRACKETS.get(token.type, 0)
+        if token.type == "LBRACE":
+            self.braces.append(token)
+        elif token.type == "RBRACE":
+            self.pairs.append((self.braces.pop(), token))
+        if token.type in ("_NL", "LBRACE", "RBRACE"):
+            self.statement = self.index + 1
+
+    def token_before(self) -> Token | None:
+        """Return the last token before this one that is not a newline."""
+        places = range(self.index - 1, -1, -1)
+        return next((self.tokens[at] for at in places if self.tokens[at].type != "_NL"), None)
+
+    def token_behind(self) -> Token | None:
+        return self.tokens[self.index + 1] if self.index + 1 < len(self.tokens) else None
+
+    def report(self, error: Diagnostic) -> None:
+        """Record a mistake, unless a bad token or bracket of this statement is already reported."""
+        end = self.index
+        while end + 1 < len(self.tokens) and self.tokens[end].type not in ("_NL", "LBRACE", "RBRACE"):
+            end += 1
+        last = min(end, len(self.tokens) - 1)
+        lines = range(self.tokens[min(self.statement, last)].line, self.tokens[last].line + 1)
+        at = error.span.line if error.span else 0
+        if at in self.words.mended:  # may only follow from a foreign spelling
+            follows = isinstance(error, errors.UnexpectedToken)
+        else:  # or from an earlier cut that removed a brace
+            follows = isinstance(error, errors.MissingBrace) and at == self.reported_at
+        if follows or not self.words.tainted.isdisjoint(lines):
+            return
+        self.sink.add(error)
+        self.mistakes += 1
+        for edit in (edit for fix in error.fixes for edit in fix.edits):
+            if edit.span.line < edit.span.end_line:  # what a fix writes anew is not read as it stands
+                self.words.tainted.update(range(edit.span.line, edit.span.end_line + 1))
+        self.reported_at = at
+
+    # ------------------------------------------------------------ mending
+
+    def mended(self, token: Token) -> Token:
+        """Return the intended token, after inserting a missing brace if there is one."""
+        if token.type == "_NL":
+            self.insert_missing_brace()
+        elif self.brackets or (self.last is not None and self.last.type not in _BEFORE_STATEMENTS):
+            return token
+        elif self.machine.accepts("USE"):
+            return self.mended_item(token)
+        elif token.type == "NAME" and self.machine.accepts("REQUIRE"):
+            return self.mended_statement(token)
+        return token
+
+    def insert_missing_brace(self) -> None:
+        """Insert the missing `{` between `search s of w` and the indented statements below it."""
+        before, following = self.token_before(), self.token_behind()
+        if before is None or following is None or not self.begins_statement(self.index + 1):
+            return
+        if following.column > self.tokens[self.statement].column and self.machine.accepts("LBRACE"):
+            where = after(before, self.words.file)
+            self.report(errors.MissingBrace(where, fixes=[Fix.insert(where, " {")]))
+            self.feed(virtual("LBRACE", "{", before))
+
+    def begins_statement(self, index: int) -> bool:
+        """Return True for a keyword or an assignment that only a body can contain."""
+        token = self.tokens[index]
+        following = self.tokens[index + 1].type if index + 1 < len(self.tokens) else ""
+        if token.type in ("LET", "ASSERT"):
+            return token.column > 1
+        return token.type in _BODY_ONLY or (token.type == "NAME" and following in _SETS)
+
+    def mended_item(self, token: Token) -> Token:
+        following = self.token_behind()
+        unnamed = token in DECLARATIONS and token.column == 1  # `space = …` lacks its name
+        if token.type not in ("LET", "ASSERT") and self.begins_statement(self.index) and not unnamed:
+            self.reopen_body(token)
+            return token
+        if token.type != "NAME" or following is None or token in DECLARATIONS:
+            return token
+        declares = following.type == "NAME"
+        if not declares and following.type not in ("STRING", "LPAR", "QUANTITY", "NOT"):
+            return token
+        wanted = closest(token, (*DECLARATIONS, *TOP_KEYWORDS) if declares else TOP_KEYWORDS)
+        if declares or wanted:
+            text = "declarations: " + " ".join((*DECLARATIONS, *TOP_KEYWORDS))
+            where = span_of(token, self.words.file)
+            self.report(errors.UnknownKind(where, got=str(token), near=wanted, help=text))
+        if wanted is None:
+            return token
+        return token.like(wanted.upper() if wanted in TOP_KEYWORDS else "NAME", wanted)
+
+    def reopen_body(self, token: Token) -> None:
+        """Handle a statement at the top level: continue as in a body whose `{` the file lacks."""
+        before = self.token_before()
+        if before is not None and before.type == "RBRACE" and self.pairs:
+            label = Label(span_of(token, self.words.file), "this is then outside")
+            error: Diagnostic = errors.BodyEndsEarly(span_of(before, self.words.file), secondary=[label])
+        else:
+            text = f"write `let {token} = …` to name a value" if token.type == "NAME" else ""
+            error = errors.OutsideBody(span_of(token, self.words.file), found=found(token), help=text)
+        self.report(error)
+        self.machine.feed(virtual("ERROR", "", before or token))
+        self.feed(virtual("LBRACE", "{", before or token))
+
+    def mended_statement(self, token: Token) -> Token:
+        following = self.token_behind()
+        if following is None or following.type in _SETS | {"LBRACE", "COMMA", "_NL", "RBRACE"}:
+            return token
+        wanted = None if token in DECLARATIONS else closest(token, STATEMENT_KEYWORDS)
+        if wanted is None:
+            return token
+        self.report(errors.UnknownStatement(span_of(token, self.words.file), got=str(token), near=wanted))
+        return token.like(wanted.upper(), wanted)
+
+    # ------------------------------------------------------------ braces
+
+    def close_braces(self) -> None:
+        """Close every open body, before a declaration at the left margin or at the end of the file."""
+        before = self.token_before() or self.tokens[0]
+        written = [brace for brace in self.braces if brace.start_pos < brace.end_pos]
+        if written:
+            opener, last = self.forgotten(written[-1], before)
+            where = after(last, self.words.file)
+            label = Label(span_of(opener, self.words.file), "opened here")
+            if opener.line not in self.words.tainted:
+                fix = Fix.insert(where, "\n}" if last.line != opener.line else " }", safe=False)
+                error = errors.Unclosed(
+                    where, "expected `}`", opener="{", closer="}", secondary=[label], fixes=[fix]
+                )
+                self.sink.add(error)
+                self.mistakes += 1
+        while self.braces:
+            self.feed(virtual("RBRACE", "}", before))
+        self.machine.feed(virtual("_NL", "\n", before))
+        self.pairs.clear()
+
+    def forgotten(self, opener: Token, last: Token) -> tuple[Token, Token]:
+        """Return the unclosed `{` and the token that its `}` should follow, judged by the indentation.
+
+        If a `}` is indented less than the line of the `{` it closes, that `{` should have been closed earlier: before
+        the first line that is indented no more than its own.
+        """
+        margins: dict[int, int] = {}  # line -> the column of its first token
+        for token in self.tokens:
+            if token.type != "_NL":
+                margins.setdefault(token.line, token.column)
+        for inner, closer in self.pairs:
+            if inner.start_pos > opener.start_pos and margins.get(closer.line, 1) < margins.get(
+                inner.line, 1
+            ):
+                opener = inner
+                break
+        before = opener
+        for token in self.tokens:
+            if token.type == "_NL" or token.start_pos <= opener.start_pos:
+                continue
+            if token.line != before.line and margins[token.line] <= margins.get(opener.line, 1):
+                return opener, last if before is opener else before
+            before = token
+        return opener, last
+
+    # ------------------------------------------------------------ giving up on a part
+
+    def recover(self, token: Token) -> None:
+        """Report `token`, and repair it or spare the part that it is in."""
+        if self.last is not None and self.last.type == "RBRACE" and self.machine.accepts("_NL"):
+            self.restart_behind_brace(self.last, token)
+            return
+        body = colon_body(self.tokens, self.index, self.words.file) if token.type == "COLON" else None
+        if body is not None:
+            self.sink.drop(body.lines)
+            self.report(body.error)
+            self.give_up(token, [body.stop])
+            return
+        error = self.mistake(token)
+        self.report(error)
+        if isinstance(error, errors.DeclarationInside) or not self.repaired():
+            self.give_up(token, list(self.stops()))
+
+    def give_up(self, token: Token, stops: list[int]) -> None:
+        """Replace the smallest part that can be spared by ERROR, and continue at the first of `stops` that can follow it."""
+        for depth in range(self.machine.depth, 0, -1):
+            if not self.machine.may_take("ERROR", depth):
+                continue
+            for at in stops:
+                kind = "_NL" if starts_declaration(self.tokens, at) else self.tokens[at].type
+                if self.machine.accepts("ERROR", kind, depth=depth):
+                    self.machine.pop_to(depth)
+                    self.machine.feed(token.like("ERROR", ""))
+                    self.brackets, self.index = 0, at
+                    if kind != self.tokens[at].type:
+                        self.feed(virtual("_NL", "\n", self.tokens[at - 1]))
+                    return
+        raise AssertionError("the grammar takes ERROR for every item and statement")
+
+    def repaired(self) -> bool:
+        """Repair a one-token slip if that makes the rest of the statement readable; return True if it did."""
+        if self.mistakes >= MAX_MISTAKES:
+            return False
+        how = repair(self.machine, self.tokens, self.index, self.last)
+        if how is None:
+            return False
+        if how.undo and self.last is not None:
+            self.machine.pop_to(self.machine.depth - 1)
+            self.brackets -= _BRACKETS.get(self.last.type, 0)
+            if self.last.type == "LBRACE":
+                self.braces.pop()
+            self.last = None
+        self.index += how.skip
+        for meant in how.insert:
+            self.feed(meant)
+        return True
+
+    def restart_behind_brace(self, brace: Token, token: Token) -> None:
+        """Handle text behind a `}` on the same line: keep the body, and let `token` begin a new statement."""
+        early = not self.braces and (token.type == "COMMA" or self.begins_statement(self.index))
+        if not early:
+            self.report(self.mistake(token))
+        self.feed(virtual("_NL", "\n", brace))
+        self.statement = self.index
+        if early:
+            self.reopen_body(token)
+
+    def mistake(self, token: Token) -> Diagnostic:
+        """Return the diagnostic for an unacceptable token."""
+        if self.braces and token.type in ("USE", "PARAM", "FN"):
+            return errors.DeclarationInside(span_of(token, self.words.file), kind=str(token))
+        first, kind = self.tokens[self.index - 2 : self.index] if self.index > 1 else (token, token)
+        begins = self.braces and kind in DECLARATIONS and first.type in ("_NL", "COMMA", "LBRACE")
+        if begins and token.type == "NAME":
+            return errors.DeclarationInside(span_of(kind, self.words.file), kind=str(kind))
+        front = self.tokens[max(self.statement - MAX_AHEAD, 0) : self.index]
+        behind = self.tokens[self.index + 1 : self.index + 1 + MAX_AHEAD]
+        before, expected = self.token_before(), self.machine.expected()
+        return unexpected(Place(token, before, front, behind, expected, self.words.file))
+
+    def stops(self) -> Iterator[int]:
+        """Yield the token indices at which parsing can resume: soft stops outside brackets, then the end of the statement."""
+        depth, brackets = 0, self.brackets
+        for at in range(self.index, len(self.tokens)):
+            kind = self.tokens[at].type
+            if at > self.index and starts_declaration(self.tokens, at):
+                yield at
+                return
+            if depth == 0 and brackets <= 0 and kind in _SOFT_SYNC:
+                yield at
+            brackets += _BRACKETS.get(kind, 0)
+            if depth == 0 and (kind == "_NL" or (kind == "RBRACE" and self.braces)):
+                yield at
+                return
+            depth += (kind == "LBRACE") - (kind == "RBRACE" and depth > 0)
+        yield len(self.tokens) - 1

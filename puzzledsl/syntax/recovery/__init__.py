@@ -1,1 +1,0 @@
-"""Recovery: reading goes on behind a syntax error, which is told with the form that is expected."""

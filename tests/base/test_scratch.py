@@ -1,0 +1,106 @@
+"""What a killed process leaves behind goes with the next one; what a living one holds stays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.base.files import appearing, scratch, sweep_scratch, write_text
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from puzzledsl.base.files import replacing
+from puzzledsl.base.files import appearing, scratch
+place = Path(sys.argv[1])
+with scratch("speed") as folder, replacing(place / "child.gguf") as file, appearing(place / "child") as new:
+    for path in (folder / "model", file, new / "weights"):
+        path.write_bytes(bytes(1000))
+    print("ready", flush=True)
+    time.sleep(600)
+"""
+
+
+@contextmanager
+def holder(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
+    """A process in the middle of writing two outputs in `place`, with its own temporary directory."""
+    place.joinpath("tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(place / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(place)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def names(place: Path) -> list[str]:
+    """The names in a directory, and in the temporary one inside."""
+    return sorted([*os.listdir(place), *os.listdir(place / "tmp")])
+
+
+def test_leftovers_of_a_killed_process_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with holder(tmp_path, monkeypatch) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert len(names(tmp_path)) == 4
+        sweep_scratch()
+        write_text(tmp_path / "notes.txt", "")
+        assert names(tmp_path) == ["notes.txt", "tmp"]
+
+
+def test_what_a_living_process_holds_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with holder(tmp_path, monkeypatch):
+        before = names(tmp_path)
+        sweep_scratch()
+        write_text(tmp_path / "notes.txt", "")
+        assert names(tmp_path) == sorted([*before, "notes.txt"])
+
+
+def test_the_next_command_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with holder(tmp_path, monkeypatch) as process:
+        process.kill()
+        process.wait()
+        subprocess.run(
+            [sys.executable, "-m", "puzzledsl.cli.main", "--version"], check=True, capture_output=True
+        )
+        assert os.listdir(tmp_path / "tmp") == []
+
+
+def test_other_files_of_such_names_stay(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "pzl-scratch-mine").symlink_to(tmp_path / "real")
+    (tmp_path / ".notes").write_text("mine")
+    write_text(tmp_path / "notes.txt", "")
+    assert sorted(os.listdir(tmp_path)) == [".notes", "notes.txt", "pzl-scratch-mine", "real"]
+
+
+def test_a_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    out = tmp_path / "child"
+    with appearing(out) as new:
+        (new / "weights").write_text("one")
+    with pytest.raises(FileNotFoundError), appearing(out) as new:
+        (new / "missing" / "weights").write_text("two")
+    assert (out / "weights").read_text() == "one"
+    with appearing(out) as new:
+        (new / "other").write_text("three")
+    assert os.listdir(out) == ["other"]
+    assert os.listdir(tmp_path) == ["child"]
+    assert out.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_scratch_folder_goes_with_its_context() -> None:
+    with scratch("test") as folder:
+        (folder / "file").write_text("")
+    assert not folder.exists()

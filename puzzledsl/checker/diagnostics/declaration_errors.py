@@ -1,4 +1,4 @@
-"""Diagnostics of single kinds of declarations: `refine` (E042x), evaluations and texts (E043x), exports (E047x), engines (E18xx)."""
+"""Diagnostics of single kinds of declarations: `refine` (E042x), evaluations and texts (E043x), exports (E047x), engines."""
 
 from __future__ import annotations
 

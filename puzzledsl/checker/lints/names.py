@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from puzzledsl.base.diagnostics import Fix, Label, Span
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import Shadowing, UnusedImport, UnusedName
-from puzzledsl.checker.expressions.values import VALUES, SourceFile, Symbol, article
+from puzzledsl.checker.expressions.values import VALUES, SourceFile, Symbol
 from puzzledsl.checker.names.occurrences import occurrences
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import references
@@ -26,7 +26,8 @@ def warn_of_shadowing(ctx: Context, file: SourceFile) -> None:
             continue
         is_local = before is not occurrence.symbol
         if is_local and isinstance(before, Symbol):
-            what, label = f"{article(before.kind)} of that name", Label(before.span, "hidden there")
+            article = "an" if before.kind[0] in "aeiou" else "a"
+            what, label = f"{article} {before.kind} of that name", Label(before.span, "hidden there")
             ctx.report(Shadowing(span, name=name, what=what, secondary=[label]))
         elif name in VALUES or (is_local and name in SPACE_WORDS):
             ctx.report(Shadowing(span, name=name, what="a word of the language"))

@@ -1,4 +1,4 @@
-"""What square brackets and `for` select: `layers[40.. where index mod 2 == 1]`, `list[0]`, `for l in layers where …`."""
+"""Selections by square brackets and `for`: `layers[40.. where index mod 2 == 1]`, `list[0]`, `for l in layers where …`."""
 
 from __future__ import annotations
 

@@ -70,8 +70,11 @@ def definition(own: Mapping[str, Any], links: Mapping[str, str] | None = None) -
         yield "One of " + ", ".join(f"`{value}`" for value in values) + ".\n"
     properties = own.get("properties", {})
     if properties:
-        yield "| field | type |\n|---|---|"
-        yield from (f"| `{name}` | {type_of(kind, links)} |" for name, kind in properties.items())
+        told = any("description" in kind for kind in properties.values())
+        yield "| field | type | meaning |\n|---|---|---|" if told else "| field | type |\n|---|---|"
+        for name, kind in properties.items():
+            meaning = f" {cell(kind.get('description', ''))} |" if told else ""
+            yield f"| `{name}` | {type_of(kind, links)} |{meaning}"
         yield ""
     elif own.get("anyOf") or own.get("type") == "array" or "$ref" in own:
         yield f"It is {type_of(own, links)}.\n"

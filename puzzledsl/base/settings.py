@@ -137,7 +137,9 @@ def setting(
 
     `shown`: the default in Markdown, where `default` does not say it. `left_out`: JSON leaves the default out.
     """
-    own: dict[str, Any] = {} if default is REQUIRED else {"default": default}
+    own: dict[str, Any] = (
+        {"description": doc} if default is REQUIRED else {"description": doc, "default": default}
+    )
     if left_out:
         own["exclude_if"] = lambda value: value == default
     found = Field(**own)

@@ -20,7 +20,6 @@ from starlette.routing import Route
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.render import render_all, sources_for
 from puzzledsl.explore import views
-from puzzledsl.explore.conflicts import conflict_view
 from puzzledsl.explore.desk import CannotWrite, Desk, FileChanged, Stale
 from puzzledsl.explore.guard import LARGEST_BODY, App, Guard, guarded
 from puzzledsl.explore.question import BadQuestion, Question
@@ -30,11 +29,13 @@ SLICES_S = (0.12, 1.0, 3.0)
 """Seconds of each try at an answer: the first is shown at once, with its gap; the page asks for the next by itself."""
 POINT_S, LAYER_S, CONFLICT_S = 1.0, (0.5, 3.0), 5.0
 ASSETS = {
-    "explore.js": ("explore.js", "text/javascript"),
-    "strip.js": ("strip.js", "text/javascript"),
-    "explore.css": ("explore.css", "text/css"),
-    "icon.svg": ("icon.svg", "image/svg+xml"),
+    "explore.js": "text/javascript",
+    "strip.js": "text/javascript",
+    "explore.css": "text/css",
+    "icon.svg": "image/svg+xml",
 }
+QUESTIONS = ("answer", "layer", "frontier", "conflict", "compare", "text", "save")
+"""Questions of the page: each is a route, and a method of `_Asked`."""
 T = TypeVar("T")
 
 
@@ -47,22 +48,8 @@ def application(desk: Desk, guard: Guard, ready: Callable[[], None]) -> App:
         ready()
         yield
 
-    routes = [
-        Route("/{token}/", served.page),
-        Route("/{token}/assets/{name}", served.asset),
-        *(
-            Route(f"/{{token}}/{name}", served.asked(answer), methods=["POST"])
-            for name, answer in {
-                "answer": served.answer,
-                "layer": served.layer,
-                "frontier": served.frontier,
-                "conflict": served.conflict,
-                "compare": served.compare,
-                "text": served.text,
-                "save": served.save,
-            }.items()
-        ),
-    ]
+    routes = [Route("/{token}/", served.page), Route("/{token}/assets/{name}", served.asset)]
+    routes += [Route(f"/{{token}}/{name}", served.asked(name), methods=["POST"]) for name in QUESTIONS]
     return guarded(Starlette(routes=routes, lifespan=lifespan), guard)
 
 
@@ -89,35 +76,6 @@ async def in_thread(work: Callable[[], T]) -> T:
     return await done
 
 
-class _Asked:
-    """Request of a page: its question, the number of it, and the search."""
-
-    def __init__(self, desk: Desk, body: Any, gone: threading.Event) -> None:
-        self._gone = gone
-        if not isinstance(body, dict):
-            raise BadQuestion("this is no question")
-        self.desk, self.body = desk, body
-        self.page, self.number = str(body.get("page", ""))[:64], self.whole("number", 2**53)
-        try:
-            self.sheet: Sheet = desk.sheet_of_page(str(body.get("search")), body.get("digest"))
-        except KeyError:
-            raise BadQuestion("there is no such search any more: load the page again") from None
-        self.question = Question.read(body.get("question"))
-
-    def still_wanted(self) -> None:
-        """Raise Stale if the page has asked something newer, or has closed the connection."""
-        if self._gone.is_set():
-            raise Stale
-        self.desk.check(self.page, self.number)
-
-    def whole(self, name: str, most: int) -> int:
-        """Return a number of the body from 0 to `most`. Raises BadQuestion."""
-        value = self.body.get(name)
-        if not isinstance(value, int) or not 0 <= value <= most:
-            raise BadQuestion(f"there is no {name} {value!r}")
-        return value
-
-
 class _Served:
     """Functions of the routes."""
 
@@ -141,141 +99,53 @@ class _Served:
 
     async def asset(self, request: Request) -> Response:
         """Return a style sheet, a script or the icon."""
-        found = ASSETS.get(request.path_params["name"])
-        if found is None:
+        name = request.path_params["name"]
+        if name not in ASSETS:
             return PlainTextResponse("not found\n", status_code=404)
-        return Response(views.filled(found[0]), media_type=found[1])
+        return Response(views.filled(name), media_type=ASSETS[name])
 
-    def asked(self, answer: Callable[[_Asked], dict[str, Any]]) -> Callable[[Request], Any]:
-        """Return the route of a question: JSON in, JSON out.
-
-        204: nobody waits for the answer any more; 400: a wrong question; 409: the file has changed; 500: a fault.
-        """
+    def asked(self, name: str) -> Callable[[Request], Any]:
+        """Return the route of a question: JSON in, JSON out. 204: nobody waits for the answer any more."""
 
         async def route(request: Request) -> Response:
-            body = await _body(request)
-            if body is None:
-                return JSONResponse({"error": "the question is too large"}, status_code=413)
+            body = b""
+            async for part in request.stream():
+                body += part
+                if len(body) > LARGEST_BODY:
+                    return JSONResponse({"error": "the question is too large"}, status_code=413)
             gone = threading.Event()
             closing = asyncio.create_task(_when_closed(request, gone))
             try:
-                return JSONResponse(await in_thread(lambda: answer(_Asked(self.desk, _json(body), gone))))
+                found = await in_thread(
+                    lambda: getattr(_Asked(self.desk, self._background, body, gone), name)()
+                )
+                return JSONResponse(found)
             except Stale:
                 return Response(status_code=204)
-            except FileChanged as error:
-                return JSONResponse({"error": str(error)}, status_code=409)
-            except BadQuestion as error:
-                return JSONResponse({"error": str(error)}, status_code=400)
-            except DiagnosticError as error:
-                return JSONResponse(
-                    {"error": render_all(error.diagnostics, {}, color=False)}, status_code=400
-                )
-            except CannotWrite as error:
-                return JSONResponse({"error": str(error)}, status_code=500)
-            except OSError as error:  # of a table, or of a temporary file
-                named = f"{error.filename}: " if error.filename else ""
-                return JSONResponse({"error": f"{named}{error.strerror or error}"}, status_code=500)
-            except Exception as error:  # told on the page, and in full where the command runs
-                traceback.print_exc()
-                said = f"internal error ({type(error).__name__}: {error}): a fault of pzl, not of your file"
-                return JSONResponse({"error": said}, status_code=500)
+            except Exception as error:
+                status, said = _refusal(error)
+                return JSONResponse({"error": said}, status_code=status)
             finally:
                 closing.cancel()
 
         return route
 
-    # ------------------------------------------------------------ questions
 
-    def answer(self, asked: _Asked) -> dict[str, Any]:
-        """The best child, in the time of one try. A page's next question makes this one stale."""
-        tried = asked.whole("tried", len(SLICES_S) - 1)
-        self.desk.newest(asked.page, asked.number)
-        began = time.perf_counter()
-        found = asked.sheet.answer(asked.question, SLICES_S[tried])
-        ms = (time.perf_counter() - began) * 1000
-        asked.still_wanted()
-        more = found.status in ("feasible", "unknown") and tried + 1 < len(SLICES_S)
-        view = views.answer_view(asked.sheet, asked.question, found, ms)
-        return {**view, "number": asked.number, "next": tried + 1 if more else None}
-
-    def layer(self, asked: _Asked) -> dict[str, Any]:
-        """The alternatives of one layer, with what each would cost."""
-        layer = asked.whole("layer", len(asked.sheet.space.layers) - 1)
-        if not asked.body.get("regrets"):
-            return {"html": views.layer_view(asked.sheet, layer, None), "layer": layer}
-        from puzzledsl.api.regrets import Regrets
-
-        regrets: Regrets | None = None
-        with self._background:
-            for time_s in LAYER_S:
-                asked.still_wanted()
-                found = asked.sheet.why(asked.question, layer, time_s)
-                regrets = found if isinstance(found, Regrets) else None
-                if regrets is None or views.is_exact(regrets):
-                    break
-        return {"html": views.layer_view(asked.sheet, layer, regrets), "layer": layer}
-
-    def frontier(self, asked: _Asked) -> dict[str, Any]:
-        """The objective along one bound, other requirements as they are."""
-        bound = self._bound(asked)
-        sheet, question = asked.sheet, asked.question
-        solved, texts = [], []
-        with self._background:
-            for each in sheet.along(question, bound, views.POINTS):
-                asked.still_wanted()
-                text = each.bounds[bound.number]
-                solved.append((views.amount(text), sheet.answer(each, POINT_S)))
-                texts += [text] * (solved[-1][1].objective is not None)
-        named = [(views.NOW, views.amount(question.bounds.get(bound.number, bound.text)), question)]
-        if "kept" in asked.body:
-            kept = Question.read(asked.body["kept"])
-            named.append((views.KEPT, views.amount(kept.bounds.get(bound.number, bound.text)), kept))
-        shown = []
-        for name, x, each in named:
-            asked.still_wanted()
-            shown.append((name, x, sheet.answer(each, POINT_S)))
-        return {"html": views.frontier_view(sheet, bound, solved, shown), "texts": texts}
-
-    @staticmethod
-    def _bound(asked: _Asked) -> Any:
-        number = asked.whole("bound", 10_000)
-        if number not in asked.sheet.bounds:
-            raise BadQuestion("there is no such bound")
-        return asked.sheet.bounds[number]
-
-    def conflict(self, asked: _Asked) -> dict[str, Any]:
-        """The requirements that exclude each other."""
-        with self._background:
-            asked.still_wanted()
-            found = asked.sheet.explain(asked.question, CONFLICT_S)
-        return conflict_view(asked.sheet, asked.question, found)
-
-    def compare(self, asked: _Asked) -> dict[str, Any]:
-        """Two answers side by side."""
-        kept = asked.sheet.answer(Question.read(asked.body.get("kept")), POINT_S)
-        asked.still_wanted()
-        now = asked.sheet.answer(asked.question, POINT_S)
-        return views.comparison_view(kept, now)
-
-    def text(self, asked: _Asked) -> dict[str, Any]:
-        """The edited lines, and how the file would change."""
-        found = asked.sheet.edited(asked.question)
-        return {"lines": found.lines, "diff": found.diff}
-
-    def save(self, asked: _Asked) -> dict[str, Any]:
-        """Write the file."""
-        if asked.body.get("digest") != self.desk.digest:
-            raise FileChanged(f"{self.desk.file.name} was written meanwhile: load the page again")
-        self.desk.save(asked.sheet, asked.question)
-        return {"saved": str(self.desk.file)}
-
-
-def _json(body: bytes) -> Any:
-    """Return a body as JSON. Raises BadQuestion."""
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise BadQuestion("this is no question") from error
+def _refusal(error: Exception) -> tuple[int, str]:
+    """Return the status and the words of a question that fails: 400: a wrong one, 409: the file has changed, 500: a fault."""
+    match error:
+        case FileChanged():
+            return 409, str(error)
+        case BadQuestion():
+            return 400, str(error)
+        case DiagnosticError():
+            return 400, render_all(error.diagnostics, {}, color=False)
+        case CannotWrite():
+            return 500, str(error)
+        case OSError():  # of a table, or of a temporary file
+            return 500, (f"{error.filename}: " if error.filename else "") + f"{error.strerror or error}"
+    traceback.print_exception(error)  # in full where the command runs
+    return 500, f"internal error ({type(error).__name__}: {error}): a fault of pzl, not of your file"
 
 
 async def _when_closed(request: Request, gone: threading.Event) -> None:
@@ -285,11 +155,112 @@ async def _when_closed(request: Request, gone: threading.Event) -> None:
     gone.set()
 
 
-async def _body(request: Request) -> bytes | None:
-    """Return the body of a request; None for one that no question needs."""
-    found = b""
-    async for part in request.stream():
-        found += part
-        if len(found) > LARGEST_BODY:
-            return None
-    return found
+class _Asked:
+    """Request of a page: its question, the number of it, the search, and an answer for each of QUESTIONS."""
+
+    def __init__(self, desk: Desk, background: threading.Lock, text: bytes, gone: threading.Event) -> None:
+        self._gone, self._background = gone, background
+        try:
+            body = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise BadQuestion("this is no question") from error
+        if not isinstance(body, dict):
+            raise BadQuestion("this is no question")
+        self.desk, self.body = desk, body
+        self.page, self.number = str(body.get("page", ""))[:64], self.whole("number", 2**53)
+        try:
+            self.sheet: Sheet = desk.sheet_of_page(str(body.get("search")), body.get("digest"))
+        except KeyError:
+            raise BadQuestion("there is no such search any more: load the page again") from None
+        self.question = Question.read(body.get("question"))
+
+    def still_wanted(self) -> None:
+        """Raise Stale if the page has asked something newer, or has closed the connection."""
+        if self._gone.is_set():
+            raise Stale
+        self.desk.check(self.page, self.number)
+
+    def whole(self, name: str, most: int) -> int:
+        """Return a number of the body from 0 to `most`. Raises BadQuestion."""
+        value = self.body.get(name)
+        if not isinstance(value, int) or not 0 <= value <= most:
+            raise BadQuestion(f"there is no {name} {value!r}")
+        return value
+
+    # ------------------------------------------------------------ questions
+
+    def answer(self) -> dict[str, Any]:
+        """The best child, in the time of one try. A page's next question makes this one stale."""
+        tried = self.whole("tried", len(SLICES_S) - 1)
+        self.desk.newest(self.page, self.number)
+        began = time.perf_counter()
+        found = self.sheet.answer(self.question, SLICES_S[tried])
+        ms = (time.perf_counter() - began) * 1000
+        self.still_wanted()
+        more = found.status in ("feasible", "unknown") and tried + 1 < len(SLICES_S)
+        view = views.answer_view(self.sheet, self.question, found, ms)
+        return {**view, "number": self.number, "next": tried + 1 if more else None}
+
+    def layer(self) -> dict[str, Any]:
+        """The alternatives of one layer, with what each would cost."""
+        from puzzledsl.api.regrets import Regrets
+
+        layer = self.whole("layer", len(self.sheet.space.layers) - 1)
+        regrets: Regrets | None = None
+        if self.body.get("regrets"):
+            with self._background:
+                for time_s in LAYER_S:
+                    self.still_wanted()
+                    found = self.sheet.why(self.question, layer, time_s)
+                    regrets = found if isinstance(found, Regrets) else None
+                    if regrets is None or views.is_exact(regrets):
+                        break
+        return {"html": views.layer_view(self.sheet, layer, regrets), "layer": layer}
+
+    def frontier(self) -> dict[str, Any]:
+        """The objective along one bound, other requirements as they are."""
+        sheet, question, number = self.sheet, self.question, self.whole("bound", 10_000)
+        if number not in sheet.bounds:
+            raise BadQuestion("there is no such bound")
+        bound = sheet.bounds[number]
+        solved, texts = [], []
+        with self._background:
+            for each in sheet.along(question, bound, views.POINTS):
+                self.still_wanted()
+                text = each.bounds[number]
+                solved.append((views.amount(text), sheet.answer(each, POINT_S)))
+                texts += [text] * (solved[-1][1].objective is not None)
+        named = {views.NOW: question}
+        if "kept" in self.body:
+            named[views.KEPT] = Question.read(self.body["kept"])
+        shown = []
+        for name, each in named.items():
+            self.still_wanted()
+            x = views.amount(each.bounds.get(number, bound.text))
+            shown.append((name, x, sheet.answer(each, POINT_S)))
+        return {"html": views.frontier_view(sheet, bound, solved, shown), "texts": texts}
+
+    def conflict(self) -> dict[str, Any]:
+        """The requirements that exclude each other."""
+        with self._background:
+            self.still_wanted()
+            found = self.sheet.answer(self.question, CONFLICT_S, with_conflict=True)
+        return views.conflict_view(self.sheet, self.question, found)
+
+    def compare(self) -> dict[str, Any]:
+        """Two answers side by side."""
+        kept = self.sheet.answer(Question.read(self.body.get("kept")), POINT_S)
+        self.still_wanted()
+        return views.comparison_view(kept, self.sheet.answer(self.question, POINT_S))
+
+    def text(self) -> dict[str, Any]:
+        """The edited lines, and how the file would change."""
+        found = self.sheet.edited(self.question)
+        return {"lines": found.lines, "diff": found.diff}
+
+    def save(self) -> dict[str, Any]:
+        """Write the file."""
+        if self.body.get("digest") != self.desk.digest:
+            raise FileChanged(f"{self.desk.file.name} was written meanwhile: load the page again")
+        self.desk.save(self.sheet, self.question)
+        return {"saved": str(self.desk.file)}

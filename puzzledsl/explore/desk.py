@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from puzzledsl.base.diagnostics import DiagnosticError, Sink
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink
 from puzzledsl.base.files import write_text
-from puzzledsl.explore.errors import NothingToExplore
 from puzzledsl.explore.question import Question
 from puzzledsl.explore.sheet import Sheet
-from puzzledsl.explore.sources import Source
+from puzzledsl.explore.statements import Source
 from puzzledsl.ir.nodes import CpSat
 from puzzledsl.syntax.parse import read_source
 
 if TYPE_CHECKING:
     from puzzledsl.api.program import Program
+
+
+class NothingToExplore(Diagnostic, code="E0682"):
+    """A program, or a search, that `pzl explore` cannot show."""
+
+    template = "{what}, so there is nothing to explore"
+    help_template = "name a search whose solver is `cpsat`, the default"
 
 
 class FileChanged(Exception):
@@ -103,22 +108,18 @@ class Desk:
             chosen("search", self.program.ir.searches, [name], self.file, "solve")
             if name not in self.searches:
                 raise DiagnosticError(NothingToExplore(None, what=f"the solver of `{name}` is a heuristic"))
-            self.sheet(name)
-            return name
-        if not self.searches:
-            raise DiagnosticError(
-                NothingToExplore(None, what=f"{self.file.name} has no search that is solved exactly")
-            )
-        first: DiagnosticError | None = None
-        for each in self.searches:
+        elif not self.searches:
+            what = f"{self.file.name} has no search that is solved exactly"
+            raise DiagnosticError(NothingToExplore(None, what=what))
+        errors: list[DiagnosticError] = []
+        for each in self.searches if name is None else [name]:
             try:
                 self.sheet(each)
             except DiagnosticError as error:
-                first = first or error
+                errors.append(error)
             else:
                 return each
-        assert first is not None
-        raise first
+        raise errors[0]
 
     def sheet_of_page(self, name: str, digest: str | None) -> Sheet:
         """Return the search that a page shows. Raises KeyError; FileChanged for a page of an earlier reading or tables."""
@@ -156,29 +157,27 @@ class Desk:
 
     # ------------------------------------------------------------ writing
 
-    @contextmanager
-    def _unchanged(self) -> Iterator[None]:
-        with self._lock:
-            if self._on_disk() != self.digest:
-                raise FileChanged(f"{self.file.name} has changed on disk: load the page again to see it")
-            yield
-
     def save(self, sheet: Sheet, question: Question) -> None:
         """Write the file with a question in it: to a temporary name, then renamed.
 
         Raises FileChanged, BadQuestion, CannotWrite.
         """
-        with self._unchanged():
+        with self._lock:
+            self._check_disk()
             if sheet.source is not self.source:
                 raise FileChanged(f"{self.file.name} was read again: load the page again")
             found = sheet.edited(question)
-            with self._unchanged():  # looked at once more: the edit was checked meanwhile
-                try:
-                    write_text(self.file.resolve(), found.text)
-                except OSError as error:
-                    reason = error.strerror or str(error)
-                    raise CannotWrite(f"{self.file.name} cannot be written: {reason}") from error
+            self._check_disk()  # once more: the edit was checked meanwhile
+            try:
+                write_text(self.file.resolve(), found.text)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise CannotWrite(f"{self.file.name} cannot be written: {reason}") from error
             self._load()
+
+    def _check_disk(self) -> None:
+        if self._on_disk() != self.digest:
+            raise FileChanged(f"{self.file.name} has changed on disk: load the page again to see it")
 
 
 def _digest(texts: Mapping[str, str | None]) -> str:

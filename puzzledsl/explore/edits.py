@@ -12,8 +12,7 @@ from pathlib import Path
 
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.explore.question import Question
-from puzzledsl.explore.sources import Source
-from puzzledsl.explore.statements import Statement
+from puzzledsl.explore.statements import Source, Statement
 from puzzledsl.syntax.format import format_source
 
 Edit = tuple[int, int, str]
@@ -33,49 +32,38 @@ def edited(
     source: Source, search: str, statements: Sequence[Statement], question: Question, choices: Sequence[str]
 ) -> Edited:
     """Apply a question to a text. `choices`: its choices as conditions of `require`."""
-    edits = [
-        edit
-        for statement in statements
-        if statement.span is not None
-        for edit in _edits(source, statement, statement.span, question)
-    ]
+    edits = [edit for statement in statements for edit in _edits(source, statement, question)]
     edits += _added(source, search, choices)
-    text = _applied(source.text, edits)
-    after, before = format_source(text), format_source(source.text)
+    parts, at = [], 0
+    for start, stop, new in sorted(edits):
+        parts += [source.text[at:start], new]
+        at = max(at, stop)  # two may take the same comma
+    after, before = format_source("".join(parts) + source.text[at:]), format_source(source.text)
     changes = difflib.ndiff(before.splitlines(), after.splitlines())
     name, lines = Path(source.file).name, (source.text.splitlines(), after.splitlines())
     diff = difflib.unified_diff(*lines, name, f"{name}, saved", n=2, lineterm="")
     return Edited(after, tuple(line[2:] for line in changes if line.startswith("+ ")), tuple(diff))
 
 
-def _applied(text: str, edits: Sequence[Edit]) -> str:
-    """Apply edits to a text. Two may take the same comma."""
-    parts, at = [], 0
-    for start, stop, new in sorted(edits):
-        parts += [text[at:start], new]
-        at = max(at, stop)
-    return "".join(parts) + text[at:]
-
-
-def _edits(source: Source, statement: Statement, span: Span, question: Question) -> Iterator[Edit]:
-    is_off = statement.number in question.off
+def _edits(source: Source, statement: Statement, question: Question) -> Iterator[Edit]:
+    if statement.node is None:
+        return
+    span, is_off = statement.node.span, statement.number in question.off
     if is_off and not _has_its_lines(source, span):
         yield _removal(source, span)
         return
     for bound in statement.bounds:
         if bound.number in question.bounds:
-            start, stop = source.reach(bound.span)
-            yield start, stop, question.bounds[bound.number]
-    if is_off:
-        for line in range(span.line, span.end_line + 1):
-            start = source.offset(line, 1)
-            at = start + _indent(source.text[start:])
-            yield at, at, "# "
+            yield *source.reach(bound.span), question.bounds[bound.number]
+    for line in range(span.line, span.end_line + 1) if is_off else ():
+        start = source.offset(line, 1)
+        at = start + _indent(source.text[start:])
+        yield at, at, "# "
 
 
 def _indent(text: str) -> int:
     """Count the blanks that a text begins with."""
-    return next((at for at, character in enumerate(text) if character not in " \t"), len(text))
+    return len(text) - len(text.lstrip(" \t"))
 
 
 def _has_its_lines(source: Source, span: Span) -> bool:
@@ -103,10 +91,7 @@ def _added(source: Source, search: str, choices: Sequence[str]) -> Iterator[Edit
     if not choices or found is None:
         return
     lines = "".join(f"  require {condition}\n" for condition in choices)
-    _, stop = source.reach(found.span)
-    brace = stop - 1  # a search has a body, or it is a mistake
+    brace = source.reach(found.span)[1] - 1  # a search has a body, or it is a mistake
     begin = source.text.rfind("\n", 0, brace) + 1
-    if source.text[begin:brace].strip():
-        yield brace, brace, f"\n{lines}"
-    else:
-        yield begin, begin, lines
+    own_line = not source.text[begin:brace].strip()
+    yield (begin, begin, lines) if own_line else (brace, brace, f"\n{lines}")

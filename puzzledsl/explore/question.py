@@ -1,12 +1,17 @@
-"""A question of the page: other bounds, statements left out, alternatives pinned or forbidden."""
+"""A question of the page: other bounds, statements left out, alternatives pinned or forbidden by patterns of the language."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import combinations
 from typing import Any, Literal, get_args
 
-from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, SubBlock
+from puzzledsl.alternatives.precision import FULL
+from puzzledsl.alternatives.shape import Shape
+from puzzledsl.language.alternatives import PRECISION
 
 LONGEST = 60
 """Longest number that is taken for a bound."""
@@ -45,7 +50,7 @@ class Question:
         try:
             bounds = {int(number): str(text) for number, text in dict(value.get("bounds", {})).items()}
             off = frozenset(int(number) for number in value.get("off", []))
-            choices = tuple(sorted(_choice(each) for each in value.get("choices", [])))
+            choices = tuple(sorted(map(_choice, value.get("choices", []))))
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise BadQuestion("this is no question") from error
         if any(len(text) > LONGEST for text in bounds.values()):
@@ -58,3 +63,30 @@ def _choice(value: Any) -> Choice:
     if sub_block not in get_args(SubBlock) or kind not in ("pin", "forbid"):
         raise BadQuestion("this is no choice")
     return Choice(int(value["layer"]), sub_block, kind, tuple(sorted(map(str, value["names"]))))
+
+
+def pattern_of(alternative: Alternative, others: tuple[Alternative, ...], shape: Shape) -> str | None:
+    """Return the shortest pattern that matches one alternative of a layer and none of the others; None if there is none.
+
+    `noop`, `mlp(width: 7168)`.
+    """
+    word = alternative.kind
+    fields = [f for f in alternative.fields() if alternative.figure(f, shape) is not None]
+    if any(other.dtype != alternative.dtype for other in others):
+        fields.append(PRECISION)
+    named = [other for other in others if other.answers_to(word, shape)]
+    own = {field: _value(alternative, field, shape) for field in fields}
+    for count in range(len(fields) + 1):
+        for chosen in combinations(fields, count):
+            alike = [a for a in named if all(_value(a, field, shape) == own[field] for field in chosen)]
+            if alike == [alternative]:
+                uncapped = {f for f in chosen if f == "window" and own[f] == UNCAPPED}
+                inside = ", ".join(
+                    f"{field}: {FULL if field in uncapped else own[field]}" for field in chosen
+                )
+                return f"{word}({inside})" if inside else word
+    return None
+
+
+def _value(alternative: Alternative, field: str, shape: Shape) -> Fraction | str | None:
+    return (alternative.dtype or FULL) if field == PRECISION else alternative.figure(field, shape)

@@ -10,10 +10,9 @@ from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
-from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.files import scratch
 from puzzledsl.explore.desk import Desk
-from puzzledsl.explore.errors import ExploreNeedsAServer, PortIsTaken
 from puzzledsl.explore.guard import Guard
 from puzzledsl.explore.question import Question
 
@@ -22,6 +21,20 @@ FIRST_S = 1.0
 """Seconds for the answer to the search as it is, before the page is there."""
 WAIT_S = 1
 """Seconds that answers in progress have when the server ends."""
+
+
+class ExploreNeedsAServer(Diagnostic, code="E0681"):
+    """`pzl explore` without Starlette or uvicorn."""
+
+    template = "the page is served by Starlette and uvicorn; not installed: {missing}"
+    help_template = "`pip install 'puzzledsl[explore]'`"
+
+
+class PortIsTaken(Diagnostic, code="E0683"):
+    """A port that another program listens on."""
+
+    template = "port {port} of 127.0.0.1 cannot be had: {reason}"
+    help_template = "leave `--port` out, and a free one is taken"
 
 
 def check_libraries() -> None:

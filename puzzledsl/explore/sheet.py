@@ -6,18 +6,16 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
 from typing import TYPE_CHECKING
 
+from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.explore.bounds import Bound
 from puzzledsl.explore.edits import Edited, edited
-from puzzledsl.explore.patterns import alternatives_of, pattern_of
-from puzzledsl.explore.question import BadQuestion, Choice, Question
-from puzzledsl.explore.sources import Source, replaced
-from puzzledsl.explore.statements import Statement, statement_at, statements_of
+from puzzledsl.explore.question import BadQuestion, Choice, Question, pattern_of
+from puzzledsl.explore.statements import Bound, Source, Statement, replaced, statements_of
 from puzzledsl.ir.nodes import (
     Is,
+    LayerChoice,
     LinearRequirement,
     Logic,
     LogicRequirement,
@@ -37,6 +35,12 @@ if TYPE_CHECKING:
 
 REMEMBERED = 512
 SETTLED = ("optimal", "infeasible")
+
+
+def alternatives_of(choice: LayerChoice, sub_block: SubBlock) -> tuple[Alternative, ...]:
+    """Return the alternatives of a sub-block in a layer."""
+    found: tuple[Alternative, ...] = choice.attention if sub_block == "attention" else choice.ffn
+    return found
 
 
 @dataclass
@@ -73,26 +77,20 @@ class Sheet:
     @cached_property
     def statements(self) -> list[Statement]:
         """The search's requirements as the file states them."""
-        shown = self.program.file.name
-        return statements_of(self.search, self.source, shown, self.variations.extent)
+        return statements_of(self.search, self.source, self.program.file.name, self.variations.extent)
 
     @cached_property
     def bounds(self) -> dict[int, Bound]:
         """Every bound, by its number."""
         return {bound.number: bound for statement in self.statements for bound in statement.bounds}
 
-    @cached_property
-    def can_be_edited(self) -> bool:
-        """True if the search is declared in the file itself."""
-        return self.source.search(self.name) is not None
-
     # ------------------------------------------------------------ questions
 
     def requirements(self, question: Question) -> tuple[Requirement, ...]:
         """Return the requirements of a question. Raises BadQuestion."""
-        stated = self.stated(question)
-        kept = (own for number, own in stated.items() if number not in question.off)
-        return (*chain.from_iterable(kept), *map(self._choice, question.choices))
+        stated = self.stated(question).items()
+        kept = [requirement for number, own in stated if number not in question.off for requirement in own]
+        return (*kept, *map(self._choice, question.choices))
 
     def stated(self, question: Question) -> dict[int, list[Requirement]]:
         """Return the requirements of every statement with a question's bounds, also of those left out. Raises BadQuestion."""
@@ -101,21 +99,14 @@ class Sheet:
         read = self._read_again(question)
         for statement in self.statements:
             moved = [bound for bound in statement.bounds if bound.number in question.bounds]
-            if any(bound.scale is None for bound in moved):
-                stated[statement.number] = read[statement.number]
-            else:
-                own = [self._moved(i, moved, question) for i in statement.requirements]
-                stated[statement.number] = own
+            own = [self.search.requirements[index] for index in statement.requirements]
+            for bound in moved:
+                for at, index in enumerate(statement.requirements):
+                    if index in bound.requirements and isinstance(linear := own[at], LinearRequirement):
+                        own[at] = bound.moved(linear, question.bounds[bound.number])
+            again = any(bound.scale is None for bound in moved)
+            stated[statement.number] = read[statement.number] if again else own
         return stated
-
-    def _moved(self, index: int, bounds: Sequence[Bound], question: Question) -> Requirement:
-        """Return a requirement of the search with those of its bounds moved that a question moves."""
-        requirement = self.search.requirements[index]
-        for bound in bounds:
-            if index in bound.requirements:
-                assert isinstance(requirement, LinearRequirement)
-                requirement = bound.moved(requirement, question.bounds[bound.number])
-        return requirement
 
     def _check(self, question: Question) -> None:
         numbers = {statement.number for statement in self.statements}
@@ -124,36 +115,34 @@ class Sheet:
         for choice in question.choices:
             if not 0 <= choice.layer < len(self.space.layers):
                 raise BadQuestion("there is no such layer")
-            names = [a.name for a in alternatives_of(self.space.layers[choice.layer], choice.sub_block)]
-            if not choice.names or not set(choice.names) <= set(names):
+            names = {a.name for a in alternatives_of(self.space.layers[choice.layer], choice.sub_block)}
+            if not choice.names or not names.issuperset(choice.names):
                 raise BadQuestion(f"layer {choice.layer} has no such alternative")
 
     def _read_again(self, question: Question) -> dict[int, list[Requirement]]:
         """Check the text with a question's bounds where statements about layers have some: their formulas are not ours to build.
 
-        Return the requirements by statement; none for a statement that says nothing any more.
+        Return the requirements by statement, whose order is the file's; none for a statement that says nothing any more.
         """
         moved = [self.bounds[number] for number in question.bounds]
         if all(bound.scale is not None for bound in moved):
             return {}
         text = replaced(self.source, [(bound.span, question.bounds[bound.number]) for bound in moved])
-        if text not in self._read:
-            try:
-                self._read[text] = self._by_statement(*self._checked(text))
-            except DiagnosticError as error:
-                raise BadQuestion(error.diagnostics[0].message) from error
-        return self._read[text]
-
-    def _by_statement(self, source: Source, after: Sequence[Requirement]) -> dict[int, list[Requirement]]:
-        """Sort the requirements of an edited text by the statements of the file, whose order is the same."""
-        places = [node.span for node in self.source.requirements]
-        numbers = {places.index(s.span): s.number for s in self.statements if s.span is not None}
+        if text in self._read:
+            return self._read[text]
+        try:
+            source, after = self._checked(text)
+        except DiagnosticError as error:
+            raise BadQuestion(error.diagnostics[0].message) from error
+        places = {node.span: at for at, node in enumerate(self.source.requirements)}
+        numbers = {places[s.node.span]: s.number for s in self.statements if s.node is not None}
         found: dict[int, list[Requirement]] = {s.number: [] for s in self.statements}
-        shown = self.program.file.name
         for requirement in after:
-            node = statement_at(source, requirement.where) if requirement.where.file == shown else None
+            own = requirement.where.file == self.program.file.name
+            node = source.statement_at(requirement.where) if own else None
             if node is not None and (place := source.requirements.index(node)) in numbers:
                 found[numbers[place]].append(requirement)
+        self._read[text] = found
         return found
 
     def reread(self, text: str) -> tuple[Requirement, ...] | None:
@@ -177,10 +166,9 @@ class Sheet:
         at, line = self.search.where, self.search.where.end_line
         text = self.condition(choice)
         place = Where(file=at.file, line=line, column=1, end_line=line, end_column=1, text=text)
-        formula = chosen if choice.kind == "pin" else Not(operand=chosen)
-        return LogicRequirement(
-            formula=formula, where=place, because="pinned" if choice.kind == "pin" else "forbidden"
-        )
+        if choice.kind == "pin":
+            return LogicRequirement(formula=chosen, where=place, because="pinned")
+        return LogicRequirement(formula=Not(operand=chosen), where=place, because="forbidden")
 
     def condition(self, choice: Choice) -> str:
         """Return a choice as the condition of a `require`. Raises BadQuestion for one that no pattern can tell."""
@@ -195,27 +183,18 @@ class Sheet:
 
     # ------------------------------------------------------------ answers
 
-    def answer(self, question: Question, time_s: float) -> Answer:
-        """Return the answer to a question; one that is proven is kept."""
+    def answer(self, question: Question, time_s: float, *, with_conflict: bool = False) -> Answer:
+        """Return the answer to a question, with its conflict where there is no child; one that is proven is kept."""
         known = self._answers.get(question.key)
-        if known is None:
-            known = self.variations.solve(self.requirements(question), time_s=time_s)
-            self._keep(question, known)
+        lacks = with_conflict and known is not None and known.status == "infeasible" and not known.conflict
+        if known is None or lacks:
+            ask = self.variations.explain if with_conflict else self.variations.solve
+            known = ask(self.requirements(question), time_s=time_s)
+            if known.status in SETTLED:
+                self._answers[question.key] = known
+                while len(self._answers) > REMEMBERED:
+                    self._answers.popitem(last=False)
         return known
-
-    def explain(self, question: Question, time_s: float) -> Answer:
-        """Return the answer with its conflict, where there is no child."""
-        known = self._answers.get(question.key)
-        if known is None or (known.status == "infeasible" and not known.conflict):
-            known = self.variations.explain(self.requirements(question), time_s=time_s)
-            self._keep(question, known)
-        return known
-
-    def _keep(self, question: Question, answer: Answer) -> None:
-        if answer.status in SETTLED:
-            self._answers[question.key] = answer
-            while len(self._answers) > REMEMBERED:
-                self._answers.popitem(last=False)
 
     def why(self, question: Question, layer: int, time_s: float) -> Regrets | Answer:
         """Return the regrets of one layer against the best answer that leaves this layer free."""
@@ -230,27 +209,29 @@ class Sheet:
             text = bound.grid.number(position) + bound.unit
             yield Question({**question.bounds, bound.number: text}, question.off, question.choices)
 
-    # ------------------------------------------------------------ text
-
     def edited(self, question: Question) -> Edited:
         """Return the file's text with a question in it. Raises BadQuestion where the program would say something else."""
         wanted = self.requirements(question)
         conditions = [self.condition(choice) for choice in question.choices]
         found = edited(self.source, self.name, self.statements, question, conditions)
         got = self.reread(found.text)
-        if got is None or Counter(map(_meaning, got)) != Counter(map(_meaning, wanted)):
+        if got is None or _meanings(got) != _meanings(wanted):
             raise BadQuestion("this change cannot be written into the file: change its text by hand")
         return found
 
 
-def _meaning(requirement: Requirement) -> object:
-    """Return what a requirement says, without its place, order of names and reason."""
-    match requirement:
-        case LinearRequirement():
-            return requirement.left, requirement.op, requirement.bound, requirement.parent_ratio
-        case LogicRequirement(formula=Is() as formula):
-            return formula.layer, formula.sub_block, frozenset(formula.alternatives)
-        case LogicRequirement(formula=Not(operand=Is() as formula)):
-            return "not", formula.layer, formula.sub_block, frozenset(formula.alternatives)
-        case LogicRequirement(formula=formula):
-            return formula
+def _meanings(requirements: Sequence[Requirement]) -> Counter[object]:
+    """Return what requirements say, without their places, order of names and reasons."""
+
+    def meaning(requirement: Requirement) -> object:
+        match requirement:
+            case LinearRequirement():
+                return requirement.left, requirement.op, requirement.bound, requirement.parent_ratio
+            case LogicRequirement(formula=Is() as said):
+                return said.layer, said.sub_block, frozenset(said.alternatives)
+            case LogicRequirement(formula=Not(operand=Is() as said)):
+                return "not", said.layer, said.sub_block, frozenset(said.alternatives)
+            case LogicRequirement(formula=formula):
+                return formula
+
+    return Counter(map(meaning, requirements))

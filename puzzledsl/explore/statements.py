@@ -1,28 +1,102 @@
-"""The `require` statements of a search, each with its place in the text and its bounds."""
+"""The `require` statements of a search, and the numeric bounds in them: each number that a slider may move.
+
+The IR's bound of a requirement is `scale * number + shift`: the checker moves constants of the left side to the right, and
+divides a throughput by its factor. The check recorded the value of each constant side, which tells both.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
 
 from puzzledsl.base.diagnostics import Span
-from puzzledsl.explore.bounds import Bound, Extent, bounds_of
-from puzzledsl.explore.sources import Source
-from puzzledsl.ir.nodes import Search, Where
+from puzzledsl.base.units import BadLiteral, Quantity, parse_quantity
+from puzzledsl.checker.context import Context
+from puzzledsl.explore.grids import Grid, grid_of
+from puzzledsl.explore.question import BadQuestion
+from puzzledsl.ir.nodes import CountTerm, FactTerm, LinearRequirement, MetricTerm, Requirement, Search, Where
 from puzzledsl.ir.search_nodes import written
+from puzzledsl.search.infeasible.reachable import in_users_unit
 from puzzledsl.syntax import tree
+
+Extent = Callable[[LinearRequirement], tuple[Fraction, Fraction]]
+NUMBERS = "0123456789._-"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A text that was checked. `file` is its name in places, `compared` the values of the constant sides of its comparisons."""
+
+    text: str
+    file: str
+    module: tree.Module
+    compared: Mapping[Span, AbstractSet[Quantity]]
+
+    @classmethod
+    def checked(cls, found: Context) -> Source:
+        """Return the text of a program, with what its check found out."""
+        return cls(found.root.text, found.root.file, found.root.module, found.compared)
+
+    @cached_property
+    def _lines(self) -> list[int]:
+        """Offset of the first character of each line."""
+        return [0, *(at + 1 for at, character in enumerate(self.text) if character == "\n")]
+
+    def offset(self, line: int, column: int) -> int:
+        """Return the offset of a place, both counted from 1."""
+        return self._lines[line - 1] + column - 1
+
+    def reach(self, span: Span) -> tuple[int, int]:
+        """Return the offsets of a span, end exclusive."""
+        return self.offset(span.line, span.column), self.offset(span.end_line, span.end_column)
+
+    def slice(self, span: Span) -> str:
+        """Return the text of a span."""
+        start, stop = self.reach(span)
+        return self.text[start:stop]
+
+    def search(self, name: str) -> tree.Decl | None:
+        """Return the declaration of a search; None if this file has none of that name."""
+        found = (i for i in self.module.items if isinstance(i, tree.Decl) and i.kind.text == "search")
+        return next((d for d in found if d.name.text == name), None)
+
+    @cached_property
+    def requirements(self) -> tuple[tree.Require, ...]:
+        """Every `require` statement of the file, in order."""
+        return tuple(node for node in tree.walk(self.module) if isinstance(node, tree.Require))
+
+    def statement_at(self, where: Where) -> tree.Require | None:
+        """Return the `require` statement that a place is in."""
+        at = self.offset(where.line, where.column)
+        reaches = ((node, *self.reach(node.span)) for node in self.requirements)
+        return next((node for node, start, stop in reaches if start <= at < stop), None)
+
+
+def replaced(source: Source, edits: Sequence[tuple[Span, str]]) -> str:
+    """Return the text with spans replaced. The spans do not overlap."""
+    text = source.text
+    for start, stop, new in sorted(((*source.reach(span), new) for span, new in edits), reverse=True):
+        text = text[:start] + new + text[stop:]
+    return text
+
+
+# ---------------------------------------------------------------- statements
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One `require`. `span`: the whole statement; None where it is in another file, and cannot be edited here."""
+    """One `require`. `node`: of the file; None where it is in another file, and cannot be edited here."""
 
     number: int
     line: int
     text: str
     because: str
     file: str
-    span: Span | None
-    condition: Span | None
+    node: tree.Require | None
     requirements: tuple[int, ...]
     bounds: tuple[Bound, ...] = ()
 
@@ -31,44 +105,157 @@ def statements_of(search: Search, source: Source, shown: str, extent: Extent) ->
     """Return the statements of a search in the order of their requirements. `shown`: the name of the source in the IR."""
     found: dict[object, tuple[tree.Require | None, list[int]]] = {}
     for index, requirement in enumerate(search.requirements):
-        node = statement_at(source, requirement.where) if requirement.where.file == shown else None
+        node = source.statement_at(requirement.where) if requirement.where.file == shown else None
         place = requirement.where if node is None else node.span
         found.setdefault(place, (node, []))[1].append(index)
     statements: list[Statement] = []
     count = 0
     for node, indices in found.values():
         own = {index: search.requirements[index] for index in indices}
-        bounds = () if node is None else tuple(bounds_of(node, own, source, extent, count))
+        first = own[indices[0]]
+        text = written(first) if node is None else source.slice(node.condition.span)
+        bounds = () if node is None else tuple(_bounds_of(node, own, source, extent, count))
         count += len(bounds)
-        statements.append(_statement(len(statements), node, search, source, tuple(indices), bounds))
+        statements.append(
+            Statement(
+                number=len(statements),
+                line=first.where.line if node is None else node.span.line,
+                text=" ".join(text.split()),
+                because=first.because,
+                file=first.where.file,
+                node=node,
+                requirements=tuple(indices),
+                bounds=bounds,
+            )
+        )
     return statements
 
 
-def statement_at(source: Source, where: Where) -> tree.Require | None:
-    """Return the `require` statement that a place is in."""
-    at = source.offset(where.line, where.column)
-    reaches = ((node, *source.reach(node.span)) for node in source.requirements)
-    return next((node for node, start, stop in reaches if start <= at < stop), None)
+# ---------------------------------------------------------------- bounds
 
 
-def _statement(
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One number that a slider moves: the IR's bound is `scale * number + shift`. Without `scale` the text is read again.
+
+    `requirements`: places in the search. `text`: as the file has it, or its value where the file has an expression.
+    """
+
+    number: int
+    span: Span
+    written: str
+    text: str
+    unit: str
+    scale: Fraction | None
+    shift: Fraction
+    requirements: tuple[int, ...]
+    grid: Grid
+    extent: tuple[Fraction, Fraction] | None
+
+    def moved(self, requirement: LinearRequirement, text: str) -> LinearRequirement:
+        """Return a requirement with this bound as `text`. Raises BadQuestion for another unit."""
+        if unit_of(text) != self.unit or self.scale is None:
+            raise BadQuestion(f"`{text}` is not a number of {self.unit.strip() or 'no unit'}")
+        value = amount_of(text) * self.scale + self.shift
+        field = "bound" if requirement.parent_ratio is None else "parent_ratio"
+        place = requirement.bound_where.model_copy(update={"text": text})
+        return requirement.model_copy(update={field: value, "bound_where": place})
+
+
+def unit_of(text: str) -> str:
+    """Return what follows the digits of a literal: `GiB`, `x`, ` tok/s`."""
+    return text.lstrip(NUMBERS)
+
+
+def amount_of(text: str) -> Fraction:
+    """Return the digits of a literal as a number. Raises BadQuestion."""
+    try:
+        return parse_quantity(text.removesuffix(unit_of(text))).value
+    except BadLiteral as error:
+        raise BadQuestion(f"`{text}` is not a number") from error
+
+
+def _compared(condition: tree.Expr) -> Iterator[tree.Expr]:
+    """Yield the operands of every comparison of a condition, in order; those inside calls belong to something else."""
+    match condition:
+        case tree.Compare():
+            yield from condition.operands
+        case tree.Binary(left=left, right=right):
+            yield from (*_compared(left), *_compared(right))
+        case tree.Unary(operand=operand):
+            yield from _compared(operand)
+
+
+def _bounds_of(
+    node: tree.Require, requirements: dict[int, Requirement], source: Source, extent: Extent, first: int
+) -> Iterator[Bound]:
+    """Yield the bounds of a statement, numbered from `first`. `requirements` are its own, by their places in the search."""
+    linear = {i: r for i, r in requirements.items() if isinstance(r, LinearRequirement)}
+    for operand in _compared(node.condition):
+        span, values = operand.span, source.compared.get(operand.span, set())
+        at = span.line, span.column
+        mine = {i: r for i, r in linear.items() if (r.bound_where.line, r.bound_where.column) == at}
+        value = next(iter(values)).value if len(values) == 1 else None
+        if isinstance(operand, tree.Literal_):
+            text: str | None = source.slice(span)
+        elif not mine or value is None or value < 0:  # instances of a `for` may have different ones
+            continue
+        else:  # the value of an expression as a literal in the unit of the requirement
+            one = next(iter(mine.values()))
+            exact = one.model_copy(update={"op": ">=" if one.op == "==" else one.op})
+            literal = in_users_unit(exact, value, Fraction(1))
+            text = None if literal is None else literal.text
+        with suppress(BadQuestion):
+            if text is not None:
+                yield _bound(first, span, text, value, mine, source, extent)
+                first += 1
+
+
+def _bound(
     number: int,
-    node: tree.Require | None,
-    search: Search,
+    span: Span,
+    text: str,
+    value: Fraction | None,
+    mine: dict[int, LinearRequirement],
     source: Source,
-    indices: tuple[int, ...],
-    bounds: tuple[Bound, ...],
-) -> Statement:
-    first = search.requirements[indices[0]]
-    text = written(first) if node is None else source.slice(node.condition.span)
-    return Statement(
+    extent: Extent,
+) -> Bound:
+    unit, amount = unit_of(text), amount_of(text)
+    lines = {_line(requirement, value, unit) for requirement in mine.values()} if value is not None else set()
+    scale, shift = lines.pop() if len(lines) == 1 else (None, Fraction(0))
+    reaches: tuple[Fraction, Fraction] | None = None
+    if scale is not None:
+        with suppress(ValueError):  # times a parent's value of 0
+            low, high = extent(next(iter(mine.values())))
+            reaches = (low - shift) / scale, (high - shift) / scale
+    low, high = reaches or (Fraction(0), max(2 * amount, Fraction(10)))
+    return Bound(
         number=number,
-        line=first.where.line if node is None else node.span.line,
-        text=" ".join(text.split()),
-        because=first.because,
-        file=first.where.file,
-        span=None if node is None else node.span,
-        condition=None if node is None else node.condition.span,
-        requirements=indices,
-        bounds=bounds,
+        span=span,
+        written=source.slice(span),
+        text=text,
+        unit=unit,
+        scale=scale,
+        shift=shift,
+        requirements=() if scale is None else tuple(mine),
+        grid=grid_of(amount, low, high, whole=not unit and all(map(_counts, mine.values()))),
+        extent=reaches,
     )
+
+
+def _line(requirement: LinearRequirement, value: Fraction, unit: str) -> tuple[Fraction, Fraction]:
+    """Return the scale and the shift that make a requirement's bound of a number of units, where `value` makes it now."""
+    one = parse_quantity(f"1{unit}").value
+    if requirement.parent_ratio is not None:
+        return one, requirement.parent_ratio - value
+    assert requirement.bound is not None, "a requirement has a bound or a ratio"
+    terms = [weighted.term for weighted in requirement.left.terms]
+    if value and any(isinstance(term, MetricTerm) and term.metric == "throughput" for term in terms):
+        return one * requirement.bound / value, Fraction(0)
+    return one, requirement.bound - value
+
+
+def _counts(requirement: LinearRequirement) -> bool:
+    """Return True if the left side is a whole number for every child."""
+    terms = [w for w in requirement.left.terms if w.coefficient.denominator == 1]
+    return requirement.parent_ratio is None and all(isinstance(w.term, CountTerm | FactTerm) for w in terms)

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.explore.bounds import Bound, amount_of
-from puzzledsl.explore.patterns import alternatives_of
 from puzzledsl.explore.question import Question
-from puzzledsl.explore.sheet import Sheet
-from puzzledsl.explore.statements import Statement
+from puzzledsl.explore.sheet import Sheet, alternatives_of
+from puzzledsl.explore.statements import Bound, Statement, amount_of, unit_of
 from puzzledsl.ir.nodes import LinearRequirement
+from puzzledsl.ir.search_nodes import written
 from puzzledsl.ir.tables import by_regret
 from puzzledsl.report import numbers
 from puzzledsl.report.environment import environment
@@ -25,6 +24,7 @@ from puzzledsl.report.pictures.shades import appearance, window_scale
 from puzzledsl.report.sections.regrets import HeatCell, heat_cell, told
 from puzzledsl.report.sections.requirements import lines_of
 from puzzledsl.report.sections.searches import describe, proof_of
+from puzzledsl.search.infeasible.verdicts import requirements_by_place
 
 if TYPE_CHECKING:
     from puzzledsl.api.answer import Answer
@@ -47,57 +47,78 @@ def filled(template: str, **values: Any) -> str:
 
 def answer_view(sheet: Sheet, question: Question, answer: Answer, ms: float) -> dict[str, Any]:
     """The proof, the strip and the state of every statement."""
-    subject = answer.subject
-    strip = strip_of(subject)
-    return {
+    subject, strip = answer.subject, strip_of(answer.subject)
+    goal = describe(subject.search.objective)
+    view = {
         "status": answer.status,
-        "proof": filled(
-            "proof.html.j2", proof=proof_of(subject), ms=round(ms), goal=describe(subject.search.objective)
-        ),
-        "figures": filled("figures.html.j2", headlines=_headlines(answer)) if strip else "",
-        "strip": filled("strip_pick.html.j2", strip=strip) if strip else "",
-        "statements": statement_states(sheet, question, answer) if strip else {},
-        "metrics": filled("metrics.html.j2", rows=metric_rows([answer]), names=[NOW]) if strip else "",
+        "proof": filled("proof.html.j2", proof=proof_of(subject), ms=round(ms), goal=goal),
+        "figures": "",
+        "strip": "",
+        "statements": {},
+        "metrics": "",
     }
-
-
-@dataclass(frozen=True, slots=True)
-class _Figure:
-    number: Number
-    label: str
-    detail: str
-
-
-def _headlines(answer: Answer) -> list[_Figure]:
-    """The objective first, then the report's own figures."""
-    subject = answer.subject
-    found = [_Figure(h.number, h.label, h.detail) for h in headlines(subject)]
-    if answer.objective is None:
-        return found
-    goal = _Figure(
-        numbers.plain(answer.objective), describe(subject.search.objective), f"{subject.search.sense}d"
-    )
-    return [goal, *found]
+    if not strip:
+        return view
+    found = [{"number": h.number, "label": h.label, "detail": h.detail} for h in headlines(subject)]
+    if answer.objective is not None:  # the objective first, then the report's own figures
+        number, sense = numbers.plain(answer.objective), f"{subject.search.sense}d"
+        found = [{"number": number, "label": goal, "detail": sense}, *found]
+    return {
+        **view,
+        "figures": filled("figures.html.j2", headlines=found),
+        "strip": filled("strip_pick.html.j2", strip=strip),
+        "statements": statement_states(sheet, question, answer),
+        "metrics": filled("metrics.html.j2", rows=metric_rows([answer]), names=[NOW]),
+    }
 
 
 def statement_states(sheet: Sheet, question: Question, answer: Answer) -> dict[int, dict[str, Any]]:
     """Return how far the child meets every statement, also those that are left out."""
-    subject = answer.subject
-    best = subject.best
+    subject, best = answer.subject, answer.subject.best
     assert best is not None
-    stated = sheet.stated(question)
     states: dict[int, dict[str, Any]] = {}
-    for statement in sheet.statements:
-        lines = lines_of(subject, stated[statement.number], best)
+    for number, own in sheet.stated(question).items():
+        lines = lines_of(subject, own, best)
         tightest = min(lines, key=lambda line: line.room.value if line.room else 0.0, default=None)
         reached = tightest.predicted if tightest else None
         marks = {line.mark for line in lines}
-        states[statement.number] = {
+        states[number] = {
             "mark": "missed" if "missed" in marks else "met" if marks <= {"met"} else "unknown",
             "achieved": "" if reached is None else " · ".join(filter(None, (reached.text, reached.note))),
             "room": tightest.room.text if tightest and tightest.room else "",
         }
     return states
+
+
+def conflict_view(sheet: Sheet, question: Question, answer: Answer) -> dict[str, Any]:
+    """Requirements that exclude each other, by statement or choice on the page, and the bounds that would do."""
+    result, places = answer.result, requirements_by_place(answer.subject.search)
+    stated = sheet.stated(question)
+    owners: dict[object, dict[str, int]] = {
+        sheet.condition(choice): {"choice": i} for i, choice in enumerate(question.choices)
+    }
+    for number, own in stated.items():
+        owners |= {(r.where.text, r.where.line): {"statement": number} for r in own}
+
+    def owner(text: str, line: int) -> dict[str, int]:
+        return owners.get((text, line)) or owners.get(text) or {}
+
+    items = []
+    for item in result.conflict:
+        text = written(places[item.line, item.text])
+        items.append({**owner(item.text, item.line), "text": text, "reachable": item.reachable})
+    fixes = []
+    for change in result.relaxation.changes if result.relaxation is not None else ():
+        found, bound = owner(change.text, change.line), change.bound
+        bounds = sheet.statements[found["statement"]].bounds if "statement" in found else ()
+        own_unit = [
+            b for b in bounds if bound is not None and b.scale is not None and unit_of(bound) == b.unit
+        ]
+        number_ = (
+            own_unit[0].number if len(own_unit) == 1 else None
+        )  # the bound it is for, if it is clear which
+        fixes.append({**found, "bound": bound, "number": number_})
+    return {"items": items, "advice": answer.advice, "fixes": fixes}
 
 
 # ---------------------------------------------------------------- two answers
@@ -115,44 +136,30 @@ class MetricRow:
 
 def metric_rows(answers: Sequence[Answer]) -> list[MetricRow]:
     """Every metric of the answers, in order of name."""
-    parent = answers[0].parent_metrics
     rows = []
     for name in sorted({name for answer in answers for name in answer.metrics}):
         if name.endswith(".batch"):
             continue
-        before = parent.get(name)
-        values = [answer.metrics.get(name) for answer in answers]
-        rows.append(
-            MetricRow(
-                name,
-                None if before is None else _number(name, before),
-                tuple(None if v is None else _number(name, v) for v in values),
-                tuple(None if v is None or not before else numbers.times(v / before) for v in values),
-            )
-        )
+        before, unit = answers[0].parent_metrics.get(name), METRIC_UNITS.get(name.rpartition(".")[2], "")
+        found = [answer.metrics.get(name) for answer in answers]
+        parent, *values = (None if v is None else numbers.of_unit(v, unit) for v in (before, *found))
+        ratios = (None if v is None or not before else numbers.times(v / before) for v in found)
+        rows.append(MetricRow(name, parent, tuple(values), tuple(ratios)))
     return rows
-
-
-def _number(name: str, value: float) -> Number:
-    unit = METRIC_UNITS.get(name.rpartition(".")[2], "")
-    return numbers.of_unit(value, unit)
 
 
 def comparison_view(kept: Answer, now: Answer) -> dict[str, Any]:
     """Both strips, the layers that differ, and the metrics side by side."""
     pairs = list(zip(kept.layers, now.layers, strict=False))
     changed = [i for i, (a, b) in enumerate(pairs) if a != b]
-    rows = [
-        (i, label, getattr(pairs[i][0], part), getattr(pairs[i][1], part))
-        for i in changed
-        for part, label in LABELS
-        if getattr(pairs[i][0], part) != getattr(pairs[i][1], part)
+    both = [
+        (i, label, *(getattr(each, part) for each in pairs[i])) for i in changed for part, label in LABELS
     ]
     html = filled(
         "comparison.html.j2",
         strip=strip_of(kept.subject),
         changed=len(changed),
-        rows=rows,
+        rows=[row for row in both if row[2] != row[3]],
         metrics=metric_rows([kept, now]),
         names=[KEPT, NOW],
     )
@@ -174,9 +181,9 @@ class Option:
     name: str
     kind: str
     kept: float
-    is_chosen: bool
-    regret: str
-    heat: HeatCell | None
+    is_chosen: bool = False
+    regret: str = ""
+    heat: HeatCell | None = None
 
 
 def layer_view(sheet: Sheet, layer: int, regrets: Regrets | None) -> str:
@@ -196,15 +203,14 @@ def _options(
 ) -> list[Option]:
     mine = next((s for s in regrets.sub_blocks if s.sub_block == sub_block), None) if regrets else None
     if regrets is None or mine is None:
-        return [Option(name, kind, kept, False, "", None) for name, (kind, kept) in found.items()]
+        return [Option(name, *drawn) for name, drawn in found.items()]
     largest = max((r.at_most or 0.0 for s in regrets.sub_blocks for r in s.regrets), default=0.0)
     options = []
     for regret in by_regret(mine):
-        kind, kept = found[regret.alternative]
-        cell = heat_cell(regrets.result, mine, regret.alternative, largest)
-        is_chosen = regret.alternative == mine.chosen
-        text = "chosen" if is_chosen else told(regret)
-        options.append(Option(regret.alternative, kind, kept, is_chosen, text, cell))
+        name = regret.alternative
+        cell = heat_cell(regrets.result, mine, name, largest)
+        text = "chosen" if name == mine.chosen else told(regret)
+        options.append(Option(name, *found[name], name == mine.chosen, text, cell))
     return options
 
 
@@ -227,16 +233,14 @@ def frontier_view(
     points = [(x, a.objective) for x, a in solved if a.objective is not None]
     others = [(name, x, a.objective) for name, x, a in named if a.objective is not None]
     proven = all(a.status in ("optimal", "infeasible") for _, a in solved)
-    curve = None
+    infeasible, curve = len(solved) - len(points), None
     if len(points) > 1:
         first = sheet.search.requirements[bound.requirements[0]] if bound.requirements else None
         term = describe(first.left) if isinstance(first, LinearRequirement) else statement.text
-        unit = {"": "", "x": ", times the parent's"}.get(bound.unit, f", {bound.unit.strip()}")
-        curve = curve_of(
-            "", term + unit, describe(sheet.search.objective), points, others, main=NOW,
-            infeasible=len(solved) - len(points), unit="",
-        )  # fmt: skip
-    return filled("frontier.html.j2", c=curve, proven=proven, infeasible=len(solved) - len(points))
+        axis = term + {"": "", "x": ", times the parent's"}.get(bound.unit, f", {bound.unit.strip()}")
+        goal = describe(sheet.search.objective)
+        curve = curve_of("", axis, goal, points, others, main=NOW, infeasible=infeasible, unit="")
+    return filled("frontier.html.j2", c=curve, proven=proven, infeasible=infeasible)
 
 
 # ---------------------------------------------------------------- the page
@@ -255,16 +259,16 @@ def lever(statement: Statement, bound: Bound) -> dict[str, Any]:
         "last": grid.last,
         "step": float(grid.step),
         "decimals": grid.decimals,
-        "position": grid.nearest(bound.amount),
+        "position": grid.nearest(amount_of(bound.text)),
     }
 
 
 def pieces_of(sheet: Sheet, statement: Statement) -> list[tuple[str, Bound | None]]:
     """A statement's condition in parts: text, and the bounds between."""
-    source, condition = sheet.source, statement.condition
-    if condition is None:
+    source = sheet.source
+    if statement.node is None:
         return [(statement.text, None)]
-    at, stop = source.reach(condition)
+    at, stop = source.reach(statement.node.condition.span)
     parts: list[tuple[str, Bound | None]] = []
     for bound in sorted(statement.bounds, key=lambda b: source.reach(b.span)):
         begin, end = source.reach(bound.span)
@@ -275,7 +279,6 @@ def pieces_of(sheet: Sheet, statement: Statement) -> list[tuple[str, Bound | Non
 
 def page_view(sheet: Sheet, searches: Sequence[str], digest: str) -> str:
     """The page before its first answer."""
-    rows = [(statement, pieces_of(sheet, statement)) for statement in sheet.statements]
     state = {
         "search": sheet.name,
         "digest": digest,
@@ -286,12 +289,12 @@ def page_view(sheet: Sheet, searches: Sequence[str], digest: str) -> str:
     return filled(
         "page.html.j2",
         state=state,
-        rows=rows,
+        rows=[(statement, pieces_of(sheet, statement)) for statement in sheet.statements],
         name=sheet.name,
         searches=searches,
         file=sheet.program.file.name,
         doc=sheet.search.doc,
         origin=f"{source.name}, {len(sheet.space.layers)} layers",
         goal=f"{sheet.search.sense} {describe(sheet.search.objective)}",
-        can_be_edited=sheet.can_be_edited,
+        can_be_edited=sheet.source.search(sheet.name) is not None,  # not in a file that this one uses
     )

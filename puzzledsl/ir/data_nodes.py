@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from fractions import Fraction
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,16 +17,18 @@ from puzzledsl.ir.base import Declaration, Exact
 # ---------------------------------------------------------------- parent
 
 
+_REVISION = "A branch, tag or commit of the hub's repository."
+_HF = 'write `hf("meta-llama/Llama-3.1-8B")`, or a directory'
+
+
 class HfSource(Frozen):
     """A checkpoint of the Hugging Face hub, or a directory."""
 
     kind: Literal["hf"] = "hf"
     id: str = setting(
-        "The id on the hub, or a directory (relative to this file).",
-        positional=True,
-        write='write `hf("meta-llama/Llama-3.1-8B")`, or a directory',
+        "The id on the hub, or a directory (relative to this file).", positional=True, write=_HF
     )
-    revision: str | None = setting("A branch, tag or commit of the hub's repository.", default=None)
+    revision: str | None = setting(_REVISION, default=None)
 
 
 class ShapeSource(Frozen):
@@ -46,20 +48,19 @@ class Parent(Declaration):
 # ---------------------------------------------------------------- data
 
 
+_PART = (
+    "A part of the documents, by the digest of their content: `0%..95%` to train, `95%..100%` to hold out."
+)
+
+
 class Picked(Frozen):
     """Documents that a source gives: all of them unless said otherwise.
 
     `part`: those whose content's digest, as a share of all digests, lies from the first bound up to below the second; equal
-    documents are in the same part. `take`: the first so many tokens. `duplicates`: what becomes of exact copies of a document;
-    None stands for "keep" of text files, whose documents are paragraphs, and for "drop" of all other sources.
+    documents are in the same part. `duplicates`: None stands for "keep" of text files and for "drop" of all other sources.
     """
 
-    part: tuple[Exact, Exact] | None = setting(
-        "A part of the documents, by the digest of their content: `0%..95%` to train, `95%..100%` to hold out.",
-        default=None,
-        shown="`0%..100%`",
-        left_out=True,
-    )
+    part: tuple[Exact, Exact] | None = setting(_PART, default=None, shown="`0%..100%`", left_out=True)
     take: int | None = setting(
         "The first so many tokens alone: `10M`.", default=None, at_least=1, shown="all", left_out=True
     )
@@ -73,20 +74,18 @@ class Picked(Frozen):
 
 
 _PATHS = setting("A path or glob, relative to this file.", word="path", positional=True)
-
-
 _COLUMN = setting("The field that holds the text.", default="text", bare=True)
+_BARE: dict[str, Any] = {"default": None, "bare": True, "left_out": True}
+_SAMPLED = "write `sampled(p, tokens: 1M)`, where `p` is a parent"
 
 
 class Rows(Picked):
-    """Documents in records: a text in `column`, or a conversation in the field `messages`. `loss`: its tokens that count."""
+    """Documents in records: a text in `column`, or a conversation in the field `messages`."""
 
     messages: str | None = setting(
         "The field that holds a conversation, written with the parent's chat template.",
-        default=None,
-        bare=True,
         elsewhere=("conversations", "conversation", "chat"),
-        left_out=True,
+        **_BARE,
     )
     loss: Literal["all", "answers"] = setting(
         "Tokens of a conversation that losses count: all, or the assistant's answers alone.",
@@ -130,36 +129,16 @@ class HfData(Rows):
     id: str = setting("Its id, or a directory relative to this file.", positional=True)
     split: str = setting("The part that is read.", default="train", bare=True)
     column: str = _COLUMN
-    subset: str | None = setting(
-        "Its subset, where it has several.",
-        default=None,
-        bare=True,
-        elsewhere=("name", "config"),
-        left_out=True,
-    )
-    revision: str | None = setting(
-        "A branch, tag or commit of the hub's repository.", default=None, left_out=True
-    )
+    subset: str | None = setting("Its subset, where it has several.", elsewhere=("name", "config"), **_BARE)
+    revision: str | None = setting(_REVISION, default=None, left_out=True)
 
 
 class SampledData(Picked):
-    """Text that a parent writes itself: `sampled(p, tokens: 1M)`.
-
-    Documents of at most `length` new tokens until there are `tokens`. Each goes on from a prompt of the file `prompts` in
-    turn, or from nothing. `top_k`: a token is drawn from so many likeliest ones (None: from all). `dtype`: of the computation
-    (None: the machine's).
-    """
+    """Text that a parent writes itself: `sampled(p, tokens: 1M)`."""
 
     kind: Literal["sampled"] = "sampled"
-    parent: str = setting(
-        "The parent that writes.",
-        kinds=("parent",),
-        positional=True,
-        write="write `sampled(p, tokens: 1M)`, where `p` is a parent",
-    )
-    tokens: int = setting(
-        "Tokens of all documents.", at_least=1, write="write `sampled(p, tokens: 1M)`, where `p` is a parent"
-    )
+    parent: str = setting("The parent that writes.", kinds=("parent",), positional=True, write=_SAMPLED)
+    tokens: int = setting("Tokens of all documents.", at_least=1, write=_SAMPLED)
     temperature: float = setting(
         "Logits are divided by it: 1 is the parent's own distribution.",
         default=1.0,

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.base.settings import Section, Setting, setting, settings_of
-from puzzledsl.base.units import BYTES, BYTES_PER_S, DOLLARS_PER_S, FLOP_PER_S, POWER, TIME
+from puzzledsl.base.units import BYTES, BYTES_PER_S, DOLLARS_PER_S, FLOP_PER_S, POWER, TIME, Dimension
 from puzzledsl.ir.base import Declaration, Exact
 from puzzledsl.ir.measured_engines import DTYPES, ENGINES, TORCH, engine_words
 
@@ -20,9 +20,26 @@ MAX_DECODE_HEADS = 256
 """The most KV heads a GPU that a `gqa_decode` section names."""
 
 
+_PROFILE = "a profile has `memory`, `bandwidth` and `peak { bf16 = … }`"
+_GPUS: dict[str, Any] = {"default": 1, "at_least": 1, "at_most": MAX_GPUS}
+
+
 def _dtype(doc: str, default: str | None = "bf16", **facts: Any) -> Any:
     """Return a setting that is a number type; unwritten, it is the usual one of the peaks or that of others."""
     return setting(doc, default=default, shown="", words=tuple(DTYPES), noun="dtype", **facts)
+
+
+def _rate(doc: str, word: str, **facts: Any) -> Any:
+    return setting(doc, word=word, unit=BYTES_PER_S, **facts)
+
+
+def _time(*usual: int) -> dict[str, Any]:
+    return {"unit": TIME, "at_least": 0, "default": Fraction(*usual)}
+
+
+def _stated(doc: str, word: str, unit: Dimension) -> Any:
+    """Return a setting that gives scenarios a metric where it is there."""
+    return setting(doc, word=word, unit=unit, default=None, at_least=0, left_out=True)
 
 
 class GqaDecode(Frozen):
@@ -45,40 +62,22 @@ class RooflineHardware(Frozen):
 
     kind: Literal["roofline"] = "roofline"
     profile: str
-    memory_bytes: int = setting(
-        "Memory of one GPU.",
-        word="memory",
-        unit=BYTES,
-        more_than=0,
-        write="a profile has `memory`, `bandwidth` and `peak { bf16 = … }`",
+    memory_bytes: int = setting("Memory of one GPU.", word="memory", unit=BYTES, more_than=0, write=_PROFILE)
+    bandwidth_bytes_per_s: Exact = _rate(
+        "Memory bandwidth of one GPU.", "bandwidth", more_than=0, write=_PROFILE
     )
-    bandwidth_bytes_per_s: Exact = setting(
-        "Memory bandwidth of one GPU.",
-        word="bandwidth",
-        unit=BYTES_PER_S,
-        more_than=0,
-        write="a profile has `memory`, `bandwidth` and `peak { bf16 = … }`",
-    )
-    link_bytes_per_s: Exact = setting(
-        "Bandwidth between two GPUs, one direction.",
-        word="link",
-        unit=BYTES_PER_S,
-        at_least=0,
-        default=Fraction(0),
+    link_bytes_per_s: Exact = _rate(
+        "Bandwidth between two GPUs, one direction.", "link", at_least=0, default=Fraction(0)
     )
     gpus: int = setting(
         "GPUs that share the model (tensor parallel).",
-        default=1,
-        at_least=1,
-        at_most=MAX_GPUS,
         elsewhere=("tensor_parallel_size", "tp", "num_gpus"),
+        **_GPUS,
     )
     expert_parallel: int = setting(
         "Groups of GPUs that share out a mixture's experts; a group splits each of its own by channels.",
-        default=1,
-        at_least=1,
-        at_most=MAX_GPUS,
         left_out=True,
+        **_GPUS,
     )
     flop_per_s: dict[str, Exact]  # dense peak by dtype: bf16, fp8, fp32 …
     dtype: str = _dtype("Number type of the stored weights.")
@@ -106,18 +105,10 @@ class RooflineHardware(Frozen):
     efficiency_attention: Exact
     efficiency_link: Exact
     overhead_s: Exact = setting(
-        "Time a sub-block takes on top, each forward pass.",
-        word="overhead",
-        unit=TIME,
-        at_least=0,
-        default=Fraction(5975, 10**8),
+        "Time a sub-block takes on top, each forward pass.", word="overhead", **_time(5975, 10**8)
     )
     link_latency_s: Exact = setting(
-        "Time a step of an all-reduce takes on top.",
-        word="link_latency",
-        unit=TIME,
-        at_least=0,
-        default=Fraction(9686, 10**9),
+        "Time a step of an all-reduce takes on top.", word="link_latency", **_time(9686, 10**9)
     )
     reserve_bytes: int = setting(
         "Memory kept for the runtime and activations.",
@@ -142,21 +133,11 @@ class RooflineHardware(Frozen):
     )
     max_batch: int = setting("Largest batch the runtime takes.", default=2048, at_least=1, at_most=MAX_BATCH)
     gqa_decode: GqaDecode | None = None
-    usd_per_s: Exact | None = setting(
-        "Price of one GPU: `2.5 USD/h`. Gives its scenarios `cost_per_mtok`.",
-        word="price",
-        unit=DOLLARS_PER_S,
-        default=None,
-        at_least=0,
-        left_out=True,
+    usd_per_s: Exact | None = _stated(
+        "Price of one GPU: `2.5 USD/h`. Gives its scenarios `cost_per_mtok`.", "price", DOLLARS_PER_S
     )
-    watts: Exact | None = setting(
-        "Power of one GPU at work: `700W`. Gives its scenarios `joules_per_tok`.",
-        word="power",
-        unit=POWER,
-        default=None,
-        at_least=0,
-        left_out=True,
+    watts: Exact | None = _stated(
+        "Power of one GPU at work: `700W`. Gives its scenarios `joules_per_tok`.", "power", POWER
     )
     engine: str = setting("The runtime whose figures the constants were fitted to.", default="")
     calibration: str = setting("The measurements that the constants were fitted to.", default="")
@@ -165,47 +146,38 @@ class RooflineHardware(Frozen):
     )
 
 
+_EFFICIENCY: Mapping[str, tuple[str, Fraction | None]] = {
+    "compute": ("Share of the peak that matrix products reach.", Fraction("0.5368")),
+    "experts": ("Share of the peak that a mixture's experts reach; as `compute` unless said.", None),
+    "bandwidth": ("Share of the memory bandwidth that is reached.", Fraction("0.95")),
+    "attention": ("Share of the peak that attention scores reach.", Fraction("0.5993")),
+    "link": ("Share of the link's bandwidth that is reached.", Fraction("0.95")),
+}
+_KV_HEADS = {
+    f"kv{n}": Setting(
+        f"Measured time of decode attention with {n} KV heads a GPU.",
+        rare=n not in (1, 2, 4, 8),
+        type=Fraction,
+        unit=TIME,
+        more_than=0,
+        write="write `kv8 = 102us`: the time at 8 KV heads a GPU",
+    )
+    for n in range(1, MAX_DECODE_HEADS + 1)
+}
 PROFILE_SECTIONS: Mapping[str, Section] = {
     "peak": Section(
         "Dense FLOP/s by dtype.",
-        {
-            dtype: Setting(f"Dense FLOP/s in {dtype}.", type=Fraction, unit=FLOP_PER_S, more_than=0)
-            for dtype in DTYPES
-        },
+        {d: Setting(f"Dense FLOP/s in {d}.", type=Fraction, unit=FLOP_PER_S, more_than=0) for d in DTYPES},
     ),
     "efficiency": Section(
         "Shares of the peaks that are reached.",
         {
             name: Setting(doc, type=Fraction, value=usual, more_than=0, at_most=1)
-            for name, doc, usual in (
-                ("compute", "Share of the peak that matrix products reach.", Fraction("0.5368")),
-                (
-                    "experts",
-                    "Share of the peak that a mixture's experts reach; as `compute` unless said.",
-                    None,
-                ),
-                ("bandwidth", "Share of the memory bandwidth that is reached.", Fraction("0.95")),
-                ("attention", "Share of the peak that attention scores reach.", Fraction("0.5993")),
-                ("link", "Share of the link's bandwidth that is reached.", Fraction("0.95")),
-            )
+            for name, (doc, usual) in _EFFICIENCY.items()
         },
     ),
     "gqa_decode": Section(
-        "Decode attention as measured, by KV heads a GPU.",
-        {
-            **settings_of(GqaDecode),
-            **{
-                f"kv{n}": Setting(
-                    f"Measured time of decode attention with {n} KV heads a GPU.",
-                    rare=n not in (1, 2, 4, 8),
-                    type=Fraction,
-                    unit=TIME,
-                    more_than=0,
-                    write="write `kv8 = 102us`: the time at 8 KV heads a GPU",
-                )
-                for n in range(1, MAX_DECODE_HEADS + 1)
-            },
-        },
+        "Decode attention as measured, by KV heads a GPU.", {**settings_of(GqaDecode), **_KV_HEADS}
     ),
 }
 """Groups of a profile's figures. The shares of the peaks are h100_sxm's unless said."""
@@ -243,25 +215,15 @@ class MeasuredHardware(Frozen):
         shown="every core",
         left_out=True,
     )
-    gpus: int = setting("Devices that share the model.", default=1, at_least=1, at_most=MAX_GPUS)
+    gpus: int = setting("Devices that share the model.", **_GPUS)
     memory_bytes: int | None = setting(
         "Memory of a device: gives `h.memory` a value.", word="memory", unit=BYTES, default=None, at_least=1
     )
-    usd_per_s: Exact | None = setting(
-        "Price of this machine: `0.2 USD/h`. Gives its scenarios `cost_per_mtok`.",
-        word="price",
-        unit=DOLLARS_PER_S,
-        default=None,
-        at_least=0,
-        left_out=True,
+    usd_per_s: Exact | None = _stated(
+        "Price of this machine: `0.2 USD/h`. Gives its scenarios `cost_per_mtok`.", "price", DOLLARS_PER_S
     )
-    watts: Exact | None = setting(
-        "Power of this machine at work: `65W`. Gives its scenarios `joules_per_tok`.",
-        word="power",
-        unit=POWER,
-        default=None,
-        at_least=0,
-        left_out=True,
+    watts: Exact | None = _stated(
+        "Power of this machine at work: `65W`. Gives its scenarios `joules_per_tok`.", "power", POWER
     )
 
 

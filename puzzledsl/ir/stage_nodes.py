@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,12 @@ MAX_CONTEXT = 2**24
 MAX_SEED = 2**31 - 1
 ONLY_DATA = "the program's only one"
 Metric = Literal["kl_divergence", "lm_loss", "cosine", "top_k_agreement", "accuracy"]
+
+
+_DATA: dict[str, Any] = {"default": None, "kinds": ("data",)}
+_CONTEXT: dict[str, Any] = {"default": 2048, "at_least": 1, "at_most": MAX_CONTEXT}
+_RATE, _SCHEDULE = "The learning rate.", "learning rate schedule"
+_SEED: dict[str, Any] = {"default": 0, "at_most": MAX_SEED}
 
 
 class Schedule(Frozen):
@@ -37,10 +43,7 @@ class Schedule(Frozen):
 
 
 class Bld(Declaration):
-    """Blockwise local distillation. `tokens` is the budget of each job.
-
-    Children of its pieces are healed on `heal_tokens` of `heal_data` (of `data` where that is None); with 0 they are not.
-    """
+    """Blockwise local distillation. Children of its pieces are healed on `data` where `heal_data` is None."""
 
     space: str
     mode: Literal["decoupled", "coupled"] = setting(
@@ -57,15 +60,13 @@ class Bld(Declaration):
         "The budget of each job; `0` for initialisation alone.",
         write="write `tokens = 100M`: each job's budget (`0` for initialisation alone)",
     )
-    context: int = setting("Tokens of a sequence.", default=2048, at_least=1, at_most=MAX_CONTEXT)
+    context: int = setting("Tokens of a sequence.", **_CONTEXT)
     batch: int = setting("Sequences in a step.", default=1, at_least=1)
-    lr: Schedule = setting(
-        "The learning rate.", noun="learning rate schedule", shown="`cosine(1e-4, warmup: 1%)`"
-    )
+    lr: Schedule = setting(_RATE, noun=_SCHEDULE, shown="`cosine(1e-4, warmup: 1%)`")
     loss: Literal["normalized_mse", "mse", "cosine"] = setting(
         "The loss that is minimised.", noun="loss", default="normalized_mse"
     )
-    data: str | None = setting("The text to train on.", default=None, kinds=("data",), shown=ONLY_DATA)
+    data: str | None = setting("The text to train on.", shown=ONLY_DATA, **_DATA)
     calibration_tokens: int = setting(
         "Tokens that initialisers see.", word="calibration", default=16384, at_least=1
     )
@@ -75,12 +76,9 @@ class Bld(Declaration):
         default=24576,
     )
     heal_data: str | None = setting(
-        "The text that children are healed on.",
-        default=None,
-        kinds=("data",),
-        shown="the same as for training",
+        "The text that children are healed on.", shown="the same as for training", **_DATA
     )
-    seed: int = setting("Makes the result repeatable.", default=0, at_most=MAX_SEED)
+    seed: int = setting("Makes the result repeatable.", **_SEED)
 
 
 # ---------------------------------------------------------------- score
@@ -104,11 +102,7 @@ SCORE_METRICS: Mapping[Metric, Call] = {
 
 
 class ReplaceOne(Frozen):
-    """Replaces one block of the parent at a time and compares (Puzzle, section 4.1).
-
-    `samples` counts scored token positions. `children`: measured whole, and fitted to. `runs`: consecutive layers that are
-    dropped together, from and to. `healed`: tokens that the layer behind each replacement is healed on before it is scored.
-    """
+    """Replaces one block of the parent at a time and compares (Puzzle, section 4.1)."""
 
     kind: Literal["replace_one"] = "replace_one"
     metric: Metric = setting(
@@ -145,16 +139,11 @@ class ReplaceOne(Frozen):
         kinds=("search",),
     )
     rounds: int = setting("Rounds of solving and scoring again.", default=1, at_least=1, at_most=100)
-    data: str | None = setting(
-        "The text that is scored on.", default=None, kinds=("data",), shown="that of the pieces"
-    )
+    data: str | None = setting("The text that is scored on.", shown="that of the pieces", **_DATA)
 
 
 class ScoreFromTable(Frozen):
-    """Figures made elsewhere: a table in long form.
-
-    CSV or Parquet.
-    """
+    """Figures made elsewhere: a table in long form."""
 
     example: ClassVar[str] = '("scores.csv")'
     kind: Literal["table"] = "table"
@@ -175,10 +164,8 @@ class Score(Declaration):
 class Uptrain(Declaration):
     """Global knowledge distillation of a search's best child. Weights of the three losses.
 
-    `micro_batch`: blocks of one forward (None: as many as are reasonable). `dtype`: of matrix products (None: bf16 where the
-    device multiplies it faster, fp32 elsewhere). `ema`: decay of the average of the weights (0: none is kept). `recompute`:
-    gradient checkpointing. `fits_child`: the peak of `lr` is lowered for a child that is near its parent. `keep`: the weights
-    that are written, the best of those evaluated or the last ones.
+    `micro_batch` None: as many as are reasonable. `dtype` None: bf16 where the device multiplies it faster, fp32 elsewhere.
+    `fits_child`: the peak of `lr` is lowered for a child that is near its parent.
     """
 
     search: str
@@ -195,17 +182,17 @@ class Uptrain(Declaration):
     cosine: float = 0.0
     lm: float = 0.0
     tokens: int = setting("Tokens that it is trained on.", write="write `tokens = 1B`")
-    context: int = setting("Tokens of a sequence.", default=2048, at_least=1, at_most=MAX_CONTEXT)
+    context: int = setting("Tokens of a sequence.", **_CONTEXT)
     batch: int = setting(
         "Sequences in a step; grows with the root of `tokens` unless said.",
         default=1,
         at_least=1,
         shown="by `tokens`",
     )
-    lr: Schedule = setting("The learning rate.", noun="learning rate schedule", shown="by `tokens`")
+    lr: Schedule = setting(_RATE, noun=_SCHEDULE, shown="by `tokens`")
     fits_child: bool = False
-    data: str | None = setting("The text to train on.", default=None, kinds=("data",), shown=ONLY_DATA)
-    seed: int = setting("Makes the result repeatable.", default=0, at_most=MAX_SEED)
+    data: str | None = setting("The text to train on.", shown=ONLY_DATA, **_DATA)
+    seed: int = setting("Makes the result repeatable.", **_SEED)
     micro_batch: int | None = setting(
         "Sequences in one forward; gradients add up to those of the step.", default=None, at_least=1
     )
@@ -253,11 +240,7 @@ ASKED = {
 class Eval(Declaration):
     """Evaluation of the parent and the child. `of` names an uptrain or a search.
 
-    `tasks`: files. `lm_eval`: names of lm-evaluation-harness tasks; `shots`: examples before each of their questions.
-    `data`, then `more_data`: the texts that models are compared on, each by itself. `full`: the children that answer the
-    tasks and are timed (none named: that of `of` and the untrained one it came from); of the others KL and perplexity.
-    `dtype`: in which models answer tasks (None: the one they are compared in). `prompts`: what models in full answer side by
-    side (None: three prompts from the first text).
+    `data`, then `more_data`: the texts that models are compared on, each by itself. `dtype` None: the one they are compared in.
     """
 
     of: str
@@ -265,10 +248,9 @@ class Eval(Declaration):
     items: int | None = setting("Items of each task.", default=None, at_least=1)
     data: str | None = setting(
         "The text of perplexity and divergence; `heldout + code` measures on each.",
-        default=None,
-        kinds=("data",),
         sums=True,
         shown=ONLY_DATA,
+        **_DATA,
     )
     more_data: tuple[str, ...] = ()
     tokens: int = setting("Tokens of each text.", default=8192)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pygls import uris
 
-from puzzledsl.base.diagnostics import Diagnostic, Sink, Span
+from puzzledsl.base.diagnostics import Diagnostic, Sink
+from puzzledsl.base.resources import resource
 from puzzledsl.checker.check import inspect
 from puzzledsl.checker.context import Context, OutOfSteps
 from puzzledsl.checker.expressions.values import POISON, Scope, SourceFile, Symbol, Value
@@ -69,12 +70,41 @@ class Document:
         module = self.project.trees.parse(self.text, str(self.path), sink)
         return module, sink.sorted()
 
+    @property
+    def used(self) -> Iterator[tree.Use]:
+        """The `use` statements of the text."""
+        yield from (item for item in self.parsed[0].items if isinstance(item, tree.Use))
+
     @cached_property
     def inspected(self) -> tuple[Checked, Context | None]:
         """The result of a check and the checker's context."""
-        return inspect(
-            self.path, {}, self.project.unsaved(self), self.project.trees.parse, self.project.reuse(self)
-        )
+        texts, parse = self.project.unsaved(self), self.project.trees.parse
+        is_open = self.uri in self.project.documents
+        known = self.project.reused.setdefault(self.uri, Reuse()) if is_open else None
+        return inspect(self.path, {}, texts, parse, known)
+
+    @cached_property
+    def file(self) -> SourceFile:
+        """The text as a file with the names that it declares and imports. Values are not evaluated."""
+        if "inspected" in self.__dict__ and (ctx := self.inspected[1]) is not None:
+            return ctx.root
+        root = Loader(Sink(), self.project.unsaved(self), self.project.trees.parse).root(self.path)
+        assert root is not None, "its text is at hand"
+        return root
+
+    @property
+    def lately(self) -> SourceFile:
+        """The file; for a long text possibly an earlier version, whose names suffice and which is available while typing."""
+        if self.before is not None and len(self.lines.lines) > LONG and not self.is_read:
+            return self.before
+        return self.file
+
+    @property
+    def is_read(self) -> bool:
+        """True if `file` is already computed."""
+        return "file" in self.__dict__ or "inspected" in self.__dict__
+
+    # ------------------------------------------------------------ values
 
     def scope_within(self, name: str) -> Scope:
         """Return the names that expressions of a declaration see, as the check recorded them."""
@@ -106,78 +136,51 @@ class Document:
         except (OutOfSteps, RecursionError):
             return POISON
 
-    @cached_property
-    def file(self) -> SourceFile:
-        """The text as a file with the names that it declares and imports. Values are not evaluated."""
-        if "inspected" in self.__dict__ and (ctx := self.inspected[1]) is not None:
-            return ctx.root
-        root = Loader(Sink(), self.project.unsaved(self), self.project.trees.parse).root(self.path)
-        assert root is not None, "its text is at hand"
-        return root
-
-    @property
-    def lately(self) -> SourceFile:
-        """The file; for a long text possibly an earlier version, whose names suffice and which is available while typing."""
-        if self.before is not None and len(self.lines.lines) > LONG and not self.is_read:
-            return self.before
-        return self.file
-
-    @property
-    def is_read(self) -> bool:
-        """True if `file` is already computed."""
-        return "file" in self.__dict__ or "inspected" in self.__dict__
+    # ------------------------------------------------------------ places
 
     @cached_property
     def names(self) -> tuple[Occurrence, ...]:
         """Every name in the text with its meaning, in order."""
         return occurrences(self.file)
 
-    @cached_property
-    def declarations(self) -> dict[tuple[int, int], int]:
-        """The line and column of each name that is declared here, with its index among the names."""
-        declares = ((i, o) for i, o in enumerate(self.names) if o.role == "declares")
-        return {(o.span.line, o.span.column): i for i, o in declares}
+    def name_at(self, line: int, column: int) -> Occurrence | None:
+        """Return the name at a position; None if there is none."""
+        return next((o for o in reversed(self.names) if covers(o.span, line, column)), None)
 
     def symbol_at(self, line: int, column: int) -> Symbol | None:
         """Return the declaration that the name at a position refers to; None if there is none."""
         found = self.name_at(line, column)
         return found.symbol if found is not None and isinstance(found.symbol, Symbol) else None
 
-    def name_at(self, line: int, column: int) -> Occurrence | None:
-        """Return the name at a position; None if there is none."""
-        found = [o for o in self.names if covers(o.span, line, column)]
-        return found[-1] if found else None
-
-    def uses(self, key: str) -> bool:
-        """Return True if the text uses a file, directly or indirectly, or names it in a `use` that did not find it."""
-        if any(f.key == key for f in files_of(self.file).values()):
-            return True
-        return any(
-            key_of(self.path.parent / item.path.value) == key
-            for item in self.parsed[0].items
-            if isinstance(item, tree.Use)
-        )
-
     def token_at(self, line: int, column: int) -> Token | None:
-        """Return the token at a position; of two that touch there, the word rather than the sign."""
-        found = [t for t in self._tokens_of(line) if covers(span_of(t, ""), line, column)]
+        """Return the token at a position; of two that touch there, the word rather than the sign.
+
+        No token extends over the end of its line, so the rest of the text is not read.
+        """
+        if len(self.text) > MAX_BYTES or not 0 < line <= len(self.lines.lines):
+            return None
+        found = [t for t in lex(self.lines.lines[line - 1]) if t.column <= column <= t.end_column]
+        for token in found:
+            token.line = token.end_line = line
         words = [t for t in found if t.type in ("NAME", "QUANTITY", "STRING") or t.isalpha()]
         return words[-1] if words else found[-1] if found else None
 
-    def _tokens_of(self, line: int) -> list[Token]:
-        """Return the tokens of one line. None extends over its end, so the rest of the text is not read."""
-        if len(self.text) > MAX_BYTES or not 0 < line <= len(self.lines.lines):
-            return []
-        found = list(lex(self.lines.lines[line - 1]))
-        for token in found:
-            token.line = token.end_line = line
-        return found
+    def path_of(self, use: tree.Use) -> Path | None:
+        """Return the file that a `use` refers to; None if it does not exist."""
+        name = use.path.value
+        try:
+            if name.startswith("std/"):
+                return resource("spaces", name)
+            path = self.path.parent / name
+            return path if path.is_file() or self.project.document(path) is not None else None
+        except (OSError, ValueError):
+            return None
 
-
-def span_of(token: Token, file: str) -> Span:
-    """Return the span of a token."""
-    line, column = token.line, token.column
-    return Span(file, line, column, token.end_line or line, token.end_column or column)
+    def uses(self, key: str) -> bool:
+        """Return True if the text uses a file, directly or indirectly, or names it in a `use` that did not find it."""
+        if any(file.key == key for file in files_of(self.file).values()):
+            return True
+        return any(key_of(self.path.parent / use.path.value) == key for use in self.used)
 
 
 def files_of(file: SourceFile) -> dict[str, SourceFile]:
@@ -207,10 +210,13 @@ class Project:
         """Make a text the current one of `uri`, and discard the analyses of texts that may use it."""
         old = self.documents.get(uri)
         before = None if old is None else old.file if old.is_read else old.before
-        document = Document(uri, self._path(uri), source, self, version, before)
+        path = uris.to_fs_path(uri) if uri.startswith("file:") else None
+        if not path:  # a text without a file is placed in the workspace
+            top = self.folders[0] if self.folders else Path.cwd()
+            path = str(top / f"{Path(uri.partition(':')[2]).name or 'untitled'}.pzl")
         self.forget()
-        self.documents[uri] = document
-        return document
+        self.documents[uri] = Document(uri, Path(path), source, self, version, before)
+        return self.documents[uri]
 
     def close(self, uri: str) -> None:
         """Discard the open text of a URI; its file on disk counts again."""
@@ -222,10 +228,6 @@ class Project:
         """Discard the analyses, so that every used file is read again when needed."""
         for uri, old in self.documents.items():
             self.documents[uri] = Document(uri, old.path, old.source, self, old.version, old.before)
-
-    def reuse(self, document: Document) -> Reuse | None:
-        """Return what the last check of an open text found out; None for a text that is not open."""
-        return self.reused.setdefault(document.uri, Reuse()) if document.uri in self.documents else None
 
     def unsaved(self, first: Document) -> dict[str, str]:
         """Return the open texts that replace files on disk; `first` takes precedence over others of the same file."""
@@ -250,10 +252,6 @@ class Project:
         known = next((d.uri for d in self.documents.values() if d.key == key), None)
         return known or uris.from_fs_path(str(Path(os.path.abspath(path)))) or path.as_uri()
 
-    def lines(self, file: SourceFile) -> Lines:
-        """Return the lines of a file, for the conversion of positions."""
-        return Lines.of(file.text, self.encoding)
-
     def programs(self) -> Iterator[Document]:
         """Yield every open text, then every other `.pzl` file of the workspace, in a fixed order."""
         seen = set()
@@ -277,11 +275,3 @@ class Project:
                     count += 1
                     if count >= MAX_FILES:
                         return
-
-    def _path(self, uri: str) -> Path:
-        """Return the path of a text. A text without a file is placed in the workspace."""
-        path = uris.to_fs_path(uri) if uri.startswith("file:") else None
-        if path:
-            return Path(path)
-        top = self.folders[0] if self.folders else Path.cwd()
-        return top / f"{Path(uri.partition(':')[2]).name or 'untitled'}.pzl"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from lsprotocol import types
 
@@ -16,9 +17,7 @@ from puzzledsl.base.resources import resource
 from puzzledsl.checker.diagnostics.lints import UnusedImport, UnusedName
 from puzzledsl.checker.names.names import key_of
 from puzzledsl.server.document import Document, files_of
-from puzzledsl.server.features.navigation import path_of_use
 from puzzledsl.server.positions import Lines, covers
-from puzzledsl.syntax import tree
 
 SOURCE = "pzl"
 EXPLAIN = "pzl.explain"
@@ -29,10 +28,27 @@ _SEVERITIES = {"error": types.DiagnosticSeverity.Error, "warning": types.Diagnos
 
 
 def problems(document: Document) -> list[types.Diagnostic]:
-    """Return the diagnostics of a text; those of files it uses are shown at its `use` of them."""
-    checked = document.inspected[0]
-    own = [_problem(document, d) for d in checked.diagnostics if is_own(document, d)]
-    return own + list(_in_used_files(document))
+    """Return the diagnostics of a text; those of files it uses are shown at its `use` of them, one for each `use`."""
+    checked, ctx = document.inspected
+    found = [_problem(document, d) for d in checked.diagnostics if is_own(document, d)]
+    files = {} if ctx is None else {f.key: f for f in ctx.loader.files.values()}
+    told: set[str] = set()
+    for use in document.used if ctx is not None else ():
+        path = document.path_of(use)
+        file = files.get(key_of(path)) if path is not None else None
+        reached = files_of(file).keys() - told if file is not None else set()
+        told |= reached
+        here = [
+            d for d in checked.diagnostics if d.span and d.span.file in reached and not is_own(document, d)
+        ]
+        if not here:
+            continue
+        many = f"{len(here)} mistakes" if len(here) > 1 else "a mistake"
+        severe = "error" if any(d.severity == "error" for d in here) else "warning"
+        places = [(d.span, d.message) for d in here]
+        head = f"`{use.path.value}` has {many}: {here[0].message}"
+        found.append(_shown(document, here[0].code, use.path.span, head, severe, places))
+    return found
 
 
 def is_own(document: Document, diagnostic: Diagnostic) -> bool:
@@ -42,30 +58,37 @@ def is_own(document: Document, diagnostic: Diagnostic) -> bool:
 
 def _problem(document: Document, diagnostic: Diagnostic) -> types.Diagnostic:
     span = diagnostic.span or Span(str(document.path), 1, 1, 1, 1)
-    return types.Diagnostic(
-        document.lines.range(span),
-        message_of(diagnostic),
-        severity=_SEVERITIES[diagnostic.severity],
-        code=diagnostic.code,
-        code_description=_link(diagnostic.code),
-        source=SOURCE,
-        tags=[types.DiagnosticTag.Unnecessary] if isinstance(diagnostic, _UNUSED) else None,
-        related_information=list(_related(document, diagnostic)) or None,
-    )
-
-
-def message_of(diagnostic: Diagnostic) -> str:
-    """Return the message, label, notes and help of a diagnostic, one per line."""
+    labels = [(label.span, label.text or "here") for label in diagnostic.secondary]
     head = diagnostic.message + (f": {diagnostic.label}" if diagnostic.label else "")
     notes = [f"note: {note}" for note in diagnostic.notes]
-    return "\n".join([head, *notes, *([f"help: {diagnostic.help}"] if diagnostic.help else [])])
+    message = "\n".join([head, *notes, *([f"help: {diagnostic.help}"] if diagnostic.help else [])])
+    found = _shown(document, diagnostic.code, span, message, diagnostic.severity, labels)
+    found.tags = [types.DiagnosticTag.Unnecessary] if isinstance(diagnostic, _UNUSED) else None
+    return found
 
 
-def _related(document: Document, diagnostic: Diagnostic) -> Iterator[types.DiagnosticRelatedInformation]:
-    for label in diagnostic.secondary:
-        location = place(document, label.span)
-        if location is not None:
-            yield types.DiagnosticRelatedInformation(location, label.text or "here")
+def _shown(
+    document: Document,
+    code: str,
+    span: Span,
+    message: str,
+    severity: str,
+    related: Sequence[tuple[Span | None, str]],
+) -> types.Diagnostic:
+    places = [(place(document, at), text) for at, text in related if at is not None]
+    told = [types.DiagnosticRelatedInformation(at, text) for at, text in places if at is not None]
+    link = place_of(code)
+    return types.Diagnostic(
+        document.lines.range(span),
+        message,
+        severity=_SEVERITIES[severity],
+        code=code,
+        code_description=None
+        if link is None
+        else types.CodeDescription(f"{link[0].as_uri()}#L{link[1] + 1}"),
+        source=SOURCE,
+        related_information=told or None,
+    )
 
 
 def place(document: Document, span: Span) -> types.Location | None:
@@ -80,69 +103,36 @@ def place(document: Document, span: Span) -> types.Location | None:
     return types.Location(document.project.uri_of(file.path), lines.range(span))
 
 
-def _in_used_files(document: Document) -> Iterator[types.Diagnostic]:
-    """Yield one problem for each `use` of a file with mistakes, in it or in files it uses, with their places."""
-    checked, ctx = document.inspected
-    elsewhere = [d for d in checked.diagnostics if d.span and not is_own(document, d)]
-    if ctx is None:
-        return
-    files = {f.key: f for f in ctx.loader.files.values()}
-    told: set[str] = set()
-    for use in (i for i in document.parsed[0].items if isinstance(i, tree.Use)):
-        path = path_of_use(document, use)
-        file = files.get(key_of(path)) if path is not None else None
-        reached = files_of(file).keys() - told if file is not None else set()
-        here = [d for d in elsewhere if d.span and d.span.file in reached]
-        told |= reached
-        if here:
-            yield _of_use(document, use, here)
-
-
-def _of_use(document: Document, use: tree.Use, found: list[Diagnostic]) -> types.Diagnostic:
-    related = []
-    for diagnostic in found:
-        location = place(document, diagnostic.span) if diagnostic.span else None
-        if location is not None:
-            related.append(types.DiagnosticRelatedInformation(location, diagnostic.message))
-    errors = any(d.severity == "error" for d in found)
-    many = f"{len(found)} mistakes" if len(found) > 1 else "a mistake"
-    return types.Diagnostic(
-        document.lines.range(use.path.span),
-        f"`{use.path.value}` has {many}: {found[0].message}",
-        severity=_SEVERITIES["error" if errors else "warning"],
-        source=SOURCE,
-        code=found[0].code,
-        code_description=_link(found[0].code),
-        related_information=related or None,
-    )
-
-
 # ---------------------------------------------------------------- what mends them
 
 
 def actions(document: Document, wanted: types.Range, only: list[str] | None = None) -> list[types.CodeAction]:
     """Return code actions for a range: fixes of its problems, their explanations, and one that applies every safe fix."""
+    kinds, file = types.CodeActionKind, str(document.path)
     found: list[types.CodeAction] = []
     codes: dict[str, None] = {}
     own = [d for d in document.inspected[0].diagnostics if is_own(document, d)]
-    if _may(only, types.CodeActionKind.QuickFix):
-        for diagnostic in own:
-            problem = _problem(document, diagnostic)
-            if _touch(problem.range, wanted):
-                found += [_action(document, fix, problem) for fix in _here(document, diagnostic)]
-                codes.setdefault(diagnostic.code)
-        found += [_explain_action(code) for code in codes if place_of(code) is not None]
-    safe = compatible(fix for _, fix in safe_fixes(own, str(document.path)))
-    if len(safe) > 1 and _may(only, types.CodeActionKind.SourceFixAll):
+    for diagnostic in own if _may(only, kinds.QuickFix) else ():
+        problem = _problem(document, diagnostic)
+        if _place(problem.range.start) > _place(wanted.end) or _place(wanted.start) > _place(
+            problem.range.end
+        ):
+            continue
+        codes.setdefault(diagnostic.code)
+        for fix in diagnostic.fixes:
+            if all(edit.span.file == file for edit in fix.edits):
+                mends: dict[str, Any] = {"diagnostics": [problem], "is_preferred": fix.safe or None}
+                edit = _edit(document, [fix])
+                found.append(types.CodeAction(fix.title, kinds.QuickFix, edit=edit, **mends))
+    for code in codes:
+        if place_of(code) is not None:
+            command = types.Command(f"explain {code}", EXPLAIN, arguments=[code])
+            found.append(types.CodeAction(command.title, kinds.QuickFix, command=command))
+    safe = compatible(fix for _, fix in safe_fixes(own, file))
+    if len(safe) > 1 and _may(only, kinds.SourceFixAll):
         title = f"make all {len(safe)} safe fixes"
-        kind = types.CodeActionKind.SourceFixAll
-        found.append(types.CodeAction(title, kind, edit=_edit(document, safe)))
+        found.append(types.CodeAction(title, kinds.SourceFixAll, edit=_edit(document, safe)))
     return found
-
-
-def _here(document: Document, diagnostic: Diagnostic) -> list[Fix]:
-    """Return the fixes of a diagnostic that edit only this text."""
-    return [f for f in diagnostic.fixes if all(e.span.file == str(document.path) for e in f.edits)]
 
 
 def _may(only: list[str] | None, kind: types.CodeActionKind) -> bool:
@@ -150,32 +140,14 @@ def _may(only: list[str] | None, kind: types.CodeActionKind) -> bool:
     return only is None or any(kind.value == o or kind.value.startswith(f"{o}.") for o in only)
 
 
-def _touch(one: types.Range, other: types.Range) -> bool:
-    def at(position: types.Position) -> tuple[int, int]:
-        return position.line, position.character
-
-    return at(one.start) <= at(other.end) and at(other.start) <= at(one.end)
-
-
-def _action(document: Document, fix: Fix, problem: types.Diagnostic) -> types.CodeAction:
-    return types.CodeAction(
-        fix.title,
-        types.CodeActionKind.QuickFix,
-        diagnostics=[problem],
-        is_preferred=fix.safe or None,
-        edit=_edit(document, [fix]),
-    )
+def _place(position: types.Position) -> tuple[int, int]:
+    return position.line, position.character
 
 
 def _edit(document: Document, fixes: list[Fix]) -> types.WorkspaceEdit:
     edits = [types.TextEdit(document.lines.range(e.span), e.text) for fix in fixes for e in fix.edits]
     versioned = types.OptionalVersionedTextDocumentIdentifier(document.uri, document.version)
     return types.WorkspaceEdit(document_changes=[types.TextDocumentEdit(versioned, list(edits))])
-
-
-def _explain_action(code: str) -> types.CodeAction:
-    command = types.Command(f"explain {code}", EXPLAIN, arguments=[code])
-    return types.CodeAction(command.title, types.CodeActionKind.QuickFix, command=command)
 
 
 # ---------------------------------------------------------------- explanations
@@ -196,11 +168,6 @@ def place_of(code: str) -> tuple[Path, int] | None:
     """Return the file and the line (from 0) that explain a code; None if the reference lacks it."""
     known = reference()
     return (known[0], known[1][code]) if known is not None and code in known[1] else None
-
-
-def _link(code: str) -> types.CodeDescription | None:
-    found = place_of(code)
-    return None if found is None else types.CodeDescription(f"{found[0].as_uri()}#L{found[1] + 1}")
 
 
 def explanations_at(document: Document, line: int, column: int) -> list[str]:

@@ -35,17 +35,22 @@ class _Value(NamedTuple):
 
 
 class _Rule(NamedTuple):
-    """A rule of the grammar. `marks` says for each symbol whether its value is kept (`+`), inlined (`*`) or dropped (`-`)."""
+    """A rule of the grammar. `marks` says for each symbol whether its value is kept (`+`), inlined (`*`) or dropped (`-`).
+
+    `unit`: its one symbol's value stays as it is, as in most steps from an atom to an expression.
+    """
 
     origin: str
     name: str
     single: int
     marks: str
+    unit: bool
 
 
 @functools.cache
 def _tables() -> tuple[list[dict[str, int]], list[_Rule]]:
-    return grammar()["states"], [_Rule(*rule) for rule in grammar()["rules"]]
+    rules = [(*rule, bool(rule[2]) and rule[3] == "+") for rule in grammar()["rules"]]
+    return grammar()["states"], [_Rule(*rule) for rule in rules]
 
 
 class Machine:
@@ -98,9 +103,14 @@ class Machine:
 
     def feed(self, token: Token) -> None:
         """Consume one acceptable token."""
-        while (action := self._table[self._states[-1]][token.type]) < 0:
-            self._reduce(self._rules[-1 - action])
-        self._states.append(action)
+        table, states, kind = self._table, self._states, token.type
+        while (action := table[states[-1]][kind]) < 0:
+            rule = self._rules[-1 - action]
+            if rule.unit:
+                states[-1] = table[states[-2]][rule.origin]
+            else:
+                self._reduce(rule)
+        states.append(action)
         self._values.append(_Value(token, (token.line, token.column), (token.end_line, token.end_column)))
 
     def _reduce(self, rule: _Rule) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("puzzledsl", "grammars", "spaces", "errors", "scripts", "docs")
-FIELD = '    context: int = setting("Tokens of a sequence.", default=2048'
+FIELD = '    context: int = setting("Tokens of a sequence."'
 ADDED = """\
     horizon: int = setting(
         "Tokens behind a change that still count.", default=64, at_least=1, at_most=4096, elsewhere=("lookahead",)
@@ -29,8 +29,8 @@ EDITOR = """
 import sys
 from pathlib import Path
 from puzzledsl.server.document import Project
-from puzzledsl.server.features.completion import complete
-from puzzledsl.server.features.hover import hover
+from puzzledsl.server.completion import complete
+from puzzledsl.server.hover import hover
 from tests.server.texts import marked
 
 folder = Path(sys.argv[1])

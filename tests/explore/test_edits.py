@@ -155,7 +155,7 @@ def test_exploring_writes_nothing(tmp_path: Path) -> None:
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     sheet = desk.sheet("best")
     sheet.answer(QUESTIONS["choices and bounds"], 10)
-    sheet.explain(Question({0: "4x"}), 10)
+    sheet.answer(Question({0: "4x"}), 10, with_conflict=True)
     sheet.why(Question(), 2, 10)
     sheet.edited(QUESTIONS["a pin"])
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before

@@ -10,7 +10,7 @@ import pytest
 from puzzledsl.explore.grids import grid_of
 from puzzledsl.explore.question import BadQuestion, Question
 from puzzledsl.explore.sheet import Sheet
-from puzzledsl.explore.sources import replaced
+from puzzledsl.explore.statements import replaced
 from puzzledsl.ir.nodes import LinearRequirement, LogicRequirement, Requirement
 from tests.explore.programs import VARIED, sheet_of
 

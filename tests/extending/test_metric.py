@@ -32,8 +32,8 @@ EVERYWHERE = """
 import contextlib, io, json, runpy, sys
 from pathlib import Path
 from puzzledsl.cli.main import run
-from puzzledsl.server.features.completion import complete
-from puzzledsl.server.features.hover import hover
+from puzzledsl.server.completion import complete
+from puzzledsl.server.hover import hover
 from tests.server.texts import marked
 
 folder = Path(sys.argv[1])

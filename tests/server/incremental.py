@@ -10,7 +10,7 @@ from puzzledsl.checker.check import inspect
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.program import Checked
 from puzzledsl.server.document import Project
-from puzzledsl.server.parts import Parts, same
+from puzzledsl.server.trees import Parts, same
 from puzzledsl.syntax.parse import parse
 
 PIECES = (

@@ -14,8 +14,8 @@ from puzzledsl.language.alternatives import ATTENTION, FFN
 from puzzledsl.language.kinds import HARDWARE_FACTS, KINDS, PROFILE
 from puzzledsl.language.kinds import KINDS as KIND_NAMES
 from puzzledsl.language.words import TOP_KEYWORDS
+from puzzledsl.server.completion import complete, signature
 from puzzledsl.server.document import LONG
-from puzzledsl.server.features.completion import complete, signature
 from tests.server.texts import PROGRAM, marked
 
 CHAT = METRICS.keys() | words.SCENARIO_FACTS.keys()

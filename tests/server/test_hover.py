@@ -12,7 +12,7 @@ from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.metric_records import METRICS, TERMS
 from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.server.features.hover import hover
+from puzzledsl.server.hover import hover
 from tests.server.texts import CURSOR, NEMOTRON, PROGRAM, marked, opened
 
 

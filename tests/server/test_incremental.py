@@ -12,7 +12,7 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions.values import Symbol
 from puzzledsl.checker.reuse import Reuse
 from puzzledsl.server.document import Project
-from puzzledsl.server.parts import Parts
+from puzzledsl.server.trees import Parts
 from tests.fixes.corpus import broken_programs
 from tests.server.incremental import checks_alike, edited, parses_alike
 from tests.server.texts import NEMOTRON, PROGRAM

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from lsprotocol import types
 
+from puzzledsl.server.costs import inlay_hints
 from puzzledsl.server.document import Document, Project
-from puzzledsl.server.features.costs import inlay_hints
-from puzzledsl.server.features.hover import hover
+from puzzledsl.server.hover import hover
 from tests.server.texts import NEMOTRON, PROGRAM, opened, place_of
 
 

@@ -10,14 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lsprotocol import types
 
-from puzzledsl.server import problems
+from puzzledsl.server import navigation, problems, renaming, semantic
+from puzzledsl.server.completion import complete, signature
+from puzzledsl.server.costs import inlay_hints
 from puzzledsl.server.document import Document, Project
-from puzzledsl.server.features import navigation, renaming, semantic, symbols
-from puzzledsl.server.features.completion import complete, signature
-from puzzledsl.server.features.costs import inlay_hints
-from puzzledsl.server.features.folding import folding
-from puzzledsl.server.features.formatting import formatting
-from puzzledsl.server.features.hover import hover
+from puzzledsl.server.hover import hover
+from puzzledsl.server.layout import folding, formatting
 from tests.server.texts import NEMOTRON, PROGRAM, opened
 
 
@@ -30,7 +28,7 @@ def ask_everything(document: Document, line: int, column: int) -> None:
     signature(document, line, column)
     navigation.definition(document, line, column)
     navigation.references(document, line, column)
-    symbols.outline(document)
+    navigation.outline(document)
     semantic.semantic_tokens(document)
     folding(document)
     inlay_hints(document, types.Range(types.Position(0, 0), here))

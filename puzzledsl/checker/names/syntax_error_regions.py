@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from puzzledsl.base.diagnostics import Diagnostic, Span
 from puzzledsl.base.suggest import closest
@@ -58,10 +59,16 @@ def declares_unread(name: str, lines: list[str], module: tree.Module, regions: S
         return True
     head = re.compile(rf"\s*(\w+)\s+{word.pattern}")
     heads = [m.group(1) for line in lines if name in line and (m := head.match(line))]
-    if any(h in _DECLARING or closest(h, _DECLARING) for h in heads):
+    if any(map(_may_declare, heads)):
         return True
     used = re.compile(rf"\s*use\b.*{word.pattern}")
     return any(used.match(line) for line in lines if name in line)
+
+
+@lru_cache(maxsize=1024)
+def _may_declare(head: str) -> bool:
+    """Return True for a word that declares, or nearly does. The same words are asked about at every keystroke."""
+    return head in _DECLARING or closest(head, _DECLARING) is not None
 
 
 def may_declare_any(lines: list[str], module: tree.Module, regions: SyntaxErrorRegions) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from puzzledsl.base.diagnostics import Diagnostic
-    from puzzledsl.ir.nodes import Program, Refine, Search
+    from puzzledsl.ir.nodes import Program, Refine, Requirement, Search, Term
     from puzzledsl.ir.tables import FrontierResult, SearchResult, Solution
 
 
@@ -234,7 +236,44 @@ def frontier_text(program: Program, result: FrontierResult, paths: Iterable[str]
     head = f"frontier {result.frontier}: {proven} of {len(result.points)} points proven"
     last = [point.result.solutions[0] for point in result.points if point.result.solutions][-1:]
     notes = [f"note, last point: {text}" for best in last for text in profile.notes(program, search, best)]
+    notes += [f"note: {text}" for text in _one_child(search, frontier.term, result)]
     return "\n".join([head, *table(rows), *notes, f"wrote {', '.join(paths)}"])
+
+
+def _one_child(search: Search, swept: Term, result: FrontierResult) -> Iterator[str]:
+    """Yield a sentence on points in a row that are one child, with the requirement that leaves it least room."""
+    from puzzledsl.ir.search_nodes import written
+
+    points = [point for point in result.points if point.result.solutions]
+    for _, same in groupby(points, lambda point: point.result.solutions[0].layers):
+        first, *others = list(same)
+        if not others:
+            continue
+        answer = first.result
+        room = {r: left for r in search.requirements if (left := _room(r, swept, answer)) is not None}
+        held = min(room, key=lambda r: room[r], default=None)
+        because = "no other metric is bounded"
+        if held is not None:
+            because = f"of the other bounds `{written(held)}` leaves least room, {room[held] * 100:.2g} %"
+        numbers = f"{points.index(first) + 1} to {points.index(others[-1]) + 1}"
+        yield f"points {numbers} are one child; {because}"
+
+
+def _room(requirement: Requirement, swept: Term, answer: SearchResult) -> float | None:
+    """Share of its bound that a requirement on one metric leaves; None of the swept metric and of other requirements."""
+    from puzzledsl.ir.nodes import LinearRequirement, MetricTerm
+
+    if not isinstance(requirement, LinearRequirement) or len(requirement.left.terms) != 1:
+        return None
+    term = requirement.left.terms[0].term
+    if term == swept or not isinstance(term, MetricTerm):
+        return None
+    name = f"{term.scenario}.{term.metric}"
+    value, parent = answer.solutions[0].figures.get(name), answer.parent_metrics.get(name)
+    bound = requirement.bound
+    if requirement.parent_ratio is not None and parent is not None:
+        bound = requirement.parent_ratio * Fraction(parent)
+    return None if value is None or not bound else abs(value / float(bound) - 1)
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

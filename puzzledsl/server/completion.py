@@ -1,0 +1,265 @@
+"""Completion: the texts that can be written at a position. Signature help: the arguments of the call there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lsprotocol import types
+
+from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.resources import listing
+from puzzledsl.base.settings import Call, Setting
+from puzzledsl.base.units import UNITS
+from puzzledsl.checker.expressions.values import Symbol
+from puzzledsl.checker.names.occurrences import Gap
+from puzzledsl.checker.names.scopes import Meaning, NameScope, members
+from puzzledsl.ir.metric_records import METRICS
+from puzzledsl.language import calls, words
+from puzzledsl.language.alternatives import alternatives_of
+from puzzledsl.language.kinds import KINDS
+from puzzledsl.server.document import Document
+from puzzledsl.server.writing import Written, written_before
+from puzzledsl.syntax import tree
+
+_NUMBER = re.compile(r"\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?")
+_GOES_ON = (*"and or implies is in mod step where because apart then else for".split(), "same as")
+MOST_PATHS = 200
+"""Files beside the text that `use` offers."""
+
+Items = list[types.CompletionItem]
+_Kind = types.CompletionItemKind
+_ICONS = {
+    "kind": _Kind.Keyword,
+    "keyword": _Kind.Keyword,
+    "setting": _Kind.Property,
+    "type": _Kind.TypeParameter,
+    "call": _Kind.Constructor,
+    "function": _Kind.Function,
+    "fn": _Kind.Function,
+    "file": _Kind.Module,
+    "metric": _Kind.Field,
+    "fact": _Kind.Field,
+    "word": _Kind.EnumMember,
+    "let": _Kind.Constant,
+    **dict.fromkeys(("space", "param", "variable", "parameter"), _Kind.Variable),
+}
+
+
+def complete(document: Document, line: int, column: int) -> Items:
+    """Return the completion items at a position (1-based line and column); a partly written word counts as their prefix."""
+    written = written_before(document, line, column)
+    statement, touching = written.statement, written.touching
+    match "" if touching is None else touching.type:
+        case "COMMENT" | "DOC":
+            return []
+        case "STRING" | "UNTERMINATED":
+            return _paths(document, written, line, column)
+        case "QUANTITY":
+            return _units(document, written, line, column)
+    if not written.opened and statement and statement[0].type == "USE":
+        return _keywords(("as",)) if len(statement) == 2 else []
+    if not statement and not written.opened:
+        kinds = [_item(name, "kind", kind.doc, kind.form, f"{name} ") for name, kind in KINDS.items()]
+        return kinds + _keywords(words.TOP_KEYWORDS)
+    if not statement:
+        gap = written.gap(document, " = 0")
+        return [] if gap is None else _statements(gap)
+    if _names_something(written):
+        kind = KINDS.get(str(statement[0]))
+        return _keywords((kind.preposition,)) if len(statement) == 2 and kind and kind.preposition else []
+    if written.behind_operand:
+        return _keywords(("as", *_GOES_ON) if written.last == "same" else _GOES_ON)
+    gap = written.gap(document)
+    return [] if gap is None else _in_gap(document, gap)
+
+
+def _names_something(written: Written) -> bool:
+    """Return True where a new name is being given, or right behind it."""
+    kinds = [token.type for token in written.statement]
+    if kinds[0] in ("LET", "FN", "PARAM"):
+        return "EQUAL" not in kinds and "COLON" not in kinds
+    return (
+        not written.opened and kinds[0] == "NAME" and len(kinds) <= 2 and str(written.statement[0]) in KINDS
+    )
+
+
+def _in_gap(document: Document, gap: Gap) -> Items:
+    match gap.role:
+        case "member":
+            return [_of_meaning(meaning) for meaning in members(*gap.before).values()]
+        case "pattern":
+            return _calls(alternatives_of(gap.before[1]).calls)
+        case "type":
+            return [_item(name, "type", known.doc) for name, known in words.TYPES.items()]
+        case "target":
+            named = gap.node.name.text if isinstance(gap.node, tree.Decl) else ""
+            return [i for i in _of_kinds(gap.scope, (*gap.setting.kinds, "file")) if i.label != named]
+        case "import":
+            return _names_of_used(document, gap)
+        case "statement":
+            return _statements(gap)
+        case "value":
+            return _values(gap)
+
+
+def _statements(gap: Gap) -> Items:
+    """Return what can begin a statement of a body or a section."""
+    kind = KINDS.get(gap.kind)
+    if kind is None:
+        return _values(gap)
+    table = kind.table(gap.section if gap.section in kind.sections else "")
+    found = [_item(name, "setting", s.doc, insert=f"{name} = ") for name, s in table.items() if not s.rare]
+    if gap.section in kind.sections:
+        return found
+    found += [_item(name, "setting", "", insert=f"{name} {{") for name in kind.sections]
+    if kind.edits_layers:
+        found.append(_item("layers", "space", words.SPACE_WORDS["layers"]))
+    return found + _keywords(kind.statements)
+
+
+def _values(gap: Gap) -> Items:
+    """Return the values that the setting and the calls around the cursor accept."""
+    setting, found = gap.setting, Items()
+    call = gap.calls[-1] if gap.calls else None
+    if call is not None and call.is_empty:
+        found = [_item(name, "setting", s.doc, insert=f"{name}: ") for name, s in call.arguments.items()]
+    found += _words_of(setting)
+    if setting.words and not setting.sums:
+        return found + _of_kinds(gap.scope, ("let", "param"))
+    if setting.kinds:
+        found += _of_kinds(gap.scope, (*setting.kinds, "file"))
+        if not setting.calls:
+            return found + _of_kinds(gap.scope, ("let", "param"))
+    found += [_of_meaning(meaning) for meaning in gap.scope.visible().values()]
+    found += [_item(name, "function", doc) for name, doc in words.FUNCTIONS.items()]
+    found += [_item(name, "word", doc) for name, doc in words.VALUES.items()]
+    found += [*_calls(calls.ANYWHERE), *_keywords(("if", "not"))]
+    return list({item.label: item for item in reversed(found)}.values())[::-1]  # the first of each label
+
+
+# ---------------------------------------------------------------- items
+
+
+def _item(name: str, icon: str, doc: str = "", detail: str = "", insert: str = "") -> types.CompletionItem:
+    """Return one item with its icon, documentation and inserted text."""
+    return types.CompletionItem(
+        name,
+        kind=_ICONS.get(icon, _Kind.Class),
+        detail=detail or None,
+        documentation=types.MarkupContent(types.MarkupKind.Markdown, doc) if doc else None,
+        insert_text=insert or None,
+    )
+
+
+def _keywords(names: Iterable[str]) -> Items:
+    """Return keywords and operators, each followed by a space."""
+    known = words.KEYWORDS | words.OPERATORS
+    return [_item(name, "keyword", known.get(name, ""), insert=f"{name} ") for name in names]
+
+
+def _words_of(setting: Setting) -> Items:
+    """Return the words and calls of a setting with a closed list."""
+    found = [_item(name, "call", call.doc, ", ".join(call.names)) for name, call in setting.calls.items()]
+    plain = [name for name in setting.words if name not in setting.calls]
+    return found + [_item(name, "word", words.OTHER.get(name, "")) for name in plain]
+
+
+def _calls(table: Mapping[str, Call]) -> Items:
+    return [_item(name, "call", call.doc) for name, call in table.items()]
+
+
+def _of_meaning(meaning: Meaning) -> types.CompletionItem:
+    """Return the item of a declared name or a word."""
+    if not isinstance(meaning, Symbol):
+        return _item(meaning.name, meaning.category, meaning.doc)
+    is_local = meaning.kind in ("variable", "parameter")
+    doc = "" if is_local else getattr(meaning.item, "doc", "")
+    return _item(meaning.name, meaning.kind, doc, meaning.kind)
+
+
+def _of_kinds(scope: NameScope, kinds: tuple[str, ...]) -> Items:
+    """Return the declarations of some kinds that are visible in a scope."""
+    found = scope.visible().values()
+    return [_of_meaning(s) for s in found if isinstance(s, Symbol) and s.kind in kinds]
+
+
+def _names_of_used(document: Document, gap: Gap) -> Items:
+    """In `use "…" (`: return the names that the file declares and the list does not contain yet."""
+    assert isinstance(gap.node, tree.Use)
+    path = document.path_of(gap.node)
+    other = document.project.document(path) if path is not None else None
+    if other is None:
+        return []
+    named = {name.text for name in gap.node.names}
+    own = [s for s in other.file.names.values() if isinstance(s, Symbol) and s.file is other.file]
+    return [_of_meaning(symbol) for symbol in own if symbol.name not in named]
+
+
+def _paths(document: Document, written: Written, line: int, column: int) -> Items:
+    """In `use "`: return the shipped files, then those in the folder and below it."""
+    touching = written.touching
+    if [t.type for t in written.statement] != ["USE"] or touching is None or touching.type == "STRING":
+        return []
+    top = document.path.parent
+    try:
+        paths: list[Path] = [*top.glob("*.pzl"), *top.glob("*/*.pzl")]
+    except OSError:
+        paths = []
+    beside = sorted(p.relative_to(top).as_posix() for p in paths if p.name != document.path.name)
+    names = [name for name in listing("spaces") if name.startswith("std/")]
+    names += [name for name in beside if not name.startswith(".")][:MOST_PATHS]
+    place = document.lines.range(Span("", line, column - len(touching) + 1, line, column))
+    return [
+        types.CompletionItem(name, kind=_Kind.File, filter_text=name, text_edit=types.TextEdit(place, name))
+        for name in names
+    ]
+
+
+def _units(document: Document, written: Written, line: int, column: int) -> Items:
+    """Return the units behind a number, those of the metric named last in the statement first."""
+    text = str(written.touching)
+    digits = _NUMBER.match(text)
+    if digits is None or "." in (text[-1:], text[:1]):
+        return []
+    pairs = zip(written.statement, written.statement[1:], strict=False)
+    metrics = [METRICS[word] for dot, word in pairs if dot.type == "DOT" and word in METRICS]
+    wanted = metrics[-1].dimension if metrics else None
+    place = document.lines.range(Span("", line, column - len(text), line, column))
+    named = [(u, d.name, d == wanted) for u, (_, d) in UNITS.items() if u and u != "µs"]
+    named += [("%", "a share", wanted is None), ("x", "times the parent's", wanted is not None)]
+    found: Items = []
+    for unit, meaning, first in named:
+        label = digits.group() + (" " if unit.endswith("tok/s") else "") + unit
+        edit, order = types.TextEdit(place, label), ("0" if first else "1") + unit
+        facts: dict[str, Any] = {"detail": meaning, "sort_text": order, "filter_text": label}
+        found.append(types.CompletionItem(label, kind=_Kind.Unit, text_edit=edit, **facts))
+    return found
+
+
+# ---------------------------------------------------------------- signature help
+
+
+def signature(document: Document, line: int, column: int) -> types.SignatureHelp | None:
+    """Return the signature of the innermost call at a position; None outside calls."""
+    gap = written_before(document, line, column).gap(document)
+    call = gap.calls[-1] if gap is not None and gap.calls else None
+    if call is None or not call.arguments:
+        return None
+    names = list(call.arguments)
+    active = names.index(call.name) if call.name in names else min(call.index, len(names) - 1)
+    parameters = [types.ParameterInformation(n, s.doc or None) for n, s in call.arguments.items()]
+    label = f"{_path(call.function)}({', '.join(names)})"
+    return types.SignatureHelp([types.SignatureInformation(label, parameters=parameters)], 0, active)
+
+
+def _path(function: tree.Expr) -> str:
+    """Return `name` or `file.name`."""
+    match function:
+        case tree.Attribute(target=target, name=name):
+            return f"{_path(target)}.{name.text}"
+        case tree.Name(text=text):
+            return text
+    return "…"

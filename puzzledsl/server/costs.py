@@ -1,0 +1,236 @@
+"""Costs in the editor: alternatives in a program's scenarios, and inlay hints of what each keeps of the parent.
+
+Without an analytic hardware profile there are parameters alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from lsprotocol import types
+
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
+from puzzledsl.alternatives.parent import PARENTS
+from puzzledsl.base.units import BYTES, COUNT, TIME, Dimension, format_quantity
+from puzzledsl.checker.context import Context
+from puzzledsl.checker.expressions.values import Symbol
+from puzzledsl.checker.names.scopes import LanguageWord
+from puzzledsl.checker.spaces.choices import ChoiceReader
+from puzzledsl.checker.spaces.space_info import all_parent
+from puzzledsl.costs.flops import Workload
+from puzzledsl.costs.roofline import NS_PER_S, sub_block_cost
+from puzzledsl.costs.table import roofline_costs
+from puzzledsl.ir import nodes
+from puzzledsl.ir.metric_records import METRICS
+from puzzledsl.ir.metrics import metrics_of
+from puzzledsl.ir.nodes import LayerChoice, RooflineHardware, Scenario, Shape, Space
+from puzzledsl.ir.tables import LayerAssignment, ScenarioCosts
+from puzzledsl.server.document import Document
+from puzzledsl.syntax import tree
+
+MOST_ALTERNATIVES = 12
+MOST_SCENARIOS = 4
+Here = tuple[Alternative, Shape]
+"""An alternative, and the shape of a layer that can have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """A scenario at one batch, with its hardware profile."""
+
+    scenario: Scenario
+    hardware: RooflineHardware
+    batch: int
+
+    def cost(self, own: Shape, alternative: Alternative) -> tuple[int, int, int, Fraction]:
+        """Return the parameters, bytes of weights, bytes of the KV cache and seconds of an alternative in a layer."""
+        work = Workload(self.batch, self.scenario.prompt, self.scenario.output)
+        cost = sub_block_cost(self.hardware, own, alternative, work)
+        time_s = Fraction(cost.prefill_ns + work.output * cost.decode_ns, NS_PER_S)
+        return cost.params, cost.weights_bytes, cost.kv_cache_bytes, time_s
+
+
+def workplaces(ctx: Context, shape: Shape) -> list[Workplace]:
+    """Return the scenarios with analytic costs, each at its largest batch (`auto`: the largest that fits)."""
+    found: list[Workplace] = []
+    specs = {n.name: n.spec for n in ctx.lowered.values() if isinstance(n, nodes.Hardware)}
+    for symbol in ctx.root.names.values():
+        scenario = ctx.lowered.get(symbol) if isinstance(symbol, Symbol) else None
+        hardware = specs.get(scenario.hardware) if isinstance(scenario, Scenario) else None
+        if isinstance(scenario, Scenario) and isinstance(hardware, RooflineHardware):
+            batch = max(scenario.batches, default=0)
+            if not batch:
+                tables = _of_parent(hardware, shape, scenario)
+                batch = tables[-1].batch if tables else 1
+            found.append(Workplace(scenario, hardware, batch))
+    return found[:MOST_SCENARIOS]
+
+
+def _of_parent(hardware: RooflineHardware, shape: Shape, scenario: Scenario) -> Sequence[ScenarioCosts]:
+    """Return the costs of a space that has the parent alone."""
+    layers = (LayerChoice.of_parent(),) * shape.layers
+    return roofline_costs(
+        hardware, shape, Space(name="", parent="", layers=layers, where=scenario.where), scenario
+    )
+
+
+def cost_tables(ctx: Context, shape: Shape, alternatives: Sequence[Here]) -> str:
+    """Return the costs of alternatives as Markdown, one table per scenario; only parameters if no cost is analytic."""
+    shown = alternatives[:MOST_ALTERNATIVES]
+    more = len(alternatives) - len(shown)
+    tables: list[str] = []
+    for place in workplaces(ctx, shape):
+        rows = [("a layer", "parameters", "weights", "KV cache", "latency")]
+        for alternative, own in shown:
+            params, weights, kv_cache, time_s = place.cost(own, alternative)
+            sizes = _amount(params, COUNT), _amount(weights, BYTES), _amount(kv_cache, BYTES)
+            rows.append((alternative.name, *sizes, _amount(time_s, TIME)))
+        scenario, tokens = place.scenario, f"{place.scenario.prompt} -> {place.scenario.output}"
+        caption = f"**{scenario.name}** on `{scenario.hardware}`: batch {place.batch}, {tokens}"
+        tables.append(f"{caption}\n\n{_table(rows)}")
+    if not tables:
+        counts = [(alternative.name, _amount(alternative.params(own), COUNT)) for alternative, own in shown]
+        tables = [_table([("a layer", "parameters"), *counts])]
+    return "\n\n".join(tables) + (f"\n\n… and {more} more" if more > 0 else "")
+
+
+def _amount(value: int | Fraction, dimension: Dimension) -> str:
+    return format_quantity(Fraction(value), dimension, 3) if value else "0"
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Return rows as a Markdown table. The first is the head."""
+    lines = [rows[0], (":--", *("--:" for _ in rows[0][1:])), *rows[1:]]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+# ---------------------------------------------------------------- which alternatives, which parent
+
+
+def _shape_for(ctx: Context | None, within: str) -> Shape | None:
+    """Return the parent's shape of the space that the declaration `within` is about; else of the program's only parent."""
+    if ctx is None:
+        return None
+    symbol = ctx.root.names.get(within)
+    info = ctx.infos.get(symbol) if isinstance(symbol, Symbol) else None
+    if info is not None and not info.guessed:
+        return info.shape
+    parents = [n for n in ctx.lowered.values() if isinstance(n, nodes.Parent)]
+    return parents[0].shape if len(parents) == 1 else None
+
+
+def alternatives_of(
+    document: Document, expr: tree.Expr, within: str, sub_block: SubBlock
+) -> tuple[Shape, list[Here]] | None:
+    """Return the alternatives that an expression denotes for the parent of the enclosing declaration."""
+    ctx = document.inspected[1]
+    shape = _shape_for(ctx, within)
+    if ctx is None or shape is None:
+        return None
+    scratch = all_parent("", "", "", shape)
+    scope = document.scope_within(within)
+    found = ChoiceReader(ctx, scratch).alternatives(expr, scope, sub_block, scratch.all_layers, each=False)
+    firsts: dict[Alternative, Shape] = {}
+    for layer, choice in sorted(found.items()):
+        for alternative in choice:
+            firsts.setdefault(alternative, shape.at(layer))
+    return shape, list(firsts.items())
+
+
+def parent_metric(document: Document, scenario: str, metric: str, within: str) -> str:
+    """Return a scenario's metric for the unchanged parent; empty if its costs are not analytic."""
+    ctx = document.inspected[1]
+    shape = _shape_for(ctx, within)
+    if ctx is None or shape is None:
+        return ""
+    place = next((p for p in workplaces(ctx, shape) if p.scenario.name == scenario), None)
+    if place is None:
+        return ""
+    fixed = place.scenario.model_copy(update={"batches": (place.batch,)})
+    (costs,) = _of_parent(place.hardware, shape, fixed)
+    parent = LayerAssignment(attention="parent", ffn="parent")
+    found = metrics_of(costs, [parent] * shape.layers)[metric]
+    return f"the parent: {format_quantity(found, METRICS[metric].dimension)} at batch {place.batch}"
+
+
+# ---------------------------------------------------------------- inlay hints
+
+
+def inlay_hints(document: Document, wanted: types.Range) -> list[types.InlayHint]:
+    """Return the hints of the lines of a range. A hint says what is known without running anything; else there is none."""
+    if document.inspected[1] is None:
+        return []
+    first, last = wanted.start.line + 1, wanted.end.line + 1
+    items = [i for i in document.file.module.items if i.span.line <= last and first <= i.span.end_line]
+    decls = [item for item in items if isinstance(item, tree.Decl)]
+    found: list[types.InlayHint] = []
+    for node, label, tooltip in (*_metrics(document, decls), *_options(document, decls)):
+        at = document.lines.position(node.span.end_line, node.span.end_column)
+        if wanted.start.line <= at.line <= wanted.end.line:
+            found.append(types.InlayHint(at, label, padding_left=True, tooltip=tooltip))
+    return found
+
+
+Told = tuple[tree.Node, str, str]
+"""A node, and the label and tooltip behind it."""
+
+
+def _metrics(document: Document, decls: Sequence[tree.Decl]) -> Iterator[Told]:
+    """Yield the parent's value behind the first mention of each metric in a search."""
+    told: set[tuple[str, str, str]] = set()
+    for occurrence in document.names:
+        word, item = occurrence.symbol, occurrence.item
+        if not isinstance(word, LanguageWord) or word.category != "metric" or item not in decls:
+            continue
+        key = (occurrence.within, word.owner, word.name)
+        if not isinstance(item, tree.Decl) or item.kind.text != "search" or key in told:
+            continue
+        told.add(key)
+        text = parent_metric(document, word.owner, word.name, occurrence.within)
+        if text:
+            value = text.removeprefix("the parent: ").partition(" at ")[0]
+            yield occurrence.node, f"parent {value}", f"{word.name} of {text}"
+
+
+def _options(document: Document, decls: Sequence[tree.Decl]) -> Iterator[Told]:
+    """Yield what each option of a space's choices keeps of the parent's sub-block."""
+    for decl, statement in ((d, s) for d in decls if d.kind.text == "space" for s in d.body or ()):
+        if not isinstance(statement, tree.Assign) or not isinstance(statement.target, tree.Name):
+            continue
+        sub_block = next((part for part in SUB_BLOCKS if part == statement.target.text), None)
+        value = statement.value
+        if sub_block is None or isinstance(value, tree.Pattern | tree.PatternChoice):
+            continue
+        for option in value.options if isinstance(value, tree.Choice) else (value,):
+            found = alternatives_of(document, option, decl.name.text, sub_block)
+            if found is not None and (label := _kept(document, sub_block, *found)):
+                yield option, *label
+
+
+def _kept(
+    document: Document, sub_block: SubBlock, shape: Shape, alternatives: Sequence[Here]
+) -> tuple[str, str] | None:
+    """Return the shares of the parent's parameters and time that alternatives keep; None where there is nothing to tell."""
+    ctx = document.inspected[1]
+    if ctx is None or all(alternative.kind == "noop" for alternative, _ in alternatives):
+        return None
+    whole, place = PARENTS[sub_block], next(iter(workplaces(ctx, shape)), None)
+    shares: dict[str, list[Fraction]] = {"params": [], "time": []}
+    for alternative, own in alternatives:
+        if all_params := whole.params(own):
+            shares["params"].append(Fraction(alternative.params(own), all_params))
+        if place is not None and (all_s := place.cost(own, whole)[-1]):
+            shares["time"].append(place.cost(own, alternative)[-1] / all_s)
+    label = ", ".join(f"{_percent(of)} {name}" for name, of in shares.items() if of)
+    if not label or {share for of in shares.values() for share in of} == {1}:  # the parent itself
+        return None
+    of = f"of the parent's {sub_block}" + (f", in `{place.scenario.name}`" if place is not None else "")
+    return label, f"{label} {of}"
+
+
+def _percent(shares: list[Fraction]) -> str:
+    """Return the least and the greatest share: `25..87%`."""
+    low, high = (f"{float(100 * share):.3g}" for share in (min(shares), max(shares)))
+    return f"{low}%" if low == high else f"{low}..{high}%"

@@ -1,0 +1,171 @@
+"""Hover text: a name's value, unit and doc comment; an alternative's cost; the meaning of a word of the language."""
+
+from __future__ import annotations
+
+import re
+
+from lsprotocol import types
+
+from puzzledsl.checker.expressions.values import SourceFile, Symbol
+from puzzledsl.checker.names.occurrences import Occurrence, sub_blocks_of
+from puzzledsl.checker.names.scopes import LanguageWord
+from puzzledsl.ir.metric_records import METRICS
+from puzzledsl.language.kinds import KINDS
+from puzzledsl.language.words import KEYWORDS, OPERATORS
+from puzzledsl.server import costs
+from puzzledsl.server.document import Document
+from puzzledsl.server.navigation import used_path
+from puzzledsl.server.problems import explanations_at
+from puzzledsl.server.values import explain_quantity, show, summary
+from puzzledsl.syntax import tree
+from puzzledsl.syntax.tokens import Token, span_of
+
+_LONGEST = 200
+
+
+def hover(document: Document, line: int, column: int) -> types.Hover | None:
+    """Return the hover of a position (1-based line and column); None if there is nothing to show."""
+    token = document.token_at(line, column)
+    if token is None or token.type in ("COMMENT", "DOC"):
+        return None
+    text = _of_token(document, token)
+    occurrence = document.name_at(line, column)
+    if text is None and occurrence is not None:
+        text = _of_name(document, occurrence)
+    said = [*([text] if text else []), *explanations_at(document, line, column)]
+    if not said:
+        return None
+    content = types.MarkupContent(types.MarkupKind.Markdown, "\n\n---\n\n".join(said))
+    return types.Hover(content, document.lines.range(span_of(token, "")))
+
+
+def _of_token(document: Document, token: Token) -> str | None:
+    """Return the text for a number, keyword or path, which is no name."""
+    match token.type:
+        case "QUANTITY":
+            return explain_quantity(str(token))
+        case "STRING":
+            path = used_path(document, token.line, token.column + 1)
+            return f"`{path}`" if path is not None else None
+        case "SAME_AS":
+            return _said("same as", OPERATORS["same as"])
+    is_keyword = token.isalpha() and token.type == token.upper()
+    return _said(str(token), KEYWORDS.get(str(token), "")) if is_keyword else None
+
+
+def _of_name(document: Document, occurrence: Occurrence) -> str | None:
+    symbol, node, within = occurrence.symbol, occurrence.node, occurrence.within
+    match symbol:
+        case None:
+            return None
+        case Symbol():
+            return _parts(_metric_of(document, occurrence, symbol), _declared(document, symbol, within))
+        case LanguageWord(category="kind"):
+            return f"`{symbol.name}`: {symbol.doc}\n\n```pzl\n{KINDS[symbol.name].form}\n```"
+        case LanguageWord(category="metric"):
+            return _metric(document, symbol.owner, symbol.name, within)
+        case LanguageWord(category="fact"):
+            known = symbol.owner in ("parent", "hardware", "scenario") and isinstance(node, tree.Attribute)
+            ctx = document.inspected[1] if known else None
+            value = show(document.value_at(node, within), ctx) if ctx is not None else ""  # type: ignore[arg-type]
+            return _parts(_said(symbol.name, symbol.doc), f"= {value}" if value else "")
+    if symbol.call is None:
+        return _said(symbol.name, symbol.doc)
+    rows = [f"- `{name}`: {setting.doc}" for name, setting in symbol.call.arguments.items()]
+    return _parts(_said(symbol.name, symbol.call.doc), "\n".join(rows), _costs(document, occurrence))
+
+
+def _said(name: str, doc: str) -> str | None:
+    return f"`{name}`: {doc}" if doc else None
+
+
+def _parts(*parts: str | None) -> str:
+    return "\n\n".join(p for p in parts if p)
+
+
+def _metric_of(document: Document, occurrence: Occurrence, symbol: Symbol) -> str:
+    """Return the metric of a scenario whose name stands before a dot: of `chat` in `chat.memory`; empty for other names."""
+    if symbol.kind != "scenario" or occurrence.role == "declares":
+        return ""
+    at = occurrence.span
+    behind = (o for o in document.names if isinstance(o.node, tree.Attribute) and o.node.target.span == at)
+    name = next((o.name for o in behind), "")
+    return _metric(document, symbol.name, name, occurrence.within) if name in METRICS else ""
+
+
+def _metric(document: Document, scenario: str, name: str, within: str) -> str:
+    """Return a metric with its unit, and the parent's value where the profile tells it."""
+    metric = METRICS[name]
+    text = f"`{scenario}.{name}` ({metric.dimension.name}): {metric.doc}"
+    return _parts(text, costs.parent_metric(document, scenario, name, within))
+
+
+def _costs(document: Document, occurrence: Occurrence) -> str:
+    """Return cost tables of the alternatives that a word denotes in its context; empty if there are none."""
+    ctx, node = document.inspected[1], occurrence.node
+    if ctx is None or not isinstance(node, tree.Name | tree.Call):
+        return ""
+    tables: list[str] = []
+    for sub_block in sub_blocks_of(occurrence):
+        found = costs.alternatives_of(document, node, occurrence.within, sub_block)
+        if found is not None and any(a.kind != "noop" for a, _ in found[1]):
+            tables.append(costs.cost_tables(ctx, *found))
+    return "\n\n".join(dict.fromkeys(tables))
+
+
+# ---------------------------------------------------------------- names the program gives
+
+
+def _declared(document: Document, symbol: Symbol, within: str) -> str:
+    """Return the head of a declaration, its comment, its value where the source does not show that, and its summary."""
+    ctx, file = document.inspected[1], symbol.file
+    item = None if symbol.kind in ("variable", "parameter") else symbol.item
+    value, lines = "", list[str]()
+    if ctx is not None:
+        expr = item.value if isinstance(item, tree.Let) else None
+        expr = item.default if isinstance(item, tree.Param) else expr
+        if isinstance(item, tree.Let | tree.Param):
+            value = show(document.value_of(symbol, within), ctx)
+        value = "" if expr is not None and _source(file, expr) == value else value
+        known = ctx.symbol_at(symbol.place)
+        lines = [] if known is None else summary(ctx.lowered.get(known))
+    return _parts(
+        f"```pzl\n{_head(symbol, item)}\n```",
+        getattr(item, "doc", ""),
+        f"= {value}" if value else "",
+        "\n".join(f"- {line}" for line in lines),
+        f"from `{file.shown}`" if file.key != document.key else "",
+    )
+
+
+def _head(symbol: Symbol, item: tree.Item | None) -> str:
+    """Return a declaration without its body on one line; a long value is cut."""
+
+    def told(sign: str, expr: tree.Expr | None) -> str:
+        return "" if expr is None else f" {sign} {_source(symbol.file, expr)}"
+
+    match item:
+        case tree.Decl():
+            body = " { … }" if item.body else ""
+            of = told(item.preposition or "", item.target)
+            return f"{item.kind.text} {item.name.text}{of}{told('=', item.value)}{body}"
+        case tree.Param():
+            kind = " | ".join(word.text for word in item.words) or item.type.text
+            return f"param {item.name.text}: {kind}{told('=', item.default)}"
+        case tree.Fn():
+            names = ", ".join(p.text for p in item.parameters)
+            return f"fn {item.name.text}({names}){told('=', item.value)}"
+        case tree.Let():
+            return f"let {item.name.text}{told('=', item.value)}"
+        case tree.Use():
+            return f'use "{item.path.value}" as {symbol.name}'
+        case _:
+            return f"{symbol.kind} {symbol.name}"
+
+
+def _source(file: SourceFile, expr: tree.Expr) -> str:
+    """Return an expression as written, on one line and without comments; `…` for one that could not be read."""
+    if isinstance(expr, tree.BadExpr):
+        return "…"
+    text = " ".join(re.sub(r"\s#[^\"\n]*$", "", file.source(expr.span), flags=re.MULTILINE).split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -1,0 +1,164 @@
+"""Go to definition, references, highlights, links, and the outline of a text and of the workspace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from lsprotocol import types
+
+from puzzledsl.base.diagnostics import Span
+from puzzledsl.checker.expressions.values import Symbol
+from puzzledsl.checker.names.occurrences import Occurrence
+from puzzledsl.server.document import Document
+from puzzledsl.server.positions import Lines, covers
+from puzzledsl.syntax import tree
+
+_Icon = types.SymbolKind
+_ICONS: dict[str, types.SymbolKind] = {
+    "parent": _Icon.Class,
+    "data": _Icon.File,
+    "hardware": _Icon.Object,
+    "scenario": _Icon.Event,
+    "space": _Icon.Struct,
+    "bld": _Icon.Package,
+    "score": _Icon.Field,
+    "search": _Icon.Interface,
+    "frontier": _Icon.Array,
+    "uptrain": _Icon.Package,
+    "eval": _Icon.Event,
+    "export": _Icon.File,
+}
+_LONGEST = 60
+
+
+def definition(document: Document, line: int, column: int) -> types.Location | None:
+    """Return the place that declares the name at a position; the file itself for the path of a `use`."""
+    used = used_path(document, line, column)
+    if used is not None:
+        start = types.Position(0, 0)
+        return types.Location(document.project.uri_of(used), types.Range(start, start))
+    symbol = document.symbol_at(line, column)
+    if symbol is None or symbol.file.key == document.key:
+        return None if symbol is None else types.Location(document.uri, document.lines.range(symbol.span))
+    lines = Lines.of(symbol.file.text, document.project.encoding)
+    return types.Location(document.project.uri_of(symbol.file.path), lines.range(symbol.span))
+
+
+def references(
+    document: Document, line: int, column: int, *, with_declaration: bool = True
+) -> list[types.Location]:
+    """Return every use of the name at a position, in all programs of the workspace."""
+    symbol = document.symbol_at(line, column)
+    return [
+        types.Location(other.uri, other.lines.range(o.span))
+        for other, found in (uses(document, symbol) if symbol is not None else ())
+        for o in found
+        if with_declaration or o.role != "declares"
+    ]
+
+
+def highlights(document: Document, line: int, column: int) -> list[types.DocumentHighlight]:
+    """Return the uses of the name at a position within the text itself."""
+    symbol, kinds = document.symbol_at(line, column), types.DocumentHighlightKind
+    found = [o for o in document.names if symbol is not None and o.means(symbol)]
+    marks = {"declares": kinds.Write, "uses": kinds.Read}
+    return [types.DocumentHighlight(document.lines.range(o.span), marks[o.role]) for o in found]
+
+
+def uses(document: Document, symbol: Symbol) -> Iterator[tuple[Document, list[Occurrence]]]:
+    """Yield the texts in which a name can be used, each with its uses there, the declaration included.
+
+    These are the text itself, the declaring file and the workspace's texts that use that file. A local name is used in its own
+    text alone; only a `fn`'s parameter can be named by an argument of a call in another file.
+    """
+    programs = [document]
+    is_local = symbol.file.names.get(symbol.name) is not symbol and symbol.kind != "parameter"
+    if not is_local:
+        declaring = document.project.document(symbol.file.path)
+        programs += [*([declaring] if declaring is not None else []), *document.project.programs()]
+    seen: set[str] = set()
+    for other in programs:
+        if other.key in seen or symbol.name not in other.text:
+            continue
+        seen.add(other.key)
+        if other is document or other.key == symbol.file.key or other.uses(symbol.file.key):
+            yield other, [o for o in other.names if o.means(symbol)]
+
+
+def used_path(document: Document, line: int, column: int) -> Path | None:
+    """Return the file whose path in a `use` is at a position; None if there is none."""
+    found = (use for use in document.used if covers(use.path.span, line, column))
+    return next((document.path_of(use) for use in found), None)
+
+
+def links(document: Document) -> list[types.DocumentLink]:
+    """Return links to the files named by `use`."""
+    found: list[types.DocumentLink] = []
+    for use in document.used:
+        if (path := document.path_of(use)) is not None:
+            span = use.path.span
+            inside = Span(span.file, span.line, span.column + 1, span.end_line, span.end_column - 1)
+            target = document.project.uri_of(path)
+            found.append(types.DocumentLink(document.lines.range(inside), target=target))
+    return found
+
+
+# ---------------------------------------------------------------- outlines
+
+
+def outline(document: Document) -> list[types.DocumentSymbol]:
+    """Return the declarations of a text in its order, each with the statements of its body."""
+    return _symbols(document, document.parsed[0].items)
+
+
+def _symbols(
+    document: Document, nodes: tuple[tree.Item, ...] | tuple[tree.Stmt, ...]
+) -> list[types.DocumentSymbol]:
+    return [symbol for node in nodes if (symbol := _symbol(document, node)) is not None]
+
+
+def _symbol(document: Document, node: tree.Item | tree.Stmt) -> types.DocumentSymbol | None:
+    detail, title = type(node).__name__.lower(), ""
+    shown: tree.Expr
+    body: tuple[tree.Stmt, ...] = ()
+    match node:
+        case tree.Decl(name=name, kind=tree.Name(text=detail)):
+            icon, shown, body = _ICONS.get(detail, _Icon.Object), name, node.body or ()
+        case tree.Fn(name=shown):
+            icon = _Icon.Function
+        case tree.Param(name=shown):
+            icon = _Icon.Variable
+        case tree.Let(name=shown):
+            icon = _Icon.Constant
+        case tree.Use(alias=tree.Name() as shown):
+            icon = _Icon.Module
+        case tree.Assign(target=target):
+            icon, shown, title, detail = _Icon.Property, target, document.file.source(target.span), ""
+        case tree.Section(name=shown, body=body):
+            icon, detail = _Icon.Namespace, ""
+        case tree.ForAll(variable=shown, body=body):
+            icon, title, detail = _Icon.Array, f"for {shown.text}", ""
+        case tree.Require(condition=shown) | tree.Prefer(condition=shown) | tree.Objective(expression=shown):
+            keyword = node.sense if isinstance(node, tree.Objective) else detail
+            text = " ".join(document.file.source(shown.span).split())
+            title = f"{keyword} {text if len(text) <= _LONGEST else text[: _LONGEST - 1] + '…'}"
+            icon, detail = _Icon.Boolean, ""
+        case _:
+            return None
+    whole, at = document.lines.range(node.span), document.lines.range(shown.span)
+    title = title or getattr(shown, "text", "")
+    children = _symbols(document, body) or None
+    return types.DocumentSymbol(title, icon, whole, at, detail or None, children=children)
+
+
+def workspace_symbols(documents: Iterator[Document], query: str) -> list[types.WorkspaceSymbol]:
+    """Return the declarations of every program whose name has the letters of `query` in this order."""
+    found: list[types.WorkspaceSymbol] = []
+    for document in documents:
+        for symbol in outline(document):
+            rest = iter(symbol.name.lower())
+            if all(letter in rest for letter in query.lower()):
+                location = types.Location(document.uri, symbol.selection_range)
+                found.append(types.WorkspaceSymbol(location, symbol.name, symbol.kind))
+    return found

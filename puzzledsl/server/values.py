@@ -31,8 +31,7 @@ from puzzledsl.checker.expressions.values import (
     describe,
 )
 from puzzledsl.ir import nodes
-from puzzledsl.ir.facts import total_params
-from puzzledsl.ir.layer_kinds import layer_kinds
+from puzzledsl.ir.facts import layer_kinds, total_params
 
 MOST = 12
 """Options and elements that are shown."""

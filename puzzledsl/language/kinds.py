@@ -34,7 +34,6 @@ _KINDS = (
         'parent p = hf("id-or-directory")',
         "parents",
         value=Setting("", calls=calls.PARENTS, noun="parent"),
-        has_body=False,
     ),
     Kind(
         'data d = text("corpus/*.txt")',
@@ -42,12 +41,10 @@ _KINDS = (
         value=Setting(
             "", calls={**calls.DATA_SOURCES, "mix": calls.MIX}, kinds=("data",), noun="data source", sums=True
         ),
-        has_body=False,
     ),
     Kind(
         "hardware h = h100_sxm(gpus: 1, dtype: fp8)",
         "hardware",
-        preposition="of",
         targets=("hardware",),
         value=Setting("", calls=calls.MEASURED, kinds=("hardware",), noun="hardware"),
         settings=PROFILE,
@@ -56,16 +53,13 @@ _KINDS = (
     Kind(
         "scenario s on h = batch(256, 128 -> 1024)",
         "scenarios",
-        preposition="on",
         targets=("hardware",),
         of="hardware",
         value=Setting("", calls={"batch": calls.BATCH}, noun="scenario"),
-        has_body=False,
     ),
     Kind(
         "space w of p { attention = parent | noop }",
         "spaces",
-        preposition="of",
         targets=("parent", "space"),
         value=Setting("", calls={"used_by": calls.USED_BY}, noun="sub-space"),
         settings={name: site.setting() for name, site in SITES.items()},
@@ -77,7 +71,6 @@ _KINDS = (
     Kind(
         "bld b of w { train = attention + ffn, tokens = 1B }",
         "blds",
-        preposition="of",
         targets=("space",),
         of="space",
         settings=settings_of(nodes.Bld),
@@ -85,15 +78,12 @@ _KINDS = (
     Kind(
         "score kl of b = replace_one(kl_divergence, samples: 4Ki)",
         "scores",
-        preposition="of",
         targets=("bld", "space"),
         value=Setting("", calls=calls.SCORES, noun="way to score"),
-        has_body=False,
     ),
     Kind(
         "search s of w { minimize kl }",
         "searches",
-        preposition="of",
         targets=("space", "search"),
         settings=settings_of(nodes.Search),
         statements=("minimize", "maximize", "require", "prefer", "for", "solutions", "let", "assert"),
@@ -102,17 +92,14 @@ _KINDS = (
     Kind(
         "frontier f of s = sweep(chat.throughput, 1x..3x, points: 9)",
         "frontiers",
-        preposition="of",
         targets=("search",),
         of="search",
         value=Setting("", calls={"sweep": SWEEP}, noun="frontier"),
-        has_body=False,
         sees_space=True,
     ),
     Kind(
         "uptrain u of s { loss = 1 * kld + 1 * cosine, tokens = 1B }",
         "uptrains",
-        preposition="of",
         targets=("search",),
         of="search",
         settings=settings_of(nodes.Uptrain),
@@ -120,7 +107,6 @@ _KINDS = (
     Kind(
         'eval e of u = tasks("hellaswag.jsonl")',
         "evals",
-        preposition="of",
         targets=("uptrain", "search"),
         of="of",
         value=Setting("", calls={"tasks": calls.TASKS}, noun="evaluation"),
@@ -129,11 +115,9 @@ _KINDS = (
     Kind(
         'export x of u = hf("out/child", runtime: vllm)',
         "exports",
-        preposition="of",
         targets=("uptrain", "search"),
         of="of",
         value=Setting("", calls=EXPORTS, noun="export format"),
-        has_body=False,
     ),
 )
 KINDS = {word: replace(kind, doc=DECLARATIONS[word]) for kind in _KINDS if (word := kind.form.split()[0])}

@@ -84,8 +84,6 @@ class Sheet:
         """Every bound, by its number."""
         return {bound.number: bound for statement in self.statements for bound in statement.bounds}
 
-    # ------------------------------------------------------------ questions
-
     def requirements(self, question: Question) -> tuple[Requirement, ...]:
         """Return the requirements of a question. Raises BadQuestion."""
         stated = self.stated(question).items()
@@ -180,8 +178,6 @@ class Sheet:
         shown = " | ".join(pattern or "" for pattern in patterns)
         shown = f"({shown})" if len(patterns) > 1 else shown
         return f"layers[{choice.layer}].{choice.sub_block} is {'' if choice.kind == 'pin' else 'not '}{shown}"
-
-    # ------------------------------------------------------------ answers
 
     def answer(self, question: Question, time_s: float, *, with_conflict: bool = False) -> Answer:
         """Return the answer to a question, with its conflict where there is no child; one that is proven is kept."""

@@ -84,9 +84,6 @@ def replaced(source: Source, edits: Sequence[tuple[Span, str]]) -> str:
     return text
 
 
-# ---------------------------------------------------------------- statements
-
-
 @dataclass(frozen=True, slots=True)
 class Statement:
     """One `require`. `node`: of the file; None where it is in another file, and cannot be edited here."""
@@ -129,9 +126,6 @@ def statements_of(search: Search, source: Source, shown: str, extent: Extent) ->
             )
         )
     return statements
-
-
-# ---------------------------------------------------------------- bounds
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,9 +158,6 @@ def _parquet(file: Path, shown: str) -> LongTable:
     return LongTable(shown, tuple(Cell(name.strip(), None) for name in names), tuple(lines), "row")
 
 
-# ---------------------------------------------------------------- diagnostics of cells, each reported once
-
-
 @dataclass(slots=True)
 class CellProblems:
     """Diagnostics of a table's cells. A mistake shared by many rows is one diagnostic, at the first of these rows."""

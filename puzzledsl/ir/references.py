@@ -137,8 +137,6 @@ def evaluations_of(program: Program, child: str) -> list[str]:
     return [name for name, e in program.evals.items() if child in (e.of, *e.full)]
 
 
-# ---------------------------------------------------------------- measured scores
-
 BY_INFLUENCE: frozenset[BaselineKind] = frozenset({"block_influence", "angular_run"})
 """Baselines that drop layers by how little these change the parent's stream."""
 

@@ -71,9 +71,6 @@ def _joined(parts: list[str], sign: str) -> str:
     return sign.join(parts if len(parts) <= MOST else [*parts[:MOST], "…"])
 
 
-# ---------------------------------------------------------------- numbers
-
-
 def explain_quantity(text: str) -> str | None:
     """Return the dimension and value of a literal; None for one that is wrong, which a diagnostic says."""
     try:
@@ -100,9 +97,6 @@ def _plain(quantity: Quantity, text: str) -> str:
     if quantity.dimension == TIME:
         return f"{float(value):.6g} s"
     return f"{value.numerator:,}" if value.denominator == 1 and 1000 <= value < _GROUPED else ""
-
-
-# ---------------------------------------------------------------- declarations
 
 
 def summary(node: object) -> list[str]:

@@ -99,8 +99,6 @@ class _Reader:
         spelling += " " if behind and not behind.isspace() else ""
         return f" {spelling}" if before and not before.isspace() and before not in "([{" else spelling
 
-    # ------------------------------------------------------------ characters
-
     def unknown(self, first: Token, torn: set[int]) -> None:
         """Report a run of characters that mean nothing, or read what they mean elsewhere."""
         while self.touches("UNKNOWN"):
@@ -145,8 +143,6 @@ class _Reader:
         self.report(where, f"{before} %", f"no blank before a unit: write `{meant}`", fix)
         self.words.tokens[-1] = before.like("QUANTITY", meant)
         return True
-
-    # ------------------------------------------------------------ spellings of other languages
 
     def foreign(self, token: Token) -> None:
         text, where = str(token), self.at(token)

@@ -14,7 +14,6 @@ from puzzledsl.base.frozen import Frozen
 from puzzledsl.base.settings import setting
 from puzzledsl.ir.base import Declaration, Exact
 
-
 _REVISION = "A branch, tag or commit of the hub's repository."
 _HF = 'write `hf("meta-llama/Llama-3.1-8B")`, or a directory'
 

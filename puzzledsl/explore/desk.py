@@ -69,7 +69,7 @@ class Desk:
         self._context, self._tables = opened.context, tables_version(opened.context)
         self.program: Program = Program(opened.context, opened.diagnostics, opened.sources)
         assert opened.found is not None, "the program was read"
-        self.source = Source.checked(opened.found)
+        self.source = Source(opened.found.root, opened.found.compared)
         self._sheets: dict[str, Sheet] = {}
 
     def _on_disk(self) -> str:

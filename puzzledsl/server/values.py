@@ -18,14 +18,17 @@ from puzzledsl.base.units import (
     parse_quantity,
 )
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.expressions.search_values import Facts, Layers, SubBlocks, Symbolic
 from puzzledsl.checker.expressions.values import (
     Boolean,
     Constructed,
+    Facts,
+    Layers,
     ListValue,
     Options,
     Poison,
     RangeValue,
+    SubBlocks,
+    Symbolic,
     Text,
     Value,
     describe,

@@ -11,8 +11,8 @@ from time import monotonic
 import numpy as np
 from numpy.typing import NDArray
 
-from puzzledsl.search.label_setting.dominance import added, best_of_each
 from puzzledsl.search.label_setting.grid import Grid, grid_of
+from puzzledsl.search.label_setting.labels import added, best_of_each
 from puzzledsl.search.label_setting.layout import Layout
 from puzzledsl.search.label_setting.resources import Resources
 from puzzledsl.search.problem.columns import Ints

@@ -1,18 +1,52 @@
-"""Exchange moves of local search: single columns to swap in, their pairs and fours, and their effects on objective and rows."""
+"""Exchange local search: change two layers at a time, so that one makes up for the other's resource use.
+
+If interchangeable layers make a proof hopeless (for example, when parameters are maximised), this closes almost all of the gap:
+some pair of a few hundred changes fills a budget almost exactly.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from puzzledsl.search.label_setting.grid import grid_of, pairs_of
 from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.problem.columns import Ints, mixed
 from puzzledsl.search.problem.instance import Problem
 
+CHANGES = 400  # changes with the least slack that are paired
+TRIES = 64  # best pairs tried, because formulas may forbid some
+ROUNDS = 40
 ALIKE = 2  # most changes with equal effects that are kept; two, because both may be made
-FIRST = 512  # pairs, of the least slack, that are combined with any other pair
+
+
+def improvements(problem: Problem, bound: Bound, chosen: Ints) -> Iterator[Ints]:
+    """Yield ever better answers, starting from `chosen`, which must satisfy every row and formula. Deterministic."""
+    for _ in range(ROUNDS):
+        better = _by_pairs(problem, bound, chosen)
+        if better is None:
+            return
+        yield better
+        chosen = better
+
+
+def _by_pairs(problem: Problem, bound: Bound, chosen: Ints) -> Ints | None:
+    """Apply the best improving pair of changes (or single one), and others that fit with it; None if none improves."""
+    changes = changes_of(problem, bound, chosen, problem.goal.of(chosen) - 1, CHANGES)
+    room, better = np.asarray(problem.limits - problem.matrix[:, chosen].sum(axis=1)), None
+    pairs, _ = pairs_that_fit(changes, room)
+    touched: set[int] = set()
+    for pair in pairs[:TRIES]:
+        which = np.unique(pair)
+        layers, need = set(changes.layers[which].tolist()), changes.rows[:, which].sum(axis=1)
+        if touched & layers or (need > room).any():
+            continue
+        after = (chosen if better is None else better).copy()
+        after[changes.layers[which]] = changes.columns[which]
+        if problem.meets_formulas(after):
+            better, room, touched = after, room - need, touched | layers
+    return better
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,29 +109,3 @@ def pairs_that_fit(changes: Changes, room: Ints) -> tuple[Ints, Ints]:
     totals = together.ravel()[found]
     order = np.argsort(totals, kind="stable")
     return np.array(np.divmod(found[order], len(changes))).T, totals[order]
-
-
-def fours_that_fit(changes: Changes, bound: Bound, room: Ints, spare: int, left: int) -> tuple[Ints, Ints]:
-    """Combine each of the FIRST pairs with any other pair. Return fours of changes, best first, and their objective changes.
-
-    Fours raise the objective by at most `spare` and use at most `room[row]`. `left`: room of the priced objective.
-    """
-    first, second = np.triu_indices(len(changes), 1)
-    apart = changes.layers[first] != changes.layers[second]
-    pairs = np.array([first[apart], second[apart]])
-    if not apart.any():
-        return np.zeros((0, 4), dtype=np.int64), np.zeros(0, dtype=np.int64)
-    pairs = pairs[:, np.argsort(changes.slack[pairs].sum(axis=0), kind="stable")]
-    use, goals = changes.rows[:, pairs].sum(axis=1), changes.goals[pairs].sum(axis=0)
-    least, weights = use.min(axis=1), np.array(bound.prices, dtype=np.int64)
-    grid = grid_of(use - least[:, None], goals, weights, left)
-    rest = (room - least)[:, None] - use[:, :FIRST]
-    found = pairs_of(grid, rest, np.full(rest.shape[1], left), weights, spare - goals[:FIRST], len(goals))
-    assert found is not None, "no model has more candidates than there are pairs"
-    left_pair, right_pair = found[0], grid.order[found[1]]
-    fours = np.vstack([pairs[:, left_pair], pairs[:, right_pair]])
-    where = changes.layers[fours]
-    fits = (where[:2, None] != where[None, 2:]).all(axis=(0, 1))
-    totals = (goals[left_pair] + goals[right_pair])[fits]
-    order = np.argsort(totals, kind="stable")
-    return fours[:, fits][:, order].T, totals[order]

@@ -152,7 +152,7 @@ TASKS = Call(
 )
 
 
-_OF_DECLARATIONS = {
+_OF_DECLARATIONS: dict[str, Call] = {
     "shape": SHAPE,
     **MIXERS,
     **DATA_SOURCES,

@@ -215,10 +215,10 @@ class Coefficients:
         tables, layers = self.tables, [*range(self.columns.layers)]
 
         def of_pair(choice: LayerAssignment, layer: int) -> float:
-            return tables.pair_score(score, layer, f"{choice.attention}/{choice.ffn}")
+            return tables.entry(score, "pairs", layer, f"{choice.attention}/{choice.ffn}")
 
         def entry(part: SubBlock, name: str, layer: int) -> float:
-            return tables.sub_block_score(score, layer, part, name)
+            return tables.entry(score, part, layer, name)
 
         if tables.scores[score].unit == "block":
             parts = [self._each(PAIR, of_pair, layers)]

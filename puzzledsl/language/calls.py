@@ -165,7 +165,7 @@ _OF_DECLARATIONS: dict[str, Call] = {
     "tasks": TASKS,
     "prompts": ASKED["prompts"],
     **EXPORTS,
-    **SCORE_METRICS,
+    **{str(metric): call for metric, call in SCORE_METRICS.items()},
     **calls_of(nodes.Schedule),
     **SOLVERS,
     "evolutionary": REFINES["evolutionary"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,8 +98,11 @@ class _Builder:
             return span_of(part, self.words.file)
         return Span(self.words.file, *(part.start or (1, 1)), *(part.end or (1, 1)))
 
-    def made(self, branch: Branch, read: Callable[[Branch], Any], depth: int = 0) -> Any:
-        """Return the node of a branch whose children are fields of one class. `read` reads expressions among them."""
+    def made(self, branch: Branch, below: int | None = None, depth: int = 0) -> Any:
+        """Return the node of a branch whose children are fields of one class.
+
+        `below`: the depth of the expressions among them, in an expression. `depth`: of the body that a statement stands in.
+        """
         form, given = _FORMS[branch.data]
         found, left = dict(given), iter(_CHILDREN[branch.data])
         for kid in branch.children:
@@ -115,13 +118,13 @@ class _Builder:
                         self.string(inner) if inner.type == "STRING" else self.name(inner)
                     )
                 else:
-                    found[_PARTS[kid.data]] = read(inner)
+                    found[_PARTS[kid.data]] = self.value(inner) if below is None else self.expr(inner, below)
             elif kid.data == "names":
                 found["parameters" if form is tree.Fn else "names"] = self.names(kid.children)
             elif kid.data == "body":
                 found["body"] = self.body(kid, depth + 1)
             else:
-                found[next(left)] = read(kid)
+                found[next(left)] = self.value(kid) if below is None else self.expr(kid, below)
         return form(span=self.at(branch), **found)
 
     # ------------------------------------------------------------ items and statements
@@ -145,7 +148,7 @@ class _Builder:
             case "decl":
                 result = self.decl(branch, span, doc)
             case _:
-                result = self.made(branch, self.value)
+                result = self.made(branch)
                 if isinstance(result, tree.Fn):
                     result = dataclasses.replace(result, doc=doc)
         self.doc(span.end_line + 1)  # doc comments inside a body belong to nothing
@@ -181,7 +184,7 @@ class _Builder:
             return ()
         found: list[tree.Stmt] = []
         for kid in branch.children:
-            found += self.below(kid, depth) if kid.data == "bad" else [self.made(kid, self.value, depth)]
+            found += self.below(kid, depth) if kid.data == "bad" else [self.made(kid, depth=depth)]
         return tuple(s for s in found if not (isinstance(s, tree.Section) and not s.name.text))
 
     def below(self, bad: Branch, depth: int) -> tuple[tree.Stmt, ...]:
@@ -253,7 +256,7 @@ class _Builder:
             case "string":
                 return self.string(kids[0])
             case form if form in _FORMS:
-                return self.made(branch, read)
+                return self.made(branch, depth + 1)
         span = self.at(branch)
         match branch.data:
             case "name" | "bad_expr":

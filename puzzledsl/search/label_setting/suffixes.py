@@ -19,7 +19,6 @@ from puzzledsl.search.problem.columns import Ints
 
 TOGETHER = 4096  # models that are looked up at once
 AT_A_STAGE = 220_000  # most suffixes of a stage before dominance
-READ = 9  # priced objectives whose limits are checked for suffixes
 Short = NDArray[np.int32]
 
 
@@ -57,7 +56,6 @@ class SuffixTable:
         self.resources = resources
         self.plain: dict[int, tuple[Ints, Ints, _Link]] = {}  # not indexed yet: (use, objective, link)
         self.gridded: dict[int, Suffixes] = {}
-        resources = resources.first(READ)
         sums, goal = np.zeros((len(resources.limits), 1), np.int64), np.zeros(1, np.int64)
         places = layout.words
         words = np.zeros((len(places), 1), np.int64)

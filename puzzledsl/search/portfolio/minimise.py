@@ -17,8 +17,7 @@ import numpy as np
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting.sweep import sweep_of
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
-from puzzledsl.search.local_search.exchange import improvements
-from puzzledsl.search.local_search.incumbent import find_incumbent
+from puzzledsl.search.local_search import find_incumbent, improvements
 from puzzledsl.search.portfolio.branching import Branching
 from puzzledsl.search.portfolio.cores import Cores, slice_of
 from puzzledsl.search.portfolio.label_setting import LabelSetting, kept

@@ -152,9 +152,6 @@ def _mended(parts: list[_Part], file: str, sink: Sink) -> list[tree.Item] | None
     return found
 
 
-# ---------------------------------------------------------------- trees with their places
-
-
 def _shifted(value: Any, by: int) -> Any:
     """Return a tree, or a tuple of trees, with every span `by` lines further down."""
     if isinstance(value, Span):

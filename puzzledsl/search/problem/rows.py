@@ -87,7 +87,7 @@ def goal_of(forms: Forms, linear: nodes.Linear, sense: Literal["minimize", "maxi
     upwards, throughput = sense == "maximize", _throughput(linear)
     if throughput is None:
         negate, tokens = upwards, None
-        vector = forms.coefficients.most(linear, box) if negate else forms.coefficients.least(linear, box)
+        vector = forms.coefficients.bound(linear, box, most=negate)
     else:
         factor, scenario = throughput
         negate = upwards != (factor > 0)
@@ -161,9 +161,9 @@ def _sides(forms: Forms, requirement: nodes.LinearRequirement, box: Box) -> Iter
     throughput = _throughput(left)
     if throughput is None:
         if op in ("<=", "<", "=="):
-            yield own.least(left, box), most, strict
+            yield own.bound(left, box, most=False), most, strict
         if op in (">=", ">", "=="):
-            yield own.most(left, box).negated(), -least, strict
+            yield own.bound(left, box, most=True).negated(), -least, strict
         return
     factor, scenario = throughput
     least, most = sorted((bound - left.constant) / factor for bound in (least, most))
@@ -217,28 +217,22 @@ def _times_the_parents(forms: Forms, scenario: str, metric: str, ends: tuple[int
 
 
 def bounds_of(forms: Forms, requirement: nodes.LinearRequirement, box: Box) -> tuple[Fraction, Fraction]:
-    """Return the least and the greatest right-hand side of a requirement over a box."""
-    ratio = requirement.parent_ratio
+    """Return the least and the greatest right-hand side of a requirement over a box. Throughput at latency 0 counts as 0."""
+    left, ratio, throughput = requirement.left, requirement.parent_ratio, _throughput(requirement.left)
     if ratio is None:
         assert requirement.bound is not None, "a requirement has a bound or a ratio"
         return requirement.bound, requirement.bound
-    ends = [ratio * value for value in _parents_values(forms, requirement.left, box)]
-    return min(ends), max(ends)
 
-
-def _parents_values(forms: Forms, linear: nodes.Linear, box: Box) -> tuple[Fraction, Fraction]:
-    """Return the least and the greatest value of an expression for the parent over a box; throughput at latency 0 counts as 0."""
-    found = _throughput(linear)
-    if found is None:
-        return forms.parent.least(linear, box).total(), forms.parent.most(linear, box).total()
-    factor, scenario = found
-
-    def value(*, most: bool) -> Fraction:
-        batch, latency = _latency(forms.parent, scenario, box, most=most)
+    def parents(*, most: bool) -> Fraction:
+        if throughput is None:
+            return forms.parent.bound(left, box, most=most).total()
+        factor, scenario = throughput
+        batch, latency = _latency(forms.parent, scenario, box, most=not most)
         total = latency.total()
-        return (factor * forms.tokens(scenario, batch) / total if total else 0) + linear.constant
+        return (factor * forms.tokens(scenario, batch) / total if total else 0) + left.constant
 
-    return value(most=True), value(most=False)
+    ends = [ratio * parents(most=most) for most in (False, True)]
+    return min(ends), max(ends)
 
 
 # ---------------------------------------------------------------- memory

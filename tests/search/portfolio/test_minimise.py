@@ -14,12 +14,11 @@ from puzzledsl.search.cpsat import canonical
 from puzzledsl.search.cpsat.solve import run_cpsat
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting import sweep as sweeps
-from puzzledsl.search.label_setting.grid import pairs_of
 from puzzledsl.search.label_setting.layout import layout_of
-from puzzledsl.search.label_setting.suffixes import SuffixTable
+from puzzledsl.search.label_setting.suffixes import SuffixTable, pairs_of
 from puzzledsl.search.label_setting.sweep import Sweep
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
-from puzzledsl.search.local_search.exchange import improvements
+from puzzledsl.search.local_search import improvements
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.columns import Ints
 from tests.search.random_problems import FAMILIES, every_answer, random_problem

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from puzzledsl.base.frozen import record
 
 Severity = Literal["error", "warning"]
+Args = dict[str, Any]
+"""Arguments of a diagnostic's templates."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

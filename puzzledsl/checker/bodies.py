@@ -1,96 +1,74 @@
-"""Readers of bodies: settings, sections, `let` and `assert` between braces. Other statements are reported."""
+"""Statements between braces: settings, sections, `let` and `assert` of any body. Other statements are reported."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.diagnostics import Args, Span
 from puzzledsl.base.settings import Section, Setting
-from puzzledsl.checker.assertions import check_assert
+from puzzledsl.base.units import Quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors
+from puzzledsl.checker.diagnostics import type_errors as types
+from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.settings import Entry, Settings, put, report_unknown_key
-from puzzledsl.checker.expressions.values import Scope
 from puzzledsl.syntax import tree
-
-NO_SECTIONS: Mapping[str, Section] = {}
 
 
 def from_body(
     ctx: Context,
     decl: tree.Decl | tree.Section,
-    scope: Scope,
+    scope: values.Scope,
     table: Mapping[str, Setting],
     thing: str,
     span: Span,
-    sections: Mapping[str, Section] = NO_SECTIONS,
+    sections: Mapping[str, Section] | None = None,
 ) -> tuple[Settings, dict[str, tree.Section]]:
     """The settings and sections of a body; other statements are reported. `let`s go into `scope`."""
-    keys, section_names = tuple(table), tuple(sections)
-    damaged = scope.file.is_damaged(decl.span)
-    found = Settings(ctx, thing, span, table, quiet_about_missing=damaged, given=_given(decl))
+    names = tuple(sections or ())
+    found = Settings(ctx, thing, span, table, quiet_about_missing=scope.file.is_damaged(decl.span))
+    targets = (s.target for s in decl.body or () if isinstance(s, tree.Assign))
+    found.given = frozenset(target.text for target in targets if isinstance(target, tree.Name))
     parts: dict[str, tree.Section] = {}
     for statement in decl.body or ():
         match statement:
-            case tree.Assign(target=tree.Name(text=key), op="=") as assign:
-                value = assign.value
-                if key in sections:
-                    help = f"`{key}` is a section: write `{key} {{ … }}`"
-                    at = assign.target.span
-                    ctx.report(name_errors.UnknownKey(at, thing=thing, name=key, help=help))
-                    continue
+            case tree.Assign(target=tree.Name(text=key) as name, op="=") if key in names:
+                help = f"`{key}` is a section: write `{key} {{ … }}`"
+                ctx.report(name_errors.UnknownKey(name.span, thing=thing, name=key, help=help))
+            case tree.Assign(target=tree.Name() as name, op="=", value=value):
                 assert not isinstance(value, tree.Pattern | tree.PatternChoice)
-                put(found, key, Entry(value, scope, assign.span), assign.target.span, keys, section_names)
+                put(found, name, Entry(value, scope, statement.span), tuple(table), names)
             case tree.Section(name=name):
-                _section(found, parts, statement, name, keys, section_names)
-            case tree.Let(name=name):
-                define(ctx, statement, scope)
-            case tree.Assert():
-                check_assert(ctx, statement, scope)
+                meant = name.text if name.text in names else None
+                meant = meant or report_unknown_key(found, name, (*names, *table))
+                if meant in parts:
+                    ctx.report(name_errors.DuplicateKey(name.span, name=meant))
+                if meant in names:
+                    parts.setdefault(str(meant), statement)
             case _:
-                misplaced(ctx, statement, thing)
+                common(ctx, statement, scope, thing)
     return found, parts
 
 
-def _given(decl: tree.Decl | tree.Section) -> frozenset[str]:
-    """Return the names that a body sets, right or wrong."""
-    targets = (s.target for s in decl.body or () if isinstance(s, tree.Assign))
-    return frozenset(target.text for target in targets if isinstance(target, tree.Name))
+def common(ctx: Context, statement: tree.Stmt, scope: values.Scope, thing: str) -> None:
+    """Read a `let` or `assert`, which every body may have; report another statement, which is in the wrong place."""
+    match statement:
+        case tree.Let(name=name):  # visible to the statements after it
+            if name.text in scope.names:
+                ctx.report(name_errors.DuplicateName(name.span, name=name.text))
+            scope.names[name.text] = ctx.value(statement.value, scope)
+        case tree.Assert():
+            check_assert(ctx, statement, scope)
+        case _:
+            misplaced(ctx, statement, thing)
 
 
-def define(ctx: Context, let: tree.Let, scope: Scope) -> None:
-    """A `let` of a body: visible to the statements after it."""
-    if let.name.text in scope.names:
-        ctx.report(name_errors.DuplicateName(let.name.span, name=let.name.text))
-    scope.names[let.name.text] = ctx.value(let.value, scope)
-
-
-def _section(
-    found: Settings,
-    parts: dict[str, tree.Section],
-    section: tree.Section,
-    name: tree.Name,
-    keys: Sequence[str],
-    sections: Sequence[str],
-) -> None:
-    key = name.text
-    if key not in sections:
-        near = report_unknown_key(found, key, name.span, (*sections, *keys))
-        if near not in sections or near is None:
-            return
-        key = near
-    if key in parts:
-        found.ctx.report(name_errors.DuplicateKey(name.span, name=key))
-    parts.setdefault(key, section)
-
-
-_WORDS: dict[type, str] = {
+_OF_SEARCHES: dict[type, str] = {
     tree.ForAll: "`for`",
     tree.Require: "`require`",
     tree.Prefer: "`prefer`",
     tree.Objective: "a goal",
     tree.Solutions: "`solutions`",
-    tree.Section: "a section",
 }
 
 
@@ -98,23 +76,66 @@ def misplaced(ctx: Context, statement: tree.Stmt, thing: str) -> None:
     """Report a statement that a body of this kind does not have; where braces are wrong, it may be another body's."""
     if ctx.file_of(statement.span).is_damaged(statement.span):
         return
+    span, help = statement.span, ""
     if isinstance(statement, tree.Assign):
-        what = f"`{statement.op}`" if statement.op != "=" else f"`{ctx.source(statement.target.span)}`"
-        span = statement.target.span
-        help = (
-            "layers are edited in a `space`"
-            if statement.op != "=" or not isinstance(statement.target, tree.Name)
-            else ""
-        )
+        span, plain = statement.target.span, statement.op == "="
+        what = f"`{ctx.source(span)}`" if plain else f"`{statement.op}`"
+        if not plain or not isinstance(statement.target, tree.Name):
+            help = "layers are edited in a `space`"
     else:
-        what, span, help = _WORDS.get(type(statement), "this"), statement.span, ""
-        if isinstance(statement, tree.ForAll | tree.Require | tree.Prefer | tree.Objective | tree.Solutions):
-            help = "it belongs to a `search`"
-    ctx.report(name_errors.Misplaced(first_line(span), what=what, where=thing, help=help))
+        what = _OF_SEARCHES.get(
+            type(statement), "a section" if isinstance(statement, tree.Section) else "this"
+        )
+        help = "it belongs to a `search`" if type(statement) in _OF_SEARCHES else ""
+    if span.end_line != span.line:  # its first few columns
+        span = Span(span.file, span.line, span.column, span.line, span.column + 3)
+    ctx.report(name_errors.Misplaced(span, what=what, where=thing, help=help))
 
 
-def first_line(span: Span) -> Span:
-    """The span, or its first few columns where it covers several lines."""
-    if span.end_line == span.line:
-        return span
-    return Span(span.file, span.line, span.column, span.line, span.column + 3)
+# ---------------------------------------------------------------- assertions
+
+
+def check_assert(ctx: Context, statement: tree.Assert, scope: values.Scope) -> None:
+    """Evaluate an assertion and report it where it is false, or not known before the search."""
+    value = ctx.value(statement.condition, scope)
+    span = statement.condition.span
+    match value:
+        case values.Poison() | values.Boolean(value=True):
+            return
+        case values.Boolean():
+            notes = [f"because {statement.because.value}"] if statement.because else []
+            span, label = _failing(ctx, statement.condition, scope)
+            ctx.report(name_errors.AssertionFails(span, label, notes=notes))
+        case values.Conjunction() | values.Formula() | values.Matches():
+            help = "write `require` in a search instead"
+            ctx.report(types.NotConstant(span, what="an assertion", got="this", help=help))
+        case _:
+            said: Args = {"keyword": "assert", "wanted": "true or false", "got": values.describe(value)}
+            ctx.report(types.NotARequirement(span, **said))
+
+
+def _failing(ctx: Context, condition: tree.Expr, scope: values.Scope) -> tuple[Span, str]:
+    """The part that is false, and its sides' values."""
+    while isinstance(condition, tree.Binary) and condition.op == "and":
+        left = ctx.value(condition.left, scope)
+        condition = condition.right if left == values.Boolean(True) else condition.left
+    if not isinstance(condition, tree.Compare):
+        return condition.span, "this is false"
+    parts = []
+    for operand in condition.operands:
+        text, value = ctx.source(operand.span), _shown(ctx.value(operand, scope))
+        if value and value != text:
+            parts.append(f"`{text}` is {value}")
+    return condition.span, ", ".join(parts)
+
+
+def _shown(value: values.Value) -> str:
+    match value:
+        case Quantity():
+            return str(value)
+        case values.Text(value=text):
+            return f'"{text}"'
+        case values.Boolean(value=true):
+            return "true" if true else "false"
+        case _:
+            return ""

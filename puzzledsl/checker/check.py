@@ -8,18 +8,14 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from puzzledsl.alternatives.registry import BROKEN
 from puzzledsl.base.diagnostics import Sink, Span
-from puzzledsl.checker.assertions import check_assert
+from puzzledsl.checker.bodies import check_assert
 from puzzledsl.checker.context import Context, Lower, OutOfSteps
-from puzzledsl.checker.declarations.common import declaration
 from puzzledsl.checker.declarations.data import lower_data
-from puzzledsl.checker.declarations.frontier import lower_frontier
 from puzzledsl.checker.declarations.hardware import lower_hardware, lower_scenario
 from puzzledsl.checker.declarations.parent import lower_parent
-from puzzledsl.checker.declarations.refine import check_refines
 from puzzledsl.checker.declarations.results import lower_eval, lower_export
 from puzzledsl.checker.declarations.score import lower_score
-from puzzledsl.checker.declarations.search import lower_search
-from puzzledsl.checker.declarations.solvers import check_solvers
+from puzzledsl.checker.declarations.search import lower_frontier, lower_search
 from puzzledsl.checker.declarations.space import lower_space
 from puzzledsl.checker.declarations.training import lower_bld, lower_uptrain
 from puzzledsl.checker.diagnostics import name_errors
@@ -28,15 +24,18 @@ from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
 from puzzledsl.checker.limits import MAX_DEPTH, MAX_INEXACT_STEPS
 from puzzledsl.checker.lints import warn
 from puzzledsl.checker.names.names import Loader, Parse
-from puzzledsl.checker.names.resolve import value_of
+from puzzledsl.checker.names.resolve import check_settings, value_of
 from puzzledsl.checker.names.unknown import report_unknown_names
 from puzzledsl.checker.names.wrong_kind import settle_kinds
-from puzzledsl.checker.parameters import check_settings
 from puzzledsl.checker.program import Checked
-from puzzledsl.checker.whole.pieces import check_pieces
-from puzzledsl.checker.whole.runtimes import Written, check_engines, check_exports
-from puzzledsl.checker.whole.tokenizers import check_tokenizers
-from puzzledsl.checker.whole.writers import check_writers
+from puzzledsl.checker.whole.runtimes import check_engines, check_exports
+from puzzledsl.checker.whole.stages import (
+    check_pieces,
+    check_refines,
+    check_solvers,
+    check_tokenizers,
+    check_writers,
+)
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import references
 from puzzledsl.language.kinds import KINDS
@@ -105,38 +104,25 @@ def inspect(
             return inspect(path, settings, unsaved, parse)
         report_unknown_names(ctx)
         if all(found.severity != "error" for found in sink.items):
-            program = _exportable(ctx, _program(ctx))
+            program = _program(ctx)
+            for check_whole in WHOLE:
+                check_whole(ctx, program)
+            program = None if any(d.severity == "error" for d in sink.items) else program
         if program is not None:
             warn(ctx, program)
     return Checked(program, tuple(sink.sorted()), dict(loader.sources)), ctx
 
 
-def _exportable(ctx: Context, program: nodes.Program) -> nodes.Program | None:
-    """The program, unless a later stage cannot do what it asks for."""
-    files = {file.shown: file.file for file in ctx.loader.files.values()}
-    folders = {file.shown: file.path.parent for file in ctx.loader.files.values()}
-    found = [
-        *check_solvers(program, files),
-        *check_refines(program, files),
-        *check_exports(program, files, _export_calls(ctx, program)),
-        *check_engines(program, files),
-        *check_tokenizers(program, files, folders),
-        *check_pieces(program, files),
-        *check_writers(program, files),
-    ]
-    for diagnostic in found:
-        ctx.sink.add(diagnostic)
-    return None if any(diagnostic.severity == "error" for diagnostic in found) else program
-
-
-def _export_calls(ctx: Context, program: nodes.Program) -> dict[str, Written]:
-    """Return the call of each export that has its own, not one that a `let` holds."""
-    values = {name: declaration(ctx.taken[name]).value for name in program.exports}
-    return {
-        name: Written(" ".join(ctx.source(value.span).split()), value.span)
-        for name, value in values.items()
-        if isinstance(value, tree.Call)
-    }
+WHOLE = (
+    check_solvers,
+    check_refines,
+    check_exports,
+    check_engines,
+    check_tokenizers,
+    check_pieces,
+    check_writers,
+)
+"""Checks of a program whose declarations have no mistakes: what a later stage cannot do is an error, too."""
 
 
 def _check_all(ctx: Context) -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from puzzledsl.base.diagnostics import Diagnostic, Near, Sink, Span
+from puzzledsl.base.diagnostics import Diagnostic, Fix, Near, Sink, Span
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker.diagnostics import name_errors
-from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol, Value
+from puzzledsl.checker.diagnostics.type_errors import WrongType
+from puzzledsl.checker.expressions.values import Poison, Scope, SourceFile, Symbol, Value, describe
 from puzzledsl.checker.limits import MAX_DEPTH, MAX_STEPS
 from puzzledsl.checker.names.names import Loader
 from puzzledsl.checker.spaces.space_info import SpaceInfo
-from puzzledsl.ir.nodes import Where
+from puzzledsl.ir.source_location import Where, span_of
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")
@@ -40,6 +41,10 @@ class Reuses(Protocol):
 
 class OutOfSteps(Exception):
     """Raised to end the check of a program that needs more than MAX_STEPS steps; the diagnostic is already reported."""
+
+
+class Refused(Exception):
+    """Raised where an expression, a setting or a statement has a mistake, which is already reported."""
 
 
 @dataclass(slots=True, eq=False)
@@ -77,9 +82,39 @@ class Context:
     # ------------------------------------------------------------ diagnostics
 
     def report(self, diagnostic: Diagnostic) -> None:
-        """Record one diagnostic, unless it only follows from a syntax error on the same line."""
-        if not self._follows(diagnostic):
+        """Record one diagnostic, unless a syntax error on the same line probably caused it."""
+        span = diagnostic.span
+        if span is None or span.line not in self.file_of(span).error_regions.lines:
             self.sink.add(diagnostic)
+
+    def refuse(self, diagnostic: Diagnostic) -> Refused:
+        """Record one diagnostic; raise what is returned, which ends the reading of what has the mistake."""
+        self.report(diagnostic)
+        return Refused()
+
+    def wrong(
+        self, span: Span, what: str, wanted: str, got: Value | str, help: str = "", fixes: Sequence[Fix] = ()
+    ) -> Refused:
+        """`refuse` a value of another type than wanted; one whose own mistake is reported already in silence."""
+        if not isinstance(got, Poison):
+            given = got if isinstance(got, str) else describe(got)
+            self.report(WrongType(span, what=what, wanted=wanted, got=given, help=help, fixes=fixes))
+        return Refused()
+
+    def attempt(self, read: Callable[..., T], *arguments: object) -> T | None:
+        """Return `read(*arguments)`; None where it is refused, so that what stands beside it is read, too."""
+        try:
+            return read(*arguments)
+        except Refused:
+            return None
+
+    def all(self, read: Callable[..., T], parts: Iterable[object], *rest: object) -> list[T]:
+        """Return `read(self, part, *rest)` of each part. All are read; they are refused together if one has a mistake."""
+        found = [self.attempt(read, self, part, *rest) for part in parts]
+        known = [each for each in found if each is not None]
+        if len(known) < len(found):
+            raise Refused
+        return known
 
     def trial(self, read: Callable[[], T]) -> tuple[T, list[Diagnostic], list[Diagnostic]]:
         """Read something without reporting; return it with the diagnostics and warnings that it makes."""
@@ -90,22 +125,16 @@ class Context:
         finally:
             self.sink, self.warnings = sink, warnings
 
-    def _follows(self, diagnostic: Diagnostic) -> bool:
-        """Return True if the parser reported a syntax error on the same line, which probably caused this diagnostic, too."""
-        span = diagnostic.span
-        return span is not None and span.line in self.file_of(span).error_regions.lines
-
     def where(self, span: Span) -> Where:
         """Return a span as a place of the IR, with its source text."""
         file = self.file_of(span)
-        return Where(
-            file=file.shown,
-            line=span.line,
-            column=span.column,
-            end_line=span.end_line,
-            end_column=span.end_column,
-            text=file.source(span),
-        )
+        ends = {key: getattr(span, key) for key in ("line", "column", "end_line", "end_column")}
+        return Where(file=file.shown, text=file.source(span), **ends)
+
+    def span_of(self, where: Where) -> Span:
+        """Return the span of a place of the IR, which names files as the program does."""
+        file = next((f.file for f in self.loader.files.values() if f.shown == where.file), None)
+        return span_of(where, file)
 
     def file_of(self, span: Span) -> SourceFile:
         """Return the file that contains a span."""
@@ -144,6 +173,13 @@ class Context:
         """Evaluate an expression. Return POISON if it has a mistake, which is then already reported."""
         return self.evaluate(self, expr, scope)
 
+    def sound(self, expr: tree.Expr, scope: Scope) -> Value:
+        """Evaluate an expression. Refuse one with a mistake."""
+        value = self.evaluate(self, expr, scope)
+        if isinstance(value, Poison):
+            raise Refused
+        return value
+
     def note_written(self, number: Quantity) -> None:
         """Register a number that is written literally in the program, such as the `-1` of `layers[-1]`."""
         self.written[id(number)] = number
@@ -156,9 +192,8 @@ class Context:
         """Count `steps` of work. Report a program that exceeds MAX_STEPS and raise OutOfSteps."""
         self.steps += steps
         if self.steps > MAX_STEPS:
-            self.report(
-                name_errors.TooMuch(span, what="the work this program asks for", limit=f"{MAX_STEPS:,} steps")
-            )
+            what = "the work this program asks for"
+            self.report(name_errors.TooMuch(span, what=what, limit=f"{MAX_STEPS:,} steps"))
             raise OutOfSteps
 
     def enter(self, span: Span) -> bool:
@@ -229,11 +264,18 @@ class Context:
         found = self.lowered[symbol]
         return found if isinstance(found, node) else None
 
+    def need(self, symbol: Symbol, node: type[T]) -> T:
+        """Lower a declaration and return its node. Refuse what depends on one with mistakes."""
+        found = self.lower(symbol, node)
+        if found is None:
+            raise Refused
+        return found
+
     def _lower(self, symbol: Symbol) -> object:
-        lower = self.lower_kind[symbol.kind]
-        if self.reuse is None:
-            return lower(self, symbol)
-        return self.reuse.lower(self, symbol, lambda: lower(self, symbol))
+        def anew() -> object:
+            return self.attempt(self.lower_kind[symbol.kind], self, symbol)
+
+        return anew() if self.reuse is None else self.reuse.lower(self, symbol, anew)
 
     def once(self, work: Callable[..., T], *arguments: object) -> T:
         """Return `work(*arguments)`. An editor's next check reuses the result if the arguments are the same objects."""

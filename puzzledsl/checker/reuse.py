@@ -18,17 +18,7 @@ from typing import TypeVar
 from puzzledsl.base.diagnostics import Diagnostic, Sink
 from puzzledsl.base.frozen import record
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.expressions.values import (
-    Constructed,
-    Function,
-    ListValue,
-    Options,
-    Ref,
-    Scope,
-    SourceFile,
-    Symbol,
-    Value,
-)
+from puzzledsl.checker.expressions import values
 from puzzledsl.checker.names.resolve import value_of
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.syntax import tree
@@ -49,13 +39,13 @@ _Node = tuple[object, SpaceInfo | None]
 class _Frame:
     """One declaration while it is lowered. `before` counts what the context had, as `_counts` does."""
 
-    symbol: Symbol
+    symbol: values.Symbol
     sink: Sink
     warnings: list[Diagnostic]
     before: tuple[int, int, int, int]
     depth: int
-    needs: list[Symbol] = field(default_factory=list)
-    used: dict[Symbol, None] = field(default_factory=dict)
+    needs: list[values.Symbol] = field(default_factory=list)
+    used: dict[values.Symbol, None] = field(default_factory=dict)
     inner_steps: int = 0
     inner_warnings: list[Diagnostic] = field(default_factory=list)
     usable: bool = True
@@ -70,7 +60,7 @@ class _Record:
     needs: tuple[tuple[_Place, _Node], ...]
     named: tuple[tuple[_Place, str], ...]
     node: _Node
-    names: dict[str, Value] | None
+    names: dict[str, values.Value] | None
     used: tuple[_Place, ...]
     warnings: tuple[Diagnostic, ...]
     pending: tuple[_Place, ...]
@@ -113,7 +103,7 @@ class Reuse:
 
     # ------------------------------------------------------------ declarations
 
-    def lower(self, ctx: Context, symbol: Symbol, anew: Callable[[], object]) -> object:
+    def lower(self, ctx: Context, symbol: values.Symbol, anew: Callable[[], object]) -> object:
         """Return the node of a declaration: an earlier check's where nothing has changed, else `anew()`."""
         known = self._records.get(symbol.name) if _may_be_reused(ctx, symbol) else None
         frame = _Frame(symbol, ctx.sink, ctx.warnings, _counts(ctx), ctx.depth)
@@ -131,17 +121,17 @@ class Reuse:
             self._leave(ctx, frame, known, node)
         return node
 
-    def needed(self, ctx: Context, symbol: Symbol) -> None:
+    def needed(self, ctx: Context, symbol: values.Symbol) -> None:
         """Register that the declaration being lowered reads another one, which has been lowered."""
         if self._frames:
             self._frames[-1].needs.append(symbol)
 
-    def uses(self, symbol: Symbol) -> None:
+    def uses(self, symbol: values.Symbol) -> None:
         """Register that the declaration being lowered reads a name."""
         if self._frames:
             self._frames[-1].used[symbol] = None
 
-    def _interned(self, ctx: Context, symbol: Symbol, node: object) -> object:
+    def _interned(self, ctx: Context, symbol: values.Symbol, node: object) -> object:
         """Return the last check's node if it is equal, so that what reads it sees the same object."""
         place, info = _place(symbol), ctx.infos.get(symbol)
         before, known = self._old_nodes.get(place, (None, None))
@@ -197,7 +187,7 @@ class Reuse:
             depth=frame.depth,
         )
 
-    def _still_holds(self, ctx: Context, symbol: Symbol, known: _Record, frame: _Frame) -> bool:
+    def _still_holds(self, ctx: Context, symbol: values.Symbol, known: _Record, frame: _Frame) -> bool:
         """Return True if a declaration reads what it read before. Lowers what it needs."""
         root = ctx.root
         if ctx.depth > known.depth or any(root.is_damaged(item.span, 1) for item in known.items):
@@ -217,7 +207,7 @@ class Reuse:
         return all(other is not None and ctx.name_of(other) == name for other, name in others)
 
 
-def _replay(ctx: Context, symbol: Symbol, known: _Record) -> None:
+def _replay(ctx: Context, symbol: values.Symbol, known: _Record) -> None:
     """Do to the context what lowering a declaration does."""
     for other in filter(None, (_symbol(ctx, place) for place in known.used)):
         ctx.note_used(other)
@@ -226,7 +216,7 @@ def _replay(ctx: Context, symbol: Symbol, known: _Record) -> None:
     if known.node[1] is not None:
         ctx.infos[symbol] = known.node[1]
     if known.names is not None:
-        ctx.scopes[symbol] = Scope(symbol.file).inner(dict(known.names))
+        ctx.scopes[symbol] = values.Scope(symbol.file).inner(dict(known.names))
     ctx.warnings += known.warnings
     ctx.pending += filter(None, (_symbol(ctx, place) for place in known.pending))
     ctx.steps += known.steps
@@ -241,7 +231,7 @@ def _counts(ctx: Context) -> tuple[int, int, int, int]:
 # ---------------------------------------------------------------- what a declaration reads
 
 
-def _reads(root: SourceFile, symbol: Symbol) -> tuple[list[tree.Item], dict[str, object]]:
+def _reads(root: values.SourceFile, symbol: values.Symbol) -> tuple[list[tree.Item], dict[str, object]]:
     """Return the items whose trees a declaration reads, and the meaning of every name in them."""
     items, meanings = [symbol.item], dict[str, object]()
     for item in items:
@@ -250,47 +240,47 @@ def _reads(root: SourceFile, symbol: Symbol) -> tuple[list[tree.Item], dict[str,
                 continue
             meanings[name] = _meaning(root, name, symbol)
             other = root.names.get(name)
-            if isinstance(other, Symbol) and other.file is root and _is_tree(other, symbol):
+            if isinstance(other, values.Symbol) and other.file is root and _is_tree(other, symbol):
                 items.append(other.item)
     return items, meanings
 
 
-def _meaning(root: SourceFile, name: str, of: Symbol) -> object:
+def _meaning(root: values.SourceFile, name: str, of: values.Symbol) -> object:
     """Return what a name in the declaration `of` means, to be compared with what it means later."""
     symbol = root.names.get(name)
-    if not isinstance(symbol, Symbol):
+    if not isinstance(symbol, values.Symbol):
         return symbol
     return symbol.kind, id(symbol.item) if symbol.file is not root or _is_tree(symbol, of) else None
 
 
-def _is_tree(symbol: Symbol, of: Symbol) -> bool:
+def _is_tree(symbol: values.Symbol, of: values.Symbol) -> bool:
     """Return True if the declaration `of` reads another one's tree; False if it reads the node alone."""
     return symbol.kind in READ_AS_TREES or symbol.kind == of.kind
 
 
-def _may_be_reused(ctx: Context, symbol: Symbol) -> bool:
+def _may_be_reused(ctx: Context, symbol: values.Symbol) -> bool:
     return symbol.kind in REUSED and symbol.file is ctx.root and ctx.root.names.get(symbol.name) is symbol
 
 
-def _place(symbol: Symbol) -> _Place:
+def _place(symbol: values.Symbol) -> _Place:
     return symbol.file.file, symbol.name
 
 
-def _symbol(ctx: Context, place: _Place) -> Symbol | None:
+def _symbol(ctx: Context, place: _Place) -> values.Symbol | None:
     """Return the declaration at a place; None if there is none."""
     file = ctx.file_named(place[0])
     found = None if file is None else file.names.get(place[1])
-    return found if isinstance(found, Symbol) else None
+    return found if isinstance(found, values.Symbol) else None
 
 
-def _names_symbols(value: Value) -> bool:
+def _names_symbols(value: values.Value) -> bool:
     """Return True for a value that refers to declarations of the check that made it."""
     match value:
-        case Ref() | Function() | Constructed():
+        case values.Ref() | values.Function() | values.Constructed():
             return True
-        case Options(options=options):
+        case values.Options(options=options):
             return any(_names_symbols(option.value) for option in options)
-        case ListValue(items=items):
+        case values.ListValue(items=items):
             return any(map(_names_symbols, items))
     return False
 

@@ -12,9 +12,6 @@ from puzzledsl.base.frozen import BY_KIND, Frozen, left_out
 from puzzledsl.base.settings import setting
 from puzzledsl.ir.base import Declaration, Exact
 
-# ---------------------------------------------------------------- parent
-
-
 _REVISION = "A branch, tag or commit of the hub's repository."
 _HF = 'write `hf("meta-llama/Llama-3.1-8B")`, or a directory'
 
@@ -41,9 +38,6 @@ class Parent(Declaration):
     source: Annotated[HfSource | ShapeSource, BY_KIND]
     shape: Shape
     computation: Computation = left_out(USUAL)
-
-
-# ---------------------------------------------------------------- data
 
 
 _PART = (

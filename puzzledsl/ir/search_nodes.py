@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Annotated, Any, Literal, get_args
 
@@ -309,27 +310,23 @@ class Baseline(Frozen):
     seed: int = 0
 
 
+_BASELINES = {
+    "greedy": "The paper's budget-constrained greedy baseline: the cheapest losses first until the requirements hold.",
+    "max_params": "The most parameters that fit (a baseline).",
+    "uniform": "The best child whose layers are all alike (a baseline).",
+    "random": "A random child that fits (a baseline).",
+    "noop_only": "Only removals (a baseline).",
+    "uniform_width": "The same FFN width and KV heads in every layer, nothing dropped and nothing linear (a baseline, as "
+    "Minitron prunes).",
+    "block_influence": "Whole layers dropped, those that change the stream least first, until the requirements hold (a "
+    "baseline, as ShortGPT prunes).",
+    "angular_run": "One run of consecutive layers dropped: the shortest that will do, of its length the one of least "
+    "angular distance (a baseline, Gromov et al.).",
+}
+_SEED = {"seed": settings_of(CpSat)["seed"]}
 SOLVERS = {
     **calls_of(CpSat),
-    "greedy": Call(
-        "The paper's budget-constrained greedy baseline: the cheapest losses first until the requirements hold."
-    ),
-    "max_params": Call("The most parameters that fit (a baseline)."),
-    "uniform": Call("The best child whose layers are all alike (a baseline)."),
-    "random": Call("A random child that fits (a baseline).", {"seed": settings_of(CpSat)["seed"]}),
-    "noop_only": Call("Only removals (a baseline)."),
-    "uniform_width": Call(
-        "The same FFN width and KV heads in every layer, nothing dropped and nothing linear (a baseline, as "
-        "Minitron prunes)."
-    ),
-    "block_influence": Call(
-        "Whole layers dropped, those that change the stream least first, until the requirements hold (a "
-        "baseline, as ShortGPT prunes)."
-    ),
-    "angular_run": Call(
-        "One run of consecutive layers dropped: the shortest that will do, of its length the one of least "
-        "angular distance (a baseline, Gromov et al.)."
-    ),
+    **{name: Call(doc, _SEED if name == "random" else {}, node=Baseline) for name, doc in _BASELINES.items()},
 }
 """`solver = …`: each is a baseline but the first."""
 
@@ -347,11 +344,16 @@ class Refine(Frozen):
     where: Where
 
 
+def _refine(name: str, doc: str) -> Call:
+    return replace(call_of(Refine, doc), write=f"write `{name}(24)`: children that are measured")
+
+
 REFINES = {
-    "measured": call_of(
-        Refine, "The exact solver proposes children, each is measured, and the scores are refitted to them."
+    "measured": _refine(
+        "measured",
+        "The exact solver proposes children, each is measured, and the scores are refitted to them.",
     ),
-    "evolutionary": call_of(Refine, "Mutation, and selection by measuring (EvoPress, a baseline)."),
+    "evolutionary": _refine("evolutionary", "Mutation, and selection by measuring (EvoPress, a baseline)."),
     "none": Call("Not refined: the child is the optimum of the scores."),
 }
 

@@ -14,8 +14,6 @@ from puzzledsl.ir.tables import LayerAssignment, SearchResult, Solution
 from puzzledsl.search.batches import Floors, Found, best_of
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.needs import terms_of
-from puzzledsl.search.portfolio.distinct import distinct
-from puzzledsl.search.portfolio.label_setting import NAME as LABELS
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.metrics import Child, exact_report, report
@@ -31,14 +29,6 @@ def several(tables: Tables, problems: Problems, number: int, apart: int, effort:
 
     There are fewer if no more are found. The first entry is always present, also if it has no layers.
     """
-    if number > 1 and len(problems.boxes) == 1 and problems.boxes[0].is_single:
-        only = problems.at(problems.boxes[0])
-        if not only.preferences and only.goal.exact and all(row.exact for row in only.rows):
-            answers = distinct(only, number, max(1, apart), effort)  # all by label setting
-            if answers is not None:
-                values = [(chosen, only.goal.in_units(only.goal.of(chosen))) for chosen in answers]
-                by = LABELS, LABELS
-                return [Found(only.choice(c), dict(only.batches), v, True, *by, v) for c, v in values]
     results: list[Found] = []
     floors: Floors = {}
     for left in reversed(range(number)):
@@ -116,7 +106,7 @@ def result_of(tables: Tables, found: Sequence[Found], solver: str, gap: float) -
         "gap": reached,
         "found_by": first.found_by,
         "solutions": solutions,
-        "parent_metrics": parent_metrics(child),
+        "parent_metrics": report(replace(child, batches=report(child)[0]).parent())[1],
     }
     return result.model_copy(update=answer)
 
@@ -135,11 +125,6 @@ def checked(tables: Tables, found: Found) -> Solution:
     if violations:
         raise RuntimeError("the solver's answer is wrong: " + "; ".join(v.message for v in violations))
     return solution
-
-
-def parent_metrics(child: Child) -> dict[str, float]:
-    """Return the parent's metrics at the batches of a child."""
-    return report(replace(child, batches=report(child)[0]).parent())[1]
 
 
 def relative_gap(value: Fraction, bound: Fraction | None) -> float | None:

@@ -9,7 +9,7 @@ import pytest
 from puzzledsl.base.diagnostics import Sink
 from puzzledsl.base.resources import listing, resource
 from puzzledsl.checker.check import check, inspect
-from puzzledsl.checker.names.excerpts import excerpt
+from puzzledsl.checker.names.names import excerpt
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import parse
 

@@ -5,32 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
-from puzzledsl.base.diagnostics import Diagnostic, Fix
+from puzzledsl.base.diagnostics import Args, Diagnostic, Fix
 from puzzledsl.base.settings import Call
 from puzzledsl.base.stage_errors import SeveralGpus
 from puzzledsl.base.units import BYTES, format_quantity
-from puzzledsl.checker.context import Context
-from puzzledsl.checker.declarations.common import (
-    arguments_of,
-    body_of,
-    call_of,
-    check_parts,
-    declaration,
-    head,
-    section_of,
-    target,
-    target_later,
-)
+from puzzledsl.checker.context import Context, Refused
+from puzzledsl.checker.declarations import common
 from puzzledsl.checker.diagnostics import space_errors as errors
-from puzzledsl.checker.diagnostics import type_errors as types
-from puzzledsl.checker.diagnostics.engine_errors import EngineLacksType, NotOfPyTorch
+from puzzledsl.checker.diagnostics.declaration_errors import EngineLacksType, NotOfPyTorch
 from puzzledsl.checker.diagnostics.name_errors import Misplaced
 from puzzledsl.checker.expressions.coercions import as_whole
-from puzzledsl.checker.expressions.settings import Settings, from_call, located, lower
-from puzzledsl.checker.expressions.values import Constructed, Poison, Symbol
+from puzzledsl.checker.expressions.settings import Settings, from_call, lower
+from puzzledsl.checker.expressions.values import Constructed, Located, Scope, Symbol, located
 from puzzledsl.ir import nodes
 from puzzledsl.ir.hardware_nodes import MAX_BATCH
 from puzzledsl.ir.measured_engines import ENGINES, TORCH, Engine
@@ -40,57 +28,48 @@ from puzzledsl.syntax import tree
 Spec = nodes.RooflineHardware | nodes.MeasuredHardware | nodes.TableHardware
 CHANGES = Call("A profile with some settings changed.", KINDS["hardware"].settings)
 SECTIONS = KINDS["hardware"].sections
+MAX_TOKENS = 2**40
 
 
-def lower_hardware(ctx: Context, symbol: Symbol) -> nodes.Hardware | None:
+def lower_hardware(ctx: Context, symbol: Symbol) -> nodes.Hardware:
     """`hardware h = PROFILE(…)`, `measured(…)`, `table(…)`, a literal block, or `hardware h of g { … }`."""
-    decl = declaration(symbol)
-    spec: Spec | None
-    if decl.value is None:
-        base = target(ctx, symbol) if decl.target is not None else None
-        if decl.target is not None and base is None:
-            return None
-        check_parts(ctx, symbol, "allowed", "needed" if base is None else "allowed")
-        spec = _changed(ctx, symbol, base, None) if decl.body is not None or base is not None else None
-    else:
-        call = call_of(ctx, symbol)
-        if call is None:
-            return None
-        spec = _from_call(ctx, symbol, call)
-    return None if spec is None else nodes.Hardware(**head(ctx, symbol), spec=spec)
+    decl = common.declaration(symbol)
+    call = None if decl.value is None else common.call_of(ctx, symbol)
+    if call is not None and call.base is None:
+        common.check_parts(ctx, symbol, "needed", "none")
+        settings = common.arguments_of(ctx, symbol, call)
+        spec: Spec
+        if call.name == "table":
+            spec = settings.sound(lower(settings, nodes.TableHardware))
+        else:
+            spec = lower_measured(settings, ctx.name_of(symbol))
+        return nodes.Hardware(**common.head(ctx, symbol), spec=spec)
+    base = call.base if call is not None else common.target(ctx, symbol) if decl.target is not None else None
+    if base is None and decl.target is not None:
+        raise Refused
+    if call is None:
+        common.check_parts(ctx, symbol, "allowed", "needed" if base is None else "allowed")
+        if decl.body is None and base is None:
+            raise Refused
+    return nodes.Hardware(**common.head(ctx, symbol), spec=_changed(ctx, symbol, base, call))
 
 
-def _from_call(ctx: Context, symbol: Symbol, call: Constructed) -> Spec | None:
-    if call.base is not None:
-        return _changed(ctx, symbol, call.base, call)
-    check_parts(ctx, symbol, "needed", "none")
-    settings = arguments_of(ctx, symbol, call)
-    if call.name != "table":
-        return lower_measured(settings, ctx.name_of(symbol))
-    table = lower(settings, nodes.TableHardware)
-    return None if settings.failed else table
-
-
-def lower_measured(settings: Settings, name: str) -> nodes.MeasuredHardware | None:
+def lower_measured(settings: Settings, name: str) -> nodes.MeasuredHardware:
     """`measured(engine: llama_cpp, dtype: q8_0, threads: 4)`."""
     engine = ENGINES[settings.read("engine")]
     spec = lower(settings, nodes.MeasuredHardware, dtype=settings.read("dtype", engine.dtype))
-    if settings.failed:
-        return None
-    problems = list[Diagnostic]()
+    settings.sound(spec)
     if spec.gpus > 1:
-        problems.append(SeveralGpus(settings.place("gpus"), name=name, gpus=spec.gpus))
+        settings.report(SeveralGpus(settings.place("gpus"), name=name, gpus=spec.gpus))
     for key, value, known in (
         ("dtype", spec.dtype, tuple(engine.weights)),
         ("device", spec.device, engine.devices),
     ):
         if value not in known:
-            problems.append(_lacks(settings, engine, key, value, known))
+            settings.report(_lacks(settings, engine, key, value, known))
     if spec.threads is not None and engine.name == TORCH:
-        problems.append(NotOfPyTorch(settings.place("threads"), name=name))
-    for problem in problems:
-        settings.report(problem)
-    return None if problems else spec
+        settings.report(NotOfPyTorch(settings.place("threads"), name=name))
+    return settings.sound(spec)
 
 
 def _lacks(
@@ -106,21 +85,18 @@ def _lacks(
 # ---------------------------------------------------------------- analytic profiles
 
 
-def _changed(ctx: Context, symbol: Symbol, base: Symbol | None, call: Constructed | None) -> Spec | None:
+def _changed(ctx: Context, symbol: Symbol, base: Symbol | None, call: Constructed | None) -> Spec:
     """Read a profile derived from `base`: the call's arguments and the body's settings override it."""
-    decl = declaration(symbol)
-    old: nodes.RooflineHardware | None = None
+    decl = common.declaration(symbol)
     below = ctx.lower(base, nodes.Hardware) if base is not None else None
-    if base is not None and below is not None:
-        if not isinstance(below.spec, nodes.RooflineHardware):
-            if not (call is not None and call.arguments) and not decl.body:
-                return below.spec
-            place = call.span if call is not None else symbol.span
-            help = "only a profile's figures can be changed; measured costs and tables stand as they are"
-            ctx.report(Misplaced(place, what="a change", where=f"hardware `{base.name}`", help=help))
-            return None
-        old = below.spec
-    settings, sections = body_of(ctx, symbol)
+    old = None if below is None else below.spec
+    if base is not None and isinstance(old, nodes.MeasuredHardware | nodes.TableHardware):
+        if not (call is not None and call.arguments) and not decl.body:
+            return old
+        help = "only a profile's figures can be changed; measured costs and tables stand as they are"
+        said: Args = {"what": "a change", "where": f"hardware `{base.name}`"}
+        raise ctx.refuse(Misplaced(call.span if call is not None else symbol.span, help=help, **said))
+    settings, sections = common.body_of(ctx, symbol)
     if call is not None:
         arguments = from_call(ctx, call, CHANGES)
         settings.failed |= arguments.failed
@@ -130,7 +106,8 @@ def _changed(ctx: Context, symbol: Symbol, base: Symbol | None, call: Constructe
         settings.need_all()
         if "peak" not in sections:
             settings.need("peak", help="write `peak { bf16 = 989TFLOP/s }`")
-    return _Profile(ctx, symbol, settings, sections, old).read()
+    profile = old if isinstance(old, nodes.RooflineHardware) else None
+    return _Profile(ctx, symbol, settings, sections, profile).read()
 
 
 _FITTED = {"engine": "engine", "calibration": "calibration", "error": "calibration_error"}
@@ -147,36 +124,36 @@ class _Profile:
     sections: Mapping[str, tree.Section]
     old: nodes.RooflineHardware | None
 
-    def read(self) -> nodes.RooflineHardware | None:
-        """Return the profile; None, reported, if it has mistakes."""
-        settings, old = self.settings, self.old
-        settings.refuse = partial(self._impossible, settings, "`KEY`")
+    def read(self) -> nodes.RooflineHardware:
+        """Return the profile."""
+        settings, old = self._strict(self.settings, "`KEY`"), self.old
         peaks, given = self._peaks(), self._efficiency()
         refitted = "efficiency" in self.sections or any(map(settings.has, ("overhead", "link_latency")))
         if refitted or old is None:  # what the constants were fitted to holds for those of `old` alone
             given |= {field: settings.read(key) for key, field in _FITTED.items()}
-        node = lower(
-            settings,
-            nodes.RooflineHardware,
-            old,
-            profile=old.profile if old else self.symbol.name,
-            flop_per_s=peaks,
-            gqa_decode=self._gqa_decode(),
-            **self._dtypes(peaks),
-            **given,
-        )
-        if settings.failed:
-            return None
-        self._check_consistent(node)
+        given |= {"profile": old.profile if old else self.symbol.name, "gqa_decode": self._gqa_decode()}
+        node = lower(settings, nodes.RooflineHardware, old, flop_per_s=peaks, **self._dtypes(peaks), **given)
+        self._check_consistent(settings.sound(node))
         return node
 
+    def _strict(self, settings: Settings, what: str) -> Settings:
+        """Refuse figures that are physically impossible; `what` names one in diagnostics, for KEY."""
+
+        def refuse(key: str, condition: str, got: str) -> NoReturn:
+            said: Args = {"what": what.replace("KEY", key), "condition": condition, "got": got}
+            raise self.ctx.refuse(self._impossible(settings, key, **said))
+
+        settings.out_of_range = refuse
+        return settings
+
+    def _impossible(self, settings: Settings, key: str, **said: Any) -> Diagnostic:
+        return errors.ImpossibleHardware(settings.place(key), hardware=self.symbol.name, **said)
+
     def _section(self, name: str, what: str) -> Settings | None:
-        """Return the figures of a section; `what` names one in diagnostics, for KEY."""
+        """Return the figures of a section."""
         if name not in self.sections:
             return None
-        found = section_of(self.ctx, self.symbol, name, self.sections[name])
-        found.refuse = partial(self._impossible, found, what)
-        return found
+        return self._strict(common.section_of(self.ctx, self.symbol, name, self.sections[name]), what)
 
     def _peaks(self) -> dict[str, Fraction]:
         peaks = dict(self.old.flop_per_s) if self.old else {}
@@ -223,92 +200,79 @@ class _Profile:
             for key, known in words.items()
         }
         multiplied = "dtype" if found["activations"] is None else "activations"
+        name = old.profile if old else self.symbol.name
         for key in (multiplied, "embedding" if found["head"] is None else "head"):
             dtype = found[key]
             if settings.failed or dtype in peaks or (dtype == "fp16" and "bf16" in peaks):
                 continue
-            name = old.profile if old else self.symbol.name
             help = "it has " + ", ".join(f"`{d}`" for d in peaks)
             if key == "dtype":
                 help += f"; to store weights in {dtype} and multiply in {usual}, add `activations: {usual}`"
             settings.report(errors.NoPeak(settings.place(key), hardware=name, dtype=dtype, help=help))
         return {words[key].name: dtype for key, dtype in found.items()}
 
-    def _impossible(self, settings: Settings, what: str, key: str, condition: str, got: str) -> None:
-        place, what = settings.place(key), what.replace("KEY", key)
-        problem = errors.ImpossibleHardware(
-            place, what=what, hardware=self.symbol.name, condition=condition, got=got
-        )
-        settings.ctx.report(problem)
-
     def _check_consistent(self, node: nodes.RooflineHardware) -> None:
-        settings, gpus, groups, memory = self.settings, node.gpus, node.expert_parallel, node.memory_bytes
-        if gpus % groups:
-            key = "expert_parallel" if settings.has("expert_parallel") else "gpus"
-            condition = f"a divisor of the {gpus} GPUs"
-            self._impossible(settings, "`expert_parallel`", key, condition, str(groups))
+        gpus, reserve, memory = node.gpus, node.reserve_bytes, node.memory_bytes
+        if gpus % node.expert_parallel:
+            got, condition = str(node.expert_parallel), f"a divisor of the {gpus} GPUs"
+            self._inconsistent("expert_parallel", ("expert_parallel", "gpus"), condition, got)
         if gpus > 1 and node.link_bytes_per_s == 0:
-            self._impossible(settings, "`link`", "gpus", f"more than 0 for {gpus} GPUs", "0")
-        if node.reserve_bytes >= memory:
-            key = "reserve" if settings.has("reserve") else "memory"
+            self._inconsistent("link", ("gpus", "gpus"), f"more than 0 for {gpus} GPUs", "0")
+        if reserve >= memory:
             condition = f"less than the memory ({format_quantity(memory, BYTES)})"
-            self._impossible(
-                settings, "`reserve`", key, condition, format_quantity(node.reserve_bytes, BYTES)
-            )
+            self._inconsistent("reserve", ("reserve", "memory"), condition, format_quantity(reserve, BYTES))
+
+    def _inconsistent(self, name: str, keys: tuple[str, str], condition: str, got: str) -> None:
+        """Report two settings that contradict each other, at the one that is written."""
+        key = keys[0] if self.settings.has(keys[0]) else keys[1]
+        said: Args = {"what": f"`{name}`", "condition": condition, "got": got}
+        self.ctx.report(self._impossible(self.settings, key, **said))
 
 
 # ---------------------------------------------------------------- scenarios
 
 
-def lower_scenario(ctx: Context, symbol: Symbol) -> nodes.Scenario | None:
+def lower_scenario(ctx: Context, symbol: Symbol) -> nodes.Scenario:
     """`scenario s on h = batch(256, 128 -> 1024)`."""
-    check_parts(ctx, symbol)
-    hardware, call = target_later(ctx, symbol), call_of(ctx, symbol)
-    if call is None:
-        return None
-    settings = arguments_of(ctx, symbol, call)
+    common.check_parts(ctx, symbol)
+    hardware, call = common.target_later(ctx, symbol), common.call_of(ctx, symbol)
+    settings = common.arguments_of(ctx, symbol, call)
     settings.need_all()
-    if settings.failed:
-        return None
-    batches, tokens = _batches(ctx, settings), _prompt_and_output(ctx, settings)
-    if batches is None or tokens is None or hardware is None:
-        return None
-    return nodes.Scenario(**head(ctx, symbol, hardware), batches=batches, prompt=tokens[0], output=tokens[1])
+    settings.sound(settings)
+    batches = ctx.attempt(_batches, ctx, settings)
+    prompt, output = _prompt_and_output(ctx, settings)
+    if batches is None or hardware is None:
+        raise Refused
+    return nodes.Scenario(**common.head(ctx, symbol, hardware), batches=batches, prompt=prompt, output=output)
 
 
-def _batches(ctx: Context, settings: Settings) -> tuple[int, ...] | None:
+def _batches(ctx: Context, settings: Settings) -> tuple[int, ...]:
     """Return the candidate batches in ascending order; empty for `auto`."""
     entry = settings.entry("batch")
-    if isinstance(entry.expr, tree.Name) and entry.expr.text == "auto":
+    word, place = entry.expr.text if isinstance(entry.expr, tree.Name) else "", entry.expr.span
+    if word == "auto":
         return ()
-    if isinstance(entry.expr, tree.Name) and entry.expr.text == "max":
+    if word == "max":
         help = "write `auto` for the best of all batches, or their number"
-        fixes = [Fix.replace(entry.expr.span, "auto", safe=False)]
-        what, wanted, got = "a batch", "a number or `auto`", "a function"
-        place = entry.expr.span
-        ctx.report(types.WrongType(place, what=what, wanted=wanted, got=got, help=help, fixes=fixes))
-        return None
-    value = ctx.value(entry.expr, entry.scope)
-    if isinstance(value, Poison):
-        return None
-    found = [
-        as_whole(ctx, option.value, option.span, "a batch", 1, MAX_BATCH)
-        for option in located(value, entry.expr.span)
-    ]
-    return None if None in found else tuple(sorted({b for b in found if b is not None}))
+        fixes = [Fix.replace(place, "auto", safe=False)]
+        raise ctx.wrong(place, "a batch", "a number or `auto`", "a function", help, fixes)
+    return tuple(sorted(set(ctx.all(_batch, located(settings.value("batch"), place)))))
 
 
-def _prompt_and_output(ctx: Context, settings: Settings) -> tuple[int, int] | None:
+def _batch(ctx: Context, option: Located) -> int:
+    return as_whole(ctx, option.value, option.span, "a batch", 1, MAX_BATCH)
+
+
+def _prompt_and_output(ctx: Context, settings: Settings) -> list[int]:
     entry = settings.entry("tokens")
+    if isinstance(entry.expr, tree.BadExpr):
+        raise Refused
     if not isinstance(entry.expr, tree.Arrow):
-        if not isinstance(entry.expr, tree.BadExpr):
-            wanted, help = "prompt -> output", "write `128 -> 1024`"
-            got = f"`{ctx.source(entry.expr.span)}`"
-            what = "what follows the batch"
-            ctx.report(types.WrongType(entry.expr.span, what=what, wanted=wanted, got=got, help=help))
-        return None
+        got, help = f"`{ctx.source(entry.expr.span)}`", "write `128 -> 1024`"
+        raise ctx.wrong(entry.expr.span, "what follows the batch", "prompt -> output", got, help)
     ends = [(entry.expr.left, "the prompt"), (entry.expr.right, "the output")]
-    prompt, output = (
-        as_whole(ctx, ctx.value(expr, entry.scope), expr.span, what, 1, 2**40) for expr, what in ends
-    )
-    return None if prompt is None or output is None else (prompt, output)
+    return ctx.all(_tokens, ends, entry.scope)
+
+
+def _tokens(ctx: Context, end: tuple[tree.Expr, str], scope: Scope) -> int:
+    return as_whole(ctx, ctx.value(end[0], scope), end[0].span, end[1], 1, MAX_TOKENS)

@@ -1,119 +1,200 @@
-"""`parent`."""
+"""`parent`: a checkpoint, `hf(…)`, whose config.json gives its shape, or a `shape(…)` literal."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any, NoReturn
 
 from puzzledsl.alternatives.computation import USUAL, Computation
-from puzzledsl.base.diagnostics import Fix
+from puzzledsl.alternatives.shape import LAYER_FIELDS, Shape, StateShape
+from puzzledsl.base.diagnostics import Args, Fix
+from puzzledsl.base.frozen import record
+from puzzledsl.base.phrases import listed
+from puzzledsl.base.settings import REQUIRED
 from puzzledsl.base.suggest import closest
-from puzzledsl.checker.context import Context
-from puzzledsl.checker.declarations.common import arguments_of, call_of, check_parts, head, no_target
+from puzzledsl.checker.context import Context, Refused
+from puzzledsl.checker.declarations.common import arguments_of, call_of, check_parts, head
 from puzzledsl.checker.diagnostics import space_errors as errors
-from puzzledsl.checker.expressions.settings import Settings, as_call
+from puzzledsl.checker.expressions.settings import Settings, as_call, from_call, read_call
 from puzzledsl.checker.expressions.values import Constructed, Symbol
-from puzzledsl.checker.spaces.shapes import argument_place, mismatch, read_shape
 from puzzledsl.families.config import BadConfig, config_content, config_path
-from puzzledsl.families.registry import computation_of_config, shape_of_config
+from puzzledsl.families.family import Family
+from puzzledsl.families.literal import BadLiteral, needed, refused, shape_of_literal
+from puzzledsl.families.registry import FAMILIES, computation_of_config, impossible, shape_of_config
 from puzzledsl.ir import nodes
 from puzzledsl.language.calls import SHAPE
 
 
-def lower_parent(ctx: Context, symbol: Symbol) -> nodes.Parent | None:
+def lower_parent(ctx: Context, symbol: Symbol) -> nodes.Parent:
     """`parent p = hf(…)` or `shape(…)`."""
     check_parts(ctx, symbol)
-    no_target(ctx, symbol)
     call = call_of(ctx, symbol)
-    if call is None:
-        return None
-    source: nodes.HfSource | nodes.ShapeSource
+    source: nodes.HfSource | nodes.ShapeSource = nodes.ShapeSource()
     computation = USUAL
     if call.name == "shape":
-        source, shape = nodes.ShapeSource(), read_shape(ctx, call)
+        shape = read_shape(ctx, call)
     else:
         settings = arguments_of(ctx, symbol, call)
         settings.need_all()
         source = nodes.HfSource(id=settings.read("id"), revision=settings.read("revision"))
-        shape, computation = (None, USUAL) if settings.failed else _read(ctx, symbol, settings, source.id)
-    if shape is None:
-        return None
+        shape, computation = _Checkpoint(ctx, symbol, settings.sound(settings), source.id).read()
     return nodes.Parent(**head(ctx, symbol), source=source, shape=shape, computation=computation)
 
 
-def _read(
-    ctx: Context, symbol: Symbol, settings: Settings, id: str
-) -> tuple[nodes.Shape | None, Computation]:
-    """Return the given shape, verified against config.json if that exists; without a given shape, config.json's own.
+# ---------------------------------------------------------------- checkpoints
 
-    The computation is config.json's, the usual one without it.
-    """
-    file = f"`{id}/config.json`"
-    try:
-        content = config_content(config_path(symbol.file.path.parent, id))
-        found, computation = (
-            (shape_of_config(content), computation_of_config(content)) if content else (None, USUAL)
-        )
-    except BadConfig as error:
-        ctx.report(errors.UnsupportedParent(settings.place("id"), file=file, why=str(error)))
-        return None, USUAL
-    if not settings.has("shape"):
+
+@record
+class _Checkpoint:
+    """Reader of `hf(id)`, whose config.json is beside the program or is not there."""
+
+    ctx: Context
+    symbol: Symbol
+    settings: Settings
+    id: str
+
+    def read(self) -> tuple[Shape, Computation]:
+        """Return the given shape, verified against config.json if that exists; without a given shape, config.json's own."""
+        settings, computation = self.settings, USUAL
+        found: Shape | None = None
+        try:
+            content = config_content(config_path(self.symbol.file.path.parent, self.id))
+            if content:
+                found, computation = shape_of_config(content), computation_of_config(content)
+        except BadConfig as error:
+            problem = errors.UnsupportedParent(settings.place("id"), file=self.file, why=str(error))
+            raise self.ctx.refuse(problem) from None
+        if settings.has("shape"):
+            takes = settings.known("shape")
+            call = as_call(self.ctx, settings.value("shape"), settings.place("shape"), takes)
+            said = read_shape(self.ctx, call)
+            different = None if found is None else mismatch(said, found)
+            if different is not None:
+                self._report_mismatch(call, *different)
+            return said, computation
         if found is None:
-            looked = f"there is no {file} beside `{symbol.file.shown}`"
-            ctx.report(_unknown(settings, symbol.file.path.parent, id, looked))
+            self._refuse_missing()
         return found, computation
-    call = as_call(ctx, settings.value("shape"), settings.place("shape"), settings.known("shape"))
-    said = read_shape(ctx, call) if call is not None else None
-    if said is not None and found is not None and call is not None:
-        _verify(ctx, symbol, settings, call, said, found, file)
-    return said, computation
 
+    @property
+    def file(self) -> str:
+        """The name of its config.json in diagnostics."""
+        return f"`{self.id}/config.json`"
 
-def _unknown(settings: Settings, folder: Path, id: str, looked: str) -> errors.ShapeUnknown:
-    """Return the diagnostic of a missing parent. Its help suggests the checkpoint beside it with the nearest name."""
-    wanted = folder / id
-    try:
-        beside = sorted(p.name for p in wanted.parent.iterdir() if (p / "config.json").is_file())
-    except (OSError, ValueError):  # no such directory; a name that no file can have
-        beside = []
-    near = closest(wanted.name, beside)
-    if near is None:
-        return errors.ShapeUnknown(settings.place("id"), id=id, looked=looked)
-    meant = id.rstrip("/").removesuffix(wanted.name) + near
-    return errors.ShapeUnknown(
-        settings.place("id"), id=id, looked=looked, help=f'did you mean `hf("{meant}")`?'
-    )
+    def _refuse_missing(self) -> NoReturn:
+        """Refuse a parent that is not there. The help suggests the checkpoint beside it with the nearest name."""
+        wanted = self.symbol.file.path.parent / self.id
+        try:
+            beside = sorted(p.name for p in wanted.parent.iterdir() if (p / "config.json").is_file())
+        except (OSError, ValueError):  # no such directory; a name that no file can have
+            beside = []
+        near = closest(wanted.name, beside)
+        meant = self.id.rstrip("/").removesuffix(wanted.name) + (near or "")
+        help = f'did you mean `hf("{meant}")`?' if near else None
+        said: Args = {"id": self.id, "looked": f"there is no {self.file} beside `{self.symbol.file.shown}`"}
+        raise self.ctx.refuse(errors.ShapeUnknown(self.settings.place("id"), help=help, **said))
 
-
-def _verify(
-    ctx: Context,
-    symbol: Symbol,
-    settings: Settings,
-    call: Constructed,
-    said: nodes.Shape,
-    found: nodes.Shape,
-    file: str,
-) -> None:
-    different = mismatch(said, found)
-    if different is None:
-        return
-    field, mine, other = different
-    place = argument_place(settings, call, field)
-    if place.file != symbol.file.file:
-        place = settings.place("shape")
-    right = _literal(other)
-    fixes = []
-    if other is not None and ctx.source(place).startswith(f"{field}:"):
-        fixes = [Fix.replace(place, f"{field}: {right}", safe=False)]
-    help = None
-    if other is None or not isinstance(other, int | str) or field not in SHAPE.arguments:
-        help = "leave the shape out: it is read from config.json"
-    error = errors.ShapeMismatch(
-        place, field=field, said=_literal(mine), file=file, found=right, fixes=fixes, help=help
-    )
-    ctx.report(error)
+    def _report_mismatch(self, call: Constructed, field: str, mine: object, other: object) -> None:
+        written = (a.span for a in call.arguments if a.name is not None and a.name.text == field)
+        place, right = next(written, self.settings.place("shape")), _literal(other)
+        if place.file != self.symbol.file.file:
+            place = self.settings.place("shape")
+        fixes, help = [], None
+        if other is not None and self.ctx.source(place).startswith(f"{field}:"):
+            fixes = [Fix.replace(place, f"{field}: {right}", safe=False)]
+        if other is None or not isinstance(other, int | str) or field not in SHAPE.arguments:
+            help = "leave the shape out: it is read from config.json"
+        said: Args = {"field": field, "said": _literal(mine), "file": self.file, "found": right}
+        self.ctx.report(errors.ShapeMismatch(place, fixes=fixes, help=help, **said))
 
 
 def _literal(value: object) -> str:
     if value is None:
         return "none"
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def mismatch(said: Shape, found: Shape) -> tuple[str, object, object] | None:
+    """Return the first field in which two shapes differ, with both values; None if they agree.
+
+    One that differs only in some layers is named with the first of them: `layers[5].window`.
+    """
+    by_layer = {"by_layer", *(LAYER_FIELDS if said.by_layer or found.by_layer else ())}
+    whole = [("", said, found, [name for name in Shape.model_fields if name not in by_layer])]
+    layers = enumerate(zip(said.each, found.each, strict=True))
+    each = ((f"layers[{layer}].", one, two, LAYER_FIELDS) for layer, (one, two) in layers)
+    for prefix, one, two, names in chain(whole, each):
+        for name in names:
+            mine, other = getattr(one, name), getattr(two, name)
+            if mine != other:
+                return f"{prefix}{name}", mine, other
+    return None
+
+
+# ---------------------------------------------------------------- literals
+
+
+def read_shape(ctx: Context, call: Constructed) -> Shape:
+    """Return the shape of a `shape(…)` call. One with a field that is missing, wrong or impossible is refused."""
+    settings = from_call(ctx, call, SHAPE)
+    family = FAMILIES[settings.read("family", "llama")]
+    written = _written(settings, family)
+    settings.need(*needed(family, written))
+    _report_refused(settings, family, written)
+    if settings.failed:
+        raise Refused
+    try:
+        shape = shape_of_literal(family, written)
+    except BadLiteral as error:
+        key, why, help = error.argument, str(error), error.help
+    else:
+        if not (wrong := impossible(shape)):
+            return shape
+        (key, why), help = wrong, ""
+        if key == "kv_heads":
+            near = [d for d in range(1, min(shape.heads, 1024) + 1) if shape.heads % d == 0]
+            help = "kv_heads can be " + ", ".join(map(str, near))
+    place = settings.entry(key).span if settings.has(key) else call.span
+    raise ctx.refuse(errors.ImpossibleShape(place, why=why, help=help))
+
+
+def _written(settings: Settings, family: Family) -> dict[str, Any]:
+    """Return the values of the arguments that are written, without the family."""
+    found: dict[str, Any] = {}
+    for key, known in settings.table.items():
+        if not settings.has(key):
+            continue
+        if key == "mixer":
+            found[key] = settings.attempt(_state, settings, family)
+        elif key != "family":
+            found[key] = settings.read(key, 1 if known.type is int else REQUIRED)
+    return found
+
+
+def _state(settings: Settings, family: Family) -> StateShape:
+    """Return the sizes of `mixer: mamba2(…)` or `delta_net(…)`."""
+    entry, setting, ctx = settings.entry("mixer"), settings.known("mixer"), settings.ctx
+    call = read_call(ctx, entry.expr, entry.scope, setting)
+    if "mixer" not in family.takes:
+        raise Refused  # the argument is reported
+    if call.name != (its := family.literal["mixer"]):
+        why = f"a `{family.model_type}` has no `{call.name}` mixers"
+        raise ctx.refuse(errors.ImpossibleShape(call.span, why=why, help=f"write `{its}(…)`"))
+    sizes = from_call(ctx, call, setting.calls[call.name])
+    sizes.need_all()
+    wholes = [sizes.read(name) or 1 for name in sizes.table]
+    return sizes.sound(StateShape(**dict(zip(StateShape.model_fields, wholes, strict=True))))
+
+
+def _report_refused(settings: Settings, family: Family, written: Mapping[str, Any]) -> None:
+    """Report the arguments that no model of a family can have."""
+    for key, why in refused(family, written):
+        having = [
+            f"`{name}`"
+            for name, other in FAMILIES.items()
+            if name != family.model_type and (key in other.takes or other.literal.get(key) == written[key])
+        ]
+        help = f"{listed(having)} {'has' if len(having) == 1 else 'have'} it" if having else "leave it out"
+        help = "leave it out, or write both alike" if key in family.takes else help
+        settings.report(errors.ImpossibleShape(settings.entries[key].span, why=why, help=help))

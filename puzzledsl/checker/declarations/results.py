@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-from puzzledsl.base.diagnostics import Fix, Label, Span
+from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import (
     arguments_of,
@@ -16,12 +16,11 @@ from puzzledsl.checker.declarations.common import (
     only_data,
     target,
 )
-from puzzledsl.checker.diagnostics import name_errors
-from puzzledsl.checker.diagnostics import type_errors as types
-from puzzledsl.checker.diagnostics.eval_errors import NotInFull, PromptsNotAFile
+from puzzledsl.checker.diagnostics.declaration_errors import NotInFull, PromptsNotAFile
+from puzzledsl.checker.diagnostics.name_errors import DuplicateKey
 from puzzledsl.checker.diagnostics.space_errors import OtherSpace
 from puzzledsl.checker.expressions.settings import Settings, as_call, lower, lower_call, read_call, summands
-from puzzledsl.checker.expressions.values import Constructed, Poison, Scope, Symbol, Text
+from puzzledsl.checker.expressions.values import Constructed, Symbol, Text
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.ir import nodes
 from puzzledsl.language.kinds import KINDS
@@ -30,29 +29,34 @@ from puzzledsl.syntax import tree
 PROMPT_FILES = (".jsonl", ".txt")
 
 
-def _tasks_of_harness(ctx: Context, settings: Settings) -> str:
-    """Return the text of `lm_eval`; a list of strings is reported, with the string that is meant."""
-    expr = settings.entry("lm_eval").expr
-    if not isinstance(expr, tree.ListExpr) or not all(isinstance(i, tree.String) for i in expr.items):
-        return settings.text("lm_eval") or ""
-    meant = ", ".join(item.value for item in expr.items if isinstance(item, tree.String))
-    help, fixes = f'write `"{meant}"`', [Fix.replace(expr.span, f'"{meant}"')]
-    wanted, got = "one string", "a list"
-    ctx.report(types.WrongType(expr.span, what="`lm_eval`", wanted=wanted, got=got, help=help, fixes=fixes))
-    return ""
+def lower_export(ctx: Context, symbol: Symbol) -> nodes.Export | None:
+    """`export x of u = hf("dir", runtime: vllm)`, `gguf("child.gguf", dtype: f16)` or `mlx("dir")`."""
+    check_parts(ctx, symbol)
+    of, call = target(ctx, symbol), call_of(ctx, symbol)
+    settings = arguments_of(ctx, symbol, call)
+    place = ctx.where(settings.place("runtime"))
+    node = lower(settings, nodes.Export, **head(ctx, symbol, of), format=call.name, runtime_where=place)
+    if of is None:
+        return None
+    settings.sound(node)
+    ctx.lower_later(of)
+    return node
 
 
 def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
     """`eval e of u = tasks("a.jsonl") { items = 200, data = heldout, tokens = 8Ki, full = u }`."""
-    of, call = target(ctx, symbol), call_of(ctx, symbol)
+    of, call = target(ctx, symbol), ctx.attempt(call_of, ctx, symbol)
     tasks: tuple[str, ...] = ()
     if call is not None:
         files = arguments_of(ctx, symbol, call)
         files.need_all()
         tasks = files.read("path") or ()
     settings, _ = body_of(ctx, symbol)
-    named = _tasks_of_harness(ctx, settings) if settings.has("lm_eval") else ""
-    texts = _texts(ctx, symbol, settings)
+    named = (ctx.attempt(_tasks_of_harness, ctx, settings) or "") if settings.has("lm_eval") else ""
+    if settings.has("data"):
+        texts: tuple[str, ...] = settings.read("data", ())
+    else:
+        texts = tuple(filter(None, [only_data(ctx, symbol, settings, required=False)]))
     if of is None:
         return None
     ctx.lower_later(of)
@@ -64,70 +68,51 @@ def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
         lm_eval=tuple(named.replace(",", " ").split()),
         data=texts[0] if texts else None,
         more_data=texts[1:],
-        full=_full(ctx, symbol, of, settings),
-        prompts=_prompts(ctx, settings),
+        full=_full(ctx, symbol, of, settings) if settings.has("full") else (),
+        prompts=ctx.attempt(_prompts, ctx, settings) if settings.has("prompts") else None,
     )
 
 
-def _texts(ctx: Context, symbol: Symbol, settings: Settings) -> tuple[str, ...]:
-    """The texts of `data = heldout + code`, each once, in order; the program's only one where nothing is said."""
-    if settings.has("data"):
-        texts: tuple[str, ...] = settings.read("data", ())
-        return texts
-    only = only_data(ctx, symbol, settings, required=False)
-    return () if only is None else (only,)
-
-
-def lower_export(ctx: Context, symbol: Symbol) -> nodes.Export | None:
-    """`export x of u = hf("dir", runtime: vllm)`, `gguf("child.gguf", dtype: f16)` or `mlx("dir")`."""
-    check_parts(ctx, symbol)
-    of, call = target(ctx, symbol), call_of(ctx, symbol)
-    if call is None:
-        return None
-    settings = arguments_of(ctx, symbol, call)
-    place = ctx.where(settings.place("runtime"))
-    node = lower(settings, nodes.Export, **head(ctx, symbol, of), format=call.name, runtime_where=place)
-    if of is None or settings.failed:
-        return None
-    ctx.lower_later(of)
-    return node
+def _tasks_of_harness(ctx: Context, settings: Settings) -> str:
+    """Return the text of `lm_eval`; a list of strings is refused, with the string that is meant."""
+    expr = settings.entry("lm_eval").expr
+    if not isinstance(expr, tree.ListExpr) or not all(isinstance(i, tree.String) for i in expr.items):
+        return settings.text("lm_eval")
+    meant = ", ".join(item.value for item in expr.items if isinstance(item, tree.String))
+    fixes = [Fix.replace(expr.span, f'"{meant}"')]
+    raise ctx.wrong(expr.span, "`lm_eval`", "one string", "a list", f'write `"{meant}"`', fixes)
 
 
 # ---------------------------------------------------------------- full = best + final
 
 
 def _full(ctx: Context, symbol: Symbol, of: Symbol, settings: Settings) -> tuple[str, ...]:
-    """The children, in order; empty where nothing is said. Reports names twice, of other spaces, and a missing `of`."""
-    if not settings.has("full"):
-        return ()
+    """The children, in order. Reports names twice, of other spaces, and a missing `of`."""
     entry, kinds = settings.entry("full"), settings.known("full").kinds
-    named = [(expr.span, read_ref(ctx, expr, entry.scope, kinds)) for expr in summands(entry.expr)]
+    parts = summands(entry.expr)
+    named = [(expr.span, ctx.attempt(read_ref, ctx, expr, entry.scope, kinds)) for expr in parts]
     wanted = _space_of(ctx, of)
     seen: dict[Symbol, Span] = {}
     for span, child in named:
         if child is None:
             continue
-        if _is_misspelt(ctx, entry.scope, span):
+        text = ctx.source(span)
+        if (entry.scope.file.file, text) in ctx.unknown:  # reported; the rest would rest on a guess
             seen.setdefault(child, span)
             continue
         if child in seen:
             label = Label(seen[child], "first named here")
-            ctx.report(name_errors.DuplicateKey(span, name=ctx.source(span), secondary=[label]))
+            ctx.report(DuplicateKey(span, name=text, secondary=[label]))
             continue
         seen[child] = span
         ctx.lower_later(child)
         got = _space_of(ctx, child)
         if got is not None and wanted is not None and got != wanted:
             help = _children_of(ctx, symbol, wanted)
-            ctx.report(OtherSpace(span, name=ctx.source(span), got=got, wanted=wanted, help=help))
+            ctx.report(OtherSpace(span, name=text, got=got, wanted=wanted, help=help))
     if of not in seen and all(child is not None for _, child in named):
         _report_left_out(ctx, symbol, of, entry.expr.span)
     return tuple(ctx.name_of(child) for child in seen)
-
-
-def _is_misspelt(ctx: Context, scope: Scope, span: Span) -> bool:
-    """True for an unknown name, which is reported; what else would be said rests on a guess."""
-    return (scope.file.file, ctx.source(span)) in ctx.unknown
 
 
 def _space_of(ctx: Context, child: Symbol) -> str | None:
@@ -140,10 +125,8 @@ def _space_of(ctx: Context, child: Symbol) -> str | None:
 
 def _children_of(ctx: Context, symbol: Symbol, space: str) -> str:
     """``children of `w`: `best`, `final` ``: what the file declares of a space."""
-    declared = [
-        s for s in symbol.file.names.values() if isinstance(s, Symbol) and s.kind in KINDS["eval"].targets
-    ]
-    names = [f"`{s.name}`" for s in declared if s.file is symbol.file and _space_of(ctx, s) == space]
+    declared = [s for s in symbol.file.symbols(*KINDS["eval"].targets) if s.file is symbol.file]
+    names = [f"`{s.name}`" for s in declared if _space_of(ctx, s) == space]
     return f"children of `{space}`: {', '.join(names[:8])}" if names else ""
 
 
@@ -152,47 +135,41 @@ def _report_left_out(ctx: Context, symbol: Symbol, of: Symbol, span: Span) -> No
     child = of.name if target is None else ctx.source(target.span)
     written = f"{child} + {ctx.source(span)}"
     labels = [] if target is None else [Label(target.span, "this child")]
-    fix = Fix.replace(span, written, safe=False)
-    ctx.report(
-        NotInFull(span, child=child, evaluation=symbol.name, written=written, secondary=labels, fixes=[fix])
-    )
+    said: Args = {"child": child, "evaluation": symbol.name, "written": written}
+    ctx.report(NotInFull(span, secondary=labels, fixes=[Fix.replace(span, written, safe=False)], **said))
 
 
 # ---------------------------------------------------------------- prompts
 
 
-def _prompts(ctx: Context, settings: Settings) -> nodes.Prompts | None:
-    """`prompts = "p.jsonl"`, `prompts("…", "…")` or `none`; None where it is not written or, reported, wrong."""
-    if not settings.has("prompts"):
-        return None
+def _prompts(ctx: Context, settings: Settings) -> nodes.Prompts:
+    """`prompts = "p.jsonl"`, `prompts("…", "…")` or `none`."""
     entry, takes = settings.entry("prompts"), settings.known("prompts")
-    expr, call = entry.expr, None
+    expr = entry.expr
     word = expr.function if isinstance(expr, tree.Call) else expr
     if isinstance(word, tree.Name) and word.text in takes.calls:
         call = read_call(ctx, expr, entry.scope, takes)
     else:
         value = settings.value("prompts")
         if isinstance(value, Text):
-            return nodes.Prompts(path=path) if (path := prompts_file(settings)) else None
-        if not isinstance(value, Constructed | Poison):
+            return nodes.Prompts(path=prompts_file(settings))
+        if not isinstance(value, Constructed):
             wanted, got = "a file, `prompts(…)` or `none`", f"`{ctx.source(expr.span)}`"
             help = 'write `prompts = "p.jsonl"`, or `prompts = prompts("Once upon a time")`'
-            ctx.report(types.WrongType(expr.span, what="`prompts`", wanted=wanted, got=got, help=help))
-            return None
+            raise ctx.wrong(expr.span, "`prompts`", wanted, got, help)
         call = as_call(ctx, value, expr.span, takes)
-    return None if call is None else lower_call(ctx, call, takes.calls[call.name])
+    found: nodes.Prompts = lower_call(ctx, call, takes.calls[call.name])
+    return found
 
 
-def prompts_file(settings: Settings) -> str | None:
-    """The path of a file of prompts; None, reported, for a text that is none."""
-    path = settings.text("prompts")
-    if path is None or PurePath(path).suffix in PROMPT_FILES:
+def prompts_file(settings: Settings) -> str:
+    """The path of a file of prompts; a text that is none is refused."""
+    path, place = settings.text("prompts"), settings.place("prompts")
+    if PurePath(path).suffix in PROMPT_FILES:
         return path
-    place = settings.place("prompts")
     help, fixes = None, []
     if settings.known("prompts").calls:
         written = f"prompts({settings.ctx.source(place)})"
         help = f"write `{written}`, or the name of a `.jsonl` or `.txt` file"
         fixes = [Fix.replace(place, written, safe=False)]
-    settings.report(PromptsNotAFile(place, path=path, help=help, fixes=fixes))
-    return None
+    raise settings.ctx.refuse(PromptsNotAFile(place, path=path, help=help, fixes=fixes))

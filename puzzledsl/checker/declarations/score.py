@@ -6,23 +6,15 @@ from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
+from puzzledsl.base.diagnostics import Args
 from puzzledsl.base.units import COUNT
-from puzzledsl.checker.context import Context
-from puzzledsl.checker.declarations.common import (
-    arguments_of,
-    call_of,
-    check_parts,
-    declaration,
-    head,
-    space_info,
-    target,
-)
-from puzzledsl.checker.diagnostics import name_errors
-from puzzledsl.checker.diagnostics import type_errors as types
+from puzzledsl.checker.context import Context, Refused
+from puzzledsl.checker.declarations import common
+from puzzledsl.checker.diagnostics.name_errors import Misplaced, WrongKind
 from puzzledsl.checker.diagnostics.space_errors import NoRunToDrop
+from puzzledsl.checker.diagnostics.type_errors import OutOfRange
 from puzzledsl.checker.expressions.settings import Settings, from_call, lower, read_call
-from puzzledsl.checker.expressions.values import Constructed, Poison, RangeValue, Symbol, describe
-from puzzledsl.checker.spaces.space_info import SpaceInfo
+from puzzledsl.checker.expressions.values import RangeValue, Symbol, describe
 from puzzledsl.ir import nodes
 from puzzledsl.ir.layer_runs import can_drop
 from puzzledsl.syntax import tree
@@ -43,43 +35,51 @@ NOT_WITH_HEALED = {
 
 def lower_score(ctx: Context, symbol: Symbol) -> nodes.Score | None:
     """`score kl of b = replace_one(kl_divergence, …)` or `table("scores.csv")`."""
-    check_parts(ctx, symbol)
-    of, call = target(ctx, symbol), call_of(ctx, symbol)
+    common.check_parts(ctx, symbol)
+    of, call = common.target(ctx, symbol), common.call_of(ctx, symbol)
     bld = ctx.lower(of, nodes.Bld) if of is not None and of.kind == "bld" else None
-    method = None if call is None else _method(ctx, symbol, call, of, bld)
-    if of is None or method is None:
+    settings = common.arguments_of(ctx, symbol, call)
+    method: nodes.ReplaceOne | nodes.ScoreFromTable
+    if call.name == "table":
+        method = settings.sound(lower(settings, nodes.ScoreFromTable))
+    else:
+        place = common.declaration(symbol).target
+        if of is not None and of.kind == "space" and place is not None:
+            help = "replacing one block needs its pieces: `score kl of BLD = replace_one(…)`"
+            said: Args = {"name": of.name, "got": "a space", "wanted": "a bld"}
+            ctx.report(WrongKind(place.span, help=help, **said))
+        method = _replace_one(ctx, settings, of, bld)
+    if of is None:
         return None
     ctx.lower_later(of)
     if of.kind == "bld" and bld is None:
         return None
     space = ctx.name_of(of) if bld is None else bld.space
-    return nodes.Score(**head(ctx, symbol), bld=None if bld is None else bld.name, space=space, method=method)
+    return nodes.Score(
+        **common.head(ctx, symbol), bld=None if bld is None else bld.name, space=space, method=method
+    )
 
 
-def _method(
-    ctx: Context, symbol: Symbol, call: Constructed, of: Symbol | None, bld: nodes.Bld | None
-) -> nodes.ReplaceOne | nodes.ScoreFromTable | None:
-    settings = arguments_of(ctx, symbol, call)
-    if call.name == "table":
-        table = lower(settings, nodes.ScoreFromTable)
-        return None if settings.failed else table
-    if of is not None and of.kind == "space":
-        place = declaration(symbol).target
-        assert place is not None
-        help = "replacing one block needs its pieces: `score kl of BLD = replace_one(…)`"
-        error = name_errors.WrongKind(place.span, name=of.name, got="a space", wanted="a bld", help=help)
-        ctx.report(error)
+def _replace_one(
+    ctx: Context, settings: Settings, of: Symbol | None, bld: nodes.Bld | None
+) -> nodes.ReplaceOne:
     settings.need("metric")
-    metric = _metric(ctx, settings)
-    runs = _runs(ctx, settings, metric["metric"], of if bld is not None else None)
-    healed = _healed(ctx, settings, metric["metric"])
+    metric = {"metric": "kl_divergence"}
+    if settings.has("metric"):
+        metric = ctx.attempt(_metric, ctx, settings) or metric
+    name = metric["metric"]
+    runs = ctx.attempt(_runs, ctx, settings, name, of, bld) if settings.has("runs") else None
+    healed: int = settings.read("healed")
+    if healed:
+        _refuse_beside(settings, "a score after healing", NOT_WITH_HEALED)
+        _refuse_tasks(settings, name, "healed", "scores after healing are measured on text")
     enough = settings.read("samples") >= FITTED_FROM_SAMPLES
-    plain = metric["metric"] == "kl_divergence" and not settings.has("around") and runs is None and not healed
+    plain = name == "kl_divergence" and not settings.has("around") and runs is None and not healed
     return lower(
         settings,
         nodes.ReplaceOne,
         **metric,
-        unit=_unit(ctx, settings, bld),
+        unit=_unit(settings, bld),
         children=settings.read("children", FITTED_CHILDREN if enough and plain else 0),
         runs=runs,
         healed=healed,
@@ -89,9 +89,6 @@ def _method(
 
 def _metric(ctx: Context, settings: Settings) -> dict[str, Any]:
     """The metric, its tasks and the number of tokens that it compares, where it has them."""
-    usual = {"metric": "kl_divergence"}
-    if not settings.has("metric"):
-        return usual
     entry, takes = settings.entry("metric"), settings.known("metric")
     name = entry.expr.text if isinstance(entry.expr, tree.Name) else ""
     if name == "top_k_agreement":
@@ -99,102 +96,78 @@ def _metric(ctx: Context, settings: Settings) -> dict[str, Any]:
     if name in takes.calls and name != "accuracy":
         return {"metric": name}
     call = read_call(ctx, entry.expr, entry.scope, takes)
-    if call is None:
-        return usual
     arguments = from_call(ctx, call, takes.calls[call.name])
     arguments.need_all()
     names = {"k": "top_k", "tasks": "tasks"}
     return {"metric": call.name, **{names[key]: arguments.read(key) for key in arguments.table}}
 
 
-def _unit(ctx: Context, settings: Settings, bld: nodes.Bld | None) -> str:
+def _unit(settings: Settings, bld: nodes.Bld | None) -> str:
     """Coupled pieces are measured as blocks; decoupled ones as sub-blocks unless asked otherwise."""
     coupled = bld is not None and bld.mode == "coupled"
     unit: str = settings.read("unit", "block" if coupled else "subblock")
     if coupled and unit == "subblock":
-        what, place = "`unit: subblock`", settings.place("unit")
         help = "a coupled piece holds attention and FFN together: leave `unit` out"
-        ctx.report(name_errors.Misplaced(place, what=what, where="a score of coupled pieces", help=help))
+        said: Args = {"what": "`unit: subblock`", "where": "a score of coupled pieces"}
+        settings.ctx.report(Misplaced(settings.place("unit"), help=help, **said))
     return unit
 
 
 # ---------------------------------------------------------------- runs, and scores after healing
 
 
-def _healed(ctx: Context, settings: Settings, metric: str) -> int:
-    """The tokens that the layer behind each replacement is healed on; 0 where none is."""
-    healed: int = settings.read("healed")
-    if healed:
-        _refuse_beside(ctx, settings, "a score after healing", NOT_WITH_HEALED)
-        _refuse_tasks(ctx, settings, metric, "healed", "scores after healing are measured on text")
-    return healed
-
-
-def _refuse_beside(ctx: Context, settings: Settings, where: str, helps: Mapping[str, str]) -> None:
+def _refuse_beside(settings: Settings, where: str, helps: Mapping[str, str]) -> None:
     for key, help in helps.items():
         if settings.has(key) and (settings.read(key) or key == "around"):
-            ctx.report(name_errors.Misplaced(settings.place(key), what=f"`{key}`", where=where, help=help))
+            place = settings.place(key)
+            settings.ctx.report(Misplaced(place, what=f"`{key}`", where=where, help=help))
 
 
-def _refuse_tasks(ctx: Context, settings: Settings, metric: str, key: str, measured: str) -> None:
+def _refuse_tasks(settings: Settings, metric: str, key: str, measured: str) -> None:
     if metric == "accuracy":
         help = f"{measured}: `kl_divergence`, `lm_loss`, `cosine` or `top_k_agreement`"
-        where = "a score of `accuracy`"
-        ctx.report(name_errors.Misplaced(settings.place(key), what=f"`{key}`", where=where, help=help))
+        said: Args = {"what": f"`{key}`", "where": "a score of `accuracy`"}
+        settings.ctx.report(Misplaced(settings.place(key), help=help, **said))
 
 
-def _runs(ctx: Context, settings: Settings, metric: str, bld: Symbol | None) -> tuple[int, int] | None:
-    """The least and the most layers of a run; None where none are asked for, or there is a mistake (it is reported)."""
-    if not settings.has("runs"):
-        return None
-    symbol = None if bld is None else target(ctx, bld)
+def _runs(
+    ctx: Context, settings: Settings, metric: str, of: Symbol | None, bld: nodes.Bld | None
+) -> tuple[int, int]:
+    """The least and the most layers of a run, which the space must be able to drop."""
+    symbol = None if bld is None or of is None else common.target(ctx, of)
     space = None if symbol is None else ctx.lower(symbol, nodes.Space)
-    ends = _ends(ctx, settings, LONGEST if space is None else min(LONGEST, len(space.layers)))
-    _refuse_beside(ctx, settings, "a score of runs", NOT_WITH_RUNS)
-    _refuse_tasks(ctx, settings, metric, "runs", "runs are measured on text")
-    info = None if symbol is None else space_info(ctx, symbol)
-    return (
-        ends
-        if ends is None or space is None or info is None or _fits(ctx, settings, ends, space, info)
-        else None
-    )
-
-
-def _ends(ctx: Context, settings: Settings, longest: int) -> tuple[int, int] | None:
-    found, span = settings.value("runs"), settings.place("runs")
-    if isinstance(found, Poison):
-        return None
-    example = f"write `runs: {SHORTEST}..{longest}`"
-    if not isinstance(found, RangeValue) or found.low.dimension != COUNT or found.low.form == "times":
-        got = f"{found.low}..{found.high}" if isinstance(found, RangeValue) else describe(found)
-        wanted = "a range of numbers of layers"
-        ctx.report(types.WrongType(span, what="`runs`", wanted=wanted, got=got, help=example))
-        return None
-    low, high = found.low.value, found.high.value
-    if found.step is not None:
-        help = f"every length from the least to the most is measured: {example}"
-        ctx.report(name_errors.Misplaced(span, what="`step`", where="`runs`", help=help))
-        return None
-    whole = low.denominator == high.denominator == 1
-    if not whole or not SHORTEST <= low <= high:
-        condition, got = f"whole numbers from {SHORTEST} on, the least first", f"{found.low}..{found.high}"
-        ctx.report(types.OutOfRange(span, what="`runs`", condition=condition, got=got, help=example))
-        return None
-    return int(low), int(high)
-
-
-def _fits(
-    ctx: Context, settings: Settings, ends: tuple[int, int], space: nodes.Space, info: SpaceInfo
-) -> bool:
-    """True where the space can drop a run of the shortest length, and the parent has as many layers as the longest."""
+    ends = ctx.attempt(_ends, ctx, settings, LONGEST if space is None else min(LONGEST, len(space.layers)))
+    _refuse_beside(settings, "a score of runs", NOT_WITH_RUNS)
+    _refuse_tasks(settings, metric, "runs", "runs are measured on text")
+    info = None if symbol is None else common.space_info(ctx, symbol)
+    if ends is None:
+        raise Refused
+    if space is None or info is None:
+        return ends
     (low, high), span = ends, settings.place("runs")
     if high > len(space.layers):
+        help = f"write `runs: {min(low, len(space.layers))}..{len(space.layers)}`"
         condition = f"{SHORTEST} to {len(space.layers)}, the parent's layers"
-        what, help = "a run of layers", f"write `runs: {min(low, len(space.layers))}..{len(space.layers)}`"
-        ctx.report(types.OutOfRange(span, what=what, condition=condition, got=str(high), help=help))
-        return False
+        said: Args = {"what": "a run of layers", "condition": condition, "got": str(high)}
+        raise ctx.refuse(OutOfRange(span, help=help, **said))
     stretches = groupby(can_drop(space.layers, info.shape))
     longest = max((len([*layers]) for droppable, layers in stretches if droppable), default=0)
     if longest < low:
-        ctx.report(NoRunToDrop(span, space=space.name, length=low))
-    return longest >= low
+        raise ctx.refuse(NoRunToDrop(span, space=space.name, length=low))
+    return ends
+
+
+def _ends(ctx: Context, settings: Settings, longest: int) -> tuple[int, int]:
+    found, span = settings.value("runs"), settings.place("runs")
+    example = f"write `runs: {SHORTEST}..{longest}`"
+    shown = f"{found.low}..{found.high}" if isinstance(found, RangeValue) else describe(found)
+    if not isinstance(found, RangeValue) or found.low.dimension != COUNT or found.low.form == "times":
+        raise ctx.wrong(span, "`runs`", "a range of numbers of layers", shown, example)
+    low, high = found.low.value, found.high.value
+    if found.step is not None:
+        help = f"every length from the least to the most is measured: {example}"
+        raise ctx.refuse(Misplaced(span, what="`step`", where="`runs`", help=help))
+    if not low.denominator == high.denominator == 1 or not SHORTEST <= low <= high:
+        condition = f"whole numbers from {SHORTEST} on, the least first"
+        raise ctx.refuse(OutOfRange(span, what="`runs`", condition=condition, got=shown, help=example))
+    return int(low), int(high)

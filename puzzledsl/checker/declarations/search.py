@@ -8,55 +8,46 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, NoReturn
 
-from puzzledsl.base.diagnostics import Label, Span
+from puzzledsl.base.diagnostics import Args, Label, Span
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import Quantity
-from puzzledsl.checker.assertions import check_assert
-from puzzledsl.checker.bodies import define, misplaced
-from puzzledsl.checker.context import Context
+from puzzledsl.checker.bodies import common, misplaced
+from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import (
+    arguments_of,
+    call_of,
     check_parts,
     declaration,
     head,
+    missing,
     scope_about,
     space_info,
     target,
+    target_later,
     thing,
     where,
 )
-from puzzledsl.checker.declarations.refine import inherited, read_refine
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.diagnostics.space_errors import OtherSpace
-from puzzledsl.checker.expressions.aggregates import apply_builtin
-from puzzledsl.checker.expressions.arithmetic import negate, scale, throughput_alone
+from puzzledsl.checker.expressions import values
+from puzzledsl.checker.expressions.aggregates import count
+from puzzledsl.checker.expressions.arithmetic import refuse_throughput
 from puzzledsl.checker.expressions.coercions import as_number, as_whole
+from puzzledsl.checker.expressions.comparisons import Sides, comparable, refuse_batch_ratio
 from puzzledsl.checker.expressions.layer_tables import layer_spoken_of
-from puzzledsl.checker.expressions.linear import is_cost, is_throughput, to_requirement
-from puzzledsl.checker.expressions.logic import which_layer
-from puzzledsl.checker.expressions.loops import iterate, passes
-from puzzledsl.checker.expressions.search_values import (
-    Comparison,
-    Conjunction,
-    Facts,
-    Formula,
-    Matches,
-    Symbolic,
-    Tally,
-)
-from puzzledsl.checker.expressions.settings import from_call, lower_call, read_call
-from puzzledsl.checker.expressions.terms import to_linear
-from puzzledsl.checker.expressions.values import (
-    Boolean,
-    Constructed,
-    Located,
-    Poison,
-    Scope,
-    Symbol,
-    Value,
-    describe,
+from puzzledsl.checker.expressions.logic import refuse_several
+from puzzledsl.checker.expressions.selections import instances
+from puzzledsl.checker.expressions.settings import Entry, Settings, from_call, lower_call, read_call
+from puzzledsl.checker.expressions.terms import (
+    is_cost,
+    is_metric,
+    is_throughput,
+    scale,
+    to_linear,
+    to_requirement,
 )
 from puzzledsl.checker.limits import MAX_REQUIREMENTS
 from puzzledsl.checker.spaces.space_info import SpaceInfo, guessed
@@ -69,41 +60,36 @@ DEFAULT_SOLVER = nodes.CpSat()
 SETTINGS = KINDS["search"].settings
 STATEMENTS = tuple(word for word in KINDS["search"].statements if word not in ("let", "assert"))
 MAX_SOLUTIONS = 10_000
+_HAS = f"a search has {', '.join(f'`{word}`' for word in STATEMENTS)}, " + " and ".join(
+    f"`{name} = …`" for name in SETTINGS
+)
 
 
-def lower_search(ctx: Context, symbol: Symbol) -> nodes.Search | None:
+def lower_search(ctx: Context, symbol: values.Symbol) -> nodes.Search | None:
     """A search over a space, or another search with some things changed; its expressions become linear tables' sums."""
     check_parts(ctx, symbol)
     of = target(ctx, symbol)
     base = ctx.lower(of, nodes.Search) if of is not None and of.kind == "search" else None
-    space = None if of is None else of if of.kind == "space" else searched_space(ctx, of)
+    space = None if of is None else searched_space(ctx, of)
     info = space_info(ctx, space) if space is not None else None
     known = info or guessed(symbol.name)
-    body = _Body(ctx, symbol, scope_about(ctx, symbol, known), known)
+    scope, body = scope_about(ctx, symbol, known), _Body(ctx, symbol, known)
     for statement in declaration(symbol).body or ():
-        body.statement(statement, body.scope, in_for=False)
-    if (
-        space is None
-        or info is None
-        or info.guessed
-        or (of is not None and of.kind == "search" and base is None)
-    ):
+        body.read(statement, scope, in_for=False)
+    if space is None or of is None or known.guessed or (of.kind == "search" and base is None):
         return None
     ctx.lower_later(space)
     return body.node(ctx.name_of(space), base)
 
 
-def searched_space(ctx: Context, search: Symbol) -> Symbol | None:
+def searched_space(ctx: Context, search: values.Symbol) -> values.Symbol | None:
     """The space a search is about, through `of` other searches; None where it cannot be told."""
-    seen: set[Symbol] = set()
+    seen: set[values.Symbol] = set()
     while search.kind == "search" and search not in seen:
         seen.add(search)
-        decl = declaration(search)
-        if decl.target is None:
-            return None
-        value = ctx.value(decl.target, Scope(search.file))
-        found = getattr(value, "symbol", None)
-        if not isinstance(found, Symbol):
+        named = declaration(search).target
+        found = named and getattr(ctx.value(named, values.Scope(search.file)), "symbol", None)
+        if not isinstance(found, values.Symbol):
             return None
         search = found
     return search if search.kind == "space" else None
@@ -114,8 +100,7 @@ class _Body:
     """A search's statements, lowered one by one."""
 
     ctx: Context
-    symbol: Symbol
-    scope: Scope
+    symbol: values.Symbol
     info: SpaceInfo
     objective: tuple[Literal["minimize", "maximize"], nodes.Linear] | None = None
     objective_at: Span | None = None
@@ -128,19 +113,18 @@ class _Body:
 
     def node(self, space: str, base: nodes.Search | None) -> nodes.Search | None:
         """The whole search; None, reported, where it has no goal."""
-        decl = declaration(self.symbol)
-        objective = self.objective
+        objective, refine = self.objective, self.refine
         if objective is None and base is not None:
             objective = base.sense, base.objective
         if objective is None:
-            if self.objective_at is None and not self.symbol.file.is_damaged(decl.span):
-                help = "write `minimize kl`, or `maximize params`"
-                what = "`minimize` or `maximize`"
-                error = name_errors.MissingPart(
-                    self.symbol.span, thing=thing(self.symbol), what=what, help=help
-                )
-                self.ctx.report(error)
+            if self.objective_at is None:
+                what, help = "`minimize` or `maximize`", "write `minimize kl`, or `maximize params`"
+                missing(self.ctx, self.symbol, what, help)
             return None
+        if "refine" not in self.set_at and base is not None and base.refine is not None:
+            # a baseline is there to be compared with, so it stays as it is; mistakes point at the search that inherits
+            here = {"where": where(self.ctx, self.symbol)}
+            refine = None if isinstance(self.solver, nodes.Baseline) else base.refine.model_copy(update=here)
         count, apart = self.solutions or ((base.solutions, base.apart) if base else (1, 1))
         return nodes.Search(
             **head(self.ctx, self.symbol),
@@ -152,28 +136,23 @@ class _Body:
             solutions=count,
             apart=apart,
             solver=self.solver or (base.solver if base else DEFAULT_SOLVER),
-            refine=self._refine(base),
+            refine=refine,
         )
-
-    def _refine(self, base: nodes.Search | None) -> nodes.Refine | None:
-        """This body's `refine`, else the one of the search that it is of."""
-        if "refine" in self.set_at or base is None:
-            return self.refine
-        return inherited(base.refine, self.solver, where(self.ctx, self.symbol))
 
     # ------------------------------------------------------------ statements
 
-    def statement(self, statement: tree.Stmt, scope: Scope, in_for: bool) -> None:
+    def read(self, statement: tree.Stmt, scope: values.Scope, in_for: bool) -> None:
         """Lower one statement."""
+        self.ctx.attempt(self._statement, statement, scope, in_for)
+
+    def _statement(self, statement: tree.Stmt, scope: values.Scope, in_for: bool) -> None:
         match statement:
             case tree.Require():
                 self._require(statement, scope, in_for)
             case tree.ForAll():
                 self._for(statement, scope)
-            case tree.Let():
-                define(self.ctx, statement, scope)
-            case tree.Assert():
-                check_assert(self.ctx, statement, scope)
+            case tree.Let() | tree.Assert():
+                common(self.ctx, statement, scope, thing(self.symbol))
             case _ if in_for:
                 misplaced(self.ctx, statement, "a `for`")
             case tree.Objective():
@@ -182,238 +161,258 @@ class _Body:
                 self._prefer(statement, scope)
             case tree.Solutions():
                 self._solutions(statement, scope)
-            case tree.Assign(target=tree.Name() as target, op="="):
-                self._assign(statement, target, scope)
+            case tree.Assign(target=tree.Name() as target, op="=", value=value):
+                assert not isinstance(value, tree.Pattern | tree.PatternChoice)
+                self._assign(target, value, scope)
             case tree.Section(name=name):
-                error = name_errors.UnknownKey(name.span, thing=thing(self.symbol), name=name.text, help=_HAS)
-                self.ctx.report(error)
+                said: Args = {"thing": thing(self.symbol), "name": name.text}
+                self.ctx.report(name_errors.UnknownKey(name.span, help=_HAS, **said))
             case _:
                 misplaced(self.ctx, statement, thing(self.symbol))
 
-    def _assign(self, statement: tree.Assign, target: tree.Name, scope: Scope) -> None:
-        key = self._setting(target)
-        if key is None:
-            return
+    def _assign(self, target: tree.Name, value: tree.Expr, scope: values.Scope) -> None:
+        ctx, key = self.ctx, self._setting(target)
         if key in self.set_at:
             label = Label(self.set_at[key], "first set here")
-            self.ctx.report(name_errors.DuplicateKey(target.span, name=key, secondary=[label]))
-            return
+            raise ctx.refuse(name_errors.DuplicateKey(target.span, name=key, secondary=[label]))
         self.set_at[key] = target.span
-        assert not isinstance(statement.value, tree.Pattern | tree.PatternChoice)
-        if key == "refine":
-            self.refine = read_refine(self.ctx, statement.value, scope, SETTINGS[key])
-            return
-        call = read_call(self.ctx, statement.value, scope, SETTINGS[key])
-        self.solver = None if call is None else _solver(self.ctx, call)
+        if key == "refine" and isinstance(value, tree.Literal_):
+            number = value.text if value.text.isdigit() and int(value.text) else "24"
+            help = f"write `refine = measured({number})`: so many children are measured"
+            wanted, got = "`measured(…)`, `evolutionary(…)` or `none`", f"`{ctx.source(value.span)}`"
+            raise ctx.wrong(value.span, "the way to refine", wanted, got, help)
+        call = read_call(ctx, value, scope, SETTINGS[key])
+        form = SETTINGS[key].calls[call.name]
+        if key == "solver":
+            self.solver = lower_call(ctx, call, form)
+        elif form.node is None:  # `none`
+            from_call(ctx, call, form)
+        else:
+            self.refine = lower_call(ctx, call, form, method=call.name, where=ctx.where(value.span))
 
-    def _setting(self, target: tree.Name) -> str | None:
-        """The setting of a name, a misspelt one reported; None where it is not one."""
+    def _setting(self, target: tree.Name) -> str:
+        """The setting of a name, a misspelt one reported."""
         if target.text in SETTINGS:
             return target.text
         near = closest(target.text, (*SETTINGS, *(word for word in STATEMENTS if word != "for")))
         meant = near if near in SETTINGS else None  # the others are statements, written without `=`
         help = f"did you mean `{near}`?" if near else _HAS
-        got = target.text
-        error = name_errors.UnknownKey(target.span, thing=thing(self.symbol), name=got, near=meant, help=help)
-        self.ctx.report(error)
+        said: Args = {"thing": thing(self.symbol), "name": target.text}
+        self.ctx.report(name_errors.UnknownKey(target.span, near=meant, help=help, **said))
+        if meant is None:
+            raise Refused
         return meant
 
-    def _for(self, statement: tree.ForAll, scope: Scope) -> None:
+    def _for(self, statement: tree.ForAll, scope: values.Scope) -> None:
         """Each instance of a `for` with its variable bound; stops at the first with a mistake."""
-        ctx = self.ctx
-        if isinstance(statement.domain, tree.BadExpr):
-            return
-        collection = ctx.value(statement.domain, scope)
+        ctx, domain = self.ctx, statement.domain
         before = len(ctx.sink.items)
-        for item in iterate(ctx, collection, statement.domain.span):
-            inner = scope.inner({statement.variable.text: item})
-            if passes(ctx, statement.where, inner):
-                for each in statement.body:
-                    self.statement(each, inner, in_for=True)
+        for inner in instances(ctx, domain, statement.variable, statement.where, scope):
+            for each in statement.body:
+                self.read(each, inner, in_for=True)
             if len(ctx.sink.items) > before:
                 return
             if len(self.requirements) > MAX_REQUIREMENTS:
-                span = statement.domain.span
-                ctx.report(
-                    name_errors.TooMuch(span, what="this `for`", limit=f"{MAX_REQUIREMENTS:,} requirements")
-                )
-                return
+                limit = f"{MAX_REQUIREMENTS:,} requirements"
+                raise ctx.refuse(name_errors.TooMuch(domain.span, what="this `for`", limit=limit))
 
-    def _require(self, statement: tree.Require, scope: Scope, in_for: bool) -> None:
+    def _require(self, statement: tree.Require, scope: values.Scope, in_for: bool) -> None:
         ctx, span = self.ctx, statement.condition.span
-        value = ctx.value(statement.condition, scope)
+        value = ctx.sound(statement.condition, scope)
         because = statement.because.value if statement.because else ""
         match value:
-            case Poison():
-                return
-            case Boolean(value=true):
+            case values.Boolean(value=true):
                 if not (true and in_for):
-                    said = "true" if true else "false"
-                    error = types.NothingToDecide(span, what="this requirement", value=said)
-                    ctx.report(error)
-            case Formula() | Conjunction():
-                items = value.items if isinstance(value, Conjunction) else (value,)
+                    said: Args = {"what": "this requirement", "value": "true" if true else "false"}
+                    raise ctx.refuse(types.NothingToDecide(span, **said))
+            case values.Formula() | values.Conjunction():
+                items = value.items if isinstance(value, values.Conjunction) else (value,)
                 self.requirements += [self._requirement(item, span, because) for item in items]
-            case Matches():
-                which_layer(ctx, value, span)
+            case values.Matches():
+                refuse_several(ctx, value, span)
             case _:
-                wanted = "a comparison or a statement about a layer"
-                got = describe(value)
-                help = _require_help(ctx, value, span)
-                ctx.report(types.NotARequirement(span, keyword="require", wanted=wanted, got=got, help=help))
+                text, help = ctx.source(span), ""
+                if isinstance(value, values.Symbolic | values.Tally):
+                    help = f"write a bound: `{text} <= …`"
+                elif isinstance(value, values.Facts):
+                    help = f"add them up and bound them: `sum({text}) <= …`"
+                self._refuse("require", span, "a comparison or a statement about a layer", value, help)
 
-    def _against_the_grain(self, goal: Symbolic, span: Span, keyword: str) -> None:
-        """Warn of a goal all of whose terms are better the other way round."""
-        sign = -1 if keyword == "minimize" else 1
-        wanted = {sign * (1 if coefficient > 0 else -1) for coefficient in goal.terms.values()}
-        if wanted != {-1 if all(map(is_throughput, goal.terms)) else 1}:
-            return
-        if not all(is_throughput(key) or is_cost(key) for key in goal.terms):
-            return
-        more, less = ("less", "more") if wanted == {-1} else ("more", "less")
-        text = self.ctx.source(span)
-        what = text.removeprefix("-").strip()
-        single = len(goal.terms) == 1
-        if keyword == "prefer":
-            instead = what if text.startswith("-") else f"-{what}" if single else f"-({what})"
-        else:
-            instead = f"{'maximize' if keyword == 'minimize' else 'minimize'} {text}"
-        help = f"write `{'prefer ' * (keyword == 'prefer')}{instead}`"
-        error = types.AgainstTheGrain(span, keyword=keyword, direction=more, what=what, other=less, help=help)
-        self.ctx.report(error)
+    def _refuse(
+        self, keyword: str, span: Span, wanted: str, got: values.Value | str, help: str = ""
+    ) -> NoReturn:
+        said: Args = {"wanted": wanted, "got": got if isinstance(got, str) else values.describe(got)}
+        raise self.ctx.refuse(types.NotARequirement(span, keyword=keyword, help=help, **said))
 
-    def _own_scores(self, value: Symbolic, span: Span) -> None:
+    def _requirement(
+        self, item: values.Comparison | values.Formula, span: Span, because: str
+    ) -> nodes.Requirement:
+        if isinstance(item, values.Formula):
+            return nodes.LogicRequirement(formula=item.logic, because=because, where=self.ctx.where(span))
+        self._own_scores(item.left, item.span)
+        return to_requirement(self.ctx, item, because)
+
+    def _own_scores(self, value: values.Symbolic, span: Span) -> None:
         """Report scores of another space: their tables know nothing of this one's alternatives."""
         for key in value.terms:
             symbol = self.ctx.taken.get(str(key[1])) if key[0] == "score" else None
             score = self.ctx.lower(symbol, nodes.Score) if symbol is not None else None
             if score is not None and not self.info.guessed and score.space != self.info.name:
-                wanted = self.info.name
                 help = f"score this space's own pieces, or search `{score.space}`"
-                error = OtherSpace(span, name=score.name, got=score.space, wanted=wanted, help=help)
-                self.ctx.report(error)
-
-    def _requirement(self, item: Comparison | Formula, span: Span, because: str) -> nodes.Requirement:
-        if isinstance(item, Formula):
-            return nodes.LogicRequirement(formula=item.logic, because=because, where=self.ctx.where(span))
-        self._own_scores(item.left, item.span)
-        left, bound = self.ctx.where(item.span), self.ctx.where(item.bound_span)
-        return to_requirement(self.ctx, item, because, left, bound)
+                said: Args = {"name": score.name, "got": score.space, "wanted": self.info.name}
+                self.ctx.report(OtherSpace(span, help=help, **said))
 
     # ------------------------------------------------------------ goals
 
-    def _objective(self, statement: tree.Objective, scope: Scope) -> None:
-        span = statement.span
+    def _objective(self, statement: tree.Objective, scope: values.Scope) -> None:
         if self.objective_at is not None:
             label = Label(self.objective_at, "the first goal")
             help = "a second goal can be a bound (`require`) or come after the first (`prefer`)"
-            self.ctx.report(
-                name_errors.DuplicateKey(span, name="minimize` or `maximize", secondary=[label], help=help)
-            )
-            return
-        self.objective_at = span
+            said: Args = {"name": "minimize` or `maximize", "secondary": [label]}
+            raise self.ctx.refuse(name_errors.DuplicateKey(statement.span, help=help, **said))
+        self.objective_at = statement.span
         value = self.ctx.value(statement.expression, scope)
         goal = self._goal(value, statement.expression.span, statement.sense)
-        if goal is not None:
-            self.objective = statement.sense, to_linear(goal)
+        self.objective = statement.sense, to_linear(goal)
 
-    def _prefer(self, statement: tree.Prefer, scope: Scope) -> None:
+    def _prefer(self, statement: tree.Prefer, scope: values.Scope) -> None:
         ctx, span = self.ctx, statement.condition.span
         value = ctx.value(statement.condition, scope)
-        if isinstance(value, Formula) and layer_spoken_of(value) is None:
-            wanted, got = "an amount or a statement about one layer", "a statement about several layers"
-            help = "write `require` where it must hold"
-            error = types.NotARequirement(span, keyword="prefer", wanted=wanted, got=got, help=help)
-            ctx.report(error)
-            return
-        if isinstance(value, Matches | Formula):
-            call = tree.Call(span=span, function=tree.Name(span=span, text="count"), arguments=())
-            value = apply_builtin(ctx, "count", [Located(value, span)], call)
-        elif isinstance(value, Conjunction):
+        if isinstance(value, values.Formula) and layer_spoken_of(value) is None:
+            wanted, help = "an amount or a statement about one layer", "write `require` where it must hold"
+            self._refuse("prefer", span, wanted, "a statement about several layers", help)
+        if isinstance(value, values.Conjunction):
             help = "write `prefer -x` for less of x, `prefer x` for more; `require` bounds it"
-            wanted = "an amount to have more of"
-            error = types.NotARequirement(span, keyword="prefer", wanted=wanted, got="a bound", help=help)
-            ctx.report(error)
-            return
+            self._refuse("prefer", span, "an amount to have more of", "a bound", help)
+        if isinstance(value, values.Matches | values.Formula):
+            value = count(ctx, [values.Located(value, span)], span)
         goal = self._goal(value, span, "prefer")
-        if goal is None:
-            return
         because = statement.because.value if statement.because else ""
         lowered = all(c < 0 for c in goal.terms.values())
         sense: Literal["minimize", "maximize"] = "minimize" if lowered else "maximize"
         linear = to_linear(scale(goal, Fraction(-1)) if lowered else goal)
-        where_ = ctx.where(span)
-        self.preferences.append(nodes.Preference(goal=linear, sense=sense, because=because, where=where_))
+        self.preferences.append(
+            nodes.Preference(goal=linear, sense=sense, because=because, where=ctx.where(span))
+        )
 
-    def _goal(self, value: Value, span: Span, keyword: str) -> Symbolic | None:
-        """Sum that a goal optimises; None, reported, where it is no amount or nothing the search decides."""
+    def _goal(self, value: values.Value, span: Span, keyword: str) -> values.Symbolic:
+        """Sum that a goal optimises; what is no amount, or nothing the search decides, is refused."""
         ctx = self.ctx
-        if isinstance(value, Conjunction | Formula | Boolean | Matches):
-            got = describe(value)
-            wanted = "an amount, such as a score, a metric or `params`"
-            ctx.report(types.NotARequirement(span, keyword=keyword, wanted=wanted, got=got))
-            return None
+        if isinstance(value, values.Conjunction | values.Formula | values.Boolean | values.Matches):
+            self._refuse(keyword, span, "an amount, such as a score, a metric or `params`", value)
         number = as_number(ctx, value, span, f"what `{keyword}` takes")
-        if number is None:
-            return None
         if isinstance(number, Quantity) or not number.terms:
             shown = str(number) if isinstance(number, Quantity) else str(number.constant)
-            ctx.report(types.NothingToDecide(span, what="this goal", value=shown))
-            return None
-        fast = any(is_throughput(key) for key in number.terms)
-        if fast and len(number.terms) > 1:
-            throughput_alone(ctx, number, span)
-            return None
+            raise ctx.refuse(types.NothingToDecide(span, what="this goal", value=shown))
+        if is_throughput(number) and len(number.terms) > 1:
+            refuse_throughput(ctx, number, span)
         self._own_scores(number, span)
         self._against_the_grain(number, span, keyword)
-        if fast:
-            factor = next(iter(number.terms.values()))
-            unit = Symbolic({key: Fraction(1) for key in number.terms}, Fraction(0), number.dimension)
-            return unit if factor > 0 else _negative(unit)
-        return number
+        if not is_throughput(number):
+            return number
+        factor = next(iter(number.terms.values()))
+        unit = values.Symbolic({key: Fraction(1) for key in number.terms}, Fraction(0), number.dimension)
+        return unit if factor > 0 else scale(unit, Fraction(-1))
 
-    def _solutions(self, statement: tree.Solutions, scope: Scope) -> None:
+    def _against_the_grain(self, goal: values.Symbolic, span: Span, keyword: str) -> None:
+        """Warn of a goal all of whose terms are better the other way round."""
+        sign = -1 if keyword == "minimize" else 1
+        wanted = {sign * (1 if coefficient > 0 else -1) for coefficient in goal.terms.values()}
+        fast = [is_metric(key, "throughput") for key in goal.terms]
+        if wanted != {-1 if all(fast) else 1}:
+            return
+        if not all(more or is_cost(key) for key, more in zip(goal.terms, fast, strict=True)):
+            return
+        more, less = ("less", "more") if wanted == {-1} else ("more", "less")
+        text = self.ctx.source(span)
+        what = text.removeprefix("-").strip()
+        if keyword == "prefer":
+            negated = f"-{what}" if len(goal.terms) == 1 else f"-({what})"
+            instead = f"prefer {what if text.startswith('-') else negated}"
+        else:
+            instead = f"{'maximize' if keyword == 'minimize' else 'minimize'} {text}"
+        said: Args = {"keyword": keyword, "direction": more, "what": what, "other": less}
+        self.ctx.report(types.AgainstTheGrain(span, help=f"write `{instead}`", **said))
+
+    def _solutions(self, statement: tree.Solutions, scope: values.Scope) -> None:
         ctx = self.ctx
         if self.solutions is not None:
-            ctx.report(name_errors.DuplicateKey(statement.span, name="solutions"))
-            return
-        place = statement.count.span
-        count = as_whole(
-            ctx, ctx.value(statement.count, scope), place, "the number of solutions", 1, MAX_SOLUTIONS
-        )
-        apart: int | None = 1
-        if statement.apart is not None:
-            most = MAX_LAYERS if self.info.guessed else self.info.shape.layers
-            value, place = ctx.value(statement.apart, scope), statement.apart.span
-            apart = as_whole(ctx, value, place, "the layers two solutions differ in", 1, most)
+            raise ctx.refuse(name_errors.DuplicateKey(statement.span, name="solutions"))
+        most = MAX_LAYERS if self.info.guessed else self.info.shape.layers
+        count = self._whole(statement.count, scope, "the number of solutions", MAX_SOLUTIONS)
+        apart = self._whole(statement.apart, scope, "the layers two solutions differ in", most)
         self.solutions = (count or 1, apart or 1)
 
+    def _whole(self, expr: tree.Expr | None, scope: values.Scope, what: str, most: int) -> int | None:
+        if expr is None:
+            return None
+        return self.ctx.attempt(as_whole, self.ctx, self.ctx.value(expr, scope), expr.span, what, 1, most)
 
-_HAS = f"a search has {', '.join(f'`{word}`' for word in STATEMENTS)}, " + " and ".join(
-    f"`{name} = …`" for name in SETTINGS
-)
+
+# ---------------------------------------------------------------- frontiers
 
 
-def _negative(value: Symbolic) -> Symbolic:
-    found = negate(value)
-    assert isinstance(found, Symbolic)
+def lower_frontier(ctx: Context, symbol: values.Symbol) -> nodes.Frontier | None:
+    """`frontier f of s = sweep(chat.throughput, 1x..3x, points: 20)`."""
+    check_parts(ctx, symbol)
+    of = target_later(ctx, symbol)
+    space = searched_space(ctx, of) if of is not None else None
+    info = space_info(ctx, space) if space is not None else None
+    scope = scope_about(ctx, symbol, info or guessed(symbol.name))
+    call = call_of(ctx, symbol)
+    scoped = call.scope.inner(scope.names)
+    settings = arguments_of(ctx, symbol, call)
+    settings.need("metric", "range", help=f"write `{KINDS['frontier'].form}`")
+    for key, entry in settings.entries.items():
+        if key in ("metric", "range"):
+            settings.entries[key] = Entry(entry.expr, scoped, entry.span)
+    points, children = settings.read("points"), settings.read("children")
+    if not settings.has("metric") or not settings.has("range"):
+        return None
+    swept = ctx.attempt(_swept, ctx, settings)
+    ends = _ends(ctx, settings, None if swept is None else swept[0])
+    if swept is None or of is None or info is None:
+        return None
+    term, times = swept[1], ends.low.form == "times"
+    if times and isinstance(term, nodes.MetricTerm) and term.metric == "batch":
+        refuse_batch_ratio(ctx, settings.place("range"), "write numbers, such as `8..64`")
+    return nodes.Frontier(
+        **head(ctx, symbol, of),
+        term=term,
+        low=ends.low.value,
+        high=ends.high.value,
+        times_parent=times,
+        points=points,
+        children=children,
+    )
+
+
+def _swept(ctx: Context, settings: Settings) -> tuple[values.Number, nodes.Term]:
+    what, span = "what a frontier sweeps", settings.place("metric")
+    number = as_number(ctx, settings.value("metric"), span, what)
+    linear = to_linear(number) if isinstance(number, values.Symbolic) else nodes.Linear(terms=())
+    if len(linear.terms) != 1 or linear.terms[0].coefficient != 1 or linear.constant:
+        help = "name it alone: `chat.throughput`, `params`, `kl`, `sum(ffn.width)`"
+        raise ctx.wrong(span, what, "one metric, score, sum or count", f"`{ctx.source(span)}`", help)
+    return number, linear.terms[0].term
+
+
+def _ends(ctx: Context, settings: Settings, swept: values.Number | None) -> values.RangeValue:
+    found, span = settings.value("range"), settings.place("range")
+    if not isinstance(found, values.RangeValue):
+        help = "write `1x..3x`, or `20ms..80ms`"
+        raise ctx.wrong(span, "what is swept over", "a range", found, help)
+    low, high = found.low, found.high
+    if found.step is not None:
+        help = "say how many: `sweep(chat.throughput, 1x..3x, points: 9)`"
+        raise ctx.refuse(name_errors.Misplaced(span, what="`step`", where="a sweep", help=help))
+    if swept is not None:
+        comparable(ctx, "sweep", swept, low, Sides(settings.place("metric"), span, span))
+    if (low.form == "times") != (high.form == "times"):
+        raise ctx.refuse(
+            types.UnlikeSum(span, op="..", left=values.describe(low), right=values.describe(high))
+        )
+    if low.value >= high.value:
+        said: Args = {"condition": "above the lower", "got": f"{low}..{high}"}
+        raise ctx.refuse(types.OutOfRange(span, what="the upper end of a sweep", **said))
     return found
-
-
-def _require_help(ctx: Context, value: Value, span: Span) -> str:
-    text = ctx.source(span)
-    if isinstance(value, Symbolic | Tally):
-        return f"write a bound: `{text} <= …`"
-    if isinstance(value, Facts):
-        return f"add them up and bound them: `sum({text}) <= …`"
-    return ""
-
-
-def _solver(ctx: Context, call: Constructed) -> nodes.CpSat | nodes.Baseline | None:
-    form = SETTINGS["solver"].calls[call.name]
-    if form.node is not None:
-        solver: nodes.CpSat | None = lower_call(ctx, call, form)
-        return solver
-    settings = from_call(ctx, call, form)
-    seed = settings.read("seed") if "seed" in settings.table else 0
-    return nodes.Baseline.model_validate({"kind": call.name, "seed": seed})

@@ -6,15 +6,16 @@ import math
 from fractions import Fraction
 from typing import Literal
 
-from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
+from puzzledsl.base.diagnostics import Args
 from puzzledsl.base.suggest import closest
-from puzzledsl.base.units import COUNT, Quantity
-from puzzledsl.checker.context import Context
+from puzzledsl.base.units import Quantity
+from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import body_of, check_parts, head, only_data, target_later
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.expressions.coercions import as_constant, between
 from puzzledsl.checker.expressions.settings import Settings, as_call, lower, lower_call, read_call, summands
-from puzzledsl.checker.expressions.values import Constructed, Poison, Scope, Symbol
+from puzzledsl.checker.expressions.values import Constructed, Scope, Symbol
 from puzzledsl.ir import nodes
 from puzzledsl.syntax import tree
 
@@ -31,7 +32,8 @@ def lower_bld(ctx: Context, symbol: Symbol) -> nodes.Bld | None:
     check_parts(ctx, symbol)
     space = target_later(ctx, symbol)
     settings, _ = body_of(ctx, symbol)
-    mode, sub_blocks = _train(ctx, settings)
+    train = ctx.attempt(_train, ctx, settings.entry("train").expr) if settings.has("train") else None
+    mode, sub_blocks = train or ("decoupled", SUB_BLOCKS)
     node = lower(
         settings,
         nodes.Bld,
@@ -44,71 +46,58 @@ def lower_bld(ctx: Context, symbol: Symbol) -> nodes.Bld | None:
     return node if space is not None else None
 
 
-def _train(ctx: Context, settings: Settings) -> tuple[Literal["decoupled", "coupled"], tuple[SubBlock, ...]]:
+def _train(ctx: Context, expr: tree.Expr) -> tuple[Literal["decoupled", "coupled"], tuple[SubBlock, ...]]:
     """`attention + ffn`, `attention * ffn`, or one of them."""
-    both: tuple[SubBlock, SubBlock] = ("attention", "ffn")
-    if not settings.has("train"):
-        return "decoupled", both
-    expr = settings.entry("train").expr
     match expr:
-        case tree.Name(text="attention"):
-            return "decoupled", ("attention",)
-        case tree.Name(text="ffn"):
-            return "decoupled", ("ffn",)
-        case tree.Binary(op="+" | "*", left=tree.Name(text=left), right=tree.Name(text=right)):
-            if {left, right} == set(both):
-                return "decoupled" if expr.op == "+" else "coupled", both
-            for side in (expr.left, expr.right):
-                if isinstance(side, tree.Name) and side.text not in both:
-                    near, help = closest(side.text, both), "write `attention` or `ffn`"
-                    ctx.report(
-                        types.UnknownWord(side.span, got=side.text, what="sub-block", near=near, help=help)
-                    )
-                    return "decoupled", both
+        case tree.Name(text="attention" | "ffn" as only):
+            return "decoupled", tuple(part for part in SUB_BLOCKS if part == only)
+        case tree.Binary(op="+" | "*", left=tree.Name() as left, right=tree.Name() as right):
+            if {left.text, right.text} == set(SUB_BLOCKS):
+                return "decoupled" if expr.op == "+" else "coupled", SUB_BLOCKS
+            for side in (left, right):
+                if side.text not in SUB_BLOCKS:
+                    near, help = closest(side.text, SUB_BLOCKS), "write `attention` or `ffn`"
+                    said: Args = {"got": side.text, "what": "sub-block"}
+                    raise ctx.refuse(types.UnknownWord(side.span, near=near, help=help, **said))
         case tree.BadExpr():
-            return "decoupled", both
+            raise Refused
     help = "write `attention + ffn` (decoupled), `attention * ffn` (coupled), `attention` or `ffn`"
-    got = f"`{ctx.source(expr.span)}`"
-    ctx.report(types.WrongType(expr.span, what="`train`", wanted="what is trained", got=got, help=help))
-    return "decoupled", both
+    raise ctx.wrong(expr.span, "`train`", "what is trained", f"`{ctx.source(expr.span)}`", help)
 
 
 # ---------------------------------------------------------------- learning rates
 
 
 def _schedule(ctx: Context, settings: Settings, default: nodes.Schedule) -> nodes.Schedule:
-    """`lr = cosine(1e-4, warmup: 1%)`, `constant(1e-4)`, or a plain number, which is constant."""
     if not settings.has("lr"):
         return default
-    entry, takes = settings.entry("lr"), settings.known("lr")
-    expr, call = entry.expr, None
+    return settings.attempt(_written_schedule, ctx, settings) or default
+
+
+def _written_schedule(ctx: Context, settings: Settings) -> nodes.Schedule:
+    """`lr = cosine(1e-4, warmup: 1%)`, `constant(1e-4)`, or a plain number, which is constant."""
+    entry, takes, place = settings.entry("lr"), settings.known("lr"), settings.place("lr")
+    expr = entry.expr
     if isinstance(expr, tree.Call) or (isinstance(expr, tree.Name) and expr.text in takes.calls):
         call = read_call(ctx, expr, entry.scope, takes)
     else:
         value = settings.value("lr")
-        if isinstance(value, Quantity | Poison) or (
-            not isinstance(expr, tree.Name) and not isinstance(value, Constructed)
-        ):
-            return _constant(ctx, value, settings, default)
+        if isinstance(value, Quantity):
+            peak, most = (
+                as_constant(ctx, value, place, "`lr`"),
+                takes.calls["constant"].arguments["peak"].at_most,
+            )
+            assert most is not None
+            if not 0 <= peak.value <= most:
+                said: Args = {"what": "`lr`", "condition": between(0, most), "got": str(peak)}
+                raise ctx.refuse(types.OutOfRange(place, **said))
+            return nodes.Schedule(kind="constant", peak=float(peak.value))
+        if not isinstance(expr, tree.Name) and not isinstance(value, Constructed):
+            help = "write `cosine(1e-4, warmup: 1%)`, `constant(1e-4)` or a number"
+            raise ctx.wrong(place, "`lr`", "a schedule", f"`{ctx.source(place)}`", help)
         call = as_call(ctx, value, expr.span, takes)
-    return default if call is None else lower_call(ctx, call, takes.calls[call.name]) or default
-
-
-def _constant(ctx: Context, value: object, settings: Settings, default: nodes.Schedule) -> nodes.Schedule:
-    place, most = settings.place("lr"), settings.known("lr").calls["constant"].arguments["peak"].at_most
-    assert most is not None
-    if isinstance(value, Quantity):
-        peak = as_constant(ctx, value, place, "`lr`", COUNT)
-        if peak is not None and not 0 <= peak.value <= most:
-            condition = between(0, most)
-            ctx.report(types.OutOfRange(place, what="`lr`", condition=condition, got=str(peak)))
-            return default
-        return default if peak is None else nodes.Schedule(kind="constant", peak=float(peak.value))
-    if not isinstance(value, Poison):
-        help = "write `cosine(1e-4, warmup: 1%)`, `constant(1e-4)` or a number"
-        got = f"`{ctx.source(place)}`"
-        ctx.report(types.WrongType(place, what="`lr`", wanted="a schedule", got=got, help=help))
-    return default
+    found: nodes.Schedule = lower_call(ctx, call, takes.calls[call.name])
+    return found
 
 
 # ---------------------------------------------------------------- uptrain
@@ -134,9 +123,9 @@ def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
         data=only_data(ctx, symbol, settings, required=True),
     )
     if settings.has("batch") and node.micro_batch is not None and node.micro_batch > node.batch:
-        what, condition = "`micro_batch`", f"at most the `batch`, {node.batch}"
-        place, got = settings.place("micro_batch"), str(node.micro_batch)
-        settings.report(types.OutOfRange(place, what=what, condition=condition, got=got))
+        condition, got = f"at most the `batch`, {node.batch}", str(node.micro_batch)
+        said: Args = {"what": "`micro_batch`", "condition": condition, "got": got}
+        settings.report(types.OutOfRange(settings.place("micro_batch"), **said))
     return node if search is not None else None
 
 
@@ -158,35 +147,33 @@ def _loss(ctx: Context, settings: Settings) -> dict[str, float]:
         return {**weights, "kld": 1.0, "cosine": 1.0}
     entry = settings.entry("loss")
     for part in summands(entry.expr):
-        _weight(ctx, part, entry.scope, weights)
+        word, weight = ctx.attempt(_weighted, ctx, part, entry.scope, tuple(weights)) or ("kld", 0.0)
+        weights[word] += weight
     if not any(weights.values()) and not ctx.sink.has_errors:
-        what, got = "the sum of `loss` weights", "0"
-        ctx.report(types.OutOfRange(entry.expr.span, what=what, condition="more than 0", got=got))
+        said: Args = {"what": "the sum of `loss` weights", "condition": "more than 0", "got": "0"}
+        ctx.report(types.OutOfRange(entry.expr.span, **said))
     return weights
 
 
-def _weight(ctx: Context, part: tree.Expr, scope: Scope, weights: dict[str, float]) -> None:
+def _weighted(ctx: Context, part: tree.Expr, scope: Scope, known: tuple[str, ...]) -> tuple[str, float]:
+    """A loss and its weight: `0.5 * cosine`."""
     factor: tree.Expr | None = None
     word = part
     if isinstance(part, tree.Binary) and part.op == "*":
         factor, word = part.left, part.right
-        if isinstance(factor, tree.Name) and factor.text in weights:
+        if isinstance(factor, tree.Name) and factor.text in known:
             factor, word = word, factor
     if isinstance(word, tree.BadExpr):
-        return
-    if not isinstance(word, tree.Name) or word.text not in weights:
-        near = closest(word.text, weights) if isinstance(word, tree.Name) else None
-        help, got = "write a sum such as `1 * kld + 1 * cosine + 0 * lm`", ctx.source(word.span)
-        ctx.report(types.UnknownWord(word.span, got=got, what="loss of uptraining", near=near, help=help))
-        return
-    amount = Fraction(1)
+        raise Refused
+    if not isinstance(word, tree.Name) or word.text not in known:
+        near = closest(word.text, known) if isinstance(word, tree.Name) else None
+        help = "write a sum such as `1 * kld + 1 * cosine + 0 * lm`"
+        said: Args = {"got": ctx.source(word.span), "what": "loss of uptraining"}
+        raise ctx.refuse(types.UnknownWord(word.span, near=near, help=help, **said))
+    amount, what = Fraction(1), "a loss's weight"
     if factor is not None:
-        number = as_constant(ctx, ctx.value(factor, scope), factor.span, "a loss's weight", COUNT)
-        if number is None:
-            return
-        amount = number.value
+        amount = as_constant(ctx, ctx.value(factor, scope), factor.span, what).value
     if not 0 <= amount <= MAX_WEIGHT:
         got, condition = ctx.source(part.span), between(0, MAX_WEIGHT)
-        ctx.report(types.OutOfRange(part.span, what="a loss's weight", condition=condition, got=got))
-        return
-    weights[word.text] += float(amount)
+        raise ctx.refuse(types.OutOfRange(part.span, what=what, condition=condition, got=got))
+    return word.text, float(amount)

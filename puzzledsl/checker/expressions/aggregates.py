@@ -5,63 +5,56 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from math import ceil, floor, prod
+from typing import NoReturn
 
-from puzzledsl.base.diagnostics import Fix, Span
+from puzzledsl.base.diagnostics import Args, Fix, Span
 from puzzledsl.base.phrases import listed
-from puzzledsl.base.units import COUNT, Quantity
+from puzzledsl.base.units import Quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics import type_errors as types
-from puzzledsl.checker.expressions.arithmetic import as_symbolic, guard, scale
-from puzzledsl.checker.expressions.coercions import as_number
-from puzzledsl.checker.expressions.dimensions import is_times, label
-from puzzledsl.checker.expressions.distinct_values import read_distinct
+from puzzledsl.checker.expressions import values
+from puzzledsl.checker.expressions.arithmetic import guard
+from puzzledsl.checker.expressions.coercions import as_number, is_times, label
+from puzzledsl.checker.expressions.figures import read_distinct, read_runs
 from puzzledsl.checker.expressions.layer_tables import (
     as_formula,
-    layer_of,
     layer_spoken_of,
     number_of,
     pointwise,
     tables_of,
     truth_of,
 )
-from puzzledsl.checker.expressions.run_lengths import read_runs
-from puzzledsl.checker.expressions.search_values import (
-    Conjunction,
-    Facts,
-    Formula,
-    Layers,
-    Matches,
-    Number,
-    SubBlocks,
-    Symbolic,
-    TermKey,
-)
-from puzzledsl.checker.expressions.terms import LAYER_TERMS
-from puzzledsl.checker.expressions.values import (
-    POISON,
-    Boolean,
-    Constructed,
-    Located,
-    Poison,
-    Value,
-    describe,
-)
-from puzzledsl.checker.limits import MAX_FORMULA, TERMS_PER_STEP
+from puzzledsl.checker.expressions.logic import BOUND, afford
+from puzzledsl.checker.expressions.terms import LAYER_TERMS, add_all, as_symbolic, scale
+from puzzledsl.checker.limits import TERMS_PER_STEP
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
 from puzzledsl.language.alternatives import ALTERNATIVES
 from puzzledsl.syntax import tree
 
+ROUNDINGS: dict[str, Callable[[Fraction], Fraction]] = {
+    "floor": lambda x: Fraction(floor(x)),
+    "ceil": lambda x: Fraction(ceil(x)),
+    "round": lambda x: Fraction(floor(x + Fraction(1, 2))),
+    "abs": abs,
+}
+EXTREMES: dict[str, Callable[..., Fraction]] = {
+    "min": lambda *cell: min(cell),
+    "max": lambda *cell: max(cell),
+}
 
-def apply_builtin(ctx: Context, name: str, items: list[Located], call: tree.Call) -> Value:
+
+def apply_builtin(ctx: Context, name: str, items: list[values.Located], call: tree.Call) -> values.Value:
     """The value of a built-in function over `items`, none of which is poison."""
     match name:
         case "sum":
             return _sum(ctx, name, items, call.span)
         case "count":
-            return _count(ctx, items, call.span)
-        case "min" | "max" | "mean":
+            return count(ctx, items, call.span)
+        case "mean":
+            return _mean(ctx, items, call.span)
+        case "min" | "max":
             return _extreme(ctx, name, items, call.span)
         case "all" | "any":
             return _quantified(ctx, name, items, call.span)
@@ -78,188 +71,136 @@ def apply_builtin(ctx: Context, name: str, items: list[Located], call: tree.Call
 # ---------------------------------------------------------------- sums and counts
 
 
-def _sum(ctx: Context, name: str, items: list[Located], span: Span) -> Value:
-    numbers: list[tuple[Number, Span]] = []
+def _sum(ctx: Context, name: str, items: list[values.Located], span: Span) -> values.Number:
+    numbers: list[values.Number] = []
     for item in items:
-        value = item.value
-        number: Number | None = (
-            facts_sum(value)
-            if isinstance(value, Facts)
-            else as_number(ctx, value, item.span, f"what `{name}` adds")
-        )
-        if number is None:
-            return POISON
-        numbers.append((number, item.span))
+        facts = item.value
+        if isinstance(facts, values.Facts):
+            terms = [("fact", facts.sub_block, facts.attribute, layer) for layer in facts.indices]
+            numbers.append(values.Symbolic(dict.fromkeys(terms, Fraction(1)), space=facts.space))
+        else:
+            numbers.append(as_number(ctx, facts, item.span, f"what `{name}` adds"))
     if not numbers:
         return Quantity(Fraction(0))
-    if not _alike(ctx, name, numbers):
-        return POISON
-    if all(isinstance(n, Quantity) for n, _ in numbers):
-        first = numbers[0][0]
-        assert isinstance(first, Quantity)
-        total = sum((n.value for n, _ in numbers if isinstance(n, Quantity)), Fraction(0))
-        return guard(ctx, Quantity(total, first.dimension, first.form), span)
-    parts = [as_symbolic(n) for n, _ in numbers]
-    spend_on_terms(ctx, parts, span)
-    return guard(ctx, add_all(parts), span)
+    _need_alike(ctx, name, numbers, items)
+    constants = [n for n in numbers if isinstance(n, Quantity)]
+    if len(constants) == len(numbers):
+        total = sum((n.value for n in constants), Fraction(0))
+        return guard(ctx, Quantity(total, constants[0].dimension, constants[0].form), span)
+    return guard(ctx, _added(ctx, [*map(as_symbolic, numbers)], span), span)
 
 
-def facts_sum(facts: Facts) -> Symbolic:
-    """The sum of one figure over its layers."""
-    terms: dict[TermKey, Fraction] = {
-        ("fact", facts.sub_block, facts.attribute, layer): Fraction(1) for layer in facts.indices
-    }
-    return Symbolic(terms, space=facts.space)
+def _added(ctx: Context, parts: list[values.Symbolic], span: Span) -> values.Symbolic:
+    """Add up. Sums over many layers are work, which loops may ask for again and again."""
+    ctx.spend(span, sum(len(part.terms) for part in parts) // TERMS_PER_STEP)
+    return add_all(parts)
 
 
-def spend_on_terms(ctx: Context, values: list[Symbolic], span: Span) -> None:
-    """Count the work that sums over many layers are, which loops may ask for again and again."""
-    ctx.spend(span, sum(len(value.terms) for value in values) // TERMS_PER_STEP)
-
-
-def add_all(values: list[Symbolic]) -> Symbolic:
-    """The sum of values of one dimension."""
-    if len(values) == 1:
-        return values[0]
-    terms: dict[TermKey, Fraction] = {}
-    for value in values:
-        for key, coefficient in value.terms.items():
-            terms[key] = terms.get(key, Fraction(0)) + coefficient
-    kept = {key: c for key, c in terms.items() if c}
-    space = next((v.space for v in values if v.space is not None), None)
-    return Symbolic(kept, sum((v.constant for v in values), Fraction(0)), values[0].dimension, space)
-
-
-def _alike(ctx: Context, op: str, numbers: list[tuple[Number, Span]]) -> bool:
-    first = numbers[0][0]
-    for number, span in numbers[1:]:
+def _need_alike(ctx: Context, op: str, numbers: Sequence[values.Number], items: list[values.Located]) -> None:
+    first = numbers[0]
+    for number, item in zip(numbers, items, strict=True):
         if number.dimension != first.dimension or is_times(number) != is_times(first):
-            left, right = describe(first), describe(number)
-            ctx.report(types.UnlikeSum(span, label(number), op=op, left=left, right=right, help=""))
-            return False
-    return True
+            said: Args = {"op": op, "left": values.describe(first), "right": values.describe(number)}
+            raise ctx.refuse(types.UnlikeSum(item.span, label(number), help="", **said))
 
 
-def _count(ctx: Context, items: list[Located], span: Span) -> Value:
+def _mean(ctx: Context, items: list[values.Located], span: Span) -> values.Value:
+    size = sum(len(i.value.indices) if isinstance(i.value, values.Facts) else 1 for i in items)
+    if not size:
+        raise ctx.refuse(name_errors.MissingPart(span, thing="`mean`", what="at least one value"))
+    total = _sum(ctx, "mean", items, span)
+    if isinstance(total, values.Symbolic):
+        return guard(ctx, scale(total, Fraction(1, size)), span)
+    return guard(ctx, Quantity(total.value / size, total.dimension, total.form), span)
+
+
+def count(ctx: Context, items: list[values.Located], span: Span) -> values.Value:
+    """The number of statements that hold."""
     constant = Fraction(0)
-    parts: list[Symbolic] = []
+    parts: list[values.Symbolic] = []
     for item in items:
         match item.value:
-            case Boolean(value=true):
+            case values.Boolean(value=true):
                 constant += true
-            case Matches(space=space, sub_block=sub_block, names=names, indices=indices):
-                terms: dict[TermKey, Fraction] = {
+            case values.Matches(space=space, sub_block=sub_block, names=names, indices=indices):
+                terms: dict[values.TermKey, Fraction] = {
                     ("count", sub_block, names[i], i): Fraction(1) for i in indices
                 }
-                parts.append(Symbolic(terms, space=space))
-            case Formula() | Conjunction():
-                counted = _counted(ctx, item.value, item.span)
-                if counted is None:
-                    return POISON
-                parts.append(counted)
-            case other:
-                _report_not_counted(ctx, other, item.span)
-                return POISON
+                parts.append(values.Symbolic(terms, space=space))
+            case values.Formula() | values.Conjunction():
+                parts.append(_counted(ctx, item.value, item.span))
+            case _:
+                _refuse_uncounted(ctx, item.value, item.span)
     if not parts:
         return Quantity(constant)
-    spend_on_terms(ctx, parts, span)
-    total = add_all(parts)
-    return Symbolic(total.terms, total.constant + constant, total.dimension, total.space)
+    total = _added(ctx, parts, span)
+    return values.Symbolic(total.terms, total.constant + constant, total.dimension, total.space)
 
 
-def _report_not_counted(ctx: Context, value: Value, span: Span) -> None:
-    """Report what `count` cannot count; of an alternative, say that a sub-block is missing."""
-    if isinstance(value, SubBlocks):
-        _not_counted(ctx, span, describe(value), f"say what: `count({value.sub_block} is noop)`")
-    elif isinstance(value, Constructed) and any(value.name in names for names in ALTERNATIVES.values()):
-        text = ctx.source(span)
-        meant = [f"{part} is {text}" for part, names in ALTERNATIVES.items() if value.name in names]
-        written = listed([f"`count({each})`" for each in meant], "or")
-        fixes = [Fix.replace(span, each, safe=len(meant) == 1) for each in meant]
-        _not_counted(ctx, span, describe(value), f"say of which sub-block: {written}", fixes)
-    else:
-        _not_counted(ctx, span, describe(value), "")
-
-
-_COUNTS = "statements such as `attention is noop`"
-
-
-def _not_counted(ctx: Context, span: Span, got: str, help: str, fixes: Sequence[Fix] = ()) -> None:
-    what = "what `count` counts"
-    ctx.report(types.WrongType(span, what=what, wanted=_COUNTS, got=got, help=help, fixes=fixes))
-
-
-def _counted(ctx: Context, value: Formula | Conjunction, span: Span) -> Symbolic | None:
-    """1 where a statement about one layer holds, else 0; None, reported, where it speaks of several layers."""
+def _counted(ctx: Context, value: values.Formula | values.Conjunction, span: Span) -> values.Symbolic:
+    """1 where a statement about one layer holds, else 0; one about several layers is refused."""
     statement = as_formula(ctx, value, span)
     match statement:
-        case Boolean(value=true):
-            return Symbolic({}, Fraction(true))
-        case Formula(logic=nodes.Is() as single):
-            key: TermKey = ("count", single.sub_block, single.alternatives, single.layer)
-            return Symbolic({key: Fraction(1)}, space=statement.space)
-        case Formula():
+        case values.Boolean(value=true):
+            return values.Symbolic({}, Fraction(true))
+        case values.Formula(logic=nodes.Is() as single):
+            key: values.TermKey = ("count", single.sub_block, single.alternatives, single.layer)
+            return values.Symbolic({key: Fraction(1)}, space=statement.space)
+        case values.Formula():
             if (at := layer_spoken_of(statement)) is not None:
-                table = truth_of(ctx, statement, at, span)
-                return None if table is None else as_symbolic(number_of(table))
+                return as_symbolic(number_of(truth_of(ctx, statement, at, span)))
             help = "each thing counted hangs on one layer; statements between layers are a `require` each"
-            _not_counted(ctx, span, "a statement about several layers", help)
-        case _:
-            help = "what is counted hangs on one layer: `count(l.ffn.width >= 4096 for l in layers)`"
-            _not_counted(ctx, span, "a bound on a metric or on several layers", help)
-    return None
+            raise ctx.wrong(span, _COUNTED, _COUNTS, "a statement about several layers", help)
+    help = "what is counted hangs on one layer: `count(l.ffn.width >= 4096 for l in layers)`"
+    raise ctx.wrong(span, _COUNTED, _COUNTS, "a bound on a metric or on several layers", help)
 
 
-# ---------------------------------------------------------------- constants
+def _refuse_uncounted(ctx: Context, value: values.Value, span: Span) -> NoReturn:
+    """Refuse what `count` cannot count; of an alternative, say that a sub-block is missing."""
+    help, fixes = "", list[Fix]()
+    if isinstance(value, values.SubBlocks):
+        help = f"say what: `count({value.sub_block} is noop)`"
+    elif isinstance(value, values.Constructed) and any(
+        value.name in names for names in ALTERNATIVES.values()
+    ):
+        text = ctx.source(span)
+        meant = [f"{part} is {text}" for part, names in ALTERNATIVES.items() if value.name in names]
+        help = f"say of which sub-block: {listed([f'`count({each})`' for each in meant], 'or')}"
+        fixes = [Fix.replace(span, each, safe=len(meant) == 1) for each in meant]
+    raise ctx.wrong(span, _COUNTED, _COUNTS, value, help, fixes)
 
 
-def _extreme(ctx: Context, name: str, items: list[Located], span: Span) -> Value:
-    """`min` and `max` of constants, or inside one layer; `mean` of anything that can be added."""
-    if name == "mean":
-        return _mean(ctx, items, span)
-    found: list[tuple[Number, Span]] = []
+_COUNTED, _COUNTS = "what `count` counts", "statements such as `attention is noop`"
+
+
+# ---------------------------------------------------------------- tables of a layer
+
+
+def _extreme(ctx: Context, name: str, items: list[values.Located], span: Span) -> values.Value:
+    """`min` and `max` of constants, or inside one layer."""
+    numbers: list[values.Number] = []
     for item in items:
-        if isinstance(item.value, Facts):
-            return _not_linear(ctx, name, item.span, layers=True)
-        value = as_number(ctx, item.value, item.span, f"what `{name}` compares")
-        if value is None:
-            return POISON
-        found.append((value, item.span))
-    if not found:
-        ctx.report(name_errors.MissingPart(span, thing=f"`{name}`", what="at least one value"))
-        return POISON
-    if not _alike(ctx, name, found):
-        return POISON
-    numbers = [n for n, _ in found]
+        if isinstance(item.value, values.Facts):
+            _refuse_extreme(ctx, name, item.span, layers=True)
+        numbers.append(as_number(ctx, item.value, item.span, f"what `{name}` compares"))
+    if not numbers:
+        raise ctx.refuse(name_errors.MissingPart(span, thing=f"`{name}`", what="at least one value"))
+    _need_alike(ctx, name, numbers, items)
     constants = [n for n in numbers if isinstance(n, Quantity)]
     if len(constants) == len(numbers):
         return (min if name == "min" else max)(constants, key=lambda n: n.value)
     if len(numbers) == 1:
         return numbers[0]
-    if layer_of(numbers) is None:
-        whose, place = next((n, at) for n, at in found if isinstance(n, Symbolic))
-        return _not_linear(ctx, name, place, layers=all(key[0] in LAYER_TERMS for key in whose.terms))
     tables = tables_of(ctx, numbers, span)
-    smallest: Callable[..., Fraction] = lambda *cell: min(cell)  # noqa: E731
-    largest: Callable[..., Fraction] = lambda *cell: max(cell)  # noqa: E731
-    of = smallest if name == "min" else largest
-    return POISON if tables is None else pointwise(tables, numbers[0].dimension, of)
+    if tables is None:
+        whose, at = next(
+            (n, i.span) for n, i in zip(numbers, items, strict=True) if isinstance(n, values.Symbolic)
+        )
+        _refuse_extreme(ctx, name, at, layers=all(key[0] in LAYER_TERMS for key in whose.terms))
+    return pointwise(tables, numbers[0].dimension, EXTREMES[name])
 
 
-def _mean(ctx: Context, items: list[Located], span: Span) -> Value:
-    count = sum(len(i.value.indices) if isinstance(i.value, Facts) else 1 for i in items)
-    if not count:
-        ctx.report(name_errors.MissingPart(span, thing="`mean`", what="at least one value"))
-        return POISON
-    total = _sum(ctx, "mean", items, span)
-    if isinstance(total, Symbolic):
-        return guard(ctx, scale(total, Fraction(1, count)), span)
-    if isinstance(total, Quantity):
-        return guard(ctx, Quantity(total.value / count, total.dimension, total.form), span)
-    return total
-
-
-def _not_linear(ctx: Context, name: str, span: Span, layers: bool) -> Value:
+def _refuse_extreme(ctx: Context, name: str, span: Span, layers: bool) -> NoReturn:
     bound, op = ("least", ">=") if name == "min" else ("largest", "<=")
     help = f"`{name}` is not linear: bound each part with a `require` of its own"
     if layers:
@@ -267,103 +208,77 @@ def _not_linear(ctx: Context, name: str, span: Span, layers: bool) -> Value:
             f"`{name}` over several layers is not linear; to bound the {bound}, bound each: "
             f"`for l in layers {{ require l.ffn.width {op} … }}`"
         )
-    ctx.report(types.NotConstant(span, what=f"what `{name}` compares", got="this", help=help))
-    return POISON
+    raise ctx.refuse(types.NotConstant(span, what=f"what `{name}` compares", got="this", help=help))
 
 
-ROUNDINGS: dict[str, Callable[[Fraction], Fraction]] = {
-    "floor": lambda x: Fraction(floor(x)),
-    "ceil": lambda x: Fraction(ceil(x)),
-    "round": lambda x: Fraction(floor(x + Fraction(1, 2))),
-    "abs": abs,
-}
-
-
-def _rounded(ctx: Context, name: str, items: list[Located], span: Span) -> Value:
+def _rounded(ctx: Context, name: str, items: list[values.Located], span: Span) -> values.Value:
     if len(items) != 1:
-        ctx.report(name_errors.TooManyArguments(span, name=name, takes="1 argument", got=len(items)))
-        return POISON
-    value = as_number(ctx, items[0].value, items[0].span, f"what `{name}` takes")
-    if value is None:
-        return POISON
+        raise ctx.refuse(name_errors.TooManyArguments(span, name=name, takes="1 argument", got=len(items)))
+    place, what = items[0].span, f"what `{name}` takes"
+    value = as_number(ctx, items[0].value, place, what)
     if isinstance(value, Quantity):
         form = value.form if name == "abs" else "plain"
         return Quantity(ROUNDINGS[name](value.value), value.dimension, form)
-    if layer_of([value]) is not None:
-        tables = tables_of(ctx, [value], span)
-        return POISON if tables is None else pointwise(tables, value.dimension, ROUNDINGS[name])
-    help = f"`{name}` is not linear over several layers; inside one layer it is a table of that layer"
-    place = items[0].span
-    ctx.report(types.NotConstant(place, what=f"what `{name}` takes", got="this", help=help))
-    return POISON
+    tables = tables_of(ctx, [value], span)
+    if tables is None:
+        help = f"`{name}` is not linear over several layers; inside one layer it is a table of that layer"
+        raise ctx.refuse(types.NotConstant(place, what=what, got="this", help=help))
+    return pointwise(tables, value.dimension, ROUNDINGS[name])
 
 
 # ---------------------------------------------------------------- all, any, size
 
-_BOUND = "a bound on a metric"
 
-
-def _quantified(ctx: Context, name: str, items: list[Located], span: Span) -> Value:
+def _quantified(ctx: Context, name: str, items: list[values.Located], span: Span) -> values.Value:
     logics: list[nodes.Logic] = []
     size = 1
     space: SpaceInfo | None = None
     for item in items:
-        statement = as_formula(ctx, item.value, item.span) if isinstance(item.value, Conjunction) else None
+        statement = (
+            as_formula(ctx, item.value, item.span) if isinstance(item.value, values.Conjunction) else None
+        )
         match statement or item.value:
-            case Boolean(value=true):
+            case values.Boolean(value=true):
                 if true == (name == "any"):
-                    return Boolean(true)
-            case Formula(logic=logic, size=more, space=space):
+                    return values.Boolean(true)
+            case values.Formula(logic=logic, size=more, space=space):
                 logics.append(logic)
                 size += more
-            case Matches(space=space, sub_block=sub_block, names=names, indices=indices):
+            case values.Matches(space=space, sub_block=sub_block, names=names, indices=indices):
                 logics += [nodes.Is(layer=i, sub_block=sub_block, alternatives=names[i]) for i in indices]
                 size += len(indices)
             case other:
-                got = _BOUND if isinstance(other, Conjunction) else describe(other)
-                ctx.report(types.NotPropositional(item.span, op=name, got=got))
-                return POISON
-    if size > MAX_FORMULA:
-        ctx.report(name_errors.TooMuch(span, what="this statement", limit=f"{MAX_FORMULA:,} parts"))
-        return POISON
+                got = BOUND if isinstance(other, values.Conjunction) else values.describe(other)
+                raise ctx.refuse(types.NotPropositional(item.span, op=name, got=got))
+    afford(ctx, size, span)
     if not logics or space is None:
-        return Boolean(name == "all")
+        return values.Boolean(name == "all")
     joined = tuple(logics)
-    return Formula(nodes.And(operands=joined) if name == "all" else nodes.Or(operands=joined), size, space)
+    return values.Formula(
+        nodes.And(operands=joined) if name == "all" else nodes.Or(operands=joined), size, space
+    )
 
 
-def _size(ctx: Context, items: list[Located], span: Span) -> Value:
+def _size(ctx: Context, items: list[values.Located], span: Span) -> values.Value:
     help = "write `size(layer)`, `size(attention)`, `size(layers[3])` or `size(layers[3].ffn)`"
     if len(items) != 1:
-        ctx.report(
-            name_errors.TooManyArguments(span, name="size", takes="1 argument", got=len(items), help=help)
-        )
-        return POISON
+        said: Args = {"name": "size", "takes": "1 argument", "got": len(items)}
+        raise ctx.refuse(name_errors.TooManyArguments(span, help=help, **said))
     value = items[0].value
     match value:
-        case Layers(space=space, indices=()):
+        case values.Layers(space=space, indices=()):
             numbers = {prod(map(len, layer)) for layer in zip(*space.base.values(), strict=True)}
-        case Layers(space=space, indices=(layer,), single=True):
+        case values.Layers(space=space, indices=(layer,), single=True):
             numbers = {prod(len(rows[layer]) for rows in space.chosen.values())}
-        case SubBlocks(space=space, sub_block=sub_block, indices=(layer,), single=True):
+        case values.SubBlocks(space=space, sub_block=sub_block, indices=(layer,), single=True):
             numbers = {len(space.choices(sub_block)[layer])}
-        case SubBlocks(space=space, sub_block=sub_block, single=False):
+        case values.SubBlocks(space=space, sub_block=sub_block, single=False):
             numbers = set(map(len, space.base[sub_block]))
-        case Poison():
-            return POISON
         case _:
-            got = describe(value)
-            ctx.report(
-                types.WrongType(
-                    items[0].span, what="what `size` counts", wanted="a layer", got=got, help=help
-                )
-            )
-            return POISON
+            raise ctx.wrong(items[0].span, "what `size` counts", "a layer", value, help)
     if space.incomplete:
-        return POISON
+        return values.POISON
     if len(numbers) > 1:
-        ctx.report(
-            types.DiffersByLayer(span, what=f"`{ctx.source(span)}`", help="name a layer: `size(layers[0])`")
-        )
-        return POISON
-    return Quantity(Fraction(numbers.pop()), COUNT)
+        help = "name a layer: `size(layers[0])`"
+        raise ctx.refuse(types.DiffersByLayer(span, what=f"`{ctx.source(span)}`", help=help))
+    return Quantity(Fraction(numbers.pop()))

@@ -1,129 +1,113 @@
-"""Conversion of values to the type that a place needs; any other value is reported."""
+"""Conversion of values to the type that a place needs; any other value is refused, with the literal to write instead."""
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
+from puzzledsl.base import units
 from puzzledsl.base.diagnostics import Fix, Span
-from puzzledsl.base.units import COUNT, BadLiteral, Dimension, Quantity, parse_quantity
+from puzzledsl.base.units import (
+    BYTES,
+    COUNT,
+    TOK_PER_S,
+    TOKENS,
+    BadLiteral,
+    Dimension,
+    Quantity,
+    format_quantity,
+)
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import type_errors as errors
-from puzzledsl.checker.expressions.dimensions import EXAMPLES, unit_fixes, would_do
-from puzzledsl.checker.expressions.search_values import Facts, Number, SubBlocks, Symbolic, Tally
-from puzzledsl.checker.expressions.values import (
-    ListValue,
-    Poison,
-    RangeValue,
-    Ref,
-    Scope,
-    Text,
-    Value,
-    describe,
-)
+from puzzledsl.checker.expressions import values
+from puzzledsl.checker.expressions.values import Number, Symbolic, Value, describe
 from puzzledsl.syntax import tree
 
+EXAMPLES: dict[Dimension, str] = {
+    COUNT: "8",
+    BYTES: "80GiB",
+    units.TIME: "30ms",
+    TOKENS: "4096tok",
+    units.BYTES_PER_S: "450GB/s",
+    units.FLOP_PER_S: "989TFLOP/s",
+    TOK_PER_S: "200 tok/s",
+    units.DOLLARS: "0.4USD",
+    units.DOLLARS_PER_S: "2.5 USD/h",
+    units.ENERGY: "300mJ",
+    units.POWER: "700W",
+}
+_UNITS: dict[Dimension, tuple[str, ...]] = {
+    units.TIME: ("s", "ms"),
+    TOK_PER_S: (" tok/s",),
+    TOKENS: ("tok",),
+    units.BYTES_PER_S: ("GB/s",),
+    units.FLOP_PER_S: ("TFLOP/s",),
+}
+"""The units that a bare number probably lacks; of bytes they follow from its size."""
+MIB = 2**20
+FEW_TOK_PER_S = 10
+"""Throughput limit below which a bare number more likely means a multiple of the parent's than tokens per second."""
 
-def as_number(ctx: Context, value: Value, span: Span, what: str) -> Number | None:
-    """A constant or symbolic number; a score's name stands for its sum over the child. None, reported, for other values."""
-    fixes: list[Fix] = []
+
+def as_number(ctx: Context, value: Value, span: Span, what: str) -> Number:
+    """Return a constant or symbolic number; a score's name stands for its sum over the child. Other values are refused."""
+    help, fixes = "", list[Fix]()
     match value:
         case Quantity() | Symbolic():
             return value
-        case Poison():
-            return None
-        case Ref(symbol=symbol) if symbol.kind == "score":
+        case values.Ref(symbol=symbol) if symbol.kind == "score":
             ctx.lower_later(symbol)
             return Symbolic({("score", ctx.name_of(symbol)): Fraction(1)})
-        case Facts(attribute=attribute, sub_block=sub_block):
+        case values.Facts(attribute=attribute, sub_block=sub_block):
             help = (
                 f"add them up: `sum({sub_block}.{attribute})`, name one layer: `layers[i].{sub_block}.{attribute}`, "
                 f"or go through them: `sum(l.{sub_block}.{attribute} * … for l in layers)`"
             )
-        case Tally():
-            not_a_sum(ctx, value, span)
-            return None
-        case RangeValue():
+        case values.Tally(text=text):
+            raise ctx.refuse(errors.NotASum(span, text=text))
+        case values.RangeValue():
             help = "list the values: `1 | 2 | 4`"
-        case SubBlocks(sub_block=sub_block):
+        case values.SubBlocks(sub_block=sub_block):
             help = f"count alternatives: `count({sub_block} is noop)`"
-        case Ref(symbol=symbol):
-            help = _instead_of(symbol.name, symbol.kind)
-        case Text(value=text) if ctx.source(span) == f'"{text}"' and _is_quantity(text):
+        case values.Ref(symbol=symbol) if symbol.kind in _PARTS:
+            thing, parts = _PARTS[symbol.kind]
+            help = f"name a {thing}: " + ", ".join(f"`{symbol.name}.{part}`" for part in parts)
+        case values.Text(value=text) if ctx.source(span) == f'"{text}"' and _is_quantity(text):
             help, fixes = f"numbers have no quotes: write `{text}`", [Fix.replace(span, text)]
-        case _:
-            help = ""
-    got = describe(value)
-    ctx.report(errors.WrongType(span, what=what, wanted="a number", got=got, help=help, fixes=fixes))
-    return None
+    raise ctx.wrong(span, what, "a number", value, help, fixes)
+
+
+_PARTS = {
+    "scenario": ("metric", ("memory", "latency", "throughput")),
+    "hardware": ("figure", ("memory",)),
+    "parent": ("fact", ("layers", "params")),
+}
+"""Kinds of declarations with numbers of their own, of which these are examples."""
 
 
 def _is_quantity(text: str) -> bool:
     try:
-        parse_quantity(text)
+        units.parse_quantity(text)
     except BadLiteral:
         return False
     return True
 
 
-def not_a_sum(ctx: Context, value: Tally, span: Span) -> None:
-    """Report `runs`, `longest` or `distinct` where only sums over layers may stand."""
-    ctx.report(errors.NotASum(span, text=value.text))
-
-
-def _instead_of(name: str, kind: str) -> str:
-    match kind:
-        case "scenario":
-            return f"name a metric: `{name}.memory`, `{name}.latency`, `{name}.throughput`"
-        case "hardware":
-            return f"name a figure: `{name}.memory`"
-        case "parent":
-            return f"name a fact: `{name}.layers`, `{name}.params`"
-        case _:
-            return ""
-
-
-def as_constant(ctx: Context, value: Value, span: Span, what: str, dimension: Dimension) -> Quantity | None:
-    """A constant of one dimension; None, reported, for anything else. `2x` is no plain number."""
+def as_constant(ctx: Context, value: Value, span: Span, what: str, dimension: Dimension = COUNT) -> Quantity:
+    """Return a constant of one dimension; anything else is refused. `2x` is no plain number."""
     number = as_number(ctx, value, span, what)
-    if number is None:
-        return None
     if isinstance(number, Symbolic):
         if number.terms:
-            ctx.report(errors.NotConstant(span, what=what, got="this"))
-            return None
+            raise ctx.refuse(errors.NotConstant(span, what=what, got="this"))
         number = Quantity(number.constant, number.dimension)
     if number.dimension != dimension or number.form == "times":
-        wanted = dimension.name
-        help, got = would_do(dimension, number), describe(number)
+        help = would_do(dimension, number)
         if number.form == "times":
             help = f"write a literal such as `{EXAMPLES[dimension]}`" if dimension in EXAMPLES else ""
-        fixes = unit_fixes(dimension, number, span, ctx.source(span))
-        ctx.report(errors.WrongType(span, what=what, wanted=wanted, got=got, help=help, fixes=fixes))
-        return None
+        raise ctx.wrong(
+            span, what, dimension.name, number, help, unit_fixes(dimension, number, span, ctx.source(span))
+        )
     return number
-
-
-def is_list(ctx: Context, value: Value, span: Span, what: str) -> bool:
-    """Report `[8, 4]` where `8 | 4` is a choice; return False for any other value."""
-    text = ctx.source(span)
-    if not isinstance(value, ListValue) or not text.startswith("[") or not value.items:
-        return False
-    report_list(ctx, span, len(value.items), what)
-    return True
-
-
-def report_list(ctx: Context, span: Span, count: int, what: str, wanted: str = "a number") -> None:
-    """Report `[8, 4]` where `8 | 4` is meant."""
-    inside = ctx.source(span)[1:-1].strip().removesuffix(",")
-    plain = inside.count(",") == count - 1 and not set("[#") & set(inside)
-    meant = inside.replace(",", " |")
-    help = (
-        f"alternatives are separated by `|`: write `{meant}`"
-        if plain
-        else "alternatives are separated by `|`, as in `8 | 4`"
-    )
-    fixes = [Fix.replace(span, meant)] if plain else []
-    ctx.report(errors.WrongType(span, what=what, wanted=wanted, got="a list", help=help, fixes=fixes))
 
 
 def as_whole(
@@ -134,29 +118,39 @@ def as_whole(
     low: int | None = None,
     high: int | None = None,
     help: str = "",
-) -> int | None:
-    """A whole plain number within bounds; None, reported (with `help` out of bounds), otherwise."""
-    number = as_constant(ctx, value, span, what, COUNT)
-    if number is None:
-        return None
+) -> int:
+    """Return a whole plain number within bounds; anything else is refused, with `help` if it is out of bounds."""
+    number = as_constant(ctx, value, span, what)
     if number.value.denominator != 1:
-        ctx.report(errors.OutOfRange(span, what=what, condition="a whole number", got=str(number)))
-        return None
+        raise ctx.refuse(errors.OutOfRange(span, what=what, condition="a whole number", got=str(number)))
     if (low is not None and number.value < low) or (high is not None and number.value > high):
-        ctx.report(
-            errors.OutOfRange(span, what=what, condition=between(low, high), got=str(number), help=help)
-        )
-        return None
+        condition, got = between(low, high), str(number)
+        raise ctx.refuse(errors.OutOfRange(span, what=what, condition=condition, got=got, help=help))
     return int(number.value)
 
 
-def read_step(ctx: Context, expr: tree.Expr, scope: Scope, dimension: Dimension) -> Fraction | None:
-    """The `step` of a range: more than zero and of the range's dimension. None, reported, otherwise."""
+def refuse_list(ctx: Context, value: Value, span: Span, what: str) -> None:
+    """Refuse `[8, 4]` where `8 | 4` is a choice."""
+    if isinstance(value, values.ListValue) and ctx.source(span).startswith("[") and value.items:
+        wrong_list(ctx, span, len(value.items), what)
+
+
+def wrong_list(ctx: Context, span: Span, count: int, what: str, wanted: str = "a number") -> None:
+    """Refuse a list of `count` elements where a choice is meant."""
+    inside = ctx.source(span)[1:-1].strip().removesuffix(",")
+    meant, fixes = inside.replace(",", " |"), list[Fix]()
+    help = "alternatives are separated by `|`, as in `8 | 4`"
+    if inside.count(",") == count - 1 and not set("[#") & set(inside):
+        help, fixes = f"alternatives are separated by `|`: write `{meant}`", [Fix.replace(span, meant)]
+    raise ctx.wrong(span, what, wanted, "a list", help, fixes)
+
+
+def read_step(ctx: Context, expr: tree.Expr, scope: values.Scope, dimension: Dimension) -> Fraction:
+    """Return the `step` of a range: more than zero and of the range's dimension."""
     step = as_constant(ctx, ctx.value(expr, scope), expr.span, "`step`", dimension)
-    if step is not None and step.value <= 0:
-        ctx.report(errors.OutOfRange(expr.span, what="`step`", condition="more than 0", got=str(step)))
-        return None
-    return None if step is None else step.value
+    if step.value <= 0:
+        raise ctx.refuse(errors.OutOfRange(expr.span, what="`step`", condition="more than 0", got=str(step)))
+    return step.value
 
 
 def between(low: object | None, high: object | None) -> str:
@@ -164,3 +158,79 @@ def between(low: object | None, high: object | None) -> str:
     if low is None:
         return f"at most {high}"
     return f"at least {low}" if high is None else f"{low} to {high}"
+
+
+# ---------------------------------------------------------------- dimensions in diagnostics
+
+
+def label(value: Number) -> str:
+    """Return the label shown under one side of a comparison: `a number, no unit`, `Bytes`."""
+    return "a number, no unit" if _is_bare(value) else describe(value)
+
+
+def is_times(value: Number) -> bool:
+    """Return True for a literal such as `2.17x`, a multiple of the parent's value."""
+    return isinstance(value, Quantity) and value.form == "times"
+
+
+def _is_bare(value: Number) -> bool:
+    return isinstance(value, Quantity) and value.form == "plain" and value.dimension == COUNT
+
+
+def plain(value: Fraction) -> str:
+    """Format a number as a literal without a unit: exactly if its decimals end, else to six digits."""
+    denominator = value.denominator
+    for prime in (2, 5):
+        while denominator % prime == 0:
+            denominator //= prime
+    if value.denominator == 1:
+        return str(value.numerator)
+    ends = denominator == 1 and value.denominator < 10**9
+    return f"{float(value):.12g}" if ends else f"{float(value):.6g}"
+
+
+def would_do(wanted: Dimension, given: Number) -> str:
+    """Return a help line for a literal of the wrong dimension: a literal of dimension `wanted`. Empty if none is certain."""
+    if isinstance(given, Symbolic):
+        return ""
+    if given.form == "percent" and wanted != COUNT:
+        return f"write `{plain(given.value)}x` for {given} of the parent's, or a literal such as `{EXAMPLES.get(wanted, '1')}`"
+    if _is_bare(given) and given.value > 0:
+        return _with_unit(wanted, given.value)
+    if wanted == COUNT:
+        return f"write a plain number, such as `{EXAMPLES[COUNT]}`, `4Ki` or `1.5B`"
+    return f"write a literal such as `{EXAMPLES[wanted]}`" if wanted in EXAMPLES else ""
+
+
+def times_instead(metric: Number, given: Number) -> str:
+    """Return `1.5x` for a bare 1.5 compared with a throughput; empty if a multiple of the parent's is unlikely to be meant."""
+    if not isinstance(given, Quantity) or not _is_bare(given):
+        return ""
+    if isinstance(metric, Quantity) or metric.dimension != TOK_PER_S:
+        return ""
+    return f"{plain(given.value)}x" if 0 < given.value < FEW_TOK_PER_S else ""
+
+
+def unit_fixes(wanted: Dimension, given: Number, span: Span, source: str) -> list[Fix]:
+    """Return fixes that replace the bare number `source` by the literals of `would_do`; safe if there is exactly one."""
+    if not isinstance(given, Quantity) or not _is_bare(given):
+        return []
+    if not source.replace("_", "").replace(".", "").isdigit():  # a name, or a sum
+        return []
+    literals = re.findall("`([^`]+)`", _with_unit(wanted, given.value))  # that help quotes nothing else
+    alone = len(literals) == 1 and wanted in (TOK_PER_S, TOKENS)
+    return [Fix.replace(span, text, safe=alone) for text in literals]
+
+
+def _with_unit(wanted: Dimension, number: Fraction) -> str:
+    text = plain(number)
+    if wanted != BYTES:
+        literals = [f"`{text}{unit}`" for unit in _UNITS.get(wanted, ())]
+        return f"write {' or '.join(literals)}" if literals else ""
+    if number >= 10**7:
+        exact = format_quantity(number, BYTES, 3)
+        return f"write `{plain(number / 1000)}kB` (= {exact}) or `{plain(number / 10**9)}GB`"
+    if number >= 1000:
+        exact = format_quantity(number * MIB, BYTES, 3)
+        return f"write `{text}MiB` (= {exact}) or `{plain(number / 1000)}GiB`"
+    return f"write `{text}GiB` or `{text}MiB`"

@@ -7,6 +7,7 @@ sub-block is always an axis entry, even if the layer cannot choose it: ratios to
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
 
@@ -19,16 +20,8 @@ from puzzledsl.base.units import COUNT, Dimension, Quantity, format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import NeverHolds
 from puzzledsl.checker.diagnostics.name_errors import TooMuch
-from puzzledsl.checker.expressions.search_values import (
-    Comparison,
-    Conjunction,
-    Formula,
-    Number,
-    Symbolic,
-    TermKey,
-)
+from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.terms import LAYER_TERMS, to_linear
-from puzzledsl.checker.expressions.values import Boolean, Value
 from puzzledsl.checker.limits import CELLS_PER_STEP, MAX_CELLS
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import logic, nodes
@@ -65,12 +58,12 @@ def axis_names(space: SpaceInfo, layer: int, sub_block: SubBlock) -> tuple[str, 
 # ---------------------------------------------------------------- numbers to tables
 
 
-def layer_of(values: Sequence[Number]) -> tuple[SpaceInfo, int] | None:
+def layer_of(numbers: Sequence[values.Number]) -> tuple[SpaceInfo, int] | None:
     """Return the single layer that some numbers depend on; None if they depend on several, on none or on the whole child."""
     found: set[int] = set()
     space: SpaceInfo | None = None
-    for value in values:
-        if isinstance(value, Symbolic):
+    for value in numbers:
+        if isinstance(value, values.Symbolic):
             for key in value.terms:
                 if key[0] not in LAYER_TERMS:
                     return None
@@ -80,64 +73,55 @@ def layer_of(values: Sequence[Number]) -> tuple[SpaceInfo, int] | None:
     return (space, found.pop()) if len(found) == 1 and space is not None else None
 
 
-def tables_of(ctx: Context, values: Sequence[Number], span: Span) -> list[Table] | None:
-    """Return some numbers as tables of the one layer they depend on; None without such a layer or, reported, if too large."""
-    at = layer_of(values)
+def tables_of(ctx: Context, numbers: Sequence[values.Number], span: Span) -> list[Table] | None:
+    """Return some numbers as tables of the one layer they depend on; None without such a layer."""
+    at = layer_of(numbers)
     if at is None:
         return None
     space, layer = at
     rows, columns = (axis(space, layer, part) for part in BOTH)
-    size = len(rows) * len(columns)
-    if not _fits(ctx, size, span):
-        return None
-    ctx.spend(span, 1 + size * len(values) // CELLS_PER_STEP)
-    return [Table(space, layer, _cells(value, space, rows, columns), value.dimension) for value in values]
+    _afford(ctx, len(rows) * len(columns), len(numbers), span)
+    return [Table(space, layer, _cells(value, space, rows, columns), value.dimension) for value in numbers]
 
 
-def _fits(ctx: Context, size: int, span: Span) -> bool:
+def _afford(ctx: Context, size: int, numbers: int, span: Span) -> None:
+    """Count the work of tables of so many cells; tables that are too large are refused."""
     if size > MAX_CELLS:
-        ctx.report(TooMuch(span, what="the table of this layer", limit=f"{MAX_CELLS:,} pairs"))
-    return size <= MAX_CELLS
+        raise ctx.refuse(TooMuch(span, what="the table of this layer", limit=f"{MAX_CELLS:,} pairs"))
+    ctx.spend(span, 1 + size * numbers // CELLS_PER_STEP)
 
 
 def _cells(
-    value: Number, space: SpaceInfo, rows: Sequence[Alternative], columns: Sequence[Alternative]
+    value: values.Number, space: SpaceInfo, rows: Sequence[Alternative], columns: Sequence[Alternative]
 ) -> Cells:
     if isinstance(value, Quantity):
         return ((value.value,) * len(columns),) * len(rows)
-    by_row = [value.constant] * len(rows)
-    by_column = [Fraction(0)] * len(columns)
-    pairs: list[tuple[Fraction, TermKey]] = []
-    for key, coefficient in value.terms.items():
-        match key:
-            case ("fact" | "count", "attention", _, _):
-                by_row = [v + coefficient * _one(key, a, space) for v, a in zip(by_row, rows, strict=True)]
-            case ("fact" | "count", _, _, _):
-                by_column = [
-                    v + coefficient * _one(key, f, space) for v, f in zip(by_column, columns, strict=True)
-                ]
-            case _:
-                pairs.append((coefficient, key))
+    pairs = [(key, c) for key, c in value.terms.items() if key[0] == "table"]
+    by_row, by_column = (
+        [sum((c * _one(key, each, space) for key, c in of_part), Fraction(0)) for each in axis]
+        for part, axis in zip(BOTH, (rows, columns), strict=True)
+        for of_part in [[(k, c) for k, c in value.terms.items() if k[0] != "table" and k[1] == part]]
+    )
     return tuple(
         tuple(
-            row + column + sum((c * entry(key, i, j) for c, key in pairs), Fraction(0))
+            value.constant + row + column + sum((c * entry(key, i, j) for key, c in pairs), Fraction(0))
             for j, column in enumerate(by_column)
         )
         for i, row in enumerate(by_row)
     )
 
 
-def _one(key: TermKey, alternative: Alternative, space: SpaceInfo) -> int:
+def _one(key: values.TermKey, alternative: Alternative, space: SpaceInfo) -> int:
     """Return the value of a `fact` or `count` term for one alternative of its sub-block."""
-    if key[0] == "fact":
-        assert isinstance(key[3], int)
-        return fact(alternative, str(key[2]), space.shape.at(key[3]))
-    names = key[2]
-    assert isinstance(names, tuple)
-    return alternative.name in names
+    match key:
+        case ("fact", _, str(attribute), int(layer)):
+            return fact(alternative, attribute, space.shape.at(layer))
+        case (_, _, tuple(names), _):
+            return alternative.name in names
+    raise AssertionError(f"no term of a sub-block: {key}")
 
 
-def entry(key: TermKey, row: int, column: int) -> Fraction:
+def entry(key: values.TermKey, row: int, column: int) -> Fraction:
     """Return one cell of a `table` term. An axis that the term does not depend on has length one."""
     _, attention, ffn, cells, _ = key
     assert isinstance(cells, tuple)
@@ -148,7 +132,7 @@ def entry(key: TermKey, row: int, column: int) -> Fraction:
 # ---------------------------------------------------------------- tables to numbers
 
 
-def pointwise(tables: Sequence[Table], dimension: Dimension, of: Callable[..., Fraction]) -> Number:
+def pointwise(tables: Sequence[Table], dimension: Dimension, of: Callable[..., Fraction]) -> values.Number:
     """Apply `of` cell by cell to tables of one layer."""
     first = tables[0]
     cells = tuple(
@@ -158,100 +142,82 @@ def pointwise(tables: Sequence[Table], dimension: Dimension, of: Callable[..., F
     return number_of(Table(first.space, first.layer, cells, dimension))
 
 
-def number_of(table: Table) -> Number:
+def number_of(table: Table) -> values.Number:
     """Return the simplest number with these cells: a constant, a count, a table over one sub-block or one over pairs."""
-    cells, space, layer = table.cells, table.space, table.layer
-    by_attention = all(len(set(row)) == 1 for row in cells)
-    by_ffn = len(set(cells)) == 1
+    cells, space, layer, low = table.cells, table.space, table.layer, Fraction(0)
+    attention, ffn = (axis_names(space, layer, part) for part in BOTH)
+    by_attention, by_ffn = all(len(set(row)) == 1 for row in cells), len(set(cells)) == 1
     if by_attention and by_ffn:
         return Quantity(cells[0][0], table.dimension)
+    key: values.TermKey = ("table", attention, ffn, cells, layer)
+    factor = Fraction(1)
     if by_ffn or by_attention:
-        part: SubBlock = "ffn" if by_ffn else "attention"
+        part, names = ("ffn", ffn) if by_ffn else ("attention", attention)
         column = cells[0] if by_ffn else tuple(row[0] for row in cells)
-        return _over_one(table, part, column)
-    attention, ffn = (axis_names(space, layer, part) for part in BOTH)
-    key: TermKey = ("table", attention, ffn, cells, layer)
-    return Symbolic({key: Fraction(1)}, Fraction(0), table.dimension, space)
-
-
-def _over_one(table: Table, part: SubBlock, values: tuple[Fraction, ...]) -> Symbolic:
-    names, layer = axis_names(table.space, table.layer, part), table.layer
-    if len(set(values)) == 2:
-        low, high = sorted(set(values))
-        chosen = tuple(name for name, value in zip(names, values, strict=True) if value == high)
-        count: TermKey = ("count", part, chosen, layer)
-        return Symbolic({count: high - low}, low, table.dimension, table.space)
-    key: TermKey = (
-        ("table", names, (), tuple((v,) for v in values), layer)
-        if part == "attention"
-        else ("table", (), names, (values,), layer)
-    )
-    return Symbolic({key: Fraction(1)}, Fraction(0), table.dimension, table.space)
+        key = ("table", (), ffn, (column,), layer)
+        if by_attention:
+            key = ("table", attention, (), tuple((v,) for v in column), layer)
+        if len(set(column)) == 2:
+            low, high = sorted(set(column))
+            chosen = tuple(name for name, value in zip(names, column, strict=True) if value == high)
+            key, factor = ("count", part, chosen, layer), high - low
+    return values.Symbolic({key: factor}, low, table.dimension, space)
 
 
 # ---------------------------------------------------------------- statements about one layer
 
 
-def as_formula(ctx: Context, value: Value, span: Span) -> Formula | Boolean | None:
+def as_formula(ctx: Context, value: values.Value, span: Span) -> values.Statement | None:
     """Return a statement as a formula, comparisons of layers' numbers among them; None for a bound on metrics."""
     match value:
-        case Formula() | Boolean():
+        case values.Formula() | values.Boolean():
             return value
-        case Conjunction(items=items):
-            parts = [item if isinstance(item, Formula) else _of_layers(ctx, item, span) for item in items]
+        case values.Conjunction(items=items):
+            parts = [i if isinstance(i, values.Formula) else _of_layers(ctx, i, span) for i in items]
             known = [part for part in parts if part is not None]
             return _all_of(known) if len(known) == len(parts) else None
     return None
 
 
-def _of_layers(ctx: Context, comparison: Comparison, span: Span) -> Formula | Boolean | None:
+def _of_layers(ctx: Context, comparison: values.Comparison, span: Span) -> values.Statement | None:
     """Return a comparison as a formula: of one layer by its table, of several as a sum; None for metrics and scores."""
-    left = comparison.left
+    left, bound = comparison.left, comparison.bound
     if layer_of([left]) is not None or left.space is None:
         return compared(ctx, comparison, span)
     if any(key[0] not in LAYER_TERMS for key in left.terms):
         return None
-    bound = comparison.bound
     if comparison.parent_ratio is not None:
-        by_layer = [tables_of(ctx, [part], span) for part in _by_layer(left)]
-        bound = left.constant
-        for tables in by_layer:
-            if tables is None:
-                return None
-            bound += parents_value(tables[0])
-        bound *= comparison.parent_ratio
+        tables = [table for part in _by_layer(left) for table in tables_of(ctx, [part], span) or ()]
+        bound = comparison.parent_ratio * (left.constant + sum(map(parents_value, tables), Fraction(0)))
     assert bound is not None
     sums = nodes.Compare(left=to_linear(left), op=comparison.op, bound=bound)
-    return Formula(sums, 1 + len(left.terms), left.space)
+    return values.Formula(sums, 1 + len(left.terms), left.space)
 
 
-def _by_layer(value: Symbolic) -> list[Symbolic]:
+def _by_layer(value: values.Symbolic) -> list[values.Symbolic]:
     """Return the part of a sum that each of its layers adds, without the constant."""
-    found: dict[object, dict[TermKey, Fraction]] = {}
+    found: dict[object, dict[values.TermKey, Fraction]] = {}
     for key, coefficient in value.terms.items():
         found.setdefault(key[-1], {})[key] = coefficient
-    return [Symbolic(terms, Fraction(0), value.dimension, value.space) for terms in found.values()]
+    return [values.Symbolic(terms, Fraction(0), value.dimension, value.space) for terms in found.values()]
 
 
-def _all_of(parts: Sequence[Formula | Boolean]) -> Formula | Boolean:
-    if any(isinstance(part, Boolean) and not part.value for part in parts):
-        return Boolean(False)
-    formulas = [part for part in parts if isinstance(part, Formula)]
-    if not formulas:
-        return Boolean(True)
-    if len(formulas) == 1:
-        return formulas[0]
+def _all_of(parts: Sequence[values.Statement]) -> values.Statement:
+    if any(isinstance(part, values.Boolean) and not part.value for part in parts):
+        return values.Boolean(False)
+    formulas = [part for part in parts if isinstance(part, values.Formula)]
+    if len(formulas) < 2:
+        return formulas[0] if formulas else values.Boolean(True)
     size = 1 + sum(part.size for part in formulas)
-    return Formula(nodes.And(operands=tuple(f.logic for f in formulas)), size, formulas[0].space)
+    return values.Formula(nodes.And(operands=tuple(f.logic for f in formulas)), size, formulas[0].space)
 
 
-def compared(ctx: Context, comparison: Comparison, span: Span) -> Formula | Boolean | None:
+def compared(ctx: Context, comparison: values.Comparison, span: Span) -> values.Statement | None:
     """Return a comparison that depends on one layer as a statement about its choice; None if it depends on more."""
-    tables = tables_of(ctx, [comparison.left], span)
+    tables, bound = tables_of(ctx, [comparison.left], span), comparison.bound
     if tables is None:
         return None
     (table,) = tables
-    bound = comparison.bound
     if comparison.parent_ratio is not None:
         bound = comparison.parent_ratio * parents_value(table)
     assert bound is not None
@@ -260,7 +226,9 @@ def compared(ctx: Context, comparison: Comparison, span: Span) -> Formula | Bool
     return statement(table, [[holds(cell, comparison.op, bound) for cell in row] for row in table.cells])
 
 
-def _warn_of_no_value(ctx: Context, left: Number, bound: Fraction, space: SpaceInfo, span: Span) -> None:
+def _warn_of_no_value(
+    ctx: Context, left: values.Number, bound: Fraction, space: SpaceInfo, span: Span
+) -> None:
     """Warn of a number that a figure has in no layer of the space: `layers[3].ffn.width == 1000`."""
     if isinstance(left, Quantity) or len(left.terms) != 1:
         return
@@ -269,16 +237,16 @@ def _warn_of_no_value(ctx: Context, left: Number, bound: Fraction, space: SpaceI
         return
     _, part, attribute, _ = key
     choices = [*enumerate(space.choices("attention" if part == "attention" else "ffn"))]
-    values = {fact(each, str(attribute), space.shape.at(layer)) for layer, own in choices for each in own}
-    if (bound - left.constant) / coefficient not in values:
-        help = one_of(f"{part}.{attribute}", values)
+    numbers = {fact(each, str(attribute), space.shape.at(layer)) for layer, own in choices for each in own}
+    if (bound - left.constant) / coefficient not in numbers:
+        help = one_of(f"{part}.{attribute}", numbers)
         error = NeverHolds(span, space=space.name, bound=f"`{ctx.source(span)}`", help=help)
         ctx.warnings.append(error)
 
 
-def one_of(what: str, values: Collection[Fraction | int]) -> str:
+def one_of(what: str, numbers: Collection[Fraction | int]) -> str:
     """Return the numbers that something can be, in words."""
-    known = [format_quantity(value, COUNT) for value in sorted(values)]
+    known = [format_quantity(value, COUNT) for value in sorted(numbers)]
     shown = known if len(known) <= MOST_SHOWN else [*known[:MOST_SHOWN], "…"]
     return f"`{what}` is {listed(shown, 'or')}" if shown[-1] != "…" else f"`{what}` is {', '.join(shown)}"
 
@@ -289,7 +257,7 @@ def parents_value(table: Table) -> Fraction:
     return table.cells[row][axis_names(table.space, table.layer, "ffn").index("parent")]
 
 
-def statement(table: Table, truth: Sequence[Sequence[bool]]) -> Formula | Boolean:
+def statement(table: Table, truth: Sequence[Sequence[bool]]) -> values.Statement:
     """Return the formula that holds exactly where `truth[attention][ffn]` is true.
 
     It speaks of one sub-block if that suffices, else it is a disjunction of pairs.
@@ -299,11 +267,11 @@ def statement(table: Table, truth: Sequence[Sequence[bool]]) -> Formula | Boolea
     rows = [tuple(row[: own[1]]) for row in truth[: own[0]]]
     attention, ffn = (axis_names(space, layer, part) for part in BOTH)
     if len({cell for row in rows for cell in row}) == 1:
-        return Boolean(rows[0][0])
+        return values.Boolean(rows[0][0])
     if len(set(rows)) == 1:
-        return Formula(_is(layer, "ffn", ffn, rows[0]), 1, space)
+        return values.Formula(_is(layer, "ffn", ffn, rows[0]), 1, space)
     if all(len(set(row)) == 1 for row in rows):
-        return Formula(_is(layer, "attention", attention, [row[0] for row in rows]), 1, space)
+        return values.Formula(_is(layer, "attention", attention, [row[0] for row in rows]), 1, space)
     parts: list[nodes.Logic] = []
     for pattern in dict.fromkeys(rows):
         if any(pattern):
@@ -311,7 +279,7 @@ def statement(table: Table, truth: Sequence[Sequence[bool]]) -> Formula | Boolea
             pair = (same,) if all(pattern) else (same, _is(layer, "ffn", ffn, pattern))
             parts.append(nodes.And(operands=pair) if len(pair) > 1 else same)
     logic: nodes.Logic = nodes.Or(operands=tuple(parts)) if len(parts) > 1 else parts[0]
-    return Formula(logic, 1 + 3 * len(parts), space)
+    return values.Formula(logic, 1 + 3 * len(parts), space)
 
 
 def _is(layer: int, part: SubBlock, names: Sequence[str], chosen: Sequence[bool]) -> nodes.Is:
@@ -319,37 +287,33 @@ def _is(layer: int, part: SubBlock, names: Sequence[str], chosen: Sequence[bool]
     return nodes.Is(layer=layer, sub_block=part, alternatives=kept)
 
 
-def layer_spoken_of(formula: Formula) -> tuple[SpaceInfo, int] | None:
+def layer_spoken_of(formula: values.Formula) -> tuple[SpaceInfo, int] | None:
     """Return the single layer that a formula is about; None if it is about several."""
     layers = layers_of(formula.logic)
     return (formula.space, min(layers)) if len(layers) == 1 and formula.space is not None else None
 
 
-def truth_of(ctx: Context, formula: Formula, at: tuple[SpaceInfo, int], span: Span) -> Table | None:
-    """Return a formula over one layer as a table of 0 and 1; None, reported, if the layer has too many pairs."""
+def truth_of(ctx: Context, formula: values.Formula, at: tuple[SpaceInfo, int], span: Span) -> Table:
+    """Return a formula over one layer as a table of 0 and 1."""
     space, layer = at
     rows, columns = (axis_names(space, layer, part) for part in BOTH)
-    if not _fits(ctx, len(rows) * len(columns), span):
-        return None
-    ctx.spend(span, 1 + formula.size * len(rows) * len(columns) // CELLS_PER_STEP)
+    _afford(ctx, len(rows) * len(columns), formula.size, span)
     cells = tuple(
         tuple(Fraction(bool(logic.holds(formula.logic, {layer: Pair(a, f)}))) for f in columns) for a in rows
     )
     return Table(space, layer, cells)
 
 
+OPERATORS: dict[str, Callable[[Fraction, Fraction], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+
+
 def holds(left: Fraction, op: str, right: Fraction) -> bool:
     """Return True if `left op right` holds for two exact numbers."""
-    match op:
-        case "<=":
-            return left <= right
-        case ">=":
-            return left >= right
-        case "<":
-            return left < right
-        case ">":
-            return left > right
-        case "==":
-            return left == right
-        case _:
-            return left != right
+    return OPERATORS[op](left, right)

@@ -7,43 +7,32 @@ that finds a mistake reports it, sets `failed` and returns a harmless value.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Near, Span
+from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, Near, Span
 from puzzledsl.base.phrases import listed
 from puzzledsl.base.settings import REQUIRED, Call, Setting
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, format_quantity
-from puzzledsl.checker.context import Context
+from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics import type_errors as types
+from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.coercions import as_constant, as_whole, between
-from puzzledsl.checker.expressions.values import (
-    Boolean,
-    Constructed,
-    Located,
-    Options,
-    Poison,
-    Ref,
-    Scope,
-    Symbol,
-    Text,
-    Value,
-    article,
-    describe,
-)
 from puzzledsl.checker.limits import MAX_COUNT
-from puzzledsl.checker.names.missing_use import shipped_names
-from puzzledsl.checker.names.unknown import unknown_name
+from puzzledsl.checker.names.unknown import shipped_names, unknown_name
 from puzzledsl.checker.names.words import read_ref, read_word
 from puzzledsl.language.calls import FORMER_SETTINGS
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")
+_REST = Setting("One more of the last positional argument.")
+_HARMLESS: Mapping[Any, Any] = {int: 0, float: 0.0, Fraction: Fraction(0), str: ""}
+"""Values of settings that must be written and are not, or are wrong."""
 
 
 @dataclass(slots=True, eq=False)
@@ -51,7 +40,7 @@ class Entry:
     """One setting as written."""
 
     expr: tree.Expr
-    scope: Scope
+    scope: values.Scope
     span: Span
 
 
@@ -72,11 +61,11 @@ class Settings:
     quiet_about_missing: bool = False
     given: frozenset[str] = frozenset()  # all names that are written, right or wrong
     write: str = ""  # the help where something is missing
-    refuse: Callable[[str, str, str], None] = field(init=False)
-    """Reports an amount out of its range: the setting, the range, and what is written."""
+    out_of_range: Callable[[str, str, str], NoReturn] = field(init=False)
+    """Refuses an amount out of its range: the setting, the range, and what is written."""
 
     def __post_init__(self) -> None:
-        self.refuse = self._out_of_range
+        self.out_of_range = self._out_of_range
 
     def known(self, key: str) -> Setting:
         """Return the table's entry of a setting; positional arguments beyond the named ones have numbers."""
@@ -94,10 +83,8 @@ class Settings:
 
     def need_all(self, *fields: str) -> None:
         """Report the settings that must be written and are missing, without those of some fields."""
-        needed = (
-            key for key, known in self.table.items() if known.value is REQUIRED and known.name not in fields
-        )
-        self.need(*needed)
+        required = [key for key, known in self.table.items() if known.value is REQUIRED]
+        self.need(*(key for key in required if self.table[key].name not in fields))
 
     def need(self, *keys: str, help: str = "") -> None:
         """Report those of `keys` that are missing."""
@@ -108,12 +95,10 @@ class Settings:
             what = listed([f"`{key}`" for key in missing])
             self.ctx.report(name_errors.MissingPart(self.span, thing=self.thing, what=what, help=help))
 
-    def value(self, key: str) -> Value:
+    def value(self, key: str) -> values.Value:
         """Return the value of a setting that is written."""
         entry = self.entry(key)
-        value = self.ctx.value(entry.expr, entry.scope)
-        self.failed |= isinstance(value, Poison)
-        return value
+        return self.ctx.sound(entry.expr, entry.scope)
 
     def place(self, key: str) -> Span:
         """Return the span of a setting's value; the span of the whole call or body if it is missing."""
@@ -124,123 +109,112 @@ class Settings:
         self.ctx.report(problem)
         self.failed = True
 
-    def options(self, key: str) -> list[Located]:
-        """Return the options of `a | b`, or the single value; empty if there is a mistake."""
-        value = self.value(key)
-        return [] if isinstance(value, Poison) else located(value, self.place(key))
+    def attempt(self, read: Callable[..., T], *arguments: object) -> T | None:
+        """Return `read(*arguments)`; None where it is refused, which is a mistake in the settings."""
+        try:
+            return read(*arguments)
+        except Refused:
+            self.failed = True
+            return None
+
+    def sound(self, node: T) -> T:
+        """Return a node that is made of the settings. Refuse one with mistakes."""
+        if self.failed:
+            raise Refused
+        return node
 
     # ------------------------------------------------------------ readers
 
     def read(self, key: str, default: Any = REQUIRED) -> Any:
         """Return the value of a setting, read as its field says. Unwritten or wrong: `default`, or the field's own."""
         known = self.known(key)
-        found = self._read(key, known) if self.has(key) else None
-        self.failed |= found is None and self.has(key)
-        if found is not None:
-            return found
+        if key in self.entries:
+            try:
+                return self._read(key, known)
+            except Refused:
+                self.failed = True
         usual = known.value if default is REQUIRED else default
         if usual is not REQUIRED:
             return usual
         return () if known.many else _HARMLESS.get(known.type)
 
     def _read(self, key: str, known: Setting) -> Any:
-        """Return the value of a setting that is written; None, reported, if it is wrong."""
-        entry = self.entry(key)
+        """Return the value of a setting that is written."""
+        entry, what = self.entry(key), f"`{key}`"
         if known.calls:
             call = read_call(self.ctx, entry.expr, entry.scope, known)
-            return None if call is None else lower_call(self.ctx, call, known.calls[call.name])
+            return lower_call(self.ctx, call, known.calls[call.name])
+        if known.kinds and (known.many or known.sums):
+            found = [self.ctx.attempt(self._name, expr, entry, known) for expr in summands(entry.expr)]
+            return tuple(dict.fromkeys(filter(None, found)))
         if known.kinds:
-            several = known.many or known.sums
-            written = summands(entry.expr) if several else [entry.expr]
-            found = [self._name(expr, entry.scope, known) for expr in written]
-            return tuple(dict.fromkeys(filter(None, found))) if several else found[0]
+            return self._name(entry.expr, entry, known)
         if known.words and known.type is not bool:
             return read_word(self.ctx, entry.expr, entry.scope, known.words, known.noun)
         if known.type is int and known.unit == COUNT:
             return self.whole(key, int(known.at_least or 0), int(known.at_most or MAX_COUNT))
         if known.type in (int, float, Fraction):
-            amount = self._quantity(key, known)
-            return None if amount is None else known.type(amount)
+            return known.type(self._quantity(key, known))
         if known.type is bool:
             value = self.value(key)
-            if isinstance(value, Boolean):
-                return value.value
-            self._wrong(key, value, "`true` or `false`")
-            return None
+            if not isinstance(value, values.Boolean):
+                raise self.ctx.wrong(self.place(key), what, "`true` or `false`", value)
+            return value.value
         if known.bare and isinstance(entry.expr, tree.Name) and not _means_text(entry.expr.text, entry.scope):
             return entry.expr.text
-        return tuple(self.text(each) or "" for each in self._repeated(key)) if known.many else self.text(key)
+        if not known.many:
+            return self.text(key)
+        repeated = [key, *(each for each in self.entries if each.isdigit())]
+        return tuple(self.attempt(self.text, each) or "" for each in repeated)
 
-    def symbol(self, key: str) -> Symbol | None:
+    def symbol(self, key: str) -> values.Symbol | None:
         """Return the declaration that a setting names; None if it is not written or, reported, wrong."""
         if not self.has(key):
             return None
         entry = self.entry(key)
-        found = read_ref(self.ctx, entry.expr, entry.scope, self.known(key).kinds)
-        self.failed |= found is None
-        return found
+        return self.attempt(read_ref, self.ctx, entry.expr, entry.scope, self.known(key).kinds)
 
-    def _name(self, expr: tree.Expr, scope: Scope, known: Setting) -> str | None:
-        found = read_ref(self.ctx, expr, scope, known.kinds)
-        if found is None:
-            return None
+    def _name(self, expr: tree.Expr, entry: Entry, known: Setting) -> str:
+        found = read_ref(self.ctx, expr, entry.scope, known.kinds)
         self.ctx.lower_later(found)
         return self.ctx.name_of(found)
 
-    def whole(self, key: str, low: int, high: int) -> int | None:
-        """Return a whole number within bounds; None, reported, if it is wrong."""
+    def whole(self, key: str, low: int, high: int) -> int:
+        """Return a whole number within bounds."""
         return as_whole(self.ctx, self.value(key), self.place(key), f"`{key}`", low, high)
 
-    def _quantity(self, key: str, known: Setting) -> Fraction | None:
-        """Return a constant of one dimension within bounds, in base units; None, reported, if it is wrong."""
+    def _quantity(self, key: str, known: Setting) -> Fraction:
+        """Return a constant of one dimension within bounds, in base units."""
         found = as_constant(self.ctx, self.value(key), self.place(key), f"`{key}`", known.unit)
-        if found is None:
-            return None
         above, low, high = known.more_than, known.at_least, known.at_most
-        if not (
-            (above is not None and found.value <= above)
-            or (low is not None and found.value < low)
-            or (high is not None and found.value > high)
-        ):
+        below = (above is not None and found.value <= above) or (low is not None and found.value < low)
+        if not below and (high is None or found.value <= high):
             return found.value
         ends = [end and format_quantity(end, known.unit) for end in (low, high)]
         condition = between(*ends)
         if above is not None:
             condition = f"more than {above}" + ("" if high is None else f" and {between(None, ends[1])}")
-        self.refuse(key, condition, str(found))
-        return None
+        return self.out_of_range(key, condition, str(found))
 
-    def _out_of_range(self, key: str, condition: str, got: str) -> None:
-        """Report a number out of bounds. A plain number above 1 for a share was most likely meant as a percentage."""
-        what, place, help, fixes = f"`{key}`", self.place(key), "", []
+    def _out_of_range(self, key: str, condition: str, got: str) -> NoReturn:
+        """Refuse a number out of bounds. A plain number above 1 for a share was most likely meant as a percentage."""
+        place, help, fixes = self.place(key), "", []
         if condition == between(0, 1) and re.fullmatch(r"[\d.]+", got):
             help = "it is a share, such as `5%`"
             if float(got) < 100:
                 help, fixes = f"it is a share: write `{got}%`", [Fix.replace(place, f"{got}%", safe=False)]
-        self.ctx.report(
-            types.OutOfRange(place, what=what, condition=condition, got=got, help=help, fixes=fixes)
-        )
+        said: Args = {"what": f"`{key}`", "condition": condition, "got": got}
+        raise self.ctx.refuse(types.OutOfRange(place, help=help, fixes=fixes, **said))
 
-    def text(self, key: str) -> str | None:
-        """Return a non-empty string; None, reported, if it is wrong."""
+    def text(self, key: str) -> str:
+        """Return a non-empty string."""
         value = self.value(key)
-        if isinstance(value, Text) and value.value:
-            return value.value
-        self._wrong(key, value, "a string with something in it" if isinstance(value, Text) else "a string")
-        return None
-
-    def _repeated(self, key: str) -> list[str]:
-        """Return a setting and the numbered ones that repeat it."""
-        return [key, *(each for each in self.entries if each.isdigit())]
-
-    def _wrong(self, key: str, value: Value, wanted: str) -> None:
-        if not isinstance(value, Poison):
-            what, got = "each of them" if key.isdigit() else f"`{key}`", describe(value)
-            self.ctx.report(types.WrongType(self.place(key), what=what, wanted=wanted, got=got))
-
-
-_HARMLESS: Mapping[Any, Any] = {int: 0, float: 0.0, Fraction: Fraction(0), str: ""}
-"""Values of settings that must be written and are not, or are wrong."""
+        if not isinstance(value, values.Text) or not value.value:
+            wanted = "a string with something in it" if isinstance(value, values.Text) else "a string"
+            raise self.ctx.wrong(
+                self.place(key), "each of them" if key.isdigit() else f"`{key}`", wanted, value
+            )
+        return value.value
 
 
 def lower(settings: Settings, node: type[T], old: T | None = None, /, **given: Any) -> T:
@@ -256,13 +230,13 @@ def lower(settings: Settings, node: type[T], old: T | None = None, /, **given: A
     return node(**given)
 
 
-def lower_call(ctx: Context, call: Constructed, form: Call) -> Any:
-    """Return the node of a call; None, reported, if it has mistakes."""
+def lower_call(ctx: Context, call: values.Constructed, form: Call, **given: Any) -> Any:
+    """Return the node of a call. One with mistakes is refused."""
     settings = from_call(ctx, call, form)
     assert form.node is not None
-    kind = {"kind": call.name} if "kind" in form.node.model_fields else {}
-    node = lower(settings, form.node, **kind)
-    return None if settings.failed else node
+    if "kind" in form.node.model_fields:
+        given["kind"] = call.name
+    return settings.sound(lower(settings, form.node, **given))
 
 
 def summands(expr: tree.Expr) -> list[tree.Expr]:
@@ -274,178 +248,143 @@ def summands(expr: tree.Expr) -> list[tree.Expr]:
             return [expr]
 
 
-def located(value: Value, span: Span) -> list[Located]:
-    """Return the options of a choice, or the single value."""
-    return list(value.options) if isinstance(value, Options) else [Located(value, span)]
-
-
-def _means_text(name: str, scope: Scope) -> bool:
+def _means_text(name: str, scope: values.Scope) -> bool:
     """Return True for a `let` or `param`, and for a local name that holds a text."""
     symbol = scope.file.names.get(name)
-    declared = isinstance(symbol, Symbol) and symbol.kind in ("let", "param")
-    return declared or isinstance(scope.local(name), Text)
+    declared = isinstance(symbol, values.Symbol) and symbol.kind in ("let", "param")
+    return declared or isinstance(scope.local(name), values.Text)
 
 
 # ---------------------------------------------------------------- calls
 
 
-def read_call(ctx: Context, expr: tree.Expr, scope: Scope, takes: Setting) -> Constructed | None:
-    """Return a call that a setting takes, or a declaration that it can name. Else None, reported."""
-    names, bases = tuple(takes.calls), takes.kinds
+def read_call(ctx: Context, expr: tree.Expr, scope: values.Scope, takes: Setting) -> values.Constructed:
+    """Return a call that a setting takes, or a declaration that it can name."""
     word = expr.function if isinstance(expr, tree.Call) else expr
     arguments = expr.arguments if isinstance(expr, tree.Call) else ()
-    if isinstance(word, tree.Name) and word.text in names and not _means_a_value(word.text, scope):
-        return Constructed(word.text, arguments, scope, expr.span)
-    if isinstance(word, tree.Name) and scope.local(word.text) is None and word.text not in scope.file.names:
-        if scope.file.declares_unread(word.text):
-            return None
-        if bases and word.text in shipped_names():
-            unknown_name(ctx, word, scope)
-            return None
-        declared = _declared(ctx, scope, bases)
-        near = closest(word.text, (*names, *declared))
-        listed = ", ".join(f"`{n}`" for n in (*names, *declared))
-        help = f"write one of {listed}"
-        ctx.report(types.UnknownWord(word.span, got=word.text, what=takes.noun, near=near, help=help))
-        return Constructed(near, arguments, scope, expr.span) if near in names and near is not None else None
-    return as_call(ctx, ctx.value(expr, scope), expr.span, takes)
+    if not isinstance(word, tree.Name):
+        return as_call(ctx, ctx.value(expr, scope), expr.span, takes)
+    symbol, name = scope.file.names.get(word.text), word.text
+    # a `let`, `param` or `fn` hides a word of the language; other declarations do not
+    hides = isinstance(symbol, values.Symbol) and symbol.kind in ("let", "param", "fn")
+    local = scope.local(name) is not None
+    if name in takes.calls and not local and not hides:
+        return values.Constructed(name, arguments, scope, expr.span)
+    if local or name in scope.file.names:
+        return as_call(ctx, ctx.value(expr, scope), expr.span, takes)
+    if scope.file.declares_unread(name):
+        raise Refused
+    if takes.kinds and name in shipped_names():
+        unknown_name(ctx, word, scope)
+        raise Refused
+    # all but the declaration that is being read, which cannot need itself
+    declared = [
+        n for n, s in scope.file.names.items() if isinstance(s, values.Symbol) and s.kind in takes.kinds
+    ]
+    known = (*takes.calls, *(n for n in declared if scope.file.names[n] not in ctx.busy))
+    near, help = closest(name, known), f"write one of {', '.join(f'`{n}`' for n in known)}"
+    ctx.report(types.UnknownWord(word.span, got=name, what=takes.noun, near=near, help=help))
+    if near is None or near not in takes.calls:
+        raise Refused
+    return values.Constructed(near, arguments, scope, expr.span)
 
 
-def _means_a_value(name: str, scope: Scope) -> bool:
-    """Return True for a `let`, `param` or `fn`: these hide a word of the language; other declarations do not."""
-    symbol = scope.file.names.get(name)
-    return scope.local(name) is not None or (
-        isinstance(symbol, Symbol) and symbol.kind in ("let", "param", "fn")
-    )
-
-
-def as_call(ctx: Context, value: Value, span: Span, takes: Setting) -> Constructed | None:
+def as_call(ctx: Context, value: values.Value, span: Span, takes: Setting) -> values.Constructed:
     """Return a value that is a call that a setting takes, or a declaration that it can name, called or not."""
     match value:
-        case Poison():
-            return None
-        case Constructed(base=None, name=name) if name in takes.calls:
+        case values.Constructed(base=None, name=name) if name in takes.calls:
             return value
-        case Constructed(base=base) if base is not None and base.kind in takes.kinds:
+        case values.Constructed(base=base) if base is not None and base.kind in takes.kinds:
             return value
-        case Ref(symbol=symbol) if symbol.kind in takes.kinds:
-            return Constructed(symbol.name, (), Scope(symbol.file), span, base=symbol)
-    wanted = " or ".join(f"`{n}`" for n in takes.calls)
-    help = "a declaration takes one" if isinstance(value, Options) else ""
-    ctx.report(types.WrongType(span, what=f"the {takes.noun}", wanted=wanted, got=describe(value), help=help))
-    return None
-
-
-def _declared(ctx: Context, scope: Scope, kinds: tuple[str, ...]) -> list[str]:
-    """Return the declarations of some kinds but the one that is being read, which cannot need itself."""
-    symbols = ((n, s) for n, s in scope.file.names.items() if isinstance(s, Symbol) and s.kind in kinds)
-    return [name for name, symbol in symbols if symbol not in ctx.busy]
+        case values.Ref(symbol=symbol) if symbol.kind in takes.kinds:
+            return values.Constructed(symbol.name, (), values.Scope(symbol.file), span, base=symbol)
+    help = "a declaration takes one" if isinstance(value, values.Options) else ""
+    raise ctx.wrong(span, f"the {takes.noun}", " or ".join(f"`{n}`" for n in takes.calls), value, help)
 
 
 # ---------------------------------------------------------------- collecting
 
 
-_REST = Setting("One more of the last positional argument.")
-
-
-def from_call(ctx: Context, call: Constructed, form: Call) -> Settings:
+def from_call(ctx: Context, call: values.Constructed, form: Call) -> Settings:
     """Collect the arguments of a call of this form. Positional ones beyond those with names become `0`, `1` and so on."""
     name = call.base.name if call.base else call.name
-    damaged = ctx.file_of(call.span).is_damaged(call.span)
-    given = frozenset(a.name.text for a in call.arguments if a.name is not None)
-    found = Settings(
-        ctx,
-        f"`{name}`",
-        call.span,
-        form.arguments,
-        quiet_about_missing=damaged,
-        given=given,
-        write=form.write,
-    )
+    found = Settings(ctx, f"`{name}`", call.span, form.arguments, write=form.write)
+    found.quiet_about_missing = ctx.file_of(call.span).is_damaged(call.span)
+    found.given = frozenset(a.name.text for a in call.arguments if a.name is not None)
     known = tuple(form.arguments)
     positional = known[: form.positional]
     place = 0
     for argument in call.arguments:
         entry = Entry(argument.value, call.scope, argument.span)
         if argument.name is not None:
-            put(found, argument.name.text, entry, argument.name.span, known)
+            put(found, argument.name, entry, known)
             continue
         if place >= len(positional) and not form.rest:
-            _too_many(ctx, name, positional, call, argument)
-            found.failed = True
+            _too_many(found, name, len(positional), call, argument)
             break
         key = positional[place] if place < len(positional) else f"{place - len(positional)}"
         place += 1
-        put(found, key, entry, argument.span, (*known, key))
+        put(found, tree.Name(span=argument.span, text=key), entry, (*known, key))
     return found
 
 
 def _too_many(
-    ctx: Context, name: str, positional: Sequence[str], call: Constructed, argument: tree.Argument
+    found: Settings, name: str, count: int, call: values.Constructed, argument: tree.Argument
 ) -> None:
-    count = len(positional)
-    takes = (
-        "no argument without a name"
-        if not count
-        else f"{count} argument{'' if count == 1 else 's'} without a name"
-    )
+    ctx, help, fixes = found.ctx, "", []
+    takes = f"{count or 'no'} argument{'' if count < 2 else 's'} without a name"
     bare = [a for a in call.arguments if a.name is None]
-    help, fixes = "", []
     if name == "batch" and len(bare) == 3 and not any(isinstance(a.value, tree.Arrow) for a in bare):
         prompt, output = bare[1].span, bare[2].span
         comma = ctx.gap(prompt, output, ",")
         meant = f"{ctx.operand(prompt)} -> {ctx.operand(output)}"
         help = f"prompt and output tokens are joined by `->`: write `{name}({ctx.operand(bare[0].span)}, {meant})`"
         fixes = [] if comma is None else [Fix.replace(comma, " -> ", f"write `{meant}`")]
-    ctx.report(
-        name_errors.TooManyArguments(
-            argument.span, name=name, takes=takes, got=len(bare), help=help, fixes=fixes
-        )
-    )
+    said: Args = {"name": name, "takes": takes, "got": len(bare)}
+    found.report(name_errors.TooManyArguments(argument.span, help=help, fixes=fixes, **said))
 
 
 def put(
-    found: Settings, key: str, entry: Entry, at: Span, known: Sequence[str], sections: Sequence[str] = ()
+    found: Settings, name: tree.Name, entry: Entry, known: Sequence[str], more: Iterable[str] = ()
 ) -> None:
-    """Enter one setting. Report an unknown name and use its nearest; report a duplicate."""
+    """Enter one setting. Report an unknown name and use its nearest, which may be one of `more`; report a duplicate."""
+    key = name.text
     if key not in known:
-        near = report_unknown_key(found, key, at, (*known, *sections))
+        near = report_unknown_key(found, name, (*known, *more))
         if near is None or near in found.entries or near not in known:
             return
         found.guessed.add(near)
         key = near
-    if key in found.entries:
-        if key in found.guessed:
-            found.guessed.discard(key)
-            found.entries[key] = entry
-            return
+    elif key in found.guessed:
+        found.guessed.discard(key)
+    elif key in found.entries:
         label = Label(found.entries[key].span, "first set here")
-        found.ctx.report(name_errors.DuplicateKey(at, name=key, secondary=[label]))
+        found.ctx.report(name_errors.DuplicateKey(name.span, name=key, secondary=[label]))
         return
     found.entries[key] = entry
 
 
-def report_unknown_key(found: Settings, key: str, at: Span, known: Sequence[str]) -> str | None:
+def report_unknown_key(found: Settings, name: tree.Name, known: Sequence[str]) -> str | None:
     """Report an unknown setting and return the nearest known name, if any."""
+    key = name.text
+    said: Args = {"thing": found.thing, "name": key}
     if not key:
         return None  # a name the parser found missing
     if former := FORMER_SETTINGS.get((found.thing, key)):
-        found.ctx.report(name_errors.UnknownKey(at, thing=found.thing, name=key, help=former))
+        found.ctx.report(name_errors.UnknownKey(name.span, help=former, **said))
         return None
     meant = next((name for name, setting in found.table.items() if key in setting.elsewhere), None)
     near = closest(key, known) if meant is None else Near(meant, alone=True)
-    listed = ", ".join(f"`{k}`" for k in known)
-    help = f"it has {listed}" if known else "it has no settings"
+    help = f"it has {', '.join(f'`{k}`' for k in known)}" if known else "it has no settings"
     if near in found.given:
         help, near = f"did you mean `{near}`? It is set already: keep one of them", None
     owners = [kind for kind, form in KINDS.items() if key in form.settings or key in form.sections]
     if len(owners) == 1:
-        help += (
-            f"; `{key}{' { … }' if key in KINDS[owners[0]].sections else ''}` belongs to {article(owners[0])}"
-        )
-    for name, setting in found.table.items():
-        for word, call in setting.calls.items():
+        braces = " { … }" if key in KINDS[owners[0]].sections else ""
+        help += f"; `{key}{braces}` belongs to {values.article(owners[0])}"
+    for setting, takes in found.table.items():
+        for word, call in takes.calls.items():
             if key in call.arguments:
-                help = f"it belongs to `{name}`: write `{name} = {word}(…, {key}: …)`"
-    found.ctx.report(name_errors.UnknownKey(at, thing=found.thing, name=key, near=near, help=help))
+                help = f"it belongs to `{setting}`: write `{setting} = {word}(…, {key}: …)`"
+    found.ctx.report(name_errors.UnknownKey(name.span, near=near, help=help, **said))
     return near

@@ -1,7 +1,7 @@
-"""Values of expressions, and the symbols and scopes that hold them. search_values.py has what a search decides.
+"""Values of expressions, and the symbols and scopes that hold them.
 
 `POISON` is the value of an expression whose mistake is already reported: every operation on it is silent and gives
-POISON again.
+POISON again. Symbolic values are those that only a search decides.
 """
 
 from __future__ import annotations
@@ -9,22 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, Literal
 
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.frozen import record
-from puzzledsl.base.units import Quantity
-from puzzledsl.checker.expressions.search_values import (
-    Conjunction,
-    Facts,
-    Formula,
-    Layers,
-    Matches,
-    SubBlocks,
-    Symbolic,
-    Tally,
-)
+from puzzledsl.base.units import COUNT, Dimension, Quantity
 from puzzledsl.checker.names.syntax_error_regions import SyntaxErrorRegions, declares_unread
+from puzzledsl.checker.spaces.space_info import SpaceInfo
+from puzzledsl.ir import nodes
+from puzzledsl.language.words import DTYPES, FUNCTIONS
 from puzzledsl.syntax import tree
 
 STD = "std/"
@@ -118,6 +113,121 @@ class BuiltIn:
     name: str
 
 
+@record
+class ParentLayer:
+    """`llama.layers[3]`: a layer of a parent, as it is."""
+
+    shape: Shape
+    index: int
+
+
+# ---------------------------------------------------------------- a space, and what a search decides
+
+Names = dict[int, tuple[str, ...]]
+"""Layer -> canonical names of alternatives."""
+
+
+@record(eq=False)
+class Layers:
+    """`layers`, `layers[40..]`; `single` for `layers[i]` and for the variable of `for l in layers`."""
+
+    space: SpaceInfo
+    indices: tuple[int, ...]
+    single: bool = False
+
+
+@record(eq=False)
+class SubBlocks:
+    """`attention`, `layers[i].ffn`."""
+
+    space: SpaceInfo
+    sub_block: SubBlock
+    indices: tuple[int, ...]
+    single: bool = False
+
+
+@record(eq=False)
+class Facts:
+    """`attention.kv_heads` of several layers: a vector for `sum`."""
+
+    space: SpaceInfo
+    sub_block: SubBlock
+    attribute: str
+    indices: tuple[int, ...]
+
+
+@record(eq=False)
+class Matches:
+    """`attention is noop` of several layers: a vector for `count`. `others` are the alternatives that do not match."""
+
+    space: SpaceInfo
+    sub_block: SubBlock
+    names: Names
+    others: Names
+    indices: tuple[int, ...]
+    text: str
+
+
+TermKey = tuple[str | int | tuple[Any, ...], ...]
+"""("metric", scenario, metric) | ("score", name) | ("params",) | ("fact", sub_block, attribute, layer) |
+("count", sub_block, names, layer) | ("table", attention_names, ffn_names, cells, layer)"""
+
+
+@record(eq=False)
+class Symbolic:
+    """`sum(coefficient * term) + constant`, of one dimension. `space`: the space whose layers the terms are about, if any."""
+
+    terms: dict[TermKey, Fraction]
+    constant: Fraction = Fraction(0)
+    dimension: Dimension = COUNT
+    space: SpaceInfo | None = None
+
+
+@record(eq=False)
+class Formula:
+    """A statement about layers' choices; `size` counts its nodes."""
+
+    logic: nodes.Logic
+    size: int
+    space: SpaceInfo
+
+
+@record(eq=False)
+class Tally:
+    """`runs(P)`, `longest(P)`, `distinct(F)`: a whole number of the child that is not a sum over layers.
+
+    `figure` is its node without bounds; `size` counts the node's parts.
+    """
+
+    figure: nodes.Runs | nodes.Longest | nodes.Distinct
+    size: int
+    space: SpaceInfo
+    text: str
+
+
+@record(eq=False)
+class Comparison:
+    """A comparison with a value that the search decides, ready to become a requirement."""
+
+    left: Symbolic
+    op: Literal["<=", ">=", "==", "<", ">"]
+    bound: Fraction | None
+    parent_ratio: Fraction | None
+    span: Span
+    bound_span: Span
+
+
+@record(eq=False)
+class Conjunction:
+    """Comparisons and formulas joined by `and`; each becomes one requirement."""
+
+    items: tuple[Comparison | Formula, ...] = field(default=())
+
+
+Number = Quantity | Symbolic
+Statement = Formula | Boolean
+
+
 # ---------------------------------------------------------------- names
 
 
@@ -171,6 +281,11 @@ class SourceFile:
     def __post_init__(self) -> None:
         self.lines = self.text.split("\n")
 
+    def symbols(self, *kinds: str) -> list[Symbol]:
+        """Return the declarations of some kinds, of any where none is given, in order."""
+        found = (s for s in self.names.values() if isinstance(s, Symbol))
+        return [s for s in found if not kinds or s.kind in kinds]
+
     @property
     def is_std(self) -> bool:
         """True for a file that ships with the package."""
@@ -223,14 +338,6 @@ class Scope:
         return list(found)
 
 
-@record
-class ParentLayer:
-    """`llama.layers[3]`: a layer of a parent, as it is."""
-
-    shape: Shape
-    index: int
-
-
 Value = (
     Poison
     | Quantity
@@ -255,9 +362,18 @@ Value = (
 )
 
 
-def builtin_ref(symbol: Symbol | Poison) -> Value:
-    """A symbol as a value."""
-    return symbol if isinstance(symbol, Poison) else Ref(symbol)
+VALUES: dict[str, Value] = {
+    "true": Boolean(True),
+    "false": Boolean(False),
+    **{name: BuiltIn(name) for name in FUNCTIONS},
+    **{name: Text(name) for name in DTYPES},
+}
+"""Values of names that the language itself defines. A file's own declarations take precedence."""
+
+
+def located(value: Value, span: Span) -> list[Located]:
+    """Return the options of a choice, or the single value."""
+    return list(value.options) if isinstance(value, Options) else [Located(value, span)]
 
 
 def describe(value: Value) -> str:

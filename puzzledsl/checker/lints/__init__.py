@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.lints.direction import warn_of_direction
-from puzzledsl.checker.lints.exclusive import warn_of_exclusive
-from puzzledsl.checker.lints.experts import warn_of_few_tokens
-from puzzledsl.checker.lints.shadowing import warn_of_shadowing
-from puzzledsl.checker.lints.unused import warn_of_unused
+from puzzledsl.checker.lints.bounds import warn_of_direction, warn_of_exclusive
+from puzzledsl.checker.lints.names import warn_of_shadowing, warn_of_unused
+from puzzledsl.checker.lints.texts import warn_of_few_tokens, warn_of_windows
 from puzzledsl.checker.lints.vacuous import warn_of_vacuous
-from puzzledsl.checker.lints.windows import warn_of_windows
 from puzzledsl.ir import nodes
 
 

@@ -6,7 +6,7 @@ layers, the most distinct values from a matching of values to layers (Kuhn 1955)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations, islice
 from typing import assert_never
 
@@ -121,24 +121,16 @@ def _largest_matching(values: Sequence[frozenset[str]]) -> int:
 def _augment(layer: int, values: Sequence[frozenset[str]], owner: dict[str, int]) -> None:
     """Give a layer a value, where others can move to make room: breadth first, so that no path is too deep."""
     came_from: dict[str, int] = {}
-    frontier = [layer]
-    while frontier:
-        here = frontier.pop(0)
+    queue = [layer]
+    for here in queue:
         for value in sorted(values[here] - came_from.keys()):
             came_from[value] = here
-            if value not in owner:
-                _hand_on(value, layer, came_from, owner)
-                return
-            frontier.append(owner[value])
-
-
-def _hand_on(value: str, layer: int, came_from: Mapping[str, int], owner: dict[str, int]) -> None:
-    """Turn an augmenting path round: each layer on it takes the value it was left by."""
-    held = {holder: taken for taken, holder in owner.items()}
-    while True:
-        here = came_from[value]
-        before = held.get(here)
-        owner[value] = here
-        if here == layer or before is None:
-            return
-        value = before
+            if value in owner:
+                queue.append(owner[value])
+                continue
+            held = {holder: taken for taken, holder in owner.items()}
+            while True:  # each layer on the path takes the value that it was reached by
+                owner[value] = came_from[value]
+                if owner[value] == layer:
+                    return
+                value = held[owner[value]]

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
-from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.units import COUNT, format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import AlwaysHolds, NeverHolds
-from puzzledsl.checker.expressions.layer_tables import one_of
+from puzzledsl.checker.expressions.layer_tables import holds, one_of
 from puzzledsl.checker.lints.structure import Layerwise
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fact, fixed_params
@@ -42,7 +41,7 @@ def warn_of_vacuous(ctx: Context, program: nodes.Program) -> set[nodes.Where]:
                 if found is not None:
                     verdict, bound, help = found
                     kind = AlwaysHolds if verdict else NeverHolds
-                    span = span_of(ctx, requirement.bound_where)
+                    span = ctx.span_of(requirement.bound_where)
                     ctx.report(kind(span, space=space.name, bound=bound, help=help))
                     if not verdict:
                         impossible.add(requirement.bound_where)
@@ -67,7 +66,7 @@ def _warn_of_statements(
     for where, found in instances.items():
         never = next((help for verdict, help in found if verdict is False), None)
         always = found[0][1] if all(verdict for verdict, _ in found) else None
-        bound, span = f"`{where.text}`", span_of(ctx, where)
+        bound, span = f"`{where.text}`", ctx.span_of(where)
         if never is not None:
             impossible.add(where)
             ctx.report(NeverHolds(span, space=space.name, bound=bound, help=never))
@@ -90,12 +89,6 @@ def _judged_formula(formula: nodes.Logic, layerwise: Layerwise) -> tuple[bool | 
         return verdict, f"no choice of the layers makes it {'false' if verdict else 'true'}"
     ends = layerwise.reachable(formula)
     return verdict, "" if ends is None else f"{_FIGURES[formula.kind]} from {ends[0]} to {ends[1]}"
-
-
-def span_of(ctx: Context, where: nodes.Where) -> Span:
-    """Return the span of a place of the IR, which names files as the program does."""
-    file = next((f.file for f in ctx.loader.files.values() if f.shown == where.file), where.file)
-    return Span(file, where.line, where.column, where.end_line, where.end_column)
 
 
 def _judged(
@@ -124,22 +117,10 @@ def _judged(
 
 def is_met(op: str, bound: Fraction, low: Fraction, high: Fraction) -> bool | None:
     """Return True if every value from `low` to `high` meets `op bound`, False if none does, else None."""
-    match op:
-        case "<=" | "<":
-            strict = op == "<"
-            always, never = (
-                high < bound or (high == bound and not strict),
-                low > bound or (low == bound and strict),
-            )
-        case ">=" | ">":
-            strict = op == ">"
-            always, never = (
-                low > bound or (low == bound and not strict),
-                high < bound or (high == bound and strict),
-            )
-        case _:
-            always, never = low == high == bound, not low <= bound <= high
-    return True if always else False if never else None
+    if op == "==":
+        return True if low == high == bound else None if low <= bound <= high else False
+    held = {holds(end, op, bound) for end in (low, high)}
+    return held.pop() if len(held) == 1 else None
 
 
 # ---------------------------------------------------------------- what a sum can be

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import assert_never
 
@@ -13,7 +14,6 @@ from puzzledsl.base.suggest import closest
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.expressions.values import POISON, STD, Poison, SourceFile, Symbol
 from puzzledsl.checker.limits import MAX_FILES
-from puzzledsl.checker.names.excerpts import excerpt
 from puzzledsl.checker.names.syntax_error_regions import SyntaxErrorRegions, may_declare_any
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
@@ -22,6 +22,9 @@ from puzzledsl.syntax.parse import normalise, parse, read_source
 Parse = Callable[[str, str, Sink], tree.Module]
 _PARSE: Parse = parse
 """The parser that remembers nothing: for one that does, whole files are better."""
+
+_ITEM = re.compile(r"^(?:(?:let|fn|param)|[a-z]+)[ ]+([A-Za-z_]\w*)")
+_WORD = re.compile(r"[A-Za-z_]\w*")
 
 
 class Loader:
@@ -231,3 +234,44 @@ def key_of(path: Path) -> str:
         return os.path.realpath(path)
     except (OSError, ValueError):  # a name that no file can have
         return str(path)
+
+
+# ---------------------------------------------------------------- excerpts of shipped files
+# Most of a short program's parsing would be of shipped profiles and parents that it does not name.
+
+
+def excerpt(text: str, names: Iterable[str]) -> str | None:
+    """Return a shipped file's text without the declarations that `names` do not need; None if it lacks one of them.
+
+    Shipped files are formatted: a declaration begins at the left margin, and nothing else does but comments and closers.
+    """
+    lines = text.split("\n")
+    parts = _parts(lines)
+    wanted, queue = set(), list(names)
+    while queue:
+        name = queue.pop()
+        if name in wanted:
+            continue
+        if name not in parts:
+            return None
+        wanted.add(name)
+        words = _WORD.findall("\n".join(lines[slice(*parts[name])]))
+        queue += parts.keys() & set(words)
+    for name in parts.keys() - wanted:
+        start, stop = parts[name]
+        lines[start:stop] = [""] * (stop - start)
+    return "\n".join(lines)
+
+
+def _parts(lines: list[str]) -> dict[str, tuple[int, int]]:
+    """Return the lines of each declaration, its comments included: from the first to behind the last."""
+    starts = [(i, match.group(1)) for i, line in enumerate(lines) if (match := _ITEM.match(line))]
+    begins = [_with_comments(lines, i) for i, _ in starts]
+    ends = [*begins[1:], len(lines)]
+    return {name: (begin, end) for (_, name), begin, end in zip(starts, begins, ends, strict=True)}
+
+
+def _with_comments(lines: list[str], start: int) -> int:
+    while start and lines[start - 1].startswith("#"):
+        start -= 1
+    return start

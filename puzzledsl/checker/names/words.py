@@ -8,104 +8,81 @@ from itertools import chain, count
 from puzzledsl.base.diagnostics import Near
 from puzzledsl.base.phrases import listed
 from puzzledsl.base.suggest import closest
-from puzzledsl.checker.context import Context
+from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.diagnostics import name_errors
-from puzzledsl.checker.diagnostics import type_errors as types
-from puzzledsl.checker.expressions.values import (
-    POISON,
-    Constructed,
-    Poison,
-    Ref,
-    Scope,
-    Symbol,
-    Text,
-    Value,
-    article,
-    describe,
-)
-from puzzledsl.checker.names.builtins import VALUES
+from puzzledsl.checker.diagnostics.type_errors import UnknownWord
+from puzzledsl.checker.expressions import values
 from puzzledsl.checker.names.unknown import unknown_name
 from puzzledsl.language.calls import CONSTRUCTORS
 from puzzledsl.syntax import tree
 
 
-def read_word(ctx: Context, expr: tree.Expr, scope: Scope, words: Sequence[str], what: str) -> str | None:
-    """A word of a closed list, written bare, as a string or through a `let` or `param`. None, reported, otherwise."""
-    if isinstance(expr, tree.Name):
-        if expr.text in words:
-            return expr.text
-        if scope.local(expr.text) is None and not _is_value(scope.file.names.get(expr.text)):
-            return _unknown_word(ctx, expr.text, expr, words, what)
-    got = ctx.source(expr.span)
-    near = got.replace(".", "_")
-    if isinstance(expr, tree.Attribute) and near in words:
-        ctx.report(types.UnknownWord(expr.span, got=got, what=what, near=Near(near, alone=True)))
-        return near
-    value = ctx.value(expr, scope)
-    match value:
-        case Poison():
-            return None
-        case Text(value=text):
-            return text if text in words else _unknown_word(ctx, text, expr, words, what)
-        case _:
-            ctx.report(types.WrongType(expr.span, what=what, wanted=_either(words), got=describe(value)))
-            return None
-
-
-def _is_value(symbol: object) -> bool:
-    return isinstance(symbol, Poison) or (isinstance(symbol, Symbol) and symbol.kind in ("let", "param"))
-
-
-def _unknown_word(ctx: Context, got: str, expr: tree.Expr, words: Sequence[str], what: str) -> str | None:
-    near = closest(got, words)
-    if near and isinstance(expr, tree.Name) and expr.text != got:  # a `let` holds the word: the slip is there
-        help, here = f"did you mean `{near}`?", None
+def read_word(ctx: Context, expr: tree.Expr, scope: values.Scope, words: Sequence[str], what: str) -> str:
+    """Return a word of a closed list, written bare, as a string or through a `let` or `param`; of a slip the nearest word."""
+    if isinstance(expr, tree.Name) and expr.text in words:
+        return expr.text
+    got, either = ctx.source(expr.span), listed([f"`{w}`" for w in words], "or")
+    if isinstance(expr, tree.Attribute) and (joined := got.replace(".", "_")) in words:
+        ctx.report(UnknownWord(expr.span, got=got, what=what, near=Near(joined, alone=True)))
+        return joined
+    local = isinstance(expr, tree.Name) and scope.local(expr.text)
+    if isinstance(expr, tree.Name) and local is None and not _is_value(scope.file.names.get(expr.text)):
+        text = expr.text
     else:
-        help, here = f"write {_either(words)}", near
-    ctx.report(types.UnknownWord(expr.span, got=got, what=what, near=here, help=help))
+        value = ctx.value(expr, scope)
+        if not isinstance(value, values.Text):
+            raise ctx.wrong(expr.span, what, either, value)
+        text = value.value
+    if text in words:
+        return text
+    near = closest(text, words)
+    held = near is not None and isinstance(expr, tree.Name) and expr.text != text  # a `let` has the slip
+    help = f"did you mean `{near}`?" if held else f"write {either}"
+    ctx.report(UnknownWord(expr.span, got=text, what=what, near=None if held else near, help=help))
+    if near is None:
+        raise Refused
     return near
 
 
-def _either(words: Sequence[str]) -> str:
-    quoted = [f"`{w}`" for w in words]
-    return listed(quoted, "or")
+def _is_value(symbol: object) -> bool:
+    return isinstance(symbol, values.Poison) or (
+        isinstance(symbol, values.Symbol) and symbol.kind in ("let", "param")
+    )
 
 
-def read_ref(ctx: Context, expr: tree.Expr, scope: Scope, kinds: tuple[str, ...]) -> Symbol | None:
-    """The declaration an expression names; None, reported, where it is none of `kinds`."""
+def read_ref(ctx: Context, expr: tree.Expr, scope: values.Scope, kinds: tuple[str, ...]) -> values.Symbol:
+    """Return the declaration of some kinds that an expression names; of a slip the one that is most likely meant."""
     value = _named(ctx, expr, scope, kinds)
     match value:
-        case Poison():
+        case values.Poison():
             return _likely(ctx, expr, scope, kinds)
-        case Ref(symbol=symbol) if symbol.kind in kinds:
+        case values.Ref(symbol=symbol) if symbol.kind in kinds:
             return symbol
-        case Ref(symbol=symbol):
-            name, got = symbol.name, article(symbol.kind)
-        case Constructed(name=word):
+        case values.Ref(symbol=symbol):
+            name, got = symbol.name, values.article(symbol.kind)
+        case values.Constructed(name=word):
             name, got = word, "a word of the language"
         case _:
-            name, got = ctx.source(expr.span), describe(value)
-    wanted = " or ".join(article(k) for k in kinds)
+            name, got = ctx.source(expr.span), values.describe(value)
+    wanted = " or ".join(values.article(k) for k in kinds)
     help = "; ".join(filter(None, (_declared(scope, kind) for kind in kinds)))
-    if isinstance(value, Constructed) and isinstance(expr, tree.Call):
+    if isinstance(value, values.Constructed) and isinstance(expr, tree.Call):
         named = unused(f"my_{kinds[0]}", scope.file.names)
         help = f"name it first, `{kinds[0]} {named} = {ctx.source(expr.span)}`, and write `{named}` here"
-    ctx.report(name_errors.WrongKind(expr.span, name=name, got=got, wanted=wanted, help=help))
-    return None
+    raise ctx.refuse(name_errors.WrongKind(expr.span, name=name, got=got, wanted=wanted, help=help))
 
 
-def _named(ctx: Context, expr: tree.Expr, scope: Scope, kinds: tuple[str, ...]) -> Value:
+def _named(ctx: Context, expr: tree.Expr, scope: values.Scope, kinds: tuple[str, ...]) -> values.Value:
     """The value of an expression; of an undeclared name POISON, with a declaration of `kinds` suggested."""
+    known = (scope.file.names, values.VALUES, CONSTRUCTORS)
     if (
-        isinstance(expr, tree.Name)
-        and scope.local(expr.text) is None
-        and expr.text not in scope.file.names
-        and expr.text not in VALUES
-        and expr.text not in CONSTRUCTORS
+        not isinstance(expr, tree.Name)
+        or scope.local(expr.text)
+        or any(expr.text in names for names in known)
     ):
-        unknown_name(ctx, expr, scope, kinds=(*kinds, "let", "param"))
-        return POISON
-    return ctx.value(expr, scope)
+        return ctx.value(expr, scope)
+    unknown_name(ctx, expr, scope, kinds=(*kinds, "let", "param"))
+    return values.POISON
 
 
 def unused(name: str, taken: Collection[str]) -> str:
@@ -113,18 +90,17 @@ def unused(name: str, taken: Collection[str]) -> str:
     return next(n for n in chain([name], (f"{name}{i}" for i in count(2))) if n not in taken)
 
 
-def _declared(scope: Scope, kind: str) -> str:
+def _declared(scope: values.Scope, kind: str) -> str:
     """``space: `w`, `v` ``: what the file declares of a kind; empty where that is nothing."""
-    found = (s for s in scope.file.names.values() if isinstance(s, Symbol) and s.kind == kind)
-    names = [f"`{s.name}`" for s in found if s.file is scope.file]
+    names = [f"`{s.name}`" for s in scope.file.symbols(kind) if s.file is scope.file]
     return f"{kind}: " + ", ".join(names[:8]) if names else ""
 
 
-def _likely(ctx: Context, expr: tree.Expr, scope: Scope, kinds: tuple[str, ...]) -> Symbol | None:
+def _likely(ctx: Context, expr: tree.Expr, scope: values.Scope, kinds: tuple[str, ...]) -> values.Symbol:
     """The declaration a misspelt name most likely means: what follows from it is checked rather than skipped."""
     noted = ctx.unknown.get((scope.file.file, expr.text), []) if isinstance(expr, tree.Name) else []
     for _, near in noted:
         symbol = scope.file.names.get(near) if near else None
-        if isinstance(symbol, Symbol) and symbol.kind in kinds and symbol not in ctx.busy:
+        if isinstance(symbol, values.Symbol) and symbol.kind in kinds and symbol not in ctx.busy:
             return symbol
-    return None
+    raise Refused

@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Fix, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import layers_in_words
-from puzzledsl.checker.context import Context
+from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.diagnostics import space_errors as errors
-from puzzledsl.checker.diagnostics import type_errors as types
-from puzzledsl.checker.expressions.search_values import Layers, SubBlocks
-from puzzledsl.checker.expressions.values import Poison, Scope, Value, describe
+from puzzledsl.checker.diagnostics.type_errors import WrongType
+from puzzledsl.checker.expressions.values import Layers, Scope, SubBlocks, describe
 from puzzledsl.checker.spaces.choices import ChoiceReader
 from puzzledsl.checker.spaces.patterns import Predicate, predicate
 from puzzledsl.checker.spaces.space_info import Choice, SpaceInfo
@@ -40,48 +39,46 @@ class Overrides:
 
     def apply(self, statement: tree.Assign, scope: Scope) -> None:
         """Apply one override."""
-        place = self.ctx.value(statement.target, scope)
-        targets = self._targets(place, statement.target.span)
-        changed = False
-        for sub_block, layers in targets:
-            edit = self._edit(statement, scope, sub_block, layers)
-            if edit is None:
-                self.info.incomplete = True
-                return
-            changed |= self._change(sub_block, layers, edit, statement.span)
-        if targets and not changed and not self.info.incomplete and statement.op in ("|=", "-="):
+        try:
+            self._apply(statement, scope)
+        except Refused:
+            self.info.incomplete = True
+
+    def _apply(self, statement: tree.Assign, scope: Scope) -> None:
+        span, changed = statement.target.span, False
+        place = self.ctx.sound(statement.target, scope)
+        targets: list[SubBlock] = [place.sub_block] if isinstance(place, SubBlocks) else [*SITES]
+        if not isinstance(place, Layers | SubBlocks) or not place.indices:
+            wanted = "`layers[…]`, `layers[…].attention` or `layers[…].ffn`"
+            self.ctx.report(
+                WrongType(span, what="what an override edits", wanted=wanted, got=describe(place))
+            )
+            return
+        for sub_block in targets:
+            edit = self._edit(statement, scope, sub_block, place.indices)
+            changed |= self._change(sub_block, place.indices, edit, statement.span)
+        if not changed and not self.info.incomplete and statement.op in ("|=", "-="):
             why = "it is already there" if statement.op == "|=" else "no layer here has it"
             fixes = [Fix.replace(statement.span, "", "remove this override", safe=False)]
             self.ctx.report(errors.OverrideDoesNothing(statement.value.span, why=why, fixes=fixes))
 
-    def _targets(self, place: Value, span: Span) -> list[tuple[SubBlock, tuple[int, ...]]]:
-        match place:
-            case Layers(indices=indices) if indices:
-                return [(site, indices) for site in SITES]
-            case SubBlocks(sub_block=sub_block, indices=indices):
-                return [(sub_block, indices)]
-            case Poison():
-                self.info.incomplete = True
-                return []
-        wanted, got = "`layers[…]`, `layers[…].attention` or `layers[…].ffn`", describe(place)
-        self.ctx.report(types.WrongType(span, what="what an override edits", wanted=wanted, got=got))
-        return []
-
     def _edit(
         self, statement: tree.Assign, scope: Scope, sub_block: SubBlock, layers: tuple[int, ...]
-    ) -> _Edit | None:
-        value = statement.value
+    ) -> _Edit:
+        value, target = statement.value, statement.target
         if isinstance(value, tree.BadExpr):
-            return None
+            raise Refused
         if isinstance(value, tree.Pattern | tree.PatternChoice):
-            test = predicate(self.ctx, value, scope, self.info, sub_block)
-            return None if test is None else _Edit(statement.op, {}, test)
-        before = self.info.incomplete
-        self.info.incomplete = False
-        each = not _is_of_all_layers(statement.target)
+            return _Edit(statement.op, {}, predicate(self.ctx, value, scope, self.info, sub_block))
+        before, self.info.incomplete = self.info.incomplete, False
+        # `ffn`, `layers` and `layers.ffn` select no layers
+        root = target.target if isinstance(target, tree.Attribute) else target
+        each = not isinstance(root, tree.Name) or root.text not in (*SITES, "layers")
         found = self.reader.alternatives(value, scope, sub_block, layers, each=each)
         lost, self.info.incomplete = self.info.incomplete, before
-        return None if lost else _Edit(statement.op, found, _nothing)
+        if lost:
+            raise Refused
+        return _Edit(statement.op, found, lambda alternative, shape: False)
 
     def _change(self, sub_block: SubBlock, layers: tuple[int, ...], edit: _Edit, span: Span) -> bool:
         """Edit the choice of some layers and return True if any changed. Layers that share a choice share the result."""
@@ -115,16 +112,6 @@ class Overrides:
             help = f"layer {layers[0]} had {had}"
             text = f"{layers_in_words(sorted(layers))} {'is' if len(layers) == 1 else 'are'}"
             self.ctx.report(errors.EmptyChoice(span, layers=text, sub_block=sub_block, help=help))
-
-
-def _nothing(alternative: Alternative, shape: Shape) -> bool:
-    return False
-
-
-def _is_of_all_layers(target: tree.Expr) -> bool:
-    """Return True for `ffn`, `layers` and `layers.ffn`, which select no layers."""
-    root = target.target if isinstance(target, tree.Attribute) else target
-    return isinstance(root, tree.Name) and root.text in (*SITES, "layers")
 
 
 @record

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.support import FAMILY, Absent, Architecture, Lowered
-from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Span
+from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import layers_in_words, listed
 from puzzledsl.base.stage_errors import RecipeOfQuantised
 from puzzledsl.base.units import BYTES, format_quantity
-from puzzledsl.checker.diagnostics.engine_errors import EngineLacksAlternative, FullIsRounded
-from puzzledsl.checker.diagnostics.runtime_errors import (
-    CannotRepresent,
-    IsLowered,
-    LoweringRefused,
-    NoSuchFamily,
-)
+from puzzledsl.checker.context import Context
+from puzzledsl.checker.diagnostics import declaration_errors as errors
 from puzzledsl.ir import nodes
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.measured_engines import Engine
 from puzzledsl.ir.recipes import RECIPES
-from puzzledsl.ir.references import references
+from puzzledsl.ir.references import references, space_of
 from puzzledsl.ir.runtimes import Choices, Fit, Lack, engine_of, extra_params, fit, fit_in
-from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.stage_nodes import EXPORTS
+from puzzledsl.syntax import tree
 
 FORMATS = {runtime: name for name, call in EXPORTS.items() for runtime in call.arguments["runtime"].words}
 """Runtime -> the export format that is for it."""
@@ -40,110 +34,19 @@ SMALL_ROUNDING_BITS = 8
 """Bits of a weight from which on the rounding of whole files changes little: `q8_0` of SmolLM2-135M has a KL of 0.004."""
 
 
-@record
-class Written:
-    """The call of an export as it is written."""
-
-    text: str
-    span: Span
-
-
-def check_exports(
-    program: nodes.Program, files: Mapping[str, str], calls: Mapping[str, Written]
-) -> list[Diagnostic]:
-    """Return the diagnostics of what an export's space allows and its runtime lacks.
+def check_exports(ctx: Context, program: nodes.Program) -> None:
+    """Report what an export's space allows and its runtime lacks.
 
     Errors for alternatives that cannot be rewritten, or in an export with `lower: false`; warnings for those that are
-    rewritten. `files` maps a place's file to its name in diagnostics; `calls` has the calls of the exports.
+    rewritten.
     """
-    found: list[Diagnostic] = []
     for export in program.exports.values():
-        found += _check(program, export, lambda where: _span(where, files), calls.get(export.name))
-    return found
-
-
-def _check(
-    program: nodes.Program, export: nodes.Export, span: Callable[[nodes.Where], Span], written: Written | None
-) -> Iterator[Diagnostic]:
-    runtime, space = RUNTIMES[export.runtime], space_of(program, export)
-    if export.dtype in RECIPES:
-        yield from _recipe(export, space, span, written)
-    parent = program.parents[space.parent]
-    where = span(export.runtime_where)
-    choices = [(layer.attention, layer.ffn) for layer in space.layers]
-    found = fit(runtime, parent.shape, choices, parent.computation)
-    of_model = [
-        NoSuchFamily(
-            where,
-            secondary=[Label(span(parent.where), "the parent")],
-            help=_other_runtimes(export, parent, choices),
-            runtime=runtime.title,
-            family=parent.shape.family,
-            reason=answer.reason,
-        )
-        for _, answer in found.model
-        if isinstance(answer, Absent)
-    ]
-    if of_model:
-        yield from of_model[:1] if found.absent[0] else of_model
-        return
-    label = Label(span(space.where), f"{'used by' if space.used_by else 'what'} `{export.of}` may choose")
-    rewritten = [
-        _Rewritten(
-            what,
-            "the whole model",
-            answer.into,
-            _cost(found.architecture, answer, parent.shape, export),
-            f"write {_runtime(export, 'transformers')}",
-        )
-        for what, answer in found.model
-        if isinstance(answer, Lowered)
-    ]
-    for lack in found.lacks:
-        what = f"`{lack.alternative.name}` {'FFN' if lack.sub_block == 'ffn' else 'attention'}"
-        layers = layers_in_words(list(lack.layers))
-        match lack.support:
-            case Absent(reason=reason):
-                help = _absent_help(export, lack, parent.shape)
-                said: dict[str, Any] = {
-                    "runtime": runtime.title,
-                    "what": what,
-                    "layers": layers,
-                    "reason": reason,
-                }
-                yield CannotRepresent(where, secondary=[label], help=help, **said)
-            case Lowered(into=into) as answer:
-                cost = _cost(found.architecture, answer, parent.shape, export, lack)
-                rewritten.append(_Rewritten(what, layers, into, cost, _drop(lack)))
-    if rewritten:
-        yield from _lowered(export, where, label, rewritten, written)
-
-
-def _recipe(
-    export: nodes.Export, space: nodes.Space, span: Callable[[nodes.Where], Span], written: Written | None
-) -> Iterator[Diagnostic]:
-    """Report storage types of sub-blocks beside a recipe that chooses every matrix's."""
-    choices = (part for layer in space.layers for part in (*layer.attention, *layer.ffn))
-    types = dict.fromkeys(part.dtype for part in choices if part.dtype is not None)
-    if not types or export.dtype is None:
-        return
-    fixes = []
-    if written is not None and "#" not in written.text:
-        call, count = re.subn(rf"dtype ?: ?{export.dtype}\b", "dtype: f16", written.text)
-        fixes = [Fix.replace(written.span, call, safe=False)] if count == 1 else []
-    yield RecipeOfQuantised(
-        span(export.where) if written is None else written.span,
-        secondary=[Label(span(space.where), f"what `{export.of}` may choose")],
-        fixes=fixes,
-        recipe=export.dtype,
-        types=listed([f"`{name}`" for name in types], "and"),
-    )
-
-
-def space_of(program: nodes.Program, export: nodes.Export) -> nodes.Space:
-    """Return the space of the search that an export is of."""
-    search = program.uptrains[export.of].search if export.of in program.uptrains else export.of
-    return program.spaces[program.searches[search].space]
+        space = program.spaces[space_of(program, export)]
+        item = ctx.taken[export.name].item
+        value = item.value if isinstance(item, tree.Decl) else None
+        # the call of an export that has its own, not one that a `let` holds
+        call = value.span if isinstance(value, tree.Call) else None
+        _ExportCheck(ctx, export, space, program.parents[space.parent], call).report()
 
 
 @record
@@ -157,128 +60,167 @@ class _Rewritten:
     drop: str
 
 
+@record
+class _ExportCheck:
+    """Check of one export. `call` is the place of its call, if it has its own."""
+
+    ctx: Context
+    export: nodes.Export
+    space: nodes.Space
+    parent: nodes.Parent
+    call: Span | None
+
+    @property
+    def written(self) -> str:
+        """Its call on one line; empty if a comment stands in it, or without a call of its own."""
+        text = "" if self.call is None else " ".join(self.ctx.source(self.call).split())
+        return "" if "#" in text else text
+
+    def report(self) -> None:
+        """Report what the runtime lacks."""
+        ctx, export, parent, space = self.ctx, self.export, self.parent, self.space
+        runtime, where = RUNTIMES[export.runtime], ctx.span_of(export.runtime_where)
+        if export.dtype is not None and export.dtype in RECIPES:
+            self._report_recipe(export.dtype)
+        choices = [(layer.attention, layer.ffn) for layer in space.layers]
+        found = fit(runtime, parent.shape, choices, parent.computation)
+        absent = [answer.reason for _, answer in found.model if isinstance(answer, Absent)]
+        for reason in absent[:1] if found.absent[0] else absent:
+            said: Args = {"runtime": runtime.title, "family": parent.shape.family, "reason": reason}
+            beside = [Label(ctx.span_of(parent.where), "the parent")]
+            help = self._other_runtimes(choices)
+            ctx.report(errors.NoSuchFamily(where, secondary=beside, help=help, **said))
+        if absent:
+            return
+        label = self._label("used by" if space.used_by else "what")
+        drop = f"write {self._runtime('transformers')}"
+        rewritten = [
+            _Rewritten(what, "the whole model", answer.into, self._cost(found.architecture, answer), drop)
+            for what, answer in found.model
+            if isinstance(answer, Lowered)
+        ]
+        for lack in found.lacks:
+            what = f"`{lack.alternative.name}` {'FFN' if lack.sub_block == 'ffn' else 'attention'}"
+            layers, support = layers_in_words(list(lack.layers)), lack.support
+            if isinstance(support, Absent):
+                said = {"runtime": runtime.title, "what": what, "layers": layers, "reason": support.reason}
+                help = self._absent_help(lack)
+                ctx.report(errors.CannotRepresent(where, secondary=[label], help=help, **said))
+            elif isinstance(support, Lowered):
+                cost = self._cost(found.architecture, support, lack)
+                rewritten.append(_Rewritten(what, layers, support.into, cost, _drop(lack)))
+        if rewritten and not export.lower:
+            self._report_lowered(where, label, rewritten)
+
+    def _label(self, what: str) -> Label:
+        return Label(self.ctx.span_of(self.space.where), f"{what} `{self.export.of}` may choose")
+
+    def _report_recipe(self, recipe: str) -> None:
+        """Report storage types of sub-blocks beside a recipe that chooses every matrix's."""
+        choices = (part for layer in self.space.layers for part in (*layer.attention, *layer.ffn))
+        types = dict.fromkeys(part.dtype for part in choices if part.dtype is not None)
+        if not types:
+            return
+        fixes, span = [], self.call or self.ctx.span_of(self.export.where)
+        call, count = re.subn(rf"dtype ?: ?{recipe}\b", "dtype: f16", self.written)
+        if count == 1:
+            fixes = [Fix.replace(span, call, safe=False)]
+        said: Args = {"recipe": recipe, "types": listed([f"`{name}`" for name in types], "and")}
+        self.ctx.report(RecipeOfQuantised(span, secondary=[self._label("what")], fixes=fixes, **said))
+
+    def _report_lowered(self, where: Span, label: Label, rewritten: list[_Rewritten]) -> None:
+        """Report all that an export rewrites in one diagnostic."""
+        call, fixes = "lower: true", []
+        if self.export.lower is None and self.call is not None and self.written.endswith(")"):
+            call = f"{self.written[:-1].rstrip().removesuffix(',')}, lower: true)"
+            fixes = [Fix.replace(self.call, call, safe=False)]
+        first, notes = rewritten[0], []
+        what, help = f"{first.what}: {first.layers}", f"it becomes {first.into}: {first.cost}; "
+        allow = f"write `{call}` to allow it, or {first.drop}"
+        if len(rewritten) > 1:
+            what = listed([each.what for each in rewritten], "and")
+            notes = [f"{e.what}, {e.layers}: becomes {e.into}, {e.cost}; or {e.drop}" for e in rewritten]
+            help, allow = "", f"write `{call}` to allow all of it"
+        kind = errors.IsLowered if self.export.lower is None else errors.LoweringRefused
+        said: Args = {"runtime": RUNTIMES[self.export.runtime].title, "what": what}
+        self.ctx.report(
+            kind(where, secondary=[label], fixes=fixes, notes=notes, help=f"{help}{allow}", **said)
+        )
+
+    def _cost(self, architecture: Architecture, answer: Lowered, lack: Lack | None = None) -> str:
+        """Describe the overhead of one lowered sub-block: `+12MiB and +0.4 % weights to read a token, a layer`."""
+        shape = self.parent.shape
+        own = shape if lack is None else (shape.base or shape).at(lack.layers[0])
+        extra = extra_params(architecture, answer, own, None if lack is None else lack.alternative)
+        size = format_quantity(round(extra * BYTES_PER_PARAM.get(self.export.dtype or "", 2)), BYTES)
+        share = 100 * extra / total_params(shape)
+        return (
+            f"+{size} and +{share:.2g} % decode latency{' a layer' if lack and len(lack.layers) > 1 else ''}"
+        )
+
+    # ------------------------------------------------------------ what to write instead
+
+    def _other_runtimes(self, choices: Choices) -> str:
+        fits = {
+            name: fit(r, self.parent.shape, choices, self.parent.computation) for name, r in RUNTIMES.items()
+        }
+        able = [name for name, found in fits.items() if not any(found.absent)]
+        return f"write {listed([self._runtime(name) for name in able], 'or')}" if able else ""
+
+    def _runtime(self, name: str) -> str:
+        """Return how an export names another runtime: by `runtime:` in its own call, or by another call."""
+        format_ = FORMATS[name]
+        if format_ != "hf":
+            return f'`{format_}("…")`'
+        return f"`runtime: {name}`" if self.export.format == "hf" else f'`hf("…", runtime: {name})`'
+
+    def _absent_help(self, lack: Lack) -> str:
+        own = (self.parent.shape.base or self.parent.shape).at(lack.layers[0])
+        able = [r.name for r in RUNTIMES.values() if _has(r.architectures, lack.alternative, own)]
+        drop = f"drop `{lack.alternative.name}` from the space"
+        if lack.kept:
+            drop = f"replace `{lack.alternative.name}`, which the parent has, in those layers"
+        return f"{drop}, or write {self._runtime(able[0])}" if able else drop
+
+
 def _drop(lack: Lack) -> str:
     those = "that layer" if len(lack.layers) == 1 else "those layers"
     verb, preposition = ("replace", "in") if lack.kept else ("drop", "from")
     return f"{verb} `{lack.alternative.name}` {preposition} {those}"
 
 
-def _other_runtimes(export: nodes.Export, parent: nodes.Parent, choices: Choices) -> str:
-    fits = {name: fit(r, parent.shape, choices, parent.computation) for name, r in RUNTIMES.items()}
-    able = [name for name, found in fits.items() if not any(found.absent)]
-    return f"write {listed([_runtime(export, name) for name in able], 'or')}" if able else ""
-
-
-def _runtime(export: nodes.Export, name: str) -> str:
-    """Return how an export names another runtime: by `runtime:` in its own call, or by another call."""
-    format_ = FORMATS[name]
-    if format_ != "hf":
-        return f'`{format_}("…")`'
-    return f"`runtime: {name}`" if export.format == "hf" else f'`hf("…", runtime: {name})`'
-
-
-def _lowered(
-    export: nodes.Export, where: Span, label: Label, rewritten: list[_Rewritten], written: Written | None
-) -> Iterator[Diagnostic]:
-    """Report all that an export rewrites in one diagnostic; nothing where `lower: true` allows it."""
-    if export.lower:
-        return
-    call, fixes = "lower: true", []
-    if (
-        export.lower is None
-        and written is not None
-        and written.text.endswith(")")
-        and "#" not in written.text
-    ):
-        call = f"{written.text[:-1].rstrip().removesuffix(',')}, lower: true)"
-        fixes = [Fix.replace(written.span, call, safe=False)]
-    first, notes = rewritten[0], []
-    what, help = f"{first.what}: {first.layers}", f"it becomes {first.into}: {first.cost}"
-    allow = f"write `{call}` to allow it, or {first.drop}"
-    if len(rewritten) > 1:
-        what = listed([each.what for each in rewritten], "and")
-        notes = [f"{e.what}, {e.layers}: becomes {e.into}, {e.cost}; or {e.drop}" for e in rewritten]
-        help, allow = "", f"write `{call}` to allow all of it"
-    said: dict[str, Any] = {"runtime": RUNTIMES[export.runtime].title, "what": what}
-    said["help"] = f"{help}; {allow}" if help else allow
-    kind = IsLowered if export.lower is None else LoweringRefused
-    yield kind(where, secondary=[label], fixes=fixes, notes=notes, **said)
-
-
-def _cost(
-    architecture: Architecture,
-    answer: Lowered,
-    shape: nodes.Shape,
-    export: nodes.Export,
-    lack: Lack | None = None,
-) -> str:
-    """Describe the overhead of one lowered sub-block: `+12MiB and +0.4 % weights to read a token, a layer`."""
-    own = shape if lack is None else (shape.base or shape).at(lack.layers[0])
-    extra = extra_params(architecture, answer, own, None if lack is None else lack.alternative)
-    size = format_quantity(round(extra * BYTES_PER_PARAM.get(export.dtype or "", 2)), BYTES)
-    share = 100 * extra / total_params(shape)
-    return f"+{size} and +{share:.2g} % decode latency{' a layer' if lack and len(lack.layers) > 1 else ''}"
-
-
-def _absent_help(export: nodes.Export, lack: Lack, shape: nodes.Shape) -> str:
-    own = (shape.base or shape).at(lack.layers[0])
-    able = [r.name for r in RUNTIMES.values() if _has(r.architectures, lack.alternative, own)]
-    drop = f"drop `{lack.alternative.name}` from the space"
-    if lack.kept:
-        drop = f"replace `{lack.alternative.name}`, which the parent has, in those layers"
-    return f"{drop}, or write {_runtime(export, able[0])}" if able else drop
-
-
 def _has(architectures: tuple[Architecture, ...], alternative: Alternative, shape: nodes.Shape) -> bool:
     return any(alternative.served(a, shape, first=False).kind != "absent" for a in architectures)
-
-
-def _span(where: nodes.Where, files: Mapping[str, str]) -> Span:
-    return span_of(where, files.get(where.file))
 
 
 # ---------------------------------------------------------------- engines that costs are measured in
 
 
-def check_engines(program: nodes.Program, files: Mapping[str, str]) -> list[Diagnostic]:
-    """Return an error for each searched space with alternatives that the engine of one of the search's scenarios lacks."""
+def check_engines(ctx: Context, program: nodes.Program) -> None:
+    """Report searched spaces with alternatives that the engine of one of the search's scenarios lacks or rounds."""
     searched: dict[tuple[str, str], nodes.Where] = {}
-    for search in program.searches.values():
-        for name in _scenarios(program, search):
-            searched.setdefault((search.space, name), search.where)
-    for frontier in program.frontiers.values():
-        for name in _scenarios(program, frontier):
-            searched.setdefault((program.searches[frontier.search].space, name), frontier.where)
-    found: list[Diagnostic] = []
+    of_searches = [(search.space, search) for search in program.searches.values()]
+    of_frontiers = [(program.searches[f.search].space, f) for f in program.frontiers.values()]
+    for space, node in (*of_searches, *of_frontiers):
+        for name in dict.fromkeys(references(node)):
+            if name in program.scenarios:
+                searched.setdefault((space, name), node.where)
     for (space, scenario), where in searched.items():
         hardware = program.hardware[program.scenarios[scenario].hardware]
-        if (engine := engine_of(hardware)) is None:
+        engine = engine_of(hardware)
+        if engine is None:
             continue
-        span = span_of(hardware.where, files.get(hardware.where.file))
-        label = Label(span_of(where, files.get(where.file)), f"searches `{space}` by `{scenario}`")
+        span = ctx.span_of(hardware.where)
+        beside = [Label(ctx.span_of(where), f"searches `{space}` by `{scenario}`")]
+        said: Args = {"engine": engine.title, "space": space}
         if (rounded := _rounded(program.spaces[space], hardware, engine)) is not None:
             what, dtype = rounded
-            found.append(
-                FullIsRounded(
-                    span, secondary=[label], what=what, engine=engine.title, dtype=dtype, space=space
-                )
-            )
+            ctx.report(errors.FullIsRounded(span, secondary=beside, what=what, dtype=dtype, **said))
         if any((fitted := fit_in(program, space, engine)).absent):
             what, reason = next(_absent(fitted))
-            found.append(
-                EngineLacksAlternative(
-                    span,
-                    secondary=[label],
-                    help="measure in another engine: `measured(engine: torch)` runs everything"
-                    if what == FAMILY
-                    else None,
-                    engine=engine.title,
-                    what=what,
-                    space=space,
-                    reason=reason,
-                )
-            )
-    return found
+            help = "measure in another engine: `measured(engine: torch)` runs everything"
+            said |= {"what": what, "reason": reason, "help": help if what == FAMILY else None}
+            ctx.report(errors.EngineLacksAlternative(span, secondary=beside, **said))
 
 
 def _rounded(space: nodes.Space, hardware: nodes.Hardware, engine: Engine) -> tuple[str, str] | None:
@@ -291,10 +233,6 @@ def _rounded(space: nodes.Space, hardware: nodes.Hardware, engine: Engine) -> tu
             if alternative.dtype is None and alternative.kind != "noop":
                 return f"`{alternative.name}` in {layers_in_words([index])}", spec.dtype
     return None
-
-
-def _scenarios(program: nodes.Program, node: nodes.Search | nodes.Frontier) -> Iterator[str]:
-    return (name for name in dict.fromkeys(references(node)) if name in program.scenarios)
 
 
 def _absent(fitted: Fit) -> Iterator[tuple[str, str]]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from puzzledsl.search.cpsat.model import counted_layers, counting_model
+from puzzledsl.search.cpsat.model import ModelWriter
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Problem
-from puzzledsl.search.problem.symmetry import Alike, symmetry_of
+from puzzledsl.search.problem.symmetry import symmetry_of
 
 if TYPE_CHECKING:
     from ortools.sat.python.cp_model_helper import CpModelProto, CpSolverResponse, SatParameters, SolveWrapper
@@ -52,9 +51,9 @@ def run_cpsat(
     most = LARGEST_GOAL if at_most is None else min(at_most, LARGEST_GOAL)
     if least > most:
         return Answer(None, None, True)
-    symmetry = symmetry_of(problem)
-    model = counting_model(problem, symmetry)
-    if hint is not None and not symmetry:
+    writer = ModelWriter(problem, symmetry_of(problem))
+    model = writer.model
+    if hint is not None and not writer.symmetry:
         model.solution_hint.vars.extend(range(len(problem.columns)))
         model.solution_hint.values.extend(
             np.isin(np.arange(len(problem.columns)), hint).astype(np.int64).tolist()
@@ -68,9 +67,8 @@ def run_cpsat(
         return Answer(None, None, True)
     if response.status not in (CpSolverStatus.OPTIMAL, CpSolverStatus.FEASIBLE):
         return Answer(None, None, False)
-    chosen = _read(problem, symmetry, list(response.solution))
     bound = int(response.inner_objective_lower_bound) if problem.goal.values.any() else 0
-    return Answer(chosen, bound, response.status == CpSolverStatus.OPTIMAL)
+    return Answer(writer.read(list(response.solution)), bound, response.status == CpSolverStatus.OPTIMAL)
 
 
 def solve_interruptibly(solver: SolveWrapper, model: CpModelProto) -> CpSolverResponse:
@@ -102,14 +100,3 @@ def parameters_of(effort: Effort) -> SatParameters:
     if effort.work is not None:
         parameters.max_deterministic_time = effort.work
     return parameters
-
-
-def _read(problem: Problem, symmetry: Sequence[Alike], values: list[int]) -> Ints:
-    """Return the chosen columns, ascending, from the variables' values in a solution of `counting_model`."""
-    loose = ~np.isin(problem.columns.layer_of, [*counted_layers(problem, symmetry)])
-    place = int(loose.sum())
-    parts = [loose.nonzero()[0][np.array(values[:place], dtype=np.bool_)]]
-    for alike in symmetry:
-        parts.append(alike.chosen(values[place : place + len(alike.figures)]))
-        place += len(alike.figures)
-    return np.sort(np.concatenate(parts))

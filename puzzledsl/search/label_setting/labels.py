@@ -1,4 +1,4 @@
-"""Labels of a sweep (partial assignments) as arrays, and a compact form for those that wait."""
+"""Labels of a sweep (partial assignments) as arrays, a compact form for those that wait, and dominance among labels."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puzzledsl.search.label_setting.resources import Resources
-from puzzledsl.search.problem.columns import Ints, Mask
+from puzzledsl.search.problem.columns import Ints, Mask, mixed
 
+MANY = 4000  # number of models up to which one operation for all rows is faster
 Short = NDArray[np.int32]
+Indices = NDArray[np.int32] | NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,15 +47,6 @@ class Labels:
         step = self.step and Step(self.step.before[keep], self.step.column[keep], self.step.last)
         states = self.states[keep]
         return Labels(self.stage, self.sums[:, keep], self.goal[keep], self.words[:, keep], states, step)
-
-    def all_columns(self) -> Ints:
-        """Return the columns of every label, [label][layer], first layer of the order first."""
-        found: list[Ints] = []
-        step, labels = self.step, np.arange(len(self), dtype=np.int32)
-        while step is not None:
-            found.append(step.column[labels].astype(np.int64))
-            labels, step = step.before[labels], step.last
-        return np.array(found[::-1], dtype=np.int64).reshape(len(found), len(self)).T
 
     def columns(self, label: int) -> list[int]:
         """Return the columns of one label, first layer of the order first."""
@@ -97,3 +90,40 @@ class WaitingLabels:
         priced += resources.prices @ (self.rows - self.rows[:, :1]) + self.priced
         sums = np.vstack([self.rows, priced])
         return Labels(self.stage, sums, self.goal, self.words, self.states, self.step)
+
+
+def added(values: Ints, sums: Ints, column: Indices, model: Indices) -> Ints:
+    """Return `values[:, column] + sums[:, model]`, row by row to save memory if there are many."""
+    if len(column) < MANY:
+        return np.asarray(sums.take(model, axis=1) + values.take(column, axis=1))
+    after = np.empty((len(sums), len(column)), dtype=np.int64)
+    for line, own, before in zip(after, values, sums, strict=True):
+        np.take(before, model, out=line, mode="clip")
+        line += own[column]
+    return after
+
+
+def best_of_each(keys: Ints, goal: Ints, places: Ints) -> Ints:
+    """Return the best model of each group of equal keys [key][model], ascending.
+
+    Best means the least objective, then the first place [word][model]. If different keys have equal hashes, all models are
+    returned, which is valid but prunes nothing.
+    """
+    numbers = mixed(keys)
+    order = np.argsort(numbers, kind="stable")
+    new = np.concatenate([[True], numbers[order][1:] != numbers[order][:-1]])
+    group, starts = np.cumsum(new) - 1, new.nonzero()[0]
+    if len(starts) == len(order):
+        return np.arange(len(goal))
+    for key in keys:
+        ordered = key[order]
+        if (ordered[1:] != ordered[:-1])[~new[1:]].any():  # hash collision
+            return np.arange(len(goal))
+    goals = goal[order]
+    best = goals == np.minimum.reduceat(goals, starts)[group]
+    if int(best.sum()) > len(starts):
+        tied = best.nonzero()[0]
+        ranked = tied[np.lexsort((*places[::-1, order[tied]], group[tied]))]
+        first = np.concatenate([[True], group[ranked][1:] != group[ranked][:-1]])
+        return np.sort(order[ranked[first]])
+    return np.sort(order[best])

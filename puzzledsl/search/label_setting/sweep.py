@@ -15,12 +15,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from puzzledsl.search.label_setting.dominance import added, best_of_each
-from puzzledsl.search.label_setting.grid import pairs_of
-from puzzledsl.search.label_setting.labels import Labels, Step, WaitingLabels
+from puzzledsl.search.label_setting.labels import Labels, Step, WaitingLabels, added, best_of_each
 from puzzledsl.search.label_setting.layout import Layout, layout_of
 from puzzledsl.search.label_setting.suffixes import TOGETHER as AT_ONCE
-from puzzledsl.search.label_setting.suffixes import Suffixes, SuffixTable
+from puzzledsl.search.label_setting.suffixes import Suffixes, SuffixTable, pairs_of
 from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Problem
@@ -71,21 +69,6 @@ def sweep_of(
     """
     layout = layout_of(problem, bound, most)
     return None if layout is None else Sweep(layout, most, known, width, deadline)
-
-
-def sweep_all(layout: Layout, most: int, *, work: int, deadline: float) -> Ints | None:
-    """Return all answers with sums up to `most`, [answer][layer], best first, ties in the order of the space.
-
-    None if that takes more than `work` labels or exceeds the deadline.
-    """
-    search = _Every(layout, most, deadline)
-    if not search.run(work).complete:
-        return None
-    if not search.found:
-        return np.zeros((0, layout.problem.columns.layers), dtype=np.int64)
-    chosen = np.vstack([columns for columns, _ in search.found])
-    keys = np.hstack([keys for _, keys in search.found])
-    return np.asarray(chosen[np.lexsort(keys[::-1])])
 
 
 class _Late(Exception):
@@ -359,25 +342,3 @@ class Sweep:
         least = min(group.least for group in self.waiting)
         best = self.best or Swept(None, None, False)
         return replace(best, bound=min(least, self.resources.most), labels=self.done)
-
-
-class _Every(Sweep):
-    """A sweep that keeps every answer: no dominance, and limits stay."""
-
-    def __init__(self, layout: Layout, most: int, deadline: float) -> None:
-        super().__init__(layout, most, deadline=deadline)
-        self.found: list[tuple[Ints, Ints]] = []  # (columns [answer][layer], keys: objective, then place)
-        self.next_suffixes = 2**62  # never: suffixes find only the best completions
-
-    def _undominated(self, labels: Labels) -> Labels:
-        return labels
-
-    def _look(self, labels: Labels) -> None:
-        pass
-
-    def _finish(self, labels: Labels) -> None:
-        # the limits of priced objectives alone admit some labels above `most`
-        labels = labels.only(labels.goal + self.layout.floor <= self.resources.most)
-        chosen = np.repeat(self.layout.problem.columns.start[None, :-1], len(labels), axis=0)
-        chosen[:, self.layout.order] = labels.all_columns()
-        self.found.append((chosen, np.vstack([labels.goal, labels.words])))

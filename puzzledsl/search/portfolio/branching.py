@@ -8,12 +8,12 @@ prices for each half. Label setting tries to finish each node before it is split
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from puzzledsl.search.label_setting.layout import Layout
-from puzzledsl.search.label_setting.sweep import sweep_of
+from puzzledsl.search.label_setting.sweep import Sweep, sweep_of
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.portfolio.label_setting import kept
 from puzzledsl.search.portfolio.ledger import Ledger
@@ -29,11 +29,15 @@ BEAM = 100  # labels per stage of the beam search for a first answer
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Node:
-    """A restriction of the problem. `origin[column]`: the column's number in the ledger's problem."""
+    """A restriction of the problem. `origin[column]`: the column's number in the ledger's problem.
+
+    `sweep`: label setting in progress, if no layer is left to split.
+    """
 
     problem: Problem
     origin: Ints
     bound: Bound
+    sweep: Sweep | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -49,7 +53,9 @@ class Branching:
         problem = self.ledger.problem
         self.usable = paths_of(problem) is not None
         if self.usable:
-            self._put(_Node(problem, np.arange(len(problem.columns)), self.ledger.bound))
+            self._put(
+                _Node(problem, np.arange(len(problem.columns)), self.ledger.bound), self.ledger.bound.value
+            )
 
     def run(self, labels: int) -> bool:
         """Process nodes for work worth `labels` labels.
@@ -65,16 +71,18 @@ class Branching:
             ledger.raise_lower(bound, NAME)
             if ledger.effort.gap and ledger.close_enough():
                 return True
-            labels -= self._follow(node)
+            labels -= (
+                self._follow(node) if node.sweep is None else self._finish(node, node.sweep, bound, labels)
+            )
         if not self.usable or self.waiting:
             return False
         if ledger.value is not None:
             ledger.raise_lower(ledger.value, NAME)
         return True
 
-    def _put(self, node: _Node) -> None:
+    def _put(self, node: _Node, bound: int) -> None:
         self.made += 1
-        heapq.heappush(self.waiting, (node.bound.value, self.made, node))
+        heapq.heappush(self.waiting, (bound, self.made, node))
 
     def _follow(self, node: _Node) -> int:
         """Finish a node by label setting, or split it. Return the work in labels."""
@@ -85,7 +93,7 @@ class Branching:
         deadline = ledger.effort.deadline
         sweep = sweep_of(problem, node.bound, ledger.most, known=ledger.value, deadline=deadline)
         if sweep is None:
-            self._put(node)
+            self._put(node, node.bound.value)
             self.usable = False
             return 0
         swept = sweep.run(LABELS)
@@ -95,14 +103,25 @@ class Branching:
             return used
         parts = _halves(problem, sweep.layout)
         if parts is None or ledger.effort.left_s <= 0:
-            self._put(node)
-            self.usable = parts is not None
+            self._put(replace(node, problem=problem, origin=origin, sweep=sweep), node.bound.value)
             return used
         for part in parts:
             child = _child(problem, origin, part, node.bound)
             if child is not None and child.bound.value <= ledger.most:
-                self._put(child)
+                self._put(child, child.bound.value)
         return used + 2 * A_NODE
+
+    def _finish(self, node: _Node, sweep: Sweep, bound: int, labels: int) -> int:
+        """Continue the label setting of a node without a layer to split. Return the work in labels."""
+        before = sweep.done
+        if self.ledger.value is not None:
+            sweep.tighten(self.ledger.value)
+        swept = sweep.run(labels)
+        kept(self.ledger, swept, node.origin, NAME)
+        if not swept.complete:
+            self._put(node, max(bound, swept.bound or bound))
+            self.usable = not sweep.is_full
+        return max(swept.labels - before, 1)
 
     def _look(self, problem: Problem, bound: Bound, origin: Ints) -> int:
         """Look for a first answer by beam search. Return the number of labels."""

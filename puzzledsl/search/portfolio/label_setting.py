@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from puzzledsl.search.label_setting.sweep import Sweep, Swept, sweep_of
-from puzzledsl.search.portfolio.gaps import bound_enough
-from puzzledsl.search.portfolio.ledger import Ledger
+from puzzledsl.search.portfolio.ledger import Ledger, bound_enough
 from puzzledsl.search.problem.columns import Ints, Mask
 
 NAME = "label setting"
@@ -51,6 +50,8 @@ class LabelSetting:
         """
         ledger = self.ledger
         self.reach = self._first_reach() if self.reach < 0 else self.reach
+        # another engine's bound is far beyond the sweep in progress: sweeps from the root's bound are hopeless
+        self.usable &= self.current is None or self.current.most + self.reach >= ledger.lower
         while self.usable and labels > 0 and ledger.effort.left_s > 0:
             if self.current is None:
                 most = self._next_most()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
+from fractions import Fraction
 
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound
-from puzzledsl.search.portfolio.gaps import within_gap
 from puzzledsl.search.problem.columns import Ints
-from puzzledsl.search.problem.instance import Problem
+from puzzledsl.search.problem.instance import Goal, Problem
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,3 +92,17 @@ class Ledger:
             beyond = None if self.at_most is None else max(self.lower, self.at_most + 1)
             return Outcome(None, None, beyond, True, proved_by=by)
         return Outcome(self.chosen, self.value, min(self.lower, self.value), proven, self.found_by, by)
+
+
+def within_gap(goal: Goal, value: int, bound: int, gap: float) -> bool:
+    """True if |value - bound| <= gap * |value| in the objective's units. `value` and `bound` are given as sums."""
+    reached, proven = goal.in_units(value), goal.in_units(bound)
+    if reached is None or proven is None:
+        return value == bound
+    return abs(reached - proven) <= Fraction(gap) * abs(reached)
+
+
+def bound_enough(goal: Goal, value: int, bound: int, gap: float) -> int:
+    """Return the least bound, from the known `bound` on, that brings `value` within the gap."""
+    bounds = range(bound, value)
+    return bound + bisect_left(bounds, True, key=lambda better: within_gap(goal, value, better, gap))

@@ -9,8 +9,7 @@ So it does not depend on seeds or the number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import monotonic
 
 import numpy as np
@@ -18,43 +17,27 @@ import numpy as np
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting.sweep import sweep_of
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
-from puzzledsl.search.local_search.incumbent import find_incumbent
-from puzzledsl.search.local_search.local_search import TOGETHER, improvements, walked
+from puzzledsl.search.local_search import find_incumbent, improvements
 from puzzledsl.search.portfolio.branching import Branching
 from puzzledsl.search.portfolio.cores import Cores, slice_of
-from puzzledsl.search.portfolio.gaps import good_enough
 from puzzledsl.search.portfolio.label_setting import LabelSetting, kept
 from puzzledsl.search.portfolio.ledger import Ledger, Outcome
-from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Presolved, Problem, is_unfinished, presolve
 from puzzledsl.search.problem.paths import paths_of
 from puzzledsl.search.problem.symmetry import symmetry_of
 
 __all__ = ["Outcome", "minimise"]
 
-MANY = 20_000  # columns from which on an answer within a gap is first sought by a beam; below, local search is faster
 BEAM = 100  # labels per layer of the beam search for a first answer
-BEAM_REACH = 0.3  # share of the gap in which that beam search looks, if columns are many
 WORK = 5.0  # CP-SAT's deterministic seconds on interchangeable layers, before labels are set
-
-
-@dataclass(frozen=True, slots=True)
-class Turns:
-    """Length of each engine's turn in the first round. Each round multiplies it by `GROWTH`."""
-
-    labels: int
-    branching: int
-    cpsat: float
-
-
-FREE = Turns(labels=200_000, branching=0, cpsat=0.3)  # only rows: labels nearly always do
-TIED = Turns(labels=300_000, branching=200_000, cpsat=0.3)  # with a decision diagram
-GROWTH = 3
+# labels of a first turn, with a decision diagram and without: there label setting nearly always does
+LABELS, FREE_LABELS = 60_000, 200_000
+CPSAT = 0.2  # CP-SAT's deterministic seconds in its first turn
+GROWTH = 3  # of turns, from round to round
 LEAST_TIED = 50_000  # least number of labels with a decision diagram, even if the effort allows fewer
 EARLY = 0.2  # CP-SAT's deterministic seconds before a large diagram is built
-FIRST_S = (
-    0.1  # seconds that a bound and a first answer have in any case: each takes 4-40 ms on 80 layers x 54
-)
+# seconds that a bound and a first answer have in any case: each takes 4-40 ms on 80 layers x 54
+FIRST_S = 0.1
 NONE = Outcome(None, None, None, True, proved_by="presolve")
 
 
@@ -121,7 +104,6 @@ class _Portfolio:
     def __init__(self, ledger: Ledger, canonical: bool) -> None:
         self.ledger, self.canonical = ledger, canonical
         self.problem, self.bound, self.effort = ledger.problem, ledger.bound, ledger.effort
-        self.hasty = bool(self.effort.gap) and ledger.at_most is None and len(self.problem.columns) >= MANY
 
     def run(self) -> Outcome:
         """Find a first answer, improve it if a gap is allowed, then run the engines in turn."""
@@ -129,9 +111,7 @@ class _Portfolio:
         if ledger.lower > ledger.top:  # no answer counts
             return ledger.outcome(True)
         self._first_answer()
-        if effort.gap and self._local_search_is_enough():
-            return ledger.outcome(True)
-        if effort.gap and self._counts_settle():
+        if effort.gap and (self._local_search_is_enough() or self._counts_settle()):
             return ledger.outcome(True)
         return self._in_turn()
 
@@ -144,22 +124,22 @@ class _Portfolio:
         ledger, effort = self.ledger, self.effort
         labels, cores = LabelSetting(ledger), Cores(ledger, self.canonical)
         structured = paths_of(self.problem) is not None
-        turns = TIED if structured else FREE
         left = max(effort.labels, LEAST_TIED if structured else 0)
         left = left if self.problem.goal.values.any() else 0  # a constant goal prunes no label
         branching = Branching(ledger) if structured and left else None
-        work = 0.0
+        share = LABELS if structured else FREE_LABELS
+        work, turn = 0.0, 1
         while True:
-            if left > 0 and labels.run(min(left, turns.labels)):
+            if left > 0 and labels.run(min(left, turn * share)):
                 return ledger.outcome(True)
-            left -= turns.labels
-            if branching is not None and branching.run(turns.branching):
+            left -= turn * share
+            if branching is not None and branching.run(turn * share):
                 return ledger.outcome(True)
             close = ledger.close_enough() and (bool(effort.gap) or not self.canonical)
             if close or effort.left_s <= 0:
                 return ledger.outcome(ledger.close_enough())
             over = (left <= 0 or not labels.usable) and (branching is None or not branching.usable)
-            allowed = effort if over else slice_of(effort, turns.cpsat)
+            allowed = effort if over else slice_of(effort, turn * CPSAT)
             if effort.work is not None:
                 allowed = replace(allowed, work=min(allowed.work or effort.work, effort.work - work))
             if cores.run(allowed):
@@ -167,24 +147,22 @@ class _Portfolio:
             work += allowed.work or 0.0
             if over or effort.left_s <= 0 or (effort.work is not None and work >= effort.work):
                 return ledger.outcome(ledger.close_enough())
-            turns = Turns(turns.labels * GROWTH, turns.branching * GROWTH, turns.cpsat * GROWTH)
+            turn *= GROWTH
 
     # -------------------------------------------------------- first answers
 
     def _first_answer(self) -> None:
-        """Find any answer: by beam search if there is a diagram, or a gap and many columns; else by repair, then a beam."""
-        ledger = self.ledger
-        if self.hasty:
-            bound = self.bound.value
-            reach = good_enough(self.problem.goal, bound, ledger.top, self.effort.gap) - bound
-            self._beam(bound + int(reach * BEAM_REACH))
-        elif paths_of(self.problem) is not None:
+        """Find any answer: by beam search if there is a diagram, else by repair, then a beam."""
+        ledger, structured = self.ledger, paths_of(self.problem) is not None
+        if ledger.at_most is not None:
+            return
+        if structured:
             self._beam(ledger.top)
-        if ledger.value is None and ledger.at_most is None:
+        if ledger.value is None:
             found = find_incumbent(self.problem, self.bound, _soon(self.effort))
             if found is not None:
                 ledger.better(found, self.problem.goal.of(found), "repair")
-            elif paths_of(self.problem) is None:
+            elif not structured:
                 self._beam(ledger.top)
 
     def _beam(self, most: int) -> None:
@@ -199,17 +177,10 @@ class _Portfolio:
 
     def _local_search_is_enough(self) -> bool:
         """Improve the answer by local search until it is within the requested gap. Return True if it is."""
-        for chosen in self._improvements():
-            self.ledger.better(chosen, self.problem.goal.of(chosen), "local search")
-            if self.ledger.close_enough() or self.effort.left_s <= 0:
-                break
-        return self.ledger.close_enough()
-
-    def _improvements(self) -> Iterator[Ints]:
-        """Yield ever better answers near the known one."""
-        chosen = self.ledger.chosen
-        if chosen is not None and not self.ledger.close_enough():
-            together = 1 if self.hasty else TOGETHER
-            yield from improvements(self.problem, self.bound, chosen, together)
-            if self.hasty and self.ledger.chosen is not None:
-                yield from walked(self.problem, self.bound, self.ledger.chosen)
+        ledger = self.ledger
+        if ledger.chosen is not None and not ledger.close_enough():
+            for chosen in improvements(self.problem, self.bound, ledger.chosen):
+                ledger.better(chosen, self.problem.goal.of(chosen), "local search")
+                if ledger.close_enough() or self.effort.left_s <= 0:
+                    break
+        return ledger.close_enough()

@@ -169,8 +169,14 @@ class Problem:
 
     def meets_formulas(self, chosen: Ints) -> bool:
         """True if every formula holds and positions in runs of dropped layers are consecutive."""
-        pool = self.normal
-        return all(pool.truth(formula, chosen[None, :])[0] for formula in (*pool.runs, *pool.formulas))
+        return bool(self.meeting_formulas(chosen[None, :])[0])
+
+    def meeting_formulas(self, chosen: Ints) -> Mask:
+        """Return the mask of answers [answer][layer] that meet every formula and have consecutive positions in runs."""
+        pool, meet = self.normal, np.ones(len(chosen), dtype=np.bool_)
+        for formula in (*pool.runs, *pool.formulas):
+            meet &= pool.truth(formula, chosen)
+        return meet
 
     def choice(self, chosen: Ints) -> Pairs:
         """Return the assignments of chosen columns, one for each layer in order."""
@@ -233,5 +239,7 @@ def presolve(problem: Problem, quick: bool = False, deadline: float = inf) -> Pr
         return None if FALSE in problem.normal.formulas else Presolved(problem, origin)
     if not diagram.feasible:
         return None
+    if diagram is not problem.diagram:
+        problem = replace(problem, diagram=diagram)
     live = diagram.live_columns(problem.columns)
-    return Presolved(replace(problem, diagram=diagram).only(live), origin[live])
+    return Presolved(problem.only(live), origin[live])

@@ -7,8 +7,9 @@ rounds with more time for each.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import numpy as np
@@ -17,17 +18,22 @@ from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.answer import best_meeting_all, checked
 from puzzledsl.search.effort import Effort
-from puzzledsl.search.lagrangian.bound import lagrangian_bound
+from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.columns import Columns, Ints, Mask
+from puzzledsl.search.problem.diagram import diagram_of
 from puzzledsl.search.problem.instance import INFINITE, Problem, presolve
 from puzzledsl.search.problem.metrics import Child
+from puzzledsl.search.problem.paths import NEVER, Paths
 from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.tables import Tables
 
 SUB_BLOCKS: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 SLICES_S = (0.5, 4.0, 30.0, 600.0)  # seconds for a pin, by round
-TRIED = 2  # answers of a pin that differ from the optimum in one layer and whose formulas are evaluated
+FURTHER = 1.2  # first growth of a pin's reach, which starts at the median of the gaps seen; it grows itself
+AT_ONCE = 500_000  # values of columns or transitions at a time: 4 MB
+# multiples of prices at which answers with a pin are cheapest
+DEARER = (1.0, 1.003, 1.01, 1.03, 1.1, 1.3, 2.0, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +152,30 @@ def _turns(found: Sequence[Standing], effort: Effort) -> Iterator[tuple[int, flo
 
 @dataclass(slots=True, eq=False)
 class _Part:
-    """The problem of one combination of batches, and by pin the lower bound on its sum (`none`: there is no child)."""
+    """The problem of one combination of batches, and by pin the lower bound on its sum (`none`: there is no child).
+
+    `gaps`: distances of the optima found from the bounds of their pins, ascending. `answers`: those found, to be verified.
+    """
 
     problem: Problem
+    bound: Bound
     lower: Ints
     none: Mask
+    gaps: list[int] = field(default_factory=list)
+    answers: list[Ints] = field(default_factory=list)
+
+    def verify(self) -> None:
+        """Raise RuntimeError if an answer does not meet the requirements."""
+        if self.answers:
+            answers = np.array(self.answers)
+            within = self.problem.matrix[:, answers].sum(axis=2) <= self.problem.limits[:, None]
+            if not (within.all() and self.problem.meeting_formulas(answers).all()):
+                raise RuntimeError("an answer found for a pin does not meet the requirements")
+
+    def without(self, number: int, at_most: int) -> None:
+        """Note that no child with a pin has a sum up to `at_most`."""
+        self.lower[number] = max(int(self.lower[number]), at_most + 1)
+        self.none[number] = at_most >= _most(self.problem)
 
 
 class _Pinned:
@@ -169,21 +194,17 @@ class _Pinned:
         """Share what the optimum says, then solve with one pin after another."""
         self._near_the_optimum()
         self._settle(range(len(self.pins)))
-        sources = _alike([part.problem for part in self.parts], self.pins)
-        for number in (n for n, source in enumerate(sources) if source != n):
-            self.found[number] = NO_CHILD  # until that of its source is known
         for number, slice_s in _turns(self.found, self.effort):
             for part in self.parts:
                 self._solve(part, number, min(slice_s, self.effort.left_s))
             self._settle([number])
-        for number, source in enumerate(sources):
-            if source != number:
-                self.found[number] = self._exchanged(source, number)
+        for part in self.parts:
+            part.verify()
         return self.found
 
     def _part(self, problem: Problem) -> _Part:
         """Bound the pins by the slack of their columns."""
-        bound, columns = lagrangian_bound(problem), problem.columns
+        bound, columns = lagrangian_bound(problem, deadline=self.effort.deadline), problem.columns
         lower = np.full(len(self.pins), bound.value)
         none = np.full(len(self.pins), bound.infeasible)
         for number, pin in enumerate(self.pins):
@@ -191,29 +212,52 @@ class _Pinned:
             none[number] |= not len(slack)
             if not none[number]:
                 lower[number] = min(-(-(bound.exact + int(slack.min())) // bound.scale), _most(problem) + 1)
-        return _Part(problem, lower, none | (lower > _most(problem)))
+        return _Part(problem, bound, lower, none | (lower > _most(problem)))
 
     def _near_the_optimum(self) -> None:
-        """Share the optimum, and for each pin the best answers that differ from it in one layer."""
+        """Share the optimum, and answers that are cheap with each pin."""
         for part in self.parts:
             best = None if self.root.layers is None else part.problem.indices(self.root.layers)
-            if best is None or dict(part.problem.batches) != dict(self.root.batches or {}):
-                continue
-            self._share(part.problem, best)
-            if self.root.settled:
-                part.lower = np.maximum(part.lower, part.problem.goal.of(best))
-            for pin in self.pins:
-                for changed in _one_change(part.problem, best, pin):
-                    self._share(part.problem, changed, pin)
+            if best is not None and dict(part.problem.batches) == dict(self.root.batches or {}):
+                self._share(part.problem, best)
+                if self.root.settled:
+                    part.gaps.append(part.problem.goal.of(best) - part.bound.value)
+                    part.lower = np.maximum(part.lower, part.problem.goal.of(best))
+            self._cheapest_with(part)
+
+    def _cheapest_with(self, part: _Part) -> None:
+        """Share for each pin the best of the answers that are cheapest with it at multiples of the bound's prices."""
+        problem, columns = part.problem, part.problem.columns
+        diagram = problem.diagram or diagram_of(columns, ())
+        assert diagram is not None, "there always is a diagram of no formulas"
+        paths = Paths(columns, diagram)
+        priced = problem.goal.values + np.outer(DEARER, part.bound.float_prices @ problem.matrix)
+        open_pins = [pin for number, pin in enumerate(self.pins) if not part.none[number]]
+        largest = max((table.size for table in diagram.next), default=1)
+        together = max(1, AT_ONCE // (len(DEARER) * max(largest, len(columns))))
+        for begin in range(0, len(open_pins), together):
+            if self.effort.left_s <= 0:
+                break
+            pins = open_pins[begin : begin + together]
+            values = np.vstack([np.where(pin.keep(columns), priced, np.inf) for pin in pins])
+            least = paths.least(values)
+            to_end = paths.to_end(least)
+            answers = paths.cheapest(values, least, to_end)
+            meets = (problem.matrix[:, answers].sum(axis=2) <= problem.limits[:, None]).all(axis=0)
+            meets &= np.isfinite(to_end[0][:, 0])
+            if len(diagram.covered) < len(problem.formulas):
+                meets[meets] = problem.meeting_formulas(answers[meets])
+            sums = np.where(meets, problem.goal.values[answers].sum(axis=1), NEVER)
+            for place, pin in zip(range(0, len(sums), len(DEARER)), pins, strict=True):
+                best = place + int(sums[place : place + len(DEARER)].argmin())
+                if meets[best]:
+                    self._share(problem, answers[best], pin)
 
     def _share(self, problem: Problem, chosen: Ints, only: Pin | None = None) -> None:
         """Keep an answer for every pin that it has, or for `only` one, if it is better than the known one."""
         layers, most = problem.choice(chosen), problem.goal.rank(problem.goal.of(chosen))
-        places = (
-            [(only.layer, only.sub_block)]
-            if only
-            else [(i, s) for i in range(len(layers)) for s in SUB_BLOCKS]
-        )
+        everywhere = [(i, s) for i in range(len(layers)) for s in SUB_BLOCKS]
+        places = [(only.layer, only.sub_block)] if only else everywhere
         for layer, sub_block in places:
             number = self.number.get((layer, sub_block, getattr(layers[layer], sub_block)))
             if number is not None:
@@ -222,28 +266,38 @@ class _Pinned:
                     self.found[number] = Standing(self.found[number].least, most, layers, problem.batches)
 
     def _solve(self, part: _Part, number: int, time_s: float) -> None:
-        """Solve one problem with a pin, if it can have a better answer than the known one."""
-        problem, known = part.problem, self.found[number].most
-        at_most = _largest_below(problem, known)
+        """Solve one problem with a pin, if it can have a better answer than the known one: ever further above its own bound."""
+        problem, effort = part.problem, replace(self.effort, gap=0.0, deadline=Effort.of(time_s).deadline)
+        at_most = _largest_below(problem, self.found[number].most)
         if part.none[number] or part.lower[number] > at_most:
             return
-        keep = self.pins[number].keep(problem.columns)
-        outcome = minimise(
-            problem.only(keep),
-            replace(self.effort, gap=0.0, deadline=Effort.of(time_s).deadline),
-            canonical=False,
-            at_least=int(part.lower[number]),
-        )
-        if outcome.chosen is not None:
-            chosen = keep.nonzero()[0][outcome.chosen].astype(np.int64)
-            if not problem.is_feasible(chosen):
-                raise RuntimeError("the answer found for a pin does not meet the requirements")
-            self._share(problem, chosen)
-            part.lower[number] = problem.goal.of(chosen) if outcome.proven else part.lower[number]
-        elif outcome.proven:
-            part.none[number] = True
-        if outcome.bound is not None and not outcome.proven:
-            part.lower[number] = max(int(part.lower[number]), outcome.bound)
+        keep = self.pins[number].keep(problem.columns) & part.bound.within(at_most)
+        covered = problem.columns.covers(keep)
+        solved = presolve(problem.only(keep), deadline=effort.deadline) if covered else None
+        if solved is None:
+            part.without(number, at_most)
+            return
+        bound = lagrangian_bound(solved.problem, part.bound.float_prices, effort.deadline)
+        if bound.value > at_most:
+            part.without(number, at_most)
+            return
+        reach, further = part.gaps[len(part.gaps) // 2] if part.gaps else 0, FURTHER
+        while part.lower[number] <= at_most and effort.left_s > 0:
+            part.lower[number] = max(int(part.lower[number]), bound.value)
+            most = min(at_most, max(bound.value + reach, int(part.lower[number])))
+            found = minimise(solved.problem, effort, False, int(part.lower[number]), bound, most)
+            if found.infeasible:
+                part.without(number, at_most if found.bound is None else most)
+            elif found.bound is not None:
+                part.lower[number] = max(int(part.lower[number]), found.bound)
+            if found.chosen is not None:
+                chosen = keep.nonzero()[0][solved.origin[found.chosen]].astype(np.int64)
+                part.answers.append(chosen)
+                self._share(problem, chosen)
+                insort(part.gaps, problem.goal.of(chosen) - bound.value)
+            if not found.infeasible:
+                return
+            reach, further = int(reach * further) + 1, further * FURTHER
 
     def _settle(self, numbers: Sequence[int]) -> None:
         """Take the least lower bound over all problems; the optimum without pins is one, too."""
@@ -254,52 +308,6 @@ class _Pinned:
                 least = [min(now.most, *least)]
             at_best = -INFINITE if self.root.least is None else self.root.least
             self.found[number] = replace(now, least=max(at_best, min(least))) if least else NO_CHILD
-
-    def _exchanged(self, source: int, number: int) -> Standing:
-        """Return the optimum of a pin of a like layer, with the two layers exchanged in its child."""
-        known = self.found[source]
-        if known.layers is None:
-            return known
-        layers, here, there = [*known.layers], self.pins[number].layer, self.pins[source].layer
-        layers[here], layers[there] = layers[there], layers[here]
-        return replace(known, layers=tuple(layers))
-
-
-def _one_change(problem: Problem, best: Ints, pin: Pin) -> Iterator[Ints]:
-    """Yield the cheapest answer that differs from `best` in the pin's layer only, if one of the first TRIED is an answer."""
-    own, old = pin.own(problem.columns), best[pin.layer]
-    use = problem.matrix[:, best].sum(axis=1) - problem.matrix[:, old]
-    own = own[(use[:, None] + problem.matrix[:, own] <= problem.limits[:, None]).all(axis=0)]
-    for column in own[np.argsort(problem.goal.values[own], kind="stable")][:TRIED].tolist():
-        changed = best.copy()
-        changed[pin.layer] = column
-        answer = problem.indices(problem.choice(changed)) if problem.columns.period else changed
-        if answer is not None and problem.is_feasible(answer):
-            yield answer
-            return
-
-
-def _alike(problems: Sequence[Problem], pins: Sequence[Pin]) -> list[int]:
-    """Return, for each pin, the first pin that must have the same optimum.
-
-    This is the same alternative in a layer with equal values, up to constants. With formulas or scores of runs, which distinguish
-    layers, every pin is its own.
-    """
-    if any(problem.formulas or problem.columns.period for problem in problems):
-        return [*range(len(pins))]
-    keys: dict[int, bytes] = {}
-    for layer in dict.fromkeys(pin.layer for pin in pins):
-        keys[layer] = b""
-        for problem in problems:
-            here = slice(*problem.columns.start[layer : layer + 2].tolist())
-            figures = np.vstack([problem.goal.values[here], problem.matrix[:, here]])
-            keys[layer] += np.ascontiguousarray(figures - figures.min(axis=1, keepdims=True)).tobytes()
-            keys[layer] += repr(problem.columns.of_layer(layer)).encode()
-    first: dict[tuple[bytes, str, str], int] = {}
-    return [
-        first.setdefault((keys[pin.layer], pin.sub_block, pin.alternative), number)
-        for number, pin in enumerate(pins)
-    ]
 
 
 def _most(problem: Problem) -> int:

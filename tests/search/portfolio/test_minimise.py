@@ -14,14 +14,13 @@ from puzzledsl.search.cpsat import canonical
 from puzzledsl.search.cpsat.solve import run_cpsat
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting import sweep as sweeps
-from puzzledsl.search.label_setting.grid import pairs_of
 from puzzledsl.search.label_setting.layout import layout_of
-from puzzledsl.search.label_setting.suffixes import SuffixTable
-from puzzledsl.search.label_setting.sweep import Sweep, sweep_all
+from puzzledsl.search.label_setting.suffixes import SuffixTable, pairs_of
+from puzzledsl.search.label_setting.sweep import Sweep
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
-from puzzledsl.search.local_search.local_search import improvements
-from puzzledsl.search.portfolio.distinct import distinct
+from puzzledsl.search.local_search import improvements
 from puzzledsl.search.portfolio.minimise import minimise
+from puzzledsl.search.problem.columns import Ints
 from tests.search.random_problems import FAMILIES, every_answer, random_problem
 
 EACH = 40  # problems of each family
@@ -172,24 +171,6 @@ def test_cores_alone_settle_whether_there_is_an_answer_up_to_a_limit(family: str
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_sweep_of_all_answers_leaves_none_out(family: str) -> None:
-    for seed in range(EACH // 2):
-        problem = random_problem(family, seed)
-        bound = lagrangian_bound(problem)
-        answers = every_answer(problem)
-        if bound.infeasible or not len(answers):
-            continue
-        values = problem.goal.values[answers].sum(axis=1)
-        most = int(np.sort(values)[len(values) // 3])
-        layout = layout_of(problem, bound, most)
-        assert layout is not None
-        swept = sweep_all(layout, most, work=10**7, deadline=Effort.of(60).deadline)
-        order = np.argsort(values, kind="stable")
-        assert swept is not None
-        assert swept.tolist() == answers[order[values[order] <= most]].tolist()
-
-
-@pytest.mark.parametrize("family", FAMILIES)
 def test_a_sweep_that_is_stopped_has_a_bound(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeps, "TOGETHER", 2)
     for seed in range(EACH // 2):
@@ -215,11 +196,12 @@ def test_distinct_answers_are_each_the_best_given_those_before(family: str) -> N
     for seed in range(EACH // 4):
         problem = random_problem(family, seed)
         answers = every_answer(problem)
-        picked = distinct(problem, 4, 2, Effort.of(60))
-        if not len(answers):
-            assert picked is None
-            continue
-        assert picked is not None
+        picked: list[Ints] = []
+        left_open = problem
+        while len(picked) < 4 and (found := minimise(left_open, Effort.of(60))).chosen is not None:
+            assert found.proven
+            picked.append(found.chosen)
+            left_open = left_open.with_rows(problem.apart_from(problem.choice(found.chosen), 2))
         values = problem.goal.values[answers].sum(axis=1)
         left = answers[np.argsort(values, kind="stable")]
         for answer in picked:
@@ -275,30 +257,3 @@ def test_the_first_of_the_best_however_few_layers_are_settled_at_once(
                 problem, lagrangian_bound(problem), whole.chosen, Effort.of(60)
             )
         assert found.tolist() == whole.chosen.tolist(), seed
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_list_of_answers_is_whole_or_none(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    none_stopped = True
-    for seed in range(EACH // 8):
-        problem = random_problem(family, seed)
-        bound, answers = lagrangian_bound(problem), every_answer(problem)
-        if bound.infeasible or not len(answers):
-            assert distinct(problem, 2, 1, Effort.of(60)) is None
-            continue
-        best = int(problem.goal.values[answers].sum(axis=1).min())
-        layout = layout_of(problem, bound, best)
-        assert layout is not None
-        whole = sweep_all(layout, best, work=10**7, deadline=Effort.of(60).deadline)
-        stopped = sweep_all(layout, best, work=0, deadline=Effort.of(60).deadline)
-        assert whole is not None
-        assert stopped is None or stopped.tolist() == whole.tolist()
-        none_stopped &= stopped is not None
-        below = sweep_all(layout, best - 1, work=10**7, deadline=Effort.of(60).deadline)
-        assert below is not None and below.shape == (0, problem.columns.layers)
-        few = distinct(problem, 4, 2, Effort.of(60))
-        with monkeypatch.context() as patched:
-            patched.setattr("puzzledsl.search.portfolio.distinct.MODELS", 0)
-            found = distinct(problem, 4, 2, Effort.of(60))
-        assert found is None or (few is not None and list(map(list, found)) == list(map(list, few)))
-    assert not none_stopped

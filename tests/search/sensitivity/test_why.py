@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Builder, Problems
-from puzzledsl.search.sensitivity import regrets, why
+from puzzledsl.search.sensitivity import why
 from puzzledsl.search.sensitivity.regrets import Pin, Standing, optima_over, pins_of
 from puzzledsl.search.sensitivity.regrets import pinned as with_pin
 from puzzledsl.search.sensitivity.why import why_search
@@ -134,20 +133,6 @@ def root_of(problem: Problem, answers: Ints) -> Standing:
     best = answers[int(np.argmin(problem.goal.values[answers].sum(axis=1)))]
     rank = problem.goal.rank(problem.goal.of(best))
     return Standing(rank, rank, problem.choice(best), problem.batches)
-
-
-def test_alike_layers_are_solved_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    problem, solved = random_problem("alike", 1), []
-    original = regrets.minimise
-
-    def counted(pinned: Problem, *arguments: Any, **named: Any) -> Any:
-        solved.append(len(pinned.columns.of_layer(0)) < len(problem.columns.of_layer(0)))
-        return original(pinned, *arguments, **named)
-
-    monkeypatch.setattr(regrets, "minimise", counted)
-    root = root_of(problem, every_answer(problem))
-    found = optima_over([problem], pins_of(problem.columns), root, Effort.of(60))
-    assert all(each.settled for each in found) and all(solved)
 
 
 @given(problems(), st.sampled_from([0.0, 0.02]))

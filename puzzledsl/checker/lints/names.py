@@ -1,20 +1,36 @@
-"""Lint of names that occur once, where they are declared or imported."""
+"""Lints of names: those that hide another name, and those that occur once, where they are declared or imported."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from puzzledsl.base.diagnostics import Fix, Span
+from puzzledsl.base.diagnostics import Fix, Label, Span
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.diagnostics.lints import UnusedImport, UnusedName
-from puzzledsl.checker.expressions.values import Symbol
+from puzzledsl.checker.diagnostics.lints import Shadowing, UnusedImport, UnusedName
+from puzzledsl.checker.expressions.values import VALUES, SourceFile, Symbol
 from puzzledsl.checker.names.occurrences import occurrences
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import references
+from puzzledsl.language.words import SPACE_WORDS
 from puzzledsl.syntax import tree
 
 _NEVER_AN_END = {"let", "param", "fn", "parent", "hardware", "data"}
 """Kinds that are useful only to other declarations; a space, a score or an export can be the purpose of a program."""
+
+
+def warn_of_shadowing(ctx: Context, file: SourceFile) -> None:
+    """Report the names of one file that hide others. The variable of a comprehension is left alone: it is seen nowhere else."""
+    for occurrence in occurrences(file):
+        span, name, before = occurrence.span, occurrence.name, file.names.get(occurrence.name)
+        if occurrence.role != "declares" or isinstance(occurrence.node, tree.Comprehension):
+            continue
+        is_local = before is not occurrence.symbol
+        if is_local and isinstance(before, Symbol):
+            article = "an" if before.kind[0] in "aeiou" else "a"
+            what, label = f"{article} {before.kind} of that name", Label(before.span, "hidden there")
+            ctx.report(Shadowing(span, name=name, what=what, secondary=[label]))
+        elif name in VALUES or (is_local and name in SPACE_WORDS):
+            ctx.report(Shadowing(span, name=name, what="a word of the language"))
 
 
 def warn_of_unused(ctx: Context, program: nodes.Program) -> None:
@@ -49,14 +65,12 @@ def _unused_imports(ctx: Context, use: tree.Use, unused: list[Span]) -> None:
     for place, name in enumerate(use.names):
         if name.span not in unused:
             continue
+        start, end = name.span.start, name.span.end
+        if place + 1 < len(use.names):
+            end = use.names[place + 1].span.start
+        elif place:
+            start = use.names[place - 1].span.end
+        fix = Fix.replace(start.to(end), "", "leave it out")
         if len(unused) == len(use.names):
             fix = Fix.replace(use.span, "", "remove this `use`", safe=False)
-        elif place + 1 < len(use.names):
-            fix = Fix.replace(_between(name.span.start, use.names[place + 1].span.start), "", "leave it out")
-        else:
-            fix = Fix.replace(_between(use.names[place - 1].span.end, name.span.end), "", "leave it out")
         ctx.report(UnusedImport(name.span, name=name.text, path=use.path.value, fixes=[fix]))
-
-
-def _between(start: Span, end: Span) -> Span:
-    return Span(start.file, start.line, start.column, end.line, end.column)

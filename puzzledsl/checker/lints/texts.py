@@ -1,15 +1,19 @@
-"""Lint of windows whose loss a score cannot measure, because its texts are shorter than a scenario's."""
+"""Lints of texts that are too short: to show the loss caused by a window, or to fit an expert to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.moe import MoeFfn
+from puzzledsl.alternatives.shape import Shape
+from puzzledsl.base.diagnostics import Args
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.diagnostics.lints import WindowUnseen
-from puzzledsl.checker.lints.vacuous import span_of
+from puzzledsl.checker.diagnostics.lints import FewTokensAnExpert, WindowUnseen
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import mentioned_scores
+
+KIBI = 1024
 
 
 def warn_of_windows(ctx: Context, program: nodes.Program) -> None:
@@ -18,23 +22,16 @@ def warn_of_windows(ctx: Context, program: nodes.Program) -> None:
     for search in program.searches.values():
         scenario = max(_scenarios(program, search), key=_length, default=None)
         for name in mentioned_scores(search):
-            seen = _tokens_seen(program, program.scores[name])
+            score = program.scores[name]
+            seen = _tokens_seen(program, score)
             if scenario is None or seen is None or seen >= _length(scenario) or name in told:
                 continue
             windows = _windows(program.spaces[search.space], _length(scenario))
             if windows:
                 told.add(name)
-                ctx.report(
-                    WindowUnseen(
-                        span_of(ctx, program.scores[name].where),
-                        score=name,
-                        windows=" and ".join(f"{window:,}" for window in windows),
-                        seen=seen,
-                        scenario=scenario.name,
-                        length=_length(scenario),
-                        bld=program.scores[name].bld,
-                    )
-                )
+                said: Args = {"score": name, "seen": seen, "scenario": scenario.name, "bld": score.bld}
+                said |= {"windows": " and ".join(f"{window:,}" for window in windows)}
+                ctx.report(WindowUnseen(ctx.span_of(score.where), length=_length(scenario), **said))
 
 
 def _scenarios(program: nodes.Program, search: nodes.Search) -> Iterator[nodes.Scenario]:
@@ -62,3 +59,34 @@ def _windows(space: nodes.Space, length: int) -> list[int]:
     """Windows of a space that hide something from a text of `length` tokens, ascending; the parent's own aside."""
     found = {a.window for layer in space.layers for a in layer.attention if isinstance(a, GqaAttention)}
     return sorted(window for window in found if window is not None and window < length)
+
+
+def warn_of_few_tokens(ctx: Context, program: nodes.Program) -> None:
+    """Report each BLD whose calibration text has fewer tokens for an expert than the expert has channels."""
+    for bld in program.blds.values():
+        shapes = [own for own in _refitted(program, bld) if _needed(own) > bld.calibration_tokens]
+        if "ffn" not in bld.sub_blocks or not shapes:
+            continue
+        own, calibration = max(shapes, key=_needed), bld.calibration_tokens
+        said: Args = {"calibration": calibration, "width": own.expert_width}
+        said |= {
+            "seen": calibration * own.top_k // own.experts,
+            "needed": f"{-(-_needed(own) // KIBI)}Ki",
+        }
+        ctx.report(FewTokensAnExpert(ctx.span_of(bld.where), **said))
+
+
+def _refitted(program: nodes.Program, bld: nodes.Bld) -> list[Shape]:
+    """The shapes of layers whose mixtures a BLD makes smaller."""
+    space = program.spaces[bld.space]
+    each = program.parents[space.parent].shape.each
+    return [
+        own
+        for own, layer in zip(each, space.layers, strict=True)
+        if any(isinstance(alternative, MoeFfn) for alternative in layer.ffn)
+    ]
+
+
+def _needed(shape: Shape) -> int:
+    """The tokens that give each expert as many as it has channels, if all experts have equally many."""
+    return -(-shape.expert_width * shape.experts // shape.top_k)

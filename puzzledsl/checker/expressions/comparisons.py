@@ -1,0 +1,326 @@
+"""Comparisons: of constants, of layers' numbers, and of what a search decides, with that on the left and a constant right."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
+from typing import Literal, NoReturn, cast
+
+from puzzledsl.base.diagnostics import Args, Fix, Label, Span
+from puzzledsl.base.frozen import record
+from puzzledsl.base.units import Quantity
+from puzzledsl.checker.context import Context
+from puzzledsl.checker.diagnostics import type_errors as errors
+from puzzledsl.checker.expressions import values
+from puzzledsl.checker.expressions.arithmetic import refuse_throughput
+from puzzledsl.checker.expressions.coercions import (
+    as_number,
+    as_whole,
+    is_times,
+    label,
+    times_instead,
+    unit_fixes,
+    would_do,
+)
+from puzzledsl.checker.expressions.layer_tables import compared, holds, layer_of
+from puzzledsl.checker.expressions.logic import connect
+from puzzledsl.checker.expressions.terms import add_all, as_symbolic, is_metric, is_throughput, scale
+from puzzledsl.checker.names.resolve import lookup
+from puzzledsl.checker.names.words import read_word
+from puzzledsl.ir import nodes
+from puzzledsl.syntax import tree
+from puzzledsl.syntax.tree import CompareOp
+
+FLIPPED: dict[CompareOp, CompareOp] = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "==", "!=": "!="}
+
+
+@record
+class Sides:
+    """The places of a comparison's two sides and of its operator."""
+
+    left: Span
+    right: Span
+    op: Span
+
+    @property
+    def turned(self) -> Sides:
+        """The same with the sides exchanged."""
+        return Sides(self.right, self.left, self.op)
+
+
+def compare(ctx: Context, expr: tree.Compare, scope: values.Scope) -> values.Value:
+    """`a <= b < c`: the links joined by `and`."""
+    sides = _operands(ctx, expr, scope)
+    for operand, value in zip(expr.operands, sides, strict=True):
+        if isinstance(value, Quantity):
+            ctx.compared.setdefault(operand.span, set()).add(value)
+    spans = [operand.span for operand in expr.operands]
+    if len(sides) == 3 and isinstance(sides[1], values.Tally):
+        return _between(ctx, expr, sides, sides[1])
+    result: values.Value = values.Boolean(True)
+    for i, op in enumerate(expr.ops):
+        at = Sides(spans[i], spans[i + 1], expr.op_spans[i])
+        link = ctx.attempt(_link, ctx, sides[i], op, sides[i + 1], at) or values.POISON
+        joint = tree.Binary(span=expr.span, op="and", left=expr.operands[i], right=expr.operands[i + 1])
+        result = connect(ctx, joint, result, link, expr.span)
+    return result
+
+
+def _operands(ctx: Context, expr: tree.Compare, scope: values.Scope) -> list[values.Value]:
+    """The sides of a comparison; a bare word beside a parameter that lists its words is one of them."""
+    bare = [o for o in expr.operands if isinstance(o, tree.Name) and _is_word(ctx, o, scope)]
+    if not bare or len(bare) == len(expr.operands):
+        return [ctx.value(operand, scope) for operand in expr.operands]
+    known = {id(o): ctx.value(o, scope) for o in expr.operands if o not in bare}
+    words = next((v.words for v in known.values() if isinstance(v, values.Text) and v.words), ())
+    listed = ", ".join(f"`{w}`" for w in words)
+    for operand in bare:
+        if words and (operand.text in words or lookup(ctx, operand.text, scope) is None):
+            word = ctx.attempt(read_word, ctx, operand, scope, words, f"word of {listed}")
+            known[id(operand)] = values.POISON if word is None else values.Text(word, words)
+        else:
+            known[id(operand)] = ctx.value(operand, scope)
+    return [known[id(operand)] for operand in expr.operands]
+
+
+def _is_word(ctx: Context, name: tree.Name, scope: values.Scope) -> bool:
+    """True for a name that stands for no value: nobody's, or a declaration's."""
+    found = lookup(ctx, name.text, scope)
+    return found is None or isinstance(found, values.Ref)
+
+
+def _link(ctx: Context, left: values.Value, op: CompareOp, right: values.Value, at: Sides) -> values.Value:
+    if isinstance(left, values.Poison) or isinstance(right, values.Poison):
+        return values.POISON
+    equality = op in ("==", "!=")
+    if equality and type(left) is type(right) and isinstance(left, values.Text | values.Boolean):
+        return values.Boolean((left == right) == (op == "=="))
+    if isinstance(left, values.Tally) or isinstance(right, values.Tally):
+        return _tally(ctx, left, op, right, at)
+    if equality and any(isinstance(side, values.SubBlocks | values.Layers) for side in (left, right)):
+        _refuse_layers(ctx, left, op, right, at)
+    for side, span in ((left, at.left), (right, at.right)):
+        if isinstance(side, values.Facts):
+            _refuse_facts(ctx, side, op, span, at)
+    what = f"each side of `{op}`"
+    first = as_number(ctx, left, at.left, what)
+    return _numbers(ctx, first, op, as_number(ctx, right, at.right, what), at)
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def _numbers(
+    ctx: Context, left: values.Number, op: CompareOp, right: values.Number, at: Sides
+) -> values.Value:
+    """Boolean over constants, else a Conjunction of one Comparison."""
+    comparable(ctx, op, left, right, at)
+    left, right = _constant_if_it_is(left), _constant_if_it_is(right)
+    if isinstance(left, Quantity) and isinstance(right, Quantity):
+        return values.Boolean(holds(left.value, op, right.value))
+    if op == "!=" and layer_of([left, right]) is None:
+        instead = "a search can only bound it: write `<=` or `>=`"
+        raise ctx.refuse(
+            errors.BadEquality(at.op, op="!=", what="something the search decides", instead=instead)
+        )
+    if isinstance(left, Quantity):
+        left, right, at, op = right, left, at.turned, FLIPPED[op]
+    symbolic = as_symbolic(left)
+    if isinstance(right, Quantity) and is_times(right):
+        return _bound(ctx, symbolic, op, None, right.value, at)
+    moved = add_all([symbolic, scale(as_symbolic(right), Fraction(-1))])
+    if not moved.terms:
+        return values.Boolean(holds(moved.constant, op, Fraction(0)))
+    left_side = values.Symbolic(moved.terms, Fraction(0), moved.dimension, moved.space)
+    return _bound(ctx, left_side, op, -moved.constant, None, at)
+
+
+def _constant_if_it_is(value: values.Number) -> values.Number:
+    if isinstance(value, values.Symbolic) and not value.terms:
+        return Quantity(value.constant, value.dimension)
+    return value
+
+
+def _bound(
+    ctx: Context,
+    left: values.Symbolic,
+    op: CompareOp,
+    bound: Fraction | None,
+    ratio: Fraction | None,
+    at: Sides,
+) -> values.Value:
+    batch = any(is_metric(key, "batch") for key in left.terms)
+    if op == "==" and any(
+        key[0] in ("metric", "score") and not is_metric(key, "batch") for key in left.terms
+    ):
+        what = "a metric or score, which takes scattered values"
+        raise ctx.refuse(errors.BadEquality(at.op, op="==", what=what, instead="write `<=` or `>=`"))
+    if ratio is not None and batch:
+        refuse_batch_ratio(ctx, at.right, "compare the batch with a number, such as `>= 32`")
+    if is_throughput(left):
+        if len(left.terms) > 1 or left.constant:
+            refuse_throughput(ctx, left, at.left)
+        factor = next(iter(left.terms.values()))
+        left = scale(left, 1 / factor)
+        bound = None if bound is None else bound / factor
+        op = FLIPPED[op] if factor < 0 else op
+    kept = cast(Literal["<=", ">=", "==", "<", ">"], op)
+    comparison = values.Comparison(left, kept, bound, ratio, at.left, at.right)
+    return (
+        compared(ctx, comparison, at.op) or values.POISON if op == "!=" else values.Conjunction((comparison,))
+    )
+
+
+def refuse_batch_ratio(ctx: Context, span: Span, instead: str) -> NoReturn:
+    """Refuse a batch that is compared with the parent's."""
+    help = f"the parent is taken at the child's own batch: {instead}"
+    raise ctx.wrong(span, "what a batch is compared with", "a number", "a ratio of the parent's", help)
+
+
+def comparable(ctx: Context, op: str, left: values.Number, right: values.Number, at: Sides) -> None:
+    """Refuse two sides of different dimensions. A literal such as `2x` (times the parent's) compares with any metric."""
+    if is_times(left) or is_times(right):
+        if is_times(left) and is_times(right):
+            return
+        if isinstance(left, values.Symbolic) or isinstance(right, values.Symbolic):
+            return
+    elif left.dimension == right.dimension:
+        return
+    literal_left = isinstance(left, Quantity) and not isinstance(right, Quantity)
+    mine, first, other, second = right, at.right, left, at.left
+    if literal_left:
+        mine, first, other, second = left, at.left, right, at.right
+    place, times = _literal(ctx, first), times_instead(other, mine)
+    fixes = unit_fixes(other.dimension, mine, first, ctx.source(first))
+    if place != first:  # the type that the name is declared with takes no unit
+        fixes = [Fix.replace(place, times, safe=False)] if times else []
+    elif times:  # neither literal is certain to be the one meant
+        multiple = Fix.replace(first, times, safe=False)
+        fixes = [fix for known in fixes for fix in (replace(known, safe=False), multiple)]
+    help = would_do(other.dimension, mine) or would_do(mine.dimension, other)
+    if times:
+        said = f"`{times}` for {times.removesuffix('x')} times the parent's"
+        help = f"write {said}" if place != first else f"{help}, or {said}"
+    beside = [Label(second, label(other)), *([Label(place, "its value")] if place != first else [])]
+    sides: Args = {"op": op, "left": values.describe(left), "right": values.describe(right)}
+    raise ctx.refuse(
+        errors.UnlikeComparison(first, label(mine), secondary=beside, help=help, fixes=fixes, **sides)
+    )
+
+
+def _literal(ctx: Context, span: Span) -> Span:
+    """Return the place of the literal that a `param` of this name holds; the span itself for anything else."""
+    file, name = ctx.file_of(span), ctx.source(span)
+    symbol = file.names.get(name)
+    if not isinstance(symbol, values.Symbol) or symbol.file is not file or name in ctx.settings:
+        return span
+    value = symbol.item.default if isinstance(symbol.item, tree.Param) else None
+    return value.span if isinstance(value, tree.Literal_) else span
+
+
+# ---------------------------------------------------------------- runs, longest, distinct
+
+
+def _tally(ctx: Context, left: values.Value, op: CompareOp, right: values.Value, at: Sides) -> values.Value:
+    """`runs(P) <= 2`, either way round; anything but a whole number beside it is refused."""
+    if not isinstance(left, values.Tally):
+        left, right, at, op = right, left, at.turned, FLIPPED[op]
+    elif isinstance(right, values.Tally):
+        raise ctx.refuse(errors.NotASum(at.right, text=right.text))
+    assert isinstance(left, values.Tally)
+    number = as_whole(ctx, right, at.right, f"what `{left.text}` is compared with")
+    if op != "!=":
+        return _within(left, *_limits(op, number))
+    found = _within(left, number, number)
+    return values.Formula(nodes.Not(operand=found.logic), found.size + 1, found.space)
+
+
+def _between(
+    ctx: Context, expr: tree.Compare, sides: list[values.Value], tally: values.Tally
+) -> values.Value:
+    """`1 <= runs(P) <= 2` as one formula."""
+    limits: list[tuple[int, int | None]] = []
+    for op, end in ((FLIPPED[expr.ops[0]], 0), (expr.ops[1], 2)):
+        value, span = sides[end], expr.operands[end].span
+        if isinstance(value, values.Tally):
+            raise ctx.refuse(errors.NotASum(span, text=value.text))
+        number = as_whole(ctx, value, span, f"what `{tally.text}` is compared with")
+        if op == "!=":
+            what, instead = "something in a chain", "write two requirements"
+            raise ctx.refuse(errors.BadEquality(expr.operands[1].span, op="!=", what=what, instead=instead))
+        limits.append(_limits(op, number))
+    most = min((most for _, most in limits if most is not None), default=None)
+    return _within(tally, max(least for least, _ in limits), most)
+
+
+def _limits(op: CompareOp, number: int) -> tuple[int, int | None]:
+    """The least and the most that a comparison allows; None: no upper limit."""
+    by_op: Mapping[str, tuple[int, int | None]] = {
+        "<=": (0, number),
+        "<": (0, number - 1),
+        ">=": (number, None),
+        ">": (number + 1, None),
+    }
+    return by_op.get(op, (number, number))
+
+
+def _within(tally: values.Tally, least: int, most: int | None) -> values.Formula:
+    """The formula that a figure is from `least` to `most`."""
+    if most is not None and most < max(least, 0):
+        return values.Formula(nodes.Or(operands=()), 1, tally.space)
+    bounds = {"at_least": max(least, 0), "at_most": most}
+    return values.Formula(tally.figure.model_copy(update=bounds), tally.size, tally.space)
+
+
+# ---------------------------------------------------------------- what was meant instead
+
+
+def _refuse_layers(
+    ctx: Context, left: values.Value, op: CompareOp, right: values.Value, at: Sides
+) -> NoReturn:
+    """Refuse `==` and `!=` beside layers or sub-blocks, with the operator that was meant."""
+    first, second, right_span = ctx.operand(at.left), ctx.operand(at.right), at.right
+    of_layers = isinstance(left, values.SubBlocks | values.Layers)
+    side, span = (left, at.left) if of_layers else (right, at.right)
+    plain = ctx.gap(at.left, at.right, op) is not None
+    meant, help = "", ""
+    if isinstance(left, values.SubBlocks | values.Layers) and left.single and _is_single(right):
+        meant = f"{'not ' if op == '!=' else ''}{first} same as {second}"
+        help = f"choices of two layers are compared with `same as`: write `{meant}`"
+    elif of_layers and isinstance(right, values.Constructed):
+        line = ctx.file_of(right_span).lines[right_span.end_line - 1]
+        more = re.match(r"(\s*\|\s*[a-z]+\b(?!\s*\())*", line[right_span.end_column - 1 :])
+        others = more.group() if more else ""
+        second = f"({second}{others})" if others else second
+        right_span = replace(right_span, end_column=right_span.end_column + len(others))
+        meant = f"{first} {'is not' if op == '!=' else 'is'} {second}"
+        help = f"alternatives are compared with `is`: write `{meant}`"
+    elif isinstance(side, values.Layers) and not side.single:
+        help = "count the layers in which something holds: `count(attention is noop) == 20`"
+    elif isinstance(side, values.Layers):
+        help = "compare a figure of it, `layers[3].ffn.width == 4096`, or its choice, `layers[3].ffn is noop`"
+    else:
+        part = side.sub_block if isinstance(side, values.SubBlocks) else "ffn"
+        help = f"count alternatives: `count({part} is noop)`, or compare with one: `layers[3].{part} is noop`"
+    fixes = [Fix.replace(at.left.to(right_span), meant)] if meant and plain else []
+    raise ctx.wrong(span, f"each side of `{op}`", "a number", side, help, fixes)
+
+
+def _is_single(value: values.Value) -> bool:
+    return isinstance(value, values.SubBlocks | values.Layers) and value.single
+
+
+def _refuse_facts(ctx: Context, side: values.Facts, op: CompareOp, span: Span, at: Sides) -> NoReturn:
+    """Refuse a comparison of a figure of each layer, with the forms that compare it in one layer, in all, and as a sum."""
+    figure = f"{side.sub_block}.{side.attribute}"
+    sides = [f"l.{figure}" if place == span else ctx.operand(place) for place in (at.left, at.right)]
+    each = f"{sides[0]} {op} {sides[1]} for l in layers"
+    help = f"compare it in each layer: `count({each})`, `all({each})`; or add it up: `sum({figure})`"
+    whole = at.left.to(at.right)
+    head = ctx.file_of(whole).lines[whole.line - 1][: whole.column - 1].rstrip()
+    plain = ctx.source(span) == figure and ctx.gap(at.left, at.right, op) is not None
+    meant = each if head.endswith(("count(", "all(")) else f"all({each})" if head.endswith("require") else ""
+    fixes = [Fix.replace(whole, meant, safe=False)] if plain and meant else []
+    raise ctx.wrong(span, f"each side of `{op}`", "a number", side, help, fixes)

@@ -35,7 +35,8 @@ def _declared(base: type[A]) -> dict[str, type[A]]:
     return {each.kind_of(): each for each in sorted(found, key=lambda each: each.place)}
 
 
-ATTENTION, FFN = _declared(Attention), _declared(Ffn)
+ATTENTION = _declared(Attention)  # type: ignore[type-abstract]
+FFN = _declared(Ffn)  # type: ignore[type-abstract]
 KINDS: Mapping[SubBlock, Mapping[str, type[Alternative]]] = {"attention": ATTENTION, "ffn": FFN}
 """Sub-block -> word -> class, in the order of documentation."""
 DTYPE = "dtype"
@@ -85,7 +86,7 @@ add_fields(
         word: (
             Literal[kind.initialisers],
             kind.initialisers[0] if kind.writes_default else left_out(kind.initialisers[0]),
-        )  # type: ignore[valid-type]
+        )
         for word, kind in _CHOSEN
     },
 )

@@ -7,7 +7,7 @@ setting's name, type, words, calls and default are the field's own. `settings_of
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, field, replace
 from fractions import Fraction
 from functools import cache, cached_property
@@ -150,8 +150,7 @@ def setting(
     return field(default=MISSING if default is REQUIRED else default, metadata=known)
 
 
-@cache
-def settings_of(node: Any) -> Mapping[str, Setting]:
+def _settings_of(node: type[Frozen]) -> Mapping[str, Setting]:
     """Return the settings of a class by their names in the language: its own, then those of the classes that it is of."""
     names = (name for each in node.__mro__ for name in inspect.get_annotations(each))
     found: dict[str, Setting] = {}
@@ -170,9 +169,7 @@ def _completed(own: Setting, name: str, annotation: Any, default: Any) -> Settin
         words, kind = words or (() if calls else get_args(kind)), str
     elif not calls:
         members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-        nodes: Iterator[Any] = (
-            each for each in members if isinstance(each, type) and issubclass(each, Frozen)
-        )
+        nodes = (each for each in members if isinstance(each, type) and issubclass(each, Frozen))
         calls = {word: call for each in nodes for word, call in calls_of(each).items()}
     value = REQUIRED if default is MISSING else default
     if kind is bool:
@@ -205,8 +202,7 @@ def _shown(value: Any, unit: Dimension) -> str:
     return f"`{value}`" if value and isinstance(value, str | float) else ""
 
 
-@cache
-def calls_of(node: Any) -> Mapping[str, Call]:
+def _calls_of(node: type[Frozen]) -> Mapping[str, Call]:
     """Return the constructors of a class: its `kind`, or one for each of several, which `words` explains."""
     explained: Mapping[str, str] = getattr(node, "words", {})
     if "kind" not in node.model_fields or not settings_of(node):
@@ -215,7 +211,7 @@ def calls_of(node: Any) -> Mapping[str, Call]:
     return {name: call_of(node, explained.get(name, ""), name) for name in names}
 
 
-def call_of(node: Any, doc: str = "", name: str = "") -> Call:
+def call_of(node: type[Frozen], doc: str = "", name: str = "") -> Call:
     """Return the constructor of a class. Its arguments are the settings, `doc` or its docstring's first paragraph explains it."""
     arguments, example = settings_of(node), getattr(node, "example", "")
     positional = [each for each in arguments.values() if each.positional]
@@ -227,3 +223,8 @@ def call_of(node: Any, doc: str = "", name: str = "") -> Call:
         node=node,
         write=f"write `{name}{example}`" if example else "",
     )
+
+
+# mypy holds the classes for unhashable
+settings_of: Callable[[type[Frozen]], Mapping[str, Setting]] = cache(_settings_of)  # type: ignore[assignment]
+calls_of: Callable[[type[Frozen]], Mapping[str, Call]] = cache(_calls_of)  # type: ignore[assignment]

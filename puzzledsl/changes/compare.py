@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.base.settings import settings_of
@@ -95,8 +94,7 @@ def _flat(said: str, path: str, found: object, value: object) -> Iterator[tuple[
 
 def _word(node: object, field: str) -> str:
     """Return the name in the language of a node's field: the setting's, where it is one."""
-    own: Any = type(node)
-    known = settings_of(own) if isinstance(node, Frozen) else {}
+    known = settings_of(type(node)) if isinstance(node, Frozen) else {}
     return next(
         (word for word, setting in known.items() if setting.name == field and not setting.wide), field
     )

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from puzzledsl.base.diagnostics import Diagnostic
 
-# ---------------------------------------------------------------- the shape of the text
-
 
 class UnexpectedToken(Diagnostic, code="E0001"):
     """A token that the grammar does not allow here."""
@@ -111,9 +109,6 @@ class CannotRead(Diagnostic, code="E0016"):
     """A file that is missing, is a folder, or cannot be read."""
 
     template = "cannot read `{path}`: {why}"
-
-
-# ---------------------------------------------------------------- words and literals
 
 
 class UnknownKind(Diagnostic, code="E0101"):

@@ -21,7 +21,7 @@ from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.diagnostics.lints import SameAlternative
 from puzzledsl.checker.diagnostics.space_errors import NotInThisLayer
 from puzzledsl.checker.expressions.coercions import wrong_list
-from puzzledsl.checker.expressions.settings import from_call
+from puzzledsl.checker.expressions.settings import collect
 from puzzledsl.checker.expressions.values import Constructed, Options, Scope, Value
 from puzzledsl.checker.spaces.arguments import CallArguments
 from puzzledsl.checker.spaces.patterns import report_unknown
@@ -104,8 +104,9 @@ class ChoiceReader:
         self.ctx.warnings += _shared([warnings for _, _, warnings in trials], each=False)
 
     def _read_one(self, call: Constructed, alternative: type[Alternative], kind: _Kind) -> None:
-        settings = from_call(self.ctx, call, ALTERNATIVES[alternative.sub_block][call.name])
-        arguments = CallArguments(self.ctx, self.info, kind.shape, settings)
+        form = ALTERNATIVES[alternative.sub_block][call.name]
+        into = partial(CallArguments, info=self.info, shape=kind.shape)
+        arguments = collect(into, self.ctx, call, form)
         for option in self._in_precisions(alternative.read(arguments), arguments, kind):
             if option in kind.found and not call.scope.file.is_std:
                 self.ctx.warnings.append(_same(option, call, kind.shape))

@@ -14,10 +14,9 @@ from puzzledsl.checker.declarations.data import lower_data
 from puzzledsl.checker.declarations.hardware import lower_hardware, lower_scenario
 from puzzledsl.checker.declarations.parent import lower_parent
 from puzzledsl.checker.declarations.results import lower_eval, lower_export
-from puzzledsl.checker.declarations.score import lower_score
 from puzzledsl.checker.declarations.search import lower_frontier, lower_search
 from puzzledsl.checker.declarations.space import lower_space
-from puzzledsl.checker.declarations.training import lower_bld, lower_uptrain
+from puzzledsl.checker.declarations.training import lower_bld, lower_score, lower_uptrain
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.expressions.evaluate import evaluate
 from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
@@ -25,11 +24,12 @@ from puzzledsl.checker.limits import MAX_DEPTH, MAX_INEXACT_STEPS
 from puzzledsl.checker.lints import warn
 from puzzledsl.checker.names.names import Loader, Parse
 from puzzledsl.checker.names.resolve import check_settings, value_of
-from puzzledsl.checker.names.unknown import report_unknown_names
+from puzzledsl.checker.names.words import report_unknown_names
 from puzzledsl.checker.names.wrong_kind import settle_kinds
 from puzzledsl.checker.program import Checked
-from puzzledsl.checker.whole.runtimes import check_engines, check_exports
 from puzzledsl.checker.whole.stages import (
+    check_engines,
+    check_exports,
     check_pieces,
     check_refines,
     check_solvers,

@@ -23,8 +23,7 @@ from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.coercions import as_constant, as_whole, between
 from puzzledsl.checker.limits import MAX_COUNT
-from puzzledsl.checker.names.unknown import shipped_names, unknown_name
-from puzzledsl.checker.names.words import read_ref, read_word
+from puzzledsl.checker.names.words import read_ref, read_word, shipped_names, unknown_name
 from puzzledsl.language.calls import FORMER_SETTINGS
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree

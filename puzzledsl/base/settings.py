@@ -103,22 +103,30 @@ class Kind:
     """One kind of declaration. `form` is its syntax; `plural` names its dictionary in the IR's program.
 
     `value` is what stands right of `=`; `statements` are the keywords that its body can contain. `of` is the field with the
-    name of the declaration that it builds on.
+    name of the declaration that it builds on, which is of a kind among `targets`.
     """
 
     form: str
     plural: str
-    doc: str = ""
-    preposition: str = ""
     targets: tuple[str, ...] = ()
     of: str = ""
+    doc: str = ""
     value: Setting | None = None
     settings: Mapping[str, Setting] = field(default_factory=dict)
     sections: Mapping[str, Section] = field(default_factory=dict)
     statements: tuple[str, ...] = ("let", "assert")
-    has_body: bool = True
     sees_space: bool = False  # its expressions see `layers`, `attention`, `params` …
     edits_layers: bool = False  # its body has overrides: `layers[2..9].attention -= noop`
+
+    @property
+    def preposition(self) -> str:
+        """The word before the declaration that it builds on: `of`, `on`, or nothing."""
+        return "" if not self.targets else "on" if " on " in self.form else "of"
+
+    @property
+    def has_body(self) -> bool:
+        """True for a kind with settings."""
+        return bool(self.settings)
 
     def table(self, section: str = "") -> Mapping[str, Setting]:
         """Return the settings of its body, or of a section there; none of a section that it lacks."""

@@ -68,7 +68,7 @@ class Desk:
         self._context, self._tables = opened.context, tables_version(opened.context)
         self.program: Program = Program(opened.context, opened.diagnostics, opened.sources)
         assert opened.found is not None, "the program was read"
-        self.source = Source.checked(opened.found)
+        self.source = Source(opened.found.root, opened.found.compared)
         self._sheets: dict[str, Sheet] = {}
 
     def _on_disk(self) -> str:
@@ -140,8 +140,6 @@ class Desk:
                 self._sheets[name] = sheet
             return self._sheets[name]
 
-    # ------------------------------------------------------------ what is waited for
-
     def newest(self, page: str, number: int) -> None:
         """Record that a page has asked its question of this number; older ones are stale from now on."""
         with self._lock:
@@ -153,8 +151,6 @@ class Desk:
         """Raise Stale if the page has asked a newer question."""
         if self._newest.get(page, 0) > number:
             raise Stale
-
-    # ------------------------------------------------------------ writing
 
     def save(self, sheet: Sheet, question: Question) -> None:
         """Write the file with a question in it: to a temporary name, then renamed.

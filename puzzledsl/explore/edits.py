@@ -10,13 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.diagnostics import Edit, Fix, Span
+from puzzledsl.base.fixes import apply
 from puzzledsl.explore.question import Question
 from puzzledsl.explore.statements import Source, Statement
 from puzzledsl.syntax.format import format_source
-
-Edit = tuple[int, int, str]
-"""Start, end and new text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,55 +32,42 @@ def edited(
     """Apply a question to a text. `choices`: its choices as conditions of `require`."""
     edits = [edit for statement in statements for edit in _edits(source, statement, question)]
     edits += _added(source, search, choices)
-    parts, at = [], 0
-    for start, stop, new in sorted(edits):
-        parts += [source.text[at:start], new]
-        at = max(at, stop)  # two may take the same comma
-    after, before = format_source("".join(parts) + source.text[at:]), format_source(source.text)
+    text = source.file.text
+    after, before = format_source(apply(text, [Fix("", tuple(edits))])), format_source(text)
     changes = difflib.ndiff(before.splitlines(), after.splitlines())
-    name, lines = Path(source.file).name, (source.text.splitlines(), after.splitlines())
+    name, lines = Path(source.file.file).name, (text.splitlines(), after.splitlines())
     diff = difflib.unified_diff(*lines, name, f"{name}, saved", n=2, lineterm="")
     return Edited(after, tuple(line[2:] for line in changes if line.startswith("+ ")), tuple(diff))
 
 
 def _edits(source: Source, statement: Statement, question: Question) -> Iterator[Edit]:
+    """Yield the edits of a statement. One that is left out is commented out where it has its lines for itself."""
     if statement.node is None:
         return
-    span, is_off = statement.node.span, statement.number in question.off
-    if is_off and not _has_its_lines(source, span):
-        yield _removal(source, span)
+    span, lines = statement.node.span, source.file.lines
+    before, after = lines[span.line - 1][: span.column - 1], lines[span.end_line - 1][span.end_column - 1 :]
+    rest = after.lstrip(" \t,")
+    is_off = statement.number in question.off
+    if is_off and (before.strip() or (rest and not rest.startswith("#"))):
+        start, stop = len(before) + 1, span.end_column  # with the comma before it, else the one after
+        if before.rstrip(" \t").endswith(","):
+            start = len(before.rstrip(" \t"))
+        else:
+            blanks = _indent(after)
+            stop += blanks + (after[blanks : blanks + 1] == ",")
+        yield Edit(Span(span.file, span.line, start, span.end_line, stop), "")
         return
     for bound in statement.bounds:
         if bound.number in question.bounds:
-            yield *source.reach(bound.span), question.bounds[bound.number]
+            yield Edit(bound.span, question.bounds[bound.number])
     for line in range(span.line, span.end_line + 1) if is_off else ():
-        start = source.offset(line, 1)
-        at = start + _indent(source.text[start:])
-        yield at, at, "# "
+        column = _indent(lines[line - 1]) + 1
+        yield Edit(Span(span.file, line, column, line, column), "# ")
 
 
 def _indent(text: str) -> int:
     """Count the blanks that a text begins with."""
     return len(text) - len(text.lstrip(" \t"))
-
-
-def _has_its_lines(source: Source, span: Span) -> bool:
-    """True if nothing but a comma or a comment shares a statement's lines, so that they can be commented out."""
-    start, stop = source.reach(span)
-    before = source.text[source.offset(span.line, 1) : start]
-    after = source.text[stop:].split("\n", 1)[0].lstrip(" \t,")
-    return not before.strip() and (not after or after.startswith("#"))
-
-
-def _removal(source: Source, span: Span) -> Edit:
-    """Remove a statement between others, with the comma before it on its line, else the one after."""
-    text = source.text
-    start, stop = source.reach(span)
-    before = len(text[:start].rstrip(" \t"))
-    if text[before - 1 : before] == ",":
-        return before - 1, stop, ""
-    after = stop + _indent(text[stop:])
-    return start, after + (text[after : after + 1] == ","), ""
 
 
 def _added(source: Source, search: str, choices: Sequence[str]) -> Iterator[Edit]:
@@ -91,7 +76,7 @@ def _added(source: Source, search: str, choices: Sequence[str]) -> Iterator[Edit
     if not choices or found is None:
         return
     lines = "".join(f"  require {condition}\n" for condition in choices)
-    brace = source.reach(found.span)[1] - 1  # a search has a body, or it is a mistake
-    begin = source.text.rfind("\n", 0, brace) + 1
-    own_line = not source.text[begin:brace].strip()
-    yield (begin, begin, lines) if own_line else (brace, brace, f"\n{lines}")
+    end = found.span.end  # behind a `}`: a search has a body, or it is a mistake
+    own_line = not source.file.lines[end.line - 1][: end.column - 2].strip()
+    column = 1 if own_line else end.column - 1
+    yield Edit(Span(end.file, end.line, column, end.line, column), lines if own_line else f"\n{lines}")

@@ -9,10 +9,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
-from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError, Edit, Fix
+from puzzledsl.base.fixes import apply
 from puzzledsl.explore.edits import Edited, edited
 from puzzledsl.explore.question import BadQuestion, Choice, Question, pattern_of
-from puzzledsl.explore.statements import Bound, Source, Statement, replaced, statements_of
+from puzzledsl.explore.statements import Bound, Source, Statement, statements_of
 from puzzledsl.ir.nodes import (
     Is,
     LayerChoice,
@@ -77,14 +78,12 @@ class Sheet:
     @cached_property
     def statements(self) -> list[Statement]:
         """The search's requirements as the file states them."""
-        return statements_of(self.search, self.source, self.program.file.name, self.variations.extent)
+        return statements_of(self.search, self.source, self.variations.extent)
 
     @cached_property
     def bounds(self) -> dict[int, Bound]:
         """Every bound, by its number."""
         return {bound.number: bound for statement in self.statements for bound in statement.bounds}
-
-    # ------------------------------------------------------------ questions
 
     def requirements(self, question: Question) -> tuple[Requirement, ...]:
         """Return the requirements of a question. Raises BadQuestion."""
@@ -127,7 +126,8 @@ class Sheet:
         moved = [self.bounds[number] for number in question.bounds]
         if all(bound.scale is not None for bound in moved):
             return {}
-        text = replaced(self.source, [(bound.span, question.bounds[bound.number]) for bound in moved])
+        edits = tuple(Edit(bound.span, question.bounds[bound.number]) for bound in moved)
+        text = apply(self.source.file.text, [Fix("", edits)])
         if text in self._read:
             return self._read[text]
         try:
@@ -138,8 +138,7 @@ class Sheet:
         numbers = {places[s.node.span]: s.number for s in self.statements if s.node is not None}
         found: dict[int, list[Requirement]] = {s.number: [] for s in self.statements}
         for requirement in after:
-            own = requirement.where.file == self.program.file.name
-            node = source.statement_at(requirement.where) if own else None
+            node = source.statement_at(requirement.where)
             if node is not None and (place := source.requirements.index(node)) in numbers:
                 found[numbers[place]].append(requirement)
         self._read[text] = found
@@ -159,7 +158,9 @@ class Sheet:
         opened = open_program(self.program.file, self.params, self.program.build, text)
         if opened.context is None or opened.found is None:
             raise DiagnosticError(*opened.diagnostics)
-        return Source.checked(opened.found), opened.context.program.searches[self.name].requirements
+        return Source(opened.found.root, opened.found.compared), opened.context.program.searches[
+            self.name
+        ].requirements
 
     def _choice(self, choice: Choice) -> LogicRequirement:
         chosen: Logic = Is(layer=choice.layer, sub_block=choice.sub_block, alternatives=choice.names)
@@ -180,8 +181,6 @@ class Sheet:
         shown = " | ".join(pattern or "" for pattern in patterns)
         shown = f"({shown})" if len(patterns) > 1 else shown
         return f"layers[{choice.layer}].{choice.sub_block} is {'' if choice.kind == 'pin' else 'not '}{shown}"
-
-    # ------------------------------------------------------------ answers
 
     def answer(self, question: Question, time_s: float, *, with_conflict: bool = False) -> Answer:
         """Return the answer to a question, with its conflict where there is no child; one that is proven is kept."""

@@ -6,7 +6,7 @@ divides a throughput by its factor. The check recorded the value of each constan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from functools import cached_property
 
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.units import BadLiteral, Quantity, parse_quantity
-from puzzledsl.checker.context import Context
+from puzzledsl.checker.expressions.values import SourceFile
 from puzzledsl.explore.grids import Grid, grid_of
 from puzzledsl.explore.question import BadQuestion
 from puzzledsl.ir.nodes import CountTerm, FactTerm, LinearRequirement, MetricTerm, Requirement, Search, Where
@@ -29,62 +29,30 @@ NUMBERS = "0123456789._-"
 
 @dataclass(frozen=True)
 class Source:
-    """A text that was checked. `file` is its name in places, `compared` the values of the constant sides of its comparisons."""
+    """A file that was checked. `compared` are the values of the constant sides of its comparisons."""
 
-    text: str
-    file: str
-    module: tree.Module
+    file: SourceFile
     compared: Mapping[Span, AbstractSet[Quantity]]
-
-    @classmethod
-    def checked(cls, found: Context) -> Source:
-        """Return the text of a program, with what its check found out."""
-        return cls(found.root.text, found.root.file, found.root.module, found.compared)
-
-    @cached_property
-    def _lines(self) -> list[int]:
-        """Offset of the first character of each line."""
-        return [0, *(at + 1 for at, character in enumerate(self.text) if character == "\n")]
-
-    def offset(self, line: int, column: int) -> int:
-        """Return the offset of a place, both counted from 1."""
-        return self._lines[line - 1] + column - 1
-
-    def reach(self, span: Span) -> tuple[int, int]:
-        """Return the offsets of a span, end exclusive."""
-        return self.offset(span.line, span.column), self.offset(span.end_line, span.end_column)
-
-    def slice(self, span: Span) -> str:
-        """Return the text of a span."""
-        start, stop = self.reach(span)
-        return self.text[start:stop]
 
     def search(self, name: str) -> tree.Decl | None:
         """Return the declaration of a search; None if this file has none of that name."""
-        found = (i for i in self.module.items if isinstance(i, tree.Decl) and i.kind.text == "search")
+        found = (i for i in self.file.module.items if isinstance(i, tree.Decl) and i.kind.text == "search")
         return next((d for d in found if d.name.text == name), None)
 
     @cached_property
     def requirements(self) -> tuple[tree.Require, ...]:
         """Every `require` statement of the file, in order."""
-        return tuple(node for node in tree.walk(self.module) if isinstance(node, tree.Require))
+        return tuple(node for node in tree.walk(self.file.module) if isinstance(node, tree.Require))
 
     def statement_at(self, where: Where) -> tree.Require | None:
-        """Return the `require` statement that a place is in."""
-        at = self.offset(where.line, where.column)
-        reaches = ((node, *self.reach(node.span)) for node in self.requirements)
-        return next((node for node, start, stop in reaches if start <= at < stop), None)
-
-
-def replaced(source: Source, edits: Sequence[tuple[Span, str]]) -> str:
-    """Return the text with spans replaced. The spans do not overlap."""
-    text = source.text
-    for start, stop, new in sorted(((*source.reach(span), new) for span, new in edits), reverse=True):
-        text = text[:start] + new + text[stop:]
-    return text
-
-
-# ---------------------------------------------------------------- statements
+        """Return the `require` statement that a place of this file is in; None for another place."""
+        at = where.line, where.column
+        inside = (
+            node
+            for node in self.requirements
+            if (node.span.line, node.span.column) <= at < (node.span.end_line, node.span.end_column)
+        )
+        return next(inside, None) if where.file == self.file.shown else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +69,11 @@ class Statement:
     bounds: tuple[Bound, ...] = ()
 
 
-def statements_of(search: Search, source: Source, shown: str, extent: Extent) -> list[Statement]:
-    """Return the statements of a search in the order of their requirements. `shown`: the name of the source in the IR."""
+def statements_of(search: Search, source: Source, extent: Extent) -> list[Statement]:
+    """Return the statements of a search in the order of their requirements."""
     found: dict[object, tuple[tree.Require | None, list[int]]] = {}
     for index, requirement in enumerate(search.requirements):
-        node = source.statement_at(requirement.where) if requirement.where.file == shown else None
+        node = source.statement_at(requirement.where)
         place = requirement.where if node is None else node.span
         found.setdefault(place, (node, []))[1].append(index)
     statements: list[Statement] = []
@@ -113,7 +81,7 @@ def statements_of(search: Search, source: Source, shown: str, extent: Extent) ->
     for node, indices in found.values():
         own = {index: search.requirements[index] for index in indices}
         first = own[indices[0]]
-        text = written(first) if node is None else source.slice(node.condition.span)
+        text = written(first) if node is None else source.file.source(node.condition.span)
         bounds = () if node is None else tuple(_bounds_of(node, own, source, extent, count))
         count += len(bounds)
         statements.append(
@@ -129,9 +97,6 @@ def statements_of(search: Search, source: Source, shown: str, extent: Extent) ->
             )
         )
     return statements
-
-
-# ---------------------------------------------------------------- bounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +162,7 @@ def _bounds_of(
         mine = {i: r for i, r in linear.items() if (r.bound_where.line, r.bound_where.column) == at}
         value = next(iter(values)).value if len(values) == 1 else None
         if isinstance(operand, tree.Literal_):
-            text: str | None = source.slice(span)
+            text: str | None = source.file.source(span)
         elif not mine or value is None or value < 0:  # instances of a `for` may have different ones
             continue
         else:  # the value of an expression as a literal in the unit of the requirement
@@ -232,7 +197,7 @@ def _bound(
     return Bound(
         number=number,
         span=span,
-        written=source.slice(span),
+        written=source.file.source(span),
         text=text,
         unit=unit,
         scale=scale,

@@ -265,16 +265,15 @@ def lever(statement: Statement, bound: Bound) -> dict[str, Any]:
 
 def pieces_of(sheet: Sheet, statement: Statement) -> list[tuple[str, Bound | None]]:
     """A statement's condition in parts: text, and the bounds between."""
-    source = sheet.source
     if statement.node is None:
         return [(statement.text, None)]
-    at, stop = source.reach(statement.node.condition.span)
+    file, whole = sheet.source.file, statement.node.condition.span
     parts: list[tuple[str, Bound | None]] = []
-    for bound in sorted(statement.bounds, key=lambda b: source.reach(b.span)):
-        begin, end = source.reach(bound.span)
-        parts += [(source.text[at:begin], None), (source.text[begin:end], bound)]
-        at = end
-    return [*parts, (source.text[at:stop], None)]
+    at = whole.start
+    for bound in sorted(statement.bounds, key=lambda bound: bound.span):
+        parts += [(file.source(at.to(bound.span.start)), None), (file.source(bound.span), bound)]
+        at = bound.span.end
+    return [*parts, (file.source(at.to(whole.end)), None)]
 
 
 def page_view(sheet: Sheet, searches: Sequence[str], digest: str) -> str:

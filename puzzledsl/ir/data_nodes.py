@@ -14,9 +14,6 @@ from puzzledsl.base.frozen import Frozen
 from puzzledsl.base.settings import setting
 from puzzledsl.ir.base import Declaration, Exact
 
-# ---------------------------------------------------------------- parent
-
-
 _REVISION = "A branch, tag or commit of the hub's repository."
 _HF = 'write `hf("meta-llama/Llama-3.1-8B")`, or a directory'
 
@@ -43,9 +40,6 @@ class Parent(Declaration):
     source: Annotated[HfSource | ShapeSource, Field(discriminator="kind")]
     shape: Shape
     computation: Computation = Field(default=USUAL, exclude_if=lambda found: found == USUAL)
-
-
-# ---------------------------------------------------------------- data
 
 
 _PART = (

@@ -84,9 +84,6 @@ def unbounded(figure: Runs | Longest | Distinct) -> Logic:
     return figure.model_copy(update={"at_least": 0, "at_most": None})
 
 
-# ---------------------------------------------------------------- truth
-
-
 def holds(logic: Logic, layers: Mapping[int, Choice]) -> Truth:
     """Return the truth of a formula; None if it depends on layers that are not in `layers`.
 

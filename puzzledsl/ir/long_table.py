@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import csv
 import importlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -81,10 +81,6 @@ class LongTable:
     lines: tuple[Line, ...]
     word: str = "line"
 
-    def column(self, name: str) -> int | None:
-        """Return the index of a column; None if there is none."""
-        return self._places.get(name)
-
     @property
     def names(self) -> list[str]:
         """Return the columns' names."""
@@ -93,6 +89,10 @@ class LongTable:
     @cached_property
     def _places(self) -> dict[str, int]:
         return {name: place for place, name in reversed([*enumerate(self.names)])}
+
+    def column(self, name: str) -> int | None:
+        """Return the index of a column; None if there is none."""
+        return self._places.get(name)
 
     def text(self, line: Line, name: str) -> str:
         """Return the text of a row's cell in a column; empty if there is no such column or the row is too short."""
@@ -124,25 +124,23 @@ def read_long_table(file: Path, shown: str) -> LongTable:
 
 def _csv(file: Path, shown: str) -> LongTable:
     with file.open(newline="", encoding="utf-8-sig") as text:
-        content = text.read()
-    head, *rows = [*_csv_lines(content, shown)] or [Line(1, (), shown, None)]
-    header = tuple(head.cell(place) for place in range(len(head.raw)))
-    return LongTable(shown, header, tuple(row for row in rows if any(map(str.strip, row.raw))))
-
-
-def _csv_lines(content: str, shown: str) -> Iterator[Line]:
-    texts = content.splitlines(keepends=True)
+        texts = text.read().splitlines(keepends=True)
     reader = csv.reader(texts, strict=True)
+    lines: list[Line] = []
     first = 1
     for values in reader:
         last = reader.line_num
         source = texts[first - 1] if first <= len(texts) else ""
         plain = first == last and '"' not in source
-        yield Line(first, tuple(values), shown, None if plain else source.rstrip("\r\n"))
+        lines.append(Line(first, tuple(values), shown, None if plain else source.rstrip("\r\n")))
         first = last + 1
+    head, *rows = lines or [Line(1, (), shown, None)]
+    header = tuple(head.cell(place) for place in range(len(head.raw)))
+    return LongTable(shown, header, tuple(row for row in rows if any(map(str.strip, row.raw))))
 
 
 def _parquet(file: Path, shown: str) -> LongTable:
+    """Return a Parquet file's cells as CSV has them: a layer that pandas stored as a float is a whole number again."""
     with file.open("rb"):  # pyarrow says of a missing file what it says of a damaged one
         pass
     try:
@@ -150,27 +148,14 @@ def _parquet(file: Path, shown: str) -> LongTable:
     except (OSError, ValueError) as error:
         raise NoTable("it is no Parquet file", HELP_PARQUET_FILE) from error
     names = [str(name) for name in table.column_names]
-    header = tuple(Cell(name.strip(), None) for name in names)
     lines = []
     for number, row in enumerate(table.to_pylist(), start=1):
-        texts = tuple("" if row[n] is None else _text(row[n]) for n in names)
+        values = (row[name] for name in names)
+        whole = (int(v) if isinstance(v, float) and v.is_integer() else v for v in values)
+        texts = tuple("" if value is None else str(value).strip() for value in whole)
         if any(texts):
             lines.append(Line(number, texts, None, None))
-    return LongTable(shown, header, tuple(lines), "row")
-
-
-def _text(value: object) -> str:
-    """Format a Parquet value as a CSV cell. A layer that pandas stored as a float becomes a whole number again."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
-
-
-# ---------------------------------------------------------------- diagnostics of cells, each reported once
-
-
-@dataclass(slots=True)
-class _Seen:
-    cell: Cell
-    lines: list[int]
+    return LongTable(shown, tuple(Cell(name.strip(), None) for name in names), tuple(lines), "row")
 
 
 @dataclass(slots=True)
@@ -181,32 +166,25 @@ class CellProblems:
     declared: Span
     sink: Sink
     make: Callable[..., Diagnostic]
-    _seen: dict[tuple[str, str], _Seen] = field(default_factory=dict)
+    _seen: dict[tuple[str, str], tuple[Cell, set[int]]] = field(default_factory=dict)
 
     def add(self, line: Line, cell: Cell, problem: str, help: str = "") -> None:
         """Record a mistake in one cell, or in a whole row (then `cell` is any cell of the row)."""
-        self._seen.setdefault((problem, help), _Seen(cell, [])).lines.append(line.number)
+        self._seen.setdefault((problem, help), (cell, set()))[1].add(line.number)
 
     def report(self) -> None:
-        """Report every mistake, in the order of the file."""
-        for (problem, help), seen in self._seen.items():
-            span = seen.cell.span
-            self.sink.add(
-                self.make(
-                    span or self.declared,
-                    path=self.table.shown,
-                    line=self._where(seen.lines),
-                    problem=problem,
-                    help=help,
-                    secondary=[Label(self.declared, "read here")] if span is not None else (),
-                )
+        """Report every mistake, in the order of the file: `line 7`, `line 7 and 79 more`."""
+        for (problem, help), (cell, numbers) in self._seen.items():
+            more = f" and {len(numbers) - 1} more" if len(numbers) > 1 else ""
+            diagnostic = self.make(
+                cell.span or self.declared,
+                path=self.table.shown,
+                line=f"{self.table.word} {min(numbers)}{more}",
+                problem=problem,
+                help=help,
+                secondary=[Label(self.declared, "read here")] if cell.span is not None else (),
             )
-
-    def _where(self, lines: list[int]) -> str:
-        """Format line numbers: `line 7`, `line 7 and 79 more`."""
-        distinct = sorted(set(lines))
-        more = f" and {len(distinct) - 1} more" if len(distinct) > 1 else ""
-        return f"{self.table.word} {distinct[0]}{more}"
+            self.sink.add(diagnostic)
 
 
 def row_length(table: LongTable, line: Line) -> str:

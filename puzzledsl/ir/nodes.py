@@ -29,8 +29,6 @@ from puzzledsl.ir.source_location import Where as Where
 from puzzledsl.ir.stage_nodes import *  # noqa: F403
 from puzzledsl.ir.stage_nodes import Bld, Eval, Export, Score, Uptrain
 
-# ---------------------------------------------------------------- space
-
 
 class LayerChoice(Frozen):
     """Alternatives of one layer, in the order written; a parent-equal alternative is `parent`."""

@@ -13,8 +13,6 @@ from puzzledsl.ir.nodes import (
     Eval,
     Export,
     Frontier,
-    Linear,
-    LinearRequirement,
     Program,
     Refine,
     ReplaceOne,
@@ -27,56 +25,48 @@ from puzzledsl.ir.nodes import (
 
 
 def references(node: object) -> Iterator[str]:
-    """The names of the declarations `node` refers to."""
+    """Yield the names of the declarations `node` refers to."""
+    names: tuple[str | None, ...] = ()
     match node:
-        case nodes.Data(source=nodes.MixData(parts=parts)):
-            yield from (part.name for part in parts if not part.inline)
-            yield from (source.parent for source in written_for(node))
-        case nodes.Data(source=nodes.SampledData(parent=parent)):
-            yield parent
+        case nodes.Data(source=source):
+            names = tuple(text.parent for text in written_for(node))
+            if isinstance(source, nodes.MixData):
+                names = (*(part.name for part in source.parts if not part.inline), *names)
         case nodes.Scenario():
-            yield node.hardware
-        case nodes.Space():
-            yield node.parent
-            if node.used_by is not None:
-                yield node.used_by.search
-        case nodes.Bld():
-            yield from _given(node.space, node.data, node.heal_data)
-        case nodes.Score():
-            yield from _given(node.space, node.bld)
-            if isinstance(node.method, nodes.ReplaceOne):
-                yield from _given(node.method.around, node.method.data)
-        case nodes.Search():
-            yield from _given(node.space, node.refine.data if node.refine else None)
-            yield from _of_search(node)
-        case nodes.Frontier():
-            yield node.search
-            yield from _of_term(node.term)
-        case nodes.Uptrain():
-            yield from _given(node.search, node.data)
-        case nodes.Eval():
-            yield from _given(node.of, node.data, *node.more_data, *node.full)
-        case nodes.Export():
-            yield node.of
-
-
-def _given(*names: str | None) -> Iterator[str]:
+            names = (node.hardware,)
+        case Space():
+            names = node.parent, node.used_by.search if node.used_by else None
+        case Bld():
+            names = node.space, node.data, node.heal_data
+        case Score(method=method):
+            scored = (method.around, method.data) if isinstance(method, ReplaceOne) else ()
+            names = node.space, node.bld, *scored
+        case Search():
+            names = node.space, node.refine.data if node.refine else None, *map(_of_term, _terms(node))
+        case Frontier():
+            names = node.search, _of_term(node.term)
+        case Uptrain():
+            names = node.search, node.data
+        case Eval():
+            names = node.of, node.data, *node.more_data, *node.full
+        case Export():
+            names = (node.of,)
     yield from (name for name in names if name is not None)
 
 
-def _of_search(search: nodes.Search) -> Iterator[str]:
-    linears = [search.objective, *(p.goal for p in search.preferences)]
-    linears += [r.left for r in search.requirements if isinstance(r, nodes.LinearRequirement)]
-    for linear in linears:
-        for weighted in linear.terms:
-            yield from _of_term(weighted.term)
+def _terms(search: Search) -> Iterator[nodes.Term]:
+    """Yield the terms of a search's goal, linear requirements and preferences, in the order written."""
+    yield from (weighted.term for weighted in search.objective.terms)
+    for requirement in search.requirements:
+        if isinstance(requirement, nodes.LinearRequirement):
+            yield from (weighted.term for weighted in requirement.left.terms)
+    yield from (weighted.term for preference in search.preferences for weighted in preference.goal.terms)
 
 
-def _of_term(term: nodes.Term) -> Iterator[str]:
+def _of_term(term: nodes.Term) -> str | None:
     if isinstance(term, nodes.MetricTerm):
-        yield term.scenario
-    elif isinstance(term, nodes.ScoreTerm):
-        yield term.score
+        return term.scenario
+    return term.score if isinstance(term, ScoreTerm) else None
 
 
 def written_for(data: nodes.Data) -> list[nodes.SampledData]:
@@ -99,7 +89,7 @@ OfASpace = Space | Bld | Score | Search | Frontier | Uptrain | Eval | Export
 
 
 def search_behind(program: Program, of: str) -> str:
-    """The search that a child (an uptrain's or a search's name) comes from."""
+    """Return the search that a child (an uptrain's or a search's name) comes from."""
     return program.uptrains[of].search if of in program.uptrains else of
 
 
@@ -129,32 +119,30 @@ def children_in_full(program: Program, evaluation: str) -> tuple[str, ...]:
 
 
 def children_wanted(program: Program, evaluation: str) -> tuple[str, ...]:
-    """Children without which there is no evaluation: those in full, and the untrained one that `of` came from."""
+    """Return the children without which there is no evaluation: those in full, and the untrained one that `of` came from."""
     declaration = program.evals[evaluation]
     first = (search_behind(program, declaration.of), declaration.of)
     return tuple(dict.fromkeys((*first, *declaration.full)))
 
 
 def children_evaluated(program: Program, evaluation: str) -> tuple[str, ...]:
-    """Every child that is measured: the wanted ones, then those of the space's other searches."""
+    """Return every child that is measured: the wanted ones, then those of the space's other searches."""
     space = space_of(program, program.evals[evaluation])
     others = (name for name, search in program.searches.items() if search.space == space)
     return tuple(dict.fromkeys((*children_wanted(program, evaluation), *others)))
 
 
 def evaluations_of(program: Program, child: str) -> list[str]:
-    """Evaluations that name a child, after `of` or in `full`: its card shows what they measured."""
+    """Return the evaluations that name a child, after `of` or in `full`: its card shows what they measured."""
     return [name for name, e in program.evals.items() if child in (e.of, *e.full)]
 
-
-# ---------------------------------------------------------------- measured scores
 
 BY_INFLUENCE: frozenset[BaselineKind] = frozenset({"block_influence", "angular_run"})
 """Baselines that drop layers by how little these change the parent's stream."""
 
 
 def drops_by_influence(search: Search) -> bool:
-    """True of a search whose solver reads block influences."""
+    """Return True for a search whose solver reads block influences."""
     return isinstance(search.solver, Baseline) and search.solver.kind in BY_INFLUENCE
 
 
@@ -172,16 +160,12 @@ def influence_score(program: Program, search: Search) -> str | None:
 
 
 def mentioned_scores(search: Search) -> list[str]:
-    """Names of the scores that a search's goals and requirements bound or minimise, in the order written."""
-    linears: list[Linear] = [search.objective]
-    linears += [r.left for r in search.requirements if isinstance(r, LinearRequirement)]
-    linears += [p.goal for p in search.preferences]
-    terms = [w.term for linear in linears for w in linear.terms]
-    return [term.score for term in terms if isinstance(term, ScoreTerm)]
+    """Return the scores that a search's goals and requirements bound or minimise, in the order written."""
+    return [term.score for term in _terms(search) if isinstance(term, ScoreTerm)]
 
 
 def refined_score(program: Program, search: Search) -> str | None:
-    """The score that a search minimises alone, where `pzl` measures it on text; None for any other goal."""
+    """Return the score that a search minimises alone, where `pzl` measures it on text; None for any other goal."""
     goal = search.objective.terms
     if search.sense != "minimize" or len(goal) != 1 or goal[0].coefficient <= 0:
         return None
@@ -190,7 +174,7 @@ def refined_score(program: Program, search: Search) -> str | None:
 
 
 def refined_text(program: Program, search: Search) -> str | None:
-    """The data that a refining search measures children on: its own, else its score's, else the bld's."""
+    """Return the data that a refining search measures children on: its own, else its score's, else the bld's."""
     score = refined_score(program, search)
     if search.refine is None or score is None:
         return None
@@ -201,14 +185,14 @@ def refined_text(program: Program, search: Search) -> str | None:
 
 
 def refine_of(frontier: Frontier, search: Search) -> Refine:
-    """The settings of a frontier's measuring: the search's, with the frontier's number of children."""
+    """Return the settings of a frontier's measuring: the search's, with the frontier's number of children."""
     if search.refine is not None:
         return search.refine.model_copy(update={"children": frontier.children})
     return Refine(method="measured", children=frontier.children, where=frontier.where)
 
 
 def measured_searches(program: Program) -> Iterator[Search]:
-    """Every search around which children are measured, with the settings in its `refine`: its own, or those of its frontiers."""
+    """Yield every search around which children are measured, with its own settings or those of its frontiers in `refine`."""
     yield from (search for search in program.searches.values() if search.refine is not None)
     for frontier in program.frontiers.values():
         search = program.searches[frontier.search]

@@ -168,9 +168,6 @@ def extra_params(
             assert_never(found.way)
 
 
-# ---------------------------------------------------------------- engines that costs are measured in
-
-
 def engine_of(hardware: Hardware) -> Engine | None:
     """Return the engine that models are exported to; None for PyTorch, and for hardware that is not measured."""
     spec = hardware.spec

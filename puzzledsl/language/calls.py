@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -30,27 +29,27 @@ def _truth(doc: str, *elsewhere: str) -> Setting:
 
 
 _FAMILYS = "the family's"
-_CONV = _size("Taps of its causal convolution.", default=4)
+
+
+def _mixer(doc: str, **sizes: str) -> Call:
+    taps = _size("Taps of its causal convolution.", default=4)
+    return Call(doc, {**{name: _size(size) for name, size in sizes.items()}, "conv": taps})
+
+
 MIXERS = {
-    "mamba2": Call(
+    "mamba2": _mixer(
         "Sizes of a Mamba2 mixer.",
-        {
-            "heads": _size("Heads."),
-            "head_dim": _size("Channels of a head."),
-            "groups": _size("Groups of heads that share B and C."),
-            "state": _size("State channels."),
-            "conv": _CONV,
-        },
+        heads="Heads.",
+        head_dim="Channels of a head.",
+        groups="Groups of heads that share B and C.",
+        state="State channels.",
     ),
-    "delta_net": Call(
+    "delta_net": _mixer(
         "Sizes of a gated delta net.",
-        {
-            "heads": _size("Heads of values."),
-            "head_dim": _size("Channels of a value head."),
-            "key_heads": _size("Heads of keys."),
-            "key_dim": _size("Channels of a key head."),
-            "conv": _CONV,
-        },
+        heads="Heads of values.",
+        head_dim="Channels of a value head.",
+        key_heads="Heads of keys.",
+        key_dim="Channels of a key head.",
     ),
 }
 SHAPE = Call(
@@ -98,17 +97,7 @@ SHAPE = Call(
         ),
     },
 )
-_OF_LAYERS = (
-    "heads",
-    "kv_heads",
-    "head_dim",
-    "intermediate",
-    "window",
-    "experts",
-    "top_k",
-    "expert_width",
-    "shared_width",
-)
+_OF_LAYERS = "heads kv_heads head_dim intermediate window experts top_k expert_width shared_width".split()
 PARENT_LAYER_FACTS: dict[str, str] = {
     "params": "Parameters of the layer.",
     "active_params": "Those that one token uses.",
@@ -136,18 +125,8 @@ _LITERAL = Setting(
     value=None,
 )
 PARENTS = {"hf": replace(_HF, arguments={**_HF.arguments, "shape": _LITERAL}), "shape": SHAPE}
-DATA_SOURCES = {
-    name: call
-    for node in (
-        nodes.TextData,
-        nodes.JsonlData,
-        nodes.ParquetData,
-        nodes.HfData,
-        nodes.SampledData,
-        nodes.TaskData,
-    )
-    for name, call in calls_of(node).items()
-}
+_SOURCES = nodes.TextData, nodes.JsonlData, nodes.ParquetData, nodes.HfData, nodes.SampledData, nodes.TaskData
+DATA_SOURCES = {name: call for node in _SOURCES for name, call in calls_of(node).items()}
 """Places that documents come from."""
 MIX = Call(
     "Blocks of several texts in these proportions: `mix(corpus: 2, stories: 1)`.",
@@ -173,28 +152,27 @@ TASKS = Call(
 )
 
 
-def _anywhere() -> Iterator[tuple[str, Call]]:
-    for calls in (
-        FFN,
-        ATTENTION,
-        {"shape": SHAPE},
-        MIXERS,
-        DATA_SOURCES,
-        {"mix": MIX},
-        MEASURED,
-        {"batch": BATCH},
-    ):
-        yield from calls.items()
-    yield from SCORES.items()
-    yield from {"sweep": SWEEP, "used_by": USED_BY, "tasks": TASKS, "prompts": ASKED["prompts"]}.items()
-    yield from EXPORTS.items()
-    yield from SCORE_METRICS.items()
-    yield from calls_of(nodes.Schedule).items()
-    yield from SOLVERS.items()
-    yield "evolutionary", REFINES["evolutionary"]
-
-
-ANYWHERE: dict[str, Call] = {name: call for name, call in _anywhere() if name != "hf"}
+_OF_DECLARATIONS: dict[str, Call] = {
+    "shape": SHAPE,
+    **MIXERS,
+    **DATA_SOURCES,
+    "mix": MIX,
+    **MEASURED,
+    "batch": BATCH,
+    **SCORES,
+    "sweep": SWEEP,
+    "used_by": USED_BY,
+    "tasks": TASKS,
+    "prompts": ASKED["prompts"],
+    **EXPORTS,
+    **{str(metric): call for metric, call in SCORE_METRICS.items()},
+    **calls_of(nodes.Schedule),
+    **SOLVERS,
+    "evolutionary": REFINES["evolutionary"],
+}
+ANYWHERE: dict[str, Call] = {
+    name: call for name, call in {**FFN, **ATTENTION, **_OF_DECLARATIONS}.items() if name != "hf"
+}
 """Constructors whose arguments are known without a context, as on the right of a `let`."""
 
 CONSTRUCTORS = frozenset((*ANYWHERE, "hf"))

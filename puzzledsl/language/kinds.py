@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from puzzledsl.base.settings import Kind, Section, Setting, settings_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.hardware_nodes import PROFILE_SECTIONS
@@ -23,133 +25,100 @@ HARDWARE_FACTS: dict[str, str] = {
 }
 """Figures that expressions can read of a hardware: `h.memory`."""
 
-KINDS: dict[str, Kind] = {
-    "parent": Kind(
+_INIT = {
+    name: Setting(f"Initial weights of {name} alternatives.", words=words, noun=f"initialiser of {name}")
+    for name, words in INITIALISERS.items()
+}
+_KINDS = (
+    Kind(
         'parent p = hf("id-or-directory")',
         "parents",
-        DECLARATIONS["parent"],
         value=Setting("", calls=calls.PARENTS, noun="parent"),
-        has_body=False,
     ),
-    "data": Kind(
+    Kind(
         'data d = text("corpus/*.txt")',
         "data",
-        DECLARATIONS["data"],
         value=Setting(
             "", calls={**calls.DATA_SOURCES, "mix": calls.MIX}, kinds=("data",), noun="data source", sums=True
         ),
-        has_body=False,
     ),
-    "hardware": Kind(
+    Kind(
         "hardware h = h100_sxm(gpus: 1, dtype: fp8)",
         "hardware",
-        DECLARATIONS["hardware"],
-        preposition="of",
         targets=("hardware",),
         value=Setting("", calls=calls.MEASURED, kinds=("hardware",), noun="hardware"),
         settings=PROFILE,
         sections=PROFILE_SECTIONS,
     ),
-    "scenario": Kind(
+    Kind(
         "scenario s on h = batch(256, 128 -> 1024)",
         "scenarios",
-        DECLARATIONS["scenario"],
-        preposition="on",
         targets=("hardware",),
         of="hardware",
         value=Setting("", calls={"batch": calls.BATCH}, noun="scenario"),
-        has_body=False,
     ),
-    "space": Kind(
+    Kind(
         "space w of p { attention = parent | noop }",
         "spaces",
-        DECLARATIONS["space"],
-        preposition="of",
         targets=("parent", "space"),
         value=Setting("", calls={"used_by": calls.USED_BY}, noun="sub-space"),
         settings={name: site.setting() for name, site in SITES.items()},
-        sections={
-            "init": Section(
-                "Initial weights of alternatives.",
-                {
-                    name: Setting(
-                        f"Initial weights of {name} alternatives.", words=words, noun=f"initialiser of {name}"
-                    )
-                    for name, words in INITIALISERS.items()
-                },
-            )
-        },
+        sections={"init": Section("Initial weights of alternatives.", _INIT)},
         statements=("for", "let", "assert"),
         sees_space=True,
         edits_layers=True,
     ),
-    "bld": Kind(
+    Kind(
         "bld b of w { train = attention + ffn, tokens = 1B }",
         "blds",
-        DECLARATIONS["bld"],
-        preposition="of",
         targets=("space",),
         of="space",
         settings=settings_of(nodes.Bld),
     ),
-    "score": Kind(
+    Kind(
         "score kl of b = replace_one(kl_divergence, samples: 4Ki)",
         "scores",
-        DECLARATIONS["score"],
-        preposition="of",
         targets=("bld", "space"),
         value=Setting("", calls=calls.SCORES, noun="way to score"),
-        has_body=False,
     ),
-    "search": Kind(
+    Kind(
         "search s of w { minimize kl }",
         "searches",
-        DECLARATIONS["search"],
-        preposition="of",
         targets=("space", "search"),
         settings=settings_of(nodes.Search),
         statements=("minimize", "maximize", "require", "prefer", "for", "solutions", "let", "assert"),
         sees_space=True,
     ),
-    "frontier": Kind(
+    Kind(
         "frontier f of s = sweep(chat.throughput, 1x..3x, points: 9)",
         "frontiers",
-        DECLARATIONS["frontier"],
-        preposition="of",
         targets=("search",),
         of="search",
         value=Setting("", calls={"sweep": SWEEP}, noun="frontier"),
-        has_body=False,
         sees_space=True,
     ),
-    "uptrain": Kind(
+    Kind(
         "uptrain u of s { loss = 1 * kld + 1 * cosine, tokens = 1B }",
         "uptrains",
-        DECLARATIONS["uptrain"],
-        preposition="of",
         targets=("search",),
         of="search",
         settings=settings_of(nodes.Uptrain),
     ),
-    "eval": Kind(
+    Kind(
         'eval e of u = tasks("hellaswag.jsonl")',
         "evals",
-        DECLARATIONS["eval"],
-        preposition="of",
         targets=("uptrain", "search"),
         of="of",
         value=Setting("", calls={"tasks": calls.TASKS}, noun="evaluation"),
         settings=settings_of(nodes.Eval),
     ),
-    "export": Kind(
+    Kind(
         'export x of u = hf("out/child", runtime: vllm)',
         "exports",
-        DECLARATIONS["export"],
-        preposition="of",
         targets=("uptrain", "search"),
         of="of",
         value=Setting("", calls=EXPORTS, noun="export format"),
-        has_body=False,
     ),
-}
+)
+KINDS = {word: replace(kind, doc=DECLARATIONS[word]) for kind in _KINDS if (word := kind.form.split()[0])}
 """Kinds of declarations, in the order of a program: the first word of `KIND NAME …`."""

@@ -106,7 +106,7 @@ def result_of(tables: Tables, found: Sequence[Found], solver: str, gap: float) -
         "gap": reached,
         "found_by": first.found_by,
         "solutions": solutions,
-        "parent_metrics": parent_metrics(child),
+        "parent_metrics": report(replace(child, batches=report(child)[0]).parent())[1],
     }
     return result.model_copy(update=answer)
 
@@ -125,11 +125,6 @@ def checked(tables: Tables, found: Found) -> Solution:
     if violations:
         raise RuntimeError("the solver's answer is wrong: " + "; ".join(v.message for v in violations))
     return solution
-
-
-def parent_metrics(child: Child) -> dict[str, float]:
-    """Return the parent's metrics at the batches of a child."""
-    return report(replace(child, batches=report(child)[0]).parent())[1]
 
 
 def relative_gap(value: Fraction, bound: Fraction | None) -> float | None:

@@ -68,18 +68,13 @@ def best_of(
     return _Search(problems, effort, {} if floors is None else floors, canonical).run()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Incumbent:
-    """Best answer so far: ranks of its objective and preferences, and its batches. `final`: it is the best at its batches."""
+    """Best answer so far: ranks of its objective and preferences, and its batches. `rough`: these may have a better one."""
 
     ranks: tuple[Fraction, ...]
-    box: Box
-    final: bool = True
-
-    @property
-    def key(self) -> tuple[tuple[Fraction, ...], tuple[int, ...]]:
-        """Sort key of answers; less is better."""
-        return self.ranks, self.box.low
+    low: tuple[int, ...]
+    rough: bool = False
 
 
 @dataclass(order=True, slots=True)
@@ -169,7 +164,7 @@ class _Search:
         self.leave_out(entry, outcome.bound)
         if outcome.chosen is not None and outcome.value is not None:
             ranks = (problem.goal.rank(outcome.value), *preferred)
-            self.reached(problem, outcome.chosen, Incumbent(ranks, entry.box), outcome.found_by)
+            self.reached(problem, outcome.chosen, Incumbent(ranks, entry.box.low), outcome.found_by)
 
     def solve_relaxed(self, entry: Entry) -> None:
         """Solve the relaxation of a box with several batches.
@@ -194,17 +189,11 @@ class _Search:
     def sought(
         self, entry: Entry, effort: Effort, *, canonical: bool
     ) -> tuple[Outcome, tuple[Fraction, ...]]:
-        """Solve a box's problem among answers that may beat the incumbent. Return the outcome and the preferences' ranks.
-
-        If the bound leaves many columns, better answers are likely, and they are found faster with lower limits first.
-        """
-        floor, most, bound = self.floors.get(entry.box), self.at_most(entry), entry.bound
-        limits: list[int | None] = [most]
-        if most is not None and bound is not None and not _leaves_few(entry.problem, bound, most, SOME):
-            limits = [*dict.fromkeys(bound.value + (most - bound.value) * n // 8 for n in REACHES)]
-        for limit in limits:
+        """Solve a box's problem among answers that may beat the incumbent. Return the outcome and the preferences' ranks."""
+        floor = self.floors.get(entry.box)
+        for limit in self.limits(entry):
             outcome, preferred = minimise_in_order(
-                entry.problem, effort, floor, bound, limit, canonical=canonical
+                entry.problem, effort, floor, entry.bound, limit, canonical=canonical
             )
             if not outcome.infeasible:
                 break
@@ -223,13 +212,12 @@ class _Search:
         chosen = problem.indices(layers)
         if chosen is not None and problem.is_feasible(chosen):
             ranks = (problem.goal.rank(problem.goal.of(chosen)), *[INFINITE] * len(problem.preferences))
-            self.reached(problem, chosen, Incumbent(ranks, box, final=False), outcome.found_by)
+            self.reached(problem, chosen, Incumbent(ranks, box.low, rough=True), outcome.found_by)
         return box
 
     def reached(self, problem: Problem, chosen: Ints, new: Incumbent, by: str) -> None:
         """Keep an answer if it is better than the best so far."""
-        best = self.best
-        if best is None or new.key < best.key or (new.key == best.key and not best.final):
+        if self.best is None or new < self.best:
             self.best, value = new, problem.goal.exact_value(chosen)
             self.winner = Found(problem.choice(chosen), dict(problem.batches), None, True, by, value=value)
 
@@ -272,7 +260,7 @@ class _Search:
             found = self.closer(entry) if self.best is not None or narrow else entry
             if found is None:
                 continue
-            if box.is_single or (narrow and self.leaves_few(found)):
+            if box.is_single or (narrow and len(self.limits(found)) == 1):
                 yield found
             else:
                 for half in box.halves():
@@ -318,7 +306,7 @@ class _Search:
         assert self.best is not None
         if self.effort.gap or len(self.best.ranks) > 1:
             return not self.effort.gap
-        return box.low < self.best.box.low or (box.low == self.best.box.low and not self.best.final)
+        return box.low < self.best.low or (box.low == self.best.low and self.best.rough)
 
     def may_win(self, entry: Entry) -> bool:
         """True if a box's bound leaves room for a better answer; if not, record its rank as settled."""
@@ -351,10 +339,15 @@ class _Search:
 
         return least + bisect_left(range(least, most + 1), True, key=loses) - 1
 
-    def leaves_few(self, entry: Entry) -> bool:
-        """True if a narrow box is solved before it is split: without an answer yet, or if the bound leaves few columns."""
+    def limits(self, entry: Entry) -> list[int | None]:
+        """Return the limits on sums for successive solves of a box, until an answer is found; the last is `at_most`.
+
+        If the bound leaves many columns, better answers are likely, and they are found faster with lower limits first.
+        """
         most, bound = self.at_most(entry), entry.bound
-        return most is None or bound is None or _leaves_few(entry.problem, bound, most, SOME)
+        if most is None or bound is None or _leaves_few(entry.problem, bound, most, SOME):
+            return [most]
+        return [*dict.fromkeys(bound.value + (most - bound.value) * n // 8 for n in REACHES)]
 
     # -------------------------------------------------------- prices
 

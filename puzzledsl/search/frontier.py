@@ -16,18 +16,8 @@ from typing import Literal
 
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.base.units import BYTES, COUNT, FLOPS, TIME, TOK_PER_S, Dimension, format_quantity
+from puzzledsl.ir import nodes
 from puzzledsl.ir.metric_records import METRICS, metric_named
-from puzzledsl.ir.nodes import (
-    Frontier,
-    Linear,
-    LinearRequirement,
-    MetricTerm,
-    Program,
-    ScoreTerm,
-    Search,
-    Term,
-    WeightedTerm,
-)
 from puzzledsl.ir.tables import CostTable, FrontierPoint, FrontierResult, ScoreTable
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Builder
@@ -40,7 +30,7 @@ TICKS = 6
 
 
 def solve_frontier(
-    program: Program,
+    program: nodes.Program,
     frontier: str,
     costs: CostTable,
     scores: Mapping[str, ScoreTable],
@@ -71,16 +61,16 @@ def solve_frontier(
     return FrontierResult(frontier=frontier, search=here.search, points=tuple(points))
 
 
-def targets(frontier: Frontier) -> list[Fraction]:
+def targets(frontier: nodes.Frontier) -> list[Fraction]:
     """Return the frontier's bounds, evenly spaced from low to high inclusive."""
     steps = max(1, frontier.points - 1)
     return [frontier.low + (frontier.high - frontier.low) * i / steps for i in range(frontier.points)]
 
 
-def point_search(search: Search, frontier: Frontier, target: Fraction) -> Search:
+def point_search(search: nodes.Search, frontier: nodes.Frontier, target: Fraction) -> nodes.Search:
     """Return the search with the swept metric bounded by `target`, and a single solution."""
     op, swept = direction(search, frontier.term), alone(frontier.term)
-    bounded = LinearRequirement(
+    bounded = nodes.LinearRequirement(
         left=swept,
         op=op,
         bound=None if frontier.times_parent else target,
@@ -91,34 +81,32 @@ def point_search(search: Search, frontier: Frontier, target: Fraction) -> Search
     kept = tuple(
         r
         for r in search.requirements
-        if not (isinstance(r, LinearRequirement) and r.left == swept and r.op in (op, op[0], "=="))
+        if not (isinstance(r, nodes.LinearRequirement) and r.left == swept and r.op in (op, op[0], "=="))
     )
     return search.model_copy(update={"requirements": (*kept, bounded), "solutions": 1})
 
 
-def direction(search: Search, term: Term) -> Literal["<=", ">="]:
+def direction(search: nodes.Search, term: nodes.Term) -> Literal["<=", ">="]:
     """Return the operator by which a frontier bounds its swept term.
 
     It is that of the search's own requirement on the term, if there is one; else ">=" for throughput and batch, "<=" for others.
     """
-    for requirement in search.requirements:
-        if isinstance(requirement, LinearRequirement) and requirement.left == alone(term):
-            if requirement.op in (">=", ">"):
-                return ">="
-            if requirement.op in ("<=", "<"):
-                return "<="
-    return ">=" if isinstance(term, MetricTerm) and METRICS[term.metric].better != "less" else "<="
+    linear = [r for r in search.requirements if isinstance(r, nodes.LinearRequirement) and r.op != "=="]
+    own = [r.op for r in linear if r.left == alone(term)]
+    if own:
+        return ">=" if own[0] in (">=", ">") else "<="
+    return ">=" if isinstance(term, nodes.MetricTerm) and METRICS[term.metric].better != "less" else "<="
 
 
-def alone(term: Term) -> Linear:
+def alone(term: nodes.Term) -> nodes.Linear:
     """Return the expression that is one term."""
-    return Linear(terms=(WeightedTerm(coefficient=Fraction(1), term=term),))
+    return nodes.Linear(terms=(nodes.WeightedTerm(coefficient=Fraction(1), term=term),))
 
 
 # ---------------------------------------------------------------- the table
 
 
-def as_csv(program: Program, result: FrontierResult) -> str:
+def as_csv(program: nodes.Program, result: FrontierResult) -> str:
     """Return the table of `rows_of` as CSV text; missing values are empty."""
     head, rows = rows_of(program, result)
     text = io.StringIO()
@@ -126,7 +114,9 @@ def as_csv(program: Program, result: FrontierResult) -> str:
     return text.getvalue()
 
 
-def rows_of(program: Program, result: FrontierResult) -> tuple[list[str], list[list[float | str | None]]]:
+def rows_of(
+    program: nodes.Program, result: FrontierResult
+) -> tuple[list[str], list[list[float | str | None]]]:
     """Return column names and one row per point: its bound, its status and proof, and every metric of its solution.
 
     Metrics are in base units (`chat.memory[bytes]`).
@@ -155,12 +145,12 @@ def dimension_of(metric: str) -> Dimension:
     return found.dimension if found else COUNT
 
 
-def swept_name(term: Term) -> str:
+def swept_name(term: nodes.Term) -> str:
     """Return a short name of a frontier's swept term: `scenario.metric`, the score's name, or the kind of term."""
     match term:
-        case MetricTerm(scenario=scenario, metric=metric):
+        case nodes.MetricTerm(scenario=scenario, metric=metric):
             return f"{scenario}.{metric}"
-        case ScoreTerm(score=score):
+        case nodes.ScoreTerm(score=score):
             return score
         case _:
             return term.kind
@@ -195,7 +185,7 @@ class _Axis:
         return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
-def as_svg(program: Program, result: FrontierResult) -> str:
+def as_svg(program: nodes.Program, result: FrontierResult) -> str:
     """Plot the objective over the swept metric, as SVG text.
 
     Filled points are proven optimal, hollow ones are only found. Crosses on the axis are bounds without a solution.

@@ -5,17 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from puzzledsl.ir.nodes import (
-    Linear,
-    LinearRequirement,
-    MetricTerm,
-    Program,
-    ScoreTerm,
-    Search,
-    TableTerm,
-    Term,
-    Where,
-)
+from puzzledsl.ir import nodes
 from puzzledsl.ir.references import drops_by_influence, influence_score
 from puzzledsl.ir.tables import BlockInfluence, ScoreTable
 
@@ -36,19 +26,21 @@ class Needed:
         return scores + [f"costs of scenario `{name}`" for name in sorted(self.scenarios)]
 
 
-def needed(program: Program, search: str) -> Needed:
+def needed(program: nodes.Program, search: str) -> Needed:
     """Return the scores and scenarios whose tables `search` needs. Raises KeyError for a search that is not declared."""
     here = program.searches[search]
     terms = list(terms_of(here))
     influence = influence_score(program, here) if drops_by_influence(here) else None
     read = () if influence is None else (influence,)
     return Needed(
-        scores=frozenset((*(t.score for t in terms if isinstance(t, ScoreTerm)), *read)),
-        scenarios=frozenset(t.scenario for t in terms if isinstance(t, MetricTerm)),
+        scores=frozenset((*(t.score for t in terms if isinstance(t, nodes.ScoreTerm)), *read)),
+        scenarios=frozenset(t.scenario for t in terms if isinstance(t, nodes.MetricTerm)),
     )
 
 
-def influence_of(program: Program, search: Search, scores: Mapping[str, ScoreTable]) -> BlockInfluence | None:
+def influence_of(
+    program: nodes.Program, search: nodes.Search, scores: Mapping[str, ScoreTable]
+) -> BlockInfluence | None:
     """Return the block influence that a search uses; None if its score's table is missing, has none, or is for other layers."""
     name = influence_score(program, search)
     influence = scores[name].influence if name is not None and name in scores else None
@@ -56,26 +48,26 @@ def influence_of(program: Program, search: Search, scores: Mapping[str, ScoreTab
     return None if influence is None or len(influence.layers) != len(layers) else influence
 
 
-def terms_of(search: Search) -> Iterator[Term]:
+def terms_of(search: nodes.Search) -> Iterator[nodes.Term]:
     """Yield every term of a search: of the objective, then of requirements, then of preferences."""
     for linear, _ in placed_linears(search):
         for weighted in linear.terms:
             yield weighted.term
 
 
-def placed_linears(search: Search) -> Iterator[tuple[Linear, Where]]:
+def placed_linears(search: nodes.Search) -> Iterator[tuple[nodes.Linear, nodes.Where]]:
     """Yield every linear expression of a search with its source location (for the objective, the search's)."""
     yield search.objective, search.where
     for requirement in search.requirements:
-        if isinstance(requirement, LinearRequirement):
+        if isinstance(requirement, nodes.LinearRequirement):
             yield requirement.left, requirement.where
     for preference in search.preferences:
         yield preference.goal, preference.where
 
 
-def is_amount(linear: Linear) -> bool:
+def is_amount(linear: nodes.Linear) -> bool:
     """True if an expression is negative for no child: it adds up costs, counts and figures."""
     terms = linear.terms
     return linear.constant >= 0 and all(
-        w.coefficient >= 0 and not isinstance(w.term, ScoreTerm | TableTerm) for w in terms
+        w.coefficient >= 0 and not isinstance(w.term, nodes.ScoreTerm | nodes.TableTerm) for w in terms
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product
+from typing import Literal
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink
@@ -21,15 +22,7 @@ from puzzledsl.ir.nodes import Baseline, LayerChoice, MetricTerm, Program, Searc
 from puzzledsl.ir.references import drops_by_influence, influence_score
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScenarioCosts, ScoreTable
-from puzzledsl.search.errors import (
-    AlternativeNotCosted,
-    AlternativeNotScored,
-    CostsNotThere,
-    MetricUnknown,
-    NoInfluence,
-    ScoresNotThere,
-    Unbounded,
-)
+from puzzledsl.search import errors
 from puzzledsl.search.needs import influence_of, needed, placed_linears
 
 PARENT = LayerAssignment(attention="parent", ffn="parent")
@@ -104,29 +97,23 @@ class Tables:
         Raises DiagnosticError (AlternativeNotScored).
         """
         if self.scores[name].unit == "block":
-            return decimal(self.pair_score(name, layer, f"{choice.attention}/{choice.ffn}"))
-        attention = decimal(self.sub_block_score(name, layer, "attention", choice.attention))
-        return attention + decimal(self.sub_block_score(name, layer, "ffn", choice.ffn))
+            return decimal(self.entry(name, "pairs", layer, f"{choice.attention}/{choice.ffn}"))
+        attention = decimal(self.entry(name, "attention", layer, choice.attention))
+        return attention + decimal(self.entry(name, "ffn", layer, choice.ffn))
 
-    def pair_score(self, name: str, layer: int, key: str) -> float:
-        """Return a pair's score, named `attention/ffn`, from a table of pairs. Raises DiagnosticError (AlternativeNotScored)."""
-        layers = self.scores[name].pairs
-        value = layers[layer].get(key) if layer < len(layers) else None
-        return self._unlisted(name, layer, key) if value is None else value
+    def entry(self, name: str, part: SubBlock | Literal["pairs"], layer: int, key: str) -> float:
+        """Return a score's entry for a sub-block, or for a pair named `attention/ffn`; 0 for the parent, if it is not listed.
 
-    def sub_block_score(self, name: str, layer: int, sub_block: SubBlock, key: str) -> float:
-        """Return a sub-block's score from a table of sub-blocks. Raises DiagnosticError (AlternativeNotScored)."""
-        layers = self.scores[name].attention if sub_block == "attention" else self.scores[name].ffn
-        value = layers[layer].get(key) if layer < len(layers) else None
-        return self._unlisted(name, layer, key, f"{sub_block} ") if value is None else value
-
-    def _unlisted(self, name: str, layer: int, key: str, part: str = "") -> float:
-        """Return 0 for the parent, which need not be listed. Raises DiagnosticError for any other."""
-        if key in ("parent", "parent/parent"):
-            return 0.0
-        where, file = span_of(self.search.where), self.program.source
+        Raises DiagnosticError (AlternativeNotScored).
+        """
+        listed: tuple[dict[str, float], ...] = getattr(self.scores[name], part)
+        value = listed[layer].get(key) if layer < len(listed) else None
+        if value is not None or key in ("parent", "parent/parent"):
+            return value or 0.0
+        where, file, what = span_of(self.search.where), self.program.source, f"{part} {key}"
+        what = what.removeprefix("pairs ")
         raise DiagnosticError(
-            AlternativeNotScored(where, name=name, alternative=f"{part}{key}", layer=layer, file=file)
+            errors.AlternativeNotScored(where, name=name, alternative=what, layer=layer, file=file)
         )
 
     def params(self, layer: int, choice: LayerAssignment) -> int:
@@ -168,30 +155,30 @@ def _mistakes(
     """Yield a diagnostic for each input that is missing, incomplete or not finite."""
     needs, where, file = needed(program, search.name), span_of(search.where), program.source
     for name in sorted(needs.scores - scores.keys()):
-        yield ScoresNotThere(where, name=name, file=file)
+        yield errors.ScoresNotThere(where, name=name, file=file)
     if isinstance(search.solver, Baseline) and drops_by_influence(search):
         measured, solver = influence_score(program, search), search.solver.kind
         if measured is None:
             yield NothingMeasured(where, search=search.name, solver=solver, space=search.space)
         elif measured in scores and influence_of(program, search, scores) is None:
-            yield NoInfluence(where, name=measured, solver=solver, file=file)
+            yield errors.NoInfluence(where, name=measured, solver=solver, file=file)
     for name in sorted(n for n in needs.scenarios if not costs.scenarios.get(n)):
-        yield CostsNotThere(where, name=name, file=file)
+        yield errors.CostsNotThere(where, name=name, file=file)
     for name in sorted(needs.scores & scores.keys()):
         table = scores[name]
         cells = (value for part in (*table.attention, *table.ffn, *table.pairs) for value in part.values())
         if not all(map(math.isfinite, (table.offset, *(run.value for run in table.runs), *cells))):
-            yield Unbounded(where, what=f"score `{name}`", name=search.name)
+            yield errors.Unbounded(where, what=f"score `{name}`", name=search.name)
     yield from _unknown_metrics(search, costs)
     layers = program.spaces[search.space].layers
     offered = [({a.name for a in c.attention}, {f.name for f in c.ffn}) for c in layers]
     for name in sorted(needs.scenarios & costs.scenarios.keys()):
         for at_batch in costs.scenarios[name]:
             for alternative, layer in _not_costed(at_batch, offered):
-                yield AlternativeNotCosted(where, name=name, alternative=alternative, layer=layer)
+                yield errors.AlternativeNotCosted(where, name=name, alternative=alternative, layer=layer)
 
 
-def _unknown_metrics(search: Search, costs: CostTable) -> Iterator[MetricUnknown]:
+def _unknown_metrics(search: Search, costs: CostTable) -> Iterator[errors.MetricUnknown]:
     """Yield a diagnostic for each metric in a search that its scenario's costs do not have, at its source location."""
     for linear, where in placed_linears(search):
         for term in (weighted.term for weighted in linear.terms):
@@ -201,7 +188,9 @@ def _unknown_metrics(search: Search, costs: CostTable) -> Iterator[MetricUnknown
                 dimension = DIMENSIONS.get(term.metric)
                 unit = "bytes" if dimension == BYTES else "us"
                 column = f"{term.metric}[{unit}]" if dimension else "latency[us]"
-                yield MetricUnknown(span_of(where), scenario=term.scenario, metric=term.metric, column=column)
+                yield errors.MetricUnknown(
+                    span_of(where), scenario=term.scenario, metric=term.metric, column=column
+                )
 
 
 def _not_costed(

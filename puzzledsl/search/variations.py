@@ -15,18 +15,16 @@ from threading import Lock
 from puzzledsl.base.progress import Silent
 from puzzledsl.ir.nodes import (
     CpSat,
-    Linear,
     LinearRequirement,
     LogicRequirement,
-    MetricTerm,
     Requirement,
-    WeightedTerm,
 )
 from puzzledsl.ir.tables import SearchResult, WhyResult
 from puzzledsl.search.needs import is_amount
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.metrics import COMPARE, Child
 from puzzledsl.search.problem.problem import Builder
+from puzzledsl.search.problem.rows import goal_of
 from puzzledsl.search.sensitivity.why import why_built
 from puzzledsl.search.solve import solve_built
 from puzzledsl.search.tables import PARENT, Tables
@@ -97,35 +95,18 @@ class Variations:
         Other requirements do not count. Listed batches are all looked at, of `auto` ones the smallest and the largest.
         Raises ValueError for a ratio to a parent whose value is 0.
         """
-        boxes = self.builder.all().boxes
-        corners = [Box(box.scenarios, end, end) for box in boxes for end in (box.low, box.high)]
-        ends = [end for corner in dict.fromkeys(corners) for end in self._ends(requirement, corner)]
-        if not ends:
+        builder, left, found = self.builder, requirement.left, list[Fraction]()
+        corners = [Box(box.scenarios, end, end) for box in builder.all().boxes for end in (box.low, box.high)]
+        for corner in dict.fromkeys(corners):
+            goals = goal_of(builder, left, "minimize", corner), goal_of(builder, left, "maximize", corner)
+            ends = [goal.in_units(int(builder.columns.least(goal.values).sum())) for goal in goals]
+            parent = Fraction(1)
+            if requirement.parent_ratio is not None:
+                parent = Child(builder.tables, (PARENT,) * builder.columns.layers, corner.lows).linear(left)
+            found += [end / parent for end in ends if end is not None and parent]
+        if not found:
             raise ValueError("the parent's value is 0, and nothing is a multiple of it")
-        return min(ends), max(ends)
-
-    def _ends(self, requirement: LinearRequirement, box: Box) -> list[Fraction]:
-        """Both ends of the left side at given batches."""
-        left = requirement.left
-        match left.terms:
-            case (WeightedTerm(coefficient=factor, term=MetricTerm(scenario=scenario, metric="throughput")),):
-                latency = MetricTerm(scenario=scenario, metric="latency")
-                time = Linear(terms=(WeightedTerm(coefficient=Fraction(1), term=latency),))
-                tokens = factor * self.builder.tokens(scenario, box.lows[scenario])
-                ends = [tokens / end for end in self._sums(time, box) if end > 0]
-            case _:
-                ends = self._sums(left, box)
-        if requirement.parent_ratio is None:
-            return ends
-        parent = Child(self.builder.tables, (PARENT,) * self.builder.columns.layers, box.lows).linear(left)
-        return [end / parent for end in ends] if parent else []
-
-    def _sums(self, linear: Linear, box: Box) -> list[Fraction]:
-        """Least and greatest sum of a linear expression over the columns."""
-        columns, coefficients = self.builder.columns, self.builder.coefficients
-        least, most = coefficients.least(linear, box), coefficients.most(linear, box)
-        low = least.constant + least.unit * int(columns.least(least.values).sum())
-        return [low, most.constant + most.unit * int(columns.most(most.values).sum())]
+        return min(found), max(found)
 
     def _builder(self, requirements: Sequence[Requirement], time_s: float) -> Builder:
         """Return the builder of the search with other requirements, one solution, and a time limit."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -67,6 +67,10 @@ class PzlServer(LanguageServer):
         for other in self.project.documents.values():
             if other is not document and other.uses(document.key):
                 self.check_soon(other.uri)
+
+    def opened(self, params: types.DidOpenTextDocumentParams) -> None:
+        """Store the text that an editor opens."""
+        self.take(params.text_document.uri, params.text_document.text, params.text_document.version)
 
     def changed(self, params: types.DidChangeTextDocumentParams) -> None:
         """Store the last of the texts that an editor sends; it sends them whole."""
@@ -144,6 +148,12 @@ class PzlServer(LanguageServer):
 Answer = Callable[[PzlServer, Any], object]
 
 
+def _place(server: PzlServer, params: Any) -> tuple[Document, int, int]:
+    """Return the text and the place that a request is about."""
+    document = server.document(params)
+    return document, *document.lines.place(params.position)
+
+
 def _of(answer: Callable[[Document], object]) -> Answer:
     """Return the answer to a request about a whole text."""
     return lambda server, params: answer(server.document(params))
@@ -151,29 +161,13 @@ def _of(answer: Callable[[Document], object]) -> Answer:
 
 def _at(answer: Callable[[Document, int, int], object]) -> Answer:
     """Return the answer to a request about a position in a text."""
-
-    def asked(server: PzlServer, params: Any) -> object:
-        document = server.document(params)
-        return answer(document, *document.lines.place(params.position))
-
-    return asked
-
-
-def _references(server: PzlServer, params: types.ReferenceParams) -> list[types.Location]:
-    document, declared = server.document(params), params.context.include_declaration
-    place = document.lines.place(params.position)
-    return navigation.references(document, *place, with_declaration=declared)
+    return lambda server, params: answer(*_place(server, params))
 
 
 def _actions(server: PzlServer, params: types.CodeActionParams) -> list[types.CodeAction]:
     only = params.context.only
     wanted = None if only is None else [str(getattr(o, "value", o)) for o in only]
     return problems.actions(server.document(params), params.range, wanted)
-
-
-def _rename(server: PzlServer, params: types.RenameParams) -> object:
-    document = server.document(params)
-    return renaming.rename(document, *document.lines.place(params.position), params.new_name)
 
 
 def _refusing(answer: Answer) -> Answer:
@@ -188,62 +182,48 @@ def _refusing(answer: Answer) -> Answer:
     return asked
 
 
-_REQUESTS: tuple[tuple[str, Answer, object], ...] = (
-    (types.INITIALIZE, PzlServer.initialize, None),
-    (types.INITIALIZED, lambda server, _: server.watch(), None),
-    (types.SHUTDOWN, lambda server, _: server.leave(exited=False), None),
-    (types.EXIT, lambda server, _: server.leave(exited=True), None),
-    (
-        types.TEXT_DOCUMENT_DID_OPEN,
-        lambda server, p: server.take(p.text_document.uri, p.text_document.text, p.text_document.version),
-        None,
+_ANSWERS: Mapping[str, Answer] = {
+    types.INITIALIZE: PzlServer.initialize,
+    types.INITIALIZED: lambda server, _: server.watch(),
+    types.SHUTDOWN: lambda server, _: server.leave(exited=False),
+    types.EXIT: lambda server, _: server.leave(exited=True),
+    types.TEXT_DOCUMENT_DID_OPEN: PzlServer.opened,
+    types.TEXT_DOCUMENT_DID_CHANGE: PzlServer.changed,
+    types.TEXT_DOCUMENT_DID_SAVE: lambda server, _: server.check_all(),
+    types.TEXT_DOCUMENT_DID_CLOSE: PzlServer.closed,
+    types.WORKSPACE_DID_CHANGE_WATCHED_FILES: lambda server, _: server.check_all(),
+    types.TEXT_DOCUMENT_HOVER: _at(hover),
+    types.TEXT_DOCUMENT_DEFINITION: _at(navigation.definition),
+    types.TEXT_DOCUMENT_DOCUMENT_HIGHLIGHT: _at(navigation.highlights),
+    types.TEXT_DOCUMENT_SIGNATURE_HELP: _at(signature),
+    types.TEXT_DOCUMENT_COMPLETION: _at(lambda *at: types.CompletionList(False, complete(*at))),
+    types.TEXT_DOCUMENT_DOCUMENT_LINK: _of(navigation.links),
+    types.TEXT_DOCUMENT_DOCUMENT_SYMBOL: _of(navigation.outline),
+    types.TEXT_DOCUMENT_FOLDING_RANGE: _of(folding),
+    types.TEXT_DOCUMENT_FORMATTING: _of(formatting),
+    types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL: _of(semantic.semantic_tokens),
+    types.TEXT_DOCUMENT_INLAY_HINT: lambda server, p: inlay_hints(server.document(p), p.range),
+    types.TEXT_DOCUMENT_REFERENCES: lambda server, p: navigation.references(
+        *_place(server, p), with_declaration=p.context.include_declaration
     ),
-    (types.TEXT_DOCUMENT_DID_CHANGE, PzlServer.changed, None),
-    (types.TEXT_DOCUMENT_DID_SAVE, lambda server, _: server.check_all(), None),
-    (types.TEXT_DOCUMENT_DID_CLOSE, PzlServer.closed, None),
-    (types.WORKSPACE_DID_CHANGE_WATCHED_FILES, lambda server, _: server.check_all(), None),
-    (types.TEXT_DOCUMENT_HOVER, _at(hover), None),
-    (types.TEXT_DOCUMENT_DEFINITION, _at(navigation.definition), None),
-    (types.TEXT_DOCUMENT_DOCUMENT_HIGHLIGHT, _at(navigation.highlights), None),
-    (
-        types.TEXT_DOCUMENT_SIGNATURE_HELP,
-        _at(signature),
-        types.SignatureHelpOptions(trigger_characters=["(", ",", ":"]),
+    types.WORKSPACE_SYMBOL: lambda server, p: navigation.workspace_symbols(
+        server.project.programs(), p.query
     ),
-    (
-        types.TEXT_DOCUMENT_COMPLETION,
-        _at(lambda *at: types.CompletionList(is_incomplete=False, items=complete(*at))),
-        types.CompletionOptions(trigger_characters=[".", '"', "/", "(", "="]),
+    types.TEXT_DOCUMENT_CODE_ACTION: _actions,
+    types.TEXT_DOCUMENT_PREPARE_RENAME: _refusing(_at(renaming.prepare)),
+    types.TEXT_DOCUMENT_RENAME: _refusing(lambda server, p: renaming.rename(*_place(server, p), p.new_name)),
+}
+"""Requests and notifications of the protocol with their answers."""
+_OFFERED: Mapping[str, object] = {
+    types.TEXT_DOCUMENT_SIGNATURE_HELP: types.SignatureHelpOptions(trigger_characters=["(", ",", ":"]),
+    types.TEXT_DOCUMENT_COMPLETION: types.CompletionOptions(trigger_characters=[".", '"', "/", "(", "="]),
+    types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL: types.SemanticTokensLegend(semantic.TYPES, semantic.MODIFIERS),
+    types.TEXT_DOCUMENT_CODE_ACTION: types.CodeActionOptions(
+        [types.CodeActionKind.QuickFix, types.CodeActionKind.SourceFixAll]
     ),
-    (types.TEXT_DOCUMENT_DOCUMENT_LINK, _of(navigation.links), None),
-    (types.TEXT_DOCUMENT_DOCUMENT_SYMBOL, _of(navigation.outline), None),
-    (types.TEXT_DOCUMENT_FOLDING_RANGE, _of(folding), None),
-    (types.TEXT_DOCUMENT_FORMATTING, _of(formatting), None),
-    (
-        types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL,
-        _of(semantic.semantic_tokens),
-        types.SemanticTokensLegend(semantic.TYPES, semantic.MODIFIERS),
-    ),
-    (
-        types.TEXT_DOCUMENT_INLAY_HINT,
-        lambda server, params: inlay_hints(server.document(params), params.range),
-        None,
-    ),
-    (types.TEXT_DOCUMENT_REFERENCES, _references, None),
-    (
-        types.WORKSPACE_SYMBOL,
-        lambda server, params: navigation.workspace_symbols(server.project.programs(), params.query),
-        None,
-    ),
-    (
-        types.TEXT_DOCUMENT_CODE_ACTION,
-        _actions,
-        types.CodeActionOptions([types.CodeActionKind.QuickFix, types.CodeActionKind.SourceFixAll]),
-    ),
-    (types.TEXT_DOCUMENT_PREPARE_RENAME, _refusing(_at(renaming.prepare)), None),
-    (types.TEXT_DOCUMENT_RENAME, _refusing(_rename), types.RenameOptions(prepare_provider=True)),
-)
-"""Requests and notifications of the protocol, their answers, and what the server says that it offers."""
+    types.TEXT_DOCUMENT_RENAME: types.RenameOptions(prepare_provider=True),
+}
+"""Details of what the server says that it offers."""
 
 
 def create_server() -> PzlServer:
@@ -253,8 +233,8 @@ def create_server() -> PzlServer:
     def asked(answer: Answer) -> Callable[[Any], object]:
         return lambda params: answer(server, params)
 
-    for method, answer, offered in _REQUESTS:
-        server.feature(method, offered)(asked(answer))
+    for method, answer in _ANSWERS.items():
+        server.feature(method, _OFFERED.get(method))(asked(answer))
 
     @server.command(problems.EXPLAIN)
     def on_explain(code: str) -> None:

@@ -106,9 +106,6 @@ def _table(rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
-# ---------------------------------------------------------------- which alternatives, which parent
-
-
 def _shape_for(ctx: Context | None, within: str) -> Shape | None:
     """Return the parent's shape of the space that the declaration `within` is about; else of the program's only parent."""
     if ctx is None:
@@ -153,9 +150,6 @@ def parent_metric(document: Document, scenario: str, metric: str, within: str) -
     parent = LayerAssignment(attention="parent", ffn="parent")
     found = metrics_of(costs, [parent] * shape.layers)[metric]
     return f"the parent: {format_quantity(found, METRICS[metric].dimension)} at batch {place.batch}"
-
-
-# ---------------------------------------------------------------- inlay hints
 
 
 def inlay_hints(document: Document, wanted: types.Range) -> list[types.InlayHint]:

@@ -113,9 +113,6 @@ def _costs(document: Document, occurrence: Occurrence) -> str:
     return "\n\n".join(dict.fromkeys(tables))
 
 
-# ---------------------------------------------------------------- names the program gives
-
-
 def _declared(document: Document, symbol: Symbol, within: str) -> str:
     """Return the head of a declaration, its comment, its value where the source does not show that, and its summary."""
     ctx, file = document.inspected[1], symbol.file

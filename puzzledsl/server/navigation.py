@@ -104,9 +104,6 @@ def links(document: Document) -> list[types.DocumentLink]:
     return found
 
 
-# ---------------------------------------------------------------- outlines
-
-
 def outline(document: Document) -> list[types.DocumentSymbol]:
     """Return the declarations of a text in its order, each with the statements of its body."""
     return _symbols(document, document.parsed[0].items)

@@ -103,9 +103,6 @@ def place(document: Document, span: Span) -> types.Location | None:
     return types.Location(document.project.uri_of(file.path), lines.range(span))
 
 
-# ---------------------------------------------------------------- what mends them
-
-
 def actions(document: Document, wanted: types.Range, only: list[str] | None = None) -> list[types.CodeAction]:
     """Return code actions for a range: fixes of its problems, their explanations, and one that applies every safe fix."""
     kinds, file = types.CodeActionKind, str(document.path)
@@ -148,9 +145,6 @@ def _edit(document: Document, fixes: list[Fix]) -> types.WorkspaceEdit:
     edits = [types.TextEdit(document.lines.range(e.span), e.text) for fix in fixes for e in fix.edits]
     versioned = types.OptionalVersionedTextDocumentIdentifier(document.uri, document.version)
     return types.WorkspaceEdit(document_changes=[types.TextDocumentEdit(versioned, list(edits))])
-
-
-# ---------------------------------------------------------------- explanations
 
 
 @cache

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from lsprotocol import types
 
+from puzzledsl.base.diagnostics import Fix
+from puzzledsl.base.fixes import apply
 from puzzledsl.base.resources import folder
 from puzzledsl.checker.expressions.values import Symbol
 from puzzledsl.checker.names.names import key_of
@@ -77,12 +79,12 @@ def _renamable(document: Document, line: int, column: int) -> tuple[Occurrence, 
 def _try_out(project: Project, changes: Changes, new: str) -> None:
     """Raise RenameRefused if a program would read otherwise, or be refused, with the new name."""
     trial = Project(project.encoding, project.folders)
-    changed = {other.key: _replaced(other.text, found, new) for other, found in changes}
+    fixes = {other.key: [Fix.replace(o.span, new) for o in found] for other, found in changes}
     for other in project.documents.values():
-        if other.key not in changed:
+        if other.key not in fixes:
             trial.open(other.uri, other.source)
     for other, _ in changes:
-        trial.open(other.uri, changed[other.key])
+        trial.open(other.uri, apply(other.text, fixes[other.key]))
     before = [other for other, _ in changes]
     after = [trial.documents[other.uri] for other in before]
     numbers, new_numbers = _numbers(before), _numbers(after)
@@ -100,16 +102,6 @@ def _try_out(project: Project, changes: Changes, new: str) -> None:
         if more:
             said = next(d for d in new_errors if d.code in more)
             raise RenameRefused(f"the program would then be refused: {said.message}")
-
-
-def _replaced(text: str, found: list[Occurrence], new: str) -> str:
-    """Return a text with `new` in the place of some names."""
-    lines = text.split("\n")
-    for occurrence in sorted(found, key=lambda o: o.span, reverse=True):
-        span = occurrence.span
-        line = lines[span.line - 1]
-        lines[span.line - 1] = line[: span.column - 1] + new + line[span.end_column - 1 :]
-    return "\n".join(lines)
 
 
 Numbers = dict[str, dict[tuple[int, int], int]]

@@ -36,15 +36,15 @@ class Trees:
     """
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._known: OrderedDict[str, Parts] = OrderedDict()
 
     def parse(self, text: str, file: str, sink: Sink) -> tree.Module:
         """Parse like `syntax.parse.parse`; return the cached tree if the text of the file has not changed."""
-        known = self._known.get(file)
-        if known is None or known.text != text:
-            own, parts = Sink(), Parts() if known is None else known.parts
-            known = _Known(parts, text, parts.parse(text, file, own), tuple(own.items))
-            self._known[file] = known
+        known = self._known.setdefault(file, Parts())
+        if known.module is None or known.text != text:
+            own = Sink()
+            known.module, known.text = known.parse(text, file, own), text
+            known.mistakes = tuple(own.items)
             if len(self._known) > MOST:
                 self._known.popitem(last=False)
         self._known.move_to_end(file)
@@ -66,10 +66,13 @@ class _Part:
 
 
 class Parts:
-    """The parser of the versions of one file. It keeps the parts of the last version."""
+    """The parser of the versions of one file. It keeps the last version: its parts, tree and mistakes."""
 
     def __init__(self) -> None:
         self._known: dict[str, _Part] = {}
+        self.text = ""
+        self.module: tree.Module | None = None
+        self.mistakes: tuple[Diagnostic, ...] = ()
 
     def parse(self, text: str, file: str, sink: Sink) -> tree.Module:
         """Return the tree of a text and report its mistakes exactly as `syntax.parse.parse` does."""
@@ -100,14 +103,6 @@ class Parts:
             return known
         items = None if known.items is None else _shifted(known.items, by)
         return _Part(text, line, known.stop + by, known.tokens, known.words, items)
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    parts: Parts
-    text: str
-    module: tree.Module
-    mistakes: tuple[Diagnostic, ...]
 
 
 def _cut(text: str) -> list[tuple[str, int]]:
@@ -150,9 +145,6 @@ def _mended(parts: list[_Part], file: str, sink: Sink) -> list[tree.Item] | None
             return None
         found += here if part.items is None else part.items
     return found
-
-
-# ---------------------------------------------------------------- trees with their places
 
 
 def _shifted(value: Any, by: int) -> Any:

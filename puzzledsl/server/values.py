@@ -34,8 +34,7 @@ from puzzledsl.checker.expressions.values import (
     describe,
 )
 from puzzledsl.ir import nodes
-from puzzledsl.ir.facts import total_params
-from puzzledsl.ir.layer_kinds import layer_kinds
+from puzzledsl.ir.facts import layer_kinds, total_params
 
 MOST = 12
 """Options and elements that are shown."""
@@ -75,9 +74,6 @@ def _joined(parts: list[str], sign: str) -> str:
     return sign.join(parts if len(parts) <= MOST else [*parts[:MOST], "…"])
 
 
-# ---------------------------------------------------------------- numbers
-
-
 def explain_quantity(text: str) -> str | None:
     """Return the dimension and value of a literal; None for one that is wrong, which a diagnostic says."""
     try:
@@ -104,9 +100,6 @@ def _plain(quantity: Quantity, text: str) -> str:
     if quantity.dimension == TIME:
         return f"{float(value):.6g} s"
     return f"{value.numerator:,}" if value.denominator == 1 and 1000 <= value < _GROUPED else ""
-
-
-# ---------------------------------------------------------------- declarations
 
 
 def summary(node: object) -> list[str]:

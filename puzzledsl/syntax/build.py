@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,42 +19,46 @@ MAX_BODIES = MAX_DEPTH // 4
 """Largest nesting depth of bodies: a body takes several levels of the stack of later stages."""
 
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\"}
-_ENDS = {"start": None, "stop": None, "step": None}
-_FORMS: Mapping[str, tuple[type[tree.Node], str, Mapping[str, object]]] = {
-    "use": (tree.Use, "path", {"names": (), "alias": None}),
-    "fn": (tree.Fn, "name", {"names": ()}),
-    "let": (tree.Let, "name", {}),
-    "assertion": (tree.Assert, "condition", {"because": None}),
-    "assign": (tree.Assign, "target value", {"op": "="}),
-    "extend": (tree.Assign, "target value", {"op": "|="}),
-    "remove": (tree.Assign, "target value", {"op": "-="}),
-    "keep": (tree.Assign, "target value", {"op": "&="}),
-    "section": (tree.Section, "name", {}),
-    "forall": (tree.ForAll, "variable domain", {"where": None}),
-    "require": (tree.Require, "condition", {"because": None}),
-    "prefer": (tree.Prefer, "condition", {"because": None}),
-    "minimize": (tree.Objective, "expression", {"sense": "minimize"}),
-    "maximize": (tree.Objective, "expression", {"sense": "maximize"}),
-    "solutions": (tree.Solutions, "count", {"apart": None}),
-    "cond": (tree.Cond, "condition then otherwise", {}),
-    "negation": (tree.Unary, "operand", {"op": "not"}),
-    "is_": (tree.Is, "subject pattern", {"negated": False}),
-    "is_not": (tree.Is, "subject pattern", {"negated": True}),
-    "member": (tree.In, "member collection", {}),
-    "same_as": (tree.SameAs, "left right", {}),
-    "arrow": (tree.Arrow, "left right", {}),
-    "range": (tree.Range, "start stop", _ENDS),
-    "range_from": (tree.Range, "start", _ENDS),
-    "range_to": (tree.Range, "stop", _ENDS),
-    "range_all": (tree.Range, "", _ENDS),
-    "attribute": (tree.Attribute, "target name", {}),
-    "named": (tree.Argument, "name value", {}),
-    "positional": (tree.Argument, "value", {"name": None}),
-    "comprehension": (tree.Comprehension, "element variable collection", {"where": None}),
-    "bound": (tree.PatternField, "name op value", {}),
-    "equal": (tree.PatternField, "name value", {"op": "=="}),
+_FORMS: Mapping[str, tuple[type[tree.Node], Mapping[str, object]]] = {
+    "use": (tree.Use, {"names": (), "alias": None}),
+    "fn": (tree.Fn, {"parameters": (), "doc": ""}),
+    "let": (tree.Let, {}),
+    "assertion": (tree.Assert, {"because": None}),
+    "assign": (tree.Assign, {"op": "="}),
+    "extend": (tree.Assign, {"op": "|="}),
+    "remove": (tree.Assign, {"op": "-="}),
+    "keep": (tree.Assign, {"op": "&="}),
+    "section": (tree.Section, {}),
+    "forall": (tree.ForAll, {"where": None}),
+    "require": (tree.Require, {"because": None}),
+    "prefer": (tree.Prefer, {"because": None}),
+    "minimize": (tree.Objective, {"sense": "minimize"}),
+    "maximize": (tree.Objective, {"sense": "maximize"}),
+    "solutions": (tree.Solutions, {"apart": None}),
+    "cond": (tree.Cond, {}),
+    "negation": (tree.Unary, {"op": "not"}),
+    "is_": (tree.Is, {"negated": False}),
+    "is_not": (tree.Is, {"negated": True}),
+    "member": (tree.In, {}),
+    "same_as": (tree.SameAs, {}),
+    "arrow": (tree.Arrow, {}),
+    "range": (tree.Range, {"step": None}),
+    "range_from": (tree.Range, {"stop": None, "step": None}),
+    "range_to": (tree.Range, {"start": None, "step": None}),
+    "range_all": (tree.Range, {"start": None, "stop": None, "step": None}),
+    "attribute": (tree.Attribute, {}),
+    "named": (tree.Argument, {}),
+    "positional": (tree.Argument, {"name": None}),
+    "comprehension": (tree.Comprehension, {"where": None}),
+    "bound": (tree.PatternField, {}),
+    "equal": (tree.PatternField, {"op": "=="}),
 }
-"""Rule of the grammar -> its class, the fields of its children in order, and fields that no child gives or need not give."""
+"""Rule of the grammar -> its class, and the fields that no child gives or need not give."""
+_CHILDREN = {
+    rule: [name for name in form.__dataclass_fields__ if name != "span" and name not in given]
+    for rule, (form, given) in _FORMS.items()
+}
+"""Rule of the grammar -> the fields that its children give, in order."""
 _PARTS = {"init": "value", "guard": "where"} | {n: n for n in ("because", "apart", "alias", "step", "where")}
 """Rule of a part that is known by its keyword -> the field that it gives."""
 _LISTS: Mapping[str, tuple[type[tree.Node], str]] = {
@@ -94,10 +98,13 @@ class _Builder:
             return span_of(part, self.words.file)
         return Span(self.words.file, *(part.start or (1, 1)), *(part.end or (1, 1)))
 
-    def made(self, branch: Branch, read: Callable[[Branch], Any], depth: int = 0) -> Any:
-        """Return the node of a branch whose children are fields of one class. `read` reads expressions among them."""
-        form, names, given = _FORMS[branch.data]
-        found, left = dict(given), iter(names.split())
+    def made(self, branch: Branch, below: int | None = None, depth: int = 0) -> Any:
+        """Return the node of a branch whose children are fields of one class.
+
+        `below`: the depth of the expressions among them, in an expression. `depth`: of the body that a statement stands in.
+        """
+        form, given = _FORMS[branch.data]
+        found, left = dict(given), iter(_CHILDREN[branch.data])
         for kid in branch.children:
             if isinstance(kid, Token):
                 if kid.type == "NAME":
@@ -111,15 +118,13 @@ class _Builder:
                         self.string(inner) if inner.type == "STRING" else self.name(inner)
                     )
                 else:
-                    found[_PARTS[kid.data]] = read(inner)
+                    found[_PARTS[kid.data]] = self.value(inner) if below is None else self.expr(inner, below)
             elif kid.data == "names":
-                found["names"] = self.names(kid.children)
+                found["parameters" if form is tree.Fn else "names"] = self.names(kid.children)
             elif kid.data == "body":
                 found["body"] = self.body(kid, depth + 1)
             else:
-                found[next(left)] = read(kid)
-        if form is tree.Fn:
-            found["parameters"] = found.pop("names")
+                found[next(left)] = self.value(kid) if below is None else self.expr(kid, below)
         return form(span=self.at(branch), **found)
 
     # ------------------------------------------------------------ items and statements
@@ -143,7 +148,7 @@ class _Builder:
             case "decl":
                 result = self.decl(branch, span, doc)
             case _:
-                result = self.made(branch, self.value)
+                result = self.made(branch)
                 if isinstance(result, tree.Fn):
                     result = dataclasses.replace(result, doc=doc)
         self.doc(span.end_line + 1)  # doc comments inside a body belong to nothing
@@ -179,7 +184,7 @@ class _Builder:
             return ()
         found: list[tree.Stmt] = []
         for kid in branch.children:
-            found += self.below(kid, depth) if kid.data == "bad" else [self.made(kid, self.value, depth)]
+            found += self.below(kid, depth) if kid.data == "bad" else [self.made(kid, depth=depth)]
         return tuple(s for s in found if not (isinstance(s, tree.Section) and not s.name.text))
 
     def below(self, bad: Branch, depth: int) -> tuple[tree.Stmt, ...]:
@@ -251,7 +256,7 @@ class _Builder:
             case "string":
                 return self.string(kids[0])
             case form if form in _FORMS:
-                return self.made(branch, read)
+                return self.made(branch, depth + 1)
         span = self.at(branch)
         match branch.data:
             case "name" | "bad_expr":

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from puzzledsl.base.diagnostics import Diagnostic
 
-# ---------------------------------------------------------------- the shape of the text
-
 
 class UnexpectedToken(Diagnostic, code="E0001", template="unexpected {found}"):
     """A token that the grammar does not allow here."""
@@ -91,9 +89,6 @@ class NotUtf8(Diagnostic, code="E0015", template="`{path}` is not UTF-8 text (by
 
 class CannotRead(Diagnostic, code="E0016", template="cannot read `{path}`: {why}"):
     """A file that is missing, is a folder, or cannot be read."""
-
-
-# ---------------------------------------------------------------- words and literals
 
 
 class UnknownKind(Diagnostic, code="E0101", template="unknown declaration `{got}`"):

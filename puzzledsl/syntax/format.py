@@ -81,9 +81,6 @@ def _lay_out(lines: list[Line]) -> None:
     _indent(lines)
 
 
-# ---------------------------------------------------------------- blanks within a line
-
-
 def _space(line: Line, last: Token | None) -> None:
     """Set the gaps of a line: one blank or none between two tokens. `last` ends the line before."""
     line.gaps = []
@@ -116,9 +113,6 @@ def _gap(before: Token, token: Token, unary: bool) -> int:
     if left == "RANGE":
         return int(token in KEYWORDS)
     return int(right not in _OPENS or left not in ("NAME", "RPAR", "RSQB"))
-
-
-# ---------------------------------------------------------------- indentation
 
 
 def _indent(lines: list[Line]) -> None:

@@ -5,7 +5,7 @@ The one source of what is coloured how: the Pygments lexer, the report and the g
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 from puzzledsl.language.words import DECLARATIONS, KEYWORDS, OPERATOR_KEYWORDS, TARGET_KEYWORDS
@@ -41,53 +41,36 @@ _FIXED: dict[str, TokenClass] = {
     "COMMENT": "comment",
     "STRING": "string",
     "QUANTITY": "number",
+    "SAME_AS": "operator_word",
     **dict.fromkeys(PUNCTUATION, "punctuation"),
     **dict.fromkeys(MISTAKES, "error"),
 }
 
 
 def classified(text: str) -> list[tuple[Token, TokenClass]]:
-    """Every token of a text with its class, newlines aside."""
-    return [pair for line in _lines(lex(text)) for pair in _classify(line)]
-
-
-def _lines(tokens: Iterable[Token]) -> Iterator[list[Token]]:
-    line: list[Token] = []
-    for token in tokens:
+    """Return every token of a text with its class, newlines aside."""
+    tokens = [*lex(text)]
+    found: list[tuple[Token, TokenClass]] = []
+    before: list[tuple[Token, TokenClass]] = []  # on the line
+    for index, token in enumerate(tokens):
         if token.type == "_NL":
-            yield line
-            line = []
-        else:
-            line.append(token)
-    yield line
+            before = []
+            continue
+        following = tokens[index + 1].type if index + 1 < len(tokens) else ""
+        before.append((token, _class(token, before, following)))
+        found.append(before[-1])
+    return found
 
 
-def _classify(line: list[Token]) -> Iterator[tuple[Token, TokenClass]]:
-    """The tokens of one line with their classes."""
-    before: list[tuple[Token, TokenClass]] = []
-    for index, token in enumerate(line):
-        following = line[index + 1] if index + 1 < len(line) else None
-        pair = token, _class(token, before, following)
-        before.append(pair)
-        yield pair
-
-
-def _class(token: Token, before: list[tuple[Token, TokenClass]], following: Token | None) -> TokenClass:
+def _class(token: Token, before: Sequence[tuple[Token, TokenClass]], following: str) -> TokenClass:
+    """Return the class of a token: by what stands before it on its line, then by the kind of what follows."""
     if token.type in _FIXED:
         return _FIXED[token.type]
     if token.type == "DOC":
         return "comment" if before else "doc"
-    if token.type == "NAME":
-        return _name(token, before, following.type if following is not None else "")
-    if token.type == "SAME_AS":
-        return "operator_word"
-    if token in KEYWORDS:
-        return "operator_word" if token in OPERATOR_KEYWORDS else "keyword"
-    return "operator"
-
-
-def _name(token: Token, before: list[tuple[Token, TokenClass]], following: str) -> TokenClass:
-    """The class of a name: by what stands before it, then by what follows."""
+    if token.type != "NAME":
+        known: TokenClass = "operator_word" if token in OPERATOR_KEYWORDS else "keyword"
+        return known if token in KEYWORDS else "operator"
     last, last_class = before[-1] if before else (None, None)
     if last is None and token.column == 1 and token in DECLARATIONS and following == "NAME":
         return "kind"

@@ -88,9 +88,6 @@ class Line:
         return not self.continues and tuple(token.type for token in self.tokens[: len(kinds)]) == kinds
 
 
-# ---------------------------------------------------------------- alignment
-
-
 def align_code(lines: list[Line]) -> None:
     """Align the heads of neighbouring declarations, and the comparisons and reasons of neighbouring requirements."""
 
@@ -165,9 +162,6 @@ def _align(
         if len(group) > 1 and max(ends) - min(ends) <= MAX_PADDING:
             for (line, at), end in zip(places, ends, strict=True):
                 line.gaps[at] = max(ends) - end + least
-
-
-# ---------------------------------------------------------------- breaks
 
 
 def break_long(lines: list[Line], measure: Callable[[list[Line]], None]) -> list[Line]:

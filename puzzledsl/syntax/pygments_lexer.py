@@ -8,40 +8,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from pygments import token as kinds
 from pygments.lexer import Lexer
-from pygments.token import (
-    Comment,
-    Error,
-    Keyword,
-    Name,
-    Number,
-    Operator,
-    Punctuation,
-    String,
-    Whitespace,
-    _TokenType,
-)
 
 from puzzledsl.syntax.highlight import TokenClass, classified
 
-TOKENS: dict[TokenClass, _TokenType] = {
-    "comment": Comment.Single,
-    "doc": String.Doc,
-    "keyword": Keyword,
-    "operator_word": Operator.Word,
-    "kind": Keyword.Declaration,
-    "declaration": Name.Class,
-    "type": Keyword.Type,
-    "attribute": Name.Attribute,
-    "argument": Name.Variable,
-    "setting": Name.Property,
-    "call": Name.Function,
-    "name": Name,
-    "string": String.Double,
-    "number": Number,
-    "operator": Operator,
-    "punctuation": Punctuation,
-    "error": Error,
+TOKENS: dict[TokenClass, kinds._TokenType] = {
+    "comment": kinds.Comment.Single,
+    "doc": kinds.String.Doc,
+    "keyword": kinds.Keyword,
+    "operator_word": kinds.Operator.Word,
+    "kind": kinds.Keyword.Declaration,
+    "declaration": kinds.Name.Class,
+    "type": kinds.Keyword.Type,
+    "attribute": kinds.Name.Attribute,
+    "argument": kinds.Name.Variable,
+    "setting": kinds.Name.Property,
+    "call": kinds.Name.Function,
+    "name": kinds.Name,
+    "string": kinds.String.Double,
+    "number": kinds.Number,
+    "operator": kinds.Operator,
+    "punctuation": kinds.Punctuation,
+    "error": kinds.Error,
 }
 
 
@@ -54,14 +43,14 @@ class PzlLexer(Lexer):
     filenames: ClassVar[list[str]] = ["*.pzl"]
     mimetypes: ClassVar[list[str]] = ["text/x-pzl"]
 
-    def get_tokens_unprocessed(self, text: str) -> Iterator[tuple[int, _TokenType, str]]:
+    def get_tokens_unprocessed(self, text: str) -> Iterator[tuple[int, kinds._TokenType, str]]:
         """Offset, type and text of every token, the blanks between them included."""
         at = 0
         for token, its_class in classified(text):
             start = token.start_pos
             if start > at:
-                yield at, Whitespace, text[at:start]
+                yield at, kinds.Whitespace, text[at:start]
             yield start, TOKENS[its_class], str(token)
             at = start + len(token)
         if at < len(text):
-            yield at, Whitespace, text[at:]
+            yield at, kinds.Whitespace, text[at:]

@@ -106,9 +106,6 @@ def _instead(token: Token) -> Iterator[tuple[str, str]]:
         yield from (("OF", "of"), ("ON", "on"))
 
 
-# ---------------------------------------------------------------- bodies as in YAML or Python
-
-
 @dataclass(frozen=True, slots=True)
 class ColonBody:
     """A body behind a colon: one mistake, however long it is. `stop` is the index of the newline behind it."""

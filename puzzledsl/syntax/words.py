@@ -28,25 +28,13 @@ FOREIGN = {
     "−": ("ADD", "-", "write `-`"),
     ";": ("COMMA", ",", "statements end with their line; on one line, separate them with `,`"),
 }
-LOOKALIKES = {
-    "“": '"',
-    "”": '"',
-    "‘": '"',
-    "’": '"',
-    "'": '"',
-    "`": '"',
-    "\xa0": " ",
-    "–": "-",
-    "&": "and",
-    "^": "*",
-}
+LOOKALIKES = {**dict.fromkeys("“”‘’'`", '"'), "\xa0": " ", "–": "-", "&": "and", "^": "*"}
 
 
 def read_words(tokens: list[Token], text: str, file: str, sink: Sink) -> Words:
     """Return the words of a file's tokens; report and repair lexical mistakes. `text` is the whole file."""
     raw = [t for t in tokens if t.type != "COMMENT"]
-    torn = {t.line for t in raw if t.type == "UNTERMINATED"}  # their characters may belong to a string
-    reader = _Reader(raw, text, Words([], [], file), sink, torn)
+    reader = _Reader(raw, text, Words([], [], file), sink)
     reader.run()
     return reader.words
 
@@ -57,25 +45,25 @@ class _Reader:
     text: str
     words: Words
     sink: Sink
-    torn: set[int]
     index: int = 0
 
     def run(self) -> None:
+        torn = {
+            t.line for t in self.raw if t.type == "UNTERMINATED"
+        }  # their characters may belong to a string
         while self.index < len(self.raw):
             token = self.raw[self.index]
             self.index += 1
             match token.type:
                 case "DOC":
-                    if (
-                        self.index == 1 or self.raw[self.index - 2].type == "_NL"
-                    ):  # behind code it is a comment
-                        self.words.docs.append(token)
+                    if self.index == 1 or self.raw[self.index - 2].type == "_NL":
+                        self.words.docs.append(token)  # behind code it is a comment
                 case "UNKNOWN":
-                    self.unknown(token)
+                    self.unknown(token, torn)
                 case "UNTERMINATED":
-                    self.sink.add(errors.UnterminatedString(span_of(token, self.words.file)))
+                    self.sink.add(errors.UnterminatedString(self.at(token)))
                     self.words.tainted.add(token.line)
-                    self.words.tokens.append(_as("STRING", token + '"', token))
+                    self.words.tokens.append(token.like("STRING", token + '"'))
                 case "FOREIGN":
                     self.foreign(token)
                 case "SLASH" if self.touches("STAR"):
@@ -85,51 +73,51 @@ class _Reader:
                 case _:
                     self.words.tokens.append(token)
 
+    def at(self, first: Token, last: Token | None = None) -> Span:
+        """Return the span from a token to another one."""
+        where = span_of(first, self.words.file)
+        return where if last is None else where.to(span_of(last, self.words.file))
+
+    def ahead(self) -> Token | None:
+        return self.raw[self.index] if self.index < len(self.raw) else None
+
     def touches(self, kind: str) -> bool:
         """True where a token of a kind stands right behind the one that was read last."""
-        following = self.ahead()
-        return (
-            following is not None
-            and following.type == kind
-            and following.start_pos == self.raw[self.index - 1].end_pos
-        )
-
-    def ahead(self, offset: int = 0) -> Token | None:
-        """Return the next token, or one further on."""
-        at = self.index + offset
-        return self.raw[at] if at < len(self.raw) else None
-
-    def before(self, back: int = 1) -> str:
-        """Return the kind of one of the last words of this line."""
-        return self.words.tokens[-back].type if len(self.words.tokens) >= back else "_NL"
+        following, last = self.ahead(), self.raw[self.index - 1]
+        return following is not None and following.type == kind and following.start_pos == last.end_pos
 
     def report(self, where: Span, shown: str, wanted: str, *fixes: Fix) -> None:
         """Report a spelling of another language; its line is read on as what it most likely means."""
         self.sink.add(errors.ForeignSpelling(where, text=shown, wanted=wanted, fixes=fixes))
         self.words.mended.add(where.line)
 
-    # ------------------------------------------------------------ characters
+    def apart(self, spelling: str, start: int, stop: int) -> str:
+        """Return a word with the blanks that separate it from the text around the place of another spelling."""
+        if not spelling.isalpha():
+            return spelling
+        before, behind = self.text[start - 1 : start], self.text[stop : stop + 1]
+        spelling += " " if behind and not behind.isspace() else ""
+        return f" {spelling}" if before and not before.isspace() and before not in "([{" else spelling
 
-    def unknown(self, first: Token) -> None:
+    def unknown(self, first: Token, torn: set[int]) -> None:
         """Report a run of characters that mean nothing, or read what they mean elsewhere."""
         while self.touches("UNKNOWN"):
             self.index += 1
         last = self.raw[self.index - 1]
-        if first.line in self.torn:
+        if first.line in torn:
             return
         run = self.text[first.start_pos : last.end_pos]
         if run == "%" and self.percent(first):
             return
         shown = run if run.isprintable() else run.encode("unicode_escape").decode()
         shown = shown if len(shown) <= 20 else shown[:19] + "…"
-        where = span_of(first, self.words.file).to(span_of(last, self.words.file))
-        meant = LOOKALIKES.get(run[0])
+        where, meant = self.at(first, last), LOOKALIKES.get(run[0])
         help = f"did you mean `{meant}`?" if meant else ""
         if meant == " ":
             help = "write a plain space"
         if run == "?":
             help = "`if` chooses between two values: `if CONDITION then A else B`"
-        fixes = _instead(where, run, meant)
+        fixes = [Fix.replace(where, meant, safe=meant == " ")] if meant is not None and len(run) == 1 else []
         plural = "s" if len(run) > 1 else ""
         self.sink.add(errors.UnknownCharacter(where, text=shown, plural=plural, help=help, fixes=fixes))
         self.words.tainted.add(where.line)
@@ -139,29 +127,25 @@ class _Reader:
         before, following = self.words.tokens[-1] if self.words.tokens else None, self.ahead()
         if before is None or before.line != token.line:
             return False
-        where = span_of(token, self.words.file)
+        where = self.at(token)
         if following is not None and following.type in ("NAME", "QUANTITY", "LPAR"):
             if before.type not in ("NAME", "QUANTITY", "RPAR", "RSQB"):
                 return False
-            fix = Fix.replace(where, _apart("mod", token, self.text), "write `mod`")
-            shown = f"{before} % {following}"
-            self.report(where, shown, f"the remainder is `mod`: write `{shown.replace('%', 'mod')}`", fix)
-            self.words.tokens.append(_as("MOD", "mod", token))
+            fix = Fix.replace(where, self.apart("mod", token.start_pos, token.end_pos), "write `mod`")
+            wanted = f"the remainder is `mod`: write `{before} mod {following}`"
+            self.report(where, f"{before} % {following}", wanted, fix)
+            self.words.tokens.append(token.like("MOD", "mod"))
             return True
-        if before.type == "QUANTITY" and before[-1].isdigit():
-            whole = span_of(before, self.words.file).to(where)
-            meant = f"{before}%"
-            self.report(
-                where, f"{before} %", f"no blank before a unit: write `{meant}`", Fix.replace(whole, meant)
-            )
-            self.words.tokens[-1] = _as("QUANTITY", meant, before)
-            return True
-        return False
-
-    # ------------------------------------------------------------ spellings of other languages
+        if before.type != "QUANTITY" or not before[-1].isdigit():
+            return False
+        meant = f"{before}%"
+        fix = Fix.replace(self.at(before, token), meant)
+        self.report(where, f"{before} %", f"no blank before a unit: write `{meant}`", fix)
+        self.words.tokens[-1] = before.like("QUANTITY", meant)
+        return True
 
     def foreign(self, token: Token) -> None:
-        text, where = str(token), span_of(token, self.words.file)
+        text, where = str(token), self.at(token)
         if text.startswith("//"):
             slashes = Span(where.file, where.line, where.column, where.line, where.column + 2)
             self.report(where, "//", "a comment begins with `#`", Fix.replace(slashes, "#"))
@@ -169,51 +153,44 @@ class _Reader:
             plain = '"' + re.sub(r'["\\]', r"\\\g<0>", text[1:-1]) + '"'
             help = 'strings stand in plain double quotes: `"`'
             self.report(where, text[0], help, Fix.replace(where, plain))
-            self.words.tokens.append(_as("STRING", plain, token))
+            self.words.tokens.append(token.like("STRING", plain))
         else:
             kind, spelling, wanted = FOREIGN[text]
             following = self.ahead()
             ends = kind == "COMMA" and (following is None or following.type == "_NL")
-            fix = Fix.replace(where, "" if ends else _apart(spelling, token, self.text))
-            self.report(where, text, wanted, fix)
+            meant = "" if ends else self.apart(spelling, token.start_pos, token.end_pos)
+            self.report(where, text, wanted, Fix.replace(where, meant))
             if not ends:
-                self.words.tokens.append(_as(kind, spelling, token))
+                self.words.tokens.append(token.like(kind, spelling))
 
     def turned_comparison(self, token: Token) -> None:
         """Read `=<` as `<=`, and `=>` as what its neighbours ask for."""
         sign = self.raw[self.index]
         self.index += 1
-        where = span_of(token, self.words.file).to(span_of(sign, self.words.file))
-        shown = f"={sign}"
-        kind, text, help, safe = self._turned(shown)
-        whole = _as(kind, text, token)
-        place = where
-        if text == ":":
+        before, following = [t.type for t in self.words.tokens[-2:]], self.ahead()
+        number = following is not None and following.type == "QUANTITY"
+        kind, text, help = "CMP", ">=", "write `>=`"
+        last = before[-1] if before else "_NL"
+        if sign == "<":
+            text, help = "<=", "write `<=`"
+        elif self.in_brackets() and before in (["LPAR", "NAME"], ["COMMA", "NAME"]):
+            kind, text, help = "COLON", ":", "a named argument takes `:`"
+        elif number and last == "QUANTITY" and self.in_brackets():
+            kind, text, help = "ARROW", "->", "write `->`"
+        elif not number and last != "QUANTITY":
+            kind, text = "IMPLIES", "implies"
+            help = "write `implies` for a consequence, or `>=` for at least"
+        where = place = self.at(token, sign)
+        if kind == "COLON":
             name = self.words.tokens[-1]
             place = Span(where.file, name.end_line, name.end_column, where.end_line, where.end_column)
-        elif text.isalpha():
-            before = "" if self.text[token.start_pos - 1].isspace() else " "
-            behind = "" if self.text[sign.end_pos : sign.end_pos + 1].isspace() else " "
-            fix_text = before + text + behind
-            self.report(where, shown, help, Fix.replace(place, fix_text, f"write `{text}`", safe=safe))
-            self.words.tokens.append(whole)
-            return
-        self.report(where, shown, help, Fix.replace(place, text, safe=safe))
-        self.words.tokens.append(whole)
-
-    def _turned(self, shown: str) -> tuple[str, str, str, bool]:
-        """Return kind and text of the word meant by `=<` or `=>`, the help, and whether it is certain."""
-        following = self.ahead()
-        number = following is not None and following.type == "QUANTITY"
-        if shown == "=<":
-            return "CMP", "<=", "write `<=`", True
-        if self.before() == "NAME" and self.before(2) in ("LPAR", "COMMA") and self.in_brackets():
-            return "COLON", ":", "a named argument takes `:`", True
-        if number and self.before() == "QUANTITY" and self.in_brackets():
-            return "ARROW", "->", "write `->`", True
-        if number or self.before() == "QUANTITY":
-            return "CMP", ">=", "write `>=`", True
-        return "IMPLIES", "implies", "write `implies` for a consequence, or `>=` for at least", False
+        written = text
+        if kind == "IMPLIES":
+            before_, behind = self.text[token.start_pos - 1], self.text[sign.end_pos : sign.end_pos + 1]
+            written = ("" if before_.isspace() else " ") + text + ("" if behind.isspace() else " ")
+        fix = Fix.replace(place, written, f"write `{text}`", safe=kind != "IMPLIES")
+        self.report(where, f"={sign}", help, fix)
+        self.words.tokens.append(token.like(kind, text))
 
     def in_brackets(self) -> bool:
         """True where a `(` of this line is open."""
@@ -227,48 +204,21 @@ class _Reader:
         return False
 
     def block_comment(self, token: Token) -> None:
-        """Report `/* … */` and skip what it holds."""
-        start, file = token.start_pos, self.words.file
-        stop = self.text.find("*/", start + 2)
-        closed = stop >= 0
-        end = stop + 2 if closed else len(self.text)
-        where = Span(file, token.line, token.column, token.line, token.column + 2)
-        rest = self.text[end:].partition("\n")[0]
-        fixes = [] if rest.strip() or not closed else [_as_line_comments(self.text, start, end, file, where)]
+        """Report `/* … */` and skip what it holds. The fix writes `#` before each of its lines."""
+        start, text = token.start_pos, self.text
+        stop = text.find("*/", start + 2)
+        end = stop + 2 if stop >= 0 else len(text)
+        where = Span(self.words.file, token.line, token.column, token.line, token.column + 2)
+        last = where.line + text.count("\n", start, end)
+        fixes = []
+        if stop >= 0 and not text[end:].partition("\n")[0].strip():
+            body = text[start + 2 : stop].rstrip().split("\n")
+            lines = [f"# {line.strip().removeprefix('*').strip()}".rstrip() for line in body]
+            column = end - text.rfind("\n", 0, end)
+            whole = Span(where.file, where.line, where.column, last, column)
+            indent = " " * (where.column - 1)
+            fixes = [Fix("write `#`", (Edit(whole, f"\n{indent}".join(lines)),))]
         self.report(where, "/*", "a comment begins with `#` and ends with its line", *fixes)
         while self.index < len(self.raw) and self.raw[self.index].start_pos < end:
             self.index += 1
-        last = where.line + self.text.count("\n", start, end)
         self.words.mended.update(range(where.line, last + 1))
-
-
-def _as(kind: str, text: str, token: Token) -> Token:
-    """Return a token of another kind and text at the place of `token`."""
-    return token.like(kind, text)
-
-
-def _instead(where: Span, run: str, meant: str | None) -> list[Fix]:
-    if meant is None or len(run) > 1:
-        return []
-    return [Fix.replace(where, meant, safe=meant == " ")]
-
-
-def _apart(spelling: str, token: Token, source: str) -> str:
-    """Return a word with the blanks that separate it from the text around `token`."""
-    if not spelling.isalpha():
-        return spelling
-    start, stop = token.start_pos, token.end_pos
-    before = " " if start and not source[start - 1].isspace() and source[start - 1] not in "([{" else ""
-    behind = " " if stop < len(source) and not source[stop].isspace() else ""
-    return before + spelling + behind
-
-
-def _as_line_comments(text: str, start: int, end: int, file: str, where: Span) -> Fix:
-    """Return the fix that writes `#` before each line of the block comment from `start` to `end`."""
-    body = text[start + 2 : end - 2].rstrip()
-    lines = [line.strip().removeprefix("*").strip() for line in body.split("\n")]
-    indent = " " * (where.column - 1)
-    written = f"\n{indent}".join(f"# {line}".rstrip() for line in lines)
-    last = where.line + text.count("\n", start, end)
-    column = end - (text.rfind("\n", 0, end) + 1) + 1
-    return Fix("write `#`", (Edit(Span(file, where.line, where.column, last, column), written),))

@@ -16,7 +16,7 @@ from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import ATTENTION, from_block_config, is_canonical
 from puzzledsl.alternatives.shape import FIELDS_OF, LAYER_FIELDS, Shape, StateShape
-from puzzledsl.ir.layer_kinds import layer_kinds
+from puzzledsl.ir.facts import layer_kinds
 
 SIZES: dict[str, Any] = {
     "family": "llama",

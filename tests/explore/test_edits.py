@@ -42,7 +42,7 @@ def sheet(tmp_path_factory: pytest.TempPathFactory) -> Sheet:
 def test_the_edited_text_is_formatted_and_says_what_was_asked(sheet: Sheet, name: str) -> None:
     """`edited` itself compares the requirements of the text, read again, with those of the question."""
     found = sheet.edited(QUESTIONS[name])
-    assert found.text == format_source(found.text) != format_source(sheet.source.text)
+    assert found.text == format_source(found.text) != format_source(sheet.source.file.text)
     assert found.lines or name in ("statements that share a line", "one in a for")
     assert "# the fleet is large" in found.text and 'because "half the fleet"' in found.text
 
@@ -59,7 +59,7 @@ def test_an_edit_is_as_small_as_it_can_be(sheet: Sheet) -> None:
 
 def test_nothing_changes_where_nothing_is_asked(sheet: Sheet) -> None:
     assert sheet.edited(Question()).lines == ()
-    assert sheet.edited(Question()).text == format_source(sheet.source.text)
+    assert sheet.edited(Question()).text == format_source(sheet.source.file.text)
 
 
 @pytest.mark.parametrize("search", ["inline", "heir"])

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from puzzledsl.base.diagnostics import Fix
+from puzzledsl.base.fixes import apply
 from puzzledsl.explore.grids import grid_of
 from puzzledsl.explore.question import BadQuestion, Question
 from puzzledsl.explore.sheet import Sheet
-from puzzledsl.explore.statements import replaced
 from puzzledsl.ir.nodes import LinearRequirement, LogicRequirement, Requirement
 from tests.explore.programs import VARIED, sheet_of
 
@@ -49,7 +50,7 @@ def test_a_moved_bound_says_what_the_text_with_it_says(sheet: Sheet) -> None:
     for bound in sheet.bounds.values():
         for position in {0, bound.grid.last // 3, bound.grid.last}:
             text = bound.grid.number(position) + bound.unit
-            read = sheet.reread(replaced(sheet.source, [(bound.span, text)]))
+            read = sheet.reread(apply(sheet.source.file.text, [Fix.replace(bound.span, text)]))
             if read is None:  # a count of 0 different values, say
                 assert bound.scale is None
                 continue

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 
 from puzzledsl.ir.nodes import (
+    Compare,
     CountTerm,
     FactTerm,
     Linear,
     LinearRequirement,
+    LogicRequirement,
     MetricTerm,
+    Or,
     ParamsTerm,
     ScoreTerm,
     TableTerm,
@@ -113,6 +116,18 @@ def test_a_bound_that_is_just_reached(found: Artefacts, op: str, mark: str) -> N
     found.program.searches["fast"] = search.model_copy(update={"requirements": (unknown,)})
     [line] = requirement_lines(Subject(found, "fast"))
     assert (line.mark, line.predicted) == ("unknown", None)
+
+
+@pytest.mark.parametrize(("op", "mark"), [(">=", "met"), ("<", "missed")])
+def test_a_comparison_of_facts_inside_a_formula(found: Artefacts, op: Any, mark: str) -> None:
+    heads = linear((1, FactTerm(sub_block="attention", attribute="kv_heads", layers=(0, 1))))
+    formula = Or(operands=(Compare(left=heads, op=op, bound=Fraction(0)), Or(operands=())))
+    search = Subject(found, "fast").search
+    where = search.requirements[0].where
+    stated = search.model_copy(update={"requirements": (LogicRequirement(formula=formula, where=where),)})
+    found.program = found.program.model_copy(update={"searches": {**found.program.searches, "fast": stated}})
+    [line] = requirement_lines(Subject(found, "fast"))
+    assert line.mark == mark
 
 
 def test_a_figure_that_is_no_number_is_called_so() -> None:

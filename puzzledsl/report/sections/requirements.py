@@ -13,6 +13,7 @@ from puzzledsl.ir.logic import holds
 from puzzledsl.ir.nodes import (
     CountTerm,
     FactTerm,
+    LayerChoice,
     Linear,
     LinearRequirement,
     LogicRequirement,
@@ -28,6 +29,7 @@ from puzzledsl.ir.tables import LayerAssignment, Solution
 from puzzledsl.report.numbers import Number, change, of_unit
 from puzzledsl.report.sections.reached import Reached, measured_pair
 from puzzledsl.report.subject import PARENT, Subject
+from puzzledsl.search.problem.normal_form import with_facts
 
 Mark = Literal["met", "missed", "unsure", "unknown"]
 """Verdict on one requirement: `unsure` is missed by less than the measurement can tell, `unknown` lacks a figure."""
@@ -79,7 +81,7 @@ def lines_of(
             case LinearRequirement():
                 lines.append(_linear_line(subject, requirement, best, measured))
             case LogicRequirement():
-                lines.append(_logic_line(requirement, best))
+                lines.append(_logic_line(subject, requirement, best))
             case _:
                 assert_never(requirement)
     return _merged(lines)
@@ -161,12 +163,30 @@ def _mark(reached: Reached, op: str, required: float) -> Mark:
     return "unsure" if abs(value - required) <= SURE * reached.stderr else "missed"
 
 
-def _logic_line(requirement: LogicRequirement, best: Solution) -> Line:
+@dataclass(frozen=True)
+class _Facts:
+    """Facts of the alternatives that a search chooses from."""
+
+    subject: Subject
+
+    @property
+    def layers(self) -> tuple[LayerChoice, ...]:
+        return self.subject.space.layers
+
+    def fact(self, sub_block: SubBlock, attribute: str, layer: int, name: str) -> int:
+        chosen = LayerAssignment(attention=name, ffn=name)
+        return facts.fact(
+            alternative_of(self.subject, layer, sub_block, chosen), attribute, self.subject.shape.at(layer)
+        )
+
+
+def _logic_line(subject: Subject, requirement: LogicRequirement, best: Solution) -> Line:
+    formula = with_facts(_Facts(subject), requirement.formula)
     return Line(
         line=requirement.where.line,
         text=written(requirement),
         because=requirement.because,
-        mark="met" if holds(requirement.formula, dict(enumerate(best.layers))) else "missed",
+        mark="met" if holds(formula, dict(enumerate(best.layers))) else "missed",
     )
 
 

@@ -3,24 +3,31 @@
 A part of a formula that is required becomes clauses, or a linear constraint of the columns' own Booleans. A part inside a
 disjunction or a count has a helper Boolean: one that implies it, or, for the upper limit of a count, one that it implies.
 A literal is a variable v, or -v - 1 for its negation.
+
+If layers have equal costs and scores (for example, when parameters are the objective), every permutation of an answer is an
+answer, and CP-SAT proves nothing with a Boolean for each column. So interchangeable layers form a class, and the model has an
+integer for each choice: the number of layers of the class that take it. Layers linked by formulas are one unit, whose choices are
+tuples of columns.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
 
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Problem
-from puzzledsl.search.problem.residuals import FALSE, TRUE, Atom, Count, Joined, Sum
-from puzzledsl.search.problem.symmetry import Alike
+from puzzledsl.search.problem.residuals import FALSE, TRUE, Atom, Count, Joined, Sum, places_of
 
 if TYPE_CHECKING:
     from ortools.sat.python.cp_model_helper import ConstraintProto, CpModelProto
 
 LEAST = -(2**62)
+MOST_TUPLES = 4096  # of columns of linked layers that are listed
 
 
 def model_of(problem: Problem, *, named: bool = True) -> CpModelProto:
@@ -28,68 +35,83 @@ def model_of(problem: Problem, *, named: bool = True) -> CpModelProto:
 
     Names are `layer/attention/ffn`, with `#k` appended for the k-th layer of a dropped run.
     """
-    return counting_model(problem, (), named=named)
-
-
-def counting_model(problem: Problem, symmetry: Sequence[Alike], *, named: bool = False) -> CpModelProto:
-    """Build the model with symmetric layers aggregated.
-
-    Its variables are a Boolean for each column of the layers in no class, a count for each choice of each class, then helpers.
-    """
-    inside = counted_layers(problem, symmetry)
-    writer = ModelWriter(problem, [i for i in range(problem.columns.layers) if i not in inside], named=named)
-    loose = (writer.choices >= 0).nonzero()[0]
-    variables = writer.choices[loose].tolist()
-    figures = [np.vstack([problem.goal.values, problem.matrix])[:, loose]]
-    for alike in symmetry:
-        counts = [writer.variable(len(alike.tuples)) for _ in alike.figures]
-        writer.linear(counts, [1] * len(counts), len(alike.tuples), len(alike.tuples))
-        variables += counts
-        figures.append(alike.figures.T)
-    goal, *rows = np.hstack(figures)
-    for row, coefficients in zip(problem.rows, rows, strict=True):
-        used = coefficients.nonzero()[0].tolist()
-        writer.name = row.name
-        writer.linear([variables[i] for i in used], coefficients[used].tolist(), LEAST, row.limit)
-    names = [formula.name for formula in problem.formulas]
-    runs = [(number, "run") for number in problem.normal.runs]
-    for number, name in [*runs, *zip(problem.normal.formulas, names, strict=True)]:
-        if not any(problem.normal.layers[number] >> layer & 1 for layer in inside):
-            writer.require(number, name)
-    used = goal.nonzero()[0].tolist()
-    # without a scaling factor: a small one would make CP-SAT's absolute gap of 1e-4 larger than a step of the integers
-    writer.model.objective.vars.extend([variables[i] for i in used])
-    writer.model.objective.coeffs.extend(goal[used].tolist())
-    writer.model.objective.offset = float(problem.goal.sign * problem.goal.constant / problem.goal.unit)
-    return writer.model
-
-
-def counted_layers(problem: Problem, symmetry: Sequence[Alike]) -> frozenset[int]:
-    """Return the layers in classes of interchangeable layers."""
-    return frozenset(i for a in symmetry for i in problem.columns.layer_of[a.tuples[:, 0]].ravel().tolist())
+    return ModelWriter(problem, named=named).model
 
 
 class ModelWriter:
-    """Adds constraints to a model. `choices[column]`: its Boolean, or -1. `name`: that of the next constraints."""
+    """Writes the model of a problem, with symmetric layers aggregated, and reads its solutions.
 
-    def __init__(self, problem: Problem, layers: Sequence[int], *, named: bool) -> None:
+    Its variables are a Boolean for each column of the layers in no class, a count for each choice of each class, then helpers.
+    `choices[column]`: its Boolean, or -1. `name`: that of the next constraints. `enforced`: literals under
+    which they hold.
+    """
+
+    def __init__(self, problem: Problem, symmetry: Sequence[Alike] = (), *, named: bool = False) -> None:
         from ortools.sat.python.cp_model_helper import CpModelProto
 
-        self.model, self.pool, self.columns = CpModelProto(), problem.normal, problem.columns
+        self.model, self.pool, self.columns, self.symmetry = (
+            CpModelProto(),
+            problem.normal,
+            problem.columns,
+            symmetry,
+        )
         self.model.name = self.name = problem.name
-        self.choices: Ints = np.full(len(self.columns), -1, dtype=np.int64)
         self._helpers: dict[int, int] = {}
         self._equal: set[int] = set()
-        for layer in layers:
-            here = self.columns.span(layer)
-            names = [""] * (here.stop - here.start)
-            if named:
-                runs = (f"#{k}" if k else "" for k in self.columns.position[here].tolist())
-                pairs = zip(self.columns.of_layer(layer), runs, strict=True)
-                names = [f"{layer}/{choice.attention}/{choice.ffn}{run}" for choice, run in pairs]
-            self.choices[here] = [self.variable(1, name) for name in names]
-            self.name = f"layer {layer}"
-            self._constraint().exactly_one.literals.extend(self.choices[here].tolist())
+        self.enforced: list[int] = []
+        counted = {i for a in symmetry for i in self.columns.layer_of[a.tuples[:, 0]].ravel().tolist()}
+        self.choices: Ints = np.full(len(self.columns), -1, dtype=np.int64)
+        for layer in (i for i in range(self.columns.layers) if i not in counted):
+            self._choose(layer, named)
+        self._limit(problem)
+        runs = [(number, "run") for number in self.pool.runs]
+        formulas = zip(self.pool.formulas, (formula.name for formula in problem.formulas), strict=True)
+        for number, self.name in [*runs, *formulas]:
+            if not any(self.pool.layers[number] >> layer & 1 for layer in counted):
+                self._require(number)
+
+    def _choose(self, layer: int, named: bool) -> None:
+        """Add the Booleans of a layer's columns, of which exactly one is true."""
+        here = self.columns.span(layer)
+        names = [""] * (here.stop - here.start)
+        if named:
+            runs = (f"#{k}" if k else "" for k in self.columns.position[here].tolist())
+            pairs = zip(self.columns.of_layer(layer), runs, strict=True)
+            names = [f"{layer}/{choice.attention}/{choice.ffn}{run}" for choice, run in pairs]
+        self.choices[here] = [self.variable(1, name) for name in names]
+        self.name = f"layer {layer}"
+        self._constraint().exactly_one.literals.extend(self.choices[here].tolist())
+
+    def _limit(self, problem: Problem) -> None:
+        """Add the counts, the rows and the objective.
+
+        The objective has no scaling factor: a small one would make CP-SAT's absolute gap of 1e-4 larger than a step of integers.
+        """
+        loose = (self.choices >= 0).nonzero()[0]
+        variables = self.choices[loose].tolist()
+        figures = [np.vstack([problem.goal.values, problem.matrix])[:, loose]]
+        for alike in self.symmetry:
+            counts = [self.variable(len(alike.tuples)) for _ in alike.figures]
+            self._linear(counts, [1] * len(counts), len(alike.tuples), len(alike.tuples))
+            variables += counts
+            figures.append(alike.figures.T)
+        goal, *rows = np.hstack(figures)
+        for row, coefficients in zip(problem.rows, rows, strict=True):
+            used, self.name = coefficients.nonzero()[0].tolist(), row.name
+            self._linear([variables[i] for i in used], coefficients[used].tolist(), LEAST, row.limit)
+        used = goal.nonzero()[0].tolist()
+        self.model.objective.vars.extend([variables[i] for i in used])
+        self.model.objective.coeffs.extend(goal[used].tolist())
+        self.model.objective.offset = float(problem.goal.sign * problem.goal.constant / problem.goal.unit)
+
+    def read(self, values: list[int]) -> Ints:
+        """Return the chosen columns, ascending, from the variables' values in a solution."""
+        loose = (self.choices >= 0).nonzero()[0]
+        parts, place = [loose[np.array(values[: len(loose)], dtype=np.bool_)]], len(loose)
+        for alike in self.symmetry:
+            parts.append(alike.chosen(values[place : place + len(alike.figures)]))
+            place += len(alike.figures)
+        return np.sort(np.concatenate(parts))
 
     def variable(self, most: int, name: str = "") -> int:
         """Add an integer variable from 0 to `most` and return its index."""
@@ -104,72 +126,56 @@ class ModelWriter:
         constraint.name = self.name
         return constraint
 
-    def linear(
-        self,
-        variables: Sequence[int],
-        coefficients: Sequence[int],
-        least: int,
-        most: int,
-        enforced: Sequence[int] = (),
-    ) -> None:
-        """Require a sum from `least` to `most`, if literals are given wherever they are true."""
+    def _linear(self, variables: Sequence[int], coefficients: Sequence[int], least: int, most: int) -> None:
+        """Require a sum from `least` to `most`."""
         constraint = self._constraint()
         constraint.linear.vars.extend(variables)
         constraint.linear.coeffs.extend(coefficients)
         constraint.linear.domain.extend([least, most])
-        constraint.enforcement_literal.extend([*enforced])
+        constraint.enforcement_literal.extend(self.enforced)
 
-    def _clause(self, literals: set[int], enforced: Sequence[int]) -> None:
-        self._constraint().bool_or.literals.extend(sorted({*literals, *(-e - 1 for e in enforced)}))
+    def _clause(self, literals: set[int]) -> None:
+        enforced = {-literal - 1 for literal in self.enforced}
+        self._constraint().bool_or.literals.extend(sorted(literals | enforced))
 
-    def _weighted(
-        self, weighted: Iterable[tuple[int, int]], least: int, most: int, enforced: Sequence[int]
-    ) -> None:
+    def _weighted(self, weighted: Iterable[tuple[int, int]], least: int, most: int) -> None:
         """Require a sum of weights of true literals from `least` to `most`."""
         constant, coefficients = 0, dict[int, int]()
         for literal, weight in weighted:  # a negative literal is 1 minus its variable
             variable, sign = (literal, 1) if literal >= 0 else (-literal - 1, -1)
             coefficients[variable] = coefficients.get(variable, 0) + sign * weight
             constant += 0 if literal >= 0 else weight
-        self.linear([*coefficients], [*coefficients.values()], least - constant, most - constant, enforced)
+        self._linear([*coefficients], [*coefficients.values()], least - constant, most - constant)
 
     def _literals(self, layer: int, mask: int) -> list[int]:
-        begin = int(self.columns.start[layer])
-        return [int(self.choices[begin + bit]) for bit in range(mask.bit_length()) if mask >> bit & 1]
+        here = self.choices[self.columns.span(layer)].tolist()
+        return [literal for bit, literal in enumerate(here) if mask >> bit & 1]
 
     # ---------------------------------------------------------------- formulas
 
-    def require(self, formula: int, name: str) -> None:
-        """Require a formula of the pool; its constraints get the name."""
-        self.name = name
-        self._require(formula)
-
-    def _require(self, formula: int, *enforced: int) -> None:
-        """Require a formula, if the Boolean `enforced` is given wherever that is true."""
+    def _require(self, formula: int) -> None:
+        """Require a formula of the pool."""
         match self.pool.nodes[formula]:
             case Joined(parts=parts, every=True):
                 for part in parts:
-                    self._require(part, *enforced)
+                    self._require(part)
             case Count(parts=parts, least=least, most=most):
-                counted = (
-                    literal for part in parts for literal in self._counted(part, least, most < len(parts))
-                )
-                self._weighted([(literal, 1) for literal in counted], least, most, enforced)
+                counted = (self._counted(part, least, most < len(parts)) for part in parts)
+                self._weighted([(literal, 1) for here in counted for literal in here], least, most)
             case Sum(terms=[(first, own), (second, other)], least=least, most=most):
-                self._between_two(first, own, second, other, least, most, enforced)
+                self._between_two(first, own, second, other, least, most)
             case Sum(terms=terms, least=least, most=most):
-                numbers = (
-                    zip(self.choices[self.columns.span(i)].tolist(), self.pool.vectors[v], strict=True)
-                    for i, v in terms
-                )
-                weighted = [(literal, number) for here in numbers for literal, number in here if number]
-                self._weighted(weighted, least, most, enforced)
+                vectors = [
+                    (self.choices[self.columns.span(i)].tolist(), self.pool.vectors[v]) for i, v in terms
+                ]
+                pairs = (pair for literals, vector in vectors for pair in zip(literals, vector, strict=True))
+                self._weighted([(literal, number) for literal, number in pairs if number], least, most)
             case Atom(layer=layer, mask=mask) if 2 * mask.bit_count() > self.columns.sizes[layer]:
-                for literal in self._literals(layer, ((1 << int(self.columns.sizes[layer])) - 1) & ~mask):
-                    self._clause({-literal - 1}, enforced)
+                for literal in self._literals(layer, ~mask):
+                    self._clause({-literal - 1})
             case Atom() | Joined() | None:
                 if formula != TRUE:
-                    self._clause(self._clause_of(formula), enforced)
+                    self._clause(self._clause_of(formula))
             case node:
                 assert_never(node)
 
@@ -177,10 +183,8 @@ class ModelWriter:
         """Return literals of which one is true only where the formula holds."""
         match self.pool.nodes[formula]:
             case Atom(layer=layer, mask=mask):
-                others = ((1 << int(self.columns.sizes[layer])) - 1) & ~mask
-                if others.bit_count() == 1:
-                    return {-literal - 1 for literal in self._literals(layer, others)}
-                return {*self._literals(layer, mask)}
+                others = self._literals(layer, ~mask)
+                return {-others[0] - 1} if len(others) == 1 else {*self._literals(layer, mask)}
             case Joined(parts=parts, every=False):
                 return set().union(*map(self._clause_of, parts))
             case _:
@@ -190,8 +194,13 @@ class ModelWriter:
         """Return a Boolean that implies the formula."""
         if formula not in self._helpers:
             self._helpers[formula] = self.variable(1, f"part of {self.name}")
-            self._require(formula, self._helpers[formula])
+            self._require_under(self._helpers[formula], formula)
         return self._helpers[formula]
+
+    def _require_under(self, literal: int, formula: int) -> None:
+        before, self.enforced = self.enforced, [literal]
+        self._require(formula)
+        self.enforced = before
 
     def _counted(self, part: int, least: int, limited: bool) -> list[int]:
         """Return literals whose sum is 1 where a part holds, as far as the limits of its count need it.
@@ -206,12 +215,10 @@ class ModelWriter:
         helper = self._helper(part)
         if limited and part not in self._equal:
             self._equal.add(part)
-            self._require(self.pool.opposite(part), -helper - 1)
+            self._require_under(-helper - 1, self.pool.opposite(part))
         return [helper]
 
-    def _between_two(
-        self, first: int, own: int, second: int, other: int, least: int, most: int, enforced: Sequence[int]
-    ) -> None:
+    def _between_two(self, first: int, own: int, second: int, other: int, least: int, most: int) -> None:
         """Constrain the sum of two layers' numbers by thresholds, a tight relaxation: x >= v implies y <= most - v."""
         values, others = self.pool.by_value(own), self.pool.by_value(other)
 
@@ -219,7 +226,7 @@ class ModelWriter:
             """Require one of `many` where one of `few` is true; both are masks of one layer each."""
             literals = [(c, 1) for c in self._literals(first, sum(few))]
             literals += [(c, -1) for c in self._literals(second, sum(many))]
-            self._weighted(literals, -1, 0, enforced)
+            self._weighted(literals, -1, 0)
 
         for value in values:
             if value + max(others) > most:
@@ -228,3 +235,78 @@ class ModelWriter:
             if value < least:
                 below = [m for v, m in values.items() if v <= value]
                 threshold(below, [m for v, m in others.items() if v >= least - value])
+
+
+# ---------------------------------------------------------------- symmetry
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Alike:
+    """Units with equal figures: layers linked by formulas, most often a single one.
+
+    `tuples[unit][i]`: columns, one for each layer, of the unit's choice i. `figures[i]`: its objective, then its row values.
+    """
+
+    tuples: Ints
+    figures: Ints
+
+    def chosen(self, counts: Sequence[int]) -> Ints:
+        """Return the columns of the class if `counts[i]` units take choice i. Earlier units take earlier choices."""
+        return self.tuples[np.arange(len(self.tuples)), np.repeat(np.arange(len(counts)), counts)].ravel()
+
+
+def symmetry_of(problem: Problem) -> tuple[Alike, ...]:
+    """Return the classes of interchangeable layers of a problem, with the choices that may be in a best answer."""
+    if problem.columns.period:
+        return ()  # scores of runs link neighbouring layers
+    classes: dict[tuple[object, ...], tuple[Ints, list[Ints]]] = {}
+    for layers, formulas in _linked(problem):
+        tuples = _tuples(problem, layers, formulas)
+        if len(tuples):
+            goal, rows = problem.goal.values[tuples], problem.matrix[:, tuples]
+            figures = np.vstack([goal.sum(axis=1), rows.sum(axis=2)]).T
+            own = figures.tobytes(), tuples.shape, (tuples - tuples.min(axis=0)).tobytes()
+            classes.setdefault(own, (figures, []))[1].append(tuples)
+    return tuple(
+        Alike(np.stack(units)[:, useful], figures[useful])
+        for figures, units in classes.values()
+        if len(units) > 1 and len(useful := _useful(figures))
+    )
+
+
+def _linked(problem: Problem) -> list[tuple[list[int], list[int]]]:
+    """Return the connected components of layers that share formulas, each with the numbers of its formulas in the pool."""
+    pool, group = problem.normal, list(range(problem.columns.layers))
+    linked = [(formula, places_of(pool.layers[formula])) for formula in pool.formulas]
+    for _, layers in linked:
+        joined = {group[layer] for layer in layers}
+        group = [min(joined) if own in joined else own for own in group]
+    found: dict[int, tuple[list[int], list[int]]] = {own: ([], []) for own in group}
+    for layer, own in enumerate(group):
+        found[own][0].append(layer)
+    for formula, layers in linked:
+        if layers:
+            found[group[layers[0]]][1].append(formula)
+    return [*found.values()]
+
+
+def _tuples(problem: Problem, layers: list[int], formulas: list[int]) -> Ints:
+    """Return the columns of linked layers that satisfy the formulas, [choice][layer], in order; none if they are too many."""
+    start = problem.columns.start
+    spans = [np.arange(start[layer], start[layer + 1]) for layer in layers]
+    if math.prod(map(len, spans)) > MOST_TUPLES:
+        return np.zeros((0, len(layers)), dtype=np.int64)
+    tuples = np.stack(np.meshgrid(*spans, indexing="ij"), axis=-1).reshape(-1, len(layers))
+    if formulas:
+        chosen = np.repeat(start[None, :-1], len(tuples), axis=0)
+        chosen[:, layers] = tuples
+        tuples = tuples[np.logical_and.reduce([problem.normal.truth(f, chosen) for f in formulas])]
+    return tuples
+
+
+def _useful(figures: Ints) -> Ints:
+    """Return the choices without duplicates and without those that are dominated: by a better objective with no more use."""
+    kept = np.sort(np.unique(figures, axis=0, return_index=True)[1])
+    distinct = figures[kept]
+    beaten = [((distinct <= row).all(axis=1) & (distinct[:, 0] < row[0])).any() for row in distinct]
+    return np.asarray(kept[~np.array(beaten, dtype=np.bool_)], dtype=np.int64)

@@ -18,7 +18,7 @@ from puzzledsl.ir.nodes import LinearRequirement, Requirement, Where
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
-from puzzledsl.search.local_search.incumbent import find_incumbent
+from puzzledsl.search.local_search import find_incumbent
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.instance import Problem, Row, presolve

@@ -5,7 +5,7 @@ A relaxation moves one bound of each conflict as far as necessary. The relaxed s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
@@ -35,78 +35,80 @@ PARENTS_OWN = {"parent_ratio": Fraction(1)}
 ALL = Fraction(1)  # size of the step that drops a requirement
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A statement whose bound moves to the best value that is reachable; or that is dropped (`written` is None).
+
+    `size`: relative move of the bound. `proven`: no better value reads differently.
+    """
+
+    size: Fraction
+    group: Group
+    written: Written | None = None
+    proven: bool = True
+
+
 def explained(problems: Problems, result: SearchResult, effort: Effort) -> SearchResult:
     """Add the conflict and, unless the solver is a baseline, the smallest relaxation to an infeasible result.
 
     There is no conflict if the space itself has no model that fits.
     """
     feasibility = Feasibility(problems, effort.share(FOR_CONFLICT))
-    groups = minimal_conflict(feasibility)
-    kept = members_of(groups)
-    items = []
+    groups, requirements = minimal_conflict(feasibility), problems.tables.search.requirements
+    kept, every = members_of(groups), frozenset(range(len(requirements)))
+    items, steps = list[ConflictItem](), dict[Group, Step]()
     for number, group in enumerate(groups):
         own = replace(feasibility, effort=feasibility.effort.share(1 / (len(groups) - number + 1)))
-        items.append(_item(own, group, kept - set(group)))
+        step, first = reach(own, group, kept - set(group)), requirements[group[0]]
+        steps[group] = step
+        item = ConflictItem(
+            line=first.where.line,
+            text=first.where.text,
+            because=first.because,
+            reachable="" if step.written is None else step.written.text,
+            proven=step.proven,
+            frees=own.can_meet(every - set(group)),
+        )
+        items.append(item)
     minimal = all(feasibility.can_meet(kept - set(group)) for group in groups)
     relaxation = None
     if groups and effort.left_s > 0 and not isinstance(problems.tables.search.solver, Baseline):
         free = [group for group, item in zip(groups, items, strict=True) if item.frees]
-        relaxation = smallest_relaxation(replace(feasibility, effort=effort), groups, free)
+        known = steps if kept == every else {}
+        relaxation = smallest_relaxation(replace(feasibility, effort=effort), groups, free, known)
     added = {"conflict": tuple(items), "conflict_minimal": minimal, "relaxation": relaxation}
     return result.model_copy(update=added)
-
-
-def _item(feasibility: Feasibility, group: Group, others: Kept) -> ConflictItem:
-    requirements = feasibility.problems.tables.search.requirements
-    requirement = requirements[group[0]]
-    reached = reach(feasibility, group, others)
-    return ConflictItem(
-        line=requirement.where.line,
-        text=requirement.where.text,
-        because=requirement.because,
-        reachable="" if reached is None or reached.written is None else reached.written.text,
-        proven=reached is None or reached.proven,
-        frees=feasibility.can_meet(frozenset(range(len(requirements))) - set(group)),
-    )
 
 
 # ---------------------------------------------------------------- reachable values
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """Best reachable value of a requirement's left side.
+def reach(feasibility: Feasibility, group: Group, kept: Kept) -> Step:
+    """Return the least move of a statement's bound with which the requirements in `kept` can be met, too.
 
-    `short`: its distance from the bound. `written`: as a bound that it meets, if there is a literal. `proven`: no better value
-    reads differently.
+    The step drops the statement if it is no single bound, if no model is found, or if the value has no literal.
     """
-
-    short: Fraction
-    written: Written | None
-    proven: bool
-
-
-def reach(feasibility: Feasibility, group: Group, kept: Kept) -> Reach | None:
-    """Return the value nearest to the bound of a statement that its left side reaches when the requirements in `kept` are met.
-
-    None if it is no single bound, or if no model is found.
-    """
-    requirement = feasibility.problems.tables.search.requirements[group[0]]
+    requirement, dropped = feasibility.problems.tables.search.requirements[group[0]], Step(ALL, group)
     if len(group) > 1 or not isinstance(requirement, LinearRequirement):
-        return None
+        return dropped
     senses: list[Literal["minimize", "maximize"]] = []
     senses += ["minimize"] if requirement.op in ("<=", "<", "==") else []
     senses += ["maximize"] if requirement.op in (">=", ">", "==") else []
-    found = [_nearest(feasibility, requirement, kept, sense) for sense in senses]
-    return min((r for r in found if r is not None), key=lambda r: r.short, default=None)
+    found = [_nearest(feasibility, group, kept, requirement, sense) for sense in senses]
+    return min((step for step in found if step is not None), key=_by_size, default=dropped)
+
+
+def _by_size(step: Step) -> tuple[Fraction, Group]:
+    return step.size, step.group
 
 
 def _nearest(
     feasibility: Feasibility,
-    requirement: LinearRequirement,
+    group: Group,
     kept: Kept,
+    requirement: LinearRequirement,
     sense: Literal["minimize", "maximize"],
-) -> Reach | None:
+) -> Step | None:
     """Return the best value in one sense over all batches; for an equation, the nearest value on one side of its bound.
 
     Values of a requirement relative to the parent are optimised as ratios to the parent's value at the same batch. Over boxes
@@ -130,7 +132,7 @@ def _nearest(
         return replace(problem, goal=goal, preferences=())
 
     aims = replace(feasibility, problems=problems).only(kept, aimed)
-    return _best_reach(feasibility, requirement, aims, divided)
+    return _best_reach(feasibility, group, requirement, aims, divided)
 
 
 def _over_the_parent(goal: Goal, parents: tuple[Fraction, Fraction], sense: str) -> Goal:
@@ -144,13 +146,15 @@ def _over_the_parent(goal: Goal, parents: tuple[Fraction, Fraction], sense: str)
 
 
 def _best_reach(
-    feasibility: Feasibility, requirement: LinearRequirement, problems: Problems, divided: bool
-) -> Reach | None:
-    """Return the best value of the problems' objective.
+    feasibility: Feasibility, group: Group, requirement: LinearRequirement, problems: Problems, divided: bool
+) -> Step | None:
+    """Return the step to the best value of the problems' objective; None if no model is found.
 
     It is solved with little work, at first up to a gap, and in all the time only if that does not settle the digits shown.
     """
-    whole, floors, reached = feasibility.effort, dict[Box, int](), None
+    whole, floors, step = feasibility.effort, dict[Box, int](), None
+    bound = requirement.bound if requirement.parent_ratio is None else requirement.parent_ratio
+    assert bound is not None, "a requirement has a bound or a ratio"
     little = replace(whole, work=WORK, labels=LABELS)
     for effort in (replace(little, gap=GAP), replace(little, gap=0.0), replace(whole, gap=0.0)):
         if whole.left_s <= 0:
@@ -162,45 +166,35 @@ def _best_reach(
         child = Child(problems.tables, found.layers, found.batches)
         value, parent = child.linear(requirement.left), child.parent().linear(requirement.left)
         written = in_users_unit(requirement, value, parent)
-        bound = found.bound if found.bound is None or not divided else found.bound * (abs(parent) or 1)
-        proven = bound is not None and written == in_users_unit(requirement, bound, parent)
-        reached = Reach(abs(value - child.bound_of(requirement)), written, proven)
+        best = found.bound if found.bound is None or not divided else found.bound * (abs(parent) or 1)
+        proven = best is not None and written == in_users_unit(requirement, best, parent)
+        size = ALL if written is None else abs(written.value - bound) / (abs(bound) or 1)
+        step = Step(size, group, written, proven)
         if proven:
             break
-    return reached
+    return step
 
 
 # ---------------------------------------------------------------- relaxation
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """A relaxation of one statement. `size`: relative move of its bound. `written` is None if it is dropped."""
-
-    size: Fraction
-    group: Group
-    written: Written | None = None
-
-
 def smallest_relaxation(
-    feasibility: Feasibility, groups: Sequence[Group], free: Sequence[Group]
+    feasibility: Feasibility, groups: Sequence[Group], free: Sequence[Group], known: Mapping[Group, Step]
 ) -> Relaxation | None:
-    """Return a relaxation with a verified solution; None if time runs out.
+    """Return a relaxation of a conflict with a verified solution; None if time runs out.
 
-    A single bound is preferred to several, a smaller move to a larger one, and a move to dropping a requirement.
-
-    Args:
-        feasibility: What is known of the search.
-        groups: The conflict.
-        free: Statements whose removal alone makes the search feasible.
+    `free`: statements whose removal alone makes the search feasible. `known`: steps that are computed already. A single bound is
+    preferred to several, a smaller move to a larger one, and a move to dropping a requirement.
     """
-    effort, every = feasibility.effort, range(len(feasibility.problems.tables.search.requirements))
-    single = sorted(
-        (_step(feasibility, group, frozenset(every) - set(group)) for group in free), key=_by_size
-    )
-    dropped = [_Step(ALL, step.group) for step in single if step.written is not None]
+    problems, effort = feasibility.problems, feasibility.effort
+    every, single = frozenset(range(len(problems.tables.search.requirements))), list[Step]()
+    for number, group in enumerate(free):  # in half of the time: what is reached is solved then
+        own = replace(feasibility, effort=effort.share(1 / (2 * len(free) - number)))
+        single.append(known.get(group) or reach(own, group, every - set(group)))
+    single.sort(key=_by_size)
+    dropped = [Step(ALL, step.group) for step in single if step.written is not None]
     for step in (*single, *dropped):  # an equation may have no exact literal, and must be dropped
-        shown = _solved(feasibility.problems, [step], effort)
+        shown = _solved(problems, [step], effort)
         if shown is not None or effort.left_s <= 0:
             return shown
     return _in_turn(feasibility, groups)
@@ -208,34 +202,21 @@ def smallest_relaxation(
 
 def _in_turn(feasibility: Feasibility, groups: Sequence[Group]) -> Relaxation | None:
     """Resolve one conflict after another, each by its smallest step, until the search is feasible."""
-    problems, effort, steps = feasibility.problems, feasibility.effort, dict[Group, _Step]()
+    problems, effort, steps = feasibility.problems, feasibility.effort, dict[Group, Step]()
     while groups:
         if effort.left_s <= 0:
             return None
+        own = replace(feasibility, effort=effort.share(0.5))
         members = members_of(groups)
-        smallest = min((_step(feasibility, g, members - set(g)) for g in groups), key=_by_size)
+        smallest = min((reach(own, g, members - set(g)) for g in groups), key=_by_size)
         again = smallest.group in steps  # moved before and in conflict again: drop it
-        steps[smallest.group] = _Step(ALL, smallest.group) if again else smallest
+        steps[smallest.group] = Step(ALL, smallest.group) if again else smallest
         feasibility = Feasibility(_relaxed(problems, steps.values()), effort)
         groups = minimal_conflict(feasibility)
     return _solved(problems, list(steps.values()), effort)
 
 
-def _by_size(step: _Step) -> tuple[Fraction, Group]:
-    return step.size, step.group
-
-
-def _step(feasibility: Feasibility, group: Group, others: Kept) -> _Step:
-    requirement = feasibility.problems.tables.search.requirements[group[0]]
-    reached = reach(feasibility, group, others)
-    if reached is None or reached.written is None or not isinstance(requirement, LinearRequirement):
-        return _Step(ALL, group)
-    bound = requirement.bound if requirement.parent_ratio is None else requirement.parent_ratio
-    assert bound is not None, "a requirement has a bound or a ratio"
-    return _Step(abs(reached.written.value - bound) / (abs(bound) or 1), group, reached.written)
-
-
-def _relaxed(problems: Problems, steps: Iterable[_Step]) -> Problems:
+def _relaxed(problems: Problems, steps: Iterable[Step]) -> Problems:
     """Return the problems with the steps applied. A dropped requirement is replaced by one that always holds."""
     search = problems.tables.search
     requirements: list[Requirement] = list(search.requirements)
@@ -251,7 +232,7 @@ def _relaxed(problems: Problems, steps: Iterable[_Step]) -> Problems:
     return replace(problems, builder=problems.builder.for_search(relaxed))
 
 
-def _solved(problems: Problems, steps: Sequence[_Step], effort: Effort) -> Relaxation | None:
+def _solved(problems: Problems, steps: Sequence[Step], effort: Effort) -> Relaxation | None:
     """Solve the relaxed search and return the relaxation with its verified solution; None if none is found in time."""
     here = _relaxed(problems, steps)
     found = best_meeting_all(here.tables, here, replace(effort, gap=RELAXED_GAP))

@@ -61,18 +61,6 @@ class Resources:
         limits[self.rows :] -= self.scales * (self.most - most)
         return replace(self, limits=limits, most=most)
 
-    def first(self, number: int) -> Resources:
-        """Return the resources with only the rows and the `number` most selective priced objectives."""
-        end = self.rows + number
-        return replace(
-            self,
-            deltas=self.deltas[:end],
-            limits=self.limits[:end],
-            scales=self.scales[:number],
-            prices=self.prices[:number],
-            to_end=[table[:end] for table in self.to_end],
-        )
-
     def least_goal(self, sums: Ints) -> Ints:
         """Return lower bounds on the objective of every completion, [model].
 

@@ -15,11 +15,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from puzzledsl.search.label_setting.grid import pairs_of
 from puzzledsl.search.label_setting.labels import Labels, Step, WaitingLabels, added, best_of_each
 from puzzledsl.search.label_setting.layout import Layout, layout_of
 from puzzledsl.search.label_setting.suffixes import TOGETHER as AT_ONCE
-from puzzledsl.search.label_setting.suffixes import Suffixes, SuffixTable
+from puzzledsl.search.label_setting.suffixes import Suffixes, SuffixTable, pairs_of
 from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Problem

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from puzzledsl.search.lagrangian.lagrangian_dual import best_prices
-from puzzledsl.search.lagrangian.path_prices import best_path_prices
+from puzzledsl.search.lagrangian.lagrangian_dual import best_path_prices, best_prices
 from puzzledsl.search.problem.columns import Floats, Ints, Mask
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.paths import NEVER, Paths, paths_of

@@ -14,33 +14,30 @@ from time import monotonic
 
 import numpy as np
 
+from puzzledsl.search.cpsat.model import symmetry_of
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting.sweep import sweep_of
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
-from puzzledsl.search.local_search.exchange import improvements
-from puzzledsl.search.local_search.incumbent import find_incumbent
+from puzzledsl.search.local_search import find_incumbent, improvements
 from puzzledsl.search.portfolio.branching import Branching
 from puzzledsl.search.portfolio.cores import Cores, slice_of
 from puzzledsl.search.portfolio.label_setting import LabelSetting, kept
 from puzzledsl.search.portfolio.ledger import Ledger, Outcome
 from puzzledsl.search.problem.instance import Presolved, Problem, is_unfinished, presolve
 from puzzledsl.search.problem.paths import paths_of
-from puzzledsl.search.problem.symmetry import symmetry_of
 
 __all__ = ["Outcome", "minimise"]
 
 BEAM = 100  # labels per layer of the beam search for a first answer
 WORK = 5.0  # CP-SAT's deterministic seconds on interchangeable layers, before labels are set
-
-
-LABELS = 200_000  # labels of label setting in its first turn, and work of branch and bound
-CPSAT = 0.3  # CP-SAT's deterministic seconds in its first turn
+# labels of a first turn, with a decision diagram and without: there label setting nearly always does
+LABELS, FREE_LABELS = 60_000, 200_000
+CPSAT = 0.2  # CP-SAT's deterministic seconds in its first turn
 GROWTH = 3  # of turns, from round to round
 LEAST_TIED = 50_000  # least number of labels with a decision diagram, even if the effort allows fewer
 EARLY = 0.2  # CP-SAT's deterministic seconds before a large diagram is built
-FIRST_S = (
-    0.1  # seconds that a bound and a first answer have in any case: each takes 4-40 ms on 80 layers x 54
-)
+# seconds that a bound and a first answer have in any case: each takes 4-40 ms on 80 layers x 54
+FIRST_S = 0.1
 NONE = Outcome(None, None, None, True, proved_by="presolve")
 
 
@@ -130,12 +127,13 @@ class _Portfolio:
         left = max(effort.labels, LEAST_TIED if structured else 0)
         left = left if self.problem.goal.values.any() else 0  # a constant goal prunes no label
         branching = Branching(ledger) if structured and left else None
+        share = LABELS if structured else FREE_LABELS
         work, turn = 0.0, 1
         while True:
-            if left > 0 and labels.run(min(left, turn * LABELS)):
+            if left > 0 and labels.run(min(left, turn * share)):
                 return ledger.outcome(True)
-            left -= turn * LABELS
-            if branching is not None and branching.run(turn * LABELS):
+            left -= turn * share
+            if branching is not None and branching.run(turn * share):
                 return ledger.outcome(True)
             close = ledger.close_enough() and (bool(effort.gap) or not self.canonical)
             if close or effort.left_s <= 0:

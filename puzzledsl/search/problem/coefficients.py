@@ -67,21 +67,11 @@ class Coefficients:
         self._known: dict[tuple[Term, int | None], Vector] = {}
         self._alike: dict[tuple[int, str], tuple[list[int], Ints]] = {}
 
-    def least(self, linear: Linear, box: Box) -> Vector:
-        """Return a lower bound of a linear expression (without throughput) over a box; exact in a single box.
+    def bound(self, linear: Linear, box: Box, *, most: bool) -> Vector:
+        """Return a lower, or if `most` an upper, bound of an expression without throughput over a box; exact in a single box.
 
-        All terms have one common unit, and the integers are divided by their greatest common divisor.
-        """
-        return self._at(linear, box, most=False)
-
-    def most(self, linear: Linear, box: Box) -> Vector:
-        """Return an upper bound of a linear expression (without throughput) over a box; exact in a single box."""
-        return self._at(linear, box, most=True)
-
-    def _at(self, linear: Linear, box: Box, *, most: bool) -> Vector:
-        """Return a linear expression with each metric at that end of its scenario's interval which bounds it.
-
-        Metrics do not decrease with the batch.
+        Metrics do not decrease with the batch, so each is taken at one end. All terms have one common unit, and the integers are
+        divided by their greatest common divisor.
         """
         parts: list[tuple[Fraction, Vector]] = []
         for weighted in linear.terms:
@@ -215,10 +205,10 @@ class Coefficients:
         tables, layers = self.tables, [*range(self.columns.layers)]
 
         def of_pair(choice: LayerAssignment, layer: int) -> float:
-            return tables.pair_score(score, layer, f"{choice.attention}/{choice.ffn}")
+            return tables.entry(score, "pairs", layer, f"{choice.attention}/{choice.ffn}")
 
         def entry(part: SubBlock, name: str, layer: int) -> float:
-            return tables.sub_block_score(score, layer, part, name)
+            return tables.entry(score, part, layer, name)
 
         if tables.scores[score].unit == "block":
             parts = [self._each(PAIR, of_pair, layers)]

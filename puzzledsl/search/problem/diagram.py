@@ -123,22 +123,19 @@ def diagram_of(
         parts = list(dict.fromkeys(part for part in (*runs, *(part for part, _ in wanted)) if part != TRUE))
         natural = sorted({layer for part in parts for layer in places_of(pool.layers[part])})
         work = (QUICK if quick else WORK) if wanted else NO_LIMIT  # a diagram of runs alone is always built
-        built = _built(pool, parts, natural, firsts, work, deadline if wanted else inf)
+        built = _Attempt(pool, firsts, natural, work, deadline if wanted else inf).build(parts)
         order = natural if built.tables is not None and built.widest <= FEW_STATES else _frugal(pool, parts)
         if order != natural:
-            other = _built(pool, parts, order, firsts, built.work, deadline)
-            built = min(built, other, key=_Built.size)
+            other = _Attempt(pool, firsts, order, built.work, deadline).build(parts)
+            built = min(built, other, key=_Attempt.size)
         if built.tables is not None:
             return Diagram.reduced(built.order, built.tables, classes, every - left_out)
         if quick or monotonic() > deadline:
             alone = diagram_of(columns, ()) if runs else None
             return None if alone is None else replace(alone, hurried=True)
-        dropped = _dearest(pool, built, [part for part in parts if part not in runs])
+        dropped = _dearest(built, [part for part in parts if part not in runs])
         left_out.update(place for part, place in wanted if part in dropped)
         wanted = [(part, place) for part, place in wanted if part not in dropped]
-
-
-# ---------------------------------------------------------------- automata of single formulas
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,110 +151,101 @@ class Automaton:
     last: int
 
 
-def _automaton(
-    pool: Residuals,
-    formula: int,
-    stage_of: Mapping[int, int],
-    columns: Mapping[int, Sequence[int]],
-    most: int,
-    deadline: float,
-) -> Automaton | None:
-    """Build the automaton of a formula; None if the pool's work exceeds `most`, or will, or the deadline passes.
+@dataclass(slots=True, eq=False)
+class _Attempt:
+    """Building of a diagram with the layers in one order: the reachable part of the product of the formulas' automata.
 
-    `stage_of[layer]`: stage of a layer. `columns[layer]`: one column of each class of the layer.
-    """
-    layers = sorted(places_of(pool.layers[formula]), key=stage_of.__getitem__)
-    masks = pool.masks([formula])
-    states, tables = {formula: 0}, {}
-    for passed, layer in enumerate(layers):
-        if monotonic() > deadline:
-            return None
-        before = pool.work
-        firsts, own = pool.classes(layer, frozenset(masks[layer]), columns[layer])
-        after: dict[int, int] = {}
-        table = np.full((len(states), len(firsts)), DEAD, dtype=np.int64)
-        for state, number in states.items():
-            for place, column in enumerate(firsts):
-                pool.work += A_STEP
-                if pool.work > most:
-                    return None
-                then = pool.assign(state, layer, column)
-                if then != FALSE:
-                    table[number, place] = after.setdefault(then, len(after))
-        ahead = (pool.work - before) * (len(layers) - 1 - passed) // 2  # parts become fewer, states do not
-        if pool.work + ahead > most:
-            return None
-        tables[layer] = table[:, own]
-        states = after
-    return Automaton(tables, stage_of[layers[0]], stage_of[layers[-1]])
-
-
-# ---------------------------------------------------------------- their product
-
-
-@dataclass(frozen=True, slots=True)
-class _Built:
-    """An attempt to build the diagram in one order. `tables`: None if it was given up after `stages` layers.
-
-    `widest`: most states between two layers. `steps`: number of transitions. `work`: work limit or work done.
+    `firsts[layer]`: a column of each class of the layer. `work`: its limit, or the work done. `tables`: None if it was given up
+    after `stages` layers. `widest`: most states between two layers. `steps`: number of transitions.
     """
 
+    pool: Residuals
+    firsts: Mapping[int, Sequence[int]]
     order: list[int]
-    tables: list[Next] | None
-    widest: int
-    steps: int
-    stages: int
-    work: int = 0
+    work: int
+    deadline: float
+    tables: list[Next] | None = None
+    widest: int = 1
+    steps: int = 0
+    stages: int = 0
 
     def size(self) -> tuple[bool, int, int]:
         """Sort key: finished attempts first, then fewer transitions, then fewer states."""
         return self.tables is None, self.steps, self.widest
 
+    def layers(self, part: int) -> list[int]:
+        """Return the layers of a formula in the order of the stages."""
+        return sorted(places_of(self.pool.layers[part]), key=self.order.index)
 
-def _built(
-    pool: Residuals,
-    parts: Sequence[int],
-    order: list[int],
-    firsts: dict[int, list[int]],
-    work: int,
-    deadline: float,
-) -> _Built:
-    """Build the transitions of all stages: the reachable part of the product of the formulas' automata."""
-    stage_of = {layer: stage for stage, layer in enumerate(order)}
-    begins: list[list[Automaton]] = [[] for _ in order]
-    most = pool.work + work
-    for part in parts:
-        automaton = _automaton(pool, part, stage_of, firsts, most, deadline)
-        if automaton is None:
-            stages = [stage_of[layer] for layer in places_of(pool.layers[part])]
-            return _Built(order, None, MOST_STATES, work, (min(stages) + max(stages) + 1) // 2, work)
-        begins[automaton.first].append(automaton)
-    left = most - pool.work
-    built = _product(order, begins, firsts, left // A_TRANSITION, deadline)
-    return replace(built, work=work if built.tables is None else work - left + built.steps * A_TRANSITION)
+    def span(self, part: int) -> tuple[int, int]:
+        """Return the stages of a formula's first and last layer."""
+        stages = [self.order.index(layer) for layer in places_of(self.pool.layers[part])]
+        return min(stages), max(stages)
 
+    def build(self, parts: Sequence[int]) -> _Attempt:
+        """Build the automata and their product, as long as work and time allow."""
+        begins: list[list[Automaton]] = [[] for _ in self.order]
+        most = self.pool.work + self.work
+        for part in parts:
+            automaton = self._automaton(part, most)
+            if automaton is None:
+                self.widest, self.steps, self.stages = MOST_STATES, self.work, (sum(self.span(part)) + 1) // 2
+                return self
+            begins[automaton.first].append(automaton)
+        left = most - self.pool.work
+        self._product(begins, left // A_TRANSITION)
+        if self.tables is not None:
+            self.work += self.steps * A_TRANSITION - left
+        return self
 
-def _product(
-    order: list[int], begins: list[list[Automaton]], firsts: dict[int, list[int]], most: int, deadline: float
-) -> _Built:
-    """Build the product of automata in at most `most` transitions. A product state is a row of the open automata's states.
+    def _automaton(self, formula: int, most: int) -> Automaton | None:
+        """Build the automaton of a formula; None if the pool's work exceeds `most`, or will, or the deadline passes."""
+        pool, layers = self.pool, self.layers(formula)
+        masks = pool.masks([formula])
+        states, tables = {formula: 0}, {}
+        for passed, layer in enumerate(layers):
+            if monotonic() > self.deadline:
+                return None
+            before = pool.work
+            firsts, own = pool.classes(layer, frozenset(masks[layer]), self.firsts[layer])
+            after: dict[int, int] = {}
+            table = np.full((len(states), len(firsts)), DEAD, dtype=np.int64)
+            for state, number in states.items():
+                for place, column in enumerate(firsts):
+                    pool.work += A_STEP
+                    if pool.work > most:
+                        return None
+                    then = pool.assign(state, layer, column)
+                    if then != FALSE:
+                        table[number, place] = after.setdefault(then, len(after))
+            ahead = (
+                (pool.work - before) * (len(layers) - 1 - passed) // 2
+            )  # parts become fewer, states do not
+            if pool.work + ahead > most:
+                return None
+            tables[layer] = table[:, own]
+            states = after
+        return Automaton(tables, *self.span(formula))
 
-    `begins[stage]`: automata whose first layer is at the stage.
-    """
-    states, open_ = np.zeros((1, 0), dtype=np.int64), list[Automaton]()
-    tables: list[Next] = []
-    widest, steps = 1, 0
-    for stage, layer in enumerate(order):
-        begun = begins[stage]
-        states = np.hstack([states, np.zeros((len(states), len(begun)), dtype=np.int64)])
-        open_ += begun
-        steps += len(states) * len(firsts[layer]) * (1 + len(open_) // COLUMNS)
-        if steps > most or len(states) > MOST_STATES or monotonic() > deadline:
-            return _Built(order, None, widest, steps, stage)
-        table, states, open_ = _advanced(states, open_, stage, layer, len(firsts[layer]))
-        tables.append(table)
-        widest = max(widest, len(states))
-    return _Built(order, tables, widest, steps, len(order))
+    def _product(self, begins: Sequence[list[Automaton]], most: int) -> None:
+        """Build the product of automata in at most `most` transitions. A product state is a row of the open automata's states.
+
+        `begins[stage]`: automata whose first layer is at the stage.
+        """
+        states, open_ = np.zeros((1, 0), dtype=np.int64), list[Automaton]()
+        tables: list[Next] = []
+        for stage, (layer, begun) in enumerate(zip(self.order, begins, strict=True)):
+            states = np.hstack([states, np.zeros((len(states), len(begun)), dtype=np.int64)])
+            open_ += begun
+            self.stages = stage
+            classes = len(self.firsts[layer])
+            self.steps += len(states) * classes * (1 + len(open_) // COLUMNS)
+            if self.steps > most or len(states) > MOST_STATES or monotonic() > self.deadline:
+                return
+            table, states, open_ = _advanced(states, open_, stage, layer, classes)
+            tables.append(table)
+            self.widest = max(self.widest, len(states))
+        self.tables = tables
 
 
 def _advanced(
@@ -323,12 +311,11 @@ def _frugal(pool: Residuals, parts: Sequence[int]) -> list[int]:
     return order
 
 
-def _dearest(pool: Residuals, built: _Built, parts: Sequence[int]) -> set[int]:
+def _dearest(built: _Attempt, parts: Sequence[int]) -> set[int]:
     """Return the quarter of the formulas open at the failed stage that stay open longest (at least one)."""
-    stage_of = {layer: stage for stage, layer in enumerate(built.order)}
-    spans = {part: [stage_of[layer] for layer in places_of(pool.layers[part])] for part in parts}
-    open_ = [p for p in parts if min(spans[p]) < built.stages <= max(spans[p])] or [*parts]
-    open_.sort(key=lambda p: (min(spans[p]) - max(spans[p]), p))
+    spans = {part: built.span(part) for part in parts}
+    open_ = [part for part, (first, last) in spans.items() if first < built.stages <= last] or [*parts]
+    open_.sort(key=lambda part: (spans[part][0] - spans[part][1], part))
     return set(open_[: max(1, len(open_) // 4)])
 
 

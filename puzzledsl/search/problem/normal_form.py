@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from itertools import groupby, pairwise
-from typing import Any, assert_never
+from typing import Any, Protocol, assert_never
 
 import numpy as np
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.ir import nodes
-from puzzledsl.ir.logic import layers_of_term
-from puzzledsl.search.problem.columns import Columns, Pairs
+from puzzledsl.search.problem.columns import Columns
 from puzzledsl.search.problem.residuals import FALSE, TRUE, Residuals, bits_of
-from puzzledsl.search.tables import Tables
 
 PARTS = ("operand", "condition", "consequence", "operands", "statements")  # fields that hold formulas
 
@@ -31,7 +29,18 @@ class Formula:
     requirement: int | None = None
 
 
-def with_facts(tables: Tables, logic: nodes.Logic) -> nodes.Logic:
+class Facts(Protocol):
+    """Alternatives of each layer and their facts."""
+
+    @property
+    def layers(self) -> tuple[nodes.LayerChoice, ...]:
+        """The alternatives of each layer."""
+
+    def fact(self, sub_block: SubBlock, attribute: str, layer: int, name: str) -> int:
+        """Return a fact of an alternative."""
+
+
+def with_facts(tables: Facts, logic: nodes.Logic) -> nodes.Logic:
     """Return a formula whose comparisons have tables in place of facts."""
 
     def of(part: Any) -> Any:
@@ -50,7 +59,7 @@ def with_facts(tables: Tables, logic: nodes.Logic) -> nodes.Logic:
     return logic.model_copy(update=parts) if parts else logic
 
 
-def as_tables(tables: Tables, term: nodes.Term) -> Iterator[nodes.Term]:
+def as_tables(tables: Facts, term: nodes.Term) -> Iterator[nodes.Term]:
     """Yield a count or a fact as tables: one for each group of neighbouring layers that agree. Other terms stay as they are."""
     if not isinstance(term, nodes.FactTerm | nodes.CountTerm):
         yield term
@@ -161,15 +170,22 @@ class NormalForm(Residuals):
             yield self.some([self.opposite(self.atom(left, own[name])), self.atom(right, others[name])])
 
     def _compared(self, logic: nodes.Compare) -> int:
-        """Return a comparison of a sum of counts and tables as a sum of whole numbers."""
-        values: dict[int, list[Fraction]] = {}
-        for weighted in logic.left.terms:
-            for layer in layers_of_term(weighted.term):
-                numbers = _numbers(weighted.term, self.columns.of_layer(layer))
-                known = values.get(layer, [Fraction(0)] * len(numbers))
-                values[layer] = [k + weighted.coefficient * n for k, n in zip(known, numbers, strict=True)]
-        scale = math.lcm(*(n.denominator for numbers in values.values() for n in numbers))
-        whole = {layer: [int(n * scale) for n in numbers] for layer, numbers in values.items()}
+        """Return a comparison of a sum of tables as a sum of whole numbers."""
+        tables = [(w.coefficient, w.term) for w in logic.left.terms if isinstance(w.term, nodes.TableTerm)]
+        cells = [factor * cell for factor, table in tables for row in table.values for cell in row]
+        scale = math.lcm(*(cell.denominator for cell in cells))
+        whole: dict[int, list[int]] = {}
+        for factor, table in tables:
+            numbers = [[int(factor * scale * cell) for cell in row] for row in table.values]
+            rows, places = (
+                {name: i for i, name in enumerate(names)} for names in (table.attention, table.ffn)
+            )
+            for layer in table.layers:
+                choices = self.columns.of_layer(layer)
+                known = whole.setdefault(layer, [0] * len(choices))
+                for i, choice in enumerate(choices):
+                    row = numbers[rows[choice.attention] if rows else 0]
+                    known[i] += row[places[choice.ffn] if places else 0]
         bound = (logic.bound - logic.left.constant) * scale
         least, most = (sum(map(end, whole.values())) for end in (min, max))
         match logic.op:
@@ -194,13 +210,3 @@ class NormalForm(Residuals):
                 for position in np.unique(own[own > 0]).tolist()
             ]
             yield self.every(map(self.some, ways))
-
-
-def _numbers(term: nodes.Term, choices: Pairs) -> list[Fraction]:
-    """Return what each of a layer's choices adds to a count or a table."""
-    match term:
-        case nodes.CountTerm(sub_block=part, alternatives=names):
-            return [Fraction(getattr(choice, part) in names) for choice in choices]
-        case nodes.TableTerm():
-            return [term.value(choice.attention, choice.ffn) for choice in choices]
-    raise ValueError("a term that is no count and no table")

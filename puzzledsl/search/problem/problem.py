@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, product
 
-from puzzledsl.ir.nodes import MetricTerm, Search
+from puzzledsl.ir.nodes import LinearRequirement, MetricTerm, Search
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.needs import terms_of
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.diagram import Diagram, diagram_of
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.normal_form import Formula
-from puzzledsl.search.problem.rows import Forms, fitting_rows, formulas_of, goal_of, requirement_rows
+from puzzledsl.search.problem.rows import Forms, fitting_rows, goal_of, requirement_rows
 from puzzledsl.search.tables import Tables
 
 
@@ -33,9 +33,13 @@ class Builder(Forms):
     def at(self, where: Mapping[str, int] | Box) -> Problem:
         """Build the problem at given batches, or a relaxation of all problems in a box."""
         search, box = self.tables.search, where if isinstance(where, Box) else Box.at(where)
-        required = (requirement_rows(self, i, r, box) for i, r in enumerate(search.requirements))
-        formulas = tuple(formulas_of(self.tables))
-        diagram = self.diagram(formulas)
+        formulas = self.formulas()
+        diagram, local = self.diagram(formulas), {formula.requirement for formula in formulas}
+        required = (
+            requirement_rows(self, index, requirement, box)
+            for index, requirement in enumerate(search.requirements)
+            if isinstance(requirement, LinearRequirement) and index not in local
+        )
         return Problem(
             name=search.name,
             columns=self.columns,

@@ -6,9 +6,12 @@ and its objective is not better than the box's. For a single batch, rows are exa
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -23,11 +26,13 @@ from puzzledsl.search.problem.coefficients import Coefficients, Names, Vector, W
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import LARGEST_SUM, Goal, Problem, Row, Tokens
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.problem.normal_form import Formula, with_facts
+from puzzledsl.search.problem.normal_form import Formula, as_tables, with_facts
 from puzzledsl.search.tables import PARENT, Tables
 
 FLIPPED = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "=="}
-FEW_LAYERS = 4  # requirements on so many layers are tables or automata, which rows would relax
+# Requirements on so many layers, or of so many different combinations of numbers, are tables or automata, which rows would relax.
+# Sums of 5-8 layers that are narrow have no answer as rows in 8 s; those that are open are up to three times as fast as rows.
+FEW_LAYERS, NARROW_ROWS, OPEN_ROWS = 4, 100_000, 1_000
 BEYOND = "does not fit at batch"
 Side = tuple[Vector, Fraction, bool]  # vector <= limit, or < if True
 
@@ -46,6 +51,15 @@ class Forms:
         self.columns = self.coefficients.columns
         parent: Names = ((PARENT.attention,), (PARENT.ffn,))
         self.parent = Coefficients(tables, [parent] * len(tables.layers))
+        self._formulas: tuple[tuple[nodes.Requirement, ...], tuple[Formula, ...]] = (), ()
+
+    def formulas(self) -> tuple[Formula, ...]:
+        """Return the requirements on few layers as formulas; found once for a search."""
+        requirements, found = self._formulas
+        if requirements is not self.tables.search.requirements:
+            found = tuple(formulas_of(self.tables))
+            self._formulas = self.tables.search.requirements, found
+        return found
 
     def tokens(self, scenario: str, batch: int) -> int:
         """Return the number of tokens that a scenario generates at a batch."""
@@ -73,7 +87,7 @@ def goal_of(forms: Forms, linear: nodes.Linear, sense: Literal["minimize", "maxi
     upwards, throughput = sense == "maximize", _throughput(linear)
     if throughput is None:
         negate, tokens = upwards, None
-        vector = forms.coefficients.most(linear, box) if negate else forms.coefficients.least(linear, box)
+        vector = forms.coefficients.bound(linear, box, most=negate)
     else:
         factor, scenario = throughput
         negate = upwards != (factor > 0)
@@ -127,12 +141,13 @@ def _bounded(
 # ---------------------------------------------------------------- requirements
 
 
-def requirement_rows(forms: Forms, index: int, requirement: nodes.Requirement, box: Box) -> Iterator[Row]:
-    """Yield the rows of a linear requirement: one, or two for `==`; none if it always holds. Formulas have none."""
-    if isinstance(requirement, nodes.LinearRequirement) and not is_local(requirement):
-        name = requirement.where.text or f"requirement {index + 1}"
-        for vector, limit, strict in _sides(forms, requirement, box):
-            yield forms.row(name, vector, limit, strict, index)
+def requirement_rows(
+    forms: Forms, index: int, requirement: nodes.LinearRequirement, box: Box
+) -> Iterator[Row]:
+    """Yield the rows of a requirement that is no formula: one, or two for `==`; none if it always holds."""
+    name = requirement.where.text or f"requirement {index + 1}"
+    for vector, limit, strict in _sides(forms, requirement, box):
+        yield forms.row(name, vector, limit, strict, index)
 
 
 def _sides(forms: Forms, requirement: nodes.LinearRequirement, box: Box) -> Iterator[Side]:
@@ -146,9 +161,9 @@ def _sides(forms: Forms, requirement: nodes.LinearRequirement, box: Box) -> Iter
     throughput = _throughput(left)
     if throughput is None:
         if op in ("<=", "<", "=="):
-            yield own.least(left, box), most, strict
+            yield own.bound(left, box, most=False), most, strict
         if op in (">=", ">", "=="):
-            yield own.most(left, box).negated(), -least, strict
+            yield own.bound(left, box, most=True).negated(), -least, strict
         return
     factor, scenario = throughput
     least, most = sorted((bound - left.constant) / factor for bound in (least, most))
@@ -202,28 +217,22 @@ def _times_the_parents(forms: Forms, scenario: str, metric: str, ends: tuple[int
 
 
 def bounds_of(forms: Forms, requirement: nodes.LinearRequirement, box: Box) -> tuple[Fraction, Fraction]:
-    """Return the least and the greatest right-hand side of a requirement over a box."""
-    ratio = requirement.parent_ratio
+    """Return the least and the greatest right-hand side of a requirement over a box. Throughput at latency 0 counts as 0."""
+    left, ratio, throughput = requirement.left, requirement.parent_ratio, _throughput(requirement.left)
     if ratio is None:
         assert requirement.bound is not None, "a requirement has a bound or a ratio"
         return requirement.bound, requirement.bound
-    ends = [ratio * value for value in _parents_values(forms, requirement.left, box)]
-    return min(ends), max(ends)
 
-
-def _parents_values(forms: Forms, linear: nodes.Linear, box: Box) -> tuple[Fraction, Fraction]:
-    """Return the least and the greatest value of an expression for the parent over a box; throughput at latency 0 counts as 0."""
-    found = _throughput(linear)
-    if found is None:
-        return forms.parent.least(linear, box).total(), forms.parent.most(linear, box).total()
-    factor, scenario = found
-
-    def value(*, most: bool) -> Fraction:
-        batch, latency = _latency(forms.parent, scenario, box, most=most)
+    def parents(*, most: bool) -> Fraction:
+        if throughput is None:
+            return forms.parent.bound(left, box, most=most).total()
+        factor, scenario = throughput
+        batch, latency = _latency(forms.parent, scenario, box, most=not most)
         total = latency.total()
-        return (factor * forms.tokens(scenario, batch) / total if total else 0) + linear.constant
+        return (factor * forms.tokens(scenario, batch) / total if total else 0) + left.constant
 
-    return value(most=True), value(most=False)
+    ends = [ratio * parents(most=most) for most in (False, True)]
+    return min(ends), max(ends)
 
 
 # ---------------------------------------------------------------- memory
@@ -258,10 +267,12 @@ def fitting_rows(forms: Forms, box: Box) -> Iterator[Row]:
 
 def formulas_of(tables: Tables) -> Iterator[Formula]:
     """Yield the requirements on few layers as formulas, however they are written."""
-    for index, requirement in enumerate(tables.search.requirements):
+    requirements = tables.search.requirements
+    times = Counter(each.left for each in requirements if isinstance(each, nodes.LinearRequirement))
+    for index, requirement in enumerate(requirements):
         if isinstance(requirement, nodes.LogicRequirement):
             logic = requirement.formula
-        elif is_local(requirement):
+        elif is_local(tables, requirement.left, requirement.op == "==" or times[requirement.left] > 1):
             bound = Child(tables, (PARENT,) * len(tables.layers), {}).bound_of(requirement)
             logic = nodes.Compare(left=requirement.left, op=requirement.op, bound=bound)
         else:
@@ -269,7 +280,12 @@ def formulas_of(tables: Tables) -> Iterator[Formula]:
         yield Formula(requirement.where.text or f"requirement {index + 1}", with_facts(tables, logic), index)
 
 
-def is_local(requirement: nodes.LinearRequirement) -> bool:
-    """True for a comparison of numbers of at most FEW_LAYERS layers."""
-    layers = [layers_of_term(weighted.term) for weighted in requirement.left.terms]
-    return all(layers) and len(frozenset().union(*layers)) <= FEW_LAYERS
+def is_local(tables: Tables, left: nodes.Linear, narrow: bool) -> bool:
+    """True for numbers of FEW_LAYERS, or that are a table of few rows of different numbers. `narrow`: bounded on both sides."""
+    terms, most = [weighted.term for weighted in left.terms], NARROW_ROWS if narrow else OPEN_ROWS
+    layers = frozenset().union(*map(layers_of_term, terms))
+    if not all(map(layers_of_term, terms)) or 2 ** len(layers) > most:
+        return False
+    tabled = [t for term in terms for t in as_tables(tables, term) if isinstance(t, nodes.TableTerm)]
+    rows = math.prod(len({*chain(*table.values)}) ** len(table.layers) for table in tabled)
+    return len(layers) <= FEW_LAYERS or rows <= most

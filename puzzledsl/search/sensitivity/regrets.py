@@ -11,7 +11,6 @@ from bisect import insort
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from itertools import groupby
 
 import numpy as np
 
@@ -32,16 +31,9 @@ from puzzledsl.search.tables import Tables
 SUB_BLOCKS: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 SLICES_S = (0.5, 4.0, 30.0, 600.0)  # seconds for a pin, by round
 FURTHER = 1.2  # first growth of a pin's reach, which starts at the median of the gaps seen; it grows itself
-DEARER = (
-    1.0,
-    1.003,
-    1.01,
-    1.03,
-    1.1,
-    1.3,
-    2.0,
-    10.0,
-)  # multiples of prices at which answers with a pin are cheapest
+AT_ONCE = 500_000  # values of columns or transitions at a time: 4 MB
+# multiples of prices at which answers with a pin are cheapest
+DEARER = (1.0, 1.003, 1.01, 1.03, 1.1, 1.3, 2.0, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +204,7 @@ class _Pinned:
 
     def _part(self, problem: Problem) -> _Part:
         """Bound the pins by the slack of their columns."""
-        bound, columns = lagrangian_bound(problem), problem.columns
+        bound, columns = lagrangian_bound(problem, deadline=self.effort.deadline), problem.columns
         lower = np.full(len(self.pins), bound.value)
         none = np.full(len(self.pins), bound.infeasible)
         for number, pin in enumerate(self.pins):
@@ -225,14 +217,13 @@ class _Pinned:
     def _near_the_optimum(self) -> None:
         """Share the optimum, and answers that are cheap with each pin."""
         for part in self.parts:
-            self._cheapest_with(part)
             best = None if self.root.layers is None else part.problem.indices(self.root.layers)
-            if best is None or dict(part.problem.batches) != dict(self.root.batches or {}):
-                continue
-            self._share(part.problem, best)
-            if self.root.settled:
-                part.gaps.append(part.problem.goal.of(best) - part.bound.value)
-                part.lower = np.maximum(part.lower, part.problem.goal.of(best))
+            if best is not None and dict(part.problem.batches) == dict(self.root.batches or {}):
+                self._share(part.problem, best)
+                if self.root.settled:
+                    part.gaps.append(part.problem.goal.of(best) - part.bound.value)
+                    part.lower = np.maximum(part.lower, part.problem.goal.of(best))
+            self._cheapest_with(part)
 
     def _cheapest_with(self, part: _Part) -> None:
         """Share for each pin the best of the answers that are cheapest with it at multiples of the bound's prices."""
@@ -241,10 +232,14 @@ class _Pinned:
         assert diagram is not None, "there always is a diagram of no formulas"
         paths = Paths(columns, diagram)
         priced = problem.goal.values + np.outer(DEARER, part.bound.float_prices @ problem.matrix)
-        open_pins = [(number, pin) for number, pin in enumerate(self.pins) if not part.none[number]]
-        for _, group in groupby(open_pins, key=lambda each: each[1].layer):
-            pins = [*group]
-            values = np.vstack([np.where(pin.keep(columns), priced, np.inf) for _, pin in pins])
+        open_pins = [pin for number, pin in enumerate(self.pins) if not part.none[number]]
+        largest = max((table.size for table in diagram.next), default=1)
+        together = max(1, AT_ONCE // (len(DEARER) * max(largest, len(columns))))
+        for begin in range(0, len(open_pins), together):
+            if self.effort.left_s <= 0:
+                break
+            pins = open_pins[begin : begin + together]
+            values = np.vstack([np.where(pin.keep(columns), priced, np.inf) for pin in pins])
             least = paths.least(values)
             to_end = paths.to_end(least)
             answers = paths.cheapest(values, least, to_end)
@@ -253,7 +248,7 @@ class _Pinned:
             if len(diagram.covered) < len(problem.formulas):
                 meets[meets] = problem.meeting_formulas(answers[meets])
             sums = np.where(meets, problem.goal.values[answers].sum(axis=1), NEVER)
-            for place, (_, pin) in zip(range(0, len(sums), len(DEARER)), pins, strict=True):
+            for place, pin in zip(range(0, len(sums), len(DEARER)), pins, strict=True):
                 best = place + int(sums[place : place + len(DEARER)].argmin())
                 if meets[best]:
                     self._share(problem, answers[best], pin)
@@ -261,11 +256,8 @@ class _Pinned:
     def _share(self, problem: Problem, chosen: Ints, only: Pin | None = None) -> None:
         """Keep an answer for every pin that it has, or for `only` one, if it is better than the known one."""
         layers, most = problem.choice(chosen), problem.goal.rank(problem.goal.of(chosen))
-        places = (
-            [(only.layer, only.sub_block)]
-            if only
-            else [(i, s) for i in range(len(layers)) for s in SUB_BLOCKS]
-        )
+        everywhere = [(i, s) for i in range(len(layers)) for s in SUB_BLOCKS]
+        places = [(only.layer, only.sub_block)] if only else everywhere
         for layer, sub_block in places:
             number = self.number.get((layer, sub_block, getattr(layers[layer], sub_block)))
             if number is not None:

@@ -10,7 +10,17 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 
 from benchmarks.explain import explained
 from puzzledsl.base.units import parse_quantity
-from puzzledsl.ir.nodes import Is, LayerChoice, LinearRequirement, LogicRequirement, Not, ParamsTerm
+from puzzledsl.ir.nodes import (
+    FactTerm,
+    Is,
+    LayerChoice,
+    Linear,
+    LinearRequirement,
+    LogicRequirement,
+    Not,
+    ParamsTerm,
+    WeightedTerm,
+)
 from puzzledsl.search.infeasible.reachable import in_users_unit, plain, round_to
 from puzzledsl.search.infeasible.verdicts import infeasible_diagnostic
 from puzzledsl.search.problem.metrics import COMPARE
@@ -176,6 +186,17 @@ def test_two_separate_conflicts_are_not_called_one() -> None:
     assert len(result.conflict) == 1
     note = infeasible_diagnostic(instance.program, result).notes[0]
     assert note == "this one of 2 cannot be met; there is another conflict besides"
+
+
+def test_an_equation_of_few_layers_names_the_nearest_value() -> None:
+    """Widths are 0, 8, 16, 32 and the like: two layers differ by 8 rather than by 5."""
+    first, second = (FactTerm(sub_block="ffn", attribute="width", layers=(layer,)) for layer in (0, 1))
+    terms = [(Fraction(1), first), (Fraction(-1), second)]
+    left = Linear(terms=tuple(WeightedTerm(coefficient=c, term=term) for c, term in terms))
+    equation = require(ParamsTerm(), "==", 5, line=9, text="5").model_copy(update={"left": left})
+    result = solve_search(*plain_instance(LAYERS, requirements=(equation,)).args)
+    assert [(item.line, item.reachable, item.proven) for item in result.conflict] == [(9, "8", True)]
+    assert result.relaxation is not None and result.relaxation.changes[0].bound == "8"
 
 
 def test_one_loop_is_one_requirement() -> None:

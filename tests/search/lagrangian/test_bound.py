@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from benchmarks.problems import build_problem, build_problems
 from benchmarks.synthetic import synthetic
 from puzzledsl.search.lagrangian.bound import certify, lagrangian_bound
-from puzzledsl.search.local_search.incumbent import find_incumbent
+from puzzledsl.search.local_search import find_incumbent
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.tables import tables_of
 from tests.oracles import all_children

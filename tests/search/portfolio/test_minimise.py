@@ -10,16 +10,15 @@ import pytest
 
 from benchmarks.problems import build_problem
 from benchmarks.synthetic import synthetic
-from puzzledsl.search.cpsat import canonical
+from puzzledsl.search.cpsat import solve
 from puzzledsl.search.cpsat.solve import run_cpsat
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting import sweep as sweeps
-from puzzledsl.search.label_setting.grid import pairs_of
 from puzzledsl.search.label_setting.layout import layout_of
-from puzzledsl.search.label_setting.suffixes import SuffixTable
+from puzzledsl.search.label_setting.suffixes import SuffixTable, pairs_of
 from puzzledsl.search.label_setting.sweep import Sweep
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
-from puzzledsl.search.local_search.exchange import improvements
+from puzzledsl.search.local_search import improvements
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.columns import Ints
 from tests.search.random_problems import FAMILIES, every_answer, random_problem
@@ -253,8 +252,6 @@ def test_the_first_of_the_best_however_few_layers_are_settled_at_once(
         if whole.chosen is None:
             continue
         with monkeypatch.context() as patched:
-            patched.setattr(canonical, "LARGEST_INDEX", 3)
-            found = canonical.canonical_answer(
-                problem, lagrangian_bound(problem), whole.chosen, Effort.of(60)
-            )
+            patched.setattr(solve, "LARGEST_INDEX", 3)
+            found = solve.canonical_answer(problem, lagrangian_bound(problem), whole.chosen, Effort.of(60))
         assert found.tolist() == whole.chosen.tolist(), seed

@@ -47,7 +47,7 @@ def show(
 
 def as_text(table: SpaceTable, waiting: dict[str, object]) -> str:
     """Return a space as text for a terminal."""
-    from puzzledsl.ir.layer_kinds import layer_kinds
+    from puzzledsl.ir.facts import layer_kinds
 
     space = table.space
     shape = table.program.parents[space.parent].shape

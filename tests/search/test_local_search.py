@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
-from puzzledsl.search.local_search.exchange import Changes, changes_of, pairs_that_fit
+from puzzledsl.search.local_search import Changes, changes_of, pairs_that_fit
 from puzzledsl.search.portfolio.ledger import bound_enough, within_gap
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Problem

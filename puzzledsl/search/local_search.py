@@ -1,4 +1,7 @@
-"""Exchange local search: change two layers at a time, so that one makes up for the other's resource use.
+"""Heuristics for good answers: repair by prices, and exchanges of columns.
+
+Repair starts from the cheapest columns at the bound's prices. Exchange changes two layers at a time,
+so that one makes up for the other's resource use.
 
 If interchangeable layers make a proof hopeless (for example, when parameters are maximised), this closes almost all of the gap:
 some pair of a few hundred changes fills a budget almost exactly.
@@ -8,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
+from time import monotonic
 
 import numpy as np
 
@@ -19,6 +24,53 @@ CHANGES = 400  # changes with the least slack that are paired
 TRIES = 64  # best pairs tried, because formulas may forbid some
 ROUNDS = 40
 ALIKE = 2  # most changes with equal effects that are kept; two, because both may be made
+
+
+def find_incumbent(problem: Problem, bound: Bound, deadline: float = inf) -> Ints | None:
+    """Return columns, one for each layer, that satisfy every row and formula; None if the repair fails or takes too long."""
+    columns, rows = problem.columns, problem.matrix
+    reduced = bound.reduced.astype(np.float64)
+    layer_of = columns.layer_of
+    chosen = (
+        np.array([*map(np.argmin, np.split(reduced, columns.start[1:-1]))], dtype=np.int64)
+        + columns.start[:-1]
+    )
+    use = rows[:, chosen].sum(axis=1) if len(rows) else np.zeros(0, dtype=np.int64)
+    scale = np.maximum(np.abs(rows).max(axis=1, initial=1), 1).astype(np.float64)
+    for _ in range(4 * columns.layers):
+        excess = float((np.maximum(use - problem.limits, 0) / scale).sum())
+        if excess == 0:
+            break
+        if monotonic() > deadline:
+            return None
+        after = use[:, None] - rows[:, chosen][:, layer_of] + rows
+        gain = excess - (np.maximum(after - problem.limits[:, None], 0) / scale[:, None]).sum(axis=0)
+        price = reduced - reduced[chosen][layer_of]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            worth = np.where(gain > 1e-12, (price + 1e-9 * (1 + np.abs(price))) / gain, np.inf)
+        best = int(np.argmin(worth))
+        if not np.isfinite(worth[best]):
+            return None
+        chosen[layer_of[best]] = best
+        use = rows[:, chosen].sum(axis=1)
+    if (use > problem.limits).any():
+        return None
+    _improve(problem, chosen, deadline)
+    return chosen if problem.meets_formulas(chosen) else None
+
+
+def _improve(problem: Problem, chosen: Ints, deadline: float) -> None:
+    """Swap single columns, best first, while the objective decreases and every row holds. Changes `chosen` in place."""
+    rows, values, layer_of = problem.matrix, problem.goal.values, problem.columns.layer_of
+    for _ in range(4 * problem.columns.layers):
+        use = rows[:, chosen].sum(axis=1)
+        after = use[:, None] - rows[:, chosen][:, layer_of] + rows
+        gain = values[chosen][layer_of] - values
+        gain = np.where((after <= problem.limits[:, None]).all(axis=0), gain, 0)
+        best = int(np.argmax(gain))
+        if gain[best] <= 0 or monotonic() > deadline:
+            return
+        chosen[layer_of[best]] = best
 
 
 def improvements(problem: Problem, bound: Bound, chosen: Ints) -> Iterator[Ints]:

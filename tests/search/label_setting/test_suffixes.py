@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from puzzledsl.search.label_setting.grid import grid_of, pairs_of
+from puzzledsl.search.label_setting.suffixes import grid_of, pairs_of
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -18,7 +18,7 @@ def test_a_grid_loses_no_part_that_leaves_little_enough(seed: int, cells: int) -
     weights, left = rng.integers(1, 9, rows), rng.integers(0, 300, models)
     goal, spare = rng.integers(0, 50, parts), rng.integers(-5, 60, models)
     grid = grid_of(use, goal, weights, 150, cells)
-    found = pairs_of(grid, room, left, weights, spare, parts)
+    found = pairs_of(grid, room, left, weights, spare)
     assert found is not None
     pairs = set(zip(found[0].tolist(), grid.order[found[1]].tolist(), strict=True))
     rest = room[:, :, None] - use[:, None]

@@ -1,1 +1,0 @@
-"""Heuristics for good answers: repair by prices, and exchanges of columns."""

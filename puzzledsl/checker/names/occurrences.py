@@ -214,7 +214,7 @@ class _Resolver:
         if kind is not None and kind.sees_space:
             inner.see_space()
         if decl.value is not None:
-            around = scope if kind is None or kind.has_body else inner
+            around = scope if kind is None or kind.settings else inner
             self.visit(decl.value, around, kind.value if kind and kind.value else ANY)
         for statement in decl.body or ():
             self.visit(statement, inner)

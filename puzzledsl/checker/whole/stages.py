@@ -37,6 +37,17 @@ MODULES = "puzzledsl.models.alternatives"
 """Entry points of the modules of packages' alternatives."""
 
 
+def check_whole(ctx: Context, program: nodes.Program) -> None:
+    """Report what a later stage cannot do, of a program whose declarations have no mistakes."""
+    check_solvers(ctx, program)
+    check_refines(ctx, program)
+    check_exports(ctx, program)
+    check_engines(ctx, program)
+    check_tokenizers(ctx, program)
+    check_pieces(ctx, program)
+    check_writers(ctx, program)
+
+
 def check_solvers(ctx: Context, program: nodes.Program) -> None:
     """Report searches whose solver reads what no score of their space measures."""
     for name, search in program.searches.items():

@@ -319,7 +319,7 @@ class LocalNames(Generic[T]):
         return type(self)(self.file, {} if names is None else names, self)
 
     def local(self, name: str) -> T | None:
-        """What a name bound by a body, a `for` or a `fn` stands for; None where there is none."""
+        """Return what stands for a name bound by a body, a `for` or a `fn`; None where there is none."""
         scope: LocalNames[T] | None = self
         while scope is not None:
             if name in scope.names:

@@ -121,11 +121,6 @@ class Kind:
         """The word before the declaration that it builds on: `of`, `on`, or nothing."""
         return "" if not self.targets else "on" if " on " in self.form else "of"
 
-    @cached_property
-    def has_body(self) -> bool:
-        """True for a kind with settings."""
-        return bool(self.settings)
-
     def table(self, section: str = "") -> Mapping[str, Setting]:
         """Return the settings of its body, or of a section there; none of a section that it lacks."""
         if not section:

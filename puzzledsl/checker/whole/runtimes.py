@@ -17,8 +17,7 @@ from puzzledsl.checker.diagnostics import declaration_errors as errors
 from puzzledsl.ir import nodes
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params
-from puzzledsl.ir.measured_engines import Engine
-from puzzledsl.ir.recipes import RECIPES
+from puzzledsl.ir.measured_engines import RECIPES, Engine
 from puzzledsl.ir.references import references, space_of
 from puzzledsl.ir.runtimes import Choices, Fit, Lack, engine_of, extra_params, fit, fit_in
 from puzzledsl.ir.stage_nodes import EXPORTS

@@ -55,6 +55,17 @@ def staged_heads(d: Draw) -> Meaning:
     )
 
 
+@form("require.and", "search.terms:sum(l.ffn.width for l in layers[40..])")
+def heads_of_short_slices(d: Draw) -> Meaning:
+    size = min(5, d.n)
+    heads, firsts = 2 * size + 6, range(0, d.n - d.n % size, size)
+    text = f"sum(l.attention.kv_heads for l in layers[a..a + {size - 1}]) == {heads}"
+    return Meaning(
+        lambda c: all(sum(c[i].kv_heads for i in range(a, a + size)) == heads for a in firsts),
+        {"loop": f"for a in 0..{firsts[-1]} step {size} {{ require {text} }}"},
+    )
+
+
 @form("search.terms:sum(ffn.width)", "require.ratio", "types.linear")
 def half_the_width(d: Draw) -> Meaning:
     most = d.world.shape[2] * d.n // 2

@@ -118,15 +118,11 @@ class Kind:
     sees_space: bool = False  # its expressions see `layers`, `attention`, `params` …
     edits_layers: bool = False  # its body has overrides: `layers[2..9].attention -= noop`
 
-    @property
-    def preposition(self) -> str:
-        """The word before the declaration that it builds on: `of`, `on`, or nothing."""
-        return "" if not self.targets else "on" if " on " in self.form else "of"
+    preposition: str = field(init=False)  # before the declaration that it builds on: `of`, `on`, or nothing
 
-    @property
-    def has_body(self) -> bool:
-        """True for a kind with settings."""
-        return bool(self.settings)
+    def __post_init__(self) -> None:
+        word = "" if not self.targets else "on" if " on " in self.form else "of"
+        object.__setattr__(self, "preposition", word)
 
     def table(self, section: str = "") -> Mapping[str, Setting]:
         """Return the settings of its body, or of a section there; none of a section that it lacks."""

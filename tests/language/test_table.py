@@ -227,7 +227,7 @@ def test_what_stands_behind_a_dot_is_the_checkers(thing: str, tmp_path: Path) ->
     assert offered(tmp_path, f"let x = {thing}.{NOBODY}\n") == known
 
 
-@pytest.mark.parametrize("kind", [k for k, v in KINDS.items() if v.has_body])
+@pytest.mark.parametrize("kind", [k for k, v in KINDS.items() if v.settings])
 def test_settings_of_a_body_are_the_checkers(kind: str, tmp_path: Path) -> None:
     listed = offered(tmp_path, f"{head(kind)} {{ {NOBODY} = 1 }}\n")
     known = {*KINDS[kind].settings, *KINDS[kind].sections}

@@ -25,10 +25,9 @@ from puzzledsl.checker.declarations.common import (
 )
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics.space_errors import OtherSpace
-from puzzledsl.checker.expressions.selections import instances
+from puzzledsl.checker.expressions.attributes import instances
 from puzzledsl.checker.expressions.values import Scope, Symbol
-from puzzledsl.checker.spaces.choices import ChoiceReader
-from puzzledsl.checker.spaces.overrides import Overrides
+from puzzledsl.checker.spaces.choices import ChoiceReader, Overrides
 from puzzledsl.checker.spaces.space_info import SpaceInfo, all_parent, guessed
 from puzzledsl.ir import nodes
 from puzzledsl.language.alternatives import INITIALISERS

@@ -104,10 +104,10 @@ def _cells(
     )
     return tuple(
         tuple(
-            value.constant + row + column + sum((c * entry(key, i, j) for key, c in pairs), Fraction(0))
+            sum((c * entry(key, i, j) for key, c in pairs), row + column)
             for j, column in enumerate(by_column)
         )
-        for i, row in enumerate(by_row)
+        for i, row in enumerate(value.constant + row for row in by_row)
     )
 
 
@@ -221,9 +221,10 @@ def compared(ctx: Context, comparison: values.Comparison, span: Span) -> values.
     if comparison.parent_ratio is not None:
         bound = comparison.parent_ratio * parents_value(table)
     assert bound is not None
-    if comparison.op == "==":
+    found = statement(table, [[holds(cell, comparison.op, bound) for cell in row] for row in table.cells])
+    if comparison.op == "==" and isinstance(found, values.Boolean) and not found.value:
         _warn_of_no_value(ctx, comparison.left, bound, table.space, span)
-    return statement(table, [[holds(cell, comparison.op, bound) for cell in row] for row in table.cells])
+    return found
 
 
 def _warn_of_no_value(

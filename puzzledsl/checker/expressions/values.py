@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, Self, TypeVar
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.alternatives.shape import Shape
@@ -303,36 +303,45 @@ class SourceFile:
         return span.cut(self.lines)
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Scope:
-    """Names visible to an expression: local ones, then an outer scope's, then the file's."""
+class LocalNames(Generic[T]):
+    """Local names with what they stand for, then an outer scope's, then the file's."""
 
     file: SourceFile
-    names: dict[str, Value] = field(default_factory=dict)
-    outer: Scope | None = None
+    names: dict[str, T] = field(default_factory=dict)
+    outer: Self | None = None
 
-    def inner(self, names: dict[str, Value] | None = None) -> Scope:
+    def inner(self, names: dict[str, T] | None = None) -> Self:
         """A scope inside this one."""
-        return Scope(self.file, {} if names is None else names, self)
+        return type(self)(self.file, {} if names is None else names, self)
 
-    def local(self, name: str) -> Value | None:
-        """The value of a name bound by a body, a `for`, a parameter of a `fn`; None where there is none."""
-        scope: Scope | None = self
+    def local(self, name: str) -> T | None:
+        """Return what stands for a name bound by a body, a `for` or a `fn`; None where there is none."""
+        scope: LocalNames[T] | None = self
         while scope is not None:
             if name in scope.names:
                 return scope.names[name]
             scope = scope.outer
         return None
 
+    def all_local(self) -> dict[str, T]:
+        """Every local name, nearest first."""
+        return self.names | {
+            name: found
+            for name, found in (self.outer.all_local() if self.outer is not None else {}).items()
+            if name not in self.names
+        }
+
+
+class Scope(LocalNames["Value"]):
+    """Names visible to an expression, with their values."""
+
     def visible(self) -> list[str]:
         """Every name that could be meant here, nearest first."""
-        found: dict[str, None] = {}
-        scope: Scope | None = self
-        while scope is not None:
-            found.update(dict.fromkeys(scope.names))
-            scope = scope.outer
-        found.update(dict.fromkeys(self.file.names))
-        return list(found)
+        return list(dict.fromkeys((*self.all_local(), *self.file.names)))
 
 
 Value = (
@@ -373,6 +382,22 @@ def located(value: Value, span: Span) -> list[Located]:
     return list(value.options) if isinstance(value, Options) else [Located(value, span)]
 
 
+_WORDS: dict[type, str] = {
+    Poison: "nothing",
+    Boolean: "true or false",
+    Options: "a choice",
+    ListValue: "a list",
+    RangeValue: "a range",
+    Function: "a function",
+    BuiltIn: "a function",
+    ParentLayer: "a layer",
+    SubBlocks: "a sub-block",
+    Matches: "a statement about layers",
+    Formula: "a statement about layers",
+    Conjunction: "a requirement",
+}
+
+
 def describe(value: Value) -> str:
     """Return a value's description for diagnostics, such as `a string`, `Bytes` or `a space`."""
     match value:
@@ -384,36 +409,18 @@ def describe(value: Value) -> str:
             return dimension.name
         case Text(value=text):
             return "a string" if text else "an empty string"
-        case Boolean():
-            return "true or false"
-        case Options():
-            return "a choice"
-        case ListValue():
-            return "a list"
-        case RangeValue():
-            return "a range"
         case Constructed(name=name, base=base):
             return f"`{base.name if base else name}`"
         case Ref(symbol=symbol):
-            return f"{article(symbol.kind)}"
-        case Function() | BuiltIn():
-            return "a function"
-        case Layers(single=True) | ParentLayer():
-            return "a layer"
-        case Layers():
-            return "layers"
-        case SubBlocks():
-            return "a sub-block"
+            return article(symbol.kind)
+        case Layers(single=single):
+            return "a layer" if single else "layers"
         case Facts(attribute=attribute):
             return f"one {attribute} a layer"
-        case Matches() | Formula():
-            return "a statement about layers"
         case Tally(text=text):
             return f"`{text}`"
-        case Conjunction():
-            return "a requirement"
-        case Poison():
-            return "nothing"
+        case _:
+            return _WORDS[type(value)]
 
 
 def article(kind: str) -> str:

@@ -13,7 +13,7 @@ from typing import Literal
 from puzzledsl.ir.nodes import And, Baseline, LinearRequirement, LogicRequirement, Requirement, Search
 from puzzledsl.ir.tables import Change, ConflictItem, Relaxation, SearchResult
 from puzzledsl.search.answer import best_meeting_all, checked
-from puzzledsl.search.batches import best_of
+from puzzledsl.search.batches import Found, best_of
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.infeasible.conflict import Feasibility, Group, Kept, members_of, minimal_conflict
 from puzzledsl.search.infeasible.reachable import Written, in_users_unit
@@ -39,13 +39,14 @@ ALL = Fraction(1)  # size of the step that drops a requirement
 class Step:
     """A statement whose bound moves to the best value that is reachable; or that is dropped (`written` is None).
 
-    `size`: relative move of the bound. `proven`: no better value reads differently.
+    `size`: relative move of the bound. `proven`: no better value reads differently. `model`: what reaches the value.
     """
 
     size: Fraction
     group: Group
     written: Written | None = None
     proven: bool = True
+    model: Found | None = None
 
 
 def explained(problems: Problems, result: SearchResult, effort: Effort) -> SearchResult:
@@ -169,7 +170,7 @@ def _best_reach(
         best = found.bound if found.bound is None or not divided else found.bound * (abs(parent) or 1)
         proven = best is not None and written == in_users_unit(requirement, best, parent)
         size = ALL if written is None else abs(written.value - bound) / (abs(bound) or 1)
-        step = Step(size, group, written, proven)
+        step = Step(size, group, written, proven, replace(found, value=None))
         if proven:
             break
     return step
@@ -233,9 +234,17 @@ def _relaxed(problems: Problems, steps: Iterable[Step]) -> Problems:
 
 
 def _solved(problems: Problems, steps: Sequence[Step], effort: Effort) -> Relaxation | None:
-    """Solve the relaxed search and return the relaxation with its verified solution; None if none is found in time."""
+    """Return the relaxation with a verified solution: the best of the relaxed search, or else the model that reached its bound.
+
+    None if there is neither.
+    """
     here = _relaxed(problems, steps)
-    found = best_meeting_all(here.tables, here, replace(effort, gap=RELAXED_GAP))
+    found, (first, *others) = best_meeting_all(here.tables, here, replace(effort, gap=RELAXED_GAP)), steps
+    if found.layers is None and first.model is not None and not others:
+        model = Child(here.tables, first.model.layers or (), first.model.batches)
+        scenarios, requirements = here.tables.scenarios, here.tables.search.requirements
+        if all(map(model.fits, scenarios)) and all(map(model.meets, requirements)):
+            found = first.model
     if found.layers is None:
         return None
     solution = checked(here.tables, found)

@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from puzzledsl.search.cpsat.canonical import canonical_answer
-from puzzledsl.search.cpsat.solve import Answer, run_cpsat
+from puzzledsl.search.cpsat.model import symmetry_of
+from puzzledsl.search.cpsat.solve import Answer, canonical_answer, run_cpsat
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.portfolio.ledger import Ledger
-from puzzledsl.search.problem.symmetry import symmetry_of
 
 NAME = "CP-SAT"
 

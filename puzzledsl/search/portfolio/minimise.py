@@ -14,6 +14,7 @@ from time import monotonic
 
 import numpy as np
 
+from puzzledsl.search.cpsat.model import symmetry_of
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting.sweep import sweep_of
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
@@ -24,7 +25,6 @@ from puzzledsl.search.portfolio.label_setting import LabelSetting, kept
 from puzzledsl.search.portfolio.ledger import Ledger, Outcome
 from puzzledsl.search.problem.instance import Presolved, Problem, is_unfinished, presolve
 from puzzledsl.search.problem.paths import paths_of
-from puzzledsl.search.problem.symmetry import symmetry_of
 
 __all__ = ["Outcome", "minimise"]
 

@@ -33,11 +33,10 @@ class Paths:
     @cached_property
     def ordered(self) -> Ints:
         """Columns of all stages, sorted by stage and class."""
-        parts = []
-        for layer in self.diagram.order:
-            begin, end = int(self.columns.start[layer]), int(self.columns.start[layer + 1])
-            parts.append(begin + np.argsort(self.diagram.classes[begin:end], kind="stable"))
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+        parts = [np.zeros(0, dtype=np.int64)]
+        for here in map(self.columns.span, self.diagram.order):
+            parts.append(here.start + np.argsort(self.diagram.classes[here], kind="stable"))
+        return np.concatenate(parts)
 
     @cached_property
     def first(self) -> Ints:
@@ -106,8 +105,8 @@ class Paths:
         lines = np.arange(len(values))
         chosen = np.zeros((len(values), self.columns.layers), dtype=np.int64)
         for layer in self.free.tolist():
-            begin, end = int(self.columns.start[layer]), int(self.columns.start[layer + 1])
-            chosen[:, layer] = begin + values[:, begin:end].argmin(axis=1)
+            here = self.columns.span(layer)
+            chosen[:, layer] = here.start + values[:, here].argmin(axis=1)
         best = self.best_columns(values, least)
         state = np.zeros(len(values), dtype=np.int64)
         for stage, (layer, table, span) in enumerate(
@@ -125,11 +124,9 @@ class Paths:
         sizes = np.diff(np.append(self.first, len(self.ordered)))
         equal = values[:, self.ordered] == np.repeat(least, sizes, axis=1)
         place = np.where(equal, np.arange(len(self.ordered)), len(self.ordered))
-        return (
-            np.asarray(self.ordered[np.minimum.reduceat(place, self.first, axis=1)])
-            if len(self.first)
-            else place
-        )
+        if not len(self.first):
+            return place
+        return np.asarray(self.ordered[np.minimum.reduceat(place, self.first, axis=1)])
 
 
 def paths_of(problem: Problem) -> Paths | None:

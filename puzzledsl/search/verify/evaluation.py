@@ -321,15 +321,13 @@ class Model:
         that was not measured, the longest measured part from its first layer on counts.
         """
         longest = max((length for _, length in measured), default=1)
-        dropped = [self._is_dropped(layer) for layer in range(len(self.layers))]
-        found, first = [], 0
-        while first < len(dropped):
-            length = 0
-            while dropped[first : first + length + 1] == [True] * (length + 1) and length < longest:
-                length += 1
-            parts = [part for part in range(2, length + 1) if (first, part) in measured]
-            found += [(first, max(parts))] if parts else []
-            first += max(length, 1)
+        found, first = list[tuple[int, int]](), 0
+        for dropped, run in groupby(map(self._is_dropped, range(len(self.layers)))):
+            end = first + len([*run])
+            for start in range(first, end, longest) if dropped else ():
+                parts = range(min(longest, end - start), 1, -1)
+                found += [(start, part) for part in parts if (start, part) in measured][:1]
+            first = end
         return found
 
     def _is_dropped(self, layer: int) -> bool:

@@ -21,6 +21,8 @@ from puzzledsl.ir.nodes import (
     ParamsTerm,
     WeightedTerm,
 )
+from puzzledsl.search.batches import Found
+from puzzledsl.search.infeasible import explain
 from puzzledsl.search.infeasible.reachable import in_users_unit, plain, round_to
 from puzzledsl.search.infeasible.verdicts import infeasible_diagnostic
 from puzzledsl.search.problem.metrics import COMPARE
@@ -197,6 +199,20 @@ def test_an_equation_of_few_layers_names_the_nearest_value() -> None:
     result = solve_search(*plain_instance(LAYERS, requirements=(equation,)).args)
     assert [(item.line, item.reachable, item.proven) for item in result.conflict] == [(9, "8", True)]
     assert result.relaxation is not None and result.relaxation.changes[0].bound == "8"
+
+
+def test_the_child_that_reached_a_bound_shows_the_way_out_where_time_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    requirements = (
+        require(chat("throughput"), ">=", ratio="2.17", line=41, text="2.17x"),
+        require(ParamsTerm(), ">=", ratio="0.9", line=44, text="0.9x"),
+    )
+    instance = plain_instance(LAYERS, requirements=requirements)
+    in_time = solve_search(*instance.args).relaxation
+    monkeypatch.setattr(explain, "best_meeting_all", lambda *_: Found(None, {}, None, False))
+    late = solve_search(*instance.args).relaxation
+    assert in_time is not None and late is not None and late.changes == in_time.changes
 
 
 def test_one_loop_is_one_requirement() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.problems import build_problem
 from benchmarks.synthetic import synthetic
-from puzzledsl.search.cpsat import canonical
+from puzzledsl.search.cpsat import solve
 from puzzledsl.search.cpsat.solve import run_cpsat
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting import sweep as sweeps
@@ -252,8 +252,6 @@ def test_the_first_of_the_best_however_few_layers_are_settled_at_once(
         if whole.chosen is None:
             continue
         with monkeypatch.context() as patched:
-            patched.setattr(canonical, "LARGEST_INDEX", 3)
-            found = canonical.canonical_answer(
-                problem, lagrangian_bound(problem), whole.chosen, Effort.of(60)
-            )
+            patched.setattr(solve, "LARGEST_INDEX", 3)
+            found = solve.canonical_answer(problem, lagrangian_bound(problem), whole.chosen, Effort.of(60))
         assert found.tolist() == whole.chosen.tolist(), seed

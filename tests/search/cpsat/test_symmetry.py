@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 
 from benchmarks.problems import build_problem, build_problems
 from puzzledsl.ir.nodes import CountTerm, LayerChoice, ParamsTerm
-from puzzledsl.search.cpsat.model import ModelWriter, model_of
+from puzzledsl.search.cpsat.model import ModelWriter, model_of, symmetry_of
 from puzzledsl.search.cpsat.solve import run_cpsat
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.instance import Row
-from puzzledsl.search.problem.symmetry import symmetry_of
 from puzzledsl.search.solve import solve_search
 from tests.oracles import brute_force
 from tests.search.instances import ATTENTION, FFN, Instance, alone, chat, plain_instance, problems, require

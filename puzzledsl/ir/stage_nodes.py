@@ -10,7 +10,7 @@ from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.frozen import BY_KIND, Frozen
 from puzzledsl.base.settings import Call, Setting, call_of, setting
 from puzzledsl.ir.base import Declaration
-from puzzledsl.ir.recipes import RECIPES
+from puzzledsl.ir.measured_engines import RECIPES
 from puzzledsl.ir.source_location import Where
 
 MAX_CONTEXT = 2**24

@@ -27,8 +27,7 @@ from puzzledsl.ir import nodes, references
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.gguf_tokenizers import objection
-from puzzledsl.ir.measured_engines import Engine
-from puzzledsl.ir.recipes import RECIPES
+from puzzledsl.ir.measured_engines import RECIPES, Engine
 from puzzledsl.ir.runtimes import Choices, Fit, Lack, engine_of, extra_params, fit, fit_in
 from puzzledsl.ir.stage_nodes import EXPORTS
 from puzzledsl.syntax import tree

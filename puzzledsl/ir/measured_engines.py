@@ -87,7 +87,7 @@ def engine_words(kind: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Recipe:
     """A recipe.
 

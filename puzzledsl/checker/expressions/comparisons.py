@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from typing import Literal, NoReturn, cast
 
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
+from puzzledsl.base.frozen import record
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import type_errors as errors
@@ -35,7 +36,7 @@ from puzzledsl.syntax.tree import CompareOp
 FLIPPED: dict[CompareOp, CompareOp] = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "==", "!=": "!="}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sides:
     """The places of a comparison's two sides and of its operator."""
 

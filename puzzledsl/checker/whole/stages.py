@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.alternatives.support import FAMILY, Absent, Architecture, Lowered
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.base.entry_points import entry_points
+from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import layers_in_words, listed
 from puzzledsl.base.stage_errors import (
     CannotRealise,
@@ -27,8 +27,7 @@ from puzzledsl.ir import nodes, references
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.gguf_tokenizers import objection
-from puzzledsl.ir.measured_engines import Engine
-from puzzledsl.ir.recipes import RECIPES
+from puzzledsl.ir.measured_engines import RECIPES, Engine
 from puzzledsl.ir.runtimes import Choices, Fit, Lack, engine_of, extra_params, fit, fit_in
 from puzzledsl.ir.stage_nodes import EXPORTS
 from puzzledsl.syntax import tree
@@ -224,7 +223,7 @@ def check_exports(ctx: Context, program: nodes.Program) -> None:
         _ExportCheck(ctx, export, space, program.parents[space.parent], call).report()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Rewritten:
     """One thing that a runtime lacks: what it becomes, at what cost, and how to do without it."""
 
@@ -235,7 +234,7 @@ class _Rewritten:
     drop: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _ExportCheck:
     """Check of one export. `call` is the place of its call, if it has its own."""
 

@@ -23,10 +23,9 @@ class SinksDontFit(Diagnostic, code="E0223"):
     template = "no room for {sinks} first tokens: this attention {reason}"
 
 
-class ImpossibleExperts(Diagnostic, code="E0411"):
+class ImpossibleExperts(Diagnostic, code="E0411", template="top_k={top_k} of experts={experts}"):
     """More active experts than experts."""
 
-    template = "top_k={top_k} of experts={experts}"
     help_template = "top_k goes from 1 to experts"
 
 

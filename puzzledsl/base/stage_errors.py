@@ -21,10 +21,9 @@ class RecipeOfQuantised(Diagnostic, code="E0475"):
     help_template = "write `dtype: f16`, the type of the other matrices; or leave `dtype` out of the space"
 
 
-class CannotRealise(Diagnostic, code="E0711"):
+class CannotRealise(Diagnostic, code="E0711", template="`{alternative}` cannot yet be realised as a module"):
     """An alternative of an installed package that has no module."""
 
-    template = "`{alternative}` cannot yet be realised as a module"
     help_template = (
         "it can be costed and searched, but not trained, scored or exported; leave it out of the space"
     )

@@ -14,10 +14,9 @@ from puzzledsl.checker.declarations.data import lower_data
 from puzzledsl.checker.declarations.hardware import lower_hardware, lower_scenario
 from puzzledsl.checker.declarations.parent import lower_parent
 from puzzledsl.checker.declarations.results import lower_eval, lower_export
-from puzzledsl.checker.declarations.score import lower_score
 from puzzledsl.checker.declarations.search import lower_frontier, lower_search
 from puzzledsl.checker.declarations.space import lower_space
-from puzzledsl.checker.declarations.training import lower_bld, lower_uptrain
+from puzzledsl.checker.declarations.training import lower_bld, lower_score, lower_uptrain
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.expressions.evaluate import evaluate
 from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
@@ -25,17 +24,10 @@ from puzzledsl.checker.limits import MAX_DEPTH, MAX_INEXACT_STEPS
 from puzzledsl.checker.lints import warn
 from puzzledsl.checker.names.names import Loader, Parse
 from puzzledsl.checker.names.resolve import check_settings, value_of
-from puzzledsl.checker.names.unknown import report_unknown_names
+from puzzledsl.checker.names.words import report_unknown_names
 from puzzledsl.checker.names.wrong_kind import settle_kinds
 from puzzledsl.checker.program import Checked
-from puzzledsl.checker.whole.runtimes import check_engines, check_exports
-from puzzledsl.checker.whole.stages import (
-    check_pieces,
-    check_refines,
-    check_solvers,
-    check_tokenizers,
-    check_writers,
-)
+from puzzledsl.checker.whole.stages import check_whole
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import references
 from puzzledsl.language.kinds import KINDS
@@ -45,21 +37,14 @@ from puzzledsl.syntax.parse import parse
 if TYPE_CHECKING:
     from puzzledsl.checker.reuse import Reuse
 
-LOWERINGS: dict[str, tuple[Lower, type]] = {
-    "parent": (lower_parent, nodes.Parent),
-    "data": (lower_data, nodes.Data),
-    "hardware": (lower_hardware, nodes.Hardware),
-    "scenario": (lower_scenario, nodes.Scenario),
-    "space": (lower_space, nodes.Space),
-    "bld": (lower_bld, nodes.Bld),
-    "score": (lower_score, nodes.Score),
-    "search": (lower_search, nodes.Search),
-    "frontier": (lower_frontier, nodes.Frontier),
-    "uptrain": (lower_uptrain, nodes.Uptrain),
-    "eval": (lower_eval, nodes.Eval),
-    "export": (lower_export, nodes.Export),
+LOWERINGS: dict[str, Lower] = {
+    lower.__name__.removeprefix("lower_"): lower
+    for lower in (
+        *(lower_parent, lower_data, lower_hardware, lower_scenario, lower_space, lower_bld, lower_score),
+        *(lower_search, lower_frontier, lower_uptrain, lower_eval, lower_export),
+    )
 }
-"""Kind -> its lowering and its node."""
+"""Kind -> its lowering, in the order of a program."""
 
 
 def check(path: Path, settings: Mapping[str, str] | None = None) -> Checked:
@@ -87,8 +72,7 @@ def inspect(
     for problem in BROKEN:
         sink.add(problem)
     if root is not None:
-        kinds = {kind: lowering for kind, (lowering, _) in LOWERINGS.items()}
-        ctx = Context(sink, loader, root, evaluate, kinds, settings, reuse=reuse)
+        ctx = Context(sink, loader, root, evaluate, LOWERINGS, settings, reuse=reuse)
         try:
             if reuse is not None:
                 reuse.begin(ctx)
@@ -96,33 +80,18 @@ def inspect(
         except OutOfSteps:
             pass
         except RecursionError:
-            start = Span(root.file, 1, 1, 1, 2)
-            sink.add(
-                name_errors.TooMuch(start, what="the nesting of this program", limit=f"{MAX_DEPTH} levels")
-            )
+            start, what = Span(root.file, 1, 1, 1, 2), "the nesting of this program"
+            sink.add(name_errors.TooMuch(start, what=what, limit=f"{MAX_DEPTH} levels"))
         if reuse is not None and ctx.steps > MAX_INEXACT_STEPS:
             return inspect(path, settings, unsaved, parse)
         report_unknown_names(ctx)
-        if not sink.has_errors:
+        if all(found.severity != "error" for found in sink.items):
             program = _program(ctx)
-            for check_whole in WHOLE:
-                check_whole(ctx, program)
+            check_whole(ctx, program)
             program = None if any(d.severity == "error" for d in sink.items) else program
         if program is not None:
             warn(ctx, program)
     return Checked(program, tuple(sink.sorted()), dict(loader.sources)), ctx
-
-
-WHOLE = (
-    check_solvers,
-    check_refines,
-    check_exports,
-    check_engines,
-    check_tokenizers,
-    check_pieces,
-    check_writers,
-)
-"""Checks of a program whose declarations have no mistakes: what a later stage cannot do is an error, too."""
 
 
 def _check_all(ctx: Context) -> None:
@@ -134,7 +103,7 @@ def _check_all(ctx: Context) -> None:
     for file in sorted(own, key=lambda f: f is not ctx.root):
         _check_file(ctx, file)
     while ctx.pending:
-        _lower(ctx, ctx.pending.pop())
+        ctx.lower(ctx.pending.pop(), object)
 
 
 def _check_file(ctx: Context, file: SourceFile) -> None:
@@ -142,48 +111,30 @@ def _check_file(ctx: Context, file: SourceFile) -> None:
         match item:
             case tree.Assert():
                 check_assert(ctx, item, Scope(file))
-            case tree.Fn():
-                _check_function(ctx, item)
+            case tree.Fn(parameters=parameters):
+                for place, parameter in enumerate(parameters):
+                    if parameter.text in {earlier.text for earlier in parameters[:place]}:
+                        ctx.report(name_errors.DuplicateName(parameter.span, name=parameter.text))
             case tree.Let() | tree.Param() | tree.Decl():
-                found = file.names.get(item.name.text)
-                symbol = found if isinstance(found, Symbol) and found.item is item else _second(file, item)
-                if symbol is None:
-                    continue
-                if isinstance(item, tree.Decl):
-                    _lower(ctx, symbol)
-                else:
+                kind = item.kind.text if isinstance(item, tree.Decl) else type(item).__name__.lower()
+                symbol = file.names.get(item.name.text)
+                if not isinstance(symbol, Symbol) or symbol.item is not item:
+                    # its name was taken: mistakes in it are found, too
+                    symbol = Symbol(item.name.text, kind, item, file, item.name.span)
+                if not isinstance(item, tree.Decl):
                     value_of(ctx, symbol)
+                elif symbol.kind in LOWERINGS:
+                    ctx.lower(symbol, object)
             case tree.Use():
                 pass
             case _:
                 assert_never(item)
 
 
-def _second(file: SourceFile, item: tree.Let | tree.Param | tree.Decl) -> Symbol | None:
-    """A symbol for a declaration whose name was taken, so that mistakes in it are found too."""
-    if isinstance(item, tree.Decl):
-        known = item.kind.text in LOWERINGS
-        return Symbol(item.name.text, item.kind.text, item, file, item.name.span) if known else None
-    return Symbol(item.name.text, type(item).__name__.lower(), item, file, item.name.span)
-
-
-def _check_function(ctx: Context, function: tree.Fn) -> None:
-    seen: set[str] = set()
-    for parameter in function.parameters:
-        if parameter.text in seen:
-            ctx.report(name_errors.DuplicateName(parameter.span, name=parameter.text))
-        seen.add(parameter.text)
-
-
-def _lower(ctx: Context, symbol: Symbol) -> None:
-    ctx.lower(symbol, LOWERINGS[symbol.kind][1])
-
-
 def _program(ctx: Context) -> nodes.Program:
     """The program's own declarations in the order of the source, then those of other files that they refer to."""
-    own = [s for s in ctx.root.names.values() if isinstance(s, Symbol) and s.file is ctx.root]
-    reached = dict.fromkeys(s for s in own if s.kind in LOWERINGS)
-    queue = list(reached)
+    reached = dict.fromkeys(s for s in ctx.root.symbols(*LOWERINGS) if s.file is ctx.root)
+    queue = list(reached) if len(ctx.loader.files) > 1 else []
     while queue:
         for name in references(ctx.lowered.get(queue.pop(0))):
             symbol = ctx.taken[name]

@@ -7,7 +7,7 @@ from pathlib import Path
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.resources import resource
 from puzzledsl.checker.check import check, inspect
-from puzzledsl.checker.names.unknown import shipped_names
+from puzzledsl.checker.names.words import shipped_names
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 
 HARDWARE, PARENTS = "std/hardware.pzl", "std/parents.pzl"

@@ -14,17 +14,15 @@ class RayNotInstalled(Diagnostic, code="E1421"):
     )
 
 
-class ClusterNotReached(Diagnostic, code="E1422"):
+class ClusterNotReached(Diagnostic, code="E1422", template="no Ray cluster answers at `{on}`: {reason}"):
     """No Ray cluster answers at the address given by `--on`."""
 
-    template = "no Ray cluster answers at `{on}`: {reason}"
     help_template = "`--on local`, `--on auto` inside a cluster, or `--on ray://HOST:10001`"
 
 
-class NoWorkers(Diagnostic, code="E1423"):
+class NoWorkers(Diagnostic, code="E1423", template="the Ray cluster at `{on}` has no free worker"):
     """The cluster has neither a free GPU nor a free CPU."""
 
-    template = "the Ray cluster at `{on}` has no free worker"
     help_template = (
         "start workers with `ray start --address HEAD:6379`, then run again: what is finished is kept"
     )

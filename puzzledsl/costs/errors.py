@@ -12,10 +12,9 @@ class NoPeakForDtype(Diagnostic, code="E1001"):
     help_template = "it has {known}"
 
 
-class UnknownDtype(Diagnostic, code="E1002"):
+class UnknownDtype(Diagnostic, code="E1002", template="hardware `{name}`: `{dtype}` is no dtype"):
     """A dtype whose size is not known."""
 
-    template = "hardware `{name}`: `{dtype}` is no dtype"
     help_template = "dtypes: {known}"
 
 
@@ -26,17 +25,15 @@ class NoLink(Diagnostic, code="E1003"):
     help_template = "give the profile a `link`, in GB/s, or use one GPU"
 
 
-class TableUnreadable(Diagnostic, code="E1011"):
+class TableUnreadable(Diagnostic, code="E1011", template="cannot read the cost table `{path}`: {reason}"):
     """A cost table that is missing or no CSV or Parquet."""
 
-    template = "cannot read the cost table `{path}`: {reason}"
     help_template = "{help}"
 
 
-class TableColumn(Diagnostic, code="E1012"):
+class TableColumn(Diagnostic, code="E1012", template="`{path}`: {problem}"):
     """A column that is missing, duplicate or not understood."""
 
-    template = "`{path}`: {problem}"
     help_template = (
         "columns: `layer`, `attention`, `ffn`, and `SCENARIO.METRIC[UNIT]` such as `{scenario}.latency[us]`"
     )
@@ -49,10 +46,9 @@ class TableMetrics(Diagnostic, code="E1013"):
     help_template = "add columns such as `{scenario}.memory[bytes]` and `{scenario}.latency[us]`"
 
 
-class TableCell(Diagnostic, code="E1014"):
+class TableCell(Diagnostic, code="E1014", template="`{path}` {line}: {problem}"):
     """A cell that is not a number, out of range or empty, or a duplicate row."""
 
-    template = "`{path}` {line}: {problem}"
     help_template = "{help}"
 
 
@@ -79,24 +75,20 @@ class TableParams(Diagnostic, code="E1017"):
     )
 
 
-class CellsUnreadable(Diagnostic, code="E1041"):
+class CellsUnreadable(Diagnostic, code="E1041", template="cannot read the figures in `{path}`: {reason}"):
     """A file of throughput figures that is missing or empty."""
 
-    template = "cannot read the figures in `{path}`: {reason}"
     help_template = "CSV with a header line such as `model,gpus,prompt,output,throughput` is expected"
 
 
-class CellsColumn(Diagnostic, code="E1042"):
+class CellsColumn(Diagnostic, code="E1042", template="{problem}"):
     """A column of throughput figures that is missing, duplicate or not understood."""
 
-    template = "{problem}"
     help_template = "columns: {columns}"
 
 
-class CellsValue(Diagnostic, code="E1043"):
+class CellsValue(Diagnostic, code="E1043", template="{problem}"):
     """A value of a throughput figure that is not a number or names nothing."""
-
-    template = "{problem}"
 
 
 class TooFewCells(Diagnostic, code="E1044"):
@@ -106,8 +98,7 @@ class TooFewCells(Diagnostic, code="E1044"):
     help_template = "write `fit` in the `use` column of at least {constants} rows, or fit fewer constants: `--fit overhead`"
 
 
-class UnknownProfile(Diagnostic, code="E1045"):
+class UnknownProfile(Diagnostic, code="E1045", template="there is no hardware profile `{name}`"):
     """A profile that is neither shipped nor declared in the file."""
 
-    template = "there is no hardware profile `{name}`"
     help_template = "{help}"

@@ -12,10 +12,9 @@ class DataMissing(Diagnostic, code="E1201"):
     help_template = "paths start at the `.pzl` file's directory; correct the path or put the files there"
 
 
-class DataUnreadable(Diagnostic, code="E1202"):
+class DataUnreadable(Diagnostic, code="E1202", template="data `{name}`: cannot read `{file}`: {reason}"):
     """A file is damaged or has another format than declared."""
 
-    template = "data `{name}`: cannot read `{file}`: {reason}"
     help_template = "{fix}"
 
 
@@ -75,17 +74,15 @@ class AnswersNotFound(Diagnostic, code="E1213"):
     help_template = "write `loss: all`, or data with answers that the template shows"
 
 
-class NoDocuments(Diagnostic, code="E1214"):
+class NoDocuments(Diagnostic, code="E1214", template="data `{name}` has no text: {reason}"):
     """A source without any text."""
 
-    template = "data `{name}` has no text: {reason}"
     help_template = "add text, or name other files"
 
 
-class TasksMissing(Diagnostic, code="E1206"):
+class TasksMissing(Diagnostic, code="E1206", template="cannot read the tasks `{file}`: {reason}"):
     """A task file cannot be read."""
 
-    template = "cannot read the tasks `{file}`: {reason}"
     help_template = "paths start at the `.pzl` file's directory"
 
 
@@ -96,10 +93,9 @@ class BadTask(Diagnostic, code="E1207"):
     help_template = 'a line looks like {{"context": "2 + 2 is", "choices": ["four", "five"], "answer": 0}}'
 
 
-class FileMissing(Diagnostic, code="W1209"):
+class FileMissing(Diagnostic, code="W1209", template="no file matches `{pattern}`, needed by {readers}"):
     """A text file that a later stage reads and that is not there."""
 
-    template = "no file matches `{pattern}`, needed by {readers}"
     help_template = (
         "paths start at the program's directory: correct the path, or put the files there before `pzl run`; "
         "`pzl check --allow W1209` leaves this out"
@@ -120,19 +116,17 @@ class EvaluatedOnTrainingText(Diagnostic, code="W1216"):
     help_template = "hold documents out: `part: 0%..95%` of the files to train on, `part: 95%..100%` of them to measure on"
 
 
-class PromptsUnreadable(Diagnostic, code="E1220"):
+class PromptsUnreadable(Diagnostic, code="E1220", template="cannot read the prompts `{file}`: {reason}"):
     """A file of prompts that cannot be read, or that has no prompt."""
 
-    template = "cannot read the prompts `{file}`: {reason}"
     help_template = (
         "paths start at the `.pzl` file's directory; a `.txt` file has blank lines between prompts"
     )
 
 
-class BadPrompt(Diagnostic, code="E1221"):
+class BadPrompt(Diagnostic, code="E1221", template="{place} is no prompt: {reason}"):
     """A line of a file of prompts that is no prompt, or a prompt that the parent cannot be asked."""
 
-    template = "{place} is no prompt: {reason}"
     help_template = 'a line looks like {{"prompt": "Why is it so?"}} or {{"messages": [{{"role": "user", "content": "Hi"}}]}}'
 
 

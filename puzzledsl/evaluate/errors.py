@@ -12,10 +12,9 @@ class NoEvalData(Diagnostic, code="E1601"):
     help_template = "add `data = NAME` to it, one of: {known}"
 
 
-class SameTaskName(Diagnostic, code="E1602"):
+class SameTaskName(Diagnostic, code="E1602", template="eval `{name}` has two task files called `{stem}`"):
     """Two task files have the same name, so their results would collide."""
 
-    template = "eval `{name}` has two task files called `{stem}`"
     help_template = "results are named after the files; rename one"
 
 
@@ -63,24 +62,21 @@ class ItemTooLong(Diagnostic, code="E1604"):
     help_template = "leave long items out of the file"
 
 
-class NoHarness(Diagnostic, code="E1605"):
+class NoHarness(Diagnostic, code="E1605", template="`lm_eval` is not installed, so its tasks cannot run"):
     """Tasks of lm-eval are named, and the package `lm_eval` is not installed."""
 
-    template = "`lm_eval` is not installed, so its tasks cannot run"
     help_template = 'run `pip install "puzzledsl[evaluation]"`'
 
 
-class UnknownHarnessTask(Diagnostic, code="E1606"):
+class UnknownHarnessTask(Diagnostic, code="E1606", template="lm-eval has no task `{task}`"):
     """The name of a task is unknown to lm-eval."""
 
-    template = "lm-eval has no task `{task}`"
     help_template = "{names}"
 
 
-class HarnessFailed(Diagnostic, code="E1607"):
+class HarnessFailed(Diagnostic, code="E1607", template="lm-eval failed: {reason}"):
     """lm-eval failed while it ran its tasks."""
 
-    template = "lm-eval failed: {reason}"
     help_template = (
         "see what `lm-eval run --tasks NAME --limit 1` says of the same tasks, or give questions in a file"
     )

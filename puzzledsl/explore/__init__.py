@@ -1,6 +1,6 @@
 """`pzl explore`: a local page on which an engineer moves the requirements of a search and sees the answer change.
 
-    statements, grids             the `require` statements of a search, and the numbers in them that a slider moves
+    statements                    the `require` statements of a search, and the numbers in them that a slider moves
     question                      a question: other bounds, statements left out, alternatives pinned or forbidden
     edits                         the same question as an edit of the `.pzl` text
     sheet, desk                   one search kept warm, and the file behind it

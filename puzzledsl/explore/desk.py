@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from puzzledsl.api.program import Program
 
 
-class NothingToExplore(Diagnostic, code="E0682"):
+class NothingToExplore(Diagnostic, code="E0682", template="{what}, so there is nothing to explore"):
     """A program, or a search, that `pzl explore` cannot show."""
 
-    template = "{what}, so there is nothing to explore"
     help_template = "name a search whose solver is `cpsat`, the default"
 
 

@@ -30,10 +30,9 @@ class ExploreNeedsAServer(Diagnostic, code="E0681"):
     help_template = "`pip install 'puzzledsl[explore]'`"
 
 
-class PortIsTaken(Diagnostic, code="E0683"):
+class PortIsTaken(Diagnostic, code="E0683", template="port {port} of 127.0.0.1 cannot be had: {reason}"):
     """A port that another program listens on."""
 
-    template = "port {port} of 127.0.0.1 cannot be had: {reason}"
     help_template = "leave `--port` out, and a free one is taken"
 
 

@@ -30,7 +30,7 @@ from puzzledsl.child.checkpoint.errors import MissingPackage, RecipeFailed
 from puzzledsl.export.engines.ask import environment, python_of
 from puzzledsl.export.gguf_file import GgufDtype, as_llama_cpp, refuse_to_overwrite, write_gguf
 from puzzledsl.export.importance import Importance, in_file
-from puzzledsl.ir.recipes import Recipe
+from puzzledsl.ir.measured_engines import Recipe
 
 SOURCES: Mapping[torch.dtype, GgufDtype] = {torch.float16: "f16", torch.bfloat16: "bf16"}
 """Types of the file that llama.cpp quantises: the child's own; float32 for others."""

@@ -17,7 +17,7 @@ from puzzledsl.export.lowering import choose, lower
 from puzzledsl.export.mlx_directory import is_native, write_mlx
 from puzzledsl.export.vllm_directory import write_for
 from puzzledsl.ir.engines import RUNTIMES, Runtime
-from puzzledsl.ir.recipes import RECIPES
+from puzzledsl.ir.measured_engines import RECIPES
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

@@ -1,12 +1,16 @@
-"""Number types, and engines that costs can be measured in: one entry each. Its program is `export/engines/NAME_engine.py`.
+"""Number types, engines that costs can be measured in, and whole-file recipes of GGUF: one entry each.
 
-`engine: NAME` of `measured(...)`, its data types, its diagnostics and its documentation read this table.
+An engine's program is `export/engines/NAME_engine.py`; `engine: NAME` of `measured(...)`, its data types, its diagnostics and
+its documentation read this table. A recipe is llama.cpp's choice of the storage type of each matrix (`llama_model_quantize`);
+source: include/llama.h (`llama_ftype`) and ggml/src/ggml-common.h (bytes of a block), llama.cpp 0ce8cd11416c. Recipes that
+llama.cpp makes only with an importance matrix are not here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from puzzledsl.base.frozen import record
 
 DTYPES: dict[str, str] = {
     "fp32": "32-bit floating point.",
@@ -23,7 +27,7 @@ DTYPES: dict[str, str] = {
 """Number types of analytic profiles."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Engine:
     """An engine that runs exported models.
 
@@ -81,3 +85,38 @@ def engine_words(kind: str) -> tuple[str, ...]:
     for engine in ENGINES.values():
         found |= dict.fromkeys(engine.weights if kind == "dtypes" else engine.devices)
     return tuple(found)
+
+
+@record
+class Recipe:
+    """A recipe.
+
+    `file_type`: its number in `llama_ftype`. `bits`: of a weight in its main storage type. `block`: numbers of a block of that
+    type, of which rows must be multiples.
+    """
+
+    name: str
+    file_type: int
+    bits: float
+    block: int = 256
+
+
+RECIPES: Mapping[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("q2_k", 10, 2.625),
+        Recipe("q3_k_s", 11, 3.4375),
+        Recipe("q3_k_m", 12, 3.4375),
+        Recipe("q3_k_l", 13, 3.4375),
+        Recipe("iq4_xs", 30, 4.25),
+        Recipe("q4_0", 2, 4.5, block=32),
+        Recipe("iq4_nl", 25, 4.5, block=32),
+        Recipe("q4_k_s", 14, 4.5),
+        Recipe("q4_k_m", 15, 4.5),
+        Recipe("q5_0", 8, 5.5, block=32),
+        Recipe("q5_k_s", 16, 5.5),
+        Recipe("q5_k_m", 17, 5.5),
+        Recipe("q6_k", 18, 6.5625),
+    )
+}
+"""Recipes by the word of the language, in the order of documentation: by the bits of the main type."""

@@ -14,8 +14,7 @@ class NoSuchDevice(Diagnostic, code="E1801"):
     )
 
 
-class NoSuchDtype(Diagnostic, code="E1802"):
+class NoSuchDtype(Diagnostic, code="E1802", template="hardware `{name}` cannot be measured in `{dtype}`"):
     """A data type that Transformers' modules cannot compute in."""
 
-    template = "hardware `{name}` cannot be measured in `{dtype}`"
     help_template = "types that can be measured: {dtypes}"

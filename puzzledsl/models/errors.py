@@ -40,10 +40,9 @@ class UnfinishedWorkDamaged(Diagnostic, code="E0716"):
     help_template = "remove `{folder}` and run the same command again: what is finished is kept"
 
 
-class NotAChild(Diagnostic, code="E0715"):
+class NotAChild(Diagnostic, code="E0715", template="`{path}` is not a child checkpoint: {reason}"):
     """A directory that is not an exported child."""
 
-    template = "`{path}` is not a child checkpoint: {reason}"
     help_template = "a child's config.json has `block_configs`, one entry a layer"
 
 

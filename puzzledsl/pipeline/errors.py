@@ -21,17 +21,15 @@ class ParentHasNoWeights(Diagnostic, code="E0602"):
     help_template = 'declare it as `parent {name} = hf("directory or hub id")`'
 
 
-class NotMadeYet(Diagnostic, code="E0603"):
+class NotMadeYet(Diagnostic, code="E0603", template="{what} of `{name}` are not made yet"):
     """A stage that was started before the stage whose results it reads."""
 
-    template = "{what} of `{name}` are not made yet"
     help_template = "run `pzl {stage} {file}` first, or `pzl run {file}` for everything in order"
 
 
-class UnknownTarget(Diagnostic, code="E0604"):
+class UnknownTarget(Diagnostic, code="E0604", template="the program declares no {kind} called `{name}`"):
     """A name on the command line that the program does not declare."""
 
-    template = "the program declares no {kind} called `{name}`"
     help_template = "{help}"
 
 
@@ -42,10 +40,9 @@ class NothingDeclared(Diagnostic, code="E0605"):
     help_template = "{help}"
 
 
-class BuildLocked(Diagnostic, code="E0606"):
+class BuildLocked(Diagnostic, code="E0606", template="another `pzl` is at work in `{build}`{who}"):
     """Another process uses the same build directory."""
 
-    template = "another `pzl` is at work in `{build}`{who}"
     help_template = "wait for it, or give this run a build directory of its own with `-o`"
 
 
@@ -56,17 +53,15 @@ class NoSolution(Diagnostic, code="E0607"):
     help_template = "run `pzl solve {file} {name}` to see which requirements conflict"
 
 
-class DiskFull(Diagnostic, code="E0608"):
+class DiskFull(Diagnostic, code="E0608", template="cannot write `{path}`: {reason}"):
     """The operating system refused a write."""
 
-    template = "cannot write `{path}`: {reason}"
     help_template = "everything finished so far is kept; free some space or give another directory with `-o`, then run again"
 
 
-class CannotList(Diagnostic, code="E0678"):
+class CannotList(Diagnostic, code="E0678", template="cannot read the directory `{path}`: {reason}"):
     """A directory that the operating system does not let this user read."""
 
-    template = "cannot read the directory `{path}`: {reason}"
     help_template = "make it readable (`chmod u+rx {path}`), or give another directory"
 
 
@@ -93,34 +88,27 @@ class ParentUnreadable(Diagnostic, code="E0613"):
     help_template = "copy the checkpoint again, or correct its permissions; what is finished so far is kept"
 
 
-class FileExists(Diagnostic, code="E0621"):
+class FileExists(Diagnostic, code="E0621", template="`{path}` exists"):
     """`pzl new` of a file that exists."""
 
-    template = "`{path}` exists"
     help_template = "choose another name, or replace it with `--force`"
 
 
-class NoSuchParent(Diagnostic, code="E0622"):
+class NoSuchParent(Diagnostic, code="E0622", template="no parent `{given}`: {why}"):
     """`pzl new --parent` of a parent whose shape is not known."""
 
-    template = "no parent `{given}`: {why}"
 
-
-class NoSuchProfile(Diagnostic, code="E0623"):
+class NoSuchProfile(Diagnostic, code="E0623", template="no hardware profile `{given}`"):
     """`pzl new --hardware` of a profile that is not shipped."""
 
-    template = "no hardware profile `{given}`"
 
-
-class NothingToCost(Diagnostic, code="E0641"):
+class NothingToCost(Diagnostic, code="E0641", template="there are no costs of scenario {scenarios} yet"):
     """`pzl cost` of a program in which no scenario has costs yet."""
 
-    template = "there are no costs of scenario {scenarios} yet"
     help_template = "`pzl measure {file}` makes them"
 
 
-class NotCompiled(Diagnostic, code="E0624"):
+class NotCompiled(Diagnostic, code="E0624", template="no program in `{path}`: {why}"):
     """A build directory without a program."""
 
-    template = "no program in `{path}`: {why}"
     help_template = "`pzl compile` writes it"

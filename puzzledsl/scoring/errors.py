@@ -5,10 +5,9 @@ from __future__ import annotations
 from puzzledsl.base.diagnostics import Diagnostic
 
 
-class NoScoringText(Diagnostic, code="E1502"):
+class NoScoringText(Diagnostic, code="E1502", template="score `{score}` names no data to score on"):
     """A score without data."""
 
-    template = "score `{score}` names no data to score on"
     help_template = "add `data: NAME` to `replace_one(…)`, or `data = NAME` to the bld"
 
 

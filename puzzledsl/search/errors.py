@@ -5,23 +5,19 @@ from __future__ import annotations
 from puzzledsl.base.diagnostics import Diagnostic
 
 
-class NoSolution(Diagnostic, code="E0501"):
+class NoSolution(Diagnostic, code="E0501", template="search `{name}` has no solution"):
     """Requirements that no child meets together."""
 
-    template = "search `{name}` has no solution"
 
-
-class ScoresNotThere(Diagnostic, code="E0502"):
+class ScoresNotThere(Diagnostic, code="E0502", template="scores `{name}` are not there yet"):
     """A search whose score table is not made yet."""
 
-    template = "scores `{name}` are not there yet"
     help_template = "run `pzl score {file} {name}`"
 
 
-class CostsNotThere(Diagnostic, code="E0503"):
+class CostsNotThere(Diagnostic, code="E0503", template="costs of scenario `{name}` are not there yet"):
     """A search with a scenario whose costs are missing."""
 
-    template = "costs of scenario `{name}` are not there yet"
     help_template = "run `pzl measure {file}`"
 
 
@@ -53,17 +49,15 @@ class ScoreTableUnreadable(Diagnostic, code="E0511"):
     help_template = "{help}"
 
 
-class ScoreTableCell(Diagnostic, code="E0512"):
+class ScoreTableCell(Diagnostic, code="E0512", template="`{path}` {line}: {problem}"):
     """An invalid row of a score table."""
 
-    template = "`{path}` {line}: {problem}"
     help_template = "{help}"
 
 
-class ScoreTableGap(Diagnostic, code="E0513"):
+class ScoreTableGap(Diagnostic, code="E0513", template="`{path}` has no score for {missing}"):
     """A score file without a row for an alternative of the space."""
 
-    template = "`{path}` has no score for {missing}"
     help_template = "add a row for each alternative of each layer; `parent` may be left out, it is 0"
 
 
@@ -76,14 +70,11 @@ class MetricUnknown(Diagnostic, code="E0508"):
     )
 
 
-class NoAnswerInTime(Diagnostic, code="E0507"):
+class NoAnswerInTime(Diagnostic, code="E0507", template="search `{name}`: no solution found by {how}"):
     """A search that found no solution in its time, and no proof that there is none."""
 
-    template = "search `{name}`: no solution found by {how}"
 
-
-class Unbounded(Diagnostic, code="E0506"):
+class Unbounded(Diagnostic, code="E0506", template="{what} of search `{name}` is not a finite number"):
     """A score or cost that is not a finite number."""
 
-    template = "{what} of search `{name}` is not a finite number"
     help_template = "make the table again: a score or cost in it is not finite"

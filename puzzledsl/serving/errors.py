@@ -12,8 +12,7 @@ class EngineAbsent(Diagnostic, code="E1804"):
     help_template = "{install}; `measured(engine: torch)` needs nothing else"
 
 
-class EngineFailed(Diagnostic, code="E1805"):
+class EngineFailed(Diagnostic, code="E1805", template="{engine} failed while it timed {what}: {reason}"):
     """The engine's process failed while it loaded or timed a model."""
 
-    template = "{engine} failed while it timed {what}: {reason}"
     help_template = "run it again to go on from here; a smaller batch, or a shorter prompt, needs less memory"

@@ -49,8 +49,7 @@ class NoEightBit(Diagnostic, code="E1706"):
     help_template = "pip install 'puzzledsl[eightbit]'"
 
 
-class MemoryOfRank(Diagnostic, code="E1707"):
+class MemoryOfRank(Diagnostic, code="E1707", template="uptrain `{name}` ran out of memory in rank {rank}"):
     """One of several processes ran out of memory."""
 
-    template = "uptrain `{name}` ran out of memory in rank {rank}"
     help_template = "start the same command again: it goes on {less}"

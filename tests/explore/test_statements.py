@@ -9,9 +9,9 @@ import pytest
 
 from puzzledsl.base.diagnostics import Fix
 from puzzledsl.base.fixes import apply
-from puzzledsl.explore.grids import grid_of
 from puzzledsl.explore.question import BadQuestion, Question
 from puzzledsl.explore.sheet import Sheet
+from puzzledsl.explore.statements import grid_of
 from puzzledsl.ir.nodes import LinearRequirement, LogicRequirement, Requirement
 from tests.explore.programs import VARIED, sheet_of
 

@@ -34,7 +34,7 @@ from puzzledsl.export.gguf_recipe import write_recipe
 from puzzledsl.export.importance import Importance, importance_of
 from puzzledsl.export.verify_gguf import verify_gguf
 from puzzledsl.export.write import write_export
-from puzzledsl.ir.recipes import RECIPES, Recipe
+from puzzledsl.ir.measured_engines import RECIPES, Recipe
 from tests.export.variants import LA, LF, NA, NF, A, F, Made, Variant, make
 
 gguf = pytest.importorskip("gguf")

@@ -36,7 +36,8 @@ def thing(symbol: values.Symbol) -> str:
 
 def where(ctx: Context, symbol: values.Symbol) -> Where:
     """Return the place of a declaration's head: its kind and name."""
-    return ctx.where(declaration(symbol).kind.span.to(symbol.span))
+    kind, name = declaration(symbol).kind.span, symbol.span
+    return ctx.where(Span(kind.file, kind.line, kind.column, name.end_line, name.end_column))
 
 
 def missing(ctx: Context, symbol: values.Symbol, what: str, help: str) -> None:
@@ -57,8 +58,8 @@ def check_parts(
     `value` and `body` say otherwise. `example` is the help's correct form, the kind's own unless given.
     """
     decl, kind = declaration(symbol), KINDS[symbol.kind]
-    value = value or ("none" if kind.value is None else "allowed" if kind.has_body else "needed")
-    body = body or ("needed" if kind.value is None else "allowed" if kind.has_body else "none")
+    value = value or ("none" if kind.value is None else "allowed" if kind.settings else "needed")
+    body = body or ("needed" if kind.value is None else "allowed" if kind.settings else "none")
     help = f"write `{example or kind.form}`"
     for part, need, sign in ((decl.value, value, "`= …`"), (decl.body, body, "`{ … }`")):
         if part is None and need == "needed":

@@ -33,13 +33,13 @@ from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.diagnostics.space_errors import OtherSpace
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.aggregates import count
 from puzzledsl.checker.expressions.arithmetic import refuse_throughput
+from puzzledsl.checker.expressions.attributes import instances
+from puzzledsl.checker.expressions.calls import count
 from puzzledsl.checker.expressions.coercions import as_number, as_whole
 from puzzledsl.checker.expressions.comparisons import Sides, comparable, refuse_batch_ratio
 from puzzledsl.checker.expressions.layer_tables import layer_spoken_of
 from puzzledsl.checker.expressions.logic import refuse_several
-from puzzledsl.checker.expressions.selections import instances
 from puzzledsl.checker.expressions.settings import Entry, Settings, from_call, lower_call, read_call
 from puzzledsl.checker.expressions.terms import (
     is_cost,

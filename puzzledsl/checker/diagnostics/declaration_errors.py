@@ -68,16 +68,12 @@ class NoSuchFamily(Diagnostic, code="E0471"):
     template = "{runtime} cannot run children of {family} parents: {reason}"
 
 
-class CannotRepresent(Diagnostic, code="E0472"):
+class CannotRepresent(Diagnostic, code="E0472", template="{runtime} has no {what}: {layers} ({reason})"):
     """An alternative that the runtime lacks and that nothing in the runtime can replace exactly."""
 
-    template = "{runtime} has no {what}: {layers} ({reason})"
 
-
-class IsLowered(Diagnostic, code="W0473"):
+class IsLowered(Diagnostic, code="W0473", template="{runtime} has no {what}"):
     """An alternative that the runtime lacks and that the export rewrites into something the runtime has."""
-
-    template = "{runtime} has no {what}"
 
 
 class LoweringRefused(Diagnostic, code="E0474"):
@@ -86,16 +82,13 @@ class LoweringRefused(Diagnostic, code="E0474"):
     template = "{runtime} has no {what}, and `lower: false` forbids rewriting it"
 
 
-class EngineLacksType(Diagnostic, code="E1806"):
+class EngineLacksType(Diagnostic, code="E1806", template="{engine} has no {key} `{value}`"):
     """A data type or device that the engine of `measured(...)` does not have."""
 
-    template = "{engine} has no {key} `{value}`"
 
-
-class EngineLacksAlternative(Diagnostic, code="E1807"):
+class EngineLacksAlternative(Diagnostic, code="E1807", template="{engine} cannot run {what}: {reason}"):
     """A space is searched by costs of an engine that cannot run all of its children."""
 
-    template = "{engine} cannot run {what}: {reason}"
     help_template = (
         "drop it from `{space}`, or measure in another engine: `measured(engine: torch)` runs everything"
     )

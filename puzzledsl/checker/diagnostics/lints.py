@@ -5,38 +5,33 @@ from __future__ import annotations
 from puzzledsl.base.diagnostics import Diagnostic
 
 
-class UnusedName(Diagnostic, code="W0201"):
+class UnusedName(Diagnostic, code="W0201", template="{kind} `{name}` is never used"):
     """A name that is never used."""
 
-    template = "{kind} `{name}` is never used"
     help_template = "use it, remove it, or call it `_{name}`"
 
 
-class UnusedImport(Diagnostic, code="W0202"):
+class UnusedImport(Diagnostic, code="W0202", template="`{name}` of `{path}` is never used"):
     """A name that is imported by `use` and never used."""
 
-    template = "`{name}` of `{path}` is never used"
     help_template = "leave it out"
 
 
-class Shadowing(Diagnostic, code="W0203"):
+class Shadowing(Diagnostic, code="W0203", template="`{name}` hides {what}"):
     """A name that hides another visible name."""
 
-    template = "`{name}` hides {what}"
     help_template = "give one of them another name"
 
 
-class AlwaysHolds(Diagnostic, code="W0301"):
+class AlwaysHolds(Diagnostic, code="W0301", template="every child of `{space}` meets this: {bound}"):
     """A requirement that every child of the space meets."""
 
-    template = "every child of `{space}` meets this: {bound}"
     help_template = "{help}"
 
 
-class NeverHolds(Diagnostic, code="W0302"):
+class NeverHolds(Diagnostic, code="W0302", template="no child of `{space}` meets this: {bound}"):
     """A requirement that no child of the space meets."""
 
-    template = "no child of `{space}` meets this: {bound}"
     help_template = "{help}"
 
 
@@ -68,8 +63,7 @@ class FewTokensAnExpert(Diagnostic, code="W0306"):
     help_template = "write `calibration = {needed}` or more"
 
 
-class SameAlternative(Diagnostic, code="W0401"):
+class SameAlternative(Diagnostic, code="W0401", template="this choice has `{name}` twice"):
     """An alternative that the choice already contains."""
 
-    template = "this choice has `{name}` twice"
     help_template = "{help}"

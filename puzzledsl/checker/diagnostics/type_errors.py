@@ -5,41 +5,30 @@ from __future__ import annotations
 from puzzledsl.base.diagnostics import Diagnostic
 
 
-class UnlikeComparison(Diagnostic, code="E0301"):
+class UnlikeComparison(Diagnostic, code="E0301", template="`{op}` compares {left} with {right}"):
     """A comparison of two different dimensions."""
 
-    template = "`{op}` compares {left} with {right}"
 
-
-class UnlikeSum(Diagnostic, code="E0302"):
+class UnlikeSum(Diagnostic, code="E0302", template="`{op}` combines {left} and {right}"):
     """A sum or difference of two different dimensions."""
 
-    template = "`{op}` combines {left} and {right}"
     help_template = "both sides of `{op}` must have the same dimension"
 
 
-class WrongType(Diagnostic, code="E0303"):
+class WrongType(Diagnostic, code="E0303", template="{what} must be {wanted}, not {got}"):
     """A value of another type or dimension than needed."""
 
-    template = "{what} must be {wanted}, not {got}"
 
-
-class OutOfRange(Diagnostic, code="E0304"):
+class OutOfRange(Diagnostic, code="E0304", template="{what} must be {condition}, not {got}"):
     """A number of the right type that is out of range."""
 
-    template = "{what} must be {condition}, not {got}"
 
-
-class UnknownWord(Diagnostic, code="E0305"):
+class UnknownWord(Diagnostic, code="E0305", template="`{got}` is no {what}"):
     """A word that is not in a closed list."""
 
-    template = "`{got}` is no {what}"
 
-
-class DivisionByZero(Diagnostic, code="E0306"):
+class DivisionByZero(Diagnostic, code="E0306", template="division by zero"):
     """Division or remainder by zero."""
-
-    template = "division by zero"
 
 
 class NotConstant(Diagnostic, code="E0307"):
@@ -58,10 +47,8 @@ class NotLinear(Diagnostic, code="E0308"):
     )
 
 
-class ThroughputAlone(Diagnostic, code="E0309"):
+class ThroughputAlone(Diagnostic, code="E0309", template="`{metric}` cannot be combined with other terms"):
     """Throughput mixed with other terms: it is batch * output / latency, which is not linear."""
-
-    template = "`{metric}` cannot be combined with other terms"
 
 
 class NotPropositional(Diagnostic, code="E0310"):
@@ -70,10 +57,9 @@ class NotPropositional(Diagnostic, code="E0310"):
     template = "`{op}` joins statements about layers (`layers[3].ffn is noop`), not {got}"
 
 
-class WhichLayer(Diagnostic, code="E0311"):
+class WhichLayer(Diagnostic, code="E0311", template="this is a statement about {layers} at once"):
     """A statement about all layers, where a statement about one layer is needed."""
 
-    template = "this is a statement about {layers} at once"
     help_template = "name one layer (`layers[i].{sub_block}`), or count them: `count({text}) <= 8`"
 
 
@@ -84,16 +70,13 @@ class NothingToDecide(Diagnostic, code="E0312"):
     help_template = "name a metric, a score, `params`, `sum(…)`, `count(…)` or `layers[i]`; for constants there is `assert`"
 
 
-class NotARequirement(Diagnostic, code="E0313"):
+class NotARequirement(Diagnostic, code="E0313", template="`{keyword}` needs {wanted}, not {got}"):
     """`require` of something that is neither a comparison nor a statement about layers."""
 
-    template = "`{keyword}` needs {wanted}, not {got}"
 
-
-class BadEquality(Diagnostic, code="E0314"):
+class BadEquality(Diagnostic, code="E0314", template="`{op}` cannot be required of {what}"):
     """`==` on a continuous metric, or `!=` on anything a search decides."""
 
-    template = "`{op}` cannot be required of {what}"
     help_template = "{instead}"
 
 
@@ -117,13 +100,9 @@ class NotASum(Diagnostic, code="E0317"):
     help_template = "let it stand alone on one side of a comparison: `require {text} <= 2`"
 
 
-class DiffersByLayer(Diagnostic, code="E0319"):
+class DiffersByLayer(Diagnostic, code="E0319", template="{what} differs from layer to layer"):
     """A figure of a parent or a space that differs from layer to layer."""
 
-    template = "{what} differs from layer to layer"
 
-
-class NotAlike(Diagnostic, code="E0318"):
+class NotAlike(Diagnostic, code="E0318", template="`same as` compares {left} with {right}"):
     """`same as` between two things that never choose the same."""
-
-    template = "`same as` compares {left} with {right}"

@@ -1,20 +1,40 @@
-"""Evaluation of calls: `fn`s, built-in functions over lists and comprehensions, and constructors."""
+"""Calls: `fn`s, constructors, and the built-in functions over lists, layers and comprehensions."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from math import ceil, floor, prod
 from typing import NoReturn
 
-from puzzledsl.base.diagnostics import Args, Fix
+from puzzledsl.base.diagnostics import Args, Fix, Span
+from puzzledsl.base.phrases import listed
 from puzzledsl.base.suggest import closest
+from puzzledsl.base.units import Quantity
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.diagnostics import name_errors
+from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.aggregates import apply_builtin
-from puzzledsl.checker.expressions.coercions import as_number
-from puzzledsl.checker.expressions.logic import refuse_several
-from puzzledsl.checker.expressions.selections import instances
+from puzzledsl.checker.expressions.arithmetic import guard
+from puzzledsl.checker.expressions.attributes import instances
+from puzzledsl.checker.expressions.coercions import as_number, is_times, label
+from puzzledsl.checker.expressions.figures import read_distinct, read_runs
+from puzzledsl.checker.expressions.layer_tables import (
+    as_formula,
+    layer_spoken_of,
+    number_of,
+    pointwise,
+    tables_of,
+    truth_of,
+)
+from puzzledsl.checker.expressions.logic import BOUND, afford, refuse_several
+from puzzledsl.checker.expressions.terms import LAYER_TERMS, add_all, as_symbolic, scale
+from puzzledsl.checker.limits import TERMS_PER_STEP
 from puzzledsl.checker.names.resolve import lookup
-from puzzledsl.checker.names.unknown import unknown_name
+from puzzledsl.checker.names.words import unknown_name
+from puzzledsl.checker.spaces.space_info import SpaceInfo
+from puzzledsl.ir import nodes
+from puzzledsl.language.alternatives import ALTERNATIVES
 from puzzledsl.language.calls import CONSTRUCTORS
 from puzzledsl.language.words import FUNCTIONS
 from puzzledsl.syntax import tree
@@ -133,3 +153,257 @@ def _comprehension(ctx: Context, node: tree.Comprehension, scope: values.Scope) 
             as_number(ctx, value, node.element.span, "each element of a `for`")
         found.append(values.Located(value, node.element.span))
     return found
+
+
+# ---------------------------------------------------------------- built-in functions
+
+
+ROUNDINGS: dict[str, Callable[[Fraction], Fraction]] = {
+    "floor": lambda x: Fraction(floor(x)),
+    "ceil": lambda x: Fraction(ceil(x)),
+    "round": lambda x: Fraction(floor(x + Fraction(1, 2))),
+    "abs": abs,
+}
+EXTREMES: dict[str, Callable[..., Fraction]] = {
+    "min": lambda *cell: min(cell),
+    "max": lambda *cell: max(cell),
+}
+
+
+def apply_builtin(ctx: Context, name: str, items: list[values.Located], call: tree.Call) -> values.Value:
+    """The value of a built-in function over `items`, none of which is poison."""
+    match name:
+        case "sum":
+            return _sum(ctx, name, items, call.span)
+        case "count":
+            return count(ctx, items, call.span)
+        case "mean":
+            return _mean(ctx, items, call.span)
+        case "min" | "max":
+            return _extreme(ctx, name, items, call.span)
+        case "all" | "any":
+            return _quantified(ctx, name, items, call.span)
+        case "runs" | "longest":
+            return read_runs(ctx, name, items, call)
+        case "distinct":
+            return read_distinct(ctx, items, call)
+        case "size":
+            return _size(ctx, items, call.span)
+        case _:
+            return _rounded(ctx, name, items, call.span)
+
+
+# ---------------------------------------------------------------- sums and counts
+
+
+def _sum(ctx: Context, name: str, items: list[values.Located], span: Span) -> values.Number:
+    numbers: list[values.Number] = []
+    for item in items:
+        facts = item.value
+        if isinstance(facts, values.Facts):
+            terms = [("fact", facts.sub_block, facts.attribute, layer) for layer in facts.indices]
+            numbers.append(values.Symbolic(dict.fromkeys(terms, Fraction(1)), space=facts.space))
+        else:
+            numbers.append(as_number(ctx, facts, item.span, f"what `{name}` adds"))
+    if not numbers:
+        return Quantity(Fraction(0))
+    _need_alike(ctx, name, numbers, items)
+    constants = [n for n in numbers if isinstance(n, Quantity)]
+    if len(constants) == len(numbers):
+        total = sum((n.value for n in constants), Fraction(0))
+        return guard(ctx, Quantity(total, constants[0].dimension, constants[0].form), span)
+    return guard(ctx, _added(ctx, [*map(as_symbolic, numbers)], span), span)
+
+
+def _added(ctx: Context, parts: list[values.Symbolic], span: Span) -> values.Symbolic:
+    """Add up. Sums over many layers are work, which loops may ask for again and again."""
+    ctx.spend(span, sum(len(part.terms) for part in parts) // TERMS_PER_STEP)
+    return add_all(parts)
+
+
+def _need_alike(ctx: Context, op: str, numbers: Sequence[values.Number], items: list[values.Located]) -> None:
+    first = numbers[0]
+    for number, item in zip(numbers, items, strict=True):
+        if number.dimension != first.dimension or is_times(number) != is_times(first):
+            said: Args = {"op": op, "left": values.describe(first), "right": values.describe(number)}
+            raise ctx.refuse(types.UnlikeSum(item.span, label(number), help="", **said))
+
+
+def _mean(ctx: Context, items: list[values.Located], span: Span) -> values.Value:
+    size = sum(len(i.value.indices) if isinstance(i.value, values.Facts) else 1 for i in items)
+    if not size:
+        raise ctx.refuse(name_errors.MissingPart(span, thing="`mean`", what="at least one value"))
+    total = _sum(ctx, "mean", items, span)
+    if isinstance(total, values.Symbolic):
+        return guard(ctx, scale(total, Fraction(1, size)), span)
+    return guard(ctx, Quantity(total.value / size, total.dimension, total.form), span)
+
+
+def count(ctx: Context, items: list[values.Located], span: Span) -> values.Value:
+    """The number of statements that hold."""
+    constant = Fraction(0)
+    parts: list[values.Symbolic] = []
+    for item in items:
+        match item.value:
+            case values.Boolean(value=true):
+                constant += true
+            case values.Matches(space=space, sub_block=sub_block, names=names, indices=indices):
+                terms: dict[values.TermKey, Fraction] = {
+                    ("count", sub_block, names[i], i): Fraction(1) for i in indices
+                }
+                parts.append(values.Symbolic(terms, space=space))
+            case values.Formula() | values.Conjunction():
+                parts.append(_counted(ctx, item.value, item.span))
+            case _:
+                _refuse_uncounted(ctx, item.value, item.span)
+    if not parts:
+        return Quantity(constant)
+    total = _added(ctx, parts, span)
+    return values.Symbolic(total.terms, total.constant + constant, total.dimension, total.space)
+
+
+def _counted(ctx: Context, value: values.Formula | values.Conjunction, span: Span) -> values.Symbolic:
+    """1 where a statement about one layer holds, else 0; one about several layers is refused."""
+    statement = as_formula(ctx, value, span)
+    match statement:
+        case values.Boolean(value=true):
+            return values.Symbolic({}, Fraction(true))
+        case values.Formula(logic=nodes.Is() as single):
+            key: values.TermKey = ("count", single.sub_block, single.alternatives, single.layer)
+            return values.Symbolic({key: Fraction(1)}, space=statement.space)
+        case values.Formula():
+            if (at := layer_spoken_of(statement)) is not None:
+                return as_symbolic(number_of(truth_of(ctx, statement, at, span)))
+            help = "each thing counted hangs on one layer; statements between layers are a `require` each"
+            raise ctx.wrong(span, _COUNTED, _COUNTS, "a statement about several layers", help)
+    help = "what is counted hangs on one layer: `count(l.ffn.width >= 4096 for l in layers)`"
+    raise ctx.wrong(span, _COUNTED, _COUNTS, "a bound on a metric or on several layers", help)
+
+
+def _refuse_uncounted(ctx: Context, value: values.Value, span: Span) -> NoReturn:
+    """Refuse what `count` cannot count; of an alternative, say that a sub-block is missing."""
+    help, fixes = "", list[Fix]()
+    if isinstance(value, values.SubBlocks):
+        help = f"say what: `count({value.sub_block} is noop)`"
+    elif isinstance(value, values.Constructed) and any(
+        value.name in names for names in ALTERNATIVES.values()
+    ):
+        text = ctx.source(span)
+        meant = [f"{part} is {text}" for part, names in ALTERNATIVES.items() if value.name in names]
+        help = f"say of which sub-block: {listed([f'`count({each})`' for each in meant], 'or')}"
+        fixes = [Fix.replace(span, each, safe=len(meant) == 1) for each in meant]
+    raise ctx.wrong(span, _COUNTED, _COUNTS, value, help, fixes)
+
+
+_COUNTED, _COUNTS = "what `count` counts", "statements such as `attention is noop`"
+
+
+# ---------------------------------------------------------------- tables of a layer
+
+
+def _extreme(ctx: Context, name: str, items: list[values.Located], span: Span) -> values.Value:
+    """`min` and `max` of constants, or inside one layer."""
+    numbers: list[values.Number] = []
+    for item in items:
+        if isinstance(item.value, values.Facts):
+            _refuse_extreme(ctx, name, item.span, layers=True)
+        numbers.append(as_number(ctx, item.value, item.span, f"what `{name}` compares"))
+    if not numbers:
+        raise ctx.refuse(name_errors.MissingPart(span, thing=f"`{name}`", what="at least one value"))
+    _need_alike(ctx, name, numbers, items)
+    constants = [n for n in numbers if isinstance(n, Quantity)]
+    if len(constants) == len(numbers):
+        return (min if name == "min" else max)(constants, key=lambda n: n.value)
+    if len(numbers) == 1:
+        return numbers[0]
+    tables = tables_of(ctx, numbers, span)
+    if tables is None:
+        whose, at = next(
+            (n, i.span) for n, i in zip(numbers, items, strict=True) if isinstance(n, values.Symbolic)
+        )
+        _refuse_extreme(ctx, name, at, layers=all(key[0] in LAYER_TERMS for key in whose.terms))
+    return pointwise(tables, numbers[0].dimension, EXTREMES[name])
+
+
+def _refuse_extreme(ctx: Context, name: str, span: Span, layers: bool) -> NoReturn:
+    bound, op = ("least", ">=") if name == "min" else ("largest", "<=")
+    help = f"`{name}` is not linear: bound each part with a `require` of its own"
+    if layers:
+        help = (
+            f"`{name}` over several layers is not linear; to bound the {bound}, bound each: "
+            f"`for l in layers {{ require l.ffn.width {op} … }}`"
+        )
+    raise ctx.refuse(types.NotConstant(span, what=f"what `{name}` compares", got="this", help=help))
+
+
+def _rounded(ctx: Context, name: str, items: list[values.Located], span: Span) -> values.Value:
+    if len(items) != 1:
+        raise ctx.refuse(name_errors.TooManyArguments(span, name=name, takes="1 argument", got=len(items)))
+    place, what = items[0].span, f"what `{name}` takes"
+    value = as_number(ctx, items[0].value, place, what)
+    if isinstance(value, Quantity):
+        form = value.form if name == "abs" else "plain"
+        return Quantity(ROUNDINGS[name](value.value), value.dimension, form)
+    tables = tables_of(ctx, [value], span)
+    if tables is None:
+        help = f"`{name}` is not linear over several layers; inside one layer it is a table of that layer"
+        raise ctx.refuse(types.NotConstant(place, what=what, got="this", help=help))
+    return pointwise(tables, value.dimension, ROUNDINGS[name])
+
+
+# ---------------------------------------------------------------- all, any, size
+
+
+def _quantified(ctx: Context, name: str, items: list[values.Located], span: Span) -> values.Value:
+    logics: list[nodes.Logic] = []
+    size = 1
+    space: SpaceInfo | None = None
+    for item in items:
+        statement = (
+            as_formula(ctx, item.value, item.span) if isinstance(item.value, values.Conjunction) else None
+        )
+        match statement or item.value:
+            case values.Boolean(value=true):
+                if true == (name == "any"):
+                    return values.Boolean(true)
+            case values.Formula(logic=logic, size=more, space=space):
+                logics.append(logic)
+                size += more
+            case values.Matches(space=space, sub_block=sub_block, names=names, indices=indices):
+                logics += [nodes.Is(layer=i, sub_block=sub_block, alternatives=names[i]) for i in indices]
+                size += len(indices)
+            case other:
+                got = BOUND if isinstance(other, values.Conjunction) else values.describe(other)
+                raise ctx.refuse(types.NotPropositional(item.span, op=name, got=got))
+    afford(ctx, size, span)
+    if not logics or space is None:
+        return values.Boolean(name == "all")
+    joined = tuple(logics)
+    return values.Formula(
+        nodes.And(operands=joined) if name == "all" else nodes.Or(operands=joined), size, space
+    )
+
+
+def _size(ctx: Context, items: list[values.Located], span: Span) -> values.Value:
+    help = "write `size(layer)`, `size(attention)`, `size(layers[3])` or `size(layers[3].ffn)`"
+    if len(items) != 1:
+        said: Args = {"name": "size", "takes": "1 argument", "got": len(items)}
+        raise ctx.refuse(name_errors.TooManyArguments(span, help=help, **said))
+    value = items[0].value
+    match value:
+        case values.Layers(space=space, indices=()):
+            numbers = {prod(map(len, layer)) for layer in zip(*space.base.values(), strict=True)}
+        case values.Layers(space=space, indices=(layer,), single=True):
+            numbers = {prod(len(rows[layer]) for rows in space.chosen.values())}
+        case values.SubBlocks(space=space, sub_block=sub_block, indices=(layer,), single=True):
+            numbers = {len(space.choices(sub_block)[layer])}
+        case values.SubBlocks(space=space, sub_block=sub_block, single=False):
+            numbers = set(map(len, space.base[sub_block]))
+        case _:
+            raise ctx.wrong(items[0].span, "what `size` counts", "a layer", value, help)
+    if space.incomplete:
+        return values.POISON
+    if len(numbers) > 1:
+        help = "name a layer: `size(layers[0])`"
+        raise ctx.refuse(types.DiffersByLayer(span, what=f"`{ctx.source(span)}`", help=help))
+    return Quantity(Fraction(numbers.pop()))

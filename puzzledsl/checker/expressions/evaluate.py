@@ -15,7 +15,7 @@ from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics import type_errors as errors
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.arithmetic import combine
-from puzzledsl.checker.expressions.attributes import attribute
+from puzzledsl.checker.expressions.attributes import attribute, index
 from puzzledsl.checker.expressions.calls import call
 from puzzledsl.checker.expressions.coercions import as_number, read_step
 from puzzledsl.checker.expressions.comparisons import compare
@@ -28,11 +28,10 @@ from puzzledsl.checker.expressions.layer_tables import (
     truth_of,
 )
 from puzzledsl.checker.expressions.logic import connect, invert, same_as, subject_is
-from puzzledsl.checker.expressions.selections import index
 from puzzledsl.checker.expressions.terms import negate
 from puzzledsl.checker.limits import MAX_OPTIONS
 from puzzledsl.checker.names.resolve import lookup
-from puzzledsl.checker.names.unknown import unknown_name
+from puzzledsl.checker.names.words import unknown_name
 from puzzledsl.language.calls import CONSTRUCTORS
 from puzzledsl.syntax import tree
 

@@ -23,13 +23,13 @@ from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.coercions import as_constant, as_whole, between
 from puzzledsl.checker.limits import MAX_COUNT
-from puzzledsl.checker.names.unknown import shipped_names, unknown_name
-from puzzledsl.checker.names.words import read_ref, read_word
+from puzzledsl.checker.names.words import read_ref, read_word, shipped_names, unknown_name
 from puzzledsl.language.calls import FORMER_SETTINGS
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")
+S = TypeVar("S", bound="Settings")
 _REST = Setting("One more of the last positional argument.")
 _HARMLESS: Mapping[Any, Any] = {int: 0, float: 0.0, Fraction: Fraction(0), str: ""}
 """Values of settings that must be written and are not, or are wrong."""
@@ -152,7 +152,7 @@ class Settings:
         if known.words and known.type is not bool:
             return read_word(self.ctx, entry.expr, entry.scope, known.words, known.noun)
         if known.type is int and known.unit == COUNT:
-            return self.whole(key, int(known.at_least or 0), int(known.at_most or MAX_COUNT))
+            return self.count(key, int(known.at_least or 0), int(known.at_most or MAX_COUNT))
         if known.type in (int, float, Fraction):
             return known.type(self._quantity(key, known))
         if known.type is bool:
@@ -179,7 +179,7 @@ class Settings:
         self.ctx.lower_later(found)
         return self.ctx.name_of(found)
 
-    def whole(self, key: str, low: int, high: int) -> int:
+    def count(self, key: str, low: int, high: int) -> int:
         """Return a whole number within bounds."""
         return as_whole(self.ctx, self.value(key), self.place(key), f"`{key}`", low, high)
 
@@ -307,11 +307,17 @@ def as_call(ctx: Context, value: values.Value, span: Span, takes: Setting) -> va
 
 def from_call(ctx: Context, call: values.Constructed, form: Call) -> Settings:
     """Collect the arguments of a call of this form. Positional ones beyond those with names become `0`, `1` and so on."""
+    return collect(Settings, ctx, call, form)
+
+
+def collect(into: Callable[..., S], ctx: Context, call: values.Constructed, form: Call) -> S:
+    """Return `from_call` as a class of settings."""
     name = call.base.name if call.base else call.name
-    found = Settings(ctx, f"`{name}`", call.span, form.arguments, write=form.write)
+    found = into(ctx, f"`{name}`", call.span, form.arguments, write=form.write)
     found.quiet_about_missing = ctx.file_of(call.span).is_damaged(call.span)
     found.given = frozenset(a.name.text for a in call.arguments if a.name is not None)
-    known, positional = form.names, form.names[: form.positional]
+    known = tuple(form.arguments)
+    positional = known[: form.positional]
     place = 0
     for argument in call.arguments:
         entry = Entry(argument.value, call.scope, argument.span)

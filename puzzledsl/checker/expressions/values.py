@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, Self, TypeVar
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.frozen import record
 from puzzledsl.base.units import COUNT, Dimension, Quantity
 from puzzledsl.checker.names.syntax_error_regions import SyntaxErrorRegions, declares_unread
 from puzzledsl.checker.spaces.space_info import SpaceInfo
@@ -25,7 +26,7 @@ STD = "std/"
 """Paths of files that ship with the package begin so."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Poison:
     """The value of a faulty expression that is already reported."""
 
@@ -33,7 +34,7 @@ class Poison:
 POISON = Poison()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Text:
     """A string, or a bare word such as `fp8` used as one. `words`: the closed list that it belongs to."""
 
@@ -41,14 +42,14 @@ class Text:
     words: tuple[str, ...] = field(default=(), compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Boolean:
     """`true`, `false` or the result of a constant comparison."""
 
     value: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Located:
     """A value and its span."""
 
@@ -56,21 +57,21 @@ class Located:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Options:
     """`a | b | c`, in order."""
 
     options: tuple[Located, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ListValue:
     """`[a, b]`."""
 
     items: tuple[Value, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RangeValue:
     """`3..78`, inclusive; every `step` from the lower end, where one is given."""
 
@@ -79,7 +80,7 @@ class RangeValue:
     step: Fraction | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Constructed:
     """A constructor such as `gqa(kv_heads: 8)` or `noop`, with its scope. The declaration that takes it reads the arguments."""
 
@@ -90,14 +91,14 @@ class Constructed:
     base: Symbol | None = None  # `h100_sxm(gpus: 2)`: the declaration that is changed
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Ref:
     """A reference to a declaration (`wide`, `chat`, `h100`) or to a file used `as` a name."""
 
     symbol: Symbol
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Function:
     """`fn half(x) = x / 2`, with the scope of its file."""
 
@@ -105,14 +106,14 @@ class Function:
     scope: Scope
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BuiltIn:
     """Built-in function, such as `sum`, `count` or `min`."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ParentLayer:
     """`llama.layers[3]`: a layer of a parent, as it is."""
 
@@ -126,7 +127,7 @@ Names = dict[int, tuple[str, ...]]
 """Layer -> canonical names of alternatives."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Layers:
     """`layers`, `layers[40..]`; `single` for `layers[i]` and for the variable of `for l in layers`."""
 
@@ -135,7 +136,7 @@ class Layers:
     single: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class SubBlocks:
     """`attention`, `layers[i].ffn`."""
 
@@ -145,7 +146,7 @@ class SubBlocks:
     single: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Facts:
     """`attention.kv_heads` of several layers: a vector for `sum`."""
 
@@ -155,7 +156,7 @@ class Facts:
     indices: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Matches:
     """`attention is noop` of several layers: a vector for `count`. `others` are the alternatives that do not match."""
 
@@ -172,7 +173,7 @@ TermKey = tuple[str | int | tuple[Any, ...], ...]
 ("count", sub_block, names, layer) | ("table", attention_names, ffn_names, cells, layer)"""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Symbolic:
     """`sum(coefficient * term) + constant`, of one dimension. `space`: the space whose layers the terms are about, if any."""
 
@@ -182,7 +183,7 @@ class Symbolic:
     space: SpaceInfo | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Formula:
     """A statement about layers' choices; `size` counts its nodes."""
 
@@ -191,7 +192,7 @@ class Formula:
     space: SpaceInfo
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Tally:
     """`runs(P)`, `longest(P)`, `distinct(F)`: a whole number of the child that is not a sum over layers.
 
@@ -204,7 +205,7 @@ class Tally:
     text: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Comparison:
     """A comparison with a value that the search decides, ready to become a requirement."""
 
@@ -216,7 +217,7 @@ class Comparison:
     bound_span: Span
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Conjunction:
     """Comparisons and formulas joined by `and`; each becomes one requirement."""
 
@@ -300,39 +301,50 @@ class SourceFile:
 
     def source(self, span: Span) -> str:
         """The text a span of this file covers."""
+        if span.line == span.end_line <= len(self.lines):
+            return self.lines[span.line - 1][span.column - 1 : span.end_column - 1]
         return span.cut(self.lines)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scope:
-    """Names visible to an expression: local ones, then an outer scope's, then the file's."""
+T = TypeVar("T")
+
+
+@record(eq=False)
+class LocalNames(Generic[T]):
+    """Local names with what they stand for, then an outer scope's, then the file's."""
 
     file: SourceFile
-    names: dict[str, Value] = field(default_factory=dict)
-    outer: Scope | None = None
+    names: dict[str, T] = field(default_factory=dict)
+    outer: Self | None = None
 
-    def inner(self, names: dict[str, Value] | None = None) -> Scope:
+    def inner(self, names: dict[str, T] | None = None) -> Self:
         """A scope inside this one."""
-        return Scope(self.file, {} if names is None else names, self)
+        return type(self)(self.file, {} if names is None else names, self)
 
-    def local(self, name: str) -> Value | None:
-        """The value of a name bound by a body, a `for`, a parameter of a `fn`; None where there is none."""
-        scope: Scope | None = self
+    def local(self, name: str) -> T | None:
+        """Return what stands for a name bound by a body, a `for` or a `fn`; None where there is none."""
+        scope: LocalNames[T] | None = self
         while scope is not None:
             if name in scope.names:
                 return scope.names[name]
             scope = scope.outer
         return None
 
+    def all_local(self) -> dict[str, T]:
+        """Every local name, nearest first."""
+        return self.names | {
+            name: found
+            for name, found in (self.outer.all_local() if self.outer is not None else {}).items()
+            if name not in self.names
+        }
+
+
+class Scope(LocalNames["Value"]):
+    """Names visible to an expression, with their values."""
+
     def visible(self) -> list[str]:
         """Every name that could be meant here, nearest first."""
-        found: dict[str, None] = {}
-        scope: Scope | None = self
-        while scope is not None:
-            found.update(dict.fromkeys(scope.names))
-            scope = scope.outer
-        found.update(dict.fromkeys(self.file.names))
-        return list(found)
+        return list(dict.fromkeys((*self.all_local(), *self.file.names)))
 
 
 Value = (
@@ -373,6 +385,22 @@ def located(value: Value, span: Span) -> list[Located]:
     return list(value.options) if isinstance(value, Options) else [Located(value, span)]
 
 
+_WORDS: dict[type, str] = {
+    Poison: "nothing",
+    Boolean: "true or false",
+    Options: "a choice",
+    ListValue: "a list",
+    RangeValue: "a range",
+    Function: "a function",
+    BuiltIn: "a function",
+    ParentLayer: "a layer",
+    SubBlocks: "a sub-block",
+    Matches: "a statement about layers",
+    Formula: "a statement about layers",
+    Conjunction: "a requirement",
+}
+
+
 def describe(value: Value) -> str:
     """Return a value's description for diagnostics, such as `a string`, `Bytes` or `a space`."""
     match value:
@@ -384,36 +412,18 @@ def describe(value: Value) -> str:
             return dimension.name
         case Text(value=text):
             return "a string" if text else "an empty string"
-        case Boolean():
-            return "true or false"
-        case Options():
-            return "a choice"
-        case ListValue():
-            return "a list"
-        case RangeValue():
-            return "a range"
         case Constructed(name=name, base=base):
             return f"`{base.name if base else name}`"
         case Ref(symbol=symbol):
-            return f"{article(symbol.kind)}"
-        case Function() | BuiltIn():
-            return "a function"
-        case Layers(single=True) | ParentLayer():
-            return "a layer"
-        case Layers():
-            return "layers"
-        case SubBlocks():
-            return "a sub-block"
+            return article(symbol.kind)
+        case Layers(single=single):
+            return "a layer" if single else "layers"
         case Facts(attribute=attribute):
             return f"one {attribute} a layer"
-        case Matches() | Formula():
-            return "a statement about layers"
         case Tally(text=text):
             return f"`{text}`"
-        case Conjunction():
-            return "a requirement"
-        case Poison():
-            return "nothing"
+        case _:
+            return _WORDS[type(value)]
 
 
 def article(kind: str) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.lints.bounds import warn_of_direction, warn_of_exclusive
 from puzzledsl.checker.lints.names import warn_of_shadowing, warn_of_unused
 from puzzledsl.checker.lints.texts import warn_of_few_tokens, warn_of_windows
-from puzzledsl.checker.lints.vacuous import warn_of_vacuous
+from puzzledsl.checker.lints.vacuous import warn_of_direction, warn_of_exclusive, warn_of_vacuous
 from puzzledsl.ir import nodes
 
 

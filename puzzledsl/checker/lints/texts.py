@@ -69,10 +69,7 @@ def warn_of_few_tokens(ctx: Context, program: nodes.Program) -> None:
             continue
         own, calibration = max(shapes, key=_needed), bld.calibration_tokens
         said: Args = {"calibration": calibration, "width": own.expert_width}
-        said |= {
-            "seen": calibration * own.top_k // own.experts,
-            "needed": f"{-(-_needed(own) // KIBI)}Ki",
-        }
+        said |= {"seen": calibration * own.top_k // own.experts, "needed": f"{-(-_needed(own) // KIBI)}Ki"}
         ctx.report(FewTokensAnExpert(ctx.span_of(bld.where), **said))
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from puzzledsl.base.diagnostics import Fix, Label, Near, Sink, Span
 from puzzledsl.base.resources import listing, resource
@@ -19,6 +20,7 @@ from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import normalise, parse, read_source
 
+T = TypeVar("T")
 Parse = Callable[[str, str, Sink], tree.Module]
 _PARSE: Parse = parse
 """The parser that remembers nothing: for one that does, whole files are better."""
@@ -149,13 +151,16 @@ class Loader:
         """The file a `use` means. None where it is missing, unreadable or being read: reported."""
         name = use.path.value
         if name.startswith(STD):
-            path = _shipped(name)
+            path = _tried(lambda: resource("spaces", name), None)
             shown_file = shown = name
         else:
             path = file.path.parent / name
             shown_file = os.path.normpath(os.path.join(os.path.dirname(file.file), name))
-            shown = self._relative(path)
-        if path is None or not (_is_file(path) or key_of(path) in self.unsaved):
+            relative = partial(os.path.relpath, path, self.root_folder)
+            shown = Path(
+                _tried(relative, path.name)
+            ).as_posix()  # its name alone where it is on another drive
+        if path is None or not (_tried(path.is_file, False) or key_of(path) in self.unsaved):
             help, meant = self._instead(name, file)
             fixes = [Fix.replace(use.path.span, f'"{meant}"', safe=meant.alone)] if meant else []
             self.sink.add(name_errors.NoSuchFile(use.path.span, path=name, help=help, fixes=fixes))
@@ -174,12 +179,6 @@ class Loader:
         names = [n.text for n in use.names] if name.startswith(STD) and use.alias is None else []
         return self._load(path, shown_file, shown, names)
 
-    def _relative(self, path: Path) -> str:
-        try:
-            return Path(os.path.relpath(path, self.root_folder)).as_posix()
-        except ValueError:  # another drive
-            return path.name
-
     def _instead(self, name: str, file: SourceFile) -> tuple[str, Near | None]:
         """Help for a path that leads nowhere, and the path that was likely meant."""
         known = [n for n in listing("spaces") if n.startswith(STD)]
@@ -190,7 +189,9 @@ class Loader:
         elif (shipped := f"{STD}{Path(name).name}") in known:
             return f"did you mean the shipped `{shipped}`?", Near(shipped, alone=True)
         else:
-            siblings = [n for n in _siblings(file.path.parent / name) if n.endswith(".pzl")]
+            folder = (file.path.parent / name).parent
+            beside: list[str] = _tried(lambda: sorted(os.listdir(folder))[:1000], list[str]())
+            siblings = [n for n in beside if n.endswith(".pzl")]
             near = closest(Path(name).name, siblings)
             if near is None:
                 return "a path is relative to the file that uses it; shipped files begin with `std/`", None
@@ -199,41 +200,21 @@ class Loader:
 
 
 def _declared(file: SourceFile) -> str:
-    names = [n for n, s in file.names.items() if isinstance(s, Symbol) and s.file is file]
-    return (
-        "it declares " + ", ".join(f"`{n}`" for n in names[:12]) + (" …" if len(names) > 12 else "")
-        if names
-        else ""
-    )
-
-
-def _shipped(name: str) -> Path | None:
-    try:
-        return resource("spaces", name)
-    except (FileNotFoundError, ValueError, OSError):
-        return None
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
-def _siblings(path: Path) -> list[str]:
-    try:
-        return sorted(os.listdir(path.parent))[:1000]
-    except (OSError, ValueError):
-        return []
+    names = [f"`{s.name}`" for s in file.symbols() if s.file is file]
+    return "it declares " + ", ".join(names[:12]) + (" …" if len(names) > 12 else "") if names else ""
 
 
 def key_of(path: Path) -> str:
     """Return the key of a file: its real path, with links resolved."""
+    return _tried(lambda: os.path.realpath(path), str(path))
+
+
+def _tried(read: Callable[[], T], otherwise: T) -> T:
+    """Return `read()`; `otherwise` for a name that no file can have, or a file that is not there."""
     try:
-        return os.path.realpath(path)
-    except (OSError, ValueError):  # a name that no file can have
-        return str(path)
+        return read()
+    except (OSError, ValueError):
+        return otherwise
 
 
 # ---------------------------------------------------------------- excerpts of shipped files

@@ -15,6 +15,7 @@ from typing import Literal
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
 from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.frozen import record
 from puzzledsl.base.settings import Setting
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
 from puzzledsl.checker.names.scopes import (
@@ -42,7 +43,7 @@ CURSOR = "pzl__cursor"
 """The name that an editor writes where something is missing, to see what the place takes."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Occurrence:
     """A name at a place. `node` is the part of the tree that it names, in the declaration `item`; `setting` is what it fills."""
 
@@ -65,7 +66,7 @@ class Occurrence:
         return isinstance(self.symbol, Symbol) and self.symbol.place == symbol.place
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OpenCall:
     """A call around the cursor: its arguments, and the name or index of the one that the cursor is in."""
 
@@ -76,7 +77,7 @@ class OpenCall:
     is_empty: bool  # nothing of the argument is written
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Gap:
     """The place of a missing name: its role, the names that it sees, what it takes, and the calls around it.
 
@@ -126,23 +127,24 @@ class _Resolver:
         node: tree.Node | None = None,
         type: Type = "",
         setting: Setting = ANY,
+        role: Literal["declares", "uses"] = "uses",
     ) -> None:
-        self.found.append(
-            Occurrence(name.span, name.text, symbol, type, "uses", node or name, self.item, setting)
-        )
+        """Record a name."""
+        place = (name.span, name.text)
+        self.found.append(Occurrence(*place, symbol, type, role, node or name, self.item, setting))
 
     def mark(
         self,
+        name: tree.Node,
         role: GapRole,
         scope: NameScope,
         setting: Setting = ANY,
         before: Typed = (None, ""),
-        node: tree.Node | None = None,
     ) -> None:
-        """Record where the cursor is."""
-        self.gap = Gap(
-            role, scope, setting, tuple(self.calls), before, self.kind, self.section, node or self.item
-        )
+        """Record the place of a name if it is the cursor's."""
+        if isinstance(name, tree.Name) and name.text == CURSOR:
+            calls = tuple(self.calls)
+            self.gap = Gap(role, scope, setting, calls, before, self.kind, self.section, self.item)
 
     # ------------------------------------------------------------ declarations
 
@@ -175,32 +177,25 @@ class _Resolver:
         if not isinstance(symbol, Symbol) or symbol.item is not item:
             kind = item.kind.text if isinstance(item, tree.Decl) else type(item).__name__.lower()
             symbol = Symbol(name.text, kind, item, self.file, name.span)
-        self.declares(name, symbol, item)
+        self.add(name, symbol, item, symbol.kind, role="declares")
 
     def bind(self, name: tree.Name, kind: str, type: Type, scope: NameScope, node: tree.Node) -> None:
         """Record a local name, which `scope` sees from now on."""
         item = node if isinstance(node, tree.Let) else self.item
         symbol = Symbol(name.text, kind, item, self.file, name.span)
         scope.names[name.text] = symbol, type
-        self.declares(name, symbol, node)
-
-    def declares(self, name: tree.Name, symbol: Symbol, node: tree.Node) -> None:
-        self.found.append(
-            Occurrence(name.span, name.text, symbol, symbol.kind, "declares", node, self.item, ANY)
-        )
+        self.add(name, symbol, node, kind, role="declares")
 
     def use(self, use: tree.Use, scope: NameScope) -> None:
         for name in use.names:
             self.add(name, scope.declared(name.text))
-            if name.text == CURSOR:
-                self.mark("import", scope)
+            self.mark(name, "import", scope)
         if use.alias is not None:
             self.declare(use.alias, use)
 
     def parameter(self, param: tree.Param, scope: NameScope) -> None:
         known = words.TYPES.get(param.type.text)
-        if param.type.text == CURSOR:
-            self.mark("type", scope)
+        self.mark(param.type, "type", scope)
         if not param.words:
             self.add(param.type, LanguageWord(param.type.text, "type", known.doc) if known else None)
         for word in param.words:
@@ -214,13 +209,13 @@ class _Resolver:
         self.declare(decl.name, decl)
         if decl.target is not None:
             self.visit(decl.target, scope)
-            if isinstance(decl.target, tree.Name) and decl.target.text == CURSOR and kind is not None:
-                self.mark("target", scope, Setting("", kinds=kind.targets))
+            if kind is not None:
+                self.mark(decl.target, "target", scope, Setting("", kinds=kind.targets))
         inner = scope.inner()
         if kind is not None and kind.sees_space:
             inner.see_space()
         if decl.value is not None:
-            around = scope if kind is None or kind.has_body else inner
+            around = scope if kind is None or kind.settings else inner
             self.visit(decl.value, around, kind.value if kind and kind.value else ANY)
         for statement in decl.body or ():
             self.visit(statement, inner)
@@ -299,7 +294,8 @@ class _Resolver:
 
     def assign(self, statement: tree.Assign, scope: NameScope) -> None:
         target, value = statement.target, statement.value
-        table = KINDS[self.kind].table(self.section) if self.kind in KINDS else {}
+        own = KINDS.get(self.kind)
+        table = {} if own is None else own.table(self.section) if self.section else own.settings
         setting, kind = ANY, typed(target, scope)[1]
         if isinstance(target, tree.Name) and target.text in table:
             setting = table[target.text]
@@ -309,8 +305,7 @@ class _Resolver:
             self.visit(target, scope)
             if not isinstance(target, tree.Name):
                 setting = alternatives_of(kind)
-            elif target.text == CURSOR:
-                self.mark("statement", scope)
+            self.mark(target, "statement", scope)
         if isinstance(value, tree.Pattern | tree.PatternChoice):
             self.patterns(value, scope, kind)
         else:
@@ -319,8 +314,7 @@ class _Resolver:
     def name(self, name: tree.Name, scope: NameScope, setting: Setting) -> None:
         symbol, type = self.meaning(name.text, scope, setting)
         self.add(name, symbol, type=type, setting=setting)
-        if name.text == CURSOR:
-            self.mark("value", scope, setting)
+        self.mark(name, "value", scope, setting)
 
     def meaning(self, text: str, scope: NameScope, setting: Setting) -> Typed:
         """Return what a name means where `setting` is filled."""
@@ -357,14 +351,12 @@ class _Resolver:
         self.visit(node.target, scope)
         before = typed(node.target, scope)
         self.add(node.name, members(*before).get(node.name.text), node, typed(node, scope)[1])
-        if node.name.text == CURSOR:
-            self.mark("member", scope, before=before)
+        self.mark(node.name, "member", scope, before=before)
 
     def patterns(self, pattern: tree.Pattern | tree.PatternChoice, scope: NameScope, kind: Type) -> None:
         for each in pattern.options if isinstance(pattern, tree.PatternChoice) else (pattern,):
             name = each.name
-            if name.text == CURSOR:
-                self.mark("pattern", scope, before=(None, kind))
+            self.mark(name, "pattern", scope, before=(None, kind))
             call = alternatives_of("").calls.get(name.text)
             word = LanguageWord(name.text, "call", call.doc, call=call) if call else None
             self.add(name, word, each, setting=alternatives_of(kind))

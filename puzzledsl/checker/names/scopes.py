@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
+from puzzledsl.base.frozen import record
 from puzzledsl.base.settings import Call
-from puzzledsl.checker.expressions.values import Poison, SourceFile, Symbol
+from puzzledsl.checker.expressions.values import LocalNames, Poison, Symbol
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.language import calls, words
 from puzzledsl.language.calls import PARENT_FACTS
@@ -16,7 +17,7 @@ from puzzledsl.syntax import tree
 Category = Literal["kind", "type", "setting", "call", "function", "metric", "fact", "space", "word"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LanguageWord:
     """A word of the language in its context. `doc` explains it there; `owner` is the construct that it belongs to."""
 
@@ -35,26 +36,8 @@ VALUES = ("let", "param", "fn")
 """Kinds of symbols that stand for a value."""
 
 
-@dataclass(slots=True, eq=False)
-class NameScope:
-    """Local names, then those of the outer scope, then those of the file."""
-
-    file: SourceFile
-    outer: NameScope | None = None
-    names: dict[str, Typed] = field(default_factory=dict)
-
-    def inner(self) -> NameScope:
-        """Return a new scope inside this one."""
-        return NameScope(self.file, self)
-
-    def local(self, name: str) -> Typed | None:
-        """Return the meaning of a name bound by a body, a `for` or a `fn`; None if there is none."""
-        scope: NameScope | None = self
-        while scope is not None:
-            if name in scope.names:
-                return scope.names[name]
-            scope = scope.outer
-        return None
+class NameScope(LocalNames[Typed]):
+    """Names visible at a place, with their meanings and types."""
 
     def declared(self, name: str) -> Symbol | None:
         """Return the declaration, in the file or in one it uses, that a name refers to."""
@@ -66,18 +49,18 @@ class NameScope:
         return isinstance(self.file.names.get(name), Poison)
 
     def find(self, name: str) -> Typed | None:
-        """Return the meaning of a name: local names before those of the file; None if it is undeclared."""
-        symbol = self.declared(name)
-        return self.local(name) or (None if symbol is None else (symbol, self._type_of(symbol)))
+        """Return the meaning of a name: local names before those of the file; None if it is undeclared.
 
-    def _type_of(self, symbol: Symbol) -> Type:
-        """Return a declaration's type. `let c = chat` is a scenario: one step is followed, so that cycles are harmless."""
+        `let c = chat` is a scenario: one step is followed, so that cycles are harmless.
+        """
+        symbol = self.declared(name)
+        if (local := self.local(name)) is not None or symbol is None:
+            return local
         if symbol.kind not in VALUES:
-            return symbol.kind
-        if isinstance(symbol.item, tree.Let) and isinstance(symbol.item.value, tree.Name):
-            other = symbol.file.names.get(symbol.item.value.text)
-            return other.kind if isinstance(other, Symbol) and other.kind not in VALUES else ""
-        return ""
+            return symbol, symbol.kind
+        value = symbol.item.value if isinstance(symbol.item, tree.Let) else None
+        other = symbol.file.names.get(value.text) if isinstance(value, tree.Name) else None
+        return symbol, other.kind if isinstance(other, Symbol) and other.kind not in VALUES else ""
 
     def see_space(self) -> None:
         """Add the names that a space defines for its statements and its searches' expressions."""
@@ -87,17 +70,9 @@ class NameScope:
 
     def visible(self) -> dict[str, Meaning]:
         """Return every visible name with its meaning, nearest first."""
-        found: dict[str, Meaning] = {}
-        scope: NameScope | None = self
-        while scope is not None:
-            for name, (meaning, _) in scope.names.items():
-                if meaning is not None:
-                    found.setdefault(name, meaning)
-            scope = scope.outer
-        for name, symbol in self.file.names.items():
-            if isinstance(symbol, Symbol):
-                found.setdefault(name, symbol)
-        return found
+        found = {name: meaning for name, (meaning, _) in self.all_local().items() if meaning is not None}
+        declared = {name: symbol for name, symbol in self.file.names.items() if isinstance(symbol, Symbol)}
+        return found | {name: symbol for name, symbol in declared.items() if name not in found}
 
 
 def typed(expr: tree.Expr, scope: NameScope) -> Typed:

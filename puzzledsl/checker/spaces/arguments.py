@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from fractions import Fraction
 from math import floor
 from typing import NoReturn
@@ -13,7 +14,6 @@ from puzzledsl.alternatives.precision import FULL
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Span
 from puzzledsl.base.units import COUNT, Quantity
-from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.name_errors import TooMuch
 from puzzledsl.checker.diagnostics.space_errors import ImpossibleWidth
 from puzzledsl.checker.diagnostics.type_errors import OutOfRange
@@ -28,63 +28,48 @@ from puzzledsl.language.alternatives import PRECISION
 from puzzledsl.syntax import tree
 
 
-class CallArguments(Arguments):
-    """The arguments of one call, read by the rules of the language. Rounded widths are recorded in `info`."""
+@dataclass(slots=True, eq=False)
+class CallArguments(Settings, Arguments):
+    """The arguments of one call in a layer of a shape. Rounded widths are recorded in `info`."""
 
-    def __init__(self, ctx: Context, info: SpaceInfo, shape: Shape, settings: Settings) -> None:
-        self.ctx, self.info, self.shape, self.settings = ctx, info, shape, settings
-        self._invalid: set[str] = set()
-
-    @property
-    def failed(self) -> bool:
-        """True once a mistake was found."""
-        return self.settings.failed or bool(self._invalid)
-
-    def need(self, *keys: str, help: str) -> None:
-        """Report those of `keys` that are missing."""
-        self.settings.need(*keys, help=help)
-
-    def has(self, key: str) -> bool:
-        """Return True if the argument is written."""
-        return self.settings.has(key)
-
-    def place(self, key: str) -> Span:
-        """Return the span of an argument's value; the span of the call if it is missing."""
-        return self.settings.place(key)
+    info: SpaceInfo = field(kw_only=True)
+    shape: Shape = field(kw_only=True)
+    invalid: set[str] = field(default_factory=set)
 
     def is_valid(self, key: str) -> bool:
         """Return False once a mistake was found in this argument."""
-        return key not in self._invalid
+        return key not in self.invalid
 
     def refuse(self, key: str, problem: Diagnostic) -> None:
         """Report a mistake in an argument."""
-        self.ctx.report(problem)
-        self._invalid.add(key)
+        self.report(problem)
+        self.invalid.add(key)
 
     def affords(self, count: int) -> bool:
         """Return False, reported, if so many alternatives are too many."""
         if count > MAX_OPTIONS:
             limit = f"{MAX_OPTIONS} alternatives"
-            self.settings.report(TooMuch(self.settings.span, what="this choice", limit=limit))
+            self.report(TooMuch(self.span, what="this choice", limit=limit))
         return count <= MAX_OPTIONS
 
     def _each(self, key: str, options: Iterable[Located], read: Callable[[Located], int]) -> list[int]:
         """Return what `read` makes of each option, without those that it refuses."""
         found = [self.ctx.attempt(read, option) for option in options]
         if None in found:
-            self._invalid.add(key)
+            self.failed = True
+            self.invalid.add(key)
         return [each for each in found if each is not None]
 
     def _options(self, key: str) -> list[Located]:
         """Return the options of `a | b`; none where it is not written."""
-        value = self.settings.attempt(self.settings.value, key) if self.has(key) else None
+        value = self.attempt(self.value, key) if self.has(key) else None
         return [] if value is None else located(value, self.place(key))
 
     # ------------------------------------------------------------ whole numbers and words
 
     def whole(self, key: str, default: int, low: int = 0, high: int = MAX_COUNT) -> int:
         """Return a whole number within bounds."""
-        found = self.settings.attempt(self.settings.whole, key, low, high) if self.has(key) else default
+        found = self.attempt(self.count, key, low, high) if self.has(key) else default
         return default if found is None else found
 
     def wholes(
@@ -111,7 +96,7 @@ class CallArguments(Arguments):
 
     def wholes_or(self, key: str, word: str, low: int = 1, high: int | None = None) -> list[int | None]:
         """Return whole numbers like `wholes`; None stands for `word`."""
-        entry = self.settings.entry(key)
+        entry = self.entry(key)
         found: list[int | None] = []
         for expr in entry.expr.options if isinstance(entry.expr, tree.Choice) else (entry.expr,):
             if isinstance(expr, tree.Name) and expr.text == word:
@@ -124,18 +109,19 @@ class CallArguments(Arguments):
     @property
     def has_precisions(self) -> bool:
         """True if `dtype` is written."""
-        return PRECISION in self.settings.table and self.settings.has(PRECISION)
+        return PRECISION in self.table and self.has(PRECISION)
 
     def precisions(self) -> list[str | None]:
         """Return the storage types of `dtype: q8_0 | q4_0`; None stands for `full`."""
-        entry, known = self.settings.entry(PRECISION), self.settings.known(PRECISION)
+        entry, known = self.entry(PRECISION), self.known(PRECISION)
         options = entry.expr.options if isinstance(entry.expr, tree.Choice) else (entry.expr,)
         words = [
             self.ctx.attempt(read_word, self.ctx, option, entry.scope, known.words, known.noun)
             for option in options
         ]
         if None in words:
-            self._invalid.add(PRECISION)
+            self.failed = True
+            self.invalid.add(PRECISION)
         return [None if word == FULL else word for word in words if word is not None]
 
     # ------------------------------------------------------------ widths

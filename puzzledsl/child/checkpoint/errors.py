@@ -5,10 +5,9 @@ from __future__ import annotations
 from puzzledsl.base.diagnostics import Diagnostic
 
 
-class WouldOverwrite(Diagnostic, code="E0731"):
+class WouldOverwrite(Diagnostic, code="E0731", template="`{path}` exists and is not a child checkpoint"):
     """The output directory contains something that is not a child checkpoint."""
 
-    template = "`{path}` exists and is not a child checkpoint"
     help_template = "choose another directory, or remove this one"
 
 
@@ -42,17 +41,15 @@ class MissingPackage(Diagnostic, code="E0738"):
     help_template = "pip install 'puzzledsl[{extra}]'"
 
 
-class NoSuchEngine(Diagnostic, code="E0739"):
+class NoSuchEngine(Diagnostic, code="E0739", template="{title} is not installed here"):
     """A requested engine is not installed here."""
 
-    template = "{title} is not installed here"
     help_template = "{help}"
 
 
-class NotAGguf(Diagnostic, code="E0740"):
+class NotAGguf(Diagnostic, code="E0740", template="`{path}` exists and is no GGUF file"):
     """The output file exists and is not a GGUF file."""
 
-    template = "`{path}` exists and is no GGUF file"
     help_template = "choose another name, or remove this one"
 
 
@@ -63,17 +60,15 @@ class RecipeFailed(Diagnostic, code="E0742"):
     help_template = "export with `dtype: q8_0` or `dtype: f16`, which puzzledsl writes itself"
 
 
-class NotThisChild(Diagnostic, code="E0743"):
+class NotThisChild(Diagnostic, code="E0743", template="`{path}` is not made of this child: {reason}"):
     """A GGUF file that was not made of the child in the directory."""
 
-    template = "`{path}` is not made of this child: {reason}"
     help_template = "name the file that was exported from this directory, or export it again"
 
 
-class UntrustedCode(Diagnostic, code="E0741"):
+class UntrustedCode(Diagnostic, code="E0741", template="`{path}` is not what puzzledsl writes: {reason}"):
     """A child's directory contains code that differs from what puzzledsl writes there."""
 
-    template = "`{path}` is not what puzzledsl writes: {reason}"
     help_template = (
         "nothing of it was run; export the child again, or give `--trust-remote-code` if you know this code"
     )

@@ -5,10 +5,9 @@ from __future__ import annotations
 from puzzledsl.base.diagnostics import Diagnostic
 
 
-class NoCheckpoint(Diagnostic, code="E0701"):
+class NoCheckpoint(Diagnostic, code="E0701", template="no checkpoint at `{path}`: {reason}"):
     """The directory does not exist or contains no config.json."""
 
-    template = "no checkpoint at `{path}`: {reason}"
     help_template = "a parent is a directory with config.json, *.safetensors and a tokenizer, as `save_pretrained` writes it"
 
 
@@ -19,10 +18,9 @@ class UnreadableCheckpoint(Diagnostic, code="E0702"):
     help_template = "copy it again from where it came from; only safetensors weights are read"
 
 
-class UnknownFamily(Diagnostic, code="E0703"):
+class UnknownFamily(Diagnostic, code="E0703", template="`{model_type}` models are not supported"):
     """The checkpoint's model type is not supported."""
 
-    template = "`{model_type}` models are not supported"
     help_template = "supported families: {supported}"
 
 
@@ -33,10 +31,9 @@ class WeightsDontFit(Diagnostic, code="E0704"):
     help_template = "the checkpoint is incomplete or mixed up; copy it again"
 
 
-class DamagedWeights(Diagnostic, code="E0705"):
+class DamagedWeights(Diagnostic, code="E0705", template="`{path}` cannot be trusted: {reason}"):
     """A weights file is truncated, corrupted or missing."""
 
-    template = "`{path}` cannot be trusted: {reason}"
     help_template = "nothing was read from it; copy the checkpoint again from where it came from"
 
 

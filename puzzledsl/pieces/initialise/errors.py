@@ -5,8 +5,7 @@ from __future__ import annotations
 from puzzledsl.base.diagnostics import Diagnostic
 
 
-class NoCalibration(Diagnostic, code="E0722"):
+class NoCalibration(Diagnostic, code="E0722", template="there are no calibration tokens"):
     """The calibration data contains no tokens."""
 
-    template = "there are no calibration tokens"
     help_template = "initialisers read activations; give the data more text or a shorter context"

@@ -5,10 +5,9 @@ from __future__ import annotations
 from puzzledsl.base.diagnostics import Diagnostic
 
 
-class NoTrainingText(Diagnostic, code="E1401"):
+class NoTrainingText(Diagnostic, code="E1401", template="bld `{name}` names no data to train on"):
     """BLD without data."""
 
-    template = "bld `{name}` names no data to train on"
     help_template = 'declare `data mix = text("corpus/*.txt")` and add `data = mix` to the bld'
 
 

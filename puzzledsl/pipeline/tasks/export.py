@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from puzzledsl.ir import nodes
-from puzzledsl.ir.recipes import RECIPES
+from puzzledsl.ir.measured_engines import RECIPES
 from puzzledsl.ir.references import evaluations_of
 from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import digest_of, meaning

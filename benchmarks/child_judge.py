@@ -102,7 +102,7 @@ class Judge:
         heads = [m.get_output_embeddings().weight for m in (self._parent, model)]  # type: ignore[no-untyped-call]
         blocks = zip(tokens_NS, self._parents_states[name], final_states(model, tokens_NS), strict=True)
         return [
-            compare_block(ids, before, heads[0], after, heads[1]).kl
+            compare_block(ids, before, heads[0], after, heads[1]).means["kl"]
             for block in blocks
             for ids, before, after in zip(*(torch.split(part, RUN) for part in block), strict=True)
         ]

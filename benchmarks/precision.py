@@ -275,7 +275,7 @@ def costs_of(program: Program, directory: Path) -> CostTable:
             program, "v", parent, directory / "work" / "costs", quiet, engines=PatientClockMaker
         )
         write_text(path, costs.model_dump_json())
-    return CostTable.model_validate_json(path.read_text())
+    return CostTable.from_json(path.read_text())
 
 
 def make_child(subject: Subject, search: str) -> Made | None:

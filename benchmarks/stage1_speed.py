@@ -63,7 +63,7 @@ def parent() -> PreTrainedModel:
 def job(layer: int, alternative: Alternative) -> BldJob:
     """A piece to make."""
     attention = isinstance(alternative, GqaAttention | LinearAttention)
-    return BldJob.model_construct(
+    return BldJob(
         id="piece",
         bld="pieces",
         layer=layer,

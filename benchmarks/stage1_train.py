@@ -325,7 +325,7 @@ def kl_between(parent: Path, child: Path, blocks: torch.Tensor) -> float:
     figures = [
         compare_block(ids, p, heads[0], c, heads[1]) for ids, p, c in zip(blocks, *states, strict=True)
     ]
-    return sum(figure.kl for figure in figures) / len(figures)
+    return sum(figure.means["kl"] for figure in figures) / len(figures)
 
 
 def final_states_of(directory: Path, blocks: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from puzzledsl.cli.schemas.described import Described
 from puzzledsl.cli.schemas.registry import DESCRIBED, FILES, OTHERS, OUTPUTS
+from puzzledsl.ir.tables.measures import MEASURES
 
 
 def schemas() -> dict[str, str]:
@@ -41,6 +42,9 @@ def artefacts(made: str) -> Iterator[str]:
     yield "Not JSON:\n"
     yield "| file | content |\n|---|---|"
     yield from (f"| `{path}` | {text} |" for path, text in OTHERS.items())
+    yield "\nMeasures of a text, in `evals/NAME.json` and in reports:\n"
+    yield "| measure | meaning |\n|---|---|"
+    yield from (f"| `{each.name}` | {each.doc} |" for each in MEASURES.values())
     yield "\n## Outputs\n\nDocuments that commands print with `--json`, `pzl run` with `--dry-run --json`.\n"
     yield from _table("command", OUTPUTS, found)
     for each in (*FILES, *OUTPUTS):

@@ -175,6 +175,7 @@ OF_A_LIBRARY = {
     "transformers": "models/transformers_private.py",
     "llama_cpp_py_sync": "export/engines/llama_cpp_engine.py",
     "pygments": "syntax/pygments_lexer.py",
+    "typer": "cli/typer_private.py",
     "Python": "pipeline/process/interrupts.py",
 }
 """Library -> the one file that may use its private names, which says why nothing public does."""

@@ -120,8 +120,8 @@ class Judge:
         for block in zip(blocks_NS, states, final_states(model, blocks_NS), strict=True):
             for ids, before, after in zip(*(torch.split(rows, RUN) for rows in block), strict=True):
                 figures = compare_block(ids, before, heads[0], after, heads[1])
-                kl.append(figures.kl)
-                lm.append(figures.cross_entropy)
+                kl.append(figures.means["kl"])
+                lm.append(figures.means["perplexity"])
         answers, chances, belief = {}, {}, {}
         answering = deepcopy(model).to(answering_dtype()) if exam.tasks else model  # type: ignore[arg-type]
         for path in exam.tasks:

@@ -13,15 +13,13 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field
-
 from puzzledsl.alternatives.arguments import Argument, Arguments
 from puzzledsl.alternatives.precision import PRECISIONS, PrecisionName, is_quantised, misfit, scales_of
 from puzzledsl.alternatives.shape import Initialisers, Shape
 from puzzledsl.alternatives.state import NO_STATE, StateSize
 from puzzledsl.alternatives.support import NATIVE, Absent, Architecture, Support, worst
 from puzzledsl.alternatives.weights import Shapes, Size, Stored, Weight, Weights, size_of_weights, split
-from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.frozen import Frozen, left_out
 
 SubBlock = Literal["attention", "ffn"]
 SUB_BLOCKS: tuple[SubBlock, ...] = ("attention", "ffn")
@@ -54,7 +52,7 @@ class Alternative(Frozen, ABC):
         def kind(self) -> str:
             """The word of the language, and the tag in JSON."""
 
-    dtype: PrecisionName | None = Field(default=None, exclude_if=lambda dtype: dtype is None)
+    dtype: PrecisionName | None = left_out(None)
     """Type that the matrices are stored in; None: the parent's, as if the field were not there."""
 
     sub_block: ClassVar[SubBlock]
@@ -73,6 +71,12 @@ class Alternative(Frozen, ABC):
     """Number of arguments that can be given without a name."""
     name_pattern: ClassVar[str] = ""
     """Regular expression of the canonical names; empty if the word is the name."""
+    initialisers: ClassVar[tuple[str, ...]] = ()
+    """Ways to make its weights, the default first: a setting of `init { … }`."""
+    writes_default: ClassVar[bool] = False
+    """True if JSON has that setting at its default, too; without, pieces keep their ids when it is added."""
+    place: ClassVar[int] = 50
+    """Its place in the order of documentation."""
     own_weights: ClassVar[bool] = True
     """True if the alternative has weights of its own, whatever type they are stored in."""
     quantisable: ClassVar[bool] = True
@@ -229,7 +233,9 @@ class Alternative(Frozen, ABC):
     # ------------------------------------------------------------ training and pictures
 
     def initialiser(self, init: Initialisers) -> str:
-        """Return the method that initialises the weights; `none` if there are none."""
+        """Return the method that initialises the weights, `init { … }` where there are several; `none` without weights."""
+        if self.initialisers:
+            return str(getattr(init, self.kind))
         return "least_squares" if self.own_weights else "none"
 
     def is_solved(self, initialiser: str) -> bool:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Diagnostic, Span
+from puzzledsl.base.frozen import record
 
 MAX_COUNT = 2**53
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Argument:
     """An argument, for editors and docs. `words` are the words that it takes beside numbers; `default` is Markdown."""
 

@@ -7,16 +7,15 @@ from fractions import Fraction
 from math import gcd
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
-
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Attention
 from puzzledsl.alternatives.arguments import Argument, Arguments
 from puzzledsl.alternatives.errors import HeadsDontDivide, KvHeadsDontDivide, SinksDontFit
 from puzzledsl.alternatives.parent import ParentAttention, attention_weights
-from puzzledsl.alternatives.shape import Initialisers, Shape
+from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.support import NATIVE, Architecture, Support, worst
 from puzzledsl.alternatives.weights import Weights
 from puzzledsl.base.diagnostics import Diagnostic, Span
+from puzzledsl.base.frozen import left_out
 from puzzledsl.base.phrases import listed
 
 MAX_WINDOW = 2**40
@@ -33,12 +32,11 @@ class GqaAttention(Attention):
 
     kind: Literal["gqa"] = "gqa"
     kv_heads: int
-    heads: int | None = Field(default=None, exclude_if=lambda heads: heads is None)  # None: the parent's
+    heads: int | None = left_out(None)  # None: the parent's
     window: int | None = None
-    sinks: int = Field(
-        default=0, exclude_if=lambda sinks: not sinks
-    )  # so that plain attention keeps its pieces' ids
+    sinks: int = left_out(0)  # so that plain attention keeps its pieces' ids
 
+    place: ClassVar[int] = 10
     summary: ClassVar[str] = "Grouped-query attention with fewer key/value heads, or a window."
     arguments: ClassVar[Mapping[str, Argument]] = {
         "kv_heads": Argument(
@@ -57,6 +55,8 @@ class GqaAttention(Attention):
         ),
     }
     positional: ClassVar[int] = 1
+    initialisers: ClassVar[tuple[str, ...]] = ("least_squares", "mean_pool")
+    writes_default: ClassVar[bool] = True
     name_pattern: ClassVar[str] = r"gqa\d+(h\d+)?(w\d+(s\d+)?)?"
     refined: ClassVar[bool] = True
     last_map: ClassVar[str | None] = "o_proj"
@@ -64,9 +64,9 @@ class GqaAttention(Attention):
     @classmethod
     def read(cls, call: Arguments) -> Sequence[Alternative]:
         """Return an alternative for each number of heads and each window."""
+        heads = _heads(call)
         if not call.has("heads") and not call.has("window"):
             call.need("kv_heads", help="write `gqa(kv_heads: 4)`; several are `gqa(kv_heads: 4 | 2)`")
-        heads = _heads(call)
         windows = call.wholes_or("window", "full", 1, MAX_WINDOW) if call.has("window") else [None]
         sinks = _sinks(call, windows) if call.has("sinks") else 0
         own = call.shape.window
@@ -135,10 +135,6 @@ class GqaAttention(Attention):
             return ParentAttention()
         own = None if heads == base.heads else heads
         return GqaAttention(kv_heads=self.kv_heads, heads=own, window=window, sinks=sinks)
-
-    def initialiser(self, init: Initialisers) -> str:
-        """Return `init { gqa = … }`."""
-        return init.gqa
 
     def kept(self, shape: Shape, parent_params: int) -> float:
         """Return the root of the share of heads: steps of two heads look alike."""

@@ -9,7 +9,7 @@ from puzzledsl.alternatives.alternative import Alternative, Attention, Ffn, Look
 from puzzledsl.alternatives.arguments import Arguments
 from puzzledsl.alternatives.mixers import matrix_weights
 from puzzledsl.alternatives.parent import PARENTS
-from puzzledsl.alternatives.shape import Initialisers, Shape
+from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.support import Architecture, Support
 from puzzledsl.alternatives.weights import Weights
 
@@ -17,6 +17,9 @@ from puzzledsl.alternatives.weights import Weights
 class _Linear(Alternative):
     """A matrix in place of either sub-block."""
 
+    place: ClassVar[int] = 80
+    initialisers: ClassVar[tuple[str, ...]] = ("least_squares", "product")
+    writes_default: ClassVar[bool] = True
     summary: ClassVar[str] = "One hidden x hidden matrix in place of the sub-block."
     last_map: ClassVar[str | None] = "linear"
     look: ClassVar[Look] = "linear"
@@ -35,10 +38,6 @@ class _Linear(Alternative):
     def weights(self, shape: Shape) -> Weights:
         """Return one matrix, split by rows."""
         return matrix_weights(shape)
-
-    def initialiser(self, init: Initialisers) -> str:
-        """Return `init { linear = … }`."""
-        return init.linear
 
     def is_solved(self, initialiser: str) -> bool:
         """A least-squares fit is the optimum."""

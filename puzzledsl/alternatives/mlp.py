@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 from puzzledsl.alternatives.alternative import Alternative, Ffn, absent
 from puzzledsl.alternatives.arguments import Argument, Arguments
 from puzzledsl.alternatives.parent import ParentFfn, ffn_weights, width_fields
-from puzzledsl.alternatives.shape import Initialisers, Shape
+from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.support import Architecture, Support
 from puzzledsl.alternatives.weights import Weights
 
@@ -21,6 +21,9 @@ class MlpFfn(Ffn):
     kind: Literal["mlp"] = "mlp"
     width: int
 
+    place: ClassVar[int] = 10
+    initialisers: ClassVar[tuple[str, ...]] = ("least_squares", "channel_contribution")
+    writes_default: ClassVar[bool] = True
     summary: ClassVar[str] = "The parent's FFN with fewer intermediate channels."
     arguments: ClassVar[Mapping[str, Argument]] = {
         "width": Argument("Channels, or a share of the parent's, of those a token uses: `100% | 75% | 50%`."),
@@ -59,10 +62,6 @@ class MlpFfn(Ffn):
     def channels(self, shape: Shape) -> int:
         """Return the width."""
         return self.width
-
-    def initialiser(self, init: Initialisers) -> str:
-        """Return `init { mlp = … }`."""
-        return init.mlp
 
     def kept(self, shape: Shape, parent_params: int) -> float:
         """Return the share of channels."""

@@ -10,7 +10,7 @@ from puzzledsl.alternatives.arguments import Argument, Arguments
 from puzzledsl.alternatives.errors import ImpossibleExperts
 from puzzledsl.alternatives.mlp import MAX_ROUND
 from puzzledsl.alternatives.parent import ParentFfn, counted_mixture, mixture_fields, mixture_weights
-from puzzledsl.alternatives.shape import Initialisers, Shape
+from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.support import NATIVE, Architecture, Support, worst
 from puzzledsl.alternatives.weights import Weight, Weights
 
@@ -27,6 +27,8 @@ class MoeFfn(Ffn):
     top_k: int
     width: int
 
+    place: ClassVar[int] = 20
+    initialisers: ClassVar[tuple[str, ...]] = ("least_squares", "reap", "frequency")
     summary: ClassVar[str] = "The parent's mixture with fewer or narrower experts."
     arguments: ClassVar[Mapping[str, Argument]] = {
         "experts": Argument("Experts that are kept: `64 | 32`.", default="the parent's"),
@@ -100,10 +102,6 @@ class MoeFfn(Ffn):
     def channels(self, shape: Shape) -> int:
         """Return the channels of all experts, shared ones too."""
         return self.experts * self.width + shape.shared_width
-
-    def initialiser(self, init: Initialisers) -> str:
-        """Return `init { moe = … }`."""
-        return init.moe
 
     def kept(self, shape: Shape, parent_params: int) -> float:
         """Return the share of channels."""

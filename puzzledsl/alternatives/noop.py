@@ -15,6 +15,7 @@ from puzzledsl.alternatives.weights import Weights
 class _NoOp(Alternative):
     """Nothing in place of either sub-block."""
 
+    place: ClassVar[int] = 90
     summary: ClassVar[str] = (
         "The sub-block is left out, with its norm: it adds nothing to the residual stream."
     )

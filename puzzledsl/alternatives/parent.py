@@ -21,6 +21,7 @@ FFN_MULTIPLE = 256
 class _Parent(Alternative):
     """The parent's own module."""
 
+    place: ClassVar[int] = 0
     summary: ClassVar[str] = "The parent's own sub-block, untouched: no job, score 0."
     own_weights: ClassVar[bool] = False
     look: ClassVar[Look] = "parent"

@@ -10,10 +10,10 @@ are multiplied in the type of activations.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from puzzledsl.alternatives.weights import Weight
+from puzzledsl.base.frozen import record
 
 PrecisionName = Literal["q8_0", "q5_0", "q4_0", "iq4_nl", "int8", "int4", "fp8"]
 FULL = "full"
@@ -28,7 +28,7 @@ IQ4_NL = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 1
 """The values of `iq4_nl` (ggml-common.h: kvalues_iq4nl)."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Precision:
     """A storage type. `low` and `high` bound the whole numbers of a code; both are 0 for a floating type."""
 

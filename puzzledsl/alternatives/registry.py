@@ -1,4 +1,4 @@
-"""All alternatives: those of this package, and those of installed packages (entry points `puzzledsl.alternatives`).
+"""All alternatives: those of the files beside this one, and those of installed packages (entry points `puzzledsl.alternatives`).
 
 An entry point is named after the alternative and refers to its class. A package that does not load is a diagnostic in
 `BROKEN`; it never stops the program. The unions for JSON are closed once this module is imported.
@@ -8,46 +8,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar, Union, get_args
-
-from pydantic import Field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args
 
 from puzzledsl.alternatives.alternative import Alternative, Attention, Ffn, SubBlock
 from puzzledsl.alternatives.errors import BrokenPackage
-from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.linear import LinearAttention, LinearFfn
-from puzzledsl.alternatives.mlp import MlpFfn
-from puzzledsl.alternatives.moe import MoeFfn
-from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PRECISIONS
-from puzzledsl.alternatives.shape import Shape
+from puzzledsl.alternatives.shape import Initialisers, Shape
 from puzzledsl.base.entry_points import entry_points
+from puzzledsl.base.frozen import BY_KIND, add_fields, left_out, type_of
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP = "puzzledsl.alternatives"
-ATTENTION: dict[str, type[Attention]] = {
-    "parent": ParentAttention,
-    "gqa": GqaAttention,
-    "linear": LinearAttention,
-    "noop": NoOpAttention,
-}
-FFN: dict[str, type[Ffn]] = {
-    "parent": ParentFfn,
-    "mlp": MlpFfn,
-    "moe": MoeFfn,
-    "linear": LinearFfn,
-    "noop": NoOpFfn,
-}
+A = TypeVar("A", bound=Alternative)
+
+
+def _declared(base: type[A]) -> dict[str, type[A]]:
+    """Return the classes of one sub-block that the files of this folder declare, by word."""
+    names = sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py") if path.stem != "registry")
+    modules = [import_module(f"{__package__}.{name}") for name in names]
+    own = [each for module in modules for each in vars(module).values() if isinstance(each, type)]
+    found = [each for each in dict.fromkeys(own) if issubclass(each, base) and "kind" in each.model_fields]
+    return {each.kind_of(): each for each in sorted(found, key=lambda each: each.place)}
+
+
+ATTENTION = _declared(Attention)  # type: ignore[type-abstract]
+FFN = _declared(Ffn)  # type: ignore[type-abstract]
 KINDS: Mapping[SubBlock, Mapping[str, type[Alternative]]] = {"attention": ATTENTION, "ffn": FFN}
 """Sub-block -> word -> class, in the order of documentation."""
 DTYPE = "dtype"
 """Key of a `block_configs` entry with the storage type of a quantised sub-block."""
 BROKEN: list[BrokenPackage] = []
 """Installed packages whose alternative does not load."""
-A = TypeVar("A", bound=Alternative)
 
 
 def _install(entry: EntryPoint) -> None:
@@ -71,7 +66,7 @@ def _objection(name: str, found: Any) -> str:
     if not (isinstance(found, type) and issubclass(found, Attention | Ffn)):
         return f"`{found!r}` is no subclass of `Attention` or `Ffn`"
     kind = found.model_fields.get("kind")
-    if kind is None or (*get_args(kind.annotation), kind.default) != (name, name):
+    if kind is None or (*get_args(type_of(found, "kind")), kind.default) != (name, name):
         return f'its class has no field `kind: Literal["{name}"] = "{name}"`'
     if found.__abstractmethods__:
         return f"its class has no {', '.join(sorted(found.__abstractmethods__))}"
@@ -81,13 +76,27 @@ def _objection(name: str, found: Any) -> str:
 
 for _entry in entry_points(GROUP):
     _install(_entry)
+_CHOSEN = sorted(
+    {word: kind for kinds in KINDS.values() for word, kind in kinds.items() if kind.initialisers}.items(),
+    key=lambda item: item[1].place,
+)
+add_fields(
+    Initialisers,
+    {
+        word: (
+            Literal[kind.initialisers],
+            kind.initialisers[0] if kind.writes_default else left_out(kind.initialisers[0]),
+        )
+        for word, kind in _CHOSEN
+    },
+)
 
 if TYPE_CHECKING:
     AttentionAlternative: TypeAlias = Attention
     FfnAlternative: TypeAlias = Ffn
 else:
-    AttentionAlternative = Annotated[Union[tuple(ATTENTION.values())], Field(discriminator="kind")]  # noqa: UP007
-    FfnAlternative = Annotated[Union[tuple(FFN.values())], Field(discriminator="kind")]  # noqa: UP007
+    AttentionAlternative = Annotated[Union[tuple(ATTENTION.values())], BY_KIND]  # noqa: UP007
+    FfnAlternative = Annotated[Union[tuple(FFN.values())], BY_KIND]  # noqa: UP007
 
 
 def from_block_config(kinds: Mapping[str, type[A]], entry: Mapping[str, Any], shape: Shape) -> A:

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import field, replace
 from functools import cached_property
-from typing import Any, Literal, Self, assert_never
+from typing import TYPE_CHECKING, Any, Literal, assert_never
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
-
-from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.frozen import Frozen, left_out
 
 Mixer = Literal["attention", "mamba2", "delta_net", "linear", "none"]
 """Kind of a layer's token mixer, its sub-block `attention`. `linear`: one matrix, in a parent that is a child itself."""
 Channels = Literal["dense", "moe", "linear", "none"]
 """Kind of a layer's channel mixer, its sub-block `ffn`."""
-
-
-def _or(default: Any) -> Any:
-    """Return a field that JSON leaves out at its default, so that shapes without it keep their digests."""
-    return Field(default=default, exclude_if=lambda value: value == default)
 
 
 class StateShape(Frozen):
@@ -32,6 +26,16 @@ class StateShape(Frozen):
     conv: int  # taps of the causal convolution
 
 
+_AS_THE_REST: Any = object()
+"""The value of what is no different."""
+
+
+def _alike() -> Any:
+    return field(
+        default_factory=lambda: _AS_THE_REST, metadata={"exclude_if": lambda value: value is _AS_THE_REST}
+    )
+
+
 class LayerShape(Frozen):
     """Layers that differ from the rest of their parent in the same way: their indices and what is different.
 
@@ -39,28 +43,24 @@ class LayerShape(Frozen):
     """
 
     layers: tuple[int, ...]
-    heads: int = 0
-    kv_heads: int = 0
-    head_dim: int = 0
-    intermediate: int = 0
-    window: int | None = None
-    window_sinks: int = 0
-    mixer: Mixer = "attention"
-    ffn: Channels = "dense"
-    experts: int = 0
-    top_k: int = 0
-    expert_width: int = 0
-    shared_width: int = 0
-    rope: bool = True
-    state: StateShape | None = None
-
-    @model_serializer(mode="wrap")
-    def _set_fields(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in dump(self).items() if name in self.model_fields_set}
+    heads: int = _alike()
+    kv_heads: int = _alike()
+    head_dim: int = _alike()
+    intermediate: int = _alike()
+    window: int | None = _alike()
+    window_sinks: int = _alike()
+    mixer: Mixer = _alike()
+    ffn: Channels = _alike()
+    experts: int = _alike()
+    top_k: int = _alike()
+    expert_width: int = _alike()
+    shared_width: int = _alike()
+    rope: bool = _alike()
+    state: StateShape | None = _alike()
 
     def changes(self) -> dict[str, Any]:
         """Return the fields that are set, without the layers."""
-        return {name: getattr(self, name) for name in self.model_fields_set if name != "layers"}
+        return {name: value for name, value in self if name != "layers" and value is not _AS_THE_REST}
 
 
 LAYER_FIELDS = tuple(name for name in LayerShape.model_fields if name != "layers")
@@ -92,24 +92,24 @@ class Shape(Frozen):
     mlp_bias: bool = False  # of an FFN, of experts
     qk_norm: bool = False
     window: int | None = None  # tokens that an attention sees at most, itself included (None: all)
-    window_sinks: int = _or(0)  # tokens of a window that are the sequence's first
-    mixer: Mixer = _or("attention")
-    ffn: Channels = _or("dense")
-    experts: int = _or(0)
-    top_k: int = _or(0)  # experts of a token
-    expert_width: int = _or(0)
-    shared_width: int = _or(0)  # channels that a mixture uses for every token, over all shared experts
-    shared_gate: bool = _or(False)  # a sigmoid scales what the shared experts give
-    router_bias: bool = _or(False)
-    gated: bool = _or(True)  # FFN and experts multiply by a gate
-    sinks: bool = _or(False)  # each head has a logit of no token
-    rope: bool = _or(True)  # False: attention without rotary embedding
-    qk_norm_whole: bool = _or(False)  # one norm over all heads, not one a head
-    norms: Literal[1, 2] = _or(1)  # norm vectors of a sub-block: one before it or behind it, or both
-    output_gate: bool = _or(False)  # q_proj makes a gate of attention's output, too
-    state: StateShape | None = _or(None)
-    by_layer: tuple[LayerShape, ...] = _or(())
-    base: Shape | None = _or(None)  # of a parent that is a child: the layers that its family had before
+    window_sinks: int = left_out(0)  # tokens of a window that are the sequence's first
+    mixer: Mixer = left_out("attention")
+    ffn: Channels = left_out("dense")
+    experts: int = left_out(0)
+    top_k: int = left_out(0)  # experts of a token
+    expert_width: int = left_out(0)
+    shared_width: int = left_out(0)  # channels that a mixture uses for every token, over all shared experts
+    shared_gate: bool = left_out(False)  # a sigmoid scales what the shared experts give
+    router_bias: bool = left_out(False)
+    gated: bool = left_out(True)  # FFN and experts multiply by a gate
+    sinks: bool = left_out(False)  # each head has a logit of no token
+    rope: bool = left_out(True)  # False: attention without rotary embedding
+    qk_norm_whole: bool = left_out(False)  # one norm over all heads, not one a head
+    norms: Literal[1, 2] = left_out(1)  # norm vectors of a sub-block: one before it or behind it, or both
+    output_gate: bool = left_out(False)  # q_proj makes a gate of attention's output, too
+    state: StateShape | None = left_out(None)
+    by_layer: tuple[LayerShape, ...] = left_out(())
+    base: Shape | None = left_out(None)  # of a parent that is a child: the layers that its family had before
 
     @property
     def each(self) -> tuple[Shape, ...]:
@@ -118,10 +118,10 @@ class Shape(Frozen):
 
     @cached_property
     def _of_layers(self) -> tuple[Shape, ...]:
-        rest = self.model_copy(update={"by_layer": (), "base": None})
+        rest = replace(self, by_layer=(), base=None)
         found = [rest] * self.layers
         for group in self.by_layer:
-            own = rest.model_copy(update=group.changes())
+            own = replace(rest, **group.changes())
             for layer in group.layers:
                 found[layer] = own
         if self.base is None:
@@ -129,14 +129,8 @@ class Shape(Frozen):
         alike: dict[tuple[int, int], Shape] = {}
         for own, base in zip(found, self.base.each, strict=True):
             if (id(own), id(base)) not in alike:
-                alike[id(own), id(base)] = own.model_copy(update={"base": base})
+                alike[id(own), id(base)] = replace(own, base=base)
         return tuple(alike[id(own), id(base)] for own, base in zip(found, self.base.each, strict=True))
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Return a copy that works out its layers anew."""
-        copy = super().model_copy(update=update, deep=deep)
-        copy.__dict__.pop("_of_layers", None)
-        return copy
 
     def at(self, layer: int) -> Shape:
         """Return the shape as one layer has it. Raises IndexError beyond the layers."""
@@ -188,18 +182,15 @@ class Shape(Frozen):
             if different:
                 groups.setdefault(different, []).append(index)
         by_layer = tuple(LayerShape(layers=tuple(where), **dict(what)) for what, where in groups.items())
-        return self.model_copy(update={**common, "layers": len(layers), "by_layer": by_layer})
+        return replace(self, **{**common, "layers": len(layers), "by_layer": by_layer})
 
 
 class Initialisers(Frozen):
     """Initialisation of alternatives."""
 
-    gqa: Literal["least_squares", "mean_pool"] = "least_squares"
-    mlp: Literal["least_squares", "channel_contribution"] = "least_squares"
-    moe: Literal["least_squares", "reap", "frequency"] = Field(
-        default="least_squares", exclude_if=lambda method: method == "least_squares"
-    )  # a program that does not say keeps the digests of its pieces
-    linear: Literal["least_squares", "product"] = "least_squares"
-    quantise: Literal["gptq", "nearest"] = Field(
-        default="gptq", exclude_if=lambda method: method == "gptq"
-    )  # rounding to a storage type
+    # in front of it the registry puts a field for each alternative that has several `initialisers`
+    quantise: Literal["gptq", "nearest"] = left_out("gptq")  # rounding to a storage type
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> str: ...

@@ -7,16 +7,15 @@ Gated delta net (arXiv 2412.06464): h = a h, then h = h + b (v - h k) k^T and y 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from puzzledsl.alternatives.shape import Mixer, StateShape
 from puzzledsl.alternatives.weights import split
+from puzzledsl.base.frozen import record
 
 FLOP_OF_A_CELL: dict[Mixer, int] = {"mamba2": 5, "delta_net": 7}
 """FLOP of one token for each number of a state: decay, update and output; a delta net reads what it corrects, too."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StateSize:
     """Numbers that a sequence keeps in one layer: inputs of the convolution, and the recurrent state."""
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field
-
 from puzzledsl.alternatives.computation import PARTIAL, Computation
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.frozen import BY_KIND, Frozen
 
 Way = Literal[
     "zero_ffn",
@@ -48,7 +46,7 @@ class Absent(Frozen):
     reason: str
 
 
-Support = Annotated[Native | Lowered | Absent, Field(discriminator="kind")]
+Support = Annotated[Native | Lowered | Absent, BY_KIND]
 NATIVE = Native()
 FAMILY = "layers of this family"
 NO_MIXTURE = Absent(reason="its layers have no mixtures of experts")

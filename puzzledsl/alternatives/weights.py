@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from puzzledsl.base.frozen import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Weight:
     """One stored tensor. Tensor parallelism divides dimension `split` (None: every GPU has all of it).
 
@@ -32,7 +33,7 @@ Shapes = dict[str, tuple[int, ...]]
 """Weight name -> shape."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stored:
     """Storage type of a quantised sub-block's matrices on one GPU, and the number of their scales.
 
@@ -46,7 +47,7 @@ class Stored:
     plain: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Size:
     """Parameters of a sub-block, or of the part that no layer changes, on one of `t` GPUs.
 

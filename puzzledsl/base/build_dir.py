@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from puzzledsl.base.frozen import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class BuildDir:
     """Layout of `build/` beside a program: one path per artefact of the pipeline."""
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from puzzledsl.base.frozen import record
+
 Severity = Literal["error", "warning"]
 Args = dict[str, Any]
 """Arguments of a diagnostic's templates."""
@@ -50,7 +52,7 @@ class Span:
         return "\n".join(found)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Label:
     """A span with a short text under it: `^^^^ a number, no unit`."""
 
@@ -71,7 +73,7 @@ class Near(str):
         return near
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Edit:
     """Replacement of a span by `text`; an empty span inserts."""
 
@@ -79,7 +81,7 @@ class Edit:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fix:
     """One fix of a mistake: edits of one file that are applied together.
 

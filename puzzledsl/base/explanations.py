@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 import textwrap
-from dataclasses import dataclass
 
 from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.frozen import record
 from puzzledsl.base.resources import resource
 
 _GOLDEN = re.compile(
@@ -19,7 +19,7 @@ _GOLDEN = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Explanation:
     """The explanation of one code. `said` is the message about the wrong example. Codes of other packages have only a summary."""
 

@@ -1,18 +1,238 @@
-"""Base class of values that are compared by content: frozen, without unknown keys, one canonical JSON text."""
+"""Frozen values: dataclasses whose methods are made at first use, and those of them that have one canonical JSON text.
+
+`dataclasses.dataclass` compiles seven functions for each class, and a command loads hundreds of classes and uses few of
+them. Here the fields are the standard library's, for `fields` and `replace`; `__init__`, and `__eq__` with `__hash__`, are
+compiled at their first use; the rest is the same function for all. Pydantic reads and writes JSON, and is imported when
+JSON is: that takes longer than a check.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
-from typing import Self
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields
+from functools import cache
+from threading import RLock
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    NoReturn,
+    Self,
+    TypeVar,
+    dataclass_transform,
+    overload,
+)
 
-from pydantic import BaseModel, ConfigDict
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+T = TypeVar("T")
+_ONE_AT_A_TIME = RLock()
+_NOT_GIVEN: Any = object()
 
 
-class Frozen(BaseModel):
-    """A hashable value that compares by content."""
+class Later:
+    """An attribute of a class that is made when it is first read."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
+    def __init__(self, name: str, make: Callable[[Any], None]) -> None:
+        self._name, self._make = name, make
+
+    def __get__(self, instance: object | None, owner: type) -> Any:
+        with _ONE_AT_A_TIME:
+            for home in owner.__mro__:
+                if vars(home).get(self._name) is self:
+                    self._make(home)
+        return getattr(owner if instance is None else instance, self._name)
+
+
+def make_later(cls: Any, *, eq: bool = True, repr: bool = True, kw_only: bool = False) -> None:
+    """Make a class a frozen dataclass. A dictionary as a default is copied for each instance."""
+
+    def declare(home: Any) -> None:
+        _declare(home, kw_only)
+
+    made: dict[str, Any] = {
+        "__dataclass_fields__": declare,
+        "__match_args__": declare,
+        "__init__": _initialise,
+    }
+    made |= {"__eq__": _compare, "__hash__": _compare} if eq else {}
+    same: dict[str, Any] = {"__setattr__": _refuse, "__delattr__": _refuse}
+    same |= {"__repr__": _shown} if repr else {}
+    own = vars(cls)
+    explicit = {
+        name for name in (*made, *same) if name in own and not (name == "__hash__" and own[name] is None)
+    }
+    for name in made.keys() - explicit:
+        setattr(cls, name, Later(name, made[name]))
+    for name in same.keys() - explicit:
+        setattr(cls, name, same[name])
+
+
+def _declare(cls: Any, kw_only: bool) -> None:
+    for name in ("__dataclass_fields__", "__match_args__"):
+        if isinstance(vars(cls).get(name), Later):
+            delattr(cls, name)
+    for name, annotation in inspect.get_annotations(cls).items():
+        default = vars(cls).get(name)
+        if isinstance(default, dict) and not str(annotation).startswith("ClassVar"):
+            setattr(cls, name, field(default_factory=default.copy))
+    if not cls.__doc__:
+        cls.__doc__ = cls.__name__  # else it is made of the signature, which is `__init__`'s
+    dataclass(init=False, repr=False, eq=False, kw_only=kw_only)(cls)
+
+
+def _initialise(cls: Any) -> None:
+    """Compile `__init__`."""
+    places, words, body = list[str](), list[str](), list[str]()
+    names: dict[str, Any] = {"_set": object.__setattr__, "_NOT_GIVEN": _NOT_GIVEN}
+    for each in fields(cls):
+        value = given = each.name
+        if each.default is not MISSING:
+            names[f"_default_{given}"] = each.default
+            given = f"{given}=_default_{given}"
+        elif each.default_factory is not MISSING:
+            names[f"_make_{given}"] = each.default_factory
+            value, given = f"_make_{given}() if {value} is _NOT_GIVEN else {value}", f"{given}=_NOT_GIVEN"
+        if each.init:
+            (words if each.kw_only else places).append(given)
+        elif "=" in given:
+            value = given.partition("=")[2] if each.default is not MISSING else f"_make_{each.name}()"
+        if each.init or "=" in given:
+            body.append(f" _set(self, {each.name!r}, {value})")
+    if hasattr(cls, "__post_init__"):
+        body.append(" self.__post_init__()")
+    head = ", ".join(["self", *places, *(["*", *words] if words else [])])
+    _compile(cls, "\n".join([f"def __init__({head}):", *(body or [" pass"])]), names)
+
+
+def _compare(cls: Any) -> None:
+    """Compile `__eq__` and `__hash__`, of the fields that compare."""
+    for name in ("__eq__", "__hash__"):
+        if isinstance(vars(cls).get(name), Later):
+            delattr(cls, name)
+    mine = [each.name for each in fields(cls) if each.compare]
+    same = " and ".join(f"self.{name} == other.{name}" for name in mine) or "True"
+    hashed = "".join(
+        f"self.{each.name}," for each in fields(cls) if (each.compare if each.hash is None else each.hash)
+    )
+    text = f"""
+def __eq__(self, other):
+ return ({same}) if other.__class__ is self.__class__ else NotImplemented
+def __hash__(self):
+ return hash(({hashed}))
+"""
+    _compile(cls, text, {})
+
+
+def _compile(cls: Any, text: str, names: dict[str, Any]) -> None:
+    known = names.keys() | {"__builtins__"}
+    exec(text, names)
+    for name in names.keys() - known:
+        if name not in vars(cls) or isinstance(vars(cls)[name], Later):
+            names[name].__qualname__ = f"{cls.__qualname__}.{name}"
+            setattr(cls, name, names[name])
+
+
+def _refuse(self: object, name: str, *value: object) -> NoReturn:
+    raise FrozenInstanceError(f"cannot change field {name!r}")
+
+
+def _shown(self: Any) -> str:
+    shown = (f"{each.name}={getattr(self, each.name)!r}" for each in fields(self) if each.repr)
+    return f"{type(self).__qualname__}({', '.join(shown)})"
+
+
+@overload
+def record(cls: type[T], /) -> type[T]: ...
+@overload
+def record(*, eq: bool = True, repr: bool = True) -> Callable[[type[T]], type[T]]: ...
+@dataclass_transform(frozen_default=True, field_specifiers=(field, Field))
+def record(cls: Any = None, /, **options: bool) -> Any:
+    """Decorate a class as a record."""
+
+    def decorate(made: type[T]) -> type[T]:
+        make_later(made, **options)
+        return made
+
+    return decorate if cls is None else decorate(cls)
+
+
+# ---------------------------------------------------------------- values with a JSON text
+
+
+class _Config:
+    """Pydantic's configuration of a class."""
+
+    def __get__(self, instance: object, owner: type) -> dict[str, Any]:
+        described = {"description": inspect.cleandoc(owner.__doc__)} if owner.__doc__ else {}
+        return {"extra": "forbid", "arbitrary_types_allowed": True, "json_schema_extra": described}
+
+
+def _name_fields(cls: Any) -> None:
+    cls.model_fields = {each.name: each for each in fields(cls)}
+
+
+@cache
+def _adapter_of(owner: Any) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(owner)
+
+
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field,))
+class Frozen:
+    """A hashable value that compares by content. Its constructor trusts its arguments; what reads JSON validates them."""
+
+    __pydantic_config__ = _Config()
+    model_fields: ClassVar[Mapping[str, Any]] = {}
+    """The fields by name."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        make_later(cls, kw_only=True)
+        cls.model_fields = Later("model_fields", _name_fields)  # type: ignore[assignment]
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        return ((name, getattr(self, name)) for name in self.model_fields)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None) -> Self:
+        """Return a copy with other values of some fields."""
+        return type(self)(**{**dict(self), **(update or {})})
+
+    @classmethod
+    def _adapter(cls) -> TypeAdapter[Self]:
+        own: Any = cls
+        return _adapter_of(own)
+
+    def model_dump(
+        self, *, mode: Literal["python", "json"] = "python", include: Any = None, exclude: Any = None
+    ) -> dict[str, Any]:
+        """Return the fields as a dictionary; with mode "json", of what JSON has."""
+        dumped: dict[str, Any] = self._adapter().dump_python(
+            self, mode=mode, include=include, exclude=exclude
+        )
+        return dumped
+
+    def model_dump_json(self, *, exclude: Any = None) -> str:
+        """Return the fields as JSON on one line."""
+        return self._adapter().dump_json(self, exclude=exclude).decode()
+
+    @classmethod
+    def model_validate(cls, value: object) -> Self:
+        """Make one of a dictionary. Raises pydantic.ValidationError."""
+        return cls._adapter().validate_python(value)
+
+    @classmethod
+    def model_json_schema(cls, mode: Literal["validation", "serialization"] = "validation") -> dict[str, Any]:
+        """Return the JSON schema."""
+        return cls._adapter().json_schema(mode=mode)
 
     def canonical_json(self) -> str:
         """The one JSON text of this value: sorted keys, two-space indent, final newline."""
@@ -28,4 +248,43 @@ class Frozen(BaseModel):
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
         """Parse and validate. Raises pydantic.ValidationError."""
-        return cls.model_validate_json(text)
+        return cls._adapter().validate_json(text)
+
+
+def type_of(node: type[Frozen], name: str) -> Any:
+    """Return the type of a field."""
+    home = next(each for each in node.__mro__ if name in inspect.get_annotations(each))
+    annotation = inspect.get_annotations(home)[name]
+    return eval(annotation, vars(sys.modules[home.__module__])) if isinstance(annotation, str) else annotation
+
+
+def add_fields(node: type[Frozen], fields: Mapping[str, tuple[Any, Any]]) -> None:
+    """Put fields, each with its type and its default, in front of those of a class that has no instances yet."""
+    node.__annotations__ = {**{name: kind for name, (kind, _) in fields.items()}, **node.__annotations__}
+    for name, (_, default) in fields.items():
+        setattr(node, name, default)
+
+
+def left_out(default: Any) -> Any:
+    """Return a field that JSON leaves out at its default, so that values without it keep their digests."""
+    return field(default=default, metadata={"exclude_if": lambda value: value == default})
+
+
+class Checks:
+    """Annotations of pydantic, made when JSON is read or written: `Annotated[Fraction, Checks(lambda: …)]`."""
+
+    def __init__(self, make: Callable[[], tuple[Any, ...]]) -> None:
+        self._make = make
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        return handler(Annotated[(source, *self._make())])
+
+
+def _by_kind() -> tuple[Any, ...]:
+    from pydantic import Field as PydanticField
+
+    return (PydanticField(discriminator="kind"),)
+
+
+BY_KIND = Checks(_by_kind)
+"""Discriminator of a union by `kind`."""

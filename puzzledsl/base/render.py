@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import Diagnostic, Label, Span
+from puzzledsl.base.frozen import record
 
 TAB = 4
 _STYLES = {"error": "1;31", "warning": "1;33", "gutter": "1;34", "bold": "1", "secondary": "1;34", "": ""}
@@ -19,7 +19,7 @@ _STYLES |= {"good": "32", "bad": "31", "faint": "2", "attention": "34", "ffn": "
 """Style -> ANSI code."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Painter:
     """Colours text in one of the styles if `color` is true."""
 
@@ -31,7 +31,7 @@ class Painter:
         return f"\x1b[{code}m{text}\x1b[0m" if self.color and code and text else text
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Underline:
     """Underline within one line, in cells, end exclusive."""
 

@@ -1,29 +1,27 @@
 """Settings of the language. A field of the IR says all of a setting; completion, docs and the checker read it here.
 
-`tokens: int = setting("The budget of each job.", at_least=0)` is a pydantic field with a `Setting` in its metadata. The
+`tokens: int = setting("The budget of each job.", at_least=0)` is a field with a `Setting` in its metadata. The
 setting's name, type, words, calls and default are the field's own. `settings_of` and `call_of` make the tables.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, field, replace
 from fractions import Fraction
-from functools import cache
+from functools import cache, cached_property
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, Field
-from pydantic.fields import FieldInfo
-
+from puzzledsl.base.frozen import Frozen, record, type_of
 from puzzledsl.base.units import COUNT, Dimension, format_quantity
 
 REQUIRED: Any = object()
 """The default of a setting that must be written."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Setting:
     """One setting of a body, or one argument of a call.
 
@@ -59,7 +57,7 @@ class Setting:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Call:
     """A constructor, such as `gqa(kv_heads: 8)`. Its first `positional` arguments can be given without names.
 
@@ -71,7 +69,7 @@ class Call:
     positional: int = 0
     rest: bool = False  # the last positional argument may be repeated
     named_by: tuple[str, ...] = ()  # its arguments have the names of declarations of these kinds
-    node: type[BaseModel] | None = None
+    node: type[Frozen] | None = None
     write: str = ""
 
     @property
@@ -90,7 +88,7 @@ class Call:
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Section:
     """A named group of settings in a body: `peak { bf16 = 989TFLOP/s }`."""
 
@@ -98,7 +96,7 @@ class Section:
     settings: Mapping[str, Setting]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kind:
     """One kind of declaration. `form` is its syntax; `plural` names its dictionary in the IR's program.
 
@@ -118,11 +116,10 @@ class Kind:
     sees_space: bool = False  # its expressions see `layers`, `attention`, `params` …
     edits_layers: bool = False  # its body has overrides: `layers[2..9].attention -= noop`
 
-    preposition: str = field(init=False)  # before the declaration that it builds on: `of`, `on`, or nothing
-
-    def __post_init__(self) -> None:
-        word = "" if not self.targets else "on" if " on " in self.form else "of"
-        object.__setattr__(self, "preposition", word)
+    @cached_property
+    def preposition(self) -> str:
+        """The word before the declaration that it builds on: `of`, `on`, or nothing."""
+        return "" if not self.targets else "on" if " on " in self.form else "of"
 
     def table(self, section: str = "") -> Mapping[str, Setting]:
         """Return the settings of its body, or of a section there; none of a section that it lacks."""
@@ -137,46 +134,39 @@ class Kind:
 def setting(
     doc: str, *, default: Any = REQUIRED, shown: str | None = None, left_out: bool = False, **facts: Any
 ) -> Any:
-    """Return a pydantic field that is a setting. `facts` are fields of `Setting`.
+    """Return a field that is a setting. `facts` are fields of `Setting`.
 
     `shown`: the default in Markdown, where `default` does not say it. `left_out`: JSON leaves the default out.
     """
-    own: dict[str, Any] = (
-        {"description": doc} if default is REQUIRED else {"description": doc, "default": default}
-    )
-    if left_out:
-        own["exclude_if"] = lambda value: value == default
-    found = Field(**own)
-    assert isinstance(found, FieldInfo)
     text = _shown(default, facts.get("unit", COUNT)) if shown is None else shown
-    found.metadata.append(Setting(doc, default=text, **facts))
-    return found
+    known: dict[str, Any] = {"setting": Setting(doc, default=text, **facts), "description": doc}
+    if left_out:
+        known["exclude_if"] = lambda value: value == default
+    return field(default=MISSING if default is REQUIRED else default, metadata=known)
 
 
-@cache
-def settings_of(node: type[BaseModel]) -> Mapping[str, Setting]:
+def _settings_of(node: type[Frozen]) -> Mapping[str, Setting]:
     """Return the settings of a class by their names in the language: its own, then those of the classes that it is of."""
     names = (name for each in node.__mro__ for name in inspect.get_annotations(each))
     found: dict[str, Setting] = {}
     for name in dict.fromkeys(names):
         known = node.model_fields.get(name)
-        own = None if known is None else next((m for m in known.metadata if isinstance(m, Setting)), None)
-        if known is not None and own is not None:
-            found[own.word or name] = _completed(own, name, known)
+        if known is not None and (own := known.metadata.get("setting")) is not None:
+            found[own.word or name] = _completed(own, name, type_of(node, name), known.default)
     return dict(sorted(found.items(), key=lambda item: not item[1].positional))
 
 
-def _completed(own: Setting, name: str, known: FieldInfo) -> Setting:
+def _completed(own: Setting, name: str, annotation: Any, default: Any) -> Setting:
     """Return a setting with what its field says: type, words, calls and default."""
-    kind, many = _plain(known.annotation)
+    kind, many = _plain(annotation)
     words, calls = own.words, own.calls
     if get_origin(kind) is Literal:
         words, kind = words or (() if calls else get_args(kind)), str
     elif not calls:
         members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-        nodes = (each for each in members if isinstance(each, type) and issubclass(each, BaseModel))
+        nodes = (each for each in members if isinstance(each, type) and issubclass(each, Frozen))
         calls = {word: call for each in nodes for word, call in calls_of(each).items()}
-    value = REQUIRED if known.is_required() else known.default
+    value = REQUIRED if default is MISSING else default
     if kind is bool:
         words = words or ("true", "false")
     facts: dict[str, Any] = {"type": kind, "many": many, "value": value, "words": words, "calls": calls}
@@ -207,18 +197,16 @@ def _shown(value: Any, unit: Dimension) -> str:
     return f"`{value}`" if value and isinstance(value, str | float) else ""
 
 
-@cache
-def calls_of(node: type[BaseModel]) -> Mapping[str, Call]:
+def _calls_of(node: type[Frozen]) -> Mapping[str, Call]:
     """Return the constructors of a class: its `kind`, or one for each of several, which `words` explains."""
     explained: Mapping[str, str] = getattr(node, "words", {})
-    kind = node.model_fields.get("kind")
-    if kind is None or not settings_of(node):
+    if "kind" not in node.model_fields or not settings_of(node):
         return {}
-    names = tuple(explained) or get_args(kind.annotation)
+    names = tuple(explained) or get_args(type_of(node, "kind"))
     return {name: call_of(node, explained.get(name, ""), name) for name in names}
 
 
-def call_of(node: type[BaseModel], doc: str = "", name: str = "") -> Call:
+def call_of(node: type[Frozen], doc: str = "", name: str = "") -> Call:
     """Return the constructor of a class. Its arguments are the settings, `doc` or its docstring's first paragraph explains it."""
     arguments, example = settings_of(node), getattr(node, "example", "")
     positional = [each for each in arguments.values() if each.positional]
@@ -230,3 +218,8 @@ def call_of(node: type[BaseModel], doc: str = "", name: str = "") -> Call:
         node=node,
         write=f"write `{name}{example}`" if example else "",
     )
+
+
+# mypy holds the classes for unhashable
+settings_of: Callable[[type[Frozen]], Mapping[str, Setting]] = cache(_settings_of)  # type: ignore[assignment]
+calls_of: Callable[[type[Frozen]], Mapping[str, Call]] = cache(_calls_of)  # type: ignore[assignment]

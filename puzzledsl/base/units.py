@@ -9,14 +9,15 @@ from __future__ import annotations
 import difflib
 import functools
 import re
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
+
+from puzzledsl.base.frozen import record
 
 Form = Literal["plain", "percent", "times"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Dimension:
     """Exponents of the base units."""
 
@@ -146,7 +147,7 @@ MAX_LITERAL_CHARS = 200
 MAX_EXPONENT = 60
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Quantity:
     """An exact value in base units (bytes, seconds, FLOP, tokens or a plain number)."""
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydantic import BaseModel
-
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.base.settings import settings_of
 from puzzledsl.changes import words
@@ -88,7 +86,7 @@ def _flat(said: str, path: str, found: object, value: object) -> Iterator[tuple[
     """Yield the figures in a value by their paths: `said` in words of the language, `path` in fields, which end in a unit."""
     if isinstance(value, dict):
         for key, part in value.items():
-            inner = getattr(found, key) if isinstance(found, BaseModel) else None
+            inner = getattr(found, key) if isinstance(found, Frozen) else None
             yield from _flat(f"{said}.{_word(found, key)}", f"{path}.{key}", inner, part)
     else:
         yield said, words.figure(path, value)
@@ -96,7 +94,7 @@ def _flat(said: str, path: str, found: object, value: object) -> Iterator[tuple[
 
 def _word(node: object, field: str) -> str:
     """Return the name in the language of a node's field: the setting's, where it is one."""
-    known = settings_of(type(node)) if isinstance(node, BaseModel) else {}
+    known = settings_of(type(node)) if isinstance(node, Frozen) else {}
     return next(
         (word for word, setting in known.items() if setting.name == field and not setting.wide), field
     )

@@ -85,7 +85,7 @@ def inspect(
         if reuse is not None and ctx.steps > MAX_INEXACT_STEPS:
             return inspect(path, settings, unsaved, parse)
         report_unknown_names(ctx)
-        if not sink.has_errors:
+        if all(found.severity != "error" for found in sink.items):
             program = _program(ctx)
             check_whole(ctx, program)
             program = None if any(d.severity == "error" for d in sink.items) else program
@@ -134,7 +134,7 @@ def _check_file(ctx: Context, file: SourceFile) -> None:
 def _program(ctx: Context) -> nodes.Program:
     """The program's own declarations in the order of the source, then those of other files that they refer to."""
     reached = dict.fromkeys(s for s in ctx.root.symbols(*LOWERINGS) if s.file is ctx.root)
-    queue = list(reached)
+    queue = list(reached) if len(ctx.loader.files) > 1 else []
     while queue:
         for name in references(ctx.lowered.get(queue.pop(0))):
             symbol = ctx.taken[name]

@@ -152,7 +152,7 @@ class Context:
 
     def source(self, span: Span) -> str:
         """Return the source text of a span."""
-        return span.cut(self.file_of(span).lines)
+        return self.file_of(span).source(span)
 
     def operand(self, span: Span) -> str:
         """Return the source text of an expression on one line, in the brackets that it is written in."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.frozen import record
 from puzzledsl.ir.nodes import Program
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Checked:
     """The outcome of checking a file.
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
 from puzzledsl.base.diagnostics import Diagnostic, Sink
+from puzzledsl.base.frozen import record
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.names.resolve import value_of
@@ -51,7 +52,7 @@ class _Frame:
     usable: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Record:
     """A lowered declaration: what it reads, its node, and what its lowering does to the context."""
 

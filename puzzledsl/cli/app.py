@@ -6,15 +6,15 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from puzzledsl.base.version import __version__
 from puzzledsl.cli.help import PANELS, epilog
+from puzzledsl.cli.typer_private import Command, Group
 
 COMMANDS = {name: place for commands in PANELS.values() for name, place in commands.items()}
 
 
-class ByPanel(TyperGroup):
+class ByPanel(Group):
     """A group whose help lists the commands under their headings."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -48,7 +48,7 @@ def application(word: str = "") -> typer.Typer:
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
-            app.command(name, epilog=epilog(name))(command)
+            app.command(name, cls=Command, epilog=epilog(name))(command)
     return app
 
 

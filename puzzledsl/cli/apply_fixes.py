@@ -14,6 +14,7 @@ from pathlib import Path
 from puzzledsl.base.diagnostics import Diagnostic, Fix
 from puzzledsl.base.files import like, write_bytes
 from puzzledsl.base.fixes import apply, compatible, safe_fixes
+from puzzledsl.base.frozen import record
 from puzzledsl.checker.check import inspect
 from puzzledsl.checker.program import Checked
 
@@ -22,7 +23,7 @@ MAX_TRIALS = 100
 """Checks that one run may cost beyond its rounds."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Made:
     """A fix that was made. Its place is in the text before its round."""
 

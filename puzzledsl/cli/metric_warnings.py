@@ -16,7 +16,6 @@ from puzzledsl.base.units import format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import AlwaysHolds, NeverHolds
 from puzzledsl.checker.lints.vacuous import is_met
-from puzzledsl.costs.table import PARENT, cost_table
 from puzzledsl.ir import nodes
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.metrics import costs_of_layer, linear_metrics, metrics_of
@@ -38,6 +37,8 @@ def metric_warnings(
         for requirement in search.requirements:
             if not isinstance(requirement, nodes.LinearRequirement) or not _is_of_metrics(requirement.left):
                 continue
+            if not _is_known(program, program.scenarios[_scenario_of(requirement.left)]):
+                continue
             if (key := (requirement.bound_where, search.space)) in judged:  # a search of another has the same
                 continue
             judged.add(key)
@@ -56,8 +57,21 @@ def _is_of_metrics(left: nodes.Linear) -> bool:
     return len(metrics) == len(terms) and len({t.scenario for t in metrics}) == 1
 
 
+def _is_known(program: nodes.Program, scenario: nodes.Scenario) -> bool:
+    """Return True for a scenario whose costs are known before measuring, at the batches that the program lists."""
+    match program.hardware[scenario.hardware].spec:
+        case nodes.RooflineHardware():
+            return bool(scenario.batches)
+        case nodes.TableHardware():
+            return True
+        case nodes.MeasuredHardware():
+            return False
+
+
 def _costs(program: nodes.Program, space: str, base: Path) -> CostTable | None:
     """Return the costs of a space; None where a table is not there or wrong, which other commands report."""
+    from puzzledsl.costs.table import cost_table  # which most programs do without
+
     try:
         return cost_table(program, space, base)
     except DiagnosticError:
@@ -71,12 +85,13 @@ def _judged(
     scenario, ratio = _scenario_of(requirement.left), requirement.parent_ratio
     found: set[bool | None] = set()
     ends: list[Fraction] = []
-    for costs in () if scenario in table.auto else table.scenarios.get(scenario, ()):
+    parent = LayerAssignment(attention="parent", ffn="parent")
+    for costs in table.scenarios.get(scenario, ()):
         if {metric for _, metric in _terms(requirement.left)} & {*costs.unknown}:
             return None
         children = _extremes(costs, space, requirement.left)
         values = sorted(_value(costs, child, requirement.left) for child in children)
-        one = 1 if ratio is None else _value(costs, [PARENT] * len(space.layers), requirement.left)
+        one = 1 if ratio is None else _value(costs, [parent] * len(space.layers), requirement.left)
         bound = requirement.bound if ratio is None else ratio * one
         assert bound is not None
         found.add(is_met(requirement.op, bound, values[0], values[1]))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.base.frozen import record
 from puzzledsl.costs.lines import CostLine, fixed_line, line_of
 from puzzledsl.costs.memory import cache_room, largest_batch
 from puzzledsl.ir.metrics import running_costs
@@ -24,7 +25,7 @@ Key = tuple[int, str]
 Costs = Mapping[Key, Cost]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BatchCosts:
     """The cost of every alternative at one batch, by kind of layer and name, and of what no layer changes."""
 
@@ -33,7 +34,7 @@ class BatchCosts:
     fixed: Cost
 
 
-@dataclass(frozen=True, eq=False)
+@record(eq=False)
 class AnyBatch:
     """A scenario on a profile. Everything asked for is remembered."""
 
@@ -114,7 +115,7 @@ class AnyBatch:
         if batch not in self._tables:
             costs = self.costs(batch)
             known = {place: _layer(costs, place[0], choice) for place, choice in self._choices.items()}
-            self._tables[batch] = ScenarioCosts.model_construct(
+            self._tables[batch] = ScenarioCosts(
                 scenario=self.scenario.name,
                 batch=batch,
                 prompt=self.scenario.prompt,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from fractions import Fraction
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, absent
+from puzzledsl.base.frozen import record
 from puzzledsl.costs.any_batch import any_batch
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.profile import note
@@ -20,7 +21,7 @@ NS_PER_S = 10**9
 NOTHING = Cost(params=0, weights_bytes=0, kv_cache_bytes=0, prefill_ns=0, decode_ns=0)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LayerCost:
     """The choice and costs of one layer. `whole` replaces the sub-blocks' costs if a table lists only the pair.
 
@@ -40,7 +41,7 @@ class LayerCost:
         return self.whole or added([self.attention, self.ffn])
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Breakdown:
     """A model in one scenario at one batch. `causes`: seconds of a prefill and of a decode step; None without a roofline."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from html import escape
 
+from puzzledsl.base.frozen import record
 from puzzledsl.base.units import BYTES, TIME, format_quantity
 from puzzledsl.costs.breakdown import Breakdown, LayerCost
 
@@ -19,7 +19,7 @@ TICKS = 4
 Piece = tuple[str, int]  # what it is, how much
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Panel:
     """One chart: its title, what each layer's bar is stacked of, and how an amount is written."""
 

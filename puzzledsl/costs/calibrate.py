@@ -8,12 +8,13 @@ batch that fits. Precondition: the profiles can run (`costs.profile`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from math import exp, log
 from statistics import fmean
 
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.base.frozen import record
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.memory import largest_parent_batch
 from puzzledsl.costs.roofline import fixed_times, sub_block_times
@@ -47,7 +48,7 @@ LINK_CONSTANTS = ("efficiency_link", "link_latency_s")
 DIGITS = 4  # of a fitted constant
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cell:
     """One figure: `tokens_per_s` over all GPUs. `batch` None: as many sequences as fit."""
 
@@ -61,7 +62,7 @@ class Cell:
     line: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fit:
     """Fitted constants with their mean absolute relative errors on the fitted and on the held-out cells."""
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from puzzledsl.base.diagnostics import Sink, Span
+from puzzledsl.base.frozen import record
 from puzzledsl.base.suggest import closest
 from puzzledsl.costs.calibrate import Cell
 from puzzledsl.costs.dtypes import DTYPE_BYTES
@@ -38,7 +38,7 @@ T = TypeVar("T")
 USES = ("fit", "held_out", "skip")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cells:
     """The cells to fit constants to, and those to judge them by."""
 
@@ -46,7 +46,7 @@ class Cells:
     held_out: tuple[Cell, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Line:
     number: int
     text: str
@@ -116,7 +116,7 @@ def _header_is_good(header: list[str], span: Span, sink: Sink) -> bool:
     return not problems
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Reader:
     file: str
     default: RooflineHardware

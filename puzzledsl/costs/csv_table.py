@@ -18,6 +18,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import Sink, Span
+from puzzledsl.base.frozen import record
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import BYTES, TIME, UNITS, Dimension
 from puzzledsl.costs.errors import TableCell, TableColumn, TableUnreadable
@@ -48,7 +49,7 @@ _HEADER = re.compile(r"([^.\[\]]+)\.([^.\[\]]+)\[([^\[\]]*)\]")
 _NUMBER = re.compile(r"\d+(\.\d*)?([eE][+-]?\d{1,2})?|\.\d+([eE][+-]?\d{1,2})?")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Row:
     """One row of a table. `values[scenario][metric]` is in bytes or seconds; an empty cell is absent.
 
@@ -66,7 +67,7 @@ class Row:
     values: dict[str, dict[str, Fraction]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Measured:
     """A whole table: its rows and, by scenario, the metrics it has columns for."""
 

@@ -7,16 +7,16 @@ are the experts of a mixture that a token does not choose.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 
 from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.base.frozen import record
 from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.ir.nodes import Shape
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Workload:
     """Scenario at one batch size: `batch` sequences of `prompt` tokens, each continued by `output` tokens."""
 

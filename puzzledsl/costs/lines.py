@@ -7,11 +7,11 @@ formulas of `costs.roofline`, so the costs agree to the nanosecond.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 from math import lcm
 
 from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.base.frozen import record
 from puzzledsl.costs.dtypes import DTYPE_BYTES, activation_dtype, head_dtype
 from puzzledsl.costs.flops import Workload, fixed_flop, mean_flop
 from puzzledsl.costs.memory import fixed_bytes, matrix_bytes, sequence_bytes, size_on, weights_bytes
@@ -31,7 +31,7 @@ from puzzledsl.ir.nodes import RooflineHardware, Scenario, Shape
 from puzzledsl.ir.tables import Cost
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TimeLine:
     """`ceil((max(read + experts * share(b), b * compute) + rest + b * slope) / unit)` nanoseconds of b sequences.
 
@@ -69,7 +69,7 @@ class TimeLine:
         return -(-total // (self.unit * share))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CostLine:
     """One sub-block: its parameters and weights, and what each sequence of the batch adds. Sums are rounded up."""
 

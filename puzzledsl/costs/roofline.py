@@ -18,12 +18,12 @@ constants are fitted to published serving figures of Llama models (`costs.calibr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.weights import Size, split
+from puzzledsl.base.frozen import record
 from puzzledsl.costs.dtypes import (
     DTYPE_BYTES,
     activation_dtype,
@@ -58,7 +58,7 @@ NO_TIME = Fraction(0)
 FREE = Cost(params=0, weights_bytes=0, kv_cache_bytes=0, prefill_ns=0, decode_ns=0)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Times:
     """Seconds of one forward pass, by cause.
 

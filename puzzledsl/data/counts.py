@@ -22,7 +22,7 @@ def counts_of(path: Path) -> TextCounts | None:
         with path.open("rb") as file:
             file.seek(end)
             found = file.read()[:-SEAL_BYTES]
-        return TextCounts.model_validate_json(found) if found else None
+        return TextCounts.from_json(found) if found else None
     except (OSError, ValueError):
         return None
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -17,28 +18,53 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.ir.tables import Figure
+from puzzledsl.ir.tables.measures import MEASURES
 from puzzledsl.models.divergence import kl_divergence
 from puzzledsl.models.families.access import read_by_head
 from puzzledsl.models.kernels import float32_products
 from puzzledsl.models.kernels.products import fast_products
 from puzzledsl.plan.memory.tiles import tiles
 
-AGREEMENT = (1, 5, 10)
-
 
 @dataclass(frozen=True, slots=True)
 class BlockFigures:
-    """Means over the positions of one block, in nats: KL(parent || model) and the cross-entropy of the next token.
+    """Means of each measure over the positions of one block; of `perplexity`, of the cross-entropy.
 
-    `agreement` holds for each k of AGREEMENT the share of positions at which the parent's likeliest token is among
-    the model's k likeliest; ties count as agreement. Where not all positions count, figures are sums over those that do,
-    divided by their mean number in a block, and `weight` is the block's own number of them, divided by the same.
+    Where not all positions count, figures are sums over those that do, divided by their mean number in a block, and `weight` is
+    the block's own number of them, divided by the same.
     """
 
-    kl: float
-    cross_entropy: float
-    agreement: tuple[float, ...]
+    means: dict[str, float]
     weight: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Log-probabilities of parent and model at some positions, and the tokens that follow them, where there are any."""
+
+    parent_CV: Tensor
+    model_CV: Tensor
+    next_C: Tensor
+
+    @cached_property
+    def ahead_C(self) -> Tensor:
+        """The number of tokens that the model holds likelier than the parent's likeliest one."""
+        best_C1 = self.parent_CV.argmax(-1, keepdim=True)
+        return (self.model_CV > self.model_CV.gather(1, best_C1)).sum(-1)
+
+    def surprise_C(self) -> Tensor:
+        """Return the cross-entropy of each next token."""
+        return -self.model_CV[: len(self.next_C)].gather(1, self.next_C[:, None]).double()
+
+
+MEASUREMENTS: Mapping[str, Callable[[Chunk], Tensor]] = {
+    "kl": lambda chunk: kl_divergence(chunk.parent_CV, chunk.model_CV),
+    "perplexity": Chunk.surprise_C,
+    "top1_agreement": lambda chunk: chunk.ahead_C < 1,  # ties agree
+    "top5_agreement": lambda chunk: chunk.ahead_C < 5,
+    "top10_agreement": lambda chunk: chunk.ahead_C < 10,
+}
+"""Measure -> its value at each position."""
 
 
 @torch.inference_mode()
@@ -85,21 +111,16 @@ def compare_block(
         parent_TH, model_TH, following = parent_TH[at], model_TH[at], ids_T[at + 1]
         positions, means = len(at), (counted.mean, counted.mean)
     chunk = tiles(device.type).divergence_positions
-    kl, cross_entropy = torch.zeros(2, dtype=torch.float64, device=device).unbind()
-    agreeing = torch.zeros(len(AGREEMENT), dtype=torch.int64, device=device)
-    k_K = torch.tensor(AGREEMENT, device=device)
+    sums = {name: torch.zeros((), dtype=torch.float64, device=device) for name in MEASURES}
     for start in range(0, positions, chunk):
         rows = slice(start, start + chunk)
-        log_q_CV = _log_probs(model_TH[rows], model_VH)
-        log_p_CV = _log_probs(parent_TH[rows], parent_VH).to(device)
-        kl += kl_divergence(log_p_CV, log_q_CV).sum(dtype=torch.float64)
-        ahead_C = (log_q_CV > log_q_CV.gather(1, log_p_CV.argmax(-1, keepdim=True))).sum(-1)
-        agreeing += (ahead_C[:, None] < k_K).sum(0)
-        next_C = following[rows].to(device)
-        cross_entropy -= log_q_CV[: len(next_C)].gather(1, next_C[:, None]).double().sum()
-    agreement = tuple(count / means[0] for count in agreeing.tolist())
+        model_CV = _log_probs(model_TH[rows], model_VH)
+        parent_CV = _log_probs(parent_TH[rows], parent_VH).to(device)
+        part = Chunk(parent_CV, model_CV, following[rows].to(device))
+        for name, total in sums.items():
+            total += MEASUREMENTS[name](part).sum(dtype=torch.float64)
     weight = 1.0 if counted is None else positions / counted.mean
-    return BlockFigures(float(kl) / means[0], float(cross_entropy) / means[1], agreement, weight)
+    return BlockFigures({m.name: float(sums[m.name]) / means[m.of_next] for m in MEASURES.values()}, weight)
 
 
 def _log_probs(states_CH: Tensor, embedding_VH: Tensor) -> Tensor:
@@ -112,27 +133,21 @@ def _log_probs(states_CH: Tensor, embedding_VH: Tensor) -> Tensor:
 
 
 def divergence_figures(blocks: Sequence[BlockFigures]) -> dict[str, Figure]:
-    """Return `kl` (nats per token), `perplexity`, `top1_agreement`, `top5_…` and `top10_…`, with standard errors over blocks."""
+    """Return each measure of a text, with its standard error over blocks."""
     weights = [block.weight for block in blocks]
-    kl, cross_entropy = (
-        _mean([getattr(block, name) for block in blocks], weights) for name in ("kl", "cross_entropy")
-    )
-    perplexity = math.exp(cross_entropy[0])
-    figures = {
-        "kl": Figure(value=kl[0], stderr=kl[1], unit="nats"),
-        "perplexity": Figure(
-            value=perplexity, stderr=None if cross_entropy[1] is None else perplexity * cross_entropy[1]
-        ),
-    }
-    for i, k in enumerate(AGREEMENT):
-        value, error = _mean([block.agreement[i] for block in blocks], weights)
-        figures[f"top{k}_agreement"] = Figure(value=value, stderr=error)
+    figures = {}
+    for measure in MEASURES.values():
+        value, error = _mean([block.means[measure.name] for block in blocks], weights)
+        if measure.exponential:
+            value = math.exp(value)
+            error = None if error is None else value * error
+        figures[measure.name] = Figure(value=value, stderr=error, unit=measure.unit)
     return figures
 
 
 def cross_entropies(blocks: Sequence[BlockFigures]) -> tuple[float, ...]:
     """Return each block's mean cross-entropy; of blocks of unlike weights values with the same mean and its standard error."""
-    return _linearised([block.cross_entropy for block in blocks], [block.weight for block in blocks])
+    return _linearised([block.means["perplexity"] for block in blocks], [block.weight for block in blocks])
 
 
 def _mean(values: Sequence[float], weights: Sequence[float]) -> tuple[float, float | None]:

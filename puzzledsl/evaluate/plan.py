@@ -24,12 +24,13 @@ from puzzledsl.ir.nodes import Data, Eval, Hardware, Program
 from puzzledsl.ir.references import space_of
 from puzzledsl.ir.runtimes import engine_of, measured_in
 from puzzledsl.ir.source_location import span_of
+from puzzledsl.ir.tables.measures import MEASURES
 from puzzledsl.measure.device import device_of
 from puzzledsl.measure.whole import Workload
 from puzzledsl.models.families.load import load_config, load_tokenizer
 
 BLOCK_TOKENS = 512
-RESERVED = (POOLED, "params", "checkpoint_bytes", "kl", "perplexity")  # of results that are no task's
+RESERVED = (POOLED, "params", "checkpoint_bytes", *MEASURES)  # of results that are no task's
 SEED = 0
 
 

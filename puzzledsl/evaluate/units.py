@@ -19,7 +19,7 @@ from puzzledsl.evaluate.plan import Plan
 from puzzledsl.evaluate.speed import ROUNDS, Speed
 from puzzledsl.ir.tables import Answer
 
-METHOD = "4"  # raise it when a figure's meaning changes, so that unfinished work is not continued
+METHOD = "5"  # raise it when a figure's meaning changes, so that unfinished work is not continued
 PARENT = "parent"
 Kind = Literal["text", "task", "harness", "answers", "speed"]
 SPARED = ("harness", "speed")

@@ -199,7 +199,7 @@ def _checked(entry: dict[str, Any], sub_block: SubBlock, own: Shape, index: int)
     config = Config(entry)
     try:
         removed = config.flag("no_op") or config.flag("replace_with_linear")
-        if (module := entry.get("module")) is not None and not _is_of_package(module, sub_block):
+        if (module := entry.get("module")) is not None and not _is_a_module(module, sub_block):
             raise BadConfig(f"no installed package has the alternative {shown(module)}")
         if not removed and module is None:
             check = _check_attention if sub_block == "attention" else _check_ffn
@@ -209,10 +209,10 @@ def _checked(entry: dict[str, Any], sub_block: SubBlock, own: Shape, index: int)
     return entry
 
 
-def _is_of_package(word: Any, sub_block: SubBlock) -> bool:
-    """Return True for the word of an alternative that an installed package has, not this one."""
+def _is_a_module(word: Any, sub_block: SubBlock) -> bool:
+    """Return True for the word of an alternative whose entry is a module and its arguments, as that of a package."""
     kind = KINDS[sub_block].get(word) if isinstance(word, str) else None
-    return kind is not None and not kind.__module__.startswith("puzzledsl.")
+    return kind is not None and kind.block_config is Alternative.block_config
 
 
 def _check_attention(config: Config, own: Shape) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from puzzledsl.base.frozen import record
 
 MAX_CONFIG_BYTES = 1 << 20
 MAX_SIZE = 2**24
@@ -45,7 +46,7 @@ def config_content(path: Path) -> dict[str, Any] | None:
     return config
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Config:
     """The fields of a config.json. Every method raises BadConfig for a value of the wrong kind."""
 

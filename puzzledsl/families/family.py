@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.alternatives.moe import MAX_EXPERTS
 from puzzledsl.alternatives.shape import Shape
+from puzzledsl.base.frozen import record
 from puzzledsl.families.config import MAX_LAYERS, MAX_VOCAB, BadConfig, Config
 
 BIASES = ("attention_bias", "output_bias")
 """Arguments of a `shape(…)` of a family whose attention has biases in all its maps or in none."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Part:
     """Attributes of a layer that hold a sub-block's module and its norms; prefixes of their weights as well."""
 
@@ -33,7 +34,7 @@ class Part:
         return tuple(name for name in (self.before, self.behind) if name is not None)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Names:
     """The parts of a layer; None for a sub-block that the layer does not have."""
 
@@ -47,7 +48,7 @@ class Names:
         return self.attention if sub_block == "attention" else self.ffn
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Mixture:
     """Transformers' class of a mixture of experts, and names that families do not share."""
 
@@ -67,7 +68,7 @@ class Mixture:
     """Canonical names inside the FFN of weights that stay in float32, whatever the checkpoint's dtype."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Family:
     """A family. Its classes are transformers' own, in `transformers.models.{module}.modeling_{module}`."""
 

@@ -49,12 +49,12 @@ def laid_out(shape: Shape, rules: Mapping[str, Any]) -> Shape:
         put("rope", [not bare for bare in every(shape.layers, rules["no_rope_every"])])
     if "dense_first" in rules:
         put("ffn", ["dense" if i < rules["dense_first"] else shape.ffn for i in range(shape.layers)])
-    return shape.with_layers(layers)
+    return shape.with_layers(layers) if any(layers) else shape
 
 
 def canonical(shape: Shape) -> Shape:
     """Return the shape without the sizes that no layer uses, so that equal parents have equal shapes."""
-    kinds = [own for own, _ in shape.kinds()]
+    kinds = [own for own, _ in shape.kinds()] if shape.by_layer or shape.base else [shape]
     unused: dict[str, Any] = {}
     if not any(own.ffn == "dense" for own in kinds):
         unused |= {"intermediate": 0}

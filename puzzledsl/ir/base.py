@@ -5,9 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
-
-from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.frozen import Checks, Frozen
 from puzzledsl.ir.source_location import Where
 
 FORMAT_VERSION = "1.0"
@@ -17,27 +15,37 @@ def _to_fraction(value: object) -> object:
     return Fraction(value) if isinstance(value, str | int) else value
 
 
-Exact = Annotated[
-    Fraction,
-    BeforeValidator(_to_fraction),
-    PlainSerializer(str, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": r"^-?\d+(/\d+)?$"}),
-]
+def _exact() -> tuple[Any, ...]:
+    from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+    schema = WithJsonSchema({"type": "string", "pattern": r"^-?\d+(/\d+)?$"})
+    return BeforeValidator(_to_fraction), PlainSerializer(str, return_type=str), schema
+
+
+Exact = Annotated[Fraction, Checks(_exact)]
 """An exact number, written as `"217/100"`."""
 
 
+def _readable(version: str) -> str:
+    if version.split(".")[0] != FORMAT_VERSION.split(".")[0]:
+        raise ValueError(f"format {version} is not readable by this version (needs {FORMAT_VERSION})")
+    return version
+
+
+def _of_this_format() -> tuple[Any, ...]:
+    from pydantic import AfterValidator
+
+    return (AfterValidator(_readable),)
+
+
 class Artefact(Frozen):
-    """A value a stage writes to the build directory. `inputs` maps each input's name to its digest."""
+    """A value a stage writes to the build directory. `inputs` maps each input's name to its digest.
 
-    format_version: str = FORMAT_VERSION
+    A file written by another major format is refused.
+    """
+
+    format_version: Annotated[str, Checks(_of_this_format)] = FORMAT_VERSION
     inputs: dict[str, str] = {}
-
-    def model_post_init(self, context: Any) -> None:
-        """Refuse a file written by another major format."""
-        if self.format_version.split(".")[0] != FORMAT_VERSION.split(".")[0]:
-            raise ValueError(
-                f"format {self.format_version} is not readable by this version (needs {FORMAT_VERSION})"
-            )
 
 
 class Declaration(Frozen):

@@ -6,11 +6,9 @@ import hashlib
 from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
-
 from puzzledsl.alternatives.computation import USUAL, Computation
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.frozen import BY_KIND, Frozen, left_out
 from puzzledsl.base.settings import setting
 from puzzledsl.ir.base import Declaration, Exact
 
@@ -37,9 +35,9 @@ class ShapeSource(Frozen):
 class Parent(Declaration):
     """The model that is taken apart."""
 
-    source: Annotated[HfSource | ShapeSource, Field(discriminator="kind")]
+    source: Annotated[HfSource | ShapeSource, BY_KIND]
     shape: Shape
-    computation: Computation = Field(default=USUAL, exclude_if=lambda found: found == USUAL)
+    computation: Computation = left_out(USUAL)
 
 
 _PART = (
@@ -173,9 +171,7 @@ class TaskData(Picked):
     )
 
 
-PlainData = Annotated[
-    TextData | JsonlData | ParquetData | HfData | SampledData | TaskData, Field(discriminator="kind")
-]
+PlainData = Annotated[TextData | JsonlData | ParquetData | HfData | SampledData | TaskData, BY_KIND]
 
 
 class MixPart(Frozen):
@@ -187,7 +183,7 @@ class MixPart(Frozen):
     name: str
     weight: int
     source: PlainData
-    inline: bool = Field(default=False, exclude_if=lambda inline: not inline)
+    inline: bool = left_out(False)
 
 
 class MixData(Frozen):
@@ -202,5 +198,5 @@ class Data(Declaration):
 
     source: Annotated[
         TextData | JsonlData | ParquetData | HfData | SampledData | TaskData | MixData,
-        Field(discriminator="kind"),
+        BY_KIND,
     ]

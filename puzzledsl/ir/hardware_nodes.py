@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
-
-from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.frozen import BY_KIND, Frozen, left_out
 from puzzledsl.base.settings import Section, Setting, setting, settings_of
 from puzzledsl.base.units import BYTES, BYTES_PER_S, DOLLARS_PER_S, FLOP_PER_S, POWER, TIME, Dimension
 from puzzledsl.ir.base import Declaration, Exact
@@ -98,8 +96,8 @@ class RooflineHardware(Frozen):
         "Number type of the head, stored and multiplied; as `embedding` unless said.", None, word="head"
     )
     efficiency_compute: Exact
-    efficiency_experts: Exact | None = Field(
-        default=None, exclude_if=lambda share: share is None
+    efficiency_experts: Exact | None = left_out(
+        None
     )  # of a mixture's experts, whose matrices are small (None: as other matrices)
     efficiency_bandwidth: Exact
     efficiency_attention: Exact
@@ -238,7 +236,7 @@ class TableHardware(Frozen):
 class Hardware(Declaration):
     """Hardware that the child must run on."""
 
-    spec: Annotated[RooflineHardware | MeasuredHardware | TableHardware, Field(discriminator="kind")]
+    spec: Annotated[RooflineHardware | MeasuredHardware | TableHardware, BY_KIND]
 
 
 class Scenario(Declaration):

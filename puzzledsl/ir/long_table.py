@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import Diagnostic, Label, Sink, Span
+from puzzledsl.base.frozen import record
 
 KEYS = ("layer", "attention", "ffn")
 MORE_KEYS = ("batch", "params")
@@ -38,7 +39,7 @@ class NoTable(Exception):
         self.reason, self.help = reason, help
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cell:
     """The text of one cell, stripped of blanks, and its span; None as the span of a cell of a Parquet file."""
 
@@ -46,7 +47,7 @@ class Cell:
     span: Span | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Line:
     """One row: the texts of its cells, with surrounding blanks.
 
@@ -72,7 +73,7 @@ class Line:
         return Cell(text, Span(self.shown, self.number, start, self.number, start + max(len(text), 1)))
 
 
-@dataclass(frozen=True)
+@record
 class LongTable:
     """The header and the non-blank rows of a file. `word` is what diagnostics call a row."""
 

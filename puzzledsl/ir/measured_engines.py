@@ -9,7 +9,8 @@ llama.cpp makes only with an importance matrix are not here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from puzzledsl.base.frozen import record
 
 DTYPES: dict[str, str] = {
     "fp32": "32-bit floating point.",
@@ -26,7 +27,7 @@ DTYPES: dict[str, str] = {
 """Number types of analytic profiles."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Engine:
     """An engine that runs exported models.
 
@@ -86,7 +87,7 @@ def engine_words(kind: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Recipe:
     """A recipe.
 

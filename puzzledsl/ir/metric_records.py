@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from fractions import Fraction
 from typing import Literal
 
+from puzzledsl.base.frozen import record
 from puzzledsl.base.units import BYTES, COUNT, DOLLARS, ENERGY, FLOPS, TIME, TOK_PER_S, Dimension
 
 NANOSECOND = Fraction(1, 10**9)
@@ -21,7 +22,7 @@ Often = Literal["once", "per output"]
 """A field of a decode step counts once, or for each token that a sequence generates."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Metric:
     """A figure that `SCENARIO.NAME` gives.
 

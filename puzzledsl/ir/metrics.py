@@ -6,11 +6,11 @@ Every metric but throughput is linear: a constant plus whole numbers of each `Co
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from puzzledsl.base.frozen import record
 from puzzledsl.ir.metric_records import METRICS, STATED, TERMS, CostField, Often
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LinearMetric:
     """The linear form `unit * (constant + sum of of(cost))` over the costs of a model, in base units."""
 
@@ -69,7 +69,7 @@ def running_costs(hardware: RooflineHardware | MeasuredHardware) -> dict[str, An
     }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Room:
     """Memory constraint of a model: it fits if the sum of `of` over its costs is at most `limit`.
 

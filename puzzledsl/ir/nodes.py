@@ -1,6 +1,6 @@
 """Meaning of a program, after names, types, units and overrides are resolved.
 
-Frozen pydantic; byte-identical for the same source.
+Frozen; its JSON is byte-identical for the same source.
 
 Guarantees to later stages: every name refers to something declared; every layer has at least one alternative a sub-block;
 every quantity is exact in base units (bytes, seconds, FLOP, tokens, or a plain number); expressions in searches are linear.
@@ -38,7 +38,7 @@ class LayerChoice(Frozen):
 
     def with_parent(self) -> LayerChoice:
         """Return the choice with the parent's sub-blocks in it, at the end where it lacks them."""
-        return LayerChoice.model_construct(
+        return LayerChoice(
             attention=tuple(dict.fromkeys((*self.attention, ParentAttention()))),
             ffn=tuple(dict.fromkeys((*self.ffn, ParentFfn()))),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import assert_never
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
@@ -13,6 +13,7 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.alternatives.support import FAMILY, NATIVE, Architecture, Lowered, Support, worst
+from puzzledsl.base.frozen import record
 from puzzledsl.families.children import on_base
 from puzzledsl.ir.engines import RUNTIMES, Runtime
 from puzzledsl.ir.measured_engines import ENGINES, TORCH, Engine
@@ -22,7 +23,7 @@ Choices = Sequence[tuple[Sequence[Alternative], Sequence[Alternative]]]
 """Alternatives of attention and FFN in each layer."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Lack:
     """An alternative that an architecture lacks in some layers."""
 
@@ -34,7 +35,7 @@ class Lack:
     """True if it is the parent's own: the parent is a child, and has it there."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fit:
     """An architecture with everything that it lacks: properties of the model in words, and alternatives."""
 

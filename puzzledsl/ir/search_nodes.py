@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from typing import Annotated, Literal, get_args
-
-from pydantic import AfterValidator, Field, WithJsonSchema
+from typing import Annotated, Any, Literal, get_args
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.frozen import BY_KIND, Checks, Frozen
 from puzzledsl.base.settings import Call, call_of, calls_of, setting, settings_of
 from puzzledsl.base.units import TIME
 from puzzledsl.ir.base import Declaration, Exact
@@ -25,14 +23,18 @@ def _known_metric(name: str) -> str:
     return name
 
 
+def _a_metric() -> tuple[Any, ...]:
+    from pydantic import AfterValidator, WithJsonSchema
+
+    return AfterValidator(_known_metric), WithJsonSchema({"type": "string", "enum": list(TERMS)})
+
+
 class MetricTerm(Frozen):
     """A scenario's metric, summed over the child."""
 
     kind: Literal["metric"] = "metric"
     scenario: str
-    metric: Annotated[
-        str, AfterValidator(_known_metric), WithJsonSchema({"type": "string", "enum": list(TERMS)})
-    ]
+    metric: Annotated[str, Checks(_a_metric)]
 
 
 class ScoreTerm(Frozen):
@@ -88,9 +90,7 @@ class TableTerm(Frozen):
         return self.values[row][self.ffn.index(ffn) if self.ffn else 0]
 
 
-Term = Annotated[
-    MetricTerm | ScoreTerm | ParamsTerm | FactTerm | CountTerm | TableTerm, Field(discriminator="kind")
-]
+Term = Annotated[MetricTerm | ScoreTerm | ParamsTerm | FactTerm | CountTerm | TableTerm, BY_KIND]
 
 
 class WeightedTerm(Frozen):
@@ -238,7 +238,7 @@ class Same(Frozen):
 
 Logic = Annotated[
     Is | Not | And | Or | Implies | Cardinality | Compare | Runs | Longest | Distinct | Same,
-    Field(discriminator="kind"),
+    BY_KIND,
 ]
 
 
@@ -251,7 +251,7 @@ class LogicRequirement(Frozen):
     where: Where
 
 
-Requirement = Annotated[LinearRequirement | LogicRequirement, Field(discriminator="kind")]
+Requirement = Annotated[LinearRequirement | LogicRequirement, BY_KIND]
 
 
 def written(requirement: Requirement) -> str:

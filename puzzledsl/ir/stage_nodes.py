@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
-
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.frozen import BY_KIND, Frozen
 from puzzledsl.base.settings import Call, Setting, call_of, setting
 from puzzledsl.ir.base import Declaration
 from puzzledsl.ir.measured_engines import RECIPES
@@ -155,7 +153,7 @@ class Score(Declaration):
 
     bld: str | None
     space: str
-    method: Annotated[ReplaceOne | ScoreFromTable, Field(discriminator="kind")]
+    method: Annotated[ReplaceOne | ScoreFromTable, BY_KIND]
 
 
 # ---------------------------------------------------------------- uptrain, eval, export

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import get_args
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.precision import FULL, PRECISIONS
 from puzzledsl.alternatives.registry import KINDS
 from puzzledsl.alternatives.shape import Initialisers
+from puzzledsl.base.frozen import record, type_of
 from puzzledsl.base.settings import Call, Setting
 
 PRECISION = "dtype"
@@ -32,7 +32,7 @@ def _call(kind: type[Alternative]) -> Call:
     return Call(kind.summary, arguments, positional=kind.positional)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DecisionSite:
     """A place where a search chooses one of several alternatives. `doc` explains its setting in a space."""
 
@@ -53,7 +53,7 @@ SITES: Mapping[SubBlock, DecisionSite] = {
 ALTERNATIVES = {name: site.alternatives for name, site in SITES.items()}
 
 INITIALISERS: dict[str, tuple[str, ...]] = {
-    name: get_args(field.annotation) for name, field in Initialisers.model_fields.items()
+    name: get_args(type_of(Initialisers, name)) for name in Initialisers.model_fields
 }
 """Alternative -> the ways to make its weights, the default first."""
 

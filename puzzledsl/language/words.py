@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from puzzledsl.base.frozen import record
 from puzzledsl.base.units import (
     BYTES,
     BYTES_PER_S,
@@ -23,7 +22,7 @@ from puzzledsl.ir import measured_engines
 DTYPES = measured_engines.DTYPES
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Measure:
     """The type of a parameter. Text and truth have no dimension."""
 

@@ -47,7 +47,9 @@ class Check(Frozen):
 class Seeded(Protocol):
     """A measurement that a seed names."""
 
-    seed: int
+    @property
+    def seed(self) -> int:
+        """The seed."""
 
     def model_dump_json(self) -> str:
         """Return it as JSON."""

@@ -56,7 +56,7 @@ def bld_plan(program: Program, bld: str) -> tuple[BldJob, ...]:
                 memo[draft, id(own)] = _described(draft, own, space.init)
             init, shapes, identity = memo[draft, id(own)]
             kind, attention, ffn = draft
-            job = BldJob.model_construct(
+            job = BldJob(
                 id=_id({**common, **identity, "layer": layer}),
                 bld=bld,
                 layer=layer,

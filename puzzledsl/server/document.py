@@ -61,7 +61,7 @@ class Document:
     @cached_property
     def tokens(self) -> list[Token]:
         """Its tokens, including comments and newlines; empty for a text too large to be a program."""
-        return list(lex(self.text)) if len(self.text) <= MAX_BYTES else []
+        return lex(self.text) if len(self.text) <= MAX_BYTES else []
 
     @cached_property
     def parsed(self) -> tuple[tree.Module, list[Diagnostic]]:

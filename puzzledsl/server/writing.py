@@ -66,7 +66,7 @@ def written_before(document: Document, line: int, column: int) -> Written:
     while first > 1 and not re.match(r"[A-Za-z_]", lines[first - 1]):
         first -= 1
     text = "\n".join([*lines[first - 1 : line - 1], lines[line - 1][: column - 1]])
-    tokens = list(lex(text))
+    tokens = lex(text)
     touching = tokens[-1] if tokens and tokens[-1].type != "_NL" and tokens[-1].end_pos == len(text) else None
     if touching is not None and (touching.type in _WHOLE or touching in KEYWORDS):
         text = text[: tokens.pop().start_pos]

@@ -10,7 +10,6 @@ a line are ours, columns too: however the same words are spaced, they come out t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice
 
 from puzzledsl.language.words import KEYWORDS
 from puzzledsl.syntax.lines import ENDS_OPERAND, Line, align_code, align_comments, break_long
@@ -30,7 +29,7 @@ def format_source(text: str) -> str:
     A text with characters, strings or spellings the language lacks is returned as it is, and so is one too large.
     """
     source = normalise(text)
-    tokens = list(islice(lex(source[: MAX_BYTES + 1]), MAX_TOKENS + 1))
+    tokens = lex(source[: MAX_BYTES + 1], MAX_TOKENS + 1)
     if len(source) > MAX_BYTES or len(tokens) > MAX_TOKENS or any(t.type in _MISTAKES for t in tokens):
         return text
     lines = break_long(_lines(tokens), _lay_out)

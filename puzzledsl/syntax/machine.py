@@ -7,6 +7,7 @@ grammar marks with `?` makes no branch around a single child.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -72,7 +73,7 @@ class Machine:
 
         The stack is not copied: the trial keeps the first `base` states and stacks new ones in `above`.
         """
-        base = self.depth if depth is None else depth
+        base = len(self._states) if depth is None else depth
         above: list[int] = []
         for kind in kinds:
             while True:
@@ -101,35 +102,51 @@ class Machine:
         state = self._table[self._states[-1]]
         return {k for k in state if k.isupper() and k not in ("ERROR", "$END") and self.accepts(k)}
 
-    def feed(self, token: Token) -> None:
-        """Consume one acceptable token."""
-        table, states, kind = self._table, self._states, token.type
-        while (action := table[states[-1]][kind]) < 0:
-            rule = self._rules[-1 - action]
-            if rule.unit:
-                states[-1] = table[states[-2]][rule.origin]
-            else:
-                self._reduce(rule)
-        states.append(action)
-        self._values.append(_Value(token, (token.line, token.column), (token.end_line, token.end_column)))
+    def take(self, tokens: Sequence[Token], at: int = 0, stops: frozenset[str] | None = None) -> int:
+        """Consume the token at index `at` and those behind it, to the first that is not acceptable, or of a kind in `stops`.
 
-    def _reduce(self, rule: _Rule) -> None:
-        """Replace the values of a rule's symbols by its branch."""
-        at = len(self._values) - len(rule.marks)
-        values = self._values[at:]
-        del self._values[at:], self._states[at + 1 :]
-        children: list[Any] = []
-        for mark, value in zip(rule.marks, values, strict=True):
-            if mark == "+":
-                children.append(value.node)
-            elif mark == "*":
-                children += value.node.children
-        start = next((v.start for v in values if v.start), None)
-        end = next((v.end for v in reversed(values) if v.end), None)
-        alone = rule.single and len(children) == 1
-        node = children[0] if alone else Branch(rule.name, children, start, end)
-        self._values.append(_Value(node, start, end))
-        self._states.append(self._table[self._states[-1]][rule.origin])
+        Without `stops` it is one token. Return the index of the first one that is left. The automaton reduces before it
+        shifts, and may do so for a token that it then refuses: the stacks from before are kept for that.
+        """
+        table, states, values = self._table, self._states, self._values
+        for index in range(at, at + 1 if stops is None else len(tokens)):
+            token = tokens[index]
+            if index > at and stops is not None and token.type in stops:
+                return index
+            action = table[states[-1]].get(token.type)
+            before = (states[:], values[:]) if action is not None and action < 0 else None
+            while action is not None and action < 0:
+                rule = self._rules[-1 - action]
+                if rule.unit:
+                    states[-1] = table[states[-2]][rule.origin]
+                    action = table[states[-1]].get(token.type)
+                    continue
+                first = len(values) - len(rule.marks)
+                replaced = values[first:]
+                del values[first:], states[first + 1 :]
+                children: list[Any] = []
+                for mark, value in zip(rule.marks, replaced, strict=True):
+                    if mark == "+":
+                        children.append(value.node)
+                    elif mark == "*":
+                        children += value.node.children
+                start = next((v.start for v in replaced if v.start), None)
+                end = next((v.end for v in reversed(replaced) if v.end), None)
+                alone = rule.single and len(children) == 1
+                values.append(
+                    _Value(children[0] if alone else Branch(rule.name, children, start, end), start, end)
+                )
+                states.append(table[states[-1]][rule.origin])
+                if states[-1] == self._end:
+                    return index
+                action = table[states[-1]].get(token.type)
+            if action is None:
+                if before is not None:
+                    states[:], values[:] = before
+                return index
+            states.append(action)
+            values.append(_Value(token, (token.line, token.column), (token.end_line, token.end_column)))
+        return at + 1 if stops is None else len(tokens)
 
     def pop_to(self, depth: int) -> None:
         """Pop the stack down to `depth`."""
@@ -137,7 +154,8 @@ class Machine:
 
     def finish(self) -> Branch:
         """Return the tree. The end of the file must be acceptable."""
-        while self._states[-1] != self._end:
-            self._reduce(self._rules[-1 - self._table[self._states[-1]]["$END"]])
+        end = Token("")
+        end.type = "$END"
+        self.take([end])
         root: Branch = self._values[-1].node
         return root

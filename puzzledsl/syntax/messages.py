@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from puzzledsl.base.diagnostics import Diagnostic, Edit, Fix, Span
+from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import listed
 from puzzledsl.base.units import UNITS, unit_in_words, with_unit
 from puzzledsl.language.words import DECLARATIONS, KEYWORDS
@@ -35,7 +35,7 @@ _SHOWN = {
 Help = tuple[str, tuple[Fix, ...]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Place:
     """An unexpected token, some tokens in front of it and behind it, and the kinds that could stand there.
 

@@ -37,6 +37,9 @@ _BEGINS = {"USE", "PARAM", "FN"} | {word.upper() for word in STATEMENT_KEYWORDS 
 """Tokens that a bracket never extends over. `for` is absent because comprehensions contain it, too."""
 
 
+_ENDS_BRACKETS = _BEGINS | _BRACES | _ASSIGNS
+
+
 def starts_declaration(tokens: list[Token], index: int) -> bool:
     """Return True for a token at the left margin that certainly begins a declaration, even inside an open bracket."""
     token = tokens[index]
@@ -64,18 +67,20 @@ def lay_out(words: Words, sink: Sink) -> list[Token]:
             elif state.held is None and state.out and (begins or state.out[-1].type not in CONTINUES_AFTER):
                 state.held = token
             continue
-        declaration = starts_declaration(tokens, index)
+        declaration = token.column == 1 and starts_declaration(tokens, index)
         if state.opened and token.type in _BRACES and _closes_later(tokens, index):
             state.stray_brace(token)
             continue
-        if state.opened:
+        if state.opened and (declaration or token.type in _ENDS_BRACKETS):
             token = state.inside(token, declaration)
         if token.type in CLOSER:
             state.open(token)
         elif token.type in OPENER:
             state.close(token)
-        else:
+        elif state.held is not None or declaration:
             state.put(token, declaration=declaration)
+        else:
+            state.out.append(token)
     state.close_all()
     if state.out and state.out[-1].type != "_NL":
         state.out.append(state.held or virtual("_NL", "\n", state.out[-1]))
@@ -187,8 +192,7 @@ class _Layout:
             fix = Fix.replace(gap, ":", f"write `{name}:`")
             self._report(errors.EqualsForColon(where, name=str(name), fixes=[fix]), token)
             return token.like("COLON", ":")
-        if declaration or token.type in _BEGINS or token.type in _BRACES or token.type in _ASSIGNS:
-            self.close_all()
+        self.close_all()
         return token
 
     def stray_brace(self, token: Token) -> None:

@@ -28,7 +28,7 @@ def parse(text: str, file: str, sink: Sink) -> tree.Module:
     Where something could not be read the tree holds `BadExpr`s, or lacks a statement, and is `broken`.
     """
     text = normalise(text)
-    tokens = list(islice(lex(text[: MAX_BYTES + 1]), MAX_TOKENS + 1))
+    tokens = lex(text[: MAX_BYTES + 1], MAX_TOKENS + 1)
     if len(text) > MAX_BYTES or len(tokens) > MAX_TOKENS:
         nowhere = Span(file, 1, 1, 1, 1)
         sink.add(errors.FileTooLarge(nowhere, path=file, limit=_LIMITS))
@@ -37,8 +37,10 @@ def parse(text: str, file: str, sink: Sink) -> tree.Module:
     words = read_words(tokens, text, file, own)
     laid_out = lay_out(words, own)
     module = build(parse_tokens(laid_out, words, own), words, own)
+    if not own.items:
+        return module
     _hand_over(own, sink)
-    return dataclasses.replace(module, broken=True) if own.items else module
+    return dataclasses.replace(module, broken=True)
 
 
 def _hand_over(own: Sink, sink: Sink) -> None:

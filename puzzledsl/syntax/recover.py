@@ -26,6 +26,7 @@ MAX_MISTAKES = 100
 
 _BODY_ONLY = {"REQUIRE", "PREFER", "MINIMIZE", "MAXIMIZE", "SOLUTIONS", "FOR"}
 _BEFORE_STATEMENTS = {"_NL", "COMMA", "LBRACE", "RBRACE", "ERROR"}
+_STOPS = frozenset(_BEFORE_STATEMENTS)
 _SETS = {"DOT", "LSQB", "EQUAL", "EXTEND", "REMOVE", "KEEP"}
 _SOFT_SYNC = {"COMMA", "LBRACE", "BECAUSE", "WHERE"}
 _BRACKETS = {"LPAR": 1, "LSQB": 1, "RPAR": -1, "RSQB": -1}
@@ -57,18 +58,17 @@ class _Driver:
 
     def run(self) -> Branch:
         while self.index < len(self.tokens):
-            if self.braces and starts_declaration(self.tokens, self.index) and self.machine.accepts("RBRACE"):
+            token = self.tokens[self.index]
+            begins = self.braces and token.column == 1 and starts_declaration(self.tokens, self.index)
+            if begins and self.machine.accepts("RBRACE"):
                 self.close_braces()
-            token = self.mended(self.tokens[self.index])
+            token = self.mended(token)
             if token.type == "RBRACE" and not self.braces:
                 where = span_of(token, self.words.file)
                 fixes = [Fix.replace(where, "", safe=False)]
                 self.report(errors.StrayCloser(where, opener="{", closer="}", fixes=fixes))
                 self.index += 1
-            elif self.machine.accepts(token.type):
-                self.feed(token)
-                self.index += 1
-            else:
+            elif not self.taken(token):
                 self.recover(token)
             if self.mistakes >= MAX_MISTAKES and self.machine.accepts("RBRACE" if self.braces else "$END"):
                 break
@@ -76,9 +76,30 @@ class _Driver:
             self.close_braces()
         return self.machine.finish()
 
+    def taken(self, token: Token) -> bool:
+        """Take an acceptable token, which stands for the next one, and those behind it in its part of the statement."""
+        if token is not self.tokens[self.index]:
+            acceptable = self.machine.accepts(token.type)
+            if acceptable:
+                self.feed(token)
+                self.index += 1
+            return acceptable
+        ends = token.type in _BEFORE_STATEMENTS and not self.brackets
+        end = self.machine.take(self.tokens, self.index, None if ends else _STOPS)
+        if end == self.index:
+            return False
+        self.count(token)
+        for part in self.tokens[self.index + 1 : end]:
+            self.brackets += _BRACKETS.get(part.type, 0)
+        self.last, self.index = self.tokens[end - 1], end
+        return True
+
     def feed(self, token: Token) -> None:
         """Feed an acceptable token to the machine and count open braces and brackets."""
-        self.machine.feed(token)
+        self.machine.take([token])
+        self.count(token)
+
+    def count(self, token: Token) -> None:
         self.last = token
         self.brackets += _BRACKETS.get(token.type, 0)
         if token.type == "LBRACE":
@@ -179,7 +200,7 @@ class _Driver:
             text = f"write `let {token} = …` to name a value" if token.type == "NAME" else ""
             error = errors.OutsideBody(span_of(token, self.words.file), found=found(token), help=text)
         self.report(error)
-        self.machine.feed(virtual("ERROR", "", before or token))
+        self.machine.take([virtual("ERROR", "", before or token)])
         self.feed(virtual("LBRACE", "{", before or token))
 
     def mended_statement(self, token: Token) -> Token:
@@ -211,7 +232,7 @@ class _Driver:
                 self.mistakes += 1
         while self.braces:
             self.feed(virtual("RBRACE", "}", before))
-        self.machine.feed(virtual("_NL", "\n", before))
+        self.machine.take([virtual("_NL", "\n", before)])
         self.pairs.clear()
 
     def forgotten(self, opener: Token, last: Token) -> tuple[Token, Token]:
@@ -266,7 +287,7 @@ class _Driver:
                 kind = "_NL" if starts_declaration(self.tokens, at) else self.tokens[at].type
                 if self.machine.accepts("ERROR", kind, depth=depth):
                     self.machine.pop_to(depth)
-                    self.machine.feed(token.like("ERROR", ""))
+                    self.machine.take([token.like("ERROR", "")])
                     self.brackets, self.index = 0, at
                     if kind != self.tokens[at].type:
                         self.feed(virtual("_NL", "\n", self.tokens[at - 1]))

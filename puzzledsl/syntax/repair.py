@@ -6,9 +6,9 @@ They are tried before recovery discards text, because losing less text causes fe
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from puzzledsl.base.diagnostics import Label
+from puzzledsl.base.frozen import record
 from puzzledsl.base.suggest import closest
 from puzzledsl.language.words import DECLARATIONS, KEYWORDS
 from puzzledsl.syntax import errors
@@ -37,7 +37,7 @@ _SIGNS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Repair:
     """Remove the last `undo` tokens taken, insert `insert`, and skip the next `skip` tokens."""
 
@@ -106,7 +106,7 @@ def _instead(token: Token) -> Iterator[tuple[str, str]]:
         yield from (("OF", "of"), ("ON", "on"))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ColonBody:
     """A body behind a colon: one mistake, however long it is. `stop` is the index of the newline behind it."""
 

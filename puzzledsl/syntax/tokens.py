@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,9 +48,13 @@ def _lexer() -> tuple[re.Pattern[str], frozenset[str]]:
     return re.compile(words), frozenset(grammar()["keywords"])
 
 
-def lex(text: str) -> Iterator[Token]:
-    """Yield the tokens of any text: comments, newlines and the three kinds of lexical mistakes, without blanks."""
+def lex(text: str, most: int | None = None) -> list[Token]:
+    """Return the tokens of any text: comments, newlines and the three kinds of lexical mistakes, without blanks.
+
+    With `most`, those behind so many are left out.
+    """
     pattern, keywords = _lexer()
+    found: list[Token] = []
     line, margin = 1, -1
     for match in pattern.finditer(text):
         kind = match.lastgroup or ""
@@ -64,7 +67,10 @@ def lex(text: str) -> Iterator[Token]:
         if kind == "_NL":
             line, margin = line + 1, start
         token.end_pos, token.end_line, token.end_column = end, line, end - margin
-        yield token
+        found.append(token)
+        if len(found) == most:
+            break
+    return found
 
 
 @dataclass(slots=True)

@@ -6,10 +6,11 @@ Every node is frozen and compares by content without spans, so that "parse(print
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import Field, dataclass, field
+from dataclasses import Field, field
 from typing import Any, ClassVar, Literal, dataclass_transform
 
 from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.frozen import make_later
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, eq_default=False, field_specifiers=(field,))
@@ -20,7 +21,7 @@ class _Record:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        dataclass(frozen=True, kw_only=True, eq=False, repr=False)(cls)
+        make_later(cls, kw_only=True, eq=False, repr=False)
 
 
 class Node(_Record):

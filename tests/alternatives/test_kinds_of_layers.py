@@ -79,7 +79,7 @@ def test_fewer_query_heads(alternative: GqaAttention, name: str, heads: int) -> 
     assert sizes["k_proj.weight"] == (alternative.kv_heads * 8, 64)
     entry = {"no_op": False, "replace_with_linear": False} | alternative.block_config(DENSE)
     assert from_block_config(ATTENTION, entry, DENSE) == alternative
-    assert type(alternative).model_validate_json(alternative.model_dump_json()) == alternative
+    assert type(alternative).from_json(alternative.model_dump_json()) == alternative
 
 
 def test_todays_attention_keeps_its_json() -> None:

@@ -6,6 +6,7 @@ what is said of it: every place, word and number. `PZL_UPDATE_GOLDENS=1` rewrite
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -15,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.frozen import Frozen
 from puzzledsl.checker.check import check
 from puzzledsl.ir.nodes import Where
 from tests.checker.programs import checked, lowered
@@ -33,15 +34,19 @@ def diagnose(program: Path) -> tuple[Iterable[Diagnostic], Mapping[str, str]]:
     return checked.diagnostics, checked.sources
 
 
+def default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
 def meaning(value: object) -> Any:
     """A part of the IR as JSON: the kind of each thing, and what is not as the kind has it by default."""
     match value:
         case Where():
             return f"{value.file}:{value.line}:{value.column} to {value.end_line}:{value.end_column} {value.text}"
-        case BaseModel():
+        case Frozen():
             fields = type(value).model_fields
             pairs = {name: getattr(value, name) for name in fields}
-            return {n: meaning(v) for n, v in pairs.items() if n == "kind" or v != fields[n].get_default()}
+            return {n: meaning(v) for n, v in pairs.items() if n == "kind" or v != default(fields[n])}
         case Mapping():
             return {str(key): meaning(item) for key, item in value.items()}
         case tuple():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +54,28 @@ def test_front_end_commands_load_the_front_end_alone(command: list[str]) -> None
     assert not found & (HEAVY | PRETTY)
     later = "cost plan search parents surgery modeling bld library scoring measure uptrain evaluate export report server"
     assert not found & {f"puzzledsl.{part}" for part in later.split()}
+
+
+def test_checking_reads_and_writes_no_json() -> None:
+    assert not loaded("check", str(NEMOTRON)) & {"pydantic", "pydantic_core", "lark"}
+
+
+@pytest.mark.slow
+def test_a_check_takes_at_most_thirty_times_as_long_as_python_itself(tmp_path: Path) -> None:
+    """CPU time, with bytecode, the best of ten in turn; it is 16 times on a quiet machine."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(tmp_path)
+    example = Path(__file__).parents[2] / "examples/smollm2/smollm2.pzl"
+    check = ["-c", "from puzzledsl.cli.main import main; main()", "check", str(example)]
+    times: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(11):  # the first writes the bytecode
+        for checks, taken in times.items():
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            command = [sys.executable, *(check if checks else ["-c", "pass"])]
+            subprocess.run(command, env=environment, capture_output=True, check=True, timeout=120)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(times[True]) <= 30 * min(times[False])
 
 
 def test_formatting_loads_no_nodes() -> None:

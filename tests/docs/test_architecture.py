@@ -82,9 +82,7 @@ space w of p {
   ffn = parent | noop
 }
 """
-GOAL_CALLS, GOAL_CHANGES = 1_000, 25
-MOST_CALLS, MOST_CHANGES = 1_447, 67
-"""As many as there are now. Lower them with every change that makes fewer, until they are the goals."""
+MOST_CALLS, MOST_CHANGES = 1_000, 25
 
 
 def trace(path: Path) -> list[str]:
@@ -115,7 +113,4 @@ def test_a_check_of_five_lines_is_as_short_as_the_page_says(tmp_path: Path) -> N
     assert "alternatives" in folders and "syntax" in folders, "the tracer sees nothing"
     assert len(folders) <= MOST_CALLS and changes <= MOST_CHANGES, (len(folders), changes)
     (calls_shown, changes_shown) = re.findall(r"makes ([\d,]+) calls .*? (\d+) changes of folder", PAGE)[0]
-    assert (int(calls_shown.replace(",", "")), int(changes_shown)) == (MOST_CALLS, MOST_CHANGES)
-    assert MOST_CALLS >= GOAL_CALLS and MOST_CHANGES >= GOAL_CHANGES, (
-        "the goals are reached: they are the limits now"
-    )
+    assert abs(int(calls_shown.replace(",", "")) - len(folders)) <= 50 and int(changes_shown) == changes

@@ -14,6 +14,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.alternatives.shape import Mixer, StateShape
 from puzzledsl.base.diagnostics import Diagnostic, Span
+from puzzledsl.base.frozen import type_of
 from puzzledsl.base.settings import Call, Setting, calls_of
 from puzzledsl.checker.check import LOWERINGS, check
 from puzzledsl.checker.expressions.settings import Settings
@@ -76,9 +77,9 @@ def test_the_tables_have_what_the_ir_has() -> None:
     assert list(KINDS) == list(LOWERINGS)
     assert {kind.plural for kind in KINDS.values()} == set(nodes.Program.model_fields) - NOT_DECLARED
     assert list(SOLVERS) == ["cpsat", *nodes.BASELINES]
-    assert set(SCORE_METRICS) == set(get_args(nodes.ReplaceOne.model_fields["metric"].annotation))
-    assert set(SCHEDULES) == set(get_args(nodes.Schedule.model_fields["kind"].annotation))
-    assert set(EXPORTS) == set(get_args(nodes.Export.model_fields["format"].annotation))
+    assert set(SCORE_METRICS) == set(get_args(type_of(nodes.ReplaceOne, "metric")))
+    assert set(SCHEDULES) == set(get_args(type_of(nodes.Schedule, "kind")))
+    assert set(EXPORTS) == set(get_args(type_of(nodes.Export, "format")))
     assert {r for call in EXPORTS.values() for r in call.arguments["runtime"].words} == set(RUNTIMES)
     assert set(INITIALISERS) == set(nodes.Initialisers.model_fields)
     assert set(SHAPE.arguments) <= {*nodes.Shape.model_fields, *LAYER_RULES}

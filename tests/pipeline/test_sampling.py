@@ -89,7 +89,7 @@ def test_texts_are_written_before_they_are_read_and_again_when_they_must(
     written = {name.split("-")[0]: len(content) for name, content in texts(base / "build").items()}
     assert list(written) == ["tiny"] and len(texts(base / "build")) == 2
     found = [line for content in texts(base / "build").values() for line in content.splitlines()]
-    assert {WrittenText.model_validate_json(line).prompt for line in found} > {1}
+    assert {WrittenText.from_json(line).prompt for line in found} > {1}
 
     (base / "p.txt").write_text("one two\n\nfour")
     states = told_states(program)

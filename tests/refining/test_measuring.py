@@ -66,7 +66,9 @@ def inputs_of(case: Case, work: Path, refine: Refine = REFINE) -> RefineInputs:
     search = case.program.searches["best"].model_copy(update={"refine": refine})
     program = case.program.model_copy(update={"searches": {"best": search}})
     given = (case.base / "parent", case.base, case.library, case.jobs, work, Silent())
-    return RefineInputs(program, "best", CostTable.model_construct(), {}, *given)
+    return RefineInputs(
+        program, "best", CostTable(space="w", params_fixed=0, params_attention=(), params_ffn=()), {}, *given
+    )
 
 
 def meter(case: Case, work: Path, refine: Refine = REFINE) -> Meter:

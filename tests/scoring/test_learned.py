@@ -100,7 +100,7 @@ def test_evaluations(models: tuple[torch.nn.Module, torch.nn.Module]) -> None:
         (each - change * count) * BLOCKS / sum(counts) for each, count in zip(changes, counts, strict=True)
     ]
     assert [each - change for each in paired] == pytest.approx(wanted, rel=1e-3, abs=1e-5)
-    assert blocks[2].kl == 0 and 0 <= figures["top10_agreement"].value <= 1
+    assert blocks[2].means["kl"] == 0 and 0 <= figures["top10_agreement"].value <= 1
     everywhere = [
         compare_block(*each)
         for each in zip(TOKENS, parent, [parent_VH] * 4, model, [model_VH] * 4, strict=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
+from puzzledsl.base.frozen import Frozen
 from puzzledsl.ir.nodes import (
     CountTerm,
     FactTerm,
@@ -88,7 +88,7 @@ def test_adding_a_duplicate_changes_nothing(instance: Instance, data: st.DataObj
 TWINS: dict[str, Any] = {"attention": GqaAttention(kv_heads=2, window=4), "ffn": MlpFfn(width=4)}
 
 
-def tells_apart(part: BaseModel) -> bool:
+def tells_apart(part: Frozen) -> bool:
     """Whether it asks what an alternative is, and not only what it scores and costs."""
     return any(f'"kind":"{kind}"' in part.model_dump_json() for kind in ("fact", "count", "logic"))
 

@@ -53,7 +53,7 @@ class Peak:
 def main(base: Path) -> None:
     torch.set_num_threads(1)
     ranks, found, peak = ranks_of(), {}, Peak()
-    program = Program.model_validate_json((base / "program.json").read_text())
+    program = Program.from_json((base / "program.json").read_text())
     real_models, real_step, real_write, real_read = (
         run.models,
         train.Trainer.step,

@@ -27,7 +27,7 @@ class Steps(Silent):
         if event == "uptrain_step":
             print(fields["step"], flush=True)
 base, out, work = map(Path, sys.argv[1:])
-program = Program.model_validate_json((base / "program.json").read_text())
+program = Program.from_json((base / "program.json").read_text())
 run_uptrain(UptrainInputs(program, "final", base / "parent", base / "models" / "best", out, base, work, base / "tokens", Steps()))
 """
 

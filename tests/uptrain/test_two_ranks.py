@@ -149,7 +149,7 @@ def alone(base: Path) -> list[dict[str, Any]]:
     case, progress = base / "case", Recorder()
     from puzzledsl.ir.nodes import Program
 
-    program = Program.model_validate_json((case / "program.json").read_text())
+    program = Program.from_json((case / "program.json").read_text())
     folders = case / "parent", case / "models" / "best", case / "alone", case, case / "work1", case / "tokens"
     run_uptrain(UptrainInputs(program, "final", *folders, progress))
     return progress.named("uptrain_step")

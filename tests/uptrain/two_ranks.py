@@ -211,7 +211,7 @@ def together(ranks: Ranks) -> dict[str, Any]:
 def trainings(base: Path, ranks: Ranks) -> dict[str, Any]:
     """A short training by each means, in each way of cutting; and what each process read and hashed for it."""
     case = base / "case"
-    program = Program.model_validate_json((case / "program.json").read_text())
+    program = Program.from_json((case / "program.json").read_text())
     found: dict[str, Any] = {}
     real, hashed, tokenised = run.means_for, [], []
     run.sha256_of = lambda path, real=run.sha256_of: hashed.append(path.name) or real(path)
@@ -269,7 +269,7 @@ def two_machines(base: Path, ranks: Ranks) -> dict[str, Any]:
 
     run.Trainer = Spy  # type: ignore[misc]
     case = base / "case"
-    program = Program.model_validate_json((case / "program.json").read_text())
+    program = Program.from_json((case / "program.json").read_text())
     run.means_for = lambda *a: Means(hybrid=True)
     progress = Recorder()
     folders = case / "parent", case / "models" / "best", case / "four", case, case / "work4", case / "tokens"

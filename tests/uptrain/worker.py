@@ -42,7 +42,7 @@ def held() -> dict[str, list[int]]:
 def main(base: Path) -> None:
     torch.set_num_threads(1)
     run.Trainer = Spy
-    program = Program.model_validate_json((base / "program.json").read_text())
+    program = Program.from_json((base / "program.json").read_text())
     ranks = ranks_of()
 
     def train_to(out: str, progress: Recorder) -> None:

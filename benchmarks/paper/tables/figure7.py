@@ -56,7 +56,7 @@ def run(study: Study) -> Result:
 def replacement_losses(study: Study) -> list[float]:
     """The LM-loss score of every replacement of every layer."""
     study.library()
-    table = ScoreTable.model_validate_json((study.build / "scores" / "lm.json").read_text(encoding="utf-8"))
+    table = ScoreTable.from_json((study.build / "scores" / "lm.json").read_text(encoding="utf-8"))
     return [loss for layer in (*table.attention, *table.ffn) for loss in layer.values()]
 
 

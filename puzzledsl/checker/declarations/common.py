@@ -36,7 +36,8 @@ def thing(symbol: values.Symbol) -> str:
 
 def where(ctx: Context, symbol: values.Symbol) -> Where:
     """Return the place of a declaration's head: its kind and name."""
-    return ctx.where(declaration(symbol).kind.span.to(symbol.span))
+    kind, name = declaration(symbol).kind.span, symbol.span
+    return ctx.where(Span(kind.file, kind.line, kind.column, name.end_line, name.end_column))
 
 
 def missing(ctx: Context, symbol: values.Symbol, what: str, help: str) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NoReturn
 
 from puzzledsl.alternatives.computation import USUAL, Computation
 from puzzledsl.alternatives.shape import LAYER_FIELDS, Shape, StateShape
 from puzzledsl.base.diagnostics import Args, Fix
+from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import listed
 from puzzledsl.base.settings import REQUIRED
 from puzzledsl.base.suggest import closest
@@ -45,7 +45,7 @@ def lower_parent(ctx: Context, symbol: Symbol) -> nodes.Parent:
 # ---------------------------------------------------------------- checkpoints
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Checkpoint:
     """Reader of `hf(id)`, whose config.json is beside the program or is not there."""
 
@@ -142,7 +142,8 @@ def read_shape(ctx: Context, call: Constructed) -> Shape:
     written = _written(settings, family)
     settings.need(*needed(family, written))
     _report_refused(settings, family, written)
-    settings.sound(written)
+    if settings.failed:
+        raise Refused
     try:
         shape = shape_of_literal(family, written)
     except BadLiteral as error:

@@ -129,7 +129,7 @@ class _SpaceBody:
         if self.init is not None:
             settings = section_of(ctx, self.symbol, "init", self.init, self.scope)
             found = {key: settings.read(key, getattr(init, key)) for key in settings.table}
-            init = nodes.Initialisers.model_validate(found)
+            init = nodes.Initialisers(**found)
         return nodes.Space(
             **head(ctx, self.symbol),
             parent=info.parent_id,
@@ -146,7 +146,7 @@ class _SpaceBody:
         for chosen in zip(*self.info.chosen.values(), strict=True):
             key = tuple(map(id, chosen))
             if key not in rows:
-                rows[key] = nodes.LayerChoice.model_validate(dict(zip(self.info.chosen, chosen, strict=True)))
+                rows[key] = nodes.LayerChoice(**dict(zip(self.info.chosen, chosen, strict=True)))
             layers.append(rows[key])
         return tuple(layers)
 

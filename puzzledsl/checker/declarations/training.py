@@ -125,6 +125,8 @@ def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
     settings, _ = body_of(ctx, symbol)
     settings.need_all("lr")
     tokens, context = settings.read("tokens"), settings.read("context")
+    # the peak where the program states no rate; it is lowered where the child is near its parent
+    peak = SHORT_PEAK if tokens < SHORT_RUN else LONG_PEAK
     node = lower(
         settings,
         nodes.Uptrain,
@@ -133,7 +135,7 @@ def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
         tokens=tokens,
         context=context,
         batch=settings.read("batch", batch_of(tokens, context)),
-        lr=_schedule(ctx, settings, schedule_of(tokens)),
+        lr=_schedule(ctx, settings, nodes.Schedule(peak=peak, warmup=WARMUP)),
         fits_child=not settings.has("lr"),
         data=only_data(ctx, symbol, settings, required=True),
     )
@@ -148,11 +150,6 @@ def batch_of(tokens: int, context: int) -> int:
     """Sequences a step where the program does not say: steps and tokens a step grow alike, both with the root of the budget."""
     sequences = math.sqrt(STEP_FACTOR * tokens) / context
     return 1 if sequences <= 1 else 2 ** round(math.log2(sequences))
-
-
-def schedule_of(tokens: int) -> nodes.Schedule:
-    """The learning rate where the program does not say; its peak is lowered where the child is near its parent."""
-    return nodes.Schedule(peak=SHORT_PEAK if tokens < SHORT_RUN else LONG_PEAK, warmup=WARMUP)
 
 
 def _loss(ctx: Context, settings: Settings) -> dict[str, float]:

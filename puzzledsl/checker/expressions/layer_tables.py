@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import listed
 from puzzledsl.base.units import COUNT, Dimension, Quantity, format_quantity
 from puzzledsl.checker.context import Context
@@ -33,7 +33,7 @@ MOST_SHOWN = 12  # values in a message
 BOTH: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Table:
     """The numbers `cells[attention][ffn]` of one layer, all of one dimension."""
 

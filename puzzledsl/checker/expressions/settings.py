@@ -316,7 +316,8 @@ def collect(into: Callable[..., S], ctx: Context, call: values.Constructed, form
     found = into(ctx, f"`{name}`", call.span, form.arguments, write=form.write)
     found.quiet_about_missing = ctx.file_of(call.span).is_damaged(call.span)
     found.given = frozenset(a.name.text for a in call.arguments if a.name is not None)
-    known, positional = form.names, form.names[: form.positional]
+    known = tuple(form.arguments)
+    positional = known[: form.positional]
     place = 0
     for argument in call.arguments:
         entry = Entry(argument.value, call.scope, argument.span)

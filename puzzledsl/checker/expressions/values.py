@@ -14,6 +14,7 @@ from typing import Any, Generic, Literal, Self, TypeVar
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.frozen import record
 from puzzledsl.base.units import COUNT, Dimension, Quantity
 from puzzledsl.checker.names.syntax_error_regions import SyntaxErrorRegions, declares_unread
 from puzzledsl.checker.spaces.space_info import SpaceInfo
@@ -25,7 +26,7 @@ STD = "std/"
 """Paths of files that ship with the package begin so."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Poison:
     """The value of a faulty expression that is already reported."""
 
@@ -33,7 +34,7 @@ class Poison:
 POISON = Poison()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Text:
     """A string, or a bare word such as `fp8` used as one. `words`: the closed list that it belongs to."""
 
@@ -41,14 +42,14 @@ class Text:
     words: tuple[str, ...] = field(default=(), compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Boolean:
     """`true`, `false` or the result of a constant comparison."""
 
     value: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Located:
     """A value and its span."""
 
@@ -56,21 +57,21 @@ class Located:
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Options:
     """`a | b | c`, in order."""
 
     options: tuple[Located, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ListValue:
     """`[a, b]`."""
 
     items: tuple[Value, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RangeValue:
     """`3..78`, inclusive; every `step` from the lower end, where one is given."""
 
@@ -79,7 +80,7 @@ class RangeValue:
     step: Fraction | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Constructed:
     """A constructor such as `gqa(kv_heads: 8)` or `noop`, with its scope. The declaration that takes it reads the arguments."""
 
@@ -90,14 +91,14 @@ class Constructed:
     base: Symbol | None = None  # `h100_sxm(gpus: 2)`: the declaration that is changed
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Ref:
     """A reference to a declaration (`wide`, `chat`, `h100`) or to a file used `as` a name."""
 
     symbol: Symbol
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Function:
     """`fn half(x) = x / 2`, with the scope of its file."""
 
@@ -105,14 +106,14 @@ class Function:
     scope: Scope
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BuiltIn:
     """Built-in function, such as `sum`, `count` or `min`."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ParentLayer:
     """`llama.layers[3]`: a layer of a parent, as it is."""
 
@@ -126,7 +127,7 @@ Names = dict[int, tuple[str, ...]]
 """Layer -> canonical names of alternatives."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Layers:
     """`layers`, `layers[40..]`; `single` for `layers[i]` and for the variable of `for l in layers`."""
 
@@ -135,7 +136,7 @@ class Layers:
     single: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class SubBlocks:
     """`attention`, `layers[i].ffn`."""
 
@@ -145,7 +146,7 @@ class SubBlocks:
     single: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Facts:
     """`attention.kv_heads` of several layers: a vector for `sum`."""
 
@@ -155,7 +156,7 @@ class Facts:
     indices: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Matches:
     """`attention is noop` of several layers: a vector for `count`. `others` are the alternatives that do not match."""
 
@@ -172,7 +173,7 @@ TermKey = tuple[str | int | tuple[Any, ...], ...]
 ("count", sub_block, names, layer) | ("table", attention_names, ffn_names, cells, layer)"""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Symbolic:
     """`sum(coefficient * term) + constant`, of one dimension. `space`: the space whose layers the terms are about, if any."""
 
@@ -182,7 +183,7 @@ class Symbolic:
     space: SpaceInfo | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Formula:
     """A statement about layers' choices; `size` counts its nodes."""
 
@@ -191,7 +192,7 @@ class Formula:
     space: SpaceInfo
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Tally:
     """`runs(P)`, `longest(P)`, `distinct(F)`: a whole number of the child that is not a sum over layers.
 
@@ -204,7 +205,7 @@ class Tally:
     text: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Comparison:
     """A comparison with a value that the search decides, ready to become a requirement."""
 
@@ -216,7 +217,7 @@ class Comparison:
     bound_span: Span
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Conjunction:
     """Comparisons and formulas joined by `and`; each becomes one requirement."""
 
@@ -303,13 +304,15 @@ class SourceFile:
 
     def source(self, span: Span) -> str:
         """The text a span of this file covers."""
+        if span.line == span.end_line <= len(self.lines):
+            return self.lines[span.line - 1][span.column - 1 : span.end_column - 1]
         return span.cut(self.lines)
 
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class LocalNames(Generic[T]):
     """Local names with what they stand for, then an outer scope's, then the file's."""
 

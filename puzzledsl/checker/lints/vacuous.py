@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.diagnostics import Args, Label
+from puzzledsl.base.frozen import record
 from puzzledsl.base.units import COUNT, Dimension, format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import AlwaysHolds, ExcludeEachOther, NeverHolds, WrongWayRound
@@ -236,7 +236,7 @@ POSITIVE = (nodes.MetricTerm, nodes.ParamsTerm)
 """Terms of which the parent's value is above zero, so that multiples of it are in the order of their factors."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _End:
     """One end of the interval that a requirement allows: its value, whether it is excluded, and its text in messages."""
 

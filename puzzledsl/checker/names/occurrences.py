@@ -15,6 +15,7 @@ from typing import Literal
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
 from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.frozen import record
 from puzzledsl.base.settings import Setting
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
 from puzzledsl.checker.names.scopes import (
@@ -42,7 +43,7 @@ CURSOR = "pzl__cursor"
 """The name that an editor writes where something is missing, to see what the place takes."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(eq=False)
 class Occurrence:
     """A name at a place. `node` is the part of the tree that it names, in the declaration `item`; `setting` is what it fills."""
 
@@ -65,7 +66,7 @@ class Occurrence:
         return isinstance(self.symbol, Symbol) and self.symbol.place == symbol.place
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OpenCall:
     """A call around the cursor: its arguments, and the name or index of the one that the cursor is in."""
 
@@ -76,7 +77,7 @@ class OpenCall:
     is_empty: bool  # nothing of the argument is written
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Gap:
     """The place of a missing name: its role, the names that it sees, what it takes, and the calls around it.
 
@@ -293,7 +294,8 @@ class _Resolver:
 
     def assign(self, statement: tree.Assign, scope: NameScope) -> None:
         target, value = statement.target, statement.value
-        table = KINDS[self.kind].table(self.section) if self.kind in KINDS else {}
+        own = KINDS.get(self.kind)
+        table = {} if own is None else own.table(self.section) if self.section else own.settings
         setting, kind = ANY, typed(target, scope)[1]
         if isinstance(target, tree.Name) and target.text in table:
             setting = table[target.text]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
+from puzzledsl.base.frozen import record
 from puzzledsl.base.settings import Call
 from puzzledsl.checker.expressions.values import LocalNames, Poison, Symbol
 from puzzledsl.ir.metric_records import METRICS
@@ -16,7 +17,7 @@ from puzzledsl.syntax import tree
 Category = Literal["kind", "type", "setting", "call", "function", "metric", "fact", "space", "word"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LanguageWord:
     """A word of the language in its context. `doc` explains it there; `owner` is the construct that it belongs to."""
 

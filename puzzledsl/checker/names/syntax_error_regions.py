@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 
 from puzzledsl.base.diagnostics import Diagnostic, Span
+from puzzledsl.base.frozen import record
 from puzzledsl.base.suggest import closest
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
@@ -19,7 +19,7 @@ from puzzledsl.syntax import tree
 _DECLARING = (*KINDS, "param", "let", "fn")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SyntaxErrorRegions:
     """Lines and line ranges of syntax errors.
 

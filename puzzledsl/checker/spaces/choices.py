@@ -18,6 +18,7 @@ from puzzledsl.alternatives.errors import PrecisionDoesNotFit
 from puzzledsl.alternatives.registry import KINDS
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Span
+from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.diagnostics import space_errors as errors
@@ -68,14 +69,15 @@ class ChoiceReader:
         Without `each`, an alternative is for the layers that can have it, and a mistake if none can. With `each`, it
         is a mistake if one of the layers cannot have it.
         """
-        wanted = set(layers)
+        wanted, calls = set(layers), self._calls(expr, scope, sub_block)
         kinds = [
             _Kind(own, here)
             for own, indices in self.info.shape.kinds_of(sub_block)
             if (here := tuple(i for i in indices if i in wanted))
         ]
-        for call in self._calls(expr, scope, sub_block):
-            self._attempt(self._read, call, KINDS[sub_block][call.name], kinds, each)
+        reasons = [[KINDS[sub_block][call.name].unfit(kind.shape) for kind in kinds] for call in calls]
+        for call, unfit in zip(calls, reasons, strict=True):
+            self._attempt(self._read, call, KINDS[sub_block][call.name], kinds, unfit, each)
         found: dict[int, Choice] = {}
         for kind in kinds:
             found |= dict.fromkeys(kind.layers, tuple(kind.found))
@@ -92,10 +94,15 @@ class ChoiceReader:
     # ------------------------------------------------------------ one call
 
     def _read(
-        self, call: Constructed, alternative: type[Alternative], kinds: Sequence[_Kind], each: bool
+        self,
+        call: Constructed,
+        alternative: type[Alternative],
+        kinds: Sequence[_Kind],
+        reasons: Sequence[str],
+        each: bool,
     ) -> None:
-        """Add the alternatives of one call to each kind of layer that can have them."""
-        fit = [kind for kind in kinds if not alternative.unfit(kind.shape)]
+        """Add the alternatives of one call to each kind of layer that can have them; `reasons`: why one cannot."""
+        fit = [kind for kind, reason in zip(kinds, reasons, strict=True) if not reason]
         if len(fit) < len(kinds) and (each or not fit):
             unfit = [kind for kind in kinds if kind not in fit]
             there = [kind for kind in unfit if not absent(alternative.sub_block, kind.shape)]
@@ -230,7 +237,7 @@ def _same(alternative: Alternative, call: Constructed, shape: Shape) -> SameAlte
 # ---------------------------------------------------------------- overrides
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Emptied:
     span: Span
     before: Choice
@@ -322,7 +329,7 @@ class Overrides:
             self.ctx.report(errors.EmptyChoice(span, layers=text, sub_block=sub_block, help=help))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Edit:
     op: tree.AssignOp
     alternatives: Mapping[int, Choice]

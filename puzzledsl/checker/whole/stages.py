@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.alternatives.support import FAMILY, Absent, Architecture, Lowered
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.base.entry_points import entry_points
+from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import layers_in_words, listed
 from puzzledsl.base.stage_errors import (
     CannotRealise,
@@ -223,7 +223,7 @@ def check_exports(ctx: Context, program: nodes.Program) -> None:
         _ExportCheck(ctx, export, space, program.parents[space.parent], call).report()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Rewritten:
     """One thing that a runtime lacks: what it becomes, at what cost, and how to do without it."""
 
@@ -234,7 +234,7 @@ class _Rewritten:
     drop: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _ExportCheck:
     """Check of one export. `call` is the place of its call, if it has its own."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from fnmatch import translate
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from puzzledsl.base.frozen import record
 from puzzledsl.ir.base import FORMAT_VERSION
 
 Form = Literal["JSON", "JSON lines", "sealed JSON lines"]
@@ -21,7 +21,7 @@ class Output(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-@dataclass(frozen=True)
+@record
 class Described:
     """One kind of document.
 

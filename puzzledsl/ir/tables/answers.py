@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.ir.base import Artefact
@@ -246,9 +246,8 @@ class Refinement(Artefact):
     model_prediction: float
     proven: float
 
-    def model_post_init(self, context: Any) -> None:
+    def __post_init__(self) -> None:
         """Refuse an answer that was not measured."""
-        super().model_post_init(context)
         if all(child.layers != self.solution.layers for child in self.children):
             raise ValueError("the solution of a refinement is one of the children that were measured")
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
-from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.frozen import Frozen, left_out
 from puzzledsl.ir.base import Artefact
 
 
@@ -21,9 +19,9 @@ class Figure(Frozen):
 class ModelFigures(Frozen):
     """Figures measured of one model.
 
-    Keys: params, checkpoint_bytes, kl, perplexity, top1_agreement (also top5, top10), hellaswag (accuracy),
+    Keys: params, checkpoint_bytes, the measures of a text (kl, perplexity, top1_agreement …), hellaswag (accuracy),
     SCENARIO.prefill_tokens_per_s, SCENARIO.decode_tokens_per_s, SCENARIO.latency_s, SCENARIO.throughput.
-    `texts`: kl, perplexity and agreement on each data that the evaluation names; `figures` has those of the first.
+    `texts`: the measures on each data that the evaluation names; `figures` has those of the first.
     """
 
     model: str  # "parent", a search's name, an uptrain's name
@@ -120,7 +118,7 @@ class ModelComparison(Frozen):
     accuracy_preserved: Interval | None = None
     kept: dict[str, Kept] = {}
     text_gap: TextGap | None = None
-    repetition: Repetition | None = Field(default=None, exclude_if=lambda found: found is None)
+    repetition: Repetition | None = left_out(None)
 
 
 class Evaluation(Artefact):
@@ -133,7 +131,7 @@ class Evaluation(Artefact):
     texts: tuple[str, ...] = ()
     models: tuple[ModelFigures, ...]
     comparisons: tuple[ModelComparison, ...] = ()
-    answers: tuple[AnsweredPrompt, ...] = Field(default=(), exclude_if=lambda answers: not answers)
+    answers: tuple[AnsweredPrompt, ...] = left_out(())
 
 
 EngineName = Literal["transformers", "llama_cpp", "mlx", "vllm"]
@@ -155,8 +153,8 @@ class EngineResult(Frozen):
     largest: float | None = None
     same: int = 0
     tokens: int = 0
-    error: float | None = Field(default=None, exclude_if=lambda error: error is None)
-    own_error: float | None = Field(default=None, exclude_if=lambda error: error is None)
+    error: float | None = left_out(None)
+    own_error: float | None = left_out(None)
 
 
 class EngineSpeed(Frozen):

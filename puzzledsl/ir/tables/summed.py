@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from fractions import Fraction
 from typing import Literal
 
-from pydantic import Field, model_validator
-
-from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.frozen import Frozen, left_out
 from puzzledsl.ir.base import Artefact, Exact
 
 
@@ -52,8 +51,8 @@ class ScenarioCosts(Frozen):
     capacity_bytes: int | None = None
     kv_fraction: Exact = Fraction(1)
     # of all GPUs together, where the hardware states them
-    usd_per_s: Exact | None = Field(default=None, exclude_if=lambda price: price is None)
-    watts: Exact | None = Field(default=None, exclude_if=lambda power: power is None)
+    usd_per_s: Exact | None = left_out(None)
+    watts: Exact | None = left_out(None)
 
 
 class CellTiming(Frozen):
@@ -95,14 +94,14 @@ class CostTable(Artefact):
     params_fixed: int
     params_attention: tuple[dict[str, int], ...]
     params_ffn: tuple[dict[str, int], ...]
-    timings: tuple[CellTiming, ...] = Field(default=(), exclude_if=lambda timings: not timings)
+    timings: tuple[CellTiming, ...] = left_out(())
 
 
 class RunScore(Frozen):
     """The score of dropping `length` consecutive layers, `first` and those after it, all at once: in place of their sum."""
 
-    first: int = Field(ge=0)
-    length: int = Field(ge=2)
+    first: int = field(metadata={"ge": 0})
+    length: int = field(metadata={"ge": 2})
     value: float
 
 
@@ -132,12 +131,11 @@ class BlockInfluence(Frozen):
     layers: tuple[float, ...]
     runs: tuple[tuple[float, ...], ...]
 
-    @model_validator(mode="after")
-    def _whole(self) -> BlockInfluence:
+    def __post_init__(self) -> None:
+        """Refuse rows of other lengths."""
         count = len(self.layers)
         if [len(row) for row in self.runs] != list(range(count, 0, -1)):
             raise ValueError(f"`runs` has one row for each length up to {count}, the shortest first")
-        return self
 
 
 class ScoreTable(Artefact):

@@ -1,4 +1,4 @@
-"""The file of each alternative that has a module, and those of installed packages (entry points `puzzledsl.models.alternatives`).
+"""The file of each alternative that has a module: beside this one, or a package's (entry points `puzzledsl.models.alternatives`).
 
 An entry point is named after the alternative and refers to the module (file) with `build` and `initialise`.
 """
@@ -6,7 +6,9 @@ An entry point is named after the alternative and refers to the module (file) wi
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any, cast
 
 from torch import nn
@@ -14,34 +16,31 @@ from torch import nn
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.stage_errors import CannotRealise
-from puzzledsl.models.alternatives import gqa, linear, mlp, moe, noop, parent
 from puzzledsl.models.alternatives.realisation import Realisation
 from puzzledsl.models.errors import BrokenModule
 
 GROUP = "puzzledsl.models.alternatives"
-BUILT_IN: dict[str, Realisation] = {
-    "parent": parent,
-    "gqa": gqa,
-    "mlp": mlp,
-    "moe": moe,
-    "linear": linear,
-    "noop": noop,
-}
 
 
 def realisation_of(alternative: Alternative) -> Realisation:
     """Return the file of an alternative. Raises DiagnosticError: CannotRealise, BrokenModule."""
-    found = BUILT_IN.get(alternative.kind) or _installed(alternative.kind)
+    found = _own(alternative.kind) or _installed(alternative.kind)
     if found is None:
         raise DiagnosticError(CannotRealise(None, alternative=alternative.name))
     return found
 
 
 def module_class(alternative: Alternative) -> type[nn.Module] | None:
-    """Return the class that a package builds; None for an alternative of this package, which every checkpoint's code has."""
-    if alternative.kind in BUILT_IN:
-        return None
-    return cast(type[nn.Module], cast(Any, realisation_of(alternative)).MODULE)
+    """Return the class that a checkpoint must bring; None for an alternative that every checkpoint's code has."""
+    return cast(type[nn.Module] | None, getattr(realisation_of(alternative), "MODULE", None))
+
+
+@cache
+def _own(kind: str) -> Realisation | None:
+    """Return the file of this folder that makes an alternative; None if it has none."""
+    name = f"{__package__}.{kind}"
+    found = None if find_spec(name) is None else import_module(name)
+    return cast(Realisation, found) if hasattr(found, "build") else None
 
 
 @cache

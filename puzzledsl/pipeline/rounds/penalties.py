@@ -9,6 +9,7 @@ the answer is the fallback, so the measured score never gets worse.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -81,7 +82,7 @@ def penalised(table: ScoreTable, child: Solution, penalty: float) -> ScoreTable:
     The parent's entry is 0 by definition. If the child's choice is not the parent's, its entry is lowered and the
     offset raised instead.
     """
-    changed = table.model_copy(deep=True)
+    changed = deepcopy(table)
     offset = table.offset
     for layer, names in enumerate(child.layers):
         for entries, own in _entries(changed, layer, names):

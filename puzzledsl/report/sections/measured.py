@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from puzzledsl.ir.nodes import Scenario
 from puzzledsl.ir.tables import Figure
+from puzzledsl.ir.tables.measures import MEASURES
 from puzzledsl.report import numbers
 from puzzledsl.report.numbers import Number
 from puzzledsl.report.subject import PARENT, Subject
 
 TIMED = ("throughput", "latency_s", "prefill_tokens_per_s", "decode_tokens_per_s")
-QUALITY = ("kl", "perplexity", "top1_agreement", "top5_agreement", "top10_agreement")
 SIZE = ("params", "checkpoint_bytes")
 Figures = dict[str, Figure]
 WIDEST_ERROR = 0.3
@@ -22,11 +22,7 @@ WIDEST_ERROR = 0.3
 LABELS = {
     "params": "Parameters",
     "checkpoint_bytes": "Checkpoint",
-    "kl": "KL divergence to the parent",
-    "perplexity": "Perplexity",
-    "top1_agreement": "Top-1 agreement with the parent",
-    "top5_agreement": "Parent's first choice among the 5 likeliest",
-    "top10_agreement": "Parent's first choice among the 10 likeliest",
+    **{measure.name: measure.label for measure in MEASURES.values()},
     "prefill_tokens_per_s": "prefill, tok/s",
     "decode_tokens_per_s": "decode, tok/s",
     "latency_s": "latency",
@@ -104,14 +100,14 @@ def _groups(
         mine = [k for k in timed if k.split(".")[0] == scenario]
         mine.sort(key=lambda k: order.get(k.rpartition(".")[2], len(order)))
         yield scenario, _rows(mine, figures)
-    quality = [k for k in QUALITY if k in keys]
+    quality = [k for k in MEASURES if k in keys]
     if len(names) > 1:
         yield from (
             (f"on {name}", _rows(quality, [model.get(name, {}) for model in texts])) for name in names
         )
     else:
         yield "", _rows(quality, figures)
-    yield "", _rows([k for k in keys if k not in (*SIZE, *QUALITY, *timed)], figures)
+    yield "", _rows([k for k in keys if k not in (*SIZE, *MEASURES, *timed)], figures)
 
 
 def _rows(keys: list[str], figures: list[Figures]) -> tuple[Row, ...]:
@@ -137,7 +133,7 @@ def number_of(key: str, figure: Figure) -> Number:
         number = numbers.rate(value)
     elif metric.endswith("_s") or figure.unit in ("s", "seconds"):
         number = numbers.seconds(value)
-    elif metric.endswith("_agreement") or is_task(key, figure):
+    elif is_task(key, figure) or (metric in MEASURES and MEASURES[metric].is_share):
         number = numbers.share(value)
         error = f"± {figure.stderr * 100:.1f}" if figure.stderr else ""
         return Number(number.text, number.value, error)
@@ -148,7 +144,7 @@ def number_of(key: str, figure: Figure) -> Number:
 
 def is_task(key: str, figure: Figure) -> bool:
     """Return True for an accuracy: a figure from 0 to 1 that is none of the known kinds."""
-    return "." not in key and key not in (*SIZE, *QUALITY) and 0 <= figure.value <= 1
+    return "." not in key and key not in (*SIZE, *MEASURES) and 0 <= figure.value <= 1
 
 
 def _row(key: str, figures: list[Figures]) -> Row:

@@ -343,7 +343,14 @@ def defined(program: nodes.Program, names: list[tuple[str, str]]) -> ModelDefini
     program = program.model_copy(
         update={
             "searches": {
-                "best": nodes.Search.model_construct(name="best", space="w", where=program.blds["b"].where)
+                "best": nodes.Search(
+                    name="best",
+                    space="w",
+                    where=program.blds["b"].where,
+                    sense="minimize",
+                    objective=nodes.Linear(terms=()),
+                    solver=nodes.CpSat(),
+                )
             }
         }
     )

@@ -60,7 +60,7 @@ def job(attention: Alternative | None, ffn: Alternative | None, init: Initialise
     """Of layer 1."""
     both = attention is not None and ffn is not None
     names = [a.initialiser(init) for a in (attention, ffn) if a is not None and a.trainable]
-    return BldJob.model_construct(
+    return BldJob(
         id="piece",
         bld="b",
         layer=1,

@@ -119,7 +119,7 @@ def test_counted_runs_do_not_overlap_and_are_of_dropped_layers() -> None:
 
 def test_a_run_has_several_layers() -> None:
     with pytest.raises(ValidationError):
-        RunScore(first=0, length=1, value=1)
+        RunScore.from_json('{"first": 0, "length": 1, "value": 1}')
 
 
 def test_a_table_without_runs_reads_as_before() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from puzzledsl.base.frozen import record
 from puzzledsl.cli.completion import (
     MEASURED,
     complete_hardware,
@@ -70,7 +70,7 @@ def new(
     print(f"wrote {path}\nnext: pzl check {given}; pzl show {given}; then edit it, and pzl run {given}")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ParentLines:
     """Declaration of a parent: what is used of std, and the declaration's value. `shape` fits the space to it."""
 
@@ -80,7 +80,7 @@ class ParentLines:
     comment: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Budget:
     """Text that a starter spends: tokens a piece, of the child, and in a sequence; samples a score."""
 

@@ -11,7 +11,7 @@ declarations are lowered anew, and a node equal to the last check's becomes that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
@@ -249,7 +249,7 @@ def _reads(root: values.SourceFile, symbol: values.Symbol) -> tuple[list[tree.It
     return items, meanings
 
 
-def _names(items: list[tree.Item]) -> Iterator[str]:
+def _names(items: Iterable[tree.Item]) -> Iterator[str]:
     yield from (node.text for item in items for node in tree.walk(item) if isinstance(node, tree.Name))
 
 

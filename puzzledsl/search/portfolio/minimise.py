@@ -20,6 +20,7 @@ from puzzledsl.search.label_setting.sweep import sweep_of
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.local_search import find_incumbent, improvements
 from puzzledsl.search.portfolio.branching import Branching
+from puzzledsl.search.portfolio.cases import NAME, Cases, by_cases, cases_of
 from puzzledsl.search.portfolio.cores import Cores, slice_of
 from puzzledsl.search.portfolio.label_setting import LabelSetting, kept
 from puzzledsl.search.portfolio.ledger import Ledger, Outcome
@@ -63,6 +64,9 @@ def minimise(
         known = _minimise(presolved, short, canonical, known, None, at_most)
         if known.proven or effort.left_s <= 0 or (effort.work is not None and effort.work <= EARLY):
             return known
+        cases = None if effort.work is not None else cases_of(presolved.problem)
+        if cases is not None:
+            return _minimise(presolved, effort, canonical, known, None, at_most, cases)
         presolved = presolve(problem, deadline=effort.deadline)
         if presolved is None:
             return NONE
@@ -78,8 +82,9 @@ def _minimise(
     known: Outcome,
     bound: Bound | None,
     at_most: int | None,
+    cases: Cases | None = None,
 ) -> Outcome:
-    """Minimise a presolved problem, starting from the answer and bound in `known`."""
+    """Minimise a presolved problem, starting from the answer and bound in `known`; case by case if there are `cases`."""
     problem, origin = presolved.problem, presolved.origin
     if bound is None:
         bound = lagrangian_bound(problem, deadline=_soon(effort))
@@ -89,7 +94,14 @@ def _minimise(
     ledger = Ledger(problem, bound, effort, floor, at_most)
     if known.chosen is not None and known.value is not None:
         ledger.better(np.searchsorted(origin, known.chosen), known.value, known.found_by)
-    found = _Portfolio(ledger, canonical).run()
+    if cases is not None:
+
+        def of_case(part: Problem, bound: Bound, most: int) -> Outcome:
+            return minimise(part, replace(effort, gap=0.0), canonical, bound=bound, at_most=most)
+
+        found = ledger.outcome(by_cases(ledger, cases, of_case), NAME)
+    else:
+        found = _Portfolio(ledger, canonical).run()
     return found if found.chosen is None else replace(found, chosen=origin[found.chosen])
 
 

@@ -32,8 +32,9 @@ __all__ = ["Outcome", "minimise"]
 BEAM = 100  # labels per layer of the beam search for a first answer
 WORK = 5.0  # CP-SAT's deterministic seconds on interchangeable layers, before labels are set
 # labels of a first turn, with a decision diagram and without: there label setting nearly always does
-LABELS, FREE_LABELS = 60_000, 200_000
-CPSAT = 0.2  # CP-SAT's deterministic seconds in its first turn
+LABELS, FREE_LABELS = 10_000, 200_000
+LATER = 2  # times as many labels a turn afterwards
+CPSAT = 0.3  # CP-SAT's deterministic seconds in its first turn
 GROWTH = 3  # of turns, from round to round
 LEAST_TIED = 50_000  # least number of labels with a decision diagram, even if the effort allows fewer
 EARLY = 0.2  # CP-SAT's deterministic seconds before a large diagram is built
@@ -141,11 +142,16 @@ class _Portfolio:
         branching = Branching(ledger) if structured and left else None
         share = LABELS if structured else FREE_LABELS
         work, turn = 0.0, 1
+        best = ledger.value is not None and ledger.value <= ledger.lower
+        if best and (
+            not self.canonical or cores.run(slice_of(effort, CPSAT))
+        ):  # labels of many as good are slow
+            return ledger.outcome(True)
         while True:
-            if left > 0 and labels.run(min(left, turn * share)):
+            if left > 0 and labels.run(min(left, share)):
                 return ledger.outcome(True)
-            left -= turn * share
-            if branching is not None and branching.run(turn * share):
+            left -= share
+            if branching is not None and branching.run(share):
                 return ledger.outcome(True)
             close = ledger.close_enough() and (bool(effort.gap) or not self.canonical)
             if close or effort.left_s <= 0:
@@ -159,6 +165,7 @@ class _Portfolio:
             work += allowed.work or 0.0
             if over or effort.left_s <= 0 or (effort.work is not None and work >= effort.work):
                 return ledger.outcome(ledger.close_enough())
+            share *= GROWTH * (LATER if structured and turn == 1 else 1)
             turn *= GROWTH
 
     # -------------------------------------------------------- first answers

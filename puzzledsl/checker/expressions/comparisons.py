@@ -70,7 +70,9 @@ def compare(ctx: Context, expr: tree.Compare, scope: values.Scope) -> values.Val
 
 def _operands(ctx: Context, expr: tree.Compare, scope: values.Scope) -> list[values.Value]:
     """The sides of a comparison; a bare word beside a parameter that lists its words is one of them."""
-    bare = [o for o in expr.operands if isinstance(o, tree.Name) and _is_word(ctx, o, scope)]
+    # a name that stands for no value: nobody's, or a declaration's
+    named = [o for o in expr.operands if isinstance(o, tree.Name)]
+    bare = [o for o in named if isinstance(lookup(ctx, o.text, scope), values.Ref | None)]
     if not bare or len(bare) == len(expr.operands):
         return [ctx.value(operand, scope) for operand in expr.operands]
     known = {id(o): ctx.value(o, scope) for o in expr.operands if o not in bare}
@@ -83,12 +85,6 @@ def _operands(ctx: Context, expr: tree.Compare, scope: values.Scope) -> list[val
         else:
             known[id(operand)] = ctx.value(operand, scope)
     return [known[id(operand)] for operand in expr.operands]
-
-
-def _is_word(ctx: Context, name: tree.Name, scope: values.Scope) -> bool:
-    """True for a name that stands for no value: nobody's, or a declaration's."""
-    found = lookup(ctx, name.text, scope)
-    return found is None or isinstance(found, values.Ref)
 
 
 def _link(ctx: Context, left: values.Value, op: CompareOp, right: values.Value, at: Sides) -> values.Value:
@@ -286,7 +282,8 @@ def _refuse_layers(
     side, span = (left, at.left) if of_layers else (right, at.right)
     plain = ctx.gap(at.left, at.right, op) is not None
     meant, help = "", ""
-    if isinstance(left, values.SubBlocks | values.Layers) and left.single and _is_single(right):
+    both = all(isinstance(s, values.SubBlocks | values.Layers) and s.single for s in (left, right))
+    if both:
         meant = f"{'not ' if op == '!=' else ''}{first} same as {second}"
         help = f"choices of two layers are compared with `same as`: write `{meant}`"
     elif of_layers and isinstance(right, values.Constructed):
@@ -306,10 +303,6 @@ def _refuse_layers(
         help = f"count alternatives: `count({part} is noop)`, or compare with one: `layers[3].{part} is noop`"
     fixes = [Fix.replace(at.left.to(right_span), meant)] if meant and plain else []
     raise ctx.wrong(span, f"each side of `{op}`", "a number", side, help, fixes)
-
-
-def _is_single(value: values.Value) -> bool:
-    return isinstance(value, values.SubBlocks | values.Layers) and value.single
 
 
 def _refuse_facts(ctx: Context, side: values.Facts, op: CompareOp, span: Span, at: Sides) -> NoReturn:

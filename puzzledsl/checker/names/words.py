@@ -126,21 +126,16 @@ def unknown_name(
     """
     if scope.file.declares_unread(name.text):
         return
-    fit = [known for known in scope.visible() if not kinds or _is_of(known, scope, kinds)]
+    # declarations of these kinds, and those that could not be read
+    others = {s.name for s in scope.file.symbols() if kinds and s.kind not in kinds}
+    others |= scope.all_local().keys() if kinds else set()
+    fit = [known for known in scope.visible() if known not in others]
     near = None if name.text in shipped_names() else closest(name.text, (*fit, *more))
-    if (
-        near is not None and name.text in OTHER
-    ):  # a word of the language in a wrong place is no slip of the pen
-        near = Near(near, alone=False)
+    if near is not None and name.text in OTHER:
+        near = Near(near, alone=False)  # a word of the language in a wrong place is no slip of the pen
     if near is None and scope.file.lost_names:
         return
     ctx.unknown.setdefault((scope.file.file, name.text), []).append((name.span, near))
-
-
-def _is_of(name: str, scope: Scope, kinds: tuple[str, ...]) -> bool:
-    """True for a declaration of these kinds, and for one that could not be read."""
-    symbol = scope.file.names.get(name)
-    return scope.local(name) is None and (not isinstance(symbol, Symbol) or symbol.kind in kinds)
 
 
 def report_unknown_names(ctx: Context) -> None:

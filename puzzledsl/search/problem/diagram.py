@@ -9,6 +9,7 @@ constraint" (2004).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
@@ -28,6 +29,7 @@ QUICK = 200_000  # work limit if a diagram is wanted only if it is small
 COLUMNS = 8  # number of open automata that doubles the time of a transition
 A_TRANSITION = 4  # work of a transition of the product automaton
 A_STEP = 10  # work of a transition of one formula's automaton
+MANY = 4  # conjuncts on the same two layers that are one automaton: a tie written value by value
 FEW_STATES = 64  # up to this width, no other order of the layers is tried
 DEAD = -1
 Next = NDArray[np.int64]
@@ -112,9 +114,9 @@ def diagram_of(
     """
     pool = NormalForm(columns, formulas)
     runs, every = pool.runs, frozenset(range(len(formulas)))
-    wanted = [(part, place) for place, number in enumerate(pool.formulas) for part in pool.parts(number)]
+    wanted = _together(pool)
     classes, firsts = np.zeros(len(columns), dtype=np.int64), dict[int, list[int]]()
-    if FALSE in runs or FALSE in pool.formulas:
+    if FALSE in runs or any(part == FALSE for part, _ in wanted):
         return Diagram((), (), classes, every, feasible=False)
     for layer, masks in pool.masks([*runs, *pool.formulas]).items():
         firsts[layer], classes[columns.span(layer)] = classes_of(sorted(masks), range(columns.sizes[layer]))
@@ -134,8 +136,22 @@ def diagram_of(
             alone = diagram_of(columns, ()) if runs else None
             return None if alone is None else replace(alone, hurried=True)
         dropped = _dearest(built, [part for part in parts if part not in runs])
-        left_out.update(place for part, place in wanted if part in dropped)
-        wanted = [(part, place) for part, place in wanted if part not in dropped]
+        left_out.update(*(places for part, places in wanted if part in dropped))
+        wanted = [(part, places) for part, places in wanted if part not in dropped]
+
+
+def _together(pool: NormalForm) -> list[tuple[int, set[int]]]:
+    """Return the conjuncts of all formulas, each with the numbers of its formulas; many on the same two layers as one."""
+    found: dict[tuple[int, int], tuple[list[int], set[int]]] = {}
+    each = [(part, place) for place, number in enumerate(pool.formulas) for part in pool.parts(number)]
+    like = Counter(pool.layers[part] for part in {part for part, _ in each})
+    for part, place in each:
+        layers = pool.layers[part]
+        one = layers.bit_count() <= 2 and like[layers] >= MANY
+        parts, places = found.setdefault((layers, 0 if one else part), ([], set()))
+        parts.append(part)
+        places.add(place)
+    return [(pool.every(parts), places) for parts, places in found.values()]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -239,10 +255,13 @@ class _Attempt:
             open_ += begun
             self.stages = stage
             classes = len(self.firsts[layer])
-            self.steps += len(states) * classes * (1 + len(open_) // COLUMNS)
+            moving = sum(layer in automaton.tables for automaton in open_)
+            self.steps += len(states) * classes * (1 + moving // COLUMNS)
             if self.steps > most or len(states) > MOST_STATES or monotonic() > self.deadline:
                 return
             table, states, open_ = _advanced(states, open_, stage, layer, classes)
+            live = int((table >= 0).sum())  # few of them where layers are tied
+            self.steps += live * (len(open_) // COLUMNS)
             tables.append(table)
             self.widest = max(self.widest, len(states))
         self.tables = tables

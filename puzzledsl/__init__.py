@@ -11,39 +11,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from puzzledsl.base.version import __version__
+from puzzledsl.base.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from puzzledsl.api.answer import Answer
-    from puzzledsl.api.child import Child
-    from puzzledsl.api.frontier import Frontier, Plot
-    from puzzledsl.api.loading import load, parse
-    from puzzledsl.api.magic import load_ipython_extension
-    from puzzledsl.api.program import Program
-    from puzzledsl.api.regrets import Regrets
-    from puzzledsl.api.run import Run
-    from puzzledsl.api.tables import Costs, Space
-    from puzzledsl.api.variations import Variations
-    from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
-
-__all__ = [
-    "load",
-    "parse",
-    "Program",
-    "Answer",
-    "Child",
-    "Space",
-    "Costs",
-    "Frontier",
-    "Plot",
-    "Regrets",
-    "Variations",
-    "Run",
-    "Diagnostic",
-    "DiagnosticError",
-    "load_ipython_extension",
-    "__version__",
-]
+    from puzzledsl.api.answer import Answer as Answer
+    from puzzledsl.api.child import Child as Child
+    from puzzledsl.api.frontier import Frontier as Frontier
+    from puzzledsl.api.frontier import Plot as Plot
+    from puzzledsl.api.loading import load as load
+    from puzzledsl.api.loading import parse as parse
+    from puzzledsl.api.magic import load_ipython_extension as load_ipython_extension
+    from puzzledsl.api.program import Program as Program
+    from puzzledsl.api.regrets import Regrets as Regrets
+    from puzzledsl.api.run import Run as Run
+    from puzzledsl.api.tables import Costs as Costs
+    from puzzledsl.api.tables import Space as Space
+    from puzzledsl.api.variations import Variations as Variations
+    from puzzledsl.base.diagnostics import Diagnostic as Diagnostic
+    from puzzledsl.base.diagnostics import DiagnosticError as DiagnosticError
 
 _HOMES = {
     "load": "api.loading",
@@ -63,6 +48,7 @@ _HOMES = {
     "load_ipython_extension": "api.magic",
 }
 """Public name -> the module that has it."""
+__all__ = [*_HOMES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ declarations are lowered anew, and a node equal to the last check's becomes that
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from puzzledsl.base.frozen import record
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.names.resolve import value_of
+from puzzledsl.checker.names.syntax_error_regions import declares_unread
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.syntax import tree
 
@@ -166,9 +167,12 @@ class Reuse:
         if any(ctx.lowered.get(other) is None for other in frame.needs):
             return
         items, meanings = _reads(root, symbol)
+        named = [
+            item for item in items if not isinstance(item, tree.Decl)
+        ]  # whose values others may have had computed
         if root.module.broken and (
             any(root.is_damaged(item.span, 1) for item in items)
-            or any(found is None and root.declares_unread(name) for name, found in meanings.items())
+            or any(_may_be_lost(root, name) for name in _names(named) if meanings[name] is None)
         ):
             return
         inner = {id(warning) for warning in frame.inner_warnings}
@@ -223,8 +227,8 @@ def _replay(ctx: Context, symbol: values.Symbol, known: _Record) -> None:
 
 
 def _counts(ctx: Context) -> tuple[int, int, int, int]:
-    """Return the numbers of mistakes, warnings, queued declarations and steps so far."""
-    mistakes = len(ctx.sink.items) + sum(map(len, ctx.unknown.values()))
+    """Return the numbers of mistakes (or names that may be lost), warnings, queued declarations and steps so far."""
+    mistakes = len(ctx.sink.items) + sum(map(len, ctx.unknown.values())) + ctx.root.unread
     return mistakes, len(ctx.warnings), len(ctx.pending), ctx.steps
 
 
@@ -235,7 +239,7 @@ def _reads(root: values.SourceFile, symbol: values.Symbol) -> tuple[list[tree.It
     """Return the items whose trees a declaration reads, and the meaning of every name in them."""
     items, meanings = [symbol.item], dict[str, object]()
     for item in items:
-        for name in (node.text for node in tree.walk(item) if isinstance(node, tree.Name)):
+        for name in _names([item]):
             if name in meanings:
                 continue
             meanings[name] = _meaning(root, name, symbol)
@@ -243,6 +247,14 @@ def _reads(root: values.SourceFile, symbol: values.Symbol) -> tuple[list[tree.It
             if isinstance(other, values.Symbol) and other.file is root and _is_tree(other, symbol):
                 items.append(other.item)
     return items, meanings
+
+
+def _names(items: Iterable[tree.Item]) -> Iterator[str]:
+    yield from (node.text for item in items for node in tree.walk(item) if isinstance(node, tree.Name))
+
+
+def _may_be_lost(root: values.SourceFile, name: str) -> bool:
+    return declares_unread(name, root.lines, root.module, root.error_regions)
 
 
 def _meaning(root: values.SourceFile, name: str, of: values.Symbol) -> object:

@@ -21,7 +21,7 @@ from puzzledsl.alternatives.support import Architecture
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import replacing
 from puzzledsl.child.checkpoint.contents import ChildFiles
-from puzzledsl.child.checkpoint.errors import MissingPackage, NotAGguf
+from puzzledsl.child.errors import MissingPackage, NotAGguf
 from puzzledsl.export.gguf_codes import packed
 from puzzledsl.export.gguf_mixture import add_mixtures, is_mixture, mixture_tensors
 from puzzledsl.export.gguf_tokenizer import add_tokenizer

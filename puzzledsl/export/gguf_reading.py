@@ -16,7 +16,7 @@ from torch import Tensor
 from puzzledsl.alternatives.support import Architecture
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import ChildFiles
-from puzzledsl.child.checkpoint.errors import NotThisChild
+from puzzledsl.child.errors import NotThisChild
 from puzzledsl.export.gguf_file import INSIDE, OUTSIDE, as_llama_cpp
 from puzzledsl.ir.engines import DECI, OPENELM
 from puzzledsl.models.families.tensors import LazyTensor

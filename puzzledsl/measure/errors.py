@@ -1,4 +1,4 @@
-"""Diagnostics of measurement."""
+"""Diagnostics of measurement, and of a `measured(...)` hardware that does not match this machine."""
 
 from __future__ import annotations
 
@@ -33,3 +33,18 @@ class ParentDrifted(Diagnostic, code="W1814"):
 
     template = "scenario `{scenario}`: {phase} of the parent takes {now} in evaluation `{eval}`, {then} in the cost table"
     help_template = "measure again when the machine is quiet: `pzl measure {file} --again`"
+
+
+class NoSuchDevice(Diagnostic, code="E1801"):
+    """A device that torch does not know or this machine does not have."""
+
+    template = "hardware `{name}` is measured on `{device}`, which this machine does not have"
+    help_template = (
+        'devices here: {devices}; for another machine\'s figures use a profile or `table("costs.csv")`'
+    )
+
+
+class NoSuchDtype(Diagnostic, code="E1802", template="hardware `{name}` cannot be measured in `{dtype}`"):
+    """A data type that Transformers' modules cannot compute in."""
+
+    help_template = "types that can be measured: {dtypes}"

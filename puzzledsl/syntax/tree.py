@@ -13,7 +13,7 @@ from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.frozen import make_later
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True, eq_default=False, field_specifiers=(field,))
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 class _Record:
     """Base of classes that are dataclasses by what they declare."""
 
@@ -21,33 +21,13 @@ class _Record:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        make_later(cls, kw_only=True, eq=False, repr=False)
+        make_later(cls, kw_only=True)
 
 
 class Node(_Record):
-    """The base of all nodes. `span` does not take part in equality.
+    """The base of all nodes. `span` does not take part in equality."""
 
-    What dataclasses would write for each of its forty kinds is here once: that alone was a tenth of what a command loads.
-    """
-
-    span: Span
-
-    def _content(self) -> tuple[object, ...]:
-        fields = self.__dataclass_fields__
-        return tuple([getattr(self, name) for name, f in fields.items() if f.compare and name != "span"])
-
-    def __eq__(self, other: object) -> bool:
-        if other.__class__ is not self.__class__:
-            return NotImplemented
-        assert isinstance(other, Node)
-        return self._content() == other._content()
-
-    def __hash__(self) -> int:
-        return hash(self._content())
-
-    def __repr__(self) -> str:
-        shown = (f"{name}={getattr(self, name)!r}" for name in self.__dataclass_fields__ if name != "span")
-        return f"{self.__class__.__qualname__}({', '.join(shown)})"
+    span: Span = field(compare=False, repr=False)
 
 
 # ---------------------------------------------------------------- expressions

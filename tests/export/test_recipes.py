@@ -23,8 +23,8 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Silent
 from puzzledsl.base.stage_errors import RecipeOfQuantised
 from puzzledsl.child.checkpoint.contents import from_directory
-from puzzledsl.child.checkpoint.errors import MissingPackage, RecipeFailed
 from puzzledsl.child.checkpoint.write import write_checkpoint
+from puzzledsl.child.errors import MissingPackage, RecipeFailed
 from puzzledsl.child.load import load_checkpoint
 from puzzledsl.cli.main import run
 from puzzledsl.export import gguf_recipe

@@ -9,7 +9,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.stage_errors import SeveralGpus
 from puzzledsl.ir import nodes
 from puzzledsl.measure.device import device_of, measured_scenarios, memory_bytes
-from puzzledsl.measure.device_errors import NoSuchDevice, NoSuchDtype
+from puzzledsl.measure.errors import NoSuchDevice, NoSuchDtype
 from tests.pieces.train.bld_programs import WHERE
 
 

@@ -6,16 +6,7 @@ from pathlib import PurePath
 
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.declarations.common import (
-    arguments_of,
-    body_of,
-    call_of,
-    check_parts,
-    declaration,
-    head,
-    only_data,
-    target,
-)
+from puzzledsl.checker.declarations import common
 from puzzledsl.checker.diagnostics.declaration_errors import NotInFull, PromptsNotAFile
 from puzzledsl.checker.diagnostics.name_errors import DuplicateKey
 from puzzledsl.checker.diagnostics.space_errors import OtherSpace
@@ -31,11 +22,13 @@ PROMPT_FILES = (".jsonl", ".txt")
 
 def lower_export(ctx: Context, symbol: Symbol) -> nodes.Export | None:
     """`export x of u = hf("dir", runtime: vllm)`, `gguf("child.gguf", dtype: f16)` or `mlx("dir")`."""
-    check_parts(ctx, symbol)
-    of, call = target(ctx, symbol), call_of(ctx, symbol)
-    settings = arguments_of(ctx, symbol, call)
+    common.check_parts(ctx, symbol)
+    of, call = common.target(ctx, symbol), common.call_of(ctx, symbol)
+    settings = common.arguments_of(ctx, symbol, call)
     place = ctx.where(settings.place("runtime"))
-    node = lower(settings, nodes.Export, **head(ctx, symbol, of), format=call.name, runtime_where=place)
+    node = lower(
+        settings, nodes.Export, **common.head(ctx, symbol, of), format=call.name, runtime_where=place
+    )
     if of is None:
         return None
     settings.sound(node)
@@ -45,25 +38,25 @@ def lower_export(ctx: Context, symbol: Symbol) -> nodes.Export | None:
 
 def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
     """`eval e of u = tasks("a.jsonl") { items = 200, data = heldout, tokens = 8Ki, full = u }`."""
-    of, call = target(ctx, symbol), ctx.attempt(call_of, ctx, symbol)
+    of, call = common.target(ctx, symbol), ctx.attempt(common.call_of, ctx, symbol)
     tasks: tuple[str, ...] = ()
     if call is not None:
-        files = arguments_of(ctx, symbol, call)
+        files = common.arguments_of(ctx, symbol, call)
         files.need_all()
         tasks = files.read("path") or ()
-    settings, _ = body_of(ctx, symbol)
+    settings, _ = common.body_of(ctx, symbol)
     named = (ctx.attempt(_tasks_of_harness, ctx, settings) or "") if settings.has("lm_eval") else ""
     if settings.has("data"):
         texts: tuple[str, ...] = settings.read("data", ())
     else:
-        texts = tuple(filter(None, [only_data(ctx, symbol, settings, required=False)]))
+        texts = tuple(filter(None, [common.only_data(ctx, symbol, settings, required=False)]))
     if of is None:
         return None
     ctx.lower_later(of)
     return lower(
         settings,
         nodes.Eval,
-        **head(ctx, symbol, of),
+        **common.head(ctx, symbol, of),
         tasks=tasks,
         lm_eval=tuple(named.replace(",", " ").split()),
         data=texts[0] if texts else None,
@@ -131,10 +124,10 @@ def _children_of(ctx: Context, symbol: Symbol, space: str) -> str:
 
 
 def _report_left_out(ctx: Context, symbol: Symbol, of: Symbol, span: Span) -> None:
-    target = declaration(symbol).target
-    child = of.name if target is None else ctx.source(target.span)
+    named_of = common.declaration(symbol).target
+    child = of.name if named_of is None else ctx.source(named_of.span)
     written = f"{child} + {ctx.source(span)}"
-    labels = [] if target is None else [Label(target.span, "this child")]
+    labels = [] if named_of is None else [Label(named_of.span, "this child")]
     said: Args = {"child": child, "evaluation": symbol.name, "written": written}
     ctx.report(NotInFull(span, secondary=labels, fixes=[Fix.replace(span, written, safe=False)], **said))
 

@@ -13,22 +13,9 @@ from typing import Literal, NoReturn
 from puzzledsl.base.diagnostics import Args, Label, Span
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import Quantity
-from puzzledsl.checker.bodies import common, misplaced
+from puzzledsl.checker import bodies
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.declarations.common import (
-    arguments_of,
-    call_of,
-    check_parts,
-    declaration,
-    head,
-    missing,
-    scope_about,
-    space_info,
-    target,
-    target_later,
-    thing,
-    where,
-)
+from puzzledsl.checker.declarations import common
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.diagnostics.space_errors import OtherSpace
@@ -67,14 +54,14 @@ _HAS = f"a search has {', '.join(f'`{word}`' for word in STATEMENTS)}, " + " and
 
 def lower_search(ctx: Context, symbol: values.Symbol) -> nodes.Search | None:
     """A search over a space, or another search with some things changed; its expressions become linear tables' sums."""
-    check_parts(ctx, symbol)
-    of = target(ctx, symbol)
+    common.check_parts(ctx, symbol)
+    of = common.target(ctx, symbol)
     base = ctx.lower(of, nodes.Search) if of is not None and of.kind == "search" else None
     space = None if of is None else searched_space(ctx, of)
-    info = space_info(ctx, space) if space is not None else None
+    info = common.space_info(ctx, space) if space is not None else None
     known = info or guessed(symbol.name)
-    scope, body = scope_about(ctx, symbol, known), _Body(ctx, symbol, known)
-    for statement in declaration(symbol).body or ():
+    scope, body = common.scope_about(ctx, symbol, known), _Body(ctx, symbol, known)
+    for statement in common.declaration(symbol).body or ():
         body.read(statement, scope, in_for=False)
     if space is None or of is None or known.guessed or (of.kind == "search" and base is None):
         return None
@@ -87,7 +74,7 @@ def searched_space(ctx: Context, search: values.Symbol) -> values.Symbol | None:
     seen: set[values.Symbol] = set()
     while search.kind == "search" and search not in seen:
         seen.add(search)
-        named = declaration(search).target
+        named = common.declaration(search).target
         found = named and getattr(ctx.value(named, values.Scope(search.file)), "symbol", None)
         if not isinstance(found, values.Symbol):
             return None
@@ -119,15 +106,15 @@ class _Body:
         if objective is None:
             if self.objective_at is None:
                 what, help = "`minimize` or `maximize`", "write `minimize kl`, or `maximize params`"
-                missing(self.ctx, self.symbol, what, help)
+                common.missing(self.ctx, self.symbol, what, help)
             return None
         if "refine" not in self.set_at and base is not None and base.refine is not None:
             # a baseline is there to be compared with, so it stays as it is; mistakes point at the search that inherits
-            here = {"where": where(self.ctx, self.symbol)}
+            here = {"where": common.where(self.ctx, self.symbol)}
             refine = None if isinstance(self.solver, nodes.Baseline) else base.refine.model_copy(update=here)
         count, apart = self.solutions or ((base.solutions, base.apart) if base else (1, 1))
         return nodes.Search(
-            **head(self.ctx, self.symbol),
+            **common.head(self.ctx, self.symbol),
             space=space,
             sense=objective[0],
             objective=objective[1],
@@ -152,30 +139,30 @@ class _Body:
             case tree.ForAll():
                 self._for(statement, scope)
             case tree.Let() | tree.Assert():
-                common(self.ctx, statement, scope, thing(self.symbol))
+                bodies.common(self.ctx, statement, scope, common.thing(self.symbol))
             case _ if in_for:
-                misplaced(self.ctx, statement, "a `for`")
+                bodies.misplaced(self.ctx, statement, "a `for`")
             case tree.Objective():
                 self._objective(statement, scope)
             case tree.Prefer():
                 self._prefer(statement, scope)
             case tree.Solutions():
                 self._solutions(statement, scope)
-            case tree.Assign(target=tree.Name() as target, op="=", value=value):
+            case tree.Assign(target=tree.Name() as word, op="=", value=value):
                 assert not isinstance(value, tree.Pattern | tree.PatternChoice)
-                self._assign(target, value, scope)
+                self._assign(word, value, scope)
             case tree.Section(name=name):
-                said: Args = {"thing": thing(self.symbol), "name": name.text}
+                said: Args = {"thing": common.thing(self.symbol), "name": name.text}
                 self.ctx.report(name_errors.UnknownKey(name.span, help=_HAS, **said))
             case _:
-                misplaced(self.ctx, statement, thing(self.symbol))
+                bodies.misplaced(self.ctx, statement, common.thing(self.symbol))
 
-    def _assign(self, target: tree.Name, value: tree.Expr, scope: values.Scope) -> None:
-        ctx, key = self.ctx, self._setting(target)
+    def _assign(self, word: tree.Name, value: tree.Expr, scope: values.Scope) -> None:
+        ctx, key = self.ctx, self._setting(word)
         if key in self.set_at:
             label = Label(self.set_at[key], "first set here")
-            raise ctx.refuse(name_errors.DuplicateKey(target.span, name=key, secondary=[label]))
-        self.set_at[key] = target.span
+            raise ctx.refuse(name_errors.DuplicateKey(word.span, name=key, secondary=[label]))
+        self.set_at[key] = word.span
         if key == "refine" and isinstance(value, tree.Literal_):
             number = value.text if value.text.isdigit() and int(value.text) else "24"
             help = f"write `refine = measured({number})`: so many children are measured"
@@ -190,15 +177,15 @@ class _Body:
         else:
             self.refine = lower_call(ctx, call, form, method=call.name, where=ctx.where(value.span))
 
-    def _setting(self, target: tree.Name) -> str:
+    def _setting(self, word: tree.Name) -> str:
         """The setting of a name, a misspelt one reported."""
-        if target.text in SETTINGS:
-            return target.text
-        near = closest(target.text, (*SETTINGS, *(word for word in STATEMENTS if word != "for")))
+        if word.text in SETTINGS:
+            return word.text
+        near = closest(word.text, (*SETTINGS, *(word for word in STATEMENTS if word != "for")))
         meant = near if near in SETTINGS else None  # the others are statements, written without `=`
         help = f"did you mean `{near}`?" if near else _HAS
-        said: Args = {"thing": thing(self.symbol), "name": target.text}
-        self.ctx.report(name_errors.UnknownKey(target.span, near=meant, help=help, **said))
+        said: Args = {"thing": common.thing(self.symbol), "name": word.text}
+        self.ctx.report(name_errors.UnknownKey(word.span, near=meant, help=help, **said))
         if meant is None:
             raise Refused
         return meant
@@ -354,14 +341,14 @@ class _Body:
 
 def lower_frontier(ctx: Context, symbol: values.Symbol) -> nodes.Frontier | None:
     """`frontier f of s = sweep(chat.throughput, 1x..3x, points: 20)`."""
-    check_parts(ctx, symbol)
-    of = target_later(ctx, symbol)
+    common.check_parts(ctx, symbol)
+    of = common.target_later(ctx, symbol)
     space = searched_space(ctx, of) if of is not None else None
-    info = space_info(ctx, space) if space is not None else None
-    scope = scope_about(ctx, symbol, info or guessed(symbol.name))
-    call = call_of(ctx, symbol)
+    info = common.space_info(ctx, space) if space is not None else None
+    scope = common.scope_about(ctx, symbol, info or guessed(symbol.name))
+    call = common.call_of(ctx, symbol)
     scoped = call.scope.inner(scope.names)
-    settings = arguments_of(ctx, symbol, call)
+    settings = common.arguments_of(ctx, symbol, call)
     settings.need("metric", "range", help=f"write `{KINDS['frontier'].form}`")
     for key, entry in settings.entries.items():
         if key in ("metric", "range"):
@@ -377,7 +364,7 @@ def lower_frontier(ctx: Context, symbol: values.Symbol) -> nodes.Frontier | None
     if times and isinstance(term, nodes.MetricTerm) and term.metric == "batch":
         refuse_batch_ratio(ctx, settings.place("range"), "write numbers, such as `8..64`")
     return nodes.Frontier(
-        **head(ctx, symbol, of),
+        **common.head(ctx, symbol, of),
         term=term,
         low=ends.low.value,
         high=ends.high.value,

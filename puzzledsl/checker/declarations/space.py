@@ -8,21 +8,9 @@ from typing import cast
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.diagnostics import Args, Label
 from puzzledsl.base.suggest import closest
-from puzzledsl.checker.bodies import common
+from puzzledsl.checker import bodies
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.declarations.common import (
-    arguments_of,
-    call_of,
-    check_parts,
-    declaration,
-    head,
-    missing,
-    scope_about,
-    section_of,
-    space_info,
-    target,
-    thing,
-)
+from puzzledsl.checker.declarations import common
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.diagnostics.space_errors import OtherSpace
 from puzzledsl.checker.expressions.attributes import instances
@@ -46,16 +34,16 @@ _HELP = {
 
 def lower_space(ctx: Context, symbol: Symbol) -> nodes.Space | None:
     """A space with the choice of every layer; what is known of it goes to `ctx.infos`."""
-    decl = declaration(symbol)
+    decl = common.declaration(symbol)
     if decl.value is not None:
         return _used_by(ctx, symbol)
-    check_parts(ctx, symbol, "none", "needed")
-    base = target(ctx, symbol)
+    common.check_parts(ctx, symbol, "none", "needed")
+    base = common.target(ctx, symbol)
     info = _start(ctx, symbol, base) if base is not None else None
     if info is None:
         info = guessed(ctx.name_of(symbol))
     info.incomplete |= symbol.file.is_damaged(decl.span)
-    scope = scope_about(ctx, symbol, info)
+    scope = common.scope_about(ctx, symbol, info)
     below = ctx.lowered.get(base) if base else None
     node = _SpaceBody(ctx, symbol, info, scope).lower(below if isinstance(below, nodes.Space) else None)
     return None if info.guessed else node
@@ -64,7 +52,7 @@ def lower_space(ctx: Context, symbol: Symbol) -> nodes.Space | None:
 def _start(ctx: Context, symbol: Symbol, base: Symbol) -> SpaceInfo | None:
     """A space that begins as all-parent, or as another space."""
     if base.kind == "space":
-        other = space_info(ctx, base)
+        other = common.space_info(ctx, base)
         return None if other is None else other.derived(ctx.name_of(symbol))
     parent = ctx.lower(base, nodes.Parent)
     if parent is None:
@@ -74,11 +62,11 @@ def _start(ctx: Context, symbol: Symbol, base: Symbol) -> SpaceInfo | None:
 
 def _used_by(ctx: Context, symbol: Symbol) -> nodes.Space:
     """`space n of w = used_by(s, top: 10)`: `w`, to be narrowed once `s` is solved."""
-    check_parts(ctx, symbol, "needed", "none", "space n of w = used_by(search, top: 10)")
-    base, call = target(ctx, symbol, ("space",)), call_of(ctx, symbol)
+    common.check_parts(ctx, symbol, "needed", "none", "space n of w = used_by(search, top: 10)")
+    base, call = common.target(ctx, symbol, ("space",)), common.call_of(ctx, symbol)
     if base is None:
         raise Refused
-    settings = arguments_of(ctx, symbol, call)
+    settings = common.arguments_of(ctx, symbol, call)
     settings.need_all()
     search, top = settings.symbol("search"), settings.read("top")
     info, wide = _start(ctx, symbol, base), ctx.need(base, nodes.Space)
@@ -90,7 +78,7 @@ def _used_by(ctx: Context, symbol: Symbol) -> nodes.Space:
         ctx.report(OtherSpace(settings.place("search"), **said))
     used_by = nodes.UsedBy(search=ctx.name_of(search), top=top) if search is not None else None
     return nodes.Space(
-        **head(ctx, symbol),
+        **common.head(ctx, symbol),
         parent=wide.parent,
         layers=wide.layers,
         init=wide.init,
@@ -116,22 +104,22 @@ class _SpaceBody:
         ctx, info = self.ctx, self.info
         reader = ChoiceReader(ctx, info)
         self.overrides = Overrides(ctx, info, reader)
-        body = declaration(self.symbol).body or ()
+        body = common.declaration(self.symbol).body or ()
         if base is not None and base.used_by is not None:
             body = tuple(statement for statement in body if self._may_narrow(statement, base))
         rest = [statement for statement in body if not self._is_choice(statement, reader)]
         if not self.choices and not info.guessed and base is None:
-            missing(ctx, self.symbol, "`attention` or `ffn`", f"write `{KINDS['space'].form}`")
+            common.missing(ctx, self.symbol, "`attention` or `ffn`", f"write `{KINDS['space'].form}`")
         for statement in rest:
             ctx.attempt(self._statement, statement, self.scope)
         self.overrides.report_empty()
         init = nodes.Initialisers() if base is None else base.init
         if self.init is not None:
-            settings = section_of(ctx, self.symbol, "init", self.init, self.scope)
+            settings = common.section_of(ctx, self.symbol, "init", self.init, self.scope)
             found = {key: settings.read(key, getattr(init, key)) for key in settings.table}
             init = nodes.Initialisers(**found)
         return nodes.Space(
-            **head(ctx, self.symbol),
+            **common.head(ctx, self.symbol),
             parent=info.parent_id,
             layers=self._layers(),
             init=init,
@@ -156,7 +144,7 @@ class _SpaceBody:
             return True
         help = "edit the space that the search is of; here, write `init { … }` alone"
         what = f"editing the layers of `{base.name}`, which a search decides,"
-        said: Args = {"what": what, "where": thing(self.symbol)}
+        said: Args = {"what": what, "where": common.thing(self.symbol)}
         self.ctx.report(name_errors.Misplaced(statement.span, help=help, **said))
         return False
 
@@ -166,23 +154,21 @@ class _SpaceBody:
         """Read `attention = …` and `ffn = …` (and `let`s, which these may use); false for what comes later."""
         match statement:
             case tree.Let():
-                common(self.ctx, statement, self.scope, thing(self.symbol))
+                bodies.common(self.ctx, statement, self.scope, common.thing(self.symbol))
                 return True
-            case tree.Assign(target=tree.Name(text=name) as target, op="=") if name != "layers":
-                self.ctx.attempt(self._choice, statement, target, reader)
+            case tree.Assign(target=tree.Name(text=name) as word, op="=") if name != "layers":
+                self.ctx.attempt(self._choice, statement, word, reader)
                 return True
         return False
 
-    def _choice(self, statement: tree.Assign, target: tree.Name, reader: ChoiceReader) -> None:
-        key = target.text
+    def _choice(self, statement: tree.Assign, word: tree.Name, reader: ChoiceReader) -> None:
+        key = word.text
         if key not in CHOICES:
-            key = self._report_unknown(target, _HELP.get(key, _HAS))
+            key = self._report_unknown(word, _HELP.get(key, _HAS))
         if key in self.choices:
             label = Label(self.choices[key].target.span, "first set here")
             help = "join both with `|`, or edit layers: `layers[…].attention |= …`"
-            raise self.ctx.refuse(
-                name_errors.DuplicateKey(target.span, name=key, secondary=[label], help=help)
-            )
+            raise self.ctx.refuse(name_errors.DuplicateKey(word.span, name=key, secondary=[label], help=help))
         self.choices[key] = statement
         value, part, layers = statement.value, cast(SubBlock, key), self.info.all_layers
         assert not isinstance(value, tree.Pattern | tree.PatternChoice)
@@ -194,7 +180,7 @@ class _SpaceBody:
     ) -> str:
         """Report an unknown setting; return the choice that is meant, if it is one."""
         near = closest(name.text, known)
-        said: Args = {"thing": thing(self.symbol), "name": name.text}
+        said: Args = {"thing": common.thing(self.symbol), "name": name.text}
         self.ctx.report(name_errors.UnknownKey(name.span, near=near, help=help, **said))
         if near not in CHOICES:
             raise Refused
@@ -204,8 +190,8 @@ class _SpaceBody:
         match statement:
             case tree.ForAll():
                 self._for(statement, scope)
-            case tree.Assign(target=tree.Name(text=name) as target) if name not in (*CHOICES, "layers"):
-                self._report_unknown(target)
+            case tree.Assign(target=tree.Name(text=name) as word) if name not in (*CHOICES, "layers"):
+                self._report_unknown(word)
             case tree.Assign():
                 self.overrides.apply(statement, scope)
             case tree.Section(name=tree.Name(text="init") as name):
@@ -215,7 +201,7 @@ class _SpaceBody:
             case tree.Section(name=name):
                 self._report_unknown(name, "it has `init { … }`", tuple(KINDS["space"].sections))
             case _:
-                common(self.ctx, statement, scope, thing(self.symbol))
+                bodies.common(self.ctx, statement, scope, common.thing(self.symbol))
 
     def _for(self, statement: tree.ForAll, scope: Scope) -> None:
         """Each instance of a `for` with its variable bound; stops at the first with a mistake."""

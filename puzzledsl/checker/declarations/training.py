@@ -14,11 +14,9 @@ from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations import common
-from puzzledsl.checker.declarations.common import body_of, check_parts, head, only_data, target_later
-from puzzledsl.checker.diagnostics import type_errors as types
 from puzzledsl.checker.diagnostics.name_errors import Misplaced, WrongKind
 from puzzledsl.checker.diagnostics.space_errors import NoRunToDrop
-from puzzledsl.checker.diagnostics.type_errors import OutOfRange
+from puzzledsl.checker.diagnostics.type_errors import OutOfRange, UnknownWord
 from puzzledsl.checker.expressions.coercions import as_constant, between
 from puzzledsl.checker.expressions.settings import (
     Settings,
@@ -44,19 +42,19 @@ MAX_WEIGHT = 10**6
 
 def lower_bld(ctx: Context, symbol: Symbol) -> nodes.Bld | None:
     """`bld b of w { train = attention + ffn, tokens = 1B, … }`."""
-    check_parts(ctx, symbol)
-    space = target_later(ctx, symbol)
-    settings, _ = body_of(ctx, symbol)
+    common.check_parts(ctx, symbol)
+    space = common.target_later(ctx, symbol)
+    settings, _ = common.body_of(ctx, symbol)
     train = ctx.attempt(_train, ctx, settings.entry("train").expr) if settings.has("train") else None
     mode, sub_blocks = train or ("decoupled", SUB_BLOCKS)
     node = lower(
         settings,
         nodes.Bld,
-        **head(ctx, symbol, space),
+        **common.head(ctx, symbol, space),
         mode=mode,
         sub_blocks=sub_blocks,
         lr=_schedule(ctx, settings, nodes.Schedule(peak=1e-4, warmup=0.01)),
-        data=only_data(ctx, symbol, settings, required=True),
+        data=common.only_data(ctx, symbol, settings, required=True),
     )
     return node if space is not None else None
 
@@ -73,7 +71,7 @@ def _train(ctx: Context, expr: tree.Expr) -> tuple[Literal["decoupled", "coupled
                 if side.text not in SUB_BLOCKS:
                     near, help = closest(side.text, SUB_BLOCKS), "write `attention` or `ffn`"
                     said: Args = {"got": side.text, "what": "sub-block"}
-                    raise ctx.refuse(types.UnknownWord(side.span, near=near, help=help, **said))
+                    raise ctx.refuse(UnknownWord(side.span, near=near, help=help, **said))
         case tree.BadExpr():
             raise Refused
     help = "write `attention + ffn` (decoupled), `attention * ffn` (coupled), `attention` or `ffn`"
@@ -105,7 +103,7 @@ def _written_schedule(ctx: Context, settings: Settings) -> nodes.Schedule:
             assert most is not None
             if not 0 <= peak.value <= most:
                 said: Args = {"what": "`lr`", "condition": between(0, most), "got": str(peak)}
-                raise ctx.refuse(types.OutOfRange(place, **said))
+                raise ctx.refuse(OutOfRange(place, **said))
             return nodes.Schedule(kind="constant", peak=float(peak.value))
         if not isinstance(expr, tree.Name) and not isinstance(value, Constructed):
             help = "write `cosine(1e-4, warmup: 1%)`, `constant(1e-4)` or a number"
@@ -120,9 +118,9 @@ def _written_schedule(ctx: Context, settings: Settings) -> nodes.Schedule:
 
 def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
     """`uptrain u of s { loss = 1 * kld + 1 * cosine + 0 * lm, tokens = 45B, … }`."""
-    check_parts(ctx, symbol)
-    search = target_later(ctx, symbol)
-    settings, _ = body_of(ctx, symbol)
+    common.check_parts(ctx, symbol)
+    search = common.target_later(ctx, symbol)
+    settings, _ = common.body_of(ctx, symbol)
     settings.need_all("lr")
     tokens, context = settings.read("tokens"), settings.read("context")
     # the peak where the program states no rate; it is lowered where the child is near its parent
@@ -130,19 +128,19 @@ def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
     node = lower(
         settings,
         nodes.Uptrain,
-        **head(ctx, symbol, search),
+        **common.head(ctx, symbol, search),
         **_loss(ctx, settings),
         tokens=tokens,
         context=context,
         batch=settings.read("batch", batch_of(tokens, context)),
         lr=_schedule(ctx, settings, nodes.Schedule(peak=peak, warmup=WARMUP)),
         fits_child=not settings.has("lr"),
-        data=only_data(ctx, symbol, settings, required=True),
+        data=common.only_data(ctx, symbol, settings, required=True),
     )
     if settings.has("batch") and node.micro_batch is not None and node.micro_batch > node.batch:
         condition, got = f"at most the `batch`, {node.batch}", str(node.micro_batch)
         said: Args = {"what": "`micro_batch`", "condition": condition, "got": got}
-        settings.report(types.OutOfRange(settings.place("micro_batch"), **said))
+        settings.report(OutOfRange(settings.place("micro_batch"), **said))
     return node if search is not None else None
 
 
@@ -163,7 +161,7 @@ def _loss(ctx: Context, settings: Settings) -> dict[str, float]:
         weights[word] += weight
     if not any(weights.values()) and not ctx.sink.has_errors:
         said: Args = {"what": "the sum of `loss` weights", "condition": "more than 0", "got": "0"}
-        ctx.report(types.OutOfRange(entry.expr.span, **said))
+        ctx.report(OutOfRange(entry.expr.span, **said))
     return weights
 
 
@@ -181,13 +179,13 @@ def _weighted(ctx: Context, part: tree.Expr, scope: Scope, known: tuple[str, ...
         near = closest(word.text, known) if isinstance(word, tree.Name) else None
         help = "write a sum such as `1 * kld + 1 * cosine + 0 * lm`"
         said: Args = {"got": ctx.source(word.span), "what": "loss of uptraining"}
-        raise ctx.refuse(types.UnknownWord(word.span, near=near, help=help, **said))
+        raise ctx.refuse(UnknownWord(word.span, near=near, help=help, **said))
     amount, what = Fraction(1), "a loss's weight"
     if factor is not None:
         amount = as_constant(ctx, ctx.value(factor, scope), factor.span, what).value
     if not 0 <= amount <= MAX_WEIGHT:
         got, condition = ctx.source(part.span), between(0, MAX_WEIGHT)
-        raise ctx.refuse(types.OutOfRange(part.span, what=what, condition=condition, got=got))
+        raise ctx.refuse(OutOfRange(part.span, what=what, condition=condition, got=got))
     return word.text, float(amount)
 
 

@@ -276,6 +276,7 @@ class SourceFile:
         False  # whether names may be declared that cannot be seen: a file used whole that is not there
     )
 
+    unread: int = 0  # how often a name was one that parsing may have lost
     is_excerpt: bool = False  # whether `module` lacks declarations of a shipped file
 
     def __post_init__(self) -> None:
@@ -293,7 +294,9 @@ class SourceFile:
 
     def declares_unread(self, name: str) -> bool:
         """True where the text seems to declare `name` but parsing lost it: its uses are no further mistake."""
-        return declares_unread(name, self.lines, self.module, self.error_regions)
+        found = declares_unread(name, self.lines, self.module, self.error_regions)
+        self.unread += found
+        return found
 
     def is_damaged(self, span: Span, margin: int = 0) -> bool:
         """True where the parser reported something within a span, or `margin` lines of it: a part of it may be lost."""

@@ -14,8 +14,8 @@ from typing import Any
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.checkpoint.contents import ChildFiles
-from puzzledsl.child.checkpoint.errors import UntrustedCode
 from puzzledsl.child.checkpoint.write import MLX_MODEL_FILE, mlx_code, remote_code, remote_files
+from puzzledsl.child.errors import UntrustedCode
 from puzzledsl.models.families.load import read_config_json
 
 CODE_SUFFIXES = (".py", ".pyc", ".pyo", ".pyw", ".pyd", ".so", ".pth")

@@ -23,9 +23,9 @@ from puzzledsl.child.block_configs import to_block_configs
 from puzzledsl.child.checkpoint.card import model_card
 from puzzledsl.child.checkpoint.compressed import compressed, quantization_config
 from puzzledsl.child.checkpoint.contents import ChildFiles
-from puzzledsl.child.checkpoint.errors import WouldOverwrite
 from puzzledsl.child.checkpoint.heterogeneous import megatron_layers, per_layer_config
 from puzzledsl.child.checkpoint.shards import SHARD_BYTES, write_shards
+from puzzledsl.child.errors import WouldOverwrite
 from puzzledsl.families.children import MODEL_TYPE
 from puzzledsl.families.family import Names, Part
 from puzzledsl.families.registry import FAMILIES

@@ -28,7 +28,7 @@ class Cores:
         exists.
         """
         ledger, known = self.ledger, self.ledger.value
-        if known is None or ledger.lower < known or self.canonical:
+        if known is None or ledger.lower < known:
             found = self._better(effort)
             if found.proven and found.chosen is None and (self.canonical or known is None):
                 ledger.raise_lower(ledger.most, NAME)

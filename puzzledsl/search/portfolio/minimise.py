@@ -20,6 +20,7 @@ from puzzledsl.search.label_setting.sweep import sweep_of
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.local_search import find_incumbent, improvements
 from puzzledsl.search.portfolio.branching import Branching
+from puzzledsl.search.portfolio.cases import NAME, Cases, by_cases, cases_of
 from puzzledsl.search.portfolio.cores import Cores, slice_of
 from puzzledsl.search.portfolio.label_setting import LabelSetting, kept
 from puzzledsl.search.portfolio.ledger import Ledger, Outcome
@@ -31,8 +32,9 @@ __all__ = ["Outcome", "minimise"]
 BEAM = 100  # labels per layer of the beam search for a first answer
 WORK = 5.0  # CP-SAT's deterministic seconds on interchangeable layers, before labels are set
 # labels of a first turn, with a decision diagram and without: there label setting nearly always does
-LABELS, FREE_LABELS = 60_000, 200_000
-CPSAT = 0.2  # CP-SAT's deterministic seconds in its first turn
+LABELS, FREE_LABELS = 10_000, 200_000
+LATER = 2  # times as many labels a turn afterwards
+CPSAT = 0.3  # CP-SAT's deterministic seconds in its first turn
 GROWTH = 3  # of turns, from round to round
 LEAST_TIED = 50_000  # least number of labels with a decision diagram, even if the effort allows fewer
 EARLY = 0.2  # CP-SAT's deterministic seconds before a large diagram is built
@@ -63,6 +65,9 @@ def minimise(
         known = _minimise(presolved, short, canonical, known, None, at_most)
         if known.proven or effort.left_s <= 0 or (effort.work is not None and effort.work <= EARLY):
             return known
+        cases = None if effort.work is not None else cases_of(presolved.problem)
+        if cases is not None:
+            return _minimise(presolved, effort, canonical, known, None, at_most, cases)
         presolved = presolve(problem, deadline=effort.deadline)
         if presolved is None:
             return NONE
@@ -78,8 +83,9 @@ def _minimise(
     known: Outcome,
     bound: Bound | None,
     at_most: int | None,
+    cases: Cases | None = None,
 ) -> Outcome:
-    """Minimise a presolved problem, starting from the answer and bound in `known`."""
+    """Minimise a presolved problem, starting from the answer and bound in `known`; case by case if there are `cases`."""
     problem, origin = presolved.problem, presolved.origin
     if bound is None:
         bound = lagrangian_bound(problem, deadline=_soon(effort))
@@ -89,7 +95,14 @@ def _minimise(
     ledger = Ledger(problem, bound, effort, floor, at_most)
     if known.chosen is not None and known.value is not None:
         ledger.better(np.searchsorted(origin, known.chosen), known.value, known.found_by)
-    found = _Portfolio(ledger, canonical).run()
+    if cases is not None:
+
+        def of_case(part: Problem, bound: Bound, most: int) -> Outcome:
+            return minimise(part, replace(effort, gap=0.0), canonical, bound=bound, at_most=most)
+
+        found = ledger.outcome(by_cases(ledger, cases, of_case), NAME)
+    else:
+        found = _Portfolio(ledger, canonical).run()
     return found if found.chosen is None else replace(found, chosen=origin[found.chosen])
 
 
@@ -129,11 +142,16 @@ class _Portfolio:
         branching = Branching(ledger) if structured and left else None
         share = LABELS if structured else FREE_LABELS
         work, turn = 0.0, 1
+        best = ledger.value is not None and ledger.value <= ledger.lower
+        if best and (
+            not self.canonical or cores.run(slice_of(effort, CPSAT))
+        ):  # labels of many as good are slow
+            return ledger.outcome(True)
         while True:
-            if left > 0 and labels.run(min(left, turn * share)):
+            if left > 0 and labels.run(min(left, share)):
                 return ledger.outcome(True)
-            left -= turn * share
-            if branching is not None and branching.run(turn * share):
+            left -= share
+            if branching is not None and branching.run(share):
                 return ledger.outcome(True)
             close = ledger.close_enough() and (bool(effort.gap) or not self.canonical)
             if close or effort.left_s <= 0:
@@ -147,6 +165,7 @@ class _Portfolio:
             work += allowed.work or 0.0
             if over or effort.left_s <= 0 or (effort.work is not None and work >= effort.work):
                 return ledger.outcome(ledger.close_enough())
+            share *= GROWTH * (LATER if structured and turn == 1 else 1)
             turn *= GROWTH
 
     # -------------------------------------------------------- first answers

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from puzzledsl.search.cpsat.model import ModelWriter, symmetry_of
+from puzzledsl.search.cpsat.model import model_of
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.problem.columns import Ints, Mask
@@ -54,9 +54,8 @@ def run_cpsat(
     most = LARGEST_GOAL if at_most is None else min(at_most, LARGEST_GOAL)
     if least > most:
         return Answer(None, None, True)
-    writer = ModelWriter(problem, symmetry_of(problem))
-    model = writer.model
-    if hint is not None and not writer.symmetry:
+    model = model_of(problem, named=False)
+    if hint is not None:
         model.solution_hint.vars.extend(range(len(problem.columns)))
         model.solution_hint.values.extend(
             np.isin(np.arange(len(problem.columns)), hint).astype(np.int64).tolist()
@@ -71,7 +70,8 @@ def run_cpsat(
     if response.status not in (CpSolverStatus.OPTIMAL, CpSolverStatus.FEASIBLE):
         return Answer(None, None, False)
     bound = int(response.inner_objective_lower_bound) if problem.goal.values.any() else 0
-    return Answer(writer.read(list(response.solution)), bound, response.status == CpSolverStatus.OPTIMAL)
+    chosen = np.flatnonzero([*response.solution][: len(problem.columns)])
+    return Answer(chosen, bound, response.status == CpSolverStatus.OPTIMAL)
 
 
 def solve_interruptibly(solver: SolveWrapper, model: CpModelProto) -> CpSolverResponse:

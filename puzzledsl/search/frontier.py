@@ -204,9 +204,9 @@ def as_svg(program: nodes.Program, result: FrontierResult) -> str:
             marks.append(f'<path class="none" d="{cross}">{hint}</title></path>')
         else:
             kind = "proven" if answer.status == "optimal" else "found"
-            value = escape(format_quantity(answer.objective, y_unit, 6))
+            shown = escape(format_quantity(answer.objective, y_unit, 6))
             marks.append(
-                f'<circle class="{kind}" cx="{at}" cy="{y.at(answer.objective)}" r="3.5">{hint}, {value}</title></circle>'
+                f'<circle class="{kind}" cx="{at}" cy="{y.at(answer.objective)}" r="3.5">{hint}, {shown}</title></circle>'
             )
     body = "\n".join(marks)
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">\n{_STYLE}\n{body}\n</svg>\n'

@@ -9,7 +9,7 @@ some pair of a few hundred changes fills a budget almost exactly.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 from time import monotonic
@@ -19,58 +19,110 @@ import numpy as np
 from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.problem.columns import Ints, mixed
 from puzzledsl.search.problem.instance import Problem
+from puzzledsl.search.problem.residuals import places_of
 
 CHANGES = 400  # changes with the least slack that are paired
 TRIES = 64  # best pairs tried, because formulas may forbid some
 ROUNDS = 40
+REPAIR = 50_000  # layers of formulas looked at by a repair: about .2 s
+LOCAL = 8  # most layers of a broken formula that one column may mend
 ALIKE = 2  # most changes with equal effects that are kept; two, because both may be made
 
 
 def find_incumbent(problem: Problem, bound: Bound, deadline: float = inf) -> Ints | None:
-    """Return columns, one for each layer, that satisfy every row and formula; None if the repair fails or takes too long."""
+    """Return columns, one for each layer, that satisfy every row and formula; None if the repair fails or takes too long.
+
+    A broken formula is mended first, by a column of a layer that it mentions; then the rows, by columns that break no formula.
+    """
     columns, rows = problem.columns, problem.matrix
     reduced = bound.reduced.astype(np.float64)
     layer_of = columns.layer_of
+    pool = problem.normal
+    parts = [part for formula in (*pool.runs, *pool.formulas) for part in pool.parts(formula)]
+    around = _by_layer(problem, parts)
+    size = [sum(pool.layers[part].bit_count() for part in here) for here in around]
+    work = REPAIR - sum(size)
     chosen = (
         np.array([*map(np.argmin, np.split(reduced, columns.start[1:-1]))], dtype=np.int64)
         + columns.start[:-1]
     )
-    use = rows[:, chosen].sum(axis=1) if len(rows) else np.zeros(0, dtype=np.int64)
     scale = np.maximum(np.abs(rows).max(axis=1, initial=1), 1).astype(np.float64)
-    for _ in range(4 * columns.layers):
+    broken = [part for part in parts if not pool.truth(part, chosen[None, :])[0]]
+    while work > 0 and monotonic() <= deadline:
+        use = rows[:, chosen].sum(axis=1)
         excess = float((np.maximum(use - problem.limits, 0) / scale).sum())
-        if excess == 0:
-            break
-        if monotonic() > deadline:
-            return None
+        if excess == 0 and not broken:
+            _improve(problem, chosen, deadline)
+            return chosen
         after = use[:, None] - rows[:, chosen][:, layer_of] + rows
         gain = excess - (np.maximum(after - problem.limits[:, None], 0) / scale[:, None]).sum(axis=0)
+        if broken:
+            open_to = places_of(pool.layers[broken[0]])
+            if len(open_to) > LOCAL:
+                return None
+            gain[~np.isin(layer_of, open_to)] = 0
+            for layer in open_to:
+                here = np.arange(columns.start[layer], columns.start[layer + 1])
+                before = sum(part in around[layer] for part in broken)
+                gain[here] += before - _broken(problem, around[layer], _swapped(chosen, layer_of, here))
+                work -= size[layer]
         price = reduced - reduced[chosen][layer_of]
         with np.errstate(divide="ignore", invalid="ignore"):
             worth = np.where(gain > 1e-12, (price + 1e-9 * (1 + np.abs(price))) / gain, np.inf)
-        best = int(np.argmin(worth))
-        if not np.isfinite(worth[best]):
+        first = np.argsort(worth, kind="stable")[: 1 if broken or not parts else TRIES]
+        first = first[np.isfinite(worth[first])]
+        if parts and not broken:
+            touched = list(dict.fromkeys(part for layer in layer_of[first] for part in around[layer]))
+            first = first[_broken(problem, touched, _swapped(chosen, layer_of, first)) == 0]
+            work -= sum(pool.layers[part].bit_count() for part in touched)
+        if not len(first):
             return None
-        chosen[layer_of[best]] = best
-        use = rows[:, chosen].sum(axis=1)
-    if (use > problem.limits).any():
-        return None
-    _improve(problem, chosen, deadline)
-    return chosen if problem.meets_formulas(chosen) else None
+        layer = int(layer_of[first[0]])
+        chosen[layer] = first[0]
+        broken = [part for part in broken if part not in around[layer]]
+        broken += [part for part in around[layer] if not pool.truth(part, chosen[None, :])[0]]
+        work -= size[layer] + 1
+    return None
+
+
+def _by_layer(problem: Problem, parts: Sequence[int]) -> list[dict[int, None]]:
+    """Return the formulas, of `parts`, that mention each layer, in order."""
+    found: list[dict[int, None]] = [{} for _ in range(problem.columns.layers)]
+    for part in parts:
+        for layer in places_of(problem.normal.layers[part]):
+            found[layer][part] = None
+    return found
+
+
+def _broken(problem: Problem, parts: Iterable[int], answers: Ints) -> Ints:
+    """Return the number of formulas, of `parts`, that each answer [answer][layer] breaks."""
+    broken = np.zeros(len(answers), dtype=np.int64)
+    for part in parts:
+        broken += ~problem.normal.truth(part, answers)
+    return broken
+
+
+def _swapped(chosen: Ints, layer_of: Ints, columns: Ints) -> Ints:
+    """Return one answer for each of `columns`: `chosen` with this column."""
+    answers = np.tile(chosen, (len(columns), 1))
+    answers[np.arange(len(columns)), layer_of[columns]] = columns
+    return answers
 
 
 def _improve(problem: Problem, chosen: Ints, deadline: float) -> None:
-    """Swap single columns, best first, while the objective decreases and every row holds. Changes `chosen` in place."""
+    """Swap single columns, best first, while the objective decreases and the answer stays one. Changes `chosen` in place."""
     rows, values, layer_of = problem.matrix, problem.goal.values, problem.columns.layer_of
     for _ in range(4 * problem.columns.layers):
         use = rows[:, chosen].sum(axis=1)
         after = use[:, None] - rows[:, chosen][:, layer_of] + rows
         gain = values[chosen][layer_of] - values
         gain = np.where((after <= problem.limits[:, None]).all(axis=0), gain, 0)
-        best = int(np.argmax(gain))
-        if gain[best] <= 0 or monotonic() > deadline:
+        best = np.argsort(-gain, kind="stable")[:TRIES]
+        best = best[gain[best] > 0]
+        best = best[problem.meeting_formulas(_swapped(chosen, layer_of, best))]
+        if not len(best) or monotonic() > deadline:
             return
-        chosen[layer_of[best]] = best
+        chosen[layer_of[best[0]]] = best[0]
 
 
 def improvements(problem: Problem, bound: Bound, chosen: Ints) -> Iterator[Ints]:

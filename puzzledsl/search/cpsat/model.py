@@ -3,31 +3,20 @@
 A part of a formula that is required becomes clauses, or a linear constraint of the columns' own Booleans. A part inside a
 disjunction or a count has a helper Boolean: one that implies it, or, for the upper limit of a count, one that it implies.
 A literal is a variable v, or -v - 1 for its negation.
-
-If layers have equal costs and scores (for example, when parameters are the objective), every permutation of an answer is an
-answer, and CP-SAT proves nothing with a Boolean for each column. So interchangeable layers form a class, and the model has an
-integer for each choice: the number of layers of the class that take it. Layers linked by formulas are one unit, whose choices are
-tuples of columns.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
-import numpy as np
-
-from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Problem
-from puzzledsl.search.problem.residuals import FALSE, TRUE, Atom, Count, Joined, Sum, places_of
+from puzzledsl.search.problem.residuals import FALSE, TRUE, Atom, Count, Joined, Sum
 
 if TYPE_CHECKING:
     from ortools.sat.python.cp_model_helper import ConstraintProto, CpModelProto
 
 LEAST = -(2**62)
-MOST_TUPLES = 4096  # of columns of linked layers that are listed
 
 
 def model_of(problem: Problem, *, named: bool = True) -> CpModelProto:
@@ -39,36 +28,26 @@ def model_of(problem: Problem, *, named: bool = True) -> CpModelProto:
 
 
 class ModelWriter:
-    """Writes the model of a problem, with symmetric layers aggregated, and reads its solutions.
+    """Writes the model of a problem: a Boolean for each column, then helpers.
 
-    Its variables are a Boolean for each column of the layers in no class, a count for each choice of each class, then helpers.
-    `choices[column]`: its Boolean, or -1. `name`: that of the next constraints. `enforced`: literals under
-    which they hold.
+    `name`: that of the next constraints. `enforced`: literals under which they hold.
     """
 
-    def __init__(self, problem: Problem, symmetry: Sequence[Alike] = (), *, named: bool = False) -> None:
+    def __init__(self, problem: Problem, *, named: bool = False) -> None:
         from ortools.sat.python.cp_model_helper import CpModelProto
 
-        self.model, self.pool, self.columns, self.symmetry = (
-            CpModelProto(),
-            problem.normal,
-            problem.columns,
-            symmetry,
-        )
+        self.model, self.pool, self.columns = CpModelProto(), problem.normal, problem.columns
         self.model.name = self.name = problem.name
         self._helpers: dict[int, int] = {}
         self._equal: set[int] = set()
         self.enforced: list[int] = []
-        counted = {i for a in symmetry for i in self.columns.layer_of[a.tuples[:, 0]].ravel().tolist()}
-        self.choices: Ints = np.full(len(self.columns), -1, dtype=np.int64)
-        for layer in (i for i in range(self.columns.layers) if i not in counted):
+        for layer in range(self.columns.layers):
             self._choose(layer, named)
         self._limit(problem)
         runs = [(number, "run") for number in self.pool.runs]
         formulas = zip(self.pool.formulas, (formula.name for formula in problem.formulas), strict=True)
         for number, self.name in [*runs, *formulas]:
-            if not any(self.pool.layers[number] >> layer & 1 for layer in counted):
-                self._require(number)
+            self._require(number)
 
     def _choose(self, layer: int, named: bool) -> None:
         """Add the Booleans of a layer's columns, of which exactly one is true."""
@@ -78,40 +57,23 @@ class ModelWriter:
             runs = (f"#{k}" if k else "" for k in self.columns.position[here].tolist())
             pairs = zip(self.columns.of_layer(layer), runs, strict=True)
             names = [f"{layer}/{choice.attention}/{choice.ffn}{run}" for choice, run in pairs]
-        self.choices[here] = [self.variable(1, name) for name in names]
+        literals = [self.variable(1, name) for name in names]
         self.name = f"layer {layer}"
-        self._constraint().exactly_one.literals.extend(self.choices[here].tolist())
+        self._constraint().exactly_one.literals.extend(literals)
 
     def _limit(self, problem: Problem) -> None:
-        """Add the counts, the rows and the objective.
+        """Add the rows and the objective.
 
         The objective has no scaling factor: a small one would make CP-SAT's absolute gap of 1e-4 larger than a step of integers.
         """
-        loose = (self.choices >= 0).nonzero()[0]
-        variables = self.choices[loose].tolist()
-        figures = [np.vstack([problem.goal.values, problem.matrix])[:, loose]]
-        for alike in self.symmetry:
-            counts = [self.variable(len(alike.tuples)) for _ in alike.figures]
-            self._linear(counts, [1] * len(counts), len(alike.tuples), len(alike.tuples))
-            variables += counts
-            figures.append(alike.figures.T)
-        goal, *rows = np.hstack(figures)
-        for row, coefficients in zip(problem.rows, rows, strict=True):
-            used, self.name = coefficients.nonzero()[0].tolist(), row.name
-            self._linear([variables[i] for i in used], coefficients[used].tolist(), LEAST, row.limit)
-        used = goal.nonzero()[0].tolist()
-        self.model.objective.vars.extend([variables[i] for i in used])
-        self.model.objective.coeffs.extend(goal[used].tolist())
-        self.model.objective.offset = float(problem.goal.sign * problem.goal.constant / problem.goal.unit)
-
-    def read(self, values: list[int]) -> Ints:
-        """Return the chosen columns, ascending, from the variables' values in a solution."""
-        loose = (self.choices >= 0).nonzero()[0]
-        parts, place = [loose[np.array(values[: len(loose)], dtype=np.bool_)]], len(loose)
-        for alike in self.symmetry:
-            parts.append(alike.chosen(values[place : place + len(alike.figures)]))
-            place += len(alike.figures)
-        return np.sort(np.concatenate(parts))
+        for row in problem.rows:
+            used, self.name = row.coefficients.nonzero()[0].tolist(), row.name
+            self._linear(used, row.coefficients[used].tolist(), LEAST, row.limit)
+        goal = problem.goal
+        used = goal.values.nonzero()[0].tolist()
+        self.model.objective.vars.extend(used)
+        self.model.objective.coeffs.extend(goal.values[used].tolist())
+        self.model.objective.offset = float(goal.sign * goal.constant / goal.unit)
 
     def variable(self, most: int, name: str = "") -> int:
         """Add an integer variable from 0 to `most` and return its index."""
@@ -148,8 +110,8 @@ class ModelWriter:
         self._linear([*coefficients], [*coefficients.values()], least - constant, most - constant)
 
     def _literals(self, layer: int, mask: int) -> list[int]:
-        here = self.choices[self.columns.span(layer)].tolist()
-        return [literal for bit, literal in enumerate(here) if mask >> bit & 1]
+        here = range(*self.columns.start[layer : layer + 2].tolist())
+        return [column for bit, column in enumerate(here) if mask >> bit & 1]
 
     # ---------------------------------------------------------------- formulas
 
@@ -165,10 +127,8 @@ class ModelWriter:
             case Sum(terms=[(first, own), (second, other)], least=least, most=most):
                 self._between_two(first, own, second, other, least, most)
             case Sum(terms=terms, least=least, most=most):
-                vectors = [
-                    (self.choices[self.columns.span(i)].tolist(), self.pool.vectors[v]) for i, v in terms
-                ]
-                pairs = (pair for literals, vector in vectors for pair in zip(literals, vector, strict=True))
+                vectors = ((int(self.columns.start[i]), self.pool.vectors[v]) for i, v in terms)
+                pairs = (pair for first, vector in vectors for pair in enumerate(vector, first))
                 self._weighted([(literal, number) for literal, number in pairs if number], least, most)
             case Atom(layer=layer, mask=mask) if 2 * mask.bit_count() > self.columns.sizes[layer]:
                 for literal in self._literals(layer, ~mask):
@@ -235,78 +195,3 @@ class ModelWriter:
             if value < least:
                 below = [m for v, m in values.items() if v <= value]
                 threshold(below, [m for v, m in others.items() if v >= least - value])
-
-
-# ---------------------------------------------------------------- symmetry
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Alike:
-    """Units with equal figures: layers linked by formulas, most often a single one.
-
-    `tuples[unit][i]`: columns, one for each layer, of the unit's choice i. `figures[i]`: its objective, then its row values.
-    """
-
-    tuples: Ints
-    figures: Ints
-
-    def chosen(self, counts: Sequence[int]) -> Ints:
-        """Return the columns of the class if `counts[i]` units take choice i. Earlier units take earlier choices."""
-        return self.tuples[np.arange(len(self.tuples)), np.repeat(np.arange(len(counts)), counts)].ravel()
-
-
-def symmetry_of(problem: Problem) -> tuple[Alike, ...]:
-    """Return the classes of interchangeable layers of a problem, with the choices that may be in a best answer."""
-    if problem.columns.period:
-        return ()  # scores of runs link neighbouring layers
-    classes: dict[tuple[object, ...], tuple[Ints, list[Ints]]] = {}
-    for layers, formulas in _linked(problem):
-        tuples = _tuples(problem, layers, formulas)
-        if len(tuples):
-            goal, rows = problem.goal.values[tuples], problem.matrix[:, tuples]
-            figures = np.vstack([goal.sum(axis=1), rows.sum(axis=2)]).T
-            own = figures.tobytes(), tuples.shape, (tuples - tuples.min(axis=0)).tobytes()
-            classes.setdefault(own, (figures, []))[1].append(tuples)
-    return tuple(
-        Alike(np.stack(units)[:, useful], figures[useful])
-        for figures, units in classes.values()
-        if len(units) > 1 and len(useful := _useful(figures))
-    )
-
-
-def _linked(problem: Problem) -> list[tuple[list[int], list[int]]]:
-    """Return the connected components of layers that share formulas, each with the numbers of its formulas in the pool."""
-    pool, group = problem.normal, list(range(problem.columns.layers))
-    linked = [(formula, places_of(pool.layers[formula])) for formula in pool.formulas]
-    for _, layers in linked:
-        joined = {group[layer] for layer in layers}
-        group = [min(joined) if own in joined else own for own in group]
-    found: dict[int, tuple[list[int], list[int]]] = {own: ([], []) for own in group}
-    for layer, own in enumerate(group):
-        found[own][0].append(layer)
-    for formula, layers in linked:
-        if layers:
-            found[group[layers[0]]][1].append(formula)
-    return [*found.values()]
-
-
-def _tuples(problem: Problem, layers: list[int], formulas: list[int]) -> Ints:
-    """Return the columns of linked layers that satisfy the formulas, [choice][layer], in order; none if they are too many."""
-    start = problem.columns.start
-    spans = [np.arange(start[layer], start[layer + 1]) for layer in layers]
-    if math.prod(map(len, spans)) > MOST_TUPLES:
-        return np.zeros((0, len(layers)), dtype=np.int64)
-    tuples = np.stack(np.meshgrid(*spans, indexing="ij"), axis=-1).reshape(-1, len(layers))
-    if formulas:
-        chosen = np.repeat(start[None, :-1], len(tuples), axis=0)
-        chosen[:, layers] = tuples
-        tuples = tuples[np.logical_and.reduce([problem.normal.truth(f, chosen) for f in formulas])]
-    return tuples
-
-
-def _useful(figures: Ints) -> Ints:
-    """Return the choices without duplicates and without those that are dominated: by a better objective with no more use."""
-    kept = np.sort(np.unique(figures, axis=0, return_index=True)[1])
-    distinct = figures[kept]
-    beaten = [((distinct <= row).all(axis=1) & (distinct[:, 0] < row[0])).any() for row in distinct]
-    return np.asarray(kept[~np.array(beaten, dtype=np.bool_)], dtype=np.int64)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from puzzledsl.search.cpsat.model import ModelWriter, symmetry_of
+from puzzledsl.search.cpsat.model import model_of
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.problem.columns import Ints, Mask
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ortools.sat.python.cp_model_helper import CpModelProto, CpSolverResponse, SatParameters, SolveWrapper
 
 LARGEST_GOAL = 2**62
-WORK = 30.0  # CP-SAT's deterministic seconds for one group
-LARGEST_INDEX = 2**50  # limit on the number that encodes a group's columns in the canonical order
+WORK = 30.0  # CP-SAT's deterministic seconds for one of these numbers
+LARGEST_PLACE = 2**50  # limit on the number that encodes columns of several layers in the canonical order
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,9 +54,8 @@ def run_cpsat(
     most = LARGEST_GOAL if at_most is None else min(at_most, LARGEST_GOAL)
     if least > most:
         return Answer(None, None, True)
-    writer = ModelWriter(problem, symmetry_of(problem))
-    model = writer.model
-    if hint is not None and not writer.symmetry:
+    model = model_of(problem, named=False)
+    if hint is not None:
         model.solution_hint.vars.extend(range(len(problem.columns)))
         model.solution_hint.values.extend(
             np.isin(np.arange(len(problem.columns)), hint).astype(np.int64).tolist()
@@ -71,7 +70,8 @@ def run_cpsat(
     if response.status not in (CpSolverStatus.OPTIMAL, CpSolverStatus.FEASIBLE):
         return Answer(None, None, False)
     bound = int(response.inner_objective_lower_bound) if problem.goal.values.any() else 0
-    return Answer(writer.read(list(response.solution)), bound, response.status == CpSolverStatus.OPTIMAL)
+    chosen = np.flatnonzero([*response.solution][: len(problem.columns)])
+    return Answer(chosen, bound, response.status == CpSolverStatus.OPTIMAL)
 
 
 def solve_interruptibly(solver: SolveWrapper, model: CpModelProto) -> CpSolverResponse:
@@ -117,18 +117,17 @@ def canonical_answer(problem: Problem, bound: Bound, chosen: Ints, effort: Effor
     keep = bound.within(value)
     if _is_only_best(problem, keep, chosen, effort):
         return chosen
-    problem = problem.with_rows(Row("goal", problem.goal.values, value))
-    while group := _next_group(core := problem.only(keep)):
-        goal = Goal(_positions(core, group), Fraction(1), Fraction(0), 1, False, True)
-        origin = keep.nonzero()[0]
-        answer = run_cpsat(replace(core, goal=goal), effort, np.searchsorted(origin, chosen))
+    origin, core = keep.nonzero()[0], problem.with_rows(Row("goal", problem.goal.values, value)).only(keep)
+    chosen, words = np.searchsorted(origin, chosen), core.columns.places(LARGEST_PLACE)
+    for number in range(len(words)):
+        goal = Goal(words[number], Fraction(1), Fraction(0), 1, False, True)
+        answer = run_cpsat(replace(core, goal=goal), effort, chosen)
         if answer.chosen is None or not answer.proven:
             break
-        chosen = origin[answer.chosen]
-        for layer in group:
-            keep[problem.columns.span(layer)] = False
-            keep[chosen[layer]] = True
-    return chosen
+        same = words[number] == words[number][answer.chosen][core.columns.layer_of]
+        origin, core, words = origin[same], core.only(same), words[:, same]
+        chosen = (np.cumsum(same) - 1)[answer.chosen]
+    return origin[chosen]
 
 
 def _is_only_best(problem: Problem, keep: Mask, chosen: Ints, effort: Effort) -> bool:
@@ -141,27 +140,3 @@ def _is_only_best(problem: Problem, keep: Mask, chosen: Ints, effort: Effort) ->
         return True
     second = run_cpsat(core.with_rows(core.apart_from(problem.choice(chosen), 1)), effort, at_least=value)
     return second.proven and (second.bound is None or second.bound > value)
-
-
-def _next_group(problem: Problem) -> list[int]:
-    """Return the first undecided layers whose combinations can be numbered up to LARGEST_INDEX; none if all are decided."""
-    group: list[int] = []
-    size = 1
-    for layer, width in enumerate(problem.columns.sizes.tolist()):
-        if width > 1:
-            if group and size * width > LARGEST_INDEX:
-                break
-            group.append(layer)
-            size *= width
-    return group
-
-
-def _positions(problem: Problem, group: list[int]) -> Ints:
-    """Return the weight of each column such that an answer's sum is its number in the canonical order of `group`."""
-    values = np.zeros(len(problem.columns), dtype=np.int64)
-    weight = 1
-    for layer in reversed(group):
-        here = problem.columns.span(layer)
-        values[here] = weight * problem.columns.rank[here]
-        weight *= here.stop - here.start
-    return values

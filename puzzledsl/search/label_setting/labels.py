@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,37 +59,32 @@ class Labels:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WaitingLabels:
-    """Waiting labels in compact form. Priced objectives are kept for the first label only; those of the others follow.
+    """Waiting labels in compact form: `rows` has the sums of the rows alone, `priced` the priced objectives of the first label.
 
     `least`: lower bound on the objective of all their completions.
     """
 
-    stage: int
-    rows: Ints
+    rows: Labels
     priced: Ints
-    goal: Ints
-    words: Ints
-    states: Ints
-    step: Step | None
     least: int
 
     @classmethod
     def of(cls, labels: Labels, resources: Resources, least: int) -> WaitingLabels:
         """Compact at least one label."""
-        rows, priced = labels.sums[: resources.rows].copy(), labels.sums[resources.rows :, :1].copy()
-        return cls(labels.stage, rows, priced, labels.goal, labels.words, labels.states, labels.step, least)
+        rows = replace(labels, sums=labels.sums[: resources.rows].copy())
+        return cls(rows, labels.sums[resources.rows :, :1].copy(), least)
 
     @property
     def size(self) -> int:
         """Numbers that the labels take."""
-        return self.rows.size + self.words.size + 3 * self.goal.size
+        return self.rows.sums.size + self.rows.words.size + 3 * len(self.rows)
 
     def labels(self, resources: Resources) -> Labels:
         """Return the labels with the sums of all resources restored."""
-        priced = resources.scales[:, None] * (self.goal - self.goal[0])
-        priced += resources.prices @ (self.rows - self.rows[:, :1]) + self.priced
-        sums = np.vstack([self.rows, priced])
-        return Labels(self.stage, sums, self.goal, self.words, self.states, self.step)
+        sums, goal = self.rows.sums, self.rows.goal
+        priced = resources.scales[:, None] * (goal - goal[0])
+        priced += resources.prices @ (sums - sums[:, :1]) + self.priced
+        return replace(self.rows, sums=np.vstack([sums, priced]))
 
 
 def added(values: Ints, sums: Ints, column: Indices, model: Indices) -> Ints:

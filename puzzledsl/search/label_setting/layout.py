@@ -89,7 +89,7 @@ def layout_of(problem: Problem, bound: Bound, most: int) -> Layout | None:
     order = [*staged, *_order(problem, resources, staged)]
     least = columns.least(problem.goal.values)
     goal = problem.goal.values - np.repeat(least, columns.sizes)
-    words = _places(problem)
+    words = columns.places(LARGEST_PLACE)
     fixed = [int(columns.start[layer]) for layer in set(range(columns.layers)) - set(order)]
     return Layout(
         problem, resources, order, len(staged), _then(problem), goal, int(least.sum()), words,
@@ -120,27 +120,6 @@ def _order(problem: Problem, resources: Resources, staged: list[int]) -> list[in
     layers = open_.nonzero()[0]
     spans = [np.partition(priced[columns.start[i] : columns.start[i + 1]], 1)[1] for i in layers]
     return [int(layers[i]) for i in np.argsort(-np.array(spans, dtype=np.int64), kind="stable")]
-
-
-def _places(problem: Problem) -> Ints:
-    """Return weights [word][column] whose sums over a model are its place in the order of the space, first word first."""
-    columns = problem.columns
-    groups: list[list[int]] = [[]]
-    size = 1
-    for layer, width in enumerate(columns.sizes.tolist()):
-        if size * width > LARGEST_PLACE:
-            groups.append([])
-            size = 1
-        groups[-1].append(layer)
-        size *= width
-    words = np.zeros((len(groups), len(columns)), dtype=np.int64)
-    for word, group in zip(words, groups, strict=True):
-        weight = 1
-        for layer in reversed(group):
-            begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
-            word[begin:end] = weight * columns.rank[begin:end]
-            weight *= end - begin
-    return words
 
 
 def completions_of(problem: Problem, resources: Resources, order: list[int], goal: Ints) -> Completions:

@@ -14,14 +14,13 @@ from time import monotonic
 
 import numpy as np
 
-from puzzledsl.search.cpsat.model import symmetry_of
+from puzzledsl.search.cpsat.solve import Answer, canonical_answer, run_cpsat
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting.sweep import sweep_of
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.local_search import find_incumbent, improvements
 from puzzledsl.search.portfolio.branching import Branching
 from puzzledsl.search.portfolio.cases import NAME, Cases, by_cases, cases_of
-from puzzledsl.search.portfolio.cores import Cores, slice_of
 from puzzledsl.search.portfolio.label_setting import LabelSetting, kept
 from puzzledsl.search.portfolio.ledger import Ledger, Outcome
 from puzzledsl.search.problem.instance import Presolved, Problem, is_unfinished, presolve
@@ -30,7 +29,6 @@ from puzzledsl.search.problem.paths import paths_of
 __all__ = ["Outcome", "minimise"]
 
 BEAM = 100  # labels per layer of the beam search for a first answer
-WORK = 5.0  # CP-SAT's deterministic seconds on interchangeable layers, before labels are set
 # labels of a first turn, with a decision diagram and without: there label setting nearly always does
 LABELS, FREE_LABELS = 10_000, 200_000
 LATER = 2  # times as many labels a turn afterwards
@@ -40,6 +38,7 @@ LEAST_TIED = 50_000  # least number of labels with a decision diagram, even if t
 EARLY = 0.2  # CP-SAT's deterministic seconds before a large diagram is built
 # seconds that a bound and a first answer have in any case: each takes 4-40 ms on 80 layers x 54
 FIRST_S = 0.1
+CP_SAT = "CP-SAT"
 NONE = Outcome(None, None, None, True, proved_by="presolve")
 
 
@@ -102,7 +101,7 @@ def _minimise(
 
         found = ledger.outcome(by_cases(ledger, cases, of_case), NAME)
     else:
-        found = _Portfolio(ledger, canonical).run()
+        found = Portfolio(ledger, canonical).run()
     return found if found.chosen is None else replace(found, chosen=origin[found.chosen])
 
 
@@ -111,7 +110,7 @@ def _soon(effort: Effort) -> float:
     return max(effort.deadline, monotonic() + FIRST_S)
 
 
-class _Portfolio:
+class Portfolio:
     """The engines on one problem, and the order in which they run."""
 
     def __init__(self, ledger: Ledger, canonical: bool) -> None:
@@ -124,18 +123,13 @@ class _Portfolio:
         if ledger.lower > ledger.top:  # no answer counts
             return ledger.outcome(True)
         self._first_answer()
-        if effort.gap and (self._local_search_is_enough() or self._counts_settle()):
+        if effort.gap and self._local_search_is_enough():
             return ledger.outcome(True)
         return self._in_turn()
 
-    def _counts_settle(self) -> bool:
-        """True if layers are interchangeable and CP-SAT proves the answer over their counts, which are few; labels are many."""
-        alike = bool(symmetry_of(self.problem))
-        return alike and Cores(self.ledger, False).run(slice_of(self.effort, WORK))
-
     def _in_turn(self) -> Outcome:
         ledger, effort = self.ledger, self.effort
-        labels, cores = LabelSetting(ledger), Cores(ledger, self.canonical)
+        labels = LabelSetting(ledger)
         structured = paths_of(self.problem) is not None
         left = max(effort.labels, LEAST_TIED if structured else 0)
         left = left if self.problem.goal.values.any() else 0  # a constant goal prunes no label
@@ -144,7 +138,7 @@ class _Portfolio:
         work, turn = 0.0, 1
         best = ledger.value is not None and ledger.value <= ledger.lower
         if best and (
-            not self.canonical or cores.run(slice_of(effort, CPSAT))
+            not self.canonical or self.cpsat(slice_of(effort, CPSAT))
         ):  # labels of many as good are slow
             return ledger.outcome(True)
         while True:
@@ -160,13 +154,58 @@ class _Portfolio:
             allowed = effort if over else slice_of(effort, turn * CPSAT)
             if effort.work is not None:
                 allowed = replace(allowed, work=min(allowed.work or effort.work, effort.work - work))
-            if cores.run(allowed):
+            if self.cpsat(allowed):
                 return ledger.outcome(True)
             work += allowed.work or 0.0
             if over or effort.left_s <= 0 or (effort.work is not None and work >= effort.work):
                 return ledger.outcome(ledger.close_enough())
             share *= GROWTH * (LATER if structured and turn == 1 else 1)
             turn *= GROWTH
+
+    # -------------------------------------------------------- CP-SAT
+
+    def cpsat(self, effort: Effort) -> bool:
+        """Search the whole problem by CP-SAT, with the columns that reduced costs leave and the bounds on the sum.
+
+        Return True if the ledger's answer is then proven: optimal (the first of the best if `canonical`), within the gap, or none
+        exists.
+        """
+        ledger, known = self.ledger, self.ledger.value
+        if known is None or ledger.lower < known:
+            found = self._better(effort)
+            if found.proven and found.chosen is None and (self.canonical or known is None):
+                ledger.raise_lower(ledger.most, CP_SAT)
+                return True
+            if not found.proven and not ledger.close_enough():
+                return False
+        if self.canonical and ledger.chosen is not None and ledger.value == ledger.lower:
+            first = canonical_answer(ledger.problem, ledger.bound, ledger.chosen, ledger.effort)
+            ledger.better(first, ledger.value, CP_SAT)
+        return ledger.value is None or ledger.close_enough()
+
+    def _better(self, effort: Effort) -> Answer:
+        """Minimise among answers that are as good as the best known one.
+
+        If the canonical answer is wanted, the known one itself is excluded: to prove that there is no other one is easier than to
+        prove first that it is best and then that it is the only best.
+        """
+        ledger = self.ledger
+        keep = ledger.bound.within(ledger.most)
+        if not ledger.problem.columns.covers(keep):
+            return Answer(None, None, True)
+        core, before = ledger.problem.only(keep), ledger.value
+        hint = None
+        if ledger.chosen is not None:
+            hint = (np.cumsum(keep) - 1)[ledger.chosen].astype(np.int64)
+            if self.canonical:
+                core = core.with_rows(core.apart_from(ledger.problem.choice(ledger.chosen), 1))
+        found = run_cpsat(core, effort, hint, ledger.lower, before if before is not None else ledger.at_most)
+        if found.chosen is not None:
+            chosen = keep.nonzero()[0][found.chosen].astype(np.int64)
+            ledger.better(chosen, ledger.problem.goal.of(chosen), CP_SAT)
+        if found.bound is not None:
+            ledger.raise_lower(found.bound if before is None else min(found.bound, before), CP_SAT)
+        return found
 
     # -------------------------------------------------------- first answers
 
@@ -203,3 +242,9 @@ class _Portfolio:
                 if ledger.close_enough() or self.effort.left_s <= 0:
                     break
         return ledger.close_enough()
+
+
+def slice_of(effort: Effort, work: float) -> Effort:
+    """Return the effort of one turn: `work` deterministic seconds, one worker and seed 0, so that its result is deterministic."""
+    left = work if effort.work is None else min(work, effort.work)
+    return replace(effort, work=left, workers=1, seed=0)

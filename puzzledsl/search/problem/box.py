@@ -1,4 +1,4 @@
-"""Boxes of batch sizes: an interval for each scenario of a search, and bounds on times over an interval.
+"""Boxes of batch sizes: an interval for each scenario of a search, and bounds on the latency over an interval.
 
 Branch and bound over boxes (Land & Doig 1960) finds the best batches without trying each. The relaxed problem of a box bounds
 all models at all batches inside; a box that may contain a better model is split.
@@ -22,7 +22,7 @@ Sums over layers keep all of this, so that `throughput = batch * output / latenc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isqrt
 
@@ -74,32 +74,14 @@ class Box:
         return replace(self, high=put(self.high, middle)), replace(self, low=put(self.low, middle + 1))
 
 
-@dataclass(frozen=True, slots=True)
-class TimeBounds:
-    """Bounds on a time of a sub-block over an interval of batches, in nanoseconds.
+def latency_each(output: int, low: Cost, high: Cost) -> tuple[int, int]:
+    """Return (least, most) of a sub-block's latency in nanoseconds, given its costs at the two ends of an interval of batches.
 
-    `least` and `most` are the times at the ends of the interval. `least_each / high` and `most_each / low` bound time / batch.
+    `least / high` and `most / low` bound latency / batch. `output`: tokens generated for each sequence.
     """
-
-    least: int
-    most: int
-    least_each: int
-    most_each: int
-
-
-def time_bounds(metric: str, output: int, low: Cost, high: Cost) -> TimeBounds:
-    """Return the bounds for one sub-block, given its costs at the two ends. `output`: tokens generated for each sequence."""
-
-    def total(of: Callable[[int, int], int]) -> int:
-        fields = METRICS[metric].of_costs.items()
-        return sum(
-            (1 if often == "once" else output) * of(getattr(low, name), getattr(high, name))
-            for name, often in fields
-        )
-
-    return TimeBounds(
-        least=total(lambda at_low, _: at_low),
-        most=total(lambda _, at_high: at_high),
-        least_each=total(lambda at_low, at_high: max(at_low, at_high - 1)),
-        most_each=total(lambda at_low, _: at_low + (at_low > 0)),
-    )
+    least = most = 0
+    for name, often in METRICS["latency"].of_costs.items():
+        at_low, at_high = getattr(low, name), getattr(high, name)
+        times = 1 if often == "once" else output
+        least, most = least + times * max(at_low, at_high - 1), most + times * (at_low + (at_low > 0))
+    return least, most

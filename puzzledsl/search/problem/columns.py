@@ -121,6 +121,20 @@ class Columns:
         counted = np.cumsum(new)
         return np.asarray(counted - counted[self.start[self.layer_of]])
 
+    def places(self, largest: int) -> Ints:
+        """Return weights [word][column] whose sums over an answer are its place in the order of the space, first word first.
+
+        A word numbers the combinations of as many layers as fit below `largest`.
+        """
+        words, size = [np.zeros(len(self), dtype=np.int64)], 1
+        for layer, width in reversed([*enumerate(self.sizes.tolist())]):
+            if size > 1 and size * width > largest:
+                words.append(np.zeros(len(self), dtype=np.int64))
+                size = 1
+            words[-1][self.span(layer)] = size * self.rank[self.span(layer)]
+            size *= width
+        return np.array(words[::-1])
+
     def numbered(self, chosen: Ints) -> Ints:
         """Return answers [..., layer] with each dropped layer's column replaced by that of its actual position; -1 if none."""
         if not self.period:

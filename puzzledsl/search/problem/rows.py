@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
@@ -18,10 +18,10 @@ import numpy as np
 
 from puzzledsl.ir import nodes
 from puzzledsl.ir.logic import layers_of_term
-from puzzledsl.ir.metric_records import NANOSECOND, TIMES
+from puzzledsl.ir.metric_records import NANOSECOND
 from puzzledsl.ir.tables import Cost
 from puzzledsl.search.needs import terms_of
-from puzzledsl.search.problem.box import Box, TimeBounds, time_bounds
+from puzzledsl.search.problem.box import Box, latency_each
 from puzzledsl.search.problem.coefficients import Coefficients, Names, Vector, Whole
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import LARGEST_SUM, Goal, Problem, Row, Tokens
@@ -113,29 +113,17 @@ def _throughput(linear: nodes.Linear) -> tuple[Fraction, str] | None:
 
 def _latency(coefficients: Coefficients, scenario: str, box: Box, *, most: bool) -> tuple[int, Vector]:
     """Return (batch, latency) such that latency / batch bounds that of every batch in a box, from below or (`most`) above."""
-    low, high = ends = box.of(scenario)
+    low, high = box.of(scenario)
     if low == high:
         return low, coefficients.metric(scenario, low, "latency")
-    if most:
-        return low, _bounded(coefficients, scenario, "latency", ends, lambda t: t.most_each)
-    return high, _bounded(coefficients, scenario, "latency", ends, lambda t: t.least_each)
+    at_low, at_high = (coefficients.tables.at(scenario, batch) for batch in (low, high))
 
+    def number(low_cost: Cost, high_cost: Cost) -> int:
+        return latency_each(at_low.output, low_cost, high_cost)[most]
 
-def _bounded(
-    coefficients: Coefficients,
-    scenario: str,
-    metric: str,
-    ends: tuple[int, int],
-    of: Callable[[TimeBounds], int],
-) -> Vector:
-    """Return a bound on a time over an interval of batches as a linear function of the columns, in seconds."""
-    low, high = (coefficients.tables.at(scenario, batch) for batch in ends)
-
-    def number(at_low: Cost, at_high: Cost) -> int:
-        return of(time_bounds(metric, low.output, at_low, at_high))
-
-    constant = NANOSECOND * number(low.fixed, high.fixed)
-    return Vector(coefficients.measured(number, low, high), NANOSECOND, constant)
+    constant = NANOSECOND * number(at_low.fixed, at_high.fixed)
+    vector = Vector(coefficients.measured(number, at_low, at_high), NANOSECOND, constant)
+    return low if most else high, vector
 
 
 # ---------------------------------------------------------------- requirements
@@ -152,10 +140,6 @@ def requirement_rows(
 
 def _sides(forms: Forms, requirement: nodes.LinearRequirement, box: Box) -> Iterator[Side]:
     """Yield the upper bounds on linear functions of the columns that a requirement is."""
-    share = _share_of_the_parent(forms, requirement, box)
-    if share is not None:
-        yield share
-        return
     left, op, own = requirement.left, str(requirement.op), forms.coefficients
     strict, (least, most) = op in ("<", ">"), bounds_of(forms, requirement, box)
     throughput = _throughput(left)
@@ -177,43 +161,6 @@ def _sides(forms: Forms, requirement: nodes.LinearRequirement, box: Box) -> Iter
             yield latency.negated(), -forms.tokens(scenario, batch) / most, strict
         else:  # throughput is above 0
             yield Vector(latency.values * 0), Fraction(-1), False
-
-
-def _share_of_the_parent(forms: Forms, requirement: nodes.LinearRequirement, box: Box) -> Side | None:
-    """Return (time relative to the parent's, limit) for `latency <= 0.8x` or `throughput >= 1.25x` over several batches.
-
-    None if the requirement does not have this form or the batch is fixed.
-    """
-    ratio, op, found = requirement.parent_ratio, requirement.op, _metric(requirement.left)
-    if found is None or ratio is None or min(found[0], ratio) <= 0 or requirement.left.constant:
-        return None
-    _, scenario, metric = found
-    (low, high), upwards = box.of(scenario), op in (">=", ">")
-    wanted = ("throughput",) if upwards else TIMES
-    if low == high or op == "==" or metric not in wanted:
-        return None
-    time = _times_the_parents(forms, scenario, "latency" if upwards else metric, (low, high))
-    return time, 1 / ratio if upwards else ratio, op in ("<", ">")
-
-
-def _times_the_parents(forms: Forms, scenario: str, metric: str, ends: tuple[int, int]) -> Vector:
-    """Return a lower bound on `time(b) / parent's time(b)` over an interval, as a linear function of the columns.
-
-    For each sub-block it is the better of two: from time(b) >= least and parent(b) <= parent's most, or, per sequence, from
-    time(b) / b > least_each / high and parent(b) / b < parent's most_each / low.
-    """
-    low, high = ends
-    most = int(_bounded(forms.parent, scenario, metric, ends, lambda t: t.most).total() / NANOSECOND)
-    most_each = int(
-        _bounded(forms.parent, scenario, metric, ends, lambda t: t.most_each).total() / NANOSECOND
-    )
-    scale = most * most_each * high
-
-    def share(bounds: TimeBounds) -> int:
-        return max(bounds.least * most_each * high, bounds.least_each * low * most)
-
-    vector = _bounded(forms.coefficients, scenario, metric, ends, share)
-    return Vector(vector.values, Fraction(1, scale), vector.constant / NANOSECOND / scale)
 
 
 def bounds_of(forms: Forms, requirement: nodes.LinearRequirement, box: Box) -> tuple[Fraction, Fraction]:

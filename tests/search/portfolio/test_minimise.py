@@ -252,6 +252,6 @@ def test_the_first_of_the_best_however_few_layers_are_settled_at_once(
         if whole.chosen is None:
             continue
         with monkeypatch.context() as patched:
-            patched.setattr(solve, "LARGEST_INDEX", 3)
+            patched.setattr(solve, "LARGEST_PLACE", 3)
             found = solve.canonical_answer(problem, lagrangian_bound(problem), whole.chosen, Effort.of(60))
         assert found.tolist() == whole.chosen.tolist(), seed

@@ -13,9 +13,9 @@ from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import certify, lagrangian_bound
 from puzzledsl.search.portfolio import minimise as core
 from puzzledsl.search.portfolio.branching import Branching
-from puzzledsl.search.portfolio.cores import Cores
 from puzzledsl.search.portfolio.label_setting import LabelSetting
 from puzzledsl.search.portfolio.ledger import Ledger
+from puzzledsl.search.portfolio.minimise import Portfolio
 from puzzledsl.search.problem import diagram
 from puzzledsl.search.problem.columns import Columns, Ints
 from puzzledsl.search.problem.diagram import DEAD, Diagram, diagram_of
@@ -114,7 +114,7 @@ def test_each_engine_alone_proves_the_first_of_the_best(
         elif engine == "branching":
             done = Branching(ledger).run(10**7)
         else:
-            done = Cores(ledger, True).run(ledger.effort)
+            done = Portfolio(ledger, True).cpsat(ledger.effort)
         ended += done
         if not done:
             continue

@@ -33,9 +33,9 @@ from puzzledsl.search.effort import Effort
 from puzzledsl.search.frontier import solve_frontier
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
 from puzzledsl.search.portfolio.branching import Branching
-from puzzledsl.search.portfolio.cores import Cores
 from puzzledsl.search.portfolio.label_setting import LabelSetting
 from puzzledsl.search.portfolio.ledger import Ledger
+from puzzledsl.search.portfolio.minimise import Portfolio
 from puzzledsl.search.problem import diagram
 from puzzledsl.search.problem.instance import presolve
 from puzzledsl.search.sensitivity.why import why_search
@@ -170,7 +170,7 @@ def test_each_engine_alone_proves_the_minimum(seed: int) -> None:
                     continue
                 assert branching.run(10**7)
             case _:
-                assert Cores(ledger, True).run(ledger.effort)
+                assert Portfolio(ledger, True).cpsat(ledger.effort)
         if not expected:
             assert ledger.chosen is None
             continue

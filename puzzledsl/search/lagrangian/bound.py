@@ -10,13 +10,15 @@ cannot make it wrong. A column whose slack exceeds the difference between a know
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from math import inf
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from puzzledsl.search.lagrangian.lagrangian_dual import best_path_prices, best_prices
 from puzzledsl.search.problem.columns import Floats, Ints, Mask
-from puzzledsl.search.problem.diagram import Diagram
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.paths import NEVER, Paths, paths_of
 
@@ -36,8 +38,8 @@ class Bound:
     prices: tuple[int, ...]
     scale: int
     exact: int  # the bound times scale
-    reduced: Ints  # cost + price . row of each column
-    slack: Ints
+    reduced: NDArray[Any]  # cost + price . row of each column; int64, or Python integers where those overflow
+    slack: NDArray[Any]
     infeasible: bool
 
     @property
@@ -74,18 +76,35 @@ def lagrangian_bound(problem: Problem, guess: Floats | None = None, deadline: fl
 
 
 def certify(problem: Problem, prices: Floats) -> Bound:
-    """Compute the bound of non-negative float prices in int64, over paths of the diagram if there is one.
+    """Compute the bound of non-negative float prices in exact integers."""
+    if problem.diagram is not None and (problem.diagram.order or not problem.diagram.feasible):
+        return _certify_paths(problem, Paths(problem.columns, problem.diagram), prices)
+    whole, scale, kind = whole_prices(problem, prices)
+    values, matrix, limits = problem.goal.values, problem.matrix, problem.limits
+    reduced: NDArray[Any] = values.astype(kind) * scale
+    for price, row in zip(whole, matrix, strict=True):
+        if price:
+            reduced = reduced + row.astype(kind) * price
+    least_each = problem.columns.least(reduced)
+    exact = sum(least_each.tolist()) - sum(p * int(b) for p, b in zip(whole, limits, strict=True))
+    most = int(problem.columns.most(values).sum()) * scale
+    slack = reduced - np.repeat(least_each, problem.columns.sizes)
+    return Bound(whole, scale, exact, reduced, slack, exact > most)
 
-    Prices have as many binary places as fit. If they are too large, all are scaled down together, which keeps the bound valid.
+
+def _certify_paths(problem: Problem, paths: Paths, prices: Floats) -> Bound:
+    """Compute the bound over paths of the diagram, in int64.
+
+    Prices have as many binary places as fit. If they are too large for int64, all are scaled down together, which keeps the
+    bound valid.
     """
-    columns, diagram = problem.columns, problem.diagram or Diagram.empty(problem.columns)
-    paths = Paths(columns, diagram)
     prices = np.maximum(prices, 0.0)
     prices = prices * min(1.0, NEVER / 8 / max(float(prices @ problem.row_sizes), 1.0))
     bits = int(precision(problem, prices[None, :])[0][0])
     whole = np.rint(prices * 2.0**bits).astype(np.int64)
     reduced = problem.goal.values * (1 << bits) + whole @ problem.matrix
-    if not diagram.feasible:
+    columns = problem.columns
+    if not paths.diagram.feasible:
         return Bound(tuple(whole.tolist()), 1 << bits, 0, reduced, np.zeros_like(reduced), True)
     least = paths.least(reduced[None, :])
     to_end = paths.to_end(least)
@@ -93,11 +112,25 @@ def certify(problem: Problem, prices: Floats) -> Bound:
     slack = reduced - np.repeat(free, columns.sizes)
     through = paths.through(least, to_end)
     total = int(to_end[0][0, 0])
-    around = np.repeat(through, np.diff(np.append(paths.first, len(paths.ordered))))
+    sizes = np.diff(np.append(paths.first, len(paths.ordered)))
+    around = np.repeat(through, sizes)
     slack[paths.ordered] = np.where(around >= NEVER / 2, NEVER, reduced[paths.ordered] + around - total)
     exact = total + sum(free[paths.free].tolist()) - sum((whole.astype(object) * problem.limits).tolist())
     most = int(columns.most(problem.goal.values).sum()) << bits
     return Bound(tuple(whole.tolist()), 1 << bits, exact, reduced, slack, exact > most)
+
+
+def whole_prices(problem: Problem, prices: Floats) -> tuple[tuple[int, ...], int, type]:
+    """Return prices as integers, their common denominator (a power of two), and the dtype to compute with.
+
+    The dtype is int64 if that is precise enough, else object (Python integers).
+    """
+    bits, fits = (part[0] for part in precision(problem, prices[None, :]))
+    least = float(prices[prices > 0].min(initial=np.inf))
+    if not fits and np.isfinite(least):
+        bits = min(max(0, MOST_BITS - int(np.floor(np.log2(least)))), 900)
+    whole = tuple(round(Fraction(float(p)) * 2 ** int(bits)) if p > 0 else 0 for p in prices)
+    return whole, 2 ** int(bits), np.int64 if fits else object
 
 
 def precision(problem: Problem, prices: Floats) -> tuple[Ints, Mask]:

@@ -55,11 +55,6 @@ class Diagram:
     hurried: bool = False
 
     @classmethod
-    def empty(cls, columns: Columns) -> Diagram:
-        """Return the diagram without stages, of no formulas."""
-        return cls((), (), np.zeros(len(columns), dtype=np.int64), frozenset())
-
-    @classmethod
     def reduced(
         cls, order: Sequence[int], tables: Sequence[Next], classes: Ints, covered: frozenset[int]
     ) -> Diagram:

@@ -110,7 +110,9 @@ def _with_short_windows(child: ChildFiles) -> Shape:
     """Return the shape without windows that are as long as the parent's longest sequence."""
     shape, longest = child.shape, cast(Any, child.config).max_position_embeddings
     groups = tuple(
-        group.model_copy(update={"window": None}) if (group.window or 0) >= longest else group
+        group.model_copy(update={"window": None})
+        if (group.changes().get("window") or 0) >= longest
+        else group
         for group in shape.by_layer
     )
     window = None if (shape.window or 0) >= longest else shape.window

@@ -70,7 +70,12 @@ def job(attention: Alternative | None, ffn: Alternative | None, init: Initialise
         shapes={},
         init="+".join(names),
         loss="normalized_mse",
+        tokens=1,
+        context=1,
+        batch=1,
         lr=nodes.Schedule(peak=1e-3),
+        calibration_tokens=1,
+        seed=0,
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -25,7 +26,7 @@ from puzzledsl.search.tables import PARENT, tables_of
 
 UNITS: dict[Dimension, str] = {BYTES: "bytes", TIME: "s", TOK_PER_S: "tok/s", FLOPS: "FLOP"}
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 440, 92, 24, 44, 60
-TICKS = 6  # parts of an axis
+TICKS = 6
 
 
 def solve_frontier(
@@ -158,11 +159,30 @@ def swept_name(term: nodes.Term) -> str:
 # ---------------------------------------------------------------- the plot
 
 
-_STYLE = (
-    "<style>svg{background:#fff;font:12px system-ui,sans-serif;fill:#222}.grid{stroke:#e4e4e4}"
-    ".line{fill:none;stroke:#2563ad;stroke-width:1.5}.proven{fill:#2563ad;stroke:#2563ad}.found{fill:#fff;stroke:#2563ad}"
-    ".none{stroke:#b3261e;stroke-width:1.5}.title{font-weight:600;font-size:13px}</style>"
-)
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """Linear map from values in `low` to `high` to pixels in `start` to `stop`. `dimension`: unit of the tick labels."""
+
+    low: float
+    high: float
+    start: float
+    stop: float
+    dimension: Dimension
+
+    def at(self, value: float) -> float:
+        """Return the pixel of a value."""
+        share = (value - self.low) / (self.high - self.low)
+        return round(self.start + share * (self.stop - self.start), 2)
+
+    def ticks(self) -> list[float]:
+        """Return about TICKS round values within the axis."""
+        base = 1024.0 if self.dimension == BYTES else 10.0
+        rough = (self.high - self.low) / TICKS
+        power = base ** math.floor(math.log(rough, base))
+        steps = (1, 2, 5, 10) if base == 10 else (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+        step = next(power * s for s in steps if power * s >= rough * (1 - 1e-9))
+        first = math.ceil(self.low / step - 1e-9)
+        return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
 def as_svg(program: nodes.Program, result: FrontierResult) -> str:
@@ -174,64 +194,69 @@ def as_svg(program: nodes.Program, result: FrontierResult) -> str:
     goal, x_name, y_name = search.objective, swept_name(frontier.term), "objective"
     if len(goal.terms) == 1 and goal.terms[0].coefficient == 1:
         y_name = swept_name(goal.terms[0].term)
-    places = [p.target if p.ratio is None else p.ratio for p in result.points]
-    x = _Axis.of(places, LEFT, WIDTH - RIGHT)
-    y = _Axis.of([p.result.objective for p in result.points], HEIGHT - BOTTOM, TOP)
-    x_unit, y_unit = dimension_of(x_name), dimension_of(y_name)
+    solved = [(p, value) for p in result.points if (value := p.result.objective) is not None]
+    relative = frontier.times_parent
+    xs = [place_of(p) for p in result.points]
+    x = _axis(xs, LEFT, WIDTH - RIGHT, COUNT if relative else dimension_of(x_name))
+    y = _axis([value for _, value in solved], HEIGHT - BOTTOM, TOP, dimension_of(y_name))
     sense = "at least" if direction(search, frontier.term) == ">=" else "at most"
-    title = escape(f"{result.frontier}: {search.sense} {y_name}, {x_name} {sense} the bound")
-    marks = [f'<text class="title" x="{LEFT}" y="24">{title}</text>']
-    for value, at in x.ticks():
-        text = format_quantity(value, COUNT if frontier.times_parent else x_unit, 3)
-        marks.append(f'<line class="grid" x1="{at}" x2="{at}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        marks.append(f'<text x="{at}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{escape(text)}</text>')
-    for value, at in y.ticks():
-        text = escape(format_quantity(value, y_unit, 3))
-        marks.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at}" y2="{at}"/>')
-        marks.append(f'<text x="{LEFT - 8}" y="{at + 4}" text-anchor="end">{text}</text>')
-    label = escape(f"{x_name}, times the parent's" if frontier.times_parent else x_name)
-    marks.append(f'<text x="{WIDTH // 2}" y="{HEIGHT - 14}" text-anchor="middle">{label}</text>')
-    marks.append(f'<text x="{LEFT - 8}" y="{TOP - 6}" text-anchor="end">{escape(y_name)}</text>')
-    found = [(x.at(place), p) for place, p in zip(places, result.points, strict=True)]
-    line = " ".join(f"{at},{y.at(o)}" for at, p in found if (o := p.result.objective) is not None)
-    marks.append(f'<polyline class="line" points="{line}"/>')
-    for at, point in found:
-        answer, bound = point.result, format_quantity(point.target, x_unit, 4)
-        bound = bound if point.ratio is None else f"{point.ratio:.4g}x = {bound}"
-        hint = f"<title>{escape(x_name)} {escape(bound)}: {answer.status}"
-        if answer.objective is None:
-            cross = f"M{at - 4} {HEIGHT - BOTTOM - 4}l8 8m-8 0l8 -8"
-            marks.append(f'<path class="none" d="{cross}">{hint}</title></path>')
-        else:
-            kind = "proven" if answer.status == "optimal" else "found"
-            shown = escape(format_quantity(answer.objective, y_unit, 6))
-            marks.append(
-                f'<circle class="{kind}" cx="{at}" cy="{y.at(answer.objective)}" r="3.5">{hint}, {shown}</title></circle>'
-            )
-    body = "\n".join(marks)
+    title = f"{result.frontier}: {search.sense} {y_name}, {x_name} {sense} the bound"
+    parts = _frame(x, y, f"{x_name}, times the parent's" if relative else x_name, y_name, title)
+    line = " ".join(f"{x.at(place_of(p))},{y.at(v)}" for p, v in solved)
+    parts.append(f'<polyline class="line" points="{line}"/>')
+    parts += [_point(p, x, y, x_name) for p in result.points]
+    body = "\n".join(parts)
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">\n{_STYLE}\n{body}\n</svg>\n'
 
 
-@dataclass(frozen=True, slots=True)
-class _Axis:
-    """Linear map from values in `low` to `high` to pixels in `start` to `stop`."""
+def place_of(point: FrontierPoint) -> float:
+    """Return a point's x value: the ratio to the parent if the frontier sweeps ratios, else the bound."""
+    return point.target if point.ratio is None else point.ratio
 
-    low: float
-    high: float
-    start: float
-    stop: float
 
-    @classmethod
-    def of(cls, values: Sequence[float | None], start: float, stop: float) -> _Axis:
-        known = [value for value in values if value is not None] or [0.0, 1.0]
-        margin = (max(known) - min(known)) * 0.04 or abs(known[0]) * 0.1 or 1.0
-        return cls(min(known) - margin, max(known) + margin, start, stop)
+_STYLE = (
+    "<style>svg{background:#fff;font:12px system-ui,sans-serif;fill:#222}.grid{stroke:#e4e4e4}.axis{stroke:#444}"
+    ".line{fill:none;stroke:#2563ad;stroke-width:1.5}.proven{fill:#2563ad;stroke:#2563ad}.found{fill:#fff;stroke:#2563ad}"
+    ".none{stroke:#b3261e;stroke-width:1.5}.title{font-weight:600;font-size:13px}</style>"
+)
 
-    def at(self, value: float) -> float:
-        """Return the pixel of a value."""
-        return round(self.start + (value - self.low) / (self.high - self.low) * (self.stop - self.start), 2)
 
-    def ticks(self) -> list[tuple[float, float]]:
-        """Return evenly spaced values and their pixels."""
-        values = [self.low + (self.high - self.low) * i / TICKS for i in range(1, TICKS)]
-        return [(value, self.at(value)) for value in values]
+def _axis(values: Sequence[float], start: float, stop: float, dimension: Dimension) -> _Axis:
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    margin = (high - low) * 0.04 or abs(high) * 0.1 or 1.0
+    return _Axis(low - margin, high + margin, start, stop, dimension)
+
+
+def _frame(x: _Axis, y: _Axis, x_name: str, y_name: str, title: str) -> list[str]:
+    bottom = HEIGHT - BOTTOM
+    parts = [f'<text class="title" x="{LEFT}" y="24">{escape(title)}</text>']
+    for value in x.ticks():
+        at, text = x.at(value), escape(format_quantity(value, x.dimension, 4))
+        parts.append(f'<line class="grid" x1="{at}" x2="{at}" y1="{TOP}" y2="{bottom}"/>')
+        parts.append(f'<text x="{at}" y="{bottom + 18}" text-anchor="middle">{text}</text>')
+    for value in y.ticks():
+        at, text = y.at(value), escape(format_quantity(value, y.dimension, 4))
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at}" y2="{at}"/>')
+        parts.append(f'<text x="{LEFT - 8}" y="{at + 4}" text-anchor="end">{text}</text>')
+    middle = (LEFT + WIDTH - RIGHT) // 2
+    parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{bottom}" y2="{bottom}"/>')
+    parts.append(f'<line class="axis" x1="{LEFT}" x2="{LEFT}" y1="{TOP}" y2="{bottom}"/>')
+    parts.append(f'<text x="{middle}" y="{HEIGHT - 14}" text-anchor="middle">{escape(x_name)}</text>')
+    turned = f'transform="translate(18 {(TOP + bottom) // 2}) rotate(-90)"'
+    parts.append(f'<text {turned} text-anchor="middle">{escape(y_name)}</text>')
+    return parts
+
+
+def _point(point: FrontierPoint, x: _Axis, y: _Axis, x_name: str) -> str:
+    answer = point.result
+    bound = format_quantity(point.target, dimension_of(x_name), 4)
+    bound = bound if point.ratio is None else f"{point.ratio:.4g}x = {bound}"
+    hint = f"<title>{escape(x_name)} {escape(bound)}: {answer.status}"
+    at = x.at(place_of(point))
+    if answer.objective is None:
+        base = HEIGHT - BOTTOM
+        cross = f"M{at - 4} {base - 4}L{at + 4} {base + 4}M{at - 4} {base + 4}L{at + 4} {base - 4}"
+        return f'<path class="none" d="{cross}">{hint}</title></path>'
+    kind = "proven" if answer.status == "optimal" else "found"
+    objective = format_quantity(answer.objective, y.dimension, 6)
+    return f'<circle class="{kind}" cx="{at}" cy="{y.at(answer.objective)}" r="3.5">{hint}, {escape(objective)}</title></circle>'

@@ -1,4 +1,4 @@
-"""What a killed process leaves behind goes with the next one; what a living one holds stays."""
+"""Leftovers of a killed process go with the next one; files that a living process holds stay."""
 
 from __future__ import annotations
 

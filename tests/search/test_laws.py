@@ -1,4 +1,4 @@
-"""What must hold of optima, whatever they are: laws that need no second solver."""
+"""Laws of optima that need no second solver."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def solved(instance: Instance) -> SearchResult:
 
 
 def no_worse(instance: Instance, one: SearchResult, other: SearchResult) -> bool:
-    """Whether `one` is at least as good as `other`; no answer is the worst."""
+    """True if `one` is at least as good as `other`; no answer is the worst."""
     if other.objective is None:
         return True
     if one.objective is None:
@@ -89,7 +89,7 @@ TWINS: dict[str, Any] = {"attention": GqaAttention(kv_heads=2, window=4), "ffn":
 
 
 def tells_apart(part: Frozen) -> bool:
-    """Whether it asks what an alternative is, and not only what it scores and costs."""
+    """True if it asks what an alternative is, and not only what it scores and costs."""
     return any(f'"kind":"{kind}"' in part.model_dump_json() for kind in ("fact", "count", "logic"))
 
 
@@ -288,7 +288,7 @@ def test_saying_a_requirement_twice_changes_nothing(instance: Instance) -> None:
 @quick
 @given(problems())
 def test_batches_together_are_the_best_of_each_alone(instance: Instance) -> None:
-    """What cannot beat the best answer so far is left out; never what can.
+    """Boxes that cannot beat the best answer so far are left out; others never are.
 
     `batch(auto)` is no choice: the largest that fits runs.
     """

@@ -41,7 +41,7 @@ def applied(document: Document, line: int, column: int, new: str) -> dict[str, s
 
 
 def meaning_of(document: Document, new: str = "", old: str = "") -> object:
-    """What a program says, places aside, with the name `new` written as `old`."""
+    """A program as text, places aside, with the name `new` written as `old`."""
     checked = document.inspected[0]
     assert checked.program is not None, [str(d) for d in checked.diagnostics]
     text = json.dumps(without_places(checked.program.model_dump(mode="json")))

@@ -30,7 +30,7 @@ def lines_of_mistakes(text: str) -> list[int]:
 
 
 def is_a_mistake(changed: str, line: int) -> bool:
-    """Whether the change of this line alone makes the program wrong."""
+    """True if the change of this line alone makes the program wrong."""
     lines, other = NEMOTRON.split("\n"), changed.split("\n")
     lines[line - 1] = other[line - 1]
     return bool(lines_of_mistakes("\n".join(lines)))

@@ -118,7 +118,7 @@ def by_cases(ledger: Ledger, cases: Cases, minimise: Minimise) -> bool:
         if ledger.effort.left_s <= 0 or (ledger.effort.gap and ledger.close_enough()):
             return ledger.close_enough()
         keep = cases.mask(case)
-        known, lower[case] = int(lower[case]), np.iinfo(np.int64).max
+        known, lower[case] = int(lower[case]), np.iinfo(np.int64).max  # done
         if not problem.columns.covers(keep):
             continue
         part = replace(problem, diagram=None, is_large=False).only(keep)
@@ -126,7 +126,6 @@ def by_cases(ledger: Ledger, cases: Cases, minimise: Minimise) -> bool:
         if bound.infeasible:
             continue
         tighten(bound.float_prices)
-        lower[case] = np.iinfo(np.int64).max
         if bound.value > ledger.most:
             continue
         found = minimise(part, bound, ledger.most)

@@ -57,7 +57,7 @@ def calibration(family: str) -> LayerStatistics:
 
 
 def job(attention: Alternative | None, ffn: Alternative | None, init: Initialisers) -> BldJob:
-    """Of layer 1."""
+    """A job of layer 1."""
     both = attention is not None and ffn is not None
     names = [a.initialiser(init) for a in (attention, ffn) if a is not None and a.trainable]
     return BldJob(

@@ -48,7 +48,7 @@ def solve(model: CpModelProto) -> Any:
 
 
 def allowed(model: CpModelProto, values: dict[int, int]) -> bool:
-    """Whether the model has an answer with these variables fixed."""
+    """True if the model has an answer with these variables fixed."""
     fixed = CpModelProto()
     fixed.copy_from(model)
     for variable, value in values.items():

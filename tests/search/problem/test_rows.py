@@ -33,7 +33,7 @@ def heads(layers: tuple[int, ...]) -> FactTerm:
 
 
 def drops(layers: tuple[int, ...]) -> CountTerm:
-    """How many layers have no attention."""
+    """The number of layers without attention."""
     return CountTerm(sub_block="attention", alternatives=("noop",), layers=layers)
 
 

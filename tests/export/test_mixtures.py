@@ -156,8 +156,7 @@ def test_a_removed_mixture_costs_llama_cpp_an_ffn_as_wide_as_the_dense_ones(tmp_
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_vllm_runs_mixtures_of_different_sizes(tmp_path: Path) -> None:
-    if python_of("vllm") is None:
-        pytest.skip("vLLM is not installed: run `make vllm`")
+    assert python_of("vllm") is not None, "run `make vllm`"
     children = {name: make(layers, tmp_path / name) for name, layers in CASES.items()}
     paths = [prepare(from_directory(m.child), m.child, "vllm", m.child.parent) for m in children.values()]
     prompts = sorted({tuple(m.prompt) for m in children.values()})

@@ -78,7 +78,9 @@ class _Reader:
     def whole(self, token: Token) -> Token:
         """Return a number with what touches it, so that `5O%` and `1l2` are one mistake."""
         first, last = token, token
-        while self.touches("QUANTITY") or (token[-1].isalpha() and self.touches("UNKNOWN") and self.raw[self.index] == "%"):
+        while self.touches("QUANTITY") or (
+            token[-1].isalpha() and self.touches("UNKNOWN") and self.raw[self.index] == "%"
+        ):
             last = self.raw[self.index]
             self.index += 1
         if last is first:

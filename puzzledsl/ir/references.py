@@ -188,7 +188,7 @@ def refine_of(frontier: Frontier, search: Search) -> Refine:
     """Return the settings of a frontier's measuring: the search's, with the frontier's number of children."""
     if search.refine is not None:
         return search.refine.model_copy(update={"children": frontier.children})
-    return Refine(method="measured", children=frontier.children, where=frontier.where)
+    return Refine(children=frontier.children, where=frontier.where)
 
 
 def measured_searches(program: Program) -> Iterator[Search]:

@@ -71,8 +71,8 @@ def test_refine_says_how_children_are_measured(tmp_path: Path) -> None:
         1024,
         "questions",
     )
-    found = of("refine = evolutionary(300)", goal="minimize 2 * loss + 3")
-    assert found is not None and (found.method, found.children, found.data) == ("evolutionary", 300, None)
+    found = of("refine = measured(300)", goal="minimize 2 * loss + 3")
+    assert found is not None and (found.children, found.data) == (300, None)
     assert of("refine = none") is None and of("") is None
     found = of("let how = measured(5)\n refine = how")
     assert found is not None and found.children == 5
@@ -104,7 +104,7 @@ search c of b { solver = cpsat(time: 5s) }
 search d of s { solver = greedy }
 search e of d { solver = cpsat }
 search f of s { refine = none, solutions 3 }
-search g of s { refine = evolutionary(7) }
+search g of s { refine = measured(7) }
 """
     searches = program(tmp_path, refined("refine = measured(3)") + others).searches
     children = {name: None if (found := s.refine) is None else found.children for name, s in searches.items()}

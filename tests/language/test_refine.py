@@ -53,7 +53,7 @@ def test_children_of_a_frontier_are_measured_as_its_search_says(tmp_path: Path) 
     assert (refine.children, refine.healed) == (4, 0)
     found = program(tmp_path, refined("") + sweep.format(", children: 4"))
     refine = refine_of(found.frontiers["f"], found.searches["s"])
-    assert (refine.method, refine.children, refine.healed, refine.samples) == ("measured", 4, 4096, 2048)
+    assert (refine.children, refine.healed, refine.samples) == (4, 4096, 2048)
     assert program(tmp_path, refined("") + sweep.format("")).frontiers["f"].children == 0
 
 
@@ -64,8 +64,7 @@ def test_refine_says_how_children_are_measured(tmp_path: Path) -> None:
 
     found = of("refine = measured(24, healed: 0, samples: 1Ki, data: questions)")
     assert found is not None
-    assert (found.method, found.children, found.healed, found.samples, found.data) == (
-        "measured",
+    assert (found.children, found.healed, found.samples, found.data) == (
         24,
         0,
         1024,

@@ -12,9 +12,6 @@ import typer
 from puzzledsl.cli.options import FileArgument, SetOption
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from puzzledsl.base.diagnostics import Diagnostic
     from puzzledsl.checker.program import Checked
 
 
@@ -116,25 +113,9 @@ def _print(checked: Checked, wanted: Format) -> None:
 
             output.print_json(to_json(checked.diagnostics))
         case Format.sarif:
-            output.print_json(_sarif(checked.diagnostics))
+            from puzzledsl.base.sarif import to_sarif
 
-
-def _sarif(diagnostics: Iterable[Diagnostic]) -> dict[str, object]:
-    from puzzledsl.base.sarif import to_sarif
-    from puzzledsl.base.version import __version__
-
-    return to_sarif(diagnostics, __version__, _locate)
-
-
-def _locate(file: str) -> str:
-    """Return the path of a span's file; `std/…` names a shipped one."""
-    from pathlib import Path
-
-    from puzzledsl.base.resources import resource
-
-    if file.startswith("std/") and not Path(file).is_file():
-        return str(resource("spaces", file))
-    return file
+            output.print_json(to_sarif(checked.diagnostics))
 
 
 def _warnings(what: list[str], option: str) -> set[str]:

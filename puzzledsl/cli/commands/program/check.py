@@ -82,14 +82,10 @@ def check(
             print(made, file=sys.stdout if wanted is Format.human else sys.stderr)
     checked, context = inspect(file, settings)
     if context is not None and checked.program is not None:
-        from puzzledsl.cli.metric_warnings import metric_warnings
-        from puzzledsl.cli.missing_files import missing_files
-        from puzzledsl.cli.text_warnings import text_warnings
+        from puzzledsl.cli.check_warnings import check_warnings
 
-        told = {d.span for d in checked.diagnostics}
-        found = [*checked.diagnostics, *metric_warnings(context, checked.program, told)]
-        found += [*missing_files(context, checked.program), *text_warnings(context, checked.program)]
-        checked = replace(checked, diagnostics=tuple(found))
+        found = check_warnings(context, checked.program, {d.span for d in checked.diagnostics})
+        checked = replace(checked, diagnostics=(*checked.diagnostics, *found))
     if allowed:
         kept = tuple(d for d in checked.diagnostics if d.severity != "warning" or d.code not in allowed)
         checked = replace(checked, diagnostics=kept)

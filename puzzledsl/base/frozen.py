@@ -51,7 +51,7 @@ class Later:
         return getattr(owner if instance is None else instance, self._name)
 
 
-def make_later(cls: Any, *, eq: bool = True, repr: bool = True, kw_only: bool = False) -> None:
+def make_later(cls: Any, *, eq: bool = True, kw_only: bool = False) -> None:
     """Make a class a frozen dataclass. A dictionary as a default is copied for each instance."""
 
     def declare(home: Any) -> None:
@@ -63,8 +63,7 @@ def make_later(cls: Any, *, eq: bool = True, repr: bool = True, kw_only: bool = 
         "__init__": _initialise,
     }
     made |= {"__eq__": _compare, "__hash__": _compare} if eq else {}
-    same: dict[str, Any] = {"__setattr__": _refuse, "__delattr__": _refuse}
-    same |= {"__repr__": _shown} if repr else {}
+    same: dict[str, Any] = {"__setattr__": _refuse, "__delattr__": _refuse, "__repr__": _shown}
     own = vars(cls)
     explicit = {
         name for name in (*made, *same) if name in own and not (name == "__hash__" and own[name] is None)
@@ -152,7 +151,7 @@ def _shown(self: Any) -> str:
 @overload
 def record(cls: type[T], /) -> type[T]: ...
 @overload
-def record(*, eq: bool = True, repr: bool = True) -> Callable[[type[T]], type[T]]: ...
+def record(*, eq: bool = True) -> Callable[[type[T]], type[T]]: ...
 @dataclass_transform(frozen_default=True, field_specifiers=(field, Field))
 def record(cls: Any = None, /, **options: bool) -> Any:
     """Decorate a class as a record."""

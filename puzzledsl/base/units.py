@@ -205,6 +205,10 @@ def _suggest_unit(number: str, unit: str) -> tuple[str, str]:
             "b": f"billions are written `{number}B`",
             "K": f"thousands are `{number}k`, 1024s are `{number}Ki`",
         }[unit], ""
+    letters, rest = re.fullmatch(r"([OolI0-9]*)(.*)", unit, re.DOTALL).groups()  # type: ignore[union-attr]
+    if letters and (rest in UNITS or rest in ("%", "x")):
+        meant = number + letters.translate(str.maketrans("OolI", "0011")) + rest
+        return f"did you mean `{meant}`, with digits?", meant
     if unit.endswith("tok") and unit[:-3] in UNITS:
         return f"a count of tokens has no unit: write `{number}{unit[:-3]}`", ""
     over, _, time = unit.partition("/")

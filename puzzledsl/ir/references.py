@@ -182,7 +182,7 @@ def refine_of(frontier: nodes.Frontier, search: Search) -> nodes.Refine:
     """Return the settings of a frontier's measuring: the search's, with the frontier's number of children."""
     if search.refine is not None:
         return search.refine.model_copy(update={"children": frontier.children})
-    return nodes.Refine(method="measured", children=frontier.children, where=frontier.where)
+    return nodes.Refine(children=frontier.children, where=frontier.where)
 
 
 def measured_searches(program: Program) -> Iterator[Search]:

@@ -320,7 +320,6 @@ SOLVERS = {
 class Refine(Frozen):
     """Measure children whole, after healing, and answer with the best of them."""
 
-    method: Literal["measured", "evolutionary"]
     children: int = setting("Children that are measured.", at_least=1, at_most=MAX_CHILDREN, positional=True)
     healed: int = setting("Tokens each child is healed on before it is measured; `0`: none.", default=4096)
     samples: int = setting("Token positions that are compared with the parent.", default=2048, at_least=1)
@@ -330,16 +329,14 @@ class Refine(Frozen):
     where: Where
 
 
-def _refine(name: str, doc: str) -> Call:
-    return replace(call_of(Refine, doc), write=f"write `{name}(24)`: children that are measured")
-
-
 REFINES = {
-    "measured": _refine(
-        "measured",
-        "The exact solver proposes children, each is measured, and the scores are refitted to them.",
+    "measured": replace(
+        call_of(
+            Refine,
+            "The exact solver proposes children, each is measured, and the scores are refitted to them.",
+        ),
+        write="write `measured(24)`: children that are measured",
     ),
-    "evolutionary": _refine("evolutionary", "Mutation, and selection by measuring (EvoPress, a baseline)."),
     "none": Call("Not refined: the child is the optimum of the scores."),
 }
 

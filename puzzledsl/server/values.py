@@ -151,5 +151,5 @@ def _search(search: nodes.Search) -> list[str]:
         healed = f"healed on {_count(refine.healed)} tokens" if refine.healed else "not healed"
         positions = f"{_count(refine.samples)} positions" + (f" of `{refine.data}`" if refine.data else "")
         children = f"refined: {refine.children} children, {healed}"
-        rows.append(f"{children}, measured on {positions} (`{refine.method}`)")
+        rows.append(f"{children}, measured on {positions}")
     return rows

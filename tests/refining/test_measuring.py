@@ -33,7 +33,7 @@ LAYERS, SAMPLES, HEALED = 5, 40, 200
 METHOD = ReplaceOne(metric="kl_divergence", samples=16)
 ATTENTION: tuple[Any, ...] = (ParentAttention(), GqaAttention(kv_heads=1), NoOpAttention())
 FFN: tuple[Any, ...] = (ParentFfn(), MlpFfn(width=16), NoOpFfn())
-REFINE = Refine(method="measured", children=3, healed=HEALED, samples=SAMPLES, where=HERE)
+REFINE = Refine(children=3, healed=HEALED, samples=SAMPLES, where=HERE)
 
 
 @pytest.fixture(autouse=True)

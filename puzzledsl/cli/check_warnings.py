@@ -15,7 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import assert_never
 
-from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Span
+from puzzledsl.base.diagnostics import Args, Diagnostic, DiagnosticError, Span
 from puzzledsl.base.files import matching
 from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import listed
@@ -164,7 +164,10 @@ def _judged(
     limit = requirement.bound if ratio is None else ratio
     assert limit is not None
     reach = f"at most {last}" if limit >= high else f"at least {first}"
-    said = {"bound": f"`{requirement.where.text}` is {reach}", "help": f"it goes from {first} to {last}"}
+    said: Args = {
+        "bound": f"`{requirement.where.text}` is {reach}",
+        "help": f"it goes from {first} to {last}",
+    }
     kind = AlwaysHolds if found == {True} else NeverHolds
     return lambda span: kind(span, space=space.name, **said)
 

@@ -304,7 +304,7 @@ class Export(Exported, Declaration):
 def _export(name: str, doc: str, runtimes: tuple[str, ...], dtypes: tuple[str, ...]) -> Call:
     call, usual = call_of(Exported, doc), runtimes[0]
     known = {**call.arguments, "dtype": replace(call.arguments["dtype"], words=dtypes)}
-    said = {"default": f"`{usual}`", "noun": f"runtime of `{name}`"}
+    said: dict[str, Any] = {"default": f"`{usual}`", "noun": f"runtime of `{name}`"}
     known["runtime"] = replace(known["runtime"], words=runtimes, value=usual, **said)
     return replace(call, arguments=known, write=f'write `{name}("out/child")`')
 

@@ -35,7 +35,7 @@ TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templ
 
 def check_warnings(ctx: Context, program: nodes.Program, told: Container[Span | None]) -> list[Diagnostic]:
     """Return every warning. Bounds at the places `told` have one already."""
-    readers = _readers(program)
+    readers = _users(program)
     return [
         *_metric_warnings(ctx, program, told),
         *_missing_files(ctx, program, readers),
@@ -175,7 +175,7 @@ def _judged(
 # ---------------------------------------------------------------- text that is missing
 
 
-def _readers(program: nodes.Program) -> dict[str, list[str]]:
+def _users(program: nodes.Program) -> dict[str, list[str]]:
     """Return for each data set the declarations of stages that read it, directly or as a part of another."""
     stages: dict[str, Mapping[str, object]] = {
         "bld": program.blds,

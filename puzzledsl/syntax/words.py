@@ -200,10 +200,7 @@ class _Reader:
         if kind == "COLON":
             name = self.words.tokens[-1]
             place = Span(where.file, name.end_line, name.end_column, where.end_line, where.end_column)
-        written = text
-        if kind == "IMPLIES":
-            before_, behind = self.text[token.start_pos - 1], self.text[sign.end_pos : sign.end_pos + 1]
-            written = ("" if before_.isspace() else " ") + text + ("" if behind.isspace() else " ")
+        written = self.apart(text, token.start_pos, sign.end_pos)
         fix = Fix.replace(place, written, f"write `{text}`", safe=kind != "IMPLIES")
         self.report(where, f"={sign}", help, fix)
         self.words.tokens.append(token.like(kind, text))

@@ -20,7 +20,7 @@ MAX_TRIES = 20_000
 
 
 class Layerwise:
-    """Possible truths of formulas over a space whose layers choose independently."""
+    """Possible found of formulas over a space whose layers choose independently."""
 
     def __init__(self, layers: Sequence[nodes.LayerChoice]) -> None:
         self.layers = layers
@@ -32,9 +32,9 @@ class Layerwise:
         choice = self.layers[layer]
         key = id(choice), formula
         if key not in self._known:
-            truths = (logic.holds(formula, {layer: pair}) for pair in _pairs(choice))
-            first = next(truths, None)
-            self._known[key] = first if all(truth == first for truth in truths) else None
+            found = (logic.holds(formula, {layer: pair}) for pair in _pairs(choice))
+            first = next(found, None)
+            self._known[key] = first if all(truth == first for truth in found) else None
         return self._known[key]
 
     def verdict(self, formula: nodes.Logic) -> Truth:

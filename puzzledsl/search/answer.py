@@ -25,10 +25,7 @@ MAX_ROUNDING_CUTS = 100
 
 
 def several(tables: Tables, problems: Problems, number: int, apart: int, effort: Effort) -> list[Found]:
-    """Return up to `number` answers, any two of which differ in at least `apart` layers, each the best given those before.
-
-    There are fewer if no more are found. The first entry is always present, also if it has no layers.
-    """
+    """Return up to `number` answers, the best first, any two `apart` layers or more apart; the first entry may have no layers."""
     results: list[Found] = []
     floors: Floors = {}
     for left in reversed(range(number)):
@@ -43,10 +40,7 @@ def several(tables: Tables, problems: Problems, number: int, apart: int, effort:
 def best_meeting_all(
     tables: Tables, problems: Problems, effort: Effort, floors: Floors | None = None
 ) -> Found:
-    """Return the best answer that meets every requirement exactly.
-
-    Answers of `best_of` that meet one only because its integers are rounded are cut off, up to MAX_ROUNDING_CUTS times.
-    """
+    """Return the best answer that meets every requirement exactly; those that do so only if rounded are cut off."""
     known = {} if floors is None else floors
     for _ in range(MAX_ROUNDING_CUTS):
         found = best_of(problems, effort, known)
@@ -65,8 +59,7 @@ def is_right(tables: Tables, problem: Problem, layers: tuple[LayerAssignment, ..
     """True if an answer of a single box's problem meets the requirements exactly, not only in rounded integers."""
     if all(row.exact for row in problem.rows):
         return True
-    child = Child(tables, layers, problem.batches)
-    return all(map(child.fits, tables.scenarios)) and all(map(child.meets, tables.search.requirements))
+    return Child(tables, layers, problem.batches).is_right()
 
 
 def solution_of(tables: Tables, layers: Sequence[LayerAssignment], batches: dict[str, int]) -> Solution:
@@ -82,10 +75,7 @@ def solution_of(tables: Tables, layers: Sequence[LayerAssignment], batches: dict
 
 
 def result_of(tables: Tables, found: Sequence[Found], solver: str, gap: float) -> SearchResult:
-    """Return the result of a solve, with every solution verified.
-
-    `found`: answers from the best on. Raises RuntimeError if a solution is wrong, which is a bug of the solver.
-    """
+    """Return the result of a solve, best answer first, each verified. Raises RuntimeError for a wrong one (a solver's bug)."""
     first = found[0]
     solutions = tuple(checked(tables, f) for f in found if f.layers is not None)
     result = SearchResult(
@@ -112,10 +102,7 @@ def result_of(tables: Tables, found: Sequence[Found], solver: str, gap: float) -
 
 
 def checked(tables: Tables, found: Found) -> Solution:
-    """Return the solution of an answer, verified. Raises RuntimeError if it is wrong.
-
-    A search without one of its requirements may have batches of scenarios that it no longer mentions: these are left out.
-    """
+    """Return an answer's verified solution, with the batches that the search mentions. Raises RuntimeError if it is wrong."""
     assert found.layers is not None
     mentioned = {term.scenario for term in terms_of(tables.search) if isinstance(term, MetricTerm)}
     batches = {name: found.batches[name] for name in tables.scenarios if name in mentioned}
@@ -171,18 +158,9 @@ class ChildFigures:
 def child_figures(
     tables: Tables, layers: Sequence[LayerAssignment], batches: Mapping[str, int] | None = None
 ) -> ChildFigures:
-    """Evaluate a child at the best batches it may have.
+    """Evaluate a child at the given batches; batches that are not given are chosen as the solver does.
 
-    Batches at which every requirement holds come first, then a better objective, then better preferences. Of equally good
-    ones, the smallest are taken, as the solver does.
-
-    Args:
-        tables: The search with its costs and scores.
-        layers: One choice for each layer.
-        batches: Batches to use, by scenario; the others are chosen.
-
-    Raises:
-        ValueError: A layer has a choice that the space does not offer, or a scenario does not have such a batch.
+    Raises ValueError for a choice that the space does not offer, or a batch that a scenario does not have.
     """
     given, chosen = dict(batches or {}), tuple(layers)
     _check(tables, chosen, given)
@@ -204,10 +182,7 @@ def child_figures(
 def batches_of(
     tables: Tables, layers: Sequence[LayerAssignment], first: Mapping[str, int]
 ) -> Iterator[dict[str, int]]:
-    """Yield the batches that a child may have, by scenario, those of `first` before others.
-
-    An `auto` batch is the largest that fits; if none fits, nothing is yielded.
-    """
+    """Yield the batches that a child may have, those of `first` before others; an `auto` batch is the largest that fits."""
     choices: list[list[int]] = []
     for name in tables.scenarios:
         if tables.at(name, first[name]).capacity_bytes is not None:
@@ -222,10 +197,11 @@ def batches_of(
 
 def _rank(child: Child) -> tuple[bool, list[Fraction]]:
     """Sort key, less is better: infeasible children last, then the objective, then the preferences in their order."""
-    search, scenarios = child.tables.search, child.tables.scenarios
+    search = child.tables.search
     goals = [(search.objective, search.sense), *((p.goal, p.sense) for p in search.preferences)]
-    feasible = all(map(child.fits, scenarios)) and all(map(child.meets, search.requirements))
-    return not feasible, [child.linear(g) if sense == "minimize" else -child.linear(g) for g, sense in goals]
+    return not child.is_right(), [
+        child.linear(g) if sense == "minimize" else -child.linear(g) for g, sense in goals
+    ]
 
 
 def _requirement(child: Child, requirement: Requirement) -> RequirementFigures:

@@ -131,10 +131,7 @@ class _Search:
     # -------------------------------------------------------- solving a box
 
     def guess(self, entry: Entry) -> None:
-        """Look for a first answer, without which a box with few answers takes long to solve.
-
-        Solve roughly at the box's largest and smallest batches and in its relaxation.
-        """
+        """Look for a first answer: without one, boxes take long. Tries the box's ends, then its relaxation."""
         self.guesses += 1
         box = entry.box
         corners = (Box(box.scenarios, end, end) for end in (box.high, box.low))
@@ -340,10 +337,7 @@ class _Search:
         return least + bisect_left(range(least, most + 1), True, key=loses) - 1
 
     def limits(self, entry: Entry) -> list[int | None]:
-        """Return the limits on sums for successive solves of a box, until an answer is found; the last is `at_most`.
-
-        If the bound leaves many columns, better answers are likely, and they are found faster with lower limits first.
-        """
+        """Return the limits for successive solves of a box: low first where many columns are left, `at_most` last."""
         most, bound = self.at_most(entry), entry.bound
         if most is None or bound is None or _leaves_few(entry.problem, bound, most, SOME):
             return [most]
@@ -387,10 +381,7 @@ def minimise_in_order(
     *,
     canonical: bool = True,
 ) -> tuple[Outcome, tuple[Fraction, ...]]:
-    """Minimise the objective, then each preference in turn among the best answers so far (lexicographic optimisation).
-
-    Return the objective's outcome with the last answer, and the ranks of the preferences.
-    """
+    """Minimise the objective, then each preference among the best. Return the outcome and the preferences' ranks."""
     exact = replace(effort, gap=0.0)
     if problem.preferences and not problem.goal.values.any():  # the same for every model, for example a batch
         if at_most is not None and at_most < 0:

@@ -59,10 +59,7 @@ class Labels:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WaitingLabels:
-    """Waiting labels in compact form: `rows` has the sums of the rows alone, `priced` the priced objectives of the first label.
-
-    `least`: lower bound on the objective of all their completions.
-    """
+    """Waiting labels: `rows` without the priced sums, of which `priced` has the first; `least`: bound on completions."""
 
     rows: Labels
     priced: Ints

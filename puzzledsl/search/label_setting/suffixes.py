@@ -49,10 +49,7 @@ class Grid:
     order: Ints
 
     def candidates(self, room: Ints, left: Ints, weights: Ints) -> Iterator[tuple[Ints, Ints, Ints]]:
-        """Yield candidate ranges as arrays (models, first parts, numbers of parts).
-
-        `room[row][model]`: what a model may still use. `left[model]`: room of its priced objective. `weights`: prices by row.
-        """
+        """Yield (models, first parts, numbers of parts) of candidates. `left`: room of the priced objective."""
         high = [
             np.minimum(room[row] // width, count - 1)
             for row, width, count in zip(self.axes, self.widths, self.counts, strict=True)
@@ -159,10 +156,7 @@ class SuffixTable:
 
 
 def _grown(resources: Resources, begin: int, end: int, sums: Ints, most: int) -> tuple[Short, Short] | None:
-    """Extend suffixes by each column of the layer before, within the limits of all resources.
-
-    Return the pairs (columns, suffixes). None if there are more than `most`.
-    """
+    """Extend suffixes by the columns of the layer before, within all limits: (columns, suffixes), or None if more than `most`."""
     main, limits = resources.rows, resources.room
     column, suffix = (resources.deltas[main, begin:end, None] + sums[main] <= limits[main]).nonzero()
     for resource in range(len(limits)):
@@ -175,11 +169,7 @@ def _grown(resources: Resources, begin: int, end: int, sums: Ints, most: int) ->
 
 
 def grid_of(use: Ints, goal: Ints, weights: Ints, box: int, cells: int = CELLS) -> Grid:
-    """Build the grid of parts. At least one row must have a positive weight.
-
-    `weights`: prices by row. `box`: typical room of the priced objective, which determines the cells' widths. `cells`: about the
-    most cells per part.
-    """
+    """Build the grid of parts. `weights`: prices by row, some positive. `box`: typical room of the priced objective."""
     most = use.max(axis=1)
     spans = [(int(most[row]) * int(w) / max(box, 1), row) for row, w in enumerate(weights.tolist()) if w]
     axes = sorted(row for _, row in sorted(spans, reverse=True)[:AXES])

@@ -29,10 +29,7 @@ BEAM = 100  # labels per stage of the beam search for a first answer
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Node:
-    """A restriction of the problem. `origin[column]`: the column's number in the ledger's problem.
-
-    `sweep`: label setting in progress, if no layer is left to split.
-    """
+    """A restriction of the problem, with the ledger's numbers of its columns, and its `sweep` if no layer is left to split."""
 
     problem: Problem
     origin: Ints
@@ -58,10 +55,7 @@ class Branching:
             )
 
     def run(self, labels: int) -> bool:
-        """Process nodes for work worth `labels` labels.
-
-        Return True if the ledger's answer is then proven: the first of the best answers, within the gap, or none exists.
-        """
+        """Process nodes for work worth `labels` labels. Return True if the ledger's answer is then proven."""
         ledger = self.ledger
         while self.usable and self.waiting and labels > 0 and ledger.effort.left_s > 0:
             bound, _, node = heapq.heappop(self.waiting)
@@ -150,10 +144,7 @@ def _child(problem: Problem, origin: Ints, part: Mask, parent: Bound) -> _Node |
 
 
 def _halves(problem: Problem, layout: Layout) -> tuple[Mask, Mask] | None:
-    """Return two masks of columns, without the upper and without the lower classes of one layer; None if no stage has two.
-
-    The layer is the one in which the cheapest paths at varied prices differ most in resource use.
-    """
+    """Return masks without the upper and the lower classes of the layer where cheap paths differ most in use, or None."""
     diagram = problem.diagram
     assert diagram is not None, "nodes are parts of a problem with a diagram"
     stages = [stage for stage, table in enumerate(diagram.next) if table.shape[1] > 1]

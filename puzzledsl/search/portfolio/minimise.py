@@ -165,11 +165,7 @@ class Portfolio:
     # -------------------------------------------------------- CP-SAT
 
     def cpsat(self, effort: Effort) -> bool:
-        """Search the whole problem by CP-SAT, with the columns that reduced costs leave and the bounds on the sum.
-
-        Return True if the ledger's answer is then proven: optimal (the first of the best if `canonical`), within the gap, or none
-        exists.
-        """
+        """Search the columns that are left by CP-SAT. Return True if the ledger's answer is then proven."""
         ledger, known = self.ledger, self.ledger.value
         if known is None or ledger.lower < known:
             found = self._better(effort)
@@ -184,11 +180,7 @@ class Portfolio:
         return ledger.value is None or ledger.close_enough()
 
     def _better(self, effort: Effort) -> Answer:
-        """Minimise among answers that are as good as the best known one.
-
-        If the canonical answer is wanted, the known one itself is excluded: to prove that there is no other one is easier than to
-        prove first that it is best and then that it is the only best.
-        """
+        """Minimise among answers as good as the best one; if canonical, without it, which is the easier proof."""
         ledger = self.ledger
         keep = ledger.bound.within(ledger.most)
         if not ledger.problem.columns.covers(keep):

@@ -47,10 +47,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """Sum constraint: the numbers of the chosen columns add up to `least` or more, `most` or less.
-
-    `terms`: layers, ascending, each with the number of a vector of the pool: one number a column, the least of them 0.
-    """
+    """Sum constraint on the chosen numbers. `terms`: layers, ascending, with their vectors in the pool, each of least 0."""
 
     terms: tuple[tuple[int, int], ...]
     least: int

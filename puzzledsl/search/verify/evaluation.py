@@ -194,10 +194,7 @@ class Model:
         return found
 
     def fits(self, scenario: str, batch: int) -> bool:
-        """True if the KV cache takes at most `kv_fraction` of the memory that the reserve and the weights leave.
-
-        Always true for a given batch, whose memory the search bounds itself.
-        """
+        """True if the KV cache fits into its share of the memory left by reserve and weights; always true for a given batch."""
         head = self._head(scenario, batch)
         if head.capacity_bytes is None:
             return True
@@ -258,10 +255,7 @@ class Model:
         return next((costs for costs in listed if costs.batch == batch), listed[0])
 
     def _costs_of(self, scenario: str, batch: int) -> Iterator[Cost]:
-        """Yield the costs that add up to the child's: the fixed part, then each layer's.
-
-        Those of a batch that the table does not list are computed from the profile.
-        """
+        """Yield the costs that add up to the child's, fixed part first; computed for a batch that is not listed."""
         table = self._head(scenario, batch)
         if table.batch != batch:
             yield from self._roofline(scenario, batch)

@@ -81,10 +81,7 @@ def _not_largest(model: Model, mentioned: list[str]) -> Iterator[Violation]:
 
 
 def _all_batches(model: Model, mentioned: list[str]) -> dict[str, int]:
-    """Return the batch of every scenario with costs: the model's own, or, if the search mentions none, the largest that fits.
-
-    If none fits, the smallest that is listed.
-    """
+    """Return the batch of every scenario with costs: the model's, else the largest that fits, else the smallest listed."""
     return {
         name: model.batches[name]
         if name in mentioned

@@ -124,9 +124,6 @@ def relative_gap(value: Fraction, bound: Fraction | None) -> float | None:
     return gap if math.isfinite(gap) else None
 
 
-# ---------------------------------------------------------------- any child
-
-
 @dataclass(frozen=True, slots=True)
 class RequirementFigures:
     """One `require` evaluated for a child. `value` and `bound` are in base units; None for a logical requirement."""

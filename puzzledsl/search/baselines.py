@@ -92,9 +92,6 @@ def solve_baseline(problems: Problems, baseline: Baseline, effort: Effort) -> tu
     return result_of(tables, [shown], kind, 0.0), problems
 
 
-# ---------------------------------------------------------------- exact searches
-
-
 def as_solved(problems: Problems, solver: str) -> Problems:
     """Return the problems that a solver solves exactly; those of heuristics, and of CP-SAT, are the search's own.
 
@@ -132,9 +129,6 @@ def random_answer(problems: Problems, seed: int, effort: Effort) -> Found:
     values = np.random.default_rng(seed).integers(0, 2**20, len(problems.builder.columns))
     drawn = problems.changed(lambda p, _: replace(p, goal=Goal(values), preferences=()))
     return replace(best_meeting_all(problems.tables, drawn, effort), proven=False, value=None)
-
-
-# ---------------------------------------------------------------- models that heuristics propose
 
 
 def best_of(problems: Problems, models: Iterable[tuple[Box, Model]]) -> Found:
@@ -229,9 +223,6 @@ def greedy(problem: Problem) -> Ints | None:
 def _may_be(formulas: Iterable[Logic], decided: Mapping[int, LayerAssignment]) -> bool:
     """True unless a formula is false whatever the layers that are not decided take."""
     return all(holds(formula, decided) is not False for formula in formulas)
-
-
-# ---------------------------------------------------------------- dropped layers
 
 
 def fewest_drops(problems: Problems, kind: str) -> Found:

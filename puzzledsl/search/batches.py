@@ -128,8 +128,6 @@ class _Search:
         by = self.proved_by or "Lagrangian bound"
         return replace(self.winner, bound=bound, proven=self.in_time, proved_by=by)
 
-    # -------------------------------------------------------- solving a box
-
     def guess(self, entry: Entry) -> None:
         """Look for a first answer: without one, boxes take long. Tries the box's ends, then its relaxation."""
         self.guesses += 1
@@ -218,8 +216,6 @@ class _Search:
             self.best, value = new, problem.goal.exact_value(chosen)
             self.winner = Found(problem.choice(chosen), dict(problem.batches), None, True, by, value=value)
 
-    # -------------------------------------------------------- the queue
-
     def add(self, box: Box, rank: Fraction) -> None:
         """Add a box to the queue, unless it is infeasible or solved already. `rank`: lower bound on its models' ranks."""
         if box in self.solved:
@@ -290,8 +286,6 @@ class _Search:
         heapq.heappush(self.queue, entry)
         return None
 
-    # -------------------------------------------------------- what can win
-
     def least_to_lose(self) -> Fraction:
         """Return the rank below which an answer improves on the best one by more than the requested gap."""
         assert self.best is not None
@@ -342,8 +336,6 @@ class _Search:
         if most is None or bound is None or _leaves_few(entry.problem, bound, most, SOME):
             return [most]
         return [*dict.fromkeys(bound.value + (most - bound.value) * n // 8 for n in REACHES)]
-
-    # -------------------------------------------------------- prices
 
     def own_bound(self, problem: Problem) -> Bound:
         """Return the bound at the problem's own best prices."""

@@ -97,9 +97,6 @@ def alone(term: nodes.Term) -> nodes.Linear:
     return nodes.Linear(terms=(nodes.WeightedTerm(coefficient=Fraction(1), term=term),))
 
 
-# ---------------------------------------------------------------- the table
-
-
 def as_csv(program: nodes.Program, result: FrontierResult) -> str:
     """Return the table of `rows_of` as CSV text; missing values are empty."""
     head, rows = rows_of(program, result)
@@ -145,9 +142,6 @@ def swept_name(term: nodes.Term) -> str:
             return score
         case _:
             return term.kind
-
-
-# ---------------------------------------------------------------- the plot
 
 
 @dataclass(frozen=True, slots=True)

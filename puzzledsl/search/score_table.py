@@ -107,8 +107,6 @@ class _Reader:
             True: {},
         }  # of all layers, and of one
 
-    # ---------------------------------------------------------------- rows
-
     def enter(self, line: Line) -> None:
         """Enter one row, or report its mistakes."""
         if wrong := row_length(self.table, line):
@@ -169,8 +167,6 @@ class _Reader:
     def wrong(self, line: Line, problem: str, column: str = "", help: str = "") -> None:
         """Report a mistake in a cell, by default in that of the score."""
         self.problems.add(line, self.table.at(line, column or self.column), problem, help)
-
-    # ---------------------------------------------------------------- the whole table
 
     @cached_property
     def entries(self) -> dict[Key, float]:

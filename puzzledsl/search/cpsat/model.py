@@ -107,8 +107,6 @@ class ModelWriter:
         here = range(*self.columns.start[layer : layer + 2].tolist())
         return [column for bit, column in enumerate(here) if mask >> bit & 1]
 
-    # ---------------------------------------------------------------- formulas
-
     def _require(self, formula: int) -> None:
         """Require a formula of the pool."""
         match self.pool.nodes[formula]:

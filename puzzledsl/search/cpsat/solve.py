@@ -101,9 +101,6 @@ def parameters_of(effort: Effort) -> SatParameters:
     return parameters
 
 
-# ---------------------------------------------------------------- the canonical answer
-
-
 def canonical_answer(problem: Problem, bound: Bound, chosen: Ints, effort: Effort) -> Ints:
     """Return the best answer that comes first in the order of the space, from any best one, as far as time allows."""
     value, effort = problem.goal.of(chosen), replace(effort, gap=0.0, work=WORK)

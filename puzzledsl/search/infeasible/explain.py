@@ -78,9 +78,6 @@ def explained(problems: Problems, result: SearchResult, effort: Effort) -> Searc
     return result.model_copy(update=added)
 
 
-# ---------------------------------------------------------------- reachable values
-
-
 def reach(feasibility: Feasibility, group: Group, kept: Kept) -> Step:
     """Return the least move of a statement's bound with which `kept` can be met, too; without one, the step that drops it."""
     requirement, dropped = feasibility.problems.tables.search.requirements[group[0]], Step(ALL, group)
@@ -163,9 +160,6 @@ def _best_reach(
         if proven:
             break
     return step
-
-
-# ---------------------------------------------------------------- relaxation
 
 
 def smallest_relaxation(

@@ -124,9 +124,6 @@ def _beyond(relaxation: Relaxation, prices: Floats) -> Floats:
     return max((prices * ray for ray in (1.0, *RAYS)), key=relaxation.bound)
 
 
-# ---------------------------------------------------------------- rough prices
-
-
 def _cooled(relaxation: Relaxation, prices: Floats, heats: Sequence[float], steps: int) -> Floats:
     """Return better prices, by Newton steps on the bound smoothed with ever less heat; from 0, to within a few percent."""
     best, highest = prices, relaxation.bound(prices)
@@ -176,9 +173,6 @@ def _newton_step(relaxation: Relaxation, prices: Floats, heat: float) -> Floats 
             return np.asarray(moved)
         step /= 2
     return None
-
-
-# ---------------------------------------------------------------- paths
 
 
 def best_path_prices(problem: Problem, paths: Paths, guess: Floats, deadline: float = inf) -> Floats:

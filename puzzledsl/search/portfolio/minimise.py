@@ -162,8 +162,6 @@ class Portfolio:
             share *= GROWTH * (LATER if structured and turn == 1 else 1)
             turn *= GROWTH
 
-    # -------------------------------------------------------- CP-SAT
-
     def cpsat(self, effort: Effort) -> bool:
         """Search the columns that are left by CP-SAT. Return True if the ledger's answer is then proven."""
         ledger, known = self.ledger, self.ledger.value
@@ -198,8 +196,6 @@ class Portfolio:
         if found.bound is not None:
             ledger.raise_lower(found.bound if before is None else min(found.bound, before), CP_SAT)
         return found
-
-    # -------------------------------------------------------- first answers
 
     def _first_answer(self) -> None:
         """Find any answer: by beam search if there is a diagram, else by repair, then a beam."""

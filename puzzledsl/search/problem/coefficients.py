@@ -118,8 +118,6 @@ class Coefficients:
             case _:
                 assert_never(term)
 
-    # ---------------------------------------------------------------- numbers by column
-
     @cached_property
     def _sites(self) -> list[tuple[Sequence[Sequence[Any]], Ints]]:
         """Alternatives of each layer, and the place of each column's among them: by sub-block, then of pairs."""
@@ -162,8 +160,6 @@ class Coefficients:
         scale = math.lcm(*{n.denominator for n in numbers})
         return Vector(_added([([int(n * scale) for n in numbers], places)]), Fraction(1, scale))
 
-    # ---------------------------------------------------------------- costs
-
     def metric(self, scenario: str, batch: int, metric: str) -> Vector:
         """Return a metric of a scenario at a batch. Raises KeyError for a metric that is not linear."""
         costs = self.tables.at(scenario, batch)
@@ -193,8 +189,6 @@ class Coefficients:
         tables = [[getattr(c, part) for c in costs] for part in SUB_BLOCKS]
         profile = costs[0].scenario if costs[0].scenario in self.tables.profiles else ""
         return _added([self._each(site, entry, *tables[site], profile=profile) for site in (0, 1)])
-
-    # ---------------------------------------------------------------- scores
 
     def _score(self, score: str) -> Vector:
         """Return a score table. Sub-block scores are converted once per layer, not per pair."""
@@ -237,9 +231,6 @@ class Coefficients:
             first_layer = int(columns.layer_of[column]) - length + 1
             values[column] = total(first_layer, length) - total(first_layer, length - 1)
         return combined([(1, values)])
-
-
-# ---------------------------------------------------------------- exact integers
 
 
 def _whole(numbers: list[int]) -> Whole:

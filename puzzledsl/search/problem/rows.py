@@ -126,9 +126,6 @@ def _latency(coefficients: Coefficients, scenario: str, box: Box, *, most: bool)
     return low if most else high, vector
 
 
-# ---------------------------------------------------------------- requirements
-
-
 def requirement_rows(
     forms: Forms, index: int, requirement: nodes.LinearRequirement, box: Box
 ) -> Iterator[Row]:
@@ -179,9 +176,6 @@ def bounds_of(forms: Forms, requirement: nodes.LinearRequirement, box: Box) -> t
 
     ends = [ratio * parents(most=most) for most in (False, True)]
     return min(ends), max(ends)
-
-
-# ---------------------------------------------------------------- memory
 
 
 def without_larger(problem: Problem) -> Problem:

@@ -46,8 +46,6 @@ class Model:
     layers: tuple[LayerAssignment, ...]
     batches: Mapping[str, int]
 
-    # ---------------------------------------------------------------- requirements
-
     def meets(self, requirement: nodes.Requirement) -> bool:
         """True if a requirement holds."""
         match requirement:
@@ -101,8 +99,6 @@ class Model:
     def _run_lengths(self, statements: tuple[nodes.Logic, ...]) -> list[int]:
         """Return the lengths of the runs of statements that hold."""
         return [len([*run]) for holds, run in groupby(map(self.is_true, statements)) if holds]
-
-    # ---------------------------------------------------------------- expressions
 
     def value(self, linear: nodes.Linear) -> Fraction:
         """Return the value of a linear expression, in base units."""
@@ -161,8 +157,6 @@ class Model:
     @property
     def _shape(self) -> nodes.Shape:
         return self.program.parents[self.program.spaces[self.costs.space].parent].shape
-
-    # ---------------------------------------------------------------- metrics
 
     @cached_property
     def metrics(self) -> dict[str, dict[str, Fraction]]:
@@ -280,8 +274,6 @@ class Model:
                 if key not in known:
                     known[key] = sub_block_cost(hardware, own, self._alternative(layer, part), work)
                 yield known[key]
-
-    # ---------------------------------------------------------------- scores
 
     @cached_property
     def totals(self) -> dict[str, Fraction]:

@@ -60,9 +60,6 @@ def _choices(model: Model, search: Search) -> Iterator[Violation]:
                 yield Violation("choice", f"layer {index} may not have {part} {getattr(chosen, part)}")
 
 
-# ---------------------------------------------------------------- batches
-
-
 def _no_batch(model: Model, mentioned: list[str]) -> Iterator[Violation]:
     for name in mentioned:
         batch, most = model.batches.get(name, None), model.costs.auto.get(name)
@@ -89,9 +86,6 @@ def _all_batches(model: Model, mentioned: list[str]) -> dict[str, int]:
         for name, listed in model.costs.scenarios.items()
         if listed
     }
-
-
-# ---------------------------------------------------------------- figures
 
 
 def _figures(

@@ -16,7 +16,7 @@ from puzzledsl.search.effort import Effort
 from puzzledsl.search.needs import terms_of
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.instance import Problem
-from puzzledsl.search.problem.metrics import Child, exact_report, report
+from puzzledsl.search.problem.metrics import Child, report
 from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.tables import Tables
 from puzzledsl.search.verify.verify import verify
@@ -70,7 +70,7 @@ def solution_of(tables: Tables, layers: Sequence[LayerAssignment], batches: dict
         objective=float(child.linear(tables.search.objective)),
         layers=child.layers,
         batches=all_batches,
-        metrics=metrics,
+        metrics={name: float(value) for name, value in metrics.items()},
     )
 
 
@@ -90,13 +90,14 @@ def result_of(tables: Tables, found: Sequence[Found], solver: str, gap: float) -
     child = Child(tables, first.layers, first.batches)
     reached = relative_gap(child.linear(tables.search.objective), first.bound)
     optimal = all(f.proven for f in found) or (len(found) == 1 and reached is not None and reached <= gap)
+    parent = replace(child, batches=report(child)[0]).parent()
     answer = {
         "status": "optimal" if optimal else "feasible",
         "objective": solutions[0].objective,
         "gap": reached,
         "found_by": first.found_by,
         "solutions": solutions,
-        "parent_metrics": report(replace(child, batches=report(child)[0]).parent())[1],
+        "parent_metrics": {name: float(value) for name, value in report(parent)[1].items()},
     }
     return result.model_copy(update=answer)
 
@@ -165,7 +166,7 @@ def child_figures(
     agreeing = [each for each in batches_of(tables, chosen, smallest) if each.items() >= given.items()]
     tried = [Child(tables, chosen, each) for each in agreeing or [{**smallest, **given}]]
     best = min(tried, key=_rank) if len(tried) > 1 else tried[0]
-    all_batches, metrics = exact_report(best)
+    all_batches, metrics = report(best)
     return ChildFigures(
         layers=best.layers,
         batches=all_batches,

@@ -13,12 +13,7 @@ from fractions import Fraction
 from threading import Lock
 
 from puzzledsl.base.progress import Silent
-from puzzledsl.ir.nodes import (
-    CpSat,
-    LinearRequirement,
-    LogicRequirement,
-    Requirement,
-)
+from puzzledsl.ir.nodes import CpSat, LinearRequirement, LogicRequirement, Requirement
 from puzzledsl.ir.tables import SearchResult, WhyResult
 from puzzledsl.search.needs import is_amount
 from puzzledsl.search.problem.box import Box

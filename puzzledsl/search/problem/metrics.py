@@ -104,13 +104,7 @@ class Child:
         return batch == self.tables.largest_batch(scenario, self.layers)
 
 
-def report(child: Child) -> tuple[dict[str, int], dict[str, float]]:
-    """Return batches and metrics as `exact_report` does, the metrics as floats."""
-    batches, metrics = exact_report(child)
-    return batches, {name: float(value) for name, value in metrics.items()}
-
-
-def exact_report(child: Child) -> tuple[dict[str, int], dict[str, Fraction]]:
+def report(child: Child) -> tuple[dict[str, int], dict[str, Fraction]]:
     """Return the batch of every scenario with costs, and all other metrics in base units, such as `chat.memory` or `kl`.
 
     A scenario that the search does not mention is evaluated at its largest candidate batch; if `auto`, the largest that fits.

@@ -25,7 +25,8 @@ class Step:
 
     def columns(self, labels: Indices) -> Ints:
         """Return the columns of some labels, [step][label], last step first."""
-        found, step = list[Ints](), self
+        found: list[Ints] = []
+        step: Step | None = self
         while step is not None:
             found.append(step.column[labels].astype(np.int64))
             labels, step = step.before[labels], step.last

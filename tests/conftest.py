@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from puzzledsl.families.registry import FAMILIES
+
 if TYPE_CHECKING:
     from tests.pretended_gpu import Gpu
 
@@ -33,12 +35,52 @@ LONG = (
     "generated/test_generated.py",
 )
 """Modules of 20 seconds or more, longest first: a worker that began one of them last would keep the others waiting."""
+SLOW = (
+    "cluster/test_stages_on_ray.py",
+    "costs/test_calibrate.py",
+    "docs/test_site.py",
+    "examples/test_notebooks.py",
+    "paper/test_programs.py",
+    "paper/test_table02.py",
+    "plugins/test_low_rank.py",
+    "uptrain/test_two_ranks.py",
+)
+"""Modules of `make test-slow`: each takes long, and what it tests seldom breaks alone."""
+KEPT = {"llama", "qwen3_moe", "nemotron_h"}
+"""Families of `make test`, one of each kind; tests of models in the others are slow ones."""
+OF_MODELS = (
+    "child",
+    "evaluate",
+    "export",
+    "importing",
+    "measure",
+    "models",
+    "pieces",
+    "pipeline",
+    "plan",
+    "scoring",
+    "uptrain",
+)
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m 'not slow'` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put long modules first. `--no-loadscope-reorder` keeps this order."""
+    """Put long modules first, and mark slow ones. `--no-loadscope-reorder` keeps this order."""
     places = {ROOT / name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: places.get(item.path, len(LONG)))
+    for item in items:
+        if is_slow(item):
+            item.add_marker(pytest.mark.slow)
+
+
+def is_slow(item: pytest.Item) -> bool:
+    """Return True for a test of a slow module, and for one of models of a family that is not kept."""
+    module = item.path.relative_to(ROOT)
+    call = getattr(item, "callspec", None)
+    if module.as_posix() in SLOW or call is None or module.parts[0] not in (*OF_MODELS, "pretended_gpu"):
+        return module.as_posix() in SLOW
+    values = {value for value in call.params.values() if isinstance(value, str)}
+    return bool(values & FAMILIES.keys()) and not values & KEPT
 
 
 def pytest_collection_finish() -> None:

@@ -19,17 +19,8 @@ from typing import assert_never
 
 import numpy as np
 
+from puzzledsl.ir import nodes
 from puzzledsl.ir.logic import holds, layers_of
-from puzzledsl.ir.nodes import (
-    BASELINES,
-    Baseline,
-    BaselineKind,
-    Linear,
-    Logic,
-    ParamsTerm,
-    Program,
-    WeightedTerm,
-)
 from puzzledsl.ir.references import BY_INFLUENCE
 from puzzledsl.ir.tables import BlockInfluence, CostTable, LayerAssignment, ScoreTable, SearchResult
 from puzzledsl.search.answer import best_meeting_all, is_right, result_of
@@ -43,7 +34,7 @@ from puzzledsl.search.problem.problem import Builder, Problems
 from puzzledsl.search.problem.rows import formulas_of, goal_of, without_larger
 from puzzledsl.search.tables import PARENT, tables_of
 
-PARAMS = Linear(terms=(WeightedTerm(coefficient=Fraction(1), term=ParamsTerm()),))
+PARAMS = nodes.Linear(terms=(nodes.WeightedTerm(coefficient=Fraction(1), term=nodes.ParamsTerm()),))
 MAX_PARAMS_GAP = 1e-3  # many models have almost as many parameters as the largest that fits
 RANDOM_TRIES = 2000
 BASELINE_S = 60.0
@@ -53,20 +44,22 @@ NO_MODEL = Found(None, {}, None, False)
 
 
 def solve_baselines(
-    program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
-) -> dict[BaselineKind, SearchResult]:
+    program: nodes.Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
+) -> dict[nodes.BaselineKind, SearchResult]:
     """Return the verified result of every baseline that a search has scores for. Raises DiagnosticError if a table is missing."""
     builder = Builder(tables_of(program, search, costs, scores))
     problems = builder.all()
     measured = influence_of(program, builder.tables.search, scores) is not None
     return {
-        kind: solve_baseline(problems, Baseline(kind=kind), Effort.of(BASELINE_S))[0]
-        for kind in BASELINES
+        kind: solve_baseline(problems, nodes.Baseline(kind=kind), Effort.of(BASELINE_S))[0]
+        for kind in nodes.BASELINES
         if measured or kind not in BY_INFLUENCE
     }
 
 
-def solve_baseline(problems: Problems, baseline: Baseline, effort: Effort) -> tuple[SearchResult, Problems]:
+def solve_baseline(
+    problems: Problems, baseline: nodes.Baseline, effort: Effort
+) -> tuple[SearchResult, Problems]:
     """Return a baseline's result, and the problems whose requirements it has, for an explanation."""
     kind, tables = baseline.kind, problems.tables
     match kind:
@@ -220,7 +213,7 @@ def greedy(problem: Problem) -> Ints | None:
     return chosen
 
 
-def _may_be(formulas: Iterable[Logic], decided: Mapping[int, LayerAssignment]) -> bool:
+def _may_be(formulas: Iterable[nodes.Logic], decided: Mapping[int, LayerAssignment]) -> bool:
     """True unless a formula is false whatever the layers that are not decided take."""
     return all(holds(formula, decided) is not False for formula in formulas)
 

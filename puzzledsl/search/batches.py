@@ -101,9 +101,7 @@ class _Search:
         self.guesses, self.proved_by, self.upwards = 0, "", False
         self.queue: list[Entry] = []
         self.last: tuple[Problem, Floats] | None = None  # last bounded problem, with good prices for it
-        self.settled: list[
-            Fraction
-        ] = []  # lower bounds on the ranks of models in boxes that are pruned or solved
+        self.settled: list[Fraction] = []  # lower bounds on the ranks of models in boxes that are done
         self.solved: set[Box] = set()
         if len(problems.boxes) == 1 and problems.boxes[0].is_single:  # its solver bounds it
             box = problems.boxes[0]

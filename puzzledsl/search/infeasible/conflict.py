@@ -122,15 +122,8 @@ class Feasibility:
             def is_kept(part: Row | Formula) -> bool:
                 return part.requirement is None or part.requirement in kept
 
-            formulas = tuple(filter(is_kept, problem.formulas))
-            diagram = builder.diagram(formulas)
-            smaller = replace(
-                problem,
-                rows=tuple(filter(is_kept, problem.rows)),
-                formulas=formulas,
-                diagram=diagram,
-                is_large=bool(formulas) and diagram is None,
-            )
+            smaller = replace(problem, rows=tuple(filter(is_kept, problem.rows)))
+            smaller = builder.with_formulas(smaller, tuple(filter(is_kept, problem.formulas)))
             return smaller if then is None else then(smaller, box)
 
         return replace(self.problems, changes=(subset, *self.problems.changes))

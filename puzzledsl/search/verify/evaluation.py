@@ -16,7 +16,7 @@ from itertools import groupby
 from math import ceil
 from typing import assert_never
 
-from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.costs.dtypes import DTYPE_BYTES
 from puzzledsl.costs.flops import Workload
@@ -125,7 +125,7 @@ class Model:
     @property
     def params(self) -> Fraction:
         """Number of parameters; a tied embedding counts once."""
-        params = (self._params(layer, part) for layer in range(len(self.layers)) for part in _PARTS)
+        params = (self._params(layer, part) for layer in range(len(self.layers)) for part in SUB_BLOCKS)
         return Fraction(self.costs.params_fixed + sum(params))
 
     def choice(self, layer: int, part: SubBlock) -> str:
@@ -261,7 +261,7 @@ class Model:
         here, hardware = self.program.scenarios[scenario], self._profile(scenario)
         work, known = Workload(batch, here.prompt, here.output), dict[tuple[int, str], Cost]()
         yield fixed_cost(hardware, self._shape, work)
-        for part in _PARTS:
+        for part in SUB_BLOCKS:
             for layer in range(len(self.layers)):
                 own = self._shape.at(layer)
                 key = id(own), f"{part} {self.choice(layer, part)}"
@@ -319,9 +319,6 @@ class Model:
 
 def _is_within(number: int, least: int, most: int | None) -> bool:
     return number >= least and (most is None or number <= most)
-
-
-_PARTS: tuple[SubBlock, ...] = ("attention", "ffn")
 
 
 def _tried(most: int, near: int) -> Iterable[int]:

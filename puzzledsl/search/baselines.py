@@ -187,11 +187,10 @@ def _by_greed(problems: Problems) -> Iterator[tuple[Box, Model]]:
 
 
 def greedy(problem: Problem) -> Ints | None:
-    """Return the chosen columns, one for each layer; None if the formulas leave some layer without one (Puzzle, appendix).
+    """Return the greedy choice of columns (Puzzle, appendix); None if the formulas leave some layer without one.
 
-    Easiest layers come first, each within an even share of what is left of every budget. A layer's difficulty is the mean score
-    of its blocks. If no block is within its share of every budget, the one with the least excess is taken; later layers may need
-    less than their share.
+    Easiest layers, of least mean score, come first, each within an even share of what is left of every budget, or with the least
+    excess, since later layers may need less than their share.
     """
     columns, values, rows = problem.columns, problem.goal.values, problem.matrix
     means = np.add.reduceat(values.astype(np.float64), columns.start[:-1]) / np.diff(columns.start)
@@ -221,8 +220,7 @@ def _may_be(formulas: Iterable[nodes.Logic], decided: Mapping[int, LayerAssignme
 def fewest_drops(problems: Problems, kind: str) -> Found:
     """Return the first model, from the fewest dropped layers on, that meets every requirement; NO_MODEL if none does.
 
-    Layers that the space or a logical requirement forbids to drop are skipped. A kept layer that may not be the parent's takes
-    the choice closest to it in parameters.
+    Layers that may not be dropped are skipped; kept ones that may not be the parent's are closest to it in parameters.
     """
     tables, builder = problems.tables, problems.builder
     influence = influence_of(tables.program, tables.search, tables.scores)

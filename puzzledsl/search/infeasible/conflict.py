@@ -67,10 +67,7 @@ def minimal_conflict(feasibility: Feasibility) -> tuple[Group, ...]:
 
 @dataclass(slots=True)
 class Feasibility:
-    """Feasibility of sets of requirements of one search, with memory.
-
-    `undecided`: sets for which time ran out. `patience`: share of the time left that one question to the solver may take.
-    """
+    """Feasibility of sets of requirements, remembered. `patience`: share of the time left that one question may take."""
 
     problems: Problems
     effort: Effort
@@ -132,11 +129,7 @@ class Feasibility:
         return any(kept <= met for met in self._met)
 
     def _refuted_everywhere(self, kept: Kept) -> Kept | None:
-        """Return the subset of `kept` that rules out all models at all batches; None if there is a model or time runs out.
-
-        Depth-first search over boxes of batches: a box with an infeasible relaxation is closed; else it is split, and the half
-        that contains the batches of the relaxation's model is searched first.
-        """
+        """Return the subset of `kept` that rules out all models, by depth-first search over boxes; None without a proof."""
         problems, blame, undecided = self.only(kept), Kept(), False
         stack = [*reversed(problems.boxes)]
         while stack:

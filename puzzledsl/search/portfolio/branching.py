@@ -125,10 +125,7 @@ def _child(problem: Problem, origin: Ints, part: Mask, parent: Bound) -> _Node |
 
 
 def _halves(problem: Problem, layout: Layout) -> tuple[Mask, Mask] | None:
-    """Return masks without the upper and the lower classes of the layer where cheap paths differ most in use, or None.
-
-    Its classes are ordered by mean resource use, and split at the median of those that the paths take.
-    """
+    """Return masks without the upper and the lower classes, by use, of the layer where cheap paths differ most; or None."""
     diagram = problem.diagram
     assert diagram is not None, "nodes are parts of a problem with a diagram"
     stages = [stage for stage, table in enumerate(diagram.next) if table.shape[1] > 1]

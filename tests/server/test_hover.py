@@ -149,7 +149,7 @@ def test_a_search_says_how_it_is_refined(tmp_path: Path) -> None:
     found = said(text, tmp_path)
     assert found is not None
     assert (
-        "refined: 24 children, healed on 4096 tokens, measured on 2048 positions of `words` (`measured`)"
+        "refined: 24 children, healed on 4096 tokens, measured on 2048 positions of `words`"
         in found
     )
     explained = said(text.replace(CURSOR, "").replace("refine =", f"ref{CURSOR}ine ="), tmp_path)

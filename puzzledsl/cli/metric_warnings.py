@@ -20,7 +20,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.metrics import costs_of_layer, linear_metrics, metrics_of
 from puzzledsl.ir.source_location import span_of
-from puzzledsl.ir.tables import CostTable, LayerAssignment, ScenarioCosts
+from puzzledsl.ir.tables import Assignment, Cost, CostTable, EndsAssignment, LayerAssignment, ScenarioCosts
 
 
 def metric_warnings(
@@ -132,26 +132,32 @@ def _scenario_of(left: nodes.Linear) -> str:
     return next(w.term.scenario for w in left.terms if isinstance(w.term, nodes.MetricTerm))
 
 
-def _value(costs: ScenarioCosts, child: Sequence[LayerAssignment], left: nodes.Linear) -> Fraction:
+def _value(costs: ScenarioCosts, child: Sequence[Assignment], left: nodes.Linear) -> Fraction:
     metrics = metrics_of(costs, child)
     return left.constant + sum(coefficient * metrics[name] for coefficient, name in _terms(left))
 
 
 def _extremes(
     costs: ScenarioCosts, space: nodes.Space, left: nodes.Linear
-) -> tuple[list[LayerAssignment], list[LayerAssignment]]:
+) -> tuple[list[Assignment], list[Assignment]]:
     """Return the children with the least and the most of a sum; of throughput, with the least and the most latency."""
     linear = linear_metrics(costs)
     parts = [(c, linear["latency" if name == "throughput" else name]) for c, name in _terms(left)]
 
-    def use(layer: int, choice: LayerAssignment) -> Fraction:
-        here = costs_of_layer(costs, layer, choice)
+    def use(layer: int, choice: Assignment) -> Fraction:
+        if isinstance(choice, EndsAssignment):
+            here: tuple[Cost, ...] = (costs.ends[choice.name],)
+        else:
+            here = costs_of_layer(costs, layer, choice)
         return sum((c * m.unit * m.of(cost) for c, m in parts for cost in here), Fraction(0))
 
-    uses = [
+    uses: list[dict[Assignment, Fraction]] = [
         {pair: use(i, pair) for pair in (LayerAssignment(attention=a.name, ffn=f.name) for a in own.attention for f in own.ffn)}
         for i, own in enumerate(space.layers)
     ]  # fmt: skip
+    if space.ends is not None:
+        offered = map(EndsAssignment.of, space.ends.offered)
+        uses.append({both: use(len(uses), both) for both in offered})
     return [min(each, key=each.__getitem__) for each in uses], [
         max(each, key=each.__getitem__) for each in uses
     ]

@@ -105,7 +105,8 @@ def alternatives_per_layer(space: Space) -> tuple[int, ...]:
 
 def log10_children(space: Space) -> float:
     """Return the decimal logarithm of the number of children: 80 layers of 54 blocks give 138.6."""
-    return fsum(log10(count) for count in alternatives_per_layer(space))
+    ends = 1 if space.ends is None else len(space.ends.offered)
+    return fsum(log10(count) for count in (*alternatives_per_layer(space), ends))
 
 
 def layer_kinds(shape: Shape) -> list[str]:

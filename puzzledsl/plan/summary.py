@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import fsum, log10
 
+from puzzledsl.ir.facts import log10_children
 from puzzledsl.ir.nodes import Program
 from puzzledsl.plan.bld import bld_plan
 
@@ -19,11 +19,15 @@ class BldSummary:
 
 @dataclass(frozen=True, slots=True)
 class SpaceSummary:
-    """Size of a space. `alternatives[layer]` is (attention, ffn); `log10_children` is the decimal logarithm."""
+    """Size of a space. `alternatives[layer]` is (attention, ffn); `ends` counts the choices of the model's ends.
+
+    `log10_children` is the decimal logarithm of the number of children.
+    """
 
     layers: int
     alternatives: tuple[tuple[int, int], ...]
     log10_children: float
+    ends: int
     blds: dict[str, BldSummary]
 
     @property
@@ -39,11 +43,17 @@ class SpaceSummary:
 
 def space_summary(program: Program, space: str) -> SpaceSummary:
     """Return the size of a space and of the BLD declarations that use it."""
-    alternatives = tuple((len(c.attention), len(c.ffn)) for c in program.spaces[space].layers)
+    here = program.spaces[space]
+    alternatives = tuple((len(c.attention), len(c.ffn)) for c in here.layers)
     blds = {}
     for name, bld in program.blds.items():
         if bld.space == space:
             jobs = bld_plan(program, name)
             blds[name] = BldSummary(len(jobs), sum(job.tokens for job in jobs))
-    children = fsum(log10(a * f) for a, f in alternatives)
-    return SpaceSummary(len(alternatives), alternatives, children, blds)
+    return SpaceSummary(
+        len(alternatives),
+        alternatives,
+        log10_children(here),
+        1 if here.ends is None else len(here.ends.offered),
+        blds,
+    )

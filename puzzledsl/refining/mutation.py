@@ -17,13 +17,13 @@ import numpy as np
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.ir.nodes import LayerChoice
-from puzzledsl.ir.tables import CostTable, LayerAssignment
+from puzzledsl.ir.tables import Assignment, CostTable, LayerAssignment, layers_of_child
 
 MOST_SWITCHES = 3
 """The number of switches is the smaller of two uniform draws from 1 to this: 5 of 9 mutants have one switch."""
 EXCHANGES = 0.25
 """Probability that a switch exchanges two layers."""
-Layers = tuple[LayerAssignment, ...]
+Layers = tuple[Assignment, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +81,14 @@ class Mutation:
 
     def _exchanged(self, child: Layers, generator: np.random.Generator) -> Layers:
         """Exchange the choices of two random layers that differ and may each have the other's; unchanged if there are none."""
-        first = int(generator.integers(len(child)))
+        blocks = layers_of_child(child)
+        first = int(generator.integers(len(blocks)))
         others = [
             other
-            for other in range(len(child))
-            if child[other] != child[first]
-            and self._may(first, child[other])
-            and self._may(other, child[first])
+            for other in range(len(blocks))
+            if blocks[other] != blocks[first]
+            and self._may(first, blocks[other])
+            and self._may(other, blocks[first])
         ]
         if not others:
             return child

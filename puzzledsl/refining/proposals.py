@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from puzzledsl.ir.tables import LayerAssignment, MeasuredChild, Solution
+from puzzledsl.ir.tables import Assignment, MeasuredChild, Solution
 from puzzledsl.refining.candidates import Candidates
 from puzzledsl.refining.surrogate import Surrogate
 
@@ -52,10 +52,10 @@ class Proposer(Protocol):
     def next(self) -> Proposal | None:
         """Return a child that was not proposed before; None if there is none."""
 
-    def tell(self, child: tuple[LayerAssignment, ...], loss: float) -> None:
+    def tell(self, child: tuple[Assignment, ...], loss: float) -> None:
         """Record the measured loss of a proposed child."""
 
-    def predict(self, child: tuple[LayerAssignment, ...]) -> tuple[float, float]:
+    def predict(self, child: tuple[Assignment, ...]) -> tuple[float, float]:
         """Return the expected loss of a child and its standard deviation."""
 
     def model_optimum(self) -> Solution | None:
@@ -74,7 +74,7 @@ class Proposals:
         self._generator = np.random.default_rng(seed)
         self._first: list[tuple[Solution, Origin]] = [(optimum, "optimum")]
         self._first += [(solution, rule) for rule, solution in candidates.baselines()]
-        self._seen: set[tuple[LayerAssignment, ...]] = set()
+        self._seen: set[tuple[Assignment, ...]] = set()
         self._turn = 0
 
     def next(self) -> Proposal | None:
@@ -94,11 +94,11 @@ class Proposals:
                 return self._proposed(drawn, "drawn")
         return None
 
-    def tell(self, child: tuple[LayerAssignment, ...], loss: float) -> None:
+    def tell(self, child: tuple[Assignment, ...], loss: float) -> None:
         """Refit the scores to the measured loss of a child too."""
         self.surrogate.tell(child, loss)
 
-    def predict(self, child: tuple[LayerAssignment, ...]) -> tuple[float, float]:
+    def predict(self, child: tuple[Assignment, ...]) -> tuple[float, float]:
         """Return the expected loss by the refitted scores and its standard deviation."""
         return self.surrogate.predict(child)
 

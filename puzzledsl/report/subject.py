@@ -25,6 +25,7 @@ from puzzledsl.ir.nodes import (
 )
 from puzzledsl.ir.references import search_behind
 from puzzledsl.ir.tables import (
+    Assignment,
     CostTable,
     Evaluation,
     Figure,
@@ -122,10 +123,10 @@ class Subject:
     def _fits(self, solution: Solution) -> bool:
         """Return True if the layers are a child of this space."""
         space = self.space.layers
-        return len(solution.layers) == len(space) and all(
+        return len(solution.of_layers) == len(space) and all(
             names.attention in (PARENT, *(a.name for a in choice.attention))
             and names.ffn in (PARENT, *(a.name for a in choice.ffn))
-            for names, choice in zip(solution.layers, space, strict=True)
+            for names, choice in zip(solution.of_layers, space, strict=True)
         )
 
     @property
@@ -233,7 +234,7 @@ class Subject:
         costs = self.scenario_costs(scenario, chosen)
         metrics: dict[str, float] = {}
         if model == PARENT:
-            layers: tuple[LayerAssignment, ...] = (
+            layers: tuple[Assignment, ...] = (
                 LayerAssignment(attention=PARENT, ffn=PARENT),
             ) * self.shape.layers
             recorded = self.result.parent_metrics if self.result else {}

@@ -24,6 +24,7 @@ from puzzledsl.checker.expressions.values import (
     Facts,
     Layers,
     ListValue,
+    ModelEnd,
     Options,
     Poison,
     RangeValue,
@@ -64,7 +65,7 @@ def show(value: Value, ctx: Context) -> str:
             return f"{value.dimension.name}, decided by the search"
         case Layers(indices=indices) if indices:
             return f"{len(indices)} layer{'s' if len(indices) > 1 else ''}"
-        case Facts() | SubBlocks():
+        case Facts() | SubBlocks() | ModelEnd():
             return f"{describe(value)}, decided by the search"
         case _:
             return describe(value)

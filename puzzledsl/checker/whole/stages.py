@@ -14,6 +14,7 @@ from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import layers_in_words, listed
 from puzzledsl.base.stage_errors import (
     CannotRealise,
+    EndsNotTaken,
     NoFit,
     NoPieceForAlternative,
     NothingMeasured,
@@ -39,6 +40,7 @@ MODULES = "puzzledsl.models.alternatives"
 def check_whole(ctx: Context, program: nodes.Program) -> None:
     """Report what a later stage cannot do, of a program whose declarations have no mistakes."""
     check_solvers(ctx, program)
+    check_ends(ctx, program)
     check_refines(ctx, program)
     check_exports(ctx, program)
     check_engines(ctx, program)
@@ -53,6 +55,55 @@ def check_solvers(ctx: Context, program: nodes.Program) -> None:
         if references.drops_by_influence(search) and references.influence_score(program, search) is None:
             said: Args = {"search": name, "solver": search.solver.kind, "space": search.space}
             ctx.report(NothingMeasured(ctx.span_of(search.where), **said))
+
+
+# ---------------------------------------------------------------- ends of the model
+
+
+def check_ends(ctx: Context, program: nodes.Program) -> None:
+    """Report what does not take the ends of a model in another type: costs that are not a profile's, and later stages."""
+    for space in program.spaces.values():
+        if space.ends is None:
+            continue
+        ends = " and ".join(site for site, choice in space.ends if any(not end.is_parent for end in choice))
+        for where, what, why, help in _without_ends(program, space):
+            said: Args = {"what": what, "ends": ends, "space": space.name, "why": why}
+            ctx.report(
+                EndsNotTaken(ctx.span_of(where), help=f"{help}, or leave {ends} out of the space", **said)
+            )
+
+
+def _without_ends(program: nodes.Program, space: nodes.Space) -> Iterator[tuple[nodes.Where, str, str, str]]:
+    """Yield the place, the name, the reason and a remedy of what cannot take the ends of a space in other types."""
+    searches = {name: search for name, search in program.searches.items() if search.space == space.name}
+    mentioned = {name for search in searches.values() for name in references.references(search)}
+    for scenario in (program.scenarios[name] for name in program.scenarios if name in mentioned):
+        match program.hardware[scenario.hardware].spec:
+            case nodes.TableHardware():
+                why = "a cost table has rows of layers alone"
+                yield scenario.where, f"scenario `{scenario.name}`", why, "cost it by a profile"
+            case nodes.MeasuredHardware():
+                why = "no measurement times them apart"
+                yield scenario.where, f"scenario `{scenario.name}`", why, "cost it by a profile"
+    for score in program.scores.values():
+        if score.space == space.name and isinstance(score.method, nodes.ReplaceOne):
+            why = "only a table scores them"
+            yield score.where, f"score `{score.name}`", why, "give their scores in a `table(…)`"
+    searches = {name for name, search in program.searches.items() if search.space == space.name}
+    for search in searches:
+        if (refine := program.searches[search].refine) is not None:
+            yield (
+                refine.where,
+                f"`refine` of search `{search}`",
+                "no child is built with them",
+                "leave `refine` out",
+            )
+    children = {uptrain.name: uptrain.search for uptrain in program.uptrains.values()}
+    children |= {each.name: each.of for each in (*program.evals.values(), *program.exports.values())}
+    later = {**program.uptrains, **program.evals, **program.exports}
+    for name, of in children.items():
+        if references.search_behind(program, of) in searches:
+            yield later[name].where, f"`{name}`", "no child is built with them", "take it out of the program"
 
 
 # ---------------------------------------------------------------- refine

@@ -36,11 +36,11 @@ def model_card(ctx: Context, search: str, result: SearchResult) -> str:
         else f"| {name} | | {metric_text(name, value)} |"
         for name, value in sorted(best.metrics.items())
     ]
-    layers = [f"| {i} | {layer.attention} | {layer.ffn} |" for i, layer in enumerate(best.layers)]
+    layers = [f"| {i} | {layer.attention} | {layer.ffn} |" for i, layer in enumerate(best.of_layers)]
     attention = ", ".join(
-        f"{n} x {name}" for name, n in sorted(Counter(x.attention for x in best.layers).items())
+        f"{n} x {name}" for name, n in sorted(Counter(x.attention for x in best.of_layers).items())
     )
-    ffn = ", ".join(f"{n} x {name}" for name, n in sorted(Counter(x.ffn for x in best.layers).items()))
+    ffn = ", ".join(f"{n} x {name}" for name, n in sorted(Counter(x.ffn for x in best.of_layers).items()))
     bound = "none" if result.bound is None else f"{result.bound:.6g}"
     lines = [
         "---",

@@ -76,11 +76,11 @@ def optimum_strip(subject: Subject) -> Strip | None:
 
 def _strip(subject: Subject, best: Solution) -> Strip:
     costs = subject.scenario_costs(subject.scenario, best) if subject.scenario else None
-    shares = _run_shares(subject.score_table, best.layers, subject.shape)
+    shares = _run_shares(subject.score_table, best.of_layers, subject.shape)
     windows = window_scale(subject.program, subject.space.layers, subject.shape)
     drafts = [
         _Draft(subject.shape.at(i), windows, i, choice, layer, costs, subject.score_table, shares.get(i))
-        for i, (choice, layer) in enumerate(zip(subject.space.layers, best.layers, strict=True))
+        for i, (choice, layer) in enumerate(zip(subject.space.layers, best.of_layers, strict=True))
     ]
     total = sum(d.time_s for d in drafts if d.time_s is not None)
     tallest = max((max(d.time_s or 0, d.parent_s or 0) for d in drafts), default=0)
@@ -92,8 +92,14 @@ def _strip(subject: Subject, best: Solution) -> Strip:
         ffn=_legend([c.ffn for c in columns]),
         scenario=subject.scenario if any(c.time for c in columns) else None,
         score=subject.score if any(c.score for c in columns) else None,
-        summary=_summary(columns),
+        summary=_summary(columns) + _of_ends(subject, best),
     )
+
+
+def _of_ends(subject: Subject, best: Solution) -> str:
+    if subject.space.ends is None:
+        return ""
+    return "; " + "; ".join(f"{site}: {name}" for site, name in best.ends)
 
 
 def _run_shares(

@@ -223,7 +223,7 @@ def value_of(subject: Subject, linear: Linear, solution: Solution | None) -> flo
 def _term(subject: Subject, term: Term, solution: Solution | None) -> float | None:
     result = subject.result
     recorded = solution.metrics if solution else (result.parent_metrics if result else {})
-    layers = solution.layers if solution else _parents(subject.shape.layers)
+    layers = solution.of_layers if solution else _parents(subject.shape.layers)
     match term:
         case MetricTerm(scenario=scenario, metric=metric):
             key = f"{scenario}.{metric}"

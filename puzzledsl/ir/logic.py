@@ -53,7 +53,7 @@ class Pair(NamedTuple):
 
 
 AnyChoice = Choice | EndsAssignment
-"""What a layer chooses, or, in the layer after the last, what the ends of the model are."""
+"""The choice of a layer, or, in the layer after the last, that of the ends of the model."""
 _PAIR = attrgetter("attention", "ffn")
 
 

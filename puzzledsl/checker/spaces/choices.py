@@ -77,13 +77,13 @@ class ChoiceReader:
         Without `each`, an alternative is for the layers that can have it, and a mistake if none can. With `each`, it
         is a mistake if one of the layers cannot have it.
         """
-        wanted = set(layers)
+        wanted, calls = set(layers), self._calls(expr, scope, sub_block)
         kinds = [
             _Kind(own, here)
             for own, indices in self.info.shape.kinds_of(sub_block)
             if (here := tuple(i for i in indices if i in wanted))
         ]
-        self._read_all(expr, scope, sub_block, kinds, each=each)
+        self._read_all(calls, sub_block, kinds, each=each)
         found: dict[int, Choice] = {}
         for kind in kinds:
             found |= dict.fromkeys(kind.layers, tuple(kind.found))
@@ -92,16 +92,15 @@ class ChoiceReader:
     def of_end(self, expr: tree.Expr, scope: Scope, site: EndName) -> Choice:
         """Return the alternatives that an expression denotes for an end of the model."""
         model = _Kind(self.info.shape, ())
-        self._read_all(expr, scope, site, [model], each=False)
+        self._read_all(self._calls(expr, scope, site), site, [model], each=False)
         return tuple(model.found)
 
     def _read_all(
-        self, expr: tree.Expr, scope: Scope, site: Site, kinds: Sequence[_Kind], *, each: bool
+        self, calls: Sequence[Constructed], site: Site, kinds: Sequence[_Kind], *, each: bool
     ) -> None:
-        for call in self._calls(expr, scope, site):
-            alternative = KINDS[site][call.name]
-            unfit = [alternative.unfit(kind.shape) for kind in kinds]
-            self._attempt(self._read, call, alternative, kinds, unfit, each)
+        reasons = [[KINDS[site][call.name].unfit(kind.shape) for kind in kinds] for call in calls]
+        for call, unfit in zip(calls, reasons, strict=True):
+            self._attempt(self._read, call, KINDS[site][call.name], kinds, unfit, each)
 
     def _attempt(self, read: Callable[..., T], *arguments: object) -> T | None:
         """Return `read(*arguments)`; None where it is refused, which leaves the space incomplete."""

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TypeVar, assert_never
 
 from puzzledsl.alternatives.alternative import (
+    ENDS,
     MIXERS,
     SUB_BLOCKS,
     Alternative,
@@ -77,30 +78,30 @@ class ChoiceReader:
         Without `each`, an alternative is for the layers that can have it, and a mistake if none can. With `each`, it
         is a mistake if one of the layers cannot have it.
         """
-        wanted, calls = set(layers), self._calls(expr, scope, sub_block)
-        kinds = [
-            _Kind(own, here)
-            for own, indices in self.info.shape.kinds_of(sub_block)
-            if (here := tuple(i for i in indices if i in wanted))
-        ]
-        self._read_all(calls, sub_block, kinds, each=each)
         found: dict[int, Choice] = {}
-        for kind in kinds:
+        for kind in self._read_all(expr, scope, sub_block, layers, each=each):
             found |= dict.fromkeys(kind.layers, tuple(kind.found))
         return found
 
     def of_end(self, expr: tree.Expr, scope: Scope, site: EndName) -> Choice:
         """Return the alternatives that an expression denotes for an end of the model."""
-        model = _Kind(self.info.shape, ())
-        self._read_all(self._calls(expr, scope, site), site, [model], each=False)
+        (model,) = self._read_all(expr, scope, site, (), each=False)
         return tuple(model.found)
 
     def _read_all(
-        self, calls: Sequence[Constructed], site: Site, kinds: Sequence[_Kind], *, each: bool
-    ) -> None:
+        self, expr: tree.Expr, scope: Scope, site: Site, layers: Sequence[int], *, each: bool
+    ) -> list[_Kind]:
+        """Return each kind of some layers with the alternatives read for it; of an end, the whole model as one kind."""
+        wanted, calls, shape = set(layers), self._calls(expr, scope, site), self.info.shape
+        kinds = [
+            _Kind(own, here)
+            for own, indices in ([(shape, ())] if site in ENDS else shape.kinds_of(site))
+            if (here := tuple(i for i in indices if i in wanted)) or site in ENDS
+        ]
         reasons = [[KINDS[site][call.name].unfit(kind.shape) for kind in kinds] for call in calls]
         for call, unfit in zip(calls, reasons, strict=True):
             self._attempt(self._read, call, KINDS[site][call.name], kinds, unfit, each)
+        return kinds
 
     def _attempt(self, read: Callable[..., T], *arguments: object) -> T | None:
         """Return `read(*arguments)`; None where it is refused, which leaves the space incomplete."""

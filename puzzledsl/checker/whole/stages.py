@@ -89,21 +89,16 @@ def _without_ends(program: nodes.Program, space: nodes.Space) -> Iterator[tuple[
         if score.space == space.name and isinstance(score.method, nodes.ReplaceOne):
             why = "only a table scores them"
             yield score.where, f"score `{score.name}`", why, "give their scores in a `table(…)`"
-    searches = {name for name, search in program.searches.items() if search.space == space.name}
-    for search in searches:
-        if (refine := program.searches[search].refine) is not None:
-            yield (
-                refine.where,
-                f"`refine` of search `{search}`",
-                "no child is built with them",
-                "leave `refine` out",
-            )
-    children = {uptrain.name: uptrain.search for uptrain in program.uptrains.values()}
-    children |= {each.name: each.of for each in (*program.evals.values(), *program.exports.values())}
-    later = {**program.uptrains, **program.evals, **program.exports}
-    for name, of in children.items():
+    unbuilt = "no child is built with them"
+    for name, search in searches.items():
+        if search.refine is not None:
+            yield search.refine.where, f"`refine` of search `{name}`", unbuilt, "leave `refine` out"
+    later: list[nodes.Uptrain | nodes.Eval | nodes.Export] = [*program.uptrains.values()]
+    later += [*program.evals.values(), *program.exports.values()]
+    for each in later:
+        of = each.search if isinstance(each, nodes.Uptrain) else each.of
         if references.search_behind(program, of) in searches:
-            yield later[name].where, f"`{name}`", "no child is built with them", "take it out of the program"
+            yield each.where, f"`{each.name}`", unbuilt, "take it out of the program"
 
 
 # ---------------------------------------------------------------- refine

@@ -86,9 +86,14 @@ def _without_ends(program: nodes.Program, space: nodes.Space) -> Iterator[tuple[
                 why = "no measurement times them apart"
                 yield scenario.where, f"scenario `{scenario.name}`", why, "cost it by a profile"
     for score in program.scores.values():
-        if score.space == space.name and isinstance(score.method, nodes.ReplaceOne):
-            why = "only a table scores them"
-            yield score.where, f"score `{score.name}`", why, "give their scores in a `table(…)`"
+        method = score.method
+        if (
+            score.space == space.name
+            and isinstance(method, nodes.ReplaceOne)
+            and (method.children or method.around)
+        ):
+            why = "no child is built with them"
+            yield score.where, f"score `{score.name}`", why, "leave `children` and `around` out"
     unbuilt = "no child is built with them"
     for name, search in searches.items():
         if search.refine is not None:

@@ -11,7 +11,6 @@ Declarations are dictionaries keyed by name; `where` remembers the order of the 
 from __future__ import annotations
 
 from itertools import product
-from typing import Any
 
 from puzzledsl.alternatives.ends import ParentEmbedding, ParentHead
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
@@ -20,7 +19,7 @@ from puzzledsl.alternatives.shape import Initialisers as Initialisers
 from puzzledsl.alternatives.shape import Shape as Shape
 from puzzledsl.base.frozen import Frozen, left_out
 from puzzledsl.base.settings import setting
-from puzzledsl.ir.base import FORMAT_VERSION, Artefact, Declaration, Exact
+from puzzledsl.ir.base import Artefact, Declaration, Exact
 from puzzledsl.ir.data_nodes import *  # noqa: F403
 from puzzledsl.ir.data_nodes import Data, Parent
 from puzzledsl.ir.hardware_nodes import *  # noqa: F403
@@ -126,12 +125,3 @@ class Program(Artefact):
     uptrains: dict[str, Uptrain] = {}
     evals: dict[str, Eval] = {}
     exports: dict[str, Export] = {}
-
-
-def program_schema() -> dict[str, Any]:
-    """The JSON schema of `build/ir.json`, with the dialect and the version it has."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:puzzledsl:schema:ir-{FORMAT_VERSION}",
-        **Program.model_json_schema(mode="serialization"),
-    }

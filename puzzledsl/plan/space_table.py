@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import fsum, log10
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
-from puzzledsl.ir.facts import fact, log10_children
+from puzzledsl.ir.facts import fact
 from puzzledsl.ir.nodes import EndsChoice, Program, Shape, Space
 from puzzledsl.language.words import SUB_BLOCK_FACTS
 
@@ -34,7 +35,10 @@ class SpaceTable:
     @property
     def log10_children(self) -> float:
         """The decimal logarithm of the number of children."""
-        return log10_children(self.space)
+        ends = 1 if self.space.ends is None else len(self.space.ends.offered)
+        return fsum(
+            log10(count) for count in (ends, *(len(c.attention) * len(c.ffn) for c in self.space.layers))
+        )
 
     @property
     def shape(self) -> Shape:

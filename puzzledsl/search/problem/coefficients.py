@@ -185,7 +185,8 @@ class Coefficients:
         def entry(choice: Assignment, table: TableTerm | None) -> Fraction:
             if table is None or isinstance(choice, EndsAssignment):
                 return Fraction(0)
-            return table.value(choice.attention, choice.ffn)
+            value: Fraction = table.value(choice.attention, choice.ffn)
+            return value
 
         numbers, places = self._each(PAIR, entry, [*map(at.get, range(self.columns.layers))])
         scale = math.lcm(*{n.denominator for n in numbers})

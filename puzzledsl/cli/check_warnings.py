@@ -87,8 +87,10 @@ class _MetricSum:
             uses = {pair: use(layer, pair) for pair in pairs}
             for child, extreme in zip(children, (min, max), strict=True):
                 child.append(extreme(pairs, key=uses.__getitem__))
-        ends = [] if space.ends is None else [(EndsAssignment.of(name),) for name in space.ends.offered]
-        values = [self.value(costs, (*child, *both)) for child in children for both in ends or [()]]
+        ends: list[tuple[EndsAssignment, ...]] = [()]
+        if space.ends is not None:
+            ends = [(EndsAssignment.of(name),) for name in space.ends.offered]
+        values = [self.value(costs, (*child, *both)) for child in children for both in ends]
         return [min(values), max(values)]
 
 

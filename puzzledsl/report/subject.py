@@ -111,7 +111,11 @@ class Subject:
 
     def _fits(self, solution: Solution) -> bool:
         """Return True if the layers are a child of this space."""
-        space = self.space.layers
+        space, ends = self.space.layers, self.space.ends
+        if (solution.layers != solution.of_layers) != (ends is not None):
+            return False
+        if ends is not None and solution.ends.name not in ends.offered:
+            return False
         return len(solution.of_layers) == len(space) and all(
             names.attention in (PARENT, *(a.name for a in choice.attention))
             and names.ffn in (PARENT, *(a.name for a in choice.ffn))

@@ -59,6 +59,8 @@ class Strip:
     scenario: str | None
     score: str | None
     summary: str
+    ends: tuple[tuple[str, str], ...] = ()
+    """The model's ends and their types, where the space gives them a choice."""
 
 
 def strip_of(subject: Subject) -> Strip | None:
@@ -85,6 +87,7 @@ def _strip(subject: Subject, best: Solution) -> Strip:
     total = sum(d.time_s for d in drafts if d.time_s is not None)
     tallest = max((max(d.time_s or 0, d.parent_s or 0) for d in drafts), default=0)
     worst = max((d.score or 0 for d in drafts), default=0)
+    ends = () if subject.space.ends is None else tuple(best.ends)
     columns = tuple(d.column(total, tallest, worst) for d in drafts)
     return Strip(
         columns=columns,
@@ -92,14 +95,9 @@ def _strip(subject: Subject, best: Solution) -> Strip:
         ffn=_legend([c.ffn for c in columns]),
         scenario=subject.scenario if any(c.time for c in columns) else None,
         score=subject.score if any(c.score for c in columns) else None,
-        summary=_summary(columns) + _of_ends(subject, best),
+        summary="; ".join([_summary(columns), *(f"{site}: {name}" for site, name in ends)]),
+        ends=ends,
     )
-
-
-def _of_ends(subject: Subject, best: Solution) -> str:
-    if subject.space.ends is None:
-        return ""
-    return "; " + "; ".join(f"{site}: {name}" for site, name in best.ends)
 
 
 def _run_shares(

@@ -15,8 +15,8 @@ from puzzledsl.alternatives.alternative import Alternative, EndName, Look
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.weights import Size, Weight, Weights
 
-TENSORS: Mapping[EndName, str] = {"embedding": "model.embed_tokens.weight", "head": "lm_head.weight"}
-"""End -> the name of its matrix in a checkpoint of transformers."""
+END_DTYPES = "end_dtypes"
+"""Key of a child's config.json with the storage types of its ends, by name; absent where none has one."""
 
 
 class End(Alternative):

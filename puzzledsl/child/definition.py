@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
-from puzzledsl.base.diagnostics import Args, DiagnosticError
+from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.phrases import layers_in_words
-from puzzledsl.base.stage_errors import EndsNotTaken
 from puzzledsl.child.errors import NoPiece
 from puzzledsl.ir.nodes import LayerChoice, Program
 from puzzledsl.ir.source_location import span_of
@@ -26,8 +25,6 @@ def model_definition(
     of another space.
     """
     space = program.spaces[program.searches[search].space]
-    if space.ends is not None:
-        raise DiagnosticError(_without_ends(program, search))
     pieces: Pieces = {}
     for job in jobs:
         pieces.setdefault((job.layer, job.attention, job.ffn), job.id)
@@ -40,7 +37,9 @@ def model_definition(
             missing.setdefault(name, []).append(index)
     if missing:
         raise _no_piece(program, search, missing)
-    return ModelDefinition(name=search, search=search, parent=space.parent, layers=tuple(layers))
+    return ModelDefinition(
+        name=search, search=search, parent=space.parent, layers=tuple(layers), ends=solution.ends
+    )
 
 
 def _layer(
@@ -69,14 +68,6 @@ def _chosen(choice: LayerChoice, names: LayerAssignment) -> tuple[AttentionAlter
     if names.attention not in attention or names.ffn not in ffn:
         raise ValueError(f"a layer of the space has no {names.attention}/{names.ffn}: solve the search again")
     return attention[names.attention], ffn[names.ffn]
-
-
-def _without_ends(program: Program, search: str) -> EndsNotTaken:
-    space = program.searches[search].space
-    said: Args = {"what": f"the child of `{search}`", "ends": "embedding and head", "space": space}
-    help = "it can be solved and explained; leave them out of the space to build it"
-    why = "no child is built with them"
-    return EndsNotTaken(span_of(program.searches[search].where), why=why, help=help, **said)
 
 
 def _no_piece(program: Program, search: str, missing: dict[str, list[int]]) -> DiagnosticError:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
+from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.support import FAMILY, Absent, Architecture, Lowered
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.base.entry_points import entry_points
@@ -92,18 +93,34 @@ def _without_ends(program: nodes.Program, space: nodes.Space) -> Iterator[tuple[
             and isinstance(method, nodes.ReplaceOne)
             and (method.children or method.around)
         ):
-            why = "no child is built with them"
+            why = "children are measured by the parent's own head"
             yield score.where, f"score `{score.name}`", why, "leave `children` and `around` out"
-    unbuilt = "no child is built with them"
+    unbuilt = "children are measured by the parent's own head"
     for name, search in searches.items():
         if search.refine is not None:
             yield search.refine.where, f"`refine` of search `{name}`", unbuilt, "leave `refine` out"
-    later: list[nodes.Uptrain | nodes.Eval | nodes.Export] = [*program.uptrains.values()]
-    later += [*program.evals.values(), *program.exports.values()]
-    for each in later:
-        of = each.search if isinstance(each, nodes.Uptrain) else each.of
-        if references.search_behind(program, of) in searches:
-            yield each.where, f"`{each.name}`", unbuilt, "take it out of the program"
+    for uptrain in program.uptrains.values():
+        if uptrain.search in searches:
+            why = "training would move its numbers off their grid"
+            yield uptrain.where, f"`{uptrain.name}`", why, "take it out of the program"
+    for export in program.exports.values():
+        why = "" if references.search_behind(program, export.of) not in searches else _unlike(export, space)
+        if why:
+            said = "write `gguf(…)` without a recipe, or `hf(…, runtime: transformers)`"
+            yield export.where, f"export `{export.name}`", why, said
+
+
+def _unlike(export: nodes.Export, space: nodes.Space) -> str:
+    """Return the reason why an export cannot hold the ends of a space in their types; empty if it can."""
+    if export.dtype is not None and export.dtype in RECIPES:
+        return "a recipe chooses the type of every matrix"
+    if export.format == "hf" and export.runtime == "transformers":
+        return ""
+    if export.format != "gguf":
+        return f"{RUNTIMES[export.runtime].title} reads them in one type"
+    ends = () if space.ends is None else (*space.ends.embedding, *space.ends.head)
+    strange = [e.dtype for e in ends if e.dtype is not None and PRECISIONS[e.dtype].format != "gguf"]
+    return f"a GGUF file has no `{strange[0]}`" if strange else ""
 
 
 # ---------------------------------------------------------------- refine

@@ -11,12 +11,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from puzzledsl.alternatives.alternative import ENDS, EndName
 from puzzledsl.alternatives.precision import PRECISIONS, Precision, PrecisionName
+from puzzledsl.ir.tables import EndsAssignment
 from puzzledsl.models.precision.grids import Codes, blocks_of, rounded
 from puzzledsl.models.precision.scale_search import searched_scales
 
 ROWS = 4096
 """Rows that are rounded at a time: 1 MiB of float32 for each 64 channels."""
+
+
+def types_of_ends(ends: EndsAssignment) -> dict[EndName, PrecisionName]:
+    """Return the storage types of ends by name; nothing of one that is as in the parent."""
+    found = {site: getattr(ends, site).partition("@")[2] for site in ENDS}
+    return {site: dtype for site, dtype in found.items() if dtype}
 
 
 def rounded_end(weight_VH: Tensor, dtype: PrecisionName) -> Tensor:

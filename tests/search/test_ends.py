@@ -249,7 +249,26 @@ OF_V = "space v of p { ffn = parent | noop, head = parent(dtype: full | q4_0) }\
             ("space v of p { head = parent(dtype: q4_k) }", "E0305"),
             ("space v of p { ffn = noop | parent\n  head |= parent(dtype: q4_0) }", "E0303"),
             ("space v of p { head = parent, head = parent(dtype: q8_0) }", "E0208"),
+        ),
+        *refused(
+            "space.ends-built",
             (OF_V + "search t of v { minimize x, require chat.memory <= 1GiB }", "E0418"),
+            (
+                OF_V
+                + 'search t of v { minimize x, require params <= 1x }\nexport e of t = gguf("e.gguf", dtype: q4_k_m)',
+                "E0418",
+            ),
+            (
+                OF_V
+                + 'search t of v { minimize x, require params <= 1x }\nexport e of t = hf("e", runtime: vllm)',
+                "E0418",
+            ),
+            (OF_V + 'search t of v { minimize x, require params <= 1x }\nexport e of t = mlx("e")', "E0418"),
+            (
+                OF_V.replace("q4_0", "int8")
+                + 'search t of v { minimize x, require params <= 1x }\nexport e of t = gguf("e.gguf")',
+                "E0418",
+            ),
         ),
         *refused(
             "require.ends",

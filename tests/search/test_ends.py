@@ -234,7 +234,7 @@ def test_mistakes_of_a_score_table_are_told(tmp_path: Path, row: str, code: str)
 
 
 PROFILE = "hardware g { memory = 24GB, bandwidth = 1TB/s\n  peak { bf16 = 165TFLOP/s } }\n"
-OF_V = "space v of p { ffn = parent | noop, head = parent(dtype: full | q4_0) }\nscore x of v = table('x.csv')\n".replace(
+OF_V = "space v of p { ffn = parent | mlp(width: 96), head = parent(dtype: full | q4_0) }\nscore x of v = table('x.csv')\n".replace(
     "'", '"'
 )
 

@@ -17,11 +17,10 @@ def space_details(old: nodes.Space, new: nodes.Space) -> Iterator[Detail]:
     if len(old.layers) != len(new.layers):
         yield Detail("layers", str(len(old.layers)), str(len(new.layers)))
     for site in ENDS:
-        before, after = (
-            " | ".join(end.name for end in getattr(s.ends or nodes.EndsChoice(), site)) for s in (old, new)
-        )
-        if before != after:
-            yield Detail(site, before, after)
+        known = [getattr(space.ends or nodes.EndsChoice(), site) for space in (old, new)]
+        was, now = (" | ".join(end.name for end in ends) for ends in known)
+        if was != now:
+            yield Detail(site, was, now)
     sub_blocks: tuple[SubBlock, SubBlock] = ("attention", "ffn")
     for sub_block in sub_blocks:
         gained: dict[Names, list[int]] = {}

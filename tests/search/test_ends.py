@@ -233,10 +233,10 @@ def test_mistakes_of_a_score_table_are_told(tmp_path: Path, row: str, code: str)
     assert [d.code for d in caught.value.diagnostics] == [code]
 
 
-PROFILE = "hardware g { memory = 24GB, bandwidth = 1TB/s\n  peak { bf16 = 165TFLOP/s } }\n"
-OF_V = "space v of p { ffn = parent | mlp(width: 96), head = parent(dtype: full | q4_0) }\nscore x of v = table('x.csv')\n".replace(
-    "'", '"'
-)
+OF_V = """\
+space v of p { ffn = parent | mlp(width: 96), head = parent(dtype: full | q4_0) }
+score x of v = table("x.csv")
+"""
 
 
 @pytest.mark.parametrize(

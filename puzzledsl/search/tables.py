@@ -9,7 +9,7 @@ from fractions import Fraction
 from itertools import product
 from typing import Literal
 
-from puzzledsl.alternatives.alternative import EndName, SubBlock
+from puzzledsl.alternatives.alternative import ENDS, EndName, SubBlock
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink
 from puzzledsl.base.stage_errors import NothingMeasured
 from puzzledsl.base.units import BYTES
@@ -101,10 +101,7 @@ class Tables:
         return [costs.batch for costs in self.costs.scenarios[scenario]]
 
     def larger(self, scenario: str, batch: int) -> Sequence[int]:
-        """Return candidates above `batch` such that no larger batch fits if none of these does.
-
-        On a profile this is the next batch, since memory grows with the batch; else all larger ones of the table.
-        """
+        """Return candidates above `batch` such that no larger batch fits if these do not: all, or the next one of a profile."""
         if scenario in self.profiles:
             return [batch + 1] if batch < self.costs.auto[scenario] else []
         return [b for b in self.candidates(scenario) if b > batch]
@@ -121,13 +118,10 @@ class Tables:
             yield dict(zip(self.scenarios, batches, strict=True))
 
     def score(self, name: str, layer: int, choice: Assignment) -> Fraction:
-        """Return the score of a layer, without runs, or of the ends: the exact decimal in its table; 0 for the parent.
-
-        Raises DiagnosticError (AlternativeNotScored).
-        """
+        """Return a layer's exact score, without runs, or the ends'; 0 for the parent. Raises AlternativeNotScored."""
         if isinstance(choice, EndsAssignment):
-            return decimal(self.end_entry(name, "embedding", choice.embedding)) + decimal(
-                self.end_entry(name, "head", choice.head)
+            return sum(
+                (decimal(self.end_entry(name, site, getattr(choice, site))) for site in ENDS), Fraction(0)
             )
         if self.scores[name].unit == "block":
             return decimal(self.entry(name, "pairs", layer, f"{choice.attention}/{choice.ffn}"))
@@ -146,10 +140,7 @@ class Tables:
         return listed.get(key, 0.0)
 
     def entry(self, name: str, part: SubBlock | Literal["pairs"], layer: int, key: str) -> float:
-        """Return a score's entry for a sub-block, or for a pair named `attention/ffn`; 0 for the parent, if it is not listed.
-
-        Raises DiagnosticError (AlternativeNotScored).
-        """
+        """Return a sub-block's or pair's entry; 0 for a parent that is not listed. Raises AlternativeNotScored."""
         listed: tuple[dict[str, float], ...] = getattr(self.scores[name], part)
         value = listed[layer].get(key) if layer < len(listed) else None
         if value is not None or key in ("parent", "parent/parent"):

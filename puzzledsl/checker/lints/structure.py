@@ -6,7 +6,7 @@ layers, the most distinct values from a matching of values to layers (Kuhn 1955)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations, islice
 from typing import assert_never
 
@@ -35,8 +35,9 @@ class Layerwise:
         choice = self.layers[layer]
         key = id(choice), formula
         if key not in self._known:
-            found = {logic.holds(formula, {layer: pair}) for pair in _pairs(choice)}
-            self._known[key] = found.pop() if len(found) == 1 else None
+            found = (logic.holds(formula, {layer: pair}) for pair in _pairs(choice))
+            first = next(found, None)
+            self._known[key] = first if all(truth == first for truth in found) else None
         return self._known[key]
 
     def verdict(self, formula: nodes.Logic) -> Truth:
@@ -86,10 +87,11 @@ class Layerwise:
         return by_layer + constant
 
 
-def _pairs(choice: nodes.LayerChoice | nodes.EndsChoice) -> Sequence[logic.AnyChoice]:
+def _pairs(choice: nodes.LayerChoice | nodes.EndsChoice) -> Iterator[logic.AnyChoice]:
     if isinstance(choice, nodes.EndsChoice):
-        return [EndsAssignment(embedding=e.name, head=h.name) for e in choice.embedding for h in choice.head]
-    return [Pair(a.name, f.name) for a in choice.attention for f in choice.ffn]
+        yield from map(EndsAssignment.of, choice.offered)
+        return
+    yield from (Pair(a.name, f.name) for a in choice.attention for f in choice.ffn)
 
 
 # ---------------------------------------------------------------- different values

@@ -126,8 +126,6 @@ class Coefficients:
             case _:
                 assert_never(term)
 
-    # ---------------------------------------------------------------- numbers by column
-
     @cached_property
     def _no_table(self) -> list[dict[str, Any]]:
         """The table of the ends in numbers that only layers have: none, or an empty one."""
@@ -159,10 +157,9 @@ class Coefficients:
     def _each(
         self, site: int, of: Callable[..., Entry], *tables: Sequence[Any], profile: str = ""
     ) -> tuple[list[Entry], Ints]:
-        """Return `of(alternative, *table)` of a site's alternatives, and the place of each column's among them.
+        """Return `of(alternative, *table)` of a site's alternatives, and each column's place among them; equal layers share both.
 
-        `tables`: entries by layer. Layers that share their alternatives and entries share the numbers; on a `profile`, the same
-        layers do at every batch.
+        `tables`: entries by layer. On a `profile`, the same layers agree at every batch.
         """
         offered, own = self._sites[site]
         layers, places = self._alike.get((site, profile), ([], own))
@@ -192,8 +189,6 @@ class Coefficients:
         scale = math.lcm(*{n.denominator for n in numbers})
         return Vector(_added([([int(n * scale) for n in numbers], places)]), Fraction(1, scale))
 
-    # ---------------------------------------------------------------- costs
-
     def metric(self, scenario: str, batch: int, metric: str) -> Vector:
         """Return a metric of a scenario at a batch. Raises KeyError for a metric that is not linear."""
         costs = self.tables.at(scenario, batch)
@@ -209,10 +204,7 @@ class Coefficients:
         return Vector(self.measured(room.of, costs), constant=Fraction(room.of(costs.fixed))), room.limit
 
     def measured(self, of: Callable[..., int], *costs: ScenarioCosts) -> Whole:
-        """Return a number of each column: of its pair if that is listed, else the sum of its sub-blocks'.
-
-        `of` takes a cost of each of `costs`, of which only a single one may list pairs.
-        """
+        """Return a number of each column: of its pair if that is listed, else of its two sub-blocks."""
         if costs[0].pairs:
 
             def of_pair(choice: Assignment, layer: int) -> int:
@@ -230,8 +222,6 @@ class Coefficients:
         profile = costs[0].scenario if costs[0].scenario in self.tables.profiles else ""
         added = _added([self._each(site, entry, *tables[site], profile=profile) for site in (0, 1)])
         return self._with_ends(added, of, *costs)
-
-    # ---------------------------------------------------------------- scores
 
     def _score(self, score: str) -> Vector:
         """Return a score table. Sub-block scores are converted once per layer, not per pair."""
@@ -261,10 +251,7 @@ class Coefficients:
         return Vector(values, Fraction(1, scale), decimal(tables.scores[score].offset))
 
     def _added_by_runs(self, values: Whole, measured: Mapping[Run, int]) -> Whole:
-        """Replace the scores of columns of dropped layers by what each adds to the score of its run.
-
-        A run that is not measured scores as the run without its last layer plus this layer's own score.
-        """
+        """Replace dropped layers' scores by what each adds to its run; one beyond a measured part adds its own."""
         columns, longest = self.columns, max(length for _, length in measured)
         first = (columns.position == 1).nonzero()[0]
         own = dict(zip(columns.layer_of[first].tolist(), values[first].tolist(), strict=True))
@@ -281,9 +268,6 @@ class Coefficients:
             first_layer = int(columns.layer_of[column]) - length + 1
             values[column] = total(first_layer, length) - total(first_layer, length - 1)
         return combined([(1, values)])
-
-
-# ---------------------------------------------------------------- exact integers
 
 
 def _whole(numbers: list[int]) -> Whole:

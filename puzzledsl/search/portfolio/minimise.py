@@ -23,6 +23,7 @@ from puzzledsl.search.portfolio.branching import Branching
 from puzzledsl.search.portfolio.cases import NAME, Cases, by_cases, cases_of
 from puzzledsl.search.portfolio.label_setting import LabelSetting, kept
 from puzzledsl.search.portfolio.ledger import Ledger, Outcome
+from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Presolved, Problem, is_unfinished, presolve
 from puzzledsl.search.problem.paths import paths_of
 
@@ -39,6 +40,7 @@ EARLY = 0.2  # CP-SAT's deterministic seconds before a large diagram is built
 # seconds that a bound and a first answer have in any case: each takes 4-40 ms on 80 layers x 54
 FIRST_S = 0.1
 CP_SAT = "CP-SAT"
+EARLIER = "an earlier goal"
 NONE = Outcome(None, None, None, True, proved_by="presolve")
 
 
@@ -49,16 +51,19 @@ def minimise(
     at_least: int | None = None,
     bound: Bound | None = None,
     at_most: int | None = None,
+    start: Ints | None = None,
 ) -> Outcome:
     """Find a best answer of a problem: the canonical one unless `canonical` is False or a gap stopped the proof early.
 
     `at_least`: a lower bound on the sum that is already proven, for example by a relaxation. `bound`: the problem's Lagrangian
-    bound, if it is known. `at_most`: consider only answers with a sum up to this; "no answer" then means none of these.
+    bound, if it is known. `at_most`: consider only answers with a sum up to this; "no answer" then means none of these. `start`:
+    an answer that is known.
     """
     presolved = presolve(problem, quick=True, deadline=effort.deadline)
     if presolved is None:
         return NONE
-    known = Outcome(None, None, at_least, False)
+    value = None if start is None else problem.goal.of(start)
+    known = Outcome(start, value, at_least, False, found_by=EARLIER)
     if problem.formulas and is_unfinished(presolved.problem.diagram):
         short = replace(slice_of(effort, EARLY), labels=0)
         known = _minimise(presolved, short, canonical, known, None, at_most)
@@ -162,14 +167,8 @@ class Portfolio:
             share *= GROWTH * (LATER if structured and turn == 1 else 1)
             turn *= GROWTH
 
-    # -------------------------------------------------------- CP-SAT
-
     def cpsat(self, effort: Effort) -> bool:
-        """Search the whole problem by CP-SAT, with the columns that reduced costs leave and the bounds on the sum.
-
-        Return True if the ledger's answer is then proven: optimal (the first of the best if `canonical`), within the gap, or none
-        exists.
-        """
+        """Search the columns that are left by CP-SAT. Return True if the ledger's answer is then proven."""
         ledger, known = self.ledger, self.ledger.value
         if known is None or ledger.lower < known:
             found = self._better(effort)
@@ -184,11 +183,7 @@ class Portfolio:
         return ledger.value is None or ledger.close_enough()
 
     def _better(self, effort: Effort) -> Answer:
-        """Minimise among answers that are as good as the best known one.
-
-        If the canonical answer is wanted, the known one itself is excluded: to prove that there is no other one is easier than to
-        prove first that it is best and then that it is the only best.
-        """
+        """Minimise among answers as good as the best one; if canonical, without it, which is the easier proof."""
         ledger = self.ledger
         keep = ledger.bound.within(ledger.most)
         if not ledger.problem.columns.covers(keep):
@@ -207,12 +202,10 @@ class Portfolio:
             ledger.raise_lower(found.bound if before is None else min(found.bound, before), CP_SAT)
         return found
 
-    # -------------------------------------------------------- first answers
-
     def _first_answer(self) -> None:
         """Find any answer: by beam search if there is a diagram, else by repair, then a beam."""
         ledger, structured = self.ledger, paths_of(self.problem) is not None
-        if ledger.at_most is not None:
+        if ledger.at_most is not None or (ledger.value is not None and ledger.value <= ledger.lower):
             return
         if structured:
             self._beam(ledger.top)

@@ -320,7 +320,9 @@ class _Pinned:
         assert diagram is not None, "there always is a diagram of no formulas"
         paths = Paths(columns, diagram)
         priced = problem.goal.values + np.outer(DEARER, part.bound.float_prices @ problem.matrix)
-        open_pins = [self.pins[number] for number in (~part.none & (part.lower < part.upper)).nonzero()[0]]
+        open_pins = [
+            self.pins[number] for number in (~part.none & (part.lower < part.upper)).nonzero()[0].tolist()
+        ]
         largest = max((table.size for table in diagram.next), default=1)
         together = max(1, AT_ONCE // (len(DEARER) * max(largest, len(columns))))
         for begin in range(0, len(open_pins), together):

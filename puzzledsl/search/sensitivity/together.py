@@ -43,7 +43,7 @@ class Labels:
     step: tuple[Ints, Ints, Labels] | None = None
 
     def __len__(self) -> int:
-        return self.figures.shape[1]
+        return int(self.figures.shape[1])
 
     def columns(self, label: int) -> list[int]:
         """Return the columns of a label."""
@@ -95,13 +95,13 @@ class Priced:
         """Extend labels by each column of a layer within limits, [way]; None if there are too many."""
         columns = self.problem.columns
         begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
-        here = begin + (self.above[:, begin:end] <= limits[:, None]).all(axis=0).nonzero()[0]
+        here = begin + np.flatnonzero((self.above[:, begin:end] <= limits[:, None]).all(axis=0))
         i, j = (self.slack(labels)[:, None] + self.above[0, here] <= limits[0]).nonzero()
         if len(i) > MOST_LABELS:
             return None
         floor, column = labels.floor + self.least[:, layer], here[j]
         figures = labels.figures[:, i] + self.figures[:, column]
-        fits = (self.ways @ figures <= (limits + floor)[:, None]).all(axis=0).nonzero()[0]
+        fits = np.flatnonzero((self.ways @ figures <= (limits + floor)[:, None]).all(axis=0))
         if len(fits) < len(i):
             i, column, figures = i[fits], column[fits], figures[:, fits]
         if self.rest:
@@ -246,7 +246,7 @@ class _Search:
         sums = priced.ways @ inner.figures - inner.floor[:, None]
         entry, label = (sums[0] <= self.limits[0, own][:, None]).nonzero()
         entry = own[entry]
-        fits = (sums[1:, label] <= self.limits[1:, entry]).all(axis=0).nonzero()[0]
+        fits = np.flatnonzero((sums[1:, label] <= self.limits[1:, entry]).all(axis=0))
         entry, label = entry[fits], label[fits]
         used = inner.figures[:, label] + priced.figures[:, self.column[entry]]
         most = np.vstack([self.most[self.pin[entry]], np.repeat(problem.limits[:, None], len(entry), axis=1)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any, Literal
 
-from puzzledsl.alternatives.alternative import SUB_BLOCKS
+from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS
 from puzzledsl.base.diagnostics import Args, Span
 from puzzledsl.checker.bodies import from_body
 from puzzledsl.checker.context import Context, Refused
@@ -176,6 +176,7 @@ def space_names(info: SpaceInfo) -> dict[str, values.Value]:
         "layer": values.Layers(info, ()),
         "attention": values.SubBlocks(info, "attention", info.all_layers),
         "ffn": values.SubBlocks(info, "ffn", info.all_layers),
+        **{site: values.ModelEnd(info, site) for site in ENDS},
         "size": values.BuiltIn("size"),
         "params": values.Symbolic(params),
         "active_params": values.Symbolic(active, Fraction(fixed_params(info.shape)), space=info),

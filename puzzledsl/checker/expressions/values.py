@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Generic, Literal, Self, TypeVar
 
-from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.alternative import EndName, SubBlock
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.frozen import record
@@ -144,6 +144,14 @@ class SubBlocks:
     sub_block: SubBlock
     indices: tuple[int, ...]
     single: bool = False
+
+
+@record(eq=False)
+class ModelEnd:
+    """`embedding` or `head`: an end of the whole model, which no layer has."""
+
+    space: SpaceInfo
+    site: EndName
 
 
 @record(eq=False)
@@ -365,6 +373,7 @@ Value = (
     | ParentLayer
     | Layers
     | SubBlocks
+    | ModelEnd
     | Facts
     | Matches
     | Symbolic
@@ -398,6 +407,7 @@ _WORDS: dict[type, str] = {
     BuiltIn: "a function",
     ParentLayer: "a layer",
     SubBlocks: "a sub-block",
+    ModelEnd: "an end of the model",
     Matches: "a statement about layers",
     Formula: "a statement about layers",
     Conjunction: "a requirement",

@@ -63,7 +63,7 @@ def _warn_of_statements(
     A statement in a `for` is reported only if all its instances hold, or if one never does.
     """
     impossible: set[nodes.Where] = set()
-    layerwise = ctx.once(Layerwise, space.layers)
+    layerwise = ctx.once(Layerwise, space.layers, space.ends)
     instances: dict[nodes.Where, list[tuple[bool | None, str]]] = {}
     for requirement in requirements:
         if isinstance(requirement, nodes.LogicRequirement):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
 
-from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, SubBlock
+from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Site, SubBlock
 from puzzledsl.alternatives.precision import FULL, PRECISIONS
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Args, Fix
@@ -36,9 +36,9 @@ def predicate(
     pattern: tree.Pattern | tree.PatternChoice,
     scope: Scope,
     info: SpaceInfo,
-    sub_block: SubBlock,
+    sub_block: Site,
 ) -> Predicate:
-    """A test for alternatives of `sub_block`."""
+    """A test for alternatives of a site."""
     if isinstance(pattern, tree.PatternChoice):
         options = ctx.all(predicate, pattern.options, scope, info, sub_block)
         return lambda alternative, own: any(test(alternative, own) for test in options)
@@ -72,13 +72,15 @@ def matching(
     return found
 
 
-def report_unknown(ctx: Context, name: tree.Name, sub_block: SubBlock) -> str | None:
-    """Report a word that is no alternative of a sub-block; return the one that is likely meant, if any."""
-    other: SubBlock = "ffn" if sub_block == "attention" else "attention"
+def report_unknown(ctx: Context, name: tree.Name, sub_block: Site) -> str | None:
+    """Report a word that is no alternative of a site; return the one that is likely meant, if any."""
+    other = next(
+        (site for site, calls in ALTERNATIVES.items() if site != sub_block and name.text in calls), ""
+    )
     near, fixes = closest(name.text, ALTERNATIVES[sub_block]), list[Fix]()
     listed = ", ".join(f"`{n}`" for n in ALTERNATIVES[sub_block])
     help = f"{sub_block} alternatives: {listed}"
-    if name.text in ALTERNATIVES[other]:
+    if other:
         help = f"`{name.text}` is an alternative of `{other}`; {sub_block} has {listed}"
     elif printed := re.fullmatch(r"(mlp|gqa)(\d+)", name.text):
         key = "width" if printed[1] == "mlp" else "kv_heads"

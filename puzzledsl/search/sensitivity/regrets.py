@@ -14,8 +14,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.alternatives.alternative import ENDS, Site, SubBlock
+from puzzledsl.ir.tables import Assignment, EndsAssignment
 from puzzledsl.search.answer import best_meeting_all, checked
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
@@ -32,9 +32,11 @@ from puzzledsl.search.tables import Tables
 SUB_BLOCKS: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 SLICES_S = (0.5, 4.0, 30.0, 600.0)  # seconds for a pin, by round
 FURTHER = 1.2  # first growth of a pin's reach, which starts at the median of the gaps seen; it grows itself
-# Many pins at once: rooms for slack by round, and distance above a pin's own bound, in gaps between the optimum and its bound.
-REACHES, LATER, FAR = (1.05, 1.2, 1.4), (1.25, 1.55), 1.8
-SAMPLINGS, SAMPLED = 4, 24  # times that open pins are sampled for their own prices, and about how many
+# Many pins at once: rooms for slack, in gaps between the optimum and its bound; first, and then each time that open pins are
+# sampled for their own prices. `FAR`: distance above a pin's own bound, as a multiple of the last of them.
+REACHES, FAR = (1.05, 1.2, 1.4), 1.15
+LATER = ((1.25, 1.55), (1.6, 2.0), (2.1, 2.7), (2.8, 4.0))
+SAMPLED = 24  # about so many of the open pins
 FEWEST = 4  # pins that are worth a search at such prices
 NEAR = 0.2  # distance of a bound at such prices from the best bound, in gaps
 CORE = 1.25  # columns per layer whose slack estimates the gap, if it is smaller
@@ -48,7 +50,7 @@ class Pin:
     """An alternative fixed in one sub-block of one layer."""
 
     layer: int
-    sub_block: SubBlock
+    sub_block: Site
     alternative: str
 
     def own(self, columns: Columns) -> Ints:
@@ -69,9 +71,14 @@ def pins_of(columns: Columns) -> list[Pin]:
     return [
         Pin(layer, sub_block, name)
         for layer in range(columns.layers)
-        for sub_block in SUB_BLOCKS
+        for sub_block in sites_of(columns.of_layer(layer))
         for name in dict.fromkeys(getattr(choice, sub_block) for choice in columns.of_layer(layer))
     ]
+
+
+def sites_of(choices: Sequence[Assignment]) -> tuple[Site, ...]:
+    """Return the sites that a layer's choices are made at; behind the last layer, those of the model's ends."""
+    return ENDS if isinstance(choices[0], EndsAssignment) else SUB_BLOCKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +90,7 @@ class Standing:
 
     least: Fraction | None
     most: Fraction | None
-    layers: tuple[LayerAssignment, ...] | None = None
+    layers: tuple[Assignment, ...] | None = None
     batches: Mapping[str, int] | None = None
 
     @property
@@ -171,11 +178,11 @@ class _Part:
         self.none = np.full(len(pins), self.bound.infeasible)
         self.upper = np.full(len(pins), NEVER)
         self.chosen = np.zeros((len(pins), problem.columns.layers), dtype=np.int64)
-        self.pins = np.full((len(problem.columns), len(SUB_BLOCKS)), -1)
+        self.pins = np.full((len(problem.columns), 2), -1)
         self.gaps: list[int] = []
         bound = self.bound
         for number, (pin, own) in enumerate(zip(pins, self.owns, strict=True)):
-            self.pins[own, SUB_BLOCKS.index(pin.sub_block)] = number
+            self.pins[own, (*SUB_BLOCKS, *ENDS).index(pin.sub_block) % 2] = number
             self.none[number] |= not len(own)
             if not self.none[number]:
                 slack = -(-(bound.exact + int(bound.slack[own].min())) // bound.scale)
@@ -214,7 +221,7 @@ class _Part:
             int(known.min(initial=self.top)) - bound.value if len(known) else 0, int(slack) // bound.scale
         )
         self._rounds(bound.float_prices, self.open, gap, REACHES, effort)
-        for _ in range(SAMPLINGS):
+        for reaches in LATER:
             left, numbers = self.open, self.open.nonzero()[0]
             prices = [self._own_prices(int(n), effort) for n in numbers[:: len(numbers) // SAMPLED + 1]]
             bounds = [self._bounds(each) for each in prices]
@@ -223,7 +230,7 @@ class _Part:
                 place = int(near.sum(axis=1).argmax())
                 if near[place].sum() < FEWEST:
                     break
-                self._rounds(prices[place], near[place], gap, LATER, effort)
+                self._rounds(prices[place], near[place], gap, reaches, effort)
                 left &= ~near[place]
         self.none |= (self.lower > self.top) & (self.upper == NEVER)
 
@@ -262,7 +269,7 @@ class _Part:
         priced = Priced(self.problem, prices)
         near, lower = self._of_pins(priced.above[0] - priced.room[0]), self._of_pins(priced.lower())
         self.lower = np.maximum(self.lower, np.minimum(np.ceil(lower), self.top + 1).astype(np.int64))
-        far = np.minimum(lower + FAR * gap, self.top)
+        far = np.minimum(lower + FAR * reaches[-1] * gap, self.top)
         for reach in reaches:
             most = np.minimum(np.minimum(near + reach * gap, far), self.upper - 1).astype(np.int64)
             asked = (which & self.open & (most >= self.lower)).nonzero()[0]

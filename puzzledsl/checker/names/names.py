@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar, assert_never
 
@@ -27,6 +27,15 @@ _PARSE: Parse = parse
 
 _ITEM = re.compile(r"^(?:(?:let|fn|param)|[a-z]+)[ ]+([A-Za-z_]\w*)")
 _WORD = re.compile(r"[A-Za-z_]\w*")
+
+
+@lru_cache(maxsize=16)
+def _parsed(part: str, file: str) -> tree.Module:
+    """Return the tree of a part of a shipped file, which has no mistakes; one process may check a program often."""
+    sink = Sink()
+    module = parse(part, file, sink)
+    assert not sink.items, f"{file} has mistakes"
+    return module
 
 
 class Loader:
@@ -64,7 +73,7 @@ class Loader:
         self.sources[file] = text
         before = len(self.sink.items)
         part = excerpt(text, names) if names and self.parse is _PARSE and key not in self.unsaved else None
-        module = self.parse(text if part is None else part, file, self.sink)
+        module = self.parse(text, file, self.sink) if part is None else _parsed(part, file)
         loaded = SourceFile(file, shown, path, text, module, key, is_excerpt=part is not None)
         mistakes = self.sink.items[before:]
         loaded.error_regions = SyntaxErrorRegions.of(mistakes)

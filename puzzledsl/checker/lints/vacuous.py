@@ -16,7 +16,7 @@ from puzzledsl.checker.expressions.layer_tables import holds, one_of
 from puzzledsl.checker.expressions.terms import UNITS
 from puzzledsl.checker.lints.structure import Layerwise
 from puzzledsl.ir import nodes
-from puzzledsl.ir.facts import fact, fixed_params
+from puzzledsl.ir.facts import fact, fixed_params, untied_params
 from puzzledsl.ir.logic import unbounded
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.nodes import Shape
@@ -101,7 +101,7 @@ def _judged(
     ctx: Context, requirement: nodes.LinearRequirement, space: nodes.Space, shape: Shape
 ) -> tuple[bool, str, str] | None:
     """Return True if all children meet a bound, False if none does, with the bound in words and the reason; None if undecided."""
-    ends = ctx.once(reachable, requirement.left, space.layers, shape)
+    ends = ctx.once(reachable, requirement.left, space.layers, shape, space.ends)
     if ends is None:
         return None
     bound = requirement.bound
@@ -110,7 +110,7 @@ def _judged(
     assert bound is not None
     verdict = is_met(requirement.op, bound, *ends)
     if verdict is None and requirement.op == "==":
-        values = ctx.once(attainable, requirement.left, space.layers, shape)
+        values = ctx.once(attainable, requirement.left, space.layers, shape, space.ends)
         if values is not None and bound not in values:
             text = f"`{requirement.where.text} == {requirement.bound_where.text}`"
             return False, text, one_of(requirement.where.text, values)
@@ -133,13 +133,16 @@ def is_met(op: str, bound: Fraction, low: Fraction, high: Fraction) -> bool | No
 
 
 def reachable(
-    linear: nodes.Linear, layers: Sequence[nodes.LayerChoice], shape: Shape
+    linear: nodes.Linear,
+    layers: Sequence[nodes.LayerChoice],
+    shape: Shape,
+    ends: nodes.EndsChoice | None = None,
 ) -> tuple[Fraction, Fraction] | None:
     """Return the least and greatest value of a sum over the children of a space; None if it needs costs or scores.
 
     Layers are chosen independently, so both ends are sums of the layers' ends, and both are attained.
     """
-    totals = _layer_totals(linear, layers, shape)
+    totals = _layer_totals(linear, layers, shape, ends)
     if totals is None:
         return None
     fixed = _fixed(linear, shape)
@@ -147,11 +150,14 @@ def reachable(
 
 
 def attainable(
-    linear: nodes.Linear, layers: Sequence[nodes.LayerChoice], shape: Shape
+    linear: nodes.Linear,
+    layers: Sequence[nodes.LayerChoice],
+    shape: Shape,
+    ends: nodes.EndsChoice | None = None,
 ) -> frozenset[Fraction] | None:
     """Return all values of a sum; None if it needs costs or scores, or if there are more than MAX_VALUES."""
     values = {_fixed(linear, shape)}
-    for own in _layer_totals(linear, layers, shape) or ():
+    for own in _layer_totals(linear, layers, shape, ends) or ():
         if len(values) * len(own) > MAX_VALUES:
             return None
         values = {value + total for value in values for total in own}
@@ -165,9 +171,12 @@ def _fixed(linear: nodes.Linear, shape: Shape) -> Fraction:
 
 
 def _layer_totals(
-    linear: nodes.Linear, layers: Sequence[nodes.LayerChoice], shape: Shape
+    linear: nodes.Linear,
+    layers: Sequence[nodes.LayerChoice],
+    shape: Shape,
+    ends: nodes.EndsChoice | None,
 ) -> list[frozenset[Fraction]] | None:
-    """Return what each layer that a sum is about can add to it; None if it needs costs or scores."""
+    """Return what each layer that a sum is about can add to it, and the model's ends; None if it needs costs or scores."""
     figures = [_figure(weighted.term) for weighted in linear.terms]
     if any(figure is None for figure in figures):
         return None
@@ -191,6 +200,12 @@ def _layer_totals(
                 for f in choice.ffn
             )
         found.append(memo[key])
+    if ends is not None:
+        params = sum(
+            (w.coefficient for w in linear.terms if isinstance(w.term, nodes.ParamsTerm)), Fraction(0)
+        )
+        names = (name.split("/") for name in ends.offered)
+        found.append(frozenset(params * untied_params(shape, *both) for both in names))
     return found
 
 

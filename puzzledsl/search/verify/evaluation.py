@@ -134,9 +134,11 @@ class Model:
 
     @property
     def params(self) -> Fraction:
-        """Number of parameters; a tied embedding counts once."""
+        """Number of parameters; a tied embedding counts once, unless types that differ untie it."""
         params = (self._params(layer, part) for layer in range(len(self.layers)) for part in SUB_BLOCKS)
-        return Fraction(self.costs.params_fixed + sum(params))
+        untied = self._shape.tied and self.ends.embedding != self.ends.head
+        second = self._shape.vocab * self._shape.hidden if untied else 0
+        return Fraction(self.costs.params_fixed + second + sum(params))
 
     def choice(self, layer: int, site: Site) -> str:
         """Return the name of a layer's alternative, or of an end's."""

@@ -157,18 +157,17 @@ def _taken(problems: Problems, layers: Model, near: Box) -> tuple[Fraction, Foun
 def closest(builder: Builder, wanted: LayerAssignment) -> Model:
     """Return the model with one block in every layer; where it is not offered, the choice closest to it in parameters."""
     columns, costs = builder.columns, builder.tables.costs
-    params = costs.params_attention, costs.params_ffn
-    target = [
+    params = attention, ffn = costs.params_attention, costs.params_ffn
+    first, second = (
         next(layer[name] for layer in of_part if name in layer)
         for of_part, name in zip(params, (wanted.attention, wanted.ffn), strict=True)
-    ]
+    )
 
     def apart(layer: int, choice: Assignment) -> int:
         if isinstance(choice, EndsAssignment):
             return sum(name != "parent" for _, name in choice)
-        own = params[0][layer][choice.attention], params[1][layer][choice.ffn]
-        other = (choice.attention != wanted.attention) + (choice.ffn != wanted.ffn)
-        return 4 * sum(abs(size - aim) for size, aim in zip(own, target, strict=True)) + other
+        size = abs(attention[layer][choice.attention] - first) + abs(ffn[layer][choice.ffn] - second)
+        return 4 * size + (choice.attention != wanted.attention) + (choice.ffn != wanted.ffn)
 
     distance = np.array([*map(apart, columns.layer_of.tolist(), columns.choices)], dtype=np.int64)
     ends = pairwise(columns.start.tolist())

@@ -73,11 +73,7 @@ class Coefficients:
         self._alike: dict[tuple[int, str], tuple[list[int], Ints]] = {}
 
     def bound(self, linear: Linear, box: Box, *, most: bool) -> Vector:
-        """Return a lower, or if `most` an upper, bound of an expression without throughput over a box; exact in a single box.
-
-        Metrics do not decrease with the batch, so each is taken at one end. All terms have one common unit, and the integers are
-        divided by their greatest common divisor.
-        """
+        """Return a lower, or if `most` an upper, bound of an expression without throughput over a box: each metric at one end."""
         parts: list[tuple[Fraction, Vector]] = []
         for weighted in linear.terms:
             term, factor, batch = weighted.term, weighted.coefficient, None

@@ -92,9 +92,6 @@ def misplaced(ctx: Context, statement: tree.Stmt, thing: str) -> None:
     ctx.report(name_errors.Misplaced(span, what=what, where=thing, help=help))
 
 
-# ---------------------------------------------------------------- assertions
-
-
 def check_assert(ctx: Context, statement: tree.Assert, scope: values.Scope) -> None:
     """Evaluate an assertion and report it where it is false, or not known before the search."""
     value = ctx.value(statement.condition, scope)

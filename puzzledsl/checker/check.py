@@ -19,7 +19,7 @@ from puzzledsl.checker.declarations.space import lower_space
 from puzzledsl.checker.declarations.training import lower_bld, lower_score, lower_uptrain
 from puzzledsl.checker.diagnostics import name_errors
 from puzzledsl.checker.expressions.evaluate import evaluate
-from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
+from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol, declared
 from puzzledsl.checker.limits import MAX_DEPTH, MAX_INEXACT_STEPS
 from puzzledsl.checker.lints import warn
 from puzzledsl.checker.names.names import Loader, Parse
@@ -116,11 +116,9 @@ def _check_file(ctx: Context, file: SourceFile) -> None:
                     if parameter.text in {earlier.text for earlier in parameters[:place]}:
                         ctx.report(name_errors.DuplicateName(parameter.span, name=parameter.text))
             case tree.Let() | tree.Param() | tree.Decl():
-                kind = item.kind.text if isinstance(item, tree.Decl) else type(item).__name__.lower()
                 symbol = file.names.get(item.name.text)
                 if not isinstance(symbol, Symbol) or symbol.item is not item:
-                    # its name was taken: mistakes in it are found, too
-                    symbol = Symbol(item.name.text, kind, item, file, item.name.span)
+                    symbol = declared(item, file)  # its name was taken: mistakes in it are found, too
                 if not isinstance(item, tree.Decl):
                     value_of(ctx, symbol)
                 elif symbol.kind in LOWERINGS:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Near, Sink, Span
 from puzzledsl.base.units import Quantity
@@ -18,25 +19,12 @@ from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir.source_location import Where, span_of
 from puzzledsl.syntax import tree
 
+if TYPE_CHECKING:
+    from puzzledsl.checker.reuse import Reuse
+
 T = TypeVar("T")
 Evaluate = Callable[["Context", tree.Expr, Scope], Value]
 Lower = Callable[["Context", Symbol], object]
-
-
-class Reuses(Protocol):
-    """Results of earlier checks of the same text; see reuse.py."""
-
-    def lower(self, ctx: Context, symbol: Symbol, anew: Callable[[], object]) -> object:
-        """Return the node of a declaration, by `anew()` if something that it reads has changed."""
-
-    def needed(self, ctx: Context, symbol: Symbol) -> None:
-        """Register that the declaration being lowered reads the node of another one."""
-
-    def uses(self, symbol: Symbol) -> None:
-        """Register that the declaration being lowered reads a name."""
-
-    def result(self, work: Callable[..., T], *arguments: object) -> T:
-        """Return `work(*arguments)`, which depends on nothing else."""
 
 
 class OutOfSteps(Exception):
@@ -70,16 +58,14 @@ class Context:
     busy: list[Symbol] = field(default_factory=list)
     parameters: dict[str, str] = field(default_factory=dict)
     too_deep: set[tuple[str, int]] = field(default_factory=set)
-    used: set[Symbol] = field(default_factory=set)
+    used: dict[Symbol, None] = field(default_factory=dict)
+    needs: dict[Symbol, None] = field(default_factory=dict)  # declarations whose nodes are read
     unknown: dict[tuple[str, str], list[tuple[Span, Near | None]]] = field(default_factory=dict)
     warnings: list[Diagnostic] = field(default_factory=list)  # reported where there is no mistake
     written: dict[int, Quantity] = field(default_factory=dict)
-    compared: dict[Span, set[Quantity]] = field(default_factory=dict)  # constant sides of comparisons
     steps: int = 0
     depth: int = 0
-    reuse: Reuses | None = None
-
-    # ------------------------------------------------------------ diagnostics
+    reuse: Reuse | None = None
 
     def report(self, diagnostic: Diagnostic) -> None:
         """Record one diagnostic, unless a syntax error on the same line probably caused it."""
@@ -167,8 +153,6 @@ class Context:
         gap = Span(left.file, left.end_line, left.end_column, right.line, right.column)
         return gap if self.source(gap).strip() == between else None
 
-    # ------------------------------------------------------------ expressions
-
     def value(self, expr: tree.Expr, scope: Scope) -> Value:
         """Evaluate an expression. Return POISON if it has a mistake, which is then already reported."""
         return self.evaluate(self, expr, scope)
@@ -208,17 +192,15 @@ class Context:
         self.depth += 1
         return True
 
-    # ------------------------------------------------------------ declarations
-
     def name_of(self, symbol: Symbol) -> str:
         """Return the unique name of a declaration: its own, prefixed by its file's name if another declaration has that name."""
         if not self.names:
-            self._name_all()
+            self.name_all()
         if symbol not in self.names:  # a second declaration of a name, which is an error
             self._name(symbol, symbol.name)
         return self.names[symbol]
 
-    def _name_all(self) -> None:
+    def name_all(self) -> None:
         """Assign names to all declarations, independently of their order.
 
         A declaration of the main file, or one whose name only one file declares, keeps its name. The others get their
@@ -254,13 +236,13 @@ class Context:
             if not self.enter(symbol.span):
                 return None
             self.busy.append(symbol)
+            anew = partial(self.attempt, self.lower_kind[symbol.kind], self, symbol)
             try:
-                self.lowered[symbol] = self._lower(symbol)
+                self.lowered[symbol] = anew() if self.reuse is None else self.reuse.lower(self, symbol, anew)
             finally:
                 self.busy.pop()
                 self.depth -= 1
-        if self.reuse is not None:
-            self.reuse.needed(self, symbol)
+        self.needs[symbol] = None
         found = self.lowered[symbol]
         return found if isinstance(found, node) else None
 
@@ -271,21 +253,13 @@ class Context:
             raise Refused
         return found
 
-    def _lower(self, symbol: Symbol) -> object:
-        def anew() -> object:
-            return self.attempt(self.lower_kind[symbol.kind], self, symbol)
-
-        return anew() if self.reuse is None else self.reuse.lower(self, symbol, anew)
-
     def once(self, work: Callable[..., T], *arguments: object) -> T:
         """Return `work(*arguments)`. An editor's next check reuses the result if the arguments are the same objects."""
         return work(*arguments) if self.reuse is None else self.reuse.result(work, *arguments)
 
     def note_used(self, symbol: Symbol) -> None:
         """Register that an expression reads a name."""
-        self.used.add(symbol)
-        if self.reuse is not None:
-            self.reuse.uses(symbol)
+        self.used[symbol] = None
 
     def lower_later(self, symbol: Symbol) -> None:
         """Queue a declaration to be lowered before the check ends."""

@@ -44,9 +44,6 @@ def lower_data(ctx: Context, symbol: Symbol) -> nodes.Data:
     return nodes.Data(**head(ctx, symbol), source=source)
 
 
-# ---------------------------------------------------------------- one source
-
-
 def _plain(ctx: Context, call: Constructed) -> nodes.PlainData:
     """Return the source that a call names."""
     form = DATA_SOURCES[call.name]
@@ -84,9 +81,6 @@ def _part(settings: Settings) -> tuple[Fraction, Fraction]:
         condition, got = "a range within 0%..100%", settings.ctx.source(place)
         raise settings.ctx.refuse(OutOfRange(place, what="`part`", condition=condition, got=got))
     return low, high
-
-
-# ---------------------------------------------------------------- mixes: `mix(corpus: 2, stories: 1)`
 
 
 def _mix(ctx: Context, call: Constructed) -> nodes.MixData:
@@ -147,9 +141,6 @@ def _weight(ctx: Context, expr: tree.Expr, name: str, scope: Scope) -> Fraction:
         said: Args = {"what": what, "condition": between(0, MAX_WEIGHT), "got": str(found)}
         raise ctx.refuse(OutOfRange(expr.span, help=help, **said))
     return found.value
-
-
-# ---------------------------------------------------------------- sums of shares
 
 
 def _sum(ctx: Context, expr: tree.Expr, scope: Scope) -> nodes.MixData | nodes.PlainData:
@@ -238,9 +229,6 @@ def _source(ctx: Context, expr: tree.Expr, scope: Scope) -> Parts:
         return _parts_of_mix(_mix(ctx, call))
     source, name = _plain(ctx, call), " ".join(ctx.source(call.span).split())
     return [(nodes.MixPart(name=name, weight=1, source=source, inline=True), Fraction(1))]
-
-
-# ---------------------------------------------------------------- parts
 
 
 def _parts(data: nodes.Data) -> Parts:

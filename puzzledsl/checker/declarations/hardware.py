@@ -82,9 +82,6 @@ def _lacks(
     return EngineLacksType(settings.place(key), engine=engine.title, key=key, value=value, help=help)
 
 
-# ---------------------------------------------------------------- analytic profiles
-
-
 def _changed(ctx: Context, symbol: Symbol, base: Symbol | None, call: Constructed | None) -> Spec:
     """Read a profile derived from `base`: the call's arguments and the body's settings override it."""
     decl = common.declaration(symbol)
@@ -227,9 +224,6 @@ class _Profile:
         key = keys[0] if self.settings.has(keys[0]) else keys[1]
         said: Args = {"what": f"`{name}`", "condition": condition, "got": got}
         self.ctx.report(self._impossible(self.settings, key, **said))
-
-
-# ---------------------------------------------------------------- scenarios
 
 
 def lower_scenario(ctx: Context, symbol: Symbol) -> nodes.Scenario:

@@ -42,9 +42,6 @@ def lower_parent(ctx: Context, symbol: Symbol) -> nodes.Parent:
     return nodes.Parent(**head(ctx, symbol), source=source, shape=shape, computation=computation)
 
 
-# ---------------------------------------------------------------- checkpoints
-
-
 @record
 class _Checkpoint:
     """Reader of `hf(id)`, whose config.json is beside the program or is not there."""
@@ -130,9 +127,6 @@ def mismatch(said: Shape, found: Shape) -> tuple[str, object, object] | None:
             if mine != other:
                 return f"{prefix}{name}", mine, other
     return None
-
-
-# ---------------------------------------------------------------- literals
 
 
 def read_shape(ctx: Context, call: Constructed) -> Shape:

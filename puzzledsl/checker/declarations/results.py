@@ -76,9 +76,6 @@ def _tasks_of_harness(ctx: Context, settings: Settings) -> str:
     raise ctx.wrong(expr.span, "`lm_eval`", "one string", "a list", f'write `"{meant}"`', fixes)
 
 
-# ---------------------------------------------------------------- full = best + final
-
-
 def _full(ctx: Context, symbol: Symbol, of: Symbol, settings: Settings) -> tuple[str, ...]:
     """The children, in order. Reports names twice, of other spaces, and a missing `of`."""
     entry, kinds = settings.entry("full"), settings.known("full").kinds
@@ -130,9 +127,6 @@ def _report_left_out(ctx: Context, symbol: Symbol, of: Symbol, span: Span) -> No
     labels = [] if named_of is None else [Label(named_of.span, "this child")]
     said: Args = {"child": child, "evaluation": symbol.name, "written": written}
     ctx.report(NotInFull(span, secondary=labels, fixes=[Fix.replace(span, written, safe=False)], **said))
-
-
-# ---------------------------------------------------------------- prompts
 
 
 def _prompts(ctx: Context, settings: Settings) -> nodes.Prompts:

@@ -148,8 +148,6 @@ class _SpaceBody:
         self.ctx.report(name_errors.Misplaced(statement.span, help=help, **said))
         return False
 
-    # ------------------------------------------------------------ statements
-
     def _is_choice(self, statement: tree.Stmt, reader: ChoiceReader) -> bool:
         """Read `attention = …` and `ffn = …` (and `let`s, which these may use); false for what comes later."""
         match statement:

@@ -78,9 +78,6 @@ def _train(ctx: Context, expr: tree.Expr) -> tuple[Literal["decoupled", "coupled
     raise ctx.wrong(expr.span, "`train`", "what is trained", f"`{ctx.source(expr.span)}`", help)
 
 
-# ---------------------------------------------------------------- learning rates
-
-
 def _schedule(ctx: Context, settings: Settings, default: nodes.Schedule) -> nodes.Schedule:
     if not settings.has("lr"):
         return default
@@ -111,9 +108,6 @@ def _written_schedule(ctx: Context, settings: Settings) -> nodes.Schedule:
         call = as_call(ctx, value, expr.span, takes)
     found: nodes.Schedule = lower_call(ctx, call, takes.calls[call.name])
     return found
-
-
-# ---------------------------------------------------------------- uptrain
 
 
 def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
@@ -187,9 +181,6 @@ def _weighted(ctx: Context, part: tree.Expr, scope: Scope, known: tuple[str, ...
         got, condition = ctx.source(part.span), between(0, MAX_WEIGHT)
         raise ctx.refuse(OutOfRange(part.span, what=what, condition=condition, got=got))
     return word.text, float(amount)
-
-
-# ---------------------------------------------------------------- score
 
 
 FITTED_CHILDREN, FITTED_FROM_SAMPLES = 24, 1024
@@ -284,9 +275,6 @@ def _unit(settings: Settings, bld: nodes.Bld | None) -> str:
         said: Args = {"what": "`unit: subblock`", "where": "a score of coupled pieces"}
         settings.ctx.report(Misplaced(settings.place("unit"), help=help, **said))
     return unit
-
-
-# ---------------------------------------------------------------- runs, and scores after healing
 
 
 def _refuse_beside(settings: Settings, where: str, helps: Mapping[str, str]) -> None:

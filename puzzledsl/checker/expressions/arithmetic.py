@@ -48,9 +48,6 @@ def guard(ctx: Context, value: Number, span: Span) -> Number:
     return value
 
 
-# ---------------------------------------------------------------- sums
-
-
 def _add(ctx: Context, op: str, left: Number, right: Number, left_span: Span, right_span: Span) -> Number:
     if left.dimension != right.dimension or is_times(left) != is_times(right):
         sides: Args = {"left": describe(left), "right": describe(right)}
@@ -75,9 +72,6 @@ def refuse_throughput(ctx: Context, value: Symbolic, span: Span) -> NoReturn:
         f"`{scenario}.throughput >= X` becomes `{scenario}.latency <= batch * output / X`. Use `{scenario}.latency` here"
     )
     raise ctx.refuse(errors.ThroughputAlone(span, metric=f"{scenario}.throughput", help=help))
-
-
-# ---------------------------------------------------------------- products
 
 
 def _multiply(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Number:

@@ -81,9 +81,6 @@ def _unknown(
     raise ctx.refuse(name_errors.UnknownAttribute(node.name.span, near=near, help=help, **said))
 
 
-# ---------------------------------------------------------------- declarations
-
-
 def _of_declaration(ctx: Context, symbol: values.Symbol, node: tree.Attribute) -> values.Value:
     match symbol.kind:
         case "file":
@@ -196,9 +193,6 @@ def _of_hardware(ctx: Context, symbol: values.Symbol, node: tree.Attribute) -> v
     help = f"give it: `measured(device: cpu, memory: 16GiB)`, or write a literal in place of `{symbol.name}.memory`"
     lacks_memory = name == "memory" and isinstance(spec, nodes.MeasuredHardware)
     return _unknown(ctx, node, f"hardware `{symbol.name}`", known, help if lacks_memory else "")
-
-
-# ---------------------------------------------------------------- square brackets and `for`
 
 
 _BEFORE = "what stands before `[…]`"
@@ -349,9 +343,6 @@ def _instead_of_index(
     over = f"layers[{low}..{high}]" if isinstance(variable, tree.Attribute) else f"{low}..{high}"
     loop = name.partition(".")[0]
     return f"`{name}` is {number - step} here: keep it {kept}, as in `for {loop} in {over}`"
-
-
-# ---------------------------------------------------------------- for
 
 
 def instances(

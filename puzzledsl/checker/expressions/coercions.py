@@ -160,9 +160,6 @@ def between(low: object | None, high: object | None) -> str:
     return f"at least {low}" if high is None else f"{low} to {high}"
 
 
-# ---------------------------------------------------------------- dimensions in diagnostics
-
-
 def label(value: Number) -> str:
     """Return the label shown under one side of a comparison: `a number, no unit`, `Bytes`."""
     return "a number, no unit" if _is_bare(value) else describe(value)

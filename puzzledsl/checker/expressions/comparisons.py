@@ -53,9 +53,6 @@ class Sides:
 def compare(ctx: Context, expr: tree.Compare, scope: values.Scope) -> values.Value:
     """`a <= b < c`: the links joined by `and`."""
     sides = _operands(ctx, expr, scope)
-    for operand, value in zip(expr.operands, sides, strict=True):
-        if isinstance(value, Quantity):
-            ctx.compared.setdefault(operand.span, set()).add(value)
     spans = [operand.span for operand in expr.operands]
     if len(sides) == 3 and isinstance(sides[1], values.Tally):
         return _between(ctx, expr, sides, sides[1])
@@ -103,9 +100,6 @@ def _link(ctx: Context, left: values.Value, op: CompareOp, right: values.Value, 
     what = f"each side of `{op}`"
     first = as_number(ctx, left, at.left, what)
     return _numbers(ctx, first, op, as_number(ctx, right, at.right, what), at)
-
-
-# ---------------------------------------------------------------- numbers
 
 
 def _numbers(
@@ -216,9 +210,6 @@ def _literal(ctx: Context, span: Span) -> Span:
     return value.span if isinstance(value, tree.Literal_) else span
 
 
-# ---------------------------------------------------------------- runs, longest, distinct
-
-
 def _tally(ctx: Context, left: values.Value, op: CompareOp, right: values.Value, at: Sides) -> values.Value:
     """`runs(P) <= 2`, either way round; anything but a whole number beside it is refused."""
     if not isinstance(left, values.Tally):
@@ -268,9 +259,6 @@ def _within(tally: values.Tally, least: int, most: int | None) -> values.Formula
         return values.Formula(nodes.Or(operands=()), 1, tally.space)
     bounds = {"at_least": max(least, 0), "at_most": most}
     return values.Formula(tally.figure.model_copy(update=bounds), tally.size, tally.space)
-
-
-# ---------------------------------------------------------------- what was meant instead
 
 
 def _refuse_layers(

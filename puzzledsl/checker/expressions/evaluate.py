@@ -129,9 +129,6 @@ def _options(ctx: Context, expr: tree.Choice, scope: values.Scope) -> values.Val
     return values.Options(tuple(found))
 
 
-# ---------------------------------------------------------------- if
-
-
 def _conditional(ctx: Context, expr: tree.Cond, scope: values.Scope) -> values.Value:
     condition, span = ctx.value(expr.condition, scope), expr.condition.span
     statement = condition
@@ -168,9 +165,6 @@ def _refuse_layers(ctx: Context, span: Span) -> NoReturn:
     what, got = "the condition of `if` and both its sides", "more than one layer's choice"
     help = "inside one layer `if` makes a table; between layers write `require … implies …`"
     raise ctx.refuse(errors.NotConstant(span, what=what, got=got, help=help))
-
-
-# ---------------------------------------------------------------- operators
 
 
 def _binary(ctx: Context, expr: tree.Binary, scope: values.Scope) -> values.Value:

@@ -34,9 +34,6 @@ Takes = tuple[Names, Names, tuple[Names, ...]]
 """The names of a layer's attentions and FFNs, and the values as text, `[attention][ffn]`; see nodes.Taken."""
 
 
-# ---------------------------------------------------------------- runs and longest
-
-
 def read_runs(ctx: Context, name: str, items: list[values.Located], call: tree.Call) -> values.Value:
     """`runs(P)` or `longest(P)`: P of each layer, in the order of the layers. A constant where every P is one."""
     found: list[nodes.Logic] = []
@@ -86,9 +83,6 @@ def _refuse_order(ctx: Context, name: str, item: values.Located, last: int, laye
     help = f"go through the layers once, from the first to the last: `{name}(l is noop for l in layers)`"
     what, wanted = f"the statements of `{name}`", "one for each layer, in the order of the layers"
     raise ctx.wrong(item.span, what, wanted, got, help)
-
-
-# ---------------------------------------------------------------- distinct
 
 
 def read_distinct(ctx: Context, items: list[values.Located], call: tree.Call) -> values.Value:

@@ -55,9 +55,6 @@ def axis_names(space: SpaceInfo, layer: int, sub_block: SubBlock) -> tuple[str, 
     return tuple(a.name for a in axis(space, layer, sub_block))
 
 
-# ---------------------------------------------------------------- numbers to tables
-
-
 def layer_of(numbers: Sequence[values.Number]) -> tuple[SpaceInfo, int] | None:
     """Return the single layer that some numbers depend on; None if they depend on several, on none or on the whole child."""
     found: set[int] = set()
@@ -129,9 +126,6 @@ def entry(key: values.TermKey, row: int, column: int) -> Fraction:
     return found
 
 
-# ---------------------------------------------------------------- tables to numbers
-
-
 def pointwise(tables: Sequence[Table], dimension: Dimension, of: Callable[..., Fraction]) -> values.Number:
     """Apply `of` cell by cell to tables of one layer."""
     first = tables[0]
@@ -162,9 +156,6 @@ def number_of(table: Table) -> values.Number:
             chosen = tuple(name for name, value in zip(names, column, strict=True) if value == high)
             key, factor = ("count", part, chosen, layer), high - low
     return values.Symbolic({key: factor}, low, table.dimension, space)
-
-
-# ---------------------------------------------------------------- statements about one layer
 
 
 def as_formula(ctx: Context, value: values.Value, span: Span) -> values.Statement | None:

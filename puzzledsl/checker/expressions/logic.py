@@ -31,9 +31,6 @@ def afford(ctx: Context, size: int, span: Span, what: str = "this statement") ->
         raise ctx.refuse(TooMuch(span, what=what, limit=f"{MAX_FORMULA:,} parts"))
 
 
-# ---------------------------------------------------------------- is
-
-
 def subject_is(ctx: Context, node: tree.Is, subject: values.Value, scope: values.Scope) -> values.Value:
     """`subject is pattern`: a Formula for one layer, Matches (for `count`) for several."""
     match subject:
@@ -65,9 +62,6 @@ def _choice(ctx: Context, node: tree.Is, subject: One, part: SubBlock, scope: va
     names, _ = matching(ctx, node.pattern, scope, subject.space, part, subject.indices)
     (layer,) = subject.indices
     return nodes.Is(layer=layer, sub_block=part, alternatives=names[layer])
-
-
-# ---------------------------------------------------------------- and, or, implies, not
 
 
 def connect(
@@ -177,9 +171,6 @@ def invert(ctx: Context, value: values.Value, span: Span) -> values.Value:
             raise ctx.refuse(errors.NotPropositional(span, op="not", got=BOUND, help=help))
         case _:
             raise ctx.refuse(errors.NotPropositional(span, op="not", got=values.describe(value)))
-
-
-# ---------------------------------------------------------------- same as
 
 
 def same_as(ctx: Context, node: tree.SameAs, left: values.Value, right: values.Value) -> values.Value:

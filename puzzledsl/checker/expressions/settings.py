@@ -123,8 +123,6 @@ class Settings:
             raise Refused
         return node
 
-    # ------------------------------------------------------------ readers
-
     def read(self, key: str, default: Any = REQUIRED) -> Any:
         """Return the value of a setting, read as its field says. Unwritten or wrong: `default`, or the field's own."""
         known = self.known(key)
@@ -255,9 +253,6 @@ def _means_text(name: str, scope: values.Scope) -> bool:
     return declared or isinstance(scope.local(name), values.Text)
 
 
-# ---------------------------------------------------------------- calls
-
-
 def read_call(ctx: Context, expr: tree.Expr, scope: values.Scope, takes: Setting) -> values.Constructed:
     """Return a call that a setting takes, or a declaration that it can name."""
     word = expr.function if isinstance(expr, tree.Call) else expr
@@ -300,9 +295,6 @@ def as_call(ctx: Context, value: values.Value, span: Span, takes: Setting) -> va
             return values.Constructed(symbol.name, (), values.Scope(symbol.file), span, base=symbol)
     help = "a declaration takes one" if isinstance(value, values.Options) else ""
     raise ctx.wrong(span, f"the {takes.noun}", " or ".join(f"`{n}`" for n in takes.calls), value, help)
-
-
-# ---------------------------------------------------------------- collecting
 
 
 def from_call(ctx: Context, call: values.Constructed, form: Call) -> Settings:

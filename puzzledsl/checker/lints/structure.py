@@ -87,9 +87,6 @@ def _pairs(choice: nodes.LayerChoice) -> list[Pair]:
     return [Pair(a.name, f.name) for a in choice.attention for f in choice.ffn]
 
 
-# ---------------------------------------------------------------- different values
-
-
 def distinct_ends(values: Sequence[frozenset[str]]) -> tuple[int, int] | None:
     """The fewest and the most different values of layers that each take one; None where the fewest take too long."""
     fewest = _smallest_hitting_set(sorted(set(values), key=sorted))

@@ -129,9 +129,6 @@ def is_met(op: str, bound: Fraction, low: Fraction, high: Fraction) -> bool | No
     return held.pop() if len(held) == 1 else None
 
 
-# ---------------------------------------------------------------- what a sum can be
-
-
 def reachable(
     linear: nodes.Linear, layers: Sequence[nodes.LayerChoice], shape: Shape
 ) -> tuple[Fraction, Fraction] | None:
@@ -228,9 +225,6 @@ def _figure(term: nodes.Term) -> Figure | None:
             return None
 
 
-# ---------------------------------------------------------------- bounds that exclude each other, and those the wrong way round
-
-
 _DIMENSIONS: dict[str, Dimension] = {name: dimension for dimension, name in UNITS.items()}
 POSITIVE = (nodes.MetricTerm, nodes.ParamsTerm)
 """Terms of which the parent's value is above zero, so that multiples of it are in the order of their factors."""
@@ -292,9 +286,6 @@ def _apart(one: Ends, two: Ends) -> tuple[_End, _End] | None:
     return None
 
 
-# ---------------------------------------------------------------- what requirements bound
-
-
 def _bound(
     ctx: Context, requirement: nodes.Requirement, shape: nodes.Shape
 ) -> tuple[object, Ends, nodes.Where] | None:
@@ -334,9 +325,6 @@ def _of_linear(
     low = _End(scaled, strict, f"{'more than' if strict else 'at least'} {text}")
     high = _End(scaled, strict, f"{'less than' if strict else 'at most'} {text}")
     return (terms, multiple), (None if below and op != "==" else low, high if below or op == "==" else None)
-
-
-# ---------------------------------------------------------------- the wrong way round
 
 
 def warn_of_direction(ctx: Context, program: nodes.Program) -> None:

@@ -54,9 +54,6 @@ def value_of(ctx: Context, symbol: values.Symbol) -> values.Value:
     return symbol.value
 
 
-# ---------------------------------------------------------------- parameters
-
-
 def _parameter(ctx: Context, symbol: values.Symbol, param: tree.Param) -> values.Value:
     """The value that `--set` gives a parameter, else its default."""
     name, type_name, scope = symbol.name, param.type.text, values.Scope(symbol.file)

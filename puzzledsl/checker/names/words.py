@@ -111,9 +111,6 @@ def _likely(ctx: Context, expr: tree.Expr, scope: values.Scope, kinds: tuple[str
     raise Refused
 
 
-# ---------------------------------------------------------------- undeclared names
-
-
 _DECLARED = re.compile(r"^(?:let|fn|param|hardware|parent|space)\s+([a-z]\w*)", re.MULTILINE)
 
 
@@ -176,9 +173,6 @@ def report_unknown_names(ctx: Context) -> None:
         else:
             label = Label(symbol.span, "declared here")
             ctx.report(name_errors.UnknownName(span, secondary=[label], **about))
-
-
-# ---------------------------------------------------------------- names of the standard library
 
 
 @cache

@@ -65,8 +65,6 @@ class CallArguments(Settings, Arguments):
         value = self.attempt(self.value, key) if self.has(key) else None
         return [] if value is None else located(value, self.place(key))
 
-    # ------------------------------------------------------------ whole numbers and words
-
     def whole(self, key: str, default: int, low: int = 0, high: int = MAX_COUNT) -> int:
         """Return a whole number within bounds."""
         found = self.attempt(self.count, key, low, high) if self.has(key) else default
@@ -123,8 +121,6 @@ class CallArguments(Settings, Arguments):
             self.failed = True
             self.invalid.add(PRECISION)
         return [None if word == FULL else word for word in words if word is not None]
-
-    # ------------------------------------------------------------ widths
 
     def widths(self, key: str, multiple: int, whole: int) -> list[int]:
         """Return widths of `25% | 4096`, rounded to the nearest multiple. `whole`: 100 %, and the largest."""

@@ -91,8 +91,6 @@ class ChoiceReader:
             self.info.incomplete = True
             return None
 
-    # ------------------------------------------------------------ one call
-
     def _read(
         self,
         call: Constructed,
@@ -180,8 +178,6 @@ class ChoiceReader:
         said: Args = {"layers": layers_in_words(kind.layers), "text": self.ctx.source(call.span), "why": why}
         self.ctx.report(NotInThisLayer(call.span, help=help, **said))
 
-    # ------------------------------------------------------------ which words
-
     def _calls(self, expr: tree.Expr, scope: Scope, sub_block: SubBlock) -> list[Constructed]:
         if isinstance(expr, tree.Choice):
             return [call for option in expr.options for call in self._calls(option, scope, sub_block)]
@@ -232,9 +228,6 @@ def _same(alternative: Alternative, call: Constructed, shape: Shape) -> SameAlte
     else:
         help = f"the parent's width is {shape.ffn_width} itself"
     return SameAlternative(call.span, name=alternative.name, help=help)
-
-
-# ---------------------------------------------------------------- overrides
 
 
 @record

@@ -90,9 +90,6 @@ def report_unknown(ctx: Context, name: tree.Name, sub_block: SubBlock) -> str | 
     return near
 
 
-# ---------------------------------------------------------------- tests of one field
-
-
 def _field(ctx: Context, field: tree.PatternField, name: str, scope: Scope, info: SpaceInfo) -> Predicate:
     known, key = pattern_fields(name), field.name.text
     if key not in known:

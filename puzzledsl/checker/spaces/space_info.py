@@ -14,7 +14,7 @@ Choice = tuple[Alternative, ...]
 """Alternatives of one layer at one site, in the order written."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class SpaceInfo:
     """A space under construction. `asked` maps widths to their unrounded values.
 

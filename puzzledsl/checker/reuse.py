@@ -17,7 +17,7 @@ from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.frozen import Frozen, record
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.names.resolve import value_of
+from puzzledsl.checker.names.words import value_of
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir.source_location import Where
 from puzzledsl.syntax import tree
@@ -61,6 +61,7 @@ class Reuse:
 
     def begin(self, ctx: Context) -> None:
         """Prepare for the check of a text whose files are loaded."""
+        ctx.once, ctx.reused = self.result, self.lower
         ctx.name_all()
         renamed = sorted((_place(s), name) for s, name in ctx.names.items() if name != s.name)
         around = [f.module for f in ctx.loader.files.values() if f is not ctx.root], renamed
@@ -78,7 +79,8 @@ class Reuse:
         if known is None or known[0] != arguments:
             known = arguments, work(*arguments)
         self._results[key] = known
-        return known[1]  # type: ignore[no-any-return]
+        found: T = known[1]
+        return found
 
     def lower(self, ctx: Context, symbol: values.Symbol, anew: Callable[[], object]) -> object:
         """Return the node of a declaration: an earlier check's where nothing has changed, else `anew()`."""
@@ -108,10 +110,12 @@ class Reuse:
         self, ctx: Context, symbol: values.Symbol, node: object, warned: int, queued: int, steps: int
     ) -> None:
         names = dict(ctx.scopes[symbol].names) if symbol in ctx.scopes else None
-        lost = any(ctx.lowered.get(s) is None for s in ctx.needs) or values.POISON in (
-            s.value for s in ctx.used
-        )
-        if lost or any(map(_names_symbols, (names or {}).values())):
+        is_lost = values.POISON in (s.value for s in ctx.used)
+        if (
+            is_lost
+            or any(ctx.lowered.get(s) is None for s in ctx.needs)
+            or any(map(_names_symbols, (names or {}).values()))
+        ):
             return
         self._records[symbol.name] = _Record(
             line=symbol.span.line,
@@ -179,9 +183,6 @@ def _moved(value: Any, by: int, file: str) -> Any:
     if not by or not isinstance(value, Frozen) or "where" not in value.model_fields:
         return value
     return value.model_copy(update={name: _moved(part, by, file) for name, part in value})
-
-
-# ---------------------------------------------------------------- what a declaration reads
 
 
 def _meanings(of: values.Symbol) -> dict[str, object]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 from typing import Literal, NoReturn, cast
@@ -12,7 +11,7 @@ from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.diagnostics import type_errors as errors
+from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.arithmetic import refuse_throughput
 from puzzledsl.checker.expressions.coercions import (
@@ -27,8 +26,7 @@ from puzzledsl.checker.expressions.coercions import (
 from puzzledsl.checker.expressions.layer_tables import compared, holds, layer_of
 from puzzledsl.checker.expressions.logic import connect
 from puzzledsl.checker.expressions.terms import add_all, as_symbolic, is_metric, is_throughput, scale
-from puzzledsl.checker.names.resolve import lookup
-from puzzledsl.checker.names.words import read_word
+from puzzledsl.checker.names.words import lookup, read_word
 from puzzledsl.ir import nodes
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.tree import CompareOp
@@ -53,6 +51,9 @@ class Sides:
 def compare(ctx: Context, expr: tree.Compare, scope: values.Scope) -> values.Value:
     """`a <= b < c`: the links joined by `and`."""
     sides = _operands(ctx, expr, scope)
+    for operand, value in zip(expr.operands, sides, strict=True):
+        if isinstance(value, Quantity):
+            ctx.compared.setdefault(operand.span, set()).add(value)
     spans = [operand.span for operand in expr.operands]
     if len(sides) == 3 and isinstance(sides[1], values.Tally):
         return _between(ctx, expr, sides, sides[1])
@@ -111,10 +112,8 @@ def _numbers(
     if isinstance(left, Quantity) and isinstance(right, Quantity):
         return values.Boolean(holds(left.value, op, right.value))
     if op == "!=" and layer_of([left, right]) is None:
-        instead = "a search can only bound it: write `<=` or `>=`"
-        raise ctx.refuse(
-            errors.BadEquality(at.op, op="!=", what="something the search decides", instead=instead)
-        )
+        what, instead = "something the search decides", "a search can only bound it: write `<=` or `>=`"
+        raise ctx.refuse(errors.BadEquality(at.op, op="!=", what=what, instead=instead))
     if isinstance(left, Quantity):
         left, right, at, op = right, left, at.turned, FLIPPED[op]
     symbolic = as_symbolic(left)
@@ -141,13 +140,12 @@ def _bound(
     ratio: Fraction | None,
     at: Sides,
 ) -> values.Value:
-    batch = any(is_metric(key, "batch") for key in left.terms)
-    if op == "==" and any(
-        key[0] in ("metric", "score") and not is_metric(key, "batch") for key in left.terms
-    ):
+    batch = [is_metric(key, "batch") for key in left.terms]
+    measured = [key[0] in ("metric", "score") for key in left.terms]
+    if op == "==" and any(scattered and not own for scattered, own in zip(measured, batch, strict=True)):
         what = "a metric or score, which takes scattered values"
         raise ctx.refuse(errors.BadEquality(at.op, op="==", what=what, instead="write `<=` or `>=`"))
-    if ratio is not None and batch:
+    if ratio is not None and any(batch):
         refuse_batch_ratio(ctx, at.right, "compare the batch with a number, such as `>= 32`")
     if is_throughput(left):
         if len(left.terms) > 1 or left.constant:
@@ -158,9 +156,9 @@ def _bound(
         op = FLIPPED[op] if factor < 0 else op
     kept = cast(Literal["<=", ">=", "==", "<", ">"], op)
     comparison = values.Comparison(left, kept, bound, ratio, at.left, at.right)
-    return (
-        compared(ctx, comparison, at.op) or values.POISON if op == "!=" else values.Conjunction((comparison,))
-    )
+    if op == "!=":
+        return compared(ctx, comparison, at.op) or values.POISON
+    return values.Conjunction((comparison,))
 
 
 def refuse_batch_ratio(ctx: Context, span: Span, instead: str) -> NoReturn:
@@ -195,9 +193,8 @@ def comparable(ctx: Context, op: str, left: values.Number, right: values.Number,
         help = f"write {said}" if place != first else f"{help}, or {said}"
     beside = [Label(second, label(other)), *([Label(place, "its value")] if place != first else [])]
     sides: Args = {"op": op, "left": values.describe(left), "right": values.describe(right)}
-    raise ctx.refuse(
-        errors.UnlikeComparison(first, label(mine), secondary=beside, help=help, fixes=fixes, **sides)
-    )
+    sides |= {"secondary": beside, "help": help, "fixes": fixes}
+    raise ctx.refuse(errors.UnlikeComparison(first, label(mine), **sides))
 
 
 def _literal(ctx: Context, span: Span) -> Span:
@@ -244,13 +241,9 @@ def _between(
 
 def _limits(op: CompareOp, number: int) -> tuple[int, int | None]:
     """The least and the most that a comparison allows; None: no upper limit."""
-    by_op: Mapping[str, tuple[int, int | None]] = {
-        "<=": (0, number),
-        "<": (0, number - 1),
-        ">=": (number, None),
-        ">": (number + 1, None),
-    }
-    return by_op.get(op, (number, number))
+    if op in ("<=", "<"):
+        return 0, number - (op == "<")
+    return (number + (op == ">"), None) if op in (">=", ">") else (number, number)
 
 
 def _within(tally: values.Tally, least: int, most: int | None) -> values.Formula:

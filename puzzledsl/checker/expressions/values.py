@@ -57,6 +57,10 @@ class Located:
     span: Span
 
 
+Items = list[Located]
+"""The arguments of a call."""
+
+
 @record
 class Options:
     """`a | b | c`, in order."""
@@ -335,11 +339,8 @@ class LocalNames(Generic[T]):
 
     def all_local(self) -> dict[str, T]:
         """Every local name, nearest first."""
-        return self.names | {
-            name: found
-            for name, found in (self.outer.all_local() if self.outer is not None else {}).items()
-            if name not in self.names
-        }
+        outer = {} if self.outer is None else self.outer.all_local()
+        return self.names | {name: found for name, found in outer.items() if name not in self.names}
 
 
 class Scope(LocalNames["Value"]):
@@ -350,28 +351,10 @@ class Scope(LocalNames["Value"]):
         return list(dict.fromkeys((*self.all_local(), *self.file.names)))
 
 
-Value = (
-    Poison
-    | Quantity
-    | Text
-    | Boolean
-    | Options
-    | ListValue
-    | RangeValue
-    | Constructed
-    | Ref
-    | Function
-    | BuiltIn
-    | ParentLayer
-    | Layers
-    | SubBlocks
-    | Facts
-    | Matches
-    | Symbolic
-    | Tally
-    | Formula
-    | Conjunction
-)
+Constant = Poison | Quantity | Text | Boolean | Options | ListValue | RangeValue | ParentLayer
+Named = Constructed | Ref | Function | BuiltIn
+Decided = Layers | SubBlocks | Facts | Matches | Symbolic | Tally | Formula | Conjunction
+Value = Constant | Named | Decided
 
 
 VALUES: dict[str, Value] = {

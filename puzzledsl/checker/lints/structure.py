@@ -53,8 +53,7 @@ class Layerwise:
             case nodes.Runs() | nodes.Longest() | nodes.Distinct():
                 ends = self.reachable(formula)
                 return None if ends is None else logic.within(ends, formula.at_least, formula.at_most)
-            case _:
-                return None
+        return None
 
     def reachable(self, figure: Figure) -> tuple[int, int] | None:
         """The least and the most that a figure comes to, both reached; None where this cannot be told."""

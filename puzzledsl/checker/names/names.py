@@ -11,7 +11,7 @@ from typing import TypeVar, assert_never
 from puzzledsl.base.diagnostics import Args, Fix, Label, Near, Sink, Span
 from puzzledsl.base.resources import listing, resource
 from puzzledsl.base.suggest import closest
-from puzzledsl.checker.diagnostics import name_errors
+from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions.values import POISON, STD, Poison, SourceFile, Symbol, declared
 from puzzledsl.checker.limits import MAX_FILES
 from puzzledsl.checker.names.syntax_error_regions import SyntaxErrorRegions, may_declare_any
@@ -85,9 +85,7 @@ class Loader:
             file.names[name] = symbol
         elif isinstance(before, Symbol) and isinstance(symbol, Symbol) and before is not symbol:
             label = Label(before.span, "first declared here")
-            self.sink.add(name_errors.DuplicateName(span, "again here", name=name, secondary=[label]))
-
-    # ------------------------------------------------------------ use
+            self.sink.add(errors.DuplicateName(span, "again here", name=name, secondary=[label]))
 
     def _use(self, use: tree.Use, file: SourceFile) -> None:
         used = self._used_file(use, file)
@@ -106,19 +104,20 @@ class Loader:
                     self._bind(file, symbol.name, symbol, use.path.span)
 
     def _imported(
-        self, name: tree.Name, use: tree.Use, used: SourceFile | None, used_in: SourceFile
+        self, name: tree.Name, use: tree.Use, used: SourceFile | None, file: SourceFile
     ) -> Symbol | Poison:
+        """Return what a name of a `use` in a file means in the file that is used; a missing one is reported."""
         if used is None or not name.text or used.declares_unread(name.text):
             return POISON
         if name.text in used.names:
             return used.names[name.text]
         near = closest(name.text, used.names)
         if near:  # uses with the right spelling are no mistake
-            self._bind(used_in, near, used.names[near], name.span)
+            self._bind(file, near, used.names[near], name.span)
         names = [f"`{s.name}`" for s in used.symbols() if s.file is used]
         known = "it declares " + ", ".join(names[:12]) + (" …" if len(names) > 12 else "") if names else ""
         said: Args = {"path": use.path.value, "name": name.text}
-        self.sink.add(name_errors.NotDeclaredThere(name.span, near=near, help=known, **said))
+        self.sink.add(errors.NotDeclaredThere(name.span, near=near, help=known, **said))
         return POISON
 
     def _used_file(self, use: tree.Use, file: SourceFile) -> SourceFile | None:
@@ -135,17 +134,17 @@ class Loader:
         if path is None or not (_tried(path.is_file, False) or key_of(path) in self.unsaved):
             help, meant = self._instead(name, file)
             fixes = [Fix.replace(use.path.span, f'"{meant}"', safe=meant.alone)] if meant else []
-            self.sink.add(name_errors.NoSuchFile(use.path.span, path=name, help=help, fixes=fixes))
+            self.sink.add(errors.NoSuchFile(use.path.span, path=name, help=help, fixes=fixes))
             return None
         key = key_of(path)
         if key in self.loading:
             chain = [self.files[k].shown for k in self.loading[self.loading.index(key) :]]
             text = " uses ".join(f"`{c}`" for c in [*chain, chain[0]])
-            self.sink.add(name_errors.CyclicUse(use.path.span, path=self.files[key].shown, chain=text))
+            self.sink.add(errors.CyclicUse(use.path.span, path=self.files[key].shown, chain=text))
             return None
         if len(self.files) >= MAX_FILES or len(self.loading) > MAX_FILES // 4:
             what = "the program's set of files"
-            self.sink.add(name_errors.TooMuch(use.path.span, what=what, limit=MAX_FILES))
+            self.sink.add(errors.TooMuch(use.path.span, what=what, limit=MAX_FILES))
             return None
         return self._load(path, shown_file, shown)
 

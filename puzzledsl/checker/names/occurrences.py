@@ -7,7 +7,7 @@ called so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import attrgetter
@@ -38,6 +38,7 @@ from puzzledsl.syntax import tree
 
 ANY = Setting("")
 """A setting that takes any value."""
+NOTHING: Typed = (None, "")
 GapRole = Literal["value", "member", "pattern", "statement", "type", "import", "target"]
 CURSOR = "pzl__cursor"
 """The name that an editor writes where something is missing, to see what the place takes."""
@@ -88,7 +89,7 @@ class Gap:
     scope: NameScope
     setting: Setting = ANY
     calls: tuple[OpenCall, ...] = ()
-    before: Typed = (None, "")
+    before: Typed = NOTHING
     kind: str = ""
     section: str = ""
     node: tree.Node | None = None
@@ -139,7 +140,7 @@ class _Resolver:
         role: GapRole,
         scope: NameScope,
         setting: Setting = ANY,
-        before: Typed = (None, ""),
+        before: Typed = NOTHING,
     ) -> None:
         """Record the place of a name if it is the cursor's."""
         if isinstance(name, tree.Name) and name.text == CURSOR:
@@ -240,12 +241,8 @@ class _Resolver:
                 for statement in node.body:
                     self.visit(statement, inner)
                 self.section = ""
-            case tree.ForAll(variable=variable, domain=collection):
-                self.visit(collection, scope)
-                self.loop(variable, collection, node, [node.where, *node.body], scope)
-            case tree.Comprehension(variable=variable, collection=collection):
-                self.visit(collection, scope)
-                self.loop(variable, collection, node, [node.element, node.where], scope)
+            case tree.ForAll(domain=over) | tree.Comprehension(collection=over):
+                self.loop(node, over, scope)
             case tree.Let():
                 self.visit(node.value, scope)
                 self.bind(node.name, "let", typed(node.value, scope)[1], scope, node)
@@ -278,19 +275,13 @@ class _Resolver:
                 for part in tree.children(node):
                     self.visit(part, scope)
 
-    def loop(
-        self,
-        variable: tree.Name,
-        collection: tree.Expr,
-        node: tree.Node,
-        body: Sequence[tree.Node | None],
-        scope: NameScope,
-    ) -> None:
+    def loop(self, node: tree.ForAll | tree.Comprehension, over: tree.Expr, scope: NameScope) -> None:
+        self.visit(over, scope)
         inner = scope.inner()
-        self.bind(variable, "variable", element(typed(collection, scope)[1]), inner, node)
-        for part in body:
-            if part is not None:
-                self.visit(part, inner)
+        self.bind(node.variable, "variable", element(typed(over, scope)[1]), inner, node)
+        body = node.body if isinstance(node, tree.ForAll) else (node.element,)
+        for part in filter(None, (node.where, *body)):
+            self.visit(part, inner)
 
     def assign(self, statement: tree.Assign, scope: NameScope) -> None:
         target, value = statement.target, statement.value
@@ -412,9 +403,8 @@ def _arguments(callee: Meaning | None, scope: NameScope) -> Mapping[str, Setting
         case LanguageWord(call=call) if call is not None:
             if not call.named_by:
                 return call.arguments
-            named = [
-                n for n, s in scope.visible().items() if isinstance(s, Symbol) and s.kind in call.named_by
-            ]
+            seen = scope.visible().items()
+            named = (n for n, s in seen if isinstance(s, Symbol) and s.kind in call.named_by)
             return dict.fromkeys(named, Setting("Its weight."))
         case Symbol(kind="hardware"):
             return PROFILE

@@ -6,7 +6,7 @@ the recipe of the SmolLM2 example, on a machine whose costs are computed: a mode
 
     parent/      the model and its tokenizer, in the Hugging Face layout
     data/        corpus.txt and varied.txt (not trained on), heldout.txt
-    second.pzl   for `pzl run … --until score`, then `python -m benchmarks.child --program … --items 0`
+    second.pzl   for `pzl run`
     work/        tokens and the last checkpoint; training goes on from there, with a larger budget too
 
 What the child is scored, healed and distilled on is text that the parent was not trained on, as with any real parent. `--minutes`

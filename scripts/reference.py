@@ -27,7 +27,7 @@ from puzzledsl.cli.completion import std_parents
 from puzzledsl.cli.help import PANELS
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.engines import RUNTIMES
-from puzzledsl.ir.facts import active_params, total_params
+from puzzledsl.ir.facts import total_params
 from scripts.reference_artefacts import artefacts, definition, schemas
 from scripts.reference_language import language
 from scripts.reference_python import python
@@ -122,7 +122,7 @@ def _parents() -> Iterator[str]:
         yield (
             f"| `{name}` | {id} | {s.family} | {s.layers} | {s.hidden} | {s.heads} | {s.kv_heads} "
             f"| {s.intermediate or s.expert_width} | {f'{s.top_k} of {s.experts}' if s.experts else ''} "
-            f"| {total_params(s) / 1e9:.4g}B | {active_params(s) / 1e9:.4g}B |"
+            f"| {total_params(s) / 1e9:.4g}B | {total_params(s, 'active_params') / 1e9:.4g}B |"
         )
     yield ""
 

@@ -7,6 +7,7 @@ a default that is right for a module of dense linear maps. Tables, reports and J
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -162,11 +163,7 @@ class Alternative(Frozen, ABC):
 
         `expert_parallel`: groups of GPUs that share out the experts of a mixture.
         """
-        norms = shape.norms * shape.hidden
-        size = size_of_weights(self.counted(shape), norms, self.routing(shape), gpus, expert_parallel)
-        return (
-            size if self.dtype is None else replace(size, stored=self._stored(shape, gpus, expert_parallel))
-        )
+        return _size(self, shape, gpus, expert_parallel)
 
     def _stored(self, shape: Shape, gpus: int, expert_parallel: int) -> Stored:
         """Return the type of the matrices and the number of their scales on one GPU."""
@@ -346,3 +343,10 @@ class Ffn(Alternative):
         if shape.ffn == "linear":
             return MATRIX
         return "the FFN there is a mixture of experts" if shape.ffn == "moe" else absent("ffn", shape)
+
+
+@functools.lru_cache(maxsize=4096)  # layers are much alike
+def _size(of: Alternative, shape: Shape, gpus: int, expert_parallel: int) -> Size:
+    norms = shape.norms * shape.hidden
+    size = size_of_weights(of.counted(shape), norms, of.routing(shape), gpus, expert_parallel)
+    return size if of.dtype is None else replace(size, stored=of._stored(shape, gpus, expert_parallel))

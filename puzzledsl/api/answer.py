@@ -96,16 +96,8 @@ class Answer:
         """The best child as a data frame with one row a layer.
 
         Columns: `layer`, `attention`, `ffn`; `SCENARIO.time_s`, the layer's share of the latency in seconds, and the
-        score that the layer loses, where they are known.
-
-        Args:
-            library: `"pandas"` or `"polars"`. Default: the one that is imported, else the one that is installed.
-
-        Returns:
-            A `pandas.DataFrame` or a `polars.DataFrame`. Empty without a solution.
-
-        Raises:
-            DiagnosticError: The library is not installed (E0671).
+        score that the layer loses, where they are known. Empty without a solution.
+        `library`: "pandas" or "polars"; unless said the one that is imported, else one that is installed (E0671: none is).
         """
         from puzzledsl.api.frames import frame
         from puzzledsl.report.pictures.architecture import strip_of

@@ -8,10 +8,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 
 Library = Literal["pandas", "polars"]
 LIBRARIES: tuple[Library, ...] = ("pandas", "polars")
+
+
+class FramesNeedALibrary(Diagnostic, code="E0671"):
+    """A data frame without pandas or polars."""
+
+    template = "a data frame needs {library}, which is not installed"
 
 
 def frame(rows: Sequence[Mapping[str, object]], library: Library | None = None) -> Any:
@@ -20,8 +26,6 @@ def frame(rows: Sequence[Mapping[str, object]], library: Library | None = None) 
     Without `library`, one that is imported already comes first, then pandas, then polars. Raises DiagnosticError
     (E0671) where it is not installed.
     """
-    from puzzledsl.api.errors import FramesNeedALibrary
-
     if library is not None and library not in LIBRARIES:
         raise ValueError(f"library is 'pandas' or 'polars', not {library!r}")
     wanted = LIBRARIES if library is None else (library,)

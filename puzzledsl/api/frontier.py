@@ -40,15 +40,7 @@ class Frontier:
 
         Columns: `bound:METRIC[unit]`, `times_parent`, `status`, `objective`, `proven_bound`, `gap`, and every metric of
         the child in base units.
-
-        Args:
-            library: `"pandas"` or `"polars"`. Default: the one that is imported, else the one that is installed.
-
-        Returns:
-            A `pandas.DataFrame` or a `polars.DataFrame`.
-
-        Raises:
-            DiagnosticError: The library is not installed (E0671).
+        `library`: "pandas" or "polars"; unless said the one that is imported, else one that is installed (E0671: none is).
         """
         from puzzledsl.api.frames import frame
         from puzzledsl.search.frontier import rows_of

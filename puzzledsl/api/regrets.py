@@ -55,15 +55,7 @@ class Regrets:
         """The regrets as a data frame with one row for each alternative of each sub-block.
 
         Columns: `layer`, `sub_block`, `alternative`, `chosen` (True for the optimum's), `at_least`, `at_most`.
-
-        Args:
-            library: `"pandas"` or `"polars"`. Default: the one that is imported, else the one that is installed.
-
-        Returns:
-            A `pandas.DataFrame` or a `polars.DataFrame`.
-
-        Raises:
-            DiagnosticError: The library is not installed (E0671).
+        `library`: "pandas" or "polars"; unless said the one that is imported, else one that is installed (E0671: none is).
         """
         from puzzledsl.api.frames import frame
 

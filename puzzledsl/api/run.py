@@ -53,14 +53,7 @@ class Run:
     def to_frame(self, library: Library | None = None) -> Any:
         """The tasks as a data frame with the columns `stage`, `name`, `state` and `why`.
 
-        Args:
-            library: `"pandas"` or `"polars"`. Default: the one that is imported, else the one that is installed.
-
-        Returns:
-            A `pandas.DataFrame` or a `polars.DataFrame`.
-
-        Raises:
-            DiagnosticError: The library is not installed (E0671).
+        `library`: "pandas" or "polars"; unless said the one that is imported, else one that is installed (E0671: none is).
         """
         from puzzledsl.api.frames import frame
 

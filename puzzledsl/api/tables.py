@@ -44,15 +44,7 @@ class Space:
 
         Columns: `layer`, `sub_block` (`attention` or `ffn`), `alternative`, and the alternative's numbers, of which
         `params` counts weights.
-
-        Args:
-            library: `"pandas"` or `"polars"`. Default: the one that is imported, else the one that is installed.
-
-        Returns:
-            A `pandas.DataFrame` or a `polars.DataFrame`.
-
-        Raises:
-            DiagnosticError: The library is not installed (E0671).
+        `library`: "pandas" or "polars"; unless said the one that is imported, else one that is installed (E0671: none is).
         """
         from puzzledsl.api.frames import frame
 
@@ -96,15 +88,7 @@ class Costs:
         `ffn`, or `block` of a pair that was measured as one), `alternative`, `params`, `weights_bytes`,
         `kv_cache_bytes` (of the whole batch), `prefill_ns` (one forward over the prompts), `decode_ns` (one step of
         the whole batch), `prefill_flop`, `decode_flop`. Sizes and times are those of each GPU.
-
-        Args:
-            library: `"pandas"` or `"polars"`. Default: the one that is imported, else the one that is installed.
-
-        Returns:
-            A `pandas.DataFrame` or a `polars.DataFrame`.
-
-        Raises:
-            DiagnosticError: The library is not installed (E0671).
+        `library`: "pandas" or "polars"; unless said the one that is imported, else one that is installed (E0671: none is).
         """
         from puzzledsl.api.frames import frame
 

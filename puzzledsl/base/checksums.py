@@ -68,12 +68,9 @@ def is_sealed(path: Path) -> bool:
         return False
 
 
-def seal_beside(path: Path, digest: str | None = None) -> None:
-    """Write the SHA-256 of a file to a file beside it, for formats that allow no bytes after their content.
-
-    `digest`: the SHA-256, if it was computed before the file got its name.
-    """
-    write_text(_seal_of(path), digest or sha256_of(path))
+def seal_beside(path: Path) -> None:
+    """Write the SHA-256 of a file to a file beside it, for formats that allow no bytes after their content."""
+    write_text(_seal_of(path), sha256_of(path))
 
 
 def is_sealed_beside(path: Path) -> bool:

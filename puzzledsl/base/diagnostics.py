@@ -99,9 +99,9 @@ class Fix:
         return cls(title or (f"write `{text}`" if text else "remove it"), (Edit(span, text),), safe)
 
     @classmethod
-    def insert(cls, before: Span, text: str, title: str = "", *, safe: bool = True) -> Fix:
+    def insert(cls, before: Span, text: str, *, safe: bool = True) -> Fix:
         """Return a fix that inserts `text` before a span."""
-        return cls.replace(before.start, text, title or f"insert `{text}`", safe=safe)
+        return cls.replace(before.start, text, f"insert `{text}`", safe=safe)
 
 
 MAX_SHOWN = 300

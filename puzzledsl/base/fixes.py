@@ -47,13 +47,8 @@ def apply(text: str, fixes: Iterable[Fix]) -> str:
     Spans count lines that end in a line feed and columns in code points, as the parser does.
     """
     offsets = _Offsets(text)
-    edits = sorted(
-        {
-            (offsets.of(e.span.line, e.span.column), offsets.of(e.span.end_line, e.span.end_column), e.text)
-            for fix in fixes
-            for e in fix.edits
-        }
-    )
+    made = [edit for fix in fixes for edit in fix.edits]
+    edits = sorted({(offsets.of(e.span.start), offsets.of(e.span.end), e.text) for e in made})
     out: list[str] = []
     at = 0
     for start, stop, replacement in edits:
@@ -70,17 +65,14 @@ class _Offsets:
         self.starts = [0, *accumulate(lengths)]
         self.size = len(text)
 
-    def of(self, line: int, column: int) -> int:
-        """Return the offset of a 1-based line and column."""
-        row = min(max(line - 1, 0), len(self.starts) - 2)
-        return min(self.starts[row] + max(column - 1, 0), self.starts[row + 1] - 1, self.size)
+    def of(self, place: Span) -> int:
+        """Return the offset of the start of a span."""
+        row = min(max(place.line - 1, 0), len(self.starts) - 2)
+        return min(self.starts[row] + max(place.column - 1, 0), self.starts[row + 1] - 1, self.size)
 
 
 def _touch(one: Span, other: Span) -> bool:
     """True where two spans share a character or an end: edits there would depend on their order."""
-    if one.file != other.file:
-        return False
-    return (one.line, one.column) <= (other.end_line, other.end_column) and (other.line, other.column) <= (
-        one.end_line,
-        one.end_column,
-    )
+    begins = (one.line, one.column) <= (other.end_line, other.end_column)
+    ends = (other.line, other.column) <= (one.end_line, one.end_column)
+    return one.file == other.file and begins and ends

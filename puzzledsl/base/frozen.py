@@ -12,7 +12,7 @@ import hashlib
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields
 from functools import cache
 from threading import RLock
@@ -51,7 +51,7 @@ class Later:
         return getattr(owner if instance is None else instance, self._name)
 
 
-def make_later(cls: Any, *, eq: bool = True, repr: bool = True, kw_only: bool = False) -> None:
+def make_later(cls: Any, *, eq: bool = True, kw_only: bool = False) -> None:
     """Make a class a frozen dataclass. A dictionary as a default is copied for each instance."""
 
     def declare(home: Any) -> None:
@@ -63,8 +63,7 @@ def make_later(cls: Any, *, eq: bool = True, repr: bool = True, kw_only: bool = 
         "__init__": _initialise,
     }
     made |= {"__eq__": _compare, "__hash__": _compare} if eq else {}
-    same: dict[str, Any] = {"__setattr__": _refuse, "__delattr__": _refuse}
-    same |= {"__repr__": _shown} if repr else {}
+    same: dict[str, Any] = {"__setattr__": _refuse, "__delattr__": _refuse, "__repr__": _shown}
     own = vars(cls)
     explicit = {
         name for name in (*made, *same) if name in own and not (name == "__hash__" and own[name] is None)
@@ -152,13 +151,14 @@ def _shown(self: Any) -> str:
 @overload
 def record(cls: type[T], /) -> type[T]: ...
 @overload
-def record(*, eq: bool = True, repr: bool = True) -> Callable[[type[T]], type[T]]: ...
+def record(*, eq: bool = True) -> Callable[[type[T]], type[T]]: ...
 @dataclass_transform(frozen_default=True, field_specifiers=(field, Field))
 def record(cls: Any = None, /, **options: bool) -> Any:
     """Decorate a class as a record."""
 
-    def decorate(made: type[T]) -> type[T]:
+    def decorate(made: Any) -> Any:
         make_later(made, **options)
+        made.__pydantic_config__ = _CONFIG
         return made
 
     return decorate if cls is None else decorate(cls)
@@ -173,6 +173,9 @@ class _Config:
     def __get__(self, instance: object, owner: type) -> dict[str, Any]:
         described = {"description": inspect.cleandoc(owner.__doc__)} if owner.__doc__ else {}
         return {"extra": "forbid", "arbitrary_types_allowed": True, "json_schema_extra": described}
+
+
+_CONFIG = _Config()
 
 
 def _name_fields(cls: Any) -> None:
@@ -190,7 +193,7 @@ def _adapter_of(owner: Any) -> TypeAdapter[Any]:
 class Frozen:
     """A hashable value that compares by content. Its constructor trusts its arguments; what reads JSON validates them."""
 
-    __pydantic_config__ = _Config()
+    __pydantic_config__ = _CONFIG
     model_fields: ClassVar[Mapping[str, Any]] = {}
     """The fields by name."""
 
@@ -229,11 +232,6 @@ class Frozen:
         """Make one of a dictionary. Raises pydantic.ValidationError."""
         return cls._adapter().validate_python(value)
 
-    @classmethod
-    def model_json_schema(cls, mode: Literal["validation", "serialization"] = "validation") -> dict[str, Any]:
-        """Return the JSON schema."""
-        return cls._adapter().json_schema(mode=mode)
-
     def canonical_json(self) -> str:
         """The one JSON text of this value: sorted keys, two-space indent, final newline."""
         return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
@@ -271,20 +269,16 @@ def left_out(default: Any) -> Any:
 
 
 class Checks:
-    """Annotations of pydantic, made when JSON is read or written: `Annotated[Fraction, Checks(lambda: …)]`."""
+    """Annotations of pydantic, made of the library when JSON is read or written: `Annotated[int, Checks(lambda pydantic: …)]`."""
 
-    def __init__(self, make: Callable[[], tuple[Any, ...]]) -> None:
+    def __init__(self, make: Callable[[Any], Iterable[Any]]) -> None:
         self._make = make
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
-        return handler(Annotated[(source, *self._make())])
+        import pydantic
+
+        return handler(Annotated[(source, *self._make(pydantic))])
 
 
-def _by_kind() -> tuple[Any, ...]:
-    from pydantic import Field as PydanticField
-
-    return (PydanticField(discriminator="kind"),)
-
-
-BY_KIND = Checks(_by_kind)
+BY_KIND = Checks(lambda pydantic: [pydantic.Field(discriminator="kind")])
 """Discriminator of a union by `kind`."""

@@ -1,8 +1,16 @@
-"""Lists in messages: words with a conjunction, and layers as ranges."""
+"""Lists in messages: words with a conjunction, layers as ranges, and rows as columns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+
+def aligned(rows: Sequence[Sequence[str]], sides: str) -> Iterator[str]:
+    """Yield rows as lines of columns two blanks apart. `sides`: `<` for each column to the left, `>` to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = zip(row, sides, widths, strict=True)
+        yield "  ".join(f"{cell:{side}{width}}" for cell, side, width in cells).rstrip()
 
 
 def listed(words: Iterable[object], last: str = "and") -> str:

@@ -77,9 +77,8 @@ def render(diagnostic: Diagnostic, sources: Mapping[str, str], *, color: bool, w
         out.append(" " * gutter + paint(arrow, "gutter") + f" {clean(file)}:{at.line}:{at.column}")
         if file in sources:
             out += _excerpt(here, sources[file], gutter, severity, paint, width)
-    for word, text in [("note", n) for n in diagnostic.notes] + (
-        [("help", diagnostic.help)] if diagnostic.help else []
-    ):
+    told = [*(("note", note) for note in diagnostic.notes), ("help", diagnostic.help)]
+    for word, text in told if diagnostic.help else told[:-1]:
         first, *rest = clean(text).split("\n")
         out.append(" " * (gutter + 1) + paint("=", "gutter") + f" {paint(word, 'bold')}: {first}")
         out += [" " * (gutter + 5 + len(word)) + line for line in rest]
@@ -144,11 +143,7 @@ def _parts(diagnostic: Diagnostic) -> list[tuple[Span, str, bool]]:
 
 
 def _is_plain(character: str) -> bool:
-    return (
-        character == " "
-        or character == "\t"
-        or unicodedata.category(character) not in ("Cc", "Cf", "Zl", "Zp", "Cs", "Cn")
-    )
+    return character in " \t" or unicodedata.category(character) not in ("Cc", "Cf", "Zl", "Zp", "Cs", "Cn")
 
 
 def _is_one_cell_each(text: str) -> bool:
@@ -172,13 +167,8 @@ def _expand(line: str) -> tuple[str, list[int]]:
             step = 1
             drawn.append("\ufffd")
         else:
-            step = (
-                0
-                if unicodedata.combining(character)
-                else 2
-                if unicodedata.east_asian_width(character) in "WF"
-                else 1
-            )
+            wide = unicodedata.east_asian_width(character) in "WF"
+            step = 0 if unicodedata.combining(character) else 1 + wide
             drawn.append(character)
         cell += step
     return "".join(drawn), [*starts, cell]

@@ -5,35 +5,27 @@ Lines and columns are 1-based code points, the end exclusive, as in a `Span`: SA
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
 
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Span
+from puzzledsl.base.resources import resource
+from puzzledsl.base.version import __version__
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 Json = dict[str, object]
 
 
-def to_sarif(diagnostics: Iterable[Diagnostic], version: str, locate: Callable[[str], str]) -> Json:
-    """One SARIF log of one run. `locate` turns the file of a span into a path that exists (`std/…` is no path)."""
+def to_sarif(diagnostics: Iterable[Diagnostic]) -> Json:
+    """Return one SARIF log of one run."""
     shown = list(diagnostics)
     kinds = {d.code: type(d) for d in shown}
     codes = sorted(kinds)
-    place = _Places(locate)
-    return {
-        "$schema": SCHEMA,
-        "version": "2.1.0",
-        "runs": [
-            {
-                "tool": {
-                    "driver": {"name": "pzl", "version": version, "rules": [_rule(kinds[c]) for c in codes]}
-                },
-                "columnKind": "unicodeCodePoints",
-                "results": [_result(d, codes.index(d.code), place) for d in shown],
-            }
-        ],
-    }
+    driver = {"name": "pzl", "version": __version__, "rules": [_rule(kinds[code]) for code in codes]}
+    results = [_result(d, codes.index(d.code)) for d in shown]
+    run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
+    return {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
 
 
 def _rule(kind: type[Diagnostic]) -> Json:
@@ -47,7 +39,7 @@ def _rule(kind: type[Diagnostic]) -> Json:
     }
 
 
-def _result(diagnostic: Diagnostic, rule: int, place: _Places) -> Json:
+def _result(diagnostic: Diagnostic, rule: int) -> Json:
     words = [diagnostic.message, diagnostic.label, *diagnostic.notes]
     if diagnostic.help:
         words.append(f"help: {diagnostic.help}")
@@ -56,57 +48,46 @@ def _result(diagnostic: Diagnostic, rule: int, place: _Places) -> Json:
         "ruleIndex": rule,
         "level": diagnostic.severity,
         "message": {"text": "\n".join(word for word in words if word)},
-        "locations": [] if diagnostic.span is None else [place.location(diagnostic.span)],
+        "locations": [] if diagnostic.span is None else [_location(diagnostic.span)],
     }
-    related = [
-        {
-            "id": number,
-            **place.location(label.span),
-            **({"message": {"text": label.text}} if label.text else {}),
-        }
-        for number, label in enumerate(diagnostic.secondary)
-    ]
-    if related:
-        found["relatedLocations"] = related
+    if diagnostic.secondary:
+        found["relatedLocations"] = [
+            {"id": n, **_location(label.span), **({"message": {"text": label.text}} if label.text else {})}
+            for n, label in enumerate(diagnostic.secondary)
+        ]
     if diagnostic.fixes:
-        found["fixes"] = [place.fix(fix) for fix in diagnostic.fixes]
+        found["fixes"] = [_fix(fix) for fix in diagnostic.fixes]
     return found
 
 
-class _Places:
-    """Spans to SARIF's locations."""
+def _location(span: Span) -> Json:
+    return {"physicalLocation": {"artifactLocation": _artifact(span.file), "region": _region(span)}}
 
-    def __init__(self, locate: Callable[[str], str]) -> None:
-        self.locate = locate
 
-    def location(self, span: Span) -> Json:
-        return {"physicalLocation": {"artifactLocation": self.artifact(span.file), "region": _region(span)}}
+def _artifact(file: str) -> Json:
+    """Return the place of a span's file; `std/…` names a shipped one."""
+    path = Path(file)
+    if file.startswith("std/") and not path.is_file():
+        path = resource("spaces", file)
+    return {"uri": path.as_uri() if path.is_absolute() else quote(path.as_posix())}
 
-    def artifact(self, file: str) -> Json:
-        path = Path(self.locate(file))
-        return {"uri": path.as_uri() if path.is_absolute() else quote(path.as_posix())}
 
-    def fix(self, fix: Fix) -> Json:
-        """A fix; its edits by file, as SARIF groups them."""
-        files: Sequence[str] = list(dict.fromkeys(edit.span.file for edit in fix.edits))
-        changes = [
-            {
-                "artifactLocation": self.artifact(file),
-                "replacements": [
-                    {"deletedRegion": _region(edit.span), "insertedContent": {"text": edit.text}}
-                    for edit in fix.edits
-                    if edit.span.file == file
-                ],
-            }
-            for file in files
-        ]
-        return {"description": {"text": fix.title}, "artifactChanges": changes}
+def _fix(fix: Fix) -> Json:
+    """Return a fix; its edits by file, as SARIF groups them."""
+    changes = [
+        {
+            "artifactLocation": _artifact(file),
+            "replacements": [
+                {"deletedRegion": _region(edit.span), "insertedContent": {"text": edit.text}}
+                for edit in fix.edits
+                if edit.span.file == file
+            ],
+        }
+        for file in dict.fromkeys(edit.span.file for edit in fix.edits)
+    ]
+    return {"description": {"text": fix.title}, "artifactChanges": changes}
 
 
 def _region(span: Span) -> Json:
-    return {
-        "startLine": span.line,
-        "startColumn": span.column,
-        "endLine": span.end_line,
-        "endColumn": span.end_column,
-    }
+    end = {"endLine": span.end_line, "endColumn": span.end_column}
+    return {"startLine": span.line, "startColumn": span.column, **end}

@@ -56,6 +56,11 @@ class Setting:
     value: Any = REQUIRED
     name: str = ""
 
+    @property
+    def phrase(self) -> str:
+        """Its help inside a sentence."""
+        return self.doc[:1].lower() + self.doc[1:].removesuffix(".")
+
 
 @record
 class Call:

@@ -77,46 +77,34 @@ _NAMES = {
     POWER: "W",
 }
 
-_DECIMAL = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_DECIMAL = {"k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
-def _units() -> dict[str, tuple[Fraction, Dimension]]:
-    table: dict[str, tuple[Fraction, Dimension]] = {
-        "": (Fraction(1), COUNT),
-        "k": (Fraction(10**3), COUNT),
-        "M": (Fraction(10**6), COUNT),
-        "B": (Fraction(10**9), COUNT),
-        "T": (Fraction(10**12), COUNT),
-        "us": (Fraction(1, 10**6), TIME),
-        "µs": (Fraction(1, 10**6), TIME),
-        "ms": (Fraction(1, 10**3), TIME),
-        "s": (Fraction(1), TIME),
-        "min": (Fraction(60), TIME),
-        "h": (Fraction(3600), TIME),
-        "tok/s": (Fraction(1), TOK_PER_S),
-        "ktok/s": (Fraction(1000), TOK_PER_S),
-        "tok": (Fraction(1), TOKENS),
-        "USD": (Fraction(1), DOLLARS),
-        "USD/h": (Fraction(1, 3600), DOLLARS_PER_S),
-        "J": (Fraction(1), ENERGY),
-        "mJ": (Fraction(1, 1000), ENERGY),
-        "W": (Fraction(1), POWER),
-        "kW": (Fraction(1000), POWER),
-    }
-    for prefix, scale in _BINARY.items():
-        table[prefix] = (Fraction(scale), COUNT)
-        table[prefix + "B"] = (Fraction(scale), BYTES)
-    for prefix, scale in _DECIMAL.items():
-        if prefix:
-            table[prefix + "B"] = (Fraction(scale), BYTES)
-            table[prefix + "B/s"] = (Fraction(scale), BYTES_PER_S)
-            table[prefix + "FLOP/s"] = (Fraction(scale), FLOP_PER_S)
-            table[prefix + "FLOP"] = (Fraction(scale), FLOPS)
-    return table
-
-
-UNITS = _units()
+_UNITS: dict[Dimension, dict[str, Fraction | int]] = {
+    COUNT: {"": 1, "k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12, **_BINARY},
+    TIME: {
+        "us": Fraction(1, 10**6),
+        "µs": Fraction(1, 10**6),
+        "ms": Fraction(1, 10**3),
+        "s": 1,
+        "min": 60,
+        "h": 3600,
+    },
+    TOK_PER_S: {"tok/s": 1, "ktok/s": 1000},
+    TOKENS: {"tok": 1},
+    DOLLARS: {"USD": 1},
+    DOLLARS_PER_S: {"USD/h": Fraction(1, 3600)},
+    ENERGY: {"J": 1, "mJ": Fraction(1, 1000)},
+    POWER: {"W": 1, "kW": 1000},
+    BYTES: {f"{prefix}B": scale for prefix, scale in (_BINARY | _DECIMAL).items()},
+    **{
+        dimension: {f"{prefix}{unit}": scale for prefix, scale in _DECIMAL.items()}
+        for dimension, unit in ((BYTES_PER_S, "B/s"), (FLOP_PER_S, "FLOP/s"), (FLOPS, "FLOP"))
+    },
+}
+UNITS = {unit: (Fraction(of), dimension) for dimension, units in _UNITS.items() for unit, of in units.items()}
+"""Unit -> its size in the base unit, and its dimension."""
 UNIT_NAMES: dict[str, str] = {
     name: unit
     for unit, names in {
@@ -217,6 +205,10 @@ def _suggest_unit(number: str, unit: str) -> tuple[str, str]:
             "b": f"billions are written `{number}B`",
             "K": f"thousands are `{number}k`, 1024s are `{number}Ki`",
         }[unit], ""
+    letters, rest = re.fullmatch(r"([OolI0-9]*)(.*)", unit, re.DOTALL).groups()  # type: ignore[union-attr]
+    if letters and (rest in UNITS or rest in ("%", "x")):
+        meant = number + letters.translate(str.maketrans("OolI", "0011")) + rest
+        return f"did you mean `{meant}`, with digits?", meant
     if unit.endswith("tok") and unit[:-3] in UNITS:
         return f"a count of tokens has no unit: write `{number}{unit[:-3]}`", ""
     over, _, time = unit.partition("/")
@@ -246,50 +238,36 @@ def _decimal(value: Fraction, digits: int = 4) -> str:
     return f"{float(value):.{digits}g}"
 
 
+_SHOWN = {
+    COUNT: "T B M k",
+    BYTES: "TiB GiB MiB KiB",
+    TIME: "s ms us",
+    **{
+        dimension: " ".join(f"{prefix}{unit}" for prefix in "TGMk")
+        for dimension, unit in ((BYTES_PER_S, "B/s"), (FLOP_PER_S, "FLOP/s"), (FLOPS, "FLOP"))
+    },
+    TOK_PER_S: "tok/s",
+    DOLLARS: "USD",
+    DOLLARS_PER_S: "USD/h",
+    ENERGY: "J mJ",
+    POWER: "kW W",
+}
+"""Dimension -> the units in which amounts are shown, the largest first."""
+
+
 def format_quantity(value: Fraction | float, dimension: Dimension, digits: int = 4) -> str:
     """Format a value in base units: `76.2GiB`, `31ms`, `51.5B`, `1234`.
 
     For messages and tables; it rounds to `digits` significant digits. The text parses back as a literal where a unit exists.
     """
     exact = Fraction(value)
-    ladder: list[tuple[str, Fraction]]
-    if dimension == BYTES:
-        ladder = [
-            ("TiB", Fraction(2**40)),
-            ("GiB", Fraction(2**30)),
-            ("MiB", Fraction(2**20)),
-            ("KiB", Fraction(2**10)),
-        ]
-    elif dimension == TIME:
-        ladder = [("s", Fraction(1)), ("ms", Fraction(1, 1000)), ("us", Fraction(1, 10**6))]
-        if exact == 0:
-            return "0s"
-    elif dimension == COUNT:
-        if abs(exact) < 10**5:
-            return _decimal(exact, digits)
-        ladder = [
-            ("T", Fraction(10**12)),
-            ("B", Fraction(10**9)),
-            ("M", Fraction(10**6)),
-            ("k", Fraction(10**3)),
-        ]
-    elif dimension in (BYTES_PER_S, FLOP_PER_S, FLOPS):
-        tail = {BYTES_PER_S: "B/s", FLOP_PER_S: "FLOP/s", FLOPS: "FLOP"}[dimension]
-        ladder = [(p + tail, Fraction(s)) for p, s in reversed(_DECIMAL.items()) if p]
-    elif dimension == DOLLARS_PER_S:
-        return f"{_decimal(exact * 3600, digits)} USD/h"
-    elif dimension == DOLLARS:
-        return f"{_decimal(exact, digits)}USD"
-    elif dimension == ENERGY:
-        ladder = [("J", Fraction(1)), ("mJ", Fraction(1, 1000))]
-    elif dimension == POWER:
-        ladder = [("kW", Fraction(1000)), ("W", Fraction(1))]
-    elif dimension == TOK_PER_S:
-        return f"{_decimal(exact, digits)} tok/s"
-    else:
+    if dimension == COUNT and abs(exact) < 10**5:
+        return _decimal(exact, digits)
+    if dimension not in _SHOWN:
         return f"{_decimal(exact, digits)} {dimension.name}"
-    for unit, scale in ladder:
-        if abs(exact) >= scale:
-            return f"{_decimal(exact / scale, digits)}{unit}"
-    unit, scale = ladder[-1]
-    return f"{_decimal(exact / scale, digits)}{unit}"
+    for unit in _SHOWN[dimension].split():
+        if abs(exact) >= UNITS[unit][0]:
+            break
+    if dimension == TIME and exact == 0:
+        unit = "s"
+    return with_unit(_decimal(exact / UNITS[unit][0], digits), unit)

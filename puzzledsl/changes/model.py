@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
+
+from puzzledsl.base.frozen import record
 
 Sign = Literal["+", "-", "~"]
 
@@ -32,7 +34,7 @@ class Change:
     details: tuple[Detail, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pieces:
     """The jobs of one BLD: `make` are new (`tokens` to train them), `keep` are unchanged, `drop` are no longer needed."""
 
@@ -77,10 +79,7 @@ class ProgramChanges:
                 }
                 for c in self.changes
             ],
-            "pieces": {
-                name: {"make": p.make, "keep": p.keep, "drop": p.drop, "tokens": p.tokens}
-                for name, p in self.pieces.items()
-            },
+            "pieces": {name: asdict(pieces) for name, pieces in self.pieces.items()},
             "again": [{"stage": stage, "name": name} for stage, name in self.again],
             "waiting": list(self.waiting),
             "summary": {"add": self.count("+"), "change": self.count("~"), "remove": self.count("-")},

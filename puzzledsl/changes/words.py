@@ -106,7 +106,7 @@ def requirement(value: nodes.Requirement) -> str:
 def refine(value: nodes.Refine) -> str:
     """`measured(24, healed: 4096, samples: 2048, data: corpus)`."""
     data = "" if value.data is None else f", data: {value.data}"
-    return f"{value.method}({value.children}, healed: {value.healed}, samples: {value.samples}{data})"
+    return f"measured({value.children}, healed: {value.healed}, samples: {value.samples}{data})"
 
 
 def logic(value: nodes.Logic) -> str:

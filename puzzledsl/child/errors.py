@@ -44,8 +44,6 @@ class MissingPackage(Diagnostic, code="E0738"):
 class NoSuchEngine(Diagnostic, code="E0739", template="{title} is not installed here"):
     """A requested engine is not installed here."""
 
-    help_template = "{help}"
-
 
 class NotAGguf(Diagnostic, code="E0740", template="`{path}` exists and is no GGUF file"):
     """The output file exists and is not a GGUF file."""
@@ -78,4 +76,3 @@ class NoPiece(Diagnostic, code="E1021"):
     """A solution chooses an alternative that no BLD declaration makes."""
 
     template = "search `{search}` chose {what} in {layers}, and no `bld` of space `{space}` makes {it}"
-    help_template = "{help}"

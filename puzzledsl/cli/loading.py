@@ -47,8 +47,12 @@ def check(file: Path, pairs: list[str] | None) -> Checked:
     return checked
 
 
-def context(file: Path, pairs: list[str] | None, build: Path | None) -> Context:
+def context(
+    file: Path, pairs: list[str] | None, build: Path | None, *, heal: bool = True, on: str | None = None
+) -> Context:
     """Return the run context of a checked file. A space with `used_by` is narrowed if its search is solved."""
     from puzzledsl.pipeline.opening import context_of
 
-    return context_of(file, check(file, pairs), build)
+    found = context_of(file, check(file, pairs), build)
+    found.heal, found.on = heal, on
+    return found

@@ -20,12 +20,7 @@ NamesArgument = Annotated[
 ]
 BuildOption = Annotated[
     Path | None,
-    typer.Option(
-        "-o",
-        "--build",
-        metavar="DIR",
-        help="Build directory. Default: `build/` beside FILE.",
-    ),
+    typer.Option("-o", "--build", metavar="DIR", help="Build directory. Default: `build/` beside FILE."),
 ]
 SetOption = Annotated[
     list[str] | None,
@@ -37,8 +32,7 @@ SetOption = Annotated[
     ),
 ]
 JsonOption = Annotated[
-    bool,
-    typer.Option("--json", help="Print one JSON document on stdout instead of text."),
+    bool, typer.Option("--json", help="Print one JSON document on stdout instead of text.")
 ]
 HealOption = Annotated[
     bool,

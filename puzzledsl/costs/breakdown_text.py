@@ -7,6 +7,7 @@ from dataclasses import fields
 from fractions import Fraction
 from itertools import groupby
 
+from puzzledsl.base.phrases import aligned
 from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
 from puzzledsl.costs.breakdown import Breakdown, LayerCost
 from puzzledsl.costs.roofline import Times
@@ -51,12 +52,7 @@ def _share(part: int | Fraction, whole: int | Fraction) -> str:
 
 def _table(rows: Sequence[Sequence[str]], left: int) -> Iterator[str]:
     """Columns two spaces apart, the first `left` of them flush left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [
-            c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        yield "  " + "  ".join(cells).rstrip()
+    yield from (f"  {line}" for line in aligned(rows, "<" * left + ">" * (len(rows[0]) - left)))
 
 
 def _row(found: Breakdown, label: Sequence[str], cost: Cost) -> list[str]:

@@ -11,11 +11,13 @@ A column that is no cost, such as a score, is left to whoever reads scores from 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import NoReturn
 
 from puzzledsl.base.diagnostics import Sink, Span
 from puzzledsl.base.frozen import record
@@ -186,18 +188,16 @@ class _RowReader:
                 return None
             values: dict[str, dict[str, Fraction]] = {}
             for column in self.columns:
-                cell = self.table.at(line, column.name)
-                if cell.text:
-                    number = _number(cell, column.name) * column.scale
-                    values.setdefault(column.scenario, {})[column.metric] = number
+                if (number := self._number(line, column.name)) is not None:
+                    values.setdefault(column.scenario, {})[column.metric] = number * column.scale
             return Row(
                 line=line.number,
                 span=line.cell(0).span,
                 layer=self._layer(line),
-                attention=self.table.at(line, "attention").text,
-                ffn=self.table.at(line, "ffn").text,
-                batch=_whole(self.table.at(line, "batch"), "batch"),
-                params=_whole(self.table.at(line, "params"), "params"),
+                attention=self.table.text(line, "attention"),
+                ffn=self.table.text(line, "ffn"),
+                batch=self._whole(line, "batch"),
+                params=self._whole(line, "params"),
                 values=values,
             )
         except _BadCell as error:
@@ -207,30 +207,36 @@ class _RowReader:
     def _of_a_run(self, line: Line) -> None:
         """Leave out a row of consecutive layers: it has a score. A cost in it is a mistake."""
         for name in (*MORE_KEYS, *(column.name for column in self.columns)):
-            cell = self.table.at(line, name)
-            if cell.text:
-                raise _BadCell(cell, f"a run of layers has a score and no costs: `{cell.text[:40]}` is one")
+            if text := self.table.text(line, name):
+                self._refuse(line, name, f"a run of layers has a score and no costs: `{text[:40]}` is one")
 
     def _layer(self, line: Line) -> int | None:
-        cell = self.table.at(line, "layer")
-        layer = _whole(cell, "layer")
+        layer = self._whole(line, "layer")
         if layer is not None and layer >= self.layers:
-            raise _BadCell(
-                cell, f"layer {layer} is out of range: the parent's layers are 0 to {self.layers - 1}"
-            )
+            range = f"the parent's layers are 0 to {self.layers - 1}"
+            self._refuse(line, "layer", f"layer {layer} is out of range: {range}")
         return layer
 
+    def _number(self, line: Line, column: str) -> Fraction | None:
+        """The number in a cell; None for an empty one."""
+        text = self.table.text(line, column)
+        number = _fraction(text) if text else None
+        if text and number is None:
+            self._refuse(line, column, f"`{text[:40]}` in column `{column}` is not a number of 0 or more")
+        return number
 
-def _number(cell: Cell, column: str) -> Fraction:
-    if _NUMBER.fullmatch(cell.text) is None or len(cell.text) > 60:
-        raise _BadCell(cell, f"`{cell.text[:40]}` in column `{column}` is not a number of 0 or more")
-    return Fraction(cell.text)
+    def _whole(self, line: Line, column: str) -> int | None:
+        number = self._number(line, column)
+        if number is not None and number.denominator != 1:
+            text = self.table.text(line, column)
+            self._refuse(line, column, f"`{text}` in column `{column}` is not a whole number")
+        return None if number is None else int(number)
+
+    def _refuse(self, line: Line, column: str, problem: str) -> NoReturn:
+        raise _BadCell(self.table.at(line, column), problem)
 
 
-def _whole(cell: Cell, column: str) -> int | None:
-    if not cell.text:
-        return None
-    number = _number(cell, column)
-    if number.denominator != 1:
-        raise _BadCell(cell, f"`{cell.text}` in column `{column}` is not a whole number")
-    return int(number)
+@functools.lru_cache(maxsize=1 << 16)  # the layers' rows are much alike
+def _fraction(text: str) -> Fraction | None:
+    """A number of 0 or more; None for another text."""
+    return Fraction(text) if len(text) <= 60 and _NUMBER.fullmatch(text) else None

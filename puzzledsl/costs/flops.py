@@ -7,6 +7,7 @@ are the experts of a mixture that a token does not choose.
 
 from __future__ import annotations
 
+import functools
 from fractions import Fraction
 from math import ceil
 
@@ -41,6 +42,7 @@ def causal_pairs(prompt: int, window: int | None) -> Fraction:
     return Fraction(span * span, 2) + (prompt - span) * span
 
 
+@functools.lru_cache(maxsize=4096)  # layers are much alike
 def sub_block_flop(shape: Shape, alternative: Alternative, work: Workload) -> tuple[int, int]:
     """FLOP of one prefill of the batch and of one decode step of it, over all GPUs; rounded up."""
     prefill, decode = mean_flop(shape, alternative, work)

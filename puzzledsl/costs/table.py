@@ -7,7 +7,7 @@ from pathlib import Path
 
 from puzzledsl.base.diagnostics import DiagnosticError, Sink
 from puzzledsl.costs.any_batch import AnyBatch
-from puzzledsl.costs.csv_table import read_measured
+from puzzledsl.costs.csv_table import Measured, read_measured
 from puzzledsl.costs.imported import imported_costs
 from puzzledsl.costs.profile import can_run, provenance_of
 from puzzledsl.ir import facts
@@ -40,6 +40,7 @@ def cost_table(program: Program, space: str, base: Path | None = None) -> CostTa
     scenarios: dict[str, tuple[ScenarioCosts, ...]] = {}
     provenance: dict[str, str] = {}
     auto: dict[str, int] = {}
+    tables: dict[str, Measured | None] = {}
     for name, scenario in program.scenarios.items():
         hardware = program.hardware[scenario.hardware]
         match hardware.spec:
@@ -51,7 +52,10 @@ def cost_table(program: Program, space: str, base: Path | None = None) -> CostTa
             case TableHardware(path=path):
                 provenance[name] = f"table {path}"
                 span = span_of(hardware.where)
-                if measured := read_measured(directory / path, path, span, len(here.layers), sink):
+                if scenario.hardware not in tables:
+                    found = read_measured(directory / path, path, span, len(here.layers), sink)
+                    tables[scenario.hardware] = found
+                if measured := tables[scenario.hardware]:
                     scenarios[name] = imported_costs(measured, scenario, here, shape, span, sink)
             case MeasuredHardware():
                 pass

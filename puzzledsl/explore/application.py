@@ -24,6 +24,7 @@ from puzzledsl.explore.desk import CannotWrite, Desk, FileChanged, Stale
 from puzzledsl.explore.guard import LARGEST_BODY, App, Guard, guarded
 from puzzledsl.explore.question import BadQuestion, Question
 from puzzledsl.explore.sheet import Sheet
+from puzzledsl.explore.statements import amount_of
 
 SLICES_S = (0.12, 1.0, 3.0)
 """Seconds of each try at an answer: the first is shown at once, with its gap; the page asks for the next by itself."""
@@ -228,7 +229,7 @@ class _Asked:
             for each in sheet.along(question, bound, views.POINTS):
                 self.still_wanted()
                 text = each.bounds[number]
-                solved.append((views.amount(text), sheet.answer(each, POINT_S)))
+                solved.append((float(amount_of(text)), sheet.answer(each, POINT_S)))
                 texts += [text] * (solved[-1][1].objective is not None)
         named = {views.NOW: question}
         if "kept" in self.body:
@@ -236,7 +237,7 @@ class _Asked:
         shown = []
         for name, each in named.items():
             self.still_wanted()
-            x = views.amount(each.bounds.get(number, bound.text))
+            x = float(amount_of(each.bounds.get(number, bound.text)))
             shown.append((name, x, sheet.answer(each, POINT_S)))
         return {"html": views.frontier_view(sheet, bound, solved, shown), "texts": texts}
 

@@ -113,11 +113,9 @@ class Desk:
         errors: list[DiagnosticError] = []
         for each in self.searches if name is None else [name]:
             try:
-                self.sheet(each)
+                return self.sheet(each).name
             except DiagnosticError as error:
                 errors.append(error)
-            else:
-                return each
         raise errors[0]
 
     def sheet_of_page(self, name: str, digest: str | None) -> Sheet:

@@ -6,7 +6,7 @@ nor can it send our Host or Origin. Answers forbid other origins to frame, load 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from secrets import compare_digest, token_urlsafe
 from typing import Any
@@ -79,6 +79,9 @@ class Guard:
 
 def guarded(app: App, guard: Guard) -> App:
     """Return an application that refuses what the guard refuses, and adds HEADERS to every answer."""
+    from starlette.responses import (
+        PlainTextResponse,  # where the library may be missing, the guard is not asked
+    )
 
     async def checked(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -87,26 +90,14 @@ def guarded(app: App, guard: Guard) -> App:
         if scope["type"] != "http":
             return
         refused = guard.refusal(scope["method"], scope["path"], scope["headers"])
-        if refused:
-            await _refuse(send, refused)
-            return
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *_raw(HEADERS)]
+                own = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in HEADERS.items()]
+                message["headers"] = [*message.get("headers", ()), *own]
             await send(message)
 
-        await app(scope, receive, with_headers)
+        answer = PlainTextResponse(f"refused: {refused}\n", 403) if refused else app
+        await answer(scope, receive, with_headers)
 
     return checked
-
-
-async def _refuse(send: Send, why: str) -> None:
-    body = f"refused: {why}\n".encode()
-    headers = {**HEADERS, "content-type": "text/plain; charset=utf-8", "content-length": str(len(body))}
-    await send({"type": "http.response.start", "status": 403, "headers": _raw(headers)})
-    await send({"type": "http.response.body", "body": body})
-
-
-def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]

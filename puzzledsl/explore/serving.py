@@ -6,7 +6,7 @@ import socket
 import threading
 import webbrowser
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -65,37 +65,29 @@ def serve(
 
     from puzzledsl.explore.application import application
 
-    listening = _listen(port)
-    guard = Guard.new(listening.getsockname()[1])
-    address = guard.address if search is None else f"{guard.address}?search={name}"
+    with _listen(port) as listening, scratch("explore") as folder:
+        guard = Guard.new(listening.getsockname()[1])
+        address = guard.address if search is None else f"{guard.address}?search={name}"
 
-    stack = ExitStack()
-    folder = stack.enter_context(scratch("explore"))
+        def ready() -> None:
+            started(address)
+            if browser:
+                link = private_link(folder, address)
+                threading.Thread(target=webbrowser.open, args=(link.as_uri(),), daemon=True).start()
 
-    def ready() -> None:
-        started(address)
-        if browser:
-            link = private_link(folder, address)
-            threading.Thread(target=webbrowser.open, args=(link.as_uri(),), daemon=True).start()
-
-    config = uvicorn.Config(
-        application(desk, guard, ready),
-        http="h11",
-        ws="none",
-        lifespan="on",
-        log_level="error",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=WAIT_S,
-    )
-    try:
-        uvicorn.Server(config).run(sockets=[listening])
-    except KeyboardInterrupt:  # raised again by uvicorn once it has shut down
-        pass
-    finally:
-        listening.close()
-        stack.close()
+        config = uvicorn.Config(
+            application(desk, guard, ready),
+            http="h11",
+            ws="none",
+            lifespan="on",
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=WAIT_S,
+        )
+        with suppress(KeyboardInterrupt):  # raised again by uvicorn once it has shut down
+            uvicorn.Server(config).run(sockets=[listening])
 
 
 def private_link(folder: Path, address: str) -> Path:

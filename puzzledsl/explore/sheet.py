@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -13,20 +14,9 @@ from puzzledsl.base.diagnostics import DiagnosticError, Edit, Fix
 from puzzledsl.base.fixes import apply
 from puzzledsl.explore.edits import Edited, edited
 from puzzledsl.explore.question import BadQuestion, Choice, Question, pattern_of
-from puzzledsl.explore.statements import Bound, Source, Statement, statements_of
-from puzzledsl.ir.nodes import (
-    Is,
-    LayerChoice,
-    LinearRequirement,
-    Logic,
-    LogicRequirement,
-    Not,
-    Requirement,
-    Search,
-    Shape,
-    Space,
-    Where,
-)
+from puzzledsl.explore.statements import Bound, Source, Statement, amount_of, statements_of, unit_of
+from puzzledsl.ir import nodes
+from puzzledsl.ir.nodes import LinearRequirement, LogicRequirement, Requirement
 
 if TYPE_CHECKING:
     from puzzledsl.api.answer import Answer
@@ -38,7 +28,7 @@ REMEMBERED = 512
 SETTLED = ("optimal", "infeasible")
 
 
-def alternatives_of(choice: LayerChoice, sub_block: SubBlock) -> tuple[Alternative, ...]:
+def alternatives_of(choice: nodes.LayerChoice, sub_block: SubBlock) -> tuple[Alternative, ...]:
     """Return the alternatives of a sub-block in a layer."""
     found: tuple[Alternative, ...] = choice.attention if sub_block == "attention" else choice.ffn
     return found
@@ -61,17 +51,17 @@ class Sheet:
         return self.program.variations(self.name)
 
     @property
-    def search(self) -> Search:
+    def search(self) -> nodes.Search:
         """The search as the file declares it."""
         return self.program.ir.searches[self.name]
 
     @property
-    def space(self) -> Space:
+    def space(self) -> nodes.Space:
         """The search's space."""
         return self.program.ir.spaces[self.search.space]
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> nodes.Shape:
         """The parent's shape."""
         return self.program.ir.parents[self.space.parent].shape
 
@@ -92,64 +82,41 @@ class Sheet:
         return (*kept, *map(self._choice, question.choices))
 
     def stated(self, question: Question) -> dict[int, list[Requirement]]:
-        """Return the requirements of every statement with a question's bounds, also of those left out. Raises BadQuestion."""
+        """Check the text with a question's bounds. Return the requirements of every statement, also of those left out.
+
+        A statement may say nothing any more, and then has none. Raises BadQuestion.
+        """
         self._check(question)
-        stated: dict[int, list[Requirement]] = {}
-        read = self._read_again(question)
-        for statement in self.statements:
-            moved = [bound for bound in statement.bounds if bound.number in question.bounds]
-            own = [self.search.requirements[index] for index in statement.requirements]
-            for bound in moved:
-                for at, index in enumerate(statement.requirements):
-                    if index in bound.requirements and isinstance(linear := own[at], LinearRequirement):
-                        own[at] = bound.moved(linear, question.bounds[bound.number])
-            again = any(bound.scale is None for bound in moved)
-            stated[statement.number] = read[statement.number] if again else own
-        return stated
+        edits = tuple(Edit(self.bounds[number].span, bound) for number, bound in question.bounds.items())
+        text = apply(self.source.file.text, [Fix("", edits)])
+        if text not in self._read:
+            try:
+                source, after = self._checked(text)
+            except DiagnosticError as error:
+                raise BadQuestion(error.diagnostics[0].message) from error
+            found: dict[int, list[Requirement]] = {s.number: [] for s in self.statements}
+            numbers = {s.place: s.number for s in self.statements}
+            for requirement in after:
+                if (place := source.place(requirement.where)) in numbers:
+                    found[numbers[place]].append(requirement)
+            self._read = {**dict([*self._read.items()][-REMEMBERED:]), text: found}
+        return self._read[text]
 
     def _check(self, question: Question) -> None:
         numbers = {statement.number for statement in self.statements}
         if not question.bounds.keys() <= self.bounds.keys() or not question.off <= numbers:
             raise BadQuestion("the file has changed since: load the page again")
+        for number, text in question.bounds.items():
+            unit = self.bounds[number].unit
+            if unit_of(text) != unit:
+                raise BadQuestion(f"`{text}` is not a number of {unit.strip() or 'no unit'}")
+            amount_of(text)
         for choice in question.choices:
             if not 0 <= choice.layer < len(self.space.layers):
                 raise BadQuestion("there is no such layer")
             names = {a.name for a in alternatives_of(self.space.layers[choice.layer], choice.sub_block)}
             if not choice.names or not names.issuperset(choice.names):
                 raise BadQuestion(f"layer {choice.layer} has no such alternative")
-
-    def _read_again(self, question: Question) -> dict[int, list[Requirement]]:
-        """Check the text with a question's bounds where statements about layers have some: their formulas are not ours to build.
-
-        Return the requirements by statement, whose order is the file's; none for a statement that says nothing any more.
-        """
-        moved = [self.bounds[number] for number in question.bounds]
-        if all(bound.scale is not None for bound in moved):
-            return {}
-        edits = tuple(Edit(bound.span, question.bounds[bound.number]) for bound in moved)
-        text = apply(self.source.file.text, [Fix("", edits)])
-        if text in self._read:
-            return self._read[text]
-        try:
-            source, after = self._checked(text)
-        except DiagnosticError as error:
-            raise BadQuestion(error.diagnostics[0].message) from error
-        places = {node.span: at for at, node in enumerate(self.source.requirements)}
-        numbers = {places[s.node.span]: s.number for s in self.statements if s.node is not None}
-        found: dict[int, list[Requirement]] = {s.number: [] for s in self.statements}
-        for requirement in after:
-            node = source.statement_at(requirement.where)
-            if node is not None and (place := source.requirements.index(node)) in numbers:
-                found[numbers[place]].append(requirement)
-        self._read[text] = found
-        return found
-
-    def reread(self, text: str) -> tuple[Requirement, ...] | None:
-        """Return the requirements of this search in another text of the file; None where it has mistakes."""
-        try:
-            return self._checked(text)[1]
-        except DiagnosticError:
-            return None
 
     def _checked(self, text: str) -> tuple[Source, tuple[Requirement, ...]]:
         """Check another text of the file and return this search's requirements in it. Raises DiagnosticError."""
@@ -158,18 +125,19 @@ class Sheet:
         opened = open_program(self.program.file, self.params, self.program.build, text)
         if opened.context is None or opened.found is None:
             raise DiagnosticError(*opened.diagnostics)
-        return Source(opened.found.root, opened.found.compared), opened.context.program.searches[
-            self.name
-        ].requirements
+        found = opened.context.program.searches[self.name]
+        return Source(opened.found.root, opened.found.compared), found.requirements
 
     def _choice(self, choice: Choice) -> LogicRequirement:
-        chosen: Logic = Is(layer=choice.layer, sub_block=choice.sub_block, alternatives=choice.names)
+        chosen: nodes.Logic = nodes.Is(
+            layer=choice.layer, sub_block=choice.sub_block, alternatives=choice.names
+        )
         at, line = self.search.where, self.search.where.end_line
         text = self.condition(choice)
-        place = Where(file=at.file, line=line, column=1, end_line=line, end_column=1, text=text)
+        place = nodes.Where(file=at.file, line=line, column=1, end_line=line, end_column=1, text=text)
         if choice.kind == "pin":
             return LogicRequirement(formula=chosen, where=place, because="pinned")
-        return LogicRequirement(formula=Not(operand=chosen), where=place, because="forbidden")
+        return LogicRequirement(formula=nodes.Not(operand=chosen), where=place, because="forbidden")
 
     def condition(self, choice: Choice) -> str:
         """Return a choice as the condition of a `require`. Raises BadQuestion for one that no pattern can tell."""
@@ -213,10 +181,10 @@ class Sheet:
         wanted = self.requirements(question)
         conditions = [self.condition(choice) for choice in question.choices]
         found = edited(self.source, self.name, self.statements, question, conditions)
-        got = self.reread(found.text)
-        if got is None or _meanings(got) != _meanings(wanted):
-            raise BadQuestion("this change cannot be written into the file: change its text by hand")
-        return found
+        with suppress(DiagnosticError):
+            if _meanings(self._checked(found.text)[1]) == _meanings(wanted):
+                return found
+        raise BadQuestion("this change cannot be written into the file: change its text by hand")
 
 
 def _meanings(requirements: Sequence[Requirement]) -> Counter[object]:
@@ -226,9 +194,9 @@ def _meanings(requirements: Sequence[Requirement]) -> Counter[object]:
         match requirement:
             case LinearRequirement():
                 return requirement.left, requirement.op, requirement.bound, requirement.parent_ratio
-            case LogicRequirement(formula=Is() as said):
+            case LogicRequirement(formula=nodes.Is() as said):
                 return said.layer, said.sub_block, frozenset(said.alternatives)
-            case LogicRequirement(formula=Not(operand=Is() as said)):
+            case LogicRequirement(formula=nodes.Not(operand=nodes.Is() as said)):
                 return "not", said.layer, said.sub_block, frozenset(said.alternatives)
             case LogicRequirement(formula=formula):
                 return formula

@@ -44,15 +44,12 @@ class Source:
         """Every `require` statement of the file, in order."""
         return tuple(node for node in tree.walk(self.file.module) if isinstance(node, tree.Require))
 
-    def statement_at(self, where: Where) -> tree.Require | None:
-        """Return the `require` statement that a place of this file is in; None for another place."""
+    def place(self, where: Where) -> int | Where:
+        """Return the number among `requirements` of the one that a place is in; the place itself where it is in none of them."""
         at = where.line, where.column
-        inside = (
-            node
-            for node in self.requirements
-            if (node.span.line, node.span.column) <= at < (node.span.end_line, node.span.end_column)
-        )
-        return next(inside, None) if where.file == self.file.shown else None
+        spans = (node.span for node in self.requirements if where.file == self.file.shown)
+        inside = ((s.line, s.column) <= at < (s.end_line, s.end_column) for s in spans)
+        return next((number for number, holds in enumerate(inside) if holds), where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +57,7 @@ class Statement:
     """One `require`. `node`: of the file; None where it is in another file, and cannot be edited here."""
 
     number: int
+    place: int | Where
     line: int
     text: str
     because: str
@@ -71,28 +69,27 @@ class Statement:
 
 def statements_of(search: Search, source: Source, extent: Extent) -> list[Statement]:
     """Return the statements of a search in the order of their requirements."""
-    found: dict[object, tuple[tree.Require | None, list[int]]] = {}
+    found: dict[int | Where, dict[int, Requirement]] = {}
     for index, requirement in enumerate(search.requirements):
-        node = source.statement_at(requirement.where)
-        place = requirement.where if node is None else node.span
-        found.setdefault(place, (node, []))[1].append(index)
+        found.setdefault(source.place(requirement.where), {})[index] = requirement
     statements: list[Statement] = []
     count = 0
-    for node, indices in found.values():
-        own = {index: search.requirements[index] for index in indices}
-        first = own[indices[0]]
+    for place, own in found.items():
+        node = source.requirements[place] if isinstance(place, int) else None
+        first = next(iter(own.values()))
         text = written(first) if node is None else source.file.source(node.condition.span)
         bounds = () if node is None else tuple(_bounds_of(node, own, source, extent, count))
         count += len(bounds)
         statements.append(
             Statement(
                 number=len(statements),
+                place=place,
                 line=first.where.line if node is None else node.span.line,
                 text=" ".join(text.split()),
                 because=first.because,
                 file=first.where.file,
                 node=node,
-                requirements=tuple(indices),
+                requirements=tuple(own),
                 bounds=bounds,
             )
         )
@@ -101,9 +98,10 @@ def statements_of(search: Search, source: Source, extent: Extent) -> list[Statem
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """One number that a slider moves: the IR's bound is `scale * number + shift`. Without `scale` the text is read again.
+    """One number that a slider moves.
 
-    `requirements`: places in the search. `text`: as the file has it, or its value where the file has an expression.
+    `requirements`: places in the search of those that it alone bounds. `text`: as the file has it, or its value where the file
+    has an expression. `extent`: the numbers that the space reaches.
     """
 
     number: int
@@ -111,20 +109,9 @@ class Bound:
     written: str
     text: str
     unit: str
-    scale: Fraction | None
-    shift: Fraction
     requirements: tuple[int, ...]
     grid: Grid
     extent: tuple[Fraction, Fraction] | None
-
-    def moved(self, requirement: LinearRequirement, text: str) -> LinearRequirement:
-        """Return a requirement with this bound as `text`. Raises BadQuestion for another unit."""
-        if unit_of(text) != self.unit or self.scale is None:
-            raise BadQuestion(f"`{text}` is not a number of {self.unit.strip() or 'no unit'}")
-        value = amount_of(text) * self.scale + self.shift
-        field = "bound" if requirement.parent_ratio is None else "parent_ratio"
-        place = requirement.bound_where.model_copy(update={"text": text})
-        return requirement.model_copy(update={field: value, "bound_where": place})
 
 
 def unit_of(text: str) -> str:
@@ -187,9 +174,9 @@ def _bound(
 ) -> Bound:
     unit, amount = unit_of(text), amount_of(text)
     lines = {_line(requirement, value, unit) for requirement in mine.values()} if value is not None else set()
-    scale, shift = lines.pop() if len(lines) == 1 else (None, Fraction(0))
     reaches: tuple[Fraction, Fraction] | None = None
-    if scale is not None:
+    if len(lines) == 1:
+        scale, shift = next(iter(lines))
         with suppress(ValueError):  # times a parent's value of 0
             low, high = extent(next(iter(mine.values())))
             reaches = (low - shift) / scale, (high - shift) / scale
@@ -200,9 +187,7 @@ def _bound(
         written=source.file.source(span),
         text=text,
         unit=unit,
-        scale=scale,
-        shift=shift,
-        requirements=() if scale is None else tuple(mine),
+        requirements=tuple(mine) if len(lines) == 1 else (),
         grid=grid_of(amount, low, high, whole=not unit and all(map(_counts, mine.values()))),
         extent=reaches,
     )

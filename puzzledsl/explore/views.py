@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,14 +110,10 @@ def conflict_view(sheet: Sheet, question: Question, answer: Answer) -> dict[str,
     fixes = []
     for change in result.relaxation.changes if result.relaxation is not None else ():
         found, bound = owner(change.text, change.line), change.bound
-        bounds = sheet.statements[found["statement"]].bounds if "statement" in found else ()
-        own_unit = [
-            b for b in bounds if bound is not None and b.scale is not None and unit_of(bound) == b.unit
-        ]
-        number_ = (
-            own_unit[0].number if len(own_unit) == 1 else None
-        )  # the bound it is for, if it is clear which
-        fixes.append({**found, "bound": bound, "number": number_})
+        bounds = sheet.statements[found["statement"]].bounds if "statement" in found and bound else ()
+        of_unit = [b.number for b in bounds if b.requirements and unit_of(bound or "") == b.unit]
+        meant = of_unit[0] if len(of_unit) == 1 else None  # the bound it is for, if it is clear which
+        fixes.append({**found, "bound": bound, "number": meant})
     return {"items": items, "advice": answer.advice, "fixes": fixes}
 
 
@@ -217,11 +213,6 @@ def _options(
 # ---------------------------------------------------------------- a frontier
 
 
-def amount(text: str) -> float:
-    """Return a literal's number, for a place on the axis. Raises BadQuestion."""
-    return float(amount_of(text))
-
-
 def frontier_view(
     sheet: Sheet,
     bound: Bound,
@@ -248,19 +239,10 @@ def frontier_view(
 
 def lever(statement: Statement, bound: Bound) -> dict[str, Any]:
     """A bound as the page's script moves it."""
-    grid = bound.grid
-    return {
-        "number": bound.number,
-        "statement": statement.number,
-        "text": bound.text,
-        "written": bound.written,
-        "unit": bound.unit,
-        "first": grid.first,
-        "last": grid.last,
-        "step": float(grid.step),
-        "decimals": grid.decimals,
-        "position": grid.nearest(amount_of(bound.text)),
-    }
+    shown = {name: getattr(bound, name) for name in ("number", "text", "written", "unit")}
+    grid = {**asdict(bound.grid), "step": float(bound.grid.step)}
+    position = bound.grid.nearest(amount_of(bound.text))
+    return {**shown, **grid, "statement": statement.number, "position": position}
 
 
 def pieces_of(sheet: Sheet, statement: Statement) -> list[tuple[str, Bound | None]]:

@@ -17,8 +17,6 @@ class NothingToImport(Diagnostic, code="E1901", template="there is nothing to im
 class ArtefactUnreadable(Diagnostic, code="E1902", template="cannot use `{path}`: {reason}"):
     """An artefact that is not JSON or differs from the format of its tool."""
 
-    help_template = "{help}"
-
 
 class NotInTheLanguage(Diagnostic, code="E1903", template="{what} in `{path}` cannot be imported"):
     """An alternative that a `.pzl` space cannot express."""

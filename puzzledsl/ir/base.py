@@ -15,11 +15,9 @@ def _to_fraction(value: object) -> object:
     return Fraction(value) if isinstance(value, str | int) else value
 
 
-def _exact() -> tuple[Any, ...]:
-    from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
-
-    schema = WithJsonSchema({"type": "string", "pattern": r"^-?\d+(/\d+)?$"})
-    return BeforeValidator(_to_fraction), PlainSerializer(str, return_type=str), schema
+def _exact(pydantic: Any) -> tuple[Any, ...]:
+    schema = pydantic.WithJsonSchema({"type": "string", "pattern": r"^-?\d+(/\d+)?$"})
+    return pydantic.BeforeValidator(_to_fraction), pydantic.PlainSerializer(str, return_type=str), schema
 
 
 Exact = Annotated[Fraction, Checks(_exact)]
@@ -32,19 +30,13 @@ def _readable(version: str) -> str:
     return version
 
 
-def _of_this_format() -> tuple[Any, ...]:
-    from pydantic import AfterValidator
-
-    return (AfterValidator(_readable),)
-
-
 class Artefact(Frozen):
     """A value a stage writes to the build directory. `inputs` maps each input's name to its digest.
 
     A file written by another major format is refused.
     """
 
-    format_version: Annotated[str, Checks(_of_this_format)] = FORMAT_VERSION
+    format_version: Annotated[str, Checks(lambda p: [p.AfterValidator(_readable)])] = FORMAT_VERSION
     inputs: dict[str, str] = {}
 
 

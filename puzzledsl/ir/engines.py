@@ -8,6 +8,7 @@ and widths, but use the first layer's for all layers.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.support import NATIVE, Absent, Architecture, Lowered, Support
@@ -43,41 +44,48 @@ _ZERO_FFN = Lowered(way="zero_ffn", into="an FFN of 32 channels, all zero")
 _BIASED_FFN = Lowered(way="biased_ffn", into="an FFN of the hidden size whose gate is 1 by its bias")
 _NO_MATRIX = Absent(reason="without biases, no layer there computes a single matrix")
 
-_COMPRESSED = tuple(p.name for p in PRECISIONS.values() if p.format == "compressed")
-_READS_COMPRESSED = "it reads compressed-tensors, which has " + ", ".join(f"`{name}`" for name in _COMPRESSED)
-_FUSED_EXPERTS = Absent(reason="its experts are in one tensor, which compressed-tensors does not quantise")
-_GGUF = tuple(p.name for p in PRECISIONS.values() if p.format == "gguf")
-_READS_GGUF = "a GGUF file has " + ", ".join(f"`{name}`" for name in _GGUF)
+
+def _no_window(reason: str) -> dict[str, Any]:
+    return dict.fromkeys(("window", "other_windows", "first_tokens"), Absent(reason=reason))
+
+
+def _precisions(format: str, what: str) -> dict[str, Any]:
+    """Return the storage types of a format, and what says that it has no others."""
+    names = tuple(p.name for p in PRECISIONS.values() if p.format == format)
+    return {"precisions": names, "no_precision": f"{what} has " + ", ".join(f"`{name}`" for name in names)}
+
+
+_GGUF = _precisions("gguf", "a GGUF file")
+_COMPRESSED: dict[str, Any] = {
+    **_precisions("compressed", "it reads compressed-tensors, which"),
+    "quantised_experts": Absent(
+        reason="its experts are in one tensor, which compressed-tensors does not quantise"
+    ),
+}
+_MIXTURES: dict[str, Any] = dict.fromkeys(
+    ("experts", "other_top_k", "expert_width", "dense_in_mixture"), NATIVE
+)
 
 DECILM = Architecture(
     name="DeciLM",
     source="the modeling file that puzzledsl writes into the directory",
     families=dict.fromkeys(FAMILIES, NATIVE),
     own_modules=True,
-    precisions=_COMPRESSED,
-    no_precision=_READS_COMPRESSED,
-    quantised_experts=_FUSED_EXPERTS,
-    experts=NATIVE,
-    other_top_k=NATIVE,
-    expert_width=NATIVE,
-    dense_in_mixture=NATIVE,
+    **_COMPRESSED,
+    **_MIXTURES,
 )
 TRANSFORMERS = Runtime(name="transformers", title="transformers", version="5.0", architectures=(DECILM,))
 
-_NO_WINDOW = Absent(reason="it ignores `window_length` and attends to everything")
+
 NEMOTRON_NAS = Architecture(
     name="nemotron_nas",
     source="vllm/model_executor/models/nemotron_nas.py",
-    precisions=_COMPRESSED,
-    no_precision=_READS_COMPRESSED,
-    quantised_experts=_FUSED_EXPERTS,
+    **_COMPRESSED,
     families=_LLAMAS | {"qwen3": _NO_QK_NORM},
     ropes=("default", "linear", "llama3"),
     other_activation=_SILU,
     heads=_SAME_HEADS,
-    window=_NO_WINDOW,
-    other_windows=_NO_WINDOW,
-    first_tokens=_NO_WINDOW,
+    **_no_window("it ignores `window_length` and attends to everything"),
     no_first_attention=_ZERO_ATTENTION,
     linear_attention=Lowered(
         way="extra_layer",
@@ -96,10 +104,7 @@ TRANSFORMERS_BACKEND = Architecture(
     other_activation=_SILU,  # its own experts do
     first_tokens=_NO_FIRST_TOKENS,
     other_windows=_ONE_WINDOW,
-    experts=NATIVE,
-    other_top_k=NATIVE,
-    expert_width=NATIVE,
-    dense_in_mixture=NATIVE,
+    **_MIXTURES,
     needs_attention=True,
     grouped=True,
 )
@@ -119,18 +124,15 @@ VLLM = Runtime(
     architectures=(NEMOTRON_NAS, TRANSFORMERS_BACKEND, BACKEND_AS_QWEN2),
 )
 
-_NO_DECI_WINDOW = Absent(reason="its `deci` architecture has no sliding window")
+
 DECI = Architecture(
     name="deci",
     source="src/models/deci.cpp",
-    precisions=_GGUF,
-    no_precision=_READS_GGUF,
+    **_GGUF,
     families=_LLAMAS | {"qwen3": _NO_QK_NORM},
     ropes=("default", "linear", "llama3"),
     other_activation=_SILU,
-    window=_NO_DECI_WINDOW,
-    other_windows=_NO_DECI_WINDOW,
-    first_tokens=_NO_DECI_WINDOW,
+    **_no_window("its `deci` architecture has no sliding window"),
     no_first_attention=Lowered(way="zero_linear", into="a matrix of zeros"),
     no_ffn=_ZERO_FFN,
     linear_ffn=_BIASED_FFN,
@@ -139,21 +141,18 @@ DECI = Architecture(
     needs_attention=True,
     as_family="llama",
 )
-_NO_OPENELM_WINDOW = Absent(reason="its `openelm` architecture has no sliding window")
+
 OPENELM = Architecture(
     name="openelm",
     source="src/models/openelm.cpp",
-    precisions=_GGUF,
-    no_precision=_READS_GGUF,
+    **_GGUF,
     families=_families("qwen3"),  # norms on queries and keys, always
     ropes=("default", "linear"),
     other_activation=_SILU,
     untied=Absent(reason="its `openelm` architecture has no output matrix beside the embedding"),
     attention_bias=_NO_BIAS,
     mlp_bias=_NO_BIAS,
-    window=_NO_OPENELM_WINDOW,
-    other_windows=_NO_OPENELM_WINDOW,
-    first_tokens=_NO_OPENELM_WINDOW,
+    **_no_window("its `openelm` architecture has no sliding window"),
     no_attention=_ONE_QUERY_HEAD,
     no_first_attention=_ONE_QUERY_HEAD,
     linear_attention=_NO_MATRIX,
@@ -170,8 +169,7 @@ _PADDED_EXPERTS = Lowered(
 STEP35 = Architecture(
     name="step35",
     source="src/models/step35.cpp",
-    precisions=_GGUF,
-    no_precision=_READS_GGUF,
+    **_GGUF,
     families=_families("llama", "mistral", "qwen3", "qwen3_moe"),
     ropes=("default",),
     other_activation=_SILU,
@@ -219,7 +217,7 @@ MLX = Runtime(
         ),
     ),
 )
-_NO_MEGATRON_WINDOW = Absent(reason="its heterogeneous layers have no sliding window")
+
 MEGATRON = Runtime(
     name="megatron",
     title="Megatron-LM",
@@ -232,9 +230,7 @@ MEGATRON = Runtime(
             no_precision="its layers have one type",
             ropes=("default", "linear", "llama3"),
             heads=_SAME_HEADS,
-            window=_NO_MEGATRON_WINDOW,
-            other_windows=_NO_MEGATRON_WINDOW,
-            first_tokens=_NO_MEGATRON_WINDOW,
+            **_no_window("its heterogeneous layers have no sliding window"),
         ),
     ),
 )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from math import fsum, log10
 from typing import assert_never
 
 from puzzledsl.alternatives.alternative import MIXERS, Alternative
-from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.base.phrases import layers_in_words
-from puzzledsl.ir.nodes import Shape, Space
+from puzzledsl.ir.nodes import Shape
 
 
 def fact(alternative: Alternative, attribute: str, shape: Shape) -> int:
@@ -43,21 +42,13 @@ def fixed_params(shape: Shape) -> int:
     return shape.vocab * shape.hidden * (1 if shape.tied else 2) + shape.hidden
 
 
-def total_params(shape: Shape) -> int:
-    """Return the parameters of the whole parent."""
-    attention, ffn = ParentAttention(), ParentFfn()
-    layers = sum(len(layers) * (attention.params(own) + ffn.params(own)) for own, layers in shape.kinds())
-    return fixed_params(shape) + layers
-
-
-def active_params(shape: Shape) -> int:
-    """Return the parameters of the parent that one token uses: all but those of the experts that it leaves out.
-
-    Equal to `total_params` without a mixture. Embedding and head count, as in `total_params`.
-    """
-    attention, ffn = ParentAttention(), ParentFfn()
-    layers = ((len(of), attention.active_params(own) + ffn.active_params(own)) for own, of in shape.kinds())
-    return fixed_params(shape) + sum(number * params for number, params in layers)
+def total_params(shape: Shape, name: str = "params") -> int:
+    """Return the parameters of the whole parent; with `active_params` those that one token uses. Embedding and head count."""
+    layers = (
+        (len(of), *(fact(sub_block, name, own) for sub_block in PARENTS.values()))
+        for own, of in shape.kinds()
+    )
+    return fixed_params(shape) + sum(number * (attention + ffn) for number, attention, ffn in layers)
 
 
 def parent_fact(shape: Shape, name: str) -> int | str | bool | None:
@@ -65,10 +56,8 @@ def parent_fact(shape: Shape, name: str) -> int | str | bool | None:
 
     Layers that have nothing of the kind do not count: `experts` are those of the mixtures, 0 if there is none.
     """
-    if name == "params":
-        return total_params(shape)
-    if name == "active_params":
-        return active_params(shape)
+    if name in ("params", "active_params"):
+        return total_params(shape, name)
     if name not in _HAVING:
         value: int | str | bool = getattr(shape, name)
         return value
@@ -79,7 +68,7 @@ def parent_fact(shape: Shape, name: str) -> int | str | bool | None:
 def layer_fact(own: Shape, name: str) -> int | str:
     """Return one of the language's `PARENT_LAYER_FACTS` of a layer; 0 if the layer has nothing of the kind."""
     if name in ("params", "active_params"):
-        return fact(ParentAttention(), name, own) + fact(ParentFfn(), name, own)
+        return sum(fact(sub_block, name, own) for sub_block in PARENTS.values())
     if not _has(own, name):
         return 0
     value: int | str = getattr(own, name) or 0
@@ -98,23 +87,11 @@ def _has(own: Shape, name: str) -> bool:
     return name not in _HAVING or _HAVING[name] in (own.mixer, own.ffn)
 
 
-def alternatives_per_layer(space: Space) -> tuple[int, ...]:
-    """Return the number of blocks (attention x FFN pairs) that each layer can choose."""
-    return tuple(len(layer.attention) * len(layer.ffn) for layer in space.layers)
-
-
-def log10_children(space: Space) -> float:
-    """Return the decimal logarithm of the number of children: 80 layers of 54 blocks give 138.6."""
-    return fsum(log10(count) for count in alternatives_per_layer(space))
-
-
 def layer_kinds(shape: Shape) -> list[str]:
     """Return a line for each kind of layer, such as `layers 0..4: window 1,024`; none for alike layers with dense FFNs."""
     kinds = [*shape.kinds()]
-    differing = {name for name in Shape.model_fields if len({getattr(own, name) for own, _ in kinds}) > 1} - {
-        "by_layer",
-        "base",
-    }
+    names = Shape.model_fields.keys() - {"by_layer", "base"}
+    differing = {name for name in names if len({getattr(own, name) for own, _ in kinds}) > 1}
     if not differing and shape.ffn == "dense":
         return []
     lines: list[str] = []

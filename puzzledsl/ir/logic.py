@@ -7,24 +7,8 @@ from fractions import Fraction
 from typing import NamedTuple, Protocol, assert_never
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.ir.search_nodes import (
-    And,
-    Cardinality,
-    Compare,
-    CountTerm,
-    Distinct,
-    FactTerm,
-    Implies,
-    Is,
-    Logic,
-    Longest,
-    Not,
-    Or,
-    Runs,
-    Same,
-    TableTerm,
-    Term,
-)
+from puzzledsl.ir import search_nodes as nodes
+from puzzledsl.ir.search_nodes import Logic, Term
 
 Truth = bool | None
 Interval = tuple[int, int]
@@ -53,21 +37,21 @@ def layers_of(logic: Logic) -> frozenset[int]:
     """Return the layers that a formula mentions."""
     parts: tuple[Logic, ...]
     match logic:
-        case Is(layer=layer):
+        case nodes.Is(layer=layer):
             return frozenset([layer])
-        case Same(left=left, right=right):
+        case nodes.Same(left=left, right=right):
             return frozenset([left, right])
-        case Distinct(taken=taken):
+        case nodes.Distinct(taken=taken):
             return frozenset(layer for each in taken for layer in each.layers)
-        case Compare(left=linear):
+        case nodes.Compare(left=linear):
             return frozenset(layer for w in linear.terms for layer in layers_of_term(w.term))
-        case Not(operand=operand):
+        case nodes.Not(operand=operand):
             parts = (operand,)
-        case Implies(condition=condition, consequence=consequence):
+        case nodes.Implies(condition=condition, consequence=consequence):
             parts = condition, consequence
-        case And() | Or() | Cardinality():
+        case nodes.And() | nodes.Or() | nodes.Cardinality():
             parts = logic.operands
-        case Runs() | Longest():
+        case nodes.Runs() | nodes.Longest():
             parts = logic.statements
         case _:
             assert_never(logic)
@@ -76,10 +60,10 @@ def layers_of(logic: Logic) -> frozenset[int]:
 
 def layers_of_term(term: Term) -> tuple[int, ...]:
     """Return the layers that a sum over layers mentions; none for a figure of the whole child."""
-    return term.layers if isinstance(term, FactTerm | CountTerm | TableTerm) else ()
+    return term.layers if isinstance(term, nodes.FactTerm | nodes.CountTerm | nodes.TableTerm) else ()
 
 
-def unbounded(figure: Runs | Longest | Distinct) -> Logic:
+def unbounded(figure: nodes.Runs | nodes.Longest | nodes.Distinct) -> Logic:
     """Return a figure without its bounds: equal for two bounds on the same figure."""
     return figure.model_copy(update={"at_least": 0, "at_most": None})
 
@@ -90,33 +74,33 @@ def holds(logic: Logic, layers: Mapping[int, Choice]) -> Truth:
     Facts are not looked up: a comparison has counts and tables alone. Raises ValueError for another.
     """
     match logic:
-        case Is(layer=layer, sub_block=part, alternatives=names):
+        case nodes.Is(layer=layer, sub_block=part, alternatives=names):
             if layer not in layers:
                 return None if names else False
             return _name(layers[layer], part) in names
-        case Not(operand=operand):
+        case nodes.Not(operand=operand):
             return negated(holds(operand, layers))
-        case And(operands=operands):
+        case nodes.And(operands=operands):
             return all_of([holds(part, layers) for part in operands])
-        case Or(operands=operands):
+        case nodes.Or(operands=operands):
             return negated(all_of([negated(holds(part, layers)) for part in operands]))
-        case Implies(condition=condition, consequence=consequence):
+        case nodes.Implies(condition=condition, consequence=consequence):
             return negated(all_of([holds(condition, layers), negated(holds(consequence, layers))]))
-        case Cardinality(operands=operands, at_least=least, at_most=most):
+        case nodes.Cardinality(operands=operands, at_least=least, at_most=most):
             values = [holds(part, layers) for part in operands]
             sure = values.count(True)
             return within((sure, sure + values.count(None)), least, most)
-        case Runs(statements=statements, at_least=least, at_most=most):
+        case nodes.Runs(statements=statements, at_least=least, at_most=most):
             return within(runs([holds(part, layers) for part in statements]), least, most)
-        case Longest(statements=statements, at_least=least, at_most=most):
+        case nodes.Longest(statements=statements, at_least=least, at_most=most):
             return within(longest([holds(part, layers) for part in statements]), least, most)
-        case Distinct(at_least=least, at_most=most):
+        case nodes.Distinct(at_least=least, at_most=most):
             return within(_values(logic, layers), least, most)
-        case Same(left=left, right=right, sub_blocks=parts):
+        case nodes.Same(left=left, right=right, sub_blocks=parts):
             if left not in layers or right not in layers:
                 return None
             return all(_name(layers[left], part) == _name(layers[right], part) for part in parts)
-        case Compare():
+        case nodes.Compare():
             return _compared(logic, layers)
         case _:
             assert_never(logic)
@@ -166,7 +150,7 @@ def _longest(held: Sequence[bool]) -> int:
     return best
 
 
-def _values(logic: Distinct, layers: Mapping[int, Choice]) -> Interval:
+def _values(logic: nodes.Distinct, layers: Mapping[int, Choice]) -> Interval:
     """Return the fewest and the most different values: an interval that holds all that are possible."""
     sure: set[str] = set()
     possible: set[str] = set()
@@ -182,7 +166,7 @@ def _values(logic: Distinct, layers: Mapping[int, Choice]) -> Interval:
     return max(len(sure), bool(unknown)), len(sure) + min(len(possible - sure), len(unknown))
 
 
-def _compared(logic: Compare, layers: Mapping[int, Choice]) -> Truth:
+def _compared(logic: nodes.Compare, layers: Mapping[int, Choice]) -> Truth:
     low = high = logic.left.constant
     for weighted in logic.left.terms:
         for layer in layers_of_term(weighted.term):
@@ -207,11 +191,11 @@ def compared(ends: tuple[Fraction, Fraction], op: str, bound: Fraction) -> Truth
 def _ends(term: Term, choice: Choice | None) -> Sequence[Fraction]:
     """Return what one layer adds to a term: a value, or the ends of what it may be."""
     match term:
-        case CountTerm(sub_block=part, alternatives=names):
+        case nodes.CountTerm(sub_block=part, alternatives=names):
             if choice is not None:
                 return (Fraction(_name(choice, part) in names),)
             return Fraction(0), Fraction(bool(names))
-        case TableTerm(values=values):
+        case nodes.TableTerm(values=values):
             if choice is not None:
                 return (term.value(choice.attention, choice.ffn),)
             cells = [cell for row in values for cell in row]

@@ -62,11 +62,8 @@ def _summed(fields: Mapping[CostField, Often], output: int) -> Callable[[Cost], 
 
 def running_costs(hardware: RooflineHardware | MeasuredHardware) -> dict[str, Any]:
     """Return `usd_per_s` and `watts` of all GPUs together; None for what is not stated."""
-    gpus = hardware.gpus
-    return {
-        "usd_per_s": None if hardware.usd_per_s is None else gpus * hardware.usd_per_s,
-        "watts": None if hardware.watts is None else gpus * hardware.watts,
-    }
+    stated = ((name, getattr(hardware, name)) for name in STATED.values())
+    return {name: None if amount is None else hardware.gpus * amount for name, amount in stated}
 
 
 @record

@@ -10,15 +10,13 @@ Declarations are dictionaries keyed by name; `where` remembers the order of the 
 
 from __future__ import annotations
 
-from typing import Any
-
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.alternatives.shape import Initialisers as Initialisers
 from puzzledsl.alternatives.shape import Shape as Shape
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.base.settings import setting
-from puzzledsl.ir.base import FORMAT_VERSION, Artefact, Declaration, Exact
+from puzzledsl.ir.base import Artefact, Declaration, Exact
 from puzzledsl.ir.data_nodes import *  # noqa: F403
 from puzzledsl.ir.data_nodes import Data, Parent
 from puzzledsl.ir.hardware_nodes import *  # noqa: F403
@@ -105,12 +103,3 @@ class Program(Artefact):
     uptrains: dict[str, Uptrain] = {}
     evals: dict[str, Eval] = {}
     exports: dict[str, Export] = {}
-
-
-def program_schema() -> dict[str, Any]:
-    """The JSON schema of `build/ir.json`, with the dialect and the version it has."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:puzzledsl:schema:ir-{FORMAT_VERSION}",
-        **Program.model_json_schema(mode="serialization"),
-    }

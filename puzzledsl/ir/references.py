@@ -6,22 +6,7 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from puzzledsl.ir import nodes
-from puzzledsl.ir.nodes import (
-    Baseline,
-    BaselineKind,
-    Bld,
-    Eval,
-    Export,
-    Frontier,
-    Program,
-    Refine,
-    ReplaceOne,
-    Score,
-    ScoreTerm,
-    Search,
-    Space,
-    Uptrain,
-)
+from puzzledsl.ir.nodes import Program, ReplaceOne, ScoreTerm, Search
 
 
 def references(node: object) -> Iterator[str]:
@@ -34,22 +19,22 @@ def references(node: object) -> Iterator[str]:
                 names = (*(part.name for part in source.parts if not part.inline), *names)
         case nodes.Scenario():
             names = (node.hardware,)
-        case Space():
+        case nodes.Space():
             names = node.parent, node.used_by.search if node.used_by else None
-        case Bld():
+        case nodes.Bld():
             names = node.space, node.data, node.heal_data
-        case Score(method=method):
+        case nodes.Score(method=method):
             scored = (method.around, method.data) if isinstance(method, ReplaceOne) else ()
             names = node.space, node.bld, *scored
         case Search():
             names = node.space, node.refine.data if node.refine else None, *map(_of_term, _terms(node))
-        case Frontier():
+        case nodes.Frontier():
             names = node.search, _of_term(node.term)
-        case Uptrain():
+        case nodes.Uptrain():
             names = node.search, node.data
-        case Eval():
+        case nodes.Eval():
             names = node.of, node.data, *node.more_data, *node.full
-        case Export():
+        case nodes.Export():
             names = (node.of,)
     yield from (name for name in names if name is not None)
 
@@ -84,7 +69,16 @@ def with_written(data: nodes.Data) -> list[str]:
     return found + [p.name for p in parts if not p.inline and isinstance(p.source, nodes.SampledData)]
 
 
-OfASpace = Space | Bld | Score | Search | Frontier | Uptrain | Eval | Export
+OfASpace = (
+    nodes.Space
+    | nodes.Bld
+    | nodes.Score
+    | Search
+    | nodes.Frontier
+    | nodes.Uptrain
+    | nodes.Eval
+    | nodes.Export
+)
 """A declaration that belongs to one space."""
 
 
@@ -96,13 +90,13 @@ def search_behind(program: Program, of: str) -> str:
 def space_of(program: Program, declaration: OfASpace) -> str:
     """Return the space that a declaration belongs to: of an evaluation, the one whose children it measures."""
     match declaration:
-        case Space():
+        case nodes.Space():
             return declaration.name
-        case Bld() | Score() | Search():
+        case nodes.Bld() | nodes.Score() | Search():
             return declaration.space
-        case Frontier() | Uptrain():
+        case nodes.Frontier() | nodes.Uptrain():
             return program.searches[declaration.search].space
-        case Eval() | Export():
+        case nodes.Eval() | nodes.Export():
             return program.searches[search_behind(program, declaration.of)].space
         case _:
             assert_never(declaration)
@@ -137,13 +131,13 @@ def evaluations_of(program: Program, child: str) -> list[str]:
     return [name for name, e in program.evals.items() if child in (e.of, *e.full)]
 
 
-BY_INFLUENCE: frozenset[BaselineKind] = frozenset({"block_influence", "angular_run"})
+BY_INFLUENCE: frozenset[nodes.BaselineKind] = frozenset({"block_influence", "angular_run"})
 """Baselines that drop layers by how little these change the parent's stream."""
 
 
 def drops_by_influence(search: Search) -> bool:
     """Return True for a search whose solver reads block influences."""
-    return isinstance(search.solver, Baseline) and search.solver.kind in BY_INFLUENCE
+    return isinstance(search.solver, nodes.Baseline) and search.solver.kind in BY_INFLUENCE
 
 
 def influence_score(program: Program, search: Search) -> str | None:
@@ -184,11 +178,11 @@ def refined_text(program: Program, search: Search) -> str | None:
     return search.refine.data or own or (None if bld is None else program.blds[bld].data)
 
 
-def refine_of(frontier: Frontier, search: Search) -> Refine:
+def refine_of(frontier: nodes.Frontier, search: Search) -> nodes.Refine:
     """Return the settings of a frontier's measuring: the search's, with the frontier's number of children."""
     if search.refine is not None:
         return search.refine.model_copy(update={"children": frontier.children})
-    return Refine(method="measured", children=frontier.children, where=frontier.where)
+    return nodes.Refine(children=frontier.children, where=frontier.where)
 
 
 def measured_searches(program: Program) -> Iterator[Search]:

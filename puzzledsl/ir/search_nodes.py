@@ -15,6 +15,7 @@ from puzzledsl.ir.metric_records import TERMS
 from puzzledsl.ir.source_location import Where
 
 MAX_CHILDREN = 100_000
+_METRIC = {"type": "string", "enum": list(TERMS)}
 
 
 def _known_metric(name: str) -> str:
@@ -23,18 +24,12 @@ def _known_metric(name: str) -> str:
     return name
 
 
-def _a_metric() -> tuple[Any, ...]:
-    from pydantic import AfterValidator, WithJsonSchema
-
-    return AfterValidator(_known_metric), WithJsonSchema({"type": "string", "enum": list(TERMS)})
-
-
 class MetricTerm(Frozen):
     """A scenario's metric, summed over the child."""
 
     kind: Literal["metric"] = "metric"
     scenario: str
-    metric: Annotated[str, Checks(_a_metric)]
+    metric: Annotated[str, Checks(lambda p: (p.AfterValidator(_known_metric), p.WithJsonSchema(_METRIC)))]
 
 
 class ScoreTerm(Frozen):
@@ -71,7 +66,21 @@ class CountTerm(Frozen):
     layers: tuple[int, ...]
 
 
-class TableTerm(Frozen):
+class _ByChoice(Frozen):
+    """An entry for each choice of layers."""
+
+    attention: tuple[str, ...]
+    ffn: tuple[str, ...]
+    values: Any
+    layers: tuple[int, ...]
+
+    def value(self, attention: str, ffn: str) -> Any:
+        """Return the entry of one layer's choice. Raises ValueError for an alternative that is not listed."""
+        row = self.attention.index(attention) if self.attention else 0
+        return self.values[row][self.ffn.index(ffn) if self.ffn else 0]
+
+
+class TableTerm(_ByChoice):
     """The sum over `layers` of the entry at the layer's choice: `values[i][j]` for `attention[i]` and `ffn[j]`.
 
     Both lists hold every alternative of these layers and `parent`, by canonical name. A sub-block that does not matter has
@@ -79,15 +88,7 @@ class TableTerm(Frozen):
     """
 
     kind: Literal["table"] = "table"
-    attention: tuple[str, ...]
-    ffn: tuple[str, ...]
     values: tuple[tuple[Exact, ...], ...]
-    layers: tuple[int, ...]
-
-    def value(self, attention: str, ffn: str) -> Fraction:
-        """The entry of one layer's choice. Raises ValueError for an alternative that is not listed."""
-        row = self.attention.index(attention) if self.attention else 0
-        return self.values[row][self.ffn.index(ffn) if self.ffn else 0]
 
 
 Term = Annotated[MetricTerm | ScoreTerm | ParamsTerm | FactTerm | CountTerm | TableTerm, BY_KIND]
@@ -162,13 +163,18 @@ class Implies(Frozen):
     consequence: Logic
 
 
-class Cardinality(Frozen):
+class _Bounded(Frozen):
+    """The ends of a whole number; `at_most` None: no upper limit."""
+
+    at_least: int = 0
+    at_most: int | None = None
+
+
+class Cardinality(_Bounded):
     """From `at_least` to `at_most` of the operands hold; `at_most` None: no upper limit."""
 
     kind: Literal["cardinality"] = "cardinality"
     operands: tuple[Logic, ...]
-    at_least: int = 0
-    at_most: int | None = None
 
 
 class Compare(Frozen):
@@ -180,51 +186,31 @@ class Compare(Frozen):
     bound: Exact
 
 
-class Runs(Frozen):
-    """From `at_least` to `at_most` runs of consecutive statements hold; `at_most` None: no upper limit.
-
-    `statements` are about one layer each, in the order of the layers, or constant.
-    """
+class Runs(_Bounded):
+    """From `at_least` to `at_most` runs of consecutive statements hold. Each is about one layer, in their order, or constant."""
 
     kind: Literal["runs"] = "runs"
     statements: tuple[Logic, ...]
-    at_least: int = 0
-    at_most: int | None = None
 
 
-class Longest(Frozen):
+class Longest(_Bounded):
     """The longest run of consecutive statements that hold has from `at_least` to `at_most`; `statements` as in Runs."""
 
     kind: Literal["longest"] = "longest"
     statements: tuple[Logic, ...]
-    at_least: int = 0
-    at_most: int | None = None
 
 
-class Taken(Frozen):
-    """The value that each of `layers` takes: `values[i][j]`, as text, for `attention[i]` and `ffn[j]`.
+class Taken(_ByChoice):
+    """The value that each of `layers` takes, as text, with `values` as in TableTerm. Without layers it is always taken."""
 
-    The lists are as in TableTerm. Without layers, `values` has one value, which is always taken.
-    """
-
-    attention: tuple[str, ...]
-    ffn: tuple[str, ...]
     values: tuple[tuple[str, ...], ...]
-    layers: tuple[int, ...]
-
-    def value(self, attention: str, ffn: str) -> str:
-        """The value of one layer's choice. Raises ValueError for an alternative that is not listed."""
-        row = self.attention.index(attention) if self.attention else 0
-        return self.values[row][self.ffn.index(ffn) if self.ffn else 0]
 
 
-class Distinct(Frozen):
+class Distinct(_Bounded):
     """The layers take from `at_least` to `at_most` different values; `at_most` None: no upper limit."""
 
     kind: Literal["distinct"] = "distinct"
     taken: tuple[Taken, ...]
-    at_least: int = 0
-    at_most: int | None = None
 
 
 class Same(Frozen):
@@ -334,7 +320,6 @@ SOLVERS = {
 class Refine(Frozen):
     """Measure children whole, after healing, and answer with the best of them."""
 
-    method: Literal["measured", "evolutionary"]
     children: int = setting("Children that are measured.", at_least=1, at_most=MAX_CHILDREN, positional=True)
     healed: int = setting("Tokens each child is healed on before it is measured; `0`: none.", default=4096)
     samples: int = setting("Token positions that are compared with the parent.", default=2048, at_least=1)
@@ -344,16 +329,14 @@ class Refine(Frozen):
     where: Where
 
 
-def _refine(name: str, doc: str) -> Call:
-    return replace(call_of(Refine, doc), write=f"write `{name}(24)`: children that are measured")
-
-
 REFINES = {
-    "measured": _refine(
-        "measured",
-        "The exact solver proposes children, each is measured, and the scores are refitted to them.",
+    "measured": replace(
+        call_of(
+            Refine,
+            "The exact solver proposes children, each is measured, and the scores are refitted to them.",
+        ),
+        write="write `measured(24)`: children that are measured",
     ),
-    "evolutionary": _refine("evolutionary", "Mutation, and selection by measuring (EvoPress, a baseline)."),
     "none": Call("Not refined: the child is the optimum of the scores."),
 }
 

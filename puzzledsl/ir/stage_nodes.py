@@ -303,19 +303,11 @@ class Export(Exported, Declaration):
 
 
 def _export(name: str, doc: str, runtimes: tuple[str, ...], dtypes: tuple[str, ...]) -> Call:
-    call = call_of(Exported, doc)
-    known = call.arguments
-    changed = {
-        "runtime": replace(
-            known["runtime"],
-            words=runtimes,
-            value=runtimes[0],
-            default=f"`{runtimes[0]}`",
-            noun=f"runtime of `{name}`",
-        ),
-        "dtype": replace(known["dtype"], words=dtypes),
-    }
-    return replace(call, arguments={**known, **changed}, write=f'write `{name}("out/child")`')
+    call, usual = call_of(Exported, doc), runtimes[0]
+    known = {**call.arguments, "dtype": replace(call.arguments["dtype"], words=dtypes)}
+    said: dict[str, Any] = {"default": f"`{usual}`", "noun": f"runtime of `{name}`"}
+    known["runtime"] = replace(known["runtime"], words=runtimes, value=usual, **said)
+    return replace(call, arguments=known, write=f'write `{name}("out/child")`')
 
 
 _TENSORS = ("fp32", "fp16", "bf16")

@@ -11,7 +11,7 @@ from puzzledsl.base.settings import REQUIRED, Call, Setting, call_of, calls_of
 from puzzledsl.families.config import MAX_LAYERS, MAX_SIZE
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir import nodes
-from puzzledsl.ir.search_nodes import REFINES, SOLVERS, SWEEP
+from puzzledsl.ir.search_nodes import SOLVERS, SWEEP
 from puzzledsl.ir.stage_nodes import ASKED, EXPORTS, SCORE_METRICS
 from puzzledsl.language.alternatives import ATTENTION, FFN
 
@@ -168,7 +168,6 @@ _OF_DECLARATIONS: dict[str, Call] = {
     **{str(metric): call for metric, call in SCORE_METRICS.items()},
     **calls_of(nodes.Schedule),
     **SOLVERS,
-    "evolutionary": REFINES["evolutionary"],
 }
 ANYWHERE: dict[str, Call] = {
     name: call for name, call in {**FFN, **ATTENTION, **_OF_DECLARATIONS}.items() if name != "hf"

@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
+from puzzledsl.base import units
 from puzzledsl.base.frozen import record
-from puzzledsl.base.units import (
-    BYTES,
-    BYTES_PER_S,
-    COUNT,
-    DOLLARS,
-    DOLLARS_PER_S,
-    ENERGY,
-    FLOP_PER_S,
-    POWER,
-    TIME,
-    TOK_PER_S,
-    TOKENS,
-    Dimension,
-)
+from puzzledsl.base.units import Dimension
 from puzzledsl.ir import measured_engines
 
 DTYPES = measured_engines.DTYPES
@@ -165,18 +153,18 @@ SUB_BLOCK_FACTS: dict[str, dict[str, str]] = {
 }
 
 TYPES: dict[str, Measure] = {
-    "Count": Measure("A whole number: `4096`, `4Ki`, `51B`.", COUNT),
-    "Ratio": Measure("A plain number, a share or a multiple of the parent's: `95%`, `0.6x`.", COUNT),
-    "Bytes": Measure("`80GiB`, `512MB`.", BYTES),
-    "Time": Measure("`20ms`, `5min`.", TIME),
-    "Tokens": Measure("`10tok`.", TOKENS),
-    "Bandwidth": Measure("`3.35TB/s`.", BYTES_PER_S),
-    "Compute": Measure("`989TFLOP/s`.", FLOP_PER_S),
-    "Throughput": Measure("`200 tok/s`.", TOK_PER_S),
-    "Money": Measure("`0.4USD`.", DOLLARS),
-    "Price": Measure("`2.5 USD/h`.", DOLLARS_PER_S),
-    "Energy": Measure("`300mJ`.", ENERGY),
-    "Power": Measure("`700W`.", POWER),
+    "Count": Measure("A whole number: `4096`, `4Ki`, `51B`.", units.COUNT),
+    "Ratio": Measure("A plain number, a share or a multiple of the parent's: `95%`, `0.6x`.", units.COUNT),
+    "Bytes": Measure("`80GiB`, `512MB`.", units.BYTES),
+    "Time": Measure("`20ms`, `5min`.", units.TIME),
+    "Tokens": Measure("`10tok`.", units.TOKENS),
+    "Bandwidth": Measure("`3.35TB/s`.", units.BYTES_PER_S),
+    "Compute": Measure("`989TFLOP/s`.", units.FLOP_PER_S),
+    "Throughput": Measure("`200 tok/s`.", units.TOK_PER_S),
+    "Money": Measure("`0.4USD`.", units.DOLLARS),
+    "Price": Measure("`2.5 USD/h`.", units.DOLLARS_PER_S),
+    "Energy": Measure("`300mJ`.", units.ENERGY),
+    "Power": Measure("`700W`.", units.POWER),
     "Text": Measure('A string, `"corpus/*.txt"`, or a bare word.'),
     "Bool": Measure("`true` or `false`."),
 }

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.measure.estimate import FIXED, Estimate, Key
-from puzzledsl.measure.host import SUB_BLOCKS, Arrangement, kind_of, parent_beside, storage_type
+from puzzledsl.measure.host import SUB_BLOCKS, Arrangement, kind_of, storage_type
 from puzzledsl.measure.rounds import Check
 from puzzledsl.measure.stopwatch import undisturbed
 
@@ -173,8 +173,3 @@ def _parent(check: Check, phase: str) -> float:
 
 def _child(check: Check, phase: str) -> float:
     return float(getattr(check, f"child_{phase}_s"))
-
-
-def parent_keys(rows: Arrangement) -> list[Key]:
-    """Return the parent's sub-blocks in each kind of layer of an arrangement."""
-    return [(sub_block, parent_beside(name)) for sub_block in SUB_BLOCKS for name in rows[sub_block]]

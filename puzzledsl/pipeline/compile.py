@@ -3,46 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from math import log10
 from pathlib import Path
 
 from puzzledsl.base.files import write_bytes
+from puzzledsl.base.frozen import record
 from puzzledsl.ir import nodes
 from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.rounds.narrow import resolve_used_by
 from puzzledsl.pipeline.stamps import MADE_BY
-from puzzledsl.plan.summary import SpaceSummary, space_summary
+from puzzledsl.plan.space_table import SpaceTable
 
 COMPILE = "compile"
 """The stage in its stamp. Every run makes it again and no task reads it."""
 
 
-@dataclass
+@record
+class CompiledSpace:
+    """Size of a space: `alternatives` has (attention, ffn) for each layer."""
+
+    layers: int
+    alternatives: tuple[tuple[int, int], ...]
+    log10_children: float
+
+
+@record
+class CompiledBld:
+    """Number of pieces of a BLD, and the tokens that train them."""
+
+    jobs: int
+    tokens: int
+
+
+@record
 class Compiled:
-    """Result of a compilation. `waiting` maps each undetermined space to the search that must be solved first."""
+    """Files written to a build directory. `waiting`: space -> the search that narrows it. `missing`: scores not measured yet."""
 
-    build: Path
-    files: list[Path] = field(default_factory=list)
-    spaces: dict[str, SpaceSummary] = field(default_factory=dict)
-    jobs: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> jobs, tokens
-    waiting: dict[str, str] = field(default_factory=dict)
-    unscored: dict[str, list[str]] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, object]:
-        """Return the result as a JSON object."""
-        return {
-            "build": str(self.build),
-            "files": [str(path.relative_to(self.build)) for path in self.files],
-            "spaces": {
-                name: {"layers": s.layers, "alternatives": s.alternatives, "log10_children": s.log10_children}
-                for name, s in self.spaces.items()
-            },
-            "bld": {name: {"jobs": jobs, "tokens": tokens} for name, (jobs, tokens) in self.jobs.items()},
-            "waiting": self.waiting,
-            "missing": self.unscored,
-        }
+    build: str
+    files: list[str]
+    spaces: dict[str, CompiledSpace]
+    bld: dict[str, CompiledBld]
+    waiting: dict[str, str]
+    missing: dict[str, list[str]]
 
     def as_text(self) -> str:
         """Return the result as text."""
@@ -59,44 +62,44 @@ class Compiled:
                 if space.log10_children < whole - 0.05:
                     size += f", 10^{space.log10_children:.1f} after overrides"
                 yield f"space {name}: {space.layers} layers, {most} alternatives a layer, {size}"
-        for name, (jobs, tokens) in self.jobs.items():
-            yield f"bld {name}: {jobs:,} jobs, {tokens:,} tokens"
-        for name, missing in self.unscored.items():
+        for name, bld in self.bld.items():
+            yield f"bld {name}: {bld.jobs:,} jobs, {bld.tokens:,} tokens"
+        for name, missing in self.missing.items():
             yield f"search {name}: waits for {', '.join(missing)}"
-        here = Path.cwd()
-        shown = self.build.relative_to(here) if self.build.is_relative_to(here) else self.build
+        here, build = Path.cwd(), Path(self.build)
+        shown = build.relative_to(here) if build.is_relative_to(here) else build
         yield f"wrote {len(self.files)} files to {shown}"
 
 
 def compile_program(ctx: Context, *, models: bool = True) -> Compiled:
     """Write ir.json, the BLD plans, the cost tables and (with `models`) the CP-SAT models whose inputs exist."""
-    compiled = Compiled(ctx.build.root)
+    compiled = Compiled(str(ctx.build.root), [], {}, {}, {}, {})
 
     def wrote(path: Path, content: str | bytes) -> None:
         write_bytes(path, content.encode() if isinstance(content, str) else content)
-        compiled.files.append(path)
+        compiled.files.append(str(path.relative_to(ctx.build.root)))
 
     _, not_narrowed = resolve_used_by(ctx.program, ctx.build)
     wrote(ctx.build.program, ctx.program.canonical_json())
     for name, space in ctx.program.spaces.items():
-        compiled.spaces[name] = space_summary(ctx.program, name)
+        sizes = tuple((len(choice.attention), len(choice.ffn)) for choice in space.layers)
+        children = SpaceTable(ctx.program, space).log10_children
+        compiled.spaces[name] = CompiledSpace(len(sizes), sizes, children)
         if space.used_by is not None and name in not_narrowed:
             compiled.waiting[name] = space.used_by.search
     for name, bld in ctx.program.blds.items():
         if bld.space not in compiled.waiting:
             jobs = inputs.jobs_of(ctx, name)
-            wrote(
-                ctx.build.bld_plan(name),
-                "".join(job.model_dump_json() + "\n" for job in jobs),
-            )
-            compiled.jobs[name] = (len(jobs), sum(job.tokens for job in jobs))
+            wrote(ctx.build.bld_plan(name), "".join(job.model_dump_json() + "\n" for job in jobs))
+            compiled.bld[name] = CompiledBld(len(jobs), sum(job.tokens for job in jobs))
     for name in ctx.program.spaces:
         if name not in compiled.waiting:
             wrote(ctx.build.costs(name), _costs(ctx, name))
     for name, search in ctx.program.searches.items() if models else ():
         if search.space not in compiled.waiting:
             _model(ctx, name, search, compiled, wrote)
-    ctx.stamps.write(COMPILE, "", {"program": ctx.program.digest()}, compiled.files, MADE_BY)
+    files = [ctx.build.root / file for file in compiled.files]
+    ctx.stamps.write(COMPILE, "", {"program": ctx.program.digest()}, files, MADE_BY)
     return compiled
 
 
@@ -116,7 +119,7 @@ def _model(
     from puzzledsl.search.solve import cpsat_model
 
     if missing := inputs.missing_tables(ctx, name).described():
-        compiled.unscored[name] = missing
+        compiled.missing[name] = missing
         return
     model = cpsat_model(ctx.program, name, inputs.costs_of(ctx, search.space), inputs.scores_of(ctx, name))
     wrote(ctx.build.cpsat_model(name), model)

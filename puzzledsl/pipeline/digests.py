@@ -18,6 +18,7 @@ PROVENANCE_KEYS = frozenset({"where", "runtime_where", "bound_where", "doc", "be
 FORMER_FIELDS: dict[type[Frozen], dict[str, object]] = {
     nodes.Space: {"whole_model": None},
     nodes.ReplaceOne: {"pairwise": False},
+    nodes.Refine: {"method": "measured"},
 }
 """Fields that declarations no longer have. Digests still count them, so that what was made before stays up to date."""
 SAMPLED_CHUNK_BYTES = 1 << 16

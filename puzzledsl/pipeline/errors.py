@@ -11,7 +11,6 @@ class ParentNotFound(Diagnostic, code="E0601"):
     template = (
         "the weights of parent `{name}` are not there: `{id}` is no directory and could not be downloaded"
     )
-    help_template = "{help}"
 
 
 class ParentHasNoWeights(Diagnostic, code="E0602"):
@@ -30,14 +29,11 @@ class NotMadeYet(Diagnostic, code="E0603", template="{what} of `{name}` are not 
 class UnknownTarget(Diagnostic, code="E0604", template="the program declares no {kind} called `{name}`"):
     """A name on the command line that the program does not declare."""
 
-    help_template = "{help}"
-
 
 class NothingDeclared(Diagnostic, code="E0605"):
     """A stage that has nothing to do in this program."""
 
     template = "the program declares no `{kind}`, so `pzl {stage}` has nothing to do"
-    help_template = "{help}"
 
 
 class BuildLocked(Diagnostic, code="E0606", template="another `pzl` is at work in `{build}`{who}"):
@@ -69,7 +65,6 @@ class NotReady(Diagnostic, code="E0610"):
     """A search whose tables no stage has made yet."""
 
     template = "search `{name}` cannot be solved yet: it waits for {missing}"
-    help_template = "{help}"
 
 
 class DamagedArtefact(Diagnostic, code="E0611"):

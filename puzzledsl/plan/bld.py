@@ -13,20 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Literal
-
-from pydantic import ValidationError
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.alternatives.weights import Shapes
-from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.base.files import write_text
 from puzzledsl.ir.nodes import Bld, Initialisers, LayerChoice, Program, Shape
 from puzzledsl.ir.tables import BldJob
-from puzzledsl.plan.errors import BadPlan
 
 ID_LENGTH = 24  # hexadecimal digits: 96 bits of SHA-256
 Kind = Literal["attention", "ffn", "block"]
@@ -130,20 +124,3 @@ def _training(bld: Bld) -> dict[str, object]:
 def _id(content: dict[str, object]) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
-
-
-def write_plan(path: Path, jobs: Iterable[BldJob]) -> None:
-    """Write jobs as JSON lines, atomically."""
-    write_text(path, "".join(job.model_dump_json() + "\n" for job in jobs))
-
-
-def read_plan(path: Path) -> tuple[BldJob, ...]:
-    """Read the jobs written by `write_plan`. Raises BadPlan (DiagnosticError) for an invalid line, OSError without a file."""
-    jobs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            jobs.append(BldJob.from_json(line))
-        except ValidationError as error:
-            reason = error.errors()[0]["msg"]
-            raise DiagnosticError(BadPlan(None, line=number, path=path, reason=reason)) from error
-    return tuple(jobs)

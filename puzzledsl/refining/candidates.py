@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Literal, get_args
 
-from puzzledsl.ir.nodes import (
-    Baseline,
-    CpSat,
-    Linear,
-    Program,
-    ScoreTerm,
-    Search,
-    WeightedTerm,
-)
+from puzzledsl.ir import nodes
 from puzzledsl.ir.references import BY_INFLUENCE, refined_score
 from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable, SearchResult, Solution
 from puzzledsl.search.answer import batches_of, solution_of
@@ -33,14 +25,14 @@ class Candidates:
     """Candidate children of one search with its tables. `score` is the name of the score that the search minimises."""
 
     def __init__(
-        self, program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
+        self, program: nodes.Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
     ) -> None:
         """Raises DiagnosticError if a table is missing, ValueError if the objective is not one score measured on text."""
         self._program, self._costs, self._scores = program, costs, dict(scores)
         self._search = program.searches[search]
         self._tables = tables_of(program, search, costs, scores)
         score = refined_score(program, self._search)
-        if score is None or not isinstance(self._search.solver, CpSat):
+        if score is None or not isinstance(self._search.solver, nodes.CpSat):
             raise ValueError(f"search {search} minimises no score that is measured on text")
         self.score = score
 
@@ -76,7 +68,7 @@ class Candidates:
         for kind in RULES:
             if kind in BY_INFLUENCE and self.table.influence is None:
                 continue
-            search = self._search.model_copy(update={"solver": Baseline(kind=kind), "solutions": 1})
+            search = self._search.model_copy(update={"solver": nodes.Baseline(kind=kind), "solutions": 1})
             solution = self._checked(self._solved(search, self._program.scores, self._scores))
             if solution is not None:
                 yield kind, solution
@@ -100,7 +92,7 @@ class Candidates:
         return solution.metrics[self.score]
 
     def _solved(
-        self, search: Search, scores: Mapping[str, object], tables: dict[str, ScoreTable]
+        self, search: nodes.Search, scores: Mapping[str, object], tables: dict[str, ScoreTable]
     ) -> SearchResult:
         searches = {**self._program.searches, search.name: search}
         program = self._program.model_copy(update={"searches": searches, "scores": scores})
@@ -113,10 +105,10 @@ class Candidates:
         return self.solution(found.layers, found.batches)
 
 
-def _with_score(goal: Linear, before: str, after: str) -> Linear:
-    def renamed(weighted: WeightedTerm) -> WeightedTerm:
-        if isinstance(weighted.term, ScoreTerm) and weighted.term.score == before:
-            return weighted.model_copy(update={"term": ScoreTerm(score=after)})
+def _with_score(goal: nodes.Linear, before: str, after: str) -> nodes.Linear:
+    def renamed(weighted: nodes.WeightedTerm) -> nodes.WeightedTerm:
+        if isinstance(weighted.term, nodes.ScoreTerm) and weighted.term.score == before:
+            return weighted.model_copy(update={"term": nodes.ScoreTerm(score=after)})
         return weighted
 
     return goal.model_copy(update={"terms": tuple(map(renamed, goal.terms))})

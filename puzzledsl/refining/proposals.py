@@ -9,7 +9,7 @@ Draws have less spread than the posterior: wide draws propose far worse children
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from puzzledsl.ir.tables import LayerAssignment, MeasuredChild, Solution
 from puzzledsl.refining.candidates import Candidates
 from puzzledsl.refining.surrogate import Surrogate
 
-Origin = Literal["optimum", "uniform", "block_influence", "angular_run", "model", "drawn", "mutated"]
+Origin = Literal["optimum", "uniform", "block_influence", "angular_run", "model", "drawn"]
 SPREAD = 0.25
 """Standard deviation of draws as a fraction of the posterior's."""
 TURN = 3
@@ -46,31 +46,13 @@ class Proposal:
         )
 
 
-class Proposer(Protocol):
-    """Source of children to measure that learns from their measured losses."""
-
-    def next(self) -> Proposal | None:
-        """Return a child that was not proposed before; None if there is none."""
-
-    def tell(self, child: tuple[LayerAssignment, ...], loss: float) -> None:
-        """Record the measured loss of a proposed child."""
-
-    def predict(self, child: tuple[LayerAssignment, ...]) -> tuple[float, float]:
-        """Return the expected loss of a child and its standard deviation."""
-
-    def model_optimum(self) -> Solution | None:
-        """Return the child with the least predicted loss."""
-
-
 class Proposals:
     """Thompson sampling over a `Surrogate`. Deterministic for given losses and seed."""
 
     def __init__(self, candidates: Candidates, optimum: Solution, seed: int) -> None:
         """Start from `optimum`, the search's own solution, which is proposed first."""
-        self._candidates, self.surrogate = (
-            candidates,
-            Surrogate(candidates.table, candidates.tables.dropped()),
-        )
+        self._candidates = candidates
+        self.surrogate = Surrogate(candidates.table, candidates.tables.dropped())
         self._generator = np.random.default_rng(seed)
         self._first: list[tuple[Solution, Origin]] = [(optimum, "optimum")]
         self._first += [(solution, rule) for rule, solution in candidates.baselines()]

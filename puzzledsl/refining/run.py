@@ -7,9 +7,7 @@ the best child that was measured; it is not proven optimal.
 
 from __future__ import annotations
 
-from typing import assert_never
-
-from puzzledsl.ir.nodes import Program, Refine
+from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import (
     MeasuredChild,
     Refinement,
@@ -17,10 +15,9 @@ from puzzledsl.ir.tables import (
     Solution,
 )
 from puzzledsl.refining.candidates import Candidates
-from puzzledsl.refining.evolution import Evolution
 from puzzledsl.refining.inputs import RefineInputs
 from puzzledsl.refining.measuring import Meter
-from puzzledsl.refining.proposals import Proposals, Proposer
+from puzzledsl.refining.proposals import Proposals
 
 
 def run_refine(inputs: RefineInputs, result: SearchResult) -> Refinement:
@@ -41,7 +38,7 @@ def refined(inputs: RefineInputs, result: SearchResult, candidates: Candidates, 
     """Propose and measure children until there are `refine.children` of them or no new one is proposed."""
     refine, progress = inputs.refine, inputs.progress
     optimum = result.solutions[0]
-    proposals = _proposer(refine, candidates, optimum, _seed(inputs.program, candidates.score))
+    proposals = Proposals(candidates, optimum, _seed(inputs.program, candidates.score))
     measured: list[MeasuredChild] = []
     best: tuple[float, Solution] | None = None
     while len(measured) < refine.children and (proposal := proposals.next()) is not None:
@@ -67,16 +64,6 @@ def refined(inputs: RefineInputs, result: SearchResult, candidates: Candidates, 
         model_prediction=proposals.predict(model_optimum.layers)[0],
         proven=optimum.objective,
     )
-
-
-def _proposer(refine: Refine, candidates: Candidates, optimum: Solution, seed: int) -> Proposer:
-    match refine.method:
-        case "measured":
-            return Proposals(candidates, optimum, seed)
-        case "evolutionary":
-            return Evolution(candidates, optimum, seed)
-        case _:
-            assert_never(refine.method)
 
 
 def _seed(program: Program, score: str) -> int:

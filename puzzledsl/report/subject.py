@@ -9,20 +9,9 @@ from functools import cached_property
 
 from puzzledsl.base.units import TIME, TOK_PER_S
 from puzzledsl.costs.breakdown import costs_at
+from puzzledsl.ir import nodes
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.metrics import metrics_of
-from puzzledsl.ir.nodes import (
-    CpSat,
-    Eval,
-    LinearRequirement,
-    MetricTerm,
-    Parent,
-    Program,
-    ScoreTerm,
-    Search,
-    Shape,
-    Space,
-)
 from puzzledsl.ir.references import search_behind
 from puzzledsl.ir.tables import (
     CostTable,
@@ -46,7 +35,7 @@ def main_search(found: Artefacts) -> str | None:
     candidates = [search_behind(program, e.of) for n, e in program.evals.items() if n in found.evaluations]
     candidates += [search_behind(program, e.of) for e in program.evals.values()]
     candidates += [u.search for u in program.uptrains.values()]
-    candidates += [n for n, s in program.searches.items() if isinstance(s.solver, CpSat)]
+    candidates += [n for n, s in program.searches.items() if isinstance(s.solver, nodes.CpSat)]
     candidates += list(program.searches)
     known = [name for name in candidates if name in program.searches]
     return next((name for name in known if name in found.results), known[0] if known else None)
@@ -60,27 +49,27 @@ class Subject:
     name: str
 
     @property
-    def program(self) -> Program:
+    def program(self) -> nodes.Program:
         """The whole program."""
         return self.found.program
 
     @property
-    def search(self) -> Search:
+    def search(self) -> nodes.Search:
         """The declaration."""
         return self.program.searches[self.name]
 
     @property
-    def space(self) -> Space:
+    def space(self) -> nodes.Space:
         """The search's space."""
         return self.program.spaces[self.search.space]
 
     @property
-    def parent(self) -> Parent:
+    def parent(self) -> nodes.Parent:
         """The space's parent."""
         return self.program.parents[self.space.parent]
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> nodes.Shape:
         """The parent's shape."""
         return self.parent.shape
 
@@ -134,7 +123,7 @@ class Subject:
         return self.found.costs.get(self.search.space)
 
     @cached_property
-    def evaluations(self) -> list[tuple[Eval, Evaluation]]:
+    def evaluations(self) -> list[tuple[nodes.Eval, Evaluation]]:
         """Evaluations of this search's children, in order of the program."""
         return [
             (self.program.evals[name], evaluation)
@@ -149,12 +138,12 @@ class Subject:
     def _is_child(self, model: str) -> bool:
         return search_behind(self.program, model) == self.name
 
-    def final(self, declaration: Eval, evaluation: Evaluation) -> str | None:
+    def final(self, declaration: nodes.Eval, evaluation: Evaluation) -> str | None:
         """The child that an evaluation is about: what it names, else the last of `children`."""
         names = self.children(evaluation)
         return declaration.of if declaration.of in names else names[-1] if names else None
 
-    def shown(self, declaration: Eval, evaluation: Evaluation) -> list[str]:
+    def shown(self, declaration: nodes.Eval, evaluation: Evaluation) -> list[str]:
         """Models beside the parent in tables: others that `full` names, children of the search, the one it is about last."""
         final, children = self.final(declaration, evaluation), self.children(evaluation)
         names = [m.model for m in evaluation.models if m.model in (*children, *declaration.full)]
@@ -187,9 +176,10 @@ class Subject:
         wanted = [
             term.term.scenario
             for requirement in self.search.requirements
-            if isinstance(requirement, LinearRequirement)
+            if isinstance(requirement, nodes.LinearRequirement)
             for term in requirement.left.terms
-            if isinstance(term.term, MetricTerm) and METRICS[term.term.metric].dimension in (TIME, TOK_PER_S)
+            if isinstance(term.term, nodes.MetricTerm)
+            and METRICS[term.term.metric].dimension in (TIME, TOK_PER_S)
         ]
         names = [*wanted, *self.program.scenarios]
         costed = [n for n in names if self.costs and n in self.costs.scenarios]
@@ -198,7 +188,7 @@ class Subject:
     @cached_property
     def score(self) -> str | None:
         """The score that the objective minimises, else the first existing score of the space."""
-        named = [t.term.score for t in self.search.objective.terms if isinstance(t.term, ScoreTerm)]
+        named = [t.term.score for t in self.search.objective.terms if isinstance(t.term, nodes.ScoreTerm)]
         spare = [n for n, s in self.program.scores.items() if s.space == self.search.space]
         return next((n for n in [*named, *spare] if n in self.found.scores), None)
 

@@ -29,11 +29,6 @@ class Scored(NamedTuple):
     learned_NS: Tensor | None
 
 
-def scored_text(inputs: ScoreInputs, *, unseen: bool = False) -> Tensor:
-    """Return the blocks of `scored`, [N, S]."""
-    return scored(inputs, unseen=unseen).tokens_NS
-
-
 def scored(inputs: ScoreInputs, *, unseen: bool = False) -> Scored:
     """Return the blocks for `samples` positions.
 

@@ -409,7 +409,7 @@ def minimise_in_order(
             break
         so_far = Row("best so far", problem.goal.values, value)
         problem = replace(problem.with_rows(so_far), goal=preference)
-        after = minimise(problem, exact, canonical=number == len(problem.preferences))
+        after = minimise(problem, exact, canonical=number == len(problem.preferences), start=chosen)
         if after.chosen is None:  # out of time: keep the answer so far
             value = preference.of(chosen)
         else:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 from lsprotocol import types
 from pygls import uris
@@ -68,14 +68,10 @@ class PzlServer(LanguageServer):
             if other is not document and other.uses(document.key):
                 self.check_soon(other.uri)
 
-    def opened(self, params: types.DidOpenTextDocumentParams) -> None:
-        """Store the text that an editor opens."""
-        self.take(params.text_document.uri, params.text_document.text, params.text_document.version)
-
-    def changed(self, params: types.DidChangeTextDocumentParams) -> None:
+    def changed(self, about: Any, *texts: str) -> None:
         """Store the last of the texts that an editor sends; it sends them whole."""
-        for change in params.content_changes:
-            self.take(params.text_document.uri, change.text, params.text_document.version)
+        for text in texts[-1:]:
+            self.take(about.uri, text, about.version)
 
     def closed(self, params: types.DidCloseTextDocumentParams) -> None:
         """Forget an open text."""
@@ -187,8 +183,10 @@ _ANSWERS: Mapping[str, Answer] = {
     types.INITIALIZED: lambda server, _: server.watch(),
     types.SHUTDOWN: lambda server, _: server.leave(exited=False),
     types.EXIT: lambda server, _: server.leave(exited=True),
-    types.TEXT_DOCUMENT_DID_OPEN: PzlServer.opened,
-    types.TEXT_DOCUMENT_DID_CHANGE: PzlServer.changed,
+    types.TEXT_DOCUMENT_DID_OPEN: lambda server, p: server.changed(p.text_document, p.text_document.text),
+    types.TEXT_DOCUMENT_DID_CHANGE: lambda server, p: server.changed(
+        p.text_document, *(change.text for change in p.content_changes)
+    ),
     types.TEXT_DOCUMENT_DID_SAVE: lambda server, _: server.check_all(),
     types.TEXT_DOCUMENT_DID_CLOSE: PzlServer.closed,
     types.WORKSPACE_DID_CHANGE_WATCHED_FILES: lambda server, _: server.check_all(),
@@ -229,12 +227,8 @@ _OFFERED: Mapping[str, object] = {
 def create_server() -> PzlServer:
     """Return a server with every feature; `start_io()` runs it."""
     server = PzlServer()
-
-    def asked(answer: Answer) -> Callable[[Any], object]:
-        return lambda params: answer(server, params)
-
     for method, answer in _ANSWERS.items():
-        server.feature(method, _OFFERED.get(method))(asked(answer))
+        server.feature(method, _OFFERED.get(method))(partial(answer, server))
 
     @server.command(problems.EXPLAIN)
     def on_explain(code: str) -> None:
@@ -252,16 +246,9 @@ def create_server() -> PzlServer:
 def run() -> int:
     """Serve one editor over stdin and stdout until it disconnects; return the exit code that the protocol asks for.
 
-    It is 1 after `exit` without `shutdown`, and 0 otherwise.
+    It is 1 after `exit` without `shutdown`, and 0 otherwise. The protocol closes its streams at the end, which are copies.
     """
     server = create_server()
-    with _own_streams() as (source, target):
+    with os.fdopen(os.dup(0), "rb") as source, os.fdopen(os.dup(1), "wb") as target:
         server.start_io(source, target)
     return int(server.exited and not server.was_shut_down)
-
-
-@contextmanager
-def _own_streams() -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """Yield copies of stdin and stdout for the protocol, which closes its streams at the end."""
-    with os.fdopen(os.dup(0), "rb") as source, os.fdopen(os.dup(1), "wb") as target:
-        yield source, target

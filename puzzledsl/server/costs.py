@@ -136,20 +136,19 @@ def alternatives_of(
     return shape, list(firsts.items())
 
 
-def parent_metric(document: Document, scenario: str, metric: str, within: str) -> str:
-    """Return a scenario's metric for the unchanged parent; empty if its costs are not analytic."""
+def parent_metric(document: Document, scenario: str, metric: str, within: str) -> tuple[str, int] | None:
+    """Return a scenario's metric for the unchanged parent, and the batch; None if its costs are not analytic."""
     ctx = document.inspected[1]
     shape = _shape_for(ctx, within)
-    if ctx is None or shape is None:
-        return ""
-    place = next((p for p in workplaces(ctx, shape) if p.scenario.name == scenario), None)
-    if place is None:
-        return ""
+    places = workplaces(ctx, shape) if ctx is not None and shape is not None else ()
+    place = next((p for p in places if p.scenario.name == scenario), None)
+    if shape is None or place is None:
+        return None
     fixed = place.scenario.model_copy(update={"batches": (place.batch,)})
     (costs,) = _of_parent(place.hardware, shape, fixed)
     parent = LayerAssignment(attention="parent", ffn="parent")
     found = metrics_of(costs, [parent] * shape.layers)[metric]
-    return f"the parent: {format_quantity(found, METRICS[metric].dimension)} at batch {place.batch}"
+    return format_quantity(found, METRICS[metric].dimension), place.batch
 
 
 def inlay_hints(document: Document, wanted: types.Range) -> list[types.InlayHint]:
@@ -182,10 +181,9 @@ def _metrics(document: Document, decls: Sequence[tree.Decl]) -> Iterator[Told]:
         if not isinstance(item, tree.Decl) or item.kind.text != "search" or key in told:
             continue
         told.add(key)
-        text = parent_metric(document, word.owner, word.name, occurrence.within)
-        if text:
-            value = text.removeprefix("the parent: ").partition(" at ")[0]
-            yield occurrence.node, f"parent {value}", f"{word.name} of {text}"
+        if found := parent_metric(document, word.owner, word.name, occurrence.within):
+            value, batch = found
+            yield occurrence.node, f"parent {value}", f"{word.name} of the parent: {value} at batch {batch}"
 
 
 def _options(document: Document, decls: Sequence[tree.Decl]) -> Iterator[Told]:

@@ -95,9 +95,9 @@ def _metric_of(document: Document, occurrence: Occurrence, symbol: Symbol) -> st
 
 def _metric(document: Document, scenario: str, name: str, within: str) -> str:
     """Return a metric with its unit, and the parent's value where the profile tells it."""
-    metric = METRICS[name]
+    metric, of_parent = METRICS[name], costs.parent_metric(document, scenario, name, within)
     text = f"`{scenario}.{name}` ({metric.dimension.name}): {metric.doc}"
-    return _parts(text, costs.parent_metric(document, scenario, name, within))
+    return _parts(text, "the parent: {} at batch {}".format(*of_parent) if of_parent else "")
 
 
 def _costs(document: Document, occurrence: Occurrence) -> str:

@@ -19,7 +19,6 @@ from puzzledsl.checker.names.names import key_of
 from puzzledsl.server.document import Document, files_of
 from puzzledsl.server.positions import Lines, covers
 
-SOURCE = "pzl"
 EXPLAIN = "pzl.explain"
 """The command that opens the reference at a given code."""
 _UNUSED = UnusedName, UnusedImport
@@ -83,10 +82,8 @@ def _shown(
         message,
         severity=_SEVERITIES[severity],
         code=code,
-        code_description=None
-        if link is None
-        else types.CodeDescription(f"{link[0].as_uri()}#L{link[1] + 1}"),
-        source=SOURCE,
+        code_description=types.CodeDescription(f"{link[0].as_uri()}#L{link[1] + 1}") if link else None,
+        source="pzl",
         related_information=told or None,
     )
 
@@ -111,9 +108,7 @@ def actions(document: Document, wanted: types.Range, only: list[str] | None = No
     own = [d for d in document.inspected[0].diagnostics if is_own(document, d)]
     for diagnostic in own if _may(only, kinds.QuickFix) else ():
         problem = _problem(document, diagnostic)
-        if _place(problem.range.start) > _place(wanted.end) or _place(wanted.start) > _place(
-            problem.range.end
-        ):
+        if problem.range.start > wanted.end or wanted.start > problem.range.end:
             continue
         codes.setdefault(diagnostic.code)
         for fix in diagnostic.fixes:
@@ -135,10 +130,6 @@ def actions(document: Document, wanted: types.Range, only: list[str] | None = No
 def _may(only: list[str] | None, kind: types.CodeActionKind) -> bool:
     """Return True if `kind` is among the requested kinds of code actions, or if all were requested."""
     return only is None or any(kind.value == o or kind.value.startswith(f"{o}.") for o in only)
-
-
-def _place(position: types.Position) -> tuple[int, int]:
-    return position.line, position.character
 
 
 def _edit(document: Document, fixes: list[Fix]) -> types.WorkspaceEdit:

@@ -6,33 +6,10 @@ from collections import Counter
 from fractions import Fraction
 from math import prod
 
-from puzzledsl.base.units import (
-    BYTES,
-    BYTES_PER_S,
-    COUNT,
-    FLOP_PER_S,
-    TIME,
-    BadLiteral,
-    Quantity,
-    format_quantity,
-    parse_quantity,
-)
+from puzzledsl.base import units
+from puzzledsl.base.units import BYTES, COUNT, Quantity, format_quantity
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.expressions.values import (
-    Boolean,
-    Constructed,
-    Facts,
-    Layers,
-    ListValue,
-    Options,
-    Poison,
-    RangeValue,
-    SubBlocks,
-    Symbolic,
-    Text,
-    Value,
-    describe,
-)
+from puzzledsl.checker.expressions import values
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import layer_kinds, total_params
 
@@ -41,33 +18,33 @@ MOST = 12
 _GROUPED = 10**15
 
 
-def show(value: Value, ctx: Context) -> str:
+def show(value: values.Value, ctx: Context) -> str:
     """Return a value in one line; empty if there is nothing to say."""
     match value:
-        case Poison():
+        case values.Poison():
             return ""
         case Quantity():
             return str(value)
-        case Text(value=text):
+        case values.Text(value=text):
             return f'"{text}"'
-        case Boolean(value=truth):
+        case values.Boolean(value=truth):
             return str(truth).lower()
-        case Constructed():
+        case values.Constructed():
             return " ".join(ctx.source(value.span).split())
-        case Options(options=options):
+        case values.Options(options=options):
             return _joined([show(o.value, ctx) for o in options], " | ")
-        case ListValue(items=items):
+        case values.ListValue(items=items):
             return "[" + _joined([show(i, ctx) for i in items], ", ") + "]"
-        case RangeValue(low=low, high=high, step=step):
+        case values.RangeValue(low=low, high=high, step=step):
             return f"{low}..{high}" + ("" if step is None else f" step {Quantity(step, low.dimension)}")
-        case Symbolic(terms=terms) if terms:
+        case values.Symbolic(terms=terms) if terms:
             return f"{value.dimension.name}, decided by the search"
-        case Layers(indices=indices) if indices:
+        case values.Layers(indices=indices) if indices:
             return f"{len(indices)} layer{'s' if len(indices) > 1 else ''}"
-        case Facts() | SubBlocks():
-            return f"{describe(value)}, decided by the search"
+        case values.Facts() | values.SubBlocks():
+            return f"{values.describe(value)}, decided by the search"
         case _:
-            return describe(value)
+            return values.describe(value)
 
 
 def _joined(parts: list[str], sign: str) -> str:
@@ -77,8 +54,8 @@ def _joined(parts: list[str], sign: str) -> str:
 def explain_quantity(text: str) -> str | None:
     """Return the dimension and value of a literal; None for one that is wrong, which a diagnostic says."""
     try:
-        quantity = parse_quantity(text)
-    except BadLiteral:
+        quantity = units.parse_quantity(text)
+    except units.BadLiteral:
         return None
     meaning = "a plain number" if quantity.dimension == COUNT else quantity.dimension.name
     if quantity.form == "percent":
@@ -97,7 +74,7 @@ def _plain(quantity: Quantity, text: str) -> str:
         decimal = f"{float(value / 10**9):.4g}GB" if value >= 10**9 else ""
         exact = f"{value.numerator:,} bytes" if value.denominator == 1 and value < _GROUPED else ""
         return ", ".join(p for p in (exact, format_quantity(value, BYTES), decimal) if p and p != text)
-    if quantity.dimension == TIME:
+    if quantity.dimension == units.TIME:
         return f"{float(value):.6g} s"
     return f"{value.numerator:,}" if value.denominator == 1 and 1000 <= value < _GROUPED else ""
 
@@ -115,8 +92,10 @@ def summary(node: object) -> list[str]:
             ]
         case nodes.Hardware(spec=nodes.RooflineHardware() as spec):
             memory = format_quantity(Fraction(spec.memory_bytes), BYTES)
-            bandwidth = format_quantity(spec.bandwidth_bytes_per_s, BYTES_PER_S)
-            peaks = ", ".join(f"{d} {format_quantity(f, FLOP_PER_S)}" for d, f in spec.flop_per_s.items())
+            bandwidth = format_quantity(spec.bandwidth_bytes_per_s, units.BYTES_PER_S)
+            peaks = ", ".join(
+                f"{d} {format_quantity(f, units.FLOP_PER_S)}" for d, f in spec.flop_per_s.items()
+            )
             gpus = f"{spec.gpus} GPU{'s, each' if spec.gpus > 1 else ''}"
             return [
                 f"profile `{spec.profile}`: {gpus} {memory}, {bandwidth}, {peaks}",
@@ -172,5 +151,5 @@ def _search(search: nodes.Search) -> list[str]:
         healed = f"healed on {_count(refine.healed)} tokens" if refine.healed else "not healed"
         positions = f"{_count(refine.samples)} positions" + (f" of `{refine.data}`" if refine.data else "")
         children = f"refined: {refine.children} children, {healed}"
-        rows.append(f"{children}, measured on {positions} (`{refine.method}`)")
+        rows.append(f"{children}, measured on {positions}")
     return rows

@@ -59,10 +59,10 @@ class Place:
         """The span from the end of the token before to the end of this one."""
         return self.where if self.before is None else after(self.before, self.file).start.to(self.where)
 
-    def fix(self, first: Token | None, text: str, title: str = "") -> tuple[Fix, ...]:
+    def fix(self, first: Token | None, text: str) -> tuple[Fix, ...]:
         """Return the fix that replaces everything from `first` to the token."""
         start = self.where if first is None else span_of(first, self.file).to(self.where)
-        return (Fix.replace(start, text, title),)
+        return (Fix.replace(start, text),)
 
     def statement(self) -> Sequence[Token]:
         """Return the tokens of the statement that stand in front."""

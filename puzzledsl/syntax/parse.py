@@ -39,17 +39,12 @@ def parse(text: str, file: str, sink: Sink) -> tree.Module:
     module = build(parse_tokens(laid_out, words, own), words, own)
     if not own.items:
         return module
-    _hand_over(own, sink)
-    return dataclasses.replace(module, broken=True)
-
-
-def _hand_over(own: Sink, sink: Sink) -> None:
-    """The first mistakes of the file, in its order: a page of them is read, ten thousand are not."""
-    ordered = own.sorted()
+    ordered = own.sorted()  # a page of them is read, ten thousand are not
     for diagnostic in ordered[:MAX_MISTAKES]:
         sink.add(diagnostic)
     if len(ordered) >= MAX_MISTAKES:
         sink.add(errors.TooManyMistakes(ordered[MAX_MISTAKES - 1].span, limit=MAX_MISTAKES))
+    return dataclasses.replace(module, broken=True)
 
 
 def normalise(text: str) -> str:

@@ -30,9 +30,9 @@ class Token(str):
     def like(self, kind: str, text: str) -> Token:
         """Return a token of another kind and text at this place."""
         token = Token(text)
+        for name in Token.__slots__:
+            setattr(token, name, getattr(self, name))
         token.type = kind
-        token.start_pos, token.line, token.column = self.start_pos, self.line, self.column
-        token.end_pos, token.end_line, token.end_column = self.end_pos, self.end_line, self.end_column
         return token
 
 

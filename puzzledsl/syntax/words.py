@@ -70,8 +70,24 @@ class _Reader:
                     self.block_comment(token)
                 case "EQUAL" if self.touches("CMP") and self.raw[self.index] in ("<", ">"):
                     self.turned_comparison(token)
+                case "QUANTITY":
+                    self.words.tokens.append(self.whole(token))
                 case _:
                     self.words.tokens.append(token)
+
+    def whole(self, token: Token) -> Token:
+        """Return a number with what touches it, so that `5O%` and `1l2` are one mistake."""
+        first, last = token, token
+        while self.touches("QUANTITY") or (
+            token[-1].isalpha() and self.touches("UNKNOWN") and self.raw[self.index] == "%"
+        ):
+            last = self.raw[self.index]
+            self.index += 1
+        if last is first:
+            return token
+        joined = first.like("QUANTITY", self.text[first.start_pos : last.end_pos])
+        joined.end_pos, joined.end_column = last.end_pos, last.end_column
+        return joined
 
     def at(self, first: Token, last: Token | None = None) -> Span:
         """Return the span from a token to another one."""
@@ -184,10 +200,7 @@ class _Reader:
         if kind == "COLON":
             name = self.words.tokens[-1]
             place = Span(where.file, name.end_line, name.end_column, where.end_line, where.end_column)
-        written = text
-        if kind == "IMPLIES":
-            before_, behind = self.text[token.start_pos - 1], self.text[sign.end_pos : sign.end_pos + 1]
-            written = ("" if before_.isspace() else " ") + text + ("" if behind.isspace() else " ")
+        written = self.apart(text, token.start_pos, sign.end_pos)
         fix = Fix.replace(place, written, f"write `{text}`", safe=kind != "IMPLIES")
         self.report(where, f"={sign}", help, fix)
         self.words.tokens.append(token.like(kind, text))

@@ -39,7 +39,6 @@ class NoRoomToUptrain(Diagnostic, code="E1705"):
     template = (
         "uptrain `{name}` needs {needed} of {where} in each of {processes} processes, and there is {room}"
     )
-    help_template = "{help}"
 
 
 class NoEightBit(Diagnostic, code="E1706"):

@@ -244,8 +244,8 @@ def test_forms_are_shown_as_they_were_written() -> None:
         (
             "5q",
             "unknown unit `q`",
-            "units: k M B T us ms s min h tok/s ktok/s tok USD USD/h J mJ W kW "
-            "Ki KiB Mi MiB Gi GiB Ti TiB kB kB/s MB MB/s GB GB/s TB TB/s",
+            "units: k M B T Ki Mi Gi Ti us ms s min h tok/s ktok/s tok USD USD/h J mJ W kW "
+            "KiB MiB GiB TiB kB MB GB TB kB/s MB/s GB/s TB/s",
             "",
         ),
         ("1e61", "`1e61` is out of range", "numbers go up to 1e60", ""),

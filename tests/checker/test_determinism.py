@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from puzzledsl.checker.check import check
 from puzzledsl.ir.base import FORMAT_VERSION
-from puzzledsl.ir.nodes import Program, program_schema
+from puzzledsl.ir.nodes import Program
 from tests.checker.programs import NEMOTRON, ROOT, TINY, lowered, without_source
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -163,18 +163,3 @@ def test_no_machine_path_in_a_program() -> None:
     assert program is not None
     assert program.source == "nemotron51b.pzl"
     assert str(ROOT) not in program.canonical_json()
-
-
-def test_the_schema_is_current() -> None:
-    """`python -m tests.checker.test_determinism` writes it anew."""
-    assert SCHEMA.read_text("utf-8") == schema()
-
-
-def schema() -> str:
-    """The JSON schema of ir.json."""
-    return json.dumps(program_schema(), indent=1, sort_keys=True) + "\n"
-
-
-if __name__ == "__main__":
-    SCHEMA.parent.mkdir(parents=True, exist_ok=True)
-    SCHEMA.write_text(schema(), "utf-8")

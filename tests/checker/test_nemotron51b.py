@@ -9,7 +9,8 @@ import pytest
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.checker.check import check
 from puzzledsl.ir import nodes
-from puzzledsl.ir.facts import alternatives_per_layer, log10_children, total_params
+from puzzledsl.ir.facts import total_params
+from puzzledsl.plan.space_table import SpaceTable
 from tests.checker.programs import NEMOTRON
 
 
@@ -54,7 +55,6 @@ def test_a_layer_may_become_54_things(program: nodes.Program) -> None:
     assert ffn(wide, 10) == [
         "parent", "mlp24832", "mlp21504", "mlp14336", "mlp7168", "mlp5632", "mlp2816", "linear", "noop",
     ]  # fmt: skip
-    assert alternatives_per_layer(wide)[10] == 54
 
 
 def test_overrides_hold_layer_by_layer(program: nodes.Program) -> None:
@@ -71,10 +71,10 @@ def test_overrides_hold_layer_by_layer(program: nodes.Program) -> None:
 
 def test_size_of_the_space(program: nodes.Program) -> None:
     wide = program.spaces["wide"]
-    assert sum(n == 54 for n in alternatives_per_layer(wide)) == 50
-    assert sum(n == 30 for n in alternatives_per_layer(wide)) == 19
+    sizes = [len(layer.attention) * len(layer.ffn) for layer in wide.layers]
+    assert sizes[10] == 54 and sizes.count(54) == 50 and sizes.count(30) == 19
     unrestricted = wide.model_copy(update={"layers": (wide.layers[10],) * 80})
-    assert log10_children(unrestricted) == pytest.approx(138.6, abs=0.05)
+    assert SpaceTable(program, unrestricted).log10_children == pytest.approx(138.6, abs=0.05)
 
 
 def test_rounding_is_recorded(program: nodes.Program) -> None:

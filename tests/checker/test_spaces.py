@@ -16,7 +16,6 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.checker.check import check
 from puzzledsl.ir import nodes
-from puzzledsl.ir.facts import alternatives_per_layer
 from tests.checker.programs import TINY, lowered, mistakes
 
 LAYERS, HEADS, KV_HEADS, WIDTH = 6, 16, 8, 512
@@ -198,7 +197,8 @@ def test_a_space_of_a_space(tmp_path: Path) -> None:
 
 def test_only_one_sub_block_need_be_chosen(tmp_path: Path) -> None:
     program = lowered(tmp_path, PARENT + "space w of p { ffn = parent | noop }\n")
-    assert alternatives_per_layer(program.spaces["w"]) == (2,) * LAYERS
+    layers = program.spaces["w"].layers
+    assert [(len(layer.attention), len(layer.ffn)) for layer in layers] == [(1, 2)] * LAYERS
 
 
 def test_choices_through_let_and_fn(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ def search(statement: str) -> str:
 
 
 FIXED = {
+    "space v of p { ffn = mlp(width: 5O%) }": "space v of p { ffn = mlp(width: 50%) }",
+    search("require params <= 1lOM"): search("require params <= 110M"),
     "space v of p { ffn = mlp(width: 0.75 | 0.5) }": "space v of p { ffn = mlp(width: 75% | 50%) }",
     search("require chat.throughput >= 300tok/min"): search("require chat.throughput >= 5 tok/s"),
     search("require layers[0].ffn != noop | linear"): search("require layers[0].ffn is not (noop | linear)"),
@@ -69,6 +71,9 @@ FIXED = {
 """A mistake -> the program after the only fix that is offered for each of its errors."""
 
 HELPED = {
+    "parent q = shape(family: llama, layers: 8, hidden: 64, heads: 8, intermediate: 64, vocab: 256)": (
+        "`head_dim`: channels of a head"
+    ),
     search(
         "require layers[0..3] same as layers[4..7]"
     ): "for i in 0..3 { require layers[i] same as layers[i + 4] }",

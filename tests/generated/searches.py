@@ -90,7 +90,7 @@ def _refined(w: Writer, score: Stage) -> None:
     arguments = [str(w.chance.randint(1, 300))]
     arguments += w.some(["healed: 4Ki", "samples: 2048", f"data: {w.data[0]}"], 0)
     statements = [f"minimize {score.name}", *(_require(w, score.space) for _ in range(2))]
-    statements.append(f"refine = {w.pick(['measured', 'evolutionary'])}({', '.join(arguments)})")
+    statements.append(f"refine = measured({', '.join(arguments)})")
     w.item(*w.body(f"search {name} of {score.space.name}", statements))
     w.searches.append(Stage(name, score.space, refined=True))
 

@@ -53,7 +53,7 @@ def test_children_of_a_frontier_are_measured_as_its_search_says(tmp_path: Path) 
     assert (refine.children, refine.healed) == (4, 0)
     found = program(tmp_path, refined("") + sweep.format(", children: 4"))
     refine = refine_of(found.frontiers["f"], found.searches["s"])
-    assert (refine.method, refine.children, refine.healed, refine.samples) == ("measured", 4, 4096, 2048)
+    assert (refine.children, refine.healed, refine.samples) == (4, 4096, 2048)
     assert program(tmp_path, refined("") + sweep.format("")).frontiers["f"].children == 0
 
 
@@ -64,15 +64,14 @@ def test_refine_says_how_children_are_measured(tmp_path: Path) -> None:
 
     found = of("refine = measured(24, healed: 0, samples: 1Ki, data: questions)")
     assert found is not None
-    assert (found.method, found.children, found.healed, found.samples, found.data) == (
-        "measured",
+    assert (found.children, found.healed, found.samples, found.data) == (
         24,
         0,
         1024,
         "questions",
     )
-    found = of("refine = evolutionary(300)", goal="minimize 2 * loss + 3")
-    assert found is not None and (found.method, found.children, found.data) == ("evolutionary", 300, None)
+    found = of("refine = measured(300)", goal="minimize 2 * loss + 3")
+    assert found is not None and (found.children, found.data) == (300, None)
     assert of("refine = none") is None and of("") is None
     found = of("let how = measured(5)\n refine = how")
     assert found is not None and found.children == 5
@@ -104,7 +103,7 @@ search c of b { solver = cpsat(time: 5s) }
 search d of s { solver = greedy }
 search e of d { solver = cpsat }
 search f of s { refine = none, solutions 3 }
-search g of s { refine = evolutionary(7) }
+search g of s { refine = measured(7) }
 """
     searches = program(tmp_path, refined("refine = measured(3)") + others).searches
     children = {name: None if (found := s.refine) is None else found.children for name, s in searches.items()}

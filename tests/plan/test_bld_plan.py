@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,10 +13,8 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import Initialisers, LayerChoice, Program, Schedule, Shape
-from puzzledsl.plan.bld import bld_plan, read_plan, write_plan
-from puzzledsl.plan.summary import space_summary
+from puzzledsl.plan.bld import bld_plan
 
 Build = Callable[..., Program]
 ATTENTION = (
@@ -214,26 +211,12 @@ def test_only_the_sub_blocks_asked_for_are_trained(program: Build) -> None:
     assert len(jobs) == 3 * 2
 
 
-def test_plans_survive_a_file(program: Build, tmp_path: Path) -> None:
-    jobs = bld_plan(program(), "coupled")
-    write_plan(tmp_path / "bld" / "x.jsonl", jobs)
-    assert read_plan(tmp_path / "bld" / "x.jsonl") == jobs
-    text = (tmp_path / "bld" / "x.jsonl").read_text()
-    (tmp_path / "torn.jsonl").write_text(text[: text.index("\n") + 30])
-    with pytest.raises(DiagnosticError, match=r"line 2 of .* is no BLD job"):
-        read_plan(tmp_path / "torn.jsonl")
-
-
-def test_summary_counts_children_jobs_and_tokens(program: Build) -> None:
-    summary = space_summary(program(), "wide")
-    assert summary.layers == 3
-    assert summary.alternatives == ((4, 4),) * 3
-    assert summary.log10_children == pytest.approx(3 * math.log10(16))
-    assert {n: (b.jobs, b.tokens) for n, b in summary.blds.items()} == {
+def test_coupled_pieces_are_pairs(program: Build) -> None:
+    plans = {name: bld_plan(program(), name) for name in ("decoupled", "coupled")}
+    assert {name: (len(jobs), sum(job.tokens for job in jobs)) for name, jobs in plans.items()} == {
         "decoupled": (12, 12_000),
         "coupled": (36, 36_000),
     }
-    assert (summary.jobs, summary.tokens) == (48, 48_000)
 
 
 def test_pieces_have_the_sizes_of_their_own_layer(program: Build, small: Shape) -> None:

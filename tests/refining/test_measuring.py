@@ -24,7 +24,7 @@ from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.refining.inputs import RefineInputs
 from puzzledsl.refining.measuring import Meter
 from puzzledsl.scoring.measures import Divergence
-from puzzledsl.scoring.text import healing_blocks, scored_text
+from puzzledsl.scoring.text import healing_blocks, scored
 from tests.pieces.train.bld_programs import make_program
 from tests.scoring.cases import Case
 from tests.search.instances import HERE, alone
@@ -33,7 +33,7 @@ LAYERS, SAMPLES, HEALED = 5, 40, 200
 METHOD = ReplaceOne(metric="kl_divergence", samples=16)
 ATTENTION: tuple[Any, ...] = (ParentAttention(), GqaAttention(kv_heads=1), NoOpAttention())
 FFN: tuple[Any, ...] = (ParentFfn(), MlpFfn(width=16), NoOpFfn())
-REFINE = Refine(method="measured", children=3, healed=HEALED, samples=SAMPLES, where=HERE)
+REFINE = Refine(children=3, healed=HEALED, samples=SAMPLES, where=HERE)
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +92,7 @@ def test_a_loss_is_that_of_the_child_healed_alone_on_the_scores_text(case: Case,
     """On `samples` positions behind the pieces' text, healed on `healed` tokens."""
     program, model = case.program, load_parent(case.base / "parent")
     own = case.inputs()
-    scored_NS = scored_text(own.with_method(samples=SAMPLES))
+    scored_NS = scored(own.with_method(samples=SAMPLES)).tokens_NS
     healing_NS = healing_blocks(own, HEALED)
     measured = meter(case, tmp_path)
     assert measured.samples() == SAMPLES

@@ -22,7 +22,7 @@ from puzzledsl.report.write import render
 from tests.report.conftest import child_of, solved
 from tests.report.test_report import Page
 
-MEASURED = {"optimum": 0.71, "block_influence": 0.64, "model": 0.52, "mutated": 0.58}
+MEASURED = {"optimum": 0.71, "block_influence": 0.64, "model": 0.52, "drawn": 0.58}
 
 
 def refinement(built: Any, measured: dict[str, float]) -> Refinement:
@@ -63,7 +63,7 @@ def refine(copied: Callable[..., Any]) -> Callable[..., tuple[Any, Artefacts, Re
     def make(measured: dict[str, float] = MEASURED) -> tuple[Any, Artefacts, Refinement]:
         built = copied()
         fast = built.program.searches["fast"]
-        how = Refine(method="measured", children=len(measured), where=fast.where)
+        how = Refine(children=len(measured), where=fast.where)
         searches = {**built.program.searches, "fast": fast.model_copy(update={"refine": how})}
         program = built.program.model_copy(update={"searches": searches})
         found = refinement(built, measured)
@@ -138,7 +138,7 @@ def test_a_child_that_is_far_off_is_in_the_table_alone(refine: Made) -> None:
 
 
 def test_the_model_s_optimum_is_listed_where_another_child_is_built(refine: Made) -> None:
-    _, artefacts, found = refine(MEASURED | {"mutated": 0.41})
+    _, artefacts, found = refine(MEASURED | {"drawn": 0.41})
     section = refined(Subject(artefacts, "fast"))
     assert section is not None
     last = section.rows[-1]

@@ -169,7 +169,7 @@ class _Body:
         if key == "refine" and isinstance(value, tree.Literal_):
             number = value.text if value.text.isdigit() and int(value.text) else "24"
             help = f"write `refine = measured({number})`: so many children are measured"
-            wanted, got = "`measured(…)`, `evolutionary(…)` or `none`", f"`{ctx.source(value.span)}`"
+            wanted, got = "`measured(…)` or `none`", f"`{ctx.source(value.span)}`"
             raise ctx.wrong(value.span, "the way to refine", wanted, got, help)
         call = read_call(ctx, value, scope, SETTINGS[key])
         form = SETTINGS[key].calls[call.name]
@@ -178,7 +178,7 @@ class _Body:
         elif form.node is None:  # `none`
             from_call(ctx, call, form)
         else:
-            self.refine = lower_call(ctx, call, form, method=call.name, where=ctx.where(value.span))
+            self.refine = lower_call(ctx, call, form, where=ctx.where(value.span))
 
     def _setting(self, word: tree.Name) -> str:
         """The setting of a name, a misspelt one reported."""

@@ -90,6 +90,7 @@ class Settings:
         self.failed |= bool(missing)
         if missing and not self.quiet_about_missing:
             help = help or next((text for key in missing if (text := self.known(key).write)), self.write)
+            help = help or "; ".join(f"`{key}`: {self.known(key).phrase}" for key in missing)
             what = listed([f"`{key}`" for key in missing])
             self.ctx.report(errors.MissingPart(self.span, thing=self.thing, what=what, help=help))
 

@@ -45,7 +45,7 @@ def ridge_of(last: ExpertByExpert, x_TH: Tensor, weight_T1: Tensor, strength: fl
     """Return `strength` times the inputs that a token reads / tokens, relative to the mean square of all inputs.
 
     `Gram.ridge` counts all inputs. With those that are read, healed KL is 6 % lower on a small mixture with four of 16 experts a
-    token (`benchmarks.experts`, half the width: 0.00695, beside 0.00742; 0.00679 at a quarter of it).
+    token (docs/science.md: half the width: 0.00695, beside 0.00742; 0.00679 at a quarter of it).
     """
     square, inputs, read = 0.0, 0, 0
     for tokens, read_NP in last.split.read(x_TH):

@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from puzzledsl.cli.schemas.described import Output
 from puzzledsl.cli.schemas.programs import OneDiagnostic
-from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.ir.tables import LayerAssignment, TextCount
 from puzzledsl.pipeline.process.locks import Holder
+from puzzledsl.plan.memory.stage_plan import Choice
 
 # ---------------------------------------------------------------- answers
 
@@ -84,21 +85,6 @@ class TaskState(Output):
     why: str
 
 
-class TextCount(Output):
-    """Counts of one source: what was kept as tokens, and what was left out."""
-
-    name: str
-    documents: int
-    tokens: int
-    learned_tokens: int
-    duplicates: int
-    copies_dropped: bool
-    other_part: int
-    unanswered: int
-    cut_tokens: int
-    stopped: bool
-
-
 class Status(Output):
     """All tasks, the process that works in the build directory, if any, and the texts that are tokenised, by declaration."""
 
@@ -115,14 +101,6 @@ class Maker(Output):
     made_by: str
     inputs: dict[str, str]
     unchanged: bool
-
-
-class Choice(Output):
-    """A setting that memory decided, with the reason."""
-
-    what: str
-    value: str
-    why: str
 
 
 class MemoryPlan(Output):

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from puzzledsl.changes.model import Pieces
 from puzzledsl.cli.schemas.described import Output
 from puzzledsl.ir.tables import Cost
 
@@ -114,15 +115,6 @@ class ChangedDeclaration(Output):
     details: list[ChangedDetail]
 
 
-class ChangedPieces(Output):
-    """Pieces of one BLD: new ones with the tokens that train them, unchanged ones, and those that nothing needs."""
-
-    make: int
-    keep: int
-    drop: int
-    tokens: int
-
-
 class TaskName(Output):
     """Stage and declaration of a task."""
 
@@ -143,39 +135,13 @@ class ProgramChanges(Output):
 
     format_version: str
     changes: list[ChangedDeclaration]
-    pieces: dict[str, ChangedPieces]
+    pieces: dict[str, Pieces]
     again: list[TaskName]
     waiting: list[str]
     summary: Counts
 
 
-# ---------------------------------------------------------------- compile, cost, calibrate
-
-
-class CompiledSpace(Output):
-    """Size of a space: `alternatives` has (attention, ffn) for each layer."""
-
-    layers: int
-    alternatives: list[tuple[int, int]]
-    log10_children: float
-
-
-class CompiledBld(Output):
-    """Number of pieces of a BLD, and the tokens that train them."""
-
-    jobs: int
-    tokens: int
-
-
-class Compiled(Output):
-    """Files written to a build directory. `waiting`: space -> the search that narrows it. `missing`: scores not measured yet."""
-
-    build: str
-    files: list[str]
-    spaces: dict[str, CompiledSpace]
-    bld: dict[str, CompiledBld]
-    waiting: dict[str, str]
-    missing: dict[str, list[str]]
+# ---------------------------------------------------------------- cost, calibrate
 
 
 class LayerCosts(Cost):

@@ -8,6 +8,7 @@ from puzzledsl.cli.schemas import children, files, programs
 from puzzledsl.cli.schemas.described import Described
 from puzzledsl.ir import tables
 from puzzledsl.ir.nodes import Program
+from puzzledsl.pipeline.compile import Compiled
 from puzzledsl.pipeline.process.locks import Holder
 from puzzledsl.pipeline.stamps import Stamp
 
@@ -51,7 +52,7 @@ OUTPUTS = (
     output("check", programs.Diagnostics),
     output("show", programs.Spaces),
     output("plan", programs.ProgramChanges),
-    output("compile", programs.Compiled),
+    output("compile", Compiled),
     output(
         "cost", list[programs.CostBreakdown], "A breakdown for each scenario and model that was asked for."
     ),

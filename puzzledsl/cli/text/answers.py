@@ -8,6 +8,8 @@ from fractions import Fraction
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from puzzledsl.base.phrases import aligned
+
 if TYPE_CHECKING:
     from puzzledsl.base.diagnostics import Diagnostic
     from puzzledsl.ir.nodes import Program, Refine, Requirement, Search, Term
@@ -278,9 +280,4 @@ def _room(requirement: Requirement, swept: Term, answer: SearchResult) -> float 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return aligned columns: the first to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
-        lines.append(("  " + "  ".join(cells)).rstrip())
-    return lines
+    return [f"  {line}" for line in aligned(rows, "<" + ">" * (len(rows[0]) - 1))]

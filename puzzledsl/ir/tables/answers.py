@@ -212,14 +212,12 @@ class MeasuredChild(Frozen):
     Both are in the unit of the score.
 
     `origin`: "optimum" of the search's scores, a baseline's child ("uniform", "block_influence", "angular_run"), the optimum of
-    refitted scores ("model"), of scores drawn around these ("drawn"), a change of a child measured before ("mutated"), or, at a
+    refitted scores ("model"), of scores drawn around these ("drawn"), or, at a
     point of a frontier, a child that was measured at another point or for the search ("elsewhere"), and predicted there.
     """
 
     layers: tuple[LayerAssignment, ...]
-    origin: Literal[
-        "optimum", "uniform", "block_influence", "angular_run", "model", "drawn", "mutated", "elsewhere"
-    ]
+    origin: Literal["optimum", "uniform", "block_influence", "angular_run", "model", "drawn", "elsewhere"]
     predicted: float
     predicted_stderr: float
     measured: float

@@ -189,16 +189,15 @@ class WrittenText(Frozen):
     text: str
 
 
-class TextCounts(Frozen):
-    """Text of one source as it was tokenised: what was kept, and what was left out.
+class TextCount(Frozen):
+    """Counts of one source: what was kept as tokens, and what was left out.
 
-    `source`: its node (ir.nodes) as JSON. `learned_tokens`: those that losses count. `duplicates`: exact copies of documents,
-    left out if `copies_dropped`. `other_part`: documents outside `part`. `unanswered`: conversations without an answer.
-    `cut_tokens`: tokens of the last document behind `take`; `stopped`: `take` ended the stream.
+    `learned_tokens`: those that losses count. `duplicates`: exact copies of documents, left out if `copies_dropped`.
+    `other_part`: documents outside `part`. `unanswered`: conversations without an answer. `cut_tokens`: tokens of the last
+    document behind `take`; `stopped`: `take` ended the stream.
     """
 
     name: str
-    source: str
     documents: int = 0
     tokens: int = 0
     learned_tokens: int = 0
@@ -208,6 +207,12 @@ class TextCounts(Frozen):
     unanswered: int = 0
     cut_tokens: int = 0
     stopped: bool = False
+
+
+class TextCounts(TextCount):
+    """Text of one source as it was tokenised. `source`: its node (ir.nodes) as JSON."""
+
+    source: str
 
 
 class Problem(Frozen):

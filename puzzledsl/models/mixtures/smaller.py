@@ -2,7 +2,7 @@
 
 Each order names experts to keep; the others are dropped, or merged into these. The best of all is chosen by its error on tokens
 that it was not fitted to, and is made again for the last fit: one at a time is in memory. Merging lowers the loss of a child of
-half the experts by a third (`benchmarks.experts`).
+half the experts by a third (docs/science.md).
 
 Shapes: T tokens, H hidden.
 """

@@ -23,7 +23,7 @@ from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.least_squares.grams import Gram
 from puzzledsl.models.least_squares.layer_statistics import LayerStatistics
-from puzzledsl.pieces.initialise.errors import NoCalibration
+from puzzledsl.pieces.errors import NoCalibration
 
 KEPT_TOKENS = 8192
 """Number of tokens per layer whose calls `collect_statistics` keeps, to fit alternatives on."""

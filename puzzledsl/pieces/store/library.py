@@ -18,7 +18,7 @@ from torch import Tensor
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import replacing
 from puzzledsl.ir.tables import BldJob, Piece
-from puzzledsl.pieces.store.errors import PieceDamaged, PieceMissing
+from puzzledsl.pieces.errors import PieceDamaged, PieceMissing
 from puzzledsl.pieces.store.index import Index
 from puzzledsl.pieces.store.tensor_file import write_tensors
 

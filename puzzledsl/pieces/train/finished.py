@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 import torch
 
 from puzzledsl.ir.tables import Piece
+from puzzledsl.pieces.errors import LossNotFinite
 from puzzledsl.pieces.store.library import Library
-from puzzledsl.pieces.train.errors import LossNotFinite
 from puzzledsl.pieces.train.order import Order
 from puzzledsl.pieces.train.piece_state import Outcome
 

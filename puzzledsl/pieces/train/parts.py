@@ -12,7 +12,7 @@ import torch
 from puzzledsl.base.diagnostics import DiagnosticError, Span
 from puzzledsl.base.progress import Progress
 from puzzledsl.ir.tables import Piece
-from puzzledsl.pieces.train.errors import NoRoomForPiece
+from puzzledsl.pieces.errors import NoRoomForPiece
 from puzzledsl.pieces.train.finished import Enter
 from puzzledsl.pieces.train.micro_batches import DoesNotFit
 from puzzledsl.pieces.train.order import Order

@@ -37,9 +37,9 @@ from puzzledsl.models.families.paged import is_paged
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.placement import reachable_parent
 from puzzledsl.models.this_device import this_device
+from puzzledsl.pieces.errors import NoScratchSpace, NoTrainingText
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.store.origin import origin
-from puzzledsl.pieces.train.errors import NoScratchSpace, NoTrainingText
 from puzzledsl.pieces.train.finished import Enter
 from puzzledsl.pieces.train.micro_batches import MicroBatches, Tell
 from puzzledsl.pieces.train.order import Order

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from puzzledsl.base.phrases import aligned
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.planning.estimate import LIBRARIES_S, Estimate, Estimator
@@ -167,12 +168,8 @@ def status_json(status: TaskStatus) -> dict[str, object]:
 
 
 def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    """Yield rows of aligned columns; the last column is not padded."""
-    every = [header, *rows]
-    widths = [max(len(row[i]) for row in every) for i in range(len(header) - 1)]
-    for row in every:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        yield "  ".join([*cells, row[-1]]).rstrip()
+    """Yield rows of columns, all to the left."""
+    return aligned([header, *rows], "<" * len(header))
 
 
 def memory_lines(device: Device, plans: Sequence[StagePlan]) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import assert_never
 
 from puzzledsl.base.diagnostics import Diagnostic
+from puzzledsl.base.phrases import aligned
 from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import Evaluation, Figure, Interval, Kept, ModelComparison, ModelFigures
@@ -88,10 +89,7 @@ def _rows(model: ModelFigures, names: Sequence[str]) -> Iterator[tuple[str, str]
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    lines = list(aligned(rows, "<" * len(rows[0])))
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 

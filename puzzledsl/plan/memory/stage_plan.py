@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 
+from puzzledsl.base.frozen import record
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.plan.memory.device import Device
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Choice:
     """One choice of a plan: `micro-batch`, `2 of 64 sequences`, and the reason."""
 
@@ -52,7 +53,7 @@ class StagePlan:
             "host_bytes": self.host_bytes,
             "devices": self.devices,
             "planned_seconds": round(self.seconds, 1),
-            "choices": [{"what": c.what, "value": c.value, "why": c.why} for c in self.choices],
+            "choices": [*map(asdict, self.choices)],
         }
 
 

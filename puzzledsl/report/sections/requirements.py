@@ -8,22 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
-from puzzledsl.ir import facts
+from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.logic import holds
-from puzzledsl.ir.nodes import (
-    CountTerm,
-    FactTerm,
-    LayerChoice,
-    Linear,
-    LinearRequirement,
-    LogicRequirement,
-    MetricTerm,
-    ParamsTerm,
-    Requirement,
-    ScoreTerm,
-    TableTerm,
-    Term,
-)
 from puzzledsl.ir.search_nodes import written
 from puzzledsl.ir.tables import LayerAssignment, Solution
 from puzzledsl.report.numbers import Number, change, of_unit
@@ -72,15 +58,15 @@ def requirement_lines(subject: Subject, *, measured: bool = True) -> list[Line]:
 
 
 def lines_of(
-    subject: Subject, requirements: Iterable[Requirement], best: Solution, *, measured: bool = False
+    subject: Subject, requirements: Iterable[nodes.Requirement], best: Solution, *, measured: bool = False
 ) -> list[Line]:
     """Requirements as a child meets them, in order; the instances of one `for` are one line."""
     lines: list[Line] = []
     for requirement in requirements:
         match requirement:
-            case LinearRequirement():
+            case nodes.LinearRequirement():
                 lines.append(_linear_line(subject, requirement, best, measured))
-            case LogicRequirement():
+            case nodes.LogicRequirement():
                 lines.append(_logic_line(subject, requirement, best))
             case _:
                 assert_never(requirement)
@@ -88,7 +74,7 @@ def lines_of(
 
 
 def _linear_line(
-    subject: Subject, requirement: LinearRequirement, best: Solution, with_measured: bool
+    subject: Subject, requirement: nodes.LinearRequirement, best: Solution, with_measured: bool
 ) -> Line:
     sides = (_ratios if requirement.parent_ratio is not None else _values)(subject, requirement, best)
     required, predicted = sides.required, sides.predicted
@@ -126,7 +112,7 @@ class _Sides:
     notes: tuple[str, str] = ("", "")
 
 
-def _values(subject: Subject, requirement: LinearRequirement, best: Solution) -> _Sides:
+def _values(subject: Subject, requirement: nodes.LinearRequirement, best: Solution) -> _Sides:
     pair = measured_pair(subject, requirement.left)
     return _Sides(
         required=None if requirement.bound is None else float(requirement.bound),
@@ -136,7 +122,7 @@ def _values(subject: Subject, requirement: LinearRequirement, best: Solution) ->
     )
 
 
-def _ratios(subject: Subject, requirement: LinearRequirement, best: Solution) -> _Sides:
+def _ratios(subject: Subject, requirement: nodes.LinearRequirement, best: Solution) -> _Sides:
     """The sides of `metric >= 1.5x`, as multiples of the parent's value, predicted by predicted, measured by measured."""
     assert requirement.parent_ratio is not None
     reference = value_of(subject, requirement.left, None)
@@ -170,7 +156,7 @@ class _Facts:
     subject: Subject
 
     @property
-    def layers(self) -> tuple[LayerChoice, ...]:
+    def layers(self) -> tuple[nodes.LayerChoice, ...]:
         return self.subject.space.layers
 
     def fact(self, sub_block: SubBlock, attribute: str, layer: int, name: str) -> int:
@@ -180,7 +166,7 @@ class _Facts:
         )
 
 
-def _logic_line(subject: Subject, requirement: LogicRequirement, best: Solution) -> Line:
+def _logic_line(subject: Subject, requirement: nodes.LogicRequirement, best: Solution) -> Line:
     formula = with_facts(_Facts(subject), requirement.formula)
     return Line(
         line=requirement.where.line,
@@ -206,7 +192,7 @@ def _merged(lines: list[Line]) -> list[Line]:
     return result
 
 
-def value_of(subject: Subject, linear: Linear, solution: Solution | None) -> float | None:
+def value_of(subject: Subject, linear: nodes.Linear, solution: Solution | None) -> float | None:
     """Return the value of an expression for a solution, or for the parent (None).
 
     None if a table that it needs does not exist.
@@ -220,27 +206,27 @@ def value_of(subject: Subject, linear: Linear, solution: Solution | None) -> flo
     return total
 
 
-def _term(subject: Subject, term: Term, solution: Solution | None) -> float | None:
+def _term(subject: Subject, term: nodes.Term, solution: Solution | None) -> float | None:
     result = subject.result
     recorded = solution.metrics if solution else (result.parent_metrics if result else {})
     layers = solution.layers if solution else _parents(subject.shape.layers)
     match term:
-        case MetricTerm(scenario=scenario, metric=metric):
+        case nodes.MetricTerm(scenario=scenario, metric=metric):
             key = f"{scenario}.{metric}"
             model = "" if solution else PARENT
             return (
                 recorded[key] if key in recorded else subject.predicted(scenario, model, solution).get(metric)
             )
-        case ScoreTerm(score=score):
+        case nodes.ScoreTerm(score=score):
             return recorded.get(score, None if solution else 0.0)
-        case ParamsTerm():
+        case nodes.ParamsTerm():
             return recorded["params"] if "params" in recorded else params_of(subject, layers)
-        case FactTerm(sub_block=sub_block, attribute=attribute, layers=indices):
+        case nodes.FactTerm(sub_block=sub_block, attribute=attribute, layers=indices):
             chosen = ((i, alternative_of(subject, i, sub_block, layers[i])) for i in indices)
             return float(sum(facts.fact(a, attribute, subject.shape.at(i)) for i, a in chosen))
-        case CountTerm(sub_block=sub_block, alternatives=names, layers=indices):
+        case nodes.CountTerm(sub_block=sub_block, alternatives=names, layers=indices):
             return float(sum(_name(layers[i], sub_block) in names for i in indices))
-        case TableTerm(layers=indices):
+        case nodes.TableTerm(layers=indices):
             return float(sum(term.value(layers[i].attention, layers[i].ffn) for i in indices))
         case _:
             assert_never(term)

@@ -5,27 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
-from puzzledsl.ir.nodes import (
-    Baseline,
-    BaselineKind,
-    CountTerm,
-    CpSat,
-    FactTerm,
-    Linear,
-    MetricTerm,
-    ParamsTerm,
-    ScoreTerm,
-    Search,
-    TableTerm,
-    Term,
-)
+from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import ConflictItem, SearchResult
 from puzzledsl.report import numbers
 from puzzledsl.report.numbers import Number
 from puzzledsl.report.sections.requirements import value_of
 from puzzledsl.report.subject import PARENT, Subject
 
-SOLVERS: dict[BaselineKind, str] = {
+SOLVERS: dict[nodes.BaselineKind, str] = {
     "greedy": "greedy",
     "max_params": "most parameters that fit",
     "uniform": "best uniform layer",
@@ -84,7 +71,7 @@ STATUS = {
 }
 
 
-def describe(linear: Linear) -> str:
+def describe(linear: nodes.Linear) -> str:
     """An objective in words: `kl`, `2 * chat.latency + kl`."""
     parts = []
     for weighted in linear.terms:
@@ -95,20 +82,20 @@ def describe(linear: Linear) -> str:
     return " + ".join(parts)
 
 
-def describe_term(term: Term) -> str:
+def describe_term(term: nodes.Term) -> str:
     """A term as it would be written."""
     match term:
-        case MetricTerm(scenario=scenario, metric=metric):
+        case nodes.MetricTerm(scenario=scenario, metric=metric):
             return f"{scenario}.{metric}"
-        case ScoreTerm(score=score):
+        case nodes.ScoreTerm(score=score):
             return score
-        case ParamsTerm():
+        case nodes.ParamsTerm():
             return "params"
-        case FactTerm(sub_block=sub_block, attribute=attribute):
+        case nodes.FactTerm(sub_block=sub_block, attribute=attribute):
             return f"sum({sub_block}.{attribute})"
-        case CountTerm(sub_block=sub_block, alternatives=names):
+        case nodes.CountTerm(sub_block=sub_block, alternatives=names):
             return f"count({sub_block} is {' | '.join(names)})"
-        case TableTerm(layers=layers):
+        case nodes.TableTerm(layers=layers):
             return f"a table over {len(layers)} layer{'s' if len(layers) > 1 else ''}"
         case _:
             assert_never(term)
@@ -156,7 +143,7 @@ def search_rows(subject: Subject) -> list[SearchRow]:
     )
 
 
-def _search_row(subject: Subject, name: str, search: Search, result: SearchResult) -> SearchRow:
+def _search_row(subject: Subject, name: str, search: nodes.Search, result: SearchResult) -> SearchRow:
     best = subject.child(name)
     objective = speed = params = None
     if best is not None:
@@ -188,11 +175,11 @@ def _search_row(subject: Subject, name: str, search: Search, result: SearchResul
     )
 
 
-def _solver(search: Search) -> str:
+def _solver(search: nodes.Search) -> str:
     match search.solver:
-        case CpSat():
+        case nodes.CpSat():
             return "exact"
-        case Baseline(kind=kind):
+        case nodes.Baseline(kind=kind):
             return SOLVERS[kind]
         case _:
             assert_never(search.solver)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, assert_never
 
+from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.residuals import FALSE, TRUE, Atom, Count, Joined, Sum
 
@@ -25,6 +26,14 @@ def model_of(problem: Problem, *, named: bool = True) -> CpModelProto:
     Names are `layer/attention/ffn`, with `#k` appended for the k-th layer of a dropped run.
     """
     return ModelWriter(problem, named=named).model
+
+
+def aim(model: CpModelProto, values: Ints) -> None:
+    """Make the sum of the columns' `values` what the model minimises."""
+    model.clear_objective()
+    used = values.nonzero()[0].tolist()
+    model.objective.vars.extend(used)
+    model.objective.coeffs.extend(values[used].tolist())
 
 
 class ModelWriter:
@@ -70,9 +79,7 @@ class ModelWriter:
             used, self.name = row.coefficients.nonzero()[0].tolist(), row.name
             self._linear(used, row.coefficients[used].tolist(), LEAST, row.limit)
         goal = problem.goal
-        used = goal.values.nonzero()[0].tolist()
-        self.model.objective.vars.extend(used)
-        self.model.objective.coeffs.extend(goal.values[used].tolist())
+        aim(self.model, goal.values)
         self.model.objective.offset = float(goal.sign * goal.constant / goal.unit)
 
     def variable(self, most: int, name: str = "") -> int:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from puzzledsl.search.cpsat.model import model_of
+from puzzledsl.search.cpsat.model import aim, model_of
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.problem.columns import Ints, Mask
-from puzzledsl.search.problem.instance import Goal, Problem, Row
+from puzzledsl.search.problem.instance import Problem, Row
 
 if TYPE_CHECKING:
     from ortools.sat.python.cp_model_helper import CpModelProto, CpSolverResponse, SatParameters, SolveWrapper
@@ -46,8 +45,6 @@ def run_cpsat(
     `at_least`: a proven lower bound on the sum. `at_most`: consider only answers up to this sum. With one worker the result is
     deterministic for a seed. No answer has a sum above LARGEST_GOAL, so a larger `at_least` proves that there is none.
     """
-    from ortools.sat.python.cp_model_helper import CpSolverStatus, SolveWrapper
-
     if effort.left_s <= 0:
         return Answer(None, None, False)
     least = -LARGEST_GOAL if at_least is None else max(at_least, -LARGEST_GOAL)
@@ -55,13 +52,20 @@ def run_cpsat(
     if least > most:
         return Answer(None, None, True)
     model = model_of(problem, named=False)
-    if hint is not None:
-        model.solution_hint.vars.extend(range(len(problem.columns)))
-        model.solution_hint.values.extend(
-            np.isin(np.arange(len(problem.columns)), hint).astype(np.int64).tolist()
-        )
     if at_least is not None or at_most is not None:
         model.objective.domain.extend([least, most])
+    return solve_model(model, problem, effort, hint)
+
+
+def solve_model(model: CpModelProto, problem: Problem, effort: Effort, hint: Ints | None) -> Answer:
+    """Solve the model of a problem, which may have more limits than the problem."""
+    from ortools.sat.python.cp_model_helper import CpSolverStatus, SolveWrapper
+
+    if hint is not None:
+        hinted = np.isin(np.arange(len(problem.columns)), hint).astype(np.int64)
+        model.clear_solution_hint()
+        model.solution_hint.vars.extend(range(len(hinted)))
+        model.solution_hint.values.extend(hinted.tolist())
     solver = SolveWrapper()
     solver.set_parameters(parameters_of(effort))
     response = solve_interruptibly(solver, model)
@@ -119,14 +123,15 @@ def canonical_answer(problem: Problem, bound: Bound, chosen: Ints, effort: Effor
         return chosen
     origin, core = keep.nonzero()[0], problem.with_rows(Row("goal", problem.goal.values, value)).only(keep)
     chosen, words = np.searchsorted(origin, chosen), core.columns.places(LARGEST_PLACE)
-    for number in range(len(words)):
-        goal = Goal(words[number], Fraction(1), Fraction(0), 1, False, True)
-        answer = run_cpsat(replace(core, goal=goal), effort, chosen)
+    model = model_of(core, named=False)
+    for word in words:
+        aim(model, word)
+        answer = solve_model(model, core, effort, chosen)
         if answer.chosen is None or not answer.proven:
             break
-        same = words[number] == words[number][answer.chosen][core.columns.layer_of]
-        origin, core, words = origin[same], core.only(same), words[:, same]
-        chosen = (np.cumsum(same) - 1)[answer.chosen]
+        chosen = answer.chosen
+        for column in np.flatnonzero(word != word[chosen][core.columns.layer_of]).tolist():
+            model.variables[column].domain[1] = 0
     return origin[chosen]
 
 

@@ -23,6 +23,7 @@ from puzzledsl.search.portfolio.branching import Branching
 from puzzledsl.search.portfolio.cases import NAME, Cases, by_cases, cases_of
 from puzzledsl.search.portfolio.label_setting import LabelSetting, kept
 from puzzledsl.search.portfolio.ledger import Ledger, Outcome
+from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Presolved, Problem, is_unfinished, presolve
 from puzzledsl.search.problem.paths import paths_of
 
@@ -39,6 +40,7 @@ EARLY = 0.2  # CP-SAT's deterministic seconds before a large diagram is built
 # seconds that a bound and a first answer have in any case: each takes 4-40 ms on 80 layers x 54
 FIRST_S = 0.1
 CP_SAT = "CP-SAT"
+EARLIER = "an earlier goal"
 NONE = Outcome(None, None, None, True, proved_by="presolve")
 
 
@@ -49,16 +51,19 @@ def minimise(
     at_least: int | None = None,
     bound: Bound | None = None,
     at_most: int | None = None,
+    start: Ints | None = None,
 ) -> Outcome:
     """Find a best answer of a problem: the canonical one unless `canonical` is False or a gap stopped the proof early.
 
     `at_least`: a lower bound on the sum that is already proven, for example by a relaxation. `bound`: the problem's Lagrangian
-    bound, if it is known. `at_most`: consider only answers with a sum up to this; "no answer" then means none of these.
+    bound, if it is known. `at_most`: consider only answers with a sum up to this; "no answer" then means none of these. `start`:
+    an answer that is known.
     """
     presolved = presolve(problem, quick=True, deadline=effort.deadline)
     if presolved is None:
         return NONE
-    known = Outcome(None, None, at_least, False)
+    value = None if start is None else problem.goal.of(start)
+    known = Outcome(start, value, at_least, False, found_by=EARLIER)
     if problem.formulas and is_unfinished(presolved.problem.diagram):
         short = replace(slice_of(effort, EARLY), labels=0)
         known = _minimise(presolved, short, canonical, known, None, at_most)
@@ -212,7 +217,7 @@ class Portfolio:
     def _first_answer(self) -> None:
         """Find any answer: by beam search if there is a diagram, else by repair, then a beam."""
         ledger, structured = self.ledger, paths_of(self.problem) is not None
-        if ledger.at_most is not None:
+        if ledger.at_most is not None or (ledger.value is not None and ledger.value <= ledger.lower):
             return
         if structured:
             self._beam(ledger.top)

@@ -231,7 +231,7 @@ def test_workers_that_are_lost_before_they_begin_are_replaced() -> None:
 def test_what_a_stage_finds_wrong_crosses_processes() -> None:
     import pickle
 
-    from puzzledsl.pieces.train.errors import ParentNotFinite
+    from puzzledsl.pieces.errors import ParentNotFinite
 
     error = DiagnosticError(ParentNotFinite(None, sub_block="ffn", layer=3, dtype="float32"))
     again = pickle.loads(pickle.dumps(error))

@@ -53,7 +53,7 @@ def verify(
     """Read every piece and compare its SHA-256 with the index. Exits with 1 when one is damaged or gone."""
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.cli import loading, output
-    from puzzledsl.pieces.store.errors import PieceDamaged
+    from puzzledsl.pieces.errors import PieceDamaged
     from puzzledsl.pieces.store.keeping import faults, pieces_of
 
     root = loading.context(file, set_, build).build.library

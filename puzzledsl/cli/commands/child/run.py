@@ -75,8 +75,7 @@ def run(
         raise typer.BadParameter("goes with --dry-run", param_hint="--device")
     if gpus > 1 and device is None:
         raise typer.BadParameter("goes with --device", param_hint="--gpus")
-    ctx = loading.context(file, set_, build)
-    ctx.heal, ctx.on = heal, on
+    ctx = loading.context(file, set_, build, heal=heal, on=on)
     if dry_run:
         _dry_run(ctx, until, only, json, device, gpus)
     else:

@@ -35,8 +35,7 @@ def status(
     """
     from puzzledsl.cli import loading
 
-    ctx = loading.context(file, set_, build)
-    ctx.heal = heal
+    ctx = loading.context(file, set_, build, heal=heal)
     if made_by is None:
         _print_status(ctx, json)
     else:

@@ -12,9 +12,6 @@ import typer
 from puzzledsl.cli.options import FileArgument, SetOption
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from puzzledsl.base.diagnostics import Diagnostic
     from puzzledsl.checker.program import Checked
 
 
@@ -85,14 +82,10 @@ def check(
             print(made, file=sys.stdout if wanted is Format.human else sys.stderr)
     checked, context = inspect(file, settings)
     if context is not None and checked.program is not None:
-        from puzzledsl.cli.metric_warnings import metric_warnings
-        from puzzledsl.cli.missing_files import missing_files
-        from puzzledsl.cli.text_warnings import text_warnings
+        from puzzledsl.cli.check_warnings import check_warnings
 
-        told = {d.span for d in checked.diagnostics}
-        found = [*checked.diagnostics, *metric_warnings(context, checked.program, told)]
-        found += [*missing_files(context, checked.program), *text_warnings(context, checked.program)]
-        checked = replace(checked, diagnostics=tuple(found))
+        found = check_warnings(context, checked.program, {d.span for d in checked.diagnostics})
+        checked = replace(checked, diagnostics=(*checked.diagnostics, *found))
     if allowed:
         kept = tuple(d for d in checked.diagnostics if d.severity != "warning" or d.code not in allowed)
         checked = replace(checked, diagnostics=kept)
@@ -116,25 +109,9 @@ def _print(checked: Checked, wanted: Format) -> None:
 
             output.print_json(to_json(checked.diagnostics))
         case Format.sarif:
-            output.print_json(_sarif(checked.diagnostics))
+            from puzzledsl.base.sarif import to_sarif
 
-
-def _sarif(diagnostics: Iterable[Diagnostic]) -> dict[str, object]:
-    from puzzledsl.base.sarif import to_sarif
-    from puzzledsl.base.version import __version__
-
-    return to_sarif(diagnostics, __version__, _locate)
-
-
-def _locate(file: str) -> str:
-    """Return the path of a span's file; `std/…` names a shipped one."""
-    from pathlib import Path
-
-    from puzzledsl.base.resources import resource
-
-    if file.startswith("std/") and not Path(file).is_file():
-        return str(resource("spaces", file))
-    return file
+            output.print_json(to_sarif(checked.diagnostics))
 
 
 def _warnings(what: list[str], option: str) -> set[str]:

@@ -19,8 +19,7 @@ def fmt(
         ),
     ],
     check: Annotated[
-        bool,
-        typer.Option("--check", help="Write nothing; exit with 1 if a file would change."),
+        bool, typer.Option("--check", help="Write nothing; exit with 1 if a file would change.")
     ] = False,
     diff: Annotated[bool, typer.Option("--diff", help="Write nothing; print what would change.")] = False,
 ) -> None:

@@ -11,14 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from puzzledsl.base.frozen import record
-from puzzledsl.cli.completion import (
-    MEASURED,
-    complete_hardware,
-    complete_parent,
-    if_asked,
-    std_hardware,
-    std_parents,
-)
+from puzzledsl.cli import completion
 
 if TYPE_CHECKING:
     from puzzledsl.ir.nodes import Shape
@@ -37,7 +30,7 @@ def new(
         typer.Option(
             "--parent",
             metavar="DIR|ID|SHAPE",
-            autocompletion=if_asked(complete_parent),
+            autocompletion=completion.if_asked(completion.complete_parent),
             help="A checkpoint directory, a hub id, or a shape of std/parents.pzl such as llama3_1_8b.",
         ),
     ] = "smollm2_135m",
@@ -46,10 +39,10 @@ def new(
         typer.Option(
             "--hardware",
             metavar="PROFILE",
-            autocompletion=if_asked(complete_hardware),
+            autocompletion=completion.if_asked(completion.complete_hardware),
             help="`measured` for this machine, or a profile of std/hardware.pzl such as h100_sxm.",
         ),
-    ] = MEASURED,
+    ] = completion.MEASURED,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a commented program to start from: a parent, a space, hardware, data, pieces, scores and a search."""
@@ -98,7 +91,7 @@ GPU = Budget("64Ki", "1Mi", 512, 2048, "")
 def program(parent: ParentLines, hardware: str) -> str:
     """The whole starter."""
     uses = [parent.use]
-    if hardware == MEASURED:
+    if hardware == completion.MEASURED:
         here = "measured(device: cpu, dtype: fp32)"
         why = "`pzl measure` times real blocks here; device: cuda for a GPU"
     else:
@@ -107,7 +100,7 @@ def program(parent: ParentLines, hardware: str) -> str:
             f"{hardware}(gpus: 1)",
             "an analytic profile; `measured(device: cuda, dtype: bf16)` times real blocks",
         )
-    budget = CPU if hardware == MEASURED else GPU
+    budget = CPU if hardware == completion.MEASURED else GPU
     use = "".join(f"{line}\n" for line in uses if line)
     return f"""\
 # {parent.comment}
@@ -217,7 +210,7 @@ def _parent(given: str, folder: Path) -> ParentLines:
     from puzzledsl.families.registry import read_config
     from puzzledsl.pipeline.errors import NoSuchParent
 
-    shapes = std_parents()
+    shapes = completion.std_parents()
     if (Path(given) / "config.json").is_file():
         try:
             shape = read_config(Path(given) / "config.json")
@@ -283,7 +276,7 @@ def _hardware(given: str) -> str:
     from puzzledsl.base.suggest import closest
     from puzzledsl.pipeline.errors import NoSuchProfile
 
-    known = [MEASURED, *std_hardware()]
+    known = [completion.MEASURED, *completion.std_hardware()]
     if given in known:
         return given
     near = closest(given, known)

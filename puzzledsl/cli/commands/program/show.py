@@ -99,7 +99,7 @@ def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
     """Yield one line per alternative: dimensions, parameters, share of the parent's, and number of layers that offer it."""
     from puzzledsl.alternatives.alternative import absent
     from puzzledsl.alternatives.parent import PARENTS
-    from puzzledsl.base.phrases import layers_in_words
+    from puzzledsl.base.phrases import aligned, layers_in_words
     from puzzledsl.base.units import COUNT, format_quantity
 
     key = "kv_heads" if sub_block == "attention" else "width"
@@ -125,10 +125,7 @@ def _alternative_table(table: SpaceTable, sub_block: SubBlock) -> Iterator[str]:
                 "; ".join(notes),
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    for name, *numbers, note in rows:
-        cells = "  ".join(f"{cell:>{width}}" for cell, width in zip(numbers, widths[1:], strict=True))
-        yield f"{name:<{widths[0]}}  {cells}  {note}".rstrip()
+    yield from aligned(rows, "<" + ">" * 4 + "<")
 
 
 def _number(text: object) -> float:

@@ -25,12 +25,10 @@ def calibrate(
         ),
     ],
     data: Annotated[
-        Path,
-        typer.Option("--data", metavar="CSV", help="Throughput figures, one a row.", show_default=False),
+        Path, typer.Option("--data", metavar="CSV", help="Throughput figures, one a row.", show_default=False)
     ],
     output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", metavar="FILE", help="Default: CSV's name with `.pzl`."),
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: CSV's name with `.pzl`.")
     ] = None,
     fit: Annotated[
         list[str] | None,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, SetOption
 
 
 def compile_(
-    file: FileArgument,
-    build: BuildOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
+    file: FileArgument, build: BuildOption = None, set_: SetOption = None, json: JsonOption = False
 ) -> None:
     """Compile a program: IR, BLD plan, cost tables, and the CP-SAT model if scores exist.
 
@@ -21,6 +20,6 @@ def compile_(
     ctx = loading.context(file, set_, build)
     compiled = compile_program(ctx)
     if json:
-        output.print_json(compiled.as_json())
+        output.print_json(asdict(compiled))
     else:
         print(compiled.as_text())

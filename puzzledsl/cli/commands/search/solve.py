@@ -7,20 +7,11 @@ from typing import Annotated
 
 import typer
 
-from puzzledsl.cli.options import (
-    BuildOption,
-    FileArgument,
-    JsonOption,
-    NamesArgument,
-    SetOption,
-)
+from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, NamesArgument, SetOption
 
 BaselinesOption = Annotated[
     bool,
-    typer.Option(
-        "--baselines",
-        help="Also solve every baseline under the same requirements, in one table.",
-    ),
+    typer.Option("--baselines", help="Also solve every baseline under the same requirements, in one table."),
 ]
 
 

@@ -1,0 +1,236 @@
+"""Commands of single stages: each resumes where it was interrupted, and skips what is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from puzzledsl.cli import loading
+from puzzledsl.cli.options import (
+    BuildOption,
+    FileArgument,
+    HealOption,
+    JsonOption,
+    NamesArgument,
+    OnOption,
+    SetOption,
+)
+
+if TYPE_CHECKING:
+    from puzzledsl.pipeline.context import Context
+
+
+def do_stage(ctx: Context, stage: str, names: list[str] | None, *, again: bool = False) -> list[str]:
+    """Do one stage for the named declarations (all without names), skipping what is fresh unless `again`. Return their names.
+
+    Raises DiagnosticError at the end for those that failed.
+    """
+    from puzzledsl.pipeline.execute import execute
+    from puzzledsl.pipeline.process.locks import locked
+    from puzzledsl.pipeline.process.reporter import Reporter
+    from puzzledsl.pipeline.targets import chosen
+    from puzzledsl.pipeline.tasks import TASKS
+
+    task = TASKS[stage]
+    wanted = chosen(task.kind, task.declared(ctx.program), names, ctx.file, stage)
+    with locked(ctx), Reporter(ctx.build.log) as progress:
+        ctx.progress = progress
+        execute(ctx, [task(ctx, name) for name in wanted], force=again, say=progress.say)
+    return wanted
+
+
+def sample(
+    file: FileArgument, names: NamesArgument = None, build: BuildOption = None, set_: SetOption = None
+) -> None:
+    """Let parents write the texts of `data d = sampled(p, tokens: 1M)`. Writes sampled/PARENT-DIGEST.jsonl.
+
+    A line is a document, as tokens and as text. Interrupt it at any moment: finished batches are kept, and the text is the
+    same as that of a run without a break.
+    """
+    do_stage(loading.context(file, set_, build), "sample", names)
+
+
+def measure(
+    file: FileArgument,
+    spaces: NamesArgument = None,
+    build: BuildOption = None,
+    set_: SetOption = None,
+    on: OnOption = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Measure anew what is measured already, on a quieter machine.")
+    ] = False,
+) -> None:
+    """Measure real blocks on this machine, for scenarios on `measured(...)` hardware.
+
+    In PyTorch each distinct block once, prefill and decode; in an engine that serves exported models, whole models of random
+    mixtures. Then random whole children, to say how far sums of blocks are off. Writes costs/SPACE.measured.json, and
+    costs/SPACE.measured.csv for `table(...)` hardware in other programs. Warns of a busy machine. Interrupt it at any moment:
+    the same command goes on from there.
+    """
+    from puzzledsl.cli.output import print_diagnostics
+    from puzzledsl.ir.tables import CostTable
+    from puzzledsl.pipeline.text.timing_text import doubtful_timings
+
+    ctx = loading.context(file, set_, build, on=on)
+    wanted = do_stage(ctx, "measure", spaces, again=again)
+    for space in wanted:
+        table = ctx.load(ctx.build.measured_costs(space), CostTable, "measure", space)
+        for scenario, provenance in table.provenance.items():
+            print(f"{space}, {scenario}: {provenance}")
+    print_diagnostics(doubtful_timings(ctx, wanted), {})
+
+
+def bld(
+    file: FileArgument,
+    names: NamesArgument = None,
+    build: BuildOption = None,
+    set_: SetOption = None,
+    on: OnOption = None,
+) -> None:
+    """Make the pieces: initialise every alternative from the parent and train each alone against the parent's sub-block.
+
+    Finished pieces stay in library/ and are never made twice.
+    """
+    do_stage(loading.context(file, set_, build, on=on), "bld", names)
+
+
+def score(
+    file: FileArgument,
+    names: NamesArgument = None,
+    build: BuildOption = None,
+    set_: SetOption = None,
+    on: OnOption = None,
+) -> None:
+    """Score every piece: replace one block of the parent and compare outputs. Writes scores/NAME.json."""
+    do_stage(loading.context(file, set_, build, on=on), "score", names)
+
+
+def refine(
+    file: FileArgument,
+    names: NamesArgument = None,
+    build: BuildOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure children around the optimum of a search that has `refine`, and keep the best. Writes refined/SEARCH.json.
+
+    Of a frontier with `children: N`, at every point of it, after `pzl frontier`. Writes refined/FRONTIER.json.
+
+    Each child is built in memory, healed and compared with the parent; the scores are refitted to what was measured, and the
+    solver proposes the next ones. What is proven is the optimum of the scores; the best measured child is not. Interrupt
+    it at any moment: children that are measured are kept.
+
+    With --json one list of what these files hold.
+    """
+    from puzzledsl.cli.output import print_json
+    from puzzledsl.pipeline.inputs import refined_frontier_of, refinement_of
+    from puzzledsl.pipeline.text.refined_text import refined_frontier_text, refinement_text
+
+    ctx = loading.context(file, set_, build)
+    documents, texts = [], []
+    for name in do_stage(ctx, "refine", names):
+        if name in ctx.program.frontiers:
+            along = refined_frontier_of(ctx, name)
+            documents.append(along.model_dump(mode="json"))
+            texts.append(refined_frontier_text(ctx.program, along))
+        elif (found := refinement_of(ctx, name)) is not None:
+            documents.append(found.model_dump(mode="json"))
+            texts.append(refinement_text(found))
+    if json:
+        print_json(documents)
+    else:
+        print("\n\n".join(texts))
+
+
+def realise(
+    file: FileArgument,
+    searches: NamesArgument = None,
+    build: BuildOption = None,
+    set_: SetOption = None,
+    heal: HealOption = True,
+    on: OnOption = None,
+) -> None:
+    """Assemble the child of a solved search and heal it: a checkpoint directory that transformers loads. Writes models/SEARCH/.
+
+    Healing fits the last weights of every sub-block again, so that the child's hidden states follow the parent's.
+    """
+    do_stage(loading.context(file, set_, build, heal=heal, on=on), "realise", searches)
+
+
+def uptrain(
+    file: FileArgument, names: NamesArgument = None, build: BuildOption = None, set_: SetOption = None
+) -> None:
+    """Train a child against the parent (global knowledge distillation). Writes models/NAME/.
+
+    On several GPUs: `torchrun --nproc-per-node 8 -m puzzledsl.cli.main uptrain FILE`; parent and child are then sharded
+    (FSDP2). Interrupt it at any moment: the same command goes on from there.
+    """
+    from puzzledsl.pipeline.process.torchrun import is_follower, join_trainings, release_followers
+
+    ctx = loading.context(file, set_, build)
+    if is_follower():
+        if not join_trainings(ctx):
+            raise typer.Exit(1)
+        return
+    do_stage(ctx, "uptrain", names)
+    release_followers()
+
+
+def eval_(
+    file: FileArgument,
+    names: NamesArgument = None,
+    build: BuildOption = None,
+    set_: SetOption = None,
+    on: OnOption = None,
+) -> None:
+    """Measure parent and children side by side: size, speed, KL, perplexity, tasks. Writes evals/NAME.json.
+
+    Prints the figures, and of each task the accuracy that a child keeps beyond chance: (child - chance) / (parent -
+    chance), with a 95 % interval from a paired bootstrap over its items. Warns of a child that is near its parent on one
+    text and far from it on another. Interrupt it at any moment: models that are finished are kept.
+    """
+    from puzzledsl.cli.output import print_diagnostics
+    from puzzledsl.ir.tables import Evaluation
+    from puzzledsl.pipeline.text.evaluation_text import evaluation_text, remarks
+    from puzzledsl.pipeline.text.timing_text import drifted_parents
+
+    ctx = loading.context(file, set_, build, on=on)
+    wanted = do_stage(ctx, "eval", names)
+    found = [ctx.load(ctx.build.evaluation(name), Evaluation, "eval", name) for name in wanted]
+    print("\n\n".join(map(evaluation_text, found)))
+    print_diagnostics([*remarks(ctx, wanted), *drifted_parents(ctx, wanted)], {})
+
+
+def export(
+    file: FileArgument, names: NamesArgument = None, build: BuildOption = None, set_: SetOption = None
+) -> None:
+    """Write children where the program says, each for its runtime: hf (transformers, vLLM, Megatron), gguf or mlx."""
+    do_stage(loading.context(file, set_, build), "export", names)
+
+
+def report(
+    file: FileArgument,
+    build: BuildOption = None,
+    set_: SetOption = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option("--figures", metavar="DIR", help="Write the pictures, too, as SVG and PNG for papers."),
+    ] = None,
+) -> None:
+    """Write report.html: one self-contained page with everything that is in the build directory."""
+    from puzzledsl.pipeline.execute import execute
+    from puzzledsl.pipeline.process.locks import locked
+    from puzzledsl.pipeline.tasks.report import Report
+
+    ctx = loading.context(file, set_, build)
+    with locked(ctx):
+        execute(ctx, [Report(ctx)], force=True)
+        if figures is not None:
+            from puzzledsl.report.artefacts import load_artefacts
+            from puzzledsl.report.pictures.figures import write_figures
+
+            for path in write_figures(load_artefacts(ctx.program, ctx.build), figures):
+                print(path)
+    print(ctx.build.report)

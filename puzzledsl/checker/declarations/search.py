@@ -17,7 +17,7 @@ from puzzledsl.base.units import Quantity
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared, misplaced, shared_statement, space_info
 from puzzledsl.checker.diagnostics import errors
-from puzzledsl.checker.expressions import values
+from puzzledsl.checker.expressions import terms, values
 from puzzledsl.checker.expressions.arithmetic import refuse_throughput
 from puzzledsl.checker.expressions.attributes import each_instance
 from puzzledsl.checker.expressions.calls import count
@@ -26,14 +26,6 @@ from puzzledsl.checker.expressions.comparisons import Sides, comparable, refuse_
 from puzzledsl.checker.expressions.layer_tables import layer_spoken_of
 from puzzledsl.checker.expressions.logic import refuse_several
 from puzzledsl.checker.expressions.settings import Entry, Settings, from_call, lower_call, read_call
-from puzzledsl.checker.expressions.terms import (
-    is_cost,
-    is_metric,
-    is_throughput,
-    scale,
-    to_linear,
-    to_requirement,
-)
 from puzzledsl.checker.limits import MAX_REQUIREMENTS
 from puzzledsl.checker.spaces.space_info import SpaceInfo, guessed
 from puzzledsl.families.config import MAX_LAYERS
@@ -206,7 +198,7 @@ class _Body:
                 for item in value.items if isinstance(value, values.Conjunction) else (value,):
                     if isinstance(item, values.Comparison):
                         self._own_scores(item.left, item.span)
-                        self.requirements.append(to_requirement(ctx, item, because))
+                        self.requirements.append(terms.to_requirement(ctx, item, because))
                     else:
                         said = {"formula": item.logic, "because": because, "where": ctx.where(span)}
                         self.requirements.append(nodes.LogicRequirement(**said))
@@ -245,7 +237,7 @@ class _Body:
         self.objective_at = statement.span
         value = self.ctx.value(statement.expression, scope)
         goal = self._goal(value, statement.expression.span, statement.sense)
-        self.objective = statement.sense, to_linear(goal)
+        self.objective = statement.sense, terms.to_linear(goal)
 
     def _prefer(self, statement: tree.Prefer, scope: values.Scope) -> None:
         ctx, span = self.ctx, statement.condition.span
@@ -262,7 +254,7 @@ class _Body:
         because = statement.because.value if statement.because else ""
         lowered = all(c < 0 for c in goal.terms.values())
         sense: Literal["minimize", "maximize"] = "minimize" if lowered else "maximize"
-        linear = to_linear(scale(goal, Fraction(-1)) if lowered else goal)
+        linear = terms.to_linear(terms.scale(goal, Fraction(-1)) if lowered else goal)
         preference = nodes.Preference(goal=linear, sense=sense, because=because, where=ctx.where(span))
         self.preferences.append(preference)
 
@@ -275,24 +267,24 @@ class _Body:
         if isinstance(number, Quantity) or not number.terms:
             shown = str(number) if isinstance(number, Quantity) else str(number.constant)
             raise ctx.refuse(errors.NothingToDecide(span, what="this goal", value=shown))
-        if is_throughput(number) and len(number.terms) > 1:
+        if terms.is_throughput(number) and len(number.terms) > 1:
             refuse_throughput(ctx, number, span)
         self._own_scores(number, span)
         self._against_the_grain(number, span, keyword)
-        if not is_throughput(number):
+        if not terms.is_throughput(number):
             return number
         factor = next(iter(number.terms.values()))
         unit = values.Symbolic({key: Fraction(1) for key in number.terms}, Fraction(0), number.dimension)
-        return unit if factor > 0 else scale(unit, Fraction(-1))
+        return unit if factor > 0 else terms.scale(unit, Fraction(-1))
 
     def _against_the_grain(self, goal: values.Symbolic, span: Span, keyword: str) -> None:
         """Warn of a goal all of whose terms are better the other way round."""
         sign = -1 if keyword == "minimize" else 1
         wanted = {sign * (1 if coefficient > 0 else -1) for coefficient in goal.terms.values()}
-        fast = [is_metric(key, "throughput") for key in goal.terms]
+        fast = [terms.is_metric(key, "throughput") for key in goal.terms]
         if wanted != {-1 if all(fast) else 1}:
             return
-        if not all(more or is_cost(key) for key, more in zip(goal.terms, fast, strict=True)):
+        if not all(more or terms.is_cost(key) for key, more in zip(goal.terms, fast, strict=True)):
             return
         more, less = ("less", "more") if wanted == {-1} else ("more", "less")
         text = self.ctx.source(span)
@@ -353,7 +345,7 @@ def lower_frontier(ctx: Context, symbol: values.Symbol) -> nodes.Frontier | None
 def _swept(settings: Settings) -> tuple[values.Number, nodes.Term]:
     ctx, what, span = settings.ctx, "what a frontier sweeps", settings.place("metric")
     number = as_number(ctx, settings.value("metric"), span, what)
-    linear = to_linear(number) if isinstance(number, values.Symbolic) else nodes.Linear(terms=())
+    linear = terms.to_linear(number) if isinstance(number, values.Symbolic) else nodes.Linear(terms=())
     if len(linear.terms) != 1 or linear.terms[0].coefficient != 1 or linear.constant:
         help = "name it alone: `chat.throughput`, `params`, `kl`, `sum(ffn.width)`"
         raise ctx.wrong(span, what, "one metric, score, sum or count", f"`{ctx.source(span)}`", help)

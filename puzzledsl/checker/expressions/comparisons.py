@@ -12,17 +12,8 @@ from puzzledsl.base.frozen import record
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics import errors
-from puzzledsl.checker.expressions import values
+from puzzledsl.checker.expressions import coercions, values
 from puzzledsl.checker.expressions.arithmetic import refuse_throughput
-from puzzledsl.checker.expressions.coercions import (
-    as_number,
-    as_whole,
-    is_times,
-    label,
-    times_instead,
-    unit_fixes,
-    would_do,
-)
 from puzzledsl.checker.expressions.layer_tables import compared, holds, layer_of
 from puzzledsl.checker.expressions.logic import connect
 from puzzledsl.checker.expressions.terms import add_all, as_symbolic, is_metric, is_throughput, scale
@@ -99,8 +90,8 @@ def _link(ctx: Context, left: values.Value, op: CompareOp, right: values.Value, 
         if isinstance(side, values.Facts):
             _refuse_facts(ctx, side, op, span, at)
     what = f"each side of `{op}`"
-    first = as_number(ctx, left, at.left, what)
-    return _numbers(ctx, first, op, as_number(ctx, right, at.right, what), at)
+    first = coercions.as_number(ctx, left, at.left, what)
+    return _numbers(ctx, first, op, coercions.as_number(ctx, right, at.right, what), at)
 
 
 def _numbers(
@@ -117,7 +108,7 @@ def _numbers(
     if isinstance(left, Quantity):
         left, right, at, op = right, left, at.turned, FLIPPED[op]
     symbolic = as_symbolic(left)
-    if isinstance(right, Quantity) and is_times(right):
+    if isinstance(right, Quantity) and coercions.is_times(right):
         return _bound(ctx, symbolic, op, None, right.value, at)
     moved = add_all([symbolic, scale(as_symbolic(right), Fraction(-1))])
     if not moved.terms:
@@ -169,8 +160,8 @@ def refuse_batch_ratio(ctx: Context, span: Span, instead: str) -> NoReturn:
 
 def comparable(ctx: Context, op: str, left: values.Number, right: values.Number, at: Sides) -> None:
     """Refuse two sides of different dimensions. A literal such as `2x` (times the parent's) compares with any metric."""
-    if is_times(left) or is_times(right):
-        if is_times(left) and is_times(right):
+    if coercions.is_times(left) or coercions.is_times(right):
+        if coercions.is_times(left) and coercions.is_times(right):
             return
         if isinstance(left, values.Symbolic) or isinstance(right, values.Symbolic):
             return
@@ -180,21 +171,21 @@ def comparable(ctx: Context, op: str, left: values.Number, right: values.Number,
     mine, first, other, second = right, at.right, left, at.left
     if literal_left:
         mine, first, other, second = left, at.left, right, at.right
-    place, times = _literal(ctx, first), times_instead(other, mine)
-    fixes = unit_fixes(other.dimension, mine, first, ctx.source(first))
+    place, times = _literal(ctx, first), coercions.times_instead(other, mine)
+    fixes = coercions.unit_fixes(other.dimension, mine, first, ctx.source(first))
     if place != first:  # the type that the name is declared with takes no unit
         fixes = [Fix.replace(place, times, safe=False)] if times else []
     elif times:  # neither literal is certain to be the one meant
         multiple = Fix.replace(first, times, safe=False)
         fixes = [fix for known in fixes for fix in (replace(known, safe=False), multiple)]
-    help = would_do(other.dimension, mine) or would_do(mine.dimension, other)
+    help = coercions.would_do(other.dimension, mine) or coercions.would_do(mine.dimension, other)
     if times:
         said = f"`{times}` for {times.removesuffix('x')} times the parent's"
         help = f"write {said}" if place != first else f"{help}, or {said}"
-    beside = [Label(second, label(other)), *([Label(place, "its value")] if place != first else [])]
+    beside = [Label(second, coercions.label(other)), *([Label(place, "its value")] if place != first else [])]
     sides: Args = {"op": op, "left": values.describe(left), "right": values.describe(right)}
     sides |= {"secondary": beside, "help": help, "fixes": fixes}
-    raise ctx.refuse(errors.UnlikeComparison(first, label(mine), **sides))
+    raise ctx.refuse(errors.UnlikeComparison(first, coercions.label(mine), **sides))
 
 
 def _literal(ctx: Context, span: Span) -> Span:
@@ -214,7 +205,7 @@ def _tally(ctx: Context, left: values.Value, op: CompareOp, right: values.Value,
     elif isinstance(right, values.Tally):
         raise ctx.refuse(errors.NotASum(at.right, text=right.text))
     assert isinstance(left, values.Tally)
-    number = as_whole(ctx, right, at.right, f"what `{left.text}` is compared with")
+    number = coercions.as_whole(ctx, right, at.right, f"what `{left.text}` is compared with")
     if op != "!=":
         return _within(left, *_limits(op, number))
     found = _within(left, number, number)
@@ -230,7 +221,7 @@ def _between(
         value, span = sides[end], expr.operands[end].span
         if isinstance(value, values.Tally):
             raise ctx.refuse(errors.NotASum(span, text=value.text))
-        number = as_whole(ctx, value, span, f"what `{tally.text}` is compared with")
+        number = coercions.as_whole(ctx, value, span, f"what `{tally.text}` is compared with")
         if op == "!=":
             what, instead = "something in a chain", "write two requirements"
             raise ctx.refuse(errors.BadEquality(expr.operands[1].span, op="!=", what=what, instead=instead))

@@ -171,20 +171,17 @@ class Declared:
 
 def space_names(info: SpaceInfo) -> dict[str, values.Value]:
     """Return the names that a space defines for its own statements and for its searches' expressions."""
-    params: dict[values.TermKey, Fraction] = {("params",): Fraction(1)}
-    active: dict[values.TermKey, Fraction] = {
-        ("fact", part, "active_params", layer): Fraction(1)
-        for part in SUB_BLOCKS
-        for layer in info.all_layers
-    }
+    one, layers = Fraction(1), info.all_layers
+    active: list[values.TermKey] = [("fact", p, "active_params", i) for p in SUB_BLOCKS for i in layers]
+    fixed = Fraction(fixed_params(info.shape))
     return {
-        "layers": values.Layers(info, info.all_layers),
+        "layers": values.Layers(info, layers),
         "layer": values.Layers(info, ()),
-        "attention": values.SubBlocks(info, "attention", info.all_layers),
-        "ffn": values.SubBlocks(info, "ffn", info.all_layers),
+        "attention": values.SubBlocks(info, "attention", layers),
+        "ffn": values.SubBlocks(info, "ffn", layers),
         "size": values.BuiltIn("size"),
-        "params": values.Symbolic(params),
-        "active_params": values.Symbolic(active, Fraction(fixed_params(info.shape)), space=info),
+        "params": values.Symbolic({("params",): one}),
+        "active_params": values.Symbolic(dict.fromkeys(active, one), fixed, space=info),
     }
 
 

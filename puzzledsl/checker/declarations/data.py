@@ -45,7 +45,6 @@ def _called(ctx: Context, call: Constructed) -> nodes.MixData | nodes.PlainData:
 
 
 def _plain(ctx: Context, call: Constructed) -> nodes.PlainData:
-    """Return the source that a call names."""
     form = DATA_SOURCES[call.name]
     settings = from_call(ctx, call, form)
     given: dict[str, Any] = {}
@@ -114,15 +113,12 @@ def _refuse_products(ctx: Context, call: Constructed) -> None:
 def _weighted(
     ctx: Context, argument: tree.Argument, scope: Scope, seen: dict[Symbol, Span]
 ) -> tuple[nodes.Data, Fraction]:
-    """A text of a mix and its weight."""
     data = ctx.attempt(read_ref, ctx, argument.name or argument.value, scope, ("data",))
     weight = Fraction(1)
     if argument.name is not None:
         name, expr = argument.name.text, argument.value
-        what, help = (
-            f"the weight of `{name}`",
-            f"weights are relative: write `{name}: 1`, or 0 to leave the text out",
-        )
+        what = f"the weight of `{name}`"
+        help = f"weights are relative: write `{name}: 1`, or 0 to leave the text out"
         found = as_constant(ctx, ctx.value(expr, scope), expr.span, what)
         weight = within(ctx, found, expr.span, what, 0, MAX_WEIGHT, help)
     if data is None:

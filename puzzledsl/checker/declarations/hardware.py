@@ -115,10 +115,8 @@ class _Profile:
         refitted = "efficiency" in self.sections or any(map(settings.has, ("overhead", "link_latency")))
         if refitted or old is None:  # what the constants were fitted to holds for those of `old` alone
             given |= {field: settings.read(key) for key, field in _FITTED.items()}
-        given |= {
-            "profile": old.profile if old else self.hardware.symbol.name,
-            "gqa_decode": self._gqa_decode(),
-        }
+        name = old.profile if old else self.hardware.symbol.name
+        given |= {"profile": name, "gqa_decode": self._gqa_decode()}
         node = lower(settings, nodes.RooflineHardware, old, flop_per_s=peaks, **self._dtypes(peaks), **given)
         self._check_consistent(settings.sound(node))
         return node

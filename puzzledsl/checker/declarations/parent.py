@@ -63,9 +63,8 @@ class _Checkpoint:
             problem = errors.UnsupportedParent(settings.place("id"), file=self.file, why=str(error))
             raise self.ctx.refuse(problem) from None
         if settings.has("shape"):
-            call = as_call(
-                self.ctx, settings.value("shape"), settings.place("shape"), settings.known("shape")
-            )
+            place, takes = settings.place("shape"), settings.known("shape")
+            call = as_call(self.ctx, settings.value("shape"), place, takes)
             said = read_shape(self.ctx, call)
             if found is not None and (different := mismatch(said, found)) is not None:
                 self._report_mismatch(call, *different)

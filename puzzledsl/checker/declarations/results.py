@@ -94,11 +94,8 @@ def _full(evaluation: Declared, of: Symbol, settings: Settings) -> tuple[str, ..
         ctx.lower_later(child)
         got = _space_of(ctx, child)
         if got is not None and wanted is not None and got != wanted:
-            known = [
-                s
-                for s in evaluation.symbol.file.symbols(*evaluation.kind.targets)
-                if s.file is entry.scope.file
-            ]
+            file = entry.scope.file
+            known = [s for s in file.symbols(*evaluation.kind.targets) if s.file is file]
             names = [f"`{s.name}`" for s in known if _space_of(ctx, s) == wanted]
             help = f"children of `{wanted}`: {', '.join(names[:8])}" if names else ""
             ctx.report(errors.OtherSpace(span, name=text, got=got, wanted=wanted, help=help))
@@ -126,11 +123,9 @@ def _prompts(settings: Settings) -> nodes.Prompts:
     if isinstance(value, Text):
         return nodes.Prompts(path=prompts_file(settings))
     if not isinstance(value, Constructed):
-        wanted, help = (
-            "a file, `prompts(…)` or `none`",
-            'write `prompts = "p.jsonl"`, or `prompts = prompts("Once upon a time")`',
-        )
-        raise ctx.wrong(span, "`prompts`", wanted, f"`{ctx.source(span)}`", help)
+        wanted, got = "a file, `prompts(…)` or `none`", f"`{ctx.source(span)}`"
+        help = 'write `prompts = "p.jsonl"`, or `prompts = prompts("Once upon a time")`'
+        raise ctx.wrong(span, "`prompts`", wanted, got, help)
     found: nodes.Prompts = lower_call(ctx, value, settings.known("prompts").calls[value.name])
     return found
 

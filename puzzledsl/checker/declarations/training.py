@@ -240,11 +240,11 @@ def _unit(settings: Settings, bld: nodes.Bld | None) -> str:
     coupled = bld is not None and bld.mode == "coupled"
     unit: str = settings.read("unit", "block" if coupled else "subblock")
     if coupled and unit == "subblock":
-        help, place = (
+        help, where = (
             "a coupled piece holds attention and FFN together: leave `unit` out",
-            settings.place("unit"),
+            "a score of coupled pieces",
         )
-        settings.ctx.misplaced(place, "`unit: subblock`", "a score of coupled pieces", help)
+        settings.ctx.misplaced(settings.place("unit"), "`unit: subblock`", where, help)
     return unit
 
 

@@ -218,7 +218,6 @@ def _parent_of(ctx: Context, target: tree.Expr, scope: values.Scope) -> nodes.Pa
 
 
 def _parent_layer(ctx: Context, parent: nodes.Parent, node: tree.Index, scope: values.Scope) -> values.Value:
-    """`llama.layers[3]`."""
     found = _layers(ctx, all_parent(parent.name, parent.name, parent.name, parent.shape), node, scope)
     if not isinstance(found, values.Layers):
         return values.POISON

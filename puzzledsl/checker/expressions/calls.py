@@ -298,7 +298,6 @@ def _rounded(ctx: Context, name: str, items: values.Items, call: tree.Call) -> v
 
 
 def _only(ctx: Context, name: str, items: values.Items, call: tree.Call, help: str = "") -> values.Items:
-    """Refuse another number of arguments than one."""
     if len(items) != 1:
         said: Args = {"name": name, "takes": "1 argument", "got": len(items)}
         raise ctx.refuse(errors.TooManyArguments(call.span, help=help, **said))
@@ -326,11 +325,8 @@ def _quantified(ctx: Context, name: str, items: values.Items, call: tree.Call) -
 
 
 def _size(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
-    help, span = (
-        "write `size(layer)`, `size(attention)`, `size(layers[3])` or `size(layers[3].ffn)`",
-        call.span,
-    )
-    (item,) = _only(ctx, name, items, call, help)
+    help = "write `size(layer)`, `size(attention)`, `size(layers[3])` or `size(layers[3].ffn)`"
+    (item,), span = _only(ctx, name, items, call, help), call.span
     match item.value:
         case values.Layers(space=space, indices=()):
             numbers = {prod(map(len, layer)) for layer in zip(*space.base.values(), strict=True)}

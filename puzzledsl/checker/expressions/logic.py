@@ -91,9 +91,8 @@ def connect(
         meant = f"{ctx.operand(left_span)} | {ctx.operand(node.right.span)}"
         help = f"alternatives are separated by `|`: write `{meant}`"
         fixes = [] if gap is None else [Fix.replace(gap, " | ", f"write `{meant}`")]
-        raise ctx.refuse(
-            errors.NotPropositional(left_span, op="or", got=values.describe(left), help=help, fixes=fixes)
-        )
+        said: Args = {"op": "or", "got": values.describe(left)}
+        raise ctx.refuse(errors.NotPropositional(left_span, help=help, fixes=fixes, **said))
     for value, span in ((left, left_span), (right, node.right.span)):
         if isinstance(value, values.Matches):
             refuse_several(ctx, value, span)
@@ -179,9 +178,7 @@ def same_as(ctx: Context, node: tree.SameAs, left: values.Value, right: values.V
     _need_one(ctx, left, node.left, right, node.right)
     _need_one(ctx, right, node.right, left, node.left)
     assert isinstance(left, One) and isinstance(right, One)
-    own, others = (
-        side.sub_block if isinstance(side, values.SubBlocks) else "layer" for side in (left, right)
-    )
+    own, others = ("layer" if isinstance(side, values.Layers) else side.sub_block for side in (left, right))
     if own != others:
         # the help makes the right side like the left
         part, sides = others if own == "layer" else own, (node.left, node.right)
@@ -266,11 +263,8 @@ def read_runs(ctx: Context, name: str, items: values.Items, call: tree.Call) -> 
                 size += 1
                 continue
             if (at := layer_spoken_of(each)) is None:
-                help, got = (
-                    f"each statement is about one layer: {example}",
-                    "a statement about several layers",
-                )
-                raise ctx.wrong(item.span, what, _STATEMENT, got, help)
+                help = f"each statement is about one layer: {example}"
+                raise ctx.wrong(item.span, what, _STATEMENT, "a statement about several layers", help)
             if at[1] <= last:
                 got = f"two about layer {last}" if at[1] == last else f"layer {at[1]} after layer {last}"
                 help = f"go through the layers once, from the first to the last: {example}"

@@ -126,7 +126,6 @@ def attainable(linear: nodes.Linear, layers: Layers, shape: Shape) -> frozenset[
 
 
 def _fixed(linear: nodes.Linear, shape: Shape) -> Fraction:
-    """Return the part of a sum that no layer changes."""
     params = (w.coefficient for w in linear.terms if isinstance(w.term, nodes.ParamsTerm))
     return linear.constant + sum(params, Fraction(0)) * fixed_params(shape)
 

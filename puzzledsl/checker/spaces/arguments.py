@@ -257,7 +257,6 @@ def _field(ctx: Context, field: tree.PatternField, name: str, scope: Scope, info
 
 
 def _number(ctx: Context, option: Located, key: str) -> tuple[Fraction, bool]:
-    """A number that a field is compared with, and whether it is a percentage."""
     number = as_constant(ctx, option.value, option.span, f"`{key}`")
     percent = number.form == "percent"
     if percent and key != "width":

@@ -67,10 +67,8 @@ def _check_refine(ctx: Context, program: nodes.Program, search: nodes.Search, sp
         # a goal that could be refined, or the score that the space lacks for one
         scores = [n for n, s in program.scores.items() if s.space == search.space]
         fit = [n for n in scores if references.on_text(program, n)]
-        help = (
-            f"declare one and minimize it: `score NAME of BLD = replace_one(kl_divergence)`, "
-            f"of a `bld` of `{search.space}`"
-        )
+        declared = "`score NAME of BLD = replace_one(kl_divergence)`"
+        help = f"declare one and minimize it: {declared}, of a `bld` of `{search.space}`"
         if fit:
             rest = "; what else matters can be a bound (`require`) or come after it (`prefer`)"
             help = f"write `minimize {fit[0]}`{rest}"
@@ -306,11 +304,9 @@ class _ExportCheck:
                 lack.alternative.served(a, own, first=False).kind != "absent" for a in runtime.architectures
             )
         ]
-        drop = (
-            f"replace `{name}`, which the parent has, in those layers"
-            if lack.kept
-            else f"drop `{name}` from the space"
-        )
+        drop = f"drop `{name}` from the space"
+        if lack.kept:
+            drop = f"replace `{name}`, which the parent has, in those layers"
         return f"{drop}, or write {able[0]}" if able else drop
 
 

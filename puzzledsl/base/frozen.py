@@ -233,7 +233,7 @@ class Frozen:
         return cls._adapter().validate_python(value)
 
     def canonical_json(self) -> str:
-        """The one JSON text of this value: sorted keys, two-space indent, final newline."""
+        """The one JSON text of this value: sorted keys, an indent of one blank, final newline."""
         return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
     def digest(self) -> str:

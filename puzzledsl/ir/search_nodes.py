@@ -124,6 +124,13 @@ class LinearRequirement(Frozen):
     where: Where
     bound_where: Where
 
+    @property
+    def limit(self) -> Fraction:
+        """The bound, or the ratio of a requirement that is relative to the parent."""
+        limit = self.bound if self.parent_ratio is None else self.parent_ratio
+        assert limit is not None, "a requirement has a bound or a ratio"
+        return limit
+
 
 class Is(Frozen):
     """True when layer `layer` chooses one of `alternatives` (canonical names; empty: never) for `sub_block`."""

@@ -16,7 +16,7 @@ from puzzledsl.search.effort import Effort
 from puzzledsl.search.needs import terms_of
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.instance import Problem
-from puzzledsl.search.problem.metrics import Child, exact_report, report
+from puzzledsl.search.problem.metrics import Child, report
 from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.tables import Tables
 from puzzledsl.search.verify.verify import verify
@@ -25,10 +25,7 @@ MAX_ROUNDING_CUTS = 100
 
 
 def several(tables: Tables, problems: Problems, number: int, apart: int, effort: Effort) -> list[Found]:
-    """Return up to `number` answers, any two of which differ in at least `apart` layers, each the best given those before.
-
-    There are fewer if no more are found. The first entry is always present, also if it has no layers.
-    """
+    """Return up to `number` answers, the best first, any two `apart` layers or more apart; the first entry may have no layers."""
     results: list[Found] = []
     floors: Floors = {}
     for left in reversed(range(number)):
@@ -43,10 +40,7 @@ def several(tables: Tables, problems: Problems, number: int, apart: int, effort:
 def best_meeting_all(
     tables: Tables, problems: Problems, effort: Effort, floors: Floors | None = None
 ) -> Found:
-    """Return the best answer that meets every requirement exactly.
-
-    Answers of `best_of` that meet one only because its integers are rounded are cut off, up to MAX_ROUNDING_CUTS times.
-    """
+    """Return the best answer that meets every requirement exactly; those that do so only if rounded are cut off."""
     known = {} if floors is None else floors
     for _ in range(MAX_ROUNDING_CUTS):
         found = best_of(problems, effort, known)
@@ -65,8 +59,7 @@ def is_right(tables: Tables, problem: Problem, layers: tuple[LayerAssignment, ..
     """True if an answer of a single box's problem meets the requirements exactly, not only in rounded integers."""
     if all(row.exact for row in problem.rows):
         return True
-    child = Child(tables, layers, problem.batches)
-    return all(map(child.fits, tables.scenarios)) and all(map(child.meets, tables.search.requirements))
+    return Child(tables, layers, problem.batches).is_right()
 
 
 def solution_of(tables: Tables, layers: Sequence[LayerAssignment], batches: dict[str, int]) -> Solution:
@@ -77,15 +70,12 @@ def solution_of(tables: Tables, layers: Sequence[LayerAssignment], batches: dict
         objective=float(child.linear(tables.search.objective)),
         layers=child.layers,
         batches=all_batches,
-        metrics=metrics,
+        metrics={name: float(value) for name, value in metrics.items()},
     )
 
 
 def result_of(tables: Tables, found: Sequence[Found], solver: str, gap: float) -> SearchResult:
-    """Return the result of a solve, with every solution verified.
-
-    `found`: answers from the best on. Raises RuntimeError if a solution is wrong, which is a bug of the solver.
-    """
+    """Return the result of a solve, best answer first, each verified. Raises RuntimeError for a wrong one (a solver's bug)."""
     first = found[0]
     solutions = tuple(checked(tables, f) for f in found if f.layers is not None)
     result = SearchResult(
@@ -100,22 +90,20 @@ def result_of(tables: Tables, found: Sequence[Found], solver: str, gap: float) -
     child = Child(tables, first.layers, first.batches)
     reached = relative_gap(child.linear(tables.search.objective), first.bound)
     optimal = all(f.proven for f in found) or (len(found) == 1 and reached is not None and reached <= gap)
+    parent = replace(child, batches=report(child)[0]).parent()
     answer = {
         "status": "optimal" if optimal else "feasible",
         "objective": solutions[0].objective,
         "gap": reached,
         "found_by": first.found_by,
         "solutions": solutions,
-        "parent_metrics": report(replace(child, batches=report(child)[0]).parent())[1],
+        "parent_metrics": {name: float(value) for name, value in report(parent)[1].items()},
     }
     return result.model_copy(update=answer)
 
 
 def checked(tables: Tables, found: Found) -> Solution:
-    """Return the solution of an answer, verified. Raises RuntimeError if it is wrong.
-
-    A search without one of its requirements may have batches of scenarios that it no longer mentions: these are left out.
-    """
+    """Return an answer's verified solution, with the batches that the search mentions. Raises RuntimeError if it is wrong."""
     assert found.layers is not None
     mentioned = {term.scenario for term in terms_of(tables.search) if isinstance(term, MetricTerm)}
     batches = {name: found.batches[name] for name in tables.scenarios if name in mentioned}
@@ -135,9 +123,6 @@ def relative_gap(value: Fraction, bound: Fraction | None) -> float | None:
         return 0.0
     gap = float(abs(value - bound) / abs(value)) if value else math.inf
     return gap if math.isfinite(gap) else None
-
-
-# ---------------------------------------------------------------- any child
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,18 +156,9 @@ class ChildFigures:
 def child_figures(
     tables: Tables, layers: Sequence[LayerAssignment], batches: Mapping[str, int] | None = None
 ) -> ChildFigures:
-    """Evaluate a child at the best batches it may have.
+    """Evaluate a child at the given batches; batches that are not given are chosen as the solver does.
 
-    Batches at which every requirement holds come first, then a better objective, then better preferences. Of equally good
-    ones, the smallest are taken, as the solver does.
-
-    Args:
-        tables: The search with its costs and scores.
-        layers: One choice for each layer.
-        batches: Batches to use, by scenario; the others are chosen.
-
-    Raises:
-        ValueError: A layer has a choice that the space does not offer, or a scenario does not have such a batch.
+    Raises ValueError for a choice that the space does not offer, or a batch that a scenario does not have.
     """
     given, chosen = dict(batches or {}), tuple(layers)
     _check(tables, chosen, given)
@@ -190,7 +166,7 @@ def child_figures(
     agreeing = [each for each in batches_of(tables, chosen, smallest) if each.items() >= given.items()]
     tried = [Child(tables, chosen, each) for each in agreeing or [{**smallest, **given}]]
     best = min(tried, key=_rank) if len(tried) > 1 else tried[0]
-    all_batches, metrics = exact_report(best)
+    all_batches, metrics = report(best)
     return ChildFigures(
         layers=best.layers,
         batches=all_batches,
@@ -204,10 +180,7 @@ def child_figures(
 def batches_of(
     tables: Tables, layers: Sequence[LayerAssignment], first: Mapping[str, int]
 ) -> Iterator[dict[str, int]]:
-    """Yield the batches that a child may have, by scenario, those of `first` before others.
-
-    An `auto` batch is the largest that fits; if none fits, nothing is yielded.
-    """
+    """Yield the batches that a child may have, those of `first` before others; an `auto` batch is the largest that fits."""
     choices: list[list[int]] = []
     for name in tables.scenarios:
         if tables.at(name, first[name]).capacity_bytes is not None:
@@ -222,10 +195,11 @@ def batches_of(
 
 def _rank(child: Child) -> tuple[bool, list[Fraction]]:
     """Sort key, less is better: infeasible children last, then the objective, then the preferences in their order."""
-    search, scenarios = child.tables.search, child.tables.scenarios
+    search = child.tables.search
     goals = [(search.objective, search.sense), *((p.goal, p.sense) for p in search.preferences)]
-    feasible = all(map(child.fits, scenarios)) and all(map(child.meets, search.requirements))
-    return not feasible, [child.linear(g) if sense == "minimize" else -child.linear(g) for g, sense in goals]
+    return not child.is_right(), [
+        child.linear(g) if sense == "minimize" else -child.linear(g) for g, sense in goals
+    ]
 
 
 def _requirement(child: Child, requirement: Requirement) -> RequirementFigures:

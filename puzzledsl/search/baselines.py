@@ -55,11 +55,7 @@ NO_MODEL = Found(None, {}, None, False)
 def solve_baselines(
     program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
 ) -> dict[BaselineKind, SearchResult]:
-    """Return the verified result of every baseline under the requirements of one search.
-
-    Baselines that drop layers by block influence are left out if the scores have none. Raises DiagnosticError if a table is
-    missing.
-    """
+    """Return the verified result of every baseline that a search has scores for. Raises DiagnosticError if a table is missing."""
     builder = Builder(tables_of(program, search, costs, scores))
     problems = builder.all()
     measured = influence_of(program, builder.tables.search, scores) is not None
@@ -75,11 +71,10 @@ def solve_baseline(problems: Problems, baseline: Baseline, effort: Effort) -> tu
     kind, tables = baseline.kind, problems.tables
     match kind:
         case "max_params":
-            most = problems.changed(lambda p, box: params_problem(problems.builder, p, box))
-            found = best_meeting_all(tables, most, replace(effort, gap=MAX_PARAMS_GAP))
+            found = best_meeting_all(tables, as_solved(problems, kind), replace(effort, gap=MAX_PARAMS_GAP))
             found = replace(found, value=None)  # of another objective
         case "noop_only":
-            problems = problems.changed(lambda p, _: noop_problem(p))
+            problems = as_solved(problems, kind)
             found = best_meeting_all(tables, problems, effort)
         case "greedy":
             found = best_of(problems, _by_greed(problems))
@@ -97,28 +92,32 @@ def solve_baseline(problems: Problems, baseline: Baseline, effort: Effort) -> tu
     return result_of(tables, [shown], kind, 0.0), problems
 
 
-# ---------------------------------------------------------------- exact searches
+def as_solved(problems: Problems, solver: str) -> Problems:
+    """Return the problems that a solver solves exactly; those of heuristics, and of CP-SAT, are the search's own.
 
+    `max_params` maximises the parameters. `noop_only` leaves the parent's sub-blocks and no-ops, where a layer has them.
+    """
 
-def params_problem(builder: Builder, problem: Problem, box: Box) -> Problem:
-    """Return the problem with the number of parameters as its objective, to be maximised."""
-    problem = replace(problem, goal=goal_of(builder, PARAMS, "maximize", box), preferences=())
-    return problem if problem.tells_runs else _without_runs(problem)
+    def most_params(problem: Problem, box: Box) -> Problem:
+        goal = goal_of(problems.builder, PARAMS, "maximize", box)
+        problem = replace(problem, goal=goal, preferences=())
+        return problem if problem.tells_runs else problem.without_runs()
 
+    def noops(problem: Problem, _: Box) -> Problem:
+        choices = problem.columns.choices
+        plain = np.array([{c.attention, c.ffn} <= {"parent", "noop"} for c in choices], dtype=np.bool_)
+        has_some = np.logical_or.reduceat(plain, problem.columns.start[:-1])
+        return problem.only(plain | ~has_some[problem.columns.layer_of])
 
-def noop_problem(problem: Problem) -> Problem:
-    """Return the problem with only the parent's sub-blocks and no-ops. A layer without such a column keeps all its columns."""
-    choices = problem.columns.choices
-    plain = np.array([{c.attention, c.ffn} <= {"parent", "noop"} for c in choices], dtype=np.bool_)
-    has_some = np.logical_or.reduceat(plain, problem.columns.start[:-1])
-    return problem.only(plain | ~has_some[problem.columns.layer_of])
+    changes = {"max_params": most_params, "noop_only": noops}
+    return problems.changed(changes[solver]) if solver in changes else problems
 
 
 def random_answer(problems: Problems, seed: int, effort: Effort) -> Found:
     """Return a random model that meets every requirement: by uniform draws, or else the optimum for random scores."""
     for box in problems.boxes:
         rng, relaxed = np.random.default_rng(seed), problems.at(box)
-        plain = _without_runs(relaxed)
+        plain = relaxed.without_runs()
         for _ in range(RANDOM_TRIES):
             layers = plain.choice(plain.columns.start[:-1] + rng.integers(0, plain.columns.sizes))
             chosen = relaxed.indices(layers)
@@ -128,18 +127,8 @@ def random_answer(problems: Problems, seed: int, effort: Effort) -> Found:
             if found is not None:
                 return found[1]
     values = np.random.default_rng(seed).integers(0, 2**20, len(problems.builder.columns))
-    goal = Goal(values, Fraction(1), Fraction(0), 1, False, True)
-    drawn = problems.changed(lambda p, _: replace(p, goal=goal, preferences=()))
+    drawn = problems.changed(lambda p, _: replace(p, goal=Goal(values), preferences=()))
     return replace(best_meeting_all(problems.tables, drawn, effort), proven=False, value=None)
-
-
-def _without_runs(problem: Problem) -> Problem:
-    """Return the problem with each choice of a layer once, without positions in runs; itself where a layer has none."""
-    found = problem.without_runs() if problem.columns.period else None
-    return problem if found is None else found[0]
-
-
-# ---------------------------------------------------------------- models that heuristics propose
 
 
 def best_of(problems: Problems, models: Iterable[tuple[Box, Model]]) -> Found:
@@ -163,10 +152,7 @@ def _taken(problems: Problems, layers: Model, near: Box) -> tuple[Fraction, Foun
 
 
 def closest(builder: Builder, wanted: LayerAssignment) -> Model:
-    """Return the model with one block in every layer.
-
-    A layer that does not offer it takes the choice whose attention and FFN are closest to it in parameters.
-    """
+    """Return the model with one block in every layer; where it is not offered, the choice closest to it in parameters."""
     columns, costs = builder.columns, builder.tables.costs
     params = costs.params_attention, costs.params_ffn
     target = [
@@ -182,10 +168,7 @@ def closest(builder: Builder, wanted: LayerAssignment) -> Model:
 
 
 def uniform_models(builder: Builder, *, widths_only: bool = False) -> tuple[Model, ...]:
-    """Return, for each block of the space, the model closest to having it in every layer.
-
-    `widths_only`: only blocks that change KV heads or FFN widths, so that nothing is dropped.
-    """
+    """Return, for each block of the space, the model closest to it in every layer. `widths_only`: blocks that drop nothing."""
     wanted = dict.fromkeys((c.attention, c.ffn) for c in builder.columns.choices)
     if widths_only:
         kinds = {a.name: a.kind for c in builder.tables.layers for a in (*c.attention, *c.ffn)}
@@ -203,7 +186,7 @@ def _by_greed(problems: Problems) -> Iterator[tuple[Box, Model]]:
         for batches in product(*sides):
             problem = problems.at(Box(box.scenarios, batches, batches))
             problem = problem if box.is_single else without_larger(problem)
-            plain = _without_runs(problem)
+            plain = problem.without_runs()
             chosen = greedy(plain)
             numbered = None if chosen is None else problem.indices(plain.choice(chosen))
             if numbered is not None and problem.is_feasible(numbered):
@@ -240,9 +223,6 @@ def greedy(problem: Problem) -> Ints | None:
 def _may_be(formulas: Iterable[Logic], decided: Mapping[int, LayerAssignment]) -> bool:
     """True unless a formula is false whatever the layers that are not decided take."""
     return all(holds(formula, decided) is not False for formula in formulas)
-
-
-# ---------------------------------------------------------------- dropped layers
 
 
 def fewest_drops(problems: Problems, kind: str) -> Found:

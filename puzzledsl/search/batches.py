@@ -128,13 +128,8 @@ class _Search:
         by = self.proved_by or "Lagrangian bound"
         return replace(self.winner, bound=bound, proven=self.in_time, proved_by=by)
 
-    # -------------------------------------------------------- solving a box
-
     def guess(self, entry: Entry) -> None:
-        """Look for a first answer, without which a box with few answers takes long to solve.
-
-        Solve roughly at the box's largest and smallest batches and in its relaxation.
-        """
+        """Look for a first answer: without one, boxes take long. Tries the box's ends, then its relaxation."""
         self.guesses += 1
         box = entry.box
         corners = (Box(box.scenarios, end, end) for end in (box.high, box.low))
@@ -221,8 +216,6 @@ class _Search:
             self.best, value = new, problem.goal.exact_value(chosen)
             self.winner = Found(problem.choice(chosen), dict(problem.batches), None, True, by, value=value)
 
-    # -------------------------------------------------------- the queue
-
     def add(self, box: Box, rank: Fraction) -> None:
         """Add a box to the queue, unless it is infeasible or solved already. `rank`: lower bound on its models' ranks."""
         if box in self.solved:
@@ -293,8 +286,6 @@ class _Search:
         heapq.heappush(self.queue, entry)
         return None
 
-    # -------------------------------------------------------- what can win
-
     def least_to_lose(self) -> Fraction:
         """Return the rank below which an answer improves on the best one by more than the requested gap."""
         assert self.best is not None
@@ -340,16 +331,11 @@ class _Search:
         return least + bisect_left(range(least, most + 1), True, key=loses) - 1
 
     def limits(self, entry: Entry) -> list[int | None]:
-        """Return the limits on sums for successive solves of a box, until an answer is found; the last is `at_most`.
-
-        If the bound leaves many columns, better answers are likely, and they are found faster with lower limits first.
-        """
+        """Return the limits for successive solves of a box: low first where many columns are left, `at_most` last."""
         most, bound = self.at_most(entry), entry.bound
         if most is None or bound is None or _leaves_few(entry.problem, bound, most, SOME):
             return [most]
         return [*dict.fromkeys(bound.value + (most - bound.value) * n // 8 for n in REACHES)]
-
-    # -------------------------------------------------------- prices
 
     def own_bound(self, problem: Problem) -> Bound:
         """Return the bound at the problem's own best prices."""
@@ -387,10 +373,7 @@ def minimise_in_order(
     *,
     canonical: bool = True,
 ) -> tuple[Outcome, tuple[Fraction, ...]]:
-    """Minimise the objective, then each preference in turn among the best answers so far (lexicographic optimisation).
-
-    Return the objective's outcome with the last answer, and the ranks of the preferences.
-    """
+    """Minimise the objective, then each preference among the best. Return the outcome and the preferences' ranks."""
     exact = replace(effort, gap=0.0)
     if problem.preferences and not problem.goal.values.any():  # the same for every model, for example a batch
         if at_most is not None and at_most < 0:

@@ -36,10 +36,7 @@ def solve_frontier(
     scores: Mapping[str, ScoreTable],
     progress: Progress | None = None,
 ) -> FrontierResult:
-    """Solve the frontier's search at each bound, which replaces the search's own bounds on the swept metric.
-
-    Points are in sweep order; infeasible ones have no explanation. Raises DiagnosticError if a table is missing.
-    """
+    """Solve a frontier's search at each bound, in place of its own ones. Raises DiagnosticError if a table is missing."""
     here, progress = program.frontiers[frontier], progress or Silent()
     search = program.searches[here.search]
     swept = [point_search(search, here, target) for target in targets(here)]
@@ -87,10 +84,7 @@ def point_search(search: nodes.Search, frontier: nodes.Frontier, target: Fractio
 
 
 def direction(search: nodes.Search, term: nodes.Term) -> Literal["<=", ">="]:
-    """Return the operator by which a frontier bounds its swept term.
-
-    It is that of the search's own requirement on the term, if there is one; else ">=" for throughput and batch, "<=" for others.
-    """
+    """Return the operator that bounds the swept term: that of the search's own requirement on it, else the metric's usual one."""
     linear = [r for r in search.requirements if isinstance(r, nodes.LinearRequirement) and r.op != "=="]
     own = [r.op for r in linear if r.left == alone(term)]
     if own:
@@ -101,9 +95,6 @@ def direction(search: nodes.Search, term: nodes.Term) -> Literal["<=", ">="]:
 def alone(term: nodes.Term) -> nodes.Linear:
     """Return the expression that is one term."""
     return nodes.Linear(terms=(nodes.WeightedTerm(coefficient=Fraction(1), term=term),))
-
-
-# ---------------------------------------------------------------- the table
 
 
 def as_csv(program: nodes.Program, result: FrontierResult) -> str:
@@ -117,10 +108,7 @@ def as_csv(program: nodes.Program, result: FrontierResult) -> str:
 def rows_of(
     program: nodes.Program, result: FrontierResult
 ) -> tuple[list[str], list[list[float | str | None]]]:
-    """Return column names and one row per point: its bound, its status and proof, and every metric of its solution.
-
-    Metrics are in base units (`chat.memory[bytes]`).
-    """
+    """Return column names and one row per point: bound, status, proof, and its solution's metrics in base units."""
     names = sorted({n for p in result.points for s in p.result.solutions[:1] for n in s.metrics})
     swept = swept_name(program.frontiers[result.frontier].term)
     head = [f"bound:{with_unit(swept)}", "times_parent", "status", "objective", "proven_bound", "gap"]
@@ -156,9 +144,6 @@ def swept_name(term: nodes.Term) -> str:
             return term.kind
 
 
-# ---------------------------------------------------------------- the plot
-
-
 @dataclass(frozen=True, slots=True)
 class _Axis:
     """Linear map from values in `low` to `high` to pixels in `start` to `stop`. `dimension`: unit of the tick labels."""
@@ -186,10 +171,7 @@ class _Axis:
 
 
 def as_svg(program: nodes.Program, result: FrontierResult) -> str:
-    """Plot the objective over the swept metric, as SVG text.
-
-    Filled points are proven optimal, hollow ones are only found. Crosses on the axis are bounds without a solution.
-    """
+    """Plot the objective over the swept metric as SVG: proven points filled, found ones hollow, no solution a cross."""
     frontier, search = program.frontiers[result.frontier], program.searches[result.search]
     goal, x_name, y_name = search.objective, swept_name(frontier.term), "objective"
     if len(goal.terms) == 1 and goal.terms[0].coefficient == 1:

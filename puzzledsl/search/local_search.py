@@ -30,10 +30,7 @@ ALIKE = 2  # most changes with equal effects that are kept; two, because both ma
 
 
 def find_incumbent(problem: Problem, bound: Bound, deadline: float = inf) -> Ints | None:
-    """Return columns, one for each layer, that satisfy every row and formula; None if the repair fails or takes too long.
-
-    A broken formula is mended first, by a column of a layer that it mentions; then the rows, by columns that break no formula.
-    """
+    """Return columns that satisfy every formula, then every row, mended one by one; None if that fails or takes too long."""
     columns, rows = problem.columns, problem.matrix
     reduced = bound.reduced.astype(np.float64)
     layer_of = columns.layer_of

@@ -12,10 +12,7 @@ from puzzledsl.ir.tables import BlockInfluence, ScoreTable
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """Names of the scores and scenarios in a search's objective, requirements and preferences.
-
-    The score whose block influence the solver uses to drop layers is included.
-    """
+    """Names of the scores, also that of a block influence, and of the scenarios that a search reads."""
 
     scores: frozenset[str]
     scenarios: frozenset[str]

@@ -102,12 +102,7 @@ class _Reader:
         }
         self.accepted = {part: {"", *names} for part, names in self.names.items()}
         self.runs: dict[Run, tuple[float, int]] = {}  # score and line number
-        self.rows: dict[bool, dict[Key, tuple[float, int]]] = {
-            False: {},
-            True: {},
-        }  # of all layers, and of one
-
-    # ---------------------------------------------------------------- rows
+        self.rows: tuple[dict[Key, tuple[float, int]], ...] = ({}, {})  # of all layers, and of one
 
     def enter(self, line: Line) -> None:
         """Enter one row, or report its mistakes."""
@@ -170,12 +165,10 @@ class _Reader:
         """Report a mistake in a cell, by default in that of the score."""
         self.problems.add(line, self.table.at(line, column or self.column), problem, help)
 
-    # ---------------------------------------------------------------- the whole table
-
     @cached_property
     def entries(self) -> dict[Key, float]:
         """The scores; rows of one layer overrule those of all layers."""
-        return {key: value for key, (value, _) in (self.rows[False] | self.rows[True]).items()}
+        return {key: value for key, (value, _) in (self.rows[0] | self.rows[1]).items()}
 
     @cached_property
     def has_pairs(self) -> bool:
@@ -211,13 +204,10 @@ class _Reader:
                 for i, names in layers
             )
             return {"unit": "block", "pairs": pairs, "runs": tuple(runs)}
-        attention = [{n: score((i, n, "")) for n in (*names[0], "parent")} for i, names in layers]
-        ffn = [{n: score((i, "", n)) for n in (*names[1], "parent")} for i, names in layers]
-        listed = [
-            tuple({n: value for n, value in layer.items() if value is not None} for layer in part)
-            for part in (attention, ffn)
-        ]
-        return {"attention": listed[0], "ffn": listed[1], "runs": tuple(runs)}
+        own = [[(n, score((i, n, ""))) for n in (*names[0], "parent")] for i, names in layers]
+        ffn = [[(n, score((i, "", n))) for n in (*names[1], "parent")] for i, names in layers]
+        known = [tuple({n: v for n, v in layer if v is not None} for layer in part) for part in (own, ffn)]
+        return {"attention": known[0], "ffn": known[1], "runs": tuple(runs)}
 
 
 def _number(text: str) -> float | None:

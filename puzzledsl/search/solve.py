@@ -10,12 +10,11 @@ from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.ir.nodes import Baseline, CpSat, Program
 from puzzledsl.ir.tables import CostTable, ScoreTable, SearchResult
 from puzzledsl.search.answer import result_of, several
-from puzzledsl.search.baselines import BASELINE_S, noop_problem, params_problem, solve_baseline
+from puzzledsl.search.baselines import BASELINE_S, as_solved, solve_baseline
 from puzzledsl.search.batches import best_of
 from puzzledsl.search.cpsat.model import model_of
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.box import Box
-from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.tables import tables_of
 
@@ -82,17 +81,7 @@ def cpsat_model(program: Program, search: str, costs: CostTable, scores: Mapping
 
     builder = Builder(tables_of(program, search, costs, scores))
     solver = builder.tables.search.solver
-
-    def as_solved(problem: Problem, box: Box) -> Problem:
-        match solver:
-            case Baseline(kind="max_params"):
-                return params_problem(builder, problem, box)
-            case Baseline(kind="noop_only"):
-                return noop_problem(problem)
-            case _:
-                return problem
-
-    problems = builder.all().changed(as_solved)
+    problems = as_solved(builder.all(), solver.kind)
     box = problems.boxes[0]
     if len(problems.boxes) > 1 or not box.is_single:
         time_s = float(solver.time_s) if isinstance(solver, CpSat) else BASELINE_S

@@ -72,10 +72,7 @@ class Tables:
         return [costs.batch for costs in self.costs.scenarios[scenario]]
 
     def larger(self, scenario: str, batch: int) -> Sequence[int]:
-        """Return candidates above `batch` such that no larger batch fits if none of these does.
-
-        On a profile this is the next batch, since memory grows with the batch; else all larger ones of the table.
-        """
+        """Return candidates above `batch` such that no larger batch fits if these do not: all, or the next one of a profile."""
         if scenario in self.profiles:
             return [batch + 1] if batch < self.costs.auto[scenario] else []
         return [b for b in self.candidates(scenario) if b > batch]
@@ -92,20 +89,14 @@ class Tables:
             yield dict(zip(self.scenarios, batches, strict=True))
 
     def score(self, name: str, layer: int, choice: LayerAssignment) -> Fraction:
-        """Return a layer's score, without runs: the exact decimal in its table; 0 for the parent.
-
-        Raises DiagnosticError (AlternativeNotScored).
-        """
+        """Return a layer's exact score, without runs; 0 for the parent. Raises DiagnosticError (AlternativeNotScored)."""
         if self.scores[name].unit == "block":
             return decimal(self.entry(name, "pairs", layer, f"{choice.attention}/{choice.ffn}"))
         attention = decimal(self.entry(name, "attention", layer, choice.attention))
         return attention + decimal(self.entry(name, "ffn", layer, choice.ffn))
 
     def entry(self, name: str, part: SubBlock | Literal["pairs"], layer: int, key: str) -> float:
-        """Return a score's entry for a sub-block, or for a pair named `attention/ffn`; 0 for the parent, if it is not listed.
-
-        Raises DiagnosticError (AlternativeNotScored).
-        """
+        """Return a sub-block's or pair's entry; 0 for a parent that is not listed. Raises AlternativeNotScored."""
         listed: tuple[dict[str, float], ...] = getattr(self.scores[name], part)
         value = listed[layer].get(key) if layer < len(listed) else None
         if value is not None or key in ("parent", "parent/parent"):

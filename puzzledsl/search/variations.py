@@ -13,12 +13,7 @@ from fractions import Fraction
 from threading import Lock
 
 from puzzledsl.base.progress import Silent
-from puzzledsl.ir.nodes import (
-    CpSat,
-    LinearRequirement,
-    LogicRequirement,
-    Requirement,
-)
+from puzzledsl.ir.nodes import CpSat, LinearRequirement, LogicRequirement, Requirement
 from puzzledsl.ir.tables import SearchResult, WhyResult
 from puzzledsl.search.needs import is_amount
 from puzzledsl.search.problem.box import Box
@@ -55,8 +50,7 @@ class Known:
         value, parent = self.figures[key]
         if isinstance(requirement, LogicRequirement):
             return value == parent
-        bound = requirement.bound if requirement.parent_ratio is None else requirement.parent_ratio * parent
-        assert bound is not None, "a requirement has a bound or a ratio"
+        bound = requirement.limit * (1 if requirement.parent_ratio is None else parent)
         return COMPARE[requirement.op](value, bound)
 
 
@@ -90,11 +84,7 @@ class Variations:
         return why_built(self._builder(requirements, time_s), time_s, [layer])
 
     def extent(self, requirement: LinearRequirement) -> tuple[Fraction, Fraction]:
-        """Least and greatest value of a requirement's left side over the space, in base units or times the parent's.
-
-        Other requirements do not count. Listed batches are all looked at, of `auto` ones the smallest and the largest.
-        Raises ValueError for a ratio to a parent whose value is 0.
-        """
+        """Least and greatest value of a left side, in base units or times the parent's. Raises ValueError if that is 0."""
         builder, left, found = self.builder, requirement.left, list[Fraction]()
         corners = [Box(box.scenarios, end, end) for box in builder.all().boxes for end in (box.low, box.high)]
         for corner in dict.fromkeys(corners):
@@ -144,9 +134,7 @@ def limits_of(requirements: Sequence[Requirement]) -> Limits:
 def _limit(requirement: Requirement) -> tuple[Hashable, Fraction]:
     if isinstance(requirement, LogicRequirement):
         return requirement.formula, Fraction(0)
-    left, op, ratio = requirement.left, requirement.op, requirement.parent_ratio
-    limit = requirement.bound if ratio is None else ratio
-    assert limit is not None, "a requirement has a bound or a ratio"
+    left, op, ratio, limit = requirement.left, requirement.op, requirement.parent_ratio, requirement.limit
     # of a negative value of the parent, a larger ratio is a smaller bound
     if op == "==" or (ratio is not None and not is_amount(left)):
         return (left, op, ratio is None, limit), Fraction(0)

@@ -7,6 +7,7 @@ sub-block is always an axis entry, even if the layer cannot choose it: ratios to
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
@@ -86,7 +87,13 @@ def tables_of(ctx: Context, numbers: Sequence[values.Number], span: Span) -> lis
     space, layer = at
     rows, columns = (axis(space, layer, part) for part in BOTH)
     _afford(ctx, len(rows) * len(columns), len(numbers), span)
-    return [Table(space, layer, _cells(value, space, rows, columns), value.dimension) for value in numbers]
+    cells = [
+        ((v.value,) * len(columns),) * len(rows)
+        if isinstance(v, Quantity)
+        else _cells(tuple(v.terms.items()), v.constant, space, layer)
+        for v in numbers
+    ]
+    return [Table(space, layer, each, v.dimension) for each, v in zip(cells, numbers, strict=True)]
 
 
 def _afford(ctx: Context, size: int, numbers: int, span: Span) -> None:
@@ -96,23 +103,28 @@ def _afford(ctx: Context, size: int, numbers: int, span: Span) -> None:
     ctx.spend(span, 1 + size * numbers // CELLS_PER_STEP)
 
 
+@functools.lru_cache(maxsize=256)  # a figure is compared with many values
 def _cells(
-    value: values.Number, space: SpaceInfo, rows: Sequence[Alternative], columns: Sequence[Alternative]
+    terms: tuple[tuple[values.TermKey, Fraction], ...], constant: Fraction, space: SpaceInfo, layer: int
 ) -> Cells:
-    if isinstance(value, Quantity):
-        return ((value.value,) * len(columns),) * len(rows)
-    pairs = [(key, c) for key, c in value.terms.items() if key[0] == "table"]
+    rows, columns = (axis(space, layer, part) for part in BOTH)
+    pairs = [(key, c) for key, c in terms if key[0] == "table"]
     by_row, by_column = (
         [sum((c * _one(key, each, space) for key, c in of_part), Fraction(0)) for each in axis]
         for part, axis in zip(BOTH, (rows, columns), strict=True)
-        for of_part in [[(k, c) for k, c in value.terms.items() if k[0] != "table" and k[1] == part]]
+        for of_part in [[(k, c) for k, c in terms if k[0] != "table" and k[1] == part]]
     )
+    by_row = [constant + row for row in by_row]
+    if not any(by_column) and not pairs:
+        return tuple((row,) * len(columns) for row in by_row)
+    if len(set(by_row)) == 1 and not pairs:
+        return (tuple(by_row[0] + column for column in by_column),) * len(rows)
     return tuple(
         tuple(
             sum((c * entry(key, i, j) for key, c in pairs), row + column)
             for j, column in enumerate(by_column)
         )
-        for i, row in enumerate(value.constant + row for row in by_row)
+        for i, row in enumerate(by_row)
     )
 
 
@@ -224,7 +236,9 @@ def compared(ctx: Context, comparison: values.Comparison, span: Span) -> values.
     if comparison.parent_ratio is not None:
         bound = comparison.parent_ratio * table.parents
     assert bound is not None
-    found = statement(table, [[holds(cell, comparison.op, bound) for cell in row] for row in table.cells])
+    cells = {id(cell): cell for row in table.cells for cell in row}  # most are there several times
+    truth = {key: holds(cell, comparison.op, bound) for key, cell in cells.items()}
+    found = statement(table, [[truth[id(cell)] for cell in row] for row in table.cells])
     if comparison.op == "==" and isinstance(found, values.Boolean) and not found.value:
         _warn_of_no_value(ctx, comparison.left, bound, table.space, span)
     return found

@@ -6,7 +6,7 @@ layers, the most distinct values from a matching of values to layers (Kuhn 1955)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations, islice
 from typing import assert_never
 
@@ -20,7 +20,7 @@ MAX_TRIES = 20_000
 
 
 class Layerwise:
-    """Possible truths of formulas over a space whose layers choose independently."""
+    """Possible found of formulas over a space whose layers choose independently."""
 
     def __init__(self, layers: Sequence[nodes.LayerChoice]) -> None:
         self.layers = layers
@@ -32,8 +32,9 @@ class Layerwise:
         choice = self.layers[layer]
         key = id(choice), formula
         if key not in self._known:
-            found = {logic.holds(formula, {layer: pair}) for pair in _pairs(choice)}
-            self._known[key] = found.pop() if len(found) == 1 else None
+            found = (logic.holds(formula, {layer: pair}) for pair in _pairs(choice))
+            first = next(found, None)
+            self._known[key] = first if all(truth == first for truth in found) else None
         return self._known[key]
 
     def verdict(self, formula: nodes.Logic) -> Truth:
@@ -82,8 +83,8 @@ class Layerwise:
         return by_layer + constant
 
 
-def _pairs(choice: nodes.LayerChoice) -> list[Pair]:
-    return [Pair(a.name, f.name) for a in choice.attention for f in choice.ffn]
+def _pairs(choice: nodes.LayerChoice) -> Iterator[Pair]:
+    return (Pair(a.name, f.name) for a in choice.attention for f in choice.ffn)
 
 
 def distinct_ends(values: Sequence[frozenset[str]]) -> tuple[int, int] | None:

@@ -21,10 +21,7 @@ LEAST = -(2**62)
 
 
 def model_of(problem: Problem, *, named: bool = True) -> CpModelProto:
-    """Build the CP-SAT model of a problem. Variable i is column i; `named` gives it a readable name.
-
-    Names are `layer/attention/ffn`, with `#k` appended for the k-th layer of a dropped run.
-    """
+    """Build the CP-SAT model; variable i is column i. `named`: its name is `layer/attention/ffn`, with `#k` in a run."""
     return ModelWriter(problem, named=named).model
 
 
@@ -71,10 +68,7 @@ class ModelWriter:
         self._constraint().exactly_one.literals.extend(literals)
 
     def _limit(self, problem: Problem) -> None:
-        """Add the rows and the objective.
-
-        The objective has no scaling factor: a small one would make CP-SAT's absolute gap of 1e-4 larger than a step of integers.
-        """
+        """Add the rows and the objective, unscaled: CP-SAT's absolute gap of 1e-4 must stay below a step of integers."""
         for row in problem.rows:
             used, self.name = row.coefficients.nonzero()[0].tolist(), row.name
             self._linear(used, row.coefficients[used].tolist(), LEAST, row.limit)
@@ -119,8 +113,6 @@ class ModelWriter:
     def _literals(self, layer: int, mask: int) -> list[int]:
         here = range(*self.columns.start[layer : layer + 2].tolist())
         return [column for bit, column in enumerate(here) if mask >> bit & 1]
-
-    # ---------------------------------------------------------------- formulas
 
     def _require(self, formula: int) -> None:
         """Require a formula of the pool."""
@@ -170,10 +162,7 @@ class ModelWriter:
         self.enforced = before
 
     def _counted(self, part: int, least: int, limited: bool) -> list[int]:
-        """Return literals whose sum is 1 where a part holds, as far as the limits of its count need it.
-
-        A lower limit needs that they imply the part, an upper one (`limited`) that the part implies them.
-        """
+        """Return literals whose sum is 1 where a part holds: if `limited`, the part implies them, else they imply it."""
         node = self.pool.nodes[part]
         if isinstance(node, Atom):
             return self._literals(node.layer, node.mask)  # one column a layer: their sum is the atom's truth

@@ -23,10 +23,7 @@ LARGEST_PLACE = 2**50  # limit on the number that encodes columns of several lay
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """Result of a CP-SAT solve. `chosen`: a column for each layer, or None. `bound`: lower bound on the sum.
-
-    `proven`: the answer is optimal within the gap, or, without an answer, none exists.
-    """
+    """Result of a CP-SAT solve: a column for each layer, a lower bound on the sum, and True if the solve was finished."""
 
     chosen: Ints | None
     bound: int | None
@@ -109,14 +106,8 @@ def parameters_of(effort: Effort) -> SatParameters:
     return parameters
 
 
-# ---------------------------------------------------------------- the canonical answer
-
-
 def canonical_answer(problem: Problem, bound: Bound, chosen: Ints, effort: Effort) -> Ints:
-    """Return the best answer that comes first in the order of the space, given any best answer `chosen`.
-
-    If a step takes too long, return the answer so far: only its first groups of layers are then canonical.
-    """
+    """Return the best answer that comes first in the order of the space, from any best one, as far as time allows."""
     value, effort = problem.goal.of(chosen), replace(effort, gap=0.0, work=WORK)
     keep = bound.within(value)
     if _is_only_best(problem, keep, chosen, effort):
@@ -136,10 +127,7 @@ def canonical_answer(problem: Problem, bound: Bound, chosen: Ints, effort: Effor
 
 
 def _is_only_best(problem: Problem, keep: Mask, chosen: Ints, effort: Effort) -> bool:
-    """Return True if every other answer in `keep` is proven worse.
-
-    CP-SAT minimises over the others, which is far easier than to prove that none is as good.
-    """
+    """Return True if every other answer in `keep` is proven worse: far easier for CP-SAT than to prove that none is as good."""
     value, core = problem.goal.of(chosen), problem.only(keep)
     if (core.columns.sizes == 1).all():
         return True

@@ -46,10 +46,7 @@ def members_of(groups: Iterable[Group]) -> Kept:
 
 
 def minimal_conflict(feasibility: Feasibility) -> tuple[Group, ...]:
-    """Return a minimal set of statements that no model meets together.
-
-    Empty if some model meets all, or if the space alone has no model that fits. If time runs out, it may not be minimal.
-    """
+    """Return a minimal set of statements that no model meets together; empty if there is none, or if no model fits."""
     groups = groups_of(feasibility.problems.tables.search.requirements)
     every = members_of(groups)
     if feasibility.refuted(frozenset()) is not None or feasibility.can_meet(every):
@@ -118,10 +115,7 @@ class Feasibility:
         return met
 
     def only(self, kept: Kept, then: Change | None = None) -> Problems:
-        """Return the problems with only these requirements, and the constraints that belong to none (memory).
-
-        `then`: a change to each, before those of the search's own solver.
-        """
+        """Return the problems with the requirements in `kept` alone. `then`: a change before those of the solver."""
         builder = self.problems.builder
 
         def subset(problem: Problem, box: Box) -> Problem:

@@ -50,10 +50,7 @@ class Step:
 
 
 def explained(problems: Problems, result: SearchResult, effort: Effort) -> SearchResult:
-    """Add the conflict and, unless the solver is a baseline, the smallest relaxation to an infeasible result.
-
-    There is no conflict if the space itself has no model that fits.
-    """
+    """Add the conflict and, unless the solver is a baseline, the smallest relaxation to an infeasible result."""
     feasibility = Feasibility(problems, effort.share(FOR_CONFLICT))
     groups, requirements = minimal_conflict(feasibility), problems.tables.search.requirements
     kept, every = members_of(groups), frozenset(range(len(requirements)))
@@ -81,14 +78,8 @@ def explained(problems: Problems, result: SearchResult, effort: Effort) -> Searc
     return result.model_copy(update=added)
 
 
-# ---------------------------------------------------------------- reachable values
-
-
 def reach(feasibility: Feasibility, group: Group, kept: Kept) -> Step:
-    """Return the least move of a statement's bound with which the requirements in `kept` can be met, too.
-
-    The step drops the statement if it is no single bound, if no model is found, or if the value has no literal.
-    """
+    """Return the least move of a statement's bound with which `kept` can be met, too; without one, the step that drops it."""
     requirement, dropped = feasibility.problems.tables.search.requirements[group[0]], Step(ALL, group)
     if len(group) > 1 or not isinstance(requirement, LinearRequirement):
         return dropped
@@ -149,14 +140,9 @@ def _over_the_parent(goal: Goal, parents: tuple[Fraction, Fraction], sense: str)
 def _best_reach(
     feasibility: Feasibility, group: Group, requirement: LinearRequirement, problems: Problems, divided: bool
 ) -> Step | None:
-    """Return the step to the best value of the problems' objective; None if no model is found.
-
-    It is solved with little work, at first up to a gap, and in all the time only if that does not settle the digits shown.
-    """
+    """Return the step to the best value of the problems' objective, with as little work as its digits need; else None."""
     whole, floors, step = feasibility.effort, dict[Box, int](), None
-    bound = requirement.bound if requirement.parent_ratio is None else requirement.parent_ratio
-    assert bound is not None, "a requirement has a bound or a ratio"
-    little = replace(whole, work=WORK, labels=LABELS)
+    bound, little = requirement.limit, replace(whole, work=WORK, labels=LABELS)
     for effort in (replace(little, gap=GAP), replace(little, gap=0.0), replace(whole, gap=0.0)):
         if whole.left_s <= 0:
             break
@@ -176,16 +162,12 @@ def _best_reach(
     return step
 
 
-# ---------------------------------------------------------------- relaxation
-
-
 def smallest_relaxation(
     feasibility: Feasibility, groups: Sequence[Group], free: Sequence[Group], known: Mapping[Group, Step]
 ) -> Relaxation | None:
-    """Return a relaxation of a conflict with a verified solution; None if time runs out.
+    """Return a verified relaxation of a conflict, of one bound rather than several, and the smallest; None if time runs out.
 
-    `free`: statements whose removal alone makes the search feasible. `known`: steps that are computed already. A single bound is
-    preferred to several, a smaller move to a larger one, and a move to dropping a requirement.
+    `free`: statements whose removal alone makes the search feasible. `known`: steps that are computed already.
     """
     problems, effort = feasibility.problems, feasibility.effort
     every, single = frozenset(range(len(problems.tables.search.requirements))), list[Step]()
@@ -234,17 +216,12 @@ def _relaxed(problems: Problems, steps: Iterable[Step]) -> Problems:
 
 
 def _solved(problems: Problems, steps: Sequence[Step], effort: Effort) -> Relaxation | None:
-    """Return the relaxation with a verified solution: the best of the relaxed search, or else the model that reached its bound.
-
-    None if there is neither.
-    """
+    """Return the relaxation with a verified solution: the best one, else the model that reached its bound; else None."""
     here = _relaxed(problems, steps)
     found, (first, *others) = best_meeting_all(here.tables, here, replace(effort, gap=RELAXED_GAP)), steps
-    if found.layers is None and first.model is not None and not others:
-        model = Child(here.tables, first.model.layers or (), first.model.batches)
-        scenarios, requirements = here.tables.scenarios, here.tables.search.requirements
-        if all(map(model.fits, scenarios)) and all(map(model.meets, requirements)):
-            found = first.model
+    model = None if others or found.layers is not None else first.model
+    if model is not None and Child(here.tables, model.layers or (), model.batches).is_right():
+        found = model
     if found.layers is None:
         return None
     solution = checked(here.tables, found)

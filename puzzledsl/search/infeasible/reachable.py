@@ -68,10 +68,7 @@ def in_users_unit(requirement: LinearRequirement, value: Fraction, parent: Fract
 
 
 def round_to(value: Fraction, digits: int, upwards: bool, strict: bool = False) -> Fraction:
-    """Round a number up or down to `digits` significant digits. `strict`: the result is never the value itself.
-
-    Unless `strict`, whole numbers below 10^digits are exact.
-    """
+    """Round up or down to `digits` significant digits, to another number if `strict`, else keeping short whole numbers."""
     if value == 0 and not strict:
         return Fraction(0)
     power = digits - 1 - (math.floor(math.log10(abs(float(value)))) if value else 0)

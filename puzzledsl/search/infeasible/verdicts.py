@@ -17,10 +17,7 @@ NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: 
 def no_answer(
     program: Program, result: SearchResult, more: str = "", time_s: float | None = None
 ) -> Diagnostic | None:
-    """Return the diagnostic of a result without solutions; None if it has solutions.
-
-    `more` says how to give it more than the `time_s` seconds it had, if these are not the solver's own.
-    """
+    """Return the diagnostic of a result without solutions, else None. `more`: setting for more than its `time_s` seconds."""
     if result.solutions:
         return None
     if result.status == "infeasible":

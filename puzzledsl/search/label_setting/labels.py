@@ -17,11 +17,20 @@ Indices = NDArray[np.int32] | NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
-    """Last step of each label: number of the label that it extends (`before`), and the column chosen."""
+    """Last step of each label or suffix: number of the one that it extends (`before`), and the column chosen."""
 
     before: Short
     column: Short
     last: Step | None
+
+    def columns(self, labels: Indices) -> Ints:
+        """Return the columns of some labels, [step][label], last step first."""
+        found: list[Ints] = []
+        step: Step | None = self
+        while step is not None:
+            found.append(step.column[labels].astype(np.int64))
+            labels, step = step.before[labels], step.last
+        return np.array(found)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,19 +59,12 @@ class Labels:
 
     def columns(self, label: int) -> list[int]:
         """Return the columns of one label, first layer of the order first."""
-        found, step = [], self.step
-        while step is not None:
-            found.append(int(step.column[label]))
-            label, step = int(step.before[label]), step.last
-        return found[::-1]
+        return [] if self.step is None else self.step.columns(np.array([label]))[::-1, 0].tolist()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WaitingLabels:
-    """Waiting labels in compact form: `rows` has the sums of the rows alone, `priced` the priced objectives of the first label.
-
-    `least`: lower bound on the objective of all their completions.
-    """
+    """Waiting labels: `rows` without the priced sums, of which `priced` has the first; `least`: bound on completions."""
 
     rows: Labels
     priced: Ints

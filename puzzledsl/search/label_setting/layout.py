@@ -76,10 +76,7 @@ class Layout:
 
 
 def layout_of(problem: Problem, bound: Bound, most: int) -> Layout | None:
-    """Lay out a problem for answers with sums up to `most`; None if its integers are too large.
-
-    Labels know formulas by the diagram alone, so also None if it leaves some out.
-    """
+    """Lay out a problem for sums up to `most`; None if its integers are too large or its diagram does not cover all formulas."""
     columns, diagram = problem.columns, problem.diagram
     covered = 0 if diagram is None else len(diagram.covered)
     resources = resources_of(problem, bound, most)
@@ -110,10 +107,7 @@ def _then(problem: Problem) -> list[Ints]:
 
 
 def _order(problem: Problem, resources: Resources, staged: list[int]) -> list[int]:
-    """Return the other layers with a choice, by descending distance of the second cheapest column from the cheapest.
-
-    So near-ties, which use up the rest of the budgets, come last.
-    """
+    """Return the other layers with a choice, near-ties last: by descending distance of their two cheapest columns."""
     columns, priced = problem.columns, resources.deltas[resources.rows]
     open_ = columns.sizes > 1
     open_[staged] = False
@@ -124,43 +118,28 @@ def _order(problem: Problem, resources: Resources, staged: list[int]) -> list[in
 
 def completions_of(problem: Problem, resources: Resources, order: list[int], goal: Ints) -> Completions:
     """Compute the completions backwards from the last stage. `order`: layers of all stages. `goal[column]`: objective."""
-    paths = paths_of(problem)
+    paths, start = paths_of(problem), problem.columns.start
     priced, rows = resources.deltas[resources.rows :], resources.deltas[: resources.rows]
     staged = 0 if paths is None else len(paths.diagram.order)
-    rest = _free(problem, priced, rows, order[staged:], goal)
-    use, total = rest.use[-1], rest.goal[-1]
+    ways = np.arange(len(priced))[:, None]
+    use, total = [np.zeros((len(rows), len(priced), 1), np.int64)], [np.zeros((len(priced), 1), np.int64)]
+    columns, then = list[Ints](), list[Ints]()
+
+    def put(picked: Ints, after: Ints) -> None:
+        use.append(use[-1][:, ways, after] + rows[:, picked])
+        total.append(total[-1][ways, after] + goal[picked])
+        columns.append(picked)
+        then.append(after)
+
+    for layer in reversed(order[staged:]):
+        cheapest = start[layer] + priced[:, start[layer] : start[layer + 1]].argmin(axis=1)
+        put(cheapest[:, None], np.zeros_like(ways))
     if paths is not None:
         least = paths.least(priced)
         best = paths.best_columns(priced, least)
-        lines = np.arange(len(priced))[:, None]
         for stage in reversed(range(staged)):
             table, span = paths.diagram.next[stage], paths.spans[stage]
             sums = resources.to_end[stage + 1][resources.rows :][:, table] + least[:, None, span]
             picked = sums.argmin(axis=2)
-            columns = best[lines, span.start + picked]
-            then = table[np.arange(len(table)), picked]
-            use = use[:, lines, then] + rows[:, columns]
-            total = total[lines, then] + goal[columns]
-            _put(rest, use, total, columns, then)
-    return Completions(rest.use[::-1], rest.goal[::-1], rest.columns[::-1], rest.then[::-1])
-
-
-def _free(problem: Problem, priced: Ints, rows: Ints, layers: list[int], goal: Ints) -> Completions:
-    """Return the completions through layers without a diagram, which have a single state; last stage first."""
-    start = problem.columns.start
-    columns = np.zeros((len(layers), len(priced)), dtype=np.int64)
-    for stage, layer in enumerate(reversed(layers)):
-        columns[stage] = start[layer] + np.argmin(priced[:, start[layer] : start[layer + 1]], axis=1)
-    use = np.zeros((len(layers) + 1, len(rows), len(priced), 1), dtype=np.int64)
-    total = np.zeros((len(layers) + 1, len(priced), 1), dtype=np.int64)
-    np.cumsum(rows[:, columns].transpose(1, 0, 2), axis=0, out=use[1:, :, :, 0])
-    np.cumsum(goal[columns], axis=0, out=total[1:, :, 0])
-    steps = [*columns[:, :, None]]
-    return Completions([*use], [*total], steps, [np.zeros_like(step) for step in steps])
-
-
-def _put(rest: Completions, use: Ints, goal: Ints, columns: Ints, then: Ints) -> None:
-    rest.use.append(use)
-    rest.goal.append(goal)
-    rest.columns.append(columns)
-    rest.then.append(then)
+            put(best[ways, span.start + picked], table[np.arange(len(table)), picked])
+    return Completions(use[::-1], total[::-1], columns[::-1], then[::-1])

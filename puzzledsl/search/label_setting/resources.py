@@ -26,11 +26,10 @@ MOST_VARIED = 7  # prices that vary: the patterns of more would take more time a
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Resources:
-    """Resources of labels. The first `rows` resources are rows; the others are priced objectives, most selective first.
+    """Resources of labels: the first `rows` are rows, the others priced objectives, most selective first.
 
-    `deltas[resource][column]`: amount that a column adds, least 0 in every free layer. `limits[resource]`: limits for objectives
-    up to `most`. `scales[i]` and `prices[i][row]`: weights of the objective and of each row in priced objective i.
-    `to_end[stage][resource][state]`: least amount that the stages from there on add; empty without a diagram.
+    `deltas[resource][column]`: amount that a column adds, least 0 in every free layer. `limits[resource]`: for objectives up to
+    `most`. `scales[i]` and `prices[i][row]`: weights in priced objective i. `to_end[stage][resource][state]`: least amount ahead.
     """
 
     deltas: Ints
@@ -62,10 +61,7 @@ class Resources:
         return replace(self, limits=limits, most=most)
 
     def least_goal(self, sums: Ints) -> Ints:
-        """Return lower bounds on the objective of every completion, [model].
-
-        `sums[resource][model]`: resources of partial models including the least amounts ahead.
-        """
+        """Return lower bounds on the objective of completions, [model]; `sums` include the least amounts ahead."""
         room = (self.limits[self.rows :, None] - sums[self.rows :]) // self.scales[:, None]
         return np.asarray(self.most - room.min(axis=0))
 

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from time import monotonic
 
 import numpy as np
-from numpy.typing import NDArray
 
-from puzzledsl.search.label_setting.labels import added, best_of_each
+from puzzledsl.search.label_setting.labels import Short, Step, added, best_of_each
 from puzzledsl.search.label_setting.layout import Layout
 from puzzledsl.search.label_setting.resources import Resources
 from puzzledsl.search.problem.columns import Ints
@@ -29,7 +28,6 @@ SPLIT = 4  # initial number of cells along each side of a model's box
 CELLS = 4  # about the most cells per part
 PAIRS = 3000  # candidates per model; with more, the caller does better without a grid
 A_BLOCK = 100_000  # candidates tried at once
-Short = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,10 +47,7 @@ class Grid:
     order: Ints
 
     def candidates(self, room: Ints, left: Ints, weights: Ints) -> Iterator[tuple[Ints, Ints, Ints]]:
-        """Yield candidate ranges as arrays (models, first parts, numbers of parts).
-
-        `room[row][model]`: what a model may still use. `left[model]`: room of its priced objective. `weights`: prices by row.
-        """
+        """Yield (models, first parts, numbers of parts) of candidates. `left`: room of the priced objective."""
         high = [
             np.minimum(room[row] // width, count - 1)
             for row, width, count in zip(self.axes, self.widths, self.counts, strict=True)
@@ -95,30 +90,15 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Link:
-    """First column of each suffix, and the number of the rest among the suffixes of the next stage."""
-
-    column: Short
-    suffix: Short
-    next: _Link | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Suffixes:
     """Suffixes over the last layers, indexed by resource use."""
 
     grid: Grid
-    link: _Link
+    step: Step
 
     def columns(self, suffixes: Ints) -> Ints:
         """Return the columns of some suffixes, [suffix][layer], first layer first."""
-        found: list[Ints] = []
-        link: _Link | None = self.link
-        at = self.grid.order[suffixes]
-        while link is not None:
-            found.append(link.column[at].astype(np.int64))
-            at, link = link.suffix[at].astype(np.int64), link.next
-        return np.array(found).T
+        return self.step.columns(self.grid.order[suffixes]).T
 
 
 class SuffixTable:
@@ -126,12 +106,12 @@ class SuffixTable:
 
     def __init__(self, layout: Layout, resources: Resources, most: int, deadline: float | None) -> None:
         self.resources = resources
-        self.plain: dict[int, tuple[Ints, Ints, _Link]] = {}  # not indexed yet: (use, objective, link)
+        self.plain: dict[int, tuple[Ints, Ints, Step]] = {}  # not indexed yet: (use, objective, first step)
         self.gridded: dict[int, Suffixes] = {}
         sums, goal = np.zeros((len(resources.limits), 1), np.int64), np.zeros(1, np.int64)
         places = layout.words
         words = np.zeros((len(places), 1), np.int64)
-        link: _Link | None = None
+        step: Step | None = None
         stage = len(layout.order) if resources.weights.any() else 0
         while stage > layout.stages:
             if deadline is not None and monotonic() > deadline:
@@ -146,23 +126,20 @@ class SuffixTable:
             rows = slice(0, resources.rows)
             keep = best_of_each(added(resources.deltas[rows], sums[rows], column, suffix), goal, words)
             column, suffix, goal, words = column[keep], suffix[keep], goal[keep], words[:, keep]
-            sums, link = added(resources.deltas, sums, column, suffix), _Link(column, suffix, link)
-            self.plain[stage] = sums[: resources.rows].copy(), goal, link
+            sums, step = added(resources.deltas, sums, column, suffix), Step(suffix, column, step)
+            self.plain[stage] = sums[: resources.rows].copy(), goal, step
 
     def at(self, stage: int) -> Suffixes | None:
         """Return the suffixes from a stage on; None if they are not listed."""
         if stage not in self.gridded and stage in self.plain:
-            use, goal, link = self.plain.pop(stage)
+            use, goal, step = self.plain.pop(stage)
             box = int(self.resources.room[self.resources.rows])
-            self.gridded[stage] = Suffixes(grid_of(use, goal, self.resources.weights, box), link)
+            self.gridded[stage] = Suffixes(grid_of(use, goal, self.resources.weights, box), step)
         return self.gridded.get(stage)
 
 
 def _grown(resources: Resources, begin: int, end: int, sums: Ints, most: int) -> tuple[Short, Short] | None:
-    """Extend suffixes by each column of the layer before, within the limits of all resources.
-
-    Return the pairs (columns, suffixes). None if there are more than `most`.
-    """
+    """Extend suffixes by the columns of the layer before, within all limits: (columns, suffixes), or None if more than `most`."""
     main, limits = resources.rows, resources.room
     column, suffix = (resources.deltas[main, begin:end, None] + sums[main] <= limits[main]).nonzero()
     for resource in range(len(limits)):
@@ -175,11 +152,7 @@ def _grown(resources: Resources, begin: int, end: int, sums: Ints, most: int) ->
 
 
 def grid_of(use: Ints, goal: Ints, weights: Ints, box: int, cells: int = CELLS) -> Grid:
-    """Build the grid of parts. At least one row must have a positive weight.
-
-    `weights`: prices by row. `box`: typical room of the priced objective, which determines the cells' widths. `cells`: about the
-    most cells per part.
-    """
+    """Build the grid of parts. `weights`: prices by row, some positive. `box`: typical room of the priced objective."""
     most = use.max(axis=1)
     spans = [(int(most[row]) * int(w) / max(box, 1), row) for row, w in enumerate(weights.tolist()) if w]
     axes = sorted(row for _, row in sorted(spans, reverse=True)[:AXES])

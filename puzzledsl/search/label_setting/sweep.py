@@ -180,10 +180,7 @@ class Sweep:
         return self.width or max(1, min(many, AT_A_TIME // len(self.resources.limits)))
 
     def _grown(self, labels: Labels) -> Labels:
-        """Extend each label by each column of the next layer, if no resource exceeds its limit.
-
-        If there are many, only the sums of the rows are computed; `_with_all_resources` adds the others after dominance.
-        """
+        """Extend labels by the next layer's columns, within all limits; many get only the rows' sums at first."""
         layout, limits = self.layout, self.resources.limits
         begin, end = layout.columns(labels.stage)
         deltas, main = self.resources.deltas[:, begin:end], self.resources.rows

@@ -64,10 +64,7 @@ class Bound:
 
 
 def lagrangian_bound(problem: Problem, guess: Floats | None = None, deadline: float = inf) -> Bound:
-    """Compute the best Lagrangian bound that the price search finds. Formulas outside the problem's diagram are relaxed.
-
-    `guess`: prices of the same rows to start from. After the deadline (monotonic clock) the prices so far are taken.
-    """
+    """Compute the best Lagrangian bound that is found by the deadline, from prices to start with; other formulas are relaxed."""
     paths = paths_of(problem)
     if paths is None:
         return certify(problem, best_prices(problem, guess, deadline))
@@ -93,11 +90,7 @@ def certify(problem: Problem, prices: Floats) -> Bound:
 
 
 def _certify_paths(problem: Problem, paths: Paths, prices: Floats) -> Bound:
-    """Compute the bound over paths of the diagram, in int64.
-
-    Prices have as many binary places as fit. If they are too large for int64, all are scaled down together, which keeps the
-    bound valid.
-    """
+    """Compute the bound over paths in int64, from prices scaled down together until they fit."""
     prices = np.maximum(prices, 0.0)
     prices = prices * min(1.0, NEVER / 8 / max(float(prices @ problem.row_sizes), 1.0))
     bits = int(precision(problem, prices[None, :])[0][0])
@@ -121,10 +114,7 @@ def _certify_paths(problem: Problem, paths: Paths, prices: Floats) -> Bound:
 
 
 def whole_prices(problem: Problem, prices: Floats) -> tuple[tuple[int, ...], int, type]:
-    """Return prices as integers, their common denominator (a power of two), and the dtype to compute with.
-
-    The dtype is int64 if that is precise enough, else object (Python integers).
-    """
+    """Return prices as integers, their denominator (a power of two), and the dtype to compute with: int64 or object."""
     bits, fits = (part[0] for part in precision(problem, prices[None, :]))
     least = float(prices[prices > 0].min(initial=np.inf))
     if not fits and np.isfinite(least):

@@ -9,7 +9,9 @@ numbers are floats of about 1. `bound.certify` turns the resulting prices into a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,8 +62,7 @@ class Relaxation:
         return Relaxation(self.cost[keep], self.rows[:, keep], self.limits, start, sizes)
 
 
-@dataclass(slots=True, eq=False)
-class Point:
+class Point(NamedTuple):
     """Primal-dual point: primal `x`, `spare`, `excess`; dual `y` (by layer) and `prices`; and dual slacks.
 
     The slacks are `z = cost + prices . rows - y` and `below = DEAREST - prices`.
@@ -79,22 +80,10 @@ class Point:
         """Return the sum of all complementarity products, which is the duality gap if the point is feasible."""
         return float(self.x @ self.z + self.spare @ self.prices + self.excess @ self.below)
 
-    @property
-    def size(self) -> int:
-        """Number of complementarity products."""
-        return len(self.x) + 2 * len(self.prices)
-
     def moved(self, by: Point, primal: float, dual: float) -> Point:
         """Return the point after a step of length `primal` in primal and `dual` in dual variables."""
-        return Point(
-            self.x + primal * by.x,
-            self.spare + primal * by.spare,
-            self.excess + primal * by.excess,
-            self.y + dual * by.y,
-            self.prices + dual * by.prices,
-            self.z + dual * by.z,
-            self.below + dual * by.below,
-        )
+        lengths = (primal,) * 3 + (dual,) * 4
+        return Point(*(own + length * step for own, step, length in zip(self, by, lengths, strict=True)))
 
 
 def solve_relaxation(relaxation: Relaxation, prices: Floats) -> Floats:
@@ -132,12 +121,12 @@ def _start(relaxation: Relaxation, guess: Floats) -> Point:
 
 def _step(relaxation: Relaxation, at: Point) -> Point:
     """Take one step: the affine predictor determines the centring, and the corrector step uses it with second-order terms."""
-    system = _System.of(relaxation, at)
-    straight = system.solve(-at.x * at.z, -at.spare * at.prices, -at.excess * at.below)
+    solve = _solver(relaxation, at)
+    straight = solve(-at.x * at.z, -at.spare * at.prices, -at.excess * at.below)
     gap = at.gap()
     ahead = max(at.moved(straight, *_longest(at, straight)).gap(), 0.0)
-    target = gap / at.size * min(1.0, (ahead / gap) ** 3)
-    move = system.solve(
+    target = gap / (len(at.x) + 2 * len(at.prices)) * min(1.0, (ahead / gap) ** 3)
+    move = solve(
         target - at.x * at.z - straight.x * straight.z,
         target - at.spare * at.prices - straight.spare * straight.prices,
         target - at.excess * at.below - straight.excess * straight.below,
@@ -158,43 +147,25 @@ def _longest(at: Point, by: Point) -> tuple[float, float]:
     return primal, longest((at.z, by.z), (at.prices, by.prices), (at.below, by.below))
 
 
-@dataclass(slots=True, eq=False)
-class _System:
-    """Normal equations of one step, prepared for several right-hand sides."""
+def _solver(relaxation: Relaxation, at: Point) -> Callable[[Floats, Floats, Floats], Point]:
+    """Return what gives the step that changes the complementarity products by given amounts, to first order."""
+    ratio = at.x / at.z
+    scaled = relaxation.rows * ratio
+    weight, weighted = relaxation.sums(ratio), relaxation.sums(scaled)  # [layers], [rows][layers]
+    matrix = scaled @ relaxation.rows.T - (weighted / weight) @ weighted.T  # of the normal equations
+    matrix[np.diag_indices(len(matrix))] += at.spare / at.prices + at.excess / at.below
+    missing = 1.0 - relaxation.sums(at.x)  # primal residuals of the layers' sums, then of the rows
+    short = relaxation.limits - relaxation.rows @ at.x - at.spare + at.excess
+    off = relaxation.reduced(at.prices) - relaxation.spread(at.y) - at.z  # dual residuals
 
-    relaxation: Relaxation
-    at: Point
-    ratio: Floats  # x / z
-    weight: Floats  # [layers]: sums of ratio
-    weighted: Floats  # [rows][layers]: sums of ratio * rows
-    matrix: Floats  # [rows][rows]
-    missing: Floats  # [layers]: primal residuals of the layers' sums
-    short: Floats  # [rows]: primal residuals of the rows
-    off: Floats  # [columns]: dual residuals
-
-    @classmethod
-    def of(cls, relaxation: Relaxation, at: Point) -> _System:
-        """Set up the equations at a point."""
-        ratio = at.x / at.z
-        scaled = relaxation.rows * ratio
-        weight, weighted = relaxation.sums(ratio), relaxation.sums(scaled)
-        matrix = scaled @ relaxation.rows.T - (weighted / weight) @ weighted.T
-        matrix[np.diag_indices(len(matrix))] += at.spare / at.prices + at.excess / at.below
-        missing = 1.0 - relaxation.sums(at.x)
-        short = relaxation.limits - relaxation.rows @ at.x - at.spare + at.excess
-        off = relaxation.reduced(at.prices) - relaxation.spread(at.y) - at.z
-        return cls(relaxation, at, ratio, weight, weighted, matrix, missing, short, off)
-
-    def solve(self, columns: Floats, spares: Floats, excesses: Floats) -> Point:
-        """Return the step that changes the complementarity products by these amounts, to first order."""
-        at, relaxation = self.at, self.relaxation
-        free = columns / at.z - self.ratio * self.off
-        rest = (self.missing - relaxation.sums(free)) / self.weight
-        right = relaxation.rows @ free + self.weighted @ rest - self.short
+    def solve(columns: Floats, spares: Floats, excesses: Floats) -> Point:
+        free = columns / at.z - ratio * off
+        rest = (missing - relaxation.sums(free)) / weight
+        right = relaxation.rows @ free + weighted @ rest - short
         right += spares / at.prices - excesses / at.below
-        prices = _solve(self.matrix, right)
-        y = rest + (prices @ self.weighted) / self.weight
-        z = self.off - relaxation.spread(y) + prices @ relaxation.rows
+        prices = _solve(matrix, right)
+        y = rest + (prices @ weighted) / weight
+        z = off - relaxation.spread(y) + prices @ relaxation.rows
         return Point(
             x=(columns - at.x * z) / at.z,
             spare=(spares - at.spare * prices) / at.prices,
@@ -204,6 +175,8 @@ class _System:
             z=z,
             below=-prices,
         )
+
+    return solve
 
 
 def _solve(matrix: Floats, right: Floats) -> Floats:

@@ -11,7 +11,7 @@ separation, Ben-Ameur & Neto 2007), because the first programs know few paths.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from math import inf
 from time import monotonic
 
@@ -38,50 +38,32 @@ PATHS_CLOSE = 1e-5  # relative gap between the bound and the program's value at 
 MOST_PATHS = 80
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scaled:
-    """A relaxation scaled to numbers of about 1. Its prices times `units` are prices of the problem."""
-
-    relaxation: Relaxation
-    units: Floats
-
-
 def best_prices(problem: Problem, guess: Floats | None = None, deadline: float = inf) -> Floats:
     """Return prices [rows] that nearly maximise the bound, in units of the problem's integers. `guess`: prices to start from."""
     if not problem.rows:
         return np.zeros(0)
-    scaled = scaled_of(problem)
-    relaxation = scaled.relaxation
-    rough = _rough(relaxation) if guess is None else guess / scaled.units
+    relaxation, units = scaled_of(problem)
+    rough = _cooled(relaxation, np.zeros(len(units)), HEATS, STEPS_A_HEAT) if guess is None else guess / units
     prices = _beyond(relaxation, _generate(relaxation, rough, deadline))
     plain = np.where(prices < NEGLIGIBLE, 0.0, prices)  # tiny prices of slack rows would need large integers
-    return np.asarray(plain * scaled.units, dtype=np.float64)
+    return np.asarray(plain * units, dtype=np.float64)
 
 
 def carried(prices: Floats, source: Problem, target: Problem) -> Floats:
     """Convert prices to a guess for another problem with the same rows in other units, for example at another batch."""
-    return np.asarray(prices / scaled_of(source).units * scaled_of(target).units)
+    return np.asarray(prices / scaled_of(source)[1] * scaled_of(target)[1])
 
 
 def nearer(problem: Problem, prices: Floats) -> Floats:
     """Improve prices by two Newton steps: typically to within tenths of a percent of the best bound, much faster than it."""
-    scaled = scaled_of(problem)
-    relaxation = scaled.relaxation
-    best = moved = prices / scaled.units
-    highest = relaxation.bound(best)
-    for heat in HEATS[-2:]:
-        step = _newton_step(relaxation, moved, heat)
-        moved = moved if step is None else step
-        if (value := relaxation.bound(moved)) > highest:
-            best, highest = moved, value
-    return np.asarray(best * scaled.units)
+    relaxation, units = scaled_of(problem)
+    return _cooled(relaxation, prices / units, HEATS[-2:], 1) * units
 
 
-def scaled_of(problem: Problem) -> Scaled:
-    """Return the problem's relaxation, scaled.
+def scaled_of(problem: Problem) -> tuple[Relaxation, Floats]:
+    """Return the relaxation, scaled to numbers of about 1, and the units [rows] that make its prices the problem's.
 
-    Each layer's least cost and least use of each row are 0. The median over layers of the largest cost, and the largest use of
-    each row, are 1.
+    The least cost and use of each layer are 0; the largest use of a row and the median over layers of the largest cost are 1.
     """
     columns = problem.columns
     values = np.vstack([problem.goal.values, problem.matrix]).astype(np.float64)
@@ -92,14 +74,10 @@ def scaled_of(problem: Problem) -> Scaled:
     cost_unit = float(middling) or float(tops.max()) or 1.0
     row_units = values[1:].max(axis=1)
     row_units[row_units == 0.0] = 1.0
-    relaxation = Relaxation(
-        values[0] / cost_unit,
-        values[1:] / row_units[:, None],
-        (problem.limits - least[1:].sum(axis=1)) / row_units,
-        columns.start[:-1],
-        columns.sizes,
-    )
-    return Scaled(relaxation, cost_unit / row_units)
+    limits = (problem.limits - least[1:].sum(axis=1)) / row_units
+    rows = values[1:] / row_units[:, None]
+    relaxation = Relaxation(values[0] / cost_unit, rows, limits, columns.start[:-1], columns.sizes)
+    return relaxation, cost_unit / row_units
 
 
 def _generate(relaxation: Relaxation, prices: Floats, deadline: float) -> Floats:
@@ -146,21 +124,16 @@ def _beyond(relaxation: Relaxation, prices: Floats) -> Floats:
     return max((prices * ray for ray in (1.0, *RAYS)), key=relaxation.bound)
 
 
-# ---------------------------------------------------------------- rough prices
-
-
-def _rough(relaxation: Relaxation) -> Floats:
-    """Return prices whose bound is within a few percent of the best, by Newton steps on the smoothed bound."""
-    prices = np.zeros(len(relaxation.limits))
+def _cooled(relaxation: Relaxation, prices: Floats, heats: Sequence[float], steps: int) -> Floats:
+    """Return better prices, by Newton steps on the bound smoothed with ever less heat; from 0, to within a few percent."""
     best, highest = prices, relaxation.bound(prices)
-    for heat in HEATS:
-        for _ in range(STEPS_A_HEAT):
+    for heat in heats:
+        for _ in range(steps):
             moved = _newton_step(relaxation, prices, heat)
             if moved is None:
                 break
             prices = moved
-        value = relaxation.bound(prices)
-        if value > highest:
+        if (value := relaxation.bound(prices)) > highest:
             best, highest = prices, value
     return best
 
@@ -202,16 +175,12 @@ def _newton_step(relaxation: Relaxation, prices: Floats, heat: float) -> Floats 
     return None
 
 
-# ---------------------------------------------------------------- paths
-
-
 def best_path_prices(problem: Problem, paths: Paths, guess: Floats, deadline: float = inf) -> Floats:
     """Return prices [rows] that nearly maximise the bound over paths, in units of the problem's integers, from a guess."""
     if not problem.rows:
         return np.zeros(0)
-    numbers = scaled_of(problem)
-    search = _PathSearch(paths, numbers.relaxation)
-    return np.asarray(search.run(guess / numbers.units, deadline) * numbers.units)
+    relaxation, units = scaled_of(problem)
+    return np.asarray(_PathSearch(paths, relaxation).run(guess / units, deadline) * units)
 
 
 class _PathSearch:
@@ -231,13 +200,8 @@ class _PathSearch:
         for _ in range(rounds):
             if monotonic() > deadline:
                 break
-            program = Relaxation(
-                self.costs,
-                self.uses,
-                self.relaxation.limits,
-                np.zeros(1, dtype=np.int64),
-                np.array([len(self.costs)]),
-            )
+            alone = np.zeros(1, dtype=np.int64), np.array([len(self.costs)])
+            program = Relaxation(self.costs, self.uses, self.relaxation.limits, *alone)
             prices = solve_relaxation(program, self.best)
             most = program.bound(prices)
             if not np.isfinite(most) or most - self.highest <= PATHS_CLOSE * abs(most):

@@ -18,7 +18,7 @@ from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.portfolio.label_setting import kept
 from puzzledsl.search.portfolio.ledger import Ledger
 from puzzledsl.search.problem.columns import Ints, Mask
-from puzzledsl.search.problem.instance import Problem
+from puzzledsl.search.problem.instance import Problem, presolve
 from puzzledsl.search.problem.paths import paths_of
 
 NAME = "branch and bound"
@@ -29,10 +29,7 @@ BEAM = 100  # labels per stage of the beam search for a first answer
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Node:
-    """A restriction of the problem. `origin[column]`: the column's number in the ledger's problem.
-
-    `sweep`: label setting in progress, if no layer is left to split.
-    """
+    """A restriction of the problem, with the ledger's numbers of its columns, and its `sweep` if no layer is left to split."""
 
     problem: Problem
     origin: Ints
@@ -58,10 +55,7 @@ class Branching:
             )
 
     def run(self, labels: int) -> bool:
-        """Process nodes for work worth `labels` labels.
-
-        Return True if the ledger's answer is then proven: the first of the best answers, within the gap, or none exists.
-        """
+        """Process nodes for work worth `labels` labels. Return True if the ledger's answer is then proven."""
         ledger = self.ledger
         while self.usable and self.waiting and labels > 0 and ledger.effort.left_s > 0:
             bound, _, node = heapq.heappop(self.waiting)
@@ -136,23 +130,17 @@ class Branching:
 
 def _child(problem: Problem, origin: Ints, part: Mask, parent: Bound) -> _Node | None:
     """Return the node of the columns in `part`; None if it is proven to have no answer."""
-    if not problem.columns.covers(part):
+    solved = presolve(problem.only(part), quick=True) if problem.columns.covers(part) else None
+    if solved is None:
         return None
-    problem, origin = problem.only(part), origin[part]
-    diagram = problem.diagram
-    assert diagram is not None, "nodes are parts of a problem with a diagram"
-    if not diagram.feasible:
-        return None
-    live = diagram.live_columns(problem.columns)
-    problem, origin = problem.only(live), origin[live]
-    bound = lagrangian_bound(problem, parent.float_prices)
-    return None if bound.infeasible else _Node(problem, origin, bound)
+    bound = lagrangian_bound(solved.problem, parent.float_prices)
+    return None if bound.infeasible else _Node(solved.problem, origin[part][solved.origin], bound)
 
 
 def _halves(problem: Problem, layout: Layout) -> tuple[Mask, Mask] | None:
-    """Return two masks of columns, without the upper and without the lower classes of one layer; None if no stage has two.
+    """Return masks without the upper and the lower classes of the layer where cheap paths differ most in use, or None.
 
-    The layer is the one in which the cheapest paths at varied prices differ most in resource use.
+    Its classes are ordered by mean resource use, and split at the median of those that the paths take.
     """
     diagram = problem.diagram
     assert diagram is not None, "nodes are parts of a problem with a diagram"
@@ -163,29 +151,16 @@ def _halves(problem: Problem, layout: Layout) -> tuple[Mask, Mask] | None:
     use = (weight @ layout.resources.deltas[: layout.resources.rows]).astype(np.float64)
     ways = len(layout.resources.scales)
     paths = np.array([layout.completions.completion(way, 0, 0) for way in range(ways)])[:, : layout.stages]
-    spread = use[paths].std(axis=0)
-    classes = diagram.classes[paths]
-    differs = (classes != classes[:1]).any(axis=0)
-    ranked = sorted(stages, key=lambda stage: (not differs[stage], -spread[stage], stage))
-    return _split(problem, diagram.order[ranked[0]], use, use[paths[:, ranked[0]]], classes[:, ranked[0]])
-
-
-def _split(
-    problem: Problem, layer: int, use: Ints | np.ndarray, used: np.ndarray, taken: Ints
-) -> tuple[Mask, Mask]:
-    """Split the classes of a layer, ordered by mean resource use, at the median of the classes that the paths take."""
-    diagram, start = problem.diagram, problem.columns.start
-    assert diagram is not None
-    here = slice(int(start[layer]), int(start[layer + 1]))
+    spread, taken = use[paths].std(axis=0), diagram.classes[paths]
+    differs = (taken != taken[:1]).any(axis=0)
+    stage = min(stages, key=lambda stage: (not differs[stage], -spread[stage], stage))
+    here = problem.columns.span(diagram.order[stage])
     classes = diagram.classes[here]
     means = np.array([use[here][classes == c].mean() for c in range(int(classes.max()) + 1)])
     order = np.argsort(means, kind="stable")
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    at = np.unique(rank[np.unique(taken)])
-    cut = int(at[(len(at) - 1) // 2]) if len(at) > 1 else int(at[0])
-    cut = min(cut, len(order) - 2)
-    lower = rank[classes] <= cut
+    rank = np.argsort(order)
+    at = np.unique(rank[np.unique(taken[:, stage])])
+    cut = min(int(at[max(len(at) - 1, 0) // 2]), len(order) - 2)
     first, second = np.ones((2, len(problem.columns)), dtype=np.bool_)
-    first[here], second[here] = lower, ~lower
+    first[here], second[here] = rank[classes] <= cut, rank[classes] > cut
     return first, second

@@ -97,10 +97,7 @@ def _mark(problem: Problem, statement: Ints, number: int, part: int) -> bool:
 
 
 def by_cases(ledger: Ledger, cases: Cases, minimise: Minimise) -> bool:
-    """Solve cases until no other can be better. Return True if the ledger's answer is then proven.
-
-    `minimise` gets the problem of a case, its bound and the largest sum that is of interest.
-    """
+    """Solve cases by `minimise` until no other can be better. Return True if the ledger's answer is then proven."""
     problem = ledger.problem
     lower = np.full(len(cases.cases), ledger.lower, dtype=np.int64)
 

@@ -44,10 +44,7 @@ class LabelSetting:
     current: _Current | None = None
 
     def run(self, labels: int) -> bool:
-        """Extend at most about `labels` more labels.
-
-        Return True if the ledger's answer is then proven: the first of the best answers, within the gap, or none exists.
-        """
+        """Extend about `labels` more labels. Return True if the ledger's answer is then proven."""
         ledger = self.ledger
         self.reach = self._first_reach() if self.reach < 0 else self.reach
         # another engine's bound is far beyond the sweep in progress: sweeps from the root's bound are hopeless
@@ -112,10 +109,7 @@ class LabelSetting:
         return max(used, 1)
 
     def _next_most(self) -> int:
-        """Return the limit of the next sweep: `reach` above the bound, but no higher than is needed for a proof.
-
-        If a gap is accepted and the limit that proves it is within twice the reach, return that.
-        """
+        """Return the next limit: `reach` above the bound, or less if a proof, within the gap, needs no more."""
         ledger = self.ledger
         most = ledger.bound.value + self.reach
         if ledger.value is None or not ledger.effort.gap:

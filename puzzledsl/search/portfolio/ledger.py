@@ -55,17 +55,12 @@ class Ledger:
         """Keep an answer if it is better than the incumbent, or as good and before it in the order of the space."""
         if self.at_most is not None and value > self.at_most:
             return
-        if self.value is not None and (
-            value > self.value or (value == self.value and not self._first(chosen))
-        ):
+        best = None if self.chosen is None else (self.value, *self.chosen.tolist())
+        if best is not None and (value, *chosen.tolist()) >= best:
             return
         if self.value is None or value < self.value:
             self.found_by = by
         self.chosen, self.value = chosen, value
-
-    def _first(self, chosen: Ints) -> bool:
-        assert self.chosen is not None
-        return tuple(chosen.tolist()) < tuple(self.chosen.tolist())
 
     def raise_lower(self, lower: int, by: str) -> None:
         """Raise the lower bound to `lower`, proven by the engine `by`, if it is higher."""

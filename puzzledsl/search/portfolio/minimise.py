@@ -167,14 +167,8 @@ class Portfolio:
             share *= GROWTH * (LATER if structured and turn == 1 else 1)
             turn *= GROWTH
 
-    # -------------------------------------------------------- CP-SAT
-
     def cpsat(self, effort: Effort) -> bool:
-        """Search the whole problem by CP-SAT, with the columns that reduced costs leave and the bounds on the sum.
-
-        Return True if the ledger's answer is then proven: optimal (the first of the best if `canonical`), within the gap, or none
-        exists.
-        """
+        """Search the columns that are left by CP-SAT. Return True if the ledger's answer is then proven."""
         ledger, known = self.ledger, self.ledger.value
         if known is None or ledger.lower < known:
             found = self._better(effort)
@@ -189,11 +183,7 @@ class Portfolio:
         return ledger.value is None or ledger.close_enough()
 
     def _better(self, effort: Effort) -> Answer:
-        """Minimise among answers that are as good as the best known one.
-
-        If the canonical answer is wanted, the known one itself is excluded: to prove that there is no other one is easier than to
-        prove first that it is best and then that it is the only best.
-        """
+        """Minimise among answers as good as the best one; if canonical, without it, which is the easier proof."""
         ledger = self.ledger
         keep = ledger.bound.within(ledger.most)
         if not ledger.problem.columns.covers(keep):
@@ -211,8 +201,6 @@ class Portfolio:
         if found.bound is not None:
             ledger.raise_lower(found.bound if before is None else min(found.bound, before), CP_SAT)
         return found
-
-    # -------------------------------------------------------- first answers
 
     def _first_answer(self) -> None:
         """Find any answer: by beam search if there is a diagram, else by repair, then a beam."""

@@ -75,10 +75,7 @@ class Box:
 
 
 def latency_each(output: int, low: Cost, high: Cost) -> tuple[int, int]:
-    """Return (least, most) of a sub-block's latency in nanoseconds, given its costs at the two ends of an interval of batches.
-
-    `least / high` and `most / low` bound latency / batch. `output`: tokens generated for each sequence.
-    """
+    """Return (least, most) latency of a sub-block in ns: least / high and most / low bound latency / batch in between."""
     least = most = 0
     for name, often in METRICS["latency"].of_costs.items():
         at_low, at_high = getattr(low, name), getattr(high, name)

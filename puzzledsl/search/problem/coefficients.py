@@ -118,8 +118,6 @@ class Coefficients:
             case _:
                 assert_never(term)
 
-    # ---------------------------------------------------------------- numbers by column
-
     @cached_property
     def _sites(self) -> list[tuple[Sequence[Sequence[Any]], Ints]]:
         """Alternatives of each layer, and the place of each column's among them: by sub-block, then of pairs."""
@@ -133,10 +131,9 @@ class Coefficients:
     def _each(
         self, site: int, of: Callable[..., Entry], *tables: Sequence[Any], profile: str = ""
     ) -> tuple[list[Entry], Ints]:
-        """Return `of(alternative, *table)` of a site's alternatives, and the place of each column's among them.
+        """Return `of(alternative, *table)` of a site's alternatives, and each column's place among them; equal layers share both.
 
-        `tables`: entries by layer. Layers that share their alternatives and entries share the numbers; on a `profile`, the same
-        layers do at every batch.
+        `tables`: entries by layer. On a `profile`, the same layers agree at every batch.
         """
         offered, own = self._sites[site]
         layers, places = self._alike.get((site, profile), ([], own))
@@ -163,8 +160,6 @@ class Coefficients:
         scale = math.lcm(*{n.denominator for n in numbers})
         return Vector(_added([([int(n * scale) for n in numbers], places)]), Fraction(1, scale))
 
-    # ---------------------------------------------------------------- costs
-
     def metric(self, scenario: str, batch: int, metric: str) -> Vector:
         """Return a metric of a scenario at a batch. Raises KeyError for a metric that is not linear."""
         costs = self.tables.at(scenario, batch)
@@ -180,10 +175,7 @@ class Coefficients:
         return Vector(self.measured(room.of, costs), constant=Fraction(room.of(costs.fixed))), room.limit
 
     def measured(self, of: Callable[..., int], *costs: ScenarioCosts) -> Whole:
-        """Return a number of each column: of its pair if that is listed, else the sum of its sub-blocks'.
-
-        `of` takes a cost of each of `costs`, of which only a single one may list pairs.
-        """
+        """Return a number of each column: of its pair if that is listed, else of its two sub-blocks."""
         if costs[0].pairs:
 
             def of_pair(choice: LayerAssignment, layer: int) -> int:
@@ -197,8 +189,6 @@ class Coefficients:
         tables = [[getattr(c, part) for c in costs] for part in SUB_BLOCKS]
         profile = costs[0].scenario if costs[0].scenario in self.tables.profiles else ""
         return _added([self._each(site, entry, *tables[site], profile=profile) for site in (0, 1)])
-
-    # ---------------------------------------------------------------- scores
 
     def _score(self, score: str) -> Vector:
         """Return a score table. Sub-block scores are converted once per layer, not per pair."""
@@ -224,10 +214,7 @@ class Coefficients:
         return Vector(values, Fraction(1, scale), decimal(tables.scores[score].offset))
 
     def _added_by_runs(self, values: Whole, measured: Mapping[Run, int]) -> Whole:
-        """Replace the scores of columns of dropped layers by what each adds to the score of its run.
-
-        A run that is not measured scores as the run without its last layer plus this layer's own score.
-        """
+        """Replace dropped layers' scores by what each adds to its run; one beyond a measured part adds its own."""
         columns, longest = self.columns, max(length for _, length in measured)
         first = (columns.position == 1).nonzero()[0]
         own = dict(zip(columns.layer_of[first].tolist(), values[first].tolist(), strict=True))
@@ -244,9 +231,6 @@ class Coefficients:
             first_layer = int(columns.layer_of[column]) - length + 1
             values[column] = total(first_layer, length) - total(first_layer, length - 1)
         return combined([(1, values)])
-
-
-# ---------------------------------------------------------------- exact integers
 
 
 def _whole(numbers: list[int]) -> Whole:

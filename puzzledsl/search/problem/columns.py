@@ -55,10 +55,7 @@ class Columns:
         return cls(pairs, place, np.cumsum([0, *sizes]), np.zeros(len(place), dtype=np.int64))
 
     def with_positions(self, period: int, dropped: Sequence[LayerAssignment | None]) -> Columns:
-        """Return columns with one for each position of a dropped layer; unchanged if no two neighbouring layers can be dropped.
-
-        `dropped`: the choice that drops each layer, if it can be.
-        """
+        """Return columns with one for each position of a dropped layer, if two neighbours may be `dropped`."""
         place, position, start = list[int](), list[int](), [0]
         length = longest = 0
         for pairs, gone in zip(self.pairs, dropped, strict=True):
@@ -122,10 +119,7 @@ class Columns:
         return np.asarray(counted - counted[self.start[self.layer_of]])
 
     def places(self, largest: int) -> Ints:
-        """Return weights [word][column] whose sums over an answer are its place in the order of the space, first word first.
-
-        A word numbers the combinations of as many layers as fit below `largest`.
-        """
+        """Return weights [word][column] whose sums, each up to `largest`, are an answer's place in the order of the space."""
         words, size = [np.zeros(len(self), dtype=np.int64)], 1
         for layer, width in reversed([*enumerate(self.sizes.tolist())]):
             if size > 1 and size * width > largest:

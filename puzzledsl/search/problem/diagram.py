@@ -65,10 +65,7 @@ class Diagram:
         return cls(tuple(order), merged, classes, covered)
 
     def only(self, columns: Columns, keep: Mask) -> Diagram:
-        """Return the diagram of the columns in `keep`. `columns`: those of this diagram.
-
-        A layer with a single column left loses its stage.
-        """
+        """Return the diagram without columns outside `keep`. A layer with a single column left loses its stage."""
         if not self.feasible:
             return replace(self, classes=self.classes[keep])
         classes, order = self.classes.copy(), list[int]()
@@ -106,11 +103,10 @@ class Diagram:
 def diagram_of(
     columns: Columns, formulas: Sequence[Formula], quick: bool = False, deadline: float = inf
 ) -> Diagram | None:
-    """Build the diagram of formulas; those that would make it too large are left out.
+    """Build the diagram of formulas, in the layers' own order or one with few open formulas; too large formulas are left out.
 
-    Layers are in their natural order, or, if that needs many states, in an order that keeps few formulas open at a time.
-    Returns None after the deadline (monotonic clock) or, with `quick`, if QUICK work is not enough. If scores have runs of
-    dropped layers, a diagram of only these, with `hurried` set, is returned in place of None.
+    Returns None after the deadline (monotonic clock) or, with `quick`, if QUICK work is not enough; for runs of dropped layers, a
+    diagram of these alone, `hurried`.
     """
     pool = NormalForm(columns, formulas)
     runs, every = pool.runs, frozenset(range(len(formulas)))
@@ -244,10 +240,7 @@ class _Attempt:
         return Automaton(tables, *self.span(formula))
 
     def _product(self, begins: Sequence[list[Automaton]], most: int) -> None:
-        """Build the product of automata in at most `most` transitions. A product state is a row of the open automata's states.
-
-        `begins[stage]`: automata whose first layer is at the stage.
-        """
+        """Build the product of automata, by first stage, in at most `most` transitions; its states are rows."""
         states, open_ = np.zeros((1, 0), dtype=np.int64), list[Automaton]()
         tables: list[Next] = []
         for stage, (layer, begun) in enumerate(zip(self.order, begins, strict=True)):
@@ -301,10 +294,7 @@ def _unique_rows(columns: Ints) -> tuple[Ints, Ints]:
 
 
 def _frugal(pool: Residuals, parts: Sequence[int]) -> list[int]:
-    """Return an order of the layers in which few formulas are open at a time.
-
-    Greedy: among layers of open formulas, the next is the one that opens few formulas and closes many.
-    """
+    """Return an order in which few formulas are open: greedily, the next layer opens few formulas and closes many."""
     mentioned = {part: set(places_of(pool.layers[part])) for part in parts}
     users: dict[int, list[int]] = {}
     for part, layers in mentioned.items():
@@ -339,10 +329,7 @@ def _dearest(built: _Attempt, parts: Sequence[int]) -> set[int]:
 
 
 def _merged(tables: Sequence[Next]) -> tuple[Next, ...] | None:
-    """Return the transitions of the minimal diagram: states on no path removed, states with the same future merged.
-
-    None if there is no path.
-    """
+    """Return the minimal diagram's transitions: states on no path removed, those of one future merged; else None."""
     renamed = np.zeros(1, dtype=np.int64)
     joined: list[Next] = []
     for table in reversed(tables):

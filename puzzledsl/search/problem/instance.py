@@ -58,11 +58,11 @@ class Goal:
     """
 
     values: Ints
-    unit: Fraction
-    constant: Fraction
-    sign: int
-    upwards: bool
-    exact: bool
+    unit: Fraction = Fraction(1)
+    constant: Fraction = Fraction(0)
+    sign: int = 1
+    upwards: bool = False
+    exact: bool = True
     tokens: Tokens | None = None
 
     def rank(self, total: int) -> Fraction:
@@ -73,10 +73,7 @@ class Goal:
         return -value if self.upwards else value
 
     def in_units(self, total: int) -> Fraction | None:
-        """Return the objective's value at a sum, or its bound at a bound on the sum.
-
-        None if it is infinite: tokens per second at a latency of 0 or less.
-        """
+        """Return the objective's value at a sum; None if infinite: tokens per second at a latency of 0 or less."""
         value = self.constant + self.sign * self.unit * total
         if self.tokens is None:
             return value
@@ -97,10 +94,7 @@ class Goal:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Integer program of one search for fixed batches, or for the relaxation of a box of batches.
-
-    `diagram`: decision diagram of the formulas, if it has been built. `is_large`: it has not, because it is known to be large.
-    """
+    """Integer program of a search at given batches or in a box. `is_large`: its `diagram` is known to be large."""
 
     name: str
     columns: Columns
@@ -191,16 +185,13 @@ class Problem:
         chosen = self.columns.numbered(np.array([here[0] for here in found], dtype=np.int64))
         return chosen if (chosen >= 0).all() else None
 
-    def without_runs(self) -> tuple[Problem, Ints] | None:
-        """Return the problem without positions in runs, and its columns' numbers in this problem.
-
-        Each dropped layer is scored as the first of a run. None if this leaves a layer without a column.
-        """
+    def without_runs(self) -> Problem:
+        """Return the problem with each choice once, scored as the first of a run; itself where a layer has no such column."""
         keep = self.columns.position <= 1
-        if not self.columns.covers(keep):
-            return None
+        if not self.columns.period or not self.columns.covers(keep):
+            return self
         problem = replace(self, diagram=None).only(keep)
-        return replace(problem, columns=replace(problem.columns, period=0), diagram=None), keep.nonzero()[0]
+        return replace(problem, columns=replace(problem.columns, period=0))
 
     @cached_property
     def tells_runs(self) -> bool:

@@ -78,10 +78,8 @@ class Child:
 
     def bound_of(self, requirement: nodes.LinearRequirement) -> Fraction:
         """Return the right-hand side of a requirement: its bound, or its ratio times the parent's value at the same batch."""
-        if requirement.parent_ratio is not None:
-            return requirement.parent_ratio * self.parent().linear(requirement.left)
-        assert requirement.bound is not None, "a requirement has a bound or a ratio"
-        return requirement.bound
+        relative = requirement.parent_ratio is not None
+        return requirement.limit * (self.parent().linear(requirement.left) if relative else 1)
 
     def meets(self, requirement: nodes.Requirement) -> bool:
         """True if a requirement holds."""
@@ -93,6 +91,11 @@ class Child:
             case _:
                 assert_never(requirement)
 
+    def is_right(self) -> bool:
+        """True if every batch fits and every requirement of the search holds."""
+        tables = self.tables
+        return all(map(self.fits, tables.scenarios)) and all(map(self.meets, tables.search.requirements))
+
     def fits(self, scenario: str) -> bool:
         """True if an `auto` batch is the largest candidate that fits into memory; always true if the batch is given."""
         batch = self.batches[scenario]
@@ -101,13 +104,7 @@ class Child:
         return batch == self.tables.largest_batch(scenario, self.layers)
 
 
-def report(child: Child) -> tuple[dict[str, int], dict[str, float]]:
-    """Return batches and metrics as `exact_report` does, the metrics as floats."""
-    batches, metrics = exact_report(child)
-    return batches, {name: float(value) for name, value in metrics.items()}
-
-
-def exact_report(child: Child) -> tuple[dict[str, int], dict[str, Fraction]]:
+def report(child: Child) -> tuple[dict[str, int], dict[str, Fraction]]:
     """Return the batch of every scenario with costs, and all other metrics in base units, such as `chat.memory` or `kl`.
 
     A scenario that the search does not mention is evaluated at its largest candidate batch; if `auto`, the largest that fits.

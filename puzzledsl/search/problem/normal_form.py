@@ -81,11 +81,7 @@ def as_tables(tables: Facts, term: nodes.Term) -> Iterator[nodes.Term]:
 
 
 class NormalForm(Residuals):
-    """Pool of the requirements of a problem.
-
-    `formulas`: their numbers. `runs`: formulas that positions in runs of dropped layers are consecutive, one for each pair of
-    neighbouring layers.
-    """
+    """Pool of a problem's `formulas`, by number, and of `runs`: positions in runs of dropped layers are consecutive."""
 
     def __init__(self, columns: Columns, formulas: Sequence[Formula] = ()) -> None:
         super().__init__(columns)

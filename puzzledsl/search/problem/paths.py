@@ -64,10 +64,7 @@ class Paths:
         return np.asarray(np.minimum.reduceat(values[:, self.ordered], self.first, axis=1))
 
     def to_end(self, least: Values) -> list[Values]:
-        """Return the least value of the remaining stages from each state, [V][S + 1], before each stage and after the last.
-
-        The last entry is NEVER, so that DEAD (-1) indexes it.
-        """
+        """Return the least value to the end from each state, [stages][V][S + 1]; at DEAD (-1), it is NEVER."""
         never = _never(least)
         after = np.full((len(least), 2), never, dtype=least.dtype)
         after[:, 0] = 0
@@ -82,10 +79,7 @@ class Paths:
         return found[::-1]
 
     def through(self, least: Values, to_end: list[Values]) -> Values:
-        """Return the least value of the other stages on paths through each class, [classes], for the first of the V values.
-
-        NEVER or more if no path leads through the class.
-        """
+        """Return the least sum of the other stages through each class, [classes], for the first values."""
         found = np.full(least.shape[1], _never(least), dtype=least.dtype)
         before = np.zeros(1, dtype=least.dtype)
         for stage, (table, span) in enumerate(zip(self.diagram.next, self.spans, strict=True)):
@@ -98,10 +92,7 @@ class Paths:
         return found
 
     def cheapest(self, values: Values, least: Values, to_end: list[Values]) -> Ints:
-        """Return the columns of a cheapest child for each of the V values, [V][layers].
-
-        Ties are broken by the first class, then the first column.
-        """
+        """Return the columns of a cheapest child for each of the V values, [V][layers]; of equals, the first class and column."""
         lines = np.arange(len(values))
         chosen = np.zeros((len(values), self.columns.layers), dtype=np.int64)
         for layer in self.free.tolist():

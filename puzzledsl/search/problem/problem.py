@@ -66,10 +66,7 @@ class Builder(Forms):
         return other
 
     def for_requirements(self, search: Search) -> Builder:
-        """Return the builder of this search with other requirements.
-
-        A scenario that only a dropped requirement mentions is left out, since children need not fit there any more.
-        """
+        """Return the builder of this search with other requirements, without scenarios that only dropped requirements mention."""
         other = self.for_search(search)
         own = search.model_copy(update={"preferences": self.tables.search.preferences})
         mentioned = {term.scenario for term in terms_of(own) if isinstance(term, MetricTerm)}
@@ -95,10 +92,7 @@ class Problems:
 
     @cached_property
     def boxes(self) -> tuple[Box, ...]:
-        """Boxes that together contain all batches, smallest first.
-
-        There is one for each combination of listed batches; a scenario with a profile contributes its whole interval.
-        """
+        """Boxes that together contain all batches, smallest first: listed batches one by one, a profile's as one interval."""
         tables = self.tables
         sides = [self._sides(name) for name in tables.scenarios]
         return tuple(
@@ -125,10 +119,7 @@ class Problems:
         return replace(self, changes=(*self.changes, change))
 
     def box_of(self, layers: Sequence[LayerAssignment], near: Box) -> Box | None:
-        """Return the single box of the batches that a model runs at; None if it fits at no batch.
-
-        Scenarios with a profile run at the largest batch that fits, others at the listed batch of `near`.
-        """
+        """Return the box of the batches that a model runs at: a profile's largest, else of `near`; None if none fits."""
         tables = self.tables
         batches = {
             name: tables.largest_batch(name, layers) if name in tables.profiles else low

@@ -47,10 +47,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """Sum constraint: the numbers of the chosen columns add up to `least` or more, `most` or less.
-
-    `terms`: layers, ascending, each with the number of a vector of the pool: one number a column, the least of them 0.
-    """
+    """Sum constraint on the chosen numbers. `terms`: layers, ascending, with their vectors in the pool, each of least 0."""
 
     terms: tuple[tuple[int, int], ...]
     least: int
@@ -79,8 +76,6 @@ class Residuals:
         self._inside: dict[int, Mask] = {}
         self._classes: dict[tuple[int, frozenset[int]], tuple[list[int], list[int]]] = {}
         self._full = [(1 << int(size)) - 1 for size in columns.sizes]
-
-    # ---------------------------------------------------------------- building
 
     def atom(self, layer: int, mask: int) -> int:
         """Return the formula that the layer takes a column of `mask`."""
@@ -162,8 +157,6 @@ class Residuals:
         self._opposites[formula], self._opposites[result] = result, formula
         return result
 
-    # ---------------------------------------------------------------- choosing
-
     def assign(self, formula: int, layer: int, column: int) -> int:
         """Return the residual of a formula after a layer takes its column number `column` (counted within the layer)."""
         if not self.layers[formula] >> layer & 1:
@@ -206,8 +199,6 @@ class Residuals:
         if len(kept) <= 1:
             return kept[0] if kept else neutral
         return self._number(Joined(tuple(kept), every), layers[formula] & ~(1 << layer))
-
-    # ---------------------------------------------------------------- reading
 
     def parts(self, formula: int) -> tuple[int, ...]:
         """Return the conjuncts of a formula: none for TRUE, the formula itself if it is no conjunction."""
@@ -279,8 +270,6 @@ class Residuals:
             self.work += len(columns) * len(masks)
             self._classes[key] = classes_of(masks, columns)
         return self._classes[key]
-
-    # ---------------------------------------------------------------- the pool
 
     def _joined(self, kept: Sequence[int], parts: Iterable[int], every: bool) -> int:
         """Join parts to a conjunction or disjunction, flattening nested ones of the same kind. `kept`: parts already joined."""

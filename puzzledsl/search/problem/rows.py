@@ -98,17 +98,17 @@ def goal_of(forms: Forms, linear: nodes.Linear, sense: Literal["minimize", "maxi
     return Goal(values, vector.unit * divisor, vector.constant, sign, upwards, divisor == 1, tokens)
 
 
-def _metric(linear: nodes.Linear) -> tuple[Fraction, str, str] | None:
-    """Return (factor, scenario, metric) of an expression `factor * metric + constant`; None for any other."""
-    if len(linear.terms) == 1 and isinstance(term := linear.terms[0].term, nodes.MetricTerm):
-        return linear.terms[0].coefficient, term.scenario, term.metric
-    return None
-
-
 def _throughput(linear: nodes.Linear) -> tuple[Fraction, str] | None:
     """Return (factor, scenario) of an expression `factor * throughput + constant`; None for any other."""
-    found = _metric(linear)
-    return found[:2] if found is not None and found[2] == "throughput" else None
+    match linear.terms:
+        case (
+            nodes.WeightedTerm(
+                coefficient=factor, term=nodes.MetricTerm(scenario=scenario, metric="throughput")
+            ),
+        ):
+            return factor, scenario
+        case _:
+            return None
 
 
 def _latency(coefficients: Coefficients, scenario: str, box: Box, *, most: bool) -> tuple[int, Vector]:
@@ -124,9 +124,6 @@ def _latency(coefficients: Coefficients, scenario: str, box: Box, *, most: bool)
     constant = NANOSECOND * number(at_low.fixed, at_high.fixed)
     vector = Vector(coefficients.measured(number, at_low, at_high), NANOSECOND, constant)
     return low if most else high, vector
-
-
-# ---------------------------------------------------------------- requirements
 
 
 def requirement_rows(
@@ -167,8 +164,7 @@ def bounds_of(forms: Forms, requirement: nodes.LinearRequirement, box: Box) -> t
     """Return the least and the greatest right-hand side of a requirement over a box. Throughput at latency 0 counts as 0."""
     left, ratio, throughput = requirement.left, requirement.parent_ratio, _throughput(requirement.left)
     if ratio is None:
-        assert requirement.bound is not None, "a requirement has a bound or a ratio"
-        return requirement.bound, requirement.bound
+        return requirement.limit, requirement.limit
 
     def parents(*, most: bool) -> Fraction:
         if throughput is None:
@@ -180,9 +176,6 @@ def bounds_of(forms: Forms, requirement: nodes.LinearRequirement, box: Box) -> t
 
     ends = [ratio * parents(most=most) for most in (False, True)]
     return min(ends), max(ends)
-
-
-# ---------------------------------------------------------------- memory
 
 
 def without_larger(problem: Problem) -> Problem:

@@ -25,13 +25,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fact
 from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts, ScoreTable
 
-COMPARE = {
-    "<=": operator.le,
-    ">=": operator.ge,
-    "==": operator.eq,
-    "<": operator.lt,
-    ">": operator.gt,
-}
+COMPARE = {"<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt}
 SECONDS = Fraction(1, 10**9)  # the tables' times are in nanoseconds
 MANY = 1 << 14  # up to this many batches, all are tried
 
@@ -45,8 +39,6 @@ class Model:
     scores: Mapping[str, ScoreTable]
     layers: tuple[LayerAssignment, ...]
     batches: Mapping[str, int]
-
-    # ---------------------------------------------------------------- requirements
 
     def meets(self, requirement: nodes.Requirement) -> bool:
         """True if a requirement holds."""
@@ -101,8 +93,6 @@ class Model:
     def _run_lengths(self, statements: tuple[nodes.Logic, ...]) -> list[int]:
         """Return the lengths of the runs of statements that hold."""
         return [len([*run]) for holds, run in groupby(map(self.is_true, statements)) if holds]
-
-    # ---------------------------------------------------------------- expressions
 
     def value(self, linear: nodes.Linear) -> Fraction:
         """Return the value of a linear expression, in base units."""
@@ -162,8 +152,6 @@ class Model:
     def _shape(self) -> nodes.Shape:
         return self.program.parents[self.program.spaces[self.costs.space].parent].shape
 
-    # ---------------------------------------------------------------- metrics
-
     @cached_property
     def metrics(self) -> dict[str, dict[str, Fraction]]:
         """Every metric of every scenario with a batch, in base units (docs/language.md, "The metrics of a scenario")."""
@@ -194,10 +182,7 @@ class Model:
         return found
 
     def fits(self, scenario: str, batch: int) -> bool:
-        """True if the KV cache takes at most `kv_fraction` of the memory that the reserve and the weights leave.
-
-        Always true for a given batch, whose memory the search bounds itself.
-        """
+        """True if the KV cache fits into its share of the memory left by reserve and weights; always true for a given batch."""
         head = self._head(scenario, batch)
         if head.capacity_bytes is None:
             return True
@@ -258,10 +243,7 @@ class Model:
         return next((costs for costs in listed if costs.batch == batch), listed[0])
 
     def _costs_of(self, scenario: str, batch: int) -> Iterator[Cost]:
-        """Yield the costs that add up to the child's: the fixed part, then each layer's.
-
-        Those of a batch that the table does not list are computed from the profile.
-        """
+        """Yield the costs that add up to the child's, fixed part first; computed for a batch that is not listed."""
         table = self._head(scenario, batch)
         if table.batch != batch:
             yield from self._roofline(scenario, batch)
@@ -286,8 +268,6 @@ class Model:
                 if key not in known:
                     known[key] = sub_block_cost(hardware, own, self._alternative(layer, part), work)
                 yield known[key]
-
-    # ---------------------------------------------------------------- scores
 
     @cached_property
     def totals(self) -> dict[str, Fraction]:

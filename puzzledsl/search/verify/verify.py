@@ -60,9 +60,6 @@ def _choices(model: Model, search: Search) -> Iterator[Violation]:
                 yield Violation("choice", f"layer {index} may not have {part} {getattr(chosen, part)}")
 
 
-# ---------------------------------------------------------------- batches
-
-
 def _no_batch(model: Model, mentioned: list[str]) -> Iterator[Violation]:
     for name in mentioned:
         batch, most = model.batches.get(name, None), model.costs.auto.get(name)
@@ -81,10 +78,7 @@ def _not_largest(model: Model, mentioned: list[str]) -> Iterator[Violation]:
 
 
 def _all_batches(model: Model, mentioned: list[str]) -> dict[str, int]:
-    """Return the batch of every scenario with costs: the model's own, or, if the search mentions none, the largest that fits.
-
-    If none fits, the smallest that is listed.
-    """
+    """Return the batch of every scenario with costs: the model's, else the largest that fits, else the smallest listed."""
     return {
         name: model.batches[name]
         if name in mentioned
@@ -92,9 +86,6 @@ def _all_batches(model: Model, mentioned: list[str]) -> dict[str, int]:
         for name, listed in model.costs.scenarios.items()
         if listed
     }
-
-
-# ---------------------------------------------------------------- figures
 
 
 def _figures(

@@ -10,7 +10,7 @@ A reused declaration leaves the same traces as a lowered one: warnings, names, w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from puzzledsl.base.diagnostics import Diagnostic
@@ -145,7 +145,7 @@ class Reuse:
             node, info = self._node(ctx, other)
             if node is not before[0] and node.model_copy(update={"where": before[0].where}) != before[0]:
                 return False
-            if info != before[1]:
+            if _facts(info) != _facts(before[1]):
                 return False
         return True
 
@@ -165,6 +165,10 @@ class Reuse:
         ctx.pending += _symbols(ctx, known.pending)
         ctx.steps += known.steps
         return _moved(node, by, ctx.root.shown)
+
+
+def _facts(info: SpaceInfo | None) -> list[object] | None:
+    return None if info is None else [getattr(info, each.name) for each in fields(info)]
 
 
 def _mistakes(ctx: Context) -> int:

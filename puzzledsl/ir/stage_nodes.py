@@ -274,7 +274,6 @@ class Eval(Declaration):
         default=None,
         calls=ASKED,
         noun="form of prompts",
-
         shown="three from the text",
         left_out=True,
     )

@@ -29,6 +29,7 @@ from puzzledsl.ir.facts import fact
 from puzzledsl.ir.logic import Pair, layers_of
 
 Cells = tuple[tuple[Fraction, ...], ...]
+Axis = tuple[Alternative, ...]
 MOST_SHOWN = 12  # values in a message
 BOTH: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 
@@ -52,9 +53,9 @@ class Table:
         return self.cells[self.names("attention").index("parent")][self.names("ffn").index("parent")]
 
 
-def axis(space: SpaceInfo, layer: int, sub_block: SubBlock) -> tuple[Alternative, ...]:
+def axis(space: SpaceInfo, layer: int, sub_block: SubBlock) -> Axis:
     """Return a layer's alternatives of one sub-block, with the parent's own among them."""
-    here: tuple[Alternative, ...] = tuple(space.choices(sub_block)[layer])
+    here: Axis = tuple(space.choices(sub_block)[layer])
     parent = PARENTS[sub_block]
     return here if parent in here else (*here, parent)
 
@@ -87,13 +88,9 @@ def tables_of(ctx: Context, numbers: Sequence[values.Number], span: Span) -> lis
     space, layer = at
     rows, columns = (axis(space, layer, part) for part in BOTH)
     _afford(ctx, len(rows) * len(columns), len(numbers), span)
-    cells = [
-        ((v.value,) * len(columns),) * len(rows)
-        if isinstance(v, Quantity)
-        else _cells(tuple(v.terms.items()), v.constant, space, layer)
-        for v in numbers
-    ]
-    return [Table(space, layer, each, v.dimension) for each, v in zip(cells, numbers, strict=True)]
+    terms = [({}, n.value) if isinstance(n, Quantity) else (n.terms, n.constant) for n in numbers]
+    cells = [_cells(tuple(own.items()), constant, space, rows, columns) for own, constant in terms]
+    return [Table(space, layer, each, n.dimension) for each, n in zip(cells, numbers, strict=True)]
 
 
 def _afford(ctx: Context, size: int, numbers: int, span: Span) -> None:
@@ -105,9 +102,12 @@ def _afford(ctx: Context, size: int, numbers: int, span: Span) -> None:
 
 @functools.lru_cache(maxsize=256)  # a figure is compared with many values
 def _cells(
-    terms: tuple[tuple[values.TermKey, Fraction], ...], constant: Fraction, space: SpaceInfo, layer: int
+    terms: tuple[tuple[values.TermKey, Fraction], ...],
+    constant: Fraction,
+    space: SpaceInfo,
+    rows: Axis,
+    columns: Axis,
 ) -> Cells:
-    rows, columns = (axis(space, layer, part) for part in BOTH)
     pairs = [(key, c) for key, c in terms if key[0] == "table"]
     by_row, by_column = (
         [sum((c * _one(key, each, space) for key, c in of_part), Fraction(0)) for each in axis]

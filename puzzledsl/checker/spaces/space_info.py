@@ -14,7 +14,7 @@ Choice = tuple[Alternative, ...]
 """Alternatives of one layer at one site, in the order written."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class SpaceInfo:
     """A space under construction. `asked` maps widths to their unrounded values.
 

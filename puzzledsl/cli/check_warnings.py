@@ -27,7 +27,7 @@ from puzzledsl.ir.logic import compared
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.metrics import costs_of_layer, linear_metrics, metrics_of
 from puzzledsl.ir.references import references
-from puzzledsl.ir.tables import CostTable, LayerAssignment, ScenarioCosts
+from puzzledsl.ir.tables import Assignment, CostTable, EndsAssignment, LayerAssignment, ScenarioCosts
 
 TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
 """Files and folders of a tokenizer that have a chat template."""
@@ -67,7 +67,7 @@ class _MetricSum:
         terms = zip((w.coefficient for w in left.terms), (term.metric for term in metrics), strict=True)
         return cls(scenarios.pop(), tuple(terms), left.constant)
 
-    def value(self, costs: ScenarioCosts, child: Sequence[LayerAssignment]) -> Fraction:
+    def value(self, costs: ScenarioCosts, child: Sequence[Assignment]) -> Fraction:
         """Return the sum for a child."""
         metrics = metrics_of(costs, child)
         return self.constant + sum(coefficient * metrics[name] for coefficient, name in self.terms)
@@ -87,7 +87,11 @@ class _MetricSum:
             uses = {pair: use(layer, pair) for pair in pairs}
             for child, extreme in zip(children, (min, max), strict=True):
                 child.append(extreme(pairs, key=uses.__getitem__))
-        return sorted(self.value(costs, child) for child in children)
+        ends: list[tuple[EndsAssignment, ...]] = [()]
+        if space.ends is not None:
+            ends = [(EndsAssignment.of(name),) for name in space.ends.offered]
+        values = [self.value(costs, (*child, *both)) for child in children for both in ends]
+        return [min(values), max(values)]
 
 
 def _metric_warnings(

@@ -31,7 +31,17 @@ from puzzledsl.ir.nodes import (
     WeightedTerm,
 )
 from puzzledsl.ir.references import BY_INFLUENCE
-from puzzledsl.ir.tables import BlockInfluence, CostTable, LayerAssignment, ScoreTable, SearchResult
+from puzzledsl.ir.tables import (
+    PARENT,
+    Assignment,
+    BlockInfluence,
+    CostTable,
+    EndsAssignment,
+    LayerAssignment,
+    ScoreTable,
+    SearchResult,
+    layers_of_child,
+)
 from puzzledsl.search.answer import best_meeting_all, is_right, result_of
 from puzzledsl.search.batches import Found
 from puzzledsl.search.effort import Effort
@@ -41,13 +51,13 @@ from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Goal, Problem
 from puzzledsl.search.problem.problem import Builder, Problems
 from puzzledsl.search.problem.rows import formulas_of, goal_of, without_larger
-from puzzledsl.search.tables import PARENT, tables_of
+from puzzledsl.search.tables import tables_of
 
 PARAMS = Linear(terms=(WeightedTerm(coefficient=Fraction(1), term=ParamsTerm()),))
 MAX_PARAMS_GAP = 1e-3  # many models have almost as many parameters as the largest that fits
 RANDOM_TRIES = 2000
 BASELINE_S = 60.0
-Model = tuple[LayerAssignment, ...]
+Model = tuple[Assignment, ...]
 Layers = tuple[int, ...]
 NO_MODEL = Found(None, {}, None, False)
 
@@ -105,7 +115,7 @@ def as_solved(problems: Problems, solver: str) -> Problems:
 
     def noops(problem: Problem, _: Box) -> Problem:
         choices = problem.columns.choices
-        plain = np.array([{c.attention, c.ffn} <= {"parent", "noop"} for c in choices], dtype=np.bool_)
+        plain = np.array([{name for _, name in c} <= {"parent", "noop"} for c in choices], dtype=np.bool_)
         has_some = np.logical_or.reduceat(plain, problem.columns.start[:-1])
         return problem.only(plain | ~has_some[problem.columns.layer_of])
 
@@ -159,17 +169,22 @@ def closest(builder: Builder, wanted: LayerAssignment) -> Model:
         next(layer[name] for layer in of_part if name in layer)
         for of_part, name in zip(params, (wanted.attention, wanted.ffn), strict=True)
     ]
-    pairs = zip(columns.layer_of.tolist(), columns.choices, strict=True)
-    sizes = np.array([(params[0][i][c.attention], params[1][i][c.ffn]) for i, c in pairs], dtype=np.int64)
-    other = np.array([(c.attention != wanted.attention) + (c.ffn != wanted.ffn) for c in columns.choices])
-    distance = 4 * np.abs(sizes - target).sum(axis=1) + other
+
+    def apart(layer: int, choice: Assignment) -> int:
+        if isinstance(choice, EndsAssignment):
+            return sum(name != "parent" for _, name in choice)
+        own = params[0][layer][choice.attention], params[1][layer][choice.ffn]
+        other = (choice.attention != wanted.attention) + (choice.ffn != wanted.ffn)
+        return 4 * sum(abs(size - aim) for size, aim in zip(own, target, strict=True)) + other
+
+    distance = np.array([*map(apart, columns.layer_of.tolist(), columns.choices)], dtype=np.int64)
     ends = pairwise(columns.start.tolist())
     return tuple(columns.choices[begin + int(np.argmin(distance[begin:end]))] for begin, end in ends)
 
 
 def uniform_models(builder: Builder, *, widths_only: bool = False) -> tuple[Model, ...]:
     """Return, for each block of the space, the model closest to it in every layer. `widths_only`: blocks that drop nothing."""
-    wanted = dict.fromkeys((c.attention, c.ffn) for c in builder.columns.choices)
+    wanted = dict.fromkeys((c.attention, c.ffn) for c in layers_of_child(builder.columns.choices))
     if widths_only:
         kinds = {a.name: a.kind for c in builder.tables.layers for a in (*c.attention, *c.ffn)}
         wanted = {pair: None for pair in wanted if {kinds[name] for name in pair} <= {"parent", "gqa", "mlp"}}
@@ -205,7 +220,7 @@ def greedy(problem: Problem) -> Ints | None:
     left = problem.limits.astype(np.float64)
     unit = np.maximum(np.abs(rows).max(axis=1, initial=1), 1).astype(np.float64)
     chosen = np.zeros(columns.layers, dtype=np.int64)
-    decided: dict[int, LayerAssignment] = {}
+    decided: dict[int, Assignment] = {}
     for done, layer in enumerate(np.argsort(means, kind="stable").tolist()):
         about = [f.logic for f in problem.formulas if layer in layers_of(f.logic)]
         begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
@@ -220,7 +235,7 @@ def greedy(problem: Problem) -> Ints | None:
     return chosen
 
 
-def _may_be(formulas: Iterable[Logic], decided: Mapping[int, LayerAssignment]) -> bool:
+def _may_be(formulas: Iterable[Logic], decided: Mapping[int, Assignment]) -> bool:
     """True unless a formula is false whatever the layers that are not decided take."""
     return all(holds(formula, decided) is not False for formula in formulas)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.ir.tables import Assignment
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound, certify, lagrangian_bound
 from puzzledsl.search.lagrangian.lagrangian_dual import carried, nearer
@@ -47,7 +47,7 @@ class Found:
     the verifier compares it with its own.
     """
 
-    layers: tuple[LayerAssignment, ...] | None
+    layers: tuple[Assignment, ...] | None
     batches: dict[str, int]
     bound: Fraction | None
     proven: bool

@@ -13,13 +13,14 @@ from functools import cached_property
 from itertools import product
 from pathlib import Path
 
-from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.alternative import EndName, SubBlock
 from puzzledsl.alternatives.registry import is_canonical
 from puzzledsl.base.diagnostics import DiagnosticError, Sink
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.suggest import closest
 from puzzledsl.ir.layer_runs import Run, written_run
 from puzzledsl.ir.long_table import (
+    END_KEYS,
     KEYS,
     MORE_KEYS,
     CellProblems,
@@ -30,7 +31,7 @@ from puzzledsl.ir.long_table import (
     read_long_table,
     row_length,
 )
-from puzzledsl.ir.nodes import Score, ScoreFromTable, Space
+from puzzledsl.ir.nodes import EndsChoice, Score, ScoreFromTable, Space
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import RunScore, ScoreTable
 from puzzledsl.search.errors import ScoreTableCell, ScoreTableGap, ScoreTableUnreadable
@@ -43,6 +44,8 @@ Key = tuple[int, str, str]  # layer, attention, ffn
 
 def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:
     """Read a CSV file (or Parquet, if pyarrow is installed) with columns `layer`, `attention`, `ffn` and a score column.
+
+    Where the ends of the model have a choice, there are columns `embedding` and `head` as well.
 
     The score column is the one named like the score, else the only column that is not a cost. Rows with an empty score are
     skipped: they are about costs only. Raises DiagnosticError with all mistakes.
@@ -73,7 +76,9 @@ def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:
 
 
 def _own_columns(names: Sequence[str]) -> list[str]:
-    return [n for n in names if n and n not in (*KEYS, *MORE_KEYS) and not COST_COLUMN.fullmatch(n)]
+    return [
+        n for n in names if n and n not in (*KEYS, *MORE_KEYS, *END_KEYS) and not COST_COLUMN.fullmatch(n)
+    ]
 
 
 def _header_problems(names: list[str], score: str) -> Iterator[str]:
@@ -101,6 +106,12 @@ class _Reader:
             for i, part in enumerate(PARTS)
         }
         self.accepted = {part: {"", *names} for part, names in self.names.items()}
+        choice = space.ends or EndsChoice()
+        self.ends: dict[EndName, list[str]] = {
+            "embedding": [e.name for e in choice.embedding],
+            "head": [h.name for h in choice.head],
+        }
+        self.of_ends: dict[EndName, dict[str, float]] = {key: {} for key in END_KEYS}
         self.runs: dict[Run, tuple[float, int]] = {}  # score and line number
         self.rows: tuple[dict[Key, tuple[float, int]], ...] = ({}, {})  # of all layers, and of one
 
@@ -116,6 +127,8 @@ class _Reader:
             return self.wrong(line, f"`{text[:40]}` in column `{self.column}` is no finite number")
         if (run := written_run(layer)) is not None:
             return self.enter_run(line, run, value)
+        if ends := [key for key in END_KEYS if self.table.text(line, key)]:
+            return self.enter_end(line, ends, value)
         if not any(names):
             return self.wrong(line, "neither `attention` nor `ffn` is given")
         known = [self.is_known(line, part, name) for part, name in zip(PARTS, names, strict=True)]
@@ -146,6 +159,21 @@ class _Reader:
         known, number = self.runs.setdefault(run, (value, line.number))
         if known != value:
             return self.wrong(line, f"this run is in {self.table.word} {number} too, with another score")
+        return None
+
+    def enter_end(self, line: Line, ends: list[EndName], value: float) -> None:
+        """Enter the score of one end of the model, or report the row's mistake."""
+        site, *others = [*map(str, ends), *(key for key in KEYS if self.table.text(line, key))]
+        if others:
+            return self.wrong(line, f"a row of the {site} has no `{others[0]}`", others[0])
+        name = self.table.text(line, ends[0])
+        if not is_canonical(name, ends[0]):
+            known = ", ".join(self.ends[ends[0]])
+            return self.wrong(
+                line, f"`{name[:40]}` is no {site} alternative of the space", site, f"names: {known}"
+            )
+        if self.of_ends[ends[0]].setdefault(name, value) != value:
+            return self.wrong(line, "this alternative is there twice, with another score")
         return None
 
     def is_known(self, line: Line, part: SubBlock, name: str) -> bool:
@@ -187,6 +215,8 @@ class _Reader:
                 for what in [" with ".join(lacking)] if self.has_pairs and lacking else lacking:
                     missing.setdefault(what, {})[layer] = None
         told = [f"{what} in {layers_in_words([*layers])}" for what, layers in missing.items()]
+        for site, offered in self.ends.items():
+            told += [f"{site} `{n}`" for n in offered if n not in ("parent", *self.of_ends[site])]
         more = f" and {len(told) - SHOWN_GAPS} more" if len(told) > SHOWN_GAPS else ""
         return ", ".join(told[:SHOWN_GAPS]) + more
 
@@ -194,6 +224,7 @@ class _Reader:
         """Return the scores by layer, and those of runs. The parent's own are 0 unless they have a row."""
         runs = [RunScore(first=f, length=n, value=value) for (f, n), (value, _) in sorted(self.runs.items())]
         score, layers = self.entries.get, [*enumerate(self.offered)]
+        ends: dict[str, object] = {site: self.of_ends[site] for site in END_KEYS}
         if self.has_pairs:
             pairs = tuple(
                 {
@@ -203,11 +234,11 @@ class _Reader:
                 }
                 for i, names in layers
             )
-            return {"unit": "block", "pairs": pairs, "runs": tuple(runs)}
+            return {"unit": "block", "pairs": pairs, "runs": tuple(runs), **ends}
         own = [[(n, score((i, n, ""))) for n in (*names[0], "parent")] for i, names in layers]
         ffn = [[(n, score((i, "", n))) for n in (*names[1], "parent")] for i, names in layers]
         known = [tuple({n: v for n, v in layer if v is not None} for layer in part) for part in (own, ffn)]
-        return {"attention": known[0], "ffn": known[1], "runs": tuple(runs)}
+        return {"attention": known[0], "ffn": known[1], "runs": tuple(runs), **ends}
 
 
 def _number(text: str) -> float | None:

@@ -42,7 +42,7 @@ def show(value: values.Value, ctx: Context) -> str:
             return f"{value.dimension.name}, decided by the search"
         case values.Layers(indices=indices) if indices:
             return f"{len(indices)} layer{'s' if len(indices) > 1 else ''}"
-        case values.Facts() | values.SubBlocks():
+        case values.Facts() | values.SubBlocks() | values.ModelEnd():
             return f"{values.describe(value)}, decided by the search"
         case _:
             return values.describe(value)

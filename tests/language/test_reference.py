@@ -150,7 +150,7 @@ def test_metrics() -> None:
 def test_alternatives() -> None:
     from puzzledsl.language.alternatives import ALTERNATIVES, pattern_fields
 
-    listed: dict[str, list[str]] = {"attention": [], "ffn": []}
+    listed: dict[str, list[str]] = {"attention": [], "ffn": [], "embedding": ["parent"], "head": ["parent"]}
     for row in table("space.alternatives-table"):
         (call,) = words(row[0])
         name, *arguments = re.findall(r"[a-z_]+(?=[:(]|$)", call)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, Literal
 
-from puzzledsl.alternatives.alternative import SUB_BLOCKS
+from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS
 from puzzledsl.base.diagnostics import Args, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.settings import Kind, Section, Setting
@@ -179,6 +179,7 @@ def space_names(info: SpaceInfo) -> dict[str, values.Value]:
         "layer": values.Layers(info, ()),
         "attention": values.SubBlocks(info, "attention", layers),
         "ffn": values.SubBlocks(info, "ffn", layers),
+        **{site: values.ModelEnd(info, site) for site in ENDS},
         "size": values.BuiltIn("size"),
         "params": values.Symbolic({("params",): one}),
         "active_params": values.Symbolic(dict.fromkeys(active, one), fixed, space=info),

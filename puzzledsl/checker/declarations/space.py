@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import cast
 
-from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.alternative import ENDS, SubBlock
+from puzzledsl.alternatives.ends import PARENT_ENDS
 from puzzledsl.base.diagnostics import Args, Label
 from puzzledsl.base.suggest import closest
 from puzzledsl.checker.context import Context, Refused
@@ -116,10 +117,16 @@ class _SpaceBody:
             **self.space.head(),
             parent=info.parent_id,
             layers=self._layers(),
+            ends=self._ends(),
             init=init,
             used_by=base.used_by if base is not None else None,
             roundings=tuple(info.roundings),
         )
+
+    def _ends(self) -> nodes.EndsChoice | None:
+        """The choice of the model's ends; None where nothing is left to choose or to change."""
+        own = {site: ends for site, ends in self.info.ends.items() if ends != (PARENT_ENDS[site],)}
+        return nodes.EndsChoice.model_validate(own) if own else None
 
     def _layers(self) -> tuple[nodes.LayerChoice, ...]:
         """The choice of every layer; layers with one choice share the object."""
@@ -161,8 +168,12 @@ class _SpaceBody:
             help = "join both with `|`, or edit layers: `layers[…].attention |= …`"
             raise self.ctx.refuse(errors.DuplicateKey(word.span, name=key, secondary=[label], help=help))
         self.choices[key] = statement
-        value, part, layers = statement.value, cast(SubBlock, key), self.info.all_layers
+        value, layers = statement.value, self.info.all_layers
         assert not isinstance(value, tree.Pattern | tree.PatternChoice)
+        if key in ENDS:
+            self.info.ends[key] = self.reader.of_end(value, self.scope, key) or (PARENT_ENDS[key],)
+            return
+        part = cast(SubBlock, key)
         found = self.reader.alternatives(value, self.scope, part, layers, each=False)
         self.info.choose(part, [found[layer] for layer in layers])
 

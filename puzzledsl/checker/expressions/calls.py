@@ -224,7 +224,7 @@ def _counted(ctx: Context, value: values.Formula | values.Conjunction, span: Spa
     match statement:
         case values.Boolean(value=true):
             return values.Symbolic({}, Fraction(true))
-        case values.Formula(logic=nodes.Is() as single):
+        case values.Formula(logic=nodes.Is(sub_block="attention" | "ffn") as single):
             key: values.TermKey = ("count", single.sub_block, single.alternatives, single.layer)
             return values.Symbolic({key: Fraction(1)}, space=statement.space)
         case values.Formula():

@@ -296,9 +296,10 @@ def _is(layer: int, part: SubBlock, names: Sequence[str], chosen: Sequence[bool]
 
 
 def layer_spoken_of(formula: values.Formula) -> tuple[SpaceInfo, int] | None:
-    """Return the single layer that a formula is about; None if it is about several."""
+    """Return the single layer that a formula is about; None if it is about several, or about an end of the model."""
     layers = layers_of(formula.logic)
-    return (formula.space, min(layers)) if len(layers) == 1 and formula.space is not None else None
+    one = len(layers) == 1 and max(layers) < formula.space.shape.layers
+    return (formula.space, min(layers)) if one else None
 
 
 def truth_of(ctx: Context, formula: values.Formula, at: tuple[SpaceInfo, int], span: Span) -> Table:

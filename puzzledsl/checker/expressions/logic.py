@@ -29,7 +29,7 @@ from puzzledsl.checker.expressions.layer_tables import (
     tables_of,
 )
 from puzzledsl.checker.limits import MAX_FORMULA
-from puzzledsl.checker.spaces.arguments import matching
+from puzzledsl.checker.spaces.arguments import matching, predicate
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import logic, nodes
 from puzzledsl.ir.facts import fact
@@ -56,6 +56,8 @@ def subject_is(ctx: Context, node: tree.Is, subject: values.Value, scope: values
             return values.Matches(space, part, names, others, indices, ctx.source(node.span))
         case values.SubBlocks():
             formula = values.Formula(_choice(ctx, node, subject, subject.sub_block, scope), 1, subject.space)
+        case values.ModelEnd():
+            return _of_end(ctx, node, subject, scope)
         case values.Layers(single=True) if subject.indices:
             both = tuple(_choice(ctx, node, subject, part, scope) for part in BOTH)
             formula = values.Formula(nodes.And(operands=both), 3, subject.space)
@@ -77,6 +79,19 @@ def _choice(ctx: Context, node: tree.Is, subject: One, part: SubBlock, scope: va
     names, _ = matching(ctx, node.pattern, scope, subject.space, part, subject.indices)
     (layer,) = subject.indices
     return nodes.Is(layer=layer, sub_block=part, alternatives=names[layer])
+
+
+def _of_end(ctx: Context, node: tree.Is, subject: values.ModelEnd, scope: values.Scope) -> values.Value:
+    """Return `head is pattern`: a constant where the space gives the end no choice."""
+    space, site = subject.space, subject.site
+    test, offered = predicate(ctx, node.pattern, scope, space, site), space.of_end(site)
+    names = tuple(a.name for a in offered if test(a, space.shape) != node.negated)
+    if space.incomplete:
+        return values.POISON
+    if len(names) in (0, len(offered)):
+        return values.Boolean(bool(names))
+    layer = space.shape.layers
+    return values.Formula(nodes.Is(layer=layer, sub_block=site, alternatives=names), 1, space)
 
 
 def connect(

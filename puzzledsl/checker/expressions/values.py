@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Generic, Literal, Self, TypeVar
 
-from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.alternative import EndName, SubBlock
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.frozen import record
@@ -148,6 +148,14 @@ class SubBlocks:
     sub_block: SubBlock
     indices: tuple[int, ...]
     single: bool = False
+
+
+@record(eq=False)
+class ModelEnd:
+    """`embedding` or `head`: an end of the whole model, which no layer has."""
+
+    space: SpaceInfo
+    site: EndName
 
 
 @record(eq=False)
@@ -353,7 +361,7 @@ class Scope(LocalNames["Value"]):
 
 Constant = Poison | Quantity | Text | Boolean | Options | ListValue | RangeValue | ParentLayer
 Named = Constructed | Ref | Function | BuiltIn
-Decided = Layers | SubBlocks | Facts | Matches | Symbolic | Tally | Formula | Conjunction
+Decided = Layers | SubBlocks | ModelEnd | Facts | Matches | Symbolic | Tally | Formula | Conjunction
 Value = Constant | Named | Decided
 
 
@@ -381,6 +389,7 @@ _WORDS: dict[type, str] = {
     BuiltIn: "a function",
     ParentLayer: "a layer",
     SubBlocks: "a sub-block",
+    ModelEnd: "an end of the model",
     Matches: "a statement about layers",
     Formula: "a statement about layers",
     Conjunction: "a requirement",

@@ -40,7 +40,7 @@ def warn_of_vacuous(ctx: Context, program: nodes.Program) -> set[nodes.Where]:
     judged: set[tuple[int, str]] = set()
     for search in program.searches.values():
         space = program.spaces[search.space]
-        shape, layerwise = program.parents[space.parent].shape, ctx.once(Layerwise, space.layers)
+        shape, layerwise = program.parents[space.parent].shape, ctx.once(Layerwise, space.layers, space.ends)
         instances: dict[tuple[nodes.Where, int], list[tuple[bool | None, str, str]]] = {}
         for requirement in search.requirements:
             if (id(requirement), space.name) in judged:  # a search of another has the same requirements

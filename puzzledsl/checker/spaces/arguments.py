@@ -15,7 +15,7 @@ from functools import partial
 from math import floor
 from typing import NoReturn, TypeVar
 
-from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, SubBlock
+from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Site, SubBlock
 from puzzledsl.alternatives.arguments import Arguments
 from puzzledsl.alternatives.precision import FULL, PRECISIONS
 from puzzledsl.alternatives.shape import Shape
@@ -174,10 +174,8 @@ Predicate = Callable[[Alternative, Shape], bool]
 """A test of an alternative in a layer of a shape."""
 
 
-def predicate(
-    ctx: Context, pattern: Pattern, scope: Scope, info: SpaceInfo, sub_block: SubBlock
-) -> Predicate:
-    """A test for alternatives of `sub_block`."""
+def predicate(ctx: Context, pattern: Pattern, scope: Scope, info: SpaceInfo, sub_block: Site) -> Predicate:
+    """A test for alternatives of a site."""
     if isinstance(pattern, tree.PatternChoice):
         options = ctx.all(predicate, pattern.options, scope, info, sub_block)
         return lambda alternative, own: any(test(alternative, own) for test in options)
@@ -211,13 +209,15 @@ def matching(
     return found
 
 
-def report_unknown(ctx: Context, name: tree.Name, sub_block: SubBlock) -> str | None:
-    """Report a word that is no alternative of a sub-block; return the one that is likely meant, if any."""
-    other: SubBlock = "ffn" if sub_block == "attention" else "attention"
+def report_unknown(ctx: Context, name: tree.Name, sub_block: Site) -> str | None:
+    """Report a word that is no alternative of a site; return the one that is likely meant, if any."""
+    other = next(
+        (site for site, calls in ALTERNATIVES.items() if site != sub_block and name.text in calls), ""
+    )
     near, fixes = closest(name.text, ALTERNATIVES[sub_block]), list[Fix]()
     listed = ", ".join(f"`{n}`" for n in ALTERNATIVES[sub_block])
     help = f"{sub_block} alternatives: {listed}"
-    if name.text in ALTERNATIVES[other]:
+    if other:
         help = f"`{name.text}` is an alternative of `{other}`; {sub_block} has {listed}"
     elif printed := re.fullmatch(r"(mlp|gqa)(\d+)", name.text):
         key = "width" if printed[1] == "mlp" else "kv_heads"

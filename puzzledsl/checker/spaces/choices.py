@@ -13,7 +13,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from puzzledsl.alternatives.alternative import MIXERS, Alternative, SubBlock, absent
+from puzzledsl.alternatives.alternative import (
+    ENDS,
+    MIXERS,
+    SUB_BLOCKS,
+    Alternative,
+    EndName,
+    Site,
+    SubBlock,
+    absent,
+)
 from puzzledsl.alternatives.errors import PrecisionDoesNotFit
 from puzzledsl.alternatives.registry import KINDS
 from puzzledsl.alternatives.shape import Shape
@@ -28,7 +37,7 @@ from puzzledsl.checker.expressions.settings import from_call
 from puzzledsl.checker.expressions.values import Constructed, Layers, Options, Scope, SubBlocks, Value
 from puzzledsl.checker.spaces.arguments import CallArguments, options_of, predicate, report_unknown
 from puzzledsl.checker.spaces.space_info import Choice, SpaceInfo
-from puzzledsl.language.alternatives import ALTERNATIVES, PRECISION, SITES
+from puzzledsl.language.alternatives import ALTERNATIVES, PRECISION
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")
@@ -64,19 +73,30 @@ class ChoiceReader:
         Without `each`, an alternative is for the layers that can have it, and a mistake if none can. With `each`, it
         is a mistake if one of the layers cannot have it.
         """
-        wanted, calls = set(layers), self._calls(expr, scope, sub_block)
-        kinds = [
-            _Kind(own, here)
-            for own, indices in self.info.shape.kinds_of(sub_block)
-            if (here := tuple(i for i in indices if i in wanted))
-        ]
-        reasons = [[KINDS[sub_block][call.name].unfit(kind.shape) for kind in kinds] for call in calls]
-        for call, unfit in zip(calls, reasons, strict=True):
-            self._attempt(self._read, call, KINDS[sub_block][call.name], kinds, unfit, each)
         found: dict[int, Choice] = {}
-        for kind in kinds:
+        for kind in self._read_all(expr, scope, sub_block, layers, each=each):
             found |= dict.fromkeys(kind.layers, tuple(kind.found))
         return found
+
+    def of_end(self, expr: tree.Expr, scope: Scope, site: EndName) -> Choice:
+        """Return the alternatives that an expression denotes for an end of the model."""
+        (model,) = self._read_all(expr, scope, site, (), each=False)
+        return tuple(model.found)
+
+    def _read_all(
+        self, expr: tree.Expr, scope: Scope, site: Site, layers: Sequence[int], *, each: bool
+    ) -> list[_Kind]:
+        """Return each kind of some layers with the alternatives read for it; of an end, the whole model as one kind."""
+        wanted, calls, shape = set(layers), self._calls(expr, scope, site), self.info.shape
+        kinds = [
+            _Kind(own, here)
+            for own, indices in ([(shape, ())] if site in ENDS else shape.kinds_of(site))
+            if (here := tuple(i for i in indices if i in wanted)) or site in ENDS
+        ]
+        reasons = [[KINDS[site][call.name].unfit(kind.shape) for kind in kinds] for call in calls]
+        for call, unfit in zip(calls, reasons, strict=True):
+            self._attempt(self._read, call, KINDS[site][call.name], kinds, unfit, each)
+        return kinds
 
     def _attempt(self, read: Callable[..., T], *arguments: object) -> T | None:
         """Return `read(*arguments)`; None where it is refused, which leaves the space incomplete."""
@@ -137,7 +157,8 @@ class ChoiceReader:
                 mixer = kind.shape.mixer in MIXERS and option.sub_block == "attention"
                 help = "leave `dtype` out in those layers" if mixer else None
                 said: Args = {"dtype": str(option.dtype), "name": option.plain_name, "why": why}
-                said |= {"layers": layers_in_words(kind.layers), "help": help}
+                layers = layers_in_words(kind.layers) if kind.layers else f"the {option.sub_block}"
+                said |= {"layers": layers, "help": help}
                 call.refuse(PRECISION, PrecisionDoesNotFit(call.place(PRECISION), **said))
                 return []
         return found if call.affords(len(found)) else []
@@ -168,7 +189,7 @@ class ChoiceReader:
         said: Args = {"layers": layers_in_words(kind.layers), "text": self.ctx.source(call.span), "why": why}
         self.ctx.report(errors.NotInThisLayer(call.span, help=help, **said))
 
-    def _calls(self, expr: tree.Expr, scope: Scope, sub_block: SubBlock) -> list[Constructed]:
+    def _calls(self, expr: tree.Expr, scope: Scope, sub_block: Site) -> list[Constructed]:
         if isinstance(expr, tree.Choice):
             return [call for option in expr.options for call in self._calls(option, scope, sub_block)]
         word = expr.function if isinstance(expr, tree.Call) else expr
@@ -183,7 +204,7 @@ class ChoiceReader:
         self.info.incomplete |= meant is None
         return [] if meant is None else [Constructed(meant, arguments, scope, expr.span)]
 
-    def _from_value(self, value: Value, span: Span, sub_block: SubBlock) -> list[Constructed]:
+    def _from_value(self, value: Value, span: Span, sub_block: Site) -> list[Constructed]:
         match value:
             case Options(options=options):
                 return [call for o in options for call in self._from_value(o.value, o.span, sub_block)]
@@ -204,7 +225,7 @@ class ChoiceReader:
     def _override(self, statement: tree.Assign, scope: Scope) -> None:
         span, changed = statement.target.span, False
         place = self.ctx.sound(statement.target, scope)
-        targets: list[SubBlock] = [place.sub_block] if isinstance(place, SubBlocks) else [*SITES]
+        targets: list[SubBlock] = [place.sub_block] if isinstance(place, SubBlocks) else [*SUB_BLOCKS]
         if not isinstance(place, Layers | SubBlocks) or not place.indices:
             wanted = "`layers[…]`, `layers[…].attention` or `layers[…].ffn`"
             self.ctx.wrong(span, "what an override edits", wanted, place)
@@ -230,7 +251,7 @@ class ChoiceReader:
         before, self.info.incomplete = self.info.incomplete, False
         # `ffn`, `layers` and `layers.ffn` select no layers
         root = target.target if isinstance(target, tree.Attribute) else target
-        each = not isinstance(root, tree.Name) or root.text not in (*SITES, "layers")
+        each = not isinstance(root, tree.Name) or root.text not in (*SUB_BLOCKS, "layers")
         found = self.alternatives(value, scope, sub_block, layers, each=each)
         lost, self.info.incomplete = self.info.incomplete, before
         if lost:

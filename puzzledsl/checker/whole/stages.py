@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS
+from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.support import FAMILY, Absent, Architecture, Lowered
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.base.entry_points import entry_points
@@ -14,6 +15,7 @@ from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import layers_in_words, listed
 from puzzledsl.base.stage_errors import (
     CannotRealise,
+    EndsNotTaken,
     NoFit,
     NoPieceForAlternative,
     NothingMeasured,
@@ -48,11 +50,74 @@ def check_whole(ctx: Context, program: nodes.Program) -> None:
         search = program.searches[frontier.search]
         if frontier.children and not search.refine:
             _check_refine(ctx, program, search, ctx.span_of(frontier.where))
+    check_ends(ctx, program)
     check_exports(ctx, program)
     check_engines(ctx, program)
     check_tokenizers(ctx, program)
     check_pieces(ctx, program)
     check_writers(ctx, program)
+
+
+def check_ends(ctx: Context, program: nodes.Program) -> None:
+    """Report what does not take the ends of a model in another type: costs that are not a profile's, and later stages."""
+    for space in program.spaces.values():
+        if space.ends is None:
+            continue
+        ends = " and ".join(site for site, choice in space.ends if any(not end.is_parent for end in choice))
+        for where, what, why, help in _without_ends(program, space):
+            said: Args = {"what": what, "ends": ends, "space": space.name, "why": why}
+            ctx.report(
+                EndsNotTaken(ctx.span_of(where), help=f"{help}, or leave {ends} out of the space", **said)
+            )
+
+
+def _without_ends(program: nodes.Program, space: nodes.Space) -> Iterator[tuple[nodes.Where, str, str, str]]:
+    """Yield the place, the name, the reason and a remedy of what cannot take the ends of a space in other types."""
+    searches = {name: search for name, search in program.searches.items() if search.space == space.name}
+    mentioned = {name for search in searches.values() for name in references.references(search)}
+    for scenario in (program.scenarios[name] for name in program.scenarios if name in mentioned):
+        match program.hardware[scenario.hardware].spec:
+            case nodes.TableHardware():
+                why = "a cost table has rows of layers alone"
+                yield scenario.where, f"scenario `{scenario.name}`", why, "cost it by a profile"
+            case nodes.MeasuredHardware():
+                why = "no measurement times them apart"
+                yield scenario.where, f"scenario `{scenario.name}`", why, "cost it by a profile"
+    for score in program.scores.values():
+        method = score.method
+        if (
+            score.space == space.name
+            and isinstance(method, nodes.ReplaceOne)
+            and (method.children or method.around)
+        ):
+            why = "children are measured by the parent's own head"
+            yield score.where, f"score `{score.name}`", why, "leave `children` and `around` out"
+    unbuilt = "children are measured by the parent's own head"
+    for name, search in searches.items():
+        if search.refine is not None:
+            yield search.refine.where, f"`refine` of search `{name}`", unbuilt, "leave `refine` out"
+    for uptrain in program.uptrains.values():
+        if uptrain.search in searches:
+            why = "training would move its numbers off their grid"
+            yield uptrain.where, f"`{uptrain.name}`", why, "take it out of the program"
+    for export in program.exports.values():
+        why = "" if references.search_behind(program, export.of) not in searches else _unlike(export, space)
+        if why:
+            said = "write `gguf(…)` without a recipe, or `hf(…, runtime: transformers)`"
+            yield export.where, f"export `{export.name}`", why, said
+
+
+def _unlike(export: nodes.Export, space: nodes.Space) -> str:
+    """Return the reason why an export cannot hold the ends of a space in their types; empty if it can."""
+    if export.dtype is not None and export.dtype in RECIPES:
+        return "a recipe chooses the type of every matrix"
+    if export.format == "hf" and export.runtime == "transformers":
+        return ""
+    if export.format != "gguf":
+        return f"{RUNTIMES[export.runtime].title} reads them in one type"
+    ends = () if space.ends is None else (*space.ends.embedding, *space.ends.head)
+    strange = [e.dtype for e in ends if e.dtype is not None and PRECISIONS[e.dtype].format != "gguf"]
+    return f"a GGUF file has no `{strange[0]}`" if strange else ""
 
 
 def _check_refine(ctx: Context, program: nodes.Program, search: nodes.Search, span: Span) -> None:

@@ -209,7 +209,7 @@ def value_of(subject: Subject, linear: nodes.Linear, solution: Solution | None) 
 def _term(subject: Subject, term: nodes.Term, solution: Solution | None) -> float | None:
     result = subject.result
     recorded = solution.metrics if solution else (result.parent_metrics if result else {})
-    layers = solution.layers if solution else _parents(subject.shape.layers)
+    layers = solution.of_layers if solution else _parents(subject.shape.layers)
     match term:
         case nodes.MetricTerm(scenario=scenario, metric=metric):
             key = f"{scenario}.{metric}"

@@ -15,7 +15,7 @@ import numpy as np
 
 from puzzledsl.ir.logic import holds
 from puzzledsl.ir.nodes import LinearRequirement, Requirement, Where
-from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.ir.tables import Assignment
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.local_search import find_incumbent
@@ -99,7 +99,7 @@ class Feasibility:
             self.undecided.append(kept)
         return blame
 
-    def saw(self, layers: Sequence[LayerAssignment], near: Box) -> Kept:
+    def saw(self, layers: Sequence[Assignment], near: Box) -> Kept:
         """Remember a model at the batches in `near` that it runs at. Return the requirements that it meets there."""
         box, tables = self.problems.box_of(layers, near), self.problems.tables
         if box is None:

@@ -15,7 +15,7 @@ from math import inf
 
 import numpy as np
 
-from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.ir.tables import Assignment
 from puzzledsl.search.problem.columns import Columns, Floats, Ints, Mask, Pairs
 from puzzledsl.search.problem.diagram import Diagram, diagram_of
 from puzzledsl.search.problem.normal_form import Formula, NormalForm
@@ -150,7 +150,7 @@ class Problem:
         """Return the problem with additional rows."""
         return replace(self, rows=(*self.rows, *rows))
 
-    def apart_from(self, layers: Sequence[LayerAssignment], apart: int) -> Row:
+    def apart_from(self, layers: Sequence[Assignment], apart: int) -> Row:
         """Return a row that only answers satisfy which differ from `layers` in at least `apart` layers."""
         same = np.zeros(len(self.columns), dtype=np.int64)
         same[[*chain.from_iterable(map(self.columns.having, count(), layers))]] = 1
@@ -177,7 +177,7 @@ class Problem:
         places = enumerate(self.columns.place[chosen].tolist())
         return tuple(self.columns.pairs[layer][place] for layer, place in places)
 
-    def indices(self, layers: Sequence[LayerAssignment]) -> Ints | None:
+    def indices(self, layers: Sequence[Assignment]) -> Ints | None:
         """Return the columns of a model; None if a layer has no column for its assignment."""
         found = [*map(self.columns.having, count(), layers)]
         if not all(found):

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import chain, product
 
 from puzzledsl.ir.nodes import LinearRequirement, MetricTerm, Search
-from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.ir.tables import Assignment
 from puzzledsl.search.needs import terms_of
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.diagram import Diagram, diagram_of
@@ -118,7 +118,7 @@ class Problems:
         """Return the problems with a further change applied to each, such as another objective or more rows."""
         return replace(self, changes=(*self.changes, change))
 
-    def box_of(self, layers: Sequence[LayerAssignment], near: Box) -> Box | None:
+    def box_of(self, layers: Sequence[Assignment], near: Box) -> Box | None:
         """Return the box of the batches that a model runs at: a profile's largest, else of `near`; None if none fits."""
         tables = self.tables
         batches = {

@@ -14,8 +14,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.alternatives.alternative import ENDS, Site, SubBlock
+from puzzledsl.ir.tables import Assignment, EndsAssignment
 from puzzledsl.search.answer import best_meeting_all, checked
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
@@ -41,7 +41,7 @@ class Pin:
     """An alternative fixed in one sub-block of one layer."""
 
     layer: int
-    sub_block: SubBlock
+    sub_block: Site
     alternative: str
 
     def own(self, columns: Columns) -> Ints:
@@ -62,9 +62,14 @@ def pins_of(columns: Columns) -> list[Pin]:
     return [
         Pin(layer, sub_block, name)
         for layer in range(columns.layers)
-        for sub_block in SUB_BLOCKS
+        for sub_block in sites_of(columns.of_layer(layer))
         for name in dict.fromkeys(getattr(choice, sub_block) for choice in columns.of_layer(layer))
     ]
+
+
+def sites_of(choices: Sequence[Assignment]) -> tuple[Site, ...]:
+    """Return the sites that a layer's choices are made at; behind the last layer, those of the model's ends."""
+    return ENDS if isinstance(choices[0], EndsAssignment) else SUB_BLOCKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,7 @@ class Standing:
 
     least: Fraction | None
     most: Fraction | None
-    layers: tuple[LayerAssignment, ...] | None = None
+    layers: tuple[Assignment, ...] | None = None
     batches: Mapping[str, int] | None = None
 
     @property
@@ -256,7 +261,7 @@ class _Pinned:
     def _share(self, problem: Problem, chosen: Ints, only: Pin | None = None) -> None:
         """Keep an answer for every pin that it has, or for `only` one, if it is better than the known one."""
         layers, most = problem.choice(chosen), problem.goal.rank(problem.goal.of(chosen))
-        everywhere = [(i, s) for i in range(len(layers)) for s in SUB_BLOCKS]
+        everywhere = [(i, s) for i, choice in enumerate(layers) for s in sites_of((choice,))]
         places = [(only.layer, only.sub_block)] if only else everywhere
         for layer, sub_block in places:
             number = self.number.get((layer, sub_block, getattr(layers[layer], sub_block)))

@@ -362,8 +362,9 @@ class _Resolver:
                 self.visit(name, scope, Setting("", kinds=call.named_by))
             elif name is not None:
                 self.argument(name, callee, inner)
+            given = None if name is None else name.text
             is_empty = isinstance(value, tree.Name) and value.text == CURSOR and name is None
-            self.calls.append(OpenCall(node.function, known, name and name.text, index, is_empty))
+            self.calls.append(OpenCall(node.function, known, given, index, is_empty))
             self.visit(value, scope, inner or ANY)
             self.calls.pop()
 

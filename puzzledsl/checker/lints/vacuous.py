@@ -16,7 +16,7 @@ from puzzledsl.checker.expressions.layer_tables import one_of
 from puzzledsl.checker.expressions.terms import UNITS
 from puzzledsl.checker.lints.structure import Layerwise
 from puzzledsl.ir import nodes
-from puzzledsl.ir.facts import fact, fixed_params
+from puzzledsl.ir.facts import fact, fixed_params, untied_params
 from puzzledsl.ir.logic import compared, layers_of_term, unbounded
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.nodes import Shape
@@ -85,7 +85,7 @@ def _judged(
     ctx: Context, requirement: nodes.LinearRequirement, space: nodes.Space, shape: Shape
 ) -> tuple[bool | None, str, str]:
     """Return True if all children meet a bound, False if none does, None if undecided; with the bound in words and the reason."""
-    ends = ctx.once(reachable, requirement.left, space.layers, shape)
+    ends = ctx.once(reachable, requirement.left, space.layers, shape, space.ends)
     if ends is None:
         return None, "", ""
     bound = requirement.bound
@@ -94,7 +94,7 @@ def _judged(
     assert bound is not None
     verdict = compared(ends, requirement.op, bound)
     if verdict is None and requirement.op == "==":
-        values = ctx.once(attainable, requirement.left, space.layers, shape)
+        values = ctx.once(attainable, requirement.left, space.layers, shape, space.ends)
         if values is not None and bound not in values:
             text = f"`{requirement.where.text} == {requirement.bound_where.text}`"
             return False, text, one_of(requirement.where.text, values)
@@ -103,22 +103,26 @@ def _judged(
     return verdict, text, f"it goes from {low} to {high}"
 
 
-def reachable(linear: nodes.Linear, layers: Layers, shape: Shape) -> tuple[Fraction, Fraction] | None:
+def reachable(
+    linear: nodes.Linear, layers: Layers, shape: Shape, ends: nodes.EndsChoice | None = None
+) -> tuple[Fraction, Fraction] | None:
     """Return the least and greatest value of a sum over the children of a space; None if it needs costs or scores.
 
     Layers are chosen independently, so both ends are sums of the layers' ends, and both are attained.
     """
-    totals = _layer_totals(linear, layers, shape)
+    totals = _layer_totals(linear, layers, shape, ends)
     if totals is None:
         return None
     fixed = _fixed(linear, shape)
     return fixed + sum(map(min, totals), Fraction(0)), fixed + sum(map(max, totals), Fraction(0))
 
 
-def attainable(linear: nodes.Linear, layers: Layers, shape: Shape) -> frozenset[Fraction] | None:
+def attainable(
+    linear: nodes.Linear, layers: Layers, shape: Shape, ends: nodes.EndsChoice | None = None
+) -> frozenset[Fraction] | None:
     """Return all values of a sum; None if it needs costs or scores, or if there are more than MAX_VALUES."""
     values = {_fixed(linear, shape)}
-    for own in _layer_totals(linear, layers, shape) or ():
+    for own in _layer_totals(linear, layers, shape, ends) or ():
         if len(values) * len(own) > MAX_VALUES:
             return None
         values = {value + total for value in values for total in own}
@@ -130,8 +134,10 @@ def _fixed(linear: nodes.Linear, shape: Shape) -> Fraction:
     return linear.constant + sum(params, Fraction(0)) * fixed_params(shape)
 
 
-def _layer_totals(linear: nodes.Linear, layers: Layers, shape: Shape) -> list[frozenset[Fraction]] | None:
-    """Return what each layer that a sum is about can add to it; None if it needs costs or scores."""
+def _layer_totals(
+    linear: nodes.Linear, layers: Layers, shape: Shape, ends: nodes.EndsChoice | None
+) -> list[frozenset[Fraction]] | None:
+    """Return what each layer that a sum is about can add to it, and the model's ends; None if it needs costs or scores."""
     terms = [
         (w.coefficient, figure, layers_of_term(w.term) or range(len(layers)))
         for w in linear.terms
@@ -153,6 +159,10 @@ def _layer_totals(linear: nodes.Linear, layers: Layers, shape: Shape) -> list[fr
             )
         if here:
             found.append(memo[key])
+    if ends is not None:
+        weights = (w.coefficient for w in linear.terms if isinstance(w.term, nodes.ParamsTerm))
+        params, names = sum(weights, Fraction(0)), (name.split("/") for name in ends.offered)
+        found.append(frozenset(params * untied_params(shape, *both) for both in names))
     return found
 
 

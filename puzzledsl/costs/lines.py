@@ -11,7 +11,13 @@ from fractions import Fraction
 from math import lcm
 
 from puzzledsl.alternatives.alternative import Alternative
-from puzzledsl.alternatives.ends import PARENT_EMBEDDING, PARENT_HEAD, ParentEmbedding, ParentHead
+from puzzledsl.alternatives.ends import (
+    PARENT_EMBEDDING,
+    PARENT_HEAD,
+    ParentEmbedding,
+    ParentHead,
+    stored_apart,
+)
 from puzzledsl.base.frozen import record
 from puzzledsl.costs.dtypes import activation_dtype
 from puzzledsl.costs.flops import Workload, fixed_flop, mean_flop
@@ -154,4 +160,5 @@ def fixed_line(
     time = TimeLine.of((read, NO_TIME), (compute, NO_TIME, NO_TIME))
     flop = Fraction(fixed_flop(shape, Workload(1, scenario.prompt, scenario.output)))
     stored = fixed_bytes(hardware, shape, embedding, head)
-    return CostLine(facts.fixed_params(shape), stored, NO_TIME, time, time, flop, flop)
+    params = facts.fixed_params(shape, untied=stored_apart(embedding, head, tied=shape.tied))
+    return CostLine(params, stored, NO_TIME, time, time, flop, flop)

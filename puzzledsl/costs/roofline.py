@@ -22,7 +22,13 @@ from fractions import Fraction
 from math import ceil
 
 from puzzledsl.alternatives.alternative import Alternative
-from puzzledsl.alternatives.ends import PARENT_EMBEDDING, PARENT_HEAD, ParentEmbedding, ParentHead
+from puzzledsl.alternatives.ends import (
+    PARENT_EMBEDDING,
+    PARENT_HEAD,
+    ParentEmbedding,
+    ParentHead,
+    stored_apart,
+)
 from puzzledsl.alternatives.weights import Size, split
 from puzzledsl.base.frozen import record
 from puzzledsl.costs.dtypes import (
@@ -253,7 +259,7 @@ def fixed_cost(
     time_ns = _ns(fixed_times(hardware, shape, work, head).total)
     flop = fixed_flop(shape, work)
     return Cost(
-        params=facts.fixed_params(shape),
+        params=facts.fixed_params(shape, untied=stored_apart(embedding, head, tied=shape.tied)),
         weights_bytes=fixed_bytes(hardware, shape, embedding, head),
         kv_cache_bytes=0,
         prefill_ns=time_ns,

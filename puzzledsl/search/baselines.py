@@ -19,17 +19,8 @@ from typing import assert_never
 
 import numpy as np
 
+from puzzledsl.ir import nodes
 from puzzledsl.ir.logic import holds, layers_of
-from puzzledsl.ir.nodes import (
-    BASELINES,
-    Baseline,
-    BaselineKind,
-    Linear,
-    Logic,
-    ParamsTerm,
-    Program,
-    WeightedTerm,
-)
 from puzzledsl.ir.references import BY_INFLUENCE
 from puzzledsl.ir.tables import (
     PARENT,
@@ -53,7 +44,7 @@ from puzzledsl.search.problem.problem import Builder, Problems
 from puzzledsl.search.problem.rows import formulas_of, goal_of, without_larger
 from puzzledsl.search.tables import tables_of
 
-PARAMS = Linear(terms=(WeightedTerm(coefficient=Fraction(1), term=ParamsTerm()),))
+PARAMS = nodes.Linear(terms=(nodes.WeightedTerm(coefficient=Fraction(1), term=nodes.ParamsTerm()),))
 MAX_PARAMS_GAP = 1e-3  # many models have almost as many parameters as the largest that fits
 RANDOM_TRIES = 2000
 BASELINE_S = 60.0
@@ -63,20 +54,22 @@ NO_MODEL = Found(None, {}, None, False)
 
 
 def solve_baselines(
-    program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
-) -> dict[BaselineKind, SearchResult]:
+    program: nodes.Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
+) -> dict[nodes.BaselineKind, SearchResult]:
     """Return the verified result of every baseline that a search has scores for. Raises DiagnosticError if a table is missing."""
     builder = Builder(tables_of(program, search, costs, scores))
     problems = builder.all()
     measured = influence_of(program, builder.tables.search, scores) is not None
     return {
-        kind: solve_baseline(problems, Baseline(kind=kind), Effort.of(BASELINE_S))[0]
-        for kind in BASELINES
+        kind: solve_baseline(problems, nodes.Baseline(kind=kind), Effort.of(BASELINE_S))[0]
+        for kind in nodes.BASELINES
         if measured or kind not in BY_INFLUENCE
     }
 
 
-def solve_baseline(problems: Problems, baseline: Baseline, effort: Effort) -> tuple[SearchResult, Problems]:
+def solve_baseline(
+    problems: Problems, baseline: nodes.Baseline, effort: Effort
+) -> tuple[SearchResult, Problems]:
     """Return a baseline's result, and the problems whose requirements it has, for an explanation."""
     kind, tables = baseline.kind, problems.tables
     match kind:
@@ -209,11 +202,10 @@ def _by_greed(problems: Problems) -> Iterator[tuple[Box, Model]]:
 
 
 def greedy(problem: Problem) -> Ints | None:
-    """Return the chosen columns, one for each layer; None if the formulas leave some layer without one (Puzzle, appendix).
+    """Return the greedy choice of columns (Puzzle, appendix); None if the formulas leave some layer without one.
 
-    Easiest layers come first, each within an even share of what is left of every budget. A layer's difficulty is the mean score
-    of its blocks. If no block is within its share of every budget, the one with the least excess is taken; later layers may need
-    less than their share.
+    Easiest layers, of least mean score, come first, each within an even share of what is left of every budget, or with the least
+    excess, since later layers may need less than their share.
     """
     columns, values, rows = problem.columns, problem.goal.values, problem.matrix
     means = np.add.reduceat(values.astype(np.float64), columns.start[:-1]) / np.diff(columns.start)
@@ -235,7 +227,7 @@ def greedy(problem: Problem) -> Ints | None:
     return chosen
 
 
-def _may_be(formulas: Iterable[Logic], decided: Mapping[int, Assignment]) -> bool:
+def _may_be(formulas: Iterable[nodes.Logic], decided: Mapping[int, Assignment]) -> bool:
     """True unless a formula is false whatever the layers that are not decided take."""
     return all(holds(formula, decided) is not False for formula in formulas)
 
@@ -243,8 +235,7 @@ def _may_be(formulas: Iterable[Logic], decided: Mapping[int, Assignment]) -> boo
 def fewest_drops(problems: Problems, kind: str) -> Found:
     """Return the first model, from the fewest dropped layers on, that meets every requirement; NO_MODEL if none does.
 
-    Layers that the space or a logical requirement forbids to drop are skipped. A kept layer that may not be the parent's takes
-    the choice closest to it in parameters.
+    Layers that may not be dropped are skipped; kept ones that may not be the parent's are closest to it in parameters.
     """
     tables, builder = problems.tables, problems.builder
     influence = influence_of(tables.program, tables.search, tables.scores)

@@ -15,7 +15,7 @@ from puzzledsl.base.stage_errors import NothingMeasured
 from puzzledsl.base.units import BYTES
 from puzzledsl.costs.any_batch import AnyBatch, any_batch
 from puzzledsl.costs.csv_table import DIMENSIONS
-from puzzledsl.ir.facts import fact
+from puzzledsl.ir.facts import fact, untied_params
 from puzzledsl.ir.layer_runs import Run, dropped_names
 from puzzledsl.ir.metrics import fits
 from puzzledsl.ir.nodes import Baseline, EndsChoice, LayerChoice, MetricTerm, Program, Search, Shape
@@ -156,7 +156,7 @@ class Tables:
     def params(self, layer: int, choice: Assignment) -> int:
         """Return the number of parameters of a layer's two sub-blocks; 0 for the ends, which no type changes."""
         if isinstance(choice, EndsAssignment):
-            return 0
+            return untied_params(self.shape, choice.embedding, choice.head)
         return self.costs.params_attention[layer][choice.attention] + self.costs.params_ffn[layer][choice.ffn]
 
     def fact(self, sub_block: SubBlock, attribute: str, layer: int, name: str) -> int:

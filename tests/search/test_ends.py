@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import product
@@ -10,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 import puzzledsl as pzl
 from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.checker.diagnostics.lints import NeverHolds
+from puzzledsl.cli.main import run as cli
+from puzzledsl.cli.schemas.registry import DESCRIBED
 from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment, LayerAssignment
 from puzzledsl.search.baselines import solve_baselines
 from puzzledsl.search.verify.verify import verify
-from tests.language.rules import codes, holds, refused
+from tests.language.rules import codes, holds, outcome, refused
 
 LAYERS, HIDDEN, VOCAB = 2, 64, 4096
 EMBEDDINGS, HEADS = ("parent", "parent@q8_0"), ("parent", "parent@q8_0", "parent@q4_0")
@@ -121,7 +126,8 @@ def test_bytes_are_counted_and_only_the_head_takes_time(tmp_path: Path, tied: bo
     rest = known["parent", "parent"]["chat.weights"] - bytes_of_ends("parent", "parent", tied=tied)
     for (embedding, head), metrics in known.items():
         assert metrics["chat.weights"] == rest + bytes_of_ends(embedding, head, tied=tied)
-        assert metrics["params"] == known["parent", "parent"]["params"]
+        second = VOCAB * HIDDEN if tied and embedding != head else 0
+        assert metrics["params"] == known["parent", "parent"]["params"] + second
         saved_s = (BITS["parent"] - BITS[head]) * VOCAB * HIDDEN / Fraction(10**9)
         assert abs(known["parent", "parent"]["chat.tpot"] - metrics["chat.tpot"] - saved_s) <= Fraction(
             1, 10**9
@@ -202,7 +208,7 @@ def test_the_verifier_refuses_other_ends(tmp_path: Path) -> None:
 
 
 def test_a_head_that_must_be_rounded(tmp_path: Path) -> None:
-    text = (program(tmp_path, "require params <= 1x", tied=True).file).read_text("utf-8")
+    text = (program(tmp_path, "require chat.throughput >= 0.9x", tied=True).file).read_text("utf-8")
     (tmp_path / "program.pzl").write_text(
         text.replace("head = parent(dtype: full | q8_0 | q4_0)", "head = parent(dtype: q8_0 | q4_0)"), "utf-8"
     )
@@ -211,6 +217,24 @@ def test_a_head_that_must_be_rounded(tmp_path: Path) -> None:
     assert answer.ends == EndsAssignment(embedding="parent", head="parent@q8_0") and answer.objective == 0.031
     with pytest.raises(ValueError, match="the head may not be 'parent'; it may be parent@q8_0, parent@q4_0"):
         made.metrics("s", [("parent", "parent")] * LAYERS)
+
+
+def test_commands_name_the_ends_as_their_schemas_say(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = program(tmp_path, "require chat.weights <= 0.8x", tied=True).file
+    found = {}
+    for command in ("show", "solve"):
+        assert cli([command, str(file), "--json"]) == 0
+        printed = capsys.readouterr().out
+        TypeAdapter(DESCRIBED[f"pzl-{command}"].kind).validate_json(printed)
+        found[command] = json.loads(printed)
+    assert found["show"]["spaces"][0]["ends"] == {"embedding": [*EMBEDDINGS], "head": [*HEADS]}
+    chosen = found["solve"][0]["solutions"][0]["layers"][-1]
+    assert cli(["why", str(file), "s", "head"]) == 0
+    assert f"head: {chosen['head']} is chosen" in capsys.readouterr().out
+    assert cli(["solve", str(file)]) == 0
+    assert f"  head                 {chosen['head']}\n" in capsys.readouterr().out
 
 
 @pytest.mark.states("score.table-ends")
@@ -293,3 +317,18 @@ def test_it_is_refused(tmp_path: Path, text: str, expected: str) -> None:
 )
 def test_ends_that_stay_are_no_choice(tmp_path: Path, text: str) -> None:
     assert codes(tmp_path, text) == ""
+
+
+TIED = """\
+parent q = shape(family: llama, layers: 4, hidden: 64, heads: 8, kv_heads: 4, head_dim: 8, intermediate: 192, vocab: 256,
+  tied: true)
+space v of q { ffn = parent | mlp(width: 96), head = parent(dtype: full | q4_0) }
+score x of v = table("x.csv")
+"""
+
+
+@pytest.mark.states("space.ends-tied")
+@pytest.mark.parametrize(("bound", "expected"), [("1.05x", False), ("1.2x", True)])
+def test_bounds_on_parameters_know_the_second_matrix(tmp_path: Path, bound: str, expected: bool) -> None:
+    found = outcome(tmp_path, f"{TIED}search t of v {{ minimize x, require params >= {bound} }}")
+    assert [d.code for d in found.diagnostics if isinstance(d, NeverHolds)] == ["W0302"] * expected

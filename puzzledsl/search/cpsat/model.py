@@ -35,10 +35,7 @@ def aim(model: CpModelProto, values: Ints) -> None:
 
 
 class ModelWriter:
-    """Writes the model of a problem: a Boolean for each column, then helpers.
-
-    `name`: that of the next constraints. `enforced`: literals under which they hold.
-    """
+    """Writes a model: a Boolean for each column, then helpers. `enforced`: literals under which constraints `name` hold."""
 
     def __init__(self, problem: Problem, *, named: bool = False) -> None:
         from ortools.sat.python.cp_model_helper import CpModelProto

@@ -74,9 +74,8 @@ def resources_of(problem: Problem, bound: Bound, most: int) -> Resources | None:
     deltas, limits, kept = [], [], []
     for number, (row, limit) in enumerate(zip(problem.matrix, problem.limits.tolist(), strict=True)):
         lifted, floor = _lifted(problem, row, free)
-        if (
-            bound.prices[number] or int(columns.most(lifted).sum()) > limit - floor
-        ):  # else every model meets it
+        # else every model meets it
+        if bound.prices[number] or int(columns.most(lifted).sum()) > limit - floor:
             deltas.append(lifted)
             limits.append(limit - floor)
             kept.append(number)

@@ -73,11 +73,7 @@ class Coefficients:
         self._alike: dict[tuple[int, str], tuple[list[int], Ints]] = {}
 
     def bound(self, linear: Linear, box: Box, *, most: bool) -> Vector:
-        """Return a lower, or if `most` an upper, bound of an expression without throughput over a box; exact in a single box.
-
-        Metrics do not decrease with the batch, so each is taken at one end. All terms have one common unit, and the integers are
-        divided by their greatest common divisor.
-        """
+        """Return a lower, or if `most` an upper, bound of an expression without throughput over a box: each metric at one end."""
         parts: list[tuple[Fraction, Vector]] = []
         for weighted in linear.terms:
             term, factor, batch = weighted.term, weighted.coefficient, None
@@ -120,7 +116,8 @@ class Coefficients:
                     self._each(site, lambda name, own: own.get(name, 0), [*params[site], *self._no_table])
                     for site in (0, 1)
                 ]
-                return Vector(_added(parts), constant=Fraction(costs.params_fixed))
+                values = self._with_ends(_added(parts), partial(self.tables.params, self.layers))
+                return Vector(values, constant=Fraction(costs.params_fixed))
             case FactTerm() | CountTerm() | TableTerm():
                 return self._tables(as_tables(self.tables, term))
             case _:
@@ -131,15 +128,13 @@ class Coefficients:
         """The table of the ends in numbers that only layers have: none, or an empty one."""
         return [{} for _ in self.offered[self.layers :]]
 
-    def _with_ends(self, values: Whole, of: Callable[..., int], *costs: ScenarioCosts) -> Whole:
+    def _with_ends(self, values: Whole, of: Callable[[EndsAssignment], int]) -> Whole:
         """Add the numbers of the ends, which their types decide together, to those of the layers."""
         for place in range(self.layers, self.columns.layers):
             here = self.columns.of_layer(place)
             numbers = [0] * len(self.columns)
             numbers[self.columns.span(place)] = [
-                of(*[each.ends[choice.name] for each in costs])
-                for choice in here
-                if isinstance(choice, EndsAssignment)
+                of(choice) for choice in here if isinstance(choice, EndsAssignment)
             ]
             values = combined([(1, values), (1, _whole(numbers))])
         return values
@@ -205,6 +200,10 @@ class Coefficients:
 
     def measured(self, of: Callable[..., int], *costs: ScenarioCosts) -> Whole:
         """Return a number of each column: of its pair if that is listed, else of its two sub-blocks."""
+
+        def of_ends(choice: EndsAssignment) -> int:
+            return of(*[each.ends[choice.name] for each in costs])
+
         if costs[0].pairs:
 
             def of_pair(choice: Assignment, layer: int) -> int:
@@ -213,7 +212,7 @@ class Coefficients:
                 return sum(map(of, costs_of_layer(costs[0], layer, choice)))
 
             pairs = _added([self._each(PAIR, of_pair, [*range(self.columns.layers)])])
-            return self._with_ends(pairs, of, *costs)
+            return self._with_ends(pairs, of_ends)
 
         def entry(name: str, *tables: Mapping[str, Cost]) -> int:
             return of(*[table[name] for table in tables]) if tables[0] else 0
@@ -221,7 +220,7 @@ class Coefficients:
         tables = [[(*getattr(c, part), *self._no_table) for c in costs] for part in SUB_BLOCKS]
         profile = costs[0].scenario if costs[0].scenario in self.tables.profiles else ""
         added = _added([self._each(site, entry, *tables[site], profile=profile) for site in (0, 1)])
-        return self._with_ends(added, of, *costs)
+        return self._with_ends(added, of_ends)
 
     def _score(self, score: str) -> Vector:
         """Return a score table. Sub-block scores are converted once per layer, not per pair."""

@@ -27,11 +27,7 @@ LARGEST_SUM = 2**50  # limit on sums of rows and objectives: exact in float64, f
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """Constraint `sum(coefficients[chosen]) <= limit`.
-
-    `requirement`: number of its requirement in the search; None for a constraint that belongs to none. `exact`: False if its
-    integers are rounded.
-    """
+    """Constraint `sum(coefficients[chosen]) <= limit` of a requirement, by number, or of none; not `exact` if rounded."""
 
     name: str
     coefficients: Ints
@@ -215,11 +211,7 @@ def is_unfinished(diagram: Diagram | None) -> bool:
 
 
 def presolve(problem: Problem, quick: bool = False, deadline: float = inf) -> Presolved | None:
-    """Return the problem without columns that the formulas rule out; None if the formulas are unsatisfiable.
-
-    The problem has no diagram (or one of runs of dropped layers only) if none is found before the deadline or, with `quick`, no
-    small one.
-    """
+    """Return the problem without columns that formulas exclude, with a diagram if found in time; None if unsatisfiable."""
     origin = np.arange(len(problem.columns))
     if not problem.formulas and not problem.columns.period:
         return Presolved(problem, origin)

@@ -106,10 +106,7 @@ class Child:
 
 
 def report(child: Child) -> tuple[dict[str, int], dict[str, Fraction]]:
-    """Return the batch of every scenario with costs, and all other metrics in base units, such as `chat.memory` or `kl`.
-
-    A scenario that the search does not mention is evaluated at its largest candidate batch; if `auto`, the largest that fits.
-    """
+    """Return every scenario's batch (the child's, else the largest that fits) and all other metrics in base units."""
     tables = child.tables
     batches, metrics = dict(child.batches), {"params": child.term(nodes.ParamsTerm())}
     for name, candidates in sorted(tables.costs.scenarios.items()):

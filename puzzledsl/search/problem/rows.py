@@ -123,17 +123,8 @@ def _latency(coefficients: Coefficients, scenario: str, box: Box, *, most: bool)
     return low if most else high, vector
 
 
-def requirement_rows(
-    forms: Forms, index: int, requirement: nodes.LinearRequirement, box: Box
-) -> Iterator[Row]:
-    """Yield the rows of a requirement that is no formula: one, or two for `==`; none if it always holds."""
-    name = requirement.where.text or f"requirement {index + 1}"
-    for vector, limit, strict in _sides(forms, requirement, box):
-        yield forms.row(name, vector, limit, strict, index)
-
-
-def _sides(forms: Forms, requirement: nodes.LinearRequirement, box: Box) -> Iterator[Side]:
-    """Yield the upper bounds on linear functions of the columns that a requirement is."""
+def sides(forms: Forms, requirement: nodes.LinearRequirement, box: Box) -> Iterator[Side]:
+    """Yield the upper bounds on linear functions of the columns that a requirement is: two for `==`; none if it always holds."""
     left, op, own = requirement.left, str(requirement.op), forms.coefficients
     strict, (least, most) = op in ("<", ">"), bounds_of(forms, requirement, box)
     throughput = _throughput(left)

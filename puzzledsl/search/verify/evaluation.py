@@ -16,7 +16,7 @@ from itertools import groupby
 from math import ceil
 from typing import assert_never
 
-from puzzledsl.alternatives.alternative import Alternative, Site, SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, Site, SubBlock
 from puzzledsl.alternatives.ends import ParentEmbedding, ParentHead
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.costs.dtypes import DTYPE_BYTES
@@ -134,9 +134,11 @@ class Model:
 
     @property
     def params(self) -> Fraction:
-        """Number of parameters; a tied embedding counts once."""
-        params = (self._params(layer, part) for layer in range(len(self.layers)) for part in _PARTS)
-        return Fraction(self.costs.params_fixed + sum(params))
+        """Number of parameters; a tied embedding counts once, unless types that differ untie it."""
+        params = (self._params(layer, part) for layer in range(len(self.layers)) for part in SUB_BLOCKS)
+        untied = self._shape.tied and self.ends.embedding != self.ends.head
+        second = self._shape.vocab * self._shape.hidden if untied else 0
+        return Fraction(self.costs.params_fixed + second + sum(params))
 
     def choice(self, layer: int, site: Site) -> str:
         """Return the name of a layer's alternative, or of an end's."""
@@ -280,7 +282,7 @@ class Model:
         embedding = next((e for e in offered.embedding if e.name == self.ends.embedding), ParentEmbedding())
         head = next((h for h in offered.head if h.name == self.ends.head), ParentHead())
         yield fixed_cost(hardware, self._shape, work, embedding, head)
-        for part in _PARTS:
+        for part in SUB_BLOCKS:
             for layer in range(len(self.layers)):
                 own = self._shape.at(layer)
                 key = id(own), f"{part} {self.choice(layer, part)}"
@@ -340,9 +342,6 @@ class Model:
 
 def _is_within(number: int, least: int, most: int | None) -> bool:
     return number >= least and (most is None or number <= most)
-
-
-_PARTS: tuple[SubBlock, ...] = ("attention", "ffn")
 
 
 def _tried(most: int, near: int) -> Iterable[int]:

@@ -22,8 +22,8 @@ from puzzledsl.base.phrases import listed
 from puzzledsl.base.units import format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import AlwaysHolds, NeverHolds
-from puzzledsl.checker.lints.vacuous import is_met
 from puzzledsl.ir import nodes
+from puzzledsl.ir.logic import compared
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.metrics import costs_of_layer, linear_metrics, metrics_of
 from puzzledsl.ir.references import references
@@ -153,7 +153,7 @@ def _judged(
         one = 1 if ratio is None else left.value(costs, parent)
         bound = requirement.bound if ratio is None else ratio * one
         assert bound is not None
-        found.add(is_met(requirement.op, bound, values[0], values[1]))
+        found.add(compared((values[0], values[1]), requirement.op, bound))
         ends += [value / one for value in values]
     metric = METRICS[left.terms[0][1]]
     # in absolute units on the worse side a bound is a guard: it costs nothing, and another space may need it

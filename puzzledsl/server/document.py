@@ -17,7 +17,7 @@ from puzzledsl.checker.context import Context, OutOfSteps
 from puzzledsl.checker.expressions.values import POISON, Scope, SourceFile, Symbol, Value
 from puzzledsl.checker.names.names import Loader, key_of
 from puzzledsl.checker.names.occurrences import Occurrence, occurrences
-from puzzledsl.checker.names.resolve import value_of
+from puzzledsl.checker.names.words import value_of
 from puzzledsl.checker.program import Checked
 from puzzledsl.checker.reuse import Reuse
 from puzzledsl.server.positions import Encoding, Lines, covers

@@ -116,7 +116,7 @@ def test_functions() -> None:
 
 @pytest.mark.states("param.types-table")
 def test_parameter_types(tmp_path: Path) -> None:
-    from puzzledsl.checker.names.resolve import TYPES
+    from puzzledsl.checker.names.words import TYPES
     from tests.language.rules import program
 
     rows = table("param.types-table")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import product
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 import puzzledsl as pzl
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.checker.diagnostics.lints import NeverHolds
+from puzzledsl.cli.main import run as cli
+from puzzledsl.cli.schemas.registry import DESCRIBED
 from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment, LayerAssignment
 from puzzledsl.search.baselines import solve_baselines
 from puzzledsl.search.verify.verify import verify
@@ -213,6 +217,24 @@ def test_a_head_that_must_be_rounded(tmp_path: Path) -> None:
     assert answer.ends == EndsAssignment(embedding="parent", head="parent@q8_0") and answer.objective == 0.031
     with pytest.raises(ValueError, match="the head may not be 'parent'; it may be parent@q8_0, parent@q4_0"):
         made.metrics("s", [("parent", "parent")] * LAYERS)
+
+
+def test_commands_name_the_ends_as_their_schemas_say(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = program(tmp_path, "require chat.weights <= 0.8x", tied=True).file
+    found = {}
+    for command in ("show", "solve"):
+        assert cli([command, str(file), "--json"]) == 0
+        printed = capsys.readouterr().out
+        TypeAdapter(DESCRIBED[f"pzl-{command}"].kind).validate_json(printed)
+        found[command] = json.loads(printed)
+    assert found["show"]["spaces"][0]["ends"] == {"embedding": [*EMBEDDINGS], "head": [*HEADS]}
+    chosen = found["solve"][0]["solutions"][0]["layers"][-1]
+    assert cli(["why", str(file), "s", "head"]) == 0
+    assert f"head: {chosen['head']} is chosen" in capsys.readouterr().out
+    assert cli(["solve", str(file)]) == 0
+    assert f"  head                 {chosen['head']}\n" in capsys.readouterr().out
 
 
 @pytest.mark.states("score.table-ends")

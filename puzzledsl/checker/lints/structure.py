@@ -57,8 +57,7 @@ class Layerwise:
             case nodes.Runs() | nodes.Longest() | nodes.Distinct():
                 ends = self.reachable(formula)
                 return None if ends is None else logic.within(ends, formula.at_least, formula.at_most)
-            case _:
-                return None
+        return None
 
     def reachable(self, figure: Figure) -> tuple[int, int] | None:
         """The least and the most that a figure comes to, both reached; None where this cannot be told."""
@@ -92,9 +91,6 @@ def _pairs(choice: nodes.LayerChoice | nodes.EndsChoice) -> Iterator[logic.AnyCh
         yield from map(EndsAssignment.of, choice.offered)
         return
     yield from (Pair(a.name, f.name) for a in choice.attention for f in choice.ffn)
-
-
-# ---------------------------------------------------------------- different values
 
 
 def distinct_ends(values: Sequence[frozenset[str]]) -> tuple[int, int] | None:

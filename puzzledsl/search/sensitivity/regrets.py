@@ -281,6 +281,8 @@ class _Part:
                 self.share(chosen)
             done = asked[complete]
             self.lower[done] = np.minimum(most[done] + 1, self.upper[done])
+            if not complete.all():  # further away there are more labels
+                break
 
 
 class _Pinned:

@@ -31,7 +31,7 @@ PlaceArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="PLACE",
-        help="One layer or sub-block: `layers[12].ffn`, `layers[12]` or `12`. Lists its alternatives, writes nothing.",
+        help="One layer, sub-block or end: `layers[12].ffn`, `layers[12]`, `12`, `head`. Lists its alternatives, writes nothing.",
     ),
 ]
 TimeOption = Annotated[

@@ -24,6 +24,10 @@ from puzzledsl.base.frozen import Frozen, left_out
 
 SubBlock = Literal["attention", "ffn"]
 SUB_BLOCKS: tuple[SubBlock, ...] = ("attention", "ffn")
+EndName = Literal["embedding", "head"]
+Site = Literal["attention", "ffn", "embedding", "head"]
+"""A place where a search chooses: a sub-block of a layer, or an end of the whole model."""
+ENDS: tuple[EndName, ...] = ("embedding", "head")
 PREFIXES: Mapping[SubBlock, str] = {"attention": "self_attn", "ffn": "mlp"}
 """Starts of the names of weights in a coupled piece, whatever the family calls its sub-blocks."""
 MIXERS = {"mamba2": "Mamba2", "delta_net": "a gated delta net"}
@@ -37,9 +41,11 @@ MATRIX = "there is one matrix, which can only stay or become `noop`"
 """Why a sub-block of a parent that is a child has no smaller alternatives."""
 
 
-def absent(sub_block: SubBlock, shape: Shape) -> str:
-    """Return a sentence if a layer of this shape lacks a sub-block; empty if it has it."""
-    if sub_block == "attention":
+def absent(site: Site, shape: Shape) -> str:
+    """Return a sentence if a layer of this shape lacks a sub-block; empty if it has it, and for an end of the model."""
+    if site in ENDS:
+        return ""
+    if site == "attention":
         return "there is no attention" if shape.mixer == "none" else ""
     return "there is no FFN" if shape.ffn == "none" else ""
 
@@ -56,7 +62,7 @@ class Alternative(Frozen, ABC):
     dtype: PrecisionName | None = left_out(None)
     """Type that the matrices are stored in; None: the parent's, as if the field were not there."""
 
-    sub_block: ClassVar[SubBlock]
+    sub_block: ClassVar[Site]
     part: ClassVar[str]
     """Name of the sub-block in transformers' `per_layer_config`."""
     shape_field: ClassVar[Literal["mixer", "ffn"]]
@@ -310,7 +316,7 @@ class Alternative(Frozen, ABC):
 class Attention(Alternative):
     """Alternative of an attention."""
 
-    sub_block: ClassVar[SubBlock] = "attention"
+    sub_block: ClassVar[Literal["attention"]] = "attention"
     part: ClassVar[str] = "attention"
     shape_field: ClassVar[Literal["mixer", "ffn"]] = "mixer"
     megatron_size: ClassVar[str] = "num_query_groups"
@@ -331,7 +337,7 @@ class Attention(Alternative):
 class Ffn(Alternative):
     """Alternative of an FFN."""
 
-    sub_block: ClassVar[SubBlock] = "ffn"
+    sub_block: ClassVar[Literal["ffn"]] = "ffn"
     part: ClassVar[str] = "mlp"
     shape_field: ClassVar[Literal["mixer", "ffn"]] = "ffn"
     megatron_size: ClassVar[str] = "ffn_hidden_size"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Any, ClassVar, Literal, Self, assert_never
 
-from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Attention, Ffn, Look, SubBlock
+from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Attention, Ffn, Look, Site
 from puzzledsl.alternatives.mixers import matrix_weights, mixer_weights
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.state import NO_STATE, StateSize, scan_flop, state_size
@@ -197,7 +197,7 @@ class ParentFfn(_Parent, Ffn):
         return {"ffn_hidden_size": shape.intermediate} if shape.ffn == "dense" else None
 
 
-PARENTS: Mapping[SubBlock, Alternative] = {"attention": ParentAttention(), "ffn": ParentFfn()}
+PARENTS: Mapping[Site, Alternative] = {"attention": ParentAttention(), "ffn": ParentFfn()}
 
 
 def attention_weights(shape: Shape, kv_heads: int) -> Weights:

@@ -12,7 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args
 
-from puzzledsl.alternatives.alternative import Alternative, Attention, Ffn, SubBlock
+from puzzledsl.alternatives.alternative import Alternative, Attention, Ffn, Site
+from puzzledsl.alternatives.ends import ParentEmbedding, ParentHead
 from puzzledsl.alternatives.errors import BrokenPackage
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.shape import Initialisers, Shape
@@ -37,8 +38,13 @@ def _declared(base: type[A]) -> dict[str, type[A]]:
 
 ATTENTION = _declared(Attention)  # type: ignore[type-abstract]
 FFN = _declared(Ffn)  # type: ignore[type-abstract]
-KINDS: Mapping[SubBlock, Mapping[str, type[Alternative]]] = {"attention": ATTENTION, "ffn": FFN}
-"""Sub-block -> word -> class, in the order of documentation."""
+KINDS: Mapping[Site, Mapping[str, type[Alternative]]] = {
+    "attention": ATTENTION,
+    "ffn": FFN,
+    "embedding": {"parent": ParentEmbedding},
+    "head": {"parent": ParentHead},
+}
+"""Site -> word -> class, in the order of documentation."""
 DTYPE = "dtype"
 """Key of a `block_configs` entry with the storage type of a quantised sub-block."""
 BROKEN: list[BrokenPackage] = []
@@ -124,9 +130,9 @@ def to_block_config(alternative: Alternative, shape: Shape) -> dict[str, Any] | 
     return entry if entry is None or alternative.dtype is None else {**entry, DTYPE: alternative.dtype}
 
 
-def is_canonical(name: str, sub_block: SubBlock) -> bool:
+def is_canonical(name: str, site: Site) -> bool:
     """Return True if a text has the form of an alternative's canonical name."""
     plain, _, dtype = name.partition("@")
-    kinds = KINDS[sub_block].items()
+    kinds = KINDS[site].items()
     known = [kind for word, kind in kinds if re.fullmatch(kind.name_pattern or word, plain)]
     return bool(known) and (name == plain or (dtype in PRECISIONS and known[0].quantisable))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from puzzledsl.api.frames import Library
-    from puzzledsl.ir.tables import ConflictItem, LayerAssignment, SearchResult, Solution
+    from puzzledsl.ir.tables import ConflictItem, EndsAssignment, LayerAssignment, SearchResult, Solution
     from puzzledsl.report.notebook import Table
     from puzzledsl.report.subject import Subject
 
@@ -59,7 +59,12 @@ class Answer:
     @property
     def layers(self) -> tuple[LayerAssignment, ...]:
         """The best child: `.attention` and `.ffn` of each layer, as canonical names. Empty without a solution."""
-        return self._best.layers if self._best else ()
+        return self._best.of_layers if self._best else ()
+
+    @property
+    def ends(self) -> EndsAssignment | None:
+        """The best child's `.embedding` and `.head`, as canonical names. None without a solution."""
+        return self._best.ends if self._best else None
 
     @property
     def metrics(self) -> dict[str, float]:

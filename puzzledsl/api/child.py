@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fractions import Fraction
 
-    from puzzledsl.ir.tables import LayerAssignment
+    from puzzledsl.ir.tables import Assignment, EndsAssignment, LayerAssignment
     from puzzledsl.search.answer import ChildFigures, RequirementFigures
 
 
@@ -22,7 +22,16 @@ class Child:
     @property
     def layers(self) -> tuple[LayerAssignment, ...]:
         """The choice of each layer."""
-        return self._figures.layers
+        from puzzledsl.ir.tables import layers_of_child
+
+        return layers_of_child(self._figures.layers)
+
+    @property
+    def ends(self) -> EndsAssignment:
+        """The choice of embedding and head."""
+        from puzzledsl.ir.tables import ends_of_child
+
+        return ends_of_child(self._figures.layers)
 
     @property
     def objective(self) -> Fraction:
@@ -73,12 +82,12 @@ class Child:
         return fragment(repr(self).strip("<>"), (), tables)
 
 
-def assignments(layers: Iterable[LayerAssignment | tuple[str, str]]) -> tuple[LayerAssignment, ...]:
-    """Layers as the tables name them; (attention, FFN) pairs of names do, too."""
+def assignments(layers: Iterable[Assignment | tuple[str, str]]) -> tuple[Assignment, ...]:
+    """Layers as the tables name them; (attention, FFN) pairs of names do, too. The ends may follow."""
     from puzzledsl.ir.tables import LayerAssignment
 
     return tuple(
-        each if isinstance(each, LayerAssignment) else LayerAssignment(attention=each[0], ffn=each[1])
+        LayerAssignment(attention=each[0], ffn=each[1]) if isinstance(each, tuple) else each
         for each in layers
     )
 

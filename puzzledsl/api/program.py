@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from puzzledsl.api.variations import Variations
     from puzzledsl.base.diagnostics import Diagnostic
     from puzzledsl.ir import nodes
-    from puzzledsl.ir.tables import LayerAssignment
+    from puzzledsl.ir.tables import Assignment
     from puzzledsl.pipeline.context import Context
 
 WHY_S = 60.0
@@ -214,7 +214,7 @@ class Program:
     def metrics(
         self,
         search: str,
-        layers: Iterable[LayerAssignment | tuple[str, str]],
+        layers: Iterable[Assignment | tuple[str, str]],
         batches: Mapping[str, int] | None = None,
     ) -> Child:
         """Compute the exact metrics of any child, and whether it meets each requirement: for searches of your own.
@@ -222,6 +222,7 @@ class Program:
         Args:
             search: The search whose objective, requirements and tables count.
             layers: One choice a layer, as `Answer.layers` or as (attention, FFN) pairs of names: `("gqa1", "parent")`.
+                Behind them may stand the choice of the ends, as `Answer.ends`; without it they are the parent's.
             batches: The batch of a scenario, by its name. Default: the largest that fits where the batch is `auto`;
                 of listed batches those at which the requirements hold and the objective is best.
 

@@ -106,9 +106,9 @@ class Costs:
 
     def _repr_html_(self) -> str:
         from puzzledsl.ir.metrics import metrics_of
+        from puzzledsl.ir.tables import PARENT
         from puzzledsl.pipeline.text.card import metric_text
         from puzzledsl.report.notebook import Table, fragment
-        from puzzledsl.search.tables import PARENT
 
         shown = ("memory", "weights", "kv_cache", "ttft", "tpot", "latency", "throughput")
         rows = []
@@ -124,6 +124,8 @@ class Costs:
 def _parts(costs: ScenarioCosts) -> Iterator[tuple[int | None, str, str, Cost]]:
     """Layer, sub-block, alternative and cost of everything that a scenario's costs list."""
     yield None, "fixed", "", costs.fixed
+    for name, cost in costs.ends.items():
+        yield None, "ends", name, cost
     for part, layers in (("attention", costs.attention), ("ffn", costs.ffn), ("block", costs.pairs)):
         for layer, table in enumerate(layers):
             for name, cost in table.items():

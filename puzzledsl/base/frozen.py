@@ -233,7 +233,7 @@ class Frozen:
         return cls._adapter().validate_python(value)
 
     def canonical_json(self) -> str:
-        """The one JSON text of this value: sorted keys, two-space indent, final newline."""
+        """The one JSON text of this value: sorted keys, an indent of one blank, final newline."""
         return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
     def digest(self) -> str:
@@ -265,7 +265,10 @@ def add_fields(node: type[Frozen], fields: Mapping[str, tuple[Any, Any]]) -> Non
 
 def left_out(default: Any) -> Any:
     """Return a field that JSON leaves out at its default, so that values without it keep their digests."""
-    return field(default=default, metadata={"exclude_if": lambda value: value == default})
+    excluded = {"exclude_if": lambda value: value == default}
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata=excluded)
+    return field(default=default, metadata=excluded)
 
 
 class Checks:

@@ -12,6 +12,13 @@ class NothingMeasured(Diagnostic, code="E0416"):
     help_template = "declare one: `score NAME of BLD = replace_one(kl_divergence)`, of a `bld` of `{space}`"
 
 
+class EndsNotTaken(Diagnostic, code="E0418"):
+    """A stage, an engine or a table that has nothing to say of an embedding or a head in another type."""
+
+    template = "{what} cannot have the {ends} of space `{space}` in another type: {why}"
+    help_template = "{help}"
+
+
 class RecipeOfQuantised(Diagnostic, code="E0475"):
     """A whole-file recipe for a child whose sub-blocks have storage types of their own."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.alternative import ENDS, SubBlock
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.changes.model import Detail
 from puzzledsl.ir import nodes
@@ -13,9 +13,14 @@ Names = tuple[str, ...]
 
 
 def space_details(old: nodes.Space, new: nodes.Space) -> Iterator[Detail]:
-    """Yield the alternatives that layers gained or lost, attention first, and a changed number of layers."""
+    """Yield the alternatives that layers gained or lost, attention first; before them those of the model's ends."""
     if len(old.layers) != len(new.layers):
         yield Detail("layers", str(len(old.layers)), str(len(new.layers)))
+    for site in ENDS:
+        known = [getattr(space.ends or nodes.EndsChoice(), site) for space in (old, new)]
+        was, now = (" | ".join(end.name for end in ends) for ends in known)
+        if was != now:
+            yield Detail(site, was, now)
     sub_blocks: tuple[SubBlock, SubBlock] = ("attention", "ffn")
     for sub_block in sub_blocks:
         gained: dict[Names, list[int]] = {}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from puzzledsl.alternatives.registry import BROKEN
 from puzzledsl.base.diagnostics import Sink, Span
-from puzzledsl.checker.bodies import check_assert
 from puzzledsl.checker.context import Context, Lower, OutOfSteps
+from puzzledsl.checker.declarations.common import check_assert
 from puzzledsl.checker.declarations.data import lower_data
 from puzzledsl.checker.declarations.hardware import lower_hardware, lower_scenario
 from puzzledsl.checker.declarations.parent import lower_parent
@@ -17,14 +17,13 @@ from puzzledsl.checker.declarations.results import lower_eval, lower_export
 from puzzledsl.checker.declarations.search import lower_frontier, lower_search
 from puzzledsl.checker.declarations.space import lower_space
 from puzzledsl.checker.declarations.training import lower_bld, lower_score, lower_uptrain
-from puzzledsl.checker.diagnostics import name_errors
+from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions.evaluate import evaluate
-from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
+from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol, declared
 from puzzledsl.checker.limits import MAX_DEPTH, MAX_INEXACT_STEPS
 from puzzledsl.checker.lints import warn
 from puzzledsl.checker.names.names import Loader, Parse
-from puzzledsl.checker.names.resolve import check_settings, value_of
-from puzzledsl.checker.names.words import report_unknown_names
+from puzzledsl.checker.names.words import check_settings, report_unknown_names, value_of
 from puzzledsl.checker.names.wrong_kind import settle_kinds
 from puzzledsl.checker.program import Checked
 from puzzledsl.checker.whole.stages import check_whole
@@ -72,7 +71,7 @@ def inspect(
     for problem in BROKEN:
         sink.add(problem)
     if root is not None:
-        ctx = Context(sink, loader, root, evaluate, LOWERINGS, settings, reuse=reuse)
+        ctx = Context(sink, loader, root, evaluate, LOWERINGS, settings)
         try:
             if reuse is not None:
                 reuse.begin(ctx)
@@ -81,7 +80,7 @@ def inspect(
             pass
         except RecursionError:
             start, what = Span(root.file, 1, 1, 1, 2), "the nesting of this program"
-            sink.add(name_errors.TooMuch(start, what=what, limit=f"{MAX_DEPTH} levels"))
+            sink.add(errors.TooMuch(start, what=what, limit=f"{MAX_DEPTH} levels"))
         if reuse is not None and ctx.steps > MAX_INEXACT_STEPS:
             return inspect(path, settings, unsaved, parse)
         report_unknown_names(ctx)
@@ -114,13 +113,11 @@ def _check_file(ctx: Context, file: SourceFile) -> None:
             case tree.Fn(parameters=parameters):
                 for place, parameter in enumerate(parameters):
                     if parameter.text in {earlier.text for earlier in parameters[:place]}:
-                        ctx.report(name_errors.DuplicateName(parameter.span, name=parameter.text))
+                        ctx.report(errors.DuplicateName(parameter.span, name=parameter.text))
             case tree.Let() | tree.Param() | tree.Decl():
-                kind = item.kind.text if isinstance(item, tree.Decl) else type(item).__name__.lower()
                 symbol = file.names.get(item.name.text)
                 if not isinstance(symbol, Symbol) or symbol.item is not item:
-                    # its name was taken: mistakes in it are found, too
-                    symbol = Symbol(item.name.text, kind, item, file, item.name.span)
+                    symbol = declared(item, file)  # its name was taken: mistakes in it are found, too
                 if not isinstance(item, tree.Decl):
                     value_of(ctx, symbol)
                 elif symbol.kind in LOWERINGS:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
-from puzzledsl.base.diagnostics import Diagnostic, Fix, Near, Sink, Span
+from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Near, Sink, Span
 from puzzledsl.base.units import Quantity
-from puzzledsl.checker.diagnostics import name_errors
-from puzzledsl.checker.diagnostics.type_errors import WrongType
+from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions.values import Poison, Scope, SourceFile, Symbol, Value, describe
 from puzzledsl.checker.limits import MAX_DEPTH, MAX_STEPS
 from puzzledsl.checker.names.names import Loader
@@ -21,22 +21,6 @@ from puzzledsl.syntax import tree
 T = TypeVar("T")
 Evaluate = Callable[["Context", tree.Expr, Scope], Value]
 Lower = Callable[["Context", Symbol], object]
-
-
-class Reuses(Protocol):
-    """Results of earlier checks of the same text; see reuse.py."""
-
-    def lower(self, ctx: Context, symbol: Symbol, anew: Callable[[], object]) -> object:
-        """Return the node of a declaration, by `anew()` if something that it reads has changed."""
-
-    def needed(self, ctx: Context, symbol: Symbol) -> None:
-        """Register that the declaration being lowered reads the node of another one."""
-
-    def uses(self, symbol: Symbol) -> None:
-        """Register that the declaration being lowered reads a name."""
-
-    def result(self, work: Callable[..., T], *arguments: object) -> T:
-        """Return `work(*arguments)`, which depends on nothing else."""
 
 
 class OutOfSteps(Exception):
@@ -70,16 +54,18 @@ class Context:
     busy: list[Symbol] = field(default_factory=list)
     parameters: dict[str, str] = field(default_factory=dict)
     too_deep: set[tuple[str, int]] = field(default_factory=set)
-    used: set[Symbol] = field(default_factory=set)
+    used: dict[Symbol, None] = field(default_factory=dict)
+    needs: dict[Symbol, None] = field(default_factory=dict)  # declarations whose nodes are read
     unknown: dict[tuple[str, str], list[tuple[Span, Near | None]]] = field(default_factory=dict)
     warnings: list[Diagnostic] = field(default_factory=list)  # reported where there is no mistake
-    written: dict[int, Quantity] = field(default_factory=dict)
+    written: dict[int, Quantity] = field(default_factory=dict)  # by id: numbers like the `-1` of `layers[-1]`
     compared: dict[Span, set[Quantity]] = field(default_factory=dict)  # constant sides of comparisons
     steps: int = 0
     depth: int = 0
-    reuse: Reuses | None = None
-
-    # ------------------------------------------------------------ diagnostics
+    once: Callable[..., Any] = lambda work, *arguments: work(*arguments)
+    """Calls a function; an editor's next check reuses the result if the arguments are the same."""
+    reused: Callable[[Context, Symbol, Callable[[], object]], object] = lambda ctx, symbol, anew: anew()
+    """Returns the node of a declaration, by the last argument if something that it reads has changed."""
 
     def report(self, diagnostic: Diagnostic) -> None:
         """Record one diagnostic, unless a syntax error on the same line probably caused it."""
@@ -92,13 +78,32 @@ class Context:
         self.report(diagnostic)
         return Refused()
 
+    def too_much(self, span: Span, what: str, limit: str, help: str = "") -> Refused:
+        """`refuse` what exceeds one of the checker's limits."""
+        return self.refuse(errors.TooMuch(span, what=what, limit=limit, help=help))
+
+    def misplaced(self, span: Span, what: str, where: str, help: str = "") -> Refused:
+        """`refuse` what is not allowed where it stands."""
+        return self.refuse(errors.Misplaced(span, what=what, where=where, help=help))
+
+    def missing(self, span: Span, thing: str, what: str, help: str = "") -> Refused:
+        """`refuse` something without a part that it needs."""
+        return self.refuse(errors.MissingPart(span, thing=thing, what=what, help=help))
+
+    def beyond(
+        self, span: Span, what: str, condition: str, got: object, help: str = "", fixes: Sequence[Fix] = ()
+    ) -> Refused:
+        """`refuse` an amount that is out of its range."""
+        said: Args = {"what": what, "condition": condition, "got": got}
+        return self.refuse(errors.OutOfRange(span, help=help, fixes=fixes, **said))
+
     def wrong(
         self, span: Span, what: str, wanted: str, got: Value | str, help: str = "", fixes: Sequence[Fix] = ()
     ) -> Refused:
         """`refuse` a value of another type than wanted; one whose own mistake is reported already in silence."""
         if not isinstance(got, Poison):
             given = got if isinstance(got, str) else describe(got)
-            self.report(WrongType(span, what=what, wanted=wanted, got=given, help=help, fixes=fixes))
+            self.report(errors.WrongType(span, what=what, wanted=wanted, got=given, help=help, fixes=fixes))
         return Refused()
 
     def attempt(self, read: Callable[..., T], *arguments: object) -> T | None:
@@ -133,8 +138,8 @@ class Context:
 
     def span_of(self, where: Where) -> Span:
         """Return the span of a place of the IR, which names files as the program does."""
-        file = next((f.file for f in self.loader.files.values() if f.shown == where.file), None)
-        return span_of(where, file)
+        files = self.loader.files.values()
+        return span_of(where, next((f.file for f in files if f.shown == where.file), None))
 
     def file_of(self, span: Span) -> SourceFile:
         """Return the file that contains a span."""
@@ -147,8 +152,7 @@ class Context:
     def symbol_at(self, place: tuple[str, int, int]) -> Symbol | None:
         """Return the declaration of a file that stands at a symbol's place; None if there is none."""
         file = self.loader.files.get(place[0])
-        found = () if file is None else file.names.values()
-        return next((s for s in found if isinstance(s, Symbol) and s.place == place), None)
+        return None if file is None else next((s for s in file.symbols() if s.place == place), None)
 
     def source(self, span: Span) -> str:
         """Return the source text of a span."""
@@ -167,8 +171,6 @@ class Context:
         gap = Span(left.file, left.end_line, left.end_column, right.line, right.column)
         return gap if self.source(gap).strip() == between else None
 
-    # ------------------------------------------------------------ expressions
-
     def value(self, expr: tree.Expr, scope: Scope) -> Value:
         """Evaluate an expression. Return POISON if it has a mistake, which is then already reported."""
         return self.evaluate(self, expr, scope)
@@ -180,20 +182,11 @@ class Context:
             raise Refused
         return value
 
-    def note_written(self, number: Quantity) -> None:
-        """Register a number that is written literally in the program, such as the `-1` of `layers[-1]`."""
-        self.written[id(number)] = number
-
-    def is_written(self, value: Value) -> bool:
-        """Return True for a negative number that is written literally; False for a computed one."""
-        return self.written.get(id(value)) is value
-
     def spend(self, span: Span, steps: int = 1) -> None:
         """Count `steps` of work. Report a program that exceeds MAX_STEPS and raise OutOfSteps."""
         self.steps += steps
         if self.steps > MAX_STEPS:
-            what = "the work this program asks for"
-            self.report(name_errors.TooMuch(span, what=what, limit=f"{MAX_STEPS:,} steps"))
+            self.too_much(span, "the work this program asks for", f"{MAX_STEPS:,} steps")
             raise OutOfSteps
 
     def enter(self, span: Span) -> bool:
@@ -202,34 +195,28 @@ class Context:
             if (span.file, span.line) not in self.too_deep:
                 self.too_deep.add((span.file, span.line))
                 help = "name a part of it with `let`, above its use; a `fn` that calls itself must end"
-                limit = f"{MAX_DEPTH} levels"
-                self.report(name_errors.TooMuch(span, what="the nesting here", limit=limit, help=help))
+                self.too_much(span, "the nesting here", f"{MAX_DEPTH} levels", help)
             return False
         self.depth += 1
         return True
 
-    # ------------------------------------------------------------ declarations
-
     def name_of(self, symbol: Symbol) -> str:
         """Return the unique name of a declaration: its own, prefixed by its file's name if another declaration has that name."""
         if not self.names:
-            self._name_all()
+            self.name_all()
         if symbol not in self.names:  # a second declaration of a name, which is an error
             self._name(symbol, symbol.name)
         return self.names[symbol]
 
-    def _name_all(self) -> None:
+    def name_all(self) -> None:
         """Assign names to all declarations, independently of their order.
 
         A declaration of the main file, or one whose name only one file declares, keeps its name. The others get their
         file's name as a prefix.
         """
-        declared = [
-            symbol
-            for file in self.loader.files.values()
-            for symbol in file.names.values()
-            if isinstance(symbol, Symbol) and symbol.file is file and isinstance(symbol.item, tree.Decl)
-        ]
+        files = self.loader.files.values()
+        own = [symbol for file in files for symbol in file.symbols() if symbol.file is file]
+        declared = [symbol for symbol in own if isinstance(symbol.item, tree.Decl)]
         holders = Counter(symbol.name for symbol in declared)
         declared.sort(key=lambda s: (s.file is not self.root, holders[s.name] > 1, s.file.shown, s.name))
         for symbol in declared:
@@ -249,18 +236,18 @@ class Context:
             if symbol in self.busy:
                 names = [s.name for s in self.busy[self.busy.index(symbol) :]]
                 chain = " needs ".join(f"`{n}`" for n in [*names, names[0]])
-                self.report(name_errors.CyclicDefinition(symbol.span, name=symbol.name, chain=chain))
+                self.report(errors.CyclicDefinition(symbol.span, name=symbol.name, chain=chain))
                 return None
             if not self.enter(symbol.span):
                 return None
             self.busy.append(symbol)
+            anew = partial(self.attempt, self.lower_kind[symbol.kind], self, symbol)
             try:
-                self.lowered[symbol] = self._lower(symbol)
+                self.lowered[symbol] = self.reused(self, symbol, anew)
             finally:
                 self.busy.pop()
                 self.depth -= 1
-        if self.reuse is not None:
-            self.reuse.needed(self, symbol)
+        self.needs[symbol] = None
         found = self.lowered[symbol]
         return found if isinstance(found, node) else None
 
@@ -271,21 +258,9 @@ class Context:
             raise Refused
         return found
 
-    def _lower(self, symbol: Symbol) -> object:
-        def anew() -> object:
-            return self.attempt(self.lower_kind[symbol.kind], self, symbol)
-
-        return anew() if self.reuse is None else self.reuse.lower(self, symbol, anew)
-
-    def once(self, work: Callable[..., T], *arguments: object) -> T:
-        """Return `work(*arguments)`. An editor's next check reuses the result if the arguments are the same objects."""
-        return work(*arguments) if self.reuse is None else self.reuse.result(work, *arguments)
-
     def note_used(self, symbol: Symbol) -> None:
         """Register that an expression reads a name."""
-        self.used.add(symbol)
-        if self.reuse is not None:
-            self.reuse.uses(symbol)
+        self.used[symbol] = None
 
     def lower_later(self, symbol: Symbol) -> None:
         """Queue a declaration to be lowered before the check ends."""

@@ -8,7 +8,8 @@ from typing import Any, cast
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from puzzledsl.alternatives.alternative import PREFIXES, Alternative, SubBlock
+from puzzledsl.alternatives.alternative import PREFIXES, Alternative, EndName, SubBlock
+from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.block_configs import Layer, to_block_configs
 from puzzledsl.families.children import on_base
@@ -18,6 +19,7 @@ from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.errors import NoSuchLayer, PieceDoesNotFit
 from puzzledsl.models.families import access
 from puzzledsl.models.families.slots import load_weights_into, weights_of
+from puzzledsl.models.precision.ends import rounded_end, types_of_ends
 from puzzledsl.models.replace import number_cache_slots, put
 
 Pieces = Callable[[str], Mapping[str, Tensor]]
@@ -54,7 +56,26 @@ def assemble(model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces
                 raise no_piece(layer_idx, sub_block, alternative)
             put(model, layer_idx, sub_block, module.requires_grad_(False))
     number_cache_slots(model)
+    _put_ends(model, types_of_ends(definition.ends))
     return model
+
+
+def _put_ends(model: PreTrainedModel, types: Mapping[EndName, PrecisionName]) -> None:
+    """Put embedding and head in their types; types that differ untie them."""
+    if not types:
+        return
+    config: Any = model.config
+    embedding: Any = model.get_input_embeddings()
+    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    whole: dict[EndName, Tensor] = {"embedding": embedding.weight, "head": head.weight}
+    rounded = {site: rounded_end(w.detach(), types[site]).to(w) for site, w in whole.items() if site in types}
+    tied = config.tie_word_embeddings and types.get("embedding") == types.get("head")
+    config.tie_word_embeddings, config.end_dtypes = tied, dict(types)
+    for site, module in (("embedding", embedding), ("head", head)):
+        if site in rounded:
+            module.weight = nn.Parameter(rounded[site], requires_grad=False)
+    if tied:
+        head.weight = embedding.weight
 
 
 def layers_on_base(definition: ModelDefinition, shape: Shape) -> list[Layer]:

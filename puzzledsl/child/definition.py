@@ -30,14 +30,16 @@ def model_definition(
         pieces.setdefault((job.layer, job.attention, job.ffn), job.id)
     missing: dict[str, list[int]] = {}
     layers = []
-    for index, (choice, names) in enumerate(zip(space.layers, solution.layers, strict=True)):
+    for index, (choice, names) in enumerate(zip(space.layers, solution.of_layers, strict=True)):
         definition, lacking = _layer(index, choice, names, pieces)
         layers.append(definition)
         for name in lacking:
             missing.setdefault(name, []).append(index)
     if missing:
         raise _no_piece(program, search, missing)
-    return ModelDefinition(name=search, search=search, parent=space.parent, layers=tuple(layers))
+    return ModelDefinition(
+        name=search, search=search, parent=space.parent, layers=tuple(layers), ends=solution.ends
+    )
 
 
 def _layer(

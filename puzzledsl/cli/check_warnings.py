@@ -22,12 +22,12 @@ from puzzledsl.base.phrases import listed
 from puzzledsl.base.units import format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import AlwaysHolds, NeverHolds
-from puzzledsl.checker.lints.vacuous import is_met
 from puzzledsl.ir import nodes
+from puzzledsl.ir.logic import compared
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.metrics import costs_of_layer, linear_metrics, metrics_of
 from puzzledsl.ir.references import references
-from puzzledsl.ir.tables import CostTable, LayerAssignment, ScenarioCosts
+from puzzledsl.ir.tables import Assignment, CostTable, EndsAssignment, LayerAssignment, ScenarioCosts
 
 TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
 """Files and folders of a tokenizer that have a chat template."""
@@ -67,7 +67,7 @@ class _MetricSum:
         terms = zip((w.coefficient for w in left.terms), (term.metric for term in metrics), strict=True)
         return cls(scenarios.pop(), tuple(terms), left.constant)
 
-    def value(self, costs: ScenarioCosts, child: Sequence[LayerAssignment]) -> Fraction:
+    def value(self, costs: ScenarioCosts, child: Sequence[Assignment]) -> Fraction:
         """Return the sum for a child."""
         metrics = metrics_of(costs, child)
         return self.constant + sum(coefficient * metrics[name] for coefficient, name in self.terms)
@@ -87,7 +87,11 @@ class _MetricSum:
             uses = {pair: use(layer, pair) for pair in pairs}
             for child, extreme in zip(children, (min, max), strict=True):
                 child.append(extreme(pairs, key=uses.__getitem__))
-        return sorted(self.value(costs, child) for child in children)
+        ends: list[tuple[EndsAssignment, ...]] = [()]
+        if space.ends is not None:
+            ends = [(EndsAssignment.of(name),) for name in space.ends.offered]
+        values = [self.value(costs, (*child, *both)) for child in children for both in ends]
+        return [min(values), max(values)]
 
 
 def _metric_warnings(
@@ -149,7 +153,7 @@ def _judged(
         one = 1 if ratio is None else left.value(costs, parent)
         bound = requirement.bound if ratio is None else ratio * one
         assert bound is not None
-        found.add(is_met(requirement.op, bound, values[0], values[1]))
+        found.add(compared((values[0], values[1]), requirement.op, bound))
         ends += [value / one for value in values]
     metric = METRICS[left.terms[0][1]]
     # in absolute units on the worse side a bound is a guard: it costs nothing, and another space may need it

@@ -16,9 +16,18 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.frozen import record
 from puzzledsl.costs.lines import CostLine, fixed_line, line_of
 from puzzledsl.costs.memory import cache_room, largest_batch
+from puzzledsl.costs.roofline import FREE
 from puzzledsl.ir.metrics import running_costs
-from puzzledsl.ir.nodes import LayerChoice, Program, RooflineHardware, Scenario, Shape, Space
-from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts
+from puzzledsl.ir.nodes import EndsChoice, LayerChoice, Program, RooflineHardware, Scenario, Shape, Space
+from puzzledsl.ir.tables import (
+    PARENT_ENDS,
+    Assignment,
+    Cost,
+    CostTable,
+    ScenarioCosts,
+    ends_of_child,
+    layers_of_child,
+)
 
 Key = tuple[int, str]
 """Kind of layer (`AnyBatch.kinds`) and alternative's name."""
@@ -27,11 +36,11 @@ Costs = Mapping[Key, Cost]
 
 @record
 class BatchCosts:
-    """The cost of every alternative at one batch, by kind of layer and name, and of what no layer changes."""
+    """The cost of every alternative at one batch, by kind of layer and name, and of the model's ends by their names."""
 
     attention: Costs
     ffn: Costs
-    fixed: Cost
+    ends: dict[str, Cost]
 
 
 @record(eq=False)
@@ -42,6 +51,7 @@ class AnyBatch:
     shape: Shape
     layers: tuple[LayerChoice, ...]
     scenario: Scenario
+    choice: EndsChoice | None = None
     _costs: dict[int, BatchCosts] = field(default_factory=dict)
     _tables: dict[int, ScenarioCosts] = field(default_factory=dict)
 
@@ -98,16 +108,21 @@ class AnyBatch:
         }
 
     @cached_property
-    def fixed(self) -> CostLine:
-        """The part that no layer changes."""
-        return fixed_line(self.hardware, self.shape, self.scenario)
+    def ends(self) -> dict[str, CostLine]:
+        """Embedding, final norm and head, by the types that the ends may have, the parent's among them."""
+        known = (self.choice or EndsChoice()).by_name()
+        return {
+            name: fixed_line(self.hardware, self.shape, self.scenario, *both) for name, both in known.items()
+        }
 
     def costs(self, batch: int) -> BatchCosts:
         """The costs at a batch."""
         if batch not in self._costs:
             attention = {key: line.at(batch) for key, line in self.attention.items()}
             ffn = {key: line.at(batch) for key, line in self.ffn.items()}
-            self._costs[batch] = BatchCosts(attention, ffn, self.fixed.at(batch))
+            self._costs[batch] = BatchCosts(
+                attention, ffn, {n: line.at(batch) for n, line in self.ends.items()}
+            )
         return self._costs[batch]
 
     def at(self, batch: int) -> ScenarioCosts:
@@ -120,7 +135,8 @@ class AnyBatch:
                 batch=batch,
                 prompt=self.scenario.prompt,
                 output=self.scenario.output,
-                fixed=costs.fixed,
+                fixed=costs.ends[PARENT_ENDS.name] if self.choice is None else FREE,
+                ends={} if self.choice is None else costs.ends,
                 reserve_bytes=self.hardware.reserve_bytes,
                 attention=tuple(known[place][0] for place in self._places),
                 ffn=tuple(known[place][1] for place in self._places),
@@ -130,16 +146,18 @@ class AnyBatch:
             )
         return self._tables[batch]
 
-    def largest(self, layers: Sequence[LayerAssignment]) -> int:
+    def largest(self, child: Sequence[Assignment]) -> int:
         """Return the largest batch size at which a model fits, exactly; 0 if it does not fit at 1.
 
         Raises KeyError for an alternative that the space does not have.
         """
+        layers = layers_of_child(child)
         attention = Counter((kind, choice.attention) for kind, choice in zip(self.kinds, layers, strict=True))
         ffn = Counter((kind, choice.ffn) for kind, choice in zip(self.kinds, layers, strict=True))
         weights = sum(n * self.attention[a].weights_bytes for a, n in attention.items())
         weights += sum(n * self.ffn[f].weights_bytes for f, n in ffn.items())
-        room = cache_room(self.hardware, self.fixed.weights_bytes + weights)
+        weights += self.ends[ends_of_child(child).name].weights_bytes
+        room = cache_room(self.hardware, weights)
 
         def fits(batch: int) -> bool:
             return sum(n * self.attention[a].cache_at(batch) for a, n in attention.items()) <= room
@@ -164,9 +182,9 @@ class AnyBatch:
                 for kind, choice, n in self._counts
             )
 
-        room = cache_room(
-            self.hardware, self.fixed.weights_bytes + sum(n * weights(kind, c) for kind, c, n in self._counts)
-        )
+        offered = (self.choice or EndsChoice()).offered
+        ends = pick(self.ends[name].weights_bytes for name in offered)
+        room = cache_room(self.hardware, ends + sum(n * weights(kind, c) for kind, c, n in self._counts))
         return largest_batch(self.hardware.max_batch, lambda batch: cache(batch) <= room)
 
 
@@ -182,4 +200,4 @@ def any_batch(program: Program, space: Space, table: CostTable, scenario: str) -
     here = program.scenarios[scenario]
     spec = program.hardware[here.hardware].spec
     assert isinstance(spec, RooflineHardware), "only a profile has costs at any batch"
-    return AnyBatch(spec, program.parents[space.parent].shape, space.layers, here)
+    return AnyBatch(spec, program.parents[space.parent].shape, space.layers, here, space.ends)

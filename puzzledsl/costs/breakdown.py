@@ -12,11 +12,20 @@ from puzzledsl.costs.any_batch import any_batch
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.profile import note
 from puzzledsl.costs.roofline import Times, fixed_times, sub_block_times
-from puzzledsl.ir.metrics import costs_of_layer, fits, metrics_of
-from puzzledsl.ir.nodes import Program, RooflineHardware, Shape, Space
-from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts
+from puzzledsl.ir.metrics import costs_of_ends, costs_of_layer, fits, metrics_of
+from puzzledsl.ir.nodes import EndsChoice, Program, RooflineHardware, Shape, Space
+from puzzledsl.ir.tables import (
+    PARENT,
+    PARENT_ENDS,
+    Assignment,
+    Cost,
+    CostTable,
+    LayerAssignment,
+    ScenarioCosts,
+    ends_of_child,
+    layers_of_child,
+)
 
-PARENT = LayerAssignment(attention="parent", ffn="parent")
 NS_PER_S = 10**9
 NOTHING = Cost(params=0, weights_bytes=0, kv_cache_bytes=0, prefill_ns=0, decode_ns=0)
 
@@ -114,7 +123,7 @@ def costs_at(
     space: Space,
     table: CostTable,
     scenario: str,
-    layers: Sequence[LayerAssignment],
+    layers: Sequence[Assignment],
     batch: int | None = None,
 ) -> ScenarioCosts:
     """Return the costs at `batch`; without one, at the largest batch that fits (the smallest if none fits).
@@ -138,7 +147,7 @@ def breakdown(
     space: Space,
     table: CostTable,
     scenario: str,
-    layers: Sequence[LayerAssignment],
+    layers: Sequence[Assignment],
     model: str,
     batch: int | None = None,
 ) -> Breakdown:
@@ -157,15 +166,19 @@ def breakdown(
         prompt=costs.prompt,
         output=costs.output,
         reserve_bytes=costs.reserve_bytes,
-        fixed=costs.fixed,
+        fixed=costs_of_ends(costs, ends_of_child(layers)),
         layers=tuple(
             _layer(costs, index, choice, own)
             for index, (choice, own) in enumerate(
-                zip(layers, program.parents[space.parent].shape.each, strict=True)
+                zip(layers_of_child(layers), program.parents[space.parent].shape.each, strict=True)
             )
         ),
         note=note(
-            program, space, scenario, costs.batch, None if all(c == PARENT for c in layers) else layers
+            program,
+            space,
+            scenario,
+            costs.batch,
+            None if all(c in (PARENT, PARENT_ENDS) for c in layers) else layers,
         ),
         metrics=metrics_of(costs, layers),
         parent_metrics=metrics_of(costs, [PARENT] * len(layers)),
@@ -191,14 +204,14 @@ def _causes(
     space: Space,
     hardware: RooflineHardware,
     costs: ScenarioCosts,
-    layers: Sequence[LayerAssignment],
+    layers: Sequence[Assignment],
 ) -> tuple[Times, Times]:
     shape = program.parents[space.parent].shape
     work = Workload(costs.batch, costs.prompt, costs.output)
-    head = fixed_times(hardware, shape, work)
-    prefill, decode = head, head
+    _, head = (space.ends or EndsChoice()).by_name()[ends_of_child(layers).name]
+    prefill = decode = fixed_times(hardware, shape, work, head)
     known: dict[tuple[int, Alternative], tuple[Times, Times]] = {}
-    for own, choice, chosen in zip(shape.each, space.layers, layers, strict=True):
+    for own, choice, chosen in zip(shape.each, space.layers, layers_of_child(layers), strict=True):
         attention, ffn = choice.by_name()
         for alternative in (attention[chosen.attention], ffn[chosen.ffn]):
             key = id(own), alternative

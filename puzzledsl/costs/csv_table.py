@@ -26,6 +26,7 @@ from puzzledsl.base.units import BYTES, TIME, UNITS, Dimension
 from puzzledsl.costs.errors import TableCell, TableColumn, TableUnreadable
 from puzzledsl.ir.layer_runs import written_run
 from puzzledsl.ir.long_table import (
+    END_KEYS,
     KEYS,
     MORE_KEYS,
     Cell,
@@ -120,7 +121,7 @@ def _columns(table: LongTable, span: Span, sink: Sink) -> list[_Column] | None:
     problems: list[tuple[str, Span]] = [(problem, span) for problem in header_problems(table.names)]
     found: list[_Column] = []
     for cell in table.header:
-        if cell.text in (*KEYS, *MORE_KEYS):
+        if cell.text in (*KEYS, *MORE_KEYS, *END_KEYS):
             continue
         column = _metric_column(cell.text)
         if isinstance(column, str):
@@ -184,7 +185,10 @@ class _RowReader:
             if wrong := row_length(self.table, line):
                 raise _BadCell(line.cell(-1), wrong)
             if written_run(self.table.text(line, "layer")) is not None:
-                self._of_a_run(line)
+                self._scored_alone(line, "a run of layers")
+                return None
+            if any(self.table.text(line, key) for key in END_KEYS):
+                self._scored_alone(line, "an end of the model")
                 return None
             values: dict[str, dict[str, Fraction]] = {}
             for column in self.columns:
@@ -204,11 +208,11 @@ class _RowReader:
             self.problems.add(line, error.cell, error.problem)
             return None
 
-    def _of_a_run(self, line: Line) -> None:
-        """Leave out a row of consecutive layers: it has a score. A cost in it is a mistake."""
+    def _scored_alone(self, line: Line, what: str) -> None:
+        """Leave out a row of what has a score and no costs here. A cost in it is a mistake."""
         for name in (*MORE_KEYS, *(column.name for column in self.columns)):
             if text := self.table.text(line, name):
-                self._refuse(line, name, f"a run of layers has a score and no costs: `{text[:40]}` is one")
+                self._refuse(line, name, f"{what} has a score and no costs: `{text[:40]}` is one")
 
     def _layer(self, line: Line) -> int | None:
         layer = self._whole(line, "layer")

@@ -11,18 +11,32 @@ from fractions import Fraction
 from math import lcm
 
 from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.ends import (
+    PARENT_EMBEDDING,
+    PARENT_HEAD,
+    ParentEmbedding,
+    ParentHead,
+    stored_apart,
+)
 from puzzledsl.base.frozen import record
-from puzzledsl.costs.dtypes import DTYPE_BYTES, activation_dtype, head_dtype
+from puzzledsl.costs.dtypes import activation_dtype
 from puzzledsl.costs.flops import Workload, fixed_flop, mean_flop
-from puzzledsl.costs.memory import fixed_bytes, matrix_bytes, sequence_bytes, size_on, weights_bytes
+from puzzledsl.costs.memory import (
+    end_bytes,
+    fixed_bytes,
+    matrix_bytes,
+    sequence_bytes,
+    size_on,
+    weights_bytes,
+)
 from puzzledsl.costs.mixture import share_read
-from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.costs.roofline import (
     FREE,
     NO_TIME,
     NS_PER_S,
     all_reduce_s,
     bandwidth,
+    head_product,
     matrix_times,
     mixing_s,
 )
@@ -132,11 +146,19 @@ def line_of(
     )
 
 
-def fixed_line(hardware: RooflineHardware, shape: Shape, scenario: Scenario) -> CostLine:
+def fixed_line(
+    hardware: RooflineHardware,
+    shape: Shape,
+    scenario: Scenario,
+    embedding: ParentEmbedding = PARENT_EMBEDDING,
+    head: ParentHead = PARENT_HEAD,
+) -> CostLine:
     """Embedding, final norm and head: only each sequence's last position goes through the head."""
-    size, dtype = fixed_size(shape, hardware.gpus), head_dtype(hardware)
-    read = size.active * DTYPE_BYTES[dtype] / bandwidth(hardware)
-    compute = matrix_times(hardware, NO_TIME, size.active, 1, dtype).total
-    head = TimeLine.of((read, NO_TIME), (compute, NO_TIME, NO_TIME))
+    active, dtype = size_on(hardware, shape, head).active, head_product(hardware, head)
+    read = end_bytes(hardware, shape, head) / bandwidth(hardware)
+    compute = matrix_times(hardware, NO_TIME, active, 1, dtype).total
+    time = TimeLine.of((read, NO_TIME), (compute, NO_TIME, NO_TIME))
     flop = Fraction(fixed_flop(shape, Workload(1, scenario.prompt, scenario.output)))
-    return CostLine(facts.fixed_params(shape), fixed_bytes(hardware, shape), NO_TIME, head, head, flop, flop)
+    stored = fixed_bytes(hardware, shape, embedding, head)
+    params = facts.fixed_params(shape, untied=stored_apart(embedding, head, tied=shape.tied))
+    return CostLine(params, stored, NO_TIME, time, time, flop, flop)

@@ -7,6 +7,14 @@ from fractions import Fraction
 from math import ceil
 
 from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.ends import (
+    PARENT_EMBEDDING,
+    PARENT_HEAD,
+    End,
+    ParentEmbedding,
+    ParentHead,
+    stored_apart,
+)
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.weights import Size, Stored, split
@@ -39,12 +47,29 @@ def weights_bytes(hardware: RooflineHardware, size: Size) -> int:
     return ceil(sum(matrix_bytes(hardware, size)) + vectors)
 
 
-def fixed_bytes(hardware: RooflineHardware, shape: Shape) -> int:
-    """Return the bytes of embedding, head and final norm. A tied head shares one matrix, in the wider of the two types."""
-    size = fixed_size(shape, hardware.gpus)
-    embedding, head = DTYPE_BYTES[hardware.embedding_dtype], DTYPE_BYTES[head_dtype(hardware)]
-    matrices = size.active * (max(embedding, head) if shape.tied else embedding + head)
-    return ceil(matrices + size.vectors * embedding)
+def end_bytes(hardware: RooflineHardware, shape: Shape, end: End) -> Fraction:
+    """Return the bytes of an end's matrix: in the type of its own, else in the one that the hardware says."""
+    size = size_on(hardware, shape, end)
+    if size.stored is not None:
+        return sum(stored_bytes(hardware, size, size.stored), Fraction(0))
+    dtype = hardware.embedding_dtype if end.sub_block == "embedding" else head_dtype(hardware)
+    return size.matrices * DTYPE_BYTES[dtype]
+
+
+def fixed_bytes(
+    hardware: RooflineHardware,
+    shape: Shape,
+    embedding: ParentEmbedding = PARENT_EMBEDDING,
+    head: ParentHead = PARENT_HEAD,
+) -> int:
+    """Return the bytes of embedding, head and final norm.
+
+    Tied ends share one matrix, in the wider of the types that the hardware says, unless the child's own types differ.
+    """
+    ends = [end_bytes(hardware, shape, end) for end in (embedding, head)]
+    matrices = sum(ends) if stored_apart(embedding, head, tied=shape.tied) else max(ends)
+    vectors = fixed_size(shape, hardware.gpus).vectors * DTYPE_BYTES[hardware.embedding_dtype]
+    return ceil(matrices + vectors)
 
 
 def kv_bytes_per_token(hardware: RooflineHardware, shape: Shape, kv_heads: int) -> Fraction:

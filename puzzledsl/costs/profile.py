@@ -18,11 +18,10 @@ from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import Hardware, Program, RooflineHardware, Search, Space
 from puzzledsl.ir.references import references
 from puzzledsl.ir.source_location import span_of
-from puzzledsl.ir.tables import LayerAssignment, Solution
+from puzzledsl.ir.tables import PARENT, Assignment, Solution
 
 FACTORS = (Fraction(1, 2), Fraction(2))
 """An overhead that is not known may be so many times the profile's."""
-PARENT = LayerAssignment(attention="parent", ffn="parent")
 
 
 def provenance_of(profile: RooflineHardware) -> str:
@@ -65,7 +64,7 @@ def is_calibrated(profile: RooflineHardware) -> bool:
 
 
 def note(
-    program: Program, space: Space, scenario: str, batch: int, layers: Sequence[LayerAssignment] | None = None
+    program: Program, space: Space, scenario: str, batch: int, layers: Sequence[Assignment] | None = None
 ) -> str:
     """Return the spread of a scenario's throughput in words; empty where the profile is calibrated, or costs are no profile's.
 
@@ -104,7 +103,7 @@ def _throughput(
     space: Space,
     scenario: str,
     batch: int,
-    layers: Sequence[LayerAssignment] | None,
+    layers: Sequence[Assignment] | None,
     factor: Fraction,
 ) -> Fraction:
     """Return the throughput with another overhead: of the parent, or of a child as a multiple of the parent's."""
@@ -112,6 +111,8 @@ def _throughput(
     spec = program.hardware[declared.hardware].spec
     assert isinstance(spec, RooflineHardware)
     changed = spec.model_copy(update={"overhead_s": spec.overhead_s * factor})
-    costs = AnyBatch(changed, program.parents[space.parent].shape, space.layers, declared).at(batch)
+    costs = AnyBatch(changed, program.parents[space.parent].shape, space.layers, declared, space.ends).at(
+        batch
+    )
     parent = metrics_of(costs, [PARENT] * len(space.layers))["throughput"]
     return parent if layers is None else metrics_of(costs, layers)["throughput"] / parent

@@ -22,10 +22,16 @@ from fractions import Fraction
 from math import ceil
 
 from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.ends import (
+    PARENT_EMBEDDING,
+    PARENT_HEAD,
+    ParentEmbedding,
+    ParentHead,
+    stored_apart,
+)
 from puzzledsl.alternatives.weights import Size, split
 from puzzledsl.base.frozen import record
 from puzzledsl.costs.dtypes import (
-    DTYPE_BYTES,
     activation_dtype,
     head_dtype,
     peak_flop_per_s,
@@ -39,6 +45,7 @@ from puzzledsl.costs.flops import (
     sub_block_flop,
 )
 from puzzledsl.costs.memory import (
+    end_bytes,
     fixed_bytes,
     kv_bytes_per_token,
     kv_cache_bytes,
@@ -48,7 +55,6 @@ from puzzledsl.costs.memory import (
     weights_bytes,
 )
 from puzzledsl.costs.mixture import share_read
-from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.ir import facts
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 from puzzledsl.ir.tables import Cost
@@ -202,10 +208,20 @@ def sub_block_times(
     return forward(work.batch * work.prompt, prefill), forward(work.batch, decode)
 
 
-def fixed_times(hardware: RooflineHardware, shape: Shape, work: Workload) -> Times:
-    """The head, in a prefill as in a decode step: only each sequence's last position goes through it."""
-    size, dtype = fixed_size(shape, hardware.gpus), head_dtype(hardware)
-    return matrix_times(hardware, size.active * DTYPE_BYTES[dtype], size.active, work.batch, dtype)
+def fixed_times(
+    hardware: RooflineHardware, shape: Shape, work: Workload, head: ParentHead = PARENT_HEAD
+) -> Times:
+    """The head, in a prefill as in a decode step: only each sequence's last position goes through it.
+
+    The embedding is a look-up of a row for each token, which takes next to no time in any type.
+    """
+    size, dtype = size_on(hardware, shape, head), head_product(hardware, head)
+    return matrix_times(hardware, end_bytes(hardware, shape, head), size.active, work.batch, dtype)
+
+
+def head_product(hardware: RooflineHardware, head: ParentHead) -> str:
+    """Return the type that the head is multiplied in: that of other quantised matrices if it is quantised."""
+    return head_dtype(hardware) if head.dtype is None else activation_dtype(hardware)
 
 
 def _ns(seconds: Fraction) -> int:
@@ -232,16 +248,22 @@ def sub_block_cost(
     )
 
 
-def fixed_cost(hardware: RooflineHardware, shape: Shape, work: Workload) -> Cost:
-    """Embedding, final norm and head."""
-    head = _ns(fixed_times(hardware, shape, work).total)
+def fixed_cost(
+    hardware: RooflineHardware,
+    shape: Shape,
+    work: Workload,
+    embedding: ParentEmbedding = PARENT_EMBEDDING,
+    head: ParentHead = PARENT_HEAD,
+) -> Cost:
+    """Embedding, final norm and head, in the types of a child."""
+    time_ns = _ns(fixed_times(hardware, shape, work, head).total)
     flop = fixed_flop(shape, work)
     return Cost(
-        params=facts.fixed_params(shape),
-        weights_bytes=fixed_bytes(hardware, shape),
+        params=facts.fixed_params(shape, untied=stored_apart(embedding, head, tied=shape.tied)),
+        weights_bytes=fixed_bytes(hardware, shape, embedding, head),
         kv_cache_bytes=0,
-        prefill_ns=head,
-        decode_ns=head,
+        prefill_ns=time_ns,
+        decode_ns=time_ns,
         prefill_flop=flop,
         decode_flop=flop,
     )

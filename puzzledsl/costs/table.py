@@ -23,9 +23,7 @@ from puzzledsl.ir.nodes import (
     TableHardware,
 )
 from puzzledsl.ir.source_location import span_of
-from puzzledsl.ir.tables import CostTable, LayerAssignment, ScenarioCosts
-
-PARENT = LayerAssignment(attention="parent", ffn="parent")
+from puzzledsl.ir.tables import PARENT, CostTable, ScenarioCosts
 
 
 def cost_table(program: Program, space: str, base: Path | None = None) -> CostTable:
@@ -119,7 +117,7 @@ def roofline_costs(
 
     Of an `auto` batch: 1, the parent's and the largest that any child fits at; `any_batch` has the others.
     """
-    costs = AnyBatch(hardware, shape, space.layers, scenario)
+    costs = AnyBatch(hardware, shape, space.layers, scenario, space.ends)
     if scenario.batches:
         given: dict[str, object] = {"capacity_bytes": None, "kv_fraction": Fraction(1)}
         return tuple(costs.at(b).model_copy(update=given) for b in sorted(set(scenario.batches)))

@@ -261,7 +261,7 @@ def _tensors(
         if ".mlp.experts." in name or ".mlp.gate." in name:
             continue
         if name in OUTSIDE:
-            yield OUTSIDE[name], weight, None
+            yield OUTSIDE[name], weight, types.get(name)
             continue
         index, _, own = name.removeprefix("model.layers.").partition(".")
         module, _, kind = own.rpartition(".")

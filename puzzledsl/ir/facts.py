@@ -37,9 +37,14 @@ def fact(alternative: Alternative, attribute: str, shape: Shape) -> int:
             raise ValueError(f"no attribute {attribute!r}")
 
 
-def fixed_params(shape: Shape) -> int:
+def fixed_params(shape: Shape, *, untied: bool = False) -> int:
     """Return the parameters outside the layers: embedding, head (not counted again if tied) and final norm."""
-    return shape.vocab * shape.hidden * (1 if shape.tied else 2) + shape.hidden
+    return shape.vocab * shape.hidden * (1 if shape.tied and not untied else 2) + shape.hidden
+
+
+def untied_params(shape: Shape, embedding: str, head: str) -> int:
+    """Return the parameters of the second matrix that a child has whose ends, by name, have types that untie them."""
+    return fixed_params(shape, untied=embedding != head) - fixed_params(shape)
 
 
 def total_params(shape: Shape, name: str = "params") -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from operator import attrgetter
 from typing import NamedTuple, Protocol, assert_never
 
-from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.alternative import Site
 from puzzledsl.ir import search_nodes as nodes
 from puzzledsl.ir.search_nodes import Logic, Term
+from puzzledsl.ir.tables.answers import EndsAssignment
 
 Truth = bool | None
 Interval = tuple[int, int]
@@ -31,6 +33,17 @@ class Pair(NamedTuple):
 
     attention: str
     ffn: str
+
+
+AnyChoice = Choice | EndsAssignment
+"""The choice of a layer, or, in the layer after the last, that of the ends of the model."""
+_PAIR = attrgetter("attention", "ffn")
+
+
+def taken_by(taken: nodes.Taken, choice: AnyChoice) -> str:
+    """Return the value that a layer takes with a choice."""
+    value: str = taken.value(*_PAIR(choice))
+    return value
 
 
 def layers_of(logic: Logic) -> frozenset[int]:
@@ -68,7 +81,7 @@ def unbounded(figure: nodes.Runs | nodes.Longest | nodes.Distinct) -> Logic:
     return figure.model_copy(update={"at_least": 0, "at_most": None})
 
 
-def holds(logic: Logic, layers: Mapping[int, Choice]) -> Truth:
+def holds(logic: Logic, layers: Mapping[int, AnyChoice]) -> Truth:
     """Return the truth of a formula; None if it depends on layers that are not in `layers`.
 
     Facts are not looked up: a comparison has counts and tables alone. Raises ValueError for another.
@@ -150,14 +163,14 @@ def _longest(held: Sequence[bool]) -> int:
     return best
 
 
-def _values(logic: nodes.Distinct, layers: Mapping[int, Choice]) -> Interval:
+def _values(logic: nodes.Distinct, layers: Mapping[int, AnyChoice]) -> Interval:
     """Return the fewest and the most different values: an interval that holds all that are possible."""
     sure: set[str] = set()
     possible: set[str] = set()
     unknown: set[int] = set()
     for taken in logic.taken:
         known = [layers[layer] for layer in taken.layers if layer in layers]
-        sure.update(taken.value(choice.attention, choice.ffn) for choice in known)
+        sure.update(taken_by(taken, choice) for choice in known)
         if not taken.layers:
             sure.add(taken.values[0][0])
         elif len(known) < len(taken.layers):
@@ -166,7 +179,7 @@ def _values(logic: nodes.Distinct, layers: Mapping[int, Choice]) -> Interval:
     return max(len(sure), bool(unknown)), len(sure) + min(len(possible - sure), len(unknown))
 
 
-def _compared(logic: nodes.Compare, layers: Mapping[int, Choice]) -> Truth:
+def _compared(logic: nodes.Compare, layers: Mapping[int, AnyChoice]) -> Truth:
     low = high = logic.left.constant
     for weighted in logic.left.terms:
         for layer in layers_of_term(weighted.term):
@@ -188,7 +201,7 @@ def compared(ends: tuple[Fraction, Fraction], op: str, bound: Fraction) -> Truth
     return True if sure else None if possible else False
 
 
-def _ends(term: Term, choice: Choice | None) -> Sequence[Fraction]:
+def _ends(term: Term, choice: AnyChoice | None) -> Sequence[Fraction]:
     """Return what one layer adds to a term: a value, or the ends of what it may be."""
     match term:
         case nodes.CountTerm(sub_block=part, alternatives=names):
@@ -197,11 +210,11 @@ def _ends(term: Term, choice: Choice | None) -> Sequence[Fraction]:
             return Fraction(0), Fraction(bool(names))
         case nodes.TableTerm(values=values):
             if choice is not None:
-                return (term.value(choice.attention, choice.ffn),)
+                return (term.value(*_PAIR(choice)),)
             cells = [cell for row in values for cell in row]
             return min(cells), max(cells)
     raise ValueError("a term that is no count and no table")
 
 
-def _name(choice: Choice, part: SubBlock) -> str:
-    return choice.attention if part == "attention" else choice.ffn
+def _name(choice: AnyChoice, site: Site) -> str:
+    return str(getattr(choice, site))

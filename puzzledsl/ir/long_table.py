@@ -6,6 +6,8 @@ layer,attention,ffn,kl,params,chat.memory[bytes],chat.latency[us]
 ,noop,,0.5,…              every layer; a row of one layer overrules it
 12-17,noop,noop,0.9,…     a score alone: layers 12 to 17 dropped together
 
+The ends of the model have columns of their own, `embedding` and `head`: a row with a name in one of them has a score alone.
+
 CSV (UTF-8), or Parquet where pyarrow is there. One file can hold scores and costs: whoever reads it takes its own columns. This
 module gives cells with their places in the file; what they mean is for `search` (scores) and `cost`.
 """
@@ -19,11 +21,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.base.diagnostics import Diagnostic, Label, Sink, Span
 from puzzledsl.base.frozen import record
 
 KEYS = ("layer", "attention", "ffn")
 MORE_KEYS = ("batch", "params")
+END_KEYS: tuple[EndName, ...] = ("embedding", "head")
 HELP_UTF8 = "save it as UTF-8"
 HELP_HEADER = "CSV with a header line is expected: `layer,attention,ffn,…`"
 HELP_PATH = "the path is relative to the `.pzl` file"

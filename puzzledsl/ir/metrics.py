@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from puzzledsl.base.frozen import record
 from puzzledsl.ir.metric_records import METRICS, STATED, TERMS, CostField, Often
+from puzzledsl.ir.tables.answers import PARENT_ENDS, ends_of_child, layers_of_child
 
 if TYPE_CHECKING:
     from puzzledsl.ir.nodes import MeasuredHardware, RooflineHardware
-    from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts
+    from puzzledsl.ir.tables import Assignment, Cost, EndsAssignment, LayerAssignment, ScenarioCosts
 
 
 @record
@@ -89,7 +90,7 @@ def room_of(costs: ScenarioCosts) -> Room | None:
     return Room(share, share.numerator * (costs.capacity_bytes - costs.reserve_bytes))
 
 
-def fits(costs: ScenarioCosts, layers: Sequence[LayerAssignment]) -> bool:
+def fits(costs: ScenarioCosts, layers: Sequence[Assignment]) -> bool:
     """Return True if the batch is given, or if a model fits the memory at this batch. Raises as `metrics_of` does."""
     room = room_of(costs)
     return room is None or sum(map(room.of, chosen_costs(costs, layers))) <= room.limit
@@ -106,19 +107,27 @@ def costs_of_layer(costs: ScenarioCosts, layer: int, choice: LayerAssignment) ->
     return costs.attention[layer][choice.attention], costs.ffn[layer][choice.ffn]
 
 
-def chosen_costs(costs: ScenarioCosts, layers: Sequence[LayerAssignment]) -> Iterator[Cost]:
-    """Yield the costs that add up to a model: the fixed part, then each layer's.
+def costs_of_ends(costs: ScenarioCosts, choice: EndsAssignment) -> Cost:
+    """Return the cost of embedding, final norm and head. Raises KeyError for a choice that is not in the table."""
+    if not costs.ends and choice == PARENT_ENDS:
+        return costs.fixed
+    return costs.ends[choice.name]
+
+
+def chosen_costs(costs: ScenarioCosts, child: Sequence[Assignment]) -> Iterator[Cost]:
+    """Yield the costs that add up to a model: those of its ends (the parent's if it says none), then each layer's.
 
     Raises KeyError for an alternative that is not in the table, ValueError for a wrong number of layers.
     """
+    layers = layers_of_child(child)
     if len(layers) != len(costs.attention):
         raise ValueError(f"{len(layers)} layers are chosen, the table has {len(costs.attention)}")
-    yield costs.fixed
+    yield costs_of_ends(costs, ends_of_child(child))
     for index, choice in enumerate(layers):
         yield from costs_of_layer(costs, index, choice)
 
 
-def metrics_of(costs: ScenarioCosts, layers: Sequence[LayerAssignment]) -> dict[str, Fraction]:
+def metrics_of(costs: ScenarioCosts, layers: Sequence[Assignment]) -> dict[str, Fraction]:
     """Return a model's exact metrics in base units: bytes, seconds, tokens per second, FLOP, dollars and joules where stated.
 
     Throughput is 0 if nothing takes time. Raises KeyError for an alternative that is not in the table, ValueError for

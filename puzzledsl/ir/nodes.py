@@ -10,11 +10,14 @@ Declarations are dictionaries keyed by name; `where` remembers the order of the 
 
 from __future__ import annotations
 
+from itertools import product
+
+from puzzledsl.alternatives.ends import ParentEmbedding, ParentHead
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.alternatives.shape import Initialisers as Initialisers
 from puzzledsl.alternatives.shape import Shape as Shape
-from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.frozen import Frozen, left_out
 from puzzledsl.base.settings import setting
 from puzzledsl.ir.base import Artefact, Declaration, Exact
 from puzzledsl.ir.data_nodes import *  # noqa: F403
@@ -52,6 +55,23 @@ class LayerChoice(Frozen):
         return {a.name: a for a in full.attention}, {f.name: f for f in full.ffn}
 
 
+class EndsChoice(Frozen):
+    """Alternatives of the whole model's embedding and output head, in the order written."""
+
+    embedding: tuple[ParentEmbedding, ...] = (ParentEmbedding(),)
+    head: tuple[ParentHead, ...] = (ParentHead(),)
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """Names of every choice of both, in the order of the space: `parent/parent@q4_0`."""
+        return tuple(f"{e.name}/{h.name}" for e, h in product(self.embedding, self.head))
+
+    def by_name(self) -> dict[str, tuple[ParentEmbedding, ParentHead]]:
+        """Return every choice of both by its name, the parent's own among them."""
+        both = (*product(self.embedding, self.head), (ParentEmbedding(), ParentHead()))
+        return {f"{e.name}/{h.name}": (e, h) for e, h in both}
+
+
 class Rounding(Frozen):
     """A width that was rounded: `asked` is the source text, `exact` the channels it meant, `width` what it became."""
 
@@ -81,6 +101,8 @@ class Space(Declaration):
 
     parent: str
     layers: tuple[LayerChoice, ...]
+    ends: EndsChoice | None = left_out(None)
+    """None: both ends stay as they are, in the types that the hardware says."""
     init: Initialisers = Initialisers()
     used_by: UsedBy | None = None
     roundings: tuple[Rounding, ...] = ()

@@ -6,7 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Annotated, Any, Literal, get_args
 
-from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.alternative import Site, SubBlock
 from puzzledsl.base.frozen import BY_KIND, Checks, Frozen
 from puzzledsl.base.settings import Call, call_of, calls_of, setting, settings_of
 from puzzledsl.base.units import TIME
@@ -133,11 +133,14 @@ class LinearRequirement(Frozen):
 
 
 class Is(Frozen):
-    """True when layer `layer` chooses one of `alternatives` (canonical names; empty: never) for `sub_block`."""
+    """True when layer `layer` chooses one of `alternatives` (canonical names; empty: never) for `sub_block`.
+
+    The ends of the model, `embedding` and `head`, are chosen in the layer after the last.
+    """
 
     kind: Literal["is"] = "is"
     layer: int
-    sub_block: SubBlock
+    sub_block: Site
     alternatives: tuple[str, ...]
 
 

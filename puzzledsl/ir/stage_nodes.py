@@ -273,7 +273,7 @@ class Eval(Declaration):
         'Prompts that parent and child answer side by side: `"p.jsonl"`, `"p.txt"`, `prompts("…", "…")` or `none`.',
         default=None,
         calls=ASKED,
-        noun="prompts",
+        noun="form of prompts",
         shown="three from the text",
         left_out=True,
     )

@@ -1,11 +1,11 @@
-"""The alternatives of a sub-block as calls, and their initialisers: made from the files of `alternatives/`."""
+"""The alternatives of sites as calls, and their initialisers: made from the files of `alternatives/`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import get_args
 
-from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.alternative import Alternative, Site
 from puzzledsl.alternatives.precision import FULL, PRECISIONS
 from puzzledsl.alternatives.registry import KINDS
 from puzzledsl.alternatives.shape import Initialisers
@@ -44,13 +44,21 @@ class DecisionSite:
         return Setting(self.doc, words=tuple(self.alternatives), calls=self.alternatives)
 
 
-ATTENTION, FFN = ({word: _call(kind) for word, kind in kinds.items()} for kinds in KINDS.values())
-SITES: Mapping[SubBlock, DecisionSite] = {
-    "attention": DecisionSite("The alternatives of an attention.", ATTENTION),
-    "ffn": DecisionSite("The alternatives of an FFN.", FFN),
+ALTERNATIVES: Mapping[Site, Mapping[str, Call]] = {
+    site: {word: _call(kind) for word, kind in kinds.items()} for site, kinds in KINDS.items()
 }
-"""Sites of a layer by their names: settings of a space, parts of an override, and what expressions read of a layer."""
-ALTERNATIVES = {name: site.alternatives for name, site in SITES.items()}
+"""Site -> word -> the call that makes its alternatives."""
+ATTENTION, FFN = ALTERNATIVES["attention"], ALTERNATIVES["ffn"]
+_DOCS: Mapping[Site, str] = {
+    "attention": "The alternatives of an attention.",
+    "ffn": "The alternatives of an FFN.",
+    "embedding": "The types that the embedding may be stored in.",
+    "head": "The types that the output head may be stored in.",
+}
+SITES: Mapping[Site, DecisionSite] = {
+    name: DecisionSite(_DOCS[name], calls) for name, calls in ALTERNATIVES.items()
+}
+"""Sites by their names: settings of a space and what expressions read of a child. Those of a layer are SUB_BLOCKS."""
 
 INITIALISERS: dict[str, tuple[str, ...]] = {
     name: get_args(type_of(Initialisers, name)) for name in Initialisers.model_fields
@@ -58,17 +66,17 @@ INITIALISERS: dict[str, tuple[str, ...]] = {
 """Alternative -> the ways to make its weights, the default first."""
 
 
-_BOTH = {**FFN, **ATTENTION}
+_ANY = {word: call for calls in reversed([*ALTERNATIVES.values()]) for word, call in calls.items()}
 _CHOICES: Mapping[str, Setting] = {name: site.setting() for name, site in SITES.items()}
-_EITHER = Setting("", words=tuple(_BOTH), calls=_BOTH)
+_EITHER = Setting("", words=tuple(_ANY), calls=_ANY)
 
 
 def alternatives_of(sub_block: str) -> Setting:
-    """Return what a choice of a sub-block takes; of both where the name is neither's."""
+    """Return what a choice of a sub-block takes; of all where the name is none's."""
     return _CHOICES.get(sub_block, _EITHER)
 
 
 def pattern_fields(name: str) -> tuple[str, ...]:
     """Return the arguments of an alternative that a pattern can test."""
-    call = FFN.get(name) or ATTENTION[name]
+    call = _ANY[name]
     return tuple(name for name, setting in call.arguments.items() if setting.in_patterns)

@@ -119,6 +119,11 @@ SUB_BLOCKS: dict[str, str] = {
     "ffn": "The feed-forward network of a layer: what it may become, or what was chosen.",
 }
 
+ENDS: dict[str, str] = {
+    "embedding": "The model's embedding: the type that it is stored in.",
+    "head": "The model's output head: the type that it is stored in.",
+}
+
 LAYER_FACTS: dict[str, str] = {
     **SUB_BLOCKS,
     "index": "The number of the layer, from 0.",
@@ -130,6 +135,7 @@ SPACE_WORDS: dict[str, str] = {
     "layers": "The layers: `layers[2..9]`, `layers[..1, -1]`, `layers[40.. where index mod 2 == 1]`. Ends are included.",
     "layer": "One layer: `size(layer)` is how many alternatives it has, sub-blocks multiplied.",
     **SUB_BLOCKS,
+    **ENDS,
     "size": "Number of alternatives: `size(attention)`, `size(ffn)`, `size(layer)`, `size(layers[3])`, `size(layers[3].ffn)`.",
     "params": "Parameters of the child; tied embeddings count once.",
     "active_params": "Those that one token uses: without the experts that it leaves out.",

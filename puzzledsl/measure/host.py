@@ -143,7 +143,7 @@ def alternatives_of(space: Space, shape: Shape) -> dict[SubBlock, dict[str, Alte
 
     kinds = kinds_of(shape)
     found: dict[SubBlock, dict[str, Alternative]] = {
-        part: {label(PARENT, kind): own for kind in range(max(kinds) + 1)} for part, own in PARENTS.items()
+        part: {label(PARENT, kind): PARENTS[part] for kind in range(max(kinds) + 1)} for part in SUB_BLOCKS
     }
     for kind, layer in zip(kinds, space.layers, strict=True):
         found["attention"] |= {label(a.name, kind): a for a in layer.attention}

@@ -57,7 +57,7 @@ class Compiled:
                 yield f"space {name}: known once `{self.waiting[name]}` is solved"
             else:
                 most = max(attention * ffn for attention, ffn in space.alternatives)
-                whole = space.layers * log10(most)
+                whole = max(space.layers * log10(most), space.log10_children)
                 size = f"10^{whole:.1f} children"
                 if space.log10_children < whole - 0.05:
                     size += f", 10^{space.log10_children:.1f} after overrides"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.alternative import Site
 from puzzledsl.base.files import write_text
 from puzzledsl.ir.tables import SearchResult, WhyResult
 from puzzledsl.pipeline.context import Context
@@ -18,7 +18,7 @@ def regrets_of(
     ctx: Context,
     search: str,
     layer: int | None = None,
-    sub_block: SubBlock | None = None,
+    sub_block: Site | None = None,
     *,
     time_s: float,
 ) -> WhyResult | SearchResult:

@@ -9,7 +9,7 @@ from math import fsum, log10
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.ir.facts import fact
-from puzzledsl.ir.nodes import Program, Shape, Space
+from puzzledsl.ir.nodes import EndsChoice, Program, Shape, Space
 from puzzledsl.language.words import SUB_BLOCK_FACTS
 
 SUB_BLOCKS: tuple[SubBlock, ...] = ("attention", "ffn")
@@ -35,7 +35,10 @@ class SpaceTable:
     @property
     def log10_children(self) -> float:
         """The decimal logarithm of the number of children."""
-        return fsum(log10(len(c.attention) * len(c.ffn)) for c in self.space.layers)
+        ends = 1 if self.space.ends is None else len(self.space.ends.offered)
+        return fsum(
+            log10(count) for count in (ends, *(len(c.attention) * len(c.ffn) for c in self.space.layers))
+        )
 
     @property
     def shape(self) -> Shape:
@@ -79,8 +82,13 @@ class SpaceTable:
                 }
                 for layer, choice in enumerate(self.space.layers)
             ],
+            **({} if self.space.ends is None else {"ends": self._ends(self.space.ends)}),
             "alternatives": {part: [*self._as_json(part)] for part in SUB_BLOCKS},
         }
+
+    @staticmethod
+    def _ends(choice: EndsChoice) -> dict[str, list[str]]:
+        return {site: [end.name for end in ends] for site, ends in choice}
 
     def _as_json(self, sub_block: SubBlock) -> Iterator[dict[str, object]]:
         """One entry for each alternative, with its layers where unlike ones have it."""

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import BY_INFLUENCE, refined_score
-from puzzledsl.ir.tables import CostTable, LayerAssignment, ScoreTable, SearchResult, Solution
+from puzzledsl.ir.tables import Assignment, CostTable, ScoreTable, SearchResult, Solution
 from puzzledsl.search.answer import batches_of, solution_of
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import Tables, tables_of
@@ -73,13 +73,13 @@ class Candidates:
             if solution is not None:
                 yield kind, solution
 
-    def solution(self, layers: tuple[LayerAssignment, ...], batches: Mapping[str, int]) -> Solution | None:
+    def solution(self, layers: tuple[Assignment, ...], batches: Mapping[str, int]) -> Solution | None:
         """Return the child with its objective and metrics; None if it violates a requirement."""
         solution = solution_of(self._tables, layers, dict(batches))
         wrong = verify(self._program, self._search, self._costs, self._scores, solution)
         return None if wrong else solution
 
-    def meeting(self, layers: tuple[LayerAssignment, ...], near: Mapping[str, int]) -> Solution | None:
+    def meeting(self, layers: tuple[Assignment, ...], near: Mapping[str, int]) -> Solution | None:
         """Return a child at the first combination of batches that meets every requirement; None if there is none.
 
         `near`: the batches that are tried first, by scenario.

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from puzzledsl.ir.tables import LayerAssignment, MeasuredChild, Solution
+from puzzledsl.ir.tables import Assignment, MeasuredChild, Solution
 from puzzledsl.refining.candidates import Candidates
 from puzzledsl.refining.surrogate import Surrogate
 
@@ -56,7 +56,7 @@ class Proposals:
         self._generator = np.random.default_rng(seed)
         self._first: list[tuple[Solution, Origin]] = [(optimum, "optimum")]
         self._first += [(solution, rule) for rule, solution in candidates.baselines()]
-        self._seen: set[tuple[LayerAssignment, ...]] = set()
+        self._seen: set[tuple[Assignment, ...]] = set()
         self._turn = 0
 
     def next(self) -> Proposal | None:
@@ -76,11 +76,11 @@ class Proposals:
                 return self._proposed(drawn, "drawn")
         return None
 
-    def tell(self, child: tuple[LayerAssignment, ...], loss: float) -> None:
+    def tell(self, child: tuple[Assignment, ...], loss: float) -> None:
         """Refit the scores to the measured loss of a child too."""
         self.surrogate.tell(child, loss)
 
-    def predict(self, child: tuple[LayerAssignment, ...]) -> tuple[float, float]:
+    def predict(self, child: tuple[Assignment, ...]) -> tuple[float, float]:
         """Return the expected loss by the refitted scores and its standard deviation."""
         return self.surrogate.predict(child)
 

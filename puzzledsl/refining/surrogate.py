@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puzzledsl.ir.layer_runs import Run, counted_runs
-from puzzledsl.ir.tables import LayerAssignment, ScoreTable
+from puzzledsl.ir.tables import Assignment, EndsAssignment, LayerAssignment, ScoreTable
 
 Floats = NDArray[np.float64]
-Child = Sequence[LayerAssignment]
-Kind = Literal["attention", "ffn", "pair", "run"]
+Child = Sequence[Assignment]
+Kind = Literal["attention", "ffn", "embedding", "head", "pair", "run"]
 SHARED, BY_KIND, OWN = 0.5, 0.4, 0.35
 """Standard deviations of a replacement's relative errors."""
 SHARED_RUN, OWN_RUN = 0.15, 0.3
@@ -137,7 +137,9 @@ def _layers(table: ScoreTable) -> Sequence[dict[str, float]]:
     return table.attention or table.pairs
 
 
-def _keys(table: ScoreTable, index: int, layer: LayerAssignment) -> list[tuple[Kind, int, str, int]]:
+def _keys(table: ScoreTable, index: int, layer: Assignment) -> list[tuple[Kind, int, str, int]]:
+    if isinstance(layer, EndsAssignment):
+        return [("embedding", 0, layer.embedding, 1), ("head", 0, layer.head, 1)]
     if table.unit == "block":
         return [("pair", index, f"{layer.attention}/{layer.ffn}", 1)]
     return [("attention", index, layer.attention, 1), ("ffn", index, layer.ffn, 1)]
@@ -150,6 +152,8 @@ def _entries(table: ScoreTable) -> list[Entry]:
         ("attention", table.attention),
         ("ffn", table.ffn),
         ("pair", table.pairs),
+        ("embedding", (table.embedding,)),
+        ("head", (table.head,)),
     ]
     for kind, layers in parts:
         for index, layer in enumerate(layers):
@@ -204,6 +208,8 @@ def _with_entries(table: ScoreTable, entries: dict[tuple[Kind, int, str, int], f
             "attention": layers("attention", table.attention),
             "ffn": layers("ffn", table.ffn),
             "pairs": layers("pair", table.pairs),
+            "embedding": layers("embedding", (table.embedding,))[0],
+            "head": layers("head", (table.head,))[0],
             "runs": tuple(runs),
         }
     )

@@ -14,6 +14,7 @@ from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.references import search_behind
 from puzzledsl.ir.tables import (
+    Assignment,
     CostTable,
     Evaluation,
     Figure,
@@ -110,11 +111,15 @@ class Subject:
 
     def _fits(self, solution: Solution) -> bool:
         """Return True if the layers are a child of this space."""
-        space = self.space.layers
-        return len(solution.layers) == len(space) and all(
+        space, ends = self.space.layers, self.space.ends
+        if (solution.layers != solution.of_layers) != (ends is not None):
+            return False
+        if ends is not None and solution.ends.name not in ends.offered:
+            return False
+        return len(solution.of_layers) == len(space) and all(
             names.attention in (PARENT, *(a.name for a in choice.attention))
             and names.ffn in (PARENT, *(a.name for a in choice.ffn))
-            for names, choice in zip(solution.layers, space, strict=True)
+            for names, choice in zip(solution.of_layers, space, strict=True)
         )
 
     @property
@@ -223,7 +228,7 @@ class Subject:
         costs = self.scenario_costs(scenario, chosen)
         metrics: dict[str, float] = {}
         if model == PARENT:
-            layers: tuple[LayerAssignment, ...] = (
+            layers: tuple[Assignment, ...] = (
                 LayerAssignment(attention=PARENT, ffn=PARENT),
             ) * self.shape.layers
             recorded = self.result.parent_metrics if self.result else {}

@@ -36,6 +36,9 @@ class Measure(ChildMeasure, Protocol):
     is_text: Sequence[Tensor]
     """Masks of the groups, bool [B, S] each: False at padding."""
 
+    def figures(self, normed: Sequence[Tensor], head_VH: Tensor | None = None) -> Figures:
+        """Return a child's metrics from its final hidden states, as `ChildMeasure`; `head_VH`: a head of its own [V, H]."""
+
     def samples(self) -> int:
         """Return the number of positions or items that metrics are means over."""
 
@@ -78,7 +81,7 @@ class Divergence:
         labels_P = labels_P.to(runner.device)
         self._labelled = (labels_P >= 0).nonzero()[:, 0]
         self._labels = labels_P[self._labelled]
-        self._vocabulary = Vocabulary(runner)
+        self._vocabulary = Vocabulary(*runner.head_weights())
         self._parent: _Parent | None = None
 
     def samples(self) -> int:
@@ -103,18 +106,24 @@ class Divergence:
             likeliest_PK=None if self._top_k is None else words.likeliest(states_PH, self._top_k),
         )
 
-    def figures(self, normed: Sequence[Tensor]) -> Figures:
+    def figures(self, normed: Sequence[Tensor], head_VH: Tensor | None = None) -> Figures:
         """See `Measure`."""
-        return self.measured(normed)[0]
+        return self.measured(normed, head_VH)[0]
 
-    def measured(self, normed: Sequence[Tensor]) -> tuple[Figures, Tensor]:
-        """Return a child's metrics and the KL divergence of every scored position, float64 [P]."""
-        parent, child_PH = self._parent, self.states_of(normed)
+    def measured(self, normed: Sequence[Tensor], head_VH: Tensor | None = None) -> tuple[Figures, Tensor]:
+        """Return a child's metrics and the KL divergence of every scored position, float64 [P]. `head_VH`: its own head."""
+        parent, child_PH, words = self._parent, self.states_of(normed), self._vocabulary
         assert parent is not None, "set_parent comes first"
+        words = words if head_VH is None else Vocabulary(head_VH.to(words.weight_VH), words.bias_V)
         change_PH = child_PH.float() - parent.states_PH.float()
-        rise_P = (self._vocabulary.logsumexp(child_PH) - parent.logsumexp_P).double()
+        rise_P = (words.logsumexp(child_PH) - parent.logsumexp_P).double()
         kl_P = rise_P - (change_PH * parent.expected_PH).sum(-1, dtype=torch.float64)
         label_change = self._vocabulary.rows_product(change_PH[self._labelled], self._labels)
+        if head_VH is not None:
+            given = parent.states_PH, parent.logsumexp_P, words.weight_VH - self._vocabulary.weight_VH
+            kl_P -= (child_PH.float() * self._vocabulary.expected(*given)).sum(-1, dtype=torch.float64)
+            own = child_PH[self._labelled], self._labels
+            label_change += words.rows_product(*own) - self._vocabulary.rows_product(*own)
         similarity_P = torch.cosine_similarity(child_PH.float(), parent.states_PH.float(), dim=-1)
         figures = {
             "kl_divergence": max(0.0, float(kl_P.mean())),
@@ -122,7 +131,7 @@ class Divergence:
             "cosine": max(0.0, float((1 - similarity_P).mean(dtype=torch.float64))),
         }
         if parent.likeliest_PK is not None and self._top_k is not None:
-            own_PK = self._vocabulary.likeliest(child_PH, self._top_k)
+            own_PK = words.likeliest(child_PH, self._top_k)
             shared_PK = (parent.likeliest_PK[:, :, None] == own_PK[:, None, :]).any(-1)
             figures["top_k_agreement"] = 1 - float(shared_PK.double().mean())
         return figures, kl_P
@@ -153,7 +162,7 @@ class Accuracy:
     def __init__(
         self, runner: LayerRunner, items: Sequence[Item], encoded: Sequence[Sequence[EncodedChoice]]
     ) -> None:
-        self._vocabulary, self._items = Vocabulary(runner), items
+        self._vocabulary, self._items = Vocabulary(*runner.head_weights()), items
         flat = [(i, j, choice) for i, choices in enumerate(encoded) for j, choice in enumerate(choices)]
         flat.sort(key=lambda entry: len(entry[2].ids))
         self._groups = list(_grouped(flat, group_tokens(runner.device)))
@@ -182,15 +191,17 @@ class Accuracy:
         """See `Measure`."""
         self._parent_accuracy = self.accuracy(normed)
 
-    def figures(self, normed: Sequence[Tensor]) -> Figures:
+    def figures(self, normed: Sequence[Tensor], head_VH: Tensor | None = None) -> Figures:
         """See `Measure`."""
-        return {"accuracy": self._parent_accuracy - self.accuracy(normed)}
+        return {"accuracy": self._parent_accuracy - self.accuracy(normed, head_VH)}
 
-    def accuracy(self, normed: Sequence[Tensor]) -> float:
+    def accuracy(self, normed: Sequence[Tensor], head_VH: Tensor | None = None) -> float:
         """Return the fraction of items whose right choice has the highest log-probability (per character)."""
+        words = self._vocabulary
+        words = words if head_VH is None else Vocabulary(head_VH.to(words.weight_VH), words.bias_V)
         states_MH = torch.cat([h[rows, at] for (rows, at, _), h in zip(self._targets, normed, strict=True)])
-        logits_M = self._vocabulary.logits_of(states_MH, self._labels)
-        log_probs_M = (logits_M - self._vocabulary.logsumexp(states_MH)).double().cpu()
+        logits_M = words.logits_of(states_MH, self._labels)
+        log_probs_M = (logits_M - words.logsumexp(states_MH)).double().cpu()
         scores = [[0.0] * len(item.choices) for item in self._items]
         flat = [entry for group in self._groups for entry in group]
         lengths = [len(choice.ids) - choice.start for *_, choice in flat]

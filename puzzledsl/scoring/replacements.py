@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.alternative import Alternative, EndName, SubBlock
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.stage_errors import NoPieceForAlternative
@@ -58,6 +59,12 @@ class Run:
     def end(self) -> int:
         """The layer after the last dropped one."""
         return self.layer + self.length
+
+
+def ends_to_score(space: nodes.Space) -> list[tuple[EndName, PrecisionName]]:
+    """Return the ends of the model that have a storage type of their own in some child: embedding before head."""
+    known = () if space.ends is None else space.ends
+    return [(end.sub_block, end.dtype) for _, ends in known for end in ends if end.dtype is not None]
 
 
 def runs_to_score(score: nodes.Score, space: nodes.Space, shape: nodes.Shape) -> list[Run]:

@@ -16,6 +16,8 @@ from typing import Literal
 
 import torch
 
+from puzzledsl.alternatives.alternative import EndName
+from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.progress import Progress
 from puzzledsl.cluster.tasks import Task, TeamSpec
 from puzzledsl.ir.tables import ModelDefinition, ScoreTable
@@ -25,7 +27,7 @@ from puzzledsl.scoring.figures_cache import FiguresCache
 from puzzledsl.scoring.influence import block_influence
 from puzzledsl.scoring.inputs import ScoreInputs
 from puzzledsl.scoring.position_kls import StoredKls
-from puzzledsl.scoring.replacements import Replacement, Run, replacements, runs_to_score
+from puzzledsl.scoring.replacements import Replacement, Run, ends_to_score, replacements, runs_to_score
 from puzzledsl.scoring.scorer import Here, Scorer
 from puzzledsl.scoring.subject import Facts
 from puzzledsl.scoring.sweep.healed import METHOD
@@ -33,6 +35,9 @@ from puzzledsl.scoring.table import fitted_table, score_table
 from puzzledsl.scoring.workers.judge import JudgeMaker
 from puzzledsl.scoring.workers.on_workers import OnWorkers
 from puzzledsl.scoring.workers.room import tasks_for
+
+BEHIND = -2
+"""The layer of an end's cached entry: none, and not that of a child around which scores are made (-1)."""
 
 
 def run_score(inputs: ScoreInputs) -> ScoreTable:
@@ -49,10 +54,11 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
     space = inputs.program.spaces[declaration.space]
     todo = replacements(declaration, space, unit, inputs.jobs, layers)
     runs = runs_to_score(declaration, space, inputs.program.parents[space.parent].shape)
+    ends = ends_to_score(space)
 
     with torch.inference_mode(), _scorer(inputs, todo, runs) as scorer:
         facts = scorer.facts
-        digests = _digests(inputs, facts, todo)
+        digests = _digests(inputs, facts, todo, ends)
         key = json.dumps([digests["figures"], facts.identity])
         kept = inputs.build.figures(hashlib.sha256(key.encode()).hexdigest()[:24])
         # A fit needs KLs by position. Other scores do not store these, so fitted scores have a separate cache, in which every
@@ -60,8 +66,9 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
         fits = facts.kls.kept
         known = FiguresCache(work / "figures-kls.jsonl" if fits else kept, key)
         rows = StoredKls.at(work / "kls.bin", facts.kls, len(todo), facts.samples)
-        progress.start(f"score {score}", len(todo) + len(runs))
+        progress.start(f"score {score}", len(todo) + len(runs) + len(ends))
         scorer.measure(known, rows)
+        of_ends = _scores_of_ends(scorer, known, ends, method.metric, progress)
         sizes = facts.samples, facts.layers
         table = score_table(score, method.metric, unit, *sizes, known.figures, layers, runs)
         if fits:
@@ -71,7 +78,26 @@ def run_score(inputs: ScoreInputs) -> ScoreTable:
             _tell_fit(score, table, progress)
             known.copy_to(kept)
     influence = block_influence(scorer.influence, method.tasks or inputs.data or "")
-    return table.model_copy(update={"inputs": digests, "influence": influence})
+    return table.model_copy(update={"inputs": digests, "influence": influence, **of_ends})
+
+
+def _scores_of_ends(
+    scorer: Scorer,
+    known: FiguresCache,
+    ends: Sequence[tuple[EndName, PrecisionName]],
+    metric: str,
+    progress: Progress,
+) -> dict[str, dict[str, float]]:
+    """Return the score of each end of the parent in each storage type, by site and name."""
+    found: dict[str, dict[str, float]] = {site: {} for site, _ in ends}
+    for site, dtype in ends:
+        alternative = f"parent@{dtype}"
+        name = BEHIND, site, alternative
+        if name not in known.figures:
+            known.add(name, scorer.end(site, dtype))
+        found[site][alternative] = known.figures[name][metric]
+        progress.advance(site=site, alternative=alternative, score=found[site][alternative])
+    return found
 
 
 @contextmanager
@@ -110,13 +136,19 @@ def _tell_fit(score: str, table: ScoreTable, progress: Progress) -> None:
         progress.log("fitted", text=text, score=score, **fit.model_dump())
 
 
-def _digests(inputs: ScoreInputs, facts: Facts, todo: Sequence[Replacement]) -> dict[str, str]:
+def _digests(
+    inputs: ScoreInputs,
+    facts: Facts,
+    todo: Sequence[Replacement],
+    ends: Sequence[tuple[EndName, PrecisionName]],
+) -> dict[str, str]:
     """Return digests, by name, of everything that a table depends on. `figures` is the one that keys the cache."""
     method, around, parent_dir = inputs.method, inputs.around, inputs.parent_dir
     pieces = {piece.job.id: piece.sha256 for piece in inputs.library.pieces()}
     parts = [[r.layer, r.table, r.name, *(pieces.get(p or "", "") for _, _, p in r.parts)] for r in todo]
     child = None if around is None else around.digest()
     described = f"{method.model_dump_json(exclude=None if method.healed else {'healed'})} {parts} {child}"
+    described += f" {ends}" if ends else ""
     made_from = origin(parent_dir, facts.tokens)
     figures = f"{made_from} {parts} {child}"
     healing = {}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from puzzledsl.alternatives.alternative import EndName
+from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.scoring.figures_cache import FiguresCache
 from puzzledsl.scoring.influence import Sums
 from puzzledsl.scoring.inputs import ScoreInputs
@@ -28,6 +30,9 @@ class Scorer(Protocol):
     def wholes(self, children: Sequence[Sequence[Replacement]]) -> Iterator[tuple[int, Figures]]:
         """Yield the number and the metrics of each child, given by its replacements, as it is measured. After `measure`."""
 
+    def end(self, site: EndName, dtype: PrecisionName) -> Figures:
+        """Return the metrics of the parent with its embedding or its head in a storage type. After `measure`."""
+
 
 class Here:
     """A `Scorer` in this process."""
@@ -44,6 +49,11 @@ class Here:
         sweep = self._subject.sweep(self.facts, self._runs, known, rows, inputs.progress)
         sweep.run(self._todo, inputs.around, self._runs)
         self.influence = sweep.influence
+
+    def end(self, site: EndName, dtype: PrecisionName) -> Figures:
+        """See `Scorer`."""
+        with Workers(self._subject.runner.device):
+            return self._subject.with_end(site, dtype)
 
     def wholes(self, children: Sequence[Sequence[Replacement]]) -> Iterator[tuple[int, Figures]]:
         """See `Scorer`."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from puzzledsl.alternatives.alternative import EndName
+from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.healing.groups import HealingGroups
@@ -19,6 +22,7 @@ from puzzledsl.ir.source_location import span_of
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.memory import room_bytes
 from puzzledsl.models.placement import reachable_parent
+from puzzledsl.models.precision.ends import rounded_end
 from puzzledsl.scoring.errors import NoScoringText
 from puzzledsl.scoring.figures_cache import MemoryCache
 from puzzledsl.scoring.incumbent import Incumbent
@@ -93,6 +97,34 @@ class Subject:
             for replacement in replacements:
                 stack.enter_context(replacement.applied(self.incumbent))
             return self.measure.figures(final_states(self.runner, self.measure))
+
+    def with_end(self, site: EndName, dtype: PrecisionName) -> Figures:
+        """Return the metrics of the parent with its embedding or its head rounded to a storage type."""
+        head_VH = self.rounded_head(dtype) if site == "head" else None
+        with self.rounded_embedding(dtype if site == "embedding" else None):
+            return self.measure.figures(final_states(self.runner, self.measure), head_VH)
+
+    def rounded_head(self, dtype: PrecisionName) -> Tensor:
+        """Return the head's matrix [V, H] in a storage type."""
+        return rounded_end(self.runner.head_weights()[0], dtype)
+
+    @contextmanager
+    def rounded_embedding(self, dtype: PrecisionName | None) -> Iterator[None]:
+        """Inside the context the model has its embedding in a storage type (None: as it is); a tied head stays as it is."""
+        if dtype is None:
+            yield
+            return
+        hook = self.model.get_input_embeddings().register_forward_hook(partial(_rounded_rows, dtype))
+        try:
+            yield
+        finally:
+            hook.remove()
+
+
+def _rounded_rows(dtype: PrecisionName, embedding: Any, tokens: tuple[Tensor], found: Tensor) -> Tensor:
+    """Return what an embedding gives for tokens if it is stored in a type, whose groups of numbers lie within a row."""
+    rows = rounded_end(embedding.weight[tokens[0].flatten()], dtype).to(found.dtype).view_as(found)
+    return rows * embedding.embed_scale.to(found.dtype) if hasattr(embedding, "embed_scale") else rows
 
 
 def measure_of(inputs: ScoreInputs, runner: LayerRunner, *, unseen: bool = False) -> Measure:

@@ -5,7 +5,8 @@ With z the logits of a position, L = logsumexp(z), p the parent's probabilities 
     KL(parent || child) = L_child - L_parent - sum_v p_v (z_child,v - z_parent,v)
                         = L_child - L_parent - (h_child - h_parent) . e        where e = sum_v p_v w_v
 
-so L, e and h of the parent, 2 H + 1 numbers per position in place of V, are enough; a bias of the head cancels.
+so L, e and h of the parent, 2 H + 1 numbers per position in place of V, are enough; a bias of the head cancels. A child with rows
+w'_v of its own has h_child . e' - h_parent . e in place of the last product, where e' = sum_v p_v w'_v.
 
 Shapes: P positions, H hidden, V vocabulary, T tokens of a tile.
 """
@@ -22,7 +23,6 @@ from torch import Tensor
 
 from puzzledsl.models.kernels import float32_products
 from puzzledsl.models.kernels.products import PackedWeights, linear
-from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.plan.memory.tiles import tiles
 
 T = TypeVar("T")
@@ -31,8 +31,8 @@ T = TypeVar("T")
 class Vocabulary:
     """A model's output head, [V, H]. A thread holds at most two tiles of float32 logits."""
 
-    def __init__(self, runner: LayerRunner) -> None:
-        self.weight_VH, self.bias_V = runner.head_weights()
+    def __init__(self, weight_VH: Tensor, bias_V: Tensor | None) -> None:
+        self.weight_VH, self.bias_V = weight_VH, bias_V
         sizes = tiles(self.weight_VH.device.type)
         self._positions = sizes.logit_positions
         self._tiles = list(torch.split(self.weight_VH, sizes.logit_tokens))
@@ -47,14 +47,15 @@ class Vocabulary:
             found.append(torch.logsumexp(torch.stack(list(parts), 1), 1))
         return torch.cat(found) if found else normed_PH.new_empty(0, dtype=torch.float32)
 
-    def expected(self, normed_PH: Tensor, logsumexp_P: Tensor) -> Tensor:
-        """Return e, the mean of the head's rows under the model's own probabilities, float32 [P, H]."""
+    def expected(self, normed_PH: Tensor, logsumexp_P: Tensor, rows_VH: Tensor | None = None) -> Tensor:
+        """Return e, the mean of the head's rows, or of another's, under the model's own probabilities, float32 [P, H]."""
+        rows_VH = self.weight_VH if rows_VH is None else rows_VH
         found = []
         for rows, total_P in zip(
             torch.split(normed_PH, self._positions), torch.split(logsumexp_P, self._positions), strict=True
         ):
             mean_PH = torch.zeros_like(rows, dtype=torch.float32)
-            for part_PH in self._over(rows, partial(self._expected, total_P)):
+            for part_PH in self._over(rows, partial(_expected, rows_VH, total_P)):
                 mean_PH += part_PH
             found.append(mean_PH)
         return torch.cat(found) if found else normed_PH.new_empty(normed_PH.shape, dtype=torch.float32)
@@ -98,9 +99,6 @@ class Vocabulary:
         logits_PT = float32_products.product(rows_PH, weight_TH.T)
         return logits_PT if bias_T is None else logits_PT.add_(bias_T)
 
-    def _expected(self, total_P: Tensor, tokens: slice, logits_PT: Tensor) -> Tensor:
-        return logits_PT.sub_(total_P[:, None]).exp_() @ self.weight_VH[tokens].float()
-
     def _logsumexp(self, logits_PT: Tensor) -> Tensor:
         """Compute logsumexp as logit - log_softmax of the tile's first token: the fused kernel takes one pass."""
         first_P = logits_PT[:, 0]
@@ -112,6 +110,10 @@ class Vocabulary:
             size = self._positions * len(self._tiles[0])
             self._of_thread.tile = like_PT.new_empty(size)
         return cast(Tensor, self._of_thread.tile[: like_PT.numel()].view(like_PT.shape))
+
+
+def _expected(rows_VH: Tensor, total_P: Tensor, tokens: slice, logits_PT: Tensor) -> Tensor:
+    return logits_PT.sub_(total_P[:, None]).exp_() @ rows_VH[tokens].float()
 
 
 def _best(count: int, tokens: slice, logits_PT: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from itertools import product
 
 from puzzledsl.ir.nodes import LinearRequirement, MetricTerm, Requirement
 from puzzledsl.ir.search_nodes import written
-from puzzledsl.ir.tables import LayerAssignment, SearchResult, Solution
+from puzzledsl.ir.tables import Assignment, SearchResult, Solution, ends_of_child, layers_of_child
 from puzzledsl.search.batches import Floors, Found, best_of
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.needs import terms_of
@@ -50,19 +50,19 @@ def best_meeting_all(
     return replace(found, layers=None, proven=False)
 
 
-def _cut_off(problems: Problems, layers: tuple[LayerAssignment, ...], apart: int) -> Problems:
+def _cut_off(problems: Problems, layers: tuple[Assignment, ...], apart: int) -> Problems:
     """Return the problems without the models that differ from `layers` in fewer than `apart` layers."""
     return problems.changed(lambda problem, _: problem.with_rows(problem.apart_from(layers, apart)))
 
 
-def is_right(tables: Tables, problem: Problem, layers: tuple[LayerAssignment, ...]) -> bool:
+def is_right(tables: Tables, problem: Problem, layers: tuple[Assignment, ...]) -> bool:
     """True if an answer of a single box's problem meets the requirements exactly, not only in rounded integers."""
     if all(row.exact for row in problem.rows):
         return True
     return Child(tables, layers, problem.batches).is_right()
 
 
-def solution_of(tables: Tables, layers: Sequence[LayerAssignment], batches: dict[str, int]) -> Solution:
+def solution_of(tables: Tables, layers: Sequence[Assignment], batches: dict[str, int]) -> Solution:
     """Return the solution of chosen layers and batches with its objective and all metrics. It is not verified here."""
     child = Child(tables, tuple(layers), batches)
     all_batches, metrics = report(child)
@@ -140,7 +140,7 @@ class RequirementFigures:
 class ChildFigures:
     """A child evaluated at its batches. `fits` is False if a scenario's batch is `auto` and no batch fits into memory."""
 
-    layers: tuple[LayerAssignment, ...]
+    layers: tuple[Assignment, ...]
     batches: dict[str, int]
     objective: Fraction
     metrics: dict[str, Fraction]
@@ -154,7 +154,7 @@ class ChildFigures:
 
 
 def child_figures(
-    tables: Tables, layers: Sequence[LayerAssignment], batches: Mapping[str, int] | None = None
+    tables: Tables, layers: Sequence[Assignment], batches: Mapping[str, int] | None = None
 ) -> ChildFigures:
     """Evaluate a child at the given batches; batches that are not given are chosen as the solver does.
 
@@ -162,6 +162,8 @@ def child_figures(
     """
     given, chosen = dict(batches or {}), tuple(layers)
     _check(tables, chosen, given)
+    if tables.ends is not None and len(chosen) == len(tables.layers):
+        chosen = (*chosen, ends_of_child(chosen))
     smallest = {name: tables.candidates(name)[0] for name in tables.scenarios}
     agreeing = [each for each in batches_of(tables, chosen, smallest) if each.items() >= given.items()]
     tried = [Child(tables, chosen, each) for each in agreeing or [{**smallest, **given}]]
@@ -178,7 +180,7 @@ def child_figures(
 
 
 def batches_of(
-    tables: Tables, layers: Sequence[LayerAssignment], first: Mapping[str, int]
+    tables: Tables, layers: Sequence[Assignment], first: Mapping[str, int]
 ) -> Iterator[dict[str, int]]:
     """Yield the batches that a child may have, those of `first` before others; an `auto` batch is the largest that fits."""
     choices: list[list[int]] = []
@@ -210,11 +212,16 @@ def _requirement(child: Child, requirement: Requirement) -> RequirementFigures:
     return RequirementFigures(line, text, holds)
 
 
-def _check(tables: Tables, layers: Sequence[LayerAssignment], batches: Mapping[str, int]) -> None:
+def _check(tables: Tables, layers: Sequence[Assignment], batches: Mapping[str, int]) -> None:
     """Raise ValueError for choices that the space does not offer, or batches that a scenario does not have."""
-    if len(layers) != len(tables.layers):
-        raise ValueError(f"{len(layers)} layers are chosen, the parent has {len(tables.layers)}")
-    for index, (chosen, choice) in enumerate(zip(layers, tables.layers, strict=True)):
+    chosen_layers = layers_of_child(layers)
+    if len(chosen_layers) != len(tables.layers):
+        raise ValueError(f"{len(chosen_layers)} layers are chosen, the parent has {len(tables.layers)}")
+    for site, known in ({} if tables.ends is None else dict(tables.ends)).items():
+        name, names = getattr(ends_of_child(layers), site), [end.name for end in known]
+        if name not in names:
+            raise ValueError(f"the {site} may not be {name!r}; it may be {', '.join(names)}")
+    for index, (chosen, choice) in enumerate(zip(chosen_layers, tables.layers, strict=True)):
         for part in ("attention", "ffn"):
             name, names = getattr(chosen, part), [a.name for a in getattr(choice, part)]
             if name not in names:

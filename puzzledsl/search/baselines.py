@@ -19,19 +19,20 @@ from typing import assert_never
 
 import numpy as np
 
+from puzzledsl.ir import nodes
 from puzzledsl.ir.logic import holds, layers_of
-from puzzledsl.ir.nodes import (
-    BASELINES,
-    Baseline,
-    BaselineKind,
-    Linear,
-    Logic,
-    ParamsTerm,
-    Program,
-    WeightedTerm,
-)
 from puzzledsl.ir.references import BY_INFLUENCE
-from puzzledsl.ir.tables import BlockInfluence, CostTable, LayerAssignment, ScoreTable, SearchResult
+from puzzledsl.ir.tables import (
+    PARENT,
+    Assignment,
+    BlockInfluence,
+    CostTable,
+    EndsAssignment,
+    LayerAssignment,
+    ScoreTable,
+    SearchResult,
+    layers_of_child,
+)
 from puzzledsl.search.answer import best_meeting_all, is_right, result_of
 from puzzledsl.search.batches import Found
 from puzzledsl.search.effort import Effort
@@ -41,32 +42,34 @@ from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Goal, Problem
 from puzzledsl.search.problem.problem import Builder, Problems
 from puzzledsl.search.problem.rows import formulas_of, goal_of, without_larger
-from puzzledsl.search.tables import PARENT, tables_of
+from puzzledsl.search.tables import tables_of
 
-PARAMS = Linear(terms=(WeightedTerm(coefficient=Fraction(1), term=ParamsTerm()),))
+PARAMS = nodes.Linear(terms=(nodes.WeightedTerm(coefficient=Fraction(1), term=nodes.ParamsTerm()),))
 MAX_PARAMS_GAP = 1e-3  # many models have almost as many parameters as the largest that fits
 RANDOM_TRIES = 2000
 BASELINE_S = 60.0
-Model = tuple[LayerAssignment, ...]
+Model = tuple[Assignment, ...]
 Layers = tuple[int, ...]
 NO_MODEL = Found(None, {}, None, False)
 
 
 def solve_baselines(
-    program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
-) -> dict[BaselineKind, SearchResult]:
+    program: nodes.Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
+) -> dict[nodes.BaselineKind, SearchResult]:
     """Return the verified result of every baseline that a search has scores for. Raises DiagnosticError if a table is missing."""
     builder = Builder(tables_of(program, search, costs, scores))
     problems = builder.all()
     measured = influence_of(program, builder.tables.search, scores) is not None
     return {
-        kind: solve_baseline(problems, Baseline(kind=kind), Effort.of(BASELINE_S))[0]
-        for kind in BASELINES
+        kind: solve_baseline(problems, nodes.Baseline(kind=kind), Effort.of(BASELINE_S))[0]
+        for kind in nodes.BASELINES
         if measured or kind not in BY_INFLUENCE
     }
 
 
-def solve_baseline(problems: Problems, baseline: Baseline, effort: Effort) -> tuple[SearchResult, Problems]:
+def solve_baseline(
+    problems: Problems, baseline: nodes.Baseline, effort: Effort
+) -> tuple[SearchResult, Problems]:
     """Return a baseline's result, and the problems whose requirements it has, for an explanation."""
     kind, tables = baseline.kind, problems.tables
     match kind:
@@ -105,7 +108,7 @@ def as_solved(problems: Problems, solver: str) -> Problems:
 
     def noops(problem: Problem, _: Box) -> Problem:
         choices = problem.columns.choices
-        plain = np.array([{c.attention, c.ffn} <= {"parent", "noop"} for c in choices], dtype=np.bool_)
+        plain = np.array([{name for _, name in c} <= {"parent", "noop"} for c in choices], dtype=np.bool_)
         has_some = np.logical_or.reduceat(plain, problem.columns.start[:-1])
         return problem.only(plain | ~has_some[problem.columns.layer_of])
 
@@ -154,22 +157,26 @@ def _taken(problems: Problems, layers: Model, near: Box) -> tuple[Fraction, Foun
 def closest(builder: Builder, wanted: LayerAssignment) -> Model:
     """Return the model with one block in every layer; where it is not offered, the choice closest to it in parameters."""
     columns, costs = builder.columns, builder.tables.costs
-    params = costs.params_attention, costs.params_ffn
-    target = [
+    params = attention, ffn = costs.params_attention, costs.params_ffn
+    first, second = (
         next(layer[name] for layer in of_part if name in layer)
         for of_part, name in zip(params, (wanted.attention, wanted.ffn), strict=True)
-    ]
-    pairs = zip(columns.layer_of.tolist(), columns.choices, strict=True)
-    sizes = np.array([(params[0][i][c.attention], params[1][i][c.ffn]) for i, c in pairs], dtype=np.int64)
-    other = np.array([(c.attention != wanted.attention) + (c.ffn != wanted.ffn) for c in columns.choices])
-    distance = 4 * np.abs(sizes - target).sum(axis=1) + other
+    )
+
+    def apart(layer: int, choice: Assignment) -> int:
+        if isinstance(choice, EndsAssignment):
+            return sum(name != "parent" for _, name in choice)
+        size = abs(attention[layer][choice.attention] - first) + abs(ffn[layer][choice.ffn] - second)
+        return 4 * size + (choice.attention != wanted.attention) + (choice.ffn != wanted.ffn)
+
+    distance = np.array([*map(apart, columns.layer_of.tolist(), columns.choices)], dtype=np.int64)
     ends = pairwise(columns.start.tolist())
     return tuple(columns.choices[begin + int(np.argmin(distance[begin:end]))] for begin, end in ends)
 
 
 def uniform_models(builder: Builder, *, widths_only: bool = False) -> tuple[Model, ...]:
     """Return, for each block of the space, the model closest to it in every layer. `widths_only`: blocks that drop nothing."""
-    wanted = dict.fromkeys((c.attention, c.ffn) for c in builder.columns.choices)
+    wanted = dict.fromkeys((c.attention, c.ffn) for c in layers_of_child(builder.columns.choices))
     if widths_only:
         kinds = {a.name: a.kind for c in builder.tables.layers for a in (*c.attention, *c.ffn)}
         wanted = {pair: None for pair in wanted if {kinds[name] for name in pair} <= {"parent", "gqa", "mlp"}}
@@ -194,18 +201,17 @@ def _by_greed(problems: Problems) -> Iterator[tuple[Box, Model]]:
 
 
 def greedy(problem: Problem) -> Ints | None:
-    """Return the chosen columns, one for each layer; None if the formulas leave some layer without one (Puzzle, appendix).
+    """Return the greedy choice of columns (Puzzle, appendix); None if the formulas leave some layer without one.
 
-    Easiest layers come first, each within an even share of what is left of every budget. A layer's difficulty is the mean score
-    of its blocks. If no block is within its share of every budget, the one with the least excess is taken; later layers may need
-    less than their share.
+    Easiest layers, of least mean score, come first, each within an even share of what is left of every budget, or with the least
+    excess, since later layers may need less than their share.
     """
     columns, values, rows = problem.columns, problem.goal.values, problem.matrix
     means = np.add.reduceat(values.astype(np.float64), columns.start[:-1]) / np.diff(columns.start)
     left = problem.limits.astype(np.float64)
     unit = np.maximum(np.abs(rows).max(axis=1, initial=1), 1).astype(np.float64)
     chosen = np.zeros(columns.layers, dtype=np.int64)
-    decided: dict[int, LayerAssignment] = {}
+    decided: dict[int, Assignment] = {}
     for done, layer in enumerate(np.argsort(means, kind="stable").tolist()):
         about = [f.logic for f in problem.formulas if layer in layers_of(f.logic)]
         begin, end = int(columns.start[layer]), int(columns.start[layer + 1])
@@ -220,7 +226,7 @@ def greedy(problem: Problem) -> Ints | None:
     return chosen
 
 
-def _may_be(formulas: Iterable[Logic], decided: Mapping[int, LayerAssignment]) -> bool:
+def _may_be(formulas: Iterable[nodes.Logic], decided: Mapping[int, Assignment]) -> bool:
     """True unless a formula is false whatever the layers that are not decided take."""
     return all(holds(formula, decided) is not False for formula in formulas)
 
@@ -228,8 +234,7 @@ def _may_be(formulas: Iterable[Logic], decided: Mapping[int, LayerAssignment]) -
 def fewest_drops(problems: Problems, kind: str) -> Found:
     """Return the first model, from the fewest dropped layers on, that meets every requirement; NO_MODEL if none does.
 
-    Layers that the space or a logical requirement forbids to drop are skipped. A kept layer that may not be the parent's takes
-    the choice closest to it in parameters.
+    Layers that may not be dropped are skipped; kept ones that may not be the parent's are closest to it in parameters.
     """
     tables, builder = problems.tables, problems.builder
     influence = influence_of(tables.program, tables.search, tables.scores)

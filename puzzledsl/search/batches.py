@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.ir.tables import Assignment
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound, certify, lagrangian_bound
 from puzzledsl.search.lagrangian.lagrangian_dual import carried, nearer
@@ -47,7 +47,7 @@ class Found:
     the verifier compares it with its own.
     """
 
-    layers: tuple[LayerAssignment, ...] | None
+    layers: tuple[Assignment, ...] | None
     batches: dict[str, int]
     bound: Fraction | None
     proven: bool
@@ -59,11 +59,10 @@ class Found:
 def best_of(
     problems: Problems, effort: Effort, floors: Floors | None = None, *, canonical: bool = True
 ) -> Found:
-    """Solve the problems of one search by branch and bound, best bound first.
+    """Solve the problems of one search by branch and bound; ties are broken by the preferences, then by smaller batches.
 
-    Ties of the objective are broken by the preferences, then by the smallest batches. `floors`: proven lower bounds on the sums
-    of boxes; those proven here are added to it. They also hold for the same problems with more rows. `canonical` False: any of
-    the best answers may be returned.
+    `floors`: proven lower bounds on the sums of boxes, which also hold with more rows; those proven here are added. `canonical`
+    False: any of the best answers may be returned.
     """
     return _Search(problems, effort, {} if floors is None else floors, canonical).run()
 
@@ -101,9 +100,7 @@ class _Search:
         self.guesses, self.proved_by, self.upwards = 0, "", False
         self.queue: list[Entry] = []
         self.last: tuple[Problem, Floats] | None = None  # last bounded problem, with good prices for it
-        self.settled: list[
-            Fraction
-        ] = []  # lower bounds on the ranks of models in boxes that are pruned or solved
+        self.settled: list[Fraction] = []  # lower bounds on the ranks of models in boxes that are done
         self.solved: set[Box] = set()
         if len(problems.boxes) == 1 and problems.boxes[0].is_single:  # its solver bounds it
             box = problems.boxes[0]
@@ -162,11 +159,7 @@ class _Search:
             self.reached(problem, outcome.chosen, Incumbent(ranks, entry.box.low), outcome.found_by)
 
     def solve_relaxed(self, entry: Entry) -> None:
-        """Solve the relaxation of a box with several batches.
-
-        If it has no better answer, the box is pruned. Else its answer is tried at the batches that it runs at, and these batches
-        and the box's halves are added to the queue.
-        """
+        """Solve the relaxation of a box: prune it, or try its answer and add its batches and the box's halves."""
         plain = replace(entry, problem=replace(entry.problem, preferences=()))
         outcome, _ = self.sought(plain, _short(self.effort, 0), canonical=False)
         if outcome.infeasible:

@@ -24,7 +24,7 @@ class CostsNotThere(Diagnostic, code="E0503", template="costs of scenario `{name
 class AlternativeNotScored(Diagnostic, code="E0504"):
     """A score table without an alternative of the space."""
 
-    template = "scores `{name}` have no entry for `{alternative}` in layer {layer}"
+    template = "scores `{name}` have no entry for `{alternative}`{place}"
     help_template = "run `pzl score {file} {name}` again, or take the alternative out of the space"
 
 

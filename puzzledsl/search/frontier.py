@@ -22,7 +22,7 @@ from puzzledsl.ir.tables import CostTable, FrontierPoint, FrontierResult, ScoreT
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.solve import solve_built
-from puzzledsl.search.tables import PARENT, tables_of
+from puzzledsl.search.tables import tables_of
 
 UNITS: dict[Dimension, str] = {BYTES: "bytes", TIME: "s", TOK_PER_S: "tok/s", FLOPS: "FLOP"}
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 440, 92, 24, 44, 60
@@ -51,7 +51,7 @@ def solve_frontier(
             batches = next(builder.tables.batch_choices())
             if result.solutions:
                 batches = {name: result.solutions[0].batches[name] for name in batches}
-            parent = Child(builder.tables, (PARENT,) * builder.columns.layers, batches)
+            parent = Child(builder.tables, builder.tables.parent, batches)
             absolute, ratio = target * parent.linear(alone(here.term)), float(target)
         points.append(FrontierPoint(target=float(absolute), ratio=ratio, result=result))
         progress.advance(1, status=result.status)

@@ -168,10 +168,7 @@ class Changes:
 
 
 def changes_of(problem: Problem, bound: Bound, chosen: Ints, most: int, number: int) -> Changes:
-    """Return the `number` changes with the least slack, among columns that an answer of sum `most` or less may have.
-
-    At most ALIKE of them have equal effects.
-    """
+    """Return the `number` changes of least slack for an answer of sum `most`, at most ALIKE of equal effects."""
     within = bound.within(most)
     within[chosen] = False
     columns = within.nonzero()[0]
@@ -195,10 +192,7 @@ def _few_alike(figures: Ints) -> Ints:
 
 
 def pairs_that_fit(changes: Changes, room: Ints) -> tuple[Ints, Ints]:
-    """Return the pairs of changes that lower the objective and use at most `room[row]`, best first, and their objective changes.
-
-    A single change is a pair with itself.
-    """
+    """Return pairs of changes, each single one with itself, that lower the objective within `room[row]`, best first."""
     together = changes.goals[:, None] + changes.goals[None, :]
     fits = (changes.layers[:, None] < changes.layers[None, :]) & (together < 0)
     for row, left in zip(changes.rows, room, strict=True):

@@ -13,30 +13,19 @@ from functools import cached_property
 from itertools import product
 from pathlib import Path
 
-from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, EndName, SubBlock
 from puzzledsl.alternatives.registry import is_canonical
 from puzzledsl.base.diagnostics import DiagnosticError, Sink
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.suggest import closest
+from puzzledsl.ir import long_table
 from puzzledsl.ir.layer_runs import Run, written_run
-from puzzledsl.ir.long_table import (
-    KEYS,
-    MORE_KEYS,
-    CellProblems,
-    Line,
-    LongTable,
-    NoTable,
-    header_problems,
-    read_long_table,
-    row_length,
-)
-from puzzledsl.ir.nodes import Score, ScoreFromTable, Space
+from puzzledsl.ir.nodes import EndsChoice, Score, ScoreFromTable, Space
 from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import RunScore, ScoreTable
 from puzzledsl.search.errors import ScoreTableCell, ScoreTableGap, ScoreTableUnreadable
 
 SHOWN_GAPS = 3
-PARTS: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 COST_COLUMN = re.compile(r"[^.\[\]]+\.[^.\[\]]+(\[[^\[\]]*\])?")
 Key = tuple[int, str, str]  # layer, attention, ffn
 
@@ -44,21 +33,23 @@ Key = tuple[int, str, str]  # layer, attention, ffn
 def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:
     """Read a CSV file (or Parquet, if pyarrow is installed) with columns `layer`, `attention`, `ffn` and a score column.
 
+    Where the ends of the model have a choice, there are columns `embedding` and `head` as well.
+
     The score column is the one named like the score, else the only column that is not a cost. Rows with an empty score are
     skipped: they are about costs only. Raises DiagnosticError with all mistakes.
     """
     shown = score.method.path if isinstance(score.method, ScoreFromTable) else str(path)
     declared, sink = span_of(score.where), Sink()
     try:
-        table = read_long_table(path, shown)
-    except NoTable as error:
+        table = long_table.read_long_table(path, shown)
+    except long_table.NoTable as error:
         unreadable = ScoreTableUnreadable(declared, path=shown, reason=error.reason, help=error.help)
         raise DiagnosticError(unreadable) from error
     help = f"the first line is `layer,attention,ffn,{score.name}`"
     for problem in _header_problems(table.names, score.name):
         sink.add(ScoreTableUnreadable(declared, path=shown, reason=problem, help=help))
     if not sink.has_errors:
-        problems = CellProblems(table, declared, sink, ScoreTableCell)
+        problems = long_table.CellProblems(table, declared, sink, ScoreTableCell)
         reader = _Reader(table, score.name, space, problems)
         for line in table.lines:
             reader.enter(line)
@@ -73,12 +64,18 @@ def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:
 
 
 def _own_columns(names: Sequence[str]) -> list[str]:
-    return [n for n in names if n and n not in (*KEYS, *MORE_KEYS) and not COST_COLUMN.fullmatch(n)]
+    return [
+        n
+        for n in names
+        if n
+        and n not in (*long_table.KEYS, *long_table.MORE_KEYS, *long_table.END_KEYS)
+        and not COST_COLUMN.fullmatch(n)
+    ]
 
 
 def _header_problems(names: list[str], score: str) -> Iterator[str]:
     """Yield the mistakes of a header; one of them may be that the score column is not clear."""
-    wrong, own = [*header_problems(names)], _own_columns(names)
+    wrong, own = [*long_table.header_problems(names)], _own_columns(names)
     yield from wrong
     if wrong or score in names or len(own) == 1:
         return
@@ -91,22 +88,30 @@ def _header_problems(names: list[str], score: str) -> Iterator[str]:
 class _Reader:
     """The scores of a table's rows, and those that are missing."""
 
-    def __init__(self, table: LongTable, score: str, space: Space, problems: CellProblems) -> None:
+    def __init__(
+        self, table: long_table.LongTable, score: str, space: Space, problems: long_table.CellProblems
+    ) -> None:
         self.table, self.problems = table, problems
         self.column = score if score in table.names else _own_columns(table.names)[0]
-        self.places = [table.names.index(key) for key in (*KEYS, self.column)]
+        self.places = [table.names.index(key) for key in (*long_table.KEYS, self.column)]
         self.offered = [([a.name for a in c.attention], [f.name for f in c.ffn]) for c in space.layers]
         self.names = {
             part: ["parent", *dict.fromkeys(n for layer in self.offered for n in layer[i] if n != "parent")]
-            for i, part in enumerate(PARTS)
+            for i, part in enumerate(SUB_BLOCKS)
         }
         self.accepted = {part: {"", *names} for part, names in self.names.items()}
+        choice = space.ends or EndsChoice()
+        self.ends: dict[EndName, list[str]] = {
+            "embedding": [e.name for e in choice.embedding],
+            "head": [h.name for h in choice.head],
+        }
+        self.of_ends: dict[EndName, dict[str, float]] = {key: {} for key in long_table.END_KEYS}
         self.runs: dict[Run, tuple[float, int]] = {}  # score and line number
         self.rows: tuple[dict[Key, tuple[float, int]], ...] = ({}, {})  # of all layers, and of one
 
-    def enter(self, line: Line) -> None:
+    def enter(self, line: long_table.Line) -> None:
         """Enter one row, or report its mistakes."""
-        if wrong := row_length(self.table, line):
+        if wrong := long_table.row_length(self.table, line):
             return self.problems.add(line, line.cell(-1), wrong)
         layer, *names, text = (line.raw[place].strip() for place in self.places)
         if not text:
@@ -116,9 +121,11 @@ class _Reader:
             return self.wrong(line, f"`{text[:40]}` in column `{self.column}` is no finite number")
         if (run := written_run(layer)) is not None:
             return self.enter_run(line, run, value)
+        if ends := [key for key in long_table.END_KEYS if self.table.text(line, key)]:
+            return self.enter_end(line, ends, value)
         if not any(names):
             return self.wrong(line, "neither `attention` nor `ffn` is given")
-        known = [self.is_known(line, part, name) for part, name in zip(PARTS, names, strict=True)]
+        known = [self.is_known(line, part, name) for part, name in zip(SUB_BLOCKS, names, strict=True)]
         count = len(self.offered)
         if layer and not (layer.isdecimal() and len(layer) <= 9 and int(layer) < count):
             return self.wrong(line, f"layer `{layer[:40]}` is not one of 0 to {count - 1}", "layer")
@@ -133,9 +140,9 @@ class _Reader:
                 return self.wrong(line, f"this alternative is in {where} too, with another score")
         return None
 
-    def enter_run(self, line: Line, run: Run, value: float) -> None:
+    def enter_run(self, line: long_table.Line, run: Run, value: float) -> None:
         """Enter the score of a run of layers, or report its mistake."""
-        for part in PARTS:
+        for part in SUB_BLOCKS:
             name = self.table.text(line, part)
             if name != "noop":
                 whole = f"a run of layers is dropped whole: its {part} is `noop`, not `{name[:40]}`"
@@ -148,7 +155,22 @@ class _Reader:
             return self.wrong(line, f"this run is in {self.table.word} {number} too, with another score")
         return None
 
-    def is_known(self, line: Line, part: SubBlock, name: str) -> bool:
+    def enter_end(self, line: long_table.Line, ends: list[EndName], value: float) -> None:
+        """Enter the score of one end of the model, or report the row's mistake."""
+        site, *others = [*map(str, ends), *(key for key in long_table.KEYS if self.table.text(line, key))]
+        if others:
+            return self.wrong(line, f"a row of the {site} has no `{others[0]}`", others[0])
+        name = self.table.text(line, ends[0])
+        if not is_canonical(name, ends[0]):
+            known = ", ".join(self.ends[ends[0]])
+            return self.wrong(
+                line, f"`{name[:40]}` is no {site} alternative of the space", site, f"names: {known}"
+            )
+        if self.of_ends[ends[0]].setdefault(name, value) != value:
+            return self.wrong(line, "this alternative is there twice, with another score")
+        return None
+
+    def is_known(self, line: long_table.Line, part: SubBlock, name: str) -> bool:
         """True if an alternative is possible, also one outside the space; else report the mistake."""
         if name in self.accepted[part]:
             return True
@@ -161,7 +183,7 @@ class _Reader:
         self.wrong(line, f"`{name[:40]}` is no {part} alternative of the space", part, help)
         return False
 
-    def wrong(self, line: Line, problem: str, column: str = "", help: str = "") -> None:
+    def wrong(self, line: long_table.Line, problem: str, column: str = "", help: str = "") -> None:
         """Report a mistake in a cell, by default in that of the score."""
         self.problems.add(line, self.table.at(line, column or self.column), problem, help)
 
@@ -182,11 +204,13 @@ class _Reader:
             for pair in product(*names):
                 if (layer, *pair) in self.entries:
                     continue
-                keys = zip(PARTS, pair, ((layer, pair[0], ""), (layer, "", pair[1])), strict=True)
+                keys = zip(SUB_BLOCKS, pair, ((layer, pair[0], ""), (layer, "", pair[1])), strict=True)
                 lacking = [f"{p} `{n}`" for p, n, key in keys if n != "parent" and key not in self.entries]
                 for what in [" with ".join(lacking)] if self.has_pairs and lacking else lacking:
                     missing.setdefault(what, {})[layer] = None
         told = [f"{what} in {layers_in_words([*layers])}" for what, layers in missing.items()]
+        for site, offered in self.ends.items():
+            told += [f"{site} `{n}`" for n in offered if n not in ("parent", *self.of_ends[site])]
         more = f" and {len(told) - SHOWN_GAPS} more" if len(told) > SHOWN_GAPS else ""
         return ", ".join(told[:SHOWN_GAPS]) + more
 
@@ -194,6 +218,7 @@ class _Reader:
         """Return the scores by layer, and those of runs. The parent's own are 0 unless they have a row."""
         runs = [RunScore(first=f, length=n, value=value) for (f, n), (value, _) in sorted(self.runs.items())]
         score, layers = self.entries.get, [*enumerate(self.offered)]
+        ends: dict[str, object] = {site: self.of_ends[site] for site in long_table.END_KEYS}
         if self.has_pairs:
             pairs = tuple(
                 {
@@ -203,11 +228,11 @@ class _Reader:
                 }
                 for i, names in layers
             )
-            return {"unit": "block", "pairs": pairs, "runs": tuple(runs)}
+            return {"unit": "block", "pairs": pairs, "runs": tuple(runs), **ends}
         own = [[(n, score((i, n, ""))) for n in (*names[0], "parent")] for i, names in layers]
         ffn = [[(n, score((i, "", n))) for n in (*names[1], "parent")] for i, names in layers]
         known = [tuple({n: v for n, v in layer if v is not None} for layer in part) for part in (own, ffn)]
-        return {"attention": known[0], "ffn": known[1], "runs": tuple(runs)}
+        return {"attention": known[0], "ffn": known[1], "runs": tuple(runs), **ends}
 
 
 def _number(text: str) -> float | None:

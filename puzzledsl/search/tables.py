@@ -9,23 +9,30 @@ from fractions import Fraction
 from itertools import product
 from typing import Literal
 
-from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.alternative import ENDS, EndName, SubBlock
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink
 from puzzledsl.base.stage_errors import NothingMeasured
 from puzzledsl.base.units import BYTES
 from puzzledsl.costs.any_batch import AnyBatch, any_batch
 from puzzledsl.costs.csv_table import DIMENSIONS
-from puzzledsl.ir.facts import fact
+from puzzledsl.ir.facts import fact, untied_params
 from puzzledsl.ir.layer_runs import Run, dropped_names
 from puzzledsl.ir.metrics import fits
-from puzzledsl.ir.nodes import Baseline, LayerChoice, MetricTerm, Program, Search, Shape
+from puzzledsl.ir.nodes import Baseline, EndsChoice, LayerChoice, MetricTerm, Program, Search, Shape
 from puzzledsl.ir.references import drops_by_influence, influence_score
 from puzzledsl.ir.source_location import span_of
-from puzzledsl.ir.tables import CostTable, LayerAssignment, ScenarioCosts, ScoreTable
+from puzzledsl.ir.tables import (
+    PARENT,
+    PARENT_ENDS,
+    Assignment,
+    CostTable,
+    EndsAssignment,
+    LayerAssignment,
+    ScenarioCosts,
+    ScoreTable,
+)
 from puzzledsl.search import errors
 from puzzledsl.search.needs import influence_of, needed, placed_linears
-
-PARENT = LayerAssignment(attention="parent", ffn="parent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +53,38 @@ class Tables:
         return self.program.spaces[self.search.space].layers
 
     @property
+    def ends(self) -> EndsChoice | None:
+        """The alternatives of the model's ends; None where they stay as they are."""
+        return self.program.spaces[self.search.space].ends
+
+    @property
+    def offered(self) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+        """Names of the alternatives of each layer's two sub-blocks; then, where they have a choice, of the model's ends."""
+        known = {
+            id(c): (tuple(a.name for a in c.attention), tuple(f.name for f in c.ffn)) for c in self.layers
+        }
+        layers = [known[id(choice)] for choice in self.layers]
+        if self.ends is None:
+            return layers
+        return [*layers, (tuple(e.name for e in self.ends.embedding), tuple(h.name for h in self.ends.head))]
+
+    @property
+    def parent(self) -> tuple[Assignment, ...]:
+        """The choices of the parent."""
+        return (PARENT,) * len(self.layers) + (() if self.ends is None else (PARENT_ENDS,))
+
+    @property
     def shape(self) -> Shape:
         """Shape of the parent."""
         return self.program.parents[self.program.spaces[self.search.space].parent].shape
 
     def dropped(self) -> list[LayerAssignment | None]:
-        """Return the choice that drops each layer; None for one that has no sub-blocks."""
-        return [
+        """Return the choice that drops each layer; None for one that has no sub-blocks, and for the model's ends."""
+        layers = [
             None if names is None else LayerAssignment(attention=names[0], ffn=names[1])
             for names in dropped_names(self.shape)
         ]
+        return layers if self.ends is None else [*layers, None]
 
     def at(self, scenario: str, batch: int) -> ScenarioCosts:
         """Return a scenario's costs at a batch. Raises KeyError for a batch that is no candidate."""
@@ -77,7 +106,7 @@ class Tables:
             return [batch + 1] if batch < self.costs.auto[scenario] else []
         return [b for b in self.candidates(scenario) if b > batch]
 
-    def largest_batch(self, scenario: str, layers: Sequence[LayerAssignment]) -> int:
+    def largest_batch(self, scenario: str, layers: Sequence[Assignment]) -> int:
         """Return the largest candidate of an `auto` batch at which a model fits into memory; 0 if it fits at none."""
         if scenario in self.profiles:
             return self.profiles[scenario].largest(layers)
@@ -88,12 +117,27 @@ class Tables:
         for batches in product(*map(self.candidates, self.scenarios)):
             yield dict(zip(self.scenarios, batches, strict=True))
 
-    def score(self, name: str, layer: int, choice: LayerAssignment) -> Fraction:
-        """Return a layer's exact score, without runs; 0 for the parent. Raises DiagnosticError (AlternativeNotScored)."""
+    def score(self, name: str, layer: int, choice: Assignment) -> Fraction:
+        """Return a layer's exact score, without runs, or the ends'; 0 for the parent. Raises AlternativeNotScored."""
+        if isinstance(choice, EndsAssignment):
+            return sum(
+                (decimal(self.end_entry(name, site, getattr(choice, site))) for site in ENDS), Fraction(0)
+            )
         if self.scores[name].unit == "block":
             return decimal(self.entry(name, "pairs", layer, f"{choice.attention}/{choice.ffn}"))
         attention = decimal(self.entry(name, "attention", layer, choice.attention))
         return attention + decimal(self.entry(name, "ffn", layer, choice.ffn))
+
+    def end_entry(self, name: str, site: EndName, key: str) -> float:
+        """Return a score's entry for an end of the model; 0 for the parent. Raises DiagnosticError (AlternativeNotScored)."""
+        listed: dict[str, float] = getattr(self.scores[name], site)
+        if key not in listed and key != "parent":
+            where, file = span_of(self.search.where), self.program.source
+            missing = f"{site} {key}"
+            raise DiagnosticError(
+                errors.AlternativeNotScored(where, name=name, alternative=missing, place="", file=file)
+            )
+        return listed.get(key, 0.0)
 
     def entry(self, name: str, part: SubBlock | Literal["pairs"], layer: int, key: str) -> float:
         """Return a sub-block's or pair's entry; 0 for a parent that is not listed. Raises AlternativeNotScored."""
@@ -104,11 +148,15 @@ class Tables:
         where, file, what = span_of(self.search.where), self.program.source, f"{part} {key}"
         what = what.removeprefix("pairs ")
         raise DiagnosticError(
-            errors.AlternativeNotScored(where, name=name, alternative=what, layer=layer, file=file)
+            errors.AlternativeNotScored(
+                where, name=name, alternative=what, place=f" in layer {layer}", file=file
+            )
         )
 
-    def params(self, layer: int, choice: LayerAssignment) -> int:
-        """Return the number of parameters of a layer's two sub-blocks."""
+    def params(self, layer: int, choice: Assignment) -> int:
+        """Return the number of parameters of a layer's two sub-blocks; 0 for the ends, which no type changes."""
+        if isinstance(choice, EndsAssignment):
+            return untied_params(self.shape, choice.embedding, choice.head)
         return self.costs.params_attention[layer][choice.attention] + self.costs.params_ffn[layer][choice.ffn]
 
     def fact(self, sub_block: SubBlock, attribute: str, layer: int, name: str) -> int:
@@ -128,6 +176,7 @@ def decimal(value: float) -> Fraction:
 def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]) -> Tables:
     """Collect the inputs of a search, checked to be complete and finite. Raises DiagnosticError with all mistakes."""
     here, sink = program.searches[search], Sink()
+    costs = _with_ends(costs) if program.spaces[here.space].ends is not None else costs
     for mistake in _mistakes(program, here, costs, scores):
         sink.add(mistake)
     if sink.has_errors:
@@ -138,6 +187,12 @@ def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[s
         n: {(r.first, r.length): r.value for r in table.runs} for n, table in scores.items() if table.runs
     }
     return Tables(program, here, costs, scores, scenarios, profiles, runs)
+
+
+def _with_ends(costs: CostTable) -> CostTable:
+    """Return the costs without scenarios that know nothing of the ends of the model: those of tables and measurements."""
+    known = {name: listed for name, listed in costs.scenarios.items() if all(each.ends for each in listed)}
+    return costs.model_copy(update={"scenarios": known})
 
 
 def _mistakes(
@@ -157,7 +212,8 @@ def _mistakes(
         yield errors.CostsNotThere(where, name=name, file=file)
     for name in sorted(needs.scores & scores.keys()):
         table = scores[name]
-        cells = (value for part in (*table.attention, *table.ffn, *table.pairs) for value in part.values())
+        parts = (*table.attention, *table.ffn, *table.pairs, table.embedding, table.head)
+        cells = (value for part in parts for value in part.values())
         if not all(map(math.isfinite, (table.offset, *(run.value for run in table.runs), *cells))):
             yield errors.Unbounded(where, what=f"score `{name}`", name=search.name)
     yield from _unknown_metrics(search, costs)

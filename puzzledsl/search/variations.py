@@ -22,7 +22,7 @@ from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.problem.rows import goal_of
 from puzzledsl.search.sensitivity.why import why_built
 from puzzledsl.search.solve import solve_built
-from puzzledsl.search.tables import PARENT, Tables
+from puzzledsl.search.tables import Tables
 
 REMEMBERED = 256
 Limits = Mapping[Hashable, Fraction]
@@ -92,7 +92,7 @@ class Variations:
             ends = [goal.in_units(int(builder.columns.least(goal.values).sum())) for goal in goals]
             parent = Fraction(1)
             if requirement.parent_ratio is not None:
-                parent = Child(builder.tables, (PARENT,) * builder.columns.layers, corner.lows).linear(left)
+                parent = Child(builder.tables, builder.tables.parent, corner.lows).linear(left)
             found += [end / parent for end in ends if end is not None and parent]
         if not found:
             raise ValueError("the parent's value is 0, and nothing is a multiple of it")

@@ -17,7 +17,7 @@ from puzzledsl.checker.context import Context, OutOfSteps
 from puzzledsl.checker.expressions.values import POISON, Scope, SourceFile, Symbol, Value
 from puzzledsl.checker.names.names import Loader, key_of
 from puzzledsl.checker.names.occurrences import Occurrence, occurrences
-from puzzledsl.checker.names.resolve import value_of
+from puzzledsl.checker.names.words import value_of
 from puzzledsl.checker.program import Checked
 from puzzledsl.checker.reuse import Reuse
 from puzzledsl.server.positions import Encoding, Lines, covers
@@ -27,8 +27,7 @@ from puzzledsl.syntax.parse import MAX_BYTES, normalise
 from puzzledsl.syntax.tokens import Token, lex
 
 MAX_FILES = 2000
-LONG = 400
-"""Number of lines from which a text is not parsed anew after every keystroke."""
+
 _SKIPPED = {"node_modules", "build", "dist", "venv", "__pycache__"}
 
 
@@ -41,7 +40,6 @@ class Document:
     source: str
     project: Project
     version: int | None = None
-    before: SourceFile | None = None  # what was known of an earlier version
 
     @cached_property
     def text(self) -> str:
@@ -91,18 +89,6 @@ class Document:
         root = Loader(Sink(), self.project.unsaved(self), self.project.trees.parse).root(self.path)
         assert root is not None, "its text is at hand"
         return root
-
-    @property
-    def lately(self) -> SourceFile:
-        """The file; for a long text possibly an earlier version, whose names suffice and which is available while typing."""
-        if self.before is not None and len(self.lines.lines) > LONG and not self.is_read:
-            return self.before
-        return self.file
-
-    @property
-    def is_read(self) -> bool:
-        """True if `file` is already computed."""
-        return "file" in self.__dict__ or "inspected" in self.__dict__
 
     # ------------------------------------------------------------ values
 
@@ -208,14 +194,12 @@ class Project:
 
     def open(self, uri: str, source: str, version: int | None = None) -> Document:
         """Make a text the current one of `uri`, and discard the analyses of texts that may use it."""
-        old = self.documents.get(uri)
-        before = None if old is None else old.file if old.is_read else old.before
         path = uris.to_fs_path(uri) if uri.startswith("file:") else None
         if not path:  # a text without a file is placed in the workspace
             top = self.folders[0] if self.folders else Path.cwd()
             path = str(top / f"{Path(uri.partition(':')[2]).name or 'untitled'}.pzl")
         self.forget()
-        self.documents[uri] = Document(uri, Path(path), source, self, version, before)
+        self.documents[uri] = Document(uri, Path(path), source, self, version)
         return self.documents[uri]
 
     def close(self, uri: str) -> None:
@@ -227,7 +211,7 @@ class Project:
     def forget(self) -> None:
         """Discard the analyses, so that every used file is read again when needed."""
         for uri, old in self.documents.items():
-            self.documents[uri] = Document(uri, old.path, old.source, self, old.version, old.before)
+            self.documents[uri] = Document(uri, old.path, old.source, self, old.version)
 
     def unsaved(self, first: Document) -> dict[str, str]:
         """Return the open texts that replace files on disk; `first` takes precedence over others of the same file."""

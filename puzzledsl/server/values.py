@@ -8,6 +8,7 @@ from math import prod
 
 from puzzledsl.base import units
 from puzzledsl.base.units import BYTES, COUNT, Quantity, format_quantity
+from puzzledsl.changes import words
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions import values
 from puzzledsl.ir import nodes
@@ -41,7 +42,7 @@ def show(value: values.Value, ctx: Context) -> str:
             return f"{value.dimension.name}, decided by the search"
         case values.Layers(indices=indices) if indices:
             return f"{len(indices)} layer{'s' if len(indices) > 1 else ''}"
-        case values.Facts() | values.SubBlocks():
+        case values.Facts() | values.SubBlocks() | values.ModelEnd():
             return f"{values.describe(value)}, decided by the search"
         case _:
             return values.describe(value)
@@ -147,9 +148,4 @@ def _search(search: nodes.Search) -> list[str]:
     if search.solutions > 1:
         found.append(f"{search.solutions} solutions, {search.apart} layers apart")
     rows = [", ".join(found) + f", solver `{search.solver.kind}`"]
-    if (refine := search.refine) is not None:
-        healed = f"healed on {_count(refine.healed)} tokens" if refine.healed else "not healed"
-        positions = f"{_count(refine.samples)} positions" + (f" of `{refine.data}`" if refine.data else "")
-        children = f"refined: {refine.children} children, {healed}"
-        rows.append(f"{children}, measured on {positions}")
-    return rows
+    return rows if search.refine is None else [*rows, f"refine = {words.refine(search.refine)}"]

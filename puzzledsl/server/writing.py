@@ -54,7 +54,7 @@ class Written:
         for ending in endings or _ENDINGS:
             text = f"{self.text}{CURSOR}{ending}{closers}"
             for item in parse(text, str(document.path), Sink()).items:
-                if (found := gap_of(document.lately, item)) is not None:
+                if (found := gap_of(document.file, item)) is not None:
                     return found
         return None
 

@@ -174,3 +174,11 @@ def test_the_search_finds_the_best_child_that_meets_it(tmp_path: Path, condition
 def test_beyond_one_layer_it_must_be_linear(tmp_path: Path, condition: str, code: str) -> None:
     text = PROGRAM + f"search s of w {{\n  minimize kl\n  require {condition}\n}}\n"
     assert mistakes(tmp_path, text) == [(code, 6)]
+
+
+def test_a_figure_is_of_the_choice_that_the_layer_has_by_then(tmp_path: Path) -> None:
+    half = "  layers[0].ffn |= mlp(width: if layers[0].ffn.width * 2 == 32 then 25% else 50%)\n"
+    shape = "layers: 1, hidden: 16, heads: 4, kv_heads: 4, head_dim: 4, intermediate: 32, vocab: 50"
+    text = f"parent p = shape(family: llama, {shape})\nspace w of p {{\n  ffn = parent | noop\n{half}"
+    lowered(tmp_path, f"{text}}}\n")
+    assert mistakes(tmp_path, f"{text}{half}}}\n") == [("E0307", 5)]

@@ -47,6 +47,48 @@ def test_the_json_is_the_file(program: Path, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize(
+    "rules",
+    [
+        "require params <= 70% * llama.params\n  require chat.throughput >= 1.3x",
+        "require params <= 70% * llama.params\n  for i in 1..5 { require layers[i].ffn.width <= layers[i - 1].ffn.width }",
+    ],
+)
+def test_a_regret_is_that_of_a_program_that_requires_the_alternative(
+    program: Path, capsys: pytest.CaptureFixture[str], rules: str
+) -> None:
+    head = program.read_text()[: program.read_text().index("search best")]
+    pins = [
+        (layer, sub_block, name)
+        for layer in range(6)
+        for sub_block, names in {
+            "attention": ("parent", "gqa2", "noop"),
+            "ffn": ("parent", "mlp2048", "noop"),
+        }.items()
+        for name in names
+    ]
+    written = {"gqa2": "gqa(kv_heads: 2)", "mlp2048": "mlp(width: 2048)"}
+    searches = [f"search best of wide {{\n  minimize kl\n  {rules}\n}}"] + [
+        f"search pin{number} of wide {{\n  minimize kl\n  {rules}\n"
+        f"  require layers[{layer}].{sub_block} is {written.get(name, name)}\n}}"
+        for number, (layer, sub_block, name) in enumerate(pins)
+    ]
+    program.write_text(head + "\n".join(searches) + "\n")
+    capsys.readouterr()
+    run(["solve", str(program), "--json"])  # 1: some alternatives have no child
+    best, *others = (each["objective"] for each in json.loads(capsys.readouterr().out))
+    found = json.loads(printed(capsys, 0, "why", program, "best", "--json")[0])
+    regrets = {
+        (s["layer"], s["sub_block"], r["alternative"]): (r["at_least"], r["at_most"])
+        for s in found["sub_blocks"]
+        for r in s["regrets"]
+    }
+    assert [*regrets] == pins and best > 0
+    for pin, value in zip(pins, others, strict=True):
+        wanted = None if value is None else pytest.approx(value - best, abs=1e-9)
+        assert regrets[pin] == (wanted, wanted), pin
+
+
+@pytest.mark.parametrize(
     ("place", "sub_blocks"),
     [
         ("layers[2].ffn", ["ffn"]),

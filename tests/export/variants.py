@@ -14,6 +14,7 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment
 from puzzledsl.models.families.load import load_parent
 from tests.children import Choice, define, random_pieces
 from tests.oracle_forward import oracle_logits
@@ -45,6 +46,7 @@ class Variant:
     layers: tuple[Choice, ...]
     family: str = "llama"
     sizes: dict[str, Any] = field(default_factory=dict)
+    ends: EndsAssignment = PARENT_ENDS
 
 
 def alternatives_in_each_place(family: str = "llama", **sizes: Any) -> dict[str, Variant]:
@@ -105,7 +107,7 @@ def make(variant: Variant, root: Path) -> Made:
     parent = save_tiny(root / "parent", variant.family, layers=len(variant.layers), **sizes)
     pieces = random_pieces(load_parent(parent), variant.layers)
     child = root / "child"
-    realise(define(variant.layers), parent, pieces, child)
+    realise(define(variant.layers).model_copy(update={"ends": variant.ends}), parent, pieces, child)
     for prompt in PROMPTS:
         if (greedy := clear_choices(child, prompt)) is not None:
             return Made(parent, child, prompt, oracle_logits(child, prompt), greedy)

@@ -116,7 +116,7 @@ def test_functions() -> None:
 
 @pytest.mark.states("param.types-table")
 def test_parameter_types(tmp_path: Path) -> None:
-    from puzzledsl.checker.names.resolve import TYPES
+    from puzzledsl.checker.names.words import TYPES
     from tests.language.rules import program
 
     rows = table("param.types-table")
@@ -150,7 +150,7 @@ def test_metrics() -> None:
 def test_alternatives() -> None:
     from puzzledsl.language.alternatives import ALTERNATIVES, pattern_fields
 
-    listed: dict[str, list[str]] = {"attention": [], "ffn": []}
+    listed: dict[str, list[str]] = {"attention": [], "ffn": [], "embedding": ["parent"], "head": ["parent"]}
     for row in table("space.alternatives-table"):
         (call,) = words(row[0])
         name, *arguments = re.findall(r"[a-z_]+(?=[:(]|$)", call)

@@ -136,7 +136,8 @@ space wide of checkpoint {{
   init {{ gqa = mean_pool }}
 }}
 space strange of sparse {{ attention = linear | gqa(2, window: 64, sinks: 4), ffn = moe(experts: 2, top_k: 1) }}
-space stored of p {{ ffn = parent(dtype: q8_0) | linear(dtype: int8) }}
+space stored of p {{ ffn = parent(dtype: q8_0) | linear(dtype: int8)
+  head = parent(dtype: q8_0), embedding = parent(dtype: q4_0) }}
 bld pieces of wide {{ tokens = 1k, lr = cosine(1e-4), data = d }}
 bld slow of wide {{ tokens = 1k, lr = constant(1e-4), data = d }}
 score divergence of pieces = replace_one(kl_divergence)

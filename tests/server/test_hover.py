@@ -148,10 +148,7 @@ def test_a_search_says_how_it_is_refined(tmp_path: Path) -> None:
     text = f"{head}search b{CURSOR}est of v {{ minimize loss, require params <= 0.9x, refine = measured(24, data: words) }}\n"
     found = said(text, tmp_path)
     assert found is not None
-    assert (
-        "refined: 24 children, healed on 4096 tokens, measured on 2048 positions of `words` (`measured`)"
-        in found
-    )
+    assert "refine = measured(24, healed: 4096, samples: 2048, data: words)" in found
     explained = said(text.replace(CURSOR, "").replace("refine =", f"ref{CURSOR}ine ="), tmp_path)
     assert explained is not None and "Measures children whole" in explained
     method = said(text.replace(CURSOR, "").replace("measured(24", f"meas{CURSOR}ured(24"), tmp_path)

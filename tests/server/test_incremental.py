@@ -93,7 +93,7 @@ def reused(texts: list[str], monkeypatch: pytest.MonkeyPatch) -> list[int]:
     [
         ("minimize kl", "minimize  kl", 1),  # the space alone: the other searches are of this one
         ("# one", "# One", 5),
-        ('use "', '\n\nuse "', 0),  # all has moved
+        ('use "', '\n\nuse "', 5),  # all has moved alike
         ("scenario chat  on", "scenario chat on", 5),  # the same node
         ("attention = gqa", "attention  = gqa", 3),  # the searches: the node of the space is the same
         ("minimize kl", "minimize", 1),

@@ -1,17 +1,27 @@
-"""Parts of a declaration that the lowering of every kind reads: its head, its target, the call on its right and its body."""
+"""Parts that the lowering of every kind of declaration reads: head, target, the call on its right, the statements of its body."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, Literal
 
-from puzzledsl.alternatives.alternative import SUB_BLOCKS
+from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS
 from puzzledsl.base.diagnostics import Args, Span
-from puzzledsl.checker.bodies import from_body
+from puzzledsl.base.frozen import record
+from puzzledsl.base.settings import Kind, Section, Setting
+from puzzledsl.base.units import Quantity
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.diagnostics import name_errors
+from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.settings import Settings, from_call, read_call
+from puzzledsl.checker.expressions.settings import (
+    Entry,
+    Settings,
+    from_call,
+    put,
+    read_call,
+    report_unknown_key,
+)
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
@@ -23,173 +33,273 @@ from puzzledsl.syntax import tree
 Need = Literal["needed", "allowed", "none"]
 
 
-def declaration(symbol: values.Symbol) -> tree.Decl:
-    """Return the tree of a declared symbol."""
-    assert isinstance(symbol.item, tree.Decl)
-    return symbol.item
+@record(eq=False)
+class Declared:
+    """A declaration that is lowered."""
 
+    ctx: Context
+    symbol: values.Symbol
 
-def thing(symbol: values.Symbol) -> str:
-    """Return a declaration's kind and name for diagnostics: ``bld `pieces` ``."""
-    return f"{symbol.kind} `{symbol.name}`"
+    @property
+    def decl(self) -> tree.Decl:
+        """Its tree."""
+        assert isinstance(self.symbol.item, tree.Decl)
+        return self.symbol.item
 
+    @property
+    def kind(self) -> Kind:
+        """Its kind."""
+        return KINDS[self.symbol.kind]
 
-def where(ctx: Context, symbol: values.Symbol) -> Where:
-    """Return the place of a declaration's head: its kind and name."""
-    kind, name = declaration(symbol).kind.span, symbol.span
-    return ctx.where(Span(kind.file, kind.line, kind.column, name.end_line, name.end_column))
+    @property
+    def thing(self) -> str:
+        """Its kind and name for diagnostics: ``bld `pieces` ``."""
+        return f"{self.symbol.kind} `{self.symbol.name}`"
 
+    @property
+    def where(self) -> Where:
+        """The place of its head: its kind and name."""
+        kind, name = self.decl.kind.span, self.symbol.span
+        return self.ctx.where(Span(kind.file, kind.line, kind.column, name.end_line, name.end_column))
 
-def missing(ctx: Context, symbol: values.Symbol, what: str, help: str) -> None:
-    """Report a part that a declaration lacks, unless the parser lost something of it."""
-    if not symbol.file.is_damaged(symbol.item.span):
-        ctx.report(name_errors.MissingPart(symbol.span, thing=thing(symbol), what=what, help=help))
+    def missing(self, what: str, help: str) -> None:
+        """Report a part that it lacks, unless the parser lost something of it."""
+        if not self.symbol.file.is_damaged(self.decl.span):
+            self.ctx.missing(self.symbol.span, self.thing, what, help)
 
+    def check_parts(self, value: Need | None = None, body: Need | None = None, example: str = "") -> None:
+        """Report a missing or superfluous `of …`, `= …` or `{ … }`: what a kind has but one of must be there.
 
-def check_parts(
-    ctx: Context,
-    symbol: values.Symbol,
-    value: Need | None = None,
-    body: Need | None = None,
-    example: str = "",
-) -> None:
-    """Report a missing or superfluous `of …`, `= …` or `{ … }`: what a kind has but one of must be there.
+        `value` and `body` say otherwise. `example` is the help's correct form, the kind's own unless given.
+        """
+        decl, kind = self.decl, self.kind
+        value = value or ("none" if kind.value is None else "allowed" if kind.settings else "needed")
+        body = body or ("needed" if kind.value is None else "allowed" if kind.settings else "none")
+        help = f"write `{example or kind.form}`"
+        if decl.value is None and value == "needed":
+            self.missing("`= …`", help)
+        if decl.body is None and body == "needed":
+            self.missing("`{ … }`", help)
+        if decl.value is not None and value == "none":
+            self.ctx.misplaced(decl.value.span, "`= …`", self.thing, help)
+        if decl.body and body == "none":
+            at = decl.body[0].span.start
+            one = Span(at.file, at.line, at.column, at.line, at.column + 1)
+            self.ctx.misplaced(one, "`{ … }`", self.thing, help)
+        if decl.target is not None and not kind.targets:
+            self.ctx.misplaced(decl.target.span, f"`{decl.preposition}`", self.thing)
 
-    `value` and `body` say otherwise. `example` is the help's correct form, the kind's own unless given.
-    """
-    decl, kind = declaration(symbol), KINDS[symbol.kind]
-    value = value or ("none" if kind.value is None else "allowed" if kind.settings else "needed")
-    body = body or ("needed" if kind.value is None else "allowed" if kind.settings else "none")
-    help = f"write `{example or kind.form}`"
-    for part, need, sign in ((decl.value, value, "`= …`"), (decl.body, body, "`{ … }`")):
-        if part is None and need == "needed":
-            missing(ctx, symbol, sign, help)
-    if decl.value is not None and value == "none":
-        said: Args = {"what": "`= …`", "where": thing(symbol)}
-        ctx.report(name_errors.Misplaced(decl.value.span, help=help, **said))
-    if decl.body and body == "none":
-        said, at = {"what": "`{ … }`", "where": thing(symbol)}, decl.body[0].span.start
-        one = Span(at.file, at.line, at.column, at.line, at.column + 1)
-        ctx.report(name_errors.Misplaced(one, help=help, **said))
-    if decl.target is not None and not kind.targets:
-        said = {"what": f"`{decl.preposition}`", "where": thing(symbol)}
-        ctx.report(name_errors.Misplaced(decl.target.span, **said))
+    def target(self, *kinds: str) -> values.Symbol | None:
+        """Return the declaration after `of` or `on`; None, reported, if it is missing or of a wrong kind.
 
+        `kinds` restricts those that its kind can build on.
+        """
+        ctx, symbol, decl, preposition = self.ctx, self.symbol, self.decl, self.kind.preposition
+        kinds, named = kinds or self.kind.targets, decl.target
+        if named is None:
+            if isinstance(decl.value, tree.Name) and symbol.kind in ("search", "bld", "uptrain"):
+                named = decl.value  # `= x` for `of x` is reported
+            elif not symbol.file.is_damaged(decl.kind.span):
+                known = [s.name for s in symbol.file.symbols(*kinds) if s is not symbol]
+                wanted = f"`{preposition}` {' or '.join(values.article(k) for k in kinds)}"
+                help = f"write `{symbol.kind} {symbol.name} {preposition} {known[-1] if known else '…'}`"
+                ctx.missing(symbol.span, self.thing, wanted, help)
+        elif decl.preposition != preposition:
+            help = f"write `{preposition} {ctx.source(named.span)}`"
+            ctx.misplaced(named.span, f"`{decl.preposition}`", self.thing, help)
+        return None if named is None else ctx.attempt(read_ref, ctx, named, values.Scope(symbol.file), kinds)
 
-def target(ctx: Context, symbol: values.Symbol, kinds: tuple[str, ...] = ()) -> values.Symbol | None:
-    """Return the declaration after `of` or `on`; None, reported, if it is missing or of a wrong kind.
+    def target_later(self) -> values.Symbol | None:
+        """Return the declaration after `of` or `on`, which is lowered later; None, reported, if it is missing or wrong."""
+        found = self.target()
+        if found is not None:
+            self.ctx.lower_later(found)
+        return found
 
-    `kinds` restricts those that the symbol's kind can build on.
-    """
-    decl, preposition = declaration(symbol), KINDS[symbol.kind].preposition
-    kinds, named = kinds or KINDS[symbol.kind].targets, decl.target
-    if named is None:
-        if isinstance(decl.value, tree.Name) and symbol.kind in ("search", "bld", "uptrain"):
-            named = decl.value  # `= x` for `of x` is reported
-        elif not symbol.file.is_damaged(decl.kind.span):
-            known = [s.name for s in symbol.file.symbols(*kinds) if s is not symbol]
-            wanted = f"`{preposition}` {' or '.join(values.article(k) for k in kinds)}"
-            help = f"write `{symbol.kind} {symbol.name} {preposition} {known[-1] if known else '…'}`"
-            ctx.report(name_errors.MissingPart(symbol.span, thing=thing(symbol), what=wanted, help=help))
-    elif decl.preposition != preposition:
-        help = f"write `{preposition} {ctx.source(named.span)}`"
-        said: Args = {"what": f"`{decl.preposition}`", "where": thing(symbol)}
-        ctx.report(name_errors.Misplaced(named.span, help=help, **said))
-    return None if named is None else ctx.attempt(read_ref, ctx, named, values.Scope(symbol.file), kinds)
+    def head(self, of: values.Symbol | None = None) -> dict[str, Any]:
+        """Return the fields that its head gives: name, comment, place, and the name of what it builds on."""
+        found: dict[str, Any] = {"name": self.ctx.name_of(self.symbol), "doc": self.decl.doc}
+        if field := self.kind.of:
+            found[field] = "" if of is None else self.ctx.name_of(of)
+        return {**found, "where": self.where}
 
+    def body(self) -> tuple[Settings, dict[str, tree.Section]]:
+        """Return the settings and sections of its body."""
+        ctx, span, kind = self.ctx, self.symbol.span, self.kind
+        scope = ctx.scopes[self.symbol] = values.Scope(self.symbol.file).inner()
+        found, sections = from_body(ctx, self.decl, scope, kind.settings, self.thing, span, kind.sections)
+        found.quiet_about_missing |= self.decl.body is None
+        return found, sections
 
-def target_later(ctx: Context, symbol: values.Symbol) -> values.Symbol | None:
-    """Return the declaration after `of` or `on`, which is lowered later; None, reported, if it is missing or wrong."""
-    found = target(ctx, symbol)
-    if found is not None:
-        ctx.lower_later(found)
-    return found
+    def section(self, name: str, section: tree.Section, scope: values.Scope | None = None) -> Settings:
+        """Return the settings of its section `name`, which may be misspelt. Its `let`s are its own."""
+        table, inner = self.kind.sections[name].settings, (scope or values.Scope(self.symbol.file)).inner()
+        return from_body(self.ctx, section, inner, table, f"`{name}`", section.name.span)[0]
 
+    def call(self) -> values.Constructed:
+        """Return the call right of its `=`. Refuse a declaration without one."""
+        if self.decl.value is None or self.kind.value is None:
+            raise Refused
+        return read_call(self.ctx, self.decl.value, values.Scope(self.symbol.file), self.kind.value)
 
-def head(ctx: Context, symbol: values.Symbol, of: values.Symbol | None = None) -> dict[str, Any]:
-    """Return the fields that a declaration's head gives: name, comment, place, and the name of what it builds on."""
-    found: dict[str, Any] = {"name": ctx.name_of(symbol), "doc": declaration(symbol).doc}
-    if field := KINDS[symbol.kind].of:
-        found[field] = "" if of is None else ctx.name_of(of)
-    return {**found, "where": where(ctx, symbol)}
+    def arguments(self, call: values.Constructed) -> Settings:
+        """Return the arguments of the call right of its `=`."""
+        assert self.kind.value is not None
+        return from_call(self.ctx, call, self.kind.value.calls[call.name])
 
+    def only_data(self, settings: Settings, required: bool) -> str | None:
+        """Return the data set that a setting names, else the program's only one. `required`: report if several exist."""
+        if settings.has("data"):
+            found = settings.symbol("data")
+        else:
+            known = self.symbol.file.symbols("data")
+            found = known[0] if len(known) == 1 else None
+            if len(known) > 1 and required:
+                listed = ", ".join(f"`{s.name}`" for s in known)
+                self.missing("`data`", f"write `data = {known[0].name}`; there are {listed}")
+        if found is None:
+            return None
+        self.ctx.lower_later(found)
+        return self.ctx.name_of(found)
 
-def body_of(ctx: Context, symbol: values.Symbol) -> tuple[Settings, dict[str, tree.Section]]:
-    """Return the settings and sections of a declaration's body."""
-    kind, decl = KINDS[symbol.kind], declaration(symbol)
-    scope = ctx.scopes[symbol] = values.Scope(symbol.file).inner()
-    found, sections = from_body(ctx, decl, scope, kind.settings, thing(symbol), symbol.span, kind.sections)
-    found.quiet_about_missing |= decl.body is None
-    return found, sections
-
-
-def section_of(
-    ctx: Context, symbol: values.Symbol, name: str, section: tree.Section, scope: values.Scope | None = None
-) -> Settings:
-    """Return the settings of the section `name` of a declaration, which may be misspelt. Its `let`s are its own."""
-    table = KINDS[symbol.kind].sections[name].settings
-    inner = (scope or values.Scope(symbol.file)).inner()
-    return from_body(ctx, section, inner, table, f"`{name}`", section.name.span)[0]
-
-
-def call_of(ctx: Context, symbol: values.Symbol) -> values.Constructed:
-    """Return the call right of a declaration's `=`. Refuse a declaration without one."""
-    value, takes = declaration(symbol).value, KINDS[symbol.kind].value
-    if value is None or takes is None:
-        raise Refused
-    return read_call(ctx, value, values.Scope(symbol.file), takes)
-
-
-def arguments_of(ctx: Context, symbol: values.Symbol, call: values.Constructed) -> Settings:
-    """Return the arguments of the call right of a declaration's `=`."""
-    takes = KINDS[symbol.kind].value
-    assert takes is not None
-    return from_call(ctx, call, takes.calls[call.name])
-
-
-def only_data(ctx: Context, symbol: values.Symbol, settings: Settings, required: bool) -> str | None:
-    """Return the data set that a setting names, else the program's only one. `required`: report if several exist."""
-    if settings.has("data"):
-        found = settings.symbol("data")
-    else:
-        known = symbol.file.symbols("data")
-        found = known[0] if len(known) == 1 else None
-        if len(known) > 1 and required:
-            listed = ", ".join(f"`{s.name}`" for s in known)
-            missing(ctx, symbol, "`data`", f"write `data = {known[0].name}`; there are {listed}")
-    if found is None:
-        return None
-    ctx.lower_later(found)
-    return ctx.name_of(found)
+    def scope_about(self, info: SpaceInfo) -> values.Scope:
+        """Return the scope of a declaration about a space, and record both for editors."""
+        self.ctx.infos[self.symbol] = info
+        scope = self.ctx.scopes[self.symbol] = values.Scope(self.symbol.file).inner(space_names(info))
+        return scope
 
 
 def space_names(info: SpaceInfo) -> dict[str, values.Value]:
     """Return the names that a space defines for its own statements and for its searches' expressions."""
-    params: dict[values.TermKey, Fraction] = {("params",): Fraction(1)}
-    active: dict[values.TermKey, Fraction] = {
-        ("fact", part, "active_params", layer): Fraction(1)
-        for part in SUB_BLOCKS
-        for layer in info.all_layers
-    }
+    one, layers = Fraction(1), info.all_layers
+    active: list[values.TermKey] = [("fact", p, "active_params", i) for p in SUB_BLOCKS for i in layers]
+    fixed = Fraction(fixed_params(info.shape))
     return {
-        "layers": values.Layers(info, info.all_layers),
+        "layers": values.Layers(info, layers),
         "layer": values.Layers(info, ()),
-        "attention": values.SubBlocks(info, "attention", info.all_layers),
-        "ffn": values.SubBlocks(info, "ffn", info.all_layers),
+        "attention": values.SubBlocks(info, "attention", layers),
+        "ffn": values.SubBlocks(info, "ffn", layers),
+        **{site: values.ModelEnd(info, site) for site in ENDS},
         "size": values.BuiltIn("size"),
-        "params": values.Symbolic(params),
-        "active_params": values.Symbolic(active, Fraction(fixed_params(info.shape)), space=info),
+        "params": values.Symbolic({("params",): one}),
+        "active_params": values.Symbolic(dict.fromkeys(active, one), fixed, space=info),
     }
-
-
-def scope_about(ctx: Context, symbol: values.Symbol, info: SpaceInfo) -> values.Scope:
-    """Return the scope of a declaration about a space, and record both for editors."""
-    ctx.infos[symbol] = info
-    scope = ctx.scopes[symbol] = values.Scope(symbol.file).inner(space_names(info))
-    return scope
 
 
 def space_info(ctx: Context, space: values.Symbol) -> SpaceInfo | None:
     """Return the checker's knowledge of a declared space; None if the space or its parent could not be read."""
     ctx.lower(space, nodes.Space)
     return ctx.infos.get(space)
+
+
+def from_body(
+    ctx: Context,
+    decl: tree.Decl | tree.Section,
+    scope: values.Scope,
+    table: Mapping[str, Setting],
+    thing: str,
+    span: Span,
+    sections: Mapping[str, Section] | None = None,
+) -> tuple[Settings, dict[str, tree.Section]]:
+    """The settings and sections of a body; other statements are reported. `let`s go into `scope`."""
+    names = tuple(sections or ())
+    found = Settings(ctx, thing, span, table, quiet_about_missing=scope.file.is_damaged(decl.span))
+    targets = (s.target for s in decl.body or () if isinstance(s, tree.Assign))
+    found.given = frozenset(target.text for target in targets if isinstance(target, tree.Name))
+    parts: dict[str, tree.Section] = {}
+    for statement in decl.body or ():
+        match statement:
+            case tree.Assign(target=tree.Name(text=key) as name, op="=") if key in names:
+                help = f"`{key}` is a section: write `{key} {{ … }}`"
+                ctx.report(errors.UnknownKey(name.span, thing=thing, name=key, help=help))
+            case tree.Assign(target=tree.Name() as name, op="=", value=value):
+                assert not isinstance(value, tree.Pattern | tree.PatternChoice)
+                put(found, name, Entry(value, scope, statement.span), tuple(table), names)
+            case tree.Section(name=name):
+                meant = name.text if name.text in names else None
+                meant = meant or report_unknown_key(found, name, (*names, *table))
+                if meant in parts:
+                    ctx.report(errors.DuplicateKey(name.span, name=meant))
+                if meant in names:
+                    parts.setdefault(str(meant), statement)
+            case _:
+                shared_statement(ctx, statement, scope, thing)
+    return found, parts
+
+
+def shared_statement(ctx: Context, statement: tree.Stmt, scope: values.Scope, thing: str) -> None:
+    """Read a `let` or `assert`, which every body may have; report another statement, which is in the wrong place."""
+    match statement:
+        case tree.Let(name=name):  # visible to the statements after it
+            if name.text in scope.names:
+                ctx.report(errors.DuplicateName(name.span, name=name.text))
+            scope.names[name.text] = ctx.value(statement.value, scope)
+        case tree.Assert():
+            check_assert(ctx, statement, scope)
+        case _:
+            misplaced(ctx, statement, thing)
+
+
+_OF_SEARCHES: dict[type, str] = {
+    tree.ForAll: "`for`",
+    tree.Require: "`require`",
+    tree.Prefer: "`prefer`",
+    tree.Objective: "a goal",
+    tree.Solutions: "`solutions`",
+}
+
+
+def misplaced(ctx: Context, statement: tree.Stmt, thing: str) -> None:
+    """Report a statement that a body of this kind does not have; where braces are wrong, it may be another body's."""
+    if ctx.file_of(statement.span).is_damaged(statement.span):
+        return
+    span, help = statement.span, ""
+    if isinstance(statement, tree.Assign):
+        span, plain = statement.target.span, statement.op == "="
+        what = f"`{ctx.source(span)}`" if plain else f"`{statement.op}`"
+        if not plain or not isinstance(statement.target, tree.Name):
+            help = "layers are edited in a `space`"
+    else:
+        other = "a section" if isinstance(statement, tree.Section) else "this"
+        what = _OF_SEARCHES.get(type(statement), other)
+        help = "it belongs to a `search`" if type(statement) in _OF_SEARCHES else ""
+    if span.end_line != span.line:  # its first few columns
+        span = Span(span.file, span.line, span.column, span.line, span.column + 3)
+    ctx.misplaced(span, what, thing, help)
+
+
+def check_assert(ctx: Context, statement: tree.Assert, scope: values.Scope) -> None:
+    """Evaluate an assertion and report it where it is false, or not known before the search."""
+    value = ctx.value(statement.condition, scope)
+    span = statement.condition.span
+    match value:
+        case values.Poison() | values.Boolean(value=True):
+            return
+        case values.Boolean():
+            notes = [f"because {statement.because.value}"] if statement.because else []
+            span, label = _failing(ctx, statement.condition, scope)
+            ctx.report(errors.AssertionFails(span, label, notes=notes))
+        case values.Conjunction() | values.Formula() | values.Matches():
+            help = "write `require` in a search instead"
+            ctx.report(errors.NotConstant(span, what="an assertion", got="this", help=help))
+        case _:
+            said: Args = {"keyword": "assert", "wanted": "true or false", "got": values.describe(value)}
+            ctx.report(errors.NotARequirement(span, **said))
+
+
+def _failing(ctx: Context, condition: tree.Expr, scope: values.Scope) -> tuple[Span, str]:
+    """The part that is false, and its sides' values."""
+    while isinstance(condition, tree.Binary) and condition.op == "and":
+        left = ctx.value(condition.left, scope)
+        condition = condition.right if left == values.Boolean(True) else condition.left
+    if not isinstance(condition, tree.Compare):
+        return condition.span, "this is false"
+    parts = []
+    for operand in condition.operands:
+        text, value = ctx.source(operand.span), ctx.value(operand, scope)
+        shown = {values.Text: '"{0.value}"', Quantity: "{0}"}.get(type(value), "").format(value)
+        if isinstance(value, values.Boolean):
+            shown = str(value.value).lower()
+        if shown and shown != text:
+            parts.append(f"`{text}` is {shown}")
+    return condition.span, ", ".join(parts)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from fractions import Fraction
 from math import gcd, lcm
 from typing import Any
 
-from puzzledsl.base.diagnostics import Args, Fix, Label, Span
+from puzzledsl.base.diagnostics import Fix, Label, Span
 from puzzledsl.base.units import COUNT
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.declarations.common import call_of, check_parts, declaration, head
+from puzzledsl.checker.declarations.common import Declared
 from puzzledsl.checker.declarations.results import prompts_file
-from puzzledsl.checker.diagnostics import name_errors
-from puzzledsl.checker.diagnostics.type_errors import OutOfRange
-from puzzledsl.checker.expressions.coercions import as_constant, between
-from puzzledsl.checker.expressions.settings import Settings, from_call, lower, read_call
+from puzzledsl.checker.diagnostics import errors
+from puzzledsl.checker.expressions.coercions import as_constant, within
+from puzzledsl.checker.expressions.settings import Settings, from_call, lower, read_call, summands
 from puzzledsl.checker.expressions.values import Constructed, RangeValue, Scope, Symbol
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.ir import nodes
@@ -31,24 +30,21 @@ Shares = dict[str, tuple[nodes.MixPart, Fraction]]
 
 def lower_data(ctx: Context, symbol: Symbol) -> nodes.Data:
     """`data d = text(…)`, `mix(…)`, another text, or a sum `0.7 * text(…) + 0.3 * jsonl(…)`."""
-    check_parts(ctx, symbol)
-    value = declaration(symbol).value
-    if isinstance(value, tree.Binary):
-        source = _sum(ctx, value, Scope(symbol.file))
-    else:
-        call = call_of(ctx, symbol)
-        if call.base is not None:  # `data e = d`
-            source = ctx.need(call.base, nodes.Data).source
-        else:
-            source = _mix(ctx, call) if call.name == "mix" else _plain(ctx, call)
-    return nodes.Data(**head(ctx, symbol), source=source)
+    data = Declared(ctx, symbol)
+    data.check_parts()
+    if isinstance(data.decl.value, tree.Binary):
+        return nodes.Data(**data.head(), source=_sum(ctx, data.decl.value, Scope(symbol.file)))
+    return nodes.Data(**data.head(), source=_called(ctx, data.call()))
 
 
-# ---------------------------------------------------------------- one source
+def _called(ctx: Context, call: Constructed) -> nodes.MixData | nodes.PlainData:
+    """Return the source of a call, or of the text that it names: `data e = d`."""
+    if call.base is not None:
+        return ctx.need(call.base, nodes.Data).source
+    return _mix(ctx, call) if call.name == "mix" else _plain(ctx, call)
 
 
 def _plain(ctx: Context, call: Constructed) -> nodes.PlainData:
-    """Return the source that a call names."""
     form = DATA_SOURCES[call.name]
     settings = from_call(ctx, call, form)
     given: dict[str, Any] = {}
@@ -70,39 +66,31 @@ def _check_rows(settings: Settings) -> None:
         key, joined = "column", "with"
         help = "a document is a text in `column` or a conversation in `messages`"
     if settings.has(key):
-        said: Args = {"what": f"`{key}`", "where": f"{settings.thing} {joined} `messages`"}
-        settings.report(name_errors.Misplaced(settings.entry(key).span, help=help, **said))
+        settings.failed = True
+        where = f"{settings.thing} {joined} `messages`"
+        settings.ctx.misplaced(settings.entry(key).span, f"`{key}`", where, help)
 
 
 def _part(settings: Settings) -> tuple[Fraction, Fraction]:
-    value, place = settings.value("part"), settings.place("part")
+    ctx, value, place = settings.ctx, settings.value("part"), settings.place("part")
     ends = (value.low, value.high) if isinstance(value, RangeValue) else ()
     if not isinstance(value, RangeValue) or any(e.dimension != COUNT or e.form == "times" for e in ends):
-        raise settings.ctx.wrong(place, "`part`", "a range of shares", value, "write `part: 0%..95%`")
-    low, high = value.low.value, value.high.value
-    if not 0 <= low < high <= 1 or value.step is not None:
-        condition, got = "a range within 0%..100%", settings.ctx.source(place)
-        raise settings.ctx.refuse(OutOfRange(place, what="`part`", condition=condition, got=got))
-    return low, high
-
-
-# ---------------------------------------------------------------- mixes: `mix(corpus: 2, stories: 1)`
+        raise ctx.wrong(place, "`part`", "a range of shares", value, "write `part: 0%..95%`")
+    if not 0 <= value.low.value < value.high.value <= 1 or value.step is not None:
+        raise ctx.beyond(place, "`part`", "a range within 0%..100%", ctx.source(place))
+    return value.low.value, value.high.value
 
 
 def _mix(ctx: Context, call: Constructed) -> nodes.MixData:
     """`mix(corpus: 2, stories: 1)`: texts by name, each with its weight; one without a weight has 1."""
     _refuse_products(ctx, call)
     seen: dict[Symbol, Span] = {}
-    shares: Shares = {}
     weighted = ctx.all(_weighted, call.arguments, call.scope, seen)
-    for data, weight in weighted:
-        _add(shares, _parts(data), weight)
+    shares = _added([(_parts(data.name, data.source), weight) for data, weight in weighted])
     if not call.arguments:
-        said: Args = {"thing": "`mix`", "what": "texts and their weights"}
-        raise ctx.refuse(name_errors.MissingPart(call.span, help=f"write `{MIX_EXAMPLE}`", **said))
+        raise ctx.missing(call.span, "`mix`", "texts and their weights", f"write `{MIX_EXAMPLE}`")
     if not any(share for _, share in shares.values()):
-        said = {"what": "the sum of a mix's weights", "condition": "more than 0", "got": "0"}
-        raise ctx.refuse(OutOfRange(call.span, **said))
+        raise ctx.beyond(call.span, "the sum of a mix's weights", "more than 0", "0")
     return nodes.MixData(parts=_whole(shares))
 
 
@@ -125,59 +113,42 @@ def _refuse_products(ctx: Context, call: Constructed) -> None:
 def _weighted(
     ctx: Context, argument: tree.Argument, scope: Scope, seen: dict[Symbol, Span]
 ) -> tuple[nodes.Data, Fraction]:
-    """A text of a mix and its weight."""
     data = ctx.attempt(read_ref, ctx, argument.name or argument.value, scope, ("data",))
     weight = Fraction(1)
     if argument.name is not None:
-        weight = _weight(ctx, argument.value, argument.name.text, scope)
+        name, expr = argument.name.text, argument.value
+        what = f"the weight of `{name}`"
+        help = f"weights are relative: write `{name}: 1`, or 0 to leave the text out"
+        found = as_constant(ctx, ctx.value(expr, scope), expr.span, what)
+        weight = within(ctx, found, expr.span, what, 0, MAX_WEIGHT, help)
     if data is None:
         raise Refused
     if data in seen:
         label = Label(seen[data], "first set here")
-        ctx.report(name_errors.DuplicateKey(argument.span, name=data.name, secondary=[label]))
+        ctx.report(errors.DuplicateKey(argument.span, name=data.name, secondary=[label]))
     seen[data] = argument.span
     return ctx.need(data, nodes.Data), weight
 
 
-def _weight(ctx: Context, expr: tree.Expr, name: str, scope: Scope) -> Fraction:
-    what = f"the weight of `{name}`"
-    found = as_constant(ctx, ctx.value(expr, scope), expr.span, what)
-    if not 0 <= found.value <= MAX_WEIGHT:
-        help = f"weights are relative: write `{name}: 1`, or 0 to leave the text out"
-        said: Args = {"what": what, "condition": between(0, MAX_WEIGHT), "got": str(found)}
-        raise ctx.refuse(OutOfRange(expr.span, help=help, **said))
-    return found.value
-
-
-# ---------------------------------------------------------------- sums of shares
-
-
 def _sum(ctx: Context, expr: tree.Expr, scope: Scope) -> nodes.MixData | nodes.PlainData:
     """`0.7 * text("a/*.txt") + 0.3 * stories`: shares of the tokens, which add up to 1."""
-    shares, total = _added(ctx, expr, scope)
+    terms = ctx.all(_term, summands(expr), scope)
+    total = sum((share for _, share in terms), Fraction(0))
     if total != 1:
         help = f"write shares that add up to 1; weights of any sum are those of `{MIX_EXAMPLE}`"
-        said: Args = {"what": "the sum of the shares", "condition": "1", "got": f"{float(total):.6g}"}
-        raise ctx.refuse(OutOfRange(expr.span, help=help, **said))
-    parts = _whole(shares)
+        raise ctx.beyond(expr.span, "the sum of the shares", "1", f"{float(total):.6g}", help)
+    parts = _whole(_added(terms))
     return parts[0].source if len(parts) == 1 else nodes.MixData(parts=parts)
 
 
-def _added(ctx: Context, expr: tree.Expr, scope: Scope) -> tuple[Shares, Fraction]:
-    """Return the parts of a sum and the sum of their shares."""
+def _added(terms: Iterable[tuple[Parts, Fraction]]) -> Shares:
+    """Return the parts of a sum, each once, with their shares: those of its terms, times the terms' own."""
     shares: Shares = {}
-    terms = ctx.all(_term, [*_terms(expr)], scope)
-    for parts, share in terms:
-        _add(shares, parts, share)
-    return shares, sum((share for _, share in terms), Fraction(0))
-
-
-def _terms(expr: tree.Expr) -> Iterator[tree.Expr]:
-    if isinstance(expr, tree.Binary) and expr.op == "+":
-        yield from _terms(expr.left)
-        yield from _terms(expr.right)
-    else:
-        yield expr
+    for parts, weight in terms:
+        for part, share in parts:
+            before = shares[part.name][1] if part.name in shares else Fraction(0)
+            shares[part.name] = part, before + weight * share
+    return shares
 
 
 Parts = Iterable[tuple[nodes.MixPart, Fraction]]
@@ -216,50 +187,31 @@ def _declared(expr: tree.Expr, scope: Scope) -> Symbol | None:
 
 def _share(ctx: Context, expr: tree.Expr, scope: Scope) -> Fraction:
     found = as_constant(ctx, ctx.value(expr, scope), expr.span, "a share")
-    if not 0 <= found.value <= 1:
-        help = f"write a share such as `0.3` or `30%`; weights are those of `{MIX_EXAMPLE}`"
-        said: Args = {"what": "a share", "condition": between(0, 1), "got": str(found)}
-        raise ctx.refuse(OutOfRange(expr.span, help=help, **said))
-    return found.value
+    help = f"write a share such as `0.3` or `30%`; weights are those of `{MIX_EXAMPLE}`"
+    return within(ctx, found, expr.span, "a share", 0, 1, help)
 
 
 def _source(ctx: Context, expr: tree.Expr, scope: Scope) -> Parts:
     """Return the parts of a term's source: a call, the name of a text, or a sum in brackets."""
     if isinstance(expr, tree.Binary):
-        return _added(ctx, expr, scope)[0].values()
+        return _added(ctx.all(_term, summands(expr), scope)).values()
     if (named := _declared(expr, scope)) is not None:  # also a text that is called `mix`
-        return _parts(ctx.need(named, nodes.Data))
+        data = ctx.need(named, nodes.Data)
+        return _parts(data.name, data.source)
     takes = KINDS["data"].value
     assert takes is not None
     call = read_call(ctx, expr, scope, takes)
     if call.base is not None:
-        return _parts(ctx.need(call.base, nodes.Data))
-    if call.name == "mix":
-        return _parts_of_mix(_mix(ctx, call))
-    source, name = _plain(ctx, call), " ".join(ctx.source(call.span).split())
-    return [(nodes.MixPart(name=name, weight=1, source=source, inline=True), Fraction(1))]
+        return _parts(ctx.name_of(call.base), _called(ctx, call))
+    return _parts(" ".join(ctx.source(call.span).split()), _called(ctx, call), inline=True)
 
 
-# ---------------------------------------------------------------- parts
-
-
-def _parts(data: nodes.Data) -> Parts:
+def _parts(name: str, source: nodes.MixData | nodes.PlainData, inline: bool = False) -> Parts:
     """Parts of a mix, with shares that add up to 1: itself, or the parts of a mix."""
-    if isinstance(data.source, nodes.MixData):
-        return _parts_of_mix(data.source)
-    return [(nodes.MixPart(name=data.name, weight=1, source=data.source), Fraction(1))]
-
-
-def _parts_of_mix(mix: nodes.MixData) -> Parts:
-    total = sum(part.weight for part in mix.parts)
-    return [(part, Fraction(part.weight, total)) for part in mix.parts]
-
-
-def _add(shares: Shares, parts: Parts, weight: Fraction) -> None:
-    """Add parts, times a weight, to those that are there; the same part is there once."""
-    for part, share in parts:
-        before = shares[part.name][1] if part.name in shares else Fraction(0)
-        shares[part.name] = part, before + weight * share
+    if not isinstance(source, nodes.MixData):
+        return [(nodes.MixPart(name=name, weight=1, source=source, inline=inline), Fraction(1))]
+    total = sum(part.weight for part in source.parts)
+    return [(part, Fraction(part.weight, total)) for part in source.parts]
 
 
 def _whole(shares: Shares) -> tuple[nodes.MixPart, ...]:

@@ -7,21 +7,19 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NoReturn
 
-from puzzledsl.base.diagnostics import Args, Diagnostic, Fix
+from puzzledsl.base.diagnostics import Args, Fix
 from puzzledsl.base.settings import Call
 from puzzledsl.base.stage_errors import SeveralGpus
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.declarations import common
-from puzzledsl.checker.diagnostics import space_errors as errors
-from puzzledsl.checker.diagnostics.declaration_errors import EngineLacksType, NotOfPyTorch
-from puzzledsl.checker.diagnostics.name_errors import Misplaced
+from puzzledsl.checker.declarations.common import Declared
+from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions.coercions import as_whole
 from puzzledsl.checker.expressions.settings import Settings, from_call, lower
 from puzzledsl.checker.expressions.values import Constructed, Located, Scope, Symbol, located
 from puzzledsl.ir import nodes
 from puzzledsl.ir.hardware_nodes import MAX_BATCH
-from puzzledsl.ir.measured_engines import ENGINES, TORCH, Engine
+from puzzledsl.ir.measured_engines import ENGINES, TORCH
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
@@ -33,70 +31,57 @@ MAX_TOKENS = 2**40
 
 def lower_hardware(ctx: Context, symbol: Symbol) -> nodes.Hardware:
     """`hardware h = PROFILE(…)`, `measured(…)`, `table(…)`, a literal block, or `hardware h of g { … }`."""
-    decl = common.declaration(symbol)
-    call = None if decl.value is None else common.call_of(ctx, symbol)
+    hardware = Declared(ctx, symbol)
+    decl = hardware.decl
+    call = None if decl.value is None else hardware.call()
     if call is not None and call.base is None:
-        common.check_parts(ctx, symbol, "needed", "none")
-        settings = common.arguments_of(ctx, symbol, call)
-        spec: Spec
+        hardware.check_parts("needed", "none")
+        settings = hardware.arguments(call)
         if call.name == "table":
-            spec = settings.sound(lower(settings, nodes.TableHardware))
-        else:
-            spec = lower_measured(settings, ctx.name_of(symbol))
-        return nodes.Hardware(**common.head(ctx, symbol), spec=spec)
-    base = call.base if call is not None else common.target(ctx, symbol) if decl.target is not None else None
+            table = settings.sound(lower(settings, nodes.TableHardware))
+            return nodes.Hardware(**hardware.head(), spec=table)
+        return nodes.Hardware(**hardware.head(), spec=lower_measured(settings, ctx.name_of(symbol)))
+    base = call.base if call is not None else hardware.target() if decl.target is not None else None
     if base is None and decl.target is not None:
         raise Refused
     if call is None:
-        common.check_parts(ctx, symbol, "allowed", "needed" if base is None else "allowed")
+        hardware.check_parts("allowed", "needed" if base is None else "allowed")
         if decl.body is None and base is None:
             raise Refused
-    return nodes.Hardware(**common.head(ctx, symbol), spec=_changed(ctx, symbol, base, call))
+    return nodes.Hardware(**hardware.head(), spec=_changed(hardware, base, call))
 
 
 def lower_measured(settings: Settings, name: str) -> nodes.MeasuredHardware:
     """`measured(engine: llama_cpp, dtype: q8_0, threads: 4)`."""
     engine = ENGINES[settings.read("engine")]
-    spec = lower(settings, nodes.MeasuredHardware, dtype=settings.read("dtype", engine.dtype))
-    settings.sound(spec)
+    spec = settings.sound(lower(settings, nodes.MeasuredHardware, dtype=settings.read("dtype", engine.dtype)))
     if spec.gpus > 1:
         settings.report(SeveralGpus(settings.place("gpus"), name=name, gpus=spec.gpus))
-    for key, value, known in (
-        ("dtype", spec.dtype, tuple(engine.weights)),
-        ("device", spec.device, engine.devices),
-    ):
+    for key, value, known in (("dtype", spec.dtype, engine.weights), ("device", spec.device, engine.devices)):
         if value not in known:
-            settings.report(_lacks(settings, engine, key, value, known))
+            same = {"fp32": "f32", "fp16": "f16", "f32": "fp32", "f16": "fp16"}.get(value)
+            help = f"it has {', '.join(f'`{word}`' for word in known)}"
+            if same in known:
+                help = f"it calls it `{same}`: write `{key}: {same}`"
+            said: Args = {"engine": engine.title, "key": key, "value": value}
+            settings.report(errors.EngineLacksType(settings.place(key), help=help, **said))
     if spec.threads is not None and engine.name == TORCH:
-        settings.report(NotOfPyTorch(settings.place("threads"), name=name))
+        settings.report(errors.NotOfPyTorch(settings.place("threads"), name=name))
     return settings.sound(spec)
 
 
-def _lacks(
-    settings: Settings, engine: Engine, key: str, value: str, known: tuple[str, ...]
-) -> EngineLacksType:
-    same = {"fp32": "f32", "fp16": "f16", "f32": "fp32", "f16": "fp16"}.get(value)
-    help = f"it has {', '.join(f'`{word}`' for word in known)}"
-    if same in known:
-        help = f"it calls it `{same}`: write `{key}: {same}`"
-    return EngineLacksType(settings.place(key), engine=engine.title, key=key, value=value, help=help)
-
-
-# ---------------------------------------------------------------- analytic profiles
-
-
-def _changed(ctx: Context, symbol: Symbol, base: Symbol | None, call: Constructed | None) -> Spec:
+def _changed(hardware: Declared, base: Symbol | None, call: Constructed | None) -> Spec:
     """Read a profile derived from `base`: the call's arguments and the body's settings override it."""
-    decl = common.declaration(symbol)
+    ctx = hardware.ctx
     below = ctx.lower(base, nodes.Hardware) if base is not None else None
     old = None if below is None else below.spec
     if base is not None and isinstance(old, nodes.MeasuredHardware | nodes.TableHardware):
-        if not (call is not None and call.arguments) and not decl.body:
+        if not (call is not None and call.arguments) and not hardware.decl.body:
             return old
         help = "only a profile's figures can be changed; measured costs and tables stand as they are"
-        said: Args = {"what": "a change", "where": f"hardware `{base.name}`"}
-        raise ctx.refuse(Misplaced(call.span if call is not None else symbol.span, help=help, **said))
-    settings, sections = common.body_of(ctx, symbol)
+        place = call.span if call is not None else hardware.symbol.span
+        raise ctx.misplaced(place, "a change", f"hardware `{base.name}`", help)
+    settings, sections = hardware.body()
     if call is not None:
         arguments = from_call(ctx, call, CHANGES)
         settings.failed |= arguments.failed
@@ -107,7 +92,7 @@ def _changed(ctx: Context, symbol: Symbol, base: Symbol | None, call: Constructe
         if "peak" not in sections:
             settings.need("peak", help="write `peak { bf16 = 989TFLOP/s }`")
     profile = old if isinstance(old, nodes.RooflineHardware) else None
-    return _Profile(ctx, symbol, settings, sections, profile).read()
+    return _Profile(hardware, settings, sections, profile).read()
 
 
 _FITTED = {"engine": "engine", "calibration": "calibration", "error": "calibration_error"}
@@ -118,8 +103,7 @@ _FITTED = {"engine": "engine", "calibration": "calibration", "error": "calibrati
 class _Profile:
     """Reader of one profile's figures. Each is checked against what is physically possible."""
 
-    ctx: Context
-    symbol: Symbol
+    hardware: Declared
     settings: Settings
     sections: Mapping[str, tree.Section]
     old: nodes.RooflineHardware | None
@@ -131,7 +115,8 @@ class _Profile:
         refitted = "efficiency" in self.sections or any(map(settings.has, ("overhead", "link_latency")))
         if refitted or old is None:  # what the constants were fitted to holds for those of `old` alone
             given |= {field: settings.read(key) for key, field in _FITTED.items()}
-        given |= {"profile": old.profile if old else self.symbol.name, "gqa_decode": self._gqa_decode()}
+        name = old.profile if old else self.hardware.symbol.name
+        given |= {"profile": name, "gqa_decode": self._gqa_decode()}
         node = lower(settings, nodes.RooflineHardware, old, flop_per_s=peaks, **self._dtypes(peaks), **given)
         self._check_consistent(settings.sound(node))
         return node
@@ -140,20 +125,20 @@ class _Profile:
         """Refuse figures that are physically impossible; `what` names one in diagnostics, for KEY."""
 
         def refuse(key: str, condition: str, got: str) -> NoReturn:
-            said: Args = {"what": what.replace("KEY", key), "condition": condition, "got": got}
-            raise self.ctx.refuse(self._impossible(settings, key, **said))
+            raise self._impossible(settings, key, what.replace("KEY", key), condition, got)
 
         settings.out_of_range = refuse
         return settings
 
-    def _impossible(self, settings: Settings, key: str, **said: Any) -> Diagnostic:
-        return errors.ImpossibleHardware(settings.place(key), hardware=self.symbol.name, **said)
+    def _impossible(self, settings: Settings, key: str, what: str, condition: str, got: str) -> Refused:
+        said: Args = {"hardware": self.hardware.symbol.name, "what": what, "condition": condition, "got": got}
+        return self.hardware.ctx.refuse(errors.ImpossibleHardware(settings.place(key), **said))
 
     def _section(self, name: str, what: str) -> Settings | None:
         """Return the figures of a section."""
         if name not in self.sections:
             return None
-        return self._strict(common.section_of(self.ctx, self.symbol, name, self.sections[name]), what)
+        return self._strict(self.hardware.section(name, self.sections[name]), what)
 
     def _peaks(self) -> dict[str, Fraction]:
         peaks = dict(self.old.flop_per_s) if self.old else {}
@@ -200,7 +185,7 @@ class _Profile:
             for key, known in words.items()
         }
         multiplied = "dtype" if found["activations"] is None else "activations"
-        name = old.profile if old else self.symbol.name
+        name = old.profile if old else self.hardware.symbol.name
         for key in (multiplied, "embedding" if found["head"] is None else "head"):
             dtype = found[key]
             if settings.failed or dtype in peaks or (dtype == "fp16" and "bf16" in peaks):
@@ -212,38 +197,45 @@ class _Profile:
         return {words[key].name: dtype for key, dtype in found.items()}
 
     def _check_consistent(self, node: nodes.RooflineHardware) -> None:
+        """Report settings that contradict each other, at the one that is written."""
         gpus, reserve, memory = node.gpus, node.reserve_bytes, node.memory_bytes
-        if gpus % node.expert_parallel:
-            got, condition = str(node.expert_parallel), f"a divisor of the {gpus} GPUs"
-            self._inconsistent("expert_parallel", ("expert_parallel", "gpus"), condition, got)
-        if gpus > 1 and node.link_bytes_per_s == 0:
-            self._inconsistent("link", ("gpus", "gpus"), f"more than 0 for {gpus} GPUs", "0")
-        if reserve >= memory:
-            condition = f"less than the memory ({format_quantity(memory, BYTES)})"
-            self._inconsistent("reserve", ("reserve", "memory"), condition, format_quantity(reserve, BYTES))
-
-    def _inconsistent(self, name: str, keys: tuple[str, str], condition: str, got: str) -> None:
-        """Report two settings that contradict each other, at the one that is written."""
-        key = keys[0] if self.settings.has(keys[0]) else keys[1]
-        said: Args = {"what": f"`{name}`", "condition": condition, "got": got}
-        self.ctx.report(self._impossible(self.settings, key, **said))
-
-
-# ---------------------------------------------------------------- scenarios
+        apart, total = (format_quantity(amount, BYTES) for amount in (reserve, memory))
+        ways, link = node.expert_parallel, node.link_bytes_per_s
+        for wrong, what, keys, condition, got in (
+            (
+                gpus % ways,
+                "expert_parallel",
+                ("expert_parallel",),
+                f"a divisor of the {gpus} GPUs",
+                str(ways),
+            ),
+            (gpus > 1 and link == 0, "link", (), f"more than 0 for {gpus} GPUs", "0"),
+            (reserve >= memory, "reserve", ("reserve", "memory"), f"less than the memory ({total})", apart),
+        ):
+            if wrong:
+                key = next(filter(self.settings.has, keys), keys[-1] if len(keys) > 1 else "gpus")
+                self._impossible(self.settings, key, f"`{what}`", condition, got)
 
 
 def lower_scenario(ctx: Context, symbol: Symbol) -> nodes.Scenario:
     """`scenario s on h = batch(256, 128 -> 1024)`."""
-    common.check_parts(ctx, symbol)
-    hardware, call = common.target_later(ctx, symbol), common.call_of(ctx, symbol)
-    settings = common.arguments_of(ctx, symbol, call)
+    scenario = Declared(ctx, symbol)
+    scenario.check_parts()
+    hardware = scenario.target_later()
+    settings = scenario.arguments(scenario.call())
     settings.need_all()
     settings.sound(settings)
     batches = ctx.attempt(_batches, ctx, settings)
-    prompt, output = _prompt_and_output(ctx, settings)
+    entry, ends = settings.entry("tokens"), settings.entry("tokens").expr
+    if isinstance(ends, tree.BadExpr):
+        raise Refused
+    if not isinstance(ends, tree.Arrow):
+        got, help = f"`{ctx.source(ends.span)}`", "write `128 -> 1024`"
+        raise ctx.wrong(ends.span, "what follows the batch", "prompt -> output", got, help)
+    prompt, output = ctx.all(_tokens, [(ends.left, "the prompt"), (ends.right, "the output")], entry.scope)
     if batches is None or hardware is None:
         raise Refused
-    return nodes.Scenario(**common.head(ctx, symbol, hardware), batches=batches, prompt=prompt, output=output)
+    return nodes.Scenario(**scenario.head(hardware), batches=batches, prompt=prompt, output=output)
 
 
 def _batches(ctx: Context, settings: Settings) -> tuple[int, ...]:
@@ -261,17 +253,6 @@ def _batches(ctx: Context, settings: Settings) -> tuple[int, ...]:
 
 def _batch(ctx: Context, option: Located) -> int:
     return as_whole(ctx, option.value, option.span, "a batch", 1, MAX_BATCH)
-
-
-def _prompt_and_output(ctx: Context, settings: Settings) -> list[int]:
-    entry = settings.entry("tokens")
-    if isinstance(entry.expr, tree.BadExpr):
-        raise Refused
-    if not isinstance(entry.expr, tree.Arrow):
-        got, help = f"`{ctx.source(entry.expr.span)}`", "write `128 -> 1024`"
-        raise ctx.wrong(entry.expr.span, "what follows the batch", "prompt -> output", got, help)
-    ends = [(entry.expr.left, "the prompt"), (entry.expr.right, "the output")]
-    return ctx.all(_tokens, ends, entry.scope)
 
 
 def _tokens(ctx: Context, end: tuple[tree.Expr, str], scope: Scope) -> int:

@@ -14,8 +14,8 @@ from puzzledsl.base.phrases import listed
 from puzzledsl.base.settings import REQUIRED
 from puzzledsl.base.suggest import closest
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.declarations.common import arguments_of, call_of, check_parts, head
-from puzzledsl.checker.diagnostics import space_errors as errors
+from puzzledsl.checker.declarations.common import Declared
+from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions.settings import Settings, as_call, from_call, read_call
 from puzzledsl.checker.expressions.values import Constructed, Symbol
 from puzzledsl.families.config import BadConfig, config_content, config_path
@@ -28,21 +28,18 @@ from puzzledsl.language.calls import SHAPE
 
 def lower_parent(ctx: Context, symbol: Symbol) -> nodes.Parent:
     """`parent p = hf(…)` or `shape(…)`."""
-    check_parts(ctx, symbol)
-    call = call_of(ctx, symbol)
-    source: nodes.HfSource | nodes.ShapeSource = nodes.ShapeSource()
-    computation = USUAL
+    parent = Declared(ctx, symbol)
+    parent.check_parts()
+    call = parent.call()
     if call.name == "shape":
-        shape = read_shape(ctx, call)
-    else:
-        settings = arguments_of(ctx, symbol, call)
-        settings.need_all()
-        source = nodes.HfSource(id=settings.read("id"), revision=settings.read("revision"))
-        shape, computation = _Checkpoint(ctx, symbol, settings.sound(settings), source.id).read()
-    return nodes.Parent(**head(ctx, symbol), source=source, shape=shape, computation=computation)
-
-
-# ---------------------------------------------------------------- checkpoints
+        return nodes.Parent(
+            **parent.head(), source=nodes.ShapeSource(), shape=read_shape(ctx, call), computation=USUAL
+        )
+    settings = parent.arguments(call)
+    settings.need_all()
+    source = nodes.HfSource(id=settings.read("id"), revision=settings.read("revision"))
+    shape, computation = _Checkpoint(ctx, symbol, settings.sound(settings), source.id).read()
+    return nodes.Parent(**parent.head(), source=source, shape=shape, computation=computation)
 
 
 @record
@@ -66,11 +63,10 @@ class _Checkpoint:
             problem = errors.UnsupportedParent(settings.place("id"), file=self.file, why=str(error))
             raise self.ctx.refuse(problem) from None
         if settings.has("shape"):
-            takes = settings.known("shape")
-            call = as_call(self.ctx, settings.value("shape"), settings.place("shape"), takes)
+            place, takes = settings.place("shape"), settings.known("shape")
+            call = as_call(self.ctx, settings.value("shape"), place, takes)
             said = read_shape(self.ctx, call)
-            different = None if found is None else mismatch(said, found)
-            if different is not None:
+            if found is not None and (different := mismatch(said, found)) is not None:
                 self._report_mismatch(call, *different)
             return said, computation
         if found is None:
@@ -110,9 +106,7 @@ class _Checkpoint:
 
 
 def _literal(value: object) -> str:
-    if value is None:
-        return "none"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def mismatch(said: Shape, found: Shape) -> tuple[str, object, object] | None:
@@ -130,9 +124,6 @@ def mismatch(said: Shape, found: Shape) -> tuple[str, object, object] | None:
             if mine != other:
                 return f"{prefix}{name}", mine, other
     return None
-
-
-# ---------------------------------------------------------------- literals
 
 
 def read_shape(ctx: Context, call: Constructed) -> Shape:

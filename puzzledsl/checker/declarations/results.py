@@ -6,15 +6,12 @@ from pathlib import PurePath
 
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.declarations import common
-from puzzledsl.checker.diagnostics.declaration_errors import NotInFull, PromptsNotAFile
-from puzzledsl.checker.diagnostics.name_errors import DuplicateKey
-from puzzledsl.checker.diagnostics.space_errors import OtherSpace
-from puzzledsl.checker.expressions.settings import Settings, as_call, lower, lower_call, read_call, summands
+from puzzledsl.checker.declarations.common import Declared
+from puzzledsl.checker.diagnostics import errors
+from puzzledsl.checker.expressions.settings import Settings, lower, lower_call, summands
 from puzzledsl.checker.expressions.values import Constructed, Symbol, Text
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.ir import nodes
-from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
 PROMPT_FILES = (".jsonl", ".txt")
@@ -22,13 +19,12 @@ PROMPT_FILES = (".jsonl", ".txt")
 
 def lower_export(ctx: Context, symbol: Symbol) -> nodes.Export | None:
     """`export x of u = hf("dir", runtime: vllm)`, `gguf("child.gguf", dtype: f16)` or `mlx("dir")`."""
-    common.check_parts(ctx, symbol)
-    of, call = common.target(ctx, symbol), common.call_of(ctx, symbol)
-    settings = common.arguments_of(ctx, symbol, call)
+    export = Declared(ctx, symbol)
+    export.check_parts()
+    of, call = export.target(), export.call()
+    settings = export.arguments(call)
     place = ctx.where(settings.place("runtime"))
-    node = lower(
-        settings, nodes.Export, **common.head(ctx, symbol, of), format=call.name, runtime_where=place
-    )
+    node = lower(settings, nodes.Export, **export.head(of), format=call.name, runtime_where=place)
     if of is None:
         return None
     settings.sound(node)
@@ -38,52 +34,49 @@ def lower_export(ctx: Context, symbol: Symbol) -> nodes.Export | None:
 
 def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
     """`eval e of u = tasks("a.jsonl") { items = 200, data = heldout, tokens = 8Ki, full = u }`."""
-    of, call = common.target(ctx, symbol), ctx.attempt(common.call_of, ctx, symbol)
+    evaluation = Declared(ctx, symbol)
+    of, call = evaluation.target(), ctx.attempt(evaluation.call)
     tasks: tuple[str, ...] = ()
     if call is not None:
-        files = common.arguments_of(ctx, symbol, call)
+        files = evaluation.arguments(call)
         files.need_all()
         tasks = files.read("path") or ()
-    settings, _ = common.body_of(ctx, symbol)
-    named = (ctx.attempt(_tasks_of_harness, ctx, settings) or "") if settings.has("lm_eval") else ""
+    settings, _ = evaluation.body()
+    named = (ctx.attempt(_tasks_of_harness, settings) or "") if settings.has("lm_eval") else ""
     if settings.has("data"):
         texts: tuple[str, ...] = settings.read("data", ())
     else:
-        texts = tuple(filter(None, [common.only_data(ctx, symbol, settings, required=False)]))
+        texts = tuple(filter(None, [evaluation.only_data(settings, required=False)]))
     if of is None:
         return None
     ctx.lower_later(of)
     return lower(
         settings,
         nodes.Eval,
-        **common.head(ctx, symbol, of),
+        **evaluation.head(of),
         tasks=tasks,
         lm_eval=tuple(named.replace(",", " ").split()),
         data=texts[0] if texts else None,
         more_data=texts[1:],
-        full=_full(ctx, symbol, of, settings) if settings.has("full") else (),
-        prompts=ctx.attempt(_prompts, ctx, settings) if settings.has("prompts") else None,
+        full=_full(evaluation, of, settings) if settings.has("full") else (),
+        prompts=ctx.attempt(_prompts, settings) if settings.has("prompts") else None,
     )
 
 
-def _tasks_of_harness(ctx: Context, settings: Settings) -> str:
+def _tasks_of_harness(settings: Settings) -> str:
     """Return the text of `lm_eval`; a list of strings is refused, with the string that is meant."""
     expr = settings.entry("lm_eval").expr
     if not isinstance(expr, tree.ListExpr) or not all(isinstance(i, tree.String) for i in expr.items):
         return settings.text("lm_eval")
     meant = ", ".join(item.value for item in expr.items if isinstance(item, tree.String))
-    fixes = [Fix.replace(expr.span, f'"{meant}"')]
-    raise ctx.wrong(expr.span, "`lm_eval`", "one string", "a list", f'write `"{meant}"`', fixes)
+    fixes, help = [Fix.replace(expr.span, f'"{meant}"')], f'write `"{meant}"`'
+    raise settings.ctx.wrong(expr.span, "`lm_eval`", "one string", "a list", help, fixes)
 
 
-# ---------------------------------------------------------------- full = best + final
-
-
-def _full(ctx: Context, symbol: Symbol, of: Symbol, settings: Settings) -> tuple[str, ...]:
+def _full(evaluation: Declared, of: Symbol, settings: Settings) -> tuple[str, ...]:
     """The children, in order. Reports names twice, of other spaces, and a missing `of`."""
-    entry, kinds = settings.entry("full"), settings.known("full").kinds
-    parts = summands(entry.expr)
-    named = [(expr.span, ctx.attempt(read_ref, ctx, expr, entry.scope, kinds)) for expr in parts]
+    ctx, entry, kinds = settings.ctx, settings.entry("full"), settings.known("full").kinds
+    named = [(e.span, ctx.attempt(read_ref, ctx, e, entry.scope, kinds)) for e in summands(entry.expr)]
     wanted = _space_of(ctx, of)
     seen: dict[Symbol, Span] = {}
     for span, child in named:
@@ -95,16 +88,24 @@ def _full(ctx: Context, symbol: Symbol, of: Symbol, settings: Settings) -> tuple
             continue
         if child in seen:
             label = Label(seen[child], "first named here")
-            ctx.report(DuplicateKey(span, name=text, secondary=[label]))
+            ctx.report(errors.DuplicateKey(span, name=text, secondary=[label]))
             continue
         seen[child] = span
         ctx.lower_later(child)
         got = _space_of(ctx, child)
         if got is not None and wanted is not None and got != wanted:
-            help = _children_of(ctx, symbol, wanted)
-            ctx.report(OtherSpace(span, name=text, got=got, wanted=wanted, help=help))
+            file = entry.scope.file
+            known = [s for s in file.symbols(*evaluation.kind.targets) if s.file is file]
+            names = [f"`{s.name}`" for s in known if _space_of(ctx, s) == wanted]
+            help = f"children of `{wanted}`: {', '.join(names[:8])}" if names else ""
+            ctx.report(errors.OtherSpace(span, name=text, got=got, wanted=wanted, help=help))
     if of not in seen and all(child is not None for _, child in named):
-        _report_left_out(ctx, symbol, of, entry.expr.span)
+        place = evaluation.decl.target
+        left_out, whole = of.name if place is None else ctx.source(place.span), entry.expr.span
+        said: Args = {"child": left_out, "evaluation": evaluation.symbol.name}
+        said |= {"written": f"{left_out} + {ctx.source(whole)}"}
+        said |= {"secondary": [] if place is None else [Label(place.span, "this child")]}
+        ctx.report(errors.NotInFull(whole, fixes=[Fix.replace(whole, said["written"], safe=False)], **said))
     return tuple(ctx.name_of(child) for child in seen)
 
 
@@ -116,42 +117,16 @@ def _space_of(ctx: Context, child: Symbol) -> str | None:
     return None if lowered is None else lowered.space
 
 
-def _children_of(ctx: Context, symbol: Symbol, space: str) -> str:
-    """``children of `w`: `best`, `final` ``: what the file declares of a space."""
-    declared = [s for s in symbol.file.symbols(*KINDS["eval"].targets) if s.file is symbol.file]
-    names = [f"`{s.name}`" for s in declared if _space_of(ctx, s) == space]
-    return f"children of `{space}`: {', '.join(names[:8])}" if names else ""
-
-
-def _report_left_out(ctx: Context, symbol: Symbol, of: Symbol, span: Span) -> None:
-    named_of = common.declaration(symbol).target
-    child = of.name if named_of is None else ctx.source(named_of.span)
-    written = f"{child} + {ctx.source(span)}"
-    labels = [] if named_of is None else [Label(named_of.span, "this child")]
-    said: Args = {"child": child, "evaluation": symbol.name, "written": written}
-    ctx.report(NotInFull(span, secondary=labels, fixes=[Fix.replace(span, written, safe=False)], **said))
-
-
-# ---------------------------------------------------------------- prompts
-
-
-def _prompts(ctx: Context, settings: Settings) -> nodes.Prompts:
+def _prompts(settings: Settings) -> nodes.Prompts:
     """`prompts = "p.jsonl"`, `prompts("…", "…")` or `none`."""
-    entry, takes = settings.entry("prompts"), settings.known("prompts")
-    expr = entry.expr
-    word = expr.function if isinstance(expr, tree.Call) else expr
-    if isinstance(word, tree.Name) and word.text in takes.calls:
-        call = read_call(ctx, expr, entry.scope, takes)
-    else:
-        value = settings.value("prompts")
-        if isinstance(value, Text):
-            return nodes.Prompts(path=prompts_file(settings))
-        if not isinstance(value, Constructed):
-            wanted, got = "a file, `prompts(…)` or `none`", f"`{ctx.source(expr.span)}`"
-            help = 'write `prompts = "p.jsonl"`, or `prompts = prompts("Once upon a time")`'
-            raise ctx.wrong(expr.span, "`prompts`", wanted, got, help)
-        call = as_call(ctx, value, expr.span, takes)
-    found: nodes.Prompts = lower_call(ctx, call, takes.calls[call.name])
+    ctx, value, span = settings.ctx, settings.call("prompts"), settings.place("prompts")
+    if isinstance(value, Text):
+        return nodes.Prompts(path=prompts_file(settings))
+    if not isinstance(value, Constructed):
+        wanted, got = "a file, `prompts(…)` or `none`", f"`{ctx.source(span)}`"
+        help = 'write `prompts = "p.jsonl"`, or `prompts = prompts("Once upon a time")`'
+        raise ctx.wrong(span, "`prompts`", wanted, got, help)
+    found: nodes.Prompts = lower_call(ctx, value, settings.known("prompts").calls[value.name])
     return found
 
 
@@ -165,4 +140,4 @@ def prompts_file(settings: Settings) -> str:
         written = f"prompts({settings.ctx.source(place)})"
         help = f"write `{written}`, or the name of a `.jsonl` or `.txt` file"
         fixes = [Fix.replace(place, written, safe=False)]
-    raise settings.ctx.refuse(PromptsNotAFile(place, path=path, help=help, fixes=fixes))
+    raise settings.ctx.refuse(errors.PromptsNotAFile(place, path=path, help=help, fixes=fixes))

@@ -8,34 +8,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from typing import Literal, NoReturn
 
 from puzzledsl.base.diagnostics import Args, Label, Span
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import Quantity
-from puzzledsl.checker import bodies
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.declarations import common
-from puzzledsl.checker.diagnostics import name_errors
-from puzzledsl.checker.diagnostics import type_errors as types
-from puzzledsl.checker.diagnostics.space_errors import OtherSpace
-from puzzledsl.checker.expressions import values
+from puzzledsl.checker.declarations.common import Declared, misplaced, shared_statement, space_info
+from puzzledsl.checker.diagnostics import errors
+from puzzledsl.checker.expressions import terms, values
 from puzzledsl.checker.expressions.arithmetic import refuse_throughput
-from puzzledsl.checker.expressions.attributes import instances
+from puzzledsl.checker.expressions.attributes import each_instance
 from puzzledsl.checker.expressions.calls import count
 from puzzledsl.checker.expressions.coercions import as_number, as_whole
 from puzzledsl.checker.expressions.comparisons import Sides, comparable, refuse_batch_ratio
 from puzzledsl.checker.expressions.layer_tables import layer_spoken_of
 from puzzledsl.checker.expressions.logic import refuse_several
 from puzzledsl.checker.expressions.settings import Entry, Settings, from_call, lower_call, read_call
-from puzzledsl.checker.expressions.terms import (
-    is_cost,
-    is_metric,
-    is_throughput,
-    scale,
-    to_linear,
-    to_requirement,
-)
 from puzzledsl.checker.limits import MAX_REQUIREMENTS
 from puzzledsl.checker.spaces.space_info import SpaceInfo, guessed
 from puzzledsl.families.config import MAX_LAYERS
@@ -54,15 +44,16 @@ _HAS = f"a search has {', '.join(f'`{word}`' for word in STATEMENTS)}, " + " and
 
 def lower_search(ctx: Context, symbol: values.Symbol) -> nodes.Search | None:
     """A search over a space, or another search with some things changed; its expressions become linear tables' sums."""
-    common.check_parts(ctx, symbol)
-    of = common.target(ctx, symbol)
+    search = Declared(ctx, symbol)
+    search.check_parts()
+    of = search.target()
     base = ctx.lower(of, nodes.Search) if of is not None and of.kind == "search" else None
     space = None if of is None else searched_space(ctx, of)
-    info = common.space_info(ctx, space) if space is not None else None
+    info = space_info(ctx, space) if space is not None else None
     known = info or guessed(symbol.name)
-    scope, body = common.scope_about(ctx, symbol, known), _Body(ctx, symbol, known)
-    for statement in common.declaration(symbol).body or ():
-        body.read(statement, scope, in_for=False)
+    scope, body = search.scope_about(known), _Body(search, known)
+    for statement in search.decl.body or ():
+        ctx.attempt(body.read, statement, scope, False)
     if space is None or of is None or known.guessed or (of.kind == "search" and base is None):
         return None
     ctx.lower_later(space)
@@ -74,7 +65,7 @@ def searched_space(ctx: Context, search: values.Symbol) -> values.Symbol | None:
     seen: set[values.Symbol] = set()
     while search.kind == "search" and search not in seen:
         seen.add(search)
-        named = common.declaration(search).target
+        named = Declared(ctx, search).decl.target
         found = named and getattr(ctx.value(named, values.Scope(search.file)), "symbol", None)
         if not isinstance(found, values.Symbol):
             return None
@@ -86,8 +77,7 @@ def searched_space(ctx: Context, search: values.Symbol) -> values.Symbol | None:
 class _Body:
     """A search's statements, lowered one by one."""
 
-    ctx: Context
-    symbol: values.Symbol
+    search: Declared
     info: SpaceInfo
     objective: tuple[Literal["minimize", "maximize"], nodes.Linear] | None = None
     objective_at: Span | None = None
@@ -98,6 +88,11 @@ class _Body:
     set_at: dict[str, Span] = field(default_factory=dict)
     solutions: tuple[int, int] | None = None
 
+    @property
+    def ctx(self) -> Context:
+        """The state of the check."""
+        return self.search.ctx
+
     def node(self, space: str, base: nodes.Search | None) -> nodes.Search | None:
         """The whole search; None, reported, where it has no goal."""
         objective, refine = self.objective, self.refine
@@ -106,15 +101,15 @@ class _Body:
         if objective is None:
             if self.objective_at is None:
                 what, help = "`minimize` or `maximize`", "write `minimize kl`, or `maximize params`"
-                common.missing(self.ctx, self.symbol, what, help)
+                self.search.missing(what, help)
             return None
         if "refine" not in self.set_at and base is not None and base.refine is not None:
             # a baseline is there to be compared with, so it stays as it is; mistakes point at the search that inherits
-            here = {"where": common.where(self.ctx, self.symbol)}
+            here = {"where": self.search.where}
             refine = None if isinstance(self.solver, nodes.Baseline) else base.refine.model_copy(update=here)
         count, apart = self.solutions or ((base.solutions, base.apart) if base else (1, 1))
         return nodes.Search(
-            **common.head(self.ctx, self.symbol),
+            **self.search.head(),
             space=space,
             sense=objective[0],
             objective=objective[1],
@@ -126,22 +121,17 @@ class _Body:
             refine=refine,
         )
 
-    # ------------------------------------------------------------ statements
-
     def read(self, statement: tree.Stmt, scope: values.Scope, in_for: bool) -> None:
         """Lower one statement."""
-        self.ctx.attempt(self._statement, statement, scope, in_for)
-
-    def _statement(self, statement: tree.Stmt, scope: values.Scope, in_for: bool) -> None:
         match statement:
             case tree.Require():
                 self._require(statement, scope, in_for)
             case tree.ForAll():
-                self._for(statement, scope)
+                each_instance(self.ctx, statement, scope, partial(self._in_for, statement))
             case tree.Let() | tree.Assert():
-                bodies.common(self.ctx, statement, scope, common.thing(self.symbol))
+                shared_statement(self.ctx, statement, scope, self.search.thing)
             case _ if in_for:
-                bodies.misplaced(self.ctx, statement, "a `for`")
+                misplaced(self.ctx, statement, "a `for`")
             case tree.Objective():
                 self._objective(statement, scope)
             case tree.Prefer():
@@ -152,16 +142,21 @@ class _Body:
                 assert not isinstance(value, tree.Pattern | tree.PatternChoice)
                 self._assign(word, value, scope)
             case tree.Section(name=name):
-                said: Args = {"thing": common.thing(self.symbol), "name": name.text}
-                self.ctx.report(name_errors.UnknownKey(name.span, help=_HAS, **said))
+                said: Args = {"thing": self.search.thing, "name": name.text}
+                self.ctx.report(errors.UnknownKey(name.span, help=_HAS, **said))
             case _:
-                bodies.misplaced(self.ctx, statement, common.thing(self.symbol))
+                misplaced(self.ctx, statement, self.search.thing)
+
+    def _in_for(self, loop: tree.ForAll, statement: tree.Stmt, scope: values.Scope) -> None:
+        self.read(statement, scope, in_for=True)
+        if len(self.requirements) > MAX_REQUIREMENTS and not isinstance(statement, tree.ForAll):
+            self.ctx.too_much(loop.domain.span, "this `for`", f"{MAX_REQUIREMENTS:,} requirements")
 
     def _assign(self, word: tree.Name, value: tree.Expr, scope: values.Scope) -> None:
         ctx, key = self.ctx, self._setting(word)
         if key in self.set_at:
             label = Label(self.set_at[key], "first set here")
-            raise ctx.refuse(name_errors.DuplicateKey(word.span, name=key, secondary=[label]))
+            raise ctx.refuse(errors.DuplicateKey(word.span, name=key, secondary=[label]))
         self.set_at[key] = word.span
         if key == "refine" and isinstance(value, tree.Literal_):
             number = value.text if value.text.isdigit() and int(value.text) else "24"
@@ -184,24 +179,11 @@ class _Body:
         near = closest(word.text, (*SETTINGS, *(word for word in STATEMENTS if word != "for")))
         meant = near if near in SETTINGS else None  # the others are statements, written without `=`
         help = f"did you mean `{near}`?" if near else _HAS
-        said: Args = {"thing": common.thing(self.symbol), "name": word.text}
-        self.ctx.report(name_errors.UnknownKey(word.span, near=meant, help=help, **said))
+        said: Args = {"thing": self.search.thing, "name": word.text}
+        self.ctx.report(errors.UnknownKey(word.span, near=meant, help=help, **said))
         if meant is None:
             raise Refused
         return meant
-
-    def _for(self, statement: tree.ForAll, scope: values.Scope) -> None:
-        """Each instance of a `for` with its variable bound; stops at the first with a mistake."""
-        ctx, domain = self.ctx, statement.domain
-        before = len(ctx.sink.items)
-        for inner in instances(ctx, domain, statement.variable, statement.where, scope):
-            for each in statement.body:
-                self.read(each, inner, in_for=True)
-            if len(ctx.sink.items) > before:
-                return
-            if len(self.requirements) > MAX_REQUIREMENTS:
-                limit = f"{MAX_REQUIREMENTS:,} requirements"
-                raise ctx.refuse(name_errors.TooMuch(domain.span, what="this `for`", limit=limit))
 
     def _require(self, statement: tree.Require, scope: values.Scope, in_for: bool) -> None:
         ctx, span = self.ctx, statement.condition.span
@@ -211,10 +193,15 @@ class _Body:
             case values.Boolean(value=true):
                 if not (true and in_for):
                     said: Args = {"what": "this requirement", "value": "true" if true else "false"}
-                    raise ctx.refuse(types.NothingToDecide(span, **said))
+                    raise ctx.refuse(errors.NothingToDecide(span, **said))
             case values.Formula() | values.Conjunction():
-                items = value.items if isinstance(value, values.Conjunction) else (value,)
-                self.requirements += [self._requirement(item, span, because) for item in items]
+                for item in value.items if isinstance(value, values.Conjunction) else (value,):
+                    if isinstance(item, values.Comparison):
+                        self._own_scores(item.left, item.span)
+                        self.requirements.append(terms.to_requirement(ctx, item, because))
+                    else:
+                        said = {"formula": item.logic, "because": because, "where": ctx.where(span)}
+                        self.requirements.append(nodes.LogicRequirement(**said))
             case values.Matches():
                 refuse_several(ctx, value, span)
             case _:
@@ -229,15 +216,7 @@ class _Body:
         self, keyword: str, span: Span, wanted: str, got: values.Value | str, help: str = ""
     ) -> NoReturn:
         said: Args = {"wanted": wanted, "got": got if isinstance(got, str) else values.describe(got)}
-        raise self.ctx.refuse(types.NotARequirement(span, keyword=keyword, help=help, **said))
-
-    def _requirement(
-        self, item: values.Comparison | values.Formula, span: Span, because: str
-    ) -> nodes.Requirement:
-        if isinstance(item, values.Formula):
-            return nodes.LogicRequirement(formula=item.logic, because=because, where=self.ctx.where(span))
-        self._own_scores(item.left, item.span)
-        return to_requirement(self.ctx, item, because)
+        raise self.ctx.refuse(errors.NotARequirement(span, keyword=keyword, help=help, **said))
 
     def _own_scores(self, value: values.Symbolic, span: Span) -> None:
         """Report scores of another space: their tables know nothing of this one's alternatives."""
@@ -247,20 +226,18 @@ class _Body:
             if score is not None and not self.info.guessed and score.space != self.info.name:
                 help = f"score this space's own pieces, or search `{score.space}`"
                 said: Args = {"name": score.name, "got": score.space, "wanted": self.info.name}
-                self.ctx.report(OtherSpace(span, help=help, **said))
-
-    # ------------------------------------------------------------ goals
+                self.ctx.report(errors.OtherSpace(span, help=help, **said))
 
     def _objective(self, statement: tree.Objective, scope: values.Scope) -> None:
         if self.objective_at is not None:
             label = Label(self.objective_at, "the first goal")
             help = "a second goal can be a bound (`require`) or come after the first (`prefer`)"
             said: Args = {"name": "minimize` or `maximize", "secondary": [label]}
-            raise self.ctx.refuse(name_errors.DuplicateKey(statement.span, help=help, **said))
+            raise self.ctx.refuse(errors.DuplicateKey(statement.span, help=help, **said))
         self.objective_at = statement.span
         value = self.ctx.value(statement.expression, scope)
         goal = self._goal(value, statement.expression.span, statement.sense)
-        self.objective = statement.sense, to_linear(goal)
+        self.objective = statement.sense, terms.to_linear(goal)
 
     def _prefer(self, statement: tree.Prefer, scope: values.Scope) -> None:
         ctx, span = self.ctx, statement.condition.span
@@ -277,10 +254,9 @@ class _Body:
         because = statement.because.value if statement.because else ""
         lowered = all(c < 0 for c in goal.terms.values())
         sense: Literal["minimize", "maximize"] = "minimize" if lowered else "maximize"
-        linear = to_linear(scale(goal, Fraction(-1)) if lowered else goal)
-        self.preferences.append(
-            nodes.Preference(goal=linear, sense=sense, because=because, where=ctx.where(span))
-        )
+        linear = terms.to_linear(terms.scale(goal, Fraction(-1)) if lowered else goal)
+        preference = nodes.Preference(goal=linear, sense=sense, because=because, where=ctx.where(span))
+        self.preferences.append(preference)
 
     def _goal(self, value: values.Value, span: Span, keyword: str) -> values.Symbolic:
         """Sum that a goal optimises; what is no amount, or nothing the search decides, is refused."""
@@ -290,25 +266,25 @@ class _Body:
         number = as_number(ctx, value, span, f"what `{keyword}` takes")
         if isinstance(number, Quantity) or not number.terms:
             shown = str(number) if isinstance(number, Quantity) else str(number.constant)
-            raise ctx.refuse(types.NothingToDecide(span, what="this goal", value=shown))
-        if is_throughput(number) and len(number.terms) > 1:
+            raise ctx.refuse(errors.NothingToDecide(span, what="this goal", value=shown))
+        if terms.is_throughput(number) and len(number.terms) > 1:
             refuse_throughput(ctx, number, span)
         self._own_scores(number, span)
         self._against_the_grain(number, span, keyword)
-        if not is_throughput(number):
+        if not terms.is_throughput(number):
             return number
         factor = next(iter(number.terms.values()))
         unit = values.Symbolic({key: Fraction(1) for key in number.terms}, Fraction(0), number.dimension)
-        return unit if factor > 0 else scale(unit, Fraction(-1))
+        return unit if factor > 0 else terms.scale(unit, Fraction(-1))
 
     def _against_the_grain(self, goal: values.Symbolic, span: Span, keyword: str) -> None:
         """Warn of a goal all of whose terms are better the other way round."""
         sign = -1 if keyword == "minimize" else 1
         wanted = {sign * (1 if coefficient > 0 else -1) for coefficient in goal.terms.values()}
-        fast = [is_metric(key, "throughput") for key in goal.terms]
+        fast = [terms.is_metric(key, "throughput") for key in goal.terms]
         if wanted != {-1 if all(fast) else 1}:
             return
-        if not all(more or is_cost(key) for key, more in zip(goal.terms, fast, strict=True)):
+        if not all(more or terms.is_cost(key) for key, more in zip(goal.terms, fast, strict=True)):
             return
         more, less = ("less", "more") if wanted == {-1} else ("more", "less")
         text = self.ctx.source(span)
@@ -319,87 +295,76 @@ class _Body:
         else:
             instead = f"{'maximize' if keyword == 'minimize' else 'minimize'} {text}"
         said: Args = {"keyword": keyword, "direction": more, "what": what, "other": less}
-        self.ctx.report(types.AgainstTheGrain(span, help=f"write `{instead}`", **said))
+        self.ctx.report(errors.AgainstTheGrain(span, help=f"write `{instead}`", **said))
 
     def _solutions(self, statement: tree.Solutions, scope: values.Scope) -> None:
         ctx = self.ctx
         if self.solutions is not None:
-            raise ctx.refuse(name_errors.DuplicateKey(statement.span, name="solutions"))
+            raise ctx.refuse(errors.DuplicateKey(statement.span, name="solutions"))
         most = MAX_LAYERS if self.info.guessed else self.info.shape.layers
-        count = self._whole(statement.count, scope, "the number of solutions", MAX_SOLUTIONS)
-        apart = self._whole(statement.apart, scope, "the layers two solutions differ in", most)
-        self.solutions = (count or 1, apart or 1)
-
-    def _whole(self, expr: tree.Expr | None, scope: values.Scope, what: str, most: int) -> int | None:
-        if expr is None:
-            return None
-        return self.ctx.attempt(as_whole, self.ctx, self.ctx.value(expr, scope), expr.span, what, 1, most)
-
-
-# ---------------------------------------------------------------- frontiers
+        found = []
+        for expr, what, high in (
+            (statement.count, "the number of solutions", MAX_SOLUTIONS),
+            (statement.apart, "the layers two solutions differ in", most),
+        ):
+            value = None if expr is None else ctx.value(expr, scope)
+            read = expr and ctx.attempt(as_whole, ctx, value, expr.span, what, 1, high)
+            found.append(read or 1)
+        self.solutions = found[0], found[1]
 
 
 def lower_frontier(ctx: Context, symbol: values.Symbol) -> nodes.Frontier | None:
     """`frontier f of s = sweep(chat.throughput, 1x..3x, points: 20)`."""
-    common.check_parts(ctx, symbol)
-    of = common.target_later(ctx, symbol)
+    frontier = Declared(ctx, symbol)
+    frontier.check_parts()
+    of = frontier.target_later()
     space = searched_space(ctx, of) if of is not None else None
-    info = common.space_info(ctx, space) if space is not None else None
-    scope = common.scope_about(ctx, symbol, info or guessed(symbol.name))
-    call = common.call_of(ctx, symbol)
+    info = space_info(ctx, space) if space is not None else None
+    scope = frontier.scope_about(info or guessed(symbol.name))
+    call = frontier.call()
     scoped = call.scope.inner(scope.names)
-    settings = common.arguments_of(ctx, symbol, call)
-    settings.need("metric", "range", help=f"write `{KINDS['frontier'].form}`")
+    settings = frontier.arguments(call)
+    settings.need("metric", "range", help=f"write `{frontier.kind.form}`")
     for key, entry in settings.entries.items():
         if key in ("metric", "range"):
             settings.entries[key] = Entry(entry.expr, scoped, entry.span)
     points, children = settings.read("points"), settings.read("children")
     if not settings.has("metric") or not settings.has("range"):
         return None
-    swept = ctx.attempt(_swept, ctx, settings)
-    ends = _ends(ctx, settings, None if swept is None else swept[0])
+    swept = ctx.attempt(_swept, settings)
+    ends = _ends(settings, None if swept is None else swept[0])
     if swept is None or of is None or info is None:
         return None
     term, times = swept[1], ends.low.form == "times"
     if times and isinstance(term, nodes.MetricTerm) and term.metric == "batch":
         refuse_batch_ratio(ctx, settings.place("range"), "write numbers, such as `8..64`")
-    return nodes.Frontier(
-        **common.head(ctx, symbol, of),
-        term=term,
-        low=ends.low.value,
-        high=ends.high.value,
-        times_parent=times,
-        points=points,
-        children=children,
-    )
+    sweep: Args = {"low": ends.low.value, "high": ends.high.value, "times_parent": times}
+    return nodes.Frontier(**frontier.head(of), term=term, **sweep, points=points, children=children)
 
 
-def _swept(ctx: Context, settings: Settings) -> tuple[values.Number, nodes.Term]:
-    what, span = "what a frontier sweeps", settings.place("metric")
+def _swept(settings: Settings) -> tuple[values.Number, nodes.Term]:
+    ctx, what, span = settings.ctx, "what a frontier sweeps", settings.place("metric")
     number = as_number(ctx, settings.value("metric"), span, what)
-    linear = to_linear(number) if isinstance(number, values.Symbolic) else nodes.Linear(terms=())
+    linear = terms.to_linear(number) if isinstance(number, values.Symbolic) else nodes.Linear(terms=())
     if len(linear.terms) != 1 or linear.terms[0].coefficient != 1 or linear.constant:
         help = "name it alone: `chat.throughput`, `params`, `kl`, `sum(ffn.width)`"
         raise ctx.wrong(span, what, "one metric, score, sum or count", f"`{ctx.source(span)}`", help)
     return number, linear.terms[0].term
 
 
-def _ends(ctx: Context, settings: Settings, swept: values.Number | None) -> values.RangeValue:
-    found, span = settings.value("range"), settings.place("range")
+def _ends(settings: Settings, swept: values.Number | None) -> values.RangeValue:
+    ctx, found, span = settings.ctx, settings.value("range"), settings.place("range")
     if not isinstance(found, values.RangeValue):
-        help = "write `1x..3x`, or `20ms..80ms`"
-        raise ctx.wrong(span, "what is swept over", "a range", found, help)
+        raise ctx.wrong(span, "what is swept over", "a range", found, "write `1x..3x`, or `20ms..80ms`")
     low, high = found.low, found.high
     if found.step is not None:
         help = "say how many: `sweep(chat.throughput, 1x..3x, points: 9)`"
-        raise ctx.refuse(name_errors.Misplaced(span, what="`step`", where="a sweep", help=help))
+        raise ctx.misplaced(span, "`step`", "a sweep", help)
     if swept is not None:
         comparable(ctx, "sweep", swept, low, Sides(settings.place("metric"), span, span))
     if (low.form == "times") != (high.form == "times"):
-        raise ctx.refuse(
-            types.UnlikeSum(span, op="..", left=values.describe(low), right=values.describe(high))
-        )
+        left, right = values.describe(low), values.describe(high)
+        raise ctx.refuse(errors.UnlikeSum(span, op="..", left=left, right=right))
     if low.value >= high.value:
-        said: Args = {"condition": "above the lower", "got": f"{low}..{high}"}
-        raise ctx.refuse(types.OutOfRange(span, what="the upper end of a sweep", **said))
+        raise ctx.beyond(span, "the upper end of a sweep", "above the lower", f"{low}..{high}")
     return found

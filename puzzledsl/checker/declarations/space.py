@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import cast
 
-from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.alternative import ENDS, SubBlock
+from puzzledsl.alternatives.ends import PARENT_ENDS
 from puzzledsl.base.diagnostics import Args, Label
 from puzzledsl.base.suggest import closest
-from puzzledsl.checker import bodies
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.declarations import common
-from puzzledsl.checker.diagnostics import name_errors
-from puzzledsl.checker.diagnostics.space_errors import OtherSpace
-from puzzledsl.checker.expressions.attributes import instances
+from puzzledsl.checker.declarations.common import Declared, shared_statement, space_info
+from puzzledsl.checker.diagnostics import errors
+from puzzledsl.checker.expressions.attributes import each_instance
 from puzzledsl.checker.expressions.values import Scope, Symbol
-from puzzledsl.checker.spaces.choices import ChoiceReader, Overrides
+from puzzledsl.checker.spaces.choices import ChoiceReader
 from puzzledsl.checker.spaces.space_info import SpaceInfo, all_parent, guessed
 from puzzledsl.ir import nodes
 from puzzledsl.language.alternatives import INITIALISERS
@@ -34,25 +33,25 @@ _HELP = {
 
 def lower_space(ctx: Context, symbol: Symbol) -> nodes.Space | None:
     """A space with the choice of every layer; what is known of it goes to `ctx.infos`."""
-    decl = common.declaration(symbol)
-    if decl.value is not None:
-        return _used_by(ctx, symbol)
-    common.check_parts(ctx, symbol, "none", "needed")
-    base = common.target(ctx, symbol)
+    space = Declared(ctx, symbol)
+    if space.decl.value is not None:
+        return _used_by(space)
+    space.check_parts("none", "needed")
+    base = space.target()
     info = _start(ctx, symbol, base) if base is not None else None
     if info is None:
         info = guessed(ctx.name_of(symbol))
-    info.incomplete |= symbol.file.is_damaged(decl.span)
-    scope = common.scope_about(ctx, symbol, info)
+    info.incomplete |= symbol.file.is_damaged(space.decl.span)
     below = ctx.lowered.get(base) if base else None
-    node = _SpaceBody(ctx, symbol, info, scope).lower(below if isinstance(below, nodes.Space) else None)
+    body = _SpaceBody(space, info, space.scope_about(info), ChoiceReader(ctx, info))
+    node = body.lower(below if isinstance(below, nodes.Space) else None)
     return None if info.guessed else node
 
 
 def _start(ctx: Context, symbol: Symbol, base: Symbol) -> SpaceInfo | None:
     """A space that begins as all-parent, or as another space."""
     if base.kind == "space":
-        other = common.space_info(ctx, base)
+        other = space_info(ctx, base)
         return None if other is None else other.derived(ctx.name_of(symbol))
     parent = ctx.lower(base, nodes.Parent)
     if parent is None:
@@ -60,72 +59,74 @@ def _start(ctx: Context, symbol: Symbol, base: Symbol) -> SpaceInfo | None:
     return all_parent(ctx.name_of(symbol), base.name, parent.name, parent.shape)
 
 
-def _used_by(ctx: Context, symbol: Symbol) -> nodes.Space:
+def _used_by(space: Declared) -> nodes.Space:
     """`space n of w = used_by(s, top: 10)`: `w`, to be narrowed once `s` is solved."""
-    common.check_parts(ctx, symbol, "needed", "none", "space n of w = used_by(search, top: 10)")
-    base, call = common.target(ctx, symbol, ("space",)), common.call_of(ctx, symbol)
+    ctx = space.ctx
+    space.check_parts("needed", "none", "space n of w = used_by(search, top: 10)")
+    base, call = space.target("space"), space.call()
     if base is None:
         raise Refused
-    settings = common.arguments_of(ctx, symbol, call)
+    settings = space.arguments(call)
     settings.need_all()
     search, top = settings.symbol("search"), settings.read("top")
-    info, wide = _start(ctx, symbol, base), ctx.need(base, nodes.Space)
+    info, wide = _start(ctx, space.symbol, base), ctx.need(base, nodes.Space)
     assert info is not None
-    ctx.infos[symbol] = info
+    ctx.infos[space.symbol] = info
     lowered = ctx.lower(search, nodes.Search) if search is not None else None
     if search is not None and lowered is not None and lowered.space != wide.name:
         said: Args = {"name": search.name, "got": lowered.space, "wanted": wide.name}
-        ctx.report(OtherSpace(settings.place("search"), **said))
+        ctx.report(errors.OtherSpace(settings.place("search"), **said))
     used_by = nodes.UsedBy(search=ctx.name_of(search), top=top) if search is not None else None
-    return nodes.Space(
-        **common.head(ctx, symbol),
-        parent=wide.parent,
-        layers=wide.layers,
-        init=wide.init,
-        used_by=used_by,
-        roundings=wide.roundings,
-    )
+    return wide.model_copy(update={**space.head(), "used_by": used_by})
 
 
 @dataclass(slots=True, eq=False)
 class _SpaceBody:
     """Reader of a space's statements: choices first, then overrides and assertions in order."""
 
-    ctx: Context
-    symbol: Symbol
+    space: Declared
     info: SpaceInfo
     scope: Scope
-    overrides: Overrides = field(init=False)
+    reader: ChoiceReader
     choices: dict[str, tree.Assign] = field(default_factory=dict)
     init: tree.Section | None = None
+
+    @property
+    def ctx(self) -> Context:
+        """The state of the check."""
+        return self.space.ctx
 
     def lower(self, base: nodes.Space | None) -> nodes.Space:
         """Return the node of the space, which is of the space `base` or of a parent."""
         ctx, info = self.ctx, self.info
-        reader = ChoiceReader(ctx, info)
-        self.overrides = Overrides(ctx, info, reader)
-        body = common.declaration(self.symbol).body or ()
+        body = self.space.decl.body or ()
         if base is not None and base.used_by is not None:
             body = tuple(statement for statement in body if self._may_narrow(statement, base))
-        rest = [statement for statement in body if not self._is_choice(statement, reader)]
+        rest = [statement for statement in body if not self._is_choice(statement)]
         if not self.choices and not info.guessed and base is None:
-            common.missing(ctx, self.symbol, "`attention` or `ffn`", f"write `{KINDS['space'].form}`")
+            self.space.missing("`attention` or `ffn`", f"write `{self.space.kind.form}`")
         for statement in rest:
             ctx.attempt(self._statement, statement, self.scope)
-        self.overrides.report_empty()
+        self.reader.report_empty()
         init = nodes.Initialisers() if base is None else base.init
         if self.init is not None:
-            settings = common.section_of(ctx, self.symbol, "init", self.init, self.scope)
+            settings = self.space.section("init", self.init, self.scope)
             found = {key: settings.read(key, getattr(init, key)) for key in settings.table}
             init = nodes.Initialisers(**found)
         return nodes.Space(
-            **common.head(ctx, self.symbol),
+            **self.space.head(),
             parent=info.parent_id,
             layers=self._layers(),
+            ends=self._ends(),
             init=init,
             used_by=base.used_by if base is not None else None,
             roundings=tuple(info.roundings),
         )
+
+    def _ends(self) -> nodes.EndsChoice | None:
+        """The choice of the model's ends; None where nothing is left to choose or to change."""
+        own = {site: ends for site, ends in self.info.ends.items() if ends != (PARENT_ENDS[site],)}
+        return nodes.EndsChoice.model_validate(own) if own else None
 
     def _layers(self) -> tuple[nodes.LayerChoice, ...]:
         """The choice of every layer; layers with one choice share the object."""
@@ -144,35 +145,36 @@ class _SpaceBody:
             return True
         help = "edit the space that the search is of; here, write `init { … }` alone"
         what = f"editing the layers of `{base.name}`, which a search decides,"
-        said: Args = {"what": what, "where": common.thing(self.symbol)}
-        self.ctx.report(name_errors.Misplaced(statement.span, help=help, **said))
+        self.ctx.misplaced(statement.span, what, self.space.thing, help)
         return False
 
-    # ------------------------------------------------------------ statements
-
-    def _is_choice(self, statement: tree.Stmt, reader: ChoiceReader) -> bool:
+    def _is_choice(self, statement: tree.Stmt) -> bool:
         """Read `attention = …` and `ffn = …` (and `let`s, which these may use); false for what comes later."""
         match statement:
             case tree.Let():
-                bodies.common(self.ctx, statement, self.scope, common.thing(self.symbol))
+                shared_statement(self.ctx, statement, self.scope, self.space.thing)
                 return True
             case tree.Assign(target=tree.Name(text=name) as word, op="=") if name != "layers":
-                self.ctx.attempt(self._choice, statement, word, reader)
+                self.ctx.attempt(self._choice, statement, word)
                 return True
         return False
 
-    def _choice(self, statement: tree.Assign, word: tree.Name, reader: ChoiceReader) -> None:
+    def _choice(self, statement: tree.Assign, word: tree.Name) -> None:
         key = word.text
         if key not in CHOICES:
             key = self._report_unknown(word, _HELP.get(key, _HAS))
         if key in self.choices:
             label = Label(self.choices[key].target.span, "first set here")
             help = "join both with `|`, or edit layers: `layers[…].attention |= …`"
-            raise self.ctx.refuse(name_errors.DuplicateKey(word.span, name=key, secondary=[label], help=help))
+            raise self.ctx.refuse(errors.DuplicateKey(word.span, name=key, secondary=[label], help=help))
         self.choices[key] = statement
-        value, part, layers = statement.value, cast(SubBlock, key), self.info.all_layers
+        value, layers = statement.value, self.info.all_layers
         assert not isinstance(value, tree.Pattern | tree.PatternChoice)
-        found = reader.alternatives(value, self.scope, part, layers, each=False)
+        if key in ENDS:
+            self.info.ends[key] = self.reader.of_end(value, self.scope, key) or (PARENT_ENDS[key],)
+            return
+        part = cast(SubBlock, key)
+        found = self.reader.alternatives(value, self.scope, part, layers, each=False)
         self.info.choose(part, [found[layer] for layer in layers])
 
     def _report_unknown(
@@ -180,8 +182,8 @@ class _SpaceBody:
     ) -> str:
         """Report an unknown setting; return the choice that is meant, if it is one."""
         near = closest(name.text, known)
-        said: Args = {"thing": common.thing(self.symbol), "name": name.text}
-        self.ctx.report(name_errors.UnknownKey(name.span, near=near, help=help, **said))
+        said: Args = {"thing": self.space.thing, "name": name.text}
+        self.ctx.report(errors.UnknownKey(name.span, near=near, help=help, **said))
         if near not in CHOICES:
             raise Refused
         return str(near)
@@ -189,25 +191,16 @@ class _SpaceBody:
     def _statement(self, statement: tree.Stmt, scope: Scope) -> None:
         match statement:
             case tree.ForAll():
-                self._for(statement, scope)
+                each_instance(self.ctx, statement, scope, self._statement)
             case tree.Assign(target=tree.Name(text=name) as word) if name not in (*CHOICES, "layers"):
                 self._report_unknown(word)
             case tree.Assign():
-                self.overrides.apply(statement, scope)
+                self.reader.override(statement, scope)
             case tree.Section(name=tree.Name(text="init") as name):
                 if self.init is not None:
-                    self.ctx.report(name_errors.DuplicateKey(name.span, name="init"))
+                    self.ctx.report(errors.DuplicateKey(name.span, name="init"))
                 self.init = statement
             case tree.Section(name=name):
                 self._report_unknown(name, "it has `init { … }`", tuple(KINDS["space"].sections))
             case _:
-                bodies.common(self.ctx, statement, scope, common.thing(self.symbol))
-
-    def _for(self, statement: tree.ForAll, scope: Scope) -> None:
-        """Each instance of a `for` with its variable bound; stops at the first with a mistake."""
-        before = len(self.ctx.sink.items)
-        for inner in instances(self.ctx, statement.domain, statement.variable, statement.where, scope):
-            for each in statement.body:
-                self.ctx.attempt(self._statement, each, inner)
-            if len(self.ctx.sink.items) > before:
-                return
+                shared_statement(self.ctx, statement, scope, self.space.thing)

@@ -13,11 +13,9 @@ from puzzledsl.base.diagnostics import Args
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.declarations import common
-from puzzledsl.checker.diagnostics.name_errors import Misplaced, WrongKind
-from puzzledsl.checker.diagnostics.space_errors import NoRunToDrop
-from puzzledsl.checker.diagnostics.type_errors import OutOfRange, UnknownWord
-from puzzledsl.checker.expressions.coercions import as_constant, between
+from puzzledsl.checker.declarations.common import Declared, space_info
+from puzzledsl.checker.diagnostics import errors
+from puzzledsl.checker.expressions.coercions import as_constant, between, within
 from puzzledsl.checker.expressions.settings import (
     Settings,
     as_call,
@@ -42,20 +40,16 @@ MAX_WEIGHT = 10**6
 
 def lower_bld(ctx: Context, symbol: Symbol) -> nodes.Bld | None:
     """`bld b of w { train = attention + ffn, tokens = 1B, … }`."""
-    common.check_parts(ctx, symbol)
-    space = common.target_later(ctx, symbol)
-    settings, _ = common.body_of(ctx, symbol)
+    bld = Declared(ctx, symbol)
+    bld.check_parts()
+    space = bld.target_later()
+    settings, _ = bld.body()
     train = ctx.attempt(_train, ctx, settings.entry("train").expr) if settings.has("train") else None
     mode, sub_blocks = train or ("decoupled", SUB_BLOCKS)
-    node = lower(
-        settings,
-        nodes.Bld,
-        **common.head(ctx, symbol, space),
-        mode=mode,
-        sub_blocks=sub_blocks,
-        lr=_schedule(ctx, settings, nodes.Schedule(peak=1e-4, warmup=0.01)),
-        data=common.only_data(ctx, symbol, settings, required=True),
-    )
+    rate = _schedule(settings, nodes.Schedule(peak=1e-4, warmup=0.01))
+    data = bld.only_data(settings, required=True)
+    given: dict[str, Any] = {"mode": mode, "sub_blocks": sub_blocks, "lr": rate, "data": data}
+    node = lower(settings, nodes.Bld, **bld.head(space), **given)
     return node if space is not None else None
 
 
@@ -71,56 +65,40 @@ def _train(ctx: Context, expr: tree.Expr) -> tuple[Literal["decoupled", "coupled
                 if side.text not in SUB_BLOCKS:
                     near, help = closest(side.text, SUB_BLOCKS), "write `attention` or `ffn`"
                     said: Args = {"got": side.text, "what": "sub-block"}
-                    raise ctx.refuse(UnknownWord(side.span, near=near, help=help, **said))
+                    raise ctx.refuse(errors.UnknownWord(side.span, near=near, help=help, **said))
         case tree.BadExpr():
             raise Refused
     help = "write `attention + ffn` (decoupled), `attention * ffn` (coupled), `attention` or `ffn`"
     raise ctx.wrong(expr.span, "`train`", "what is trained", f"`{ctx.source(expr.span)}`", help)
 
 
-# ---------------------------------------------------------------- learning rates
-
-
-def _schedule(ctx: Context, settings: Settings, default: nodes.Schedule) -> nodes.Schedule:
-    if not settings.has("lr"):
-        return default
-    return settings.attempt(_written_schedule, ctx, settings) or default
-
-
-def _written_schedule(ctx: Context, settings: Settings) -> nodes.Schedule:
+def _schedule(settings: Settings, default: nodes.Schedule) -> nodes.Schedule:
     """`lr = cosine(1e-4, warmup: 1%)`, `constant(1e-4)`, or a plain number, which is constant."""
-    entry, takes, place = settings.entry("lr"), settings.known("lr"), settings.place("lr")
-    expr = entry.expr
-    if isinstance(expr, tree.Call) or (isinstance(expr, tree.Name) and expr.text in takes.calls):
-        call = read_call(ctx, expr, entry.scope, takes)
-    else:
-        value = settings.value("lr")
-        if isinstance(value, Quantity):
-            peak, most = (
-                as_constant(ctx, value, place, "`lr`"),
-                takes.calls["constant"].arguments["peak"].at_most,
-            )
-            assert most is not None
-            if not 0 <= peak.value <= most:
-                said: Args = {"what": "`lr`", "condition": between(0, most), "got": str(peak)}
-                raise ctx.refuse(OutOfRange(place, **said))
-            return nodes.Schedule(kind="constant", peak=float(peak.value))
-        if not isinstance(expr, tree.Name) and not isinstance(value, Constructed):
-            help = "write `cosine(1e-4, warmup: 1%)`, `constant(1e-4)` or a number"
-            raise ctx.wrong(place, "`lr`", "a schedule", f"`{ctx.source(place)}`", help)
-        call = as_call(ctx, value, expr.span, takes)
+    found = settings.attempt(_written_schedule, settings) if settings.has("lr") else None
+    return found or default
+
+
+def _written_schedule(settings: Settings) -> nodes.Schedule:
+    ctx, takes, place = settings.ctx, settings.known("lr"), settings.place("lr")
+    value = settings.call("lr")
+    if isinstance(value, Quantity):
+        most = takes.calls["constant"].arguments["peak"].at_most
+        peak = within(ctx, as_constant(ctx, value, place, "`lr`"), place, "`lr`", 0, most)
+        return nodes.Schedule(kind="constant", peak=float(peak))
+    if not isinstance(settings.entry("lr").expr, tree.Name) and not isinstance(value, Constructed):
+        help = "write `cosine(1e-4, warmup: 1%)`, `constant(1e-4)` or a number"
+        raise ctx.wrong(place, "`lr`", "a schedule", f"`{ctx.source(place)}`", help)
+    call = as_call(ctx, value, place, takes)
     found: nodes.Schedule = lower_call(ctx, call, takes.calls[call.name])
     return found
 
 
-# ---------------------------------------------------------------- uptrain
-
-
 def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
     """`uptrain u of s { loss = 1 * kld + 1 * cosine + 0 * lm, tokens = 45B, … }`."""
-    common.check_parts(ctx, symbol)
-    search = common.target_later(ctx, symbol)
-    settings, _ = common.body_of(ctx, symbol)
+    uptrain = Declared(ctx, symbol)
+    uptrain.check_parts()
+    search = uptrain.target_later()
+    settings, _ = uptrain.body()
     settings.need_all("lr")
     tokens, context = settings.read("tokens"), settings.read("context")
     # the peak where the program states no rate; it is lowered where the child is near its parent
@@ -128,19 +106,18 @@ def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
     node = lower(
         settings,
         nodes.Uptrain,
-        **common.head(ctx, symbol, search),
+        **uptrain.head(search),
         **_loss(ctx, settings),
         tokens=tokens,
         context=context,
         batch=settings.read("batch", batch_of(tokens, context)),
-        lr=_schedule(ctx, settings, nodes.Schedule(peak=peak, warmup=WARMUP)),
+        lr=_schedule(settings, nodes.Schedule(peak=peak, warmup=WARMUP)),
         fits_child=not settings.has("lr"),
-        data=common.only_data(ctx, symbol, settings, required=True),
+        data=uptrain.only_data(settings, required=True),
     )
     if settings.has("batch") and node.micro_batch is not None and node.micro_batch > node.batch:
-        condition, got = f"at most the `batch`, {node.batch}", str(node.micro_batch)
-        said: Args = {"what": "`micro_batch`", "condition": condition, "got": got}
-        settings.report(OutOfRange(settings.place("micro_batch"), **said))
+        condition, place = f"at most the `batch`, {node.batch}", settings.place("micro_batch")
+        ctx.beyond(place, "`micro_batch`", condition, str(node.micro_batch))
     return node if search is not None else None
 
 
@@ -160,15 +137,13 @@ def _loss(ctx: Context, settings: Settings) -> dict[str, float]:
         word, weight = ctx.attempt(_weighted, ctx, part, entry.scope, tuple(weights)) or ("kld", 0.0)
         weights[word] += weight
     if not any(weights.values()) and not ctx.sink.has_errors:
-        said: Args = {"what": "the sum of `loss` weights", "condition": "more than 0", "got": "0"}
-        ctx.report(OutOfRange(entry.expr.span, **said))
+        ctx.beyond(entry.expr.span, "the sum of `loss` weights", "more than 0", "0")
     return weights
 
 
 def _weighted(ctx: Context, part: tree.Expr, scope: Scope, known: tuple[str, ...]) -> tuple[str, float]:
     """A loss and its weight: `0.5 * cosine`."""
-    factor: tree.Expr | None = None
-    word = part
+    factor, word = None, part
     if isinstance(part, tree.Binary) and part.op == "*":
         factor, word = part.left, part.right
         if isinstance(factor, tree.Name) and factor.text in known:
@@ -179,17 +154,13 @@ def _weighted(ctx: Context, part: tree.Expr, scope: Scope, known: tuple[str, ...
         near = closest(word.text, known) if isinstance(word, tree.Name) else None
         help = "write a sum such as `1 * kld + 1 * cosine + 0 * lm`"
         said: Args = {"got": ctx.source(word.span), "what": "loss of uptraining"}
-        raise ctx.refuse(UnknownWord(word.span, near=near, help=help, **said))
+        raise ctx.refuse(errors.UnknownWord(word.span, near=near, help=help, **said))
     amount, what = Fraction(1), "a loss's weight"
     if factor is not None:
         amount = as_constant(ctx, ctx.value(factor, scope), factor.span, what).value
     if not 0 <= amount <= MAX_WEIGHT:
-        got, condition = ctx.source(part.span), between(0, MAX_WEIGHT)
-        raise ctx.refuse(OutOfRange(part.span, what=what, condition=condition, got=got))
+        raise ctx.beyond(part.span, what, between(0, MAX_WEIGHT), ctx.source(part.span))
     return word.text, float(amount)
-
-
-# ---------------------------------------------------------------- score
 
 
 FITTED_CHILDREN, FITTED_FROM_SAMPLES = 24, 1024
@@ -208,68 +179,57 @@ NOT_WITH_HEALED = {
 
 def lower_score(ctx: Context, symbol: Symbol) -> nodes.Score | None:
     """`score kl of b = replace_one(kl_divergence, …)` or `table("scores.csv")`."""
-    common.check_parts(ctx, symbol)
-    of, call = common.target(ctx, symbol), common.call_of(ctx, symbol)
+    score = Declared(ctx, symbol)
+    score.check_parts()
+    of, call = score.target(), score.call()
     bld = ctx.lower(of, nodes.Bld) if of is not None and of.kind == "bld" else None
-    settings = common.arguments_of(ctx, symbol, call)
+    settings = score.arguments(call)
     method: nodes.ReplaceOne | nodes.ScoreFromTable
     if call.name == "table":
         method = settings.sound(lower(settings, nodes.ScoreFromTable))
     else:
-        place = common.declaration(symbol).target
+        place = score.decl.target
         if of is not None and of.kind == "space" and place is not None:
             help = "replacing one block needs its pieces: `score kl of BLD = replace_one(…)`"
             said: Args = {"name": of.name, "got": "a space", "wanted": "a bld"}
-            ctx.report(WrongKind(place.span, help=help, **said))
-        method = _replace_one(ctx, settings, of, bld)
+            ctx.report(errors.WrongKind(place.span, help=help, **said))
+        method = _replace_one(settings, of, bld)
     if of is None:
         return None
     ctx.lower_later(of)
     if of.kind == "bld" and bld is None:
         return None
-    space = ctx.name_of(of) if bld is None else bld.space
-    return nodes.Score(
-        **common.head(ctx, symbol), bld=None if bld is None else bld.name, space=space, method=method
-    )
+    about = {"bld": None, "space": ctx.name_of(of)} if bld is None else {"bld": bld.name, "space": bld.space}
+    return nodes.Score(**score.head(), **about, method=method)
 
 
-def _replace_one(
-    ctx: Context, settings: Settings, of: Symbol | None, bld: nodes.Bld | None
-) -> nodes.ReplaceOne:
+def _replace_one(settings: Settings, of: Symbol | None, bld: nodes.Bld | None) -> nodes.ReplaceOne:
     settings.need("metric")
-    metric = {"metric": "kl_divergence"}
+    metric: dict[str, Any] = {"metric": "kl_divergence"}
     if settings.has("metric"):
-        metric = ctx.attempt(_metric, ctx, settings) or metric
+        metric = settings.ctx.attempt(_metric, settings) or metric
     name = metric["metric"]
-    runs = ctx.attempt(_runs, ctx, settings, name, of, bld) if settings.has("runs") else None
+    runs = settings.ctx.attempt(_runs, settings, name, of, bld) if settings.has("runs") else None
     healed: int = settings.read("healed")
     if healed:
         _refuse_beside(settings, "a score after healing", NOT_WITH_HEALED)
         _refuse_tasks(settings, name, "healed", "scores after healing are measured on text")
     enough = settings.read("samples") >= FITTED_FROM_SAMPLES
     plain = name == "kl_divergence" and not settings.has("around") and runs is None and not healed
-    return lower(
-        settings,
-        nodes.ReplaceOne,
-        **metric,
-        unit=_unit(settings, bld),
-        children=settings.read("children", FITTED_CHILDREN if enough and plain else 0),
-        runs=runs,
-        healed=healed,
-        data=settings.read("data", None if bld is None else bld.data),
-    )
+    children = settings.read("children", FITTED_CHILDREN if enough and plain else 0)
+    data = settings.read("data", None if bld is None else bld.data)
+    given: dict[str, Any] = {"unit": _unit(settings, bld), "children": children, "runs": runs}
+    return lower(settings, nodes.ReplaceOne, **metric, **given, healed=healed, data=data)
 
 
-def _metric(ctx: Context, settings: Settings) -> dict[str, Any]:
+def _metric(settings: Settings) -> dict[str, Any]:
     """The metric, its tasks and the number of tokens that it compares, where it has them."""
     entry, takes = settings.entry("metric"), settings.known("metric")
     name = entry.expr.text if isinstance(entry.expr, tree.Name) else ""
-    if name == "top_k_agreement":
-        return {"metric": name, "top_k": 1}
     if name in takes.calls and name != "accuracy":
-        return {"metric": name}
-    call = read_call(ctx, entry.expr, entry.scope, takes)
-    arguments = from_call(ctx, call, takes.calls[call.name])
+        return {"metric": name} | ({"top_k": 1} if name == "top_k_agreement" else {})
+    call = read_call(settings.ctx, entry.expr, entry.scope, takes)
+    arguments = from_call(settings.ctx, call, takes.calls[call.name])
     arguments.need_all()
     names = {"k": "top_k", "tasks": "tasks"}
     return {"metric": call.name, **{names[key]: arguments.read(key) for key in arguments.table}}
@@ -280,58 +240,52 @@ def _unit(settings: Settings, bld: nodes.Bld | None) -> str:
     coupled = bld is not None and bld.mode == "coupled"
     unit: str = settings.read("unit", "block" if coupled else "subblock")
     if coupled and unit == "subblock":
-        help = "a coupled piece holds attention and FFN together: leave `unit` out"
-        said: Args = {"what": "`unit: subblock`", "where": "a score of coupled pieces"}
-        settings.ctx.report(Misplaced(settings.place("unit"), help=help, **said))
+        help, where = (
+            "a coupled piece holds attention and FFN together: leave `unit` out",
+            "a score of coupled pieces",
+        )
+        settings.ctx.misplaced(settings.place("unit"), "`unit: subblock`", where, help)
     return unit
-
-
-# ---------------------------------------------------------------- runs, and scores after healing
 
 
 def _refuse_beside(settings: Settings, where: str, helps: Mapping[str, str]) -> None:
     for key, help in helps.items():
         if settings.has(key) and (settings.read(key) or key == "around"):
-            place = settings.place(key)
-            settings.ctx.report(Misplaced(place, what=f"`{key}`", where=where, help=help))
+            settings.ctx.misplaced(settings.place(key), f"`{key}`", where, help)
 
 
 def _refuse_tasks(settings: Settings, metric: str, key: str, measured: str) -> None:
     if metric == "accuracy":
         help = f"{measured}: `kl_divergence`, `lm_loss`, `cosine` or `top_k_agreement`"
-        said: Args = {"what": f"`{key}`", "where": "a score of `accuracy`"}
-        settings.ctx.report(Misplaced(settings.place(key), help=help, **said))
+        settings.ctx.misplaced(settings.place(key), f"`{key}`", "a score of `accuracy`", help)
 
 
-def _runs(
-    ctx: Context, settings: Settings, metric: str, of: Symbol | None, bld: nodes.Bld | None
-) -> tuple[int, int]:
+def _runs(settings: Settings, metric: str, of: Symbol | None, bld: nodes.Bld | None) -> tuple[int, int]:
     """The least and the most layers of a run, which the space must be able to drop."""
-    symbol = None if bld is None or of is None else common.target(ctx, of)
+    ctx = settings.ctx
+    symbol = None if bld is None or of is None else Declared(ctx, of).target()
     space = None if symbol is None else ctx.lower(symbol, nodes.Space)
-    ends = ctx.attempt(_ends, ctx, settings, LONGEST if space is None else min(LONGEST, len(space.layers)))
+    ends = ctx.attempt(_ends, settings, LONGEST if space is None else min(LONGEST, len(space.layers)))
     _refuse_beside(settings, "a score of runs", NOT_WITH_RUNS)
     _refuse_tasks(settings, metric, "runs", "runs are measured on text")
-    info = None if symbol is None else common.space_info(ctx, symbol)
+    info = None if symbol is None else space_info(ctx, symbol)
     if ends is None:
         raise Refused
     if space is None or info is None:
         return ends
-    (low, high), span = ends, settings.place("runs")
-    if high > len(space.layers):
-        help = f"write `runs: {min(low, len(space.layers))}..{len(space.layers)}`"
-        condition = f"{SHORTEST} to {len(space.layers)}, the parent's layers"
-        said: Args = {"what": "a run of layers", "condition": condition, "got": str(high)}
-        raise ctx.refuse(OutOfRange(span, help=help, **said))
+    (low, high), span, layers = ends, settings.place("runs"), len(space.layers)
+    if high > layers:
+        condition = f"{SHORTEST} to {layers}, the parent's layers"
+        help = f"write `runs: {min(low, layers)}..{layers}`"
+        raise ctx.beyond(span, "a run of layers", condition, str(high), help)
     stretches = groupby(can_drop(space.layers, info.shape))
-    longest = max((len([*layers]) for droppable, layers in stretches if droppable), default=0)
-    if longest < low:
-        raise ctx.refuse(NoRunToDrop(span, space=space.name, length=low))
+    if low > max((len([*layers]) for droppable, layers in stretches if droppable), default=0):
+        raise ctx.refuse(errors.NoRunToDrop(span, space=space.name, length=low))
     return ends
 
 
-def _ends(ctx: Context, settings: Settings, longest: int) -> tuple[int, int]:
-    found, span = settings.value("runs"), settings.place("runs")
+def _ends(settings: Settings, longest: int) -> tuple[int, int]:
+    ctx, found, span = settings.ctx, settings.value("runs"), settings.place("runs")
     example = f"write `runs: {SHORTEST}..{longest}`"
     shown = f"{found.low}..{found.high}" if isinstance(found, RangeValue) else describe(found)
     if not isinstance(found, RangeValue) or found.low.dimension != COUNT or found.low.form == "times":
@@ -339,8 +293,7 @@ def _ends(ctx: Context, settings: Settings, longest: int) -> tuple[int, int]:
     low, high = found.low.value, found.high.value
     if found.step is not None:
         help = f"every length from the least to the most is measured: {example}"
-        raise ctx.refuse(Misplaced(span, what="`step`", where="`runs`", help=help))
+        raise ctx.misplaced(span, "`step`", "`runs`", help)
     if not low.denominator == high.denominator == 1 or not SHORTEST <= low <= high:
-        condition = f"whole numbers from {SHORTEST} on, the least first"
-        raise ctx.refuse(OutOfRange(span, what="`runs`", condition=condition, got=shown, help=example))
+        raise ctx.beyond(span, "`runs`", f"whole numbers from {SHORTEST} on, the least first", shown, example)
     return int(low), int(high)

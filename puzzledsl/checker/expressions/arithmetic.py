@@ -14,10 +14,9 @@ from typing import NoReturn
 from puzzledsl.base.diagnostics import Args, Label, Span
 from puzzledsl.base.units import COUNT, TOK_PER_S, Dimension, Form, Quantity
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.diagnostics import type_errors as errors
-from puzzledsl.checker.diagnostics.name_errors import TooMuch
+from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions.coercions import is_times, label
-from puzzledsl.checker.expressions.layer_tables import BOTH, axis_names, layer_of, pointwise, tables_of
+from puzzledsl.checker.expressions.layer_tables import layer_of, pointwise, tables_of
 from puzzledsl.checker.expressions.terms import add_all, as_symbolic, is_metric, is_throughput, scale
 from puzzledsl.checker.expressions.values import Number, Symbolic, Value, describe
 from puzzledsl.checker.limits import MAX_BITS
@@ -44,11 +43,8 @@ def guard(ctx: Context, value: Number, span: Span) -> Number:
     """Return the value; one with a number of more than MAX_BITS bits is refused."""
     numbers = [value.value] if isinstance(value, Quantity) else [*value.terms.values(), value.constant]
     if any(max(n.numerator.bit_length(), n.denominator.bit_length()) > MAX_BITS for n in numbers):
-        raise ctx.refuse(TooMuch(span, what="this number", limit=f"{MAX_BITS} bits"))
+        raise ctx.too_much(span, "this number", f"{MAX_BITS} bits")
     return value
-
-
-# ---------------------------------------------------------------- sums
 
 
 def _add(ctx: Context, op: str, left: Number, right: Number, left_span: Span, right_span: Span) -> Number:
@@ -75,9 +71,6 @@ def refuse_throughput(ctx: Context, value: Symbolic, span: Span) -> NoReturn:
         f"`{scenario}.throughput >= X` becomes `{scenario}.latency <= batch * output / X`. Use `{scenario}.latency` here"
     )
     raise ctx.refuse(errors.ThroughputAlone(span, metric=f"{scenario}.throughput", help=help))
-
-
-# ---------------------------------------------------------------- products
 
 
 def _multiply(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Number:
@@ -111,7 +104,7 @@ def _divide(ctx: Context, left: Number, right: Number, at: tree.Binary, left_spa
         if not right.terms:
             right = Quantity(right.constant, right.dimension)
         elif layer_of([left, right]) is not None:
-            return _divided(ctx, operator.truediv, left, right, dimension, at)
+            return _divided(ctx, operator.truediv, [left, right], dimension, at.right.span)
         elif isinstance(left, Symbolic) and left.terms:
             _refuse_nonlinear(ctx, "/", "divides two things", at, left_span)
         else:
@@ -129,7 +122,7 @@ def _divide(ctx: Context, left: Number, right: Number, at: tree.Binary, left_spa
 
 def _modulo(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Number:
     if left.dimension == right.dimension and layer_of([left, right]) is not None:
-        return _divided(ctx, operator.mod, left, right, left.dimension, at)
+        return _divided(ctx, operator.mod, [left, right], left.dimension, at.right.span)
     for side, span in ((left, left_span), (right, at.right.span)):
         if isinstance(side, Symbolic):
             raise ctx.refuse(errors.NotConstant(span, what="each side of `mod`", got="this"))
@@ -142,23 +135,17 @@ def _modulo(ctx: Context, left: Number, right: Number, at: tree.Binary, left_spa
 
 
 def _divided(
-    ctx: Context,
-    of: Callable[..., Fraction],
-    left: Number,
-    right: Number,
-    dimension: Dimension,
-    at: tree.Binary,
+    ctx: Context, of: Callable[..., Fraction], sides: list[Number], dimension: Dimension, at: Span
 ) -> Number:
     """Divide or take the remainder within one layer; an alternative that makes the divisor zero is refused."""
-    tables = tables_of(ctx, [left, right], at.span)
+    tables = tables_of(ctx, sides, at)
     assert tables is not None
     divisor = tables[1]
-    names = [axis_names(divisor.space, divisor.layer, part) for part in BOTH]
-    for attention, row in zip(names[0], divisor.cells, strict=True):
-        for ffn, cell in zip(names[1], row, strict=True):
+    for attention, row in zip(divisor.names("attention"), divisor.cells, strict=True):
+        for ffn, cell in zip(divisor.names("ffn"), row, strict=True):
             if cell == 0:
                 said = f"zero where layer {divisor.layer} has attention `{attention}` and ffn `{ffn}`"
-                raise ctx.refuse(errors.DivisionByZero(at.right.span, said))
+                raise ctx.refuse(errors.DivisionByZero(at, said))
     return pointwise(tables, dimension, of)
 
 

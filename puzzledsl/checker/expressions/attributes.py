@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from math import floor
 from typing import NoReturn
@@ -12,9 +12,7 @@ from puzzledsl.base.settings import settings_of
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.diagnostics import name_errors, space_errors
-from puzzledsl.checker.diagnostics.declaration_errors import MoneyNotStated
-from puzzledsl.checker.diagnostics.type_errors import DiffersByLayer, OutOfRange
+from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.coercions import as_whole
 from puzzledsl.checker.expressions.layer_tables import BOTH
@@ -34,17 +32,20 @@ def attribute(ctx: Context, target: values.Value, node: tree.Attribute) -> value
     """`target.name`."""
     name, known, help = node.name.text, tuple[str, ...](), ""
     match target:
+        case values.Poison():
+            return target
+        case values.Ref(symbol=symbol) if symbol.kind in _OF:
+            return _OF[symbol.kind](ctx, symbol, node)
         case values.Ref(symbol=symbol):
-            return _of_declaration(ctx, symbol, node)
+            help = f"metrics belong to a scenario: `SCENARIO.{name}`" if name in METRICS else ""
+            return _unknown(ctx, node, f"{symbol.kind} `{symbol.name}`", (), help)
         case values.Layers() if name in BOTH and target.indices:
             return values.SubBlocks(target.space, name, target.indices, target.single)
         case values.Layers(single=True) if name == "index" and target.indices:
             return Quantity(Fraction(target.indices[0]))
         case values.Layers(single=True) if name in ("params", "active_params") and target.indices:
-            terms: dict[values.TermKey, Fraction] = {
-                ("fact", part, name, target.indices[0]): Fraction(1) for part in BOTH
-            }
-            return values.Symbolic(terms, space=target.space)
+            keys: list[values.TermKey] = [("fact", part, name, target.indices[0]) for part in BOTH]
+            return values.Symbolic(dict.fromkeys(keys, Fraction(1)), space=target.space)
         case values.Layers():
             known = tuple(LAYER_FACTS if target.single else SUB_BLOCKS)
             owner = next((part for part in BOTH if name in SUB_BLOCK_FACTS[part]), None)
@@ -59,11 +60,7 @@ def attribute(ctx: Context, target: values.Value, node: tree.Attribute) -> value
             return _as_value(layer_fact(own, name))
         case values.ParentLayer():
             known = tuple(PARENT_LAYER_FACTS)
-    return (
-        values.POISON
-        if target == values.POISON
-        else _unknown(ctx, node, values.describe(target), known, help)
-    )
+    return _unknown(ctx, node, values.describe(target), known, help)
 
 
 def _as_value(fact: int | str | bool) -> values.Value:
@@ -78,26 +75,7 @@ def _unknown(
     listed = [f"`{name}`" for name in known][:16]
     near, help = closest(node.name.text, known), help or ("it has " + ", ".join(listed) if listed else "")
     said: Args = {"thing": thing, "name": node.name.text}
-    raise ctx.refuse(name_errors.UnknownAttribute(node.name.span, near=near, help=help, **said))
-
-
-# ---------------------------------------------------------------- declarations
-
-
-def _of_declaration(ctx: Context, symbol: values.Symbol, node: tree.Attribute) -> values.Value:
-    match symbol.kind:
-        case "file":
-            return _of_file(ctx, symbol, node)
-        case "parent":
-            return _of_parent(ctx, symbol, node)
-        case "scenario":
-            return _of_scenario(ctx, symbol, node)
-        case "hardware":
-            return _of_hardware(ctx, symbol, node)
-        case _:
-            help = f"metrics belong to a scenario: `SCENARIO.{node.name.text}`"
-            thing = f"{symbol.kind} `{symbol.name}`"
-            return _unknown(ctx, node, thing, (), help if node.name.text in METRICS else "")
+    raise ctx.refuse(errors.UnknownAttribute(node.name.span, near=near, help=help, **said))
 
 
 def _of_file(ctx: Context, symbol: values.Symbol, node: tree.Attribute) -> values.Value:
@@ -126,7 +104,7 @@ def _of_parent(ctx: Context, symbol: values.Symbol, node: tree.Attribute) -> val
     value = parent_fact(ctx.need(symbol, nodes.Parent).shape, name)
     if value is None:
         text, help = f"`{name}` of `{symbol.name}`", f"`{ctx.source(node.target.span)}.layers[0].{name}`"
-        raise ctx.refuse(DiffersByLayer(node.name.span, what=text, help=f"name a layer: {help}"))
+        raise ctx.refuse(errors.DiffersByLayer(node.name.span, what=text, help=f"name a layer: {help}"))
     return _as_value(value)
 
 
@@ -167,7 +145,7 @@ def _running_cost(ctx: Context, symbol: values.Symbol, node: tree.Attribute, met
         help = f"at several batches it is not linear: {bound}, by which the {key} is divided"
     if help or stated is None:
         said: Args = {"metric": metric.name, "hardware": hardware.name, "key": key}
-        raise ctx.refuse(MoneyNotStated(node.name.span, help=help, **said))
+        raise ctx.refuse(errors.MoneyNotStated(node.name.span, help=help, **said))
     factor = Fraction(metric.tokens * stated / (scenario.batches[0] * scenario.output))
     term: values.TermKey = ("metric", ctx.name_of(symbol), "latency")
     return values.Symbolic({term: factor}, dimension=metric.dimension)
@@ -185,12 +163,10 @@ def _of_hardware(ctx: Context, symbol: values.Symbol, node: tree.Attribute) -> v
         stated = getattr(spec, table[fact].name)
         if stated is None and fact in _AS:
             stated = getattr(spec, table[_AS[fact]].name)
-        if stated is not None:
-            known[fact] = (
-                values.Text(stated)
-                if isinstance(stated, str)
-                else Quantity(Fraction(stated), table[fact].unit)
-            )
+        if isinstance(stated, str):
+            known[fact] = values.Text(stated)
+        elif stated is not None:
+            known[fact] = Quantity(Fraction(stated), table[fact].unit)
     if name in known:
         return known[name]
     help = f"give it: `measured(device: cpu, memory: 16GiB)`, or write a literal in place of `{symbol.name}.memory`"
@@ -198,7 +174,8 @@ def _of_hardware(ctx: Context, symbol: values.Symbol, node: tree.Attribute) -> v
     return _unknown(ctx, node, f"hardware `{symbol.name}`", known, help if lacks_memory else "")
 
 
-# ---------------------------------------------------------------- square brackets and `for`
+_OF = {"file": _of_file, "parent": _of_parent, "scenario": _of_scenario, "hardware": _of_hardware}
+"""Kinds of declarations with parts."""
 
 
 _BEFORE = "what stands before `[…]`"
@@ -213,32 +190,23 @@ def index(ctx: Context, target: values.Value, node: tree.Index, scope: values.Sc
             span = node.items[0].span
             place = as_whole(ctx, ctx.value(node.items[0], scope), span, "an index")
             if not -len(items) <= place < len(items):
-                condition = f"within the list's {len(items)} elements"
-                raise ctx.refuse(OutOfRange(span, what="an index", condition=condition, got=place))
+                raise ctx.beyond(span, "an index", f"within the list's {len(items)} elements", place)
             return items[place]
         case values.Layers(space=space, single=False) if target.indices == space.all_layers:
             return _layers(ctx, space, node, scope)
         case values.Layers(single=False) if (
             isinstance(node.target, tree.Name) and node.target.text == "layer"
         ):
-            help = "did you mean `layers`? `layer` stands in `size(layer)` alone"
-            span = node.target.span
+            help, span = "did you mean `layers`? `layer` stands in `size(layer)` alone", node.target.span
             raise ctx.wrong(span, _BEFORE, "`layers`", "`layer`", help, [Fix.replace(span, "layers")])
         case values.Layers(single=False):
-            help, where = (
-                "join both selections: `layers[40..79 where index mod 2 == 1]`",
-                "a selection of layers",
-            )
-            raise ctx.refuse(
-                name_errors.Misplaced(node.span, what="`[…]` after `[…]`", where=where, help=help)
-            )
+            help = "join both selections: `layers[40..79 where index mod 2 == 1]`"
+            raise ctx.misplaced(node.span, "`[…]` after `[…]`", "a selection of layers", help)
         case values.SubBlocks(sub_block=part):
-            help, where = f"write `layers[…].{part}`", f"`{part}`"
-            raise ctx.refuse(name_errors.Misplaced(node.span, what="`[…]`", where=where, help=help))
+            raise ctx.misplaced(node.span, "`[…]`", f"`{part}`", f"write `layers[…].{part}`")
         case Quantity() if (parent := _parent_of(ctx, node.target, scope)) is not None:
             return _parent_layer(ctx, parent, node, scope)
-        case _:
-            raise ctx.wrong(node.target.span, _BEFORE, "layers or a list", target)
+    raise ctx.wrong(node.target.span, _BEFORE, "layers or a list", target)
 
 
 def _parent_of(ctx: Context, target: tree.Expr, scope: values.Scope) -> nodes.Parent | None:
@@ -250,7 +218,6 @@ def _parent_of(ctx: Context, target: tree.Expr, scope: values.Scope) -> nodes.Pa
 
 
 def _parent_layer(ctx: Context, parent: nodes.Parent, node: tree.Index, scope: values.Scope) -> values.Value:
-    """`llama.layers[3]`."""
     found = _layers(ctx, all_parent(parent.name, parent.name, parent.name, parent.shape), node, scope)
     if not isinstance(found, values.Layers):
         return values.POISON
@@ -269,7 +236,7 @@ def _layers(ctx: Context, space: SpaceInfo, node: tree.Index, scope: values.Scop
         return values.POISON
     if not kept:
         text, help = ctx.source(node.span), _why_none(ctx, node)
-        raise ctx.refuse(space_errors.NoLayers(node.span, text=text, help=help))
+        raise ctx.refuse(errors.NoLayers(node.span, text=text, help=help))
     plain = len(parts) == 1 and node.where is None and not isinstance(node.items[0], tree.Range)
     return values.Layers(space, tuple(kept), plain and len(parts[0]) == 1)
 
@@ -288,31 +255,21 @@ def _part(ctx: Context, item: tree.Expr, space: SpaceInfo, scope: values.Scope) 
     """The layers that one item of a subscript names."""
     if isinstance(item, tree.Range):
         ends = [None if end is None else (ctx.value(end, scope), end) for end in (item.start, item.stop)]
-        step = 1 if item.step is None else ctx.attempt(_step, ctx, ctx.value(item.step, scope), item.step)
-        return _between(ctx, space, ends[0], ends[1], step, scope)
-    value = ctx.value(item, scope)
-    if isinstance(value, values.RangeValue):
-        step = _step(ctx, Quantity(value.step or Fraction(1)), item)
-        return _between(ctx, space, (value.low, item), (value.high, item), step, scope)
-    elements = value.items if isinstance(value, values.ListValue) else (value,)
-    return ctx.all(_layer, elements, space, item, scope)
-
-
-End = tuple[values.Value, tree.Expr] | None
-
-
-def _between(
-    ctx: Context, space: SpaceInfo, low: End, high: End, step: int | None, scope: values.Scope
-) -> list[int]:
+        low, high = ends
+        at = item.step or item
+        value: values.Value = Quantity(Fraction(1)) if item.step is None else ctx.value(item.step, scope)
+        step = ctx.attempt(as_whole, ctx, value, at.span, "`step`", 1)
+    elif isinstance(found := ctx.value(item, scope), values.RangeValue):
+        low, high = (found.low, item), (found.high, item)
+        step = as_whole(ctx, Quantity(found.step or Fraction(1)), item.span, "`step`", 1)
+    else:
+        elements = found.items if isinstance(found, values.ListValue) else (found,)
+        return ctx.all(_layer, elements, space, item, scope)
     first = 0 if low is None else ctx.attempt(_layer, ctx, low[0], space, low[1], scope)
     last = ctx.attempt(_layer, ctx, high[0], space, high[1], scope) if high else space.shape.layers - 1
     if first is None or last is None or step is None:
         raise Refused
     return list(range(first, last + 1, step))
-
-
-def _step(ctx: Context, value: values.Value, at: tree.Expr) -> int:
-    return as_whole(ctx, value, at.span, "`step`", 1)
 
 
 def _layer(ctx: Context, value: values.Value, space: SpaceInfo, item: tree.Expr, scope: values.Scope) -> int:
@@ -321,11 +278,11 @@ def _layer(ctx: Context, value: values.Value, space: SpaceInfo, item: tree.Expr,
     if space.guessed:
         return number % layers
     help = _instead_of_index(ctx, item, scope, number, layers)
-    if number < 0 and not ctx.is_written(value):
-        raise ctx.refuse(space_errors.ComputedIndex(span, text=ctx.source(span), index=number, help=help))
+    if number < 0 and ctx.written.get(id(value)) is not value:
+        raise ctx.refuse(errors.ComputedIndex(span, text=ctx.source(span), index=number, help=help))
     if not -layers <= number < layers:
         said: Args = {"index": number, "parent": space.parent, "layers": layers, "last": layers - 1}
-        raise ctx.refuse(space_errors.LayerOutOfRange(span, "out of range", help=help, **said))
+        raise ctx.refuse(errors.LayerOutOfRange(span, "out of range", help=help, **said))
     return number % layers
 
 
@@ -351,7 +308,16 @@ def _instead_of_index(
     return f"`{name}` is {number - step} here: keep it {kept}, as in `for {loop} in {over}`"
 
 
-# ---------------------------------------------------------------- for
+def each_instance(
+    ctx: Context, loop: tree.ForAll, scope: values.Scope, read: Callable[[tree.Stmt, values.Scope], object]
+) -> None:
+    """Read the statements of each instance of a `for` with its variable bound; stop at the first with a mistake."""
+    before = len(ctx.sink.items)
+    for inner in instances(ctx, loop.domain, loop.variable, loop.where, scope):
+        for statement in loop.body:
+            ctx.attempt(read, statement, inner)
+        if len(ctx.sink.items) > before:
+            return
 
 
 def instances(
@@ -377,8 +343,7 @@ def _elements(ctx: Context, collection: values.Value, span: Span) -> Iterator[va
             step = collection.step or Fraction(1)
             count = floor((high.value - low.value) / step) + 1
             if count > MAX_INSTANCES:
-                limit = f"{MAX_INSTANCES:,} steps"
-                raise ctx.refuse(name_errors.TooMuch(span, what="this range", limit=limit))
+                raise ctx.too_much(span, "this range", f"{MAX_INSTANCES:,} steps")
             yield from (Quantity(low.value + i * step) for i in range(count))
         case _:
             wanted = "a range of whole numbers, a list or layers"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
 from math import ceil, floor, prod
 from typing import NoReturn
@@ -12,27 +12,24 @@ from puzzledsl.base.phrases import listed
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.diagnostics import name_errors
-from puzzledsl.checker.diagnostics import type_errors as types
+from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.arithmetic import guard
 from puzzledsl.checker.expressions.attributes import instances
 from puzzledsl.checker.expressions.coercions import as_number, is_times, label
-from puzzledsl.checker.expressions.figures import read_distinct, read_runs
 from puzzledsl.checker.expressions.layer_tables import (
     as_formula,
     layer_spoken_of,
     number_of,
     pointwise,
+    statements,
     tables_of,
     truth_of,
 )
-from puzzledsl.checker.expressions.logic import BOUND, afford, refuse_several
+from puzzledsl.checker.expressions.logic import BOUND, afford, read_distinct, read_runs, refuse_several
 from puzzledsl.checker.expressions.terms import LAYER_TERMS, add_all, as_symbolic, scale
 from puzzledsl.checker.limits import TERMS_PER_STEP
-from puzzledsl.checker.names.resolve import lookup
-from puzzledsl.checker.names.words import unknown_name
-from puzzledsl.checker.spaces.space_info import SpaceInfo
+from puzzledsl.checker.names.words import lookup, unknown_name
 from puzzledsl.ir import nodes
 from puzzledsl.language.alternatives import ALTERNATIVES
 from puzzledsl.language.calls import CONSTRUCTORS
@@ -47,7 +44,7 @@ def call(ctx: Context, expr: tree.Call, scope: values.Scope) -> values.Value:
         case values.Function():
             return _apply(ctx, function, expr, scope)
         case values.BuiltIn(name=name):
-            return apply_builtin(ctx, name, _items(ctx, name, expr, scope), expr)
+            return _BUILT_IN[name](ctx, name, _items(ctx, name, expr, scope), expr)
         case values.Constructed(arguments=(), base=None):
             return values.Constructed(function.name, expr.arguments, scope, expr.span)
         case values.Ref(symbol=symbol) if symbol.kind == "hardware":
@@ -65,8 +62,7 @@ def _callee(ctx: Context, expr: tree.Call, scope: values.Scope) -> values.Value:
     name = expr.function
     if not isinstance(name, tree.Name):
         return ctx.value(name, scope)
-    found = lookup(ctx, name.text, scope)
-    if found is not None:
+    if (found := lookup(ctx, name.text, scope)) is not None:
         return found
     if name.text in CONSTRUCTORS:
         return values.Constructed(name.text, (), scope, name.span)
@@ -74,7 +70,7 @@ def _callee(ctx: Context, expr: tree.Call, scope: values.Scope) -> values.Value:
         meant = _range_of(ctx, expr)
         help = "a range includes both ends: " + (f"write `{meant}`" if meant else "`1..30`")
         fixes = [Fix.replace(expr.span, meant)] if meant else []
-        raise ctx.refuse(name_errors.UnknownName(name.span, name="range", help=help, fixes=fixes))
+        raise ctx.refuse(errors.UnknownName(name.span, name="range", help=help, fixes=fixes))
     unknown_name(ctx, name, scope, (*FUNCTIONS, *sorted(CONSTRUCTORS)), kinds=("fn", "let", "hardware"))
     return values.POISON
 
@@ -92,44 +88,34 @@ def _range_of(ctx: Context, expr: tree.Call) -> str:
 
 
 def _apply(ctx: Context, function: values.Function, expr: tree.Call, scope: values.Scope) -> values.Value:
-    parameters = [p.text for p in function.node.parameters]
+    name, parameters = function.node.name.text, [p.text for p in function.node.parameters]
+    help, number = f"it is `fn {name}({', '.join(parameters)})`", len(parameters)
+    said: Args = {"takes": f"{number} argument{'' if number == 1 else 's'}", "got": len(expr.arguments)}
+    wrong_number = errors.TooManyArguments(expr.span, help=help, name=name, **said)
     bound: dict[str, values.Value] = {}
     for place, argument in enumerate(expr.arguments):
         value = ctx.value(argument.value, scope)
-        if argument.name is None and place >= len(parameters):
-            _refuse_number(ctx, function, expr)
-        name = parameters[place] if argument.name is None else argument.name.text
-        if argument.name is not None and name not in parameters:
-            said: Args = {"thing": f"fn `{function.node.name.text}`", "name": name}
-            near, help = closest(name, parameters), f"it is `{_head(function)}`"
-            raise ctx.refuse(name_errors.UnknownKey(argument.name.span, near=near, help=help, **said))
-        if name in bound:
-            raise ctx.refuse(name_errors.DuplicateKey(argument.span, name=name))
-        bound[name] = value
-    if len(bound) < len(parameters):
-        _refuse_number(ctx, function, expr)
+        if argument.name is None and place >= number:
+            raise ctx.refuse(wrong_number)
+        key = parameters[place] if argument.name is None else argument.name.text
+        if argument.name is not None and key not in parameters:
+            said = {"thing": f"fn `{name}`", "name": key, "near": closest(key, parameters), "help": help}
+            raise ctx.refuse(errors.UnknownKey(argument.name.span, **said))
+        if key in bound:
+            raise ctx.refuse(errors.DuplicateKey(argument.span, name=key))
+        bound[key] = value
+    if len(bound) < number:
+        raise ctx.refuse(wrong_number)
     return ctx.value(function.node.value, function.scope.inner(bound))
 
 
-def _head(function: values.Function) -> str:
-    names = ", ".join(p.text for p in function.node.parameters)
-    return f"fn {function.node.name.text}({names})"
-
-
-def _refuse_number(ctx: Context, function: values.Function, expr: tree.Call) -> NoReturn:
-    count, name = len(function.node.parameters), function.node.name.text
-    said: Args = {"takes": f"{count} argument{'' if count == 1 else 's'}", "got": len(expr.arguments)}
-    help = f"it is `{_head(function)}`"
-    raise ctx.refuse(name_errors.TooManyArguments(expr.span, help=help, name=name, **said))
-
-
-def _items(ctx: Context, name: str, expr: tree.Call, scope: values.Scope) -> list[values.Located]:
+def _items(ctx: Context, name: str, expr: tree.Call, scope: values.Scope) -> values.Items:
     """The values that a built-in function works on, with comprehensions and lists spread out."""
-    found: list[values.Located] = []
+    found: values.Items = []
     for argument in expr.arguments:
         if argument.name is not None:
             said: Args = {"thing": f"`{name}`", "name": argument.name.text}
-            raise ctx.refuse(name_errors.UnknownKey(argument.name.span, **said))
+            raise ctx.refuse(errors.UnknownKey(argument.name.span, **said))
         if isinstance(argument.value, tree.Comprehension):
             elements = ctx.attempt(_comprehension, ctx, argument.value, scope)
             found += [values.Located(values.POISON, argument.span)] if elements is None else elements
@@ -142,8 +128,8 @@ def _items(ctx: Context, name: str, expr: tree.Call, scope: values.Scope) -> lis
     return found
 
 
-def _comprehension(ctx: Context, node: tree.Comprehension, scope: values.Scope) -> list[values.Located]:
-    found: list[values.Located] = []
+def _comprehension(ctx: Context, node: tree.Comprehension, scope: values.Scope) -> values.Items:
+    found: values.Items = []
     for inner in instances(ctx, node.collection, node.variable, node.where, scope):
         value = ctx.sound(node.element, inner)
         # an element about many layers would be counted once for each element of the loop, a slip
@@ -153,9 +139,6 @@ def _comprehension(ctx: Context, node: tree.Comprehension, scope: values.Scope) 
             as_number(ctx, value, node.element.span, "each element of a `for`")
         found.append(values.Located(value, node.element.span))
     return found
-
-
-# ---------------------------------------------------------------- built-in functions
 
 
 ROUNDINGS: dict[str, Callable[[Fraction], Fraction]] = {
@@ -170,33 +153,7 @@ EXTREMES: dict[str, Callable[..., Fraction]] = {
 }
 
 
-def apply_builtin(ctx: Context, name: str, items: list[values.Located], call: tree.Call) -> values.Value:
-    """The value of a built-in function over `items`, none of which is poison."""
-    match name:
-        case "sum":
-            return _sum(ctx, name, items, call.span)
-        case "count":
-            return count(ctx, items, call.span)
-        case "mean":
-            return _mean(ctx, items, call.span)
-        case "min" | "max":
-            return _extreme(ctx, name, items, call.span)
-        case "all" | "any":
-            return _quantified(ctx, name, items, call.span)
-        case "runs" | "longest":
-            return read_runs(ctx, name, items, call)
-        case "distinct":
-            return read_distinct(ctx, items, call)
-        case "size":
-            return _size(ctx, items, call.span)
-        case _:
-            return _rounded(ctx, name, items, call.span)
-
-
-# ---------------------------------------------------------------- sums and counts
-
-
-def _sum(ctx: Context, name: str, items: list[values.Located], span: Span) -> values.Number:
+def _sum(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Number:
     numbers: list[values.Number] = []
     for item in items:
         facts = item.value
@@ -207,12 +164,11 @@ def _sum(ctx: Context, name: str, items: list[values.Located], span: Span) -> va
             numbers.append(as_number(ctx, facts, item.span, f"what `{name}` adds"))
     if not numbers:
         return Quantity(Fraction(0))
-    _need_alike(ctx, name, numbers, items)
-    constants = [n for n in numbers if isinstance(n, Quantity)]
+    constants = _need_alike(ctx, name, numbers, items)
     if len(constants) == len(numbers):
         total = sum((n.value for n in constants), Fraction(0))
-        return guard(ctx, Quantity(total, constants[0].dimension, constants[0].form), span)
-    return guard(ctx, _added(ctx, [*map(as_symbolic, numbers)], span), span)
+        return guard(ctx, Quantity(total, constants[0].dimension, constants[0].form), call.span)
+    return guard(ctx, _added(ctx, [*map(as_symbolic, numbers)], call.span), call.span)
 
 
 def _added(ctx: Context, parts: list[values.Symbolic], span: Span) -> values.Symbolic:
@@ -221,25 +177,27 @@ def _added(ctx: Context, parts: list[values.Symbolic], span: Span) -> values.Sym
     return add_all(parts)
 
 
-def _need_alike(ctx: Context, op: str, numbers: Sequence[values.Number], items: list[values.Located]) -> None:
+def _need_alike(ctx: Context, op: str, numbers: list[values.Number], items: values.Items) -> list[Quantity]:
+    """Refuse numbers of different dimensions; return the constants among them."""
     first = numbers[0]
     for number, item in zip(numbers, items, strict=True):
         if number.dimension != first.dimension or is_times(number) != is_times(first):
             said: Args = {"op": op, "left": values.describe(first), "right": values.describe(number)}
-            raise ctx.refuse(types.UnlikeSum(item.span, label(number), help="", **said))
+            raise ctx.refuse(errors.UnlikeSum(item.span, label(number), help="", **said))
+    return [n for n in numbers if isinstance(n, Quantity)]
 
 
-def _mean(ctx: Context, items: list[values.Located], span: Span) -> values.Value:
+def _mean(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
     size = sum(len(i.value.indices) if isinstance(i.value, values.Facts) else 1 for i in items)
     if not size:
-        raise ctx.refuse(name_errors.MissingPart(span, thing="`mean`", what="at least one value"))
-    total = _sum(ctx, "mean", items, span)
+        raise ctx.missing(call.span, "`mean`", "at least one value")
+    total = _sum(ctx, name, items, call)
     if isinstance(total, values.Symbolic):
-        return guard(ctx, scale(total, Fraction(1, size)), span)
-    return guard(ctx, Quantity(total.value / size, total.dimension, total.form), span)
+        return guard(ctx, scale(total, Fraction(1, size)), call.span)
+    return guard(ctx, Quantity(total.value / size, total.dimension, total.form), call.span)
 
 
-def count(ctx: Context, items: list[values.Located], span: Span) -> values.Value:
+def count(ctx: Context, items: values.Items, span: Span) -> values.Value:
     """The number of statements that hold."""
     constant = Fraction(0)
     parts: list[values.Symbolic] = []
@@ -247,11 +205,9 @@ def count(ctx: Context, items: list[values.Located], span: Span) -> values.Value
         match item.value:
             case values.Boolean(value=true):
                 constant += true
-            case values.Matches(space=space, sub_block=sub_block, names=names, indices=indices):
-                terms: dict[values.TermKey, Fraction] = {
-                    ("count", sub_block, names[i], i): Fraction(1) for i in indices
-                }
-                parts.append(values.Symbolic(terms, space=space))
+            case values.Matches(space=space, sub_block=part, names=names, indices=indices):
+                keys: list[values.TermKey] = [("count", part, names[i], i) for i in indices]
+                parts.append(values.Symbolic(dict.fromkeys(keys, Fraction(1)), space=space))
             case values.Formula() | values.Conjunction():
                 parts.append(_counted(ctx, item.value, item.span))
             case _:
@@ -268,7 +224,7 @@ def _counted(ctx: Context, value: values.Formula | values.Conjunction, span: Spa
     match statement:
         case values.Boolean(value=true):
             return values.Symbolic({}, Fraction(true))
-        case values.Formula(logic=nodes.Is() as single):
+        case values.Formula(logic=nodes.Is(sub_block="attention" | "ffn") as single):
             key: values.TermKey = ("count", single.sub_block, single.alternatives, single.layer)
             return values.Symbolic({key: Fraction(1)}, space=statement.space)
         case values.Formula():
@@ -282,14 +238,11 @@ def _counted(ctx: Context, value: values.Formula | values.Conjunction, span: Spa
 
 def _refuse_uncounted(ctx: Context, value: values.Value, span: Span) -> NoReturn:
     """Refuse what `count` cannot count; of an alternative, say that a sub-block is missing."""
-    help, fixes = "", list[Fix]()
+    help, fixes, text = "", list[Fix](), ctx.source(span)
+    name = value.name if isinstance(value, values.Constructed) else ""
     if isinstance(value, values.SubBlocks):
         help = f"say what: `count({value.sub_block} is noop)`"
-    elif isinstance(value, values.Constructed) and any(
-        value.name in names for names in ALTERNATIVES.values()
-    ):
-        text = ctx.source(span)
-        meant = [f"{part} is {text}" for part, names in ALTERNATIVES.items() if value.name in names]
+    elif meant := [f"{part} is {text}" for part, names in ALTERNATIVES.items() if name in names]:
         help = f"say of which sub-block: {listed([f'`count({each})`' for each in meant], 'or')}"
         fixes = [Fix.replace(span, each, safe=len(meant) == 1) for each in meant]
     raise ctx.wrong(span, _COUNTED, _COUNTS, value, help, fixes)
@@ -298,10 +251,7 @@ def _refuse_uncounted(ctx: Context, value: values.Value, span: Span) -> NoReturn
 _COUNTED, _COUNTS = "what `count` counts", "statements such as `attention is noop`"
 
 
-# ---------------------------------------------------------------- tables of a layer
-
-
-def _extreme(ctx: Context, name: str, items: list[values.Located], span: Span) -> values.Value:
+def _extreme(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
     """`min` and `max` of constants, or inside one layer."""
     numbers: list[values.Number] = []
     for item in items:
@@ -309,18 +259,16 @@ def _extreme(ctx: Context, name: str, items: list[values.Located], span: Span) -
             _refuse_extreme(ctx, name, item.span, layers=True)
         numbers.append(as_number(ctx, item.value, item.span, f"what `{name}` compares"))
     if not numbers:
-        raise ctx.refuse(name_errors.MissingPart(span, thing=f"`{name}`", what="at least one value"))
-    _need_alike(ctx, name, numbers, items)
-    constants = [n for n in numbers if isinstance(n, Quantity)]
+        raise ctx.missing(call.span, f"`{name}`", "at least one value")
+    constants = _need_alike(ctx, name, numbers, items)
     if len(constants) == len(numbers):
         return (min if name == "min" else max)(constants, key=lambda n: n.value)
     if len(numbers) == 1:
         return numbers[0]
-    tables = tables_of(ctx, numbers, span)
+    tables = tables_of(ctx, numbers, call.span)
     if tables is None:
-        whose, at = next(
-            (n, i.span) for n, i in zip(numbers, items, strict=True) if isinstance(n, values.Symbolic)
-        )
+        pairs = zip(numbers, items, strict=True)
+        whose, at = next((n, i.span) for n, i in pairs if isinstance(n, values.Symbolic))
         _refuse_extreme(ctx, name, at, layers=all(key[0] in LAYER_TERMS for key in whose.terms))
     return pointwise(tables, numbers[0].dimension, EXTREMES[name])
 
@@ -333,64 +281,53 @@ def _refuse_extreme(ctx: Context, name: str, span: Span, layers: bool) -> NoRetu
             f"`{name}` over several layers is not linear; to bound the {bound}, bound each: "
             f"`for l in layers {{ require l.ffn.width {op} … }}`"
         )
-    raise ctx.refuse(types.NotConstant(span, what=f"what `{name}` compares", got="this", help=help))
+    raise ctx.refuse(errors.NotConstant(span, what=f"what `{name}` compares", got="this", help=help))
 
 
-def _rounded(ctx: Context, name: str, items: list[values.Located], span: Span) -> values.Value:
-    if len(items) != 1:
-        raise ctx.refuse(name_errors.TooManyArguments(span, name=name, takes="1 argument", got=len(items)))
-    place, what = items[0].span, f"what `{name}` takes"
-    value = as_number(ctx, items[0].value, place, what)
+def _rounded(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
+    (item,), what = _only(ctx, name, items, call), f"what `{name}` takes"
+    value = as_number(ctx, item.value, item.span, what)
     if isinstance(value, Quantity):
         form = value.form if name == "abs" else "plain"
         return Quantity(ROUNDINGS[name](value.value), value.dimension, form)
-    tables = tables_of(ctx, [value], span)
+    tables = tables_of(ctx, [value], call.span)
     if tables is None:
         help = f"`{name}` is not linear over several layers; inside one layer it is a table of that layer"
-        raise ctx.refuse(types.NotConstant(place, what=what, got="this", help=help))
+        raise ctx.refuse(errors.NotConstant(item.span, what=what, got="this", help=help))
     return pointwise(tables, value.dimension, ROUNDINGS[name])
 
 
-# ---------------------------------------------------------------- all, any, size
-
-
-def _quantified(ctx: Context, name: str, items: list[values.Located], span: Span) -> values.Value:
-    logics: list[nodes.Logic] = []
-    size = 1
-    space: SpaceInfo | None = None
-    for item in items:
-        statement = (
-            as_formula(ctx, item.value, item.span) if isinstance(item.value, values.Conjunction) else None
-        )
-        match statement or item.value:
-            case values.Boolean(value=true):
-                if true == (name == "any"):
-                    return values.Boolean(true)
-            case values.Formula(logic=logic, size=more, space=space):
-                logics.append(logic)
-                size += more
-            case values.Matches(space=space, sub_block=sub_block, names=names, indices=indices):
-                logics += [nodes.Is(layer=i, sub_block=sub_block, alternatives=names[i]) for i in indices]
-                size += len(indices)
-            case other:
-                got = BOUND if isinstance(other, values.Conjunction) else values.describe(other)
-                raise ctx.refuse(types.NotPropositional(item.span, op=name, got=got))
-    afford(ctx, size, span)
-    if not logics or space is None:
-        return values.Boolean(name == "all")
-    joined = tuple(logics)
-    return values.Formula(
-        nodes.And(operands=joined) if name == "all" else nodes.Or(operands=joined), size, space
-    )
-
-
-def _size(ctx: Context, items: list[values.Located], span: Span) -> values.Value:
-    help = "write `size(layer)`, `size(attention)`, `size(layers[3])` or `size(layers[3].ffn)`"
+def _only(ctx: Context, name: str, items: values.Items, call: tree.Call, help: str = "") -> values.Items:
     if len(items) != 1:
-        said: Args = {"name": "size", "takes": "1 argument", "got": len(items)}
-        raise ctx.refuse(name_errors.TooManyArguments(span, help=help, **said))
-    value = items[0].value
-    match value:
+        said: Args = {"name": name, "takes": "1 argument", "got": len(items)}
+        raise ctx.refuse(errors.TooManyArguments(call.span, help=help, **said))
+    return items
+
+
+def _quantified(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
+    found: list[values.Formula] = []
+    for item in items:
+        parts = statements(ctx, item)
+        if parts is None:
+            got = BOUND if isinstance(item.value, values.Conjunction) else values.describe(item.value)
+            raise ctx.refuse(errors.NotPropositional(item.span, op=name, got=got))
+        for part in parts:
+            if isinstance(part, values.Formula):
+                found.append(part)
+            elif part.value == (name == "any"):
+                return part
+    size = 1 + sum(part.size for part in found)
+    afford(ctx, size, call.span)
+    if not found:
+        return values.Boolean(name == "all")
+    kind = nodes.And if name == "all" else nodes.Or
+    return values.Formula(kind(operands=tuple(part.logic for part in found)), size, found[-1].space)
+
+
+def _size(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
+    help = "write `size(layer)`, `size(attention)`, `size(layers[3])` or `size(layers[3].ffn)`"
+    (item,), span = _only(ctx, name, items, call, help), call.span
+    match item.value:
         case values.Layers(space=space, indices=()):
             numbers = {prod(map(len, layer)) for layer in zip(*space.base.values(), strict=True)}
         case values.Layers(space=space, indices=(layer,), single=True):
@@ -399,11 +336,29 @@ def _size(ctx: Context, items: list[values.Located], span: Span) -> values.Value
             numbers = {len(space.choices(sub_block)[layer])}
         case values.SubBlocks(space=space, sub_block=sub_block, single=False):
             numbers = set(map(len, space.base[sub_block]))
-        case _:
-            raise ctx.wrong(items[0].span, "what `size` counts", "a layer", value, help)
+        case value:
+            raise ctx.wrong(item.span, "what `size` counts", "a layer", value, help)
     if space.incomplete:
         return values.POISON
     if len(numbers) > 1:
         help = "name a layer: `size(layers[0])`"
-        raise ctx.refuse(types.DiffersByLayer(span, what=f"`{ctx.source(span)}`", help=help))
+        raise ctx.refuse(errors.DiffersByLayer(span, what=f"`{ctx.source(span)}`", help=help))
     return Quantity(Fraction(numbers.pop()))
+
+
+def _count(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
+    return count(ctx, items, call.span)
+
+
+_BUILT_IN: dict[str, Callable[[Context, str, values.Items, tree.Call], values.Value]] = {
+    "sum": _sum,
+    "count": _count,
+    "mean": _mean,
+    "size": _size,
+    "distinct": read_distinct,
+    **dict.fromkeys(EXTREMES, _extreme),
+    **dict.fromkeys(ROUNDINGS, _rounded),
+    **dict.fromkeys(("all", "any"), _quantified),
+    **dict.fromkeys(("runs", "longest"), read_runs),
+}
+"""The built-in functions, each with its name, its arguments, none of which is poison, and its call."""

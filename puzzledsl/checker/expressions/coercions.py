@@ -18,7 +18,7 @@ from puzzledsl.base.units import (
     format_quantity,
 )
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.diagnostics import type_errors as errors
+from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.values import Number, Symbolic, Value, describe
 from puzzledsl.syntax import tree
@@ -44,6 +44,8 @@ _UNITS: dict[Dimension, tuple[str, ...]] = {
     units.FLOP_PER_S: ("TFLOP/s",),
 }
 """The units that a bare number probably lacks; of bytes they follow from its size."""
+End = int | Fraction | None
+"""A bound; None where there is none."""
 MIB = 2**20
 FEW_TOK_PER_S = 10
 """Throughput limit below which a bare number more likely means a multiple of the parent's than tokens per second."""
@@ -111,22 +113,22 @@ def as_constant(ctx: Context, value: Value, span: Span, what: str, dimension: Di
 
 
 def as_whole(
-    ctx: Context,
-    value: Value,
-    span: Span,
-    what: str,
-    low: int | None = None,
-    high: int | None = None,
-    help: str = "",
+    ctx: Context, value: Value, span: Span, what: str, low: End = None, high: End = None, help: str = ""
 ) -> int:
     """Return a whole plain number within bounds; anything else is refused, with `help` if it is out of bounds."""
     number = as_constant(ctx, value, span, what)
     if number.value.denominator != 1:
-        raise ctx.refuse(errors.OutOfRange(span, what=what, condition="a whole number", got=str(number)))
+        raise ctx.beyond(span, what, "a whole number", str(number))
+    return int(within(ctx, number, span, what, low, high, help))
+
+
+def within(
+    ctx: Context, number: Quantity, span: Span, what: str, low: End, high: End, help: str = ""
+) -> Fraction:
+    """Return the value of a number; one below `low` or above `high` is refused."""
     if (low is not None and number.value < low) or (high is not None and number.value > high):
-        condition, got = between(low, high), str(number)
-        raise ctx.refuse(errors.OutOfRange(span, what=what, condition=condition, got=got, help=help))
-    return int(number.value)
+        raise ctx.beyond(span, what, between(low, high), str(number), help)
+    return number.value
 
 
 def refuse_list(ctx: Context, value: Value, span: Span, what: str) -> None:
@@ -149,7 +151,7 @@ def read_step(ctx: Context, expr: tree.Expr, scope: values.Scope, dimension: Dim
     """Return the `step` of a range: more than zero and of the range's dimension."""
     step = as_constant(ctx, ctx.value(expr, scope), expr.span, "`step`", dimension)
     if step.value <= 0:
-        raise ctx.refuse(errors.OutOfRange(expr.span, what="`step`", condition="more than 0", got=str(step)))
+        raise ctx.beyond(expr.span, "`step`", "more than 0", str(step))
     return step.value
 
 
@@ -158,9 +160,6 @@ def between(low: object | None, high: object | None) -> str:
     if low is None:
         return f"at most {high}"
     return f"at least {low}" if high is None else f"{low} to {high}"
-
-
-# ---------------------------------------------------------------- dimensions in diagnostics
 
 
 def label(value: Number) -> str:

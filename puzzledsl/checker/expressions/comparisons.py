@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 from typing import Literal, NoReturn, cast
@@ -12,23 +11,13 @@ from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.diagnostics import type_errors as errors
-from puzzledsl.checker.expressions import values
+from puzzledsl.checker.diagnostics import errors
+from puzzledsl.checker.expressions import coercions, values
 from puzzledsl.checker.expressions.arithmetic import refuse_throughput
-from puzzledsl.checker.expressions.coercions import (
-    as_number,
-    as_whole,
-    is_times,
-    label,
-    times_instead,
-    unit_fixes,
-    would_do,
-)
 from puzzledsl.checker.expressions.layer_tables import compared, holds, layer_of
 from puzzledsl.checker.expressions.logic import connect
 from puzzledsl.checker.expressions.terms import add_all, as_symbolic, is_metric, is_throughput, scale
-from puzzledsl.checker.names.resolve import lookup
-from puzzledsl.checker.names.words import read_word
+from puzzledsl.checker.names.words import lookup, read_word
 from puzzledsl.ir import nodes
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.tree import CompareOp
@@ -101,11 +90,8 @@ def _link(ctx: Context, left: values.Value, op: CompareOp, right: values.Value, 
         if isinstance(side, values.Facts):
             _refuse_facts(ctx, side, op, span, at)
     what = f"each side of `{op}`"
-    first = as_number(ctx, left, at.left, what)
-    return _numbers(ctx, first, op, as_number(ctx, right, at.right, what), at)
-
-
-# ---------------------------------------------------------------- numbers
+    first = coercions.as_number(ctx, left, at.left, what)
+    return _numbers(ctx, first, op, coercions.as_number(ctx, right, at.right, what), at)
 
 
 def _numbers(
@@ -117,14 +103,12 @@ def _numbers(
     if isinstance(left, Quantity) and isinstance(right, Quantity):
         return values.Boolean(holds(left.value, op, right.value))
     if op == "!=" and layer_of([left, right]) is None:
-        instead = "a search can only bound it: write `<=` or `>=`"
-        raise ctx.refuse(
-            errors.BadEquality(at.op, op="!=", what="something the search decides", instead=instead)
-        )
+        what, instead = "something the search decides", "a search can only bound it: write `<=` or `>=`"
+        raise ctx.refuse(errors.BadEquality(at.op, op="!=", what=what, instead=instead))
     if isinstance(left, Quantity):
         left, right, at, op = right, left, at.turned, FLIPPED[op]
     symbolic = as_symbolic(left)
-    if isinstance(right, Quantity) and is_times(right):
+    if isinstance(right, Quantity) and coercions.is_times(right):
         return _bound(ctx, symbolic, op, None, right.value, at)
     moved = add_all([symbolic, scale(as_symbolic(right), Fraction(-1))])
     if not moved.terms:
@@ -147,13 +131,12 @@ def _bound(
     ratio: Fraction | None,
     at: Sides,
 ) -> values.Value:
-    batch = any(is_metric(key, "batch") for key in left.terms)
-    if op == "==" and any(
-        key[0] in ("metric", "score") and not is_metric(key, "batch") for key in left.terms
-    ):
+    batch = [is_metric(key, "batch") for key in left.terms]
+    measured = [key[0] in ("metric", "score") for key in left.terms]
+    if op == "==" and any(scattered and not own for scattered, own in zip(measured, batch, strict=True)):
         what = "a metric or score, which takes scattered values"
         raise ctx.refuse(errors.BadEquality(at.op, op="==", what=what, instead="write `<=` or `>=`"))
-    if ratio is not None and batch:
+    if ratio is not None and any(batch):
         refuse_batch_ratio(ctx, at.right, "compare the batch with a number, such as `>= 32`")
     if is_throughput(left):
         if len(left.terms) > 1 or left.constant:
@@ -164,9 +147,9 @@ def _bound(
         op = FLIPPED[op] if factor < 0 else op
     kept = cast(Literal["<=", ">=", "==", "<", ">"], op)
     comparison = values.Comparison(left, kept, bound, ratio, at.left, at.right)
-    return (
-        compared(ctx, comparison, at.op) or values.POISON if op == "!=" else values.Conjunction((comparison,))
-    )
+    if op == "!=":
+        return compared(ctx, comparison, at.op) or values.POISON
+    return values.Conjunction((comparison,))
 
 
 def refuse_batch_ratio(ctx: Context, span: Span, instead: str) -> NoReturn:
@@ -177,8 +160,8 @@ def refuse_batch_ratio(ctx: Context, span: Span, instead: str) -> NoReturn:
 
 def comparable(ctx: Context, op: str, left: values.Number, right: values.Number, at: Sides) -> None:
     """Refuse two sides of different dimensions. A literal such as `2x` (times the parent's) compares with any metric."""
-    if is_times(left) or is_times(right):
-        if is_times(left) and is_times(right):
+    if coercions.is_times(left) or coercions.is_times(right):
+        if coercions.is_times(left) and coercions.is_times(right):
             return
         if isinstance(left, values.Symbolic) or isinstance(right, values.Symbolic):
             return
@@ -188,22 +171,21 @@ def comparable(ctx: Context, op: str, left: values.Number, right: values.Number,
     mine, first, other, second = right, at.right, left, at.left
     if literal_left:
         mine, first, other, second = left, at.left, right, at.right
-    place, times = _literal(ctx, first), times_instead(other, mine)
-    fixes = unit_fixes(other.dimension, mine, first, ctx.source(first))
+    place, times = _literal(ctx, first), coercions.times_instead(other, mine)
+    fixes = coercions.unit_fixes(other.dimension, mine, first, ctx.source(first))
     if place != first:  # the type that the name is declared with takes no unit
         fixes = [Fix.replace(place, times, safe=False)] if times else []
     elif times:  # neither literal is certain to be the one meant
         multiple = Fix.replace(first, times, safe=False)
         fixes = [fix for known in fixes for fix in (replace(known, safe=False), multiple)]
-    help = would_do(other.dimension, mine) or would_do(mine.dimension, other)
+    help = coercions.would_do(other.dimension, mine) or coercions.would_do(mine.dimension, other)
     if times:
         said = f"`{times}` for {times.removesuffix('x')} times the parent's"
         help = f"write {said}" if place != first else f"{help}, or {said}"
-    beside = [Label(second, label(other)), *([Label(place, "its value")] if place != first else [])]
+    beside = [Label(second, coercions.label(other)), *([Label(place, "its value")] if place != first else [])]
     sides: Args = {"op": op, "left": values.describe(left), "right": values.describe(right)}
-    raise ctx.refuse(
-        errors.UnlikeComparison(first, label(mine), secondary=beside, help=help, fixes=fixes, **sides)
-    )
+    sides |= {"secondary": beside, "help": help, "fixes": fixes}
+    raise ctx.refuse(errors.UnlikeComparison(first, coercions.label(mine), **sides))
 
 
 def _literal(ctx: Context, span: Span) -> Span:
@@ -216,9 +198,6 @@ def _literal(ctx: Context, span: Span) -> Span:
     return value.span if isinstance(value, tree.Literal_) else span
 
 
-# ---------------------------------------------------------------- runs, longest, distinct
-
-
 def _tally(ctx: Context, left: values.Value, op: CompareOp, right: values.Value, at: Sides) -> values.Value:
     """`runs(P) <= 2`, either way round; anything but a whole number beside it is refused."""
     if not isinstance(left, values.Tally):
@@ -226,7 +205,7 @@ def _tally(ctx: Context, left: values.Value, op: CompareOp, right: values.Value,
     elif isinstance(right, values.Tally):
         raise ctx.refuse(errors.NotASum(at.right, text=right.text))
     assert isinstance(left, values.Tally)
-    number = as_whole(ctx, right, at.right, f"what `{left.text}` is compared with")
+    number = coercions.as_whole(ctx, right, at.right, f"what `{left.text}` is compared with")
     if op != "!=":
         return _within(left, *_limits(op, number))
     found = _within(left, number, number)
@@ -242,7 +221,7 @@ def _between(
         value, span = sides[end], expr.operands[end].span
         if isinstance(value, values.Tally):
             raise ctx.refuse(errors.NotASum(span, text=value.text))
-        number = as_whole(ctx, value, span, f"what `{tally.text}` is compared with")
+        number = coercions.as_whole(ctx, value, span, f"what `{tally.text}` is compared with")
         if op == "!=":
             what, instead = "something in a chain", "write two requirements"
             raise ctx.refuse(errors.BadEquality(expr.operands[1].span, op="!=", what=what, instead=instead))
@@ -253,13 +232,9 @@ def _between(
 
 def _limits(op: CompareOp, number: int) -> tuple[int, int | None]:
     """The least and the most that a comparison allows; None: no upper limit."""
-    by_op: Mapping[str, tuple[int, int | None]] = {
-        "<=": (0, number),
-        "<": (0, number - 1),
-        ">=": (number, None),
-        ">": (number + 1, None),
-    }
-    return by_op.get(op, (number, number))
+    if op in ("<=", "<"):
+        return 0, number - (op == "<")
+    return (number + (op == ">"), None) if op in (">=", ">") else (number, number)
 
 
 def _within(tally: values.Tally, least: int, most: int | None) -> values.Formula:
@@ -268,9 +243,6 @@ def _within(tally: values.Tally, least: int, most: int | None) -> values.Formula
         return values.Formula(nodes.Or(operands=()), 1, tally.space)
     bounds = {"at_least": max(least, 0), "at_most": most}
     return values.Formula(tally.figure.model_copy(update=bounds), tally.size, tally.space)
-
-
-# ---------------------------------------------------------------- what was meant instead
 
 
 def _refuse_layers(

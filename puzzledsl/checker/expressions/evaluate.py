@@ -6,13 +6,12 @@ Context.enter and Context.spend bound the work of `fn`s and `let`s.
 
 from __future__ import annotations
 
-from typing import NoReturn, assert_never
+from typing import assert_never
 
 from puzzledsl.base.diagnostics import Args, Fix, Span
 from puzzledsl.base.units import BadLiteral, Quantity, parse_quantity
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.diagnostics import name_errors
-from puzzledsl.checker.diagnostics import type_errors as errors
+from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.arithmetic import combine
 from puzzledsl.checker.expressions.attributes import attribute, index
@@ -30,8 +29,7 @@ from puzzledsl.checker.expressions.layer_tables import (
 from puzzledsl.checker.expressions.logic import connect, invert, same_as, subject_is
 from puzzledsl.checker.expressions.terms import negate
 from puzzledsl.checker.limits import MAX_OPTIONS
-from puzzledsl.checker.names.resolve import lookup
-from puzzledsl.checker.names.words import unknown_name
+from puzzledsl.checker.names.words import lookup, unknown_name
 from puzzledsl.language.calls import CONSTRUCTORS
 from puzzledsl.syntax import tree
 
@@ -51,8 +49,13 @@ def evaluate(ctx: Context, expr: tree.Expr, scope: values.Scope) -> values.Value
 
 def _evaluate(ctx: Context, expr: tree.Expr, scope: values.Scope) -> values.Value:
     match expr:
-        case tree.Name():
-            return _name(ctx, expr, scope)
+        case tree.Name(text=name):
+            found = lookup(ctx, name, scope)
+            if found is None and name in CONSTRUCTORS:
+                return values.Constructed(name, (), scope, expr.span)
+            if found is None:
+                unknown_name(ctx, expr, scope, (*values.VALUES, *sorted(CONSTRUCTORS)))
+            return found or values.POISON
         case tree.Literal_():
             try:
                 return parse_quantity(expr.text)
@@ -62,9 +65,7 @@ def _evaluate(ctx: Context, expr: tree.Expr, scope: values.Scope) -> values.Valu
             return values.Text(expr.value)
         case tree.ListExpr():
             items = tuple(ctx.value(item, scope) for item in expr.items)
-            return (
-                values.POISON if any(isinstance(i, values.Poison) for i in items) else values.ListValue(items)
-            )
+            return values.POISON if values.POISON in items else values.ListValue(items)
         case tree.Choice():
             return _options(ctx, expr, scope)
         case tree.Cond():
@@ -85,9 +86,7 @@ def _evaluate(ctx: Context, expr: tree.Expr, scope: values.Scope) -> values.Valu
             return _range(ctx, expr, scope)
         case tree.Arrow():
             help = "it stands between prompt and output tokens: `batch(256, 128 -> 1024)`"
-            raise ctx.refuse(
-                name_errors.Misplaced(expr.span, what="`->`", where="this expression", help=help)
-            )
+            raise ctx.misplaced(expr.span, "`->`", "this expression", help)
         case tree.Attribute():
             return attribute(ctx, ctx.value(expr.target, scope), expr)
         case tree.Index():
@@ -96,22 +95,11 @@ def _evaluate(ctx: Context, expr: tree.Expr, scope: values.Scope) -> values.Valu
             return call(ctx, expr, scope)
         case tree.Comprehension():
             help = "write it inside `sum(…)`, `count(…)`, `all(…)` or `any(…)`"
-            raise ctx.refuse(
-                name_errors.Misplaced(expr.span, what="`for`", where="this expression", help=help)
-            )
+            raise ctx.misplaced(expr.span, "`for`", "this expression", help)
         case tree.BadExpr():
             return values.POISON
         case _:
             assert_never(expr)
-
-
-def _name(ctx: Context, name: tree.Name, scope: values.Scope) -> values.Value:
-    found = lookup(ctx, name.text, scope)
-    if found is None and name.text in CONSTRUCTORS:
-        return values.Constructed(name.text, (), scope, name.span)
-    if found is None:
-        unknown_name(ctx, name, scope, (*values.VALUES, *sorted(CONSTRUCTORS)))
-    return found or values.POISON
 
 
 def _options(ctx: Context, expr: tree.Choice, scope: values.Scope) -> values.Value:
@@ -123,13 +111,10 @@ def _options(ctx: Context, expr: tree.Choice, scope: values.Scope) -> values.Val
         subject, last = ctx.source(expr.options[0].subject.span), expr.options[-1].span
         patterns = ctx.source(expr.options[0].pattern.span.to(last))
         help = f"several patterns stand in brackets: `{subject} is ({patterns})`; statements are joined with `or`"
-        raise ctx.refuse(name_errors.Misplaced(expr.span, what="`|`", where="a statement", help=help))
+        raise ctx.misplaced(expr.span, "`|`", "a statement", help)
     if len(found) > MAX_OPTIONS:
-        raise ctx.refuse(name_errors.TooMuch(expr.span, what="this choice", limit=f"{MAX_OPTIONS} options"))
+        raise ctx.too_much(expr.span, "this choice", f"{MAX_OPTIONS} options")
     return values.Options(tuple(found))
-
-
-# ---------------------------------------------------------------- if
 
 
 def _conditional(ctx: Context, expr: tree.Cond, scope: values.Scope) -> values.Value:
@@ -150,27 +135,17 @@ def _decided(ctx: Context, expr: tree.Cond, statement: values.Value, scope: valu
     if then.dimension != otherwise.dimension:
         said: Args = {"op": "if", "left": values.describe(then), "right": values.describe(otherwise)}
         raise ctx.refuse(errors.UnlikeSum(expr.span, **said))
-    at = layer_spoken_of(statement) if isinstance(statement, values.Formula) else None
-    if not isinstance(statement, values.Formula) or at is None:
-        _refuse_layers(ctx, expr.condition.span)
-    truth = number_of(truth_of(ctx, statement, at, expr.condition.span))
-    tables = tables_of(ctx, [truth, then, otherwise], expr.span)
-    if tables is None:
-        _refuse_layers(ctx, expr.condition.span)
-    return pointwise(tables, then.dimension, lambda c, a, b: a if c else b)
+    if isinstance(statement, values.Formula) and (at := layer_spoken_of(statement)) is not None:
+        truth = number_of(truth_of(ctx, statement, at, expr.condition.span))
+        if (tables := tables_of(ctx, [truth, then, otherwise], expr.span)) is not None:
+            return pointwise(tables, then.dimension, lambda c, a, b: a if c else b)
+    what, got = "the condition of `if` and both its sides", "more than one layer's choice"
+    help = "inside one layer `if` makes a table; between layers write `require … implies …`"
+    raise ctx.refuse(errors.NotConstant(expr.condition.span, what=what, got=got, help=help))
 
 
 def _side(ctx: Context, side: tree.Expr, scope: values.Scope) -> values.Number:
     return as_number(ctx, ctx.value(side, scope), side.span, "each side of `if`")
-
-
-def _refuse_layers(ctx: Context, span: Span) -> NoReturn:
-    what, got = "the condition of `if` and both its sides", "more than one layer's choice"
-    help = "inside one layer `if` makes a table; between layers write `require … implies …`"
-    raise ctx.refuse(errors.NotConstant(span, what=what, got=got, help=help))
-
-
-# ---------------------------------------------------------------- operators
 
 
 def _binary(ctx: Context, expr: tree.Binary, scope: values.Scope) -> values.Value:
@@ -207,7 +182,7 @@ def _unary(ctx: Context, expr: tree.Unary, scope: values.Scope) -> values.Value:
     number = as_number(ctx, value, expr.operand.span, f"what `{expr.op}` is applied to")
     result = negate(number) if expr.op == "-" else number
     if isinstance(expr.operand, tree.Literal_) and isinstance(result, Quantity):
-        ctx.note_written(result)
+        ctx.written[id(result)] = result
     return result
 
 
@@ -236,19 +211,15 @@ def _member(ctx: Context, expr: tree.In, scope: values.Scope) -> values.Value:
 
 def _range(ctx: Context, expr: tree.Range, scope: values.Scope) -> values.Value:
     if expr.start is None or expr.stop is None:
-        help = "an open end is for layers: `layers[40..]`"
-        raise ctx.refuse(name_errors.MissingPart(expr.span, thing="a range", what="both ends", help=help))
-    found = [ctx.value(end, scope) for end in (expr.start, expr.stop)]
+        raise ctx.missing(expr.span, "a range", "both ends", "an open end is for layers: `layers[40..]`")
     ends: list[Quantity] = []
-    for value, end in zip(found, (expr.start, expr.stop), strict=True):
+    for value, end in [(ctx.value(end, scope), end) for end in (expr.start, expr.stop)]:
         if not isinstance(value, Quantity):
             raise ctx.wrong(end.span, "an end of a range", "a constant", value)
         ends.append(value)
     low, high = ends
     if low.dimension != high.dimension:
-        raise ctx.refuse(
-            errors.UnlikeSum(expr.span, op="..", left=values.describe(low), right=values.describe(high))
-        )
-    return values.RangeValue(
-        low, high, None if expr.step is None else read_step(ctx, expr.step, scope, low.dimension)
-    )
+        left, right = values.describe(low), values.describe(high)
+        raise ctx.refuse(errors.UnlikeSum(expr.span, op="..", left=left, right=right))
+    step = None if expr.step is None else read_step(ctx, expr.step, scope, low.dimension)
+    return values.RangeValue(low, high, step)

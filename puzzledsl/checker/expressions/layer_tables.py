@@ -20,7 +20,6 @@ from puzzledsl.base.phrases import listed
 from puzzledsl.base.units import COUNT, Dimension, Quantity, format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import NeverHolds
-from puzzledsl.checker.diagnostics.name_errors import TooMuch
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.terms import LAYER_TERMS, to_linear
 from puzzledsl.checker.limits import CELLS_PER_STEP, MAX_CELLS
@@ -30,6 +29,7 @@ from puzzledsl.ir.facts import fact
 from puzzledsl.ir.logic import Pair, layers_of
 
 Cells = tuple[tuple[Fraction, ...], ...]
+Axis = tuple[Alternative, ...]
 MOST_SHOWN = 12  # values in a message
 BOTH: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 
@@ -43,10 +43,19 @@ class Table:
     cells: Cells
     dimension: Dimension = COUNT
 
+    def names(self, part: SubBlock) -> tuple[str, ...]:
+        """Return the canonical names of the alternatives of one axis."""
+        return axis_names(self.space, self.layer, part)
 
-def axis(space: SpaceInfo, layer: int, sub_block: SubBlock) -> tuple[Alternative, ...]:
+    @property
+    def parents(self) -> Fraction:
+        """The cell of the parent's own layer."""
+        return self.cells[self.names("attention").index("parent")][self.names("ffn").index("parent")]
+
+
+def axis(space: SpaceInfo, layer: int, sub_block: SubBlock) -> Axis:
     """Return a layer's alternatives of one sub-block, with the parent's own among them."""
-    here: tuple[Alternative, ...] = tuple(space.choices(sub_block)[layer])
+    here: Axis = tuple(space.choices(sub_block)[layer])
     parent = PARENTS[sub_block]
     return here if parent in here else (*here, parent)
 
@@ -54,9 +63,6 @@ def axis(space: SpaceInfo, layer: int, sub_block: SubBlock) -> tuple[Alternative
 def axis_names(space: SpaceInfo, layer: int, sub_block: SubBlock) -> tuple[str, ...]:
     """Return the canonical names of `axis`."""
     return tuple(a.name for a in axis(space, layer, sub_block))
-
-
-# ---------------------------------------------------------------- numbers to tables
 
 
 def layer_of(numbers: Sequence[values.Number]) -> tuple[SpaceInfo, int] | None:
@@ -82,27 +88,26 @@ def tables_of(ctx: Context, numbers: Sequence[values.Number], span: Span) -> lis
     space, layer = at
     rows, columns = (axis(space, layer, part) for part in BOTH)
     _afford(ctx, len(rows) * len(columns), len(numbers), span)
-    cells = [
-        ((v.value,) * len(columns),) * len(rows)
-        if isinstance(v, Quantity)
-        else _cells(tuple(v.terms.items()), v.constant, space, layer)
-        for v in numbers
-    ]
-    return [Table(space, layer, each, v.dimension) for each, v in zip(cells, numbers, strict=True)]
+    terms = [({}, n.value) if isinstance(n, Quantity) else (n.terms, n.constant) for n in numbers]
+    cells = [_cells(tuple(own.items()), constant, space, rows, columns) for own, constant in terms]
+    return [Table(space, layer, each, n.dimension) for each, n in zip(cells, numbers, strict=True)]
 
 
 def _afford(ctx: Context, size: int, numbers: int, span: Span) -> None:
     """Count the work of tables of so many cells; tables that are too large are refused."""
     if size > MAX_CELLS:
-        raise ctx.refuse(TooMuch(span, what="the table of this layer", limit=f"{MAX_CELLS:,} pairs"))
+        raise ctx.too_much(span, "the table of this layer", f"{MAX_CELLS:,} pairs")
     ctx.spend(span, 1 + size * numbers // CELLS_PER_STEP)
 
 
 @functools.lru_cache(maxsize=256)  # a figure is compared with many values
 def _cells(
-    terms: tuple[tuple[values.TermKey, Fraction], ...], constant: Fraction, space: SpaceInfo, layer: int
+    terms: tuple[tuple[values.TermKey, Fraction], ...],
+    constant: Fraction,
+    space: SpaceInfo,
+    rows: Axis,
+    columns: Axis,
 ) -> Cells:
-    rows, columns = (axis(space, layer, part) for part in BOTH)
     pairs = [(key, c) for key, c in terms if key[0] == "table"]
     by_row, by_column = (
         [sum((c * _one(key, each, space) for key, c in of_part), Fraction(0)) for each in axis]
@@ -141,9 +146,6 @@ def entry(key: values.TermKey, row: int, column: int) -> Fraction:
     return found
 
 
-# ---------------------------------------------------------------- tables to numbers
-
-
 def pointwise(tables: Sequence[Table], dimension: Dimension, of: Callable[..., Fraction]) -> values.Number:
     """Apply `of` cell by cell to tables of one layer."""
     first = tables[0]
@@ -156,39 +158,54 @@ def pointwise(tables: Sequence[Table], dimension: Dimension, of: Callable[..., F
 
 def number_of(table: Table) -> values.Number:
     """Return the simplest number with these cells: a constant, a count, a table over one sub-block or one over pairs."""
-    cells, space, layer, low = table.cells, table.space, table.layer, Fraction(0)
-    attention, ffn = (axis_names(space, layer, part) for part in BOTH)
-    by_attention, by_ffn = all(len(set(row)) == 1 for row in cells), len(set(cells)) == 1
-    if by_attention and by_ffn:
-        return Quantity(cells[0][0], table.dimension)
-    key: values.TermKey = ("table", attention, ffn, cells, layer)
-    factor = Fraction(1)
-    if by_ffn or by_attention:
-        part, names = ("ffn", ffn) if by_ffn else ("attention", attention)
-        column = cells[0] if by_ffn else tuple(row[0] for row in cells)
-        key = ("table", (), ffn, (column,), layer)
-        if by_attention:
-            key = ("table", attention, (), tuple((v,) for v in column), layer)
-        if len(set(column)) == 2:
-            low, high = sorted(set(column))
-            chosen = tuple(name for name, value in zip(names, column, strict=True) if value == high)
-            key, factor = ("count", part, chosen, layer), high - low
-    return values.Symbolic({key: factor}, low, table.dimension, space)
+    attention, ffn, cells = axes_of(table)
+    different = sorted({cell for row in cells for cell in row})
+    if len(different) == 1:
+        return Quantity(different[0], table.dimension)
+    key: values.TermKey = ("table", attention, ffn, cells, table.layer)
+    low, factor = Fraction(0), Fraction(1)
+    if len(different) == 2 and not (attention and ffn):
+        part, names = ("attention", attention) if attention else ("ffn", ffn)
+        low, high = different
+        column = (cell for row in cells for cell in row)
+        chosen = tuple(name for name, value in zip(names, column, strict=True) if value == high)
+        key, factor = ("count", part, chosen, table.layer), high - low
+    return values.Symbolic({key: factor}, low, table.dimension, table.space)
 
 
-# ---------------------------------------------------------------- statements about one layer
+def axes_of(table: Table) -> tuple[tuple[str, ...], tuple[str, ...], Cells]:
+    """Return the names of the axes that a table depends on, another's left out, and the cells along them."""
+    cells, attention, ffn = table.cells, table.names("attention"), table.names("ffn")
+    if len(set(cells)) == 1:
+        return (), ffn, cells[:1]
+    if all(len(set(row)) == 1 for row in cells):
+        return attention, (), tuple(row[:1] for row in cells)
+    return attention, ffn, cells
 
 
 def as_formula(ctx: Context, value: values.Value, span: Span) -> values.Statement | None:
     """Return a statement as a formula, comparisons of layers' numbers among them; None for a bound on metrics."""
-    match value:
-        case values.Formula() | values.Boolean():
-            return value
-        case values.Conjunction(items=items):
-            parts = [i if isinstance(i, values.Formula) else _of_layers(ctx, i, span) for i in items]
-            known = [part for part in parts if part is not None]
-            return _all_of(known) if len(known) == len(parts) else None
-    return None
+    if not isinstance(value, values.Conjunction):
+        return value if isinstance(value, values.Formula | values.Boolean) else None
+    parts = [i if isinstance(i, values.Formula) else _of_layers(ctx, i, span) for i in value.items]
+    if None in parts or values.Boolean(False) in parts:
+        return None if None in parts else values.Boolean(False)
+    formulas = [part for part in parts if isinstance(part, values.Formula)]
+    if len(formulas) < 2:
+        return formulas[0] if formulas else values.Boolean(True)
+    size = 1 + sum(part.size for part in formulas)
+    return values.Formula(nodes.And(operands=tuple(f.logic for f in formulas)), size, formulas[0].space)
+
+
+def statements(ctx: Context, item: values.Located) -> list[values.Statement] | None:
+    """Return the statements that an argument is: of `attention is noop` one for each layer; None for anything else."""
+    match item.value:
+        case values.Matches(space=space, sub_block=part, names=names, indices=indices):
+            each = (nodes.Is(layer=i, sub_block=part, alternatives=names[i]) for i in indices)
+            return [values.Formula(one, 1, space) for one in each]
+        case value:
+            found = as_formula(ctx, value, item.span)
+            return None if found is None else [found]
 
 
 def _of_layers(ctx: Context, comparison: values.Comparison, span: Span) -> values.Statement | None:
@@ -199,29 +216,15 @@ def _of_layers(ctx: Context, comparison: values.Comparison, span: Span) -> value
     if any(key[0] not in LAYER_TERMS for key in left.terms):
         return None
     if comparison.parent_ratio is not None:
-        tables = [table for part in _by_layer(left) for table in tables_of(ctx, [part], span) or ()]
-        bound = comparison.parent_ratio * (left.constant + sum(map(parents_value, tables), Fraction(0)))
+        by_layer: dict[object, dict[values.TermKey, Fraction]] = {}
+        for key, coefficient in left.terms.items():
+            by_layer.setdefault(key[-1], {})[key] = coefficient
+        parts = [values.Symbolic(t, Fraction(0), left.dimension, left.space) for t in by_layer.values()]
+        tables = [table for part in parts for table in tables_of(ctx, [part], span) or ()]
+        bound = comparison.parent_ratio * (left.constant + sum((t.parents for t in tables), Fraction(0)))
     assert bound is not None
     sums = nodes.Compare(left=to_linear(left), op=comparison.op, bound=bound)
     return values.Formula(sums, 1 + len(left.terms), left.space)
-
-
-def _by_layer(value: values.Symbolic) -> list[values.Symbolic]:
-    """Return the part of a sum that each of its layers adds, without the constant."""
-    found: dict[object, dict[values.TermKey, Fraction]] = {}
-    for key, coefficient in value.terms.items():
-        found.setdefault(key[-1], {})[key] = coefficient
-    return [values.Symbolic(terms, Fraction(0), value.dimension, value.space) for terms in found.values()]
-
-
-def _all_of(parts: Sequence[values.Statement]) -> values.Statement:
-    if any(isinstance(part, values.Boolean) and not part.value for part in parts):
-        return values.Boolean(False)
-    formulas = [part for part in parts if isinstance(part, values.Formula)]
-    if len(formulas) < 2:
-        return formulas[0] if formulas else values.Boolean(True)
-    size = 1 + sum(part.size for part in formulas)
-    return values.Formula(nodes.And(operands=tuple(f.logic for f in formulas)), size, formulas[0].space)
 
 
 def compared(ctx: Context, comparison: values.Comparison, span: Span) -> values.Statement | None:
@@ -231,7 +234,7 @@ def compared(ctx: Context, comparison: values.Comparison, span: Span) -> values.
         return None
     (table,) = tables
     if comparison.parent_ratio is not None:
-        bound = comparison.parent_ratio * parents_value(table)
+        bound = comparison.parent_ratio * table.parents
     assert bound is not None
     cells = {id(cell): cell for row in table.cells for cell in row}  # most are there several times
     truth = {key: holds(cell, comparison.op, bound) for key, cell in cells.items()}
@@ -242,34 +245,25 @@ def compared(ctx: Context, comparison: values.Comparison, span: Span) -> values.
 
 
 def _warn_of_no_value(
-    ctx: Context, left: values.Number, bound: Fraction, space: SpaceInfo, span: Span
+    ctx: Context, left: values.Symbolic, bound: Fraction, space: SpaceInfo, span: Span
 ) -> None:
     """Warn of a number that a figure has in no layer of the space: `layers[3].ffn.width == 1000`."""
-    if isinstance(left, Quantity) or len(left.terms) != 1:
-        return
-    ((key, coefficient),) = left.terms.items()
-    if key[0] != "fact" or any(warning.span == span for warning in ctx.warnings):
+    (key, coefficient), *more = left.terms.items()
+    if more or key[0] != "fact" or any(warning.span == span for warning in ctx.warnings):
         return
     _, part, attribute, _ = key
     choices = [*enumerate(space.choices("attention" if part == "attention" else "ffn"))]
     numbers = {fact(each, str(attribute), space.shape.at(layer)) for layer, own in choices for each in own}
     if (bound - left.constant) / coefficient not in numbers:
-        help = one_of(f"{part}.{attribute}", numbers)
-        error = NeverHolds(span, space=space.name, bound=f"`{ctx.source(span)}`", help=help)
-        ctx.warnings.append(error)
+        help, what = one_of(f"{part}.{attribute}", numbers), f"`{ctx.source(span)}`"
+        ctx.warnings.append(NeverHolds(span, space=space.name, bound=what, help=help))
 
 
 def one_of(what: str, numbers: Collection[Fraction | int]) -> str:
     """Return the numbers that something can be, in words."""
     known = [format_quantity(value, COUNT) for value in sorted(numbers)]
-    shown = known if len(known) <= MOST_SHOWN else [*known[:MOST_SHOWN], "…"]
-    return f"`{what}` is {listed(shown, 'or')}" if shown[-1] != "…" else f"`{what}` is {', '.join(shown)}"
-
-
-def parents_value(table: Table) -> Fraction:
-    """Return the cell of the parent's own layer."""
-    row = axis_names(table.space, table.layer, "attention").index("parent")
-    return table.cells[row][axis_names(table.space, table.layer, "ffn").index("parent")]
+    few = len(known) <= MOST_SHOWN
+    return f"`{what}` is {listed(known, 'or') if few else ', '.join([*known[:MOST_SHOWN], '…'])}"
 
 
 def statement(table: Table, truth: Sequence[Sequence[bool]]) -> values.Statement:
@@ -280,7 +274,7 @@ def statement(table: Table, truth: Sequence[Sequence[bool]]) -> values.Statement
     space, layer = table.space, table.layer
     own = [len(space.choices(part)[layer]) or 1 for part in BOTH]
     rows = [tuple(row[: own[1]]) for row in truth[: own[0]]]
-    attention, ffn = (axis_names(space, layer, part) for part in BOTH)
+    attention, ffn = (table.names(part) for part in BOTH)
     if len({cell for row in rows for cell in row}) == 1:
         return values.Boolean(rows[0][0])
     if len(set(rows)) == 1:
@@ -288,11 +282,10 @@ def statement(table: Table, truth: Sequence[Sequence[bool]]) -> values.Statement
     if all(len(set(row)) == 1 for row in rows):
         return values.Formula(_is(layer, "attention", attention, [row[0] for row in rows]), 1, space)
     parts: list[nodes.Logic] = []
-    for pattern in dict.fromkeys(rows):
-        if any(pattern):
-            same = _is(layer, "attention", attention, [row == pattern for row in rows])
-            pair = (same,) if all(pattern) else (same, _is(layer, "ffn", ffn, pattern))
-            parts.append(nodes.And(operands=pair) if len(pair) > 1 else same)
+    for pattern in filter(any, dict.fromkeys(rows)):
+        same = _is(layer, "attention", attention, [row == pattern for row in rows])
+        pair = (same, _is(layer, "ffn", ffn, pattern))
+        parts.append(same if all(pattern) else nodes.And(operands=pair))
     logic: nodes.Logic = nodes.Or(operands=tuple(parts)) if len(parts) > 1 else parts[0]
     return values.Formula(logic, 1 + 3 * len(parts), space)
 
@@ -303,9 +296,10 @@ def _is(layer: int, part: SubBlock, names: Sequence[str], chosen: Sequence[bool]
 
 
 def layer_spoken_of(formula: values.Formula) -> tuple[SpaceInfo, int] | None:
-    """Return the single layer that a formula is about; None if it is about several."""
+    """Return the single layer that a formula is about; None if it is about several, or about an end of the model."""
     layers = layers_of(formula.logic)
-    return (formula.space, min(layers)) if len(layers) == 1 and formula.space is not None else None
+    one = len(layers) == 1 and max(layers) < formula.space.shape.layers
+    return (formula.space, min(layers)) if one else None
 
 
 def truth_of(ctx: Context, formula: values.Formula, at: tuple[SpaceInfo, int], span: Span) -> Table:

@@ -1,4 +1,4 @@
-"""Statements about layers' choices: `is`, `same as`, `and`, `or`, `not`, `implies`.
+"""Statements about layers' choices: `is`, `same as`, `and`, `or`, `not`, `implies`; `runs`, `longest` and `distinct` of layers.
 
 Constants are folded and comparisons are joined by `and`. Comparisons of layers' numbers are statements about these layers
 and can be combined like others; those of metrics cannot.
@@ -6,18 +6,33 @@ and can be combined like others; those of metrics cannot.
 
 from __future__ import annotations
 
-from typing import NoReturn, TypeGuard
+from dataclasses import replace
+from fractions import Fraction
+from typing import NoReturn
 
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.diagnostics import Args, Fix, Span
+from puzzledsl.base.units import Quantity
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.diagnostics import type_errors as errors
-from puzzledsl.checker.diagnostics.name_errors import TooMuch
+from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.layer_tables import BOTH, as_formula, layer_of
+from puzzledsl.checker.expressions.coercions import as_number
+from puzzledsl.checker.expressions.layer_tables import (
+    BOTH,
+    as_formula,
+    axes_of,
+    axis,
+    axis_names,
+    layer_of,
+    layer_spoken_of,
+    statements,
+    tables_of,
+)
 from puzzledsl.checker.limits import MAX_FORMULA
-from puzzledsl.checker.spaces.patterns import matching
-from puzzledsl.ir import nodes
+from puzzledsl.checker.spaces.arguments import matching, predicate
+from puzzledsl.checker.spaces.space_info import SpaceInfo
+from puzzledsl.ir import logic, nodes
+from puzzledsl.ir.facts import fact
 from puzzledsl.syntax import tree
 
 BOUND = "a bound on a metric"
@@ -28,10 +43,7 @@ One = values.Layers | values.SubBlocks
 def afford(ctx: Context, size: int, span: Span, what: str = "this statement") -> None:
     """Refuse a statement with more parts than a formula may have."""
     if size > MAX_FORMULA:
-        raise ctx.refuse(TooMuch(span, what=what, limit=f"{MAX_FORMULA:,} parts"))
-
-
-# ---------------------------------------------------------------- is
+        raise ctx.too_much(span, what, f"{MAX_FORMULA:,} parts")
 
 
 def subject_is(ctx: Context, node: tree.Is, subject: values.Value, scope: values.Scope) -> values.Value:
@@ -44,6 +56,8 @@ def subject_is(ctx: Context, node: tree.Is, subject: values.Value, scope: values
             return values.Matches(space, part, names, others, indices, ctx.source(node.span))
         case values.SubBlocks():
             formula = values.Formula(_choice(ctx, node, subject, subject.sub_block, scope), 1, subject.space)
+        case values.ModelEnd():
+            return _of_end(ctx, node, subject, scope)
         case values.Layers(single=True) if subject.indices:
             both = tuple(_choice(ctx, node, subject, part, scope) for part in BOTH)
             formula = values.Formula(nodes.And(operands=both), 3, subject.space)
@@ -67,7 +81,17 @@ def _choice(ctx: Context, node: tree.Is, subject: One, part: SubBlock, scope: va
     return nodes.Is(layer=layer, sub_block=part, alternatives=names[layer])
 
 
-# ---------------------------------------------------------------- and, or, implies, not
+def _of_end(ctx: Context, node: tree.Is, subject: values.ModelEnd, scope: values.Scope) -> values.Value:
+    """Return `head is pattern`: a constant where the space gives the end no choice."""
+    space, site = subject.space, subject.site
+    test, offered = predicate(ctx, node.pattern, scope, space, site), space.of_end(site)
+    names = tuple(a.name for a in offered if test(a, space.shape) != node.negated)
+    if space.incomplete:
+        return values.POISON
+    if len(names) in (0, len(offered)):
+        return values.Boolean(bool(names))
+    layer = space.shape.layers
+    return values.Formula(nodes.Is(layer=layer, sub_block=site, alternatives=names), 1, space)
 
 
 def connect(
@@ -82,9 +106,8 @@ def connect(
         meant = f"{ctx.operand(left_span)} | {ctx.operand(node.right.span)}"
         help = f"alternatives are separated by `|`: write `{meant}`"
         fixes = [] if gap is None else [Fix.replace(gap, " | ", f"write `{meant}`")]
-        raise ctx.refuse(
-            errors.NotPropositional(left_span, op="or", got=values.describe(left), help=help, fixes=fixes)
-        )
+        said: Args = {"op": "or", "got": values.describe(left)}
+        raise ctx.refuse(errors.NotPropositional(left_span, help=help, fixes=fixes, **said))
     for value, span in ((left, left_span), (right, node.right.span)):
         if isinstance(value, values.Matches):
             refuse_several(ctx, value, span)
@@ -127,32 +150,19 @@ def _joined(
         return _joined(ctx, node, first, second, left_span)
     size = first.size + second.size + 1
     afford(ctx, size, span)
-    match op:
-        case "and":
-            return values.Formula(nodes.And(operands=_flat(first, nodes.And, second)), size, first.space)
-        case "or":
-            return values.Formula(nodes.Or(operands=_flat(first, nodes.Or, second)), size, first.space)
-        case _:
-            logic = nodes.Implies(condition=first.logic, consequence=second.logic)
-            return values.Formula(logic, size, first.space)
+    if op == "implies":
+        implies = nodes.Implies(condition=first.logic, consequence=second.logic)
+        return values.Formula(implies, size, first.space)
+    kind, logics = nodes.And if op == "and" else nodes.Or, (first.logic, second.logic)
+    # what is joined alike is one list
+    parts = tuple(each for part in logics for each in (part.operands if isinstance(part, kind) else (part,)))
+    return values.Formula(kind(operands=parts), size, first.space)
 
 
 def _items(side: values.Value) -> tuple[values.Comparison | values.Formula, ...]:
-    return (
-        side.items
-        if isinstance(side, values.Conjunction)
-        else (side,)
-        if isinstance(side, values.Formula)
-        else ()
-    )
-
-
-def _flat(
-    first: values.Formula, kind: type[nodes.And] | type[nodes.Or], second: values.Formula
-) -> tuple[nodes.Logic, ...]:
-    """The parts of two statements that are joined alike."""
-    sides = (first.logic, second.logic)
-    return tuple(part for side in sides for part in (side.operands if isinstance(side, kind) else (side,)))
+    if isinstance(side, values.Conjunction):
+        return side.items
+    return (side,) if isinstance(side, values.Formula) else ()
 
 
 def invert(ctx: Context, value: values.Value, span: Span) -> values.Value:
@@ -166,10 +176,7 @@ def invert(ctx: Context, value: values.Value, span: Span) -> values.Value:
             afford(ctx, size + 1, span)
             return values.Formula(nodes.Not(operand=logic), size + 1, value.space)
         case values.Matches():
-            text = f"not {value.text}"
-            return values.Matches(
-                value.space, value.sub_block, value.others, value.names, value.indices, text
-            )
+            return replace(value, names=value.others, others=value.names, text=f"not {value.text}")
         case values.Conjunction():
             if (statement := as_formula(ctx, value, span)) is not None:
                 return invert(ctx, statement, span)
@@ -179,9 +186,6 @@ def invert(ctx: Context, value: values.Value, span: Span) -> values.Value:
             raise ctx.refuse(errors.NotPropositional(span, op="not", got=values.describe(value)))
 
 
-# ---------------------------------------------------------------- same as
-
-
 def same_as(ctx: Context, node: tree.SameAs, left: values.Value, right: values.Value) -> values.Value:
     """`left same as right`, two layers or the same sub-block of both; true where nothing is left to choose."""
     if isinstance(left, values.Poison) or isinstance(right, values.Poison):
@@ -189,31 +193,24 @@ def same_as(ctx: Context, node: tree.SameAs, left: values.Value, right: values.V
     _need_one(ctx, left, node.left, right, node.right)
     _need_one(ctx, right, node.right, left, node.left)
     assert isinstance(left, One) and isinstance(right, One)
-    if _part(left) != _part(right):
+    own, others = ("layer" if isinstance(side, values.Layers) else side.sub_block for side in (left, right))
+    if own != others:
         # the help makes the right side like the left
-        part = _part(right) if isinstance(left, values.Layers) else _part(left)
-        layers = [s.target if _is_part(s) else s for s in (node.left, node.right)]
+        part, sides = others if own == "layer" else own, (node.left, node.right)
+        layers = [s.target if isinstance(s, tree.Attribute) and s.name.text in BOTH else s for s in sides]
         first, second = (f"{ctx.source(layer.span)}.{part}" for layer in layers)
-        said: Args = {"left": _NAMES[_part(left)], "right": _NAMES[_part(right)]}
+        said: Args = {"left": _NAMES[own], "right": _NAMES[others]}
         raise ctx.refuse(errors.NotAlike(node.span, help=f"write `{first} same as {second}`", **said))
     space, (i,), (j,) = left.space, left.indices, right.indices
     if i == j:
         return values.Boolean(True)
     parts = BOTH if isinstance(left, values.Layers) else (left.sub_block,)
     names = {part: [{a.name for a in space.choices(part)[layer]} for layer in (i, j)] for part in parts}
-    apart = any(not own & others for own, others in names.values())
-    open_ = tuple(part for part, (own, others) in names.items() if len(own | others) > 1)
+    apart = any(not here & there for here, there in names.values())
+    open_ = tuple(part for part, (here, there) in names.items() if len(here | there) > 1)
     if apart or not open_:
         return values.POISON if space.incomplete else values.Boolean(not apart)
     return values.Formula(nodes.Same(left=i, right=j, sub_blocks=open_), 1, space)
-
-
-def _part(value: One) -> str:
-    return value.sub_block if isinstance(value, values.SubBlocks) else "layer"
-
-
-def _is_part(side: tree.Expr) -> TypeGuard[tree.Attribute]:
-    return isinstance(side, tree.Attribute) and side.name.text in BOTH
 
 
 def _need_one(
@@ -222,13 +219,10 @@ def _need_one(
     """Refuse anything but a layer or a sub-block of one, with what may have been meant."""
     if isinstance(value, One) and value.single and value.indices:
         return
-    text, beside = ctx.source(side.span), ctx.source(other_side.span)
+    text, beside, got = ctx.source(side.span), ctx.source(other_side.span), values.describe(value)
+    help = "write `layers[3] same as layers[2]`, or `.attention` or `.ffn` of both"
     if isinstance(other, One) and not other.single:
         beside = "layers[0]" if isinstance(other, values.Layers) else f"layers[0].{other.sub_block}"
-    help, got = (
-        "write `layers[3] same as layers[2]`, or `.attention` or `.ffn` of both",
-        values.describe(value),
-    )
     match value:
         case values.Layers():
             in_pairs = _in_pairs(value, other) or f"all(l same as {beside} for l in {text})"
@@ -239,25 +233,140 @@ def _need_one(
             got = f"the {'FFN' if sub_block == 'ffn' else sub_block} of several layers"
         case values.Constructed():
             help = f"an alternative stands behind `is`: `{beside} is {text}`"
-        case values.Facts() | values.Symbolic() if (
-            isinstance(value, values.Facts) or layer_of([value]) is not None
-        ):
+        case values.Facts() | values.Symbolic() if isinstance(value, values.Facts) or layer_of([value]):
             help = "figures are compared with `==`: `layers[3].ffn.width == layers[2].ffn.width`"
     raise ctx.wrong(side.span, "each side of `same as`", "one layer or a sub-block of one", got, help)
 
 
 def _in_pairs(value: values.Layers, other: values.Value) -> str:
     """Return the statement that compares neighbouring layers of two runs of one length; empty for anything else."""
-    if (
-        not isinstance(other, values.Layers)
-        or len(value.indices) != len(other.indices)
-        or len(value.indices) < 2
-    ):
+    here, there = value.indices, other.indices if isinstance(other, values.Layers) else ()
+    if len(here) != len(there) or len(here) < 2:
         return ""
-    first, last, step = value.indices[0], value.indices[-1], other.indices[0] - value.indices[0]
-    if other.indices != tuple(i + step for i in range(first, last + 1)) or not step:
+    first, last, step = here[0], here[-1], there[0] - here[0]
+    if there != tuple(i + step for i in range(first, last + 1)) or not step:
         return ""
     return f"for i in {first}..{last} {{ require layers[i] same as layers[i {'+' if step > 0 else '-'} {abs(step)}] }}"
 
 
 _NAMES = {"layer": "a layer", "attention": "an attention", "ffn": "an FFN"}
+
+
+_TRUE, _FALSE = nodes.And(operands=()), nodes.Or(operands=())
+_STATEMENT = "a statement about one layer, such as `attention is noop`"
+_FIGURE = "a figure of layers, such as `ffn.width`, or their choice, such as `ffn`"
+Names = tuple[str, ...]
+Takes = tuple[Names, Names, tuple[Names, ...]]
+"""The names of a layer's attentions and FFNs, and the values as text, `[attention][ffn]`; see nodes.Taken."""
+
+
+def read_runs(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
+    """`runs(P)` or `longest(P)`: P of each layer, in the order of the layers. A constant where every P is one."""
+    found: list[nodes.Logic] = []
+    size, last, what = 0, -1, f"what `{name}` looks at"
+    space: SpaceInfo | None = None
+    example = f"`{name}(l is noop for l in layers)`"
+    for item in items:
+        parts = statements(ctx, item)
+        if parts is None:
+            part = item.value.sub_block if isinstance(item.value, values.SubBlocks) else ""
+            help = f"say what: `{name}({part} is noop)`" if part else ""
+            raise ctx.wrong(item.span, what, _STATEMENT, item.value, help)
+        for each in parts:
+            if isinstance(each, values.Boolean):
+                found.append(_TRUE if each.value else _FALSE)
+                size += 1
+                continue
+            if (at := layer_spoken_of(each)) is None:
+                help = f"each statement is about one layer: {example}"
+                raise ctx.wrong(item.span, what, _STATEMENT, "a statement about several layers", help)
+            if at[1] <= last:
+                got = f"two about layer {last}" if at[1] == last else f"layer {at[1]} after layer {last}"
+                help = f"go through the layers once, from the first to the last: {example}"
+                wanted = "one for each layer, in the order of the layers"
+                raise ctx.wrong(item.span, f"the statements of `{name}`", wanted, got, help)
+            last, space, size = at[1], each.space, size + each.size
+            found.append(each.logic)
+    if space is None:
+        held = [part == _TRUE for part in found]
+        return Quantity(Fraction((logic.runs if name == "runs" else logic.longest)(held)[0]))
+    afford(ctx, size, call.span)
+    kind = nodes.Runs if name == "runs" else nodes.Longest
+    return values.Tally(kind(statements=tuple(found)), size, space, ctx.source(call.span))
+
+
+def read_distinct(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
+    """`distinct(F)`: how many different values F takes over the layers. A constant where every F is one."""
+    layers: dict[Takes, list[int]] = {}
+    space: SpaceInfo | None = None
+    kinds: set[str] = set()
+    for item in items:
+        taken = _taken(ctx, item)
+        kinds.add(kind := _kind(item.value))
+        if len(kinds) > 1:
+            help, left = "write a `require` for each of the two", min(kinds - {kind})
+            raise ctx.refuse(errors.UnlikeSum(item.span, op=name, left=left, right=kind, help=help))
+        space = getattr(item.value, "space", None) or space
+        for layer, takes in taken:
+            layers.setdefault(takes, []).extend([] if layer is None else [layer])
+    if space is None:
+        return Quantity(Fraction(len(layers)))
+    figure = nodes.Distinct(
+        taken=tuple(
+            nodes.Taken(attention=attention, ffn=ffn, values=shown, layers=tuple(sorted(set(there))))
+            for (attention, ffn, shown), there in layers.items()
+        )
+    )
+    size = 1 + sum(map(len, layers.values())) + sum(len(row) for takes in layers for row in takes[2])
+    afford(ctx, size, call.span)
+    return values.Tally(figure, size, space, ctx.source(call.span))
+
+
+def _kind(value: values.Value) -> str:
+    """The kind of values that an argument has; a width and an alternative are never the same."""
+    match value:
+        case values.SubBlocks(sub_block=part):
+            return f"alternatives of `{part}`"
+        case values.Layers():
+            return "layers"
+        case Quantity(dimension=dimension) | values.Symbolic(dimension=dimension):
+            return dimension.name
+        case _:
+            return "a plain number"
+
+
+def _taken(ctx: Context, item: values.Located) -> list[tuple[int | None, Takes]]:
+    """The values of each layer that an argument is about."""
+    value, what = item.value, "what `distinct` compares"
+    match value:
+        case values.Facts(space=space, sub_block=part, attribute=attribute, indices=indices):
+            return [(i, _of_part(space, part, i, attribute)) for i in indices]
+        case values.SubBlocks(space=space, sub_block=part, indices=indices):
+            return [(i, _of_part(space, part, i, None)) for i in indices]
+        case values.Layers(space=space, indices=indices) if indices:
+            axes = [(i, axis_names(space, i, "attention"), axis_names(space, i, "ffn")) for i in indices]
+            return [
+                (i, (own, ffn, tuple(tuple(f"{a}/{f}" for f in ffn) for a in own))) for i, own, ffn in axes
+            ]
+        case values.Boolean() | values.Formula() | values.Matches():
+            help = "statements are counted: `count(attention is noop)`"
+            raise ctx.wrong(item.span, what, _FIGURE, value, help)
+    number = as_number(ctx, value, item.span, what)
+    if isinstance(number, Quantity):
+        return [(None, ((), (), ((str(number.value),),)))]
+    tables = tables_of(ctx, [number], item.span)
+    if tables is None:
+        help = "each value hangs on one layer: `distinct(l.ffn.width for l in layers)`"
+        raise ctx.wrong(item.span, what, _FIGURE, "a figure of several layers or of the whole child", help)
+    attention, ffn, cells = axes_of(tables[0])
+    shown = tuple(tuple(str(cell) for cell in row) for row in cells)
+    return [(tables[0].layer, (attention, ffn, shown))]
+
+
+def _of_part(space: SpaceInfo, part: SubBlock, layer: int, attribute: str | None) -> Takes:
+    """A fact of each alternative of a layer's sub-block; without an attribute, its name."""
+    here = axis(space, layer, part)
+    names = shown = tuple(a.name for a in here)
+    if attribute is not None:
+        shown = tuple(str(fact(a, attribute, space.shape.at(layer))) for a in here)
+    return (names, (), tuple((v,) for v in shown)) if part == "attention" else ((), names, (shown,))

@@ -18,8 +18,7 @@ from puzzledsl.base.settings import REQUIRED, Call, Setting
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, format_quantity
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.diagnostics import name_errors
-from puzzledsl.checker.diagnostics import type_errors as types
+from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.coercions import as_constant, as_whole, between
 from puzzledsl.checker.limits import MAX_COUNT
@@ -29,7 +28,6 @@ from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")
-S = TypeVar("S", bound="Settings")
 _REST = Setting("One more of the last positional argument.")
 _HARMLESS: Mapping[Any, Any] = {int: 0, float: 0.0, Fraction: Fraction(0), str: ""}
 """Values of settings that must be written and are not, or are wrong."""
@@ -94,7 +92,7 @@ class Settings:
             help = help or next((text for key in missing if (text := self.known(key).write)), self.write)
             help = help or "; ".join(f"`{key}`: {self.known(key).phrase}" for key in missing)
             what = listed([f"`{key}`" for key in missing])
-            self.ctx.report(name_errors.MissingPart(self.span, thing=self.thing, what=what, help=help))
+            self.ctx.report(errors.MissingPart(self.span, thing=self.thing, what=what, help=help))
 
     def value(self, key: str) -> values.Value:
         """Return the value of a setting that is written."""
@@ -112,11 +110,9 @@ class Settings:
 
     def attempt(self, read: Callable[..., T], *arguments: object) -> T | None:
         """Return `read(*arguments)`; None where it is refused, which is a mistake in the settings."""
-        try:
-            return read(*arguments)
-        except Refused:
-            self.failed = True
-            return None
+        found = self.ctx.attempt(read, *arguments)
+        self.failed |= found is None
+        return found
 
     def sound(self, node: T) -> T:
         """Return a node that is made of the settings. Refuse one with mistakes."""
@@ -124,7 +120,13 @@ class Settings:
             raise Refused
         return node
 
-    # ------------------------------------------------------------ readers
+    def call(self, key: str) -> values.Value:
+        """Return the call that a setting takes, or the value of anything else that is written."""
+        expr, scope, takes = self.entry(key).expr, self.entry(key).scope, self.known(key)
+        if isinstance(expr, tree.Call) or (isinstance(expr, tree.Name) and expr.text in takes.calls):
+            return read_call(self.ctx, expr, scope, takes)
+        value = self.value(key)
+        return as_call(self.ctx, value, expr.span, takes) if isinstance(value, values.Constructed) else value
 
     def read(self, key: str, default: Any = REQUIRED) -> Any:
         """Return the value of a setting, read as its field says. Unwritten or wrong: `default`, or the field's own."""
@@ -204,17 +206,15 @@ class Settings:
             help = "it is a share, such as `5%`"
             if float(got) < 100:
                 help, fixes = f"it is a share: write `{got}%`", [Fix.replace(place, f"{got}%", safe=False)]
-        said: Args = {"what": f"`{key}`", "condition": condition, "got": got}
-        raise self.ctx.refuse(types.OutOfRange(place, help=help, fixes=fixes, **said))
+        raise self.ctx.beyond(place, f"`{key}`", condition, got, help, fixes)
 
     def text(self, key: str) -> str:
         """Return a non-empty string."""
         value = self.value(key)
         if not isinstance(value, values.Text) or not value.value:
             wanted = "a string with something in it" if isinstance(value, values.Text) else "a string"
-            raise self.ctx.wrong(
-                self.place(key), "each of them" if key.isdigit() else f"`{key}`", wanted, value
-            )
+            what = "each of them" if key.isdigit() else f"`{key}`"
+            raise self.ctx.wrong(self.place(key), what, wanted, value)
         return value.value
 
 
@@ -242,11 +242,9 @@ def lower_call(ctx: Context, call: values.Constructed, form: Call, **given: Any)
 
 def summands(expr: tree.Expr) -> list[tree.Expr]:
     """`a`, `b` and `c` of `a + b + c`."""
-    match expr:
-        case tree.Binary(op="+", left=left, right=right):
-            return [*summands(left), right]
-        case _:
-            return [expr]
+    if isinstance(expr, tree.Binary) and expr.op == "+":
+        return [*summands(expr.left), *summands(expr.right)]
+    return [expr]
 
 
 def _means_text(name: str, scope: values.Scope) -> bool:
@@ -254,9 +252,6 @@ def _means_text(name: str, scope: values.Scope) -> bool:
     symbol = scope.file.names.get(name)
     declared = isinstance(symbol, values.Symbol) and symbol.kind in ("let", "param")
     return declared or isinstance(scope.local(name), values.Text)
-
-
-# ---------------------------------------------------------------- calls
 
 
 def read_call(ctx: Context, expr: tree.Expr, scope: values.Scope, takes: Setting) -> values.Constructed:
@@ -279,12 +274,10 @@ def read_call(ctx: Context, expr: tree.Expr, scope: values.Scope, takes: Setting
         unknown_name(ctx, word, scope)
         raise Refused
     # all but the declaration that is being read, which cannot need itself
-    declared = [
-        n for n, s in scope.file.names.items() if isinstance(s, values.Symbol) and s.kind in takes.kinds
-    ]
-    known = (*takes.calls, *(n for n in declared if scope.file.names[n] not in ctx.busy))
+    declared = [s for s in scope.file.symbols(*takes.kinds) if s not in ctx.busy] if takes.kinds else []
+    known = (*takes.calls, *(n for n, s in scope.file.names.items() if s in declared))
     near, help = closest(name, known), f"write one of {', '.join(f'`{n}`' for n in known)}"
-    ctx.report(types.UnknownWord(word.span, got=name, what=takes.noun, near=near, help=help))
+    ctx.report(errors.UnknownWord(word.span, got=name, what=takes.noun, near=near, help=help))
     if near is None or near not in takes.calls:
         raise Refused
     return values.Constructed(near, arguments, scope, expr.span)
@@ -303,16 +296,13 @@ def as_call(ctx: Context, value: values.Value, span: Span, takes: Setting) -> va
     raise ctx.wrong(span, f"the {takes.noun}", " or ".join(f"`{n}`" for n in takes.calls), value, help)
 
 
-# ---------------------------------------------------------------- collecting
+def from_call(
+    ctx: Context, call: values.Constructed, form: Call, into: Callable[..., Settings] = Settings
+) -> Settings:
+    """Collect the arguments of a call of this form. Positional ones beyond those with names become `0`, `1` and so on.
 
-
-def from_call(ctx: Context, call: values.Constructed, form: Call) -> Settings:
-    """Collect the arguments of a call of this form. Positional ones beyond those with names become `0`, `1` and so on."""
-    return collect(Settings, ctx, call, form)
-
-
-def collect(into: Callable[..., S], ctx: Context, call: values.Constructed, form: Call) -> S:
-    """Return `from_call` as a class of settings."""
+    `into` makes another class of settings of them.
+    """
     name = call.base.name if call.base else call.name
     found = into(ctx, f"`{name}`", call.span, form.arguments, write=form.write)
     found.quiet_about_missing = ctx.file_of(call.span).is_damaged(call.span)
@@ -347,7 +337,7 @@ def _too_many(
         help = f"prompt and output tokens are joined by `->`: write `{name}({ctx.operand(bare[0].span)}, {meant})`"
         fixes = [] if comma is None else [Fix.replace(comma, " -> ", f"write `{meant}`")]
     said: Args = {"name": name, "takes": takes, "got": len(bare)}
-    found.report(name_errors.TooManyArguments(argument.span, help=help, fixes=fixes, **said))
+    found.report(errors.TooManyArguments(argument.span, help=help, fixes=fixes, **said))
 
 
 def put(
@@ -365,7 +355,7 @@ def put(
         found.guessed.discard(key)
     elif key in found.entries:
         label = Label(found.entries[key].span, "first set here")
-        found.ctx.report(name_errors.DuplicateKey(name.span, name=key, secondary=[label]))
+        found.ctx.report(errors.DuplicateKey(name.span, name=key, secondary=[label]))
         return
     found.entries[key] = entry
 
@@ -377,7 +367,7 @@ def report_unknown_key(found: Settings, name: tree.Name, known: Sequence[str]) -
     if not key:
         return None  # a name the parser found missing
     if former := FORMER_SETTINGS.get((found.thing, key)):
-        found.ctx.report(name_errors.UnknownKey(name.span, help=former, **said))
+        found.ctx.report(errors.UnknownKey(name.span, help=former, **said))
         return None
     meant = next((name for name, setting in found.table.items() if key in setting.elsewhere), None)
     near = closest(key, known) if meant is None else Near(meant, alone=True)
@@ -392,5 +382,5 @@ def report_unknown_key(found: Settings, name: tree.Name, known: Sequence[str]) -
         for word, call in takes.calls.items():
             if key in call.arguments:
                 help = f"it belongs to `{setting}`: write `{setting} = {word}(…, {key}: …)`"
-    found.ctx.report(name_errors.UnknownKey(name.span, near=near, help=help, **said))
+    found.ctx.report(errors.UnknownKey(name.span, near=near, help=help, **said))
     return near

@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Generic, Literal, Self, TypeVar
 
-from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.alternative import EndName, SubBlock
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.frozen import record
@@ -55,6 +55,10 @@ class Located:
 
     value: Value
     span: Span
+
+
+Items = list[Located]
+"""The arguments of a call."""
 
 
 @record
@@ -144,6 +148,14 @@ class SubBlocks:
     sub_block: SubBlock
     indices: tuple[int, ...]
     single: bool = False
+
+
+@record(eq=False)
+class ModelEnd:
+    """`embedding` or `head`: an end of the whole model, which no layer has."""
+
+    space: SpaceInfo
+    site: EndName
 
 
 @record(eq=False)
@@ -254,6 +266,12 @@ class Symbol:
         return self.file.key, self.span.line, self.span.column
 
 
+def declared(item: tree.Param | tree.Fn | tree.Let | tree.Decl, file: SourceFile) -> Symbol:
+    """Return the name that an item of a file declares, if no other item has taken it."""
+    kind = item.kind.text if isinstance(item, tree.Decl) else type(item).__name__.lower()
+    return Symbol(item.name.text, kind, item, file, item.name.span)
+
+
 @dataclass(slots=True, eq=False)
 class SourceFile:
     """A parsed file. `file` names it in spans, `shown` in the IR (relative to the program, never a machine path).
@@ -269,15 +287,9 @@ class SourceFile:
     key: str
     names: dict[str, Symbol | Poison] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
-    error_regions: SyntaxErrorRegions = field(
-        default_factory=SyntaxErrorRegions
-    )  # where the parser reported something
-    lost_names: bool = (
-        False  # whether names may be declared that cannot be seen: a file used whole that is not there
-    )
-
+    error_regions: SyntaxErrorRegions = field(default_factory=SyntaxErrorRegions)
+    lost_names: bool = False  # names may be declared that cannot be seen: a file used whole that is not there
     unread: int = 0  # how often a name was one that parsing may have lost
-    is_excerpt: bool = False  # whether `module` lacks declarations of a shipped file
 
     def __post_init__(self) -> None:
         self.lines = self.text.split("\n")
@@ -335,11 +347,8 @@ class LocalNames(Generic[T]):
 
     def all_local(self) -> dict[str, T]:
         """Every local name, nearest first."""
-        return self.names | {
-            name: found
-            for name, found in (self.outer.all_local() if self.outer is not None else {}).items()
-            if name not in self.names
-        }
+        outer = {} if self.outer is None else self.outer.all_local()
+        return self.names | {name: found for name, found in outer.items() if name not in self.names}
 
 
 class Scope(LocalNames["Value"]):
@@ -350,28 +359,10 @@ class Scope(LocalNames["Value"]):
         return list(dict.fromkeys((*self.all_local(), *self.file.names)))
 
 
-Value = (
-    Poison
-    | Quantity
-    | Text
-    | Boolean
-    | Options
-    | ListValue
-    | RangeValue
-    | Constructed
-    | Ref
-    | Function
-    | BuiltIn
-    | ParentLayer
-    | Layers
-    | SubBlocks
-    | Facts
-    | Matches
-    | Symbolic
-    | Tally
-    | Formula
-    | Conjunction
-)
+Constant = Poison | Quantity | Text | Boolean | Options | ListValue | RangeValue | ParentLayer
+Named = Constructed | Ref | Function | BuiltIn
+Decided = Layers | SubBlocks | ModelEnd | Facts | Matches | Symbolic | Tally | Formula | Conjunction
+Value = Constant | Named | Decided
 
 
 VALUES: dict[str, Value] = {
@@ -398,6 +389,7 @@ _WORDS: dict[type, str] = {
     BuiltIn: "a function",
     ParentLayer: "a layer",
     SubBlocks: "a sub-block",
+    ModelEnd: "an end of the model",
     Matches: "a statement about layers",
     Formula: "a statement about layers",
     Conjunction: "a requirement",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from puzzledsl.base.diagnostics import Fix, Label, Span
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import Shadowing, UnusedImport, UnusedName
@@ -26,8 +24,8 @@ def warn_of_shadowing(ctx: Context, file: SourceFile) -> None:
             continue
         is_local = before is not occurrence.symbol
         if is_local and isinstance(before, Symbol):
-            article = "an" if before.kind[0] in "aeiou" else "a"
-            what, label = f"{article} {before.kind} of that name", Label(before.span, "hidden there")
+            label = Label(before.span, "hidden there")
+            what = f"{'an' if before.kind[0] in 'aeiou' else 'a'} {before.kind} of that name"
             ctx.report(Shadowing(span, name=name, what=what, secondary=[label]))
         elif name in VALUES or (is_local and name in SPACE_WORDS):
             ctx.report(Shadowing(span, name=name, what="a word of the language"))
@@ -39,7 +37,10 @@ def warn_of_unused(ctx: Context, program: nodes.Program) -> None:
         return
     found = [(o, o.symbol) for o in occurrences(ctx.root) if isinstance(o.symbol, Symbol)]
     used = {s.place for o, s in found if o.role == "uses" and not isinstance(o.item, tree.Use)}
-    referred = set(_referred(program))
+    tables = (program.data, program.scenarios, program.spaces, program.blds, program.scores)
+    later = (program.searches, program.uptrains, program.evals, program.exports)
+    # the names that declarations refer to, explicitly or by default
+    referred = {name for table in (*tables, *later) for node in table.values() for name in references(node)}
     imports: dict[int, tuple[tree.Use, list[Span]]] = {}
     for occurrence, symbol in found:
         if symbol.place in used or symbol.name.startswith("_"):
@@ -50,15 +51,6 @@ def warn_of_unused(ctx: Context, program: nodes.Program) -> None:
             ctx.report(UnusedName(symbol.span, kind=symbol.kind, name=symbol.name))
     for use, unused in imports.values():
         _unused_imports(ctx, use, unused)
-
-
-def _referred(program: nodes.Program) -> Iterator[str]:
-    """Yield the names that declarations refer to, explicitly or by default."""
-    tables = (program.data, program.scenarios, program.spaces, program.blds, program.scores)
-    later = (program.searches, program.uptrains, program.evals, program.exports)
-    for table in (*tables, *later):
-        for node in table.values():
-            yield from references(node)
 
 
 def _unused_imports(ctx: Context, use: tree.Use, unused: list[Span]) -> None:

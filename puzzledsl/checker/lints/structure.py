@@ -12,6 +12,7 @@ from typing import assert_never
 
 from puzzledsl.ir import logic, nodes
 from puzzledsl.ir.logic import Pair, Truth, layers_of
+from puzzledsl.ir.tables import EndsAssignment
 
 Figure = nodes.Runs | nodes.Longest | nodes.Distinct
 """A figure of the whole child that is bounded."""
@@ -20,10 +21,12 @@ MAX_TRIES = 20_000
 
 
 class Layerwise:
-    """Possible found of formulas over a space whose layers choose independently."""
+    """Possible truths of formulas over a space whose layers choose independently."""
 
-    def __init__(self, layers: Sequence[nodes.LayerChoice]) -> None:
-        self.layers = layers
+    def __init__(self, layers: Sequence[nodes.LayerChoice], ends: nodes.EndsChoice | None = None) -> None:
+        self.layers: Sequence[nodes.LayerChoice | nodes.EndsChoice] = (
+            layers if ends is None else (*layers, ends)
+        )
         self._known: dict[tuple[int, nodes.Logic], Truth] = {}
 
     def of_one_layer(self, formula: nodes.Logic) -> Truth:
@@ -54,8 +57,7 @@ class Layerwise:
             case nodes.Runs() | nodes.Longest() | nodes.Distinct():
                 ends = self.reachable(formula)
                 return None if ends is None else logic.within(ends, formula.at_least, formula.at_most)
-            case _:
-                return None
+        return None
 
     def reachable(self, figure: Figure) -> tuple[int, int] | None:
         """The least and the most that a figure comes to, both reached; None where this cannot be told."""
@@ -77,18 +79,18 @@ class Layerwise:
             return None
         constant = [frozenset(each.values[0]) for each in taken if not each.layers]
         by_layer = [
-            frozenset(each.value(*pair) for pair in _pairs(self.layers[layer]))
+            frozenset(logic.taken_by(each, pair) for pair in _pairs(self.layers[layer]))
             for each in taken
             for layer in each.layers
         ]
         return by_layer + constant
 
 
-def _pairs(choice: nodes.LayerChoice) -> Iterator[Pair]:
-    return (Pair(a.name, f.name) for a in choice.attention for f in choice.ffn)
-
-
-# ---------------------------------------------------------------- different values
+def _pairs(choice: nodes.LayerChoice | nodes.EndsChoice) -> Iterator[logic.AnyChoice]:
+    if isinstance(choice, nodes.EndsChoice):
+        yield from map(EndsAssignment.of, choice.offered)
+        return
+    yield from (Pair(a.name, f.name) for a in choice.attention for f in choice.ffn)
 
 
 def distinct_ends(values: Sequence[frozenset[str]]) -> tuple[int, int] | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.shape import Shape
@@ -20,27 +18,24 @@ def warn_of_windows(ctx: Context, program: nodes.Program) -> None:
     """Report each score that a search minimises or bounds, and that reads less of a text than the search's scenarios are long."""
     told: set[str] = set()
     for search in program.searches.values():
-        scenario = max(_scenarios(program, search), key=_length, default=None)
+        linears = [search.objective, *(p.goal for p in search.preferences)]
+        linears += [r.left for r in search.requirements if isinstance(r, nodes.LinearRequirement)]
+        terms = (weighted.term for linear in linears for weighted in linear.terms)
+        scenarios = [program.scenarios[t.scenario] for t in terms if isinstance(t, nodes.MetricTerm)]
+        scenario = max(scenarios, key=_length, default=None)
         for name in mentioned_scores(search):
             score = program.scores[name]
             seen = _tokens_seen(program, score)
             if scenario is None or seen is None or seen >= _length(scenario) or name in told:
                 continue
-            windows = _windows(program.spaces[search.space], _length(scenario))
-            if windows:
+            layers, length = program.spaces[search.space].layers, _length(scenario)
+            gqas = (a for layer in layers for a in layer.attention if isinstance(a, GqaAttention))
+            # those that hide something; the parent's own aside
+            if windows := sorted({a.window for a in gqas if a.window is not None and a.window < length}):
                 told.add(name)
                 said: Args = {"score": name, "seen": seen, "scenario": scenario.name, "bld": score.bld}
                 said |= {"windows": " and ".join(f"{window:,}" for window in windows)}
-                ctx.report(WindowUnseen(ctx.span_of(score.where), length=_length(scenario), **said))
-
-
-def _scenarios(program: nodes.Program, search: nodes.Search) -> Iterator[nodes.Scenario]:
-    """The scenarios that a search's goals and requirements mention."""
-    linears = [search.objective, *(p.goal for p in search.preferences)]
-    linears += [r.left for r in search.requirements if isinstance(r, nodes.LinearRequirement)]
-    for weighted in (weighted for linear in linears for weighted in linear.terms):
-        if isinstance(weighted.term, nodes.MetricTerm):
-            yield program.scenarios[weighted.term.scenario]
+                ctx.report(WindowUnseen(ctx.span_of(score.where), length=length, **said))
 
 
 def _length(scenario: nodes.Scenario) -> int:
@@ -55,33 +50,19 @@ def _tokens_seen(program: nodes.Program, score: nodes.Score) -> int | None:
     return min(method.samples, program.blds[score.bld].context)
 
 
-def _windows(space: nodes.Space, length: int) -> list[int]:
-    """Windows of a space that hide something from a text of `length` tokens, ascending; the parent's own aside."""
-    found = {a.window for layer in space.layers for a in layer.attention if isinstance(a, GqaAttention)}
-    return sorted(window for window in found if window is not None and window < length)
-
-
 def warn_of_few_tokens(ctx: Context, program: nodes.Program) -> None:
     """Report each BLD whose calibration text has fewer tokens for an expert than the expert has channels."""
     for bld in program.blds.values():
-        shapes = [own for own in _refitted(program, bld) if _needed(own) > bld.calibration_tokens]
+        space, calibration = program.spaces[bld.space], bld.calibration_tokens
+        each = zip(program.parents[space.parent].shape.each, space.layers, strict=True)
+        refitted = (own for own, layer in each if any(isinstance(a, MoeFfn) for a in layer.ffn))
+        shapes = [own for own in refitted if _needed(own) > calibration]
         if "ffn" not in bld.sub_blocks or not shapes:
             continue
-        own, calibration = max(shapes, key=_needed), bld.calibration_tokens
+        own = max(shapes, key=_needed)
         said: Args = {"calibration": calibration, "width": own.expert_width}
         said |= {"seen": calibration * own.top_k // own.experts, "needed": f"{-(-_needed(own) // KIBI)}Ki"}
         ctx.report(FewTokensAnExpert(ctx.span_of(bld.where), **said))
-
-
-def _refitted(program: nodes.Program, bld: nodes.Bld) -> list[Shape]:
-    """The shapes of layers whose mixtures a BLD makes smaller."""
-    space = program.spaces[bld.space]
-    each = program.parents[space.parent].shape.each
-    return [
-        own
-        for own, layer in zip(each, space.layers, strict=True)
-        if any(isinstance(alternative, MoeFfn) for alternative in layer.ffn)
-    ]
 
 
 def _needed(shape: Shape) -> int:

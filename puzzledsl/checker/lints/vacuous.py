@@ -12,18 +12,20 @@ from puzzledsl.base.units import COUNT, Dimension, format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.diagnostics.lints import AlwaysHolds, ExcludeEachOther, NeverHolds, WrongWayRound
 from puzzledsl.checker.expressions.comparisons import FLIPPED
-from puzzledsl.checker.expressions.layer_tables import holds, one_of
+from puzzledsl.checker.expressions.layer_tables import one_of
 from puzzledsl.checker.expressions.terms import UNITS
 from puzzledsl.checker.lints.structure import Layerwise
 from puzzledsl.ir import nodes
-from puzzledsl.ir.facts import fact, fixed_params
-from puzzledsl.ir.logic import unbounded
+from puzzledsl.ir.facts import fact, fixed_params, untied_params
+from puzzledsl.ir.logic import compared, layers_of_term, unbounded
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.nodes import Shape
 
 MAX_VALUES = 100_000
 """Steps to all values of a sum: enough for counts and heads of 80 layers, a tenth of a second."""
+Layers = Sequence[nodes.LayerChoice]
 Pair = tuple[AttentionAlternative, FfnAlternative]
+
 Figure = Callable[[Pair, Shape], Fraction]
 """The contribution of a layer's choice, in a layer of a shape."""
 
@@ -31,53 +33,35 @@ Figure = Callable[[Pair, Shape], Fraction]
 def warn_of_vacuous(ctx: Context, program: nodes.Program) -> set[nodes.Where]:
     """Report the bounds on parameters, counts, sums of sizes, runs and values that exclude no child, or every child.
 
-    Returns the places of those that exclude every child.
+    Returns the places of those that exclude every child. A statement in a `for` is reported only if all its instances
+    hold, or if one never does.
     """
     impossible: set[nodes.Where] = set()
     judged: set[tuple[int, str]] = set()
     for search in program.searches.values():
         space = program.spaces[search.space]
-        shape = program.parents[space.parent].shape
-        # a search of another has the same requirements
-        new = [r for r in search.requirements if (id(r), space.name) not in judged]
-        judged.update((id(requirement), space.name) for requirement in new)
-        for requirement in new:
+        shape, layerwise = program.parents[space.parent].shape, ctx.once(Layerwise, space.layers, space.ends)
+        instances: dict[tuple[nodes.Where, int], list[tuple[bool | None, str, str]]] = {}
+        for requirement in search.requirements:
+            if (id(requirement), space.name) in judged:  # a search of another has the same requirements
+                continue
+            judged.add((id(requirement), space.name))
             if isinstance(requirement, nodes.LinearRequirement):
+                key = requirement.bound_where, id(requirement)
                 found = _judged(ctx, requirement, space, shape)
-                if found is not None:
-                    verdict, bound, help = found
-                    kind = AlwaysHolds if verdict else NeverHolds
-                    span = ctx.span_of(requirement.bound_where)
-                    ctx.report(kind(span, space=space.name, bound=bound, help=help))
-                    if not verdict:
-                        impossible.add(requirement.bound_where)
-        impossible |= _warn_of_statements(ctx, new, space)
-    return impossible
-
-
-def _warn_of_statements(
-    ctx: Context, requirements: Sequence[nodes.Requirement], space: nodes.Space
-) -> set[nodes.Where]:
-    """Report vacuous statements about layers and return the places of those that exclude every child.
-
-    A statement in a `for` is reported only if all its instances hold, or if one never does.
-    """
-    impossible: set[nodes.Where] = set()
-    layerwise = ctx.once(Layerwise, space.layers)
-    instances: dict[nodes.Where, list[tuple[bool | None, str]]] = {}
-    for requirement in requirements:
-        if isinstance(requirement, nodes.LogicRequirement):
-            judged = ctx.once(_judged_formula, requirement.formula, layerwise)
-            instances.setdefault(requirement.where, []).append(judged)
-    for where, found in instances.items():
-        never = next((help for verdict, help in found if verdict is False), None)
-        always = found[0][1] if all(verdict for verdict, _ in found) else None
-        bound, span = f"`{where.text}`", ctx.span_of(where)
-        if never is not None:
-            impossible.add(where)
-            ctx.report(NeverHolds(span, space=space.name, bound=bound, help=never))
-        elif always is not None:
-            ctx.report(AlwaysHolds(span, space=space.name, bound=bound, help=always))
+            else:
+                key = requirement.where, 0
+                verdict, help = ctx.once(_judged_formula, requirement.formula, layerwise)
+                found = verdict, f"`{requirement.where.text}`", help
+            instances.setdefault(key, []).append(found)
+        for (place, _), all_found in instances.items():
+            never = next((each for each in all_found if each[0] is False), None)
+            if never is not None:
+                impossible.add(place)
+            if never is not None or all(verdict for verdict, _, _ in all_found):
+                _, bound, help = never or all_found[0]
+                kind = AlwaysHolds if never is None else NeverHolds
+                ctx.report(kind(ctx.span_of(place), space=space.name, bound=bound, help=help))
     return impossible
 
 
@@ -99,47 +83,34 @@ def _judged_formula(formula: nodes.Logic, layerwise: Layerwise) -> tuple[bool | 
 
 def _judged(
     ctx: Context, requirement: nodes.LinearRequirement, space: nodes.Space, shape: Shape
-) -> tuple[bool, str, str] | None:
-    """Return True if all children meet a bound, False if none does, with the bound in words and the reason; None if undecided."""
-    ends = ctx.once(reachable, requirement.left, space.layers, shape)
+) -> tuple[bool | None, str, str]:
+    """Return True if all children meet a bound, False if none does, None if undecided; with the bound in words and the reason."""
+    ends = ctx.once(reachable, requirement.left, space.layers, shape, space.ends)
     if ends is None:
-        return None
+        return None, "", ""
     bound = requirement.bound
     if requirement.parent_ratio is not None:
         bound = requirement.parent_ratio * ctx.once(at_parent, requirement.left, shape)
     assert bound is not None
-    verdict = is_met(requirement.op, bound, *ends)
+    verdict = compared(ends, requirement.op, bound)
     if verdict is None and requirement.op == "==":
-        values = ctx.once(attainable, requirement.left, space.layers, shape)
+        values = ctx.once(attainable, requirement.left, space.layers, shape, space.ends)
         if values is not None and bound not in values:
             text = f"`{requirement.where.text} == {requirement.bound_where.text}`"
             return False, text, one_of(requirement.where.text, values)
-    if verdict is None:
-        return None
     low, high = (format_quantity(end, COUNT) for end in ends)
     text = f"`{requirement.where.text}` is " + (f"at most {high}" if bound >= ends[1] else f"at least {low}")
     return verdict, text, f"it goes from {low} to {high}"
 
 
-def is_met(op: str, bound: Fraction, low: Fraction, high: Fraction) -> bool | None:
-    """Return True if every value from `low` to `high` meets `op bound`, False if none does, else None."""
-    if op == "==":
-        return True if low == high == bound else None if low <= bound <= high else False
-    held = {holds(end, op, bound) for end in (low, high)}
-    return held.pop() if len(held) == 1 else None
-
-
-# ---------------------------------------------------------------- what a sum can be
-
-
 def reachable(
-    linear: nodes.Linear, layers: Sequence[nodes.LayerChoice], shape: Shape
+    linear: nodes.Linear, layers: Layers, shape: Shape, ends: nodes.EndsChoice | None = None
 ) -> tuple[Fraction, Fraction] | None:
     """Return the least and greatest value of a sum over the children of a space; None if it needs costs or scores.
 
     Layers are chosen independently, so both ends are sums of the layers' ends, and both are attained.
     """
-    totals = _layer_totals(linear, layers, shape)
+    totals = _layer_totals(linear, layers, shape, ends)
     if totals is None:
         return None
     fixed = _fixed(linear, shape)
@@ -147,11 +118,11 @@ def reachable(
 
 
 def attainable(
-    linear: nodes.Linear, layers: Sequence[nodes.LayerChoice], shape: Shape
+    linear: nodes.Linear, layers: Layers, shape: Shape, ends: nodes.EndsChoice | None = None
 ) -> frozenset[Fraction] | None:
     """Return all values of a sum; None if it needs costs or scores, or if there are more than MAX_VALUES."""
     values = {_fixed(linear, shape)}
-    for own in _layer_totals(linear, layers, shape) or ():
+    for own in _layer_totals(linear, layers, shape, ends) or ():
         if len(values) * len(own) > MAX_VALUES:
             return None
         values = {value + total for value in values for total in own}
@@ -159,44 +130,40 @@ def attainable(
 
 
 def _fixed(linear: nodes.Linear, shape: Shape) -> Fraction:
-    """Return the part of a sum that no layer changes."""
     params = (w.coefficient for w in linear.terms if isinstance(w.term, nodes.ParamsTerm))
     return linear.constant + sum(params, Fraction(0)) * fixed_params(shape)
 
 
 def _layer_totals(
-    linear: nodes.Linear, layers: Sequence[nodes.LayerChoice], shape: Shape
+    linear: nodes.Linear, layers: Layers, shape: Shape, ends: nodes.EndsChoice | None
 ) -> list[frozenset[Fraction]] | None:
-    """Return what each layer that a sum is about can add to it; None if it needs costs or scores."""
-    figures = [_figure(weighted.term) for weighted in linear.terms]
-    if any(figure is None for figure in figures):
+    """Return what each layer that a sum is about can add to it, and the model's ends; None if it needs costs or scores."""
+    terms = [
+        (w.coefficient, figure, layers_of_term(w.term) or range(len(layers)))
+        for w in linear.terms
+        if (figure := _figure(w.term)) is not None
+    ]
+    if len(terms) < len(linear.terms):
         return None
-    members = [_layers(weighted.term, len(layers)) for weighted in linear.terms]
     memo: dict[tuple[int, int, tuple[bool, ...]], frozenset[Fraction]] = {}
     found = []
     for layer, choice in enumerate(layers):
         own = shape.at(layer)
-        key = (id(choice), id(own), tuple(layer in member for member in members))
-        if not any(key[2]):
-            continue
+        here = [(coefficient, figure) for coefficient, figure, members in terms if layer in members]
+        key = (id(choice), id(own), tuple(layer in members for _, _, members in terms))
         if key not in memo:
-            here = [
-                (w.coefficient, figure)
-                for w, figure, inside in zip(linear.terms, figures, key[2], strict=True)
-                if inside and figure is not None
-            ]
             memo[key] = frozenset(
                 sum((coefficient * figure((a, f), own) for coefficient, figure in here), Fraction(0))
                 for a in choice.attention
                 for f in choice.ffn
             )
-        found.append(memo[key])
+        if here:
+            found.append(memo[key])
+    if ends is not None:
+        weights = (w.coefficient for w in linear.terms if isinstance(w.term, nodes.ParamsTerm))
+        params, names = sum(weights, Fraction(0)), (name.split("/") for name in ends.offered)
+        found.append(frozenset(params * untied_params(shape, *both) for both in names))
     return found
-
-
-def is_reachable(linear: nodes.Linear) -> bool:
-    """Return True for a sum whose ends `reachable` tells: one without costs and scores."""
-    return all(_figure(weighted.term) is not None for weighted in linear.terms)
 
 
 def at_parent(linear: nodes.Linear, shape: Shape) -> Fraction:
@@ -205,12 +172,6 @@ def at_parent(linear: nodes.Linear, shape: Shape) -> Fraction:
     ends = reachable(linear, (kept,) * shape.layers, shape)
     assert ends is not None
     return ends[0]
-
-
-def _layers(term: nodes.Term, count: int) -> frozenset[int]:
-    if isinstance(term, nodes.FactTerm | nodes.CountTerm | nodes.TableTerm):
-        return frozenset(term.layers)
-    return frozenset(range(count))
 
 
 def _figure(term: nodes.Term) -> Figure | None:
@@ -226,9 +187,6 @@ def _figure(term: nodes.Term) -> Figure | None:
             return lambda pair, own: table.value(pair[0].name, pair[1].name)
         case _:
             return None
-
-
-# ---------------------------------------------------------------- bounds that exclude each other, and those the wrong way round
 
 
 _DIMENSIONS: dict[str, Dimension] = {name: dimension for dimension, name in UNITS.items()}
@@ -265,21 +223,16 @@ def warn_of_exclusive(ctx: Context, program: nodes.Program, impossible: set[node
             for side in (0, 1):
                 earlier = tightest.get((about, side))
                 if earlier is not None and (apart := _apart(earlier[0], ends)) is not None:
-                    _report(ctx, program.spaces[search.space], earlier[1], where, *apart)
+                    span, other = ctx.span_of(where), ctx.span_of(earlier[1])
+                    is_near = other != span and other.file == span.file
+                    said: Args = {"space": search.space, "low": apart[0].text, "high": apart[1].text}
+                    said |= {"secondary": [Label(other, "the other bound")] if is_near else []}
+                    ctx.report(ExcludeEachOther(span, **said))
                     break
             for side, sign in ((0, 1), (1, -1)):
                 end, known = ends[side], tightest.get((about, side), ((None, None), where))[0][side]
                 if end is not None and (known is None or sign * end.value > sign * known.value):
                     tightest[about, side] = ends, where
-
-
-def _report(
-    ctx: Context, space: nodes.Space, earlier: nodes.Where, where: nodes.Where, low: _End, high: _End
-) -> None:
-    span, other = ctx.span_of(where), ctx.span_of(earlier)
-    beside = [Label(other, "the other bound")] if other != span and other.file == span.file else []
-    said: Args = {"space": space.name, "low": low.text, "high": high.text}
-    ctx.report(ExcludeEachOther(span, secondary=beside, **said))
 
 
 def _apart(one: Ends, two: Ends) -> tuple[_End, _End] | None:
@@ -290,9 +243,6 @@ def _apart(one: Ends, two: Ends) -> tuple[_End, _End] | None:
         if low.value > high.value or low.strict or high.strict:
             return low, high
     return None
-
-
-# ---------------------------------------------------------------- what requirements bound
 
 
 def _bound(
@@ -320,7 +270,7 @@ def _of_linear(
     lead = min(left.terms, key=lambda weighted: repr(weighted.term)).coefficient
     terms = frozenset((weighted.term, weighted.coefficient / lead) for weighted in left.terms)
     value, multiple = bound, False
-    if ratio is not None and is_reachable(left):
+    if ratio is not None and all(_figure(weighted.term) is not None for weighted in left.terms):
         value = ratio * at_parent(left, shape)
     elif ratio is not None:
         value, multiple = ratio, True
@@ -336,9 +286,6 @@ def _of_linear(
     return (terms, multiple), (None if below and op != "==" else low, high if below or op == "==" else None)
 
 
-# ---------------------------------------------------------------- the wrong way round
-
-
 def warn_of_direction(ctx: Context, program: nodes.Program) -> None:
     """Report upper bounds on throughput, and lower bounds on costs and parameters, that the parent meets.
 
@@ -348,15 +295,11 @@ def warn_of_direction(ctx: Context, program: nodes.Program) -> None:
         bounds = [r for r in search.requirements if isinstance(r, nodes.LinearRequirement)]
         sides = {(bound.left, bound.op[0]) for bound in bounds}
         for requirement in bounds:
-            other = "<" if requirement.op[0] == ">" else ">"
+            op, what, bound = requirement.op, requirement.where.text, requirement.bound_where.text
+            other, direction = ("<", "less") if op[0] == ">" else (">", "more")
             if _is_wrong_way_round(requirement) and (requirement.left, other) not in sides:
-                what, bound = requirement.where.text, requirement.bound_where.text
-                said: Args = {
-                    "bound": f"{what} {requirement.op} {bound}",
-                    "direction": "more" if requirement.op[0] == "<" else "less",
-                    "what": what,
-                    "instead": f"{what} {FLIPPED[requirement.op]} {bound}",
-                }
+                said: Args = {"bound": f"{what} {op} {bound}", "what": what, "direction": direction}
+                said |= {"instead": f"{what} {FLIPPED[op]} {bound}"}
                 ctx.report(WrongWayRound(ctx.span_of(requirement.bound_where), **said))
 
 

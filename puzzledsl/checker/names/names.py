@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar, assert_never
 
-from puzzledsl.base.diagnostics import Fix, Label, Near, Sink, Span
+from puzzledsl.base.diagnostics import Args, Fix, Label, Near, Sink, Span
 from puzzledsl.base.resources import listing, resource
 from puzzledsl.base.suggest import closest
-from puzzledsl.checker.diagnostics import name_errors
-from puzzledsl.checker.expressions.values import POISON, STD, Poison, SourceFile, Symbol
+from puzzledsl.checker.diagnostics import errors
+from puzzledsl.checker.expressions.values import POISON, STD, Poison, SourceFile, Symbol, declared
 from puzzledsl.checker.limits import MAX_FILES
 from puzzledsl.checker.names.syntax_error_regions import SyntaxErrorRegions, may_declare_any
 from puzzledsl.language.kinds import KINDS
@@ -22,11 +21,15 @@ from puzzledsl.syntax.parse import normalise, parse, read_source
 
 T = TypeVar("T")
 Parse = Callable[[str, str, Sink], tree.Module]
-_PARSE: Parse = parse
-"""The parser that remembers nothing: for one that does, whole files are better."""
 
-_ITEM = re.compile(r"^(?:(?:let|fn|param)|[a-z]+)[ ]+([A-Za-z_]\w*)")
-_WORD = re.compile(r"[A-Za-z_]\w*")
+
+@lru_cache(maxsize=16)
+def _shipped(text: str, file: str) -> tree.Module:
+    """Return the tree of a shipped file, which has no mistakes; one process may check a program often."""
+    sink = Sink()
+    module = parse(text, file, sink)
+    assert not sink.items, f"{file} has mistakes"
+    return module
 
 
 class Loader:
@@ -50,56 +53,40 @@ class Loader:
         self.root_folder = path.parent
         return self._load(path, str(path), path.name)
 
-    def _load(self, path: Path, file: str, shown: str, names: Sequence[str] = ()) -> SourceFile | None:
-        """The file at a path. Of a shipped one at least `names` are read, or all of it where they are empty."""
+    def _load(self, path: Path, file: str, shown: str) -> SourceFile | None:
         key = key_of(path)
         if key in self.files:
-            known = self.files[key]
-            if known.is_excerpt and not (names and set(names) <= known.names.keys()):
-                self._complete(known)
-            return known
+            return self.files[key]
         text = normalise(self.unsaved[key]) if key in self.unsaved else read_source(path, self.sink)
         if text is None:
             return None
         self.sources[file] = text
         before = len(self.sink.items)
-        part = excerpt(text, names) if names and self.parse is _PARSE and key not in self.unsaved else None
-        module = self.parse(text if part is None else part, file, self.sink)
-        loaded = SourceFile(file, shown, path, text, module, key, is_excerpt=part is not None)
-        mistakes = self.sink.items[before:]
-        loaded.error_regions = SyntaxErrorRegions.of(mistakes)
+        is_shipped = shown.startswith(STD) and key not in self.unsaved and self.parse is parse
+        module = _shipped(text, file) if is_shipped else self.parse(text, file, self.sink)
+        loaded = SourceFile(file, shown, path, text, module, key)
+        loaded.error_regions = SyntaxErrorRegions.of(self.sink.items[before:])
         loaded.lost_names = may_declare_any(loaded.lines, loaded.module, loaded.error_regions)
         self.files[key] = loaded
         self.loading.append(key)
-        self._declare(loaded)
+        for item in loaded.module.items:
+            self._declare(item, loaded)
         self.loading.pop()
         return loaded
 
-    def _complete(self, file: SourceFile) -> None:
-        """Read the rest of a shipped file; what is declared already stays."""
-        file.module, file.is_excerpt = self.parse(file.text, file.file, self.sink), False
-        known, file.names = file.names, {}
-        self._declare(file)
-        file.names |= known
-
-    # ------------------------------------------------------------ declarations
-
-    def _declare(self, file: SourceFile) -> None:
-        for item in file.module.items:
-            match item:
-                case tree.Use():
-                    self._use(item, file)
-                case tree.Param() | tree.Fn() | tree.Let() | tree.Decl():
-                    kind = item.kind.text if isinstance(item, tree.Decl) else type(item).__name__.lower()
-                    if isinstance(item, tree.Decl) and kind not in KINDS:
-                        self._bind(file, item.name.text, POISON, item.name.span)  # reported by the parser
-                    else:
-                        symbol = Symbol(item.name.text, kind, item, file, item.name.span)
-                        self._bind(file, symbol.name, symbol, symbol.span)
-                case tree.Assert():
-                    pass
-                case _:
-                    assert_never(item)
+    def _declare(self, item: tree.Item, file: SourceFile) -> None:
+        match item:
+            case tree.Use():
+                self._use(item, file)
+            case tree.Decl(kind=kind, name=name) if kind.text not in KINDS:
+                self._bind(file, name.text, POISON, name.span)  # reported by the parser
+            case tree.Param() | tree.Fn() | tree.Let() | tree.Decl():
+                symbol = declared(item, file)
+                self._bind(file, symbol.name, symbol, symbol.span)
+            case tree.Assert():
+                pass
+            case _:
+                assert_never(item)
 
     def _bind(self, file: SourceFile, name: str, symbol: Symbol | Poison, span: Span) -> None:
         before = file.names.get(name)
@@ -109,9 +96,7 @@ class Loader:
             file.names[name] = symbol
         elif isinstance(before, Symbol) and isinstance(symbol, Symbol) and before is not symbol:
             label = Label(before.span, "first declared here")
-            self.sink.add(name_errors.DuplicateName(span, "again here", name=name, secondary=[label]))
-
-    # ------------------------------------------------------------ use
+            self.sink.add(errors.DuplicateName(span, "again here", name=name, secondary=[label]))
 
     def _use(self, use: tree.Use, file: SourceFile) -> None:
         used = self._used_file(use, file)
@@ -130,21 +115,20 @@ class Loader:
                     self._bind(file, symbol.name, symbol, use.path.span)
 
     def _imported(
-        self, name: tree.Name, use: tree.Use, used: SourceFile | None, used_in: SourceFile
+        self, name: tree.Name, use: tree.Use, used: SourceFile | None, file: SourceFile
     ) -> Symbol | Poison:
+        """Return what a name of a `use` in a file means in the file that is used; a missing one is reported."""
         if used is None or not name.text or used.declares_unread(name.text):
             return POISON
         if name.text in used.names:
             return used.names[name.text]
         near = closest(name.text, used.names)
-        if near:
-            self._bind(
-                used_in, near, used.names[near], name.span
-            )  # uses with the right spelling are no mistake
-        error = name_errors.NotDeclaredThere(
-            name.span, path=use.path.value, name=name.text, near=near, help=_declared(used)
-        )
-        self.sink.add(error)
+        if near:  # uses with the right spelling are no mistake
+            self._bind(file, near, used.names[near], name.span)
+        names = [f"`{s.name}`" for s in used.symbols() if s.file is used]
+        known = "it declares " + ", ".join(names[:12]) + (" …" if len(names) > 12 else "") if names else ""
+        said: Args = {"path": use.path.value, "name": name.text}
+        self.sink.add(errors.NotDeclaredThere(name.span, near=near, help=known, **said))
         return POISON
 
     def _used_file(self, use: tree.Use, file: SourceFile) -> SourceFile | None:
@@ -156,28 +140,24 @@ class Loader:
         else:
             path = file.path.parent / name
             shown_file = os.path.normpath(os.path.join(os.path.dirname(file.file), name))
-            relative = partial(os.path.relpath, path, self.root_folder)
-            shown = Path(
-                _tried(relative, path.name)
-            ).as_posix()  # its name alone where it is on another drive
+            # its name alone where it is on another drive
+            shown = Path(_tried(partial(os.path.relpath, path, self.root_folder), path.name)).as_posix()
         if path is None or not (_tried(path.is_file, False) or key_of(path) in self.unsaved):
             help, meant = self._instead(name, file)
             fixes = [Fix.replace(use.path.span, f'"{meant}"', safe=meant.alone)] if meant else []
-            self.sink.add(name_errors.NoSuchFile(use.path.span, path=name, help=help, fixes=fixes))
+            self.sink.add(errors.NoSuchFile(use.path.span, path=name, help=help, fixes=fixes))
             return None
         key = key_of(path)
         if key in self.loading:
             chain = [self.files[k].shown for k in self.loading[self.loading.index(key) :]]
             text = " uses ".join(f"`{c}`" for c in [*chain, chain[0]])
-            self.sink.add(name_errors.CyclicUse(use.path.span, path=self.files[key].shown, chain=text))
+            self.sink.add(errors.CyclicUse(use.path.span, path=self.files[key].shown, chain=text))
             return None
         if len(self.files) >= MAX_FILES or len(self.loading) > MAX_FILES // 4:
-            self.sink.add(
-                name_errors.TooMuch(use.path.span, what="the program's set of files", limit=MAX_FILES)
-            )
+            what = "the program's set of files"
+            self.sink.add(errors.TooMuch(use.path.span, what=what, limit=MAX_FILES))
             return None
-        names = [n.text for n in use.names] if name.startswith(STD) and use.alias is None else []
-        return self._load(path, shown_file, shown, names)
+        return self._load(path, shown_file, shown)
 
     def _instead(self, name: str, file: SourceFile) -> tuple[str, Near | None]:
         """Help for a path that leads nowhere, and the path that was likely meant."""
@@ -199,11 +179,6 @@ class Loader:
         return f"did you mean `{near}`?", near
 
 
-def _declared(file: SourceFile) -> str:
-    names = [f"`{s.name}`" for s in file.symbols() if s.file is file]
-    return "it declares " + ", ".join(names[:12]) + (" …" if len(names) > 12 else "") if names else ""
-
-
 def key_of(path: Path) -> str:
     """Return the key of a file: its real path, with links resolved."""
     return _tried(lambda: os.path.realpath(path), str(path))
@@ -218,41 +193,3 @@ def _tried(read: Callable[[], T], otherwise: T) -> T:
 
 
 # ---------------------------------------------------------------- excerpts of shipped files
-# Most of a short program's parsing would be of shipped profiles and parents that it does not name.
-
-
-def excerpt(text: str, names: Iterable[str]) -> str | None:
-    """Return a shipped file's text without the declarations that `names` do not need; None if it lacks one of them.
-
-    Shipped files are formatted: a declaration begins at the left margin, and nothing else does but comments and closers.
-    """
-    lines = text.split("\n")
-    parts = _parts(lines)
-    wanted, queue = set(), list(names)
-    while queue:
-        name = queue.pop()
-        if name in wanted:
-            continue
-        if name not in parts:
-            return None
-        wanted.add(name)
-        words = _WORD.findall("\n".join(lines[slice(*parts[name])]))
-        queue += parts.keys() & set(words)
-    for name in parts.keys() - wanted:
-        start, stop = parts[name]
-        lines[start:stop] = [""] * (stop - start)
-    return "\n".join(lines)
-
-
-def _parts(lines: list[str]) -> dict[str, tuple[int, int]]:
-    """Return the lines of each declaration, its comments included: from the first to behind the last."""
-    starts = [(i, match.group(1)) for i, line in enumerate(lines) if (match := _ITEM.match(line))]
-    begins = [_with_comments(lines, i) for i, _ in starts]
-    ends = [*begins[1:], len(lines)]
-    return {name: (begin, end) for (_, name), begin, end in zip(starts, begins, ends, strict=True)}
-
-
-def _with_comments(lines: list[str], start: int) -> int:
-    while start and lines[start - 1].startswith("#"):
-        start -= 1
-    return start

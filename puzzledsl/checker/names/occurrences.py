@@ -7,7 +7,7 @@ called so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import attrgetter
@@ -16,10 +16,11 @@ from typing import Literal
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.frozen import record
-from puzzledsl.base.settings import Setting
+from puzzledsl.base.settings import Call, Kind, Section, Setting
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
 from puzzledsl.checker.names.scopes import (
     VALUES,
+    Category,
     LanguageWord,
     Meaning,
     NameScope,
@@ -36,8 +37,10 @@ from puzzledsl.language.alternatives import ALTERNATIVES, alternatives_of, patte
 from puzzledsl.language.kinds import KINDS, PROFILE
 from puzzledsl.syntax import tree
 
+Explained = Call | Kind | Section | Setting | words.Measure
 ANY = Setting("")
 """A setting that takes any value."""
+NOTHING: Typed = (None, "")
 GapRole = Literal["value", "member", "pattern", "statement", "type", "import", "target"]
 CURSOR = "pzl__cursor"
 """The name that an editor writes where something is missing, to see what the place takes."""
@@ -88,7 +91,7 @@ class Gap:
     scope: NameScope
     setting: Setting = ANY
     calls: tuple[OpenCall, ...] = ()
-    before: Typed = (None, "")
+    before: Typed = NOTHING
     kind: str = ""
     section: str = ""
     node: tree.Node | None = None
@@ -139,7 +142,7 @@ class _Resolver:
         role: GapRole,
         scope: NameScope,
         setting: Setting = ANY,
-        before: Typed = (None, ""),
+        before: Typed = NOTHING,
     ) -> None:
         """Record the place of a name if it is the cursor's."""
         if isinstance(name, tree.Name) and name.text == CURSOR:
@@ -153,18 +156,19 @@ class _Resolver:
         self.item, self.kind, self.section = item, "", ""
         scope = NameScope(self.file)
         match item:
-            case tree.Use():
-                self.use(item, scope)
+            case tree.Use(names=names, alias=alias):
+                for name in names:
+                    self.add(name, scope.declared(name.text))
+                    self.mark(name, "import", scope)
+                if alias is not None:
+                    self.declare(alias, item)
             case tree.Param():
                 self.declare(item.name, item)
                 self.parameter(item, scope)
-            case tree.Fn():
+            case tree.Fn() | tree.Let():
                 self.declare(item.name, item)
-                for parameter in item.parameters:
+                for parameter in item.parameters if isinstance(item, tree.Fn) else ():
                     self.bind(parameter, "parameter", "", scope, item)
-                self.visit(item.value, scope)
-            case tree.Let():
-                self.declare(item.name, item)
                 self.visit(item.value, scope)
             case tree.Assert():
                 self.visit(item.condition, scope)
@@ -186,18 +190,10 @@ class _Resolver:
         scope.names[name.text] = symbol, type
         self.add(name, symbol, node, kind, role="declares")
 
-    def use(self, use: tree.Use, scope: NameScope) -> None:
-        for name in use.names:
-            self.add(name, scope.declared(name.text))
-            self.mark(name, "import", scope)
-        if use.alias is not None:
-            self.declare(use.alias, use)
-
     def parameter(self, param: tree.Param, scope: NameScope) -> None:
-        known = words.TYPES.get(param.type.text)
         self.mark(param.type, "type", scope)
         if not param.words:
-            self.add(param.type, LanguageWord(param.type.text, "type", known.doc) if known else None)
+            self.add(param.type, _word(param.type, "type", words.TYPES.get(param.type.text)))
         for word in param.words:
             self.add(word, LanguageWord(word.text, "word", f"A value of `{param.name.text}`."))
         if param.default is not None:
@@ -205,7 +201,7 @@ class _Resolver:
 
     def declaration(self, decl: tree.Decl, scope: NameScope) -> None:
         self.kind, kind = decl.kind.text, KINDS.get(decl.kind.text)
-        self.add(decl.kind, LanguageWord(decl.kind.text, "kind", kind.doc) if kind else None)
+        self.add(decl.kind, _word(decl.kind, "kind", kind))
         self.declare(decl.name, decl)
         if decl.target is not None:
             self.visit(decl.target, scope)
@@ -233,26 +229,23 @@ class _Resolver:
                 self.assign(node, scope)
             case tree.Section(name=name):
                 sections = KINDS[self.kind].sections if self.kind in KINDS else {}
-                known = sections.get(name.text)
-                word = LanguageWord(name.text, "setting", known.doc, self.kind) if known else None
-                self.add(name, word, node)
+                self.add(name, _word(name, "setting", sections.get(name.text), self.kind), node)
                 self.section, inner = name.text, scope.inner()
                 for statement in node.body:
                     self.visit(statement, inner)
                 self.section = ""
-            case tree.ForAll(variable=variable, domain=collection):
-                self.visit(collection, scope)
-                self.loop(variable, collection, node, [node.where, *node.body], scope)
-            case tree.Comprehension(variable=variable, collection=collection):
-                self.visit(collection, scope)
-                self.loop(variable, collection, node, [node.element, node.where], scope)
+            case tree.ForAll(domain=over) | tree.Comprehension(collection=over):
+                self.loop(node, over, scope)
             case tree.Let():
                 self.visit(node.value, scope)
                 self.bind(node.name, "let", typed(node.value, scope)[1], scope, node)
             case tree.Call():
                 self.call(node, scope, setting)
             case tree.Attribute():
-                self.attribute(node, scope)
+                self.visit(node.target, scope)
+                before = typed(node.target, scope)
+                self.add(node.name, members(*before).get(node.name.text), node, typed(node, scope)[1])
+                self.mark(node.name, "member", scope, before=before)
             case tree.Choice(options=options):
                 for option in options:
                     self.visit(option, scope, setting)
@@ -278,19 +271,13 @@ class _Resolver:
                 for part in tree.children(node):
                     self.visit(part, scope)
 
-    def loop(
-        self,
-        variable: tree.Name,
-        collection: tree.Expr,
-        node: tree.Node,
-        body: Sequence[tree.Node | None],
-        scope: NameScope,
-    ) -> None:
+    def loop(self, node: tree.ForAll | tree.Comprehension, over: tree.Expr, scope: NameScope) -> None:
+        self.visit(over, scope)
         inner = scope.inner()
-        self.bind(variable, "variable", element(typed(collection, scope)[1]), inner, node)
-        for part in body:
-            if part is not None:
-                self.visit(part, inner)
+        self.bind(node.variable, "variable", element(typed(over, scope)[1]), inner, node)
+        body = node.body if isinstance(node, tree.ForAll) else (node.element,)
+        for part in filter(None, (node.where, *body)):
+            self.visit(part, inner)
 
     def assign(self, statement: tree.Assign, scope: NameScope) -> None:
         target, value = statement.target, statement.value
@@ -299,7 +286,7 @@ class _Resolver:
         setting, kind = ANY, typed(target, scope)[1]
         if isinstance(target, tree.Name) and target.text in table:
             setting = table[target.text]
-            word = LanguageWord(target.text, "setting", setting.doc, self.section or self.kind)
+            word = _word(target, "setting", setting, self.section or self.kind)
             self.add(target, word, statement, setting=setting)
         else:
             self.visit(target, scope)
@@ -319,15 +306,14 @@ class _Resolver:
     def meaning(self, text: str, scope: NameScope, setting: Setting) -> Typed:
         """Return what a name means where `setting` is filled."""
         call = setting.calls.get(text)
+        word = LanguageWord(text, "call", call.doc, call=call) if call else None
         if text in setting.words:
-            doc = call.doc if call else explanation(text)
-            return LanguageWord(text, "call" if call else "word", doc, call=call), ""
+            return word or LanguageWord(text, "word", explanation(text)), ""
         known = scope.find(text)
-        is_value = scope.local(text) is not None or (
-            known is not None and isinstance(known[0], Symbol) and known[0].kind in VALUES
-        )
-        if call is not None and not is_value and not scope.is_unknown(text):
-            return LanguageWord(text, "call", call.doc, call=call), ""
+        symbol = known[0] if known is not None else None
+        is_value = scope.local(text) is not None or (isinstance(symbol, Symbol) and symbol.kind in VALUES)
+        if word is not None and not is_value and not scope.is_unknown(text):
+            return word, ""
         if setting.bare and not is_value:
             return LanguageWord(text, "word"), ""
         if known is not None:
@@ -347,24 +333,15 @@ class _Resolver:
             else:
                 self.visit(operand, scope)
 
-    def attribute(self, node: tree.Attribute, scope: NameScope) -> None:
-        self.visit(node.target, scope)
-        before = typed(node.target, scope)
-        self.add(node.name, members(*before).get(node.name.text), node, typed(node, scope)[1])
-        self.mark(node.name, "member", scope, before=before)
-
     def patterns(self, pattern: tree.Pattern | tree.PatternChoice, scope: NameScope, kind: Type) -> None:
         for each in pattern.options if isinstance(pattern, tree.PatternChoice) else (pattern,):
-            name = each.name
+            name, call = each.name, alternatives_of("").calls.get(each.name.text)
             self.mark(name, "pattern", scope, before=(None, kind))
-            call = alternatives_of("").calls.get(name.text)
-            word = LanguageWord(name.text, "call", call.doc, call=call) if call else None
-            self.add(name, word, each, setting=alternatives_of(kind))
+            self.add(name, _word(name, "call", call), each, setting=alternatives_of(kind))
             tested = pattern_fields(name.text) if call else ()
             for part in each.fields:
                 known = call.arguments[part.name.text] if call and part.name.text in tested else None
-                key = LanguageWord(part.name.text, "setting", known.doc, name.text) if known else None
-                self.add(part.name, key)
+                self.add(part.name, _word(part.name, "setting", known, name.text))
                 self.visit(part.value, scope, known or ANY)
 
     # ------------------------------------------------------------ calls
@@ -377,19 +354,16 @@ class _Resolver:
             self.visit(node.function, scope)
             callee = typed(node.function, scope)[0]
         known = _arguments(callee, scope)
+        call = callee.call if isinstance(callee, LanguageWord) else None
         for index, argument in enumerate(node.arguments):
             name, value = argument.name, argument.value
-            inner = known.get(name.text) if name is not None else None
-            if isinstance(callee, LanguageWord) and callee.call is not None:
-                if name is None:
-                    inner = callee.call.argument(None, index)
-                elif callee.call.named_by:
-                    self.visit(name, scope, Setting("", kinds=callee.call.named_by))
-                    name = None
-            if name is not None:
+            inner = known.get(name.text) if name is not None else call.argument(None, index) if call else None
+            if name is not None and call is not None and call.named_by:
+                self.visit(name, scope, Setting("", kinds=call.named_by))
+            elif name is not None:
                 self.argument(name, callee, inner)
-            is_empty = isinstance(value, tree.Name) and value.text == CURSOR and argument.name is None
-            given = None if argument.name is None else argument.name.text
+            given = None if name is None else name.text
+            is_empty = isinstance(value, tree.Name) and value.text == CURSOR and name is None
             self.calls.append(OpenCall(node.function, known, given, index, is_empty))
             self.visit(value, scope, inner or ANY)
             self.calls.pop()
@@ -402,8 +376,15 @@ class _Resolver:
             self.add(name, of[0] if of else None)
         else:
             owner = callee.name if isinstance(callee, LanguageWord) else "hardware"
-            word = LanguageWord(name.text, "setting", setting.doc, owner) if setting is not None else None
-            self.add(name, word)
+            self.add(name, _word(name, "setting", setting, owner))
+
+
+def _word(
+    name: tree.Name, category: Category, known: Explained | None, owner: str = ""
+) -> LanguageWord | None:
+    """Return a name as the word of the language that it is; None where nothing is known of it."""
+    call = known if isinstance(known, Call) else None
+    return LanguageWord(name.text, category, known.doc, owner, call) if known is not None else None
 
 
 def _arguments(callee: Meaning | None, scope: NameScope) -> Mapping[str, Setting]:
@@ -412,9 +393,8 @@ def _arguments(callee: Meaning | None, scope: NameScope) -> Mapping[str, Setting
         case LanguageWord(call=call) if call is not None:
             if not call.named_by:
                 return call.arguments
-            named = [
-                n for n, s in scope.visible().items() if isinstance(s, Symbol) and s.kind in call.named_by
-            ]
+            seen = scope.visible().items()
+            named = (n for n, s in seen if isinstance(s, Symbol) and s.kind in call.named_by)
             return dict.fromkeys(named, Setting("Its weight."))
         case Symbol(kind="hardware"):
             return PROFILE

@@ -136,5 +136,5 @@ def language_word(text: str) -> LanguageWord | None:
 
 def explanation(text: str) -> str:
     """Return the line that explains a word; empty if no table has it."""
-    tables = (words.VALUES, words.DTYPES, words.OTHER, words.SUB_BLOCKS)
+    tables = (words.VALUES, words.DTYPES, words.OTHER, words.SUB_BLOCKS, words.ENDS)
     return next((table[text] for table in tables if text in table), "")

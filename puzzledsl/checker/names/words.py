@@ -1,4 +1,4 @@
-"""Words of closed lists, names of declarations where only these are allowed, and undeclared names with what was meant."""
+"""Names and words: values in their scopes, words of closed lists, references to declarations, and help for unknown names."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from itertools import chain, count
-from typing import Any
 
-from puzzledsl.base.diagnostics import Edit, Fix, Label, Near, Span
+from puzzledsl.base.diagnostics import Args, Edit, Fix, Label, Near, Sink, Span
 from puzzledsl.base.phrases import listed
 from puzzledsl.base.resources import listing, resource
 from puzzledsl.base.suggest import closest
+from puzzledsl.base.units import Dimension, Quantity
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.diagnostics import name_errors
-from puzzledsl.checker.diagnostics.type_errors import UnknownWord
+from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import values
+from puzzledsl.checker.expressions.coercions import EXAMPLES, unit_fixes, would_do
 from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
+from puzzledsl.language import words
 from puzzledsl.language.calls import CONSTRUCTORS
 from puzzledsl.language.words import OTHER
 from puzzledsl.syntax import tree
+from puzzledsl.syntax.parse import parse
 
 
 def read_word(ctx: Context, expr: tree.Expr, scope: values.Scope, words: Sequence[str], what: str) -> str:
@@ -28,39 +30,44 @@ def read_word(ctx: Context, expr: tree.Expr, scope: values.Scope, words: Sequenc
         return expr.text
     got, either = ctx.source(expr.span), listed([f"`{w}`" for w in words], "or")
     if isinstance(expr, tree.Attribute) and (joined := got.replace(".", "_")) in words:
-        ctx.report(UnknownWord(expr.span, got=got, what=what, near=Near(joined, alone=True)))
+        ctx.report(errors.UnknownWord(expr.span, got=got, what=what, near=Near(joined, alone=True)))
         return joined
-    local = isinstance(expr, tree.Name) and scope.local(expr.text)
-    if isinstance(expr, tree.Name) and local is None and not _is_value(scope.file.names.get(expr.text)):
-        text = expr.text
-    else:
+    text = expr.text if isinstance(expr, tree.Name) else ""
+    symbol = scope.file.names.get(text)
+    held = isinstance(symbol, values.Poison) or getattr(symbol, "kind", "") in ("let", "param")
+    if not text or held or scope.local(text) is not None:
         value = ctx.value(expr, scope)
         if not isinstance(value, values.Text):
             raise ctx.wrong(expr.span, what, either, value)
-        text = value.value
+        held, text = bool(text) and text != value.value, value.value
     if text in words:
         return text
     near = closest(text, words)
-    held = near is not None and isinstance(expr, tree.Name) and expr.text != text  # a `let` has the slip
+    held &= near is not None  # a `let` has the slip
     help = f"did you mean `{near}`?" if held else f"write {either}"
-    ctx.report(UnknownWord(expr.span, got=text, what=what, near=None if held else near, help=help))
+    ctx.report(errors.UnknownWord(expr.span, got=text, what=what, near=None if held else near, help=help))
     if near is None:
         raise Refused
     return near
 
 
-def _is_value(symbol: object) -> bool:
-    return isinstance(symbol, values.Poison) or (
-        isinstance(symbol, values.Symbol) and symbol.kind in ("let", "param")
-    )
-
-
 def read_ref(ctx: Context, expr: tree.Expr, scope: values.Scope, kinds: tuple[str, ...]) -> values.Symbol:
     """Return the declaration of some kinds that an expression names; of a slip the one that is most likely meant."""
-    value = _named(ctx, expr, scope, kinds)
+    known = (scope.file.names, values.VALUES, CONSTRUCTORS)
+    value: values.Value = values.POISON
+    if isinstance(expr, tree.Name) and not scope.local(expr.text) and not any(expr.text in n for n in known):
+        unknown_name(ctx, expr, scope, kinds=(*kinds, "let", "param"))
+    else:
+        value = ctx.value(expr, scope)
     match value:
         case values.Poison():
-            return _likely(ctx, expr, scope, kinds)
+            # the declaration that a misspelt name most likely means: what follows from it is checked rather than skipped
+            noted = ctx.unknown.get((scope.file.file, expr.text), []) if isinstance(expr, tree.Name) else []
+            for _, near in noted:
+                symbol = scope.file.names.get(near) if near else None
+                if isinstance(symbol, values.Symbol) and symbol.kind in kinds and symbol not in ctx.busy:
+                    return symbol
+            raise Refused
         case values.Ref(symbol=symbol) if symbol.kind in kinds:
             return symbol
         case values.Ref(symbol=symbol):
@@ -74,20 +81,7 @@ def read_ref(ctx: Context, expr: tree.Expr, scope: values.Scope, kinds: tuple[st
     if isinstance(value, values.Constructed) and isinstance(expr, tree.Call):
         named = unused(f"my_{kinds[0]}", scope.file.names)
         help = f"name it first, `{kinds[0]} {named} = {ctx.source(expr.span)}`, and write `{named}` here"
-    raise ctx.refuse(name_errors.WrongKind(expr.span, name=name, got=got, wanted=wanted, help=help))
-
-
-def _named(ctx: Context, expr: tree.Expr, scope: values.Scope, kinds: tuple[str, ...]) -> values.Value:
-    """The value of an expression; of an undeclared name POISON, with a declaration of `kinds` suggested."""
-    known = (scope.file.names, values.VALUES, CONSTRUCTORS)
-    if (
-        not isinstance(expr, tree.Name)
-        or scope.local(expr.text)
-        or any(expr.text in names for names in known)
-    ):
-        return ctx.value(expr, scope)
-    unknown_name(ctx, expr, scope, kinds=(*kinds, "let", "param"))
-    return values.POISON
+    raise ctx.refuse(errors.WrongKind(expr.span, name=name, got=got, wanted=wanted, help=help))
 
 
 def unused(name: str, taken: Collection[str]) -> str:
@@ -99,19 +93,6 @@ def _declared(scope: values.Scope, kind: str) -> str:
     """``space: `w`, `v` ``: what the file declares of a kind; empty where that is nothing."""
     names = [f"`{s.name}`" for s in scope.file.symbols(kind) if s.file is scope.file]
     return f"{kind}: " + ", ".join(names[:8]) if names else ""
-
-
-def _likely(ctx: Context, expr: tree.Expr, scope: values.Scope, kinds: tuple[str, ...]) -> values.Symbol:
-    """The declaration a misspelt name most likely means: what follows from it is checked rather than skipped."""
-    noted = ctx.unknown.get((scope.file.file, expr.text), []) if isinstance(expr, tree.Name) else []
-    for _, near in noted:
-        symbol = scope.file.names.get(near) if near else None
-        if isinstance(symbol, values.Symbol) and symbol.kind in kinds and symbol not in ctx.busy:
-            return symbol
-    raise Refused
-
-
-# ---------------------------------------------------------------- undeclared names
 
 
 _DECLARED = re.compile(r"^(?:let|fn|param|hardware|parent|space)\s+([a-z]\w*)", re.MULTILINE)
@@ -154,31 +135,22 @@ def report_unknown_names(ctx: Context) -> None:
         listed = ", ".join(map(str, lines[:8])) + (" …" if len(lines) > 8 else "")
         notes = [f"also on line{'s' if len(lines) > 1 else ''} {listed}"] if lines else []
         symbol = ctx.file_of(span).names.get(near) if near else None
-        about: dict[str, Any] = {
-            "name": name,
-            "notes": notes,
-            "help": f"did you mean `{near}`?" if near else "",
-        }
+        help, fixes = f"did you mean `{near}`?" if near else "", list[Fix]()
         if name.lower() in ("none", "null"):
-            about["help"] = "no value is written by leaving the setting out"
+            help = "no value is written by leaving the setting out"
         if name in forgotten.get(file, ()):
-            about["help"] = f"the standard library has it: write `{use_of([name])}`"
-            about["fixes"] = [insert_use(ctx.file_of(span), forgotten[file])]
+            help = f"the standard library has it: write `{use_of([name])}`"
+            fixes = [insert_use(ctx.file_of(span), forgotten[file])]
         if near:
-            edits = tuple(Edit(other, near) for other, _ in uses)
-            about["fixes"] = [Fix(f"write `{near}`", edits, safe=near.alone)]
-        if not isinstance(symbol, Symbol) or symbol.file.file != file:
-            ctx.report(name_errors.UnknownName(span, **about))
-        elif lines and symbol not in ctx.used:
-            about["help"] = f"declare it as `{name}`"
-            about["fixes"] = [Fix.replace(symbol.span, name)]
-            ctx.report(name_errors.UnknownName(symbol.span, secondary=[Label(span, "used here")], **about))
-        else:
-            label = Label(symbol.span, "declared here")
-            ctx.report(name_errors.UnknownName(span, secondary=[label], **about))
-
-
-# ---------------------------------------------------------------- names of the standard library
+            fixes = [Fix(f"write `{near}`", tuple(Edit(other, near) for other, _ in uses), safe=near.alone)]
+        place, beside = span, list[Label]()
+        if isinstance(symbol, Symbol) and symbol.file.file == file:
+            beside = [Label(symbol.span, "declared here")]
+            if lines and symbol not in ctx.used:
+                place, beside, help = symbol.span, [Label(span, "used here")], f"declare it as `{name}`"
+                fixes = [Fix.replace(symbol.span, name)]
+        said: Args = {"name": name, "notes": notes, "help": help, "fixes": fixes, "secondary": beside}
+        ctx.report(errors.UnknownName(place, **said))
 
 
 @cache
@@ -208,3 +180,110 @@ def insert_use(file: SourceFile, names: Iterable[str]) -> Fix:
     text = use_of(names)
     place = Span(file.file, line, 1, line, 1)
     return Fix("write `" + text.replace("\n", "`, `") + "`", (Edit(place, text + "\n"),))
+
+
+TYPES: dict[str, Dimension | type[values.Text] | type[values.Boolean]] = {
+    name: known.dimension or {"Text": values.Text, "Bool": values.Boolean}[name]
+    for name, known in words.TYPES.items()
+}
+_WANTED = {"Text": "a string", "Bool": "`true` or `false`", "Count": "a whole number (Count)"}
+
+
+def lookup(ctx: Context, name: str, scope: values.Scope) -> values.Value | None:
+    """Return the value of a name in a scope; None if nothing has this name."""
+    local = scope.local(name)
+    if local is not None:
+        return local
+    symbol = scope.file.names.get(name)
+    if symbol is None or isinstance(symbol, values.Poison):
+        return symbol or values.VALUES.get(name)
+    ctx.note_used(symbol)
+    return value_of(ctx, symbol)
+
+
+def value_of(ctx: Context, symbol: values.Symbol) -> values.Value:
+    """Return a symbol as a value. The value of a `let` or parameter is computed once."""
+    item = symbol.item
+    if isinstance(item, tree.Fn):
+        return values.Function(item, values.Scope(symbol.file))
+    if not isinstance(item, tree.Let | tree.Param):
+        return values.Ref(symbol)
+    if symbol.value is None:
+        if symbol.busy:
+            chain = f"`{symbol.name}` needs its own value"
+            ctx.report(errors.CyclicDefinition(symbol.span, name=symbol.name, chain=chain))
+            return values.POISON
+        symbol.busy = True
+        if isinstance(item, tree.Let):
+            symbol.value = ctx.value(item.value, values.Scope(symbol.file))
+        else:
+            symbol.value = ctx.attempt(_parameter, ctx, symbol, item) or values.POISON
+        symbol.busy = False
+    return symbol.value
+
+
+def _parameter(ctx: Context, symbol: values.Symbol, param: tree.Param) -> values.Value:
+    """The value that `--set` gives a parameter, else its default."""
+    name, type_name, scope = symbol.name, param.type.text, values.Scope(symbol.file)
+    listed = tuple(dict.fromkeys(word.text for word in param.words))
+    if not listed and type_name not in TYPES:
+        near, help = closest(type_name, TYPES), "types: " + ", ".join(f"`{t}`" for t in TYPES)
+        raise ctx.refuse(errors.UnknownType(param.type.span, name=type_name, near=near, help=help))
+    expr = param.default
+    if name in ctx.settings:
+        expr = _parse_setting(ctx, name, ctx.settings[name], note=not listed)
+    elif expr is None:
+        shown = " | ".join(listed) or type_name
+        raise ctx.refuse(errors.NoValue(param.name.span, name=name, type=shown))
+    elif not listed:
+        ctx.parameters.setdefault(name, ctx.source(expr.span))
+    if listed:
+        word = read_word(ctx, expr, scope, listed, f"value of parameter `{name}`")
+        ctx.parameters.setdefault(name, word)
+        return values.Text(word, listed)
+    if type_name == "Text" and isinstance(expr, tree.Name) and scope.file.names.get(expr.text) is None:
+        return values.Text(expr.text)
+    return _checked(ctx, ctx.value(expr, scope), name, type_name, expr.span)
+
+
+def _checked(ctx: Context, value: values.Value, name: str, type_name: str, span: Span) -> values.Value:
+    kind, help, fixes = TYPES[type_name], "", []
+    got = values.describe(value)
+    if not isinstance(kind, Dimension):
+        if isinstance(value, kind):
+            return value
+    elif isinstance(value, Quantity) and value.dimension == kind:
+        if type_name != "Count" or (value.value.denominator == 1 and value.form == "plain"):
+            return value
+        got = str(value)
+    elif isinstance(value, Quantity):
+        help = would_do(kind, value) or f"write a literal such as `{EXAMPLES[kind]}`"
+        fixes = unit_fixes(kind, value, span, ctx.source(span))
+    wanted = _WANTED.get(type_name, type_name)
+    given = value if value == values.POISON else got
+    raise ctx.wrong(span, f"parameter `{name}`", wanted, given, help, fixes)
+
+
+def _parse_setting(ctx: Context, name: str, text: str, note: bool) -> tree.Expr:
+    """The expression of one `--set`."""
+    file, quiet, source = f"--set {name}", Sink(), f"let {name} = {text}"
+    module = parse(source, file, quiet)
+    ctx.loader.sources[file] = source
+    if note:
+        ctx.parameters.setdefault(name, text)
+    items = module.items
+    if quiet.has_errors or len(items) != 1 or not isinstance(items[0], tree.Let):
+        raise ctx.refuse(errors.BadSetting(None, name=name, text=text[:60]))
+    ctx.loader.files[file] = values.SourceFile(file, file, ctx.root.path, source, module, file)
+    return items[0].value
+
+
+def check_settings(ctx: Context) -> None:
+    """Report settings of parameters that no file declares."""
+    known = [symbol.name for file in ctx.loader.files.values() for symbol in file.symbols("param")]
+    listed = ", ".join(f"`{k}`" for k in dict.fromkeys(known))
+    help = f"parameters: {listed}" if known else "the program has no parameters"
+    for name in ctx.settings:
+        if name not in known:
+            near = closest(name, known)
+            ctx.report(errors.UnknownSetting(None, name=name, near=near, help=help))

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from puzzledsl.base.diagnostics import Near
+from puzzledsl.base.diagnostics import Args, Near
 from puzzledsl.base.settings import Call, Kind
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.diagnostics import name_errors
+from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions.values import SourceFile, Symbol, article
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
@@ -34,18 +34,13 @@ _LOSSES = Counter(word for kind in KINDS.values() for word in _losses(kind))
 
 def settle_kinds(ctx: Context, file: SourceFile) -> None:
     """Report each declaration of a file that is surely of another kind than it says, and take it for that."""
-    symbols = [s for s in file.names.values() if isinstance(s, Symbol) and s.file is file and s.kind in KINDS]
-    for symbol in symbols:
-        meant = _meant(symbol)
+    for symbol in file.symbols(*KINDS):
+        meant = _meant(symbol) if symbol.file is file else None
         if meant is not None:
             assert isinstance(symbol.item, tree.Decl)
-            got, like = article(symbol.kind), article(meant)
+            said: Args = {"name": symbol.name, "got": article(symbol.kind), "like": article(meant)}
             near = Near(meant, alone=False)
-            ctx.report(
-                name_errors.MistakenKind(
-                    symbol.item.kind.span, name=symbol.name, got=got, like=like, near=near
-                )
-            )
+            ctx.report(errors.MistakenKind(symbol.item.kind.span, near=near, **said))
             symbol.kind = meant
 
 
@@ -73,10 +68,8 @@ def _target(symbol: Symbol, decl: tree.Decl, form: Kind) -> int:
     if not form.targets:
         return 2
     found = symbol.file.names.get(decl.target.text) if isinstance(decl.target, tree.Name) else None
-    known = isinstance(found, Symbol) and found is not symbol and found.kind in KINDS
-    return (decl.preposition != form.preposition) + (
-        known and isinstance(found, Symbol) and found.kind not in form.targets
-    )
+    wrong = isinstance(found, Symbol) and found is not symbol and found.kind in KINDS.keys() - form.targets
+    return (decl.preposition != form.preposition) + wrong
 
 
 def _value(call: tree.Expr | None, form: Kind, file: SourceFile) -> int:
@@ -96,8 +89,8 @@ def _value(call: tree.Expr | None, form: Kind, file: SourceFile) -> int:
 def _statement(statement: tree.Stmt, form: Kind) -> int:
     match statement:
         case tree.Assign(target=tree.Name(text="loss"), value=value) if "loss" in form.settings:
-            assert not isinstance(value, tree.Pattern | tree.PatternChoice)
-            words = {word for word in _words(value) if _LOSSES[word] == 1}
+            names = {node.text for node in tree.walk(value) if isinstance(node, tree.Name)}
+            words = {word for word in names if _LOSSES[word] == 1}
             return int(bool(words) and not words & _losses(form))
         case tree.Assign(target=tree.Name(text=name), op="=") if name != "layers":
             return int(name not in form.settings)
@@ -110,13 +103,3 @@ def _statement(statement: tree.Stmt, form: Kind) -> int:
         case tree.Require() | tree.Prefer() | tree.Objective() | tree.Solutions():
             return 2 * int("require" not in form.statements)
     return 0
-
-
-def _words(expr: tree.Expr) -> set[str]:
-    """The names in a sum of weighted words."""
-    match expr:
-        case tree.Name(text=text):
-            return {text}
-        case tree.Binary(left=left, right=right):
-            return _words(left) | _words(right)
-    return set()

@@ -1,4 +1,9 @@
-"""Arguments of an alternative's constructor, `gqa(kv_heads: 4 | 2)`, as its file reads them."""
+"""Arguments of an alternative's constructor, `gqa(kv_heads: 4 | 2)`, and patterns that match it: `gqa(kv_heads: >= 2)`.
+
+`gqa` and `mlp` match the parent's own sub-block too, by its figures. A percentage is compared with the width as it was
+asked for, before rounding: `mlp(width: >= 20%)` keeps what `mlp(width: 20%, round: 256)` made. A pattern without `dtype`
+matches every storage type.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +11,33 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from math import floor
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
+from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Site, SubBlock
 from puzzledsl.alternatives.arguments import Arguments
-from puzzledsl.alternatives.precision import FULL
+from puzzledsl.alternatives.precision import FULL, PRECISIONS
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Span
+from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, Quantity
-from puzzledsl.checker.diagnostics.name_errors import TooMuch
-from puzzledsl.checker.diagnostics.space_errors import ImpossibleWidth
-from puzzledsl.checker.diagnostics.type_errors import OutOfRange
+from puzzledsl.checker.context import Context, Refused
+from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions.coercions import as_constant, as_whole, refuse_list
+from puzzledsl.checker.expressions.layer_tables import holds
 from puzzledsl.checker.expressions.settings import Settings
-from puzzledsl.checker.expressions.values import Located, located
+from puzzledsl.checker.expressions.values import Located, Names, Scope, located
 from puzzledsl.checker.limits import MAX_COUNT, MAX_OPTIONS
 from puzzledsl.checker.names.words import read_word
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir.nodes import Rounding
-from puzzledsl.language.alternatives import PRECISION
+from puzzledsl.language.alternatives import ALTERNATIVES, PRECISION, pattern_fields
 from puzzledsl.syntax import tree
+
+T = TypeVar("T")
+V = TypeVar("V")
+Check = Callable[[int, Span], Diagnostic | None]
 
 
 @dataclass(slots=True, eq=False)
@@ -48,11 +60,11 @@ class CallArguments(Settings, Arguments):
     def affords(self, count: int) -> bool:
         """Return False, reported, if so many alternatives are too many."""
         if count > MAX_OPTIONS:
-            limit = f"{MAX_OPTIONS} alternatives"
-            self.report(TooMuch(self.span, what="this choice", limit=limit))
+            self.failed = True
+            self.ctx.too_much(self.span, "this choice", f"{MAX_OPTIONS} alternatives")
         return count <= MAX_OPTIONS
 
-    def _each(self, key: str, options: Iterable[Located], read: Callable[[Located], int]) -> list[int]:
+    def _each(self, key: str, options: Iterable[V], read: Callable[[V], T]) -> list[T]:
         """Return what `read` makes of each option, without those that it refuses."""
         found = [self.ctx.attempt(read, option) for option in options]
         if None in found:
@@ -65,26 +77,19 @@ class CallArguments(Settings, Arguments):
         value = self.attempt(self.value, key) if self.has(key) else None
         return [] if value is None else located(value, self.place(key))
 
-    # ------------------------------------------------------------ whole numbers and words
-
     def whole(self, key: str, default: int, low: int = 0, high: int = MAX_COUNT) -> int:
         """Return a whole number within bounds."""
         found = self.attempt(self.count, key, low, high) if self.has(key) else default
         return default if found is None else found
 
     def wholes(
-        self,
-        key: str,
-        low: int = 1,
-        high: int | None = None,
-        check: Callable[[int, Span], Diagnostic | None] = lambda number, span: None,
-        help: str = "",
+        self, key: str, low: int = 1, high: int | None = None, check: Check | None = None, help: str = ""
     ) -> list[int]:
         """Return the whole numbers of `a | b` within bounds that `check` does not refuse; empty if there are none."""
 
         def read(option: Located) -> int:
             number = self._whole(key, option, low, high, help)
-            if (problem := check(number, option.span)) is not None:
+            if check is not None and (problem := check(number, option.span)) is not None:
                 raise self.ctx.refuse(problem)
             return number
 
@@ -98,7 +103,7 @@ class CallArguments(Settings, Arguments):
         """Return whole numbers like `wholes`; None stands for `word`."""
         entry = self.entry(key)
         found: list[int | None] = []
-        for expr in entry.expr.options if isinstance(entry.expr, tree.Choice) else (entry.expr,):
+        for expr in options_of(entry.expr):
             if isinstance(expr, tree.Name) and expr.text == word:
                 found.append(None)
             else:
@@ -106,25 +111,12 @@ class CallArguments(Settings, Arguments):
                 found += self._each(key, options, lambda option: self._whole(key, option, low, high))
         return found
 
-    @property
-    def has_precisions(self) -> bool:
-        """True if `dtype` is written."""
-        return PRECISION in self.table and self.has(PRECISION)
-
     def precisions(self) -> list[str | None]:
         """Return the storage types of `dtype: q8_0 | q4_0`; None stands for `full`."""
         entry, known = self.entry(PRECISION), self.known(PRECISION)
-        options = entry.expr.options if isinstance(entry.expr, tree.Choice) else (entry.expr,)
-        words = [
-            self.ctx.attempt(read_word, self.ctx, option, entry.scope, known.words, known.noun)
-            for option in options
-        ]
-        if None in words:
-            self.failed = True
-            self.invalid.add(PRECISION)
-        return [None if word == FULL else word for word in words if word is not None]
-
-    # ------------------------------------------------------------ widths
+        read = partial(read_word, self.ctx, scope=entry.scope, words=known.words, what=known.noun)
+        words = self._each(PRECISION, options_of(entry.expr), read)
+        return [None if word == FULL else word for word in words]
 
     def widths(self, key: str, multiple: int, whole: int) -> list[int]:
         """Return widths of `25% | 4096`, rounded to the nearest multiple. `whole`: 100 %, and the largest."""
@@ -153,25 +145,146 @@ class CallArguments(Settings, Arguments):
         share, got = str(Quantity(exact, COUNT, "percent")), self.ctx.source(option.span)
         fixes = [Fix.replace(option.span, share)] if re.fullmatch(r"[\d.]+", got) else []
         help = f"a share of the parent's width is a percentage: write `{share}`"
-        said: Args = {
-            "what": "`width`",
-            "condition": "a whole number of channels, or a percentage",
-            "got": got,
-        }
-        raise self.ctx.refuse(OutOfRange(option.span, help=help, fixes=fixes, **said))
+        condition = "a whole number of channels, or a percentage"
+        raise self.ctx.beyond(option.span, "`width`", condition, got, help, fixes)
 
     def _refuse_width(
         self, option: Located, multiple: int, exact: Fraction, width: int, whole: int
     ) -> NoReturn:
+        largest = whole // multiple * multiple
+        why = f"{width} when rounded to a multiple of {multiple}, wider than the parent's FFN"
+        help = f"the largest multiple that fits is {largest}" if largest else "use a smaller `round:`"
         if exact <= 0:
             why, help = "no width", "write `noop` to leave the FFN out"
         elif exact > whole:
             why, help = "wider than the parent's FFN", f"widths go up to 100%, which is {whole}"
         elif width < 1:
             why, help = f"0 when rounded to a multiple of {multiple}", f"the least multiple is {multiple}"
-        else:
-            largest = whole // multiple * multiple
-            why = f"{width} when rounded to a multiple of {multiple}, wider than the parent's FFN"
-            help = f"the largest multiple that fits is {largest}" if largest else "use a smaller `round:`"
         said: Args = {"got": self.ctx.source(option.span), "why": why, "intermediate": whole}
-        raise self.ctx.refuse(ImpossibleWidth(option.span, help=help, **said))
+        raise self.ctx.refuse(errors.ImpossibleWidth(option.span, help=help, **said))
+
+
+def options_of(expr: tree.Expr) -> tuple[tree.Expr, ...]:
+    """Return the options of `a | b`, or the one that an expression is."""
+    return expr.options if isinstance(expr, tree.Choice) else (expr,)
+
+
+Pattern = tree.Pattern | tree.PatternChoice
+Predicate = Callable[[Alternative, Shape], bool]
+"""A test of an alternative in a layer of a shape."""
+
+
+def predicate(ctx: Context, pattern: Pattern, scope: Scope, info: SpaceInfo, sub_block: Site) -> Predicate:
+    """A test for alternatives of a site."""
+    if isinstance(pattern, tree.PatternChoice):
+        options = ctx.all(predicate, pattern.options, scope, info, sub_block)
+        return lambda alternative, own: any(test(alternative, own) for test in options)
+    name = pattern.name.text
+    if name not in ALTERNATIVES[sub_block]:
+        report_unknown(ctx, pattern.name, sub_block)
+        raise Refused
+    tests = ctx.all(_field, pattern.fields, name, scope, info)
+    return lambda alternative, own: (
+        alternative.answers_to(name, own) and all(test(alternative, own) for test in tests)
+    )
+
+
+def matching(
+    ctx: Context,
+    pattern: Pattern,
+    scope: Scope,
+    info: SpaceInfo,
+    sub_block: SubBlock,
+    layers: tuple[int, ...],
+) -> tuple[Names, Names]:
+    """Names of the alternatives that match, for each layer those that its like may choose; and of those that do not."""
+    test = predicate(ctx, pattern, scope, info, sub_block)
+    found: tuple[Names, Names] = {}, {}
+    wanted = set(layers)
+    for own, indices in info.shape.kinds_of(sub_block):
+        here = tuple(i for i in indices if i in wanted)
+        known = [(a.name, test(a, own)) for a in info.alternatives(sub_block, here)]
+        for names, matched in zip(found, (True, False), strict=True):
+            names |= dict.fromkeys(here, tuple(name for name, passes in known if passes == matched))
+    return found
+
+
+def report_unknown(ctx: Context, name: tree.Name, sub_block: Site) -> str | None:
+    """Report a word that is no alternative of a site; return the one that is likely meant, if any."""
+    other = next(
+        (site for site, calls in ALTERNATIVES.items() if site != sub_block and name.text in calls), ""
+    )
+    near, fixes = closest(name.text, ALTERNATIVES[sub_block]), list[Fix]()
+    listed = ", ".join(f"`{n}`" for n in ALTERNATIVES[sub_block])
+    help = f"{sub_block} alternatives: {listed}"
+    if other:
+        help = f"`{name.text}` is an alternative of `{other}`; {sub_block} has {listed}"
+    elif printed := re.fullmatch(r"(mlp|gqa)(\d+)", name.text):
+        key = "width" if printed[1] == "mlp" else "kv_heads"
+        meant = f"{printed[1]}({key}: {printed[2]})"
+        help, fixes = f"`{name.text}` is a name of tables: write `{meant}`", [Fix.replace(name.span, meant)]
+        near = None
+    said: Args = {"name": name.text, "sub_block": sub_block}
+    ctx.report(errors.UnknownAlternative(name.span, near=near, help=help, fixes=fixes, **said))
+    return near
+
+
+def _field(ctx: Context, field: tree.PatternField, name: str, scope: Scope, info: SpaceInfo) -> Predicate:
+    known, key = pattern_fields(name), field.name.text
+    if key not in known:
+        near = closest(key, known)
+        said: Args = {"thing": f"`{name}`", "name": key}
+        takes = f"it has {', '.join(f'`{k}`' for k in known)}" if known else f"write `{name}` alone"
+        raise ctx.refuse(errors.UnknownKey(field.name.span, near=near, help=takes, **said))
+    if key == PRECISION:
+        return _type_test(ctx, field, scope)
+    if isinstance(field.value, tree.Name) and field.value.text == "full" and key == "window":
+        values = [(UNCAPPED, False)]
+    else:
+        options = located(ctx.sound(field.value, scope), field.value.span)
+        values = ctx.all(_number, options, key)
+    op: tree.CompareOp = "==" if field.op == "!=" else field.op
+
+    def test(alternative: Alternative, own: Shape) -> bool:
+        found = any(
+            holds(figure, op, value)
+            for value, percent in values
+            for figure in _figures(alternative, key, percent, own, info)
+        )
+        return found != (field.op == "!=")
+
+    return test
+
+
+def _number(ctx: Context, option: Located, key: str) -> tuple[Fraction, bool]:
+    number = as_constant(ctx, option.value, option.span, f"`{key}`")
+    percent = number.form == "percent"
+    if percent and key != "width":
+        raise ctx.wrong(option.span, f"`{key}`", "a number", "a percentage")
+    return number.value, percent
+
+
+def _type_test(ctx: Context, field: tree.PatternField, scope: Scope) -> Predicate:
+    """A storage type: one of some words, or none of them."""
+    if field.op not in ("==", "!="):
+        raise ctx.wrong(field.value.span, f"`{PRECISION}`", "a type alone: `dtype: q8_0`", f"`{field.op}`")
+    before, words = len(ctx.sink.items), list[str | None]()
+    for option in field.value.options if isinstance(field.value, tree.Choice) else (field.value,):
+        words.append(ctx.attempt(read_word, ctx, option, scope, (FULL, *PRECISIONS), "storage type"))
+    if None in words or len(ctx.sink.items) > before:
+        raise Refused
+    return lambda alternative, own: ((alternative.dtype or FULL) in words) != (field.op == "!=")
+
+
+def _figures(
+    alternative: Alternative, field: str, percent: bool, own: Shape, info: SpaceInfo
+) -> list[Fraction]:
+    """The alternative's figures a test compares: several where one width was asked for in several ways."""
+    figure = alternative.figure(field, own)
+    if figure is None:
+        return []
+    if not percent:
+        return [figure]
+    whole = alternative.whole_width(own)
+    asked = info.asked.get((whole, int(figure)), {figure})
+    return [exact / whole for exact in sorted(asked)]

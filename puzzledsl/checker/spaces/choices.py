@@ -11,38 +11,38 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar, assert_never
+from typing import TypeVar
 
-from puzzledsl.alternatives.alternative import MIXERS, Alternative, SubBlock, absent
+from puzzledsl.alternatives.alternative import (
+    ENDS,
+    MIXERS,
+    SUB_BLOCKS,
+    Alternative,
+    EndName,
+    Site,
+    SubBlock,
+    absent,
+)
 from puzzledsl.alternatives.errors import PrecisionDoesNotFit
 from puzzledsl.alternatives.registry import KINDS
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Span
-from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import layers_in_words
+from puzzledsl.base.settings import Call, Setting
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.diagnostics import space_errors as errors
+from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.diagnostics.lints import SameAlternative
-from puzzledsl.checker.diagnostics.space_errors import NotInThisLayer
-from puzzledsl.checker.diagnostics.type_errors import WrongType
 from puzzledsl.checker.expressions.coercions import wrong_list
-from puzzledsl.checker.expressions.settings import collect
-from puzzledsl.checker.expressions.values import (
-    Constructed,
-    Layers,
-    Options,
-    Scope,
-    SubBlocks,
-    Value,
-    describe,
-)
-from puzzledsl.checker.spaces.arguments import CallArguments
-from puzzledsl.checker.spaces.patterns import Predicate, predicate, report_unknown
+from puzzledsl.checker.expressions.settings import from_call
+from puzzledsl.checker.expressions.values import Constructed, Layers, Options, Scope, SubBlocks, Value
+from puzzledsl.checker.spaces.arguments import CallArguments, options_of, predicate, report_unknown
 from puzzledsl.checker.spaces.space_info import Choice, SpaceInfo
-from puzzledsl.language.alternatives import ALTERNATIVES, PRECISION, SITES
+from puzzledsl.language.alternatives import ALTERNATIVES, PRECISION
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")
+_Edit = Callable[[Choice, int, Shape], Choice]
+"""Makes the new choice of a layer: of its choice so far, its index and its shape."""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,10 +56,14 @@ class _Kind:
 
 @dataclass(slots=True, eq=False)
 class ChoiceReader:
-    """Reader of one space's choices. It records rounded widths in `info` and sets `info.incomplete` if a part is unreadable."""
+    """Reader of one space's choices and overrides. It sets `info.incomplete` if a part is unreadable.
+
+    `emptied` has the override that left a layer nothing, and what it had before.
+    """
 
     ctx: Context
     info: SpaceInfo
+    emptied: dict[tuple[SubBlock, int], tuple[Span, Choice]] = field(default_factory=dict)
 
     def alternatives(
         self, expr: tree.Expr, scope: Scope, sub_block: SubBlock, layers: Sequence[int], *, each: bool
@@ -69,19 +73,30 @@ class ChoiceReader:
         Without `each`, an alternative is for the layers that can have it, and a mistake if none can. With `each`, it
         is a mistake if one of the layers cannot have it.
         """
-        wanted, calls = set(layers), self._calls(expr, scope, sub_block)
-        kinds = [
-            _Kind(own, here)
-            for own, indices in self.info.shape.kinds_of(sub_block)
-            if (here := tuple(i for i in indices if i in wanted))
-        ]
-        reasons = [[KINDS[sub_block][call.name].unfit(kind.shape) for kind in kinds] for call in calls]
-        for call, unfit in zip(calls, reasons, strict=True):
-            self._attempt(self._read, call, KINDS[sub_block][call.name], kinds, unfit, each)
         found: dict[int, Choice] = {}
-        for kind in kinds:
+        for kind in self._read_all(expr, scope, sub_block, layers, each=each):
             found |= dict.fromkeys(kind.layers, tuple(kind.found))
         return found
+
+    def of_end(self, expr: tree.Expr, scope: Scope, site: EndName) -> Choice:
+        """Return the alternatives that an expression denotes for an end of the model."""
+        (model,) = self._read_all(expr, scope, site, (), each=False)
+        return tuple(model.found)
+
+    def _read_all(
+        self, expr: tree.Expr, scope: Scope, site: Site, layers: Sequence[int], *, each: bool
+    ) -> list[_Kind]:
+        """Return each kind of some layers with the alternatives read for it; of an end, the whole model as one kind."""
+        wanted, calls, shape = set(layers), self._calls(expr, scope, site), self.info.shape
+        kinds = [
+            _Kind(own, here)
+            for own, indices in ([(shape, ())] if site in ENDS else shape.kinds_of(site))
+            if (here := tuple(i for i in indices if i in wanted)) or site in ENDS
+        ]
+        reasons = [[KINDS[site][call.name].unfit(kind.shape) for kind in kinds] for call in calls]
+        for call, unfit in zip(calls, reasons, strict=True):
+            self._attempt(self._read, call, KINDS[site][call.name], kinds, unfit, each)
+        return kinds
 
     def _attempt(self, read: Callable[..., T], *arguments: object) -> T | None:
         """Return `read(*arguments)`; None where it is refused, which leaves the space incomplete."""
@@ -91,44 +106,42 @@ class ChoiceReader:
             self.info.incomplete = True
             return None
 
-    # ------------------------------------------------------------ one call
-
     def _read(
-        self,
-        call: Constructed,
-        alternative: type[Alternative],
-        kinds: Sequence[_Kind],
-        reasons: Sequence[str],
-        each: bool,
+        self, call: Constructed, own: type[Alternative], kinds: list[_Kind], reasons: list[str], each: bool
     ) -> None:
         """Add the alternatives of one call to each kind of layer that can have them; `reasons`: why one cannot."""
         fit = [kind for kind, reason in zip(kinds, reasons, strict=True) if not reason]
         if len(fit) < len(kinds) and (each or not fit):
-            unfit = [kind for kind in kinds if kind not in fit]
-            there = [kind for kind in unfit if not absent(alternative.sub_block, kind.shape)]
-            for kind in unfit if each else there or unfit:
-                self._report_unfit(call, alternative.unfit(kind.shape), kind)
+            unfit = [pair for pair in zip(kinds, reasons, strict=True) if pair[1]]
+            there = [pair for pair in unfit if not absent(own.sub_block, pair[0].shape)]
+            for kind, reason in unfit if each else there or unfit:
+                self._report_unfit(call, reason, kind)
             return
-        self._refuse_lists(call, alternative)
+        form = ALTERNATIVES[own.sub_block][call.name]
+        self._refuse_lists(call, form.arguments)
         if len(fit) == 1:
-            self._read_one(call, alternative, fit[0])
+            self._read_one(call, own, form, fit[0])
             return
-        self._need_values(call, alternative)
-        trials = [
-            self.ctx.trial(partial(self._attempt, self._read_one, call, alternative, kind)) for kind in fit
-        ]
+        self._need_values(call, form.arguments)
+        read = partial(self._attempt, self._read_one, call, own, form)
+        trials = [self.ctx.trial(partial(read, kind)) for kind in fit]
         for problem in _shared([problems for _, problems, _ in trials], each):
             self.info.incomplete = True
             self.ctx.report(problem)
         self.ctx.warnings += _shared([warnings for _, _, warnings in trials], each=False)
 
-    def _read_one(self, call: Constructed, alternative: type[Alternative], kind: _Kind) -> None:
-        form = ALTERNATIVES[alternative.sub_block][call.name]
+    def _read_one(self, call: Constructed, alternative: type[Alternative], form: Call, kind: _Kind) -> None:
         into = partial(CallArguments, info=self.info, shape=kind.shape)
-        arguments = collect(into, self.ctx, call, form)
+        arguments = from_call(self.ctx, call, form, into)
+        assert isinstance(arguments, CallArguments)
         for option in self._in_precisions(alternative.read(arguments), arguments, kind):
             if option in kind.found and not call.scope.file.is_std:
-                self.ctx.warnings.append(_same(option, call, kind.shape))
+                help, part = "keep one of them", alternative.sub_block
+                if option.is_parent and call.name != "parent":
+                    help = f"the parent's width is {kind.shape.ffn_width} itself"
+                    if part == "attention":
+                        help = f"the parent has {kind.shape.kv_heads} key/value heads itself"
+                self.ctx.warnings.append(SameAlternative(call.span, name=option.name, help=help))
             kind.found[option] = None
         self.info.incomplete |= arguments.failed
 
@@ -136,7 +149,7 @@ class ChoiceReader:
         self, options: Sequence[Alternative], call: CallArguments, kind: _Kind
     ) -> Sequence[Alternative]:
         """Return each alternative in each type of `dtype: q8_0 | q4_0`, by type; those that a layer cannot store are reported."""
-        if not call.has_precisions:
+        if PRECISION not in call.entries:
             return options
         found = [option.in_precision(dtype) for dtype in call.precisions() for option in options]
         for option in found:
@@ -144,26 +157,22 @@ class ChoiceReader:
                 mixer = kind.shape.mixer in MIXERS and option.sub_block == "attention"
                 help = "leave `dtype` out in those layers" if mixer else None
                 said: Args = {"dtype": str(option.dtype), "name": option.plain_name, "why": why}
-                layers = layers_in_words(kind.layers)
-                call.refuse(
-                    PRECISION, PrecisionDoesNotFit(call.place(PRECISION), layers=layers, help=help, **said)
-                )
+                layers = layers_in_words(kind.layers) if kind.layers else f"the {option.sub_block}"
+                said |= {"layers": layers, "help": help}
+                call.refuse(PRECISION, PrecisionDoesNotFit(call.place(PRECISION), **said))
                 return []
         return found if call.affords(len(found)) else []
 
-    def _need_values(self, call: Constructed, alternative: type[Alternative]) -> None:
+    def _need_values(self, call: Constructed, table: Mapping[str, Setting]) -> None:
         """Refuse a call with an argument that has no value, which each kind of layer would report anew."""
-        table = ALTERNATIVES[alternative.sub_block][call.name].arguments
         for argument in call.arguments:
             words = table[argument.name.text].words if argument.name and argument.name.text in table else ()
-            options = argument.value.options if isinstance(argument.value, tree.Choice) else (argument.value,)
-            for option in options:
+            for option in options_of(argument.value):
                 if not isinstance(option, tree.Name) or option.text not in words:
                     self.ctx.sound(option, call.scope)
 
-    def _refuse_lists(self, call: Constructed, alternative: type[Alternative]) -> None:
+    def _refuse_lists(self, call: Constructed, table: Mapping[str, Setting]) -> None:
         """Refuse `dtype: [full, q8_0]`, a list of words where a choice of them is meant."""
-        table = ALTERNATIVES[alternative.sub_block][call.name].arguments
         for argument in call.arguments:
             name, value = argument.name.text if argument.name else "", argument.value
             known = table.get(name)
@@ -178,29 +187,24 @@ class ChoiceReader:
         if call.name == "moe" and kind.shape.ffn == "dense":
             help = "`moe` keeps some of a mixture's experts; a dense FFN has `mlp(width: 50%)`, `linear` and `noop`"
         said: Args = {"layers": layers_in_words(kind.layers), "text": self.ctx.source(call.span), "why": why}
-        self.ctx.report(NotInThisLayer(call.span, help=help, **said))
+        self.ctx.report(errors.NotInThisLayer(call.span, help=help, **said))
 
-    # ------------------------------------------------------------ which words
-
-    def _calls(self, expr: tree.Expr, scope: Scope, sub_block: SubBlock) -> list[Constructed]:
+    def _calls(self, expr: tree.Expr, scope: Scope, sub_block: Site) -> list[Constructed]:
         if isinstance(expr, tree.Choice):
             return [call for option in expr.options for call in self._calls(option, scope, sub_block)]
         word = expr.function if isinstance(expr, tree.Call) else expr
-        if isinstance(word, tree.Name):
-            meant: str | None = word.text
-            if word.text not in ALTERNATIVES[sub_block]:
-                if scope.local(word.text) is not None or word.text in scope.file.names:
-                    return self._from_value(self.ctx.value(expr, scope), expr.span, sub_block)
-                unread = scope.file.declares_unread(word.text)
-                meant = None if unread else report_unknown(self.ctx, word, sub_block)
-            if meant is None:
-                self.info.incomplete = True
-                return []
-            arguments = expr.arguments if isinstance(expr, tree.Call) else ()
-            return [Constructed(meant, arguments, scope, expr.span)]
-        return self._from_value(self.ctx.value(expr, scope), expr.span, sub_block)
+        arguments = expr.arguments if isinstance(expr, tree.Call) else ()
+        text = word.text if isinstance(word, tree.Name) else ""
+        if text in ALTERNATIVES[sub_block]:
+            return [Constructed(text, arguments, scope, expr.span)]
+        if not isinstance(word, tree.Name) or scope.local(text) is not None or text in scope.file.names:
+            return self._from_value(self.ctx.value(expr, scope), expr.span, sub_block)
+        unread = scope.file.declares_unread(text)
+        meant = None if unread else report_unknown(self.ctx, word, sub_block)
+        self.info.incomplete |= meant is None
+        return [] if meant is None else [Constructed(meant, arguments, scope, expr.span)]
 
-    def _from_value(self, value: Value, span: Span, sub_block: SubBlock) -> list[Constructed]:
+    def _from_value(self, value: Value, span: Span, sub_block: Site) -> list[Constructed]:
         match value:
             case Options(options=options):
                 return [call for o in options for call in self._from_value(o.value, o.span, sub_block)]
@@ -208,66 +212,23 @@ class ChoiceReader:
                 return [value]
             case Constructed(name=name, base=None) if any(name in names for names in ALTERNATIVES.values()):
                 report_unknown(self.ctx, tree.Name(span=span, text=name), sub_block)
-                self.info.incomplete = True
             case _:
                 wanted = f"alternatives ({', '.join(f'`{n}`' for n in ALTERNATIVES[sub_block])})"
                 self.ctx.wrong(span, f"`{sub_block}`", wanted, value)
-                self.info.incomplete = True
+        self.info.incomplete = True
         return []
 
-
-def _shared(found: Sequence[Sequence[Diagnostic]], each: bool) -> list[Diagnostic]:
-    """Return the diagnostics that reading for every kind of layer makes; with `each`, for any of them."""
-    by_place = [{(d.code, d.span): d for d in diagnostics} for diagnostics in found]
-    places = dict.fromkeys(place for known in by_place for place in known)
-    kept = [p for p in places if each or all(p in known for known in by_place)]
-    return [next(known[p] for known in by_place if p in known) for p in kept]
-
-
-def _same(alternative: Alternative, call: Constructed, shape: Shape) -> SameAlternative:
-    if not alternative.is_parent or call.name == "parent":
-        help = "keep one of them"
-    elif alternative.sub_block == "attention":
-        help = f"the parent has {shape.kv_heads} key/value heads itself"
-    else:
-        help = f"the parent's width is {shape.ffn_width} itself"
-    return SameAlternative(call.span, name=alternative.name, help=help)
-
-
-# ---------------------------------------------------------------- overrides
-
-
-@record
-class _Emptied:
-    span: Span
-    before: Choice
-
-
-@dataclass(slots=True, eq=False)
-class Overrides:
-    """Application of overrides to one space's layers."""
-
-    ctx: Context
-    info: SpaceInfo
-    reader: ChoiceReader
-    emptied: dict[tuple[SubBlock, int], _Emptied] = field(default_factory=dict)
-
-    def apply(self, statement: tree.Assign, scope: Scope) -> None:
+    def override(self, statement: tree.Assign, scope: Scope) -> None:
         """Apply one override."""
-        try:
-            self._apply(statement, scope)
-        except Refused:
-            self.info.incomplete = True
+        self._attempt(self._override, statement, scope)
 
-    def _apply(self, statement: tree.Assign, scope: Scope) -> None:
+    def _override(self, statement: tree.Assign, scope: Scope) -> None:
         span, changed = statement.target.span, False
         place = self.ctx.sound(statement.target, scope)
-        targets: list[SubBlock] = [place.sub_block] if isinstance(place, SubBlocks) else [*SITES]
+        targets: list[SubBlock] = [place.sub_block] if isinstance(place, SubBlocks) else [*SUB_BLOCKS]
         if not isinstance(place, Layers | SubBlocks) or not place.indices:
             wanted = "`layers[…]`, `layers[…].attention` or `layers[…].ffn`"
-            self.ctx.report(
-                WrongType(span, what="what an override edits", wanted=wanted, got=describe(place))
-            )
+            self.ctx.wrong(span, "what an override edits", wanted, place)
             return
         for sub_block in targets:
             edit = self._edit(statement, scope, sub_block, place.indices)
@@ -280,20 +241,24 @@ class Overrides:
     def _edit(
         self, statement: tree.Assign, scope: Scope, sub_block: SubBlock, layers: tuple[int, ...]
     ) -> _Edit:
-        value, target = statement.value, statement.target
+        """Return the function from the choice of a layer of a shape to its new one."""
+        value, target, op = statement.value, statement.target, statement.op
         if isinstance(value, tree.BadExpr):
             raise Refused
         if isinstance(value, tree.Pattern | tree.PatternChoice):
-            return _Edit(statement.op, {}, predicate(self.ctx, value, scope, self.info, sub_block))
+            test, keeps = predicate(self.ctx, value, scope, self.info, sub_block), op == "&="
+            return lambda old, layer, own: tuple(a for a in old if test(a, own) == keeps)
         before, self.info.incomplete = self.info.incomplete, False
         # `ffn`, `layers` and `layers.ffn` select no layers
         root = target.target if isinstance(target, tree.Attribute) else target
-        each = not isinstance(root, tree.Name) or root.text not in (*SITES, "layers")
-        found = self.reader.alternatives(value, scope, sub_block, layers, each=each)
+        each = not isinstance(root, tree.Name) or root.text not in (*SUB_BLOCKS, "layers")
+        found = self.alternatives(value, scope, sub_block, layers, each=each)
         lost, self.info.incomplete = self.info.incomplete, before
         if lost:
             raise Refused
-        return _Edit(statement.op, found, lambda alternative, shape: False)
+        if op == "=":
+            return lambda old, layer, own: found[layer]
+        return lambda old, layer, own: tuple(dict.fromkeys((*old, *found[layer])))
 
     def _change(self, sub_block: SubBlock, layers: tuple[int, ...], edit: _Edit, span: Span) -> bool:
         """Edit the choice of some layers and return True if any changed. Layers that share a choice share the result."""
@@ -304,13 +269,13 @@ class Overrides:
             old, own = rows[layer], self.info.shape.at(layer)
             key = id(old), id(own)
             if key not in done:
-                done[key] = (old, own, edit.of(old, layer, own))
+                done[key] = (old, own, edit(old, layer, own))
             new = done[key][2]
             if new != old:
                 changed = True
                 rows[layer] = new
             if not new:
-                self.emptied.setdefault((sub_block, layer), _Emptied(span, old))
+                self.emptied.setdefault((sub_block, layer), (span, old))
             else:
                 self.emptied.pop((sub_block, layer), None)
         return changed
@@ -320,31 +285,18 @@ class Overrides:
         if self.info.incomplete:
             return
         groups: dict[tuple[Span, SubBlock], list[int]] = {}
-        for (sub_block, layer), emptied in self.emptied.items():
-            groups.setdefault((emptied.span, sub_block), []).append(layer)
+        for (sub_block, layer), (span, _) in self.emptied.items():
+            groups.setdefault((span, sub_block), []).append(layer)
         for (span, sub_block), layers in groups.items():
-            had = ", ".join(f"`{a.name}`" for a in self.emptied[sub_block, layers[0]].before)
+            had = ", ".join(f"`{a.name}`" for a in self.emptied[sub_block, layers[0]][1])
             help = f"layer {layers[0]} had {had}"
             text = f"{layers_in_words(sorted(layers))} {'is' if len(layers) == 1 else 'are'}"
             self.ctx.report(errors.EmptyChoice(span, layers=text, sub_block=sub_block, help=help))
 
 
-@record
-class _Edit:
-    op: tree.AssignOp
-    alternatives: Mapping[int, Choice]
-    test: Predicate
-
-    def of(self, old: Choice, layer: int, own: Shape) -> Choice:
-        """Return the new choice of a layer whose choice was `old`."""
-        match self.op:
-            case "=":
-                return self.alternatives[layer]
-            case "|=":
-                return tuple(dict.fromkeys((*old, *self.alternatives[layer])))
-            case "-=":
-                return tuple(a for a in old if not self.test(a, own))
-            case "&=":
-                return tuple(a for a in old if self.test(a, own))
-            case _:
-                assert_never(self.op)
+def _shared(found: Sequence[Sequence[Diagnostic]], each: bool) -> list[Diagnostic]:
+    """Return the diagnostics that reading for every kind of layer makes; with `each`, for any of them."""
+    by_place = [{(d.code, d.span): d for d in diagnostics} for diagnostics in found]
+    places = dict.fromkeys(place for known in by_place for place in known)
+    kept = [p for p in places if each or all(p in known for known in by_place)]
+    return [next(known[p] for known in by_place if p in known) for p in kept]

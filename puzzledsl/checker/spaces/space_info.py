@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, EndName, SubBlock
+from puzzledsl.alternatives.ends import PARENT_ENDS
 from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.ir.nodes import Rounding, Shape
 
@@ -18,7 +19,8 @@ Choice = tuple[Alternative, ...]
 class SpaceInfo:
     """A space under construction. `asked` maps widths to their unrounded values.
 
-    `base` has the choice at each site before overrides, `chosen` the one after: site -> alternatives of every layer.
+    `base` has the choice at each site of a layer before overrides, `chosen` the one after: site -> alternatives of every layer.
+    `ends` has the choice of the embedding and of the head, where the space gives one.
     `parent` is the name that its declaration has, `parent_id` the one that it has in the program.
 
     `incomplete`: a part of a choice could not be read, so diagnostics about its size and gaps are suppressed.
@@ -31,6 +33,7 @@ class SpaceInfo:
     shape: Shape
     base: dict[SubBlock, list[Choice]]
     chosen: dict[SubBlock, list[Choice]]
+    ends: dict[EndName, Choice] = field(default_factory=dict)
     asked: dict[tuple[int, int], set[Fraction]] = field(default_factory=dict)
     roundings: list[Rounding] = field(default_factory=list)
     incomplete: bool = False
@@ -44,6 +47,10 @@ class SpaceInfo:
     def choices(self, site: SubBlock) -> list[Choice]:
         """Return the alternatives of every layer at one site."""
         return self.chosen[site]
+
+    def of_end(self, site: EndName) -> Choice:
+        """Return the alternatives of an end of the model: the parent's alone where the space gives no choice."""
+        return self.ends.get(site, (PARENT_ENDS[site],))
 
     def choose(self, site: SubBlock, found: Sequence[Sequence[Alternative]]) -> None:
         """Set the choice of every layer; one without an alternative keeps its own sub-block."""
@@ -68,6 +75,7 @@ class SpaceInfo:
             base={site: [*rows] for site, rows in self.base.items()},
             chosen={site: [*rows] for site, rows in self.chosen.items()},
             asked={width: set(exact) for width, exact in self.asked.items()},
+            ends=dict(self.ends),
             roundings=[*self.roundings],
         )
 
@@ -95,6 +103,6 @@ def guessed(name: str) -> SpaceInfo:
 
 def all_parent(name: str, parent: str, parent_id: str, shape: Shape) -> SpaceInfo:
     """Return a space in which every layer stays as it is."""
-    own: dict[SubBlock, Choice] = {site: (stays,) for site, stays in PARENTS.items()}
+    own: dict[SubBlock, Choice] = {site: (PARENTS[site],) for site in SUB_BLOCKS}
     base = {site: [choice] * shape.layers for site, choice in own.items()}
     return SpaceInfo(name, parent, parent_id, shape, base, {site: [*rows] for site, rows in base.items()})

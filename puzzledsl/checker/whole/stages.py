@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS
+from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.support import FAMILY, Absent, Architecture, Lowered
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.base.entry_points import entry_points
@@ -14,6 +15,7 @@ from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import layers_in_words, listed
 from puzzledsl.base.stage_errors import (
     CannotRealise,
+    EndsNotTaken,
     NoFit,
     NoPieceForAlternative,
     NothingMeasured,
@@ -22,13 +24,13 @@ from puzzledsl.base.stage_errors import (
 )
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.diagnostics import declaration_errors as errors
+from puzzledsl.checker.diagnostics import errors
 from puzzledsl.ir import nodes, references
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.gguf_tokenizers import objection
 from puzzledsl.ir.measured_engines import RECIPES, Engine
-from puzzledsl.ir.runtimes import Choices, Fit, Lack, engine_of, extra_params, fit, fit_in
+from puzzledsl.ir.runtimes import Choices, Lack, engine_of, extra_params, fit, fit_in
 from puzzledsl.ir.stage_nodes import EXPORTS
 from puzzledsl.syntax import tree
 
@@ -38,8 +40,17 @@ MODULES = "puzzledsl.models.alternatives"
 
 def check_whole(ctx: Context, program: nodes.Program) -> None:
     """Report what a later stage cannot do, of a program whose declarations have no mistakes."""
-    check_solvers(ctx, program)
-    check_refines(ctx, program)
+    for search in program.searches.values():
+        if references.drops_by_influence(search) and references.influence_score(program, search) is None:
+            said: Args = {"search": search.name, "solver": search.solver.kind, "space": search.space}
+            ctx.report(NothingMeasured(ctx.span_of(search.where), **said))
+        if search.refine:
+            _check_refine(ctx, program, search, ctx.span_of(search.refine.where))
+    for frontier in program.frontiers.values():
+        search = program.searches[frontier.search]
+        if frontier.children and not search.refine:
+            _check_refine(ctx, program, search, ctx.span_of(frontier.where))
+    check_ends(ctx, program)
     check_exports(ctx, program)
     check_engines(ctx, program)
     check_tokenizers(ctx, program)
@@ -47,29 +58,70 @@ def check_whole(ctx: Context, program: nodes.Program) -> None:
     check_writers(ctx, program)
 
 
-def check_solvers(ctx: Context, program: nodes.Program) -> None:
-    """Report searches whose solver reads what no score of their space measures."""
-    for name, search in program.searches.items():
-        if references.drops_by_influence(search) and references.influence_score(program, search) is None:
-            said: Args = {"search": name, "solver": search.solver.kind, "space": search.space}
-            ctx.report(NothingMeasured(ctx.span_of(search.where), **said))
+def check_ends(ctx: Context, program: nodes.Program) -> None:
+    """Report what does not take the ends of a model in another type: costs that are not a profile's, and later stages."""
+    for space in program.spaces.values():
+        if space.ends is None:
+            continue
+        ends = " and ".join(site for site, choice in space.ends if any(not end.is_parent for end in choice))
+        for where, what, why, help in _without_ends(program, space):
+            said: Args = {"what": what, "ends": ends, "space": space.name, "why": why}
+            ctx.report(
+                EndsNotTaken(ctx.span_of(where), help=f"{help}, or leave {ends} out of the space", **said)
+            )
 
 
-# ---------------------------------------------------------------- refine
+def _without_ends(program: nodes.Program, space: nodes.Space) -> Iterator[tuple[nodes.Where, str, str, str]]:
+    """Yield the place, the name, the reason and a remedy of what cannot take the ends of a space in other types."""
+    searches = {name: search for name, search in program.searches.items() if search.space == space.name}
+    mentioned = {name for search in searches.values() for name in references.references(search)}
+    for scenario in (program.scenarios[name] for name in program.scenarios if name in mentioned):
+        match program.hardware[scenario.hardware].spec:
+            case nodes.TableHardware():
+                why = "a cost table has rows of layers alone"
+                yield scenario.where, f"scenario `{scenario.name}`", why, "cost it by a profile"
+            case nodes.MeasuredHardware():
+                why = "no measurement times them apart"
+                yield scenario.where, f"scenario `{scenario.name}`", why, "cost it by a profile"
+    for score in program.scores.values():
+        method = score.method
+        if (
+            score.space == space.name
+            and isinstance(method, nodes.ReplaceOne)
+            and (method.children or method.around)
+        ):
+            why = "children are measured by the parent's own head"
+            yield score.where, f"score `{score.name}`", why, "leave `children` and `around` out"
+    unbuilt = "children are measured by the parent's own head"
+    for name, search in searches.items():
+        if search.refine is not None:
+            yield search.refine.where, f"`refine` of search `{name}`", unbuilt, "leave `refine` out"
+    for uptrain in program.uptrains.values():
+        if uptrain.search in searches:
+            why = "training would move its numbers off their grid"
+            yield uptrain.where, f"`{uptrain.name}`", why, "take it out of the program"
+    for export in program.exports.values():
+        why = "" if references.search_behind(program, export.of) not in searches else _unlike(export, space)
+        if why:
+            said = "write `gguf(…)` without a recipe, or `hf(…, runtime: transformers)`"
+            yield export.where, f"export `{export.name}`", why, said
 
 
-def check_refines(ctx: Context, program: nodes.Program) -> None:
-    """Report what keeps searches from being refined: they need a measured score, a parent with weights, one solution."""
-    for search in program.searches.values():
-        if search.refine:
-            _check_refine(ctx, program, search, ctx.span_of(search.refine.where))
-    for frontier in program.frontiers.values():
-        search = program.searches[frontier.search]
-        if frontier.children and not search.refine:
-            _check_refine(ctx, program, search, ctx.span_of(frontier.where))
+def _unlike(export: nodes.Export, space: nodes.Space) -> str:
+    """Return the reason why an export cannot hold the ends of a space in their types; empty if it can."""
+    if export.dtype is not None and export.dtype in RECIPES:
+        return "a recipe chooses the type of every matrix"
+    if export.format == "hf" and export.runtime == "transformers":
+        return ""
+    if export.format != "gguf":
+        return f"{RUNTIMES[export.runtime].title} reads them in one type"
+    ends = () if space.ends is None else (*space.ends.embedding, *space.ends.head)
+    strange = [e.dtype for e in ends if e.dtype is not None and PRECISIONS[e.dtype].format != "gguf"]
+    return f"a GGUF file has no `{strange[0]}`" if strange else ""
 
 
 def _check_refine(ctx: Context, program: nodes.Program, search: nodes.Search, span: Span) -> None:
+    """Report what keeps a search from being refined: it needs a measured score, a parent with weights, one solution."""
     name = search.name
     if isinstance(search.solver, nodes.Baseline):
         ctx.report(errors.BaselineRefined(span, search=name, solver=search.solver.kind))
@@ -80,10 +132,8 @@ def _check_refine(ctx: Context, program: nodes.Program, search: nodes.Search, sp
         # a goal that could be refined, or the score that the space lacks for one
         scores = [n for n, s in program.scores.items() if s.space == search.space]
         fit = [n for n in scores if references.on_text(program, n)]
-        help = (
-            f"declare one and minimize it: `score NAME of BLD = replace_one(kl_divergence)`, "
-            f"of a `bld` of `{search.space}`"
-        )
+        declared = "`score NAME of BLD = replace_one(kl_divergence)`"
+        help = f"declare one and minimize it: {declared}, of a `bld` of `{search.space}`"
         if fit:
             rest = "; what else matters can be a bound (`require`) or come after it (`prefer`)"
             help = f"write `minimize {fit[0]}`{rest}"
@@ -96,30 +146,22 @@ def _check_refine(ctx: Context, program: nodes.Program, search: nodes.Search, sp
         ctx.report(errors.NoWeightsToRefine(span, search=name, parent=parent.name))
 
 
-# ---------------------------------------------------------------- pieces
-
-
 def check_pieces(ctx: Context, program: nodes.Program) -> None:
     """Report alternatives that no piece can be made of, and scores of pieces that no bld makes."""
     for bld in program.blds.values():
-        for name in _without_module(program, bld):
-            ctx.report(CannotRealise(ctx.span_of(bld.where), alternative=name))
+        of_packages = {
+            alternative.kind: alternative.name
+            for layer in program.spaces[bld.space].layers
+            for alternative in (*layer.attention, *layer.ffn)
+            if not type(alternative).__module__.startswith("puzzledsl.")
+        }
+        known = {entry.name for entry in entry_points(MODULES)} if of_packages else set()
+        for kind, name in of_packages.items():
+            if kind not in known:
+                ctx.report(CannotRealise(ctx.span_of(bld.where), alternative=name))
     for score in program.scores.values():
         if isinstance(score.method, nodes.ReplaceOne) and score.bld is not None:
             _check_score(ctx, program, score, score.method, program.blds[score.bld])
-
-
-def _without_module(program: nodes.Program, bld: nodes.Bld) -> Iterator[str]:
-    """Yield the alternatives of packages that have no module."""
-    of_packages = {
-        alternative.kind: alternative.name
-        for layer in program.spaces[bld.space].layers
-        for alternative in (*layer.attention, *layer.ffn)
-        if not type(alternative).__module__.startswith("puzzledsl.")
-    }
-    if of_packages:
-        known = {entry.name for entry in entry_points(MODULES)}
-        yield from (name for kind, name in of_packages.items() if kind not in known)
 
 
 def _check_score(
@@ -129,24 +171,14 @@ def _check_score(
     if method.children and (method.metric != "kl_divergence" or around):
         what = "scores around a child" if around else f"`{method.metric}` scores"
         ctx.report(NoFit(span, score=score.name, what=what))
-    for sub_block in SUB_BLOCKS:
-        first = _first(program.spaces[bld.space], sub_block)
-        if sub_block not in bld.sub_blocks and first is not None:
-            what = f"{'FFN' if sub_block == 'ffn' else sub_block} `{first[1].name}`"
+    for part in SUB_BLOCKS:
+        layers = enumerate(program.spaces[bld.space].layers)
+        own = ((i, layer.attention if part == "attention" else layer.ffn) for i, layer in layers)
+        first = next(((i, each) for i, here in own for each in here if each.trainable), None)
+        if part not in bld.sub_blocks and first is not None:
+            what = f"{'FFN' if part == 'ffn' else part} `{first[1].name}`"
             said: Args = {"score": score.name, "bld": bld.name, "what": what, "layer": first[0]}
             ctx.report(NoPieceForAlternative(span, **said))
-
-
-def _first(space: nodes.Space, sub_block: SubBlock) -> tuple[int, Alternative] | None:
-    """Return the first alternative of a sub-block that needs a piece, with its layer."""
-    for layer, choice in enumerate(space.layers):
-        for alternative in choice.attention if sub_block == "attention" else choice.ffn:
-            if alternative.trainable:
-                return layer, alternative
-    return None
-
-
-# ---------------------------------------------------------------- tokens
 
 
 def check_tokenizers(ctx: Context, program: nodes.Program) -> None:
@@ -157,45 +189,30 @@ def check_tokenizers(ctx: Context, program: nodes.Program) -> None:
         if export.format == "gguf" and isinstance(parent.source, nodes.HfSource):
             directory = folders.get(parent.where.file, Path()) / parent.source.id
             if reason := objection(directory):
-                span = ctx.span_of(export.runtime_where)
-                ctx.report(UnknownTokenizer(span, path=parent.source.id, reason=reason))
+                span, path = ctx.span_of(export.runtime_where), parent.source.id
+                ctx.report(UnknownTokenizer(span, path=path, reason=reason))
 
 
 def check_writers(ctx: Context, program: nodes.Program) -> None:
     """Report declarations that read the text of another parent, which is written in that one's tokens."""
-    reading: Mapping[str, Mapping[str, references.OfASpace]] = {
-        "bld": program.blds,
-        "score": program.scores,
-        "search": program.searches,
-        "uptrain": program.uptrains,
-        "eval": program.evals,
-    }
-    for kind, declared in reading.items():
+    tables: list[Mapping[str, references.OfASpace]]
+    tables = [program.blds, program.scores, program.searches, program.uptrains, program.evals]
+    for kind, declared in zip(("bld", "score", "search", "uptrain", "eval"), tables, strict=True):
         for name, declaration in declared.items():
             parent = program.parents[program.spaces[references.space_of(program, declaration)].parent]
             for data in sorted(set(references.references(declaration)) & program.data.keys()):
-                for writer in _writers(program.data[data]):
-                    if not _is_same(program.parents[writer], parent):
+                source = program.data[data].source
+                parts = source.parts if isinstance(source, nodes.MixData) else ()
+                sources = [source, *(part.source for part in parts)]
+                for writer in sorted({s.parent for s in sources if isinstance(s, nodes.SampledData)}):
+                    other = program.parents[writer].source
+                    # two names of one checkpoint are one parent
+                    if writer != parent.name and not (
+                        isinstance(other, nodes.HfSource) and other == parent.source
+                    ):
                         said: Args = {"reader": f"{kind} `{name}`", "parent": parent.name, "data": data}
-                        ctx.report(
-                            errors.WrittenByAnother(ctx.span_of(declaration.where), writer=writer, **said)
-                        )
-
-
-def _is_same(one: nodes.Parent, other: nodes.Parent) -> bool:
-    """Return True for one parent, or for two names of one checkpoint."""
-    named = isinstance(one.source, nodes.HfSource) and one.source == other.source
-    return one.name == other.name or named
-
-
-def _writers(data: nodes.Data) -> list[str]:
-    """Return the parents that write a text, or parts of it."""
-    parts = data.source.parts if isinstance(data.source, nodes.MixData) else ()
-    sources = [data.source, *(part.source for part in parts)]
-    return sorted({source.parent for source in sources if isinstance(source, nodes.SampledData)})
-
-
-# ---------------------------------------------------------------- exports and engines
+                        span = ctx.span_of(declaration.where)
+                        ctx.report(errors.WrittenByAnother(span, writer=writer, **said))
 
 
 FORMATS = {runtime: name for name, call in EXPORTS.items() for runtime in call.arguments["runtime"].words}
@@ -282,7 +299,10 @@ class _ExportCheck:
                 ctx.report(errors.CannotRepresent(where, secondary=[label], help=help, **said))
             elif isinstance(support, Lowered):
                 cost = self._cost(found.architecture, support, lack)
-                rewritten.append(_Rewritten(what, layers, support.into, cost, _drop(lack)))
+                those = "that layer" if len(lack.layers) == 1 else "those layers"
+                verb, joined = ("replace", "in") if lack.kept else ("drop", "from")
+                drop = f"{verb} `{lack.alternative.name}` {joined} {those}"
+                rewritten.append(_Rewritten(what, layers, support.into, cost, drop))
         if rewritten and not export.lower:
             self._report_lowered(where, label, rewritten)
 
@@ -295,10 +315,9 @@ class _ExportCheck:
         types = dict.fromkeys(part.dtype for part in choices if part.dtype is not None)
         if not types:
             return
-        fixes, span = [], self.call or self.ctx.span_of(self.export.where)
+        span = self.call or self.ctx.span_of(self.export.where)
         call, count = re.subn(rf"dtype ?: ?{recipe}\b", "dtype: f16", self.written)
-        if count == 1:
-            fixes = [Fix.replace(span, call, safe=False)]
+        fixes = [Fix.replace(span, call, safe=False)] if count == 1 else []
         said: Args = {"recipe": recipe, "types": listed([f"`{name}`" for name in types], "and")}
         self.ctx.report(RecipeOfQuantised(span, secondary=[self._label("what")], fixes=fixes, **said))
 
@@ -316,10 +335,8 @@ class _ExportCheck:
             notes = [f"{e.what}, {e.layers}: becomes {e.into}, {e.cost}; or {e.drop}" for e in rewritten]
             help, allow = "", f"write `{call}` to allow all of it"
         kind = errors.IsLowered if self.export.lower is None else errors.LoweringRefused
-        said: Args = {"runtime": RUNTIMES[self.export.runtime].title, "what": what}
-        self.ctx.report(
-            kind(where, secondary=[label], fixes=fixes, notes=notes, help=f"{help}{allow}", **said)
-        )
+        said: Args = {"runtime": RUNTIMES[self.export.runtime].title, "what": what, "notes": notes}
+        self.ctx.report(kind(where, secondary=[label], fixes=fixes, help=f"{help}{allow}", **said))
 
     def _cost(self, architecture: Architecture, answer: Lowered, lack: Lack | None = None) -> str:
         """Describe the overhead of one lowered sub-block: `+12MiB and +0.4 % weights to read a token, a layer`."""
@@ -327,19 +344,14 @@ class _ExportCheck:
         own = shape if lack is None else (shape.base or shape).at(lack.layers[0])
         extra = extra_params(architecture, answer, own, None if lack is None else lack.alternative)
         size = format_quantity(round(extra * BYTES_PER_PARAM.get(self.export.dtype or "", 2)), BYTES)
-        share = 100 * extra / total_params(shape)
-        return (
-            f"+{size} and +{share:.2g} % decode latency{' a layer' if lack and len(lack.layers) > 1 else ''}"
-        )
-
-    # ------------------------------------------------------------ what to write instead
+        share, each = 100 * extra / total_params(shape), " a layer" if lack and len(lack.layers) > 1 else ""
+        return f"+{size} and +{share:.2g} % decode latency{each}"
 
     def _other_runtimes(self, choices: Choices) -> str:
-        fits = {
-            name: fit(r, self.parent.shape, choices, self.parent.computation) for name, r in RUNTIMES.items()
-        }
-        able = [name for name, found in fits.items() if not any(found.absent)]
-        return f"write {listed([self._runtime(name) for name in able], 'or')}" if able else ""
+        shape, computation = self.parent.shape, self.parent.computation
+        fits = {name: fit(runtime, shape, choices, computation) for name, runtime in RUNTIMES.items()}
+        able = [self._runtime(name) for name, found in fits.items() if not any(found.absent)]
+        return f"write {listed(able, 'or')}" if able else ""
 
     def _runtime(self, name: str) -> str:
         """Return how an export names another runtime: by `runtime:` in its own call, or by another call."""
@@ -349,25 +361,18 @@ class _ExportCheck:
         return f"`runtime: {name}`" if self.export.format == "hf" else f'`hf("…", runtime: {name})`'
 
     def _absent_help(self, lack: Lack) -> str:
-        own = (self.parent.shape.base or self.parent.shape).at(lack.layers[0])
-        able = [r.name for r in RUNTIMES.values() if _has(r.architectures, lack.alternative, own)]
-        drop = f"drop `{lack.alternative.name}` from the space"
+        own, name = (self.parent.shape.base or self.parent.shape).at(lack.layers[0]), lack.alternative.name
+        able = [
+            self._runtime(runtime.name)
+            for runtime in RUNTIMES.values()
+            if any(
+                lack.alternative.served(a, own, first=False).kind != "absent" for a in runtime.architectures
+            )
+        ]
+        drop = f"drop `{name}` from the space"
         if lack.kept:
-            drop = f"replace `{lack.alternative.name}`, which the parent has, in those layers"
-        return f"{drop}, or write {self._runtime(able[0])}" if able else drop
-
-
-def _drop(lack: Lack) -> str:
-    those = "that layer" if len(lack.layers) == 1 else "those layers"
-    verb, preposition = ("replace", "in") if lack.kept else ("drop", "from")
-    return f"{verb} `{lack.alternative.name}` {preposition} {those}"
-
-
-def _has(architectures: tuple[Architecture, ...], alternative: Alternative, shape: nodes.Shape) -> bool:
-    return any(alternative.served(a, shape, first=False).kind != "absent" for a in architectures)
-
-
-# ---------------------------------------------------------------- engines that costs are measured in
+            drop = f"replace `{name}`, which the parent has, in those layers"
+        return f"{drop}, or write {able[0]}" if able else drop
 
 
 def check_engines(ctx: Context, program: nodes.Program) -> None:
@@ -391,7 +396,11 @@ def check_engines(ctx: Context, program: nodes.Program) -> None:
             what, dtype = rounded
             ctx.report(errors.FullIsRounded(span, secondary=beside, what=what, dtype=dtype, **said))
         if any((fitted := fit_in(program, space, engine)).absent):
-            what, reason = next(_absent(fitted))
+            absent = [*fitted.model]
+            for lack in fitted.lacks:
+                layers = layers_in_words(list(lack.layers))
+                absent.append((f"`{lack.alternative.name}` in {layers}", lack.support))
+            what, reason = next((what, s.reason) for what, s in absent if isinstance(s, Absent))
             help = "measure in another engine: `measured(engine: torch)` runs everything"
             said |= {"what": what, "reason": reason, "help": help if what == FAMILY else None}
             ctx.report(errors.EngineLacksAlternative(span, secondary=beside, **said))
@@ -407,13 +416,3 @@ def _rounded(space: nodes.Space, hardware: nodes.Hardware, engine: Engine) -> tu
             if alternative.dtype is None and alternative.kind != "noop":
                 return f"`{alternative.name}` in {layers_in_words([index])}", spec.dtype
     return None
-
-
-def _absent(fitted: Fit) -> Iterator[tuple[str, str]]:
-    """Yield what is absent in words, with the reason."""
-    for what, support in fitted.model:
-        if isinstance(support, Absent):
-            yield what, support.reason
-    for lack in fitted.lacks:
-        if isinstance(lack.support, Absent):
-            yield f"`{lack.alternative.name}` in {layers_in_words(list(lack.layers))}", lack.support.reason

@@ -7,6 +7,7 @@ Every exporter starts here. A child comes from an exported directory, or directl
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
+from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS, Alternative, EndName, SubBlock
+from puzzledsl.alternatives.ends import END_DTYPES
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PrecisionName, is_quantised
 from puzzledsl.base.diagnostics import DiagnosticError
@@ -24,15 +26,17 @@ from puzzledsl.child.block_configs import Layer, from_block_configs, to_block_co
 from puzzledsl.child.checkpoint.heterogeneous import DEFAULTS
 from puzzledsl.child.load import child_config
 from puzzledsl.families.children import base_content, is_child
+from puzzledsl.families.family import Family
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
+from puzzledsl.ir.tables import EndsAssignment, LayerDefinition, ModelDefinition
 from puzzledsl.models.errors import NoSuchLayer
 from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of, names_of, shape_of
 from puzzledsl.models.families.children import OWN_KEYS
 from puzzledsl.models.families.inventory import select
 from puzzledsl.models.families.load import load_config, read_config_json
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
+from puzzledsl.models.precision.ends import rounded_end, types_of_ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +56,17 @@ class ChildFiles:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of the stored weights (the embedding's: a checkpoint has one dtype)."""
-        return self.weights[f"{FAMILIES[self.shape.family].embedding}.weight"].dtype
+        """The dtype of the stored weights: the embedding's, or the last norm's where an end has a storage type."""
+        family = FAMILIES[self.shape.family]
+        of = family.final_norm if END_DTYPES in self.content else family.embedding
+        return self.weights[f"{of}.weight"].dtype
 
     def storage_types(self) -> dict[str, PrecisionName]:
         """Return the storage types of quantised weights, which are float32 and lie on the types' grids, by name."""
-        found: dict[str, PrecisionName] = {}
         family = FAMILIES[self.shape.family]
+        ends: dict[EndName, PrecisionName] = self.content.get(END_DTYPES, {})
+        named = {_matrix(family, site): dtype for site, dtype in ends.items()}
+        found = {name: dtype for name, dtype in named.items() if name in self.weights}
         types = {index: layer for index, layer in enumerate(self.layers) if any(a.dtype for a in layer)}
         for name, weight in self.weights.items() if types else ():
             index, _, own = name.removeprefix(f"{family.layers}.").partition(".")
@@ -117,7 +125,37 @@ def from_definition(
     weights = dict(child.weights)
     for index, layer in enumerate(definition.layers):
         _put(weights, index, layer, parent.config, last, child.dtype)
-    return replace(child, layers=layers, weights=select(parent_dir, shape, weights, layers))
+    child = _with_ends(replace(child, layers=layers, weights=weights), definition.ends)
+    return replace(child, weights=select(parent_dir, child.shape, child.weights, layers))
+
+
+def _matrix(family: Family, site: EndName) -> str:
+    return f"{family.embedding if site == 'embedding' else family.head}.weight"
+
+
+def _with_ends(child: ChildFiles, ends: EndsAssignment) -> ChildFiles:
+    """Return the child with its embedding and head in their types; types that differ untie them."""
+    types = types_of_ends(ends)
+    if not types:
+        return child
+    family, weights = FAMILIES[child.shape.family], dict(child.weights)
+    untied = child.shape.tied and types.get("embedding") != types.get("head")
+    embedding = weights[_matrix(family, "embedding")]
+    whole = {"embedding": embedding, "head": weights.get(_matrix(family, "head"), embedding)}
+    for site in ENDS:
+        if site == "embedding" or untied or not child.shape.tied:
+            weights[_matrix(family, site)] = _in_type(whole[site], types.get(site))
+    config, content = copy(child.config), {**child.content, END_DTYPES: types}
+    if untied:
+        config.tie_word_embeddings = content["tie_word_embeddings"] = False
+    shape = replace(child.shape, tied=child.shape.tied and not untied)
+    return replace(child, shape=shape, config=config, content=content, weights=weights)
+
+
+def _in_type(weight: LazyTensor, dtype: PrecisionName | None) -> LazyTensor:
+    if dtype is None:
+        return weight
+    return LazyTensor(weight.shape, torch.float32, lambda: rounded_end(weight.read(), dtype))
 
 
 class _Last:

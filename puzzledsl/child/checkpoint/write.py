@@ -106,9 +106,9 @@ def write_checkpoint(
 
 
 def _types_of_parameters(child: ChildFiles, weights: Mapping[str, LazyTensor]) -> dict[str, PrecisionName]:
-    """Return the storage types of quantised parameters; joined projections have that of their parts."""
-    types = child.storage_types()
+    """Return the storage types of quantised parameters of layers; joined projections have that of their parts."""
     family = FAMILIES[child.shape.family]
+    types = {name: of for name, of in child.storage_types().items() if name.startswith(f"{family.layers}.")}
     joined = {stored_name(name, family): dtype for name, dtype in types.items()}
     return {name: joined[name] for name in weights if name in joined}
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from puzzledsl.cli.schemas.described import Output
 from puzzledsl.cli.schemas.programs import OneDiagnostic
-from puzzledsl.ir.tables import LayerAssignment, TextCount
+from puzzledsl.ir.tables import Assignment, TextCount
 from puzzledsl.pipeline.process.locks import Holder
 from puzzledsl.plan.memory.stage_plan import Choice
 
@@ -14,10 +14,13 @@ from puzzledsl.plan.memory.stage_plan import Choice
 
 
 class AnswerSolution(Output):
-    """One child. `metrics` in base units, with the batch of each scenario as `chat.batch`."""
+    """One child. `metrics` in base units, with the batch of each scenario as `chat.batch`.
+
+    `layers` ends with the choice of the model's ends where the space gives one.
+    """
 
     objective: float
-    layers: list[LayerAssignment]
+    layers: list[Assignment]
     metrics: dict[str, float]
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.changes.model import Pieces
 from puzzledsl.cli.schemas.described import Output
 from puzzledsl.ir.tables import Cost
@@ -79,13 +80,17 @@ class LayerNames(Output):
 
 
 class ShownSpace(Output):
-    """A space after its overrides. `waits_for`: the search that narrows it, while that is not solved."""
+    """A space after its overrides. `waits_for`: the search that narrows it, while that is not solved.
+
+    `ends`: the alternatives of the model's ends, where they have a choice.
+    """
 
     name: str
     parent: str
     log10_children: float
     layers: list[LayerNames]
     alternatives: dict[Literal["attention", "ffn"], list[AlternativeFacts]]
+    ends: dict[EndName, list[str]] | None = None
     waits_for: str | None = None
 
 

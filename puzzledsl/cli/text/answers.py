@@ -86,12 +86,14 @@ def _layers(program: Program, result: SearchResult) -> Iterator[str]:
     from puzzledsl.cli.text.strip import glyphs_of, rows
 
     for part in SUB_BLOCKS:
-        names = [getattr(layer, part) for layer in result.solutions[0].layers]
+        names = [getattr(layer, part) for layer in result.solutions[0].of_layers]
         signs, counts = glyphs_of(program, result, part), Counter(names)
         ordered = sorted(counts.items(), key=lambda count: (-count[1], count[0]))
         text = ", ".join(f"{signs.get(name, '?')} {n} x {name}" for name, n in ordered)
         yield f"  {part:<20} {text}"
         yield from (f"    {where:<18} {strip}" for where, strip in rows(names, signs))
+    if program.spaces[program.searches[result.search].space].ends is not None:
+        yield from (f"  {site:<20} {name}" for site, name in result.solutions[0].ends)
 
 
 def _dropped(program: Program, result: SearchResult) -> Iterator[str]:
@@ -103,7 +105,7 @@ def _dropped(program: Program, result: SearchResult) -> Iterator[str]:
 
     methods = [program.scores[name].method for name in needed(program, result.search).scores]
     shape = program.parents[program.spaces[program.searches[result.search].space].parent].shape
-    layers = enumerate(zip(result.solutions[0].layers, dropped_names(shape), strict=True))
+    layers = enumerate(zip(result.solutions[0].of_layers, dropped_names(shape), strict=True))
     dropped = [i for i, (layer, gone) in layers if (layer.attention, layer.ffn) == gone]
     if dropped and any(isinstance(method, ReplaceOne) and method.runs for method in methods):
         yield f"  {'dropped':<20} layers {ranges(dropped)}, those in a row scored as one"

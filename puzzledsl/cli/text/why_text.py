@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from puzzledsl.alternatives.alternative import ENDS
 from puzzledsl.cli.output import shown_path
 from puzzledsl.cli.text.answers import table
 
@@ -28,10 +29,16 @@ def as_text(program: Program, result: WhyResult, file: Path, wrote: Path | None)
     example = next((s for s in result.sub_blocks if len(s.regrets) > 1), result.sub_blocks[0])
     lines += [
         "",
-        f"`pzl why {file} {result.search} layers[{example.layer}].{example.sub_block}` lists every alternative of one sub-block",
+        f"`pzl why {file} {result.search} {place_of(example)}` lists every alternative of one sub-block",
         f"wrote {shown_path(wrote)}",
     ]
     return "\n".join(lines)
+
+
+def place_of(sub_block: SubBlockRegrets) -> str:
+    """Return a place as the language writes it: `layers[3].ffn`, `head`."""
+    is_end = sub_block.sub_block in ENDS
+    return sub_block.sub_block if is_end else f"layers[{sub_block.layer}].{sub_block.sub_block}"
 
 
 class _Words:
@@ -77,7 +84,7 @@ class _Words:
         """Yield every alternative of one sub-block, the best first."""
         from puzzledsl.ir.tables import by_regret
 
-        yield f"layers[{sub_block.layer}].{sub_block.sub_block}: {sub_block.chosen} is chosen"
+        yield f"{place_of(sub_block)}: {sub_block.chosen} is chosen"
         rows = [["alternative", "regret", "of the objective"]]
         for regret in by_regret(sub_block):
             if regret.alternative == sub_block.chosen:
@@ -96,10 +103,11 @@ class _Words:
         """Return one line per layer: the chosen alternative, and the next best with its regret."""
         rows = [["layer", "attention", "next best", "regret", "FFN", "next best", "regret"]]
         by_place = {(s.layer, s.sub_block): s for s in self.result.sub_blocks}
-        for layer in sorted({s.layer for s in self.result.sub_blocks}):
+        ends = [s for s in self.result.sub_blocks if s.sub_block in ENDS]
+        for layer in sorted({s.layer for s in self.result.sub_blocks if s not in ends}):
             cells = [self._cells(by_place[layer, "attention"]), self._cells(by_place[layer, "ffn"])]
             rows.append([str(layer), *cells[0], *cells[1]])
-        return table(rows)
+        return table([*rows, *([end.sub_block, *self._cells(end), "", "", ""] for end in ends)])
 
     def _cells(self, sub_block: SubBlockRegrets) -> list[str]:
         from puzzledsl.ir.tables import next_best
@@ -158,4 +166,5 @@ def _listed(places: Sequence[SubBlockRegrets]) -> str:
         layers = [s.layer for s in places if s.sub_block == sub_block]
         if layers:
             parts.append(f"{name} of {layers_in_words(layers)}")
+    parts += [f"the {place.sub_block}" for place in places if place.sub_block in ENDS]
     return "; ".join(parts)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
+from puzzledsl.alternatives.alternative import Site
 from puzzledsl.base.frozen import Frozen
 from puzzledsl.ir.base import Artefact
 
@@ -16,13 +18,67 @@ class LayerAssignment(Frozen):
     ffn: str
 
 
+class EndsAssignment(Frozen):
+    """Canonical names of the choice of a model's ends. It follows the layers' where a space gives them a choice."""
+
+    embedding: str
+    head: str
+
+    @property
+    def name(self) -> str:
+        """Key of both in cost tables."""
+        return f"{self.embedding}/{self.head}"
+
+    @classmethod
+    def of(cls, name: str) -> EndsAssignment:
+        """Return the assignment of a key."""
+        embedding, _, head = name.partition("/")
+        return cls(embedding=embedding, head=head)
+
+
+Assignment = LayerAssignment | EndsAssignment
+PARENT = LayerAssignment(attention="parent", ffn="parent")
+PARENT_ENDS = EndsAssignment(embedding="parent", head="parent")
+
+
+def written(layer: int, choice: Assignment) -> str:
+    """Return a choice as text: `12/gqa1/mlp96`, or of the ends `embedding=parent/head=parent@q4_0`."""
+    if isinstance(choice, LayerAssignment):
+        return f"{layer}/{choice.attention}/{choice.ffn}"
+    return f"embedding={choice.embedding}/head={choice.head}"
+
+
+def layers_of_child(child: Sequence[Assignment]) -> tuple[LayerAssignment, ...]:
+    """Return the choices of a child's layers."""
+    return tuple(choice for choice in child if isinstance(choice, LayerAssignment))
+
+
+def ends_of_child(child: Sequence[Assignment]) -> EndsAssignment:
+    """Return the choice of a child's ends; the parent's where its space gives none."""
+    last = child[-1] if child else PARENT_ENDS
+    return last if isinstance(last, EndsAssignment) else PARENT_ENDS
+
+
 class Solution(Frozen):
-    """One verified answer. `objective` is exact in the units of the tables; `metrics` in base units, with the parent's beside."""
+    """One verified answer. `objective` is exact in the units of the tables; `metrics` in base units, with the parent's beside.
+
+    `layers` ends with the choice of the model's ends where the space gives one.
+    """
 
     objective: float
-    layers: tuple[LayerAssignment, ...]
+    layers: tuple[Assignment, ...]
     batches: dict[str, int] = {}
     metrics: dict[str, float] = {}  # "chat.memory" -> bytes, "params" -> count, "kl" -> score …
+
+    @property
+    def of_layers(self) -> tuple[LayerAssignment, ...]:
+        """The choices of the layers alone."""
+        return layers_of_child(self.layers)
+
+    @property
+    def ends(self) -> EndsAssignment:
+        """The choice of the model's ends; the parent's where the space gives none."""
+        return ends_of_child(self.layers)
 
     @property
     def figures(self) -> dict[str, float]:
@@ -59,7 +115,7 @@ class Relaxation(Frozen):
 
     changes: tuple[Change, ...]
     objective: float
-    layers: tuple[LayerAssignment, ...]
+    layers: tuple[Assignment, ...]
 
 
 class SearchResult(Artefact):
@@ -122,7 +178,7 @@ class SubBlockRegrets(Frozen):
     """The regrets of one sub-block's alternatives, in the order of the space. `chosen` is the optimum's: its regret is 0."""
 
     layer: int
-    sub_block: Literal["attention", "ffn"]
+    sub_block: Site
     chosen: str
     regrets: tuple[Regret, ...]
 
@@ -216,7 +272,7 @@ class MeasuredChild(Frozen):
     point of a frontier, a child that was measured at another point or for the search ("elsewhere"), and predicted there.
     """
 
-    layers: tuple[LayerAssignment, ...]
+    layers: tuple[Assignment, ...]
     origin: Literal["optimum", "uniform", "block_influence", "angular_run", "model", "drawn", "elsewhere"]
     predicted: float
     predicted_stderr: float
@@ -240,7 +296,7 @@ class Refinement(Artefact):
     children: tuple[MeasuredChild, ...]
     solution: Solution
     parent_metrics: dict[str, float] = {}
-    model_optimum: tuple[LayerAssignment, ...]
+    model_optimum: tuple[Assignment, ...]
     model_prediction: float
     proven: float
 

@@ -7,9 +7,10 @@ import json
 from typing import Any, Literal
 
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
-from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.frozen import Frozen, left_out
 from puzzledsl.ir.base import Artefact
 from puzzledsl.ir.nodes import Schedule
+from puzzledsl.ir.tables.answers import PARENT_ENDS, EndsAssignment
 
 
 class BldJob(Frozen):
@@ -89,3 +90,5 @@ class ModelDefinition(Artefact):
     search: str
     parent: str
     layers: tuple[LayerDefinition, ...]
+    ends: EndsAssignment = left_out(PARENT_ENDS)
+    """Types of the embedding and the head; `parent`: as they are in the parent."""

@@ -37,7 +37,10 @@ class ScenarioCosts(Frozen):
     batch: int
     prompt: int
     output: int
-    fixed: Cost  # embedding, final norm, head; whatever no layer can change
+    fixed: Cost  # embedding, final norm, head; whatever nothing can change
+    # ends["parent/parent@q4_0"]: embedding, final norm and head by the types of both, where a space gives them a choice;
+    # `fixed` is then nothing
+    ends: dict[str, Cost] = left_out({})
     reserve_bytes: int = 0
     attention: tuple[dict[str, Cost], ...]
     ffn: tuple[dict[str, Cost], ...]
@@ -143,7 +146,8 @@ class ScoreTable(Artefact):
 
     `pairs[layer]["gqa1/linear"]`: attention/ffn measured together, where `unit` is "block"; then it is the whole score
     of that layer and the sub-block tables are empty. A child's score is `offset`, plus its layers' scores. Layers in a
-    row with neither sub-block left have the score of their run in `runs`, where it is there. A table made inside an incumbent
+    row with neither sub-block left have the score of their run in `runs`, where it is there. `embedding` and `head`
+    are of the whole model. A table made inside an incumbent
     child (`around`) has an offset: its entries are what each choice adds to having the parent's there, and the sum is right for
     the incumbent.
     `influence` is the parent's, of tables that were measured.
@@ -155,6 +159,8 @@ class ScoreTable(Artefact):
     unit: Literal["subblock", "block"] = "subblock"
     attention: tuple[dict[str, float], ...] = ()
     ffn: tuple[dict[str, float], ...] = ()
+    embedding: dict[str, float] = left_out({})
+    head: dict[str, float] = left_out({})
     pairs: tuple[dict[str, float], ...] = ()
     offset: float = 0.0
     fit: ScoreFit | None = None

@@ -28,22 +28,13 @@ UNSEEN = 8
 """One of so many tokens judges the router's steps."""
 
 
-def refit_downs(
-    mixture: Mixture, x_TH: Tensor, y_TH: Tensor, importance_T1: Tensor | float = 1.0, sweeps: int = SWEEPS
-) -> Mixture:
-    """Return the mixture with down projections fitted to y, pulled towards what they were, in their dtype.
-
-    `importance_T1`: square root of the tokens' weights in the sum of squared errors.
-    """
-    fitted = owning_downs(mixture)
-    overwrite_downs(fitted, x_TH, y_TH, importance_T1, sweeps)
-    return fitted
-
-
 def overwrite_downs(
     mixture: Mixture, x_TH: Tensor, y_TH: Tensor, importance_T1: Tensor | float = 1.0, sweeps: int = SWEEPS
 ) -> None:
-    """Fit the down projections as `refit_downs` does, in place: a second set of them would be a large part of a large layer."""
+    """Fit the down projections to y in place, pulled towards what they were, in their dtype.
+
+    `importance_T1`: square root of the tokens' weights in the sum of squared errors.
+    """
     routes = mixture.route(x_TH)
     importance = torch.ones_like(y_TH[:, :1]) * importance_T1
     missing = (y_TH - mixture(x_TH)) * importance

@@ -64,11 +64,6 @@ def best_rows(tried: Sequence[Tensor], weight_RC: Tensor, xx_CC: Tensor) -> Tens
     return torch.stack(list(tried))[best, torch.arange(len(weight_RC), device=weight_RC.device)]
 
 
-def output_change(found_RC: Tensor, weight_RC: Tensor, xx_CC: Tensor) -> float:
-    """Return the sum over inputs of |W x - Q x|^2 = tr((W - Q) X'X (W - Q)')."""
-    return float(_row_changes(found_RC, weight_RC, xx_CC).sum())
-
-
 def _row_changes(found_RC: Tensor, weight_RC: Tensor, xx_CC: Tensor) -> Tensor:
     error = found_RC.to(xx_CC) - weight_RC.to(xx_CC)
     return ((error @ xx_CC) * error).sum(1)

@@ -45,10 +45,10 @@ def _chosen_in(space: nodes.Space, result: SearchResult) -> bool:
     """Return True if a space contains every child of a result."""
     offered = [({a.name for a in layer.attention}, {a.name for a in layer.ffn}) for layer in space.layers]
     return all(
-        len(solution.layers) == len(offered)
+        len(solution.of_layers) == len(offered)
         and all(
             choice.attention in attention and choice.ffn in ffn
-            for choice, (attention, ffn) in zip(solution.layers, offered, strict=True)
+            for choice, (attention, ffn) in zip(solution.of_layers, offered, strict=True)
         )
         for solution in result.solutions
     )
@@ -62,8 +62,8 @@ def narrowed(space: nodes.Space, wide: nodes.Space, result: SearchResult, top: i
     best = result.solutions[:top]
     layers = []
     for index, choice in enumerate(wide.layers):
-        attention = {s.layers[index].attention for s in best} | {"parent"}
-        ffn = {s.layers[index].ffn for s in best} | {"parent"}
+        attention = {s.of_layers[index].attention for s in best} | {"parent"}
+        ffn = {s.of_layers[index].ffn for s in best} | {"parent"}
         layers.append(
             nodes.LayerChoice(
                 attention=tuple(a for a in choice.attention if a.name in attention),

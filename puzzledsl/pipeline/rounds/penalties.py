@@ -13,7 +13,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from fractions import Fraction
 
-from puzzledsl.ir.tables import LayerAssignment, ScoreTable, Solution
+from puzzledsl.ir.tables import Assignment, EndsAssignment, ScoreTable, Solution
 
 Solve = Callable[[ScoreTable], Solution | None]
 """Solve the search with a table; None if no solution is found."""
@@ -57,8 +57,9 @@ def _penalties(table: ScoreTable, child: Solution, solve: Solve) -> list[float]:
     if answer is None:
         return []
     changes = sum(
-        (one.attention != other.attention) + (one.ffn != other.ffn)
+        value != there
         for one, other in zip(answer.layers, child.layers, strict=True)
+        for (_, value), (_, there) in zip(one, other, strict=True)
     )
     gain = (total(table, child) - total(table, answer)) / max(1, changes)
     return [float(step) * gain for step in STEPS] if gain > 0 else [0.0]
@@ -102,9 +103,12 @@ def total(table: ScoreTable, solution: Solution) -> float:
     return table.offset + sum(alternatives.get(name, 0.0) for alternatives, name in entries)
 
 
-def _entries(table: ScoreTable, layer: int, names: LayerAssignment) -> Iterator[tuple[dict[str, float], str]]:
-    """Yield each dictionary of a layer's entries, with the child's choice in it."""
-    if table.unit == "block":
+def _entries(table: ScoreTable, layer: int, names: Assignment) -> Iterator[tuple[dict[str, float], str]]:
+    """Yield each dictionary of a layer's entries, or of the ends', with the child's choice in it."""
+    if isinstance(names, EndsAssignment):
+        yield table.embedding, names.embedding
+        yield table.head, names.head
+    elif table.unit == "block":
         yield table.pairs[layer], f"{names.attention}/{names.ffn}"
     else:
         yield table.attention[layer], names.attention

@@ -60,7 +60,7 @@ class Realise(DeclaredTask[nodes.Search]):
         """The layers from the child's first change on; a share of all while the child is not known."""
         count = shape_of(self.program, self.space).layers
         try:
-            layers = child_so_far(self.ctx, self.name).layers
+            layers = child_so_far(self.ctx, self.name).of_layers
         except DiagnosticError:
             return HEALED_SHARE * count
         kept = takewhile(lambda layer: (layer.attention, layer.ffn) == ("parent", "parent"), layers)

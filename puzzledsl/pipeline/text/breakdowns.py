@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.costs.breakdown import PARENT, Breakdown, breakdown
+from puzzledsl.costs.breakdown import Breakdown, breakdown
 from puzzledsl.ir.nodes import LayerChoice, Space
-from puzzledsl.ir.tables import CostTable
+from puzzledsl.ir.tables import PARENT, CostTable
 from puzzledsl.pipeline import inputs
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import NothingToCost

@@ -36,11 +36,13 @@ def model_card(ctx: Context, search: str, result: SearchResult) -> str:
         else f"| {name} | | {metric_text(name, value)} |"
         for name, value in sorted(best.metrics.items())
     ]
-    layers = [f"| {i} | {layer.attention} | {layer.ffn} |" for i, layer in enumerate(best.layers)]
+    has_ends = ctx.program.spaces[declaration.space].ends is not None
+    ends = [f"{site.capitalize()}: {name}." for site, name in best.ends] if has_ends else []
+    layers = [f"| {i} | {layer.attention} | {layer.ffn} |" for i, layer in enumerate(best.of_layers)]
     attention = ", ".join(
-        f"{n} x {name}" for name, n in sorted(Counter(x.attention for x in best.layers).items())
+        f"{n} x {name}" for name, n in sorted(Counter(x.attention for x in best.of_layers).items())
     )
-    ffn = ", ".join(f"{n} x {name}" for name, n in sorted(Counter(x.ffn for x in best.layers).items()))
+    ffn = ", ".join(f"{n} x {name}" for name, n in sorted(Counter(x.ffn for x in best.of_layers).items()))
     bound = "none" if result.bound is None else f"{result.bound:.6g}"
     lines = [
         "---",
@@ -67,7 +69,7 @@ def model_card(ctx: Context, search: str, result: SearchResult) -> str:
         *rows,
         "",
         "## Architecture",
-        f"Attention: {attention}. FFN: {ffn}.",
+        " ".join([f"Attention: {attention}. FFN: {ffn}.", *ends]),
         "",
         "| layer | attention | FFN |",
         "|---|---|---|",

@@ -59,6 +59,8 @@ class Strip:
     scenario: str | None
     score: str | None
     summary: str
+    ends: tuple[tuple[str, str], ...] = ()
+    """The model's ends and their types, where the space gives them a choice."""
 
 
 def strip_of(subject: Subject) -> Strip | None:
@@ -76,15 +78,16 @@ def optimum_strip(subject: Subject) -> Strip | None:
 
 def _strip(subject: Subject, best: Solution) -> Strip:
     costs = subject.scenario_costs(subject.scenario, best) if subject.scenario else None
-    shares = _run_shares(subject.score_table, best.layers, subject.shape)
+    shares = _run_shares(subject.score_table, best.of_layers, subject.shape)
     windows = window_scale(subject.program, subject.space.layers, subject.shape)
     drafts = [
         _Draft(subject.shape.at(i), windows, i, choice, layer, costs, subject.score_table, shares.get(i))
-        for i, (choice, layer) in enumerate(zip(subject.space.layers, best.layers, strict=True))
+        for i, (choice, layer) in enumerate(zip(subject.space.layers, best.of_layers, strict=True))
     ]
     total = sum(d.time_s for d in drafts if d.time_s is not None)
     tallest = max((max(d.time_s or 0, d.parent_s or 0) for d in drafts), default=0)
     worst = max((d.score or 0 for d in drafts), default=0)
+    ends = () if subject.space.ends is None else tuple(best.ends)
     columns = tuple(d.column(total, tallest, worst) for d in drafts)
     return Strip(
         columns=columns,
@@ -92,7 +95,8 @@ def _strip(subject: Subject, best: Solution) -> Strip:
         ffn=_legend([c.ffn for c in columns]),
         scenario=subject.scenario if any(c.time for c in columns) else None,
         score=subject.score if any(c.score for c in columns) else None,
-        summary=_summary(columns),
+        summary="; ".join([_summary(columns), *(f"{site}: {name}" for site, name in ends)]),
+        ends=ends,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir.nodes import ScoreTerm
-from puzzledsl.ir.tables import LayerAssignment, MeasuredChild, Refinement
+from puzzledsl.ir.tables import Assignment, MeasuredChild, Refinement
 from puzzledsl.report import numbers
 from puzzledsl.report.numbers import Number
 from puzzledsl.report.pictures.curves import Axis, Point, Tick, how_measured, named_beside
@@ -87,7 +87,7 @@ def refined(subject: Subject) -> Refined | None:
     )
 
 
-Sums = dict[tuple[LayerAssignment, ...], float]
+Sums = dict[tuple[Assignment, ...], float]
 
 
 def _sums(subject: Subject, found: Refinement) -> Sums:
@@ -137,7 +137,7 @@ def _row(label: str, child: MeasuredChild, sums: Sums, *, is_built: bool = False
     )
 
 
-def _sum(layers: tuple[LayerAssignment, ...], sums: Sums) -> Number | None:
+def _sum(layers: tuple[Assignment, ...], sums: Sums) -> Number | None:
     return numbers.plain(sums[layers]) if layers in sums else None
 
 

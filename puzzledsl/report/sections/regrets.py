@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.alternative import EndName, Site, SubBlock
 from puzzledsl.ir.tables import Margin, Move, Regret, SubBlockRegrets, WhyResult, indifferent, is_negligible
 from puzzledsl.report.numbers import Number
 from puzzledsl.report.subject import Subject
@@ -14,6 +14,7 @@ from puzzledsl.report.subject import Subject
 FAINTEST = 0.12  # of the full colour, for the smallest regret that counts
 CLOSE = 1e-9  # of the objective: the search was solved again since
 LABELS: tuple[tuple[SubBlock, str], ...] = (("attention", "Attention"), ("ffn", "FFN"))
+ENDS: tuple[tuple[EndName, str], ...] = (("embedding", "Embedding"), ("head", "Head"))
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,12 @@ def heat_map(why: WhyResult) -> Regrets:
     """Regrets of all layers as a picture."""
     largest = max((r.at_most or 0.0 for s in why.sub_blocks for r in s.regrets), default=0.0)
     every, some = indifferent(why)
+    there = {s.sub_block for s in why.sub_blocks}
+    shown = (*LABELS, *(end for end in ENDS if end[0] in there))
     choices = sum(len(s.regrets) > 1 for s in why.sub_blocks)
     return Regrets(
-        groups=tuple((label, tuple(_rows(why, sub_block, largest))) for sub_block, label in LABELS),
-        layers=tuple(dict.fromkeys(s.layer for s in why.sub_blocks)),
+        groups=tuple((label, tuple(_rows(why, sub_block, largest))) for sub_block, label in shown),
+        layers=tuple(dict.fromkeys(s.layer for s in why.sub_blocks if s.sub_block not in dict(ENDS))),
         margins=tuple(map(_margin, why.margins)),
         largest=_number(largest),
         negligible=_number(why.negligible),
@@ -93,16 +96,18 @@ def _is_current(subject: Subject, why: WhyResult) -> bool:
     if result is None or result.objective is None or subject.optimum is None:
         return False
     within = (CLOSE + (result.gap or 0.0)) * max(abs(result.objective), abs(why.objective))
-    names = {
+    names: dict[tuple[int, str], list[str]] = {
         (layer, sub_block): [a.name for a in getattr(choice, sub_block)]
         for layer, choice in enumerate(layers)
         for sub_block, _ in LABELS
     }
+    if subject.space.ends is not None:
+        names |= {(len(layers), site): [end.name for end in ends] for site, ends in subject.space.ends}
     found = {(s.layer, s.sub_block): [r.alternative for r in s.regrets] for s in why.sub_blocks}
     return abs(result.objective - why.objective) <= within and found == names
 
 
-def _rows(why: WhyResult, sub_block: SubBlock, largest: float) -> Iterator[HeatRow]:
+def _rows(why: WhyResult, sub_block: Site, largest: float) -> Iterator[HeatRow]:
     """A row an alternative, in the order of the space."""
     here = [s for s in why.sub_blocks if s.sub_block == sub_block]
     for name in dict.fromkeys(r.alternative for s in here for r in s.regrets):
@@ -112,7 +117,7 @@ def _rows(why: WhyResult, sub_block: SubBlock, largest: float) -> Iterator[HeatR
 def heat_cell(why: WhyResult, sub_block: SubBlockRegrets, name: str, largest: float) -> HeatCell:
     """One alternative of one sub-block."""
     regret = next((r for r in sub_block.regrets if r.alternative == name), None)
-    at = f"layer {sub_block.layer} · "
+    at = "" if sub_block.sub_block in dict(ENDS) else f"layer {sub_block.layer} · "
     if regret is None:
         return HeatCell("absent", 0.0, "")
     if name == sub_block.chosen:

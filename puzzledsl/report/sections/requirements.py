@@ -11,7 +11,7 @@ from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.logic import holds
 from puzzledsl.ir.search_nodes import written
-from puzzledsl.ir.tables import LayerAssignment, Solution
+from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment, LayerAssignment, Solution
 from puzzledsl.report.numbers import Number, change, of_unit
 from puzzledsl.report.sections.reached import Reached, measured_pair
 from puzzledsl.report.subject import PARENT, Subject
@@ -209,7 +209,7 @@ def value_of(subject: Subject, linear: nodes.Linear, solution: Solution | None) 
 def _term(subject: Subject, term: nodes.Term, solution: Solution | None) -> float | None:
     result = subject.result
     recorded = solution.metrics if solution else (result.parent_metrics if result else {})
-    layers = solution.layers if solution else _parents(subject.shape.layers)
+    layers = solution.of_layers if solution else _parents(subject.shape.layers)
     match term:
         case nodes.MetricTerm(scenario=scenario, metric=metric):
             key = f"{scenario}.{metric}"
@@ -220,7 +220,11 @@ def _term(subject: Subject, term: nodes.Term, solution: Solution | None) -> floa
         case nodes.ScoreTerm(score=score):
             return recorded.get(score, None if solution else 0.0)
         case nodes.ParamsTerm():
-            return recorded["params"] if "params" in recorded else params_of(subject, layers)
+            return (
+                recorded["params"]
+                if "params" in recorded
+                else params_of(subject, layers, PARENT_ENDS if solution is None else solution.ends)
+            )
         case nodes.FactTerm(sub_block=sub_block, attribute=attribute, layers=indices):
             chosen = ((i, alternative_of(subject, i, sub_block, layers[i])) for i in indices)
             return float(sum(facts.fact(a, attribute, subject.shape.at(i)) for i, a in chosen))
@@ -232,12 +236,13 @@ def _term(subject: Subject, term: nodes.Term, solution: Solution | None) -> floa
             assert_never(term)
 
 
-def params_of(subject: Subject, layers: tuple[LayerAssignment, ...]) -> float:
+def params_of(subject: Subject, layers: tuple[LayerAssignment, ...], ends: EndsAssignment) -> float:
     """A child's parameter count from the shape."""
     shape = subject.shape
     both: tuple[SubBlock, SubBlock] = ("attention", "ffn")
     chosen = ((i, alternative_of(subject, i, b, layer)) for i, layer in enumerate(layers) for b in both)
-    return float(facts.fixed_params(shape) + sum(a.params(shape.at(i)) for i, a in chosen))
+    fixed = facts.fixed_params(shape) + facts.untied_params(shape, ends.embedding, ends.head)
+    return float(fixed + sum(a.params(shape.at(i)) for i, a in chosen))
 
 
 def alternative_of(subject: Subject, layer: int, sub_block: SubBlock, names: LayerAssignment) -> Alternative:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from puzzledsl.alternatives.alternative import EndName
+from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.cluster.tasks import Teams
 from puzzledsl.scoring.figures_cache import FiguresCache
 from puzzledsl.scoring.influence import Sums
@@ -47,6 +49,12 @@ class OnWorkers:
                 keep(unit, fresh, rows, known, inputs.progress, inputs.method.metric)
         order = [*([] if around is None else [INCUMBENT]), *names_of(self._units)]
         known.restore_order(order, shuffled=len(wanted) > 0)
+
+    def end(self, site: EndName, dtype: PrecisionName) -> Figures:
+        """See `Scorer`."""
+        ((_, figures),) = self._teams.run([self._tasks.end(site, dtype)])
+        found: Figures = figures
+        return found
 
     def wholes(self, children: Sequence[Sequence[Replacement]]) -> Iterator[tuple[int, Figures]]:
         """See `Scorer`."""

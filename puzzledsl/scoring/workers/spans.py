@@ -16,7 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
+from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.cluster.tasks import Step, Task, TeamSpec
 from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.ir.nodes import Shape
@@ -96,6 +98,10 @@ class ParentInSpans:
     def whole(self, number: int, replacements: Sequence[Replacement]) -> Task:
         """See `WholeParent`."""
         return self._chain(number, "whole", "whole_through", replacements)
+
+    def end(self, site: EndName, dtype: PrecisionName) -> Task:
+        """See `WholeParent`."""
+        return self._chain("end", "end", "end_through", site, dtype)
 
     def _chain(self, name: object, begin: str, then: str = "", *arguments: object, first: int = 0) -> Task:
         """Return a task that begins at a member and goes on at all members above it."""
@@ -220,6 +226,22 @@ class SpanMeasurer(SubjectOnWorker):
         if not self._is_last:
             return leaving
         return self._measure.figures([self._runner.final_norm(hidden) for hidden in leaving])
+
+    @torch.inference_mode()
+    def end(self, site: EndName, dtype: PrecisionName) -> Stream | Figures:
+        """Start the parent with one end in a storage type at the first layer."""
+        with self._subject.rounded_embedding(dtype if site == "embedding" else None):
+            entering = self._embedded(self._measure.groups)
+        return self.end_through(entering, site, dtype)
+
+    @torch.inference_mode()
+    def end_through(self, entering: Stream, site: EndName, dtype: PrecisionName) -> Stream | Figures:
+        """Pass its stream on; the last member returns its metrics."""
+        leaving = self._span(self._here(entering))
+        if not self._is_last:
+            return leaving
+        head_VH = self._subject.rounded_head(dtype) if site == "head" else None
+        return self._measure.figures([self._runner.final_norm(hidden) for hidden in leaving], head_VH)
 
     def _climbing(self, entering: Stream | None) -> Stream:
         """Start climbing from the stream that enters the span. Return the one that leaves it."""

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from puzzledsl.alternatives.alternative import EndName
+from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.progress import Silent
 from puzzledsl.cluster.tasks import LocalExecutor, Task, TeamSpec
 from puzzledsl.scoring.influence import Sums
@@ -58,6 +60,10 @@ class WholeParent:
         """Return the task that measures a child."""
         return Task.call(number, "whole", replacements)
 
+    def end(self, site: EndName, dtype: PrecisionName) -> Task:
+        """Return the task that measures an end in a storage type."""
+        return Task.call("end", "end", site, dtype)
+
 
 class Measurer(SubjectOnWorker):
     """A worker's object: measures the units and whole children that it is asked for."""
@@ -86,6 +92,12 @@ class Measurer(SubjectOnWorker):
         """Measure the child with several replacements."""
         self._open()
         return self._subject.with_replaced(replacements)
+
+    @torch.inference_mode()
+    def end(self, site: EndName, dtype: PrecisionName) -> Figures:
+        """Measure the parent with one end in a storage type."""
+        self._open()
+        return self._subject.with_end(site, dtype)
 
     def _open(self, *, observed: bool = False, packed: bool = False) -> None:
         """Run the parent, if that is not done. `packed`: leave the layers packed, otherwise as they were loaded."""

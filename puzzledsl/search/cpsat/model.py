@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, assert_never
 
+from puzzledsl.ir.tables.answers import written
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.residuals import FALSE, TRUE, Atom, Count, Joined, Sum
@@ -34,10 +35,7 @@ def aim(model: CpModelProto, values: Ints) -> None:
 
 
 class ModelWriter:
-    """Writes the model of a problem: a Boolean for each column, then helpers.
-
-    `name`: that of the next constraints. `enforced`: literals under which they hold.
-    """
+    """Writes a model: a Boolean for each column, then helpers. `enforced`: literals under which constraints `name` hold."""
 
     def __init__(self, problem: Problem, *, named: bool = False) -> None:
         from ortools.sat.python.cp_model_helper import CpModelProto
@@ -62,7 +60,7 @@ class ModelWriter:
         if named:
             runs = (f"#{k}" if k else "" for k in self.columns.position[here].tolist())
             pairs = zip(self.columns.of_layer(layer), runs, strict=True)
-            names = [f"{layer}/{choice.attention}/{choice.ffn}{run}" for choice, run in pairs]
+            names = [f"{written(layer, choice)}{run}" for choice, run in pairs]
         literals = [self.variable(1, name) for name in names]
         self.name = f"layer {layer}"
         self._constraint().exactly_one.literals.extend(literals)

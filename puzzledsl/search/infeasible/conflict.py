@@ -15,7 +15,7 @@ import numpy as np
 
 from puzzledsl.ir.logic import holds
 from puzzledsl.ir.nodes import LinearRequirement, Requirement, Where
-from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.ir.tables import Assignment
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.local_search import find_incumbent
@@ -67,10 +67,7 @@ def minimal_conflict(feasibility: Feasibility) -> tuple[Group, ...]:
 
 @dataclass(slots=True)
 class Feasibility:
-    """Feasibility of sets of requirements of one search, with memory.
-
-    `undecided`: sets for which time ran out. `patience`: share of the time left that one question to the solver may take.
-    """
+    """Feasibility of sets of requirements, remembered. `patience`: share of the time left that one question may take."""
 
     problems: Problems
     effort: Effort
@@ -99,7 +96,7 @@ class Feasibility:
             self.undecided.append(kept)
         return blame
 
-    def saw(self, layers: Sequence[LayerAssignment], near: Box) -> Kept:
+    def saw(self, layers: Sequence[Assignment], near: Box) -> Kept:
         """Remember a model at the batches in `near` that it runs at. Return the requirements that it meets there."""
         box, tables = self.problems.box_of(layers, near), self.problems.tables
         if box is None:
@@ -122,15 +119,8 @@ class Feasibility:
             def is_kept(part: Row | Formula) -> bool:
                 return part.requirement is None or part.requirement in kept
 
-            formulas = tuple(filter(is_kept, problem.formulas))
-            diagram = builder.diagram(formulas)
-            smaller = replace(
-                problem,
-                rows=tuple(filter(is_kept, problem.rows)),
-                formulas=formulas,
-                diagram=diagram,
-                is_large=bool(formulas) and diagram is None,
-            )
+            smaller = replace(problem, rows=tuple(filter(is_kept, problem.rows)))
+            smaller = builder.with_formulas(smaller, tuple(filter(is_kept, problem.formulas)))
             return smaller if then is None else then(smaller, box)
 
         return replace(self.problems, changes=(subset, *self.problems.changes))
@@ -139,11 +129,7 @@ class Feasibility:
         return any(kept <= met for met in self._met)
 
     def _refuted_everywhere(self, kept: Kept) -> Kept | None:
-        """Return the subset of `kept` that rules out all models at all batches; None if there is a model or time runs out.
-
-        Depth-first search over boxes of batches: a box with an infeasible relaxation is closed; else it is split, and the half
-        that contains the batches of the relaxation's model is searched first.
-        """
+        """Return the subset of `kept` that rules out all models, by depth-first search over boxes; None without a proof."""
         problems, blame, undecided = self.only(kept), Kept(), False
         stack = [*reversed(problems.boxes)]
         while stack:

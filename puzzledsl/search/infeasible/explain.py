@@ -24,9 +24,7 @@ from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.problem.rows import bounds_of, goal_of
 
-FOR_CONFLICT = (
-    0.6  # share of the time left that naming the conflict may take; the rest is for the smallest relaxation
-)
+FOR_CONFLICT = 0.6  # share of the time left for naming the conflict; the rest is for the smallest relaxation
 GAP = 1e-4  # relative gap of a reachable value, below the digits shown
 WORK = 0.02  # CP-SAT's deterministic seconds for a reachable value, and again for its last digit
 LABELS = 0  # no label setting: with counting requirements the bound removes few columns, and sweeps are slow

@@ -8,19 +8,10 @@ from dataclasses import dataclass
 from decimal import Context, Decimal
 from fractions import Fraction
 
-from puzzledsl.base.units import (
-    BYTES,
-    COUNT,
-    TIME,
-    TOK_PER_S,
-    UNITS,
-    Dimension,
-    format_quantity,
-    parse_quantity,
-)
+from puzzledsl.base import units
 from puzzledsl.ir.nodes import LinearRequirement
 
-DIMENSIONS: dict[str, Dimension] = {"": COUNT, "bytes": BYTES, "seconds": TIME, "tokens_per_s": TOK_PER_S}
+DIMENSIONS = {"": units.COUNT, "bytes": units.BYTES, "seconds": units.TIME, "tokens_per_s": units.TOK_PER_S}
 DIGITS = 3
 _LITERAL = re.compile(r"(?P<digits>\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*(?P<unit>[A-Za-zµ/%]*)")
 _UNIT = re.compile(r"[^0-9.\-eE+][^0-9]*$")
@@ -51,18 +42,20 @@ def in_users_unit(requirement: LinearRequirement, value: Fraction, parent: Fract
         if not parent:
             return None
         value, unit, upwards = value / parent, "x", upwards == (parent > 0)
-    elif unit == "%" and dimension == COUNT:
+    elif unit == "%" and dimension == units.COUNT:
         scale = Fraction(1, 100)
-    elif unit not in ("", "%") and unit in UNITS and UNITS[unit][1] == dimension:
-        scale = UNITS[unit][0]
-    elif dimension == COUNT and value.denominator == 1 and (abs(value) < 10**6 or requirement.op == "=="):
+    elif unit not in ("", "%") and unit in units.UNITS and units.UNITS[unit][1] == dimension:
+        scale = units.UNITS[unit][0]
+    elif (
+        dimension == units.COUNT and value.denominator == 1 and (abs(value) < 10**6 or requirement.op == "==")
+    ):
         beyond = value + (strict if upwards else -strict)
         return Written(plain(beyond), beyond)
     else:  # a unit that suits its size, if the user wrote none: `5.861B`, `76.2GiB`
         digits += 1
-        found = _UNIT.search(format_quantity(value, dimension, digits))
+        found = _UNIT.search(units.format_quantity(value, dimension, digits))
         unit = "" if found is None else found[0].strip()
-        scale = parse_quantity(f"1{unit}").value
+        scale = units.parse_quantity(f"1{unit}").value
     number = round_to(value / scale, digits, upwards, strict)
     return Written(f"{plain(number)}{' ' if 'tok' in unit else ''}{unit}", number * scale)
 

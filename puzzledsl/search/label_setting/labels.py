@@ -101,11 +101,7 @@ def added(values: Ints, sums: Ints, column: Indices, model: Indices) -> Ints:
 
 
 def best_of_each(keys: Ints, goal: Ints, places: Ints) -> Ints:
-    """Return the best model of each group of equal keys [key][model], ascending.
-
-    Best means the least objective, then the first place [word][model]. If different keys have equal hashes, all models are
-    returned, which is valid but prunes nothing.
-    """
+    """Return the best of each group of equal keys [key][model], by objective, then place; all if hashes collide."""
     numbers = mixed(keys)
     order = np.argsort(numbers, kind="stable")
     new = np.concatenate([[True], numbers[order][1:] != numbers[order][:-1]])

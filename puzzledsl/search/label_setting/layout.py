@@ -82,28 +82,20 @@ def layout_of(problem: Problem, bound: Bound, most: int) -> Layout | None:
     resources = resources_of(problem, bound, most)
     if resources is None or covered < len(problem.formulas) or (columns.period and diagram is None):
         return None
-    staged = [] if diagram is None else [*diagram.order]
+    staged, then = list[int](), list[Ints]()
+    if diagram is not None:
+        staged, tables = [*diagram.order], zip(diagram.order, diagram.next, strict=True)
+        then = [table[:, diagram.classes[columns.span(layer)]] for layer, table in tables]
     order = [*staged, *_order(problem, resources, staged)]
     least = columns.least(problem.goal.values)
     goal = problem.goal.values - np.repeat(least, columns.sizes)
     words = columns.places(LARGEST_PLACE)
     fixed = [int(columns.start[layer]) for layer in set(range(columns.layers)) - set(order)]
     return Layout(
-        problem, resources, order, len(staged), _then(problem), goal, int(least.sum()), words,
+        problem, resources, order, len(staged), then, goal, int(least.sum()), words,
         words[:, fixed].sum(axis=1), diagram is not None and not diagram.feasible,
         completions_of(problem, resources, order, goal),
     )  # fmt: skip
-
-
-def _then(problem: Problem) -> list[Ints]:
-    """Return the transitions [stage][state][column] of the diagram, by column of the stage's layer."""
-    diagram, start = problem.diagram, problem.columns.start
-    if diagram is None:
-        return []
-    return [
-        table[:, diagram.classes[start[layer] : start[layer + 1]]]
-        for layer, table in zip(diagram.order, diagram.next, strict=True)
-    ]
 
 
 def _order(problem: Problem, resources: Resources, staged: list[int]) -> list[int]:

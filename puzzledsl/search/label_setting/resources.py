@@ -74,14 +74,13 @@ def resources_of(problem: Problem, bound: Bound, most: int) -> Resources | None:
     deltas, limits, kept = [], [], []
     for number, (row, limit) in enumerate(zip(problem.matrix, problem.limits.tolist(), strict=True)):
         lifted, floor = _lifted(problem, row, free)
-        if (
-            bound.prices[number] or int(columns.most(lifted).sum()) > limit - floor
-        ):  # else every model meets it
+        # else every model meets it
+        if bound.prices[number] or int(columns.most(lifted).sum()) > limit - floor:
             deltas.append(lifted)
             limits.append(limit - floor)
             kept.append(number)
     rows = len(deltas)
-    prices = np.array([*_variations(bound.float_prices, problem.row_sizes)])
+    prices = np.array([*variations(bound.float_prices, problem.row_sizes)])
     bits, fits = precision(problem, prices)
     prices, scales = prices[fits], 1 << bits[fits]
     if not len(prices):
@@ -103,7 +102,7 @@ def resources_of(problem: Problem, bound: Bound, most: int) -> Resources | None:
     )
 
 
-def _variations(prices: Floats, sizes: Floats) -> Iterator[Floats]:
+def variations(prices: Floats, sizes: Floats) -> Iterator[Floats]:
     """Yield the prices, then variations: each weighty one larger or smaller, in the sign patterns of a Hadamard matrix."""
     yield prices
     priced = prices.nonzero()[0]

@@ -172,10 +172,7 @@ def grid_of(use: Ints, goal: Ints, weights: Ints, box: int, cells: int = CELLS) 
 
 
 def pairs_of(grid: Grid, room: Ints, left: Ints, weights: Ints, spare: Ints) -> tuple[Ints, Ints, int] | None:
-    """Return (models, parts, number of candidates tried): all pairs that fit into `room[row][model]`.
-
-    The part's objective must be at most `spare[model]`. None if there are more than PAIRS candidates per model on average.
-    """
+    """Return the (models, parts) that fit into `room[row][model]` and `spare`, and candidates tried; None if too many."""
     found = [*grid.candidates(room, left, weights)]
     tried = sum(int(number.sum()) for _, _, number in found)
     if tried > PAIRS * room.shape[1]:

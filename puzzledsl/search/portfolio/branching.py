@@ -15,7 +15,7 @@ import numpy as np
 from puzzledsl.search.label_setting.layout import Layout
 from puzzledsl.search.label_setting.sweep import Sweep, sweep_of
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
-from puzzledsl.search.portfolio.label_setting import kept
+from puzzledsl.search.portfolio.label_setting import beam, kept
 from puzzledsl.search.portfolio.ledger import Ledger
 from puzzledsl.search.problem.columns import Ints, Mask
 from puzzledsl.search.problem.instance import Problem, presolve
@@ -24,7 +24,6 @@ from puzzledsl.search.problem.paths import paths_of
 NAME = "branch and bound"
 LABELS = 20_000  # labels of a node before it is split
 A_NODE = 10_000  # work of bounding a node, in labels
-BEAM = 100  # labels per stage of the beam search for a first answer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,9 +49,8 @@ class Branching:
         problem = self.ledger.problem
         self.usable = paths_of(problem) is not None
         if self.usable:
-            self._put(
-                _Node(problem, np.arange(len(problem.columns)), self.ledger.bound), self.ledger.bound.value
-            )
+            bound = self.ledger.bound
+            self._put(_Node(problem, np.arange(len(problem.columns)), bound), bound.value)
 
     def run(self, labels: int) -> bool:
         """Process nodes for work worth `labels` labels. Return True if the ledger's answer is then proven."""
@@ -65,9 +63,8 @@ class Branching:
             ledger.raise_lower(bound, NAME)
             if ledger.effort.gap and ledger.close_enough():
                 return True
-            labels -= (
-                self._follow(node) if node.sweep is None else self._finish(node, node.sweep, bound, labels)
-            )
+            sweep = node.sweep
+            labels -= self._follow(node) if sweep is None else self._finish(node, sweep, bound, labels)
         if not self.usable or self.waiting:
             return False
         if ledger.value is not None:
@@ -83,7 +80,7 @@ class Branching:
         ledger = self.ledger
         keep = node.bound.within(ledger.most)
         problem, origin = node.problem.only(keep), node.origin[keep]
-        used = self._look(problem, node.bound, origin) if ledger.value is None else 0
+        used = beam(ledger, problem, node.bound, origin, NAME) if ledger.value is None else 0
         deadline = ledger.effort.deadline
         sweep = sweep_of(problem, node.bound, ledger.most, known=ledger.value, deadline=deadline)
         if sweep is None:
@@ -117,16 +114,6 @@ class Branching:
             self.usable = not sweep.is_full
         return max(swept.labels - before, 1)
 
-    def _look(self, problem: Problem, bound: Bound, origin: Ints) -> int:
-        """Look for a first answer by beam search. Return the number of labels."""
-        ledger, top = self.ledger, self.ledger.top
-        sweep = sweep_of(problem, bound, top, known=top + 1, width=BEAM, deadline=ledger.effort.deadline)
-        if sweep is None:
-            return 0
-        swept = sweep.run()
-        kept(ledger, swept, origin, NAME)
-        return swept.labels
-
 
 def _child(problem: Problem, origin: Ints, part: Mask, parent: Bound) -> _Node | None:
     """Return the node of the columns in `part`; None if it is proven to have no answer."""
@@ -138,10 +125,7 @@ def _child(problem: Problem, origin: Ints, part: Mask, parent: Bound) -> _Node |
 
 
 def _halves(problem: Problem, layout: Layout) -> tuple[Mask, Mask] | None:
-    """Return masks without the upper and the lower classes of the layer where cheap paths differ most in use, or None.
-
-    Its classes are ordered by mean resource use, and split at the median of those that the paths take.
-    """
+    """Return masks without the upper and the lower classes, by use, of the layer where cheap paths differ most; or None."""
     diagram = problem.diagram
     assert diagram is not None, "nodes are parts of a problem with a diagram"
     stages = [stage for stage, table in enumerate(diagram.next) if table.shape[1] > 1]

@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from puzzledsl.search.label_setting.sweep import Sweep, Swept, sweep_of
+from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.portfolio.ledger import Ledger, bound_enough
 from puzzledsl.search.problem.columns import Ints, Mask
+from puzzledsl.search.problem.instance import Problem
 
 NAME = "label setting"
+BEAM = 100  # labels per layer of a beam search for a first answer
 FIRST_CORE = 4  # average columns per layer of the first sweep, if no answer is known
 FIRST_REACH = 0.1  # first limit, as a share of the way from the bound to the first known answer
 FURTHER = 1.6  # growth of the reach from one sweep to the next
@@ -133,6 +136,18 @@ def kept(ledger: Ledger, swept: Swept, origin: Ints, by: str = NAME) -> None:
     """Pass a sweep's answer to the ledger. `origin[column]`: the column's number in the ledger's problem."""
     if swept.chosen is not None and swept.value is not None:
         ledger.better(origin[swept.chosen].astype(np.int64), swept.value, by)
+
+
+def beam(ledger: Ledger, problem: Problem, bound: Bound, origin: Ints, by: str) -> int:
+    """Look for a better answer by beam search, which proves nothing. Return the number of labels."""
+    known = ledger.top + 1 if ledger.value is None else ledger.value
+    deadline = ledger.effort.deadline
+    sweep = sweep_of(problem, bound, ledger.top, known=known, width=BEAM, deadline=deadline)
+    if sweep is None:
+        return 0
+    swept = sweep.run()
+    kept(ledger, swept, origin, by)
+    return swept.labels
 
 
 def _foreseen(seen: list[tuple[int, int]], most: int) -> float:

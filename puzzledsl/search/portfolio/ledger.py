@@ -34,10 +34,7 @@ class Outcome:
 
 
 class Ledger:
-    """State of a search: the best answer `chosen` with its sum `value`, and `lower`, a lower bound on all answers.
-
-    If `at_most` is given, only answers with sums up to it count. `top`: upper bound on the sums of answers that count.
-    """
+    """State of a search: best answer `chosen` of sum `value`, bound `lower`, and `top`, the largest sum that counts."""
 
     def __init__(
         self, problem: Problem, bound: Bound, effort: Effort, lower: int, at_most: int | None

@@ -16,12 +16,11 @@ import numpy as np
 
 from puzzledsl.search.cpsat.solve import Answer, canonical_answer, run_cpsat
 from puzzledsl.search.effort import Effort
-from puzzledsl.search.label_setting.sweep import sweep_of
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.local_search import find_incumbent, improvements
 from puzzledsl.search.portfolio.branching import Branching
 from puzzledsl.search.portfolio.cases import NAME, Cases, by_cases, cases_of
-from puzzledsl.search.portfolio.label_setting import LabelSetting, kept
+from puzzledsl.search.portfolio.label_setting import LabelSetting, beam
 from puzzledsl.search.portfolio.ledger import Ledger, Outcome
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Presolved, Problem, is_unfinished, presolve
@@ -29,7 +28,6 @@ from puzzledsl.search.problem.paths import paths_of
 
 __all__ = ["Outcome", "minimise"]
 
-BEAM = 100  # labels per layer of the beam search for a first answer
 # labels of a first turn, with a decision diagram and without: there label setting nearly always does
 LABELS, FREE_LABELS = 10_000, 200_000
 LATER = 2  # times as many labels a turn afterwards
@@ -142,9 +140,8 @@ class Portfolio:
         share = LABELS if structured else FREE_LABELS
         work, turn = 0.0, 1
         best = ledger.value is not None and ledger.value <= ledger.lower
-        if best and (
-            not self.canonical or self.cpsat(slice_of(effort, CPSAT))
-        ):  # labels of many as good are slow
+        # labels of many as good are slow
+        if best and (not self.canonical or self.cpsat(slice_of(effort, CPSAT))):
             return ledger.outcome(True)
         while True:
             if left > 0 and labels.run(min(left, share)):
@@ -208,23 +205,17 @@ class Portfolio:
         if ledger.at_most is not None or (ledger.value is not None and ledger.value <= ledger.lower):
             return
         if structured:
-            self._beam(ledger.top)
+            self._beam()
         if ledger.value is None:
             found = find_incumbent(self.problem, self.bound, _soon(self.effort))
             if found is not None:
                 ledger.better(found, self.problem.goal.of(found), "repair")
             elif not structured:
-                self._beam(ledger.top)
+                self._beam()
 
-    def _beam(self, most: int) -> None:
-        """Run a beam search among answers with a sum up to `most`; it proves nothing."""
-        ledger = self.ledger
-        keep = self.bound.within(most)
-        problem, deadline = self.problem.only(keep), self.effort.deadline
-        known = ledger.top + 1 if ledger.value is None else ledger.value
-        sweep = sweep_of(problem, self.bound, most, known=known, width=BEAM, deadline=deadline)
-        if sweep is not None:
-            kept(ledger, sweep.run(), keep.nonzero()[0], "beam search")
+    def _beam(self) -> None:
+        keep = self.bound.within(self.ledger.top)
+        beam(self.ledger, self.problem.only(keep), self.bound, keep.nonzero()[0], "beam search")
 
     def _local_search_is_enough(self) -> bool:
         """Improve the answer by local search until it is within the requested gap. Return True if it is."""

@@ -13,13 +13,13 @@ from typing import Any, TypeVar, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
+from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS
 from puzzledsl.ir.layer_runs import Run
 from puzzledsl.ir.metrics import costs_of_layer, linear_metrics, room_of
 from puzzledsl.ir.nodes import CountTerm, FactTerm, Linear, MetricTerm, ParamsTerm, ScoreTerm, TableTerm, Term
-from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts
+from puzzledsl.ir.tables import Assignment, Cost, EndsAssignment, LayerAssignment, ScenarioCosts
 from puzzledsl.search.problem.box import Box
-from puzzledsl.search.problem.columns import Columns, Ints
+from puzzledsl.search.problem.columns import Columns, Ints, Pairs
 from puzzledsl.search.problem.normal_form import as_tables
 from puzzledsl.search.tables import Tables, decimal
 
@@ -51,28 +51,29 @@ class Vector:
 class Coefficients:
     """Linear expressions over columns: all combinations of a layer's alternatives, in the order of the space.
 
-    `offered[layer]`: names of the alternatives of each sub-block. `longest`: layers in the longest measured run of dropped layers
+    `offered[layer]`: names of the alternatives of each sub-block; behind the last layer, where they have a choice, of the model's
+    ends, embedding and head. `longest`: layers in the longest measured run of dropped layers
     of each score that has runs.
     """
 
     def __init__(self, tables: Tables, offered: Sequence[Names], longest: Sequence[int] = ()) -> None:
         self.tables, self.offered = tables, offered
-        known: dict[Names, tuple[LayerAssignment, ...]] = {}
-        for names in offered:
+        self.layers = len(tables.layers)
+        known: dict[Names, Pairs] = {}
+        for names in offered[: self.layers]:
             if names not in known:
                 known[names] = tuple(LayerAssignment(attention=a, ffn=f) for a, f in product(*names))
+        of_ends = [
+            tuple(EndsAssignment(embedding=e, head=h) for e, h in product(*n)) for n in offered[self.layers :]
+        ]
         period = math.lcm(*longest) if longest else 0  # all counts restart after so many positions
-        columns = Columns.of(tuple(known[names] for names in offered))
+        columns = Columns.of((*(known[names] for names in offered[: self.layers]), *of_ends))
         self.columns = columns.with_positions(period, tables.dropped()) if period else columns
         self._known: dict[tuple[Term, int | None], Vector] = {}
         self._alike: dict[tuple[int, str], tuple[list[int], Ints]] = {}
 
     def bound(self, linear: Linear, box: Box, *, most: bool) -> Vector:
-        """Return a lower, or if `most` an upper, bound of an expression without throughput over a box; exact in a single box.
-
-        Metrics do not decrease with the batch, so each is taken at one end. All terms have one common unit, and the integers are
-        divided by their greatest common divisor.
-        """
+        """Return a lower, or if `most` an upper, bound of an expression without throughput over a box: each metric at one end."""
         parts: list[tuple[Fraction, Vector]] = []
         for weighted in linear.terms:
             term, factor, batch = weighted.term, weighted.coefficient, None
@@ -111,12 +112,32 @@ class Coefficients:
                 return self._score(score)
             case ParamsTerm():
                 params = costs.params_attention, costs.params_ffn
-                parts = [self._each(site, lambda name, own: own[name], params[site]) for site in (0, 1)]
-                return Vector(_added(parts), constant=Fraction(costs.params_fixed))
+                parts = [
+                    self._each(site, lambda name, own: own.get(name, 0), [*params[site], *self._no_table])
+                    for site in (0, 1)
+                ]
+                values = self._with_ends(_added(parts), partial(self.tables.params, self.layers))
+                return Vector(values, constant=Fraction(costs.params_fixed))
             case FactTerm() | CountTerm() | TableTerm():
                 return self._tables(as_tables(self.tables, term))
             case _:
                 assert_never(term)
+
+    @cached_property
+    def _no_table(self) -> list[dict[str, Any]]:
+        """The table of the ends in numbers that only layers have: none, or an empty one."""
+        return [{} for _ in self.offered[self.layers :]]
+
+    def _with_ends(self, values: Whole, of: Callable[[EndsAssignment], int]) -> Whole:
+        """Add the numbers of the ends, which their types decide together, to those of the layers."""
+        for place in range(self.layers, self.columns.layers):
+            here = self.columns.of_layer(place)
+            numbers = [0] * len(self.columns)
+            numbers[self.columns.span(place)] = [
+                of(choice) for choice in here if isinstance(choice, EndsAssignment)
+            ]
+            values = combined([(1, values), (1, _whole(numbers))])
+        return values
 
     @cached_property
     def _sites(self) -> list[tuple[Sequence[Sequence[Any]], Ints]]:
@@ -153,8 +174,11 @@ class Coefficients:
         """Return the sum of tables of different layers: of each column its entry, and 0 outside of all layers."""
         at = {layer: table for table in tables if isinstance(table, TableTerm) for layer in table.layers}
 
-        def entry(choice: LayerAssignment, table: TableTerm | None) -> Fraction:
-            return table.value(choice.attention, choice.ffn) if table else Fraction(0)
+        def entry(choice: Assignment, table: TableTerm | None) -> Fraction:
+            if table is None or isinstance(choice, EndsAssignment):
+                return Fraction(0)
+            value: Fraction = table.value(choice.attention, choice.ffn)
+            return value
 
         numbers, places = self._each(PAIR, entry, [*map(at.get, range(self.columns.layers))])
         scale = math.lcm(*{n.denominator for n in numbers})
@@ -176,34 +200,46 @@ class Coefficients:
 
     def measured(self, of: Callable[..., int], *costs: ScenarioCosts) -> Whole:
         """Return a number of each column: of its pair if that is listed, else of its two sub-blocks."""
+
+        def of_ends(choice: EndsAssignment) -> int:
+            return of(*[each.ends[choice.name] for each in costs])
+
         if costs[0].pairs:
 
-            def of_pair(choice: LayerAssignment, layer: int) -> int:
+            def of_pair(choice: Assignment, layer: int) -> int:
+                if isinstance(choice, EndsAssignment):
+                    return 0
                 return sum(map(of, costs_of_layer(costs[0], layer, choice)))
 
-            return _added([self._each(PAIR, of_pair, [*range(self.columns.layers)])])
+            pairs = _added([self._each(PAIR, of_pair, [*range(self.columns.layers)])])
+            return self._with_ends(pairs, of_ends)
 
         def entry(name: str, *tables: Mapping[str, Cost]) -> int:
-            return of(*[table[name] for table in tables])
+            return of(*[table[name] for table in tables]) if tables[0] else 0
 
-        tables = [[getattr(c, part) for c in costs] for part in SUB_BLOCKS]
+        tables = [[(*getattr(c, part), *self._no_table) for c in costs] for part in SUB_BLOCKS]
         profile = costs[0].scenario if costs[0].scenario in self.tables.profiles else ""
-        return _added([self._each(site, entry, *tables[site], profile=profile) for site in (0, 1)])
+        added = _added([self._each(site, entry, *tables[site], profile=profile) for site in (0, 1)])
+        return self._with_ends(added, of_ends)
 
     def _score(self, score: str) -> Vector:
         """Return a score table. Sub-block scores are converted once per layer, not per pair."""
         tables, layers = self.tables, [*range(self.columns.layers)]
+        of_pairs = tables.scores[score].unit == "block"
 
-        def of_pair(choice: LayerAssignment, layer: int) -> float:
+        def of_pair(choice: Assignment, layer: int) -> float:
+            if isinstance(choice, EndsAssignment):
+                return 0.0
             return tables.entry(score, "pairs", layer, f"{choice.attention}/{choice.ffn}")
 
-        def entry(part: SubBlock, name: str, layer: int) -> float:
-            return tables.entry(score, part, layer, name)
+        def entry(site: int, name: str, layer: int) -> float:
+            if layer >= self.layers:
+                return tables.end_entry(score, ENDS[site], name)
+            return 0.0 if of_pairs else tables.entry(score, SUB_BLOCKS[site], layer, name)
 
-        if tables.scores[score].unit == "block":
-            parts = [self._each(PAIR, of_pair, layers)]
-        else:
-            parts = [self._each(i, partial(entry, part), layers) for i, part in enumerate(SUB_BLOCKS)]
+        parts = [self._each(PAIR, of_pair, layers)] if of_pairs else []
+        if not of_pairs or self.columns.layers > self.layers:
+            parts += [self._each(site, partial(entry, site), layers) for site in (0, 1)]
         measured = tables.runs.get(score, {}) if self.columns.period else {}
         numbers, scale = _decimals([*chain.from_iterable(flat for flat, _ in parts), *measured.values()])
         firsts = accumulate((len(flat) for flat, _ in parts), initial=0)

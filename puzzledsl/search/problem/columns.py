@@ -1,5 +1,7 @@
 """Columns of a multiple-choice knapsack: one for each pair of attention and FFN that a layer may have.
 
+Where the ends of the model have a choice, they are one more layer behind the last, with a column for each embedding and head.
+
 The measured score of a run of dropped layers telescopes: with S(first, k) the score of the k layers from `first` on, the k-th
 layer of a run adds S(first, k) - S(first, k - 1). So a dropped layer has one column for each position that it may have in a run,
 and a column of position k may follow only one of position k - 1. After the longest measured run the count restarts at 1.
@@ -15,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.ir.tables import Assignment, LayerAssignment
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-Pairs = tuple[LayerAssignment, ...]
+Pairs = tuple[Assignment, ...]
 _ODD = np.array([0x1E3779B97F4A7C15, 0x27D4EB2F165667C5, 0x165667B19E3779F9, 0x3C6EF372FE94F82B], np.int64)
 
 
@@ -103,12 +105,10 @@ class Columns:
         """Return the assignments of the columns of a layer."""
         return tuple(self.pairs[layer][place] for place in self.place[self.span(layer)].tolist())
 
-    def having(self, layer: int, choice: LayerAssignment) -> list[int]:
+    def having(self, layer: int, choice: Assignment) -> list[int]:
         """Return the columns of a layer with this assignment: one, or one for each position; empty if there is none."""
-        names, begin = (choice.attention, choice.ffn), int(self.start[layer])
-        return [
-            begin + i for i, pair in enumerate(self.of_layer(layer)) if (pair.attention, pair.ffn) == names
-        ]
+        begin = int(self.start[layer])
+        return [begin + i for i, pair in enumerate(self.of_layer(layer)) if pair == choice]
 
     @cached_property
     def rank(self) -> Ints:

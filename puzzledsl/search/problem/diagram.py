@@ -230,10 +230,8 @@ class _Attempt:
                     then = pool.assign(state, layer, column)
                     if then != FALSE:
                         table[number, place] = after.setdefault(then, len(after))
-            ahead = (
-                (pool.work - before) * (len(layers) - 1 - passed) // 2
-            )  # parts become fewer, states do not
-            if pool.work + ahead > most:
+            # parts become fewer, states do not
+            if pool.work + (pool.work - before) * (len(layers) - 1 - passed) // 2 > most:
                 return None
             tables[layer] = table[:, own]
             states = after

@@ -15,7 +15,7 @@ from math import inf
 
 import numpy as np
 
-from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.ir.tables import Assignment
 from puzzledsl.search.problem.columns import Columns, Floats, Ints, Mask, Pairs
 from puzzledsl.search.problem.diagram import Diagram, diagram_of
 from puzzledsl.search.problem.normal_form import Formula, NormalForm
@@ -27,11 +27,7 @@ LARGEST_SUM = 2**50  # limit on sums of rows and objectives: exact in float64, f
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """Constraint `sum(coefficients[chosen]) <= limit`.
-
-    `requirement`: number of its requirement in the search; None for a constraint that belongs to none. `exact`: False if its
-    integers are rounded.
-    """
+    """Constraint `sum(coefficients[chosen]) <= limit` of a requirement, by number, or of none; not `exact` if rounded."""
 
     name: str
     coefficients: Ints
@@ -150,7 +146,7 @@ class Problem:
         """Return the problem with additional rows."""
         return replace(self, rows=(*self.rows, *rows))
 
-    def apart_from(self, layers: Sequence[LayerAssignment], apart: int) -> Row:
+    def apart_from(self, layers: Sequence[Assignment], apart: int) -> Row:
         """Return a row that only answers satisfy which differ from `layers` in at least `apart` layers."""
         same = np.zeros(len(self.columns), dtype=np.int64)
         same[[*chain.from_iterable(map(self.columns.having, count(), layers))]] = 1
@@ -177,7 +173,7 @@ class Problem:
         places = enumerate(self.columns.place[chosen].tolist())
         return tuple(self.columns.pairs[layer][place] for layer, place in places)
 
-    def indices(self, layers: Sequence[LayerAssignment]) -> Ints | None:
+    def indices(self, layers: Sequence[Assignment]) -> Ints | None:
         """Return the columns of a model; None if a layer has no column for its assignment."""
         found = [*map(self.columns.having, count(), layers)]
         if not all(found):
@@ -215,11 +211,7 @@ def is_unfinished(diagram: Diagram | None) -> bool:
 
 
 def presolve(problem: Problem, quick: bool = False, deadline: float = inf) -> Presolved | None:
-    """Return the problem without columns that the formulas rule out; None if the formulas are unsatisfiable.
-
-    The problem has no diagram (or one of runs of dropped layers only) if none is found before the deadline or, with `quick`, no
-    small one.
-    """
+    """Return the problem without columns that formulas exclude, with a diagram if found in time; None if unsatisfiable."""
     origin = np.arange(len(problem.columns))
     if not problem.formulas and not problem.columns.period:
         return Presolved(problem, origin)

@@ -12,11 +12,12 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.layer_runs import counted_runs
 from puzzledsl.ir.logic import holds
 from puzzledsl.ir.metrics import metrics_of
-from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.ir.tables import Assignment
 from puzzledsl.search.problem.normal_form import with_facts
-from puzzledsl.search.tables import PARENT, Tables, decimal
+from puzzledsl.search.tables import Tables, decimal
 
-Layers = Sequence[LayerAssignment]
+Layers = Sequence[Assignment]
+PAIR = operator.attrgetter("attention", "ffn")
 COMPARE: dict[str, Callable[[Fraction, Fraction], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,
@@ -31,12 +32,12 @@ class Child:
     """A choice for every layer, and a batch for every scenario of the search."""
 
     tables: Tables
-    layers: tuple[LayerAssignment, ...]
+    layers: tuple[Assignment, ...]
     batches: Mapping[str, int]
 
     def parent(self) -> Child:
         """Return the parent at the same batches."""
-        return Child(self.tables, (PARENT,) * len(self.layers), self.batches)
+        return Child(self.tables, self.tables.parent, self.batches)
 
     def linear(self, linear: nodes.Linear) -> Fraction:
         """Return the value of a linear expression, in base units."""
@@ -62,7 +63,7 @@ class Child:
             case nodes.CountTerm(sub_block=sub_block, alternatives=alternatives, layers=where):
                 return Fraction(sum(getattr(layers[i], sub_block) in alternatives for i in where))
             case nodes.TableTerm(layers=where):
-                return sum((term.value(layers[i].attention, layers[i].ffn) for i in where), Fraction(0))
+                return sum((term.value(*PAIR(layers[i])) for i in where), Fraction(0))
             case _:
                 assert_never(term)
 
@@ -105,10 +106,7 @@ class Child:
 
 
 def report(child: Child) -> tuple[dict[str, int], dict[str, Fraction]]:
-    """Return the batch of every scenario with costs, and all other metrics in base units, such as `chat.memory` or `kl`.
-
-    A scenario that the search does not mention is evaluated at its largest candidate batch; if `auto`, the largest that fits.
-    """
+    """Return every scenario's batch (the child's, else the largest that fits) and all other metrics in base units."""
     tables = child.tables
     batches, metrics = dict(child.batches), {"params": child.term(nodes.ParamsTerm())}
     for name, candidates in sorted(tables.costs.scenarios.items()):

@@ -12,8 +12,10 @@ from typing import Any, Protocol, assert_never
 
 import numpy as np
 
-from puzzledsl.alternatives.alternative import SubBlock
+from puzzledsl.alternatives.alternative import Site, SubBlock
 from puzzledsl.ir import nodes
+from puzzledsl.ir.logic import taken_by
+from puzzledsl.ir.tables import layers_of_child
 from puzzledsl.search.problem.columns import Columns
 from puzzledsl.search.problem.residuals import FALSE, TRUE, Residuals, bits_of
 
@@ -120,11 +122,11 @@ class NormalForm(Residuals):
             case _:
                 assert_never(logic)
 
-    def _bits_of(self, layer: int, part: SubBlock) -> dict[str, int]:
+    def _bits_of(self, layer: int, part: Site) -> dict[str, int]:
         """Return the bits of a layer's columns that have each alternative."""
         found: dict[str, int] = {}
         for place, choice in enumerate(self.columns.of_layer(layer)):
-            name = choice.attention if part == "attention" else choice.ffn
+            name = getattr(choice, part)
             found[name] = found.get(name, 0) | 1 << place
         return found
 
@@ -152,7 +154,7 @@ class NormalForm(Residuals):
             for layer in each.layers:
                 masks: dict[str, int] = {}
                 for bit, choice in enumerate(self.columns.of_layer(layer)):
-                    value = each.value(choice.attention, choice.ffn)
+                    value = taken_by(each, choice)
                     masks[value] = masks.get(value, 0) | 1 << bit
                 for value, mask in masks.items():
                     found.setdefault(value, []).append(self.atom(layer, mask))
@@ -179,7 +181,7 @@ class NormalForm(Residuals):
             for layer in table.layers:
                 choices = self.columns.of_layer(layer)
                 known = whole.setdefault(layer, [0] * len(choices))
-                for i, choice in enumerate(choices):
+                for i, choice in enumerate(layers_of_child(choices)):
                     row = numbers[rows[choice.attention] if rows else 0]
                     known[i] += row[places[choice.ffn] if places else 0]
         bound = (logic.bound - logic.left.constant) * scale

@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain, product
+from itertools import product
 
 from puzzledsl.ir.nodes import LinearRequirement, MetricTerm, Search
-from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.ir.tables import Assignment
 from puzzledsl.search.needs import terms_of
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.diagram import Diagram, diagram_of
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.normal_form import Formula
-from puzzledsl.search.problem.rows import Forms, fitting_rows, goal_of, requirement_rows
+from puzzledsl.search.problem.rows import Forms, fitting_rows, goal_of, sides
 from puzzledsl.search.tables import Tables
 
 
@@ -34,30 +34,32 @@ class Builder(Forms):
         """Build the problem at given batches, or a relaxation of all problems in a box."""
         search, box = self.tables.search, where if isinstance(where, Box) else Box.at(where)
         formulas = self.formulas()
-        diagram, local = self.diagram(formulas), {formula.requirement for formula in formulas}
+        local = {formula.requirement for formula in formulas}
         required = (
-            requirement_rows(self, index, requirement, box)
+            self.row(requirement.where.text or f"requirement {index + 1}", *side, index)
             for index, requirement in enumerate(search.requirements)
             if isinstance(requirement, LinearRequirement) and index not in local
+            for side in sides(self, requirement, box)
         )
-        return Problem(
+        problem = Problem(
             name=search.name,
             columns=self.columns,
             goal=goal_of(self, search.objective, search.sense, box),
-            rows=(*fitting_rows(self, box), *chain.from_iterable(required)),
+            rows=(*fitting_rows(self, box), *required),
             formulas=formulas,
-            diagram=diagram,
-            is_large=bool(formulas) and diagram is None,
             batches=box.lows,
             preferences=tuple(goal_of(self, p.goal, p.sense, box) for p in search.preferences),
         )
+        return self.with_formulas(problem, formulas)
 
-    def diagram(self, formulas: tuple[Formula, ...]) -> Diagram | None:
-        """Return the decision diagram of formulas if it is small, else None. Cached: problems at other batches share it."""
+    def with_formulas(self, problem: Problem, formulas: tuple[Formula, ...]) -> Problem:
+        """Return a problem with these formulas, and their decision diagram if it is small. Other batches share it."""
         if formulas not in self._diagrams:
             wanted = formulas or self.columns.period
             self._diagrams[formulas] = diagram_of(self.columns, formulas, quick=True) if wanted else None
-        return self._diagrams[formulas]
+        diagram = self._diagrams[formulas]
+        is_large = bool(formulas) and diagram is None
+        return replace(problem, formulas=formulas, diagram=diagram, is_large=is_large)
 
     def for_search(self, search: Search) -> Builder:
         """Return a builder of another search over the same space and tables, sharing the coefficients computed so far."""
@@ -118,7 +120,7 @@ class Problems:
         """Return the problems with a further change applied to each, such as another objective or more rows."""
         return replace(self, changes=(*self.changes, change))
 
-    def box_of(self, layers: Sequence[LayerAssignment], near: Box) -> Box | None:
+    def box_of(self, layers: Sequence[Assignment], near: Box) -> Box | None:
         """Return the box of the batches that a model runs at: a profile's largest, else of `near`; None if none fits."""
         tables = self.tables
         batches = {

@@ -58,10 +58,7 @@ Node = Atom | Joined | Count | Sum
 
 
 class Residuals:
-    """Pool of formulas over the columns of a problem.
-
-    `layers[formula]`: bits of a superset of the layers that it mentions. `work`: number of parts looked at so far.
-    """
+    """Pool of formulas. `layers[formula]`: bits of a superset of its layers. `work`: number of parts looked at so far."""
 
     def __init__(self, columns: Columns) -> None:
         self.nodes: list[Node | None] = [None, None]

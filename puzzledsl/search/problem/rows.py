@@ -19,7 +19,7 @@ import numpy as np
 from puzzledsl.ir import nodes
 from puzzledsl.ir.logic import layers_of_term
 from puzzledsl.ir.metric_records import NANOSECOND
-from puzzledsl.ir.tables import Cost
+from puzzledsl.ir.tables import PARENT, Cost
 from puzzledsl.search.needs import terms_of
 from puzzledsl.search.problem.box import Box, latency_each
 from puzzledsl.search.problem.coefficients import Coefficients, Names, Vector, Whole
@@ -27,7 +27,7 @@ from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import LARGEST_SUM, Goal, Problem, Row, Tokens
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.normal_form import Formula, as_tables, with_facts
-from puzzledsl.search.tables import PARENT, Tables
+from puzzledsl.search.tables import Tables
 
 FLIPPED = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "=="}
 # Requirements on so many layers, or of so many different combinations of numbers, are tables or automata, which rows would relax.
@@ -42,15 +42,12 @@ class Forms:
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
-        known = {
-            id(c): tuple(tuple(a.name for a in part) for part in (c.attention, c.ffn)) for c in tables.layers
-        }
         asked = {term.score for term in terms_of(tables.search) if isinstance(term, nodes.ScoreTerm)}
         longest = [max(length for _, length in runs) for name, runs in tables.runs.items() if name in asked]
-        self.coefficients = Coefficients(tables, [known[id(choice)] for choice in tables.layers], longest)
+        self.coefficients = Coefficients(tables, tables.offered, longest)
         self.columns = self.coefficients.columns
         parent: Names = ((PARENT.attention,), (PARENT.ffn,))
-        self.parent = Coefficients(tables, [parent] * len(tables.layers))
+        self.parent = Coefficients(tables, [parent] * self.columns.layers)
         self._formulas: tuple[tuple[nodes.Requirement, ...], tuple[Formula, ...]] = (), ()
 
     def formulas(self) -> tuple[Formula, ...]:
@@ -126,17 +123,8 @@ def _latency(coefficients: Coefficients, scenario: str, box: Box, *, most: bool)
     return low if most else high, vector
 
 
-def requirement_rows(
-    forms: Forms, index: int, requirement: nodes.LinearRequirement, box: Box
-) -> Iterator[Row]:
-    """Yield the rows of a requirement that is no formula: one, or two for `==`; none if it always holds."""
-    name = requirement.where.text or f"requirement {index + 1}"
-    for vector, limit, strict in _sides(forms, requirement, box):
-        yield forms.row(name, vector, limit, strict, index)
-
-
-def _sides(forms: Forms, requirement: nodes.LinearRequirement, box: Box) -> Iterator[Side]:
-    """Yield the upper bounds on linear functions of the columns that a requirement is."""
+def sides(forms: Forms, requirement: nodes.LinearRequirement, box: Box) -> Iterator[Side]:
+    """Yield the upper bounds on linear functions of the columns that a requirement is: two for `==`; none if it always holds."""
     left, op, own = requirement.left, str(requirement.op), forms.coefficients
     strict, (least, most) = op in ("<", ">"), bounds_of(forms, requirement, box)
     throughput = _throughput(left)
@@ -213,7 +201,7 @@ def formulas_of(tables: Tables) -> Iterator[Formula]:
         if isinstance(requirement, nodes.LogicRequirement):
             logic = requirement.formula
         elif is_local(tables, requirement.left, requirement.op == "==" or times[requirement.left] > 1):
-            bound = Child(tables, (PARENT,) * len(tables.layers), {}).bound_of(requirement)
+            bound = Child(tables, tables.parent, {}).bound_of(requirement)
             logic = nodes.Compare(left=requirement.left, op=requirement.op, bound=bound)
         else:
             continue

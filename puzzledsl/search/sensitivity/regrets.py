@@ -1,36 +1,45 @@
-"""Optimum of a search with each of many pins: the search is solved with one pin after another, and what is found is shared.
+"""Optimum of a search with each of many pins: many at once where budgets are all there is, then one after another.
 
 A pin fixes the alternative of one sub-block of one layer. The optimum without pins and the slack of the Lagrangian bound are
-lower bounds of every pin; each answer is an upper bound of all the pins that it has. Pins are solved nearest bounds first, in
-rounds with more time for each.
+lower bounds of every pin; each answer is an upper bound of all the pins that it has. Pins that are still open are solved nearest
+bounds first, in rounds with more time for each.
 """
 
 from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
-from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.ir.tables import LayerAssignment
+from puzzledsl.alternatives.alternative import ENDS, Site, SubBlock
+from puzzledsl.ir.tables import Assignment, EndsAssignment
 from puzzledsl.search.answer import best_meeting_all, checked
 from puzzledsl.search.effort import Effort
-from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
+from puzzledsl.search.lagrangian.bound import lagrangian_bound
 from puzzledsl.search.portfolio.minimise import minimise
-from puzzledsl.search.problem.columns import Columns, Ints, Mask
+from puzzledsl.search.problem.columns import Columns, Floats, Ints, Mask
 from puzzledsl.search.problem.diagram import diagram_of
 from puzzledsl.search.problem.instance import INFINITE, Problem, presolve
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.paths import NEVER, Paths
 from puzzledsl.search.problem.problem import Problems
+from puzzledsl.search.sensitivity.together import Priced, best_together
 from puzzledsl.search.tables import Tables
 
 SUB_BLOCKS: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 SLICES_S = (0.5, 4.0, 30.0, 600.0)  # seconds for a pin, by round
 FURTHER = 1.2  # first growth of a pin's reach, which starts at the median of the gaps seen; it grows itself
+# Many pins at once: rooms for slack, in gaps between the optimum and its bound; first, and then each time that open pins are
+# sampled for their own prices. `FAR`: distance above a pin's own bound, as a multiple of the last of them.
+REACHES, FAR = (1.05, 1.2, 1.4), 1.15
+LATER = ((1.25, 1.55), (1.6, 2.0), (2.1, 2.7), (2.8, 4.0))
+SAMPLED = 24  # about so many of the open pins
+FEWEST = 4  # pins that are worth a search at such prices
+NEAR = 0.2  # distance of a bound at such prices from the best bound, in gaps
+CORE = 1.25  # columns per layer whose slack estimates the gap, if it is smaller
 AT_ONCE = 500_000  # values of columns or transitions at a time: 4 MB
 # multiples of prices at which answers with a pin are cheapest
 DEARER = (1.0, 1.003, 1.01, 1.03, 1.1, 1.3, 2.0, 10.0)
@@ -41,7 +50,7 @@ class Pin:
     """An alternative fixed in one sub-block of one layer."""
 
     layer: int
-    sub_block: SubBlock
+    sub_block: Site
     alternative: str
 
     def own(self, columns: Columns) -> Ints:
@@ -62,9 +71,14 @@ def pins_of(columns: Columns) -> list[Pin]:
     return [
         Pin(layer, sub_block, name)
         for layer in range(columns.layers)
-        for sub_block in SUB_BLOCKS
+        for sub_block in sites_of(columns.of_layer(layer))
         for name in dict.fromkeys(getattr(choice, sub_block) for choice in columns.of_layer(layer))
     ]
+
+
+def sites_of(choices: Sequence[Assignment]) -> tuple[Site, ...]:
+    """Return the sites that a layer's choices are made at; behind the last layer, those of the model's ends."""
+    return ENDS if isinstance(choices[0], EndsAssignment) else SUB_BLOCKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +90,7 @@ class Standing:
 
     least: Fraction | None
     most: Fraction | None
-    layers: tuple[LayerAssignment, ...] | None = None
+    layers: tuple[Assignment, ...] | None = None
     batches: Mapping[str, int] | None = None
 
     @property
@@ -150,32 +164,125 @@ def _turns(found: Sequence[Standing], effort: Effort) -> Iterator[tuple[int, flo
                 yield number, slice_s
 
 
-@dataclass(slots=True, eq=False)
 class _Part:
-    """The problem of one combination of batches, and by pin the lower bound on its sum (`none`: there is no child).
+    """The problem of one combination of batches; by pin the lower bound on its sum, and the best known answer.
 
-    `gaps`: distances of the optima found from the bounds of their pins, ascending. `answers`: those found, to be verified.
+    `none`: there is no child. `chosen`: the answer with the sum `upper`; NEVER if there is none. `gaps`: distances of the optima
+    found from the bounds of their pins, ascending. `owns`: columns of each pin; `pins[column]`: numbers of each column's pins.
     """
 
-    problem: Problem
-    bound: Bound
-    lower: Ints
-    none: Mask
-    gaps: list[int] = field(default_factory=list)
-    answers: list[Ints] = field(default_factory=list)
+    def __init__(self, problem: Problem, pins: Sequence[Pin], deadline: float) -> None:
+        self.problem, self.bound = problem, lagrangian_bound(problem, deadline=deadline)
+        self.owns, self.top = [pin.own(problem.columns) for pin in pins], _most(problem)
+        self.lower = np.full(len(pins), self.bound.value)
+        self.none = np.full(len(pins), self.bound.infeasible)
+        self.upper = np.full(len(pins), NEVER)
+        self.chosen = np.zeros((len(pins), problem.columns.layers), dtype=np.int64)
+        self.pins = np.full((len(problem.columns), 2), -1)
+        self.gaps: list[int] = []
+        bound = self.bound
+        for number, (pin, own) in enumerate(zip(pins, self.owns, strict=True)):
+            self.pins[own, (*SUB_BLOCKS, *ENDS).index(pin.sub_block) % 2] = number
+            self.none[number] |= not len(own)
+            if not self.none[number]:
+                slack = -(-(bound.exact + int(bound.slack[own].min())) // bound.scale)
+                self.lower[number] = min(slack, self.top + 1)
+        self.none |= self.lower > self.top
+
+    def share(self, chosen: Ints) -> None:
+        """Keep an answer for every pin that it has, if it is better than the known one."""
+        value, pins = self.problem.goal.of(chosen), self.pins[chosen].ravel()
+        pins = pins[pins >= 0]
+        pins = pins[value < self.upper[pins]]
+        self.upper[pins], self.chosen[pins] = value, chosen
 
     def verify(self) -> None:
-        """Raise RuntimeError if an answer does not meet the requirements."""
-        if self.answers:
-            answers = np.array(self.answers)
-            within = self.problem.matrix[:, answers].sum(axis=2) <= self.problem.limits[:, None]
-            if not (within.all() and self.problem.meeting_formulas(answers).all()):
-                raise RuntimeError("an answer found for a pin does not meet the requirements")
+        """Raise RuntimeError if an answer does not meet the requirements or does not have its pin."""
+        pins = (self.upper < NEVER).nonzero()[0]
+        answers, problem = self.chosen[pins], self.problem
+        within = problem.matrix[:, answers].sum(axis=2) <= problem.limits[:, None]
+        has = (self.pins[answers] == pins[:, None, None]).any(axis=(1, 2))
+        if not (within.all() and has.all() and problem.meeting_formulas(answers).all()):
+            raise RuntimeError("an answer found for a pin does not meet the requirements")
 
     def without(self, number: int, at_most: int) -> None:
         """Note that no child with a pin has a sum up to `at_most`."""
         self.lower[number] = max(int(self.lower[number]), at_most + 1)
-        self.none[number] = at_most >= _most(self.problem)
+        self.none[number] = at_most >= self.top
+
+    def together(self, effort: Effort) -> None:
+        """Settle many pins at once if budgets are all there is: at the problem's prices, then at those of pins still open."""
+        problem, bound = self.problem, self.bound
+        if problem.formulas or problem.columns.period or not bound.float_prices.any():
+            return
+        slack = np.sort(bound.slack)[min(int(CORE * problem.columns.layers), len(problem.columns) - 1)]
+        known = self.upper[self.upper < NEVER]
+        gap = max(
+            int(known.min(initial=self.top)) - bound.value if len(known) else 0, int(slack) // bound.scale
+        )
+        self._rounds(bound.float_prices, self.open, gap, REACHES, effort)
+        for reaches in LATER:
+            left, numbers = self.open, self.open.nonzero()[0]
+            prices = [self._own_prices(int(n), effort) for n in numbers[:: len(numbers) // SAMPLED + 1]]
+            bounds = [self._bounds(each) for each in prices]
+            while bounds and effort.left_s > 0:
+                near = (np.array(bounds) >= np.max(bounds, axis=0) - NEAR * gap) & left
+                place = int(near.sum(axis=1).argmax())
+                if near[place].sum() < FEWEST:
+                    break
+                self._rounds(prices[place], near[place], gap, reaches, effort)
+                left &= ~near[place]
+        self.none |= (self.lower > self.top) & (self.upper == NEVER)
+
+    @property
+    def open(self) -> Mask:
+        """Mask of the pins whose optimum is not known."""
+        return np.asarray(~self.none & (self.lower <= self.top) & (self.lower < self.upper))
+
+    def _of_pins(self, values: Floats) -> Floats:
+        """Return the least value of each pin's columns."""
+        found = np.full(len(self.none) + 1, np.inf)
+        for numbers in self.pins.T:
+            np.minimum.at(found, numbers, values)  # -1 is the last entry
+        return found[:-1]
+
+    def _own_prices(self, number: int, effort: Effort) -> Floats:
+        """Return the best prices with a pin."""
+        columns = self.problem.columns
+        keep = columns.layer_of != columns.layer_of[self.owns[number][0]]
+        keep[self.owns[number]] = True
+        return lagrangian_bound(
+            self.problem.only(keep), self.bound.float_prices, effort.deadline
+        ).float_prices
+
+    def _bounds(self, prices: Floats) -> Floats:
+        """Return each pin's bound at prices."""
+        columns, priced = self.problem.columns, self.problem.goal.values + prices @ self.problem.matrix
+        least = columns.least(priced)
+        slack = self._of_pins(priced - np.repeat(least, columns.sizes))
+        return np.asarray(least.sum() - prices @ self.problem.limits + slack)
+
+    def _rounds(
+        self, prices: Floats, which: Mask, gap: int, reaches: Sequence[float], effort: Effort
+    ) -> None:
+        """Search some pins at prices, up to `reach * gap` above their bounds, for each reach."""
+        priced = Priced(self.problem, prices)
+        near, lower = self._of_pins(priced.above[0] - priced.room[0]), self._of_pins(priced.lower())
+        self.lower = np.maximum(self.lower, np.minimum(np.ceil(lower), self.top + 1).astype(np.int64))
+        far = np.minimum(lower + FAR * reaches[-1] * gap, self.top)
+        for reach in reaches:
+            most = np.minimum(np.minimum(near + reach * gap, far), self.upper - 1).astype(np.int64)
+            asked = (which & self.open & (most >= self.lower)).nonzero()[0]
+            if not len(asked) or effort.left_s <= 0:
+                continue
+            owns = [self.owns[number] for number in asked]
+            complete, answers = best_together(priced, owns, most[asked], effort)
+            for chosen in answers:
+                self.share(chosen)
+            done = asked[complete]
+            self.lower[done] = np.minimum(most[done] + 1, self.upper[done])
+            if not complete.all():  # further away there are more labels
+                break
 
 
 class _Pinned:
@@ -185,14 +292,17 @@ class _Pinned:
         self, listed: Sequence[Problem], pins: Sequence[Pin], root: Standing, effort: Effort
     ) -> None:
         self.pins, self.root, self.effort = pins, root, effort
-        self.number = {(pin.layer, pin.sub_block, pin.alternative): n for n, pin in enumerate(pins)}
         self.found = [UNKNOWN] * len(pins)
         solved = (presolve(problem, deadline=effort.deadline) for problem in listed)
-        self.parts = [self._part(each.problem) for each in solved if each is not None]
+        self.parts = [_Part(each.problem, pins, effort.deadline) for each in solved if each is not None]
 
     def run(self) -> list[Standing]:
-        """Share what the optimum says, then solve with one pin after another."""
-        self._near_the_optimum()
+        """Share what the optimum says, settle many pins at once, then solve with one pin after another."""
+        for part in self.parts:
+            self._near_the_optimum(part)
+        for part in self.parts:
+            part.together(self.effort)
+            self._cheapest_with(part)
         self._settle(range(len(self.pins)))
         for number, slice_s in _turns(self.found, self.effort):
             for part in self.parts:
@@ -200,30 +310,17 @@ class _Pinned:
             self._settle([number])
         for part in self.parts:
             part.verify()
+        self._settle(range(len(self.pins)))
         return self.found
 
-    def _part(self, problem: Problem) -> _Part:
-        """Bound the pins by the slack of their columns."""
-        bound, columns = lagrangian_bound(problem, deadline=self.effort.deadline), problem.columns
-        lower = np.full(len(self.pins), bound.value)
-        none = np.full(len(self.pins), bound.infeasible)
-        for number, pin in enumerate(self.pins):
-            slack = bound.slack[pin.own(columns)]
-            none[number] |= not len(slack)
-            if not none[number]:
-                lower[number] = min(-(-(bound.exact + int(slack.min())) // bound.scale), _most(problem) + 1)
-        return _Part(problem, bound, lower, none | (lower > _most(problem)))
-
-    def _near_the_optimum(self) -> None:
-        """Share the optimum, and answers that are cheap with each pin."""
-        for part in self.parts:
-            best = None if self.root.layers is None else part.problem.indices(self.root.layers)
-            if best is not None and dict(part.problem.batches) == dict(self.root.batches or {}):
-                self._share(part.problem, best)
-                if self.root.settled:
-                    part.gaps.append(part.problem.goal.of(best) - part.bound.value)
-                    part.lower = np.maximum(part.lower, part.problem.goal.of(best))
-            self._cheapest_with(part)
+    def _near_the_optimum(self, part: _Part) -> None:
+        """Share the optimum."""
+        best = None if self.root.layers is None else part.problem.indices(self.root.layers)
+        if best is not None and dict(part.problem.batches) == dict(self.root.batches or {}):
+            part.share(best)
+            if self.root.settled:
+                part.gaps.append(part.problem.goal.of(best) - part.bound.value)
+                part.lower = np.maximum(part.lower, part.problem.goal.of(best))
 
     def _cheapest_with(self, part: _Part) -> None:
         """Share for each pin the best of the answers that are cheapest with it at multiples of the bound's prices."""
@@ -232,7 +329,9 @@ class _Pinned:
         assert diagram is not None, "there always is a diagram of no formulas"
         paths = Paths(columns, diagram)
         priced = problem.goal.values + np.outer(DEARER, part.bound.float_prices @ problem.matrix)
-        open_pins = [pin for number, pin in enumerate(self.pins) if not part.none[number]]
+        open_pins = [
+            self.pins[number] for number in (~part.none & (part.lower < part.upper)).nonzero()[0].tolist()
+        ]
         largest = max((table.size for table in diagram.next), default=1)
         together = max(1, AT_ONCE // (len(DEARER) * max(largest, len(columns))))
         for begin in range(0, len(open_pins), together):
@@ -248,22 +347,10 @@ class _Pinned:
             if len(diagram.covered) < len(problem.formulas):
                 meets[meets] = problem.meeting_formulas(answers[meets])
             sums = np.where(meets, problem.goal.values[answers].sum(axis=1), NEVER)
-            for place, pin in zip(range(0, len(sums), len(DEARER)), pins, strict=True):
+            for place in range(0, len(sums), len(DEARER)):
                 best = place + int(sums[place : place + len(DEARER)].argmin())
                 if meets[best]:
-                    self._share(problem, answers[best], pin)
-
-    def _share(self, problem: Problem, chosen: Ints, only: Pin | None = None) -> None:
-        """Keep an answer for every pin that it has, or for `only` one, if it is better than the known one."""
-        layers, most = problem.choice(chosen), problem.goal.rank(problem.goal.of(chosen))
-        everywhere = [(i, s) for i in range(len(layers)) for s in SUB_BLOCKS]
-        places = [(only.layer, only.sub_block)] if only else everywhere
-        for layer, sub_block in places:
-            number = self.number.get((layer, sub_block, getattr(layers[layer], sub_block)))
-            if number is not None:
-                known = self.found[number].most
-                if known is None or most < known:
-                    self.found[number] = Standing(self.found[number].least, most, layers, problem.batches)
+                    part.share(answers[best])
 
     def _solve(self, part: _Part, number: int, time_s: float) -> None:
         """Solve one problem with a pin, if it can have a better answer than the known one: ever further above its own bound."""
@@ -292,21 +379,25 @@ class _Pinned:
                 part.lower[number] = max(int(part.lower[number]), found.bound)
             if found.chosen is not None:
                 chosen = keep.nonzero()[0][solved.origin[found.chosen]].astype(np.int64)
-                part.answers.append(chosen)
-                self._share(problem, chosen)
+                part.share(chosen)
                 insort(part.gaps, problem.goal.of(chosen) - bound.value)
             if not found.infeasible:
                 return
             reach, further = int(reach * further) + 1, further * FURTHER
 
     def _settle(self, numbers: Sequence[int]) -> None:
-        """Take the least lower bound over all problems; the optimum without pins is one, too."""
+        """Combine the bounds and answers of all problems, and the lower bound of the optimum without pins."""
+        at_best = -INFINITE if self.root.least is None else self.root.least
         for number in numbers:
-            least = [p.problem.goal.rank(int(p.lower[number])) for p in self.parts if not p.none[number]]
-            now = self.found[number]
-            if now.most is not None:
-                least = [min(now.most, *least)]
-            at_best = -INFINITE if self.root.least is None else self.root.least
+            least, now = list[Fraction](), UNKNOWN
+            for part in self.parts:
+                goal, upper = part.problem.goal, int(part.upper[number])
+                if upper < NEVER and (now.most is None or goal.rank(upper) < now.most):
+                    layers = part.problem.choice(part.chosen[number])
+                    now = Standing(now.least, goal.rank(upper), layers, part.problem.batches)
+                if not part.none[number]:
+                    least.append(goal.rank(int(part.lower[number])))
+            least += [] if now.most is None else [now.most]
             self.found[number] = replace(now, least=max(at_best, min(least))) if least else NO_CHILD
 
 

@@ -16,14 +16,23 @@ from itertools import groupby
 from math import ceil
 from typing import assert_never
 
-from puzzledsl.alternatives.alternative import Alternative, SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, Site, SubBlock
+from puzzledsl.alternatives.ends import ParentEmbedding, ParentHead
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.costs.dtypes import DTYPE_BYTES
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.roofline import fixed_cost, sub_block_cost
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fact
-from puzzledsl.ir.tables import Cost, CostTable, LayerAssignment, ScenarioCosts, ScoreTable
+from puzzledsl.ir.tables import (
+    PARENT_ENDS,
+    Cost,
+    CostTable,
+    EndsAssignment,
+    LayerAssignment,
+    ScenarioCosts,
+    ScoreTable,
+)
 
 COMPARE = {"<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt}
 SECONDS = Fraction(1, 10**9)  # the tables' times are in nanoseconds
@@ -39,6 +48,7 @@ class Model:
     scores: Mapping[str, ScoreTable]
     layers: tuple[LayerAssignment, ...]
     batches: Mapping[str, int]
+    ends: EndsAssignment = PARENT_ENDS
 
     def meets(self, requirement: nodes.Requirement) -> bool:
         """True if a requirement holds."""
@@ -57,7 +67,7 @@ class Model:
     def _parent(self) -> Model:
         """The parent at the same batches."""
         unchanged = LayerAssignment(attention="parent", ffn="parent")
-        return replace(self, layers=(unchanged,) * len(self.layers))
+        return replace(self, layers=(unchanged,) * len(self.layers), ends=PARENT_ENDS)
 
     def is_true(self, formula: nodes.Logic) -> bool:
         """Return the truth value of a formula."""
@@ -124,13 +134,17 @@ class Model:
 
     @property
     def params(self) -> Fraction:
-        """Number of parameters; a tied embedding counts once."""
-        params = (self._params(layer, part) for layer in range(len(self.layers)) for part in _PARTS)
-        return Fraction(self.costs.params_fixed + sum(params))
+        """Number of parameters; a tied embedding counts once, unless types that differ untie it."""
+        params = (self._params(layer, part) for layer in range(len(self.layers)) for part in SUB_BLOCKS)
+        untied = self._shape.tied and self.ends.embedding != self.ends.head
+        second = self._shape.vocab * self._shape.hidden if untied else 0
+        return Fraction(self.costs.params_fixed + second + sum(params))
 
-    def choice(self, layer: int, part: SubBlock) -> str:
-        """Return the name of a layer's alternative."""
-        return self.layers[layer].attention if part == "attention" else self.layers[layer].ffn
+    def choice(self, layer: int, site: Site) -> str:
+        """Return the name of a layer's alternative, or of an end's."""
+        if site in ("embedding", "head"):
+            return self.ends.embedding if site == "embedding" else self.ends.head
+        return self.layers[layer].attention if site == "attention" else self.layers[layer].ffn
 
     def _params(self, layer: int, part: SubBlock) -> int:
         table = self.costs.params_attention if part == "attention" else self.costs.params_ffn
@@ -201,7 +215,7 @@ class Model:
             return max((batch for batch in listed if self.fits(scenario, batch)), default=0)
         hardware, table = self._profile(scenario), self.costs.scenarios[scenario][0]
         caches = Counter(self._sequence_bytes(scenario, layer) for layer in range(len(self.layers)))
-        weights = table.fixed.weights_bytes + sum(
+        weights = self._of_ends(table).weights_bytes + sum(
             table.attention[i][c.attention].weights_bytes + table.ffn[i][c.ffn].weights_bytes
             for i, c in enumerate(self.layers)
         )
@@ -248,7 +262,7 @@ class Model:
         if table.batch != batch:
             yield from self._roofline(scenario, batch)
             return
-        yield table.fixed
+        yield self._of_ends(table)
         for i, choice in enumerate(self.layers):
             pair = table.pairs[i].get(f"{choice.attention}/{choice.ffn}") if table.pairs else None
             if pair is not None:
@@ -257,11 +271,18 @@ class Model:
                 yield table.attention[i][choice.attention]
                 yield table.ffn[i][choice.ffn]
 
+    def _of_ends(self, table: ScenarioCosts) -> Cost:
+        """Return the cost of embedding, final norm and head, by the types of both where they are a choice."""
+        return table.ends[f"{self.ends.embedding}/{self.ends.head}"] if table.ends else table.fixed
+
     def _roofline(self, scenario: str, batch: int) -> Iterator[Cost]:
         here, hardware = self.program.scenarios[scenario], self._profile(scenario)
         work, known = Workload(batch, here.prompt, here.output), dict[tuple[int, str], Cost]()
-        yield fixed_cost(hardware, self._shape, work)
-        for part in _PARTS:
+        offered = self.program.spaces[self.costs.space].ends or nodes.EndsChoice()
+        embedding = next((e for e in offered.embedding if e.name == self.ends.embedding), ParentEmbedding())
+        head = next((h for h in offered.head if h.name == self.ends.head), ParentHead())
+        yield fixed_cost(hardware, self._shape, work, embedding, head)
+        for part in SUB_BLOCKS:
             for layer in range(len(self.layers)):
                 own = self._shape.at(layer)
                 key = id(own), f"{part} {self.choice(layer, part)}"
@@ -275,12 +296,14 @@ class Model:
         return {name: self._total(table) for name, table in self.scores.items()}
 
     def _total(self, table: ScoreTable) -> Fraction:
-        """Return the offset, the measured runs of dropped layers, and the other layers."""
+        """Return the offset, the measured runs of dropped layers, the other layers, and the ends."""
         measured = {(run.first, run.length): run.value for run in table.runs}
         runs = self._runs(measured)
         alone = set(range(len(self.layers))) - {i for first, n in runs for i in range(first, first + n)}
         values = [table.offset, *(measured[run] for run in runs)]
         values += [value for layer in sorted(alone) for value in self._entries(table, layer)]
+        ends = (self.ends.embedding, table.embedding), (self.ends.head, table.head)
+        values += [listed.get(name, 0.0) if name == "parent" else listed[name] for name, listed in ends]
         decimals = (Fraction(repr(float(value))) for value in values)  # as the table shows them
         return sum(decimals, Fraction(0))
 
@@ -319,9 +342,6 @@ class Model:
 
 def _is_within(number: int, least: int, most: int | None) -> bool:
     return number >= least and (most is None or number <= most)
-
-
-_PARTS: tuple[SubBlock, ...] = ("attention", "ffn")
 
 
 def _tried(most: int, near: int) -> Iterable[int]:

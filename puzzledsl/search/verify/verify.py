@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Literal
 
 from puzzledsl.ir.nodes import LinearRequirement, MetricTerm, Program, Search
-from puzzledsl.ir.tables import CostTable, ScoreTable, Solution
+from puzzledsl.ir.tables import CostTable, EndsAssignment, LayerAssignment, ScoreTable, Solution
 from puzzledsl.search.verify.evaluation import Model
 
 
@@ -33,10 +33,12 @@ def verify(
     Empty if it is right. `claimed`: the objective's value by the solver's integer sum, unless its integers are rounded. The
     tables are complete.
     """
-    layers = program.spaces[search.space].layers
-    if len(solution.layers) != len(layers):
-        return [Violation("shape", f"{len(solution.layers)} layers instead of {len(layers)}")]
-    model = Model(program, costs, scores, solution.layers, solution.batches)
+    space, (chosen, ends) = program.spaces[search.space], _apart(solution)
+    if len(chosen) != len(space.layers):
+        return [Violation("shape", f"{len(chosen)} layers instead of {len(space.layers)}")]
+    if len(ends) != (space.ends is not None):
+        return [Violation("shape", f"{len(ends)} choices of the ends of the model")]
+    model = Model(program, costs, scores, chosen, solution.batches, *ends)
     linears = [search.objective, *(preference.goal for preference in search.preferences)]
     linears += [r.left for r in search.requirements if isinstance(r, LinearRequirement)]
     terms = [weighted.term for linear in linears for weighted in linear.terms]
@@ -52,9 +54,19 @@ def verify(
     return [*_not_largest(model, mentioned), *broken, *_figures(model, search, solution, claimed)]
 
 
+def _apart(solution: Solution) -> tuple[tuple[LayerAssignment, ...], list[EndsAssignment]]:
+    """Return the choices of layers, and those of ends that stand behind them."""
+    layers = tuple(choice for choice in solution.layers if isinstance(choice, LayerAssignment))
+    return layers, [c for c in solution.layers[len(layers) :] if isinstance(c, EndsAssignment)]
+
+
 def _choices(model: Model, search: Search) -> Iterator[Violation]:
-    layers = model.program.spaces[search.space].layers
-    for index, (chosen, offered) in enumerate(zip(model.layers, layers, strict=True)):
+    space = model.program.spaces[search.space]
+    if space.ends is not None:
+        for name, known in ((model.ends.embedding, space.ends.embedding), (model.ends.head, space.ends.head)):
+            if name not in (end.name for end in known):
+                yield Violation("choice", f"the ends may not be {name}")
+    for index, (chosen, offered) in enumerate(zip(model.layers, space.layers, strict=True)):
         for part in ("attention", "ffn"):
             if getattr(chosen, part) not in (a.name for a in getattr(offered, part)):
                 yield Violation("choice", f"layer {index} may not have {part} {getattr(chosen, part)}")

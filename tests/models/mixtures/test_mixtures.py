@@ -12,14 +12,21 @@ from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeSparseMoeBl
 
 from puzzledsl.models.mixtures.choose import damage_order, frequency, highest, reap
 from puzzledsl.models.mixtures.dense import dense
-from puzzledsl.models.mixtures.experts import Expert, Linear, Mixture
-from puzzledsl.models.mixtures.fit import refit, refit_downs, refit_router
+from puzzledsl.models.mixtures.experts import Expert, Linear, Mixture, owning_downs
+from puzzledsl.models.mixtures.fit import overwrite_downs, refit, refit_router
 from puzzledsl.models.mixtures.merge import groups_of, merge, most_together
 from puzzledsl.models.mixtures.narrow import narrow
 from puzzledsl.models.mixtures.rules import ModuleRules
 from puzzledsl.models.mixtures.smaller import smaller
 
 HIDDEN, WIDTH, EXPERTS = 16, 12, 6
+
+
+def refit_downs(made: Mixture, x_TH: Tensor, y_TH: Tensor) -> Mixture:
+    """Return a mixture with down projections fitted to y."""
+    fitted = owning_downs(made)
+    overwrite_downs(fitted, x_TH, y_TH)
+    return fitted
 
 
 def block(**changes: object) -> Qwen3MoeSparseMoeBlock:

@@ -10,12 +10,18 @@ import torch
 from torch import Tensor
 
 from puzzledsl.alternatives.precision import PRECISIONS
-from puzzledsl.models.precision.gptq import gptq, output_change
+from puzzledsl.models.precision.gptq import gptq
 from puzzledsl.models.precision.grids import codes_of, exact_scales, nearest, rounded, stored_scales
 from puzzledsl.models.precision.scale_fit import with_fitted_scales
 from puzzledsl.models.precision.scale_search import searched_scales
 
 COLUMNS = 320
+
+
+def output_change(found_RC: Tensor, weight_RC: Tensor, xx_CC: Tensor) -> float:
+    """Return the sum over inputs of |W x - Q x|^2 = tr((W - Q) X'X (W - Q)')."""
+    error = found_RC.to(xx_CC) - weight_RC.to(xx_CC)
+    return float(((error @ xx_CC) * error).sum())
 
 
 def inputs(seed: int, tokens: int = 4096) -> Tensor:

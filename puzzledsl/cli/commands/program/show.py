@@ -59,6 +59,8 @@ def as_text(table: SpaceTable, waiting: dict[str, object]) -> str:
     lines = [head, *(f"  {line}" for line in layer_kinds(shape)), "", *_layer_table(space)]
     for sub_block in ("attention", "ffn"):
         lines += ["", *_alternative_table(table, sub_block)]
+    if space.ends is not None:
+        lines += ["", *(f"{site:<10} {' | '.join(end.name for end in ends)}" for site, ends in space.ends)]
     return "\n".join(lines)
 
 

@@ -11,12 +11,12 @@ from puzzledsl.cli.completion import complete_declaration, if_asked
 from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, SetOption
 
 if TYPE_CHECKING:
-    from puzzledsl.alternatives.alternative import SubBlock
+    from puzzledsl.alternatives.alternative import Site
     from puzzledsl.base.diagnostics import Diagnostic
     from puzzledsl.pipeline.context import Context
 
 TIME_S = 60.0
-PLACE = re.compile(r"(?:layers\s*\[\s*(\d+)\s*\]|(\d+))(?:\s*\.\s*(attention|ffn))?")
+PLACE = re.compile(r"(?:layers\s*\[\s*(\d+)\s*\]|(\d+))(?:\s*\.\s*(attention|ffn))?|(embedding|head)")
 
 SearchArgument = Annotated[
     str,
@@ -31,7 +31,7 @@ PlaceArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="PLACE",
-        help="One layer or sub-block: `layers[12].ffn`, `layers[12]` or `12`. Lists its alternatives, writes nothing.",
+        help="One layer, sub-block or end: `layers[12].ffn`, `layers[12]`, `12`, `head`. Lists its alternatives, writes nothing.",
     ),
 ]
 TimeOption = Annotated[
@@ -90,18 +90,24 @@ def why(
         print(why_text.as_text(ctx.program, result, ctx.file, wrote))
 
 
-def _place(ctx: Context, search: str, text: str) -> tuple[int, SubBlock | None]:
-    """The layer and the sub-block (None: both) that a user means; anything else is a usage error."""
+def _place(ctx: Context, search: str, text: str) -> tuple[int, Site | None]:
+    """The layer and the site in it (None: both) that a user means; anything else is a usage error."""
     match = PLACE.fullmatch(text.strip())
     if match is None:
-        message = f"`{text}` is no place; write `layers[12]`, `layers[12].ffn` or `12`"
+        message = f"`{text}` is no place; write `layers[12]`, `layers[12].ffn`, `12` or `head`"
         raise typer.BadParameter(message, param_hint="PLACE")
+    space = ctx.program.spaces[ctx.program.searches[search].space]
+    count = len(space.layers)
+    if match[4] and space.ends is None:
+        message = f"`space {space.name}` gives the {match[4]} no choice"
+        raise typer.BadParameter(message, param_hint="PLACE")
+    if match[4]:
+        return count, "head" if match[4] == "head" else "embedding"
     layer = int(match[1] or match[2])
-    count = len(ctx.program.spaces[ctx.program.searches[search].space].layers)
     if layer >= count:
         message = f"there is no layer {layer}: the layers are 0 to {count - 1}"
         raise typer.BadParameter(message, param_hint="PLACE")
-    sub_block: SubBlock | None = None
+    sub_block: Site | None = None
     if match[3]:
         sub_block = "attention" if match[3] == "attention" else "ffn"
     return layer, sub_block

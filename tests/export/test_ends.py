@@ -1,0 +1,93 @@
+"""Children whose embedding and head have types of their own: checkpoints, GGUF files, and the engines that read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from puzzledsl.child.assemble import assemble
+from puzzledsl.child.checkpoint.contents import from_directory
+from puzzledsl.child.load import load_child
+from puzzledsl.export.engines.worker import run
+from puzzledsl.export.gguf_file import write_gguf
+from puzzledsl.export.prepare import prepare
+from puzzledsl.ir.tables import EndsAssignment
+from puzzledsl.models.families.load import load_parent
+from puzzledsl.models.precision.ends import rounded_end
+from tests.children import define, random_pieces
+from tests.export.test_engines import request_for
+from tests.export.variants import G1, A, F, Made, Variant, make
+
+LAYERS = ((A, F), (G1, F))
+SIZES = {"hidden": 64, "intermediate": 96, "head_dim": 16}
+CASES = {
+    "head": ("parent", "parent@q4_0"),
+    "embedding": ("parent@q8_0", "parent"),
+    "both": ("parent@q8_0", "parent@iq4_nl"),
+    "alike": ("parent@q8_0", "parent@q8_0"),
+}
+
+
+@pytest.fixture(scope="module", params=[(name, tied) for name in CASES for tied in (True, False)], ids=str)
+def case(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[EndsAssignment, bool, Made]:
+    name, tied = request.param
+    ends = EndsAssignment(embedding=CASES[name][0], head=CASES[name][1])
+    sizes = {**SIZES, "tied": tied}
+    return ends, tied, make(Variant(LAYERS, sizes=sizes, ends=ends), tmp_path_factory.mktemp(name))
+
+
+def matrices(made: Made, ends: EndsAssignment) -> dict[str, torch.Tensor]:
+    """Embedding and head of a child, from its parent's."""
+    parent: Any = load_parent(made.parent)
+    whole = {"embedding": parent.get_input_embeddings().weight, "head": parent.get_output_embeddings().weight}
+    types = {site: name.partition("@")[2] for site, name in ends}
+    return {s: rounded_end(w, types[s]) if types[s] else w for s, w in whole.items()}  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def test_the_checkpoint_has_both_matrices_and_unties_what_differs(
+    case: tuple[EndsAssignment, bool, Made],
+) -> None:
+    ends, tied, made = case
+    child: Any = load_child(made.child)
+    found = {"embedding": child.get_input_embeddings().weight, "head": child.get_output_embeddings().weight}
+    for site, wanted in matrices(made, ends).items():
+        assert torch.equal(found[site], wanted), site
+    files = from_directory(made.child)
+    assert files.shape.tied == (tied and ends.embedding == ends.head)
+    assert ("lm_head.weight" in files.weights) == (not files.shape.tied)
+    parent = load_parent(made.parent)
+    pieces = random_pieces(load_parent(made.parent), LAYERS)
+    built = assemble(parent, define(LAYERS).model_copy(update={"ends": ends}), pieces)
+    tokens = torch.tensor([made.prompt])
+    assert torch.equal(built(tokens).logits, child(tokens).logits)
+
+
+def test_a_gguf_file_has_their_types(case: tuple[EndsAssignment, bool, Made], tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf")
+    ends, _, made = case
+    child = from_directory(made.child)
+    write_gguf(child, made.child, tmp_path / "child.gguf", "f32", name="tiny")
+    found = {t.name: t for t in gguf.GGUFReader(tmp_path / "child.gguf").tensors}
+    assert ("output.weight" in found) == (not child.shape.tied)
+    for site, name in (("embedding", "token_embd.weight"), ("head", "output.weight")):
+        if name not in found:
+            continue
+        dtype = getattr(ends, site).partition("@")[2] or "f32"
+        assert found[name].tensor_type.name == dtype.upper()
+        values = gguf.quants.dequantize(found[name].data, found[name].tensor_type)
+        assert np.array_equal(values, matrices(made, ends)[site].numpy())
+
+
+def test_transformers_computes_what_the_oracle_does(
+    case: tuple[EndsAssignment, bool, Made], tmp_path: Path
+) -> None:
+    *_, made = case
+    path = prepare(from_directory(made.child), made.child, "transformers", tmp_path)
+    _, found = run("transformers", request_for(path, made.prompt))
+    assert np.abs(found["logits.0.0"] - made.logits).max() <= 2e-5
+    assert found["greedy.0.0"] == made.greedy

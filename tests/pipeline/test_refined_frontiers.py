@@ -242,7 +242,7 @@ def test_a_frontier_of_a_search_without_refine_has_the_defaults(tmp_path: Path) 
     program.write_text(text[: text.index("search greedy")] + UNREFINED)
     ctx = loading.context(program, None, None)
     refine = refine_of(ctx.program.frontiers["curve"], ctx.program.searches["best"])
-    assert (refine.method, refine.children, refine.healed, refine.samples) == ("measured", 2, 4096, 2048)
+    assert (refine.children, refine.healed, refine.samples) == (2, 4096, 2048)
     assert Refine(ctx, "curve").needs() == (("frontier", "curve"), ("score", "kl"), ("bld", "pieces"))
 
 

@@ -121,7 +121,6 @@ def test_the_solver_says_that_its_answer_is_to_be_refined(copied_refined: Callab
     ]
     documents = {d["search"]: d for d in told("solve", program)}
     assert documents["refined"]["refine"] == {
-        "method": "measured",
         "children": 4,
         "healed": 64,
         "samples": 64,

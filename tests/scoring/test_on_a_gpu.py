@@ -74,10 +74,7 @@ def test_rounding_below_zero_cancels_rounding_above(saturation: float):
 
 def test_tiles_of_a_gpu_are_large(pretended: Gpu):
     head = torch.randn(40_000, 4)
-    here, there = (
-        Vocabulary(SimpleNamespace(head_weights=lambda weight=weight: (weight, None)))  # type: ignore[arg-type, misc]
-        for weight in (head, head.to("cuda"))
-    )
+    here, there = (Vocabulary(weight, None) for weight in (head, head.to("cuda")))
     assert len(here._tiles) > 6 * len(there._tiles)
     states = torch.randn(700, 4)
     torch.testing.assert_close(there.logsumexp(states.to("cuda")).cpu(), here.logsumexp(states))

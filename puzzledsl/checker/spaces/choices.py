@@ -149,7 +149,7 @@ class ChoiceReader:
         self, options: Sequence[Alternative], call: CallArguments, kind: _Kind
     ) -> Sequence[Alternative]:
         """Return each alternative in each type of `dtype: q8_0 | q4_0`, by type; those that a layer cannot store are reported."""
-        if PRECISION not in call.entries:
+        if PRECISION not in call.table or not call.has(PRECISION):
             return options
         found = [option.in_precision(dtype) for dtype in call.precisions() for option in options]
         for option in found:

@@ -3,12 +3,19 @@
 A part of a formula that is required becomes clauses, or a linear constraint of the columns' own Booleans. A part inside a
 disjunction or a count has a helper Boolean: one that implies it, or, for the upper limit of a count, one that it implies.
 A literal is a variable v, or -v - 1 for its negation.
+
+If layers have equal costs and scores (for example, when parameters are the objective), every permutation of an answer is an
+answer, and CP-SAT proves nothing with a Boolean for each column. So layers that are alike may be counted: then the model has an
+integer for each choice, the number of these layers that take it, and their columns' Booleans are 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, assert_never
+
+import numpy as np
 
 from puzzledsl.ir.tables.answers import written
 from puzzledsl.search.problem.columns import Ints
@@ -26,18 +33,35 @@ def model_of(problem: Problem, *, named: bool = True) -> CpModelProto:
     return ModelWriter(problem, named=named).model
 
 
-def aim(model: CpModelProto, values: Ints) -> None:
-    """Make the sum of the columns' `values` what the model minimises."""
-    model.clear_objective()
-    used = values.nonzero()[0].tolist()
-    model.objective.vars.extend(used)
-    model.objective.coeffs.extend(values[used].tolist())
+def alike_layers(problem: Problem) -> list[Ints]:
+    """Return classes of layers with equal figures that no formula mentions: columns [layer][choice].
+
+    Choices that are equal to another one, or beaten by it in the objective and in no row, are left out.
+    """
+    columns, pool, classes = problem.columns, problem.normal, dict[bytes, list[int]]()
+    if columns.period:
+        return []  # scores of runs link neighbouring layers
+    figures = np.vstack([problem.goal.values, problem.matrix])
+    for layer in range(columns.layers):
+        if not any(pool.layers[formula] >> layer & 1 for formula in pool.formulas):
+            classes.setdefault(figures[:, columns.span(layer)].tobytes(), []).append(layer)
+    found = []
+    for layers in classes.values():
+        own = figures[:, columns.span(layers[0])].T
+        kept = np.sort(np.unique(own, axis=0, return_index=True)[1])
+        beaten = [((own[kept] <= row).all(axis=1) & (own[kept, 0] < row[0])).any() for row in own[kept]]
+        useful = kept[~np.array(beaten, dtype=np.bool_)]
+        found += [np.add.outer(columns.start[layers], useful)] if len(layers) > 1 and len(useful) > 1 else []
+    return found
 
 
 class ModelWriter:
-    """Writes a model: a Boolean for each column, then helpers. `enforced`: literals under which constraints `name` hold."""
+    """Writes a model: a Boolean for each column, then helpers. `enforced`: literals under which constraints `name` hold.
 
-    def __init__(self, problem: Problem, *, named: bool = False) -> None:
+    `alike`: classes of layers that are counted.
+    """
+
+    def __init__(self, problem: Problem, alike: Sequence[Ints] = (), *, named: bool = False) -> None:
         from ortools.sat.python.cp_model_helper import CpModelProto
 
         self.model, self.pool, self.columns = CpModelProto(), problem.normal, problem.columns
@@ -45,34 +69,65 @@ class ModelWriter:
         self._helpers: dict[int, int] = {}
         self._equal: set[int] = set()
         self.enforced: list[int] = []
+        self.alike, loose = alike, np.ones(len(self.columns), dtype=np.bool_)
         for layer in range(self.columns.layers):
-            self._choose(layer, named)
+            loose[self.columns.span(layer)] = counted = not any(
+                layer in self.columns.layer_of[a] for a in alike
+            )
+            self._choose(layer, named, counted)
+        self.counts = [[self.variable(len(layers)) for _ in layers[0]] for layers in alike]
+        for counts, layers in zip(self.counts, alike, strict=True):
+            self._linear(counts, [1] * len(counts), len(layers), len(layers))
+        self.columns_of = np.concatenate([loose.nonzero()[0], *(layers[0] for layers in alike)])
+        self.variables = [*loose.nonzero()[0].tolist(), *chain.from_iterable(self.counts)]
         self._limit(problem)
         runs = [(number, "run") for number in self.pool.runs]
         formulas = zip(self.pool.formulas, (formula.name for formula in problem.formulas), strict=True)
         for number, self.name in [*runs, *formulas]:
             self._require(number)
 
-    def _choose(self, layer: int, named: bool) -> None:
-        """Add the Booleans of a layer's columns, of which exactly one is true."""
+    def _choose(self, layer: int, named: bool, loose: bool) -> None:
+        """Add the Booleans of a layer's columns: exactly one is true, or none in a layer that is counted."""
         here = self.columns.span(layer)
         names = [""] * (here.stop - here.start)
         if named:
             runs = (f"#{k}" if k else "" for k in self.columns.position[here].tolist())
             pairs = zip(self.columns.of_layer(layer), runs, strict=True)
             names = [f"{written(layer, choice)}{run}" for choice, run in pairs]
-        literals = [self.variable(1, name) for name in names]
+        literals = [self.variable(int(loose), name) for name in names]
         self.name = f"layer {layer}"
-        self._constraint().exactly_one.literals.extend(literals)
+        if loose:
+            self._constraint().exactly_one.literals.extend(literals)
 
     def _limit(self, problem: Problem) -> None:
         """Add the rows and the objective, unscaled: CP-SAT's absolute gap of 1e-4 must stay below a step of integers."""
         for row in problem.rows:
-            used, self.name = row.coefficients.nonzero()[0].tolist(), row.name
-            self._linear(used, row.coefficients[used].tolist(), LEAST, row.limit)
+            self.name = row.name
+            self._linear(*self._sum(row.coefficients), LEAST, row.limit)
         goal = problem.goal
-        aim(self.model, goal.values)
+        self.aim(goal.values)
         self.model.objective.offset = float(goal.sign * goal.constant / goal.unit)
+
+    def _sum(self, values: Ints) -> tuple[list[int], list[int]]:
+        """Return the variables of a sum of the columns' values, and their coefficients."""
+        own = values[self.columns_of]
+        used = own.nonzero()[0].tolist()
+        return [self.variables[i] for i in used], own[used].tolist()
+
+    def aim(self, values: Ints) -> None:
+        """Make the sum of the columns' `values` what the model minimises."""
+        self.model.clear_objective()
+        variables, coefficients = self._sum(values)
+        self.model.objective.vars.extend(variables)
+        self.model.objective.coeffs.extend(coefficients)
+
+    def read(self, solution: Sequence[int]) -> Ints:
+        """Return the chosen columns, ascending. Of layers that are counted, earlier ones take earlier choices."""
+        parts = [np.flatnonzero([*solution[: len(self.columns)]])]
+        for counts, layers in zip(self.counts, self.alike, strict=True):
+            choices = np.repeat(np.arange(len(counts)), [solution[count] for count in counts])
+            parts.append(layers[np.arange(len(layers)), choices])
+        return np.sort(np.concatenate(parts))
 
     def variable(self, most: int, name: str = "") -> int:
         """Add an integer variable from 0 to `most` and return its index."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from puzzledsl.search.cpsat.model import aim, model_of
+from puzzledsl.search.cpsat.model import ModelWriter, alike_layers
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.problem.columns import Ints, Mask
@@ -48,31 +48,30 @@ def run_cpsat(
     most = LARGEST_GOAL if at_most is None else min(at_most, LARGEST_GOAL)
     if least > most:
         return Answer(None, None, True)
-    model = model_of(problem, named=False)
+    writer = ModelWriter(problem, alike_layers(problem))
     if at_least is not None or at_most is not None:
-        model.objective.domain.extend([least, most])
-    return solve_model(model, problem, effort, hint)
+        writer.model.objective.domain.extend([least, most])
+    return solve_written(writer, problem, effort, None if writer.alike else hint)
 
 
-def solve_model(model: CpModelProto, problem: Problem, effort: Effort, hint: Ints | None) -> Answer:
+def solve_written(writer: ModelWriter, problem: Problem, effort: Effort, hint: Ints | None) -> Answer:
     """Solve the model of a problem, which may have more limits than the problem."""
     from ortools.sat.python.cp_model_helper import CpSolverStatus, SolveWrapper
 
     if hint is not None:
         hinted = np.isin(np.arange(len(problem.columns)), hint).astype(np.int64)
-        model.clear_solution_hint()
-        model.solution_hint.vars.extend(range(len(hinted)))
-        model.solution_hint.values.extend(hinted.tolist())
+        writer.model.clear_solution_hint()
+        writer.model.solution_hint.vars.extend(range(len(hinted)))
+        writer.model.solution_hint.values.extend(hinted.tolist())
     solver = SolveWrapper()
     solver.set_parameters(parameters_of(effort))
-    response = solve_interruptibly(solver, model)
+    response = solve_interruptibly(solver, writer.model)
     if response.status == CpSolverStatus.INFEASIBLE:
         return Answer(None, None, True)
     if response.status not in (CpSolverStatus.OPTIMAL, CpSolverStatus.FEASIBLE):
         return Answer(None, None, False)
     bound = int(response.inner_objective_lower_bound) if problem.goal.values.any() else 0
-    chosen = np.flatnonzero([*response.solution][: len(problem.columns)])
-    return Answer(chosen, bound, response.status == CpSolverStatus.OPTIMAL)
+    return Answer(writer.read([*response.solution]), bound, response.status == CpSolverStatus.OPTIMAL)
 
 
 def solve_interruptibly(solver: SolveWrapper, model: CpModelProto) -> CpSolverResponse:
@@ -114,15 +113,15 @@ def canonical_answer(problem: Problem, bound: Bound, chosen: Ints, effort: Effor
         return chosen
     origin, core = keep.nonzero()[0], problem.with_rows(Row("goal", problem.goal.values, value)).only(keep)
     chosen, words = np.searchsorted(origin, chosen), core.columns.places(LARGEST_PLACE)
-    model = model_of(core, named=False)
+    writer = ModelWriter(core)
     for word in words:
-        aim(model, word)
-        answer = solve_model(model, core, effort, chosen)
+        writer.aim(word)
+        answer = solve_written(writer, core, effort, chosen)
         if answer.chosen is None or not answer.proven:
             break
         chosen = answer.chosen
         for column in np.flatnonzero(word != word[chosen][core.columns.layer_of]).tolist():
-            model.variables[column].domain[1] = 0
+            writer.model.variables[column].domain[1] = 0
     return origin[chosen]
 
 

@@ -14,6 +14,7 @@ from time import monotonic
 
 import numpy as np
 
+from puzzledsl.search.cpsat.model import alike_layers
 from puzzledsl.search.cpsat.solve import Answer, canonical_answer, run_cpsat
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
@@ -142,6 +143,8 @@ class Portfolio:
         best = ledger.value is not None and ledger.value <= ledger.lower
         # labels of many as good are slow
         if best and (not self.canonical or self.cpsat(slice_of(effort, CPSAT))):
+            return ledger.outcome(True)
+        if alike_layers(self.problem) and self.cpsat(slice_of(effort, CPSAT)):  # it counts them
             return ledger.outcome(True)
         while True:
             if left > 0 and labels.run(min(left, share)):

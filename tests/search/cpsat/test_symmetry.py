@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from puzzledsl import load
 from puzzledsl.ir.nodes import CountTerm, LayerChoice, ParamsTerm
 from puzzledsl.search.solve import solve_search
 from tests.oracles import brute_force
 from tests.search.instances import ATTENTION, FFN, Instance, alone, chat, plain_instance, problems, require
 
+EXAMPLES = Path(__file__).parents[3] / "examples"
 quick: Any = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
 
 
@@ -72,6 +75,16 @@ def test_of_many_equal_answers_the_first_is_given(instance: Instance) -> None:
     result = solve_search(*instance.args)
     assert best is not None
     assert result.solutions[0].layers == best.child.layers
+
+
+def test_the_largest_child_in_three_budgets_is_proven_by_counting(tmp_path: Path) -> None:
+    text = (EXAMPLES / "infeasible.pzl").read_text().replace(">= 2.5x", ">= 1.4x")
+    program = tmp_path / "feasible.pzl"
+    program.write_text(
+        text.replace("  maximize params\n", "  maximize params\n  solver = cpsat(gap: 0.1%)\n")
+    )
+    answer = load(program).solve("small")
+    assert (answer.status, answer.result.proved_by) == ("optimal", "CP-SAT")
 
 
 def test_forty_alike_layers_are_solved() -> None:

@@ -33,6 +33,7 @@ __all__ = ["Outcome", "minimise"]
 LABELS, FREE_LABELS = 10_000, 200_000
 LATER = 2  # times as many labels a turn afterwards
 CPSAT = 0.3  # CP-SAT's deterministic seconds in its first turn
+COUNTED = 3.0  # the same where it counts layers that are alike, which labels and bounds cannot tell apart
 GROWTH = 3  # of turns, from round to round
 LEAST_TIED = 50_000  # least number of labels with a decision diagram, even if the effort allows fewer
 EARLY = 0.2  # CP-SAT's deterministic seconds before a large diagram is built
@@ -144,7 +145,7 @@ class Portfolio:
         # labels of many as good are slow
         if best and (not self.canonical or self.cpsat(slice_of(effort, CPSAT))):
             return ledger.outcome(True)
-        if alike_layers(self.problem) and self.cpsat(slice_of(effort, CPSAT)):  # it counts them
+        if alike_layers(self.problem) and self.cpsat(slice_of(effort, COUNTED)):
             return ledger.outcome(True)
         while True:
             if left > 0 and labels.run(min(left, share)):

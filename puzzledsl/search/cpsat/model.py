@@ -46,12 +46,12 @@ def alike_layers(problem: Problem) -> list[Ints]:
         if not any(pool.layers[formula] >> layer & 1 for formula in pool.formulas):
             classes.setdefault(figures[:, columns.span(layer)].tobytes(), []).append(layer)
     found = []
-    for layers in classes.values():
+    for layers in (alike for alike in classes.values() if len(alike) > 1):
         own = figures[:, columns.span(layers[0])].T
         kept = np.sort(np.unique(own, axis=0, return_index=True)[1])
         beaten = [((own[kept] <= row).all(axis=1) & (own[kept, 0] < row[0])).any() for row in own[kept]]
         useful = kept[~np.array(beaten, dtype=np.bool_)]
-        found += [np.add.outer(columns.start[layers], useful)] if len(layers) > 1 and len(useful) > 1 else []
+        found += [np.add.outer(columns.start[layers], useful)] if len(useful) > 1 else []
     return found
 
 

@@ -56,12 +56,6 @@ class Bound:
         """Return the mask of columns that may be in an answer whose sum is at most `value`."""
         return np.asarray(self.slack <= value * self.scale - self.exact, dtype=np.bool_)
 
-    def beyond(self, keep: Mask) -> int | None:
-        """Return a lower bound on answers with a column that is not in `keep`; None if `keep` has all columns."""
-        if keep.all():
-            return None
-        return -(-(self.exact + int(self.slack[~keep].min())) // self.scale)
-
 
 def lagrangian_bound(problem: Problem, guess: Floats | None = None, deadline: float = inf) -> Bound:
     """Compute the best Lagrangian bound that is found by the deadline, from prices to start with; other formulas are relaxed."""

@@ -157,7 +157,7 @@ def test_nothing_up_to_a_limit_is_only_said_where_there_is_nothing(family: str) 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_cores_alone_settle_whether_there_is_an_answer_up_to_a_limit(family: str) -> None:
-    """Where CP-SAT has to: a limit between what one batch reaches and what another has found is proven, not given up."""
+    """A limit between what one batch reaches and what another has found is proven by CP-SAT, and not given up."""
     effort = replace(Effort.of(60), labels=0)
     for seed in range(EACH // 4):
         problem = random_problem(family, seed)

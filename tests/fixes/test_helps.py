@@ -71,6 +71,7 @@ FIXED = {
 """A mistake -> the program after the only fix that is offered for each of its errors."""
 
 HELPED = {
+    search("require head.width >= 2"): "`head is parent(dtype: q8_0)`",
     "parent q = shape(family: llama, layers: 8, hidden: 64, heads: 8, intermediate: 64, vocab: 256)": (
         "`head_dim`: channels of a head"
     ),

@@ -50,6 +50,10 @@ def attribute(ctx: Context, target: values.Value, node: tree.Attribute) -> value
             known = tuple(LAYER_FACTS if target.single else SUB_BLOCKS)
             owner = next((part for part in BOTH if name in SUB_BLOCK_FACTS[part]), None)
             help = f"it is a figure of the {owner}: write `{owner}.{name}`" if owner else ""
+        case values.ModelEnd(site=site):
+            _unknown(
+                ctx, node, f"`{site}`", (), f"it has a storage type alone: `{site} is parent(dtype: q8_0)`"
+            )
         case values.SubBlocks(space=space, sub_block=part, indices=indices):
             if name not in SUB_BLOCK_FACTS[part]:
                 _unknown(ctx, node, f"`{part}`", SUB_BLOCK_FACTS[part])

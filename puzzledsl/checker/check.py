@@ -12,6 +12,7 @@ from puzzledsl.checker.context import Context, Lower, OutOfSteps
 from puzzledsl.checker.declarations.common import check_assert
 from puzzledsl.checker.declarations.data import lower_data
 from puzzledsl.checker.declarations.hardware import lower_hardware, lower_scenario
+from puzzledsl.checker.declarations.judge import lower_judge
 from puzzledsl.checker.declarations.parent import lower_parent
 from puzzledsl.checker.declarations.results import lower_eval, lower_export
 from puzzledsl.checker.declarations.search import lower_frontier, lower_search
@@ -40,7 +41,7 @@ LOWERINGS: dict[str, Lower] = {
     lower.__name__.removeprefix("lower_"): lower
     for lower in (
         *(lower_parent, lower_data, lower_hardware, lower_scenario, lower_space, lower_bld, lower_score),
-        *(lower_search, lower_frontier, lower_uptrain, lower_eval, lower_export),
+        *(lower_judge, lower_search, lower_frontier, lower_uptrain, lower_eval, lower_export),
     )
 }
 """Kind -> its lowering, in the order of a program."""

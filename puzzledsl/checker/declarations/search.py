@@ -16,6 +16,7 @@ from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared, misplaced, shared_statement, space_info
+from puzzledsl.checker.declarations.judge import is_judged, judged_requirement, predicted, refuse_judged
 from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import terms, values
 from puzzledsl.checker.expressions.arithmetic import refuse_throughput
@@ -30,6 +31,7 @@ from puzzledsl.checker.limits import MAX_REQUIREMENTS
 from puzzledsl.checker.spaces.space_info import SpaceInfo, guessed
 from puzzledsl.families.config import MAX_LAYERS
 from puzzledsl.ir import nodes
+from puzzledsl.ir.references import judged_by
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
@@ -85,6 +87,7 @@ class _Body:
     preferences: list[nodes.Preference] = field(default_factory=list)
     solver: nodes.CpSat | nodes.Baseline | None = None
     refine: nodes.Refine | None = None
+    said_of_measuring: Span | None = None
     set_at: dict[str, Span] = field(default_factory=dict)
     solutions: tuple[int, int] | None = None
 
@@ -108,7 +111,7 @@ class _Body:
             here = {"where": self.search.where}
             refine = None if isinstance(self.solver, nodes.Baseline) else base.refine.model_copy(update=here)
         count, apart = self.solutions or ((base.solutions, base.apart) if base else (1, 1))
-        return nodes.Search(
+        node = nodes.Search(
             **self.search.head(),
             space=space,
             sense=objective[0],
@@ -120,6 +123,12 @@ class _Body:
             solver=self.solver or (base.solver if base else DEFAULT_SOLVER),
             refine=refine,
         )
+        measures = refine is not None or "refine" not in self.set_at
+        found = predicted(self.ctx, self.search, self.info, node, measures)
+        if judged_by(node) and (said := self.said_of_measuring) is not None:
+            help = "children are healed and measured as its judges say: write the number alone"
+            self.ctx.misplaced(said, f"`{self.ctx.source(said)}`", self.search.thing, help)
+        return found
 
     def read(self, statement: tree.Stmt, scope: values.Scope, in_for: bool) -> None:
         """Lower one statement."""
@@ -171,6 +180,8 @@ class _Body:
             from_call(ctx, call, form)
         else:
             self.refine = lower_call(ctx, call, form, where=ctx.where(value.span))
+            named = [a for a in call.arguments if a.name is not None and a.name.text != "children"]
+            self.said_of_measuring = named[0].span if named else None
 
     def _setting(self, word: tree.Name) -> str:
         """The setting of a name, a misspelt one reported."""
@@ -198,7 +209,8 @@ class _Body:
                 for item in value.items if isinstance(value, values.Conjunction) else (value,):
                     if isinstance(item, values.Comparison):
                         self._own_scores(item.left, item.span)
-                        self.requirements.append(terms.to_requirement(ctx, item, because))
+                        to_node = judged_requirement if is_judged(item.left) else terms.to_requirement
+                        self.requirements.append(to_node(ctx, item, because))
                     else:
                         said = {"formula": item.logic, "because": because, "where": ctx.where(span)}
                         self.requirements.append(nodes.LogicRequirement(**said))
@@ -267,6 +279,8 @@ class _Body:
         if isinstance(number, Quantity) or not number.terms:
             shown = str(number) if isinstance(number, Quantity) else str(number.constant)
             raise ctx.refuse(errors.NothingToDecide(span, what="this goal", value=shown))
+        if key := is_judged(number):
+            refuse_judged(ctx, key, span)
         if terms.is_throughput(number) and len(number.terms) > 1:
             refuse_throughput(ctx, number, span)
         self._own_scores(number, span)
@@ -345,6 +359,8 @@ def lower_frontier(ctx: Context, symbol: values.Symbol) -> nodes.Frontier | None
 def _swept(settings: Settings) -> tuple[values.Number, nodes.Term]:
     ctx, what, span = settings.ctx, "what a frontier sweeps", settings.place("metric")
     number = as_number(ctx, settings.value("metric"), span, what)
+    if isinstance(number, values.Symbolic) and (key := is_judged(number)):
+        refuse_judged(ctx, key, span)
     linear = terms.to_linear(number) if isinstance(number, values.Symbolic) else nodes.Linear(terms=())
     if len(linear.terms) != 1 or linear.terms[0].coefficient != 1 or linear.constant:
         help = "name it alone: `chat.throughput`, `params`, `kl`, `sum(ffn.width)`"

@@ -16,6 +16,7 @@ from puzzledsl.base.phrases import layers_in_words, listed
 from puzzledsl.base.stage_errors import (
     CannotRealise,
     EndsNotTaken,
+    JudgedOnWhatIsRead,
     NoFit,
     NoPieceForAlternative,
     NothingMeasured,
@@ -50,12 +51,28 @@ def check_whole(ctx: Context, program: nodes.Program) -> None:
         search = program.searches[frontier.search]
         if frontier.children and not search.refine:
             _check_refine(ctx, program, search, ctx.span_of(frontier.where))
+    check_judges(ctx, program)
     check_ends(ctx, program)
     check_exports(ctx, program)
     check_engines(ctx, program)
     check_tokenizers(ctx, program)
     check_pieces(ctx, program)
     check_writers(ctx, program)
+
+
+def check_judges(ctx: Context, program: nodes.Program) -> None:
+    """Report judges of the files that something else reads: a child is chosen by other documents than it is reported on."""
+    readers = references.readers_of(program)
+    for judge in program.judges.values():
+        data = program.data[judge.data]
+        met = [name for name in readers if references.overlap(program.data[name], data)]
+        found = [("documents", reader) for reader in dict.fromkeys(r for name in met for r in readers[name])]
+        asked = [
+            ("questions", f"eval `{e.name}`") for e in program.evals.values() if {*e.tasks} & {*judge.tasks}
+        ]
+        for what, reader in (found or asked)[:1]:
+            said: Args = {"judge": judge.name, "what": what, "reader": reader, "found": ""}
+            ctx.report(JudgedOnWhatIsRead(ctx.span_of(judge.where), **said))
 
 
 def check_ends(ctx: Context, program: nodes.Program) -> None:
@@ -94,7 +111,7 @@ def _without_ends(program: nodes.Program, space: nodes.Space) -> Iterator[tuple[
             yield score.where, f"score `{score.name}`", why, "leave `children` and `around` out"
     unbuilt = "children are measured by the parent's own head"
     for name, search in searches.items():
-        if search.refine is not None:
+        if search.refine is not None and not references.judged_by(search):
             yield search.refine.where, f"`refine` of search `{name}`", unbuilt, "leave `refine` out"
     for uptrain in program.uptrains.values():
         if uptrain.search in searches:
@@ -136,10 +153,16 @@ def _check_refine(ctx: Context, program: nodes.Program, search: nodes.Search, sp
         help = f"declare one and minimize it: {declared}, of a `bld` of `{search.space}`"
         if fit:
             rest = "; what else matters can be a bound (`require`) or come after it (`prefer`)"
-            help = f"write `minimize {fit[0]}`{rest}"
+            help = f"write `minimize {fit[0]}`, or bound what a `judge` measures{rest}"
         ctx.report(errors.GoalNotMeasured(span, search=name, help=help))
     bld = None if score is None else program.scores[score].bld
-    if search.refine and search.refine.healed and bld is not None and not program.blds[bld].heal_tokens:
+    if (
+        search.refine
+        and search.refine.healed
+        and not references.judged_by(search)
+        and bld is not None
+        and not program.blds[bld].heal_tokens
+    ):
         ctx.report(errors.HealedToMeasureAlone(span, bld=bld))
     parent = program.parents[program.spaces[search.space].parent]
     if not isinstance(parent.source, nodes.HfSource):

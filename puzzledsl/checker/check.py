@@ -26,7 +26,7 @@ from puzzledsl.checker.names.names import Loader, Parse
 from puzzledsl.checker.names.words import check_settings, report_unknown_names, value_of
 from puzzledsl.checker.names.wrong_kind import settle_kinds
 from puzzledsl.checker.program import Checked
-from puzzledsl.checker.whole.stages import check_whole
+from puzzledsl.checker.whole import check_whole
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import references
 from puzzledsl.language.kinds import KINDS

@@ -201,7 +201,11 @@ class Context:
         return True
 
     def name_of(self, symbol: Symbol) -> str:
-        """Return the unique name of a declaration: its own, prefixed by its file's name if another declaration has that name."""
+        """Return the unique name of a declaration, which is lowered before the check ends.
+
+        It is its own, prefixed by its file's name if another declaration has that name.
+        """
+        self.pending.append(symbol)
         if not self.names:
             self.name_all()
         if symbol not in self.names:  # a second declaration of a name, which is an error
@@ -261,7 +265,3 @@ class Context:
     def note_used(self, symbol: Symbol) -> None:
         """Register that an expression reads a name."""
         self.used[symbol] = None
-
-    def lower_later(self, symbol: Symbol) -> None:
-        """Queue a declaration to be lowered before the check ends."""
-        self.pending.append(symbol)

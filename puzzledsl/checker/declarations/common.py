@@ -109,13 +109,6 @@ class Declared:
             ctx.misplaced(named.span, f"`{decl.preposition}`", self.thing, help)
         return None if named is None else ctx.attempt(read_ref, ctx, named, values.Scope(symbol.file), kinds)
 
-    def target_later(self) -> values.Symbol | None:
-        """Return the declaration after `of` or `on`, which is lowered later; None, reported, if it is missing or wrong."""
-        found = self.target()
-        if found is not None:
-            self.ctx.lower_later(found)
-        return found
-
     def head(self, of: values.Symbol | None = None) -> dict[str, Any]:
         """Return the fields that its head gives: name, comment, place, and the name of what it builds on."""
         found: dict[str, Any] = {"name": self.ctx.name_of(self.symbol), "doc": self.decl.doc}
@@ -157,10 +150,7 @@ class Declared:
             if len(known) > 1 and required:
                 listed = ", ".join(f"`{s.name}`" for s in known)
                 self.missing("`data`", f"write `data = {known[0].name}`; there are {listed}")
-        if found is None:
-            return None
-        self.ctx.lower_later(found)
-        return self.ctx.name_of(found)
+        return None if found is None else self.ctx.name_of(found)
 
     def scope_about(self, info: SpaceInfo) -> values.Scope:
         """Return the scope of a declaration about a space, and record both for editors."""

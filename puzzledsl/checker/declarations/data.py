@@ -68,7 +68,7 @@ def _check_rows(settings: Settings) -> None:
     if settings.has(key):
         settings.failed = True
         where = f"{settings.thing} {joined} `messages`"
-        settings.ctx.misplaced(settings.entry(key).span, f"`{key}`", where, help)
+        settings.ctx.misplaced(settings.entries[key].span, f"`{key}`", where, help)
 
 
 def _part(settings: Settings) -> tuple[Fraction, Fraction]:

@@ -221,12 +221,12 @@ def lower_scenario(ctx: Context, symbol: Symbol) -> nodes.Scenario:
     """`scenario s on h = batch(256, 128 -> 1024)`."""
     scenario = Declared(ctx, symbol)
     scenario.check_parts()
-    hardware = scenario.target_later()
+    hardware = scenario.target()
     settings = scenario.arguments(scenario.call())
     settings.need_all()
     settings.sound(settings)
     batches = ctx.attempt(_batches, ctx, settings)
-    entry, ends = settings.entry("tokens"), settings.entry("tokens").expr
+    entry, ends = settings.entries["tokens"], settings.entries["tokens"].expr
     if isinstance(ends, tree.BadExpr):
         raise Refused
     if not isinstance(ends, tree.Arrow):
@@ -240,7 +240,7 @@ def lower_scenario(ctx: Context, symbol: Symbol) -> nodes.Scenario:
 
 def _batches(ctx: Context, settings: Settings) -> tuple[int, ...]:
     """Return the candidate batches in ascending order; empty for `auto`."""
-    entry = settings.entry("batch")
+    entry = settings.entries["batch"]
     word, place = entry.expr.text if isinstance(entry.expr, tree.Name) else "", entry.expr.span
     if word == "auto":
         return ()

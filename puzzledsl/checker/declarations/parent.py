@@ -146,7 +146,7 @@ def read_shape(ctx: Context, call: Constructed) -> Shape:
         if key == "kv_heads":
             near = [d for d in range(1, min(shape.heads, 1024) + 1) if shape.heads % d == 0]
             help = "kv_heads can be " + ", ".join(map(str, near))
-    place = settings.entry(key).span if settings.has(key) else call.span
+    place = settings.entries[key].span if settings.has(key) else call.span
     raise ctx.refuse(errors.ImpossibleShape(place, why=why, help=help))
 
 
@@ -165,7 +165,7 @@ def _written(settings: Settings, family: Family) -> dict[str, Any]:
 
 def _state(settings: Settings, family: Family) -> StateShape:
     """Return the sizes of `mixer: mamba2(…)` or `delta_net(…)`."""
-    entry, setting, ctx = settings.entry("mixer"), settings.known("mixer"), settings.ctx
+    entry, setting, ctx = settings.entries["mixer"], settings.known("mixer"), settings.ctx
     call = read_call(ctx, entry.expr, entry.scope, setting)
     if "mixer" not in family.takes:
         raise Refused  # the argument is reported

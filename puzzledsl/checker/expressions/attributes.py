@@ -125,7 +125,6 @@ def _of_scenario(ctx: Context, symbol: values.Symbol, node: tree.Attribute) -> v
         _unknown(ctx, node, f"scenario `{symbol.name}`", (*METRICS, *SCENARIO_FACTS))
     if metric.needs:
         return _running_cost(ctx, symbol, node, metric)
-    ctx.lower_later(symbol)
     return values.Symbolic({("metric", ctx.name_of(symbol), name): Fraction(1)}, dimension=metric.dimension)
 
 

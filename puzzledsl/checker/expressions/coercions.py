@@ -58,7 +58,6 @@ def as_number(ctx: Context, value: Value, span: Span, what: str) -> Number:
         case Quantity() | Symbolic():
             return value
         case values.Ref(symbol=symbol) if symbol.kind == "score":
-            ctx.lower_later(symbol)
             return Symbolic({("score", ctx.name_of(symbol)): Fraction(1)})
         case values.Facts(attribute=attribute, sub_block=sub_block):
             help = (

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Near, Sink, Span
 from puzzledsl.base.units import Quantity
-from puzzledsl.checker.diagnostics import errors
+from puzzledsl.checker import errors
 from puzzledsl.checker.expressions.values import Poison, Scope, SourceFile, Symbol, Value, describe
 from puzzledsl.checker.limits import MAX_DEPTH, MAX_STEPS
 from puzzledsl.checker.names.names import Loader
@@ -240,7 +240,7 @@ class Context:
             if symbol in self.busy:
                 names = [s.name for s in self.busy[self.busy.index(symbol) :]]
                 chain = " needs ".join(f"`{n}`" for n in [*names, names[0]])
-                self.report(errors.CyclicDefinition(symbol.span, name=symbol.name, chain=chain))
+                self.report(errors.CyclicDefinition(symbol.span, name=symbol.name, help=chain))
                 return None
             if not self.enter(symbol.span):
                 return None

@@ -24,8 +24,8 @@ from puzzledsl.base.stage_errors import (
     UnknownTokenizer,
 )
 from puzzledsl.base.units import BYTES, format_quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.ir import nodes, references
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params

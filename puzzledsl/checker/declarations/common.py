@@ -11,8 +11,8 @@ from puzzledsl.base.diagnostics import Args, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.settings import Kind, Section, Setting
 from puzzledsl.base.units import Quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.settings import (
     Entry,

@@ -9,10 +9,10 @@ from typing import Any
 
 from puzzledsl.base.diagnostics import Fix, Label, Span
 from puzzledsl.base.units import COUNT
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared
 from puzzledsl.checker.declarations.results import prompts_file
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions.coercions import as_constant, within
 from puzzledsl.checker.expressions.settings import Settings, from_call, lower, read_call, summands
 from puzzledsl.checker.expressions.values import Constructed, RangeValue, Scope, Symbol

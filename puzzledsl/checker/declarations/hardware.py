@@ -11,9 +11,9 @@ from puzzledsl.base.diagnostics import Args, Fix
 from puzzledsl.base.settings import Call
 from puzzledsl.base.stage_errors import SeveralGpus
 from puzzledsl.base.units import BYTES, format_quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions.coercions import as_whole
 from puzzledsl.checker.expressions.settings import Settings, from_call, lower
 from puzzledsl.checker.expressions.values import Constructed, Located, Scope, Symbol, located

@@ -13,9 +13,9 @@ from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import listed
 from puzzledsl.base.settings import REQUIRED
 from puzzledsl.base.suggest import closest
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions.settings import Settings, as_call, from_call, read_call
 from puzzledsl.checker.expressions.values import Constructed, Symbol
 from puzzledsl.families.config import BadConfig, config_content, config_path

@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import PurePath
 
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import Declared
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions.settings import Settings, lower, lower_call, summands
 from puzzledsl.checker.expressions.values import Constructed, Symbol, Text
 from puzzledsl.checker.names.words import read_ref

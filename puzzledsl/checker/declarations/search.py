@@ -14,9 +14,9 @@ from typing import Any, Literal, NoReturn
 from puzzledsl.base.diagnostics import Args, Label, Span
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import Quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared, misplaced, shared_statement, space_info
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import terms, values
 from puzzledsl.checker.expressions.arithmetic import refuse_throughput
 from puzzledsl.checker.expressions.attributes import each_instance

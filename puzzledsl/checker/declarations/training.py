@@ -11,9 +11,9 @@ from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
 from puzzledsl.base.diagnostics import Args
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, Quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared, space_info
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions.coercions import as_constant, between, within
 from puzzledsl.checker.expressions.settings import (
     Settings,

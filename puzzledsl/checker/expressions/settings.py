@@ -17,8 +17,8 @@ from puzzledsl.base.phrases import listed
 from puzzledsl.base.settings import REQUIRED, Call, Setting
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, format_quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.coercions import as_constant, as_whole, between
 from puzzledsl.checker.limits import MAX_COUNT

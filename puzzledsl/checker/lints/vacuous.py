@@ -9,8 +9,8 @@ from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.diagnostics import Args, Label
 from puzzledsl.base.frozen import record
 from puzzledsl.base.units import COUNT, Dimension, format_quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.diagnostics.lints import AlwaysHolds, ExcludeEachOther, NeverHolds, WrongWayRound
 from puzzledsl.checker.expressions.comparisons import FLIPPED
 from puzzledsl.checker.expressions.layer_tables import one_of
 from puzzledsl.checker.expressions.terms import UNITS
@@ -60,7 +60,7 @@ def warn_of_vacuous(ctx: Context, program: nodes.Program) -> set[nodes.Where]:
                 impossible.add(place)
             if never is not None or all(verdict for verdict, _, _ in all_found):
                 _, bound, help = never or all_found[0]
-                kind = AlwaysHolds if never is None else NeverHolds
+                kind = errors.AlwaysHolds if never is None else errors.NeverHolds
                 ctx.report(kind(ctx.span_of(place), space=space.name, bound=bound, help=help))
     return impossible
 
@@ -227,7 +227,7 @@ def warn_of_exclusive(ctx: Context, program: nodes.Program, impossible: set[node
                     is_near = other != span and other.file == span.file
                     said: Args = {"space": search.space, "low": apart[0].text, "high": apart[1].text}
                     said |= {"secondary": [Label(other, "the other bound")] if is_near else []}
-                    ctx.report(ExcludeEachOther(span, **said))
+                    ctx.report(errors.ExcludeEachOther(span, **said))
                     break
             for side, sign in ((0, 1), (1, -1)):
                 end, known = ends[side], tightest.get((about, side), ((None, None), where))[0][side]
@@ -300,7 +300,7 @@ def warn_of_direction(ctx: Context, program: nodes.Program) -> None:
             if _is_wrong_way_round(requirement) and (requirement.left, other) not in sides:
                 said: Args = {"bound": f"{what} {op} {bound}", "what": what, "direction": direction}
                 said |= {"instead": f"{what} {FLIPPED[op]} {bound}"}
-                ctx.report(WrongWayRound(ctx.span_of(requirement.bound_where), **said))
+                ctx.report(errors.WrongWayRound(ctx.span_of(requirement.bound_where), **said))
 
 
 def _is_wrong_way_round(requirement: nodes.LinearRequirement) -> bool:

@@ -12,8 +12,8 @@ from puzzledsl.base.phrases import listed
 from puzzledsl.base.resources import listing, resource
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import Dimension, Quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.coercions import EXAMPLES, unit_fixes, would_do
 from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
@@ -211,7 +211,7 @@ def value_of(ctx: Context, symbol: values.Symbol) -> values.Value:
     if symbol.value is None:
         if symbol.busy:
             chain = f"`{symbol.name}` needs its own value"
-            ctx.report(errors.CyclicDefinition(symbol.span, name=symbol.name, chain=chain))
+            ctx.report(errors.CyclicDefinition(symbol.span, name=symbol.name, help=chain))
             return values.POISON
         symbol.busy = True
         if isinstance(item, tree.Let):

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 from puzzledsl.base.diagnostics import Args, Near
 from puzzledsl.base.settings import Call, Kind
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions.values import SourceFile, Symbol, article
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree

@@ -22,8 +22,8 @@ from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Span
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, Quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions.coercions import as_constant, as_whole, refuse_list
 from puzzledsl.checker.expressions.layer_tables import holds
 from puzzledsl.checker.expressions.settings import Settings

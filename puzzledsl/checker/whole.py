@@ -352,7 +352,8 @@ class _ExportCheck:
 def check_engines(ctx: Context, program: nodes.Program) -> None:
     """Report searched spaces with alternatives that the engine of one of the search's scenarios lacks or rounds."""
     searched: dict[tuple[str, str], nodes.Where] = {}
-    for node in (*program.searches.values(), *program.frontiers.values()):
+    readers: list[references.OfASpace] = [*program.searches.values(), *program.frontiers.values()]
+    for node in readers:
         for name in filter(program.scenarios.__contains__, references.references(node)):
             searched.setdefault((references.space_of(program, node), name), node.where)
     for (space, scenario), where in searched.items():

@@ -116,7 +116,7 @@ class _Body:
 
     def node(self, base: nodes.Search | None, **given: Any) -> nodes.Search | None:
         """The whole search; None, reported, where it has no goal."""
-        objective = self.objective or (base and (base.sense, base.objective))
+        objective = self.objective or ((base.sense, base.objective) if base else None)
         if objective is None:
             if self.objective_at is None:
                 what, help = "`minimize` or `maximize`", "write `minimize kl`, or `maximize params`"

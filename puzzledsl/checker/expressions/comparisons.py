@@ -161,9 +161,9 @@ def refuse_batch_ratio(ctx: Context, span: Span, instead: str) -> NoReturn:
 
 def comparable(ctx: Context, op: str, left: values.Number, right: values.Number, at: Sides) -> None:
     """Refuse two sides of different dimensions. A literal such as `2x` (times the parent's) compares with any metric."""
-    times = coercions.is_times(left) + coercions.is_times(right)
+    ratios = coercions.is_times(left) + coercions.is_times(right)
     symbolic = isinstance(left, values.Symbolic) or isinstance(right, values.Symbolic)
-    if left.dimension == right.dimension if not times else times == 2 or symbolic:
+    if left.dimension == right.dimension if not ratios else ratios == 2 or symbolic:
         return
     mine, first, other, second = right, at.right, left, at.left
     if isinstance(left, Quantity) and not isinstance(right, Quantity):

@@ -335,10 +335,9 @@ def _taken(ctx: Context, item: values.Located) -> list[tuple[int | None, Takes]]
         case values.SubBlocks(space=space, sub_block=part, indices=indices):
             return [(i, _of_part(space, part, i, None)) for i in indices]
         case values.Layers(space=space, indices=indices) if indices:
-            axes = ((i, *(axis_names(space, i, part) for part in BOTH)) for i in indices)
-            return [
-                (i, (own, ffn, tuple(tuple(f"{a}/{f}" for f in ffn) for a in own))) for i, own, ffn in axes
-            ]
+            axes = [(axis_names(space, i, "attention"), axis_names(space, i, "ffn")) for i in indices]
+            pairs = [tuple(tuple(f"{a}/{f}" for f in ffn) for a in own) for own, ffn in axes]
+            return [(i, (*axis, pair)) for i, axis, pair in zip(indices, axes, pairs, strict=True)]
         case values.Boolean() | values.Formula() | values.Matches():
             help = "statements are counted: `count(attention is noop)`"
             raise ctx.wrong(item.span, what, _FIGURE, value, help)

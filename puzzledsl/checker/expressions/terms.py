@@ -91,8 +91,9 @@ def as_symbolic(value: Number) -> Symbolic:
 
 def constant_if_it_is(value: Number) -> Number:
     """A linear expression without terms as a constant."""
-    is_constant = isinstance(value, Symbolic) and not value.terms
-    return Quantity(value.constant, value.dimension) if is_constant else value
+    if isinstance(value, Symbolic) and not value.terms:
+        return Quantity(value.constant, value.dimension)
+    return value
 
 
 def scale(value: Symbolic, factor: Fraction) -> Symbolic:

@@ -190,6 +190,3 @@ def _tried(read: Callable[[], T], otherwise: T) -> T:
         return read()
     except (OSError, ValueError):
         return otherwise
-
-
-# ---------------------------------------------------------------- excerpts of shipped files

@@ -16,7 +16,6 @@ from puzzledsl.checker.expressions.values import SourceFile, Symbol, article
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
-
 _CALLS = {name: kind.value.calls if kind.value else {} for name, kind in KINDS.items()}
 _LOSSES = {name: {*kind.settings["loss"].words} for name, kind in KINDS.items() if "loss" in kind.settings}
 _CALLED, _LOST = (

@@ -16,7 +16,7 @@ from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared
 from puzzledsl.checker.expressions.coercions import as_whole
 from puzzledsl.checker.expressions.settings import Settings, from_call, lower
-from puzzledsl.checker.expressions.values import Constructed, Located, Scope, Symbol, located
+from puzzledsl.checker.expressions.values import Constructed, Located, Symbol, located
 from puzzledsl.ir import nodes
 from puzzledsl.ir.hardware_nodes import MAX_BATCH
 from puzzledsl.ir.measured_engines import ENGINES, TORCH
@@ -199,17 +199,10 @@ def lower_scenario(ctx: Context, symbol: Symbol) -> nodes.Scenario:
     settings = scenario.arguments(scenario.call())
     settings.need_all()
     settings.sound(settings)
-    batches = settings.read("batch", None, _batches)
-    ends, scope = settings.entries["tokens"].expr, settings.entries["tokens"].scope
-    if isinstance(ends, tree.BadExpr):
+    batches, tokens = settings.read("batch", None, _batches), settings.read("tokens", None, _tokens)
+    if batches is None or tokens is None or hardware is None:
         raise Refused
-    if not isinstance(ends, tree.Arrow):
-        got, help = f"`{ctx.source(ends.span)}`", "write `128 -> 1024`"
-        raise ctx.wrong(ends.span, "what follows the batch", "prompt -> output", got, help)
-    prompt, output = ctx.all(_tokens, [(ends.left, "the prompt"), (ends.right, "the output")], scope)
-    if batches is None or hardware is None:
-        raise Refused
-    return nodes.Scenario(**scenario.head(hardware), batches=batches, prompt=prompt, output=output)
+    return nodes.Scenario(**scenario.head(hardware), batches=batches, prompt=tokens[0], output=tokens[1])
 
 
 def _batches(settings: Settings) -> tuple[int, ...]:
@@ -229,5 +222,17 @@ def _batch(ctx: Context, option: Located) -> int:
     return as_whole(ctx, option.value, option.span, "a batch", 1, MAX_BATCH)
 
 
-def _tokens(ctx: Context, end: tuple[tree.Expr, str], scope: Scope) -> int:
-    return as_whole(ctx, ctx.value(end[0], scope), end[0].span, end[1], 1, MAX_TOKENS)
+def _tokens(settings: Settings) -> tuple[int, int]:
+    """Return the prompt and output tokens of `128 -> 1024`."""
+    ctx, ends, scope = settings.ctx, settings.entries["tokens"].expr, settings.entries["tokens"].scope
+    if isinstance(ends, tree.BadExpr):
+        raise Refused
+    if not isinstance(ends, tree.Arrow):
+        got, help = f"`{ctx.source(ends.span)}`", "write `128 -> 1024`"
+        raise ctx.wrong(ends.span, "what follows the batch", "prompt -> output", got, help)
+    sides = ((ends.left, "the prompt"), (ends.right, "the output"))
+    values = [(ctx.value(end, scope), end.span, what, 1, MAX_TOKENS) for end, what in sides]
+    prompt, output = (ctx.attempt(as_whole, ctx, *side) for side in values)
+    if prompt is None or output is None:
+        raise Refused
+    return prompt, output

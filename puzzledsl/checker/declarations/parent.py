@@ -32,8 +32,8 @@ def lower_parent(ctx: Context, symbol: Symbol) -> nodes.Parent:
     parent.check_parts()
     call = parent.call()
     if call.name == "shape":
-        source, shape = nodes.ShapeSource(), read_shape(ctx, call)
-        return nodes.Parent(**parent.head(), source=source, shape=shape, computation=USUAL)
+        literal = {"source": nodes.ShapeSource(), "shape": read_shape(ctx, call), "computation": USUAL}
+        return nodes.Parent(**parent.head(), **literal)
     settings = parent.arguments(call)
     settings.need_all()
     id, revision = settings.read("id"), settings.read("revision")

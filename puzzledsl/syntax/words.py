@@ -70,24 +70,8 @@ class _Reader:
                     self.block_comment(token)
                 case "EQUAL" if self.touches("CMP") and self.raw[self.index] in ("<", ">"):
                     self.turned_comparison(token)
-                case "QUANTITY":
-                    self.words.tokens.append(self.whole(token))
                 case _:
                     self.words.tokens.append(token)
-
-    def whole(self, token: Token) -> Token:
-        """Return a number with what touches it, so that `5O%` and `1l2` are one mistake."""
-        first, last = token, token
-        while self.touches("QUANTITY") or (
-            token[-1].isalpha() and self.touches("UNKNOWN") and self.raw[self.index] == "%"
-        ):
-            last = self.raw[self.index]
-            self.index += 1
-        if last is first:
-            return token
-        joined = first.like("QUANTITY", self.text[first.start_pos : last.end_pos])
-        joined.end_pos, joined.end_column = last.end_pos, last.end_column
-        return joined
 
     def at(self, first: Token, last: Token | None = None) -> Span:
         """Return the span from a token to another one."""

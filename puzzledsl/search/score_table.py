@@ -19,9 +19,9 @@ from puzzledsl.base.diagnostics import DiagnosticError, Sink
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.suggest import closest
 from puzzledsl.costs import long_table
+from puzzledsl.ir.base import span_of
 from puzzledsl.ir.layer_runs import Run, written_run
 from puzzledsl.ir.nodes import EndsChoice, Score, ScoreFromTable, Space
-from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import RunScore, ScoreTable
 from puzzledsl.search.errors import ScoreTableCell, ScoreTableGap, ScoreTableUnreadable
 

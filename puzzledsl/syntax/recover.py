@@ -46,9 +46,8 @@ class _Driver:
     index: int = 0
     brackets: int = 0
     statement: int = 0  # index of the first token of this statement
-    braces: list[Token] = field(
-        default_factory=list
-    )  # the open ones; one that recovery inserted has no width
+    braces: list[Token] = field(default_factory=list)
+    """The open ones; one that recovery inserted has no width."""
     pairs: list[tuple[Token, Token]] = field(default_factory=list)
     mistakes: int = 0
     reported_at: int = 0  # the line of the last mistake
@@ -62,7 +61,7 @@ class _Driver:
             begins = self.braces and token.column == 1 and starts_declaration(self.tokens, self.index)
             if begins and self.machine.accepts("RBRACE"):
                 self.close_braces()
-            token = self.mended(token)
+            token = self.tokens[self.index] = self.mended(token)
             if token.type == "RBRACE" and not self.braces:
                 where = span_of(token, self.words.file)
                 fixes = [Fix.replace(where, "", safe=False)]
@@ -77,13 +76,7 @@ class _Driver:
         return self.machine.finish()
 
     def taken(self, token: Token) -> bool:
-        """Take an acceptable token, which stands for the next one, and those behind it in its part of the statement."""
-        if token is not self.tokens[self.index]:
-            acceptable = self.machine.accepts(token.type)
-            if acceptable:
-                self.feed(token)
-                self.index += 1
-            return acceptable
+        """Take the next token if it is acceptable, and those behind it in its part of the statement."""
         ends = token.type in _BEFORE_STATEMENTS and not self.brackets
         end = self.machine.take(self.tokens, self.index, None if ends else _STOPS)
         if end == self.index:
@@ -225,10 +218,8 @@ class _Driver:
             label = Label(span_of(opener, self.words.file), "opened here")
             if opener.line not in self.words.tainted:
                 fix = Fix.insert(where, "\n}" if last.line != opener.line else " }", safe=False)
-                error = errors.Unclosed(
-                    where, "expected `}`", opener="{", closer="}", secondary=[label], fixes=[fix]
-                )
-                self.sink.add(error)
+                told = {"secondary": [label], "fixes": [fix]}
+                self.sink.add(errors.Unclosed(where, "expected `}`", opener="{", closer="}", **told))
                 self.mistakes += 1
         while self.braces:
             self.feed(virtual("RBRACE", "}", before))
@@ -241,21 +232,15 @@ class _Driver:
         If a `}` is indented less than the line of the `{` it closes, that `{` should have been closed earlier: before
         the first line that is indented no more than its own.
         """
-        margins: dict[int, int] = {}  # line -> the column of its first token
-        for token in self.tokens:
-            if token.type != "_NL":
-                margins.setdefault(token.line, token.column)
+        written = [token for token in self.tokens if token.type != "_NL"]
+        margins = {token.line: token.column for token in reversed(written)}
         for inner, closer in self.pairs:
-            if inner.start_pos > opener.start_pos and margins.get(closer.line, 1) < margins.get(
-                inner.line, 1
-            ):
+            if inner.start_pos > opener.start_pos and margins[closer.line] < margins[inner.line]:
                 opener = inner
                 break
         before = opener
-        for token in self.tokens:
-            if token.type == "_NL" or token.start_pos <= opener.start_pos:
-                continue
-            if token.line != before.line and margins[token.line] <= margins.get(opener.line, 1):
+        for token in (token for token in written if token.start_pos > opener.start_pos):
+            if token.line != before.line and margins[token.line] <= margins[opener.line]:
                 return opener, last if before is opener else before
             before = token
         return opener, last

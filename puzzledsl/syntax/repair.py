@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 from puzzledsl.base.diagnostics import Label
 from puzzledsl.base.frozen import record
-from puzzledsl.base.suggest import closest
-from puzzledsl.language.words import DECLARATIONS, KEYWORDS
+from puzzledsl.language.words import DECLARATIONS
 from puzzledsl.syntax import errors
 from puzzledsl.syntax.machine import Machine
 from puzzledsl.syntax.tokens import Token, span_of, virtual
@@ -19,22 +18,6 @@ MAX_AHEAD = 60
 """Number of following tokens of the statement that a repair is checked against; later tokens are not checked."""
 
 _ENDS = {"_NL", "LBRACE", "RBRACE"}
-_SIGNS = {
-    "EQUAL": "=",
-    "COLON": ":",
-    "COMMA": ",",
-    "CMP": "<=",
-    "ARROW": "->",
-    "RANGE": "..",
-    "VBAR": "|",
-    "EXTEND": "|=",
-    "REMOVE": "-=",
-    "KEEP": "&=",
-    "ADD": "+",
-    "STAR": "*",
-    "SLASH": "/",
-    "DOT": ".",
-}
 
 
 @record
@@ -49,61 +32,37 @@ class Repair:
 def repair(machine: Machine, tokens: list[Token], index: int, last: Token | None) -> Repair | None:
     """Return the repair that makes the statement of the unacceptable `tokens[index]` parse to its end; None if none does.
 
-    `last` is the token that the machine took last. The repairs: drop a doubled token, insert a missing sign or name, replace
-    one sign or keyword by another, drop the token before or this one.
+    `last` is the token that the machine took last.
     """
-    token, near = tokens[index], last or tokens[index]
     rest: list[str] = []
     for each in tokens[index : index + MAX_AHEAD]:
         rest.append(each.type)
         if each.type == "_NL" or (each.type in _ENDS and len(rest) > 1):
             break
-    skipped = bool(rest[1:]) and machine.accepts(*rest[1:])
     can_undo = last is not None and last.type not in ("_NL", "RBRACE", "ERROR") and machine.depth >= 2
-    undone = can_undo and machine.accepts(*rest, depth=machine.depth - 1)
-    if last is not None and last == token and skipped:
-        return Repair(skip=1)
-    if undone and index > 1 and tokens[index - 2] == last:
-        return Repair(undo=1)
-    for kind in _missing(tokens, index):
-        if machine.accepts(kind, *rest):
-            return Repair(insert=(virtual(kind, _SIGNS.get(kind, kind.lower()), near),))
-    for kind, text in _instead(token):
-        if rest[1:] and machine.accepts(kind, *rest[1:]):
-            return Repair(insert=(token.like(kind, text),), skip=1)
-    name, unnamed = virtual("NAME", "", near), machine.accepts("NAME", *rest)
-    if token.type == "_NL" and unnamed:
-        return Repair(insert=(name,))
-    if undone:
-        return Repair(undo=1)
-    if token.type == "LBRACE" and machine.accepts("_NL", "NAME", *rest):  # a section without its name
-        return Repair(insert=(virtual("_NL", "\n", near), name))
-    if unnamed:
-        return Repair(insert=(name,))
-    ends = token.type == "_NL" or (token.type == "RBRACE" and rest[1] in ("_NL", "COMMA", "RBRACE"))
-    return Repair(skip=1) if skipped and not ends else None
+    for way in _ways(tokens, index, last or tokens[index], rest[1:2]):
+        kinds = [*(token.type for token in way.insert), *rest[way.skip :]]
+        possible = can_undo if way.undo else way.skip < len(rest)
+        if possible and machine.accepts(*kinds, depth=machine.depth - way.undo):
+            return way
+    return None
 
 
-def _missing(tokens: list[Token], index: int) -> list[str]:
-    """Return the signs that may be missing before a token, most likely first."""
-    named = index > 1 and tokens[index - 1].type == "NAME" and tokens[index - 2].type in ("LPAR", "COMMA")
-    first = "COLON" if named and tokens[index].type != "NAME" else "COMMA"
-    on = index > 1 and tokens[index - 2] == "scenario"
-    return ["EQUAL", first, "COMMA", "COLON", "ARROW", "ON" if on else "OF"]
-
-
-def _instead(token: Token) -> Iterator[tuple[str, str]]:
-    """Yield the tokens that may be meant instead of a token, as (kind, text), most likely first."""
-    if token.type in _SIGNS:
-        yield from ((kind, text) for kind, text in _SIGNS.items() if kind != token.type)
-        return
-    words = [word for word in sorted(KEYWORDS) if word != token]
-    if token in KEYWORDS:
-        yield from ((word.upper(), word) for word in words)
-    elif token.type == "NAME":
-        if (near := closest(token, words)) is not None:
-            yield near.upper(), near
-        yield from (("OF", "of"), ("ON", "on"))
+def _ways(tokens: list[Token], index: int, last: Token, following: list[str]) -> Iterator[Repair]:
+    """Yield repairs, most likely first: drop a doubled token, insert a sign or a name, drop a token."""
+    token, name = tokens[index], virtual("NAME", "", last)
+    if last is not token and last == token:
+        yield Repair(skip=1)
+    if index > 1 and tokens[index - 2] == last:
+        yield Repair(undo=1)
+    for kind, text in (("EQUAL", "="), ("COMMA", ","), ("COLON", ":")):
+        yield Repair(insert=(virtual(kind, text, last),))
+    if token.type == "_NL":
+        yield Repair(insert=(name,))
+    yield Repair(undo=1)
+    yield Repair(insert=(name,))
+    if token.type != "_NL" and not (token.type == "RBRACE" and following[0] in ("_NL", "COMMA", "RBRACE")):
+        yield Repair(skip=1)
 
 
 @record

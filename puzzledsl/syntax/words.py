@@ -48,9 +48,8 @@ class _Reader:
     index: int = 0
 
     def run(self) -> None:
-        torn = {
-            t.line for t in self.raw if t.type == "UNTERMINATED"
-        }  # their characters may belong to a string
+        # characters of a line with a torn string may belong to the string
+        torn = {t.line for t in self.raw if t.type == "UNTERMINATED"}
         while self.index < len(self.raw):
             token = self.raw[self.index]
             self.index += 1
@@ -111,14 +110,10 @@ class _Reader:
             return
         shown = run if run.isprintable() else run.encode("unicode_escape").decode()
         shown = shown if len(shown) <= 20 else shown[:19] + "…"
-        where, meant = self.at(first, last), LOOKALIKES.get(run[0])
-        help = f"did you mean `{meant}`?" if meant else ""
-        if meant == " ":
-            help = "write a plain space"
-        if run == "?":
-            help = "`if` chooses between two values: `if CONDITION then A else B`"
-        fixes = [Fix.replace(where, meant, safe=meant == " ")] if meant is not None and len(run) == 1 else []
-        plural = "s" if len(run) > 1 else ""
+        where, meant, plural = self.at(first, last), LOOKALIKES.get(run[0]), "s" * (len(run) > 1)
+        help = "write a plain space" if meant == " " else f"did you mean `{meant}`?" if meant else ""
+        help = "`if` chooses between two values: `if CONDITION then A else B`" if run == "?" else help
+        fixes = [Fix.replace(where, meant, safe=meant == " ")] if meant is not None and not plural else []
         self.sink.add(errors.UnknownCharacter(where, text=shown, plural=plural, help=help, fixes=fixes))
         self.words.tainted.add(where.line)
 

@@ -220,8 +220,10 @@ class _Driver:
             label = Label(span_of(opener, self.words.file), "opened here")
             if opener.line not in self.words.tainted:
                 fix = Fix.insert(where, "\n}" if last.line != opener.line else " }", safe=False)
-                told = {"secondary": [label], "fixes": [fix]}
-                self.sink.add(errors.Unclosed(where, "expected `}`", opener="{", closer="}", **told))
+                error = errors.Unclosed(
+                    where, "expected `}`", opener="{", closer="}", secondary=[label], fixes=[fix]
+                )
+                self.sink.add(error)
                 self.mistakes += 1
         while self.braces:
             self.feed(virtual("RBRACE", "}", before))

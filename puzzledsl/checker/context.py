@@ -15,7 +15,7 @@ from puzzledsl.checker.expressions.values import Poison, Scope, SourceFile, Symb
 from puzzledsl.checker.limits import MAX_DEPTH, MAX_STEPS
 from puzzledsl.checker.names.names import Loader
 from puzzledsl.checker.spaces.space_info import SpaceInfo
-from puzzledsl.ir.source_location import Where, span_of
+from puzzledsl.ir.base import Where, span_of
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")

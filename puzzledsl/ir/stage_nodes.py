@@ -9,9 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.frozen import BY_KIND, Frozen
 from puzzledsl.base.settings import Call, Setting, call_of, setting
-from puzzledsl.ir.base import Declaration
+from puzzledsl.ir.base import Declaration, Where
 from puzzledsl.ir.measured_engines import RECIPES
-from puzzledsl.ir.source_location import Where
 
 MAX_CONTEXT = 2**24
 MAX_SEED = 2**31 - 1

@@ -32,8 +32,8 @@ def lower_parent(ctx: Context, symbol: Symbol) -> nodes.Parent:
     parent.check_parts()
     call = parent.call()
     if call.name == "shape":
-        literal = {"source": nodes.ShapeSource(), "shape": read_shape(ctx, call), "computation": USUAL}
-        return nodes.Parent(**parent.head(), **literal)
+        of_shape: dict[str, Any] = {"shape": read_shape(ctx, call), "computation": USUAL}
+        return nodes.Parent(**parent.head(), source=nodes.ShapeSource(), **of_shape)
     settings = parent.arguments(call)
     settings.need_all()
     id, revision = settings.read("id"), settings.read("revision")

@@ -8,7 +8,7 @@ from typing import Any
 
 from puzzledsl.cli.schemas.described import Described
 from puzzledsl.cli.schemas.registry import DESCRIBED, FILES, OTHERS, OUTPUTS
-from puzzledsl.ir.tables.measures import MEASURES
+from puzzledsl.ir.tables.evaluations import MEASURES
 
 
 def schemas() -> dict[str, str]:

@@ -19,7 +19,7 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.names.words import value_of
 from puzzledsl.checker.spaces.space_info import SpaceInfo
-from puzzledsl.ir.source_location import Where
+from puzzledsl.ir.base import Where
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")

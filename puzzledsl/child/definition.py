@@ -8,8 +8,8 @@ from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.child.errors import NoPiece
+from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import LayerChoice, Program
-from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import BldJob, LayerAssignment, LayerDefinition, ModelDefinition, Solution
 
 Pieces = dict[tuple[int, AttentionAlternative | None, FfnAlternative | None], str]

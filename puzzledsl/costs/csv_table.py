@@ -1,4 +1,4 @@
-"""Costs measured elsewhere: a long table (see ir/long_table.py) to exact numbers in base units.
+"""Costs measured elsewhere: a long table (see costs/long_table.py) to exact numbers in base units.
 
 layer,attention,ffn,params,chat.memory[bytes],chat.latency[us]
 0,parent,,21500000,1073741824,112.5          a sub-block: adds to the layer's other sub-block
@@ -24,8 +24,7 @@ from puzzledsl.base.frozen import record
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import BYTES, TIME, UNITS, Dimension
 from puzzledsl.costs.errors import TableCell, TableColumn, TableUnreadable
-from puzzledsl.ir.layer_runs import written_run
-from puzzledsl.ir.long_table import (
+from puzzledsl.costs.long_table import (
     END_KEYS,
     KEYS,
     MORE_KEYS,
@@ -38,6 +37,7 @@ from puzzledsl.ir.long_table import (
     read_long_table,
     row_length,
 )
+from puzzledsl.ir.layer_runs import written_run
 
 DIMENSIONS: dict[str, Dimension] = {
     "memory": BYTES,

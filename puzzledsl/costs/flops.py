@@ -1,7 +1,6 @@
 """FLOP of a forward pass, counted: independent of the hardware, and exact up to the use of the mean context.
 
-A multiplication and an addition are two FLOP. Norms, activations, the softmax and look-ups are not counted (below 1
-%), nor
+A multiplication and an addition are two FLOP. Norms, activations, the softmax and look-ups are not counted (below 1 %), nor
 are the experts of a mixture that a token does not choose.
 """
 
@@ -12,8 +11,8 @@ from fractions import Fraction
 from math import ceil
 
 from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.weights import Size, split
 from puzzledsl.base.frozen import record
-from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.ir.nodes import Shape
 
 
@@ -24,6 +23,15 @@ class Workload:
     batch: int
     prompt: int
     output: int
+
+
+def fixed_size(shape: Shape, gpus: int = 1) -> Size:
+    """Return the size of embedding, final norm and head on each GPU. `Alternative.size` has those of a sub-block.
+
+    Tied embeddings count once; `active` is the head alone (the embedding is a look-up).
+    """
+    matrix = split(shape.vocab, gpus) * shape.hidden
+    return Size(matrix if shape.tied else 2 * matrix, shape.hidden, matrix)
 
 
 def mean_context(prompt: int, output: int, window: int | None) -> Fraction:

@@ -19,8 +19,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.weights import Size, Stored, split
 from puzzledsl.costs.dtypes import DTYPE_BYTES, STATE_BYTES, expert_dtype, head_dtype, residual_bytes
-from puzzledsl.costs.flops import Workload
-from puzzledsl.costs.parameters import fixed_size
+from puzzledsl.costs.flops import Workload, fixed_size
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 
 

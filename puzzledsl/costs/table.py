@@ -11,6 +11,7 @@ from puzzledsl.costs.csv_table import Measured, read_measured
 from puzzledsl.costs.imported import imported_costs
 from puzzledsl.costs.profile import can_run, provenance_of
 from puzzledsl.ir import facts
+from puzzledsl.ir.base import span_of
 from puzzledsl.ir.metrics import running_costs
 from puzzledsl.ir.nodes import (
     LayerChoice,
@@ -22,7 +23,6 @@ from puzzledsl.ir.nodes import (
     Space,
     TableHardware,
 )
-from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import PARENT, CostTable, ScenarioCosts
 
 

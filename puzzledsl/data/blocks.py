@@ -21,7 +21,7 @@ from puzzledsl.data.rows import TokenRows, Tokens
 from puzzledsl.data.sources.source import Place
 from puzzledsl.data.streams import stream_of
 from puzzledsl.ir import nodes
-from puzzledsl.ir.source_location import span_of
+from puzzledsl.ir.base import span_of
 
 SILENT = Silent()
 

@@ -28,8 +28,8 @@ from puzzledsl.evaluate.speed import (
     usual_speed,
 )
 from puzzledsl.evaluate.units import PARENT, Found, Unit
+from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Hardware
-from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import Answer
 from puzzledsl.measure.whole import Workload
 from puzzledsl.models.families.access import output_embedding

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from puzzledsl.ir.tables import Figure
-from puzzledsl.ir.tables.measures import MEASURES
+from puzzledsl.ir.tables.evaluations import MEASURES
 from puzzledsl.models.divergence import kl_divergence
 from puzzledsl.models.families.access import read_by_head
 from puzzledsl.models.kernels import float32_products

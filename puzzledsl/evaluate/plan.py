@@ -20,11 +20,11 @@ from puzzledsl.evaluate.errors import ItemTooLong, NoEvalData, ReservedTaskName,
 from puzzledsl.evaluate.harness import Harness
 from puzzledsl.evaluate.kept import POOLED
 from puzzledsl.evaluate.prompts import PromptTokens, prompts_of
+from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Data, Eval, Hardware, Program
 from puzzledsl.ir.references import space_of
 from puzzledsl.ir.runtimes import engine_of, measured_in
-from puzzledsl.ir.source_location import span_of
-from puzzledsl.ir.tables.measures import MEASURES
+from puzzledsl.ir.tables.evaluations import MEASURES
 from puzzledsl.measure.device import device_of
 from puzzledsl.measure.whole import Workload
 from puzzledsl.models.families.load import load_config, load_tokenizer

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.data.prompts import Asked, prompts_of_file, prompts_of_program
+from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Eval
-from puzzledsl.ir.source_location import span_of
 
 ANSWER_TOKENS = 64
 """Longest answer. A model that repeats itself does so in far fewer tokens."""

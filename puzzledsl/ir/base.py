@@ -1,12 +1,12 @@
-"""Base class of every artefact, and exact numbers in JSON."""
+"""Base classes of artefacts and declarations, source places, and exact numbers in JSON."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from typing import Annotated, Any
 
+from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.frozen import Checks, Frozen
-from puzzledsl.ir.source_location import Where
 
 FORMAT_VERSION = "1.0"
 
@@ -38,6 +38,22 @@ class Artefact(Frozen):
 
     format_version: Annotated[str, Checks(lambda p: [p.AfterValidator(_readable)])] = FORMAT_VERSION
     inputs: dict[str, str] = {}
+
+
+class Where(Frozen):
+    """The source place of an IR node: 1-based code points, end exclusive. `text` is the source that it covers."""
+
+    file: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+    text: str = ""
+
+
+def span_of(where: Where, file: str | None = None) -> Span:
+    """Return a place as a span for diagnostics. `file`: another name for its file."""
+    return Span(file or where.file, where.line, where.column, where.end_line, where.end_column)
 
 
 class Declaration(Frozen):

@@ -20,6 +20,7 @@ from puzzledsl.alternatives.shape import Shape as Shape
 from puzzledsl.base.frozen import Frozen, left_out
 from puzzledsl.base.settings import setting
 from puzzledsl.ir.base import Artefact, Declaration, Exact
+from puzzledsl.ir.base import Where as Where
 from puzzledsl.ir.data_nodes import *  # noqa: F403
 from puzzledsl.ir.data_nodes import Data, Parent
 from puzzledsl.ir.hardware_nodes import *  # noqa: F403
@@ -28,7 +29,6 @@ from puzzledsl.ir.judge_nodes import *  # noqa: F403
 from puzzledsl.ir.judge_nodes import Judge
 from puzzledsl.ir.search_nodes import *  # noqa: F403
 from puzzledsl.ir.search_nodes import Frontier, Search
-from puzzledsl.ir.source_location import Where as Where
 from puzzledsl.ir.stage_nodes import *  # noqa: F403
 from puzzledsl.ir.stage_nodes import Bld, Eval, Export, Score, Uptrain
 

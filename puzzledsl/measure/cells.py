@@ -14,8 +14,7 @@ from typing import Any
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.base.progress import Progress
 from puzzledsl.cluster.tasks import Task, Teams
-from puzzledsl.costs.flops import fixed_flop
-from puzzledsl.costs.parameters import fixed_size
+from puzzledsl.costs.flops import fixed_flop, fixed_size
 from puzzledsl.ir.nodes import Scenario, Space
 from puzzledsl.ir.tables import CellTiming, Cost, ScenarioCosts
 from puzzledsl.measure.estimate import FIXED, Estimate, Key, estimate

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from puzzledsl.base.progress import Progress
 from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, TeamSpec
-from puzzledsl.costs.parameters import fixed_size
+from puzzledsl.costs.flops import fixed_size
 from puzzledsl.ir.nodes import Program, Scenario
 from puzzledsl.ir.runtimes import engine_of, measured_in
 from puzzledsl.ir.tables import CellTiming, CostTable, ScenarioCosts

@@ -6,8 +6,8 @@ import torch
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.stage_errors import SeveralGpus
+from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program
-from puzzledsl.ir.source_location import span_of
 from puzzledsl.measure.errors import NoSuchDevice, NoSuchDtype
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

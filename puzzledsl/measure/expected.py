@@ -7,8 +7,7 @@ comparable by a round number of FLOP a byte, which only the prior rests on.
 from __future__ import annotations
 
 from puzzledsl.alternatives.alternative import Alternative
-from puzzledsl.costs.flops import fixed_flop
-from puzzledsl.costs.parameters import fixed_size
+from puzzledsl.costs.flops import fixed_flop, fixed_size
 from puzzledsl.ir.nodes import Shape, Space
 from puzzledsl.measure.estimate import FIXED, Key
 from puzzledsl.measure.host import alternatives_of, kind_of

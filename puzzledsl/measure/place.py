@@ -10,8 +10,8 @@ from pathlib import Path
 from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir import facts
+from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Program, Scenario, Shape
-from puzzledsl.ir.source_location import span_of
 from puzzledsl.measure.device import device_of, dtype_name, measured_scenarios, memory_bytes
 from puzzledsl.measure.errors import NoWorkload
 from puzzledsl.measure.host import Host, alternatives_of

@@ -15,8 +15,7 @@ from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.cluster.connect import Cluster
 from puzzledsl.cluster.tasks import Executor, LocalExecutor
 from puzzledsl.ir import nodes
-from puzzledsl.ir.base import Artefact
-from puzzledsl.ir.source_location import span_of
+from puzzledsl.ir.base import Artefact, span_of
 from puzzledsl.pipeline.digests import digest_of, parent_fingerprint
 from puzzledsl.pipeline.errors import (
     DamagedArtefact,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.ir import nodes
+from puzzledsl.ir.base import span_of
 from puzzledsl.ir.references import children_evaluated, children_in_full
-from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import (
     BldJob,
     CostTable,

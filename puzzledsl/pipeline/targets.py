@@ -7,7 +7,7 @@ from pathlib import Path
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.suggest import closest
-from puzzledsl.ir.source_location import span_of
+from puzzledsl.ir.base import span_of
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.errors import NothingDeclared, NotReady, UnknownTarget
 from puzzledsl.pipeline.inputs import missing_tables

@@ -18,7 +18,7 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.progress import Progress
 from puzzledsl.child.healing.groups import HealingGroups
 from puzzledsl.data.tasks import encode_item, read_tasks
-from puzzledsl.ir.source_location import span_of
+from puzzledsl.ir.base import span_of
 from puzzledsl.models.layerwise import LayerRunner
 from puzzledsl.models.memory import room_bytes
 from puzzledsl.models.placement import reachable_parent

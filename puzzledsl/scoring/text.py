@@ -14,7 +14,7 @@ from torch import Tensor
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.healing.text import healing_text
 from puzzledsl.data.errors import AnswersNotFound, NotEnoughText
-from puzzledsl.ir.source_location import span_of
+from puzzledsl.ir.base import span_of
 from puzzledsl.models.families.load import check_tokens
 from puzzledsl.scoring.errors import NoHealingText
 from puzzledsl.scoring.influence import POSITIONS

@@ -1,4 +1,4 @@
-"""Read a score table from a user's file: a long table (see ir/long_table.py) with a score column.
+"""Read a score table from a user's file: a long table (see costs/long_table.py) with a score column.
 
 A layer's score is its pair's row if there is one, else the sum of its two sub-blocks' rows. A row of layers `12-17` with `noop`
 for both sub-blocks is the score of dropping the whole run.
@@ -18,10 +18,10 @@ from puzzledsl.alternatives.registry import is_canonical
 from puzzledsl.base.diagnostics import DiagnosticError, Sink
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.suggest import closest
-from puzzledsl.ir import long_table
+from puzzledsl.costs import long_table
+from puzzledsl.ir.base import span_of
 from puzzledsl.ir.layer_runs import Run, written_run
 from puzzledsl.ir.nodes import EndsChoice, Score, ScoreFromTable, Space
-from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import RunScore, ScoreTable
 from puzzledsl.search.errors import ScoreTableCell, ScoreTableGap, ScoreTableUnreadable
 

@@ -17,8 +17,7 @@ from puzzledsl.base.diagnostics import Diagnostic, Sink, Span
 from puzzledsl.language.words import DECLARATIONS
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import MAX_BYTES, MAX_TOKENS, normalise, parse
-from puzzledsl.syntax.recover import MAX_MISTAKES
-from puzzledsl.syntax.repair import MAX_AHEAD
+from puzzledsl.syntax.recover import MAX_AHEAD, MAX_MISTAKES
 from puzzledsl.syntax.tokens import lex
 
 MOST = 64

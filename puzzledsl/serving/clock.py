@@ -18,9 +18,9 @@ from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import scratch
 from puzzledsl.base.processor import cpu_name
 from puzzledsl.export.engines.ask import python_of
+from puzzledsl.ir.base import span_of
 from puzzledsl.ir.measured_engines import ENGINES, Engine
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Shape, Space
-from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import EngineName
 from puzzledsl.measure.host import (
     PARENT,

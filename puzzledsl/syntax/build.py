@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,51 +21,28 @@ MAX_BODIES = MAX_DEPTH // 4
 
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\"}
 _FORMS: Mapping[str, tuple[type[tree.Node], Mapping[str, object]]] = {
-    "use": (tree.Use, {"names": (), "alias": None}),
-    "fn": (tree.Fn, {"parameters": (), "doc": ""}),
-    "let": (tree.Let, {}),
-    "assertion": (tree.Assert, {"because": None}),
-    "assign": (tree.Assign, {"op": "="}),
-    "extend": (tree.Assign, {"op": "|="}),
-    "remove": (tree.Assign, {"op": "-="}),
+    **{form.__name__.lower(): (form, {}) for form in tree.Node.__subclasses__()},
+    **{rule: (tree.Assign, {"op": op}) for rule, op in (("assign", "="), ("extend", "|="), ("remove", "-="))},
     "keep": (tree.Assign, {"op": "&="}),
-    "section": (tree.Section, {}),
-    "forall": (tree.ForAll, {"where": None}),
-    "require": (tree.Require, {"because": None}),
-    "prefer": (tree.Prefer, {"because": None}),
     "minimize": (tree.Objective, {"sense": "minimize"}),
     "maximize": (tree.Objective, {"sense": "maximize"}),
-    "solutions": (tree.Solutions, {"apart": None}),
-    "cond": (tree.Cond, {}),
+    "sign": (tree.Unary, {}),
     "negation": (tree.Unary, {"op": "not"}),
-    "is_": (tree.Is, {"negated": False}),
+    "is": (tree.Is, {"negated": False}),
     "is_not": (tree.Is, {"negated": True}),
-    "member": (tree.In, {}),
-    "same_as": (tree.SameAs, {}),
-    "arrow": (tree.Arrow, {}),
-    "range": (tree.Range, {"step": None}),
-    "range_from": (tree.Range, {"stop": None, "step": None}),
-    "range_to": (tree.Range, {"start": None, "step": None}),
-    "range_all": (tree.Range, {"start": None, "stop": None, "step": None}),
-    "attribute": (tree.Attribute, {}),
+    "range_from": (tree.Range, {"stop": None}),
+    "range_to": (tree.Range, {"start": None}),
+    "range_all": (tree.Range, {"start": None, "stop": None}),
     "named": (tree.Argument, {}),
-    "positional": (tree.Argument, {"name": None}),
-    "comprehension": (tree.Comprehension, {"where": None}),
+    "argument": (tree.Argument, {"name": None}),
     "bound": (tree.PatternField, {}),
     "equal": (tree.PatternField, {"op": "=="}),
 }
-"""Rule of the grammar -> its class, and the fields that no child gives or need not give."""
-_CHILDREN = {
-    rule: [name for name in form.__dataclass_fields__ if name != "span" and name not in given]
-    for rule, (form, given) in _FORMS.items()
+"""Rule of the grammar -> its class, and the fields that no child gives."""
+_PARTS = {"init": "value", "guard": "where"} | {
+    name: name for name in "default where because apart alias step preposition".split()
 }
-"""Rule of the grammar -> the fields that its children give, in order."""
-_PARTS = {"init": "value", "guard": "where"} | {n: n for n in ("because", "apart", "alias", "step", "where")}
 """Rule of a part that is known by its keyword -> the field that it gives."""
-_LISTS: Mapping[str, tuple[type[tree.Node], str]] = {
-    "choice": (tree.Choice, "options"),
-    "list": (tree.ListExpr, "items"),
-}
 
 
 class _TooDeep(Exception):
@@ -104,28 +82,31 @@ class _Builder:
         `below`: the depth of the expressions among them, in an expression. `depth`: of the body that a statement stands in.
         """
         form, given = _FORMS[branch.data]
-        found, left = dict(given), iter(_CHILDREN[branch.data])
+        found, plain = dict(given), list[Any]()
         for kid in branch.children:
-            if isinstance(kid, Token):
-                if kid.type == "NAME":
-                    found[next(left)] = self.name(kid)
-                elif kid.type in ("STRING", "CMP"):
-                    found[next(left)] = self.string(kid) if kid.type == "STRING" else str(kid)
-            elif kid.data in _PARTS:
-                inner = kid.children[0]
-                if isinstance(inner, Token):
-                    found[_PARTS[kid.data]] = (
-                        self.string(inner) if inner.type == "STRING" else self.name(inner)
-                    )
-                else:
-                    found[_PARTS[kid.data]] = self.value(inner) if below is None else self.expr(inner, below)
-            elif kid.data == "names":
-                found["parameters" if form is tree.Fn else "names"] = self.names(kid.children)
-            elif kid.data == "body":
+            if isinstance(kid, Branch) and kid.data == "body":
                 found["body"] = self.body(kid, depth + 1)
-            else:
-                found[next(left)] = self.value(kid) if below is None else self.expr(kid, below)
+            elif isinstance(kid, Branch) and kid.data in _PARTS:
+                found[_PARTS[kid.data]] = self.read(kid.children[0], below)
+            elif isinstance(kid, Branch) or kid.type not in ("ERROR", "SAME_AS"):
+                plain.append(self.read(kid, below))
+        names, rest = _fields(branch.data)
+        found.update(zip(names, plain, strict=False))
+        if rest:
+            found[rest] = tuple(plain[len(names) :])
         return form(span=self.at(branch), **found)
+
+    def read(self, part: Branch | Token, below: int | None) -> Any:
+        """Return a name, a string, a sign, or an expression; `below` is the depth of one inside another."""
+        if isinstance(part, Branch):
+            return self.value(part) if below is None else self.expr(part, below)
+        match part.type:
+            case "NAME":
+                return self.name(part)
+            case "STRING":
+                return self.string(part)
+            case _:
+                return str(part)
 
     # ------------------------------------------------------------ items and statements
 
@@ -141,42 +122,11 @@ class _Builder:
     def item(self, branch: Branch) -> tree.Item:
         span = self.at(branch)
         doc = self.doc(span.line)
-        result: Any
-        match branch.data:
-            case "param":
-                result = self.param(branch, span, doc)
-            case "decl":
-                result = self.decl(branch, span, doc)
-            case _:
-                result = self.made(branch)
-                if isinstance(result, tree.Fn):
-                    result = dataclasses.replace(result, doc=doc)
+        found: Any = self.made(branch)
+        if isinstance(found, tree.Param) and found.words:
+            found = dataclasses.replace(found, words=(found.type, *found.words))
         self.doc(span.end_line + 1)  # doc comments inside a body belong to nothing
-        return result  # type: ignore[no-any-return]
-
-    def param(self, branch: Branch, span: Span, doc: str) -> tree.Param:
-        name, *words = self.names(kid for kid in branch.children if isinstance(kid, Token))
-        last = branch.children[-1]
-        default = self.value(last.children[0]) if isinstance(last, Branch) else None
-        listed = tuple(words) if len(words) > 1 else ()
-        return tree.Param(span=span, name=name, type=words[0], default=default, words=listed, doc=doc)
-
-    def decl(self, branch: Branch, span: Span, doc: str) -> tree.Decl:
-        kind, name, *rest = branch.children
-        parts = {
-            kid.data: kid for kid in rest if isinstance(kid, Branch)
-        }  # beside an ERROR for an unreadable tail
-        target, init, body = (parts.get(part) for part in ("target", "init", "body"))
-        return tree.Decl(
-            span=span,
-            kind=self.name(kind),
-            name=self.name(name),
-            preposition=None if target is None else str(target.children[0].children[0]),  # type: ignore[arg-type]
-            target=None if target is None else self.value(target.children[1]),
-            value=None if init is None else self.value(init.children[0]),
-            body=None if body is None else self.body(body, 1),
-            doc=doc,
-        )
+        return dataclasses.replace(found, doc=doc) if hasattr(found, "doc") else found  # type: ignore[no-any-return]
 
     def body(self, branch: Branch, depth: int) -> tuple[tree.Stmt, ...]:
         if depth > MAX_BODIES:
@@ -196,9 +146,6 @@ class _Builder:
 
     def name(self, token: Token) -> tree.Name:
         return tree.Name(span=span_of(token, self.words.file), text=str(token))
-
-    def names(self, tokens: Iterable[Token]) -> tuple[tree.Name, ...]:
-        return tuple(map(self.name, tokens))
 
     def string(self, token: Token) -> tree.String:
         """Return a string with its escapes resolved; a wrong escape is reported and kept."""
@@ -255,51 +202,40 @@ class _Builder:
                 return self.number(kids[0])
             case "string":
                 return self.string(kids[0])
-            case form if form in _FORMS:
-                return self.made(branch, depth + 1)
-        span = self.at(branch)
-        match branch.data:
             case "name" | "bad_expr":
-                return tree.BadExpr(span=span)
-            case "sum" | "term":
-                return self.chain(span, kids[0], list(zip(kids[1::2], kids[2::2], strict=True)), depth)
-            case "implies" | "or_" | "and_":
-                return self.chain(span, kids[0], [(branch.data.rstrip("_"), kid) for kid in kids[1:]], depth)
+                return tree.BadExpr(span=self.at(branch))
+            case "sum" | "term" | "implies" | "or_" | "and_":
+                return self.chain(self.at(branch), kids, depth)
             case "compare":
                 signs, ops = tuple(map(self.at, kids[1::2])), tuple(map(str, kids[1::2]))
-                operands = tuple(map(read, kids[::2]))
-                return tree.Compare(span=span, operands=operands, ops=ops, op_spans=signs)  # type: ignore[arg-type]
-            case "sign":
-                return tree.Unary(span=span, op=str(kids[0]), operand=read(kids[1]))  # type: ignore[arg-type]
-            case "index":
-                *slices, last = kids[1].children
-                where = read(last.children[0]) if last.data == "where" else None
-                items = tuple(map(read, slices if where is not None else kids[1].children))
-                return tree.Index(span=span, target=read(kids[0]), items=items, where=where)
-            case "call":
-                inside = [] if len(kids) == 1 else kids[1].children
-                if len(kids) > 1 and kids[1].data == "comprehension":
-                    given = tree.Argument(span=self.at(kids[1]), name=None, value=read(kids[1]))
-                    return tree.Call(span=span, function=read(kids[0]), arguments=(given,))
-                return tree.Call(span=span, function=read(kids[0]), arguments=tuple(map(read, inside)))
-            case "pattern":
-                fields = tuple(map(read, kids[1:]))
-                return tree.Pattern(span=span, name=self.name(kids[0]), fields=fields)
-            case "pattern_choice":
-                options = tuple(map(read, kids))
-                return options[0] if len(options) == 1 else tree.PatternChoice(span=span, options=options)
-        kind, field = _LISTS[branch.data]
-        return kind(span=span, **{field: tuple(map(read, kids))})
+                operands = tuple(self.expr(kid, depth + 1) for kid in kids[::2])
+                return tree.Compare(span=self.at(branch), operands=operands, ops=ops, op_spans=signs)  # type: ignore[arg-type]
+        return self.made(branch, depth + 1)
 
-    def chain(self, whole: Span, first: Branch, steps: list[tuple[Any, Branch]], depth: int) -> tree.Expr:
+    def chain(self, whole: Span, kids: list[Any], depth: int) -> tree.Expr:
         """Return `a + b - c` as nested, left-associative `Binary`s."""
-        depth += len(steps)
+        depth += len(kids) // 2
         if depth > MAX_DEPTH:
             raise _TooDeep
-        left = self.expr(first, depth)
-        for op, branch in steps:
-            last = branch is steps[-1][1]  # whose end counts a closing bracket in
-            span = whole.start.to(whole.end if last else self.at(branch).end)
-            sign = str(op.children[0] if isinstance(op, Branch) else op)
-            left = tree.Binary(span=span, op=sign, left=left, right=self.expr(branch, depth))  # type: ignore[arg-type]
+        left = self.expr(kids[0], depth)
+        for op, branch in zip(kids[1::2], kids[2::2], strict=True):
+            end = (
+                whole.end if branch is kids[-1] else self.at(branch).end
+            )  # the whole ends behind a closing bracket
+            right = self.expr(branch, depth)
+            left = tree.Binary(span=whole.start.to(end), op=str(op), left=left, right=right)  # type: ignore[arg-type]
         return left  # type: ignore[no-any-return]
+
+
+@functools.cache
+def _fields(rule: str) -> tuple[list[str], str]:
+    """Return the fields that the children of a rule give, in order, and the one that all further children are of."""
+    form, given = _FORMS[rule]
+    names: list[str] = []
+    for name, each in form.__dataclass_fields__.items():
+        if name in given or name in _PARTS or name in ("span", "body"):
+            continue
+        if str(each.type).startswith("tuple"):
+            return names, name
+        names.append(name)
+    return names, ""

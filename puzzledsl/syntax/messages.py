@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from puzzledsl.base.diagnostics import Diagnostic, Edit, Fix, Span
+from puzzledsl.base.diagnostics import Diagnostic, Edit, Fix, Label, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import listed
 from puzzledsl.base.units import UNITS, unit_in_words, with_unit
@@ -338,6 +338,40 @@ def _listed_behind(place: Place) -> tuple[Token | None, str]:
         if place.front[at].type in ("MINIMIZE", "MAXIMIZE", "REQUIRE"):
             return comma, str(place.front[at])
     return None, ""
+
+
+def colon_body(tokens: list[Token], index: int, file: str) -> tuple[errors.MissingBrace, int] | None:
+    """Return the mistake of a body that the colon at `index` opens, as in `bld b of w:`, and the index of the newline behind it.
+
+    It is one mistake, however long the body is. None for any other colon.
+    """
+    if tokens[index].type != "COLON":
+        return None
+    start = index
+    while start and tokens[start - 1].type != "_NL":
+        start -= 1
+    head = tokens[start:index]
+    if not head or head[0].column != 1 or head[0] not in DECLARATIONS:
+        return None
+    if any(token.type in ("EQUAL", "LBRACE", "LPAR") for token in head):
+        return None
+    from puzzledsl.language.kinds import KINDS  # only a mistake needs the alternatives that it imports
+
+    kind = KINDS[head[0]]
+    ends = (i for i in range(index, len(tokens) - 1) if tokens[i].type == "_NL")
+    stop = next((i for i in ends if tokens[i + 1].column == 1), len(tokens) - 1)
+    colon, last = tokens[index], tokens[stop - 1]
+    behind = [token.type for token in tokens[index + 1 : index + 3]]
+    holds = len(behind) == 2 and behind[0] != "_NL" and behind[1] not in ("COLON", "EQUAL")
+    if holds and last.line == colon.line and len(head) > 1 and kind.value is not None:
+        return None  # `=` was meant: `parent p: hf("…")`
+    body = kind.form.partition(" {")[2]
+    form = f"{' '.join(head)} {{{body}" if body and len(head) > 1 else kind.form
+    help = "a body stands in braces, and its settings take `=`" if form.endswith("}") else "it is written"
+    below = [] if last is colon else [Label(span_of(last, file), "up to here")]
+    where = span_of(colon, file)
+    error = errors.MissingBrace(where, "the body begins here", secondary=below, help=f"{help}: `{form}`")
+    return error, stop
 
 
 _FORMS = (_layers, _number, _word, _equals, _colon, _next_statement, _condition, _format_string)

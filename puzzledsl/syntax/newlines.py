@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Sink
-from puzzledsl.base.suggest import closest
 from puzzledsl.language.words import DECLARATIONS, FUNCTIONS, STATEMENT_KEYWORDS
 from puzzledsl.syntax import errors
 from puzzledsl.syntax.tokens import Token, Words, after, span_of, virtual
@@ -43,15 +42,9 @@ _ENDS_BRACKETS = _BEGINS | _BRACES | _ASSIGNS
 def starts_declaration(tokens: list[Token], index: int) -> bool:
     """Return True for a token at the left margin that certainly begins a declaration, even inside an open bracket."""
     token = tokens[index]
-    if token.column != 1:
-        return False
-    if token.type in ("USE", "PARAM", "FN"):
-        return True
-    if token.type != "NAME" or index + 1 == len(tokens) or tokens[index + 1].type != "NAME":
-        return False
-    return token in DECLARATIONS or (
-        closest(token, DECLARATIONS) is not None and closest(token, STATEMENT_KEYWORDS) is None
-    )
+    if token.column != 1 or token.type in ("USE", "PARAM", "FN"):
+        return token.column == 1
+    return token in DECLARATIONS and index + 1 < len(tokens) and tokens[index + 1].type == "NAME"
 
 
 def lay_out(words: Words, sink: Sink) -> list[Token]:

@@ -2,8 +2,8 @@
 
 At an unexpected token, pop to a state that accepts the ERROR terminal, skip to a token that can follow it, feed ERROR
 and continue. The grammar accepts ERROR as a value, as the tail of a declaration's head, as a statement and as an
-item. They are tried in this order: losing less text causes fewer follow-up errors. Repaired instead are slips of one token
-(repair.py), a misspelt keyword, a missing `{` or `}`, and a superfluous `}`.
+item. They are tried in this order: losing less text causes fewer follow-up errors. Repaired instead are slips of one token, if
+the rest of the statement then parses, a misspelt keyword, a missing `{` or `}`, and a superfluous `}`.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ from puzzledsl.base.suggest import closest
 from puzzledsl.language.words import DECLARATIONS, STATEMENT_KEYWORDS, TOP_KEYWORDS
 from puzzledsl.syntax import errors
 from puzzledsl.syntax.machine import Branch, Machine
-from puzzledsl.syntax.messages import Place, found, unexpected
+from puzzledsl.syntax.messages import Place, colon_body, found, unexpected
 from puzzledsl.syntax.newlines import starts_declaration
-from puzzledsl.syntax.repair import MAX_AHEAD, colon_body, repair
 from puzzledsl.syntax.tokens import Token, Words, after, span_of, virtual
 
+MAX_AHEAD = 60
+"""Number of following tokens of the statement that a repair is checked against; later tokens are not checked."""
 MAX_MISTAKES = 100
 """After this many mistakes the rest of the file is skipped: it is probably not a `.pzl` file."""
 
 _BODY_ONLY = {"REQUIRE", "PREFER", "MINIMIZE", "MAXIMIZE", "SOLUTIONS", "FOR"}
 _BEFORE_STATEMENTS = {"_NL", "COMMA", "LBRACE", "RBRACE", "ERROR"}
 _STOPS = frozenset(_BEFORE_STATEMENTS)
+_ENDS = {"_NL", "LBRACE", "RBRACE"}
 _SETS = {"DOT", "LSQB", "EQUAL", "EXTEND", "REMOVE", "KEEP"}
 _SOFT_SYNC = {"COMMA", "LBRACE", "BECAUSE", "WHERE"}
 _BRACKETS = {"LPAR": 1, "LSQB": 1, "RPAR": -1, "RSQB": -1}
@@ -46,9 +48,8 @@ class _Driver:
     index: int = 0
     brackets: int = 0
     statement: int = 0  # index of the first token of this statement
-    braces: list[Token] = field(
-        default_factory=list
-    )  # the open ones; one that recovery inserted has no width
+    braces: list[Token] = field(default_factory=list)
+    """The open ones; one that recovery inserted has no width."""
     pairs: list[tuple[Token, Token]] = field(default_factory=list)
     mistakes: int = 0
     reported_at: int = 0  # the line of the last mistake
@@ -62,7 +63,7 @@ class _Driver:
             begins = self.braces and token.column == 1 and starts_declaration(self.tokens, self.index)
             if begins and self.machine.accepts("RBRACE"):
                 self.close_braces()
-            token = self.mended(token)
+            token = self.tokens[self.index] = self.mended(token)
             if token.type == "RBRACE" and not self.braces:
                 where = span_of(token, self.words.file)
                 fixes = [Fix.replace(where, "", safe=False)]
@@ -77,13 +78,7 @@ class _Driver:
         return self.machine.finish()
 
     def taken(self, token: Token) -> bool:
-        """Take an acceptable token, which stands for the next one, and those behind it in its part of the statement."""
-        if token is not self.tokens[self.index]:
-            acceptable = self.machine.accepts(token.type)
-            if acceptable:
-                self.feed(token)
-                self.index += 1
-            return acceptable
+        """Take the next token if it is acceptable, and those behind it in its part of the statement."""
         ends = token.type in _BEFORE_STATEMENTS and not self.brackets
         end = self.machine.take(self.tokens, self.index, None if ends else _STOPS)
         if end == self.index:
@@ -106,7 +101,7 @@ class _Driver:
             self.braces.append(token)
         elif token.type == "RBRACE":
             self.pairs.append((self.braces.pop(), token))
-        if token.type in ("_NL", "LBRACE", "RBRACE"):
+        if token.type in _ENDS:
             self.statement = self.index + 1
 
     def token_before(self) -> Token | None:
@@ -120,7 +115,7 @@ class _Driver:
     def report(self, error: Diagnostic) -> None:
         """Record a mistake, unless a bad token or bracket of this statement is already reported."""
         end = self.index
-        while end + 1 < len(self.tokens) and self.tokens[end].type not in ("_NL", "LBRACE", "RBRACE"):
+        while end + 1 < len(self.tokens) and self.tokens[end].type not in _ENDS:
             end += 1
         last = min(end, len(self.tokens) - 1)
         lines = range(self.tokens[min(self.statement, last)].line, self.tokens[last].line + 1)
@@ -241,21 +236,15 @@ class _Driver:
         If a `}` is indented less than the line of the `{` it closes, that `{` should have been closed earlier: before
         the first line that is indented no more than its own.
         """
-        margins: dict[int, int] = {}  # line -> the column of its first token
-        for token in self.tokens:
-            if token.type != "_NL":
-                margins.setdefault(token.line, token.column)
+        written = [token for token in self.tokens if token.type != "_NL"]
+        margins = {token.line: token.column for token in reversed(written)}
         for inner, closer in self.pairs:
-            if inner.start_pos > opener.start_pos and margins.get(closer.line, 1) < margins.get(
-                inner.line, 1
-            ):
+            if inner.start_pos > opener.start_pos and margins[closer.line] < margins[inner.line]:
                 opener = inner
                 break
         before = opener
-        for token in self.tokens:
-            if token.type == "_NL" or token.start_pos <= opener.start_pos:
-                continue
-            if token.line != before.line and margins[token.line] <= margins.get(opener.line, 1):
+        for token in (token for token in written if token.start_pos > opener.start_pos):
+            if token.line != before.line and margins[token.line] <= margins[opener.line]:
                 return opener, last if before is opener else before
             before = token
         return opener, last
@@ -267,11 +256,11 @@ class _Driver:
         if self.last is not None and self.last.type == "RBRACE" and self.machine.accepts("_NL"):
             self.restart_behind_brace(self.last, token)
             return
-        body = colon_body(self.tokens, self.index, self.words.file) if token.type == "COLON" else None
-        if body is not None:
-            self.sink.drop(body.lines)
-            self.report(body.error)
-            self.give_up(token, [body.stop])
+        if body := colon_body(self.tokens, self.index, self.words.file):
+            told, stop = body
+            self.sink.drop(range(token.line, self.tokens[stop - 1].end_line + 1))
+            self.report(told)
+            self.give_up(token, [stop])
             return
         error = self.mistake(token)
         self.report(error)
@@ -296,21 +285,28 @@ class _Driver:
 
     def repaired(self) -> bool:
         """Repair a one-token slip if that makes the rest of the statement readable; return True if it did."""
-        if self.mistakes >= MAX_MISTAKES:
-            return False
-        how = repair(self.machine, self.tokens, self.index, self.last)
-        if how is None:
-            return False
-        if how.undo and self.last is not None:
-            self.machine.pop_to(self.machine.depth - 1)
-            self.brackets -= _BRACKETS.get(self.last.type, 0)
-            if self.last.type == "LBRACE":
-                self.braces.pop()
-            self.last = None
-        self.index += how.skip
-        for meant in how.insert:
-            self.feed(meant)
-        return True
+        rest: list[str] = []
+        for each in self.tokens[self.index : self.index + MAX_AHEAD]:
+            rest.append(each.type)
+            if each.type == "_NL" or (each.type in _ENDS and len(rest) > 1):
+                break
+        last, depth = self.last, self.machine.depth
+        can_undo = last is not None and last.type not in ("_NL", "RBRACE", "ERROR") and depth >= 2
+        for undo, insert, skip in _ways(self.tokens, self.index, last or self.tokens[self.index]):
+            kinds = [*([] if insert is None else [insert.type]), *rest[skip:]]
+            possible = can_undo if undo else skip < len(rest)
+            if self.mistakes < MAX_MISTAKES and possible and self.machine.accepts(*kinds, depth=depth - undo):
+                if undo and last is not None:
+                    self.machine.pop_to(depth - 1)
+                    self.brackets -= _BRACKETS.get(last.type, 0)
+                    if last.type == "LBRACE":
+                        self.braces.pop()
+                    self.last = None
+                self.index += skip
+                if insert is not None:
+                    self.feed(insert)
+                return True
+        return False
 
     def restart_behind_brace(self, brace: Token, token: Token) -> None:
         """Handle text behind a `}` on the same line: keep the body, and let `token` begin a new statement."""
@@ -351,3 +347,25 @@ class _Driver:
                 return
             depth += (kind == "LBRACE") - (kind == "RBRACE" and depth > 0)
         yield len(self.tokens) - 1
+
+
+def _ways(tokens: list[Token], index: int, last: Token) -> Iterator[tuple[int, Token | None, int]]:
+    """Yield repairs, most likely first: the number of tokens taken that are undone, one to insert, the number to skip.
+
+    Drop a doubled token, insert a sign, read another one, insert a name, drop a token.
+    """
+    token, name = tokens[index], virtual("NAME", "", last)
+    if last is not token and last == token:
+        yield 0, None, 1
+    if index > 1 and tokens[index - 2] == last:
+        yield 1, None, 0
+    for kind, text in (("EQUAL", "="), ("COMMA", ","), ("COLON", ":")):
+        yield 0, virtual(kind, text, last), 0
+    yield 0, token.like(*(("OF", "of") if token.type == "NAME" else ("EQUAL", "="))), 1
+    if token.type == "_NL":
+        yield 0, name, 0
+    yield 1, None, 0
+    yield 0, name, 0
+    ends = token.type == "RBRACE" and tokens[index + 1].type in ("_NL", "COMMA", "RBRACE")
+    if token.type != "_NL" and not ends:
+        yield 0, None, 1

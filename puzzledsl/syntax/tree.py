@@ -147,7 +147,7 @@ class Index(Node):
 
     target: Expr
     items: tuple[Expr, ...]
-    where: Expr | None
+    where: Expr | None = None
 
 
 class Argument(Node):
@@ -163,7 +163,7 @@ class Comprehension(Node):
     element: Expr
     variable: Name
     collection: Expr
-    where: Expr | None
+    where: Expr | None = None
 
 
 class Call(Node):
@@ -248,7 +248,7 @@ class ForAll(Node):
 
     variable: Name
     domain: Expr
-    where: Expr | None
+    where: Expr | None = None
     body: tuple[Stmt, ...]
 
 
@@ -256,14 +256,14 @@ class Require(Node):
     """`require EXPR because "…"`."""
 
     condition: Expr
-    because: String | None
+    because: String | None = None
 
 
 class Prefer(Node):
     """`prefer EXPR because "…"`."""
 
     condition: Expr
-    because: String | None
+    because: String | None = None
 
 
 class Objective(Node):
@@ -277,7 +277,7 @@ class Solutions(Node):
     """`solutions 10 apart 8`."""
 
     count: Expr
-    apart: Expr | None
+    apart: Expr | None = None
 
 
 class Let(Node):
@@ -291,7 +291,7 @@ class Assert(Node):
     """`assert EXPR because "…"`, in a body or at the top level."""
 
     condition: Expr
-    because: String | None
+    because: String | None = None
 
 
 Stmt = Assign | Section | ForAll | Require | Prefer | Objective | Solutions | Let | Assert
@@ -303,8 +303,8 @@ class Use(Node):
     """`use "std/hardware.pzl" (h100_sxm)`, `use "file" as h`."""
 
     path: String
-    names: tuple[Name, ...]
-    alias: Name | None
+    names: tuple[Name, ...] = ()
+    alias: Name | None = None
 
 
 class Param(Node):
@@ -312,7 +312,7 @@ class Param(Node):
 
     name: Name
     type: Name
-    default: Expr | None
+    default: Expr | None = None
     words: tuple[Name, ...] = ()
     doc: str = ""
 
@@ -331,10 +331,10 @@ class Decl(Node):
 
     kind: Name
     name: Name
-    preposition: Literal["of", "on"] | None
-    target: Expr | None
-    value: Expr | None
-    body: tuple[Stmt, ...] | None
+    preposition: Literal["of", "on"] | None = None
+    target: Expr | None = None
+    value: Expr | None = None
+    body: tuple[Stmt, ...] | None = None
     doc: str = ""
 
 

@@ -48,9 +48,8 @@ class _Reader:
     index: int = 0
 
     def run(self) -> None:
-        torn = {
-            t.line for t in self.raw if t.type == "UNTERMINATED"
-        }  # their characters may belong to a string
+        # characters of a line with a torn string may belong to the string
+        torn = {t.line for t in self.raw if t.type == "UNTERMINATED"}
         while self.index < len(self.raw):
             token = self.raw[self.index]
             self.index += 1
@@ -70,24 +69,8 @@ class _Reader:
                     self.block_comment(token)
                 case "EQUAL" if self.touches("CMP") and self.raw[self.index] in ("<", ">"):
                     self.turned_comparison(token)
-                case "QUANTITY":
-                    self.words.tokens.append(self.whole(token))
                 case _:
                     self.words.tokens.append(token)
-
-    def whole(self, token: Token) -> Token:
-        """Return a number with what touches it, so that `5O%` and `1l2` are one mistake."""
-        first, last = token, token
-        while self.touches("QUANTITY") or (
-            token[-1].isalpha() and self.touches("UNKNOWN") and self.raw[self.index] == "%"
-        ):
-            last = self.raw[self.index]
-            self.index += 1
-        if last is first:
-            return token
-        joined = first.like("QUANTITY", self.text[first.start_pos : last.end_pos])
-        joined.end_pos, joined.end_column = last.end_pos, last.end_column
-        return joined
 
     def at(self, first: Token, last: Token | None = None) -> Span:
         """Return the span from a token to another one."""
@@ -127,14 +110,10 @@ class _Reader:
             return
         shown = run if run.isprintable() else run.encode("unicode_escape").decode()
         shown = shown if len(shown) <= 20 else shown[:19] + "…"
-        where, meant = self.at(first, last), LOOKALIKES.get(run[0])
-        help = f"did you mean `{meant}`?" if meant else ""
-        if meant == " ":
-            help = "write a plain space"
-        if run == "?":
-            help = "`if` chooses between two values: `if CONDITION then A else B`"
-        fixes = [Fix.replace(where, meant, safe=meant == " ")] if meant is not None and len(run) == 1 else []
-        plural = "s" if len(run) > 1 else ""
+        where, meant, plural = self.at(first, last), LOOKALIKES.get(run[0]), "s" * (len(run) > 1)
+        help = "write a plain space" if meant == " " else f"did you mean `{meant}`?" if meant else ""
+        help = "`if` chooses between two values: `if CONDITION then A else B`" if run == "?" else help
+        fixes = [Fix.replace(where, meant, safe=meant == " ")] if meant is not None and not plural else []
         self.sink.add(errors.UnknownCharacter(where, text=shown, plural=plural, help=help, fixes=fixes))
         self.words.tainted.add(where.line)
 

@@ -14,9 +14,9 @@ import torch
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.units import BYTES, format_quantity
+from puzzledsl.ir.base import span_of
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.nodes import Uptrain
-from puzzledsl.ir.source_location import span_of
 from puzzledsl.models.families.access import base_shape_of, shape_of
 from puzzledsl.models.families.load import load_config
 from puzzledsl.models.this_device import this_device

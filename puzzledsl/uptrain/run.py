@@ -22,8 +22,8 @@ from puzzledsl.child.load import child_config
 from puzzledsl.data.blocks import token_rows
 from puzzledsl.data.errors import NotEnoughText
 from puzzledsl.data.rows import TokenRows
+from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import Data, Program, Uptrain
-from puzzledsl.ir.source_location import span_of
 from puzzledsl.models.families.load import load_config, load_tokenizer
 from puzzledsl.models.placement import placement
 from puzzledsl.uptrain.errors import NoLoss, NoUptrainData, OtherVocabulary

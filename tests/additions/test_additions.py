@@ -315,7 +315,7 @@ MEASURED = """    "reverse_kl": lambda chunk: kl_divergence(chunk.model_CV, chun
 
 
 def add_measure(tree: Tree) -> None:
-    tree.insert("puzzledsl/ir/tables/measures.py", '    Measure(\n        "perplexity"', MEASURE)
+    tree.insert("puzzledsl/ir/tables/evaluations.py", '    Measure(\n        "perplexity"', MEASURE)
     tree.insert("puzzledsl/evaluate/divergence.py", '    "perplexity": Chunk.surprise_C,', MEASURED)
 
 

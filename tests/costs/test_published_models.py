@@ -16,7 +16,7 @@ from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.checker.shipped import shipped_profiles, shipped_shapes
-from puzzledsl.costs.parameters import fixed_size
+from puzzledsl.costs.flops import fixed_size
 from puzzledsl.costs.table import cost_table
 from puzzledsl.families.layouts import LETTERS
 from puzzledsl.ir import facts

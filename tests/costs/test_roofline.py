@@ -14,9 +14,8 @@ from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.costs.flops import Workload, mean_context
+from puzzledsl.costs.flops import Workload, fixed_size, mean_context
 from puzzledsl.costs.memory import kv_cache_bytes, largest_parent_batch
-from puzzledsl.costs.parameters import fixed_size
 from puzzledsl.costs.roofline import attention_scores_s, sub_block_cost
 from puzzledsl.costs.table import cost_table, merge
 from puzzledsl.ir import facts

@@ -8,7 +8,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerFast
 
 from puzzledsl.ir import nodes
-from puzzledsl.ir.source_location import Where
+from puzzledsl.ir.base import Where
 from tests.tiny import tiny_tokenizer
 
 WHERE = Where(file="p.pzl", line=3, column=1, end_line=3, end_column=9)

@@ -213,6 +213,23 @@ def test_refine_settings(tmp_path: Path) -> None:
     assert refine("measured(9, data: questions)") is not None
 
 
+@pytest.mark.states("judge.settings-table", "judge.figures-table")
+def test_judge_settings_and_figures(tmp_path: Path) -> None:
+    from tests.language.rules import WEIGHTS, program
+
+    def judge(more: str, bound: str = "taste.kl <= 1") -> object:
+        text = f'data unread = text("u.txt")\njudge taste of q = tasks("a.jsonl") {{ data = unread{more} }}\n'
+        text += f"{WEIGHTS}search s of v {{ minimize params, require {bound} }}"
+        return program(tmp_path, text).judges["taste"].model_dump(exclude={"where"})
+
+    rows = table("judge.settings-table")
+    given = [f"{words(row[0])[0]} = {words(row[1])[0]}" for row in rows if words(row[1])]
+    assert len(rows) == 5 and len(given) == 2
+    assert judge("") == judge(f", {', '.join(given)}")
+    for row in table("judge.figures-table"):
+        judge("", f"taste.{words(row[0])[0]} {words(row[1])[0]}")
+
+
 @pytest.mark.states("search.figures")
 def test_figures() -> None:
     from puzzledsl.language.words import SUB_BLOCK_FACTS

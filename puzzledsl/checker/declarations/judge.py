@@ -6,9 +6,9 @@ from fractions import Fraction
 from typing import NoReturn
 
 from puzzledsl.base.diagnostics import Args, Span
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import Declared
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.settings import lower
 from puzzledsl.checker.spaces.space_info import SpaceInfo
@@ -19,7 +19,7 @@ def lower_judge(ctx: Context, symbol: values.Symbol) -> nodes.Judge | None:
     """`judge taste of smollm = tasks("a.jsonl") { data = heldout, items = 200 }`."""
     judge = Declared(ctx, symbol)
     judge.check_parts(value="allowed", body="needed")
-    of, tasks = judge.target_later(), tuple[str, ...]()
+    of, tasks = judge.target(), tuple[str, ...]()
     if judge.decl.value is not None and (call := ctx.attempt(judge.call)) is not None:
         files = judge.arguments(call)
         files.need_all()
@@ -116,6 +116,5 @@ def _predicting(ctx: Context, search: Declared, info: SpaceInfo, node: nodes.Sea
         if score is None or score.space != info.name or not isinstance(score.method, nodes.ReplaceOne):
             continue
         if score.method.metric == "kl_divergence" and score.method.around is None:
-            ctx.lower_later(symbol)
             return score.name
     return None

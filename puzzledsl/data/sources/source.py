@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from puzzledsl.base.diagnostics import DiagnosticError, Span
 from puzzledsl.data.errors import ColumnMissing, DataUnreadable, LibraryNotInstalled
 from puzzledsl.ir import nodes
-from puzzledsl.ir.source_location import span_of
+from puzzledsl.ir.base import span_of
 
 Node = TypeVar("Node", bound=nodes.Picked)
 Message = dict[str, Any]

@@ -29,7 +29,7 @@ from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.data.blocks import token_blocks
 from puzzledsl.data.budget import Budget
 from puzzledsl.ir import nodes
-from puzzledsl.ir.source_location import span_of
+from puzzledsl.ir.base import span_of
 from puzzledsl.ir.tables import BldJob, Piece
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import check_tokens, load_tokenizer

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.ir import nodes
-from puzzledsl.ir.source_location import span_of
+from puzzledsl.ir.base import span_of
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.task import Task
 from puzzledsl.pipeline.tasks import TASKS

@@ -9,8 +9,8 @@ from pathlib import Path
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.files import write_text
 from puzzledsl.ir import nodes
+from puzzledsl.ir.base import span_of
 from puzzledsl.ir.references import children_evaluated, children_in_full, children_wanted
-from puzzledsl.ir.source_location import span_of
 from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.inputs import data_inputs, evaluated_models, measured_scenarios, only_data

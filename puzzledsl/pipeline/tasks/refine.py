@@ -11,8 +11,8 @@ from puzzledsl.base.files import write_text
 from puzzledsl.base.phrases import listed
 from puzzledsl.base.stage_errors import JudgedOnWhatIsRead
 from puzzledsl.ir import nodes
+from puzzledsl.ir.base import span_of
 from puzzledsl.ir.references import judged_by, readers_of, refine_of, refined_text
-from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import FrontierResult, RefinedFrontier, Refinement
 from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import digest_of, files_fingerprint, meaning
@@ -154,7 +154,7 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
         return [(path, judge.where) for judge in self._judges for path in judge.tasks]
 
     def lacks(self) -> Iterable[Diagnostic]:
-        """What judges and anything else both read, by what the documents say."""
+        """Documents and questions that judges share with anything else."""
         from puzzledsl.data.overlap import digests_of, digests_of_tasks
 
         program, base = self.program, self.ctx.base

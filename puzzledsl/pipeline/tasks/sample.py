@@ -7,8 +7,8 @@ from pathlib import Path
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.ir import nodes
+from puzzledsl.ir.base import span_of
 from puzzledsl.ir.references import written_for
-from puzzledsl.ir.source_location import span_of
 from puzzledsl.pipeline.digests import digest_of, files_fingerprint
 from puzzledsl.pipeline.planning.flop import BYTES_A_TOKEN, token_flop
 from puzzledsl.pipeline.task import Task, Work

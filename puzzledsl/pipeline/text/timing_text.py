@@ -7,7 +7,7 @@ from typing import Any
 
 from puzzledsl.base.diagnostics import Diagnostic, Span
 from puzzledsl.base.units import TIME, format_quantity
-from puzzledsl.ir.source_location import span_of
+from puzzledsl.ir.base import span_of
 from puzzledsl.ir.tables import CellTiming, CostTable, Evaluation, ModelFigures
 from puzzledsl.pipeline.context import Context
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from puzzledsl.ir.nodes import Scenario
 from puzzledsl.ir.tables import Figure
-from puzzledsl.ir.tables.measures import MEASURES
+from puzzledsl.ir.tables.evaluations import MEASURES
 from puzzledsl.report import numbers
 from puzzledsl.report.numbers import Number
 from puzzledsl.report.subject import PARENT, Subject

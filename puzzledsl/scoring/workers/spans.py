@@ -20,7 +20,7 @@ from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.cluster.tasks import Step, Task, TeamSpec
-from puzzledsl.costs.parameters import fixed_size
+from puzzledsl.costs.flops import fixed_size
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.families.paged import paged_parent

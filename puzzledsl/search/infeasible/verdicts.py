@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Label
 from puzzledsl.base.phrases import listed
+from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import CpSat, LinearRequirement, Program, Requirement, Search
-from puzzledsl.ir.source_location import span_of
 from puzzledsl.ir.tables import Change, ConflictItem, SearchResult
 from puzzledsl.search.errors import NoAnswerInTime, NoSolution
 

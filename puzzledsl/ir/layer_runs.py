@@ -19,25 +19,20 @@ Names = tuple[str, str]
 
 def dropped_names(shape: Shape) -> list[Names | None]:
     """Return the choice that drops each layer: a no-op for each sub-block that it has. None: it has neither."""
-    known = {id(own): _dropped(own) for own, _ in shape.kinds()}
+    known: dict[int, Names | None] = {}
+    for own, _ in shape.kinds():
+        attention, ffn = ("parent" if absent(part, own) else "noop" for part in SUB_BLOCKS)
+        known[id(own)] = None if attention == ffn == "parent" else (attention, ffn)
     return [known[id(own)] for own in shape.each]
-
-
-def _dropped(own: Shape) -> Names | None:
-    attention, ffn = ("parent" if absent(part, own) else "noop" for part in SUB_BLOCKS)
-    return None if attention == ffn == "parent" else (attention, ffn)
 
 
 def can_drop(layers: Sequence[LayerChoice], shape: Shape) -> list[bool]:
     """Return True for each layer that a space can drop."""
-    known: dict[tuple[Names | None, int], bool] = {}
-    found = []
-    for names, choice in zip(dropped_names(shape), layers, strict=True):
-        if (names, id(choice)) not in known:
-            attention, ffn = choice.by_name()
-            known[names, id(choice)] = names is not None and names[0] in attention and names[1] in ffn
-        found.append(known[names, id(choice)])
-    return found
+    known = {id(choice): choice.by_name() for choice in {id(choice): choice for choice in layers}.values()}
+    pairs = zip(dropped_names(shape), (known[id(choice)] for choice in layers), strict=True)
+    return [
+        names is not None and names[0] in attention and names[1] in ffn for names, (attention, ffn) in pairs
+    ]
 
 
 def runs_to_drop(layers: Sequence[LayerChoice], shape: Shape, lengths: tuple[int, int] | None) -> list[Run]:

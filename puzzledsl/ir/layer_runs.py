@@ -1,8 +1,7 @@
-"""Runs of consecutive layers: those that a score measures, those that count in a child, and the text of one, `12-17`."""
+"""Runs of consecutive layers: those that a score measures, and those that count in a child."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, absent
@@ -10,9 +9,6 @@ from puzzledsl.ir.nodes import LayerChoice, Shape
 
 Run = tuple[int, int]
 """First layer, number of layers."""
-_WRITTEN = re.compile(r"(\d{1,9})\s*-\s*(\d{1,9})")
-
-
 Names = tuple[str, str]
 """Names of a layer's attention and FFN."""
 
@@ -64,12 +60,3 @@ def counted_runs(dropped: Sequence[bool], measured: Collection[Run]) -> list[Run
         found += [(first, length) for length in known[-1:]]
         first = end
     return found
-
-
-def written_run(text: str) -> Run | None:
-    """The run that `12-17` means; None for any other text, and for a run of fewer than two layers."""
-    match = _WRITTEN.fullmatch(text.strip())
-    if match is None:
-        return None
-    first, last = map(int, match.groups())
-    return (first, last - first + 1) if last > first else None

@@ -127,11 +127,13 @@ class Diagnostic:
     help_template: ClassVar[str] = ""
     registry: ClassVar[dict[str, type[Diagnostic]]] = {}
 
-    def __init_subclass__(cls, *, code: str, template: str = "") -> None:
-        """Register the subclass under its code: `E0301` is an error, `W0412` a warning. A short template stands in the head."""
+    def __init_subclass__(cls, *, code: str, template: str = "", help: str = "") -> None:
+        """Register the subclass under its code: `E0301` is an error, `W0412` a warning. Short templates stand in the head."""
         super().__init_subclass__()
         if template:
             cls.template = template
+        if help:
+            cls.help_template = help
         cls.code, cls.severity = code, "warning" if code.startswith("W") else "error"
         other = Diagnostic.registry.setdefault(code, cls)
         if other.__qualname__ != cls.__qualname__:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from puzzledsl.alternatives.registry import BROKEN
 from puzzledsl.base.diagnostics import Sink, Span
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Lower, OutOfSteps
 from puzzledsl.checker.declarations.common import check_assert
 from puzzledsl.checker.declarations.data import lower_data
@@ -17,7 +18,6 @@ from puzzledsl.checker.declarations.results import lower_eval, lower_export
 from puzzledsl.checker.declarations.search import lower_frontier, lower_search
 from puzzledsl.checker.declarations.space import lower_space
 from puzzledsl.checker.declarations.training import lower_bld, lower_score, lower_uptrain
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions.evaluate import evaluate
 from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol, declared
 from puzzledsl.checker.limits import MAX_DEPTH, MAX_INEXACT_STEPS
@@ -26,7 +26,7 @@ from puzzledsl.checker.names.names import Loader, Parse
 from puzzledsl.checker.names.words import check_settings, report_unknown_names, value_of
 from puzzledsl.checker.names.wrong_kind import settle_kinds
 from puzzledsl.checker.program import Checked
-from puzzledsl.checker.whole.stages import check_whole
+from puzzledsl.checker.whole import check_whole
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import references
 from puzzledsl.language.kinds import KINDS

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Near, Sink, Span
 from puzzledsl.base.units import Quantity
-from puzzledsl.checker.diagnostics import errors
+from puzzledsl.checker import errors
 from puzzledsl.checker.expressions.values import Poison, Scope, SourceFile, Symbol, Value, describe
 from puzzledsl.checker.limits import MAX_DEPTH, MAX_STEPS
 from puzzledsl.checker.names.names import Loader
@@ -201,7 +201,11 @@ class Context:
         return True
 
     def name_of(self, symbol: Symbol) -> str:
-        """Return the unique name of a declaration: its own, prefixed by its file's name if another declaration has that name."""
+        """Return the unique name of a declaration, which is lowered before the check ends.
+
+        It is its own, prefixed by its file's name if another declaration has that name.
+        """
+        self.pending.append(symbol)
         if not self.names:
             self.name_all()
         if symbol not in self.names:  # a second declaration of a name, which is an error
@@ -236,7 +240,7 @@ class Context:
             if symbol in self.busy:
                 names = [s.name for s in self.busy[self.busy.index(symbol) :]]
                 chain = " needs ".join(f"`{n}`" for n in [*names, names[0]])
-                self.report(errors.CyclicDefinition(symbol.span, name=symbol.name, chain=chain))
+                self.report(errors.CyclicDefinition(symbol.span, name=symbol.name, help=chain))
                 return None
             if not self.enter(symbol.span):
                 return None
@@ -261,7 +265,3 @@ class Context:
     def note_used(self, symbol: Symbol) -> None:
         """Register that an expression reads a name."""
         self.used[symbol] = None
-
-    def lower_later(self, symbol: Symbol) -> None:
-        """Queue a declaration to be lowered before the check ends."""
-        self.pending.append(symbol)

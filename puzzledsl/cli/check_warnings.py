@@ -21,7 +21,7 @@ from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import listed
 from puzzledsl.base.units import format_quantity
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.diagnostics.lints import AlwaysHolds, NeverHolds
+from puzzledsl.checker.errors import AlwaysHolds, NeverHolds
 from puzzledsl.ir import nodes
 from puzzledsl.ir.logic import compared
 from puzzledsl.ir.metric_records import METRICS

@@ -86,12 +86,21 @@ SCORE_METRICS: Mapping[Metric, Call] = {
     "cosine": Call("Cosine distance of the last hidden state."),
     "top_k_agreement": Call(
         "Share of the parent's likeliest tokens that are not among the child's.",
-        {"k": Setting("Tokens per position; 1 unless said.", type=int, value=1, at_least=1, at_most=1000)},
+        {
+            "k": Setting(
+                "Tokens per position; 1 unless said.",
+                name="top_k",
+                type=int,
+                value=1,
+                at_least=1,
+                at_most=1000,
+            )
+        },
         positional=1,
     ),
     "accuracy": Call(
         "Drop in accuracy on multiple-choice tasks.",
-        {"tasks": Setting("A JSONL file, relative to this file.", type=str)},
+        {"tasks": Setting("A JSONL file, relative to this file.", name="tasks", type=str)},
         positional=1,
         write='write `accuracy("tasks.jsonl")`',
     ),

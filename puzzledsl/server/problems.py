@@ -14,7 +14,7 @@ from puzzledsl.base.diagnostics import Diagnostic, Fix, Span
 from puzzledsl.base.explanations import Explanation
 from puzzledsl.base.fixes import compatible, safe_fixes
 from puzzledsl.base.resources import resource
-from puzzledsl.checker.diagnostics.lints import UnusedImport, UnusedName
+from puzzledsl.checker.errors import UnusedImport, UnusedName
 from puzzledsl.checker.names.names import key_of
 from puzzledsl.server.document import Document, files_of
 from puzzledsl.server.positions import Lines, covers

@@ -11,7 +11,7 @@ import pytest
 
 from puzzledsl.base.diagnostics import DiagnosticError, Span
 from puzzledsl.base.files import make_directory, matching, replacing, reserve, write_bytes, write_text
-from puzzledsl.checker.diagnostics.errors import DuplicateName
+from puzzledsl.checker.errors import DuplicateName
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def reads(tmp_path_factory: pytest.TempPathFactory) -> Tables:
 
 def _all_tables() -> dict[str, Mapping[str, Setting]]:
     """Every table whose names are read through `Settings`."""
-    found = {name: kind.settings for name, kind in KINDS.items() if name not in ("space", "search")}
+    found = {name: kind.settings for name, kind in KINDS.items() if name != "space"}
     found |= {f"{k}.{n}": s.settings for k, v in KINDS.items() for n, s in v.sections.items()}
     settings = [*((k, v.value) for k, v in KINDS.items() if v.value), *KINDS["space"].settings.items()]
     queue = [*settings, *KINDS["bld"].settings.items(), *KINDS["search"].settings.items()]
@@ -203,7 +203,7 @@ def test_the_checker_reads_from_no_other_table(reads: Tables) -> None:
 def test_what_the_table_lacks_cannot_be_read() -> None:
     settings = Settings(None, "`gqa`", Span("", 1, 1, 1, 1), ALTERNATIVES["attention"]["gqa"].arguments)  # type: ignore[arg-type]
     assert not settings.has("window")
-    for reader in (settings.has, settings.entry, settings.place, settings.symbol, settings.read):
+    for reader in (settings.has, settings.place, settings.symbol, settings.read):
         with pytest.raises(KeyError, match="nobody"):
             reader("nobody")
 

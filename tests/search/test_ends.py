@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 import puzzledsl as pzl
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.checker.diagnostics.lints import NeverHolds
+from puzzledsl.checker.errors import NeverHolds
 from puzzledsl.cli.main import run as cli
 from puzzledsl.cli.schemas.registry import DESCRIBED
 from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment, LayerAssignment

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, Literal
 
 from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS
 from puzzledsl.base.diagnostics import Args, Span
 from puzzledsl.base.frozen import record
-from puzzledsl.base.settings import Kind, Section, Setting
+from puzzledsl.base.settings import Kind
 from puzzledsl.base.units import Quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.settings import (
     Entry,
@@ -76,16 +77,13 @@ class Declared:
         value = value or ("none" if kind.value is None else "allowed" if kind.settings else "needed")
         body = body or ("needed" if kind.value is None else "allowed" if kind.settings else "none")
         help = f"write `{example or kind.form}`"
-        if decl.value is None and value == "needed":
-            self.missing("`= …`", help)
-        if decl.body is None and body == "needed":
-            self.missing("`{ … }`", help)
-        if decl.value is not None and value == "none":
-            self.ctx.misplaced(decl.value.span, "`= …`", self.thing, help)
-        if decl.body and body == "none":
-            at = decl.body[0].span.start
-            one = Span(at.file, at.line, at.column, at.line, at.column + 1)
-            self.ctx.misplaced(one, "`{ … }`", self.thing, help)
+        for what, part, need in (("`= …`", decl.value, value), ("`{ … }`", decl.body, body)):
+            if part is None and need == "needed":
+                self.missing(what, help)
+            elif part and need == "none":
+                at = part.span if isinstance(part, tree.Node) else part[0].span.start
+                at = at if isinstance(part, tree.Node) else replace(at, end_column=at.column + 1)
+                self.ctx.misplaced(at, what, self.thing, help)
         if decl.target is not None and not kind.targets:
             self.ctx.misplaced(decl.target.span, f"`{decl.preposition}`", self.thing)
 
@@ -109,13 +107,6 @@ class Declared:
             ctx.misplaced(named.span, f"`{decl.preposition}`", self.thing, help)
         return None if named is None else ctx.attempt(read_ref, ctx, named, values.Scope(symbol.file), kinds)
 
-    def target_later(self) -> values.Symbol | None:
-        """Return the declaration after `of` or `on`, which is lowered later; None, reported, if it is missing or wrong."""
-        found = self.target()
-        if found is not None:
-            self.ctx.lower_later(found)
-        return found
-
     def head(self, of: values.Symbol | None = None) -> dict[str, Any]:
         """Return the fields that its head gives: name, comment, place, and the name of what it builds on."""
         found: dict[str, Any] = {"name": self.ctx.name_of(self.symbol), "doc": self.decl.doc}
@@ -125,16 +116,22 @@ class Declared:
 
     def body(self) -> tuple[Settings, dict[str, tree.Section]]:
         """Return the settings and sections of its body."""
-        ctx, span, kind = self.ctx, self.symbol.span, self.kind
-        scope = ctx.scopes[self.symbol] = values.Scope(self.symbol.file).inner()
-        found, sections = from_body(ctx, self.decl, scope, kind.settings, self.thing, span, kind.sections)
+        found = Settings(self.ctx, self.thing, self.symbol.span, self.kind.settings)
+        scope = self.ctx.scopes[self.symbol] = values.Scope(self.symbol.file).inner()
+        sections = from_body(found, self.decl, scope, tuple(self.kind.sections))
         found.quiet_about_missing |= self.decl.body is None
         return found, sections
 
-    def section(self, name: str, section: tree.Section, scope: values.Scope | None = None) -> Settings:
-        """Return the settings of its section `name`, which may be misspelt. Its `let`s are its own."""
-        table, inner = self.kind.sections[name].settings, (scope or values.Scope(self.symbol.file)).inner()
-        return from_body(self.ctx, section, inner, table, f"`{name}`", section.name.span)[0]
+    def section(self, name: str, section: tree.Section | None, scope: values.Scope | None = None) -> Settings:
+        """Return the settings of its section `name`, which may be misspelt or not there. Its `let`s are its own."""
+        inner, place = (
+            (scope or values.Scope(self.symbol.file)).inner(),
+            section.name if section else self.symbol,
+        )
+        found = Settings(self.ctx, f"`{name}`", place.span, self.kind.sections[name].settings)
+        if section is not None:
+            from_body(found, section, inner)
+        return found
 
     def call(self) -> values.Constructed:
         """Return the call right of its `=`. Refuse a declaration without one."""
@@ -157,10 +154,7 @@ class Declared:
             if len(known) > 1 and required:
                 listed = ", ".join(f"`{s.name}`" for s in known)
                 self.missing("`data`", f"write `data = {known[0].name}`; there are {listed}")
-        if found is None:
-            return None
-        self.ctx.lower_later(found)
-        return self.ctx.name_of(found)
+        return None if found is None else self.ctx.name_of(found)
 
     def scope_about(self, info: SpaceInfo) -> values.Scope:
         """Return the scope of a declaration about a space, and record both for editors."""
@@ -193,17 +187,11 @@ def space_info(ctx: Context, space: values.Symbol) -> SpaceInfo | None:
 
 
 def from_body(
-    ctx: Context,
-    decl: tree.Decl | tree.Section,
-    scope: values.Scope,
-    table: Mapping[str, Setting],
-    thing: str,
-    span: Span,
-    sections: Mapping[str, Section] | None = None,
-) -> tuple[Settings, dict[str, tree.Section]]:
-    """The settings and sections of a body; other statements are reported. `let`s go into `scope`."""
-    names = tuple(sections or ())
-    found = Settings(ctx, thing, span, table, quiet_about_missing=scope.file.is_damaged(decl.span))
+    found: Settings, decl: tree.Decl | tree.Section, scope: values.Scope, names: Sequence[str] = ()
+) -> dict[str, tree.Section]:
+    """Enter the settings of a body; return its sections. Other statements are reported. `let`s go into `scope`."""
+    ctx, thing, table = found.ctx, found.thing, found.table
+    found.quiet_about_missing = scope.file.is_damaged(decl.span)
     targets = (s.target for s in decl.body or () if isinstance(s, tree.Assign))
     found.given = frozenset(target.text for target in targets if isinstance(target, tree.Name))
     parts: dict[str, tree.Section] = {}
@@ -224,7 +212,7 @@ def from_body(
                     parts.setdefault(str(meant), statement)
             case _:
                 shared_statement(ctx, statement, scope, thing)
-    return found, parts
+    return parts
 
 
 def shared_statement(ctx: Context, statement: tree.Stmt, scope: values.Scope, thing: str) -> None:

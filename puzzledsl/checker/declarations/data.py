@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from math import gcd, lcm
 from typing import Any
 
 from puzzledsl.base.diagnostics import Fix, Label, Span
 from puzzledsl.base.units import COUNT
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared
 from puzzledsl.checker.declarations.results import prompts_file
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions.coercions import as_constant, within
 from puzzledsl.checker.expressions.settings import Settings, from_call, lower, read_call, summands
 from puzzledsl.checker.expressions.values import Constructed, RangeValue, Scope, Symbol
@@ -47,13 +47,10 @@ def _called(ctx: Context, call: Constructed) -> nodes.MixData | nodes.PlainData:
 def _plain(ctx: Context, call: Constructed) -> nodes.PlainData:
     form = DATA_SOURCES[call.name]
     settings = from_call(ctx, call, form)
-    given: dict[str, Any] = {}
-    if settings.has("part"):
-        given["part"] = settings.attempt(_part, settings)
+    readers: dict[str, Callable[[Settings], Any]] = {"part": _part, "prompts": prompts_file}
+    given = {k: settings.read(k, None, read) for k, read in readers.items() if k in settings.entries}
     if "messages" in settings.table:
         _check_rows(settings)
-    if "prompts" in settings.table and settings.has("prompts"):
-        given["prompts"] = settings.attempt(prompts_file, settings)
     assert form.node is not None
     source: nodes.PlainData = settings.sound(lower(settings, form.node, **given))  # type: ignore[assignment]
     return source
@@ -68,7 +65,7 @@ def _check_rows(settings: Settings) -> None:
     if settings.has(key):
         settings.failed = True
         where = f"{settings.thing} {joined} `messages`"
-        settings.ctx.misplaced(settings.entry(key).span, f"`{key}`", where, help)
+        settings.ctx.misplaced(settings.entries[key].span, f"`{key}`", where, help)
 
 
 def _part(settings: Settings) -> tuple[Fraction, Fraction]:
@@ -175,9 +172,9 @@ def _term(ctx: Context, expr: tree.Expr, scope: Scope) -> tuple[Parts, Fraction]
 
 def _is_source(expr: tree.Expr, scope: Scope) -> bool:
     """Return True for a call of a source and for the name of a text."""
-    if isinstance(expr, tree.Call):
-        return isinstance(expr.function, tree.Name) and expr.function.text in (*DATA_SOURCES, "mix")
-    return _declared(expr, scope) is not None
+    word = expr.function if isinstance(expr, tree.Call) else None
+    called = isinstance(word, tree.Name) and word.text in (*DATA_SOURCES, "mix")
+    return called or _declared(expr, scope) is not None
 
 
 def _declared(expr: tree.Expr, scope: Scope) -> Symbol | None:

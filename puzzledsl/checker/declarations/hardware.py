@@ -8,15 +8,15 @@ from fractions import Fraction
 from typing import Any, NoReturn
 
 from puzzledsl.base.diagnostics import Args, Fix
-from puzzledsl.base.settings import Call
+from puzzledsl.base.settings import REQUIRED, Call
 from puzzledsl.base.stage_errors import SeveralGpus
 from puzzledsl.base.units import BYTES, format_quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions.coercions import as_whole
 from puzzledsl.checker.expressions.settings import Settings, from_call, lower
-from puzzledsl.checker.expressions.values import Constructed, Located, Scope, Symbol, located
+from puzzledsl.checker.expressions.values import Constructed, Located, Symbol, located
 from puzzledsl.ir import nodes
 from puzzledsl.ir.hardware_nodes import MAX_BATCH
 from puzzledsl.ir.measured_engines import ENGINES, TORCH
@@ -25,7 +25,6 @@ from puzzledsl.syntax import tree
 
 Spec = nodes.RooflineHardware | nodes.MeasuredHardware | nodes.TableHardware
 CHANGES = Call("A profile with some settings changed.", KINDS["hardware"].settings)
-SECTIONS = KINDS["hardware"].sections
 MAX_TOKENS = 2**40
 
 
@@ -42,12 +41,10 @@ def lower_hardware(ctx: Context, symbol: Symbol) -> nodes.Hardware:
             return nodes.Hardware(**hardware.head(), spec=table)
         return nodes.Hardware(**hardware.head(), spec=lower_measured(settings, ctx.name_of(symbol)))
     base = call.base if call is not None else hardware.target() if decl.target is not None else None
-    if base is None and decl.target is not None:
-        raise Refused
-    if call is None:
+    if call is None and (base is not None or decl.target is None):
         hardware.check_parts("allowed", "needed" if base is None else "allowed")
-        if decl.body is None and base is None:
-            raise Refused
+    if base is None and (decl.target is not None or decl.body is None):
+        raise Refused
     return nodes.Hardware(**hardware.head(), spec=_changed(hardware, base, call))
 
 
@@ -111,13 +108,23 @@ class _Profile:
     def read(self) -> nodes.RooflineHardware:
         """Return the profile."""
         settings, old = self._strict(self.settings, "`KEY`"), self.old
-        peaks, given = self._peaks(), self._efficiency()
+        peak, shares = (
+            self._section("peak", "the KEY peak"),
+            self._section("efficiency", "efficiency of `KEY`"),
+        )
+        peaks = dict(old.flop_per_s) if old else {}
+        peaks |= {dtype: flops for dtype in peak.entries if (flops := peak.read(dtype))}
+        if "peak" in self.sections and not peaks and not peak.failed:
+            peak.need("bf16", help="write `bf16 = 989TFLOP/s`")
+        efficiency = {f"efficiency_{key}": key for key in shares.table}
+        given = {name: shares.read(key, getattr(old, name, REQUIRED)) for name, key in efficiency.items()}
+        given["gqa_decode"] = self._gqa_decode()
+        settings.failed |= peak.failed or shares.failed
         refitted = "efficiency" in self.sections or any(map(settings.has, ("overhead", "link_latency")))
         if refitted or old is None:  # what the constants were fitted to holds for those of `old` alone
             given |= {field: settings.read(key) for key, field in _FITTED.items()}
-        name = old.profile if old else self.hardware.symbol.name
-        given |= {"profile": name, "gqa_decode": self._gqa_decode()}
-        node = lower(settings, nodes.RooflineHardware, old, flop_per_s=peaks, **self._dtypes(peaks), **given)
+        given |= {"profile": old.profile if old else self.hardware.symbol.name, "flop_per_s": peaks}
+        node = lower(settings, nodes.RooflineHardware, old, **self._dtypes(peaks), **given)
         self._check_consistent(settings.sound(node))
         return node
 
@@ -134,44 +141,20 @@ class _Profile:
         said: Args = {"hardware": self.hardware.symbol.name, "what": what, "condition": condition, "got": got}
         return self.hardware.ctx.refuse(errors.ImpossibleHardware(settings.place(key), **said))
 
-    def _section(self, name: str, what: str) -> Settings | None:
-        """Return the figures of a section."""
-        if name not in self.sections:
-            return None
-        return self._strict(self.hardware.section(name, self.sections[name]), what)
-
-    def _peaks(self) -> dict[str, Fraction]:
-        peaks = dict(self.old.flop_per_s) if self.old else {}
-        found = self._section("peak", "the KEY peak")
-        if found is not None:
-            peaks |= {dtype: peak for dtype in found.entries if (peak := found.read(dtype))}
-            if not peaks and not found.failed:
-                found.need("bf16", help="write `bf16 = 989TFLOP/s`")
-            self.settings.failed |= found.failed
-        return peaks
-
-    def _efficiency(self) -> dict[str, Any]:
-        """Return the shares of the peaks that are reached; None for `experts` where they reach that of other matrices."""
-        usual = {key: known.value for key, known in SECTIONS["efficiency"].settings.items()}
-        if self.old:
-            usual = {key: getattr(self.old, f"efficiency_{key}") for key in usual}
-        found = self._section("efficiency", "efficiency of `KEY`")
-        if found is not None:
-            usual = {key: found.read(key, value) for key, value in usual.items()}
-            self.settings.failed |= found.failed
-        return {f"efficiency_{key}": share for key, share in usual.items()}
+    def _section(self, name: str, what: str) -> Settings:
+        """Return the figures of a section; none where it is not written."""
+        return self._strict(self.hardware.section(name, self.sections.get(name)), what)
 
     def _gqa_decode(self) -> nodes.GqaDecode | None:
         """Read `gqa_decode { tokens = 64Ki, kv1 = 31us, kv8 = 102us }`: measured times by KV heads a GPU."""
-        found = self._section("gqa_decode", "`KEY`")
-        if found is None:
+        if "gqa_decode" not in self.sections:
             return self.old.gqa_decode if self.old else None
+        found = self._section("gqa_decode", "`KEY`")
         found.need("tokens")
         heads = sorted(int(key.removeprefix("kv")) for key in found.entries if key.startswith("kv"))
-        times = {n: found.read(f"kv{n}") for n in heads}
+        times, tokens = {n: found.read(f"kv{n}") for n in heads}, found.read("tokens")
         if not times:
             found.need("kv8")
-        tokens = found.read("tokens")
         self.settings.failed |= found.failed
         return None if found.failed else nodes.GqaDecode(tokens=tokens, seconds=times)
 
@@ -180,10 +163,7 @@ class _Profile:
         settings, old = self.settings, self.old
         usual = "bf16" if "bf16" in peaks or not peaks else next(iter(peaks))
         words = {key: known for key, known in settings.table.items() if known.noun == "dtype"}
-        found = {
-            key: settings.read(key, getattr(old, known.name) if old else known.value and usual)
-            for key, known in words.items()
-        }
+        found = {k: settings.read(k, getattr(old, w.name, w.value and usual)) for k, w in words.items()}
         multiplied = "dtype" if found["activations"] is None else "activations"
         name = old.profile if old else self.hardware.symbol.name
         for key in (multiplied, "embedding" if found["head"] is None else "head"):
@@ -200,48 +180,35 @@ class _Profile:
         """Report settings that contradict each other, at the one that is written."""
         gpus, reserve, memory = node.gpus, node.reserve_bytes, node.memory_bytes
         apart, total = (format_quantity(amount, BYTES) for amount in (reserve, memory))
-        ways, link = node.expert_parallel, node.link_bytes_per_s
-        for wrong, what, keys, condition, got in (
-            (
-                gpus % ways,
-                "expert_parallel",
-                ("expert_parallel",),
-                f"a divisor of the {gpus} GPUs",
-                str(ways),
-            ),
-            (gpus > 1 and link == 0, "link", (), f"more than 0 for {gpus} GPUs", "0"),
-            (reserve >= memory, "reserve", ("reserve", "memory"), f"less than the memory ({total})", apart),
-        ):
-            if wrong:
-                key = next(filter(self.settings.has, keys), keys[-1] if len(keys) > 1 else "gpus")
-                self._impossible(self.settings, key, f"`{what}`", condition, got)
+        ways, key, settings = node.expert_parallel, "gpus", self.settings
+        if gpus % ways:
+            key = "expert_parallel" if settings.has("expert_parallel") else key
+            self._impossible(settings, key, "`expert_parallel`", f"a divisor of the {gpus} GPUs", str(ways))
+        if gpus > 1 and node.link_bytes_per_s == 0:
+            self._impossible(settings, "gpus", "`link`", f"more than 0 for {gpus} GPUs", "0")
+        if reserve >= memory:
+            key = "reserve" if settings.has("reserve") else "memory"
+            self._impossible(settings, key, "`reserve`", f"less than the memory ({total})", apart)
 
 
 def lower_scenario(ctx: Context, symbol: Symbol) -> nodes.Scenario:
     """`scenario s on h = batch(256, 128 -> 1024)`."""
     scenario = Declared(ctx, symbol)
     scenario.check_parts()
-    hardware = scenario.target_later()
+    hardware = scenario.target()
     settings = scenario.arguments(scenario.call())
     settings.need_all()
     settings.sound(settings)
-    batches = ctx.attempt(_batches, ctx, settings)
-    entry, ends = settings.entry("tokens"), settings.entry("tokens").expr
-    if isinstance(ends, tree.BadExpr):
+    batches, tokens = settings.read("batch", None, _batches), settings.read("tokens", None, _tokens)
+    if batches is None or tokens is None or hardware is None:
         raise Refused
-    if not isinstance(ends, tree.Arrow):
-        got, help = f"`{ctx.source(ends.span)}`", "write `128 -> 1024`"
-        raise ctx.wrong(ends.span, "what follows the batch", "prompt -> output", got, help)
-    prompt, output = ctx.all(_tokens, [(ends.left, "the prompt"), (ends.right, "the output")], entry.scope)
-    if batches is None or hardware is None:
-        raise Refused
-    return nodes.Scenario(**scenario.head(hardware), batches=batches, prompt=prompt, output=output)
+    return nodes.Scenario(**scenario.head(hardware), batches=batches, prompt=tokens[0], output=tokens[1])
 
 
-def _batches(ctx: Context, settings: Settings) -> tuple[int, ...]:
+def _batches(settings: Settings) -> tuple[int, ...]:
     """Return the candidate batches in ascending order; empty for `auto`."""
-    entry = settings.entry("batch")
-    word, place = entry.expr.text if isinstance(entry.expr, tree.Name) else "", entry.expr.span
+    ctx, expr, place = settings.ctx, settings.entries["batch"].expr, settings.place("batch")
+    word = expr.text if isinstance(expr, tree.Name) else ""
     if word == "auto":
         return ()
     if word == "max":
@@ -255,5 +222,17 @@ def _batch(ctx: Context, option: Located) -> int:
     return as_whole(ctx, option.value, option.span, "a batch", 1, MAX_BATCH)
 
 
-def _tokens(ctx: Context, end: tuple[tree.Expr, str], scope: Scope) -> int:
-    return as_whole(ctx, ctx.value(end[0], scope), end[0].span, end[1], 1, MAX_TOKENS)
+def _tokens(settings: Settings) -> tuple[int, int]:
+    """Return the prompt and output tokens of `128 -> 1024`."""
+    ctx, ends, scope = settings.ctx, settings.entries["tokens"].expr, settings.entries["tokens"].scope
+    if isinstance(ends, tree.BadExpr):
+        raise Refused
+    if not isinstance(ends, tree.Arrow):
+        got, help = f"`{ctx.source(ends.span)}`", "write `128 -> 1024`"
+        raise ctx.wrong(ends.span, "what follows the batch", "prompt -> output", got, help)
+    sides = ((ends.left, "the prompt"), (ends.right, "the output"))
+    values = [(ctx.value(end, scope), end.span, what, 1, MAX_TOKENS) for end, what in sides]
+    prompt, output = (ctx.attempt(as_whole, ctx, *side) for side in values)
+    if prompt is None or output is None:
+        raise Refused
+    return prompt, output

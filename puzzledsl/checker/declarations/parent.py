@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import chain
 from typing import Any, NoReturn
 
 from puzzledsl.alternatives.computation import USUAL, Computation
 from puzzledsl.alternatives.shape import LAYER_FIELDS, Shape, StateShape
 from puzzledsl.base.diagnostics import Args, Fix
-from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import listed
 from puzzledsl.base.settings import REQUIRED
 from puzzledsl.base.suggest import closest
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions.settings import Settings, as_call, from_call, read_call
 from puzzledsl.checker.expressions.values import Constructed, Symbol
 from puzzledsl.families.config import BadConfig, config_content, config_path
@@ -32,77 +32,63 @@ def lower_parent(ctx: Context, symbol: Symbol) -> nodes.Parent:
     parent.check_parts()
     call = parent.call()
     if call.name == "shape":
-        return nodes.Parent(
-            **parent.head(), source=nodes.ShapeSource(), shape=read_shape(ctx, call), computation=USUAL
-        )
+        of_shape: dict[str, Any] = {"shape": read_shape(ctx, call), "computation": USUAL}
+        return nodes.Parent(**parent.head(), source=nodes.ShapeSource(), **of_shape)
     settings = parent.arguments(call)
     settings.need_all()
-    source = nodes.HfSource(id=settings.read("id"), revision=settings.read("revision"))
-    shape, computation = _Checkpoint(ctx, symbol, settings.sound(settings), source.id).read()
+    id, revision = settings.read("id"), settings.read("revision")
+    shape, computation = _of_checkpoint(symbol, settings.sound(settings), id, f"`{id}/config.json`")
+    source = nodes.HfSource(id=id, revision=revision)
     return nodes.Parent(**parent.head(), source=source, shape=shape, computation=computation)
 
 
-@record
-class _Checkpoint:
-    """Reader of `hf(id)`, whose config.json is beside the program or is not there."""
+def _of_checkpoint(symbol: Symbol, settings: Settings, id: str, file: str) -> tuple[Shape, Computation]:
+    """Return the given shape, verified against config.json if that exists; without a given shape, config.json's own."""
+    ctx, computation, found = settings.ctx, USUAL, None
+    try:
+        if content := config_content(config_path(symbol.file.path.parent, id)):
+            found, computation = shape_of_config(content), computation_of_config(content)
+    except BadConfig as error:
+        problem = errors.UnsupportedParent(settings.place("id"), file=file, why=str(error))
+        raise ctx.refuse(problem) from None
+    if settings.has("shape"):
+        call = as_call(ctx, settings.value("shape"), settings.place("shape"), settings.known("shape"))
+        said = read_shape(ctx, call)
+        if found is not None and (different := mismatch(said, found)) is not None:
+            _report_mismatch(symbol, settings, file, call, *different)
+        return said, computation
+    if found is None:
+        _refuse_missing(symbol, settings, id, file)
+    return found, computation
 
-    ctx: Context
-    symbol: Symbol
-    settings: Settings
-    id: str
 
-    def read(self) -> tuple[Shape, Computation]:
-        """Return the given shape, verified against config.json if that exists; without a given shape, config.json's own."""
-        settings, computation = self.settings, USUAL
-        found: Shape | None = None
-        try:
-            content = config_content(config_path(self.symbol.file.path.parent, self.id))
-            if content:
-                found, computation = shape_of_config(content), computation_of_config(content)
-        except BadConfig as error:
-            problem = errors.UnsupportedParent(settings.place("id"), file=self.file, why=str(error))
-            raise self.ctx.refuse(problem) from None
-        if settings.has("shape"):
-            place, takes = settings.place("shape"), settings.known("shape")
-            call = as_call(self.ctx, settings.value("shape"), place, takes)
-            said = read_shape(self.ctx, call)
-            if found is not None and (different := mismatch(said, found)) is not None:
-                self._report_mismatch(call, *different)
-            return said, computation
-        if found is None:
-            self._refuse_missing()
-        return found, computation
+def _refuse_missing(symbol: Symbol, settings: Settings, id: str, file: str) -> NoReturn:
+    """Refuse a parent that is not there. The help suggests the checkpoint beside it with the nearest name."""
+    wanted = symbol.file.path.parent / id
+    try:
+        beside = sorted(p.name for p in wanted.parent.iterdir() if (p / "config.json").is_file())
+    except (OSError, ValueError):  # no such directory; a name that no file can have
+        beside = []
+    near = closest(wanted.name, beside)
+    meant = id.rstrip("/").removesuffix(wanted.name) + (near or "")
+    help = f'did you mean `hf("{meant}")`?' if near else None
+    said: Args = {"id": id, "looked": f"there is no {file} beside `{symbol.file.shown}`"}
+    raise settings.ctx.refuse(errors.ShapeUnknown(settings.place("id"), help=help, **said))
 
-    @property
-    def file(self) -> str:
-        """The name of its config.json in diagnostics."""
-        return f"`{self.id}/config.json`"
 
-    def _refuse_missing(self) -> NoReturn:
-        """Refuse a parent that is not there. The help suggests the checkpoint beside it with the nearest name."""
-        wanted = self.symbol.file.path.parent / self.id
-        try:
-            beside = sorted(p.name for p in wanted.parent.iterdir() if (p / "config.json").is_file())
-        except (OSError, ValueError):  # no such directory; a name that no file can have
-            beside = []
-        near = closest(wanted.name, beside)
-        meant = self.id.rstrip("/").removesuffix(wanted.name) + (near or "")
-        help = f'did you mean `hf("{meant}")`?' if near else None
-        said: Args = {"id": self.id, "looked": f"there is no {self.file} beside `{self.symbol.file.shown}`"}
-        raise self.ctx.refuse(errors.ShapeUnknown(self.settings.place("id"), help=help, **said))
-
-    def _report_mismatch(self, call: Constructed, field: str, mine: object, other: object) -> None:
-        written = (a.span for a in call.arguments if a.name is not None and a.name.text == field)
-        place, right = next(written, self.settings.place("shape")), _literal(other)
-        if place.file != self.symbol.file.file:
-            place = self.settings.place("shape")
-        fixes, help = [], None
-        if other is not None and self.ctx.source(place).startswith(f"{field}:"):
-            fixes = [Fix.replace(place, f"{field}: {right}", safe=False)]
-        if other is None or not isinstance(other, int | str) or field not in SHAPE.arguments:
-            help = "leave the shape out: it is read from config.json"
-        said: Args = {"field": field, "said": _literal(mine), "file": self.file, "found": right}
-        self.ctx.report(errors.ShapeMismatch(place, fixes=fixes, help=help, **said))
+def _report_mismatch(
+    symbol: Symbol, settings: Settings, file: str, call: Constructed, field: str, mine: object, other: object
+) -> None:
+    written = (a.span for a in call.arguments if a.name is not None and a.name.text == field)
+    place, right, fixes, help = next(written, settings.place("shape")), _literal(other), [], None
+    if place.file != symbol.file.file:
+        place = settings.place("shape")
+    if other is not None and settings.ctx.source(place).startswith(f"{field}:"):
+        fixes = [Fix.replace(place, f"{field}: {right}", safe=False)]
+    if other is None or not isinstance(other, int | str) or field not in SHAPE.arguments:
+        help = "leave the shape out: it is read from config.json"
+    said: Args = {"field": field, "said": _literal(mine), "file": file, "found": right}
+    settings.ctx.report(errors.ShapeMismatch(place, fixes=fixes, help=help, **said))
 
 
 def _literal(value: object) -> str:
@@ -130,7 +116,10 @@ def read_shape(ctx: Context, call: Constructed) -> Shape:
     """Return the shape of a `shape(…)` call. One with a field that is missing, wrong or impossible is refused."""
     settings = from_call(ctx, call, SHAPE)
     family = FAMILIES[settings.read("family", "llama")]
-    written = _written(settings, family)
+    written: dict[str, Any] = {}
+    for key in (key for key in settings.table if settings.has(key) and key != "family"):
+        by = partial(_state, family=family) if key == "mixer" else None
+        written[key] = settings.read(key, 1 if settings.known(key).type is int else REQUIRED, by)
     settings.need(*needed(family, written))
     _report_refused(settings, family, written)
     if settings.failed:
@@ -146,26 +135,13 @@ def read_shape(ctx: Context, call: Constructed) -> Shape:
         if key == "kv_heads":
             near = [d for d in range(1, min(shape.heads, 1024) + 1) if shape.heads % d == 0]
             help = "kv_heads can be " + ", ".join(map(str, near))
-    place = settings.entry(key).span if settings.has(key) else call.span
+    place = settings.entries[key].span if settings.has(key) else call.span
     raise ctx.refuse(errors.ImpossibleShape(place, why=why, help=help))
-
-
-def _written(settings: Settings, family: Family) -> dict[str, Any]:
-    """Return the values of the arguments that are written, without the family."""
-    found: dict[str, Any] = {}
-    for key, known in settings.table.items():
-        if not settings.has(key):
-            continue
-        if key == "mixer":
-            found[key] = settings.attempt(_state, settings, family)
-        elif key != "family":
-            found[key] = settings.read(key, 1 if known.type is int else REQUIRED)
-    return found
 
 
 def _state(settings: Settings, family: Family) -> StateShape:
     """Return the sizes of `mixer: mamba2(…)` or `delta_net(…)`."""
-    entry, setting, ctx = settings.entry("mixer"), settings.known("mixer"), settings.ctx
+    entry, setting, ctx = settings.entries["mixer"], settings.known("mixer"), settings.ctx
     call = read_call(ctx, entry.expr, entry.scope, setting)
     if "mixer" not in family.takes:
         raise Refused  # the argument is reported

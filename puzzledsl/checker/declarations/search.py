@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 from puzzledsl.base.diagnostics import Args, Label, Span
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import Quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared, misplaced, shared_statement, space_info
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import terms, values
 from puzzledsl.checker.expressions.arithmetic import refuse_throughput
 from puzzledsl.checker.expressions.attributes import each_instance
@@ -25,7 +25,7 @@ from puzzledsl.checker.expressions.coercions import as_number, as_whole
 from puzzledsl.checker.expressions.comparisons import Sides, comparable, refuse_batch_ratio
 from puzzledsl.checker.expressions.layer_tables import layer_spoken_of
 from puzzledsl.checker.expressions.logic import refuse_several
-from puzzledsl.checker.expressions.settings import Entry, Settings, from_call, lower_call, read_call
+from puzzledsl.checker.expressions.settings import Entry, Settings, from_call, lower_call, put, read_call
 from puzzledsl.checker.limits import MAX_REQUIREMENTS
 from puzzledsl.checker.spaces.space_info import SpaceInfo, guessed
 from puzzledsl.families.config import MAX_LAYERS
@@ -51,13 +51,36 @@ def lower_search(ctx: Context, symbol: values.Symbol) -> nodes.Search | None:
     space = None if of is None else searched_space(ctx, of)
     info = space_info(ctx, space) if space is not None else None
     known = info or guessed(symbol.name)
-    scope, body = search.scope_about(known), _Body(search, known)
+    settings = Settings(ctx, search.thing, symbol.span, SETTINGS)
+    scope, body = search.scope_about(known), _Body(search, known, settings)
     for statement in search.decl.body or ():
         ctx.attempt(body.read, statement, scope, False)
+    solver, refine = settings.read("solver", None), settings.read("refine", None, _refine)
     if space is None or of is None or known.guessed or (of.kind == "search" and base is None):
         return None
-    ctx.lower_later(space)
-    return body.node(ctx.name_of(space), base)
+    if base is not None and base.refine is not None and not settings.has("refine"):
+        # a baseline is there to be compared with, so it stays as it is; mistakes point at the search that inherits
+        here = {"where": search.where}
+        refine = None if isinstance(solver, nodes.Baseline) else base.refine.model_copy(update=here)
+    solver = solver or (base.solver if base else DEFAULT_SOLVER)
+    return body.node(base, space=ctx.name_of(space), solver=solver, refine=refine)
+
+
+def _refine(settings: Settings) -> nodes.Refine | None:
+    """`refine = measured(24)` or `none`."""
+    ctx, entry, takes = settings.ctx, settings.entries["refine"], settings.known("refine")
+    span = entry.expr.span
+    if isinstance(entry.expr, tree.Literal_):
+        number = entry.expr.text if entry.expr.text.isdigit() and int(entry.expr.text) else "24"
+        help = f"write `refine = measured({number})`: so many children are measured"
+        raise ctx.wrong(span, "the way to refine", "`measured(…)` or `none`", f"`{ctx.source(span)}`", help)
+    call = read_call(ctx, entry.expr, entry.scope, takes)
+    form = takes.calls[call.name]
+    if form.node is None:  # `none`
+        from_call(ctx, call, form)
+        return None
+    found: nodes.Refine = lower_call(ctx, call, form, where=ctx.where(span))
+    return found
 
 
 def searched_space(ctx: Context, search: values.Symbol) -> values.Symbol | None:
@@ -79,13 +102,11 @@ class _Body:
 
     search: Declared
     info: SpaceInfo
+    settings: Settings
     objective: tuple[Literal["minimize", "maximize"], nodes.Linear] | None = None
     objective_at: Span | None = None
     requirements: list[nodes.Requirement] = field(default_factory=list)
     preferences: list[nodes.Preference] = field(default_factory=list)
-    solver: nodes.CpSat | nodes.Baseline | None = None
-    refine: nodes.Refine | None = None
-    set_at: dict[str, Span] = field(default_factory=dict)
     solutions: tuple[int, int] | None = None
 
     @property
@@ -93,32 +114,24 @@ class _Body:
         """The state of the check."""
         return self.search.ctx
 
-    def node(self, space: str, base: nodes.Search | None) -> nodes.Search | None:
+    def node(self, base: nodes.Search | None, **given: Any) -> nodes.Search | None:
         """The whole search; None, reported, where it has no goal."""
-        objective, refine = self.objective, self.refine
-        if objective is None and base is not None:
-            objective = base.sense, base.objective
+        objective = self.objective or ((base.sense, base.objective) if base else None)
         if objective is None:
             if self.objective_at is None:
                 what, help = "`minimize` or `maximize`", "write `minimize kl`, or `maximize params`"
                 self.search.missing(what, help)
             return None
-        if "refine" not in self.set_at and base is not None and base.refine is not None:
-            # a baseline is there to be compared with, so it stays as it is; mistakes point at the search that inherits
-            here = {"where": self.search.where}
-            refine = None if isinstance(self.solver, nodes.Baseline) else base.refine.model_copy(update=here)
         count, apart = self.solutions or ((base.solutions, base.apart) if base else (1, 1))
         return nodes.Search(
             **self.search.head(),
-            space=space,
+            **given,
             sense=objective[0],
             objective=objective[1],
             requirements=(*(base.requirements if base else ()), *self.requirements),
             preferences=(*(base.preferences if base else ()), *self.preferences),
             solutions=count,
             apart=apart,
-            solver=self.solver or (base.solver if base else DEFAULT_SOLVER),
-            refine=refine,
         )
 
     def read(self, statement: tree.Stmt, scope: values.Scope, in_for: bool) -> None:
@@ -140,7 +153,8 @@ class _Body:
                 self._solutions(statement, scope)
             case tree.Assign(target=tree.Name() as word, op="=", value=value):
                 assert not isinstance(value, tree.Pattern | tree.PatternChoice)
-                self._assign(word, value, scope)
+                key = tree.Name(span=word.span, text=self._setting(word))
+                put(self.settings, key, Entry(value, scope, word.span), tuple(SETTINGS))
             case tree.Section(name=name):
                 said: Args = {"thing": self.search.thing, "name": name.text}
                 self.ctx.report(errors.UnknownKey(name.span, help=_HAS, **said))
@@ -151,26 +165,6 @@ class _Body:
         self.read(statement, scope, in_for=True)
         if len(self.requirements) > MAX_REQUIREMENTS and not isinstance(statement, tree.ForAll):
             self.ctx.too_much(loop.domain.span, "this `for`", f"{MAX_REQUIREMENTS:,} requirements")
-
-    def _assign(self, word: tree.Name, value: tree.Expr, scope: values.Scope) -> None:
-        ctx, key = self.ctx, self._setting(word)
-        if key in self.set_at:
-            label = Label(self.set_at[key], "first set here")
-            raise ctx.refuse(errors.DuplicateKey(word.span, name=key, secondary=[label]))
-        self.set_at[key] = word.span
-        if key == "refine" and isinstance(value, tree.Literal_):
-            number = value.text if value.text.isdigit() and int(value.text) else "24"
-            help = f"write `refine = measured({number})`: so many children are measured"
-            wanted, got = "`measured(…)` or `none`", f"`{ctx.source(value.span)}`"
-            raise ctx.wrong(value.span, "the way to refine", wanted, got, help)
-        call = read_call(ctx, value, scope, SETTINGS[key])
-        form = SETTINGS[key].calls[call.name]
-        if key == "solver":
-            self.solver = lower_call(ctx, call, form)
-        elif form.node is None:  # `none`
-            from_call(ctx, call, form)
-        else:
-            self.refine = lower_call(ctx, call, form, where=ctx.where(value.span))
 
     def _setting(self, word: tree.Name) -> str:
         """The setting of a name, a misspelt one reported."""
@@ -302,22 +296,20 @@ class _Body:
         if self.solutions is not None:
             raise ctx.refuse(errors.DuplicateKey(statement.span, name="solutions"))
         most = MAX_LAYERS if self.info.guessed else self.info.shape.layers
-        found = []
-        for expr, what, high in (
-            (statement.count, "the number of solutions", MAX_SOLUTIONS),
-            (statement.apart, "the layers two solutions differ in", most),
-        ):
+
+        def read(expr: tree.Expr | None, what: str, high: int) -> int:
             value = None if expr is None else ctx.value(expr, scope)
-            read = expr and ctx.attempt(as_whole, ctx, value, expr.span, what, 1, high)
-            found.append(read or 1)
-        self.solutions = found[0], found[1]
+            return (expr and ctx.attempt(as_whole, ctx, value, expr.span, what, 1, high)) or 1
+
+        apart = read(statement.apart, "the layers two solutions differ in", most)
+        self.solutions = read(statement.count, "the number of solutions", MAX_SOLUTIONS), apart
 
 
 def lower_frontier(ctx: Context, symbol: values.Symbol) -> nodes.Frontier | None:
     """`frontier f of s = sweep(chat.throughput, 1x..3x, points: 20)`."""
     frontier = Declared(ctx, symbol)
     frontier.check_parts()
-    of = frontier.target_later()
+    of = frontier.target()
     space = searched_space(ctx, of) if of is not None else None
     info = space_info(ctx, space) if space is not None else None
     scope = frontier.scope_about(info or guessed(symbol.name))

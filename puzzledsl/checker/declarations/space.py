@@ -9,9 +9,9 @@ from puzzledsl.alternatives.alternative import ENDS, SubBlock
 from puzzledsl.alternatives.ends import PARENT_ENDS
 from puzzledsl.base.diagnostics import Args, Label
 from puzzledsl.base.suggest import closest
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared, shared_statement, space_info
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions.attributes import each_instance
 from puzzledsl.checker.expressions.values import Scope, Symbol
 from puzzledsl.checker.spaces.choices import ChoiceReader
@@ -38,9 +38,7 @@ def lower_space(ctx: Context, symbol: Symbol) -> nodes.Space | None:
         return _used_by(space)
     space.check_parts("none", "needed")
     base = space.target()
-    info = _start(ctx, symbol, base) if base is not None else None
-    if info is None:
-        info = guessed(ctx.name_of(symbol))
+    info = (_start(ctx, symbol, base) if base is not None else None) or guessed(ctx.name_of(symbol))
     info.incomplete |= symbol.file.is_damaged(space.decl.span)
     below = ctx.lowered.get(base) if base else None
     body = _SpaceBody(space, info, space.scope_about(info), ChoiceReader(ctx, info))
@@ -72,11 +70,13 @@ def _used_by(space: Declared) -> nodes.Space:
     info, wide = _start(ctx, space.symbol, base), ctx.need(base, nodes.Space)
     assert info is not None
     ctx.infos[space.symbol] = info
-    lowered = ctx.lower(search, nodes.Search) if search is not None else None
-    if search is not None and lowered is not None and lowered.space != wide.name:
+    if search is None:
+        return wide.model_copy(update=space.head())
+    lowered = ctx.lower(search, nodes.Search)
+    if lowered is not None and lowered.space != wide.name:
         said: Args = {"name": search.name, "got": lowered.space, "wanted": wide.name}
         ctx.report(errors.OtherSpace(settings.place("search"), **said))
-    used_by = nodes.UsedBy(search=ctx.name_of(search), top=top) if search is not None else None
+    used_by = nodes.UsedBy(search=ctx.name_of(search), top=top)
     return wide.model_copy(update={**space.head(), "used_by": used_by})
 
 
@@ -113,20 +113,17 @@ class _SpaceBody:
             settings = self.space.section("init", self.init, self.scope)
             found = {key: settings.read(key, getattr(init, key)) for key in settings.table}
             init = nodes.Initialisers(**found)
+        # nothing where both ends stay as they are
+        ends = {site: own for site, own in info.ends.items() if own != (PARENT_ENDS[site],)}
         return nodes.Space(
             **self.space.head(),
             parent=info.parent_id,
             layers=self._layers(),
-            ends=self._ends(),
+            ends=nodes.EndsChoice.model_validate(ends) if ends else None,
             init=init,
             used_by=base.used_by if base is not None else None,
             roundings=tuple(info.roundings),
         )
-
-    def _ends(self) -> nodes.EndsChoice | None:
-        """The choice of the model's ends; None where nothing is left to choose or to change."""
-        own = {site: ends for site, ends in self.info.ends.items() if ends != (PARENT_ENDS[site],)}
-        return nodes.EndsChoice.model_validate(own) if own else None
 
     def _layers(self) -> tuple[nodes.LayerChoice, ...]:
         """The choice of every layer; layers with one choice share the object."""
@@ -195,7 +192,7 @@ class _SpaceBody:
             case tree.Assign(target=tree.Name(text=name) as word) if name not in (*CHOICES, "layers"):
                 self._report_unknown(word)
             case tree.Assign():
-                self.reader.override(statement, scope)
+                self.reader.attempt(self.reader.override, statement, scope)
             case tree.Section(name=tree.Name(text="init") as name):
                 if self.init is not None:
                     self.ctx.report(errors.DuplicateKey(name.span, name="init"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from fractions import Fraction
 from itertools import groupby
 from typing import Any, Literal
@@ -12,9 +11,9 @@ from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
 from puzzledsl.base.diagnostics import Args
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, Quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared, space_info
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions.coercions import as_constant, between, within
 from puzzledsl.checker.expressions.settings import (
     Settings,
@@ -25,7 +24,7 @@ from puzzledsl.checker.expressions.settings import (
     read_call,
     summands,
 )
-from puzzledsl.checker.expressions.values import Constructed, RangeValue, Scope, Symbol, describe
+from puzzledsl.checker.expressions.values import Constructed, RangeValue, Symbol, describe
 from puzzledsl.ir import nodes
 from puzzledsl.ir.layer_runs import can_drop
 from puzzledsl.syntax import tree
@@ -42,19 +41,19 @@ def lower_bld(ctx: Context, symbol: Symbol) -> nodes.Bld | None:
     """`bld b of w { train = attention + ffn, tokens = 1B, … }`."""
     bld = Declared(ctx, symbol)
     bld.check_parts()
-    space = bld.target_later()
+    space = bld.target()
     settings, _ = bld.body()
-    train = ctx.attempt(_train, ctx, settings.entry("train").expr) if settings.has("train") else None
-    mode, sub_blocks = train or ("decoupled", SUB_BLOCKS)
-    rate = _schedule(settings, nodes.Schedule(peak=1e-4, warmup=0.01))
+    mode, sub_blocks = settings.read("train", ("decoupled", SUB_BLOCKS), _train)
+    rate = settings.read("lr", nodes.Schedule(peak=1e-4, warmup=0.01), _schedule)
     data = bld.only_data(settings, required=True)
     given: dict[str, Any] = {"mode": mode, "sub_blocks": sub_blocks, "lr": rate, "data": data}
     node = lower(settings, nodes.Bld, **bld.head(space), **given)
     return node if space is not None else None
 
 
-def _train(ctx: Context, expr: tree.Expr) -> tuple[Literal["decoupled", "coupled"], tuple[SubBlock, ...]]:
+def _train(settings: Settings) -> tuple[Literal["decoupled", "coupled"], tuple[SubBlock, ...]]:
     """`attention + ffn`, `attention * ffn`, or one of them."""
+    ctx, expr = settings.ctx, settings.entries["train"].expr
     match expr:
         case tree.Name(text="attention" | "ffn" as only):
             return "decoupled", tuple(part for part in SUB_BLOCKS if part == only)
@@ -72,20 +71,15 @@ def _train(ctx: Context, expr: tree.Expr) -> tuple[Literal["decoupled", "coupled
     raise ctx.wrong(expr.span, "`train`", "what is trained", f"`{ctx.source(expr.span)}`", help)
 
 
-def _schedule(settings: Settings, default: nodes.Schedule) -> nodes.Schedule:
+def _schedule(settings: Settings) -> nodes.Schedule:
     """`lr = cosine(1e-4, warmup: 1%)`, `constant(1e-4)`, or a plain number, which is constant."""
-    found = settings.attempt(_written_schedule, settings) if settings.has("lr") else None
-    return found or default
-
-
-def _written_schedule(settings: Settings) -> nodes.Schedule:
     ctx, takes, place = settings.ctx, settings.known("lr"), settings.place("lr")
     value = settings.call("lr")
     if isinstance(value, Quantity):
         most = takes.calls["constant"].arguments["peak"].at_most
         peak = within(ctx, as_constant(ctx, value, place, "`lr`"), place, "`lr`", 0, most)
         return nodes.Schedule(kind="constant", peak=float(peak))
-    if not isinstance(settings.entry("lr").expr, tree.Name) and not isinstance(value, Constructed):
+    if not isinstance(value, Constructed) and not isinstance(settings.entries["lr"].expr, tree.Name):
         help = "write `cosine(1e-4, warmup: 1%)`, `constant(1e-4)` or a number"
         raise ctx.wrong(place, "`lr`", "a schedule", f"`{ctx.source(place)}`", help)
     call = as_call(ctx, value, place, takes)
@@ -97,21 +91,20 @@ def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
     """`uptrain u of s { loss = 1 * kld + 1 * cosine + 0 * lm, tokens = 45B, … }`."""
     uptrain = Declared(ctx, symbol)
     uptrain.check_parts()
-    search = uptrain.target_later()
+    search = uptrain.target()
     settings, _ = uptrain.body()
     settings.need_all("lr")
     tokens, context = settings.read("tokens"), settings.read("context")
-    # the peak where the program states no rate; it is lowered where the child is near its parent
     peak = SHORT_PEAK if tokens < SHORT_RUN else LONG_PEAK
     node = lower(
         settings,
         nodes.Uptrain,
         **uptrain.head(search),
-        **_loss(ctx, settings),
+        **settings.read("loss", {"kld": 1.0, "cosine": 1.0, "lm": 0.0}, _loss),
         tokens=tokens,
         context=context,
         batch=settings.read("batch", batch_of(tokens, context)),
-        lr=_schedule(settings, nodes.Schedule(peak=peak, warmup=WARMUP)),
+        lr=settings.read("lr", nodes.Schedule(peak=peak, warmup=WARMUP), _schedule),
         fits_child=not settings.has("lr"),
         data=uptrain.only_data(settings, required=True),
     )
@@ -127,33 +120,35 @@ def batch_of(tokens: int, context: int) -> int:
     return 1 if sequences <= 1 else 2 ** round(math.log2(sequences))
 
 
-def _loss(ctx: Context, settings: Settings) -> dict[str, float]:
+def _loss(settings: Settings) -> dict[str, float]:
     """The weights of a sum such as `1 * kld + 0.5 * cosine`; the paper's KL + cosine where none is given."""
-    weights = dict.fromkeys(settings.known("loss").words, 0.0)
-    if not settings.has("loss"):
-        return {**weights, "kld": 1.0, "cosine": 1.0}
-    entry = settings.entry("loss")
-    for part in summands(entry.expr):
-        word, weight = ctx.attempt(_weighted, ctx, part, entry.scope, tuple(weights)) or ("kld", 0.0)
+    ctx, expr, weights = (
+        settings.ctx,
+        settings.entries["loss"].expr,
+        dict.fromkeys(("kld", "cosine", "lm"), 0.0),
+    )
+    for part in summands(expr):
+        word, weight = ctx.attempt(_weighted, part, settings) or ("kld", 0.0)
         weights[word] += weight
     if not any(weights.values()) and not ctx.sink.has_errors:
-        ctx.beyond(entry.expr.span, "the sum of `loss` weights", "more than 0", "0")
+        ctx.beyond(expr.span, "the sum of `loss` weights", "more than 0", "0")
     return weights
 
 
-def _weighted(ctx: Context, part: tree.Expr, scope: Scope, known: tuple[str, ...]) -> tuple[str, float]:
+def _weighted(part: tree.Expr, settings: Settings) -> tuple[str, float]:
     """A loss and its weight: `0.5 * cosine`."""
+    ctx, known, scope = settings.ctx, settings.known("loss"), settings.entries["loss"].scope
     factor, word = None, part
     if isinstance(part, tree.Binary) and part.op == "*":
         factor, word = part.left, part.right
-        if isinstance(factor, tree.Name) and factor.text in known:
+        if isinstance(factor, tree.Name) and factor.text in known.words:
             factor, word = word, factor
     if isinstance(word, tree.BadExpr):
         raise Refused
-    if not isinstance(word, tree.Name) or word.text not in known:
-        near = closest(word.text, known) if isinstance(word, tree.Name) else None
+    if not isinstance(word, tree.Name) or word.text not in known.words:
+        near = closest(word.text, known.words) if isinstance(word, tree.Name) else None
         help = "write a sum such as `1 * kld + 1 * cosine + 0 * lm`"
-        said: Args = {"got": ctx.source(word.span), "what": "loss of uptraining"}
+        said: Args = {"got": ctx.source(word.span), "what": known.noun}
         raise ctx.refuse(errors.UnknownWord(word.span, near=near, help=help, **said))
     amount, what = Fraction(1), "a loss's weight"
     if factor is not None:
@@ -167,14 +162,6 @@ FITTED_CHILDREN, FITTED_FROM_SAMPLES = 24, 1024
 """KLs in the parent are fitted to so many children, unless said, where so many positions are scored, and no
 runs: with 1,024 of them the fit finds SmolLM2's better children, with 256 the plain sum does."""
 SHORTEST, LONGEST = 2, 8  # the longest is that of the example which messages give
-NOT_WITH_RUNS = {
-    "children": "a fit scales the scores of single layers, and those of runs are measured as they are: leave one of both out",
-    "around": "runs are measured in the parent: score around a child without `runs`",
-}
-NOT_WITH_HEALED = {
-    "children": "a fit is to children that nobody has healed: leave one of both out",
-    "around": "layers are healed in the parent: score around a child without `healed`",
-}
 
 
 def lower_score(ctx: Context, symbol: Symbol) -> nodes.Score | None:
@@ -183,21 +170,16 @@ def lower_score(ctx: Context, symbol: Symbol) -> nodes.Score | None:
     score.check_parts()
     of, call = score.target(), score.call()
     bld = ctx.lower(of, nodes.Bld) if of is not None and of.kind == "bld" else None
-    settings = score.arguments(call)
-    method: nodes.ReplaceOne | nodes.ScoreFromTable
-    if call.name == "table":
-        method = settings.sound(lower(settings, nodes.ScoreFromTable))
-    else:
-        place = score.decl.target
-        if of is not None and of.kind == "space" and place is not None:
-            help = "replacing one block needs its pieces: `score kl of BLD = replace_one(…)`"
-            said: Args = {"name": of.name, "got": "a space", "wanted": "a bld"}
-            ctx.report(errors.WrongKind(place.span, help=help, **said))
-        method = _replace_one(settings, of, bld)
-    if of is None:
-        return None
-    ctx.lower_later(of)
-    if of.kind == "bld" and bld is None:
+    settings, place = score.arguments(call), score.decl.target
+    is_table = call.name == "table"
+    if not is_table and of is not None and of.kind == "space" and place is not None:
+        help = "replacing one block needs its pieces: `score kl of BLD = replace_one(…)`"
+        said: Args = {"name": of.name, "got": "a space", "wanted": "a bld"}
+        ctx.report(errors.WrongKind(place.span, help=help, **said))
+    method = lower(settings, nodes.ScoreFromTable) if is_table else _replace_one(settings, of, bld)
+    if is_table:
+        settings.sound(method)
+    if of is None or (of.kind == "bld" and bld is None):
         return None
     about = {"bld": None, "space": ctx.name_of(of)} if bld is None else {"bld": bld.name, "space": bld.space}
     return nodes.Score(**score.head(), **about, method=method)
@@ -205,15 +187,17 @@ def lower_score(ctx: Context, symbol: Symbol) -> nodes.Score | None:
 
 def _replace_one(settings: Settings, of: Symbol | None, bld: nodes.Bld | None) -> nodes.ReplaceOne:
     settings.need("metric")
-    metric: dict[str, Any] = {"metric": "kl_divergence"}
-    if settings.has("metric"):
-        metric = settings.ctx.attempt(_metric, settings) or metric
+    metric: dict[str, Any] = settings.read("metric", {"metric": "kl_divergence"}, _metric)
     name = metric["metric"]
-    runs = settings.ctx.attempt(_runs, settings, name, of, bld) if settings.has("runs") else None
+    runs = settings.read("runs", None, lambda known: _runs(known, name, of, bld))
     healed: int = settings.read("healed")
     if healed:
-        _refuse_beside(settings, "a score after healing", NOT_WITH_HEALED)
-        _refuse_tasks(settings, name, "healed", "scores after healing are measured on text")
+        _refuse_beside(
+            settings,
+            ("healed", "a score after healing", "scores after healing are measured on text", name),
+            children="a fit is to children that nobody has healed: leave one of both out",
+            around="layers are healed in the parent: score around a child without `healed`",
+        )
     enough = settings.read("samples") >= FITTED_FROM_SAMPLES
     plain = name == "kl_divergence" and not settings.has("around") and runs is None and not healed
     children = settings.read("children", FITTED_CHILDREN if enough and plain else 0)
@@ -224,15 +208,11 @@ def _replace_one(settings: Settings, of: Symbol | None, bld: nodes.Bld | None) -
 
 def _metric(settings: Settings) -> dict[str, Any]:
     """The metric, its tasks and the number of tokens that it compares, where it has them."""
-    entry, takes = settings.entry("metric"), settings.known("metric")
-    name = entry.expr.text if isinstance(entry.expr, tree.Name) else ""
-    if name in takes.calls and name != "accuracy":
-        return {"metric": name} | ({"top_k": 1} if name == "top_k_agreement" else {})
+    entry, takes = settings.entries["metric"], settings.known("metric")
     call = read_call(settings.ctx, entry.expr, entry.scope, takes)
     arguments = from_call(settings.ctx, call, takes.calls[call.name])
     arguments.need_all()
-    names = {"k": "top_k", "tasks": "tasks"}
-    return {"metric": call.name, **{names[key]: arguments.read(key) for key in arguments.table}}
+    return {"metric": call.name, **{each.name: arguments.read(key) for key, each in arguments.table.items()}}
 
 
 def _unit(settings: Settings, bld: nodes.Bld | None) -> str:
@@ -240,21 +220,17 @@ def _unit(settings: Settings, bld: nodes.Bld | None) -> str:
     coupled = bld is not None and bld.mode == "coupled"
     unit: str = settings.read("unit", "block" if coupled else "subblock")
     if coupled and unit == "subblock":
-        help, where = (
-            "a coupled piece holds attention and FFN together: leave `unit` out",
-            "a score of coupled pieces",
-        )
-        settings.ctx.misplaced(settings.place("unit"), "`unit: subblock`", where, help)
+        help = "a coupled piece holds attention and FFN together: leave `unit` out"
+        settings.ctx.misplaced(settings.place("unit"), "`unit: subblock`", "a score of coupled pieces", help)
     return unit
 
 
-def _refuse_beside(settings: Settings, where: str, helps: Mapping[str, str]) -> None:
-    for key, help in helps.items():
-        if settings.has(key) and (settings.read(key) or key == "around"):
-            settings.ctx.misplaced(settings.place(key), f"`{key}`", where, help)
-
-
-def _refuse_tasks(settings: Settings, metric: str, key: str, measured: str) -> None:
+def _refuse_beside(settings: Settings, about: tuple[str, str, str, str], **helps: str) -> None:
+    """Refuse what does not go with `runs` or `healed`: some settings, and tasks."""
+    key, where, measured, metric = about
+    for other, help in helps.items():
+        if settings.has(other) and (settings.read(other) or other == "around"):
+            settings.ctx.misplaced(settings.place(other), f"`{other}`", where, help)
     if metric == "accuracy":
         help = f"{measured}: `kl_divergence`, `lm_loss`, `cosine` or `top_k_agreement`"
         settings.ctx.misplaced(settings.place(key), f"`{key}`", "a score of `accuracy`", help)
@@ -266,8 +242,12 @@ def _runs(settings: Settings, metric: str, of: Symbol | None, bld: nodes.Bld | N
     symbol = None if bld is None or of is None else Declared(ctx, of).target()
     space = None if symbol is None else ctx.lower(symbol, nodes.Space)
     ends = ctx.attempt(_ends, settings, LONGEST if space is None else min(LONGEST, len(space.layers)))
-    _refuse_beside(settings, "a score of runs", NOT_WITH_RUNS)
-    _refuse_tasks(settings, metric, "runs", "runs are measured on text")
+    _refuse_beside(
+        settings,
+        ("runs", "a score of runs", "runs are measured on text", metric),
+        children="a fit scales the scores of single layers, and those of runs are measured as they are: leave one of both out",
+        around="runs are measured in the parent: score around a child without `runs`",
+    )
     info = None if symbol is None else space_info(ctx, symbol)
     if ends is None:
         raise Refused

@@ -13,8 +13,8 @@ from typing import NoReturn
 
 from puzzledsl.base.diagnostics import Args, Label, Span
 from puzzledsl.base.units import COUNT, TOK_PER_S, Dimension, Form, Quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions.coercions import is_times, label
 from puzzledsl.checker.expressions.layer_tables import layer_of, pointwise, tables_of
 from puzzledsl.checker.expressions.terms import add_all, as_symbolic, is_metric, is_throughput, scale
@@ -89,7 +89,7 @@ def _multiply(ctx: Context, left: Number, right: Number, at: tree.Binary, left_s
         literal, other = (left, at.right.span) if is_times(left) else (right, left_span)
         text = str(literal)
         instead = f"write `{text[:-1]} * {ctx.operand(other)}`, or `require METRIC <= {text}`"
-        raise ctx.refuse(errors.RatioWithoutMetric(at.span, text=text, instead=instead))
+        raise ctx.refuse(errors.RatioWithoutMetric(at.span, text=text, help=instead))
     elif isinstance(left, Quantity):
         constant, linear = left.value, as_symbolic(right)
     else:

@@ -11,8 +11,8 @@ from puzzledsl.base.diagnostics import Args, Fix, Span
 from puzzledsl.base.settings import settings_of
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, Quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.coercions import as_whole
 from puzzledsl.checker.expressions.layer_tables import BOTH
@@ -51,9 +51,8 @@ def attribute(ctx: Context, target: values.Value, node: tree.Attribute) -> value
             owner = next((part for part in BOTH if name in SUB_BLOCK_FACTS[part]), None)
             help = f"it is a figure of the {owner}: write `{owner}.{name}`" if owner else ""
         case values.ModelEnd(site=site):
-            _unknown(
-                ctx, node, f"`{site}`", (), f"it has a storage type alone: `{site} is parent(dtype: q8_0)`"
-            )
+            help = f"it has a storage type alone: `{site} is parent(dtype: q8_0)`"
+            _unknown(ctx, node, f"`{site}`", (), help)
         case values.SubBlocks(space=space, sub_block=part, indices=indices):
             if name not in SUB_BLOCK_FACTS[part]:
                 _unknown(ctx, node, f"`{part}`", SUB_BLOCK_FACTS[part])
@@ -125,7 +124,6 @@ def _of_scenario(ctx: Context, symbol: values.Symbol, node: tree.Attribute) -> v
         _unknown(ctx, node, f"scenario `{symbol.name}`", (*METRICS, *SCENARIO_FACTS))
     if metric.needs:
         return _running_cost(ctx, symbol, node, metric)
-    ctx.lower_later(symbol)
     return values.Symbolic({("metric", ctx.name_of(symbol), name): Fraction(1)}, dimension=metric.dimension)
 
 
@@ -140,10 +138,10 @@ def _running_cost(ctx: Context, symbol: values.Symbol, node: tree.Attribute, met
         return values.POISON
     hardware = ctx.need(ctx.taken[scenario.hardware], nodes.Hardware)
     bound, spec, help = f"bound `{symbol.name}.throughput`", hardware.spec, ""
-    stated = None if isinstance(spec, nodes.TableHardware) else running_costs(spec)[STATED[key]]
+    stated = None
     if isinstance(spec, nodes.TableHardware):
         help = f"a table states no `{key}`: {bound}"
-    elif stated is None:
+    elif (stated := running_costs(spec)[STATED[key]]) is None:
         help = f"add `{key}` to it, such as `{_EXAMPLES[key]}`; no price or power is shipped"
     elif len(scenario.batches) != 1:
         help = f"at several batches it is not linear: {bound}, by which the {key} is divided"
@@ -208,23 +206,16 @@ def index(ctx: Context, target: values.Value, node: tree.Index, scope: values.Sc
             raise ctx.misplaced(node.span, "`[…]` after `[…]`", "a selection of layers", help)
         case values.SubBlocks(sub_block=part):
             raise ctx.misplaced(node.span, "`[…]`", f"`{part}`", f"write `layers[…].{part}`")
-        case Quantity() if (parent := _parent_of(ctx, node.target, scope)) is not None:
-            return _parent_layer(ctx, parent, node, scope)
+        case Quantity() if isinstance(of := node.target, tree.Attribute) and of.name.text == "layers":
+            owner = ctx.value(of.target, scope)
+            parent = ctx.lower(owner.symbol, nodes.Parent) if isinstance(owner, values.Ref) else None
+            if parent is not None:
+                return _parent_layer(ctx, parent, node, scope)
     raise ctx.wrong(node.target.span, _BEFORE, "layers or a list", target)
-
-
-def _parent_of(ctx: Context, target: tree.Expr, scope: values.Scope) -> nodes.Parent | None:
-    """Return the parent whose `.layers` an expression is; None if it is another."""
-    if not isinstance(target, tree.Attribute) or target.name.text != "layers":
-        return None
-    owner = ctx.value(target.target, scope)
-    return ctx.lower(owner.symbol, nodes.Parent) if isinstance(owner, values.Ref) else None
 
 
 def _parent_layer(ctx: Context, parent: nodes.Parent, node: tree.Index, scope: values.Scope) -> values.Value:
     found = _layers(ctx, all_parent(parent.name, parent.name, parent.name, parent.shape), node, scope)
-    if not isinstance(found, values.Layers):
-        return values.POISON
     if not found.single:
         help = f"write `{ctx.source(node.target.span)}[{found.indices[0]}]`"
         raise ctx.wrong(node.span, "what stands in `[…]`", "one layer", "several layers", help)
@@ -232,27 +223,22 @@ def _parent_layer(ctx: Context, parent: nodes.Parent, node: tree.Index, scope: v
     return values.ParentLayer(parent.shape.at(index), index)
 
 
-def _layers(ctx: Context, space: SpaceInfo, node: tree.Index, scope: values.Scope) -> values.Value:
-    parts = ctx.all(_part, node.items, space, scope)
+def _layers(ctx: Context, space: SpaceInfo, node: tree.Index, scope: values.Scope) -> values.Layers:
+    parts, help = ctx.all(_part, node.items, space, scope), ""
     chosen = sorted({layer for part in parts for layer in part}) if parts else space.all_layers
     kept = [i for i in chosen if passes(ctx, node.where, scope.inner({"index": Quantity(Fraction(i))}))]
     if not kept and space.guessed:
-        return values.POISON
+        raise Refused
+    item = node.items[0] if node.items else None
     if not kept:
-        text, help = ctx.source(node.span), _why_none(ctx, node)
-        raise ctx.refuse(errors.NoLayers(node.span, text=text, help=help))
-    plain = len(parts) == 1 and node.where is None and not isinstance(node.items[0], tree.Range)
+        if node.where is not None:
+            help = "no layer of the range passes `where`; `index` is the layer's own number, from 0"
+        elif isinstance(item, tree.Range) and item.start is not None and item.stop is not None:
+            turned = f"{ctx.source(item.stop.span)}..{ctx.source(item.start.span)}"
+            help = f"a range goes upwards: write `layers[{turned}]`"
+        raise ctx.refuse(errors.NoLayers(node.span, text=ctx.source(node.span), help=help))
+    plain = len(parts) == 1 and node.where is None and not isinstance(item, tree.Range)
     return values.Layers(space, tuple(kept), plain and len(parts[0]) == 1)
-
-
-def _why_none(ctx: Context, node: tree.Index) -> str:
-    if node.where is not None:
-        return "no layer of the range passes `where`; `index` is the layer's own number, from 0"
-    item = node.items[0]
-    if isinstance(item, tree.Range) and item.start is not None and item.stop is not None:
-        turned = f"{ctx.source(item.stop.span)}..{ctx.source(item.start.span)}"
-        return f"a range goes upwards: write `layers[{turned}]`"
-    return ""
 
 
 def _part(ctx: Context, item: tree.Expr, space: SpaceInfo, scope: values.Scope) -> list[int]:
@@ -294,15 +280,15 @@ def _instead_of_index(
     ctx: Context, item: tree.Expr, scope: values.Scope, number: int, layers: int
 ) -> str | None:
     """The values for which `i - 1` and the like name a layer; None for an index of another form."""
-    match item:
-        case tree.Binary(op="+" | "-" as op, left=(tree.Name() | tree.Attribute()) as variable, right=shift):
-            amount = ctx.value(shift, scope)
-        case _:
-            return None
-    local = not isinstance(variable, tree.Name) or scope.local(variable.text) is not None
+    if not isinstance(item, tree.Binary) or item.op not in ("+", "-"):
+        return None
+    variable, amount = item.left, ctx.value(item.right, scope)
+    local = isinstance(variable, tree.Attribute) or (
+        isinstance(variable, tree.Name) and scope.local(variable.text)
+    )
     if not isinstance(amount, Quantity) or not local:
         return None
-    step = int(amount.value) if op == "+" else -int(amount.value)
+    step = int(amount.value) if item.op == "+" else -int(amount.value)
     name, low, high = ctx.source(variable.span), max(0, -step), min(layers, layers - step) - 1
     if low > high:
         return None

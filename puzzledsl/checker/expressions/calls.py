@@ -11,14 +11,13 @@ from puzzledsl.base.diagnostics import Args, Fix, Span
 from puzzledsl.base.phrases import listed
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import Quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.arithmetic import guard
 from puzzledsl.checker.expressions.attributes import instances
 from puzzledsl.checker.expressions.coercions import as_number, is_times, label
 from puzzledsl.checker.expressions.layer_tables import (
-    as_formula,
     layer_spoken_of,
     number_of,
     pointwise,
@@ -198,41 +197,34 @@ def _mean(ctx: Context, name: str, items: values.Items, call: tree.Call) -> valu
 
 def count(ctx: Context, items: values.Items, span: Span) -> values.Value:
     """The number of statements that hold."""
-    constant = Fraction(0)
-    parts: list[values.Symbolic] = []
-    for item in items:
-        match item.value:
-            case values.Boolean(value=true):
-                constant += true
-            case values.Matches(space=space, sub_block=part, names=names, indices=indices):
-                keys: list[values.TermKey] = [("count", part, names[i], i) for i in indices]
-                parts.append(values.Symbolic(dict.fromkeys(keys, Fraction(1)), space=space))
-            case values.Formula() | values.Conjunction():
-                parts.append(_counted(ctx, item.value, item.span))
-            case _:
-                _refuse_uncounted(ctx, item.value, item.span)
-    if not parts:
-        return Quantity(constant)
-    total = _added(ctx, parts, span)
-    return values.Symbolic(total.terms, total.constant + constant, total.dimension, total.space)
+    parts = [part for item in items for part in _counted(ctx, item)]
+    total = _added(ctx, parts, span) if parts else values.Symbolic({})
+    return total if any(part.space for part in parts) else Quantity(total.constant)
 
 
-def _counted(ctx: Context, value: values.Formula | values.Conjunction, span: Span) -> values.Symbolic:
+def _counted(ctx: Context, item: values.Located) -> list[values.Symbolic]:
     """1 where a statement about one layer holds, else 0; one about several layers is refused."""
-    statement = as_formula(ctx, value, span)
-    match statement:
-        case values.Boolean(value=true):
-            return values.Symbolic({}, Fraction(true))
-        case values.Formula(logic=nodes.Is(sub_block="attention" | "ffn") as single):
-            key: values.TermKey = ("count", single.sub_block, single.alternatives, single.layer)
-            return values.Symbolic({key: Fraction(1)}, space=statement.space)
-        case values.Formula():
-            if (at := layer_spoken_of(statement)) is not None:
-                return as_symbolic(number_of(truth_of(ctx, statement, at, span)))
-            help = "each thing counted hangs on one layer; statements between layers are a `require` each"
-            raise ctx.wrong(span, _COUNTED, _COUNTS, "a statement about several layers", help)
-    help = "what is counted hangs on one layer: `count(l.ffn.width >= 4096 for l in layers)`"
-    raise ctx.wrong(span, _COUNTED, _COUNTS, "a bound on a metric or on several layers", help)
+    value, span = item.value, item.span
+    if not isinstance(value, values.Boolean | values.Formula | values.Conjunction | values.Matches):
+        _refuse_uncounted(ctx, value, span)
+    found = list[values.Symbolic]()
+    parts = statements(ctx, item)
+    if parts is None:
+        help = "what is counted hangs on one layer: `count(l.ffn.width >= 4096 for l in layers)`"
+        raise ctx.wrong(span, _COUNTED, _COUNTS, "a bound on a metric or on several layers", help)
+    for statement in parts:
+        match statement:
+            case values.Boolean(value=true):
+                found.append(values.Symbolic({}, Fraction(true)))
+            case values.Formula(logic=nodes.Is(sub_block="attention" | "ffn") as single):
+                key: values.TermKey = ("count", single.sub_block, single.alternatives, single.layer)
+                found.append(values.Symbolic({key: Fraction(1)}, space=statement.space))
+            case values.Formula():
+                if (at := layer_spoken_of(statement)) is None:
+                    help = "each thing counted hangs on one layer; statements between layers are a `require` each"
+                    raise ctx.wrong(span, _COUNTED, _COUNTS, "a statement about several layers", help)
+                found.append(as_symbolic(number_of(truth_of(ctx, statement, at, span))))
+    return found
 
 
 def _refuse_uncounted(ctx: Context, value: values.Value, span: Span) -> NoReturn:

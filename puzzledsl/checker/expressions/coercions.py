@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from typing import TypeGuard
 
 from puzzledsl.base import units
 from puzzledsl.base.diagnostics import Fix, Span
@@ -17,11 +18,11 @@ from puzzledsl.base.units import (
     Quantity,
     format_quantity,
 )
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import values
+from puzzledsl.checker.expressions.terms import constant_if_it_is
 from puzzledsl.checker.expressions.values import Number, Symbolic, Value, describe
-from puzzledsl.syntax import tree
 
 EXAMPLES: dict[Dimension, str] = {
     COUNT: "8",
@@ -47,8 +48,6 @@ _UNITS: dict[Dimension, tuple[str, ...]] = {
 End = int | Fraction | None
 """A bound; None where there is none."""
 MIB = 2**20
-FEW_TOK_PER_S = 10
-"""Throughput limit below which a bare number more likely means a multiple of the parent's than tokens per second."""
 
 
 def as_number(ctx: Context, value: Value, span: Span, what: str) -> Number:
@@ -58,7 +57,6 @@ def as_number(ctx: Context, value: Value, span: Span, what: str) -> Number:
         case Quantity() | Symbolic():
             return value
         case values.Ref(symbol=symbol) if symbol.kind == "score":
-            ctx.lower_later(symbol)
             return Symbolic({("score", ctx.name_of(symbol)): Fraction(1)})
         case values.Facts(attribute=attribute, sub_block=sub_block):
             help = (
@@ -97,18 +95,15 @@ def _is_quantity(text: str) -> bool:
 
 def as_constant(ctx: Context, value: Value, span: Span, what: str, dimension: Dimension = COUNT) -> Quantity:
     """Return a constant of one dimension; anything else is refused. `2x` is no plain number."""
-    number = as_number(ctx, value, span, what)
+    number = constant_if_it_is(as_number(ctx, value, span, what))
     if isinstance(number, Symbolic):
-        if number.terms:
-            raise ctx.refuse(errors.NotConstant(span, what=what, got="this"))
-        number = Quantity(number.constant, number.dimension)
+        raise ctx.refuse(errors.NotConstant(span, what=what, got="this"))
     if number.dimension != dimension or number.form == "times":
         help = would_do(dimension, number)
         if number.form == "times":
             help = f"write a literal such as `{EXAMPLES[dimension]}`" if dimension in EXAMPLES else ""
-        raise ctx.wrong(
-            span, what, dimension.name, number, help, unit_fixes(dimension, number, span, ctx.source(span))
-        )
+        fixes = unit_fixes(dimension, number, span, ctx.source(span))
+        raise ctx.wrong(span, what, dimension.name, number, help, fixes)
     return number
 
 
@@ -147,14 +142,6 @@ def wrong_list(ctx: Context, span: Span, count: int, what: str, wanted: str = "a
     raise ctx.wrong(span, what, wanted, "a list", help, fixes)
 
 
-def read_step(ctx: Context, expr: tree.Expr, scope: values.Scope, dimension: Dimension) -> Fraction:
-    """Return the `step` of a range: more than zero and of the range's dimension."""
-    step = as_constant(ctx, ctx.value(expr, scope), expr.span, "`step`", dimension)
-    if step.value <= 0:
-        raise ctx.beyond(expr.span, "`step`", "more than 0", str(step))
-    return step.value
-
-
 def between(low: object | None, high: object | None) -> str:
     """`at least 1`, `at most 8`, `1 to 8`."""
     if low is None:
@@ -164,7 +151,7 @@ def between(low: object | None, high: object | None) -> str:
 
 def label(value: Number) -> str:
     """Return the label shown under one side of a comparison: `a number, no unit`, `Bytes`."""
-    return "a number, no unit" if _is_bare(value) else describe(value)
+    return "a number, no unit" if is_bare(value) else describe(value)
 
 
 def is_times(value: Number) -> bool:
@@ -172,7 +159,8 @@ def is_times(value: Number) -> bool:
     return isinstance(value, Quantity) and value.form == "times"
 
 
-def _is_bare(value: Number) -> bool:
+def is_bare(value: Number) -> TypeGuard[Quantity]:
+    """Return True for a literal without a unit."""
     return isinstance(value, Quantity) and value.form == "plain" and value.dimension == COUNT
 
 
@@ -194,27 +182,16 @@ def would_do(wanted: Dimension, given: Number) -> str:
         return ""
     if given.form == "percent" and wanted != COUNT:
         return f"write `{plain(given.value)}x` for {given} of the parent's, or a literal such as `{EXAMPLES.get(wanted, '1')}`"
-    if _is_bare(given) and given.value > 0:
+    if is_bare(given) and given.value > 0:
         return _with_unit(wanted, given.value)
     if wanted == COUNT:
         return f"write a plain number, such as `{EXAMPLES[COUNT]}`, `4Ki` or `1.5B`"
     return f"write a literal such as `{EXAMPLES[wanted]}`" if wanted in EXAMPLES else ""
 
 
-def times_instead(metric: Number, given: Number) -> str:
-    """Return `1.5x` for a bare 1.5 compared with a throughput; empty if a multiple of the parent's is unlikely to be meant."""
-    if not isinstance(given, Quantity) or not _is_bare(given):
-        return ""
-    if isinstance(metric, Quantity) or metric.dimension != TOK_PER_S:
-        return ""
-    return f"{plain(given.value)}x" if 0 < given.value < FEW_TOK_PER_S else ""
-
-
 def unit_fixes(wanted: Dimension, given: Number, span: Span, source: str) -> list[Fix]:
     """Return fixes that replace the bare number `source` by the literals of `would_do`; safe if there is exactly one."""
-    if not isinstance(given, Quantity) or not _is_bare(given):
-        return []
-    if not source.replace("_", "").replace(".", "").isdigit():  # a name, or a sum
+    if not is_bare(given) or not source.replace("_", "").replace(".", "").isdigit():  # a name, or a sum
         return []
     literals = re.findall("`([^`]+)`", _with_unit(wanted, given.value))  # that help quotes nothing else
     alone = len(literals) == 1 and wanted in (TOK_PER_S, TOKENS)

@@ -9,19 +9,28 @@ from typing import Literal, NoReturn, cast
 
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.base.frozen import record
-from puzzledsl.base.units import Quantity
+from puzzledsl.base.units import TOK_PER_S, Quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import coercions, values
 from puzzledsl.checker.expressions.arithmetic import refuse_throughput
 from puzzledsl.checker.expressions.layer_tables import compared, holds, layer_of
 from puzzledsl.checker.expressions.logic import connect
-from puzzledsl.checker.expressions.terms import add_all, as_symbolic, is_metric, is_throughput, scale
+from puzzledsl.checker.expressions.terms import (
+    add_all,
+    as_symbolic,
+    constant_if_it_is,
+    is_metric,
+    is_throughput,
+    scale,
+)
 from puzzledsl.checker.names.words import lookup, read_word
 from puzzledsl.ir import nodes
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.tree import CompareOp
 
+FEW_TOK_PER_S = 10
+"""Throughput limit below which a bare number more likely means a multiple of the parent's than tokens per second."""
 FLIPPED: dict[CompareOp, CompareOp] = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "==", "!=": "!="}
 
 
@@ -62,14 +71,12 @@ def _operands(ctx: Context, expr: tree.Compare, scope: values.Scope) -> list[val
     # a name that stands for no value: nobody's, or a declaration's
     named = [o for o in expr.operands if isinstance(o, tree.Name)]
     bare = [o for o in named if isinstance(lookup(ctx, o.text, scope), values.Ref | None)]
-    if not bare or len(bare) == len(expr.operands):
-        return [ctx.value(operand, scope) for operand in expr.operands]
     known = {id(o): ctx.value(o, scope) for o in expr.operands if o not in bare}
     words = next((v.words for v in known.values() if isinstance(v, values.Text) and v.words), ())
-    listed = ", ".join(f"`{w}`" for w in words)
     for operand in bare:
         if words and (operand.text in words or lookup(ctx, operand.text, scope) is None):
-            word = ctx.attempt(read_word, ctx, operand, scope, words, f"word of {listed}")
+            what = f"word of {', '.join(f'`{w}`' for w in words)}"
+            word = ctx.attempt(read_word, ctx, operand, scope, words, what)
             known[id(operand)] = values.POISON if word is None else values.Text(word, words)
         else:
             known[id(operand)] = ctx.value(operand, scope)
@@ -99,12 +106,12 @@ def _numbers(
 ) -> values.Value:
     """Boolean over constants, else a Conjunction of one Comparison."""
     comparable(ctx, op, left, right, at)
-    left, right = _constant_if_it_is(left), _constant_if_it_is(right)
+    left, right = constant_if_it_is(left), constant_if_it_is(right)
     if isinstance(left, Quantity) and isinstance(right, Quantity):
         return values.Boolean(holds(left.value, op, right.value))
     if op == "!=" and layer_of([left, right]) is None:
         what, instead = "something the search decides", "a search can only bound it: write `<=` or `>=`"
-        raise ctx.refuse(errors.BadEquality(at.op, op="!=", what=what, instead=instead))
+        raise ctx.refuse(errors.BadEquality(at.op, op="!=", what=what, help=instead))
     if isinstance(left, Quantity):
         left, right, at, op = right, left, at.turned, FLIPPED[op]
     symbolic = as_symbolic(left)
@@ -115,12 +122,6 @@ def _numbers(
         return values.Boolean(holds(moved.constant, op, Fraction(0)))
     left_side = values.Symbolic(moved.terms, Fraction(0), moved.dimension, moved.space)
     return _bound(ctx, left_side, op, -moved.constant, None, at)
-
-
-def _constant_if_it_is(value: values.Number) -> values.Number:
-    if isinstance(value, values.Symbolic) and not value.terms:
-        return Quantity(value.constant, value.dimension)
-    return value
 
 
 def _bound(
@@ -135,7 +136,7 @@ def _bound(
     measured = [key[0] in ("metric", "score") for key in left.terms]
     if op == "==" and any(scattered and not own for scattered, own in zip(measured, batch, strict=True)):
         what = "a metric or score, which takes scattered values"
-        raise ctx.refuse(errors.BadEquality(at.op, op="==", what=what, instead="write `<=` or `>=`"))
+        raise ctx.refuse(errors.BadEquality(at.op, op="==", what=what, help="write `<=` or `>=`"))
     if ratio is not None and any(batch):
         refuse_batch_ratio(ctx, at.right, "compare the batch with a number, such as `>= 32`")
     if is_throughput(left):
@@ -160,18 +161,16 @@ def refuse_batch_ratio(ctx: Context, span: Span, instead: str) -> NoReturn:
 
 def comparable(ctx: Context, op: str, left: values.Number, right: values.Number, at: Sides) -> None:
     """Refuse two sides of different dimensions. A literal such as `2x` (times the parent's) compares with any metric."""
-    if coercions.is_times(left) or coercions.is_times(right):
-        if coercions.is_times(left) and coercions.is_times(right):
-            return
-        if isinstance(left, values.Symbolic) or isinstance(right, values.Symbolic):
-            return
-    elif left.dimension == right.dimension:
+    ratios = coercions.is_times(left) + coercions.is_times(right)
+    symbolic = isinstance(left, values.Symbolic) or isinstance(right, values.Symbolic)
+    if left.dimension == right.dimension if not ratios else ratios == 2 or symbolic:
         return
-    literal_left = isinstance(left, Quantity) and not isinstance(right, Quantity)
     mine, first, other, second = right, at.right, left, at.left
-    if literal_left:
+    if isinstance(left, Quantity) and not isinstance(right, Quantity):
         mine, first, other, second = left, at.left, right, at.right
-    place, times = _literal(ctx, first), coercions.times_instead(other, mine)
+    place, times = _literal(ctx, first), ""
+    if coercions.is_bare(mine) and isinstance(other, values.Symbolic) and other.dimension == TOK_PER_S:
+        times = f"{coercions.plain(mine.value)}x" if 0 < mine.value < FEW_TOK_PER_S else ""
     fixes = coercions.unit_fixes(other.dimension, mine, first, ctx.source(first))
     if place != first:  # the type that the name is declared with takes no unit
         fixes = [Fix.replace(place, times, safe=False)] if times else []
@@ -224,7 +223,7 @@ def _between(
         number = coercions.as_whole(ctx, value, span, f"what `{tally.text}` is compared with")
         if op == "!=":
             what, instead = "something in a chain", "write two requirements"
-            raise ctx.refuse(errors.BadEquality(expr.operands[1].span, op="!=", what=what, instead=instead))
+            raise ctx.refuse(errors.BadEquality(expr.operands[1].span, op="!=", what=what, help=instead))
         limits.append(_limits(op, number))
     most = min((most for _, most in limits if most is not None), default=None)
     return _within(tally, max(least for least, _ in limits), most)

@@ -10,13 +10,13 @@ from typing import assert_never
 
 from puzzledsl.base.diagnostics import Args, Fix, Span
 from puzzledsl.base.units import BadLiteral, Quantity, parse_quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.arithmetic import combine
 from puzzledsl.checker.expressions.attributes import attribute, index
 from puzzledsl.checker.expressions.calls import call
-from puzzledsl.checker.expressions.coercions import as_number, read_step
+from puzzledsl.checker.expressions.coercions import as_constant, as_number
 from puzzledsl.checker.expressions.comparisons import compare
 from puzzledsl.checker.expressions.layer_tables import (
     as_formula,
@@ -212,14 +212,17 @@ def _member(ctx: Context, expr: tree.In, scope: values.Scope) -> values.Value:
 def _range(ctx: Context, expr: tree.Range, scope: values.Scope) -> values.Value:
     if expr.start is None or expr.stop is None:
         raise ctx.missing(expr.span, "a range", "both ends", "an open end is for layers: `layers[40..]`")
-    ends: list[Quantity] = []
-    for value, end in [(ctx.value(end, scope), end) for end in (expr.start, expr.stop)]:
-        if not isinstance(value, Quantity):
-            raise ctx.wrong(end.span, "an end of a range", "a constant", value)
-        ends.append(value)
-    low, high = ends
+    low, high = (ctx.value(end, scope) for end in (expr.start, expr.stop))
+    for end, span in ((low, expr.start.span), (high, expr.stop.span)):
+        if not isinstance(end, Quantity):
+            raise ctx.wrong(span, "an end of a range", "a constant", end)
+    assert isinstance(low, Quantity) and isinstance(high, Quantity)
     if low.dimension != high.dimension:
         left, right = values.describe(low), values.describe(high)
         raise ctx.refuse(errors.UnlikeSum(expr.span, op="..", left=left, right=right))
-    step = None if expr.step is None else read_step(ctx, expr.step, scope, low.dimension)
-    return values.RangeValue(low, high, step)
+    if expr.step is None:
+        return values.RangeValue(low, high)
+    step = as_constant(ctx, ctx.value(expr.step, scope), expr.step.span, "`step`", low.dimension)
+    if step.value <= 0:
+        raise ctx.beyond(expr.step.span, "`step`", "more than 0", str(step))
+    return values.RangeValue(low, high, step.value)

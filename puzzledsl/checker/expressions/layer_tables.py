@@ -11,6 +11,7 @@ import functools
 import operator
 from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
+from typing import Any, cast
 
 from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.alternatives.parent import PARENTS
@@ -18,8 +19,8 @@ from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import listed
 from puzzledsl.base.units import COUNT, Dimension, Quantity, format_quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.diagnostics.lints import NeverHolds
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.terms import LAYER_TERMS, to_linear
 from puzzledsl.checker.limits import CELLS_PER_STEP, MAX_CELLS
@@ -108,42 +109,32 @@ def _cells(
     rows: Axis,
     columns: Axis,
 ) -> Cells:
-    pairs = [(key, c) for key, c in terms if key[0] == "table"]
-    by_row, by_column = (
-        [sum((c * _one(key, each, space) for key, c in of_part), Fraction(0)) for each in axis]
-        for part, axis in zip(BOTH, (rows, columns), strict=True)
-        for of_part in [[(k, c) for k, c in terms if k[0] != "table" and k[1] == part]]
-    )
-    by_row = [constant + row for row in by_row]
+    sums = {"attention": [constant] * len(rows), "ffn": [Fraction(0)] * len(columns)}
+    pairs: list[tuple[Any, Fraction]] = []
+    for key, factor in cast(tuple[tuple[Any, Fraction], ...], terms):
+        if key[0] == "table":
+            pairs.append((key, factor))
+            continue
+        kind, part, of, layer = key
+        axis, own = rows if part == "attention" else columns, space.shape.at(layer)
+        figures = [fact(each, of, own) if kind == "fact" else each.name in of for each in axis]
+        sums[part] = [total + factor * figure for total, figure in zip(sums[part], figures, strict=True)]
+    by_row, by_column = sums.values()
     if not any(by_column) and not pairs:
         return tuple((row,) * len(columns) for row in by_row)
     if len(set(by_row)) == 1 and not pairs:
         return (tuple(by_row[0] + column for column in by_column),) * len(rows)
     return tuple(
         tuple(
-            sum((c * entry(key, i, j) for key, c in pairs), row + column)
+            # an axis that a table does not depend on has length one
+            sum(
+                (c * cells[i if own else 0][j if ffn else 0] for (_, own, ffn, cells, _), c in pairs),
+                row + column,
+            )
             for j, column in enumerate(by_column)
         )
         for i, row in enumerate(by_row)
     )
-
-
-def _one(key: values.TermKey, alternative: Alternative, space: SpaceInfo) -> int:
-    """Return the value of a `fact` or `count` term for one alternative of its sub-block."""
-    match key:
-        case ("fact", _, str(attribute), int(layer)):
-            return fact(alternative, attribute, space.shape.at(layer))
-        case (_, _, tuple(names), _):
-            return alternative.name in names
-    raise AssertionError(f"no term of a sub-block: {key}")
-
-
-def entry(key: values.TermKey, row: int, column: int) -> Fraction:
-    """Return one cell of a `table` term. An axis that the term does not depend on has length one."""
-    _, attention, ffn, cells, _ = key
-    assert isinstance(cells, tuple)
-    found: Fraction = cells[row if attention else 0][column if ffn else 0]
-    return found
 
 
 def pointwise(tables: Sequence[Table], dimension: Dimension, of: Callable[..., Fraction]) -> values.Number:
@@ -239,24 +230,18 @@ def compared(ctx: Context, comparison: values.Comparison, span: Span) -> values.
     cells = {id(cell): cell for row in table.cells for cell in row}  # most are there several times
     truth = {key: holds(cell, comparison.op, bound) for key, cell in cells.items()}
     found = statement(table, [[truth[id(cell)] for cell in row] for row in table.cells])
-    if comparison.op == "==" and isinstance(found, values.Boolean) and not found.value:
-        _warn_of_no_value(ctx, comparison.left, bound, table.space, span)
-    return found
-
-
-def _warn_of_no_value(
-    ctx: Context, left: values.Symbolic, bound: Fraction, space: SpaceInfo, span: Span
-) -> None:
-    """Warn of a number that a figure has in no layer of the space: `layers[3].ffn.width == 1000`."""
-    (key, coefficient), *more = left.terms.items()
-    if more or key[0] != "fact" or any(warning.span == span for warning in ctx.warnings):
-        return
-    _, part, attribute, _ = key
-    choices = [*enumerate(space.choices("attention" if part == "attention" else "ffn"))]
-    numbers = {fact(each, str(attribute), space.shape.at(layer)) for layer, own in choices for each in own}
-    if (bound - left.constant) / coefficient not in numbers:
+    (key, coefficient), *more = comparison.left.terms.items()
+    if comparison.op != "==" or found != values.Boolean(False) or more or key[0] != "fact":
+        return found
+    # a number that a figure has in no layer: `layers[3].ffn.width == 1000`
+    space, part, attribute = table.space, cast(SubBlock, key[1]), str(key[2])
+    choices = [*enumerate(space.choices(part))]
+    numbers = {fact(each, attribute, space.shape.at(layer)) for layer, own in choices for each in own}
+    reported = any(warning.span == span for warning in ctx.warnings)
+    if not reported and (bound - comparison.left.constant) / coefficient not in numbers:
         help, what = one_of(f"{part}.{attribute}", numbers), f"`{ctx.source(span)}`"
-        ctx.warnings.append(NeverHolds(span, space=space.name, bound=what, help=help))
+        ctx.warnings.append(errors.NeverHolds(span, space=space.name, bound=what, help=help))
+    return found
 
 
 def one_of(what: str, numbers: Collection[Fraction | int]) -> str:

@@ -13,8 +13,8 @@ from typing import NoReturn
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.diagnostics import Args, Fix, Span
 from puzzledsl.base.units import Quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.coercions import as_number
 from puzzledsl.checker.expressions.layer_tables import (
@@ -36,6 +36,7 @@ from puzzledsl.ir.facts import fact
 from puzzledsl.syntax import tree
 
 BOUND = "a bound on a metric"
+_JOINED = values.Comparison | values.Formula
 One = values.Layers | values.SubBlocks
 """A layer, or a sub-block of one."""
 
@@ -59,8 +60,8 @@ def subject_is(ctx: Context, node: tree.Is, subject: values.Value, scope: values
         case values.ModelEnd():
             return _of_end(ctx, node, subject, scope)
         case values.Layers(single=True) if subject.indices:
-            both = tuple(_choice(ctx, node, subject, part, scope) for part in BOTH)
-            formula = values.Formula(nodes.And(operands=both), 3, subject.space)
+            operands = tuple(_choice(ctx, node, subject, part, scope) for part in BOTH)
+            formula = values.Formula(nodes.And(operands=operands), 3, subject.space)
         case values.Layers():
             help = f"go through them: `count(l is {ctx.source(node.pattern.span)} for l in layers)`"
             raise ctx.wrong(node.subject.span, _BEFORE_IS, "a layer or a sub-block", "layers", help)
@@ -136,7 +137,8 @@ def _joined(
             return right if right.value else invert(ctx, left, left_span)
         return right if right.value == (op == "or") else left
     if op == "and" and not (isinstance(left, values.Formula) and isinstance(right, values.Formula)):
-        items = (*_items(left), *_items(right))
+        parts = (side.items if isinstance(side, values.Conjunction) else (side,) for side in (left, right))
+        items = tuple(item for part in parts for item in part if isinstance(item, _JOINED))
         afford(ctx, len(items), span, "this requirement")
         return values.Conjunction(items)
     sides = [as_formula(ctx, side, at) for side, at in ((left, left_span), (right, node.right.span))]
@@ -155,14 +157,8 @@ def _joined(
         return values.Formula(implies, size, first.space)
     kind, logics = nodes.And if op == "and" else nodes.Or, (first.logic, second.logic)
     # what is joined alike is one list
-    parts = tuple(each for part in logics for each in (part.operands if isinstance(part, kind) else (part,)))
-    return values.Formula(kind(operands=parts), size, first.space)
-
-
-def _items(side: values.Value) -> tuple[values.Comparison | values.Formula, ...]:
-    if isinstance(side, values.Conjunction):
-        return side.items
-    return (side,) if isinstance(side, values.Formula) else ()
+    operands = [each for part in logics for each in (part.operands if isinstance(part, kind) else (part,))]
+    return values.Formula(kind(operands=tuple(operands)), size, first.space)
 
 
 def invert(ctx: Context, value: values.Value, span: Span) -> values.Value:
@@ -225,8 +221,14 @@ def _need_one(
         beside = "layers[0]" if isinstance(other, values.Layers) else f"layers[0].{other.sub_block}"
     match value:
         case values.Layers():
-            in_pairs = _in_pairs(value, other) or f"all(l same as {beside} for l in {text})"
-            help, got = f"go through them: `{in_pairs}`", "several layers"
+            meant = f"all(l same as {beside} for l in {text})"
+            here, there = value.indices, other.indices if isinstance(other, values.Layers) else ()
+            step = there[0] - here[0] if here and there else 0
+            alike = len(here) == len(there) > 1 and step != 0
+            if alike and there == tuple(range(here[0] + step, here[-1] + step + 1)):
+                each = f"layers[i] same as layers[i {'+' if step > 0 else '-'} {abs(step)}]"
+                meant = f"for i in {here[0]}..{here[-1]} {{ require {each} }}"
+            help, got = f"go through them: `{meant}`", "several layers"
         case values.SubBlocks(sub_block=sub_block):
             layers = ctx.source(side.target.span) if isinstance(side, tree.Attribute) else "layers"
             help = f"go through them: `all(l.{sub_block} same as {beside} for l in {layers})`"
@@ -236,17 +238,6 @@ def _need_one(
         case values.Facts() | values.Symbolic() if isinstance(value, values.Facts) or layer_of([value]):
             help = "figures are compared with `==`: `layers[3].ffn.width == layers[2].ffn.width`"
     raise ctx.wrong(side.span, "each side of `same as`", "one layer or a sub-block of one", got, help)
-
-
-def _in_pairs(value: values.Layers, other: values.Value) -> str:
-    """Return the statement that compares neighbouring layers of two runs of one length; empty for anything else."""
-    here, there = value.indices, other.indices if isinstance(other, values.Layers) else ()
-    if len(here) != len(there) or len(here) < 2:
-        return ""
-    first, last, step = here[0], here[-1], there[0] - here[0]
-    if there != tuple(i + step for i in range(first, last + 1)) or not step:
-        return ""
-    return f"for i in {first}..{last} {{ require layers[i] same as layers[i {'+' if step > 0 else '-'} {abs(step)}] }}"
 
 
 _NAMES = {"layer": "a layer", "attention": "an attention", "ffn": "an FFN"}
@@ -344,10 +335,9 @@ def _taken(ctx: Context, item: values.Located) -> list[tuple[int | None, Takes]]
         case values.SubBlocks(space=space, sub_block=part, indices=indices):
             return [(i, _of_part(space, part, i, None)) for i in indices]
         case values.Layers(space=space, indices=indices) if indices:
-            axes = [(i, axis_names(space, i, "attention"), axis_names(space, i, "ffn")) for i in indices]
-            return [
-                (i, (own, ffn, tuple(tuple(f"{a}/{f}" for f in ffn) for a in own))) for i, own, ffn in axes
-            ]
+            axes = [(axis_names(space, i, "attention"), axis_names(space, i, "ffn")) for i in indices]
+            pairs = [tuple(tuple(f"{a}/{f}" for f in ffn) for a in own) for own, ffn in axes]
+            return [(i, (*axis, pair)) for i, axis, pair in zip(indices, axes, pairs, strict=True)]
         case values.Boolean() | values.Formula() | values.Matches():
             help = "statements are counted: `count(attention is noop)`"
             raise ctx.wrong(item.span, what, _FIGURE, value, help)

@@ -17,8 +17,8 @@ from puzzledsl.base.phrases import listed
 from puzzledsl.base.settings import REQUIRED, Call, Setting
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, format_quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.coercions import as_constant, as_whole, between
 from puzzledsl.checker.limits import MAX_COUNT
@@ -74,11 +74,6 @@ class Settings:
         self.known(key)
         return key in self.entries
 
-    def entry(self, key: str) -> Entry:
-        """Return a setting that is written, not yet evaluated."""
-        self.known(key)
-        return self.entries[key]
-
     def need_all(self, *fields: str) -> None:
         """Report the settings that must be written and are missing, without those of some fields."""
         required = [key for key, known in self.table.items() if known.value is REQUIRED]
@@ -96,7 +91,7 @@ class Settings:
 
     def value(self, key: str) -> values.Value:
         """Return the value of a setting that is written."""
-        entry = self.entry(key)
+        entry = self.entries[key]
         return self.ctx.sound(entry.expr, entry.scope)
 
     def place(self, key: str) -> Span:
@@ -122,18 +117,18 @@ class Settings:
 
     def call(self, key: str) -> values.Value:
         """Return the call that a setting takes, or the value of anything else that is written."""
-        expr, scope, takes = self.entry(key).expr, self.entry(key).scope, self.known(key)
+        expr, scope, takes = self.entries[key].expr, self.entries[key].scope, self.known(key)
         if isinstance(expr, tree.Call) or (isinstance(expr, tree.Name) and expr.text in takes.calls):
             return read_call(self.ctx, expr, scope, takes)
         value = self.value(key)
         return as_call(self.ctx, value, expr.span, takes) if isinstance(value, values.Constructed) else value
 
-    def read(self, key: str, default: Any = REQUIRED) -> Any:
-        """Return the value of a setting, read as its field says. Unwritten or wrong: `default`, or the field's own."""
+    def read(self, key: str, default: Any = REQUIRED, by: Callable[[Settings], Any] | None = None) -> Any:
+        """Return a setting, read as its field says, or by `by`. Unwritten or wrong: `default`, or the field's own."""
         known = self.known(key)
         if key in self.entries:
             try:
-                return self._read(key, known)
+                return self._read(key, known) if by is None else by(self)
             except Refused:
                 self.failed = True
         usual = known.value if default is REQUIRED else default
@@ -143,7 +138,7 @@ class Settings:
 
     def _read(self, key: str, known: Setting) -> Any:
         """Return the value of a setting that is written."""
-        entry, what = self.entry(key), f"`{key}`"
+        entry, what = self.entries[key], f"`{key}`"
         if known.calls:
             call = read_call(self.ctx, entry.expr, entry.scope, known)
             return lower_call(self.ctx, call, known.calls[call.name])
@@ -163,8 +158,12 @@ class Settings:
             if not isinstance(value, values.Boolean):
                 raise self.ctx.wrong(self.place(key), what, "`true` or `false`", value)
             return value.value
-        if known.bare and isinstance(entry.expr, tree.Name) and not _means_text(entry.expr.text, entry.scope):
-            return entry.expr.text
+        if known.bare and isinstance(entry.expr, tree.Name):
+            name, local = entry.expr.text, entry.scope.local(entry.expr.text)
+            symbol = entry.scope.file.names.get(name)
+            means_text = isinstance(symbol, values.Symbol) and symbol.kind in ("let", "param")
+            if not means_text and not isinstance(local, values.Text):
+                return name
         if not known.many:
             return self.text(key)
         repeated = [key, *(each for each in self.entries if each.isdigit())]
@@ -174,13 +173,11 @@ class Settings:
         """Return the declaration that a setting names; None if it is not written or, reported, wrong."""
         if not self.has(key):
             return None
-        entry = self.entry(key)
+        entry = self.entries[key]
         return self.attempt(read_ref, self.ctx, entry.expr, entry.scope, self.known(key).kinds)
 
     def _name(self, expr: tree.Expr, entry: Entry, known: Setting) -> str:
-        found = read_ref(self.ctx, expr, entry.scope, known.kinds)
-        self.ctx.lower_later(found)
-        return self.ctx.name_of(found)
+        return self.ctx.name_of(read_ref(self.ctx, expr, entry.scope, known.kinds))
 
     def count(self, key: str, low: int, high: int) -> int:
         """Return a whole number within bounds."""
@@ -245,13 +242,6 @@ def summands(expr: tree.Expr) -> list[tree.Expr]:
     if isinstance(expr, tree.Binary) and expr.op == "+":
         return [*summands(expr.left), *summands(expr.right)]
     return [expr]
-
-
-def _means_text(name: str, scope: values.Scope) -> bool:
-    """Return True for a `let` or `param`, and for a local name that holds a text."""
-    symbol = scope.file.names.get(name)
-    declared = isinstance(symbol, values.Symbol) and symbol.kind in ("let", "param")
-    return declared or isinstance(scope.local(name), values.Text)
 
 
 def read_call(ctx: Context, expr: tree.Expr, scope: values.Scope, takes: Setting) -> values.Constructed:

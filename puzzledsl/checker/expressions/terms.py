@@ -89,6 +89,13 @@ def as_symbolic(value: Number) -> Symbolic:
     return value if isinstance(value, Symbolic) else Symbolic({}, value.value, value.dimension)
 
 
+def constant_if_it_is(value: Number) -> Number:
+    """A linear expression without terms as a constant."""
+    if isinstance(value, Symbolic) and not value.terms:
+        return Quantity(value.constant, value.dimension)
+    return value
+
+
 def scale(value: Symbolic, factor: Fraction) -> Symbolic:
     """`factor * value`, factor a plain number."""
     terms = {key: c * factor for key, c in value.terms.items()} if factor else {}

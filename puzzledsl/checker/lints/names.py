@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from puzzledsl.base.diagnostics import Fix, Label, Span
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.diagnostics.lints import Shadowing, UnusedImport, UnusedName
 from puzzledsl.checker.expressions.values import VALUES, SourceFile, Symbol
 from puzzledsl.checker.names.occurrences import occurrences
 from puzzledsl.ir import nodes
@@ -26,9 +26,9 @@ def warn_of_shadowing(ctx: Context, file: SourceFile) -> None:
         if is_local and isinstance(before, Symbol):
             label = Label(before.span, "hidden there")
             what = f"{'an' if before.kind[0] in 'aeiou' else 'a'} {before.kind} of that name"
-            ctx.report(Shadowing(span, name=name, what=what, secondary=[label]))
+            ctx.report(errors.Shadowing(span, name=name, what=what, secondary=[label]))
         elif name in VALUES or (is_local and name in SPACE_WORDS):
-            ctx.report(Shadowing(span, name=name, what="a word of the language"))
+            ctx.report(errors.Shadowing(span, name=name, what="a word of the language"))
 
 
 def warn_of_unused(ctx: Context, program: nodes.Program) -> None:
@@ -48,7 +48,7 @@ def warn_of_unused(ctx: Context, program: nodes.Program) -> None:
         if isinstance(occurrence.item, tree.Use) and occurrence.role == "uses":
             imports.setdefault(id(occurrence.item), (occurrence.item, []))[1].append(occurrence.span)
         elif occurrence.role == "declares" and symbol.kind in _NEVER_AN_END and symbol.name not in referred:
-            ctx.report(UnusedName(symbol.span, kind=symbol.kind, name=symbol.name))
+            ctx.report(errors.UnusedName(symbol.span, kind=symbol.kind, name=symbol.name))
     for use, unused in imports.values():
         _unused_imports(ctx, use, unused)
 
@@ -65,4 +65,4 @@ def _unused_imports(ctx: Context, use: tree.Use, unused: list[Span]) -> None:
         fix = Fix.replace(start.to(end), "", "leave it out")
         if len(unused) == len(use.names):
             fix = Fix.replace(use.span, "", "remove this `use`", safe=False)
-        ctx.report(UnusedImport(name.span, name=name.text, path=use.path.value, fixes=[fix]))
+        ctx.report(errors.UnusedImport(name.span, name=name.text, path=use.path.value, fixes=[fix]))

@@ -6,8 +6,8 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Args
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.diagnostics.lints import FewTokensAnExpert, WindowUnseen
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import mentioned_scores
 
@@ -35,7 +35,7 @@ def warn_of_windows(ctx: Context, program: nodes.Program) -> None:
                 told.add(name)
                 said: Args = {"score": name, "seen": seen, "scenario": scenario.name, "bld": score.bld}
                 said |= {"windows": " and ".join(f"{window:,}" for window in windows)}
-                ctx.report(WindowUnseen(ctx.span_of(score.where), length=length, **said))
+                ctx.report(errors.WindowUnseen(ctx.span_of(score.where), length=length, **said))
 
 
 def _length(scenario: nodes.Scenario) -> int:
@@ -62,7 +62,7 @@ def warn_of_few_tokens(ctx: Context, program: nodes.Program) -> None:
         own = max(shapes, key=_needed)
         said: Args = {"calibration": calibration, "width": own.expert_width}
         said |= {"seen": calibration * own.top_k // own.experts, "needed": f"{-(-_needed(own) // KIBI)}Ki"}
-        ctx.report(FewTokensAnExpert(ctx.span_of(bld.where), **said))
+        ctx.report(errors.FewTokensAnExpert(ctx.span_of(bld.where), **said))
 
 
 def _needed(shape: Shape) -> int:

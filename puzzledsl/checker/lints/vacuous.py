@@ -1,32 +1,36 @@
-"""Lints of requirements: those that all children meet, or none; bounds that contradict each other, or go the wrong way."""
+"""Lints of requirements: those that all children meet, or none; bounds that contradict each other, or go the wrong way.
+
+Layers choose independently, so the values of each layer determine those of the child. Runs come from a walk over the
+layers, the most distinct values from a matching of values to layers (Kuhn 1955), the fewest from a smallest hitting set.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from itertools import combinations, islice
+from typing import assert_never
 
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.diagnostics import Args, Label
 from puzzledsl.base.frozen import record
 from puzzledsl.base.units import COUNT, Dimension, format_quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.diagnostics.lints import AlwaysHolds, ExcludeEachOther, NeverHolds, WrongWayRound
 from puzzledsl.checker.expressions.comparisons import FLIPPED
 from puzzledsl.checker.expressions.layer_tables import one_of
 from puzzledsl.checker.expressions.terms import UNITS
-from puzzledsl.checker.lints.structure import Layerwise
-from puzzledsl.ir import nodes
+from puzzledsl.ir import logic, nodes
 from puzzledsl.ir.facts import fact, fixed_params, untied_params
-from puzzledsl.ir.logic import compared, layers_of_term, unbounded
+from puzzledsl.ir.logic import Pair, Truth, compared, layers_of, layers_of_term, unbounded
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.nodes import Shape
+from puzzledsl.ir.tables import EndsAssignment
 
 MAX_VALUES = 100_000
 """Steps to all values of a sum: enough for counts and heads of 80 layers, a tenth of a second."""
 Layers = Sequence[nodes.LayerChoice]
-Pair = tuple[AttentionAlternative, FfnAlternative]
-
-Figure = Callable[[Pair, Shape], Fraction]
+Contribution = Callable[[tuple[AttentionAlternative, FfnAlternative], Shape], Fraction]
 """The contribution of a layer's choice, in a layer of a shape."""
 
 
@@ -60,7 +64,7 @@ def warn_of_vacuous(ctx: Context, program: nodes.Program) -> set[nodes.Where]:
                 impossible.add(place)
             if never is not None or all(verdict for verdict, _, _ in all_found):
                 _, bound, help = never or all_found[0]
-                kind = AlwaysHolds if never is None else NeverHolds
+                kind = errors.AlwaysHolds if never is None else errors.NeverHolds
                 ctx.report(kind(ctx.span_of(place), space=space.name, bound=bound, help=help))
     return impossible
 
@@ -75,7 +79,7 @@ _FIGURES = {
 def _judged_formula(formula: nodes.Logic, layerwise: Layerwise) -> tuple[bool | None, str]:
     """Return True if all children meet a formula, False if none does, None if undecided; and the reason."""
     verdict = layerwise.verdict(formula)
-    if not isinstance(formula, nodes.Runs | nodes.Longest | nodes.Distinct):
+    if not isinstance(formula, Figure):
         return verdict, f"no choice of the layers makes it {'false' if verdict else 'true'}"
     ends = layerwise.reachable(formula)
     return verdict, "" if ends is None else f"{_FIGURES[formula.kind]} from {ends[0]} to {ends[1]}"
@@ -138,13 +142,11 @@ def _layer_totals(
     linear: nodes.Linear, layers: Layers, shape: Shape, ends: nodes.EndsChoice | None
 ) -> list[frozenset[Fraction]] | None:
     """Return what each layer that a sum is about can add to it, and the model's ends; None if it needs costs or scores."""
-    terms = [
-        (w.coefficient, figure, layers_of_term(w.term) or range(len(layers)))
-        for w in linear.terms
-        if (figure := _figure(w.term)) is not None
-    ]
-    if len(terms) < len(linear.terms):
+    figures = [_figure(weighted.term) for weighted in linear.terms]
+    if None in figures:
         return None
+    members = [layers_of_term(weighted.term) or range(len(layers)) for weighted in linear.terms]
+    terms = [*zip((w.coefficient for w in linear.terms), filter(None, figures), members, strict=True)]
     memo: dict[tuple[int, int, tuple[bool, ...]], frozenset[Fraction]] = {}
     found = []
     for layer, choice in enumerate(layers):
@@ -168,13 +170,12 @@ def _layer_totals(
 
 def at_parent(linear: nodes.Linear, shape: Shape) -> Fraction:
     """Return the value of a sum at the parent."""
-    kept = nodes.LayerChoice.of_parent()
-    ends = reachable(linear, (kept,) * shape.layers, shape)
+    ends = reachable(linear, (nodes.LayerChoice.of_parent(),) * shape.layers, shape)
     assert ends is not None
     return ends[0]
 
 
-def _figure(term: nodes.Term) -> Figure | None:
+def _figure(term: nodes.Term) -> Contribution | None:
     """Return the function from a layer's choice to its contribution to a term; None for metrics and scores."""
     match term:
         case nodes.ParamsTerm():
@@ -187,6 +188,128 @@ def _figure(term: nodes.Term) -> Figure | None:
             return lambda pair, own: table.value(pair[0].name, pair[1].name)
         case _:
             return None
+
+
+Figure = nodes.Runs | nodes.Longest | nodes.Distinct
+"""A figure of the whole child that is bounded."""
+MAX_TRIES = 20_000
+"""Sets of values that the search for the fewest looks at; beyond them no bound is judged."""
+
+
+class Layerwise:
+    """Possible truths of formulas over a space whose layers choose independently."""
+
+    def __init__(self, layers: Sequence[nodes.LayerChoice], ends: nodes.EndsChoice | None = None) -> None:
+        self.layers: Sequence[nodes.LayerChoice | nodes.EndsChoice] = (
+            layers if ends is None else (*layers, ends)
+        )
+        self._known: dict[tuple[int, nodes.Logic], Truth] = {}
+
+    def of_one_layer(self, formula: nodes.Logic) -> Truth:
+        """The truth of a formula about one layer, or about none; None if it can be both."""
+        layer = min(layers_of(formula), default=0)
+        choice = self.layers[layer]
+        key = id(choice), formula
+        if key not in self._known:
+            found = (logic.holds(formula, {layer: pair}) for pair in _pairs(choice))
+            first = next(found, None)
+            self._known[key] = first if all(truth == first for truth in found) else None
+        return self._known[key]
+
+    def verdict(self, formula: nodes.Logic) -> Truth:
+        """True for a formula that every child meets, False for one that none does; None where this cannot be told."""
+        if len(layers_of(formula)) <= 1:
+            return self.of_one_layer(formula)
+        match formula:
+            case nodes.Not(operand=operand):
+                return logic.negated(self.verdict(operand))
+            case nodes.And(operands=operands):
+                return logic.all_of([*map(self.verdict, operands)])
+            case nodes.Or(operands=operands):
+                return logic.negated(logic.all_of([logic.negated(self.verdict(o)) for o in operands]))
+            case nodes.Implies(condition=condition, consequence=consequence):
+                both = [self.verdict(condition), logic.negated(self.verdict(consequence))]
+                return logic.negated(logic.all_of(both))
+        if not isinstance(formula, Figure) or (ends := self.reachable(formula)) is None:
+            return None
+        return logic.within(ends, formula.at_least, formula.at_most)
+
+    def reachable(self, figure: Figure) -> tuple[int, int] | None:
+        """The least and the most that a figure comes to, both reached; None where this cannot be told."""
+        match figure:
+            case nodes.Runs(statements=statements):
+                return logic.runs([*map(self.of_one_layer, statements)])
+            case nodes.Longest(statements=statements):
+                return logic.longest([*map(self.of_one_layer, statements)])
+            case nodes.Distinct(taken=taken):
+                values = self._values(taken)
+                return None if values is None else distinct_ends(values)
+            case _:
+                assert_never(figure)
+
+    def _values(self, taken: Sequence[nodes.Taken]) -> list[frozenset[str]] | None:
+        """The values that each layer can take; None where a layer takes more than one of them at once."""
+        layers = [layer for each in taken for layer in each.layers]
+        if len(layers) > len(set(layers)):
+            return None
+        found = [frozenset(each.values[0]) for each in taken if not each.layers]
+        for each in taken:
+            own = ([*_pairs(self.layers[layer])] for layer in each.layers)
+            found += [frozenset(logic.taken_by(each, pair) for pair in pairs) for pairs in own]
+        return found
+
+
+def _pairs(choice: nodes.LayerChoice | nodes.EndsChoice) -> Iterator[logic.AnyChoice]:
+    if isinstance(choice, nodes.EndsChoice):
+        yield from map(EndsAssignment.of, choice.offered)
+        return
+    yield from (Pair(a.name, f.name) for a in choice.attention for f in choice.ffn)
+
+
+def distinct_ends(values: Sequence[frozenset[str]]) -> tuple[int, int] | None:
+    """The fewest and the most different values of layers that each take one; None where the fewest take too long."""
+    fewest = _smallest_hitting_set(sorted(set(values), key=sorted))
+    return None if fewest is None else (fewest, _largest_matching(values))
+
+
+def _smallest_hitting_set(sets: Sequence[frozenset[str]]) -> int | None:
+    """The size of the smallest set of values with one of each of `sets`."""
+    minimal = [s for s in sets if not any(other < s for other in sets)]
+    known = sorted(frozenset().union(*minimal))
+    tries = (chosen for size in range(len(minimal) + 1) for chosen in combinations(known, size))
+    for chosen in islice(tries, MAX_TRIES):
+        if all(s.intersection(chosen) for s in minimal):
+            return len(chosen)
+    return None
+
+
+def _largest_matching(values: Sequence[frozenset[str]]) -> int:
+    """The most values that can be taken at once: Kuhn's augmenting paths from layers to values."""
+    owner: dict[str, int] = {}
+    wanted = len(frozenset().union(*values))
+    for layer in range(len(values)):
+        if len(owner) == wanted:
+            break
+        _augment(layer, values, owner)
+    return len(owner)
+
+
+def _augment(layer: int, values: Sequence[frozenset[str]], owner: dict[str, int]) -> None:
+    """Give a layer a value, where others can move to make room: breadth first, so that no path is too deep."""
+    came_from: dict[str, int] = {}
+    queue = [layer]
+    for here in queue:
+        for value in sorted(values[here] - came_from.keys()):
+            came_from[value] = here
+            if value in owner:
+                queue.append(owner[value])
+                continue
+            held = {holder: taken for taken, holder in owner.items()}
+            while True:  # each layer on the path takes the value that it was reached by
+                owner[value] = came_from[value]
+                if owner[value] == layer:
+                    return
+                value = held[owner[value]]
 
 
 _DIMENSIONS: dict[str, Dimension] = {name: dimension for dimension, name in UNITS.items()}
@@ -220,14 +343,13 @@ def warn_of_exclusive(ctx: Context, program: nodes.Program, impossible: set[node
             if bound is None or bound[2] in impossible:
                 continue
             about, ends, where = bound
-            for side in (0, 1):
-                earlier = tightest.get((about, side))
-                if earlier is not None and (apart := _apart(earlier[0], ends)) is not None:
-                    span, other = ctx.span_of(where), ctx.span_of(earlier[1])
+            for earlier, place in (tightest[about, side] for side in (0, 1) if (about, side) in tightest):
+                if (apart := _apart(earlier, ends)) is not None:
+                    span, other = ctx.span_of(where), ctx.span_of(place)
                     is_near = other != span and other.file == span.file
                     said: Args = {"space": search.space, "low": apart[0].text, "high": apart[1].text}
                     said |= {"secondary": [Label(other, "the other bound")] if is_near else []}
-                    ctx.report(ExcludeEachOther(span, **said))
+                    ctx.report(errors.ExcludeEachOther(span, **said))
                     break
             for side, sign in ((0, 1), (1, -1)):
                 end, known = ends[side], tightest.get((about, side), ((None, None), where))[0][side]
@@ -249,19 +371,17 @@ def _bound(
     ctx: Context, requirement: nodes.Requirement, shape: nodes.Shape
 ) -> tuple[object, Ends, nodes.Where] | None:
     """Return the quantity that a requirement bounds, the interval and the place; None for one that bounds nothing."""
-    match requirement:
-        case nodes.LinearRequirement(left=left, op=op, bound=bound, unit=unit, parent_ratio=ratio):
-            found = ctx.once(_of_linear, left, op, bound, unit, ratio, shape)
-            return None if found is None else (*found, requirement.bound_where)
-        case nodes.LogicRequirement(
-            formula=(nodes.Runs() | nodes.Longest() | nodes.Distinct()) as figure, where=where
-        ):
-            least, most = figure.at_least, figure.at_most
-            low = _End(Fraction(least), False, f"at least {least}") if least > 0 else None
-            high = None if most is None else _End(Fraction(most), False, f"at most {most}")
-            return unbounded(figure), (low, high), where
-        case nodes.LogicRequirement():
-            return None
+    if isinstance(requirement, nodes.LinearRequirement):
+        r, where = requirement, requirement.bound_where
+        found = ctx.once(_of_linear, r.left, r.op, r.bound, r.unit, r.parent_ratio, shape)
+        return None if found is None else (*found, where)
+    figure, where = requirement.formula, requirement.where
+    if not isinstance(figure, Figure):
+        return None
+    least, most = figure.at_least, figure.at_most
+    low = _End(Fraction(least), False, f"at least {least}") if least > 0 else None
+    high = None if most is None else _End(Fraction(most), False, f"at most {most}")
+    return unbounded(figure), (low, high), where
 
 
 def _of_linear(
@@ -300,7 +420,7 @@ def warn_of_direction(ctx: Context, program: nodes.Program) -> None:
             if _is_wrong_way_round(requirement) and (requirement.left, other) not in sides:
                 said: Args = {"bound": f"{what} {op} {bound}", "what": what, "direction": direction}
                 said |= {"instead": f"{what} {FLIPPED[op]} {bound}"}
-                ctx.report(WrongWayRound(ctx.span_of(requirement.bound_where), **said))
+                ctx.report(errors.WrongWayRound(ctx.span_of(requirement.bound_where), **said))
 
 
 def _is_wrong_way_round(requirement: nodes.LinearRequirement) -> bool:

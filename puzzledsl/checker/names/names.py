@@ -11,7 +11,7 @@ from typing import TypeVar, assert_never
 from puzzledsl.base.diagnostics import Args, Fix, Label, Near, Sink, Span
 from puzzledsl.base.resources import listing, resource
 from puzzledsl.base.suggest import closest
-from puzzledsl.checker.diagnostics import errors
+from puzzledsl.checker import errors
 from puzzledsl.checker.expressions.values import POISON, STD, Poison, SourceFile, Symbol, declared
 from puzzledsl.checker.limits import MAX_FILES
 from puzzledsl.checker.names.syntax_error_regions import SyntaxErrorRegions, may_declare_any
@@ -190,6 +190,3 @@ def _tried(read: Callable[[], T], otherwise: T) -> T:
         return read()
     except (OSError, ValueError):
         return otherwise
-
-
-# ---------------------------------------------------------------- excerpts of shipped files

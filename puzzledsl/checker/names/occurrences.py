@@ -19,6 +19,7 @@ from puzzledsl.base.frozen import record
 from puzzledsl.base.settings import Call, Kind, Section, Setting
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
 from puzzledsl.checker.names.scopes import (
+    EXPLAINED,
     VALUES,
     Category,
     LanguageWord,
@@ -27,10 +28,8 @@ from puzzledsl.checker.names.scopes import (
     Type,
     Typed,
     element,
-    explanation,
     language_word,
     members,
-    typed,
 )
 from puzzledsl.language import words
 from puzzledsl.language.calls import ALTERNATIVES, alternatives_of, pattern_fields
@@ -137,19 +136,12 @@ class _Resolver:
         self.found.append(Occurrence(*place, symbol, type, role, node or name, self.item, setting))
 
     def mark(
-        self,
-        name: tree.Node,
-        role: GapRole,
-        scope: NameScope,
-        setting: Setting = ANY,
-        before: Typed = NOTHING,
+        self, name: tree.Node, role: GapRole, scope: NameScope, *takes: Setting, before: Typed = NOTHING
     ) -> None:
         """Record the place of a name if it is the cursor's."""
         if isinstance(name, tree.Name) and name.text == CURSOR:
-            calls = tuple(self.calls)
+            (setting,), calls = takes or (ANY,), tuple(self.calls)
             self.gap = Gap(role, scope, setting, calls, before, self.kind, self.section, self.item)
-
-    # ------------------------------------------------------------ declarations
 
     def read(self, item: tree.Item) -> None:
         """Record the names of one item."""
@@ -216,13 +208,14 @@ class _Resolver:
         for statement in decl.body or ():
             self.visit(statement, inner)
 
-    # ------------------------------------------------------------ statements and expressions
-
-    def visit(self, node: tree.Node, scope: NameScope, setting: Setting = ANY) -> None:
-        """Record the names of a part of an item; `setting` is what it fills."""
+    def visit(self, node: tree.Node, scope: NameScope, setting: Setting = ANY) -> Typed:
+        """Record the names of a part of an item, which fills `setting`; return what it means, and its type."""
         match node:
-            case tree.Name():
-                self.name(node, scope, setting)
+            case tree.Name(text=text):
+                symbol, type = self.meaning(text, scope, setting)
+                self.add(node, symbol, type=type, setting=setting)
+                self.mark(node, "value", scope, setting)
+                return symbol, type
             case tree.Literal_() | tree.String():
                 pass
             case tree.Assign():
@@ -235,17 +228,26 @@ class _Resolver:
                     self.visit(statement, inner)
                 self.section = ""
             case tree.ForAll(domain=over) | tree.Comprehension(collection=over):
-                self.loop(node, over, scope)
+                type, inner = self.visit(over, scope)[1], scope.inner()
+                self.bind(node.variable, "variable", element(type), inner, node)
+                body = node.body if isinstance(node, tree.ForAll) else (node.element,)
+                for part in filter(None, (node.where, *body)):
+                    self.visit(part, inner)
             case tree.Let():
-                self.visit(node.value, scope)
-                self.bind(node.name, "let", typed(node.value, scope)[1], scope, node)
+                type = self.visit(node.value, scope)[1]
+                self.bind(node.name, "let", type, scope, node)
             case tree.Call():
-                self.call(node, scope, setting)
-            case tree.Attribute():
-                self.visit(node.target, scope)
-                before = typed(node.target, scope)
-                self.add(node.name, members(*before).get(node.name.text), node, typed(node, scope)[1])
-                self.mark(node.name, "member", scope, before=before)
+                return None, self.call(node, scope, setting)
+            case tree.Attribute(name=name):
+                before = self.visit(node.target, scope)
+                symbol, type = members(*before).get(name.text), ""
+                if isinstance(symbol, Symbol):
+                    type = "" if symbol.kind in VALUES else symbol.kind
+                elif symbol is not None and name.text in SUB_BLOCKS:
+                    type = name.text
+                self.add(name, symbol, node, type)
+                self.mark(name, "member", scope, before=before)
+                return symbol, type
             case tree.Choice(options=options):
                 for option in options:
                     self.visit(option, scope, setting)
@@ -257,39 +259,33 @@ class _Resolver:
                 self.visit(node.left, scope, setting)
                 self.visit(node.right, scope, setting)
             case tree.Is():
-                self.visit(node.subject, scope)
-                self.patterns(node.pattern, scope, typed(node.subject, scope)[1])
+                self.patterns(node.pattern, scope, self.visit(node.subject, scope)[1])
             case tree.Compare():
                 self.compare(node, scope)
-            case tree.Index(where=tree.Node() as where):
-                for each in (node.target, *node.items):
+            case tree.Index():
+                type = self.visit(node.target, scope)[1]
+                for each in node.items:
                     self.visit(each, scope)
-                inner = scope.inner()
-                inner.names["index"] = LanguageWord("index", "word", words.OTHER["index"]), ""
-                self.visit(where, inner)
+                if node.where is not None:
+                    inner = scope.inner({"index": (LanguageWord("index", "word", words.OTHER["index"]), "")})
+                    self.visit(node.where, inner)
+                return None, element(type)
             case _:
                 for part in tree.children(node):
                     self.visit(part, scope)
-
-    def loop(self, node: tree.ForAll | tree.Comprehension, over: tree.Expr, scope: NameScope) -> None:
-        self.visit(over, scope)
-        inner = scope.inner()
-        self.bind(node.variable, "variable", element(typed(over, scope)[1]), inner, node)
-        body = node.body if isinstance(node, tree.ForAll) else (node.element,)
-        for part in filter(None, (node.where, *body)):
-            self.visit(part, inner)
+        return NOTHING
 
     def assign(self, statement: tree.Assign, scope: NameScope) -> None:
         target, value = statement.target, statement.value
         own = KINDS.get(self.kind)
         table = {} if own is None else own.table(self.section) if self.section else own.settings
-        setting, kind = ANY, typed(target, scope)[1]
+        setting, kind = ANY, ""
         if isinstance(target, tree.Name) and target.text in table:
             setting = table[target.text]
             word = _word(target, "setting", setting, self.section or self.kind)
             self.add(target, word, statement, setting=setting)
         else:
-            self.visit(target, scope)
+            kind = self.visit(target, scope)[1]
             if not isinstance(target, tree.Name):
                 setting = alternatives_of(kind)
             self.mark(target, "statement", scope)
@@ -298,17 +294,12 @@ class _Resolver:
         else:
             self.visit(value, scope, setting)
 
-    def name(self, name: tree.Name, scope: NameScope, setting: Setting) -> None:
-        symbol, type = self.meaning(name.text, scope, setting)
-        self.add(name, symbol, type=type, setting=setting)
-        self.mark(name, "value", scope, setting)
-
     def meaning(self, text: str, scope: NameScope, setting: Setting) -> Typed:
         """Return what a name means where `setting` is filled."""
         call = setting.calls.get(text)
         word = LanguageWord(text, "call", call.doc, call=call) if call else None
         if text in setting.words:
-            return word or LanguageWord(text, "word", explanation(text)), ""
+            return word or LanguageWord(text, "word", EXPLAINED.get(text, "")), ""
         known = scope.find(text)
         symbol = known[0] if known is not None else None
         is_value = scope.local(text) is not None or (isinstance(symbol, Symbol) and symbol.kind in VALUES)
@@ -344,15 +335,13 @@ class _Resolver:
                 self.add(part.name, _word(part.name, "setting", known, name.text))
                 self.visit(part.value, scope, known or ANY)
 
-    # ------------------------------------------------------------ calls
-
-    def call(self, node: tree.Call, scope: NameScope, setting: Setting) -> None:
+    def call(self, node: tree.Call, scope: NameScope, setting: Setting) -> Type:
+        """Record the names of a call; return the type of what it makes, known where it changes a declaration."""
         if isinstance(node.function, tree.Name):
             callee, type = self.meaning(node.function.text, scope, setting)
             self.add(node.function, callee, node, type, setting)
         else:
-            self.visit(node.function, scope)
-            callee = typed(node.function, scope)[0]
+            callee, type = self.visit(node.function, scope)[0], ""
         known = _arguments(callee, scope)
         call = callee.call if isinstance(callee, LanguageWord) else None
         for index, argument in enumerate(node.arguments):
@@ -367,13 +356,14 @@ class _Resolver:
             self.calls.append(OpenCall(node.function, known, given, index, is_empty))
             self.visit(value, scope, inner or ANY)
             self.calls.pop()
+        return type
 
     def argument(self, name: tree.Name, callee: Meaning | None, setting: Setting | None) -> None:
         """Record the name of an argument: of a `fn`, one of its parameters."""
         if isinstance(callee, Symbol) and isinstance(callee.item, tree.Fn):
             named = (p for p in callee.item.parameters if p.text == name.text)
-            of = [Symbol(p.text, "parameter", callee.item, callee.file, p.span) for p in named]
-            self.add(name, of[0] if of else None)
+            of = (Symbol(p.text, "parameter", callee.item, callee.file, p.span) for p in named)
+            self.add(name, next(of, None))
         else:
             owner = callee.name if isinstance(callee, LanguageWord) else "hardware"
             self.add(name, _word(name, "setting", setting, owner))

@@ -75,23 +75,6 @@ class NameScope(LocalNames[Typed]):
         return found | {name: symbol for name, symbol in declared.items() if name not in found}
 
 
-def typed(expr: tree.Expr, scope: NameScope) -> Typed:
-    """Return the meaning of a plain or file-qualified name, and the type of an expression."""
-    match expr:
-        case tree.Name(text=text):
-            return scope.find(text) or (None, "")
-        case tree.Index(target=target):
-            return None, element(typed(target, scope)[1])
-        case tree.Attribute(target=target, name=name):
-            meaning = members(*typed(target, scope)).get(name.text)
-            if isinstance(meaning, Symbol):
-                return meaning, "" if meaning.kind in VALUES else meaning.kind
-            return None, name.text if name.text in ("attention", "ffn") and meaning is not None else ""
-        case tree.Call(function=tree.Name(text=text) as function) if scope.declared(text):
-            return None, typed(function, scope)[1]
-    return None, ""
-
-
 def element(kind: Type) -> Type:
     """Return the type of one element of `layers`; any other type is its own."""
     return "layer" if kind == "layers" else kind
@@ -123,18 +106,14 @@ def _words(category: Category, docs: dict[str, str], owner: str = "") -> dict[st
     return {name: LanguageWord(name, category, doc, owner) for name, doc in docs.items()}
 
 
+EXPLAINED: dict[str, str] = {**words.ENDS, **words.SUB_BLOCKS, **words.OTHER, **words.DTYPES, **words.VALUES}
+"""Words of closed lists and of values, each with the line that explains it."""
+
+
 def language_word(text: str) -> LanguageWord | None:
     """Return the word of the language that a name is where nothing is declared so."""
     if text in words.FUNCTIONS:
         return LanguageWord(text, "function", words.FUNCTIONS[text])
-    if text in calls.ANYWHERE:
-        call = calls.ANYWHERE[text]
+    if (call := calls.ANYWHERE.get(text)) is not None:
         return LanguageWord(text, "call", call.doc, call=call)
-    explained = explanation(text)
-    return LanguageWord(text, "word", explained) if explained else None
-
-
-def explanation(text: str) -> str:
-    """Return the line that explains a word; empty if no table has it."""
-    tables = (words.VALUES, words.DTYPES, words.OTHER, words.SUB_BLOCKS, words.ENDS)
-    return next((table[text] for table in tables if text in table), "")
+    return LanguageWord(text, "word", EXPLAINED[text]) if text in EXPLAINED else None

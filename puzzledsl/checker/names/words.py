@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import chain, count
 
@@ -12,8 +12,8 @@ from puzzledsl.base.phrases import listed
 from puzzledsl.base.resources import listing, resource
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import Dimension, Quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.coercions import EXAMPLES, unit_fixes, would_do
 from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
@@ -53,9 +53,9 @@ def read_word(ctx: Context, expr: tree.Expr, scope: values.Scope, words: Sequenc
 
 def read_ref(ctx: Context, expr: tree.Expr, scope: values.Scope, kinds: tuple[str, ...]) -> values.Symbol:
     """Return the declaration of some kinds that an expression names; of a slip the one that is most likely meant."""
-    known = (scope.file.names, values.VALUES, CONSTRUCTORS)
     value: values.Value = values.POISON
-    if isinstance(expr, tree.Name) and not scope.local(expr.text) and not any(expr.text in n for n in known):
+    words = (scope.file.names, values.VALUES, CONSTRUCTORS)
+    if isinstance(expr, tree.Name) and not scope.local(expr.text) and not any(expr.text in n for n in words):
         unknown_name(ctx, expr, scope, kinds=(*kinds, "let", "param"))
     else:
         value = ctx.value(expr, scope)
@@ -77,22 +77,13 @@ def read_ref(ctx: Context, expr: tree.Expr, scope: values.Scope, kinds: tuple[st
         case _:
             name, got = ctx.source(expr.span), values.describe(value)
     wanted = " or ".join(values.article(k) for k in kinds)
-    help = "; ".join(filter(None, (_declared(scope, kind) for kind in kinds)))
+    known = ((k, [f"`{s.name}`" for s in scope.file.symbols(k) if s.file is scope.file]) for k in kinds)
+    help = "; ".join(f"{kind}: {', '.join(declared[:8])}" for kind, declared in known if declared)
     if isinstance(value, values.Constructed) and isinstance(expr, tree.Call):
-        named = unused(f"my_{kinds[0]}", scope.file.names)
+        names = chain([f"my_{kinds[0]}"], (f"my_{kinds[0]}{i}" for i in count(2)))
+        named = next(free for free in names if free not in scope.file.names)
         help = f"name it first, `{kinds[0]} {named} = {ctx.source(expr.span)}`, and write `{named}` here"
     raise ctx.refuse(errors.WrongKind(expr.span, name=name, got=got, wanted=wanted, help=help))
-
-
-def unused(name: str, taken: Collection[str]) -> str:
-    """`name`, or the first of `name2`, `name3`, … that is not taken."""
-    return next(n for n in chain([name], (f"{name}{i}" for i in count(2))) if n not in taken)
-
-
-def _declared(scope: values.Scope, kind: str) -> str:
-    """``space: `w`, `v` ``: what the file declares of a kind; empty where that is nothing."""
-    names = [f"`{s.name}`" for s in scope.file.symbols(kind) if s.file is scope.file]
-    return f"{kind}: " + ", ".join(names[:8]) if names else ""
 
 
 _DECLARED = re.compile(r"^(?:let|fn|param|hardware|parent|space)\s+([a-z]\w*)", re.MULTILINE)
@@ -211,7 +202,7 @@ def value_of(ctx: Context, symbol: values.Symbol) -> values.Value:
     if symbol.value is None:
         if symbol.busy:
             chain = f"`{symbol.name}` needs its own value"
-            ctx.report(errors.CyclicDefinition(symbol.span, name=symbol.name, chain=chain))
+            ctx.report(errors.CyclicDefinition(symbol.span, name=symbol.name, help=chain))
             return values.POISON
         symbol.busy = True
         if isinstance(item, tree.Let):

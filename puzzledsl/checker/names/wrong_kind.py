@@ -8,27 +8,19 @@ cause further diagnostics.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 
 from puzzledsl.base.diagnostics import Args, Near
-from puzzledsl.base.settings import Call, Kind
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions.values import SourceFile, Symbol, article
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
-
-def _calls(kind: Kind) -> Mapping[str, Call]:
-    return kind.value.calls if kind.value is not None else {}
-
-
-def _losses(kind: Kind) -> set[str]:
-    return set(kind.settings["loss"].words) if "loss" in kind.settings else set()
-
-
-_CALLS = Counter(word for kind in KINDS.values() for word in _calls(kind))
-_LOSSES = Counter(word for kind in KINDS.values() for word in _losses(kind))
+_CALLS = {name: kind.value.calls if kind.value else {} for name, kind in KINDS.items()}
+_LOSSES = {name: {*kind.settings["loss"].words} for name, kind in KINDS.items() if "loss" in kind.settings}
+_CALLED, _LOST = (
+    Counter(word for words in each for word in words) for each in (_CALLS.values(), _LOSSES.values())
+)
 """Words -> the number of kinds that take them. Those of one kind alone tell it apart."""
 
 
@@ -45,53 +37,47 @@ def settle_kinds(ctx: Context, file: SourceFile) -> None:
 
 
 def _meant(symbol: Symbol) -> str | None:
-    own, certain = _conflicts(symbol, KINDS[symbol.kind])
-    if not certain:
+    target, rest = _conflicts(symbol, symbol.kind)
+    if not rest and target < 2:  # the kind of its target alone is another mistake
         return None
-    others = {kind: _conflicts(symbol, form)[0] for kind, form in KINDS.items() if kind != symbol.kind}
+    others = {kind: sum(_conflicts(symbol, kind)) for kind in KINDS if kind != symbol.kind}
     best = min(others, key=lambda kind: others[kind])
-    return best if 4 * others[best] <= own and others[best] < own else None
+    return best if 4 * others[best] <= target + rest else None
 
 
-def _conflicts(symbol: Symbol, form: Kind) -> tuple[int, bool]:
-    """Number of parts of a declaration that contradict a form, and whether more than the kind of its target does."""
+def _conflicts(symbol: Symbol, kind: str) -> tuple[int, int]:
+    """Number of parts of a declaration that contradict a kind's form: of its target, and the rest."""
     assert isinstance(symbol.item, tree.Decl)
-    decl = symbol.item
-    target = _target(symbol, decl, form)
-    rest = _value(decl.value, form, symbol.file) + sum(_statement(s, form) for s in decl.body or ())
-    return target + rest, rest > 0 or target > 1
+    decl, form, target = symbol.item, KINDS[kind], 0
+    if decl.target is not None:
+        found = symbol.file.names.get(decl.target.text) if isinstance(decl.target, tree.Name) else None
+        wrong = (
+            isinstance(found, Symbol) and found is not symbol and found.kind in KINDS.keys() - form.targets
+        )
+        target = (decl.preposition != form.preposition) + wrong if form.targets else 2
+    return target, _value(decl.value, kind, symbol.file) + sum(_statement(s, kind) for s in decl.body or ())
 
 
-def _target(symbol: Symbol, decl: tree.Decl, form: Kind) -> int:
-    if decl.target is None:
-        return 0
-    if not form.targets:
-        return 2
-    found = symbol.file.names.get(decl.target.text) if isinstance(decl.target, tree.Name) else None
-    wrong = isinstance(found, Symbol) and found is not symbol and found.kind in KINDS.keys() - form.targets
-    return (decl.preposition != form.preposition) + wrong
-
-
-def _value(call: tree.Expr | None, form: Kind, file: SourceFile) -> int:
+def _value(call: tree.Expr | None, kind: str, file: SourceFile) -> int:
     named = file.names.get(call.text) if isinstance(call, tree.Name) else None
     if isinstance(named, Symbol) and isinstance(named.item, tree.Let):
         call = named.item.value
     word = call.function if isinstance(call, tree.Call) else call
-    if not isinstance(word, tree.Name) or word.text not in _CALLS:
+    if not isinstance(word, tree.Name) or word.text not in _CALLED:
         return 0
-    if word.text not in _calls(form):
+    if (meant := _CALLS[kind].get(word.text)) is None:
         return 2
-    known = _calls(form)[word.text].arguments
-    arguments = call.arguments if isinstance(call, tree.Call) and _CALLS[word.text] > 1 else ()
-    return sum(a.name is not None and a.name.text not in known for a in arguments)
+    arguments = call.arguments if isinstance(call, tree.Call) and _CALLED[word.text] > 1 else ()
+    return sum(a.name is not None and a.name.text not in meant.arguments for a in arguments)
 
 
-def _statement(statement: tree.Stmt, form: Kind) -> int:
+def _statement(statement: tree.Stmt, kind: str) -> int:
+    form = KINDS[kind]
     match statement:
-        case tree.Assign(target=tree.Name(text="loss"), value=value) if "loss" in form.settings:
+        case tree.Assign(target=tree.Name(text="loss"), value=value) if kind in _LOSSES:
             names = {node.text for node in tree.walk(value) if isinstance(node, tree.Name)}
-            words = {word for word in names if _LOSSES[word] == 1}
-            return int(bool(words) and not words & _losses(form))
+            words = {word for word in names if _LOST[word] == 1}
+            return int(bool(words) and not words & _LOSSES[kind])
         case tree.Assign(target=tree.Name(text=name), op="=") if name != "layers":
             return int(name not in form.settings)
         case tree.Assign():

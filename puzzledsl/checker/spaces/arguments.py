@@ -22,8 +22,8 @@ from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Span
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, Quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.checker.expressions.coercions import as_constant, as_whole, refuse_list
 from puzzledsl.checker.expressions.layer_tables import holds
 from puzzledsl.checker.expressions.settings import Settings
@@ -79,8 +79,8 @@ class CallArguments(Settings, Arguments):
 
     def whole(self, key: str, default: int, low: int = 0, high: int = MAX_COUNT) -> int:
         """Return a whole number within bounds."""
-        found = self.attempt(self.count, key, low, high) if self.has(key) else default
-        return default if found is None else found
+        found: int = self.read(key, default, lambda _: self.count(key, low, high))
+        return found
 
     def wholes(
         self, key: str, low: int = 1, high: int | None = None, check: Check | None = None, help: str = ""
@@ -101,7 +101,7 @@ class CallArguments(Settings, Arguments):
 
     def wholes_or(self, key: str, word: str, low: int = 1, high: int | None = None) -> list[int | None]:
         """Return whole numbers like `wholes`; None stands for `word`."""
-        entry = self.entry(key)
+        entry = self.entries[key]
         found: list[int | None] = []
         for expr in options_of(entry.expr):
             if isinstance(expr, tree.Name) and expr.text == word:
@@ -113,7 +113,7 @@ class CallArguments(Settings, Arguments):
 
     def precisions(self) -> list[str | None]:
         """Return the storage types of `dtype: q8_0 | q4_0`; None stands for `full`."""
-        entry, known = self.entry(PRECISION), self.known(PRECISION)
+        entry, known = self.entries[PRECISION], self.known(PRECISION)
         read = partial(read_word, self.ctx, scope=entry.scope, words=known.words, what=known.noun)
         words = self._each(PRECISION, options_of(entry.expr), read)
         return [None if word == FULL else word for word in words]

@@ -29,9 +29,8 @@ from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Span
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.settings import Call, Setting
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.diagnostics import errors
-from puzzledsl.checker.diagnostics.lints import SameAlternative
 from puzzledsl.checker.expressions.coercions import wrong_list
 from puzzledsl.checker.expressions.settings import from_call
 from puzzledsl.checker.expressions.values import Constructed, Layers, Options, Scope, SubBlocks, Value
@@ -95,10 +94,10 @@ class ChoiceReader:
         ]
         reasons = [[KINDS[site][call.name].unfit(kind.shape) for kind in kinds] for call in calls]
         for call, unfit in zip(calls, reasons, strict=True):
-            self._attempt(self._read, call, KINDS[site][call.name], kinds, unfit, each)
+            self.attempt(self._read, call, KINDS[site][call.name], kinds, unfit, each)
         return kinds
 
-    def _attempt(self, read: Callable[..., T], *arguments: object) -> T | None:
+    def attempt(self, read: Callable[..., T], *arguments: object) -> T | None:
         """Return `read(*arguments)`; None where it is refused, which leaves the space incomplete."""
         try:
             return read(*arguments)
@@ -114,16 +113,20 @@ class ChoiceReader:
         if len(fit) < len(kinds) and (each or not fit):
             unfit = [pair for pair in zip(kinds, reasons, strict=True) if pair[1]]
             there = [pair for pair in unfit if not absent(own.sub_block, pair[0].shape)]
-            for kind, reason in unfit if each else there or unfit:
-                self._report_unfit(call, reason, kind)
+            self.info.incomplete = True
+            for kind, why in () if self.info.guessed else unfit if each else there or unfit:
+                help, layers = "", layers_in_words(kind.layers)
+                if call.name == "moe" and kind.shape.ffn == "dense":
+                    help = "`moe` keeps some of a mixture's experts; a dense FFN has `mlp(width: 50%)`, `linear` and `noop`"
+                said: Args = {"layers": layers, "text": self.ctx.source(call.span), "why": why}
+                self.ctx.report(errors.NotInThisLayer(call.span, help=help, **said))
             return
         form = ALTERNATIVES[own.sub_block][call.name]
-        self._refuse_lists(call, form.arguments)
+        self._need_values(call, form.arguments, several=len(fit) > 1)
         if len(fit) == 1:
             self._read_one(call, own, form, fit[0])
             return
-        self._need_values(call, form.arguments)
-        read = partial(self._attempt, self._read_one, call, own, form)
+        read = partial(self.attempt, self._read_one, call, own, form)
         trials = [self.ctx.trial(partial(read, kind)) for kind in fit]
         for problem in _shared([problems for _, problems, _ in trials], each):
             self.info.incomplete = True
@@ -141,7 +144,7 @@ class ChoiceReader:
                     help = f"the parent's width is {kind.shape.ffn_width} itself"
                     if part == "attention":
                         help = f"the parent has {kind.shape.kv_heads} key/value heads itself"
-                self.ctx.warnings.append(SameAlternative(call.span, name=option.name, help=help))
+                self.ctx.warnings.append(errors.SameAlternative(call.span, name=option.name, help=help))
             kind.found[option] = None
         self.info.incomplete |= arguments.failed
 
@@ -163,31 +166,19 @@ class ChoiceReader:
                 return []
         return found if call.affords(len(found)) else []
 
-    def _need_values(self, call: Constructed, table: Mapping[str, Setting]) -> None:
-        """Refuse a call with an argument that has no value, which each kind of layer would report anew."""
-        for argument in call.arguments:
-            words = table[argument.name.text].words if argument.name and argument.name.text in table else ()
-            for option in options_of(argument.value):
-                if not isinstance(option, tree.Name) or option.text not in words:
-                    self.ctx.sound(option, call.scope)
+    def _need_values(self, call: Constructed, table: Mapping[str, Setting], several: bool) -> None:
+        """Refuse `dtype: [full, q8_0]`, a list where a choice is meant; for `several` kinds of layers, what has no value.
 
-    def _refuse_lists(self, call: Constructed, table: Mapping[str, Setting]) -> None:
-        """Refuse `dtype: [full, q8_0]`, a list of words where a choice of them is meant."""
+        Each kind would report that anew.
+        """
         for argument in call.arguments:
             name, value = argument.name.text if argument.name else "", argument.value
-            known = table.get(name)
-            if known and known.words and known.noun and isinstance(value, tree.ListExpr):
+            known = table.get(name, Setting(""))
+            if known.words and known.noun and isinstance(value, tree.ListExpr):
                 wrong_list(self.ctx, value.span, len(value.items), f"`{name}`", f"a {known.noun}")
-
-    def _report_unfit(self, call: Constructed, why: str, kind: _Kind) -> None:
-        self.info.incomplete = True
-        if self.info.guessed:
-            return
-        help = ""
-        if call.name == "moe" and kind.shape.ffn == "dense":
-            help = "`moe` keeps some of a mixture's experts; a dense FFN has `mlp(width: 50%)`, `linear` and `noop`"
-        said: Args = {"layers": layers_in_words(kind.layers), "text": self.ctx.source(call.span), "why": why}
-        self.ctx.report(errors.NotInThisLayer(call.span, help=help, **said))
+            for option in options_of(value) if several else ():
+                if not isinstance(option, tree.Name) or option.text not in known.words:
+                    self.ctx.sound(option, call.scope)
 
     def _calls(self, expr: tree.Expr, scope: Scope, sub_block: Site) -> list[Constructed]:
         if isinstance(expr, tree.Choice):
@@ -220,9 +211,6 @@ class ChoiceReader:
 
     def override(self, statement: tree.Assign, scope: Scope) -> None:
         """Apply one override."""
-        self._attempt(self._override, statement, scope)
-
-    def _override(self, statement: tree.Assign, scope: Scope) -> None:
         span, changed = statement.target.span, False
         place = self.ctx.sound(statement.target, scope)
         targets: list[SubBlock] = [place.sub_block] if isinstance(place, SubBlocks) else [*SUB_BLOCKS]
@@ -270,10 +258,8 @@ class ChoiceReader:
             key = id(old), id(own)
             if key not in done:
                 done[key] = (old, own, edit(old, layer, own))
-            new = done[key][2]
-            if new != old:
-                changed = True
-                rows[layer] = new
+            rows[layer] = new = done[key][2]
+            changed |= new != old
             if not new:
                 self.emptied.setdefault((sub_block, layer), (span, old))
             else:

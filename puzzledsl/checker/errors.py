@@ -1,4 +1,7 @@
-"""Diagnostics by subject: names and structure (E02xx), types and units (E03xx), parents and spaces (E04xx), declarations."""
+"""Diagnostics by subject: names and structure (x02xx), types and searches (x03xx), parents and spaces (x04xx), declarations.
+
+Warnings (W…) are legal but probably unintended.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ class WrongKind(Diagnostic, code="E0202", template="`{name}` is {got}, but {want
     """A name of the wrong kind, such as a bld where a space is needed."""
 
 
-class DuplicateName(Diagnostic, code="E0203", template="`{name}` is declared twice"):
+class DuplicateName(
+    Diagnostic, code="E0203", template="`{name}` is declared twice", help="rename one of them"
+):
     """Two declarations with the same name."""
-
-    help_template = "rename one of them"
 
 
 class UnknownKey(Diagnostic, code="E0204", template="{thing} has no setting `{name}`"):
@@ -31,10 +34,8 @@ class UnknownAttribute(Diagnostic, code="E0206", template="{thing} has no `{name
     """An attribute that does not exist, such as `llama.layer` or `chat.memry`."""
 
 
-class DuplicateKey(Diagnostic, code="E0208", template="`{name}` is set twice"):
+class DuplicateKey(Diagnostic, code="E0208", template="`{name}` is set twice", help="keep one of them"):
     """A setting, argument or objective given twice."""
-
-    help_template = "keep one of them"
 
 
 class MissingPart(Diagnostic, code="E0209", template="{thing} needs {what}"):
@@ -61,8 +62,6 @@ class NotDeclaredThere(Diagnostic, code="E0213", template="`{path}` declares no 
 
 class CyclicDefinition(Diagnostic, code="E0214", template="`{name}` is defined by itself"):
     """A value or declaration that depends on itself."""
-
-    help_template = "{chain}"
 
 
 class Misplaced(Diagnostic, code="E0215", template="{what} is not allowed in {where}"):
@@ -97,10 +96,10 @@ class AssertionFails(Diagnostic, code="E0221", template="this assertion does not
     """A false `assert`."""
 
 
-class MistakenKind(Diagnostic, code="E0222"):
+class MistakenKind(
+    Diagnostic, code="E0222", template="`{name}` is declared as {got} but written like {like}"
+):
     """A declaration whose kind does not match its content."""
-
-    template = "`{name}` is declared as {got} but written like {like}"
 
 
 class UnlikeComparison(Diagnostic, code="E0301", template="`{op}` compares {left} with {right}"):
@@ -175,8 +174,6 @@ class NotARequirement(Diagnostic, code="E0313", template="`{keyword}` needs {wan
 class BadEquality(Diagnostic, code="E0314", template="`{op}` cannot be required of {what}"):
     """`==` on a continuous metric, or `!=` on anything a search decides."""
 
-    help_template = "{instead}"
-
 
 class AgainstTheGrain(Diagnostic, code="W0316"):
     """A goal in the wrong direction: more of a cost, or less throughput."""
@@ -188,7 +185,6 @@ class RatioWithoutMetric(Diagnostic, code="E0315"):
     """A multiple such as `2x` that is not compared with a single metric."""
 
     template = "`{text}` means {text} the parent's value, so it stands alone on one side of a comparison"
-    help_template = "{instead}"
 
 
 class NotASum(Diagnostic, code="E0317"):
@@ -220,10 +216,10 @@ class EmptyChoice(Diagnostic, code="E0403", template="{layers} left with no {sub
     """A layer left with no alternative."""
 
 
-class ImpossibleWidth(Diagnostic, code="E0404"):
+class ImpossibleWidth(
+    Diagnostic, code="E0404", template="width {got} is {why} (the parent's is {intermediate})"
+):
     """An FFN width of zero, or wider than the parent's."""
-
-    template = "width {got} is {why} (the parent's is {intermediate})"
 
 
 class NotInThisLayer(Diagnostic, code="E0417", template="{layers} cannot have `{text}`: {why}"):
@@ -250,10 +246,10 @@ class ImpossibleShape(Diagnostic, code="E0408", template="impossible shape: {why
     """A shape that is impossible for a model."""
 
 
-class ImpossibleHardware(Diagnostic, code="E0409"):
+class ImpossibleHardware(
+    Diagnostic, code="E0409", template="{what} of `{hardware}` must be {condition}, not {got}"
+):
     """A hardware figure that is physically impossible."""
-
-    template = "{what} of `{hardware}` must be {condition}, not {got}"
 
 
 class NoPeak(Diagnostic, code="E0410", template="`{hardware}` has no {dtype} peak"):
@@ -287,18 +283,16 @@ class GoalNotMeasured(Diagnostic, code="E0421"):
     template = "`refine` measures children, and the goal of `{search}` is no score that is measured on text"
 
 
-class RefinesToOne(Diagnostic, code="E0422"):
+class RefinesToOne(Diagnostic, code="E0422", help="write `solutions 1`, or `refine = none`"):
     """`refine` of a search for several solutions."""
 
     template = "`refine` ends in one child, and `{search}` asks for {solutions} solutions"
-    help_template = "write `solutions 1`, or `refine = none`"
 
 
-class BaselineRefined(Diagnostic, code="E0423"):
+class BaselineRefined(Diagnostic, code="E0423", help="write `solver = cpsat`, or `refine = none`"):
     """`refine` of a search that a baseline solves."""
 
     template = "`refine` starts from a proven optimum, and the baseline `{solver}` that solves `{search}` proves none"
-    help_template = "write `solver = cpsat`, or `refine = none`"
 
 
 class NoWeightsToRefine(Diagnostic, code="E0424"):
@@ -317,11 +311,10 @@ class HealedToMeasureAlone(Diagnostic, code="W0425"):
     help_template = "write `healed: 0`, or leave out `heal = 0` in `{bld}`"
 
 
-class NotInFull(Diagnostic, code="E0431"):
+class NotInFull(Diagnostic, code="E0431", help="write `full = {written}`"):
     """`full` of an `eval` that leaves out the child it evaluates."""
 
     template = "`full` leaves out `{child}`, the child that `{evaluation}` evaluates"
-    help_template = "write `full = {written}`"
 
 
 class PromptsNotAFile(Diagnostic, code="E0432"):
@@ -338,10 +331,10 @@ class WrittenByAnother(Diagnostic, code="E0433"):
     help_template = "write `sampled({parent}, …)`, or save the text of `{writer}` as files and read these"
 
 
-class NoSuchFamily(Diagnostic, code="E0471"):
+class NoSuchFamily(
+    Diagnostic, code="E0471", template="{runtime} cannot run children of {family} parents: {reason}"
+):
     """The runtime cannot run children of parents of this architecture."""
-
-    template = "{runtime} cannot run children of {family} parents: {reason}"
 
 
 class CannotRepresent(Diagnostic, code="E0472", template="{runtime} has no {what}: {layers} ({reason})"):
@@ -352,10 +345,10 @@ class IsLowered(Diagnostic, code="W0473", template="{runtime} has no {what}"):
     """An alternative that the runtime lacks and that the export rewrites into something the runtime has."""
 
 
-class LoweringRefused(Diagnostic, code="E0474"):
+class LoweringRefused(
+    Diagnostic, code="E0474", template="{runtime} has no {what}, and `lower: false` forbids rewriting it"
+):
     """An alternative that the runtime lacks, in an export that forbids rewriting with `lower: false`."""
-
-    template = "{runtime} has no {what}, and `lower: false` forbids rewriting it"
 
 
 class EngineLacksType(Diagnostic, code="E1806", template="{engine} has no {key} `{value}`"):
@@ -386,7 +379,63 @@ class NotOfPyTorch(Diagnostic, code="E1808"):
     help_template = "set OMP_NUM_THREADS when you run `pzl`, or name an engine: `engine: llama_cpp`"
 
 
-class MoneyNotStated(Diagnostic, code="E1809"):
+class MoneyNotStated(
+    Diagnostic, code="E1809", template="`{metric}` needs the `{key}` of hardware `{hardware}` and one batch"
+):
     """`cost_per_mtok` or `joules_per_tok` of a scenario that has none."""
 
-    template = "`{metric}` needs the `{key}` of hardware `{hardware}` and one batch"
+
+class UnusedName(Diagnostic, code="W0201", template="{kind} `{name}` is never used"):
+    """A name that is never used."""
+
+    help_template = "use it, remove it, or call it `_{name}`"
+
+
+class UnusedImport(
+    Diagnostic, code="W0202", template="`{name}` of `{path}` is never used", help="leave it out"
+):
+    """A name that is imported by `use` and never used."""
+
+
+class Shadowing(
+    Diagnostic, code="W0203", template="`{name}` hides {what}", help="give one of them another name"
+):
+    """A name that hides another visible name."""
+
+
+class AlwaysHolds(Diagnostic, code="W0301", template="every child of `{space}` meets this: {bound}"):
+    """A requirement that every child of the space meets."""
+
+
+class NeverHolds(Diagnostic, code="W0302", template="no child of `{space}` meets this: {bound}"):
+    """A requirement that no child of the space meets."""
+
+
+class ExcludeEachOther(Diagnostic, code="W0303"):
+    """Two bounds on the same quantity that no child can meet together."""
+
+    template = "no child of `{space}` meets both this bound and another bound on the same quantity"
+    help_template = "together they ask for {low} and {high}: change one of the two"
+
+
+class WrongWayRound(Diagnostic, code="W0304", help="{direction} of `{what}` is better: write `{instead}`"):
+    """A bound in the wrong direction, which the parent meets and better children violate."""
+
+    template = "`{bound}` excludes only children that are better than the parent"
+
+
+class WindowUnseen(Diagnostic, code="W0305"):
+    """A score on short texts that cannot see the loss caused by a window."""
+
+    template = "`{score}` judges windows of {windows} tokens on texts of {seen:,}, and `{scenario}` goes up to {length:,}"
+    help_template = "write `context = {length}` in `{bld}`, and `samples: {length}` or more here"
+
+
+class FewTokensAnExpert(Diagnostic, code="W0306", help="write `calibration = {needed}` or more"):
+    """A calibration text that gives an expert fewer tokens than the expert has channels."""
+
+    template = "an expert sees about {seen:,} of {calibration:,} calibration tokens, and has {width:,} channels to fit"
+
+
+class SameAlternative(Diagnostic, code="W0401", template="this choice has `{name}` twice"):
+    """An alternative that the choice already contains."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
-from puzzledsl.alternatives.alternative import SUB_BLOCKS
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.support import FAMILY, Absent, Architecture, Lowered
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
@@ -23,15 +24,16 @@ from puzzledsl.base.stage_errors import (
     UnknownTokenizer,
 )
 from puzzledsl.base.units import BYTES, format_quantity
+from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.diagnostics import errors
 from puzzledsl.ir import nodes, references
 from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.facts import total_params
 from puzzledsl.ir.gguf_tokenizers import objection
 from puzzledsl.ir.measured_engines import RECIPES, Engine
-from puzzledsl.ir.runtimes import Choices, Lack, engine_of, extra_params, fit, fit_in
+from puzzledsl.ir.runtimes import Lack, engine_of, extra_params, fit, fit_in
 from puzzledsl.ir.stage_nodes import EXPORTS
+from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
 MODULES = "puzzledsl.models.alternatives"
@@ -50,12 +52,8 @@ def check_whole(ctx: Context, program: nodes.Program) -> None:
         search = program.searches[frontier.search]
         if frontier.children and not search.refine:
             _check_refine(ctx, program, search, ctx.span_of(frontier.where))
-    check_ends(ctx, program)
-    check_exports(ctx, program)
-    check_engines(ctx, program)
-    check_tokenizers(ctx, program)
-    check_pieces(ctx, program)
-    check_writers(ctx, program)
+    for check in (check_ends, check_exports, check_engines, check_tokenizers, check_pieces, check_writers):
+        check(ctx, program)
 
 
 def check_ends(ctx: Context, program: nodes.Program) -> None:
@@ -76,23 +74,15 @@ def _without_ends(program: nodes.Program, space: nodes.Space) -> Iterator[tuple[
     searches = {name: search for name, search in program.searches.items() if search.space == space.name}
     mentioned = {name for search in searches.values() for name in references.references(search)}
     for scenario in (program.scenarios[name] for name in program.scenarios if name in mentioned):
-        match program.hardware[scenario.hardware].spec:
-            case nodes.TableHardware():
-                why = "a cost table has rows of layers alone"
-                yield scenario.where, f"scenario `{scenario.name}`", why, "cost it by a profile"
-            case nodes.MeasuredHardware():
-                why = "no measurement times them apart"
-                yield scenario.where, f"scenario `{scenario.name}`", why, "cost it by a profile"
-    for score in program.scores.values():
-        method = score.method
-        if (
-            score.space == space.name
-            and isinstance(method, nodes.ReplaceOne)
-            and (method.children or method.around)
-        ):
-            why = "children are measured by the parent's own head"
-            yield score.where, f"score `{score.name}`", why, "leave `children` and `around` out"
+        spec, why = program.hardware[scenario.hardware].spec, "no measurement times them apart"
+        if not isinstance(spec, nodes.RooflineHardware):
+            why = "a cost table has rows of layers alone" if isinstance(spec, nodes.TableHardware) else why
+            yield scenario.where, f"scenario `{scenario.name}`", why, "cost it by a profile"
     unbuilt = "children are measured by the parent's own head"
+    for score in (score for score in program.scores.values() if score.space == space.name):
+        method = score.method
+        if isinstance(method, nodes.ReplaceOne) and (method.children or method.around):
+            yield score.where, f"score `{score.name}`", unbuilt, "leave `children` and `around` out"
     for name, search in searches.items():
         if search.refine is not None:
             yield search.refine.where, f"`refine` of search `{name}`", unbuilt, "leave `refine` out"
@@ -116,8 +106,8 @@ def _unlike(export: nodes.Export, space: nodes.Space) -> str:
     if export.format != "gguf":
         return f"{RUNTIMES[export.runtime].title} reads them in one type"
     ends = () if space.ends is None else (*space.ends.embedding, *space.ends.head)
-    strange = [e.dtype for e in ends if e.dtype is not None and PRECISIONS[e.dtype].format != "gguf"]
-    return f"a GGUF file has no `{strange[0]}`" if strange else ""
+    strange = (e.dtype for e in ends if e.dtype is not None and PRECISIONS[e.dtype].format != "gguf")
+    return next((f"a GGUF file has no `{dtype}`" for dtype in strange), "")
 
 
 def _check_refine(ctx: Context, program: nodes.Program, search: nodes.Search, span: Span) -> None:
@@ -146,39 +136,35 @@ def _check_refine(ctx: Context, program: nodes.Program, search: nodes.Search, sp
         ctx.report(errors.NoWeightsToRefine(span, search=name, parent=parent.name))
 
 
+def _alternatives(space: nodes.Space) -> Iterator[Alternative]:
+    return (each for layer in space.layers for each in (*layer.attention, *layer.ffn))
+
+
 def check_pieces(ctx: Context, program: nodes.Program) -> None:
     """Report alternatives that no piece can be made of, and scores of pieces that no bld makes."""
     for bld in program.blds.values():
         of_packages = {
-            alternative.kind: alternative.name
-            for layer in program.spaces[bld.space].layers
-            for alternative in (*layer.attention, *layer.ffn)
-            if not type(alternative).__module__.startswith("puzzledsl.")
+            each.kind: each.name
+            for each in _alternatives(program.spaces[bld.space])
+            if not type(each).__module__.startswith("puzzledsl.")
         }
         known = {entry.name for entry in entry_points(MODULES)} if of_packages else set()
-        for kind, name in of_packages.items():
-            if kind not in known:
-                ctx.report(CannotRealise(ctx.span_of(bld.where), alternative=name))
+        for name in (name for kind, name in of_packages.items() if kind not in known):
+            ctx.report(CannotRealise(ctx.span_of(bld.where), alternative=name))
     for score in program.scores.values():
-        if isinstance(score.method, nodes.ReplaceOne) and score.bld is not None:
-            _check_score(ctx, program, score, score.method, program.blds[score.bld])
-
-
-def _check_score(
-    ctx: Context, program: nodes.Program, score: nodes.Score, method: nodes.ReplaceOne, bld: nodes.Bld
-) -> None:
-    span, around = ctx.span_of(score.where), method.around is not None
-    if method.children and (method.metric != "kl_divergence" or around):
-        what = "scores around a child" if around else f"`{method.metric}` scores"
-        ctx.report(NoFit(span, score=score.name, what=what))
-    for part in SUB_BLOCKS:
-        layers = enumerate(program.spaces[bld.space].layers)
-        own = ((i, layer.attention if part == "attention" else layer.ffn) for i, layer in layers)
-        first = next(((i, each) for i, here in own for each in here if each.trainable), None)
-        if part not in bld.sub_blocks and first is not None:
-            what = f"{'FFN' if part == 'ffn' else part} `{first[1].name}`"
-            said: Args = {"score": score.name, "bld": bld.name, "what": what, "layer": first[0]}
-            ctx.report(NoPieceForAlternative(span, **said))
+        if not isinstance(method := score.method, nodes.ReplaceOne) or score.bld is None:
+            continue
+        bld, span = program.blds[score.bld], ctx.span_of(score.where)
+        if method.children and (method.metric != "kl_divergence" or method.around):
+            what = "scores around a child" if method.around else f"`{method.metric}` scores"
+            ctx.report(NoFit(span, score=score.name, what=what))
+        for part in (part for part in SUB_BLOCKS if part not in bld.sub_blocks):
+            layers = enumerate(program.spaces[bld.space].layers)
+            trained = ((i, each) for i, here in layers for each in getattr(here, part) if each.trainable)
+            for layer, each in islice(trained, 1):
+                what = f"{'FFN' if part == 'ffn' else part} `{each.name}`"
+                said: Args = {"score": score.name, "bld": bld.name, "what": what, "layer": layer}
+                ctx.report(NoPieceForAlternative(span, **said))
 
 
 def check_tokenizers(ctx: Context, program: nodes.Program) -> None:
@@ -195,10 +181,8 @@ def check_tokenizers(ctx: Context, program: nodes.Program) -> None:
 
 def check_writers(ctx: Context, program: nodes.Program) -> None:
     """Report declarations that read the text of another parent, which is written in that one's tokens."""
-    tables: list[Mapping[str, references.OfASpace]]
-    tables = [program.blds, program.scores, program.searches, program.uptrains, program.evals]
-    for kind, declared in zip(("bld", "score", "search", "uptrain", "eval"), tables, strict=True):
-        for name, declaration in declared.items():
+    for kind in ("bld", "score", "search", "uptrain", "eval"):
+        for name, declaration in getattr(program, KINDS[kind].plural).items():
             parent = program.parents[program.spaces[references.space_of(program, declaration)].parent]
             for data in sorted(set(references.references(declaration)) & program.data.keys()):
                 source = program.data[data].source
@@ -207,9 +191,8 @@ def check_writers(ctx: Context, program: nodes.Program) -> None:
                 for writer in sorted({s.parent for s in sources if isinstance(s, nodes.SampledData)}):
                     other = program.parents[writer].source
                     # two names of one checkpoint are one parent
-                    if writer != parent.name and not (
-                        isinstance(other, nodes.HfSource) and other == parent.source
-                    ):
+                    same = isinstance(other, nodes.HfSource) and other == parent.source
+                    if writer != parent.name and not same:
                         said: Args = {"reader": f"{kind} `{name}`", "parent": parent.name, "data": data}
                         span = ctx.span_of(declaration.where)
                         ctx.report(errors.WrittenByAnother(span, writer=writer, **said))
@@ -279,17 +262,18 @@ class _ExportCheck:
         for reason in absent[:1] if found.absent[0] else absent:
             said: Args = {"runtime": runtime.title, "family": parent.shape.family, "reason": reason}
             beside = [Label(ctx.span_of(parent.where), "the parent")]
-            help = self._other_runtimes(choices)
+            fits = {n: fit(r, parent.shape, choices, parent.computation) for n, r in RUNTIMES.items()}
+            able = [self._runtime(name) for name, other in fits.items() if not any(other.absent)]
+            help = f"write {listed(able, 'or')}" if able else ""
             ctx.report(errors.NoSuchFamily(where, secondary=beside, help=help, **said))
         if absent:
             return
         label = self._label("used by" if space.used_by else "what")
-        drop = f"write {self._runtime('transformers')}"
-        rewritten = [
-            _Rewritten(what, "the whole model", answer.into, self._cost(found.architecture, answer), drop)
-            for what, answer in found.model
-            if isinstance(answer, Lowered)
-        ]
+        drop, rewritten = f"write {self._runtime('transformers')}", list[_Rewritten]()
+        for what, answer in found.model:
+            if isinstance(answer, Lowered):
+                cost = self._cost(found.architecture, answer)
+                rewritten.append(_Rewritten(what, "the whole model", answer.into, cost, drop))
         for lack in found.lacks:
             what = f"`{lack.alternative.name}` {'FFN' if lack.sub_block == 'ffn' else 'attention'}"
             layers, support = layers_in_words(list(lack.layers)), lack.support
@@ -311,8 +295,7 @@ class _ExportCheck:
 
     def _report_recipe(self, recipe: str) -> None:
         """Report storage types of sub-blocks beside a recipe that chooses every matrix's."""
-        choices = (part for layer in self.space.layers for part in (*layer.attention, *layer.ffn))
-        types = dict.fromkeys(part.dtype for part in choices if part.dtype is not None)
+        types = dict.fromkeys(each.dtype for each in _alternatives(self.space) if each.dtype is not None)
         if not types:
             return
         span = self.call or self.ctx.span_of(self.export.where)
@@ -347,12 +330,6 @@ class _ExportCheck:
         share, each = 100 * extra / total_params(shape), " a layer" if lack and len(lack.layers) > 1 else ""
         return f"+{size} and +{share:.2g} % decode latency{each}"
 
-    def _other_runtimes(self, choices: Choices) -> str:
-        shape, computation = self.parent.shape, self.parent.computation
-        fits = {name: fit(runtime, shape, choices, computation) for name, runtime in RUNTIMES.items()}
-        able = [self._runtime(name) for name, found in fits.items() if not any(found.absent)]
-        return f"write {listed(able, 'or')}" if able else ""
-
     def _runtime(self, name: str) -> str:
         """Return how an export names another runtime: by `runtime:` in its own call, or by another call."""
         format_ = FORMATS[name]
@@ -362,32 +339,26 @@ class _ExportCheck:
 
     def _absent_help(self, lack: Lack) -> str:
         own, name = (self.parent.shape.base or self.parent.shape).at(lack.layers[0]), lack.alternative.name
-        able = [
-            self._runtime(runtime.name)
-            for runtime in RUNTIMES.values()
-            if any(
-                lack.alternative.served(a, own, first=False).kind != "absent" for a in runtime.architectures
-            )
-        ]
         drop = f"drop `{name}` from the space"
         if lack.kept:
             drop = f"replace `{name}`, which the parent has, in those layers"
-        return f"{drop}, or write {able[0]}" if able else drop
+        for runtime in RUNTIMES.values():
+            answers = (lack.alternative.served(a, own, first=False) for a in runtime.architectures)
+            if any(answer.kind != "absent" for answer in answers):
+                return f"{drop}, or write {self._runtime(runtime.name)}"
+        return drop
 
 
 def check_engines(ctx: Context, program: nodes.Program) -> None:
     """Report searched spaces with alternatives that the engine of one of the search's scenarios lacks or rounds."""
     searched: dict[tuple[str, str], nodes.Where] = {}
-    of_searches = [(search.space, search) for search in program.searches.values()]
-    of_frontiers = [(program.searches[f.search].space, f) for f in program.frontiers.values()]
-    for space, node in (*of_searches, *of_frontiers):
-        for name in dict.fromkeys(references.references(node)):
-            if name in program.scenarios:
-                searched.setdefault((space, name), node.where)
+    readers: list[references.OfASpace] = [*program.searches.values(), *program.frontiers.values()]
+    for node in readers:
+        for name in filter(program.scenarios.__contains__, references.references(node)):
+            searched.setdefault((references.space_of(program, node), name), node.where)
     for (space, scenario), where in searched.items():
         hardware = program.hardware[program.scenarios[scenario].hardware]
-        engine = engine_of(hardware)
-        if engine is None:
+        if (engine := engine_of(hardware)) is None:
             continue
         span = ctx.span_of(hardware.where)
         beside = [Label(ctx.span_of(where), f"searches `{space}` by `{scenario}`")]
@@ -396,10 +367,10 @@ def check_engines(ctx: Context, program: nodes.Program) -> None:
             what, dtype = rounded
             ctx.report(errors.FullIsRounded(span, secondary=beside, what=what, dtype=dtype, **said))
         if any((fitted := fit_in(program, space, engine)).absent):
-            absent = [*fitted.model]
-            for lack in fitted.lacks:
-                layers = layers_in_words(list(lack.layers))
-                absent.append((f"`{lack.alternative.name}` in {layers}", lack.support))
+            words = (
+                (f"`{k.alternative.name}` in {layers_in_words(list(k.layers))}", k) for k in fitted.lacks
+            )
+            absent = (*fitted.model, *((what, lack.support) for what, lack in words))
             what, reason = next((what, s.reason) for what, s in absent if isinstance(s, Absent))
             help = "measure in another engine: `measured(engine: torch)` runs everything"
             said |= {"what": what, "reason": reason, "help": help if what == FAMILY else None}

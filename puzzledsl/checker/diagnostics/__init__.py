@@ -1,1 +1,0 @@
-"""Diagnostics of the checker, each with its explanation, a wrong and a right example."""

@@ -1,1 +1,0 @@
-"""Checks of a whole program, after all of its declarations are lowered."""

@@ -14,8 +14,7 @@ from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.search_nodes import REFINES, SOLVERS
 from puzzledsl.ir.stage_nodes import EXPORTS
 from puzzledsl.language import words
-from puzzledsl.language.alternatives import ALTERNATIVES, INITIALISERS
-from puzzledsl.language.calls import SCORES, SHAPE
+from puzzledsl.language.calls import ALTERNATIVES, INITIALISERS, SCORES, SHAPE
 from puzzledsl.language.kinds import KINDS
 
 PAGE = Path(__file__).parents[1] / "docs" / "language.md"

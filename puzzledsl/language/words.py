@@ -125,6 +125,9 @@ ENDS: dict[str, str] = {
     "head": "The model's output head: the type that it is stored in.",
 }
 
+_ACTIVE = "Those that one token uses: without the experts that it leaves out."
+_SIZES = {"params": "Parameters of the chosen alternative, its norm included.", "active_params": _ACTIVE}
+
 LAYER_FACTS: dict[str, str] = {
     **SUB_BLOCKS,
     "index": "The number of the layer, from 0.",
@@ -139,7 +142,7 @@ SPACE_WORDS: dict[str, str] = {
     **ENDS,
     "size": "Number of alternatives: `size(attention)`, `size(ffn)`, `size(layer)`, `size(layers[3])`, `size(layers[3].ffn)`.",
     "params": "Parameters of the child; tied embeddings count once.",
-    "active_params": "Those that one token uses: without the experts that it leaves out.",
+    "active_params": _ACTIVE,
 }
 
 SUB_BLOCK_FACTS: dict[str, dict[str, str]] = {
@@ -147,15 +150,13 @@ SUB_BLOCK_FACTS: dict[str, dict[str, str]] = {
         "heads": "Query heads of the chosen alternative; 0 for `linear` and `noop`.",
         "kv_heads": "Key/value heads of the chosen alternative; 0 for `linear` and `noop`.",
         "window": "Tokens the chosen alternative attends to at most; 0 where nothing caps them.",
-        "params": "Parameters of the chosen alternative, its norm included.",
-        "active_params": "Those that one token uses: without the experts that it leaves out.",
+        **_SIZES,
     },
     "ffn": {
         "width": "Intermediate channels of the chosen alternative, over all experts; 0 for `linear` and `noop`.",
         "experts": "Experts of the chosen alternative; 0 if it is no mixture.",
         "top_k": "Experts that a token uses; 0 if the chosen alternative is no mixture.",
-        "params": "Parameters of the chosen alternative, its norm included.",
-        "active_params": "Those that one token uses: without the experts that it leaves out.",
+        **_SIZES,
     },
 }
 

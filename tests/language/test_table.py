@@ -26,8 +26,7 @@ from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.search_nodes import REFINES, SOLVERS
 from puzzledsl.ir.stage_nodes import EXPORTS, SCORE_METRICS
 from puzzledsl.language import calls, words
-from puzzledsl.language.alternatives import ALTERNATIVES, INITIALISERS, pattern_fields
-from puzzledsl.language.calls import SHAPE
+from puzzledsl.language.calls import ALTERNATIVES, INITIALISERS, SHAPE, pattern_fields
 from puzzledsl.language.kinds import HARDWARE_FACTS, KINDS
 
 PARENTS: dict[str, Alternative] = {"attention": ParentAttention(), "ffn": ParentFfn()}

@@ -17,7 +17,7 @@ from puzzledsl.checker.expressions.values import Scope, Symbol
 from puzzledsl.checker.spaces.choices import ChoiceReader
 from puzzledsl.checker.spaces.space_info import SpaceInfo, all_parent, guessed
 from puzzledsl.ir import nodes
-from puzzledsl.language.alternatives import INITIALISERS
+from puzzledsl.language.calls import INITIALISERS
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 

@@ -30,8 +30,7 @@ from puzzledsl.checker.expressions.terms import LAYER_TERMS, add_all, as_symboli
 from puzzledsl.checker.limits import TERMS_PER_STEP
 from puzzledsl.checker.names.words import lookup, unknown_name
 from puzzledsl.ir import nodes
-from puzzledsl.language.alternatives import ALTERNATIVES
-from puzzledsl.language.calls import CONSTRUCTORS
+from puzzledsl.language.calls import ALTERNATIVES, CONSTRUCTORS
 from puzzledsl.language.words import FUNCTIONS
 from puzzledsl.syntax import tree
 

@@ -32,7 +32,7 @@ from puzzledsl.checker.limits import MAX_COUNT, MAX_OPTIONS
 from puzzledsl.checker.names.words import read_word
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir.nodes import Rounding
-from puzzledsl.language.alternatives import ALTERNATIVES, PRECISION, pattern_fields
+from puzzledsl.language.calls import ALTERNATIVES, PRECISION, pattern_fields
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")

@@ -36,7 +36,7 @@ from puzzledsl.checker.expressions.settings import from_call
 from puzzledsl.checker.expressions.values import Constructed, Layers, Options, Scope, SubBlocks, Value
 from puzzledsl.checker.spaces.arguments import CallArguments, options_of, predicate, report_unknown
 from puzzledsl.checker.spaces.space_info import Choice, SpaceInfo
-from puzzledsl.language.alternatives import ALTERNATIVES, PRECISION
+from puzzledsl.language.calls import ALTERNATIVES, PRECISION
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")

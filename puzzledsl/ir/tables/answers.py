@@ -224,9 +224,13 @@ class WhyResult(Artefact):
 
 def by_regret(sub_block: SubBlockRegrets) -> list[Regret]:
     """The alternatives, the best first: the chosen one, those that are known, those between bounds, those that cannot be."""
-    return sorted(
-        sub_block.regrets, key=lambda regret: (regret.alternative != sub_block.chosen, *_key(regret))
-    )
+
+    def key(regret: Regret) -> tuple[bool, float, float]:
+        least = math.inf if regret.at_least is None else regret.at_least
+        most = math.inf if regret.at_most is None or regret.at_least is None else regret.at_most
+        return regret.alternative != sub_block.chosen, most, least
+
+    return sorted(sub_block.regrets, key=key)
 
 
 def next_best(sub_block: SubBlockRegrets) -> Regret | None:
@@ -254,12 +258,6 @@ def indifferent(result: WhyResult) -> tuple[list[SubBlockRegrets], list[SubBlock
         elif any(free):
             some.append(sub_block)
     return every, some
-
-
-def _key(regret: Regret) -> tuple[float, float]:
-    if regret.at_least is None:
-        return math.inf, math.inf
-    return math.inf if regret.at_most is None else regret.at_most, regret.at_least
 
 
 class MeasuredChild(Frozen):

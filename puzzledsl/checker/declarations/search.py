@@ -30,6 +30,7 @@ from puzzledsl.checker.limits import MAX_REQUIREMENTS
 from puzzledsl.checker.spaces.space_info import SpaceInfo, guessed
 from puzzledsl.families.config import MAX_LAYERS
 from puzzledsl.ir import nodes
+from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
@@ -278,7 +279,10 @@ class _Body:
         fast = [terms.is_metric(key, "throughput") for key in goal.terms]
         if wanted != {-1 if all(fast) else 1}:
             return
-        if not all(more or terms.is_cost(key) for key, more in zip(goal.terms, fast, strict=True)):
+        costs = (
+            k[0] == "score" or (k[0] == "metric" and METRICS[str(k[2])].better == "less") for k in goal.terms
+        )
+        if not all(more or cost for cost, more in zip(costs, fast, strict=True)):
             return
         more, less = ("less", "more") if wanted == {-1} else ("more", "less")
         text = self.ctx.source(span)

@@ -25,20 +25,6 @@ from puzzledsl.syntax import tree
 _DECIDED = "decided by the search"
 
 
-def combine(ctx: Context, op: str, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Value:
-    """Return `left op right`. `at` and `left_span` (the whole left operand) are the places for diagnostics."""
-    match op:
-        case "+" | "-":
-            result = _add(ctx, op, left, right, left_span, at.right.span)
-        case "*":
-            result = _multiply(ctx, left, right, at, left_span)
-        case "/":
-            result = _divide(ctx, left, right, at, left_span)
-        case _:
-            result = _modulo(ctx, left, right, at, left_span)
-    return guard(ctx, result, at.span)
-
-
 def guard(ctx: Context, value: Number, span: Span) -> Number:
     """Return the value; one with a number of more than MAX_BITS bits is refused."""
     numbers = [value.value] if isinstance(value, Quantity) else [*value.terms.values(), value.constant]
@@ -47,7 +33,8 @@ def guard(ctx: Context, value: Number, span: Span) -> Number:
     return value
 
 
-def _add(ctx: Context, op: str, left: Number, right: Number, left_span: Span, right_span: Span) -> Number:
+def _add(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Number:
+    op, right_span = at.op, at.right.span
     if left.dimension != right.dimension or is_times(left) != is_times(right):
         sides: Args = {"left": describe(left), "right": describe(right)}
         beside = [Label(left_span, label(left))]
@@ -128,7 +115,7 @@ def _modulo(ctx: Context, left: Number, right: Number, at: tree.Binary, left_spa
             raise ctx.refuse(errors.NotConstant(span, what="each side of `mod`", got="this"))
     assert isinstance(left, Quantity) and isinstance(right, Quantity)
     if left.dimension != right.dimension:
-        return _add(ctx, "mod", left, right, left_span, at.right.span)
+        return _add(ctx, left, right, at, left_span)
     if right.value == 0:
         raise ctx.refuse(errors.DivisionByZero(at.right.span, "this is zero"))
     return Quantity(left.value % right.value, left.dimension)
@@ -153,3 +140,11 @@ def _refuse_nonlinear(ctx: Context, op: str, verb: str, at: tree.Binary, left_sp
     said: Args = {"op": op, "verb": verb, "example": ctx.operand(left_span)}
     beside = [Label(left_span, f"{_DECIDED}, too")]
     raise ctx.refuse(errors.NotLinear(at.right.span, _DECIDED, secondary=beside, **said))
+
+
+_OPERATIONS = {"+": _add, "-": _add, "*": _multiply, "/": _divide, "mod": _modulo}
+
+
+def combine(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Value:
+    """Return `left op right`. `at` and `left_span` (the whole left operand) are the places for diagnostics."""
+    return guard(ctx, _OPERATIONS[at.op](ctx, left, right, at, left_span), at.span)

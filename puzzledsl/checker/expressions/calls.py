@@ -38,7 +38,13 @@ from puzzledsl.syntax import tree
 
 def call(ctx: Context, expr: tree.Call, scope: values.Scope) -> values.Value:
     """The value of a call: a `fn`'s, a built-in's, or something built for a declaration to read."""
-    function = _callee(ctx, expr, scope)
+    name = expr.function
+    function = lookup(ctx, name.text, scope) if isinstance(name, tree.Name) else ctx.value(name, scope)
+    if function is None and isinstance(name, tree.Name):
+        if name.text not in CONSTRUCTORS:
+            _refuse_unknown(ctx, expr, name, scope)
+        function = values.Constructed(name.text, (), scope, name.span)
+    assert function is not None
     match function:
         case values.Function():
             return _apply(ctx, function, expr, scope)
@@ -57,28 +63,21 @@ def call(ctx: Context, expr: tree.Call, scope: values.Scope) -> values.Value:
     raise ctx.wrong(expr.function.span, "what is called", "a function", function, help, fixes)
 
 
-def _callee(ctx: Context, expr: tree.Call, scope: values.Scope) -> values.Value:
-    name = expr.function
-    if not isinstance(name, tree.Name):
-        return ctx.value(name, scope)
-    if (found := lookup(ctx, name.text, scope)) is not None:
-        return found
-    if name.text in CONSTRUCTORS:
-        return values.Constructed(name.text, (), scope, name.span)
+def _refuse_unknown(ctx: Context, expr: tree.Call, name: tree.Name, scope: values.Scope) -> NoReturn:
     if name.text == "range":
         meant = _range_of(ctx, expr)
         help = "a range includes both ends: " + (f"write `{meant}`" if meant else "`1..30`")
         fixes = [Fix.replace(expr.span, meant)] if meant else []
         raise ctx.refuse(errors.UnknownName(name.span, name="range", help=help, fixes=fixes))
     unknown_name(ctx, name, scope, (*FUNCTIONS, *sorted(CONSTRUCTORS)), kinds=("fn", "let", "hardware"))
-    return values.POISON
+    raise Refused
 
 
 def _range_of(ctx: Context, expr: tree.Call) -> str:
     """Return the range of the language that `range(1, 31)` means; empty where it is not certain."""
-    bounds = [argument.value for argument in expr.arguments]
+    bounds = [argument.value for argument in expr.arguments if argument.name is None]
     plain = all(isinstance(b, tree.Literal_ | tree.Name | tree.Attribute) for b in bounds)
-    if not plain or not 1 <= len(bounds) <= 3 or any(argument.name for argument in expr.arguments):
+    if not plain or not 1 <= len(bounds) <= 3 or len(bounds) < len(expr.arguments):
         return ""
     texts = [ctx.source(bound.span) for bound in bounds]
     start, stop = ("0", texts[0]) if len(texts) == 1 else (texts[0], texts[1])
@@ -338,13 +337,9 @@ def _size(ctx: Context, name: str, items: values.Items, call: tree.Call) -> valu
     return Quantity(Fraction(numbers.pop()))
 
 
-def _count(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
-    return count(ctx, items, call.span)
-
-
 _BUILT_IN: dict[str, Callable[[Context, str, values.Items, tree.Call], values.Value]] = {
     "sum": _sum,
-    "count": _count,
+    "count": lambda ctx, name, items, call: count(ctx, items, call.span),
     "mean": _mean,
     "size": _size,
     "distinct": read_distinct,

@@ -168,10 +168,13 @@ def comparable(ctx: Context, op: str, left: values.Number, right: values.Number,
     mine, first, other, second = right, at.right, left, at.left
     if isinstance(left, Quantity) and not isinstance(right, Quantity):
         mine, first, other, second = left, at.left, right, at.right
-    place, times = _literal(ctx, first), ""
+    place, times, file, name = first, "", ctx.file_of(first), ctx.source(first)
+    match file.names.get(name):
+        case values.Symbol(item=tree.Param(default=tree.Literal_() as literal), file=own) if own is file:
+            place = first if name in ctx.settings else literal.span  # the literal that the `param` holds
     if coercions.is_bare(mine) and isinstance(other, values.Symbolic) and other.dimension == TOK_PER_S:
         times = f"{coercions.plain(mine.value)}x" if 0 < mine.value < FEW_TOK_PER_S else ""
-    fixes = coercions.unit_fixes(other.dimension, mine, first, ctx.source(first))
+    fixes = coercions.unit_fixes(other.dimension, mine, first, name)
     if place != first:  # the type that the name is declared with takes no unit
         fixes = [Fix.replace(place, times, safe=False)] if times else []
     elif times:  # neither literal is certain to be the one meant
@@ -185,16 +188,6 @@ def comparable(ctx: Context, op: str, left: values.Number, right: values.Number,
     sides: Args = {"op": op, "left": values.describe(left), "right": values.describe(right)}
     sides |= {"secondary": beside, "help": help, "fixes": fixes}
     raise ctx.refuse(errors.UnlikeComparison(first, coercions.label(mine), **sides))
-
-
-def _literal(ctx: Context, span: Span) -> Span:
-    """Return the place of the literal that a `param` of this name holds; the span itself for anything else."""
-    file, name = ctx.file_of(span), ctx.source(span)
-    symbol = file.names.get(name)
-    if not isinstance(symbol, values.Symbol) or symbol.file is not file or name in ctx.settings:
-        return span
-    value = symbol.item.default if isinstance(symbol.item, tree.Param) else None
-    return value.span if isinstance(value, tree.Literal_) else span
 
 
 def _tally(ctx: Context, left: values.Value, op: CompareOp, right: values.Value, at: Sides) -> values.Value:

@@ -11,7 +11,6 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions.values import Comparison, Number, Symbolic, TermKey
 from puzzledsl.checker.limits import TERMS_PER_STEP
 from puzzledsl.ir import nodes
-from puzzledsl.ir.metric_records import METRICS
 
 LAYER_TERMS = ("fact", "count", "table")
 """Kinds of terms that belong to one layer; the layer is the last part of their key."""
@@ -79,11 +78,6 @@ def is_throughput(value: Symbolic) -> bool:
     return any(is_metric(key, "throughput") for key in value.terms)
 
 
-def is_cost(key: TermKey) -> bool:
-    """True for the key of a score, or of a metric of which less is better."""
-    return key[0] == "score" or (key[0] == "metric" and METRICS[str(key[2])].better == "less")
-
-
 def as_symbolic(value: Number) -> Symbolic:
     """A constant as a linear expression without terms."""
     return value if isinstance(value, Symbolic) else Symbolic({}, value.value, value.dimension)
@@ -100,13 +94,6 @@ def scale(value: Symbolic, factor: Fraction) -> Symbolic:
     """`factor * value`, factor a plain number."""
     terms = {key: c * factor for key, c in value.terms.items()} if factor else {}
     return Symbolic(terms, value.constant * factor, value.dimension, value.space)
-
-
-def negate(value: Number) -> Number:
-    """`-value`."""
-    if isinstance(value, Quantity):
-        return Quantity(-value.value, value.dimension, value.form)
-    return scale(value, Fraction(-1))
 
 
 def add_all(values: list[Symbolic]) -> Symbolic:

@@ -89,12 +89,10 @@ class Loader:
                 assert_never(item)
 
     def _bind(self, file: SourceFile, name: str, symbol: Symbol | Poison, span: Span) -> None:
-        before = file.names.get(name)
-        if not name:
-            return  # reported by the parser
-        if before is None:
-            file.names[name] = symbol
-        elif isinstance(before, Symbol) and isinstance(symbol, Symbol) and before is not symbol:
+        before = (
+            file.names.setdefault(name, symbol) if name else symbol
+        )  # the parser reports one without a name
+        if isinstance(before, Symbol) and isinstance(symbol, Symbol) and before is not symbol:
             label = Label(before.span, "first declared here")
             self.sink.add(errors.DuplicateName(span, "again here", name=name, secondary=[label]))
 
@@ -110,9 +108,8 @@ class Loader:
         elif used is None:
             file.lost_names = True
         else:
-            for symbol in list(used.names.values()):
-                if isinstance(symbol, Symbol) and symbol.file is used:
-                    self._bind(file, symbol.name, symbol, use.path.span)
+            for symbol in (symbol for symbol in used.symbols() if symbol.file is used):
+                self._bind(file, symbol.name, symbol, use.path.span)
 
     def _imported(
         self, name: tree.Name, use: tree.Use, used: SourceFile | None, file: SourceFile
@@ -162,21 +159,16 @@ class Loader:
     def _instead(self, name: str, file: SourceFile) -> tuple[str, Near | None]:
         """Help for a path that leads nowhere, and the path that was likely meant."""
         known = [n for n in listing("spaces") if n.startswith(STD)]
-        if name.startswith(STD):
-            near = closest(name, known)
-            if near is None:
-                return "shipped files: " + ", ".join(f"`{n}`" for n in known), None
-        elif (shipped := f"{STD}{Path(name).name}") in known:
+        if (shipped := f"{STD}{Path(name).name}") in known and not name.startswith(STD):
             return f"did you mean the shipped `{shipped}`?", Near(shipped, alone=True)
-        else:
+        help, near = "shipped files: " + ", ".join(f"`{n}`" for n in known), closest(name, known)
+        if not name.startswith(STD):
             folder = (file.path.parent / name).parent
             beside: list[str] = _tried(lambda: sorted(os.listdir(folder))[:1000], list[str]())
-            siblings = [n for n in beside if n.endswith(".pzl")]
-            near = closest(Path(name).name, siblings)
-            if near is None:
-                return "a path is relative to the file that uses it; shipped files begin with `std/`", None
-            near = Near((Path(name).parent / near).as_posix(), alone=near.alone)
-        return f"did you mean `{near}`?", near
+            near = closest(Path(name).name, [n for n in beside if n.endswith(".pzl")])
+            near = near and Near((Path(name).parent / near).as_posix(), alone=near.alone)
+            help = "a path is relative to the file that uses it; shipped files begin with `std/`"
+        return f"did you mean `{near}`?" if near else help, near
 
 
 def key_of(path: Path) -> str:

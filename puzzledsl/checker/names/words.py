@@ -115,10 +115,7 @@ def report_unknown_names(ctx: Context) -> None:
 
     If uses on several lines agree on a name close to an unused declaration, the declaration is the misspelling.
     """
-    forgotten: dict[str, list[str]] = {}
-    for file, name in ctx.unknown:
-        if name in shipped_names():
-            forgotten.setdefault(file, []).append(name)
+    forgotten = [(file, name) for file, name in ctx.unknown if name in shipped_names()]
     for (file, name), uses in ctx.unknown.items():
         uses.sort(key=lambda use: use[0])
         span, near = uses[0]
@@ -129,9 +126,9 @@ def report_unknown_names(ctx: Context) -> None:
         help, fixes = f"did you mean `{near}`?" if near else "", list[Fix]()
         if name.lower() in ("none", "null"):
             help = "no value is written by leaving the setting out"
-        if name in forgotten.get(file, ()):
+        if (file, name) in forgotten:
             help = f"the standard library has it: write `{use_of([name])}`"
-            fixes = [insert_use(ctx.file_of(span), forgotten[file])]
+            fixes = [_insert_use(ctx.file_of(span), [other for own, other in forgotten if own == file])]
         if near:
             fixes = [Fix(f"write `{near}`", tuple(Edit(other, near) for other, _ in uses), safe=near.alone)]
         place, beside = span, list[Label]()
@@ -162,15 +159,14 @@ def use_of(names: Iterable[str]) -> str:
     return "\n".join(f'use "{file}" ({", ".join(listed)})' for file, listed in sorted(by_file.items()))
 
 
-def insert_use(file: SourceFile, names: Iterable[str]) -> Fix:
+def _insert_use(file: SourceFile, names: Iterable[str]) -> Fix:
     """The fix that writes those lines before the first declaration of a file, its doc comment included."""
-    line = file.module.items[0].span.line if file.module.items else 1
-    if file.module.items and not isinstance(file.module.items[0], tree.Use):
-        while line > 1 and file.lines[line - 2].startswith("##"):
-            line -= 1
-    text = use_of(names)
-    place = Span(file.file, line, 1, line, 1)
-    return Fix("write `" + text.replace("\n", "`, `") + "`", (Edit(place, text + "\n"),))
+    first = next(iter(file.module.items), None)
+    line, text = first.span.line if first else 1, use_of(names)
+    while first and not isinstance(first, tree.Use) and line > 1 and file.lines[line - 2].startswith("##"):
+        line -= 1
+    edit = Edit(Span(file.file, line, 1, line, 1), text + "\n")
+    return Fix("write `" + text.replace("\n", "`, `") + "`", (edit,))
 
 
 TYPES: dict[str, Dimension | type[values.Text] | type[values.Boolean]] = {
@@ -199,11 +195,11 @@ def value_of(ctx: Context, symbol: values.Symbol) -> values.Value:
         return values.Function(item, values.Scope(symbol.file))
     if not isinstance(item, tree.Let | tree.Param):
         return values.Ref(symbol)
+    if symbol.value is None and symbol.busy:
+        chain = f"`{symbol.name}` needs its own value"
+        ctx.report(errors.CyclicDefinition(symbol.span, name=symbol.name, help=chain))
+        return values.POISON
     if symbol.value is None:
-        if symbol.busy:
-            chain = f"`{symbol.name}` needs its own value"
-            ctx.report(errors.CyclicDefinition(symbol.span, name=symbol.name, help=chain))
-            return values.POISON
         symbol.busy = True
         if isinstance(item, tree.Let):
             symbol.value = ctx.value(item.value, values.Scope(symbol.file))
@@ -262,11 +258,11 @@ def _parse_setting(ctx: Context, name: str, text: str, note: bool) -> tree.Expr:
     ctx.loader.sources[file] = source
     if note:
         ctx.parameters.setdefault(name, text)
-    items = module.items
-    if quiet.has_errors or len(items) != 1 or not isinstance(items[0], tree.Let):
-        raise ctx.refuse(errors.BadSetting(None, name=name, text=text[:60]))
-    ctx.loader.files[file] = values.SourceFile(file, file, ctx.root.path, source, module, file)
-    return items[0].value
+    match module.items:
+        case (tree.Let(value=value),) if not quiet.has_errors:
+            ctx.loader.files[file] = values.SourceFile(file, file, ctx.root.path, source, module, file)
+            return value
+    raise ctx.refuse(errors.BadSetting(None, name=name, text=text[:60]))
 
 
 def check_settings(ctx: Context) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
 from puzzledsl.alternatives.registry import BROKEN
-from puzzledsl.base.diagnostics import Sink, Span
+from puzzledsl.base.diagnostics import Diagnostic, Sink, Span
+from puzzledsl.base.frozen import record
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Lower, OutOfSteps
 from puzzledsl.checker.declarations.common import check_assert
@@ -21,11 +22,12 @@ from puzzledsl.checker.declarations.training import lower_bld, lower_score, lowe
 from puzzledsl.checker.expressions.evaluate import evaluate
 from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol, declared
 from puzzledsl.checker.limits import MAX_DEPTH, MAX_INEXACT_STEPS
-from puzzledsl.checker.lints import warn
+from puzzledsl.checker.lints.names import warn_of_shadowing, warn_of_unused
+from puzzledsl.checker.lints.texts import warn_of_few_tokens, warn_of_windows
+from puzzledsl.checker.lints.vacuous import warn_of_direction, warn_of_exclusive, warn_of_vacuous
 from puzzledsl.checker.names.names import Loader, Parse
 from puzzledsl.checker.names.words import check_settings, report_unknown_names, value_of
 from puzzledsl.checker.names.wrong_kind import settle_kinds
-from puzzledsl.checker.program import Checked
 from puzzledsl.checker.whole import check_whole
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import references
@@ -44,6 +46,15 @@ LOWERINGS: dict[str, Lower] = {
     )
 }
 """Kind -> its lowering, in the order of a program."""
+
+
+@record
+class Checked:
+    """The outcome of checking a file: its program, None when there are errors, and the texts of files for rendering."""
+
+    program: nodes.Program | None
+    diagnostics: tuple[Diagnostic, ...]
+    sources: Mapping[str, str]
 
 
 def check(path: Path, settings: Mapping[str, str] | None = None) -> Checked:
@@ -89,7 +100,7 @@ def inspect(
             check_whole(ctx, program)
             program = None if any(d.severity == "error" for d in sink.items) else program
         if program is not None:
-            warn(ctx, program)
+            _warn(ctx, program)
     return Checked(program, tuple(sink.sorted()), dict(loader.sources)), ctx
 
 
@@ -142,3 +153,16 @@ def _program(ctx: Context) -> nodes.Program:
     for symbol in reached:
         tables.setdefault(KINDS[symbol.kind].plural, {})[ctx.name_of(symbol)] = ctx.lowered[symbol]
     return nodes.Program(source=ctx.root.shown, params=dict(sorted(ctx.parameters.items())), **tables)
+
+
+def _warn(ctx: Context, program: nodes.Program) -> None:
+    """Report every warning of a program without errors."""
+    for warning in ctx.warnings:
+        ctx.report(warning)
+    for file in ctx.loader.files.values():
+        if not file.is_std and not file.module.broken:
+            warn_of_shadowing(ctx, file)
+    warn_of_unused(ctx, program)
+    warn_of_exclusive(ctx, program, warn_of_vacuous(ctx, program))
+    for lint in (warn_of_direction, warn_of_windows, warn_of_few_tokens):
+        lint(ctx, program)

@@ -70,7 +70,7 @@ class Context:
     def report(self, diagnostic: Diagnostic) -> None:
         """Record one diagnostic, unless a syntax error on the same line probably caused it."""
         span = diagnostic.span
-        if span is None or span.line not in self.file_of(span).error_regions.lines:
+        if span is None or span.line not in self.file_of(span).error_lines:
             self.sink.add(diagnostic)
 
     def refuse(self, diagnostic: Diagnostic) -> Refused:

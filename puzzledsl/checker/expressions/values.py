@@ -6,24 +6,23 @@ POISON again. Symbolic values are those that only a search decides.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from fractions import Fraction
-from pathlib import Path
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, Literal
 
 from puzzledsl.alternatives.alternative import EndName, SubBlock
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.units import COUNT, Dimension, Quantity
-from puzzledsl.checker.names.syntax_error_regions import SyntaxErrorRegions, declares_unread
+from puzzledsl.checker.names.symbols import LocalNames as LocalNames
+from puzzledsl.checker.names.symbols import Scope as Scope
+from puzzledsl.checker.names.symbols import SourceFile as SourceFile
+from puzzledsl.checker.names.symbols import Symbol as Symbol
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
 from puzzledsl.language.words import DTYPES, FUNCTIONS
 from puzzledsl.syntax import tree
-
-STD = "std/"
-"""Paths of files that ship with the package begin so."""
 
 
 @record
@@ -238,125 +237,6 @@ class Conjunction:
 
 Number = Quantity | Symbolic
 Statement = Formula | Boolean
-
-
-# ---------------------------------------------------------------- names
-
-
-@dataclass(slots=True, eq=False)
-class Symbol:
-    """A declared name. `kind` is a declaration's kind, or `param`, `let`, `fn`, `file`.
-
-    A name that only a part of a declaration sees is a `let`, `variable` or `parameter`; `item` is then the whole
-    declaration, or the `let` itself.
-    """
-
-    name: str
-    kind: str
-    item: tree.Item
-    file: SourceFile
-    span: Span
-    target: SourceFile | None = None  # of a `file`
-    value: Value | None = None  # of a `let` or `param`, once evaluated
-    busy: bool = False
-
-    @property
-    def place(self) -> tuple[str, int, int]:
-        """Its file, line and column, by which it is known again in another check."""
-        return self.file.key, self.span.line, self.span.column
-
-
-def declared(item: tree.Param | tree.Fn | tree.Let | tree.Decl, file: SourceFile) -> Symbol:
-    """Return the name that an item of a file declares, if no other item has taken it."""
-    kind = item.kind.text if isinstance(item, tree.Decl) else type(item).__name__.lower()
-    return Symbol(item.name.text, kind, item, file, item.name.span)
-
-
-@dataclass(slots=True, eq=False)
-class SourceFile:
-    """A parsed file. `file` names it in spans, `shown` in the IR (relative to the program, never a machine path).
-
-    `key` is its real path, the same for all ways to it.
-    """
-
-    file: str
-    shown: str
-    path: Path
-    text: str
-    module: tree.Module
-    key: str
-    names: dict[str, Symbol | Poison] = field(default_factory=dict)
-    lines: list[str] = field(default_factory=list)
-    error_regions: SyntaxErrorRegions = field(default_factory=SyntaxErrorRegions)
-    lost_names: bool = False  # names may be declared that cannot be seen: a file used whole that is not there
-    unread: int = 0  # how often a name was one that parsing may have lost
-
-    def __post_init__(self) -> None:
-        self.lines = self.text.split("\n")
-
-    def symbols(self, *kinds: str) -> list[Symbol]:
-        """Return the declarations of some kinds, of any where none is given, in order."""
-        found = (s for s in self.names.values() if isinstance(s, Symbol))
-        return [s for s in found if not kinds or s.kind in kinds]
-
-    @property
-    def is_std(self) -> bool:
-        """True for a file that ships with the package."""
-        return self.shown.startswith(STD)
-
-    def declares_unread(self, name: str) -> bool:
-        """True where the text seems to declare `name` but parsing lost it: its uses are no further mistake."""
-        found = declares_unread(name, self.lines, self.module, self.error_regions)
-        self.unread += found
-        return found
-
-    def is_damaged(self, span: Span, margin: int = 0) -> bool:
-        """True where the parser reported something within a span, or `margin` lines of it: a part of it may be lost."""
-        return self.error_regions.touches(span, margin)
-
-    def source(self, span: Span) -> str:
-        """The text a span of this file covers."""
-        if span.line == span.end_line <= len(self.lines):
-            return self.lines[span.line - 1][span.column - 1 : span.end_column - 1]
-        return span.cut(self.lines)
-
-
-T = TypeVar("T")
-
-
-@record(eq=False)
-class LocalNames(Generic[T]):
-    """Local names with what they stand for, then an outer scope's, then the file's."""
-
-    file: SourceFile
-    names: dict[str, T] = field(default_factory=dict)
-    outer: Self | None = None
-
-    def inner(self, names: dict[str, T] | None = None) -> Self:
-        """A scope inside this one."""
-        return type(self)(self.file, {} if names is None else names, self)
-
-    def local(self, name: str) -> T | None:
-        """Return what stands for a name bound by a body, a `for` or a `fn`; None where there is none."""
-        scope: LocalNames[T] | None = self
-        while scope is not None:
-            if name in scope.names:
-                return scope.names[name]
-            scope = scope.outer
-        return None
-
-    def all_local(self) -> dict[str, T]:
-        """Every local name, nearest first."""
-        outer = {} if self.outer is None else self.outer.all_local()
-        return self.names | {name: found for name, found in outer.items() if name not in self.names}
-
-
-class Scope(LocalNames["Value"]):
-    """Names visible to an expression, with their values."""
-
-    def visible(self) -> list[str]:
-        """Every name that could be meant here, nearest first."""
-        return list(dict.fromkeys((*self.all_local(), *self.file.names)))
 
 
 Constant = Poison | Quantity | Text | Boolean | Options | ListValue | RangeValue | ParentLayer

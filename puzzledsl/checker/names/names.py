@@ -12,9 +12,9 @@ from puzzledsl.base.diagnostics import Args, Fix, Label, Near, Sink, Span
 from puzzledsl.base.resources import listing, resource
 from puzzledsl.base.suggest import closest
 from puzzledsl.checker import errors
-from puzzledsl.checker.expressions.values import POISON, STD, Poison, SourceFile, Symbol, declared
+from puzzledsl.checker.expressions.values import POISON, Poison
 from puzzledsl.checker.limits import MAX_FILES
-from puzzledsl.checker.names.syntax_error_regions import SyntaxErrorRegions, may_declare_any
+from puzzledsl.checker.names.symbols import STD, SourceFile, Symbol, declared
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import normalise, parse, read_source
@@ -65,8 +65,7 @@ class Loader:
         is_shipped = shown.startswith(STD) and key not in self.unsaved and self.parse is parse
         module = _shipped(text, file) if is_shipped else self.parse(text, file, self.sink)
         loaded = SourceFile(file, shown, path, text, module, key)
-        loaded.error_regions = SyntaxErrorRegions.of(self.sink.items[before:])
-        loaded.lost_names = may_declare_any(loaded.lines, loaded.module, loaded.error_regions)
+        loaded.note_errors(self.sink.items[before:])
         self.files[key] = loaded
         self.loading.append(key)
         for item in loaded.module.items:

@@ -13,18 +13,11 @@ from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
+from puzzledsl.checker.expressions import layer_tables as tables
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.arithmetic import guard
 from puzzledsl.checker.expressions.attributes import instances
 from puzzledsl.checker.expressions.coercions import as_number, is_times, label
-from puzzledsl.checker.expressions.layer_tables import (
-    layer_spoken_of,
-    number_of,
-    pointwise,
-    statements,
-    tables_of,
-    truth_of,
-)
 from puzzledsl.checker.expressions.logic import BOUND, afford, read_distinct, read_runs, refuse_several
 from puzzledsl.checker.expressions.terms import LAYER_TERMS, add_all, as_symbolic, scale
 from puzzledsl.checker.limits import TERMS_PER_STEP
@@ -196,7 +189,7 @@ def _mean(ctx: Context, name: str, items: values.Items, call: tree.Call) -> valu
 
 
 def count(ctx: Context, items: values.Items, span: Span) -> values.Value:
-    """The number of statements that hold."""
+    """The number of tables.statements that hold."""
     parts = [part for item in items for part in _counted(ctx, item)]
     total = _added(ctx, parts, span) if parts else values.Symbolic({})
     return total if any(part.space for part in parts) else Quantity(total.constant)
@@ -208,7 +201,7 @@ def _counted(ctx: Context, item: values.Located) -> list[values.Symbolic]:
     if not isinstance(value, values.Boolean | values.Formula | values.Conjunction | values.Matches):
         _refuse_uncounted(ctx, value, span)
     found = list[values.Symbolic]()
-    parts = statements(ctx, item)
+    parts = tables.statements(ctx, item)
     if parts is None:
         help = "what is counted hangs on one layer: `count(l.ffn.width >= 4096 for l in layers)`"
         raise ctx.wrong(span, _COUNTED, _COUNTS, "a bound on a metric or on several layers", help)
@@ -220,10 +213,10 @@ def _counted(ctx: Context, item: values.Located) -> list[values.Symbolic]:
                 key: values.TermKey = ("count", single.sub_block, single.alternatives, single.layer)
                 found.append(values.Symbolic({key: Fraction(1)}, space=statement.space))
             case values.Formula():
-                if (at := layer_spoken_of(statement)) is None:
-                    help = "each thing counted hangs on one layer; statements between layers are a `require` each"
+                if (at := tables.layer_spoken_of(statement)) is None:
+                    help = "each thing counted hangs on one layer; tables.statements between layers are a `require` each"
                     raise ctx.wrong(span, _COUNTED, _COUNTS, "a statement about several layers", help)
-                found.append(as_symbolic(number_of(truth_of(ctx, statement, at, span))))
+                found.append(as_symbolic(tables.number_of(tables.truth_of(ctx, statement, at, span))))
     return found
 
 
@@ -239,7 +232,7 @@ def _refuse_uncounted(ctx: Context, value: values.Value, span: Span) -> NoReturn
     raise ctx.wrong(span, _COUNTED, _COUNTS, value, help, fixes)
 
 
-_COUNTED, _COUNTS = "what `count` counts", "statements such as `attention is noop`"
+_COUNTED, _COUNTS = "what `count` counts", "tables.statements such as `attention is noop`"
 
 
 def _extreme(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
@@ -256,12 +249,12 @@ def _extreme(ctx: Context, name: str, items: values.Items, call: tree.Call) -> v
         return (min if name == "min" else max)(constants, key=lambda n: n.value)
     if len(numbers) == 1:
         return numbers[0]
-    tables = tables_of(ctx, numbers, call.span)
-    if tables is None:
+    inside = tables.tables_of(ctx, numbers, call.span)
+    if inside is None:
         pairs = zip(numbers, items, strict=True)
         whose, at = next((n, i.span) for n, i in pairs if isinstance(n, values.Symbolic))
         _refuse_extreme(ctx, name, at, layers=all(key[0] in LAYER_TERMS for key in whose.terms))
-    return pointwise(tables, numbers[0].dimension, EXTREMES[name])
+    return tables.pointwise(inside, numbers[0].dimension, EXTREMES[name])
 
 
 def _refuse_extreme(ctx: Context, name: str, span: Span, layers: bool) -> NoReturn:
@@ -281,11 +274,11 @@ def _rounded(ctx: Context, name: str, items: values.Items, call: tree.Call) -> v
     if isinstance(value, Quantity):
         form = value.form if name == "abs" else "plain"
         return Quantity(ROUNDINGS[name](value.value), value.dimension, form)
-    tables = tables_of(ctx, [value], call.span)
-    if tables is None:
+    inside = tables.tables_of(ctx, [value], call.span)
+    if inside is None:
         help = f"`{name}` is not linear over several layers; inside one layer it is a table of that layer"
         raise ctx.refuse(errors.NotConstant(item.span, what=what, got="this", help=help))
-    return pointwise(tables, value.dimension, ROUNDINGS[name])
+    return tables.pointwise(inside, value.dimension, ROUNDINGS[name])
 
 
 def _only(ctx: Context, name: str, items: values.Items, call: tree.Call, help: str = "") -> values.Items:
@@ -298,7 +291,7 @@ def _only(ctx: Context, name: str, items: values.Items, call: tree.Call, help: s
 def _quantified(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
     found: list[values.Formula] = []
     for item in items:
-        parts = statements(ctx, item)
+        parts = tables.statements(ctx, item)
         if parts is None:
             got = BOUND if isinstance(item.value, values.Conjunction) else values.describe(item.value)
             raise ctx.refuse(errors.NotPropositional(item.span, op=name, got=got))

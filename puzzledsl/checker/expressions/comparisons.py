@@ -12,18 +12,10 @@ from puzzledsl.base.frozen import record
 from puzzledsl.base.units import TOK_PER_S, Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.expressions import coercions, values
+from puzzledsl.checker.expressions import coercions, terms, values
 from puzzledsl.checker.expressions.arithmetic import refuse_throughput
 from puzzledsl.checker.expressions.layer_tables import compared, holds, layer_of
 from puzzledsl.checker.expressions.logic import connect
-from puzzledsl.checker.expressions.terms import (
-    add_all,
-    as_symbolic,
-    constant_if_it_is,
-    is_metric,
-    is_throughput,
-    scale,
-)
 from puzzledsl.checker.names.words import lookup, read_word
 from puzzledsl.ir import nodes
 from puzzledsl.syntax import tree
@@ -106,7 +98,7 @@ def _numbers(
 ) -> values.Value:
     """Boolean over constants, else a Conjunction of one Comparison."""
     comparable(ctx, op, left, right, at)
-    left, right = constant_if_it_is(left), constant_if_it_is(right)
+    left, right = terms.constant_if_it_is(left), terms.constant_if_it_is(right)
     if isinstance(left, Quantity) and isinstance(right, Quantity):
         return values.Boolean(holds(left.value, op, right.value))
     if op == "!=" and layer_of([left, right]) is None:
@@ -114,10 +106,10 @@ def _numbers(
         raise ctx.refuse(errors.BadEquality(at.op, op="!=", what=what, help=instead))
     if isinstance(left, Quantity):
         left, right, at, op = right, left, at.turned, FLIPPED[op]
-    symbolic = as_symbolic(left)
+    symbolic = terms.as_symbolic(left)
     if isinstance(right, Quantity) and coercions.is_times(right):
         return _bound(ctx, symbolic, op, None, right.value, at)
-    moved = add_all([symbolic, scale(as_symbolic(right), Fraction(-1))])
+    moved = terms.add_all([symbolic, terms.scale(terms.as_symbolic(right), Fraction(-1))])
     if not moved.terms:
         return values.Boolean(holds(moved.constant, op, Fraction(0)))
     left_side = values.Symbolic(moved.terms, Fraction(0), moved.dimension, moved.space)
@@ -132,18 +124,18 @@ def _bound(
     ratio: Fraction | None,
     at: Sides,
 ) -> values.Value:
-    batch = [is_metric(key, "batch") for key in left.terms]
+    batch = [terms.is_metric(key, "batch") for key in left.terms]
     measured = [key[0] in ("metric", "score") for key in left.terms]
     if op == "==" and any(scattered and not own for scattered, own in zip(measured, batch, strict=True)):
         what = "a metric or score, which takes scattered values"
         raise ctx.refuse(errors.BadEquality(at.op, op="==", what=what, help="write `<=` or `>=`"))
     if ratio is not None and any(batch):
         refuse_batch_ratio(ctx, at.right, "compare the batch with a number, such as `>= 32`")
-    if is_throughput(left):
+    if terms.is_throughput(left):
         if len(left.terms) > 1 or left.constant:
             refuse_throughput(ctx, left, at.left)
         factor = next(iter(left.terms.values()))
-        left = scale(left, 1 / factor)
+        left = terms.scale(left, 1 / factor)
         bound = None if bound is None else bound / factor
         op = FLIPPED[op] if factor < 0 else op
     kept = cast(Literal["<=", ">=", "==", "<", ">"], op)

@@ -13,20 +13,13 @@ from puzzledsl.base.diagnostics import Args, Fix, Span
 from puzzledsl.base.units import BadLiteral, Quantity, parse_quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
+from puzzledsl.checker.expressions import layer_tables as tables
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.arithmetic import combine
 from puzzledsl.checker.expressions.attributes import attribute, index
 from puzzledsl.checker.expressions.calls import call
 from puzzledsl.checker.expressions.coercions import as_constant, as_number
 from puzzledsl.checker.expressions.comparisons import compare
-from puzzledsl.checker.expressions.layer_tables import (
-    as_formula,
-    layer_spoken_of,
-    number_of,
-    pointwise,
-    tables_of,
-    truth_of,
-)
 from puzzledsl.checker.expressions.logic import connect, invert, same_as, subject_is
 from puzzledsl.checker.expressions.terms import as_symbolic, scale
 from puzzledsl.checker.limits import MAX_OPTIONS
@@ -123,7 +116,7 @@ def _conditional(ctx: Context, expr: tree.Cond, scope: values.Scope) -> values.V
     condition, span = ctx.value(expr.condition, scope), expr.condition.span
     if not isinstance(condition, values.Boolean | values.Formula | values.Conjunction):
         raise ctx.wrong(span, "the condition of `if`", "true or false", condition)
-    statement = as_formula(ctx, condition, span)
+    statement = tables.as_formula(ctx, condition, span)
     if isinstance(statement, values.Boolean):
         return ctx.value(expr.then if statement.value else expr.otherwise, scope)
 
@@ -134,10 +127,10 @@ def _conditional(ctx: Context, expr: tree.Cond, scope: values.Scope) -> values.V
     if then.dimension != otherwise.dimension:
         said: Args = {"op": "if", "left": values.describe(then), "right": values.describe(otherwise)}
         raise ctx.refuse(errors.UnlikeSum(expr.span, **said))
-    if isinstance(statement, values.Formula) and (at := layer_spoken_of(statement)) is not None:
-        truth = number_of(truth_of(ctx, statement, at, span))
-        if (tables := tables_of(ctx, [truth, then, otherwise], expr.span)) is not None:
-            return pointwise(tables, then.dimension, lambda c, a, b: a if c else b)
+    if isinstance(statement, values.Formula) and (at := tables.layer_spoken_of(statement)) is not None:
+        truth = tables.number_of(tables.truth_of(ctx, statement, at, span))
+        if (inside := tables.tables_of(ctx, [truth, then, otherwise], expr.span)) is not None:
+            return tables.pointwise(inside, then.dimension, lambda c, a, b: a if c else b)
     what, got = "the condition of `if` and both its sides", "more than one layer's choice"
     help = "inside one layer `if` makes a table; between layers write `require … implies …`"
     raise ctx.refuse(errors.NotConstant(span, what=what, got=got, help=help))

@@ -7,18 +7,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
 from puzzledsl.alternatives.registry import BROKEN
-from puzzledsl.base.diagnostics import Diagnostic, Sink, Span
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink, Span
 from puzzledsl.base.frozen import record
+from puzzledsl.base.resources import resource
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Lower, OutOfSteps
 from puzzledsl.checker.declarations.common import check_assert
-from puzzledsl.checker.declarations.data import lower_data
+from puzzledsl.checker.declarations.data import lower_data, lower_parent
 from puzzledsl.checker.declarations.hardware import lower_hardware, lower_scenario
-from puzzledsl.checker.declarations.parent import lower_parent
-from puzzledsl.checker.declarations.results import lower_eval, lower_export
 from puzzledsl.checker.declarations.search import lower_frontier, lower_search
 from puzzledsl.checker.declarations.space import lower_space
-from puzzledsl.checker.declarations.training import lower_bld, lower_score, lower_uptrain
+from puzzledsl.checker.declarations.stages import (
+    lower_bld,
+    lower_eval,
+    lower_export,
+    lower_score,
+    lower_uptrain,
+)
 from puzzledsl.checker.expressions.evaluate import evaluate
 from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
 from puzzledsl.checker.limits import MAX_DEPTH, MAX_INEXACT_STEPS
@@ -27,10 +32,11 @@ from puzzledsl.checker.lints.texts import warn_of_few_tokens, warn_of_windows
 from puzzledsl.checker.lints.vacuous import warn_of_direction, warn_of_exclusive, warn_of_vacuous
 from puzzledsl.checker.names.names import Loader, Parse
 from puzzledsl.checker.names.symbols import declared
-from puzzledsl.checker.names.words import check_settings, report_unknown_names, value_of
+from puzzledsl.checker.names.words import check_settings, report_unknown_names, shipped_names, value_of
 from puzzledsl.checker.names.wrong_kind import settle_kinds
 from puzzledsl.checker.whole import check_whole
 from puzzledsl.ir import nodes
+from puzzledsl.ir.nodes import RooflineHardware, Shape
 from puzzledsl.ir.references import references
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
@@ -167,3 +173,30 @@ def _warn(ctx: Context, program: nodes.Program) -> None:
     warn_of_exclusive(ctx, program, warn_of_vacuous(ctx, program))
     for lint in (warn_of_direction, warn_of_windows, warn_of_few_tokens):
         lint(ctx, program)
+
+
+HARDWARE, PARENTS = "std/hardware.pzl", "std/parents.pzl"
+
+
+def profiles_of(path: Path) -> dict[str, RooflineHardware]:
+    """The roofline profiles that a file declares, by name. Raises DiagnosticError where it has mistakes."""
+    checked = check(path, {})
+    if checked.program is None:
+        raise DiagnosticError(*checked.diagnostics)
+    specs = {name: hardware.spec for name, hardware in checked.program.hardware.items()}
+    return {name: spec for name, spec in specs.items() if isinstance(spec, RooflineHardware)}
+
+
+def shipped_profiles() -> dict[str, RooflineHardware]:
+    """The profiles of std/hardware.pzl, by name."""
+    return profiles_of(resource("spaces", HARDWARE))
+
+
+def shipped_shapes() -> dict[str, Shape]:
+    """The parents of std/parents.pzl, by name."""
+    names = [name for name, file in shipped_names().items() if file == PARENTS]
+    text = f'use "{PARENTS}" ({", ".join(names)})\n' + "".join(f"parent p_{n} = {n}\n" for n in names)
+    path = Path("shipped-parents.pzl").resolve()  # never written
+    checked, _ = inspect(path, {}, {str(path): text})
+    assert checked.program is not None, checked.diagnostics
+    return {name: checked.program.parents[f"p_{name}"].shape for name in names}

@@ -189,7 +189,7 @@ def _mean(ctx: Context, name: str, items: values.Items, call: tree.Call) -> valu
 
 
 def count(ctx: Context, items: values.Items, span: Span) -> values.Value:
-    """The number of tables.statements that hold."""
+    """The number of statements that hold."""
     parts = [part for item in items for part in _counted(ctx, item)]
     total = _added(ctx, parts, span) if parts else values.Symbolic({})
     return total if any(part.space for part in parts) else Quantity(total.constant)
@@ -214,7 +214,7 @@ def _counted(ctx: Context, item: values.Located) -> list[values.Symbolic]:
                 found.append(values.Symbolic({key: Fraction(1)}, space=statement.space))
             case values.Formula():
                 if (at := tables.layer_spoken_of(statement)) is None:
-                    help = "each thing counted hangs on one layer; tables.statements between layers are a `require` each"
+                    help = "each thing counted hangs on one layer; statements between layers are a `require` each"
                     raise ctx.wrong(span, _COUNTED, _COUNTS, "a statement about several layers", help)
                 found.append(as_symbolic(tables.number_of(tables.truth_of(ctx, statement, at, span))))
     return found
@@ -232,7 +232,7 @@ def _refuse_uncounted(ctx: Context, value: values.Value, span: Span) -> NoReturn
     raise ctx.wrong(span, _COUNTED, _COUNTS, value, help, fixes)
 
 
-_COUNTED, _COUNTS = "what `count` counts", "tables.statements such as `attention is noop`"
+_COUNTED, _COUNTS = "what `count` counts", "statements such as `attention is noop`"
 
 
 def _extreme(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:

@@ -269,7 +269,7 @@ def read_runs(ctx: Context, name: str, items: values.Items, call: tree.Call) -> 
                 got = f"two about layer {last}" if at[1] == last else f"layer {at[1]} after layer {last}"
                 help = f"go through the layers once, from the first to the last: {example}"
                 wanted = "one for each layer, in the order of the layers"
-                raise ctx.wrong(item.span, f"the tables.statements of `{name}`", wanted, got, help)
+                raise ctx.wrong(item.span, f"the statements of `{name}`", wanted, got, help)
             last, space, size = at[1], each.space, size + each.size
             found.append(each.logic)
     if space is None:
@@ -334,11 +334,9 @@ def _taken(ctx: Context, item: values.Located) -> list[tuple[int | None, Takes]]
                 for i in indices
             ]
             pairs = [tuple(tuple(f"{a}/{f}" for f in ffn) for a in own) for own, ffn in axes]
-            return [
-                (i, (*both, pair)) for i, both, pair in zip(indices, axes, pairs, strict=True)
-            ]
+            return [(i, (*both, pair)) for i, both, pair in zip(indices, axes, pairs, strict=True)]
         case values.Boolean() | values.Formula() | values.Matches():
-            help = "tables.statements are counted: `count(attention is noop)`"
+            help = "statements are counted: `count(attention is noop)`"
             raise ctx.wrong(item.span, what, _FIGURE, value, help)
     number = as_number(ctx, value, item.span, what)
     if isinstance(number, Quantity):

@@ -20,7 +20,7 @@ from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared
 from puzzledsl.checker.declarations.stages import prompts_file
-from puzzledsl.checker.expressions.coercions import as_constant, within
+from puzzledsl.checker.expressions.numbers import as_constant, within
 from puzzledsl.checker.expressions.settings import Settings, as_call, from_call, lower, read_call, summands
 from puzzledsl.checker.expressions.values import Constructed, RangeValue, Scope, Symbol
 from puzzledsl.checker.names.words import read_ref

@@ -16,7 +16,7 @@ from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared, space_info
-from puzzledsl.checker.expressions.coercions import as_constant, between, within
+from puzzledsl.checker.expressions.numbers import as_constant, between, within
 from puzzledsl.checker.expressions.settings import (
     Settings,
     as_call,

@@ -14,8 +14,8 @@ from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.coercions import as_whole
 from puzzledsl.checker.expressions.layer_tables import BOTH
+from puzzledsl.checker.expressions.numbers import as_whole
 from puzzledsl.checker.limits import MAX_INSTANCES
 from puzzledsl.checker.spaces.space_info import SpaceInfo, all_parent
 from puzzledsl.ir import nodes

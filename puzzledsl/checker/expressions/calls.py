@@ -15,11 +15,18 @@ from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.expressions import layer_tables as tables
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.arithmetic import guard
 from puzzledsl.checker.expressions.attributes import instances
-from puzzledsl.checker.expressions.coercions import as_number, is_times, label
 from puzzledsl.checker.expressions.logic import BOUND, afford, read_distinct, read_runs, refuse_several
-from puzzledsl.checker.expressions.terms import LAYER_TERMS, add_all, as_symbolic, scale
+from puzzledsl.checker.expressions.numbers import (
+    LAYER_TERMS,
+    add_all,
+    as_number,
+    as_symbolic,
+    is_times,
+    label,
+    scale,
+)
+from puzzledsl.checker.expressions.operators import guard
 from puzzledsl.checker.limits import TERMS_PER_STEP
 from puzzledsl.checker.names.words import lookup, unknown_name
 from puzzledsl.ir import nodes

@@ -15,13 +15,11 @@ from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.expressions import layer_tables as tables
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.arithmetic import combine
 from puzzledsl.checker.expressions.attributes import attribute, index
 from puzzledsl.checker.expressions.calls import call
-from puzzledsl.checker.expressions.coercions import as_constant, as_number
-from puzzledsl.checker.expressions.comparisons import compare
 from puzzledsl.checker.expressions.logic import connect, invert, same_as, subject_is
-from puzzledsl.checker.expressions.terms import as_symbolic, scale
+from puzzledsl.checker.expressions.numbers import as_constant, as_number, as_symbolic, scale
+from puzzledsl.checker.expressions.operators import combine, compare
 from puzzledsl.checker.limits import MAX_OPTIONS
 from puzzledsl.checker.names.words import lookup, unknown_name
 from puzzledsl.language.calls import CONSTRUCTORS

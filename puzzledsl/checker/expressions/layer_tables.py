@@ -22,7 +22,7 @@ from puzzledsl.base.units import COUNT, Dimension, Quantity, format_quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.terms import LAYER_TERMS, to_linear
+from puzzledsl.checker.expressions.numbers import LAYER_TERMS, to_linear
 from puzzledsl.checker.limits import CELLS_PER_STEP, MAX_CELLS
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import logic, nodes

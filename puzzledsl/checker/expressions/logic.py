@@ -1,6 +1,6 @@
 """Statements about layers' choices: `is`, `same as`, `and`, `or`, `not`, `implies`; `runs`, `longest` and `distinct` of layers.
 
-Constants are folded and comparisons are joined by `and`. Comparisons of layers' numbers are tables.statements about these layers
+Constants are folded and comparisons are joined by `and`. Comparisons of layers' numbers are statements about these layers
 and can be combined like others; those of metrics cannot.
 """
 
@@ -17,7 +17,7 @@ from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions import layer_tables as tables
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.coercions import as_number
+from puzzledsl.checker.expressions.numbers import as_number
 from puzzledsl.checker.limits import MAX_FORMULA
 from puzzledsl.checker.spaces.arguments import matching, predicate
 from puzzledsl.checker.spaces.space_info import SpaceInfo

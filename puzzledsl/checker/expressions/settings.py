@@ -20,7 +20,7 @@ from puzzledsl.base.units import COUNT, format_quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.coercions import as_constant, as_whole, between
+from puzzledsl.checker.expressions.numbers import as_constant, as_whole, between
 from puzzledsl.checker.limits import MAX_COUNT
 from puzzledsl.checker.names.words import read_ref, read_word, shipped_names, unknown_name
 from puzzledsl.language.calls import FORMER_SETTINGS

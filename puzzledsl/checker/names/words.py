@@ -15,7 +15,7 @@ from puzzledsl.base.units import Dimension, Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.coercions import EXAMPLES, unit_fixes, would_do
+from puzzledsl.checker.expressions.numbers import EXAMPLES, unit_fixes, would_do
 from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
 from puzzledsl.language import words
 from puzzledsl.language.calls import CONSTRUCTORS

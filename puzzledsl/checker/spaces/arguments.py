@@ -24,8 +24,8 @@ from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.expressions.coercions import as_constant, as_whole, refuse_list
 from puzzledsl.checker.expressions.layer_tables import holds
+from puzzledsl.checker.expressions.numbers import as_constant, as_whole, refuse_list
 from puzzledsl.checker.expressions.settings import Settings
 from puzzledsl.checker.expressions.values import Located, Names, Scope, located
 from puzzledsl.checker.limits import MAX_COUNT, MAX_OPTIONS

@@ -15,22 +15,16 @@ from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.units import COUNT, Dimension, Quantity
-from puzzledsl.checker.names.symbols import LocalNames as LocalNames
-from puzzledsl.checker.names.symbols import Scope as Scope
-from puzzledsl.checker.names.symbols import SourceFile as SourceFile
-from puzzledsl.checker.names.symbols import Symbol as Symbol
+from puzzledsl.checker.names.names import POISON as POISON
+from puzzledsl.checker.names.names import LocalNames as LocalNames
+from puzzledsl.checker.names.names import Poison as Poison
+from puzzledsl.checker.names.names import Scope as Scope
+from puzzledsl.checker.names.names import SourceFile as SourceFile
+from puzzledsl.checker.names.names import Symbol as Symbol
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
 from puzzledsl.language.words import DTYPES, FUNCTIONS
 from puzzledsl.syntax import tree
-
-
-@record
-class Poison:
-    """The value of a faulty expression that is already reported."""
-
-
-POISON = Poison()
 
 
 @record

@@ -11,7 +11,7 @@ from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.resources import resource
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context, Lower, OutOfSteps
+from puzzledsl.checker.context import MAX_DEPTH, MAX_INEXACT_STEPS, Context, Lower, OutOfSteps
 from puzzledsl.checker.declarations.common import check_assert
 from puzzledsl.checker.declarations.data import lower_data, lower_parent
 from puzzledsl.checker.declarations.hardware import lower_hardware, lower_scenario
@@ -26,14 +26,12 @@ from puzzledsl.checker.declarations.stages import (
 )
 from puzzledsl.checker.expressions.evaluate import evaluate
 from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
-from puzzledsl.checker.limits import MAX_DEPTH, MAX_INEXACT_STEPS
 from puzzledsl.checker.lints.names import warn_of_shadowing, warn_of_unused
-from puzzledsl.checker.lints.texts import warn_of_few_tokens, warn_of_windows
 from puzzledsl.checker.lints.vacuous import warn_of_direction, warn_of_exclusive, warn_of_vacuous
 from puzzledsl.checker.names.names import Loader, Parse, declared
 from puzzledsl.checker.names.words import check_settings, report_unknown_names, shipped_names, value_of
 from puzzledsl.checker.names.wrong_kind import settle_kinds
-from puzzledsl.checker.whole import check_whole
+from puzzledsl.checker.whole import check_whole, warn_of_few_tokens, warn_of_windows
 from puzzledsl.ir import nodes
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 from puzzledsl.ir.references import references

@@ -15,7 +15,7 @@ from puzzledsl.base.diagnostics import Args, Label, Span
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context, Refused
+from puzzledsl.checker.context import MAX_REQUIREMENTS, Context, Refused
 from puzzledsl.checker.declarations.common import Declared, misplaced, shared_statement, space_info
 from puzzledsl.checker.expressions import numbers, values
 from puzzledsl.checker.expressions.attributes import each_instance
@@ -24,7 +24,6 @@ from puzzledsl.checker.expressions.layer_tables import layer_spoken_of
 from puzzledsl.checker.expressions.logic import refuse_several
 from puzzledsl.checker.expressions.operators import Sides, comparable, refuse_batch_ratio, refuse_throughput
 from puzzledsl.checker.expressions.settings import Entry, Settings, from_call, lower_call, put, read_call
-from puzzledsl.checker.limits import MAX_REQUIREMENTS
 from puzzledsl.checker.spaces.space_info import SpaceInfo, guessed
 from puzzledsl.families.config import MAX_LAYERS
 from puzzledsl.ir import nodes

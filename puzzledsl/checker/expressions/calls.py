@@ -12,7 +12,7 @@ from puzzledsl.base.phrases import listed
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context, Refused
+from puzzledsl.checker.context import TERMS_PER_STEP, Context, Refused
 from puzzledsl.checker.expressions import layer_tables as tables
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.attributes import instances
@@ -27,7 +27,6 @@ from puzzledsl.checker.expressions.numbers import (
     scale,
 )
 from puzzledsl.checker.expressions.operators import guard
-from puzzledsl.checker.limits import TERMS_PER_STEP
 from puzzledsl.checker.names.words import lookup, unknown_name
 from puzzledsl.ir import nodes
 from puzzledsl.language.alternatives import ALTERNATIVES

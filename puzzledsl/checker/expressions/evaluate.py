@@ -12,7 +12,7 @@ from typing import assert_never
 from puzzledsl.base.diagnostics import Args, Fix, Span
 from puzzledsl.base.units import BadLiteral, Quantity, parse_quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context, Refused
+from puzzledsl.checker.context import MAX_OPTIONS, Context, Refused
 from puzzledsl.checker.expressions import layer_tables as tables
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.attributes import attribute, index
@@ -20,7 +20,6 @@ from puzzledsl.checker.expressions.calls import call
 from puzzledsl.checker.expressions.logic import connect, invert, same_as, subject_is
 from puzzledsl.checker.expressions.numbers import as_constant, as_number, as_symbolic, scale
 from puzzledsl.checker.expressions.operators import combine, compare
-from puzzledsl.checker.limits import MAX_OPTIONS
 from puzzledsl.checker.names.words import lookup, unknown_name
 from puzzledsl.language.calls import CONSTRUCTORS
 from puzzledsl.syntax import tree

@@ -14,11 +14,10 @@ from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.diagnostics import Args, Fix, Span
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context
+from puzzledsl.checker.context import MAX_FORMULA, Context
 from puzzledsl.checker.expressions import layer_tables as tables
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.numbers import as_number
-from puzzledsl.checker.limits import MAX_FORMULA
 from puzzledsl.checker.spaces.arguments import matching, predicate
 from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import logic, nodes

@@ -24,10 +24,9 @@ from puzzledsl.base.units import (
     format_quantity,
 )
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context
+from puzzledsl.checker.context import TERMS_PER_STEP, Context
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.values import Comparison, Number, Symbolic, TermKey, Value, describe
-from puzzledsl.checker.limits import TERMS_PER_STEP
 from puzzledsl.ir import nodes
 
 LAYER_TERMS = ("fact", "count", "table")

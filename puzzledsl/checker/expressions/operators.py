@@ -17,12 +17,11 @@ from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.units import COUNT, TOK_PER_S, Dimension, Form, Quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context
+from puzzledsl.checker.context import MAX_BITS, Context
 from puzzledsl.checker.expressions import numbers, values
 from puzzledsl.checker.expressions.layer_tables import compared, holds, layer_of, pointwise, tables_of
 from puzzledsl.checker.expressions.logic import connect
 from puzzledsl.checker.expressions.values import Number, Symbolic, Value, describe
-from puzzledsl.checker.limits import MAX_BITS
 from puzzledsl.checker.names.words import lookup, read_word
 from puzzledsl.ir import nodes
 from puzzledsl.syntax import tree

@@ -18,10 +18,9 @@ from puzzledsl.base.settings import REQUIRED, Call, Setting
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, format_quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context, Refused
+from puzzledsl.checker.context import MAX_COUNT, Context, Refused
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.numbers import as_constant, as_whole, between
-from puzzledsl.checker.limits import MAX_COUNT
 from puzzledsl.checker.names.words import read_ref, read_word, shipped_names, unknown_name
 from puzzledsl.language.calls import FORMER_SETTINGS
 from puzzledsl.language.kinds import KINDS

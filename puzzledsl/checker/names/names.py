@@ -19,7 +19,6 @@ from puzzledsl.base.frozen import record
 from puzzledsl.base.resources import listing, resource
 from puzzledsl.base.suggest import closest
 from puzzledsl.checker import errors
-from puzzledsl.checker.limits import MAX_FILES
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import normalise, parse, read_source
@@ -187,6 +186,8 @@ class Scope(LocalNames["Value"]):
 
 
 T = TypeVar("T")
+MAX_FILES = 200
+"""Files one program uses, itself included."""
 Parse = Callable[[str, str, Sink], tree.Module]
 
 

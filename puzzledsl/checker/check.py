@@ -29,8 +29,13 @@ from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
 from puzzledsl.checker.lints.names import warn_of_shadowing, warn_of_unused
 from puzzledsl.checker.lints.vacuous import warn_of_direction, warn_of_exclusive, warn_of_vacuous
 from puzzledsl.checker.names.names import Loader, Parse, declared
-from puzzledsl.checker.names.words import check_settings, report_unknown_names, shipped_names, value_of
-from puzzledsl.checker.names.wrong_kind import settle_kinds
+from puzzledsl.checker.names.words import (
+    check_settings,
+    report_unknown_names,
+    settle_kinds,
+    shipped_names,
+    value_of,
+)
 from puzzledsl.checker.whole import check_whole, warn_of_few_tokens, warn_of_windows
 from puzzledsl.ir import nodes
 from puzzledsl.ir.nodes import RooflineHardware, Shape

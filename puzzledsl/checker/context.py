@@ -14,9 +14,8 @@ from typing import Any, TypeVar
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Near, Sink, Span
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.expressions.values import Poison, Scope, SourceFile, Symbol, Value, describe
+from puzzledsl.checker.expressions.values import Poison, Scope, SourceFile, SpaceInfo, Symbol, Value, describe
 from puzzledsl.checker.names.names import Loader
-from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir.base import Where, span_of
 from puzzledsl.syntax import tree
 

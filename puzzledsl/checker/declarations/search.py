@@ -24,7 +24,7 @@ from puzzledsl.checker.expressions.layer_tables import layer_spoken_of
 from puzzledsl.checker.expressions.logic import refuse_several
 from puzzledsl.checker.expressions.operators import Sides, comparable, refuse_batch_ratio, refuse_throughput
 from puzzledsl.checker.expressions.settings import Entry, Settings, from_call, lower_call, put, read_call
-from puzzledsl.checker.spaces.space_info import SpaceInfo, guessed
+from puzzledsl.checker.expressions.values import SpaceInfo, guessed
 from puzzledsl.families.config import MAX_LAYERS
 from puzzledsl.ir import nodes
 from puzzledsl.ir.metric_records import METRICS

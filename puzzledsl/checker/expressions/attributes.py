@@ -16,7 +16,7 @@ from puzzledsl.checker.context import MAX_INSTANCES, Context, Refused
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.layer_tables import BOTH
 from puzzledsl.checker.expressions.numbers import as_whole
-from puzzledsl.checker.spaces.space_info import SpaceInfo, all_parent
+from puzzledsl.checker.expressions.values import SpaceInfo, all_parent
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import layer_fact, parent_fact
 from puzzledsl.ir.metric_records import METRICS, STATED, Metric

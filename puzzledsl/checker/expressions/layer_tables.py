@@ -23,7 +23,7 @@ from puzzledsl.checker import errors
 from puzzledsl.checker.context import CELLS_PER_STEP, MAX_CELLS, Context
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.numbers import LAYER_TERMS, to_linear
-from puzzledsl.checker.spaces.space_info import SpaceInfo
+from puzzledsl.checker.expressions.values import SpaceInfo
 from puzzledsl.ir import logic, nodes
 from puzzledsl.ir.facts import fact
 from puzzledsl.ir.logic import Pair, layers_of

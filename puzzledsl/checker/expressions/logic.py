@@ -18,8 +18,8 @@ from puzzledsl.checker.context import MAX_FORMULA, Context
 from puzzledsl.checker.expressions import layer_tables as tables
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.numbers import as_number
+from puzzledsl.checker.expressions.values import SpaceInfo
 from puzzledsl.checker.spaces.arguments import matching, predicate
-from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import logic, nodes
 from puzzledsl.ir.facts import fact
 from puzzledsl.syntax import tree

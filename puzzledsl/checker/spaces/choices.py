@@ -33,9 +33,17 @@ from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.expressions.numbers import wrong_list
 from puzzledsl.checker.expressions.settings import from_call
-from puzzledsl.checker.expressions.values import Constructed, Layers, Options, Scope, SubBlocks, Value
+from puzzledsl.checker.expressions.values import (
+    Choice,
+    Constructed,
+    Layers,
+    Options,
+    Scope,
+    SpaceInfo,
+    SubBlocks,
+    Value,
+)
 from puzzledsl.checker.spaces.arguments import CallArguments, options_of, predicate, report_unknown
-from puzzledsl.checker.spaces.space_info import Choice, SpaceInfo
 from puzzledsl.language.alternatives import ALTERNATIVES, PRECISION
 from puzzledsl.syntax import tree
 

@@ -9,9 +9,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from threading import Timer
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.structure_form import Draw, Form, Meaning
+from benchmarks.structure_form import Draw, Form, Meaning, Value
 from benchmarks.structure_text import MENUS, SCENARIOS, Child, Menu, Rng, Tables, World
 
 PZL = Path(sys.executable).with_name("pzl")
@@ -34,6 +35,7 @@ FAULTS = ("wrong", "refused", "crashed", "worse", "late", "unproven", "none", "s
 OF_TIME = ("worse", "late", "unproven", "none", "slow")  # faults that a busy machine may cause
 
 Faults = dict[str, str]
+Preferred = Callable[[str], int]  # the number that a column adds to a preference, by the column's name
 
 
 @dataclass(frozen=True)
@@ -166,8 +168,14 @@ class Said:
     answers: tuple[tuple[tuple[str, str], ...], ...]
 
 
-def plain_cpsat(model: bytes, limit_s: float, solutions: int, apart: int) -> Said:
-    """CP-SAT alone: one worker, default parameters, no gap. Each further answer differs from the others in `apart` layers."""
+def plain_cpsat(
+    model: bytes, limit_s: float, solutions: int, apart: int, preferred: Sequence[Preferred] = ()
+) -> Said:
+    """CP-SAT alone: one worker, default parameters, no gap. Each further answer differs from the others in `apart` layers.
+
+    The model has the first goal only. `preferred` are the others, a number of each column's name: CP-SAT solves one after the
+    other, each without loss in those before.
+    """
     from google.protobuf import text_format
     from ortools.sat import cp_model_pb2
 
@@ -180,6 +188,12 @@ def plain_cpsat(model: bytes, limit_s: float, solutions: int, apart: int) -> Sai
         status, taken, took_s, found_s = _once(text_format.MessageToString(proto), limit_s - wall_s)
         first_s = wall_s + found_s if first_s is None and found_s is not None else first_s
         wall_s += took_s
+        for number in preferred:
+            if status != "OPTIMAL" or wall_s >= limit_s:
+                break
+            _aim_next(proto, taken, number)
+            status, found, took_s, _ = _once(text_format.MessageToString(proto), limit_s - wall_s)
+            taken, wall_s = found or taken, wall_s + took_s
         columns = [i for i in taken if names[i][:1].isdigit()]
         if columns:
             keys = sorted((int(n), a, f.split("#")[0]) for n, a, f in (names[i].split("/") for i in columns))
@@ -189,6 +203,31 @@ def plain_cpsat(model: bytes, limit_s: float, solutions: int, apart: int) -> Sai
             far.coeffs.extend([1] * len(columns))
             far.domain.extend([0, layers - apart])
     return Said(min(wall_s, time.process_time() - busy_s), first_s, status, tuple(answers))
+
+
+def _aim_next(proto: Any, taken: Sequence[int], number: Preferred) -> None:
+    """Keep the sum of the model's objective as it is in an answer, and maximise a number of the columns instead."""
+    goal, kept = proto.objective, proto.constraints.add().linear
+    kept.vars.extend(goal.vars)
+    kept.coeffs.extend(goal.coeffs)
+    kept.domain.extend([-(2**62), sum(c for v, c in zip(goal.vars, goal.coeffs, strict=True) if v in taken)])
+    proto.ClearField("objective")
+    columns = [i for i, variable in enumerate(proto.variables) if variable.name[:1].isdigit()]
+    goal.vars.extend(columns)
+    goal.coeffs.extend([-number(proto.variables[i].name) for i in columns])
+
+
+def _preferred(text: Text, tables: Tables) -> list[Preferred]:
+    """The number that each column adds to each preference: these are sums over layers."""
+    parent = tables.parent(tables.first_batches)
+
+    def number(value: Value, name: str) -> int:
+        layer, attention, ffn = name.split("#")[0].split("/")
+        own = next(x for x in tables.choices[int(layer)] if (x.attention, x.ffn) == (attention, ffn))
+        layers = [*parent.layers[: int(layer)], own, *parent.layers[int(layer) + 1 :]]
+        return int(value(replace(parent, layers=layers))) - int(value(parent))
+
+    return [partial(number, value) for value in text.meaning.prefer]
 
 
 def _once(model_text: str, limit_s: float) -> tuple[str, list[int], float, float | None]:
@@ -237,7 +276,9 @@ def _measured(text: Text, file: Path, limit_s: float, pzl: Path, startup: Path) 
     started = solve(pzl, startup, limit_s)
     ours = solve(pzl, file, limit_s)
     build = file.parent / "build"
-    said = plain_cpsat((build / "search" / "best.pb").read_bytes(), limit_s, *text.meaning.solutions)
+    tables = Tables(text.world, json.loads((build / "costs" / "w.json").read_text("utf-8")))
+    model, preferred = (build / "search" / "best.pb").read_bytes(), _preferred(text, tables)
+    said = plain_cpsat(model, limit_s, *text.meaning.solutions, preferred)
     ours_s = max(0.0, ours.seconds - started.seconds)
     record = {
         "ours_s": round(ours_s, 3), "peak_mb": ours.peak_bytes // 10**6,
@@ -249,9 +290,7 @@ def _measured(text: Text, file: Path, limit_s: float, pzl: Path, startup: Path) 
     except (ValueError, KeyError, TypeError):
         return record | {"status": "crashed", "faults": {"crashed": f"exit {ours.code}: {ours.out[-300:]}"}}
     layers = [[(x["attention"], x["ffn"]) for x in s["layers"]] for s in answer["solutions"]]
-    judged = Judged(
-        text, Tables(text.world, json.loads((build / "costs" / "w.json").read_text("utf-8"))), answer, said
-    )
+    judged = Judged(text, tables, answer, said)
     faults = {"wrong": "; ".join(judged.mistakes()), "worse": judged.worse()}
     faults |= dict(time_faults(status, ours_s, said, limit_s))
     faults |= {"large": f"{ours.peak_bytes / 1e9:.1f} GB"} if ours.peak_bytes > LARGE_BYTES else {}

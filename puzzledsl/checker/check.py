@@ -15,6 +15,7 @@ from puzzledsl.checker.context import MAX_DEPTH, MAX_INEXACT_STEPS, Context, Low
 from puzzledsl.checker.declarations.common import check_assert
 from puzzledsl.checker.declarations.data import lower_data, lower_parent
 from puzzledsl.checker.declarations.hardware import lower_hardware, lower_scenario
+from puzzledsl.checker.declarations.judge import lower_judge
 from puzzledsl.checker.declarations.search import lower_frontier, lower_search
 from puzzledsl.checker.declarations.space import lower_space
 from puzzledsl.checker.declarations.stages import (
@@ -26,7 +27,12 @@ from puzzledsl.checker.declarations.stages import (
 )
 from puzzledsl.checker.expressions.evaluate import evaluate
 from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
-from puzzledsl.checker.lints.names import warn_of_shadowing, warn_of_unused
+from puzzledsl.checker.lints.declarations import (
+    warn_of_few_tokens,
+    warn_of_shadowing,
+    warn_of_unused,
+    warn_of_windows,
+)
 from puzzledsl.checker.lints.vacuous import warn_of_direction, warn_of_exclusive, warn_of_vacuous
 from puzzledsl.checker.names.names import Loader, Parse, declared
 from puzzledsl.checker.names.words import (
@@ -36,7 +42,7 @@ from puzzledsl.checker.names.words import (
     shipped_names,
     value_of,
 )
-from puzzledsl.checker.whole import check_whole, warn_of_few_tokens, warn_of_windows
+from puzzledsl.checker.whole import check_whole
 from puzzledsl.ir import nodes
 from puzzledsl.ir.nodes import RooflineHardware, Shape
 from puzzledsl.ir.references import references
@@ -51,7 +57,7 @@ LOWERINGS: dict[str, Lower] = {
     lower.__name__.removeprefix("lower_"): lower
     for lower in (
         *(lower_parent, lower_data, lower_hardware, lower_scenario, lower_space, lower_bld, lower_score),
-        *(lower_search, lower_frontier, lower_uptrain, lower_eval, lower_export),
+        *(lower_judge, lower_search, lower_frontier, lower_uptrain, lower_eval, lower_export),
     )
 }
 """Kind -> its lowering, in the order of a program."""

@@ -8,10 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative
-from puzzledsl.alternatives.gqa import GqaAttention
-from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.precision import PRECISIONS
-from puzzledsl.alternatives.shape import Shape
 from puzzledsl.alternatives.support import FAMILY, Absent, Architecture, Lowered
 from puzzledsl.base import stage_errors
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
@@ -47,8 +44,31 @@ def check_whole(ctx: Context, program: nodes.Program) -> None:
         search = program.searches[frontier.search]
         if frontier.children and not search.refine:
             _check_refine(ctx, program, search, ctx.span_of(frontier.where))
-    for check in (check_ends, check_exports, check_engines, check_tokenizers, check_pieces, check_writers):
+    for check in (
+        check_judges,
+        check_ends,
+        check_exports,
+        check_engines,
+        check_tokenizers,
+        check_pieces,
+        check_writers,
+    ):
         check(ctx, program)
+
+
+def check_judges(ctx: Context, program: nodes.Program) -> None:
+    """Report judges of the files that something else reads: a child is chosen by other documents than it is reported on."""
+    readers = references.readers_of(program) if program.judges else {}
+    for judge in program.judges.values():
+        data = program.data[judge.data]
+        met = [name for name in readers if references.overlap(program.data[name], data)]
+        found = [("documents", reader) for reader in dict.fromkeys(r for name in met for r in readers[name])]
+        asked = [
+            ("questions", f"eval `{e.name}`") for e in program.evals.values() if {*e.tasks} & {*judge.tasks}
+        ]
+        for what, reader in (found or asked)[:1]:
+            said: Args = {"judge": judge.name, "what": what, "reader": reader, "found": ""}
+            ctx.report(stage_errors.JudgedOnWhatIsRead(ctx.span_of(judge.where), **said))
 
 
 def check_ends(ctx: Context, program: nodes.Program) -> None:
@@ -81,7 +101,7 @@ def _without_ends(program: nodes.Program, space: nodes.Space) -> Iterator[tuple[
         if isinstance(method, nodes.ReplaceOne) and (method.children or method.around):
             yield score.where, f"score `{score.name}`", unbuilt, "leave `children` and `around` out"
     for name, search in searches.items():
-        if search.refine is not None:
+        if search.refine is not None and not references.judged_by(search):
             yield search.refine.where, f"`refine` of search `{name}`", unbuilt, "leave `refine` out"
     for uptrain in program.uptrains.values():
         if uptrain.search in searches:
@@ -123,10 +143,16 @@ def _check_refine(ctx: Context, program: nodes.Program, search: nodes.Search, sp
         help = f"declare one and minimize it: {declared}, of a `bld` of `{search.space}`"
         if fit:
             rest = "; what else matters can be a bound (`require`) or come after it (`prefer`)"
-            help = f"write `minimize {fit[0]}`{rest}"
+            help = f"write `minimize {fit[0]}`, or bound what a `judge` measures{rest}"
         ctx.report(errors.GoalNotMeasured(span, search=name, help=help))
     bld = None if score is None else program.scores[score].bld
-    if search.refine and search.refine.healed and bld is not None and not program.blds[bld].heal_tokens:
+    if (
+        search.refine
+        and search.refine.healed
+        and not references.judged_by(search)
+        and bld is not None
+        and not program.blds[bld].heal_tokens
+    ):
         ctx.report(errors.HealedToMeasureAlone(span, bld=bld))
     parent = program.parents[program.spaces[search.space].parent]
     if not isinstance(parent.source, nodes.HfSource):
@@ -386,62 +412,3 @@ def _rounded(space: nodes.Space, hardware: nodes.Hardware, engine: Engine) -> tu
             if alternative.dtype is None and alternative.kind != "noop":
                 return f"`{alternative.name}` in {layers_in_words([index])}", spec.dtype
     return None
-
-
-KIBI = 1024
-
-
-def warn_of_windows(ctx: Context, program: nodes.Program) -> None:
-    """Report each score that a search minimises or bounds, and that reads less of a text than the search's scenarios are long."""
-    told: set[str] = set()
-    for search in program.searches.values():
-        linears = [search.objective, *(p.goal for p in search.preferences)]
-        linears += [r.left for r in search.requirements if isinstance(r, nodes.LinearRequirement)]
-        terms = (weighted.term for linear in linears for weighted in linear.terms)
-        scenarios = [program.scenarios[t.scenario] for t in terms if isinstance(t, nodes.MetricTerm)]
-        scenario = max(scenarios, key=_length, default=None)
-        for name in references.mentioned_scores(search):
-            score = program.scores[name]
-            seen = _tokens_seen(program, score)
-            if scenario is None or seen is None or seen >= _length(scenario) or name in told:
-                continue
-            layers, length = program.spaces[search.space].layers, _length(scenario)
-            gqas = (a for layer in layers for a in layer.attention if isinstance(a, GqaAttention))
-            # those that hide something; the parent's own aside
-            if windows := sorted({a.window for a in gqas if a.window is not None and a.window < length}):
-                told.add(name)
-                said: Args = {"score": name, "seen": seen, "scenario": scenario.name, "bld": score.bld}
-                said |= {"windows": " and ".join(f"{window:,}" for window in windows)}
-                ctx.report(errors.WindowUnseen(ctx.span_of(score.where), length=length, **said))
-
-
-def _length(scenario: nodes.Scenario) -> int:
-    return scenario.prompt + scenario.output
-
-
-def _tokens_seen(program: nodes.Program, score: nodes.Score) -> int | None:
-    """The length of the texts that a score compares; None where it reads none, or questions."""
-    method = score.method
-    if not isinstance(method, nodes.ReplaceOne) or method.tasks is not None or score.bld is None:
-        return None
-    return min(method.samples, program.blds[score.bld].context)
-
-
-def warn_of_few_tokens(ctx: Context, program: nodes.Program) -> None:
-    """Report each BLD whose calibration text has fewer tokens for an expert than the expert has channels."""
-    for bld in program.blds.values():
-        space, calibration = program.spaces[bld.space], bld.calibration_tokens
-        each = zip(program.parents[space.parent].shape.each, space.layers, strict=True)
-        refitted = (own for own, layer in each if any(isinstance(a, MoeFfn) for a in layer.ffn))
-        shapes = [own for own in refitted if _needed(own) > calibration]
-        if "ffn" not in bld.sub_blocks or not shapes:
-            continue
-        own = max(shapes, key=_needed)
-        said: Args = {"calibration": calibration, "width": own.expert_width}
-        said |= {"seen": calibration * own.top_k // own.experts, "needed": f"{-(-_needed(own) // KIBI)}Ki"}
-        ctx.report(errors.FewTokensAnExpert(ctx.span_of(bld.where), **said))
-
-
-def _needed(shape: Shape) -> int:
-    """The tokens that give each expert as many as it has channels, if all experts have equally many."""
-    return -(-shape.expert_width * shape.experts // shape.top_k)

@@ -36,8 +36,8 @@ from puzzledsl.costs.long_table import (
     header_problems,
     read_long_table,
     row_length,
+    written_run,
 )
-from puzzledsl.ir.layer_runs import written_run
 
 DIMENSIONS: dict[str, Dimension] = {
     "memory": BYTES,

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, SubBlock
 from puzzledsl.alternatives.precision import FULL
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.language.alternatives import PRECISION
+from puzzledsl.language.calls import PRECISION
 
 LONGEST = 60
 """Longest number that is taken for a bound."""

@@ -25,6 +25,8 @@ from puzzledsl.ir.data_nodes import *  # noqa: F403
 from puzzledsl.ir.data_nodes import Data, Parent
 from puzzledsl.ir.hardware_nodes import *  # noqa: F403
 from puzzledsl.ir.hardware_nodes import Hardware, Scenario
+from puzzledsl.ir.judge_nodes import *  # noqa: F403
+from puzzledsl.ir.judge_nodes import Judge
 from puzzledsl.ir.search_nodes import *  # noqa: F403
 from puzzledsl.ir.search_nodes import Frontier, Search
 from puzzledsl.ir.stage_nodes import *  # noqa: F403
@@ -120,6 +122,7 @@ class Program(Artefact):
     spaces: dict[str, Space] = {}
     blds: dict[str, Bld] = {}
     scores: dict[str, Score] = {}
+    judges: dict[str, Judge] = left_out({})
     searches: dict[str, Search] = {}
     frontiers: dict[str, Frontier] = {}
     uptrains: dict[str, Uptrain] = {}

@@ -10,7 +10,7 @@ from puzzledsl.ir.hardware_nodes import PROFILE_SECTIONS
 from puzzledsl.ir.search_nodes import SWEEP
 from puzzledsl.ir.stage_nodes import EXPORTS
 from puzzledsl.language import calls
-from puzzledsl.language.alternatives import INITIALISERS, SITES
+from puzzledsl.language.calls import INITIALISERS, SITES
 from puzzledsl.language.words import DECLARATIONS
 
 PROFILE = settings_of(nodes.RooflineHardware)
@@ -62,7 +62,7 @@ _KINDS = (
         "spaces",
         targets=("parent", "space"),
         value=Setting("", calls={"used_by": calls.USED_BY}, noun="sub-space"),
-        settings={name: site.setting() for name, site in SITES.items()},
+        settings=SITES,
         sections={"init": Section("Initial weights of alternatives.", _INIT)},
         statements=("for", "let", "assert"),
         sees_space=True,
@@ -80,6 +80,14 @@ _KINDS = (
         "scores",
         targets=("bld", "space"),
         value=Setting("", calls=calls.SCORES, noun="way to score"),
+    ),
+    Kind(
+        'judge taste of p = tasks("hellaswag.jsonl") { data = d }',
+        "judges",
+        targets=("parent",),
+        of="parent",
+        value=Setting("", calls={"tasks": calls.TASKS}, noun="questions"),
+        settings=settings_of(nodes.Judge),
     ),
     Kind(
         "search s of w { minimize kl }",

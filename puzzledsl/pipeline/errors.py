@@ -49,6 +49,16 @@ class NoSolution(Diagnostic, code="E0607"):
     help_template = "run `pzl solve {file} {name}` to see which requirements conflict"
 
 
+class NoChildIsGoodEnough(Diagnostic, code="E0609"):
+    """No child that was measured meets the requirements on its quality."""
+
+    template = "none of {children} measured children of `{search}` meets {missed}; the nearest has {nearest}"
+    help_template = (
+        "ask for less quality or for less speed, measure more children (`refine = measured(…)`), or judge on more: errors "
+        "count against a child"
+    )
+
+
 class DiskFull(Diagnostic, code="E0608", template="cannot write `{path}`: {reason}"):
     """The operating system refused a write."""
 

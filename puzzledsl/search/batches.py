@@ -1,8 +1,7 @@
 """Branch and bound over boxes of batches (Land & Doig 1960): best answers, with preferences, and several diverse ones.
 
-The box with the best bound is solved if it is single, else split. Boxes that cannot beat the best answer so far are pruned. Boxes
-are first bounded at prices near those of the box before, which is good enough to order them. A box's own best prices are computed
-when its turn comes, unless the last ones are close enough.
+The box with the best bound is solved if it is single, else split. Boxes that cannot beat the best answer so far are pruned. The
+prices of a box start from those of the box before.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from fractions import Fraction
 
 from puzzledsl.ir.tables import Assignment
 from puzzledsl.search.effort import Effort
-from puzzledsl.search.lagrangian.bound import Bound, certify, lagrangian_bound
-from puzzledsl.search.lagrangian.lagrangian_dual import carried, nearer
+from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
+from puzzledsl.search.lagrangian.lagrangian_dual import carried
 from puzzledsl.search.portfolio.minimise import NONE, Outcome, minimise
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.columns import Floats, Ints
@@ -29,7 +28,6 @@ MOST_GUESSES = 3
 GUESS_GAP = 2e-3
 FEW_LABELS, LITTLE_WORK = 50_000, 0.1  # labels and CP-SAT seconds of a box's first try, if others wait
 MORE = 8  # growth of the effort from one try to the next
-FEW = 1.4  # columns per layer up to which better prices would hardly help
 SOME = 2  # columns per layer up to which a box is solved at once
 REACHES = (1, 3, 8)  # limits of successive solves, in eighths of the way from the bound to the best answer
 NARROW = 16  # a box is narrow, so that its relaxation is tight, if its batches differ by at most 1/16
@@ -78,14 +76,13 @@ class Incumbent:
 
 @dataclass(order=True, slots=True)
 class Entry:
-    """A box in the queue. `rank`: lower bound on its models' ranks. `ready`: the bound is at good prices for it."""
+    """A box in the queue. `rank`: lower bound on its models' ranks."""
 
     rank: Fraction
     low: tuple[int, ...]
     box: Box = field(compare=False)
     problem: Problem = field(compare=False)
     bound: Bound | None = field(compare=False)
-    ready: bool = field(compare=False)
     tries: int = field(compare=False, default=0)
 
 
@@ -106,7 +103,7 @@ class _Search:
             box = problems.boxes[0]
             only = problems.at(box)
             self.upwards = only.goal.upwards
-            self.queue.append(Entry(-INFINITE, box.low, box, only, None, True))
+            self.queue.append(Entry(-INFINITE, box.low, box, only, None))
         else:
             for box in problems.boxes:
                 self.add(box, -INFINITE)
@@ -217,17 +214,11 @@ class _Search:
         self.upwards = problem.goal.upwards
         if (problem.columns.least(problem.matrix).sum(axis=1) > problem.limits).any():
             return  # some row alone is infeasible
-        guess = self.last_prices(problem)
-        if guess is None:
-            bound = self.own_bound(problem)
-        else:
-            prices = nearer(problem, guess)
-            bound = certify(problem, prices)
-            if not bound.infeasible:
-                self.last = problem, prices
+        bound = lagrangian_bound(problem, self.last_prices(problem))
         if not bound.infeasible:
             rank = max(rank, problem.goal.rank(max(bound.value, self.floors.get(box, bound.value))))
-            heapq.heappush(self.queue, Entry(rank, box.low, box, problem, bound, guess is None))
+            heapq.heappush(self.queue, Entry(rank, box.low, box, problem, bound))
+            self.last = problem, bound.float_prices
 
     def entries(self) -> Iterator[Entry]:
         """Yield the boxes to solve, single or narrow, until no box can have a better answer or time is up."""
@@ -240,17 +231,14 @@ class _Search:
             if self.best is not None and entry.rank > self.least_to_lose():
                 break
             heapq.heappop(self.queue)
-            if box in self.solved:
+            if box in self.solved or not self.may_win(entry):
                 continue
             narrow = all((high - low) * NARROW <= low for low, high in zip(box.low, box.high, strict=True))
-            found = self.closer(entry) if self.best is not None or narrow else entry
-            if found is None:
-                continue
-            if box.is_single or (narrow and len(self.limits(found)) == 1):
-                yield found
+            if box.is_single or (narrow and len(self.limits(entry)) == 1):
+                yield entry
             else:
                 for half in box.halves():
-                    self.add(half, found.rank)
+                    self.add(half, entry.rank)
         self.settled += [entry.rank for entry in self.queue[:1]]
 
     def leave_out(self, entry: Entry, bound: int | None) -> None:
@@ -262,22 +250,6 @@ class _Search:
         goal = entry.problem.goal
         if bound <= entry.problem.columns.most(goal.values).sum():
             self.settled.append(max(entry.rank, goal.rank(bound)))
-
-    def closer(self, entry: Entry) -> Entry | None:
-        """Return the entry with a good bound if it is still to be solved; else None, after it is put back or pruned."""
-        if entry.ready:
-            return entry if self.may_win(entry) else None
-        problem, most, guess = entry.problem, self.at_most(entry), self.last_prices(entry.problem)
-        near = None if guess is None or most is None else certify(problem, guess)
-        if near is None or most is None or not (near.value > most or _leaves_few(problem, near, most, FEW)):
-            near = self.own_bound(problem)
-        if near.infeasible:
-            return None
-        entry = replace(entry, rank=max(entry.rank, problem.goal.rank(near.value)), bound=near, ready=True)
-        if self.best is None:
-            return entry  # first or nearly first: its answer prunes most other boxes
-        heapq.heappush(self.queue, entry)
-        return None
 
     def least_to_lose(self) -> Fraction:
         """Return the rank below which an answer improves on the best one by more than the requested gap."""
@@ -326,27 +298,17 @@ class _Search:
     def limits(self, entry: Entry) -> list[int | None]:
         """Return the limits for successive solves of a box: low first where many columns are left, `at_most` last."""
         most, bound = self.at_most(entry), entry.bound
-        if most is None or bound is None or _leaves_few(entry.problem, bound, most, SOME):
+        if most is None or bound is None:
+            return [most]
+        if int(bound.within(most).sum()) <= SOME * entry.problem.columns.layers:
             return [most]
         return [*dict.fromkeys(bound.value + (most - bound.value) * n // 8 for n in REACHES)]
-
-    def own_bound(self, problem: Problem) -> Bound:
-        """Return the bound at the problem's own best prices."""
-        bound = lagrangian_bound(problem, self.last_prices(problem))
-        if not bound.infeasible:
-            self.last = problem, bound.float_prices
-        return bound
 
     def last_prices(self, problem: Problem) -> Floats | None:
         """Return the last prices in this problem's units; None if there are none for the same rows."""
         if self.last is None or len(self.last[0].rows) != len(problem.rows):
             return None
         return carried(self.last[1], self.last[0], problem)
-
-
-def _leaves_few(problem: Problem, bound: Bound, most: int, per_layer: float) -> bool:
-    """True if few columns may be in an answer with a sum up to `most`."""
-    return int(bound.within(most).sum()) <= per_layer * problem.columns.layers
 
 
 def _short(effort: Effort, tries: int) -> Effort:

@@ -49,7 +49,6 @@ def find_incumbent(problem: Problem, bound: Bound, deadline: float = inf) -> Int
         use = rows[:, chosen].sum(axis=1)
         excess = float((np.maximum(use - problem.limits, 0) / scale).sum())
         if excess == 0 and not broken:
-            _improve(problem, chosen, deadline)
             return chosen
         after = use[:, None] - rows[:, chosen][:, layer_of] + rows
         gain = excess - (np.maximum(after - problem.limits[:, None], 0) / scale[:, None]).sum(axis=0)
@@ -104,22 +103,6 @@ def _swapped(chosen: Ints, layer_of: Ints, columns: Ints) -> Ints:
     answers = np.tile(chosen, (len(columns), 1))
     answers[np.arange(len(columns)), layer_of[columns]] = columns
     return answers
-
-
-def _improve(problem: Problem, chosen: Ints, deadline: float) -> None:
-    """Swap single columns, best first, while the objective decreases and the answer stays one. Changes `chosen` in place."""
-    rows, values, layer_of = problem.matrix, problem.goal.values, problem.columns.layer_of
-    for _ in range(4 * problem.columns.layers):
-        use = rows[:, chosen].sum(axis=1)
-        after = use[:, None] - rows[:, chosen][:, layer_of] + rows
-        gain = values[chosen][layer_of] - values
-        gain = np.where((after <= problem.limits[:, None]).all(axis=0), gain, 0)
-        best = np.argsort(-gain, kind="stable")[:TRIES]
-        best = best[gain[best] > 0]
-        best = best[problem.meeting_formulas(_swapped(chosen, layer_of, best))]
-        if not len(best) or monotonic() > deadline:
-            return
-        chosen[layer_of[best[0]]] = best[0]
 
 
 def improvements(problem: Problem, bound: Bound, chosen: Ints) -> Iterator[Ints]:

@@ -18,7 +18,7 @@ from puzzledsl.checker.names.occurrences import Gap
 from puzzledsl.checker.names.scopes import Meaning, NameScope, members
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.language import calls, words
-from puzzledsl.language.alternatives import alternatives_of
+from puzzledsl.language.calls import alternatives_of
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.server.document import Document
 from puzzledsl.server.writing import Written, written_before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 
 from lsprotocol import types
@@ -59,7 +60,7 @@ def formatting(document: Document) -> list[types.TextEdit]:
 
 def line_edits(document: Document, new: str) -> list[types.TextEdit]:
     """Return the edits that turn a text into another, each for the smallest run of lines."""
-    old_lines, new_lines = _with_ends(document.text), _with_ends(new)
+    old_lines, new_lines = (re.findall(r"[^\n]*\n|[^\n]+", text) for text in (document.text, new))
     count, last = len(document.lines.lines), document.lines.lines[-1]
     behind = document.lines.position(count, len(last) + 1)
     starts = [types.Position(index, 0) for index in range(count)] + [behind]
@@ -69,9 +70,3 @@ def line_edits(document: Document, new: str) -> list[types.TextEdit]:
         for tag, first, stop, new_first, new_stop in matcher.get_opcodes()
         if tag != "equal"
     ]
-
-
-def _with_ends(text: str) -> list[str]:
-    """Return the lines of a text with their line ends. The last one has none and is omitted if it is empty."""
-    *lines, last = text.split("\n")
-    return [line + "\n" for line in lines] + ([last] if last else [])

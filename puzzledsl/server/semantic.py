@@ -5,7 +5,7 @@ from __future__ import annotations
 from lsprotocol import types
 
 from puzzledsl.checker.expressions.values import Symbol
-from puzzledsl.checker.names.occurrences import Occurrence
+from puzzledsl.checker.names.scopes import LanguageWord
 from puzzledsl.server.document import Document
 from puzzledsl.server.positions import units
 from puzzledsl.syntax.highlight import TokenClass, classified
@@ -49,10 +49,18 @@ def semantic_tokens(document: Document) -> types.SemanticTokens:
     data: list[int] = []
     last_line = last_start = 0
     for token, its_class in classified(document.text) if document.tokens else []:
-        told = _told(names.get((token.line, token.column)), its_class)
-        if told is None:
-            continue
-        kind, modifiers = told
+        occurrence, modifiers = names.get((token.line, token.column)), tuple[str, ...]()
+        match occurrence.symbol if occurrence else None:
+            case Symbol(kind=of):
+                kind = _BY_KIND.get(of, "class")
+                modifiers = ("declaration",) if occurrence and occurrence.role == "declares" else ()
+            case LanguageWord(category=category):
+                kind = _BY_CATEGORY[category]
+                modifiers = ("defaultLibrary",) if category in ("call", "function") else ()
+            case _ if its_class in _BY_CLASS:
+                kind, modifiers = _BY_CLASS[its_class], ("documentation",) if its_class == "doc" else ()
+            case _:
+                continue
         start = document.lines.position(token.line, token.column)
         step = start.character - (last_start if start.line == last_line else 0)
         length = units(str(token), document.lines.encoding)
@@ -60,16 +68,3 @@ def semantic_tokens(document: Document) -> types.SemanticTokens:
         data += [start.line - last_line, step, length, TYPES.index(kind), bits]
         last_line, last_start = start.line, start.character
     return types.SemanticTokens(data)
-
-
-def _told(occurrence: Occurrence | None, its_class: TokenClass) -> tuple[str, tuple[str, ...]] | None:
-    symbol = None if occurrence is None else occurrence.symbol
-    if isinstance(symbol, Symbol):
-        declares = occurrence is not None and occurrence.role == "declares"
-        return _BY_KIND.get(symbol.kind, "class"), ("declaration",) if declares else ()
-    if symbol is not None:
-        in_library = symbol.category in ("call", "function")
-        return _BY_CATEGORY[symbol.category], ("defaultLibrary",) if in_library else ()
-    if its_class in _BY_CLASS:
-        return _BY_CLASS[its_class], ("documentation",) if its_class == "doc" else ()
-    return None

@@ -17,6 +17,7 @@ from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import MAX_REQUIREMENTS, Context, Refused
 from puzzledsl.checker.declarations.common import Declared, misplaced, shared_statement, space_info
+from puzzledsl.checker.declarations.judge import is_judged, judged_requirement, predicted, refuse_judged
 from puzzledsl.checker.expressions import numbers, values
 from puzzledsl.checker.expressions.attributes import each_instance
 from puzzledsl.checker.expressions.calls import count
@@ -28,6 +29,7 @@ from puzzledsl.checker.expressions.values import SpaceInfo, guessed
 from puzzledsl.families.config import MAX_LAYERS
 from puzzledsl.ir import nodes
 from puzzledsl.ir.metric_records import METRICS
+from puzzledsl.ir.references import judged_by
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
@@ -121,7 +123,7 @@ class _Body:
                 self.search.missing(what, help)
             return None
         count, apart = self.solutions or ((base.solutions, base.apart) if base else (1, 1))
-        return nodes.Search(
+        node = nodes.Search(
             **self.search.head(),
             **given,
             sense=objective[0],
@@ -131,6 +133,14 @@ class _Body:
             solutions=count,
             apart=apart,
         )
+        refine, own = node.refine, self.settings.has("refine")
+        if judged_by(node) and own and refine is not None:
+            plain = nodes.Refine(children=refine.children, where=refine.where)
+            at, help = self.settings.place("refine"), f"write `refine = measured({refine.children})`"
+            if refine != plain:  # its other settings would say nothing
+                what = "how children are healed and measured, which their judges say,"
+                self.ctx.misplaced(at, what, self.search.thing, help)
+        return predicted(self.ctx, self.search, self.info, node, measures=refine is not None or not own)
 
     def read(self, statement: tree.Stmt, scope: values.Scope, in_for: bool) -> None:
         """Lower one statement."""
@@ -190,7 +200,8 @@ class _Body:
                 for item in value.items if isinstance(value, values.Conjunction) else (value,):
                     if isinstance(item, values.Comparison):
                         self._own_scores(item.left, item.span)
-                        self.requirements.append(numbers.to_requirement(ctx, item, because))
+                        to_node = judged_requirement if is_judged(item.left) else numbers.to_requirement
+                        self.requirements.append(to_node(ctx, item, because))
                     else:
                         said = {"formula": item.logic, "because": because, "where": ctx.where(span)}
                         self.requirements.append(nodes.LogicRequirement(**said))
@@ -259,6 +270,8 @@ class _Body:
         if isinstance(number, Quantity) or not number.terms:
             shown = str(number) if isinstance(number, Quantity) else str(number.constant)
             raise ctx.refuse(errors.NothingToDecide(span, what="this goal", value=shown))
+        if key := is_judged(number):
+            refuse_judged(ctx, key, span)
         if numbers.is_throughput(number) and len(number.terms) > 1:
             refuse_throughput(ctx, number, span)
         self._own_scores(number, span)
@@ -338,6 +351,8 @@ def lower_frontier(ctx: Context, symbol: values.Symbol) -> nodes.Frontier | None
 def _swept(settings: Settings) -> tuple[values.Number, nodes.Term]:
     ctx, what, span = settings.ctx, "what a frontier sweeps", settings.place("metric")
     number = numbers.as_number(ctx, settings.value("metric"), span, what)
+    if isinstance(number, values.Symbolic) and (key := is_judged(number)):
+        refuse_judged(ctx, key, span)
     linear = numbers.to_linear(number) if isinstance(number, values.Symbolic) else nodes.Linear(terms=())
     if len(linear.terms) != 1 or linear.terms[0].coefficient != 1 or linear.constant:
         help = "name it alone: `chat.throughput`, `params`, `kl`, `sum(ffn.width)`"

@@ -16,7 +16,7 @@ from puzzledsl.checker.expressions.attributes import each_instance
 from puzzledsl.checker.expressions.values import Scope, SpaceInfo, Symbol, all_parent, guessed
 from puzzledsl.checker.spaces.choices import ChoiceReader
 from puzzledsl.ir import nodes
-from puzzledsl.language.alternatives import INITIALISERS
+from puzzledsl.language.calls import INITIALISERS
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 

@@ -152,6 +152,13 @@ def _running_cost(ctx: Context, symbol: values.Symbol, node: tree.Attribute, met
     return values.Symbolic({term: factor}, dimension=metric.dimension)
 
 
+def _of_judge(ctx: Context, symbol: values.Symbol, node: tree.Attribute) -> values.Value:
+    name = node.name.text
+    if name not in nodes.JUDGED:
+        _unknown(ctx, node, f"judge `{symbol.name}`", nodes.JUDGED)
+    return values.Symbolic({("judged", ctx.name_of(symbol), name): Fraction(1)})
+
+
 _AS = {"experts": "dtype", "activations": "dtype", "head": "embedding"}
 """Number types of a profile that are another one unless said."""
 
@@ -175,7 +182,13 @@ def _of_hardware(ctx: Context, symbol: values.Symbol, node: tree.Attribute) -> v
     return _unknown(ctx, node, f"hardware `{symbol.name}`", known, help if lacks_memory else "")
 
 
-_OF = {"file": _of_file, "parent": _of_parent, "scenario": _of_scenario, "hardware": _of_hardware}
+_OF = {
+    "file": _of_file,
+    "parent": _of_parent,
+    "scenario": _of_scenario,
+    "hardware": _of_hardware,
+    "judge": _of_judge,
+}
 """Kinds of declarations with parts."""
 
 

@@ -29,8 +29,7 @@ from puzzledsl.checker.expressions.numbers import (
 from puzzledsl.checker.expressions.operators import guard
 from puzzledsl.checker.names.words import lookup, unknown_name
 from puzzledsl.ir import nodes
-from puzzledsl.language.alternatives import ALTERNATIVES
-from puzzledsl.language.calls import CONSTRUCTORS
+from puzzledsl.language.calls import ALTERNATIVES, CONSTRUCTORS
 from puzzledsl.language.words import FUNCTIONS
 from puzzledsl.syntax import tree
 

@@ -268,7 +268,7 @@ def _bound(
     at: Sides,
 ) -> values.Value:
     batch = [numbers.is_metric(key, "batch") for key in left.terms]
-    measured = [key[0] in ("metric", "score") for key in left.terms]
+    measured = [key[0] in ("metric", "score", "judged") for key in left.terms]
     if op == "==" and any(scattered and not own for scattered, own in zip(measured, batch, strict=True)):
         what = "a metric or score, which takes scattered values"
         raise ctx.refuse(errors.BadEquality(at.op, op="==", what=what, help="write `<=` or `>=`"))

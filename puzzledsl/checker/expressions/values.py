@@ -273,8 +273,9 @@ class Matches:
 
 
 TermKey = tuple[str | int | tuple[Any, ...], ...]
-"""("metric", scenario, metric) | ("score", name) | ("params",) | ("fact", sub_block, attribute, layer) |
-("count", sub_block, names, layer) | ("table", attention_names, ffn_names, cells, layer)"""
+"""("metric", scenario, metric) | ("score", name) | ("params",) | ("judged", judge, figure) |
+("fact", sub_block, attribute, layer) | ("count", sub_block, names, layer) |
+("table", attention_names, ffn_names, cells, layer)"""
 
 
 @record(eq=False)

@@ -32,7 +32,7 @@ from puzzledsl.checker.names.scopes import (
     members,
 )
 from puzzledsl.language import words
-from puzzledsl.language.alternatives import ALTERNATIVES, alternatives_of, pattern_fields
+from puzzledsl.language.calls import ALTERNATIVES, alternatives_of, pattern_fields
 from puzzledsl.language.kinds import KINDS, PROFILE
 from puzzledsl.syntax import tree
 

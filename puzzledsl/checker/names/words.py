@@ -23,6 +23,7 @@ from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.numbers import EXAMPLES, unit_fixes, would_do
 from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol, article
+from puzzledsl.ir.judge_nodes import JUDGED
 from puzzledsl.language import words
 from puzzledsl.language.calls import CONSTRUCTORS
 from puzzledsl.language.kinds import KINDS
@@ -117,6 +118,10 @@ def unknown_name(
     ctx.unknown.setdefault((scope.file.file, name.text), []).append((name.span, near))
 
 
+_JUDGED_WORDS = frozenset(("quality", "accuracy", "kept", "agreement", "perplexity"))
+"""Words of users for measured quality, which has no name of its own."""
+
+
 def report_unknown_names(ctx: Context) -> None:
     """Report each undeclared name of a file once, at its first use; a note lists the other lines.
 
@@ -133,6 +138,10 @@ def report_unknown_names(ctx: Context) -> None:
         help, fixes = f"did you mean `{near}`?" if near else "", list[Fix]()
         if name.lower() in ("none", "null"):
             help = "no value is written by leaving the setting out"
+        if name in _JUDGED_WORDS and near is None:
+            figure = "kept" if name not in JUDGED else name
+            declared = "`judge taste of PARENT = tasks(…) { data = … }`"
+            help = f"a judge measures it of whole children: declare {declared}, then write `taste.{figure}`"
         if (file, name) in forgotten:
             help = f"the standard library has it: write `{use_of([name])}`"
             fixes = [_insert_use(ctx.file_of(span), [other for own, other in forgotten if own == file])]

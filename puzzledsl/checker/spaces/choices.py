@@ -44,7 +44,7 @@ from puzzledsl.checker.expressions.values import (
     Value,
 )
 from puzzledsl.checker.spaces.arguments import CallArguments, options_of, predicate, report_unknown
-from puzzledsl.language.alternatives import ALTERNATIVES, PRECISION
+from puzzledsl.language.calls import ALTERNATIVES, PRECISION
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")

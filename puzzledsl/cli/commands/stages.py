@@ -124,24 +124,29 @@ def refine(
 
     With --json one list of what these files hold.
     """
+    from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.cli.output import print_json
     from puzzledsl.pipeline.inputs import refined_frontier_of, refinement_of
+    from puzzledsl.pipeline.tasks import TASKS
     from puzzledsl.pipeline.text.refined_text import refined_frontier_text, refinement_text
 
     ctx = loading.context(file, set_, build)
-    documents, texts = [], []
+    documents, texts, missed = [], [], []
     for name in do_stage(ctx, "refine", names):
+        missed.append(TASKS["refine"](ctx, name).dead_end())
         if name in ctx.program.frontiers:
             along = refined_frontier_of(ctx, name)
             documents.append(along.model_dump(mode="json"))
             texts.append(refined_frontier_text(ctx.program, along))
         elif (found := refinement_of(ctx, name)) is not None:
             documents.append(found.model_dump(mode="json"))
-            texts.append(refinement_text(found))
+            texts.append(refinement_text(ctx.program, found))
     if json:
         print_json(documents)
     else:
         print("\n\n".join(texts))
+    if any(missed):
+        raise DiagnosticError(*filter(None, missed))
 
 
 def realise(

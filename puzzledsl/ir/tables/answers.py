@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from puzzledsl.alternatives.alternative import Site
-from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.frozen import Frozen, left_out
 from puzzledsl.ir.base import Artefact
+from puzzledsl.ir.tables.evaluations import Figure
 
 
 class LayerAssignment(Frozen):
@@ -223,9 +224,13 @@ class WhyResult(Artefact):
 
 def by_regret(sub_block: SubBlockRegrets) -> list[Regret]:
     """The alternatives, the best first: the chosen one, those that are known, those between bounds, those that cannot be."""
-    return sorted(
-        sub_block.regrets, key=lambda regret: (regret.alternative != sub_block.chosen, *_key(regret))
-    )
+
+    def key(regret: Regret) -> tuple[bool, float, float]:
+        least = math.inf if regret.at_least is None else regret.at_least
+        most = math.inf if regret.at_most is None or regret.at_least is None else regret.at_most
+        return regret.alternative != sub_block.chosen, most, least
+
+    return sorted(sub_block.regrets, key=key)
 
 
 def next_best(sub_block: SubBlockRegrets) -> Regret | None:
@@ -255,17 +260,12 @@ def indifferent(result: WhyResult) -> tuple[list[SubBlockRegrets], list[SubBlock
     return every, some
 
 
-def _key(regret: Regret) -> tuple[float, float]:
-    if regret.at_least is None:
-        return math.inf, math.inf
-    return math.inf if regret.at_most is None else regret.at_most, regret.at_least
-
-
 class MeasuredChild(Frozen):
     """Child that was built, healed and measured.
 
     `predicted`, with its standard error, is the prediction of the score model before the measurement; `measured` is its score.
-    Both are in the unit of the score.
+    Both are in the unit of the score. `judged`: what judges measured, by `JUDGE.FIGURE`; `missed`: the requirements on that which
+    the child does not meet; `objective`: of a judged child, its own.
 
     `origin`: "optimum" of the search's scores, a baseline's child ("uniform", "block_influence", "angular_run"), the optimum of
     refitted scores ("model"), of scores drawn around these ("drawn"), or, at a
@@ -277,6 +277,9 @@ class MeasuredChild(Frozen):
     predicted: float
     predicted_stderr: float
     measured: float
+    judged: dict[str, Figure] = left_out({})
+    objective: float | None = left_out(None)
+    missed: tuple[str, ...] = left_out(())
 
 
 class Refinement(Artefact):

@@ -56,7 +56,7 @@ def _refined(ctx: Context) -> Iterator[str]:
         if not (ctx.build.refinement(name).is_file() and has_child(ctx, name)):
             continue
         if (found := refinement_of(ctx, name)) is not None:
-            yield f"{name:<12} refined    {refined_line(found)}"
+            yield f"{name:<12} refined    {refined_line(ctx.program, found)}"
     for name, frontier in ctx.program.frontiers.items():
         if frontier.children and ctx.build.refinement(name).is_file():
             yield f"{name:<12} refined    {refined_points_line(refined_frontier_of(ctx, name))}"

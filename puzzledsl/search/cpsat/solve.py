@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LARGEST_GOAL = 2**62
 WORK = 30.0  # CP-SAT's deterministic seconds for one of these numbers
+AT_ONCE = 1.0  # the same, to prove that no other answer is as good
 LARGEST_PLACE = 2**50  # limit on the number that encodes columns of several layers in the canonical order
 
 
@@ -126,9 +127,14 @@ def canonical_answer(problem: Problem, bound: Bound, chosen: Ints, effort: Effor
 
 
 def _is_only_best(problem: Problem, keep: Mask, chosen: Ints, effort: Effort) -> bool:
-    """Return True if every other answer in `keep` is proven worse: far easier for CP-SAT than to prove that none is as good."""
+    """Return True if no other answer in `keep` is proven to be as good: at once, or by the best one of the others."""
     value, core = problem.goal.of(chosen), problem.only(keep)
     if (core.columns.sizes == 1).all():
         return True
-    second = run_cpsat(core.with_rows(core.apart_from(problem.choice(chosen), 1)), effort, at_least=value)
+    if core.is_coarse:
+        return False
+    others = core.with_rows(core.apart_from(problem.choice(chosen), 1))
+    second = run_cpsat(others, replace(effort, work=AT_ONCE), at_most=value)
+    if not second.proven:
+        second = run_cpsat(others, effort, at_least=value)
     return second.proven and (second.bound is None or second.bound > value)

@@ -13,7 +13,7 @@ import numpy as np
 from puzzledsl.search.label_setting.resources import Resources, resources_of
 from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.problem.columns import Ints
-from puzzledsl.search.problem.instance import Problem
+from puzzledsl.search.problem.instance import Problem, is_unfinished
 from puzzledsl.search.problem.paths import paths_of
 
 LARGEST_PLACE = 2**62
@@ -76,11 +76,10 @@ class Layout:
 
 
 def layout_of(problem: Problem, bound: Bound, most: int) -> Layout | None:
-    """Lay out a problem for sums up to `most`; None if its integers are too large or its diagram does not cover all formulas."""
+    """Lay out a problem for sums up to `most`; None if its integers are too large or it has no diagram of its formulas."""
     columns, diagram = problem.columns, problem.diagram
-    covered = 0 if diagram is None else len(diagram.covered)
     resources = resources_of(problem, bound, most)
-    if resources is None or covered < len(problem.formulas) or (columns.period and diagram is None):
+    if resources is None or ((problem.formulas or columns.period) and is_unfinished(diagram)):
         return None
     staged, then = list[int](), list[Ints]()
     if diagram is not None:

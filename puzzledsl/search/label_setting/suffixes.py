@@ -2,15 +2,14 @@
 
 The last layers have the near-tied choices that use up the rest of the budgets, where label setting has the most labels.
 
-Orthogonal range search: a grid over the resource use of parts (suffixes) finds those that complete partial models. A part that
+Orthogonal range search: an index of parts (suffixes) by resource use finds those that complete partial models. A part that
 completes a model to a good answer nearly exhausts each row that has a price. With prices w,
-    sum over rows of w . (room left of the row)  <=  room left of the priced objective
-so the candidates lie in a small simplex, and only the grid cells in it are looked at.
+    slack of the part + sum over rows of w . (room left of the row)  <=  room left of the priced objective
+so the candidates lie in a small simplex. Uses are floats in shares of that room, with a tolerance far above their rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from time import monotonic
 
@@ -19,86 +18,89 @@ import numpy as np
 from puzzledsl.search.label_setting.labels import Short, Step, added, best_of_each
 from puzzledsl.search.label_setting.layout import Layout
 from puzzledsl.search.label_setting.resources import Resources
-from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.columns import Floats, Ints
 
-TOGETHER = 4096  # models that are looked up at once
+TOGETHER = 2048  # models that are looked up at once
 AT_A_STAGE = 220_000  # most suffixes of a stage before dominance
-AXES = 3  # most dimensions of the grid: the rows that discriminate best between parts
-SPLIT = 4  # initial number of cells along each side of a model's box
-CELLS = 4  # about the most cells per part
-PAIRS = 3000  # candidates per model; with more, the caller does better without a grid
-A_BLOCK = 100_000  # candidates tried at once
+PAIRS = 3000  # candidates per model; with more, the caller does better without suffixes
+LARGEST_KEY, CLOSE = 1e9, 1e-6  # largest key of a part, and tolerance of keys
+SLABS = 5  # ranges of slack of parts
+WIDTH = 0.4  # of a cell, as a share of the room for slack
+Numbers = Ints | Floats
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Grid:
-    """Parts sorted by cell of the grid.
+class Index:
+    """Parts by range of slack, cell of the use of one row, and use of another; all in shares of the room for slack.
 
-    `use[row][part]` >= 0 and `goal[part]`: resource use and objective. `axes`: rows that are the grid's dimensions, with `widths`
-    and `counts` of the cells. `first[cell]`: first part of a cell. `order[part]`: the part's place before sorting.
+    `figures[0]`: objective; then the rows, [1 + rows][part]. `slack[part]`: at `prices`. `room`: typical room for slack.
     """
 
-    use: Ints
-    goal: Ints
-    axes: list[int]
-    widths: list[int]
-    counts: list[int]
-    first: Ints
-    order: Ints
+    def __init__(self, figures: Numbers, slack: Numbers, prices: Numbers, room: float) -> None:
+        self.prices, self.unit = prices[:, None] / max(room, 1.0), max(room, 1.0)
+        slack, use = slack / self.unit, figures[1:] * self.prices
+        self.least = use.min(axis=1, keepdims=True)
+        self.axes = np.argsort(-np.ptp(use, axis=1), kind="stable")[:2]
+        first, last = self._along_axes(use)
+        self.cells, self.span = int(first.max() / WIDTH) + 1, float(last.max()) + 2.0
+        slab = np.clip((slack * SLABS).astype(np.int64), 0, SLABS - 1)
+        self.slabs = [(s, float(slack[slab == s].min())) for s in np.unique(slab).tolist()]
+        keys = (slab * self.cells + (first / WIDTH).astype(np.int64)) * self.span + last
+        self.order = np.argsort(keys, kind="stable")
+        self.keys, self.figures = keys[self.order], figures[:, self.order]
 
-    def candidates(self, room: Ints, left: Ints, weights: Ints) -> Iterator[tuple[Ints, Ints, Ints]]:
-        """Yield (models, first parts, numbers of parts) of candidates. `left`: room of the priced objective."""
-        high = [
-            np.minimum(room[row] // width, count - 1)
-            for row, width, count in zip(self.axes, self.widths, self.counts, strict=True)
-        ]
-        last = len(self.axes) - 1
-        cells = [(np.arange(len(left)), np.zeros(len(left), dtype=np.int64), left)]
-        for axis in range(last):
-            cells = [
-                step
-                for models, at, rest in cells
-                for step in self._steps(axis, models, at, rest, room[:, models], high[axis][models], weights)
-            ]
-        for models, at, rest in cells:
-            low = self._low(last, rest, room[:, models], weights)
-            some = (low <= high[last][models]).nonzero()[0]
-            models, at, low = models[some], at[some] * self.counts[-1], low[some]
-            begin = self.first[at + low]
-            number = self.first[at + high[last][models] + 1] - begin
-            some = number > 0
-            yield models[some], begin[some], number[some]
+    def _along_axes(self, use: Floats) -> tuple[Floats, Floats]:
+        above = use - self.least
+        return (above[self.axes[0]] if len(self.axes) > 1 else np.zeros(use.shape[1])), above[self.axes[-1]]
 
-    def _low(self, axis: int, rest: Ints, room: Ints, weights: Ints) -> Ints:
-        """Return the first cell of an axis for models that may waste at most `rest` of the priced objective."""
-        row = self.axes[axis]
-        return np.asarray(np.maximum(room[row] - rest // weights[row], 0) // self.widths[axis])
+    def pairs(self, room: Numbers, left: Numbers, most: int) -> tuple[Ints, Ints, int] | None:
+        """Return the pairs (model, part) with figures within `room` of each model and slack within `left`, and the number tried.
 
-    def _steps(
-        self, axis: int, models: Ints, at: Ints, rest: Ints, room: Ints, high: Ints, weights: Ints
-    ) -> Iterator[tuple[Ints, Ints, Ints]]:
-        """Yield models, each cell of an axis in their box, and the priced objective left after the room that the cell wastes."""
-        row, width = self.axes[axis], self.widths[axis]
-        low = self._low(axis, rest, room, weights)
-        for step in range(int((high - low).max(initial=-1)) + 1):
-            cell = low + step
-            fits = (cell <= high).nonzero()[0]
-            if len(fits):
-                cell = cell[fits]
-                spent = weights[row] * np.maximum(room[row][fits] - (cell + 1) * width + 1, 0)
-                yield models[fits], at[fits] * self.counts[axis] + cell, rest[fits] - spent
+        None if there are more than `most` to try, or the keys are not precise enough.
+        """
+        if SLABS * self.cells * self.span > LARGEST_KEY:
+            return None
+        left = left / self.unit
+        first, last = self._along_axes(room[1:] * self.prices)
+        last = np.minimum(last, self.span - 1.0)
+        found, tried = [np.zeros((2, 0), dtype=np.int64)], 0
+        for slab, low in self.slabs:
+            some = (left >= low - CLOSE).nonzero()[0]
+            rest, high = (
+                left[some] - low + CLOSE,
+                np.minimum(np.floor(first[some] / WIDTH + CLOSE), self.cells - 1),
+            )
+            lowest = np.floor(np.maximum(first[some] - rest, 0.0) / WIDTH)
+            for step in range(int((high - lowest).max(initial=-1)) + 1):
+                fits = (lowest + step <= high).nonzero()[0]
+                model, cell = some[fits], lowest[fits] + step
+                after = rest[fits] - np.maximum(first[model] - (cell + 1) * WIDTH, 0.0)
+                at, top = (slab * self.cells + cell) * self.span, last[model]
+                begin = np.searchsorted(self.keys, at + np.maximum(top - after, 0.0) - CLOSE)
+                number = np.maximum(np.searchsorted(self.keys, at + top + CLOSE, "right") - begin, 0)
+                tried += int(number.sum())
+                if tried > most:
+                    return None
+                found.append(self._within(room, model, begin, number))
+        models, part = np.hstack(found)
+        return models, part, tried
+
+    def _within(self, room: Numbers, model: Ints, begin: Ints, number: Ints) -> Ints:
+        """Return the pairs [2][pair] of models and parts of their ranges that are within the models' room."""
+        models = np.repeat(model, number)
+        part = np.repeat(begin - np.cumsum(number) + number, number) + np.arange(len(models))
+        for own, most in zip(self.figures, room, strict=True):
+            fits = (own[part] <= most[models]).nonzero()[0]
+            models, part = models[fits], part[fits]
+        return np.vstack([models, self.order[part]])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Suffixes:
-    """Suffixes over the last layers, indexed by resource use."""
+    """Suffixes over the last layers: their objective, how to read back the columns, and their index by resource use."""
 
-    grid: Grid
+    goal: Ints
     step: Step
-
-    def columns(self, suffixes: Ints) -> Ints:
-        """Return the columns of some suffixes, [suffix][layer], first layer first."""
-        return self.step.columns(self.grid.order[suffixes]).T
+    index: Index
 
 
 class SuffixTable:
@@ -106,8 +108,10 @@ class SuffixTable:
 
     def __init__(self, layout: Layout, resources: Resources, most: int, deadline: float | None) -> None:
         self.resources = resources
-        self.plain: dict[int, tuple[Ints, Ints, Step]] = {}  # not indexed yet: (use, objective, first step)
-        self.gridded: dict[int, Suffixes] = {}
+        self.plain: dict[
+            int, tuple[Ints, Ints, Step]
+        ] = {}  # not indexed yet: (rows and slack, objective, first step)
+        self.indexed: dict[int, Suffixes] = {}
         sums, goal = np.zeros((len(resources.limits), 1), np.int64), np.zeros(1, np.int64)
         places = layout.words
         words = np.zeros((len(places), 1), np.int64)
@@ -127,15 +131,16 @@ class SuffixTable:
             keep = best_of_each(added(resources.deltas[rows], sums[rows], column, suffix), goal, words)
             column, suffix, goal, words = column[keep], suffix[keep], goal[keep], words[:, keep]
             sums, step = added(resources.deltas, sums, column, suffix), Step(suffix, column, step)
-            self.plain[stage] = sums[: resources.rows].copy(), goal, step
+            self.plain[stage] = sums[: resources.rows + 1].copy(), goal, step
 
     def at(self, stage: int) -> Suffixes | None:
         """Return the suffixes from a stage on; None if they are not listed."""
-        if stage not in self.gridded and stage in self.plain:
-            use, goal, step = self.plain.pop(stage)
-            box = int(self.resources.room[self.resources.rows])
-            self.gridded[stage] = Suffixes(grid_of(use, goal, self.resources.weights, box), step)
-        return self.gridded.get(stage)
+        if stage not in self.indexed and stage in self.plain:
+            sums, goal, step = self.plain.pop(stage)
+            figures, room = np.vstack([goal, sums[:-1]]), float(self.resources.room[self.resources.rows])
+            index = Index(figures, sums[-1], self.resources.weights, room)
+            self.indexed[stage] = Suffixes(goal, step, index)
+        return self.indexed.get(stage)
 
 
 def _grown(resources: Resources, begin: int, end: int, sums: Ints, most: int) -> tuple[Short, Short] | None:
@@ -149,46 +154,3 @@ def _grown(resources: Resources, begin: int, end: int, sums: Ints, most: int) ->
         return None
     column += begin
     return column.astype(np.int32), suffix.astype(np.int32)
-
-
-def grid_of(use: Ints, goal: Ints, weights: Ints, box: int, cells: int = CELLS) -> Grid:
-    """Build the grid of parts. `weights`: prices by row, some positive. `box`: typical room of the priced objective."""
-    most = use.max(axis=1)
-    spans = [(int(most[row]) * int(w) / max(box, 1), row) for row, w in enumerate(weights.tolist()) if w]
-    axes = sorted(row for _, row in sorted(spans, reverse=True)[:AXES])
-    widths = [max(1, box // (int(weights[row]) * SPLIT)) for row in axes]
-    while True:
-        counts = [int(most[row]) // width + 1 for row, width in zip(axes, widths, strict=True)]
-        if np.prod(np.array(counts, dtype=np.float64)) <= cells * len(goal) + 8:
-            break
-        widths = [2 * width if width <= most[row] else width for row, width in zip(axes, widths, strict=True)]
-    cell = np.zeros(len(goal), dtype=np.int64)
-    for row, width, count in zip(axes, widths, counts, strict=True):
-        cell = cell * count + use[row] // width
-    order = np.argsort(cell, kind="stable")
-    first = np.zeros(int(np.prod(counts)) + 1, dtype=np.int64)
-    np.cumsum(np.bincount(cell, minlength=len(first) - 1), out=first[1:])
-    return Grid(use[:, order], goal[order], axes, widths, counts, first, order)
-
-
-def pairs_of(grid: Grid, room: Ints, left: Ints, weights: Ints, spare: Ints) -> tuple[Ints, Ints, int] | None:
-    """Return the (models, parts) that fit into `room[row][model]` and `spare`, and candidates tried; None if too many."""
-    found = [*grid.candidates(room, left, weights)]
-    tried = sum(int(number.sum()) for _, _, number in found)
-    if tried > PAIRS * room.shape[1]:
-        return None
-    pairs = [np.zeros((2, 0), dtype=np.int64)]
-    for all_models, all_begins, all_numbers in found:
-        block = np.cumsum(all_numbers) // A_BLOCK
-        for ends in np.split(np.arange(len(block)), np.diff(block).nonzero()[0] + 1):
-            model, begin, number = all_models[ends], all_begins[ends], all_numbers[ends]
-            models = np.repeat(model, number)
-            part = np.repeat(begin - np.cumsum(number) + number, number) + np.arange(len(models))
-            fits = grid.goal[part] <= spare[models]
-            models, part = models[fits], part[fits]
-            for row, use in zip(room, grid.use, strict=True):
-                fits = use[part] <= row[models]
-                models, part = models[fits], part[fits]
-            pairs.append(np.vstack([models, part]))
-    models, part = np.hstack(pairs)
-    return models, part, tried

@@ -17,8 +17,8 @@ import numpy as np
 
 from puzzledsl.search.label_setting.labels import Labels, Step, WaitingLabels, added, best_of_each
 from puzzledsl.search.label_setting.layout import Layout, layout_of
+from puzzledsl.search.label_setting.suffixes import PAIRS, Suffixes, SuffixTable
 from puzzledsl.search.label_setting.suffixes import TOGETHER as AT_ONCE
-from puzzledsl.search.label_setting.suffixes import Suffixes, SuffixTable, pairs_of
 from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Problem
@@ -314,8 +314,8 @@ class Sweep:
             part = self._hopeful(labels.only(np.arange(begin, min(begin + AT_ONCE, len(labels)))))
             rows, limits = self.resources.rows, self.resources.limits
             room, left = limits[:rows, None] - part.sums[:rows], limits[rows] - part.sums[rows]
-            spare = self.known - self.layout.floor - part.goal
-            found = pairs_of(suffixes.grid, room, left, self.resources.weights, spare)
+            room = np.vstack([self.known - self.layout.floor - part.goal, room])
+            found = suffixes.index.pairs(room, left, PAIRS * len(part))
             if found is None:
                 return False
             self.done += found[2] // PAIRS_A_LABEL
@@ -325,9 +325,9 @@ class Sweep:
 
     def _completed(self, labels: Labels, suffixes: Suffixes, label: Ints, suffix: Ints) -> Labels:
         """Return the complete labels of the pairs (label, suffix) with the lowest objective."""
-        goal = labels.goal[label] + suffixes.grid.goal[suffix]
+        goal = labels.goal[label] + suffixes.goal[suffix]
         best = goal == goal.min()
-        labels, columns = labels.only(label[best]), suffixes.columns(suffix[best])
+        labels, columns = labels.only(label[best]), suffixes.step.columns(suffix[best]).T
         step, own = labels.step, np.arange(len(labels), dtype=np.int32)
         for column in columns.T:
             step = Step(own, column.astype(np.int32), step)

@@ -61,8 +61,8 @@ def lagrangian_bound(problem: Problem, guess: Floats | None = None, deadline: fl
     """Compute the best Lagrangian bound that is found by the deadline, from prices to start with; other formulas are relaxed."""
     paths = paths_of(problem)
     if paths is None:
-        return certify(problem, best_prices(problem, guess, deadline))
-    start = best_prices(problem, None, deadline) if guess is None else guess
+        return certify(problem, best_prices(problem, guess))
+    start = best_prices(problem) if guess is None else guess
     return certify(problem, best_path_prices(problem, paths, start, deadline))
 
 

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from puzzledsl.search.problem.columns import Floats, Ints
+from puzzledsl.search.problem.columns import Floats, Ints, Mask
 
 STEPS = 50
 CLOSE = 1e-7  # relative duality gap at which to stop
@@ -55,7 +54,7 @@ class Relaxation:
         """Return the Lagrangian bound at these prices."""
         return float(self.least(self.reduced(prices)).sum() - prices @ self.limits)
 
-    def only(self, keep: NDArray[np.bool_]) -> Relaxation:
+    def only(self, keep: Mask) -> Relaxation:
         """Return the relaxation on the columns in `keep`, which must have at least one of every layer."""
         sizes = np.add.reduceat(keep.astype(np.int64), self.start)
         start = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)

@@ -22,6 +22,7 @@ from puzzledsl.search.problem.residuals import Atom, Count, Joined, places_of
 
 NAME = "cases"
 MOST = 60_000  # cases; a price bounds so many of 80 layers in about .1 s
+MANY = 3  # least layers of the requirement: of two it is a table
 AT_ONCE = 4_000  # cases that are bounded in one array
 START = (0.5, 1.0, 2.0)  # first prices, as multiples of the whole problem's
 
@@ -68,8 +69,8 @@ def cases_of(problem: Problem) -> Cases | None:
     pool, found = problem.normal, list[tuple[int, Count]]()
     for formula in pool.formulas:
         for part in pool.parts(formula):
-            node = pool.nodes[part]
-            if isinstance(node, Count) and comb(len(node.parts), node.most) <= MOST:
+            node, layers = pool.nodes[part], pool.layers[part].bit_count()
+            if isinstance(node, Count) and layers >= MANY and comb(len(node.parts), node.most) <= MOST:
                 found.append((comb(len(node.parts), node.most), node))
     for _, node in sorted(found, key=lambda each: each[0]):
         statement = np.full(len(problem.columns), -1, dtype=np.int64)

@@ -145,7 +145,8 @@ class Portfolio:
         # labels of many as good are slow
         if best and (not self.canonical or self.cpsat(slice_of(effort, CPSAT))):
             return ledger.outcome(True)
-        if alike_layers(self.problem) and self.cpsat(slice_of(effort, COUNTED)):
+        alike = bool(alike_layers(self.problem))
+        if (alike or self.problem.is_coarse) and self.cpsat(slice_of(effort, COUNTED if alike else CPSAT)):
             return ledger.outcome(True)
         while True:
             if left > 0 and labels.run(min(left, share)):
@@ -208,13 +209,13 @@ class Portfolio:
         ledger, structured = self.ledger, paths_of(self.problem) is not None
         if ledger.at_most is not None or (ledger.value is not None and ledger.value <= ledger.lower):
             return
-        if structured:
+        if structured and not self.problem.is_coarse:
             self._beam()
         if ledger.value is None:
             found = find_incumbent(self.problem, self.bound, _soon(self.effort))
             if found is not None:
                 ledger.better(found, self.problem.goal.of(found), "repair")
-            elif not structured:
+            elif not structured or self.problem.is_coarse:
                 self._beam()
 
     def _beam(self) -> None:

@@ -1,16 +1,14 @@
 """Decision diagram of a problem's formulas: states between layers, and transitions by classes of columns.
 
 A state is the residual of the formulas after the layers before it are chosen. States with the same future are merged (automaton
-minimisation). Every path from the first state to the last satisfies all formulas that the diagram covers. Layers that no formula
-mentions have no stage.
+minimisation). Every path from the first state to the last satisfies all formulas. Layers that no formula mentions have no stage.
 Source: Bergman, Cire, van Hoeve & Hooker, "Decision Diagrams for Optimization" (2016); Pesant, "A regular language membership
 constraint" (2004).
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from time import monotonic
@@ -25,11 +23,10 @@ from puzzledsl.search.problem.residuals import FALSE, TRUE, Residuals, classes_o
 MOST_STATES = 4_000  # most states between two layers
 WORK = 1_500_000  # about a second: work limit for one order of the layers, in parts of formulas looked at
 NO_LIMIT = 2**60
-QUICK = 200_000  # work limit if a diagram is wanted only if it is small
+QUICK = 700_000  # work limit of a first try, before CP-SAT's first turn: about a third of a second
 COLUMNS = 8  # number of open automata that doubles the time of a transition
 A_TRANSITION = 4  # work of a transition of the product automaton
 A_STEP = 10  # work of a transition of one formula's automaton
-MANY = 4  # conjuncts on the same two layers that are one automaton: a tie written value by value
 FEW_STATES = 64  # up to this width, no other order of the layers is tried
 DEAD = -1
 Next = NDArray[np.int64]
@@ -39,30 +36,27 @@ Next = NDArray[np.int64]
 class Diagram:
     """Decision diagram. `order`: the layers of the stages. `next[stage][state][class]`: the next state, or DEAD.
 
-    `classes[column]`: class of the column in its layer; columns of a class have the same transitions. `covered`: numbers of the
-    formulas that every path satisfies. There is a single state before the first stage and a single one after the last, and every
-    state is on a path. `feasible`: False if there is no path; then there are no stages. `hurried`: more time would have covered
-    more formulas.
+    `classes[column]`: class of the column in its layer; columns of a class have the same transitions. There is a single state
+    before the first stage and a single one after the last, and every state is on a path. `feasible`: False if there is no path;
+    then there are no stages.
 
-    If columns have positions in runs of dropped layers, every path also numbers these positions in order.
+    If columns have positions in runs of dropped layers, every path also numbers these positions in order. `whole`: False if the
+    diagram is of these alone, because the formulas are too large.
     """
 
     order: tuple[int, ...]
     next: tuple[Next, ...]
     classes: Ints
-    covered: frozenset[int]
     feasible: bool = True
-    hurried: bool = False
+    whole: bool = True
 
     @classmethod
-    def reduced(
-        cls, order: Sequence[int], tables: Sequence[Next], classes: Ints, covered: frozenset[int]
-    ) -> Diagram:
+    def reduced(cls, order: Sequence[int], tables: Sequence[Next], classes: Ints) -> Diagram:
         """Return the minimal diagram: states on no path removed, states with the same future merged."""
         merged = _merged(tables)
         if merged is None:
-            return cls((), (), classes, covered, feasible=False)
-        return cls(tuple(order), merged, classes, covered)
+            return cls((), (), classes, feasible=False)
+        return cls(tuple(order), merged, classes)
 
     def only(self, columns: Columns, keep: Mask) -> Diagram:
         """Return the diagram without columns outside `keep`. A layer with a single column left loses its stage."""
@@ -88,7 +82,7 @@ class Diagram:
             tables[-1] = np.where(tables[-1] >= 0, step[tables[-1]], DEAD)
         elif step is not None and step[0] == DEAD:
             tables = [step[:, None]]
-        return replace(Diagram.reduced(order, tables, classes[keep], self.covered), hurried=self.hurried)
+        return replace(Diagram.reduced(order, tables, classes[keep]), whole=self.whole)
 
     def live_columns(self, columns: Columns) -> Mask:
         """Return the mask of columns that are on a path."""
@@ -103,51 +97,38 @@ class Diagram:
 def diagram_of(
     columns: Columns, formulas: Sequence[Formula], quick: bool = False, deadline: float = inf
 ) -> Diagram | None:
-    """Build the diagram of formulas, in the layers' own order or one with few open formulas; too large formulas are left out.
+    """Build the diagram of formulas, in the layers' own order or one with few open formulas.
 
-    Returns None after the deadline (monotonic clock) or, with `quick`, if QUICK work is not enough; for runs of dropped layers, a
-    diagram of these alone, `hurried`.
+    Returns None after the deadline (monotonic clock) or if WORK, with `quick` QUICK, is not enough; for runs of dropped layers, a
+    diagram of these alone.
     """
     pool = NormalForm(columns, formulas)
-    runs, every = pool.runs, frozenset(range(len(formulas)))
-    wanted = _together(pool)
+    parts = [part for part in dict.fromkeys((*pool.runs, *_together(pool))) if part != TRUE]
     classes, firsts = np.zeros(len(columns), dtype=np.int64), dict[int, list[int]]()
-    if FALSE in runs or any(part == FALSE for part, _ in wanted):
-        return Diagram((), (), classes, every, feasible=False)
-    for layer, masks in pool.masks([*runs, *pool.formulas]).items():
+    if FALSE in parts:
+        return Diagram((), (), classes, feasible=False)
+    for layer, masks in pool.masks(parts).items():
         firsts[layer], classes[columns.span(layer)] = classes_of(sorted(masks), range(columns.sizes[layer]))
-    left_out: set[int] = set()
-    while True:
-        parts = list(dict.fromkeys(part for part in (*runs, *(part for part, _ in wanted)) if part != TRUE))
-        natural = sorted({layer for part in parts for layer in places_of(pool.layers[part])})
-        work = (QUICK if quick else WORK) if wanted else NO_LIMIT  # a diagram of runs alone is always built
-        built = _Attempt(pool, firsts, natural, work, deadline if wanted else inf).build(parts)
-        order = natural if built.tables is not None and built.widest <= FEW_STATES else _frugal(pool, parts)
-        if order != natural:
-            other = _Attempt(pool, firsts, order, built.work, deadline).build(parts)
-            built = min(built, other, key=_Attempt.size)
-        if built.tables is not None:
-            return Diagram.reduced(built.order, built.tables, classes, every - left_out)
-        if quick or monotonic() > deadline:
-            alone = diagram_of(columns, ()) if runs else None
-            return None if alone is None else replace(alone, hurried=True)
-        dropped = _dearest(built, [part for part in parts if part not in runs])
-        left_out.update(*(places for part, places in wanted if part in dropped))
-        wanted = [(part, places) for part, places in wanted if part not in dropped]
+    natural = sorted({layer for part in parts for layer in places_of(pool.layers[part])})
+    work = (QUICK if quick else WORK) if formulas else NO_LIMIT  # a diagram of runs alone is always built
+    built = _Attempt(pool, firsts, natural, work, deadline if formulas else inf).build(parts)
+    order = natural if built.tables is not None and built.widest <= FEW_STATES else _frugal(pool, parts)
+    if order != natural:
+        other = _Attempt(pool, firsts, order, built.work, deadline).build(parts)
+        built = min(built, other, key=_Attempt.size)
+    if built.tables is not None:
+        return Diagram.reduced(built.order, built.tables, classes)
+    alone = diagram_of(columns, ()) if pool.runs else None
+    return None if alone is None else replace(alone, whole=False)
 
 
-def _together(pool: NormalForm) -> list[tuple[int, set[int]]]:
-    """Return the conjuncts of all formulas, each with the numbers of its formulas; many on the same two layers as one."""
-    found: dict[tuple[int, int], tuple[list[int], set[int]]] = {}
-    each = [(part, place) for place, number in enumerate(pool.formulas) for part in pool.parts(number)]
-    like = Counter(pool.layers[part] for part in {part for part, _ in each})
-    for part, place in each:
+def _together(pool: NormalForm) -> Iterator[int]:
+    """Yield the conjuncts of all formulas; all on the same one or two layers as one."""
+    found: dict[tuple[int, int], list[int]] = {}
+    for part in (part for number in pool.formulas for part in pool.parts(number)):
         layers = pool.layers[part]
-        one = layers.bit_count() <= 2 and like[layers] >= MANY
-        parts, places = found.setdefault((layers, 0 if one else part), ([], set()))
-        parts.append(part)
-        places.add(place)
-    return [(pool.every(parts), places) for parts, places in found.values()]
+        found.setdefault((layers, part if layers.bit_count() > 2 else 0), []).append(part)
+    yield from map(pool.every, found.values())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,8 +148,8 @@ class Automaton:
 class _Attempt:
     """Building of a diagram with the layers in one order: the reachable part of the product of the formulas' automata.
 
-    `firsts[layer]`: a column of each class of the layer. `work`: its limit, or the work done. `tables`: None if it was given up
-    after `stages` layers. `widest`: most states between two layers. `steps`: number of transitions.
+    `firsts[layer]`: a column of each class of the layer. `work`: its limit, or the work done. `tables`: None if it was given up.
+    `widest`: most states between two layers. `steps`: number of transitions.
     """
 
     pool: Residuals
@@ -179,7 +160,6 @@ class _Attempt:
     tables: list[Next] | None = None
     widest: int = 1
     steps: int = 0
-    stages: int = 0
 
     def size(self) -> tuple[bool, int, int]:
         """Sort key: finished attempts first, then fewer transitions, then fewer states."""
@@ -201,7 +181,7 @@ class _Attempt:
         for part in parts:
             automaton = self._automaton(part, most)
             if automaton is None:
-                self.widest, self.steps, self.stages = MOST_STATES, self.work, (sum(self.span(part)) + 1) // 2
+                self.widest, self.steps = MOST_STATES, self.work
                 return self
             begins[automaton.first].append(automaton)
         left = most - self.pool.work
@@ -213,6 +193,10 @@ class _Attempt:
     def _automaton(self, formula: int, most: int) -> Automaton | None:
         """Build the automaton of a formula; None if the pool's work exceeds `most`, or will, or the deadline passes."""
         pool, layers = self.pool, self.layers(formula)
+        if len(layers) == 2:
+            return Automaton(
+                dict(zip(layers, self._of_two(formula, *layers), strict=True)), *self.span(formula)
+            )
         masks = pool.masks([formula])
         states, tables = {formula: 0}, {}
         for passed, layer in enumerate(layers):
@@ -237,6 +221,19 @@ class _Attempt:
             states = after
         return Automaton(tables, *self.span(formula))
 
+    def _of_two(self, formula: int, first: int, second: int) -> tuple[Ints, Ints]:
+        """Return the transitions of a formula on two layers, from its truth table: however it is written, it costs the same."""
+        pool, own, others = self.pool, self.firsts[first], self.firsts[second]
+        answers = np.zeros((len(own), len(others), pool.columns.layers), dtype=np.int64)
+        answers[:, :, first] = pool.columns.start[first] + np.array(own)[:, None]
+        answers[:, :, second] = pool.columns.start[second] + np.array(others)
+        pool.work += len(own) * len(others)
+        holds = pool.truth(formula, answers.reshape(-1, pool.columns.layers)).reshape(len(own), -1)
+        live = holds.any(axis=1)
+        table = np.full((1, len(own)), DEAD, dtype=np.int64)
+        rows, table[0, live] = _unique_rows(holds[live].T.astype(np.int64))
+        return table, rows - 1  # true: the one last state, 0; false: DEAD
+
     def _product(self, begins: Sequence[list[Automaton]], most: int) -> None:
         """Build the product of automata, by first stage, in at most `most` transitions; its states are rows."""
         states, open_ = np.zeros((1, 0), dtype=np.int64), list[Automaton]()
@@ -244,7 +241,6 @@ class _Attempt:
         for stage, (layer, begun) in enumerate(zip(self.order, begins, strict=True)):
             states = np.hstack([states, np.zeros((len(states), len(begun)), dtype=np.int64)])
             open_ += begun
-            self.stages = stage
             classes = len(self.firsts[layer])
             moving = sum(layer in automaton.tables for automaton in open_)
             self.steps += len(states) * classes * (1 + moving // COLUMNS)
@@ -316,14 +312,6 @@ def _frugal(pool: Residuals, parts: Sequence[int]) -> list[int]:
             if not mentioned[part]:
                 begun.discard(part)
     return order
-
-
-def _dearest(built: _Attempt, parts: Sequence[int]) -> set[int]:
-    """Return the quarter of the formulas open at the failed stage that stay open longest (at least one)."""
-    spans = {part: built.span(part) for part in parts}
-    open_ = [part for part, (first, last) in spans.items() if first < built.stages <= last] or [*parts]
-    open_.sort(key=lambda part: (spans[part][0] - spans[part][1], part))
-    return set(open_[: max(1, len(open_) // 4)])
 
 
 def _merged(tables: Sequence[Next]) -> tuple[Next, ...] | None:

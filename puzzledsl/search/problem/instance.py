@@ -125,6 +125,11 @@ class Problem:
         return np.asarray(np.maximum(np.maximum(sums, np.abs(self.limits)), 1.0), dtype=np.float64)
 
     @cached_property
+    def is_coarse(self) -> bool:
+        """True if the objective has so few different numbers that many answers are as good, as where layers are counted."""
+        return len(np.unique(self.goal.values)) <= self.columns.layers
+
+    @cached_property
     def normal(self) -> NormalForm:
         """Normal form of the formulas."""
         return NormalForm(self.columns, self.formulas)
@@ -206,8 +211,8 @@ class Presolved:
 
 
 def is_unfinished(diagram: Diagram | None) -> bool:
-    """True if more time may give a diagram, or one that covers more formulas."""
-    return diagram is None or diagram.hurried
+    """True if there is no diagram of the formulas, which more time may give."""
+    return diagram is None or not diagram.whole
 
 
 def presolve(problem: Problem, quick: bool = False, deadline: float = inf) -> Presolved | None:

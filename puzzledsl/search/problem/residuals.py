@@ -82,11 +82,11 @@ class Residuals:
 
     def every(self, parts: Iterable[int]) -> int:
         """Return the conjunction of parts; atoms of one layer are intersected."""
-        return self._joined((), parts, True)
+        return self._joined(parts, True)
 
     def some(self, parts: Iterable[int]) -> int:
         """Return the disjunction of parts; atoms of one layer are united."""
-        return self._joined((), parts, False)
+        return self._joined(parts, False)
 
     def count(self, parts: Sequence[int], least: int, most: int) -> int:
         """Return the formula that from `least` to `most` of the parts hold."""
@@ -142,7 +142,7 @@ class Residuals:
             case Atom(layer=layer, mask=mask):
                 result = self.atom(layer, self._full[layer] & ~mask)
             case Joined(parts=parts, every=every):
-                result = self._joined((), map(self.opposite, parts), not every)
+                result = self._joined(map(self.opposite, parts), not every)
             case Count(parts=parts, least=least, most=most):
                 fewer, more = self.count(parts, 0, least - 1), self.count(parts, most + 1, len(parts))
                 result = self.some([fewer, more])
@@ -169,7 +169,7 @@ class Residuals:
             case Atom(mask=mask):
                 return TRUE if mask >> column & 1 else FALSE
             case Joined(parts=parts, every=every):
-                return self._replaced(formula, parts, every, layer, column)
+                return self._joined((self.assign(part, layer, column) for part in parts), every)
             case Count(parts=parts, least=least, most=most):
                 self.work += len(parts)
                 return self.count([self.assign(part, layer, column) for part in parts], least, most)
@@ -180,22 +180,6 @@ class Residuals:
                 return self._sum(rest, least - taken, most - taken)
             case _:
                 raise AssertionError("constants mention no layer")
-
-    def _replaced(self, formula: int, parts: tuple[int, ...], every: bool, layer: int, column: int) -> int:
-        """Return the residual of a conjunction or disjunction; fast if few of many parts mention the layer."""
-        absorbing, neutral = (FALSE, TRUE) if every else (TRUE, FALSE)
-        layers = self.layers
-        self.work += len(parts)
-        moved = {self.assign(part, layer, column) for part in parts if layers[part] >> layer & 1}
-        if absorbing in moved:
-            return absorbing
-        kept = [part for part in parts if not layers[part] >> layer & 1]
-        moved.discard(neutral)
-        if moved:
-            return self._joined(kept, moved, every)
-        if len(kept) <= 1:
-            return kept[0] if kept else neutral
-        return self._number(Joined(tuple(kept), every), layers[formula] & ~(1 << layer))
 
     def parts(self, formula: int) -> tuple[int, ...]:
         """Return the conjuncts of a formula: none for TRUE, the formula itself if it is no conjunction."""
@@ -268,12 +252,12 @@ class Residuals:
             self._classes[key] = classes_of(masks, columns)
         return self._classes[key]
 
-    def _joined(self, kept: Sequence[int], parts: Iterable[int], every: bool) -> int:
-        """Join parts to a conjunction or disjunction, flattening nested ones of the same kind. `kept`: parts already joined."""
+    def _joined(self, parts: Iterable[int], every: bool) -> int:
+        """Join parts to a conjunction or disjunction, flattening nested ones of the same kind."""
         absorbing, neutral = (FALSE, TRUE) if every else (TRUE, FALSE)
         found: set[int] = set()
         nodes, masks = self.nodes, dict[int, int]()
-        for part in (*kept, *parts):
+        for part in parts:
             if part == absorbing:
                 return absorbing
             node = nodes[part]

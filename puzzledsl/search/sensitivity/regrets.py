@@ -22,7 +22,7 @@ from puzzledsl.search.lagrangian.bound import lagrangian_bound
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.columns import Columns, Floats, Ints, Mask
 from puzzledsl.search.problem.diagram import diagram_of
-from puzzledsl.search.problem.instance import INFINITE, Problem, presolve
+from puzzledsl.search.problem.instance import INFINITE, Problem, is_unfinished, presolve
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.paths import NEVER, Paths
 from puzzledsl.search.problem.problem import Problems
@@ -344,7 +344,7 @@ class _Pinned:
             answers = paths.cheapest(values, least, to_end)
             meets = (problem.matrix[:, answers].sum(axis=2) <= problem.limits[:, None]).all(axis=0)
             meets &= np.isfinite(to_end[0][:, 0])
-            if len(diagram.covered) < len(problem.formulas):
+            if problem.formulas and is_unfinished(problem.diagram):
                 meets[meets] = problem.meeting_formulas(answers[meets])
             sums = np.where(meets, problem.goal.values[answers].sum(axis=1), NEVER)
             for place in range(0, len(sums), len(DEARER)):

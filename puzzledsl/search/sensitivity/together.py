@@ -17,18 +17,16 @@ import numpy as np
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting.labels import best_of_each
 from puzzledsl.search.label_setting.resources import variations
+from puzzledsl.search.label_setting.suffixes import Index
 from puzzledsl.search.problem.columns import Floats, Ints, Mask
 from puzzledsl.search.problem.instance import Problem
 
 GROUPS = 3
 MOST_LABELS = 400_000  # labels of one list; with more, its pins are left out
 MOST_PAIRS = 30_000_000  # pairs of labels tried for a layer
-LARGEST_KEY, CLOSE = 1e8, 1e-6  # largest key of an outside label, and tolerance of keys
 ROUNDING = 1e-10  # tolerance of priced sums, as a share of the largest
 DOMINATED = 0.05  # share of dominated labels below which dominance is not looked for again
 REST = 8  # layers for which it is not
-SLABS = 5  # ranges of slack of outside labels
-WIDTH = 0.4  # of a cell of outside labels, as a share of the largest room for slack
 
 
 @dataclass(slots=True, eq=False)
@@ -130,66 +128,6 @@ def _others(
         yield from _others(mine, extend(labels, np.concatenate(rest), np.concatenate(mine)), extend)
 
 
-class _Outside:
-    """Outside labels by range of slack, cell of the use of one row, and use of another; all in shares of the room for slack."""
-
-    def __init__(self, priced: Priced, labels: Labels, room: float) -> None:
-        self.prices, self.unit = priced.prices[:, None], max(room, 1.0)
-        slack = priced.slack(labels) / self.unit
-        use = labels.figures[1:] * self.prices / self.unit
-        self.least = use.min(axis=1, keepdims=True)
-        self.axes = np.argsort(-np.ptp(use, axis=1), kind="stable")[:2]
-        first, last = self._along_axes(use)
-        self.cells, self.span = int(first.max() / WIDTH) + 1, float(last.max()) + 2.0
-        slab = np.clip((slack * SLABS).astype(np.int64), 0, SLABS - 1)
-        self.slabs = [(s, float(slack[slab == s].min())) for s in np.unique(slab).tolist()]
-        keys = (slab * self.cells + (first / WIDTH).astype(np.int64)) * self.span + last
-        self.order = np.argsort(keys, kind="stable")
-        self.keys, self.figures = keys[self.order], labels.figures[:, self.order]
-
-    def _along_axes(self, use: Floats) -> tuple[Floats, Floats]:
-        above = use - self.least
-        return (above[self.axes[0]] if len(self.axes) > 1 else np.zeros(use.shape[1])), above[self.axes[-1]]
-
-    def pairs(self, room: Floats, left: Floats) -> tuple[Ints, Ints] | None:
-        """Return the pairs (model, outside label) with sums within `room` of each model, and slack within `left`.
-
-        None if there are too many to try, or the keys are not precise enough.
-        """
-        if SLABS * self.cells * self.span > LARGEST_KEY:
-            return None
-        left = left / self.unit
-        first, last = self._along_axes(room[1:] * self.prices / self.unit)
-        last = np.minimum(last, self.span - 1.0)
-        found, tried = [np.zeros((2, 0), dtype=np.int64)], 0
-        for slab, low in self.slabs:
-            some = (left >= low).nonzero()[0]
-            rest, high = left[some] - low, np.minimum(np.floor(first[some] / WIDTH), self.cells - 1)
-            lowest = np.floor(np.maximum(first[some] - rest, 0.0) / WIDTH)
-            for step in range(int((high - lowest).max(initial=-1)) + 1):
-                fits = (lowest + step <= high).nonzero()[0]
-                model, cell = some[fits], lowest[fits] + step
-                after = rest[fits] - np.maximum(first[model] - (cell + 1) * WIDTH, 0.0)
-                at, top = (slab * self.cells + cell) * self.span, last[model]
-                begin = np.searchsorted(self.keys, at + np.maximum(top - after, 0.0) - CLOSE)
-                number = np.maximum(np.searchsorted(self.keys, at + top + CLOSE, "right") - begin, 0)
-                tried += int(number.sum())
-                if tried > MOST_PAIRS:
-                    return None
-                found.append(self._within(room, model, begin, number))
-        models, part = np.hstack(found)
-        return models, part
-
-    def _within(self, room: Floats, model: Ints, begin: Ints, number: Ints) -> Ints:
-        """Return the pairs [2][pair] of models and labels of their ranges that are within the models' room."""
-        models = np.repeat(model, number)
-        part = np.repeat(begin - np.cumsum(number) + number, number) + np.arange(len(models))
-        for own, most in zip(self.figures, room, strict=True):
-            fits = (own[part] <= most[models]).nonzero()[0]
-            models, part = models[fits], part[fits]
-        return np.vstack([models, self.order[part]])
-
-
 def best_together(
     priced: Priced, owns: Sequence[Ints], most: Ints, effort: Effort
 ) -> tuple[Mask, list[Ints]]:
@@ -222,7 +160,8 @@ class _Search:
             if not own.any() or not len(outside):
                 self.complete[self.pin[own]] = True
                 continue
-            index = _Outside(self.priced, outside, float(self.limits[0, own].max()))
+            room, slack = float(self.limits[0, own].max()), self.priced.slack(outside)
+            index = Index(outside.figures, slack, self.priced.prices, room)
             for here, inner in _others(np.split(group, len(group)), start, self._extended):
                 own = (self.layer == here[0]).nonzero()[0]
                 if self.effort.left_s > 0 and len(own) * len(inner) <= MOST_PAIRS:
@@ -240,7 +179,7 @@ class _Search:
             found = self.priced.extended(found, layer, limits)
         return found
 
-    def _meet(self, own: Ints, inner: Labels, outside: Labels, index: _Outside) -> None:
+    def _meet(self, own: Ints, inner: Labels, outside: Labels, index: Index) -> None:
         """Keep the best answer of each pin of a layer, whose entries are `own`."""
         priced, problem = self.priced, self.priced.problem
         sums = priced.ways @ inner.figures - inner.floor[:, None]
@@ -250,11 +189,11 @@ class _Search:
         entry, label = entry[fits], label[fits]
         used = inner.figures[:, label] + priced.figures[:, self.column[entry]]
         most = np.vstack([self.most[self.pin[entry]], np.repeat(problem.limits[:, None], len(entry), axis=1)])
-        found = index.pairs(most - used, self.limits[0, entry] - sums[0, label])
+        found = index.pairs(most - used, self.limits[0, entry] - sums[0, label], MOST_PAIRS)
         if found is None:
             return
         self.complete[self.pin[own]] = True
-        model, part = found
+        model, part, _ = found
         pins, goal = self.pin[entry[model]], used[0, model] + outside.figures[0, part]
         order = np.lexsort((goal, pins))
         for place in order[np.diff(pins[order], prepend=-1) > 0].tolist():

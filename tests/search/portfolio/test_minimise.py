@@ -15,7 +15,7 @@ from puzzledsl.search.cpsat.solve import run_cpsat
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting import sweep as sweeps
 from puzzledsl.search.label_setting.layout import layout_of
-from puzzledsl.search.label_setting.suffixes import SuffixTable, pairs_of
+from puzzledsl.search.label_setting.suffixes import Index, SuffixTable
 from puzzledsl.search.label_setting.sweep import Sweep
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
 from puzzledsl.search.local_search import improvements
@@ -66,9 +66,11 @@ def test_a_model_whose_end_is_looked_up_is_the_same(
     """From the first layer on, however few of the last layers are listed: the first of the best of all models."""
     looked_up = []
 
+    plain = Index.pairs
+
     def spied(*args: Any) -> Any:
         looked_up.append(args)
-        return pairs_of(*args)
+        return plain(*args)
 
     monkeypatch.setattr(sweeps, "FIRST_SUFFIXES", 0)
     monkeypatch.setattr(sweeps, "MORE_SUFFIXES", 1)
@@ -77,7 +79,7 @@ def test_a_model_whose_end_is_looked_up_is_the_same(
         "SuffixTable",
         lambda layout, resources, _, deadline: SuffixTable(layout, resources, most, deadline),
     )
-    monkeypatch.setattr(sweeps, "pairs_of", spied)
+    monkeypatch.setattr(Index, "pairs", spied)
     for seed in range(EACH):
         problem = random_problem(family, seed)
         bound, answers = lagrangian_bound(problem), every_answer(problem)

@@ -194,7 +194,7 @@ def test_formulas_that_are_too_large_for_the_diagram_leave_runs_in_it(
             instance = instance.with_search(requirements=requirements)
             problem = build_problem(*instance.args)
             if problem.columns.period:
-                assert problem.diagram is not None and problem.diagram.hurried and not problem.diagram.covered
+                assert problem.diagram is not None and not problem.diagram.whole
             expected, result = best_children(instance), solve_search(*instance.args)
             assert [s.layers for s in result.solutions] == [layers for _, layers in expected], (work, seed)
 

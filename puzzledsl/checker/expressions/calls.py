@@ -46,8 +46,8 @@ def call(ctx: Context, expr: tree.Call, scope: values.Scope) -> values.Value:
     match function:
         case values.Function():
             return _apply(ctx, function, expr, scope)
-        case values.BuiltIn(name=name):
-            return _BUILT_IN[name](ctx, name, _items(ctx, name, expr, scope), expr)
+        case values.BuiltIn(name=word):
+            return _BUILT_IN[word](ctx, word, _items(ctx, word, expr, scope), expr)
         case values.Constructed(arguments=(), base=None):
             return values.Constructed(function.name, expr.arguments, scope, expr.span)
         case values.Ref(symbol=symbol) if symbol.kind == "hardware":

@@ -185,7 +185,6 @@ class Scope(LocalNames["Value"]):
         return list(dict.fromkeys((*self.all_local(), *self.file.names)))
 
 
-T = TypeVar("T")
 MAX_FILES = 200
 """Files one program uses, itself included."""
 Parse = Callable[[str, str, Sink], tree.Module]

@@ -21,7 +21,6 @@ from puzzledsl.base.units import COUNT, Dimension, Quantity
 from puzzledsl.checker.names.names import POISON as POISON
 from puzzledsl.checker.names.names import LocalNames as LocalNames
 from puzzledsl.checker.names.names import Poison as Poison
-from puzzledsl.checker.names.names import Scope as Scope
 from puzzledsl.checker.names.names import SourceFile as SourceFile
 from puzzledsl.checker.names.names import Symbol as Symbol
 from puzzledsl.ir import nodes
@@ -331,6 +330,14 @@ class Conjunction:
 
 Number = Quantity | Symbolic
 Statement = Formula | Boolean
+
+
+class Scope(LocalNames["Value"]):
+    """Names visible to an expression, with their values."""
+
+    def visible(self) -> list[str]:
+        """Every name that could be meant here, nearest first."""
+        return list(dict.fromkeys((*self.all_local(), *self.file.names)))
 
 
 Constant = Poison | Quantity | Text | Boolean | Options | ListValue | RangeValue | ParentLayer

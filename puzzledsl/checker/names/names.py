@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, Self, TypeVar, assert_never
+from typing import Any, Generic, Self, TypeVar, assert_never
 
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, Near, Sink, Span
 from puzzledsl.base.frozen import record
@@ -22,9 +22,6 @@ from puzzledsl.checker import errors
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import normalise, parse, read_source
-
-if TYPE_CHECKING:
-    from puzzledsl.checker.expressions.values import Value
 
 T = TypeVar("T")
 STD = "std/"
@@ -54,7 +51,7 @@ class Symbol:
     file: SourceFile
     span: Span
     target: SourceFile | None = None  # of a `file`
-    value: Value | None = None  # of a `let` or `param`, once evaluated
+    value: Any = None  # of a `let` or `param`, once evaluated
     busy: bool = False
 
     @property
@@ -175,14 +172,6 @@ class LocalNames(Generic[T]):
         """Every local name, nearest first."""
         outer = {} if self.outer is None else self.outer.all_local()
         return self.names | {name: found for name, found in outer.items() if name not in self.names}
-
-
-class Scope(LocalNames["Value"]):
-    """Names visible to an expression, with their values."""
-
-    def visible(self) -> list[str]:
-        """Every name that could be meant here, nearest first."""
-        return list(dict.fromkeys((*self.all_local(), *self.file.names)))
 
 
 MAX_FILES = 200

@@ -222,7 +222,8 @@ def value_of(ctx: Context, symbol: values.Symbol) -> values.Value:
         else:
             symbol.value = ctx.attempt(_parameter, ctx, symbol, item) or values.POISON
         symbol.busy = False
-    return symbol.value
+    found: values.Value = symbol.value
+    return found
 
 
 def _parameter(ctx: Context, symbol: values.Symbol, param: tree.Param) -> values.Value:

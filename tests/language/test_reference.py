@@ -286,7 +286,8 @@ def test_runtimes() -> None:
 
 @pytest.mark.states("limits.table")
 def test_limits() -> None:
-    from puzzledsl.checker import limits
+    from puzzledsl.checker import context as limits
+    from puzzledsl.checker.names.names import MAX_FILES
     from puzzledsl.families.config import MAX_LAYERS
     from puzzledsl.syntax.newlines import MAX_DEPTH
 
@@ -298,6 +299,6 @@ def test_limits() -> None:
         limits.MAX_REQUIREMENTS,
         limits.MAX_FORMULA,
         limits.MAX_CELLS,
-        limits.MAX_FILES,
+        MAX_FILES,
         MAX_DEPTH,
     ]

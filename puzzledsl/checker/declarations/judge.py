@@ -11,7 +11,7 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import Declared
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.settings import lower
-from puzzledsl.checker.spaces.space_info import SpaceInfo
+from puzzledsl.checker.expressions.values import SpaceInfo
 from puzzledsl.ir import nodes
 
 

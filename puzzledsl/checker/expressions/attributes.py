@@ -12,12 +12,11 @@ from puzzledsl.base.settings import settings_of
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context, Refused
+from puzzledsl.checker.context import MAX_INSTANCES, Context, Refused
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.coercions import as_whole
 from puzzledsl.checker.expressions.layer_tables import BOTH
-from puzzledsl.checker.limits import MAX_INSTANCES
-from puzzledsl.checker.spaces.space_info import SpaceInfo, all_parent
+from puzzledsl.checker.expressions.numbers import as_whole
+from puzzledsl.checker.expressions.values import SpaceInfo, all_parent
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import layer_fact, parent_fact
 from puzzledsl.ir.metric_records import METRICS, STATED, Metric

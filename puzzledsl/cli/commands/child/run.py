@@ -96,7 +96,7 @@ def _dry_run(
 
 
 def _device(name: str, gpus: int) -> Device:
-    from puzzledsl.checker.shipped import shipped_profiles
+    from puzzledsl.checker.check import shipped_profiles
     from puzzledsl.plan.memory.device import device_of
 
     profiles = shipped_profiles()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import attrgetter
-from typing import Literal
+from typing import Any, Literal
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
 from puzzledsl.base.diagnostics import Span
@@ -20,6 +20,7 @@ from puzzledsl.base.settings import Call, Kind, Section, Setting
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
 from puzzledsl.checker.names.scopes import (
     EXPLAINED,
+    SPACE_NAMES,
     VALUES,
     Category,
     LanguageWord,
@@ -128,12 +129,13 @@ class _Resolver:
         symbol: Meaning | None,
         node: tree.Node | None = None,
         type: Type = "",
-        setting: Setting = ANY,
-        role: Literal["declares", "uses"] = "uses",
+        **more: Any,
     ) -> None:
         """Record a name."""
-        place = (name.span, name.text)
-        self.found.append(Occurrence(*place, symbol, type, role, node or name, self.item, setting))
+        facts = {"role": "uses", "setting": ANY} | more
+        self.found.append(
+            Occurrence(name.span, name.text, symbol, type, node=node or name, item=self.item, **facts)
+        )
 
     def mark(
         self, name: tree.Node, role: GapRole, scope: NameScope, *takes: Setting, before: Typed = NOTHING
@@ -154,9 +156,15 @@ class _Resolver:
                     self.mark(name, "import", scope)
                 if alias is not None:
                     self.declare(alias, item)
-            case tree.Param():
+            case tree.Param(type=kind, words=listed):
                 self.declare(item.name, item)
-                self.parameter(item, scope)
+                self.mark(kind, "type", scope)
+                if not listed:
+                    self.add(kind, _word(kind, "type", words.TYPES.get(kind.text)))
+                for word in listed:
+                    self.add(word, LanguageWord(word.text, "word", f"A value of `{item.name.text}`."))
+                if item.default is not None:
+                    self.visit(item.default, scope, Setting("", words=tuple(word.text for word in listed)))
             case tree.Fn() | tree.Let():
                 self.declare(item.name, item)
                 for parameter in item.parameters if isinstance(item, tree.Fn) else ():
@@ -182,15 +190,6 @@ class _Resolver:
         scope.names[name.text] = symbol, type
         self.add(name, symbol, node, kind, role="declares")
 
-    def parameter(self, param: tree.Param, scope: NameScope) -> None:
-        self.mark(param.type, "type", scope)
-        if not param.words:
-            self.add(param.type, _word(param.type, "type", words.TYPES.get(param.type.text)))
-        for word in param.words:
-            self.add(word, LanguageWord(word.text, "word", f"A value of `{param.name.text}`."))
-        if param.default is not None:
-            self.visit(param.default, scope, Setting("", words=tuple(w.text for w in param.words)))
-
     def declaration(self, decl: tree.Decl, scope: NameScope) -> None:
         self.kind, kind = decl.kind.text, KINDS.get(decl.kind.text)
         self.add(decl.kind, _word(decl.kind, "kind", kind))
@@ -199,9 +198,7 @@ class _Resolver:
             self.visit(decl.target, scope)
             if kind is not None:
                 self.mark(decl.target, "target", scope, Setting("", kinds=kind.targets))
-        inner = scope.inner()
-        if kind is not None and kind.sees_space:
-            inner.see_space()
+        inner = scope.inner(dict(SPACE_NAMES) if kind is not None and kind.sees_space else None)
         if decl.value is not None:
             around = scope if kind is None or kind.settings else inner
             self.visit(decl.value, around, kind.value if kind and kind.value else ANY)
@@ -339,7 +336,7 @@ class _Resolver:
         """Record the names of a call; return the type of what it makes, known where it changes a declaration."""
         if isinstance(node.function, tree.Name):
             callee, type = self.meaning(node.function.text, scope, setting)
-            self.add(node.function, callee, node, type, setting)
+            self.add(node.function, callee, node, type, setting=setting)
         else:
             callee, type = self.visit(node.function, scope)[0], ""
         known = _arguments(callee, scope)

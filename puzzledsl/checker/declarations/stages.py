@@ -205,7 +205,12 @@ def _replace_one(settings: Settings, of: Symbol | None, bld: nodes.Bld | None) -
     plain = name == "kl_divergence" and not settings.has("around") and runs is None and not healed
     children = settings.read("children", FITTED_CHILDREN if enough and plain else 0)
     data = settings.read("data", None if bld is None else bld.data)
-    given: dict[str, Any] = {"unit": _unit(settings, bld), "children": children, "runs": runs}
+    coupled = bld is not None and bld.mode == "coupled"  # such pieces are measured as blocks
+    unit = settings.read("unit", "block" if coupled else "subblock")
+    if coupled and unit == "subblock":
+        help = "a coupled piece holds attention and FFN together: leave `unit` out"
+        settings.ctx.misplaced(settings.place("unit"), "`unit: subblock`", "a score of coupled pieces", help)
+    given: dict[str, Any] = {"unit": unit, "children": children, "runs": runs}
     return lower(settings, nodes.ReplaceOne, **metric, **given, healed=healed, data=data)
 
 
@@ -216,16 +221,6 @@ def _metric(settings: Settings) -> dict[str, Any]:
     arguments = from_call(settings.ctx, call, takes.calls[call.name])
     arguments.need_all()
     return {"metric": call.name, **{each.name: arguments.read(key) for key, each in arguments.table.items()}}
-
-
-def _unit(settings: Settings, bld: nodes.Bld | None) -> str:
-    """Coupled pieces are measured as blocks; decoupled ones as sub-blocks unless asked otherwise."""
-    coupled = bld is not None and bld.mode == "coupled"
-    unit: str = settings.read("unit", "block" if coupled else "subblock")
-    if coupled and unit == "subblock":
-        help = "a coupled piece holds attention and FFN together: leave `unit` out"
-        settings.ctx.misplaced(settings.place("unit"), "`unit: subblock`", "a score of coupled pieces", help)
-    return unit
 
 
 def _refuse_beside(settings: Settings, about: tuple[str, str, str, str], **helps: str) -> None:

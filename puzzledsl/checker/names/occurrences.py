@@ -18,20 +18,8 @@ from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.settings import Call, Kind, Section, Setting
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
-from puzzledsl.checker.names.scopes import (
-    EXPLAINED,
-    SPACE_NAMES,
-    VALUES,
-    Category,
-    LanguageWord,
-    Meaning,
-    NameScope,
-    Type,
-    Typed,
-    element,
-    language_word,
-    members,
-)
+from puzzledsl.checker.names import scopes
+from puzzledsl.checker.names.scopes import LanguageWord, Meaning, NameScope, Type, Typed
 from puzzledsl.language import words
 from puzzledsl.language.calls import ALTERNATIVES, alternatives_of, pattern_fields
 from puzzledsl.language.kinds import KINDS, PROFILE
@@ -132,7 +120,7 @@ class _Resolver:
         **more: Any,
     ) -> None:
         """Record a name."""
-        facts = {"role": "uses", "setting": ANY} | more
+        facts: dict[str, Any] = {"role": "uses", "setting": ANY} | more
         self.found.append(
             Occurrence(name.span, name.text, symbol, type, node=node or name, item=self.item, **facts)
         )
@@ -198,7 +186,7 @@ class _Resolver:
             self.visit(decl.target, scope)
             if kind is not None:
                 self.mark(decl.target, "target", scope, Setting("", kinds=kind.targets))
-        inner = scope.inner(dict(SPACE_NAMES) if kind is not None and kind.sees_space else None)
+        inner = scope.inner(dict(scopes.SPACE_NAMES) if kind is not None and kind.sees_space else None)
         if decl.value is not None:
             around = scope if kind is None or kind.settings else inner
             self.visit(decl.value, around, kind.value if kind and kind.value else ANY)
@@ -226,7 +214,7 @@ class _Resolver:
                 self.section = ""
             case tree.ForAll(domain=over) | tree.Comprehension(collection=over):
                 type, inner = self.visit(over, scope)[1], scope.inner()
-                self.bind(node.variable, "variable", element(type), inner, node)
+                self.bind(node.variable, "variable", scopes.element(type), inner, node)
                 body = node.body if isinstance(node, tree.ForAll) else (node.element,)
                 for part in filter(None, (node.where, *body)):
                     self.visit(part, inner)
@@ -237,9 +225,9 @@ class _Resolver:
                 return None, self.call(node, scope, setting)
             case tree.Attribute(name=name):
                 before = self.visit(node.target, scope)
-                symbol, type = members(*before).get(name.text), ""
+                symbol, type = scopes.members(*before).get(name.text), ""
                 if isinstance(symbol, Symbol):
-                    type = "" if symbol.kind in VALUES else symbol.kind
+                    type = "" if symbol.kind in scopes.VALUES else symbol.kind
                 elif symbol is not None and name.text in SUB_BLOCKS:
                     type = name.text
                 self.add(name, symbol, node, type)
@@ -266,7 +254,7 @@ class _Resolver:
                 if node.where is not None:
                     inner = scope.inner({"index": (LanguageWord("index", "word", words.OTHER["index"]), "")})
                     self.visit(node.where, inner)
-                return None, element(type)
+                return None, scopes.element(type)
             case _:
                 for part in tree.children(node):
                     self.visit(part, scope)
@@ -296,17 +284,19 @@ class _Resolver:
         call = setting.calls.get(text)
         word = LanguageWord(text, "call", call.doc, call=call) if call else None
         if text in setting.words:
-            return word or LanguageWord(text, "word", EXPLAINED.get(text, "")), ""
+            return word or LanguageWord(text, "word", scopes.EXPLAINED.get(text, "")), ""
         known = scope.find(text)
         symbol = known[0] if known is not None else None
-        is_value = scope.local(text) is not None or (isinstance(symbol, Symbol) and symbol.kind in VALUES)
+        is_value = scope.local(text) is not None or (
+            isinstance(symbol, Symbol) and symbol.kind in scopes.VALUES
+        )
         if word is not None and not is_value and not scope.is_unknown(text):
             return word, ""
         if setting.bare and not is_value:
             return LanguageWord(text, "word"), ""
         if known is not None:
             return known
-        return None if scope.is_unknown(text) else language_word(text), ""
+        return None if scope.is_unknown(text) else scopes.language_word(text), ""
 
     def compare(self, node: tree.Compare, scope: NameScope) -> None:
         """Beside a parameter that lists its words, a name that nothing else has is one of them."""
@@ -367,7 +357,7 @@ class _Resolver:
 
 
 def _word(
-    name: tree.Name, category: Category, known: Explained | None, owner: str = ""
+    name: tree.Name, category: scopes.Category, known: Explained | None, owner: str = ""
 ) -> LanguageWord | None:
     """Return a name as the word of the language that it is; None where nothing is known of it."""
     call = known if isinstance(known, Call) else None

@@ -82,10 +82,7 @@ class Declared:
             self.ctx.misplaced(decl.target.span, f"`{decl.preposition}`", self.thing)
 
     def target(self, *kinds: str) -> values.Symbol | None:
-        """Return the declaration after `of` or `on`; None, reported, if it is missing or of a wrong kind.
-
-        `kinds` restricts those that its kind can build on.
-        """
+        """Return what stands after `of` or `on`, of a kind it can build on or of `kinds`; None, reported, if that is wrong."""
         ctx, symbol, decl, preposition = self.ctx, self.symbol, self.decl, self.kind.preposition
         kinds, named = kinds or self.kind.targets, decl.target
         if named is None:

@@ -104,10 +104,7 @@ def _literal(value: object) -> str:
 
 
 def mismatch(said: Shape, found: Shape) -> tuple[str, object, object] | None:
-    """Return the first field in which two shapes differ, with both values; None if they agree.
-
-    One that differs only in some layers is named with the first of them: `layers[5].window`.
-    """
+    """Return the first field, such as `layers[5].window`, in which two shapes differ, with both values; None if none does."""
     by_layer = {"by_layer", *(LAYER_FIELDS if said.by_layer or found.by_layer else ())}
     whole = [("", said, found, [name for name in Shape.model_fields if name not in by_layer])]
     layers = enumerate(zip(said.each, found.each, strict=True))

@@ -54,10 +54,7 @@ class NameScope(LocalNames[Typed]):
         return isinstance(self.file.names.get(name), Poison)
 
     def find(self, name: str) -> Typed | None:
-        """Return the meaning of a name: local names before those of the file; None if it is undeclared.
-
-        `let c = chat` is a scenario: one step is followed, so that cycles are harmless.
-        """
+        """Return a name's meaning, local names first; None if undeclared. One step of `let c = chat` is followed, no cycle."""
         symbol = self.declared(name)
         if (local := self.local(name)) is not None or symbol is None:
             return local

@@ -167,10 +167,7 @@ class ChoiceReader:
         return found if call.affords(len(found)) else []
 
     def _need_values(self, call: Constructed, table: Mapping[str, Setting], several: bool) -> None:
-        """Refuse `dtype: [full, q8_0]`, a list where a choice is meant; for `several` kinds of layers, what has no value.
-
-        Each kind would report that anew.
-        """
+        """Refuse `dtype: [full, q8_0]`; of `several` kinds of layers also what has no value, which each would report anew."""
         for argument in call.arguments:
             name, value = argument.name.text if argument.name else "", argument.value
             known = table.get(name, Setting(""))

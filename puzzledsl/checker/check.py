@@ -153,7 +153,8 @@ def _program(ctx: Context) -> nodes.Program:
     tables: dict[str, Any] = {}
     for symbol in reached:
         tables.setdefault(KINDS[symbol.kind].plural, {})[ctx.name_of(symbol)] = ctx.lowered[symbol]
-    return nodes.Program(source=ctx.root.shown, params=dict(sorted(ctx.parameters.items())), **tables)
+    params, given = dict(sorted(ctx.parameters.items())), tuple(sorted(ctx.settings))
+    return nodes.Program(source=ctx.root.shown, params=params, given=given, **tables)
 
 
 def _warn(ctx: Context, program: nodes.Program) -> None:

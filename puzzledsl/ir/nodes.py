@@ -111,10 +111,14 @@ class Space(Declaration):
 
 
 class Program(Artefact):
-    """A whole `.pzl` program: `build/ir.json`. `source` is the file's name, `params` the values `--set` gave or the defaults."""
+    """A whole `.pzl` program: `build/ir.json`. `source` is the file's name, `params` the values `--set` gave or the defaults.
+
+    `given`: the parameters that `--set` gave.
+    """
 
     source: str
     params: dict[str, str] = {}
+    given: tuple[str, ...] = left_out(())
     parents: dict[str, Parent] = {}
     data: dict[str, Data] = {}
     hardware: dict[str, Hardware] = {}

@@ -59,6 +59,22 @@ class NoChildIsGoodEnough(Diagnostic, code="E0609"):
     )
 
 
+class MissedInTheEnd(Diagnostic, code="E0612", template="{text}"):
+    """The finished child misses a requirement by more than the error of its measurement."""
+
+
+class KnownTooLittle(Diagnostic, code="W0614", template="{text}"):
+    """An accuracy that is kept of so few questions that its interval is wider than a third."""
+
+
+class UptrainedForNothing(Diagnostic, code="W0615", template="{text}"):
+    """An uptrained child that is no nearer to its parent than before."""
+
+
+class NotAsTheFileSays(Diagnostic, code="W0616", template="{text}"):
+    """Values that `--set` gave: the file alone does not make this child."""
+
+
 class DiskFull(Diagnostic, code="E0608", template="cannot write `{path}`: {reason}"):
     """The operating system refused a write."""
 

@@ -196,16 +196,22 @@ def eval_(
     chance), with a 95 % interval from a paired bootstrap over its items. Warns of a child that is near its parent on one
     text and far from it on another. Interrupt it at any moment: models that are finished are kept.
     """
+    from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.cli.output import print_diagnostics
     from puzzledsl.ir.tables import Evaluation
-    from puzzledsl.pipeline.text.evaluation_text import evaluation_text, remarks
+    from puzzledsl.pipeline.text.evaluation_text import ending_of, evaluation_text, remarks
     from puzzledsl.pipeline.text.timing_text import drifted_parents
 
     ctx = loading.context(file, set_, build, on=on)
     wanted = do_stage(ctx, "eval", names)
     found = [ctx.load(ctx.build.evaluation(name), Evaluation, "eval", name) for name in wanted]
     print("\n\n".join(map(evaluation_text, found)))
-    print_diagnostics([*remarks(ctx, wanted), *drifted_parents(ctx, wanted)], {})
+    ends = ending_of(ctx, wanted)
+    missed = [problem for problem in ends if problem.severity == "error"]
+    others = [problem for problem in ends if problem not in missed]
+    print_diagnostics([*remarks(ctx, wanted), *drifted_parents(ctx, wanted), *others], {})
+    if missed:
+        raise DiagnosticError(*missed)
 
 
 def export(

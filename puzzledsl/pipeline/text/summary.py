@@ -22,6 +22,12 @@ def summary(ctx: Context, covered: Callable[[str], bool] = lambda stage: True) -
     return "\n\n".join(block for block in blocks if block)
 
 
+def evaluations_of(ctx: Context) -> list[object]:
+    """Return the finished evaluations as JSON."""
+    found = (evaluation_of(ctx, name) for name in ctx.program.evals)
+    return [evaluation.model_dump(mode="json") for evaluation in found if evaluation is not None]
+
+
 def _places(ctx: Context, covered: Callable[[str], bool]) -> Iterator[str]:
     """Yield the paths of children, exports and the report."""
     for name in ctx.program.uptrains if covered("uptrain") else ():

@@ -263,7 +263,7 @@ def _calibration(shape: Shape) -> str:
 
 
 BITS = "parent(dtype: q8_0 | q4_0) | noop"
-"""What a sub-block becomes where llama.cpp serves it: bits come before structure."""
+"""Alternatives of a sub-block that llama.cpp serves: bits come before structure."""
 SMALL_SHARE = 0.1
 """Share of a layer's parameters below which attention is left whole: fewer heads of it would save nothing."""
 

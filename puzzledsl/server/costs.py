@@ -20,11 +20,11 @@ from puzzledsl.checker.names.scopes import LanguageWord
 from puzzledsl.checker.spaces.choices import ChoiceReader
 from puzzledsl.checker.spaces.space_info import all_parent
 from puzzledsl.costs.flops import Workload
+from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.costs.roofline import NS_PER_S, sub_block_cost
 from puzzledsl.costs.table import roofline_costs
 from puzzledsl.ir import nodes
 from puzzledsl.ir.metric_records import METRICS
-from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import LayerChoice, RooflineHardware, Scenario, Shape, Space
 from puzzledsl.ir.tables import LayerAssignment, ScenarioCosts
 from puzzledsl.server.document import Document

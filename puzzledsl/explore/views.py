@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.explore.question import Question
-from puzzledsl.explore.sheet import Sheet, alternatives_of
+from puzzledsl.explore.sheet import Question, Sheet, alternatives_of
 from puzzledsl.explore.statements import Bound, Statement, amount_of, unit_of
 from puzzledsl.ir.nodes import LinearRequirement
 from puzzledsl.ir.search_nodes import written

@@ -74,6 +74,14 @@ _KINDS = (
         value=Setting("", calls=calls.SCORES, noun="way to score"),
     ),
     Kind(
+        'judge taste of p = tasks("hellaswag.jsonl") { data = d }',
+        "judges",
+        targets=("parent",),
+        of="parent",
+        value=Setting("", calls={"tasks": calls.TASKS}, noun="questions"),
+        settings=settings_of(nodes.Judge),
+    ),
+    Kind(
         "search s of w { minimize kl }",
         plural="searches",
         targets=("space", "search"),

@@ -26,6 +26,7 @@ DECLARATIONS: dict[str, str] = {
     "space": "The alternatives of each layer.",
     "bld": "Blockwise local distillation: makes the pieces, each alone against the parent's outputs.",
     "score": "The loss in quality of one replacement in the parent, for each alternative of each layer.",
+    "judge": "Texts and questions that a search chooses its child by; its figures are `kl`, `kept`, `agreement`, `perplexity`.",
     "search": "Chooses one alternative a sub-block a layer.",
     "frontier": "A search solved at several values of one bound.",
     "uptrain": "Global knowledge distillation of a search's best child.",

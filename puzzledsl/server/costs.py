@@ -15,10 +15,9 @@ from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.base.units import BYTES, COUNT, TIME, Dimension, format_quantity
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.expressions.values import Symbol
+from puzzledsl.checker.expressions.values import Symbol, all_parent
 from puzzledsl.checker.names.scopes import LanguageWord
 from puzzledsl.checker.spaces.choices import ChoiceReader
-from puzzledsl.checker.spaces.space_info import all_parent
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.costs.roofline import NS_PER_S, sub_block_cost

@@ -17,13 +17,12 @@ from pygls import uris
 
 from puzzledsl.base.diagnostics import Diagnostic, Sink, Span
 from puzzledsl.base.resources import resource
-from puzzledsl.checker.check import inspect
+from puzzledsl.checker.check import Checked, inspect
 from puzzledsl.checker.context import Context, OutOfSteps
 from puzzledsl.checker.expressions.values import POISON, Scope, SourceFile, Symbol, Value
 from puzzledsl.checker.names.names import Loader, key_of
 from puzzledsl.checker.names.occurrences import Occurrence, occurrences
 from puzzledsl.checker.names.words import value_of
-from puzzledsl.checker.program import Checked
 from puzzledsl.checker.reuse import Reuse
 from puzzledsl.server.trees import Trees
 from puzzledsl.syntax import tree

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.base.diagnostics import Sink
-from puzzledsl.checker.check import check
-from puzzledsl.checker.shipped import profiles_of, shipped_profiles, shipped_shapes
+from puzzledsl.checker.check import check, profiles_of, shipped_profiles, shipped_shapes
 from puzzledsl.costs.calibrate import (
     BOUNDS,
     LINK_CONSTANTS,

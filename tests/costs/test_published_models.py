@@ -15,7 +15,7 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
-from puzzledsl.checker.shipped import shipped_profiles, shipped_shapes
+from puzzledsl.checker.check import shipped_profiles, shipped_shapes
 from puzzledsl.costs.flops import fixed_size
 from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.costs.table import cost_table

@@ -213,6 +213,23 @@ def test_refine_settings(tmp_path: Path) -> None:
     assert refine("measured(9, data: questions)") is not None
 
 
+@pytest.mark.states("judge.settings-table", "judge.figures-table")
+def test_judge_settings_and_figures(tmp_path: Path) -> None:
+    from tests.language.rules import WEIGHTS, program
+
+    def judge(more: str, bound: str = "taste.kl <= 1") -> object:
+        text = f'data unread = text("u.txt")\njudge taste of q = tasks("a.jsonl") {{ data = unread{more} }}\n'
+        text += f"{WEIGHTS}search s of v {{ minimize params, require {bound} }}"
+        return program(tmp_path, text).judges["taste"].model_dump(exclude={"where"})
+
+    rows = table("judge.settings-table")
+    given = [f"{words(row[0])[0]} = {words(row[1])[0]}" for row in rows if words(row[1])]
+    assert len(rows) == 5 and len(given) == 2
+    assert judge("") == judge(f", {', '.join(given)}")
+    for row in table("judge.figures-table"):
+        judge("", f"taste.{words(row[0])[0]} {words(row[1])[0]}")
+
+
 @pytest.mark.states("search.figures")
 def test_figures() -> None:
     from puzzledsl.language.words import SUB_BLOCK_FACTS
@@ -269,7 +286,8 @@ def test_runtimes() -> None:
 
 @pytest.mark.states("limits.table")
 def test_limits() -> None:
-    from puzzledsl.checker import limits
+    from puzzledsl.checker import context as limits
+    from puzzledsl.checker.names.names import MAX_FILES
     from puzzledsl.families.config import MAX_LAYERS
     from puzzledsl.syntax.newlines import MAX_DEPTH
 
@@ -281,6 +299,6 @@ def test_limits() -> None:
         limits.MAX_REQUIREMENTS,
         limits.MAX_FORMULA,
         limits.MAX_CELLS,
-        limits.MAX_FILES,
+        MAX_FILES,
         MAX_DEPTH,
     ]

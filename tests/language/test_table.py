@@ -149,6 +149,8 @@ search baseline of best {{ solver = random(seed: 1) }}
 frontier curve of q = sweep(params, 0.5x..1x)
 space narrow of wide = used_by(best)
 uptrain final of best {{ tokens = 1k, data = d }}
+data apart_from_d = text("y.txt")
+judge taste of p = tasks("b.jsonl") {{ items = 1, data = apart_from_d, tokens = 1, sure = 90%, dtype = bf16 }}
 eval judged of final = tasks("t.jsonl")
 export a of final = hf("out/a")
 export b2 of final = gguf("out/b.gguf")

@@ -265,6 +265,7 @@ def test_every_setting_offered_is_one_the_checker_takes(kind: str, tmp_path: Pat
         "bld": " of w",
         "search": " of w",
         "space": " of p",
+        "judge": " of p",
     }
     for name in KINDS[kind].settings:
         document, *_ = marked(after(f"{kind} n{target[kind]} {{ {name} = 1 }}\n‸"), tmp_path)

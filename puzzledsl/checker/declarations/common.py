@@ -23,8 +23,8 @@ from puzzledsl.checker.expressions.settings import (
     read_call,
     report_unknown_key,
 )
+from puzzledsl.checker.expressions.values import SpaceInfo
 from puzzledsl.checker.names.words import read_ref
-from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fixed_params
 from puzzledsl.ir.nodes import Where

@@ -13,9 +13,8 @@ from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared, shared_statement, space_info
 from puzzledsl.checker.expressions.attributes import each_instance
-from puzzledsl.checker.expressions.values import Scope, Symbol
+from puzzledsl.checker.expressions.values import Scope, SpaceInfo, Symbol, all_parent, guessed
 from puzzledsl.checker.spaces.choices import ChoiceReader
-from puzzledsl.checker.spaces.space_info import SpaceInfo, all_parent, guessed
 from puzzledsl.ir import nodes
 from puzzledsl.language.calls import INITIALISERS
 from puzzledsl.language.kinds import KINDS

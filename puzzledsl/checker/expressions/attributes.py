@@ -12,12 +12,11 @@ from puzzledsl.base.settings import settings_of
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context, Refused
+from puzzledsl.checker.context import MAX_INSTANCES, Context, Refused
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.coercions import as_whole
 from puzzledsl.checker.expressions.layer_tables import BOTH
-from puzzledsl.checker.limits import MAX_INSTANCES
-from puzzledsl.checker.spaces.space_info import SpaceInfo, all_parent
+from puzzledsl.checker.expressions.numbers import as_whole
+from puzzledsl.checker.expressions.values import SpaceInfo, all_parent
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import layer_fact, parent_fact
 from puzzledsl.ir.metric_records import METRICS, STATED, Metric, running_costs
@@ -152,6 +151,13 @@ def _running_cost(ctx: Context, symbol: values.Symbol, node: tree.Attribute, met
     return values.Symbolic({term: factor}, dimension=metric.dimension)
 
 
+def _of_judge(ctx: Context, symbol: values.Symbol, node: tree.Attribute) -> values.Value:
+    name = node.name.text
+    if name not in nodes.JUDGED:
+        _unknown(ctx, node, f"judge `{symbol.name}`", nodes.JUDGED)
+    return values.Symbolic({("judged", ctx.name_of(symbol), name): Fraction(1)})
+
+
 _AS = {"experts": "dtype", "activations": "dtype", "head": "embedding"}
 """Number types of a profile that are another one unless said."""
 
@@ -175,7 +181,13 @@ def _of_hardware(ctx: Context, symbol: values.Symbol, node: tree.Attribute) -> v
     return _unknown(ctx, node, f"hardware `{symbol.name}`", known, help if lacks_memory else "")
 
 
-_OF = {"file": _of_file, "parent": _of_parent, "scenario": _of_scenario, "hardware": _of_hardware}
+_OF = {
+    "file": _of_file,
+    "parent": _of_parent,
+    "scenario": _of_scenario,
+    "hardware": _of_hardware,
+    "judge": _of_judge,
+}
 """Kinds of declarations with parts."""
 
 

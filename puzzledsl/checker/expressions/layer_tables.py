@@ -20,11 +20,10 @@ from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import listed
 from puzzledsl.base.units import COUNT, Dimension, Quantity, format_quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context
+from puzzledsl.checker.context import CELLS_PER_STEP, MAX_CELLS, Context
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.terms import LAYER_TERMS, to_linear
-from puzzledsl.checker.limits import CELLS_PER_STEP, MAX_CELLS
-from puzzledsl.checker.spaces.space_info import SpaceInfo
+from puzzledsl.checker.expressions.numbers import LAYER_TERMS, to_linear
+from puzzledsl.checker.expressions.values import SpaceInfo
 from puzzledsl.ir import logic, nodes
 from puzzledsl.ir.facts import fact
 from puzzledsl.ir.logic import Pair, layers_of

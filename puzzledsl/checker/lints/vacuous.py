@@ -17,9 +17,9 @@ from puzzledsl.base.frozen import record
 from puzzledsl.base.units import COUNT, Dimension, format_quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.expressions.comparisons import FLIPPED
 from puzzledsl.checker.expressions.layer_tables import one_of
-from puzzledsl.checker.expressions.terms import UNITS
+from puzzledsl.checker.expressions.numbers import UNITS
+from puzzledsl.checker.expressions.operators import FLIPPED
 from puzzledsl.ir import logic, nodes
 from puzzledsl.ir.facts import fact, fixed_params, untied_params
 from puzzledsl.ir.logic import Pair, Truth, compared, layers_of, layers_of_term, unbounded

@@ -23,14 +23,12 @@ from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Span
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.expressions.coercions import as_constant, as_whole, refuse_list
+from puzzledsl.checker.context import MAX_COUNT, MAX_OPTIONS, Context, Refused
 from puzzledsl.checker.expressions.layer_tables import holds
+from puzzledsl.checker.expressions.numbers import as_constant, as_whole, refuse_list
 from puzzledsl.checker.expressions.settings import Settings
-from puzzledsl.checker.expressions.values import Located, Names, Scope, located
-from puzzledsl.checker.limits import MAX_COUNT, MAX_OPTIONS
+from puzzledsl.checker.expressions.values import Located, Names, Scope, SpaceInfo, located
 from puzzledsl.checker.names.words import read_word
-from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir.nodes import Rounding
 from puzzledsl.language.calls import ALTERNATIVES, PRECISION, pattern_fields
 from puzzledsl.syntax import tree

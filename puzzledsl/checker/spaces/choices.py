@@ -31,11 +31,19 @@ from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.settings import Call, Setting
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.expressions.coercions import wrong_list
+from puzzledsl.checker.expressions.numbers import wrong_list
 from puzzledsl.checker.expressions.settings import from_call
-from puzzledsl.checker.expressions.values import Constructed, Layers, Options, Scope, SubBlocks, Value
+from puzzledsl.checker.expressions.values import (
+    Choice,
+    Constructed,
+    Layers,
+    Options,
+    Scope,
+    SpaceInfo,
+    SubBlocks,
+    Value,
+)
 from puzzledsl.checker.spaces.arguments import CallArguments, options_of, predicate, report_unknown
-from puzzledsl.checker.spaces.space_info import Choice, SpaceInfo
 from puzzledsl.language.calls import ALTERNATIVES, PRECISION
 from puzzledsl.syntax import tree
 

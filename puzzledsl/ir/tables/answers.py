@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from puzzledsl.alternatives.alternative import Site
-from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.frozen import Frozen, left_out
 from puzzledsl.ir.base import Artefact
+from puzzledsl.ir.tables.evaluations import Figure
 
 
 class LayerAssignment(Frozen):
@@ -224,7 +225,8 @@ class MeasuredChild(Frozen):
     """Child that was built, healed and measured.
 
     `predicted`, with its standard error, is the prediction of the score model before the measurement; `measured` is its score.
-    Both are in the unit of the score.
+    Both are in the unit of the score. `judged`: what judges measured, by `JUDGE.FIGURE`; `missed`: the requirements on that which
+    the child does not meet; `objective`: of a judged child, its own.
 
     `origin`: "optimum" of the search's scores, a baseline's child ("uniform", "block_influence", "angular_run"), the optimum of
     refitted scores ("model"), of scores drawn around these ("drawn"), or, at a
@@ -236,6 +238,9 @@ class MeasuredChild(Frozen):
     predicted: float
     predicted_stderr: float
     measured: float
+    judged: dict[str, Figure] = left_out({})
+    objective: float | None = left_out(None)
+    missed: tuple[str, ...] = left_out(())
 
 
 class Refinement(Artefact):

@@ -12,36 +12,14 @@ from puzzledsl.base.frozen import record
 from puzzledsl.base.resources import resource
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import MAX_DEPTH, MAX_INEXACT_STEPS, Context, Lower, OutOfSteps
+from puzzledsl.checker.declarations import data, hardware, judge, search, space, stages
 from puzzledsl.checker.declarations.common import check_assert
-from puzzledsl.checker.declarations.data import lower_data, lower_parent
-from puzzledsl.checker.declarations.hardware import lower_hardware, lower_scenario
-from puzzledsl.checker.declarations.judge import lower_judge
-from puzzledsl.checker.declarations.search import lower_frontier, lower_search
-from puzzledsl.checker.declarations.space import lower_space
-from puzzledsl.checker.declarations.stages import (
-    lower_bld,
-    lower_eval,
-    lower_export,
-    lower_score,
-    lower_uptrain,
-)
 from puzzledsl.checker.expressions.evaluate import evaluate
 from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
-from puzzledsl.checker.lints.declarations import (
-    warn_of_few_tokens,
-    warn_of_shadowing,
-    warn_of_unused,
-    warn_of_windows,
-)
-from puzzledsl.checker.lints.vacuous import warn_of_direction, warn_of_exclusive, warn_of_vacuous
+from puzzledsl.checker.lints import declarations as lints
+from puzzledsl.checker.lints import vacuous
+from puzzledsl.checker.names import words
 from puzzledsl.checker.names.names import Loader, Parse, declared
-from puzzledsl.checker.names.words import (
-    check_settings,
-    report_unknown_names,
-    settle_kinds,
-    shipped_names,
-    value_of,
-)
 from puzzledsl.checker.whole import check_whole
 from puzzledsl.ir import nodes
 from puzzledsl.ir.nodes import RooflineHardware, Shape
@@ -54,11 +32,19 @@ if TYPE_CHECKING:
     from puzzledsl.checker.reuse import Reuse
 
 LOWERINGS: dict[str, Lower] = {
-    lower.__name__.removeprefix("lower_"): lower
-    for lower in (
-        *(lower_parent, lower_data, lower_hardware, lower_scenario, lower_space, lower_bld, lower_score),
-        *(lower_judge, lower_search, lower_frontier, lower_uptrain, lower_eval, lower_export),
-    )
+    "parent": data.lower_parent,
+    "data": data.lower_data,
+    "hardware": hardware.lower_hardware,
+    "scenario": hardware.lower_scenario,
+    "space": space.lower_space,
+    "bld": stages.lower_bld,
+    "score": stages.lower_score,
+    "judge": judge.lower_judge,
+    "search": search.lower_search,
+    "frontier": search.lower_frontier,
+    "uptrain": stages.lower_uptrain,
+    "eval": stages.lower_eval,
+    "export": stages.lower_export,
 }
 """Kind -> its lowering, in the order of a program."""
 
@@ -109,7 +95,7 @@ def inspect(
             sink.add(errors.TooMuch(start, what=what, limit=f"{MAX_DEPTH} levels"))
         if reuse is not None and ctx.steps > MAX_INEXACT_STEPS:
             return inspect(path, settings, unsaved, parse)
-        report_unknown_names(ctx)
+        words.report_unknown_names(ctx)
         if all(found.severity != "error" for found in sink.items):
             program = _program(ctx)
             check_whole(ctx, program)
@@ -121,10 +107,10 @@ def inspect(
 
 def _check_all(ctx: Context) -> None:
     """Evaluate and lower everything of the program's own files, then what these refer to in shipped ones."""
-    check_settings(ctx)
+    words.check_settings(ctx)
     own = [file for file in ctx.loader.files.values() if not file.is_std]
     for file in own:
-        settle_kinds(ctx, file)
+        words.settle_kinds(ctx, file)
     for file in sorted(own, key=lambda f: f is not ctx.root):
         _check_file(ctx, file)
     while ctx.pending:
@@ -145,7 +131,7 @@ def _check_file(ctx: Context, file: SourceFile) -> None:
                 if not isinstance(symbol, Symbol) or symbol.item is not item:
                     symbol = declared(item, file)  # its name was taken: mistakes in it are found, too
                 if not isinstance(item, tree.Decl):
-                    value_of(ctx, symbol)
+                    words.value_of(ctx, symbol)
                 elif symbol.kind in LOWERINGS:
                     ctx.lower(symbol, object)
             case tree.Use():
@@ -177,10 +163,10 @@ def _warn(ctx: Context, program: nodes.Program) -> None:
         ctx.report(warning)
     for file in ctx.loader.files.values():
         if not file.is_std and not file.module.broken:
-            warn_of_shadowing(ctx, file)
-    warn_of_unused(ctx, program)
-    warn_of_exclusive(ctx, program, warn_of_vacuous(ctx, program))
-    for lint in (warn_of_direction, warn_of_windows, warn_of_few_tokens):
+            lints.warn_of_shadowing(ctx, file)
+    lints.warn_of_unused(ctx, program)
+    vacuous.warn_of_exclusive(ctx, program, vacuous.warn_of_vacuous(ctx, program))
+    for lint in (vacuous.warn_of_direction, lints.warn_of_windows, lints.warn_of_few_tokens):
         lint(ctx, program)
 
 
@@ -203,7 +189,7 @@ def shipped_profiles() -> dict[str, RooflineHardware]:
 
 def shipped_shapes() -> dict[str, Shape]:
     """The parents of std/parents.pzl, by name."""
-    names = [name for name, file in shipped_names().items() if file == PARENTS]
+    names = [name for name, file in words.shipped_names().items() if file == PARENTS]
     text = f'use "{PARENTS}" ({", ".join(names)})\n' + "".join(f"parent p_{n} = {n}\n" for n in names)
     path = Path("shipped-parents.pzl").resolve()  # never written
     checked, _ = inspect(path, {}, {str(path): text})

@@ -237,10 +237,7 @@ class Context:
         return True
 
     def name_of(self, symbol: Symbol) -> str:
-        """Return the unique name of a declaration, which is lowered before the check ends.
-
-        It is its own, prefixed by its file's name if another declaration has that name.
-        """
+        """Return the name of a declaration, prefixed by its file's if another has it; it is lowered before the check ends."""
         self.pending.append(symbol)
         if not self.names:
             self.name_all()

@@ -232,11 +232,7 @@ SMALL_ROUNDING_BITS = 8
 
 
 def check_exports(ctx: Context, program: nodes.Program) -> None:
-    """Report what an export's space allows and its runtime lacks.
-
-    Errors for alternatives that cannot be rewritten, or in an export with `lower: false`; warnings for those that are
-    rewritten.
-    """
+    """Report what an export's space allows and its runtime lacks: a warning where it is rewritten, else an error."""
     for export in program.exports.values():
         space = program.spaces[references.space_of(program, export)]
         item = ctx.taken[export.name].item

@@ -353,7 +353,8 @@ def _ways(tokens: list[Token], index: int, last: Token) -> Iterator[tuple[int, T
         yield 0, None, 1
     if index > 1 and tokens[index - 2] == last:
         yield 1, None, 0
-    for kind, text in (("EQUAL", "="), ("COMMA", ","), ("COLON", ":")):
+    word = "on" if index > 1 and tokens[index - 2] == "scenario" else "of"
+    for kind, text in (("EQUAL", "="), ("COMMA", ","), ("COLON", ":"), (word.upper(), word)):
         yield 0, virtual(kind, text, last), 0
     yield 0, token.like(*(("OF", "of") if token.type == "NAME" else ("EQUAL", "="))), 1
     if token.type == "_NL":

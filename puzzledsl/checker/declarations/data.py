@@ -104,10 +104,7 @@ def _literal(value: object) -> str:
 
 
 def mismatch(said: Shape, found: Shape) -> tuple[str, object, object] | None:
-    """Return the first field in which two shapes differ, with both values; None if they agree.
-
-    One that differs only in some layers is named with the first of them: `layers[5].window`.
-    """
+    """Return the first field, such as `layers[5].window`, in which two shapes differ, with both values; None if none does."""
     by_layer = {"by_layer", *(LAYER_FIELDS if said.by_layer or found.by_layer else ())}
     whole = [("", said, found, [name for name in Shape.model_fields if name not in by_layer])]
     layers = enumerate(zip(said.each, found.each, strict=True))
@@ -194,31 +191,24 @@ def _called(ctx: Context, call: Constructed) -> nodes.MixData | nodes.PlainData:
     """Return the source of a call, or of the text that it names: `data e = d`."""
     if call.base is not None:
         return ctx.need(call.base, nodes.Data).source
-    return _mix(ctx, call) if call.name == "mix" else _plain(ctx, call)
-
-
-def _plain(ctx: Context, call: Constructed) -> nodes.PlainData:
+    if call.name == "mix":
+        return _mix(ctx, call)
     form = DATA_SOURCES[call.name]
     settings = from_call(ctx, call, form)
     readers: dict[str, Callable[[Settings], Any]] = {"part": _part, "prompts": prompts_file}
     given = {k: settings.read(k, None, read) for k, read in readers.items() if k in settings.entries}
-    if "messages" in settings.table:
-        _check_rows(settings)
-    assert form.node is not None
-    source: nodes.PlainData = settings.sound(lower(settings, form.node, **given))  # type: ignore[assignment]
-    return source
-
-
-def _check_rows(settings: Settings) -> None:
-    """Report `column` beside `messages`, and `loss` without it."""
+    # `column` does not stand beside `messages`, nor `loss` without it
     key, joined, help = "loss", "without", "name the field of the conversations: `messages: messages`"
-    if settings.has("messages"):
+    if "messages" in settings.entries:
         key, joined = "column", "with"
         help = "a document is a text in `column` or a conversation in `messages`"
-    if settings.has(key):
+    if "messages" in settings.table and settings.has(key):
         settings.failed = True
         where = f"{settings.thing} {joined} `messages`"
         settings.ctx.misplaced(settings.entries[key].span, f"`{key}`", where, help)
+    assert form.node is not None
+    source: nodes.PlainData = settings.sound(lower(settings, form.node, **given))  # type: ignore[assignment]
+    return source
 
 
 def _part(settings: Settings) -> tuple[Fraction, Fraction]:

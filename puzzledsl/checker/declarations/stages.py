@@ -16,16 +16,9 @@ from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared, space_info
+from puzzledsl.checker.expressions import settings as reading
 from puzzledsl.checker.expressions.numbers import as_constant, between, within
-from puzzledsl.checker.expressions.settings import (
-    Settings,
-    as_call,
-    from_call,
-    lower,
-    lower_call,
-    read_call,
-    summands,
-)
+from puzzledsl.checker.expressions.settings import Settings
 from puzzledsl.checker.expressions.values import Constructed, RangeValue, Symbol, Text, describe
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.ir import nodes
@@ -50,7 +43,7 @@ def lower_bld(ctx: Context, symbol: Symbol) -> nodes.Bld | None:
     rate = settings.read("lr", nodes.Schedule(peak=1e-4, warmup=0.01), _schedule)
     data = bld.only_data(settings, required=True)
     given: dict[str, Any] = {"mode": mode, "sub_blocks": sub_blocks, "lr": rate, "data": data}
-    node = lower(settings, nodes.Bld, **bld.head(space), **given)
+    node = reading.lower(settings, nodes.Bld, **bld.head(space), **given)
     return node if space is not None else None
 
 
@@ -85,8 +78,8 @@ def _schedule(settings: Settings) -> nodes.Schedule:
     if not isinstance(value, Constructed) and not isinstance(settings.entries["lr"].expr, tree.Name):
         help = "write `cosine(1e-4, warmup: 1%)`, `constant(1e-4)` or a number"
         raise ctx.wrong(place, "`lr`", "a schedule", f"`{ctx.source(place)}`", help)
-    call = as_call(ctx, value, place, takes)
-    found: nodes.Schedule = lower_call(ctx, call, takes.calls[call.name])
+    call = reading.as_call(ctx, value, place, takes)
+    found: nodes.Schedule = reading.lower_call(ctx, call, takes.calls[call.name])
     return found
 
 
@@ -99,7 +92,7 @@ def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
     settings.need_all("lr")
     tokens, context = settings.read("tokens"), settings.read("context")
     peak = SHORT_PEAK if tokens < SHORT_RUN else LONG_PEAK
-    node = lower(
+    node = reading.lower(
         settings,
         nodes.Uptrain,
         **uptrain.head(search),
@@ -130,7 +123,7 @@ def _loss(settings: Settings) -> dict[str, float]:
         settings.entries["loss"].expr,
         dict.fromkeys(("kld", "cosine", "lm"), 0.0),
     )
-    for part in summands(expr):
+    for part in reading.summands(expr):
         word, weight = ctx.attempt(_weighted, part, settings) or ("kld", 0.0)
         weights[word] += weight
     if not any(weights.values()) and not ctx.sink.has_errors:
@@ -179,7 +172,7 @@ def lower_score(ctx: Context, symbol: Symbol) -> nodes.Score | None:
         help = "replacing one block needs its pieces: `score kl of BLD = replace_one(…)`"
         said: Args = {"name": of.name, "got": "a space", "wanted": "a bld"}
         ctx.report(errors.WrongKind(place.span, help=help, **said))
-    method = lower(settings, nodes.ScoreFromTable) if is_table else _replace_one(settings, of, bld)
+    method = reading.lower(settings, nodes.ScoreFromTable) if is_table else _replace_one(settings, of, bld)
     if is_table:
         settings.sound(method)
     if of is None or (of.kind == "bld" and bld is None):
@@ -205,27 +198,22 @@ def _replace_one(settings: Settings, of: Symbol | None, bld: nodes.Bld | None) -
     plain = name == "kl_divergence" and not settings.has("around") and runs is None and not healed
     children = settings.read("children", FITTED_CHILDREN if enough and plain else 0)
     data = settings.read("data", None if bld is None else bld.data)
-    given: dict[str, Any] = {"unit": _unit(settings, bld), "children": children, "runs": runs}
-    return lower(settings, nodes.ReplaceOne, **metric, **given, healed=healed, data=data)
+    coupled = bld is not None and bld.mode == "coupled"  # such pieces are measured as blocks
+    unit = settings.read("unit", "block" if coupled else "subblock")
+    if coupled and unit == "subblock":
+        help = "a coupled piece holds attention and FFN together: leave `unit` out"
+        settings.ctx.misplaced(settings.place("unit"), "`unit: subblock`", "a score of coupled pieces", help)
+    given: dict[str, Any] = {"unit": unit, "children": children, "runs": runs}
+    return reading.lower(settings, nodes.ReplaceOne, **metric, **given, healed=healed, data=data)
 
 
 def _metric(settings: Settings) -> dict[str, Any]:
     """The metric, its tasks and the number of tokens that it compares, where it has them."""
     entry, takes = settings.entries["metric"], settings.known("metric")
-    call = read_call(settings.ctx, entry.expr, entry.scope, takes)
-    arguments = from_call(settings.ctx, call, takes.calls[call.name])
+    call = reading.read_call(settings.ctx, entry.expr, entry.scope, takes)
+    arguments = reading.from_call(settings.ctx, call, takes.calls[call.name])
     arguments.need_all()
     return {"metric": call.name, **{each.name: arguments.read(key) for key, each in arguments.table.items()}}
-
-
-def _unit(settings: Settings, bld: nodes.Bld | None) -> str:
-    """Coupled pieces are measured as blocks; decoupled ones as sub-blocks unless asked otherwise."""
-    coupled = bld is not None and bld.mode == "coupled"
-    unit: str = settings.read("unit", "block" if coupled else "subblock")
-    if coupled and unit == "subblock":
-        help = "a coupled piece holds attention and FFN together: leave `unit` out"
-        settings.ctx.misplaced(settings.place("unit"), "`unit: subblock`", "a score of coupled pieces", help)
-    return unit
 
 
 def _refuse_beside(settings: Settings, about: tuple[str, str, str, str], **helps: str) -> None:
@@ -292,7 +280,7 @@ def lower_export(ctx: Context, symbol: Symbol) -> nodes.Export | None:
     of, call = export.target(), export.call()
     settings = export.arguments(call)
     place = ctx.where(settings.place("runtime"))
-    node = lower(settings, nodes.Export, **export.head(of), format=call.name, runtime_where=place)
+    node = reading.lower(settings, nodes.Export, **export.head(of), format=call.name, runtime_where=place)
     return None if of is None else settings.sound(node)
 
 
@@ -312,7 +300,7 @@ def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
         texts = tuple(filter(None, [evaluation.only_data(settings, required=False)]))
     if of is None:
         return None
-    return lower(
+    return reading.lower(
         settings,
         nodes.Eval,
         **evaluation.head(of),
@@ -339,7 +327,9 @@ def _full(evaluation: Declared, of: Symbol, settings: Settings) -> tuple[str, ..
     """The children, in order. Reports names twice, of other spaces, and a missing `of`."""
     ctx, entry, kinds = settings.ctx, settings.entries["full"], settings.known("full").kinds
     file, wanted, seen = entry.scope.file, _space_of(ctx, of), dict[Symbol, Span]()
-    named = [(e.span, ctx.attempt(read_ref, ctx, e, entry.scope, kinds)) for e in summands(entry.expr)]
+    named = [
+        (e.span, ctx.attempt(read_ref, ctx, e, entry.scope, kinds)) for e in reading.summands(entry.expr)
+    ]
     for span, child in named:
         text = ctx.source(span)
         if child is None or (file.file, text) in ctx.unknown:  # reported; the rest would rest on a guess
@@ -381,7 +371,7 @@ def _prompts(settings: Settings) -> nodes.Prompts:
         case Text():
             return nodes.Prompts(path=prompts_file(settings))
         case Constructed():
-            found: nodes.Prompts = lower_call(ctx, value, settings.known("prompts").calls[value.name])
+            found: nodes.Prompts = reading.lower_call(ctx, value, settings.known("prompts").calls[value.name])
             return found
     wanted, got = "a file, `prompts(…)` or `none`", f"`{ctx.source(span)}`"
     help = 'write `prompts = "p.jsonl"`, or `prompts = prompts("Once upon a time")`'

@@ -221,17 +221,13 @@ def index(ctx: Context, target: values.Value, node: tree.Index, scope: values.Sc
             owner = ctx.value(of.target, scope)
             parent = ctx.lower(owner.symbol, nodes.Parent) if isinstance(owner, values.Ref) else None
             if parent is not None:
-                return _parent_layer(ctx, parent, node, scope)
+                space = all_parent(parent.name, parent.name, parent.name, parent.shape)
+                found = _layers(ctx, space, node, scope)
+                if not found.single:
+                    help = f"write `{ctx.source(node.target.span)}[{found.indices[0]}]`"
+                    raise ctx.wrong(node.span, "what stands in `[…]`", "one layer", "several layers", help)
+                return values.ParentLayer(parent.shape.at(found.indices[0]), found.indices[0])
     raise ctx.wrong(node.target.span, _BEFORE, "layers or a list", target)
-
-
-def _parent_layer(ctx: Context, parent: nodes.Parent, node: tree.Index, scope: values.Scope) -> values.Value:
-    found = _layers(ctx, all_parent(parent.name, parent.name, parent.name, parent.shape), node, scope)
-    if not found.single:
-        help = f"write `{ctx.source(node.target.span)}[{found.indices[0]}]`"
-        raise ctx.wrong(node.span, "what stands in `[…]`", "one layer", "several layers", help)
-    (index,) = found.indices
-    return values.ParentLayer(parent.shape.at(index), index)
 
 
 def _layers(ctx: Context, space: SpaceInfo, node: tree.Index, scope: values.Scope) -> values.Layers:

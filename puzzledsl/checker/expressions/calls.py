@@ -14,18 +14,9 @@ from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import TERMS_PER_STEP, Context, Refused
 from puzzledsl.checker.expressions import layer_tables as tables
-from puzzledsl.checker.expressions import values
+from puzzledsl.checker.expressions import numbers, values
 from puzzledsl.checker.expressions.attributes import instances
 from puzzledsl.checker.expressions.logic import BOUND, afford, read_distinct, read_runs, refuse_several
-from puzzledsl.checker.expressions.numbers import (
-    LAYER_TERMS,
-    add_all,
-    as_number,
-    as_symbolic,
-    is_times,
-    label,
-    scale,
-)
 from puzzledsl.checker.expressions.operators import guard
 from puzzledsl.checker.names.words import lookup, unknown_name
 from puzzledsl.ir import nodes
@@ -132,7 +123,7 @@ def _comprehension(ctx: Context, node: tree.Comprehension, scope: values.Scope) 
         if isinstance(value, values.Matches):
             refuse_several(ctx, value, node.element.span)
         if isinstance(value, values.Facts):
-            as_number(ctx, value, node.element.span, "each element of a `for`")
+            numbers.as_number(ctx, value, node.element.span, "each element of a `for`")
         found.append(values.Located(value, node.element.span))
     return found
 
@@ -150,37 +141,37 @@ EXTREMES: dict[str, Callable[..., Fraction]] = {
 
 
 def _sum(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Number:
-    numbers: list[values.Number] = []
+    amounts: list[values.Number] = []
     for item in items:
         facts = item.value
         if isinstance(facts, values.Facts):
             terms = [("fact", facts.sub_block, facts.attribute, layer) for layer in facts.indices]
-            numbers.append(values.Symbolic(dict.fromkeys(terms, Fraction(1)), space=facts.space))
+            amounts.append(values.Symbolic(dict.fromkeys(terms, Fraction(1)), space=facts.space))
         else:
-            numbers.append(as_number(ctx, facts, item.span, f"what `{name}` adds"))
-    if not numbers:
+            amounts.append(numbers.as_number(ctx, facts, item.span, f"what `{name}` adds"))
+    if not amounts:
         return Quantity(Fraction(0))
-    constants = _need_alike(ctx, name, numbers, items)
-    if len(constants) == len(numbers):
+    constants = _need_alike(ctx, name, amounts, items)
+    if len(constants) == len(amounts):
         total = sum((n.value for n in constants), Fraction(0))
         return guard(ctx, Quantity(total, constants[0].dimension, constants[0].form), call.span)
-    return guard(ctx, _added(ctx, [*map(as_symbolic, numbers)], call.span), call.span)
+    return guard(ctx, _added(ctx, [*map(numbers.as_symbolic, amounts)], call.span), call.span)
 
 
 def _added(ctx: Context, parts: list[values.Symbolic], span: Span) -> values.Symbolic:
     """Add up. Sums over many layers are work, which loops may ask for again and again."""
     ctx.spend(span, sum(len(part.terms) for part in parts) // TERMS_PER_STEP)
-    return add_all(parts)
+    return numbers.add_all(parts)
 
 
-def _need_alike(ctx: Context, op: str, numbers: list[values.Number], items: values.Items) -> list[Quantity]:
+def _need_alike(ctx: Context, op: str, amounts: list[values.Number], items: values.Items) -> list[Quantity]:
     """Refuse numbers of different dimensions; return the constants among them."""
-    first = numbers[0]
-    for number, item in zip(numbers, items, strict=True):
-        if number.dimension != first.dimension or is_times(number) != is_times(first):
+    first = amounts[0]
+    for number, item in zip(amounts, items, strict=True):
+        if number.dimension != first.dimension or numbers.is_times(number) != numbers.is_times(first):
             said: Args = {"op": op, "left": values.describe(first), "right": values.describe(number)}
-            raise ctx.refuse(errors.UnlikeSum(item.span, label(number), help="", **said))
-    return [n for n in numbers if isinstance(n, Quantity)]
+            raise ctx.refuse(errors.UnlikeSum(item.span, numbers.label(number), help="", **said))
+    return [n for n in amounts if isinstance(n, Quantity)]
 
 
 def _mean(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
@@ -189,7 +180,7 @@ def _mean(ctx: Context, name: str, items: values.Items, call: tree.Call) -> valu
         raise ctx.missing(call.span, "`mean`", "at least one value")
     total = _sum(ctx, name, items, call)
     if isinstance(total, values.Symbolic):
-        return guard(ctx, scale(total, Fraction(1, size)), call.span)
+        return guard(ctx, numbers.scale(total, Fraction(1, size)), call.span)
     return guard(ctx, Quantity(total.value / size, total.dimension, total.form), call.span)
 
 
@@ -221,7 +212,7 @@ def _counted(ctx: Context, item: values.Located) -> list[values.Symbolic]:
                 if (at := tables.layer_spoken_of(statement)) is None:
                     help = "each thing counted hangs on one layer; statements between layers are a `require` each"
                     raise ctx.wrong(span, _COUNTED, _COUNTS, "a statement about several layers", help)
-                found.append(as_symbolic(tables.number_of(tables.truth_of(ctx, statement, at, span))))
+                found.append(numbers.as_symbolic(tables.number_of(tables.truth_of(ctx, statement, at, span))))
     return found
 
 
@@ -242,24 +233,24 @@ _COUNTED, _COUNTS = "what `count` counts", "statements such as `attention is noo
 
 def _extreme(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
     """`min` and `max` of constants, or inside one layer."""
-    numbers: list[values.Number] = []
+    amounts: list[values.Number] = []
     for item in items:
         if isinstance(item.value, values.Facts):
             _refuse_extreme(ctx, name, item.span, layers=True)
-        numbers.append(as_number(ctx, item.value, item.span, f"what `{name}` compares"))
-    if not numbers:
+        amounts.append(numbers.as_number(ctx, item.value, item.span, f"what `{name}` compares"))
+    if not amounts:
         raise ctx.missing(call.span, f"`{name}`", "at least one value")
-    constants = _need_alike(ctx, name, numbers, items)
-    if len(constants) == len(numbers):
+    constants = _need_alike(ctx, name, amounts, items)
+    if len(constants) == len(amounts):
         return (min if name == "min" else max)(constants, key=lambda n: n.value)
-    if len(numbers) == 1:
-        return numbers[0]
-    inside = tables.tables_of(ctx, numbers, call.span)
+    if len(amounts) == 1:
+        return amounts[0]
+    inside = tables.tables_of(ctx, amounts, call.span)
     if inside is None:
-        pairs = zip(numbers, items, strict=True)
+        pairs = zip(amounts, items, strict=True)
         whose, at = next((n, i.span) for n, i in pairs if isinstance(n, values.Symbolic))
-        _refuse_extreme(ctx, name, at, layers=all(key[0] in LAYER_TERMS for key in whose.terms))
-    return tables.pointwise(inside, numbers[0].dimension, EXTREMES[name])
+        _refuse_extreme(ctx, name, at, layers=all(key[0] in numbers.LAYER_TERMS for key in whose.terms))
+    return tables.pointwise(inside, amounts[0].dimension, EXTREMES[name])
 
 
 def _refuse_extreme(ctx: Context, name: str, span: Span, layers: bool) -> NoReturn:
@@ -275,7 +266,7 @@ def _refuse_extreme(ctx: Context, name: str, span: Span, layers: bool) -> NoRetu
 
 def _rounded(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
     (item,), what = _only(ctx, name, items, call), f"what `{name}` takes"
-    value = as_number(ctx, item.value, item.span, what)
+    value = numbers.as_number(ctx, item.value, item.span, what)
     if isinstance(value, Quantity):
         form = value.form if name == "abs" else "plain"
         return Quantity(ROUNDINGS[name](value.value), value.dimension, form)
@@ -318,21 +309,21 @@ def _size(ctx: Context, name: str, items: values.Items, call: tree.Call) -> valu
     (item,), span = _only(ctx, name, items, call, help), call.span
     match item.value:
         case values.Layers(space=space, indices=()):
-            numbers = {prod(map(len, layer)) for layer in zip(*space.base.values(), strict=True)}
+            amounts = {prod(map(len, layer)) for layer in zip(*space.base.values(), strict=True)}
         case values.Layers(space=space, indices=(layer,), single=True):
-            numbers = {prod(len(rows[layer]) for rows in space.chosen.values())}
+            amounts = {prod(len(rows[layer]) for rows in space.chosen.values())}
         case values.SubBlocks(space=space, sub_block=sub_block, indices=(layer,), single=True):
-            numbers = {len(space.choices(sub_block)[layer])}
+            amounts = {len(space.choices(sub_block)[layer])}
         case values.SubBlocks(space=space, sub_block=sub_block, single=False):
-            numbers = set(map(len, space.base[sub_block]))
+            amounts = set(map(len, space.base[sub_block]))
         case value:
             raise ctx.wrong(item.span, "what `size` counts", "a layer", value, help)
     if space.incomplete:
         return values.POISON
-    if len(numbers) > 1:
+    if len(amounts) > 1:
         help = "name a layer: `size(layers[0])`"
         raise ctx.refuse(errors.DiffersByLayer(span, what=f"`{ctx.source(span)}`", help=help))
-    return Quantity(Fraction(numbers.pop()))
+    return Quantity(Fraction(amounts.pop()))
 
 
 _BUILT_IN: dict[str, Callable[[Context, str, values.Items, tree.Call], values.Value]] = {

@@ -251,10 +251,7 @@ def one_of(what: str, numbers: Collection[Fraction | int]) -> str:
 
 
 def statement(table: Table, truth: Sequence[Sequence[bool]]) -> values.Statement:
-    """Return the formula that holds exactly where `truth[attention][ffn]` is true.
-
-    It speaks of one sub-block if that suffices, else it is a disjunction of pairs.
-    """
+    """Return the formula that holds where `truth[attention][ffn]` is true: about one sub-block, or a disjunction of pairs."""
     space, layer = table.space, table.layer
     own = [len(space.choices(part)[layer]) or 1 for part in BOTH]
     rows = [tuple(row[: own[1]]) for row in truth[: own[0]]]

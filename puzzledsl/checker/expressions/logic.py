@@ -42,12 +42,19 @@ def subject_is(ctx: Context, node: tree.Is, subject: values.Value, scope: values
         case values.SubBlocks(single=False):
             space, part, indices = subject.space, subject.sub_block, subject.indices
             found = matching(ctx, node.pattern, scope, space, part, indices)
-            names, others = reversed(found) if node.negated else found
-            return values.Matches(space, part, names, others, indices, ctx.source(node.span))
+            found = found[::-1] if node.negated else found
+            return values.Matches(space, part, *found, indices, ctx.source(node.span))
         case values.SubBlocks():
             formula = values.Formula(_choice(ctx, node, subject, subject.sub_block, scope), 1, subject.space)
-        case values.ModelEnd():
-            return _of_end(ctx, node, subject, scope)
+        case values.ModelEnd(space=space, site=site):
+            test, offered = predicate(ctx, node.pattern, scope, space, site), space.of_end(site)
+            names = tuple(a.name for a in offered if test(a, space.shape) != node.negated)
+            if space.incomplete:
+                return values.POISON
+            if len(names) in (0, len(offered)):  # the space gives the end no choice
+                return values.Boolean(bool(names))
+            single = nodes.Is(layer=space.shape.layers, sub_block=site, alternatives=names)
+            return values.Formula(single, 1, space)
         case values.Layers(single=True) if subject.indices:
             operands = tuple(_choice(ctx, node, subject, part, scope) for part in tables.BOTH)
             formula = values.Formula(nodes.And(operands=operands), 3, subject.space)
@@ -69,19 +76,6 @@ def _choice(ctx: Context, node: tree.Is, subject: One, part: SubBlock, scope: va
     names, _ = matching(ctx, node.pattern, scope, subject.space, part, subject.indices)
     (layer,) = subject.indices
     return nodes.Is(layer=layer, sub_block=part, alternatives=names[layer])
-
-
-def _of_end(ctx: Context, node: tree.Is, subject: values.ModelEnd, scope: values.Scope) -> values.Value:
-    """Return `head is pattern`: a constant where the space gives the end no choice."""
-    space, site = subject.space, subject.site
-    test, offered = predicate(ctx, node.pattern, scope, space, site), space.of_end(site)
-    names = tuple(a.name for a in offered if test(a, space.shape) != node.negated)
-    if space.incomplete:
-        return values.POISON
-    if len(names) in (0, len(offered)):
-        return values.Boolean(bool(names))
-    layer = space.shape.layers
-    return values.Formula(nodes.Is(layer=layer, sub_block=site, alternatives=names), 1, space)
 
 
 def connect(

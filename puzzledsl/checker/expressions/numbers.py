@@ -12,17 +12,7 @@ from typing import Literal, TypeGuard, cast
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base import units
 from puzzledsl.base.diagnostics import Fix, Span
-from puzzledsl.base.units import (
-    BYTES,
-    COUNT,
-    TIME,
-    TOK_PER_S,
-    TOKENS,
-    BadLiteral,
-    Dimension,
-    Quantity,
-    format_quantity,
-)
+from puzzledsl.base.units import COUNT, Dimension, Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import TERMS_PER_STEP, Context
 from puzzledsl.checker.expressions import values
@@ -32,9 +22,9 @@ from puzzledsl.ir import nodes
 LAYER_TERMS = ("fact", "count", "table")
 """Kinds of terms that belong to one layer; the layer is the last part of their key."""
 UNITS: dict[Dimension, Literal["bytes", "seconds", "tokens_per_s"]] = {
-    BYTES: "bytes",
-    TIME: "seconds",
-    TOK_PER_S: "tokens_per_s",
+    units.BYTES: "bytes",
+    units.TIME: "seconds",
+    units.TOK_PER_S: "tokens_per_s",
 }
 
 
@@ -128,12 +118,12 @@ def add_all(values: list[Symbolic]) -> Symbolic:
 
 EXAMPLES: dict[Dimension, str] = {
     COUNT: "8",
-    BYTES: "80GiB",
+    units.BYTES: "80GiB",
     units.TIME: "30ms",
-    TOKENS: "4096tok",
+    units.TOKENS: "4096tok",
     units.BYTES_PER_S: "450GB/s",
     units.FLOP_PER_S: "989TFLOP/s",
-    TOK_PER_S: "200 tok/s",
+    units.TOK_PER_S: "200 tok/s",
     units.DOLLARS: "0.4USD",
     units.DOLLARS_PER_S: "2.5 USD/h",
     units.ENERGY: "300mJ",
@@ -141,8 +131,8 @@ EXAMPLES: dict[Dimension, str] = {
 }
 _UNITS: dict[Dimension, tuple[str, ...]] = {
     units.TIME: ("s", "ms"),
-    TOK_PER_S: (" tok/s",),
-    TOKENS: ("tok",),
+    units.TOK_PER_S: (" tok/s",),
+    units.TOKENS: ("tok",),
     units.BYTES_PER_S: ("GB/s",),
     units.FLOP_PER_S: ("TFLOP/s",),
 }
@@ -190,7 +180,7 @@ _PARTS = {
 def _is_quantity(text: str) -> bool:
     try:
         units.parse_quantity(text)
-    except BadLiteral:
+    except units.BadLiteral:
         return False
     return True
 
@@ -296,19 +286,19 @@ def unit_fixes(wanted: Dimension, given: Number, span: Span, source: str) -> lis
     if not is_bare(given) or not source.replace("_", "").replace(".", "").isdigit():  # a name, or a sum
         return []
     literals = re.findall("`([^`]+)`", _with_unit(wanted, given.value))  # that help quotes nothing else
-    alone = len(literals) == 1 and wanted in (TOK_PER_S, TOKENS)
+    alone = len(literals) == 1 and wanted in (units.TOK_PER_S, units.TOKENS)
     return [Fix.replace(span, text, safe=alone) for text in literals]
 
 
 def _with_unit(wanted: Dimension, number: Fraction) -> str:
     text = plain(number)
-    if wanted != BYTES:
+    if wanted != units.BYTES:
         literals = [f"`{text}{unit}`" for unit in _UNITS.get(wanted, ())]
         return f"write {' or '.join(literals)}" if literals else ""
     if number >= 10**7:
-        exact = format_quantity(number, BYTES, 3)
+        exact = units.format_quantity(number, units.BYTES, 3)
         return f"write `{plain(number / 1000)}kB` (= {exact}) or `{plain(number / 10**9)}GB`"
     if number >= 1000:
-        exact = format_quantity(number * MIB, BYTES, 3)
+        exact = units.format_quantity(number * MIB, units.BYTES, 3)
         return f"write `{text}MiB` (= {exact}) or `{plain(number / 1000)}GiB`"
     return f"write `{text}GiB` or `{text}MiB`"

@@ -224,8 +224,16 @@ def _link(ctx: Context, left: values.Value, op: CompareOp, right: values.Value, 
     equality = op in ("==", "!=")
     if equality and type(left) is type(right) and isinstance(left, values.Text | values.Boolean):
         return values.Boolean((left == right) == (op == "=="))
-    if isinstance(left, values.Tally) or isinstance(right, values.Tally):
-        return _tally(ctx, left, op, right, at)
+    if isinstance(right, values.Tally):
+        if isinstance(left, values.Tally):
+            raise ctx.refuse(errors.NotASum(at.right, text=right.text))
+        left, right, at, op = right, left, at.turned, FLIPPED[op]
+    if isinstance(left, values.Tally):
+        number = numbers.as_whole(ctx, right, at.right, f"what `{left.text}` is compared with")
+        if op != "!=":
+            return _within(left, *_limits(op, number))
+        found = _within(left, number, number)
+        return values.Formula(nodes.Not(operand=found.logic), found.size + 1, found.space)
     if equality and any(isinstance(side, values.SubBlocks | values.Layers) for side in (left, right)):
         _refuse_layers(ctx, left, op, right, at)
     for side, span in ((left, at.left), (right, at.right)):
@@ -323,20 +331,6 @@ def comparable(ctx: Context, op: str, left: values.Number, right: values.Number,
     sides: Args = {"op": op, "left": values.describe(left), "right": values.describe(right)}
     sides |= {"secondary": beside, "help": help, "fixes": fixes}
     raise ctx.refuse(errors.UnlikeComparison(first, numbers.label(mine), **sides))
-
-
-def _tally(ctx: Context, left: values.Value, op: CompareOp, right: values.Value, at: Sides) -> values.Value:
-    """`runs(P) <= 2`, either way round; anything but a whole number beside it is refused."""
-    if not isinstance(left, values.Tally):
-        left, right, at, op = right, left, at.turned, FLIPPED[op]
-    elif isinstance(right, values.Tally):
-        raise ctx.refuse(errors.NotASum(at.right, text=right.text))
-    assert isinstance(left, values.Tally)
-    number = numbers.as_whole(ctx, right, at.right, f"what `{left.text}` is compared with")
-    if op != "!=":
-        return _within(left, *_limits(op, number))
-    found = _within(left, number, number)
-    return values.Formula(nodes.Not(operand=found.logic), found.size + 1, found.space)
 
 
 def _between(

@@ -212,10 +212,7 @@ class Settings:
 
 
 def lower(settings: Settings, node: type[T], old: T | None = None, /, **given: Any) -> T:
-    """Return the node of a body or a call: each setting read as its field says.
-
-    `given`: fields that the caller has read. `old`: a node that has the values of what is not written.
-    """
+    """Return a node, each setting but the `given` ones read as its field says; `old` has the values of what is not written."""
     if old is None:
         settings.need_all(*given)
     for key, known in settings.table.items():
@@ -285,10 +282,7 @@ def as_call(ctx: Context, value: values.Value, span: Span, takes: Setting) -> va
 def from_call(
     ctx: Context, call: values.Constructed, form: Call, into: Callable[..., Settings] = Settings
 ) -> Settings:
-    """Collect the arguments of a call of this form. Positional ones beyond those with names become `0`, `1` and so on.
-
-    `into` makes another class of settings of them.
-    """
+    """Collect the arguments of a call into a class. Positional ones beyond those with names become `0`, `1` and so on."""
     name = call.base.name if call.base else call.name
     found = into(ctx, f"`{name}`", call.span, form.arguments, write=form.write)
     found.quiet_about_missing = ctx.file_of(call.span).is_damaged(call.span)

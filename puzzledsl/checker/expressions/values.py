@@ -298,10 +298,7 @@ class Formula:
 
 @record(eq=False)
 class Tally:
-    """`runs(P)`, `longest(P)`, `distinct(F)`: a whole number of the child that is not a sum over layers.
-
-    `figure` is its node without bounds; `size` counts the node's parts.
-    """
+    """`runs(P)`, `longest(P)`, `distinct(F)`, no sum over layers: the node of `size` parts, without bounds, and its text."""
 
     figure: nodes.Runs | nodes.Longest | nodes.Distinct
     size: int

@@ -84,9 +84,14 @@ def warn_of_windows(ctx: Context, program: nodes.Program) -> None:
         scenarios = [program.scenarios[t.scenario] for t in terms if isinstance(t, nodes.MetricTerm)]
         scenario = max(scenarios, key=_length, default=None)
         for name in mentioned_scores(search):
-            score = program.scores[name]
-            seen = _tokens_seen(program, score)
-            if scenario is None or seen is None or seen >= _length(scenario) or name in told:
+            score, method = program.scores[name], program.scores[name].method
+            if scenario is None or score.bld is None or name in told:
+                continue
+            if (
+                not isinstance(method, nodes.ReplaceOne) or method.tasks is not None
+            ):  # it reads no text, or questions
+                continue
+            if (seen := min(method.samples, program.blds[score.bld].context)) >= _length(scenario):
                 continue
             layers, length = program.spaces[search.space].layers, _length(scenario)
             gqas = (a for layer in layers for a in layer.attention if isinstance(a, GqaAttention))
@@ -100,14 +105,6 @@ def warn_of_windows(ctx: Context, program: nodes.Program) -> None:
 
 def _length(scenario: nodes.Scenario) -> int:
     return scenario.prompt + scenario.output
-
-
-def _tokens_seen(program: nodes.Program, score: nodes.Score) -> int | None:
-    """The length of the texts that a score compares; None where it reads none, or questions."""
-    method = score.method
-    if not isinstance(method, nodes.ReplaceOne) or method.tasks is not None or score.bld is None:
-        return None
-    return min(method.samples, program.blds[score.bld].context)
 
 
 def warn_of_few_tokens(ctx: Context, program: nodes.Program) -> None:

@@ -247,7 +247,9 @@ class Loader:
         before = (
             file.names.setdefault(name, symbol) if name else symbol
         )  # the parser reports one without a name
-        if isinstance(before, Symbol) and isinstance(symbol, Symbol) and before is not symbol:
+        if before is symbol or span.line in file.error_lines:
+            return
+        if isinstance(before, Symbol) and isinstance(symbol, Symbol):
             label = Label(before.span, "first declared here")
             self.sink.add(errors.DuplicateName(span, "again here", name=name, secondary=[label]))
 

@@ -100,10 +100,7 @@ _DECLARED = re.compile(r"^(?:let|fn|param|hardware|parent|space)\s+([a-z]\w*)", 
 def unknown_name(
     ctx: Context, name: tree.Name, scope: Scope, more: tuple[str, ...] = (), kinds: tuple[str, ...] = ()
 ) -> None:
-    """Record an undeclared name, unless a syntax error may have hidden its declaration.
-
-    `kinds` are those of the declarations that the place takes, where it does not take all: no other is suggested.
-    """
+    """Record an undeclared name, unless a syntax error may hide its declaration. `kinds`: what may be suggested, if not all."""
     if scope.file.declares_unread(name.text):
         return
     # declarations of these kinds, and those that could not be read

@@ -8,13 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from puzzledsl.base.frozen import record
 from puzzledsl.base.units import BYTES, COUNT, DOLLARS, ENERGY, FLOPS, TIME, TOK_PER_S, Dimension
-
-if TYPE_CHECKING:
-    from puzzledsl.ir.nodes import MeasuredHardware, RooflineHardware
 
 NANOSECOND = Fraction(1, 10**9)
 
@@ -143,9 +140,3 @@ def metric_named(path: str) -> Metric | None:
     """Return the metric of `chat.memory`; None for a score or a count."""
     scenario, _, name = path.rpartition(".")
     return METRICS.get(name) if scenario else None
-
-
-def running_costs(hardware: RooflineHardware | MeasuredHardware) -> dict[str, Any]:
-    """Return `usd_per_s` and `watts` of all GPUs together; None for what is not stated."""
-    stated = ((name, getattr(hardware, name)) for name in STATED.values())
-    return {name: None if amount is None else hardware.gpus * amount for name, amount in stated}

@@ -21,10 +21,10 @@ from puzzledsl.base.phrases import listed
 from puzzledsl.base.units import format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.errors import AlwaysHolds, NeverHolds
+from puzzledsl.costs.metrics import costs_of_layer, linear_metrics, metrics_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.logic import compared
 from puzzledsl.ir.metric_records import METRICS
-from puzzledsl.ir.metrics import costs_of_layer, linear_metrics, metrics_of
 from puzzledsl.ir.references import overlap, references, sources_of
 from puzzledsl.ir.tables import Assignment, CostTable, EndsAssignment, LayerAssignment, ScenarioCosts
 

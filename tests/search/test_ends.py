@@ -22,7 +22,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment, LayerAssignment
 from puzzledsl.search.baselines import solve_baselines
 from puzzledsl.search.verify.verify import verify
-from tests.language.rules import DATA, codes, holds, outcome, program, refused
+from tests.language.rules import DATA, codes, holds, outcome, refused
 
 LAYERS, HIDDEN, VOCAB = 2, 64, 4096
 EMBEDDINGS, HEADS = ("parent", "parent@q8_0"), ("parent", "parent@q8_0", "parent@q4_0")
@@ -336,12 +336,13 @@ def test_bounds_on_parameters_know_the_second_matrix(tmp_path: Path, bound: str,
 
 
 @pytest.mark.states("score.children")
-def test_scores_of_a_space_with_a_choice_of_ends_are_fitted_to_no_children_unless_said(
-    tmp_path: Path,
-) -> None:
-    text = DATA + "space v of p { ffn = parent | noop, head = parent(dtype: full | q4_0) }\n"
-    text += "bld b of v { tokens = 0 }\nscore x of b = replace_one(kl_divergence, samples: 4Ki{})\n"
-    found = program(tmp_path, text.format(""))
+def test_scores_of_a_choice_of_ends_are_fitted_to_no_children_unless_said(tmp_path: Path) -> None:
+    text = (
+        DATA
+        + "space v of p { ffn = parent | noop, head = parent(dtype: full | q4_0) }\nbld b of v { tokens = 0 }\n"
+    )
+    found = outcome(tmp_path, text + "score x of b = replace_one(kl_divergence, samples: 4Ki)").program
+    assert found is not None
     method = found.scores["x"].method
     assert isinstance(method, nodes.ReplaceOne) and method.children == 0
-    assert codes(tmp_path, text.format(", children: 24")) == "E0418"
+    assert codes(tmp_path, text + "score x of b = replace_one(kl_divergence, children: 24)") == "E0418"

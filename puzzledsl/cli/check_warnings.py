@@ -21,10 +21,10 @@ from puzzledsl.base.phrases import listed
 from puzzledsl.base.units import format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.errors import AlwaysHolds, NeverHolds
+from puzzledsl.costs.metrics import costs_of_layer, linear_metrics, metrics_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.logic import compared
 from puzzledsl.ir.metric_records import METRICS
-from puzzledsl.ir.metrics import costs_of_layer, linear_metrics, metrics_of
 from puzzledsl.ir.references import overlap, references, sources_of
 from puzzledsl.ir.tables import Assignment, CostTable, EndsAssignment, LayerAssignment, ScenarioCosts
 
@@ -183,6 +183,7 @@ def _users(program: nodes.Program) -> dict[str, list[str]]:
     stages: dict[str, Mapping[str, object]] = {
         "bld": program.blds,
         "score": program.scores,
+        "judge": program.judges,
         "search": program.searches,
         "uptrain": program.uptrains,
         "eval": program.evals,
@@ -237,6 +238,8 @@ def _items(program: nodes.Program) -> Iterator[tuple[str, nodes.Where, str]]:
         given = evaluation.prompts.path if evaluation.prompts is not None else None
         paths = (*evaluation.tasks, *([given] if given else ()))
         yield from ((path, evaluation.where, f"eval `{name}`") for path in paths)
+    for name, judge in program.judges.items():
+        yield from ((path, judge.where, f"judge `{name}`") for path in judge.tasks)
     for name, score in program.scores.items():
         if isinstance(score.method, nodes.ReplaceOne) and score.method.tasks:
             yield score.method.tasks, score.where, f"score `{name}`"

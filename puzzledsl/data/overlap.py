@@ -8,7 +8,8 @@ from pathlib import Path
 
 from puzzledsl.data.documents import documents
 from puzzledsl.data.mixing import parts_of
-from puzzledsl.data.sources.source import Conversation, Text
+from puzzledsl.data.sources.source import Conversation, Document, Text
+from puzzledsl.data.streams import in_part
 from puzzledsl.data.tasks import read_tasks
 from puzzledsl.ir import nodes
 
@@ -18,9 +19,7 @@ def digests_of(data: nodes.Data, base: Path) -> Iterator[bytes]:
 
     Raises DiagnosticError for a missing or unreadable file.
     """
-    if any(isinstance(part.source, nodes.SampledData) for part, _ in parts_of(data)):
-        return
-    for document in documents(data, base):
+    for document in _read(data, base):
         match document:
             case Text(text=text):
                 yield _digest(text)
@@ -28,6 +27,14 @@ def digests_of(data: nodes.Data, base: Path) -> Iterator[bytes]:
                 yield _digest(" ".join(str(message.get("content", "")) for message in messages))
             case _:
                 pass
+
+
+def _read(data: nodes.Data, base: Path) -> Iterator[Document]:
+    """Yield the documents of a text's parts, as `part: 0%..95%` means them."""
+    for part, _ in parts_of(data):
+        source = part.source
+        if not isinstance(source, nodes.SampledData | nodes.MixData):
+            yield from (each for each in documents(part, base) if in_part(each, source.part))
 
 
 def digests_of_tasks(paths: tuple[str, ...], items: int | None, base: Path) -> Iterator[bytes]:

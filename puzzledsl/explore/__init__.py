@@ -1,7 +1,6 @@
 """`pzl explore`: a local page on which an engineer moves the requirements of a search and sees the answer change.
 
     statements                    the `require` statements of a search, and the numbers in them that a slider moves
-    question                      a question: other bounds, statements left out, alternatives pinned or forbidden
     sheet, desk                   one search kept warm with its edits of the text, and the file behind it
     views                         answers as HTML, drawn by the report's own strips and plots
     guard, application, serving   the server: token, Host and Origin, routes, uvicorn

@@ -18,7 +18,6 @@ from itertools import count
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.units import BadLiteral, Quantity, parse_quantity
 from puzzledsl.checker.expressions.values import SourceFile
-from puzzledsl.explore.question import BadQuestion
 from puzzledsl.ir.nodes import CountTerm, FactTerm, LinearRequirement, MetricTerm, Requirement, Search, Where
 from puzzledsl.ir.search_nodes import written
 from puzzledsl.search.infeasible.reachable import in_users_unit
@@ -26,6 +25,10 @@ from puzzledsl.syntax import tree
 
 Extent = Callable[[LinearRequirement], tuple[Fraction, Fraction]]
 NUMBERS = "0123456789._-"
+
+
+class BadQuestion(ValueError):
+    """Raised for a question that the page cannot have asked, or a bound that is no number of its unit."""
 
 
 @dataclass(frozen=True)

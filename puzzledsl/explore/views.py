@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.explore.question import Question
-from puzzledsl.explore.sheet import Sheet, alternatives_of
+from puzzledsl.explore.sheet import Question, Sheet, alternatives_of
 from puzzledsl.explore.statements import Bound, Statement, amount_of, unit_of
 from puzzledsl.ir.nodes import LinearRequirement
 from puzzledsl.ir.search_nodes import written
-from puzzledsl.ir.tables import by_regret
 from puzzledsl.report import numbers
 from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import headlines
@@ -21,7 +19,7 @@ from puzzledsl.report.numbers import METRIC_UNITS, Number
 from puzzledsl.report.pictures.architecture import strip_of
 from puzzledsl.report.pictures.curves import curve_of
 from puzzledsl.report.pictures.shades import appearance, window_scale
-from puzzledsl.report.sections.regrets import heat_cell, told
+from puzzledsl.report.sections.regrets import LABELS, by_regret, heat_cell, told
 from puzzledsl.report.sections.requirements import lines_of
 from puzzledsl.report.sections.searches import describe, proof_of
 from puzzledsl.search.infeasible.verdicts import requirements_by_place
@@ -34,7 +32,6 @@ TEMPLATES = Path(__file__).parent / "templates"
 POINTS = 13
 """Points of a frontier."""
 NOW, KEPT = "now", "A"
-LABELS: tuple[tuple[SubBlock, str], ...] = (("attention", "Attention"), ("ffn", "FFN"))
 
 
 def filled(template: str, **values: Any) -> str:

@@ -87,10 +87,8 @@ def _closes_later(tokens: list[Token], index: int) -> bool:
     for at in range(index + 1, min(index + MAX_REACH, len(tokens))):
         kind = tokens[at].type
         depth += (kind in CLOSER) - (kind in OPENER)
-        if depth < 0:
-            return True
-        if kind in _BEGINS or kind in _BRACES or kind in _ASSIGNS or starts_declaration(tokens, at):
-            return False
+        if depth < 0 or kind in _ENDS_BRACKETS or starts_declaration(tokens, at):
+            return depth < 0
     return False
 
 

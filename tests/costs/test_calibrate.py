@@ -24,9 +24,9 @@ from puzzledsl.costs.calibrate import (
     with_constants,
 )
 from puzzledsl.costs.cells_csv import Cells, read_cells
+from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.costs.profile_text import calibrated_name, calibrated_text, report_lines
 from puzzledsl.costs.table import cost_table
-from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.tables import LayerAssignment
 from tests.goldens import assert_golden
 

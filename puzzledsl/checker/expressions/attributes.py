@@ -19,8 +19,8 @@ from puzzledsl.checker.expressions.numbers import as_whole
 from puzzledsl.checker.expressions.values import SpaceInfo, all_parent
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import layer_fact, parent_fact
+from puzzledsl.ir.hardware_nodes import running_costs
 from puzzledsl.ir.metric_records import METRICS, STATED, Metric
-from puzzledsl.ir.metrics import running_costs
 from puzzledsl.language.calls import PARENT_FACTS, PARENT_LAYER_FACTS
 from puzzledsl.language.kinds import HARDWARE_FACTS
 from puzzledsl.language.words import LAYER_FACTS, SCENARIO_FACTS, SUB_BLOCK_FACTS, SUB_BLOCKS

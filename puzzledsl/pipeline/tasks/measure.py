@@ -72,7 +72,7 @@ class Measure(DeclaredTask[nodes.Space]):
         return [measuring_plan(self.name, sizes, device, self.work().flop)]
 
     def run(self) -> list[Path]:
-        from puzzledsl.costs.csv_written import csv_of
+        from puzzledsl.costs.csv_table import csv_of
         from puzzledsl.measure.costs import measure_costs
         from puzzledsl.serving.clock import ServingClockMaker
 

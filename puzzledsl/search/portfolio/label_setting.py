@@ -6,8 +6,7 @@ the last layers are looked up in a table (meet in the middle).
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,10 +19,9 @@ from puzzledsl.search.problem.instance import Problem
 NAME = "label setting"
 BEAM = 100  # labels per layer of a beam search for a first answer
 FIRST_CORE = 4  # average columns per layer of the first sweep, if no answer is known
-FIRST_REACH = 0.1  # first limit, as a share of the way from the bound to the first known answer
-FURTHER = 1.6  # growth of the reach from one sweep to the next
+FIRST_REACH = 0.03  # first limit, as a share of the way from the bound to the first known answer
+FURTHER = 2  # growth of the reach from one sweep to the next
 FAR = 4  # the same, if no answer is known
-DAMPED = 0.8  # share of the growth rate of labels that is expected to continue
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +41,6 @@ class LabelSetting:
     ledger: Ledger
     usable: bool = True
     reach: int = -1
-    seen: list[tuple[int, int]] = field(default_factory=list)  # (limit, labels) of finished sweeps
     current: _Current | None = None
 
     def run(self, labels: int) -> bool:
@@ -55,8 +52,6 @@ class LabelSetting:
         while self.usable and labels > 0 and ledger.effort.left_s > 0:
             if self.current is None:
                 most = self._next_most()
-                if most >= ledger.lower and _foreseen(self.seen, most) > labels:
-                    return False
                 if most >= ledger.lower:
                     self.current = self._begin(most)
                     if self.current is None:
@@ -64,8 +59,7 @@ class LabelSetting:
             else:
                 most = self.current.most
             if self.current is not None:
-                used = self._continue(self.current, labels)
-                labels -= used
+                labels -= self._continue(self.current, labels)
                 if self.current is not None:
                     return False
             if self._ends_at(most):
@@ -104,7 +98,6 @@ class LabelSetting:
         kept(self.ledger, swept, current.keep.nonzero()[0])
         used, current.labels = swept.labels - current.labels, swept.labels
         if swept.complete:
-            self.seen.append((current.most, swept.labels))
             self.current = None
         elif swept.bound is not None:
             self.ledger.raise_lower(swept.bound, NAME)
@@ -148,12 +141,3 @@ def beam(ledger: Ledger, problem: Problem, bound: Bound, origin: Ints, by: str) 
     swept = sweep.run()
     kept(ledger, swept, origin, by)
     return swept.labels
-
-
-def _foreseen(seen: list[tuple[int, int]], most: int) -> float:
-    """Predict the number of labels of a sweep up to `most`, by damped exponential growth from the last two sweeps."""
-    if len(seen) < 2:
-        return 0.0
-    (near, few), (far, many) = seen[-2:]
-    growth = math.log(max(many, 1) / max(few, 1)) / max(far - near, 1)
-    return many * math.exp(min(DAMPED * growth * (most - far), 50.0))

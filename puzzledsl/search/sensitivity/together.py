@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from puzzledsl.search.effort import Effort
-from puzzledsl.search.label_setting.labels import best_of_each
-from puzzledsl.search.label_setting.resources import variations
+from puzzledsl.search.label_setting.labels import best_of_each, variations
 from puzzledsl.search.label_setting.suffixes import Index
 from puzzledsl.search.problem.columns import Floats, Ints, Mask
 from puzzledsl.search.problem.instance import Problem
@@ -128,18 +127,11 @@ def _others(
         yield from _others(mine, extend(labels, np.concatenate(rest), np.concatenate(mine)), extend)
 
 
-def best_together(
-    priced: Priced, owns: Sequence[Ints], most: Ints, effort: Effort
-) -> tuple[Mask, list[Ints]]:
-    """Find the best answer with a sum up to `most[pin]` for each pin.
+class Together:
+    """Search for the best answer with a sum up to `most[pin]` for each pin. `owns[pin]`: the pin's columns, all of one layer.
 
-    `owns[pin]`: the pin's columns, all of one layer. Return the mask of pins whose search is complete, and the answers found.
+    An entry is a pin with one of its columns; `limits[way][entry]`: what it leaves to other layers.
     """
-    return _Search(priced, owns, most, effort).run()
-
-
-class _Search:
-    """See `best_together`. An entry is a pin with one of its columns; `limits[way][entry]`: what it leaves to other layers."""
 
     def __init__(self, priced: Priced, owns: Sequence[Ints], most: Ints, effort: Effort) -> None:
         self.priced, self.most, self.effort = priced, most, effort
@@ -152,7 +144,10 @@ class _Search:
         self.complete[self.pin] = False
 
     def run(self) -> tuple[Mask, list[Ints]]:
-        """Meet the inner labels of each layer with the outside labels of its group."""
+        """Meet the inner labels of each layer with the outside labels of its group.
+
+        Return the mask of pins whose search is complete, and the answers found.
+        """
         order, start = self.priced.order(), self.priced.start()
         groups = [order[k::GROUPS] for k in range(min(GROUPS, len(order)))]
         for group, outside in _others(groups, start, self._extended):

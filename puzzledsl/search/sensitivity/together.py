@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from puzzledsl.search.effort import Effort
-from puzzledsl.search.label_setting.labels import best_of_each, variations
+from puzzledsl.search.label_setting.labels import Step, best_of_each, variations
 from puzzledsl.search.label_setting.suffixes import Index
 from puzzledsl.search.problem.columns import Floats, Ints, Mask
 from puzzledsl.search.problem.instance import Problem
@@ -32,24 +32,19 @@ REST = 8  # layers for which it is not
 class Labels:
     """Labels of some layers. `figures[0]`: objective; then the rows, [1 + rows][label]. `floor`: least priced sums of the layers.
 
-    `step`: number of the label that each extends, its last column, and the labels before; None at the start.
+    `step`: how to read back the columns.
     """
 
     figures: Floats
     floor: Floats
-    step: tuple[Ints, Ints, Labels] | None = None
+    step: Step | None = None
 
     def __len__(self) -> int:
         return int(self.figures.shape[1])
 
     def columns(self, label: int) -> list[int]:
         """Return the columns of a label."""
-        found, labels = [], self
-        while labels.step is not None:
-            before, column, last = labels.step
-            found.append(int(column[label]))
-            label, labels = int(before[label]), last
-        return found
+        return [] if self.step is None else self.step.columns(np.array([label]))[:, 0].tolist()
 
 
 class Priced:
@@ -110,7 +105,7 @@ class Priced:
                 self.rest = REST
             if len(keep) < len(i):
                 i, column, figures = i[keep], column[keep], figures[:, keep]
-        return Labels(figures, floor, (i, column, labels))
+        return Labels(figures, floor, Step(i.astype(np.int32), column.astype(np.int32), labels.step))
 
 
 def _others(

@@ -18,7 +18,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import DiagnosticError, Sink
-from puzzledsl.checker.shipped import shipped_profiles, shipped_shapes
+from puzzledsl.checker.check import shipped_profiles, shipped_shapes
 from puzzledsl.costs.calibrate import (
     Cell,
     Fit,

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from puzzledsl.base.build_dir import BuildDir
-from puzzledsl.checker.check import check
-from puzzledsl.checker.shipped import shipped_profiles
+from puzzledsl.checker.check import check, shipped_profiles
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.tasks import TASKS
 from puzzledsl.plan.memory.device import Device, device_of

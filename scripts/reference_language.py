@@ -9,12 +9,12 @@ from pathlib import Path
 
 from puzzledsl.base.settings import Call, Setting
 from puzzledsl.families.registry import FAMILIES
+from puzzledsl.ir.judge_nodes import JUDGED
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.search_nodes import REFINES, SOLVERS
 from puzzledsl.ir.stage_nodes import EXPORTS
 from puzzledsl.language import words
-from puzzledsl.language.alternatives import ALTERNATIVES, INITIALISERS
-from puzzledsl.language.calls import SCORES, SHAPE
+from puzzledsl.language.calls import ALTERNATIVES, INITIALISERS, SCORES, SHAPE
 from puzzledsl.language.kinds import KINDS
 
 PAGE = Path(__file__).parents[1] / "docs" / "language.md"
@@ -129,6 +129,12 @@ def _solvers() -> Rows:
     yield from ((f"`{_signature(name, call)}`", call.doc) for name, call in SOLVERS.items())
 
 
+def _judged() -> Rows:
+    for figure in JUDGED.values():
+        op = "<=" if figure.better == "less" else ">="
+        yield f"`{figure.name}`", f"`{op} {figure.example}`", figure.doc
+
+
 def _exports() -> Rows:
     for name, call in EXPORTS.items():
         yield f"`{name}`", _listed(call.arguments["runtime"].words), _listed(call.arguments["dtype"].words)
@@ -148,6 +154,8 @@ TABLES: Mapping[str, tuple[tuple[str, ...], Callable[[], Rows]]] = {
     "score.settings-table": (("argument", "default", _WHAT), _named(SCORES["replace_one"])),
     "search.figures": (("figure", "of", _WHAT), _figures),
     "solver.table": (("solver", _WHAT), _solvers),
+    "judge.settings-table": (("setting", "default", _WHAT), _settings(KINDS["judge"].settings)),
+    "judge.figures-table": (("figure", "bound", _WHAT), _judged),
     "refine.settings-table": (("argument", "default", _WHAT), _named(REFINES["measured"])),
     "export.runtimes": (("format", "runtimes, the default first", "dtypes"), _exports),
 }

@@ -94,8 +94,8 @@ class Regrets:
 
     def _alternatives(self) -> Table:
         """Every alternative of one layer, the best first."""
-        from puzzledsl.ir.tables import by_regret
         from puzzledsl.report.notebook import Table
+        from puzzledsl.report.sections.regrets import by_regret
 
         rows = [
             (f"layers[{s.layer}].{s.sub_block}", _name(s, regret), _text(regret.at_least, regret.at_most))

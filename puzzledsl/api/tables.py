@@ -105,7 +105,7 @@ class Costs:
         return f"<Costs of {self._table.space}: {known or 'parameters only'}>"
 
     def _repr_html_(self) -> str:
-        from puzzledsl.ir.metrics import metrics_of
+        from puzzledsl.costs.metrics import metrics_of
         from puzzledsl.ir.tables import PARENT
         from puzzledsl.pipeline.text.card import metric_text
         from puzzledsl.report.notebook import Table, fragment

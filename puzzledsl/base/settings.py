@@ -110,7 +110,7 @@ class Kind:
     """
 
     form: str
-    plural: str
+    plural: str = ""
     targets: tuple[str, ...] = ()
     of: str = ""
     doc: str = ""

@@ -7,27 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
 from puzzledsl.alternatives.registry import BROKEN
-from puzzledsl.base.diagnostics import Sink, Span
+from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink, Span
+from puzzledsl.base.frozen import record
+from puzzledsl.base.resources import resource
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context, Lower, OutOfSteps
+from puzzledsl.checker.context import MAX_DEPTH, MAX_INEXACT_STEPS, Context, Lower, OutOfSteps
+from puzzledsl.checker.declarations import data, hardware, judge, search, space, stages
 from puzzledsl.checker.declarations.common import check_assert
-from puzzledsl.checker.declarations.data import lower_data
-from puzzledsl.checker.declarations.hardware import lower_hardware, lower_scenario
-from puzzledsl.checker.declarations.parent import lower_parent
-from puzzledsl.checker.declarations.results import lower_eval, lower_export
-from puzzledsl.checker.declarations.search import lower_frontier, lower_search
-from puzzledsl.checker.declarations.space import lower_space
-from puzzledsl.checker.declarations.training import lower_bld, lower_score, lower_uptrain
 from puzzledsl.checker.expressions.evaluate import evaluate
-from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol, declared
-from puzzledsl.checker.limits import MAX_DEPTH, MAX_INEXACT_STEPS
-from puzzledsl.checker.lints import warn
-from puzzledsl.checker.names.names import Loader, Parse
-from puzzledsl.checker.names.words import check_settings, report_unknown_names, value_of
-from puzzledsl.checker.names.wrong_kind import settle_kinds
-from puzzledsl.checker.program import Checked
+from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
+from puzzledsl.checker.lints import declarations as lints
+from puzzledsl.checker.lints import vacuous
+from puzzledsl.checker.names import words
+from puzzledsl.checker.names.names import Loader, Parse, declared
 from puzzledsl.checker.whole import check_whole
 from puzzledsl.ir import nodes
+from puzzledsl.ir.nodes import RooflineHardware, Shape
 from puzzledsl.ir.references import references
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
@@ -37,13 +32,30 @@ if TYPE_CHECKING:
     from puzzledsl.checker.reuse import Reuse
 
 LOWERINGS: dict[str, Lower] = {
-    lower.__name__.removeprefix("lower_"): lower
-    for lower in (
-        *(lower_parent, lower_data, lower_hardware, lower_scenario, lower_space, lower_bld, lower_score),
-        *(lower_search, lower_frontier, lower_uptrain, lower_eval, lower_export),
-    )
+    "parent": data.lower_parent,
+    "data": data.lower_data,
+    "hardware": hardware.lower_hardware,
+    "scenario": hardware.lower_scenario,
+    "space": space.lower_space,
+    "bld": stages.lower_bld,
+    "score": stages.lower_score,
+    "judge": judge.lower_judge,
+    "search": search.lower_search,
+    "frontier": search.lower_frontier,
+    "uptrain": stages.lower_uptrain,
+    "eval": stages.lower_eval,
+    "export": stages.lower_export,
 }
 """Kind -> its lowering, in the order of a program."""
+
+
+@record
+class Checked:
+    """The outcome of checking a file: its program, None when there are errors, and the texts of files for rendering."""
+
+    program: nodes.Program | None
+    diagnostics: tuple[Diagnostic, ...]
+    sources: Mapping[str, str]
 
 
 def check(path: Path, settings: Mapping[str, str] | None = None) -> Checked:
@@ -83,22 +95,22 @@ def inspect(
             sink.add(errors.TooMuch(start, what=what, limit=f"{MAX_DEPTH} levels"))
         if reuse is not None and ctx.steps > MAX_INEXACT_STEPS:
             return inspect(path, settings, unsaved, parse)
-        report_unknown_names(ctx)
+        words.report_unknown_names(ctx)
         if all(found.severity != "error" for found in sink.items):
             program = _program(ctx)
             check_whole(ctx, program)
             program = None if any(d.severity == "error" for d in sink.items) else program
         if program is not None:
-            warn(ctx, program)
+            _warn(ctx, program)
     return Checked(program, tuple(sink.sorted()), dict(loader.sources)), ctx
 
 
 def _check_all(ctx: Context) -> None:
     """Evaluate and lower everything of the program's own files, then what these refer to in shipped ones."""
-    check_settings(ctx)
+    words.check_settings(ctx)
     own = [file for file in ctx.loader.files.values() if not file.is_std]
     for file in own:
-        settle_kinds(ctx, file)
+        words.settle_kinds(ctx, file)
     for file in sorted(own, key=lambda f: f is not ctx.root):
         _check_file(ctx, file)
     while ctx.pending:
@@ -119,7 +131,7 @@ def _check_file(ctx: Context, file: SourceFile) -> None:
                 if not isinstance(symbol, Symbol) or symbol.item is not item:
                     symbol = declared(item, file)  # its name was taken: mistakes in it are found, too
                 if not isinstance(item, tree.Decl):
-                    value_of(ctx, symbol)
+                    words.value_of(ctx, symbol)
                 elif symbol.kind in LOWERINGS:
                     ctx.lower(symbol, object)
             case tree.Use():
@@ -141,4 +153,45 @@ def _program(ctx: Context) -> nodes.Program:
     tables: dict[str, Any] = {}
     for symbol in reached:
         tables.setdefault(KINDS[symbol.kind].plural, {})[ctx.name_of(symbol)] = ctx.lowered[symbol]
-    return nodes.Program(source=ctx.root.shown, params=dict(sorted(ctx.parameters.items())), **tables)
+    params, given = dict(sorted(ctx.parameters.items())), tuple(sorted(ctx.settings))
+    return nodes.Program(source=ctx.root.shown, params=params, given=given, **tables)
+
+
+def _warn(ctx: Context, program: nodes.Program) -> None:
+    """Report every warning of a program without errors."""
+    for warning in ctx.warnings:
+        ctx.report(warning)
+    for file in ctx.loader.files.values():
+        if not file.is_std and not file.module.broken:
+            lints.warn_of_shadowing(ctx, file)
+    lints.warn_of_unused(ctx, program)
+    vacuous.warn_of_exclusive(ctx, program, vacuous.warn_of_vacuous(ctx, program))
+    for lint in (vacuous.warn_of_direction, lints.warn_of_windows, lints.warn_of_few_tokens):
+        lint(ctx, program)
+
+
+HARDWARE, PARENTS = "std/hardware.pzl", "std/parents.pzl"
+
+
+def profiles_of(path: Path) -> dict[str, RooflineHardware]:
+    """The roofline profiles that a file declares, by name. Raises DiagnosticError where it has mistakes."""
+    checked = check(path, {})
+    if checked.program is None:
+        raise DiagnosticError(*checked.diagnostics)
+    specs = {name: hardware.spec for name, hardware in checked.program.hardware.items()}
+    return {name: spec for name, spec in specs.items() if isinstance(spec, RooflineHardware)}
+
+
+def shipped_profiles() -> dict[str, RooflineHardware]:
+    """The profiles of std/hardware.pzl, by name."""
+    return profiles_of(resource("spaces", HARDWARE))
+
+
+def shipped_shapes() -> dict[str, Shape]:
+    """The parents of std/parents.pzl, by name."""
+    names = [name for name, file in words.shipped_names().items() if file == PARENTS]
+    text = f'use "{PARENTS}" ({", ".join(names)})\n' + "".join(f"parent p_{n} = {n}\n" for n in names)
+    path = Path("shipped-parents.pzl").resolve()  # never written
+    checked, _ = inspect(path, {}, {str(path): text})
+    assert checked.program is not None, checked.diagnostics
+    return {name: checked.program.parents[f"p_{name}"].shape for name in names}

@@ -1,4 +1,7 @@
-"""State shared by the check of one program: diagnostics, the step budget and the declarations lowered so far."""
+"""State shared by the check of one program: diagnostics, the step budget and the declarations lowered so far.
+
+A program that needs more work than the limits allow is a mistake, which is reported instead of hanging.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,45 @@ from typing import Any, TypeVar
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Near, Sink, Span
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.expressions.values import Poison, Scope, SourceFile, Symbol, Value, describe
-from puzzledsl.checker.limits import MAX_DEPTH, MAX_STEPS
+from puzzledsl.checker.expressions.values import Poison, Scope, SourceFile, SpaceInfo, Symbol, Value, describe
 from puzzledsl.checker.names.names import Loader
-from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir.base import Where, span_of
 from puzzledsl.syntax import tree
+
+MAX_DEPTH = 120
+"""Depth of nested evaluations: expressions in calls in `let`s. Each level takes about five Python frames."""
+
+MAX_STEPS = 200_000
+"""Evaluation steps of a whole program."""
+
+MAX_INEXACT_STEPS = MAX_STEPS // 2
+"""Steps of a program up to which an editor's check may count them inexactly."""
+
+MAX_INSTANCES = 20_000
+"""Iterations of one `for`, or elements of one range or comprehension."""
+
+MAX_BITS = 900
+"""Bits of a number's numerator or denominator."""
+
+MAX_FORMULA = 10_000
+"""Nodes of one logical formula."""
+
+MAX_OPTIONS = 2_000
+"""Options of one choice, after choices inside arguments are multiplied out."""
+
+MAX_COUNT = 2**53
+"""The largest whole number that a setting accepts: JSON readers keep integers up to 2**53 exact."""
+
+MAX_REQUIREMENTS = 20_000
+MAX_CELLS = 10_000
+"""Attention x FFN pairs of one layer, in a table made by an expression."""
+
+CELLS_PER_STEP = 4
+"""Cells of such a table that count as one step of evaluation."""
+
+TERMS_PER_STEP = 4
+"""Terms of a sum that count as one step of evaluation."""
+
 
 T = TypeVar("T")
 Evaluate = Callable[["Context", tree.Expr, Scope], Value]
@@ -70,7 +106,7 @@ class Context:
     def report(self, diagnostic: Diagnostic) -> None:
         """Record one diagnostic, unless a syntax error on the same line probably caused it."""
         span = diagnostic.span
-        if span is None or span.line not in self.file_of(span).error_regions.lines:
+        if span is None or span.line not in self.file_of(span).error_lines:
             self.sink.add(diagnostic)
 
     def refuse(self, diagnostic: Diagnostic) -> Refused:
@@ -201,10 +237,7 @@ class Context:
         return True
 
     def name_of(self, symbol: Symbol) -> str:
-        """Return the unique name of a declaration, which is lowered before the check ends.
-
-        It is its own, prefixed by its file's name if another declaration has that name.
-        """
+        """Return the name of a declaration, prefixed by its file's if another has it; it is lowered before the check ends."""
         self.pending.append(symbol)
         if not self.names:
             self.name_all()

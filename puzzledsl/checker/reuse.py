@@ -17,8 +17,8 @@ from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.frozen import Frozen, record
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions import values
+from puzzledsl.checker.expressions.values import SpaceInfo
 from puzzledsl.checker.names.words import value_of
-from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir.base import Where
 from puzzledsl.syntax import tree
 

@@ -10,19 +10,11 @@ from pathlib import Path
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.support import FAMILY, Absent, Architecture, Lowered
+from puzzledsl.base import stage_errors
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.base.entry_points import entry_points
 from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import layers_in_words, listed
-from puzzledsl.base.stage_errors import (
-    CannotRealise,
-    EndsNotTaken,
-    NoFit,
-    NoPieceForAlternative,
-    NothingMeasured,
-    RecipeOfQuantised,
-    UnknownTokenizer,
-)
 from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
@@ -45,15 +37,38 @@ def check_whole(ctx: Context, program: nodes.Program) -> None:
     for search in program.searches.values():
         if references.drops_by_influence(search) and references.influence_score(program, search) is None:
             said: Args = {"search": search.name, "solver": search.solver.kind, "space": search.space}
-            ctx.report(NothingMeasured(ctx.span_of(search.where), **said))
+            ctx.report(stage_errors.NothingMeasured(ctx.span_of(search.where), **said))
         if search.refine:
             _check_refine(ctx, program, search, ctx.span_of(search.refine.where))
     for frontier in program.frontiers.values():
         search = program.searches[frontier.search]
         if frontier.children and not search.refine:
             _check_refine(ctx, program, search, ctx.span_of(frontier.where))
-    for check in (check_ends, check_exports, check_engines, check_tokenizers, check_pieces, check_writers):
+    for check in (
+        check_judges,
+        check_ends,
+        check_exports,
+        check_engines,
+        check_tokenizers,
+        check_pieces,
+        check_writers,
+    ):
         check(ctx, program)
+
+
+def check_judges(ctx: Context, program: nodes.Program) -> None:
+    """Report judges of the files that something else reads: a child is chosen by other documents than it is reported on."""
+    readers = references.readers_of(program) if program.judges else {}
+    for judge in program.judges.values():
+        data = program.data[judge.data]
+        met = [name for name in readers if references.overlap(program.data[name], data)]
+        found = [("documents", reader) for reader in dict.fromkeys(r for name in met for r in readers[name])]
+        asked = [
+            ("questions", f"eval `{e.name}`") for e in program.evals.values() if {*e.tasks} & {*judge.tasks}
+        ]
+        for what, reader in (found or asked)[:1]:
+            said: Args = {"judge": judge.name, "what": what, "reader": reader, "found": ""}
+            ctx.report(stage_errors.JudgedOnWhatIsRead(ctx.span_of(judge.where), **said))
 
 
 def check_ends(ctx: Context, program: nodes.Program) -> None:
@@ -65,7 +80,9 @@ def check_ends(ctx: Context, program: nodes.Program) -> None:
         for where, what, why, help in _without_ends(program, space):
             said: Args = {"what": what, "ends": ends, "space": space.name, "why": why}
             ctx.report(
-                EndsNotTaken(ctx.span_of(where), help=f"{help}, or leave {ends} out of the space", **said)
+                stage_errors.EndsNotTaken(
+                    ctx.span_of(where), help=f"{help}, or leave {ends} out of the space", **said
+                )
             )
 
 
@@ -75,6 +92,8 @@ def _without_ends(program: nodes.Program, space: nodes.Space) -> Iterator[tuple[
     mentioned = {name for search in searches.values() for name in references.references(search)}
     for scenario in (program.scenarios[name] for name in program.scenarios if name in mentioned):
         spec, why = program.hardware[scenario.hardware].spec, "no measurement times them apart"
+        if isinstance(spec, nodes.MeasuredHardware) and spec.engine == "llama_cpp":
+            continue  # models with each of them are timed whole
         if not isinstance(spec, nodes.RooflineHardware):
             why = "a cost table has rows of layers alone" if isinstance(spec, nodes.TableHardware) else why
             yield scenario.where, f"scenario `{scenario.name}`", why, "cost it by a profile"
@@ -84,7 +103,7 @@ def _without_ends(program: nodes.Program, space: nodes.Space) -> Iterator[tuple[
         if isinstance(method, nodes.ReplaceOne) and (method.children or method.around):
             yield score.where, f"score `{score.name}`", unbuilt, "leave `children` and `around` out"
     for name, search in searches.items():
-        if search.refine is not None:
+        if search.refine is not None and not references.judged_by(search):
             yield search.refine.where, f"`refine` of search `{name}`", unbuilt, "leave `refine` out"
     for uptrain in program.uptrains.values():
         if uptrain.search in searches:
@@ -126,10 +145,16 @@ def _check_refine(ctx: Context, program: nodes.Program, search: nodes.Search, sp
         help = f"declare one and minimize it: {declared}, of a `bld` of `{search.space}`"
         if fit:
             rest = "; what else matters can be a bound (`require`) or come after it (`prefer`)"
-            help = f"write `minimize {fit[0]}`{rest}"
+            help = f"write `minimize {fit[0]}`, or bound what a `judge` measures{rest}"
         ctx.report(errors.GoalNotMeasured(span, search=name, help=help))
     bld = None if score is None else program.scores[score].bld
-    if search.refine and search.refine.healed and bld is not None and not program.blds[bld].heal_tokens:
+    if (
+        search.refine
+        and search.refine.healed
+        and not references.judged_by(search)
+        and bld is not None
+        and not program.blds[bld].heal_tokens
+    ):
         ctx.report(errors.HealedToMeasureAlone(span, bld=bld))
     parent = program.parents[program.spaces[search.space].parent]
     if not isinstance(parent.source, nodes.HfSource):
@@ -150,21 +175,21 @@ def check_pieces(ctx: Context, program: nodes.Program) -> None:
         }
         known = {entry.name for entry in entry_points(MODULES)} if of_packages else set()
         for name in (name for kind, name in of_packages.items() if kind not in known):
-            ctx.report(CannotRealise(ctx.span_of(bld.where), alternative=name))
+            ctx.report(stage_errors.CannotRealise(ctx.span_of(bld.where), alternative=name))
     for score in program.scores.values():
         if not isinstance(method := score.method, nodes.ReplaceOne) or score.bld is None:
             continue
         bld, span = program.blds[score.bld], ctx.span_of(score.where)
         if method.children and (method.metric != "kl_divergence" or method.around):
             what = "scores around a child" if method.around else f"`{method.metric}` scores"
-            ctx.report(NoFit(span, score=score.name, what=what))
+            ctx.report(stage_errors.NoFit(span, score=score.name, what=what))
         for part in (part for part in SUB_BLOCKS if part not in bld.sub_blocks):
             layers = enumerate(program.spaces[bld.space].layers)
             trained = ((i, each) for i, here in layers for each in getattr(here, part) if each.trainable)
             for layer, each in islice(trained, 1):
                 what = f"{'FFN' if part == 'ffn' else part} `{each.name}`"
                 said: Args = {"score": score.name, "bld": bld.name, "what": what, "layer": layer}
-                ctx.report(NoPieceForAlternative(span, **said))
+                ctx.report(stage_errors.NoPieceForAlternative(span, **said))
 
 
 def check_tokenizers(ctx: Context, program: nodes.Program) -> None:
@@ -176,7 +201,7 @@ def check_tokenizers(ctx: Context, program: nodes.Program) -> None:
             directory = folders.get(parent.where.file, Path()) / parent.source.id
             if reason := objection(directory):
                 span, path = ctx.span_of(export.runtime_where), parent.source.id
-                ctx.report(UnknownTokenizer(span, path=path, reason=reason))
+                ctx.report(stage_errors.UnknownTokenizer(span, path=path, reason=reason))
 
 
 def check_writers(ctx: Context, program: nodes.Program) -> None:
@@ -209,11 +234,7 @@ SMALL_ROUNDING_BITS = 8
 
 
 def check_exports(ctx: Context, program: nodes.Program) -> None:
-    """Report what an export's space allows and its runtime lacks.
-
-    Errors for alternatives that cannot be rewritten, or in an export with `lower: false`; warnings for those that are
-    rewritten.
-    """
+    """Report what an export's space allows and its runtime lacks: a warning where it is rewritten, else an error."""
     for export in program.exports.values():
         space = program.spaces[references.space_of(program, export)]
         item = ctx.taken[export.name].item
@@ -302,7 +323,9 @@ class _ExportCheck:
         call, count = re.subn(rf"dtype ?: ?{recipe}\b", "dtype: f16", self.written)
         fixes = [Fix.replace(span, call, safe=False)] if count == 1 else []
         said: Args = {"recipe": recipe, "types": listed([f"`{name}`" for name in types], "and")}
-        self.ctx.report(RecipeOfQuantised(span, secondary=[self._label("what")], fixes=fixes, **said))
+        self.ctx.report(
+            stage_errors.RecipeOfQuantised(span, secondary=[self._label("what")], fixes=fixes, **said)
+        )
 
     def _report_lowered(self, where: Span, label: Label, rewritten: list[_Rewritten]) -> None:
         """Report all that an export rewrites in one diagnostic."""

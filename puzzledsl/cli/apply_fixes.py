@@ -15,8 +15,7 @@ from puzzledsl.base.diagnostics import Diagnostic, Fix
 from puzzledsl.base.files import like, write_bytes
 from puzzledsl.base.fixes import apply, compatible, safe_fixes
 from puzzledsl.base.frozen import record
-from puzzledsl.checker.check import inspect
-from puzzledsl.checker.program import Checked
+from puzzledsl.checker.check import Checked, inspect
 
 MAX_ROUNDS = 20
 MAX_TRIALS = 100

@@ -13,7 +13,6 @@ import json
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import assert_never
 
 from puzzledsl.base.diagnostics import Args, Diagnostic, DiagnosticError, Span
 from puzzledsl.base.files import matching
@@ -22,11 +21,11 @@ from puzzledsl.base.phrases import listed
 from puzzledsl.base.units import format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.errors import AlwaysHolds, NeverHolds
+from puzzledsl.costs.metrics import costs_of_layer, linear_metrics, metrics_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.logic import compared
 from puzzledsl.ir.metric_records import METRICS
-from puzzledsl.ir.metrics import costs_of_layer, linear_metrics, metrics_of
-from puzzledsl.ir.references import references
+from puzzledsl.ir.references import overlap, references, sources_of
 from puzzledsl.ir.tables import Assignment, CostTable, EndsAssignment, LayerAssignment, ScenarioCosts
 
 TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
@@ -184,6 +183,7 @@ def _users(program: nodes.Program) -> dict[str, list[str]]:
     stages: dict[str, Mapping[str, object]] = {
         "bld": program.blds,
         "score": program.scores,
+        "judge": program.judges,
         "search": program.searches,
         "uptrain": program.uptrains,
         "eval": program.evals,
@@ -238,6 +238,8 @@ def _items(program: nodes.Program) -> Iterator[tuple[str, nodes.Where, str]]:
         given = evaluation.prompts.path if evaluation.prompts is not None else None
         paths = (*evaluation.tasks, *([given] if given else ()))
         yield from ((path, evaluation.where, f"eval `{name}`") for path in paths)
+    for name, judge in program.judges.items():
+        yield from ((path, judge.where, f"judge `{name}`") for path in judge.tasks)
     for name, score in program.scores.items():
         if isinstance(score.method, nodes.ReplaceOne) and score.method.tasks:
             yield score.method.tasks, score.where, f"score `{name}`"
@@ -255,7 +257,7 @@ def _without_template(
     parents = [p.source.id for p in program.parents.values() if isinstance(p.source, nodes.HfSource)]
     lacking = [path for path in parents if _lacks_template(ctx.root.path.parent / path)]
     for name, data in program.data.items():
-        chats = (isinstance(s, nodes.Rows) and s.messages is not None for s in _sources_of(data))
+        chats = (isinstance(s, nodes.Rows) and s.messages is not None for s in sources_of(data))
         for path in lacking if name in readers and any(chats) else ():
             yield TemplateNotThere(
                 ctx.span_of(data.where), name=name, path=path, readers=listed(readers[name])
@@ -289,32 +291,6 @@ def _measured_on(ctx: Context, program: nodes.Program) -> Iterator[Diagnostic]:
     for evaluation in program.evals.values():
         span = ctx.span_of(evaluation.where)
         for text in filter(None, (evaluation.data or only, *evaluation.more_data)):
-            met = [name for name in learners if _overlap(program.data[name], program.data[text])]
+            met = [name for name in learners if overlap(program.data[name], program.data[text])]
             if found := dict.fromkeys(reader for name in met for reader in learners[name]):
                 yield EvaluatedOnTrainingText(span, name=evaluation.name, text=text, readers=listed(found))
-
-
-def _overlap(one: nodes.Data, other: nodes.Data) -> bool:
-    """Return True if both read the same files or data set, in parts that meet."""
-    pairs = ((a, b) for a in _sources_of(one) for b in _sources_of(other) if _places(a) & _places(b))
-    parts = ((a.part or (0, 1), b.part or (0, 1)) for a, b in pairs)
-    return any(max(low, first) < min(high, last) for (low, high), (first, last) in parts)
-
-
-def _places(source: nodes.PlainData) -> set[str]:
-    match source:
-        case nodes.HfData(id=id, subset=subset, split=split):
-            return {f"{id} {subset} {split}"}
-        case nodes.SampledData():
-            return {source.text}
-        case nodes.TextData() | nodes.JsonlData() | nodes.ParquetData() | nodes.TaskData():
-            return set(source.paths)
-        case _:
-            assert_never(source)
-
-
-def _sources_of(data: nodes.Data) -> tuple[nodes.PlainData, ...]:
-    """Return the sources of a text: those of its parts, if it is a mix."""
-    if isinstance(data.source, nodes.MixData):
-        return tuple(part.source for part in data.source.parts)
-    return (data.source,)

@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from puzzledsl.base.diagnostics import Diagnostic
-    from puzzledsl.checker.program import Checked
+    from puzzledsl.checker.check import Checked
     from puzzledsl.pipeline.context import Context
 
 

@@ -17,7 +17,7 @@ from puzzledsl.base.frozen import record
 from puzzledsl.costs.lines import CostLine, fixed_line, line_of
 from puzzledsl.costs.memory import cache_room, largest_batch
 from puzzledsl.costs.roofline import FREE
-from puzzledsl.ir.metrics import running_costs
+from puzzledsl.ir.hardware_nodes import running_costs
 from puzzledsl.ir.nodes import EndsChoice, LayerChoice, Program, RooflineHardware, Scenario, Shape, Space
 from puzzledsl.ir.tables import (
     PARENT_ENDS,

@@ -10,9 +10,9 @@ from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, absent
 from puzzledsl.base.frozen import record
 from puzzledsl.costs.any_batch import any_batch
 from puzzledsl.costs.flops import Workload
+from puzzledsl.costs.metrics import costs_of_ends, costs_of_layer, fits, metrics_of
 from puzzledsl.costs.profile import note
 from puzzledsl.costs.roofline import Times, fixed_times, sub_block_times
-from puzzledsl.ir.metrics import costs_of_ends, costs_of_layer, fits, metrics_of
 from puzzledsl.ir.nodes import EndsChoice, Program, RooflineHardware, Shape, Space
 from puzzledsl.ir.tables import (
     PARENT,

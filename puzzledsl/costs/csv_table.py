@@ -6,14 +6,18 @@ layer,attention,ffn,params,chat.memory[bytes],chat.latency[us]
 ,noop,,0,0,0                                 every layer
 ,,,1050000000,2100000000,400                 what no layer changes: embedding, norm, head
 
-A column that is no cost, such as a score, is left to whoever reads scores from the same file.
+A column that is no cost, such as a score, is left to whoever reads scores from the same file. `csv_of` writes such a table of
+costs measured on one machine, for programs on others: times in nanoseconds and sizes in bytes, so that reading the file gives
+exactly the same numbers.
 """
 
 from __future__ import annotations
 
+import csv
 import functools
+import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -36,8 +40,9 @@ from puzzledsl.costs.long_table import (
     header_problems,
     read_long_table,
     row_length,
+    written_run,
 )
-from puzzledsl.ir.layer_runs import written_run
+from puzzledsl.ir.tables import Cost, CostTable, ScenarioCosts
 
 DIMENSIONS: dict[str, Dimension] = {
     "memory": BYTES,
@@ -244,3 +249,49 @@ class _RowReader:
 def _fraction(text: str) -> Fraction | None:
     """A number of 0 or more; None for another text."""
     return Fraction(text) if len(text) <= 60 and _NUMBER.fullmatch(text) else None
+
+
+# ---------------------------------------------------------------- writing
+
+_WRITTEN = ("weights[bytes]", "kv_cache[bytes]", "ttft[ns]", "tpot[ns]")
+
+
+def csv_of(table: CostTable) -> str:
+    """Every scenario at every batch of a table. The reserve of a profile is not a cost of any part, and is left out."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["layer", "attention", "ffn", "batch", "params"]
+        + [f"{scenario}.{metric}" for scenario in table.scenarios for metric in _WRITTEN]
+    )
+    for place, candidates in enumerate(table.scenarios.values()):
+        before = [""] * (len(_WRITTEN) * place)
+        after = [""] * (len(_WRITTEN) * (len(table.scenarios) - place - 1))
+        for costs in candidates:
+            for layer, attention, ffn, cost in _rows(costs):
+                figures = (cost.weights_bytes, cost.kv_cache_bytes, cost.prefill_ns, cost.decode_ns)
+                writer.writerow([layer, attention, ffn, costs.batch, cost.params, *before, *figures, *after])
+    return text.getvalue()
+
+
+def _rows(costs: ScenarioCosts) -> Iterator[tuple[str, str, str, Cost]]:
+    """Yield layer, attention and FFN with their cost. Rows without a layer apply to every layer."""
+    yield "", "", "", costs.fixed
+    for layer, name, cost in _alike(costs.attention):
+        yield layer, name, "", cost
+    for layer, name, cost in _alike(costs.ffn):
+        yield layer, "", name, cost
+    for layer, name, cost in _alike(costs.pairs):
+        attention, _, ffn = name.partition("/")
+        yield layer, attention, ffn, cost
+
+
+def _alike(layers: Sequence[Mapping[str, Cost]]) -> Iterator[tuple[str, str, Cost]]:
+    """One row a name where it costs the same wherever it occurs, else one a layer."""
+    for name in dict.fromkeys(name for layer in layers for name in layer):
+        found = {index: layer[name] for index, layer in enumerate(layers) if name in layer}
+        if len(set(found.values())) == 1:
+            yield "", name, next(iter(found.values()))
+        else:
+            for index, cost in found.items():
+                yield str(index), name, cost

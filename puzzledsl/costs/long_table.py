@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,10 +25,12 @@ from pathlib import Path
 from puzzledsl.alternatives.alternative import EndName
 from puzzledsl.base.diagnostics import Diagnostic, Label, Sink, Span
 from puzzledsl.base.frozen import record
+from puzzledsl.ir.layer_runs import Run
 
 KEYS = ("layer", "attention", "ffn")
 MORE_KEYS = ("batch", "params")
 END_KEYS: tuple[EndName, ...] = ("embedding", "head")
+_RUN = re.compile(r"(\d{1,9})\s*-\s*(\d{1,9})")
 HELP_UTF8 = "save it as UTF-8"
 HELP_HEADER = "CSV with a header line is expected: `layer,attention,ffn,…`"
 HELP_PATH = "the path is relative to the `.pzl` file"
@@ -196,6 +199,15 @@ def row_length(table: LongTable, line: Line) -> str:
     """Describe a row whose length differs from the header's; empty if they agree."""
     got, wanted = len(line.raw), len(table.header)
     return "" if got == wanted else f"{got} cell{'s' * (got != 1)} under {wanted} columns"
+
+
+def written_run(text: str) -> Run | None:
+    """The run that `12-17` means; None for any other text, and for a run of fewer than two layers."""
+    match = _RUN.fullmatch(text.strip())
+    if match is None:
+        return None
+    first, last = map(int, match.groups())
+    return (first, last - first + 1) if last > first else None
 
 
 def header_problems(names: list[str]) -> Iterable[str]:

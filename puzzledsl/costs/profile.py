@@ -14,8 +14,8 @@ from puzzledsl.base.units import TIME, TOK_PER_S, format_quantity
 from puzzledsl.costs.any_batch import AnyBatch
 from puzzledsl.costs.dtypes import DTYPE_BYTES, activation_dtype, expert_dtype, head_dtype, peak_flop_per_s
 from puzzledsl.costs.errors import NoLink, NoPeakForDtype, UnknownDtype
+from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.ir.base import span_of
-from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import Hardware, Program, RooflineHardware, Search, Space
 from puzzledsl.ir.references import references
 from puzzledsl.ir.tables import PARENT, Assignment, Solution

@@ -12,7 +12,7 @@ from puzzledsl.costs.imported import imported_costs
 from puzzledsl.costs.profile import can_run, provenance_of
 from puzzledsl.ir import facts
 from puzzledsl.ir.base import span_of
-from puzzledsl.ir.metrics import running_costs
+from puzzledsl.ir.hardware_nodes import running_costs
 from puzzledsl.ir.nodes import (
     LayerChoice,
     MeasuredHardware,

@@ -1,9 +1,7 @@
 """`pzl explore`: a local page on which an engineer moves the requirements of a search and sees the answer change.
 
     statements                    the `require` statements of a search, and the numbers in them that a slider moves
-    question                      a question: other bounds, statements left out, alternatives pinned or forbidden
-    edits                         the same question as an edit of the `.pzl` text
-    sheet, desk                   one search kept warm, and the file behind it
+    sheet, desk                   one search kept warm with its edits of the text, and the file behind it
     views                         answers as HTML, drawn by the report's own strips and plots
     guard, application, serving   the server: token, Host and Origin, routes, uvicorn
 

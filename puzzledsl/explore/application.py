@@ -22,9 +22,8 @@ from puzzledsl.base.render import render_all, sources_for
 from puzzledsl.explore import views
 from puzzledsl.explore.desk import CannotWrite, Desk, FileChanged, Stale
 from puzzledsl.explore.guard import LARGEST_BODY, App, Guard, guarded
-from puzzledsl.explore.question import BadQuestion, Question
-from puzzledsl.explore.sheet import Sheet
-from puzzledsl.explore.statements import amount_of
+from puzzledsl.explore.sheet import Question, Sheet
+from puzzledsl.explore.statements import BadQuestion, amount_of
 
 SLICES_S = (0.12, 1.0, 3.0)
 """Seconds of each try at an answer: the first is shown at once, with its gap; the page asks for the next by itself."""

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError, Sink
 from puzzledsl.base.files import write_text
-from puzzledsl.explore.question import Question
-from puzzledsl.explore.sheet import Sheet
+from puzzledsl.explore.sheet import Question, Sheet
 from puzzledsl.explore.statements import Source
 from puzzledsl.ir.nodes import CpSat
 from puzzledsl.syntax.parse import read_source

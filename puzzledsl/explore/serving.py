@@ -14,7 +14,7 @@ from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.files import scratch
 from puzzledsl.explore.desk import Desk
 from puzzledsl.explore.guard import Guard
-from puzzledsl.explore.question import Question
+from puzzledsl.explore.sheet import Question
 
 LIBRARIES = {"starlette": "Starlette", "uvicorn": "uvicorn"}
 FIRST_S = 1.0

@@ -1,22 +1,40 @@
-"""One search kept warm: its statements, its answers so far, and the requirements of a question."""
+"""One search kept warm: its statements, its answers so far, and the questions of its page as requirements and as edits.
+
+A question has other bounds, leaves statements out, and pins or forbids alternatives by patterns of the language. An edit of the
+text replaces bounds, comments statements out, and adds choices as requirements, as `pzl fmt` writes it.
+"""
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
-from typing import TYPE_CHECKING
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from puzzledsl.alternatives.alternative import Alternative, SubBlock
-from puzzledsl.base.diagnostics import DiagnosticError, Edit, Fix
+from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, SubBlock
+from puzzledsl.alternatives.precision import FULL
+from puzzledsl.alternatives.shape import Shape
+from puzzledsl.base.diagnostics import DiagnosticError, Edit, Fix, Span
 from puzzledsl.base.fixes import apply
-from puzzledsl.explore.edits import Edited, edited
-from puzzledsl.explore.question import BadQuestion, Choice, Question, pattern_of
-from puzzledsl.explore.statements import Bound, Source, Statement, amount_of, statements_of, unit_of
+from puzzledsl.explore.statements import (
+    BadQuestion,
+    Bound,
+    Source,
+    Statement,
+    amount_of,
+    statements_of,
+    unit_of,
+)
 from puzzledsl.ir import nodes
 from puzzledsl.ir.nodes import LinearRequirement, LogicRequirement, Requirement
+from puzzledsl.language.calls import PRECISION
+from puzzledsl.syntax.format import format_source
 
 if TYPE_CHECKING:
     from puzzledsl.api.answer import Answer
@@ -24,6 +42,8 @@ if TYPE_CHECKING:
     from puzzledsl.api.regrets import Regrets
     from puzzledsl.api.variations import Variations
 
+LONGEST = 60
+"""Longest number that is taken for a bound."""
 REMEMBERED = 512
 SETTLED = ("optimal", "infeasible")
 
@@ -32,6 +52,59 @@ def alternatives_of(choice: nodes.LayerChoice, sub_block: SubBlock) -> tuple[Alt
     """Return the alternatives of a sub-block in a layer."""
     found: tuple[Alternative, ...] = choice.attention if sub_block == "attention" else choice.ffn
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """A formatted text. `lines`: those that the question changes. `diff`: against the file as it is."""
+
+    text: str
+    lines: tuple[str, ...]
+    diff: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Choice:
+    """Alternatives of a sub-block that are pinned (there is one) or forbidden."""
+
+    layer: int
+    sub_block: SubBlock
+    kind: Literal["pin", "forbid"]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A variation of a search. `bounds`: numbers by bound, as written. `off`: numbers of statements that are left out."""
+
+    bounds: Mapping[int, str] = field(default_factory=dict)
+    off: frozenset[int] = frozenset()
+    choices: tuple[Choice, ...] = ()
+
+    @property
+    def key(self) -> object:
+        """Equal for equal questions."""
+        return tuple(sorted(self.bounds.items())), self.off, self.choices
+
+    @classmethod
+    def read(cls, value: Any) -> Question:
+        """Read what the page sends. Raises BadQuestion."""
+        try:
+            bounds = {int(number): str(text) for number, text in dict(value.get("bounds", {})).items()}
+            off = frozenset(int(number) for number in value.get("off", []))
+            choices = tuple(sorted(map(_choice, value.get("choices", []))))
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+            raise BadQuestion("this is no question") from error
+        if any(len(text) > LONGEST for text in bounds.values()):
+            raise BadQuestion("a bound is too long")
+        return cls(bounds, off, choices)
+
+
+def _choice(value: Any) -> Choice:
+    sub_block, kind = value["sub_block"], value["kind"]
+    if sub_block not in get_args(SubBlock) or kind not in ("pin", "forbid"):
+        raise BadQuestion("this is no choice")
+    return Choice(int(value["layer"]), sub_block, kind, tuple(sorted(map(str, value["names"]))))
 
 
 @dataclass
@@ -178,12 +251,19 @@ class Sheet:
 
     def edited(self, question: Question) -> Edited:
         """Return the file's text with a question in it. Raises BadQuestion where the program would say something else."""
-        wanted = self.requirements(question)
+        wanted, source = self.requirements(question), self.source
         conditions = [self.condition(choice) for choice in question.choices]
-        found = edited(self.source, self.name, self.statements, question, conditions)
+        edits = [edit for statement in self.statements for edit in _edits(source, statement, question)]
+        edits += _added(source, self.name, conditions)
+        text = source.file.text
+        after, before = format_source(apply(text, [Fix("", tuple(edits))])), format_source(text)
         with suppress(DiagnosticError):
-            if _meanings(self._checked(found.text)[1]) == _meanings(wanted):
-                return found
+            if _meanings(self._checked(after)[1]) == _meanings(wanted):
+                changes = difflib.ndiff(before.splitlines(), after.splitlines())
+                name, lines = Path(source.file.file).name, (text.splitlines(), after.splitlines())
+                diff = difflib.unified_diff(*lines, name, f"{name}, saved", n=2, lineterm="")
+                own = tuple(line[2:] for line in changes if line.startswith("+ "))
+                return Edited(after, own, tuple(diff))
         raise BadQuestion("this change cannot be written into the file: change its text by hand")
 
 
@@ -202,3 +282,72 @@ def _meanings(requirements: Sequence[Requirement]) -> Counter[object]:
                 return formula
 
     return Counter(map(meaning, requirements))
+
+
+def _edits(source: Source, statement: Statement, question: Question) -> Iterator[Edit]:
+    """Yield the edits of a statement. One that is left out is commented out where it has its lines for itself."""
+    if statement.node is None:
+        return
+    span, lines = statement.node.span, source.file.lines
+    before, after = lines[span.line - 1][: span.column - 1], lines[span.end_line - 1][span.end_column - 1 :]
+    rest = after.lstrip(" \t,")
+    is_off = statement.number in question.off
+    if is_off and (before.strip() or (rest and not rest.startswith("#"))):
+        start, stop = len(before) + 1, span.end_column  # with the comma before it, else the one after
+        if before.rstrip(" \t").endswith(","):
+            start = len(before.rstrip(" \t"))
+        else:
+            blanks = _indent(after)
+            stop += blanks + (after[blanks : blanks + 1] == ",")
+        yield Edit(Span(span.file, span.line, start, span.end_line, stop), "")
+        return
+    for bound in statement.bounds:
+        if bound.number in question.bounds:
+            yield Edit(bound.span, question.bounds[bound.number])
+    for line in range(span.line, span.end_line + 1) if is_off else ():
+        column = _indent(lines[line - 1]) + 1
+        yield Edit(Span(span.file, line, column, line, column), "# ")
+
+
+def _indent(text: str) -> int:
+    """Count the blanks that a text begins with."""
+    return len(text) - len(text.lstrip(" \t"))
+
+
+def _added(source: Source, search: str, choices: Sequence[str]) -> Iterator[Edit]:
+    """Add requirements at the end of a search's body."""
+    found = source.search(search)
+    if not choices or found is None:
+        return
+    lines = "".join(f"  require {condition}\n" for condition in choices)
+    end = found.span.end  # behind a `}`: a search has a body, or it is a mistake
+    own_line = not source.file.lines[end.line - 1][: end.column - 2].strip()
+    column = 1 if own_line else end.column - 1
+    yield Edit(Span(end.file, end.line, column, end.line, column), lines if own_line else f"\n{lines}")
+
+
+def pattern_of(alternative: Alternative, others: tuple[Alternative, ...], shape: Shape) -> str | None:
+    """Return the shortest pattern that matches one alternative of a layer and none of the others; None if there is none.
+
+    `noop`, `mlp(width: 7168)`.
+    """
+    word = alternative.kind
+    fields = [f for f in alternative.fields() if alternative.figure(f, shape) is not None]
+    if any(other.dtype != alternative.dtype for other in others):
+        fields.append(PRECISION)
+    named = [other for other in others if other.answers_to(word, shape)]
+    own = {field: _value(alternative, field, shape) for field in fields}
+    for count in range(len(fields) + 1):
+        for chosen in combinations(fields, count):
+            alike = [a for a in named if all(_value(a, field, shape) == own[field] for field in chosen)]
+            if alike == [alternative]:
+                uncapped = {f for f in chosen if f == "window" and own[f] == UNCAPPED}
+                inside = ", ".join(
+                    f"{field}: {FULL if field in uncapped else own[field]}" for field in chosen
+                )
+                return f"{word}({inside})" if inside else word
+    return None
+
+
+def _value(alternative: Alternative, field: str, shape: Shape) -> Fraction | str | None:
+    return (alternative.dtype or FULL) if field == PRECISION else alternative.figure(field, shape)

@@ -13,11 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from itertools import count
 
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.units import BadLiteral, Quantity, parse_quantity
 from puzzledsl.checker.expressions.values import SourceFile
-from puzzledsl.explore.question import BadQuestion
 from puzzledsl.ir.nodes import CountTerm, FactTerm, LinearRequirement, MetricTerm, Requirement, Search, Where
 from puzzledsl.ir.search_nodes import written
 from puzzledsl.search.infeasible.verdicts import in_users_unit
@@ -25,6 +25,10 @@ from puzzledsl.syntax import tree
 
 Extent = Callable[[LinearRequirement], tuple[Fraction, Fraction]]
 NUMBERS = "0123456789._-"
+
+
+class BadQuestion(ValueError):
+    """Raised for a question that the page cannot have asked, or a bound that is no number of its unit."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,8 @@ class Statement:
 
     number: int
     place: int | Where
-    line: int
     text: str
     because: str
-    file: str
     node: tree.Require | None
     requirements: tuple[int, ...]
     bounds: tuple[Bound, ...] = ()
@@ -73,26 +75,14 @@ def statements_of(search: Search, source: Source, extent: Extent) -> list[Statem
     for index, requirement in enumerate(search.requirements):
         found.setdefault(source.place(requirement.where), {})[index] = requirement
     statements: list[Statement] = []
-    count = 0
     for place, own in found.items():
         node = source.requirements[place] if isinstance(place, int) else None
         first = next(iter(own.values()))
         text = written(first) if node is None else source.file.source(node.condition.span)
-        bounds = () if node is None else tuple(_bounds_of(node, own, source, extent, count))
-        count += len(bounds)
-        statements.append(
-            Statement(
-                number=len(statements),
-                place=place,
-                line=first.where.line if node is None else node.span.line,
-                text=" ".join(text.split()),
-                because=first.because,
-                file=first.where.file,
-                node=node,
-                requirements=tuple(own),
-                bounds=bounds,
-            )
-        )
+        known = sum(len(statement.bounds) for statement in statements)
+        bounds = () if node is None else tuple(_bounds_of(node, own, source, extent, known))
+        text, number = " ".join(text.split()), len(statements)
+        statements.append(Statement(number, place, text, first.because, node, tuple(own), bounds))
     return statements
 
 
@@ -158,39 +148,21 @@ def _bounds_of(
             literal = in_users_unit(exact, value, Fraction(1))
             text = None if literal is None else literal.text
         with suppress(BadQuestion):
-            if text is not None:
-                yield _bound(first, span, text, value, mine, source, extent)
-                first += 1
-
-
-def _bound(
-    number: int,
-    span: Span,
-    text: str,
-    value: Fraction | None,
-    mine: dict[int, LinearRequirement],
-    source: Source,
-    extent: Extent,
-) -> Bound:
-    unit, amount = unit_of(text), amount_of(text)
-    lines = {_line(requirement, value, unit) for requirement in mine.values()} if value is not None else set()
-    reaches: tuple[Fraction, Fraction] | None = None
-    if len(lines) == 1:
-        scale, shift = next(iter(lines))
-        with suppress(ValueError):  # times a parent's value of 0
-            low, high = extent(next(iter(mine.values())))
-            reaches = (low - shift) / scale, (high - shift) / scale
-    low, high = reaches or (Fraction(0), max(2 * amount, Fraction(10)))
-    return Bound(
-        number=number,
-        span=span,
-        written=source.file.source(span),
-        text=text,
-        unit=unit,
-        requirements=tuple(mine) if len(lines) == 1 else (),
-        grid=grid_of(amount, low, high, whole=not unit and all(map(_counts, mine.values()))),
-        extent=reaches,
-    )
+            if text is None:
+                continue
+            unit, amount = unit_of(text), amount_of(text)
+            lines = {_line(r, value, unit) for r in mine.values()} if value is not None else set()
+            reaches: tuple[Fraction, Fraction] | None = None
+            if len(lines) == 1:
+                scale, shift = next(iter(lines))
+                with suppress(ValueError):  # times a parent's value of 0
+                    low, high = extent(next(iter(mine.values())))
+                    reaches = (low - shift) / scale, (high - shift) / scale
+            low, high = reaches or (Fraction(0), max(2 * amount, Fraction(10)))
+            whole = not unit and all(map(_counts, mine.values()))
+            grid, own = grid_of(amount, low, high, whole=whole), tuple(mine) if len(lines) == 1 else ()
+            yield Bound(first, span, source.file.source(span), text, unit, own, grid, reaches)
+            first += 1
 
 
 def _line(requirement: LinearRequirement, value: Fraction, unit: str) -> tuple[Fraction, Fraction]:
@@ -252,17 +224,11 @@ def grid_of(value: Fraction, low: Fraction, high: Fraction, *, whole: bool) -> G
     first, last = math.floor(ends[0] / step), math.ceil(ends[1] / step)
     if ends[0] >= 0:
         first = max(first, 0)
-    return Grid(first, max(last - first, 1), step, _decimals(step))
+    decimals = next(n for n in count() if (step * 10**n).denominator == 1)
+    return Grid(first, max(last - first, 1), step, decimals)
 
 
 def _round_step(raw: Fraction) -> Fraction:
     """Return the least of 1, 2 and 5 times a power of ten that is not below `raw`."""
     power = Fraction(10) ** math.floor(math.log10(float(raw)))
     return next(power * m for m in (1, 2, 5, 10) if raw <= power * m)
-
-
-def _decimals(step: Fraction) -> int:
-    decimals = 0
-    while (step * 10**decimals).denominator != 1:
-        decimals += 1
-    return decimals

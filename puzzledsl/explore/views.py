@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.explore.question import Question
-from puzzledsl.explore.sheet import Sheet, alternatives_of
+from puzzledsl.explore.sheet import Question, Sheet, alternatives_of
 from puzzledsl.explore.statements import Bound, Statement, amount_of, unit_of
 from puzzledsl.ir.nodes import LinearRequirement
 from puzzledsl.ir.search_nodes import written
-from puzzledsl.ir.tables import by_regret
 from puzzledsl.report import numbers
 from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import headlines
@@ -21,7 +19,7 @@ from puzzledsl.report.numbers import METRIC_UNITS, Number
 from puzzledsl.report.pictures.architecture import strip_of
 from puzzledsl.report.pictures.curves import curve_of
 from puzzledsl.report.pictures.shades import appearance, window_scale
-from puzzledsl.report.sections.regrets import HeatCell, heat_cell, told
+from puzzledsl.report.sections.regrets import LABELS, by_regret, heat_cell, told
 from puzzledsl.report.sections.requirements import lines_of
 from puzzledsl.report.sections.searches import describe, proof_of
 from puzzledsl.search.infeasible.verdicts import requirements_by_place
@@ -34,7 +32,6 @@ TEMPLATES = Path(__file__).parent / "templates"
 POINTS = 13
 """Points of a frontier."""
 NOW, KEPT = "now", "A"
-LABELS: tuple[tuple[SubBlock, str], ...] = (("attention", "Attention"), ("ffn", "FFN"))
 
 
 def filled(template: str, **values: Any) -> str:
@@ -170,18 +167,6 @@ def is_exact(regrets: Regrets) -> bool:
     return all(r.at_least == r.at_most for s in regrets.sub_blocks for r in s.regrets)
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One alternative of a sub-block: how it is drawn, and its regret where that is known."""
-
-    name: str
-    kind: str
-    kept: float
-    is_chosen: bool = False
-    regret: str = ""
-    heat: HeatCell | None = None
-
-
 def layer_view(sheet: Sheet, layer: int, regrets: Regrets | None) -> str:
     """The alternatives of one layer with buttons; with regrets, the best first."""
     choice, own = sheet.space.layers[layer], sheet.shape.at(layer)
@@ -196,18 +181,20 @@ def layer_view(sheet: Sheet, layer: int, regrets: Regrets | None) -> str:
 
 def _options(
     found: Mapping[str, tuple[str, float]], sub_block: SubBlock, regrets: Regrets | None
-) -> list[Option]:
+) -> list[dict[str, Any]]:
+    """Return for each alternative how it is drawn, and its regret where that is known."""
+    plain = {"is_chosen": False, "regret": "", "heat": None}
+    options = {n: {"name": n, "kind": kind, "kept": kept, **plain} for n, (kind, kept) in found.items()}
     mine = next((s for s in regrets.sub_blocks if s.sub_block == sub_block), None) if regrets else None
     if regrets is None or mine is None:
-        return [Option(name, *drawn) for name, drawn in found.items()]
+        return [*options.values()]
     largest = max((r.at_most or 0.0 for s in regrets.sub_blocks for r in s.regrets), default=0.0)
-    options = []
     for regret in by_regret(mine):
-        name = regret.alternative
-        cell = heat_cell(regrets.result, mine, name, largest)
-        text = "chosen" if name == mine.chosen else told(regret)
-        options.append(Option(name, *found[name], name == mine.chosen, text, cell))
-    return options
+        option = options[regret.alternative]
+        option["is_chosen"] = regret.alternative == mine.chosen
+        option["regret"] = "chosen" if option["is_chosen"] else told(regret)
+        option["heat"] = heat_cell(regrets.result, mine, regret.alternative, largest)
+    return [options[regret.alternative] for regret in by_regret(mine)]
 
 
 # ---------------------------------------------------------------- a frontier

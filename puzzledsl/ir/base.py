@@ -11,13 +11,10 @@ from puzzledsl.base.frozen import Checks, Frozen
 FORMAT_VERSION = "1.0"
 
 
-def _to_fraction(value: object) -> object:
-    return Fraction(value) if isinstance(value, str | int) else value
-
-
 def _exact(pydantic: Any) -> tuple[Any, ...]:
+    read = pydantic.BeforeValidator(lambda value: Fraction(value) if isinstance(value, str | int) else value)
     schema = pydantic.WithJsonSchema({"type": "string", "pattern": r"^-?\d+(/\d+)?$"})
-    return pydantic.BeforeValidator(_to_fraction), pydantic.PlainSerializer(str, return_type=str), schema
+    return read, pydantic.PlainSerializer(str, return_type=str), schema
 
 
 Exact = Annotated[Fraction, Checks(_exact)]

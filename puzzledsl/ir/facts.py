@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import assert_never
 
 from puzzledsl.alternatives.alternative import MIXERS, Alternative
@@ -101,43 +102,36 @@ def layer_kinds(shape: Shape) -> list[str]:
         return []
     lines: list[str] = []
     for own, layers in kinds:
-        words = [part for part in (*_mixer(own, differing), *_ffn(own, differing)) if part]
         where = layers_in_words(layers) if len(kinds) > 1 else "every layer"
-        lines.append(f"{where}: {', '.join(words)}")
+        lines.append(f"{where}: {', '.join(filter(None, _words(own, differing)))}")
     return lines
 
 
-def _mixer(own: Shape, differing: set[str]) -> list[str]:
+def _words(own: Shape, differing: set[str]) -> Iterator[str]:
     match own.mixer:
         case "none":
-            return []
+            pass
         case "linear":
-            return ["a matrix in place of attention"]
+            yield "a matrix in place of attention"
         case "mamba2" | "delta_net":
-            return [MIXERS[own.mixer]]
+            yield MIXERS[own.mixer]
         case "attention":
-            heads = f"{own.heads} heads, {own.kv_heads} KV heads" if differing & {"heads", "kv_heads"} else ""
+            yield "attention" if "mixer" in differing else ""
+            yield f"{own.heads} heads, {own.kv_heads} KV heads" if differing & {"heads", "kv_heads"} else ""
             window = "all tokens" if own.window is None else f"window {own.window:,}"
-            return [
-                "attention" if "mixer" in differing else "",
-                heads,
-                window if "window" in differing else "",
-                "no rotary embedding" if "rope" in differing and not own.rope else "",
-            ]
+            yield window if "window" in differing else ""
+            yield "no rotary embedding" if "rope" in differing and not own.rope else ""
         case _:
             assert_never(own.mixer)
-
-
-def _ffn(own: Shape, differing: set[str]) -> list[str]:
     match own.ffn:
         case "none":
-            return []
+            pass
         case "linear":
-            return ["a matrix in place of the FFN"]
+            yield "a matrix in place of the FFN"
         case "dense":
-            return [f"FFN of {own.intermediate:,}"] if differing & {"ffn", "intermediate"} else []
+            yield f"FFN of {own.intermediate:,}" if differing & {"ffn", "intermediate"} else ""
         case "moe":
-            shared = [f"{own.shared_width:,} shared"] if own.shared_width else []
-            return [f"{own.experts} experts of {own.expert_width:,}, {own.top_k} a token", *shared]
+            yield f"{own.experts} experts of {own.expert_width:,}, {own.top_k} a token"
+            yield f"{own.shared_width:,} shared" if own.shared_width else ""
         case _:
             assert_never(own.ffn)

@@ -11,6 +11,7 @@ from puzzledsl.base.settings import Section, Setting, setting, settings_of
 from puzzledsl.base.units import BYTES, BYTES_PER_S, DOLLARS_PER_S, FLOP_PER_S, POWER, TIME, Dimension
 from puzzledsl.ir.base import Declaration, Exact
 from puzzledsl.ir.measured_engines import DTYPES, ENGINES, TORCH, engine_words
+from puzzledsl.ir.metric_records import STATED
 
 MAX_GPUS = 1024
 MAX_BATCH = 2**31
@@ -223,6 +224,12 @@ class MeasuredHardware(Frozen):
     watts: Exact | None = _stated(
         "Power of this machine at work: `65W`. Gives its scenarios `joules_per_tok`.", "power", POWER
     )
+
+
+def running_costs(hardware: RooflineHardware | MeasuredHardware) -> dict[str, Any]:
+    """Return `usd_per_s` and `watts` of all GPUs together; None for what is not stated."""
+    stated = ((name, getattr(hardware, name)) for name in STATED.values())
+    return {name: None if amount is None else hardware.gpus * amount for name, amount in stated}
 
 
 class TableHardware(Frozen):

@@ -1,8 +1,7 @@
-"""Runs of consecutive layers: those that a score measures, those that count in a child, and the text of one, `12-17`."""
+"""Runs of consecutive layers: those that a score measures, and those that count in a child."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, absent
@@ -10,34 +9,26 @@ from puzzledsl.ir.nodes import LayerChoice, Shape
 
 Run = tuple[int, int]
 """First layer, number of layers."""
-_WRITTEN = re.compile(r"(\d{1,9})\s*-\s*(\d{1,9})")
-
-
 Names = tuple[str, str]
 """Names of a layer's attention and FFN."""
 
 
 def dropped_names(shape: Shape) -> list[Names | None]:
     """Return the choice that drops each layer: a no-op for each sub-block that it has. None: it has neither."""
-    known = {id(own): _dropped(own) for own, _ in shape.kinds()}
+    known: dict[int, Names | None] = {}
+    for own, _ in shape.kinds():
+        attention, ffn = ("parent" if absent(part, own) else "noop" for part in SUB_BLOCKS)
+        known[id(own)] = None if attention == ffn == "parent" else (attention, ffn)
     return [known[id(own)] for own in shape.each]
-
-
-def _dropped(own: Shape) -> Names | None:
-    attention, ffn = ("parent" if absent(part, own) else "noop" for part in SUB_BLOCKS)
-    return None if attention == ffn == "parent" else (attention, ffn)
 
 
 def can_drop(layers: Sequence[LayerChoice], shape: Shape) -> list[bool]:
     """Return True for each layer that a space can drop."""
-    known: dict[tuple[Names | None, int], bool] = {}
-    found = []
-    for names, choice in zip(dropped_names(shape), layers, strict=True):
-        if (names, id(choice)) not in known:
-            attention, ffn = choice.by_name()
-            known[names, id(choice)] = names is not None and names[0] in attention and names[1] in ffn
-        found.append(known[names, id(choice)])
-    return found
+    known = {id(choice): choice.by_name() for choice in {id(choice): choice for choice in layers}.values()}
+    pairs = zip(dropped_names(shape), (known[id(choice)] for choice in layers), strict=True)
+    return [
+        names is not None and names[0] in attention and names[1] in ffn for names, (attention, ffn) in pairs
+    ]
 
 
 def runs_to_drop(layers: Sequence[LayerChoice], shape: Shape, lengths: tuple[int, int] | None) -> list[Run]:
@@ -69,12 +60,3 @@ def counted_runs(dropped: Sequence[bool], measured: Collection[Run]) -> list[Run
         found += [(first, length) for length in known[-1:]]
         first = end
     return found
-
-
-def written_run(text: str) -> Run | None:
-    """The run that `12-17` means; None for any other text, and for a run of fewer than two layers."""
-    match = _WRITTEN.fullmatch(text.strip())
-    if match is None:
-        return None
-    first, last = map(int, match.groups())
-    return (first, last - first + 1) if last > first else None

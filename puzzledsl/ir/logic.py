@@ -4,28 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from itertools import groupby
 from operator import attrgetter
-from typing import NamedTuple, Protocol, assert_never
+from typing import NamedTuple, assert_never
 
 from puzzledsl.alternatives.alternative import Site
 from puzzledsl.ir import search_nodes as nodes
 from puzzledsl.ir.search_nodes import Logic, Term
-from puzzledsl.ir.tables.answers import EndsAssignment
+from puzzledsl.ir.tables.answers import EndsAssignment, LayerAssignment
 
 Truth = bool | None
 Interval = tuple[int, int]
-
-
-class Choice(Protocol):
-    """The canonical names of what a layer chooses."""
-
-    @property
-    def attention(self) -> str:
-        """Name of the attention."""
-
-    @property
-    def ffn(self) -> str:
-        """Name of the FFN."""
 
 
 class Pair(NamedTuple):
@@ -35,7 +24,7 @@ class Pair(NamedTuple):
     ffn: str
 
 
-AnyChoice = Choice | EndsAssignment
+AnyChoice = Pair | LayerAssignment | EndsAssignment
 """The choice of a layer, or, in the layer after the last, that of the ends of the model."""
 _PAIR = attrgetter("attention", "ffn")
 
@@ -152,15 +141,9 @@ def runs(values: Sequence[Truth]) -> Interval:
 
 def longest(values: Sequence[Truth]) -> Interval:
     """Return the least and the greatest length of the longest run of true values."""
-    return _longest([value is True for value in values]), _longest([value is not False for value in values])
-
-
-def _longest(held: Sequence[bool]) -> int:
-    best = length = 0
-    for value in held:
-        length = length + 1 if value else 0
-        best = max(best, length)
-    return best
+    held = ([value is True for value in values], [value is not False for value in values])
+    least, most = (max((len([*run]) for holds, run in groupby(each) if holds), default=0) for each in held)
+    return least, most
 
 
 def _values(logic: nodes.Distinct, layers: Mapping[int, AnyChoice]) -> Interval:

@@ -1,6 +1,6 @@
 """Metrics of a scenario: one record each, read by the language, cost reports, searches and reports.
 
-`ir.metrics` evaluates them of a model's costs; the verifier alone has its own evaluation.
+`costs.metrics` evaluates them of a model's costs; the verifier alone has its own evaluation.
 """
 
 from __future__ import annotations

@@ -25,6 +25,8 @@ from puzzledsl.ir.data_nodes import *  # noqa: F403
 from puzzledsl.ir.data_nodes import Data, Parent
 from puzzledsl.ir.hardware_nodes import *  # noqa: F403
 from puzzledsl.ir.hardware_nodes import Hardware, Scenario
+from puzzledsl.ir.judge_nodes import *  # noqa: F403
+from puzzledsl.ir.judge_nodes import Judge
 from puzzledsl.ir.search_nodes import *  # noqa: F403
 from puzzledsl.ir.search_nodes import Frontier, Search
 from puzzledsl.ir.stage_nodes import *  # noqa: F403
@@ -109,10 +111,14 @@ class Space(Declaration):
 
 
 class Program(Artefact):
-    """A whole `.pzl` program: `build/ir.json`. `source` is the file's name, `params` the values `--set` gave or the defaults."""
+    """A whole `.pzl` program: `build/ir.json`. `source` is the file's name, `params` the values `--set` gave or the defaults.
+
+    `given`: the parameters that `--set` gave.
+    """
 
     source: str
     params: dict[str, str] = {}
+    given: tuple[str, ...] = left_out(())
     parents: dict[str, Parent] = {}
     data: dict[str, Data] = {}
     hardware: dict[str, Hardware] = {}
@@ -120,6 +126,7 @@ class Program(Artefact):
     spaces: dict[str, Space] = {}
     blds: dict[str, Bld] = {}
     scores: dict[str, Score] = {}
+    judges: dict[str, Judge] = left_out({})
     searches: dict[str, Search] = {}
     frontiers: dict[str, Frontier] = {}
     uptrains: dict[str, Uptrain] = {}

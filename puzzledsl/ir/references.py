@@ -23,11 +23,19 @@ def references(node: object) -> Iterator[str]:
             names = node.parent, node.used_by.search if node.used_by else None
         case nodes.Bld():
             names = node.space, node.data, node.heal_data
+        case nodes.Judge():
+            names = node.parent, node.data
         case nodes.Score(method=method):
             scored = (method.around, method.data) if isinstance(method, ReplaceOne) else ()
             names = node.space, node.bld, *scored
         case Search():
-            names = node.space, node.refine.data if node.refine else None, *map(_of_term, _terms(node))
+            judges = (requirement.judge for requirement in judged_by(node))
+            names = (
+                node.space,
+                node.refine.data if node.refine else None,
+                *judges,
+                *map(_of_term, _terms(node)),
+            )
         case nodes.Frontier():
             names = node.search, _of_term(node.term)
         case nodes.Uptrain():
@@ -158,8 +166,31 @@ def mentioned_scores(search: Search) -> list[str]:
     return [term.score for term in _terms(search) if isinstance(term, ScoreTerm)]
 
 
+def judged_by(search: Search) -> tuple[nodes.Judged, ...]:
+    """Return the requirements of a search on figures that judges measure of whole children."""
+    bounds = (r.judged for r in search.requirements if isinstance(r, nodes.LinearRequirement))
+    return tuple(judged for judged in bounds if judged is not None)
+
+
+def without_judges(program: Program, search: str) -> Program:
+    """Return a program whose search has no requirements on figures that judges measure."""
+    declared = program.searches[search]
+    kept = [
+        r for r in declared.requirements if not isinstance(r, nodes.LinearRequirement) or r.judged is None
+    ]
+    changed = declared.model_copy(update={"requirements": tuple(kept)})
+    return program.model_copy(update={"searches": {**program.searches, search: changed}})
+
+
 def refined_score(program: Program, search: Search) -> str | None:
-    """Return the score that a search minimises alone, where `pzl` measures it on text; None for any other goal."""
+    """Return the score that measured children refit; None for a search around which none can be measured.
+
+    It predicts what judges measure, where a requirement is about that; else it is what the search minimises alone.
+    """
+    for requirement in search.requirements:
+        if isinstance(requirement, nodes.LinearRequirement) and requirement.judged:
+            term = requirement.left.terms[0].term
+            return term.score if isinstance(term, ScoreTerm) else None
     goal = search.objective.terms
     if search.sense != "minimize" or len(goal) != 1 or goal[0].coefficient <= 0:
         return None
@@ -198,3 +229,52 @@ def on_text(program: Program, score: str) -> bool:
     """Return True for a score that `pzl` measures on text, so that a child can be measured by it too."""
     method = program.scores[score].method
     return isinstance(method, ReplaceOne) and method.metric != "accuracy"
+
+
+def overlap(one: nodes.Data, other: nodes.Data) -> bool:
+    """Return True if both read the same files or data set, in parts that meet."""
+    pairs = ((a, b) for a in sources_of(one) for b in sources_of(other) if _places(a) & _places(b))
+    parts = ((a.part or (0, 1), b.part or (0, 1)) for a, b in pairs)
+    return any(max(low, first) < min(high, last) for (low, high), (first, last) in parts)
+
+
+def _places(source: nodes.PlainData) -> set[str]:
+    match source:
+        case nodes.HfData(id=id, subset=subset, split=split):
+            return {f"{id} {subset} {split}"}
+        case nodes.SampledData():
+            return {source.text}
+        case nodes.TextData() | nodes.JsonlData() | nodes.ParquetData() | nodes.TaskData():
+            return set(source.paths)
+        case _:
+            assert_never(source)
+
+
+def sources_of(data: nodes.Data) -> tuple[nodes.PlainData, ...]:
+    """Return the sources of a text: those of its parts, if it is a mix."""
+    if isinstance(data.source, nodes.MixData):
+        return tuple(part.source for part in data.source.parts)
+    return (data.source,)
+
+
+def readers_of(program: Program) -> dict[str, list[str]]:
+    """Return the texts that anything but a judge reads, each with what reads it: ``bld `pieces` ``."""
+    only = next(iter(program.data)) if len(program.data) == 1 else None
+    found: dict[str, list[str]] = {}
+
+    def read(kind: str, name: str, *texts: str | None) -> None:
+        for text in dict.fromkeys(texts):
+            if text is not None:
+                found.setdefault(text, []).append(f"{kind} `{name}`")
+
+    for bld in program.blds.values():
+        read("bld", bld.name, bld.data, bld.heal_data if bld.heal_tokens else None)
+    for score in program.scores.values():
+        read("score", score.name, score.method.data if isinstance(score.method, nodes.ReplaceOne) else None)
+    for search in program.searches.values():
+        read("search", search.name, search.refine.data if search.refine else None)
+    for uptrain in program.uptrains.values():
+        read("uptrain", uptrain.name, uptrain.data or only)
+    for evaluation in program.evals.values():
+        read("eval", evaluation.name, evaluation.data or only, *evaluation.more_data)
+    return found

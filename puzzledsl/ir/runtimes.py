@@ -82,9 +82,14 @@ def _split(lack: Lack, kept: Sequence[tuple[Alternative, Alternative]]) -> Itera
 
 def _fit(architecture: Architecture, shape: Shape, choices: Choices, computation: Computation) -> Fit:
     found: dict[tuple[SubBlock, Alternative, Support, bool], list[int]] = {}
-    windows = _others(architecture.other_windows, _windows(shape, choices))
-    active = _others(architecture.other_top_k, _routed(shape, choices, 1))
-    most = max(_routed(shape, choices, 0), default=0) if computation.weights_of_all else 0
+    offered = [
+        (a, own) for own, of_layer in zip(shape.each, choices, strict=True) for each in of_layer for a in each
+    ]
+    sizes = (a.attended(own) for a, own in offered if a.sub_block == "attention")
+    windows = _others(architecture.other_windows, (size for size in sizes if size is not None))
+    routed = [a.routing(own) for a, own in offered if _is_mixture(a, own)]
+    active = _others(architecture.other_top_k, (top_k for _, top_k in routed))
+    most = max((experts for experts, _ in routed), default=0) if computation.weights_of_all else 0
     answers: dict[tuple[int, int, bool], Support] = {}  # layers that are alike share their objects
     for layer, of_layer in enumerate(choices):
         own = shape.at(layer)
@@ -116,17 +121,6 @@ def _others(support: Support, values: Iterable[int]) -> set[int]:
         return set()
     found = Counter(values)
     return set(found) - {value for value, _ in found.most_common(1)}
-
-
-def _windows(shape: Shape, choices: Choices) -> Iterator[int]:
-    for own, (attentions, _) in zip(shape.each, choices, strict=True):
-        yield from (size for attention in attentions if (size := attention.attended(own)) is not None)
-
-
-def _routed(shape: Shape, choices: Choices, which: int) -> Iterator[int]:
-    """Yield the number of experts (0), or of those of a token (1), of every mixture."""
-    for own, (_, ffns) in zip(shape.each, choices, strict=True):
-        yield from (ffn.routing(own)[which] for ffn in ffns if _is_mixture(ffn, own))
 
 
 def _is_mixture(alternative: Alternative, shape: Shape) -> bool:

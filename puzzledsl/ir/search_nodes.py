@@ -7,10 +7,11 @@ from fractions import Fraction
 from typing import Annotated, Any, Literal, get_args
 
 from puzzledsl.alternatives.alternative import Site, SubBlock
-from puzzledsl.base.frozen import BY_KIND, Checks, Frozen
+from puzzledsl.base.frozen import BY_KIND, Checks, Frozen, left_out
 from puzzledsl.base.settings import Call, call_of, calls_of, setting, settings_of
 from puzzledsl.base.units import TIME
 from puzzledsl.ir.base import Declaration, Exact, Where
+from puzzledsl.ir.judge_nodes import Judged
 from puzzledsl.ir.metric_records import TERMS
 
 MAX_CHILDREN = 100_000
@@ -110,7 +111,8 @@ class Linear(Frozen):
 class LinearRequirement(Frozen):
     """`left op bound`, or `left op ratio * (left at the all-parent model)` where `parent_ratio` is set (`>= 2.17x`).
 
-    Strict `<` and `>` are kept; `==` is allowed for counts, facts and params.
+    Strict `<` and `>` are kept; `==` is allowed for counts, facts and params. `judged`: the figure of measured children that the
+    requirement is about; `left` and `bound` are then the score's sum that is expected to meet it.
     """
 
     kind: Literal["linear"] = "linear"
@@ -122,6 +124,7 @@ class LinearRequirement(Frozen):
     because: str = ""
     where: Where
     bound_where: Where
+    judged: Judged | None = left_out(None)
 
     @property
     def limit(self) -> Fraction:

@@ -1,19 +1,78 @@
-"""Constructor words and their arguments: those of the IR's classes and of a parent's shape. alternatives.py has a space's."""
+"""Constructor words and their arguments: those of the files of `alternatives/`, of the IR's classes and of a parent's shape."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
+from puzzledsl.alternatives.alternative import Alternative, Site
 from puzzledsl.alternatives.arguments import MAX_COUNT
 from puzzledsl.alternatives.moe import MAX_EXPERTS
+from puzzledsl.alternatives.precision import FULL, PRECISIONS
+from puzzledsl.alternatives.registry import KINDS
+from puzzledsl.alternatives.shape import Initialisers
+from puzzledsl.base.frozen import type_of
 from puzzledsl.base.settings import REQUIRED, Call, Setting, call_of, calls_of
 from puzzledsl.families.config import MAX_LAYERS, MAX_SIZE
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir import nodes
 from puzzledsl.ir.search_nodes import SOLVERS, SWEEP
 from puzzledsl.ir.stage_nodes import ASKED, EXPORTS, SCORE_METRICS
-from puzzledsl.language.alternatives import ATTENTION, FFN
+
+PRECISION = "dtype"
+"""Argument of every alternative with matrices: the types that they are stored in."""
+
+
+def _call(kind: type[Alternative]) -> Call:
+    tested = kind.fields()
+    arguments = {
+        key: Setting(each.doc, words=each.words, default=each.default, in_patterns=key in tested)
+        for key, each in kind.arguments.items()
+    }
+    if kind.quantisable:
+        arguments[PRECISION] = Setting(
+            "Storage type of the weights: `full | q8_0 | q4_0` is one alternative each.",
+            words=(FULL, *PRECISIONS),
+            default="`full`",
+            noun="storage type",
+        )
+    return Call(kind.summary, arguments, positional=kind.positional)
+
+
+ALTERNATIVES: Mapping[Site, Mapping[str, Call]] = {
+    site: {word: _call(kind) for word, kind in kinds.items()} for site, kinds in KINDS.items()
+}
+"""Site -> word -> the call that makes its alternatives."""
+ATTENTION, FFN = ALTERNATIVES["attention"], ALTERNATIVES["ffn"]
+_DOCS: Mapping[Site, str] = {
+    "attention": "The alternatives of an attention.",
+    "ffn": "The alternatives of an FFN.",
+    "embedding": "The types that the embedding may be stored in.",
+    "head": "The types that the output head may be stored in.",
+}
+SITES: Mapping[str, Setting] = {
+    name: Setting(_DOCS[name], words=tuple(calls), calls=calls) for name, calls in ALTERNATIVES.items()
+}
+"""Settings of a space by the names of the sites, which expressions read of a child too. Those of a layer are SUB_BLOCKS."""
+
+INITIALISERS: dict[str, tuple[str, ...]] = {
+    name: get_args(type_of(Initialisers, name)) for name in Initialisers.model_fields
+}
+"""Alternative -> the ways to make its weights, the default first."""
+_ANY = {word: call for calls in reversed([*ALTERNATIVES.values()]) for word, call in calls.items()}
+_EITHER = Setting("", words=tuple(_ANY), calls=_ANY)
+
+
+def alternatives_of(sub_block: str) -> Setting:
+    """Return what a choice of a sub-block takes; of all where the name is none's."""
+    return SITES.get(sub_block, _EITHER)
+
+
+def pattern_fields(name: str) -> tuple[str, ...]:
+    """Return the arguments of an alternative that a pattern can test."""
+    call = _ANY[name]
+    return tuple(name for name, setting in call.arguments.items() if setting.in_patterns)
 
 
 def _size(

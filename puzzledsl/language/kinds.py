@@ -10,7 +10,7 @@ from puzzledsl.ir.hardware_nodes import PROFILE_SECTIONS
 from puzzledsl.ir.search_nodes import SWEEP
 from puzzledsl.ir.stage_nodes import EXPORTS
 from puzzledsl.language import calls
-from puzzledsl.language.alternatives import INITIALISERS, SITES
+from puzzledsl.language.calls import INITIALISERS, SITES
 from puzzledsl.language.words import DECLARATIONS
 
 PROFILE = settings_of(nodes.RooflineHardware)
@@ -30,21 +30,17 @@ _INIT = {
     for name, words in INITIALISERS.items()
 }
 _KINDS = (
-    Kind(
-        'parent p = hf("id-or-directory")',
-        "parents",
-        value=Setting("", calls=calls.PARENTS, noun="parent"),
-    ),
+    Kind('parent p = hf("id-or-directory")', value=Setting("", calls=calls.PARENTS, noun="parent")),
     Kind(
         'data d = text("corpus/*.txt")',
-        "data",
+        plural="data",
         value=Setting(
             "", calls={**calls.DATA_SOURCES, "mix": calls.MIX}, kinds=("data",), noun="data source", sums=True
         ),
     ),
     Kind(
         "hardware h = h100_sxm(gpus: 1, dtype: fp8)",
-        "hardware",
+        plural="hardware",
         targets=("hardware",),
         value=Setting("", calls=calls.MEASURED, kinds=("hardware",), noun="hardware"),
         settings=PROFILE,
@@ -52,17 +48,15 @@ _KINDS = (
     ),
     Kind(
         "scenario s on h = batch(256, 128 -> 1024)",
-        "scenarios",
         targets=("hardware",),
         of="hardware",
         value=Setting("", calls={"batch": calls.BATCH}, noun="scenario"),
     ),
     Kind(
         "space w of p { attention = parent | noop }",
-        "spaces",
         targets=("parent", "space"),
         value=Setting("", calls={"used_by": calls.USED_BY}, noun="sub-space"),
-        settings={name: site.setting() for name, site in SITES.items()},
+        settings=SITES,
         sections={"init": Section("Initial weights of alternatives.", _INIT)},
         statements=("for", "let", "assert"),
         sees_space=True,
@@ -70,20 +64,26 @@ _KINDS = (
     ),
     Kind(
         "bld b of w { train = attention + ffn, tokens = 1B }",
-        "blds",
         targets=("space",),
         of="space",
         settings=settings_of(nodes.Bld),
     ),
     Kind(
         "score kl of b = replace_one(kl_divergence, samples: 4Ki)",
-        "scores",
         targets=("bld", "space"),
         value=Setting("", calls=calls.SCORES, noun="way to score"),
     ),
     Kind(
+        'judge taste of p = tasks("hellaswag.jsonl") { data = d }',
+        "judges",
+        targets=("parent",),
+        of="parent",
+        value=Setting("", calls={"tasks": calls.TASKS}, noun="questions"),
+        settings=settings_of(nodes.Judge),
+    ),
+    Kind(
         "search s of w { minimize kl }",
-        "searches",
+        plural="searches",
         targets=("space", "search"),
         settings=settings_of(nodes.Search),
         statements=("minimize", "maximize", "require", "prefer", "for", "solutions", "let", "assert"),
@@ -91,7 +91,6 @@ _KINDS = (
     ),
     Kind(
         "frontier f of s = sweep(chat.throughput, 1x..3x, points: 9)",
-        "frontiers",
         targets=("search",),
         of="search",
         value=Setting("", calls={"sweep": SWEEP}, noun="frontier"),
@@ -99,14 +98,12 @@ _KINDS = (
     ),
     Kind(
         "uptrain u of s { loss = 1 * kld + 1 * cosine, tokens = 1B }",
-        "uptrains",
         targets=("search",),
         of="search",
         settings=settings_of(nodes.Uptrain),
     ),
     Kind(
         'eval e of u = tasks("hellaswag.jsonl")',
-        "evals",
         targets=("uptrain", "search"),
         of="of",
         value=Setting("", calls={"tasks": calls.TASKS}, noun="evaluation"),
@@ -114,11 +111,14 @@ _KINDS = (
     ),
     Kind(
         'export x of u = hf("out/child", runtime: vllm)',
-        "exports",
         targets=("uptrain", "search"),
         of="of",
         value=Setting("", calls=EXPORTS, noun="export format"),
     ),
 )
-KINDS = {word: replace(kind, doc=DECLARATIONS[word]) for kind in _KINDS if (word := kind.form.split()[0])}
+KINDS = {
+    word: replace(kind, doc=DECLARATIONS[word], plural=kind.plural or f"{word}s")
+    for kind in _KINDS
+    if (word := kind.form.split()[0])
+}
 """Kinds of declarations, in the order of a program: the first word of `KIND NAME …`."""

@@ -26,6 +26,7 @@ DECLARATIONS: dict[str, str] = {
     "space": "The alternatives of each layer.",
     "bld": "Blockwise local distillation: makes the pieces, each alone against the parent's outputs.",
     "score": "The loss in quality of one replacement in the parent, for each alternative of each layer.",
+    "judge": "Texts and questions that a search chooses its child by; its figures are `kl`, `kept`, `agreement`, `perplexity`.",
     "search": "Chooses one alternative a sub-block a layer.",
     "frontier": "A search solved at several values of one bound.",
     "uptrain": "Global knowledge distillation of a search's best child.",
@@ -124,6 +125,9 @@ ENDS: dict[str, str] = {
     "head": "The model's output head: the type that it is stored in.",
 }
 
+_ACTIVE = "Those that one token uses: without the experts that it leaves out."
+_SIZES = {"params": "Parameters of the chosen alternative, its norm included.", "active_params": _ACTIVE}
+
 LAYER_FACTS: dict[str, str] = {
     **SUB_BLOCKS,
     "index": "The number of the layer, from 0.",
@@ -138,7 +142,7 @@ SPACE_WORDS: dict[str, str] = {
     **ENDS,
     "size": "Number of alternatives: `size(attention)`, `size(ffn)`, `size(layer)`, `size(layers[3])`, `size(layers[3].ffn)`.",
     "params": "Parameters of the child; tied embeddings count once.",
-    "active_params": "Those that one token uses: without the experts that it leaves out.",
+    "active_params": _ACTIVE,
 }
 
 SUB_BLOCK_FACTS: dict[str, dict[str, str]] = {
@@ -146,15 +150,13 @@ SUB_BLOCK_FACTS: dict[str, dict[str, str]] = {
         "heads": "Query heads of the chosen alternative; 0 for `linear` and `noop`.",
         "kv_heads": "Key/value heads of the chosen alternative; 0 for `linear` and `noop`.",
         "window": "Tokens the chosen alternative attends to at most; 0 where nothing caps them.",
-        "params": "Parameters of the chosen alternative, its norm included.",
-        "active_params": "Those that one token uses: without the experts that it leaves out.",
+        **_SIZES,
     },
     "ffn": {
         "width": "Intermediate channels of the chosen alternative, over all experts; 0 for `linear` and `noop`.",
         "experts": "Experts of the chosen alternative; 0 if it is no mixture.",
         "top_k": "Experts that a token uses; 0 if the chosen alternative is no mixture.",
-        "params": "Parameters of the chosen alternative, its norm included.",
-        "active_params": "Those that one token uses: without the experts that it leaves out.",
+        **_SIZES,
     },
 }
 

@@ -49,6 +49,32 @@ class NoSolution(Diagnostic, code="E0607"):
     help_template = "run `pzl solve {file} {name}` to see which requirements conflict"
 
 
+class NoChildIsGoodEnough(Diagnostic, code="E0609"):
+    """No child that was measured meets the requirements on its quality."""
+
+    template = "none of {children} measured children of `{search}` meets {missed}; the nearest has {nearest}"
+    help_template = (
+        "ask for less quality or for less speed, measure more children (`refine = measured(…)`), or judge on more: errors "
+        "count against a child"
+    )
+
+
+class MissedInTheEnd(Diagnostic, code="E0612", template="{text}"):
+    """The finished child misses a requirement by more than the error of its measurement."""
+
+
+class KnownTooLittle(Diagnostic, code="W0614", template="{text}"):
+    """An accuracy that is kept of so few questions that its interval is wider than a third."""
+
+
+class UptrainedForNothing(Diagnostic, code="W0615", template="{text}"):
+    """An uptrained child that is no nearer to its parent than before."""
+
+
+class NotAsTheFileSays(Diagnostic, code="W0616", template="{text}"):
+    """Values that `--set` gave: the file alone does not make this child."""
+
+
 class DiskFull(Diagnostic, code="E0608", template="cannot write `{path}`: {reason}"):
     """The operating system refused a write."""
 

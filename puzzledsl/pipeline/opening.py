@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import Diagnostic
-from puzzledsl.checker.program import Checked
+from puzzledsl.checker.check import Checked
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.rounds.narrow import resolve_used_by
 

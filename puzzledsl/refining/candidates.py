@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from typing import Literal, get_args
 
 from puzzledsl.ir import nodes
-from puzzledsl.ir.references import BY_INFLUENCE, refined_score
+from puzzledsl.ir.references import BY_INFLUENCE, refined_score, without_judges
 from puzzledsl.ir.tables import Assignment, CostTable, ScoreTable, SearchResult, Solution
 from puzzledsl.search.answer import batches_of, solution_of
 from puzzledsl.search.solve import solve_search
@@ -29,9 +30,12 @@ class Candidates:
     ) -> None:
         """Raises DiagnosticError if a table is missing, ValueError if the objective is not one score measured on text."""
         self._program, self._costs, self._scores = program, costs, dict(scores)
-        self._search = program.searches[search]
+        declared = program.searches[search]
         self._tables = tables_of(program, search, costs, scores)
-        score = refined_score(program, self._search)
+        score = refined_score(program, declared)
+        self._verified = without_judges(program, search)
+        self._search = self._verified.searches[search]
+        self._judged = [r for r in declared.requirements if r not in self._search.requirements]
         if score is None or not isinstance(self._search.solver, nodes.CpSat):
             raise ValueError(f"search {search} minimises no score that is measured on text")
         self.score = score
@@ -46,15 +50,35 @@ class Candidates:
         """The search with its space, cost table and score tables."""
         return self._tables
 
-    def optimum(self, table: ScoreTable) -> Solution | None:
+    @property
+    def maximizes(self) -> bool:
+        """True for a search whose goal is to be large."""
+        return self._search.sense == "maximize"
+
+    def optimum(self, table: ScoreTable, most: float | None = None) -> Solution | None:
         """Return the child that is optimal when `table` replaces the score's table in the objective.
 
-        Its objective and metrics are computed with the original tables. None if the solver finds no child within the search's
-        time limit.
+        `most`: the bound on its sum by `table`, in place of the requirements on judged figures. Its objective and metrics are
+        computed with the original tables. None if the solver finds no child within the search's time limit.
         """
-        name = REFITTED.format(self.score)
-        goal = _with_score(self._search.objective, self.score, name)
-        search = self._search.model_copy(update={"objective": goal, "solutions": 1})
+        goal = _with_score(self._search.objective, self.score, self._refitted_name)
+        if most is None:
+            return self._refitted(table, objective=goal)
+        bounded = [_at_most(requirement, self._refitted_name, most) for requirement in self._judged[:1]]
+        return self._refitted(table, objective=goal, requirements=(*self._search.requirements, *bounded))
+
+    def least(self, table: ScoreTable) -> Solution | None:
+        """Return the child with the least loss by `table` that meets the requirements but those on judged figures."""
+        return self._refitted(table, sense="minimize", objective=_sum_of(self._refitted_name))
+
+    @property
+    def _refitted_name(self) -> str:
+        return REFITTED.format(self.score)
+
+    def _refitted(self, table: ScoreTable, **changes: object) -> Solution | None:
+        """Return the answer of the search with some things changed, in which `table` is the refitted score's."""
+        name = self._refitted_name
+        search = self._search.model_copy(update={**changes, "solutions": 1})
         declared = self._program.scores[self.score].model_copy(update={"name": name})
         scores = {**self._program.scores, name: declared}
         tables = {**self._scores, name: table.model_copy(update={"score": name})}
@@ -76,7 +100,7 @@ class Candidates:
     def solution(self, layers: tuple[Assignment, ...], batches: Mapping[str, int]) -> Solution | None:
         """Return the child with its objective and metrics; None if it violates a requirement."""
         solution = solution_of(self._tables, layers, dict(batches))
-        wrong = verify(self._program, self._search, self._costs, self._scores, solution)
+        wrong = verify(self._verified, self._search, self._costs, self._scores, solution)
         return None if wrong else solution
 
     def meeting(self, layers: tuple[Assignment, ...], near: Mapping[str, int]) -> Solution | None:
@@ -103,6 +127,17 @@ class Candidates:
             return None
         found = result.solutions[0]
         return self.solution(found.layers, found.batches)
+
+
+def _sum_of(score: str) -> nodes.Linear:
+    return nodes.Linear(
+        terms=(nodes.WeightedTerm(coefficient=Fraction(1), term=nodes.ScoreTerm(score=score)),)
+    )
+
+
+def _at_most(requirement: nodes.Requirement, score: str, most: float) -> nodes.Requirement:
+    bound = Fraction(most).limit_denominator(10**9)
+    return requirement.model_copy(update={"left": _sum_of(score), "bound": bound, "judged": None})
 
 
 def _with_score(goal: nodes.Linear, before: str, after: str) -> nodes.Linear:

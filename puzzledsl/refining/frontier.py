@@ -5,7 +5,9 @@ Bounds are close together, so a child measured at one of them often meets others
 
 from __future__ import annotations
 
-from puzzledsl.ir.references import refine_of
+from collections.abc import Sequence
+
+from puzzledsl.ir.references import judged_by, refine_of
 from puzzledsl.ir.tables import (
     FrontierResult,
     RefinedFrontier,
@@ -15,8 +17,7 @@ from puzzledsl.ir.tables import (
 from puzzledsl.refining.candidates import Candidates
 from puzzledsl.refining.elsewhere import with_elsewhere
 from puzzledsl.refining.inputs import RefineInputs
-from puzzledsl.refining.measuring import Meter
-from puzzledsl.refining.run import refined
+from puzzledsl.refining.run import meter_of, refined
 from puzzledsl.search.frontier import point_search, targets
 
 
@@ -37,7 +38,7 @@ def run_refine_frontier(
     inputs = inputs.with_search(search)
     children = inputs.refine.children
     inputs.work.mkdir(parents=True, exist_ok=True)
-    meter = Meter(inputs, inputs.candidates().score)
+    meter = meter_of(inputs, inputs.candidates())
     inputs.progress.start(f"refine {frontier}", children * here.points)
     measured: list[tuple[Candidates, Refinement] | None] = []
     for target, point in zip(targets(here), result.points, strict=True):
@@ -48,8 +49,11 @@ def run_refine_frontier(
         else:
             inputs.progress.advance(children)
             measured.append(None)
+    found: Sequence[Refinement | None] = [point and point[1] for point in measured]
+    if not judged_by(search):  # children of other points would have to be compared by more than their loss
+        found = with_elsewhere(measured, around)
     points = [
         RefinedPoint(target=point.target, ratio=point.ratio, refinement=refinement)
-        for point, refinement in zip(result.points, with_elsewhere(measured, around), strict=True)
+        for point, refinement in zip(result.points, found, strict=True)
     ]
     return RefinedFrontier(frontier=frontier, search=search.name, points=tuple(points))

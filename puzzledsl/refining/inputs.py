@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.progress import Progress
+from puzzledsl.cluster.tasks import Executor, LocalExecutor
 from puzzledsl.ir.nodes import Program, Refine, Search
 from puzzledsl.ir.tables import BldJob, CostTable, ScoreTable
 from puzzledsl.pieces.store.library import Library
@@ -19,6 +21,7 @@ class RefineInputs:
     """Inputs of measuring children of one search.
 
     `jobs` are those of the space's pieces in `library`. Relative data paths start at `base`. `work` is for temporary files.
+    Judged children are healed if `heal`, by a worker of `executor`; what is read and measured is kept in `build`.
     `figures`: file of measured losses, in place of the one in the build directory.
     """
 
@@ -32,7 +35,14 @@ class RefineInputs:
     jobs: Sequence[BldJob]
     work: Path
     progress: Progress
+    heal: bool = True
+    executor: Executor = field(default_factory=LocalExecutor)
     figures: Path | None = None
+
+    @property
+    def build(self) -> BuildDir:
+        """The build directory, which holds the library."""
+        return BuildDir(self.library.root.parent)
 
     @property
     def refine(self) -> Refine:

@@ -8,6 +8,7 @@ the best child that was measured; it is not proven optimal.
 from __future__ import annotations
 
 from puzzledsl.ir.nodes import Program
+from puzzledsl.ir.references import judged_by
 from puzzledsl.ir.tables import (
     MeasuredChild,
     Refinement,
@@ -16,6 +17,8 @@ from puzzledsl.ir.tables import (
 )
 from puzzledsl.refining.candidates import Candidates
 from puzzledsl.refining.inputs import RefineInputs
+from puzzledsl.refining.judged import JudgedSearch, Requirements
+from puzzledsl.refining.judges import Judges
 from puzzledsl.refining.measuring import Meter
 from puzzledsl.refining.proposals import Proposals
 
@@ -25,17 +28,51 @@ def run_refine(inputs: RefineInputs, result: SearchResult) -> Refinement:
 
     Raises DiagnosticError: missing tables, pieces or text. ValueError for a search without `refine` or without a solution.
     """
-    refine, candidates = inputs.refine, inputs.candidates()
+    candidates = inputs.candidates()
     if not result.solutions:
         raise ValueError(f"search {inputs.search} has nothing to refine")
     inputs.work.mkdir(parents=True, exist_ok=True)
-    meter = Meter(inputs, candidates.score)
-    inputs.progress.start(f"refine {inputs.search}", refine.children)
+    meter = meter_of(inputs, candidates)
+    inputs.progress.start(f"refine {inputs.search}", inputs.refine.children)
     return refined(inputs, result, candidates, meter)
 
 
-def refined(inputs: RefineInputs, result: SearchResult, candidates: Candidates, meter: Meter) -> Refinement:
+def meter_of(inputs: RefineInputs, candidates: Candidates) -> Meter | Judges:
+    """Return what measures children: the judges where requirements name some, else the score's own text."""
+    if judged_by(inputs.program.searches[inputs.search]):
+        return Judges(inputs)
+    return Meter(inputs, candidates.score)
+
+
+def judged(inputs: RefineInputs, result: SearchResult, candidates: Candidates, judges: Judges) -> Refinement:
+    """Measure children until the best one that meets the requirements on judged figures is bracketed."""
+    program, optimum = inputs.program, result.solutions[0]
+    requirements = Requirements(program, program.searches[inputs.search])
+    found = JudgedSearch(candidates, judges, requirements, _seed(program, candidates.score))
+    found.run(optimum, inputs.refine.children, inputs.progress)
+    bound = found.bound()
+    model_optimum = candidates.optimum(found.surrogate.table(), bound) or optimum
+    return Refinement(
+        search=inputs.search,
+        score=candidates.score,
+        metric=f"{judges.first}.kl",
+        healed=0,
+        samples=judges.tokens,
+        children=tuple(found.children),
+        solution=found.solution(),
+        parent_metrics=result.parent_metrics,
+        model_optimum=model_optimum.layers,
+        model_prediction=found.surrogate.predict(model_optimum.layers)[0],
+        proven=optimum.objective,
+    )
+
+
+def refined(
+    inputs: RefineInputs, result: SearchResult, candidates: Candidates, meter: Meter | Judges
+) -> Refinement:
     """Propose and measure children until there are `refine.children` of them or no new one is proposed."""
+    if isinstance(meter, Judges):
+        return judged(inputs, result, candidates, meter)
     refine, progress = inputs.refine, inputs.progress
     optimum = result.solutions[0]
     proposals = Proposals(candidates, optimum, _seed(inputs.program, candidates.score))

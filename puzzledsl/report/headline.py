@@ -11,7 +11,7 @@ from puzzledsl.ir.nodes import Scenario
 from puzzledsl.ir.tables import Figure, Kept
 from puzzledsl.report import numbers
 from puzzledsl.report.numbers import Number
-from puzzledsl.report.sections.kept import AT_CHANCE, interval_text, pooled
+from puzzledsl.report.sections.kept import AT_CHANCE, TOO_FEW, interval_text, pooled, too_wide
 from puzzledsl.report.sections.measured import TIMED, is_task, label_of
 from puzzledsl.report.subject import PARENT, Subject
 
@@ -113,6 +113,9 @@ def _accuracy(subject: Subject) -> Headline | None:
 
 def _kept(kept: Kept) -> Headline:
     means = f"{_tasks(kept.figures)}: {kept.parent:.1%} → {kept.child:.1%}, chance {kept.chance:.1%}"
+    if too_wide(kept):
+        detail = f"95 % interval {interval_text(kept)} of {kept.items:,} questions; {means}"
+        return Headline(Number(TOO_FEW, kept.chance_corrected or 0.0), ACCURACY_KEPT, detail)
     match kept.verdict:
         case "above_chance":
             detail = f"95 % interval {interval_text(kept)}; {means}"

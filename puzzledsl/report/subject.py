@@ -9,9 +9,9 @@ from functools import cached_property
 
 from puzzledsl.base.units import TIME, TOK_PER_S
 from puzzledsl.costs.breakdown import costs_at
+from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.metric_records import METRICS
-from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.references import search_behind
 from puzzledsl.ir.tables import (
     Assignment,

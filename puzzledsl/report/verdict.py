@@ -7,7 +7,7 @@ import math
 from puzzledsl.base.phrases import listed
 from puzzledsl.report import numbers
 from puzzledsl.report.headline import ACCURACY_KEPT, BEYOND_CHANCE, Headline, headlines
-from puzzledsl.report.sections.kept import AT_CHANCE
+from puzzledsl.report.sections.kept import AT_CHANCE, TOO_FEW
 from puzzledsl.report.sections.searches import describe
 from puzzledsl.report.subject import Subject
 
@@ -83,6 +83,8 @@ def _kept(found: dict[str, Headline]) -> str:
     if (headline := found.get("accuracy")) and headline.number.text == AT_CHANCE:
         return "answers no better than chance"
     headline = found.get(ACCURACY_KEPT)
+    if headline and headline.number.text == TOO_FEW:
+        return ""
     return f"keeps {headline.number.text} of its accuracy" if headline else ""
 
 

@@ -9,6 +9,7 @@ from puzzledsl.base.files import write_text
 from puzzledsl.base.version import __version__
 from puzzledsl.ir.nodes import HfSource, Program
 from puzzledsl.report.artefacts import Artefacts, load_artefacts
+from puzzledsl.report.endings import endings
 from puzzledsl.report.environment import environment
 from puzzledsl.report.headline import headlines, uncalibrated_notes
 from puzzledsl.report.pictures import architecture, curves
@@ -72,6 +73,7 @@ _NO_SEARCH: dict[str, object] = {
     "searches": (),
     "bars": {},
     "verdict": "",
+    "endings": (),
     "curves": (),
     "conflicts": (),
     "stale": False,
@@ -98,6 +100,7 @@ def _sections(subject: Subject) -> dict[str, object]:
         "searches": (rows := searches.search_rows(subject)),
         "bars": searches.objective_bars(rows),
         "verdict": verdict(subject),
+        "endings": endings(subject),
         "curves": curves.curves(subject),
         "conflicts": searches.conflicts(subject),
         "stale": bool(subject.result and subject.result.solutions and subject.best is None),

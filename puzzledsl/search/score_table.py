@@ -20,7 +20,7 @@ from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.suggest import closest
 from puzzledsl.costs import long_table
 from puzzledsl.ir.base import span_of
-from puzzledsl.ir.layer_runs import Run, written_run
+from puzzledsl.ir.layer_runs import Run
 from puzzledsl.ir.nodes import EndsChoice, Score, ScoreFromTable, Space
 from puzzledsl.ir.tables import RunScore, ScoreTable
 from puzzledsl.search.errors import ScoreTableCell, ScoreTableGap, ScoreTableUnreadable
@@ -119,7 +119,7 @@ class _Reader:
         value = _number(text)
         if value is None:
             return self.wrong(line, f"`{text[:40]}` in column `{self.column}` is no finite number")
-        if (run := written_run(layer)) is not None:
+        if (run := long_table.written_run(layer)) is not None:
             return self.enter_run(line, run, value)
         if ends := [key for key in long_table.END_KEYS if self.table.text(line, key)]:
             return self.enter_end(line, ends, value)

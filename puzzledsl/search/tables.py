@@ -15,10 +15,10 @@ from puzzledsl.base.stage_errors import NothingMeasured
 from puzzledsl.base.units import BYTES
 from puzzledsl.costs.any_batch import AnyBatch, any_batch
 from puzzledsl.costs.csv_table import DIMENSIONS
+from puzzledsl.costs.metrics import fits
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.facts import fact, untied_params
 from puzzledsl.ir.layer_runs import Run, dropped_names
-from puzzledsl.ir.metrics import fits
 from puzzledsl.ir.nodes import Baseline, EndsChoice, LayerChoice, MetricTerm, Program, Search, Shape
 from puzzledsl.ir.references import drops_by_influence, influence_score
 from puzzledsl.ir.tables import (

@@ -20,13 +20,11 @@ from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 
 from puzzledsl.base.version import __version__
-from puzzledsl.server import navigation, problems, renaming, semantic
+from puzzledsl.server import layout, navigation, problems, renaming
 from puzzledsl.server.completion import complete, signature
 from puzzledsl.server.costs import inlay_hints
-from puzzledsl.server.document import Document, Project
+from puzzledsl.server.document import Document, Encoding, Project
 from puzzledsl.server.hover import hover
-from puzzledsl.server.layout import folding, formatting
-from puzzledsl.server.positions import Encoding
 
 QUIET_S = 0.02
 """Seconds without a change before a text is checked."""
@@ -197,9 +195,9 @@ _ANSWERS: Mapping[str, Answer] = {
     types.TEXT_DOCUMENT_COMPLETION: _at(lambda *at: types.CompletionList(False, complete(*at))),
     types.TEXT_DOCUMENT_DOCUMENT_LINK: _of(navigation.links),
     types.TEXT_DOCUMENT_DOCUMENT_SYMBOL: _of(navigation.outline),
-    types.TEXT_DOCUMENT_FOLDING_RANGE: _of(folding),
-    types.TEXT_DOCUMENT_FORMATTING: _of(formatting),
-    types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL: _of(semantic.semantic_tokens),
+    types.TEXT_DOCUMENT_FOLDING_RANGE: _of(layout.folding),
+    types.TEXT_DOCUMENT_FORMATTING: _of(layout.formatting),
+    types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL: _of(layout.semantic_tokens),
     types.TEXT_DOCUMENT_INLAY_HINT: lambda server, p: inlay_hints(server.document(p), p.range),
     types.TEXT_DOCUMENT_REFERENCES: lambda server, p: navigation.references(
         *_place(server, p), with_declaration=p.context.include_declaration
@@ -215,7 +213,7 @@ _ANSWERS: Mapping[str, Answer] = {
 _OFFERED: Mapping[str, object] = {
     types.TEXT_DOCUMENT_SIGNATURE_HELP: types.SignatureHelpOptions(trigger_characters=["(", ",", ":"]),
     types.TEXT_DOCUMENT_COMPLETION: types.CompletionOptions(trigger_characters=[".", '"', "/", "(", "="]),
-    types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL: types.SemanticTokensLegend(semantic.TYPES, semantic.MODIFIERS),
+    types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL: types.SemanticTokensLegend(layout.TYPES, layout.MODIFIERS),
     types.TEXT_DOCUMENT_CODE_ACTION: types.CodeActionOptions(
         [types.CodeActionKind.QuickFix, types.CodeActionKind.SourceFixAll]
     ),

@@ -15,18 +15,17 @@ from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, SubBlock
 from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.base.units import BYTES, COUNT, TIME, Dimension, format_quantity
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.expressions.values import Symbol
+from puzzledsl.checker.expressions.values import Symbol, all_parent
 from puzzledsl.checker.names.scopes import LanguageWord
 from puzzledsl.checker.spaces.choices import ChoiceReader
-from puzzledsl.checker.spaces.space_info import all_parent
 from puzzledsl.costs.flops import Workload
+from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.costs.roofline import NS_PER_S, sub_block_cost
 from puzzledsl.costs.table import roofline_costs
 from puzzledsl.ir import nodes
 from puzzledsl.ir.metric_records import METRICS
-from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import LayerChoice, RooflineHardware, Scenario, Shape, Space
-from puzzledsl.ir.tables import LayerAssignment, ScenarioCosts
+from puzzledsl.ir.tables import PARENT, ScenarioCosts
 from puzzledsl.server.document import Document
 from puzzledsl.syntax import tree
 
@@ -146,8 +145,7 @@ def parent_metric(document: Document, scenario: str, metric: str, within: str) -
         return None
     fixed = place.scenario.model_copy(update={"batches": (place.batch,)})
     (costs,) = _of_parent(place.hardware, shape, fixed)
-    parent = LayerAssignment(attention="parent", ffn="parent")
-    found = metrics_of(costs, [parent] * shape.layers)[metric]
+    found = metrics_of(costs, [PARENT] * shape.layers)[metric]
     return format_quantity(found, METRICS[metric].dimension), place.batch
 
 

@@ -1,4 +1,7 @@
-"""One version of an open text with its analyses, and the project of all texts that are open together."""
+"""One version of an open text with its analyses, and the project of all texts that are open together.
+
+An editor's lines and columns count from 0, in UTF-16 units unless another encoding was negotiated.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
+from lsprotocol import types
 from pygls import uris
 
-from puzzledsl.base.diagnostics import Diagnostic, Sink
+from puzzledsl.base.diagnostics import Diagnostic, Sink, Span
 from puzzledsl.base.resources import resource
-from puzzledsl.checker.check import inspect
+from puzzledsl.checker.check import Checked, inspect
 from puzzledsl.checker.context import Context, OutOfSteps
 from puzzledsl.checker.expressions.values import POISON, Scope, SourceFile, Symbol, Value
 from puzzledsl.checker.names.names import Loader, key_of
 from puzzledsl.checker.names.occurrences import Occurrence, occurrences
 from puzzledsl.checker.names.words import value_of
-from puzzledsl.checker.program import Checked
 from puzzledsl.checker.reuse import Reuse
-from puzzledsl.server.positions import Encoding, Lines, covers
 from puzzledsl.server.trees import Trees
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import MAX_BYTES, normalise
@@ -29,6 +32,59 @@ from puzzledsl.syntax.tokens import Token, lex
 MAX_FILES = 2000
 
 _SKIPPED = {"node_modules", "build", "dist", "venv", "__pycache__"}
+
+
+Encoding = Literal["utf-8", "utf-16", "utf-32"]
+_BYTES = {"utf-8": 1, "utf-16": 2, "utf-32": 4}
+_CODECS = {"utf-8": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
+
+
+def units(text: str, encoding: Encoding) -> int:
+    """Return the length of a text in units of an encoding."""
+    return len(text.encode(_CODECS[encoding], "surrogatepass")) // _BYTES[encoding]
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """The lines of a text, for the conversion of positions. A position beyond the end is moved to the end."""
+
+    lines: tuple[str, ...]
+    encoding: Encoding = "utf-16"
+
+    @classmethod
+    def of(cls, text: str, encoding: Encoding) -> Lines:
+        """Return the lines of a text that ends them with a line feed."""
+        return cls(tuple(text.split("\n")), encoding)
+
+    def position(self, line: int, column: int) -> types.Position:
+        """Convert a line and column of a span to the editor's position."""
+        if line > len(self.lines):
+            return types.Position(len(self.lines) - 1, units(self.lines[-1], self.encoding))
+        before = self.lines[line - 1][: max(column - 1, 0)]
+        return types.Position(line - 1, units(before, self.encoding))
+
+    def range(self, span: Span) -> types.Range:
+        """Convert a span to the editor's range."""
+        return types.Range(
+            self.position(span.line, span.column), self.position(span.end_line, span.end_column)
+        )
+
+    def place(self, position: types.Position) -> tuple[int, int]:
+        """Convert an editor's position to a line and column of spans. One inside a character is moved before it."""
+        if position.line >= len(self.lines):
+            return len(self.lines), len(self.lines[-1]) + 1
+        line, column, used = self.lines[position.line], 1, 0
+        for character in line:
+            used += units(character, self.encoding)
+            if used > position.character:
+                break
+            column += 1
+        return position.line + 1, column
+
+
+def covers(span: Span, line: int, column: int) -> bool:
+    """Return True for a position inside a span or at either end of it."""
+    return (span.line, span.column) <= (line, column) <= (span.end_line, span.end_column)
 
 
 @dataclass(eq=False)

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from fractions import Fraction
+from math import prod
 
 from lsprotocol import types
 
+from puzzledsl.base import units
+from puzzledsl.base.units import BYTES, COUNT, Quantity, format_quantity
+from puzzledsl.changes.words import refine
+from puzzledsl.checker.context import Context
+from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
 from puzzledsl.checker.names.occurrences import Occurrence, sub_blocks_of
 from puzzledsl.checker.names.scopes import LanguageWord
+from puzzledsl.ir import nodes
+from puzzledsl.ir.facts import layer_kinds, total_params
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.words import KEYWORDS, OPERATORS
@@ -16,11 +26,13 @@ from puzzledsl.server import costs
 from puzzledsl.server.document import Document
 from puzzledsl.server.navigation import used_path
 from puzzledsl.server.problems import explanations_at
-from puzzledsl.server.values import explain_quantity, show, summary
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.tokens import Token, span_of
 
 _LONGEST = 200
+MOST = 12
+"""Options and elements that are shown."""
+_GROUPED = 10**15
 
 
 def hover(document: Document, line: int, column: int) -> types.Hover | None:
@@ -43,7 +55,7 @@ def _of_token(document: Document, token: Token) -> str | None:
     """Return the text for a number, keyword or path, which is no name."""
     match token.type:
         case "QUANTITY":
-            return explain_quantity(str(token))
+            return _explain_quantity(str(token))
         case "STRING":
             path = used_path(document, token.line, token.column + 1)
             return f"`{path}`" if path is not None else None
@@ -67,7 +79,7 @@ def _of_name(document: Document, occurrence: Occurrence) -> str | None:
         case LanguageWord(category="fact"):
             known = symbol.owner in ("parent", "hardware", "scenario") and isinstance(node, tree.Attribute)
             ctx = document.inspected[1] if known else None
-            value = show(document.value_at(node, within), ctx) if ctx is not None else ""  # type: ignore[arg-type]
+            value = _show(document.value_at(node, within), ctx) if ctx is not None else ""  # type: ignore[arg-type]
             return _parts(_said(symbol.name, symbol.doc), f"= {value}" if value else "")
     if symbol.call is None:
         return _said(symbol.name, symbol.doc)
@@ -122,10 +134,10 @@ def _declared(document: Document, symbol: Symbol, within: str) -> str:
         expr = item.value if isinstance(item, tree.Let) else None
         expr = item.default if isinstance(item, tree.Param) else expr
         if isinstance(item, tree.Let | tree.Param):
-            value = show(document.value_of(symbol, within), ctx)
+            value = _show(document.value_of(symbol, within), ctx)
         value = "" if expr is not None and _source(file, expr) == value else value
         known = ctx.symbol_at(symbol.place)
-        lines = [] if known is None else summary(ctx.lowered.get(known))
+        lines = [] if known is None else _summary(ctx.lowered.get(known))
     return _parts(
         f"```pzl\n{_head(symbol, item)}\n```",
         getattr(item, "doc", ""),
@@ -166,3 +178,138 @@ def _source(file: SourceFile, expr: tree.Expr) -> str:
         return "…"
     text = " ".join(re.sub(r"\s#[^\"\n]*$", "", file.source(expr.span), flags=re.MULTILINE).split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+# ---------------------------------------------------------------- values and declarations in words
+
+
+def _show(value: values.Value, ctx: Context) -> str:
+    """Return a value in one line; empty if there is nothing to say."""
+    match value:
+        case values.Poison():
+            return ""
+        case Quantity():
+            return str(value)
+        case values.Text(value=text):
+            return f'"{text}"'
+        case values.Boolean(value=truth):
+            return str(truth).lower()
+        case values.Constructed():
+            return " ".join(ctx.source(value.span).split())
+        case values.Options(options=options):
+            return _joined([_show(o.value, ctx) for o in options], " | ")
+        case values.ListValue(items=items):
+            return "[" + _joined([_show(i, ctx) for i in items], ", ") + "]"
+        case values.RangeValue(low=low, high=high, step=step):
+            return f"{low}..{high}" + ("" if step is None else f" step {Quantity(step, low.dimension)}")
+        case values.Symbolic(terms=terms) if terms:
+            return f"{value.dimension.name}, decided by the search"
+        case values.Layers(indices=indices) if indices:
+            return f"{len(indices)} layer{'s' if len(indices) > 1 else ''}"
+        case values.Facts() | values.SubBlocks() | values.ModelEnd():
+            return f"{values.describe(value)}, decided by the search"
+        case _:
+            return values.describe(value)
+
+
+def _joined(parts: list[str], sign: str) -> str:
+    return sign.join(parts if len(parts) <= MOST else [*parts[:MOST], "…"])
+
+
+def _explain_quantity(text: str) -> str | None:
+    """Return the dimension and value of a literal; None for one that is wrong, which a diagnostic says."""
+    try:
+        quantity = units.parse_quantity(text)
+    except units.BadLiteral:
+        return None
+    meaning = "a plain number" if quantity.dimension == COUNT else quantity.dimension.name
+    if quantity.form == "percent":
+        meaning = "a share"
+    elif quantity.form == "times":
+        meaning = "a multiple: beside a metric, of the parent's same metric"
+    plain = _plain(quantity, text)
+    return f"`{text}`: {meaning}" + (f" = {plain}" if plain else "")
+
+
+def _plain(quantity: Quantity, text: str) -> str:
+    value = quantity.value
+    if quantity.form != "plain":
+        return f"{float(value):.4g}"
+    if quantity.dimension == BYTES:
+        decimal = f"{float(value / 10**9):.4g}GB" if value >= 10**9 else ""
+        exact = f"{value.numerator:,} bytes" if value.denominator == 1 and value < _GROUPED else ""
+        return ", ".join(p for p in (exact, format_quantity(value, BYTES), decimal) if p and p != text)
+    if quantity.dimension == units.TIME:
+        return f"{float(value):.6g} s"
+    return f"{value.numerator:,}" if value.denominator == 1 and 1000 <= value < _GROUPED else ""
+
+
+def _summary(node: object) -> list[str]:
+    """Return a few lines about a lowered declaration; none if its text says as much."""
+    match node:
+        case nodes.Parent(shape=shape):
+            tied = ", tied" if shape.tied else ""
+            return [
+                f"{shape.family}, {_count(total_params(shape))} parameters, {shape.layers} layers",
+                f"hidden {shape.hidden}, {shape.heads} heads of {shape.head_dim}, {shape.kv_heads} KV heads, "
+                f"intermediate {shape.intermediate}, vocabulary {shape.vocab}{tied}",
+                *layer_kinds(shape),
+            ]
+        case nodes.Hardware(spec=nodes.RooflineHardware() as spec):
+            memory = format_quantity(Fraction(spec.memory_bytes), BYTES)
+            bandwidth = format_quantity(spec.bandwidth_bytes_per_s, units.BYTES_PER_S)
+            peaks = ", ".join(
+                f"{d} {format_quantity(f, units.FLOP_PER_S)}" for d, f in spec.flop_per_s.items()
+            )
+            gpus = f"{spec.gpus} GPU{'s, each' if spec.gpus > 1 else ''}"
+            return [
+                f"profile `{spec.profile}`: {gpus} {memory}, {bandwidth}, {peaks}",
+                f"weights {spec.dtype}, KV cache {spec.kv_dtype}, embedding {spec.embedding_dtype}",
+            ]
+        case nodes.Scenario():
+            batches = " or ".join(map(str, node.batches))
+            batch = f"batch {batches}" if batches else "the largest batch that fits"
+            return [f"{batch}, {node.prompt} prompt -> {node.output} output tokens, on `{node.hardware}`"]
+        case nodes.Space():
+            return _space(node)
+        case nodes.Bld():
+            apart = " and ".join(node.sub_blocks) + " apart"
+            how = "attention and FFN together" if node.mode == "coupled" else apart
+            return [f"{how}, {_count(node.tokens)} tokens a job, loss `{node.loss}`"]
+        case nodes.Search():
+            return _search(node)
+        case nodes.Frontier():
+            children = f", {node.children} children measured at each" if node.children else ""
+            return [f"{node.points} points{children}"]
+        case nodes.Uptrain():
+            weights = [(node.kld, "kld"), (node.cosine, "cosine"), (node.lm, "lm")]
+            loss = " + ".join(f"{w:g} {name}" for w, name in weights if w)
+            return [f"{_count(node.tokens)} tokens, loss {loss}"]
+    return []
+
+
+def _count(value: int) -> str:
+    return format_quantity(Fraction(value), COUNT)
+
+
+def _space(space: nodes.Space) -> list[str]:
+    sizes = Counter((len(c.attention), len(c.ffn)) for c in space.layers)
+    rows = [
+        f"{count} layer{'s' if count > 1 else ''} with {a} x {f} alternatives"
+        for (a, f), count in sizes.most_common(4)
+    ]
+    rest = len(sizes) - len(rows)
+    size = prod(len(c.attention) * len(c.ffn) for c in space.layers)
+    exponent = len(str(size)) - 1
+    total = f"{size}" if exponent < 6 else f"about 10^{exponent}"
+    return [*rows, *([f"… and {rest} other sizes"] if rest > 0 else []), f"{total} children in all"]
+
+
+def _search(search: nodes.Search) -> list[str]:
+    found = [f"over `{search.space}`, {len(search.requirements)} requirements"]
+    if search.preferences:
+        found.append(f"{len(search.preferences)} preferences")
+    if search.solutions > 1:
+        found.append(f"{search.solutions} solutions, {search.apart} layers apart")
+    rows = [", ".join(found) + f", solver `{search.solver.kind}`"]
+    return rows if search.refine is None else [*rows, f"refine = {refine(search.refine)}"]

@@ -1,14 +1,21 @@
-"""The layout of a text: folding ranges, and formatting as `pzl fmt` does it."""
+"""The look of a text: folding ranges, formatting as `pzl fmt` does it, and semantic tokens.
+
+These are colours that need name resolution, such as a `let` versus a parameter or a metric versus a setting.
+"""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 
 from lsprotocol import types
 
-from puzzledsl.server.document import Document
+from puzzledsl.checker.expressions.values import Symbol
+from puzzledsl.checker.names.scopes import LanguageWord
+from puzzledsl.server.document import Document, units
 from puzzledsl.syntax.format import format_source
+from puzzledsl.syntax.highlight import TokenClass, classified
 from puzzledsl.syntax.tokens import Token
 
 _OPENS = {"LBRACE": "RBRACE", "LPAR": "RPAR", "LSQB": "RSQB"}
@@ -59,7 +66,7 @@ def formatting(document: Document) -> list[types.TextEdit]:
 
 def line_edits(document: Document, new: str) -> list[types.TextEdit]:
     """Return the edits that turn a text into another, each for the smallest run of lines."""
-    old_lines, new_lines = _with_ends(document.text), _with_ends(new)
+    old_lines, new_lines = (re.findall(r"[^\n]*\n|[^\n]+", text) for text in (document.text, new))
     count, last = len(document.lines.lines), document.lines.lines[-1]
     behind = document.lines.position(count, len(last) + 1)
     starts = [types.Position(index, 0) for index in range(count)] + [behind]
@@ -71,7 +78,63 @@ def line_edits(document: Document, new: str) -> list[types.TextEdit]:
     ]
 
 
-def _with_ends(text: str) -> list[str]:
-    """Return the lines of a text with their line ends. The last one has none and is omitted if it is empty."""
-    *lines, last = text.split("\n")
-    return [line + "\n" for line in lines] + ([last] if last else [])
+# ---------------------------------------------------------------- semantic tokens
+
+TYPES = "comment keyword operator string number class variable parameter property function enumMember type namespace".split()
+MODIFIERS = ("declaration", "documentation", "defaultLibrary")
+_BY_CLASS: dict[TokenClass, str] = {
+    "comment": "comment",
+    "doc": "comment",
+    "string": "string",
+    "number": "number",
+    "operator": "operator",
+    "keyword": "keyword",
+    "operator_word": "keyword",
+    "kind": "keyword",
+}
+_BY_CATEGORY = {
+    "kind": "keyword",
+    "type": "type",
+    "setting": "property",
+    "metric": "property",
+    "fact": "property",
+    "call": "function",
+    "function": "function",
+    "space": "variable",
+    "word": "enumMember",
+}
+_BY_KIND = {
+    "let": "variable",
+    "variable": "variable",
+    "param": "parameter",
+    "parameter": "parameter",
+    "fn": "function",
+    "file": "namespace",
+}
+
+
+def semantic_tokens(document: Document) -> types.SemanticTokens:
+    """Return every token that has a colour, as the protocol packs them."""
+    names = {(o.span.line, o.span.column): o for o in document.names}
+    data: list[int] = []
+    last_line = last_start = 0
+    for token, its_class in classified(document.text) if document.tokens else []:
+        occurrence, modifiers = names.get((token.line, token.column)), tuple[str, ...]()
+        match occurrence.symbol if occurrence else None:
+            case Symbol(kind=of):
+                kind = _BY_KIND.get(of, "class")
+                modifiers = ("declaration",) if occurrence and occurrence.role == "declares" else ()
+            case LanguageWord(category=category):
+                kind = _BY_CATEGORY[category]
+                modifiers = ("defaultLibrary",) if category in ("call", "function") else ()
+            case _ if its_class in _BY_CLASS:
+                kind, modifiers = _BY_CLASS[its_class], ("documentation",) if its_class == "doc" else ()
+            case _:
+                continue
+        start = document.lines.position(token.line, token.column)
+        step = start.character - (last_start if start.line == last_line else 0)
+        length = units(str(token), document.lines.encoding)
+        bits = sum(1 << MODIFIERS.index(m) for m in modifiers)
+        data += [start.line - last_line, step, length, TYPES.index(kind), bits]
+        last_line, last_start = start.line, start.character
+    return types.SemanticTokens(data)

@@ -10,8 +10,7 @@ from lsprotocol import types
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.checker.expressions.values import Symbol
 from puzzledsl.checker.names.occurrences import Occurrence
-from puzzledsl.server.document import Document
-from puzzledsl.server.positions import Lines, covers
+from puzzledsl.server.document import Document, Lines, covers
 from puzzledsl.syntax import tree
 
 _Icon = types.SymbolKind

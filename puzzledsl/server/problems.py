@@ -16,8 +16,7 @@ from puzzledsl.base.fixes import compatible, safe_fixes
 from puzzledsl.base.resources import resource
 from puzzledsl.checker.errors import UnusedImport, UnusedName
 from puzzledsl.checker.names.names import key_of
-from puzzledsl.server.document import Document, files_of
-from puzzledsl.server.positions import Lines, covers
+from puzzledsl.server.document import Document, Lines, covers, files_of
 
 EXPLAIN = "pzl.explain"
 """The command that opens the reference at a given code."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import product
 from typing import Any
 
-from puzzledsl.base.diagnostics import Diagnostic, Sink, Span
+from puzzledsl.base.diagnostics import Sink, Span
 from puzzledsl.language.words import DECLARATIONS
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import MAX_BYTES, MAX_TOKENS, normalise, parse
@@ -40,13 +40,12 @@ class Trees:
     def parse(self, text: str, file: str, sink: Sink) -> tree.Module:
         """Parse like `syntax.parse.parse`; return the cached tree if the text of the file has not changed."""
         known = self._known.setdefault(file, Parts())
-        if known.module is None or known.text != text:
-            own = Sink()
-            known.module, known.text = known.parse(text, file, own), text
-            known.mistakes = tuple(own.items)
-            if len(self._known) > MOST:
-                self._known.popitem(last=False)
         self._known.move_to_end(file)
+        if len(self._known) > MOST:
+            self._known.popitem(last=False)
+        if known.module is None or known.text != text:
+            known.mistakes = Sink()
+            known.module, known.text = known.parse(text, file, known.mistakes), text
         for diagnostic in known.mistakes:
             sink.add(diagnostic)
         return known.module
@@ -71,7 +70,7 @@ class Parts:
         self._known: dict[str, _Part] = {}
         self.text = ""
         self.module: tree.Module | None = None
-        self.mistakes: tuple[Diagnostic, ...] = ()
+        self.mistakes = Sink()
 
     def parse(self, text: str, file: str, sink: Sink) -> tree.Module:
         """Return the tree of a text and report its mistakes exactly as `syntax.parse.parse` does."""
@@ -124,15 +123,12 @@ def _mended(parts: list[_Part], file: str, sink: Sink) -> list[tree.Item] | None
         return [item for part in parts for item in part.items or ()]
     if any("/*" in parts[index].text for index in wrong):  # such a comment can cover the parts behind it
         return None
-    words = list(accumulate((part.words for part in parts), initial=0))
-    around: set[int] = set()  # the parts with mistakes and enough of those beside them
-    for index in wrong:
-        first, last = index, index
-        while first > 0 and words[index] - words[first] < NEIGHBOURS:
-            first -= 1
-        while last + 1 < len(parts) and words[last + 1] - words[index + 1] < NEIGHBOURS:
-            last += 1
-        around.update(range(first, last + 1))
+    around = set(wrong)  # the parts with mistakes and enough of those beside them
+    for index, step in product(wrong, (-1, 1)):
+        at, seen = index + step, 0
+        while 0 <= at < len(parts) and seen < NEIGHBOURS:
+            around.add(at)
+            at, seen = at + step, seen + parts[at].words
     shown = (p.text if i in around else "\n" * p.text.count("\n") for i, p in enumerate(parts))
     own = parse("".join(shown), file, sink).items
     if len(sink.items) >= MAX_MISTAKES:

@@ -3,16 +3,20 @@
 A line break that it adds between two statements takes the place of their comma.
 
 It works on the tokens, not on the tree: a file that does not parse yet can be formatted, and comments need no home. The
-author's line breaks stay, and lines that are too long get more (syntax/lines.py). Indentation and the blanks within
-a line are ours, columns too: however the same words are spaced, they come out the same.
+author's line breaks stay. Indentation, the blanks within a line and the columns of neighbours of one kind depend on the tokens
+and the line breaks alone: however the same words are spaced, they come out the same, and formatting is idempotent. A line that
+is too long is broken at the outermost place that a person would choose: a body comes apart into its statements, a choice before
+each `|`, a requirement before `because`, `implies`, `or` and `and`, a call behind the last comma that fits. What cannot be
+broken, such as a long string, stays as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 from puzzledsl.language.words import KEYWORDS
-from puzzledsl.syntax.lines import ENDS_OPERAND, Line, align_code, align_comments, break_long
 from puzzledsl.syntax.newlines import CONTINUES_AFTER, CONTINUES_BEFORE
 from puzzledsl.syntax.parse import MAX_BYTES, MAX_TOKENS, normalise
 from puzzledsl.syntax.tokens import Token, lex
@@ -20,7 +24,24 @@ from puzzledsl.syntax.tokens import Token, lex
 INDENT = 2
 _MISTAKES = {"UNKNOWN", "UNTERMINATED", "FOREIGN"}
 _OPENS, _CLOSES = {"LPAR", "LSQB"}, {"RPAR", "RSQB"}
+_ALL_OPENS, _ALL_CLOSES = _OPENS | {"LBRACE"}, _CLOSES | {"RBRACE"}
 _ASSIGNS = {"EQUAL", "EXTEND", "REMOVE", "KEEP"}
+COMMENT_COLUMN = 49
+"""Column (from 0) of a comment behind code, unless the code or a neighbour's code is longer."""
+
+COMMENT_STEP = 8
+
+MAX_PADDING = 24
+"""The most blanks that alignment puts before a part; lines that need more are left unaligned."""
+
+LIMIT = 120
+"""Longest line of code, without its comment, that is left whole."""
+
+_ENDS_OPERAND = {"NAME", "QUANTITY", "STRING", "RPAR", "RSQB"}
+_BEFORE_ALL = "BECAUSE VBAR ELSE THEN IMPLIES OR AND WHERE".split()
+"""Tokens before which a line is broken at once, the loosest first."""
+_BEFORE_LAST = (("ADD",), ("CMP",), ("STAR", "SLASH", "MOD"))
+"""Tokens of which the last that fits begins the next line."""
 
 
 def format_source(text: str) -> str:
@@ -88,15 +109,15 @@ def _space(line: Line, last: Token | None) -> None:
     for token in line.tokens:
         gap = 0 if before is None else _gap(before, token, unary)
         if before is not None and subscripts and subscripts[-1]:  # `a[i-1]` has no blank beside its sign
-            signs = before.type == "ADD" or (token.type == "ADD" and before.type in ENDS_OPERAND)
+            signs = before.type == "ADD" or (token.type == "ADD" and before.type in _ENDS_OPERAND)
             gap = 0 if signs else gap
         line.gaps.append(gap)
         if token.type in _OPENS:
-            subscripts.append(token.type == "LSQB" and before is not None and before.type in ENDS_OPERAND)
+            subscripts.append(token.type == "LSQB" and before is not None and before.type in _ENDS_OPERAND)
         elif token.type in _CLOSES and subscripts:
             subscripts.pop()
         operand = before or last
-        unary = token.type == "ADD" and (operand is None or operand.type not in ENDS_OPERAND)
+        unary = token.type == "ADD" and (operand is None or operand.type not in _ENDS_OPERAND)
         before = token
 
 
@@ -148,3 +169,205 @@ def _indent(lines: list[Line]) -> None:
                 bar = column + gap
             column += gap + len(token)
         last = line.tokens[-1]
+
+
+# ---------------------------------------------------------------- lines
+
+
+@dataclass(slots=True)
+class Line:
+    """One line of the source. `gaps[i]` are the blanks before `tokens[i]`."""
+
+    tokens: list[Token]
+    comment: Token | None = None
+    gaps: list[int] = field(default_factory=list)
+    indent: int = 0
+    continues: bool = False
+    comment_gap: int = 2
+
+    @property
+    def code(self) -> str:
+        """The line without its comment."""
+        text = "".join(" " * gap + token for gap, token in zip(self.gaps, self.tokens, strict=True))
+        return " " * self.indent + text if self.tokens else ""
+
+    @property
+    def is_blank(self) -> bool:
+        """Return True for a line without tokens and comment."""
+        return not self.tokens and self.comment is None
+
+    def __str__(self) -> str:
+        if self.comment is None:
+            return self.code
+        gap = " " * (self.comment_gap if self.tokens else self.indent)
+        return self.code + gap + self.comment.rstrip()
+
+    def width(self, at: int) -> int:
+        """Return the width of the line before the gap of token `at`."""
+        return self.indent + sum(self.gaps[:at]) + sum(map(len, self.tokens[:at]))
+
+    def depths(self) -> list[int]:
+        """Return for each token how many brackets and braces of the line are open around it."""
+        depths, depth = list[int](), 0
+        for token in self.tokens:
+            depth -= token.type in _ALL_CLOSES
+            depths.append(depth)
+            depth += token.type in _ALL_OPENS
+        return depths
+
+    def find(self, *kinds: str) -> int | None:
+        """Return the index of the first token of these kinds outside brackets and before a brace; None if there is none."""
+        for index, (token, depth) in enumerate(zip(self.tokens, self.depths(), strict=True)):
+            if token.type == "LBRACE":
+                return None
+            if depth == 0 and index and token.type in kinds:
+                return index
+        return None
+
+    def begins(self, *kinds: str) -> bool:
+        """Return True for a line that begins a statement with tokens of these kinds."""
+        return not self.continues and tuple(token.type for token in self.tokens[: len(kinds)]) == kinds
+
+
+def align_code(lines: list[Line]) -> None:
+    """Align the heads of neighbouring declarations, and the comparisons and reasons of neighbouring requirements."""
+
+    def is_head(line: Line) -> bool:
+        return line.begins("NAME", "NAME")
+
+    def is_requirement(line: Line) -> bool:
+        return line.begins("REQUIRE") or line.begins("PREFER")
+
+    def is_bound(line: Line) -> bool:
+        """Return True if the left side is a bare path: sums and counts are too long to share a column."""
+        at = line.find("CMP")
+        return is_requirement(line) and all(t.type in ("NAME", "DOT") for t in line.tokens[1:at])
+
+    def alike(one: Line, two: Line) -> bool:
+        return str(one.tokens[0]) == str(two.tokens[0])
+
+    def related(one: Line, two: Line) -> bool:
+        """Return True for two declarations of one kind or of one target: `search a of s`, `frontier b of s`."""
+        return alike(one, two) or _target(one) == _target(two)
+
+    _align(lines, is_head, ("OF", "ON"), related)
+    _align(lines, is_head, ("EQUAL",), alike)
+    _align(lines, is_bound, ("CMP",))
+    _align(lines, is_requirement, ("BECAUSE",), least=2)
+
+
+def _target(line: Line) -> str | None:
+    return next((str(b) for a, b in pairwise(line.tokens) if a.type in ("OF", "ON")), None)
+
+
+def align_comments(lines: list[Line]) -> None:
+    """Align comments behind code at COMMENT_COLUMN, or further right: two blanks behind the longest line of a group."""
+    for group in _groups(lines, lambda line: bool(line.tokens) and line.comment is not None):
+        column = max(len(line.code) + 2 for line in group)
+        if len(group) == 1:  # the next of every eighth column, where others may stand too
+            column += (COMMENT_COLUMN - column) % COMMENT_STEP
+        column = max(COMMENT_COLUMN, column)
+        for line in group:
+            line.comment_gap = column - len(line.code)
+
+
+def _groups(
+    lines: list[Line],
+    belongs: Callable[[Line], bool],
+    together: Callable[[Line, Line], bool] = lambda one, two: True,
+) -> Iterable[list[Line]]:
+    """Return the runs of neighbouring lines that satisfy `belongs`, split where `together` fails for two neighbours."""
+    run: list[Line] = []
+    for line in lines:
+        fits = belongs(line)
+        if run and not (fits and together(run[-1], line)):
+            yield run
+            run = []
+        if fits:
+            run.append(line)
+    if run:
+        yield run
+
+
+def _align(
+    lines: list[Line],
+    belongs: Callable[[Line], bool],
+    kinds: tuple[str, ...],
+    together: Callable[[Line, Line], bool] = lambda one, two: True,
+    least: int = 1,
+) -> None:
+    """Align the first tokens of some kinds in neighbouring lines."""
+    for group in _groups(lines, lambda line: belongs(line) and line.find(*kinds) is not None, together):
+        places = [(line, line.find(*kinds) or 0) for line in group]
+        ends = [line.width(at) for line, at in places]
+        if len(group) > 1 and max(ends) - min(ends) <= MAX_PADDING:
+            for (line, at), end in zip(places, ends, strict=True):
+                line.gaps[at] = max(ends) - end + least
+
+
+def break_long(lines: list[Line], measure: Callable[[list[Line]], None]) -> list[Line]:
+    """Return the lines with long ones broken. `measure` sets the blanks and the indentation of all lines."""
+    while True:
+        measure(lines)
+        broken: list[Line] = []
+        opened: list[str] = []
+        for line in lines:
+            broken += _parts(line, opened)
+        if len(broken) == len(lines):
+            return lines
+        lines = broken
+
+
+def _parts(line: Line, opened: list[str]) -> list[Line]:
+    """Return a line, in parts where it is too long and can be broken. A comma between statements is left out.
+
+    `opened` are the kinds of the open brackets and braces where the line begins, and then where it ends.
+    """
+    cuts = (_body(line) or _cuts(line)) if len(line.code) > LIMIT else []
+    parts: list[Line] = []
+    for start, stop in pairwise((0, *cuts, len(line.tokens))):
+        piece = line.tokens[start:stop]
+        for token in piece:
+            if token.type in _ALL_OPENS:
+                opened.append(token.type)
+            elif token.type in _ALL_CLOSES and opened:
+                opened.pop()
+        separates = cuts and piece[-1].type == "COMMA" and opened and opened[-1] == "LBRACE"
+        parts.append(Line(piece[:-1] if separates else piece))
+    parts[0].comment = line.comment
+    return parts if cuts else [line]
+
+
+def _body(line: Line) -> list[int]:
+    """Return where the statements of `head { a, b }` begin, and its `}`; nothing for a line without a body."""
+    kinds, depths = [token.type for token in line.tokens], line.depths()
+    if "LBRACE" not in kinds:
+        return []
+    first = kinds.index("LBRACE") + 1
+    if not kinds[first:] or kinds[first] == "RBRACE":
+        return []
+    level = depths[first - 1]
+    ends = (i for i in range(first, len(kinds)) if depths[i] == level and kinds[i] == "RBRACE")
+    if (closer := next(ends, None)) is None:
+        return [first]
+    commas = (i + 1 for i in range(first, closer) if kinds[i] == "COMMA" and depths[i] == level + 1)
+    return sorted({first, *commas, closer})
+
+
+def _cuts(line: Line) -> Sequence[int]:
+    """Return the indices of the tokens that begin new lines, all at the least depth that has any; empty for none."""
+    depths, kinds = line.depths(), [token.type for token in line.tokens]
+    for depth in sorted(set(depths)):
+        at = [i for i in range(1, len(kinds)) if depths[i] == depth]
+        for kind in _BEFORE_ALL:
+            if cuts := [i for i in at if kinds[i] == kind]:
+                return cuts
+        groups = [[i + 1 for i in at if kinds[i] == "COMMA" and i + 1 < len(kinds)]]
+        groups += [
+            [i for i in at if kinds[i] in signs and kinds[i - 1] in _ENDS_OPERAND] for signs in _BEFORE_LAST
+        ]
+        for group in filter(
+            None, groups
+        ):  # the last cut that leaves at most LIMIT columns before it, else the first
+            return [next((cut for cut in reversed(group) if line.width(cut) <= LIMIT), group[0])]
+    return []

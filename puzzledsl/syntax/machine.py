@@ -93,10 +93,6 @@ class Machine:
                     return True
         return True
 
-    def may_take(self, kind: str, depth: int) -> bool:
-        """Return False if the state at `depth` certainly refuses `kind`: a cheap test before `accepts`."""
-        return kind in self._table[self._states[depth - 1]]
-
     def expected(self) -> set[str]:
         """Return the kinds of tokens that are acceptable next, without ERROR."""
         state = self._table[self._states[-1]]

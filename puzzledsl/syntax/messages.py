@@ -69,9 +69,10 @@ class Place:
         ends = [i for i, token in enumerate(self.front) if token.type in ("_NL", "LBRACE", "RBRACE")]
         return self.front[ends[-1] + 1 :] if ends else self.front
 
-    def is_behind(self, kind: str) -> bool:
-        """True where the token before is of a kind."""
-        return self.before is not None and self.before.type == kind
+    @property
+    def kind_before(self) -> str:
+        """The kind of the token before."""
+        return "" if self.before is None else self.before.type
 
     def touches(self) -> bool:
         """True where no blank separates the token from the one before."""
@@ -87,22 +88,20 @@ def unexpected(place: Place) -> Diagnostic:
         return errors.ReservedWord(place.where, word=str(token))
     where = after(before, file) if token.type == "_NL" and before is not None else place.where
     help, fixes = next((known for form in _FORMS if (known := form(place)) is not None), ("", ()))
-    return errors.UnexpectedToken(where, _label(expected, before), found=found(token), help=help, fixes=fixes)
+    return errors.UnexpectedToken(
+        where, _label(expected, place.kind_before), found=found(token), help=help, fixes=fixes
+    )
 
 
 def found(token: Token) -> str:
     """Return a token in words."""
-    text = token if len(token) <= 30 else token[:29] + "…"
-    kinds = {
-        "NAME": f"name `{text}`",
-        "QUANTITY": f"number `{text}`",
-        "STRING": "string",
-        "_NL": "end of line",
-    }
-    return kinds.get(token.type, f"keyword `{text}`" if token.isalpha() else f"`{text}`")
+    if token.type in ("STRING", "_NL"):
+        return "string" if token.type == "STRING" else "end of line"
+    kind = {"NAME": "name ", "QUANTITY": "number "}.get(token.type, "keyword " if token.isalpha() else "")
+    return f"{kind}`{token if len(token) <= 30 else token[:29] + '…'}`"
 
 
-def _label(expected: set[str], before: Token | None) -> str:
+def _label(expected: set[str], kind_before: str) -> str:
     rest = set(expected)
     words: list[str] = []
     if "USE" in rest:
@@ -130,7 +129,7 @@ def _label(expected: set[str], before: Token | None) -> str:
         words += [f"`{kind.lower()}`" for kind in ("OF", "ON") if kind in rest]
     if operator:
         words.append("an operator")
-    tail = " after the name" if before is not None and before.type == "NAME" and "EQUAL" in rest else ""
+    tail = " after the name" if kind_before == "NAME" and "EQUAL" in rest else ""
     return f"expected {listed(words, 'or')}{tail}" if words else "this cannot stand here"
 
 
@@ -160,9 +159,9 @@ def _word(place: Place) -> Help | None:
     kind, help, meant = _INSTEAD.get(place.token, ("", "", ""))
     if kind in place.expected:
         return help, place.fix(None, meant)
-    if place.before is None or (place.before.type, place.token.type) not in _BOTH:
+    if (kinds := (place.kind_before, place.token.type)) not in _BOTH:
         return None
-    help, both = _BOTH[place.before.type, place.token.type]
+    help, both = _BOTH[kinds]
     return help, () if both is None else place.fix(place.before, both)
 
 
@@ -184,9 +183,8 @@ def _number(place: Place) -> Help | None:
     if unit is None:
         return None
     meant = with_unit(str(before), unit)
-    return f"write `{meant}`", (
-        Fix.replace(span_of(before, place.file).to(span_of(last, place.file)), meant),
-    )
+    whole = span_of(before, place.file).to(span_of(last, place.file))
+    return f"write `{meant}`", (Fix.replace(whole, meant),)
 
 
 def _condition(place: Place) -> Help | None:
@@ -219,7 +217,7 @@ def _layers(place: Place) -> Help | None:
     """Read `layers[*]`, `layers(2..9)`, `layers[2...9]`, `layers[2:9]` and `layers[1] is layers[0]`."""
     token, before = place.token, place.before
     match token.type:
-        case "STAR" if place.is_behind("LSQB") and "RANGE" in place.expected:
+        case "STAR" if place.kind_before == "LSQB" and "RANGE" in place.expected:
             return "a range without ends holds all layers: write `layers[..]`", place.fix(None, "..")
         case "LPAR" if before == "layers":
             depth = 1
@@ -229,7 +227,7 @@ def _layers(place: Place) -> Help | None:
                     edits = Edit(place.where, "["), Edit(span_of(closer, place.file), "]")
                     return _LAYERS_OF, (Fix("write `[…]`", edits),)
             return _LAYERS_OF, ()
-        case "DOT" if place.is_behind("RANGE") and place.touches():
+        case "DOT" if place.kind_before == "RANGE" and place.touches():
             return "a range has two dots: write `..`", place.fix(before, "..")
         case "LSQB" if before == "layers":
             front = [each for each in place.front if each.type != "_NL"]
@@ -270,7 +268,7 @@ def _colon(place: Place) -> Help | None:
             return _yaml_list(place, place.behind[0])
         fix = Fix.replace(place.gap, " =", "write `=`")
         return "a body is written with `=`, named arguments with `:`", (fix,)
-    if "RSQB" in place.expected or place.is_behind("LSQB"):
+    if "RSQB" in place.expected or place.kind_before == "LSQB":
         return "layers are selected with `..`, both ends included: `layers[2..9]`, `layers[0.. step 2]`", ()
     return None
 
@@ -303,9 +301,8 @@ def _next_statement(place: Place) -> Help | None:
         comma, keyword = _listed_behind(place)
         if comma is not None and keyword == "require":
             fix = Fix.replace(span_of(comma, place.file), " and", "write `and`")
-            return "bounds of one requirement are joined by `and`; behind a comma, write `require` again", (
-                fix,
-            )
+            help = "bounds of one requirement are joined by `and`; behind a comma, write `require` again"
+            return help, (fix,)
     return None
 
 

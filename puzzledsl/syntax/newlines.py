@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Sink
 from puzzledsl.language.words import DECLARATIONS, FUNCTIONS, STATEMENT_KEYWORDS
@@ -86,10 +87,8 @@ def _closes_later(tokens: list[Token], index: int) -> bool:
     for at in range(index + 1, min(index + MAX_REACH, len(tokens))):
         kind = tokens[at].type
         depth += (kind in CLOSER) - (kind in OPENER)
-        if depth < 0:
-            return True
-        if kind in _BEGINS or kind in _BRACES or kind in _ASSIGNS or starts_declaration(tokens, at):
-            return False
+        if depth < 0 or kind in _ENDS_BRACKETS or starts_declaration(tokens, at):
+            return depth < 0
     return False
 
 
@@ -168,12 +167,10 @@ class _Layout:
 
     def _has_arguments(self) -> bool:
         """Return True if this statement has `name: value` outside brackets: their opener is lost."""
-        for token in reversed(self.out):
-            if token.type in ("_NL", *_BRACES) or token.type in _ASSIGNS:
-                return False
-            if token.type == "COLON":
-                return True
-        return False
+        before = takewhile(
+            lambda kind: kind not in {"_NL"} | _BRACES | _ASSIGNS, (t.type for t in reversed(self.out))
+        )
+        return "COLON" in before
 
     def inside(self, token: Token, declaration: bool) -> Token:
         """Handle a token inside brackets: close them if it cannot occur there, and read `name = x` as `name: x`."""
@@ -241,16 +238,12 @@ def _opener_is_wrong(out: Sequence[Token], at: int) -> tuple[bool, bool]:
         depth -= token.type in OPENER
     before = out[at - 1] if at and out[at - 1].end_pos == out[at].start_pos else None
     square = out[at].type == "LSQB"
-    if _OF_CALLS & own or (before is not None and _is_called(before)):
+    from puzzledsl.language.calls import CONSTRUCTORS  # only a mistake needs the alternatives that it imports
+
+    if _OF_CALLS & own or before in FUNCTIONS or before in CONSTRUCTORS:
         return square, True
-    if before is not None and before == "layers":
+    if before == "layers":
         return not square, True
     if before is None or before.type not in ("NAME", "RPAR", "RSQB"):
         return not square and "COMMA" in own, not square or "COMMA" in own
     return False, False
-
-
-def _is_called(name: Token) -> bool:
-    from puzzledsl.language.calls import CONSTRUCTORS  # only a mistake needs the alternatives that it imports
-
-    return name in FUNCTIONS or name in CONSTRUCTORS

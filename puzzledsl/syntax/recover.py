@@ -8,8 +8,9 @@ the rest of the statement then parses, a misspelt keyword, a missing `{` or `}`,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import product
 
 from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Sink
 from puzzledsl.base.suggest import closest
@@ -114,10 +115,8 @@ class _Driver:
 
     def report(self, error: Diagnostic) -> None:
         """Record a mistake, unless a bad token or bracket of this statement is already reported."""
-        end = self.index
-        while end + 1 < len(self.tokens) and self.tokens[end].type not in _ENDS:
-            end += 1
-        last = min(end, len(self.tokens) - 1)
+        last = len(self.tokens) - 1
+        last = next((i for i in range(self.index, last) if self.tokens[i].type in _ENDS), last)
         lines = range(self.tokens[min(self.statement, last)].line, self.tokens[last].line + 1)
         at = error.span.line if error.span else 0
         if at in self.words.mended:  # may only follow from a foreign spelling
@@ -254,7 +253,15 @@ class _Driver:
     def recover(self, token: Token) -> None:
         """Report `token`, and repair it or spare the part that it is in."""
         if self.last is not None and self.last.type == "RBRACE" and self.machine.accepts("_NL"):
-            self.restart_behind_brace(self.last, token)
+            early = not self.braces and (token.type == "COMMA" or self.begins_statement(self.index))
+            if (
+                not early
+            ):  # text behind a `}` on the same line: the body is kept, and it begins a new statement
+                self.report(self.mistake(token))
+            self.feed(virtual("_NL", "\n", self.last))
+            self.statement = self.index
+            if early:
+                self.reopen_body(token)
             return
         if body := colon_body(self.tokens, self.index, self.words.file):
             told, stop = body
@@ -265,22 +272,19 @@ class _Driver:
         error = self.mistake(token)
         self.report(error)
         if isinstance(error, errors.DeclarationInside) or not self.repaired():
-            self.give_up(token, list(self.stops()))
+            self.give_up(token, self.stops())
 
-    def give_up(self, token: Token, stops: list[int]) -> None:
+    def give_up(self, token: Token, stops: Iterable[int]) -> None:
         """Replace the smallest part that can be spared by ERROR, and continue at the first of `stops` that can follow it."""
-        for depth in range(self.machine.depth, 0, -1):
-            if not self.machine.may_take("ERROR", depth):
-                continue
-            for at in stops:
-                kind = "_NL" if starts_declaration(self.tokens, at) else self.tokens[at].type
-                if self.machine.accepts("ERROR", kind, depth=depth):
-                    self.machine.pop_to(depth)
-                    self.machine.take([token.like("ERROR", "")])
-                    self.brackets, self.index = 0, at
-                    if kind != self.tokens[at].type:
-                        self.feed(virtual("_NL", "\n", self.tokens[at - 1]))
-                    return
+        for depth, at in product(range(self.machine.depth, 0, -1), stops):
+            kind = "_NL" if starts_declaration(self.tokens, at) else self.tokens[at].type
+            if self.machine.accepts("ERROR", kind, depth=depth):
+                self.machine.pop_to(depth)
+                self.machine.take([token.like("ERROR", "")])
+                self.brackets, self.index = 0, at
+                if kind != self.tokens[at].type:
+                    self.feed(virtual("_NL", "\n", self.tokens[at - 1]))
+                return
         raise AssertionError("the grammar takes ERROR for every item and statement")
 
     def repaired(self) -> bool:
@@ -307,16 +311,6 @@ class _Driver:
                     self.feed(insert)
                 return True
         return False
-
-    def restart_behind_brace(self, brace: Token, token: Token) -> None:
-        """Handle text behind a `}` on the same line: keep the body, and let `token` begin a new statement."""
-        early = not self.braces and (token.type == "COMMA" or self.begins_statement(self.index))
-        if not early:
-            self.report(self.mistake(token))
-        self.feed(virtual("_NL", "\n", brace))
-        self.statement = self.index
-        if early:
-            self.reopen_body(token)
 
     def mistake(self, token: Token) -> Diagnostic:
         """Return the diagnostic for an unacceptable token."""
@@ -359,7 +353,8 @@ def _ways(tokens: list[Token], index: int, last: Token) -> Iterator[tuple[int, T
         yield 0, None, 1
     if index > 1 and tokens[index - 2] == last:
         yield 1, None, 0
-    for kind, text in (("EQUAL", "="), ("COMMA", ","), ("COLON", ":")):
+    word = "on" if index > 1 and tokens[index - 2] == "scenario" else "of"
+    for kind, text in (("EQUAL", "="), ("COMMA", ","), ("COLON", ":"), (word.upper(), word)):
         yield 0, virtual(kind, text, last), 0
     yield 0, token.like(*(("OF", "of") if token.type == "NAME" else ("EQUAL", "="))), 1
     if token.type == "_NL":

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from puzzledsl.base.diagnostics import Diagnostic
-from puzzledsl.checker.check import check
-from puzzledsl.checker.program import Checked
+from puzzledsl.checker.check import Checked, check
 from puzzledsl.ir.nodes import Program
 
 ROOT = Path(__file__).parents[2]

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.base.diagnostics import Diagnostic
-from puzzledsl.checker.check import check
-from puzzledsl.checker.program import Checked
+from puzzledsl.checker.check import Checked, check
 from tests.goldens import assert_golden
 
 ERRORS = Path(__file__).parent / "errors"

@@ -9,8 +9,8 @@ import pytest
 
 from puzzledsl.base.fixes import apply
 from puzzledsl.base.units import parse_quantity
-from puzzledsl.checker.expressions.coercions import plain
-from puzzledsl.checker.limits import MAX_CELLS
+from puzzledsl.checker.context import MAX_CELLS
+from puzzledsl.checker.expressions.numbers import plain
 from puzzledsl.ir.nodes import Program
 from tests.checker.programs import TINY, checked, lowered, mistakes
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from puzzledsl.costs.metrics import chosen_costs, linear_metrics, metrics_of
 from puzzledsl.ir.metric_records import TERMS
-from puzzledsl.ir.metrics import chosen_costs, linear_metrics, metrics_of
 from puzzledsl.ir.tables import Cost, LayerAssignment, ScenarioCosts
 
 counts = st.integers(0, 10**12)

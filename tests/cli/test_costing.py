@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import jsonschema
 import pytest
 
-from puzzledsl.checker.shipped import profiles_of
+from puzzledsl.checker.check import profiles_of
 from puzzledsl.cli.main import run
 from puzzledsl.cli.schemas.registry import DESCRIBED
 from tests.cli.test_commands import pzl

@@ -16,8 +16,7 @@ import pytest
 
 from puzzledsl.base.explanations import Explanation
 from puzzledsl.base.render import render
-from puzzledsl.checker.check import check
-from puzzledsl.checker.program import Checked
+from puzzledsl.checker.check import Checked, check
 from puzzledsl.cli.codes import all_codes
 from puzzledsl.cli.commands.program.explain import PRELUDE, listing, reference
 from puzzledsl.cli.main import run

@@ -125,3 +125,33 @@ def test_a_file_is_no_parent(capsys: pytest.CaptureFixture[str]) -> None:
     Path("config.json").write_text("{}", "utf-8")
     assert run(["new", "start", "--parent", "config.json"]) == 1
     assert "it is a file; a parent is a directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("parent", ["smollm2_135m", "llama3_1_8b", "qwen3_30b_a3b"])
+@pytest.mark.parametrize("engine", ["torch", "mlx", "llama_cpp", "vllm"])
+def test_every_engine_starts_with_a_speed_or_with_quality(engine: str, parent: str) -> None:
+    for keep in ([], ["--keep", "95%"]):
+        code = run(["new", "start", "--force", "--parent", parent, "--engine", engine, *keep])
+        if code:  # the engine cannot have children of this family, and nothing is written
+            assert code == 1 and parent == "qwen3_30b_a3b" and not Path("start.pzl").exists()
+            continue
+        assert_sound(Path("start.pzl"))
+        program = check(Path("start.pzl"), {}).program
+        assert program is not None
+        search, (export,) = program.searches["best"], program.exports.values()
+        assert bool(program.judges) == bool(keep) == (search.sense == "maximize")
+        assert {"llama_cpp": "llama_cpp", "vllm": "vllm"}.get(engine, export.runtime) == export.runtime
+        spec = program.hardware["here"].spec
+        assert getattr(spec, "engine", None) == {"mlx": "torch"}.get(engine, engine)
+
+
+def test_bits_come_before_structure_in_llama_cpp() -> None:
+    assert run(["new", "start", "--engine", "llama_cpp"]) == 0
+    text = Path("start.pzl").read_text()
+    assert "parent(dtype: q8_0 | q4_0)" in text and "gqa" not in text and "uptrain" not in text
+
+
+@pytest.mark.parametrize("given", [["--engine", "llamacpp"], ["--keep", "high"], ["--keep", "120%"]])
+def test_options_that_mean_nothing(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["new", "start", *given]) == 2
+    assert given[1] in capsys.readouterr().err and not Path("start.pzl").exists()

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.base.diagnostics import Sink
-from puzzledsl.checker.check import check
-from puzzledsl.checker.shipped import profiles_of, shipped_profiles, shipped_shapes
+from puzzledsl.checker.check import check, profiles_of, shipped_profiles, shipped_shapes
 from puzzledsl.costs.calibrate import (
     BOUNDS,
     LINK_CONSTANTS,
@@ -25,9 +24,9 @@ from puzzledsl.costs.calibrate import (
     with_constants,
 )
 from puzzledsl.costs.cells_csv import Cells, read_cells
+from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.costs.profile_text import calibrated_name, calibrated_text, report_lines
 from puzzledsl.costs.table import cost_table
-from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.tables import LayerAssignment
 from tests.goldens import assert_golden
 

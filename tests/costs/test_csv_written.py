@@ -11,7 +11,7 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.noop import NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.costs.csv_written import csv_of
+from puzzledsl.costs.csv_table import csv_of
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir import facts
 from puzzledsl.ir.nodes import LayerChoice, Shape, TableHardware

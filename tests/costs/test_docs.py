@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from puzzledsl.checker.check import check
-from puzzledsl.checker.shipped import shipped_profiles
+from puzzledsl.checker.check import check, shipped_profiles
 
 PAGE = (Path(__file__).parents[2] / "docs" / "costs.md").read_text("utf-8")
 

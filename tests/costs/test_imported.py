@@ -14,8 +14,8 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.costs.breakdown import breakdown
 from puzzledsl.costs.breakdown_text import as_text
+from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.costs.table import cost_table
-from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import LayerChoice, Program, Shape, TableHardware
 from puzzledsl.ir.tables import LayerAssignment
 

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, StaticCache
 
 from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.parent import ParentAttention
-from puzzledsl.checker.shipped import shipped_profiles
+from puzzledsl.checker.check import shipped_profiles
 from puzzledsl.child.assemble import assemble
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.memory import kv_cache_bytes

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.parent import ParentFfn
 from puzzledsl.alternatives.weights import Size
-from puzzledsl.checker.shipped import shipped_shapes
+from puzzledsl.checker.check import shipped_shapes
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.memory import parent_weights_bytes, size_on, weights_bytes
 from puzzledsl.costs.mixture import CERTAIN, share_read

@@ -16,11 +16,11 @@ from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.costs.flops import Workload, fixed_size, mean_context
 from puzzledsl.costs.memory import kv_cache_bytes, largest_parent_batch
+from puzzledsl.costs.metrics import fits, metrics_of
 from puzzledsl.costs.roofline import attention_scores_s, sub_block_cost
 from puzzledsl.costs.table import cost_table, merge
 from puzzledsl.ir import facts
 from puzzledsl.ir.facts import total_params
-from puzzledsl.ir.metrics import fits, metrics_of
 from puzzledsl.ir.nodes import LayerChoice, MeasuredHardware, Program, RooflineHardware, Shape
 from puzzledsl.ir.tables import LayerAssignment
 

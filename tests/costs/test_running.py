@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.base.units import DOLLARS, DOLLARS_PER_S, ENERGY, POWER, format_quantity, parse_quantity
-from puzzledsl.checker.check import check
-from puzzledsl.checker.program import Checked
+from puzzledsl.checker.check import Checked, check
+from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.costs.profile import note
 from puzzledsl.costs.table import cost_table, with_running_costs
 from puzzledsl.ir import nodes
-from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.search.solve import solve_search
 

@@ -14,7 +14,7 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.noop import NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.checker.shipped import shipped_shapes
+from puzzledsl.checker.check import shipped_shapes
 from puzzledsl.costs.flops import Workload, sub_block_flop
 from puzzledsl.costs.roofline import (
     all_reduce_s,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from puzzledsl.checker.check import check
-from puzzledsl.server.positions import units
+from puzzledsl.server.document import units
 from puzzledsl.syntax.highlight import CLASSES, classified
 from tests.editors.conftest import VSCODE, Node
 from tests.server.texts import PROGRAM, ROOT

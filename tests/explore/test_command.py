@@ -165,7 +165,7 @@ import sys
 from pathlib import Path
 from puzzledsl.explore import views
 from puzzledsl.explore.desk import Desk
-from puzzledsl.explore.question import Question
+from puzzledsl.explore.sheet import Question
 desk = Desk(Path(sys.argv[1]), None, {})
 sheet = desk.sheet("best")
 views.answer_view(sheet, Question(), sheet.answer(Question(), 10), 1)

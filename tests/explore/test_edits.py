@@ -9,8 +9,7 @@ import pytest
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import write_text
 from puzzledsl.explore.desk import FileChanged, Stale
-from puzzledsl.explore.question import Choice, Question
-from puzzledsl.explore.sheet import Sheet
+from puzzledsl.explore.sheet import Choice, Question, Sheet
 from puzzledsl.syntax.format import format_source
 from tests.explore.programs import VARIED, desk_of, sheet_of
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from puzzledsl.explore.question import BadQuestion, Question
-from puzzledsl.explore.sheet import Sheet
-from puzzledsl.explore.statements import grid_of
+from puzzledsl.explore.sheet import Question, Sheet
+from puzzledsl.explore.statements import BadQuestion, grid_of
 from puzzledsl.ir.nodes import LinearRequirement
 from tests.explore.programs import VARIED, sheet_of
 

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from puzzledsl.base.diagnostics import Diagnostic
-from puzzledsl.checker.check import check
-from puzzledsl.checker.program import Checked
+from puzzledsl.checker.check import Checked, check
 from puzzledsl.ir.nodes import Program
 
 PRELUDE = """\

@@ -55,7 +55,7 @@ def test_every_rule_and_table_is_named() -> None:
 
 def test_every_feature_is_shown() -> None:
     """Every declaration kind, statement and function of the language stands in an example."""
-    from puzzledsl.language.alternatives import ALTERNATIVES
+    from puzzledsl.language.calls import ALTERNATIVES
     from puzzledsl.language.kinds import KINDS
     from puzzledsl.language.words import KEYWORDS
 
@@ -148,7 +148,7 @@ def test_metrics() -> None:
 
 @pytest.mark.states("space.alternatives-table", "space.alternatives")
 def test_alternatives() -> None:
-    from puzzledsl.language.alternatives import ALTERNATIVES, pattern_fields
+    from puzzledsl.language.calls import ALTERNATIVES, pattern_fields
 
     listed: dict[str, list[str]] = {"attention": [], "ffn": [], "embedding": ["parent"], "head": ["parent"]}
     for row in table("space.alternatives-table"):
@@ -162,7 +162,7 @@ def test_alternatives() -> None:
 
 @pytest.mark.states("init.table")
 def test_initialisers() -> None:
-    from puzzledsl.language.alternatives import INITIALISERS
+    from puzzledsl.language.calls import INITIALISERS
 
     assert {words(row[0])[0]: tuple(words(row[1])) for row in table("init.table")} == INITIALISERS
 
@@ -211,6 +211,23 @@ def test_refine_settings(tmp_path: Path) -> None:
     assert [words(row[0])[0] for row in rows] == ["healed", "samples", "data"] and len(given) == 2
     assert refine("measured(9)") == refine(f"measured(9, {', '.join(given)})") is not None
     assert refine("measured(9, data: questions)") is not None
+
+
+@pytest.mark.states("judge.settings-table", "judge.figures-table")
+def test_judge_settings_and_figures(tmp_path: Path) -> None:
+    from tests.language.rules import WEIGHTS, program
+
+    def judge(more: str, bound: str = "taste.kl <= 1") -> object:
+        text = f'data unread = text("u.txt")\njudge taste of q = tasks("a.jsonl") {{ data = unread{more} }}\n'
+        text += f"{WEIGHTS}search s of v {{ minimize params, require {bound} }}"
+        return program(tmp_path, text).judges["taste"].model_dump(exclude={"where"})
+
+    rows = table("judge.settings-table")
+    given = [f"{words(row[0])[0]} = {words(row[1])[0]}" for row in rows if words(row[1])]
+    assert len(rows) == 5 and len(given) == 2
+    assert judge("") == judge(f", {', '.join(given)}")
+    for row in table("judge.figures-table"):
+        judge("", f"taste.{words(row[0])[0]} {words(row[1])[0]}")
 
 
 @pytest.mark.states("search.figures")
@@ -269,7 +286,8 @@ def test_runtimes() -> None:
 
 @pytest.mark.states("limits.table")
 def test_limits() -> None:
-    from puzzledsl.checker import limits
+    from puzzledsl.checker import context as limits
+    from puzzledsl.checker.names.names import MAX_FILES
     from puzzledsl.families.config import MAX_LAYERS
     from puzzledsl.syntax.newlines import MAX_DEPTH
 
@@ -281,6 +299,6 @@ def test_limits() -> None:
         limits.MAX_REQUIREMENTS,
         limits.MAX_FORMULA,
         limits.MAX_CELLS,
-        limits.MAX_FILES,
+        MAX_FILES,
         MAX_DEPTH,
     ]

@@ -26,8 +26,7 @@ from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.search_nodes import REFINES, SOLVERS
 from puzzledsl.ir.stage_nodes import EXPORTS, SCORE_METRICS
 from puzzledsl.language import calls, words
-from puzzledsl.language.alternatives import ALTERNATIVES, INITIALISERS, pattern_fields
-from puzzledsl.language.calls import SHAPE
+from puzzledsl.language.calls import ALTERNATIVES, INITIALISERS, SHAPE, pattern_fields
 from puzzledsl.language.kinds import HARDWARE_FACTS, KINDS
 
 PARENTS: dict[str, Alternative] = {"attention": ParentAttention(), "ffn": ParentFfn()}
@@ -150,6 +149,8 @@ search baseline of best {{ solver = random(seed: 1) }}
 frontier curve of q = sweep(params, 0.5x..1x)
 space narrow of wide = used_by(best)
 uptrain final of best {{ tokens = 1k, data = d }}
+data apart_from_d = text("y.txt")
+judge taste of p = tasks("b.jsonl") {{ items = 1, data = apart_from_d, tokens = 1, sure = 90%, dtype = bf16 }}
 eval judged of final = tasks("t.jsonl")
 export a of final = hf("out/a")
 export b2 of final = gguf("out/b.gguf")

@@ -15,8 +15,7 @@ import torch
 from benchmarks.scale import SOURCE
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.diagnostics import DiagnosticError
-from puzzledsl.checker.check import check
-from puzzledsl.checker.shipped import shipped_profiles
+from puzzledsl.checker.check import check, shipped_profiles
 from puzzledsl.cli import loading
 from puzzledsl.measure import probe
 from puzzledsl.measure.probe import Rates, rates_of

@@ -18,9 +18,9 @@ from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.base.build_dir import BuildDir
 from puzzledsl.base.files import write_text
+from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.base import Artefact
-from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import (
     Baseline,
     Bld,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from puzzledsl.base.build_dir import BuildDir
-from puzzledsl.ir.metrics import metrics_of
+from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.ir.nodes import Program
 from puzzledsl.ir.tables import Figure, LayerAssignment, SearchResult
 from puzzledsl.report.artefacts import load_artefacts

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from puzzledsl.alternatives.shape import LAYER_FIELDS
 from puzzledsl.costs.any_batch import AnyBatch
+from puzzledsl.costs.metrics import fits
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.metric_records import TERMS
-from puzzledsl.ir.metrics import fits
 from puzzledsl.ir.nodes import (
     CountTerm,
     Hardware,

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.problems import build_problems
+from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.ir.metric_records import TERMS
-from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.nodes import CpSat, LayerChoice, Preference
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.solve import solve_search

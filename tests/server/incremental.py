@@ -6,9 +6,8 @@ import random
 from pathlib import Path
 
 from puzzledsl.base.diagnostics import Diagnostic, Sink
-from puzzledsl.checker.check import inspect
+from puzzledsl.checker.check import Checked, inspect
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.program import Checked
 from puzzledsl.server.document import Project
 from puzzledsl.server.trees import Parts, same
 from puzzledsl.syntax.parse import parse

@@ -10,7 +10,7 @@ from puzzledsl.base.units import UNITS
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.search_nodes import REFINES, SOLVERS
 from puzzledsl.language import calls, words
-from puzzledsl.language.alternatives import ATTENTION, FFN
+from puzzledsl.language.calls import ATTENTION, FFN
 from puzzledsl.language.kinds import HARDWARE_FACTS, KINDS, PROFILE
 from puzzledsl.language.kinds import KINDS as KIND_NAMES
 from puzzledsl.language.words import TOP_KEYWORDS
@@ -265,6 +265,7 @@ def test_every_setting_offered_is_one_the_checker_takes(kind: str, tmp_path: Pat
         "bld": " of w",
         "search": " of w",
         "space": " of p",
+        "judge": " of p",
     }
     for name in KINDS[kind].settings:
         document, *_ = marked(after(f"{kind} n{target[kind]} {{ {name} = 1 }}\n‸"), tmp_path)

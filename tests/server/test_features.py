@@ -10,10 +10,9 @@ from lsprotocol import types
 
 from puzzledsl.base.resources import resource
 from puzzledsl.server.document import MAX_BYTES, Document, Project
-from puzzledsl.server.layout import folding, formatting
+from puzzledsl.server.layout import MODIFIERS, TYPES, folding, formatting, semantic_tokens
 from puzzledsl.server.navigation import definition, highlights, links, outline, references, workspace_symbols
 from puzzledsl.server.problems import actions, problems
-from puzzledsl.server.semantic import MODIFIERS, TYPES, semantic_tokens
 from puzzledsl.syntax.format import format_source
 from tests.server.texts import CURSOR, NEMOTRON, PROGRAM, marked, opened, place_of
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from puzzledsl.base.units import BYTES, TIME, format_quantity
+from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.metric_records import METRICS, TERMS
-from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.tables import LayerAssignment
 from puzzledsl.server.hover import hover
 from tests.server.texts import CURSOR, NEMOTRON, PROGRAM, marked, opened

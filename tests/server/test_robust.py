@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lsprotocol import types
 
-from puzzledsl.server import navigation, problems, renaming, semantic
+from puzzledsl.server import navigation, problems, renaming
 from puzzledsl.server.completion import complete, signature
 from puzzledsl.server.costs import inlay_hints
 from puzzledsl.server.document import Document, Project
 from puzzledsl.server.hover import hover
-from puzzledsl.server.layout import folding, formatting
+from puzzledsl.server.layout import folding, formatting, semantic_tokens
 from tests.server.texts import NEMOTRON, PROGRAM, opened
 
 
@@ -29,7 +29,7 @@ def ask_everything(document: Document, line: int, column: int) -> None:
     navigation.definition(document, line, column)
     navigation.references(document, line, column)
     navigation.outline(document)
-    semantic.semantic_tokens(document)
+    semantic_tokens(document)
     folding(document)
     inlay_hints(document, types.Range(types.Position(0, 0), here))
     formatting(document)

@@ -12,8 +12,7 @@ import pytest
 
 from puzzledsl.base.diagnostics import Sink
 from puzzledsl.base.resources import listing, resource
-from puzzledsl.checker.check import check
-from puzzledsl.checker.shipped import shipped_profiles
+from puzzledsl.checker.check import check, shipped_profiles
 from puzzledsl.costs.calibrate import BOUNDS
 from puzzledsl.ir.facts import total_params
 from puzzledsl.syntax import tree

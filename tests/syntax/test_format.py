@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from puzzledsl.base.diagnostics import Sink
 from puzzledsl.syntax import tree
-from puzzledsl.syntax.format import format_source
-from puzzledsl.syntax.lines import LIMIT
+from puzzledsl.syntax.format import LIMIT, format_source
 from puzzledsl.syntax.parse import parse
 from puzzledsl.syntax.tokens import Token, lex
 from tests.generated import program

@@ -14,17 +14,11 @@ from puzzledsl.base.settings import Kind
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
+from puzzledsl.checker.expressions import settings as reading
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.settings import (
-    Entry,
-    Settings,
-    from_call,
-    put,
-    read_call,
-    report_unknown_key,
-)
+from puzzledsl.checker.expressions.settings import Entry, Settings
+from puzzledsl.checker.expressions.values import SpaceInfo
 from puzzledsl.checker.names.words import read_ref
-from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fixed_params
 from puzzledsl.ir.nodes import Where
@@ -88,10 +82,7 @@ class Declared:
             self.ctx.misplaced(decl.target.span, f"`{decl.preposition}`", self.thing)
 
     def target(self, *kinds: str) -> values.Symbol | None:
-        """Return the declaration after `of` or `on`; None, reported, if it is missing or of a wrong kind.
-
-        `kinds` restricts those that its kind can build on.
-        """
+        """Return what stands after `of` or `on`, of a kind it can build on or of `kinds`; None, reported, if that is wrong."""
         ctx, symbol, decl, preposition = self.ctx, self.symbol, self.decl, self.kind.preposition
         kinds, named = kinds or self.kind.targets, decl.target
         if named is None:
@@ -137,12 +128,12 @@ class Declared:
         """Return the call right of its `=`. Refuse a declaration without one."""
         if self.decl.value is None or self.kind.value is None:
             raise Refused
-        return read_call(self.ctx, self.decl.value, values.Scope(self.symbol.file), self.kind.value)
+        return reading.read_call(self.ctx, self.decl.value, values.Scope(self.symbol.file), self.kind.value)
 
     def arguments(self, call: values.Constructed) -> Settings:
         """Return the arguments of the call right of its `=`."""
         assert self.kind.value is not None
-        return from_call(self.ctx, call, self.kind.value.calls[call.name])
+        return reading.from_call(self.ctx, call, self.kind.value.calls[call.name])
 
     def only_data(self, settings: Settings, required: bool) -> str | None:
         """Return the data set that a setting names, else the program's only one. `required`: report if several exist."""
@@ -202,10 +193,10 @@ def from_body(
                 ctx.report(errors.UnknownKey(name.span, thing=thing, name=key, help=help))
             case tree.Assign(target=tree.Name() as name, op="=", value=value):
                 assert not isinstance(value, tree.Pattern | tree.PatternChoice)
-                put(found, name, Entry(value, scope, statement.span), tuple(table), names)
+                reading.put(found, name, Entry(value, scope, statement.span), tuple(table), names)
             case tree.Section(name=name):
                 meant = name.text if name.text in names else None
-                meant = meant or report_unknown_key(found, name, (*names, *table))
+                meant = meant or reading.report_unknown_key(found, name, (*names, *table))
                 if meant in parts:
                     ctx.report(errors.DuplicateKey(name.span, name=meant))
                 if meant in names:

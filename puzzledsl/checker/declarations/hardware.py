@@ -14,7 +14,7 @@ from puzzledsl.base.units import BYTES, format_quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared
-from puzzledsl.checker.expressions.coercions import as_whole
+from puzzledsl.checker.expressions.numbers import as_whole
 from puzzledsl.checker.expressions.settings import Settings, from_call, lower
 from puzzledsl.checker.expressions.values import Constructed, Located, Symbol, located
 from puzzledsl.ir import nodes

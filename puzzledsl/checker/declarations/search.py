@@ -15,21 +15,21 @@ from puzzledsl.base.diagnostics import Args, Label, Span
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context, Refused
+from puzzledsl.checker.context import MAX_REQUIREMENTS, Context, Refused
 from puzzledsl.checker.declarations.common import Declared, misplaced, shared_statement, space_info
-from puzzledsl.checker.expressions import terms, values
-from puzzledsl.checker.expressions.arithmetic import refuse_throughput
+from puzzledsl.checker.declarations.judge import is_judged, judged_requirement, predicted, refuse_judged
+from puzzledsl.checker.expressions import numbers, values
 from puzzledsl.checker.expressions.attributes import each_instance
 from puzzledsl.checker.expressions.calls import count
-from puzzledsl.checker.expressions.coercions import as_number, as_whole
-from puzzledsl.checker.expressions.comparisons import Sides, comparable, refuse_batch_ratio
 from puzzledsl.checker.expressions.layer_tables import layer_spoken_of
 from puzzledsl.checker.expressions.logic import refuse_several
+from puzzledsl.checker.expressions.operators import Sides, comparable, refuse_batch_ratio, refuse_throughput
 from puzzledsl.checker.expressions.settings import Entry, Settings, from_call, lower_call, put, read_call
-from puzzledsl.checker.limits import MAX_REQUIREMENTS
-from puzzledsl.checker.spaces.space_info import SpaceInfo, guessed
+from puzzledsl.checker.expressions.values import SpaceInfo, guessed
 from puzzledsl.families.config import MAX_LAYERS
 from puzzledsl.ir import nodes
+from puzzledsl.ir.metric_records import METRICS
+from puzzledsl.ir.references import judged_by
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
@@ -123,7 +123,7 @@ class _Body:
                 self.search.missing(what, help)
             return None
         count, apart = self.solutions or ((base.solutions, base.apart) if base else (1, 1))
-        return nodes.Search(
+        node = nodes.Search(
             **self.search.head(),
             **given,
             sense=objective[0],
@@ -133,6 +133,14 @@ class _Body:
             solutions=count,
             apart=apart,
         )
+        refine, own = node.refine, self.settings.has("refine")
+        if judged_by(node) and own and refine is not None:
+            plain = nodes.Refine(children=refine.children, where=refine.where)
+            at, help = self.settings.place("refine"), f"write `refine = measured({refine.children})`"
+            if refine != plain:  # its other settings would say nothing
+                what = "how children are healed and measured, which their judges say,"
+                self.ctx.misplaced(at, what, self.search.thing, help)
+        return predicted(self.ctx, self.search, self.info, node, measures=refine is not None or not own)
 
     def read(self, statement: tree.Stmt, scope: values.Scope, in_for: bool) -> None:
         """Lower one statement."""
@@ -192,7 +200,8 @@ class _Body:
                 for item in value.items if isinstance(value, values.Conjunction) else (value,):
                     if isinstance(item, values.Comparison):
                         self._own_scores(item.left, item.span)
-                        self.requirements.append(terms.to_requirement(ctx, item, because))
+                        to_node = judged_requirement if is_judged(item.left) else numbers.to_requirement
+                        self.requirements.append(to_node(ctx, item, because))
                     else:
                         said = {"formula": item.logic, "because": because, "where": ctx.where(span)}
                         self.requirements.append(nodes.LogicRequirement(**said))
@@ -231,7 +240,7 @@ class _Body:
         self.objective_at = statement.span
         value = self.ctx.value(statement.expression, scope)
         goal = self._goal(value, statement.expression.span, statement.sense)
-        self.objective = statement.sense, terms.to_linear(goal)
+        self.objective = statement.sense, numbers.to_linear(goal)
 
     def _prefer(self, statement: tree.Prefer, scope: values.Scope) -> None:
         ctx, span = self.ctx, statement.condition.span
@@ -248,7 +257,7 @@ class _Body:
         because = statement.because.value if statement.because else ""
         lowered = all(c < 0 for c in goal.terms.values())
         sense: Literal["minimize", "maximize"] = "minimize" if lowered else "maximize"
-        linear = terms.to_linear(terms.scale(goal, Fraction(-1)) if lowered else goal)
+        linear = numbers.to_linear(numbers.scale(goal, Fraction(-1)) if lowered else goal)
         preference = nodes.Preference(goal=linear, sense=sense, because=because, where=ctx.where(span))
         self.preferences.append(preference)
 
@@ -257,28 +266,33 @@ class _Body:
         ctx = self.ctx
         if isinstance(value, values.Conjunction | values.Formula | values.Boolean | values.Matches):
             self._refuse(keyword, span, "an amount, such as a score, a metric or `params`", value)
-        number = as_number(ctx, value, span, f"what `{keyword}` takes")
+        number = numbers.as_number(ctx, value, span, f"what `{keyword}` takes")
         if isinstance(number, Quantity) or not number.terms:
             shown = str(number) if isinstance(number, Quantity) else str(number.constant)
             raise ctx.refuse(errors.NothingToDecide(span, what="this goal", value=shown))
-        if terms.is_throughput(number) and len(number.terms) > 1:
+        if key := is_judged(number):
+            refuse_judged(ctx, key, span)
+        if numbers.is_throughput(number) and len(number.terms) > 1:
             refuse_throughput(ctx, number, span)
         self._own_scores(number, span)
         self._against_the_grain(number, span, keyword)
-        if not terms.is_throughput(number):
+        if not numbers.is_throughput(number):
             return number
         factor = next(iter(number.terms.values()))
         unit = values.Symbolic({key: Fraction(1) for key in number.terms}, Fraction(0), number.dimension)
-        return unit if factor > 0 else terms.scale(unit, Fraction(-1))
+        return unit if factor > 0 else numbers.scale(unit, Fraction(-1))
 
     def _against_the_grain(self, goal: values.Symbolic, span: Span, keyword: str) -> None:
         """Warn of a goal all of whose terms are better the other way round."""
         sign = -1 if keyword == "minimize" else 1
         wanted = {sign * (1 if coefficient > 0 else -1) for coefficient in goal.terms.values()}
-        fast = [terms.is_metric(key, "throughput") for key in goal.terms]
+        fast = [numbers.is_metric(key, "throughput") for key in goal.terms]
         if wanted != {-1 if all(fast) else 1}:
             return
-        if not all(more or terms.is_cost(key) for key, more in zip(goal.terms, fast, strict=True)):
+        costs = (
+            k[0] == "score" or (k[0] == "metric" and METRICS[str(k[2])].better == "less") for k in goal.terms
+        )
+        if not all(more or cost for cost, more in zip(costs, fast, strict=True)):
             return
         more, less = ("less", "more") if wanted == {-1} else ("more", "less")
         text = self.ctx.source(span)
@@ -299,7 +313,7 @@ class _Body:
 
         def read(expr: tree.Expr | None, what: str, high: int) -> int:
             value = None if expr is None else ctx.value(expr, scope)
-            return (expr and ctx.attempt(as_whole, ctx, value, expr.span, what, 1, high)) or 1
+            return (expr and ctx.attempt(numbers.as_whole, ctx, value, expr.span, what, 1, high)) or 1
 
         apart = read(statement.apart, "the layers two solutions differ in", most)
         self.solutions = read(statement.count, "the number of solutions", MAX_SOLUTIONS), apart
@@ -336,8 +350,10 @@ def lower_frontier(ctx: Context, symbol: values.Symbol) -> nodes.Frontier | None
 
 def _swept(settings: Settings) -> tuple[values.Number, nodes.Term]:
     ctx, what, span = settings.ctx, "what a frontier sweeps", settings.place("metric")
-    number = as_number(ctx, settings.value("metric"), span, what)
-    linear = terms.to_linear(number) if isinstance(number, values.Symbolic) else nodes.Linear(terms=())
+    number = numbers.as_number(ctx, settings.value("metric"), span, what)
+    if isinstance(number, values.Symbolic) and (key := is_judged(number)):
+        refuse_judged(ctx, key, span)
+    linear = numbers.to_linear(number) if isinstance(number, values.Symbolic) else nodes.Linear(terms=())
     if len(linear.terms) != 1 or linear.terms[0].coefficient != 1 or linear.constant:
         help = "name it alone: `chat.throughput`, `params`, `kl`, `sum(ffn.width)`"
         raise ctx.wrong(span, what, "one metric, score, sum or count", f"`{ctx.source(span)}`", help)

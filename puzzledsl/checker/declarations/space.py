@@ -13,11 +13,10 @@ from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared, shared_statement, space_info
 from puzzledsl.checker.expressions.attributes import each_instance
-from puzzledsl.checker.expressions.values import Scope, Symbol
+from puzzledsl.checker.expressions.values import Scope, SpaceInfo, Symbol, all_parent, guessed
 from puzzledsl.checker.spaces.choices import ChoiceReader
-from puzzledsl.checker.spaces.space_info import SpaceInfo, all_parent, guessed
 from puzzledsl.ir import nodes
-from puzzledsl.language.alternatives import INITIALISERS
+from puzzledsl.language.calls import INITIALISERS
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
@@ -41,7 +40,7 @@ def lower_space(ctx: Context, symbol: Symbol) -> nodes.Space | None:
     info = (_start(ctx, symbol, base) if base is not None else None) or guessed(ctx.name_of(symbol))
     info.incomplete |= symbol.file.is_damaged(space.decl.span)
     below = ctx.lowered.get(base) if base else None
-    body = _SpaceBody(space, info, space.scope_about(info), ChoiceReader(ctx, info))
+    body = _SpaceBody(ctx, info, space=space, scope=space.scope_about(info))
     node = body.lower(below if isinstance(below, nodes.Space) else None)
     return None if info.guessed else node
 
@@ -81,20 +80,13 @@ def _used_by(space: Declared) -> nodes.Space:
 
 
 @dataclass(slots=True, eq=False)
-class _SpaceBody:
+class _SpaceBody(ChoiceReader):
     """Reader of a space's statements: choices first, then overrides and assertions in order."""
 
-    space: Declared
-    info: SpaceInfo
-    scope: Scope
-    reader: ChoiceReader
+    space: Declared = field(kw_only=True)
+    scope: Scope = field(kw_only=True)
     choices: dict[str, tree.Assign] = field(default_factory=dict)
     init: tree.Section | None = None
-
-    @property
-    def ctx(self) -> Context:
-        """The state of the check."""
-        return self.space.ctx
 
     def lower(self, base: nodes.Space | None) -> nodes.Space:
         """Return the node of the space, which is of the space `base` or of a parent."""
@@ -107,7 +99,7 @@ class _SpaceBody:
             self.space.missing("`attention` or `ffn`", f"write `{self.space.kind.form}`")
         for statement in rest:
             ctx.attempt(self._statement, statement, self.scope)
-        self.reader.report_empty()
+        self.report_empty()
         init = nodes.Initialisers() if base is None else base.init
         if self.init is not None:
             settings = self.space.section("init", self.init, self.scope)
@@ -168,10 +160,10 @@ class _SpaceBody:
         value, layers = statement.value, self.info.all_layers
         assert not isinstance(value, tree.Pattern | tree.PatternChoice)
         if key in ENDS:
-            self.info.ends[key] = self.reader.of_end(value, self.scope, key) or (PARENT_ENDS[key],)
+            self.info.ends[key] = self.of_end(value, self.scope, key) or (PARENT_ENDS[key],)
             return
         part = cast(SubBlock, key)
-        found = self.reader.alternatives(value, self.scope, part, layers, each=False)
+        found = self.alternatives(value, self.scope, part, layers, each=False)
         self.info.choose(part, [found[layer] for layer in layers])
 
     def _report_unknown(
@@ -192,7 +184,7 @@ class _SpaceBody:
             case tree.Assign(target=tree.Name(text=name) as word) if name not in (*CHOICES, "layers"):
                 self._report_unknown(word)
             case tree.Assign():
-                self.reader.attempt(self.reader.override, statement, scope)
+                self.attempt(self.override, statement, scope)
             case tree.Section(name=tree.Name(text="init") as name):
                 if self.init is not None:
                     self.ctx.report(errors.DuplicateKey(name.span, name="init"))

@@ -12,16 +12,15 @@ from puzzledsl.base.settings import settings_of
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context, Refused
+from puzzledsl.checker.context import MAX_INSTANCES, Context, Refused
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.coercions import as_whole
 from puzzledsl.checker.expressions.layer_tables import BOTH
-from puzzledsl.checker.limits import MAX_INSTANCES
-from puzzledsl.checker.spaces.space_info import SpaceInfo, all_parent
+from puzzledsl.checker.expressions.numbers import as_whole
+from puzzledsl.checker.expressions.values import SpaceInfo, all_parent
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import layer_fact, parent_fact
+from puzzledsl.ir.hardware_nodes import running_costs
 from puzzledsl.ir.metric_records import METRICS, STATED, Metric
-from puzzledsl.ir.metrics import running_costs
 from puzzledsl.language.calls import PARENT_FACTS, PARENT_LAYER_FACTS
 from puzzledsl.language.kinds import HARDWARE_FACTS
 from puzzledsl.language.words import LAYER_FACTS, SCENARIO_FACTS, SUB_BLOCK_FACTS, SUB_BLOCKS
@@ -153,6 +152,13 @@ def _running_cost(ctx: Context, symbol: values.Symbol, node: tree.Attribute, met
     return values.Symbolic({term: factor}, dimension=metric.dimension)
 
 
+def _of_judge(ctx: Context, symbol: values.Symbol, node: tree.Attribute) -> values.Value:
+    name = node.name.text
+    if name not in nodes.JUDGED:
+        _unknown(ctx, node, f"judge `{symbol.name}`", nodes.JUDGED)
+    return values.Symbolic({("judged", ctx.name_of(symbol), name): Fraction(1)})
+
+
 _AS = {"experts": "dtype", "activations": "dtype", "head": "embedding"}
 """Number types of a profile that are another one unless said."""
 
@@ -176,7 +182,13 @@ def _of_hardware(ctx: Context, symbol: values.Symbol, node: tree.Attribute) -> v
     return _unknown(ctx, node, f"hardware `{symbol.name}`", known, help if lacks_memory else "")
 
 
-_OF = {"file": _of_file, "parent": _of_parent, "scenario": _of_scenario, "hardware": _of_hardware}
+_OF = {
+    "file": _of_file,
+    "parent": _of_parent,
+    "scenario": _of_scenario,
+    "hardware": _of_hardware,
+    "judge": _of_judge,
+}
 """Kinds of declarations with parts."""
 
 
@@ -210,17 +222,13 @@ def index(ctx: Context, target: values.Value, node: tree.Index, scope: values.Sc
             owner = ctx.value(of.target, scope)
             parent = ctx.lower(owner.symbol, nodes.Parent) if isinstance(owner, values.Ref) else None
             if parent is not None:
-                return _parent_layer(ctx, parent, node, scope)
+                space = all_parent(parent.name, parent.name, parent.name, parent.shape)
+                found = _layers(ctx, space, node, scope)
+                if not found.single:
+                    help = f"write `{ctx.source(node.target.span)}[{found.indices[0]}]`"
+                    raise ctx.wrong(node.span, "what stands in `[…]`", "one layer", "several layers", help)
+                return values.ParentLayer(parent.shape.at(found.indices[0]), found.indices[0])
     raise ctx.wrong(node.target.span, _BEFORE, "layers or a list", target)
-
-
-def _parent_layer(ctx: Context, parent: nodes.Parent, node: tree.Index, scope: values.Scope) -> values.Value:
-    found = _layers(ctx, all_parent(parent.name, parent.name, parent.name, parent.shape), node, scope)
-    if not found.single:
-        help = f"write `{ctx.source(node.target.span)}[{found.indices[0]}]`"
-        raise ctx.wrong(node.span, "what stands in `[…]`", "one layer", "several layers", help)
-    (index,) = found.indices
-    return values.ParentLayer(parent.shape.at(index), index)
 
 
 def _layers(ctx: Context, space: SpaceInfo, node: tree.Index, scope: values.Scope) -> values.Layers:

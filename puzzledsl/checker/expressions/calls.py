@@ -12,38 +12,33 @@ from puzzledsl.base.phrases import listed
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.arithmetic import guard
+from puzzledsl.checker.context import TERMS_PER_STEP, Context, Refused
+from puzzledsl.checker.expressions import layer_tables as tables
+from puzzledsl.checker.expressions import numbers, values
 from puzzledsl.checker.expressions.attributes import instances
-from puzzledsl.checker.expressions.coercions import as_number, is_times, label
-from puzzledsl.checker.expressions.layer_tables import (
-    layer_spoken_of,
-    number_of,
-    pointwise,
-    statements,
-    tables_of,
-    truth_of,
-)
 from puzzledsl.checker.expressions.logic import BOUND, afford, read_distinct, read_runs, refuse_several
-from puzzledsl.checker.expressions.terms import LAYER_TERMS, add_all, as_symbolic, scale
-from puzzledsl.checker.limits import TERMS_PER_STEP
+from puzzledsl.checker.expressions.operators import guard
 from puzzledsl.checker.names.words import lookup, unknown_name
 from puzzledsl.ir import nodes
-from puzzledsl.language.alternatives import ALTERNATIVES
-from puzzledsl.language.calls import CONSTRUCTORS
+from puzzledsl.language.calls import ALTERNATIVES, CONSTRUCTORS
 from puzzledsl.language.words import FUNCTIONS
 from puzzledsl.syntax import tree
 
 
 def call(ctx: Context, expr: tree.Call, scope: values.Scope) -> values.Value:
     """The value of a call: a `fn`'s, a built-in's, or something built for a declaration to read."""
-    function = _callee(ctx, expr, scope)
+    name = expr.function
+    function = lookup(ctx, name.text, scope) if isinstance(name, tree.Name) else ctx.value(name, scope)
+    if function is None and isinstance(name, tree.Name):
+        if name.text not in CONSTRUCTORS:
+            _refuse_unknown(ctx, expr, name, scope)
+        function = values.Constructed(name.text, (), scope, name.span)
+    assert function is not None
     match function:
         case values.Function():
             return _apply(ctx, function, expr, scope)
-        case values.BuiltIn(name=name):
-            return _BUILT_IN[name](ctx, name, _items(ctx, name, expr, scope), expr)
+        case values.BuiltIn(name=word):
+            return _BUILT_IN[word](ctx, word, _items(ctx, word, expr, scope), expr)
         case values.Constructed(arguments=(), base=None):
             return values.Constructed(function.name, expr.arguments, scope, expr.span)
         case values.Ref(symbol=symbol) if symbol.kind == "hardware":
@@ -57,28 +52,21 @@ def call(ctx: Context, expr: tree.Call, scope: values.Scope) -> values.Value:
     raise ctx.wrong(expr.function.span, "what is called", "a function", function, help, fixes)
 
 
-def _callee(ctx: Context, expr: tree.Call, scope: values.Scope) -> values.Value:
-    name = expr.function
-    if not isinstance(name, tree.Name):
-        return ctx.value(name, scope)
-    if (found := lookup(ctx, name.text, scope)) is not None:
-        return found
-    if name.text in CONSTRUCTORS:
-        return values.Constructed(name.text, (), scope, name.span)
+def _refuse_unknown(ctx: Context, expr: tree.Call, name: tree.Name, scope: values.Scope) -> NoReturn:
     if name.text == "range":
         meant = _range_of(ctx, expr)
         help = "a range includes both ends: " + (f"write `{meant}`" if meant else "`1..30`")
         fixes = [Fix.replace(expr.span, meant)] if meant else []
         raise ctx.refuse(errors.UnknownName(name.span, name="range", help=help, fixes=fixes))
     unknown_name(ctx, name, scope, (*FUNCTIONS, *sorted(CONSTRUCTORS)), kinds=("fn", "let", "hardware"))
-    return values.POISON
+    raise Refused
 
 
 def _range_of(ctx: Context, expr: tree.Call) -> str:
     """Return the range of the language that `range(1, 31)` means; empty where it is not certain."""
-    bounds = [argument.value for argument in expr.arguments]
+    bounds = [argument.value for argument in expr.arguments if argument.name is None]
     plain = all(isinstance(b, tree.Literal_ | tree.Name | tree.Attribute) for b in bounds)
-    if not plain or not 1 <= len(bounds) <= 3 or any(argument.name for argument in expr.arguments):
+    if not plain or not 1 <= len(bounds) <= 3 or len(bounds) < len(expr.arguments):
         return ""
     texts = [ctx.source(bound.span) for bound in bounds]
     start, stop = ("0", texts[0]) if len(texts) == 1 else (texts[0], texts[1])
@@ -135,7 +123,7 @@ def _comprehension(ctx: Context, node: tree.Comprehension, scope: values.Scope) 
         if isinstance(value, values.Matches):
             refuse_several(ctx, value, node.element.span)
         if isinstance(value, values.Facts):
-            as_number(ctx, value, node.element.span, "each element of a `for`")
+            numbers.as_number(ctx, value, node.element.span, "each element of a `for`")
         found.append(values.Located(value, node.element.span))
     return found
 
@@ -153,37 +141,37 @@ EXTREMES: dict[str, Callable[..., Fraction]] = {
 
 
 def _sum(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Number:
-    numbers: list[values.Number] = []
+    amounts: list[values.Number] = []
     for item in items:
         facts = item.value
         if isinstance(facts, values.Facts):
             terms = [("fact", facts.sub_block, facts.attribute, layer) for layer in facts.indices]
-            numbers.append(values.Symbolic(dict.fromkeys(terms, Fraction(1)), space=facts.space))
+            amounts.append(values.Symbolic(dict.fromkeys(terms, Fraction(1)), space=facts.space))
         else:
-            numbers.append(as_number(ctx, facts, item.span, f"what `{name}` adds"))
-    if not numbers:
+            amounts.append(numbers.as_number(ctx, facts, item.span, f"what `{name}` adds"))
+    if not amounts:
         return Quantity(Fraction(0))
-    constants = _need_alike(ctx, name, numbers, items)
-    if len(constants) == len(numbers):
+    constants = _need_alike(ctx, name, amounts, items)
+    if len(constants) == len(amounts):
         total = sum((n.value for n in constants), Fraction(0))
         return guard(ctx, Quantity(total, constants[0].dimension, constants[0].form), call.span)
-    return guard(ctx, _added(ctx, [*map(as_symbolic, numbers)], call.span), call.span)
+    return guard(ctx, _added(ctx, [*map(numbers.as_symbolic, amounts)], call.span), call.span)
 
 
 def _added(ctx: Context, parts: list[values.Symbolic], span: Span) -> values.Symbolic:
     """Add up. Sums over many layers are work, which loops may ask for again and again."""
     ctx.spend(span, sum(len(part.terms) for part in parts) // TERMS_PER_STEP)
-    return add_all(parts)
+    return numbers.add_all(parts)
 
 
-def _need_alike(ctx: Context, op: str, numbers: list[values.Number], items: values.Items) -> list[Quantity]:
+def _need_alike(ctx: Context, op: str, amounts: list[values.Number], items: values.Items) -> list[Quantity]:
     """Refuse numbers of different dimensions; return the constants among them."""
-    first = numbers[0]
-    for number, item in zip(numbers, items, strict=True):
-        if number.dimension != first.dimension or is_times(number) != is_times(first):
+    first = amounts[0]
+    for number, item in zip(amounts, items, strict=True):
+        if number.dimension != first.dimension or numbers.is_times(number) != numbers.is_times(first):
             said: Args = {"op": op, "left": values.describe(first), "right": values.describe(number)}
-            raise ctx.refuse(errors.UnlikeSum(item.span, label(number), help="", **said))
-    return [n for n in numbers if isinstance(n, Quantity)]
+            raise ctx.refuse(errors.UnlikeSum(item.span, numbers.label(number), help="", **said))
+    return [n for n in amounts if isinstance(n, Quantity)]
 
 
 def _mean(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
@@ -192,7 +180,7 @@ def _mean(ctx: Context, name: str, items: values.Items, call: tree.Call) -> valu
         raise ctx.missing(call.span, "`mean`", "at least one value")
     total = _sum(ctx, name, items, call)
     if isinstance(total, values.Symbolic):
-        return guard(ctx, scale(total, Fraction(1, size)), call.span)
+        return guard(ctx, numbers.scale(total, Fraction(1, size)), call.span)
     return guard(ctx, Quantity(total.value / size, total.dimension, total.form), call.span)
 
 
@@ -209,7 +197,7 @@ def _counted(ctx: Context, item: values.Located) -> list[values.Symbolic]:
     if not isinstance(value, values.Boolean | values.Formula | values.Conjunction | values.Matches):
         _refuse_uncounted(ctx, value, span)
     found = list[values.Symbolic]()
-    parts = statements(ctx, item)
+    parts = tables.statements(ctx, item)
     if parts is None:
         help = "what is counted hangs on one layer: `count(l.ffn.width >= 4096 for l in layers)`"
         raise ctx.wrong(span, _COUNTED, _COUNTS, "a bound on a metric or on several layers", help)
@@ -221,10 +209,10 @@ def _counted(ctx: Context, item: values.Located) -> list[values.Symbolic]:
                 key: values.TermKey = ("count", single.sub_block, single.alternatives, single.layer)
                 found.append(values.Symbolic({key: Fraction(1)}, space=statement.space))
             case values.Formula():
-                if (at := layer_spoken_of(statement)) is None:
+                if (at := tables.layer_spoken_of(statement)) is None:
                     help = "each thing counted hangs on one layer; statements between layers are a `require` each"
                     raise ctx.wrong(span, _COUNTED, _COUNTS, "a statement about several layers", help)
-                found.append(as_symbolic(number_of(truth_of(ctx, statement, at, span))))
+                found.append(numbers.as_symbolic(tables.number_of(tables.truth_of(ctx, statement, at, span))))
     return found
 
 
@@ -245,24 +233,24 @@ _COUNTED, _COUNTS = "what `count` counts", "statements such as `attention is noo
 
 def _extreme(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
     """`min` and `max` of constants, or inside one layer."""
-    numbers: list[values.Number] = []
+    amounts: list[values.Number] = []
     for item in items:
         if isinstance(item.value, values.Facts):
             _refuse_extreme(ctx, name, item.span, layers=True)
-        numbers.append(as_number(ctx, item.value, item.span, f"what `{name}` compares"))
-    if not numbers:
+        amounts.append(numbers.as_number(ctx, item.value, item.span, f"what `{name}` compares"))
+    if not amounts:
         raise ctx.missing(call.span, f"`{name}`", "at least one value")
-    constants = _need_alike(ctx, name, numbers, items)
-    if len(constants) == len(numbers):
+    constants = _need_alike(ctx, name, amounts, items)
+    if len(constants) == len(amounts):
         return (min if name == "min" else max)(constants, key=lambda n: n.value)
-    if len(numbers) == 1:
-        return numbers[0]
-    tables = tables_of(ctx, numbers, call.span)
-    if tables is None:
-        pairs = zip(numbers, items, strict=True)
+    if len(amounts) == 1:
+        return amounts[0]
+    inside = tables.tables_of(ctx, amounts, call.span)
+    if inside is None:
+        pairs = zip(amounts, items, strict=True)
         whose, at = next((n, i.span) for n, i in pairs if isinstance(n, values.Symbolic))
-        _refuse_extreme(ctx, name, at, layers=all(key[0] in LAYER_TERMS for key in whose.terms))
-    return pointwise(tables, numbers[0].dimension, EXTREMES[name])
+        _refuse_extreme(ctx, name, at, layers=all(key[0] in numbers.LAYER_TERMS for key in whose.terms))
+    return tables.pointwise(inside, amounts[0].dimension, EXTREMES[name])
 
 
 def _refuse_extreme(ctx: Context, name: str, span: Span, layers: bool) -> NoReturn:
@@ -278,15 +266,15 @@ def _refuse_extreme(ctx: Context, name: str, span: Span, layers: bool) -> NoRetu
 
 def _rounded(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
     (item,), what = _only(ctx, name, items, call), f"what `{name}` takes"
-    value = as_number(ctx, item.value, item.span, what)
+    value = numbers.as_number(ctx, item.value, item.span, what)
     if isinstance(value, Quantity):
         form = value.form if name == "abs" else "plain"
         return Quantity(ROUNDINGS[name](value.value), value.dimension, form)
-    tables = tables_of(ctx, [value], call.span)
-    if tables is None:
+    inside = tables.tables_of(ctx, [value], call.span)
+    if inside is None:
         help = f"`{name}` is not linear over several layers; inside one layer it is a table of that layer"
         raise ctx.refuse(errors.NotConstant(item.span, what=what, got="this", help=help))
-    return pointwise(tables, value.dimension, ROUNDINGS[name])
+    return tables.pointwise(inside, value.dimension, ROUNDINGS[name])
 
 
 def _only(ctx: Context, name: str, items: values.Items, call: tree.Call, help: str = "") -> values.Items:
@@ -299,7 +287,7 @@ def _only(ctx: Context, name: str, items: values.Items, call: tree.Call, help: s
 def _quantified(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
     found: list[values.Formula] = []
     for item in items:
-        parts = statements(ctx, item)
+        parts = tables.statements(ctx, item)
         if parts is None:
             got = BOUND if isinstance(item.value, values.Conjunction) else values.describe(item.value)
             raise ctx.refuse(errors.NotPropositional(item.span, op=name, got=got))
@@ -321,30 +309,26 @@ def _size(ctx: Context, name: str, items: values.Items, call: tree.Call) -> valu
     (item,), span = _only(ctx, name, items, call, help), call.span
     match item.value:
         case values.Layers(space=space, indices=()):
-            numbers = {prod(map(len, layer)) for layer in zip(*space.base.values(), strict=True)}
+            amounts = {prod(map(len, layer)) for layer in zip(*space.base.values(), strict=True)}
         case values.Layers(space=space, indices=(layer,), single=True):
-            numbers = {prod(len(rows[layer]) for rows in space.chosen.values())}
+            amounts = {prod(len(rows[layer]) for rows in space.chosen.values())}
         case values.SubBlocks(space=space, sub_block=sub_block, indices=(layer,), single=True):
-            numbers = {len(space.choices(sub_block)[layer])}
+            amounts = {len(space.choices(sub_block)[layer])}
         case values.SubBlocks(space=space, sub_block=sub_block, single=False):
-            numbers = set(map(len, space.base[sub_block]))
+            amounts = set(map(len, space.base[sub_block]))
         case value:
             raise ctx.wrong(item.span, "what `size` counts", "a layer", value, help)
     if space.incomplete:
         return values.POISON
-    if len(numbers) > 1:
+    if len(amounts) > 1:
         help = "name a layer: `size(layers[0])`"
         raise ctx.refuse(errors.DiffersByLayer(span, what=f"`{ctx.source(span)}`", help=help))
-    return Quantity(Fraction(numbers.pop()))
-
-
-def _count(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
-    return count(ctx, items, call.span)
+    return Quantity(Fraction(amounts.pop()))
 
 
 _BUILT_IN: dict[str, Callable[[Context, str, values.Items, tree.Call], values.Value]] = {
     "sum": _sum,
-    "count": _count,
+    "count": lambda ctx, name, items, call: count(ctx, items, call.span),
     "mean": _mean,
     "size": _size,
     "distinct": read_distinct,

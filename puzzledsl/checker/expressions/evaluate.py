@@ -6,29 +6,20 @@ Context.enter and Context.spend bound the work of `fn`s and `let`s.
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import assert_never
 
 from puzzledsl.base.diagnostics import Args, Fix, Span
 from puzzledsl.base.units import BadLiteral, Quantity, parse_quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context, Refused
+from puzzledsl.checker.context import MAX_OPTIONS, Context, Refused
+from puzzledsl.checker.expressions import layer_tables as tables
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.arithmetic import combine
 from puzzledsl.checker.expressions.attributes import attribute, index
 from puzzledsl.checker.expressions.calls import call
-from puzzledsl.checker.expressions.coercions import as_constant, as_number
-from puzzledsl.checker.expressions.comparisons import compare
-from puzzledsl.checker.expressions.layer_tables import (
-    as_formula,
-    layer_spoken_of,
-    number_of,
-    pointwise,
-    tables_of,
-    truth_of,
-)
 from puzzledsl.checker.expressions.logic import connect, invert, same_as, subject_is
-from puzzledsl.checker.expressions.terms import negate
-from puzzledsl.checker.limits import MAX_OPTIONS
+from puzzledsl.checker.expressions.numbers import as_constant, as_number, as_symbolic, scale
+from puzzledsl.checker.expressions.operators import combine, compare
 from puzzledsl.checker.names.words import lookup, unknown_name
 from puzzledsl.language.calls import CONSTRUCTORS
 from puzzledsl.syntax import tree
@@ -118,34 +109,28 @@ def _options(ctx: Context, expr: tree.Choice, scope: values.Scope) -> values.Val
 
 
 def _conditional(ctx: Context, expr: tree.Cond, scope: values.Scope) -> values.Value:
+    """The side that a constant chooses; of a layer's choice, a table of that layer, where all of it hangs on one."""
     condition, span = ctx.value(expr.condition, scope), expr.condition.span
-    statement = condition
-    if isinstance(condition, values.Formula | values.Conjunction):
-        statement = as_formula(ctx, condition, span) or condition
-    elif not isinstance(condition, values.Boolean):
+    if not isinstance(condition, values.Boolean | values.Formula | values.Conjunction):
         raise ctx.wrong(span, "the condition of `if`", "true or false", condition)
+    statement = tables.as_formula(ctx, condition, span)
     if isinstance(statement, values.Boolean):
         return ctx.value(expr.then if statement.value else expr.otherwise, scope)
-    return _decided(ctx, expr, statement, scope)
 
+    def read(_: Context, side: tree.Expr) -> values.Number:
+        return as_number(ctx, ctx.value(side, scope), side.span, "each side of `if`")
 
-def _decided(ctx: Context, expr: tree.Cond, statement: values.Value, scope: values.Scope) -> values.Value:
-    """`if` on a layer's choice: a table of that layer, where all of it hangs on one."""
-    then, otherwise = ctx.all(_side, (expr.then, expr.otherwise), scope)
+    then, otherwise = ctx.all(read, (expr.then, expr.otherwise))
     if then.dimension != otherwise.dimension:
         said: Args = {"op": "if", "left": values.describe(then), "right": values.describe(otherwise)}
         raise ctx.refuse(errors.UnlikeSum(expr.span, **said))
-    if isinstance(statement, values.Formula) and (at := layer_spoken_of(statement)) is not None:
-        truth = number_of(truth_of(ctx, statement, at, expr.condition.span))
-        if (tables := tables_of(ctx, [truth, then, otherwise], expr.span)) is not None:
-            return pointwise(tables, then.dimension, lambda c, a, b: a if c else b)
+    if isinstance(statement, values.Formula) and (at := tables.layer_spoken_of(statement)) is not None:
+        truth = tables.number_of(tables.truth_of(ctx, statement, at, span))
+        if (inside := tables.tables_of(ctx, [truth, then, otherwise], expr.span)) is not None:
+            return tables.pointwise(inside, then.dimension, lambda c, a, b: a if c else b)
     what, got = "the condition of `if` and both its sides", "more than one layer's choice"
     help = "inside one layer `if` makes a table; between layers write `require … implies …`"
-    raise ctx.refuse(errors.NotConstant(expr.condition.span, what=what, got=got, help=help))
-
-
-def _side(ctx: Context, side: tree.Expr, scope: values.Scope) -> values.Number:
-    return as_number(ctx, ctx.value(side, scope), side.span, "each side of `if`")
+    raise ctx.refuse(errors.NotConstant(span, what=what, got=got, help=help))
 
 
 def _binary(ctx: Context, expr: tree.Binary, scope: values.Scope) -> values.Value:
@@ -172,15 +157,18 @@ def _step(
     if node.op == "+" and isinstance(left, values.Text) and isinstance(right, values.Text):
         return values.Text(left.value + right.value)
     first = as_number(ctx, left, left_span, what)  # the operator itself may be wrong: one report is enough
-    return combine(ctx, node.op, first, as_number(ctx, right, node.right.span, what), node, left_span)
+    return combine(ctx, first, as_number(ctx, right, node.right.span, what), node, left_span)
 
 
 def _unary(ctx: Context, expr: tree.Unary, scope: values.Scope) -> values.Value:
     value = ctx.value(expr.operand, scope)
     if expr.op == "not":
         return invert(ctx, value, expr.operand.span)
-    number = as_number(ctx, value, expr.operand.span, f"what `{expr.op}` is applied to")
-    result = negate(number) if expr.op == "-" else number
+    result = as_number(ctx, value, expr.operand.span, f"what `{expr.op}` is applied to")
+    if isinstance(result, Quantity) and expr.op == "-":
+        result = Quantity(-result.value, result.dimension, result.form)
+    elif expr.op == "-":
+        result = scale(as_symbolic(result), Fraction(-1))
     if isinstance(expr.operand, tree.Literal_) and isinstance(result, Quantity):
         ctx.written[id(result)] = result
     return result

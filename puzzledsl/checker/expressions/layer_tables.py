@@ -20,11 +20,10 @@ from puzzledsl.base.frozen import record
 from puzzledsl.base.phrases import listed
 from puzzledsl.base.units import COUNT, Dimension, Quantity, format_quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context
+from puzzledsl.checker.context import CELLS_PER_STEP, MAX_CELLS, Context
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.terms import LAYER_TERMS, to_linear
-from puzzledsl.checker.limits import CELLS_PER_STEP, MAX_CELLS
-from puzzledsl.checker.spaces.space_info import SpaceInfo
+from puzzledsl.checker.expressions.numbers import LAYER_TERMS, to_linear
+from puzzledsl.checker.expressions.values import SpaceInfo
 from puzzledsl.ir import logic, nodes
 from puzzledsl.ir.facts import fact
 from puzzledsl.ir.logic import Pair, layers_of
@@ -252,10 +251,7 @@ def one_of(what: str, numbers: Collection[Fraction | int]) -> str:
 
 
 def statement(table: Table, truth: Sequence[Sequence[bool]]) -> values.Statement:
-    """Return the formula that holds exactly where `truth[attention][ffn]` is true.
-
-    It speaks of one sub-block if that suffices, else it is a disjunction of pairs.
-    """
+    """Return the formula that holds where `truth[attention][ffn]` is true: about one sub-block, or a disjunction of pairs."""
     space, layer = table.space, table.layer
     own = [len(space.choices(part)[layer]) or 1 for part in BOTH]
     rows = [tuple(row[: own[1]]) for row in truth[: own[0]]]

@@ -14,23 +14,12 @@ from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.diagnostics import Args, Fix, Span
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context
+from puzzledsl.checker.context import MAX_FORMULA, Context
+from puzzledsl.checker.expressions import layer_tables as tables
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.coercions import as_number
-from puzzledsl.checker.expressions.layer_tables import (
-    BOTH,
-    as_formula,
-    axes_of,
-    axis,
-    axis_names,
-    layer_of,
-    layer_spoken_of,
-    statements,
-    tables_of,
-)
-from puzzledsl.checker.limits import MAX_FORMULA
+from puzzledsl.checker.expressions.numbers import as_number
+from puzzledsl.checker.expressions.values import SpaceInfo
 from puzzledsl.checker.spaces.arguments import matching, predicate
-from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir import logic, nodes
 from puzzledsl.ir.facts import fact
 from puzzledsl.syntax import tree
@@ -53,14 +42,21 @@ def subject_is(ctx: Context, node: tree.Is, subject: values.Value, scope: values
         case values.SubBlocks(single=False):
             space, part, indices = subject.space, subject.sub_block, subject.indices
             found = matching(ctx, node.pattern, scope, space, part, indices)
-            names, others = reversed(found) if node.negated else found
-            return values.Matches(space, part, names, others, indices, ctx.source(node.span))
+            found = found[::-1] if node.negated else found
+            return values.Matches(space, part, *found, indices, ctx.source(node.span))
         case values.SubBlocks():
             formula = values.Formula(_choice(ctx, node, subject, subject.sub_block, scope), 1, subject.space)
-        case values.ModelEnd():
-            return _of_end(ctx, node, subject, scope)
+        case values.ModelEnd(space=space, site=site):
+            test, offered = predicate(ctx, node.pattern, scope, space, site), space.of_end(site)
+            names = tuple(a.name for a in offered if test(a, space.shape) != node.negated)
+            if space.incomplete:
+                return values.POISON
+            if len(names) in (0, len(offered)):  # the space gives the end no choice
+                return values.Boolean(bool(names))
+            single = nodes.Is(layer=space.shape.layers, sub_block=site, alternatives=names)
+            return values.Formula(single, 1, space)
         case values.Layers(single=True) if subject.indices:
-            operands = tuple(_choice(ctx, node, subject, part, scope) for part in BOTH)
+            operands = tuple(_choice(ctx, node, subject, part, scope) for part in tables.BOTH)
             formula = values.Formula(nodes.And(operands=operands), 3, subject.space)
         case values.Layers():
             help = f"go through them: `count(l is {ctx.source(node.pattern.span)} for l in layers)`"
@@ -80,19 +76,6 @@ def _choice(ctx: Context, node: tree.Is, subject: One, part: SubBlock, scope: va
     names, _ = matching(ctx, node.pattern, scope, subject.space, part, subject.indices)
     (layer,) = subject.indices
     return nodes.Is(layer=layer, sub_block=part, alternatives=names[layer])
-
-
-def _of_end(ctx: Context, node: tree.Is, subject: values.ModelEnd, scope: values.Scope) -> values.Value:
-    """Return `head is pattern`: a constant where the space gives the end no choice."""
-    space, site = subject.space, subject.site
-    test, offered = predicate(ctx, node.pattern, scope, space, site), space.of_end(site)
-    names = tuple(a.name for a in offered if test(a, space.shape) != node.negated)
-    if space.incomplete:
-        return values.POISON
-    if len(names) in (0, len(offered)):
-        return values.Boolean(bool(names))
-    layer = space.shape.layers
-    return values.Formula(nodes.Is(layer=layer, sub_block=site, alternatives=names), 1, space)
 
 
 def connect(
@@ -141,7 +124,7 @@ def _joined(
         items = tuple(item for part in parts for item in part if isinstance(item, _JOINED))
         afford(ctx, len(items), span, "this requirement")
         return values.Conjunction(items)
-    sides = [as_formula(ctx, side, at) for side, at in ((left, left_span), (right, node.right.span))]
+    sides = [tables.as_formula(ctx, side, at) for side, at in ((left, left_span), (right, node.right.span))]
     if None in sides:
         place = left_span if sides[0] is None else node.right.span
         help = "a bound on a metric is a `require` of its own; `and` may join several"
@@ -174,7 +157,7 @@ def invert(ctx: Context, value: values.Value, span: Span) -> values.Value:
         case values.Matches():
             return replace(value, names=value.others, others=value.names, text=f"not {value.text}")
         case values.Conjunction():
-            if (statement := as_formula(ctx, value, span)) is not None:
+            if (statement := tables.as_formula(ctx, value, span)) is not None:
                 return invert(ctx, statement, span)
             help = "turn the comparison round: `not a <= b` is `a > b`"
             raise ctx.refuse(errors.NotPropositional(span, op="not", got=BOUND, help=help))
@@ -193,14 +176,16 @@ def same_as(ctx: Context, node: tree.SameAs, left: values.Value, right: values.V
     if own != others:
         # the help makes the right side like the left
         part, sides = others if own == "layer" else own, (node.left, node.right)
-        layers = [s.target if isinstance(s, tree.Attribute) and s.name.text in BOTH else s for s in sides]
+        layers = [
+            s.target if isinstance(s, tree.Attribute) and s.name.text in tables.BOTH else s for s in sides
+        ]
         first, second = (f"{ctx.source(layer.span)}.{part}" for layer in layers)
         said: Args = {"left": _NAMES[own], "right": _NAMES[others]}
         raise ctx.refuse(errors.NotAlike(node.span, help=f"write `{first} same as {second}`", **said))
     space, (i,), (j,) = left.space, left.indices, right.indices
     if i == j:
         return values.Boolean(True)
-    parts = BOTH if isinstance(left, values.Layers) else (left.sub_block,)
+    parts = tables.BOTH if isinstance(left, values.Layers) else (left.sub_block,)
     names = {part: [{a.name for a in space.choices(part)[layer]} for layer in (i, j)] for part in parts}
     apart = any(not here & there for here, there in names.values())
     open_ = tuple(part for part, (here, there) in names.items() if len(here | there) > 1)
@@ -235,7 +220,9 @@ def _need_one(
             got = f"the {'FFN' if sub_block == 'ffn' else sub_block} of several layers"
         case values.Constructed():
             help = f"an alternative stands behind `is`: `{beside} is {text}`"
-        case values.Facts() | values.Symbolic() if isinstance(value, values.Facts) or layer_of([value]):
+        case values.Facts() | values.Symbolic() if isinstance(value, values.Facts) or tables.layer_of(
+            [value]
+        ):
             help = "figures are compared with `==`: `layers[3].ffn.width == layers[2].ffn.width`"
     raise ctx.wrong(side.span, "each side of `same as`", "one layer or a sub-block of one", got, help)
 
@@ -258,7 +245,7 @@ def read_runs(ctx: Context, name: str, items: values.Items, call: tree.Call) -> 
     space: SpaceInfo | None = None
     example = f"`{name}(l is noop for l in layers)`"
     for item in items:
-        parts = statements(ctx, item)
+        parts = tables.statements(ctx, item)
         if parts is None:
             part = item.value.sub_block if isinstance(item.value, values.SubBlocks) else ""
             help = f"say what: `{name}({part} is noop)`" if part else ""
@@ -268,7 +255,7 @@ def read_runs(ctx: Context, name: str, items: values.Items, call: tree.Call) -> 
                 found.append(_TRUE if each.value else _FALSE)
                 size += 1
                 continue
-            if (at := layer_spoken_of(each)) is None:
+            if (at := tables.layer_spoken_of(each)) is None:
                 help = f"each statement is about one layer: {example}"
                 raise ctx.wrong(item.span, what, _STATEMENT, "a statement about several layers", help)
             if at[1] <= last:
@@ -335,27 +322,30 @@ def _taken(ctx: Context, item: values.Located) -> list[tuple[int | None, Takes]]
         case values.SubBlocks(space=space, sub_block=part, indices=indices):
             return [(i, _of_part(space, part, i, None)) for i in indices]
         case values.Layers(space=space, indices=indices) if indices:
-            axes = [(axis_names(space, i, "attention"), axis_names(space, i, "ffn")) for i in indices]
+            axes = [
+                (tables.axis_names(space, i, "attention"), tables.axis_names(space, i, "ffn"))
+                for i in indices
+            ]
             pairs = [tuple(tuple(f"{a}/{f}" for f in ffn) for a in own) for own, ffn in axes]
-            return [(i, (*axis, pair)) for i, axis, pair in zip(indices, axes, pairs, strict=True)]
+            return [(i, (*both, pair)) for i, both, pair in zip(indices, axes, pairs, strict=True)]
         case values.Boolean() | values.Formula() | values.Matches():
             help = "statements are counted: `count(attention is noop)`"
             raise ctx.wrong(item.span, what, _FIGURE, value, help)
     number = as_number(ctx, value, item.span, what)
     if isinstance(number, Quantity):
         return [(None, ((), (), ((str(number.value),),)))]
-    tables = tables_of(ctx, [number], item.span)
-    if tables is None:
+    inside = tables.tables_of(ctx, [number], item.span)
+    if inside is None:
         help = "each value hangs on one layer: `distinct(l.ffn.width for l in layers)`"
         raise ctx.wrong(item.span, what, _FIGURE, "a figure of several layers or of the whole child", help)
-    attention, ffn, cells = axes_of(tables[0])
+    attention, ffn, cells = tables.axes_of(inside[0])
     shown = tuple(tuple(str(cell) for cell in row) for row in cells)
-    return [(tables[0].layer, (attention, ffn, shown))]
+    return [(inside[0].layer, (attention, ffn, shown))]
 
 
 def _of_part(space: SpaceInfo, part: SubBlock, layer: int, attribute: str | None) -> Takes:
     """A fact of each alternative of a layer's sub-block; without an attribute, its name."""
-    here = axis(space, layer, part)
+    here = tables.axis(space, layer, part)
     names = shown = tuple(a.name for a in here)
     if attribute is not None:
         shown = tuple(str(fact(a, attribute, space.shape.at(layer))) for a in here)

@@ -18,10 +18,9 @@ from puzzledsl.base.settings import REQUIRED, Call, Setting
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, format_quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context, Refused
+from puzzledsl.checker.context import MAX_COUNT, Context, Refused
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.coercions import as_constant, as_whole, between
-from puzzledsl.checker.limits import MAX_COUNT
+from puzzledsl.checker.expressions.numbers import as_constant, as_whole, between
 from puzzledsl.checker.names.words import read_ref, read_word, shipped_names, unknown_name
 from puzzledsl.language.calls import FORMER_SETTINGS
 from puzzledsl.language.kinds import KINDS
@@ -142,11 +141,12 @@ class Settings:
         if known.calls:
             call = read_call(self.ctx, entry.expr, entry.scope, known)
             return lower_call(self.ctx, call, known.calls[call.name])
-        if known.kinds and (known.many or known.sums):
-            found = [self.ctx.attempt(self._name, expr, entry, known) for expr in summands(entry.expr)]
-            return tuple(dict.fromkeys(filter(None, found)))
         if known.kinds:
-            return self._name(entry.expr, entry, known)
+            if not (known.many or known.sums):
+                return self.ctx.name_of(read_ref(self.ctx, entry.expr, entry.scope, known.kinds))
+            each = [(self.ctx, expr, entry.scope, known.kinds) for expr in summands(entry.expr)]
+            found = filter(None, [self.ctx.attempt(read_ref, *named) for named in each])
+            return tuple(dict.fromkeys(map(self.ctx.name_of, found)))
         if known.words and known.type is not bool:
             return read_word(self.ctx, entry.expr, entry.scope, known.words, known.noun)
         if known.type is int and known.unit == COUNT:
@@ -176,9 +176,6 @@ class Settings:
         entry = self.entries[key]
         return self.attempt(read_ref, self.ctx, entry.expr, entry.scope, self.known(key).kinds)
 
-    def _name(self, expr: tree.Expr, entry: Entry, known: Setting) -> str:
-        return self.ctx.name_of(read_ref(self.ctx, expr, entry.scope, known.kinds))
-
     def count(self, key: str, low: int, high: int) -> int:
         """Return a whole number within bounds."""
         return as_whole(self.ctx, self.value(key), self.place(key), f"`{key}`", low, high)
@@ -188,21 +185,20 @@ class Settings:
         found = as_constant(self.ctx, self.value(key), self.place(key), f"`{key}`", known.unit)
         above, low, high = known.more_than, known.at_least, known.at_most
         below = (above is not None and found.value <= above) or (low is not None and found.value < low)
-        if not below and (high is None or found.value <= high):
-            return found.value
-        ends = [end and format_quantity(end, known.unit) for end in (low, high)]
-        condition = between(*ends)
-        if above is not None:
-            condition = f"more than {above}" + ("" if high is None else f" and {between(None, ends[1])}")
-        return self.out_of_range(key, condition, str(found))
+        if below or (high is not None and found.value > high):
+            ends = [end and format_quantity(end, known.unit) for end in (low, high)]
+            more = "" if high is None else f" and {between(None, ends[1])}"
+            self.out_of_range(
+                key, between(*ends) if above is None else f"more than {above}{more}", str(found)
+            )
+        return found.value
 
     def _out_of_range(self, key: str, condition: str, got: str) -> NoReturn:
         """Refuse a number out of bounds. A plain number above 1 for a share was most likely meant as a percentage."""
         place, help, fixes = self.place(key), "", []
         if condition == between(0, 1) and re.fullmatch(r"[\d.]+", got):
-            help = "it is a share, such as `5%`"
-            if float(got) < 100:
-                help, fixes = f"it is a share: write `{got}%`", [Fix.replace(place, f"{got}%", safe=False)]
+            help = f"it is a share: write `{got}%`" if float(got) < 100 else "it is a share, such as `5%`"
+            fixes = [Fix.replace(place, f"{got}%", safe=False)] if float(got) < 100 else []
         raise self.ctx.beyond(place, f"`{key}`", condition, got, help, fixes)
 
     def text(self, key: str) -> str:
@@ -216,10 +212,7 @@ class Settings:
 
 
 def lower(settings: Settings, node: type[T], old: T | None = None, /, **given: Any) -> T:
-    """Return the node of a body or a call: each setting read as its field says.
-
-    `given`: fields that the caller has read. `old`: a node that has the values of what is not written.
-    """
+    """Return a node, each setting but the `given` ones read as its field says; `old` has the values of what is not written."""
     if old is None:
         settings.need_all(*given)
     for key, known in settings.table.items():
@@ -289,10 +282,7 @@ def as_call(ctx: Context, value: values.Value, span: Span, takes: Setting) -> va
 def from_call(
     ctx: Context, call: values.Constructed, form: Call, into: Callable[..., Settings] = Settings
 ) -> Settings:
-    """Collect the arguments of a call of this form. Positional ones beyond those with names become `0`, `1` and so on.
-
-    `into` makes another class of settings of them.
-    """
+    """Collect the arguments of a call into a class. Positional ones beyond those with names become `0`, `1` and so on."""
     name = call.base.name if call.base else call.name
     found = into(ctx, f"`{name}`", call.span, form.arguments, write=form.write)
     found.quiet_about_missing = ctx.file_of(call.span).is_damaged(call.span)

@@ -1,4 +1,4 @@
-"""Values of expressions, and the symbols and scopes that hold them.
+"""Values of expressions, and what is known of a space for reading patterns, overrides and the expressions of its searches.
 
 `POISON` is the value of an expression whose mistake is already reported: every operation on it is silent and gives
 POISON again. Symbolic values are those that only a search decides.
@@ -6,32 +6,123 @@ POISON again. Symbolic values are those that only a search decides.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from pathlib import Path
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import Any, Literal
 
-from puzzledsl.alternatives.alternative import EndName, SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, Alternative, EndName, SubBlock
+from puzzledsl.alternatives.ends import PARENT_ENDS
+from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.units import COUNT, Dimension, Quantity
-from puzzledsl.checker.names.syntax_error_regions import SyntaxErrorRegions, declares_unread
-from puzzledsl.checker.spaces.space_info import SpaceInfo
+from puzzledsl.checker.names.names import POISON as POISON
+from puzzledsl.checker.names.names import LocalNames as LocalNames
+from puzzledsl.checker.names.names import Poison as Poison
+from puzzledsl.checker.names.names import SourceFile as SourceFile
+from puzzledsl.checker.names.names import Symbol as Symbol
 from puzzledsl.ir import nodes
+from puzzledsl.ir.nodes import Rounding
 from puzzledsl.language.words import DTYPES, FUNCTIONS
 from puzzledsl.syntax import tree
 
-STD = "std/"
-"""Paths of files that ship with the package begin so."""
+Choice = tuple[Alternative, ...]
+"""Alternatives of one layer at one site, in the order written."""
 
 
-@record
-class Poison:
-    """The value of a faulty expression that is already reported."""
+@dataclass(slots=True, eq=False)
+class SpaceInfo:
+    """A space under construction. `asked` maps widths to their unrounded values.
+
+    `base` has the choice at each site of a layer before overrides, `chosen` the one after: site -> alternatives of every layer.
+    `ends` has the choice of the embedding and of the head, where the space gives one.
+    `parent` is the name that its declaration has, `parent_id` the one that it has in the program.
+
+    `incomplete`: a part of a choice could not be read, so diagnostics about its size and gaps are suppressed.
+    `guessed`: the parent is unknown, and the shape is a placeholder that almost anything fits.
+    """
+
+    name: str
+    parent: str
+    parent_id: str
+    shape: Shape
+    base: dict[SubBlock, list[Choice]]
+    chosen: dict[SubBlock, list[Choice]]
+    ends: dict[EndName, Choice] = field(default_factory=dict)
+    asked: dict[tuple[int, int], set[Fraction]] = field(default_factory=dict)
+    roundings: list[Rounding] = field(default_factory=list)
+    incomplete: bool = False
+    guessed: bool = False
+
+    @property
+    def all_layers(self) -> tuple[int, ...]:
+        """The indices of all layers: 0 to layers - 1."""
+        return tuple(range(self.shape.layers))
+
+    def choices(self, site: SubBlock) -> list[Choice]:
+        """Return the alternatives of every layer at one site."""
+        return self.chosen[site]
+
+    def of_end(self, site: EndName) -> Choice:
+        """Return the alternatives of an end of the model: the parent's alone where the space gives no choice."""
+        return self.ends.get(site, (PARENT_ENDS[site],))
+
+    def choose(self, site: SubBlock, found: Sequence[Sequence[Alternative]]) -> None:
+        """Set the choice of every layer; one without an alternative keeps its own sub-block."""
+        alike: dict[int, Choice] = {}
+        for choice in found:
+            alike.setdefault(id(choice), tuple(choice) or (PARENTS[site],))
+        self.base[site] = [alike[id(choice)] for choice in found]
+        self.chosen[site] = [*self.base[site]]
+
+    def alternatives(self, site: SubBlock, layers: tuple[int, ...]) -> list[Alternative]:
+        """Return the distinct alternatives that `layers` can choose, in the order written."""
+        found: dict[Alternative, None] = {}
+        for layer in layers:
+            found.update(dict.fromkeys(self.chosen[site][layer]))
+        return list(found)
+
+    def derived(self, name: str) -> SpaceInfo:
+        """Return a space that begins as this one."""
+        return replace(
+            self,
+            name=name,
+            base={site: [*rows] for site, rows in self.base.items()},
+            chosen={site: [*rows] for site, rows in self.chosen.items()},
+            asked={width: set(exact) for width, exact in self.asked.items()},
+            ends=dict(self.ends),
+            roundings=[*self.roundings],
+        )
 
 
-POISON = Poison()
+_HEADS = 720_720  # divided by every number up to 16
+_ANY_SHAPE = Shape(
+    family="llama",
+    layers=128,
+    hidden=8192,
+    heads=_HEADS,
+    kv_heads=_HEADS,
+    head_dim=128,
+    intermediate=2**40,
+    vocab=2**17,
+    tied=False,
+)
+
+
+def guessed(name: str) -> SpaceInfo:
+    """Return a placeholder for a space that could not be read, so that its statements and searches can still be checked."""
+    info = all_parent(name, name, name, _ANY_SHAPE)
+    info.incomplete = info.guessed = True
+    return info
+
+
+def all_parent(name: str, parent: str, parent_id: str, shape: Shape) -> SpaceInfo:
+    """Return a space in which every layer stays as it is."""
+    own: dict[SubBlock, Choice] = {site: (PARENTS[site],) for site in SUB_BLOCKS}
+    base = {site: [choice] * shape.layers for site, choice in own.items()}
+    return SpaceInfo(name, parent, parent_id, shape, base, {site: [*rows] for site, rows in base.items()})
 
 
 @record
@@ -181,8 +272,9 @@ class Matches:
 
 
 TermKey = tuple[str | int | tuple[Any, ...], ...]
-"""("metric", scenario, metric) | ("score", name) | ("params",) | ("fact", sub_block, attribute, layer) |
-("count", sub_block, names, layer) | ("table", attention_names, ffn_names, cells, layer)"""
+"""("metric", scenario, metric) | ("score", name) | ("params",) | ("judged", judge, figure) |
+("fact", sub_block, attribute, layer) | ("count", sub_block, names, layer) |
+("table", attention_names, ffn_names, cells, layer)"""
 
 
 @record(eq=False)
@@ -206,10 +298,7 @@ class Formula:
 
 @record(eq=False)
 class Tally:
-    """`runs(P)`, `longest(P)`, `distinct(F)`: a whole number of the child that is not a sum over layers.
-
-    `figure` is its node without bounds; `size` counts the node's parts.
-    """
+    """`runs(P)`, `longest(P)`, `distinct(F)`, no sum over layers: the node of `size` parts, without bounds, and its text."""
 
     figure: nodes.Runs | nodes.Longest | nodes.Distinct
     size: int
@@ -238,117 +327,6 @@ class Conjunction:
 
 Number = Quantity | Symbolic
 Statement = Formula | Boolean
-
-
-# ---------------------------------------------------------------- names
-
-
-@dataclass(slots=True, eq=False)
-class Symbol:
-    """A declared name. `kind` is a declaration's kind, or `param`, `let`, `fn`, `file`.
-
-    A name that only a part of a declaration sees is a `let`, `variable` or `parameter`; `item` is then the whole
-    declaration, or the `let` itself.
-    """
-
-    name: str
-    kind: str
-    item: tree.Item
-    file: SourceFile
-    span: Span
-    target: SourceFile | None = None  # of a `file`
-    value: Value | None = None  # of a `let` or `param`, once evaluated
-    busy: bool = False
-
-    @property
-    def place(self) -> tuple[str, int, int]:
-        """Its file, line and column, by which it is known again in another check."""
-        return self.file.key, self.span.line, self.span.column
-
-
-def declared(item: tree.Param | tree.Fn | tree.Let | tree.Decl, file: SourceFile) -> Symbol:
-    """Return the name that an item of a file declares, if no other item has taken it."""
-    kind = item.kind.text if isinstance(item, tree.Decl) else type(item).__name__.lower()
-    return Symbol(item.name.text, kind, item, file, item.name.span)
-
-
-@dataclass(slots=True, eq=False)
-class SourceFile:
-    """A parsed file. `file` names it in spans, `shown` in the IR (relative to the program, never a machine path).
-
-    `key` is its real path, the same for all ways to it.
-    """
-
-    file: str
-    shown: str
-    path: Path
-    text: str
-    module: tree.Module
-    key: str
-    names: dict[str, Symbol | Poison] = field(default_factory=dict)
-    lines: list[str] = field(default_factory=list)
-    error_regions: SyntaxErrorRegions = field(default_factory=SyntaxErrorRegions)
-    lost_names: bool = False  # names may be declared that cannot be seen: a file used whole that is not there
-    unread: int = 0  # how often a name was one that parsing may have lost
-
-    def __post_init__(self) -> None:
-        self.lines = self.text.split("\n")
-
-    def symbols(self, *kinds: str) -> list[Symbol]:
-        """Return the declarations of some kinds, of any where none is given, in order."""
-        found = (s for s in self.names.values() if isinstance(s, Symbol))
-        return [s for s in found if not kinds or s.kind in kinds]
-
-    @property
-    def is_std(self) -> bool:
-        """True for a file that ships with the package."""
-        return self.shown.startswith(STD)
-
-    def declares_unread(self, name: str) -> bool:
-        """True where the text seems to declare `name` but parsing lost it: its uses are no further mistake."""
-        found = declares_unread(name, self.lines, self.module, self.error_regions)
-        self.unread += found
-        return found
-
-    def is_damaged(self, span: Span, margin: int = 0) -> bool:
-        """True where the parser reported something within a span, or `margin` lines of it: a part of it may be lost."""
-        return self.error_regions.touches(span, margin)
-
-    def source(self, span: Span) -> str:
-        """The text a span of this file covers."""
-        if span.line == span.end_line <= len(self.lines):
-            return self.lines[span.line - 1][span.column - 1 : span.end_column - 1]
-        return span.cut(self.lines)
-
-
-T = TypeVar("T")
-
-
-@record(eq=False)
-class LocalNames(Generic[T]):
-    """Local names with what they stand for, then an outer scope's, then the file's."""
-
-    file: SourceFile
-    names: dict[str, T] = field(default_factory=dict)
-    outer: Self | None = None
-
-    def inner(self, names: dict[str, T] | None = None) -> Self:
-        """A scope inside this one."""
-        return type(self)(self.file, {} if names is None else names, self)
-
-    def local(self, name: str) -> T | None:
-        """Return what stands for a name bound by a body, a `for` or a `fn`; None where there is none."""
-        scope: LocalNames[T] | None = self
-        while scope is not None:
-            if name in scope.names:
-                return scope.names[name]
-            scope = scope.outer
-        return None
-
-    def all_local(self) -> dict[str, T]:
-        """Every local name, nearest first."""
-        outer = {} if self.outer is None else self.outer.all_local()
-        return self.names | {name: found for name, found in outer.items() if name not in self.names}
 
 
 class Scope(LocalNames["Value"]):

@@ -17,9 +17,9 @@ from puzzledsl.base.frozen import record
 from puzzledsl.base.units import COUNT, Dimension, format_quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.expressions.comparisons import FLIPPED
 from puzzledsl.checker.expressions.layer_tables import one_of
-from puzzledsl.checker.expressions.terms import UNITS
+from puzzledsl.checker.expressions.numbers import UNITS
+from puzzledsl.checker.expressions.operators import FLIPPED
 from puzzledsl.ir import logic, nodes
 from puzzledsl.ir.facts import fact, fixed_params, untied_params
 from puzzledsl.ir.logic import Pair, Truth, compared, layers_of, layers_of_term, unbounded
@@ -110,10 +110,7 @@ def _judged(
 def reachable(
     linear: nodes.Linear, layers: Layers, shape: Shape, ends: nodes.EndsChoice | None = None
 ) -> tuple[Fraction, Fraction] | None:
-    """Return the least and greatest value of a sum over the children of a space; None if it needs costs or scores.
-
-    Layers are chosen independently, so both ends are sums of the layers' ends, and both are attained.
-    """
+    """Return the least and greatest value of a sum over a space's children, both attained; None if it needs costs or scores."""
     totals = _layer_totals(linear, layers, shape, ends)
     if totals is None:
         return None
@@ -331,10 +328,7 @@ Ends = tuple[_End | None, _End | None]
 
 
 def warn_of_exclusive(ctx: Context, program: nodes.Program, impossible: set[nodes.Where]) -> None:
-    """Report every bound that leaves nothing of what an earlier one on the same quantity allows.
-
-    The bounds at the places `impossible` exclude every child by themselves, and are reported for that already.
-    """
+    """Report each bound that leaves nothing of an earlier one's; those at places `impossible` are reported already."""
     for search in program.searches.values():
         shape = program.parents[program.spaces[search.space].parent].shape
         tightest: dict[tuple[object, int], tuple[Ends, nodes.Where]] = {}

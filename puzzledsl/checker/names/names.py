@@ -1,25 +1,181 @@
-"""Loader of a program: its files, each with the names that it declares and uses."""
+"""Files of a program, each with the names that it declares and uses, their loader, and scopes inside them.
+
+A syntax error can hide a declared name, a part of a body or arguments of a call. Near one, the checker suppresses
+diagnostics that such a loss would cause. The rest of the file is checked as usual.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TypeVar, assert_never
+from typing import Any, Generic, Self, TypeVar, assert_never
 
-from puzzledsl.base.diagnostics import Args, Fix, Label, Near, Sink, Span
+from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, Near, Sink, Span
+from puzzledsl.base.frozen import record
 from puzzledsl.base.resources import listing, resource
 from puzzledsl.base.suggest import closest
 from puzzledsl.checker import errors
-from puzzledsl.checker.expressions.values import POISON, STD, Poison, SourceFile, Symbol, declared
-from puzzledsl.checker.limits import MAX_FILES
-from puzzledsl.checker.names.syntax_error_regions import SyntaxErrorRegions, may_declare_any
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import normalise, parse, read_source
 
 T = TypeVar("T")
+STD = "std/"
+"""Paths of files that ship with the package begin so."""
+_DECLARING = (*KINDS, "param", "let", "fn")
+
+
+@record
+class Poison:
+    """The value of a faulty expression that is already reported."""
+
+
+POISON = Poison()
+
+
+@dataclass(slots=True, eq=False)
+class Symbol:
+    """A declared name. `kind` is a declaration's kind, or `param`, `let`, `fn`, `file`.
+
+    A name that only a part of a declaration sees is a `let`, `variable` or `parameter`; `item` is then the whole
+    declaration, or the `let` itself.
+    """
+
+    name: str
+    kind: str
+    item: tree.Item
+    file: SourceFile
+    span: Span
+    target: SourceFile | None = None  # of a `file`
+    value: Any = None  # of a `let` or `param`, once evaluated
+    busy: bool = False
+
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """Its file, line and column, by which it is known again in another check."""
+        return self.file.key, self.span.line, self.span.column
+
+
+def declared(item: tree.Param | tree.Fn | tree.Let | tree.Decl, file: SourceFile) -> Symbol:
+    """Return the name that an item of a file declares, if no other item has taken it."""
+    kind = item.kind.text if isinstance(item, tree.Decl) else type(item).__name__.lower()
+    return Symbol(item.name.text, kind, item, file, item.name.span)
+
+
+@dataclass(slots=True, eq=False)
+class SourceFile:
+    """A parsed file. `file` names it in spans, `shown` in the IR (relative to the program, never a machine path).
+
+    `key` is its real path, the same for all ways to it.
+    """
+
+    file: str
+    shown: str
+    path: Path
+    text: str
+    module: tree.Module
+    key: str
+    names: dict[str, Symbol | Poison] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    error_lines: set[int] = field(default_factory=set)  # of what the parser reported
+    error_ranges: list[tuple[int, int]] = field(
+        default_factory=list
+    )  # and of its labels, such as the open brace
+    lost_names: bool = False  # names may be declared that cannot be seen: a file used whole that is not there
+    unread: int = 0  # how often a name was one that parsing may have lost
+
+    def __post_init__(self) -> None:
+        self.lines = self.text.split("\n")
+
+    def symbols(self, *kinds: str) -> list[Symbol]:
+        """Return the declarations of some kinds, of any where none is given, in order."""
+        found = (s for s in self.names.values() if isinstance(s, Symbol))
+        return [s for s in found if not kinds or s.kind in kinds]
+
+    @property
+    def is_std(self) -> bool:
+        """True for a file that ships with the package."""
+        return self.shown.startswith(STD)
+
+    def note_errors(self, mistakes: Iterable[Diagnostic]) -> None:
+        """Note where the parser reported something. An unknown number of names is lost by a broken `use`, or without a name."""
+        for mistake in mistakes:
+            if mistake.span is not None:
+                spans = [mistake.span, *(label.span for label in mistake.secondary)]
+                self.error_lines.update(range(mistake.span.line, mistake.span.end_line + 1))
+                self.error_ranges.append((min(s.line for s in spans), max(s.end_line for s in spans)))
+        declared = (item for item in self.module.items if not isinstance(item, tree.Use | tree.Assert))
+        nameless = self.module.broken and any(not item.name.text for item in declared)
+        self.lost_names = nameless or any(
+            '.pzl"' in s or re.match(r"\s*use\b", s) for s in self._error_texts()
+        )
+
+    def _error_texts(self) -> list[str]:
+        return [self.lines[n - 1] for n in sorted(self.error_lines) if n <= len(self.lines)]
+
+    def declares_unread(self, name: str) -> bool:
+        """True where the text seems to declare `name` but parsing lost it: its uses are no further mistake."""
+        if not self.module.broken:
+            return False
+        word = re.compile(rf"\b{re.escape(name)}\b")
+        head, used = re.compile(rf"\s*(\w+)\s+{word.pattern}"), re.compile(rf"\s*use\b.*{word.pattern}")
+        lines = [line for line in self.lines if name in line]
+        found = any(map(word.search, self._error_texts())) or any(map(used.match, lines))
+        found = found or any(_may_declare(match.group(1)) for match in map(head.match, lines) if match)
+        self.unread += found
+        return found
+
+    def is_damaged(self, span: Span, margin: int = 0) -> bool:
+        """True where the parser reported something within a span, or `margin` lines of it: a part of it may be lost."""
+        first, last = span.line - margin, span.end_line + margin
+        return any(start <= last and first <= end for start, end in self.error_ranges)
+
+    def source(self, span: Span) -> str:
+        """The text a span of this file covers."""
+        if span.line == span.end_line <= len(self.lines):
+            return self.lines[span.line - 1][span.column - 1 : span.end_column - 1]
+        return span.cut(self.lines)
+
+
+@lru_cache(maxsize=1024)
+def _may_declare(head: str) -> bool:
+    """Return True for a word that declares, or nearly does. The same words are asked about at every keystroke."""
+    return head in _DECLARING or closest(head, _DECLARING) is not None
+
+
+@record(eq=False)
+class LocalNames(Generic[T]):
+    """Local names with what they stand for, then an outer scope's, then the file's."""
+
+    file: SourceFile
+    names: dict[str, T] = field(default_factory=dict)
+    outer: Self | None = None
+
+    def inner(self, names: dict[str, T] | None = None) -> Self:
+        """A scope inside this one."""
+        return type(self)(self.file, {} if names is None else names, self)
+
+    def local(self, name: str) -> T | None:
+        """Return what stands for a name bound by a body, a `for` or a `fn`; None where there is none."""
+        scope: LocalNames[T] | None = self
+        while scope is not None:
+            if name in scope.names:
+                return scope.names[name]
+            scope = scope.outer
+        return None
+
+    def all_local(self) -> dict[str, T]:
+        """Every local name, nearest first."""
+        outer = {} if self.outer is None else self.outer.all_local()
+        return self.names | {name: found for name, found in outer.items() if name not in self.names}
+
+
+MAX_FILES = 200
+"""Files one program uses, itself included."""
 Parse = Callable[[str, str, Sink], tree.Module]
 
 
@@ -65,8 +221,7 @@ class Loader:
         is_shipped = shown.startswith(STD) and key not in self.unsaved and self.parse is parse
         module = _shipped(text, file) if is_shipped else self.parse(text, file, self.sink)
         loaded = SourceFile(file, shown, path, text, module, key)
-        loaded.error_regions = SyntaxErrorRegions.of(self.sink.items[before:])
-        loaded.lost_names = may_declare_any(loaded.lines, loaded.module, loaded.error_regions)
+        loaded.note_errors(self.sink.items[before:])
         self.files[key] = loaded
         self.loading.append(key)
         for item in loaded.module.items:
@@ -89,12 +244,12 @@ class Loader:
                 assert_never(item)
 
     def _bind(self, file: SourceFile, name: str, symbol: Symbol | Poison, span: Span) -> None:
-        before = file.names.get(name)
-        if not name:
-            return  # reported by the parser
-        if before is None:
-            file.names[name] = symbol
-        elif isinstance(before, Symbol) and isinstance(symbol, Symbol) and before is not symbol:
+        before = (
+            file.names.setdefault(name, symbol) if name else symbol
+        )  # the parser reports one without a name
+        if before is symbol or span.line in file.error_lines:
+            return
+        if isinstance(before, Symbol) and isinstance(symbol, Symbol):
             label = Label(before.span, "first declared here")
             self.sink.add(errors.DuplicateName(span, "again here", name=name, secondary=[label]))
 
@@ -110,9 +265,8 @@ class Loader:
         elif used is None:
             file.lost_names = True
         else:
-            for symbol in list(used.names.values()):
-                if isinstance(symbol, Symbol) and symbol.file is used:
-                    self._bind(file, symbol.name, symbol, use.path.span)
+            for symbol in (symbol for symbol in used.symbols() if symbol.file is used):
+                self._bind(file, symbol.name, symbol, use.path.span)
 
     def _imported(
         self, name: tree.Name, use: tree.Use, used: SourceFile | None, file: SourceFile
@@ -162,21 +316,16 @@ class Loader:
     def _instead(self, name: str, file: SourceFile) -> tuple[str, Near | None]:
         """Help for a path that leads nowhere, and the path that was likely meant."""
         known = [n for n in listing("spaces") if n.startswith(STD)]
-        if name.startswith(STD):
-            near = closest(name, known)
-            if near is None:
-                return "shipped files: " + ", ".join(f"`{n}`" for n in known), None
-        elif (shipped := f"{STD}{Path(name).name}") in known:
+        if (shipped := f"{STD}{Path(name).name}") in known and not name.startswith(STD):
             return f"did you mean the shipped `{shipped}`?", Near(shipped, alone=True)
-        else:
+        help, near = "shipped files: " + ", ".join(f"`{n}`" for n in known), closest(name, known)
+        if not name.startswith(STD):
             folder = (file.path.parent / name).parent
             beside: list[str] = _tried(lambda: sorted(os.listdir(folder))[:1000], list[str]())
-            siblings = [n for n in beside if n.endswith(".pzl")]
-            near = closest(Path(name).name, siblings)
-            if near is None:
-                return "a path is relative to the file that uses it; shipped files begin with `std/`", None
-            near = Near((Path(name).parent / near).as_posix(), alone=near.alone)
-        return f"did you mean `{near}`?", near
+            near = closest(Path(name).name, [n for n in beside if n.endswith(".pzl")])
+            near = near and Near((Path(name).parent / near).as_posix(), alone=near.alone)
+            help = "a path is relative to the file that uses it; shipped files begin with `std/`"
+        return f"did you mean `{near}`?" if near else help, near
 
 
 def key_of(path: Path) -> str:

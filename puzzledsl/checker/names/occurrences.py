@@ -11,28 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import attrgetter
-from typing import Literal
+from typing import Any, Literal
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.settings import Call, Kind, Section, Setting
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
-from puzzledsl.checker.names.scopes import (
-    EXPLAINED,
-    VALUES,
-    Category,
-    LanguageWord,
-    Meaning,
-    NameScope,
-    Type,
-    Typed,
-    element,
-    language_word,
-    members,
-)
+from puzzledsl.checker.names import scopes
+from puzzledsl.checker.names.scopes import LanguageWord, Meaning, NameScope, Type, Typed
 from puzzledsl.language import words
-from puzzledsl.language.alternatives import ALTERNATIVES, alternatives_of, pattern_fields
+from puzzledsl.language.calls import ALTERNATIVES, alternatives_of, pattern_fields
 from puzzledsl.language.kinds import KINDS, PROFILE
 from puzzledsl.syntax import tree
 
@@ -128,12 +117,13 @@ class _Resolver:
         symbol: Meaning | None,
         node: tree.Node | None = None,
         type: Type = "",
-        setting: Setting = ANY,
-        role: Literal["declares", "uses"] = "uses",
+        **more: Any,
     ) -> None:
         """Record a name."""
-        place = (name.span, name.text)
-        self.found.append(Occurrence(*place, symbol, type, role, node or name, self.item, setting))
+        facts: dict[str, Any] = {"role": "uses", "setting": ANY} | more
+        self.found.append(
+            Occurrence(name.span, name.text, symbol, type, node=node or name, item=self.item, **facts)
+        )
 
     def mark(
         self, name: tree.Node, role: GapRole, scope: NameScope, *takes: Setting, before: Typed = NOTHING
@@ -154,9 +144,15 @@ class _Resolver:
                     self.mark(name, "import", scope)
                 if alias is not None:
                     self.declare(alias, item)
-            case tree.Param():
+            case tree.Param(type=kind, words=listed):
                 self.declare(item.name, item)
-                self.parameter(item, scope)
+                self.mark(kind, "type", scope)
+                if not listed:
+                    self.add(kind, _word(kind, "type", words.TYPES.get(kind.text)))
+                for word in listed:
+                    self.add(word, LanguageWord(word.text, "word", f"A value of `{item.name.text}`."))
+                if item.default is not None:
+                    self.visit(item.default, scope, Setting("", words=tuple(word.text for word in listed)))
             case tree.Fn() | tree.Let():
                 self.declare(item.name, item)
                 for parameter in item.parameters if isinstance(item, tree.Fn) else ():
@@ -182,15 +178,6 @@ class _Resolver:
         scope.names[name.text] = symbol, type
         self.add(name, symbol, node, kind, role="declares")
 
-    def parameter(self, param: tree.Param, scope: NameScope) -> None:
-        self.mark(param.type, "type", scope)
-        if not param.words:
-            self.add(param.type, _word(param.type, "type", words.TYPES.get(param.type.text)))
-        for word in param.words:
-            self.add(word, LanguageWord(word.text, "word", f"A value of `{param.name.text}`."))
-        if param.default is not None:
-            self.visit(param.default, scope, Setting("", words=tuple(w.text for w in param.words)))
-
     def declaration(self, decl: tree.Decl, scope: NameScope) -> None:
         self.kind, kind = decl.kind.text, KINDS.get(decl.kind.text)
         self.add(decl.kind, _word(decl.kind, "kind", kind))
@@ -199,9 +186,7 @@ class _Resolver:
             self.visit(decl.target, scope)
             if kind is not None:
                 self.mark(decl.target, "target", scope, Setting("", kinds=kind.targets))
-        inner = scope.inner()
-        if kind is not None and kind.sees_space:
-            inner.see_space()
+        inner = scope.inner(dict(scopes.SPACE_NAMES) if kind is not None and kind.sees_space else None)
         if decl.value is not None:
             around = scope if kind is None or kind.settings else inner
             self.visit(decl.value, around, kind.value if kind and kind.value else ANY)
@@ -229,7 +214,7 @@ class _Resolver:
                 self.section = ""
             case tree.ForAll(domain=over) | tree.Comprehension(collection=over):
                 type, inner = self.visit(over, scope)[1], scope.inner()
-                self.bind(node.variable, "variable", element(type), inner, node)
+                self.bind(node.variable, "variable", scopes.element(type), inner, node)
                 body = node.body if isinstance(node, tree.ForAll) else (node.element,)
                 for part in filter(None, (node.where, *body)):
                     self.visit(part, inner)
@@ -240,9 +225,9 @@ class _Resolver:
                 return None, self.call(node, scope, setting)
             case tree.Attribute(name=name):
                 before = self.visit(node.target, scope)
-                symbol, type = members(*before).get(name.text), ""
+                symbol, type = scopes.members(*before).get(name.text), ""
                 if isinstance(symbol, Symbol):
-                    type = "" if symbol.kind in VALUES else symbol.kind
+                    type = "" if symbol.kind in scopes.VALUES else symbol.kind
                 elif symbol is not None and name.text in SUB_BLOCKS:
                     type = name.text
                 self.add(name, symbol, node, type)
@@ -269,7 +254,7 @@ class _Resolver:
                 if node.where is not None:
                     inner = scope.inner({"index": (LanguageWord("index", "word", words.OTHER["index"]), "")})
                     self.visit(node.where, inner)
-                return None, element(type)
+                return None, scopes.element(type)
             case _:
                 for part in tree.children(node):
                     self.visit(part, scope)
@@ -299,17 +284,19 @@ class _Resolver:
         call = setting.calls.get(text)
         word = LanguageWord(text, "call", call.doc, call=call) if call else None
         if text in setting.words:
-            return word or LanguageWord(text, "word", EXPLAINED.get(text, "")), ""
+            return word or LanguageWord(text, "word", scopes.EXPLAINED.get(text, "")), ""
         known = scope.find(text)
         symbol = known[0] if known is not None else None
-        is_value = scope.local(text) is not None or (isinstance(symbol, Symbol) and symbol.kind in VALUES)
+        is_value = scope.local(text) is not None or (
+            isinstance(symbol, Symbol) and symbol.kind in scopes.VALUES
+        )
         if word is not None and not is_value and not scope.is_unknown(text):
             return word, ""
         if setting.bare and not is_value:
             return LanguageWord(text, "word"), ""
         if known is not None:
             return known
-        return None if scope.is_unknown(text) else language_word(text), ""
+        return None if scope.is_unknown(text) else scopes.language_word(text), ""
 
     def compare(self, node: tree.Compare, scope: NameScope) -> None:
         """Beside a parameter that lists its words, a name that nothing else has is one of them."""
@@ -339,7 +326,7 @@ class _Resolver:
         """Record the names of a call; return the type of what it makes, known where it changes a declaration."""
         if isinstance(node.function, tree.Name):
             callee, type = self.meaning(node.function.text, scope, setting)
-            self.add(node.function, callee, node, type, setting)
+            self.add(node.function, callee, node, type, setting=setting)
         else:
             callee, type = self.visit(node.function, scope)[0], ""
         known = _arguments(callee, scope)
@@ -370,7 +357,7 @@ class _Resolver:
 
 
 def _word(
-    name: tree.Name, category: Category, known: Explained | None, owner: str = ""
+    name: tree.Name, category: scopes.Category, known: Explained | None, owner: str = ""
 ) -> LanguageWord | None:
     """Return a name as the word of the language that it is; None where nothing is known of it."""
     call = known if isinstance(known, Call) else None

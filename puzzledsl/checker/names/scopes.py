@@ -32,6 +32,11 @@ Meaning = Symbol | LanguageWord
 Type = str
 """`layers`, `layer`, `attention`, `ffn` or a declaration's kind; "" for a value, and where only evaluation can tell."""
 Typed = tuple[Meaning | None, Type]
+SPACE_NAMES: dict[str, Typed] = {
+    name: (LanguageWord(name, "space", doc), name if name in ("layers", "attention", "ffn") else "")
+    for name, doc in words.SPACE_WORDS.items()
+}
+"""Names that a space defines for its statements and its searches' expressions."""
 VALUES = ("let", "param", "fn")
 """Kinds of symbols that stand for a value."""
 
@@ -49,10 +54,7 @@ class NameScope(LocalNames[Typed]):
         return isinstance(self.file.names.get(name), Poison)
 
     def find(self, name: str) -> Typed | None:
-        """Return the meaning of a name: local names before those of the file; None if it is undeclared.
-
-        `let c = chat` is a scenario: one step is followed, so that cycles are harmless.
-        """
+        """Return a name's meaning, local names first; None if undeclared. One step of `let c = chat` is followed, no cycle."""
         symbol = self.declared(name)
         if (local := self.local(name)) is not None or symbol is None:
             return local
@@ -61,12 +63,6 @@ class NameScope(LocalNames[Typed]):
         value = symbol.item.value if isinstance(symbol.item, tree.Let) else None
         other = symbol.file.names.get(value.text) if isinstance(value, tree.Name) else None
         return symbol, other.kind if isinstance(other, Symbol) and other.kind not in VALUES else ""
-
-    def see_space(self) -> None:
-        """Add the names that a space defines for its statements and its searches' expressions."""
-        for name, doc in words.SPACE_WORDS.items():
-            typed = name if name in ("layers", "attention", "ffn") else ""
-            self.names[name] = LanguageWord(name, "space", doc), typed
 
     def visible(self) -> dict[str, Meaning]:
         """Return every visible name with its meaning, nearest first."""

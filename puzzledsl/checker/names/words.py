@@ -1,8 +1,14 @@
-"""Names and words: values in their scopes, words of closed lists, references to declarations, and help for unknown names."""
+"""Names and words: values in their scopes, words of closed lists, references, and help for unknown names and mistaken kinds.
+
+Each kind has its form: the parts after `of` or `on`, right of `=`, and between braces. A declaration that contradicts
+the form of its kind and fits another's is reported once and read as that kind, so that neither its body nor its uses
+cause further diagnostics: `eval final of best { loss = …, lr = … }` is meant as an uptrain.
+"""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import chain, count
@@ -15,10 +21,12 @@ from puzzledsl.base.units import Dimension, Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.coercions import EXAMPLES, unit_fixes, would_do
-from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
+from puzzledsl.checker.expressions.numbers import EXAMPLES, unit_fixes, would_do
+from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol, article
+from puzzledsl.ir.judge_nodes import JUDGED
 from puzzledsl.language import words
 from puzzledsl.language.calls import CONSTRUCTORS
+from puzzledsl.language.kinds import KINDS
 from puzzledsl.language.words import OTHER
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import parse
@@ -92,10 +100,7 @@ _DECLARED = re.compile(r"^(?:let|fn|param|hardware|parent|space)\s+([a-z]\w*)", 
 def unknown_name(
     ctx: Context, name: tree.Name, scope: Scope, more: tuple[str, ...] = (), kinds: tuple[str, ...] = ()
 ) -> None:
-    """Record an undeclared name, unless a syntax error may have hidden its declaration.
-
-    `kinds` are those of the declarations that the place takes, where it does not take all: no other is suggested.
-    """
+    """Record an undeclared name, unless a syntax error may hide its declaration. `kinds`: what may be suggested, if not all."""
     if scope.file.declares_unread(name.text):
         return
     # declarations of these kinds, and those that could not be read
@@ -110,15 +115,16 @@ def unknown_name(
     ctx.unknown.setdefault((scope.file.file, name.text), []).append((name.span, near))
 
 
+_JUDGED_WORDS = frozenset(("quality", "accuracy", "kept", "agreement", "perplexity"))
+"""Words of users for measured quality, which has no name of its own."""
+
+
 def report_unknown_names(ctx: Context) -> None:
     """Report each undeclared name of a file once, at its first use; a note lists the other lines.
 
     If uses on several lines agree on a name close to an unused declaration, the declaration is the misspelling.
     """
-    forgotten: dict[str, list[str]] = {}
-    for file, name in ctx.unknown:
-        if name in shipped_names():
-            forgotten.setdefault(file, []).append(name)
+    forgotten = [(file, name) for file, name in ctx.unknown if name in shipped_names()]
     for (file, name), uses in ctx.unknown.items():
         uses.sort(key=lambda use: use[0])
         span, near = uses[0]
@@ -129,9 +135,13 @@ def report_unknown_names(ctx: Context) -> None:
         help, fixes = f"did you mean `{near}`?" if near else "", list[Fix]()
         if name.lower() in ("none", "null"):
             help = "no value is written by leaving the setting out"
-        if name in forgotten.get(file, ()):
+        if name in _JUDGED_WORDS and near is None:
+            figure = "kept" if name not in JUDGED else name
+            declared = "`judge taste of PARENT = tasks(…) { data = … }`"
+            help = f"a judge measures it of whole children: declare {declared}, then write `taste.{figure}`"
+        if (file, name) in forgotten:
             help = f"the standard library has it: write `{use_of([name])}`"
-            fixes = [insert_use(ctx.file_of(span), forgotten[file])]
+            fixes = [_insert_use(ctx.file_of(span), [other for own, other in forgotten if own == file])]
         if near:
             fixes = [Fix(f"write `{near}`", tuple(Edit(other, near) for other, _ in uses), safe=near.alone)]
         place, beside = span, list[Label]()
@@ -162,15 +172,14 @@ def use_of(names: Iterable[str]) -> str:
     return "\n".join(f'use "{file}" ({", ".join(listed)})' for file, listed in sorted(by_file.items()))
 
 
-def insert_use(file: SourceFile, names: Iterable[str]) -> Fix:
+def _insert_use(file: SourceFile, names: Iterable[str]) -> Fix:
     """The fix that writes those lines before the first declaration of a file, its doc comment included."""
-    line = file.module.items[0].span.line if file.module.items else 1
-    if file.module.items and not isinstance(file.module.items[0], tree.Use):
-        while line > 1 and file.lines[line - 2].startswith("##"):
-            line -= 1
-    text = use_of(names)
-    place = Span(file.file, line, 1, line, 1)
-    return Fix("write `" + text.replace("\n", "`, `") + "`", (Edit(place, text + "\n"),))
+    first = next(iter(file.module.items), None)
+    line, text = first.span.line if first else 1, use_of(names)
+    while first and not isinstance(first, tree.Use) and line > 1 and file.lines[line - 2].startswith("##"):
+        line -= 1
+    edit = Edit(Span(file.file, line, 1, line, 1), text + "\n")
+    return Fix("write `" + text.replace("\n", "`, `") + "`", (edit,))
 
 
 TYPES: dict[str, Dimension | type[values.Text] | type[values.Boolean]] = {
@@ -199,18 +208,19 @@ def value_of(ctx: Context, symbol: values.Symbol) -> values.Value:
         return values.Function(item, values.Scope(symbol.file))
     if not isinstance(item, tree.Let | tree.Param):
         return values.Ref(symbol)
+    if symbol.value is None and symbol.busy:
+        chain = f"`{symbol.name}` needs its own value"
+        ctx.report(errors.CyclicDefinition(symbol.span, name=symbol.name, help=chain))
+        return values.POISON
     if symbol.value is None:
-        if symbol.busy:
-            chain = f"`{symbol.name}` needs its own value"
-            ctx.report(errors.CyclicDefinition(symbol.span, name=symbol.name, help=chain))
-            return values.POISON
         symbol.busy = True
         if isinstance(item, tree.Let):
             symbol.value = ctx.value(item.value, values.Scope(symbol.file))
         else:
             symbol.value = ctx.attempt(_parameter, ctx, symbol, item) or values.POISON
         symbol.busy = False
-    return symbol.value
+    found: values.Value = symbol.value
+    return found
 
 
 def _parameter(ctx: Context, symbol: values.Symbol, param: tree.Param) -> values.Value:
@@ -262,11 +272,11 @@ def _parse_setting(ctx: Context, name: str, text: str, note: bool) -> tree.Expr:
     ctx.loader.sources[file] = source
     if note:
         ctx.parameters.setdefault(name, text)
-    items = module.items
-    if quiet.has_errors or len(items) != 1 or not isinstance(items[0], tree.Let):
-        raise ctx.refuse(errors.BadSetting(None, name=name, text=text[:60]))
-    ctx.loader.files[file] = values.SourceFile(file, file, ctx.root.path, source, module, file)
-    return items[0].value
+    match module.items:
+        case (tree.Let(value=value),) if not quiet.has_errors:
+            ctx.loader.files[file] = values.SourceFile(file, file, ctx.root.path, source, module, file)
+            return value
+    raise ctx.refuse(errors.BadSetting(None, name=name, text=text[:60]))
 
 
 def check_settings(ctx: Context) -> None:
@@ -278,3 +288,78 @@ def check_settings(ctx: Context) -> None:
         if name not in known:
             near = closest(name, known)
             ctx.report(errors.UnknownSetting(None, name=name, near=near, help=help))
+
+
+_CALLS = {name: kind.value.calls if kind.value else {} for name, kind in KINDS.items()}
+_LOSSES = {name: {*kind.settings["loss"].words} for name, kind in KINDS.items() if "loss" in kind.settings}
+_CALLED, _LOST = (
+    Counter(word for words in each for word in words) for each in (_CALLS.values(), _LOSSES.values())
+)
+"""Words -> the number of kinds that take them. Those of one kind alone tell it apart."""
+
+
+def settle_kinds(ctx: Context, file: SourceFile) -> None:
+    """Report each declaration of a file that is surely of another kind than it says, and take it for that."""
+    for symbol in file.symbols(*KINDS):
+        meant = _meant(symbol) if symbol.file is file else None
+        if meant is not None:
+            assert isinstance(symbol.item, tree.Decl)
+            said: Args = {"name": symbol.name, "got": article(symbol.kind), "like": article(meant)}
+            near = Near(meant, alone=False)
+            ctx.report(errors.MistakenKind(symbol.item.kind.span, near=near, **said))
+            symbol.kind = meant
+
+
+def _meant(symbol: Symbol) -> str | None:
+    target, rest = _conflicts(symbol, symbol.kind)
+    if not rest and target < 2:  # the kind of its target alone is another mistake
+        return None
+    others = {kind: sum(_conflicts(symbol, kind)) for kind in KINDS if kind != symbol.kind}
+    best = min(others, key=lambda kind: others[kind])
+    return best if 4 * others[best] <= target + rest else None
+
+
+def _conflicts(symbol: Symbol, kind: str) -> tuple[int, int]:
+    """Number of parts of a declaration that contradict a kind's form: of its target, and the rest."""
+    assert isinstance(symbol.item, tree.Decl)
+    decl, form, target = symbol.item, KINDS[kind], 0
+    if decl.target is not None:
+        found = symbol.file.names.get(decl.target.text) if isinstance(decl.target, tree.Name) else None
+        wrong = (
+            isinstance(found, Symbol) and found is not symbol and found.kind in KINDS.keys() - form.targets
+        )
+        target = (decl.preposition != form.preposition) + wrong if form.targets else 2
+    return target, _value(decl.value, kind, symbol.file) + sum(_statement(s, kind) for s in decl.body or ())
+
+
+def _value(call: tree.Expr | None, kind: str, file: SourceFile) -> int:
+    named = file.names.get(call.text) if isinstance(call, tree.Name) else None
+    if isinstance(named, Symbol) and isinstance(named.item, tree.Let):
+        call = named.item.value
+    word = call.function if isinstance(call, tree.Call) else call
+    if not isinstance(word, tree.Name) or word.text not in _CALLED:
+        return 0
+    if (meant := _CALLS[kind].get(word.text)) is None:
+        return 2
+    arguments = call.arguments if isinstance(call, tree.Call) and _CALLED[word.text] > 1 else ()
+    return sum(a.name is not None and a.name.text not in meant.arguments for a in arguments)
+
+
+def _statement(statement: tree.Stmt, kind: str) -> int:
+    form = KINDS[kind]
+    match statement:
+        case tree.Assign(target=tree.Name(text="loss"), value=value) if kind in _LOSSES:
+            names = {node.text for node in tree.walk(value) if isinstance(node, tree.Name)}
+            words = {word for word in names if _LOST[word] == 1}
+            return int(bool(words) and not words & _LOSSES[kind])
+        case tree.Assign(target=tree.Name(text=name), op="=") if name != "layers":
+            return int(name not in form.settings)
+        case tree.Assign():
+            return int(not form.edits_layers)
+        case tree.Section(name=name):
+            return int(name.text not in form.sections)
+        case tree.ForAll():
+            return 2 * int("for" not in form.statements)
+        case tree.Require() | tree.Prefer() | tree.Objective() | tree.Solutions():
+            return 2 * int("require" not in form.statements)
+    return 0

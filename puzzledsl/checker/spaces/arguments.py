@@ -23,16 +23,14 @@ from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Span
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.expressions.coercions import as_constant, as_whole, refuse_list
+from puzzledsl.checker.context import MAX_COUNT, MAX_OPTIONS, Context, Refused
 from puzzledsl.checker.expressions.layer_tables import holds
+from puzzledsl.checker.expressions.numbers import as_constant, as_whole, refuse_list
 from puzzledsl.checker.expressions.settings import Settings
-from puzzledsl.checker.expressions.values import Located, Names, Scope, located
-from puzzledsl.checker.limits import MAX_COUNT, MAX_OPTIONS
+from puzzledsl.checker.expressions.values import Located, Names, Scope, SpaceInfo, located
 from puzzledsl.checker.names.words import read_word
-from puzzledsl.checker.spaces.space_info import SpaceInfo
 from puzzledsl.ir.nodes import Rounding
-from puzzledsl.language.alternatives import ALTERNATIVES, PRECISION, pattern_fields
+from puzzledsl.language.calls import ALTERNATIVES, PRECISION, pattern_fields
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")
@@ -130,8 +128,12 @@ class CallArguments(Settings, Arguments):
         exact = number.value * whole if number.form == "percent" else number.value
         rounded = floor(exact / multiple + Fraction(1, 2)) * multiple
         width = int(exact) if exact == whole else rounded
-        if 0 < exact < 1 and number.form == "plain":
-            self._refuse_share(option, exact)
+        if 0 < exact < 1 and number.form == "plain":  # `0.75` is less than a channel; `75%` was meant
+            share, got = str(Quantity(exact, COUNT, "percent")), self.ctx.source(option.span)
+            fixes = [Fix.replace(option.span, share)] if re.fullmatch(r"[\d.]+", got) else []
+            help = f"a share of the parent's width is a percentage: write `{share}`"
+            condition = "a whole number of channels, or a percentage"
+            raise self.ctx.beyond(option.span, "`width`", condition, got, help, fixes)
         if exact <= 0 or exact > whole or width > whole or width < 1:
             self._refuse_width(option, multiple, exact, width, whole)
         self.info.asked.setdefault((whole, width), set()).add(exact)
@@ -139,14 +141,6 @@ class CallArguments(Settings, Arguments):
             where = self.ctx.where(option.span)
             self.info.roundings.append(Rounding(asked=where.text, exact=exact, width=width, where=where))
         return width
-
-    def _refuse_share(self, option: Located, exact: Fraction) -> NoReturn:
-        """Refuse `0.75`, which is less than a channel, where `75%` was meant."""
-        share, got = str(Quantity(exact, COUNT, "percent")), self.ctx.source(option.span)
-        fixes = [Fix.replace(option.span, share)] if re.fullmatch(r"[\d.]+", got) else []
-        help = f"a share of the parent's width is a percentage: write `{share}`"
-        condition = "a whole number of channels, or a percentage"
-        raise self.ctx.beyond(option.span, "`width`", condition, got, help, fixes)
 
     def _refuse_width(
         self, option: Located, multiple: int, exact: Fraction, width: int, whole: int

@@ -31,12 +31,12 @@ from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.settings import Call, Setting
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
-from puzzledsl.checker.expressions.coercions import wrong_list
+from puzzledsl.checker.expressions import values
+from puzzledsl.checker.expressions.numbers import wrong_list
 from puzzledsl.checker.expressions.settings import from_call
-from puzzledsl.checker.expressions.values import Constructed, Layers, Options, Scope, SubBlocks, Value
+from puzzledsl.checker.expressions.values import Choice, Constructed, Scope, SpaceInfo
 from puzzledsl.checker.spaces.arguments import CallArguments, options_of, predicate, report_unknown
-from puzzledsl.checker.spaces.space_info import Choice, SpaceInfo
-from puzzledsl.language.alternatives import ALTERNATIVES, PRECISION
+from puzzledsl.language.calls import ALTERNATIVES, PRECISION
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")
@@ -167,10 +167,7 @@ class ChoiceReader:
         return found if call.affords(len(found)) else []
 
     def _need_values(self, call: Constructed, table: Mapping[str, Setting], several: bool) -> None:
-        """Refuse `dtype: [full, q8_0]`, a list where a choice is meant; for `several` kinds of layers, what has no value.
-
-        Each kind would report that anew.
-        """
+        """Refuse `dtype: [full, q8_0]`; of `several` kinds of layers also what has no value, which each would report anew."""
         for argument in call.arguments:
             name, value = argument.name.text if argument.name else "", argument.value
             known = table.get(name, Setting(""))
@@ -195,9 +192,9 @@ class ChoiceReader:
         self.info.incomplete |= meant is None
         return [] if meant is None else [Constructed(meant, arguments, scope, expr.span)]
 
-    def _from_value(self, value: Value, span: Span, sub_block: Site) -> list[Constructed]:
+    def _from_value(self, value: values.Value, span: Span, sub_block: Site) -> list[Constructed]:
         match value:
-            case Options(options=options):
+            case values.Options(options=options):
                 return [call for o in options for call in self._from_value(o.value, o.span, sub_block)]
             case Constructed(name=name, base=None) if name in ALTERNATIVES[sub_block]:
                 return [value]
@@ -213,8 +210,8 @@ class ChoiceReader:
         """Apply one override."""
         span, changed = statement.target.span, False
         place = self.ctx.sound(statement.target, scope)
-        targets: list[SubBlock] = [place.sub_block] if isinstance(place, SubBlocks) else [*SUB_BLOCKS]
-        if not isinstance(place, Layers | SubBlocks) or not place.indices:
+        targets: list[SubBlock] = [place.sub_block] if isinstance(place, values.SubBlocks) else [*SUB_BLOCKS]
+        if not isinstance(place, values.Layers | values.SubBlocks) or not place.indices:
             wanted = "`layers[…]`, `layers[…].attention` or `layers[…].ffn`"
             self.ctx.wrong(span, "what an override edits", wanted, place)
             return

@@ -124,24 +124,29 @@ def refine(
 
     With --json one list of what these files hold.
     """
+    from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.cli.output import print_json
     from puzzledsl.pipeline.inputs import refined_frontier_of, refinement_of
+    from puzzledsl.pipeline.tasks import TASKS
     from puzzledsl.pipeline.text.refined_text import refined_frontier_text, refinement_text
 
     ctx = loading.context(file, set_, build)
-    documents, texts = [], []
+    documents, texts, missed = [], [], []
     for name in do_stage(ctx, "refine", names):
+        missed.append(TASKS["refine"](ctx, name).dead_end())
         if name in ctx.program.frontiers:
             along = refined_frontier_of(ctx, name)
             documents.append(along.model_dump(mode="json"))
             texts.append(refined_frontier_text(ctx.program, along))
         elif (found := refinement_of(ctx, name)) is not None:
             documents.append(found.model_dump(mode="json"))
-            texts.append(refinement_text(found))
+            texts.append(refinement_text(ctx.program, found))
     if json:
         print_json(documents)
     else:
         print("\n\n".join(texts))
+    if any(missed):
+        raise DiagnosticError(*filter(None, missed))
 
 
 def realise(
@@ -191,16 +196,22 @@ def eval_(
     chance), with a 95 % interval from a paired bootstrap over its items. Warns of a child that is near its parent on one
     text and far from it on another. Interrupt it at any moment: models that are finished are kept.
     """
+    from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.cli.output import print_diagnostics
     from puzzledsl.ir.tables import Evaluation
-    from puzzledsl.pipeline.text.evaluation_text import evaluation_text, remarks
+    from puzzledsl.pipeline.text.evaluation_text import ending_of, evaluation_text, remarks
     from puzzledsl.pipeline.text.timing_text import drifted_parents
 
     ctx = loading.context(file, set_, build, on=on)
     wanted = do_stage(ctx, "eval", names)
     found = [ctx.load(ctx.build.evaluation(name), Evaluation, "eval", name) for name in wanted]
     print("\n\n".join(map(evaluation_text, found)))
-    print_diagnostics([*remarks(ctx, wanted), *drifted_parents(ctx, wanted)], {})
+    ends = ending_of(ctx, wanted)
+    missed = [problem for problem in ends if problem.severity == "error"]
+    others = [problem for problem in ends if problem not in missed]
+    print_diagnostics([*remarks(ctx, wanted), *drifted_parents(ctx, wanted), *others], {})
+    if missed:
+        raise DiagnosticError(*missed)
 
 
 def export(

@@ -20,7 +20,7 @@ NAMES = {"attention": "attention", "ffn": "FFN"}
 
 def as_text(program: Program, result: WhyResult, file: Path, wrote: Path | None) -> str:
     """Return all regrets and margins of a search; with `wrote` None, the alternatives of one place."""
-    from puzzledsl.ir.tables import indifferent
+    from puzzledsl.report.sections.regrets import indifferent
 
     words = _Words(program, result)
     if wrote is None:
@@ -82,7 +82,7 @@ class _Words:
 
     def place(self, sub_block: SubBlockRegrets) -> Iterator[str]:
         """Yield every alternative of one sub-block, the best first."""
-        from puzzledsl.ir.tables import by_regret
+        from puzzledsl.report.sections.regrets import by_regret
 
         yield f"{place_of(sub_block)}: {sub_block.chosen} is chosen"
         rows = [["alternative", "regret", "of the objective"]]
@@ -110,7 +110,7 @@ class _Words:
         return table([*rows, *([end.sub_block, *self._cells(end), "", "", ""] for end in ends)])
 
     def _cells(self, sub_block: SubBlockRegrets) -> list[str]:
-        from puzzledsl.ir.tables import next_best
+        from puzzledsl.report.sections.regrets import next_best
 
         other = next_best(sub_block)
         if other is None:

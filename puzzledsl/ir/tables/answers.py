@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
 from puzzledsl.alternatives.alternative import Site
-from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.frozen import Frozen, left_out
 from puzzledsl.ir.base import Artefact
+from puzzledsl.ir.tables.evaluations import Figure
 
 
 class LayerAssignment(Frozen):
@@ -221,51 +221,12 @@ class WhyResult(Artefact):
     margins: tuple[Margin, ...] = ()
 
 
-def by_regret(sub_block: SubBlockRegrets) -> list[Regret]:
-    """The alternatives, the best first: the chosen one, those that are known, those between bounds, those that cannot be."""
-    return sorted(
-        sub_block.regrets, key=lambda regret: (regret.alternative != sub_block.chosen, *_key(regret))
-    )
-
-
-def next_best(sub_block: SubBlockRegrets) -> Regret | None:
-    """The best of the alternatives that are not chosen; None where there is only one."""
-    others = [regret for regret in by_regret(sub_block) if regret.alternative != sub_block.chosen]
-    return others[0] if others else None
-
-
-def is_negligible(result: WhyResult, regret: Regret) -> bool:
-    """Proven to cost next to nothing."""
-    return regret.at_most is not None and regret.at_most <= result.negligible
-
-
-def indifferent(result: WhyResult) -> tuple[list[SubBlockRegrets], list[SubBlockRegrets]]:
-    """Return the sub-blocks with a negligible regret: for every alternative, and for one that is not chosen.
-
-    Sub-blocks without a choice are left out.
-    """
-    every, some = [], []
-    for sub_block in result.sub_blocks:
-        others = [regret for regret in sub_block.regrets if regret.alternative != sub_block.chosen]
-        free = [is_negligible(result, regret) for regret in others]
-        if free and all(free):
-            every.append(sub_block)
-        elif any(free):
-            some.append(sub_block)
-    return every, some
-
-
-def _key(regret: Regret) -> tuple[float, float]:
-    if regret.at_least is None:
-        return math.inf, math.inf
-    return math.inf if regret.at_most is None else regret.at_most, regret.at_least
-
-
 class MeasuredChild(Frozen):
     """Child that was built, healed and measured.
 
     `predicted`, with its standard error, is the prediction of the score model before the measurement; `measured` is its score.
-    Both are in the unit of the score.
+    Both are in the unit of the score. `judged`: what judges measured, by `JUDGE.FIGURE`; `missed`: the requirements on that which
+    the child does not meet; `objective`: of a judged child, its own.
 
     `origin`: "optimum" of the search's scores, a baseline's child ("uniform", "block_influence", "angular_run"), the optimum of
     refitted scores ("model"), of scores drawn around these ("drawn"), or, at a
@@ -277,6 +238,9 @@ class MeasuredChild(Frozen):
     predicted: float
     predicted_stderr: float
     measured: float
+    judged: dict[str, Figure] = left_out({})
+    objective: float | None = left_out(None)
+    missed: tuple[str, ...] = left_out(())
 
 
 class Refinement(Artefact):

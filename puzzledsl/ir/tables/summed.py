@@ -30,7 +30,7 @@ class Cost(Frozen):
 class ScenarioCosts(Frozen):
     """One scenario at one batch size.
 
-    A metric is the fixed part plus the sum over layers of the two chosen sub-blocks: `ir.metrics` defines them.
+    A metric is the fixed part plus the sum over layers of the two chosen sub-blocks: `costs.metrics` defines them.
     """
 
     scenario: str
@@ -50,7 +50,7 @@ class ScenarioCosts(Frozen):
     # metrics that the source of these costs does not say (a table without times, say): no search may mention them
     unknown: tuple[str, ...] = ()
     # set where the batch is `auto`: a child runs at this batch only if its cache fits the share `kv_fraction` of what the
-    # reserve and its weights leave of this (`ir.metrics.fits`)
+    # reserve and its weights leave of this (`costs.metrics.fits`)
     capacity_bytes: int | None = None
     kv_fraction: Exact = Fraction(1)
     # of all GPUs together, where the hardware states them

@@ -7,7 +7,7 @@ upper Cholesky factor of the inverse Gram matrix. Each group's scale is searched
 Afterwards the scales are fitted by least squares to the codes found. Each row takes the rounding that changes its outputs least.
 Few tokens say little of other text: the fewer there are beside the inputs, the more their Gram matrix is damped.
 
-Shapes: R outputs, C inputs.
+Shapes: R outputs, C inputs, E columns at a time.
 """
 
 from __future__ import annotations
@@ -86,12 +86,13 @@ def _compensated(weight_RC: Tensor, upper: Tensor, precision: Precision, scales_
     left, found = weight_RC.clone(), torch.empty_like(weight_RC)
     for first in range(0, columns, LAZY):
         end = min(first + LAZY, columns)
-        errors = left.new_empty(len(left), end - first)
-        for column in range(first, end):
-            value, scales = left[:, column : column + 1], scales_RC[:, column : column + 1]
-            found[:, column : column + 1] = rounded(value, scales, precision) * scales
-            error = (left[:, column] - found[:, column]) / upper[column, column]
-            left[:, column:end] -= torch.outer(error, upper[column, column:end])
-            errors[:, column - first] = error
-        left[:, end:] -= errors @ upper[first:end, end:]
+        # columns as rows: a step then reads and writes memory in order
+        block_ER, scales_ER = (each[:, first:end].T.contiguous() for each in (left, scales_RC))
+        errors_ER, found_ER = torch.empty_like(block_ER), torch.empty_like(block_ER)
+        for step, column in enumerate(range(first, end)):
+            found_ER[step] = rounded(block_ER[step], scales_ER[step], precision) * scales_ER[step]
+            errors_ER[step] = (block_ER[step] - found_ER[step]) / upper[column, column]
+            block_ER[step:].sub_(torch.outer(upper[column, column:end], errors_ER[step]))
+        found[:, first:end] = found_ER.T
+        left[:, end:] -= errors_ER.T.contiguous() @ upper[first:end, end:]
     return found

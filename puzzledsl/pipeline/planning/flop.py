@@ -69,6 +69,17 @@ def healing_flop(shape: nodes.Shape, tokens: int, layers: float) -> float:
     return tokens * (body + layers / shape.layers * (body + grams))
 
 
+def item_tokens(base: Path, tasks: Iterable[str], items: int | None) -> float:
+    """Return the tokens of so many items of each task, by the bytes of their files."""
+    total = 0.0
+    for path in (p for pattern in tasks for p in base.glob(pattern)):
+        with path.open("rb") as file:
+            lines = [len(line) for line in file]
+        kept = len(lines) if items is None else min(items, len(lines))
+        total += sum(lines) / max(len(lines), 1) * kept / BYTES_A_TOKEN
+    return total
+
+
 def piece_params(job: BldJob, shape: nodes.Shape) -> int:
     """Return the parameters of a job's piece."""
     alternatives: list[Alternative] = [a for a in (job.attention, job.ffn) if a is not None]

@@ -15,8 +15,8 @@ from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.inputs import data_inputs, evaluated_models, measured_scenarios, only_data
 from puzzledsl.pipeline.planning.flop import (
-    BYTES_A_TOKEN,
     decoding_work,
+    item_tokens,
     shape_of,
     timed_work,
     token_flop,
@@ -113,7 +113,10 @@ class Eval(DeclaredTask[nodes.Eval]):
         program, shape = self.program, shape_of(self.program, self.space)
         models = 1 + len(children_evaluated(program, self.name))
         full = len(children_in_full(program, self.name))
-        forward, items = token_flop(shape, head=True), self._item_tokens()
+        forward, items = (
+            token_flop(shape, head=True),
+            item_tokens(self.ctx.base, self.declaration.tasks, self.declaration.items),
+        )
         timed = [program.scenarios[name] for name in measured_scenarios(program)]
         bytes_of = [weight_bytes_of(program, scenario) for scenario in timed]
         times = sum((timed_work(shape, *each) for each in zip(timed, bytes_of, strict=True)), Work())
@@ -121,15 +124,6 @@ class Eval(DeclaredTask[nodes.Eval]):
         read = Work(models * tokens * forward + (1 + full) * items * forward)
         answers = decoding_work(shape, ANSWER_STEPS, FLOAT32_BYTES) * (1 + full)
         return read + answers + times * (TIMED_ALONE + TIMED_BESIDE * full)
-
-    def _item_tokens(self) -> float:
-        total, wanted = 0.0, self.declaration.items
-        for path in (p for pattern in self.declaration.tasks for p in self.ctx.base.glob(pattern)):
-            with path.open("rb") as file:
-                lines = [len(line) for line in file]
-            kept = len(lines) if wanted is None else min(wanted, len(lines))
-            total += sum(lines) / max(len(lines), 1) * kept / BYTES_A_TOKEN
-        return total
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
         shape, tokens = shape_of(self.program, self.space), self.declaration.tokens

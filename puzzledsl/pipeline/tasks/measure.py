@@ -72,7 +72,7 @@ class Measure(DeclaredTask[nodes.Space]):
         return [measuring_plan(self.name, sizes, device, self.work().flop)]
 
     def run(self) -> list[Path]:
-        from puzzledsl.costs.csv_written import csv_of
+        from puzzledsl.costs.csv_table import csv_of
         from puzzledsl.measure.costs import measure_costs
         from puzzledsl.serving.clock import ServingClockMaker
 
@@ -108,4 +108,5 @@ def _engines(hardware: Iterable[nodes.Hardware]) -> list[str]:
 def _distinct_alternatives(space: nodes.Space) -> list[str]:
     found = {a.model_dump_json() for c in space.layers for a in c.attention}
     found |= {"ffn" + f.model_dump_json() for c in space.layers for f in c.ffn}
-    return [str(len(space.layers)), *sorted(found)]
+    ends = [] if space.ends is None else [space.ends.model_dump_json()]
+    return [str(len(space.layers)), *sorted(found), *ends]

@@ -6,13 +6,18 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from puzzledsl.base.diagnostics import Args, Diagnostic, DiagnosticError
 from puzzledsl.base.files import write_text
+from puzzledsl.base.phrases import listed
+from puzzledsl.base.stage_errors import JudgedOnWhatIsRead
 from puzzledsl.ir import nodes
-from puzzledsl.ir.references import refine_of, refined_text
+from puzzledsl.ir.base import span_of
+from puzzledsl.ir.references import judged_by, readers_of, refine_of, refined_text
 from puzzledsl.ir.tables import FrontierResult, RefinedFrontier, Refinement
 from puzzledsl.pipeline import needs
-from puzzledsl.pipeline.digests import digest_of, meaning
-from puzzledsl.pipeline.healing import healing_of_scores
+from puzzledsl.pipeline.digests import digest_of, files_fingerprint, meaning
+from puzzledsl.pipeline.errors import NoChildIsGoodEnough
+from puzzledsl.pipeline.healing import healing_of_children, healing_of_scores
 from puzzledsl.pipeline.inputs import (
     best_solution,
     costs_of,
@@ -23,12 +28,21 @@ from puzzledsl.pipeline.inputs import (
     scores_of,
     table_inputs,
 )
-from puzzledsl.pipeline.planning.flop import shape_of, token_flop
+from puzzledsl.pipeline.planning.flop import (
+    HEALED_SHARE,
+    child_bytes,
+    healing_flop,
+    item_tokens,
+    shape_of,
+    token_flop,
+)
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
 from puzzledsl.plan.memory.device import Device
 from puzzledsl.plan.memory.realising import realise_plan
 from puzzledsl.plan.memory.stage_plan import StagePlan
 
+JUDGING = "1"
+"""The method of searching by judges; raised when it changes, so that searches judged before are judged again."""
 METHOD = "1"
 """The method; raised when it changes, so that searches refined before are refined again."""
 ACROSS = "1"
@@ -48,6 +62,8 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
     words = {
         "across": "how children are measured",
         "around": "the search's measured children",
+        "judges": "the judges",
+        "tasks": "the questions",
         "refine": "how children are measured",
     }
     reads_text = True
@@ -97,6 +113,8 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
         blds = needs.blds_of(self.program, self.space)
         layers = ctx.made(self._solved, self.name, "the solutions")
         healing = {"healing": healing_of_scores(ctx, blds)} if method.healed else {}
+        if self._judges:
+            healing = {"healing": healing_of_children(ctx, blds)}
         found = {
             "layers": layers,
             "refine": digest_of([METHOD, meaning(method)]),
@@ -104,9 +122,12 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
             **table_inputs(ctx, search.name),
             "pieces": digest_of({bld: ctx.made("bld", bld, "the pieces") for bld in blds}),
             "parent": ctx.fingerprint(self.space, "refine"),
-            **data_inputs(ctx, refined_text(self.program, search)),
+            **data_inputs(ctx, *filter(None, self.texts())),
             **healing,
         }
+        if judges := self._judges:
+            found["judges"] = digest_of([JUDGING, *map(meaning, judges)])
+            found["tasks"] = digest_of([files_fingerprint(judge.tasks, ctx.base) for judge in judges])
         if self.frontier is not None:
             found["across"] = ACROSS
             if self._is_refined(search.name):
@@ -119,16 +140,72 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
             return False
         return self.ctx.stamps.is_fresh("refine", search, Refine(self.ctx, search).inputs())
 
+    @property
+    def _judges(self) -> list[nodes.Judge]:
+        """The judges that requirements name; without any, the score's own text measures children."""
+        names = dict.fromkeys(judged.judge for judged in judged_by(self.search))
+        return [self.program.judges[name] for name in names]
+
     def texts(self) -> Iterable[str | None]:
-        return (refined_text(self.program, self.search),)
+        judges = self._judges
+        return [judge.data for judge in judges] or [refined_text(self.program, self.search)]
+
+    def items(self) -> Iterable[tuple[str, nodes.Where]]:
+        return [(path, judge.where) for judge in self._judges for path in judge.tasks]
+
+    def lacks(self) -> Iterable[Diagnostic]:
+        """Documents and questions that judges share with anything else."""
+        from puzzledsl.data.overlap import digests_of, digests_of_tasks
+
+        program, base = self.program, self.ctx.base
+        for judge in self._judges:
+            try:
+                texts = set(digests_of(program.data[judge.data], base))
+                asked = set(digests_of_tasks(judge.tasks, judge.items, base))
+                shared = {
+                    ("documents", reader): sum(
+                        digest in texts for digest in digests_of(program.data[name], base)
+                    )
+                    for name, readers in readers_of(program).items()
+                    for reader in readers
+                }
+                shared |= {
+                    ("questions", f"eval `{e.name}`"): len(
+                        asked & {*digests_of_tasks(e.tasks, e.items, base)}
+                    )
+                    for e in program.evals.values()
+                }
+            except DiagnosticError:  # missing files are reported by others
+                continue
+            for (what, reader), count in shared.items():
+                if count:
+                    said: Args = {"judge": judge.name, "what": what, "reader": reader}
+                    yield JudgedOnWhatIsRead(span_of(judge.where), found=f" ({count:,} of them)", **said)
+
+    def budgets(self) -> Iterable[tuple[str | None, int, int]]:
+        from puzzledsl.evaluate.plan import BLOCK_TOKENS
+
+        return [(judge.data, judge.tokens, max(2, min(BLOCK_TOKENS, judge.tokens))) for judge in self._judges]
 
     def work(self) -> Work:
         """The parent once; each child heals its tokens and is compared on the others."""
         shape, method = shape_of(self.program, self.space), self.method
         points = 1 if self.frontier is None else self.frontier.points
+        if self._judges:
+            return self._judging() * (1 + points * method.children)
         healed = method.healed * token_flop(shape, head=False)
         compared = method.samples * token_flop(shape, head=True)
         return Work(healed + compared + points * method.children * (CHILD_HEALED * healed + compared))
+
+    def _judging(self) -> Work:
+        """A child that is healed as it is built, written, and measured by every judge."""
+        shape, ctx = shape_of(self.program, self.space), self.ctx
+        tokens = max(
+            (self.program.blds[b].heal_tokens for b in needs.blds_of(self.program, self.space)), default=0
+        )
+        read = sum(judge.tokens + item_tokens(ctx.base, judge.tasks, judge.items) for judge in self._judges)
+        healing = healing_flop(shape, tokens if ctx.heal else 0, HEALED_SHARE * shape.layers)
+        return Work(healing + read * token_flop(shape, head=True), child_bytes(ctx, self.space))
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
         shape, tokens = shape_of(self.program, self.space), self.method.healed + self.method.samples
@@ -160,6 +237,8 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
             tuple(job for bld in needs.blds_of(self.program, self.space) for job in jobs_of(ctx, bld)),
             work,
             ctx.progress,
+            heal=ctx.heal,
+            executor=ctx.executor,
         )
         if self.frontier is None:
             return run_refine(inputs, best_solution(ctx, search))
@@ -173,4 +252,22 @@ class Refine(DeclaredTask[nodes.Search | nodes.Frontier]):
         if self.frontier is not None:
             return f", {refined_points_line(refined_frontier_of(self.ctx, self.name))}"
         found = refinement_of(self.ctx, self.name)
-        return "" if found is None else f", {refined_line(found)}"
+        return "" if found is None else f", {refined_line(self.program, found)}"
+
+    def dead_end(self) -> Diagnostic | None:
+        """Return the requirements that no measured child meets, with the child that comes nearest."""
+        found = None if self.frontier is not None else refinement_of(self.ctx, self.name)
+        if found is None or not found.best.missed:
+            return None
+        from puzzledsl.pipeline.text.refined_text import judged_text
+
+        first = next(
+            r for r in self.search.requirements if isinstance(r, nodes.LinearRequirement) and r.judged
+        )
+        return NoChildIsGoodEnough(
+            span_of(first.where),
+            search=self.name,
+            missed=listed([f"`{text}`" for text in found.best.missed]),
+            children=len(found.children),
+            nearest=judged_text(found.best),
+        )

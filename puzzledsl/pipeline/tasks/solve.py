@@ -7,7 +7,7 @@ from pathlib import Path
 from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.files import write_text
 from puzzledsl.ir import nodes
-from puzzledsl.ir.references import references
+from puzzledsl.ir.references import judged_by, references, without_judges
 from puzzledsl.ir.tables import SearchResult
 from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import meaning
@@ -39,7 +39,13 @@ class Solve(DeclaredTask[nodes.Search]):
 
         ctx = self.ctx
         tables = costs_of(ctx, self.space), scores_of(ctx, self.name)
-        return solve_search(ctx.program, self.name, *tables, progress=ctx.progress)
+        found = solve_search(ctx.program, self.name, *tables, progress=ctx.progress)
+        if found.status == "infeasible" and judged_by(
+            self.declaration
+        ):  # by a prediction, which proves nothing
+            program = without_judges(ctx.program, self.name)
+            found = solve_search(program, self.name, *tables, progress=ctx.progress)
+        return found
 
     def run(self) -> list[Path]:
         output = self.ctx.build.solution(self.name)

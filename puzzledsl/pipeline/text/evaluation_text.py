@@ -9,6 +9,7 @@ from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.phrases import aligned
 from puzzledsl.base.units import BYTES, COUNT, TIME, format_quantity
 from puzzledsl.ir.base import span_of
+from puzzledsl.ir.references import search_behind
 from puzzledsl.ir.tables import Evaluation, Figure, Interval, Kept, ModelComparison, ModelFigures
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.inputs import evaluation_of
@@ -23,6 +24,37 @@ def evaluation_text(evaluation: Evaluation) -> str:
     blocks = [_figures(evaluation), *(_kept_table(found) for found in evaluation.comparisons if found.kept)]
     lines = [_preserved(found) for found in evaluation.comparisons if not found.kept]
     return "\n\n".join(block for block in [*blocks, "\n".join(filter(None, lines))] if block)
+
+
+def ending_of(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
+    """Return what a user must know of the children of some evaluations: requirements that they miss, figures that say nothing.
+
+    The files of the build directory decide, as they do for the report.
+    """
+    from puzzledsl.pipeline.errors import (
+        KnownTooLittle,
+        MissedInTheEnd,
+        NotAsTheFileSays,
+        UptrainedForNothing,
+    )
+    from puzzledsl.report.artefacts import load_artefacts
+    from puzzledsl.report.endings import endings
+    from puzzledsl.report.subject import Subject
+
+    kinds: dict[str, type[Diagnostic]] = {
+        "missed": MissedInTheEnd,
+        "too_few": KnownTooLittle,
+        "no_gain": UptrainedForNothing,
+        "given": NotAsTheFileSays,
+    }
+    found = load_artefacts(ctx.program, ctx.build)
+    evaluated = [ctx.program.evals[name].of for name in names if evaluation_of(ctx, name) is not None]
+    searches = dict.fromkeys(search_behind(ctx.program, of) for of in evaluated)
+    all_endings = dict.fromkeys(e for search in searches for e in endings(Subject(found, search)))
+    return [
+        kinds[e.kind](None if e.where is None else span_of(e.where), text=e.text, help=e.help or None)
+        for e in all_endings
+    ]
 
 
 def remarks(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from puzzledsl.base.phrases import listed
 from puzzledsl.changes.words import refine as refine_words
 from puzzledsl.ir.nodes import Program, Search
+from puzzledsl.ir.references import judged_by
 from puzzledsl.ir.tables import MeasuredChild, RefinedFrontier, Refinement
 from puzzledsl.pipeline.text.card import bound_text
 from puzzledsl.report.pictures.curves import how_measured
 from puzzledsl.report.sections.refined import ORIGINS
-from puzzledsl.report.sections.searches import describe_term
+from puzzledsl.report.sections.searches import describe, describe_term
 
 
-def refined_line(found: Refinement) -> str:
-    """`best of 24 measured children: kl 0.5123 (the optimum of the scores: 0.6864)`."""
+def judged_text(child: MeasuredChild) -> str:
+    """`taste.kl 0.0432 ± 0.001, taste.kept 0.96 ± 0.02`: the standard errors of what judges measured."""
+    return ", ".join(
+        f"{name} {figure.value:.4g}" + (f" ± {figure.stderr:.2g}" if figure.stderr else "")
+        for name, figure in child.judged.items()
+    )
+
+
+def refined_line(program: Program, found: Refinement) -> str:
+    """`best of 24 measured children: kl 0.5123 (the optimum of the scores: 0.6864)`, or what judges found of the best one."""
+    if found.best.judged:
+        met = sum(not child.missed for child in found.children)
+        goal = describe(program.searches[found.search].objective)
+        built = f"{goal} {found.solution.objective:.4g}, {judged_text(found.best)}"
+        return f"{met} of {len(found.children)} measured children meet what judges measure; the best: {built}"
     optimum = found.optimum
     beside = "" if optimum is None else f" (the optimum of the scores: {optimum.measured:.4g})"
     best = found.best.measured
@@ -32,16 +47,19 @@ def refined_points_line(found: RefinedFrontier) -> str:
 def solve_note(search: Search) -> str:
     """Return the line below the answer of a search with `refine`."""
     assert search.refine is not None
+    if judged_by(search):
+        return "bounds on judged figures are predictions here; `pzl refine` builds children and measures them"
     return f"the optimum of the scores; `pzl refine` measures around it: {refine_words(search.refine)}"
 
 
-def refinement_text(found: Refinement) -> str:
-    """Return the best child beside the optimum of the scores, then the children in the order measured."""
-    return "\n".join(_lines(found))
+def refinement_text(program: Program, found: Refinement) -> str:
+    """Return the best child, beside the optimum of the scores or what judges found, then the children in the order measured."""
+    head = f"search {found.search}: {len(found.children)} children, {how_measured(found)}"
+    lines = _judged_lines(program, found) if found.best.judged else _lines(found)
+    return "\n".join([head, *lines])
 
 
 def _lines(found: Refinement) -> Iterator[str]:
-    yield f"search {found.search}: {len(found.children)} children, {how_measured(found)}"
     best, optimum = found.best, found.optimum
     if optimum is not None:
         yield f"  optimum of the scores   {_figures(found, optimum)}"
@@ -51,9 +69,27 @@ def _lines(found: Refinement) -> Iterator[str]:
     yield ""
     rows = [("#", "origin", "predicted", "measured")]
     for number, child in enumerate(found.children, start=1):
-        predicted = f"{child.predicted:.4g} ± {child.predicted_stderr:.2g}"
-        rows.append((str(number), ORIGINS[child.origin], predicted, f"{child.measured:.4g}"))
+        rows.append((str(number), ORIGINS[child.origin], _predicted(child), f"{child.measured:.4g}"))
     yield from _table(rows, "><>>")
+
+
+def _judged_lines(program: Program, found: Refinement) -> Iterator[str]:
+    best, goal = found.best, describe(program.searches[found.search].objective)
+    verdict = f"misses {listed([f'`{text}`' for text in best.missed])}" if best.missed else "meets them all"
+    yield f"  best measured child     {goal} {found.solution.objective:.6g}; it {verdict}"
+    yield f"  as judged               {judged_text(best)}"
+    yield ""
+    rows = [("#", "origin", goal, f"{found.score} predicted", *best.judged, "meets them")]
+    for number, child in enumerate(found.children, start=1):
+        figures = (child.judged.get(name) for name in best.judged)
+        cells = ("" if each is None else f"{each.value:.4g} ± {each.stderr or 0:.2g}" for each in figures)
+        first = str(number), ORIGINS[child.origin], f"{child.objective:.4g}", _predicted(child)
+        rows.append((*first, *cells, "no" if child.missed else "yes"))
+    yield from _table(rows, "><" + ">" * (len(rows[0]) - 2))
+
+
+def _predicted(child: MeasuredChild) -> str:
+    return f"{child.predicted:.4g} ± {child.predicted_stderr:.2g}"
 
 
 def _figures(found: Refinement, child: MeasuredChild) -> str:

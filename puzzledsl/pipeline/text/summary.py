@@ -22,6 +22,12 @@ def summary(ctx: Context, covered: Callable[[str], bool] = lambda stage: True) -
     return "\n\n".join(block for block in blocks if block)
 
 
+def evaluations_of(ctx: Context) -> list[object]:
+    """Return the finished evaluations as JSON."""
+    found = (evaluation_of(ctx, name) for name in ctx.program.evals)
+    return [evaluation.model_dump(mode="json") for evaluation in found if evaluation is not None]
+
+
 def _places(ctx: Context, covered: Callable[[str], bool]) -> Iterator[str]:
     """Yield the paths of children, exports and the report."""
     for name in ctx.program.uptrains if covered("uptrain") else ():
@@ -56,7 +62,7 @@ def _refined(ctx: Context) -> Iterator[str]:
         if not (ctx.build.refinement(name).is_file() and has_child(ctx, name)):
             continue
         if (found := refinement_of(ctx, name)) is not None:
-            yield f"{name:<12} refined    {refined_line(found)}"
+            yield f"{name:<12} refined    {refined_line(ctx.program, found)}"
     for name, frontier in ctx.program.frontiers.items():
         if frontier.children and ctx.build.refinement(name).is_file():
             yield f"{name:<12} refined    {refined_points_line(refined_frontier_of(ctx, name))}"

@@ -212,6 +212,8 @@ def measured_series(along: RefinedFrontier, bounds: Collection[float]) -> list[L
 
 def how_measured(found: Refinement) -> str:
     """Healing and text of measured children: `healed on 4,096 tokens, measured on 2,048 positions`."""
+    if found.best.judged:
+        return f"judged as they are built, on {found.samples:,} tokens"
     healed = f"healed on {found.healed:,} tokens" if found.healed else "not healed"
     return f"{healed}, measured on {found.samples:,} positions"
 

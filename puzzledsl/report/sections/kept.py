@@ -12,6 +12,9 @@ from puzzledsl.report.subject import Subject
 
 POOLED = "pooled"
 AT_CHANCE = "at chance"
+TOO_FEW = "not known"
+WIDE = 1 / 3
+"""Width of the 95 % interval of the accuracy kept, from which on it is no figure to show first: 24 questions said 106.7 %."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,13 @@ def pooled(evaluation: Evaluation, model: str) -> Kept | None:
         comparison.kept.get(POOLED) for comparison in evaluation.comparisons if comparison.model == model
     )
     return next(found, None)
+
+
+def too_wide(kept: Kept) -> bool:
+    """True for an interval that says nothing of what is kept, by a child that is not at chance."""
+    if kept.verdict != "above_chance":
+        return False
+    return kept.low is not None and kept.high is not None and kept.high - kept.low > WIDE
 
 
 def kept_tables(subject: Subject) -> list[KeptTable]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from puzzledsl.alternatives.alternative import EndName, Site, SubBlock
-from puzzledsl.ir.tables import Margin, Move, Regret, SubBlockRegrets, WhyResult, indifferent, is_negligible
+from puzzledsl.ir.tables import Margin, Move, Regret, SubBlockRegrets, WhyResult
 from puzzledsl.report.numbers import Number
 from puzzledsl.report.subject import Subject
 
@@ -190,3 +190,44 @@ def _move(move: Move | None) -> Number | str | None:
         return f"{_signed(move.at_least)} or more"
     note = {"up": f"up {move.by}", "down": f"down {move.by}", "without": ""}.get(move.kind, f"by {move.by}")
     return Number(_span(move), move.at_most, note)
+
+
+# ---------------------------------------------------------------- their order
+
+
+def by_regret(sub_block: SubBlockRegrets) -> list[Regret]:
+    """The alternatives, the best first: the chosen one, those that are known, those between bounds, those that cannot be."""
+
+    def key(regret: Regret) -> tuple[bool, float, float]:
+        least = math.inf if regret.at_least is None else regret.at_least
+        most = math.inf if regret.at_most is None or regret.at_least is None else regret.at_most
+        return regret.alternative != sub_block.chosen, most, least
+
+    return sorted(sub_block.regrets, key=key)
+
+
+def next_best(sub_block: SubBlockRegrets) -> Regret | None:
+    """The best of the alternatives that are not chosen; None where there is only one."""
+    others = [regret for regret in by_regret(sub_block) if regret.alternative != sub_block.chosen]
+    return others[0] if others else None
+
+
+def is_negligible(result: WhyResult, regret: Regret) -> bool:
+    """Proven to cost next to nothing."""
+    return regret.at_most is not None and regret.at_most <= result.negligible
+
+
+def indifferent(result: WhyResult) -> tuple[list[SubBlockRegrets], list[SubBlockRegrets]]:
+    """Return the sub-blocks with a negligible regret: for every alternative, and for one that is not chosen.
+
+    Sub-blocks without a choice are left out.
+    """
+    every, some = [], []
+    for sub_block in result.sub_blocks:
+        others = [regret for regret in sub_block.regrets if regret.alternative != sub_block.chosen]
+        free = [is_negligible(result, regret) for regret in others]
+        if free and all(free):
+            every.append(sub_block)
+        elif any(free):
+            some.append(sub_block)
+    return every, some

@@ -12,7 +12,7 @@ from puzzledsl.ir import facts, nodes
 from puzzledsl.ir.logic import holds
 from puzzledsl.ir.search_nodes import written
 from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment, LayerAssignment, Solution
-from puzzledsl.report.numbers import Number, change, of_unit
+from puzzledsl.report.numbers import Number, change, of_unit, plain, share, times
 from puzzledsl.report.sections.reached import Reached, measured_pair
 from puzzledsl.report.subject import PARENT, Subject
 from puzzledsl.search.problem.normal_form import with_facts
@@ -64,6 +64,8 @@ def lines_of(
     lines: list[Line] = []
     for requirement in requirements:
         match requirement:
+            case nodes.LinearRequirement(judged=nodes.Judged() as judged):
+                lines.append(_judged_line(subject, requirement, judged))
             case nodes.LinearRequirement():
                 lines.append(_linear_line(subject, requirement, best, measured))
             case nodes.LogicRequirement():
@@ -98,6 +100,26 @@ def _linear_line(
         measured=None if measured is None else replace(shown(measured.value), note=sides.notes[1]),
         room=room,
         off=change(off) if abs(off) > FAR_OFF else None,
+    )
+
+
+def _judged_line(subject: Subject, requirement: nodes.LinearRequirement, judged: nodes.Judged) -> Line:
+    """A bound on what a judge measures: what it measured of the best child, before any uptraining."""
+    found, record = subject.refinement, judged.record
+    figure = None if found is None else found.best.judged.get(f"{judged.judge}.{judged.figure}")
+    shown = share if record.better == "more" else times if record.of_parent else plain
+    mark: Mark = "unknown" if figure is None or found is None else "met"
+    if found is not None and written(requirement) in found.best.missed:
+        mark = "missed"
+    return Line(
+        line=requirement.where.line,
+        text=written(requirement),
+        because=requirement.because,
+        mark=mark,
+        required=shown(float(judged.bound)),
+        measured=None
+        if figure is None
+        else replace(shown(figure.value), note=f"± {figure.stderr:.2g}" if figure.stderr else ""),
     )
 
 

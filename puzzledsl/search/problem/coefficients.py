@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS
+from puzzledsl.costs.metrics import costs_of_layer, linear_metrics, room_of
 from puzzledsl.ir.layer_runs import Run
-from puzzledsl.ir.metrics import costs_of_layer, linear_metrics, room_of
 from puzzledsl.ir.nodes import CountTerm, FactTerm, Linear, MetricTerm, ParamsTerm, ScoreTerm, TableTerm, Term
 from puzzledsl.ir.tables import Assignment, Cost, EndsAssignment, LayerAssignment, ScenarioCosts
 from puzzledsl.search.problem.box import Box

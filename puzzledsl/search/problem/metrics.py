@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import assert_never
 
+from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.layer_runs import counted_runs
 from puzzledsl.ir.logic import holds
-from puzzledsl.ir.metrics import metrics_of
 from puzzledsl.ir.tables import Assignment
 from puzzledsl.search.problem.normal_form import with_facts
 from puzzledsl.search.tables import Tables, decimal

@@ -13,7 +13,7 @@ from puzzledsl.alternatives.gqa import GqaAttention
 from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.noop import NoOpAttention, NoOpFfn
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
-from puzzledsl.ir.metrics import linear_metrics, metrics_of
+from puzzledsl.costs.metrics import linear_metrics, metrics_of
 from puzzledsl.ir.nodes import And, CountTerm, Is, LayerChoice, LogicRequirement, Term
 from puzzledsl.search import tables
 from puzzledsl.search.problem import coefficients, metrics, rows
@@ -44,7 +44,7 @@ def without(name: str, **wrong: Any) -> Callable[..., Any]:
 
 def every(monkeypatch: pytest.MonkeyPatch, mutant: Callable[..., Any]) -> None:
     """Use wrong metrics wherever the solver evaluates: in its integers and in its fractions."""
-    monkeypatch.setattr("puzzledsl.ir.metrics.linear_metrics", mutant)
+    monkeypatch.setattr("puzzledsl.costs.metrics.linear_metrics", mutant)
     monkeypatch.setattr(coefficients, "linear_metrics", mutant)
 
 

@@ -51,7 +51,9 @@ def run(
         ),
     ] = None,
     gpus: Annotated[int, typer.Option("--gpus", min=1, help="With --device: the number of these GPUs.")] = 1,
-    json: Annotated[bool, typer.Option("--json", help="With --dry-run: one JSON document.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON document: the tasks with --dry-run, else the ending.")
+    ] = False,
     heal: HealOption = True,
     on: OnOption = None,
 ) -> None:
@@ -69,8 +71,6 @@ def run(
             raise typer.BadParameter(f"`{stage}` is no stage; stages: {', '.join(TASKS)}", param_hint=option)
     if until is not None and only is not None:
         raise typer.BadParameter("give --until or --only, not both", param_hint="--only")
-    if json and not dry_run:
-        raise typer.BadParameter("goes with --dry-run", param_hint="--json")
     if device is not None and not dry_run:
         raise typer.BadParameter("goes with --dry-run", param_hint="--device")
     if gpus > 1 and device is None:
@@ -79,7 +79,7 @@ def run(
     if dry_run:
         _dry_run(ctx, until, only, json, device, gpus)
     else:
-        _run(ctx, until, only)
+        _run(ctx, until, only, json)
 
 
 def _dry_run(
@@ -96,7 +96,7 @@ def _dry_run(
 
 
 def _device(name: str, gpus: int) -> Device:
-    from puzzledsl.checker.shipped import shipped_profiles
+    from puzzledsl.checker.check import shipped_profiles
     from puzzledsl.plan.memory.device import device_of
 
     profiles = shipped_profiles()
@@ -106,29 +106,35 @@ def _device(name: str, gpus: int) -> Device:
     return device_of(profiles[name], gpus, name)
 
 
-def _run(ctx: Context, until: str | None, only: str | None) -> None:
-    from puzzledsl.cli.output import print_diagnostics
+def _run(ctx: Context, until: str | None, only: str | None, json: bool) -> None:
+    from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
+    from puzzledsl.base.render import to_json
+    from puzzledsl.cli.output import print_diagnostics, print_json
     from puzzledsl.pipeline.execute import TasksFailed
     from puzzledsl.pipeline.process.reporter import Reporter
     from puzzledsl.pipeline.run_all import is_wanted, run_all
-    from puzzledsl.pipeline.text.evaluation_text import remarks
-    from puzzledsl.pipeline.text.summary import summary
+    from puzzledsl.pipeline.text.evaluation_text import ending_of, remarks
+    from puzzledsl.pipeline.text.summary import evaluations_of, summary
     from puzzledsl.pipeline.text.timing_text import doubtful_timings, drifted_parents
 
-    failed: TasksFailed | None = None
+    failed, ends = list[Diagnostic](), list[Diagnostic]()
     with Reporter(ctx.build.log) as progress:
         ctx.progress = progress
         try:
             run_all(ctx, until, only, progress.say)
         except TasksFailed as error:
-            failed = error
-    try:
+            failed = list(error.diagnostics)
+    doubts = doubtful_timings(ctx, list(ctx.program.spaces)) if is_wanted("measure", until, only) else []
+    if is_wanted("eval", until, only):
+        evals = list(ctx.program.evals)
+        doubts += [*remarks(ctx, evals), *drifted_parents(ctx, evals)]
+        ends = ending_of(ctx, evals)
+    missed = [problem for problem in ends if problem.severity == "error"]
+    if json:
+        found = to_json([*failed, *ends, *doubts])["diagnostics"]
+        print_json({"evaluations": evaluations_of(ctx), "diagnostics": found})
+    else:
         print(summary(ctx, lambda stage: is_wanted(stage, until, only)))
-        doubts = doubtful_timings(ctx, list(ctx.program.spaces)) if is_wanted("measure", until, only) else []
-        if is_wanted("eval", until, only):
-            evals = list(ctx.program.evals)
-            doubts += [*remarks(ctx, evals), *drifted_parents(ctx, evals)]
-        print_diagnostics(doubts, {})
-    finally:
-        if failed is not None:
-            raise failed
+        print_diagnostics([*doubts, *(problem for problem in ends if problem not in missed)], {})
+    if failed or missed:
+        raise DiagnosticError(*failed, *missed)

@@ -12,7 +12,7 @@ import typer
 from puzzledsl.cli.options import FileArgument, SetOption
 
 if TYPE_CHECKING:
-    from puzzledsl.checker.program import Checked
+    from puzzledsl.checker.check import Checked
 
 
 class Format(StrEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.base.frozen import record
 from puzzledsl.cli import completion
 
@@ -43,6 +45,20 @@ def new(
             help="`measured` for this machine, or a profile of std/hardware.pzl such as h100_sxm.",
         ),
     ] = completion.MEASURED,
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine",
+            metavar="torch|llama_cpp|vllm|mlx",
+            help="Where the child will be served: it is costed there on this machine, and exported for it.",
+        ),
+    ] = "torch",
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            "--keep", metavar="SHARE", help="As fast as can be while this much accuracy is kept: 95%."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a commented program to start from: a parent, a space, hardware, data, pieces, scores and a search."""
@@ -51,14 +67,14 @@ def new(
     from puzzledsl.pipeline.errors import FileExists
     from puzzledsl.syntax.format import format_source
 
+    wanted = Wanted(_hardware(hardware), _engine(engine, hardware), _keep(keep))
     if name == "-":
-        sys.stdout.write(format_source(program(_parent(parent, Path()), _hardware(hardware))))
+        sys.stdout.write(_checked(format_source(program(_parent(parent, Path()), wanted)), Path("new.pzl")))
         return
     path = Path(name if name and name.endswith(".pzl") else f"{name or _stem(parent)}.pzl")
     if path.exists() and not force:
         raise DiagnosticError(FileExists(None, path=path))
-    text = format_source(program(_parent(parent, path.parent), _hardware(hardware)))
-    write_text(path, text)
+    write_text(path, _checked(format_source(program(_parent(parent, path.parent), wanted)), path))
     given = shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
     print(f"wrote {path}\nnext: pzl check {given}; pzl show {given}; then edit it, and pzl run {given}")
 
@@ -71,6 +87,15 @@ class ParentLines:
     value: str
     shape: Shape
     comment: str
+
+
+@record
+class Wanted:
+    """Hardware, engine and quality of a starter. `keep`: the accuracy that must be kept; empty: the speed is required."""
+
+    hardware: str
+    engine: str
+    keep: str
 
 
 @record
@@ -88,12 +113,33 @@ CPU = Budget("4Ki", "16Ki", 256, 256, "; on a GPU take 64Ki")
 GPU = Budget("64Ki", "1Mi", 512, 2048, "")
 
 
-def program(parent: ParentLines, hardware: str) -> str:
+HERE = {
+    "torch": (
+        "measured(device: cpu, dtype: fp32)",
+        "`pzl measure` times real blocks here; device: cuda for a GPU",
+    ),
+    "mlx": (
+        "measured(device: cpu, dtype: fp32)",
+        "`pzl measure` times real blocks here; device: mps on a Mac",
+    ),
+    "llama_cpp": ("measured(engine: llama_cpp, dtype: q8_0)", "`pzl measure` times models in llama.cpp here"),
+    "vllm": ("measured(engine: vllm, dtype: bf16)", "`pzl measure` times models in vLLM here"),
+}
+"""Engine -> the hardware of this machine, and what it does."""
+EXPORTS = {
+    "torch": 'hf("child")  # runtime: vllm, or gguf("child.gguf"), mlx("child")',
+    "mlx": 'mlx("child")',
+    "llama_cpp": 'gguf("child.gguf", lower: true)  # then chat: llama-cli -m child.gguf',
+    "vllm": 'hf("child", runtime: vllm, lower: true)',
+}
+"""Engine -> the export of the child."""
+
+
+def program(parent: ParentLines, wanted: Wanted) -> str:
     """The whole starter."""
-    uses = [parent.use]
+    uses, hardware = [parent.use], wanted.hardware
     if hardware == completion.MEASURED:
-        here = "measured(device: cpu, dtype: fp32)"
-        why = "`pzl measure` times real blocks here; device: cuda for a GPU"
+        here, why = HERE[wanted.engine]
     else:
         uses.append(f'use "std/hardware.pzl" ({hardware})')
         here, why = (
@@ -106,14 +152,13 @@ def program(parent: ParentLines, hardware: str) -> str:
 # {parent.comment}
 # `pzl check` finds mistakes, `pzl show` prints the space, `pzl run` does everything, in order, and can be stopped.
 {use}
-param speedup: Ratio = 1.3x  # pzl run --set speedup=1.5x
-
+{_param(wanted)}
 parent original = {parent.value}
 
 ## What each of the {parent.shape.layers} layers may become.
 space wide of original {{
-  attention = {_attention(parent.shape)}
-  ffn = {_ffn(parent.shape)}
+  attention = {_attention(parent.shape, wanted.engine)}
+  ffn = {_ffn(parent.shape, wanted.engine)}
   layers[0, -1] = parent  # the first and the last layer stay as they are
 }}
 
@@ -124,8 +169,8 @@ scenario chat on here = batch(1, 256 -> 256)  # batch, prompt -> output tokens
 #   data corpus  = jsonl("chats.jsonl", messages: messages, loss: answers, part: 0%..95%)
 #   data heldout = jsonl("chats.jsonl", messages: messages, loss: answers, part: 95%..100%)
 data corpus = text("data/train.txt")  # what pieces and child are trained and compared on
-data heldout = text("data/heldout.txt")  # what the child is judged by
-
+data heldout = text("data/heldout.txt")  # what the finished child is measured on
+{_judge(wanted)}
 # Every alternative of every layer is made from the parent, then trained alone against the parent's own sub-block.
 bld pieces of wide {{
   train = attention + ffn
@@ -137,14 +182,61 @@ bld pieces of wide {{
 # How much worse the parent gets with one piece in place: KL divergence of its outputs. Lower is better.
 score kl of pieces = replace_one(kl_divergence, samples: {budget.samples}, data: corpus)
 
-search best of wide {{
+{_search(wanted)}
+{_finished(parent.shape, wanted, budget)}
+export ship of {"best" if _has_bits(parent.shape, wanted.engine) else "final"} = {EXPORTS[wanted.engine]}
+"""
+
+
+def _param(wanted: Wanted) -> str:
+    if wanted.keep:
+        return f"param keep: Ratio = {wanted.keep}  # pzl run --set keep=98%\n"
+    return "param speedup: Ratio = 1.3x  # pzl run --set speedup=1.5x\n"
+
+
+def _judge(wanted: Wanted) -> str:
+    """The judge of a starter that must keep accuracy: text and questions that nothing else reads."""
+    if not wanted.keep:
+        return ""
+    return """\
+data unread = text("data/unread.txt")  # what children are chosen by; nothing else may read it
+
+# Multiple-choice questions, one JSON object a line: {"context": "…", "choices": ["…", "…"], "answer": 0}.
+judge taste of original = tasks("data/questions.jsonl") { data = unread }
+"""
+
+
+def _search(wanted: Wanted) -> str:
+    if wanted.keep:
+        return """\
+# The fastest child that keeps the accuracy: children are built and judged, and the search goes on from what they show.
+search best of wide {
+  maximize chat.throughput
+  require taste.kept >= keep because "nobody should notice"
+  # require taste.kl <= 0.1
+  # require chat.memory <= 8GiB
+  refine = measured(12)
+}
+"""
+    return """\
+search best of wide {
   minimize kl
   require chat.throughput >= speedup because "why you do this"
   # require chat.memory <= 8GiB
   # require params <= 70% * original.params
   # refine = measured(12)  # the best of twelve children around the answer that are healed and measured whole
-}}
+}
+"""
 
+
+def _finished(shape: Shape, wanted: Wanted, budget: Budget) -> str:
+    """The child's training and its evaluation; rounded weights are not trained further."""
+    if _has_bits(shape, wanted.engine):
+        return """\
+# The child that was found, measured beside its parent.
+eval quality of best { data = heldout, tokens = 4Ki }  # = tasks("hellaswag.jsonl") adds multiple choice
+"""
+    return f"""\
 # The child that was found, trained against the parent as a whole, and measured beside it.
 uptrain final of best {{
   loss = 1 * kld + 1 * cosine
@@ -153,7 +245,6 @@ uptrain final of best {{
   data = corpus
 }}
 eval quality of final {{ data = heldout, tokens = 4Ki }}  # = tasks("hellaswag.jsonl") adds multiple choice
-export ship of final = hf("child")  # runtime: vllm, or gguf("child.gguf"), mlx("child")
 """
 
 
@@ -171,11 +262,29 @@ def _calibration(shape: Shape) -> str:
 # ---------------------------------------------------------------- the space
 
 
-def _attention(shape: Shape) -> str:
-    """Keep, fewer key/value heads (for the layers that have more), a linear map, nothing."""
+BITS = "parent(dtype: q8_0 | q4_0) | noop"
+"""Alternatives of a sub-block that llama.cpp serves: bits come before structure."""
+SMALL_SHARE = 0.1
+"""Share of a layer's parameters below which attention is left whole: fewer heads of it would save nothing."""
+
+
+def _has_bits(shape: Shape, engine: str) -> bool:
+    """True where the starter gives layers a choice of bits: experts are rounded to the nearest alone, so mixtures have none."""
+    return engine == "llama_cpp" and all(own.ffn != "moe" and own.mixer == "attention" for own in shape.each)
+
+
+def _attention(shape: Shape, engine: str) -> str:
+    """Keep, fewer bits in llama.cpp, fewer key/value heads (for the layers that have more), a linear map, nothing."""
+    from puzzledsl.ir.facts import layer_fact
+
+    if _has_bits(shape, engine):
+        return BITS
+    own = ParentAttention().params(shape.at(0))
+    if own and own < SMALL_SHARE * int(layer_fact(shape.at(0), "params")):
+        return "parent | noop"
     heads = _halves(max((own.kv_heads for own in shape.each if own.mixer == "attention"), default=1))
     gqa = f"gqa(kv_heads: {' | '.join(map(str, heads))}) | " if heads else ""
-    return f"parent | {gqa}linear | noop"
+    return f"parent | {gqa}{_linear(engine)}noop"
 
 
 def _halves(heads: int) -> list[int]:
@@ -183,8 +292,10 @@ def _halves(heads: int) -> list[int]:
     return [d for d in range(heads - 1, 0, -1) if heads % d == 0][:3]
 
 
-def _ffn(shape: Shape) -> str:
-    """Keep, narrower ones on the grid that hardware likes, fewer or narrower experts, a linear map, nothing."""
+def _ffn(shape: Shape, engine: str) -> str:
+    """Keep, fewer bits, narrower ones on the grid that hardware likes, fewer or narrower experts, a linear map, nothing."""
+    if _has_bits(shape, engine):
+        return BITS
     found = ["parent"]
     if mixture := next((own for own in shape.each if own.ffn == "moe"), None):
         counts = [n for n in (mixture.experts * 3 // 4, mixture.experts // 2) if n >= mixture.top_k]
@@ -192,7 +303,12 @@ def _ffn(shape: Shape) -> str:
         found += [f"moe(width: 50%, round: {_grid(mixture.expert_width)})"]
     if dense := next((own for own in shape.each if own.ffn == "dense"), None):
         found += [f"mlp(width: 75% | 50% | 25%, round: {_grid(dense.intermediate)})"]
-    return " | ".join([*found, "linear", "noop"])
+    return " | ".join([*found, f"{_linear(engine)}noop"])
+
+
+def _linear(engine: str) -> str:
+    """A linear map where the engine has one; others would run it as something larger."""
+    return "linear | " if engine in ("torch", "mlx") else ""
 
 
 def _grid(width: int) -> int:
@@ -270,6 +386,36 @@ def _std_shape(name: str) -> Shape:
     return checked.program.parents["p"].shape
 
 
+def _engine(given: str, hardware: str) -> str:
+    if given not in HERE:
+        raise typer.BadParameter(f"`{given}` is no engine; engines: {', '.join(HERE)}", param_hint="--engine")
+    return given
+
+
+def _keep(given: str | None) -> str:
+    """The share as the program writes it."""
+    if given is None:
+        return ""
+    if not re.fullmatch(r"\d{1,2}(\.\d+)?%|0?\.\d+", given):
+        raise typer.BadParameter(f"`{given}` is no share below 100 %; write `95%`", param_hint="--keep")
+    return given
+
+
+def _checked(text: str, path: Path) -> str:
+    """Return a starter that checks. Raises DiagnosticError for what its engine lacks of the parent."""
+    from puzzledsl.base.diagnostics import DiagnosticError
+    from puzzledsl.checker.check import inspect
+
+    place, is_new = path.resolve(), not path.parent.exists()
+    place.parent.mkdir(parents=True, exist_ok=True)  # its paths start there
+    checked, _ = inspect(place, {}, {str(place): text})
+    if checked.program is None:
+        if is_new:
+            os.removedirs(place.parent)
+        raise DiagnosticError(*(d for d in checked.diagnostics if d.severity == "error"))
+    return text
+
+
 def _hardware(given: str) -> str:
     """A profile's name. Raises DiagnosticError for one that std/hardware.pzl lacks."""
     from puzzledsl.base.diagnostics import DiagnosticError
@@ -285,8 +431,6 @@ def _hardware(given: str) -> str:
 
 def _relative(path: Path, folder: Path) -> str:
     """A directory as the program in `folder` names it."""
-    import os
-
     return path.as_posix() if path.is_absolute() else Path(os.path.relpath(path, folder)).as_posix()
 
 

@@ -48,7 +48,7 @@ def calibrate(
     """
     from puzzledsl.base.diagnostics import DiagnosticError, Sink
     from puzzledsl.base.files import sha256_of, write_text
-    from puzzledsl.checker.shipped import HARDWARE, shipped_shapes
+    from puzzledsl.checker.check import HARDWARE, shipped_shapes
     from puzzledsl.cli import output as out
     from puzzledsl.costs.calibrate import determined_by, fit_constants
     from puzzledsl.costs.cells_csv import read_cells
@@ -95,7 +95,7 @@ def _profile(text: str) -> tuple[str, dict[str, RooflineHardware], Path | None]:
     """The name of a profile, all profiles that rows may name, and the file it is in (None: shipped)."""
     from puzzledsl.base.diagnostics import DiagnosticError
     from puzzledsl.base.suggest import closest
-    from puzzledsl.checker.shipped import profiles_of, shipped_profiles
+    from puzzledsl.checker.check import profiles_of, shipped_profiles
     from puzzledsl.costs.errors import UnknownProfile
 
     path, colon, name = text.rpartition(":")

@@ -1,37 +1,129 @@
-"""Conversion of values to the type that a place needs; any other value is refused, with the literal to write instead."""
+"""Numbers: symbolic sums as linear expressions of the IR, and values converted to the type that a place needs.
+
+Any other value is refused, with the literal to write instead.
+"""
 
 from __future__ import annotations
 
 import re
 from fractions import Fraction
-from typing import TypeGuard
+from typing import Literal, TypeGuard, cast
 
+from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base import units
 from puzzledsl.base.diagnostics import Fix, Span
-from puzzledsl.base.units import (
-    BYTES,
-    COUNT,
-    TOK_PER_S,
-    TOKENS,
-    BadLiteral,
-    Dimension,
-    Quantity,
-    format_quantity,
-)
+from puzzledsl.base.units import COUNT, Dimension, Quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context
+from puzzledsl.checker.context import TERMS_PER_STEP, Context
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.terms import constant_if_it_is
-from puzzledsl.checker.expressions.values import Number, Symbolic, Value, describe
+from puzzledsl.checker.expressions.values import Comparison, Number, Symbolic, TermKey, Value, describe
+from puzzledsl.ir import nodes
+
+LAYER_TERMS = ("fact", "count", "table")
+"""Kinds of terms that belong to one layer; the layer is the last part of their key."""
+UNITS: dict[Dimension, Literal["bytes", "seconds", "tokens_per_s"]] = {
+    units.BYTES: "bytes",
+    units.TIME: "seconds",
+    units.TOK_PER_S: "tokens_per_s",
+}
+
+
+def to_linear(value: Symbolic) -> nodes.Linear:
+    """A symbolic value as the IR's linear expression: layers of one fact or count with one coefficient are one term."""
+    groups: dict[tuple[TermKey, Fraction], list[int]] = {}
+    for key, coefficient in value.terms.items():
+        if key[0] in LAYER_TERMS:
+            groups.setdefault((key[:-1], coefficient), []).append(cast(int, key[-1]))
+        else:
+            groups[key, coefficient] = []
+    terms = tuple(
+        nodes.WeightedTerm(coefficient=coefficient, term=_term(key, tuple(sorted(layers))))
+        for (key, coefficient), layers in groups.items()
+    )
+    return nodes.Linear(terms=terms, constant=value.constant)
+
+
+def _term(key: TermKey, layers: tuple[int, ...]) -> nodes.Term:
+    match key:
+        case ("metric", str(scenario), str(metric)):
+            return nodes.MetricTerm(scenario=scenario, metric=metric)
+        case ("score", str(score)):
+            return nodes.ScoreTerm(score=score)
+        case ("params",):
+            return nodes.ParamsTerm()
+        case ("fact", str(sub_block), str(attribute)):
+            return nodes.FactTerm(sub_block=cast(SubBlock, sub_block), attribute=attribute, layers=layers)
+        case ("count", str(sub_block), tuple(names)):
+            return nodes.CountTerm(sub_block=cast(SubBlock, sub_block), alternatives=names, layers=layers)
+        case ("table", tuple(attention), tuple(ffn), tuple(cells)):
+            return nodes.TableTerm(attention=attention, ffn=ffn, values=cells, layers=layers)
+    raise AssertionError(f"no term: {key}")
+
+
+def to_requirement(ctx: Context, comparison: Comparison, because: str) -> nodes.LinearRequirement:
+    """A comparison as the IR's requirement."""
+    ctx.spend(comparison.span, len(comparison.left.terms) // TERMS_PER_STEP)
+    return nodes.LinearRequirement(
+        left=to_linear(comparison.left),
+        op=comparison.op,
+        bound=comparison.bound,
+        parent_ratio=comparison.parent_ratio,
+        unit=UNITS.get(comparison.left.dimension, ""),
+        because=because,
+        where=ctx.where(comparison.span),
+        bound_where=ctx.where(comparison.bound_span),
+    )
+
+
+def is_metric(key: TermKey, name: str) -> bool:
+    """True for the key of one metric of a scenario."""
+    return key[0] == "metric" and key[2] == name
+
+
+def is_throughput(value: Symbolic) -> bool:
+    """True for a sum with a scenario's throughput in it."""
+    return any(is_metric(key, "throughput") for key in value.terms)
+
+
+def as_symbolic(value: Number) -> Symbolic:
+    """A constant as a linear expression without terms."""
+    return value if isinstance(value, Symbolic) else Symbolic({}, value.value, value.dimension)
+
+
+def constant_if_it_is(value: Number) -> Number:
+    """A linear expression without terms as a constant."""
+    if isinstance(value, Symbolic) and not value.terms:
+        return Quantity(value.constant, value.dimension)
+    return value
+
+
+def scale(value: Symbolic, factor: Fraction) -> Symbolic:
+    """`factor * value`, factor a plain number."""
+    terms = {key: c * factor for key, c in value.terms.items()} if factor else {}
+    return Symbolic(terms, value.constant * factor, value.dimension, value.space)
+
+
+def add_all(values: list[Symbolic]) -> Symbolic:
+    """The sum of values of one dimension."""
+    if len(values) == 1:
+        return values[0]
+    terms: dict[TermKey, Fraction] = {}
+    for value in values:
+        for key, coefficient in value.terms.items():
+            terms[key] = terms.get(key, Fraction(0)) + coefficient
+    kept = {key: c for key, c in terms.items() if c}
+    space = next((v.space for v in values if v.space is not None), None)
+    return Symbolic(kept, sum((v.constant for v in values), Fraction(0)), values[0].dimension, space)
+
 
 EXAMPLES: dict[Dimension, str] = {
     COUNT: "8",
-    BYTES: "80GiB",
+    units.BYTES: "80GiB",
     units.TIME: "30ms",
-    TOKENS: "4096tok",
+    units.TOKENS: "4096tok",
     units.BYTES_PER_S: "450GB/s",
     units.FLOP_PER_S: "989TFLOP/s",
-    TOK_PER_S: "200 tok/s",
+    units.TOK_PER_S: "200 tok/s",
     units.DOLLARS: "0.4USD",
     units.DOLLARS_PER_S: "2.5 USD/h",
     units.ENERGY: "300mJ",
@@ -39,8 +131,8 @@ EXAMPLES: dict[Dimension, str] = {
 }
 _UNITS: dict[Dimension, tuple[str, ...]] = {
     units.TIME: ("s", "ms"),
-    TOK_PER_S: (" tok/s",),
-    TOKENS: ("tok",),
+    units.TOK_PER_S: (" tok/s",),
+    units.TOKENS: ("tok",),
     units.BYTES_PER_S: ("GB/s",),
     units.FLOP_PER_S: ("TFLOP/s",),
 }
@@ -88,7 +180,7 @@ _PARTS = {
 def _is_quantity(text: str) -> bool:
     try:
         units.parse_quantity(text)
-    except BadLiteral:
+    except units.BadLiteral:
         return False
     return True
 
@@ -194,19 +286,19 @@ def unit_fixes(wanted: Dimension, given: Number, span: Span, source: str) -> lis
     if not is_bare(given) or not source.replace("_", "").replace(".", "").isdigit():  # a name, or a sum
         return []
     literals = re.findall("`([^`]+)`", _with_unit(wanted, given.value))  # that help quotes nothing else
-    alone = len(literals) == 1 and wanted in (TOK_PER_S, TOKENS)
+    alone = len(literals) == 1 and wanted in (units.TOK_PER_S, units.TOKENS)
     return [Fix.replace(span, text, safe=alone) for text in literals]
 
 
 def _with_unit(wanted: Dimension, number: Fraction) -> str:
     text = plain(number)
-    if wanted != BYTES:
+    if wanted != units.BYTES:
         literals = [f"`{text}{unit}`" for unit in _UNITS.get(wanted, ())]
         return f"write {' or '.join(literals)}" if literals else ""
     if number >= 10**7:
-        exact = format_quantity(number, BYTES, 3)
+        exact = units.format_quantity(number, units.BYTES, 3)
         return f"write `{plain(number / 1000)}kB` (= {exact}) or `{plain(number / 10**9)}GB`"
     if number >= 1000:
-        exact = format_quantity(number * MIB, BYTES, 3)
+        exact = units.format_quantity(number * MIB, units.BYTES, 3)
         return f"write `{text}MiB` (= {exact}) or `{plain(number / 1000)}GiB`"
     return f"write `{text}GiB` or `{text}MiB`"

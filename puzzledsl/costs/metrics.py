@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from puzzledsl.base.frozen import record
 from puzzledsl.ir.metric_records import METRICS, STATED, TERMS, CostField, Often
 from puzzledsl.ir.tables.answers import PARENT_ENDS, ends_of_child, layers_of_child
 
 if TYPE_CHECKING:
-    from puzzledsl.ir.nodes import MeasuredHardware, RooflineHardware
     from puzzledsl.ir.tables import Assignment, Cost, EndsAssignment, LayerAssignment, ScenarioCosts
 
 
@@ -59,12 +58,6 @@ def _summed(fields: Mapping[CostField, Often], output: int) -> Callable[[Cost], 
             return lambda cost: first(cost) + times * second(cost)
         case parts:
             return lambda cost: sum(times * of(cost) for of, times in parts)
-
-
-def running_costs(hardware: RooflineHardware | MeasuredHardware) -> dict[str, Any]:
-    """Return `usd_per_s` and `watts` of all GPUs together; None for what is not stated."""
-    stated = ((name, getattr(hardware, name)) for name in STATED.values())
-    return {name: None if amount is None else hardware.gpus * amount for name, amount in stated}
 
 
 @record

@@ -1,30 +1,26 @@
-"""`bld`, `uptrain`, and `score` with its `runs` (consecutive layers dropped together) and `healed` (scores after healing)."""
+"""`bld`, `uptrain`, `eval` and `export`, and `score` with its `runs` (consecutive layers dropped together) and `healed`."""
 
 from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import partial
 from itertools import groupby
+from pathlib import PurePath
 from typing import Any, Literal
 
 from puzzledsl.alternatives.alternative import SUB_BLOCKS, SubBlock
-from puzzledsl.base.diagnostics import Args
+from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared, space_info
-from puzzledsl.checker.expressions.coercions import as_constant, between, within
-from puzzledsl.checker.expressions.settings import (
-    Settings,
-    as_call,
-    from_call,
-    lower,
-    lower_call,
-    read_call,
-    summands,
-)
-from puzzledsl.checker.expressions.values import Constructed, RangeValue, Symbol, describe
+from puzzledsl.checker.expressions import settings as reading
+from puzzledsl.checker.expressions.numbers import as_constant, between, within
+from puzzledsl.checker.expressions.settings import Settings
+from puzzledsl.checker.expressions.values import Constructed, RangeValue, Symbol, Text, describe
+from puzzledsl.checker.names.words import read_ref
 from puzzledsl.ir import nodes
 from puzzledsl.ir.layer_runs import can_drop
 from puzzledsl.syntax import tree
@@ -47,7 +43,7 @@ def lower_bld(ctx: Context, symbol: Symbol) -> nodes.Bld | None:
     rate = settings.read("lr", nodes.Schedule(peak=1e-4, warmup=0.01), _schedule)
     data = bld.only_data(settings, required=True)
     given: dict[str, Any] = {"mode": mode, "sub_blocks": sub_blocks, "lr": rate, "data": data}
-    node = lower(settings, nodes.Bld, **bld.head(space), **given)
+    node = reading.lower(settings, nodes.Bld, **bld.head(space), **given)
     return node if space is not None else None
 
 
@@ -82,8 +78,8 @@ def _schedule(settings: Settings) -> nodes.Schedule:
     if not isinstance(value, Constructed) and not isinstance(settings.entries["lr"].expr, tree.Name):
         help = "write `cosine(1e-4, warmup: 1%)`, `constant(1e-4)` or a number"
         raise ctx.wrong(place, "`lr`", "a schedule", f"`{ctx.source(place)}`", help)
-    call = as_call(ctx, value, place, takes)
-    found: nodes.Schedule = lower_call(ctx, call, takes.calls[call.name])
+    call = reading.as_call(ctx, value, place, takes)
+    found: nodes.Schedule = reading.lower_call(ctx, call, takes.calls[call.name])
     return found
 
 
@@ -96,7 +92,7 @@ def lower_uptrain(ctx: Context, symbol: Symbol) -> nodes.Uptrain | None:
     settings.need_all("lr")
     tokens, context = settings.read("tokens"), settings.read("context")
     peak = SHORT_PEAK if tokens < SHORT_RUN else LONG_PEAK
-    node = lower(
+    node = reading.lower(
         settings,
         nodes.Uptrain,
         **uptrain.head(search),
@@ -127,7 +123,7 @@ def _loss(settings: Settings) -> dict[str, float]:
         settings.entries["loss"].expr,
         dict.fromkeys(("kld", "cosine", "lm"), 0.0),
     )
-    for part in summands(expr):
+    for part in reading.summands(expr):
         word, weight = ctx.attempt(_weighted, part, settings) or ("kld", 0.0)
         weights[word] += weight
     if not any(weights.values()) and not ctx.sink.has_errors:
@@ -176,7 +172,7 @@ def lower_score(ctx: Context, symbol: Symbol) -> nodes.Score | None:
         help = "replacing one block needs its pieces: `score kl of BLD = replace_one(…)`"
         said: Args = {"name": of.name, "got": "a space", "wanted": "a bld"}
         ctx.report(errors.WrongKind(place.span, help=help, **said))
-    method = lower(settings, nodes.ScoreFromTable) if is_table else _replace_one(settings, of, bld)
+    method = reading.lower(settings, nodes.ScoreFromTable) if is_table else _replace_one(settings, of, bld)
     if is_table:
         settings.sound(method)
     if of is None or (of.kind == "bld" and bld is None):
@@ -202,27 +198,22 @@ def _replace_one(settings: Settings, of: Symbol | None, bld: nodes.Bld | None) -
     plain = name == "kl_divergence" and not settings.has("around") and runs is None and not healed
     children = settings.read("children", FITTED_CHILDREN if enough and plain else 0)
     data = settings.read("data", None if bld is None else bld.data)
-    given: dict[str, Any] = {"unit": _unit(settings, bld), "children": children, "runs": runs}
-    return lower(settings, nodes.ReplaceOne, **metric, **given, healed=healed, data=data)
+    coupled = bld is not None and bld.mode == "coupled"  # such pieces are measured as blocks
+    unit = settings.read("unit", "block" if coupled else "subblock")
+    if coupled and unit == "subblock":
+        help = "a coupled piece holds attention and FFN together: leave `unit` out"
+        settings.ctx.misplaced(settings.place("unit"), "`unit: subblock`", "a score of coupled pieces", help)
+    given: dict[str, Any] = {"unit": unit, "children": children, "runs": runs}
+    return reading.lower(settings, nodes.ReplaceOne, **metric, **given, healed=healed, data=data)
 
 
 def _metric(settings: Settings) -> dict[str, Any]:
     """The metric, its tasks and the number of tokens that it compares, where it has them."""
     entry, takes = settings.entries["metric"], settings.known("metric")
-    call = read_call(settings.ctx, entry.expr, entry.scope, takes)
-    arguments = from_call(settings.ctx, call, takes.calls[call.name])
+    call = reading.read_call(settings.ctx, entry.expr, entry.scope, takes)
+    arguments = reading.from_call(settings.ctx, call, takes.calls[call.name])
     arguments.need_all()
     return {"metric": call.name, **{each.name: arguments.read(key) for key, each in arguments.table.items()}}
-
-
-def _unit(settings: Settings, bld: nodes.Bld | None) -> str:
-    """Coupled pieces are measured as blocks; decoupled ones as sub-blocks unless asked otherwise."""
-    coupled = bld is not None and bld.mode == "coupled"
-    unit: str = settings.read("unit", "block" if coupled else "subblock")
-    if coupled and unit == "subblock":
-        help = "a coupled piece holds attention and FFN together: leave `unit` out"
-        settings.ctx.misplaced(settings.place("unit"), "`unit: subblock`", "a score of coupled pieces", help)
-    return unit
 
 
 def _refuse_beside(settings: Settings, about: tuple[str, str, str, str], **helps: str) -> None:
@@ -277,3 +268,124 @@ def _ends(settings: Settings, longest: int) -> tuple[int, int]:
     if not low.denominator == high.denominator == 1 or not SHORTEST <= low <= high:
         raise ctx.beyond(span, "`runs`", f"whole numbers from {SHORTEST} on, the least first", shown, example)
     return int(low), int(high)
+
+
+PROMPT_FILES = (".jsonl", ".txt")
+
+
+def lower_export(ctx: Context, symbol: Symbol) -> nodes.Export | None:
+    """`export x of u = hf("dir", runtime: vllm)`, `gguf("child.gguf", dtype: f16)` or `mlx("dir")`."""
+    export = Declared(ctx, symbol)
+    export.check_parts()
+    of, call = export.target(), export.call()
+    settings = export.arguments(call)
+    place = ctx.where(settings.place("runtime"))
+    node = reading.lower(settings, nodes.Export, **export.head(of), format=call.name, runtime_where=place)
+    return None if of is None else settings.sound(node)
+
+
+def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
+    """`eval e of u = tasks("a.jsonl") { items = 200, data = heldout, tokens = 8Ki, full = u }`."""
+    evaluation = Declared(ctx, symbol)
+    of, call = evaluation.target(), ctx.attempt(evaluation.call)
+    tasks: tuple[str, ...] = ()
+    if call is not None:
+        files = evaluation.arguments(call)
+        files.need_all()
+        tasks = files.read("path") or ()
+    settings, _ = evaluation.body()
+    if settings.has("data"):
+        texts: tuple[str, ...] = settings.read("data", ())
+    else:
+        texts = tuple(filter(None, [evaluation.only_data(settings, required=False)]))
+    if of is None:
+        return None
+    return reading.lower(
+        settings,
+        nodes.Eval,
+        **evaluation.head(of),
+        tasks=tasks,
+        lm_eval=settings.read("lm_eval", (), _tasks_of_harness),
+        data=texts[0] if texts else None,
+        more_data=texts[1:],
+        full=settings.read("full", (), partial(_full, evaluation, of)),
+        prompts=settings.read("prompts", None, _prompts),
+    )
+
+
+def _tasks_of_harness(settings: Settings) -> tuple[str, ...]:
+    """Return the tasks that `lm_eval` names; a list of strings is refused, with the string that is meant."""
+    expr = settings.entries["lm_eval"].expr
+    if not isinstance(expr, tree.ListExpr) or not all(isinstance(i, tree.String) for i in expr.items):
+        return tuple(settings.text("lm_eval").replace(",", " ").split())
+    meant = ", ".join(item.value for item in expr.items if isinstance(item, tree.String))
+    fixes, help = [Fix.replace(expr.span, f'"{meant}"')], f'write `"{meant}"`'
+    raise settings.ctx.wrong(expr.span, "`lm_eval`", "one string", "a list", help, fixes)
+
+
+def _full(evaluation: Declared, of: Symbol, settings: Settings) -> tuple[str, ...]:
+    """The children, in order. Reports names twice, of other spaces, and a missing `of`."""
+    ctx, entry, kinds = settings.ctx, settings.entries["full"], settings.known("full").kinds
+    file, wanted, seen = entry.scope.file, _space_of(ctx, of), dict[Symbol, Span]()
+    named = [
+        (e.span, ctx.attempt(read_ref, ctx, e, entry.scope, kinds)) for e in reading.summands(entry.expr)
+    ]
+    for span, child in named:
+        text = ctx.source(span)
+        if child is None or (file.file, text) in ctx.unknown:  # reported; the rest would rest on a guess
+            seen |= {} if child is None else {child: seen.get(child, span)}
+            continue
+        if child in seen:
+            label = Label(seen[child], "first named here")
+            ctx.report(errors.DuplicateKey(span, name=text, secondary=[label]))
+            continue
+        seen[child] = span
+        got = _space_of(ctx, child)
+        if got is not None and wanted is not None and got != wanted:
+            known = [s for s in file.symbols(*evaluation.kind.targets) if s.file is file]
+            names = [f"`{s.name}`" for s in known if _space_of(ctx, s) == wanted]
+            help = f"children of `{wanted}`: {', '.join(names[:8])}" if names else ""
+            ctx.report(errors.OtherSpace(span, name=text, got=got, wanted=wanted, help=help))
+    if of not in seen and all(child is not None for _, child in named):
+        place, whole = evaluation.decl.target, entry.expr.span
+        left_out = of.name if place is None else ctx.source(place.span)
+        said: Args = {"child": left_out, "evaluation": evaluation.symbol.name}
+        said |= {"written": f"{left_out} + {ctx.source(whole)}"}
+        said |= {"secondary": [] if place is None else [Label(place.span, "this child")]}
+        ctx.report(errors.NotInFull(whole, fixes=[Fix.replace(whole, said["written"], safe=False)], **said))
+    return tuple(map(ctx.name_of, seen))
+
+
+def _space_of(ctx: Context, child: Symbol) -> str | None:
+    """The space of a search, or of the search that an uptrain trains further; None where that has mistakes."""
+    uptrain = ctx.lower(child, nodes.Uptrain) if child.kind == "uptrain" else None
+    search = child if uptrain is None else ctx.taken.get(uptrain.search)
+    lowered = ctx.lower(search, nodes.Search) if search is not None else None
+    return None if lowered is None else lowered.space
+
+
+def _prompts(settings: Settings) -> nodes.Prompts:
+    """`prompts = "p.jsonl"`, `prompts("…", "…")` or `none`."""
+    ctx, value, span = settings.ctx, settings.call("prompts"), settings.place("prompts")
+    match value:
+        case Text():
+            return nodes.Prompts(path=prompts_file(settings))
+        case Constructed():
+            found: nodes.Prompts = reading.lower_call(ctx, value, settings.known("prompts").calls[value.name])
+            return found
+    wanted, got = "a file, `prompts(…)` or `none`", f"`{ctx.source(span)}`"
+    help = 'write `prompts = "p.jsonl"`, or `prompts = prompts("Once upon a time")`'
+    raise ctx.wrong(span, "`prompts`", wanted, got, help)
+
+
+def prompts_file(settings: Settings) -> str:
+    """The path of a file of prompts; a text that is none is refused."""
+    path, place = settings.text("prompts"), settings.place("prompts")
+    if PurePath(path).suffix in PROMPT_FILES:
+        return path
+    help, fixes = None, []
+    if settings.known("prompts").calls:
+        written = f"prompts({settings.ctx.source(place)})"
+        help = f"write `{written}`, or the name of a `.jsonl` or `.txt` file"
+        fixes = [Fix.replace(place, written, safe=False)]
+    raise settings.ctx.refuse(errors.PromptsNotAFile(place, path=path, help=help, fixes=fixes))

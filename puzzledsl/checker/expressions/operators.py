@@ -1,33 +1,168 @@
-"""Comparisons: of constants, of layers' numbers, and of what a search decides, with that on the left and a constant right."""
+"""`+ - * / mod` and comparisons: of constants, of layers' numbers, and of what a search decides. Dimensions are checked here.
+
+Numbers stay exact fractions. A symbolic operand may be scaled by a constant and added to another operand of the same
+dimension; two operands of one layer are combined cell by cell.
+"""
 
 from __future__ import annotations
 
+import operator
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from typing import Literal, NoReturn, cast
 
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.base.frozen import record
-from puzzledsl.base.units import TOK_PER_S, Quantity
+from puzzledsl.base.units import COUNT, TOK_PER_S, Dimension, Form, Quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import Context
-from puzzledsl.checker.expressions import coercions, values
-from puzzledsl.checker.expressions.arithmetic import refuse_throughput
-from puzzledsl.checker.expressions.layer_tables import compared, holds, layer_of
+from puzzledsl.checker.context import MAX_BITS, Context
+from puzzledsl.checker.expressions import numbers, values
+from puzzledsl.checker.expressions.layer_tables import compared, holds, layer_of, pointwise, tables_of
 from puzzledsl.checker.expressions.logic import connect
-from puzzledsl.checker.expressions.terms import (
-    add_all,
-    as_symbolic,
-    constant_if_it_is,
-    is_metric,
-    is_throughput,
-    scale,
-)
+from puzzledsl.checker.expressions.values import Number, Symbolic, Value, describe
 from puzzledsl.checker.names.words import lookup, read_word
 from puzzledsl.ir import nodes
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.tree import CompareOp
+
+_DECIDED = "decided by the search"
+
+
+def guard(ctx: Context, value: Number, span: Span) -> Number:
+    """Return the value; one with a number of more than MAX_BITS bits is refused."""
+    parts = [value.value] if isinstance(value, Quantity) else [*value.terms.values(), value.constant]
+    if any(max(n.numerator.bit_length(), n.denominator.bit_length()) > MAX_BITS for n in parts):
+        raise ctx.too_much(span, "this number", f"{MAX_BITS} bits")
+    return value
+
+
+def _add(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Number:
+    op, right_span = at.op, at.right.span
+    if left.dimension != right.dimension or numbers.is_times(left) != numbers.is_times(right):
+        sides: Args = {"left": describe(left), "right": describe(right)}
+        beside = [Label(left_span, numbers.label(left))]
+        raise ctx.refuse(errors.UnlikeSum(right_span, numbers.label(right), secondary=beside, op=op, **sides))
+    sign = Fraction(1 if op == "+" else -1)
+    if isinstance(left, Quantity) and isinstance(right, Quantity):
+        form: Form = left.form if left.form == right.form else "plain"
+        return Quantity(left.value + sign * right.value, left.dimension, form)
+    for side, other, span in ((left, right, left_span), (right, left, right_span)):
+        mixed = isinstance(other, Symbolic) or other.value != 0
+        if (
+            isinstance(side, Symbolic)
+            and side.dimension == TOK_PER_S
+            and mixed
+            and numbers.is_throughput(side)
+        ):
+            refuse_throughput(ctx, side, span)
+    return numbers.add_all([numbers.as_symbolic(left), numbers.scale(numbers.as_symbolic(right), sign)])
+
+
+def refuse_throughput(ctx: Context, value: Symbolic, span: Span) -> NoReturn:
+    """Refuse throughput that is mixed with other terms."""
+    scenario = next(key[1] for key in value.terms if numbers.is_metric(key, "throughput"))
+    help = (
+        "throughput is batch * output / latency, which is not linear; alone, "
+        f"`{scenario}.throughput >= X` becomes `{scenario}.latency <= batch * output / X`. Use `{scenario}.latency` here"
+    )
+    raise ctx.refuse(errors.ThroughputAlone(span, metric=f"{scenario}.throughput", help=help))
+
+
+def _multiply(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Number:
+    dimension = left.dimension * right.dimension
+    if isinstance(left, Quantity) and isinstance(right, Quantity):
+        ratio = (
+            numbers.is_times(left) != numbers.is_times(right) and left.dimension == right.dimension == COUNT
+        )
+        return Quantity(left.value * right.value, dimension, "times" if ratio else "plain")
+    if isinstance(left, Symbolic) and isinstance(right, Symbolic):
+        if right.terms and left.terms:
+            tables = tables_of(ctx, [left, right], at.span)
+            if tables is None:
+                _refuse_nonlinear(ctx, "*", "multiplies two things", at, left_span)
+            return pointwise(tables, dimension, operator.mul)
+        constant, linear = (left.constant, right) if not left.terms else (right.constant, left)
+    elif numbers.is_times(left) or numbers.is_times(right):
+        literal, other = (left, at.right.span) if numbers.is_times(left) else (right, left_span)
+        text = str(literal)
+        instead = f"write `{text[:-1]} * {ctx.operand(other)}`, or `require METRIC <= {text}`"
+        raise ctx.refuse(errors.RatioWithoutMetric(at.span, text=text, help=instead))
+    elif isinstance(left, Quantity):
+        constant, linear = left.value, numbers.as_symbolic(right)
+    else:
+        constant, linear = numbers.as_symbolic(right).constant, numbers.as_symbolic(left)
+    scaled = numbers.scale(linear, constant)
+    return Symbolic(scaled.terms, scaled.constant, dimension, linear.space)
+
+
+def _divide(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Number:
+    dimension = left.dimension / right.dimension
+    if isinstance(right, Symbolic):
+        if not right.terms:
+            right = Quantity(right.constant, right.dimension)
+        elif layer_of([left, right]) is not None:
+            return _divided(ctx, operator.truediv, [left, right], dimension, at.right.span)
+        elif isinstance(left, Symbolic) and left.terms:
+            _refuse_nonlinear(ctx, "/", "divides two things", at, left_span)
+        else:
+            help, beside = "turn it round: `a / x <= b` is `x >= a / b`", [Label(at.right.span, _DECIDED)]
+            said: Args = {"op": "/", "verb": "divides by what", "example": ""}
+            raise ctx.refuse(errors.NotLinear(at.span, help=help, secondary=beside, **said))
+    if right.value == 0:
+        raise ctx.refuse(errors.DivisionByZero(at.right.span, "this is zero"))
+    if isinstance(left, Quantity):
+        form: Form = (
+            "times" if numbers.is_times(left) and right.form != "times" and dimension == COUNT else "plain"
+        )
+        return Quantity(left.value / right.value, dimension, form)
+    scaled = numbers.scale(left, 1 / right.value)
+    return Symbolic(scaled.terms, scaled.constant, dimension, left.space)
+
+
+def _modulo(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Number:
+    if left.dimension == right.dimension and layer_of([left, right]) is not None:
+        return _divided(ctx, operator.mod, [left, right], left.dimension, at.right.span)
+    for side, span in ((left, left_span), (right, at.right.span)):
+        if isinstance(side, Symbolic):
+            raise ctx.refuse(errors.NotConstant(span, what="each side of `mod`", got="this"))
+    assert isinstance(left, Quantity) and isinstance(right, Quantity)
+    if left.dimension != right.dimension:
+        return _add(ctx, left, right, at, left_span)
+    if right.value == 0:
+        raise ctx.refuse(errors.DivisionByZero(at.right.span, "this is zero"))
+    return Quantity(left.value % right.value, left.dimension)
+
+
+def _divided(
+    ctx: Context, of: Callable[..., Fraction], sides: list[Number], dimension: Dimension, at: Span
+) -> Number:
+    """Divide or take the remainder within one layer; an alternative that makes the divisor zero is refused."""
+    tables = tables_of(ctx, sides, at)
+    assert tables is not None
+    divisor = tables[1]
+    for attention, row in zip(divisor.names("attention"), divisor.cells, strict=True):
+        for ffn, cell in zip(divisor.names("ffn"), row, strict=True):
+            if cell == 0:
+                said = f"zero where layer {divisor.layer} has attention `{attention}` and ffn `{ffn}`"
+                raise ctx.refuse(errors.DivisionByZero(at, said))
+    return pointwise(tables, dimension, of)
+
+
+def _refuse_nonlinear(ctx: Context, op: str, verb: str, at: tree.Binary, left_span: Span) -> NoReturn:
+    said: Args = {"op": op, "verb": verb, "example": ctx.operand(left_span)}
+    beside = [Label(left_span, f"{_DECIDED}, too")]
+    raise ctx.refuse(errors.NotLinear(at.right.span, _DECIDED, secondary=beside, **said))
+
+
+_OPERATIONS = {"+": _add, "-": _add, "*": _multiply, "/": _divide, "mod": _modulo}
+
+
+def combine(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Value:
+    """Return `left op right`. `at` and `left_span` (the whole left operand) are the places for diagnostics."""
+    return guard(ctx, _OPERATIONS[at.op](ctx, left, right, at, left_span), at.span)
+
 
 FEW_TOK_PER_S = 10
 """Throughput limit below which a bare number more likely means a multiple of the parent's than tokens per second."""
@@ -89,16 +224,24 @@ def _link(ctx: Context, left: values.Value, op: CompareOp, right: values.Value, 
     equality = op in ("==", "!=")
     if equality and type(left) is type(right) and isinstance(left, values.Text | values.Boolean):
         return values.Boolean((left == right) == (op == "=="))
-    if isinstance(left, values.Tally) or isinstance(right, values.Tally):
-        return _tally(ctx, left, op, right, at)
+    if isinstance(right, values.Tally):
+        if isinstance(left, values.Tally):
+            raise ctx.refuse(errors.NotASum(at.right, text=right.text))
+        left, right, at, op = right, left, at.turned, FLIPPED[op]
+    if isinstance(left, values.Tally):
+        number = numbers.as_whole(ctx, right, at.right, f"what `{left.text}` is compared with")
+        if op != "!=":
+            return _within(left, *_limits(op, number))
+        found = _within(left, number, number)
+        return values.Formula(nodes.Not(operand=found.logic), found.size + 1, found.space)
     if equality and any(isinstance(side, values.SubBlocks | values.Layers) for side in (left, right)):
         _refuse_layers(ctx, left, op, right, at)
     for side, span in ((left, at.left), (right, at.right)):
         if isinstance(side, values.Facts):
             _refuse_facts(ctx, side, op, span, at)
     what = f"each side of `{op}`"
-    first = coercions.as_number(ctx, left, at.left, what)
-    return _numbers(ctx, first, op, coercions.as_number(ctx, right, at.right, what), at)
+    first = numbers.as_number(ctx, left, at.left, what)
+    return _numbers(ctx, first, op, numbers.as_number(ctx, right, at.right, what), at)
 
 
 def _numbers(
@@ -106,7 +249,7 @@ def _numbers(
 ) -> values.Value:
     """Boolean over constants, else a Conjunction of one Comparison."""
     comparable(ctx, op, left, right, at)
-    left, right = constant_if_it_is(left), constant_if_it_is(right)
+    left, right = numbers.constant_if_it_is(left), numbers.constant_if_it_is(right)
     if isinstance(left, Quantity) and isinstance(right, Quantity):
         return values.Boolean(holds(left.value, op, right.value))
     if op == "!=" and layer_of([left, right]) is None:
@@ -114,10 +257,10 @@ def _numbers(
         raise ctx.refuse(errors.BadEquality(at.op, op="!=", what=what, help=instead))
     if isinstance(left, Quantity):
         left, right, at, op = right, left, at.turned, FLIPPED[op]
-    symbolic = as_symbolic(left)
-    if isinstance(right, Quantity) and coercions.is_times(right):
+    symbolic = numbers.as_symbolic(left)
+    if isinstance(right, Quantity) and numbers.is_times(right):
         return _bound(ctx, symbolic, op, None, right.value, at)
-    moved = add_all([symbolic, scale(as_symbolic(right), Fraction(-1))])
+    moved = numbers.add_all([symbolic, numbers.scale(numbers.as_symbolic(right), Fraction(-1))])
     if not moved.terms:
         return values.Boolean(holds(moved.constant, op, Fraction(0)))
     left_side = values.Symbolic(moved.terms, Fraction(0), moved.dimension, moved.space)
@@ -132,18 +275,18 @@ def _bound(
     ratio: Fraction | None,
     at: Sides,
 ) -> values.Value:
-    batch = [is_metric(key, "batch") for key in left.terms]
-    measured = [key[0] in ("metric", "score") for key in left.terms]
+    batch = [numbers.is_metric(key, "batch") for key in left.terms]
+    measured = [key[0] in ("metric", "score", "judged") for key in left.terms]
     if op == "==" and any(scattered and not own for scattered, own in zip(measured, batch, strict=True)):
         what = "a metric or score, which takes scattered values"
         raise ctx.refuse(errors.BadEquality(at.op, op="==", what=what, help="write `<=` or `>=`"))
     if ratio is not None and any(batch):
         refuse_batch_ratio(ctx, at.right, "compare the batch with a number, such as `>= 32`")
-    if is_throughput(left):
+    if numbers.is_throughput(left):
         if len(left.terms) > 1 or left.constant:
             refuse_throughput(ctx, left, at.left)
         factor = next(iter(left.terms.values()))
-        left = scale(left, 1 / factor)
+        left = numbers.scale(left, 1 / factor)
         bound = None if bound is None else bound / factor
         op = FLIPPED[op] if factor < 0 else op
     kept = cast(Literal["<=", ">=", "==", "<", ">"], op)
@@ -161,54 +304,33 @@ def refuse_batch_ratio(ctx: Context, span: Span, instead: str) -> NoReturn:
 
 def comparable(ctx: Context, op: str, left: values.Number, right: values.Number, at: Sides) -> None:
     """Refuse two sides of different dimensions. A literal such as `2x` (times the parent's) compares with any metric."""
-    ratios = coercions.is_times(left) + coercions.is_times(right)
+    ratios = numbers.is_times(left) + numbers.is_times(right)
     symbolic = isinstance(left, values.Symbolic) or isinstance(right, values.Symbolic)
     if left.dimension == right.dimension if not ratios else ratios == 2 or symbolic:
         return
     mine, first, other, second = right, at.right, left, at.left
     if isinstance(left, Quantity) and not isinstance(right, Quantity):
         mine, first, other, second = left, at.left, right, at.right
-    place, times = _literal(ctx, first), ""
-    if coercions.is_bare(mine) and isinstance(other, values.Symbolic) and other.dimension == TOK_PER_S:
-        times = f"{coercions.plain(mine.value)}x" if 0 < mine.value < FEW_TOK_PER_S else ""
-    fixes = coercions.unit_fixes(other.dimension, mine, first, ctx.source(first))
+    place, times, file, name = first, "", ctx.file_of(first), ctx.source(first)
+    match file.names.get(name):
+        case values.Symbol(item=tree.Param(default=tree.Literal_() as literal), file=own) if own is file:
+            place = first if name in ctx.settings else literal.span  # the literal that the `param` holds
+    if numbers.is_bare(mine) and isinstance(other, values.Symbolic) and other.dimension == TOK_PER_S:
+        times = f"{numbers.plain(mine.value)}x" if 0 < mine.value < FEW_TOK_PER_S else ""
+    fixes = numbers.unit_fixes(other.dimension, mine, first, name)
     if place != first:  # the type that the name is declared with takes no unit
         fixes = [Fix.replace(place, times, safe=False)] if times else []
     elif times:  # neither literal is certain to be the one meant
         multiple = Fix.replace(first, times, safe=False)
         fixes = [fix for known in fixes for fix in (replace(known, safe=False), multiple)]
-    help = coercions.would_do(other.dimension, mine) or coercions.would_do(mine.dimension, other)
+    help = numbers.would_do(other.dimension, mine) or numbers.would_do(mine.dimension, other)
     if times:
         said = f"`{times}` for {times.removesuffix('x')} times the parent's"
         help = f"write {said}" if place != first else f"{help}, or {said}"
-    beside = [Label(second, coercions.label(other)), *([Label(place, "its value")] if place != first else [])]
+    beside = [Label(second, numbers.label(other)), *([Label(place, "its value")] if place != first else [])]
     sides: Args = {"op": op, "left": values.describe(left), "right": values.describe(right)}
     sides |= {"secondary": beside, "help": help, "fixes": fixes}
-    raise ctx.refuse(errors.UnlikeComparison(first, coercions.label(mine), **sides))
-
-
-def _literal(ctx: Context, span: Span) -> Span:
-    """Return the place of the literal that a `param` of this name holds; the span itself for anything else."""
-    file, name = ctx.file_of(span), ctx.source(span)
-    symbol = file.names.get(name)
-    if not isinstance(symbol, values.Symbol) or symbol.file is not file or name in ctx.settings:
-        return span
-    value = symbol.item.default if isinstance(symbol.item, tree.Param) else None
-    return value.span if isinstance(value, tree.Literal_) else span
-
-
-def _tally(ctx: Context, left: values.Value, op: CompareOp, right: values.Value, at: Sides) -> values.Value:
-    """`runs(P) <= 2`, either way round; anything but a whole number beside it is refused."""
-    if not isinstance(left, values.Tally):
-        left, right, at, op = right, left, at.turned, FLIPPED[op]
-    elif isinstance(right, values.Tally):
-        raise ctx.refuse(errors.NotASum(at.right, text=right.text))
-    assert isinstance(left, values.Tally)
-    number = coercions.as_whole(ctx, right, at.right, f"what `{left.text}` is compared with")
-    if op != "!=":
-        return _within(left, *_limits(op, number))
-    found = _within(left, number, number)
-    return values.Formula(nodes.Not(operand=found.logic), found.size + 1, found.space)
+    raise ctx.refuse(errors.UnlikeComparison(first, numbers.label(mine), **sides))
 
 
 def _between(
@@ -220,7 +342,7 @@ def _between(
         value, span = sides[end], expr.operands[end].span
         if isinstance(value, values.Tally):
             raise ctx.refuse(errors.NotASum(span, text=value.text))
-        number = coercions.as_whole(ctx, value, span, f"what `{tally.text}` is compared with")
+        number = numbers.as_whole(ctx, value, span, f"what `{tally.text}` is compared with")
         if op == "!=":
             what, instead = "something in a chain", "write two requirements"
             raise ctx.refuse(errors.BadEquality(expr.operands[1].span, op="!=", what=what, help=instead))

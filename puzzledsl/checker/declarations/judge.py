@@ -1,0 +1,120 @@
+"""`judge taste of p = tasks(…) { data = … }`, and what requirements on its figures become: `require taste.kl <= 0.05`."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import NoReturn
+
+from puzzledsl.base.diagnostics import Args, Span
+from puzzledsl.checker import errors
+from puzzledsl.checker.context import Context
+from puzzledsl.checker.declarations.common import Declared
+from puzzledsl.checker.expressions import values
+from puzzledsl.checker.expressions.settings import lower
+from puzzledsl.checker.expressions.values import SpaceInfo
+from puzzledsl.ir import nodes
+
+
+def lower_judge(ctx: Context, symbol: values.Symbol) -> nodes.Judge | None:
+    """`judge taste of smollm = tasks("a.jsonl") { data = heldout, items = 200 }`."""
+    judge = Declared(ctx, symbol)
+    judge.check_parts(value="allowed", body="needed")
+    of, tasks = judge.target(), tuple[str, ...]()
+    if judge.decl.value is not None and (call := ctx.attempt(judge.call)) is not None:
+        files = judge.arguments(call)
+        files.need_all()
+        tasks = files.read("path") or ()
+    settings, _ = judge.body()
+    node = lower(settings, nodes.Judge, **judge.head(of), tasks=tasks)
+    return None if of is None else settings.sound(node)
+
+
+def judged_requirement(ctx: Context, comparison: values.Comparison, because: str) -> nodes.LinearRequirement:
+    """Return a bound on a judged figure as a requirement whose sum is not known yet. Refuse what measuring cannot decide."""
+    key = is_judged(comparison.left)
+    assert key is not None, "the caller found one"
+    alone = comparison.left.terms == {key: 1}
+    judge, figure = ctx.need(ctx.taken[str(key[1])], nodes.Judge), nodes.JUDGED[str(key[2])]
+    right_way = comparison.op in (("<=", "<") if figure.better == "less" else (">=", ">"))
+    bound = comparison.parent_ratio if figure.of_parent else comparison.bound
+    if not alone or not right_way or bound is None or not _sensible(figure, bound):
+        refuse_judged(ctx, key, comparison.span)
+    if figure.name == "kept" and not judge.tasks:
+        said: Args = {"judge": judge.name, "parent": judge.parent}
+        raise ctx.refuse(errors.NoQuestions(comparison.span, **said))
+    return nodes.LinearRequirement(
+        left=nodes.Linear(terms=()),
+        op="<=",
+        bound=figure.first(bound),
+        because=because,
+        where=ctx.where(comparison.span),
+        bound_where=ctx.where(comparison.bound_span),
+        judged=nodes.Judged(judge=judge.name, figure=figure.name, bound=bound),
+    )
+
+
+def _sensible(figure: nodes.JudgedFigure, bound: Fraction) -> bool:
+    """True for a bound that a child can meet or miss."""
+    if figure.better == "more":
+        return 0 < bound <= 1
+    return bound > 1 if figure.of_parent else bound > 0
+
+
+def is_judged(value: values.Symbolic) -> values.TermKey | None:
+    """Return the key of the first judged figure in a sum; None without one."""
+    return next((key for key in value.terms if key[0] == "judged"), None)
+
+
+def refuse_judged(ctx: Context, key: values.TermKey, span: Span) -> NoReturn:
+    """Refuse a judged figure in another place than a bound of its own."""
+    judge, figure = str(key[1]), nodes.JUDGED[str(key[2])]
+    op = "<=" if figure.better == "less" else ">="
+    said: Args = {"text": f"{judge}.{figure.name}", "op": op, "example": figure.example}
+    raise ctx.refuse(errors.JudgedAlone(span, **said))
+
+
+def predicted(
+    ctx: Context, search: Declared, info: SpaceInfo, node: nodes.Search, measures: bool
+) -> nodes.Search | None:
+    """Return a search whose judged requirements bound the sum of a score, and that measures children.
+
+    The score is the one that its goal minimises, else the first of its space that is a KL divergence measured in the parent.
+    None, reported, where there is none. `measures`: False where the search says `refine = none`.
+    """
+    judged = [r for r in node.requirements if isinstance(r, nodes.LinearRequirement) and r.judged]
+    if not judged:
+        return node
+    first = judged[0]
+    assert first.judged is not None
+    span, text = ctx.span_of(first.where), f"{first.judged.judge}.{first.judged.figure}"
+    for requirement in judged:
+        assert requirement.judged is not None
+        judge = ctx.need(ctx.taken[requirement.judged.judge], nodes.Judge)
+        if judge.parent != info.parent_id:
+            said: Args = {"judge": judge.name, "got": judge.parent, "wanted": info.parent_id}
+            ctx.report(errors.OtherParentJudged(ctx.span_of(requirement.where), **said))
+    score = _predicting(ctx, search, info, node)
+    if score is None:
+        ctx.report(errors.NothingPredicts(span, text=text, space=info.name))
+        return None
+    if not measures:
+        ctx.report(errors.JudgedNotMeasured(span, text=text, children=nodes.JUDGED_CHILDREN))
+        return None
+    left = nodes.Linear(
+        terms=(nodes.WeightedTerm(coefficient=Fraction(1), term=nodes.ScoreTerm(score=score)),)
+    )
+    requirements = tuple(r.model_copy(update={"left": left}) if r in judged else r for r in node.requirements)
+    refine = node.refine or nodes.Refine(children=nodes.JUDGED_CHILDREN, where=first.where)
+    return node.model_copy(update={"requirements": requirements, "refine": refine})
+
+
+def _predicting(ctx: Context, search: Declared, info: SpaceInfo, node: nodes.Search) -> str | None:
+    named = [w.term.score for w in node.objective.terms if isinstance(w.term, nodes.ScoreTerm)]
+    symbols = [ctx.taken[name] for name in named if name in ctx.taken]
+    for symbol in (*symbols, *search.symbol.file.symbols("score")):
+        score = ctx.lower(symbol, nodes.Score)
+        if score is None or score.space != info.name or not isinstance(score.method, nodes.ReplaceOne):
+            continue
+        if score.method.metric == "kl_divergence" and score.method.around is None:
+            return score.name
+    return None

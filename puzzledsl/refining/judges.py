@@ -1,0 +1,187 @@
+"""The judges of a search: build a child as it will be built, and measure it on texts and questions that nothing else reads.
+
+A judged child is the checkpoint that `pzl realise` writes: assembled, healed, its ends rounded. What is measured is kept on the
+disk as soon as it is known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from puzzledsl.child.checkpoint.realise import realise
+from puzzledsl.child.definition import model_definition
+from puzzledsl.child.healing.run import HealingInputs, healed_weights
+from puzzledsl.evaluate.assembled import Measured, assembled
+from puzzledsl.evaluate.bench import Bench
+from puzzledsl.evaluate.compare import PERPLEXITY, Z, compare
+from puzzledsl.evaluate.kept import POOLED
+from puzzledsl.evaluate.plan import plan_of
+from puzzledsl.evaluate.units import PARENT, Store, units_of
+from puzzledsl.ir.nodes import Eval, Judge, Prompts
+from puzzledsl.ir.references import judged_by
+from puzzledsl.ir.tables import Figure, ModelComparison, ModelDefinition, Solution
+from puzzledsl.pieces.store.origin import origin
+from puzzledsl.refining.inputs import RefineInputs
+from puzzledsl.scoring.figures_cache import FiguresCache
+
+METHOD = "1"
+"""Version of building and measuring, part of the cache's key."""
+Figures = Mapping[str, Figure]
+"""`JUDGE.FIGURE` -> its value and standard error."""
+
+
+class Judges:
+    """Measure children of one search by all judges that its requirements name."""
+
+    def __init__(self, inputs: RefineInputs) -> None:
+        """Read and tokenise what they read. Raises DiagnosticError."""
+        self._inputs, program = inputs, inputs.program
+        names = dict.fromkeys(judged.judge for judged in judged_by(program.searches[inputs.search]))
+        self._judges = [_Judge(inputs, program.judges[name]) for name in names]
+        self.first = next(iter(names))
+        key = self._key()
+        self._known = FiguresCache(
+            inputs.build.figures(f"judged-{hashlib.sha256(key.encode()).hexdigest()[:24]}"), key
+        )
+
+    @property
+    def tokens(self) -> int:
+        """The tokens that the first judge compares a child on."""
+        return self._judges[0].tokens
+
+    def figures(self, solution: Solution, title: str) -> Figures:
+        """Return what the judges measure of a child, which progress calls `title`.
+
+        Raises DiagnosticError for a missing or damaged piece.
+        """
+        inputs = self._inputs
+        definition = model_definition(inputs.program, inputs.search, solution, inputs.jobs)
+        name = (0, "judged", _digest(definition))
+        if name not in self._known.figures:
+            self._known.add(name, self._measured(definition, title))
+        known = self._known.figures[name]
+        errors = {key.removesuffix(_ERROR): value for key, value in known.items() if key.endswith(_ERROR)}
+        return {
+            key: Figure(value=value, stderr=errors.get(key))
+            for key, value in known.items()
+            if not key.endswith(_ERROR)
+        }
+
+    def _measured(self, definition: ModelDefinition, title: str) -> dict[str, float]:
+        inputs = self._inputs
+        # a name of its own: models in memory are known by their directories
+        child = inputs.work / f"judged-{_digest(definition)[:12]}"
+        title = f"refine {inputs.search}: {title}"
+        shutil.rmtree(child, ignore_errors=True)
+        healed = {}
+        if inputs.heal:
+            work = inputs.work / "judged-healing"
+            shutil.rmtree(work, ignore_errors=True)
+            given = (inputs.program, definition, inputs.jobs, inputs.parent_dir, inputs.base)
+            made = (inputs.library.load, inputs.build.tokens, work, inputs.progress, inputs.executor)
+            healed = healed_weights(HealingInputs(*given, *made))
+        realise(definition, inputs.parent_dir, inputs.library.load, child, healed=healed)
+        found: dict[str, float] = {}
+        for judge in self._judges:
+            inputs.progress.start(f"{title}: {judge.name}", judge.size)
+            for figure, measured in judge.figures(child).items():
+                found[f"{judge.name}.{figure}"] = measured.value
+                if measured.stderr is not None:
+                    found[f"{judge.name}.{figure}{_ERROR}"] = measured.stderr
+        shutil.rmtree(child, ignore_errors=True)
+        return found
+
+    def _key(self) -> str:
+        """Return the cache's key: everything besides the child that its figures depend on."""
+        inputs = self._inputs
+        pieces = {piece.job.id: piece.sha256 for piece in inputs.library.pieces()}
+        made = [pieces.get(job.id, "") for job in inputs.jobs]
+        blds = [bld.model_dump_json() for bld in inputs.program.blds.values()]
+        parts = [METHOD, inputs.heal, made, blds, [judge.identity() for judge in self._judges]]
+        return json.dumps(parts, sort_keys=True)
+
+
+def _digest(definition: ModelDefinition) -> str:
+    return hashlib.sha256(definition.model_dump_json().encode()).hexdigest()[:24]
+
+
+_ERROR = " ±"
+
+
+class _Judge:
+    """One judge: an evaluation of texts and tasks, without times and prompts."""
+
+    def __init__(self, inputs: RefineInputs, judge: Judge) -> None:
+        self.name, self._inputs = judge.name, inputs
+        evaluation = Eval(
+            name=judge.name,
+            where=judge.where,
+            of=inputs.search,
+            tasks=judge.tasks,
+            items=judge.items,
+            data=judge.data,
+            tokens=judge.tokens,
+            dtype=judge.dtype,
+            prompts=Prompts(),
+        )
+        program = inputs.program.model_copy(update={"evals": {judge.name: evaluation}, "scenarios": {}})
+        given = (inputs.parent_dir, inputs.base, inputs.build.tokens, inputs.progress)
+        self._plan = plan_of(program, judge.name, *given)
+        self._bench = Bench(self._plan, inputs.parent_dir.resolve(), inputs.progress)
+        self._parent: Measured | None = None
+
+    @property
+    def size(self) -> int:
+        """The blocks and items that it measures of one model."""
+        return sum(unit.size for unit in units_of(self._plan, "child", Path(), full=True))
+
+    @property
+    def tokens(self) -> int:
+        """The tokens of its text."""
+        return sum(text.blocks_NT.numel() for text in self._plan.texts)
+
+    def identity(self) -> list[str]:
+        """Return all that its figures depend on besides the child."""
+        parent = self._inputs.parent_dir
+        texts = [str(origin(parent, text.blocks_NT)) for text in self._plan.texts]
+        tasks = [hashlib.sha256(repr(task).encode()).hexdigest() for task in self._plan.tasks]
+        return [self.name, str(self._plan.declaration.dtype), *texts, *tasks]
+
+    def figures(self, child: Path) -> dict[str, Figure]:
+        """Return the judged figures of a checkpoint."""
+        if self._parent is None:
+            self._parent = self._of(PARENT, self._inputs.parent_dir.resolve())
+        parent, measured = self._parent, self._of("child", child.resolve())
+        compared = compare("child", measured.samples, parent.samples, measured.chances)
+        texts = measured.figures.figures
+        found = {"kl": texts["kl"], "agreement": texts["top1_agreement"]}
+        return {**found, **_compared(compared)}
+
+    def _of(self, name: str, directory: Path) -> Measured:
+        store = Store(self._inputs.work, self._plan, self._inputs.parent_dir.resolve())
+        found = {}
+        for unit in units_of(self._plan, name, directory, full=True):
+            known = store.read(unit) if name == PARENT else None
+            found[unit] = known or self._bench.measure(unit)
+            if name == PARENT and known is None:
+                store.write(unit, found[unit])
+        return assembled(self._plan, name, found)
+
+
+def _compared(found: ModelComparison) -> dict[str, Figure]:
+    """Return the figures that are shares of the parent's, with standard errors from their 95 % intervals."""
+    figures = {}
+    ratio, kept = found.paired[PERPLEXITY].ratio, found.kept.get(POOLED)
+    if ratio is not None:
+        figures["perplexity"] = Figure(value=ratio.value, stderr=_error(ratio.low, ratio.high))
+    if kept is not None and kept.chance_corrected is not None:
+        figures["kept"] = Figure(value=kept.chance_corrected, stderr=_error(kept.low, kept.high))
+    return figures
+
+
+def _error(low: float | None, high: float | None) -> float | None:
+    return None if low is None or high is None else (high - low) / (2 * Z)

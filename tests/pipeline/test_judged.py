@@ -1,0 +1,167 @@
+"""Requirements on measured quality: children are built and judged until the best one that meets them is found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from puzzledsl.base.progress import Silent
+from puzzledsl.evaluate.run import EvalInputs, run_eval
+from puzzledsl.ir import nodes
+from puzzledsl.ir.tables import Refinement
+from tests.pipeline.test_run import contents, events, kill_during, pzl
+from tests.pipeline.test_status import said, told, told_states
+from tests.pipeline.tiny_program import write_tiny_program
+
+JUDGED = """
+data tasting = text("tasting.txt")
+judge taste of tiny = tasks("asked.jsonl") {{ data = tasting, tokens = 256, sure = 50% }}
+search fast of wide {{
+  maximize chat.throughput
+  require taste.kl <= {kl}
+  refine = measured({children})
+}}
+eval quality of fast = tasks("items.jsonl") {{ data = corpus, tokens = 256, full = fast }}
+"""
+
+
+def write_judged(folder: Path, kl: str, children: int = 5) -> Path:
+    """The tiny program with a judged search, its judge's text and questions."""
+    program = write_tiny_program(folder)
+    text = program.read_text()
+    words = (folder / "corpus.txt").read_text().split()
+    (folder / "tasting.txt").write_text("\n\n".join(" ".join(words[i::7][:40]) for i in range(40)))
+    items = (folder / "items.jsonl").read_text()
+    (folder / "asked.jsonl").write_text(items.replace("number", "figure"))
+    head = text[: text.index("search best")]
+    program.write_text(head + JUDGED.format(kl=kl, children=children))
+    return program
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `.pzl` file of a program that was run. Not to be changed."""
+    program = write_judged(tmp_path_factory.mktemp("judged"), kl="0.3")
+    result = pzl("run", program, timeout=600)
+    assert result.returncode == 0, result.stderr + result.stdout
+    return program
+
+
+def refinement(program: Path) -> Refinement:
+    return Refinement.from_json((program.parent / "build" / "refined" / "fast.json").read_bytes())
+
+
+@pytest.mark.states("judge.answer")
+def test_the_fastest_measured_child_that_meets_the_requirement_is_built(judged: Path) -> None:
+    found = refinement(judged)
+    met = [child for child in found.children if not child.missed]
+    assert met and found.best in met and found.best.judged["taste.kl"].value <= 0.3
+    assert all((child.judged["taste.kl"].value > 0.3) == bool(child.missed) for child in found.children)
+    again = {child.layers: child.judged["taste.kl"].value for child in found.children}
+    assert len(again) == len(found.children)
+    assert found.solution.layers == found.best.layers
+
+
+@pytest.mark.states("judge.built")
+def test_what_was_judged_is_what_was_built(judged: Path, tmp_path: Path) -> None:
+    """An evaluation of the child that was built, on the judge's text and questions, has the same figures."""
+    build, best = judged.parent / "build", refinement(judged).best
+    program = nodes.Program.from_json((build / "ir.json").read_bytes())
+    judge = program.judges["taste"]
+    evaluation = nodes.Eval(
+        name="again",
+        where=judge.where,
+        of="fast",
+        tasks=judge.tasks,
+        data=judge.data,
+        tokens=judge.tokens,
+        prompts=nodes.Prompts(),
+    )
+    program = program.model_copy(update={"evals": {"again": evaluation}})
+    models = {"fast": build / "models" / "fast"}
+    places = judged.parent / "parent", judged.parent, tmp_path / "tokens", tmp_path / "work", Silent()
+    made = run_eval(EvalInputs(program, "again", models, {"fast"}, *places))
+    child, (compared,) = made.models[1], made.comparisons
+    figures = {name.removeprefix("taste."): figure.value for name, figure in best.judged.items()}
+    assert figures["kl"] == pytest.approx(child.figures["kl"].value, rel=1e-6) and figures["kl"] > 0
+    assert figures["agreement"] == child.figures["top1_agreement"].value
+    ratio, kept = compared.paired["perplexity"].ratio, compared.kept["pooled"].chance_corrected
+    assert ratio is not None and figures["perplexity"] == pytest.approx(ratio.value)
+    assert figures.get("kept") == kept
+
+
+@pytest.mark.states("judge.none")
+def test_a_run_whose_children_all_miss_ends_with_what_to_do(judged: Path, tmp_path: Path) -> None:
+    program = write_judged(tmp_path, kl="0.0000001", children=3)
+    text = program.read_text()
+    program.write_text(text.replace("  maximize", "  require params <= 0.9x\n  maximize"))
+    code, out, err = said("run", program)
+    assert code == 1, err
+    assert "error[E0609]: none of 3 measured children of `fast` meets `taste.kl <= 0.0000001`" in err
+    assert "realise fast: not made" in out + err
+    again = told_states(program)
+    assert again["refine fast"][0] == "done"
+    assert said("run", program)[0] == 1
+    code, out, err = said("refine", program, "--json")
+    (found,) = json.loads(out)
+    assert code == 1 and "E0609" in err and len(found["children"]) == 3
+    assert all(child["missed"] == ["taste.kl <= 0.0000001"] for child in found["children"])
+
+
+@pytest.mark.states("judge.resumes")
+def test_a_killed_run_measures_no_child_twice(judged: Path, tmp_path: Path) -> None:
+    program = write_judged(tmp_path, kl="0.3")
+    build = program.parent / "build"
+    kill_during(program, build, "refine")
+    result = pzl("run", program, "-o", build, timeout=600)
+    assert result.returncode == 0, result.stderr
+    whole = contents(judged.parent / "build")
+    ours = contents(build)
+    same = [name for name in whole if name.startswith(("refined/", "models/", "evals/", "search/"))]
+    assert same and all(ours[name] == whole[name] for name in same)
+    judgements = [event for event in events(build) if event["event"] == "judged"]
+    assert len(judgements) >= len(refinement(program).children)
+
+
+def test_a_frontier_of_a_judged_search_measures_children_at_each_point(judged: Path, tmp_path: Path) -> None:
+    program = write_judged(tmp_path, kl="0.3", children=2)
+    more = "frontier curve of fast = sweep(params, 0.6x..0.9x, points: 2, children: 2)\n"
+    program.write_text(program.read_text() + more)
+    code, _, err = said("run", program, "--until", "refine")
+    assert code in (0, 1), err
+    (curve,) = told("refine", program, "curve")
+    points = [point["refinement"] for point in curve["points"] if point["refinement"]]
+    assert points and all(child["judged"] for point in points for child in point["children"])
+
+
+@pytest.mark.states("judge.apart")
+def test_a_judge_of_documents_that_a_bld_reads_is_refused_by_what_they_say(tmp_path: Path) -> None:
+    program = write_judged(tmp_path, kl="0.3")
+    (tmp_path / "tasting.txt").write_text((tmp_path / "corpus.txt").read_text().replace(" ", "  "))
+    assert said("check", program)[0] == 0
+    code, _, err = said("run", program)
+    assert code == 1 and "judge `taste` reads documents that bld `pieces` reads, too (" in err
+    assert "bld pieces:" not in err.partition("error")[2] and not (tmp_path / "build" / "library").exists()
+
+
+@pytest.mark.states("judge.apart")
+def test_a_judge_asks_other_questions_than_an_evaluation(tmp_path: Path) -> None:
+    program = write_judged(tmp_path, kl="0.3")
+    (tmp_path / "asked.jsonl").write_text((tmp_path / "items.jsonl").read_text())
+    code, _, err = said("run", program)
+    assert code == 1 and "judge `taste` reads questions that eval `quality` reads, too (6 of them)" in err
+
+
+@pytest.mark.states("judge.apart")
+def test_parts_of_one_file_are_apart(tmp_path: Path) -> None:
+    program = write_judged(tmp_path, kl="0.3")
+    text = program.read_text()
+    text = text.replace('data corpus = text("corpus.txt")', 'data corpus = text("corpus.txt", part: 0%..70%)')
+    program.write_text(text.replace('text("tasting.txt")', 'text("corpus.txt", part: 70%..100%)'))
+    code, _, err = said("run", program, "--until", "bld")
+    assert code == 0, err
+    program.write_text(program.read_text().replace("part: 70%", "part: 60%"))
+    code, _, err = said("check", program)
+    assert code == 1 and "E0419" in err

@@ -92,6 +92,8 @@ def _without_ends(program: nodes.Program, space: nodes.Space) -> Iterator[tuple[
     mentioned = {name for search in searches.values() for name in references.references(search)}
     for scenario in (program.scenarios[name] for name in program.scenarios if name in mentioned):
         spec, why = program.hardware[scenario.hardware].spec, "no measurement times them apart"
+        if isinstance(spec, nodes.MeasuredHardware) and spec.engine == "llama_cpp":
+            continue  # models with each of them are timed whole
         if not isinstance(spec, nodes.RooflineHardware):
             why = "a cost table has rows of layers alone" if isinstance(spec, nodes.TableHardware) else why
             yield scenario.where, f"scenario `{scenario.name}`", why, "cost it by a profile"

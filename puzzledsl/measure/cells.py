@@ -15,8 +15,10 @@ from puzzledsl.alternatives.alternative import Alternative, SubBlock
 from puzzledsl.base.progress import Progress
 from puzzledsl.cluster.tasks import Task, Teams
 from puzzledsl.costs.flops import fixed_flop, fixed_size
+from puzzledsl.costs.roofline import FREE
+from puzzledsl.ir.facts import untied_params
 from puzzledsl.ir.nodes import Scenario, Space
-from puzzledsl.ir.tables import CellTiming, Cost, ScenarioCosts
+from puzzledsl.ir.tables import PARENT_ENDS, CellTiming, Cost, ScenarioCosts
 from puzzledsl.measure.estimate import FIXED, Estimate, Key, estimate
 from puzzledsl.measure.expected import expected_times
 from puzzledsl.measure.host import PARENT, SUB_BLOCKS, kinds_of, label
@@ -24,7 +26,7 @@ from puzzledsl.measure.laps import Round
 from puzzledsl.measure.place import Place
 from puzzledsl.measure.plain import PlainCheck
 from puzzledsl.measure.rounds import CHECKED_CHILDREN, Check, Unfinished, mean_size, speed_up_errors
-from puzzledsl.measure.sizes import sizes_of
+from puzzledsl.measure.sizes import ends_bytes, sizes_of
 from puzzledsl.measure.stopwatch import deviation, undisturbed
 from puzzledsl.measure.whole import Workload
 from puzzledsl.measure.whole_fit import fit_whole
@@ -90,6 +92,8 @@ def _estimates(
     priors = expected_times(place.shape, space, workload, place.stored)
     kinds = kinds_of(place.shape)
     parent: list[Key] = [(part, label(PARENT, kind)) for part in SUB_BLOCKS for kind in kinds]
+    if space.ends is not None:
+        parent.append(("ends", PARENT_ENDS.name))
     prefill, decode = (
         fit_whole(rounds, phase, prior, parent)
         for phase, prior in zip(("prefill", "decode"), priors, strict=True)
@@ -148,12 +152,26 @@ def _costs(
         return Cost(**sizes_of(shape.at(layer_idx), alternative, workload, stored), **times(key))
 
     fixed, flop = fixed_size(shape).params, fixed_flop(shape, workload)
+    known = {} if space.ends is None else space.ends.by_name()
+    ends = {
+        name: Cost(
+            params=fixed + untied_params(shape, *name.split("/")),
+            weights_bytes=ends_bytes(shape, stored, *both),
+            kv_cache_bytes=0,
+            prefill_flop=flop,
+            decode_flop=flop,
+            **times(("ends", name)),
+        )
+        for name, both in known.items()
+    }
     return ScenarioCosts(
         scenario=scenario.name,
         batch=workload.batch,
         prompt=workload.prompt,
         output=workload.output,
-        fixed=Cost(
+        fixed=FREE
+        if ends
+        else Cost(
             params=fixed,
             weights_bytes=round(fixed * stored.weight),
             kv_cache_bytes=0,
@@ -161,6 +179,7 @@ def _costs(
             decode_flop=flop,
             **times(FIXED),
         ),
+        ends=ends,
         attention=tuple(
             {a.name: cost("attention", index, a) for a in layer.with_parent().attention}
             for index, layer in enumerate(space.layers)
@@ -214,4 +233,5 @@ def _digest(place: Place, space: Space, workload: Workload) -> str:
     """Return the key of unfinished work: a digest of workload, layers, parent and machine."""
     parts = [METHOD, repr(workload), place.config, place.machine, place.dtype, str(place.whole)]
     parts += [layer.model_dump_json() for layer in space.layers]
+    parts += [] if space.ends is None else [space.ends.model_dump_json()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

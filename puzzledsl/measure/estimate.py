@@ -14,14 +14,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.measure.host import SUB_BLOCKS, parent_beside
+from puzzledsl.measure.host import SUB_BLOCKS, Part, parent_beside
 from puzzledsl.measure.laps import Laps, Phase, Round
 from puzzledsl.measure.stopwatch import spread, undisturbed
 
 SWEEPS = 8
 
-Key = tuple[SubBlock | None, str]
+Key = tuple[Part | None, str]
 Forward = list[tuple[Key, float]]
 FIXED: Key = (None, "fixed")
 
@@ -38,10 +37,10 @@ class Estimate:
     parent_s: float
     scale: float
 
-    def sum_of(self, attention: Iterable[str], ffn: Iterable[str]) -> float:
-        """The predicted seconds of a child."""
+    def sum_of(self, attention: Iterable[str], ffn: Iterable[str], ends: str = "") -> float:
+        """The predicted seconds of a child; `ends`: the name of both of its ends, where these have a choice."""
         keys: list[Key] = [*(("attention", a) for a in attention), *(("ffn", f) for f in ffn)]
-        return self.seconds[FIXED] + sum(self.seconds[key] for key in keys)
+        return self.seconds[("ends", ends) if ends else FIXED] + sum(self.seconds[key] for key in keys)
 
     @property
     def relative_spread(self) -> dict[str, float]:

@@ -11,7 +11,7 @@ from puzzledsl.costs.flops import fixed_flop, fixed_size
 from puzzledsl.ir.nodes import Shape, Space
 from puzzledsl.measure.estimate import FIXED, Key
 from puzzledsl.measure.host import alternatives_of, kind_of
-from puzzledsl.measure.sizes import Widths, sizes_of
+from puzzledsl.measure.sizes import Widths, head_bytes, sizes_of
 from puzzledsl.measure.whole import Workload
 
 FLOP_PER_BYTE = 10.0
@@ -25,6 +25,11 @@ def expected_times(
     flop = fixed_flop(shape, workload)
     prefill: dict[Key, float] = {FIXED: max(head, flop / FLOP_PER_BYTE)}
     decode: dict[Key, float] = {FIXED: max(head, flop / FLOP_PER_BYTE)}
+    if space.ends is not None:
+        prefill, decode = {}, {}
+        for name, (_, output) in space.ends.by_name().items():
+            time = max(float(head_bytes(shape, stored, output)), flop / FLOP_PER_BYTE)
+            prefill["ends", name] = decode["ends", name] = time
     first = {kind: layers[0] for kind, (_, layers) in enumerate(shape.kinds())}
     for sub_block, labels in alternatives_of(space, shape).items():
         for name, alternative in labels.items():

@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import nn
@@ -28,8 +28,9 @@ from puzzledsl.models.replace import number_cache_slots, put
 SUB_BLOCKS: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 PARENT = "parent"
 
-Arrangement = dict[SubBlock, tuple[str, ...]]
-"""For each sub-block, the label of every layer's alternative."""
+Part = SubBlock | Literal["ends"]
+Arrangement = dict[Part, tuple[str, ...]]
+"""For each sub-block, the label of every layer's alternative; `ends`: the name of both, where a space gives them a choice."""
 
 
 def kinds_of(shape: Shape) -> tuple[int, ...]:
@@ -181,7 +182,19 @@ def random_child(space: Space, kinds: Sequence[int], seed: int) -> Arrangement:
         return label(PARENT if dice.random() < keep else dice.choice(choices).name, kind)
 
     both = list(zip(kinds, space.layers, strict=True))
-    return {
+    found: Arrangement = {
         "attention": tuple(pick(kind, cast(Sequence[Alternative], layer.attention)) for kind, layer in both),
         "ffn": tuple(pick(kind, cast(Sequence[Alternative], layer.ffn)) for kind, layer in both),
     }
+    if offered := ends_of(space):
+        found["ends"] = (dice.choice(offered),)
+    return found
+
+
+def ends_of(space: Space) -> list[str]:
+    """Return the names of the ends that are timed, the parent's first; none where a space gives no choice."""
+    from puzzledsl.ir.tables import PARENT_ENDS
+
+    return (
+        [] if space.ends is None else sorted(space.ends.by_name(), key=lambda name: name != PARENT_ENDS.name)
+    )

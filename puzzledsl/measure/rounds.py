@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from puzzledsl.alternatives.alternative import SubBlock
 from puzzledsl.base.checksums import sealed_line, unsealed_line
 from puzzledsl.base.files import write_text
-from puzzledsl.base.frozen import Frozen
+from puzzledsl.base.frozen import Frozen, left_out
 from puzzledsl.ir.nodes import Space
 from puzzledsl.measure.estimate import Estimate
 from puzzledsl.measure.host import Arrangement, Host, kind_of, random_child
@@ -37,6 +37,7 @@ class Check(Frozen):
     child_prefill_s: float
     parent_decode_s: float
     child_decode_s: float
+    ends: str = left_out("")
 
     def latency_speed_up(self, output: int) -> float:
         """Measured latency of the parent / the child's, for `output` tokens."""
@@ -148,8 +149,8 @@ def speed_up_errors(
 ) -> Iterator[tuple[float, float, float]]:
     """Return predicted speed-up / measured speed-up - 1 of each checked child: in prefill, a decode step and latency."""
     for check in checks:
-        predicted_prefill = prefill.sum_of(check.attention, check.ffn)
-        predicted_decode = decode.sum_of(check.attention, check.ffn)
+        predicted_prefill = prefill.sum_of(check.attention, check.ffn, check.ends)
+        predicted_decode = decode.sum_of(check.attention, check.ffn, check.ends)
         predicted_latency = (prefill.parent_s + output * decode.parent_s) / (
             predicted_prefill + output * predicted_decode
         )

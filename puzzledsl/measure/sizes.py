@@ -8,10 +8,11 @@ from fractions import Fraction
 import torch
 
 from puzzledsl.alternatives.alternative import Alternative
+from puzzledsl.alternatives.ends import ParentEmbedding, ParentHead, stored_apart
 from puzzledsl.alternatives.precision import PRECISIONS
 from puzzledsl.alternatives.weights import Size
 from puzzledsl.costs.dtypes import STATE_BYTES
-from puzzledsl.costs.flops import sub_block_flop
+from puzzledsl.costs.flops import fixed_size, sub_block_flop
 from puzzledsl.ir.nodes import Shape
 from puzzledsl.measure.whole import Workload
 
@@ -46,6 +47,18 @@ def sizes_of(shape: Shape, alternative: Alternative, workload: Workload, stored:
         "prefill_flop": prefill_flop,
         "decode_flop": decode_flop,
     }
+
+
+def ends_bytes(shape: Shape, stored: Widths, embedding: ParentEmbedding, head: ParentHead) -> int:
+    """Return the bytes of embedding, head and final norm. Tied ends of one type are one matrix."""
+    ends = [_weights_bytes(end.size(shape), stored) for end in (embedding, head)]
+    matrices = sum(ends) if stored_apart(embedding, head, tied=shape.tied) else max(ends)
+    return matrices + round(fixed_size(shape).vectors * stored.weight)
+
+
+def head_bytes(shape: Shape, stored: Widths, head: ParentHead) -> int:
+    """Return the bytes of the head's matrix, which every step reads."""
+    return _weights_bytes(head.size(shape), stored)
 
 
 def _weights_bytes(size: Size, stored: Widths) -> int:

@@ -42,8 +42,12 @@ CHANGED = (0.4, 0.75)
 Array = NDArray[np.float64]
 
 
-def mixture(labels: Mapping[SubBlock, Sequence[str]], kinds: Sequence[int], seed: int) -> Arrangement:
+def mixture(
+    labels: Mapping[SubBlock, Sequence[str]], kinds: Sequence[int], seed: int, ends: Sequence[str] = ()
+) -> Arrangement:
     """Return the parent with about half of its layers changed: to one other attention, and to one other FFN.
+
+    `ends`: the names of both ends that the models take in turn.
 
     So many layers tell an alternative from the parent's that noise is small beside their difference. Consecutive seeds take each
     alternative in turn, beside others of the other sub-block. A much smaller model than a child would fit a processor's cache,
@@ -63,12 +67,15 @@ def mixture(labels: Mapping[SubBlock, Sequence[str]], kinds: Sequence[int], seed
                 found[layer] = others[turn % len(others)] if place < changed else own
         return tuple(found)
 
-    return {sub_block: one(sub_block) for sub_block in SUB_BLOCKS}
+    found: Arrangement = {sub_block: one(sub_block) for sub_block in SUB_BLOCKS}
+    if ends:
+        found["ends"] = (ends[seed % len(ends)],)
+    return found
 
 
-def models_needed(labels: Mapping[SubBlock, Sequence[str]]) -> int:
-    """Return the number of mixtures: eight more than there are alternatives, at least 14."""
-    return max(14, 8 + sum(map(len, labels.values())))
+def models_needed(labels: Mapping[SubBlock, Sequence[str]], ends: Sequence[str] = ()) -> int:
+    """Return the number of mixtures: eight more than there are alternatives, at least 14; each end twice or more."""
+    return max(14, 8 + sum(map(len, labels.values())) + len(ends), 2 * len(ends))
 
 
 def fit_whole(
@@ -77,7 +84,7 @@ def fit_whole(
     """The times of one phase, `prefill` or `decode`, from mixtures that were timed beside the parent.
 
     `prior`: the expected time of each alternative and of the fixed part, up to a common factor. `parent`: the parent's
-    sub-blocks, one entry a layer.
+    sub-blocks, one entry a layer, and its ends where these have a choice, whose times then take the fixed part's place.
     """
     keys = list(prior)
     usual = undisturbed([_parent(check, phase) for check in checks])
@@ -111,8 +118,8 @@ def _prior_rows(keys: Sequence[Key], expected_K: Array, least: float, overhead: 
             if sub_block == other:
                 shared = OF_SUB_BLOCK**2 + (OF_TYPE**2 if dtype == its_dtype else 0.0)
                 covariance[i, j] += shared * expected_K[i] * expected_K[j]
-    fixed = keys.index(FIXED)
-    covariance[fixed, fixed] += overhead**2
+    fixed = np.array([key == FIXED or key[0] == "ends" for key in keys], dtype=float)
+    covariance += overhead**2 * np.outer(fixed, fixed)
     found: Array = np.linalg.inv(np.linalg.cholesky(covariance))
     return found
 
@@ -160,6 +167,8 @@ def _solved(
 def _keys_of(check: Check) -> Iterator[Key]:
     yield from (("attention", name) for name in check.attention)
     yield from (("ffn", name) for name in check.ffn)
+    if check.ends:
+        yield "ends", check.ends
 
 
 def _counts(keys: Sequence[Key], chosen: Sequence[Key] | Iterator[Key]) -> Array:

@@ -19,7 +19,7 @@ from puzzledsl.child.checkpoint.contents import ChildFiles, from_definition
 from puzzledsl.export.gguf_codes import packed
 from puzzledsl.export.prepare import prepare
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.ir.tables import EngineName, LayerDefinition, ModelDefinition
+from puzzledsl.ir.tables import PARENT_ENDS, EndsAssignment, EngineName, LayerDefinition, ModelDefinition
 from puzzledsl.models.families.tensors import LazyTensor
 from puzzledsl.models.precision.grids import nearest
 
@@ -29,13 +29,17 @@ CHUNK = 1 << 16
 SCALE = 0.02
 
 
-def blank_child(parent_dir: Path, shape: Shape, layers: Layers) -> ChildFiles:
+def blank_child(parent_dir: Path, shape: Shape, layers: Layers, ends: str = PARENT_ENDS.name) -> ChildFiles:
     """Return a child of these alternatives (attention and FFN of each layer) whose pieces hold random numbers.
+
+    `ends`: the name of both of its ends.
 
     Raises DiagnosticError: an alternative that cannot be built, a parent that cannot be read.
     """
     found = [_layer(index, *layer) for index, layer in enumerate(layers)]
-    definition = ModelDefinition(name="timed", search="timed", parent="timed", layers=tuple(found))
+    definition = ModelDefinition(
+        name="timed", search="timed", parent="timed", layers=tuple(found), ends=EndsAssignment.of(ends)
+    )
     by_name: dict[str, tuple[Alternative, Shape]] = {}
     for index, layer in enumerate(layers):
         for sub_block, alternative in zip(SUB_BLOCKS, layer, strict=True):
@@ -52,10 +56,10 @@ def blank_child(parent_dir: Path, shape: Shape, layers: Layers) -> ChildFiles:
 
 
 def write_blank(
-    parent_dir: Path, shape: Shape, layers: Layers, engine: EngineName, folder: Path, dtype: str
+    parent_dir: Path, shape: Shape, layers: Layers, ends: str, engine: EngineName, folder: Path, dtype: str
 ) -> Path:
     """Write such a child for an engine below `folder`; return what the engine loads. Raises DiagnosticError."""
-    child = blank_child(parent_dir, shape, layers)
+    child = blank_child(parent_dir, shape, layers, ends)
     return prepare(child, parent_dir, engine, folder, dtype, encode=encoder())
 
 

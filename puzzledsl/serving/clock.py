@@ -21,12 +21,13 @@ from puzzledsl.export.engines.ask import python_of
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.measured_engines import ENGINES, Engine
 from puzzledsl.ir.nodes import Hardware, MeasuredHardware, Program, Shape, Space
-from puzzledsl.ir.tables import EngineName
+from puzzledsl.ir.tables import PARENT_ENDS, EngineName
 from puzzledsl.measure.host import (
     PARENT,
     SUB_BLOCKS,
     Arrangement,
     alternatives_of,
+    ends_of,
     kinds_of,
     label,
     random_child,
@@ -156,6 +157,7 @@ class ServingClock:
         self._kinds = kinds_of(self._shape)
         self._alternatives = alternatives_of(self._space, self._shape)
         self._labels = {sub_block: tuple(found) for sub_block, found in self._alternatives.items()}
+        self._ends = ends_of(self._space)
         self._loaded: tuple[Workload, Session] | None = None
         self._stack, self._sessions = ExitStack(), ExitStack()
         self._stack.push(self._sessions)
@@ -181,7 +183,7 @@ class ServingClock:
             dtype=bed.spec.dtype,
             stored=stored,
             memory_bytes=memory,
-            rounds=models_needed(self._labels),
+            rounds=models_needed(self._labels, self._ends),
             batches=batches,
             layers_with_weights=self._shape.layers,
             whole=True,
@@ -189,7 +191,7 @@ class ServingClock:
 
     def round(self, workload: Workload, seed: int) -> Check:
         """Time one mixture."""
-        return self.timed(mixture(self._labels, self._kinds, seed), workload, seed)
+        return self.timed(mixture(self._labels, self._kinds, seed, self._ends), workload, seed)
 
     def check(self, workload: Workload, seed: int) -> Check:
         """Time one random child."""
@@ -212,6 +214,7 @@ class ServingClock:
             child_prefill_s=undisturbed(of_child.prefill),
             parent_decode_s=undisturbed(of_parent.decode),
             child_decode_s=undisturbed(of_child.decode),
+            ends="".join(child.get("ends", ())),
         )
 
     def close(self) -> None:
@@ -236,7 +239,7 @@ class ServingClock:
 
     @cached_property
     def _parent(self) -> Path:
-        own = {sub_block: tuple(label(PARENT, kind) for kind in self._kinds) for sub_block in SUB_BLOCKS}
+        own: Arrangement = {part: tuple(label(PARENT, kind) for kind in self._kinds) for part in SUB_BLOCKS}
         return self._written(own, "parent")
 
     def _written(self, arrangement: Arrangement, name: str) -> Path:
@@ -246,8 +249,8 @@ class ServingClock:
             (self._alternatives["attention"][attention], self._alternatives["ffn"][ffn])
             for attention, ffn in zip(arrangement["attention"], arrangement["ffn"], strict=True)
         ]
-        bed = self._bed
-        return write_blank(self._parent_dir, self._shape, layers, bed.name, folder, bed.spec.dtype)
+        bed, ends = self._bed, arrangement.get("ends", (PARENT_ENDS.name,))[0]
+        return write_blank(self._parent_dir, self._shape, layers, ends, bed.name, folder, bed.spec.dtype)
 
 
 def cache_bytes(shape: Shape, workload: Workload, stored: Widths) -> int:

@@ -114,3 +114,25 @@ def test_layers_of_another_kind_have_their_own():
             assert all(
                 ("@1" in name) == (kind == 1) for kind, name in zip(kinds, child[sub_block], strict=True)
             )
+
+
+def test_ends_are_found_beside_the_layers():
+    """The head in 4 bits takes less time; its models differ from the parent in layers, too."""
+    ends = {"parent/parent": 3e-3, "parent/parent@q8_0": 2.2e-3, "parent/parent@q4_0": 1.2e-3}
+    prior = {key: value for key, value in PRIOR.items() if key != FIXED} | {("ends", n): 1.5 for n in ends}
+    parent = time_of({"attention": ("parent",) * LAYERS, "ffn": ("parent",) * LAYERS})
+    dice, found = random.Random(1), []
+    for i in range(models_needed(LABELS, list(ends))):
+        child = mixture(LABELS, (0,) * LAYERS, i, list(ends))
+        (name,) = child.pop("ends")
+        seconds = (time_of(child) - TRUE[FIXED] + ends[name]) * dice.gauss(1, 0.005)
+        times = {"parent_prefill_s": parent, "child_prefill_s": seconds}
+        found.append(
+            Check(seed=i, **child, **times, parent_decode_s=parent, child_decode_s=seconds, ends=name)
+        )
+    fitted = fit_whole(found, "decode", prior, [*PARENT, ("ends", "parent/parent")])
+    for name, seconds in ends.items():
+        saved = fitted.seconds["ends", "parent/parent"] - fitted.seconds["ends", name]
+        assert saved == pytest.approx(ends["parent/parent"] - seconds, abs=0.02 * parent)
+    own = ("parent",) * LAYERS
+    assert fitted.sum_of(own, own, "parent/parent") == pytest.approx(parent, rel=0.01)

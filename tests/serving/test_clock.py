@@ -45,7 +45,7 @@ SIZES = {"layers": 3, "hidden": 128, "intermediate": 128, "head_dim": 32}  # vLL
 @pytest.fixture
 def few(monkeypatch):
     monkeypatch.setattr(clock, "CHECK_ROUNDS", 1)
-    monkeypatch.setattr(clock, "models_needed", lambda labels: 3)
+    monkeypatch.setattr(clock, "models_needed", lambda labels, ends: max(3, len(ends)))
     monkeypatch.setattr(rounds, "CHECKED_CHILDREN", 1)
     monkeypatch.setattr("puzzledsl.measure.cells.CHECKED_CHILDREN", 1)
     monkeypatch.setenv("PZL_LLAMA_LIBRARY", "")
@@ -144,6 +144,40 @@ def test_types_of_sub_blocks_are_timed_as_alternatives(tmp_path, few):
         own, rounded = layer["parent"], layer["parent@q8_0"]
         assert rounded.params == own.params
         assert 0 < rounded.weights_bytes < 0.6 * own.weights_bytes
+
+
+def test_the_ends_of_a_model_are_timed_in_their_types(tmp_path, few):
+    path = program_in(tmp_path)
+    choice = "  head = parent(dtype: full | q4_0)\n  embedding = parent(dtype: full | q4_0)\n}\nhardware"
+    path.write_text(path.read_text().replace("}\nhardware", choice, 1))
+    table = measured(path)
+    (cost,) = table.scenarios["chat"]
+    names = {f"parent{e}/parent{h}" for e in ("", "@q4_0") for h in ("", "@q4_0")}
+    assert set(cost.ends) == names and cost.fixed.weights_bytes == cost.fixed.decode_ns == 0
+    own, both = cost.ends["parent/parent"], cost.ends["parent@q4_0/parent@q4_0"]
+    apart = cost.ends["parent/parent@q4_0"]
+    matrix = 260 * SIZES["hidden"]  # embedding and head, untied: 34 bytes for 32 numbers, or 18
+    assert own.weights_bytes - apart.weights_bytes == matrix * 16 // 32
+    assert own.weights_bytes - both.weights_bytes == 2 * matrix * 16 // 32
+    assert apart.params == own.params
+    assert any(end.decode_ns > 0 for end in cost.ends.values())  # of a tiny model, noise may hold some at 0
+
+
+def test_a_head_in_fewer_bits_is_searched_and_served(tmp_path, few, capsys):
+    """From text to a solution by measured costs in llama.cpp: the head is a decision there."""
+    path = program_in(tmp_path)
+    choice = "  head = parent(dtype: full | q4_0)\n}\nhardware"
+    text = path.read_text().replace("}\nhardware", choice, 1)
+    text += 'score kl of wide = table("kl.csv")\nsearch best of wide { minimize kl, require chat.weights <= 0.99x }\n'
+    rows = ["layer,attention,ffn,embedding,head,score", ",,,,parent@q4_0,0.001"]
+    rows += [f"{i},gqa1,,,,5" for i in range(3)] + [f"{i},noop,,,,5" for i in range(3)]
+    rows += [f"{i},,{name},,,5" for i in range(3) for name in ("mlp64", "noop")]
+    (tmp_path / "kl.csv").write_text("\n".join(rows) + "\n")
+    path.write_text(text)
+    assert run(["measure", str(path)]) == 0
+    capsys.readouterr()
+    assert run(["solve", str(path)]) == 0
+    assert "head                 parent@q4_0" in capsys.readouterr().out
 
 
 def test_interrupted_it_goes_on(tmp_path, few):

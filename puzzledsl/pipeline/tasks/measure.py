@@ -108,4 +108,5 @@ def _engines(hardware: Iterable[nodes.Hardware]) -> list[str]:
 def _distinct_alternatives(space: nodes.Space) -> list[str]:
     found = {a.model_dump_json() for c in space.layers for a in c.attention}
     found |= {"ffn" + f.model_dump_json() for c in space.layers for f in c.ffn}
-    return [str(len(space.layers)), *sorted(found)]
+    ends = [] if space.ends is None else [space.ends.model_dump_json()]
+    return [str(len(space.layers)), *sorted(found), *ends]

@@ -16,8 +16,7 @@ from puzzledsl.checker.declarations import data, hardware, judge, search, space,
 from puzzledsl.checker.declarations.common import check_assert
 from puzzledsl.checker.expressions.evaluate import evaluate
 from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
-from puzzledsl.checker.lints import declarations as lints
-from puzzledsl.checker.lints import vacuous
+from puzzledsl.checker.lints import warn
 from puzzledsl.checker.names import words
 from puzzledsl.checker.names.names import Loader, Parse, declared
 from puzzledsl.checker.whole import check_whole
@@ -101,7 +100,7 @@ def inspect(
             check_whole(ctx, program)
             program = None if any(d.severity == "error" for d in sink.items) else program
         if program is not None:
-            _warn(ctx, program)
+            warn(ctx, program)
     return Checked(program, tuple(sink.sorted()), dict(loader.sources)), ctx
 
 
@@ -155,19 +154,6 @@ def _program(ctx: Context) -> nodes.Program:
         tables.setdefault(KINDS[symbol.kind].plural, {})[ctx.name_of(symbol)] = ctx.lowered[symbol]
     params, given = dict(sorted(ctx.parameters.items())), tuple(sorted(ctx.settings))
     return nodes.Program(source=ctx.root.shown, params=params, given=given, **tables)
-
-
-def _warn(ctx: Context, program: nodes.Program) -> None:
-    """Report every warning of a program without errors."""
-    for warning in ctx.warnings:
-        ctx.report(warning)
-    for file in ctx.loader.files.values():
-        if not file.is_std and not file.module.broken:
-            lints.warn_of_shadowing(ctx, file)
-    lints.warn_of_unused(ctx, program)
-    vacuous.warn_of_exclusive(ctx, program, vacuous.warn_of_vacuous(ctx, program))
-    for lint in (vacuous.warn_of_direction, lints.warn_of_windows, lints.warn_of_few_tokens):
-        lint(ctx, program)
 
 
 HARDWARE, PARENTS = "std/hardware.pzl", "std/parents.pzl"

@@ -20,7 +20,7 @@ from puzzledsl.base.units import BadLiteral, Quantity, parse_quantity
 from puzzledsl.checker.expressions.values import SourceFile
 from puzzledsl.ir.nodes import CountTerm, FactTerm, LinearRequirement, MetricTerm, Requirement, Search, Where
 from puzzledsl.ir.search_nodes import written
-from puzzledsl.search.infeasible.reachable import in_users_unit
+from puzzledsl.search.infeasible.verdicts import in_users_unit
 from puzzledsl.syntax import tree
 
 Extent = Callable[[LinearRequirement], tuple[Fraction, Fraction]]

@@ -182,7 +182,7 @@ LINTS = "puzzledsl/checker/lints/__init__.py"
 
 
 def add_diagnostic(tree: Tree) -> None:
-    last = "    warn_of_few_tokens(ctx, program)\n"
+    last = "    declarations.warn_of_few_tokens(ctx, program)\n"
     patched = tree.page(LINTS).replace(last, last + REPORTED)
     imported = "from puzzledsl.base.diagnostics import Diagnostic\n"
     tree.write(LINTS, patched.replace("annotations\n\n", f"annotations\n\n{imported}") + DIAGNOSTIC)

@@ -31,7 +31,7 @@ from puzzledsl.language.kinds import HARDWARE_FACTS, KINDS
 
 PARENTS: dict[str, Alternative] = {"attention": ParentAttention(), "ffn": ParentFfn()}
 SCHEDULES = calls_of(nodes.Schedule)
-NOT_DECLARED = {"format_version", "inputs", "source", "params"}
+NOT_DECLARED = {"format_version", "inputs", "source", "params", "given"}
 """Fields of a program that hold no declarations."""
 BASE = """\
 use "std/hardware.pzl" (h100_sxm)

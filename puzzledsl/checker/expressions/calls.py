@@ -186,34 +186,33 @@ def _mean(ctx: Context, name: str, items: values.Items, call: tree.Call) -> valu
 
 def count(ctx: Context, items: values.Items, span: Span) -> values.Value:
     """The number of statements that hold."""
-    parts = [part for item in items for part in _counted(ctx, item)]
+    parts = [_counted(ctx, item) for item in items]
     total = _added(ctx, parts, span) if parts else values.Symbolic({})
     return total if any(part.space for part in parts) else Quantity(total.constant)
 
 
-def _counted(ctx: Context, item: values.Located) -> list[values.Symbolic]:
-    """1 where a statement about one layer holds, else 0; one about several layers is refused."""
+def _counted(ctx: Context, item: values.Located) -> values.Symbolic:
+    """1 for each layer where a statement about one holds; a statement about several layers is refused."""
     value, span = item.value, item.span
-    if not isinstance(value, values.Boolean | values.Formula | values.Conjunction | values.Matches):
+    if isinstance(value, values.Matches):
+        keys: list[values.TermKey] = [("count", value.sub_block, value.names[i], i) for i in value.indices]
+        return values.Symbolic(dict.fromkeys(keys, Fraction(1)), space=value.space)
+    if not isinstance(value, values.Boolean | values.Formula | values.Conjunction):
         _refuse_uncounted(ctx, value, span)
-    found = list[values.Symbolic]()
-    parts = tables.statements(ctx, item)
-    if parts is None:
-        help = "what is counted hangs on one layer: `count(l.ffn.width >= 4096 for l in layers)`"
-        raise ctx.wrong(span, _COUNTED, _COUNTS, "a bound on a metric or on several layers", help)
-    for statement in parts:
-        match statement:
-            case values.Boolean(value=true):
-                found.append(values.Symbolic({}, Fraction(true)))
-            case values.Formula(logic=nodes.Is(sub_block="attention" | "ffn") as single):
-                key: values.TermKey = ("count", single.sub_block, single.alternatives, single.layer)
-                found.append(values.Symbolic({key: Fraction(1)}, space=statement.space))
-            case values.Formula():
-                if (at := tables.layer_spoken_of(statement)) is None:
-                    help = "each thing counted hangs on one layer; statements between layers are a `require` each"
-                    raise ctx.wrong(span, _COUNTED, _COUNTS, "a statement about several layers", help)
-                found.append(numbers.as_symbolic(tables.number_of(tables.truth_of(ctx, statement, at, span))))
-    return found
+    statement = tables.as_formula(ctx, value, span)
+    match statement:
+        case values.Boolean(value=true):
+            return values.Symbolic({}, Fraction(true))
+        case values.Formula(logic=nodes.Is(sub_block="attention" | "ffn") as single):
+            key: values.TermKey = ("count", single.sub_block, single.alternatives, single.layer)
+            return values.Symbolic({key: Fraction(1)}, space=statement.space)
+        case values.Formula():
+            if (at := tables.layer_spoken_of(statement)) is not None:
+                return numbers.as_symbolic(tables.number_of(tables.truth_of(ctx, statement, at, span)))
+            help = "each thing counted hangs on one layer; statements between layers are a `require` each"
+            raise ctx.wrong(span, _COUNTED, _COUNTS, "a statement about several layers", help)
+    help = "what is counted hangs on one layer: `count(l.ffn.width >= 4096 for l in layers)`"
+    raise ctx.wrong(span, _COUNTED, _COUNTS, "a bound on a metric or on several layers", help)
 
 
 def _refuse_uncounted(ctx: Context, value: values.Value, span: Span) -> NoReturn:

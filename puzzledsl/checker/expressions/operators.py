@@ -206,6 +206,8 @@ def _operands(ctx: Context, expr: tree.Compare, scope: values.Scope) -> list[val
     # a name that stands for no value: nobody's, or a declaration's
     named = [o for o in expr.operands if isinstance(o, tree.Name)]
     bare = [o for o in named if isinstance(lookup(ctx, o.text, scope), values.Ref | None)]
+    if not bare:
+        return [ctx.value(operand, scope) for operand in expr.operands]
     known = {id(o): ctx.value(o, scope) for o in expr.operands if o not in bare}
     words = next((v.words for v in known.values() if isinstance(v, values.Text) and v.words), ())
     for operand in bare:

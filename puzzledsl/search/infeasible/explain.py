@@ -16,7 +16,7 @@ from puzzledsl.search.answer import best_meeting_all, checked
 from puzzledsl.search.batches import Found, best_of
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.infeasible.conflict import Feasibility, Group, Kept, members_of, minimal_conflict
-from puzzledsl.search.infeasible.reachable import Written, in_users_unit
+from puzzledsl.search.infeasible.verdicts import Written, in_users_unit
 from puzzledsl.search.needs import is_amount
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.instance import Goal, Problem

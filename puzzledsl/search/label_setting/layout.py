@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from puzzledsl.search.label_setting.resources import Resources, resources_of
+from puzzledsl.search.label_setting.labels import Resources, resources_of
 from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Problem, is_unfinished

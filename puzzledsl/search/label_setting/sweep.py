@@ -1,7 +1,7 @@
 """Label setting for the resource-constrained shortest path (Irnich & Desaulniers 2005), one layer at a time, as arrays.
 
 A label is a partial assignment that may still become a good answer. It is pruned if a resource exceeds its limit (see
-`resources.py`), or if a label with the same use of every row dominates it: one with a lower objective, or with the same one and
+`labels.py`), or if a label with the same use of every row dominates it: one with a lower objective, or with the same one and
 first in the order of the space. So the canonical best answer is never pruned. If a layer has too many labels, the most promising
 are extended first and the others wait; answers found meanwhile prune some of these. With a `width`, waiting labels are discarded
 (beam search), which finds good answers fast and proves nothing. After many labels, suffixes over the last layers are listed and

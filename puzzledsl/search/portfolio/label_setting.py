@@ -6,7 +6,6 @@ the last layers are looked up in a table (meet in the middle).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,102 +13,83 @@ import numpy as np
 from puzzledsl.search.label_setting.sweep import Sweep, Swept, sweep_of
 from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.portfolio.ledger import Ledger, bound_enough
-from puzzledsl.search.problem.columns import Ints, Mask
+from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Problem
 
 NAME = "label setting"
 BEAM = 100  # labels per layer of a beam search for a first answer
 FIRST_CORE = 4  # average columns per layer of the first sweep, if no answer is known
-FIRST_REACH = 0.1  # first limit, as a share of the way from the bound to the first known answer
-FURTHER = 1.6  # growth of the reach from one sweep to the next
+FIRST_REACH = 0.03  # first limit, as a share of the way from the bound to the first known answer
+FURTHER = 2  # growth of the reach from one sweep to the next
 FAR = 4  # the same, if no answer is known
-DAMPED = 0.8  # share of the growth rate of labels that is expected to continue
-
-
-@dataclass(slots=True, eq=False)
-class _Current:
-    """A sweep in progress for answers with sums up to `most`, on the columns in `keep`. `labels`: number used so far."""
-
-    most: int
-    keep: Mask
-    sweep: Sweep
-    labels: int = 0
 
 
 @dataclass(slots=True, eq=False)
 class LabelSetting:
-    """The label-setting engine of the portfolio. `usable`: False if integers or formulas are too large for it."""
+    """The label-setting engine of the portfolio. `usable`: False if integers or formulas are too large for it.
+
+    `sweep`: the one in progress, for answers with sums up to `most`, on the columns `origin`.
+    """
 
     ledger: Ledger
     usable: bool = True
     reach: int = -1
-    seen: list[tuple[int, int]] = field(default_factory=list)  # (limit, labels) of finished sweeps
-    current: _Current | None = None
+    most: int = 0
+    sweep: Sweep | None = None
+    origin: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def run(self, labels: int) -> bool:
         """Extend about `labels` more labels. Return True if the ledger's answer is then proven."""
         ledger = self.ledger
         self.reach = self._first_reach() if self.reach < 0 else self.reach
         # another engine's bound is far beyond the sweep in progress: sweeps from the root's bound are hopeless
-        self.usable &= self.current is None or self.current.most + self.reach >= ledger.lower
+        self.usable &= self.sweep is None or self.most + self.reach >= ledger.lower
         while self.usable and labels > 0 and ledger.effort.left_s > 0:
-            if self.current is None:
-                most = self._next_most()
-                if most >= ledger.lower and _foreseen(self.seen, most) > labels:
-                    return False
-                if most >= ledger.lower:
-                    self.current = self._begin(most)
-                    if self.current is None:
-                        return False
-            else:
-                most = self.current.most
-            if self.current is not None:
-                used = self._continue(self.current, labels)
-                labels -= used
-                if self.current is not None:
-                    return False
-            if self._ends_at(most):
+            if self.sweep is None:
+                self._begin()
+            if self.sweep is not None:
+                labels -= self._continue(self.sweep, labels)
+            if self.sweep is not None or not self.usable:
+                return False
+            if self._ended():
                 return True
         return False
 
-    def _ends_at(self, most: int) -> bool:
-        """Return True if a finished sweep up to `most` proves the answer; else increase the reach of the next one."""
+    def _begin(self) -> None:
+        """Begin the next sweep, unless its limit is below the ledger's bound."""
+        ledger, self.most = self.ledger, self._next_most()
+        if self.most >= ledger.lower:
+            keep, deadline = ledger.bound.within(self.most), ledger.effort.deadline
+            problem, self.origin = ledger.problem.only(keep), keep.nonzero()[0]
+            self.sweep = sweep_of(problem, ledger.bound, self.most, known=ledger.value, deadline=deadline)
+            self.usable = self.sweep is not None
+
+    def _continue(self, sweep: Sweep, labels: int) -> int:
+        """Continue a sweep for `labels` labels. Return the number of labels used, at least 1."""
+        if self.ledger.value is not None:
+            sweep.tighten(self.ledger.value)
+        before, swept = sweep.done, sweep.run(labels)
+        kept(self.ledger, swept, self.origin)
+        if swept.complete:
+            self.sweep = None
+        elif swept.bound is not None:
+            self.ledger.raise_lower(swept.bound, NAME)
+            self.usable = not sweep.is_full
+        return max(swept.labels - before, 1)
+
+    def _ended(self) -> bool:
+        """Return True if a finished sweep proves the answer; else increase the reach of the next one."""
         ledger = self.ledger
-        if ledger.value is not None and ledger.value <= most:
+        if ledger.value is not None and ledger.value <= self.most:
             ledger.raise_lower(ledger.value, NAME)
             return True
-        if most >= ledger.top and ledger.value is None:
+        if self.most >= ledger.top and ledger.value is None:
             return True
-        ledger.raise_lower(most + 1, NAME)
+        ledger.raise_lower(self.most + 1, NAME)
         if ledger.effort.gap and ledger.close_enough():
             return True
         self.reach = int(self.reach * (FAR if ledger.value is None else FURTHER)) + 1
         return False
-
-    def _begin(self, most: int) -> _Current | None:
-        ledger = self.ledger
-        keep = ledger.bound.within(most)
-        problem, deadline = ledger.problem.only(keep), ledger.effort.deadline
-        sweep = sweep_of(problem, ledger.bound, most, known=ledger.value, deadline=deadline)
-        if sweep is None:
-            self.usable = False
-            return None
-        return _Current(most, keep, sweep)
-
-    def _continue(self, current: _Current, labels: int) -> int:
-        """Continue a sweep for `labels` labels. Return the number of labels used, at least 1."""
-        if self.ledger.value is not None:
-            current.sweep.tighten(self.ledger.value)
-        swept = current.sweep.run(labels)
-        kept(self.ledger, swept, current.keep.nonzero()[0])
-        used, current.labels = swept.labels - current.labels, swept.labels
-        if swept.complete:
-            self.seen.append((current.most, swept.labels))
-            self.current = None
-        elif swept.bound is not None:
-            self.ledger.raise_lower(swept.bound, NAME)
-            self.usable = not current.sweep.is_full
-        return max(used, 1)
 
     def _next_most(self) -> int:
         """Return the next limit: `reach` above the bound, or less if a proof, within the gap, needs no more."""
@@ -148,12 +128,3 @@ def beam(ledger: Ledger, problem: Problem, bound: Bound, origin: Ints, by: str) 
     swept = sweep.run()
     kept(ledger, swept, origin, by)
     return swept.labels
-
-
-def _foreseen(seen: list[tuple[int, int]], most: int) -> float:
-    """Predict the number of labels of a sweep up to `most`, by damped exponential growth from the last two sweeps."""
-    if len(seen) < 2:
-        return 0.0
-    (near, few), (far, many) = seen[-2:]
-    growth = math.log(max(many, 1) / max(few, 1)) / max(far - near, 1)
-    return many * math.exp(min(DAMPED * growth * (most - far), 50.0))

@@ -23,10 +23,9 @@ from puzzledsl.search.problem.residuals import FALSE, TRUE, Residuals, classes_o
 MOST_STATES = 4_000  # most states between two layers
 WORK = 1_500_000  # about a second: work limit for one order of the layers, in parts of formulas looked at
 NO_LIMIT = 2**60
-QUICK = 700_000  # work limit of a first try, before CP-SAT's first turn: about a third of a second
+QUICK = 500_000  # work limit of a first try, before CP-SAT's first turn: about a third of a second
 COLUMNS = 8  # number of open automata that doubles the time of a transition
-A_TRANSITION = 4  # work of a transition of the product automaton
-A_STEP = 10  # work of a transition of one formula's automaton
+A_STEP = 10  # work of a transition of one formula's automaton, in transitions of their product
 FEW_STATES = 64  # up to this width, no other order of the layers is tried
 DEAD = -1
 Next = NDArray[np.int64]
@@ -185,9 +184,9 @@ class _Attempt:
                 return self
             begins[automaton.first].append(automaton)
         left = most - self.pool.work
-        self._product(begins, left // A_TRANSITION)
+        self._product(begins, left)
         if self.tables is not None:
-            self.work += self.steps * A_TRANSITION - left
+            self.work += self.steps - left
         return self
 
     def _automaton(self, formula: int, most: int) -> Automaton | None:

@@ -22,6 +22,7 @@ from puzzledsl.search.problem.normal_form import Formula, NormalForm
 from puzzledsl.search.problem.residuals import FALSE
 
 INFINITE = Fraction(10**400)
+FEW_NUMBERS = 4
 LARGEST_SUM = 2**50  # limit on sums of rows and objectives: exact in float64, far from CP-SAT's int64 limits
 
 
@@ -127,7 +128,7 @@ class Problem:
     @cached_property
     def is_coarse(self) -> bool:
         """True if the objective has so few different numbers that many answers are as good, as where layers are counted."""
-        return len(np.unique(self.goal.values)) <= self.columns.layers
+        return len(np.unique(self.goal.values)) <= FEW_NUMBERS
 
     @cached_property
     def normal(self) -> NormalForm:

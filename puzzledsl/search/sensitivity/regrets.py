@@ -26,7 +26,7 @@ from puzzledsl.search.problem.instance import INFINITE, Problem, is_unfinished, 
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.paths import NEVER, Paths
 from puzzledsl.search.problem.problem import Problems
-from puzzledsl.search.sensitivity.together import Priced, best_together
+from puzzledsl.search.sensitivity.together import Priced, Together
 from puzzledsl.search.tables import Tables
 
 SUB_BLOCKS: tuple[SubBlock, SubBlock] = ("attention", "ffn")
@@ -134,19 +134,12 @@ def optima_of(
     if all(box.is_single for box in problems.boxes):
         listed = [*problems]
         if all(row.exact for problem in listed for row in problem.rows):
-            return optima_over(listed, pins, root, effort)
+            return Pinned(listed, pins, root, effort).run()
     found = [UNKNOWN] * len(pins)
     for number, slice_s in _turns(found, effort):
         own = Effort.of(min(slice_s, effort.left_s))
         found[number] = found[number].and_also(standing(tables, pinned(problems, pins[number]), own))
     return found
-
-
-def optima_over(
-    listed: Sequence[Problem], pins: Sequence[Pin], root: Standing, effort: Effort
-) -> list[Standing]:
-    """Find the optimum with each pin over several problems with exact integers, one for each combination of batches."""
-    return _Pinned(listed, pins, root, effort).run()
 
 
 def _turns(found: Sequence[Standing], effort: Effort) -> Iterator[tuple[int, float]]:
@@ -276,7 +269,7 @@ class _Part:
             if not len(asked) or effort.left_s <= 0:
                 continue
             owns = [self.owns[number] for number in asked]
-            complete, answers = best_together(priced, owns, most[asked], effort)
+            complete, answers = Together(priced, owns, most[asked], effort).run()
             for chosen in answers:
                 self.share(chosen)
             done = asked[complete]
@@ -285,8 +278,8 @@ class _Part:
                 break
 
 
-class _Pinned:
-    """See `optima_over`."""
+class Pinned:
+    """Optima with each pin over several problems with exact integers, one for each combination of batches."""
 
     def __init__(
         self, listed: Sequence[Problem], pins: Sequence[Pin], root: Standing, effort: Effort

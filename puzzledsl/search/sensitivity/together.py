@@ -15,8 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from puzzledsl.search.effort import Effort
-from puzzledsl.search.label_setting.labels import best_of_each
-from puzzledsl.search.label_setting.resources import variations
+from puzzledsl.search.label_setting.labels import Step, best_of_each, variations
 from puzzledsl.search.label_setting.suffixes import Index
 from puzzledsl.search.problem.columns import Floats, Ints, Mask
 from puzzledsl.search.problem.instance import Problem
@@ -33,24 +32,19 @@ REST = 8  # layers for which it is not
 class Labels:
     """Labels of some layers. `figures[0]`: objective; then the rows, [1 + rows][label]. `floor`: least priced sums of the layers.
 
-    `step`: number of the label that each extends, its last column, and the labels before; None at the start.
+    `step`: how to read back the columns.
     """
 
     figures: Floats
     floor: Floats
-    step: tuple[Ints, Ints, Labels] | None = None
+    step: Step | None = None
 
     def __len__(self) -> int:
         return int(self.figures.shape[1])
 
     def columns(self, label: int) -> list[int]:
         """Return the columns of a label."""
-        found, labels = [], self
-        while labels.step is not None:
-            before, column, last = labels.step
-            found.append(int(column[label]))
-            label, labels = int(before[label]), last
-        return found
+        return [] if self.step is None else self.step.columns(np.array([label]))[:, 0].tolist()
 
 
 class Priced:
@@ -111,7 +105,7 @@ class Priced:
                 self.rest = REST
             if len(keep) < len(i):
                 i, column, figures = i[keep], column[keep], figures[:, keep]
-        return Labels(figures, floor, (i, column, labels))
+        return Labels(figures, floor, Step(i.astype(np.int32), column.astype(np.int32), labels.step))
 
 
 def _others(
@@ -128,18 +122,11 @@ def _others(
         yield from _others(mine, extend(labels, np.concatenate(rest), np.concatenate(mine)), extend)
 
 
-def best_together(
-    priced: Priced, owns: Sequence[Ints], most: Ints, effort: Effort
-) -> tuple[Mask, list[Ints]]:
-    """Find the best answer with a sum up to `most[pin]` for each pin.
+class Together:
+    """Search for the best answer with a sum up to `most[pin]` for each pin. `owns[pin]`: the pin's columns, all of one layer.
 
-    `owns[pin]`: the pin's columns, all of one layer. Return the mask of pins whose search is complete, and the answers found.
+    An entry is a pin with one of its columns; `limits[way][entry]`: what it leaves to other layers.
     """
-    return _Search(priced, owns, most, effort).run()
-
-
-class _Search:
-    """See `best_together`. An entry is a pin with one of its columns; `limits[way][entry]`: what it leaves to other layers."""
 
     def __init__(self, priced: Priced, owns: Sequence[Ints], most: Ints, effort: Effort) -> None:
         self.priced, self.most, self.effort = priced, most, effort
@@ -152,7 +139,10 @@ class _Search:
         self.complete[self.pin] = False
 
     def run(self) -> tuple[Mask, list[Ints]]:
-        """Meet the inner labels of each layer with the outside labels of its group."""
+        """Meet the inner labels of each layer with the outside labels of its group.
+
+        Return the mask of pins whose search is complete, and the answers found.
+        """
         order, start = self.priced.order(), self.priced.start()
         groups = [order[k::GROUPS] for k in range(min(GROUPS, len(order)))]
         for group, outside in _others(groups, start, self._extended):

@@ -23,8 +23,7 @@ from puzzledsl.ir.nodes import (
 )
 from puzzledsl.search.batches import Found
 from puzzledsl.search.infeasible import explain
-from puzzledsl.search.infeasible.reachable import in_users_unit, plain, round_to
-from puzzledsl.search.infeasible.verdicts import infeasible_diagnostic
+from puzzledsl.search.infeasible.verdicts import in_users_unit, infeasible_diagnostic, plain, round_to
 from puzzledsl.search.problem.metrics import COMPARE
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of

@@ -21,7 +21,7 @@ from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Builder, Problems
 from puzzledsl.search.sensitivity import why
-from puzzledsl.search.sensitivity.regrets import Pin, Standing, optima_over, pins_of
+from puzzledsl.search.sensitivity.regrets import Pin, Pinned, Standing, pins_of
 from puzzledsl.search.sensitivity.regrets import pinned as with_pin
 from puzzledsl.search.sensitivity.why import why_search
 from puzzledsl.search.solve import solve_built
@@ -116,7 +116,7 @@ def test_the_optimum_with_a_pin_is_the_best_of_all_models_that_have_it(family: s
         values = problem.goal.values[answers].sum(axis=1)
         pins = pins_of(problem.columns)
         for number, found in enumerate(
-            optima_over([problem], pins, root_of(problem, answers), Effort.of(60))
+            Pinned([problem], pins, root_of(problem, answers), Effort.of(60)).run()
         ):
             own = values[np.isin(answers[:, pins[number].layer], pins[number].own(problem.columns))]
             expected = problem.goal.rank(int(own.min())) if len(own) else None

@@ -258,7 +258,8 @@ def written(requirement: Requirement) -> str:
     if isinstance(requirement, LinearRequirement):
         bound = requirement.bound_where.text.strip()
         if bound and bound not in text:  # each side has its own place
-            text = f"{text} {requirement.op} {bound}"
+            op = requirement.op if requirement.judged is None else requirement.judged.op
+            text = f"{text} {op} {bound}"
     return text or "…"
 
 

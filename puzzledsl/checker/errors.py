@@ -344,6 +344,19 @@ class OtherParentJudged(Diagnostic, code="E0430"):
     template = "`{judge}` judges children of `{got}`, and these are of `{wanted}`"
 
 
+class SumOfDrops(Diagnostic, code="E0434"):
+    """A bound on the sum of a score that measures drops in accuracy or in agreement."""
+
+    template = "drops in {metric} do not add up: a bound on the sum of `{score}` says nothing of a child"
+    help_template = "declare a `judge`, and bound what it measures of whole children: `require {instead}`"
+
+
+class NotBuilt(Diagnostic, code="E0435", template="{what} needs the child of `{search}`, and none is built"):
+    """A later stage of a search that is only looked at."""
+
+    help_template = "leave `realise = false` out of `{search}`"
+
+
 class NotInFull(Diagnostic, code="E0431", help="write `full = {written}`"):
     """`full` of an `eval` that leaves out the child it evaluates."""
 

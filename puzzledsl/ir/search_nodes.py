@@ -374,6 +374,11 @@ class Search(Declaration):
     solutions: int = 1
     apart: int = 1
     solver: CpSat | Baseline = setting("The solver, or a baseline.", calls=SOLVERS, noun="solver")
+    realise: bool = setting(
+        "`false`: the search is solved and looked at, and no child of it is built.",
+        default=True,
+        left_out=True,
+    )
     refine: Refine | None = setting(
         "Measures children whole around the solver's answer, and takes the best.",
         default=None,

@@ -73,6 +73,22 @@ def refuse_judged(ctx: Context, key: values.TermKey, span: Span) -> NoReturn:
     raise ctx.refuse(errors.JudgedAlone(span, **said))
 
 
+INSTEAD = {"accuracy": "kept >= 95%", "top_k_agreement": "agreement >= 90%"}
+"""Metrics whose drops do not add up to a child's (60.6 % was predicted of a child with 8 %), and what is bounded instead."""
+
+
+def report_sums_of_drops(ctx: Context, value: values.Symbolic, span: Span) -> None:
+    """Report a bound on a sum of drops in accuracy or agreement."""
+    for key in value.terms:
+        score = ctx.lower(ctx.taken[str(key[1])], nodes.Score) if key[0] == "score" else None
+        metric = (
+            score.method.metric if score is not None and isinstance(score.method, nodes.ReplaceOne) else ""
+        )
+        if score is not None and metric in INSTEAD:
+            said: Args = {"score": score.name, "metric": metric, "instead": f"taste.{INSTEAD[metric]}"}
+            ctx.report(errors.SumOfDrops(span, **said))
+
+
 def predicted(
     ctx: Context, search: Declared, info: SpaceInfo, node: nodes.Search, measures: bool
 ) -> nodes.Search | None:

@@ -208,24 +208,39 @@ class _Layout:
 
     def _missing(self, at: int) -> int:
         """Report that the innermost bracket is never closed and insert its closer at `out[at]`."""
-        opener, before = self.opened.pop(), self.out[at - 1]
-        kind, text = CLOSER[opener.type]
+        opener = self.opened.pop()
+        end = _end_of_call(self.out, opener, at)
+        before, (kind, text) = self.out[end - 1], CLOSER[opener.type]
         if opener.line not in self.words.tainted:
             label = Label(span_of(opener, self.words.file), "opened here")
             where = after(before, self.words.file)
-            fixes = [Fix.insert(where, text, safe=False)]
+            # of names that a cut `use` lost, nobody knows
+            lost = any(token.type == "USE" and token.line == opener.line for token in self.out)
+            fixes = [] if lost else [Fix.insert(where, text, safe=False)]
             error = errors.Unclosed(
                 where, f"expected `{text}`", opener=str(opener), closer=text, secondary=[label], fixes=fixes
             )
             self._report(error, before)
             self.words.tainted.add(opener.line)
-        self.out.insert(at, virtual(kind, text, before))
+        self.out.insert(end, virtual(kind, text, before))
         return at
 
     def _report(self, error: Diagnostic, token: Token) -> None:
         if token.line not in self.words.tainted:
             self.sink.add(error)
             self.words.tainted.add(token.line)
+
+
+def _end_of_call(out: Sequence[Token], opener: Token, at: int) -> int:
+    """Return the place where an opener that is never closed most likely ends: before `| noop` of a choice, else `out[at]`."""
+    from puzzledsl.language.calls import CONSTRUCTORS  # only a mistake needs the alternatives that it imports
+
+    depth = 0
+    for place in range(max(i for i in range(at) if out[i] is opener) + 1, at - 1):
+        depth += (out[place].type in CLOSER) - (out[place].type in OPENER)
+        if depth == 0 and out[place].type == "VBAR" and out[place + 1] in CONSTRUCTORS:
+            return place
+    return at
 
 
 def _opener_is_wrong(out: Sequence[Token], at: int) -> tuple[bool, bool]:

@@ -168,7 +168,7 @@ class _Reader:
         last = before[-1] if before else "_NL"
         if sign == "<":
             text, help = "<=", "write `<=`"
-        elif self.in_brackets() and before in (["LPAR", "NAME"], ["COMMA", "NAME"]):
+        elif self.in_brackets() and before in (["LPAR", "NAME"], ["COMMA", "NAME"], ["_NL", "NAME"]):
             kind, text, help = "COLON", ":", "a named argument takes `:`"
         elif number and last == "QUANTITY" and self.in_brackets():
             kind, text, help = "ARROW", "->", "write `->`"
@@ -185,11 +185,14 @@ class _Reader:
         self.words.tokens.append(token.like(kind, text))
 
     def in_brackets(self) -> bool:
-        """True where a `(` of this line is open."""
+        """True where a `(` of this line is open, or of a line before that ends in `(` or a comma."""
         depth, line = 0, self.words.tokens[-1].line if self.words.tokens else None
         for token in reversed(self.words.tokens):
-            if token.line != line:
+            if token.type == "_NL":
+                continue
+            if token.line != line and token.type not in ("COMMA", "LPAR"):
                 return False
+            line = token.line
             depth += (token.type == "LPAR") - (token.type == "RPAR")
             if depth > 0:
                 return True

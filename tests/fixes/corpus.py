@@ -31,10 +31,12 @@ class Broken:
     def has_two_readings(self) -> bool:
         """True where the right program cannot be told from the text.
 
-        The mutation wrote something near another program (`memroy` for `throughput`, `//` for `because`), or the end of a
-        line is lost with words in it: after `for i in 0..28` nobody knows of `step 2`.
+        The mutation wrote something near another program (`memroy` for `throughput`, `//` for `because`, `=` for `<=`, which
+        is `==`, another number in another unit: `0.3` for `75%`, which is `30%`), or the end of a line is lost with words in it:
+        after `for i in 0..28` nobody knows of `step 2`.
         """
-        near = self.kind.startswith("unknown attribute") or ("//" in self.text) != ("//" in self.right)
+        near = self.kind.startswith(("unknown attribute", "wrong operator", "impossible number"))
+        near |= ("//" in self.text) != ("//" in self.right)
         return near or (self.kind.startswith("cut line") and re.search(r"\w", self._lost()) is not None)
 
     def _lost(self) -> str:

@@ -77,8 +77,8 @@ def test_a_listed_mistake_is_one_error_and_its_fix_is_right(
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_fixes_of_a_thousand_mistakes(tmp_path: Path) -> None:
-    found = tally(1, 1000, tmp_path)
+def test_fixes_of_two_thousand_mistakes(tmp_path: Path) -> None:
+    found = tally(1, 2000, tmp_path)
     print(
         f"{found.programs} programs, {found.refused} refused, {found.fixes} fixes, {found.repaired} repaired"
     )

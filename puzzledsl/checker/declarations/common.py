@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS
-from puzzledsl.base.diagnostics import Args, Span
+from puzzledsl.base.diagnostics import Args, Fix, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.settings import Kind
 from puzzledsl.base.units import Quantity
@@ -95,7 +95,10 @@ class Declared:
                 ctx.missing(symbol.span, self.thing, wanted, help)
         elif decl.preposition != preposition:
             help = f"write `{preposition} {ctx.source(named.span)}`"
-            ctx.misplaced(named.span, f"`{decl.preposition}`", self.thing, help)
+            gap = ctx.gap(symbol.span, named.span, decl.preposition or "")
+            fixes = [] if gap is None else [Fix.replace(gap, f" {preposition} ", help, safe=False)]
+            said: Args = {"what": f"`{decl.preposition}`", "where": self.thing, "help": help, "fixes": fixes}
+            ctx.refuse(errors.Misplaced(named.span, **said))
         return None if named is None else ctx.attempt(read_ref, ctx, named, values.Scope(symbol.file), kinds)
 
     def head(self, of: values.Symbol | None = None) -> dict[str, Any]:

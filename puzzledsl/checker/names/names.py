@@ -324,7 +324,7 @@ class Loader:
             beside: list[str] = _tried(lambda: sorted(os.listdir(folder))[:1000], list[str]())
             near = closest(Path(name).name, [n for n in beside if n.endswith(".pzl")])
             near = near and Near((Path(name).parent / near).as_posix(), alone=near.alone)
-            help = "a path is relative to the file that uses it; shipped files begin with `std/`"
+            help = 'a path is relative to the file that uses it; shipped files are in std/, such as `"std/hardware.pzl"`'
         return f"did you mean `{near}`?" if near else help, near
 
 

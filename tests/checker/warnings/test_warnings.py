@@ -199,7 +199,9 @@ def test_reachable_is_what_all_children_reach(
         }
     )
     values = [constant + sum(c * value(t, child) for c, t in weighted) for child in product(*layers)]
-    assert reachable(linear, trimmed.layers, shape) == (min(values), max(values))
+    found = reachable(linear, trimmed.layers, shape)
+    assert found is not None and (found.low, found.high) == (min(values), max(values))
+    assert not found.values or found.values == set(values)
 
 
 # ---------------------------------------------------------------- what ships

@@ -311,6 +311,12 @@ class HealedToMeasureAlone(Diagnostic, code="W0425"):
     help_template = "write `healed: 0`, or leave out `heal = 0` in `{bld}`"
 
 
+class NotBuilt(Diagnostic, code="E0435", template="{what} needs the child of `{search}`, and none is built"):
+    """A later stage of a search that is only looked at."""
+
+    help_template = "leave `realise = false` out of `{search}`"
+
+
 class NotInFull(Diagnostic, code="E0431", help="write `full = {written}`"):
     """`full` of an `eval` that leaves out the child it evaluates."""
 

@@ -46,6 +46,7 @@ def check_whole(ctx: Context, program: nodes.Program) -> None:
             _check_refine(ctx, program, search, ctx.span_of(frontier.where))
     for check in (
         check_judges,
+        check_built,
         check_ends,
         check_exports,
         check_engines,
@@ -69,6 +70,20 @@ def check_judges(ctx: Context, program: nodes.Program) -> None:
         for what, reader in (found or asked)[:1]:
             said: Args = {"judge": judge.name, "what": what, "reader": reader, "found": ""}
             ctx.report(stage_errors.JudgedOnWhatIsRead(ctx.span_of(judge.where), **said))
+
+
+def check_built(ctx: Context, program: nodes.Program) -> None:
+    """Report declarations that need the child of a search that builds none."""
+    if all(search.realise for search in program.searches.values()):
+        return
+    for declared in (program.uptrains, program.evals, program.exports):
+        for kind, declaration in ((type(d).__name__.lower(), d) for d in declared.values()):
+            wanted = [declaration.search if isinstance(declaration, nodes.Uptrain) else declaration.of]
+            wanted += declaration.full if isinstance(declaration, nodes.Eval) else ()
+            for name in dict.fromkeys(wanted):
+                if name in program.searches and not program.searches[name].realise:
+                    said: Args = {"what": f"{kind} `{declaration.name}`", "search": name}
+                    ctx.report(errors.NotBuilt(ctx.span_of(declaration.where), **said))
 
 
 def check_ends(ctx: Context, program: nodes.Program) -> None:

@@ -110,3 +110,8 @@ class Judged(Frozen):
     def record(self) -> JudgedFigure:
         """The figure."""
         return JUDGED[self.figure]
+
+    @property
+    def op(self) -> Literal["<=", ">="]:
+        """The comparison: a figure of which less is better has an upper bound."""
+        return "<=" if self.record.better == "less" else ">="

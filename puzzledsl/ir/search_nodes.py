@@ -258,7 +258,8 @@ def written(requirement: Requirement) -> str:
     if isinstance(requirement, LinearRequirement):
         bound = requirement.bound_where.text.strip()
         if bound and bound not in text:  # each side has its own place
-            text = f"{text} {requirement.op} {bound}"
+            op = requirement.op if requirement.judged is None else requirement.judged.op
+            text = f"{text} {op} {bound}"
     return text or "…"
 
 
@@ -373,6 +374,11 @@ class Search(Declaration):
     solutions: int = 1
     apart: int = 1
     solver: CpSat | Baseline = setting("The solver, or a baseline.", calls=SOLVERS, noun="solver")
+    realise: bool = setting(
+        "`false`: the search is solved and looked at, and no child of it is built.",
+        default=True,
+        left_out=True,
+    )
     refine: Refine | None = setting(
         "Measures children whole around the solver's answer, and takes the best.",
         default=None,

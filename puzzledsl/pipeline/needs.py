@@ -65,8 +65,8 @@ def has_pieces(program: nodes.Program, search: str) -> bool:
 
 
 def has_child(ctx: Context, search: str) -> bool:
-    """Return True if a search's child can be built. One that is not solved yet is expected to have a solution."""
-    if not has_pieces(ctx.program, search):
+    """Return True if a search's child is built. One that is not solved yet is expected to have a solution."""
+    if not ctx.program.searches[search].realise or not has_pieces(ctx.program, search):
         return False
     try:
         return bool(solution_of(ctx, search).solutions)

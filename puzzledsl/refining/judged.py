@@ -27,6 +27,8 @@ STEP = 0.15, 1.5
 """The least and the greatest step of log t while all children meet the requirements, or none does."""
 INSIDE = 0.15
 """A step between two children stays so far from both, as a share of their distance in log t."""
+NO_BETTER_THAN_A_COIN = 0.5
+"""Confidence at which a figure counts as it was measured, without its error."""
 LEAST_LOSS = 1e-4
 """Figures better than the parent's count as this loss in nats."""
 
@@ -68,7 +70,9 @@ class Requirements:
 
     def _slack(self, judged: Judged, figures: Figures, sure: float) -> float:
         figure = figures.get(f"{judged.judge}.{judged.figure}")
-        return -STEP[1] if figure is None else slack(judged, figure, sure)
+        if figure is None or (figure.stderr is None and sure > NO_BETTER_THAN_A_COIN):
+            return -STEP[0]  # one block of text, or a parent at chance: nothing is sure
+        return slack(judged, figure, sure)
 
 
 class JudgedSearch:

@@ -136,8 +136,9 @@ class _Judge:
 
     @property
     def size(self) -> int:
-        """The blocks and items that it measures of one model."""
-        return sum(unit.size for unit in units_of(self._plan, "child", Path(), full=True))
+        """The blocks and items that it measures of a child, and of the parent before the first one."""
+        models = 2 if self._parent is None else 1
+        return models * sum(unit.size for unit in units_of(self._plan, "child", Path(), full=True))
 
     @property
     def tokens(self) -> int:

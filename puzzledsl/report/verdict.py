@@ -33,6 +33,18 @@ REFINED_UNPROVEN = (
 )
 
 
+JUDGED = (
+    "Of {count} children that were built and judged, {met} meet what the search requires of their quality, and this is "
+    "the one with the best {objective}. That it meets them is measured; proven is only that no child with a smaller "
+    "predicted loss has a better {objective}."
+)
+"""Verdict of a search that bounds what a judge measures."""
+NONE_MEETS = (
+    "None of {count} children that were built and judged meets what the search requires of their quality; this one "
+    "comes nearest."
+)
+
+
 def verdict(subject: Subject) -> str:
     """Compare the child with its parent, and name the proof of the search. Empty before the search is solved."""
     if subject.result is None:
@@ -62,6 +74,9 @@ def _gap(subject: Subject) -> str:
 
 def _proof(subject: Subject, status: str) -> str:
     objective, found = describe(subject.search.objective), subject.refinement
+    if found is not None and found.best.judged:
+        met = sum(not child.missed for child in found.children)
+        return (JUDGED if met else NONE_MEETS).format(count=len(found.children), met=met, objective=objective)
     if found is None or subject.optimum is None or found.solution.layers == subject.optimum.layers:
         return PROOFS[status].format(objective=objective)
     count = len(found.children)

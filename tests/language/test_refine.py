@@ -194,3 +194,20 @@ def test_settings_of_a_judge(tmp_path: Path) -> None:
 )
 def test_what_a_judged_figure_is_not_for(tmp_path: Path, text: str, expected: str) -> None:
     assert codes(tmp_path, text).split()[:1] == expected.split()
+
+
+# ---------------------------------------------------------------- searches for looking
+
+
+@pytest.mark.states("search.realise")
+def test_a_search_for_looking_has_no_later_stage(tmp_path: Path) -> None:
+    text = WEIGHTS + "search s of v { minimize loss, require params <= 0.9x, realise = false }\n"
+    assert not program(tmp_path, text).searches["s"].realise
+    assert program(tmp_path, text + 'search t of s { }\nexport e of t = hf("out")').searches["t"].realise
+    for later in (
+        "uptrain u of s { loss = 1 * kld, tokens = 1k, data = words }",
+        "eval e of s { data = questions }",
+        'export e of s = hf("out")',
+        "search t of s { }\neval e of t { data = questions, full = t + s }",
+    ):
+        assert codes(tmp_path, text + later) == "E0435", later

@@ -144,7 +144,7 @@ score right of pieces = replace_one(accuracy("t.jsonl"))
 score top of pieces = replace_one(top_k_agreement(3))
 score given of wide = table("scores.csv")
 search best of wide {{ minimize divergence, solver = cpsat(time: 1s), refine = measured(2) }}
-search more of wide {{ minimize divergence, refine = measured(2) }}
+search more of wide {{ minimize divergence, refine = measured(2), realise = false }}
 search baseline of best {{ solver = random(seed: 1) }}
 frontier curve of q = sweep(params, 0.5x..1x)
 space narrow of wide = used_by(best)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from puzzledsl.base.progress import Silent
 from puzzledsl.evaluate.run import EvalInputs, run_eval
 from puzzledsl.ir import nodes
+from puzzledsl.ir.search_nodes import written
 from puzzledsl.ir.tables import Refinement
 from tests.pipeline.test_run import contents, events, kill_during, pzl
 from tests.pipeline.test_status import said, told, told_states
@@ -165,3 +167,29 @@ def test_parts_of_one_file_are_apart(tmp_path: Path) -> None:
     program.write_text(program.read_text().replace("part: 70%", "part: 60%"))
     code, _, err = said("check", program)
     assert code == 1 and "E0419" in err
+
+
+def test_the_report_shows_what_was_judged(judged: Path) -> None:
+    """A bound from below is shown as one, beside the figure that the judge measured of the child that is built."""
+    best = refinement(judged).best
+    page = (judged.parent / "build" / "report.html").read_text("utf-8")
+    assert "children that were built and judged" in page and "taste.kl &lt;= 0.3" in page
+    assert f">{best.judged['taste.kl'].value:.4g}<" in page
+    requirement = nodes.Program.from_json((judged.parent / "build" / "ir.json").read_bytes())
+    (bound,) = requirement.searches["fast"].requirements
+    assert isinstance(bound, nodes.LinearRequirement)
+    agreement = bound.model_copy(
+        update={
+            "judged": nodes.Judged(judge="taste", figure="agreement", bound=Fraction(1, 2)),
+            "where": bound.where.model_copy(update={"text": "taste.agreement"}),
+            "bound_where": bound.where.model_copy(update={"text": "50%"}),
+        }
+    )
+    assert written(agreement) == "taste.agreement >= 50%"
+
+
+def test_one_block_of_text_is_nothing_to_be_sure_of(tmp_path: Path) -> None:
+    program = write_judged(tmp_path, kl="0.9", children=1)
+    program.write_text(program.read_text().replace("sure = 50%", "sure = 80%"))
+    code, _, err = said("run", program, "--until", "refine")
+    assert code == 1 and "none of 1 measured children of `fast` meets `taste.kl <= 0.9`" in err

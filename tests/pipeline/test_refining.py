@@ -19,6 +19,7 @@ from tests.pipeline.tiny_program import run_with
 REFINED = """
 search refined of best { refine = measured(4, healed: 64, samples: 64) }
 search rule of refined { solver = greedy }
+search looked of best { realise = false }
 uptrain final of refined { loss = 1 * kld, tokens = 128, context = 32, batch = 2, lr = cosine(1e-3), data = corpus }
 eval quality of final = tasks("items.jsonl") { data = corpus, tokens = 256 }
 """
@@ -61,6 +62,14 @@ def test_the_best_measured_child_is_built_and_the_optimum_stays_the_proven_one(r
     assert all(row in card for row in rows)
     assert f"best of {len(found.children)} that were measured" in card and "which nothing proves" in card
     assert not (build / "refined" / "rule.json").exists() and (build / "models" / "rule").is_dir()
+
+
+@pytest.mark.states("search.realise")
+def test_a_search_for_looking_is_solved_and_not_built(refined: Path) -> None:
+    build = refined.parent / "build"
+    assert (build / "solutions" / "looked.json").is_file()
+    assert not (build / "models" / "looked").exists() and not (build / "refined" / "looked.json").exists()
+    assert {key for key in told_states(refined) if key.endswith(" looked")} == {"solve looked"}
 
 
 def test_a_refined_search_is_done_once_and_again_only_when_its_inputs_change(

@@ -77,11 +77,11 @@ EXACT = {
     ),
     "statements of a search": (
         after("search n of w {\n  minimize kl\n  ‸"),
-        {"solver", "refine", *KINDS["search"].statements},
+        {"solver", "realise", "refine", *KINDS["search"].statements},
     ),
     "statements behind a broken one": (
         after("search n of w {\n  minimize = (\n}\nsearch m of w {\n  ‸"),
-        {"solver", "refine", *KINDS["search"].statements},
+        {"solver", "realise", "refine", *KINDS["search"].statements},
     ),
     "settings of a section": (
         after("hardware n { efficiency { ‸"),

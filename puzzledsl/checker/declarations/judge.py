@@ -47,6 +47,13 @@ class OtherParentJudged(Diagnostic, code="E0430"):
     template = "`{judge}` judges children of `{got}`, and these are of `{wanted}`"
 
 
+class SumOfDrops(Diagnostic, code="E0434"):
+    """A bound on the sum of a score that measures drops in accuracy or in agreement."""
+
+    template = "drops in {metric} do not add up: a bound on the sum of `{score}` says nothing of a child"
+    help_template = "declare a `judge`, and bound what it measures of whole children: `require {instead}`"
+
+
 def lower_judge(ctx: Context, symbol: values.Symbol) -> nodes.Judge | None:
     """`judge taste of smollm = tasks("a.jsonl") { data = heldout, items = 200 }`."""
     judge = Declared(ctx, symbol)
@@ -99,6 +106,22 @@ def refuse_judged(ctx: Context, key: values.TermKey, span: Span) -> NoReturn:
     op = "<=" if figure.better == "less" else ">="
     said: Args = {"text": f"{judge}.{figure.name}", "op": op, "example": figure.example}
     raise ctx.refuse(JudgedAlone(span, **said))
+
+
+INSTEAD = {"accuracy": "kept >= 95%", "top_k_agreement": "agreement >= 90%"}
+"""Metrics whose drops do not add up to a child's (60.6 % was predicted of a child with 8 %), and what is bounded instead."""
+
+
+def report_sums_of_drops(ctx: Context, value: values.Symbolic, span: Span) -> None:
+    """Report a bound on a sum of drops in accuracy or agreement."""
+    for key in value.terms:
+        score = ctx.lower(ctx.taken[str(key[1])], nodes.Score) if key[0] == "score" else None
+        metric = (
+            score.method.metric if score is not None and isinstance(score.method, nodes.ReplaceOne) else ""
+        )
+        if score is not None and metric in INSTEAD:
+            said: Args = {"score": score.name, "metric": metric, "instead": f"taste.{INSTEAD[metric]}"}
+            ctx.report(SumOfDrops(span, **said))
 
 
 def predicted(

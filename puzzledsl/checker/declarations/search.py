@@ -17,7 +17,13 @@ from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import MAX_REQUIREMENTS, Context, Refused
 from puzzledsl.checker.declarations.common import Declared, misplaced, shared_statement, space_info
-from puzzledsl.checker.declarations.judge import is_judged, judged_requirement, predicted, refuse_judged
+from puzzledsl.checker.declarations.judge import (
+    is_judged,
+    judged_requirement,
+    predicted,
+    refuse_judged,
+    report_sums_of_drops,
+)
 from puzzledsl.checker.expressions import numbers, values
 from puzzledsl.checker.expressions.attributes import each_instance
 from puzzledsl.checker.expressions.calls import count
@@ -37,9 +43,8 @@ DEFAULT_SOLVER = nodes.CpSat()
 SETTINGS = KINDS["search"].settings
 STATEMENTS = tuple(word for word in KINDS["search"].statements if word not in ("let", "assert"))
 MAX_SOLUTIONS = 10_000
-_HAS = f"a search has {', '.join(f'`{word}`' for word in STATEMENTS)}, " + " and ".join(
-    f"`{name} = …`" for name in SETTINGS
-)
+_PARTS = [*(f"`{word}`" for word in STATEMENTS), *(f"`{name} = …`" for name in SETTINGS)]
+_HAS = f"a search has {', '.join(_PARTS[:-1])} and {_PARTS[-1]}"
 
 
 def lower_search(ctx: Context, symbol: values.Symbol) -> nodes.Search | None:
@@ -63,7 +68,8 @@ def lower_search(ctx: Context, symbol: values.Symbol) -> nodes.Search | None:
         here = {"where": search.where}
         refine = None if isinstance(solver, nodes.Baseline) else base.refine.model_copy(update=here)
     solver = solver or (base.solver if base else DEFAULT_SOLVER)
-    return body.node(base, space=ctx.name_of(space), solver=solver, refine=refine)
+    realise = settings.read("realise")
+    return body.node(base, space=ctx.name_of(space), solver=solver, refine=refine, realise=realise)
 
 
 def _refine(settings: Settings) -> nodes.Refine | None:
@@ -200,6 +206,7 @@ class _Body:
                 for item in value.items if isinstance(value, values.Conjunction) else (value,):
                     if isinstance(item, values.Comparison):
                         self._own_scores(item.left, item.span)
+                        report_sums_of_drops(ctx, item.left, item.span)
                         to_node = judged_requirement if is_judged(item.left) else numbers.to_requirement
                         self.requirements.append(to_node(ctx, item, because))
                     else:
@@ -350,8 +357,10 @@ def lower_frontier(ctx: Context, symbol: values.Symbol) -> nodes.Frontier | None
 def _swept(settings: Settings) -> tuple[values.Number, nodes.Term]:
     ctx, what, span = settings.ctx, "what a frontier sweeps", settings.place("metric")
     number = numbers.as_number(ctx, settings.value("metric"), span, what)
-    if isinstance(number, values.Symbolic) and (key := is_judged(number)):
-        refuse_judged(ctx, key, span)
+    if isinstance(number, values.Symbolic):
+        report_sums_of_drops(ctx, number, span)
+        if key := is_judged(number):
+            refuse_judged(ctx, key, span)
     linear = numbers.to_linear(number) if isinstance(number, values.Symbolic) else nodes.Linear(terms=())
     if len(linear.terms) != 1 or linear.terms[0].coefficient != 1 or linear.constant:
         help = "name it alone: `chat.throughput`, `params`, `kl`, `sum(ffn.width)`"

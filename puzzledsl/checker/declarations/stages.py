@@ -196,6 +196,8 @@ def _replace_one(settings: Settings, of: Symbol | None, bld: nodes.Bld | None) -
         )
     enough = settings.read("samples") >= FITTED_FROM_SAMPLES
     plain = name == "kl_divergence" and not settings.has("around") and runs is None and not healed
+    space = None if bld is None else settings.ctx.lower(settings.ctx.taken[bld.space], nodes.Space)
+    plain &= space is None or space.ends is None  # children are measured by the parent's own head
     children = settings.read("children", FITTED_CHILDREN if enough and plain else 0)
     data = settings.read("data", None if bld is None else bld.data)
     coupled = bld is not None and bld.mode == "coupled"  # such pieces are measured as blocks

@@ -8,7 +8,7 @@ from puzzledsl.base.phrases import listed
 from puzzledsl.changes.words import refine as refine_words
 from puzzledsl.ir.nodes import Program, Search
 from puzzledsl.ir.references import judged_by
-from puzzledsl.ir.tables import MeasuredChild, RefinedFrontier, Refinement
+from puzzledsl.ir.tables import Figure, MeasuredChild, RefinedFrontier, Refinement
 from puzzledsl.pipeline.text.card import bound_text
 from puzzledsl.report.pictures.curves import how_measured
 from puzzledsl.report.sections.refined import ORIGINS
@@ -17,10 +17,11 @@ from puzzledsl.report.sections.searches import describe, describe_term
 
 def judged_text(child: MeasuredChild) -> str:
     """`taste.kl 0.0432 ± 0.001, taste.kept 0.96 ± 0.02`: the standard errors of what judges measured."""
-    return ", ".join(
-        f"{name} {figure.value:.4g}" + (f" ± {figure.stderr:.2g}" if figure.stderr else "")
-        for name, figure in child.judged.items()
-    )
+    return ", ".join(f"{name} {_judged_figure(figure)}" for name, figure in child.judged.items())
+
+
+def _judged_figure(figure: Figure) -> str:
+    return f"{figure.value:.4g}" + (f" ± {figure.stderr:.2g}" if figure.stderr else "")
 
 
 def refined_line(program: Program, found: Refinement) -> str:
@@ -82,7 +83,7 @@ def _judged_lines(program: Program, found: Refinement) -> Iterator[str]:
     rows = [("#", "origin", goal, f"{found.score} predicted", *best.judged, "meets them")]
     for number, child in enumerate(found.children, start=1):
         figures = (child.judged.get(name) for name in best.judged)
-        cells = ("" if each is None else f"{each.value:.4g} ± {each.stderr or 0:.2g}" for each in figures)
+        cells = ("" if each is None else _judged_figure(each) for each in figures)
         first = str(number), ORIGINS[child.origin], f"{child.objective:.4g}", _predicted(child)
         rows.append((*first, *cells, "no" if child.missed else "yes"))
     yield from _table(rows, "><" + ">" * (len(rows[0]) - 2))

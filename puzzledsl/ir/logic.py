@@ -159,7 +159,7 @@ def _values(logic: nodes.Distinct, layers: Mapping[int, AnyChoice]) -> Interval:
     """Return the fewest and the most different values: an interval that holds all that are possible."""
     sure: set[str] = set()
     possible: set[str] = set()
-    unknown: set[int] = set()
+    unknown = 0
     for taken in logic.taken:
         known = [layers[layer] for layer in taken.layers if layer in layers]
         sure.update(taken_by(taken, choice) for choice in known)
@@ -167,8 +167,8 @@ def _values(logic: nodes.Distinct, layers: Mapping[int, AnyChoice]) -> Interval:
             sure.add(taken.values[0][0])
         elif len(known) < len(taken.layers):
             possible.update(value for row in taken.values for value in row)
-            unknown.update(layer for layer in taken.layers if layer not in layers)
-    return max(len(sure), bool(unknown)), len(sure) + min(len(possible - sure), len(unknown))
+            unknown += len(taken.layers) - len(known)
+    return max(len(sure), bool(unknown)), len(sure) + min(len(possible - sure), unknown)
 
 
 def _compared(logic: nodes.Compare, layers: Mapping[int, AnyChoice]) -> Truth:

@@ -10,6 +10,7 @@ from puzzledsl.base.diagnostics import Diagnostic, Span
 from puzzledsl.base.frozen import record
 
 MAX_COUNT = 2**53
+"""The largest whole number that a setting accepts: JSON readers keep integers up to 2**53 exact."""
 
 
 @record
@@ -60,15 +61,12 @@ class Arguments(ABC):
         high: int | None = None,
         check: Callable[[int, Span], Diagnostic | None] = lambda number, span: None,
         help: str = "",
+        absent: int | None = None,
     ) -> list[int]:
-        """Return the whole numbers of `a | b` within bounds that `check` does not refuse; empty if there are none.
+        """Return the whole numbers of `a | b` within bounds that `check` does not refuse; 0 for a word of the argument.
 
-        `help`: a line for those out of bounds.
+        Where nothing is written: `absent`, or none. `help`: a line for those out of bounds.
         """
-
-    @abstractmethod
-    def wholes_or(self, key: str, word: str, low: int = 1, high: int | None = None) -> list[int | None]:
-        """Return whole numbers like `wholes`; None stands for `word`."""
 
     @abstractmethod
     def widths(self, key: str, multiple: int, whole: int) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from math import gcd
 from typing import Any, ClassVar, Literal, Self
 
@@ -67,10 +68,9 @@ class GqaAttention(Attention):
         heads = _heads(call)
         if not call.has("heads") and not call.has("window"):
             call.need("kv_heads", help="write `gqa(kv_heads: 4)`; several are `gqa(kv_heads: 4 | 2)`")
-        windows = call.wholes_or("window", "full", 1, MAX_WINDOW) if call.has("window") else [None]
-        sinks = _sinks(call, windows) if call.has("sinks") else 0
-        own = call.shape.window
-        windows = [None if window and own and window >= own else window for window in windows]
+        written, own = call.wholes("window", 1, MAX_WINDOW, absent=0), call.shape.window
+        sinks = _sinks(call, written) if call.has("sinks") else 0
+        windows = [window if window and not (own and window >= own) else None for window in written]
         if not call.affords(len(heads) * len(windows)):
             return []
         return [
@@ -192,12 +192,9 @@ def _heads(call: Arguments) -> list[tuple[int, int | None]]:
     """Return the pairs of key/value heads and query heads; None for the parent's number of these."""
     shape = call.shape
     most = f"the parent has {shape.heads} query heads, which is `heads` where it is left out"
-    queries = call.wholes("heads", 1, shape.heads, help=most) if call.has("heads") else [shape.heads]
-    own = (
-        call.wholes("kv_heads", check=lambda kv, span: _indivisible(kv, span, shape))
-        if call.has("kv_heads")
-        else [shape.kv_heads]
-    )
+    queries = call.wholes("heads", 1, shape.heads, help=most, absent=shape.heads)
+    check = partial(_indivisible, shape)
+    own = call.wholes("kv_heads", check=check, absent=shape.kv_heads)
     found: list[tuple[int, int | None]] = []
     for kv in own:
         for heads in queries:
@@ -212,7 +209,7 @@ def _heads(call: Arguments) -> list[tuple[int, int | None]]:
     return found
 
 
-def _indivisible(kv_heads: int, span: Span, shape: Shape) -> Diagnostic | None:
+def _indivisible(shape: Shape, kv_heads: int, span: Span) -> Diagnostic | None:
     """Return the diagnostic of a number of heads that divides the parent's query or key/value heads not."""
     for what, heads in (("query", shape.heads), ("key/value", shape.kv_heads)):
         if heads % kv_heads:
@@ -223,10 +220,10 @@ def _indivisible(kv_heads: int, span: Span, shape: Shape) -> Diagnostic | None:
     return None
 
 
-def _sinks(call: Arguments, windows: Sequence[int | None]) -> int:
+def _sinks(call: Arguments, windows: Sequence[int]) -> int:
     """Return the number of attention sinks: tokens at the start of the sequence that every window keeps."""
     sinks = call.whole("sinks", 0)
-    sizes = [window for window in windows if window is not None]
+    sizes = [window for window in windows if window]
     if not sinks or not call.is_valid("window"):
         return 0
     if not sizes:

@@ -50,10 +50,8 @@ class MoeFfn(Ffn):
         if call.failed:
             return []
         most = f"the parent has {shape.experts} experts in a layer, which is `experts` where it is left out"
-        counts = (
-            call.wholes("experts", 1, shape.experts, help=most) if call.has("experts") else [shape.experts]
-        )
-        active = call.wholes("top_k", 1, MAX_EXPERTS) if call.has("top_k") else [shape.top_k]
+        counts = call.wholes("experts", 1, shape.experts, help=most, absent=shape.experts)
+        active = call.wholes("top_k", 1, MAX_EXPERTS, absent=shape.top_k)
         own = shape.expert_width
         widths = call.widths("width", multiple, own) if call.has("width") else [own]
         if not call.affords(len(counts) * len(active) * len(widths)):

@@ -40,9 +40,6 @@ MAX_FORMULA = 10_000
 MAX_OPTIONS = 2_000
 """Options of one choice, after choices inside arguments are multiplied out."""
 
-MAX_COUNT = 2**53
-"""The largest whole number that a setting accepts: JSON readers keep integers up to 2**53 exact."""
-
 MAX_REQUIREMENTS = 20_000
 MAX_CELLS = 10_000
 """Attention x FFN pairs of one layer, in a table made by an expression."""

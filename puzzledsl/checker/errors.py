@@ -311,46 +311,6 @@ class HealedToMeasureAlone(Diagnostic, code="W0425"):
     help_template = "write `healed: 0`, or leave out `heal = 0` in `{bld}`"
 
 
-class JudgedAlone(Diagnostic, code="E0426"):
-    """A judged figure in a sum or a goal, with a bound the wrong way round, or one out of its range."""
-
-    template = "`{text}` is measured of whole children, so it has a bound of its own"
-    help_template = "write `require {text} {op} {example}`"
-
-
-class NoQuestions(Diagnostic, code="E0427", template="judge `{judge}` asks no questions"):
-    """A bound on kept accuracy by a judge without tasks."""
-
-    help_template = 'write `judge {judge} of {parent} = tasks("questions.jsonl") {{ … }}`'
-
-
-class NothingPredicts(Diagnostic, code="E0428"):
-    """A bound on a judged figure in a space without a KL score, by whose sum children are proposed."""
-
-    template = "no score of `{space}` predicts `{text}`"
-    help_template = "declare one: `score kl of BLD = replace_one(kl_divergence)`, of a `bld` of `{space}`"
-
-
-class JudgedNotMeasured(Diagnostic, code="E0429"):
-    """A bound on a judged figure in a search that measures no children."""
-
-    template = "`{text}` is measured of children, and `refine = none` measures none"
-    help_template = "write `refine = measured({children})`, or leave `refine` out"
-
-
-class OtherParentJudged(Diagnostic, code="E0430"):
-    """A judge of another parent than the search's."""
-
-    template = "`{judge}` judges children of `{got}`, and these are of `{wanted}`"
-
-
-class SumOfDrops(Diagnostic, code="E0434"):
-    """A bound on the sum of a score that measures drops in accuracy or in agreement."""
-
-    template = "drops in {metric} do not add up: a bound on the sum of `{score}` says nothing of a child"
-    help_template = "declare a `judge`, and bound what it measures of whole children: `require {instead}`"
-
-
 class NotBuilt(Diagnostic, code="E0435", template="{what} needs the child of `{search}`, and none is built"):
     """A later stage of a search that is only looked at."""
 

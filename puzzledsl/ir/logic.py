@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from itertools import groupby
 from operator import attrgetter
@@ -15,6 +15,7 @@ from puzzledsl.ir.tables.answers import EndsAssignment, LayerAssignment
 
 Truth = bool | None
 Interval = tuple[int, int]
+Joined = nodes.Not | nodes.And | nodes.Or | nodes.Implies | nodes.Cardinality | nodes.Runs | nodes.Longest
 
 
 class Pair(NamedTuple):
@@ -80,22 +81,6 @@ def holds(logic: Logic, layers: Mapping[int, AnyChoice]) -> Truth:
             if layer not in layers:
                 return None if names else False
             return _name(layers[layer], part) in names
-        case nodes.Not(operand=operand):
-            return negated(holds(operand, layers))
-        case nodes.And(operands=operands):
-            return all_of([holds(part, layers) for part in operands])
-        case nodes.Or(operands=operands):
-            return negated(all_of([negated(holds(part, layers)) for part in operands]))
-        case nodes.Implies(condition=condition, consequence=consequence):
-            return negated(all_of([holds(condition, layers), negated(holds(consequence, layers))]))
-        case nodes.Cardinality(operands=operands, at_least=least, at_most=most):
-            values = [holds(part, layers) for part in operands]
-            sure = values.count(True)
-            return within((sure, sure + values.count(None)), least, most)
-        case nodes.Runs(statements=statements, at_least=least, at_most=most):
-            return within(runs([holds(part, layers) for part in statements]), least, most)
-        case nodes.Longest(statements=statements, at_least=least, at_most=most):
-            return within(longest([holds(part, layers) for part in statements]), least, most)
         case nodes.Distinct(at_least=least, at_most=most):
             return within(_values(logic, layers), least, most)
         case nodes.Same(left=left, right=right, sub_blocks=parts):
@@ -105,7 +90,31 @@ def holds(logic: Logic, layers: Mapping[int, AnyChoice]) -> Truth:
         case nodes.Compare():
             return _compared(logic, layers)
         case _:
+            return of_parts(logic, lambda part: holds(part, layers))
+
+
+def of_parts(logic: Joined, truth: Callable[[Logic], Truth]) -> Truth:
+    """Return the truth of a formula by that of its parts."""
+    match logic:
+        case nodes.Not(operand=operand):
+            return negated(truth(operand))
+        case nodes.And(operands=operands):
+            return all_of([*map(truth, operands)])
+        case nodes.Or(operands=operands):
+            return negated(all_of([negated(truth(part)) for part in operands]))
+        case nodes.Implies(condition=condition, consequence=consequence):
+            return negated(all_of([truth(condition), negated(truth(consequence))]))
+        case nodes.Cardinality(operands=operands):
+            values = [*map(truth, operands)]
+            sure = values.count(True)
+            found = sure, sure + values.count(None)
+        case nodes.Runs(statements=statements):
+            found = runs([*map(truth, statements)])
+        case nodes.Longest(statements=statements):
+            found = longest([*map(truth, statements)])
+        case _:
             assert_never(logic)
+    return within(found, logic.at_least, logic.at_most)
 
 
 def all_of(values: Sequence[Truth]) -> Truth:
@@ -150,7 +159,7 @@ def _values(logic: nodes.Distinct, layers: Mapping[int, AnyChoice]) -> Interval:
     """Return the fewest and the most different values: an interval that holds all that are possible."""
     sure: set[str] = set()
     possible: set[str] = set()
-    unknown: set[int] = set()
+    unknown = 0
     for taken in logic.taken:
         known = [layers[layer] for layer in taken.layers if layer in layers]
         sure.update(taken_by(taken, choice) for choice in known)
@@ -158,8 +167,8 @@ def _values(logic: nodes.Distinct, layers: Mapping[int, AnyChoice]) -> Interval:
             sure.add(taken.values[0][0])
         elif len(known) < len(taken.layers):
             possible.update(value for row in taken.values for value in row)
-            unknown.update(layer for layer in taken.layers if layer not in layers)
-    return max(len(sure), bool(unknown)), len(sure) + min(len(possible - sure), len(unknown))
+            unknown += len(taken.layers) - len(known)
+    return max(len(sure), bool(unknown)), len(sure) + min(len(possible - sure), unknown)
 
 
 def _compared(logic: nodes.Compare, layers: Mapping[int, AnyChoice]) -> Truth:

@@ -138,6 +138,15 @@ class Declared:
         assert self.kind.value is not None
         return reading.from_call(self.ctx, call, self.kind.value.calls[call.name])
 
+    def tasks(self) -> tuple[str, ...]:
+        """Return the files of the `tasks(…)` right of its `=`; none where that is wrong."""
+        call = self.ctx.attempt(self.call)
+        if call is None:
+            return ()
+        files = self.arguments(call)
+        files.need_all()
+        return tuple(files.read("path"))
+
     def only_data(self, settings: Settings, required: bool) -> str | None:
         """Return the data set that a setting names, else the program's only one. `required`: report if several exist."""
         if settings.has("data"):

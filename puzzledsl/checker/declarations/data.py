@@ -19,7 +19,7 @@ from puzzledsl.base.units import COUNT
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.declarations.common import Declared
-from puzzledsl.checker.declarations.stages import prompts_file
+from puzzledsl.checker.declarations.stages import MAX_WEIGHT, prompts_file
 from puzzledsl.checker.expressions.numbers import as_constant, within
 from puzzledsl.checker.expressions.settings import Settings, as_call, from_call, lower, read_call, summands
 from puzzledsl.checker.expressions.values import Constructed, RangeValue, Scope, Symbol
@@ -173,7 +173,6 @@ def _report_refused(settings: Settings, family: Family, written: Mapping[str, An
 
 
 MIX_EXAMPLE = "mix(corpus: 2, stories: 1)"
-MAX_WEIGHT = 10**6
 Shares = dict[str, tuple[nodes.MixPart, Fraction]]
 """Parts by name, each with its share so far."""
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import NoReturn
 
-from puzzledsl.base.diagnostics import Args, Span
-from puzzledsl.checker import errors
+from puzzledsl.base.diagnostics import Args, Diagnostic, Span
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import Declared
 from puzzledsl.checker.expressions import values
@@ -15,15 +14,51 @@ from puzzledsl.checker.expressions.values import SpaceInfo
 from puzzledsl.ir import nodes
 
 
+class JudgedAlone(Diagnostic, code="E0426"):
+    """A judged figure in a sum or a goal, with a bound the wrong way round, or one out of its range."""
+
+    template = "`{text}` is measured of whole children, so it has a bound of its own"
+    help_template = "write `require {text} {op} {example}`"
+
+
+class NoQuestions(Diagnostic, code="E0427", template="judge `{judge}` asks no questions"):
+    """A bound on kept accuracy by a judge without tasks."""
+
+    help_template = 'write `judge {judge} of {parent} = tasks("questions.jsonl") {{ … }}`'
+
+
+class NothingPredicts(Diagnostic, code="E0428"):
+    """A bound on a judged figure in a space without a KL score, by whose sum children are proposed."""
+
+    template = "no score of `{space}` predicts `{text}`"
+    help_template = "declare one: `score kl of BLD = replace_one(kl_divergence)`, of a `bld` of `{space}`"
+
+
+class JudgedNotMeasured(Diagnostic, code="E0429"):
+    """A bound on a judged figure in a search that measures no children."""
+
+    template = "`{text}` is measured of children, and `refine = none` measures none"
+    help_template = "write `refine = measured({children})`, or leave `refine` out"
+
+
+class OtherParentJudged(Diagnostic, code="E0430"):
+    """A judge of another parent than the search's."""
+
+    template = "`{judge}` judges children of `{got}`, and these are of `{wanted}`"
+
+
+class SumOfDrops(Diagnostic, code="E0434"):
+    """A bound on the sum of a score that measures drops in accuracy or in agreement."""
+
+    template = "drops in {metric} do not add up: a bound on the sum of `{score}` says nothing of a child"
+    help_template = "declare a `judge`, and bound what it measures of whole children: `require {instead}`"
+
+
 def lower_judge(ctx: Context, symbol: values.Symbol) -> nodes.Judge | None:
     """`judge taste of smollm = tasks("a.jsonl") { data = heldout, items = 200 }`."""
     judge = Declared(ctx, symbol)
     judge.check_parts(value="allowed", body="needed")
-    of, tasks = judge.target(), tuple[str, ...]()
-    if judge.decl.value is not None and (call := ctx.attempt(judge.call)) is not None:
-        files = judge.arguments(call)
-        files.need_all()
-        tasks = files.read("path") or ()
+    of, tasks = judge.target(), judge.tasks()
     settings, _ = judge.body()
     node = lower(settings, nodes.Judge, **judge.head(of), tasks=tasks)
     return None if of is None else settings.sound(node)
@@ -41,7 +76,7 @@ def judged_requirement(ctx: Context, comparison: values.Comparison, because: str
         refuse_judged(ctx, key, comparison.span)
     if figure.name == "kept" and not judge.tasks:
         said: Args = {"judge": judge.name, "parent": judge.parent}
-        raise ctx.refuse(errors.NoQuestions(comparison.span, **said))
+        raise ctx.refuse(NoQuestions(comparison.span, **said))
     return nodes.LinearRequirement(
         left=nodes.Linear(terms=()),
         op="<=",
@@ -70,7 +105,7 @@ def refuse_judged(ctx: Context, key: values.TermKey, span: Span) -> NoReturn:
     judge, figure = str(key[1]), nodes.JUDGED[str(key[2])]
     op = "<=" if figure.better == "less" else ">="
     said: Args = {"text": f"{judge}.{figure.name}", "op": op, "example": figure.example}
-    raise ctx.refuse(errors.JudgedAlone(span, **said))
+    raise ctx.refuse(JudgedAlone(span, **said))
 
 
 INSTEAD = {"accuracy": "kept >= 95%", "top_k_agreement": "agreement >= 90%"}
@@ -86,7 +121,7 @@ def report_sums_of_drops(ctx: Context, value: values.Symbolic, span: Span) -> No
         )
         if score is not None and metric in INSTEAD:
             said: Args = {"score": score.name, "metric": metric, "instead": f"taste.{INSTEAD[metric]}"}
-            ctx.report(errors.SumOfDrops(span, **said))
+            ctx.report(SumOfDrops(span, **said))
 
 
 def predicted(
@@ -108,13 +143,13 @@ def predicted(
         judge = ctx.need(ctx.taken[requirement.judged.judge], nodes.Judge)
         if judge.parent != info.parent_id:
             said: Args = {"judge": judge.name, "got": judge.parent, "wanted": info.parent_id}
-            ctx.report(errors.OtherParentJudged(ctx.span_of(requirement.where), **said))
+            ctx.report(OtherParentJudged(ctx.span_of(requirement.where), **said))
     score = _predicting(ctx, search, info, node)
     if score is None:
-        ctx.report(errors.NothingPredicts(span, text=text, space=info.name))
+        ctx.report(NothingPredicts(span, text=text, space=info.name))
         return None
     if not measures:
-        ctx.report(errors.JudgedNotMeasured(span, text=text, children=nodes.JUDGED_CHILDREN))
+        ctx.report(JudgedNotMeasured(span, text=text, children=nodes.JUDGED_CHILDREN))
         return None
     left = nodes.Linear(
         terms=(nodes.WeightedTerm(coefficient=Fraction(1), term=nodes.ScoreTerm(score=score)),)

@@ -274,9 +274,8 @@ class _Body:
         if isinstance(value, values.Conjunction | values.Formula | values.Boolean | values.Matches):
             self._refuse(keyword, span, "an amount, such as a score, a metric or `params`", value)
         number = numbers.as_number(ctx, value, span, f"what `{keyword}` takes")
-        if isinstance(number, Quantity) or not number.terms:
-            shown = str(number) if isinstance(number, Quantity) else str(number.constant)
-            raise ctx.refuse(errors.NothingToDecide(span, what="this goal", value=shown))
+        if isinstance(number, Quantity):
+            raise ctx.refuse(errors.NothingToDecide(span, what="this goal", value=str(number)))
         if key := is_judged(number):
             refuse_judged(ctx, key, span)
         if numbers.is_throughput(number) and len(number.terms) > 1:

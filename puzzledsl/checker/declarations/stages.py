@@ -289,12 +289,7 @@ def lower_export(ctx: Context, symbol: Symbol) -> nodes.Export | None:
 def lower_eval(ctx: Context, symbol: Symbol) -> nodes.Eval | None:
     """`eval e of u = tasks("a.jsonl") { items = 200, data = heldout, tokens = 8Ki, full = u }`."""
     evaluation = Declared(ctx, symbol)
-    of, call = evaluation.target(), ctx.attempt(evaluation.call)
-    tasks: tuple[str, ...] = ()
-    if call is not None:
-        files = evaluation.arguments(call)
-        files.need_all()
-        tasks = files.read("path") or ()
+    of, tasks = evaluation.target(), evaluation.tasks()
     settings, _ = evaluation.body()
     if settings.has("data"):
         texts: tuple[str, ...] = settings.read("data", ())

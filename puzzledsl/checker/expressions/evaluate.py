@@ -96,8 +96,7 @@ def _evaluate(ctx: Context, expr: tree.Expr, scope: values.Scope) -> values.Valu
 def _options(ctx: Context, expr: tree.Choice, scope: values.Scope) -> values.Value:
     found: list[values.Located] = []
     for option in expr.options:
-        value = ctx.sound(option, scope)
-        found += value.options if isinstance(value, values.Options) else [values.Located(value, option.span)]
+        found += values.located(ctx.sound(option, scope), option.span)
     if isinstance(expr.options[0], tree.Is):
         subject, last = ctx.source(expr.options[0].subject.span), expr.options[-1].span
         patterns = ctx.source(expr.options[0].pattern.span.to(last))

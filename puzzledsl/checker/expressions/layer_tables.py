@@ -8,7 +8,6 @@ sub-block is always an axis entry, even if the layer cannot choose it: ratios to
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
 from typing import Any, cast
@@ -294,16 +293,6 @@ def truth_of(ctx: Context, formula: values.Formula, at: tuple[SpaceInfo, int], s
     return Table(space, layer, cells)
 
 
-OPERATORS: dict[str, Callable[[Fraction, Fraction], bool]] = {
-    "<=": operator.le,
-    ">=": operator.ge,
-    "<": operator.lt,
-    ">": operator.gt,
-    "==": operator.eq,
-    "!=": operator.ne,
-}
-
-
 def holds(left: Fraction, op: str, right: Fraction) -> bool:
     """Return True if `left op right` holds for two exact numbers."""
-    return OPERATORS[op](left, right)
+    return left != right if op == "!=" else bool(logic.compared((left, left), op, right))

@@ -90,17 +90,11 @@ def as_symbolic(value: Number) -> Symbolic:
     return value if isinstance(value, Symbolic) else Symbolic({}, value.value, value.dimension)
 
 
-def constant_if_it_is(value: Number) -> Number:
-    """A linear expression without terms as a constant."""
-    if isinstance(value, Symbolic) and not value.terms:
-        return Quantity(value.constant, value.dimension)
-    return value
-
-
-def scale(value: Symbolic, factor: Fraction) -> Symbolic:
-    """`factor * value`, factor a plain number."""
+def scale(value: Symbolic, factor: Fraction, dimension: Dimension | None = None) -> Symbolic:
+    """`factor * value`, of the value's dimension unless another is given."""
     terms = {key: c * factor for key, c in value.terms.items()} if factor else {}
-    return Symbolic(terms, value.constant * factor, value.dimension, value.space)
+    own = value.dimension if dimension is None else dimension
+    return Symbolic(terms, value.constant * factor, own, value.space)
 
 
 def add_all(values: list[Symbolic]) -> Symbolic:
@@ -143,10 +137,12 @@ MIB = 2**20
 
 
 def as_number(ctx: Context, value: Value, span: Span, what: str) -> Number:
-    """Return a constant or symbolic number; a score's name stands for its sum over the child. Other values are refused."""
+    """Return a number, a symbolic one with some term; a score's name is its sum over the child. Other values are refused."""
     help, fixes = "", list[Fix]()
     match value:
         case Quantity() | Symbolic():
+            if isinstance(value, Symbolic) and not value.terms:
+                return Quantity(value.constant, value.dimension)
             return value
         case values.Ref(symbol=symbol) if symbol.kind == "score":
             return Symbolic({("score", ctx.name_of(symbol)): Fraction(1)})
@@ -187,7 +183,7 @@ def _is_quantity(text: str) -> bool:
 
 def as_constant(ctx: Context, value: Value, span: Span, what: str, dimension: Dimension = COUNT) -> Quantity:
     """Return a constant of one dimension; anything else is refused. `2x` is no plain number."""
-    number = constant_if_it_is(as_number(ctx, value, span, what))
+    number = as_number(ctx, value, span, what)
     if isinstance(number, Symbolic):
         raise ctx.refuse(errors.NotConstant(span, what=what, got="this"))
     if number.dimension != dimension or number.form == "times":

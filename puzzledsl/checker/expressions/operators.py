@@ -78,38 +78,32 @@ def _multiply(ctx: Context, left: Number, right: Number, at: tree.Binary, left_s
         )
         return Quantity(left.value * right.value, dimension, "times" if ratio else "plain")
     if isinstance(left, Symbolic) and isinstance(right, Symbolic):
-        if right.terms and left.terms:
-            tables = tables_of(ctx, [left, right], at.span)
-            if tables is None:
-                _refuse_nonlinear(ctx, "*", "multiplies two things", at, left_span)
-            return pointwise(tables, dimension, operator.mul)
-        constant, linear = (left.constant, right) if not left.terms else (right.constant, left)
-    elif numbers.is_times(left) or numbers.is_times(right):
-        literal, other = (left, at.right.span) if numbers.is_times(left) else (right, left_span)
-        text = str(literal)
+        tables = tables_of(ctx, [left, right], at.span)
+        if tables is None:
+            _refuse_nonlinear(ctx, "*", "multiplies two things", at, left_span)
+        return pointwise(tables, dimension, operator.mul)
+    if isinstance(left, Quantity):
+        constant, linear, other = left, numbers.as_symbolic(right), at.right.span
+    else:
+        assert isinstance(right, Quantity)
+        constant, linear, other = right, left, left_span
+    if numbers.is_times(constant):
+        text = str(constant)
         instead = f"write `{text[:-1]} * {ctx.operand(other)}`, or `require METRIC <= {text}`"
         raise ctx.refuse(errors.RatioWithoutMetric(at.span, text=text, help=instead))
-    elif isinstance(left, Quantity):
-        constant, linear = left.value, numbers.as_symbolic(right)
-    else:
-        constant, linear = numbers.as_symbolic(right).constant, numbers.as_symbolic(left)
-    scaled = numbers.scale(linear, constant)
-    return Symbolic(scaled.terms, scaled.constant, dimension, linear.space)
+    return numbers.scale(linear, constant.value, dimension)
 
 
 def _divide(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Number:
     dimension = left.dimension / right.dimension
     if isinstance(right, Symbolic):
-        if not right.terms:
-            right = Quantity(right.constant, right.dimension)
-        elif layer_of([left, right]) is not None:
+        if layer_of([left, right]) is not None:
             return _divided(ctx, operator.truediv, [left, right], dimension, at.right.span)
-        elif isinstance(left, Symbolic) and left.terms:
+        if isinstance(left, Symbolic):
             _refuse_nonlinear(ctx, "/", "divides two things", at, left_span)
-        else:
-            help, beside = "turn it round: `a / x <= b` is `x >= a / b`", [Label(at.right.span, _DECIDED)]
-            said: Args = {"op": "/", "verb": "divides by what", "example": ""}
-            raise ctx.refuse(errors.NotLinear(at.span, help=help, secondary=beside, **said))
+        help, beside = "turn it round: `a / x <= b` is `x >= a / b`", [Label(at.right.span, _DECIDED)]
+        said: Args = {"op": "/", "verb": "divides by what", "example": ""}
+        raise ctx.refuse(errors.NotLinear(at.span, help=help, secondary=beside, **said))
     if right.value == 0:
         raise ctx.refuse(errors.DivisionByZero(at.right.span, "this is zero"))
     if isinstance(left, Quantity):
@@ -117,8 +111,7 @@ def _divide(ctx: Context, left: Number, right: Number, at: tree.Binary, left_spa
             "times" if numbers.is_times(left) and right.form != "times" and dimension == COUNT else "plain"
         )
         return Quantity(left.value / right.value, dimension, form)
-    scaled = numbers.scale(left, 1 / right.value)
-    return Symbolic(scaled.terms, scaled.constant, dimension, left.space)
+    return numbers.scale(left, 1 / right.value, dimension)
 
 
 def _modulo(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Number:
@@ -233,8 +226,8 @@ def _link(ctx: Context, left: values.Value, op: CompareOp, right: values.Value, 
     if isinstance(left, values.Tally):
         number = numbers.as_whole(ctx, right, at.right, f"what `{left.text}` is compared with")
         if op != "!=":
-            return _within(left, *_limits(op, number))
-        found = _within(left, number, number)
+            return _within(left, (op, number))
+        found = _within(left, ("==", number))
         return values.Formula(nodes.Not(operand=found.logic), found.size + 1, found.space)
     if equality and any(isinstance(side, values.SubBlocks | values.Layers) for side in (left, right)):
         _refuse_layers(ctx, left, op, right, at)
@@ -251,7 +244,6 @@ def _numbers(
 ) -> values.Value:
     """Boolean over constants, else a Conjunction of one Comparison."""
     comparable(ctx, op, left, right, at)
-    left, right = numbers.constant_if_it_is(left), numbers.constant_if_it_is(right)
     if isinstance(left, Quantity) and isinstance(right, Quantity):
         return values.Boolean(holds(left.value, op, right.value))
     if op == "!=" and layer_of([left, right]) is None:
@@ -339,7 +331,7 @@ def _between(
     ctx: Context, expr: tree.Compare, sides: list[values.Value], tally: values.Tally
 ) -> values.Value:
     """`1 <= runs(P) <= 2` as one formula."""
-    limits: list[tuple[int, int | None]] = []
+    bounds: list[tuple[CompareOp, int]] = []
     for op, end in ((FLIPPED[expr.ops[0]], 0), (expr.ops[1], 2)):
         value, span = sides[end], expr.operands[end].span
         if isinstance(value, values.Tally):
@@ -348,24 +340,18 @@ def _between(
         if op == "!=":
             what, instead = "something in a chain", "write two requirements"
             raise ctx.refuse(errors.BadEquality(expr.operands[1].span, op="!=", what=what, help=instead))
-        limits.append(_limits(op, number))
-    most = min((most for _, most in limits if most is not None), default=None)
-    return _within(tally, max(least for least, _ in limits), most)
+        bounds.append((op, number))
+    return _within(tally, *bounds)
 
 
-def _limits(op: CompareOp, number: int) -> tuple[int, int | None]:
-    """The least and the most that a comparison allows; None: no upper limit."""
-    if op in ("<=", "<"):
-        return 0, number - (op == "<")
-    return (number + (op == ">"), None) if op in (">=", ">") else (number, number)
-
-
-def _within(tally: values.Tally, least: int, most: int | None) -> values.Formula:
-    """The formula that a figure is from `least` to `most`."""
-    if most is not None and most < max(least, 0):
+def _within(tally: values.Tally, *bounds: tuple[CompareOp, int]) -> values.Formula:
+    """The formula that a figure meets all bounds, none of them `!=`."""
+    least = max([0, *(number + (op == ">") for op, number in bounds if op in (">=", ">", "=="))])
+    most = min((number - (op == "<") for op, number in bounds if op in ("<=", "<", "==")), default=None)
+    if most is not None and most < least:
         return values.Formula(nodes.Or(operands=()), 1, tally.space)
-    bounds = {"at_least": max(least, 0), "at_most": most}
-    return values.Formula(tally.figure.model_copy(update=bounds), tally.size, tally.space)
+    figure = tally.figure.model_copy(update={"at_least": least, "at_most": most})
+    return values.Formula(figure, tally.size, tally.space)
 
 
 def _refuse_layers(

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NoReturn, TypeVar
 
+from puzzledsl.alternatives.arguments import MAX_COUNT
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, Near, Span
 from puzzledsl.base.phrases import listed
 from puzzledsl.base.settings import REQUIRED, Call, Setting
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, format_quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import MAX_COUNT, Context, Refused
+from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.numbers import as_constant, as_whole, between
 from puzzledsl.checker.names.words import read_ref, read_word, shipped_names, unknown_name

@@ -8,7 +8,7 @@ from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context
-from puzzledsl.checker.expressions.values import VALUES, SourceFile, Symbol
+from puzzledsl.checker.expressions.values import VALUES, SourceFile, Symbol, article
 from puzzledsl.checker.names.occurrences import occurrences
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import mentioned_scores, references
@@ -28,7 +28,7 @@ def warn_of_shadowing(ctx: Context, file: SourceFile) -> None:
         is_local = before is not occurrence.symbol
         if is_local and isinstance(before, Symbol):
             label = Label(before.span, "hidden there")
-            what = f"{'an' if before.kind[0] in 'aeiou' else 'a'} {before.kind} of that name"
+            what = f"{article(before.kind)} of that name"
             ctx.report(errors.Shadowing(span, name=name, what=what, secondary=[label]))
         elif name in VALUES or (is_local and name in SPACE_WORDS):
             ctx.report(errors.Shadowing(span, name=name, what="a word of the language"))

@@ -16,18 +16,18 @@ from math import floor
 from typing import NoReturn, TypeVar
 
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Site, SubBlock
-from puzzledsl.alternatives.arguments import Arguments
+from puzzledsl.alternatives.arguments import MAX_COUNT, Arguments
 from puzzledsl.alternatives.precision import FULL, PRECISIONS
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Span
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import COUNT, Quantity
 from puzzledsl.checker import errors
-from puzzledsl.checker.context import MAX_COUNT, MAX_OPTIONS, Context, Refused
+from puzzledsl.checker.context import MAX_OPTIONS, Context, Refused
 from puzzledsl.checker.expressions.layer_tables import holds
 from puzzledsl.checker.expressions.numbers import as_constant, as_whole, refuse_list
 from puzzledsl.checker.expressions.settings import Settings
-from puzzledsl.checker.expressions.values import Located, Names, Scope, SpaceInfo, located
+from puzzledsl.checker.expressions.values import Located, Names, Scope, SpaceInfo, Text, located
 from puzzledsl.checker.names.words import read_word
 from puzzledsl.ir.nodes import Rounding
 from puzzledsl.language.calls import ALTERNATIVES, PRECISION, pattern_fields
@@ -71,9 +71,16 @@ class CallArguments(Settings, Arguments):
         return [each for each in found if each is not None]
 
     def _options(self, key: str) -> list[Located]:
-        """Return the options of `a | b`; none where it is not written."""
-        value = self.attempt(self.value, key) if self.has(key) else None
-        return [] if value is None else located(value, self.place(key))
+        """Return the options of `a | b`, the argument's own words as they stand; none where it is not written."""
+        found: list[Located] = []
+        for expr in options_of(self.entries[key].expr) if self.has(key) else ():
+            if isinstance(expr, tree.Name) and expr.text in self.known(key).words:
+                found.append(Located(Text(expr.text), expr.span))
+            elif (value := self.attempt(self.ctx.sound, expr, self.entries[key].scope)) is None:
+                self.invalid.add(key)
+            else:
+                found += located(value, expr.span)
+        return found
 
     def whole(self, key: str, default: int, low: int = 0, high: int = MAX_COUNT) -> int:
         """Return a whole number within bounds."""
@@ -81,33 +88,28 @@ class CallArguments(Settings, Arguments):
         return found
 
     def wholes(
-        self, key: str, low: int = 1, high: int | None = None, check: Check | None = None, help: str = ""
+        self,
+        key: str,
+        low: int = 1,
+        high: int | None = None,
+        check: Check | None = None,
+        help: str = "",
+        absent: int | None = None,
     ) -> list[int]:
-        """Return the whole numbers of `a | b` within bounds that `check` does not refuse; empty if there are none."""
+        """Return the whole numbers of `a | b` within bounds that `check` does not refuse; 0 for a word that is taken."""
+        if absent is not None and not self.has(key):
+            return [absent]
 
         def read(option: Located) -> int:
-            number = self._whole(key, option, low, high, help)
+            if isinstance(option.value, Text) and option.value.value in self.known(key).words:
+                return 0
+            refuse_list(self.ctx, option.value, option.span, f"`{key}`")
+            number = as_whole(self.ctx, option.value, option.span, f"`{key}`", low, high, help)
             if check is not None and (problem := check(number, option.span)) is not None:
                 raise self.ctx.refuse(problem)
             return number
 
         return self._each(key, self._options(key), read)
-
-    def _whole(self, key: str, option: Located, low: int, high: int | None, help: str = "") -> int:
-        refuse_list(self.ctx, option.value, option.span, f"`{key}`")
-        return as_whole(self.ctx, option.value, option.span, f"`{key}`", low, high, help)
-
-    def wholes_or(self, key: str, word: str, low: int = 1, high: int | None = None) -> list[int | None]:
-        """Return whole numbers like `wholes`; None stands for `word`."""
-        entry = self.entries[key]
-        found: list[int | None] = []
-        for expr in options_of(entry.expr):
-            if isinstance(expr, tree.Name) and expr.text == word:
-                found.append(None)
-            else:
-                options = located(self.ctx.value(expr, entry.scope), expr.span)
-                found += self._each(key, options, lambda option: self._whole(key, option, low, high))
-        return found
 
     def precisions(self) -> list[str | None]:
         """Return the storage types of `dtype: q8_0 | q4_0`; None stands for `full`."""

@@ -117,6 +117,8 @@ def test_adding_what_is_there_is_one_warning(tmp_path: Path) -> None:
 
 # ---------------------------------------------------------------- requirements
 
+TWICE = "layers[{0}].ffn.width, 2 * layers[{0}].ffn.width"
+
 
 @pytest.mark.parametrize(
     ("requirement", "code"),
@@ -138,6 +140,8 @@ def test_adding_what_is_there_is_one_warning(tmp_path: Path) -> None:
         ("sum(attention.kv_heads) + sum(ffn.width) <= 4 * 196", "W0301"),
         ("chat.memory <= 8GiB", None),
         ("kl <= 1", None),
+        (f"distinct({TWICE.format(0)}, {TWICE.format(1)}) >= 3", None),  # each layer takes two values
+        (f"distinct({TWICE.format(0)}, {TWICE.format(1)}) >= 5", "W0302"),
     ],
 )
 def test_bounds_that_exclude_nothing_or_everything(
@@ -199,7 +203,9 @@ def test_reachable_is_what_all_children_reach(
         }
     )
     values = [constant + sum(c * value(t, child) for c, t in weighted) for child in product(*layers)]
-    assert reachable(linear, trimmed.layers, shape) == (min(values), max(values))
+    found = reachable(linear, trimmed.layers, shape)
+    assert found is not None and (found.low, found.high) == (min(values), max(values))
+    assert not found.values or found.values == set(values)
 
 
 # ---------------------------------------------------------------- what ships

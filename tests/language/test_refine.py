@@ -199,7 +199,7 @@ def test_what_a_judged_figure_is_not_for(tmp_path: Path, text: str, expected: st
 # ---------------------------------------------------------------- searches for looking
 
 
-@pytest.mark.states("search.realise")
+@pytest.mark.states("realise.choice")
 def test_a_search_for_looking_has_no_later_stage(tmp_path: Path) -> None:
     text = WEIGHTS + "search s of v { minimize loss, require params <= 0.9x, realise = false }\n"
     assert not program(tmp_path, text).searches["s"].realise

@@ -64,7 +64,7 @@ def test_the_best_measured_child_is_built_and_the_optimum_stays_the_proven_one(r
     assert not (build / "refined" / "rule.json").exists() and (build / "models" / "rule").is_dir()
 
 
-@pytest.mark.states("search.realise")
+@pytest.mark.states("realise.choice")
 def test_a_search_for_looking_is_solved_and_not_built(refined: Path) -> None:
     build = refined.parent / "build"
     assert (build / "solutions" / "looked.json").is_file()

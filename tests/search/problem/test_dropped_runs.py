@@ -184,6 +184,7 @@ def test_formulas_that_are_too_large_for_the_diagram_leave_runs_in_it(
 ) -> None:
     for work in (1, 300):
         monkeypatch.setattr(diagram, "QUICK", 1)
+        monkeypatch.setattr(diagram, "QUICK_A_LAYER", 0)
         monkeypatch.setattr(diagram, "WORK", work)
         for seed in range(8):
             instance = run_instance(seed).with_search(solutions=1)

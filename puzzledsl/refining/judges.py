@@ -15,6 +15,7 @@ from pathlib import Path
 from puzzledsl.child.checkpoint.realise import realise
 from puzzledsl.child.definition import model_definition
 from puzzledsl.child.healing.run import HealingInputs, healed_weights
+from puzzledsl.child.healing.text import healing_text
 from puzzledsl.evaluate.assembled import Measured, assembled
 from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import PERPLEXITY, Z, compare
@@ -24,6 +25,7 @@ from puzzledsl.evaluate.units import PARENT, Store, units_of
 from puzzledsl.ir.nodes import Eval, Judge, Prompts
 from puzzledsl.ir.references import judged_by
 from puzzledsl.ir.tables import Figure, ModelComparison, ModelDefinition, Solution
+from puzzledsl.models.families.load import load_tokenizer
 from puzzledsl.pieces.store.origin import origin
 from puzzledsl.refining.inputs import RefineInputs
 from puzzledsl.scoring.figures_cache import FiguresCache
@@ -100,9 +102,19 @@ class Judges:
         inputs = self._inputs
         pieces = {piece.job.id: piece.sha256 for piece in inputs.library.pieces()}
         made = [pieces.get(job.id, "") for job in inputs.jobs]
-        blds = [bld.model_dump_json() for bld in inputs.program.blds.values()]
-        parts = [METHOD, inputs.heal, made, blds, [judge.identity() for judge in self._judges]]
+        parts = [METHOD, made, self._healing(), [judge.identity() for judge in self._judges]]
         return json.dumps(parts, sort_keys=True)
+
+    def _healing(self) -> list[str]:
+        """Return digests of the texts that children are healed on; none without healing."""
+        inputs, program = self._inputs, self._inputs.program
+        space, tokenizer = program.searches[inputs.search].space, load_tokenizer(inputs.parent_dir)
+        given = (inputs.base, tokenizer, inputs.build.tokens, inputs.progress)
+        found = []
+        for bld in program.blds.values() if inputs.heal else ():
+            text = healing_text(program, bld, *given) if bld.space == space and bld.heal_tokens else None
+            found += [origin(inputs.parent_dir, blocks_NS)["text"] for blocks_NS in text or ()]
+        return found
 
 
 def _digest(definition: ModelDefinition) -> str:

@@ -193,3 +193,28 @@ def test_one_block_of_text_is_nothing_to_be_sure_of(tmp_path: Path) -> None:
     program.write_text(program.read_text().replace("sure = 50%", "sure = 80%"))
     code, _, err = said("run", program, "--until", "refine")
     assert code == 1 and "none of 1 measured children of `fast` meets `taste.kl <= 0.9`" in err
+
+
+@pytest.mark.states("judge.resumes")
+def test_a_moved_line_judges_nothing_again_and_another_text_of_healing_does(tmp_path: Path) -> None:
+    program = write_judged(tmp_path, kl="0.9", children=2)
+    (tmp_path / "healing.txt").write_text((tmp_path / "corpus.txt").read_text().replace("cat", "dog"))
+    text = program.read_text().replace(
+        "data = corpus\n}", "data = corpus, heal = 64, heal_data = other\n}", 1
+    )
+    program.write_text(text + 'data other = text("healing.txt")\n')
+    figures = tmp_path / "build" / "scores" / "figures"
+
+    def judged_files() -> dict[str, int]:
+        assert said("run", program, "--until", "refine")[0] in (0, 1)
+        return {path.name: len(path.read_text().splitlines()) for path in figures.glob("judged-*")}
+
+    first = judged_files()
+    program.write_text(
+        program.read_text().replace("measured(2)", "measured(3)").replace("bld pieces", "\n\nbld pieces")
+    )
+    (name,) = first
+    more = judged_files()
+    assert list(more) == [name] and more[name] == first[name] + 1
+    (tmp_path / "healing.txt").write_text((tmp_path / "corpus.txt").read_text().replace("cat", "owl"))
+    assert len(judged_files()) == 2

@@ -90,20 +90,11 @@ def _certify_paths(problem: Problem, paths: Paths, prices: Floats) -> Bound:
     bits = int(precision(problem, prices[None, :])[0][0])
     whole = np.rint(prices * 2.0**bits).astype(np.int64)
     reduced = problem.goal.values * (1 << bits) + whole @ problem.matrix
-    columns = problem.columns
     if not paths.diagram.feasible:
         return Bound(tuple(whole.tolist()), 1 << bits, 0, reduced, np.zeros_like(reduced), True)
-    least = paths.least(reduced[None, :])
-    to_end = paths.to_end(least)
-    free = columns.least(reduced)
-    slack = reduced - np.repeat(free, columns.sizes)
-    through = paths.through(least, to_end)
-    total = int(to_end[0][0, 0])
-    sizes = np.diff(np.append(paths.first, len(paths.ordered)))
-    around = np.repeat(through, sizes)
-    slack[paths.ordered] = np.where(around >= NEVER / 2, NEVER, reduced[paths.ordered] + around - total)
-    exact = total + sum(free[paths.free].tolist()) - sum((whole.astype(object) * problem.limits).tolist())
-    most = int(columns.most(problem.goal.values).sum()) << bits
+    (total,), (slack,) = paths.slacks(reduced[None, :])
+    exact = int(total) - sum((whole.astype(object) * problem.limits).tolist())
+    most = int(problem.columns.most(problem.goal.values).sum()) << bits
     return Bound(tuple(whole.tolist()), 1 << bits, exact, reduced, slack, exact > most)
 
 

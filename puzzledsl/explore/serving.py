@@ -13,7 +13,6 @@ from pathlib import Path
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.files import scratch
 from puzzledsl.explore.desk import Desk
-from puzzledsl.explore.guard import Guard
 from puzzledsl.explore.sheet import Question
 
 LIBRARIES = {"starlette": "Starlette", "uvicorn": "uvicorn"}
@@ -63,7 +62,7 @@ def serve(
     desk.sheet(name).answer(Question(), FIRST_S)  # loads the solver before anybody waits for it
     import uvicorn
 
-    from puzzledsl.explore.application import application
+    from puzzledsl.explore.application import Guard, application
 
     with _listen(port) as listening, scratch("explore") as folder:
         guard = Guard.new(listening.getsockname()[1])

@@ -20,7 +20,7 @@ from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 
 from puzzledsl.base.version import __version__
-from puzzledsl.server import layout, navigation, problems, renaming
+from puzzledsl.server import layout, navigation, problems
 from puzzledsl.server.completion import complete, signature
 from puzzledsl.server.costs import inlay_hints
 from puzzledsl.server.document import Document, Encoding, Project
@@ -170,7 +170,7 @@ def _refusing(answer: Answer) -> Answer:
     def asked(server: PzlServer, params: Any) -> object:
         try:
             return answer(server, params)
-        except renaming.RenameRefused as refused:
+        except navigation.RenameRefused as refused:
             raise JsonRpcException(str(refused), REQUEST_FAILED) from refused
 
     return asked
@@ -206,8 +206,10 @@ _ANSWERS: Mapping[str, Answer] = {
         server.project.programs(), p.query
     ),
     types.TEXT_DOCUMENT_CODE_ACTION: _actions,
-    types.TEXT_DOCUMENT_PREPARE_RENAME: _refusing(_at(renaming.prepare)),
-    types.TEXT_DOCUMENT_RENAME: _refusing(lambda server, p: renaming.rename(*_place(server, p), p.new_name)),
+    types.TEXT_DOCUMENT_PREPARE_RENAME: _refusing(_at(navigation.prepare)),
+    types.TEXT_DOCUMENT_RENAME: _refusing(
+        lambda server, p: navigation.rename(*_place(server, p), p.new_name)
+    ),
 }
 """Requests and notifications of the protocol with their answers."""
 _OFFERED: Mapping[str, object] = {

@@ -44,20 +44,11 @@ def check_whole(ctx: Context, program: nodes.Program) -> None:
         search = program.searches[frontier.search]
         if frontier.children and not search.refine:
             _check_refine(ctx, program, search, ctx.span_of(frontier.where))
-    for check in (
-        check_judges,
-        check_built,
-        check_ends,
-        check_exports,
-        check_engines,
-        check_tokenizers,
-        check_pieces,
-        check_writers,
-    ):
+    for check in (_judges, _built, _ends, _exports, _engines, _tokenizers, _pieces, _writers):
         check(ctx, program)
 
 
-def check_judges(ctx: Context, program: nodes.Program) -> None:
+def _judges(ctx: Context, program: nodes.Program) -> None:
     """Report judges of the files that something else reads: a child is chosen by other documents than it is reported on."""
     readers = references.readers_of(program) if program.judges else {}
     for judge in program.judges.values():
@@ -72,7 +63,7 @@ def check_judges(ctx: Context, program: nodes.Program) -> None:
             ctx.report(stage_errors.JudgedOnWhatIsRead(ctx.span_of(judge.where), **said))
 
 
-def check_built(ctx: Context, program: nodes.Program) -> None:
+def _built(ctx: Context, program: nodes.Program) -> None:
     """Report declarations that need the child of a search that builds none."""
     if all(search.realise for search in program.searches.values()):
         return
@@ -86,7 +77,7 @@ def check_built(ctx: Context, program: nodes.Program) -> None:
                     ctx.report(errors.NotBuilt(ctx.span_of(declaration.where), **said))
 
 
-def check_ends(ctx: Context, program: nodes.Program) -> None:
+def _ends(ctx: Context, program: nodes.Program) -> None:
     """Report what does not take the ends of a model in another type: costs that are not a profile's, and later stages."""
     for space in program.spaces.values():
         if space.ends is None:
@@ -180,7 +171,7 @@ def _alternatives(space: nodes.Space) -> Iterator[Alternative]:
     return (each for layer in space.layers for each in (*layer.attention, *layer.ffn))
 
 
-def check_pieces(ctx: Context, program: nodes.Program) -> None:
+def _pieces(ctx: Context, program: nodes.Program) -> None:
     """Report alternatives that no piece can be made of, and scores of pieces that no bld makes."""
     for bld in program.blds.values():
         of_packages = {
@@ -207,7 +198,7 @@ def check_pieces(ctx: Context, program: nodes.Program) -> None:
                 ctx.report(stage_errors.NoPieceForAlternative(span, **said))
 
 
-def check_tokenizers(ctx: Context, program: nodes.Program) -> None:
+def _tokenizers(ctx: Context, program: nodes.Program) -> None:
     """Report exports to GGUF of children whose tokenizer, if it is there, such a file cannot hold."""
     folders = {file.shown: file.path.parent for file in ctx.loader.files.values()}
     for export in program.exports.values():
@@ -219,7 +210,7 @@ def check_tokenizers(ctx: Context, program: nodes.Program) -> None:
                 ctx.report(stage_errors.UnknownTokenizer(span, path=path, reason=reason))
 
 
-def check_writers(ctx: Context, program: nodes.Program) -> None:
+def _writers(ctx: Context, program: nodes.Program) -> None:
     """Report declarations that read the text of another parent, which is written in that one's tokens."""
     for kind in ("bld", "score", "search", "uptrain", "eval"):
         for name, declaration in getattr(program, KINDS[kind].plural).items():
@@ -243,12 +234,11 @@ FORMATS = {runtime: name for name, call in EXPORTS.items() for runtime in call.a
 BYTES_PER_PARAM = {"fp64": 8, "fp32": 4, "f32": 4, "tf32": 4, "fp8": 1, "int8": 1, "q8_0": 1.0625} | {
     recipe.name: recipe.bits / 8 for recipe in RECIPES.values()
 }
-
 SMALL_ROUNDING_BITS = 8
 """Bits of a weight from which on the rounding of whole files changes little: `q8_0` of SmolLM2-135M has a KL of 0.004."""
 
 
-def check_exports(ctx: Context, program: nodes.Program) -> None:
+def _exports(ctx: Context, program: nodes.Program) -> None:
     """Report what an export's space allows and its runtime lacks: a warning where it is rewritten, else an error."""
     for export in program.exports.values():
         space = program.spaces[references.space_of(program, export)]
@@ -387,7 +377,7 @@ class _ExportCheck:
         return drop
 
 
-def check_engines(ctx: Context, program: nodes.Program) -> None:
+def _engines(ctx: Context, program: nodes.Program) -> None:
     """Report searched spaces with alternatives that the engine of one of the search's scenarios lacks or rounds."""
     searched: dict[tuple[str, str], nodes.Where] = {}
     readers: list[references.OfASpace] = [*program.searches.values(), *program.frontiers.values()]

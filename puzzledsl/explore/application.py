@@ -47,7 +47,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
-
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -279,8 +278,6 @@ class _Asked:
         if not isinstance(value, int) or not 0 <= value <= most:
             raise BadQuestion(f"there is no {name} {value!r}")
         return value
-
-    # ------------------------------------------------------------ questions
 
     def answer(self) -> dict[str, Any]:
         """The best child, in the time of one try. A page's next question makes this one stale."""

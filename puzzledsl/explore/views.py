@@ -39,9 +39,6 @@ def filled(template: str, **values: Any) -> str:
     return environment(TEMPLATES).get_template(template).render(**values)
 
 
-# ---------------------------------------------------------------- an answer
-
-
 def answer_view(sheet: Sheet, question: Question, answer: Answer, ms: float) -> dict[str, Any]:
     """The proof, the strip and the state of every statement."""
     subject, strip = answer.subject, strip_of(answer.subject)
@@ -114,9 +111,6 @@ def conflict_view(sheet: Sheet, question: Question, answer: Answer) -> dict[str,
     return {"items": items, "advice": answer.advice, "fixes": fixes}
 
 
-# ---------------------------------------------------------------- two answers
-
-
 @dataclass(frozen=True, slots=True)
 class MetricRow:
     """One metric of the parent and of one or two answers, and each answer's over the parent's."""
@@ -159,9 +153,6 @@ def comparison_view(kept: Answer, now: Answer) -> dict[str, Any]:
     return {"html": html, "changed": changed}
 
 
-# ---------------------------------------------------------------- one layer
-
-
 def is_exact(regrets: Regrets) -> bool:
     """True if every regret is proven."""
     return all(r.at_least == r.at_most for s in regrets.sub_blocks for r in s.regrets)
@@ -197,9 +188,6 @@ def _options(
     return [options[regret.alternative] for regret in by_regret(mine)]
 
 
-# ---------------------------------------------------------------- a frontier
-
-
 def frontier_view(
     sheet: Sheet,
     bound: Bound,
@@ -219,9 +207,6 @@ def frontier_view(
         goal = describe(sheet.search.objective)
         curve = curve_of("", axis, goal, points, others, main=NOW, infeasible=infeasible, unit="")
     return filled("frontier.html.j2", c=curve, proven=proven, infeasible=infeasible)
-
-
-# ---------------------------------------------------------------- the page
 
 
 def lever(statement: Statement, bound: Bound) -> dict[str, Any]:

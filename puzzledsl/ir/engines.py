@@ -65,7 +65,6 @@ _COMPRESSED: dict[str, Any] = {
 _MIXTURES: dict[str, Any] = dict.fromkeys(
     ("experts", "other_top_k", "expert_width", "dense_in_mixture"), NATIVE
 )
-
 DECILM = Architecture(
     name="DeciLM",
     source="the modeling file that puzzledsl writes into the directory",
@@ -75,8 +74,6 @@ DECILM = Architecture(
     **_MIXTURES,
 )
 TRANSFORMERS = Runtime(name="transformers", title="transformers", version="5.0", architectures=(DECILM,))
-
-
 NEMOTRON_NAS = Architecture(
     name="nemotron_nas",
     source="vllm/model_executor/models/nemotron_nas.py",
@@ -123,8 +120,6 @@ VLLM = Runtime(
     version="0.32.0",
     architectures=(NEMOTRON_NAS, TRANSFORMERS_BACKEND, BACKEND_AS_QWEN2),
 )
-
-
 DECI = Architecture(
     name="deci",
     source="src/models/deci.cpp",
@@ -141,7 +136,6 @@ DECI = Architecture(
     needs_attention=True,
     as_family="llama",
 )
-
 OPENELM = Architecture(
     name="openelm",
     source="src/models/openelm.cpp",
@@ -198,7 +192,6 @@ LLAMA_CPP = Runtime(
     version="b11739, 0ce8cd11416c (llama-cpp-py-sync 0.11739)",
     architectures=(DECI, OPENELM, STEP35),
 )
-
 MLX = Runtime(
     name="mlx",
     title="MLX",
@@ -217,7 +210,6 @@ MLX = Runtime(
         ),
     ),
 )
-
 MEGATRON = Runtime(
     name="megatron",
     title="Megatron-LM",

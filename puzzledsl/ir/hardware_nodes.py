@@ -17,8 +17,6 @@ MAX_GPUS = 1024
 MAX_BATCH = 2**31
 MAX_DECODE_HEADS = 256
 """The most KV heads a GPU that a `gqa_decode` section names."""
-
-
 _PROFILE = "a profile has `memory`, `bandwidth` and `peak { bf16 = … }`"
 _GPUS: dict[str, Any] = {"default": 1, "at_least": 1, "at_most": MAX_GPUS}
 

@@ -14,7 +14,6 @@ from puzzledsl.base.frozen import record
 from puzzledsl.base.units import BYTES, COUNT, DOLLARS, ENERGY, FLOPS, TIME, TOK_PER_S, Dimension
 
 NANOSECOND = Fraction(1, 10**9)
-
 CostField = Literal[
     "weights_bytes", "kv_cache_bytes", "prefill_ns", "decode_ns", "prefill_flop", "decode_flop"
 ]
@@ -126,7 +125,6 @@ _METRICS = (
         constant="batch",
     ),
 )
-
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _METRICS}
 """Sizes and times are per GPU; tokens per second and FLOP cover all GPUs."""
 TERMS = tuple(metric.name for metric in _METRICS if not metric.needs)

@@ -16,8 +16,6 @@ MAX_CONTEXT = 2**24
 MAX_SEED = 2**31 - 1
 ONLY_DATA = "the program's only one"
 Metric = Literal["kl_divergence", "lm_loss", "cosine", "top_k_agreement", "accuracy"]
-
-
 _DATA: dict[str, Any] = {"default": None, "kinds": ("data",)}
 _CONTEXT: dict[str, Any] = {"default": 2048, "at_least": 1, "at_most": MAX_CONTEXT}
 _RATE, _SCHEDULE = "The learning rate.", "learning rate schedule"
@@ -77,8 +75,6 @@ class Bld(Declaration):
     )
     seed: int = setting("Makes the result repeatable.", **_SEED)
 
-
-# ---------------------------------------------------------------- score
 
 SCORE_METRICS: Mapping[Metric, Call] = {
     "kl_divergence": Call("Divergence of the logits from the parent's: predicts the child best."),
@@ -162,9 +158,6 @@ class Score(Declaration):
     bld: str | None
     space: str
     method: Annotated[ReplaceOne | ScoreFromTable, BY_KIND]
-
-
-# ---------------------------------------------------------------- uptrain, eval, export
 
 
 class Uptrain(Declaration):

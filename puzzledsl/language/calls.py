@@ -55,7 +55,6 @@ SITES: Mapping[str, Setting] = {
     name: Setting(_DOCS[name], words=tuple(calls), calls=calls) for name, calls in ALTERNATIVES.items()
 }
 """Settings of a space by the names of the sites, which expressions read of a child too. Those of a layer are SUB_BLOCKS."""
-
 INITIALISERS: dict[str, tuple[str, ...]] = {
     name: get_args(type_of(Initialisers, name)) for name in Initialisers.model_fields
 }
@@ -174,8 +173,6 @@ PARENT_FACTS: dict[str, str] = {
     **{name: PARENT_LAYER_FACTS[name] for name in _OF_LAYERS},
 }
 """Figures that expressions can read of a parent: `llama.layers`."""
-
-
 _HF = calls_of(nodes.HfSource)["hf"]
 _LITERAL = Setting(
     "The architecture: with it, checking and solving need no checkpoint.",
@@ -209,8 +206,6 @@ TASKS = Call(
     rest=True,
     write='write `tasks("hellaswag.jsonl")`',
 )
-
-
 _OF_DECLARATIONS: dict[str, Call] = {
     "shape": SHAPE,
     **MIXERS,
@@ -232,6 +227,5 @@ ANYWHERE: dict[str, Call] = {
     name: call for name, call in {**FFN, **ATTENTION, **_OF_DECLARATIONS}.items() if name != "hf"
 }
 """Constructors whose arguments are known without a context, as on the right of a `let`."""
-
 CONSTRUCTORS = frozenset((*ANYWHERE, "hf"))
 """Words that construct a value, such as `gqa` and `table`; the declaration that takes the value reads the arguments."""

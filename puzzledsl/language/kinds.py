@@ -15,7 +15,6 @@ from puzzledsl.language.words import DECLARATIONS
 
 PROFILE = settings_of(nodes.RooflineHardware)
 """Settings of a hardware profile, in its body or as arguments of a modified profile."""
-
 HARDWARE_FACTS: dict[str, str] = {
     name: PROFILE[name].doc
     for name in (
@@ -24,7 +23,6 @@ HARDWARE_FACTS: dict[str, str] = {
     )
 }
 """Figures that expressions can read of a hardware: `h.memory`."""
-
 _INIT = {
     name: Setting(f"Initial weights of {name} alternatives.", words=words, noun=f"initialiser of {name}")
     for name, words in INITIALISERS.items()

@@ -44,8 +44,6 @@ class PzlServer(LanguageServer):
         self.was_shut_down = False
         self.exited = False
 
-    # ------------------------------------------------------------ texts
-
     def document(self, params: Any) -> Document:
         """Return the text that a request is about: the open one, or the file's. Raises JsonRpcException if there is none."""
         uri = params.text_document.uri
@@ -108,8 +106,6 @@ class PzlServer(LanguageServer):
         self.took_s = time.monotonic() - began
         self.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, found, document.version))
 
-    # ------------------------------------------------------------ beginning and end
-
     def initialize(self, params: types.InitializeParams) -> None:
         """Take the editor's folders, and its most preferred encoding among ours, which is also pygls's choice."""
         general = params.capabilities.general
@@ -136,8 +132,6 @@ class PzlServer(LanguageServer):
         self.was_shut_down = self.was_shut_down or not exited
         self.exited = exited
 
-
-# ---------------------------------------------------------------- requests
 
 Answer = Callable[[PzlServer, Any], object]
 

@@ -35,7 +35,6 @@ _NUMBER = re.compile(r"\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _GOES_ON = (*"and or implies is in mod step where because apart then else for".split(), "same as")
 MOST_PATHS = 200
 """Files beside the text that `use` offers."""
-
 Items = list[types.CompletionItem]
 _Kind = types.CompletionItemKind
 _ICONS = {
@@ -149,9 +148,6 @@ def _values(gap: Gap) -> Items:
     return list({item.label: item for item in reversed(found)}.values())[::-1]  # the first of each label
 
 
-# ---------------------------------------------------------------- items
-
-
 def _item(name: str, icon: str, doc: str = "", detail: str = "", insert: str = "") -> types.CompletionItem:
     """Return one item with its icon, documentation and inserted text."""
     return types.CompletionItem(
@@ -241,8 +237,6 @@ def _units(document: Document, written: Written, line: int, column: int) -> Item
     return found
 
 
-# ---------------------------------------------------------------- the place
-
 _CLOSERS = {"LPAR": ")", "LSQB": "]", "LBRACE": "\n}"}
 _OPERANDS = ("NAME", "QUANTITY", "STRING", "RPAR", "RSQB")
 _WHOLE = ("NAME", "QUANTITY", "STRING", "UNTERMINATED", "COMMENT", "DOC")
@@ -320,9 +314,6 @@ def written_before(document: Document, line: int, column: int) -> Written:
     if ended and (touching is None or touching.type not in CONTINUES_BEFORE):
         found.statement = []
     return found
-
-
-# ---------------------------------------------------------------- signature help
 
 
 def signature(document: Document, line: int, column: int) -> types.SignatureHelp | None:

@@ -30,10 +30,7 @@ from puzzledsl.syntax.parse import MAX_BYTES, normalise
 from puzzledsl.syntax.tokens import Token, lex
 
 MAX_FILES = 2000
-
 _SKIPPED = {"node_modules", "build", "dist", "venv", "__pycache__"}
-
-
 Encoding = Literal["utf-8", "utf-16", "utf-32"]
 _BYTES = {"utf-8": 1, "utf-16": 2, "utf-32": 4}
 _CODECS = {"utf-8": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
@@ -146,8 +143,6 @@ class Document:
         assert root is not None, "its text is at hand"
         return root
 
-    # ------------------------------------------------------------ values
-
     def scope_within(self, name: str) -> Scope:
         """Return the names that expressions of a declaration see, as the check recorded them."""
         ctx = self.inspected[1]
@@ -177,8 +172,6 @@ class Document:
             return ctx.trial(lambda: work(ctx))[0]
         except (OutOfSteps, RecursionError):
             return POISON
-
-    # ------------------------------------------------------------ places
 
     @cached_property
     def names(self) -> tuple[Occurrence, ...]:

@@ -180,9 +180,6 @@ def _source(file: SourceFile, expr: tree.Expr) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
-# ---------------------------------------------------------------- values and declarations in words
-
-
 def _show(value: values.Value, ctx: Context) -> str:
     """Return a value in one line; empty if there is nothing to say."""
     match value:

@@ -15,7 +15,7 @@ from puzzledsl.checker.expressions.values import Symbol
 from puzzledsl.checker.names.scopes import LanguageWord
 from puzzledsl.server.document import Document, units
 from puzzledsl.syntax.format import format_source
-from puzzledsl.syntax.highlight import TokenClass, classified
+from puzzledsl.syntax.highlight import CLASSES, classified
 from puzzledsl.syntax.tokens import Token
 
 _OPENS = {"LBRACE": "RBRACE", "LPAR": "RPAR", "LSQB": "RSQB"}
@@ -78,20 +78,8 @@ def line_edits(document: Document, new: str) -> list[types.TextEdit]:
     ]
 
 
-# ---------------------------------------------------------------- semantic tokens
-
 TYPES = "comment keyword operator string number class variable parameter property function enumMember type namespace".split()
 MODIFIERS = ("declaration", "documentation", "defaultLibrary")
-_BY_CLASS: dict[TokenClass, str] = {
-    "comment": "comment",
-    "doc": "comment",
-    "string": "string",
-    "number": "number",
-    "operator": "operator",
-    "keyword": "keyword",
-    "operator_word": "keyword",
-    "kind": "keyword",
-}
 _BY_CATEGORY = {
     "kind": "keyword",
     "type": "type",
@@ -127,8 +115,8 @@ def semantic_tokens(document: Document) -> types.SemanticTokens:
             case LanguageWord(category=category):
                 kind = _BY_CATEGORY[category]
                 modifiers = ("defaultLibrary",) if category in ("call", "function") else ()
-            case _ if its_class in _BY_CLASS:
-                kind, modifiers = _BY_CLASS[its_class], ("documentation",) if its_class == "doc" else ()
+            case _ if kind := CLASSES[its_class][1]:
+                modifiers = ("documentation",) if its_class == "doc" else ()
             case _:
                 continue
         start = document.lines.position(token.line, token.column)

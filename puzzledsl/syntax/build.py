@@ -18,7 +18,6 @@ from puzzledsl.syntax.tokens import Token, Words, span_of
 
 MAX_BODIES = MAX_DEPTH // 4
 """Largest nesting depth of bodies: a body takes several levels of the stack of later stages."""
-
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\"}
 _FORMS: Mapping[str, tuple[type[tree.Node], Mapping[str, object]]] = {
     **{form.__name__.lower(): (form, {}) for form in tree.Node.__subclasses__()},
@@ -108,8 +107,6 @@ class _Builder:
             case _:
                 return str(part)
 
-    # ------------------------------------------------------------ items and statements
-
     def doc(self, before_line: int) -> str:
         """Return the doc comments between the previous item and this line, without their comment marks."""
         lines: list[str] = []
@@ -142,8 +139,6 @@ class _Builder:
         bodies = [kid for kid in bad.children if isinstance(kid, Branch)]
         return self.body(bodies[0], depth + 1) if bodies else ()
 
-    # ------------------------------------------------------------ words
-
     def name(self, token: Token) -> tree.Name:
         return tree.Name(span=span_of(token, self.words.file), text=str(token))
 
@@ -172,8 +167,6 @@ class _Builder:
             self.sink.add(errors.BadNumber(where, why=str(error), help=error.help, fixes=fixes))
             return tree.BadExpr(span=where)
         return tree.Literal_(span=where, text=str(token))
-
-    # ------------------------------------------------------------ values
 
     def value(self, branch: Branch) -> Any:
         """Return a whole expression or pattern; BadExpr for bad tokens, unbalanced brackets or too much nesting."""

@@ -28,15 +28,11 @@ _ALL_OPENS, _ALL_CLOSES = _OPENS | {"LBRACE"}, _CLOSES | {"RBRACE"}
 _ASSIGNS = {"EQUAL", "EXTEND", "REMOVE", "KEEP"}
 COMMENT_COLUMN = 49
 """Column (from 0) of a comment behind code, unless the code or a neighbour's code is longer."""
-
 COMMENT_STEP = 8
-
 MAX_PADDING = 24
 """The most blanks that alignment puts before a part; lines that need more are left unaligned."""
-
 LIMIT = 120
 """Longest line of code, without its comment, that is left whole."""
-
 _ENDS_OPERAND = {"NAME", "QUANTITY", "STRING", "RPAR", "RSQB"}
 _BEFORE_ALL = "BECAUSE VBAR ELSE THEN IMPLIES OR AND WHERE".split()
 """Tokens before which a line is broken at once, the loosest first."""
@@ -169,9 +165,6 @@ def _indent(lines: list[Line]) -> None:
                 bar = column + gap
             column += gap + len(token)
         last = line.tokens[-1]
-
-
-# ---------------------------------------------------------------- lines
 
 
 @dataclass(slots=True)

@@ -31,7 +31,6 @@ _SHOWN = {
     "CMP": "a comparison",
     "_NL": "the end of the line",
 }
-
 Help = tuple[str, tuple[Fix, ...]]
 
 
@@ -132,8 +131,6 @@ def _label(expected: set[str], kind_before: str) -> str:
     tail = " after the name" if kind_before == "NAME" and "EQUAL" in rest else ""
     return f"expected {listed(words, 'or')}{tail}" if words else "this cannot stand here"
 
-
-# ---------------------------------------------------------------- constructs of other languages
 
 _INSTEAD = {
     "==": ("EQUAL", "one `=` sets, two compare: write `=`", "="),

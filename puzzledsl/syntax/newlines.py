@@ -19,24 +19,19 @@ from puzzledsl.syntax.tokens import Token, Words, after, span_of, virtual
 
 MAX_DEPTH = 100
 """Largest nesting depth of brackets and expressions, and largest length of a chain of one operator."""
-
 _INFIX = set("VBAR AND OR ADD STAR SLASH MOD CMP SAME_AS ARROW IMPLIES RANGE IS IN".split())
 CONTINUES_BEFORE = _INFIX | set("BECAUSE WHERE THEN ELSE LBRACE".split())
 CONTINUES_AFTER = _INFIX | set("EQUAL EXTEND REMOVE KEEP COMMA NOT IF THEN ELSE WHERE".split())
 MAX_REACH = 400
 """Number of tokens searched for the end of a bracket."""
-
 CLOSER = {"LPAR": ("RPAR", ")"), "LSQB": ("RSQB", "]")}
 OPENER = {"RPAR": ("LPAR", "("), "RSQB": ("LSQB", "[")}
-
 _OF_CALLS = {"COLON", "ARROW", "EQUAL"}
 """Tokens that stand between round brackets alone."""
 _BRACES = {"LBRACE", "RBRACE"}
 _ASSIGNS = {"EQUAL", "EXTEND", "REMOVE", "KEEP"}
 _BEGINS = {"USE", "PARAM", "FN"} | {word.upper() for word in STATEMENT_KEYWORDS if word != "for"}
 """Tokens that a bracket never extends over. `for` is absent because comprehensions contain it, too."""
-
-
 _ENDS_BRACKETS = _BEGINS | _BRACES | _ASSIGNS
 
 

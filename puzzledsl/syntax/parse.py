@@ -18,7 +18,6 @@ from puzzledsl.syntax.words import read_words
 MAX_BYTES = 1 << 20
 MAX_TOKENS = 40_000
 """Some 4,500 lines, and a second or two. What is larger is no program, and would take minutes to say so."""
-
 _LIMITS = f"{MAX_BYTES:,} bytes and {MAX_TOKENS:,} words and signs"
 
 

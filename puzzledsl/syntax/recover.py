@@ -25,7 +25,6 @@ MAX_AHEAD = 60
 """Number of following tokens of the statement that a repair is checked against; later tokens are not checked."""
 MAX_MISTAKES = 100
 """After this many mistakes the rest of the file is skipped: it is probably not a `.pzl` file."""
-
 _BODY_ONLY = {"REQUIRE", "PREFER", "MINIMIZE", "MAXIMIZE", "SOLUTIONS", "FOR"}
 _BEFORE_STATEMENTS = {"_NL", "COMMA", "LBRACE", "RBRACE", "ERROR"}
 _STOPS = frozenset(_BEFORE_STATEMENTS)
@@ -55,8 +54,6 @@ class _Driver:
     mistakes: int = 0
     reported_at: int = 0  # the line of the last mistake
     last: Token | None = None  # the token taken last
-
-    # ------------------------------------------------------------ the loop
 
     def run(self) -> Branch:
         while self.index < len(self.tokens):
@@ -132,8 +129,6 @@ class _Driver:
                 self.words.tainted.update(range(edit.span.line, edit.span.end_line + 1))
         self.reported_at = at
 
-    # ------------------------------------------------------------ mending
-
     def mended(self, token: Token) -> Token:
         """Return the intended token, after inserting a missing brace if there is one."""
         if token.type == "_NL":
@@ -207,8 +202,6 @@ class _Driver:
         self.report(errors.UnknownStatement(span_of(token, self.words.file), got=str(token), near=wanted))
         return token.like(wanted.upper(), wanted)
 
-    # ------------------------------------------------------------ braces
-
     def close_braces(self) -> None:
         """Close every open body, before a declaration at the left margin or at the end of the file."""
         before = self.token_before() or self.tokens[0]
@@ -247,8 +240,6 @@ class _Driver:
                 return opener, last if before is opener else before
             before = token
         return opener, last
-
-    # ------------------------------------------------------------ giving up on a part
 
     def recover(self, token: Token) -> None:
         """Report `token`, and repair it or spare the part that it is in."""

@@ -30,9 +30,6 @@ class Node(_Record):
     span: Span = field(compare=False, repr=False)
 
 
-# ---------------------------------------------------------------- expressions
-
-
 class Name(Node):
     """`wide`, `attention`, `noop`."""
 
@@ -213,9 +210,6 @@ Expr = (
     | Comprehension
     | BadExpr
 )
-
-# ---------------------------------------------------------------- statements (inside braces)
-
 AssignOp = Literal["=", "|=", "-=", "&="]
 
 
@@ -296,8 +290,6 @@ class Assert(Node):
 
 Stmt = Assign | Section | ForAll | Require | Prefer | Objective | Solutions | Let | Assert
 
-# ---------------------------------------------------------------- declarations (column 1)
-
 
 class Use(Node):
     """`use "std/hardware.pzl" (h100_sxm)`, `use "file" as h`."""
@@ -346,9 +338,6 @@ class Module(Node):
 
     items: tuple[Item, ...]
     broken: bool = field(default=False, compare=False)
-
-
-# ---------------------------------------------------------------- walking
 
 
 def children(node: Node) -> list[Node]:

@@ -190,8 +190,6 @@ _OF = {
     "judge": _of_judge,
 }
 """Kinds of declarations with parts."""
-
-
 _BEFORE = "what stands before `[…]`"
 STEPS = 2
 """Steps of work counted for one element of a loop, in addition to its body's."""

@@ -228,8 +228,6 @@ def _need_one(
 
 
 _NAMES = {"layer": "a layer", "attention": "an attention", "ffn": "an FFN"}
-
-
 _TRUE, _FALSE = nodes.And(operands=()), nodes.Or(operands=())
 _STATEMENT = "a statement about one layer, such as `attention is noop`"
 _FIGURE = "a figure of layers, such as `ffn.width`, or their choice, such as `ffn`"

@@ -216,8 +216,6 @@ class ParentLayer:
     index: int
 
 
-# ---------------------------------------------------------------- a space, and what a search decides
-
 Names = dict[int, tuple[str, ...]]
 """Layer -> canonical names of alternatives."""
 
@@ -341,8 +339,6 @@ Constant = Poison | Quantity | Text | Boolean | Options | ListValue | RangeValue
 Named = Constructed | Ref | Function | BuiltIn
 Decided = Layers | SubBlocks | ModelEnd | Facts | Matches | Symbolic | Tally | Formula | Conjunction
 Value = Constant | Named | Decided
-
-
 VALUES: dict[str, Value] = {
     "true": Boolean(True),
     "false": Boolean(False),

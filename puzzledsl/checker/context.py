@@ -232,11 +232,7 @@ class Context:
         return self.names[symbol]
 
     def name_all(self) -> None:
-        """Assign names to all declarations, independently of their order.
-
-        A declaration of the main file, or one whose name only one file declares, keeps its name. The others get their
-        file's name as a prefix.
-        """
+        """Assign names in a fixed order: the main file keeps its own; of a name in several files, others get a file's prefix."""
         files = self.loader.files.values()
         own = [symbol for file in files for symbol in file.symbols() if symbol.file is file]
         declared = [symbol for symbol in own if isinstance(symbol.item, tree.Decl)]

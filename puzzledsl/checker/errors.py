@@ -1,7 +1,4 @@
-"""Diagnostics by subject: names and structure (x02xx), types and searches (x03xx), parents and spaces (x04xx), declarations.
-
-Warnings (W…) are legal but probably unintended.
-"""
+"""Diagnostics: names and structure (x02xx), types and searches (x03xx), parents and spaces (x04xx), declarations."""
 
 from __future__ import annotations
 

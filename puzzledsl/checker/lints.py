@@ -1,8 +1,6 @@
 """Lints: legal but probably unintended. They run only on a program without errors.
 
-Names that hide another or are never used; requirements that all children meet, or none; bounds that contradict each other or
-go the wrong way; texts too short to show something or to fit an expert. Layers choose independently, so the extremes of each
-layer are those of the child. Nothing is said where this does not decide.
+Layers choose independently, so the extremes of each layer are those of the child. Nothing is said where this does not decide.
 """
 
 from __future__ import annotations
@@ -53,11 +51,7 @@ def warn(ctx: Context, program: nodes.Program) -> None:
 
 
 def warn_of_vacuous(ctx: Context, program: nodes.Program) -> set[nodes.Where]:
-    """Report the bounds on parameters, counts, sums of sizes, runs and values that exclude no child, or every child.
-
-    Returns the places of those that exclude every child. A statement in a `for` is reported only if all its instances
-    hold, or if one never does.
-    """
+    """Report bounds that exclude no child, or every child; return the places of these. A `for` is reported as one."""
     impossible: set[nodes.Where] = set()
     judged: set[tuple[int, str]] = set()
     for search in program.searches.values():
@@ -290,10 +284,7 @@ def _ends_of_linear(left: nodes.Linear, op: str, limit: Fraction, unit: str, is_
 
 
 def warn_of_direction(ctx: Context, program: nodes.Program) -> None:
-    """Report upper bounds on throughput, and lower bounds on costs and parameters, that the parent meets.
-
-    A search that bounds the same metric from both sides asks for a range and is not reported.
-    """
+    """Report bounds in the wrong direction that the parent meets; bounds on both sides ask for a range, and are not reported."""
     for search in program.searches.values():
         bounds = [r for r in search.requirements if isinstance(r, nodes.LinearRequirement)]
         sides = {(bound.left, bound.op[0]) for bound in bounds}

@@ -52,10 +52,7 @@ def serve(
     started: Callable[[str], None],
     browser: bool,
 ) -> None:
-    """Load a program and serve its page. `started` is called with the address. Returns after Ctrl-C.
-
-    Raises DiagnosticError for a mistake in the program, a missing table or library, or a port that is taken.
-    """
+    """Serve a program's page until Ctrl-C; `started` is called with the address. Raises DiagnosticError for a mistake."""
     check_libraries()
     desk = Desk(file, build, params)
     name = desk.chosen(search)

@@ -155,10 +155,7 @@ class Sheet:
         return (*kept, *map(self._choice, question.choices))
 
     def stated(self, question: Question) -> dict[int, list[Requirement]]:
-        """Check the text with a question's bounds. Return the requirements of every statement, also of those left out.
-
-        A statement may say nothing any more, and then has none. Raises BadQuestion.
-        """
+        """Return the requirements of every statement with a question's bounds, also of those off. Raises BadQuestion."""
         self._check(question)
         edits = tuple(Edit(self.bounds[number].span, bound) for number, bound in question.bounds.items())
         text = apply(self.source.file.text, [Fix("", edits)])
@@ -327,10 +324,7 @@ def _added(source: Source, search: str, choices: Sequence[str]) -> Iterator[Edit
 
 
 def pattern_of(alternative: Alternative, others: tuple[Alternative, ...], shape: Shape) -> str | None:
-    """Return the shortest pattern that matches one alternative of a layer and none of the others; None if there is none.
-
-    `noop`, `mlp(width: 7168)`.
-    """
+    """Return the shortest pattern, `mlp(width: 7168)`, of one alternative of a layer and none of the others; None without."""
     word = alternative.kind
     fields = [f for f in alternative.fields() if alternative.figure(f, shape) is not None]
     if any(other.dtype != alternative.dtype for other in others):

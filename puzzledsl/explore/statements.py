@@ -88,11 +88,7 @@ def statements_of(search: Search, source: Source, extent: Extent) -> list[Statem
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """One number that a slider moves.
-
-    `requirements`: places in the search of those that it alone bounds. `text`: as the file has it, or its value where the file
-    has an expression. `extent`: the numbers that the space reaches.
-    """
+    """One number that a slider moves. `requirements`: those that it alone bounds; `extent`: what the space reaches."""
 
     number: int
     span: Span

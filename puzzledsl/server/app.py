@@ -238,10 +238,7 @@ def create_server() -> PzlServer:
 
 
 def run() -> int:
-    """Serve one editor over stdin and stdout until it disconnects; return the exit code that the protocol asks for.
-
-    It is 1 after `exit` without `shutdown`, and 0 otherwise. The protocol closes its streams at the end, which are copies.
-    """
+    """Serve one editor over copies of stdin and stdout; return the exit code: 1 after `exit` without `shutdown`, else 0."""
     server = create_server()
     with os.fdopen(os.dup(0), "rb") as source, os.fdopen(os.dup(1), "wb") as target:
         server.start_io(source, target)

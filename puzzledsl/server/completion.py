@@ -247,11 +247,7 @@ _ENDINGS = ("", " then 0 else 0", " else 0", " { }")
 
 @dataclass(slots=True)
 class Written:
-    """The text before a position without the word there, and its tokens.
-
-    `statement` are the tokens of the statement so far, `opened` the brackets that are open, `touching` is the token that ends at
-    the position.
-    """
+    """The text before a position without the word there, its tokens since the `statement` began, and the open brackets."""
 
     text: str
     touching: Token | None

@@ -1,7 +1,4 @@
-"""Costs in the editor: alternatives in a program's scenarios, and inlay hints of what each keeps of the parent.
-
-Without an analytic hardware profile there are parameters alone.
-"""
+"""Costs in the editor, by analytic profiles: alternatives in a program's scenarios, and inlay hints of what each keeps."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""One version of an open text with its analyses, and the project of all texts that are open together.
-
-An editor's lines and columns count from 0, in UTF-16 units unless another encoding was negotiated.
-"""
+"""One version of an open text with its analyses, and the project of all. Editors count from 0, mostly in UTF-16 units."""
 
 from __future__ import annotations
 
@@ -188,10 +185,7 @@ class Document:
         return found.symbol if found is not None and isinstance(found.symbol, Symbol) else None
 
     def token_at(self, line: int, column: int) -> Token | None:
-        """Return the token at a position; of two that touch there, the word rather than the sign.
-
-        No token extends over the end of its line, so the rest of the text is not read.
-        """
+        """Return the token at a position, which its line holds; of two that touch there, the word rather than the sign."""
         if len(self.text) > MAX_BYTES or not 0 < line <= len(self.lines.lines):
             return None
         found = [t for t in lex(self.lines.lines[line - 1]) if t.column <= column <= t.end_column]

@@ -1,7 +1,4 @@
-"""The look of a text: folding ranges, formatting as `pzl fmt` does it, and semantic tokens.
-
-These are colours that need name resolution, such as a `let` versus a parameter or a metric versus a setting.
-"""
+"""The look of a text: folding ranges, formatting as `pzl fmt` does it, and colours that need name resolution."""
 
 from __future__ import annotations
 

@@ -78,8 +78,7 @@ def highlights(document: Document, line: int, column: int) -> list[types.Documen
 def uses(document: Document, symbol: Symbol) -> Iterator[tuple[Document, list[Occurrence]]]:
     """Yield the texts in which a name can be used, each with its uses there, the declaration included.
 
-    These are the text itself, the declaring file and the workspace's texts that use that file. A local name is used in its own
-    text alone; only a `fn`'s parameter can be named by an argument of a call in another file.
+    A local name is used in its own text alone; only a `fn`'s parameter can be named by an argument of a call in another file.
     """
     programs = [document]
     is_local = symbol.file.names.get(symbol.name) is not symbol and symbol.kind != "parameter"

@@ -76,10 +76,7 @@ class _Builder:
         return Span(self.words.file, *(part.start or (1, 1)), *(part.end or (1, 1)))
 
     def made(self, branch: Branch, below: int | None = None, depth: int = 0) -> Any:
-        """Return the node of a branch whose children are fields of one class.
-
-        `below`: the depth of the expressions among them, in an expression. `depth`: of the body that a statement stands in.
-        """
+        """Return the node of a branch. `below`: the depth of its expressions; `depth`: of the body that a statement stands in."""
         form, given = _FORMS[branch.data]
         found, plain = dict(given), list[Any]()
         for kid in branch.children:

@@ -41,10 +41,7 @@ _BEFORE_LAST = (("ADD",), ("CMP",), ("STAR", "SLASH", "MOD"))
 
 
 def format_source(text: str) -> str:
-    """Return the text in the one layout, ended by one newline. Idempotent.
-
-    A text with characters, strings or spellings the language lacks is returned as it is, and so is one too large.
-    """
+    """Return the text in the one layout, ended by one newline. Idempotent. A text with lexical mistakes, or too large, stays."""
     source = normalise(text)
     tokens = lex(source[: MAX_BYTES + 1], MAX_TOKENS + 1)
     if len(source) > MAX_BYTES or len(tokens) > MAX_TOKENS or any(t.type in _MISTAKES for t in tokens):
@@ -312,10 +309,7 @@ def break_long(lines: list[Line], measure: Callable[[list[Line]], None]) -> list
 
 
 def _parts(line: Line, opened: list[str]) -> list[Line]:
-    """Return a line, in parts where it is too long and can be broken. A comma between statements is left out.
-
-    `opened` are the kinds of the open brackets and braces where the line begins, and then where it ends.
-    """
+    """Return a line in parts where it is too long. `opened`: the kinds of open brackets and braces before it, then behind it."""
     cuts = (_body(line) or _cuts(line)) if len(line.code) > LIMIT else []
     parts: list[Line] = []
     for start, stop in pairwise((0, *cuts, len(line.tokens))):

@@ -1,7 +1,4 @@
-"""Colour by words alone: the class of every token, told from its neighbours on the line.
-
-The one source of what is coloured how: the Pygments lexer, the report and the generated TextMate grammar follow it.
-"""
+"""Colour by words alone: the class of every token, told from its neighbours on the line, for all that colours programs."""
 
 from __future__ import annotations
 

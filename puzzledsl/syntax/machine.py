@@ -36,10 +36,7 @@ class _Value(NamedTuple):
 
 
 class _Rule(NamedTuple):
-    """A rule of the grammar. `marks` says for each symbol whether its value is kept (`+`), inlined (`*`) or dropped (`-`).
-
-    `unit`: its one symbol's value stays as it is, as in most steps from an atom to an expression.
-    """
+    """A rule. `marks`: each symbol's value is kept (`+`), inlined (`*`) or dropped (`-`); `unit`: its one value stays as it is."""
 
     origin: str
     name: str
@@ -69,10 +66,7 @@ class Machine:
         return len(self._states)
 
     def accepts(self, *kinds: str, depth: int | None = None) -> bool:
-        """Return True if tokens of these kinds are acceptable next, here or after `pop_to(depth)`.
-
-        The stack is not copied: the trial keeps the first `base` states and stacks new ones in `above`.
-        """
+        """Return True if tokens of these kinds are acceptable next, here or after `pop_to(depth)`. The stack is not copied."""
         base = len(self._states) if depth is None else depth
         above: list[int] = []
         for kind in kinds:
@@ -99,10 +93,9 @@ class Machine:
         return {k for k in state if k.isupper() and k not in ("ERROR", "$END") and self.accepts(k)}
 
     def take(self, tokens: Sequence[Token], at: int = 0, stops: frozenset[str] | None = None) -> int:
-        """Consume the token at index `at` and those behind it, to the first that is not acceptable, or of a kind in `stops`.
+        """Consume the token at `at` and, with `stops`, those behind it, to the first that is not acceptable or of a kind in `stops`.
 
-        Without `stops` it is one token. Return the index of the first one that is left. The automaton reduces before it
-        shifts, and may do so for a token that it then refuses: the stacks from before are kept for that.
+        Return the index of the first one that is left. The automaton reduces before it shifts, maybe for a token that it refuses.
         """
         table, states, values = self._table, self._states, self._values
         for index in range(at, at + 1 if stops is None else len(tokens)):

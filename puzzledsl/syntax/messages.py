@@ -36,10 +36,7 @@ Help = tuple[str, tuple[Fix, ...]]
 
 @record
 class Place:
-    """An unexpected token, some tokens in front of it and behind it, and the kinds that could stand there.
-
-    `before` is the last of those in front that is no newline.
-    """
+    """An unexpected token, tokens around it, and the kinds that could stand there. `before`: the last that is no newline."""
 
     token: Token
     before: Token | None
@@ -335,10 +332,7 @@ def _listed_behind(place: Place) -> tuple[Token | None, str]:
 
 
 def colon_body(tokens: list[Token], index: int, file: str) -> tuple[errors.MissingBrace, int] | None:
-    """Return the mistake of a body that the colon at `index` opens, as in `bld b of w:`, and the index of the newline behind it.
-
-    It is one mistake, however long the body is. None for any other colon.
-    """
+    """Return the one mistake of a body that a colon opens, `bld b of w:`, and the index behind it; None for other colons."""
     if tokens[index].type != "COLON":
         return None
     start = index

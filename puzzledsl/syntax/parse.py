@@ -22,10 +22,7 @@ _LIMITS = f"{MAX_BYTES:,} bytes and {MAX_TOKENS:,} words and signs"
 
 
 def parse(text: str, file: str, sink: Sink) -> tree.Module:
-    """The syntax tree of a `.pzl` text. Never raises: mistakes go to `sink`, all of them in one run.
-
-    Where something could not be read the tree holds `BadExpr`s, or lacks a statement, and is `broken`.
-    """
+    """The syntax tree of a text. Never raises: all mistakes go to `sink`. What could not be read is a `BadExpr`, or left out."""
     text = normalise(text)
     tokens = lex(text[: MAX_BYTES + 1], MAX_TOKENS + 1)
     if len(text) > MAX_BYTES or len(tokens) > MAX_TOKENS:

@@ -1,7 +1,4 @@
-"""The lexer that Pygments finds as `pzl`: Sphinx, MkDocs, Jupyter and `pygmentize` colour programs with it.
-
-Its words are the parser's own. Pygments loads this module by its entry point; nothing of ours does.
-"""
+"""The lexer that Pygments finds as `pzl` by its entry point: Sphinx, MkDocs, Jupyter and `pygmentize` colour programs with it."""
 
 from __future__ import annotations
 

@@ -225,8 +225,7 @@ class _Driver:
     def forgotten(self, opener: Token, last: Token) -> tuple[Token, Token]:
         """Return the unclosed `{` and the token that its `}` should follow, judged by the indentation.
 
-        If a `}` is indented less than the line of the `{` it closes, that `{` should have been closed earlier: before
-        the first line that is indented no more than its own.
+        A `{` that a `}` indented less closes should have been closed before the first line that is indented no more than its own.
         """
         written = [token for token in self.tokens if token.type != "_NL"]
         margins = {token.line: token.column for token in reversed(written)}
@@ -360,10 +359,7 @@ class _Driver:
 
 
 def _ways(tokens: list[Token], index: int, last: Token) -> Iterator[tuple[int, Token | None, int]]:
-    """Yield repairs, most likely first: the number of tokens taken that are undone, one to insert, the number to skip.
-
-    Drop a doubled token, insert a sign, read another one, insert a name, drop a token.
-    """
+    """Yield repairs, most likely first: the number of tokens that are undone, one to insert, the number to skip."""
     token, name = tokens[index], virtual("NAME", "", last)
     if last is not token and last == token:
         yield 0, None, 1

@@ -1,7 +1,4 @@
-"""Words of a text: the lexer, which is total, and the places of tokens.
-
-grammars/pzl.lark says what a word is. `scripts/grammar.py` makes of it grammars/pzl.json, which is read here and in machine.py.
-"""
+"""Words of a text, as grammars/pzl.lark says (of which `scripts/grammar.py` makes pzl.json): the lexer, which is total."""
 
 from __future__ import annotations
 
@@ -49,10 +46,7 @@ def _lexer() -> tuple[re.Pattern[str], frozenset[str]]:
 
 
 def lex(text: str, most: int | None = None) -> list[Token]:
-    """Return the tokens of any text: comments, newlines and the three kinds of lexical mistakes, without blanks.
-
-    With `most`, those behind so many are left out.
-    """
+    """Return the tokens of any text, comments, newlines and mistakes included; with `most`, only so many."""
     pattern, keywords = _lexer()
     found: list[Token] = []
     line, margin = 1, -1

@@ -1,7 +1,4 @@
-"""The syntax tree of a `.pzl` file: the source structure with a span on every node, before any name resolution.
-
-Every node is frozen and compares by content without spans, so that "parse(print(tree)) == tree" can be tested.
-"""
+"""The syntax tree of a file, before any name resolution. Nodes have a span, are frozen, and compare without their spans."""
 
 from __future__ import annotations
 

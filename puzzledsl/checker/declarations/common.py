@@ -63,10 +63,7 @@ class Declared:
             self.ctx.missing(self.symbol.span, self.thing, what, help)
 
     def check_parts(self, value: Need | None = None, body: Need | None = None, example: str = "") -> None:
-        """Report a missing or superfluous `of …`, `= …` or `{ … }`: what a kind has but one of must be there.
-
-        `value` and `body` say otherwise. `example` is the help's correct form, the kind's own unless given.
-        """
+        """Report a missing or superfluous `of …`, `= …` or `{ … }`: by the kind, or by `value`, `body` and `example`."""
         decl, kind = self.decl, self.kind
         value = value or ("none" if kind.value is None else "allowed" if kind.settings else "needed")
         body = body or ("needed" if kind.value is None else "allowed" if kind.settings else "none")

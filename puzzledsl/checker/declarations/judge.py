@@ -127,9 +127,8 @@ def report_sums_of_drops(ctx: Context, value: values.Symbolic, span: Span) -> No
 def predicted(
     ctx: Context, search: Declared, info: SpaceInfo, node: nodes.Search, measures: bool
 ) -> nodes.Search | None:
-    """Return a search whose judged requirements bound the sum of a score, and that measures children.
+    """Return a search whose judged requirements bound the sum of a KL score, its goal's or its space's; it measures children.
 
-    The score is the one that its goal minimises, else the first of its space that is a KL divergence measured in the parent.
     None, reported, where there is none. `measures`: False where the search says `refine = none`.
     """
     judged = [r for r in node.requirements if isinstance(r, nodes.LinearRequirement) and r.judged]

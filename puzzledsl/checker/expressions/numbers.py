@@ -1,7 +1,4 @@
-"""Numbers: symbolic sums as linear expressions of the IR, and values converted to the type that a place needs.
-
-Any other value is refused, with the literal to write instead.
-"""
+"""Numbers: symbolic sums as linear expressions of the IR, and values converted to the type that a place needs, or refused."""
 
 from __future__ import annotations
 

@@ -44,10 +44,7 @@ class Entry:
 
 @dataclass(slots=True, eq=False)
 class Settings:
-    """The settings of one call or body. `thing` names it in diagnostics: `` `gqa` ``, `` bld `pieces` ``.
-
-    `table` holds all that can be written. Reading a name that it lacks is a KeyError: a fault of the lowering.
-    """
+    """The settings of one call or body. `table` holds all that can be written; `thing` names it in diagnostics: `` `gqa` ``."""
 
     ctx: Context
     thing: str

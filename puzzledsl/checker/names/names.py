@@ -39,11 +39,7 @@ POISON = Poison()
 
 @dataclass(slots=True, eq=False)
 class Symbol:
-    """A declared name. `kind` is a declaration's kind, or `param`, `let`, `fn`, `file`.
-
-    A name that only a part of a declaration sees is a `let`, `variable` or `parameter`; `item` is then the whole
-    declaration, or the `let` itself.
-    """
+    """A declared name. `kind`: a declaration's, or `param`, `let`, `fn`, `file`; of a local one `variable` or `parameter`."""
 
     name: str
     kind: str
@@ -68,10 +64,7 @@ def declared(item: tree.Param | tree.Fn | tree.Let | tree.Decl, file: SourceFile
 
 @dataclass(slots=True, eq=False)
 class SourceFile:
-    """A parsed file. `file` names it in spans, `shown` in the IR (relative to the program, never a machine path).
-
-    `key` is its real path, the same for all ways to it.
-    """
+    """A parsed file. `file` names it in spans, `shown` in the IR (relative to the program); `key` is its real path."""
 
     file: str
     shown: str
@@ -189,11 +182,7 @@ def _shipped(text: str, file: str) -> tree.Module:
 
 
 class Loader:
-    """Reads a program's files: each once, `use` resolved, duplicates and cycles reported.
-
-    `unsaved` maps real paths to texts that stand for the files' own: what an editor has not written yet. `parse` is the
-    parser, or one that remembers.
-    """
+    """Reads a program's files, each once. `unsaved` maps real paths to texts in place of the files'; `parse` may remember."""
 
     def __init__(self, sink: Sink, unsaved: Mapping[str, str] | None = None, parse: Parse = parse) -> None:
         self.sink = sink

@@ -70,10 +70,7 @@ class OpenCall:
 
 @record
 class Gap:
-    """The place of a missing name: its role, the names that it sees, what it takes, and the calls around it.
-
-    Of a `member`, `before` is what stands before the dot; of a `pattern`, its type is the sub-block's.
-    """
+    """The place of a missing name. `before` stands before the dot of a `member`; its type is the sub-block of a `pattern`."""
 
     role: GapRole
     scope: NameScope

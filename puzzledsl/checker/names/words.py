@@ -120,10 +120,7 @@ _JUDGED_WORDS = frozenset(("quality", "accuracy", "kept", "agreement", "perplexi
 
 
 def report_unknown_names(ctx: Context) -> None:
-    """Report each undeclared name of a file once, at its first use; a note lists the other lines.
-
-    If uses on several lines agree on a name close to an unused declaration, the declaration is the misspelling.
-    """
+    """Report each undeclared name once, at its first use; or the unused declaration that uses on several lines agree to mean."""
     forgotten = [(file, name) for file, name in ctx.unknown if name in shipped_names()]
     for (file, name), uses in ctx.unknown.items():
         uses.sort(key=lambda use: use[0])

@@ -55,10 +55,7 @@ class _Kind:
 
 @dataclass(slots=True, eq=False)
 class ChoiceReader:
-    """Reader of one space's choices and overrides. It sets `info.incomplete` if a part is unreadable.
-
-    `emptied` has the override that left a layer nothing, and what it had before.
-    """
+    """Reader of one space's choices and overrides. `emptied`: the override that left a layer nothing, and what it had before."""
 
     ctx: Context
     info: SpaceInfo
@@ -67,11 +64,7 @@ class ChoiceReader:
     def alternatives(
         self, expr: tree.Expr, scope: Scope, sub_block: SubBlock, layers: Sequence[int], *, each: bool
     ) -> dict[int, Choice]:
-        """Return the alternatives that an expression denotes in each of some layers.
-
-        Without `each`, an alternative is for the layers that can have it, and a mistake if none can. With `each`, it
-        is a mistake if one of the layers cannot have it.
-        """
+        """Return the alternatives of each of some layers: with `each`, all must be able to have them; without, at least one."""
         found: dict[int, Choice] = {}
         for kind in self._read_all(expr, scope, sub_block, layers, each=each):
             found |= dict.fromkeys(kind.layers, tuple(kind.found))

@@ -36,7 +36,7 @@ class _Value(NamedTuple):
 
 
 class _Rule(NamedTuple):
-    """A rule. `marks`: each symbol's value is kept (`+`), inlined (`*`) or dropped (`-`); `unit`: its one value stays as it is."""
+    """A rule. `marks`: a symbol's value is kept (`+`), inlined (`*`) or dropped (`-`); `unit`: its one value stays as it is."""
 
     origin: str
     name: str
@@ -93,7 +93,7 @@ class Machine:
         return {k for k in state if k.isupper() and k not in ("ERROR", "$END") and self.accepts(k)}
 
     def take(self, tokens: Sequence[Token], at: int = 0, stops: frozenset[str] | None = None) -> int:
-        """Consume the token at `at` and, with `stops`, those behind it, to the first that is not acceptable or of a kind in `stops`.
+        """Consume the token at `at` and, with `stops`, those behind it, to the first that is not acceptable or in `stops`.
 
         Return the index of the first one that is left. The automaton reduces before it shifts, maybe for a token that it refuses.
         """

@@ -12,11 +12,9 @@ from puzzledsl.ir.nodes import Shape
 
 
 def fact(alternative: Alternative, attribute: str, shape: Shape) -> int:
-    """Return an integer attribute of one alternative in a layer of `shape`.
+    """Return a figure of an alternative in a layer of `shape`, 0 if it lacks it. Raises ValueError for a name that is none.
 
-    `kv_heads`; `window` in tokens (0 if nothing caps the KV length); `width` in intermediate channels (summed over
-    all experts for moe); `params`; `active_params`, those that one token uses; `experts` and `top_k` (0 without a
-    mixture). An attribute that the alternative lacks is 0. Raises ValueError for a name that is no attribute.
+    `window` is 0 if nothing caps the KV length; `width` is the sum over a mixture's experts.
     """
     match attribute:
         case "params":
@@ -58,10 +56,7 @@ def total_params(shape: Shape, name: str = "params") -> int:
 
 
 def parent_fact(shape: Shape, name: str) -> int | str | bool | None:
-    """Return one of the language's `PARENT_FACTS`, as in `llama.layers`; None if it differs from layer to layer.
-
-    Layers that have nothing of the kind do not count: `experts` are those of the mixtures, 0 if there is none.
-    """
+    """Return one of `PARENT_FACTS`; None if it differs between the layers that have something of the kind."""
     if name in ("params", "active_params"):
         return total_params(shape, name)
     if name not in _HAVING:

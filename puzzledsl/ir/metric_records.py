@@ -1,7 +1,4 @@
-"""Metrics of a scenario: one record each, read by the language, cost reports, searches and reports.
-
-`costs.metrics` evaluates them of a model's costs; the verifier alone has its own evaluation.
-"""
+"""Metrics of a scenario: a record each, read by the language, costs, searches and reports; the verifier evaluates them itself."""
 
 from __future__ import annotations
 

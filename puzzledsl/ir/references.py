@@ -111,10 +111,7 @@ def space_of(program: Program, declaration: OfASpace) -> str:
 
 
 def children_in_full(program: Program, evaluation: str) -> tuple[str, ...]:
-    """Return the children that answer the tasks and are timed. The parent always is.
-
-    They are those that `full` names; without it, the child of `of` and the untrained child it came from.
-    """
+    """Return the children that answer the tasks and are timed, beside the parent: `full`, else that of `of` and its untrained one."""
     declaration = program.evals[evaluation]
     usual = (search_behind(program, declaration.of), declaration.of)
     return tuple(dict.fromkeys(declaration.full or usual))
@@ -149,11 +146,7 @@ def drops_by_influence(search: Search) -> bool:
 
 
 def influence_score(program: Program, search: Search) -> str | None:
-    """Return the score whose block influences a search reads.
-
-    It is the first measured score that its goal and requirements mention, else the first one of its space that is measured
-    in the parent.
-    """
+    """Return the score whose block influences a search reads: the first measured one that it mentions, else of its space."""
     for name in (*mentioned_scores(search), *program.scores):
         score = program.scores[name]
         if isinstance(score.method, ReplaceOne) and score.space == search.space:
@@ -183,10 +176,7 @@ def without_judges(program: Program, search: str) -> Program:
 
 
 def refined_score(program: Program, search: Search) -> str | None:
-    """Return the score that measured children refit; None for a search around which none can be measured.
-
-    It predicts what judges measure, where a requirement is about that; else it is what the search minimises alone.
-    """
+    """Return the score that measured children refit: it predicts what judges measure, else is what the search minimises alone."""
     for requirement in search.requirements:
         if isinstance(requirement, nodes.LinearRequirement) and requirement.judged:
             term = requirement.left.terms[0].term

@@ -52,10 +52,7 @@ class Fit:
 
 
 def fit(runtime: Runtime, shape: Shape, choices: Choices, computation: Computation = USUAL) -> Fit:
-    """Return the first architecture that can run every choice; without one, that which lacks least.
-
-    Layers of a parent that is a child are asked about as those of the family that it came from.
-    """
+    """Return the first architecture that can run every choice, else that which lacks least; of a child as parent, by its base."""
     on_bases = [
         ([on_base(a, own) for a in attentions], [on_base(a, own) for a in ffns])
         for (attentions, ffns), own in zip(choices, shape.each, strict=True)
@@ -135,10 +132,7 @@ def zero_attention(architecture: Architecture) -> GqaAttention:
 def extra_params(
     architecture: Architecture, found: Lowered, shape: Shape, alternative: Alternative | None = None
 ) -> int:
-    """Return the number of parameters that a lowered alternative (None: a property of the model) has in excess.
-
-    Padding is counted up to the parent's width, the widest that a layer can have; a pure mixture has none.
-    """
+    """Return the parameters that a lowered alternative (None: the model) has in excess; padding up to the parent's width."""
     hidden, widest = shape.hidden, MlpFfn(width=max(shape.intermediate, architecture.zero_ffn_width))
     match found.way:
         case "zero_ffn" if isinstance(architecture.width, Lowered):
@@ -180,10 +174,7 @@ def fit_in(program: Program, space: str, engine: Engine) -> Fit:
 
 
 def measured_in(program: Program, space: str | None) -> Iterator[tuple[Scenario, Hardware]]:
-    """Yield the scenarios on measured hardware whose engine runs every child of the space, in the order of the source.
-
-    Without a space: those in PyTorch alone, which runs everything.
-    """
+    """Yield the scenarios on hardware whose engine runs every child of the space; without a space, those in PyTorch alone."""
     for scenario in program.scenarios.values():
         hardware = program.hardware[scenario.hardware]
         if isinstance(hardware.spec, MeasuredHardware):

@@ -129,9 +129,7 @@ def reachable(
         key = (id(choice), id(own), *(id(figure) for _, figure in here))
         if here and key not in memo:
             pairs = [(a, f) for a in choice.attention for f in choice.ffn]
-            memo[key] = frozenset(
-                sum((c * figure(pair, own) for c, figure in here), Fraction(0)) for pair in pairs
-            )
+            memo[key] = frozenset(sum(c * of(pair, own) for c, of in here) + Fraction(0) for pair in pairs)
         if here:
             totals.append(memo[key])
     if ends is not None and params:
@@ -166,9 +164,7 @@ class Layerwise:
     """Possible truths of formulas over a space whose layers choose independently."""
 
     def __init__(self, layers: Layers, ends: nodes.EndsChoice | None = None) -> None:
-        self.layers: Sequence[nodes.LayerChoice | nodes.EndsChoice] = (
-            layers if ends is None else (*layers, ends)
-        )
+        self.layers = (*layers, *([] if ends is None else [ends]))
         self._known: dict[tuple[int, nodes.Logic], Truth] = {}
 
     def verdict(self, formula: nodes.Logic) -> Truth:
@@ -237,9 +233,8 @@ def warn_of_exclusive(ctx: Context, program: nodes.Program, impossible: set[node
         for requirement in search.requirements:
             where, ends = _ends(ctx, requirement)
             ends, span = [] if where in impossible else ends, ctx.span_of(where)
-            opposite = (
-                (end, *tightest[key]) for end in ends if (key := (end.about, not end.is_upper)) in tightest
-            )
+            sides = ((end, tightest.get((end.about, not end.is_upper))) for end in ends)
+            opposite = ((end, *side) for end, side in sides if side is not None)
             apart = next((each for each in opposite if each[0].excludes(each[1])), None)
             if apart is not None:
                 low, high = sorted(apart[:2], key=lambda end: end.is_upper)

@@ -55,10 +55,8 @@ def _judges(ctx: Context, program: nodes.Program) -> None:
         data = program.data[judge.data]
         met = [name for name in readers if references.overlap(program.data[name], data)]
         found = [("documents", reader) for reader in dict.fromkeys(r for name in met for r in readers[name])]
-        asked = [
-            ("questions", f"eval `{e.name}`") for e in program.evals.values() if {*e.tasks} & {*judge.tasks}
-        ]
-        for what, reader in (found or asked)[:1]:
+        same = (e.name for e in program.evals.values() if {*e.tasks} & {*judge.tasks})
+        for what, reader in (found or [("questions", f"eval `{name}`") for name in same])[:1]:
             said: Args = {"judge": judge.name, "what": what, "reader": reader, "found": ""}
             ctx.report(stage_errors.JudgedOnWhatIsRead(ctx.span_of(judge.where), **said))
 
@@ -395,9 +393,7 @@ def _engines(ctx: Context, program: nodes.Program) -> None:
             what, dtype = rounded
             ctx.report(errors.FullIsRounded(span, secondary=beside, what=what, dtype=dtype, **said))
         if any((fitted := fit_in(program, space, engine)).absent):
-            words = (
-                (f"`{k.alternative.name}` in {layers_in_words(list(k.layers))}", k) for k in fitted.lacks
-            )
+            words = ((f"`{k.alternative.name}` in {layers_in_words([*k.layers])}", k) for k in fitted.lacks)
             absent = (*fitted.model, *((what, lack.support) for what, lack in words))
             what, reason = next((what, s.reason) for what, s in absent if isinstance(s, Absent))
             help = "measure in another engine: `measured(engine: torch)` runs everything"

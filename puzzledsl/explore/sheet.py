@@ -199,9 +199,7 @@ class Sheet:
         return Source(opened.found.root, opened.found.compared), found.requirements
 
     def _choice(self, choice: Choice) -> LogicRequirement:
-        chosen: nodes.Logic = nodes.Is(
-            layer=choice.layer, sub_block=choice.sub_block, alternatives=choice.names
-        )
+        chosen = nodes.Is(layer=choice.layer, sub_block=choice.sub_block, alternatives=choice.names)
         at, line = self.search.where, self.search.where.end_line
         text = self.condition(choice)
         place = nodes.Where(file=at.file, line=line, column=1, end_line=line, end_column=1, text=text)
@@ -336,9 +334,7 @@ def pattern_of(alternative: Alternative, others: tuple[Alternative, ...], shape:
             alike = [a for a in named if all(_value(a, field, shape) == own[field] for field in chosen)]
             if alike == [alternative]:
                 uncapped = {f for f in chosen if f == "window" and own[f] == UNCAPPED}
-                inside = ", ".join(
-                    f"{field}: {FULL if field in uncapped else own[field]}" for field in chosen
-                )
+                inside = ", ".join(f"{f}: {FULL if f in uncapped else own[f]}" for f in chosen)
                 return f"{word}({inside})" if inside else word
     return None
 

@@ -89,7 +89,7 @@ def conflict_view(sheet: Sheet, question: Question, answer: Answer) -> dict[str,
     result, places = answer.result, requirements_by_place(answer.subject.search)
     stated = sheet.stated(question)
     owners: dict[object, dict[str, int]] = {
-        sheet.condition(choice): {"choice": i} for i, choice in enumerate(question.choices)
+        sheet.condition(c): {"choice": i} for i, c in enumerate(question.choices)
     }
     for number, own in stated.items():
         owners |= {(r.where.text, r.where.line): {"statement": number} for r in own}
@@ -139,9 +139,7 @@ def comparison_view(kept: Answer, now: Answer) -> dict[str, Any]:
     """Both strips, the layers that differ, and the metrics side by side."""
     pairs = list(zip(kept.layers, now.layers, strict=False))
     changed = [i for i, (a, b) in enumerate(pairs) if a != b]
-    both = [
-        (i, label, *(getattr(each, part) for each in pairs[i])) for i in changed for part, label in LABELS
-    ]
+    both = [(i, label, *(getattr(c, part) for c in pairs[i])) for i in changed for part, label in LABELS]
     html = filled(
         "comparison.html.j2",
         strip=strip_of(kept.subject),

@@ -111,7 +111,7 @@ def space_of(program: Program, declaration: OfASpace) -> str:
 
 
 def children_in_full(program: Program, evaluation: str) -> tuple[str, ...]:
-    """Return the children that answer the tasks and are timed, beside the parent: `full`, else that of `of` and its untrained one."""
+    """Return the children that answer the tasks and are timed: `full`, else that of `of` and its untrained one."""
     declaration = program.evals[evaluation]
     usual = (search_behind(program, declaration.of), declaration.of)
     return tuple(dict.fromkeys(declaration.full or usual))
@@ -168,9 +168,7 @@ def judged_by(search: Search) -> tuple[nodes.Judged, ...]:
 def without_judges(program: Program, search: str) -> Program:
     """Return a program whose search has no requirements on figures that judges measure."""
     declared = program.searches[search]
-    kept = [
-        r for r in declared.requirements if not isinstance(r, nodes.LinearRequirement) or r.judged is None
-    ]
+    kept = [r for r in declared.requirements if isinstance(r, nodes.LogicRequirement) or not r.judged]
     changed = declared.model_copy(update={"requirements": tuple(kept)})
     return program.model_copy(update={"searches": {**program.searches, search: changed}})
 

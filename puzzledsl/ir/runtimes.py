@@ -79,9 +79,8 @@ def _split(lack: Lack, kept: Sequence[tuple[Alternative, Alternative]]) -> Itera
 
 def _fit(architecture: Architecture, shape: Shape, choices: Choices, computation: Computation) -> Fit:
     found: dict[tuple[SubBlock, Alternative, Support, bool], list[int]] = {}
-    offered = [
-        (a, own) for own, of_layer in zip(shape.each, choices, strict=True) for each in of_layer for a in each
-    ]
+    layers = zip(shape.each, choices, strict=True)
+    offered = [(a, own) for own, of_layer in layers for each in of_layer for a in each]
     sizes = (a.attended(own) for a, own in offered if a.sub_block == "attention")
     windows = _others(architecture.other_windows, (size for size in sizes if size is not None))
     routed = [a.routing(own) for a, own in offered if _is_mixture(a, own)]
@@ -106,9 +105,7 @@ def _fit(architecture: Architecture, shape: Shape, choices: Choices, computation
                 if answer.kind != "native":
                     later = alternative.served(architecture, own, first=False)
                     found.setdefault((sub_block, alternative, answer, answer == later), []).append(layer)
-    lacks = tuple(
-        Lack(s, alternative, answer, tuple(at)) for (s, alternative, answer, _), at in found.items()
-    )
+    lacks = tuple(Lack(s, a, answer, tuple(at)) for (s, a, answer, _), at in found.items())
     return Fit(architecture, tuple(architecture.of_model(shape, computation)), lacks)
 
 

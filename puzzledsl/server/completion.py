@@ -87,9 +87,7 @@ def _names_something(written: Written) -> bool:
     kinds = [token.type for token in written.statement]
     if kinds[0] in ("LET", "FN", "PARAM"):
         return "EQUAL" not in kinds and "COLON" not in kinds
-    return (
-        not written.opened and kinds[0] == "NAME" and len(kinds) <= 2 and str(written.statement[0]) in KINDS
-    )
+    return not written.opened and len(kinds) <= 2 and kinds[0] == "NAME" and written.statement[0] in KINDS
 
 
 def _in_gap(document: Document, gap: Gap) -> Items:

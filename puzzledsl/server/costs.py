@@ -67,9 +67,8 @@ def workplaces(ctx: Context, shape: Shape) -> list[Workplace]:
 def _of_parent(hardware: RooflineHardware, shape: Shape, scenario: Scenario) -> Sequence[ScenarioCosts]:
     """Return the costs of a space that has the parent alone."""
     layers = (LayerChoice.of_parent(),) * shape.layers
-    return roofline_costs(
-        hardware, shape, Space(name="", parent="", layers=layers, where=scenario.where), scenario
-    )
+    space = Space(name="", parent="", layers=layers, where=scenario.where)
+    return roofline_costs(hardware, shape, space, scenario)
 
 
 def cost_tables(ctx: Context, shape: Shape, alternatives: Sequence[Here]) -> str:

@@ -59,9 +59,7 @@ class Lines:
 
     def range(self, span: Span) -> types.Range:
         """Convert a span to the editor's range."""
-        return types.Range(
-            self.position(span.line, span.column), self.position(span.end_line, span.end_column)
-        )
+        return types.Range(*(self.position(at.line, at.column) for at in (span.start, span.end)))
 
     def place(self, position: types.Position) -> tuple[int, int]:
         """Convert an editor's position to a line and column of spans. One inside a character is moved before it."""

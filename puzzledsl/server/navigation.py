@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lsprotocol import types
@@ -54,16 +54,14 @@ def definition(document: Document, line: int, column: int) -> types.Location | N
     return types.Location(document.project.uri_of(symbol.file.path), lines.range(symbol.span))
 
 
-def references(
-    document: Document, line: int, column: int, *, with_declaration: bool = True
-) -> list[types.Location]:
+def references(document: Document, line: int, column: int, declared: bool = True) -> list[types.Location]:
     """Return every use of the name at a position, in all programs of the workspace."""
     symbol = document.symbol_at(line, column)
     return [
         types.Location(other.uri, other.lines.range(o.span))
         for other, found in (uses(document, symbol) if symbol is not None else ())
         for o in found
-        if with_declaration or o.role != "declares"
+        if declared or o.role != "declares"
     ]
 
 
@@ -117,9 +115,7 @@ def outline(document: Document) -> list[types.DocumentSymbol]:
     return _symbols(document, document.parsed[0].items)
 
 
-def _symbols(
-    document: Document, nodes: tuple[tree.Item, ...] | tuple[tree.Stmt, ...]
-) -> list[types.DocumentSymbol]:
+def _symbols(document: Document, nodes: Sequence[tree.Item | tree.Stmt]) -> list[types.DocumentSymbol]:
     return [symbol for node in nodes if (symbol := _symbol(document, node)) is not None]
 
 
@@ -193,9 +189,8 @@ def rename(document: Document, line: int, column: int, new: str) -> types.Worksp
     changes: Changes = []
     for other, found in uses(document, symbol):
         if other.parsed[0].broken:
-            raise RenameRefused(
-                f"`{other.path.name}` cannot be read to its end: mend its syntax first, or uses may be missed"
-            )
+            mend = "mend its syntax first, or uses may be missed"
+            raise RenameRefused(f"`{other.path.name}` cannot be read to its end: {mend}")
         if found:
             changes.append((other, found))
     if new != occurrence.name:
@@ -243,7 +238,7 @@ def _try_out(project: Project, changes: Changes, new: str) -> None:
                 at = f"{one.path.name}:{old_name.span.line}"
                 raise RenameRefused(f"`{new_name.name}` would mean something else at {at}")
         old_errors, new_errors = (
-            [d for d in document.inspected[0].diagnostics if d.severity == "error"] for document in (one, two)
+            [d for d in of.inspected[0].diagnostics if d.severity == "error"] for of in (one, two)
         )
         more = Counter(d.code for d in new_errors) - Counter(d.code for d in old_errors)
         if more:

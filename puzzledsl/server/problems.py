@@ -36,9 +36,8 @@ def problems(document: Document) -> list[types.Diagnostic]:
         file = files.get(key_of(path)) if path is not None else None
         reached = files_of(file).keys() - told if file is not None else set()
         told |= reached
-        here = [
-            d for d in checked.diagnostics if d.span and d.span.file in reached and not is_own(document, d)
-        ]
+        there = (d for d in checked.diagnostics if d.span and d.span.file in reached)
+        here = [d for d in there if not is_own(document, d)]
         if not here:
             continue
         many = f"{len(here)} mistakes" if len(here) > 1 else "a mistake"

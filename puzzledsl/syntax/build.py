@@ -150,9 +150,7 @@ class _Builder:
                 self.sink.add(errors.BadEscape(span, escape=match.group()))
             return _ESCAPES.get(letter, match.group())
 
-        return tree.String(
-            span=span_of(token, self.words.file), value=re.sub(r"\\(.)", unescape, token[1:-1])
-        )
+        return tree.String(span=self.at(token), value=re.sub(r"\\(.)", unescape, token[1:-1]))
 
     def number(self, token: Token) -> tree.Expr:
         """Return a number; BadExpr, and a diagnostic, for one without a value."""
@@ -209,9 +207,7 @@ class _Builder:
             raise _TooDeep
         left = self.expr(kids[0], depth)
         for op, branch in zip(kids[1::2], kids[2::2], strict=True):
-            end = (
-                whole.end if branch is kids[-1] else self.at(branch).end
-            )  # the whole ends behind a closing bracket
+            end = whole.end if branch is kids[-1] else self.at(branch).end  # which a bracket may close
             right = self.expr(branch, depth)
             left = tree.Binary(span=whole.start.to(end), op=str(op), left=left, right=right)  # type: ignore[arg-type]
         return left  # type: ignore[no-any-return]

@@ -350,9 +350,7 @@ def _cuts(line: Line) -> Sequence[int]:
             if cuts := [i for i in at if kinds[i] == kind]:
                 return cuts
         groups = [[i + 1 for i in at if kinds[i] == "COMMA" and i + 1 < len(kinds)]]
-        groups += [
-            [i for i in at if kinds[i] in signs and kinds[i - 1] in _ENDS_OPERAND] for signs in _BEFORE_LAST
-        ]
+        groups += [[i for i in at if kinds[i] in of and kinds[i - 1] in _ENDS_OPERAND] for of in _BEFORE_LAST]
         for group in filter(
             None, groups
         ):  # the last cut that leaves at most LIMIT columns before it, else the first

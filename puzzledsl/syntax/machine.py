@@ -122,9 +122,8 @@ class Machine:
                 start = next((v.start for v in replaced if v.start), None)
                 end = next((v.end for v in reversed(replaced) if v.end), None)
                 alone = rule.single and len(children) == 1
-                values.append(
-                    _Value(children[0] if alone else Branch(rule.name, children, start, end), start, end)
-                )
+                node = children[0] if alone else Branch(rule.name, children, start, end)
+                values.append(_Value(node, start, end))
                 states.append(table[states[-1]][rule.origin])
                 if states[-1] == self._end:
                     return index

@@ -84,9 +84,8 @@ def unexpected(place: Place) -> Diagnostic:
         return errors.ReservedWord(place.where, word=str(token))
     where = after(before, file) if token.type == "_NL" and before is not None else place.where
     help, fixes = next((known for form in _FORMS if (known := form(place)) is not None), ("", ()))
-    return errors.UnexpectedToken(
-        where, _label(expected, place.kind_before), found=found(token), help=help, fixes=fixes
-    )
+    label = _label(expected, place.kind_before)
+    return errors.UnexpectedToken(where, label, found=found(token), help=help, fixes=fixes)
 
 
 def found(token: Token) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
-from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Sink
+from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, Sink
 from puzzledsl.language.words import DECLARATIONS, FUNCTIONS, STATEMENT_KEYWORDS
 from puzzledsl.syntax import errors
 from puzzledsl.syntax.tokens import Token, Words, after, span_of, virtual
@@ -162,9 +162,8 @@ class _Layout:
 
     def _has_arguments(self) -> bool:
         """Return True if this statement has `name: value` outside brackets: their opener is lost."""
-        before = takewhile(
-            lambda kind: kind not in {"_NL"} | _BRACES | _ASSIGNS, (t.type for t in reversed(self.out))
-        )
+        ends = {"_NL"} | _BRACES | _ASSIGNS
+        before = takewhile(lambda kind: kind not in ends, (t.type for t in reversed(self.out)))
         return "COLON" in before
 
     def inside(self, token: Token, declaration: bool) -> Token:
@@ -212,9 +211,8 @@ class _Layout:
             # of names that a cut `use` lost, nobody knows
             lost = any(token.type == "USE" and token.line == opener.line for token in self.out)
             fixes = [] if lost else [Fix.insert(where, text, safe=False)]
-            error = errors.Unclosed(
-                where, f"expected `{text}`", opener=str(opener), closer=text, secondary=[label], fixes=fixes
-            )
+            signs: Args = {"opener": str(opener), "closer": text, "secondary": [label]}
+            error = errors.Unclosed(where, f"expected `{text}`", fixes=fixes, **signs)
             self._report(error, before)
             self.words.tainted.add(opener.line)
         self.out.insert(end, virtual(kind, text, before))

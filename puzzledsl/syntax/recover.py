@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 
-from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Sink
+from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, Sink
 from puzzledsl.base.suggest import closest
 from puzzledsl.language.words import DECLARATIONS, STATEMENT_KEYWORDS, TOP_KEYWORDS
 from puzzledsl.syntax import errors
@@ -212,9 +212,8 @@ class _Driver:
             label = Label(span_of(opener, self.words.file), "opened here")
             if opener.line not in self.words.tainted:
                 fix = Fix.insert(where, "\n}" if last.line != opener.line else " }", safe=False)
-                error = errors.Unclosed(
-                    where, "expected `}`", opener="{", closer="}", secondary=[label], fixes=[fix]
-                )
+                signs: Args = {"opener": "{", "closer": "}", "secondary": [label]}
+                error = errors.Unclosed(where, "expected `}`", fixes=[fix], **signs)
                 self.sink.add(error)
                 self.mistakes += 1
         while self.braces:

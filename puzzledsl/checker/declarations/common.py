@@ -17,7 +17,7 @@ from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.expressions import settings as reading
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.settings import Entry, Settings
-from puzzledsl.checker.expressions.values import SpaceInfo
+from puzzledsl.checker.expressions.values import Scope, SpaceInfo, Symbol, Value
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fixed_params
@@ -33,7 +33,7 @@ class Declared:
     """A declaration that is lowered."""
 
     ctx: Context
-    symbol: values.Symbol
+    symbol: Symbol
 
     @property
     def decl(self) -> tree.Decl:
@@ -78,7 +78,7 @@ class Declared:
         if decl.target is not None and not kind.targets:
             self.ctx.misplaced(decl.target.span, f"`{decl.preposition}`", self.thing)
 
-    def target(self, *kinds: str) -> values.Symbol | None:
+    def target(self, *kinds: str) -> Symbol | None:
         """Return what stands after `of` or `on`, of a kind it can build on or of `kinds`; None, reported, if that is wrong."""
         ctx, symbol, decl, preposition = self.ctx, self.symbol, self.decl, self.kind.preposition
         kinds, named = kinds or self.kind.targets, decl.target
@@ -96,9 +96,9 @@ class Declared:
             fixes = [] if gap is None else [Fix.replace(gap, f" {preposition} ", help, safe=False)]
             said: Args = {"what": f"`{decl.preposition}`", "where": self.thing, "help": help, "fixes": fixes}
             ctx.refuse(errors.Misplaced(named.span, **said))
-        return None if named is None else ctx.attempt(read_ref, ctx, named, values.Scope(symbol.file), kinds)
+        return None if named is None else ctx.attempt(read_ref, ctx, named, Scope(symbol.file), kinds)
 
-    def head(self, of: values.Symbol | None = None) -> dict[str, Any]:
+    def head(self, of: Symbol | None = None) -> dict[str, Any]:
         """Return the fields that its head gives: name, comment, place, and the name of what it builds on."""
         found: dict[str, Any] = {"name": self.ctx.name_of(self.symbol), "doc": self.decl.doc}
         if field := self.kind.of:
@@ -108,15 +108,15 @@ class Declared:
     def body(self) -> tuple[Settings, dict[str, tree.Section]]:
         """Return the settings and sections of its body."""
         found = Settings(self.ctx, self.thing, self.symbol.span, self.kind.settings)
-        scope = self.ctx.scopes[self.symbol] = values.Scope(self.symbol.file).inner()
+        scope = self.ctx.scopes[self.symbol] = Scope(self.symbol.file).inner()
         sections = from_body(found, self.decl, scope, tuple(self.kind.sections))
         found.quiet_about_missing |= self.decl.body is None
         return found, sections
 
-    def section(self, name: str, section: tree.Section | None, scope: values.Scope | None = None) -> Settings:
+    def section(self, name: str, section: tree.Section | None, scope: Scope | None = None) -> Settings:
         """Return the settings of its section `name`, which may be misspelt or not there. Its `let`s are its own."""
         inner, place = (
-            (scope or values.Scope(self.symbol.file)).inner(),
+            (scope or Scope(self.symbol.file)).inner(),
             section.name if section else self.symbol,
         )
         found = Settings(self.ctx, f"`{name}`", place.span, self.kind.sections[name].settings)
@@ -128,7 +128,7 @@ class Declared:
         """Return the call right of its `=`. Refuse a declaration without one."""
         if self.decl.value is None or self.kind.value is None:
             raise Refused
-        return reading.read_call(self.ctx, self.decl.value, values.Scope(self.symbol.file), self.kind.value)
+        return reading.read_call(self.ctx, self.decl.value, Scope(self.symbol.file), self.kind.value)
 
     def arguments(self, call: values.Constructed) -> Settings:
         """Return the arguments of the call right of its `=`."""
@@ -156,14 +156,14 @@ class Declared:
                 self.missing("`data`", f"write `data = {known[0].name}`; there are {listed}")
         return None if found is None else self.ctx.name_of(found)
 
-    def scope_about(self, info: SpaceInfo) -> values.Scope:
+    def scope_about(self, info: SpaceInfo) -> Scope:
         """Return the scope of a declaration about a space, and record both for editors."""
         self.ctx.infos[self.symbol] = info
-        scope = self.ctx.scopes[self.symbol] = values.Scope(self.symbol.file).inner(space_names(info))
+        scope = self.ctx.scopes[self.symbol] = Scope(self.symbol.file).inner(space_names(info))
         return scope
 
 
-def space_names(info: SpaceInfo) -> dict[str, values.Value]:
+def space_names(info: SpaceInfo) -> dict[str, Value]:
     """Return the names that a space defines for its own statements and for its searches' expressions."""
     one, layers = Fraction(1), info.all_layers
     active: list[values.TermKey] = [("fact", p, "active_params", i) for p in SUB_BLOCKS for i in layers]
@@ -180,14 +180,14 @@ def space_names(info: SpaceInfo) -> dict[str, values.Value]:
     }
 
 
-def space_info(ctx: Context, space: values.Symbol) -> SpaceInfo | None:
+def space_info(ctx: Context, space: Symbol) -> SpaceInfo | None:
     """Return the checker's knowledge of a declared space; None if the space or its parent could not be read."""
     ctx.lower(space, nodes.Space)
     return ctx.infos.get(space)
 
 
 def from_body(
-    found: Settings, decl: tree.Decl | tree.Section, scope: values.Scope, names: Sequence[str] = ()
+    found: Settings, decl: tree.Decl | tree.Section, scope: Scope, names: Sequence[str] = ()
 ) -> dict[str, tree.Section]:
     """Enter the settings of a body; return its sections. Other statements are reported. `let`s go into `scope`."""
     ctx, thing, table = found.ctx, found.thing, found.table
@@ -215,7 +215,7 @@ def from_body(
     return parts
 
 
-def shared_statement(ctx: Context, statement: tree.Stmt, scope: values.Scope, thing: str) -> None:
+def shared_statement(ctx: Context, statement: tree.Stmt, scope: Scope, thing: str) -> None:
     """Read a `let` or `assert`, which every body may have; report another statement, which is in the wrong place."""
     match statement:
         case tree.Let(name=name):  # visible to the statements after it
@@ -256,7 +256,7 @@ def misplaced(ctx: Context, statement: tree.Stmt, thing: str) -> None:
     ctx.misplaced(span, what, thing, help)
 
 
-def check_assert(ctx: Context, statement: tree.Assert, scope: values.Scope) -> None:
+def check_assert(ctx: Context, statement: tree.Assert, scope: Scope) -> None:
     """Evaluate an assertion and report it where it is false, or not known before the search."""
     value = ctx.value(statement.condition, scope)
     span = statement.condition.span
@@ -275,7 +275,7 @@ def check_assert(ctx: Context, statement: tree.Assert, scope: values.Scope) -> N
             ctx.report(errors.NotARequirement(span, **said))
 
 
-def _failing(ctx: Context, condition: tree.Expr, scope: values.Scope) -> tuple[Span, str]:
+def _failing(ctx: Context, condition: tree.Expr, scope: Scope) -> tuple[Span, str]:
     """The part that is false, and its sides' values."""
     while isinstance(condition, tree.Binary) and condition.op == "and":
         left = ctx.value(condition.left, scope)

@@ -10,7 +10,7 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import Declared
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.settings import lower
-from puzzledsl.checker.expressions.values import SpaceInfo
+from puzzledsl.checker.expressions.values import SpaceInfo, Symbol
 from puzzledsl.ir import nodes
 
 
@@ -54,7 +54,7 @@ class SumOfDrops(Diagnostic, code="E0434"):
     help_template = "declare a `judge`, and bound what it measures of whole children: `require {instead}`"
 
 
-def lower_judge(ctx: Context, symbol: values.Symbol) -> nodes.Judge | None:
+def lower_judge(ctx: Context, symbol: Symbol) -> nodes.Judge | None:
     """`judge taste of smollm = tasks("a.jsonl") { data = heldout, items = 200 }`."""
     judge = Declared(ctx, symbol)
     judge.check_parts(value="allowed", body="needed")
@@ -116,9 +116,7 @@ def report_sums_of_drops(ctx: Context, value: values.Symbolic, span: Span) -> No
     """Report a bound on a sum of drops in accuracy or agreement."""
     for key in value.terms:
         score = ctx.lower(ctx.taken[str(key[1])], nodes.Score) if key[0] == "score" else None
-        metric = (
-            score.method.metric if score is not None and isinstance(score.method, nodes.ReplaceOne) else ""
-        )
+        metric = getattr(score.method, "metric", "") if score is not None else ""
         if score is not None and metric in INSTEAD:
             said: Args = {"score": score.name, "metric": metric, "instead": f"taste.{INSTEAD[metric]}"}
             ctx.report(SumOfDrops(span, **said))
@@ -150,10 +148,11 @@ def predicted(
     if not measures:
         ctx.report(JudgedNotMeasured(span, text=text, children=nodes.JUDGED_CHILDREN))
         return None
-    left = nodes.Linear(
-        terms=(nodes.WeightedTerm(coefficient=Fraction(1), term=nodes.ScoreTerm(score=score)),)
+    term = nodes.WeightedTerm(coefficient=Fraction(1), term=nodes.ScoreTerm(score=score))
+    requirements = tuple(
+        r.model_copy(update={"left": nodes.Linear(terms=(term,))}) if r in judged else r
+        for r in node.requirements
     )
-    requirements = tuple(r.model_copy(update={"left": left}) if r in judged else r for r in node.requirements)
     refine = node.refine or nodes.Refine(children=nodes.JUDGED_CHILDREN, where=first.where)
     return node.model_copy(update={"requirements": requirements, "refine": refine})
 

@@ -22,7 +22,7 @@ from puzzledsl.checker import errors
 from puzzledsl.checker.context import CELLS_PER_STEP, MAX_CELLS, Context
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.numbers import LAYER_TERMS, to_linear
-from puzzledsl.checker.expressions.values import SpaceInfo
+from puzzledsl.checker.expressions.values import Number, SpaceInfo, Value
 from puzzledsl.ir import logic, nodes
 from puzzledsl.ir.facts import fact
 from puzzledsl.ir.logic import Pair, layers_of
@@ -64,7 +64,7 @@ def axis_names(space: SpaceInfo, layer: int, sub_block: SubBlock) -> tuple[str, 
     return tuple(a.name for a in axis(space, layer, sub_block))
 
 
-def layer_of(numbers: Sequence[values.Number]) -> tuple[SpaceInfo, int] | None:
+def layer_of(numbers: Sequence[Number]) -> tuple[SpaceInfo, int] | None:
     """Return the single layer that some numbers depend on; None if they depend on several, on none or on the whole child."""
     found: set[int] = set()
     space: SpaceInfo | None = None
@@ -79,7 +79,7 @@ def layer_of(numbers: Sequence[values.Number]) -> tuple[SpaceInfo, int] | None:
     return (space, found.pop()) if len(found) == 1 and space is not None else None
 
 
-def tables_of(ctx: Context, numbers: Sequence[values.Number], span: Span) -> list[Table] | None:
+def tables_of(ctx: Context, numbers: Sequence[Number], span: Span) -> list[Table] | None:
     """Return some numbers as tables of the one layer they depend on; None without such a layer."""
     at = layer_of(numbers)
     if at is None:
@@ -135,7 +135,7 @@ def _cells(
     )
 
 
-def pointwise(tables: Sequence[Table], dimension: Dimension, of: Callable[..., Fraction]) -> values.Number:
+def pointwise(tables: Sequence[Table], dimension: Dimension, of: Callable[..., Fraction]) -> Number:
     """Apply `of` cell by cell to tables of one layer."""
     first = tables[0]
     cells = tuple(
@@ -145,7 +145,7 @@ def pointwise(tables: Sequence[Table], dimension: Dimension, of: Callable[..., F
     return number_of(Table(first.space, first.layer, cells, dimension))
 
 
-def number_of(table: Table) -> values.Number:
+def number_of(table: Table) -> Number:
     """Return the simplest number with these cells: a constant, a count, a table over one sub-block or one over pairs."""
     attention, ffn, cells = axes_of(table)
     different = sorted({cell for row in cells for cell in row})
@@ -172,7 +172,7 @@ def axes_of(table: Table) -> tuple[tuple[str, ...], tuple[str, ...], Cells]:
     return attention, ffn, cells
 
 
-def as_formula(ctx: Context, value: values.Value, span: Span) -> values.Statement | None:
+def as_formula(ctx: Context, value: Value, span: Span) -> values.Statement | None:
     """Return a statement as a formula, comparisons of layers' numbers among them; None for a bound on metrics."""
     if not isinstance(value, values.Conjunction):
         return value if isinstance(value, values.Formula | values.Boolean) else None
@@ -287,9 +287,8 @@ def truth_of(ctx: Context, formula: values.Formula, at: tuple[SpaceInfo, int], s
     space, layer = at
     rows, columns = (axis_names(space, layer, part) for part in BOTH)
     _afford(ctx, len(rows) * len(columns), formula.size, span)
-    cells = tuple(
-        tuple(Fraction(bool(logic.holds(formula.logic, {layer: Pair(a, f)}))) for f in columns) for a in rows
-    )
+    truths = [[logic.holds(formula.logic, {layer: Pair(a, f)}) for f in columns] for a in rows]
+    cells = tuple(tuple(Fraction(bool(truth)) for truth in row) for row in truths)
     return Table(space, layer, cells)
 
 

@@ -22,6 +22,7 @@ from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.numbers import as_constant, as_whole, between
+from puzzledsl.checker.expressions.values import Scope, Symbol, Value
 from puzzledsl.checker.names.words import read_ref, read_word, shipped_names, unknown_name
 from puzzledsl.language.calls import FORMER_SETTINGS
 from puzzledsl.language.kinds import KINDS
@@ -38,7 +39,7 @@ class Entry:
     """One setting as written."""
 
     expr: tree.Expr
-    scope: values.Scope
+    scope: Scope
     span: Span
 
 
@@ -86,7 +87,7 @@ class Settings:
             what = listed([f"`{key}`" for key in missing])
             self.ctx.report(errors.MissingPart(self.span, thing=self.thing, what=what, help=help))
 
-    def value(self, key: str) -> values.Value:
+    def value(self, key: str) -> Value:
         """Return the value of a setting that is written."""
         entry = self.entries[key]
         return self.ctx.sound(entry.expr, entry.scope)
@@ -112,7 +113,7 @@ class Settings:
             raise Refused
         return node
 
-    def call(self, key: str) -> values.Value:
+    def call(self, key: str) -> Value:
         """Return the call that a setting takes, or the value of anything else that is written."""
         expr, scope, takes = self.entries[key].expr, self.entries[key].scope, self.known(key)
         if isinstance(expr, tree.Call) or (isinstance(expr, tree.Name) and expr.text in takes.calls):
@@ -159,7 +160,7 @@ class Settings:
         if known.bare and isinstance(entry.expr, tree.Name):
             name, local = entry.expr.text, entry.scope.local(entry.expr.text)
             symbol = entry.scope.file.names.get(name)
-            means_text = isinstance(symbol, values.Symbol) and symbol.kind in ("let", "param")
+            means_text = isinstance(symbol, Symbol) and symbol.kind in ("let", "param")
             if not means_text and not isinstance(local, values.Text):
                 return name
         if not known.many:
@@ -167,7 +168,7 @@ class Settings:
         repeated = [key, *(each for each in self.entries if each.isdigit())]
         return tuple(self.attempt(self.text, each) or "" for each in repeated)
 
-    def symbol(self, key: str) -> values.Symbol | None:
+    def symbol(self, key: str) -> Symbol | None:
         """Return the declaration that a setting names; None if it is not written or, reported, wrong."""
         if not self.has(key):
             return None
@@ -235,7 +236,7 @@ def summands(expr: tree.Expr) -> list[tree.Expr]:
     return [expr]
 
 
-def read_call(ctx: Context, expr: tree.Expr, scope: values.Scope, takes: Setting) -> values.Constructed:
+def read_call(ctx: Context, expr: tree.Expr, scope: Scope, takes: Setting) -> values.Constructed:
     """Return a call that a setting takes, or a declaration that it can name."""
     word = expr.function if isinstance(expr, tree.Call) else expr
     arguments = expr.arguments if isinstance(expr, tree.Call) else ()
@@ -243,7 +244,7 @@ def read_call(ctx: Context, expr: tree.Expr, scope: values.Scope, takes: Setting
         return as_call(ctx, ctx.value(expr, scope), expr.span, takes)
     symbol, name = scope.file.names.get(word.text), word.text
     # a `let`, `param` or `fn` hides a word of the language; other declarations do not
-    hides = isinstance(symbol, values.Symbol) and symbol.kind in ("let", "param", "fn")
+    hides = isinstance(symbol, Symbol) and symbol.kind in ("let", "param", "fn")
     local = scope.local(name) is not None
     if name in takes.calls and not local and not hides:
         return values.Constructed(name, arguments, scope, expr.span)
@@ -264,7 +265,7 @@ def read_call(ctx: Context, expr: tree.Expr, scope: values.Scope, takes: Setting
     return values.Constructed(near, arguments, scope, expr.span)
 
 
-def as_call(ctx: Context, value: values.Value, span: Span, takes: Setting) -> values.Constructed:
+def as_call(ctx: Context, value: Value, span: Span, takes: Setting) -> values.Constructed:
     """Return a value that is a call that a setting takes, or a declaration that it can name, called or not."""
     match value:
         case values.Constructed(base=None, name=name) if name in takes.calls:
@@ -272,7 +273,7 @@ def as_call(ctx: Context, value: values.Value, span: Span, takes: Setting) -> va
         case values.Constructed(base=base) if base is not None and base.kind in takes.kinds:
             return value
         case values.Ref(symbol=symbol) if symbol.kind in takes.kinds:
-            return values.Constructed(symbol.name, (), values.Scope(symbol.file), span, base=symbol)
+            return values.Constructed(symbol.name, (), Scope(symbol.file), span, base=symbol)
     help = "a declaration takes one" if isinstance(value, values.Options) else ""
     raise ctx.wrong(span, f"the {takes.noun}", " or ".join(f"`{n}`" for n in takes.calls), value, help)
 

@@ -56,6 +56,9 @@ class Symbol:
         return self.file.key, self.span.line, self.span.column
 
 
+Meant = Symbol | Poison
+
+
 def declared(item: tree.Param | tree.Fn | tree.Let | tree.Decl, file: SourceFile) -> Symbol:
     """Return the name that an item of a file declares, if no other item has taken it."""
     kind = item.kind.text if isinstance(item, tree.Decl) else type(item).__name__.lower()
@@ -72,7 +75,7 @@ class SourceFile:
     text: str
     module: tree.Module
     key: str
-    names: dict[str, Symbol | Poison] = field(default_factory=dict)
+    names: dict[str, Meant] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     error_lines: set[int] = field(default_factory=set)  # of what the parser reported
     error_ranges: list[tuple[int, int]] = field(
@@ -232,7 +235,7 @@ class Loader:
             case _:
                 assert_never(item)
 
-    def _bind(self, file: SourceFile, name: str, symbol: Symbol | Poison, span: Span) -> None:
+    def _bind(self, file: SourceFile, name: str, symbol: Meant, span: Span) -> None:
         before = (
             file.names.setdefault(name, symbol) if name else symbol
         )  # the parser reports one without a name
@@ -250,16 +253,14 @@ class Loader:
             self._bind(file, alias.text, symbol, alias.span)
         elif use.names:
             for name in use.names:
-                self._bind(file, name.text, self._imported(name, use, used, file), name.span)
+                self._bind(file, name.text, self._imported(name, use.path.value, used, file), name.span)
         elif used is None:
             file.lost_names = True
         else:
             for symbol in (symbol for symbol in used.symbols() if symbol.file is used):
                 self._bind(file, symbol.name, symbol, use.path.span)
 
-    def _imported(
-        self, name: tree.Name, use: tree.Use, used: SourceFile | None, file: SourceFile
-    ) -> Symbol | Poison:
+    def _imported(self, name: tree.Name, path: str, used: SourceFile | None, file: SourceFile) -> Meant:
         """Return what a name of a `use` in a file means in the file that is used; a missing one is reported."""
         if used is None or not name.text or used.declares_unread(name.text):
             return POISON
@@ -270,7 +271,7 @@ class Loader:
             self._bind(file, near, used.names[near], name.span)
         names = [f"`{s.name}`" for s in used.symbols() if s.file is used]
         known = "it declares " + ", ".join(names[:12]) + (" …" if len(names) > 12 else "") if names else ""
-        said: Args = {"path": use.path.value, "name": name.text}
+        said: Args = {"path": path, "name": name.text}
         self.sink.add(errors.NotDeclaredThere(name.span, near=near, help=known, **said))
         return POISON
 

@@ -22,7 +22,7 @@ from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.numbers import EXAMPLES, unit_fixes, would_do
-from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol, article
+from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol, Value, article
 from puzzledsl.ir.judge_nodes import JUDGED
 from puzzledsl.language import words
 from puzzledsl.language.calls import CONSTRUCTORS
@@ -32,7 +32,7 @@ from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import parse
 
 
-def read_word(ctx: Context, expr: tree.Expr, scope: values.Scope, words: Sequence[str], what: str) -> str:
+def read_word(ctx: Context, expr: tree.Expr, scope: Scope, words: Sequence[str], what: str) -> str:
     """Return a word of a closed list, written bare, as a string or through a `let` or `param`; of a slip the nearest word."""
     if isinstance(expr, tree.Name) and expr.text in words:
         return expr.text
@@ -59,9 +59,9 @@ def read_word(ctx: Context, expr: tree.Expr, scope: values.Scope, words: Sequenc
     return near
 
 
-def read_ref(ctx: Context, expr: tree.Expr, scope: values.Scope, kinds: tuple[str, ...]) -> values.Symbol:
+def read_ref(ctx: Context, expr: tree.Expr, scope: Scope, kinds: tuple[str, ...]) -> Symbol:
     """Return the declaration of some kinds that an expression names; of a slip the one that is most likely meant."""
-    value: values.Value = values.POISON
+    value: Value = values.POISON
     words = (scope.file.names, values.VALUES, CONSTRUCTORS)
     if isinstance(expr, tree.Name) and not scope.local(expr.text) and not any(expr.text in n for n in words):
         unknown_name(ctx, expr, scope, kinds=(*kinds, "let", "param"))
@@ -73,7 +73,7 @@ def read_ref(ctx: Context, expr: tree.Expr, scope: values.Scope, kinds: tuple[st
             noted = ctx.unknown.get((scope.file.file, expr.text), []) if isinstance(expr, tree.Name) else []
             for _, near in noted:
                 symbol = scope.file.names.get(near) if near else None
-                if isinstance(symbol, values.Symbol) and symbol.kind in kinds and symbol not in ctx.busy:
+                if isinstance(symbol, Symbol) and symbol.kind in kinds and symbol not in ctx.busy:
                     return symbol
             raise Refused
         case values.Ref(symbol=symbol) if symbol.kind in kinds:
@@ -186,7 +186,7 @@ TYPES: dict[str, Dimension | type[values.Text] | type[values.Boolean]] = {
 _WANTED = {"Text": "a string", "Bool": "`true` or `false`", "Count": "a whole number (Count)"}
 
 
-def lookup(ctx: Context, name: str, scope: values.Scope) -> values.Value | None:
+def lookup(ctx: Context, name: str, scope: Scope) -> Value | None:
     """Return the value of a name in a scope; None if nothing has this name."""
     local = scope.local(name)
     if local is not None:
@@ -198,11 +198,11 @@ def lookup(ctx: Context, name: str, scope: values.Scope) -> values.Value | None:
     return value_of(ctx, symbol)
 
 
-def value_of(ctx: Context, symbol: values.Symbol) -> values.Value:
+def value_of(ctx: Context, symbol: Symbol) -> Value:
     """Return a symbol as a value. The value of a `let` or parameter is computed once."""
     item = symbol.item
     if isinstance(item, tree.Fn):
-        return values.Function(item, values.Scope(symbol.file))
+        return values.Function(item, Scope(symbol.file))
     if not isinstance(item, tree.Let | tree.Param):
         return values.Ref(symbol)
     if symbol.value is None and symbol.busy:
@@ -212,17 +212,17 @@ def value_of(ctx: Context, symbol: values.Symbol) -> values.Value:
     if symbol.value is None:
         symbol.busy = True
         if isinstance(item, tree.Let):
-            symbol.value = ctx.value(item.value, values.Scope(symbol.file))
+            symbol.value = ctx.value(item.value, Scope(symbol.file))
         else:
             symbol.value = ctx.attempt(_parameter, ctx, symbol, item) or values.POISON
         symbol.busy = False
-    found: values.Value = symbol.value
+    found: Value = symbol.value
     return found
 
 
-def _parameter(ctx: Context, symbol: values.Symbol, param: tree.Param) -> values.Value:
+def _parameter(ctx: Context, symbol: Symbol, param: tree.Param) -> Value:
     """The value that `--set` gives a parameter, else its default."""
-    name, type_name, scope = symbol.name, param.type.text, values.Scope(symbol.file)
+    name, type_name, scope = symbol.name, param.type.text, Scope(symbol.file)
     listed = tuple(dict.fromkeys(word.text for word in param.words))
     if not listed and type_name not in TYPES:
         near, help = closest(type_name, TYPES), "types: " + ", ".join(f"`{t}`" for t in TYPES)
@@ -244,7 +244,7 @@ def _parameter(ctx: Context, symbol: values.Symbol, param: tree.Param) -> values
     return _checked(ctx, ctx.value(expr, scope), name, type_name, expr.span)
 
 
-def _checked(ctx: Context, value: values.Value, name: str, type_name: str, span: Span) -> values.Value:
+def _checked(ctx: Context, value: Value, name: str, type_name: str, span: Span) -> Value:
     kind, help, fixes = TYPES[type_name], "", []
     got = values.describe(value)
     if not isinstance(kind, Dimension):

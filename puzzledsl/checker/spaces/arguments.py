@@ -180,9 +180,7 @@ def predicate(ctx: Context, pattern: Pattern, scope: Scope, info: SpaceInfo, sub
         report_unknown(ctx, pattern.name, sub_block)
         raise Refused
     tests = ctx.all(_field, pattern.fields, name, scope, info)
-    return lambda alternative, own: (
-        alternative.answers_to(name, own) and all(test(alternative, own) for test in tests)
-    )
+    return lambda each, own: each.answers_to(name, own) and all(test(each, own) for test in tests)
 
 
 def matching(
@@ -207,9 +205,7 @@ def matching(
 
 def report_unknown(ctx: Context, name: tree.Name, sub_block: Site) -> str | None:
     """Report a word that is no alternative of a site; return the one that is likely meant, if any."""
-    other = next(
-        (site for site, calls in ALTERNATIVES.items() if site != sub_block and name.text in calls), ""
-    )
+    other = next((site for site, of in ALTERNATIVES.items() if site != sub_block and name.text in of), "")
     near, fixes = closest(name.text, ALTERNATIVES[sub_block]), list[Fix]()
     listed = ", ".join(f"`{n}`" for n in ALTERNATIVES[sub_block])
     help = f"{sub_block} alternatives: {listed}"

@@ -34,7 +34,7 @@ from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.numbers import wrong_list
 from puzzledsl.checker.expressions.settings import from_call
-from puzzledsl.checker.expressions.values import Choice, Constructed, Scope, SpaceInfo
+from puzzledsl.checker.expressions.values import Choice, Constructed, Scope, SpaceInfo, Value
 from puzzledsl.checker.spaces.arguments import CallArguments, options_of, predicate, report_unknown
 from puzzledsl.language.calls import ALTERNATIVES, PRECISION
 from puzzledsl.syntax import tree
@@ -185,7 +185,7 @@ class ChoiceReader:
         self.info.incomplete |= meant is None
         return [] if meant is None else [Constructed(meant, arguments, scope, expr.span)]
 
-    def _from_value(self, value: values.Value, span: Span, sub_block: Site) -> list[Constructed]:
+    def _from_value(self, value: Value, span: Span, sub_block: Site) -> list[Constructed]:
         match value:
             case values.Options(options=options):
                 return [call for o in options for call in self._from_value(o.value, o.span, sub_block)]

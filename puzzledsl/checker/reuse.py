@@ -100,15 +100,14 @@ class Reuse:
             node = anew()
             is_tried = sink is not ctx.sink or warnings is not ctx.warnings
             if node is not None and not ctx.root.lost_names and not is_tried and mistakes == _mistakes(ctx):
-                self._record(ctx, symbol, node, *before)
+                self._record(ctx, symbol, node, before)
         finally:
             self._inner.update(map(id, ctx.warnings[before[0] :]))
             ctx.needs, ctx.used = outer[0] | ctx.needs, outer[1] | ctx.used
         return node
 
-    def _record(
-        self, ctx: Context, symbol: Symbol, node: object, warned: int, queued: int, steps: int
-    ) -> None:
+    def _record(self, ctx: Context, symbol: Symbol, node: object, before: tuple[int, int, int]) -> None:
+        warned, queued, steps = before
         names = dict(ctx.scopes[symbol].names) if symbol in ctx.scopes else None
         is_lost = values.POISON in (s.value for s in ctx.used)
         if (

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from secrets import compare_digest, token_urlsafe
 from typing import Any, TypeVar
@@ -208,9 +209,8 @@ class _Served:
             gone = threading.Event()
             closing = asyncio.create_task(_when_closed(request, gone))
             try:
-                found = await in_thread(
-                    lambda: getattr(_Asked(self.desk, self._background, body, gone), name)()
-                )
+                asked = partial(_Asked, self.desk, self._background, body, gone)
+                found = await in_thread(lambda: getattr(asked(), name)())
                 return JSONResponse(found)
             except Stale:
                 return Response(status_code=204)

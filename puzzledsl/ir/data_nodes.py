@@ -20,9 +20,7 @@ class HfSource(Frozen):
     """A checkpoint of the Hugging Face hub, or a directory."""
 
     kind: Literal["hf"] = "hf"
-    id: str = setting(
-        "The id on the hub, or a directory (relative to this file).", positional=True, write=_HF
-    )
+    id: str = setting("The id on the hub, or a directory relative to this file.", positional=True, write=_HF)
     revision: str | None = setting(_REVISION, default=None)
 
 

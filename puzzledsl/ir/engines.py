@@ -35,9 +35,7 @@ _NO_BIAS = Absent(reason="its linear maps have no biases there")
 _SILU = Absent(reason="its FFNs compute SiLU alone")
 _NO_FIRST_TOKENS = Absent(reason="a window there has no first tokens beside it")
 _ONE_WINDOW = Absent(reason="all its windows are of one size")
-_ZERO_ATTENTION = Lowered(
-    way="zero_attention", into="attention with one key/value head and an output of zeros"
-)
+_ZERO_HEAD = Lowered(way="zero_attention", into="attention with one key/value head and an output of zeros")
 _ONE_QUERY_HEAD = Lowered(way="zero_attention", into="attention with one head and an output of zeros")
 _SAME_HEADS = Absent(reason="all its layers have the same number of query heads")
 _ZERO_FFN = Lowered(way="zero_ffn", into="an FFN of 32 channels, all zero")
@@ -62,9 +60,7 @@ _COMPRESSED: dict[str, Any] = {
         reason="its experts are in one tensor, which compressed-tensors does not quantise"
     ),
 }
-_MIXTURES: dict[str, Any] = dict.fromkeys(
-    ("experts", "other_top_k", "expert_width", "dense_in_mixture"), NATIVE
-)
+_MIXTURES: dict[str, Any] = dict.fromkeys("experts other_top_k expert_width dense_in_mixture".split(), NATIVE)
 DECILM = Architecture(
     name="DeciLM",
     source="the modeling file that puzzledsl writes into the directory",
@@ -83,7 +79,7 @@ NEMOTRON_NAS = Architecture(
     other_activation=_SILU,
     heads=_SAME_HEADS,
     **_no_window("it ignores `window_length` and attends to everything"),
-    no_first_attention=_ZERO_ATTENTION,
+    no_first_attention=_ZERO_HEAD,
     linear_attention=Lowered(
         way="extra_layer",
         into="a layer of its own whose FFN, of the hidden size, has a gate of 1 by its bias",

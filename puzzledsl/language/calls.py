@@ -74,12 +74,10 @@ def pattern_fields(name: str) -> tuple[str, ...]:
     return tuple(name for name, setting in call.arguments.items() if setting.in_patterns)
 
 
-def _size(
-    doc: str, *elsewhere: str, most: int = MAX_SIZE, default: Any = REQUIRED, shown: str = ""
-) -> Setting:
-    """Return an argument that is a size of a model; `elsewhere` are its names in other tools."""
+def _size(doc: str, *names: str, most: int = MAX_SIZE, default: Any = REQUIRED, shown: str = "") -> Setting:
+    """Return an argument that is a size of a model; `names`: in other tools."""
     usual = shown or ("" if default is REQUIRED else f"`{default}`")
-    return Setting(doc, type=int, at_least=1, at_most=most, value=default, default=usual, elsewhere=elsewhere)
+    return Setting(doc, type=int, at_least=1, at_most=most, value=default, default=usual, elsewhere=names)
 
 
 def _truth(doc: str, *elsewhere: str) -> Setting:
@@ -113,9 +111,7 @@ MIXERS = {
 SHAPE = Call(
     "A parent's architecture, without a checkpoint.",
     {
-        "family": Setting(
-            "Whose implementation it has.", words=tuple(FAMILIES), noun="parent family", type=str
-        ),
+        "family": Setting("Whose implementation it has.", words=(*FAMILIES,), noun="parent family", type=str),
         "layers": _size("Layers.", "num_hidden_layers", "num_layers", "n_layers", most=MAX_LAYERS),
         "hidden": _size("Width of the residual stream.", "hidden_size", "n_embd", "d_model"),
         "heads": _size("Query heads.", "num_attention_heads", "num_heads", "n_heads"),

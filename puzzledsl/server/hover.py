@@ -10,7 +10,7 @@ from math import prod
 from lsprotocol import types
 
 from puzzledsl.base import units
-from puzzledsl.base.units import BYTES, COUNT, Quantity, format_quantity
+from puzzledsl.base.units import BYTES, COUNT, FLOP_PER_S, Quantity, format_quantity
 from puzzledsl.changes.words import refine
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions import values
@@ -255,9 +255,7 @@ def _summary(node: object) -> list[str]:
         case nodes.Hardware(spec=nodes.RooflineHardware() as spec):
             memory = format_quantity(Fraction(spec.memory_bytes), BYTES)
             bandwidth = format_quantity(spec.bandwidth_bytes_per_s, units.BYTES_PER_S)
-            peaks = ", ".join(
-                f"{d} {format_quantity(f, units.FLOP_PER_S)}" for d, f in spec.flop_per_s.items()
-            )
+            peaks = ", ".join(f"{d} {format_quantity(f, FLOP_PER_S)}" for d, f in spec.flop_per_s.items())
             gpus = f"{spec.gpus} GPU{'s, each' if spec.gpus > 1 else ''}"
             return [
                 f"profile `{spec.profile}`: {gpus} {memory}, {bandwidth}, {peaks}",

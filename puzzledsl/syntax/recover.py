@@ -243,9 +243,7 @@ class _Driver:
         """Report `token`, and repair it or spare the part that it is in."""
         if self.last is not None and self.last.type == "RBRACE" and self.machine.accepts("_NL"):
             early = not self.braces and (token.type == "COMMA" or self.begins_statement(self.index))
-            if (
-                not early
-            ):  # text behind a `}` on the same line: the body is kept, and it begins a new statement
+            if not early:  # text behind a `}` on its line begins a new statement
                 self.report(self.mistake(token))
             self.feed(virtual("_NL", "\n", self.last))
             self.statement = self.index
@@ -328,9 +326,7 @@ class _Driver:
     def doubled(self) -> int | None:
         """Return the index of a token that stands twice in a row, where the statement is right without one; None otherwise."""
         at, last, rest = self.index, self.last, self.rest()
-        in_use = any(
-            token.type == "USE" for token in self.tokens[self.statement : at]
-        )  # it may have lost names
+        in_use = "USE" in (each.type for each in self.tokens[self.statement : at])  # it may have lost names
         if last is None or at < 2 or in_use or last.type in ("_NL", "RBRACE", "LBRACE"):
             return None
         if last == self.tokens[at] and rest[1:] and self.machine.accepts(*rest[1:]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -21,6 +22,7 @@ from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
 CHOICES = KINDS["space"].settings
+_EDITED = (*CHOICES, "layers")
 _HAS = "it has " + ", ".join(f"`{key}`" for key in CHOICES) + ", `layers[…]` and `init { … }`"
 _HELP = {
     "init": "`init` is a section, and weights are made from the parent's: "
@@ -166,9 +168,7 @@ class _SpaceBody(ChoiceReader):
         found = self.alternatives(value, self.scope, part, layers, each=False)
         self.info.choose(part, [found[layer] for layer in layers])
 
-    def _report_unknown(
-        self, name: tree.Name, help: str = "", known: tuple[str, ...] = (*CHOICES, "layers")
-    ) -> str:
+    def _report_unknown(self, name: tree.Name, help: str = "", known: Sequence[str] = _EDITED) -> str:
         """Report an unknown setting; return the choice that is meant, if it is one."""
         near = closest(name.text, known)
         said: Args = {"thing": self.space.thing, "name": name.text}
@@ -181,7 +181,7 @@ class _SpaceBody(ChoiceReader):
         match statement:
             case tree.ForAll():
                 each_instance(self.ctx, statement, scope, self._statement)
-            case tree.Assign(target=tree.Name(text=name) as word) if name not in (*CHOICES, "layers"):
+            case tree.Assign(target=tree.Name(text=name) as word) if name not in _EDITED:
                 self._report_unknown(word)
             case tree.Assign():
                 self.attempt(self.override, statement, scope)

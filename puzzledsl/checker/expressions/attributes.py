@@ -71,13 +71,11 @@ def _as_value(fact: int | str | bool) -> Value:
     return values.Text(fact) if isinstance(fact, str) else Quantity(Fraction(fact))
 
 
-def _unknown(
-    ctx: Context, node: tree.Attribute, thing: str, known: Iterable[str], help: str = ""
-) -> NoReturn:
+def _unknown(ctx: Context, at: tree.Attribute, thing: str, known: Iterable[str], help: str = "") -> NoReturn:
     listed = [f"`{name}`" for name in known][:16]
-    near, help = closest(node.name.text, known), help or ("it has " + ", ".join(listed) if listed else "")
-    said: Args = {"thing": thing, "name": node.name.text}
-    raise ctx.refuse(errors.UnknownAttribute(node.name.span, near=near, help=help, **said))
+    near, help = closest(at.name.text, known), help or ("it has " + ", ".join(listed) if listed else "")
+    said: Args = {"thing": thing, "name": at.name.text}
+    raise ctx.refuse(errors.UnknownAttribute(at.name.span, near=near, help=help, **said))
 
 
 def _of_file(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:

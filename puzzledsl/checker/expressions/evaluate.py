@@ -177,9 +177,7 @@ def _member(ctx: Context, expr: tree.In, scope: Scope) -> Value:
     match collection, member:
         case (values.Poison(), _) | (_, values.Poison()):
             return values.POISON
-        case values.RangeValue(low=low, high=high, step=step), Quantity() if (
-            low.dimension == member.dimension
-        ):
+        case values.RangeValue(low=low, high=high, step=step), Quantity(dimension=of) if low.dimension == of:
             on_it = step is None or (member.value - low.value) % step == 0
             return values.Boolean(on_it and low.value <= member.value <= high.value)
         case (values.ListValue(items=items), Quantity() | values.Text() | values.Boolean()):

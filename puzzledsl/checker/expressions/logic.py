@@ -172,9 +172,7 @@ def same_as(ctx: Context, node: tree.SameAs, left: Value, right: Value) -> Value
     if own != others:
         # the help makes the right side like the left
         part, sides = others if own == "layer" else own, (node.left, node.right)
-        layers = [
-            s.target if isinstance(s, tree.Attribute) and s.name.text in tables.BOTH else s for s in sides
-        ]
+        layers = [s.target if isinstance(s, tree.Attribute) and s.name.text in _NAMES else s for s in sides]
         first, second = (f"{ctx.source(layer.span)}.{part}" for layer in layers)
         said: Args = {"left": _NAMES[own], "right": _NAMES[others]}
         raise ctx.refuse(errors.NotAlike(node.span, help=f"write `{first} same as {second}`", **said))

@@ -203,12 +203,12 @@ def as_whole(
 
 
 def within(
-    ctx: Context, number: Quantity, span: Span, what: str, low: End, high: End, help: str = ""
+    ctx: Context, found: Quantity, at: Span, what: str, low: End, high: End, help: str = ""
 ) -> Fraction:
     """Return the value of a number; one below `low` or above `high` is refused."""
-    if (low is not None and number.value < low) or (high is not None and number.value > high):
-        raise ctx.beyond(span, what, between(low, high), str(number), help)
-    return number.value
+    if (low is not None and found.value < low) or (high is not None and found.value > high):
+        raise ctx.beyond(at, what, between(low, high), str(found), help)
+    return found.value
 
 
 def refuse_list(ctx: Context, value: Value, span: Span, what: str) -> None:

@@ -22,7 +22,7 @@ from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.numbers import as_constant, as_whole, between
-from puzzledsl.checker.expressions.values import Scope, Symbol, Value
+from puzzledsl.checker.expressions.values import Constructed, Scope, Symbol, Value
 from puzzledsl.checker.names.words import read_ref, read_word, shipped_names, unknown_name
 from puzzledsl.language.calls import FORMER_SETTINGS
 from puzzledsl.language.kinds import KINDS
@@ -187,9 +187,8 @@ class Settings:
         if below or (high is not None and found.value > high):
             ends = [end and format_quantity(end, known.unit) for end in (low, high)]
             more = "" if high is None else f" and {between(None, ends[1])}"
-            self.out_of_range(
-                key, between(*ends) if above is None else f"more than {above}{more}", str(found)
-            )
+            condition = between(*ends) if above is None else f"more than {above}{more}"
+            self.out_of_range(key, condition, str(found))
         return found.value
 
     def _out_of_range(self, key: str, condition: str, got: str) -> NoReturn:
@@ -303,9 +302,7 @@ def from_call(
     return found
 
 
-def _too_many(
-    found: Settings, name: str, count: int, call: values.Constructed, argument: tree.Argument
-) -> None:
+def _too_many(found: Settings, name: str, count: int, call: Constructed, argument: tree.Argument) -> None:
     ctx, help, fixes = found.ctx, "", []
     takes = f"{count or 'no'} argument{'' if count < 2 else 's'} without a name"
     bare = [a for a in call.arguments if a.name is None]

@@ -78,9 +78,8 @@ class SourceFile:
     names: dict[str, Meant] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     error_lines: set[int] = field(default_factory=set)  # of what the parser reported
-    error_ranges: list[tuple[int, int]] = field(
-        default_factory=list
-    )  # and of its labels, such as the open brace
+    # of the same with its labels, such as the open brace
+    error_ranges: list[tuple[int, int]] = field(default_factory=list)
     lost_names: bool = False  # names may be declared that cannot be seen: a file used whole that is not there
     unread: int = 0  # how often a name was one that parsing may have lost
 
@@ -106,9 +105,8 @@ class SourceFile:
                 self.error_ranges.append((min(s.line for s in spans), max(s.end_line for s in spans)))
         declared = (item for item in self.module.items if not isinstance(item, tree.Use | tree.Assert))
         nameless = self.module.broken and any(not item.name.text for item in declared)
-        self.lost_names = nameless or any(
-            '.pzl"' in s or re.match(r"\s*use\b", s) for s in self._error_texts()
-        )
+        uses = (re.search(r"\.pzl\"|^\s*use\b", line) for line in self._error_texts())
+        self.lost_names = nameless or any(uses)
 
     def _error_texts(self) -> list[str]:
         return [self.lines[n - 1] for n in sorted(self.error_lines) if n <= len(self.lines)]
@@ -236,9 +234,8 @@ class Loader:
                 assert_never(item)
 
     def _bind(self, file: SourceFile, name: str, symbol: Meant, span: Span) -> None:
-        before = (
-            file.names.setdefault(name, symbol) if name else symbol
-        )  # the parser reports one without a name
+        # the parser reports one without a name
+        before = file.names.setdefault(name, symbol) if name else symbol
         if before is symbol or span.line in file.error_lines:
             return
         if isinstance(before, Symbol) and isinstance(symbol, Symbol):

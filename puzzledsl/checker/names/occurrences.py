@@ -118,9 +118,8 @@ class _Resolver:
     ) -> None:
         """Record a name."""
         facts: dict[str, Any] = {"role": "uses", "setting": ANY} | more
-        self.found.append(
-            Occurrence(name.span, name.text, symbol, type, node=node or name, item=self.item, **facts)
-        )
+        facts |= {"node": node or name, "item": self.item}
+        self.found.append(Occurrence(name.span, name.text, symbol, type, **facts))
 
     def mark(
         self, name: tree.Node, role: GapRole, scope: NameScope, *takes: Setting, before: Typed = NOTHING
@@ -284,9 +283,7 @@ class _Resolver:
             return word or LanguageWord(text, "word", scopes.EXPLAINED.get(text, "")), ""
         known = scope.find(text)
         symbol = known[0] if known is not None else None
-        is_value = scope.local(text) is not None or (
-            isinstance(symbol, Symbol) and symbol.kind in scopes.VALUES
-        )
+        is_value = scope.local(text) is not None or getattr(symbol, "kind", "") in scopes.VALUES
         if word is not None and not is_value and not scope.is_unknown(text):
             return word, ""
         if setting.bare and not is_value:

@@ -289,9 +289,7 @@ def check_settings(ctx: Context) -> None:
 
 _CALLS = {name: kind.value.calls if kind.value else {} for name, kind in KINDS.items()}
 _LOSSES = {name: {*kind.settings["loss"].words} for name, kind in KINDS.items() if "loss" in kind.settings}
-_CALLED, _LOST = (
-    Counter(word for words in each for word in words) for each in (_CALLS.values(), _LOSSES.values())
-)
+_CALLED, _LOST = (Counter(chain.from_iterable(each.values())) for each in (_CALLS, _LOSSES))
 """Words -> the number of kinds that take them. Those of one kind alone tell it apart."""
 
 
@@ -322,9 +320,7 @@ def _conflicts(symbol: Symbol, kind: str) -> tuple[int, int]:
     decl, form, target = symbol.item, KINDS[kind], 0
     if decl.target is not None:
         found = symbol.file.names.get(decl.target.text) if isinstance(decl.target, tree.Name) else None
-        wrong = (
-            isinstance(found, Symbol) and found is not symbol and found.kind in KINDS.keys() - form.targets
-        )
+        wrong = found is not symbol and getattr(found, "kind", "") in KINDS.keys() - form.targets
         target = (decl.preposition != form.preposition) + wrong if form.targets else 2
     return target, _value(decl.value, kind, symbol.file) + sum(_statement(s, kind) for s in decl.body or ())
 

@@ -144,18 +144,16 @@ class CallArguments(Settings, Arguments):
             self.info.roundings.append(Rounding(asked=where.text, exact=exact, width=width, where=where))
         return width
 
-    def _refuse_width(
-        self, option: Located, multiple: int, exact: Fraction, width: int, whole: int
-    ) -> NoReturn:
-        largest = whole // multiple * multiple
-        why = f"{width} when rounded to a multiple of {multiple}, wider than the parent's FFN"
+    def _refuse_width(self, option: Located, step: int, exact: Fraction, width: int, whole: int) -> NoReturn:
+        largest = whole // step * step
+        why = f"{width} when rounded to a multiple of {step}, wider than the parent's FFN"
         help = f"the largest multiple that fits is {largest}" if largest else "use a smaller `round:`"
         if exact <= 0:
             why, help = "no width", "write `noop` to leave the FFN out"
         elif exact > whole:
             why, help = "wider than the parent's FFN", f"widths go up to 100%, which is {whole}"
         elif width < 1:
-            why, help = f"0 when rounded to a multiple of {multiple}", f"the least multiple is {multiple}"
+            why, help = f"0 when rounded to a multiple of {step}", f"the least multiple is {step}"
         said: Args = {"got": self.ctx.source(option.span), "why": why, "intermediate": whole}
         raise self.ctx.refuse(errors.ImpossibleWidth(option.span, help=help, **said))
 
@@ -268,15 +266,13 @@ def _type_test(ctx: Context, field: tree.PatternField, scope: Scope) -> Predicat
     return lambda alternative, own: ((alternative.dtype or FULL) in words) != (field.op == "!=")
 
 
-def _figures(
-    alternative: Alternative, field: str, percent: bool, own: Shape, info: SpaceInfo
-) -> list[Fraction]:
+def _figures(each: Alternative, field: str, percent: bool, own: Shape, info: SpaceInfo) -> list[Fraction]:
     """The alternative's figures a test compares: several where one width was asked for in several ways."""
-    figure = alternative.figure(field, own)
+    figure = each.figure(field, own)
     if figure is None:
         return []
     if not percent:
         return [figure]
-    whole = alternative.whole_width(own)
+    whole = each.whole_width(own)
     asked = info.asked.get((whole, int(figure)), {figure})
     return [exact / whole for exact in sorted(asked)]

@@ -216,21 +216,19 @@ class ChoiceReader:
             fixes = [Fix.replace(statement.span, "", "remove this override", safe=False)]
             self.ctx.report(errors.OverrideDoesNothing(statement.value.span, why=why, fixes=fixes))
 
-    def _edit(
-        self, statement: tree.Assign, scope: Scope, sub_block: SubBlock, layers: tuple[int, ...]
-    ) -> _Edit:
+    def _edit(self, statement: tree.Assign, scope: Scope, site: SubBlock, layers: tuple[int, ...]) -> _Edit:
         """Return the function from the choice of a layer of a shape to its new one."""
         value, target, op = statement.value, statement.target, statement.op
         if isinstance(value, tree.BadExpr):
             raise Refused
         if isinstance(value, tree.Pattern | tree.PatternChoice):
-            test, keeps = predicate(self.ctx, value, scope, self.info, sub_block), op == "&="
+            test, keeps = predicate(self.ctx, value, scope, self.info, site), op == "&="
             return lambda old, layer, own: tuple(a for a in old if test(a, own) == keeps)
         before, self.info.incomplete = self.info.incomplete, False
         # `ffn`, `layers` and `layers.ffn` select no layers
         root = target.target if isinstance(target, tree.Attribute) else target
         each = not isinstance(root, tree.Name) or root.text not in (*SUB_BLOCKS, "layers")
-        found = self.alternatives(value, scope, sub_block, layers, each=each)
+        found = self.alternatives(value, scope, site, layers, each=each)
         lost, self.info.incomplete = self.info.incomplete, before
         if lost:
             raise Refused

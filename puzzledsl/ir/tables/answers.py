@@ -97,9 +97,8 @@ class ConflictItem(Frozen):
     because: str = ""
     reachable: str
     proven: bool = True  # that no more is reachable, to the last digit shown
-    frees: bool | None = (
-        None  # dropping this one alone makes the whole search satisfiable (None: not decided)
-    )
+    # dropping this one alone makes the whole search satisfiable (None: not decided)
+    frees: bool | None = None
 
 
 class Change(Frozen):

@@ -12,13 +12,14 @@ from puzzledsl.base.frozen import record
 from puzzledsl.base.resources import resource
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import MAX_DEPTH, MAX_INEXACT_STEPS, Context, Lower, OutOfSteps
-from puzzledsl.checker.declarations import data, hardware, judge, search, space, stages
+from puzzledsl.checker.declarations import data, hardware, judge, search, stages
 from puzzledsl.checker.declarations.common import check_assert
 from puzzledsl.checker.expressions.evaluate import evaluate
 from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
 from puzzledsl.checker.lints import warn
 from puzzledsl.checker.names import words
 from puzzledsl.checker.names.names import Loader, Parse, declared
+from puzzledsl.checker.spaces import choices
 from puzzledsl.checker.whole import check_whole
 from puzzledsl.ir import nodes
 from puzzledsl.ir.nodes import RooflineHardware, Shape
@@ -35,7 +36,7 @@ LOWERINGS: dict[str, Lower] = {
     "data": data.lower_data,
     "hardware": hardware.lower_hardware,
     "scenario": hardware.lower_scenario,
-    "space": space.lower_space,
+    "space": choices.lower_space,
     "bld": stages.lower_bld,
     "score": stages.lower_score,
     "judge": judge.lower_judge,

@@ -22,18 +22,10 @@ from puzzledsl.alternatives.precision import FULL
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import DiagnosticError, Edit, Fix, Span
 from puzzledsl.base.fixes import apply
-from puzzledsl.explore.statements import (
-    BadQuestion,
-    Bound,
-    Source,
-    Statement,
-    amount_of,
-    statements_of,
-    unit_of,
-)
+from puzzledsl.explore.statements import BadQuestion, Bound, Source, Statement, statements_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.nodes import LinearRequirement, LogicRequirement, Requirement
-from puzzledsl.language.calls import PRECISION
+from puzzledsl.language.kinds import PRECISION
 from puzzledsl.syntax.format import format_source
 
 if TYPE_CHECKING:
@@ -177,10 +169,7 @@ class Sheet:
         if not question.bounds.keys() <= self.bounds.keys() or not question.off <= numbers:
             raise BadQuestion("the file has changed since: load the page again")
         for number, text in question.bounds.items():
-            unit = self.bounds[number].unit
-            if unit_of(text) != unit:
-                raise BadQuestion(f"`{text}` is not a number of {unit.strip() or 'no unit'}")
-            amount_of(text)
+            self.bounds[number].check(text)
         for choice in question.choices:
             if not 0 <= choice.layer < len(self.space.layers):
                 raise BadQuestion("there is no such layer")

@@ -99,6 +99,12 @@ class Bound:
     grid: Grid
     extent: tuple[Fraction, Fraction] | None
 
+    def check(self, text: str) -> None:
+        """Raise BadQuestion for a text that is no number of its unit."""
+        if unit_of(text) != self.unit:
+            raise BadQuestion(f"`{text}` is not a number of {self.unit.strip() or 'no unit'}")
+        amount_of(text)
+
 
 def unit_of(text: str) -> str:
     """Return what follows the digits of a literal: `GiB`, `x`, ` tok/s`."""

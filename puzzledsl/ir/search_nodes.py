@@ -11,8 +11,8 @@ from puzzledsl.base.frozen import BY_KIND, Checks, Frozen, left_out
 from puzzledsl.base.settings import Call, call_of, calls_of, setting, settings_of
 from puzzledsl.base.units import TIME
 from puzzledsl.ir.base import Declaration, Exact, Where
-from puzzledsl.ir.judge_nodes import Judged
 from puzzledsl.ir.metric_records import TERMS
+from puzzledsl.ir.stage_nodes import Judged
 
 MAX_CHILDREN = 100_000
 _METRIC = {"type": "string", "enum": list(TERMS)}

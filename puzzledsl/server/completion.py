@@ -19,12 +19,11 @@ from puzzledsl.base.resources import listing
 from puzzledsl.base.settings import Call
 from puzzledsl.base.units import UNITS
 from puzzledsl.checker.expressions.values import Symbol
+from puzzledsl.checker.names.names import Meaning, NameScope, members
 from puzzledsl.checker.names.occurrences import CURSOR, Gap, gap_of
-from puzzledsl.checker.names.scopes import Meaning, NameScope, members
 from puzzledsl.ir.metric_records import METRICS
-from puzzledsl.language import calls, words
-from puzzledsl.language.calls import alternatives_of
-from puzzledsl.language.kinds import KINDS
+from puzzledsl.language import words
+from puzzledsl.language.kinds import ANYWHERE, KINDS, alternatives_of
 from puzzledsl.server.document import Document
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.newlines import CONTINUES_AFTER, CONTINUES_BEFORE
@@ -142,7 +141,7 @@ def _values(gap: Gap) -> Items:
     found += [_of_meaning(meaning) for meaning in gap.scope.visible().values()]
     found += [_item(name, "function", doc) for name, doc in words.FUNCTIONS.items()]
     found += [_item(name, "word", doc) for name, doc in words.VALUES.items()]
-    found += [*_calls(calls.ANYWHERE), *_keywords(("if", "not"))]
+    found += [*_calls(ANYWHERE), *_keywords(("if", "not"))]
     return list({item.label: item for item in reversed(found)}.values())[::-1]  # the first of each label
 
 

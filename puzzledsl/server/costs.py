@@ -13,7 +13,7 @@ from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.base.units import BYTES, COUNT, TIME, Dimension, format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions.values import Symbol, all_parent
-from puzzledsl.checker.names.scopes import LanguageWord
+from puzzledsl.checker.names.names import LanguageWord
 from puzzledsl.checker.spaces.choices import ChoiceReader
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.metrics import metrics_of

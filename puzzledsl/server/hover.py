@@ -15,8 +15,8 @@ from puzzledsl.changes.words import refine
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
+from puzzledsl.checker.names.names import LanguageWord
 from puzzledsl.checker.names.occurrences import Occurrence, sub_blocks_of
-from puzzledsl.checker.names.scopes import LanguageWord
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import layer_kinds, total_params
 from puzzledsl.ir.metric_records import METRICS

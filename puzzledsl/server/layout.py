@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from lsprotocol import types
 
 from puzzledsl.checker.expressions.values import Symbol
-from puzzledsl.checker.names.scopes import LanguageWord
+from puzzledsl.checker.names.names import LanguageWord
 from puzzledsl.server.document import Document, units
 from puzzledsl.syntax.format import format_source
 from puzzledsl.syntax.highlight import CLASSES, classified

@@ -226,7 +226,7 @@ class _Layout:
 
 def _end_of_call(out: Sequence[Token], opener: Token, at: int) -> int:
     """Return the place where an opener that is never closed most likely ends: before `| noop` of a choice, else `out[at]`."""
-    from puzzledsl.language.calls import CONSTRUCTORS  # only a mistake needs the alternatives that it imports
+    from puzzledsl.language.kinds import CONSTRUCTORS  # only a mistake needs the alternatives that it imports
 
     depth = 0
     for place in range(max(i for i in range(at) if out[i] is opener) + 1, at - 1):
@@ -246,7 +246,7 @@ def _opener_is_wrong(out: Sequence[Token], at: int) -> tuple[bool, bool]:
         depth -= token.type in OPENER
     before = out[at - 1] if at and out[at - 1].end_pos == out[at].start_pos else None
     square = out[at].type == "LSQB"
-    from puzzledsl.language.calls import CONSTRUCTORS  # only a mistake needs the alternatives that it imports
+    from puzzledsl.language.kinds import CONSTRUCTORS  # only a mistake needs the alternatives that it imports
 
     if _OF_CALLS & own or before in FUNCTIONS or before in CONSTRUCTORS:
         return square, True

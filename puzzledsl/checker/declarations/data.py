@@ -29,8 +29,7 @@ from puzzledsl.families.family import Family
 from puzzledsl.families.literal import BadLiteral, needed, refused, shape_of_literal
 from puzzledsl.families.registry import FAMILIES, computation_of_config, impossible, shape_of_config
 from puzzledsl.ir import nodes
-from puzzledsl.language.calls import DATA_SOURCES, SHAPE
-from puzzledsl.language.kinds import KINDS
+from puzzledsl.language.kinds import DATA_SOURCES, KINDS, SHAPE
 from puzzledsl.syntax import tree
 
 

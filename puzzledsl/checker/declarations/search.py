@@ -16,14 +16,8 @@ from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import MAX_REQUIREMENTS, Context, Refused
+from puzzledsl.checker.declarations import judge
 from puzzledsl.checker.declarations.common import Declared, misplaced, shared_statement, space_info
-from puzzledsl.checker.declarations.judge import (
-    is_judged,
-    judged_requirement,
-    predicted,
-    refuse_judged,
-    report_sums_of_drops,
-)
 from puzzledsl.checker.expressions import numbers, values
 from puzzledsl.checker.expressions.attributes import each_instance
 from puzzledsl.checker.expressions.calls import count
@@ -146,7 +140,7 @@ class _Body:
             if refine != plain:  # its other settings would say nothing
                 what = "how children are healed and measured, which their judges say,"
                 self.ctx.misplaced(at, what, self.search.thing, help)
-        return predicted(self.ctx, self.search, self.info, node, measures=refine is not None or not own)
+        return judge.predicted(self.ctx, self.search, self.info, node, measures=refine is not None or not own)
 
     def read(self, statement: tree.Stmt, scope: Scope, in_for: bool) -> None:
         """Lower one statement."""
@@ -206,8 +200,10 @@ class _Body:
                 for item in value.items if isinstance(value, values.Conjunction) else (value,):
                     if isinstance(item, values.Comparison):
                         self._own_scores(item.left, item.span)
-                        report_sums_of_drops(ctx, item.left, item.span)
-                        to_node = judged_requirement if is_judged(item.left) else numbers.to_requirement
+                        judge.report_sums_of_drops(ctx, item.left, item.span)
+                        to_node = (
+                            judge.judged_requirement if judge.is_judged(item.left) else numbers.to_requirement
+                        )
                         self.requirements.append(to_node(ctx, item, because))
                     else:
                         said = {"formula": item.logic, "because": because, "where": ctx.where(span)}
@@ -274,8 +270,8 @@ class _Body:
         number = numbers.as_number(ctx, value, span, f"what `{keyword}` takes")
         if isinstance(number, Quantity):
             raise ctx.refuse(errors.NothingToDecide(span, what="this goal", value=str(number)))
-        if key := is_judged(number):
-            refuse_judged(ctx, key, span)
+        if key := judge.is_judged(number):
+            judge.refuse_judged(ctx, key, span)
         if numbers.is_throughput(number) and len(number.terms) > 1:
             refuse_throughput(ctx, number, span)
         self._own_scores(number, span)
@@ -355,9 +351,9 @@ def _swept(settings: Settings) -> tuple[Number, nodes.Term]:
     ctx, what, span = settings.ctx, "what a frontier sweeps", settings.place("metric")
     number = numbers.as_number(ctx, settings.value("metric"), span, what)
     if isinstance(number, values.Symbolic):
-        report_sums_of_drops(ctx, number, span)
-        if key := is_judged(number):
-            refuse_judged(ctx, key, span)
+        judge.report_sums_of_drops(ctx, number, span)
+        if key := judge.is_judged(number):
+            judge.refuse_judged(ctx, key, span)
     linear = numbers.to_linear(number) if isinstance(number, values.Symbolic) else nodes.Linear(terms=())
     if len(linear.terms) != 1 or linear.terms[0].coefficient != 1 or linear.constant:
         help = "name it alone: `chat.throughput`, `params`, `kl`, `sum(ffn.width)`"

@@ -21,8 +21,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import layer_fact, parent_fact
 from puzzledsl.ir.hardware_nodes import running_costs
 from puzzledsl.ir.metric_records import METRICS, STATED, Metric
-from puzzledsl.language.calls import PARENT_FACTS, PARENT_LAYER_FACTS
-from puzzledsl.language.kinds import HARDWARE_FACTS
+from puzzledsl.language.kinds import HARDWARE_FACTS, PARENT_FACTS, PARENT_LAYER_FACTS
 from puzzledsl.language.words import LAYER_FACTS, SCENARIO_FACTS, SUB_BLOCK_FACTS, SUB_BLOCKS
 from puzzledsl.syntax import tree
 

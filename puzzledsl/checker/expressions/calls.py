@@ -21,7 +21,7 @@ from puzzledsl.checker.expressions.operators import guard
 from puzzledsl.checker.expressions.values import Number, Scope, Value
 from puzzledsl.checker.names.words import lookup, unknown_name
 from puzzledsl.ir import nodes
-from puzzledsl.language.calls import ALTERNATIVES, CONSTRUCTORS
+from puzzledsl.language.kinds import ALTERNATIVES, CONSTRUCTORS
 from puzzledsl.language.words import FUNCTIONS
 from puzzledsl.syntax import tree
 

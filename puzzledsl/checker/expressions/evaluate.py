@@ -22,7 +22,7 @@ from puzzledsl.checker.expressions.numbers import as_constant, as_number, as_sym
 from puzzledsl.checker.expressions.operators import combine, compare
 from puzzledsl.checker.expressions.values import Number, Scope, Value
 from puzzledsl.checker.names.words import lookup, unknown_name
-from puzzledsl.language.calls import CONSTRUCTORS
+from puzzledsl.language.kinds import CONSTRUCTORS
 from puzzledsl.syntax import tree
 
 

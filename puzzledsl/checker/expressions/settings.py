@@ -24,8 +24,7 @@ from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.numbers import as_constant, as_whole, between
 from puzzledsl.checker.expressions.values import Constructed, Scope, Symbol, Value
 from puzzledsl.checker.names.words import read_ref, read_word, shipped_names, unknown_name
-from puzzledsl.language.calls import FORMER_SETTINGS
-from puzzledsl.language.kinds import KINDS
+from puzzledsl.language.kinds import FORMER_SETTINGS, KINDS
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")

@@ -18,11 +18,10 @@ from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.settings import Call, Kind, Section, Setting
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
-from puzzledsl.checker.names import scopes
-from puzzledsl.checker.names.scopes import LanguageWord, Meaning, NameScope, Type, Typed
+from puzzledsl.checker.names import names as scopes
+from puzzledsl.checker.names.names import LanguageWord, Meaning, NameScope, Type, Typed
 from puzzledsl.language import words
-from puzzledsl.language.calls import ALTERNATIVES, alternatives_of, pattern_fields
-from puzzledsl.language.kinds import KINDS, PROFILE
+from puzzledsl.language.kinds import ALTERNATIVES, KINDS, PROFILE, alternatives_of, pattern_fields
 from puzzledsl.syntax import tree
 
 Explained = Call | Kind | Section | Setting | words.Measure
@@ -223,7 +222,7 @@ class _Resolver:
                 before = self.visit(node.target, scope)
                 symbol, type = scopes.members(*before).get(name.text), ""
                 if isinstance(symbol, Symbol):
-                    type = "" if symbol.kind in scopes.VALUES else symbol.kind
+                    type = "" if symbol.kind in scopes.VALUE_KINDS else symbol.kind
                 elif symbol is not None and name.text in SUB_BLOCKS:
                     type = name.text
                 self.add(name, symbol, node, type)
@@ -283,7 +282,7 @@ class _Resolver:
             return word or LanguageWord(text, "word", scopes.EXPLAINED.get(text, "")), ""
         known = scope.find(text)
         symbol = known[0] if known is not None else None
-        is_value = scope.local(text) is not None or getattr(symbol, "kind", "") in scopes.VALUES
+        is_value = scope.local(text) is not None or getattr(symbol, "kind", "") in scopes.VALUE_KINDS
         if word is not None and not is_value and not scope.is_unknown(text):
             return word, ""
         if setting.bare and not is_value:

@@ -23,10 +23,9 @@ from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.numbers import EXAMPLES, unit_fixes, would_do
 from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol, Value, article
-from puzzledsl.ir.judge_nodes import JUDGED
+from puzzledsl.ir.stage_nodes import JUDGED
 from puzzledsl.language import words
-from puzzledsl.language.calls import CONSTRUCTORS
-from puzzledsl.language.kinds import KINDS
+from puzzledsl.language.kinds import CONSTRUCTORS, KINDS
 from puzzledsl.language.words import OTHER
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import parse

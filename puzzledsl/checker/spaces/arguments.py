@@ -30,7 +30,7 @@ from puzzledsl.checker.expressions.settings import Settings
 from puzzledsl.checker.expressions.values import Located, Names, Scope, SpaceInfo, Text, located
 from puzzledsl.checker.names.words import read_word
 from puzzledsl.ir.nodes import Rounding
-from puzzledsl.language.calls import ALTERNATIVES, PRECISION, pattern_fields
+from puzzledsl.language.kinds import ALTERNATIVES, PRECISION, pattern_fields
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")

@@ -1,7 +1,8 @@
 """`space w of p { … }`, of another space, and `used_by(search, top: N)`: choices become alternatives that the parent can have.
 
 Every kind of layer reads a choice for itself: `mlp(width: 50%)` is half of each layer's own width. An alternative equal to
-the parent's own sub-block becomes `parent`. Duplicates are kept once, in the order written. Overrides such as `layers[2..9].attention -= noop` are applied in order. Layers left empty are reported after the last one.
+the parent's own sub-block becomes `parent`. Duplicates are kept once, in the order written. Overrides such as
+`layers[2..9].attention -= noop` are applied in order. Layers left empty are reported after the last one.
 """
 
 from __future__ import annotations

@@ -87,7 +87,14 @@ def inspect(
         try:
             if reuse is not None:
                 reuse.begin(ctx)
-            _check_all(ctx)
+            words.check_settings(ctx)
+            own = [file for file in loader.files.values() if not file.is_std]
+            for file in own:
+                words.settle_kinds(ctx, file)
+            for file in sorted(own, key=lambda f: f is not root):
+                _check_file(ctx, file)
+            while ctx.pending:  # what these refer to in shipped files
+                ctx.lower(ctx.pending.pop(), object)
         except OutOfSteps:
             pass
         except RecursionError:
@@ -103,18 +110,6 @@ def inspect(
         if program is not None:
             warn(ctx, program)
     return Checked(program, tuple(sink.sorted()), dict(loader.sources)), ctx
-
-
-def _check_all(ctx: Context) -> None:
-    """Evaluate and lower everything of the program's own files, then what these refer to in shipped ones."""
-    words.check_settings(ctx)
-    own = [file for file in ctx.loader.files.values() if not file.is_std]
-    for file in own:
-        words.settle_kinds(ctx, file)
-    for file in sorted(own, key=lambda f: f is not ctx.root):
-        _check_file(ctx, file)
-    while ctx.pending:
-        ctx.lower(ctx.pending.pop(), object)
 
 
 def _check_file(ctx: Context, file: SourceFile) -> None:

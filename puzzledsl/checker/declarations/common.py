@@ -159,25 +159,21 @@ class Declared:
     def scope_about(self, info: SpaceInfo) -> Scope:
         """Return the scope of a declaration about a space, and record both for editors."""
         self.ctx.infos[self.symbol] = info
-        scope = self.ctx.scopes[self.symbol] = Scope(self.symbol.file).inner(space_names(info))
+        one, layers = Fraction(1), info.all_layers
+        active: list[values.TermKey] = [("fact", p, "active_params", i) for p in SUB_BLOCKS for i in layers]
+        names: dict[str, Value] = {
+            "layers": values.Layers(info, layers),
+            "layer": values.Layers(info, ()),
+            **{site: values.SubBlocks(info, site, layers) for site in SUB_BLOCKS},
+            **{site: values.ModelEnd(info, site) for site in ENDS},
+            "size": values.BuiltIn("size"),
+            "params": values.Symbolic({("params",): one}),
+            "active_params": values.Symbolic(
+                dict.fromkeys(active, one), Fraction(fixed_params(info.shape)), space=info
+            ),
+        }
+        scope = self.ctx.scopes[self.symbol] = Scope(self.symbol.file).inner(names)
         return scope
-
-
-def space_names(info: SpaceInfo) -> dict[str, Value]:
-    """Return the names that a space defines for its own statements and for its searches' expressions."""
-    one, layers = Fraction(1), info.all_layers
-    active: list[values.TermKey] = [("fact", p, "active_params", i) for p in SUB_BLOCKS for i in layers]
-    fixed = Fraction(fixed_params(info.shape))
-    return {
-        "layers": values.Layers(info, layers),
-        "layer": values.Layers(info, ()),
-        "attention": values.SubBlocks(info, "attention", layers),
-        "ffn": values.SubBlocks(info, "ffn", layers),
-        **{site: values.ModelEnd(info, site) for site in ENDS},
-        "size": values.BuiltIn("size"),
-        "params": values.Symbolic({("params",): one}),
-        "active_params": values.Symbolic(dict.fromkeys(active, one), fixed, space=info),
-    }
 
 
 def space_info(ctx: Context, space: Symbol) -> SpaceInfo | None:

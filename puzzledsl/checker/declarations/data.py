@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import partial
 from itertools import chain
 from math import gcd, lcm
-from typing import Any, NoReturn
+from typing import Any
 
 from puzzledsl.alternatives.computation import USUAL, Computation
 from puzzledsl.alternatives.shape import LAYER_FIELDS, Shape, StateShape
@@ -62,40 +62,29 @@ def _of_checkpoint(symbol: Symbol, settings: Settings, id: str, file: str) -> tu
         call = as_call(ctx, settings.value("shape"), settings.place("shape"), settings.known("shape"))
         said = read_shape(ctx, call)
         if found is not None and (different := mismatch(said, found)) is not None:
-            _report_mismatch(symbol, settings, file, call, *different)
+            field, mine, other = different
+            written = (a.span for a in call.arguments if a.name is not None and a.name.text == field)
+            place, help = next(written, settings.place("shape")), None
+            place = place if place.file == symbol.file.file else settings.place("shape")
+            shown: Args = {"field": field, "said": _literal(mine), "file": file, "found": _literal(other)}
+            if other is not None and ctx.source(place).startswith(f"{field}:"):
+                shown["fixes"] = [Fix.replace(place, f"{field}: {shown['found']}", safe=False)]
+            if other is None or not isinstance(other, int | str) or field not in SHAPE.arguments:
+                help = "leave the shape out: it is read from config.json"
+            ctx.report(errors.ShapeMismatch(place, help=help, **shown))
         return said, computation
-    if found is None:
-        _refuse_missing(symbol, settings, id, file)
+    if found is None:  # the help suggests the checkpoint beside it with the nearest name
+        wanted = symbol.file.path.parent / id
+        try:
+            beside = sorted(p.name for p in wanted.parent.iterdir() if (p / "config.json").is_file())
+        except (OSError, ValueError):  # no such directory; a name that no file can have
+            beside = []
+        near = closest(wanted.name, beside)
+        meant = id.rstrip("/").removesuffix(wanted.name) + (near or "")
+        help = f'did you mean `hf("{meant}")`?' if near else None
+        looked = f"there is no {file} beside `{symbol.file.shown}`"
+        raise ctx.refuse(errors.ShapeUnknown(settings.place("id"), help=help, id=id, looked=looked))
     return found, computation
-
-
-def _refuse_missing(symbol: Symbol, settings: Settings, id: str, file: str) -> NoReturn:
-    """Refuse a parent that is not there. The help suggests the checkpoint beside it with the nearest name."""
-    wanted = symbol.file.path.parent / id
-    try:
-        beside = sorted(p.name for p in wanted.parent.iterdir() if (p / "config.json").is_file())
-    except (OSError, ValueError):  # no such directory; a name that no file can have
-        beside = []
-    near = closest(wanted.name, beside)
-    meant = id.rstrip("/").removesuffix(wanted.name) + (near or "")
-    help = f'did you mean `hf("{meant}")`?' if near else None
-    said: Args = {"id": id, "looked": f"there is no {file} beside `{symbol.file.shown}`"}
-    raise settings.ctx.refuse(errors.ShapeUnknown(settings.place("id"), help=help, **said))
-
-
-def _report_mismatch(
-    symbol: Symbol, settings: Settings, file: str, call: Constructed, field: str, mine: object, other: object
-) -> None:
-    written = (a.span for a in call.arguments if a.name is not None and a.name.text == field)
-    place, right, fixes, help = next(written, settings.place("shape")), _literal(other), [], None
-    if place.file != symbol.file.file:
-        place = settings.place("shape")
-    if other is not None and settings.ctx.source(place).startswith(f"{field}:"):
-        fixes = [Fix.replace(place, f"{field}: {right}", safe=False)]
-    if other is None or not isinstance(other, int | str) or field not in SHAPE.arguments:
-        help = "leave the shape out: it is read from config.json"
-    said: Args = {"field": field, "said": _literal(mine), "file": file, "found": right}
-    settings.ctx.report(errors.ShapeMismatch(place, fixes=fixes, help=help, **said))
 
 
 def _literal(value: object) -> str:
@@ -189,8 +178,16 @@ def _called(ctx: Context, call: Constructed) -> nodes.MixData | nodes.PlainData:
     """Return the source of a call, or of the text that it names: `data e = d`."""
     if call.base is not None:
         return ctx.need(call.base, nodes.Data).source
-    if call.name == "mix":
-        return _mix(ctx, call)
+    if call.name == "mix":  # a text without a weight has 1
+        _refuse_products(ctx, call)
+        seen: dict[Symbol, Span] = {}
+        weighted = ctx.all(_weighted, call.arguments, call.scope, seen)
+        shares = _added([(_parts(data.name, data.source), weight) for data, weight in weighted])
+        if not call.arguments:
+            raise ctx.missing(call.span, "`mix`", "texts and their weights", f"write `{MIX_EXAMPLE}`")
+        if not any(share for _, share in shares.values()):
+            raise ctx.beyond(call.span, "the sum of a mix's weights", "more than 0", "0")
+        return nodes.MixData(parts=_whole(shares))
     form = DATA_SOURCES[call.name]
     settings = from_call(ctx, call, form)
     readers: dict[str, Callable[[Settings], Any]] = {"part": _part, "prompts": prompts_file}
@@ -217,19 +214,6 @@ def _part(settings: Settings) -> tuple[Fraction, Fraction]:
     if not 0 <= value.low.value < value.high.value <= 1 or value.step is not None:
         raise ctx.beyond(place, "`part`", "a range within 0%..100%", ctx.source(place))
     return value.low.value, value.high.value
-
-
-def _mix(ctx: Context, call: Constructed) -> nodes.MixData:
-    """`mix(corpus: 2, stories: 1)`: texts by name, each with its weight; one without a weight has 1."""
-    _refuse_products(ctx, call)
-    seen: dict[Symbol, Span] = {}
-    weighted = ctx.all(_weighted, call.arguments, call.scope, seen)
-    shares = _added([(_parts(data.name, data.source), weight) for data, weight in weighted])
-    if not call.arguments:
-        raise ctx.missing(call.span, "`mix`", "texts and their weights", f"write `{MIX_EXAMPLE}`")
-    if not any(share for _, share in shares.values()):
-        raise ctx.beyond(call.span, "the sum of a mix's weights", "more than 0", "0")
-    return nodes.MixData(parts=_whole(shares))
 
 
 def _refuse_products(ctx: Context, call: Constructed) -> None:

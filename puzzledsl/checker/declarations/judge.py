@@ -72,7 +72,8 @@ def judged_requirement(ctx: Context, comparison: values.Comparison, because: str
     judge, figure = ctx.need(ctx.taken[str(key[1])], nodes.Judge), nodes.JUDGED[str(key[2])]
     right_way = comparison.op in (("<=", "<") if figure.better == "less" else (">=", ">"))
     bound = comparison.parent_ratio if figure.of_parent else comparison.bound
-    if not alone or not right_way or bound is None or not _sensible(figure, bound):
+    within = bound is not None and (0 < bound <= 1 if figure.better == "more" else bound > figure.of_parent)
+    if not alone or not right_way or bound is None or not within:  # a child can meet it, or miss it
         refuse_judged(ctx, key, comparison.span)
     if figure.name == "kept" and not judge.tasks:
         said: Args = {"judge": judge.name, "parent": judge.parent}
@@ -86,13 +87,6 @@ def judged_requirement(ctx: Context, comparison: values.Comparison, because: str
         bound_where=ctx.where(comparison.bound_span),
         judged=nodes.Judged(judge=judge.name, figure=figure.name, bound=bound),
     )
-
-
-def _sensible(figure: nodes.JudgedFigure, bound: Fraction) -> bool:
-    """True for a bound that a child can meet or miss."""
-    if figure.better == "more":
-        return 0 < bound <= 1
-    return bound > 1 if figure.of_parent else bound > 0
 
 
 def is_judged(value: values.Symbolic) -> values.TermKey | None:

@@ -32,7 +32,15 @@ def call(ctx: Context, expr: tree.Call, scope: Scope) -> Value:
     function = lookup(ctx, name.text, scope) if isinstance(name, tree.Name) else ctx.value(name, scope)
     if function is None and isinstance(name, tree.Name):
         if name.text not in CONSTRUCTORS:
-            _refuse_unknown(ctx, expr, name, scope)
+            if name.text == "range":
+                meant = _range_of(ctx, expr)
+                help = "a range includes both ends: " + (f"write `{meant}`" if meant else "`1..30`")
+                fixes = [Fix.replace(expr.span, meant)] if meant else []
+                raise ctx.refuse(errors.UnknownName(name.span, name="range", help=help, fixes=fixes))
+            unknown_name(
+                ctx, name, scope, (*FUNCTIONS, *sorted(CONSTRUCTORS)), kinds=("fn", "let", "hardware")
+            )
+            raise Refused
         function = values.Constructed(name.text, (), scope, name.span)
     assert function is not None
     match function:
@@ -51,16 +59,6 @@ def call(ctx: Context, expr: tree.Call, scope: Scope) -> Value:
         help = f"layers are selected in square brackets: write `{text}[{subscript}]`"
         fixes = [Fix.replace(expr.span, f"{text}[{subscript}]")]
     raise ctx.wrong(expr.function.span, "what is called", "a function", function, help, fixes)
-
-
-def _refuse_unknown(ctx: Context, expr: tree.Call, name: tree.Name, scope: Scope) -> NoReturn:
-    if name.text == "range":
-        meant = _range_of(ctx, expr)
-        help = "a range includes both ends: " + (f"write `{meant}`" if meant else "`1..30`")
-        fixes = [Fix.replace(expr.span, meant)] if meant else []
-        raise ctx.refuse(errors.UnknownName(name.span, name="range", help=help, fixes=fixes))
-    unknown_name(ctx, name, scope, (*FUNCTIONS, *sorted(CONSTRUCTORS)), kinds=("fn", "let", "hardware"))
-    raise Refused
 
 
 def _range_of(ctx: Context, expr: tree.Call) -> str:
@@ -199,7 +197,14 @@ def _counted(ctx: Context, item: values.Located) -> values.Symbolic:
         keys: list[values.TermKey] = [("count", value.sub_block, value.names[i], i) for i in value.indices]
         return values.Symbolic(dict.fromkeys(keys, Fraction(1)), space=value.space)
     if not isinstance(value, values.Boolean | values.Formula | values.Conjunction):
-        _refuse_uncounted(ctx, value, span)
+        help, fixes, text = "", list[Fix](), ctx.source(span)
+        name = value.name if isinstance(value, values.Constructed) else ""
+        if isinstance(value, values.SubBlocks):
+            help = f"say what: `count({value.sub_block} is noop)`"
+        elif meant := [f"{part} is {text}" for part, names in ALTERNATIVES.items() if name in names]:
+            help = f"say of which sub-block: {listed([f'`count({each})`' for each in meant], 'or')}"
+            fixes = [Fix.replace(span, each, safe=len(meant) == 1) for each in meant]
+        raise ctx.wrong(span, _COUNTED, _COUNTS, value, help, fixes)
     statement = tables.as_formula(ctx, value, span)
     match statement:
         case values.Boolean(value=true):
@@ -214,18 +219,6 @@ def _counted(ctx: Context, item: values.Located) -> values.Symbolic:
             raise ctx.wrong(span, _COUNTED, _COUNTS, "a statement about several layers", help)
     help = "what is counted hangs on one layer: `count(l.ffn.width >= 4096 for l in layers)`"
     raise ctx.wrong(span, _COUNTED, _COUNTS, "a bound on a metric or on several layers", help)
-
-
-def _refuse_uncounted(ctx: Context, value: Value, span: Span) -> NoReturn:
-    """Refuse what `count` cannot count; of an alternative, say that a sub-block is missing."""
-    help, fixes, text = "", list[Fix](), ctx.source(span)
-    name = value.name if isinstance(value, values.Constructed) else ""
-    if isinstance(value, values.SubBlocks):
-        help = f"say what: `count({value.sub_block} is noop)`"
-    elif meant := [f"{part} is {text}" for part, names in ALTERNATIVES.items() if name in names]:
-        help = f"say of which sub-block: {listed([f'`count({each})`' for each in meant], 'or')}"
-        fixes = [Fix.replace(span, each, safe=len(meant) == 1) for each in meant]
-    raise ctx.wrong(span, _COUNTED, _COUNTS, value, help, fixes)
 
 
 _COUNTED, _COUNTS = "what `count` counts", "statements such as `attention is noop`"

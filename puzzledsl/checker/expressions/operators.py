@@ -229,8 +229,17 @@ def _link(ctx: Context, left: Value, op: CompareOp, right: Value, at: Sides) -> 
     if equality and any(isinstance(side, values.SubBlocks | values.Layers) for side in (left, right)):
         _refuse_layers(ctx, left, op, right, at)
     for side, span in ((left, at.left), (right, at.right)):
-        if isinstance(side, values.Facts):
-            _refuse_facts(ctx, side, op, span, at)
+        if isinstance(side, values.Facts):  # a figure of each layer
+            figure = f"{side.sub_block}.{side.attribute}"
+            sides = [f"l.{figure}" if place == span else ctx.operand(place) for place in (at.left, at.right)]
+            each, whole = f"{sides[0]} {op} {sides[1]} for l in layers", at.left.to(at.right)
+            help = f"compare it in each layer: `count({each})`, `all({each})`; or add it up: `sum({figure})`"
+            head = ctx.file_of(whole).lines[whole.line - 1][: whole.column - 1].rstrip()
+            plain = ctx.source(span) == figure and ctx.gap(at.left, at.right, op) is not None
+            meant = f"all({each})" if head.endswith("require") else ""
+            meant = each if head.endswith(("count(", "all(")) else meant
+            fixes = [Fix.replace(whole, meant, safe=False)] if plain and meant else []
+            raise ctx.wrong(span, f"each side of `{op}`", "a number", side, help, fixes)
     what = f"each side of `{op}`"
     first = numbers.as_number(ctx, left, at.left, what)
     return _numbers(ctx, first, op, numbers.as_number(ctx, right, at.right, what), at)
@@ -374,18 +383,4 @@ def _refuse_layers(ctx: Context, left: Value, op: CompareOp, right: Value, at: S
         part = side.sub_block if isinstance(side, values.SubBlocks) else "ffn"
         help = f"count alternatives: `count({part} is noop)`, or compare with one: `layers[3].{part} is noop`"
     fixes = [Fix.replace(at.left.to(right_span), meant)] if meant and plain else []
-    raise ctx.wrong(span, f"each side of `{op}`", "a number", side, help, fixes)
-
-
-def _refuse_facts(ctx: Context, side: values.Facts, op: CompareOp, span: Span, at: Sides) -> NoReturn:
-    """Refuse a comparison of a figure of each layer, with the forms that compare it in one layer, in all, and as a sum."""
-    figure = f"{side.sub_block}.{side.attribute}"
-    sides = [f"l.{figure}" if place == span else ctx.operand(place) for place in (at.left, at.right)]
-    each = f"{sides[0]} {op} {sides[1]} for l in layers"
-    help = f"compare it in each layer: `count({each})`, `all({each})`; or add it up: `sum({figure})`"
-    whole = at.left.to(at.right)
-    head = ctx.file_of(whole).lines[whole.line - 1][: whole.column - 1].rstrip()
-    plain = ctx.source(span) == figure and ctx.gap(at.left, at.right, op) is not None
-    meant = each if head.endswith(("count(", "all(")) else f"all({each})" if head.endswith("require") else ""
-    fixes = [Fix.replace(whole, meant, safe=False)] if plain and meant else []
     raise ctx.wrong(span, f"each side of `{op}`", "a number", side, help, fixes)

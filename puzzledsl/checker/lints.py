@@ -344,22 +344,16 @@ def warn_of_unused(ctx: Context, program: nodes.Program) -> None:
         elif occurrence.role == "declares" and symbol.kind in _NEVER_AN_END and symbol.name not in referred:
             ctx.report(errors.UnusedName(symbol.span, kind=symbol.kind, name=symbol.name))
     for use, unused in imports.values():
-        _unused_imports(ctx, use, unused)
-
-
-def _unused_imports(ctx: Context, use: tree.Use, unused: list[Span]) -> None:
-    for place, name in enumerate(use.names):
-        if name.span not in unused:
-            continue
-        start, end = name.span.start, name.span.end
-        if place + 1 < len(use.names):
-            end = use.names[place + 1].span.start
-        elif place:
-            start = use.names[place - 1].span.end
-        fix = Fix.replace(start.to(end), "", "leave it out")
-        if len(unused) == len(use.names):
-            fix = Fix.replace(use.span, "", "remove this `use`", safe=False)
-        ctx.report(errors.UnusedImport(name.span, name=name.text, path=use.path.value, fixes=[fix]))
+        for place, name in ((place, name) for place, name in enumerate(use.names) if name.span in unused):
+            start, end = name.span.start, name.span.end
+            if place + 1 < len(use.names):
+                end = use.names[place + 1].span.start
+            elif place:
+                start = use.names[place - 1].span.end
+            fix = Fix.replace(start.to(end), "", "leave it out")
+            if len(unused) == len(use.names):
+                fix = Fix.replace(use.span, "", "remove this `use`", safe=False)
+            ctx.report(errors.UnusedImport(name.span, name=name.text, path=use.path.value, fixes=[fix]))
 
 
 KIBI = 1024

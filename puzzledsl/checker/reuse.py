@@ -92,19 +92,33 @@ class Reuse:
             return anew()
         known = self._records.get(symbol.name)
         if known is not None and self._still_holds(ctx, symbol, known):
-            return self._replay(ctx, symbol, known)
+            for other in _symbols(ctx, known.used):
+                ctx.note_used(other)
+                if isinstance(other.item, tree.Param):
+                    value_of(ctx, other)
+            (node, info), by = known.node, symbol.span.line - known.line
+            self._nodes[symbol] = known.node
+            if info is not None:
+                roundings = [*_moved(tuple(info.roundings), by, ctx.root.shown)]
+                ctx.infos[symbol] = replace(info, roundings=roundings)
+            if known.names is not None:
+                ctx.scopes[symbol] = Scope(symbol.file).inner(dict(known.names))
+            ctx.warnings += known.warnings
+            ctx.pending += _symbols(ctx, known.pending)
+            ctx.steps += known.steps
+            return _moved(node, by, ctx.root.shown)
         outer, ctx.needs, ctx.used = (ctx.needs, ctx.used), {}, {}
         sink, warnings, before = ctx.sink, ctx.warnings, (len(ctx.warnings), len(ctx.pending), ctx.steps)
         mistakes = _mistakes(ctx)
         try:
-            node = anew()
+            made = anew()
             is_tried = sink is not ctx.sink or warnings is not ctx.warnings
-            if node is not None and not ctx.root.lost_names and not is_tried and mistakes == _mistakes(ctx):
-                self._record(ctx, symbol, node, before)
+            if made is not None and not ctx.root.lost_names and not is_tried and mistakes == _mistakes(ctx):
+                self._record(ctx, symbol, made, before)
         finally:
             self._inner.update(map(id, ctx.warnings[before[0] :]))
             ctx.needs, ctx.used = outer[0] | ctx.needs, outer[1] | ctx.used
-        return node
+        return made
 
     def _record(self, ctx: Context, symbol: Symbol, node: object, before: tuple[int, int, int]) -> None:
         warned, queued, steps = before
@@ -147,23 +161,6 @@ class Reuse:
             if _facts(info) != _facts(before[1]):
                 return False
         return True
-
-    def _replay(self, ctx: Context, symbol: Symbol, known: _Record) -> object:
-        """Do to the context what lowering a declaration does, and return its node."""
-        for other in _symbols(ctx, known.used):
-            ctx.note_used(other)
-            if isinstance(other.item, tree.Param):
-                value_of(ctx, other)
-        (node, info), by = known.node, symbol.span.line - known.line
-        self._nodes[symbol] = known.node
-        if info is not None:
-            ctx.infos[symbol] = replace(info, roundings=[*_moved(tuple(info.roundings), by, ctx.root.shown)])
-        if known.names is not None:
-            ctx.scopes[symbol] = Scope(symbol.file).inner(dict(known.names))
-        ctx.warnings += known.warnings
-        ctx.pending += _symbols(ctx, known.pending)
-        ctx.steps += known.steps
-        return _moved(node, by, ctx.root.shown)
 
 
 def _facts(info: SpaceInfo | None) -> list[object] | None:

@@ -220,7 +220,9 @@ def grid_of(value: Fraction, low: Fraction, high: Fraction, *, whole: bool) -> G
         near, far = sorted((value / AROUND, value * AROUND)) if value else (low, high)
         ends = min(max(low, near), value), max(min(high, far), value)
         ends = low if ends[0] > high else ends[0], high if ends[1] < low else ends[1]
-    step = _round_step((ends[1] - ends[0]) / POSITIONS or Fraction(abs(value) or 1, 100))
+    raw = (ends[1] - ends[0]) / POSITIONS or Fraction(abs(value) or 1, 100)
+    power = Fraction(10) ** math.floor(math.log10(float(raw)))
+    step = next(power * m for m in (1, 2, 5, 10) if raw <= power * m)
     if whole:
         step = Fraction(max(1, math.ceil(step)))
     first, last = math.floor(ends[0] / step), math.ceil(ends[1] / step)
@@ -228,9 +230,3 @@ def grid_of(value: Fraction, low: Fraction, high: Fraction, *, whole: bool) -> G
         first = max(first, 0)
     decimals = next(n for n in count() if (step * 10**n).denominator == 1)
     return Grid(first, max(last - first, 1), step, decimals)
-
-
-def _round_step(raw: Fraction) -> Fraction:
-    """Return the least of 1, 2 and 5 times a power of ten that is not below `raw`."""
-    power = Fraction(10) ** math.floor(math.log10(float(raw)))
-    return next(power * m for m in (1, 2, 5, 10) if raw <= power * m)

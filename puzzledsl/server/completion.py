@@ -75,7 +75,7 @@ def complete(document: Document, line: int, column: int) -> Items:
     if _names_something(written):
         kind = KINDS.get(str(statement[0]))
         return _keywords((kind.preposition,)) if len(statement) == 2 and kind and kind.preposition else []
-    if written.behind_operand:
+    if written.last is not None and written.last.type in _OPERANDS:  # only an operator can follow a value
         return _keywords(("as", *_GOES_ON) if written.last == "same" else _GOES_ON)
     gap = written.gap(document)
     return [] if gap is None else _in_gap(document, gap)
@@ -255,11 +255,6 @@ class Written:
     def last(self) -> Token | None:
         """The token before the word."""
         return self.statement[-1] if self.statement else None
-
-    @property
-    def behind_operand(self) -> bool:
-        """True behind a complete value, where only an operator can follow."""
-        return self.last is not None and self.last.type in _OPERANDS
 
     def gap(self, document: Document, *endings: str) -> Gap | None:
         """Return the place of the word as the checker reads it; None where it makes nothing of it."""

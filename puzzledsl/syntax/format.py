@@ -46,7 +46,7 @@ def format_source(text: str) -> str:
     tokens = lex(source[: MAX_BYTES + 1], MAX_TOKENS + 1)
     if len(source) > MAX_BYTES or len(tokens) > MAX_TOKENS or any(t.type in _MISTAKES for t in tokens):
         return text
-    lines = break_long(_lines(tokens), _lay_out)
+    lines = break_long(_lines(tokens))
     align_code(lines)
     _indent(lines)  # a `|` stands under its `=`, which may have moved
     align_comments(lines)
@@ -84,14 +84,6 @@ def _lines(tokens: list[Token]) -> list[Line]:
         if not line.is_blank or not (opens or kept[-1].is_blank):
             kept.append(line)
     return kept[:-1] if kept and kept[-1].is_blank else kept
-
-
-def _lay_out(lines: list[Line]) -> None:
-    last: Token | None = None
-    for line in lines:
-        _space(line, last)
-        last = line.tokens[-1] if line.tokens else last
-    _indent(lines)
 
 
 def _space(line: Line, last: Token | None) -> None:
@@ -295,10 +287,14 @@ def _align(
                 line.gaps[at] = max(ends) - end + least
 
 
-def break_long(lines: list[Line], measure: Callable[[list[Line]], None]) -> list[Line]:
-    """Return the lines with long ones broken. `measure` sets the blanks and the indentation of all lines."""
+def break_long(lines: list[Line]) -> list[Line]:
+    """Return the lines with their blanks and indentation, long ones broken."""
     while True:
-        measure(lines)
+        last: Token | None = None
+        for line in lines:
+            _space(line, last)
+            last = line.tokens[-1] if line.tokens else last
+        _indent(lines)
         broken: list[Line] = []
         opened: list[str] = []
         for line in lines:

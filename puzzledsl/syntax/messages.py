@@ -258,29 +258,24 @@ def _colon(place: Place) -> Help | None:
         return None
     if "EQUAL" in place.expected:
         if place.behind and place.behind[0] == "-" and place.behind[0].line != place.token.line:
-            return _yaml_list(place, place.behind[0])
+            dash, end, options = place.behind[0], place.token, list[str]()
+            for token in place.behind:
+                if token.type in ("_NL", "RBRACE"):
+                    break
+                if token == "-" and token.column == dash.column:
+                    options.append("")
+                else:
+                    options[-1] += (" " if token.start_pos > end.end_pos and options[-1] else "") + token
+                end = token
+            meant = " | ".join(options)
+            gap = place.gap.start.to(span_of(end, place.file))
+            fixes = (Fix.replace(gap, f" = {meant}", f"write `= {meant}`"),) if all(options) else ()
+            return f"alternatives are separated by `|`: write `{place.before} = {meant}`", fixes
         fix = Fix.replace(place.gap, " =", "write `=`")
         return "a body is written with `=`, named arguments with `:`", (fix,)
     if "RSQB" in place.expected or place.kind_before == "LSQB":
         return "layers are selected with `..`, both ends included: `layers[2..9]`, `layers[0.. step 2]`", ()
     return None
-
-
-def _yaml_list(place: Place, dash: Token) -> Help:
-    end = place.token
-    options: list[str] = []
-    for token in place.behind:
-        if token.type in ("_NL", "RBRACE"):
-            break
-        if token == "-" and token.column == dash.column:
-            options.append("")
-        else:
-            options[-1] += (" " if token.start_pos > end.end_pos and options[-1] else "") + token
-        end = token
-    meant = " | ".join(options)
-    fix = Fix.replace(place.gap.start.to(span_of(end, place.file)), f" = {meant}", f"write `= {meant}`")
-    help = f"alternatives are separated by `|`: write `{place.before} = {meant}`"
-    return help, (fix,) if all(options) else ()
 
 
 def _next_statement(place: Place) -> Help | None:

@@ -123,7 +123,8 @@ class _Layout:
         if self.too_deep:
             self.too_deep -= 1
         elif not self.opened:
-            lost = self._has_arguments()
+            ends = {"_NL"} | _BRACES | _ASSIGNS  # `name: value` in this statement has lost its opener
+            lost = "COLON" in takewhile(lambda kind: kind not in ends, (t.type for t in reversed(self.out)))
             help = f"write the `{text}` in front of the arguments" if lost else ""
             where = span_of(token, self.words.file)
             fixes = [] if lost else [Fix.replace(where, "", safe=False)]
@@ -159,12 +160,6 @@ class _Layout:
         if wrong:
             self.out[at] = opener.like(kind, wanted)
         self.put(closer if wrong else closer.like(kind, wanted))
-
-    def _has_arguments(self) -> bool:
-        """Return True if this statement has `name: value` outside brackets: their opener is lost."""
-        ends = {"_NL"} | _BRACES | _ASSIGNS
-        before = takewhile(lambda kind: kind not in ends, (t.type for t in reversed(self.out)))
-        return "COLON" in before
 
     def inside(self, token: Token, declaration: bool) -> Token:
         """Handle a token inside brackets: close them if it cannot occur there, and read `name = x` as `name: x`."""

@@ -22,7 +22,7 @@ from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.numbers import as_constant, as_whole, between
-from puzzledsl.checker.expressions.values import Constructed, Scope, Symbol, Value
+from puzzledsl.checker.expressions.values import Scope, Symbol, Value
 from puzzledsl.checker.names.words import read_ref, read_word, shipped_names, unknown_name
 from puzzledsl.language.kinds import FORMER_SETTINGS, KINDS
 from puzzledsl.syntax import tree
@@ -150,7 +150,15 @@ class Settings:
         if known.type is int and known.unit == COUNT:
             return self.count(key, int(known.at_least or 0), int(known.at_most or MAX_COUNT))
         if known.type in (int, float, Fraction):
-            return known.type(self._quantity(key, known))
+            number = as_constant(self.ctx, self.value(key), self.place(key), what, known.unit)
+            above, low, high = known.more_than, known.at_least, known.at_most
+            below = (above is not None and number.value <= above) or (low is not None and number.value < low)
+            if below or (high is not None and number.value > high):
+                ends = [end and format_quantity(end, known.unit) for end in (low, high)]
+                more = "" if high is None else f" and {between(None, ends[1])}"
+                condition = between(*ends) if above is None else f"more than {above}{more}"
+                self.out_of_range(key, condition, str(number))
+            return known.type(number.value)
         if known.type is bool:
             value = self.value(key)
             if not isinstance(value, values.Boolean):
@@ -177,18 +185,6 @@ class Settings:
     def count(self, key: str, low: int, high: int) -> int:
         """Return a whole number within bounds."""
         return as_whole(self.ctx, self.value(key), self.place(key), f"`{key}`", low, high)
-
-    def _quantity(self, key: str, known: Setting) -> Fraction:
-        """Return a constant of one dimension within bounds, in base units."""
-        found = as_constant(self.ctx, self.value(key), self.place(key), f"`{key}`", known.unit)
-        above, low, high = known.more_than, known.at_least, known.at_most
-        below = (above is not None and found.value <= above) or (low is not None and found.value < low)
-        if below or (high is not None and found.value > high):
-            ends = [end and format_quantity(end, known.unit) for end in (low, high)]
-            more = "" if high is None else f" and {between(None, ends[1])}"
-            condition = between(*ends) if above is None else f"more than {above}{more}"
-            self.out_of_range(key, condition, str(found))
-        return found.value
 
     def _out_of_range(self, key: str, condition: str, got: str) -> NoReturn:
         """Refuse a number out of bounds. A plain number above 1 for a share was most likely meant as a percentage."""
@@ -293,26 +289,23 @@ def from_call(
             put(found, argument.name, entry, known)
             continue
         if place >= len(positional) and not form.rest:
-            _too_many(found, name, len(positional), call, argument)
+            help, fixes = "", list[Fix]()
+            takes = f"{place or 'no'} argument{'' if place < 2 else 's'} without a name"
+            bare = [a for a in call.arguments if a.name is None]
+            if name == "batch" and len(bare) == 3 and not any(isinstance(a.value, tree.Arrow) for a in bare):
+                first, prompt, output = (a.span for a in bare)
+                comma = ctx.gap(prompt, output, ",")
+                meant = f"{ctx.operand(prompt)} -> {ctx.operand(output)}"
+                written = f"write `{name}({ctx.operand(first)}, {meant})`"
+                help = f"prompt and output tokens are joined by `->`: {written}"
+                fixes = [] if comma is None else [Fix.replace(comma, " -> ", f"write `{meant}`")]
+            said: Args = {"name": name, "takes": takes, "got": len(bare)}
+            found.report(errors.TooManyArguments(argument.span, help=help, fixes=fixes, **said))
             break
         key = positional[place] if place < len(positional) else f"{place - len(positional)}"
         place += 1
         put(found, tree.Name(span=argument.span, text=key), entry, (*known, key))
     return found
-
-
-def _too_many(found: Settings, name: str, count: int, call: Constructed, argument: tree.Argument) -> None:
-    ctx, help, fixes = found.ctx, "", []
-    takes = f"{count or 'no'} argument{'' if count < 2 else 's'} without a name"
-    bare = [a for a in call.arguments if a.name is None]
-    if name == "batch" and len(bare) == 3 and not any(isinstance(a.value, tree.Arrow) for a in bare):
-        prompt, output = bare[1].span, bare[2].span
-        comma = ctx.gap(prompt, output, ",")
-        meant = f"{ctx.operand(prompt)} -> {ctx.operand(output)}"
-        help = f"prompt and output tokens are joined by `->`: write `{name}({ctx.operand(bare[0].span)}, {meant})`"
-        fixes = [] if comma is None else [Fix.replace(comma, " -> ", f"write `{meant}`")]
-    said: Args = {"name": name, "takes": takes, "got": len(bare)}
-    found.report(errors.TooManyArguments(argument.span, help=help, fixes=fixes, **said))
 
 
 def put(

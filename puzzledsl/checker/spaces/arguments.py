@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from math import floor
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Site, SubBlock
 from puzzledsl.alternatives.arguments import MAX_COUNT, Arguments
@@ -137,25 +137,22 @@ class CallArguments(Settings, Arguments):
             condition = "a whole number of channels, or a percentage"
             raise self.ctx.beyond(option.span, "`width`", condition, got, help, fixes)
         if exact <= 0 or exact > whole or width > whole or width < 1:
-            self._refuse_width(option, multiple, exact, width, whole)
+            largest = whole // multiple * multiple
+            why = f"{width} when rounded to a multiple of {multiple}, wider than the parent's FFN"
+            help = f"the largest multiple that fits is {largest}" if largest else "use a smaller `round:`"
+            if exact <= 0:
+                why, help = "no width", "write `noop` to leave the FFN out"
+            elif exact > whole:
+                why, help = "wider than the parent's FFN", f"widths go up to 100%, which is {whole}"
+            elif width < 1:
+                why, help = f"0 when rounded to a multiple of {multiple}", f"the least multiple is {multiple}"
+            said: Args = {"got": self.ctx.source(option.span), "why": why, "intermediate": whole}
+            raise self.ctx.refuse(errors.ImpossibleWidth(option.span, help=help, **said))
         self.info.asked.setdefault((whole, width), set()).add(exact)
         if width != exact:
             where = self.ctx.where(option.span)
             self.info.roundings.append(Rounding(asked=where.text, exact=exact, width=width, where=where))
         return width
-
-    def _refuse_width(self, option: Located, step: int, exact: Fraction, width: int, whole: int) -> NoReturn:
-        largest = whole // step * step
-        why = f"{width} when rounded to a multiple of {step}, wider than the parent's FFN"
-        help = f"the largest multiple that fits is {largest}" if largest else "use a smaller `round:`"
-        if exact <= 0:
-            why, help = "no width", "write `noop` to leave the FFN out"
-        elif exact > whole:
-            why, help = "wider than the parent's FFN", f"widths go up to 100%, which is {whole}"
-        elif width < 1:
-            why, help = f"0 when rounded to a multiple of {step}", f"the least multiple is {step}"
-        said: Args = {"got": self.ctx.source(option.span), "why": why, "intermediate": whole}
-        raise self.ctx.refuse(errors.ImpossibleWidth(option.span, help=help, **said))
 
 
 def options_of(expr: tree.Expr) -> tuple[tree.Expr, ...]:
@@ -226,8 +223,15 @@ def _field(ctx: Context, field: tree.PatternField, name: str, scope: Scope, info
         said: Args = {"thing": f"`{name}`", "name": key}
         takes = f"it has {', '.join(f'`{k}`' for k in known)}" if known else f"write `{name}` alone"
         raise ctx.refuse(errors.UnknownKey(field.name.span, near=near, help=takes, **said))
-    if key == PRECISION:
-        return _type_test(ctx, field, scope)
+    if key == PRECISION:  # one of some words, or none of them
+        if field.op not in ("==", "!="):
+            raise ctx.wrong(field.value.span, f"`{key}`", "a type alone: `dtype: q8_0`", f"`{field.op}`")
+        before, of = len(ctx.sink.items), (FULL, *PRECISIONS)
+        read = partial(ctx.attempt, read_word, ctx)
+        words = [read(option, scope, of, "storage type") for option in options_of(field.value)]
+        if None in words or len(ctx.sink.items) > before:
+            raise Refused
+        return lambda alternative, own: ((alternative.dtype or FULL) in words) != (field.op == "!=")
     if isinstance(field.value, tree.Name) and field.value.text == "full" and key == "window":
         values = [(UNCAPPED, False)]
     else:
@@ -252,18 +256,6 @@ def _number(ctx: Context, option: Located, key: str) -> tuple[Fraction, bool]:
     if percent and key != "width":
         raise ctx.wrong(option.span, f"`{key}`", "a number", "a percentage")
     return number.value, percent
-
-
-def _type_test(ctx: Context, field: tree.PatternField, scope: Scope) -> Predicate:
-    """A storage type: one of some words, or none of them."""
-    if field.op not in ("==", "!="):
-        raise ctx.wrong(field.value.span, f"`{PRECISION}`", "a type alone: `dtype: q8_0`", f"`{field.op}`")
-    before, words = len(ctx.sink.items), list[str | None]()
-    for option in field.value.options if isinstance(field.value, tree.Choice) else (field.value,):
-        words.append(ctx.attempt(read_word, ctx, option, scope, (FULL, *PRECISIONS), "storage type"))
-    if None in words or len(ctx.sink.items) > before:
-        raise Refused
-    return lambda alternative, own: ((alternative.dtype or FULL) in words) != (field.op == "!=")
 
 
 def _figures(each: Alternative, field: str, percent: bool, own: Shape, info: SpaceInfo) -> list[Fraction]:

@@ -7,7 +7,7 @@ the parent's own sub-block becomes `parent`. Duplicates are kept once, in the or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar, cast
@@ -110,7 +110,14 @@ class ChoiceReader:
                 self.ctx.report(errors.NotInThisLayer(call.span, help=help, **said))
             return
         form = ALTERNATIVES[own.sub_block][call.name]
-        self._need_values(call, form.arguments, several=len(fit) > 1)
+        for argument in call.arguments:
+            name, value = argument.name.text if argument.name else "", argument.value
+            known = form.arguments.get(name, Setting(""))
+            if known.words and known.noun and isinstance(value, tree.ListExpr):
+                wrong_list(self.ctx, value.span, len(value.items), f"`{name}`", f"a {known.noun}")
+            for option in options_of(value) if len(fit) > 1 else ():  # which each kind would report anew
+                if not isinstance(option, tree.Name) or option.text not in known.words:
+                    self.ctx.sound(option, call.scope)
         if len(fit) == 1:
             self._read_one(call, own, form, fit[0])
             return
@@ -153,17 +160,6 @@ class ChoiceReader:
                 call.refuse(PRECISION, PrecisionDoesNotFit(call.place(PRECISION), **said))
                 return []
         return found if call.affords(len(found)) else []
-
-    def _need_values(self, call: Constructed, table: Mapping[str, Setting], several: bool) -> None:
-        """Refuse `dtype: [full, q8_0]`; of `several` kinds of layers also what has no value, which each would report anew."""
-        for argument in call.arguments:
-            name, value = argument.name.text if argument.name else "", argument.value
-            known = table.get(name, Setting(""))
-            if known.words and known.noun and isinstance(value, tree.ListExpr):
-                wrong_list(self.ctx, value.span, len(value.items), f"`{name}`", f"a {known.noun}")
-            for option in options_of(value) if several else ():
-                if not isinstance(option, tree.Name) or option.text not in known.words:
-                    self.ctx.sound(option, call.scope)
 
     def _calls(self, expr: tree.Expr, scope: Scope, sub_block: Site) -> list[Constructed]:
         if isinstance(expr, tree.Choice):

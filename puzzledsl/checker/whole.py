@@ -278,8 +278,14 @@ class _ExportCheck:
         """Report what the runtime lacks."""
         ctx, export, parent, space = self.ctx, self.export, self.parent, self.space
         runtime, where = RUNTIMES[export.runtime], ctx.span_of(export.runtime_where)
-        if export.dtype is not None and export.dtype in RECIPES:
-            self._report_recipe(export.dtype)
+        types = dict.fromkeys(each.dtype for each in _alternatives(space) if each.dtype is not None)
+        if types and export.dtype in RECIPES:  # which chooses the type of every matrix
+            span = self.call or ctx.span_of(export.where)
+            call, count = re.subn(rf"dtype ?: ?{export.dtype}\b", "dtype: f16", self.written)
+            fixes = [Fix.replace(span, call, safe=False)] if count == 1 else []
+            named: Args = {"recipe": export.dtype, "types": listed([f"`{name}`" for name in types], "and")}
+            beside = [self._label("what")]
+            ctx.report(stage_errors.RecipeOfQuantised(span, secondary=beside, fixes=fixes, **named))
         choices = [(layer.attention, layer.ffn) for layer in space.layers]
         found = fit(runtime, parent.shape, choices, parent.computation)
         absent = [answer.reason for _, answer in found.model if isinstance(answer, Absent)]
@@ -311,29 +317,10 @@ class _ExportCheck:
                 verb, joined = ("replace", "in") if lack.kept else ("drop", "from")
                 drop = f"{verb} `{lack.alternative.name}` {joined} {those}"
                 rewritten.append(_Rewritten(what, layers, support.into, cost, drop))
-        if rewritten and not export.lower:
-            self._report_lowered(where, label, rewritten)
-
-    def _label(self, what: str) -> Label:
-        return Label(self.ctx.span_of(self.space.where), f"{what} `{self.export.of}` may choose")
-
-    def _report_recipe(self, recipe: str) -> None:
-        """Report storage types of sub-blocks beside a recipe that chooses every matrix's."""
-        types = dict.fromkeys(each.dtype for each in _alternatives(self.space) if each.dtype is not None)
-        if not types:
+        if not rewritten or export.lower:
             return
-        span = self.call or self.ctx.span_of(self.export.where)
-        call, count = re.subn(rf"dtype ?: ?{recipe}\b", "dtype: f16", self.written)
-        fixes = [Fix.replace(span, call, safe=False)] if count == 1 else []
-        said: Args = {"recipe": recipe, "types": listed([f"`{name}`" for name in types], "and")}
-        self.ctx.report(
-            stage_errors.RecipeOfQuantised(span, secondary=[self._label("what")], fixes=fixes, **said)
-        )
-
-    def _report_lowered(self, where: Span, label: Label, rewritten: list[_Rewritten]) -> None:
-        """Report all that an export rewrites in one diagnostic."""
         call, fixes = "lower: true", []
-        if self.export.lower is None and self.call is not None and self.written.endswith(")"):
+        if export.lower is None and self.call is not None and self.written.endswith(")"):
             call = f"{self.written[:-1].rstrip().removesuffix(',')}, lower: true)"
             fixes = [Fix.replace(self.call, call, safe=False)]
         first, notes = rewritten[0], []
@@ -343,9 +330,12 @@ class _ExportCheck:
             what = listed([each.what for each in rewritten], "and")
             notes = [f"{e.what}, {e.layers}: becomes {e.into}, {e.cost}; or {e.drop}" for e in rewritten]
             help, allow = "", f"write `{call}` to allow all of it"
-        kind = errors.IsLowered if self.export.lower is None else errors.LoweringRefused
-        said: Args = {"runtime": RUNTIMES[self.export.runtime].title, "what": what, "notes": notes}
-        self.ctx.report(kind(where, secondary=[label], fixes=fixes, help=f"{help}{allow}", **said))
+        kind = errors.IsLowered if export.lower is None else errors.LoweringRefused
+        said = {"runtime": runtime.title, "what": what, "notes": notes}
+        ctx.report(kind(where, secondary=[label], fixes=fixes, help=f"{help}{allow}", **said))
+
+    def _label(self, what: str) -> Label:
+        return Label(self.ctx.span_of(self.space.where), f"{what} `{self.export.of}` may choose")
 
     def _cost(self, architecture: Architecture, answer: Lowered, lack: Lack | None = None) -> str:
         """Describe the overhead of one lowered sub-block: `+12MiB and +0.4 % weights to read a token, a layer`."""

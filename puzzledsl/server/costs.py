@@ -209,14 +209,11 @@ def _kept(
             shares["params"].append(Fraction(alternative.params(own), all_params))
         if place is not None and (all_s := place.cost(own, whole)[-1]):
             shares["time"].append(place.cost(own, alternative)[-1] / all_s)
-    label = ", ".join(f"{_percent(of)} {name}" for name, of in shares.items() if of)
+    ends = {
+        name: [f"{float(100 * end):.3g}" for end in (min(of), max(of))] for name, of in shares.items() if of
+    }
+    label = ", ".join(f"{'..'.join(dict.fromkeys(both))}% {name}" for name, both in ends.items())
     if not label or {share for of in shares.values() for share in of} == {1}:  # the parent itself
         return None
     of = f"of the parent's {sub_block}" + (f", in `{place.scenario.name}`" if place is not None else "")
     return label, f"{label} {of}"
-
-
-def _percent(shares: list[Fraction]) -> str:
-    """Return the least and the greatest share: `25..87%`."""
-    low, high = (f"{float(100 * share):.3g}" for share in (min(shares), max(shares)))
-    return f"{low}%" if low == high else f"{low}..{high}%"

@@ -58,11 +58,6 @@ def _runs(tokens: list[Token]) -> Iterator[types.FoldingRange]:
 def formatting(document: Document) -> list[types.TextEdit]:
     """Return edits of whole lines, so that cursors and folds elsewhere stay; none for a text with syntax errors."""
     new = document.text if document.parsed[1] else format_source(document.text)
-    return [] if new == document.text else line_edits(document, new)
-
-
-def line_edits(document: Document, new: str) -> list[types.TextEdit]:
-    """Return the edits that turn a text into another, each for the smallest run of lines."""
     old_lines, new_lines = (re.findall(r"[^\n]*\n|[^\n]+", text) for text in (document.text, new))
     count, last = len(document.lines.lines), document.lines.lines[-1]
     behind = document.lines.position(count, len(last) + 1)

@@ -49,7 +49,13 @@ def format_source(text: str) -> str:
     lines = break_long(_lines(tokens))
     align_code(lines)
     _indent(lines)  # a `|` stands under its `=`, which may have moved
-    align_comments(lines)
+    # comments behind code stand at COMMENT_COLUMN, or two blanks behind the longest line of a group
+    for group in _groups(lines, lambda line: bool(line.tokens) and line.comment is not None):
+        column = max(len(line.code) + 2 for line in group)
+        if len(group) == 1:  # the next of every eighth column, where others may stand too
+            column += (COMMENT_COLUMN - column) % COMMENT_STEP
+        for line in group:
+            line.comment_gap = max(COMMENT_COLUMN, column) - len(line.code)
     result = "".join(f"{line}".rstrip() + "\n" for line in lines)
     # Blanks never change what the tokens are in a program that parses; in a broken one two may grow together.
     kept = [word for line in lines for word in (*line.tokens, line.comment) if word is not None]
@@ -240,17 +246,6 @@ def align_code(lines: list[Line]) -> None:
 
 def _target(line: Line) -> str | None:
     return next((str(b) for a, b in pairwise(line.tokens) if a.type in ("OF", "ON")), None)
-
-
-def align_comments(lines: list[Line]) -> None:
-    """Align comments behind code at COMMENT_COLUMN, or further right: two blanks behind the longest line of a group."""
-    for group in _groups(lines, lambda line: bool(line.tokens) and line.comment is not None):
-        column = max(len(line.code) + 2 for line in group)
-        if len(group) == 1:  # the next of every eighth column, where others may stand too
-            column += (COMMENT_COLUMN - column) % COMMENT_STEP
-        column = max(COMMENT_COLUMN, column)
-        for line in group:
-            line.comment_gap = column - len(line.code)
 
 
 def _groups(

@@ -58,7 +58,11 @@ def lay_out(words: Words, sink: Sink) -> list[Token]:
             continue
         declaration = token.column == 1 and starts_declaration(tokens, index)
         if state.opened and token.type in _BRACES and _closes_later(tokens, index):
-            state.stray_brace(token)
+            where = span_of(token, words.file)
+            if token.type == "RBRACE":
+                state.report(errors.StrayCloser(where, opener="{", closer="}"), token)
+            else:
+                state.report(errors.UnexpectedToken(where, "inside brackets", found="`{`"), token)
             continue
         if state.opened and (declaration or token.type in _ENDS_BRACKETS):
             token = state.inside(token, declaration)
@@ -129,7 +133,7 @@ class _Layout:
             where = span_of(token, self.words.file)
             fixes = [] if lost else [Fix.replace(where, "", safe=False)]
             error = errors.StrayCloser(where, opener=text, closer=str(token), help=help, fixes=fixes)
-            self._report(error, token)
+            self.report(error, token)
         elif any(opener.type == kind for opener in self.opened):
             while self.opened[-1].type != kind:
                 self._missing(len(self.out))
@@ -156,7 +160,7 @@ class _Layout:
             secondary=[label],
             fixes=[Fix.replace(where, wanted, safe=certain)],
         )
-        self._report(error, closer)
+        self.report(error, closer)
         if wrong:
             self.out[at] = opener.like(kind, wanted)
         self.put(closer if wrong else closer.like(kind, wanted))
@@ -169,18 +173,10 @@ class _Layout:
             name, where = self.out[-1], span_of(token, self.words.file)
             gap = after(name, self.words.file).start.to(where)
             fix = Fix.replace(gap, ":", f"write `{name}:`")
-            self._report(errors.EqualsForColon(where, name=str(name), fixes=[fix]), token)
+            self.report(errors.EqualsForColon(where, name=str(name), fixes=[fix]), token)
             return token.like("COLON", ":")
         self.close_all()
         return token
-
-    def stray_brace(self, token: Token) -> None:
-        """Report and drop a brace inside brackets."""
-        where = span_of(token, self.words.file)
-        if token.type == "RBRACE":
-            self._report(errors.StrayCloser(where, opener="{", closer="}"), token)
-        else:
-            self._report(errors.UnexpectedToken(where, "inside brackets", found="`{`"), token)
 
     def close_all(self) -> None:
         """Close all open brackets: those from before the last newline inside brackets at that newline, the others here."""
@@ -208,12 +204,12 @@ class _Layout:
             fixes = [] if lost else [Fix.insert(where, text, safe=False)]
             signs: Args = {"opener": str(opener), "closer": text, "secondary": [label]}
             error = errors.Unclosed(where, f"expected `{text}`", fixes=fixes, **signs)
-            self._report(error, before)
+            self.report(error, before)
             self.words.tainted.add(opener.line)
         self.out.insert(end, virtual(kind, text, before))
         return at
 
-    def _report(self, error: Diagnostic, token: Token) -> None:
+    def report(self, error: Diagnostic, token: Token) -> None:
         if token.line not in self.words.tainted:
             self.sink.add(error)
             self.words.tainted.add(token.line)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from functools import partial
 from itertools import chain
@@ -114,7 +114,15 @@ def read_shape(ctx: Context, call: Constructed) -> Shape:
         by = partial(_state, family=family) if key == "mixer" else None
         written[key] = settings.read(key, 1 if settings.known(key).type is int else REQUIRED, by)
     settings.need(*needed(family, written))
-    _report_refused(settings, family, written)
+    for key, why in refused(family, written):
+        having = [
+            f"`{name}`"
+            for name, other in FAMILIES.items()
+            if other is not family and (key in other.takes or other.literal.get(key) == written[key])
+        ]
+        help = f"{listed(having)} {'has' if len(having) == 1 else 'have'} it" if having else "leave it out"
+        help = "leave it out, or write both alike" if key in family.takes else help
+        settings.report(errors.ImpossibleShape(settings.entries[key].span, why=why, help=help))
     if settings.failed:
         raise Refused
     try:
@@ -145,19 +153,6 @@ def _state(settings: Settings, family: Family) -> StateShape:
     sizes.need_all()
     wholes = [sizes.read(name) or 1 for name in sizes.table]
     return sizes.sound(StateShape(**dict(zip(StateShape.model_fields, wholes, strict=True))))
-
-
-def _report_refused(settings: Settings, family: Family, written: Mapping[str, Any]) -> None:
-    """Report the arguments that no model of a family can have."""
-    for key, why in refused(family, written):
-        having = [
-            f"`{name}`"
-            for name, other in FAMILIES.items()
-            if name != family.model_type and (key in other.takes or other.literal.get(key) == written[key])
-        ]
-        help = f"{listed(having)} {'has' if len(having) == 1 else 'have'} it" if having else "leave it out"
-        help = "leave it out, or write both alike" if key in family.takes else help
-        settings.report(errors.ImpossibleShape(settings.entries[key].span, why=why, help=help))
 
 
 MIX_EXAMPLE = "mix(corpus: 2, stories: 1)"

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Generic, Literal, Self, TypeVar, assert_never
 
-from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, Near, Sink, Span
+from puzzledsl.base.diagnostics import Args, Fix, Label, Near, Sink, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.resources import listing, resource
 from puzzledsl.base.settings import Call
@@ -99,19 +99,8 @@ class SourceFile:
         """True for a file that ships with the package."""
         return self.shown.startswith(STD)
 
-    def note_errors(self, mistakes: Iterable[Diagnostic]) -> None:
-        """Note where the parser reported something. An unknown number of names is lost by a broken `use`, or without a name."""
-        for mistake in mistakes:
-            if mistake.span is not None:
-                spans = [mistake.span, *(label.span for label in mistake.secondary)]
-                self.error_lines.update(range(mistake.span.line, mistake.span.end_line + 1))
-                self.error_ranges.append((min(s.line for s in spans), max(s.end_line for s in spans)))
-        declared = (item for item in self.module.items if not isinstance(item, tree.Use | tree.Assert))
-        nameless = self.module.broken and any(not item.name.text for item in declared)
-        uses = (re.search(r"\.pzl\"|^\s*use\b", line) for line in self._error_texts())
-        self.lost_names = nameless or any(uses)
-
-    def _error_texts(self) -> list[str]:
+    def error_texts(self) -> list[str]:
+        """Return the lines of what the parser reported."""
         return [self.lines[n - 1] for n in sorted(self.error_lines) if n <= len(self.lines)]
 
     def declares_unread(self, name: str) -> bool:
@@ -121,7 +110,7 @@ class SourceFile:
         word = re.compile(rf"\b{re.escape(name)}\b")
         head, used = re.compile(rf"\s*(\w+)\s+{word.pattern}"), re.compile(rf"\s*use\b.*{word.pattern}")
         lines = [line for line in self.lines if name in line]
-        found = any(map(word.search, self._error_texts())) or any(map(used.match, lines))
+        found = any(map(word.search, self.error_texts())) or any(map(used.match, lines))
         found = found or any(_may_declare(match.group(1)) for match in map(head.match, lines) if match)
         self.unread += found
         return found
@@ -214,7 +203,16 @@ class Loader:
         is_shipped = shown.startswith(STD) and key not in self.unsaved and self.parse is parse
         module = _shipped(text, file) if is_shipped else self.parse(text, file, self.sink)
         loaded = SourceFile(file, shown, path, text, module, key)
-        loaded.note_errors(self.sink.items[before:])
+        for mistake in self.sink.items[before:]:
+            if mistake.span is not None:
+                spans = [mistake.span, *(label.span for label in mistake.secondary)]
+                loaded.error_lines.update(range(mistake.span.line, mistake.span.end_line + 1))
+                loaded.error_ranges.append((min(s.line for s in spans), max(s.end_line for s in spans)))
+        # an unknown number of names is lost by a broken `use`, or without a name
+        items = (item for item in module.items if not isinstance(item, tree.Use | tree.Assert))
+        nameless = module.broken and any(not item.name.text for item in items)
+        uses = (re.search(r"\.pzl\"|^\s*use\b", line) for line in loaded.error_texts())
+        loaded.lost_names = nameless or any(uses)
         self.files[key] = loaded
         self.loading.append(key)
         for item in loaded.module.items:

@@ -245,19 +245,6 @@ class ChoiceReader:
                 self.emptied.pop((sub_block, layer), None)
         return changed
 
-    def report_empty(self) -> None:
-        """Report the layers without any alternative, in one diagnostic per override that emptied some."""
-        if self.info.incomplete:
-            return
-        groups: dict[tuple[Span, SubBlock], list[int]] = {}
-        for (sub_block, layer), (span, _) in self.emptied.items():
-            groups.setdefault((span, sub_block), []).append(layer)
-        for (span, sub_block), layers in groups.items():
-            had = ", ".join(f"`{a.name}`" for a in self.emptied[sub_block, layers[0]][1])
-            help = f"layer {layers[0]} had {had}"
-            text = f"{layers_in_words(sorted(layers))} {'is' if len(layers) == 1 else 'are'}"
-            self.ctx.report(errors.EmptyChoice(span, layers=text, sub_block=sub_block, help=help))
-
 
 def _shared(found: Sequence[Sequence[Diagnostic]], each: bool) -> list[Diagnostic]:
     """Return the diagnostics that reading for every kind of layer makes; with `each`, for any of them."""
@@ -347,7 +334,15 @@ class _SpaceBody(ChoiceReader):
             self.space.missing("`attention` or `ffn`", f"write `{self.space.kind.form}`")
         for statement in rest:
             ctx.attempt(self._statement, statement, self.scope)
-        self.report_empty()
+        groups: dict[tuple[Span, SubBlock], list[int]] = {}
+        for (part, layer), (span, _) in () if info.incomplete else self.emptied.items():
+            groups.setdefault((span, part), []).append(layer)
+        for (span, part), layers in groups.items():
+            help = f"layer {layers[0]} had " + ", ".join(
+                f"`{a.name}`" for a in self.emptied[part, layers[0]][1]
+            )
+            text = f"{layers_in_words(sorted(layers))} {'is' if len(layers) == 1 else 'are'}"
+            ctx.report(errors.EmptyChoice(span, layers=text, sub_block=part, help=help))
         init = nodes.Initialisers() if base is None else base.init
         if self.init is not None:
             settings = self.space.section("init", self.init, self.scope)

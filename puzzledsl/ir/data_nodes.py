@@ -194,7 +194,4 @@ class MixData(Frozen):
 class Data(Declaration):
     """Text to train or score on."""
 
-    source: Annotated[
-        TextData | JsonlData | ParquetData | HfData | SampledData | TaskData | MixData,
-        BY_KIND,
-    ]
+    source: Annotated[TextData | JsonlData | ParquetData | HfData | SampledData | TaskData | MixData, BY_KIND]

@@ -89,7 +89,7 @@ NEMOTRON_NAS = Architecture(
     needs_attention=True,
     as_family="llama",
 )
-TRANSFORMERS_BACKEND = Architecture(
+BACKEND = Architecture(
     name="transformers backend",
     source="vllm/model_executor/models/transformers/base.py",
     families=_families("qwen2", "qwen3", "qwen3_moe", "olmo2", "smollm3", "granite"),
@@ -101,7 +101,7 @@ TRANSFORMERS_BACKEND = Architecture(
     needs_attention=True,
     grouped=True,
 )
-BACKEND_AS_QWEN2 = TRANSFORMERS_BACKEND.model_copy(
+BACKEND_AS_QWEN2 = BACKEND.model_copy(
     update={
         "name": "transformers backend, as Qwen2",  # whose class has windows; its biases are zeros
         "families": _families("llama", "mistral"),
@@ -111,10 +111,7 @@ BACKEND_AS_QWEN2 = TRANSFORMERS_BACKEND.model_copy(
     }
 )
 VLLM = Runtime(
-    name="vllm",
-    title="vLLM 0.32",
-    version="0.32.0",
-    architectures=(NEMOTRON_NAS, TRANSFORMERS_BACKEND, BACKEND_AS_QWEN2),
+    name="vllm", title="vLLM 0.32", version="0.32.0", architectures=(NEMOTRON_NAS, BACKEND, BACKEND_AS_QWEN2)
 )
 DECI = Architecture(
     name="deci",

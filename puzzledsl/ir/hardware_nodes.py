@@ -18,6 +18,7 @@ MAX_BATCH = 2**31
 MAX_DECODE_HEADS = 256
 """The most KV heads a GPU that a `gqa_decode` section names."""
 _PROFILE = "a profile has `memory`, `bandwidth` and `peak { bf16 = … }`"
+_TENSOR_PARALLEL = "tensor_parallel_size", "tp", "num_gpus"
 _GPUS: dict[str, Any] = {"default": 1, "at_least": 1, "at_most": MAX_GPUS}
 
 
@@ -66,23 +67,14 @@ class RooflineHardware(Frozen):
     link_bytes_per_s: Exact = _rate(
         "Bandwidth between two GPUs, one direction.", "link", at_least=0, default=Fraction(0)
     )
-    gpus: int = setting(
-        "GPUs that share the model (tensor parallel).",
-        elsewhere=("tensor_parallel_size", "tp", "num_gpus"),
-        **_GPUS,
-    )
+    gpus: int = setting("GPUs that share the model (tensor parallel).", elsewhere=_TENSOR_PARALLEL, **_GPUS)
     expert_parallel: int = setting(
-        "Groups of GPUs that share out a mixture's experts; a group splits each of its own by channels.",
-        left_out=True,
-        **_GPUS,
+        "Groups of GPUs that share out experts; a group splits its own by channels.", left_out=True, **_GPUS
     )
     flop_per_s: dict[str, Exact]  # dense peak by dtype: bf16, fp8, fp32 …
     dtype: str = _dtype("Number type of the stored weights.")
     expert_dtype: str | None = _dtype(
-        "Number type of a mixture's stored experts; as `dtype` unless said.",
-        None,
-        word="experts",
-        left_out=True,
+        "Number type of a mixture's experts; as `dtype` unless said.", None, word="experts", left_out=True
     )
     activation_dtype: str | None = _dtype(
         "Number type of matrix products; as `dtype` unless said.", None, word="activations"
@@ -108,17 +100,10 @@ class RooflineHardware(Frozen):
         "Time a step of an all-reduce takes on top.", word="link_latency", **_time(9686, 10**9)
     )
     reserve_bytes: int = setting(
-        "Memory kept for the runtime and activations.",
-        word="reserve",
-        unit=BYTES,
-        at_least=0,
-        default=3 * 10**9,
+        "Memory for the runtime and activations.", word="reserve", unit=BYTES, at_least=0, default=3 * 10**9
     )
     kv_fraction: Exact = setting(
-        "Share of the free memory that the KV cache may take.",
-        default=Fraction(9, 10),
-        more_than=0,
-        at_most=1,
+        "Share of free memory that the KV cache may take.", default=Fraction(9, 10), more_than=0, at_most=1
     )
     kv_policy: Literal["full", "mean"] = setting(
         "The sequences that the KV cache must hold: each at `full` length, or at its `mean` length.",
@@ -249,7 +234,7 @@ class Scenario(Declaration):
 
     hardware: str
     batches: tuple[int, ...] = setting(
-        "Sequences: a number, several (`64 | 128`: a decision), or `auto`.",
+        "Sequences: a number, `64 | 128` (a choice) or `auto`.",
         word="batch",
         words=("auto",),
         positional=True,

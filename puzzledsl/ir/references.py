@@ -77,16 +77,8 @@ def with_written(data: nodes.Data) -> list[str]:
     return found + [p.name for p in parts if not p.inline and isinstance(p.source, nodes.SampledData)]
 
 
-OfASpace = (
-    nodes.Space
-    | nodes.Bld
-    | nodes.Score
-    | Search
-    | nodes.Frontier
-    | nodes.Uptrain
-    | nodes.Eval
-    | nodes.Export
-)
+_OnASpace = nodes.Space | nodes.Bld | nodes.Score | Search
+OfASpace = _OnASpace | nodes.Frontier | nodes.Uptrain | nodes.Eval | nodes.Export
 """A declaration that belongs to one space."""
 
 

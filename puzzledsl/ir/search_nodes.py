@@ -235,8 +235,7 @@ class Same(Frozen):
 
 
 Logic = Annotated[
-    Is | Not | And | Or | Implies | Cardinality | Compare | Runs | Longest | Distinct | Same,
-    BY_KIND,
+    Is | Not | And | Or | Implies | Cardinality | Compare | Runs | Longest | Distinct | Same, BY_KIND
 ]
 
 
@@ -375,9 +374,7 @@ class Search(Declaration):
     apart: int = 1
     solver: CpSat | Baseline = setting("The solver, or a baseline.", calls=SOLVERS, noun="solver")
     realise: bool = setting(
-        "`false`: the search is solved and looked at, and no child of it is built.",
-        default=True,
-        left_out=True,
+        "`false`: the search is solved and looked at, and no child is built.", default=True, left_out=True
     )
     refine: Refine | None = setting(
         "Measures children whole around the solver's answer, and takes the best.",
@@ -396,10 +393,7 @@ class Frontier(Declaration):
     search: str
     term: Term = setting("The amount: `chat.throughput`, `params`, a score.", word="metric", positional=True)
     low: Exact = setting(
-        "From .. to, in its unit or in multiples of the parent's: `1x..3x`.",
-        word="range",
-        wide=True,
-        positional=True,
+        "From .. to, in its unit or times the parent's: `1x..3x`.", word="range", wide=True, positional=True
     )
     high: Exact
     times_parent: bool

@@ -89,12 +89,7 @@ SCORE_METRICS: Mapping[Metric, Call] = {
         "Share of the parent's likeliest tokens that are not among the child's.",
         {
             "k": Setting(
-                "Tokens per position; 1 unless said.",
-                name="top_k",
-                type=int,
-                value=1,
-                at_least=1,
-                at_most=1000,
+                "Tokens a position; 1 unless said.", name="top_k", type=int, value=1, at_least=1, at_most=1000
             )
         },
         positional=1,
@@ -141,9 +136,7 @@ class ReplaceOne(Frozen):
         "Heals the layer behind each replacement or run on so many tokens first: `4Ki`.", default=0
     )
     around: str | None = setting(
-        "Scores inside the child this search found, and tells what each round changed.",
-        default=None,
-        kinds=("search",),
+        "Scores inside this search's child, and tells what rounds changed.", default=None, kinds=("search",)
     )
     rounds: int = setting("Rounds of solving and scoring again.", default=1, at_least=1, at_most=100)
     data: str | None = setting("The text that is scored on.", shown="that of the pieces", **_DATA)
@@ -188,10 +181,7 @@ class Uptrain(Declaration):
     tokens: int = setting("Tokens that it is trained on.", write="write `tokens = 1B`")
     context: int = setting("Tokens of a sequence.", **_CONTEXT)
     batch: int = setting(
-        "Sequences in a step; grows with the root of `tokens` unless said.",
-        default=1,
-        at_least=1,
-        shown="by `tokens`",
+        "Sequences in a step; grows with the root of `tokens`.", default=1, at_least=1, shown="by `tokens`"
     )
     lr: Schedule = setting(_RATE, noun=_SCHEDULE, shown="by `tokens`")
     fits_child: bool = False
@@ -251,10 +241,7 @@ class Eval(Declaration):
     tasks: tuple[str, ...] = ()
     items: int | None = setting("Items of each task.", default=None, at_least=1)
     data: str | None = setting(
-        "The text of perplexity and divergence; `heldout + code` measures on each.",
-        sums=True,
-        shown=ONLY_DATA,
-        **_DATA,
+        "The text of perplexity and KL; `heldout + code`: on each.", sums=True, shown=ONLY_DATA, **_DATA
     )
     more_data: tuple[str, ...] = ()
     tokens: int = setting("Tokens of each text.", default=8192)

@@ -121,8 +121,7 @@ SHAPE = Call(
         "hidden": _size("Width of the residual stream.", "hidden_size", "n_embd", "d_model"),
         "heads": _size("Query heads.", "num_attention_heads", "num_heads", "n_heads"),
         "kv_heads": _size(
-            "Key/value heads; as many as `heads` unless said.",
-            *("num_key_value_heads", "num_kv_heads", "n_kv_heads"),
+            "Key/value heads; `heads` unless said.", "num_key_value_heads", "num_kv_heads", "n_kv_heads"
         ),
         "head_dim": _size("Channels of a head: its own number, never hidden / heads."),
         "intermediate": _size("Channels of an FFN.", "intermediate_size", "ffn_dim"),
@@ -186,9 +185,7 @@ _SOURCES = nodes.TextData, nodes.JsonlData, nodes.ParquetData, nodes.HfData, nod
 DATA_SOURCES = {name: call for node in _SOURCES for name, call in calls_of(node).items()}
 """Places that documents come from."""
 MIX = Call(
-    "Blocks of several texts in these proportions: `mix(corpus: 2, stories: 1)`.",
-    rest=True,
-    named_by=("data",),
+    "Blocks of several texts, in proportion: `mix(corpus: 2, stories: 1)`.", rest=True, named_by=("data",)
 )
 MEASURED = {**calls_of(nodes.MeasuredHardware), **calls_of(nodes.TableHardware)}
 BATCH = replace(

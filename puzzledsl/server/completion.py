@@ -208,8 +208,8 @@ def _paths(document: Document, written: Written, line: int, column: int) -> Item
     names += [name for name in beside if not name.startswith(".")][:MOST_PATHS]
     place = document.lines.range(Span("", line, column - len(touching) + 1, line, column))
     return [
-        types.CompletionItem(name, kind=_Kind.File, filter_text=name, text_edit=types.TextEdit(place, name))
-        for name in names
+        types.CompletionItem(n, kind=_Kind.File, filter_text=n, text_edit=types.TextEdit(place, n))
+        for n in names
     ]
 
 

@@ -290,8 +290,7 @@ def _count(value: int) -> str:
 def _space(space: nodes.Space) -> list[str]:
     sizes = Counter((len(c.attention), len(c.ffn)) for c in space.layers)
     rows = [
-        f"{count} layer{'s' if count > 1 else ''} with {a} x {f} alternatives"
-        for (a, f), count in sizes.most_common(4)
+        f"{n} layer{'s' if n > 1 else ''} with {a} x {f} alternatives" for (a, f), n in sizes.most_common(4)
     ]
     rest = len(sizes) - len(rows)
     size = prod(len(c.attention) * len(c.ffn) for c in space.layers)

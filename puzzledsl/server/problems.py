@@ -20,6 +20,7 @@ from puzzledsl.server.document import Document, Lines, covers, files_of
 
 EXPLAIN = "pzl.explain"
 """The command that opens the reference at a given code."""
+Related = Sequence[tuple[Span | None, str]]
 _UNUSED = UnusedName, UnusedImport
 """Diagnostics that an editor shows as faded."""
 _SEVERITIES = {"error": types.DiagnosticSeverity.Error, "warning": types.DiagnosticSeverity.Warning}
@@ -65,12 +66,7 @@ def _problem(document: Document, diagnostic: Diagnostic) -> types.Diagnostic:
 
 
 def _shown(
-    document: Document,
-    code: str,
-    span: Span,
-    message: str,
-    severity: str,
-    related: Sequence[tuple[Span | None, str]],
+    document: Document, code: str, span: Span, message: str, severity: str, related: Related
 ) -> types.Diagnostic:
     places = [(place(document, at), text) for at, text in related if at is not None]
     told = [types.DiagnosticRelatedInformation(at, text) for at, text in places if at is not None]

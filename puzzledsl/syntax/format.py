@@ -21,6 +21,7 @@ from puzzledsl.syntax.newlines import CONTINUES_AFTER, CONTINUES_BEFORE
 from puzzledsl.syntax.parse import MAX_BYTES, MAX_TOKENS, normalise
 from puzzledsl.syntax.tokens import Token, lex
 
+Alike = Callable[["Line", "Line"], bool]
 INDENT = 2
 _MISTAKES = {"UNKNOWN", "UNTERMINATED", "FOREIGN"}
 _OPENS, _CLOSES = {"LPAR", "LSQB"}, {"RPAR", "RSQB"}
@@ -249,9 +250,7 @@ def _target(line: Line) -> str | None:
 
 
 def _groups(
-    lines: list[Line],
-    belongs: Callable[[Line], bool],
-    together: Callable[[Line, Line], bool] = lambda one, two: True,
+    lines: list[Line], belongs: Callable[[Line], bool], together: Alike = lambda one, two: True
 ) -> Iterable[list[Line]]:
     """Return the runs of neighbouring lines that satisfy `belongs`, split where `together` fails for two neighbours."""
     run: list[Line] = []
@@ -270,7 +269,7 @@ def _align(
     lines: list[Line],
     belongs: Callable[[Line], bool],
     kinds: tuple[str, ...],
-    together: Callable[[Line, Line], bool] = lambda one, two: True,
+    together: Alike = lambda one, two: True,
     least: int = 1,
 ) -> None:
     """Align the first tokens of some kinds in neighbouring lines."""

@@ -186,27 +186,8 @@ class BadExpr(Node):
     """Stands where an expression could not be read; its mistake has been reported, so stay silent about it."""
 
 
-Expr = (
-    Name
-    | Literal_
-    | String
-    | ListExpr
-    | Choice
-    | Cond
-    | Binary
-    | Unary
-    | Compare
-    | Is
-    | In
-    | SameAs
-    | Range
-    | Arrow
-    | Attribute
-    | Index
-    | Call
-    | Comprehension
-    | BadExpr
-)
+_Plain = Name | Literal_ | String | ListExpr | Choice | Cond | Binary | Unary | Compare | Is | In | SameAs
+Expr = _Plain | Range | Arrow | Attribute | Index | Call | Comprehension | BadExpr
 AssignOp = Literal["=", "|=", "-=", "&="]
 
 

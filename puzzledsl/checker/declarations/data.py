@@ -338,6 +338,6 @@ def _whole(shares: Shares) -> tuple[nodes.MixPart, ...]:
     weights = [int(share * scale) for _, share in kept]
     common = gcd(*weights)
     return tuple(
-        part.model_copy(update={"weight": weight // common})
-        for (part, _), weight in zip(kept, weights, strict=True)
+        part.model_copy(update={"weight": own // common})
+        for (part, _), own in zip(kept, weights, strict=True)
     )

@@ -143,10 +143,8 @@ def predicted(
         ctx.report(JudgedNotMeasured(span, text=text, children=nodes.JUDGED_CHILDREN))
         return None
     term = nodes.WeightedTerm(coefficient=Fraction(1), term=nodes.ScoreTerm(score=score))
-    requirements = tuple(
-        r.model_copy(update={"left": nodes.Linear(terms=(term,))}) if r in judged else r
-        for r in node.requirements
-    )
+    left = nodes.Linear(terms=(term,))
+    requirements = tuple(r.model_copy(update={"left": left}) if r in judged else r for r in node.requirements)
     refine = node.refine or nodes.Refine(children=nodes.JUDGED_CHILDREN, where=first.where)
     return node.model_copy(update={"requirements": requirements, "refine": refine})
 

@@ -29,6 +29,7 @@ from puzzledsl.ir.logic import Pair, layers_of
 
 Cells = tuple[tuple[Fraction, ...], ...]
 Axis = tuple[Alternative, ...]
+Terms = tuple[tuple[values.TermKey, Fraction], ...]
 MOST_SHOWN = 12  # values in a message
 BOTH: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 
@@ -100,13 +101,7 @@ def _afford(ctx: Context, size: int, numbers: int, span: Span) -> None:
 
 
 @functools.lru_cache(maxsize=256)  # a figure is compared with many values
-def _cells(
-    terms: tuple[tuple[values.TermKey, Fraction], ...],
-    constant: Fraction,
-    space: SpaceInfo,
-    rows: Axis,
-    columns: Axis,
-) -> Cells:
+def _cells(terms: Terms, constant: Fraction, space: SpaceInfo, rows: Axis, columns: Axis) -> Cells:
     sums = {"attention": [constant] * len(rows), "ffn": [Fraction(0)] * len(columns)}
     pairs: list[tuple[Any, Fraction]] = []
     for key, factor in cast(tuple[tuple[Any, Fraction], ...], terms):

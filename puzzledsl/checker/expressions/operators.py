@@ -154,6 +154,7 @@ def combine(ctx: Context, left: Number, right: Number, at: tree.Binary, left_spa
     return guard(ctx, _OPERATIONS[at.op](ctx, left, right, at, left_span), at.span)
 
 
+End = Fraction | None
 FEW_TOK_PER_S = 10
 """Throughput limit below which a bare number more likely means a multiple of the parent's than tokens per second."""
 FLIPPED: dict[CompareOp, CompareOp] = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "==", "!=": "!="}
@@ -265,14 +266,7 @@ def _numbers(ctx: Context, left: Number, op: CompareOp, right: Number, at: Sides
     return _bound(ctx, left_side, op, -moved.constant, None, at)
 
 
-def _bound(
-    ctx: Context,
-    left: values.Symbolic,
-    op: CompareOp,
-    bound: Fraction | None,
-    ratio: Fraction | None,
-    at: Sides,
-) -> Value:
+def _bound(ctx: Context, left: Symbolic, op: CompareOp, bound: End, ratio: End, at: Sides) -> Value:
     batch = [numbers.is_metric(key, "batch") for key in left.terms]
     measured = [key[0] in ("metric", "score", "judged") for key in left.terms]
     if op == "==" and any(scattered and not own for scattered, own in zip(measured, batch, strict=True)):

@@ -108,17 +108,13 @@ class _Resolver:
     gap: Gap | None = None
 
     def add(
-        self,
-        name: tree.Name,
-        symbol: Meaning | None,
-        node: tree.Node | None = None,
-        type: Type = "",
-        **more: Any,
+        self, name: tree.Name, symbol: Meaning | None, node: tree.Node | None = None, **more: Any
     ) -> None:
         """Record a name."""
-        facts: dict[str, Any] = {"role": "uses", "setting": ANY} | more
-        facts |= {"node": node or name, "item": self.item}
-        self.found.append(Occurrence(name.span, name.text, symbol, type, **facts))
+        facts: dict[str, Any] = {"type": "", "role": "uses", "setting": ANY} | more
+        self.found.append(
+            Occurrence(name.span, name.text, symbol, node=node or name, item=self.item, **facts)
+        )
 
     def mark(
         self, name: tree.Node, role: GapRole, scope: NameScope, *takes: Setting, before: Typed = NOTHING
@@ -164,14 +160,14 @@ class _Resolver:
         if not isinstance(symbol, Symbol) or symbol.item is not item:
             kind = item.kind.text if isinstance(item, tree.Decl) else type(item).__name__.lower()
             symbol = Symbol(name.text, kind, item, self.file, name.span)
-        self.add(name, symbol, item, symbol.kind, role="declares")
+        self.add(name, symbol, item, type=symbol.kind, role="declares")
 
     def bind(self, name: tree.Name, kind: str, type: Type, scope: NameScope, node: tree.Node) -> None:
         """Record a local name, which `scope` sees from now on."""
         item = node if isinstance(node, tree.Let) else self.item
         symbol = Symbol(name.text, kind, item, self.file, name.span)
         scope.names[name.text] = symbol, type
-        self.add(name, symbol, node, kind, role="declares")
+        self.add(name, symbol, node, type=kind, role="declares")
 
     def declaration(self, decl: tree.Decl, scope: NameScope) -> None:
         self.kind, kind = decl.kind.text, KINDS.get(decl.kind.text)
@@ -225,7 +221,7 @@ class _Resolver:
                     type = "" if symbol.kind in scopes.VALUE_KINDS else symbol.kind
                 elif symbol is not None and name.text in SUB_BLOCKS:
                     type = name.text
-                self.add(name, symbol, node, type)
+                self.add(name, symbol, node, type=type)
                 self.mark(name, "member", scope, before=before)
                 return symbol, type
             case tree.Choice(options=options):
@@ -319,7 +315,7 @@ class _Resolver:
         """Record the names of a call; return the type of what it makes, known where it changes a declaration."""
         if isinstance(node.function, tree.Name):
             callee, type = self.meaning(node.function.text, scope, setting)
-            self.add(node.function, callee, node, type, setting=setting)
+            self.add(node.function, callee, node, type=type, setting=setting)
         else:
             callee, type = self.visit(node.function, scope)[0], ""
         known = _arguments(callee, scope)

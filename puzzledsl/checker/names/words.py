@@ -179,8 +179,7 @@ def _insert_use(file: SourceFile, names: Iterable[str]) -> Fix:
 
 
 TYPES: dict[str, Dimension | type[values.Text] | type[values.Boolean]] = {
-    name: known.dimension or {"Text": values.Text, "Bool": values.Boolean}[name]
-    for name, known in words.TYPES.items()
+    n: known.dimension or {"Text": values.Text, "Bool": values.Boolean}[n] for n, known in words.TYPES.items()
 }
 _WANTED = {"Text": "a string", "Bool": "`true` or `false`", "Count": "a whole number (Count)"}
 

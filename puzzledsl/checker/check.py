@@ -31,6 +31,7 @@ from puzzledsl.syntax.parse import parse
 if TYPE_CHECKING:
     from puzzledsl.checker.reuse import Reuse
 
+Map = Mapping[str, str]
 LOWERINGS: dict[str, Lower] = {
     "parent": data.lower_parent,
     "data": data.lower_data,
@@ -64,11 +65,7 @@ def check(path: Path, settings: Mapping[str, str] | None = None) -> Checked:
 
 
 def inspect(
-    path: Path,
-    settings: dict[str, str],
-    unsaved: Mapping[str, str] | None = None,
-    parse: Parse = parse,
-    reuse: Reuse | None = None,
+    path: Path, settings: Map, unsaved: Map | None = None, parse: Parse = parse, reuse: Reuse | None = None
 ) -> tuple[Checked, Context | None]:
     """`check`, and all that was found out on the way, mistakes or not; None where the file cannot be read.
 

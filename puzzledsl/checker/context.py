@@ -6,7 +6,7 @@ A program that needs more work than the limits allow is a mistake, which is repo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -66,7 +66,7 @@ class Context:
     root: SourceFile
     evaluate: Evaluate
     lower_kind: dict[str, Lower]
-    settings: dict[str, str]
+    settings: Mapping[str, str]
     lowered: dict[Symbol, object] = field(default_factory=dict)
     infos: dict[Symbol, SpaceInfo] = field(default_factory=dict)
     scopes: dict[Symbol, Scope] = field(default_factory=dict)

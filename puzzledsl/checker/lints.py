@@ -372,10 +372,8 @@ def warn_of_windows(ctx: Context, program: nodes.Program) -> None:
             score, method = program.scores[name], program.scores[name].method
             if scenario is None or score.bld is None or name in told:
                 continue
-            if (
-                not isinstance(method, nodes.ReplaceOne) or method.tasks is not None
-            ):  # it reads no text, or questions
-                continue
+            if not isinstance(method, nodes.ReplaceOne) or method.tasks is not None:
+                continue  # it reads no text, or questions
             if (seen := min(method.samples, program.blds[score.bld].context)) >= _length(scenario):
                 continue
             layers, length = program.spaces[search.space].layers, _length(scenario)

@@ -84,11 +84,8 @@ class Reuse:
 
     def lower(self, ctx: Context, symbol: Symbol, anew: Callable[[], object]) -> object:
         """Return the node of a declaration: an earlier check's where nothing has changed, else `anew()`."""
-        if (
-            symbol.kind not in REUSED
-            or symbol.file is not ctx.root
-            or _symbol(ctx, _place(symbol)) is not symbol
-        ):
+        is_own = symbol.file is ctx.root and _symbol(ctx, _place(symbol)) is symbol
+        if symbol.kind not in REUSED or not is_own:
             return anew()
         known = self._records.get(symbol.name)
         if known is not None and self._still_holds(ctx, symbol, known):
@@ -124,11 +121,8 @@ class Reuse:
         warned, queued, steps = before
         names = dict(ctx.scopes[symbol].names) if symbol in ctx.scopes else None
         is_lost = values.POISON in (s.value for s in ctx.used)
-        if (
-            is_lost
-            or any(ctx.lowered.get(s) is None for s in ctx.needs)
-            or any(map(_names_symbols, (names or {}).values()))
-        ):
+        is_lost |= any(ctx.lowered.get(s) is None for s in ctx.needs)
+        if is_lost or any(map(_names_symbols, (names or {}).values())):
             return
         self._records[symbol.name] = _Record(
             line=symbol.span.line,

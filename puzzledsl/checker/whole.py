@@ -83,11 +83,8 @@ def _ends(ctx: Context, program: nodes.Program) -> None:
         ends = " and ".join(site for site, choice in space.ends if any(not end.is_parent for end in choice))
         for where, what, why, help in _without_ends(program, space):
             said: Args = {"what": what, "ends": ends, "space": space.name, "why": why}
-            ctx.report(
-                stage_errors.EndsNotTaken(
-                    ctx.span_of(where), help=f"{help}, or leave {ends} out of the space", **said
-                )
-            )
+            said["help"] = f"{help}, or leave {ends} out of the space"
+            ctx.report(stage_errors.EndsNotTaken(ctx.span_of(where), **said))
 
 
 def _without_ends(program: nodes.Program, space: nodes.Space) -> Iterator[tuple[nodes.Where, str, str, str]]:

@@ -35,12 +35,8 @@ from puzzledsl.explore.statements import BadQuestion, amount_of
 SLICES_S = (0.12, 1.0, 3.0)
 """Seconds of each try at an answer: the first is shown at once, with its gap; the page asks for the next by itself."""
 POINT_S, LAYER_S, CONFLICT_S = 1.0, (0.5, 3.0), 5.0
-ASSETS = {
-    "explore.js": "text/javascript",
-    "strip.js": "text/javascript",
-    "explore.css": "text/css",
-    "icon.svg": "image/svg+xml",
-}
+ASSETS = ("explore.js", "strip.js", "explore.css", "icon.svg")
+MEDIA_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 QUESTIONS = ("answer", "layer", "frontier", "conflict", "compare", "text", "save")
 """Questions of the page: each is a route, and a method of `_Asked`."""
 T = TypeVar("T")
@@ -195,7 +191,7 @@ class _Served:
         name = request.path_params["name"]
         if name not in ASSETS:
             return PlainTextResponse("not found\n", status_code=404)
-        return Response(views.filled(name), media_type=ASSETS[name])
+        return Response(views.filled(name), media_type=MEDIA_TYPES[name.rpartition(".")[2]])
 
     def asked(self, name: str) -> Callable[[Request], Any]:
         """Return the route of a question: JSON in, JSON out. 204: nobody waits for the answer any more."""

@@ -88,9 +88,8 @@ def conflict_view(sheet: Sheet, question: Question, answer: Answer) -> dict[str,
     """Requirements that exclude each other, by statement or choice on the page, and the bounds that would do."""
     result, places = answer.result, requirements_by_place(answer.subject.search)
     stated = sheet.stated(question)
-    owners: dict[object, dict[str, int]] = {
-        sheet.condition(c): {"choice": i} for i, c in enumerate(question.choices)
-    }
+    owners: dict[object, dict[str, int]] = {}
+    owners |= {sheet.condition(c): {"choice": i} for i, c in enumerate(question.choices)}
     for number, own in stated.items():
         owners |= {(r.where.text, r.where.line): {"statement": number} for r in own}
 

@@ -130,10 +130,7 @@ class SampledData(Picked):
     parent: str = setting("The parent that writes.", kinds=("parent",), positional=True, write=_SAMPLED)
     tokens: int = setting("Tokens of all documents.", at_least=1, write=_SAMPLED)
     temperature: float = setting(
-        "Logits are divided by it: 1 is the parent's own distribution.",
-        default=1.0,
-        at_least=Fraction(1, 100),
-        at_most=100,
+        "Logits are divided by it; 1 changes nothing.", default=1.0, at_least=Fraction(1, 100), at_most=100
     )
     prompts: str | None = setting(
         'A file of prompts, `"p.jsonl"` or `"p.txt"`, that documents go on from in turn.',

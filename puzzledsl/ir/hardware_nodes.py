@@ -234,10 +234,7 @@ class Scenario(Declaration):
 
     hardware: str
     batches: tuple[int, ...] = setting(
-        "Sequences: a number, `64 | 128` (a choice) or `auto`.",
-        word="batch",
-        words=("auto",),
-        positional=True,
+        "Sequences: a number, `64 | 128` (chosen), `auto`.", word="batch", words=("auto",), positional=True
     )
     prompt: int = setting(
         "Prompt and output tokens of a sequence: `128 -> 1024`.", word="tokens", wide=True, positional=True

@@ -48,13 +48,7 @@ _METRICS = (
         {"weights_bytes": "once", "kv_cache_bytes": "once"},
         constant="reserve_bytes",
     ),
-    Metric(
-        "weights",
-        BYTES,
-        "less",
-        "Bytes of parameters on each GPU, embedding and head included.",
-        {"weights_bytes": "once"},
-    ),
+    Metric("weights", BYTES, "less", "Bytes of all parameters on each GPU.", {"weights_bytes": "once"}),
     Metric(
         "kv_cache",
         BYTES,
@@ -63,20 +57,10 @@ _METRICS = (
         {"kv_cache_bytes": "once"},
     ),
     Metric(
-        "latency",
-        TIME,
-        "less",
-        "Seconds for one batch, prompt and all outputs: `ttft + output * tpot`.",
-        _LATENCY,
-        NANOSECOND,
+        "latency", TIME, "less", "Seconds for a whole batch: `ttft + output * tpot`.", _LATENCY, NANOSECOND
     ),
     Metric(
-        "ttft",
-        TIME,
-        "less",
-        "Time to first token: one forward pass over the batch's prompts.",
-        {"prefill_ns": "once"},
-        NANOSECOND,
+        "ttft", TIME, "less", "Time to first token: one pass of prompts.", {"prefill_ns": "once"}, NANOSECOND
     ),
     Metric(
         "tpot",
@@ -87,10 +71,7 @@ _METRICS = (
         NANOSECOND,
     ),
     Metric(
-        "throughput",
-        TOK_PER_S,
-        "more",
-        "Generated tokens a second over all sequences: `batch * output / latency`.",
+        "throughput", TOK_PER_S, "more", "Generated tokens a second of a batch: `batch * output / latency`."
     ),
     Metric(
         "flops",

@@ -239,22 +239,15 @@ def sources_of(data: nodes.Data) -> tuple[nodes.PlainData, ...]:
 
 def readers_of(program: Program) -> dict[str, list[str]]:
     """Return the texts that anything but a judge reads, each with what reads it: ``bld `pieces` ``."""
-    only = next(iter(program.data)) if len(program.data) == 1 else None
+    only = list(program.data) if len(program.data) == 1 else []
     found: dict[str, list[str]] = {}
-
-    def read(kind: str, name: str, *texts: str | None) -> None:
-        for text in dict.fromkeys(texts):
-            if text is not None:
-                found.setdefault(text, []).append(f"{kind} `{name}`")
-
-    for bld in program.blds.values():
-        read("bld", bld.name, bld.data, bld.heal_data if bld.heal_tokens else None)
-    for score in program.scores.values():
-        read("score", score.name, score.method.data if isinstance(score.method, nodes.ReplaceOne) else None)
-    for search in program.searches.values():
-        read("search", search.name, search.refine.data if search.refine else None)
-    for uptrain in program.uptrains.values():
-        read("uptrain", uptrain.name, uptrain.data or only)
-    for evaluation in program.evals.values():
-        read("eval", evaluation.name, evaluation.data or only, *evaluation.more_data)
+    for declared in (program.blds, program.scores, program.searches, program.uptrains, program.evals):
+        for name, node in declared.items():
+            texts = [text for text in references(node) if text in program.data]
+            if isinstance(node, nodes.Uptrain | nodes.Eval) and node.data is None:
+                texts = [*only, *texts]
+            if isinstance(node, nodes.Bld) and not node.heal_tokens:
+                texts = [node.data] if node.data else []
+            for text in dict.fromkeys(texts):
+                found.setdefault(text, []).append(f"{type(node).__name__.lower()} `{name}`")
     return found

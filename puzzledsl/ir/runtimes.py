@@ -57,10 +57,7 @@ def fit(runtime: Runtime, shape: Shape, choices: Choices, computation: Computati
         ([on_base(a, own) for a in attentions], [on_base(a, own) for a in ffns])
         for (attentions, ffns), own in zip(choices, shape.each, strict=True)
     ]
-    fits = [
-        _fit(architecture, shape.base or shape, on_bases, computation)
-        for architecture in runtime.architectures
-    ]
+    fits = [_fit(each, shape.base or shape, on_bases, computation) for each in runtime.architectures]
     best = min(fits, key=lambda found: found.absent)
     if shape.base is None:
         return best

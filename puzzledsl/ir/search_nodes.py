@@ -267,33 +267,16 @@ class CpSat(Frozen):
 
     kind: Literal["cpsat"] = "cpsat"
     time_s: Exact = setting(
-        "When to stop.",
-        word="time",
-        unit=TIME,
-        default=Fraction(60),
-        at_least=Fraction(1, 1000),
-        at_most=10**8,
+        "Its limit.", word="time", unit=TIME, default=Fraction(60), at_least=Fraction(1, 1000), at_most=10**8
     )
     gap: Exact = setting(
-        "The distance from the optimum that is near enough: `0`, `0.1%`.",
-        default=Fraction(0),
-        at_least=0,
-        at_most=1,
-        shown="`0%`",
+        "Distance from the optimum that will do.", default=Fraction(0), at_least=0, at_most=1, shown="`0%`"
     )
     seed: int = setting("Makes the answer repeatable.", default=0, at_most=2**31 - 1)
 
 
-BaselineKind = Literal[
-    "greedy",
-    "max_params",
-    "uniform",
-    "random",
-    "noop_only",
-    "uniform_width",
-    "block_influence",
-    "angular_run",
-]
+_OfThePaper = Literal["greedy", "max_params", "uniform", "random", "noop_only"]
+BaselineKind = Literal[_OfThePaper, "uniform_width", "block_influence", "angular_run"]
 BASELINES: tuple[BaselineKind, ...] = get_args(BaselineKind)
 
 
@@ -344,8 +327,7 @@ class Refine(Frozen):
 REFINES = {
     "measured": replace(
         call_of(
-            Refine,
-            "The exact solver proposes children, each is measured, and the scores are refitted to them.",
+            Refine, "The exact solver proposes children, each is measured, and scores are refitted to them."
         ),
         write="write `measured(24)`: children that are measured",
     ),

@@ -194,11 +194,7 @@ class Uptrain(Declaration):
         "Number type of matrix products.", default=None, noun="dtype of uptraining"
     )
     ema: float = setting(
-        "Share of the average of the weights that each step leaves; 0 keeps none.",
-        default=0.0,
-        at_least=0,
-        at_most=1,
-        shown="`0`",
+        "Share of the average that a step leaves; 0: none.", default=0.0, at_least=0, at_most=1, shown="`0`"
     )
     recompute: bool = setting("Gradient checkpointing: less memory, a third more time.", default=False)
     keep: Literal["best", "last"] = setting(

@@ -60,9 +60,7 @@ SITES: Mapping[str, Setting] = {
     name: Setting(_DOCS[name], words=tuple(calls), calls=calls) for name, calls in ALTERNATIVES.items()
 }
 """Settings of a space by the names of the sites, which expressions read of a child too. Those of a layer are SUB_BLOCKS."""
-INITIALISERS: dict[str, tuple[str, ...]] = {
-    name: get_args(type_of(Initialisers, name)) for name in Initialisers.model_fields
-}
+INITIALISERS = {name: get_args(type_of(Initialisers, name)) for name in Initialisers.model_fields}
 """Alternative -> the ways to make its weights, the default first."""
 _ANY = {word: call for calls in reversed([*ALTERNATIVES.values()]) for word, call in calls.items()}
 _EITHER = Setting("", words=tuple(_ANY), calls=_ANY)
@@ -127,9 +125,7 @@ SHAPE = Call(
         "intermediate": _size("Channels of an FFN.", "intermediate_size", "ffn_dim"),
         "vocab": _size("Rows of the embedding.", "vocab_size"),
         "tied": _truth("True if embedding and head share their weights.", "tie_word_embeddings"),
-        "window": _size(
-            "Tokens that every attention sees at most; all unless said.", "sliding_window", most=MAX_COUNT
-        ),
+        "window": _size("Tokens that attention sees; all unless said.", "sliding_window", most=MAX_COUNT),
         "attention_bias": _truth("True if q, k and v have biases."),
         "output_bias": _truth("True if the output projection has a bias."),
         "mlp_bias": _truth("True if the FFN has biases."),
@@ -138,21 +134,17 @@ SHAPE = Call(
         "top_k": _size("Experts that a token uses.", "num_experts_per_tok", most=MAX_EXPERTS),
         "expert_width": _size("Channels of an expert.", "moe_intermediate_size"),
         "shared_width": _size("Channels that a mixture uses for every token; none unless said."),
-        "full_every": _size(
-            "Every so many layers one without the window: of 6, the layers 5, 11, ….", shown=_FAMILYS
-        ),
+        "full_every": _size("Every so many layers one without the window: of 6, 5, 11, ….", shown=_FAMILYS),
         "no_rope_every": _size("Every so many layers one without rotary embedding.", shown=_FAMILYS),
         "dense_first": _size("So many first layers have an FFN in place of a mixture.", shown="`0`"),
         "attention_every": _size(
-            "Every so many layers one with attention; the others have the `mixer`.", shown=_FAMILYS
+            "Every so many layers attention; the others have a `mixer`.", shown=_FAMILYS
         ),
         "pattern": Setting(
             'The layers, each of one sub-block: `"M-M*E"` has Mamba2, an FFN, Mamba2, attention and a mixture.',
             type=str,
         ),
-        "mixer": Setting(
-            "Sizes of the layers that have a state in place of attention.", calls=MIXERS, noun="mixer"
-        ),
+        "mixer": Setting("Sizes of layers with a state in place of attention.", calls=MIXERS, noun="mixer"),
     },
 )
 _OF_LAYERS = "heads kv_heads head_dim intermediate window experts top_k expert_width shared_width".split()
@@ -175,10 +167,7 @@ PARENT_FACTS: dict[str, str] = {
 """Figures that expressions can read of a parent: `llama.layers`."""
 _HF = calls_of(nodes.HfSource)["hf"]
 _LITERAL = Setting(
-    "The architecture: with it, checking and solving need no checkpoint.",
-    calls={"shape": SHAPE},
-    noun="parent's shape",
-    value=None,
+    "The architecture, in place of a checkpoint.", calls={"shape": SHAPE}, noun="parent's shape", value=None
 )
 PARENTS = {"hf": replace(_HF, arguments={**_HF.arguments, "shape": _LITERAL}), "shape": SHAPE}
 _SOURCES = nodes.TextData, nodes.JsonlData, nodes.ParquetData, nodes.HfData, nodes.SampledData, nodes.TaskData
@@ -221,9 +210,7 @@ _OF_DECLARATIONS: dict[str, Call] = {
     **calls_of(nodes.Schedule),
     **SOLVERS,
 }
-ANYWHERE: dict[str, Call] = {
-    name: call for name, call in {**FFN, **ATTENTION, **_OF_DECLARATIONS}.items() if name != "hf"
-}
+ANYWHERE = {name: call for name, call in {**FFN, **ATTENTION, **_OF_DECLARATIONS}.items() if name != "hf"}
 """Constructors whose arguments are known without a context, as on the right of a `let`."""
 CONSTRUCTORS = frozenset((*ANYWHERE, "hf"))
 """Words that construct a value, such as `gqa` and `table`; the declaration that takes the value reads the arguments."""

@@ -195,16 +195,14 @@ def _options(document: Document, decls: Sequence[tree.Decl]) -> Iterator[Told]:
                 yield option, *label
 
 
-def _kept(
-    document: Document, sub_block: SubBlock, shape: Shape, alternatives: Sequence[Here]
-) -> tuple[str, str] | None:
+def _kept(document: Document, site: SubBlock, shape: Shape, offered: list[Here]) -> tuple[str, str] | None:
     """Return the shares of the parent's parameters and time that alternatives keep; None where there is nothing to tell."""
     ctx = document.inspected[1]
-    if ctx is None or all(alternative.kind == "noop" for alternative, _ in alternatives):
+    if ctx is None or all(alternative.kind == "noop" for alternative, _ in offered):
         return None
-    whole, place = PARENTS[sub_block], next(iter(workplaces(ctx, shape)), None)
+    whole, place = PARENTS[site], next(iter(workplaces(ctx, shape)), None)
     shares: dict[str, list[Fraction]] = {"params": [], "time": []}
-    for alternative, own in alternatives:
+    for alternative, own in offered:
         if all_params := whole.params(own):
             shares["params"].append(Fraction(alternative.params(own), all_params))
         if place is not None and (all_s := place.cost(own, whole)[-1]):
@@ -215,5 +213,5 @@ def _kept(
     label = ", ".join(f"{'..'.join(dict.fromkeys(both))}% {name}" for name, both in ends.items())
     if not label or {share for of in shares.values() for share in of} == {1}:  # the parent itself
         return None
-    of = f"of the parent's {sub_block}" + (f", in `{place.scenario.name}`" if place is not None else "")
+    of = f"of the parent's {site}" + (f", in `{place.scenario.name}`" if place is not None else "")
     return label, f"{label} {of}"

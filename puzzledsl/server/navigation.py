@@ -237,9 +237,8 @@ def _try_out(project: Project, changes: Changes, new: str) -> None:
             if _meaning(old_name, numbers) != _meaning(new_name, new_numbers):
                 at = f"{one.path.name}:{old_name.span.line}"
                 raise RenameRefused(f"`{new_name.name}` would mean something else at {at}")
-        old_errors, new_errors = (
-            [d for d in of.inspected[0].diagnostics if d.severity == "error"] for of in (one, two)
-        )
+        checked = (of.inspected[0].diagnostics for of in (one, two))
+        old_errors, new_errors = ([d for d in found if d.severity == "error"] for found in checked)
         more = Counter(d.code for d in new_errors) - Counter(d.code for d in old_errors)
         if more:
             said = next(d for d in new_errors if d.code in more)

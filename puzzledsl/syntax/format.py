@@ -341,8 +341,7 @@ def _cuts(line: Line) -> Sequence[int]:
                 return cuts
         groups = [[i + 1 for i in at if kinds[i] == "COMMA" and i + 1 < len(kinds)]]
         groups += [[i for i in at if kinds[i] in of and kinds[i - 1] in _ENDS_OPERAND] for of in _BEFORE_LAST]
-        for group in filter(
-            None, groups
-        ):  # the last cut that leaves at most LIMIT columns before it, else the first
+        # the last cut that leaves at most LIMIT columns before it, else the first
+        for group in filter(None, groups):
             return [next((cut for cut in reversed(group) if line.width(cut) <= LIMIT), group[0])]
     return []

@@ -43,9 +43,8 @@ _FORMS: Mapping[str, tuple[type[tree.Node], Mapping[str, object]]] = {
     "equal": (tree.PatternField, {"op": "=="}),
 }
 """Rule of the grammar -> its class, and the fields that no child gives."""
-_PARTS = {"init": "value", "guard": "where"} | {
-    name: name for name in "default where because apart alias step preposition".split()
-}
+_PARTS = {name: name for name in "default where because apart alias step preposition".split()}
+_PARTS |= {"init": "value", "guard": "where"}
 """Rule of a part that is known by its keyword -> the field that it gives."""
 
 

@@ -115,10 +115,7 @@ class Declared:
 
     def section(self, name: str, section: tree.Section | None, scope: Scope | None = None) -> Settings:
         """Return the settings of its section `name`, which may be misspelt or not there. Its `let`s are its own."""
-        inner, place = (
-            (scope or Scope(self.symbol.file)).inner(),
-            section.name if section else self.symbol,
-        )
+        inner, place = ((scope or Scope(self.symbol.file)).inner(), section.name if section else self.symbol)
         found = Settings(self.ctx, f"`{name}`", place.span, self.kind.sections[name].settings)
         if section is not None:
             from_body(found, section, inner)

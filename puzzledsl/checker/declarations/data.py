@@ -336,8 +336,7 @@ def _whole(shares: Shares) -> tuple[nodes.MixPart, ...]:
     kept = [(part, share) for part, share in shares.values() if share]
     scale = lcm(*(share.denominator for _, share in kept))
     weights = [int(share * scale) for _, share in kept]
-    common = gcd(*weights)
+    unit = gcd(*weights)
     return tuple(
-        part.model_copy(update={"weight": own // common})
-        for (part, _), own in zip(kept, weights, strict=True)
+        part.model_copy(update={"weight": own // unit}) for (part, _), own in zip(kept, weights, strict=True)
     )

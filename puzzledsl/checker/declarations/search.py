@@ -201,9 +201,8 @@ class _Body:
                     if isinstance(item, values.Comparison):
                         self._own_scores(item.left, item.span)
                         judge.report_sums_of_drops(ctx, item.left, item.span)
-                        to_node = (
-                            judge.judged_requirement if judge.is_judged(item.left) else numbers.to_requirement
-                        )
+                        judged = judge.is_judged(item.left)
+                        to_node = judge.judged_requirement if judged else numbers.to_requirement
                         self.requirements.append(to_node(ctx, item, because))
                     else:
                         said = {"formula": item.logic, "because": because, "where": ctx.where(span)}

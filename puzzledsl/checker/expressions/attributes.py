@@ -188,6 +188,7 @@ _OF = {
 }
 """Kinds of declarations with parts."""
 _BEFORE = "what stands before `[…]`"
+Loop = tree.ForAll | tree.Comprehension
 Read = Callable[[tree.Stmt, Scope], object]
 STEPS = 2
 """Steps of work counted for one element of a loop, in addition to its body's."""
@@ -299,21 +300,19 @@ def _instead_of_index(ctx: Context, item: tree.Expr, scope: Scope, number: int, 
 def each_instance(ctx: Context, loop: tree.ForAll, scope: Scope, read: Read) -> None:
     """Read the statements of each instance of a `for` with its variable bound; stop at the first with a mistake."""
     before = len(ctx.sink.items)
-    for inner in instances(ctx, loop.domain, loop.variable, loop.where, scope):
+    for inner in instances(ctx, loop.domain, loop, scope):
         for statement in loop.body:
             ctx.attempt(read, statement, inner)
         if len(ctx.sink.items) > before:
             return
 
 
-def instances(
-    ctx: Context, domain: tree.Expr, variable: tree.Name, where: tree.Expr | None, scope: Scope
-) -> Iterator[Scope]:
+def instances(ctx: Context, over: tree.Expr, loop: Loop, scope: Scope) -> Iterator[Scope]:
     """Yield the scope of each iteration of `for VARIABLE in DOMAIN where …`."""
-    for element in _elements(ctx, ctx.value(domain, scope), domain.span):
-        ctx.spend(domain.span, STEPS)
-        inner = scope.inner({variable.text: element})
-        if passes(ctx, where, inner):
+    for element in _elements(ctx, ctx.value(over, scope), over.span):
+        ctx.spend(over.span, STEPS)
+        inner = scope.inner({loop.variable.text: element})
+        if passes(ctx, loop.where, inner):
             yield inner
 
 

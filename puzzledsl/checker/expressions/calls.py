@@ -37,9 +37,8 @@ def call(ctx: Context, expr: tree.Call, scope: Scope) -> Value:
                 help = "a range includes both ends: " + (f"write `{meant}`" if meant else "`1..30`")
                 fixes = [Fix.replace(expr.span, meant)] if meant else []
                 raise ctx.refuse(errors.UnknownName(name.span, name="range", help=help, fixes=fixes))
-            unknown_name(
-                ctx, name, scope, (*FUNCTIONS, *sorted(CONSTRUCTORS)), kinds=("fn", "let", "hardware")
-            )
+            known = (*FUNCTIONS, *sorted(CONSTRUCTORS))
+            unknown_name(ctx, name, scope, known, kinds=("fn", "let", "hardware"))
             raise Refused
         function = values.Constructed(name.text, (), scope, name.span)
     assert function is not None
@@ -116,7 +115,7 @@ def _items(ctx: Context, name: str, expr: tree.Call, scope: Scope) -> values.Ite
 
 def _comprehension(ctx: Context, node: tree.Comprehension, scope: Scope) -> values.Items:
     found: values.Items = []
-    for inner in instances(ctx, node.collection, node.variable, node.where, scope):
+    for inner in instances(ctx, node.collection, node, scope):
         value = ctx.sound(node.element, inner)
         # an element about many layers would be counted once for each element of the loop, a slip
         if isinstance(value, values.Matches):

@@ -279,15 +279,13 @@ def read_distinct(ctx: Context, name: str, items: values.Items, call: tree.Call)
             layers.setdefault(takes, []).extend([] if layer is None else [layer])
     if space is None:
         return Quantity(Fraction(len(layers)))
-    figure = nodes.Distinct(
-        taken=tuple(
-            nodes.Taken(attention=attention, ffn=ffn, values=shown, layers=tuple(sorted(set(there))))
-            for (attention, ffn, shown), there in layers.items()
-        )
+    figures = tuple(
+        nodes.Taken(attention=attention, ffn=ffn, values=shown, layers=tuple(sorted(set(there))))
+        for (attention, ffn, shown), there in layers.items()
     )
     size = 1 + sum(map(len, layers.values())) + sum(len(row) for takes in layers for row in takes[2])
     afford(ctx, size, call.span)
-    return values.Tally(figure, size, space, ctx.source(call.span))
+    return values.Tally(nodes.Distinct(taken=figures), size, space, ctx.source(call.span))
 
 
 def _kind(value: Value) -> str:

@@ -202,13 +202,11 @@ def as_whole(
     return int(within(ctx, number, span, what, low, high, help))
 
 
-def within(
-    ctx: Context, found: Quantity, at: Span, what: str, low: End, high: End, help: str = ""
-) -> Fraction:
+def within(ctx: Context, got: Quantity, at: Span, what: str, low: End, high: End, help: str = "") -> Fraction:
     """Return the value of a number; one below `low` or above `high` is refused."""
-    if (low is not None and found.value < low) or (high is not None and found.value > high):
-        raise ctx.beyond(at, what, between(low, high), str(found), help)
-    return found.value
+    if (low is not None and got.value < low) or (high is not None and got.value > high):
+        raise ctx.beyond(at, what, between(low, high), str(got), help)
+    return got.value
 
 
 def refuse_list(ctx: Context, value: Value, span: Span, what: str) -> None:

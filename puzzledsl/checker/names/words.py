@@ -93,12 +93,11 @@ def read_ref(ctx: Context, expr: tree.Expr, scope: Scope, kinds: tuple[str, ...]
     raise ctx.refuse(errors.WrongKind(expr.span, name=name, got=got, wanted=wanted, help=help))
 
 
+Words = tuple[str, ...]
 _DECLARED = re.compile(r"^(?:let|fn|param|hardware|parent|space)\s+([a-z]\w*)", re.MULTILINE)
 
 
-def unknown_name(
-    ctx: Context, name: tree.Name, scope: Scope, more: tuple[str, ...] = (), kinds: tuple[str, ...] = ()
-) -> None:
+def unknown_name(ctx: Context, name: tree.Name, scope: Scope, more: Words = (), kinds: Words = ()) -> None:
     """Record an undeclared name, unless a syntax error may hide its declaration. `kinds`: what may be suggested, if not all."""
     if scope.file.declares_unread(name.text):
         return

@@ -179,20 +179,15 @@ def predicate(ctx: Context, pattern: Pattern, scope: Scope, info: SpaceInfo, sub
 
 
 def matching(
-    ctx: Context,
-    pattern: Pattern,
-    scope: Scope,
-    info: SpaceInfo,
-    sub_block: SubBlock,
-    layers: tuple[int, ...],
+    ctx: Context, pattern: Pattern, scope: Scope, info: SpaceInfo, site: SubBlock, layers: tuple[int, ...]
 ) -> tuple[Names, Names]:
     """Names of the alternatives that match, for each layer those that its like may choose; and of those that do not."""
-    test = predicate(ctx, pattern, scope, info, sub_block)
+    test = predicate(ctx, pattern, scope, info, site)
     found: tuple[Names, Names] = {}, {}
     wanted = set(layers)
-    for own, indices in info.shape.kinds_of(sub_block):
+    for own, indices in info.shape.kinds_of(site):
         here = tuple(i for i in indices if i in wanted)
-        known = [(a.name, test(a, own)) for a in info.alternatives(sub_block, here)]
+        known = [(a.name, test(a, own)) for a in info.alternatives(site, here)]
         for names, matched in zip(found, (True, False), strict=True):
             names |= dict.fromkeys(here, tuple(name for name, passes in known if passes == matched))
     return found
@@ -239,12 +234,9 @@ def _field(ctx: Context, field: tree.PatternField, name: str, scope: Scope, info
         values = ctx.all(_number, options, key)
     op: tree.CompareOp = "==" if field.op == "!=" else field.op
 
-    def test(alternative: Alternative, own: Shape) -> bool:
-        found = any(
-            holds(figure, op, value)
-            for value, percent in values
-            for figure in _figures(alternative, key, percent, own, info)
-        )
+    def test(each: Alternative, own: Shape) -> bool:
+        figures = ((f, value) for value, percent in values for f in _figures(each, key, percent, own, info))
+        found = any(holds(figure, op, value) for figure, value in figures)
         return found != (field.op == "!=")
 
     return test

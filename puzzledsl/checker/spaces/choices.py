@@ -338,11 +338,11 @@ class _SpaceBody(ChoiceReader):
         for (part, layer), (span, _) in () if info.incomplete else self.emptied.items():
             groups.setdefault((span, part), []).append(layer)
         for (span, part), layers in groups.items():
-            help = f"layer {layers[0]} had " + ", ".join(
-                f"`{a.name}`" for a in self.emptied[part, layers[0]][1]
-            )
+            had = ", ".join(f"`{a.name}`" for a in self.emptied[part, layers[0]][1])
             text = f"{layers_in_words(sorted(layers))} {'is' if len(layers) == 1 else 'are'}"
-            ctx.report(errors.EmptyChoice(span, layers=text, sub_block=part, help=help))
+            ctx.report(
+                errors.EmptyChoice(span, layers=text, sub_block=part, help=f"layer {layers[0]} had {had}")
+            )
         init = nodes.Initialisers() if base is None else base.init
         if self.init is not None:
             settings = self.space.section("init", self.init, self.scope)

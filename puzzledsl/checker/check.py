@@ -22,7 +22,6 @@ from puzzledsl.checker.names.names import Loader, Parse, declared
 from puzzledsl.checker.spaces import choices
 from puzzledsl.checker.whole import check_whole
 from puzzledsl.ir import nodes
-from puzzledsl.ir.nodes import RooflineHardware, Shape
 from puzzledsl.ir.references import references
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
@@ -152,21 +151,21 @@ def _program(ctx: Context) -> nodes.Program:
 HARDWARE, PARENTS = "std/hardware.pzl", "std/parents.pzl"
 
 
-def profiles_of(path: Path) -> dict[str, RooflineHardware]:
+def profiles_of(path: Path) -> dict[str, nodes.RooflineHardware]:
     """The roofline profiles that a file declares, by name. Raises DiagnosticError where it has mistakes."""
     checked = check(path, {})
     if checked.program is None:
         raise DiagnosticError(*checked.diagnostics)
     specs = {name: hardware.spec for name, hardware in checked.program.hardware.items()}
-    return {name: spec for name, spec in specs.items() if isinstance(spec, RooflineHardware)}
+    return {name: spec for name, spec in specs.items() if isinstance(spec, nodes.RooflineHardware)}
 
 
-def shipped_profiles() -> dict[str, RooflineHardware]:
+def shipped_profiles() -> dict[str, nodes.RooflineHardware]:
     """The profiles of std/hardware.pzl, by name."""
     return profiles_of(resource("spaces", HARDWARE))
 
 
-def shipped_shapes() -> dict[str, Shape]:
+def shipped_shapes() -> dict[str, nodes.Shape]:
     """The parents of std/parents.pzl, by name."""
     names = [name for name, file in words.shipped_names().items() if file == PARENTS]
     text = f'use "{PARENTS}" ({", ".join(names)})\n' + "".join(f"parent p_{n} = {n}\n" for n in names)

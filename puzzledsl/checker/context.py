@@ -76,7 +76,7 @@ class Context:
     busy: list[Symbol] = field(default_factory=list)
     parameters: dict[str, str] = field(default_factory=dict)
     too_deep: set[tuple[str, int]] = field(default_factory=set)
-    used: dict[Symbol, None] = field(default_factory=dict)
+    used: dict[Symbol, None] = field(default_factory=dict)  # names that expressions read
     needs: dict[Symbol, None] = field(default_factory=dict)  # declarations whose nodes are read
     unknown: dict[tuple[str, str], list[tuple[Span, Near | None]]] = field(default_factory=dict)
     warnings: list[Diagnostic] = field(default_factory=list)  # reported where there is no mistake
@@ -276,7 +276,3 @@ class Context:
         if found is None:
             raise Refused
         return found
-
-    def note_used(self, symbol: Symbol) -> None:
-        """Register that an expression reads a name."""
-        self.used[symbol] = None

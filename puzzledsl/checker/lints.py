@@ -25,14 +25,13 @@ from puzzledsl.ir import logic, nodes
 from puzzledsl.ir.facts import fact, fixed_params, untied_params
 from puzzledsl.ir.logic import Pair, Truth, compared, layers_of, layers_of_term, unbounded
 from puzzledsl.ir.metric_records import METRICS
-from puzzledsl.ir.nodes import Shape
 from puzzledsl.ir.references import mentioned_scores, references
 from puzzledsl.ir.tables import EndsAssignment
 from puzzledsl.language.words import SPACE_WORDS
 from puzzledsl.syntax import tree
 
 Layers = Sequence[nodes.LayerChoice]
-Contribution = Callable[[tuple[AttentionAlternative, FfnAlternative], Shape], Fraction]
+Contribution = Callable[[tuple[AttentionAlternative, FfnAlternative], nodes.Shape], Fraction]
 """The contribution of a layer's choice, in a layer of a shape."""
 
 
@@ -83,7 +82,7 @@ def warn_of_vacuous(ctx: Context, program: nodes.Program) -> set[nodes.Where]:
 
 
 def _judged(
-    ctx: Context, requirement: nodes.LinearRequirement, space: nodes.Space, shape: Shape
+    ctx: Context, requirement: nodes.LinearRequirement, space: nodes.Space, shape: nodes.Shape
 ) -> tuple[Truth, str, str]:
     """Return True if all children meet a bound, False if none does, None if undecided; with the bound in words and the reason."""
     left, bound, what = requirement.left, requirement.limit, requirement.where.text
@@ -110,7 +109,7 @@ class Reachable:
 
 
 def reachable(
-    linear: nodes.Linear, layers: Layers, shape: Shape, ends: nodes.EndsChoice | None = None
+    linear: nodes.Linear, layers: Layers, shape: nodes.Shape, ends: nodes.EndsChoice | None = None
 ) -> Reachable | None:
     """Return what a sum comes to over a space's children; None if it needs costs or scores."""
     figures = [figure for w in linear.terms if (figure := _figure(w.term)) is not None]
@@ -139,7 +138,7 @@ def reachable(
     return Reachable(start + sum(map(min, totals)), start + sum(map(max, totals)), values)
 
 
-def _at_parent(linear: nodes.Linear, shape: Shape) -> Fraction:
+def _at_parent(linear: nodes.Linear, shape: nodes.Shape) -> Fraction:
     found = reachable(linear, (nodes.LayerChoice.of_parent(),) * shape.layers, shape)
     assert found is not None
     return found.low
@@ -405,6 +404,6 @@ def warn_of_few_tokens(ctx: Context, program: nodes.Program) -> None:
         ctx.report(errors.FewTokensAnExpert(ctx.span_of(bld.where), **said))
 
 
-def _needed(shape: Shape) -> int:
+def _needed(shape: nodes.Shape) -> int:
     """The tokens that give each expert as many as it has channels, if all experts have equally many."""
     return -(-shape.expert_width * shape.experts // shape.top_k)

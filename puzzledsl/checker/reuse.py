@@ -90,7 +90,7 @@ class Reuse:
         known = self._records.get(symbol.name)
         if known is not None and self._still_holds(ctx, symbol, known):
             for other in _symbols(ctx, known.used):
-                ctx.note_used(other)
+                ctx.used[other] = None
                 if isinstance(other.item, tree.Param):
                     value_of(ctx, other)
             (node, info), by = known.node, symbol.span.line - known.line

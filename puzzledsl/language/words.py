@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from puzzledsl.base import units
 from puzzledsl.base.frozen import record
-from puzzledsl.base.units import Dimension
 from puzzledsl.ir import measured_engines
 
 DTYPES = measured_engines.DTYPES
@@ -15,7 +14,7 @@ class Measure:
     """The type of a parameter. Text and truth have no dimension."""
 
     doc: str
-    dimension: Dimension | None = None
+    dimension: units.Dimension | None = None
 
 
 DECLARATIONS: dict[str, str] = {

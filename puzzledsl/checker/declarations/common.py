@@ -21,7 +21,6 @@ from puzzledsl.checker.expressions.values import Scope, SpaceInfo, Symbol, Value
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fixed_params
-from puzzledsl.ir.nodes import Where
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
@@ -52,7 +51,7 @@ class Declared:
         return f"{self.symbol.kind} `{self.symbol.name}`"
 
     @property
-    def where(self) -> Where:
+    def where(self) -> nodes.Where:
         """The place of its head: its kind and name."""
         kind, name = self.decl.kind.span, self.symbol.span
         return self.ctx.where(Span(kind.file, kind.line, kind.column, name.end_line, name.end_column))

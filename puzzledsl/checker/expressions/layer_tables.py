@@ -25,7 +25,6 @@ from puzzledsl.checker.expressions.numbers import LAYER_TERMS, to_linear
 from puzzledsl.checker.expressions.values import Number, SpaceInfo, Value
 from puzzledsl.ir import logic, nodes
 from puzzledsl.ir.facts import fact
-from puzzledsl.ir.logic import Pair, layers_of
 
 Cells = tuple[tuple[Fraction, ...], ...]
 Axis = tuple[Alternative, ...]
@@ -272,7 +271,7 @@ def _is(layer: int, part: SubBlock, names: Sequence[str], chosen: Sequence[bool]
 
 def layer_spoken_of(formula: values.Formula) -> tuple[SpaceInfo, int] | None:
     """Return the single layer that a formula is about; None if it is about several, or about an end of the model."""
-    layers = layers_of(formula.logic)
+    layers = logic.layers_of(formula.logic)
     one = len(layers) == 1 and max(layers) < formula.space.shape.layers
     return (formula.space, min(layers)) if one else None
 
@@ -282,7 +281,7 @@ def truth_of(ctx: Context, formula: values.Formula, at: tuple[SpaceInfo, int], s
     space, layer = at
     rows, columns = (axis_names(space, layer, part) for part in BOTH)
     _afford(ctx, len(rows) * len(columns), formula.size, span)
-    truths = [[logic.holds(formula.logic, {layer: Pair(a, f)}) for f in columns] for a in rows]
+    truths = [[logic.holds(formula.logic, {layer: logic.Pair(a, f)}) for f in columns] for a in rows]
     cells = tuple(tuple(Fraction(bool(truth)) for truth in row) for row in truths)
     return Table(space, layer, cells)
 

@@ -26,7 +26,6 @@ from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol, Valu
 from puzzledsl.ir.stage_nodes import JUDGED
 from puzzledsl.language import words
 from puzzledsl.language.kinds import CONSTRUCTORS, KINDS
-from puzzledsl.language.words import OTHER
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import parse
 
@@ -106,7 +105,7 @@ def unknown_name(ctx: Context, name: tree.Name, scope: Scope, more: Words = (), 
     others |= scope.all_local().keys() if kinds else set()
     fit = [known for known in scope.visible() if known not in others]
     near = None if name.text in shipped_names() else closest(name.text, (*fit, *more))
-    if near is not None and name.text in OTHER:
+    if near is not None and name.text in words.OTHER:
         near = Near(near, alone=False)  # a word of the language in a wrong place is no slip of the pen
     if near is None and scope.file.lost_names:
         return
@@ -191,7 +190,7 @@ def lookup(ctx: Context, name: str, scope: Scope) -> Value | None:
     symbol = scope.file.names.get(name)
     if symbol is None or isinstance(symbol, values.Poison):
         return symbol or values.VALUES.get(name)
-    ctx.note_used(symbol)
+    ctx.used[symbol] = None
     return value_of(ctx, symbol)
 
 

@@ -1,11 +1,11 @@
 """Label setting for the resource-constrained shortest path (Irnich & Desaulniers 2005), one layer at a time, as arrays.
 
 A label is a partial assignment that may still become a good answer. It is pruned if a resource exceeds its limit (see
-`labels.py`), or if a label with the same use of every row dominates it: one with a lower objective, or with the same one and
-first in the order of the space. So the canonical best answer is never pruned. If a layer has too many labels, the most promising
-are extended first and the others wait; answers found meanwhile prune some of these. With a `width`, waiting labels are discarded
-(beam search), which finds good answers fast and proves nothing. After many labels, suffixes over the last layers are listed and
-looked up (see `suffixes.py`).
+`labels.py`), or if a label with the same use of every row (with one row: no more of it) dominates it: one with a lower objective,
+or with the same one and first in the order of the space. So the canonical best answer is never pruned. If a layer has too many
+labels, the most promising are extended first and the others wait; answers found meanwhile prune some of these. With a `width`,
+waiting labels are discarded (beam search), which finds good answers fast and proves nothing. After many labels, suffixes over
+the last layers are listed and looked up (see `suffixes.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from puzzledsl.search.label_setting.labels import Labels, Step, WaitingLabels, added, best_of_each
+from puzzledsl.search.label_setting.labels import (
+    Labels,
+    Step,
+    WaitingLabels,
+    added,
+    best_of_each,
+    best_so_far,
+)
 from puzzledsl.search.label_setting.layout import Layout, layout_of
 from puzzledsl.search.label_setting.suffixes import PAIRS, Suffixes, SuffixTable
 from puzzledsl.search.label_setting.suffixes import TOGETHER as AT_ONCE
@@ -241,14 +248,17 @@ class Sweep:
         return replace(grown, sums=sums)
 
     def _undominated(self, labels: Labels) -> Labels:
-        """Dominance: of labels with equal row sums and equal state, keep the best."""
+        """Dominance: of labels with equal row sums and equal state, keep the best; with one row, of those with no more of it."""
         if self.pause > 0 or len(labels) < 2:
             self.pause -= 1
             return labels
         keys = labels.sums[: self.resources.rows]
-        if labels.stage < self.layout.stages:
-            keys = np.vstack([keys, labels.states])
-        keep = best_of_each(keys, labels.goal, labels.words)
+        if len(keys) == 1:
+            keep = best_so_far(keys[0], labels.states, labels.goal, labels.words)
+        else:
+            if labels.stage < self.layout.stages:
+                keys = np.vstack([keys, labels.states])
+            keep = best_of_each(keys, labels.goal, labels.words)
         if len(keep) > (1 - WORTH) * len(labels):
             self.pause = PAUSE
         return labels if len(keep) == len(labels) else labels.only(keep)

@@ -163,7 +163,7 @@ class Layerwise:
     """Possible truths of formulas over a space whose layers choose independently."""
 
     def __init__(self, layers: Layers, ends: nodes.EndsChoice | None = None) -> None:
-        self.layers = (*layers, *([] if ends is None else [ends]))
+        self.layers: list[nodes.LayerChoice | nodes.EndsChoice] = [*layers, *filter(None, [ends])]
         self._known: dict[tuple[int, nodes.Logic], Truth] = {}
 
     def verdict(self, formula: nodes.Logic) -> Truth:

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
+from puzzledsl.alternatives import registry
 from puzzledsl.alternatives.alternative import Alternative, Site
 from puzzledsl.alternatives.arguments import MAX_COUNT
 from puzzledsl.alternatives.moe import MAX_EXPERTS
 from puzzledsl.alternatives.precision import FULL, PRECISIONS
-from puzzledsl.alternatives.registry import KINDS
 from puzzledsl.alternatives.shape import Initialisers
 from puzzledsl.base.frozen import type_of
 from puzzledsl.base.settings import REQUIRED, Call, Kind, Section, Setting, call_of, calls_of, settings_of
@@ -46,7 +46,7 @@ def _call(kind: type[Alternative]) -> Call:
 
 
 ALTERNATIVES: Mapping[Site, Mapping[str, Call]] = {
-    site: {word: _call(kind) for word, kind in kinds.items()} for site, kinds in KINDS.items()
+    site: {word: _call(kind) for word, kind in kinds.items()} for site, kinds in registry.KINDS.items()
 }
 """Site -> word -> the call that makes its alternatives."""
 ATTENTION, FFN = ALTERNATIVES["attention"], ALTERNATIVES["ffn"]

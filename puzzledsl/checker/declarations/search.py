@@ -288,8 +288,8 @@ class _Body:
         fast = [numbers.is_metric(key, "throughput") for key in goal.terms]
         if wanted != {-1 if all(fast) else 1}:
             return
-        less = {name for name, metric in METRICS.items() if metric.better == "less"}
-        costs = (k[0] == "score" or (k[0] == "metric" and k[2] in less) for k in goal.terms)
+        costly = {name for name, metric in METRICS.items() if metric.better == "less"}
+        costs = (k[0] == "score" or (k[0] == "metric" and k[2] in costly) for k in goal.terms)
         if not all(more or cost for cost, more in zip(costs, fast, strict=True)):
             return
         more, less = ("less", "more") if wanted == {-1} else ("more", "less")

@@ -50,6 +50,7 @@ class Picked(Frozen):
     documents are in the same part. `duplicates`: None stands for "keep" of text files and for "drop" of all other sources.
     """
 
+    example: ClassVar[str] = '("…")'
     part: tuple[Exact, Exact] | None = setting(_PART, default=None, shown="`0%..100%`", left_out=True)
     take: int | None = setting(
         "The first so many tokens alone: `10M`.", default=None, at_least=1, shown="all", left_out=True
@@ -88,7 +89,6 @@ class Rows(Picked):
 class TextData(Picked):
     """Text files; blank lines separate documents."""
 
-    example: ClassVar[str] = '("…")'
     kind: Literal["text"] = "text"
     paths: tuple[str, ...] = _PATHS
 
@@ -96,7 +96,6 @@ class TextData(Picked):
 class JsonlData(Rows):
     """JSON lines: one document or conversation a line."""
 
-    example: ClassVar[str] = '("…")'
     kind: Literal["jsonl"] = "jsonl"
     paths: tuple[str, ...] = _PATHS
     column: str = _COLUMN
@@ -105,7 +104,6 @@ class JsonlData(Rows):
 class ParquetData(Rows):
     """Parquet files: one document or conversation a row."""
 
-    example: ClassVar[str] = '("…")'
     kind: Literal["parquet"] = "parquet"
     paths: tuple[str, ...] = _PATHS
     column: str = _COLUMN
@@ -114,7 +112,6 @@ class ParquetData(Rows):
 class HfData(Rows):
     """A data set of the Hugging Face hub, streamed; or a local directory of the same form."""
 
-    example: ClassVar[str] = '("…")'
     kind: Literal["hf"] = "hf"
     id: str = setting("Its id, or a directory relative to this file.", positional=True)
     split: str = setting("The part that is read.", default="train", bare=True)
@@ -159,7 +156,6 @@ class SampledData(Picked):
 class TaskData(Picked):
     """Questions of multiple-choice tasks, each with its right answer."""
 
-    example: ClassVar[str] = '("…")'
     kind: Literal["tasks"] = "tasks"
     paths: tuple[str, ...] = setting(
         "Task files as `eval` takes them, relative to this file.", word="path", positional=True

@@ -70,13 +70,21 @@ DECILM = Architecture(
     **_MIXTURES,
 )
 TRANSFORMERS = Runtime(name="transformers", title="transformers", version="5.0", architectures=(DECILM,))
+_NAS: dict[str, Any] = {
+    "families": _LLAMAS | {"qwen3": _NO_QK_NORM},
+    "ropes": ("default", "linear", "llama3"),
+    "other_activation": _SILU,
+    "linear_ffn": _BIASED_FFN,
+    "drops_empty_layers": True,
+    "needs_attention": True,
+    "as_family": "llama",
+}
+"""Answers of architectures that were made for children of Puzzle."""
 NEMOTRON_NAS = Architecture(
     name="nemotron_nas",
     source="vllm/model_executor/models/nemotron_nas.py",
     **_COMPRESSED,
-    families=_LLAMAS | {"qwen3": _NO_QK_NORM},
-    ropes=("default", "linear", "llama3"),
-    other_activation=_SILU,
+    **_NAS,
     heads=_SAME_HEADS,
     **_no_window("it ignores `window_length` and attends to everything"),
     no_first_attention=_ZERO_HEAD,
@@ -84,10 +92,6 @@ NEMOTRON_NAS = Architecture(
         way="extra_layer",
         into="a layer of its own whose FFN, of the hidden size, has a gate of 1 by its bias",
     ),
-    linear_ffn=_BIASED_FFN,
-    drops_empty_layers=True,
-    needs_attention=True,
-    as_family="llama",
 )
 BACKEND = Architecture(
     name="transformers backend",
@@ -117,36 +121,30 @@ DECI = Architecture(
     name="deci",
     source="src/models/deci.cpp",
     **_GGUF,
-    families=_LLAMAS | {"qwen3": _NO_QK_NORM},
-    ropes=("default", "linear", "llama3"),
-    other_activation=_SILU,
+    **_NAS,
     **_no_window("its `deci` architecture has no sliding window"),
     no_first_attention=Lowered(way="zero_linear", into="a matrix of zeros"),
     no_ffn=_ZERO_FFN,
-    linear_ffn=_BIASED_FFN,
     zero_ffn_width=32,
-    drops_empty_layers=True,
-    needs_attention=True,
-    as_family="llama",
 )
+_WITHOUT_BIASES: dict[str, Any] = {
+    **dict.fromkeys(("attention_bias", "mlp_bias"), _NO_BIAS),
+    **dict.fromkeys(("linear_attention", "linear_ffn"), _NO_MATRIX),
+    **dict.fromkeys(("no_attention", "no_first_attention"), _ONE_QUERY_HEAD),
+    "other_activation": _SILU,
+    "zero_ffn_width": 32,
+    "drops_empty_layers": True,
+}
 OPENELM = Architecture(
     name="openelm",
     source="src/models/openelm.cpp",
     **_GGUF,
     families=_families("qwen3"),  # norms on queries and keys, always
     ropes=("default", "linear"),
-    other_activation=_SILU,
+    **_WITHOUT_BIASES,
     untied=Absent(reason="its `openelm` architecture has no output matrix beside the embedding"),
-    attention_bias=_NO_BIAS,
-    mlp_bias=_NO_BIAS,
     **_no_window("its `openelm` architecture has no sliding window"),
-    no_attention=_ONE_QUERY_HEAD,
-    no_first_attention=_ONE_QUERY_HEAD,
-    linear_attention=_NO_MATRIX,
     no_ffn=_ZERO_FFN,
-    linear_ffn=_NO_MATRIX,
-    zero_ffn_width=32,
-    drops_empty_layers=True,
 )
 _PADDED_WIDTH = Lowered(way="pad_width", into="an FFN of the widest layer's channels, the others zero")
 _PADDED_EXPERTS = Lowered(
@@ -159,25 +157,17 @@ STEP35 = Architecture(
     **_GGUF,
     families=_families("llama", "mistral", "qwen3", "qwen3_moe"),
     ropes=("default",),
-    other_activation=_SILU,
+    **_WITHOUT_BIASES,
     tied=Lowered(way="copy_embedding", into="an output matrix of its own, a copy of the embedding"),
-    attention_bias=_NO_BIAS,
-    mlp_bias=_NO_BIAS,
     first_tokens=_NO_FIRST_TOKENS,
     other_windows=_ONE_WINDOW,
-    no_attention=_ONE_QUERY_HEAD,
-    no_first_attention=_ONE_QUERY_HEAD,
-    linear_attention=_NO_MATRIX,
     width=_PADDED_WIDTH,
     no_ffn=Lowered(way="zero_ffn", into="an FFN of the widest layer's channels, all zero"),
-    linear_ffn=_NO_MATRIX,
     experts=_PADDED_EXPERTS,
     other_top_k=Absent(reason="each token has the same number of experts in all its layers"),
     expert_width=_PADDED_EXPERTS,
     fewer_of_all=Absent(reason="its router does not scale the weights of the chosen experts to a sum of 1"),
     dense_in_mixture=_PADDED_WIDTH,
-    zero_ffn_width=32,
-    drops_empty_layers=True,
 )
 LLAMA_CPP = Runtime(
     name="llama_cpp",

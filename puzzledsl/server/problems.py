@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -133,20 +132,14 @@ def _edit(document: Document, fixes: list[Fix]) -> types.WorkspaceEdit:
 
 
 @cache
-def reference() -> tuple[Path, dict[str, int]] | None:
-    """Return the reference of diagnostics and the line (from 0) of each code; None if it is not installed."""
+def place_of(code: str) -> tuple[Path, int] | None:
+    """Return the file and the line (from 0) that explain a code; None if no reference does, or none is installed."""
     try:
         path = resource("docs", "errors.md")
     except FileNotFoundError:
         return None
-    heads = (re.match(r"### (\w+):", line) for line in path.read_text("utf-8").split("\n"))
-    return path, {head.group(1): number for number, head in enumerate(heads) if head is not None}
-
-
-def place_of(code: str) -> tuple[Path, int] | None:
-    """Return the file and the line (from 0) that explain a code; None if the reference lacks it."""
-    known = reference()
-    return (known[0], known[1][code]) if known is not None and code in known[1] else None
+    lines = path.read_text("utf-8").split("\n")
+    return next(((path, n) for n, line in enumerate(lines) if line.startswith(f"### {code}:")), None)
 
 
 def explanations_at(document: Document, line: int, column: int) -> list[str]:

@@ -188,7 +188,6 @@ class BadExpr(Node):
 
 _Plain = Name | Literal_ | String | ListExpr | Choice | Cond | Binary | Unary | Compare | Is | In | SameAs
 Expr = _Plain | Range | Arrow | Attribute | Index | Call | Comprehension | BadExpr
-AssignOp = Literal["=", "|=", "-=", "&="]
 
 
 class Assign(Node):
@@ -198,7 +197,7 @@ class Assign(Node):
     """
 
     target: Expr
-    op: AssignOp
+    op: Literal["=", "|=", "-=", "&="]
     value: Expr | Pattern | PatternChoice
 
 

@@ -281,8 +281,8 @@ def truth_of(ctx: Context, formula: values.Formula, at: tuple[SpaceInfo, int], s
     space, layer = at
     rows, columns = (axis_names(space, layer, part) for part in BOTH)
     _afford(ctx, len(rows) * len(columns), formula.size, span)
-    truths = [[logic.holds(formula.logic, {layer: logic.Pair(a, f)}) for f in columns] for a in rows]
-    cells = tuple(tuple(Fraction(bool(truth)) for truth in row) for row in truths)
+    held = [[logic.holds(formula.logic, {layer: logic.Pair(a, f)}) for f in columns] for a in rows]
+    cells = tuple(tuple(Fraction(bool(truth)) for truth in row) for row in held)
     return Table(space, layer, cells)
 
 

@@ -60,7 +60,7 @@ _METRICS = (
         "latency", TIME, "less", "Seconds for a whole batch: `ttft + output * tpot`.", _LATENCY, NANOSECOND
     ),
     Metric(
-        "ttft", TIME, "less", "Time to first token: one pass of prompts.", {"prefill_ns": "once"}, NANOSECOND
+        "ttft", TIME, "less", "Time to first token: a pass over prompts.", {"prefill_ns": "once"}, NANOSECOND
     ),
     Metric(
         "tpot",

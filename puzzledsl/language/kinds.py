@@ -137,9 +137,7 @@ SHAPE = Call(
         "full_every": _size("Every so many layers one without the window: of 6, 5, 11, ….", shown=_FAMILYS),
         "no_rope_every": _size("Every so many layers one without rotary embedding.", shown=_FAMILYS),
         "dense_first": _size("So many first layers have an FFN in place of a mixture.", shown="`0`"),
-        "attention_every": _size(
-            "Every so many layers attention; the others have a `mixer`.", shown=_FAMILYS
-        ),
+        "attention_every": _size("Every so many layers attention; others have a `mixer`.", shown=_FAMILYS),
         "pattern": Setting(
             'The layers, each of one sub-block: `"M-M*E"` has Mamba2, an FFN, Mamba2, attention and a mixture.',
             type=str,

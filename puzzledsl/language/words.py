@@ -97,8 +97,8 @@ FUNCTIONS: dict[str, str] = {
     "longest": "The length in layers of the longest run in which something holds: `longest(ffn is noop) <= 4`.",
     "distinct": "The number of different values that the layers take: `distinct(ffn.width) <= 3`, `distinct(attention) <= 2`.",
 }
-OPERATORS = {
-    "same as": "Layers choose the same: `layers[3] same as layers[2]`, or `.attention`, `.ffn` of both."
+OPERATORS: dict[str, str] = {
+    "same as": "Two layers choose the same: `layers[3] same as layers[2]`, or `.attention` or `.ffn` of both."
 }
 """Operators of words that are not reserved."""
 SCENARIO_FACTS: dict[str, str] = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from puzzledsl.alternatives.alternative import Site
+from puzzledsl.alternatives.alternative import ENDS, EndName, Site
+from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.base.frozen import Frozen, left_out
 from puzzledsl.ir.base import Artefact
 from puzzledsl.ir.tables.evaluations import Figure
@@ -28,6 +29,12 @@ class EndsAssignment(Frozen):
     def name(self) -> str:
         """Key of both in cost tables."""
         return f"{self.embedding}/{self.head}"
+
+    @property
+    def types(self) -> dict[EndName, PrecisionName]:
+        """The storage types by site; nothing of an end that is as in the parent."""
+        found = {site: getattr(self, site).partition("@")[2] for site in ENDS}
+        return {site: dtype for site, dtype in found.items() if dtype}
 
     @classmethod
     def of(cls, name: str) -> EndsAssignment:

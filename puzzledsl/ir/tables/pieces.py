@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import Any, Literal
 
+from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.frozen import Frozen, left_out
 from puzzledsl.ir.base import Artefact
@@ -16,7 +17,8 @@ from puzzledsl.ir.tables.answers import PARENT_ENDS, EndsAssignment
 class BldJob(Frozen):
     """One piece to make: initialise from the parent's layer, then train alone against the parent's outputs.
 
-    Decoupled jobs have one of `attention`, `ffn`; coupled jobs have both. `id` is a digest of everything that determines
+    Decoupled jobs have one of `attention`, `ffn`; coupled jobs have both. The job of a head that is rounded to
+    the type `head` has neither: it is a block behind the last layer. `id` is a digest of everything that determines
     the result, so equal jobs of different programs share a piece.
     """
 
@@ -35,6 +37,7 @@ class BldJob(Frozen):
     lr: Schedule
     calibration_tokens: int
     seed: int
+    head: PrecisionName | None = left_out(None)
 
 
 class Piece(Artefact):
@@ -92,3 +95,5 @@ class ModelDefinition(Artefact):
     layers: tuple[LayerDefinition, ...]
     ends: EndsAssignment = left_out(PARENT_ENDS)
     """Types of the embedding and the head; `parent`: as they are in the parent."""
+    head_piece: str | None = left_out(None)
+    """The piece with a rounded head's matrix; None: it is rounded to the nearest."""

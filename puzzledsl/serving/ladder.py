@@ -39,6 +39,8 @@ from puzzledsl.serving.blank import write_model
 from puzzledsl.serving.clock import Bed, cache_bytes, in_turn
 
 LLAMA_CPP = "llama_cpp"
+TURNS = 2 * ROUNDS
+"""Turns of a file and the child: of files that differ by a few percent one is taken."""
 
 
 def _is_there(timed: Timed) -> bool:
@@ -74,6 +76,7 @@ class LadderMeter:
         return Ladder(
             engine=ENGINES[LLAMA_CPP].title,
             child=self.child,
+            child_bytes=climb.child_bytes(),
             models=tuple(each.figures for each in measured),
             comparisons=tuple(
                 compare(each.figures.model, each.samples, parent.samples, each.chances, each.figures.texts)
@@ -110,7 +113,7 @@ class _Climb:
     def _measured(self, rung: Rung, timed: Sequence[Timed]) -> dict[Unit, Found]:
         """Return texts and times of a file."""
         texts = [self._unit(rung, "text", text.name, len(text.blocks_NT)) for text in self.plan.texts]
-        times = [self._unit(rung, "speed", each.scenario, ROUNDS) for each in timed]
+        times = [self._unit(rung, "speed", each.scenario, TURNS) for each in timed]
         found = {unit: kept for unit in (*texts, *times) if (kept := self.store.read(unit)) is not None}
         if len(found) < len(texts) + len(times):
             with self._file(rung) as file:
@@ -157,6 +160,14 @@ class _Climb:
         slower = [rung for rung in by_time if rung not in faster]
         return [*sorted(faster, key=lambda r: -by_time[r])[:1], *sorted(slower, key=by_time.__getitem__)[:1]]
 
+    def child_bytes(self) -> int:
+        """Return the bytes of the child's file."""
+        bed = next(
+            Bed.of(each.on) for each in self.plan.timed if isinstance(each.on, Hardware) and serves(each.on)
+        )
+        with scratch("ladder") as folder:
+            return write_model(self.child_dir, bed.name, folder, bed.spec.dtype).stat().st_size
+
     # ---------------------------------------------------------------- one file
 
     @contextmanager
@@ -186,7 +197,7 @@ class _Climb:
                 bed.load(child, timed.workload, cache, f"`{self.meter.child}`") as own,
                 bed.load(file, timed.workload, cache, f"`{rung.name}`") as other,
             ):
-                of_child, of_file = in_turn([own, other], timed.workload, ROUNDS)
+                of_child, of_file = in_turn([own, other], timed.workload, TURNS)
         return relative_speed(self.usual[timed.scenario], of_child, of_file)
 
     def _unit(self, rung: Rung, kind: str, of: str, size: int) -> Unit:

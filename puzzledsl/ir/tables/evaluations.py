@@ -179,12 +179,13 @@ class ModelComparison(Frozen):
 class Ladder(Frozen):
     """The files that an engine's own quantiser makes of the parent, in the order of their records, and how each compares.
 
-    Times are in turn with `child`, in the scenarios of `engine`. `checkpoint_bytes`: of the file. The files next to the child in
-    speed, one on each side, answer the tasks as well.
+    Times are in turn with `child`, whose own file has `child_bytes`, in the scenarios of `engine`. `checkpoint_bytes`: of the
+    file. The files next to the child in speed, one on each side, answer the tasks as well.
     """
 
     engine: str
     child: str
+    child_bytes: int
     models: tuple[ModelFigures, ...]
     comparisons: tuple[ModelComparison, ...]
 

@@ -36,7 +36,12 @@ def ladder_text(evaluation: Evaluation) -> str:
     ladder = evaluation.ladder
     if ladder is None:
         return ""
-    own = [model for model in evaluation.models if model.model == ladder.child]
+    size = {"checkpoint_bytes": Figure(value=ladder.child_bytes, unit="bytes")}
+    own = [
+        model.model_copy(update={"figures": model.figures | size})
+        for model in evaluation.models
+        if model.model == ladder.child
+    ]
     kept = {each.model: each.kept.get("pooled") for each in (*evaluation.comparisons, *ladder.comparisons)}
     keys = [key for key in own[0].figures if key in BESIDE or key.endswith(".throughput")]
     rows = []

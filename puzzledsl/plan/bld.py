@@ -67,12 +67,12 @@ def bld_plan(program: Program, bld: str) -> tuple[BldJob, ...]:
 def head_jobs(program: Program, bld: str) -> tuple[BldJob, ...]:
     """Return the jobs that round the parent's head to the types that its space gives it, so that errors make up for each other.
 
-    There are none without text to calibrate on, nor where a space asks for the nearest rounding.
+    There are none where a space asks for the nearest rounding.
     """
     declaration = program.blds[bld]
     space = program.spaces[declaration.space]
     parent = program.parents[space.parent]
-    if space.ends is None or space.init.quantise != "gptq" or not declaration.calibration_tokens:
+    if space.ends is None or space.init.quantise != "gptq":
         return ()
     shape, common = parent.shape, _common(program, declaration, parent)
     return tuple(

@@ -17,10 +17,10 @@ from puzzledsl.ir.tables import Assignment
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.lagrangian.lagrangian_dual import carried
-from puzzledsl.search.portfolio.minimise import NONE, Outcome, minimise
+from puzzledsl.search.portfolio.minimise import NONE, minimise
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.columns import Floats, Ints
-from puzzledsl.search.problem.instance import INFINITE, Problem, Row
+from puzzledsl.search.problem.instance import INFINITE, Outcome, Problem, Row
 from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.problem.rows import without_larger
 

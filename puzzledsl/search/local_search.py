@@ -9,8 +9,7 @@ some pair of a few hundred changes fills a budget almost exactly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from math import inf
 from time import monotonic
 
@@ -36,7 +35,12 @@ def find_incumbent(problem: Problem, bound: Bound, deadline: float = inf) -> Int
     layer_of = columns.layer_of
     pool = problem.normal
     parts = [part for formula in (*pool.runs, *pool.formulas) for part in pool.parts(formula)]
-    around = _by_layer(problem, parts)
+    around: list[dict[int, None]] = [
+        {} for _ in range(columns.layers)
+    ]  # parts that mention each layer, in order
+    for part in parts:
+        for layer in places_of(pool.layers[part]):
+            around[layer][part] = None
     size = [sum(pool.layers[part].bit_count() for part in here) for here in around]
     work = REPAIR - sum(size)
     chosen = (
@@ -81,15 +85,6 @@ def find_incumbent(problem: Problem, bound: Bound, deadline: float = inf) -> Int
     return None
 
 
-def _by_layer(problem: Problem, parts: Sequence[int]) -> list[dict[int, None]]:
-    """Return the formulas, of `parts`, that mention each layer, in order."""
-    found: list[dict[int, None]] = [{} for _ in range(problem.columns.layers)]
-    for part in parts:
-        for layer in places_of(problem.normal.layers[part]):
-            found[layer][part] = None
-    return found
-
-
 def _broken(problem: Problem, parts: Iterable[int], answers: Ints) -> Ints:
     """Return the number of formulas, of `parts`, that each answer [answer][layer] breaks."""
     broken = np.zeros(len(answers), dtype=np.int64)
@@ -108,82 +103,47 @@ def _swapped(chosen: Ints, layer_of: Ints, columns: Ints) -> Ints:
 def improvements(problem: Problem, bound: Bound, chosen: Ints) -> Iterator[Ints]:
     """Yield ever better answers, starting from `chosen`, which must satisfy every row and formula. Deterministic."""
     for _ in range(ROUNDS):
-        better = _by_pairs(problem, bound, chosen)
+        better = _exchanged(problem, bound, chosen)
         if better is None:
             return
         yield better
         chosen = better
 
 
-def _by_pairs(problem: Problem, bound: Bound, chosen: Ints) -> Ints | None:
-    """Apply the best improving pair of changes (or single one), and others that fit with it; None if none improves."""
-    changes = changes_of(problem, bound, chosen, problem.goal.of(chosen) - 1, CHANGES)
-    room, better = np.asarray(problem.limits - problem.matrix[:, chosen].sum(axis=1)), None
-    pairs, _ = pairs_that_fit(changes, room)
-    touched: set[int] = set()
-    for pair in pairs[:TRIES]:
-        which = np.unique(pair)
-        layers, need = set(changes.layers[which].tolist()), changes.rows[:, which].sum(axis=1)
-        if touched & layers or (need > room).any():
-            continue
-        after = (chosen if better is None else better).copy()
-        after[changes.layers[which]] = changes.columns[which]
-        if problem.meets_formulas(after):
-            better, room, touched = after, room - need, touched | layers
-    return better
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Changes:
-    """Columns to swap in, least slack first, with their layers.
-
-    Differences to the answer's own columns: `goals[change]` (objective), `rows[row][change]`, `slack[change]`.
-    """
-
-    columns: Ints
-    layers: Ints
-    goals: Ints
-    rows: Ints
-    slack: Ints
-
-    def __len__(self) -> int:
-        return len(self.columns)
-
-
-def changes_of(problem: Problem, bound: Bound, chosen: Ints, most: int, number: int) -> Changes:
-    """Return the `number` changes of least slack for an answer of sum `most`, at most ALIKE of equal effects."""
-    within = bound.within(most)
+def _exchanged(problem: Problem, bound: Bound, chosen: Ints) -> Ints | None:
+    """Swap in the best improving pair of columns (or single one), and others that fit with it; None if none improves."""
+    figures, layer_of = np.vstack([problem.goal.values, problem.matrix]), problem.columns.layer_of
+    within = bound.within(problem.goal.of(chosen) - 1)
     within[chosen] = False
     columns = within.nonzero()[0]
     columns = columns[np.argsort(bound.slack[columns].astype(np.float64), kind="stable")]
-    layers = problem.columns.layer_of[columns]
-    own = chosen[layers]
-    goals = problem.goal.values[columns] - problem.goal.values[own]
-    rows = problem.matrix[:, columns] - problem.matrix[:, own]
-    kept = _few_alike(np.vstack([goals, rows]))[:number]
-    slack = bound.slack[columns[kept]] - bound.slack[own[kept]]
-    return Changes(columns[kept], layers[kept], goals[kept], rows[:, kept], slack)
-
-
-def _few_alike(figures: Ints) -> Ints:
-    """Return the places of columns of `figures` that are among the first ALIKE with the same values, ascending."""
-    kinds = mixed(figures)
+    changes = figures[:, columns] - figures[:, chosen[layer_of[columns]]]
+    kinds, repeated = mixed(changes), np.zeros(len(columns), dtype=np.bool_)
     order = np.argsort(kinds, kind="stable")
-    repeated = np.zeros(len(order), dtype=np.bool_)
-    repeated[ALIKE:] = kinds[order][ALIKE:] == kinds[order][:-ALIKE]
-    return np.sort(order[~repeated])
+    repeated[order[ALIKE:]] = kinds[order][ALIKE:] == kinds[order][:-ALIKE]
+    columns, changes = columns[~repeated][:CHANGES], changes[:, ~repeated][:, :CHANGES]
+    room = np.append(-1, problem.limits - problem.matrix[:, chosen].sum(axis=1))
+    better, touched = None, set[int]()
+    for pair in pairs_that_fit(changes, layer_of[columns], room)[:TRIES]:
+        which = np.unique(pair)
+        layers, need = set(layer_of[columns[which]].tolist()), changes[:, which].sum(axis=1)
+        if touched & layers or (need > room).any():
+            continue
+        after = (chosen if better is None else better).copy()
+        after[layer_of[columns[which]]] = columns[which]
+        if problem.meets_formulas(after):
+            better, touched = after, touched | layers
+            room[1:] -= need[1:]
+    return better
 
 
-def pairs_that_fit(changes: Changes, room: Ints) -> tuple[Ints, Ints]:
-    """Return pairs of changes, each single one with itself, that lower the objective within `room[row]`, best first."""
-    together = changes.goals[:, None] + changes.goals[None, :]
-    fits = (changes.layers[:, None] < changes.layers[None, :]) & (together < 0)
-    for row, left in zip(changes.rows, room, strict=True):
-        fits &= row[:, None] + row[None, :] <= left
-    alone = np.diag_indices(len(changes))
-    fits[alone] = (changes.rows <= room[:, None]).all(axis=0) & (changes.goals < 0)
-    together[alone] = changes.goals
-    found = np.flatnonzero(fits)
-    totals = together.ravel()[found]
-    order = np.argsort(totals, kind="stable")
-    return np.array(np.divmod(found[order], len(changes))).T, totals[order]
+def pairs_that_fit(changes: Ints, layers: Ints, room: Ints) -> Ints:
+    """Return the pairs of changes [figure][change] to different layers within `room`, each single one with itself.
+
+    Sorted by the first figure of both together.
+    """
+    together = changes[:, :, None] + changes[:, None, :]
+    together[:, range(len(layers)), range(len(layers))] = changes
+    apart = (layers[:, None] < layers[None, :]) | np.eye(len(layers), dtype=np.bool_)
+    pairs = np.argwhere(apart & (together <= room[:, None, None]).all(axis=0))
+    return pairs[np.argsort(together[0][tuple(pairs.T)], kind="stable")]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from puzzledsl.ir import nodes
-from puzzledsl.ir.references import drops_by_influence, influence_score
+from puzzledsl.ir.references import drops_by_influence, influence_score, terms_of
 from puzzledsl.ir.tables import BlockInfluence, ScoreTable
 
 
@@ -43,13 +43,6 @@ def influence_of(
     influence = scores[name].influence if name is not None and name in scores else None
     layers = program.spaces[search.space].layers
     return None if influence is None or len(influence.layers) != len(layers) else influence
-
-
-def terms_of(search: nodes.Search) -> Iterator[nodes.Term]:
-    """Yield every term of a search: of the objective, then of requirements, then of preferences."""
-    for linear, _ in placed_linears(search):
-        for weighted in linear.terms:
-            yield weighted.term
 
 
 def placed_linears(search: nodes.Search) -> Iterator[tuple[nodes.Linear, nodes.Where]]:

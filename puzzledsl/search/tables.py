@@ -34,6 +34,8 @@ from puzzledsl.ir.tables import (
 from puzzledsl.search import errors
 from puzzledsl.search.needs import influence_of, needed, placed_linears
 
+Part = SubBlock | EndName | Literal["pairs"]
+
 
 @dataclass(frozen=True, slots=True)
 class Tables:
@@ -120,38 +122,27 @@ class Tables:
     def score(self, name: str, layer: int, choice: Assignment) -> Fraction:
         """Return a layer's exact score, without runs, or the ends'; 0 for the parent. Raises AlternativeNotScored."""
         if isinstance(choice, EndsAssignment):
-            return sum(
-                (decimal(self.end_entry(name, site, getattr(choice, site))) for site in ENDS), Fraction(0)
-            )
-        if self.scores[name].unit == "block":
-            return decimal(self.entry(name, "pairs", layer, f"{choice.attention}/{choice.ffn}"))
-        attention = decimal(self.entry(name, "attention", layer, choice.attention))
-        return attention + decimal(self.entry(name, "ffn", layer, choice.ffn))
+            parts: list[tuple[Part, str]] = [(site, getattr(choice, site)) for site in ENDS]
+        elif self.scores[name].unit == "block":
+            parts = [("pairs", f"{choice.attention}/{choice.ffn}")]
+        else:
+            parts = [("attention", choice.attention), ("ffn", choice.ffn)]
+        return sum((decimal(self.entry(name, part, key, layer)) for part, key in parts), Fraction(0))
 
-    def end_entry(self, name: str, site: EndName, key: str) -> float:
-        """Return a score's entry for an end of the model; 0 for the parent. Raises DiagnosticError (AlternativeNotScored)."""
-        listed: dict[str, float] = getattr(self.scores[name], site)
-        if key not in listed and key != "parent":
-            where, file = span_of(self.search.where), self.program.source
-            missing = f"{site} {key}"
-            raise DiagnosticError(
-                errors.AlternativeNotScored(where, name=name, alternative=missing, place="", file=file)
-            )
-        return listed.get(key, 0.0)
-
-    def entry(self, name: str, part: SubBlock | Literal["pairs"], layer: int, key: str) -> float:
-        """Return a sub-block's or pair's entry; 0 for a parent that is not listed. Raises AlternativeNotScored."""
-        listed: tuple[dict[str, float], ...] = getattr(self.scores[name], part)
-        value = listed[layer].get(key) if layer < len(listed) else None
+    def entry(self, name: str, part: Part, key: str, layer: int) -> float:
+        """Return an entry of a score; 0 for a parent that is not listed. Raises DiagnosticError (AlternativeNotScored)."""
+        listed, of_layer = getattr(self.scores[name], part), part not in ENDS
+        if of_layer:
+            listed = listed[layer] if layer < len(listed) else {}
+        value: float | None = listed.get(key)
         if value is not None or key in ("parent", "parent/parent"):
             return value or 0.0
-        where, file, what = span_of(self.search.where), self.program.source, f"{part} {key}"
-        what = what.removeprefix("pairs ")
-        raise DiagnosticError(
-            errors.AlternativeNotScored(
-                where, name=name, alternative=what, place=f" in layer {layer}", file=file
-            )
-        )
+        missing = {
+            "alternative": f"{part} {key}".removeprefix("pairs "),
+            "place": f" in layer {layer}" if of_layer else "",
+        }
+        where, file = span_of(self.search.where), self.program.source
+        raise DiagnosticError(errors.AlternativeNotScored(where, name=name, file=file, **missing))
 
     def params(self, layer: int, choice: Assignment) -> int:
         """Return the number of parameters of a layer's two sub-blocks; 0 for the ends, which no type changes."""

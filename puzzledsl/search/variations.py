@@ -13,11 +13,12 @@ from fractions import Fraction
 from threading import Lock
 
 from puzzledsl.base.progress import Silent
+from puzzledsl.ir.logic import compared
 from puzzledsl.ir.nodes import CpSat, LinearRequirement, LogicRequirement, Requirement
 from puzzledsl.ir.tables import SearchResult, WhyResult
 from puzzledsl.search.needs import is_amount
 from puzzledsl.search.problem.box import Box
-from puzzledsl.search.problem.metrics import COMPARE, Child
+from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.problem.rows import goal_of
 from puzzledsl.search.sensitivity.why import why_built
@@ -51,7 +52,7 @@ class Known:
         if isinstance(requirement, LogicRequirement):
             return value == parent
         bound = requirement.limit * (1 if requirement.parent_ratio is None else parent)
-        return COMPARE[requirement.op](value, bound)
+        return bool(compared((value, value), requirement.op, bound))
 
 
 class Variations:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,25 +10,15 @@ import numpy as np
 from puzzledsl.search.cpsat.model import ModelWriter, alike_layers
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound
-from puzzledsl.search.problem.columns import Ints, Mask
-from puzzledsl.search.problem.instance import Problem, Row
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.instance import Outcome, Problem, Row
 
 if TYPE_CHECKING:
     from ortools.sat.python.cp_model_helper import CpModelProto, CpSolverResponse, SatParameters, SolveWrapper
 
 LARGEST_GOAL = 2**62
 WORK = 30.0  # CP-SAT's deterministic seconds for one of these numbers
-AT_ONCE = 1.0  # the same, to prove that no other answer is as good
 LARGEST_PLACE = 2**50  # limit on the number that encodes columns of several layers in the canonical order
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Answer:
-    """Result of a CP-SAT solve: a column for each layer, a lower bound on the sum, and True if the solve was finished."""
-
-    chosen: Ints | None
-    bound: int | None
-    proven: bool
 
 
 def run_cpsat(
@@ -37,25 +27,25 @@ def run_cpsat(
     hint: Ints | None = None,
     at_least: int | None = None,
     at_most: int | None = None,
-) -> Answer:
+) -> Outcome:
     """Solve a problem. `hint`: columns of an answer to start from, one for each layer.
 
     `at_least`: a proven lower bound on the sum. `at_most`: consider only answers up to this sum. With one worker the result is
     deterministic for a seed. No answer has a sum above LARGEST_GOAL, so a larger `at_least` proves that there is none.
     """
     if effort.left_s <= 0:
-        return Answer(None, None, False)
+        return Outcome()
     least = -LARGEST_GOAL if at_least is None else max(at_least, -LARGEST_GOAL)
     most = LARGEST_GOAL if at_most is None else min(at_most, LARGEST_GOAL)
     if least > most:
-        return Answer(None, None, True)
+        return Outcome(proven=True)
     writer = ModelWriter(problem, alike_layers(problem))
     if at_least is not None or at_most is not None:
         writer.model.objective.domain.extend([least, most])
     return solve_written(writer, problem, effort, None if writer.alike else hint)
 
 
-def solve_written(writer: ModelWriter, problem: Problem, effort: Effort, hint: Ints | None) -> Answer:
+def solve_written(writer: ModelWriter, problem: Problem, effort: Effort, hint: Ints | None) -> Outcome:
     """Solve the model of a problem, which may have more limits than the problem."""
     from ortools.sat.python.cp_model_helper import CpSolverStatus, SolveWrapper
 
@@ -68,11 +58,12 @@ def solve_written(writer: ModelWriter, problem: Problem, effort: Effort, hint: I
     solver.set_parameters(parameters_of(effort))
     response = solve_interruptibly(solver, writer.model)
     if response.status == CpSolverStatus.INFEASIBLE:
-        return Answer(None, None, True)
+        return Outcome(proven=True)
     if response.status not in (CpSolverStatus.OPTIMAL, CpSolverStatus.FEASIBLE):
-        return Answer(None, None, False)
+        return Outcome()
     bound = int(response.inner_objective_lower_bound) if problem.goal.values.any() else 0
-    return Answer(writer.read([*response.solution]), bound, response.status == CpSolverStatus.OPTIMAL)
+    chosen, proven = writer.read([*response.solution]), response.status == CpSolverStatus.OPTIMAL
+    return Outcome(chosen, problem.goal.of(chosen), bound, proven)
 
 
 def solve_interruptibly(solver: SolveWrapper, model: CpModelProto) -> CpSolverResponse:
@@ -110,9 +101,13 @@ def canonical_answer(problem: Problem, bound: Bound, chosen: Ints, effort: Effor
     """Return the best answer that comes first in the order of the space, from any best one, as far as time allows."""
     value, effort = problem.goal.of(chosen), replace(effort, gap=0.0, work=WORK)
     keep = bound.within(value)
-    if _is_only_best(problem, keep, chosen, effort):
+    origin, core = keep.nonzero()[0], problem.only(keep)
+    others = core.with_rows(core.apart_from(problem.choice(chosen), 1))
+    if len(core.columns) == core.columns.layers:
         return chosen
-    origin, core = keep.nonzero()[0], problem.with_rows(Row("goal", problem.goal.values, value)).only(keep)
+    if not core.is_coarse and run_cpsat(others, effort, at_least=value, at_most=value).infeasible:
+        return chosen
+    core = core.with_rows(Row("goal", core.goal.values, value))
     chosen, words = np.searchsorted(origin, chosen), core.columns.places(LARGEST_PLACE)
     writer = ModelWriter(core)
     for word in words:
@@ -124,17 +119,3 @@ def canonical_answer(problem: Problem, bound: Bound, chosen: Ints, effort: Effor
         for column in np.flatnonzero(word != word[chosen][core.columns.layer_of]).tolist():
             writer.model.variables[column].domain[1] = 0
     return origin[chosen]
-
-
-def _is_only_best(problem: Problem, keep: Mask, chosen: Ints, effort: Effort) -> bool:
-    """Return True if no other answer in `keep` is proven to be as good: at once, or by the best one of the others."""
-    value, core = problem.goal.of(chosen), problem.only(keep)
-    if (core.columns.sizes == 1).all():
-        return True
-    if core.is_coarse:
-        return False
-    others = core.with_rows(core.apart_from(problem.choice(chosen), 1))
-    second = run_cpsat(others, replace(effort, work=AT_ONCE), at_most=value)
-    if not second.proven:
-        second = run_cpsat(others, effort, at_least=value)
-    return second.proven and (second.bound is None or second.bound > value)

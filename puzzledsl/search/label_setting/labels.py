@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from puzzledsl.search.lagrangian.bound import Bound, precision
 from puzzledsl.search.problem.columns import Floats, Ints, Mask, mixed
-from puzzledsl.search.problem.instance import Problem
+from puzzledsl.search.problem.instance import Problem, is_unfinished
 from puzzledsl.search.problem.paths import paths_of
 
 # Logarithmic variations of the prices: after some layers, other prices are best for the rest of the budgets.
 SPREADS = (0.1, 0.3)
 MOST_VARIED = 7  # prices that vary: the patterns of more would take more time a label than they save
+LARGEST_PLACE = 2**62
 MANY = 4000  # number of models up to which one operation for all rows is faster
 Short = NDArray[np.int32]
 Indices = NDArray[np.int32] | NDArray[np.int64]
@@ -77,12 +78,14 @@ def resources_of(problem: Problem, bound: Bound, most: int) -> Resources | None:
     free = np.ones(columns.layers, dtype=np.bool_)
     free[list(paths.diagram.order) if paths is not None else []] = False
     deltas, limits, kept = [], [], []
-    for number, (row, limit) in enumerate(zip(problem.matrix, problem.limits.tolist(), strict=True)):
-        lifted, floor = _lifted(problem, row, free)
-        # else every model meets it
-        if bound.prices[number] or int(columns.most(lifted).sum()) > limit - floor:
+    for number, (row, limit) in enumerate(zip(problem.matrix, problem.limits, strict=True)):
+        least = np.where(free, columns.least(row), 0)
+        lifted = row - np.repeat(least, columns.sizes)
+        if (
+            bound.prices[number] or columns.most(lifted).sum() > limit - least.sum()
+        ):  # else every model meets it
             deltas.append(lifted)
-            limits.append(limit - floor)
+            limits.append(limit - least.sum())
             kept.append(number)
     rows = len(deltas)
     prices = np.array([*variations(bound.float_prices, problem.row_sizes)])
@@ -125,10 +128,62 @@ def variations(prices: Floats, sizes: Floats) -> Iterator[Floats]:
                 yield varied
 
 
-def _lifted(problem: Problem, values: Ints, free: Mask) -> tuple[Ints, int]:
-    """Return values with each free layer's least one subtracted, and the sum of these least ones."""
-    least = np.where(free, problem.columns.least(values), 0)
-    return values - np.repeat(least, problem.columns.sizes), int(least.sum())
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """Data of a problem for label setting.
+
+    `order`: the layers of the decision diagram's `stages`, then the other layers with a choice, clearest choices first.
+    `goal[column]`: objective above the layer's least; `floor`: sum of the least ones. `then[stage][state][column]`: next state.
+    `words[word][column]`: place in the order of the space; `first_words`: those of the layers without a choice.
+    `hopeless`: no choice satisfies the formulas.
+    """
+
+    problem: Problem
+    resources: Resources
+    order: list[int]
+    stages: int
+    then: list[Ints]
+    goal: Ints
+    floor: int
+    words: Ints
+    first_words: Ints
+    hopeless: bool
+
+    def columns(self, stage: int) -> tuple[int, int]:
+        """Return the first column of a stage's layer, and the one after its last."""
+        layer, start = self.order[stage], self.problem.columns.start
+        return int(start[layer]), int(start[layer + 1])
+
+    def chosen(self, columns: list[int]) -> Ints:
+        """Return the columns of all layers, given those of the layers in `order`."""
+        chosen = self.problem.columns.start[:-1].copy()
+        chosen[self.order] = columns
+        return chosen
+
+
+def layout_of(problem: Problem, bound: Bound, most: int) -> Layout | None:
+    """Lay out a problem for sums up to `most`; None if its integers are too large or it has no diagram of its formulas."""
+    columns, diagram = problem.columns, problem.diagram
+    resources = resources_of(problem, bound, most)
+    if resources is None or ((problem.formulas or columns.period) and is_unfinished(diagram)):
+        return None
+    staged, then = list[int](), list[Ints]()
+    if diagram is not None:
+        staged, tables = [*diagram.order], zip(diagram.order, diagram.next, strict=True)
+        then = [table[:, diagram.classes[columns.span(layer)]] for layer, table in tables]
+    open_, priced = columns.sizes > 1, resources.deltas[resources.rows]
+    open_[staged] = False
+    layers = open_.nonzero()[0]  # near-ties last: by descending distance of their two cheapest columns
+    spans = [np.partition(priced[columns.span(layer)], 1)[1] for layer in layers]
+    order = [*staged, *layers[np.argsort(-np.array(spans, dtype=np.int64), kind="stable")].tolist()]
+    least = columns.least(problem.goal.values)
+    goal = problem.goal.values - np.repeat(least, columns.sizes)
+    words = columns.places(LARGEST_PLACE)
+    fixed = [int(columns.start[layer]) for layer in set(range(columns.layers)) - set(order)]
+    return Layout(
+        problem, resources, order, len(staged), then, goal, int(least.sum()), words,
+        words[:, fixed].sum(axis=1), diagram is not None and not diagram.feasible,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)

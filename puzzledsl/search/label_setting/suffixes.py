@@ -15,8 +15,7 @@ from time import monotonic
 
 import numpy as np
 
-from puzzledsl.search.label_setting.labels import Resources, Short, Step, added, best_of_each
-from puzzledsl.search.label_setting.layout import Layout
+from puzzledsl.search.label_setting.labels import Layout, Resources, Short, Step, added, best_of_each
 from puzzledsl.search.problem.columns import Floats, Ints
 
 TOGETHER = 2048  # models that are looked up at once

@@ -11,46 +11,36 @@ looked up (see `suffixes.py`).
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from puzzledsl.search.label_setting.labels import Labels, Step, WaitingLabels, added, best_of_each
-from puzzledsl.search.label_setting.layout import Layout, layout_of
+from puzzledsl.search.label_setting.labels import (
+    Labels,
+    Layout,
+    Step,
+    WaitingLabels,
+    added,
+    best_of_each,
+    layout_of,
+)
 from puzzledsl.search.label_setting.suffixes import PAIRS, Suffixes, SuffixTable
 from puzzledsl.search.label_setting.suffixes import TOGETHER as AT_ONCE
 from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.problem.columns import Ints
-from puzzledsl.search.problem.instance import Problem
+from puzzledsl.search.problem.instance import Outcome, Problem
 
 TOGETHER = 3000  # labels extended at once
 MANY = 32_000  # the same, once there are suffixes: the more at once, the more are dominated
-A_LOOK = 256  # labels per layer that are completed heuristically in search of an answer
 WORTH = 0.05  # share of dominated labels below which dominance checks pause
 PAUSE = 3  # layers for which they pause
 A_GROUP = 8  # resources checked at a time
-A_BLOCK = 200_000  # pairs of labels and columns checked at a time
 FIRST_SUFFIXES = 20_000  # labels after which suffixes are listed for the first time
 MORE_SUFFIXES = 5  # growth of that number before they are listed again, further up
 MOST_SUFFIXES = 2_000_000
 PAIRS_A_LABEL = 30  # candidate suffixes that take as long as one label
 AT_A_TIME = 4_000_000  # most sums of labels extended at once: 32 MB
 MOST_HELD = 40_000_000  # numbers that waiting labels may take, 320 MB; with more, other engines do better
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Swept:
-    """Result of a sweep for answers with sums up to a limit.
-
-    `chosen`: best answer found, with the sum `value`; it may be above the limit. `complete`: an answer within the limit is the
-    canonical best one, and otherwise none exists within the limit. If not complete, no answer within the limit is below `bound`.
-    """
-
-    chosen: Ints | None
-    value: int | None
-    complete: bool
-    bound: int | None = None
-    labels: int = 0  # number of labels
 
 
 def sweep_of(
@@ -91,7 +81,7 @@ class Sweep:
         self.width, self.deadline = width, deadline
         self.last: int | None = None  # value of `done` at which it stops
         self.waiting: list[WaitingLabels] = []
-        self.best: Swept | None = None
+        self.best = Outcome()  # of the answers found; it may be above the limit
         self.first: tuple[int, tuple[int, ...]] | None = None  # objective and place of `best`
         self.done = 0
         self.pause = 0
@@ -107,20 +97,24 @@ class Sweep:
         """Lower the limit to the sum of an answer found elsewhere."""
         if value < self.known:
             self.known = value
-            self.best = self.best and replace(self.best, chosen=None, value=None)
+            self.best = Outcome()
             self.resources = self.resources.at(min(value, self.resources.most))
 
-    def run(self, work: int | None = None) -> Swept:
-        """Sweep all layers; stop after `work` more labels."""
+    def run(self, work: int | None = None) -> Outcome:
+        """Sweep all layers; stop after `work` more labels. Return the best answer so far, which may be above the limit.
+
+        Proven: an answer within the limit is the canonical best one, and otherwise there is none. If not, `bound` is proven for
+        answers within the limit.
+        """
         self.last = None if work is None else self.done + work
         while self.waiting:
             if self._stops():
-                return self._stopped()
+                least = min(group.least for group in self.waiting)
+                return replace(self.best, bound=min(least, self.resources.most))
             group = self.waiting.pop()
             self.held -= group.size
             self._follow(self._hopeful(group.labels(self.resources)))
-        complete = self.width is None
-        return replace(self.best or Swept(None, None, False), complete=complete, labels=self.done)
+        return replace(self.best, proven=self.width is None)
 
     def _stops(self) -> bool:
         return (self.last is not None and self.done > self.last) or self._late() or self.is_full
@@ -154,7 +148,7 @@ class Sweep:
             except _Late:
                 self._wait(labels)
                 return
-            labels = self._with_all_resources(self._undominated(grown), labels)
+            labels = self._undominated(grown)
             self.done += len(labels)
             if self.width is None and self.done >= self.next_suffixes:
                 self._list_suffixes()
@@ -163,7 +157,6 @@ class Sweep:
                 return
             if len(labels) > self._together():
                 labels = self._promising(labels)
-            self._look(labels)
         if len(labels):
             self._finish(labels)
 
@@ -180,22 +173,15 @@ class Sweep:
         return self.width or max(1, min(many, AT_A_TIME // len(self.resources.limits)))
 
     def _grown(self, labels: Labels) -> Labels:
-        """Extend labels by the next layer's columns, within all limits; many get only the rows' sums at first."""
-        layout, limits = self.layout, self.resources.limits
+        """Extend labels by the next layer's columns, within all limits."""
+        layout = self.layout
         begin, end = layout.columns(labels.stage)
-        deltas, main = self.resources.deltas[:, begin:end], self.resources.rows
-        pairs = self._fitting(labels, deltas[main])
-        if len(pairs[0]) <= A_BLOCK:
-            i, j, states = self._within(labels, deltas, *pairs)
-        else:
-            blocks = [slice(at, at + A_BLOCK) for at in range(0, len(pairs[0]), A_BLOCK)]
-            parts = [self._within(labels, deltas, *(p[block] for p in pairs)) for block in blocks]
-            i, j, states = (np.concatenate(part) for part in zip(*parts, strict=True))
+        deltas = self.resources.deltas[:, begin:end]
+        i, j, states = self._within(labels, deltas, *self._fitting(labels, deltas[self.resources.rows]))
         j = j + begin
-        read = main if len(i) >= MANY else len(limits)
         return Labels(
             labels.stage + 1,
-            added(self.resources.deltas[:read], labels.sums[:read], j, i),
+            added(self.resources.deltas, labels.sums, j, i),
             labels.goal[i] + layout.goal[j],
             added(layout.words, labels.words, j, i),
             states,
@@ -233,13 +219,6 @@ class Sweep:
         i, j = (after[labels.states] <= (limit - labels.sums[main])[:, None]).nonzero()
         return i, j, then[labels.states[i], j]
 
-    def _with_all_resources(self, grown: Labels, labels: Labels) -> Labels:
-        """Complete the sums of all resources of grown labels, from the labels that they extend."""
-        if grown.step is None or len(grown.sums) == len(self.resources.limits):
-            return grown
-        sums = added(self.resources.deltas, labels.sums, grown.step.column, grown.step.before)
-        return replace(grown, sums=sums)
-
     def _undominated(self, labels: Labels) -> Labels:
         """Dominance: of labels with equal row sums and equal state, keep the best."""
         if self.pause > 0 or len(labels) < 2:
@@ -265,37 +244,16 @@ class Sweep:
             self._hold(labels.only(order[together:]), least)
         return labels.only(order[:together])
 
-    def _look(self, labels: Labels) -> None:
-        """Complete some labels with the cheapest columns at each variation of the prices; keep a better answer."""
-        if not len(labels):
-            return
-        completions, resources, stage = self.layout.completions, self.resources, labels.stage
-        states = labels.states[:A_LOOK]
-        use, goal = completions.use[stage], completions.goal[stage]
-        if stage < self.layout.stages:
-            use, goal = use[:, :, states], goal[:, states]
-        sums = labels.sums[: resources.rows, None, :A_LOOK] + use
-        fits = np.asarray((sums <= resources.limits[: resources.rows, None, None]).all(axis=0))
-        goals = labels.goal[None, :A_LOOK] + goal
-        way, label = divmod(int(np.argmin(np.where(fits, goals, 2**62))), fits.shape[1])
-        value = int(goals[way, label]) + self.layout.floor
-        if not fits[way, label] or value >= self.known:
-            return
-        rest = completions.completion(way, stage, int(states[label]))
-        chosen = self.layout.chosen([*labels.columns(label), *rest])
-        self.best, self.known = Swept(chosen, value, False), value
-        self.resources = resources.at(min(value, resources.most))
-
     def _finish(self, labels: Labels) -> None:
         """Keep the best of complete labels; ties are broken by the order of the space."""
         label = int(best_of_each(np.zeros((0, len(labels)), np.int64), labels.goal, labels.words)[0])
         value = int(labels.goal[label]) + self.layout.floor
-        if value > self.known:  # within every priced objective, but worse than the answer of `_look`
+        if value > self.known:  # within every priced objective, but worse than a known answer
             return
         first = value, tuple(labels.words[:, label].tolist())
         if self.first is None or first < self.first:
             self.first, self.known = first, value
-            self.best = Swept(self.layout.chosen(labels.columns(label)), value, False)
+            self.best = Outcome(self.layout.chosen(labels.columns(label)), value)
             self.resources = self.resources.at(min(value, self.resources.most))
 
     def _list_suffixes(self) -> None:
@@ -333,9 +291,3 @@ class Sweep:
             step = Step(own, column.astype(np.int32), step)
         words = labels.words + self.layout.words[:, columns].sum(axis=2)
         return Labels(len(self.layout.order), labels.sums, goal[best], words, labels.states, step)
-
-    def _stopped(self) -> Swept:
-        """Return the incomplete result of an interrupted sweep, with the bound of the waiting labels."""
-        least = min(group.least for group in self.waiting)
-        best = self.best or Swept(None, None, False)
-        return replace(best, bound=min(least, self.resources.most), labels=self.done)

@@ -70,7 +70,12 @@ def certify(problem: Problem, prices: Floats) -> Bound:
     """Compute the bound of non-negative float prices in exact integers."""
     if problem.diagram is not None and (problem.diagram.order or not problem.diagram.feasible):
         return _certify_paths(problem, Paths(problem.columns, problem.diagram), prices)
-    whole, scale, kind = whole_prices(problem, prices)
+    bits, fits = (part[0] for part in precision(problem, prices[None, :]))
+    least = float(prices[prices > 0].min(initial=np.inf))
+    if not fits and np.isfinite(least):
+        bits = min(max(0, MOST_BITS - int(np.floor(np.log2(least)))), 900)
+    scale, kind = 2 ** int(bits), np.int64 if fits else object
+    whole = tuple(round(Fraction(float(p)) * scale) if p > 0 else 0 for p in prices)
     values, matrix, limits = problem.goal.values, problem.matrix, problem.limits
     reduced: NDArray[Any] = values.astype(kind) * scale
     for price, row in zip(whole, matrix, strict=True):
@@ -105,16 +110,6 @@ def _certify_paths(problem: Problem, paths: Paths, prices: Floats) -> Bound:
     exact = total + sum(free[paths.free].tolist()) - sum((whole.astype(object) * problem.limits).tolist())
     most = int(columns.most(problem.goal.values).sum()) << bits
     return Bound(tuple(whole.tolist()), 1 << bits, exact, reduced, slack, exact > most)
-
-
-def whole_prices(problem: Problem, prices: Floats) -> tuple[tuple[int, ...], int, type]:
-    """Return prices as integers, their denominator (a power of two), and the dtype to compute with: int64 or object."""
-    bits, fits = (part[0] for part in precision(problem, prices[None, :]))
-    least = float(prices[prices > 0].min(initial=np.inf))
-    if not fits and np.isfinite(least):
-        bits = min(max(0, MOST_BITS - int(np.floor(np.log2(least)))), 900)
-    whole = tuple(round(Fraction(float(p)) * 2 ** int(bits)) if p > 0 else 0 for p in prices)
-    return whole, 2 ** int(bits), np.int64 if fits else object
 
 
 def precision(problem: Problem, prices: Floats) -> tuple[Ints, Mask]:

@@ -38,14 +38,18 @@ def best_prices(problem: Problem, guess: Floats | None = None) -> Floats:
     relaxation, units = scaled_of(problem)
     prices = np.ones(len(units)) if guess is None else guess / units
     for _ in range(0 if guess is None else ROUNDS):
-        core = _cheapest(relaxation, prices)
+        slack = relaxation.reduced(prices)
+        slack -= relaxation.spread(relaxation.least(slack))
+        last = min(CORE * len(relaxation.start), len(slack) - 1)
+        core = relaxation.only(slack <= np.partition(slack, last)[last])
         prices = solve_relaxation(core, prices)
         most = core.bound(prices)
         if most - relaxation.bound(prices) <= CLOSE * abs(most):
             break
     else:
         prices = solve_relaxation(relaxation, prices)
-    prices = _beyond(relaxation, prices)
+    if float(prices.max()) >= DEAREST / 10:  # probably infeasible, and a ray may prove it
+        prices = max((prices * ray for ray in (1.0, *RAYS)), key=relaxation.bound)
     plain = np.where(prices < NEGLIGIBLE, 0.0, prices)  # tiny prices of slack rows would need large integers
     return np.asarray(plain * units, dtype=np.float64)
 
@@ -73,21 +77,6 @@ def scaled_of(problem: Problem) -> tuple[Relaxation, Floats]:
     rows = values[1:] / row_units[:, None]
     relaxation = Relaxation(values[0] / cost_unit, rows, limits, columns.start[:-1], columns.sizes)
     return relaxation, cost_unit / row_units
-
-
-def _cheapest(relaxation: Relaxation, prices: Floats) -> Relaxation:
-    """Return the relaxation on the columns of least slack at prices: few of a layer matter near the best prices."""
-    slack = relaxation.reduced(prices)
-    slack -= relaxation.spread(relaxation.least(slack))
-    last = min(CORE * len(relaxation.start), len(slack) - 1)
-    return relaxation.only(slack <= np.partition(slack, last)[last])
-
-
-def _beyond(relaxation: Relaxation, prices: Floats) -> Floats:
-    """Scale prices near DEAREST up if that improves the bound: the problem is probably infeasible, and a ray may prove it."""
-    if float(prices.max()) < DEAREST / 10:
-        return prices
-    return max((prices * ray for ray in (1.0, *RAYS)), key=relaxation.bound)
 
 
 def best_path_prices(problem: Problem, paths: Paths, guess: Floats, deadline: float = inf) -> Floats:

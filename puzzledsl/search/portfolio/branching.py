@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from puzzledsl.search.label_setting.layout import Layout
+from puzzledsl.search.label_setting.labels import Resources
 from puzzledsl.search.label_setting.sweep import Sweep, sweep_of
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
-from puzzledsl.search.portfolio.label_setting import beam, kept
+from puzzledsl.search.portfolio.label_setting import beam
 from puzzledsl.search.portfolio.ledger import Ledger
 from puzzledsl.search.problem.columns import Ints, Mask
 from puzzledsl.search.problem.instance import Problem, presolve
@@ -88,11 +88,11 @@ class Branching:
             self.usable = False
             return 0
         swept = sweep.run(LABELS)
-        kept(ledger, swept, origin, NAME)
-        used += swept.labels
-        if swept.complete:
+        ledger.take(swept, origin, NAME)
+        used += sweep.done
+        if swept.proven:
             return used
-        parts = _halves(problem, sweep.layout)
+        parts = _halves(problem, sweep.resources)
         if parts is None or ledger.effort.left_s <= 0:
             self._put(replace(node, problem=problem, origin=origin, sweep=sweep), node.bound.value)
             return used
@@ -108,11 +108,11 @@ class Branching:
         if self.ledger.value is not None:
             sweep.tighten(self.ledger.value)
         swept = sweep.run(labels)
-        kept(self.ledger, swept, node.origin, NAME)
-        if not swept.complete:
+        self.ledger.take(swept, node.origin, NAME)
+        if not swept.proven:
             self._put(node, max(bound, swept.bound or bound))
             self.usable = not sweep.is_full
-        return max(swept.labels - before, 1)
+        return max(sweep.done - before, 1)
 
 
 def _child(problem: Problem, origin: Ints, part: Mask, parent: Bound) -> _Node | None:
@@ -124,18 +124,19 @@ def _child(problem: Problem, origin: Ints, part: Mask, parent: Bound) -> _Node |
     return None if bound.infeasible else _Node(solved.problem, origin[part][solved.origin], bound)
 
 
-def _halves(problem: Problem, layout: Layout) -> tuple[Mask, Mask] | None:
+def _halves(problem: Problem, resources: Resources) -> tuple[Mask, Mask] | None:
     """Return masks without the upper and the lower classes, by use, of the layer where cheap paths differ most; or None."""
-    diagram = problem.diagram
-    assert diagram is not None, "nodes are parts of a problem with a diagram"
+    paths = paths_of(problem)
+    if paths is None:
+        return None
+    diagram, rows = paths.diagram, resources.rows
     stages = [stage for stage, table in enumerate(diagram.next) if table.shape[1] > 1]
     if not stages:
         return None
-    weight = layout.resources.weights
-    use = (weight @ layout.resources.deltas[: layout.resources.rows]).astype(np.float64)
-    ways = len(layout.resources.scales)
-    paths = np.array([layout.completions.completion(way, 0, 0) for way in range(ways)])[:, : layout.stages]
-    spread, taken = use[paths].std(axis=0), diagram.classes[paths]
+    use = (resources.weights @ resources.deltas[:rows]).astype(np.float64)
+    priced, to_end = resources.deltas[rows:], [part[rows:] for part in resources.to_end]
+    cheap = paths.cheapest(priced, paths.least(priced), to_end)[:, list(diagram.order)]
+    spread, taken = use[cheap].std(axis=0), diagram.classes[cheap]
     differs = (taken != taken[:1]).any(axis=0)
     stage = min(stages, key=lambda stage: (not differs[stage], -spread[stage], stage))
     here = problem.columns.span(diagram.order[stage])

@@ -15,9 +15,9 @@ from math import comb
 import numpy as np
 
 from puzzledsl.search.lagrangian.bound import Bound, certify, lagrangian_bound
-from puzzledsl.search.portfolio.ledger import Ledger, Outcome
+from puzzledsl.search.portfolio.ledger import Ledger
 from puzzledsl.search.problem.columns import Floats, Ints, Mask
-from puzzledsl.search.problem.instance import Problem
+from puzzledsl.search.problem.instance import Outcome, Problem
 from puzzledsl.search.problem.residuals import Atom, Count, Joined, places_of
 
 NAME = "cases"
@@ -127,8 +127,7 @@ def by_cases(ledger: Ledger, cases: Cases, minimise: Minimise) -> bool:
         if bound.value > ledger.most:
             continue
         found = minimise(part, bound, ledger.most)
-        if found.chosen is not None and found.value is not None:
-            ledger.better(keep.nonzero()[0][found.chosen], found.value, found.found_by)
+        ledger.take(found, keep.nonzero()[0], found.found_by)
         if not found.proven:
             unproven = min(unproven, max(known, bound.value, found.bound or known))
     ledger.raise_lower(min(unproven, ledger.most), NAME)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from puzzledsl.search.label_setting.sweep import Sweep, Swept, sweep_of
+from puzzledsl.search.label_setting.sweep import Sweep, sweep_of
 from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.portfolio.ledger import Ledger, bound_enough
 from puzzledsl.search.problem.columns import Ints
@@ -69,13 +69,13 @@ class LabelSetting:
         if self.ledger.value is not None:
             sweep.tighten(self.ledger.value)
         before, swept = sweep.done, sweep.run(labels)
-        kept(self.ledger, swept, self.origin)
-        if swept.complete:
+        self.ledger.take(swept, self.origin, NAME)
+        if swept.proven:
             self.sweep = None
         elif swept.bound is not None:
             self.ledger.raise_lower(swept.bound, NAME)
             self.usable = not sweep.is_full
-        return max(swept.labels - before, 1)
+        return max(sweep.done - before, 1)
 
     def _ended(self) -> bool:
         """Return True if a finished sweep proves the answer; else increase the reach of the next one."""
@@ -112,12 +112,6 @@ class LabelSetting:
         return int((ledger.value - ledger.bound.value) * FIRST_REACH)
 
 
-def kept(ledger: Ledger, swept: Swept, origin: Ints, by: str = NAME) -> None:
-    """Pass a sweep's answer to the ledger. `origin[column]`: the column's number in the ledger's problem."""
-    if swept.chosen is not None and swept.value is not None:
-        ledger.better(origin[swept.chosen].astype(np.int64), swept.value, by)
-
-
 def beam(ledger: Ledger, problem: Problem, bound: Bound, origin: Ints, by: str) -> int:
     """Look for a better answer by beam search, which proves nothing. Return the number of labels."""
     known = ledger.top + 1 if ledger.value is None else ledger.value
@@ -125,6 +119,5 @@ def beam(ledger: Ledger, problem: Problem, bound: Bound, origin: Ints, by: str) 
     sweep = sweep_of(problem, bound, ledger.top, known=known, width=BEAM, deadline=deadline)
     if sweep is None:
         return 0
-    swept = sweep.run()
-    kept(ledger, swept, origin, by)
-    return swept.labels
+    ledger.take(sweep.run(), origin, by)
+    return sweep.done

@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
 from fractions import Fraction
+
+import numpy as np
 
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.problem.columns import Ints
-from puzzledsl.search.problem.instance import Goal, Problem
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
-    """Result of a minimisation. `chosen`: columns of the given problem, of sum `value`. `bound`: proven lower bound on the sum.
-
-    `proven`: the answer is optimal up to the requested gap, or, without an answer, none exists. `found_by` and `proved_by`: names
-    of the engines that found the answer and finished the proof.
-    """
-
-    chosen: Ints | None
-    value: int | None
-    bound: int | None
-    proven: bool
-    found_by: str = ""
-    proved_by: str = ""
-
-    @property
-    def infeasible(self) -> bool:
-        """True if the problem is proven to have no answer."""
-        return self.proven and self.chosen is None
+from puzzledsl.search.problem.instance import Goal, Outcome, Problem
 
 
 class Ledger:
@@ -59,6 +39,11 @@ class Ledger:
             self.found_by = by
         self.chosen, self.value = chosen, value
 
+    def take(self, found: Outcome, origin: Ints, by: str) -> None:
+        """Keep an engine's answer if it is better. `origin[column]`: number of the engine's column in this problem."""
+        if found.chosen is not None and found.value is not None:
+            self.better(origin[found.chosen].astype(np.int64), found.value, by)
+
     def raise_lower(self, lower: int, by: str) -> None:
         """Raise the lower bound to `lower`, proven by the engine `by`, if it is higher."""
         if lower > self.lower:
@@ -80,9 +65,9 @@ class Ledger:
         by = by or self.lower_by
         if self.value is None:
             if not proven:
-                return Outcome(None, None, self.lower, False, proved_by=self.lower_by)
+                return Outcome(bound=self.lower, proved_by=self.lower_by)
             beyond = None if self.at_most is None else max(self.lower, self.at_most + 1)
-            return Outcome(None, None, beyond, True, proved_by=by)
+            return Outcome(bound=beyond, proven=True, proved_by=by)
         return Outcome(self.chosen, self.value, min(self.lower, self.value), proven, self.found_by, by)
 
 

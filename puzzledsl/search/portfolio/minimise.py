@@ -15,19 +15,17 @@ from time import monotonic
 import numpy as np
 
 from puzzledsl.search.cpsat.model import alike_layers
-from puzzledsl.search.cpsat.solve import Answer, canonical_answer, run_cpsat
+from puzzledsl.search.cpsat.solve import canonical_answer, run_cpsat
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.local_search import find_incumbent, improvements
 from puzzledsl.search.portfolio.branching import Branching
 from puzzledsl.search.portfolio.cases import NAME, Cases, by_cases, cases_of
 from puzzledsl.search.portfolio.label_setting import LabelSetting, beam
-from puzzledsl.search.portfolio.ledger import Ledger, Outcome
+from puzzledsl.search.portfolio.ledger import Ledger
 from puzzledsl.search.problem.columns import Ints
-from puzzledsl.search.problem.instance import Presolved, Problem, is_unfinished, presolve
+from puzzledsl.search.problem.instance import Outcome, Presolved, Problem, is_unfinished, presolve
 from puzzledsl.search.problem.paths import paths_of
-
-__all__ = ["Outcome", "minimise"]
 
 # labels of a first turn, with a decision diagram and without: there label setting nearly always does
 LABELS, FREE_LABELS = 10_000, 200_000
@@ -41,7 +39,7 @@ EARLY = 0.2  # CP-SAT's deterministic seconds before a large diagram is built
 FIRST_S = 0.1
 CP_SAT = "CP-SAT"
 EARLIER = "an earlier goal"
-NONE = Outcome(None, None, None, True, proved_by="presolve")
+NONE = Outcome(proven=True, proved_by="presolve")
 
 
 def minimise(
@@ -128,9 +126,7 @@ class Portfolio:
         if ledger.lower > ledger.top:  # no answer counts
             return ledger.outcome(True)
         self._first_answer()
-        if effort.gap and self._local_search_is_enough():
-            return ledger.outcome(True)
-        return self._in_turn()
+        return ledger.outcome(True) if effort.gap and ledger.close_enough() else self._in_turn()
 
     def _in_turn(self) -> Outcome:
         ledger, effort = self.ledger, self.effort
@@ -184,12 +180,12 @@ class Portfolio:
             ledger.better(first, ledger.value, CP_SAT)
         return ledger.value is None or ledger.close_enough()
 
-    def _better(self, effort: Effort) -> Answer:
+    def _better(self, effort: Effort) -> Outcome:
         """Minimise among answers as good as the best one; if canonical, without it, which is the easier proof."""
         ledger = self.ledger
         keep = ledger.bound.within(ledger.most)
         if not ledger.problem.columns.covers(keep):
-            return Answer(None, None, True)
+            return Outcome(proven=True)
         core, before = ledger.problem.only(keep), ledger.value
         hint = None
         if ledger.chosen is not None:
@@ -197,40 +193,33 @@ class Portfolio:
             if self.canonical:
                 core = core.with_rows(core.apart_from(ledger.problem.choice(ledger.chosen), 1))
         found = run_cpsat(core, effort, hint, ledger.lower, before if before is not None else ledger.at_most)
-        if found.chosen is not None:
-            chosen = keep.nonzero()[0][found.chosen].astype(np.int64)
-            ledger.better(chosen, ledger.problem.goal.of(chosen), CP_SAT)
+        ledger.take(found, keep.nonzero()[0], CP_SAT)
         if found.bound is not None:
             ledger.raise_lower(found.bound if before is None else min(found.bound, before), CP_SAT)
         return found
 
     def _first_answer(self) -> None:
-        """Find any answer: by beam search if there is a diagram, else by repair, then a beam."""
-        ledger, structured = self.ledger, paths_of(self.problem) is not None
-        if ledger.at_most is not None or (ledger.value is not None and ledger.value <= ledger.lower):
-            return
-        if structured and not self.problem.is_coarse:
-            self._beam()
-        if ledger.value is None:
-            found = find_incumbent(self.problem, self.bound, _soon(self.effort))
+        """Find any answer: by beam search if there is a diagram, else by repair, then a beam; improve it if a gap is allowed."""
+        ledger, problem = self.ledger, self.problem
+        if ledger.at_most is None and (ledger.value is None or ledger.value > ledger.lower):
+            beam_first = paths_of(problem) is not None and not problem.is_coarse
+            keep = self.bound.within(ledger.top)
+            core = problem.only(keep), self.bound, keep.nonzero()[0], "beam search"
+            if beam_first:
+                beam(ledger, *core)
+            found = (
+                None if ledger.value is not None else find_incumbent(problem, self.bound, _soon(self.effort))
+            )
             if found is not None:
-                ledger.better(found, self.problem.goal.of(found), "repair")
-            elif not structured or self.problem.is_coarse:
-                self._beam()
-
-    def _beam(self) -> None:
-        keep = self.bound.within(self.ledger.top)
-        beam(self.ledger, self.problem.only(keep), self.bound, keep.nonzero()[0], "beam search")
-
-    def _local_search_is_enough(self) -> bool:
-        """Improve the answer by local search until it is within the requested gap. Return True if it is."""
-        ledger = self.ledger
-        if ledger.chosen is not None and not ledger.close_enough():
-            for chosen in improvements(self.problem, self.bound, ledger.chosen):
-                ledger.better(chosen, self.problem.goal.of(chosen), "local search")
-                if ledger.close_enough() or self.effort.left_s <= 0:
-                    break
-        return ledger.close_enough()
+                ledger.better(found, problem.goal.of(found), "repair")
+            elif ledger.value is None and not beam_first:
+                beam(ledger, *core)
+        if not self.effort.gap or ledger.chosen is None or ledger.close_enough():
+            return
+        for chosen in improvements(problem, self.bound, ledger.chosen):
+            ledger.better(chosen, problem.goal.of(chosen), "local search")
+            if ledger.close_enough() or self.effort.left_s <= 0:
+                break
 
 
 def slice_of(effort: Effort, work: float) -> Effort:

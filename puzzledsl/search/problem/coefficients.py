@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, cached_property, partial
-from itertools import accumulate, chain, product
-from typing import Any, TypeVar, assert_never
+from itertools import chain, product
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS
+from puzzledsl.alternatives.alternative import ENDS, SUB_BLOCKS, EndName, SubBlock
 from puzzledsl.costs.metrics import costs_of_layer, linear_metrics, room_of
 from puzzledsl.ir.layer_runs import Run
 from puzzledsl.ir.nodes import CountTerm, FactTerm, Linear, MetricTerm, ParamsTerm, ScoreTerm, TableTerm, Term
-from puzzledsl.ir.tables import Assignment, Cost, EndsAssignment, LayerAssignment, ScenarioCosts
+from puzzledsl.ir.tables import Cost, EndsAssignment, LayerAssignment, ScenarioCosts
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.columns import Columns, Ints, Pairs
 from puzzledsl.search.problem.normal_form import as_tables
@@ -25,8 +25,6 @@ from puzzledsl.search.tables import Tables, decimal
 
 Whole = NDArray[Any]  # int64, or object (Python integers) where int64 might overflow
 Names = tuple[tuple[str, ...], ...]  # alternatives of a layer's sub-blocks, in the order of SUB_BLOCKS
-Entry = TypeVar("Entry")
-PAIR = 2  # the place of pairs among a layer's sites, after its two sub-blocks
 SAFE = 2**61  # sums over one column per layer stay below this in int64
 MOST_DIGITS = 15  # different decimals of up to 15 digits are different floats, so one that reads as a float is its shortest
 
@@ -70,7 +68,6 @@ class Coefficients:
         columns = Columns.of((*(known[names] for names in offered[: self.layers]), *of_ends))
         self.columns = columns.with_positions(period, tables.dropped()) if period else columns
         self._known: dict[tuple[Term, int | None], Vector] = {}
-        self._alike: dict[tuple[int, str], tuple[list[int], Ints]] = {}
 
     def bound(self, linear: Linear, box: Box, *, most: bool) -> Vector:
         """Return a lower, or if `most` an upper, bound of an expression without throughput over a box: each metric at one end."""
@@ -111,12 +108,14 @@ class Coefficients:
             case ScoreTerm(score=score):
                 return self._score(score)
             case ParamsTerm():
-                params = costs.params_attention, costs.params_ffn
-                parts = [
-                    self._each(site, lambda name, own: own.get(name, 0), [*params[site], *self._no_table])
-                    for site in (0, 1)
-                ]
-                values = self._with_ends(_added(parts), partial(self.tables.params, self.layers))
+                values = self._of_pairs(
+                    lambda names, *own: _outer(
+                        [[p[n] for n in here] for here, p in zip(names, own, strict=True)]
+                    ),
+                    partial(self.tables.params, self.layers),
+                    costs.params_attention,
+                    costs.params_ffn,
+                )
                 return Vector(values, constant=Fraction(costs.params_fixed))
             case FactTerm() | CountTerm() | TableTerm():
                 return self._tables(as_tables(self.tables, term))
@@ -124,65 +123,40 @@ class Coefficients:
                 assert_never(term)
 
     @cached_property
-    def _no_table(self) -> list[dict[str, Any]]:
-        """The table of the ends in numbers that only layers have: none, or an empty one."""
-        return [{} for _ in self.offered[self.layers :]]
+    def _places(self) -> Ints:
+        """Place of each column among the pairs of all layers."""
+        first = np.cumsum([0, *map(len, self.columns.pairs)])
+        return np.asarray(first[self.columns.layer_of] + self.columns.place)
 
-    def _with_ends(self, values: Whole, of: Callable[[EndsAssignment], int]) -> Whole:
-        """Add the numbers of the ends, which their types decide together, to those of the layers."""
-        for place in range(self.layers, self.columns.layers):
-            here = self.columns.of_layer(place)
-            numbers = [0] * len(self.columns)
-            numbers[self.columns.span(place)] = [
-                of(choice) for choice in here if isinstance(choice, EndsAssignment)
-            ]
-            values = combined([(1, values), (1, _whole(numbers))])
-        return values
+    def _of_pairs(
+        self, of: Callable[..., Whole], ends: Callable[[EndsAssignment], int], *tables: Sequence[Any]
+    ) -> Whole:
+        """Return a number of each column from `of(names, *entries)`, those of a layer's pairs, and `ends(choice)`.
 
-    @cached_property
-    def _sites(self) -> list[tuple[Sequence[Sequence[Any]], Ints]]:
-        """Alternatives of each layer, and the place of each column's among them: by sub-block, then of pairs."""
-        columns = self.columns
-        attention, ffn = np.divmod(
-            columns.place, np.array([len(f) for _, f in self.offered])[columns.layer_of]
-        )
-        sub_blocks = ([names[site] for names in self.offered] for site in (0, 1))
-        return [*zip(sub_blocks, (attention, ffn), strict=True), (columns.pairs, columns.place)]
-
-    def _each(
-        self, site: int, of: Callable[..., Entry], *tables: Sequence[Any], profile: str = ""
-    ) -> tuple[list[Entry], Ints]:
-        """Return `of(alternative, *table)` of a site's alternatives, and each column's place among them; equal layers share both.
-
-        `tables`: entries by layer. On a `profile`, the same layers agree at every batch.
+        `tables`: entries by layer. Layers with the same names and entries share their numbers.
         """
-        offered, own = self._sites[site]
-        layers, places = self._alike.get((site, profile), ([], own))
-        if not layers:
-            keys = [*zip(*(map(id, entries) for entries in (offered, *tables)), strict=True)]
-            last = dict(zip(keys, range(len(keys)), strict=True))
-            layers = [*last.values()]
-            sizes = accumulate((len(offered[layer]) for layer in layers), initial=0)
-            first = dict(zip(last, sizes, strict=False))
-            places = np.array([first[key] for key in keys])[self.columns.layer_of] + own
-            if profile:
-                self._alike[site, profile] = layers, places
-        rows = [(offered[layer], [table[layer] for table in tables]) for layer in layers]
-        return [of(alternative, *entries) for names, entries in rows for alternative in names], places
+        known, found = dict[tuple[int, ...], Whole](), list[Whole]()
+        for names, *entries in zip(self.offered[: self.layers], *tables, strict=True):
+            key = tuple(map(id, (names, *entries)))
+            if key not in known:
+                known[key] = of(names, *entries)
+            found.append(known[key])
+        choices = chain.from_iterable(self.columns.pairs[self.layers :])
+        found.append(_whole([ends(choice) for choice in choices if isinstance(choice, EndsAssignment)]))
+        return combined([(1, np.concatenate(found)[self._places])])
 
     def _tables(self, tables: Iterable[Term]) -> Vector:
         """Return the sum of tables of different layers: of each column its entry, and 0 outside of all layers."""
-        at = {layer: table for table in tables if isinstance(table, TableTerm) for layer in table.layers}
+        found = [table for table in tables if isinstance(table, TableTerm)]
+        scale = math.lcm(*{cell.denominator for table in found for row in table.values for cell in row})
+        at = {layer: table for table in found for layer in table.layers}
 
-        def entry(choice: Assignment, table: TableTerm | None) -> Fraction:
-            if table is None or isinstance(choice, EndsAssignment):
-                return Fraction(0)
-            value: Fraction = table.value(choice.attention, choice.ffn)
-            return value
+        def entries(names: Names, table: TableTerm | None) -> Whole:
+            pairs = product(*names)
+            return _whole([0 if table is None else int(table.value(*pair) * scale) for pair in pairs])
 
-        numbers, places = self._each(PAIR, entry, [*map(at.get, range(self.columns.layers))])
-        scale = math.lcm(*{n.denominator for n in numbers})
-        return Vector(_added([([int(n * scale) for n in numbers], places)]), Fraction(1, scale))
+        values = self._of_pairs(entries, lambda _: 0, [*map(at.get, range(self.layers))])
+        return Vector(values, Fraction(1, scale))
 
     def metric(self, scenario: str, batch: int, metric: str) -> Vector:
         """Return a metric of a scenario at a batch. Raises KeyError for a metric that is not linear."""
@@ -204,49 +178,43 @@ class Coefficients:
         def of_ends(choice: EndsAssignment) -> int:
             return of(*[each.ends[choice.name] for each in costs])
 
+        def of_sub_blocks(names: Names, *tables: Mapping[str, Cost]) -> Whole:
+            parts = zip(names, (tables[: len(costs)], tables[len(costs) :]), strict=True)
+            return _outer([[of(*[table[n] for table in own]) for n in here] for here, own in parts])
+
+        def of_pairs(_: Names, layer: int) -> Whole:
+            choices = self.columns.pairs[layer]
+            return _whole([sum(map(of, costs_of_layer(costs[0], layer, choice))) for choice in choices])
+
         if costs[0].pairs:
-
-            def of_pair(choice: Assignment, layer: int) -> int:
-                if isinstance(choice, EndsAssignment):
-                    return 0
-                return sum(map(of, costs_of_layer(costs[0], layer, choice)))
-
-            pairs = _added([self._each(PAIR, of_pair, [*range(self.columns.layers)])])
-            return self._with_ends(pairs, of_ends)
-
-        def entry(name: str, *tables: Mapping[str, Cost]) -> int:
-            return of(*[table[name] for table in tables]) if tables[0] else 0
-
-        tables = [[(*getattr(c, part), *self._no_table) for c in costs] for part in SUB_BLOCKS]
-        profile = costs[0].scenario if costs[0].scenario in self.tables.profiles else ""
-        added = _added([self._each(site, entry, *tables[site], profile=profile) for site in (0, 1)])
-        return self._with_ends(added, of_ends)
+            return self._of_pairs(of_pairs, of_ends, [*range(self.layers)])
+        return self._of_pairs(
+            of_sub_blocks, of_ends, *(getattr(c, part) for part in SUB_BLOCKS for c in costs)
+        )
 
     def _score(self, score: str) -> Vector:
         """Return a score table. Sub-block scores are converted once per layer, not per pair."""
-        tables, layers = self.tables, [*range(self.columns.layers)]
-        of_pairs = tables.scores[score].unit == "block"
-
-        def of_pair(choice: Assignment, layer: int) -> float:
-            if isinstance(choice, EndsAssignment):
-                return 0.0
-            return tables.entry(score, "pairs", layer, f"{choice.attention}/{choice.ffn}")
-
-        def entry(site: int, name: str, layer: int) -> float:
-            if layer >= self.layers:
-                return tables.end_entry(score, ENDS[site], name)
-            return 0.0 if of_pairs else tables.entry(score, SUB_BLOCKS[site], layer, name)
-
-        parts = [self._each(PAIR, of_pair, layers)] if of_pairs else []
-        if not of_pairs or self.columns.layers > self.layers:
-            parts += [self._each(site, partial(entry, site), layers) for site in (0, 1)]
+        tables, parts = (
+            self.tables,
+            list[list[float]](),
+        )  # of each layer two lists, whose sums are its pairs' scores
+        for layer, names in enumerate(self.offered):
+            sites: tuple[SubBlock | EndName, ...] = SUB_BLOCKS if layer < self.layers else ENDS
+            if layer < self.layers and tables.scores[score].unit == "block":
+                keys = map("/".join, product(*names))
+                parts += [[0.0], [tables.entry(score, "pairs", key, layer) for key in keys]]
+            else:
+                own = zip(sites, names, strict=True)
+                parts += [[tables.entry(score, site, name, layer) for name in here] for site, here in own]
         measured = tables.runs.get(score, {}) if self.columns.period else {}
-        numbers, scale = _decimals([*chain.from_iterable(flat for flat, _ in parts), *measured.values()])
-        firsts = accumulate((len(flat) for flat, _ in parts), initial=0)
-        values = combined([(1, numbers[first + own]) for first, (_, own) in zip(firsts, parts, strict=False)])
+        numbers, scale = _decimals([*chain.from_iterable(parts), *measured.values()])
+        *split, runs = np.split(numbers, np.cumsum([*map(len, parts)]))
+        pairs = map(np.add.outer, split[::2], split[1::2])
+        values = combined([(1, np.concatenate([here.ravel() for here in pairs])[self._places])])
         if measured:
-            runs = dict(zip(measured, numbers[-len(measured) :].tolist(), strict=True))
-            values = self._added_by_runs(values.astype(object), runs)
+            values = self._added_by_runs(
+                values.astype(object), dict(zip(measured, runs.tolist(), strict=True))
+            )
         return Vector(values, Fraction(1, scale), decimal(tables.scores[score].offset))
 
     def _added_by_runs(self, values: Whole, measured: Mapping[Run, int]) -> Whole:
@@ -273,9 +241,9 @@ def _whole(numbers: list[int]) -> Whole:
     return np.array(numbers, dtype=np.int64 if max(map(abs, numbers), default=0) < SAFE else object)
 
 
-def _added(parts: Sequence[tuple[list[int], Ints]]) -> Whole:
-    """Return the sum of each column's numbers: for each part, all numbers and the place of each column's among them."""
-    return combined([(1, _whole(numbers)[places]) for numbers, places in parts])
+def _outer(parts: Sequence[list[int]]) -> Whole:
+    """Return the sums of one number of each of two lists, in the order of `product`."""
+    return np.asarray(np.add.outer(*map(_whole, parts)).ravel())
 
 
 def combined(parts: Sequence[tuple[int, Whole]]) -> Whole:

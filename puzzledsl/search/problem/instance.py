@@ -204,6 +204,27 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """Result of an engine. `chosen`: columns of the given problem, of sum `value`. `bound`: proven lower bound on the sum.
+
+    `proven`: the answer is optimal up to the requested gap, or, without an answer, none exists within the limit on the sum.
+    `found_by` and `proved_by`: names of the engines that found the answer and finished the proof.
+    """
+
+    chosen: Ints | None = None
+    value: int | None = None
+    bound: int | None = None
+    proven: bool = False
+    found_by: str = ""
+    proved_by: str = ""
+
+    @property
+    def infeasible(self) -> bool:
+        """True if the problem is proven to have no answer."""
+        return self.proven and self.chosen is None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Presolved:
     """A problem without the columns that its formulas rule out. `origin[column]`: the column's number in the given problem."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import assert_never
@@ -11,20 +11,13 @@ from typing import assert_never
 from puzzledsl.costs.metrics import metrics_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.layer_runs import counted_runs
-from puzzledsl.ir.logic import holds
+from puzzledsl.ir.logic import compared, holds
 from puzzledsl.ir.tables import Assignment
 from puzzledsl.search.problem.normal_form import with_facts
 from puzzledsl.search.tables import Tables, decimal
 
 Layers = Sequence[Assignment]
 PAIR = operator.attrgetter("attention", "ffn")
-COMPARE: dict[str, Callable[[Fraction, Fraction], bool]] = {
-    "<=": operator.le,
-    ">=": operator.ge,
-    "==": operator.eq,
-    "<": operator.lt,
-    ">": operator.gt,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +79,8 @@ class Child:
         """True if a requirement holds."""
         match requirement:
             case nodes.LinearRequirement():
-                return COMPARE[requirement.op](self.linear(requirement.left), self.bound_of(requirement))
+                value = self.linear(requirement.left)
+                return bool(compared((value, value), requirement.op, self.bound_of(requirement)))
             case nodes.LogicRequirement(formula=formula):
                 return bool(holds(with_facts(self.tables, formula), dict(enumerate(self.layers))))
             case _:

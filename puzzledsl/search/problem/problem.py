@@ -9,8 +9,8 @@ from functools import cached_property
 from itertools import product
 
 from puzzledsl.ir.nodes import LinearRequirement, MetricTerm, Search
+from puzzledsl.ir.references import terms_of
 from puzzledsl.ir.tables import Assignment
-from puzzledsl.search.needs import terms_of
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.diagram import Diagram, diagram_of
 from puzzledsl.search.problem.instance import Problem
@@ -96,18 +96,16 @@ class Problems:
     def boxes(self) -> tuple[Box, ...]:
         """Boxes that together contain all batches, smallest first: listed batches one by one, a profile's as one interval."""
         tables = self.tables
-        sides = [self._sides(name) for name in tables.scenarios]
+        sides: list[list[tuple[int, int]]] = []
+        for name in tables.scenarios:
+            if (profile := tables.profiles.get(name)) is None:
+                sides.append([(batch, batch) for batch in tables.candidates(name)])
+            else:
+                sides.append([(max(profile.reach[0], 1), max(profile.reach[1], 1))])
         return tuple(
             Box(tables.scenarios, tuple(low for low, _ in ends), tuple(high for _, high in ends))
             for ends in product(*sides)
         )
-
-    def _sides(self, scenario: str) -> list[tuple[int, int]]:
-        profile = self.tables.profiles.get(scenario)
-        if profile is None:
-            return [(batch, batch) for batch in self.tables.candidates(scenario)]
-        low, high = profile.reach
-        return [(max(low, 1), max(high, 1))]
 
     def at(self, box: Box) -> Problem:
         """Build the problem of a box: exact if the box is single, else a relaxation."""

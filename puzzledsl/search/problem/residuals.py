@@ -7,6 +7,7 @@ Source: hash-consed residual states as in Bergman, Cire, van Hoeve & Hooker, "De
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -18,6 +19,7 @@ import numpy as np
 from puzzledsl.search.problem.columns import Columns, Ints, Mask
 
 TRUE, FALSE = 0, 1
+MOST_SUMS = 1_000  # sums of the other layers up to which numbers are compared by their effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +110,22 @@ class Residuals:
         return self._number(Count(left, least, min(most, number)), self._mentioned(left))
 
     def sum_within(self, values: Mapping[int, Sequence[int]], least: int, most: int) -> int:
-        """Return the formula that the chosen columns' numbers, by layer, add up to from `least` to `most`."""
-        terms = []
-        for layer, numbers in sorted(values.items()):
-            floor = min(numbers)
-            least, most = least - floor, most - floor
-            vector = tuple(number - floor for number in numbers)
+        """Return the formula that the chosen columns' numbers, by layer, add up to from `least` to `most`.
+
+        Numbers of a layer with the same effect, whatever the other layers take, become equal: so the layer has few classes.
+        """
+        whole = {layer: [number - min(numbers) for number in numbers] for layer, numbers in values.items()}
+        floor = sum(map(min, values.values()))
+        least, most, terms = least - floor, most - floor, []
+        for layer, numbers in sorted(whole.items()):
+            others = sorted(_sums([whole[other] for other in whole if other != layer]))
+            if others:
+                effects = {
+                    n: (bisect_left(others, least - n), bisect_right(others, most - n)) for n in numbers
+                }
+                first = {effects[number]: number for number in sorted(effects, reverse=True)}
+                whole[layer] = [first[effects[number]] for number in numbers]
+            vector = tuple(whole[layer])
             if vector not in self._vector_numbers:
                 self._vector_numbers[vector] = len(self.vectors)
                 self.vectors.append(vector)
@@ -294,6 +306,16 @@ class Residuals:
             self.nodes.append(node)
             self.layers.append(layers)
         return number
+
+
+def _sums(values: Iterable[Sequence[int]]) -> set[int]:
+    """Return all sums of one number of each of `values`; none if they are more than MOST_SUMS."""
+    found = {0}
+    for numbers in values:
+        found = {number + before for number in {*numbers} for before in found}
+        if len(found) > MOST_SUMS:
+            return set()
+    return found
 
 
 def bits_of(flags: Iterable[object]) -> int:

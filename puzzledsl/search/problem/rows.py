@@ -19,8 +19,8 @@ import numpy as np
 from puzzledsl.ir import nodes
 from puzzledsl.ir.logic import layers_of_term
 from puzzledsl.ir.metric_records import NANOSECOND
+from puzzledsl.ir.references import terms_of
 from puzzledsl.ir.tables import PARENT, Cost
-from puzzledsl.search.needs import terms_of
 from puzzledsl.search.problem.box import Box, latency_each
 from puzzledsl.search.problem.coefficients import Coefficients, Names, Vector, Whole
 from puzzledsl.search.problem.columns import Ints

@@ -7,8 +7,9 @@ Deliberately naive: one fraction for each term, layer by layer. It shares no cod
 from __future__ import annotations
 
 import operator
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -36,7 +37,6 @@ from puzzledsl.ir.tables import (
 
 COMPARE = {"<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt}
 SECONDS = Fraction(1, 10**9)  # the tables' times are in nanoseconds
-MANY = 1 << 14  # up to this many batches, all are tried
 
 
 @dataclass(frozen=True)
@@ -204,11 +204,11 @@ class Model:
         left = head.capacity_bytes - head.reserve_bytes - sum(c.weights_bytes for c in costs)
         return sum(c.kv_cache_bytes for c in costs) <= head.kv_fraction * left
 
-    def largest_batch(self, scenario: str, near: int) -> int:
+    def largest_batch(self, scenario: str) -> int:
         """Return the largest batch of an `auto` scenario at which the child fits; 0 if it fits at none.
 
         Of the batches that the table lists, or on a profile of all: there the cache of one layer takes `ceil(batch * bytes of a
-        sequence)`, rounded up by layer. `near`: the batch to be verified.
+        sequence)`, rounded up by layer, which never decreases with the batch.
         """
         if scenario not in self.costs.auto:
             listed = (costs.batch for costs in self.costs.scenarios[scenario])
@@ -221,10 +221,10 @@ class Model:
         )
         room = (hardware.memory_bytes - hardware.reserve_bytes - weights) * hardware.kv_fraction
 
-        def fits(batch: int) -> bool:
-            return sum(n * -(-batch * one.numerator // one.denominator) for one, n in caches.items()) <= room
+        def is_beyond(batch: int) -> bool:
+            return sum(n * -(-batch * one.numerator // one.denominator) for one, n in caches.items()) > room
 
-        return max(filter(fits, _tried(self.costs.auto[scenario], near)), default=0)
+        return bisect_left(range(1, self.costs.auto[scenario] + 1), True, key=is_beyond)
 
     def _sequence_bytes(self, scenario: str, layer: int) -> Fraction:
         """Return the bytes that one sequence keeps in one layer on one GPU, from the heads, window and state that are declared.
@@ -342,11 +342,3 @@ class Model:
 
 def _is_within(number: int, least: int, most: int | None) -> bool:
     return number >= least and (most is None or number <= most)
-
-
-def _tried(most: int, near: int) -> Iterable[int]:
-    """Return every batch; if there are more than MANY, those near `near`, every power of two, and the largest."""
-    if most <= MANY:
-        return range(1, most + 1)
-    around = range(max(1, near - MANY // 2), min(most, near + MANY // 2) + 1)
-    return (*around, *(1 << power for power in range(most.bit_length())), most)

@@ -33,7 +33,9 @@ def verify(
     Empty if it is right. `claimed`: the objective's value by the solver's integer sum, unless its integers are rounded. The
     tables are complete.
     """
-    space, (chosen, ends) = program.spaces[search.space], _apart(solution)
+    space = program.spaces[search.space]
+    chosen = tuple(choice for choice in solution.layers if isinstance(choice, LayerAssignment))
+    ends = [c for c in solution.layers[len(chosen) :] if isinstance(c, EndsAssignment)]
     if len(chosen) != len(space.layers):
         return [Violation("shape", f"{len(chosen)} layers instead of {len(space.layers)}")]
     if len(ends) != (space.ends is not None):
@@ -43,24 +45,29 @@ def verify(
     linears += [r.left for r in search.requirements if isinstance(r, LinearRequirement)]
     terms = [weighted.term for linear in linears for weighted in linear.terms]
     mentioned = sorted({term.scenario for term in terms if isinstance(term, MetricTerm)})
-    if wrong := [*_choices(model, search)] or [*_no_batch(model, mentioned)]:
+    if wrong := [*_choices(model, search, mentioned)]:
         return wrong
-    model = replace(model, batches=_all_batches(model, mentioned))
+    batches = {  # the model's, else the largest that fits, else the smallest listed
+        name: model.batches[name] if name in mentioned else model.largest_batch(name) or listed[0].batch
+        for name, listed in costs.scenarios.items()
+        if listed
+    }
+    model = replace(model, batches=batches)
+    small = [
+        Violation("batch", f"batch {batches[name]} of scenario {name} is not the largest that fits")
+        for name in mentioned
+        if costs.scenarios[name][0].capacity_bytes is not None and batches[name] != model.largest_batch(name)
+    ]
     broken = [
         Violation("requirement", f"requirement {number} `{requirement.where.text}` does not hold")
         for number, requirement in enumerate(search.requirements, start=1)
         if not model.meets(requirement)
     ]
-    return [*_not_largest(model, mentioned), *broken, *_figures(model, search, solution, claimed)]
+    return [*small, *broken, *_figures(model, search, solution, claimed)]
 
 
-def _apart(solution: Solution) -> tuple[tuple[LayerAssignment, ...], list[EndsAssignment]]:
-    """Return the choices of layers, and those of ends that stand behind them."""
-    layers = tuple(choice for choice in solution.layers if isinstance(choice, LayerAssignment))
-    return layers, [c for c in solution.layers[len(layers) :] if isinstance(c, EndsAssignment)]
-
-
-def _choices(model: Model, search: Search) -> Iterator[Violation]:
+def _choices(model: Model, search: Search, mentioned: list[str]) -> Iterator[Violation]:
+    """Yield a violation for each choice outside the space, and each batch that a mentioned scenario does not have."""
     space = model.program.spaces[search.space]
     if space.ends is not None:
         for name, known in ((model.ends.embedding, space.ends.embedding), (model.ends.head, space.ends.head)):
@@ -70,34 +77,11 @@ def _choices(model: Model, search: Search) -> Iterator[Violation]:
         for part in ("attention", "ffn"):
             if getattr(chosen, part) not in (a.name for a in getattr(offered, part)):
                 yield Violation("choice", f"layer {index} may not have {part} {getattr(chosen, part)}")
-
-
-def _no_batch(model: Model, mentioned: list[str]) -> Iterator[Violation]:
     for name in mentioned:
         batch, most = model.batches.get(name, None), model.costs.auto.get(name)
         listed = {costs.batch for costs in model.costs.scenarios[name]}
         if batch is None or (batch not in listed if most is None else not 1 <= batch <= most):
             yield Violation("batch", f"scenario {name} has no batch {batch}")
-
-
-def _not_largest(model: Model, mentioned: list[str]) -> Iterator[Violation]:
-    """Yield a violation for each `auto` batch that is not the largest at which the model fits."""
-    for name in mentioned:
-        auto = model.costs.scenarios[name][0].capacity_bytes is not None
-        if auto and model.batches[name] != model.largest_batch(name, model.batches[name]):
-            message = f"batch {model.batches[name]} of scenario {name} is not the largest that fits"
-            yield Violation("batch", message)
-
-
-def _all_batches(model: Model, mentioned: list[str]) -> dict[str, int]:
-    """Return the batch of every scenario with costs: the model's, else the largest that fits, else the smallest listed."""
-    return {
-        name: model.batches[name]
-        if name in mentioned
-        else model.largest_batch(name, model.batches.get(name, 1)) or listed[0].batch
-        for name, listed in model.costs.scenarios.items()
-        if listed
-    }
 
 
 def _figures(

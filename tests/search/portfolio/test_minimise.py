@@ -14,7 +14,7 @@ from puzzledsl.search.cpsat import solve
 from puzzledsl.search.cpsat.solve import run_cpsat
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting import sweep as sweeps
-from puzzledsl.search.label_setting.layout import layout_of
+from puzzledsl.search.label_setting.labels import layout_of
 from puzzledsl.search.label_setting.suffixes import Index, SuffixTable
 from puzzledsl.search.label_setting.sweep import Sweep
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
@@ -90,7 +90,7 @@ def test_a_model_whose_end_is_looked_up_is_the_same(
         values = problem.goal.values[answers].sum(axis=1)
         for limit in (top, int(values.min())):
             swept = Sweep(layout_of(problem, bound, limit) or layout, limit).run()
-            assert swept.complete and swept.value == values.min(), seed
+            assert swept.proven and swept.value == values.min(), seed
             assert swept.chosen is not None
             assert swept.chosen.tolist() == answers[int(np.argmin(values))].tolist(), seed
     assert looked_up or most < 1000 or family == "roomy"  # where all rows are roomy, none has a price
@@ -112,7 +112,7 @@ def test_a_sweep_of_everything_ends_at_the_first_of_the_best(
             continue
         values = problem.goal.values[answers].sum(axis=1)
         swept = Sweep(layout, most).run()
-        assert swept.complete and swept.value == values.min(), seed
+        assert swept.proven and swept.value == values.min(), seed
         assert swept.chosen is not None
         assert problem.goal.of(swept.chosen) == swept.value, seed
 
@@ -129,7 +129,7 @@ def test_a_sweep_that_looks_further_ends_at_the_same_answer() -> None:
         layout = layout_of(problem.only(keep), bound, most)
         assert layout is not None
         swept = Sweep(layout, most).run()
-        assert swept.complete and swept.value == best.value
+        assert swept.proven and swept.value == best.value
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -186,8 +186,8 @@ def test_a_sweep_that_is_stopped_has_a_bound(family: str, monkeypatch: pytest.Mo
         stopped = 0
         for work in (-1, 3, 9, 27):
             swept = Sweep(layout, int(values.max())).run(work)
-            stopped += not swept.complete
-            if not swept.complete:
+            stopped += not swept.proven
+            if not swept.proven:
                 assert swept.bound is not None and swept.bound <= values.min()
                 assert swept.value is None or swept.value >= values.min()
         assert stopped

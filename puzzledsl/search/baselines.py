@@ -40,8 +40,7 @@ from puzzledsl.search.needs import influence_of
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Goal, Problem
-from puzzledsl.search.problem.problem import Builder, Problems
-from puzzledsl.search.problem.rows import formulas_of, goal_of, without_larger
+from puzzledsl.search.problem.problem import Builder, Problems, formulas_of, goal_of, without_larger
 from puzzledsl.search.tables import tables_of
 
 PARAMS = nodes.Linear(terms=(nodes.WeightedTerm(coefficient=Fraction(1), term=nodes.ParamsTerm()),))

@@ -15,14 +15,12 @@ from fractions import Fraction
 
 from puzzledsl.ir.tables import Assignment
 from puzzledsl.search.effort import Effort
-from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
-from puzzledsl.search.lagrangian.lagrangian_dual import carried
+from puzzledsl.search.lagrangian.bound import Bound, carried, lagrangian_bound
 from puzzledsl.search.portfolio.minimise import NONE, minimise
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.columns import Floats, Ints
 from puzzledsl.search.problem.instance import INFINITE, Outcome, Problem, Row
-from puzzledsl.search.problem.problem import Problems
-from puzzledsl.search.problem.rows import without_larger
+from puzzledsl.search.problem.problem import Problems, without_larger
 
 MOST_GUESSES = 3
 GUESS_GAP = 2e-3
@@ -214,7 +212,10 @@ class _Search:
         self.upwards = problem.goal.upwards
         if (problem.columns.least(problem.matrix).sum(axis=1) > problem.limits).any():
             return  # some row alone is infeasible
-        bound = lagrangian_bound(problem, self.last_prices(problem))
+        prices = None  # the last ones in this problem's units, if it has the same rows
+        if self.last is not None and len(self.last[0].rows) == len(problem.rows):
+            prices = carried(self.last[1], self.last[0], problem)
+        bound = lagrangian_bound(problem, prices)
         if not bound.infeasible:
             rank = max(rank, problem.goal.rank(max(bound.value, self.floors.get(box, bound.value))))
             heapq.heappush(self.queue, Entry(rank, box.low, box, problem, bound))
@@ -303,12 +304,6 @@ class _Search:
         if int(bound.within(most).sum()) <= SOME * entry.problem.columns.layers:
             return [most]
         return [*dict.fromkeys(bound.value + (most - bound.value) * n // 8 for n in REACHES)]
-
-    def last_prices(self, problem: Problem) -> Floats | None:
-        """Return the last prices in this problem's units; None if there are none for the same rows."""
-        if self.last is None or len(self.last[0].rows) != len(problem.rows):
-            return None
-        return carried(self.last[1], self.last[0], problem)
 
 
 def _short(effort: Effort, tries: int) -> Effort:

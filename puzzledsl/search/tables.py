@@ -167,7 +167,9 @@ def decimal(value: float) -> Fraction:
 def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]) -> Tables:
     """Collect the inputs of a search, checked to be complete and finite. Raises DiagnosticError with all mistakes."""
     here, sink = program.searches[search], Sink()
-    costs = _with_ends(costs) if program.spaces[here.space].ends is not None else costs
+    if program.spaces[here.space].ends is not None:  # tables and measurements know nothing of them
+        known = {name: listed for name, listed in costs.scenarios.items() if all(c.ends for c in listed)}
+        costs = costs.model_copy(update={"scenarios": known})
     for mistake in _mistakes(program, here, costs, scores):
         sink.add(mistake)
     if sink.has_errors:
@@ -178,12 +180,6 @@ def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[s
         n: {(r.first, r.length): r.value for r in table.runs} for n, table in scores.items() if table.runs
     }
     return Tables(program, here, costs, scores, scenarios, profiles, runs)
-
-
-def _with_ends(costs: CostTable) -> CostTable:
-    """Return the costs without scenarios that know nothing of the ends of the model: those of tables and measurements."""
-    known = {name: listed for name, listed in costs.scenarios.items() if all(each.ends for each in listed)}
-    return costs.model_copy(update={"scenarios": known})
 
 
 def _mistakes(

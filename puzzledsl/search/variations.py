@@ -19,8 +19,7 @@ from puzzledsl.ir.tables import SearchResult, WhyResult
 from puzzledsl.search.needs import is_amount
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.problem.problem import Builder
-from puzzledsl.search.problem.rows import goal_of
+from puzzledsl.search.problem.problem import Builder, goal_of
 from puzzledsl.search.sensitivity.why import why_built
 from puzzledsl.search.solve import solve_built
 from puzzledsl.search.tables import Tables

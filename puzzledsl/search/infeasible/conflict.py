@@ -17,15 +17,14 @@ from puzzledsl.ir.logic import holds
 from puzzledsl.ir.nodes import LinearRequirement, Requirement, Where
 from puzzledsl.ir.tables import Assignment
 from puzzledsl.search.effort import Effort
-from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
+from puzzledsl.search.lagrangian.bound import lagrangian_bound
 from puzzledsl.search.local_search import find_incumbent
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.instance import Problem, Row, presolve
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.normal_form import Formula
-from puzzledsl.search.problem.problem import Change, Problems
-from puzzledsl.search.problem.rows import formulas_of
+from puzzledsl.search.problem.problem import Change, Problems, formulas_of
 
 Kept = frozenset[int]  # numbers of requirements
 Group = tuple[int, ...]  # numbers of the requirements of one `require` statement (several inside a `for`)
@@ -153,8 +152,9 @@ class Feasibility:
         Else return (None, batches of a relaxed model or None); a model that meets everything asked is remembered. Boxes with
         several batches are tried only with a bound, and with one row as the objective.
         """
-        # The bound may depend on columns and states that formulas exclude, so formulas are always part of the blame.
-        formulas = _named(whole.formulas)
+        formulas = _named(
+            whole.formulas
+        )  # always: the bound may depend on columns and states that they exclude
         presolved = presolve(whole, quick=True)
         if presolved is None:
             return formulas, None
@@ -164,7 +164,8 @@ class Feasibility:
             aim, aimed = _aimed(problem, place)
             bound = lagrangian_bound(aimed)
             if bound.infeasible or bound.value > aim.limit:
-                return formulas | _priced(aimed, bound, aim), None
+                priced = [row for row, price in zip(aimed.rows, bound.prices, strict=True) if price]
+                return formulas | _named(priced if bound.infeasible else [*priced, aim]), None
             incumbent = find_incumbent(aimed, bound)
             if incumbent is None or aimed.goal.of(incumbent) > aim.limit:
                 continue
@@ -186,12 +187,6 @@ class Feasibility:
 def _named(parts: Iterable[Row | Formula]) -> Kept:
     """Return the requirements that rows or formulas belong to."""
     return frozenset(part.requirement for part in parts if part.requirement is not None)
-
-
-def _priced(problem: Problem, bound: Bound, aim: Row) -> Kept:
-    """Return the requirements that the bound used: the rows with a price, and the aim unless the bound is infeasible."""
-    priced = [row for row, price in zip(problem.rows, bound.prices, strict=True) if price]
-    return _named(priced if bound.infeasible else [*priced, aim])
 
 
 def _aimed(problem: Problem, place: int | None) -> tuple[Row, Problem]:

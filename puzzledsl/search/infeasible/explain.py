@@ -21,8 +21,7 @@ from puzzledsl.search.needs import is_amount
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.instance import Goal, Problem
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.problem.problem import Problems
-from puzzledsl.search.problem.rows import bounds_of, goal_of
+from puzzledsl.search.problem.problem import Problems, bounds_of, goal_of
 
 FOR_CONFLICT = 0.6  # share of the time left for naming the conflict; the rest is for the smallest relaxation
 GAP = 1e-4  # relative gap of a reachable value, below the digits shown

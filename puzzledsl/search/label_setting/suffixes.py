@@ -104,7 +104,7 @@ class Suffixes:
 class SuffixTable:
     """Suffixes from the last stages on, as many stages as fit into a total of `most` suffixes."""
 
-    def __init__(self, layout: Layout, resources: Resources, most: int, deadline: float | None) -> None:
+    def __init__(self, layout: Layout, resources: Resources, most: int, deadline: float) -> None:
         self.resources = resources
         self.plain: dict[
             int, tuple[Ints, Ints, Step]
@@ -116,7 +116,7 @@ class SuffixTable:
         step: Step | None = None
         stage = len(layout.order) if resources.weights.any() else 0
         while stage > layout.stages:
-            if deadline is not None and monotonic() > deadline:
+            if monotonic() > deadline:
                 break
             stage -= 1
             grown = _grown(resources, *layout.columns(stage), sums, min(most, AT_A_STAGE))

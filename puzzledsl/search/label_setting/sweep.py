@@ -10,8 +10,9 @@ looked up (see `suffixes.py`).
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
+from math import inf
+from time import monotonic
 
 import numpy as np
 
@@ -47,10 +48,10 @@ def sweep_of(
     problem: Problem,
     bound: Bound,
     most: int,
-    *,
     known: int | None = None,
+    *,
     width: int | None = None,
-    deadline: float | None = None,
+    deadline: float = inf,
 ) -> Sweep | None:
     """Prepare a sweep of a problem for answers with sums up to `most`; None if its integers or formulas are too large.
 
@@ -74,7 +75,7 @@ class Sweep:
         most: int,
         known: int | None = None,
         width: int | None = None,
-        deadline: float | None = None,
+        deadline: float = inf,
     ) -> None:
         self.layout, self.resources = layout, layout.resources.at(most)
         self.known = most if known is None else known
@@ -125,7 +126,7 @@ class Sweep:
         return self.held > MOST_HELD
 
     def _late(self) -> bool:
-        return self.deadline is not None and time.monotonic() > self.deadline
+        return monotonic() > self.deadline
 
     def _hopeful(self, labels: Labels) -> Labels:
         """Return the labels that are still within the limits, which may have become lower."""
@@ -151,7 +152,13 @@ class Sweep:
             labels = self._undominated(grown)
             self.done += len(labels)
             if self.width is None and self.done >= self.next_suffixes:
-                self._list_suffixes()
+                # as many as there were labels, which pays off if as many labels are still to come
+                self.suffix_table, most = (
+                    None,
+                    min(self.done, MOST_SUFFIXES),
+                )  # frees the memory of earlier ones
+                self.suffix_table = SuffixTable(self.layout, self.resources, most, self.deadline)
+                self.next_suffixes *= MORE_SUFFIXES
             suffixes = None if self.suffix_table is None else self.suffix_table.at(labels.stage)
             if suffixes is not None and self._looked_up(labels, suffixes):
                 return
@@ -255,14 +262,6 @@ class Sweep:
             self.first, self.known = first, value
             self.best = Outcome(self.layout.chosen(labels.columns(label)), value)
             self.resources = self.resources.at(min(value, self.resources.most))
-
-    def _list_suffixes(self) -> None:
-        """List about as many suffixes as there were labels, which pays off if as many labels are still to come."""
-        self.suffix_table = None  # frees the memory of the earlier ones first
-        self.suffix_table = SuffixTable(
-            self.layout, self.resources, min(self.done, MOST_SUFFIXES), self.deadline
-        )
-        self.next_suffixes *= MORE_SUFFIXES
 
     def _looked_up(self, labels: Labels, suffixes: Suffixes) -> bool:
         """Look up the completions of labels among the suffixes and keep the best answer. True if all were looked up."""

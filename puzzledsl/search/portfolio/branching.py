@@ -82,7 +82,7 @@ class Branching:
         problem, origin = node.problem.only(keep), node.origin[keep]
         used = beam(ledger, problem, node.bound, origin, NAME) if ledger.value is None else 0
         deadline = ledger.effort.deadline
-        sweep = sweep_of(problem, node.bound, ledger.most, known=ledger.value, deadline=deadline)
+        sweep = sweep_of(problem, node.bound, ledger.most, ledger.value, deadline=deadline)
         if sweep is None:
             self._put(node, node.bound.value)
             self.usable = False
@@ -97,9 +97,12 @@ class Branching:
             self._put(replace(node, problem=problem, origin=origin, sweep=sweep), node.bound.value)
             return used
         for part in parts:
-            child = _child(problem, origin, part, node.bound)
-            if child is not None and child.bound.value <= ledger.most:
-                self._put(child, child.bound.value)
+            solved = presolve(problem.only(part), quick=True) if problem.columns.covers(part) else None
+            if solved is None:
+                continue
+            bound = lagrangian_bound(solved.problem, node.bound.float_prices)
+            if not bound.infeasible and bound.value <= ledger.most:
+                self._put(_Node(solved.problem, origin[part][solved.origin], bound), bound.value)
         return used + 2 * A_NODE
 
     def _finish(self, node: _Node, sweep: Sweep, bound: int, labels: int) -> int:
@@ -113,15 +116,6 @@ class Branching:
             self._put(node, max(bound, swept.bound or bound))
             self.usable = not sweep.is_full
         return max(sweep.done - before, 1)
-
-
-def _child(problem: Problem, origin: Ints, part: Mask, parent: Bound) -> _Node | None:
-    """Return the node of the columns in `part`; None if it is proven to have no answer."""
-    solved = presolve(problem.only(part), quick=True) if problem.columns.covers(part) else None
-    if solved is None:
-        return None
-    bound = lagrangian_bound(solved.problem, parent.float_prices)
-    return None if bound.infeasible else _Node(solved.problem, origin[part][solved.origin], bound)
 
 
 def _halves(problem: Problem, resources: Resources) -> tuple[Mask, Mask] | None:

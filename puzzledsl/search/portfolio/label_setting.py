@@ -33,20 +33,35 @@ class LabelSetting:
 
     ledger: Ledger
     usable: bool = True
-    reach: int = -1
+    reach: int = 0
     most: int = 0
     sweep: Sweep | None = None
     origin: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
+    def __post_init__(self) -> None:
+        ledger, bound = self.ledger, self.ledger.bound
+        if ledger.at_most is not None:
+            self.reach = max(0, ledger.at_most - bound.value)
+        elif ledger.value is not None:
+            self.reach = int((ledger.value - bound.value) * FIRST_REACH)
+        else:
+            slack = np.sort(bound.slack)
+            at = int(slack[min(FIRST_CORE * ledger.problem.columns.layers, len(slack) - 1)])
+            self.reach = max(1, min(-(-at // bound.scale), ledger.top - bound.value))
+
     def run(self, labels: int) -> bool:
         """Extend about `labels` more labels. Return True if the ledger's answer is then proven."""
         ledger = self.ledger
-        self.reach = self._first_reach() if self.reach < 0 else self.reach
         # another engine's bound is far beyond the sweep in progress: sweeps from the root's bound are hopeless
         self.usable &= self.sweep is None or self.most + self.reach >= ledger.lower
         while self.usable and labels > 0 and ledger.effort.left_s > 0:
             if self.sweep is None:
-                self._begin()
+                self.most = self._next_most()
+                if self.most >= ledger.lower:  # else there is nothing to find
+                    keep, deadline = ledger.bound.within(self.most), ledger.effort.deadline
+                    problem, self.origin = ledger.problem.only(keep), keep.nonzero()[0]
+                    self.sweep = sweep_of(problem, ledger.bound, self.most, ledger.value, deadline=deadline)
+                    self.usable = self.sweep is not None
             if self.sweep is not None:
                 labels -= self._continue(self.sweep, labels)
             if self.sweep is not None or not self.usable:
@@ -54,15 +69,6 @@ class LabelSetting:
             if self._ended():
                 return True
         return False
-
-    def _begin(self) -> None:
-        """Begin the next sweep, unless its limit is below the ledger's bound."""
-        ledger, self.most = self.ledger, self._next_most()
-        if self.most >= ledger.lower:
-            keep, deadline = ledger.bound.within(self.most), ledger.effort.deadline
-            problem, self.origin = ledger.problem.only(keep), keep.nonzero()[0]
-            self.sweep = sweep_of(problem, ledger.bound, self.most, known=ledger.value, deadline=deadline)
-            self.usable = self.sweep is not None
 
     def _continue(self, sweep: Sweep, labels: int) -> int:
         """Continue a sweep for `labels` labels. Return the number of labels used, at least 1."""
@@ -101,22 +107,12 @@ class LabelSetting:
         enough = bound_enough(goal, ledger.value, bound, ledger.effort.gap) - 1
         return enough if most + self.reach >= enough else most
 
-    def _first_reach(self) -> int:
-        ledger = self.ledger
-        if ledger.at_most is not None:
-            return max(0, ledger.at_most - ledger.bound.value)
-        if ledger.value is None:
-            slack = np.sort(ledger.bound.slack)
-            at = int(slack[min(FIRST_CORE * ledger.problem.columns.layers, len(slack) - 1)])
-            return max(1, min(-(-at // ledger.bound.scale), ledger.top - ledger.bound.value))
-        return int((ledger.value - ledger.bound.value) * FIRST_REACH)
-
 
 def beam(ledger: Ledger, problem: Problem, bound: Bound, origin: Ints, by: str) -> int:
     """Look for a better answer by beam search, which proves nothing. Return the number of labels."""
     known = ledger.top + 1 if ledger.value is None else ledger.value
     deadline = ledger.effort.deadline
-    sweep = sweep_of(problem, bound, ledger.top, known=known, width=BEAM, deadline=deadline)
+    sweep = sweep_of(problem, bound, ledger.top, known, width=BEAM, deadline=deadline)
     if sweep is None:
         return 0
     ledger.take(sweep.run(), origin, by)

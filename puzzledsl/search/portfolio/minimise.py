@@ -130,7 +130,6 @@ class Portfolio:
 
     def _in_turn(self) -> Outcome:
         ledger, effort = self.ledger, self.effort
-        labels = LabelSetting(ledger)
         structured = paths_of(self.problem) is not None
         left = max(effort.labels, LEAST_TIED if structured else 0)
         left = left if self.problem.goal.values.any() else 0  # a constant goal prunes no label
@@ -144,6 +143,7 @@ class Portfolio:
         alike = bool(alike_layers(self.problem))
         if (alike or self.problem.is_coarse) and self.cpsat(slice_of(effort, COUNTED if alike else CPSAT)):
             return ledger.outcome(True)
+        labels = LabelSetting(ledger)
         while True:
             if left > 0 and labels.run(min(left, share)):
                 return ledger.outcome(True)

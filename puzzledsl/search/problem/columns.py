@@ -133,21 +133,15 @@ class Columns:
         """Return answers [..., layer] with each dropped layer's column replaced by that of its actual position; -1 if none."""
         if not self.period:
             return chosen
+        table, gone = np.full((self.layers, self.period + 1), -1, dtype=np.int64), self.position.nonzero()[0]
+        table[self.layer_of[gone], self.position[gone]] = gone
         found, before = chosen.copy(), np.zeros(chosen.shape[:-1], dtype=np.int64)
         for layer in range(self.layers):
             own = chosen[..., layer]
             dropped = self.position[own] > 0
             before = np.where(dropped, before % self.period + 1, 0)
-            found[..., layer] = np.where(dropped, self._by_position[layer][before], own)
+            found[..., layer] = np.where(dropped, table[layer][before], own)
         return found
-
-    @cached_property
-    def _by_position(self) -> Ints:
-        """Column of each layer by position, [layers][period + 1]; -1 if there is none."""
-        table = np.full((self.layers, self.period + 1), -1, dtype=np.int64)
-        dropped = self.position.nonzero()[0]
-        table[self.layer_of[dropped], self.position[dropped]] = dropped
-        return table
 
     def least(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return each layer's least value, [..., columns] -> [..., layers]. Every layer must have a column."""

@@ -325,19 +325,18 @@ class Model:
         """
         longest = max((length for _, length in measured), default=1)
         found, first = list[tuple[int, int]](), 0
-        for dropped, run in groupby(map(self._is_dropped, range(len(self.layers)))):
+        gone = []  # layers in which every sub-block that the parent has is a no-op, and it has one
+        for layer, choice in enumerate(self.layers):
+            own = self._shape.at(layer)
+            there = ((own.mixer, choice.attention), (own.ffn, choice.ffn))
+            gone.append({name for kind, name in there if kind != "none"} == {"noop"})
+        for dropped, run in groupby(gone):
             end = first + len([*run])
             for start in range(first, end, longest) if dropped else ():
                 parts = range(min(longest, end - start), 1, -1)
                 found += [(start, part) for part in parts if (start, part) in measured][:1]
             first = end
         return found
-
-    def _is_dropped(self, layer: int) -> bool:
-        """Return True if every sub-block that the parent has in a layer is a no-op, and it has one."""
-        own, choice = self._shape.at(layer), self.layers[layer]
-        there = ((own.mixer, choice.attention), (own.ffn, choice.ffn))
-        return {name for kind, name in there if kind != "none"} == {"noop"}
 
 
 def _is_within(number: int, least: int, most: int | None) -> bool:

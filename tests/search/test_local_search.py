@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from puzzledsl.search.local_search import pairs_that_fit
-from puzzledsl.search.portfolio.ledger import bound_enough, within_gap
+from puzzledsl.search.portfolio.branching import bound_enough, within_gap
 from puzzledsl.search.problem.columns import Ints
 from tests.search.random_problems import FAMILIES, every_answer, random_problem
 

@@ -1,20 +1,259 @@
-"""CP-SAT on a problem: one solve, and the canonical answer, which is the lexicographically first of all best ones."""
+"""CP-SAT on a problem: its model, one solve, and the canonical answer, which is the lexicographically first of all best ones.
+
+The model has a Boolean for each column, the rows, and the formulas in normal form. A part of a formula that is required becomes
+clauses, or a linear constraint of the columns' own Booleans. A part inside a disjunction or a count has a helper Boolean: one
+that implies it, or, for the upper limit of a count, one that it implies. A literal is a variable v, or -v - 1 for its negation.
+
+If layers have equal costs and scores (for example, when parameters are the objective), every permutation of an answer is an
+answer, and CP-SAT proves nothing with a Boolean for each column. So layers that are alike may be counted: then the model has an
+integer for each choice, the number of these layers that take it, and their columns' Booleans are 0.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
 
-from puzzledsl.search.cpsat.model import ModelWriter, alike_layers
+from puzzledsl.ir.tables.answers import written
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Outcome, Problem, Row
+from puzzledsl.search.problem.residuals import FALSE, TRUE, Atom, Count, Joined, Sum
 
 if TYPE_CHECKING:
-    from ortools.sat.python.cp_model_helper import CpModelProto, CpSolverResponse, SatParameters, SolveWrapper
+    from ortools.sat.python.cp_model_helper import (
+        ConstraintProto,
+        CpModelProto,
+        CpSolverResponse,
+        SatParameters,
+        SolveWrapper,
+    )
+
+LEAST = -(2**62)
+
+
+def model_of(problem: Problem, *, named: bool = True) -> CpModelProto:
+    """Build the CP-SAT model; variable i is column i. `named`: its name is `layer/attention/ffn`, with `#k` in a run."""
+    return ModelWriter(problem, named=named).model
+
+
+def alike_layers(problem: Problem) -> list[Ints]:
+    """Return classes of layers with equal figures that no formula mentions: columns [layer][choice].
+
+    Choices that are equal to another one, or beaten by it in the objective and in no row, are left out.
+    """
+    columns, pool, classes = problem.columns, problem.normal, dict[bytes, list[int]]()
+    if columns.period:
+        return []  # scores of runs link neighbouring layers
+    figures = np.vstack([problem.goal.values, problem.matrix])
+    for layer in range(columns.layers):
+        if not any(pool.layers[formula] >> layer & 1 for formula in pool.formulas):
+            classes.setdefault(figures[:, columns.span(layer)].tobytes(), []).append(layer)
+    found = []
+    for layers in (alike for alike in classes.values() if len(alike) > 1):
+        own = figures[:, columns.span(layers[0])].T
+        kept = np.sort(np.unique(own, axis=0, return_index=True)[1])
+        beaten = [((own[kept] <= row).all(axis=1) & (own[kept, 0] < row[0])).any() for row in own[kept]]
+        useful = kept[~np.array(beaten, dtype=np.bool_)]
+        found += [np.add.outer(columns.start[layers], useful)] if len(useful) > 1 else []
+    return found
+
+
+class ModelWriter:
+    """Writes a model: a Boolean for each column, then helpers. `enforced`: literals under which constraints `name` hold.
+
+    `alike`: classes of layers that are counted.
+    """
+
+    def __init__(self, problem: Problem, alike: Sequence[Ints] = (), *, named: bool = False) -> None:
+        from ortools.sat.python.cp_model_helper import CpModelProto
+
+        self.model, self.pool, self.columns = CpModelProto(), problem.normal, problem.columns
+        self.model.name = self.name = problem.name
+        self._helpers: dict[int, int] = {}
+        self._equal: set[int] = set()
+        self.enforced: list[int] = []
+        self.alike, loose = alike, np.ones(len(self.columns), dtype=np.bool_)
+        for layer in range(self.columns.layers):
+            loose[self.columns.span(layer)] = counted = not any(
+                layer in self.columns.layer_of[a] for a in alike
+            )
+            self._choose(layer, named, counted)
+        self.counts = [[self.variable(len(layers)) for _ in layers[0]] for layers in alike]
+        for counts, layers in zip(self.counts, alike, strict=True):
+            self._linear(counts, [1] * len(counts), len(layers), len(layers))
+        self.columns_of = np.concatenate([loose.nonzero()[0], *(layers[0] for layers in alike)])
+        self.variables = [*loose.nonzero()[0].tolist(), *chain.from_iterable(self.counts)]
+        self._limit(problem)
+        runs = [(number, "run") for number in self.pool.runs]
+        formulas = zip(self.pool.formulas, (formula.name for formula in problem.formulas), strict=True)
+        for number, self.name in [*runs, *formulas]:
+            self._require(number)
+
+    def _choose(self, layer: int, named: bool, loose: bool) -> None:
+        """Add the Booleans of a layer's columns: exactly one is true, or none in a layer that is counted."""
+        here = self.columns.span(layer)
+        names = [""] * (here.stop - here.start)
+        if named:
+            runs = (f"#{k}" if k else "" for k in self.columns.position[here].tolist())
+            pairs = zip(self.columns.of_layer(layer), runs, strict=True)
+            names = [f"{written(layer, choice)}{run}" for choice, run in pairs]
+        literals = [self.variable(int(loose), name) for name in names]
+        self.name = f"layer {layer}"
+        if loose:
+            self._constraint().exactly_one.literals.extend(literals)
+
+    def _limit(self, problem: Problem) -> None:
+        """Add the rows and the objective, unscaled: CP-SAT's absolute gap of 1e-4 must stay below a step of integers."""
+        for row in problem.rows:
+            self.name = row.name
+            self._linear(*self._sum(row.coefficients), LEAST, row.limit)
+        goal = problem.goal
+        self.aim(goal.values)
+        self.model.objective.offset = float(goal.sign * goal.constant / goal.unit)
+
+    def _sum(self, values: Ints) -> tuple[list[int], list[int]]:
+        """Return the variables of a sum of the columns' values, and their coefficients."""
+        own = values[self.columns_of]
+        used = own.nonzero()[0].tolist()
+        return [self.variables[i] for i in used], own[used].tolist()
+
+    def aim(self, values: Ints) -> None:
+        """Make the sum of the columns' `values` what the model minimises."""
+        self.model.clear_objective()
+        variables, coefficients = self._sum(values)
+        self.model.objective.vars.extend(variables)
+        self.model.objective.coeffs.extend(coefficients)
+
+    def read(self, solution: Sequence[int]) -> Ints:
+        """Return the chosen columns, ascending. Of layers that are counted, earlier ones take earlier choices."""
+        parts = [np.flatnonzero([*solution[: len(self.columns)]])]
+        for counts, layers in zip(self.counts, self.alike, strict=True):
+            choices = np.repeat(np.arange(len(counts)), [solution[count] for count in counts])
+            parts.append(layers[np.arange(len(layers)), choices])
+        return np.sort(np.concatenate(parts))
+
+    def variable(self, most: int, name: str = "") -> int:
+        """Add an integer variable from 0 to `most` and return its index."""
+        variable = self.model.variables.add()
+        if name:
+            variable.name = name
+        variable.domain.extend((0, most))
+        return len(self.model.variables) - 1
+
+    def _constraint(self) -> ConstraintProto:
+        constraint: ConstraintProto = self.model.constraints.add()
+        constraint.name = self.name
+        return constraint
+
+    def _linear(self, variables: Sequence[int], coefficients: Sequence[int], least: int, most: int) -> None:
+        """Require a sum from `least` to `most`."""
+        constraint = self._constraint()
+        constraint.linear.vars.extend(variables)
+        constraint.linear.coeffs.extend(coefficients)
+        constraint.linear.domain.extend([least, most])
+        constraint.enforcement_literal.extend(self.enforced)
+
+    def _clause(self, literals: set[int]) -> None:
+        enforced = {-literal - 1 for literal in self.enforced}
+        self._constraint().bool_or.literals.extend(sorted(literals | enforced))
+
+    def _weighted(self, weighted: Iterable[tuple[int, int]], least: int, most: int) -> None:
+        """Require a sum of weights of true literals from `least` to `most`."""
+        constant, coefficients = 0, dict[int, int]()
+        for literal, weight in weighted:  # a negative literal is 1 minus its variable
+            variable, sign = (literal, 1) if literal >= 0 else (-literal - 1, -1)
+            coefficients[variable] = coefficients.get(variable, 0) + sign * weight
+            constant += 0 if literal >= 0 else weight
+        self._linear([*coefficients], [*coefficients.values()], least - constant, most - constant)
+
+    def _literals(self, layer: int, mask: int) -> list[int]:
+        here = range(*self.columns.start[layer : layer + 2].tolist())
+        return [column for bit, column in enumerate(here) if mask >> bit & 1]
+
+    def _require(self, formula: int) -> None:
+        """Require a formula of the pool."""
+        match self.pool.nodes[formula]:
+            case Joined(parts=parts, every=True):
+                for part in parts:
+                    self._require(part)
+            case Count(parts=parts, least=least, most=most):
+                counted = (self._counted(part, least, most < len(parts)) for part in parts)
+                self._weighted([(literal, 1) for here in counted for literal in here], least, most)
+            case Sum(terms=[(first, own), (second, other)], least=least, most=most):
+                self._between_two(first, own, second, other, least, most)
+            case Sum(terms=terms, least=least, most=most):
+                vectors = ((int(self.columns.start[i]), self.pool.vectors[v]) for i, v in terms)
+                pairs = (pair for first, vector in vectors for pair in enumerate(vector, first))
+                self._weighted([(literal, number) for literal, number in pairs if number], least, most)
+            case Atom(layer=layer, mask=mask) if 2 * mask.bit_count() > self.columns.sizes[layer]:
+                for literal in self._literals(layer, ~mask):
+                    self._clause({-literal - 1})
+            case Atom() | Joined() | None:
+                if formula != TRUE:
+                    self._clause(self._clause_of(formula))
+            case node:
+                assert_never(node)
+
+    def _clause_of(self, formula: int) -> set[int]:
+        """Return literals of which one is true only where the formula holds."""
+        match self.pool.nodes[formula]:
+            case Atom(layer=layer, mask=mask):
+                others = self._literals(layer, ~mask)
+                return {-others[0] - 1} if len(others) == 1 else {*self._literals(layer, mask)}
+            case Joined(parts=parts, every=False):
+                return set().union(*map(self._clause_of, parts))
+            case _:
+                return set() if formula == FALSE else {self._helper(formula)}
+
+    def _helper(self, formula: int) -> int:
+        """Return a Boolean that implies the formula."""
+        if formula not in self._helpers:
+            self._helpers[formula] = self.variable(1, f"part of {self.name}")
+            self._require_under(self._helpers[formula], formula)
+        return self._helpers[formula]
+
+    def _require_under(self, literal: int, formula: int) -> None:
+        before, self.enforced = self.enforced, [literal]
+        self._require(formula)
+        self.enforced = before
+
+    def _counted(self, part: int, least: int, limited: bool) -> list[int]:
+        """Return literals whose sum is 1 where a part holds: if `limited`, the part implies them, else they imply it."""
+        node = self.pool.nodes[part]
+        if isinstance(node, Atom):
+            return self._literals(node.layer, node.mask)  # one column a layer: their sum is the atom's truth
+        if limited and least <= 0:
+            return [-self._helper(self.pool.opposite(part)) - 1]
+        helper = self._helper(part)
+        if limited and part not in self._equal:
+            self._equal.add(part)
+            self._require_under(-helper - 1, self.pool.opposite(part))
+        return [helper]
+
+    def _between_two(self, first: int, own: int, second: int, other: int, least: int, most: int) -> None:
+        """Constrain the sum of two layers' numbers by thresholds, a tight relaxation: x >= v implies y <= most - v."""
+        values, others = self.pool.by_value(own), self.pool.by_value(other)
+
+        def threshold(few: list[int], many: list[int]) -> None:
+            """Require one of `many` where one of `few` is true; both are masks of one layer each."""
+            literals = [(c, 1) for c in self._literals(first, sum(few))]
+            literals += [(c, -1) for c in self._literals(second, sum(many))]
+            self._weighted(literals, -1, 0)
+
+        for value in values:
+            if value + max(others) > most:
+                above = [m for v, m in values.items() if v >= value]
+                threshold(above, [m for v, m in others.items() if v <= most - value])
+            if value < least:
+                below = [m for v, m in values.items() if v <= value]
+                threshold(below, [m for v, m in others.items() if v >= least - value])
+
 
 LARGEST_GOAL = 2**62
 WORK = 30.0  # CP-SAT's deterministic seconds for one of these numbers

@@ -233,33 +233,6 @@ class Labels:
         return [] if self.step is None else self.step.columns(np.array([label]))[::-1, 0].tolist()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class WaitingLabels:
-    """Waiting labels: `rows` without the priced sums, of which `priced` has the first; `least`: bound on completions."""
-
-    rows: Labels
-    priced: Ints
-    least: int
-
-    @classmethod
-    def of(cls, labels: Labels, resources: Resources, least: int) -> WaitingLabels:
-        """Compact at least one label."""
-        rows = replace(labels, sums=labels.sums[: resources.rows].copy())
-        return cls(rows, labels.sums[resources.rows :, :1].copy(), least)
-
-    @property
-    def size(self) -> int:
-        """Numbers that the labels take."""
-        return self.rows.sums.size + self.rows.words.size + 3 * len(self.rows)
-
-    def labels(self, resources: Resources) -> Labels:
-        """Return the labels with the sums of all resources restored."""
-        sums, goal = self.rows.sums, self.rows.goal
-        priced = resources.scales[:, None] * (goal - goal[0])
-        priced += resources.prices @ (sums - sums[:, :1]) + self.priced
-        return replace(self.rows, sums=np.vstack([sums, priced]))
-
-
 def added(values: Ints, sums: Ints, column: Indices, model: Indices) -> Ints:
     """Return `values[:, column] + sums[:, model]`, row by row to save memory if there are many."""
     if len(column) < MANY:

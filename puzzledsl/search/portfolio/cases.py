@@ -15,7 +15,7 @@ from math import comb
 import numpy as np
 
 from puzzledsl.search.lagrangian.bound import Bound, certify, lagrangian_bound
-from puzzledsl.search.portfolio.ledger import Ledger
+from puzzledsl.search.portfolio.branching import Ledger
 from puzzledsl.search.problem.columns import Floats, Ints, Mask
 from puzzledsl.search.problem.instance import Outcome, Problem
 from puzzledsl.search.problem.residuals import Atom, Count, Joined, places_of

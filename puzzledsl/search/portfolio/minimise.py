@@ -14,15 +14,12 @@ from time import monotonic
 
 import numpy as np
 
-from puzzledsl.search.cpsat.model import alike_layers
-from puzzledsl.search.cpsat.solve import canonical_answer, run_cpsat
+from puzzledsl.search.cpsat.solve import alike_layers, canonical_answer, run_cpsat
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.local_search import find_incumbent, improvements
-from puzzledsl.search.portfolio.branching import Branching
+from puzzledsl.search.portfolio.branching import Branching, LabelSetting, Ledger, beam
 from puzzledsl.search.portfolio.cases import NAME, Cases, by_cases, cases_of
-from puzzledsl.search.portfolio.label_setting import LabelSetting, beam
-from puzzledsl.search.portfolio.ledger import Ledger
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Outcome, Presolved, Problem, is_unfinished, presolve
 from puzzledsl.search.problem.paths import paths_of

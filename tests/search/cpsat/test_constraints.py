@@ -29,8 +29,7 @@ from puzzledsl.ir.nodes import (
     WeightedTerm,
 )
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.cpsat.model import model_of
-from puzzledsl.search.cpsat.solve import run_cpsat
+from puzzledsl.search.cpsat.solve import model_of, run_cpsat
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.columns import Columns
 from puzzledsl.search.problem.instance import Goal, Problem, Row

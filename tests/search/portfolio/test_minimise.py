@@ -15,8 +15,7 @@ from puzzledsl.search.cpsat.solve import run_cpsat
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting import sweep as sweeps
 from puzzledsl.search.label_setting.labels import layout_of
-from puzzledsl.search.label_setting.suffixes import Index, SuffixTable
-from puzzledsl.search.label_setting.sweep import Sweep
+from puzzledsl.search.label_setting.sweep import Index, SuffixTable, Sweep
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
 from puzzledsl.search.local_search import improvements
 from puzzledsl.search.portfolio.minimise import minimise

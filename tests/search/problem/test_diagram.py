@@ -12,9 +12,7 @@ from puzzledsl.ir.nodes import And, Implies, Is
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import certify, lagrangian_bound
 from puzzledsl.search.portfolio import minimise as core
-from puzzledsl.search.portfolio.branching import Branching
-from puzzledsl.search.portfolio.label_setting import LabelSetting
-from puzzledsl.search.portfolio.ledger import Ledger
+from puzzledsl.search.portfolio.branching import Branching, LabelSetting, Ledger
 from puzzledsl.search.portfolio.minimise import Portfolio
 from puzzledsl.search.problem import diagram
 from puzzledsl.search.problem.columns import Columns, Ints

@@ -32,9 +32,7 @@ from puzzledsl.search.baselines import solve_baselines
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.frontier import solve_frontier
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
-from puzzledsl.search.portfolio.branching import Branching
-from puzzledsl.search.portfolio.label_setting import LabelSetting
-from puzzledsl.search.portfolio.ledger import Ledger
+from puzzledsl.search.portfolio.branching import Branching, LabelSetting, Ledger
 from puzzledsl.search.portfolio.minimise import Portfolio
 from puzzledsl.search.problem import diagram
 from puzzledsl.search.problem.instance import presolve

@@ -137,12 +137,10 @@ class Tables:
         value: float | None = listed.get(key)
         if value is not None or key in ("parent", "parent/parent"):
             return value or 0.0
-        missing = {
-            "alternative": f"{part} {key}".removeprefix("pairs "),
-            "place": f" in layer {layer}" if of_layer else "",
-        }
+        place, missing = f" in layer {layer}" if of_layer else "", f"{part} {key}".removeprefix("pairs ")
         where, file = span_of(self.search.where), self.program.source
-        raise DiagnosticError(errors.AlternativeNotScored(where, name=name, file=file, **missing))
+        told = errors.AlternativeNotScored(where, name=name, alternative=missing, place=place, file=file)
+        raise DiagnosticError(told)
 
     def params(self, layer: int, choice: Assignment) -> int:
         """Return the number of parameters of a layer's two sub-blocks; 0 for the ends, which no type changes."""

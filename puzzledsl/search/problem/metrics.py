@@ -289,9 +289,9 @@ class Coefficients:
             parts = zip(names, (tables[: len(costs)], tables[len(costs) :]), strict=True)
             return _outer([[of(*[table[n] for table in own]) for n in here] for here, own in parts])
 
-        def of_pairs(_: Names, layer: int) -> Whole:
-            choices = self.columns.pairs[layer]
-            return _whole([sum(map(of, costs_of_layer(costs[0], layer, choice))) for choice in choices])
+        def of_pairs(names: Names, layer: int) -> Whole:
+            choices = (LayerAssignment(attention=a, ffn=f) for a, f in product(*names))
+            return _whole([sum(of(cost) for cost in costs_of_layer(costs[0], layer, c)) for c in choices])
 
         if costs[0].pairs:
             return self._of_pairs(of_pairs, of_ends, [*range(self.layers)])

@@ -26,7 +26,7 @@ from puzzledsl.search.batches import Found, best_of
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.infeasible.verdicts import Written, in_users_unit
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
-from puzzledsl.search.local_search import find_incumbent
+from puzzledsl.search.repair import find_incumbent
 from puzzledsl.search.needs import is_amount
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.box import Box

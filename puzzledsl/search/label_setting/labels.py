@@ -173,7 +173,9 @@ def layout_of(problem: Problem, bound: Bound, most: int) -> Layout | None:
         then = [table[:, diagram.classes[columns.span(layer)]] for layer, table in tables]
     open_, priced = columns.sizes > 1, resources.deltas[resources.rows]
     open_[staged] = False
-    layers = open_.nonzero()[0].tolist()  # near-ties last: by descending distance of their two cheapest columns
+    layers = open_.nonzero()[
+        0
+    ].tolist()  # near-ties last: by descending distance of their two cheapest columns
     spans = [np.partition(priced[columns.span(layer)], 1)[1] for layer in layers]
     order = [*staged, *(layers[i] for i in np.argsort(-np.array(spans, dtype=np.int64), kind="stable"))]
     least = columns.least(problem.goal.values)

@@ -17,7 +17,7 @@ import numpy as np
 from puzzledsl.search.cpsat.solve import alike_layers, canonical_answer, run_cpsat
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
-from puzzledsl.search.local_search import find_incumbent, improvements
+from puzzledsl.search.repair import find_incumbent
 from puzzledsl.search.portfolio.branching import Branching, LabelSetting, Ledger, beam
 from puzzledsl.search.portfolio.cases import NAME, Cases, by_cases, cases_of
 from puzzledsl.search.problem.columns import Ints
@@ -118,18 +118,27 @@ class Portfolio:
         self.problem, self.bound, self.effort = ledger.problem, ledger.bound, ledger.effort
 
     def run(self) -> Outcome:
-        """Find a first answer, improve it if a gap is allowed, then run the engines in turn."""
-        ledger, effort = self.ledger, self.effort
+        """Find a first answer, by a beam where a diagram tells answers apart, else by repair, then a beam; then take turns."""
+        ledger, effort, problem = self.ledger, self.effort, self.problem
+        structured = paths_of(problem) is not None
         if ledger.lower > ledger.top:  # no answer counts
             return ledger.outcome(True)
-        self._first_answer()
-        return ledger.outcome(True) if effort.gap and ledger.close_enough() else self._in_turn()
-
-    def _in_turn(self) -> Outcome:
-        ledger, effort = self.ledger, self.effort
-        structured = paths_of(self.problem) is not None
+        if ledger.at_most is None and (ledger.value is None or ledger.value > ledger.lower):
+            keep, beam_first = self.bound.within(ledger.top), structured and not problem.is_coarse
+            core = problem.only(keep), self.bound, keep.nonzero()[0], "beam search"
+            if beam_first:
+                beam(ledger, *core)
+            if (
+                ledger.value is None
+                and (found := find_incumbent(problem, self.bound, _soon(effort))) is not None
+            ):
+                ledger.better(found, problem.goal.of(found), "repair")
+            if ledger.value is None and not beam_first:
+                beam(ledger, *core)
+        if effort.gap and ledger.close_enough():
+            return ledger.outcome(True)
         left = max(effort.labels, LEAST_TIED if structured else 0)
-        left = left if self.problem.goal.values.any() else 0  # a constant goal prunes no label
+        left = left if problem.goal.values.any() else 0  # a constant goal prunes no label
         branching = Branching(ledger) if structured and left else None
         share = LABELS if structured else FREE_LABELS
         work, turn = 0.0, 1
@@ -137,8 +146,8 @@ class Portfolio:
         # labels of many as good are slow
         if best and (not self.canonical or self.cpsat(slice_of(effort, CPSAT))):
             return ledger.outcome(True)
-        alike = bool(alike_layers(self.problem))
-        if (alike or self.problem.is_coarse) and self.cpsat(slice_of(effort, COUNTED if alike else CPSAT)):
+        alike = bool(alike_layers(problem))
+        if (alike or problem.is_coarse) and self.cpsat(slice_of(effort, COUNTED if alike else CPSAT)):
             return ledger.outcome(True)
         labels = LabelSetting(ledger)
         while True:
@@ -194,29 +203,6 @@ class Portfolio:
         if found.bound is not None:
             ledger.raise_lower(found.bound if before is None else min(found.bound, before), CP_SAT)
         return found
-
-    def _first_answer(self) -> None:
-        """Find any answer: by beam search if there is a diagram, else by repair, then a beam; improve it if a gap is allowed."""
-        ledger, problem = self.ledger, self.problem
-        if ledger.at_most is None and (ledger.value is None or ledger.value > ledger.lower):
-            beam_first = paths_of(problem) is not None and not problem.is_coarse
-            keep = self.bound.within(ledger.top)
-            core = problem.only(keep), self.bound, keep.nonzero()[0], "beam search"
-            if beam_first:
-                beam(ledger, *core)
-            found = (
-                None if ledger.value is not None else find_incumbent(problem, self.bound, _soon(self.effort))
-            )
-            if found is not None:
-                ledger.better(found, problem.goal.of(found), "repair")
-            elif ledger.value is None and not beam_first:
-                beam(ledger, *core)
-        if not self.effort.gap or ledger.chosen is None or ledger.close_enough():
-            return
-        for chosen in improvements(problem, self.bound, ledger.chosen):
-            ledger.better(chosen, problem.goal.of(chosen), "local search")
-            if ledger.close_enough() or self.effort.left_s <= 0:
-                break
 
 
 def slice_of(effort: Effort, work: float) -> Effort:

@@ -17,7 +17,7 @@ from puzzledsl.search.label_setting import sweep as sweeps
 from puzzledsl.search.label_setting.labels import layout_of
 from puzzledsl.search.label_setting.sweep import Index, SuffixTable, Sweep
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
-from puzzledsl.search.local_search import improvements
+from puzzledsl.search.portfolio.branching import bound_enough, within_gap
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.columns import Ints
 from tests.search.random_problems import FAMILIES, every_answer, random_problem
@@ -211,15 +211,13 @@ def test_distinct_answers_are_each_the_best_given_those_before(family: str) -> N
         assert len(picked) == 4 or not len(left)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_local_search_keeps_an_answer_and_never_worsens_it(family: str) -> None:
-    for seed in range(EACH // 4):
-        problem = random_problem(family, seed)
-        bound = lagrangian_bound(problem)
-        for answer in every_answer(problem)[::7][:5]:
-            better = [answer, *improvements(problem, bound, answer)][-1]
-            assert problem.is_feasible(better)
-            assert problem.goal.of(better) <= problem.goal.of(answer)
+def test_a_bound_that_is_enough_is_within_the_gap_and_none_below_is() -> None:
+    goal = random_problem(FAMILIES[0], 0).goal
+    for value in (10_000, 123_456):
+        for gap in (1e-3, 0.2):
+            least = bound_enough(goal, value, 0, gap)
+            assert within_gap(goal, value, least, gap) and not within_gap(goal, value, least - 1, gap)
+    assert bound_enough(goal, 10_000, 9_999, 0.5) == 9_999
 
 
 def test_a_stop_at_the_clock_is_never_called_proven() -> None:

@@ -1,31 +1,21 @@
-"""Heuristics for good answers: repair by prices, and exchanges of columns.
-
-Repair starts from the cheapest columns at the bound's prices. Exchange changes two layers at a time,
-so that one makes up for the other's resource use.
-
-If interchangeable layers make a proof hopeless (for example, when parameters are maximised), this closes almost all of the gap:
-some pair of a few hundred changes fills a budget almost exactly.
-"""
+"""Repair: a first answer from the cheapest columns at the bound's prices, one column at a time, for formulas, then for rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from math import inf
 from time import monotonic
 
 import numpy as np
 
 from puzzledsl.search.lagrangian.bound import Bound
-from puzzledsl.search.problem.columns import Ints, mixed
+from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.residuals import places_of
 
-CHANGES = 400  # changes with the least slack that are paired
-TRIES = 64  # best pairs tried, because formulas may forbid some
-ROUNDS = 40
+TRIES = 64  # best columns tried, because formulas may forbid some
 REPAIR = 50_000  # layers of formulas looked at by a repair: about .2 s
 LOCAL = 8  # most layers of a broken formula that one column may mend
-ALIKE = 2  # most changes with equal effects that are kept; two, because both may be made
 
 
 def find_incumbent(problem: Problem, bound: Bound, deadline: float = inf) -> Ints | None:
@@ -98,52 +88,3 @@ def _swapped(chosen: Ints, layer_of: Ints, columns: Ints) -> Ints:
     answers = np.tile(chosen, (len(columns), 1))
     answers[np.arange(len(columns)), layer_of[columns]] = columns
     return answers
-
-
-def improvements(problem: Problem, bound: Bound, chosen: Ints) -> Iterator[Ints]:
-    """Yield ever better answers, starting from `chosen`, which must satisfy every row and formula. Deterministic."""
-    for _ in range(ROUNDS):
-        better = _exchanged(problem, bound, chosen)
-        if better is None:
-            return
-        yield better
-        chosen = better
-
-
-def _exchanged(problem: Problem, bound: Bound, chosen: Ints) -> Ints | None:
-    """Swap in the best improving pair of columns (or single one), and others that fit with it; None if none improves."""
-    figures, layer_of = np.vstack([problem.goal.values, problem.matrix]), problem.columns.layer_of
-    within = bound.within(problem.goal.of(chosen) - 1)
-    within[chosen] = False
-    columns = within.nonzero()[0]
-    columns = columns[np.argsort(bound.slack[columns].astype(np.float64), kind="stable")]
-    changes = figures[:, columns] - figures[:, chosen[layer_of[columns]]]
-    kinds, repeated = mixed(changes), np.zeros(len(columns), dtype=np.bool_)
-    order = np.argsort(kinds, kind="stable")
-    repeated[order[ALIKE:]] = kinds[order][ALIKE:] == kinds[order][:-ALIKE]
-    columns, changes = columns[~repeated][:CHANGES], changes[:, ~repeated][:, :CHANGES]
-    room = np.append(-1, problem.limits - problem.matrix[:, chosen].sum(axis=1))
-    better, touched = None, set[int]()
-    for pair in pairs_that_fit(changes, layer_of[columns], room)[:TRIES]:
-        which = np.unique(pair)
-        layers, need = set(layer_of[columns[which]].tolist()), changes[:, which].sum(axis=1)
-        if touched & layers or (need > room).any():
-            continue
-        after = (chosen if better is None else better).copy()
-        after[layer_of[columns[which]]] = columns[which]
-        if problem.meets_formulas(after):
-            better, touched = after, touched | layers
-            room[1:] -= need[1:]
-    return better
-
-
-def pairs_that_fit(changes: Ints, layers: Ints, room: Ints) -> Ints:
-    """Return the pairs of changes [figure][change] to different layers within `room`, each single one with itself.
-
-    Sorted by the first figure of both together.
-    """
-    together = changes[:, :, None] + changes[:, None, :]
-    together[:, range(len(layers)), range(len(layers))] = changes
-    apart = (layers[:, None] < layers[None, :]) | np.eye(len(layers), dtype=np.bool_)
-    pairs = np.argwhere(apart & (together <= room[:, None, None]).all(axis=0))
-    return pairs[np.argsort(together[0][tuple(pairs.T)], kind="stable")]

@@ -26,14 +26,14 @@ from puzzledsl.search.batches import Found, best_of
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.infeasible.verdicts import Written, in_users_unit
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
-from puzzledsl.search.repair import find_incumbent
 from puzzledsl.search.needs import is_amount
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.box import Box
-from puzzledsl.search.problem.instance import Goal, Problem, Row, presolve
+from puzzledsl.search.problem.instance import Problem, Row, presolve
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.normal_form import Formula
 from puzzledsl.search.problem.problem import Problems, bounds_of, formulas_of, goal_of
+from puzzledsl.search.repair import find_incumbent
 
 Kept = frozenset[int]  # numbers of requirements
 Group = tuple[int, ...]  # numbers of the requirements of one `require` statement (several inside a `for`)
@@ -281,7 +281,9 @@ def _nearest(
     requirement: LinearRequirement,
     sense: Literal["minimize", "maximize"],
 ) -> Step | None:
-    """Return the best value in one sense over all batches; for an equation, the nearest value on one side of its bound.
+    """Return the step to the best value in one sense over all batches, with as little work as its digits need; else None.
+
+    Of an equation, it is the nearest value on one side of the bound.
 
     Values of a requirement relative to the parent are optimised as ratios to the parent's value at the same batch. Over boxes
     with several batches, its left side must not be negative either, so that bounds on both values bound the ratio.
@@ -299,28 +301,16 @@ def _nearest(
 
     def aimed(problem: Problem, box: Box) -> Problem:
         goal = goal_of(builder, requirement.left, sense, box)
-        if divided:
-            goal = _over_the_parent(goal, bounds_of(builder, parents, box), sense)
+        if divided:  # by the parent's least or greatest value in the box, which keeps the bound valid
+            parent = abs(bounds_of(builder, parents, box)[sense == "minimize"]) or Fraction(1)
+            if (tokens := goal.tokens) is None:
+                goal = replace(goal, unit=goal.unit / parent, constant=goal.constant / parent)
+            else:
+                tokens = replace(tokens, factor=tokens.factor / parent, constant=tokens.constant / parent)
+                goal = replace(goal, tokens=tokens)
         return replace(problem, goal=goal, preferences=())
 
-    aims = replace(feasibility, problems=problems).only(kept, aimed)
-    return _best_reach(feasibility, group, requirement, aims, divided)
-
-
-def _over_the_parent(goal: Goal, parents: tuple[Fraction, Fraction], sense: str) -> Goal:
-    """Divide an objective by the parent's value; of its (least, most) in a box, by the one that keeps the bound valid."""
-    parent = abs(parents[0] if sense == "maximize" else parents[1]) or Fraction(1)
-    if goal.tokens is None:
-        return replace(goal, unit=goal.unit / parent, constant=goal.constant / parent)
-    tokens = goal.tokens
-    scaled = replace(tokens, factor=tokens.factor / parent, constant=tokens.constant / parent)
-    return replace(goal, tokens=scaled)
-
-
-def _best_reach(
-    feasibility: Feasibility, group: Group, requirement: LinearRequirement, problems: Problems, divided: bool
-) -> Step | None:
-    """Return the step to the best value of the problems' objective, with as little work as its digits need; else None."""
+    problems = replace(feasibility, problems=problems).only(kept, aimed)
     whole, floors, step = feasibility.effort, dict[Box, int](), None
     bound, little = requirement.limit, replace(whole, work=WORK, labels=LABELS)
     for effort in (replace(little, gap=GAP), replace(little, gap=0.0), replace(whole, gap=0.0)):

@@ -14,13 +14,10 @@ between a known answer and the bound is in no better answer (reduced-cost fixing
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 from math import inf
 from time import monotonic
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from puzzledsl.search.lagrangian.interior import DEAREST, Relaxation, solve_relaxation
 from puzzledsl.search.problem.columns import Floats, Ints, Mask
@@ -55,8 +52,8 @@ class Bound:
     prices: tuple[int, ...]
     scale: int
     exact: int  # the bound times scale
-    reduced: NDArray[Any]  # cost + price . row of each column; int64, or Python integers where those overflow
-    slack: NDArray[Any]
+    reduced: Ints  # cost + price . row of each column
+    slack: Ints
     infeasible: bool
 
     @property
@@ -79,54 +76,36 @@ def lagrangian_bound(problem: Problem, guess: Floats | None = None, deadline: fl
     paths = paths_of(problem)
     if paths is None:
         return certify(problem, best_prices(problem, guess))
-    start = best_prices(problem) if guess is None else guess
-    return certify(problem, best_path_prices(problem, paths, start, deadline))
+    if not problem.rows:
+        return certify(problem, np.zeros(0))
+    relaxation, units = scaled_of(problem)
+    start = (best_prices(problem) if guess is None else guess) / units
+    return certify(problem, _PathSearch(paths, relaxation).run(start, deadline) * units)
 
 
 def certify(problem: Problem, prices: Floats) -> Bound:
-    """Compute the bound of non-negative float prices in exact integers."""
-    if problem.diagram is not None and (problem.diagram.order or not problem.diagram.feasible):
-        return _certify_paths(problem, Paths(problem.columns, problem.diagram), prices)
-    bits, fits = (part[0] for part in precision(problem, prices[None, :]))
-    least = float(prices[prices > 0].min(initial=np.inf))
-    if not fits and np.isfinite(least):
-        bits = min(max(0, MOST_BITS - int(np.floor(np.log2(least)))), 900)
-    scale, kind = 2 ** int(bits), np.int64 if fits else object
-    whole = tuple(round(Fraction(float(p)) * scale) if p > 0 else 0 for p in prices)
-    values, matrix, limits = problem.goal.values, problem.matrix, problem.limits
-    reduced: NDArray[Any] = values.astype(kind) * scale
-    for price, row in zip(whole, matrix, strict=True):
-        if price:
-            reduced = reduced + row.astype(kind) * price
-    least_each = problem.columns.least(reduced)
-    exact = sum(least_each.tolist()) - sum(p * int(b) for p, b in zip(whole, limits, strict=True))
-    most = int(problem.columns.most(values).sum()) * scale
-    slack = reduced - np.repeat(least_each, problem.columns.sizes)
-    return Bound(whole, scale, exact, reduced, slack, exact > most)
-
-
-def _certify_paths(problem: Problem, paths: Paths, prices: Floats) -> Bound:
-    """Compute the bound over paths in int64, from prices scaled down together until they fit."""
+    """Compute the bound of float prices in exact integers, from prices scaled down together until they fit into int64."""
     prices = np.maximum(prices, 0.0)
     prices = prices * min(1.0, NEVER / 8 / max(float(prices @ problem.row_sizes), 1.0))
     bits = int(precision(problem, prices[None, :])[0][0])
     whole = np.rint(prices * 2.0**bits).astype(np.int64)
     reduced = problem.goal.values * (1 << bits) + whole @ problem.matrix
-    columns = problem.columns
-    if not paths.diagram.feasible:
-        return Bound(tuple(whole.tolist()), 1 << bits, 0, reduced, np.zeros_like(reduced), True)
-    least = paths.least(reduced[None, :])
-    to_end = paths.to_end(least)
+    columns, paths = problem.columns, paths_of(problem)
     free = columns.least(reduced)
     slack = reduced - np.repeat(free, columns.sizes)
-    through = paths.through(least, to_end)
-    total = int(to_end[0][0, 0])
-    sizes = np.diff(np.append(paths.first, len(paths.ordered)))
-    around = np.repeat(through, sizes)
-    slack[paths.ordered] = np.where(around >= NEVER / 2, NEVER, reduced[paths.ordered] + around - total)
-    exact = total + sum(free[paths.free].tolist()) - sum((whole.astype(object) * problem.limits).tolist())
-    most = int(columns.most(problem.goal.values).sum()) << bits
-    return Bound(tuple(whole.tolist()), 1 << bits, exact, reduced, slack, exact > most)
+    exact = -sum((whole.astype(object) * problem.limits).tolist())
+    if paths is None:
+        exact += sum(free.tolist())
+    else:
+        least = paths.least(reduced[None, :])
+        to_end = paths.to_end(least)
+        sizes = np.diff(np.append(paths.first, len(paths.ordered)))
+        around, total = np.repeat(paths.through(least, to_end), sizes), int(to_end[0][0, 0])
+        slack[paths.ordered] = np.where(around >= NEVER / 2, NEVER, reduced[paths.ordered] + around - total)
+        exact += total + sum(free[paths.free].tolist())
+    infeasible = problem.diagram is not None and not problem.diagram.feasible
+    infeasible |= exact > int(columns.most(problem.goal.values).sum()) << bits
+    return Bound(tuple(whole.tolist()), 1 << bits, exact, reduced, slack, infeasible)
 
 
 def precision(problem: Problem, prices: Floats) -> tuple[Ints, Mask]:
@@ -186,14 +165,6 @@ def scaled_of(problem: Problem) -> tuple[Relaxation, Floats]:
     rows = values[1:] / row_units[:, None]
     relaxation = Relaxation(values[0] / cost_unit, rows, limits, columns.start[:-1], columns.sizes)
     return relaxation, cost_unit / row_units
-
-
-def best_path_prices(problem: Problem, paths: Paths, guess: Floats, deadline: float = inf) -> Floats:
-    """Return prices [rows] that nearly maximise the bound over paths, in units of the problem's integers, from a guess."""
-    if not problem.rows:
-        return np.zeros(0)
-    relaxation, units = scaled_of(problem)
-    return np.asarray(_PathSearch(paths, relaxation).run(guess / units, deadline) * units)
 
 
 class _PathSearch:

@@ -162,7 +162,10 @@ def _solver(relaxation: Relaxation, at: Point) -> Callable[[Floats, Floats, Floa
         rest = (missing - relaxation.sums(free)) / weight
         right = relaxation.rows @ free + weighted @ rest - short
         right += spares / at.prices - excesses / at.below
-        prices = _solve(matrix, right)
+        try:
+            prices = np.linalg.solve(matrix, right)
+        except np.linalg.LinAlgError:
+            prices = np.linalg.lstsq(matrix, right, rcond=None)[0]
         y = rest + (prices @ weighted) / weight
         z = off - relaxation.spread(y) + prices @ relaxation.rows
         return Point(
@@ -176,11 +179,3 @@ def _solver(relaxation: Relaxation, at: Point) -> Callable[[Floats, Floats, Floa
         )
 
     return solve
-
-
-def _solve(matrix: Floats, right: Floats) -> Floats:
-    """Solve a positive definite system; a singular one in the least-squares sense."""
-    try:
-        return np.asarray(np.linalg.solve(matrix, right))
-    except np.linalg.LinAlgError:
-        return np.asarray(np.linalg.lstsq(matrix, right, rcond=None)[0])

@@ -41,11 +41,9 @@ class Cases:
         """Return the mask of a case's columns."""
         return np.isin(self.statement, self.cases[case]) | (self.statement < 0)
 
-    def bounds(self, prices: Floats) -> Ints | None:
-        """Return a lower bound of each case at prices; None where exact integers do not fit."""
+    def bounds(self, prices: Floats) -> Ints:
+        """Return a lower bound of each case at prices."""
         bound = certify(replace(self.problem, diagram=None, formulas=()), prices)
-        if bound.reduced.dtype != np.int64:
-            return None
         columns = self.problem.columns
         number = int(self.statement.max()) + 1
         never = int(np.abs(bound.reduced).max()) * 2 + 1
@@ -102,13 +100,8 @@ def by_cases(ledger: Ledger, cases: Cases, minimise: Minimise) -> bool:
     problem = ledger.problem
     lower = np.full(len(cases.cases), ledger.lower, dtype=np.int64)
 
-    def tighten(prices: Floats) -> None:
-        found = cases.bounds(prices)
-        if found is not None:
-            np.maximum(lower, found, out=lower)
-
     for factor in START:
-        tighten(ledger.bound.float_prices * factor)
+        np.maximum(lower, cases.bounds(ledger.bound.float_prices * factor), out=lower)
     unproven = ledger.top + 1
     while (lower <= ledger.most).any():
         case = int(lower.argmin())
@@ -123,7 +116,7 @@ def by_cases(ledger: Ledger, cases: Cases, minimise: Minimise) -> bool:
         bound = lagrangian_bound(part, ledger.bound.float_prices, ledger.effort.deadline)
         if bound.infeasible:
             continue
-        tighten(bound.float_prices)
+        np.maximum(lower, cases.bounds(bound.float_prices), out=lower)
         if bound.value > ledger.most:
             continue
         found = minimise(part, bound, ledger.most)

@@ -17,12 +17,12 @@ import numpy as np
 from puzzledsl.search.cpsat.solve import alike_layers, canonical_answer, run_cpsat
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
-from puzzledsl.search.repair import find_incumbent
 from puzzledsl.search.portfolio.branching import Branching, LabelSetting, Ledger, beam
 from puzzledsl.search.portfolio.cases import NAME, Cases, by_cases, cases_of
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Outcome, Presolved, Problem, is_unfinished, presolve
 from puzzledsl.search.problem.paths import paths_of
+from puzzledsl.search.repair import find_incumbent
 
 # labels of a first turn, with a decision diagram and without: there label setting nearly always does
 LABELS, FREE_LABELS = 10_000, 200_000

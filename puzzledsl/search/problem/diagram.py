@@ -167,15 +167,6 @@ class _Attempt:
         """Sort key: finished attempts first, then fewer transitions, then fewer states."""
         return self.tables is None, self.steps, self.widest
 
-    def layers(self, part: int) -> list[int]:
-        """Return the layers of a formula in the order of the stages."""
-        return sorted(places_of(self.pool.layers[part]), key=self.order.index)
-
-    def span(self, part: int) -> tuple[int, int]:
-        """Return the stages of a formula's first and last layer."""
-        stages = [self.order.index(layer) for layer in places_of(self.pool.layers[part])]
-        return min(stages), max(stages)
-
     def build(self, parts: Sequence[int]) -> _Attempt:
         """Build the automata and their product, as long as work and time allow."""
         begins: list[list[Automaton]] = [[] for _ in self.order]
@@ -194,11 +185,11 @@ class _Attempt:
 
     def _automaton(self, formula: int, most: int) -> Automaton | None:
         """Build the automaton of a formula; None if the pool's work exceeds `most`, or will, or the deadline passes."""
-        pool, layers = self.pool, self.layers(formula)
+        pool, place = self.pool, self.order.index
+        layers = sorted(places_of(pool.layers[formula]), key=place)
+        ends = place(layers[0]), place(layers[-1])
         if len(layers) == 2:
-            return Automaton(
-                dict(zip(layers, self._of_two(formula, *layers), strict=True)), *self.span(formula)
-            )
+            return Automaton(dict(zip(layers, self._of_two(formula, *layers), strict=True)), *ends)
         masks = pool.masks([formula])
         states, tables = {formula: 0}, {}
         for passed, layer in enumerate(layers):
@@ -221,7 +212,7 @@ class _Attempt:
                 return None
             tables[layer] = table[:, own]
             states = after
-        return Automaton(tables, *self.span(formula))
+        return Automaton(tables, *ends)
 
     def _of_two(self, formula: int, first: int, second: int) -> tuple[Ints, Ints]:
         """Return the transitions of a formula on two layers, from its truth table: however it is written, it costs the same."""

@@ -161,11 +161,7 @@ class Problem:
     def is_feasible(self, chosen: Ints) -> bool:
         """True if the chosen columns satisfy every row and formula."""
         within = bool((self.matrix[:, chosen].sum(axis=1) <= self.limits).all())
-        return within and self.meets_formulas(chosen)
-
-    def meets_formulas(self, chosen: Ints) -> bool:
-        """True if every formula holds and positions in runs of dropped layers are consecutive."""
-        return bool(self.meeting_formulas(chosen[None, :])[0])
+        return within and bool(self.meeting_formulas(chosen[None, :])[0])
 
     def meeting_formulas(self, chosen: Ints) -> Mask:
         """Return the mask of answers [answer][layer] that meet every formula and have consecutive positions in runs."""

@@ -169,7 +169,7 @@ def test_dropped_layers_are_numbered_in_order(period: int) -> None:
             right &= position == count
         seen += right
         assert allowed(model, {c: int(c in chosen) for c in range(len(columns))}) == right
-        assert problem.meets_formulas(np.array(chosen)) == right
+        assert problem.meeting_formulas(np.array([chosen]))[0] == right
     assert seen == 2**4
 
 

@@ -421,8 +421,8 @@ def test_numbering_gives_each_choice_its_one_order() -> None:
         chosen = columns.start[:-1] + rng.integers(0, columns.sizes)
         numbered = columns.numbered(chosen)
         assert (numbered >= 0).all() and problem.choice(numbered) == problem.choice(chosen)
-        assert problem.meets_formulas(numbered) and meets(replace(problem, rows=()), numbered)
-        assert problem.meets_formulas(chosen) == np.array_equal(chosen, numbered)
+        assert problem.meeting_formulas(numbered[None, :])[0] and meets(replace(problem, rows=()), numbered)
+        assert problem.meeting_formulas(chosen[None, :])[0] == np.array_equal(chosen, numbered)
 
 
 def test_without_neighbours_that_can_be_dropped_nothing_is_numbered() -> None:

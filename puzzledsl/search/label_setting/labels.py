@@ -266,3 +266,15 @@ def best_of_each(keys: Ints, goal: Ints, places: Ints) -> Ints:
         first = np.concatenate([[True], group[ranked][1:] != group[ranked][:-1]])
         return np.sort(order[ranked[first]])
     return np.sort(order[best])
+
+
+def best_so_far(use: Ints, states: Ints, goal: Ints, places: Ints) -> Ints:
+    """Return the models that are better than all others of their state with as little use, by objective, then place."""
+    models = len(goal)
+    rank = np.empty(models, dtype=np.int64)
+    rank[np.lexsort((*places[::-1], goal))] = np.arange(models)
+    order = np.lexsort((rank, use, states))
+    ranked = rank[order] - models * states[order]  # each state's are below those of the states before
+    least = np.minimum.accumulate(ranked)
+    new = np.concatenate([[True], least[1:] < least[:-1]])
+    return np.sort(order[new])

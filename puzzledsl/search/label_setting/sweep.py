@@ -1,10 +1,10 @@
 """Label setting for the resource-constrained shortest path (Irnich & Desaulniers 2005), one layer at a time, as arrays.
 
 A label is a partial assignment that may still become a good answer. It is pruned if a resource exceeds its limit (see
-`labels.py`), or if a label with the same use of every row dominates it: one with a lower objective, or with the same one and
-first in the order of the space. So the canonical best answer is never pruned. If a layer has too many labels, the most promising
-are extended first and the others wait; answers found meanwhile prune some of these. With a `width`, waiting labels are discarded
-(beam search), which finds good answers fast and proves nothing.
+`labels.py`), or if a label with the same use of every row (with one row: no more of it) dominates it: one with a lower objective,
+or with the same one and first in the order of the space. So the canonical best answer is never pruned. If a layer has too many
+labels, the most promising are extended first and the others wait; answers found meanwhile prune some of these. With a `width`,
+waiting labels are discarded (beam search), which finds good answers fast and proves nothing.
 
 Meet in the middle: the last layers have the near-tied choices that use up the rest of the budgets, where label setting has the
 most labels. After many labels, suffixes over the last layers are listed and looked up by resource use (orthogonal range search).
@@ -29,6 +29,7 @@ from puzzledsl.search.label_setting.labels import (
     Step,
     added,
     best_of_each,
+    best_so_far,
     layout_of,
 )
 from puzzledsl.search.lagrangian.bound import Bound
@@ -369,14 +370,17 @@ class Sweep:
         return i, j, then[labels.states[i], j]
 
     def _undominated(self, labels: Labels) -> Labels:
-        """Dominance: of labels with equal row sums and equal state, keep the best."""
+        """Dominance: of labels with equal row sums and equal state, keep the best; with one row, of those with no more of it."""
         if self.pause > 0 or len(labels) < 2:
             self.pause -= 1
             return labels
         keys = labels.sums[: self.resources.rows]
-        if labels.stage < self.layout.stages:
-            keys = np.vstack([keys, labels.states])
-        keep = best_of_each(keys, labels.goal, labels.words)
+        if len(keys) == 1:
+            keep = best_so_far(keys[0], labels.states, labels.goal, labels.words)
+        else:
+            if labels.stage < self.layout.stages:
+                keys = np.vstack([keys, labels.states])
+            keep = best_of_each(keys, labels.goal, labels.words)
         if len(keep) > (1 - WORTH) * len(labels):
             self.pause = PAUSE
         return labels if len(keep) == len(labels) else labels.only(keep)

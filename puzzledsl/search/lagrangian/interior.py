@@ -163,9 +163,9 @@ def _solver(relaxation: Relaxation, at: Point) -> Callable[[Floats, Floats, Floa
         right = relaxation.rows @ free + weighted @ rest - short
         right += spares / at.prices - excesses / at.below
         try:
-            prices = np.linalg.solve(matrix, right)
+            prices: Floats = np.linalg.solve(matrix, right).astype(np.float64)
         except np.linalg.LinAlgError:
-            prices = np.linalg.lstsq(matrix, right, rcond=None)[0]
+            prices = np.linalg.lstsq(matrix, right, rcond=None)[0].astype(np.float64)
         y = rest + (prices @ weighted) / weight
         z = off - relaxation.spread(y) + prices @ relaxation.rows
         return Point(

@@ -185,9 +185,9 @@ class _Attempt:
 
     def _automaton(self, formula: int, most: int) -> Automaton | None:
         """Build the automaton of a formula; None if the pool's work exceeds `most`, or will, or the deadline passes."""
-        pool, place = self.pool, self.order.index
-        layers = sorted(places_of(pool.layers[formula]), key=place)
-        ends = place(layers[0]), place(layers[-1])
+        pool, stage = self.pool, self.order.index
+        layers = sorted(places_of(pool.layers[formula]), key=stage)
+        ends = stage(layers[0]), stage(layers[-1])
         if len(layers) == 2:
             return Automaton(dict(zip(layers, self._of_two(formula, *layers), strict=True)), *ends)
         masks = pool.masks([formula])

@@ -209,16 +209,15 @@ def _check(tables: Tables, layers: Sequence[Assignment], batches: Mapping[str, i
     chosen_layers = layers_of_child(layers)
     if len(chosen_layers) != len(tables.layers):
         raise ValueError(f"{len(chosen_layers)} layers are chosen, the parent has {len(tables.layers)}")
-    for site, known in ({} if tables.ends is None else dict(tables.ends)).items():
-        name, names = getattr(ends_of_child(layers), site), [end.name for end in known]
-        if name not in names:
-            raise ValueError(f"the {site} may not be {name!r}; it may be {', '.join(names)}")
-    for index, (chosen, choice) in enumerate(zip(chosen_layers, tables.layers, strict=True)):
-        for part in ("attention", "ffn"):
-            name, names = getattr(chosen, part), [a.name for a in getattr(choice, part)]
+    whole = chosen_layers if tables.ends is None else (*chosen_layers, ends_of_child(layers))
+    for index, (choice, offered) in enumerate(zip(whole, tables.offered, strict=True)):
+        for (site, name), names in zip(choice, offered, strict=True):
             if name not in names:
-                offered = ", ".join(names)
-                raise ValueError(f"layer {index} may not have {part} {name!r}; it may have {offered}")
+                verb, of_layer = ("have", f" {site}") if index < len(chosen_layers) else ("be", "")
+                what = f"layer {index}" if of_layer else f"the {site}"
+                raise ValueError(
+                    f"{what} may not {verb}{of_layer} {name!r}; it may {verb} {', '.join(names)}"
+                )
     for scenario, batch in batches.items():
         if scenario not in tables.scenarios:
             known = ", ".join(tables.scenarios) or "none"

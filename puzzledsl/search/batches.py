@@ -27,7 +27,6 @@ GUESS_GAP = 2e-3
 FEW_LABELS, LITTLE_WORK = 50_000, 0.1  # labels and CP-SAT seconds of a box's first try, if others wait
 MORE = 8  # growth of the effort from one try to the next
 SOME = 2  # columns per layer up to which a box is solved at once
-REACHES = (1, 3, 8)  # limits of successive solves, in eighths of the way from the bound to the best answer
 NARROW = 16  # a box is narrow, so that its relaxation is tight, if its batches differ by at most 1/16
 
 Floors = dict[Box, int]  # proven lower bounds on the sums of boxes
@@ -138,7 +137,10 @@ class _Search:
         problem, effort = entry.problem, self.effort
         if not all(box.is_single for box in self.problems.boxes):
             effort = _short(effort, entry.tries)
-        outcome, preferred = self.sought(entry, effort, canonical=self.canonical)
+        floor, most = self.floors.get(entry.box), self.at_most(entry)
+        outcome, preferred = minimise_in_order(
+            problem, effort, floor, entry.bound, most, canonical=self.canonical
+        )
         if not outcome.proven and effort != self.effort and self.effort.left_s > 0:
             self.attempt(problem, outcome, entry.box)
             rank = entry.rank
@@ -155,8 +157,9 @@ class _Search:
 
     def solve_relaxed(self, entry: Entry) -> None:
         """Solve the relaxation of a box: prune it, or try its answer and add its batches and the box's halves."""
-        plain = replace(entry, problem=replace(entry.problem, preferences=()))
-        outcome, _ = self.sought(plain, _short(self.effort, 0), canonical=False)
+        plain, floor = replace(entry.problem, preferences=()), self.floors.get(entry.box)
+        effort, most = _short(self.effort, 0), self.at_most(entry)
+        outcome = minimise(plain, effort, False, at_least=floor, bound=entry.bound, at_most=most)
         if outcome.infeasible:
             self.leave_out(entry, outcome.bound)
             return
@@ -168,20 +171,6 @@ class _Search:
             self.add(box, rank)
         for half in entry.box.halves():
             self.add(half, rank)
-
-    def sought(
-        self, entry: Entry, effort: Effort, *, canonical: bool
-    ) -> tuple[Outcome, tuple[Fraction, ...]]:
-        """Solve a box's problem among answers that may beat the incumbent. Return the outcome and the preferences' ranks."""
-        floor = self.floors.get(entry.box)
-        for limit in self.limits(entry):
-            outcome, preferred = minimise_in_order(
-                entry.problem, effort, floor, entry.bound, limit, canonical=canonical
-            )
-            if not outcome.infeasible:
-                break
-            floor = outcome.bound if floor is None or outcome.bound is None else max(floor, outcome.bound)
-        return outcome, preferred
 
     def attempt(self, problem: Problem, outcome: Outcome, near: Box) -> Box | None:
         """Take a model as an answer if it is feasible at the batches that it runs at. Return these, or None if there are none."""
@@ -235,7 +224,9 @@ class _Search:
             if box in self.solved or not self.may_win(entry):
                 continue
             narrow = all((high - low) * NARROW <= low for low, high in zip(box.low, box.high, strict=True))
-            if box.is_single or (narrow and len(self.limits(entry)) == 1):
+            if narrow and (most := self.at_most(entry)) is not None and entry.bound is not None:
+                narrow = int(entry.bound.within(most).sum()) <= SOME * entry.problem.columns.layers
+            if box.is_single or narrow:
                 yield entry
             else:
                 for half in box.halves():
@@ -295,15 +286,6 @@ class _Search:
             return rank > limit or (rank == limit and not ties)
 
         return least + bisect_left(range(least, most + 1), True, key=loses) - 1
-
-    def limits(self, entry: Entry) -> list[int | None]:
-        """Return the limits for successive solves of a box: low first where many columns are left, `at_most` last."""
-        most, bound = self.at_most(entry), entry.bound
-        if most is None or bound is None:
-            return [most]
-        if int(bound.within(most).sum()) <= SOME * entry.problem.columns.layers:
-            return [most]
-        return [*dict.fromkeys(bound.value + (most - bound.value) * n // 8 for n in REACHES)]
 
 
 def _short(effort: Effort, tries: int) -> Effort:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -48,11 +47,21 @@ def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:
         unreadable = ScoreTableUnreadable(declared, path=shown, reason=error.reason, help=error.help)
         raise DiagnosticError(unreadable) from error
     help = f"the first line is `layer,attention,ffn,{score.name}`"
-    for problem in _header_problems(table.names, score.name):
+    keys = (*long_table.KEYS, *long_table.MORE_KEYS, *long_table.END_KEYS)
+    own = [n for n in table.names if n and n not in keys and not COST_COLUMN.fullmatch(n)]
+    wrong = [*long_table.header_problems(table.names)]
+    if (
+        not wrong and score.name not in table.names and len(own) != 1
+    ):  # it is not clear which column has the scores
+        near = closest(score.name, own)
+        meant = f": did you mean `score {near}`?" if near else ""
+        listed = f"none of its columns {', '.join(own)} is named `{score.name}`{meant}"
+        wrong = [listed if own else "there is no score column"]
+    for problem in wrong:
         sink.add(ScoreTableUnreadable(declared, path=shown, reason=problem, help=help))
     if not sink.has_errors:
         problems = long_table.CellProblems(table, declared, sink, ScoreTableCell)
-        reader = _Reader(table, score.name, space, problems)
+        reader = _Reader(table, score.name if score.name in table.names else own[0], space, problems)
         for line in table.lines:
             reader.enter(line)
         problems.report()
@@ -65,36 +74,13 @@ def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:
     )
 
 
-def _own_columns(names: Sequence[str]) -> list[str]:
-    return [
-        n
-        for n in names
-        if n
-        and n not in (*long_table.KEYS, *long_table.MORE_KEYS, *long_table.END_KEYS)
-        and not COST_COLUMN.fullmatch(n)
-    ]
-
-
-def _header_problems(names: list[str], score: str) -> Iterator[str]:
-    """Yield the mistakes of a header; one of them may be that the score column is not clear."""
-    wrong, own = [*long_table.header_problems(names)], _own_columns(names)
-    yield from wrong
-    if wrong or score in names or len(own) == 1:
-        return
-    near = closest(score, own)
-    meant = f": did you mean `score {near}`?" if near else ""
-    listed = f"none of its columns {', '.join(own)} is named `{score}`{meant}"
-    yield listed if own else "there is no score column"
-
-
 class _Reader:
     """The scores of a table's rows, and those that are missing."""
 
     def __init__(
-        self, table: long_table.LongTable, score: str, space: Space, problems: long_table.CellProblems
+        self, table: long_table.LongTable, column: str, space: Space, problems: long_table.CellProblems
     ) -> None:
-        self.table, self.problems = table, problems
-        self.column = score if score in table.names else _own_columns(table.names)[0]
+        self.table, self.column, self.problems = table, column, problems
         self.places = [table.names.index(key) for key in (*long_table.KEYS, self.column)]
         self.offered = [([a.name for a in c.attention], [f.name for f in c.ffn]) for c in space.layers]
         self.names: dict[Site, list[str]] = {

@@ -215,7 +215,7 @@ PARENTS_OWN = {"parent_ratio": Fraction(1)}
 ALL = Fraction(1)  # size of the step that drops a requirement
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Step:
     """A statement whose bound moves to the best value that is reachable; or that is dropped (`written` is None).
 
@@ -224,9 +224,9 @@ class Step:
 
     size: Fraction
     group: Group
-    written: Written | None = None
-    proven: bool = True
-    model: Found | None = None
+    written: Written | None = field(default=None, compare=False)
+    proven: bool = field(default=True, compare=False)
+    model: Found | None = field(default=None, compare=False)
 
 
 def explained(problems: Problems, result: SearchResult, effort: Effort) -> SearchResult:
@@ -267,11 +267,7 @@ def reach(feasibility: Feasibility, group: Group, kept: Kept) -> Step:
     senses += ["minimize"] if requirement.op in ("<=", "<", "==") else []
     senses += ["maximize"] if requirement.op in (">=", ">", "==") else []
     found = [_nearest(feasibility, group, kept, requirement, sense) for sense in senses]
-    return min((step for step in found if step is not None), key=_by_size, default=dropped)
-
-
-def _by_size(step: Step) -> tuple[Fraction, Group]:
-    return step.size, step.group
+    return min((step for step in found if step is not None), default=dropped)
 
 
 def _nearest(
@@ -344,7 +340,7 @@ def smallest_relaxation(
     for number, group in enumerate(free):  # in half of the time: what is reached is solved then
         own = replace(feasibility, effort=effort.share(1 / (2 * len(free) - number)))
         single.append(known.get(group) or reach(own, group, every - set(group)))
-    single.sort(key=_by_size)
+    single.sort()
     dropped = [Step(ALL, step.group) for step in single if step.written is not None]
     for step in (*single, *dropped):  # an equation may have no exact literal, and must be dropped
         shown = _solved(problems, [step], effort)
@@ -361,7 +357,7 @@ def _in_turn(feasibility: Feasibility, groups: Sequence[Group]) -> Relaxation | 
             return None
         own = replace(feasibility, effort=effort.share(0.5))
         members = members_of(groups)
-        smallest = min((reach(own, g, members - set(g)) for g in groups), key=_by_size)
+        smallest = min(reach(own, g, members - set(g)) for g in groups)
         again = smallest.group in steps  # moved before and in conflict again: drop it
         steps[smallest.group] = Step(ALL, smallest.group) if again else smallest
         feasibility = Feasibility(_relaxed(problems, steps.values()), effort)

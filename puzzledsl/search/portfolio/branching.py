@@ -101,7 +101,9 @@ def bound_enough(goal: Goal, value: int, bound: int, gap: float) -> int:
 SWEEPS = "label setting"
 BEAM = 100  # labels per layer of a beam search for a first answer
 FIRST_CORE = 4  # average columns per layer of the first sweep, if no answer is known
-FIRST_REACH = 0.03  # first limit, as a share of the way from the bound to the first known answer
+FIRST_REACH = (
+    0.03  # first limit, as a share of the way from the bound to the first known answer, or to the limit
+)
 FURTHER = 2  # growth of the reach from one sweep to the next
 FAR = 4  # the same, if no answer is known
 
@@ -122,10 +124,9 @@ class LabelSetting:
 
     def __post_init__(self) -> None:
         ledger, bound = self.ledger, self.ledger.bound
-        if ledger.at_most is not None:
-            self.reach = max(0, ledger.at_most - bound.value)
-        elif ledger.value is not None:
-            self.reach = int((ledger.value - bound.value) * FIRST_REACH)
+        most = ledger.at_most if ledger.value is None else ledger.value
+        if most is not None:
+            self.reach = max(0, int((most - bound.value) * FIRST_REACH))
         else:
             slack = np.sort(bound.slack)
             at = int(slack[min(FIRST_CORE * ledger.problem.columns.layers, len(slack) - 1)])
@@ -218,7 +219,7 @@ class _Node:
 
 @dataclass(slots=True, eq=False)
 class Branching:
-    """The branch-and-bound engine of the portfolio, for problems whose diagram has stages (else `usable` is False)."""
+    """The branch-and-bound engine of the portfolio, for problems whose diagram has stages."""
 
     ledger: Ledger
     waiting: list[tuple[int, int, _Node]] = field(default_factory=list)
@@ -226,11 +227,8 @@ class Branching:
     usable: bool = True
 
     def __post_init__(self) -> None:
-        problem = self.ledger.problem
-        self.usable = paths_of(problem) is not None
-        if self.usable:
-            bound = self.ledger.bound
-            self._put(_Node(problem, np.arange(len(problem.columns)), bound), bound.value)
+        problem, bound = self.ledger.problem, self.ledger.bound
+        self._put(_Node(problem, np.arange(len(problem.columns)), bound), bound.value)
 
     def run(self, labels: int) -> bool:
         """Process nodes for work worth `labels` labels. Return True if the ledger's answer is then proven."""

@@ -85,15 +85,6 @@ class Diagram:
             tables = [step[:, None]]
         return replace(Diagram.reduced(order, tables, classes[keep]), whole=self.whole)
 
-    def live_columns(self, columns: Columns) -> Mask:
-        """Return the mask of columns that are on a path."""
-        keep = np.ones(len(columns), dtype=np.bool_)
-        for layer, table in zip(self.order, self.next, strict=True):
-            here = columns.span(layer)
-            live: Mask = np.asarray((table >= 0).any(axis=0))
-            keep[here] = live[self.classes[here]]
-        return keep
-
 
 def diagram_of(
     columns: Columns, formulas: Sequence[Formula], quick: bool = False, deadline: float = inf

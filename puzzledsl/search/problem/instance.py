@@ -247,5 +247,8 @@ def presolve(problem: Problem, quick: bool = False, deadline: float = inf) -> Pr
         return None
     if diagram is not problem.diagram:
         problem = replace(problem, diagram=diagram)
-    live = diagram.live_columns(problem.columns)
+    live = np.ones(len(problem.columns), dtype=np.bool_)
+    for layer, table in zip(diagram.order, diagram.next, strict=True):
+        here = problem.columns.span(layer)
+        live[here] = (table >= 0).any(axis=0)[diagram.classes[here]]
     return Presolved(problem.only(live), origin[live])

@@ -63,9 +63,9 @@ def test_fewer_columns_leave_the_paths_through_them(figures: str) -> None:
         for model in every_model(part.columns)[::3]:
             assert on_a_path(part.diagram, model) == on_a_path(problem.diagram, origin[model]), seed
         if part.diagram.feasible:
-            live = part.diagram.live_columns(part.columns)
+            live = presolve(part)
             used = {c for m in every_model(part.columns) if on_a_path(part.diagram, m) for c in m.tolist()}
-            assert set(live.nonzero()[0].tolist()) == used, seed
+            assert live is not None and set(live.origin.tolist()) == used, seed
 
 
 @pytest.mark.parametrize("figures", FIGURES)

@@ -81,7 +81,14 @@ def solve_baseline(
         case "greedy":
             found = best_of(problems, _by_greed(problems))
         case "uniform" | "uniform_width":
-            models = uniform_models(problems.builder, widths_only=kind == "uniform_width")
+            wanted = dict.fromkeys(
+                (c.attention, c.ffn) for c in layers_of_child(problems.builder.columns.choices)
+            )
+            if kind == "uniform_width":  # blocks that drop nothing
+                kinds = {a.name: a.kind for c in tables.layers for a in (*c.attention, *c.ffn)}
+                wanted = {w: None for w in wanted if {kinds[name] for name in w} <= {"parent", "gqa", "mlp"}}
+            blocks = (LayerAssignment(attention=a, ffn=f) for a, f in wanted)
+            models = [closest(problems.builder, block) for block in blocks]
             found = best_of(problems, product(problems.boxes, models))
         case "block_influence" | "angular_run":
             found = fewest_drops(problems, kind)
@@ -171,15 +178,6 @@ def closest(builder: Builder, wanted: LayerAssignment) -> Model:
     distance = np.array([*map(apart, columns.layer_of.tolist(), columns.choices)], dtype=np.int64)
     ends = pairwise(columns.start.tolist())
     return tuple(columns.choices[begin + int(np.argmin(distance[begin:end]))] for begin, end in ends)
-
-
-def uniform_models(builder: Builder, *, widths_only: bool = False) -> tuple[Model, ...]:
-    """Return, for each block of the space, the model closest to it in every layer. `widths_only`: blocks that drop nothing."""
-    wanted = dict.fromkeys((c.attention, c.ffn) for c in layers_of_child(builder.columns.choices))
-    if widths_only:
-        kinds = {a.name: a.kind for c in builder.tables.layers for a in (*c.attention, *c.ffn)}
-        wanted = {pair: None for pair in wanted if {kinds[name] for name in pair} <= {"parent", "gqa", "mlp"}}
-    return tuple(closest(builder, LayerAssignment(attention=a, ffn=f)) for a, f in wanted)
 
 
 def _by_greed(problems: Problems) -> Iterator[tuple[Box, Model]]:

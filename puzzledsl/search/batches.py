@@ -1,7 +1,6 @@
 """Branch and bound over boxes of batches (Land & Doig 1960): best answers, with preferences, and several diverse ones.
 
-The box with the best bound is solved if it is single, else split. Boxes that cannot beat the best answer so far are pruned. The
-prices of a box start from those of the box before.
+The box with the best bound is solved if it is single, else split. Boxes that cannot beat the best answer so far are pruned.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from fractions import Fraction
 
 from puzzledsl.ir.tables import Assignment
 from puzzledsl.search.effort import Effort
-from puzzledsl.search.lagrangian.bound import Bound, carried, lagrangian_bound
+from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
 from puzzledsl.search.portfolio.minimise import NONE, minimise
 from puzzledsl.search.problem.box import Box
-from puzzledsl.search.problem.columns import Floats, Ints
+from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import INFINITE, Outcome, Problem, Row
 from puzzledsl.search.problem.problem import Problems, without_larger
 
@@ -93,7 +92,6 @@ class _Search:
         self.in_time = True  # all boxes were looked at, and those that were solved were finished
         self.guesses, self.proved_by, self.upwards = 0, "", False
         self.queue: list[Entry] = []
-        self.last: tuple[Problem, Floats] | None = None  # last bounded problem, with good prices for it
         self.settled: list[Fraction] = []  # lower bounds on the ranks of models in boxes that are done
         self.solved: set[Box] = set()
         if len(problems.boxes) == 1 and problems.boxes[0].is_single:  # its solver bounds it
@@ -201,14 +199,10 @@ class _Search:
         self.upwards = problem.goal.upwards
         if (problem.columns.least(problem.matrix).sum(axis=1) > problem.limits).any():
             return  # some row alone is infeasible
-        prices = None  # the last ones in this problem's units, if it has the same rows
-        if self.last is not None and len(self.last[0].rows) == len(problem.rows):
-            prices = carried(self.last[1], self.last[0], problem)
-        bound = lagrangian_bound(problem, prices)
+        bound = lagrangian_bound(problem)
         if not bound.infeasible:
             rank = max(rank, problem.goal.rank(max(bound.value, self.floors.get(box, bound.value))))
             heapq.heappush(self.queue, Entry(rank, box.low, box, problem, bound))
-            self.last = problem, bound.float_prices
 
     def entries(self) -> Iterator[Entry]:
         """Yield the boxes to solve, single or narrow, until no box can have a better answer or time is up."""

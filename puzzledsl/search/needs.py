@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from puzzledsl.ir import nodes
@@ -43,21 +43,3 @@ def influence_of(
     influence = scores[name].influence if name is not None and name in scores else None
     layers = program.spaces[search.space].layers
     return None if influence is None or len(influence.layers) != len(layers) else influence
-
-
-def placed_linears(search: nodes.Search) -> Iterator[tuple[nodes.Linear, nodes.Where]]:
-    """Yield every linear expression of a search with its source location (for the objective, the search's)."""
-    yield search.objective, search.where
-    for requirement in search.requirements:
-        if isinstance(requirement, nodes.LinearRequirement):
-            yield requirement.left, requirement.where
-    for preference in search.preferences:
-        yield preference.goal, preference.where
-
-
-def is_amount(linear: nodes.Linear) -> bool:
-    """True if an expression is negative for no child: it adds up costs, counts and figures."""
-    terms = linear.terms
-    return linear.constant >= 0 and all(
-        w.coefficient >= 0 and not isinstance(w.term, nodes.ScoreTerm | nodes.TableTerm) for w in terms
-    )

@@ -19,7 +19,16 @@ from puzzledsl.costs.metrics import fits
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.facts import fact, untied_params
 from puzzledsl.ir.layer_runs import Run, dropped_names
-from puzzledsl.ir.nodes import Baseline, EndsChoice, LayerChoice, MetricTerm, Program, Search, Shape
+from puzzledsl.ir.nodes import (
+    Baseline,
+    EndsChoice,
+    LayerChoice,
+    LinearRequirement,
+    MetricTerm,
+    Program,
+    Search,
+    Shape,
+)
 from puzzledsl.ir.references import drops_by_influence, influence_score
 from puzzledsl.ir.tables import (
     PARENT,
@@ -32,7 +41,7 @@ from puzzledsl.ir.tables import (
     ScoreTable,
 )
 from puzzledsl.search import errors
-from puzzledsl.search.needs import influence_of, needed, placed_linears
+from puzzledsl.search.needs import influence_of, needed
 
 Part = SubBlock | EndName | Literal["pairs"]
 
@@ -201,28 +210,17 @@ def _mistakes(
         cells = (value for part in parts for value in part.values())
         if not all(map(math.isfinite, (table.offset, *(run.value for run in table.runs), *cells))):
             yield errors.Unbounded(where, what=f"score `{name}`", name=search.name)
-    yield from _unknown_metrics(search, costs)
-    layers = program.spaces[search.space].layers
-    offered = [({a.name for a in c.attention}, {f.name for f in c.ffn}) for c in layers]
-    for name in sorted(needs.scenarios & costs.scenarios.keys()):
-        for at_batch in costs.scenarios[name]:
-            for alternative, layer in _not_costed(at_batch, offered):
-                yield errors.AlternativeNotCosted(where, name=name, alternative=alternative, layer=layer)
-
-
-def _unknown_metrics(search: Search, costs: CostTable) -> Iterator[errors.MetricUnknown]:
-    """Yield a diagnostic for each metric in a search that its scenario's costs do not have, at its source location."""
-    for linear, where in placed_linears(search):
-        for term in (weighted.term for weighted in linear.terms):
-            if not isinstance(term, MetricTerm):
-                continue
-            if any(term.metric in c.unknown for c in costs.scenarios.get(term.scenario, ())):
-                dimension = DIMENSIONS.get(term.metric)
-                unit = "bytes" if dimension == BYTES else "us"
-                column = f"{term.metric}[{unit}]" if dimension else "latency[us]"
-                yield errors.MetricUnknown(
-                    span_of(where), scenario=term.scenario, metric=term.metric, column=column
-                )
+    placed = [(search.objective, search.where), *((p.goal, p.where) for p in search.preferences)]
+    placed += [(r.left, r.where) for r in search.requirements if isinstance(r, LinearRequirement)]
+    for term, at in ((weighted.term, at) for linear, at in placed for weighted in linear.terms):
+        if isinstance(term, MetricTerm) and any(
+            term.metric in c.unknown for c in costs.scenarios.get(term.scenario, ())
+        ):
+            dimension = DIMENSIONS.get(term.metric)
+            column = (
+                f"{term.metric}[{'bytes' if dimension == BYTES else 'us'}]" if dimension else "latency[us]"
+            )
+            yield errors.MetricUnknown(span_of(at), scenario=term.scenario, metric=term.metric, column=column)
 
 
 def _not_costed(

@@ -1,12 +1,9 @@
 """CP-SAT on a problem: its model, one solve, and the canonical answer, which is the lexicographically first of all best ones.
 
-The model has a Boolean for each column, the rows, and the formulas in normal form. A part of a formula that is required becomes
-clauses, or a linear constraint of the columns' own Booleans. A part inside a disjunction or a count has a helper Boolean: one
-that implies it, or, for the upper limit of a count, one that it implies. A literal is a variable v, or -v - 1 for its negation.
-
-If layers have equal costs and scores (for example, when parameters are the objective), every permutation of an answer is an
-answer, and CP-SAT proves nothing with a Boolean for each column. So layers that are alike may be counted: then the model has an
-integer for each choice, the number of these layers that take it, and their columns' Booleans are 0.
+The model has a Boolean for each column, the rows, and the formulas in normal form: a part that is required becomes clauses or a
+linear constraint, a part inside a disjunction or a count has a helper Boolean. A literal is a variable v, or -v - 1 for its
+negation. Layers of equal costs and scores make every permutation of an answer an answer, so they may be counted: then the model
+has an integer for each choice, the number of these layers that take it, and their columns' Booleans are 0.
 """
 
 from __future__ import annotations

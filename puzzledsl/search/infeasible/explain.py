@@ -1,12 +1,10 @@
 """Explanation of an infeasible search: its conflict, the best reachable value of each requirement, the smallest relaxation.
 
-The conflict is an irreducible infeasible set by deletion filter (Chinneck & Dravnieks 1991), on an oracle of feasibility with
-memory. Drop a statement; if the rest is still infeasible, it stays dropped. A model that was found decides every subset of the
-requirements that it meets; a refuted set decides every superset. A new question goes first to the Lagrangian relaxation, which
-often proves infeasibility and names the rows it needed, and to a repaired incumbent. The solver decides the rest, by minimising
-one row. CP-SAT's assumption literals are no alternative: on such rows they are slow and their cores wrong.
-
-A relaxation moves one bound of each conflict as far as necessary. The relaxed search is solved to verify it.
+The conflict is an irreducible infeasible set by deletion filter (Chinneck & Dravnieks 1991), on an oracle with memory: a model
+that was found decides every subset of the requirements that it meets, a refuted set every superset. A new question goes first
+to the Lagrangian relaxation, which names the rows it needed, and to a repaired incumbent; then the solver minimises one row.
+(CP-SAT's assumption literals are slow on such rows, and their cores wrong.) A relaxation moves one bound of each conflict, as
+far as necessary, and is solved to verify it.
 """
 
 from __future__ import annotations
@@ -19,14 +17,23 @@ from typing import Literal
 import numpy as np
 
 from puzzledsl.ir.logic import holds
-from puzzledsl.ir.nodes import And, Baseline, LinearRequirement, LogicRequirement, Requirement, Search, Where
+from puzzledsl.ir.nodes import (
+    And,
+    Baseline,
+    LinearRequirement,
+    LogicRequirement,
+    Requirement,
+    ScoreTerm,
+    Search,
+    TableTerm,
+    Where,
+)
 from puzzledsl.ir.tables import Assignment, Change, ConflictItem, Relaxation, SearchResult
 from puzzledsl.search.answer import best_meeting_all, checked
 from puzzledsl.search.batches import Found, best_of
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.infeasible.verdicts import Written, in_users_unit
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
-from puzzledsl.search.needs import is_amount
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.instance import Problem, Row, presolve
@@ -292,8 +299,12 @@ def _nearest(
         with_side = search.model_copy(update={"requirements": (*search.requirements, side)})
         problems = replace(problems, builder=problems.builder.for_search(with_side))
     builder = problems.builder
-    alone = all(box.is_single for box in problems.boxes)
-    divided = requirement.parent_ratio is not None and (alone or is_amount(requirement.left))
+    left, divided = requirement.left, requirement.parent_ratio is not None
+    if not all(
+        box.is_single for box in problems.boxes
+    ):  # costs, counts and figures are negative for no child
+        free = (w for w in left.terms if w.coefficient < 0 or isinstance(w.term, ScoreTerm | TableTerm))
+        divided &= left.constant >= 0 and not any(free)
 
     def aimed(problem: Problem, box: Box) -> Problem:
         goal = goal_of(builder, requirement.left, sense, box)

@@ -1,11 +1,9 @@
-"""Labels of a sweep (partial assignments) as arrays, dominance among them, and the resources that limit them.
+"""Labels of a sweep (partial assignments) as arrays, dominance among them, and the resources that limit them, in exact integers.
 
-Resources are the rows, and several priced objectives as surrogate constraints (Glover 1968).
-An answer with an objective up to `most` satisfies every row, and so every priced objective, too:
-    objective + prices . rows <= most + prices . limits.
-For free layers, each layer's least value is subtracted, so every sum only grows along them. For the stages of a decision diagram,
-the least completion from a state is added instead. So a label above a limit is part of no such answer. All numbers are exact
-integers.
+Resources are the rows, and several priced objectives as surrogate constraints (Glover 1968): an answer with an objective up to
+`most` satisfies every row, and so  objective + prices . rows <= most + prices . limits. For free layers, each layer's least
+value is subtracted, so every sum only grows along them; for the stages of a decision diagram, the least completion from a state
+is added instead. So a label above a limit is part of no such answer.
 """
 
 from __future__ import annotations

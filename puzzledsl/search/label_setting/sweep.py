@@ -1,14 +1,12 @@
 """Label setting for the resource-constrained shortest path (Irnich & Desaulniers 2005), one layer at a time, as arrays.
 
-A label is a partial assignment that may still become a good answer. It is pruned if a resource exceeds its limit (see
-`labels.py`), or if a label with the same use of every row (with one row: no more of it) dominates it: one with a lower objective,
-or with the same one and first in the order of the space. So the canonical best answer is never pruned. If a layer has too many
-labels, the most promising are extended first and the others wait; answers found meanwhile prune some of these. With a `width`,
-waiting labels are discarded (beam search), which finds good answers fast and proves nothing.
+A label is a partial assignment that may still become a good answer. It is pruned if a resource exceeds its limit (`labels.py`),
+or if a label with the same use of every row (with one row: no more of it) is better, or as good and first in the order of the
+space. Of too many labels, the most promising are extended first. With a `width` the others are discarded (beam search).
 
-Meet in the middle: the last layers have the near-tied choices that use up the rest of the budgets, where label setting has the
-most labels. After many labels, suffixes over the last layers are listed and looked up by resource use (orthogonal range search).
-A suffix that completes a label to a good answer nearly exhausts each row that has a price. With prices w,
+Meet in the middle: the last layers have the near-tied choices that use up the rest of the budgets. After many labels, suffixes
+over them are listed and looked up by resource use (orthogonal range search). A suffix that completes a label to a good answer
+nearly exhausts each row that has a price. With prices w,
     slack of the suffix + sum over rows of w . (room left of the row)  <=  room left of the priced objective
 so the candidates lie in a small simplex. Uses are floats in shares of that room, with a tolerance far above their rounding.
 """
@@ -312,11 +310,8 @@ class Sweep:
 
     def _wait(self, labels: Labels) -> None:
         if len(labels):
-            self._hold(labels, int(self.resources.least_goal(self._at_least(labels)).min()))
-
-    def _hold(self, labels: Labels, least: int) -> None:
-        self.waiting.append((labels, least))
-        self.held += labels.sums.size
+            self.waiting.append((labels, int(self.resources.least_goal(self._at_least(labels)).min())))
+            self.held += labels.sums.size
 
     def _together(self) -> int:
         many = TOGETHER if self.suffix_table is None else MANY
@@ -392,9 +387,7 @@ class Sweep:
         order = np.argsort(over.max(axis=0), kind="stable")
         together = self._together()
         if self.width is None:
-            nearest = labels.only(order[together : together + 1])  # by floats, so others may be lower by 1
-            least = int(self.resources.least_goal(self._at_least(nearest))[0]) - 1
-            self._hold(labels.only(order[together:]), least)
+            self._wait(labels.only(order[together:]))
         return labels.only(order[:together])
 
     def _finish(self, labels: Labels) -> None:

@@ -2,13 +2,10 @@
 
     L(price) = sum over layers of min over columns (cost + price . row) - price . limits,   price >= 0
 
-The best prices are the dual solution of the linear relaxation, by an interior-point method. Over paths of a decision diagram,
-they come from Dantzig-Wolfe column generation (1960): a linear program over the paths found so far gives prices, and the cheapest
-path at these is added. Points between the best and the new prices are tried too (in-out separation, Ben-Ameur & Neto 2007),
-because the first programs know few paths.
-
-The bound is then recomputed in exact integers, so rounding cannot make it wrong. A column whose slack exceeds the difference
-between a known answer and the bound is in no better answer (reduced-cost fixing).
+The best prices come from an interior-point method, over paths of a decision diagram from Dantzig-Wolfe column generation
+(1960): a program over the paths found so far gives prices, and the cheapest path at these, and at points between them and the
+best ones (in-out separation, Ben-Ameur & Neto 2007), is added. The bound is then recomputed in exact integers. A column whose
+slack exceeds the difference between a known answer and the bound is in no better answer (reduced-cost fixing).
 """
 
 from __future__ import annotations
@@ -140,11 +137,6 @@ def best_prices(problem: Problem, guess: Floats | None = None) -> Floats:
         prices = max((prices * ray for ray in (1.0, *RAYS)), key=relaxation.bound)
     plain = np.where(prices < NEGLIGIBLE, 0.0, prices)  # tiny prices of slack rows would need large integers
     return np.asarray(plain * units, dtype=np.float64)
-
-
-def carried(prices: Floats, source: Problem, target: Problem) -> Floats:
-    """Convert prices to a guess for another problem with the same rows in other units, for example at another batch."""
-    return np.asarray(prices / scaled_of(source)[1] * scaled_of(target)[1])
 
 
 def scaled_of(problem: Problem) -> tuple[Relaxation, Floats]:

@@ -1,11 +1,8 @@
 """The engines on labels, and the ledger of incumbent and proven lower bound that all engines share.
 
-Iterative deepening of label setting: the limit on the objective grows, so the first answer found is the best.
-
-Best-first branch and bound over the classes of columns in a decision diagram: the Lagrangian bound is that of a mixture of
-paths. Where formulas link many layers, a mixture of two very different paths can be far better than any single path. Branching
-halves the classes of the layer in which cheap paths differ most, and computes new prices for each half. Label setting tries to
-finish each node before it is split.
+Iterative deepening of label setting: the limit on the objective grows, so the first answer found is the best. Best-first branch
+and bound over the classes of columns in a decision diagram: a mixture of two very different paths can be far better than any
+single path, so branching halves the classes of the layer in which cheap paths differ most, with new prices for each half.
 """
 
 from __future__ import annotations

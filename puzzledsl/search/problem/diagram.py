@@ -108,7 +108,7 @@ def diagram_of(
     order = natural if built.tables is not None and built.widest <= FEW_STATES else _frugal(pool, parts)
     if order != natural:
         other = _Attempt(pool, firsts, order, built.work, deadline).build(parts)
-        built = min(built, other, key=_Attempt.size)
+        built = min(built, other, key=lambda each: (each.tables is None, each.steps, each.widest))
     if built.tables is not None:
         return Diagram.reduced(built.order, built.tables, classes)
     alone = diagram_of(columns, ()) if pool.runs else None
@@ -153,10 +153,6 @@ class _Attempt:
     tables: list[Next] | None = None
     widest: int = 1
     steps: int = 0
-
-    def size(self) -> tuple[bool, int, int]:
-        """Sort key: finished attempts first, then fewer transitions, then fewer states."""
-        return self.tables is None, self.steps, self.widest
 
     def build(self, parts: Sequence[int]) -> _Attempt:
         """Build the automata and their product, as long as work and time allow."""

@@ -250,5 +250,5 @@ def presolve(problem: Problem, quick: bool = False, deadline: float = inf) -> Pr
     live = np.ones(len(problem.columns), dtype=np.bool_)
     for layer, table in zip(diagram.order, diagram.next, strict=True):
         here = problem.columns.span(layer)
-        live[here] = (table >= 0).any(axis=0)[diagram.classes[here]]
+        live[here] = np.asarray((table >= 0).any(axis=0))[diagram.classes[here]]
     return Presolved(problem.only(live), origin[live])

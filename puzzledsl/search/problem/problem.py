@@ -297,9 +297,6 @@ def fitting_rows(builder: Builder, box: Box) -> Iterator[Row]:
             vector, limit = beyond
             row = f"{name} {BEYOND} {batch}"
             yield builder.row(row, vector.negated(), -Fraction(limit), True, None)
-        if name in builder.tables.profiles and not builder.tables.larger(name, high):
-            # always satisfied; it keeps the rows equal for all boxes, so that prices carry over from one to another
-            yield Row(f"{name} {BEYOND} any", np.zeros(len(builder.columns), dtype=np.int64), 0)
 
 
 def formulas_of(tables: Tables) -> Iterator[Formula]:

@@ -109,8 +109,7 @@ def as_solved(problems: Problems, solver: str) -> Problems:
 
     def most_params(problem: Problem, box: Box) -> Problem:
         goal = goal_of(problems.builder, PARAMS, "maximize", box)
-        problem = replace(problem, goal=goal, preferences=())
-        return problem if problem.tells_runs else problem.without_runs()
+        return replace(problem, goal=goal, preferences=())
 
     def noops(problem: Problem, _: Box) -> Problem:
         choices = problem.columns.choices

@@ -90,7 +90,6 @@ class _Reader:
         choice = space.ends or EndsChoice()
         self.names["embedding"] = [end.name for end in choice.embedding]
         self.names["head"] = [end.name for end in choice.head]
-        self.accepted = {site: {"", *names} for site, names in self.names.items()}
         self.of_ends: dict[tuple[EndName, str], tuple[float, int]] = {}  # each: score and line number
         self.runs: dict[Run, tuple[float, int]] = {}
         self.rows: tuple[dict[Layer, tuple[float, int]], ...] = ({}, {})  # of all layers, and of one
@@ -158,10 +157,9 @@ class _Reader:
 
     def is_known(self, line: long_table.Line, site: Site, name: str) -> bool:
         """True if an alternative is possible, also one outside the space; else report the mistake."""
-        if name in self.accepted[site] or is_canonical(name, site):
-            self.accepted[site].add(name)
-            return True
         known = self.names[site]
+        if not name or name in known or is_canonical(name, site):
+            return True
         near, listed = closest(name, known), ", ".join(known)
         help = f"did you mean `{near}`?" if near else f"names are as `pzl show` prints them: {listed}"
         self.wrong(line, f"`{name[:40]}` is no {site} alternative of the space", site, help)

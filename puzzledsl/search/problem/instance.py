@@ -191,13 +191,6 @@ class Problem:
         problem = replace(self, diagram=None).only(keep)
         return replace(problem, columns=replace(problem.columns, period=0))
 
-    @cached_property
-    def tells_runs(self) -> bool:
-        """True if columns of one assignment differ in a row, the objective or a preference, so that runs matter."""
-        first = np.maximum.accumulate(np.where(self.columns.position <= 1, np.arange(len(self.columns)), 0))
-        goals = [self.goal.values, *(goal.values for goal in self.preferences), *self.matrix]
-        return any((values != values[first]).any() for values in goals)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:

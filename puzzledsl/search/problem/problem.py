@@ -51,16 +51,12 @@ class Builder:
         self.columns = self.coefficients.columns
         parent: Names = ((PARENT.attention,), (PARENT.ffn,))
         self.parent = Coefficients(tables, [parent] * self.columns.layers)
-        self._formulas: tuple[tuple[nodes.Requirement, ...], tuple[Formula, ...]] = (), ()
         self._diagrams: dict[tuple[Formula, ...], Diagram | None] = {}
 
+    @cached_property
     def formulas(self) -> tuple[Formula, ...]:
-        """Return the requirements on few layers as formulas; found once for a search."""
-        requirements, found = self._formulas
-        if requirements is not self.tables.search.requirements:
-            found = tuple(formulas_of(self.tables))
-            self._formulas = self.tables.search.requirements, found
-        return found
+        """The requirements on few layers as formulas."""
+        return tuple(formulas_of(self.tables))
 
     def tokens(self, scenario: str, batch: int) -> int:
         """Return the number of tokens that a scenario generates at a batch."""
@@ -89,7 +85,7 @@ class Builder:
     def at(self, where: Mapping[str, int] | Box) -> Problem:
         """Build the problem at given batches, or a relaxation of all problems in a box."""
         search, box = self.tables.search, where if isinstance(where, Box) else Box.at(where)
-        formulas = self.formulas()
+        formulas = self.formulas
         local = {formula.requirement for formula in formulas}
         required = (
             self.row(requirement.where.text or f"requirement {index + 1}", *side, index)
@@ -120,6 +116,7 @@ class Builder:
     def for_search(self, search: nodes.Search) -> Builder:
         """Return a builder of another search over the same space and tables, sharing the coefficients computed so far."""
         other = copy(self)
+        other.__dict__.pop("formulas", None)
         other.tables = replace(self.tables, search=search)
         return other
 

@@ -100,7 +100,9 @@ def diagram_of(
     if FALSE in parts:
         return Diagram((), (), classes, feasible=False)
     for layer, masks in pool.masks(parts).items():
-        firsts[layer], classes[columns.span(layer)] = classes_of(sorted(masks), range(columns.sizes[layer]))
+        firsts[layer], classes[columns.span(layer)] = classes_of(
+            frozenset(masks), tuple(range(columns.sizes[layer]))
+        )
     natural = sorted({layer for part in parts for layer in places_of(pool.layers[part])})
     first_try = max(QUICK, QUICK_A_LAYER * len(columns.sizes))
     work = (first_try if quick else WORK) if formulas else NO_LIMIT  # a diagram of runs alone is always built
@@ -183,7 +185,7 @@ class _Attempt:
             if monotonic() > self.deadline:
                 return None
             before = pool.work
-            firsts, own = pool.classes(layer, frozenset(masks[layer]), self.firsts[layer])
+            firsts, own = classes_of(frozenset(masks[layer]), tuple(self.firsts[layer]))
             after: dict[int, int] = {}
             table = np.full((len(states), len(firsts)), DEAD, dtype=np.int64)
             for state, number in states.items():

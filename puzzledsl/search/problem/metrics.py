@@ -56,8 +56,14 @@ class Child:
             case nodes.MetricTerm(scenario=scenario, metric=metric):
                 return metrics_of(tables.at(scenario, self.batches[scenario]), layers)[metric]
             case nodes.ScoreTerm(score=score):
-                offset = decimal(tables.scores[score].offset)
-                return offset + self._summed(score)
+                measured, runs = tables.runs.get(score, {}), []
+                if measured:  # runs of dropped layers count with their measured scores
+                    dropped = zip(layers, tables.dropped(), strict=True)
+                    runs = counted_runs([choice == gone for choice, gone in dropped], measured)
+                inside = {layer for first, length in runs for layer in range(first, first + length)}
+                parts = [tables.score(score, i, c) for i, c in enumerate(layers) if i not in inside]
+                parts += [decimal(measured[run]) for run in runs]
+                return sum(parts, decimal(tables.scores[score].offset))
             case nodes.ParamsTerm():
                 return Fraction(
                     tables.costs.params_fixed + sum(tables.params(i, c) for i, c in enumerate(layers))
@@ -72,16 +78,6 @@ class Child:
                 return sum((term.value(*PAIR(layers[i])) for i in where), Fraction(0))
             case _:
                 assert_never(term)
-
-    def _summed(self, score: str) -> Fraction:
-        """Return the sum of the layers' scores; runs of dropped layers count with their measured scores."""
-        measured, runs = self.tables.runs.get(score, {}), []
-        if measured:
-            dropped = zip(self.layers, self.tables.dropped(), strict=True)
-            runs = counted_runs([choice == gone for choice, gone in dropped], measured)
-        inside = {layer for first, length in runs for layer in range(first, first + length)}
-        alone = (self.tables.score(score, i, c) for i, c in enumerate(self.layers) if i not in inside)
-        return sum(alone, sum((decimal(measured[run]) for run in runs), Fraction(0)))
 
     def bound_of(self, requirement: nodes.LinearRequirement) -> Fraction:
         """Return the right-hand side of a requirement: its bound, or its ratio times the parent's value at the same batch."""

@@ -8,9 +8,9 @@ Source: hash-consed residual states as in Bergman, Cire, van Hoeve & Hooker, "De
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import or_
 from typing import assert_never
 
@@ -73,7 +73,6 @@ class Residuals:
         self._assigned: dict[tuple[int, int, int], int] = {}
         self._vector_numbers: dict[tuple[int, ...], int] = {}
         self._inside: dict[int, Mask] = {}
-        self._classes: dict[tuple[int, frozenset[int]], tuple[list[int], list[int]]] = {}
         self._full = [(1 << int(size)) - 1 for size in columns.sizes]
 
     def atom(self, layer: int, mask: int) -> int:
@@ -254,16 +253,6 @@ class Residuals:
             count += self.truth(part, chosen)
         return count
 
-    def classes(
-        self, layer: int, masks: frozenset[int], columns: Sequence[int]
-    ) -> tuple[list[int], list[int]]:
-        """Return `classes_of` for a layer; cached, since many formulas have the same masks."""
-        key = layer, masks
-        if key not in self._classes:
-            self.work += len(columns) * len(masks)
-            self._classes[key] = classes_of(masks, columns)
-        return self._classes[key]
-
     def _joined(self, parts: Iterable[int], every: bool) -> int:
         """Join parts to a conjunction or disjunction, flattening nested ones of the same kind."""
         absorbing, neutral = (FALSE, TRUE) if every else (TRUE, FALSE)
@@ -333,7 +322,8 @@ def places_of(bits: int) -> list[int]:
     return found
 
 
-def classes_of(masks: Collection[int], columns: Iterable[int]) -> tuple[list[int], list[int]]:
+@lru_cache(maxsize=4096)  # many formulas have the same masks
+def classes_of(masks: frozenset[int], columns: tuple[int, ...]) -> tuple[list[int], list[int]]:
     """Partition columns of a layer by the masks that have them. Return each class's first column, and each column's class."""
     known: dict[tuple[int, ...], int] = {}
     firsts, classes = [], []

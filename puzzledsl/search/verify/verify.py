@@ -57,19 +57,15 @@ class Model:
         match requirement:
             case nodes.LinearRequirement(left=left, op=op, bound=bound, parent_ratio=ratio):
                 if ratio is not None:
-                    bound = ratio * self._parent.value(left)
+                    unchanged = LayerAssignment(attention="parent", ffn="parent")
+                    parent = replace(self, layers=(unchanged,) * len(self.layers), ends=PARENT_ENDS)
+                    bound = ratio * parent.value(left)
                 assert bound is not None, "a requirement has a bound or a ratio"
                 return bool(COMPARE[op](self.value(left), bound))
             case nodes.LogicRequirement(formula=formula):
                 return self.is_true(formula)
             case _:
                 assert_never(requirement)
-
-    @cached_property
-    def _parent(self) -> Model:
-        """The parent at the same batches."""
-        unchanged = LayerAssignment(attention="parent", ffn="parent")
-        return replace(self, layers=(unchanged,) * len(self.layers), ends=PARENT_ENDS)
 
     def is_true(self, formula: nodes.Logic) -> bool:
         """Return the truth value of a formula."""
@@ -120,7 +116,10 @@ class Model:
             case nodes.ParamsTerm():
                 return self.params
             case nodes.FactTerm(sub_block=part, attribute=attribute, layers=layers):
-                return Fraction(sum(self._figure(layer, part, attribute) for layer in layers))
+                if attribute == "params":
+                    return Fraction(sum(self._params(layer, part) for layer in layers))
+                own = ((self._alternative(layer, part), self._shape.at(layer)) for layer in layers)
+                return Fraction(sum(fact(alternative, attribute, shape) for alternative, shape in own))
             case nodes.CountTerm(sub_block=part, alternatives=alternatives, layers=layers):
                 return Fraction(sum(self.choice(layer, part) in alternatives for layer in layers))
             case nodes.TableTerm(values=values):
@@ -151,11 +150,6 @@ class Model:
     def _params(self, layer: int, part: SubBlock) -> int:
         table = self.costs.params_attention if part == "attention" else self.costs.params_ffn
         return table[layer][self.choice(layer, part)]
-
-    def _figure(self, layer: int, part: SubBlock, attribute: str) -> int:
-        if attribute == "params":
-            return self._params(layer, part)
-        return fact(self._alternative(layer, part), attribute, self._shape.at(layer))
 
     def _alternative(self, layer: int, part: SubBlock) -> Alternative:
         offered = self.program.spaces[self.costs.space].layers[layer]

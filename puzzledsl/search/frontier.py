@@ -143,7 +143,7 @@ def swept_name(term: nodes.Term) -> str:
 
 
 _STYLE = (
-    "<style>svg{background:#fff;font:12px system-ui,sans-serif;fill:#222}.grid{stroke:#e4e4e4}.axis{fill:none;stroke:#444}"
+    "<style>svg{background:#fff;font:12px system-ui,sans-serif;fill:#222}.axis{fill:none;stroke:#444}"
     ".line{fill:none;stroke:#2563ad;stroke-width:1.5}.proven{fill:#2563ad;stroke:#2563ad}.found{fill:#fff;stroke:#2563ad}"
     ".none{stroke:#b3261e;stroke-width:1.5}.title{font-weight:600;font-size:13px}</style>"
 )
@@ -171,11 +171,7 @@ def as_svg(program: nodes.Program, result: FrontierResult) -> str:
         *(f'x="{at}" y="{BOTTOM + 18}" text-anchor="middle">{text}' for at, text in x_ticks),
         *(f'x="{LEFT - 8}" y="{at + 4}" text-anchor="end">{text}' for at, text in y_ticks),
     ]
-    grid = "".join(
-        [*(f"M{at} {TOP}V{BOTTOM}" for at, _ in x_ticks), *(f"M{LEFT} {at}H{RIGHT}" for at, _ in y_ticks)]
-    )
     parts = [
-        f'<path class="grid" d="{grid}"/>',
         f'<path class="axis" d="M{LEFT} {TOP}V{BOTTOM}H{RIGHT}"/>',
         *(f"<text {label}</text>" for label in labels),
         f'<polyline class="line" points="{" ".join(f"{x(at)},{y(value)}" for at, value in solved)}"/>',

@@ -96,7 +96,7 @@ def bound_enough(goal: Goal, value: int, bound: int, gap: float) -> int:
 
 
 SWEEPS = "label setting"
-BEAM = 100  # labels per layer of a beam search for a first answer
+BEAMS = 10, 100  # labels per layer of a beam search for a first answer, and then for a better one
 FIRST_CORE = 4  # average columns per layer of the first sweep, if no answer is known
 FIRST_REACH = (
     0.03  # first limit, as a share of the way from the bound to the first known answer, or to the limit
@@ -190,13 +190,34 @@ class LabelSetting:
 
 def beam(ledger: Ledger, problem: Problem, bound: Bound, origin: Ints, by: str) -> int:
     """Look for a better answer by beam search, which proves nothing. Return the number of labels."""
-    known = ledger.top + 1 if ledger.value is None else ledger.value
-    deadline = ledger.effort.deadline
-    sweep = sweep_of(problem, bound, ledger.top, known, width=BEAM, deadline=deadline)
-    if sweep is None:
-        return 0
-    ledger.take(sweep.run(), origin, by)
-    return sweep.done
+    deadline, labels = ledger.effort.deadline, 0
+    for width in BEAMS:
+        known = ledger.top + 1 if ledger.value is None else ledger.value
+        sweep = sweep_of(problem, bound, ledger.most, known, width=width, deadline=deadline)
+        if sweep is None:
+            break
+        if not labels:
+            answers = cheapest_answers(problem, sweep.resources)
+            answers = answers[(problem.matrix[:, answers].sum(axis=2) <= problem.limits[:, None]).all(axis=0)]
+            answers = answers[problem.meeting_formulas(answers)]
+            if len(answers):
+                best = min(answers, key=problem.goal.of)
+                ledger.better(origin[best], problem.goal.of(best), by)
+                sweep.tighten(problem.goal.of(best) - 1)
+        ledger.take(sweep.run(), origin, by)
+        labels += sweep.done
+    return labels
+
+
+def cheapest_answers(problem: Problem, resources: Resources) -> Ints:
+    """Return the cheapest columns of all layers, along a path if there are any, at each variation of the prices, [way][layer]."""
+    priced, paths = resources.deltas[resources.rows :], paths_of(problem)
+    if paths is not None:
+        return paths.cheapest(
+            priced, paths.least(priced), [part[resources.rows :] for part in resources.to_end]
+        )
+    spans = map(problem.columns.span, range(problem.columns.layers))
+    return np.array([here.start + priced[:, here].argmin(axis=1) for here in spans]).T
 
 
 NODES = "branch and bound"
@@ -303,8 +324,7 @@ def _halves(problem: Problem, resources: Resources) -> tuple[Mask, Mask] | None:
     if not stages:
         return None
     use = (resources.weights @ resources.deltas[:rows]).astype(np.float64)
-    priced, to_end = resources.deltas[rows:], [part[rows:] for part in resources.to_end]
-    cheap = paths.cheapest(priced, paths.least(priced), to_end)[:, list(diagram.order)]
+    cheap = cheapest_answers(problem, resources)[:, list(diagram.order)]
     spread, taken = use[cheap].std(axis=0), diagram.classes[cheap]
     differs = (taken != taken[:1]).any(axis=0)
     stage = min(stages, key=lambda stage: (not differs[stage], -spread[stage], stage))

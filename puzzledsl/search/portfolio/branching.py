@@ -197,19 +197,24 @@ def beam(ledger: Ledger, problem: Problem, bound: Bound, origin: Ints, by: str) 
         if sweep is None:
             break
         if not labels:
-            answers = cheapest_answers(problem, sweep.resources)
-            answers = answers[(problem.matrix[:, answers].sum(axis=2) <= problem.limits[:, None]).all(axis=0)]
-            answers = answers[problem.meeting_formulas(answers)]
-            if len(answers):
-                best = min(answers, key=problem.goal.of)
-                ledger.better(origin[best], problem.goal.of(best), by)
-                sweep.tighten(problem.goal.of(best) - 1)
+            try_cheapest(ledger, problem, sweep, origin, by)
         ledger.take(sweep.run(), origin, by)
         labels += sweep.done
     return labels
 
 
-def cheapest_answers(problem: Problem, resources: Resources) -> Ints:
+def try_cheapest(ledger: Ledger, problem: Problem, sweep: Sweep, origin: Ints, by: str) -> None:
+    """Keep the best of the cheapest children that meets everything; a sweep need not look above it."""
+    answers = cheapest_children(problem, sweep.resources)
+    answers = answers[(problem.matrix[:, answers].sum(axis=2) <= problem.limits[:, None]).all(axis=0)]
+    answers = answers[problem.meeting_formulas(answers)]
+    if len(answers):
+        best = min(answers, key=problem.goal.of)
+        ledger.better(origin[best], problem.goal.of(best), by)
+        sweep.tighten(problem.goal.of(best))
+
+
+def cheapest_children(problem: Problem, resources: Resources) -> Ints:
     """Return the cheapest columns of all layers, along a path if there are any, at each variation of the prices, [way][layer]."""
     priced, paths = resources.deltas[resources.rows :], paths_of(problem)
     if paths is not None:
@@ -283,6 +288,7 @@ class Branching:
             self._put(node, node.bound.value)
             self.usable = False
             return 0
+        try_cheapest(ledger, problem, sweep, origin, NODES)
         swept = sweep.run(LABELS)
         ledger.take(swept, origin, NODES)
         used += sweep.done
@@ -324,7 +330,7 @@ def _halves(problem: Problem, resources: Resources) -> tuple[Mask, Mask] | None:
     if not stages:
         return None
     use = (resources.weights @ resources.deltas[:rows]).astype(np.float64)
-    cheap = cheapest_answers(problem, resources)[:, list(diagram.order)]
+    cheap = cheapest_children(problem, resources)[:, list(diagram.order)]
     spread, taken = use[cheap].std(axis=0), diagram.classes[cheap]
     differs = (taken != taken[:1]).any(axis=0)
     stage = min(stages, key=lambda stage: (not differs[stage], -spread[stage], stage))

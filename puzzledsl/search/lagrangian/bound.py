@@ -261,18 +261,12 @@ def certify(problem: Problem, prices: Floats) -> Bound:
     whole = np.rint(prices * 2.0**bits).astype(np.int64)
     reduced = problem.goal.values * (1 << bits) + whole @ problem.matrix
     columns, paths = problem.columns, paths_of(problem)
-    free = columns.least(reduced)
-    slack = reduced - np.repeat(free, columns.sizes)
-    exact = -sum((whole.astype(object) * problem.limits).tolist())
     if paths is None:
-        exact += sum(free.tolist())
+        free = columns.least(reduced)
+        total, slack = sum(free.tolist()), reduced - np.repeat(free, columns.sizes)
     else:
-        least = paths.least(reduced[None, :])
-        to_end = paths.to_end(least)
-        sizes = np.diff(np.append(paths.first, len(paths.ordered)))
-        around, total = np.repeat(paths.through(least, to_end), sizes), int(to_end[0][0, 0])
-        slack[paths.ordered] = np.where(around >= NEVER / 2, NEVER, reduced[paths.ordered] + around - total)
-        exact += total + sum(free[paths.free].tolist())
+        (total,), (slack,) = paths.slacks(reduced[None, :])
+    exact = int(total) - sum((whole.astype(object) * problem.limits).tolist())
     infeasible = problem.diagram is not None and not problem.diagram.feasible
     infeasible |= exact > int(columns.most(problem.goal.values).sum()) << bits
     return Bound(tuple(whole.tolist()), 1 << bits, exact, reduced, slack, infeasible)

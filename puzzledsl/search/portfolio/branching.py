@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -188,30 +189,27 @@ class LabelSetting:
         return enough if most + self.reach >= enough else most
 
 
-def beam(ledger: Ledger, problem: Problem, bound: Bound, origin: Ints, by: str) -> int:
+def beam(
+    ledger: Ledger, problem: Problem, bound: Bound, origin: Ints, by: str, widths: Sequence[int] = BEAMS
+) -> int:
     """Look for a better answer by beam search, which proves nothing. Return the number of labels."""
     deadline, labels = ledger.effort.deadline, 0
-    for width in BEAMS:
+    for width in widths:
         known = ledger.top + 1 if ledger.value is None else ledger.value
         sweep = sweep_of(problem, bound, ledger.most, known, width=width, deadline=deadline)
         if sweep is None:
             break
         if not labels:
-            try_cheapest(ledger, problem, sweep, origin, by)
+            answers = cheapest_children(problem, sweep.resources)
+            within = problem.matrix[:, answers].sum(axis=2) <= problem.limits[:, None]
+            answers = answers[within.all(axis=0) & problem.meeting_formulas(answers)]
+            if len(answers):
+                best = min(answers, key=problem.goal.of)
+                ledger.better(origin[best], problem.goal.of(best), by)
+                sweep.tighten(problem.goal.of(best))
         ledger.take(sweep.run(), origin, by)
         labels += sweep.done
     return labels
-
-
-def try_cheapest(ledger: Ledger, problem: Problem, sweep: Sweep, origin: Ints, by: str) -> None:
-    """Keep the best of the cheapest children that meets everything; a sweep need not look above it."""
-    answers = cheapest_children(problem, sweep.resources)
-    answers = answers[(problem.matrix[:, answers].sum(axis=2) <= problem.limits[:, None]).all(axis=0)]
-    answers = answers[problem.meeting_formulas(answers)]
-    if len(answers):
-        best = min(answers, key=problem.goal.of)
-        ledger.better(origin[best], problem.goal.of(best), by)
-        sweep.tighten(problem.goal.of(best))
 
 
 def cheapest_children(problem: Problem, resources: Resources) -> Ints:
@@ -281,14 +279,13 @@ class Branching:
         ledger = self.ledger
         keep = node.bound.within(ledger.most)
         problem, origin = node.problem.only(keep), node.origin[keep]
-        used = beam(ledger, problem, node.bound, origin, NODES) if ledger.value is None else 0
+        used = beam(ledger, problem, node.bound, origin, NODES, BEAMS if ledger.value is None else BEAMS[:1])
         deadline = ledger.effort.deadline
         sweep = sweep_of(problem, node.bound, ledger.most, ledger.value, deadline=deadline)
         if sweep is None:
             self._put(node, node.bound.value)
             self.usable = False
             return 0
-        try_cheapest(ledger, problem, sweep, origin, NODES)
         swept = sweep.run(LABELS)
         ledger.take(swept, origin, NODES)
         used += sweep.done

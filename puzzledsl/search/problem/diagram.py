@@ -68,12 +68,13 @@ class Diagram:
         step: Next | None = None  # state -> state over the fixed layers before the next stage
         for layer, table in zip(self.order, self.next, strict=True):
             here = columns.span(layer)
-            used, renamed = np.unique(classes[here][keep[here]], return_inverse=True)
-            classes[here][keep[here]] = renamed.reshape(-1)
+            own = classes[here][keep[here]]
+            used, renamed = _used(own, table.shape[1])
+            classes[here][keep[here]] = own = renamed[own]
             table = table[:, used]
             if step is not None:
                 table = np.where((step >= 0)[:, None], table[step], DEAD)
-            if renamed.size == 1:
+            if len(own) == 1:
                 step = table[:, 0]
             else:
                 step = None
@@ -258,8 +259,8 @@ def _advanced(
 
 def _unique_rows(columns: Ints) -> tuple[Ints, Ints]:
     """Return the distinct rows, [row][column], of a table given as [column][row], and the number of each row's distinct row."""
-    if not columns.shape[1]:
-        return columns.T, np.zeros(0, dtype=np.int64)
+    if columns.shape[1] < 2:
+        return columns.T, np.zeros(columns.shape[1], dtype=np.int64)
     _, first, inverse = np.unique(mixed(columns), return_index=True, return_inverse=True)
     inverse = inverse.reshape(-1)
     if not all(np.array_equal(column[first][inverse], column) for column in columns):
@@ -267,6 +268,13 @@ def _unique_rows(columns: Ints) -> tuple[Ints, Ints]:
         _, first, inverse = np.unique(columns, axis=1, return_index=True, return_inverse=True)
         inverse = inverse.reshape(-1)
     return np.ascontiguousarray(columns[:, first].T), inverse
+
+
+def _used(numbers: Ints, size: int) -> tuple[Ints, Ints]:
+    """Return those of `size` numbers that are used, ascending, and the place of each among them."""
+    used = np.zeros(size, dtype=np.bool_)
+    used[numbers] = True
+    return used.nonzero()[0], np.cumsum(used) - 1
 
 
 def _frugal(pool: Residuals, parts: Sequence[int]) -> list[int]:
@@ -315,8 +323,6 @@ def _merged(tables: Sequence[Next]) -> tuple[Next, ...] | None:
     found: list[Next] = []
     for table in reversed(joined):
         here = table[reached]
-        reached = np.unique(here[here >= 0])
-        place = np.full(int(table.max()) + 1, DEAD, dtype=np.int64)
-        place[reached] = np.arange(len(reached))
+        reached, place = _used(here[here >= 0], int(table.max()) + 1)
         found.append(np.where(here >= 0, place[here], DEAD))
     return tuple(found)

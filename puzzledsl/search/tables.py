@@ -221,17 +221,3 @@ def _mistakes(
                 f"{term.metric}[{'bytes' if dimension == BYTES else 'us'}]" if dimension else "latency[us]"
             )
             yield errors.MetricUnknown(span_of(at), scenario=term.scenario, metric=term.metric, column=column)
-
-
-def _not_costed(
-    costs: ScenarioCosts, offered: Sequence[tuple[set[str], set[str]]]
-) -> Iterator[tuple[str, int]]:
-    """Yield each alternative and layer without a cost, neither alone nor in each of its pairs; some more than once."""
-    for index, (attentions, ffns) in enumerate(offered):
-        here, pairs = (costs.attention[index], costs.ffn[index]), costs.pairs[index] if costs.pairs else {}
-        if all(names <= own.keys() for names, own in zip((attentions, ffns), here, strict=True)):
-            continue
-        for names in product(attentions, ffns):
-            if "/".join(names) not in pairs:
-                parts = zip(("attention", "ffn"), names, here, strict=True)
-                yield from ((f"{part} {name}", index) for part, name, own in parts if name not in own)

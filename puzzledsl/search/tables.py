@@ -221,3 +221,20 @@ def _mistakes(
                 f"{term.metric}[{'bytes' if dimension == BYTES else 'us'}]" if dimension else "latency[us]"
             )
             yield errors.MetricUnknown(span_of(at), scenario=term.scenario, metric=term.metric, column=column)
+    for name in sorted(needs.scenarios & costs.scenarios.keys()):
+        for at_batch in costs.scenarios[name]:
+            for alternative, layer in _not_costed(at_batch, program.spaces[search.space].layers):
+                yield errors.AlternativeNotCosted(where, name=name, alternative=alternative, layer=layer)
+
+
+def _not_costed(costs: ScenarioCosts, layers: Sequence[LayerChoice]) -> Iterator[tuple[str, int]]:
+    """Yield each alternative and layer without a cost, neither alone nor in each of its pairs; some more than once."""
+    for index, choice in enumerate(layers):
+        offered = [a.name for a in choice.attention], [f.name for f in choice.ffn]
+        here, pairs = (costs.attention[index], costs.ffn[index]), costs.pairs[index] if costs.pairs else {}
+        if all(own.keys() >= {*names} for names, own in zip(offered, here, strict=True)):
+            continue
+        for names in product(*offered):
+            if "/".join(names) not in pairs:
+                parts = zip(("attention", "ffn"), names, here, strict=True)
+                yield from ((f"{part} {name}", index) for part, name, own in parts if name not in own)

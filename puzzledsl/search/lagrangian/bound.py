@@ -104,6 +104,8 @@ def solve_relaxation(relaxation: Relaxation, prices: Floats) -> Floats:
     best, highest = prices, relaxation.bound(prices)
     with np.errstate(all="ignore"):  # a variable that reaches 0 gives infinities, which end the iteration
         for _ in range(STEPS):
+            if not at.gap() > 0.0:  # no float is left between the two bounds
+                break
             at = _step(relaxation, at)
             if not np.isfinite(at.prices).all() or float(at.prices.min()) < 0:
                 break

@@ -157,4 +157,4 @@ LADDER: tuple[Rung, ...] = (
     Rung(_Q4_0, weighed=True, head="q4_0"),
     Rung(_IQ4_NL, weighed=True, head="iq4_nl"),
 )
-"""What a user would try, by size."""
+"""Files that a user would try, by size."""

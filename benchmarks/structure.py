@@ -21,7 +21,7 @@ from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.structure_checks import deadlines, random_programs, same_bytes
+from benchmarks.structure_checks import CHECKS, checked
 from benchmarks.structure_forms import FORMS
 from benchmarks.structure_runs import ALLOWED_S, FAULTS, PZL, Text, process, run, texts_of
 
@@ -30,7 +30,6 @@ SEEDS = (0, 1, 2)
 LIMIT_S = 10.0
 BUDGET_S = 2 * 3600
 SAME_TIMES = 2.0
-CHECKS = {"random": random_programs, "deadlines": deadlines, "same": same_bytes}
 QUICK = ("heads_tied", "widths_never_grow+or", "gaps_counted", "two_gaps")
 
 
@@ -54,23 +53,22 @@ def main() -> None:
     parser.add_argument("--layers", nargs="+", type=int)
     parser.add_argument("--seeds", nargs="+", type=int)
     parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds for each solver (default: 10)")
-    parser.add_argument("--results", type=Path, default=Path("build/structure.jsonl"))
+    parser.add_argument(
+        "--results", type=Path, help="default: build/structure.jsonl, of a check build/structure-NAME.jsonl"
+    )
     parser.add_argument(
         "--folder", type=Path, default=Path("build/structure"), help="where programs are written"
     )
     parser.add_argument("--pzl", type=Path, default=PZL, help="another installation's command")
     parser.add_argument("--list", action="store_true", help="write the programs and run none")
     for name, check in CHECKS.items():
-        parser.add_argument(f"--{name}", type=int, metavar="N", help=(check.__doc__ or "").split(" Yield")[0])
+        parser.add_argument(f"--{name}", type=int, metavar="N", help=check.__doc__)
     parser.add_argument("--for", dest="seconds", type=float, default=BUDGET_S, help="seconds in all")
     options = parser.parse_args()
-    asked = [(check, number) for name, check in CHECKS.items() if (number := getattr(options, name))]
-    if asked:
-        faults = 0
-        for said, is_fault in chain.from_iterable(check(number) for check, number in asked):
-            print(said, flush=True)
-            faults += is_fault
-        sys.exit(1 if faults else 0)
+    for name in CHECKS:
+        if number := getattr(options, name):
+            results = options.results or Path(f"build/structure-{name}.jsonl")
+            sys.exit(0 if checked(name, number, results) else 1)
     forms = options.only or (QUICK if options.quick else [*FORMS])
     texts = plan(
         forms, options.layers or ((6,) if options.quick else LAYERS), options.seeds or SEEDS, options.limit
@@ -79,7 +77,8 @@ def main() -> None:
         for text in texts:
             print(text.write(options.folder / text.name))
         return
-    records = go_on(texts, options.results, options.folder, options.limit, options.pzl, options.seconds)
+    results = options.results or Path("build/structure.jsonl")
+    records = go_on(texts, results, options.folder, options.limit, options.pzl, options.seconds)
     missed = [*summary(records, len(texts))]
     sys.exit(1 if missed else 0)
 

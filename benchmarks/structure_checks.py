@@ -1,6 +1,7 @@
 """Checks of searches as text: right answers, ends within the limit, the same bytes for any seed and number of workers.
 
-Run by `python -m benchmarks.structure` with `--random N`, `--deadlines N` or `--same N`.
+Run by `python -m benchmarks.structure` with `--random N`, `--deadlines N` or `--same N`. What a program gave is a line of the
+file of results, so that the same command goes on.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,7 +29,7 @@ from puzzledsl.search.score_table import read_score_table
 from puzzledsl.search.solve import cpsat_model, solve_search
 
 SMALL_LAYERS, MID_LAYERS = (3, 6), (8, 25)
-LIMIT_S, PLAIN_S, SAME_S = 20.0, 20.0, 60.0
+LIMIT_S, PLAIN_S, SAME_S = 10.0, 10.0, 60.0
 LIMITS_S = (1, 2, 5)
 WORKERS, SEEDS = (1, 2, 4), range(5)
 LATE_S, LATE_SHARE = 0.3, 0.05  # a run may end so much after its limit, whichever is more
@@ -83,7 +84,15 @@ class Loaded:
 def best_of_all(meaning: Meaning, tables: Tables) -> tuple[Fraction, ...] | None:
     """Goal and preferences of the best of all children at the first batches; None where none meets the requirements."""
     every = (Child(tables, layers, tables.first_batches) for layers in product(*tables.choices))
-    return min((_values(meaning, child) for child in every if meaning.holds(child)), default=None)
+    ranked = sorted(((_values(meaning, child), child) for child in every), key=_as_floats)
+    for _, same in groupby(ranked, key=_as_floats):
+        if found := [values for values, child in same if meaning.holds(child)]:
+            return min(found)
+    return None
+
+
+def _as_floats(ranked: tuple[tuple[Fraction, ...], Child]) -> tuple[float, ...]:
+    return tuple(map(float, ranked[0]))
 
 
 def _values(meaning: Meaning, child: Child) -> tuple[Fraction, ...]:
@@ -107,69 +116,53 @@ def mixture(rng: Rng, layers: int, seed: int, limit_s: float, menu: Menu, most: 
     return Text(name, "+".join(way for way, _ in ways), world, together, text)
 
 
-def random_programs(number: int) -> Iterator[tuple[str, bool]]:
-    """Every second program small enough for brute force, the others beside CP-SAT alone. Yield lines, True of faults."""
-    wrong = unproven = refused = 0
-    with TemporaryDirectory() as directory:
-        for seed in range(number):
-            rng, small = np.random.default_rng([seed, 1]), seed % 2 == 0
-            layers = int(rng.integers(*(SMALL_LAYERS if small else MID_LAYERS)))
-            text = mixture(rng, layers, seed, LIMIT_S, SMALL if small else MENUS[seed % 3])
-            try:
-                loaded = Loaded(text, Path(directory) / "one")
-            except DiagnosticError as error:
-                refused += 1
-                yield f"{seed}: {text.form}: {error}", True
-                continue
-            result = loaded.solve()
-            if small:
-                mistakes = [m] if (m := loaded.against_all(result)) else []
-            else:
-                mistakes, only = loaded.mistakes(result, PLAIN_S)
-                unproven += only
-            wrong += bool(mistakes)
-            yield from ((f"{seed}: {text.name}: {mistake}", True) for mistake in mistakes)
-    counts = f"{wrong} wrong, {refused} refused (targets: 0)"
-    yield f"{number} programs: {counts}, {unproven} better or proven by CP-SAT alone", False
+Found = dict[str, str]  # what a check finds: by its kind, the words
 
 
-def deadlines(number: int) -> Iterator[tuple[str, bool]]:
-    """Hard searches at several limits: those that end late, by more than is allowed. Yield lines, True of faults."""
-    over: list[float] = []
-    with TemporaryDirectory() as directory:
-        for seed in range(number):
-            limit_s = LIMITS_S[seed % len(LIMITS_S)]
-            text = mixture(np.random.default_rng([seed, 3]), 80, seed, limit_s, MENUS[2])
-            try:
-                loaded = Loaded(text, Path(directory) / "one")
-            except DiagnosticError:
-                continue
-            began, busy = time.monotonic(), time.process_time()
-            result = loaded.solve()
-            took_s = min(time.monotonic() - began, time.process_time() - busy)
-            if took_s > limit_s + max(LATE_S, LATE_SHARE * limit_s):
-                over.append(took_s - limit_s)
-                yield f"{text.name}, time {limit_s} s: {took_s:.2f} s ({result.status})", True
-    yield f"{number} searches: {len(over)} late (target: 0), by up to {max(over, default=0.0):.2f} s", False
+def random_program(seed: int, folder: Path) -> Found:
+    """Programs of several forms: every second one against brute force, the others beside CP-SAT alone."""
+    rng, small = np.random.default_rng([seed, 1]), seed % 2 == 0
+    layers = int(rng.integers(*(SMALL_LAYERS if small else MID_LAYERS)))
+    text = mixture(rng, layers, seed, LIMIT_S, SMALL if small else MENUS[seed % 3])
+    try:
+        loaded = Loaded(text, folder)
+    except DiagnosticError as error:
+        return {"refused": f"{text.name}: {error}"}
+    result = loaded.solve()
+    if small:
+        mistake = loaded.against_all(result)
+        return {"wrong": f"{text.name}: {mistake}"} if mistake else {}
+    mistakes, only = loaded.mistakes(result, PLAIN_S)
+    found = {"wrong": f"{text.name}: {'; '.join(mistakes)}"} if mistakes else {}
+    return found | ({"better or proven by CP-SAT alone": text.name} if only else {})
 
 
-def same_bytes(number: int) -> Iterator[tuple[str, bool]]:
-    """The result of proven searches as JSON, for each number of workers and each seed. Yield lines, True of faults."""
-    different = unproven = 0
-    with TemporaryDirectory() as directory:
-        for seed in range(number):
-            rng = np.random.default_rng([seed, 4])
-            text = mixture(rng, int(rng.integers(4, 13)), seed, SAME_S, MENUS[seed % 3])
-            try:
-                results = [*_results(text, Path(directory) / "one")]
-            except DiagnosticError:
-                continue
-            unproven += any(r.status not in ("optimal", "infeasible") for r in results)
-            if len({r.canonical_json() for r in results}) > 1:
-                different += 1
-                yield f"{text.name}: different results", True
-    runs = f"{len(WORKERS)} numbers of workers x {len(SEEDS)} seeds"
-    yield f"{number} searches, {runs}: {different} differ (target: 0), {unproven} unproven", False
+def deadline(seed: int, folder: Path) -> Found:
+    """Hard searches at several limits: those that end late, by more than is allowed."""
+    limit_s = LIMITS_S[seed % len(LIMITS_S)]
+    text = mixture(np.random.default_rng([seed, 3]), 80, seed, limit_s, MENUS[2])
+    try:
+        loaded = Loaded(text, folder)
+    except DiagnosticError as error:
+        return {"refused": f"{text.name}: {error}"}
+    began, busy = time.monotonic(), time.process_time()
+    result = loaded.solve()
+    took_s = min(time.monotonic() - began, time.process_time() - busy)
+    late = took_s > limit_s + max(LATE_S, LATE_SHARE * limit_s)
+    return {"late": f"{text.name}, time {limit_s} s: {took_s:.2f} s ({result.status})"} if late else {}
+
+
+def same_bytes(seed: int, folder: Path) -> Found:
+    """The result of searches as JSON, for 1, 2 and 4 workers and five seeds."""
+    rng = np.random.default_rng([seed, 4])
+    text = mixture(rng, int(rng.integers(4, 13)), seed, SAME_S, MENUS[seed % 3])
+    try:
+        results = [*_results(text, folder)]
+    except DiagnosticError as error:
+        return {"refused": f"{text.name}: {error}"}
+    found = {} if len({r.canonical_json() for r in results}) == 1 else {"different": text.name}
+    proven = all(r.status in ("optimal", "infeasible") for r in results)
+    return found if proven else found | {"unproven": text.name}
 
 
 def _results(text: Text, folder: Path) -> Iterator[SearchResult]:
@@ -177,3 +170,25 @@ def _results(text: Text, folder: Path) -> Iterator[SearchResult]:
         changed = text.text.replace(f"seed: {text.world.seed})", f"seed: {seed})")
         loaded = Loaded(replace(text, text=changed), folder)
         yield from (loaded.solve(workers) for workers in WORKERS)
+
+
+CHECKS = {"random": random_program, "deadlines": deadline, "same": same_bytes}
+FAULTS = ("wrong", "late", "different", "refused")
+
+
+def checked(name: str, number: int, results: Path) -> bool:
+    """Go on with a check until `number` programs have gone through it. Return True if there is no fault."""
+    results.parent.mkdir(parents=True, exist_ok=True)
+    lines = results.read_text("utf-8").splitlines() if results.exists() else []
+    known: dict[int, Found] = {r["seed"]: r["found"] for r in map(json.loads, lines)}
+    for seed in range(number):
+        if seed not in known:
+            with TemporaryDirectory() as folder:
+                known[seed] = CHECKS[name](seed, Path(folder) / "one")
+            with results.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"seed": seed, "found": known[seed]}) + "\n")
+            print(f"{seed}: {known[seed] or 'as it should be'}", flush=True)
+    kinds = [kind for seed in range(number) for kind in known[seed]]
+    for kind in dict.fromkeys((*FAULTS, *kinds)):
+        print(f"{kind}: {kinds.count(kind)}{' (target: 0)' if kind in FAULTS else ''} of {number}")
+    return not {*FAULTS} & {*kinds}

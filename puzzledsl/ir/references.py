@@ -34,7 +34,7 @@ def references(node: object) -> Iterator[str]:
                 node.space,
                 node.refine.data if node.refine else None,
                 *judges,
-                *map(_of_term, _terms(node)),
+                *map(_of_term, terms_of(node)),
             )
         case nodes.Frontier():
             names = node.search, _of_term(node.term)
@@ -47,7 +47,7 @@ def references(node: object) -> Iterator[str]:
     yield from (name for name in names if name is not None)
 
 
-def _terms(search: Search) -> Iterator[nodes.Term]:
+def terms_of(search: Search) -> Iterator[nodes.Term]:
     """Yield the terms of a search's goal, linear requirements and preferences, in the order written."""
     yield from (weighted.term for weighted in search.objective.terms)
     for requirement in search.requirements:
@@ -148,7 +148,7 @@ def influence_score(program: Program, search: Search) -> str | None:
 
 def mentioned_scores(search: Search) -> list[str]:
     """Return the scores that a search's goals and requirements bound or minimise, in the order written."""
-    return [term.score for term in _terms(search) if isinstance(term, ScoreTerm)]
+    return [term.score for term in terms_of(search) if isinstance(term, ScoreTerm)]
 
 
 def judged_by(search: Search) -> tuple[nodes.Judged, ...]:

@@ -266,6 +266,11 @@ class Eval(Declaration):
         shown="three from the text",
         left_out=True,
     )
+    ladder: bool = setting(
+        "Where llama.cpp serves: the files that its own quantiser makes of the parent are measured beside the child.",
+        default=True,
+        left_out=True,
+    )
 
 
 class Exported(Frozen):

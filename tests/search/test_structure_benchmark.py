@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks import structure
 from benchmarks.structure import LAYERS, LIMIT_S, SEEDS, between_ways, plan
-from benchmarks.structure_checks import Loaded, same_bytes
+from benchmarks.structure_checks import CHECKS, Loaded, same_bytes
 from benchmarks.structure_form import Form
 from benchmarks.structure_forms import FORMS
 from benchmarks.structure_runs import Judged, Said, Text, texts_of, time_faults
@@ -126,23 +126,32 @@ def test_the_quick_run_goes_through_the_command_line_and_goes_on(
     assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 1
 
 
-def test_the_same_bytes_for_any_seed_and_number_of_workers() -> None:
-    last, is_fault = [*same_bytes(1)][-1]
-    assert last.startswith("1 searches, 3 numbers of workers x 5 seeds: 0 differ") and not is_fault
+def test_the_same_bytes_for_any_seed_and_number_of_workers(tmp_path: Path) -> None:
+    assert same_bytes(0, tmp_path) == {}
 
 
 # ---------------------------------------------------------------- faults are told
 
 
-@pytest.mark.parametrize("code", [0, 1])
-def test_a_check_ends_with_1_where_something_is_wrong(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(
-        structure.CHECKS, "random", lambda number: [("0: wrong", True)] * code + [("all", False)]
-    )
-    monkeypatch.setattr(sys, "argv", ["structure", "--random", "1"])
-    with pytest.raises(SystemExit) as ended:
-        structure.main()
-    assert ended.value.code == code
+@pytest.mark.parametrize("kind", ["", "wrong", "better or proven by CP-SAT alone"])
+def test_a_check_goes_on_and_ends_with_1_where_something_is_wrong(
+    kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[int] = []
+
+    def found(seed: int, folder: Path) -> dict[str, str]:
+        asked.append(seed)
+        return {kind: "two layers"} if kind and seed == 1 else {}
+
+    monkeypatch.setitem(CHECKS, "random", found)
+    for number in (2, 3):
+        places = ["--random", str(number), "--results", str(tmp_path / "results.jsonl")]
+        monkeypatch.setattr(sys, "argv", ["structure", *places])
+        with pytest.raises(SystemExit) as ended:
+            structure.main()
+        assert ended.value.code == (kind == "wrong")
+        assert f"wrong: {int(kind == 'wrong')} (target: 0) of {number}" in capsys.readouterr().out
+    assert asked == [0, 1, 2]
 
 
 @pytest.fixture(scope="module")

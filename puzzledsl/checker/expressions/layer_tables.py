@@ -8,6 +8,7 @@ sub-block is always an axis entry, even if the layer cannot choose it: ratios to
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
 from typing import Any, cast
@@ -212,28 +213,45 @@ def _of_layers(ctx: Context, comparison: values.Comparison, span: Span) -> value
 
 def compared(ctx: Context, comparison: values.Comparison, span: Span) -> values.Statement | None:
     """Return a comparison that depends on one layer as a statement about its choice; None if it depends on more."""
-    tables, bound = tables_of(ctx, [comparison.left], span), comparison.bound
-    if tables is None:
+    left, bound, at = comparison.left, comparison.bound, layer_of([comparison.left])
+    if at is None:
         return None
-    (table,) = tables
+    space, layer = at
     if comparison.parent_ratio is not None:
-        bound = comparison.parent_ratio * table.parents
+        bound = comparison.parent_ratio * sum(
+            (t.parents for t in tables_of(ctx, [left], span) or ()), Fraction(0)
+        )
     assert bound is not None
-    cells = {id(cell): cell for row in table.cells for cell in row}  # most are there several times
-    truth = {key: holds(cell, comparison.op, bound) for key, cell in cells.items()}
-    found = statement(table, [[truth[id(cell)] for cell in row] for row in table.cells])
-    (key, coefficient), *more = comparison.left.terms.items()
+    _afford(ctx, math.prod(len(axis(space, layer, part)) for part in BOTH), 1, span)
+    found = _compared(tuple(left.terms.items()), left.constant, comparison.op, bound, space, layer)
+    (key, coefficient), *more = left.terms.items()
     if comparison.op != "==" or found != values.Boolean(False) or more or key[0] != "fact":
         return found
     # a number that a figure has in no layer: `layers[3].ffn.width == 1000`
-    space, part, attribute = table.space, cast(SubBlock, key[1]), str(key[2])
+    part, attribute = cast(SubBlock, key[1]), str(key[2])
     choices = [*enumerate(space.choices(part))]
     numbers = {fact(each, attribute, space.shape.at(layer)) for layer, own in choices for each in own}
     reported = any(warning.span == span for warning in ctx.warnings)
-    if not reported and (bound - comparison.left.constant) / coefficient not in numbers:
+    if not reported and (bound - left.constant) / coefficient not in numbers:
         help, what = one_of(f"{part}.{attribute}", numbers), f"`{ctx.source(span)}`"
         ctx.warnings.append(errors.NeverHolds(span, space=space.name, bound=what, help=help))
     return found
+
+
+@functools.lru_cache(maxsize=1024)  # statements of a loop share comparisons
+def _compared(
+    terms: tuple[tuple[values.TermKey, Fraction], ...],
+    constant: Fraction,
+    op: str,
+    bound: Fraction,
+    space: SpaceInfo,
+    layer: int,
+) -> values.Statement:
+    rows, columns = (axis(space, layer, part) for part in BOTH)
+    table = Table(space, layer, _cells(terms, constant, space, rows, columns))
+    cells = {id(cell): cell for row in table.cells for cell in row}  # most are there several times
+    truth = {key: holds(cell, op, bound) for key, cell in cells.items()}
+    return statement(table, [[truth[id(cell)] for cell in row] for row in table.cells])
 
 
 def one_of(what: str, numbers: Collection[Fraction | int]) -> str:

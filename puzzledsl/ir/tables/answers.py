@@ -7,7 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from puzzledsl.alternatives.alternative import Site
+from puzzledsl.alternatives.alternative import ENDS, EndName, Site
+from puzzledsl.alternatives.precision import PrecisionName
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.frozen import Frozen, left_out
 from puzzledsl.ir.base import Artefact
@@ -32,6 +33,12 @@ class EndsAssignment(Frozen):
     def name(self) -> str:
         """Key of both in cost tables."""
         return f"{self.embedding}/{self.head}"
+
+    @property
+    def types(self) -> dict[EndName, PrecisionName]:
+        """The storage types by site; nothing of an end that is as in the parent."""
+        found = {site: getattr(self, site).partition("@")[2] for site in ENDS}
+        return {site: dtype for site, dtype in found.items() if dtype}
 
     @classmethod
     def of(cls, name: str) -> EndsAssignment:
@@ -310,7 +317,8 @@ class RefinedFrontier(Artefact):
 class BldJob(Frozen):
     """One piece to make: initialise from the parent's layer, then train alone against the parent's outputs.
 
-    Decoupled jobs have one of `attention`, `ffn`; coupled jobs have both. `id` is a digest of everything that determines
+    Decoupled jobs have one of `attention`, `ffn`; coupled jobs have both. The job of a head that is rounded to
+    the type `head` has neither: it is a block behind the last layer. `id` is a digest of everything that determines
     the result, so equal jobs of different programs share a piece.
     """
 
@@ -329,6 +337,7 @@ class BldJob(Frozen):
     lr: Schedule
     calibration_tokens: int
     seed: int
+    head: PrecisionName | None = left_out(None)
 
 
 class Piece(Artefact):
@@ -386,3 +395,5 @@ class ModelDefinition(Artefact):
     layers: tuple[LayerDefinition, ...]
     ends: EndsAssignment = left_out(PARENT_ENDS)
     """Types of the embedding and the head; `parent`: as they are in the parent."""
+    head_piece: str | None = left_out(None)
+    """The piece with a rounded head's matrix; None: it is rounded to the nearest."""

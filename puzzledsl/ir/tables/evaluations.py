@@ -167,10 +167,24 @@ class ModelComparison(Frozen):
     repetition: Repetition | None = left_out(None)
 
 
+class Ladder(Frozen):
+    """The files that an engine's own quantiser makes of the parent, in the order of their records, and how each compares.
+
+    Times are in turn with `child`, whose own file has `child_bytes`, in the scenarios of `engine`. `checkpoint_bytes`: of the
+    file. The files next to the child in speed, one on each side, answer the tasks as well.
+    """
+
+    engine: str
+    child: str
+    child_bytes: int
+    models: tuple[ModelFigures, ...]
+    comparisons: tuple[ModelComparison, ...]
+
+
 class Evaluation(Artefact):
     """`build/evals/NAME.json`: parent first, then children, measured in one run on the same data.
 
-    `texts`: the data, in the order of the declaration.
+    `texts`: the data, in the order of the declaration. `ladder`: None where children are not served by an engine that has one.
     """
 
     eval: str
@@ -178,6 +192,7 @@ class Evaluation(Artefact):
     models: tuple[ModelFigures, ...]
     comparisons: tuple[ModelComparison, ...] = ()
     answers: tuple[AnsweredPrompt, ...] = left_out(())
+    ladder: Ladder | None = left_out(None)
 
 
 EngineName = Literal["transformers", "llama_cpp", "mlx", "vllm"]

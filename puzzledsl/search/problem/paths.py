@@ -47,6 +47,11 @@ class Paths:
         return new.nonzero()[0]
 
     @cached_property
+    def class_sizes(self) -> Ints:
+        """Number of columns of each class, [classes]."""
+        return np.diff(np.append(self.first, len(self.ordered)))
+
+    @cached_property
     def spans(self) -> list[slice]:
         """Range of the classes of each stage in the consecutive numbering."""
         ends = np.cumsum([table.shape[1] for table in self.diagram.next]).tolist()
@@ -78,17 +83,29 @@ class Paths:
             after = here
         return found[::-1]
 
-    def through(self, least: Values, to_end: list[Values]) -> Values:
-        """Return the least sum of the other stages through each class, [classes], for the first values."""
-        found = np.full(least.shape[1], _never(least), dtype=least.dtype)
-        before = np.zeros(1, dtype=least.dtype)
+    def slacks(self, values: Values) -> tuple[Values, Values]:
+        """Return the least sum of an answer, [V], and how much more those with each column have, [V][columns]."""
+        least = self.least(values)
+        to_end, each = self.to_end(least), self.columns.least(values)
+        slack = values - np.repeat(each, self.columns.sizes, axis=1)
+        staged = to_end[0][:, :1]
+        around = np.repeat(self._through(least, to_end), self.class_sizes, axis=1)
+        above = values[:, self.ordered] + around - staged
+        slack[:, self.ordered] = np.where(around >= NEVER / 2, _never(values), above)
+        return staged[:, 0] + each[:, self.free].sum(axis=1), slack
+
+    def _through(self, least: Values, to_end: list[Values]) -> Values:
+        """Return the least sum of the other stages through each class, [V][classes]."""
+        found, lines = np.empty_like(least), np.arange(len(least))[:, None]
+        before = np.zeros((len(least), 1), dtype=least.dtype)
         for stage, (table, span) in enumerate(zip(self.diagram.next, self.spans, strict=True)):
-            after = to_end[stage + 1][0]
-            found[span] = (before[:, None] + after[table]).min(axis=0)
-            sums = before[:, None] + least[0, span]
-            before = np.full(len(after) - 1, _never(least), dtype=least.dtype)
-            live = table >= 0
-            np.minimum.at(before, table[live], sums[live])
+            after = to_end[stage + 1]
+            found[:, span] = (before[:, :, None] + after[:, table]).min(axis=1)
+            live, states = table >= 0, after.shape[1] - 1
+            sums = (before[:, :, None] + least[:, None, span])[:, live]
+            before = np.full(len(least) * states, _never(least), dtype=least.dtype)
+            np.minimum.at(before, (lines * states + table[live]).ravel(), sums.ravel())
+            before = before.reshape(len(least), states)
         return found
 
     def cheapest(self, values: Values, least: Values, to_end: list[Values]) -> Ints:
@@ -98,7 +115,13 @@ class Paths:
         for layer in self.free.tolist():
             here = self.columns.span(layer)
             chosen[:, layer] = here.start + values[:, here].argmin(axis=1)
-        best = self.best_columns(values, least)
+        if not len(self.first):
+            return chosen
+        equal = values[:, self.ordered] == np.repeat(least, self.class_sizes, axis=1)
+        place = np.where(equal, np.arange(len(self.ordered)), len(self.ordered))
+        best = self.ordered[
+            np.minimum.reduceat(place, self.first, axis=1)
+        ]  # first cheapest column of each class
         state = np.zeros(len(values), dtype=np.int64)
         for stage, (layer, table, span) in enumerate(
             zip(self.diagram.order, self.diagram.next, self.spans, strict=True)
@@ -109,15 +132,6 @@ class Paths:
             chosen[:, layer] = best[lines, span.start + picked]
             state = after[lines, picked]
         return chosen
-
-    def best_columns(self, values: Values, least: Values) -> Ints:
-        """Return the first cheapest column of each class, [V][classes]."""
-        sizes = np.diff(np.append(self.first, len(self.ordered)))
-        equal = values[:, self.ordered] == np.repeat(least, sizes, axis=1)
-        place = np.where(equal, np.arange(len(self.ordered)), len(self.ordered))
-        if not len(self.first):
-            return place
-        return np.asarray(self.ordered[np.minimum.reduceat(place, self.first, axis=1)])
 
 
 def paths_of(problem: Problem) -> Paths | None:

@@ -11,6 +11,7 @@ from bisect import insort
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 
 import numpy as np
 
@@ -18,15 +19,16 @@ from puzzledsl.alternatives.alternative import ENDS, Site, SubBlock
 from puzzledsl.ir.tables import Assignment, EndsAssignment
 from puzzledsl.search.answer import best_meeting_all, checked
 from puzzledsl.search.effort import Effort
-from puzzledsl.search.lagrangian.bound import lagrangian_bound
+from puzzledsl.search.label_setting.sweep import sweep_of
+from puzzledsl.search.lagrangian.bound import Bound, certify, lagrangian_bound
 from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.columns import Columns, Floats, Ints, Mask
-from puzzledsl.search.problem.diagram import diagram_of
+from puzzledsl.search.problem.diagram import Diagram, diagram_of
 from puzzledsl.search.problem.instance import INFINITE, Problem, is_unfinished, presolve
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.paths import NEVER, Paths
 from puzzledsl.search.problem.problem import Problems
-from puzzledsl.search.sensitivity.together import Priced, Together
+from puzzledsl.search.sensitivity.together import ROUNDING, Priced, Together
 from puzzledsl.search.tables import Tables
 
 SUB_BLOCKS: tuple[SubBlock, SubBlock] = ("attention", "ffn")
@@ -39,6 +41,8 @@ LATER = ((1.25, 1.55), (1.6, 2.0), (2.1, 2.7), (2.8, 4.0))
 SAMPLED = 24  # about so many of the open pins
 FEWEST = 4  # pins that are worth a search at such prices
 NEAR = 0.2  # distance of a bound at such prices from the best bound, in gaps
+EACH = (2.5, 5.0)  # the same where pins are searched one by one, in gaps of the pins found
+MOST_LABELS = 60_000  # of a pin there
 CORE = 1.25  # columns per layer whose slack estimates the gap, if it is smaller
 AT_ONCE = 500_000  # values of columns or transitions at a time: 4 MB
 # multiples of prices at which answers with a pin are cheapest
@@ -160,8 +164,9 @@ def _turns(found: Sequence[Standing], effort: Effort) -> Iterator[tuple[int, flo
 class _Part:
     """The problem of one combination of batches; by pin the lower bound on its sum, and the best known answer.
 
-    `none`: there is no child. `chosen`: the answer with the sum `upper`; NEVER if there is none. `gaps`: distances of the optima
-    found from the bounds of their pins, ascending. `owns`: columns of each pin; `pins[column]`: numbers of each column's pins.
+    `none`: there is no child. `chosen`: the answer with the sum `upper`; NEVER if there is none. `most`: largest sum of interest.
+    `gaps`: distances of the optima found from the bounds of their pins, ascending. `owns`: columns of each pin; `pins[column]`:
+    numbers of each column's pins. `free`: every choice that keeps to the budgets is an answer.
     """
 
     def __init__(self, problem: Problem, pins: Sequence[Pin], deadline: float) -> None:
@@ -169,7 +174,8 @@ class _Part:
         self.owns, self.top = [pin.own(problem.columns) for pin in pins], _most(problem)
         self.lower = np.full(len(pins), self.bound.value)
         self.none = np.full(len(pins), self.bound.infeasible)
-        self.upper = np.full(len(pins), NEVER)
+        self.upper, self.most = np.full(len(pins), NEVER), np.full(len(pins), self.top)
+        self.free = (not problem.formulas and not problem.columns.period) or _is_free(problem.diagram)
         self.chosen = np.zeros((len(pins), problem.columns.layers), dtype=np.int64)
         self.pins = np.full((len(problem.columns), 2), -1)
         self.gaps: list[int] = []
@@ -204,33 +210,35 @@ class _Part:
         self.none[number] = at_most >= self.top
 
     def together(self, effort: Effort) -> None:
-        """Settle many pins at once if budgets are all there is: at the problem's prices, then at those of pins still open."""
+        """Settle many pins: at the problem's prices, then at those of pins still open."""
         problem, bound = self.problem, self.bound
-        if problem.formulas or problem.columns.period or not bound.float_prices.any():
+        if (not self.free and is_unfinished(problem.diagram)) or not bound.float_prices.any():
             return
+        search = self._rounds if self.free else self._each
         slack = np.sort(bound.slack)[min(int(CORE * problem.columns.layers), len(problem.columns) - 1)]
         known = self.upper[self.upper < NEVER]
         gap = max(
             int(known.min(initial=self.top)) - bound.value if len(known) else 0, int(slack) // bound.scale
         )
-        self._rounds(bound.float_prices, self.open, gap, REACHES, effort)
+        search(bound, self.open, gap, REACHES, effort)
         for reaches in LATER:
             left, numbers = self.open, self.open.nonzero()[0]
-            prices = [self._own_prices(int(n), effort) for n in numbers[:: len(numbers) // SAMPLED + 1]]
-            bounds = [self._bounds(each) for each in prices]
+            some = numbers[:: len(numbers) // SAMPLED + 1]
+            bounds = [certify(problem, self._own_prices(int(n), effort)) for n in some]
+            levels = [self._bounds(each) for each in bounds]
             while bounds and effort.left_s > 0:
-                near = (np.array(bounds) >= np.max(bounds, axis=0) - NEAR * gap) & left
+                near = (np.array(levels) >= np.max(levels, axis=0) - NEAR * gap) & left
                 place = int(near.sum(axis=1).argmax())
                 if near[place].sum() < FEWEST:
                     break
-                self._rounds(prices[place], near[place], gap, reaches, effort)
+                search(bounds[place], near[place], gap, reaches, effort)
                 left &= ~near[place]
         self.none |= (self.lower > self.top) & (self.upper == NEVER)
 
     @property
     def open(self) -> Mask:
         """Mask of the pins whose optimum is not known."""
-        return np.asarray(~self.none & (self.lower <= self.top) & (self.lower < self.upper))
+        return np.asarray(~self.none & (self.lower <= self.most) & (self.lower < self.upper))
 
     def _of_pins(self, values: Floats) -> Floats:
         """Return the least value of each pin's columns."""
@@ -241,28 +249,68 @@ class _Part:
 
     def _own_prices(self, number: int, effort: Effort) -> Floats:
         """Return the best prices with a pin."""
-        columns = self.problem.columns
-        keep = columns.layer_of != columns.layer_of[self.owns[number][0]]
-        keep[self.owns[number]] = True
-        return lagrangian_bound(
-            self.problem.only(keep), self.bound.float_prices, effort.deadline
-        ).float_prices
+        own = self.problem.only(self._keep(number))
+        return lagrangian_bound(own, self.bound.float_prices, effort.deadline).float_prices
 
-    def _bounds(self, prices: Floats) -> Floats:
-        """Return each pin's bound at prices."""
-        columns, priced = self.problem.columns, self.problem.goal.values + prices @ self.problem.matrix
-        least = columns.least(priced)
-        slack = self._of_pins(priced - np.repeat(least, columns.sizes))
-        return np.asarray(least.sum() - prices @ self.problem.limits + slack)
+    def _keep(self, number: int) -> Mask:
+        """Return the mask of columns allowed with a pin."""
+        layer_of, own = self.problem.columns.layer_of, self.owns[number]
+        keep = layer_of != layer_of[own[0]]
+        keep[own] = True
+        return np.asarray(keep)
 
-    def _rounds(
-        self, prices: Floats, which: Mask, gap: int, reaches: Sequence[float], effort: Effort
-    ) -> None:
-        """Search some pins at prices, up to `reach * gap` above their bounds, for each reach."""
-        priced = Priced(self.problem, prices)
+    def _bounds(self, bound: Bound) -> Floats:
+        """Return each pin's bound at a bound's prices."""
+        return self._of_pins((bound.slack + float(bound.exact)) / bound.scale)
+
+    def _each(self, bound: Bound, which: Mask, gap: int, reaches: Sequence[float], effort: Effort) -> None:
+        """Search some pins one after another along the paths of the diagram, at a bound's prices."""
+        problem, prices = self.problem, bound.float_prices
+        assert problem.diagram is not None, "there are paths"
+        paths, priced = Paths(problem.columns, problem.diagram), problem.goal.values + prices @ problem.matrix
+        rounding = ROUNDING * (problem.goal_size + float(prices @ problem.row_sizes))
+        largest = max((table.size for table in problem.diagram.next), default=1)
+        together = max(1, AT_ONCE // max(largest, len(problem.columns)))
+        numbers = (which & self.open).nonzero()[0]
+        for begin in range(0, len(numbers), together):
+            some = numbers[begin : begin + together]
+            values = np.vstack([np.where(self._keep(number), priced, np.inf) for number in some])
+            least, slack = paths.slacks(values)
+            least = least - prices @ problem.limits - rounding
+            for number, own, above in zip(some.tolist(), least, slack + least[:, None], strict=True):
+                if effort.left_s <= 0:
+                    return
+                self._sweep(bound, number, float(own), above, effort)
+
+    def _sweep(self, bound: Bound, number: int, least: float, above: Floats, effort: Effort) -> None:
+        """Search a pin by label setting. `least`: its bound; `above`: of answers with each column."""
+        self.lower[number] = max(int(self.lower[number]), min(int(np.ceil(least)), self.top + 1))
+        lower = np.append(self.lower, -NEVER)
+        for reach in EACH:
+            gap = self.gaps[len(self.gaps) // 2] if self.gaps else 0
+            most = min(int(least + reach * gap), int(self.upper[number]) - 1, int(self.most[number]))
+            if most < self.lower[number]:
+                continue
+            keep = (above <= most) & (lower[self.pins] <= most).all(axis=1)
+            if self.problem.columns.covers(keep):
+                sweep = sweep_of(self.problem.only(keep), bound, most, deadline=effort.deadline)
+                swept = None if sweep is None else sweep.run(MOST_LABELS)
+                if swept is None or not swept.proven:
+                    return
+                if swept.chosen is not None:
+                    chosen = keep.nonzero()[0][swept.chosen].astype(np.int64)
+                    self.share(chosen)
+                    insort(self.gaps, self.problem.goal.of(chosen) - int(least))
+            self.lower[number] = min(most + 1, int(self.upper[number]))
+            if self.lower[number] == self.upper[number]:
+                return
+
+    def _rounds(self, bound: Bound, which: Mask, gap: int, reaches: Sequence[float], effort: Effort) -> None:
+        """Search some pins at a bound's prices, up to `reach * gap` above their bounds, for each reach."""
+        priced = Priced(self.problem, bound.float_prices)
         near, lower = self._of_pins(priced.above[0] - priced.room[0]), self._of_pins(priced.lower())
         self.lower = np.maximum(self.lower, np.minimum(np.ceil(lower), self.top + 1).astype(np.int64))
-        far = np.minimum(lower + FAR * reaches[-1] * gap, self.top)
+        far = np.minimum(lower + FAR * reaches[-1] * gap, self.most)
         for reach in reaches:
             most = np.minimum(np.minimum(near + reach * gap, far), self.upper - 1).astype(np.int64)
             asked = (which & self.open & (most >= self.lower)).nonzero()[0]
@@ -287,16 +335,23 @@ class Pinned:
         self.pins, self.root, self.effort = pins, root, effort
         self.found = [UNKNOWN] * len(pins)
         solved = (presolve(problem, deadline=effort.deadline) for problem in listed)
-        self.parts = [_Part(each.problem, pins, effort.deadline) for each in solved if each is not None]
+        problems = chain.from_iterable(_cases(each.problem) for each in solved if each is not None)
+        self.parts = [_Part(problem, pins, effort.deadline) for problem in problems]
 
     def run(self) -> list[Standing]:
         """Share what the optimum says, settle many pins at once, then solve with one pin after another."""
         for part in self.parts:
             self._near_the_optimum(part)
         for part in self.parts:
+            if len(self.parts) > 1:
+                below = [_largest_below(part.problem, each.most) for each in self.found]
+                part.most = np.minimum(part.most, below)
+            if not part.free:  # each pin is searched below its known answer
+                self._cheapest_with(part)
             part.together(self.effort)
-            self._cheapest_with(part)
-        self._settle(range(len(self.pins)))
+            if part.free:
+                self._cheapest_with(part)
+            self._settle(range(len(self.pins)))
         for number, slice_s in _turns(self.found, self.effort):
             for part in self.parts:
                 self._solve(part, number, min(slice_s, self.effort.left_s))
@@ -392,6 +447,27 @@ class Pinned:
                     least.append(goal.rank(int(part.lower[number])))
             least += [] if now.most is None else [now.most]
             self.found[number] = replace(now, least=max(at_best, min(least))) if least else NO_CHILD
+
+
+def _cases(problem: Problem) -> list[Problem]:
+    """Split a problem into one for each class of columns of a layer if budgets alone are left then, as where layers are tied."""
+    diagram, columns, found = problem.diagram, problem.columns, list[Problem]()
+    if diagram is None or not diagram.order or columns.period:
+        return [problem]
+    here = columns.span(diagram.order[0])
+    for own in range(diagram.next[0].shape[1]):
+        keep = np.ones(len(columns), dtype=np.bool_)
+        keep[here] = diagram.classes[here] == own
+        solved = presolve(problem.only(keep), quick=True)
+        if solved is None or not _is_free(solved.problem.diagram):
+            return [problem]
+        found.append(solved.problem)
+    return found
+
+
+def _is_free(diagram: Diagram | None) -> bool:
+    """True if every choice is on a path: there is one state between any two layers, and columns on no path are dropped."""
+    return diagram is not None and diagram.whole and all(len(table) == 1 for table in diagram.next)
 
 
 def _most(problem: Problem) -> int:

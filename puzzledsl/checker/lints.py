@@ -352,7 +352,7 @@ def warn_of_unused(ctx: Context, program: nodes.Program) -> None:
             fix = Fix.replace(start.to(end), "", "leave it out")
             if len(unused) == len(use.names):
                 fix = Fix.replace(use.span, "", "remove this `use`", safe=False)
-            ctx.report(errors.UnusedImport(name.span, name=name.text, path=use.path.value, fixes=[fix]))
+            ctx.report(errors.UnusedUse(name.span, name=name.text, path=use.path.value, fixes=[fix]))
 
 
 KIBI = 1024

@@ -38,9 +38,7 @@ class Parent(Declaration):
     computation: Computation = left_out(USUAL)
 
 
-_PART = (
-    "A part of the documents, by the digest of their content: `0%..95%` to train, `95%..100%` to hold out."
-)
+_PART = "Part of the documents, by their digests: `0%..95%` to train, `95%..100%` to hold out."
 
 
 class Picked(Frozen):

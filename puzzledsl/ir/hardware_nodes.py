@@ -61,9 +61,7 @@ class RooflineHardware(Frozen):
     kind: Literal["roofline"] = "roofline"
     profile: str
     memory_bytes: int = setting("Memory of one GPU.", word="memory", unit=BYTES, more_than=0, write=_PROFILE)
-    bandwidth_bytes_per_s: Exact = _rate(
-        "Memory bandwidth of one GPU.", "bandwidth", more_than=0, write=_PROFILE
-    )
+    bandwidth_bytes_per_s: Exact = _rate("Memory bandwidth a GPU.", "bandwidth", more_than=0, write=_PROFILE)
     link_bytes_per_s: Exact = _rate(
         "Bandwidth between two GPUs, one direction.", "link", at_least=0, default=Fraction(0)
     )
@@ -110,9 +108,7 @@ class RooflineHardware(Frozen):
         default="full",
         noun="KV policy",
     )
-    page_tokens: int = setting(
-        "Tokens in a page of the KV cache.", word="page", default=64, at_least=1, at_most=2**20
-    )
+    page_tokens: int = setting("Tokens in a KV page.", word="page", default=64, at_least=1, at_most=2**20)
     max_batch: int = setting("Largest batch the runtime takes.", default=2048, at_least=1, at_most=MAX_BATCH)
     gqa_decode: GqaDecode | None = None
     usd_per_s: Exact | None = _stated(
@@ -179,9 +175,7 @@ class MeasuredHardware(Frozen):
         default=TORCH,
         left_out=True,
     )
-    device: str = setting(
-        "The device that computes.", words=engine_words("devices"), noun="device", default="cpu"
-    )
+    device: str = setting("The device.", words=engine_words("devices"), noun="device", default="cpu")
     dtype: str = setting(
         "Number type of the weights. Each engine has its own.",
         words=engine_words("dtypes"),

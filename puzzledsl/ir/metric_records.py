@@ -56,9 +56,7 @@ _METRICS = (
         "Bytes of keys and values on each GPU for the whole batch at full length (prompt + output).",
         {"kv_cache_bytes": "once"},
     ),
-    Metric(
-        "latency", TIME, "less", "Seconds for a whole batch: `ttft + output * tpot`.", _LATENCY, NANOSECOND
-    ),
+    Metric("latency", TIME, "less", "Seconds for a batch: `ttft + output * tpot`.", _LATENCY, NANOSECOND),
     Metric(
         "ttft", TIME, "less", "Time to first token: a pass over prompts.", {"prefill_ns": "once"}, NANOSECOND
     ),
@@ -70,9 +68,7 @@ _METRICS = (
         {"decode_ns": "once"},
         NANOSECOND,
     ),
-    Metric(
-        "throughput", TOK_PER_S, "more", "Generated tokens a second of a batch: `batch * output / latency`."
-    ),
+    Metric("throughput", TOK_PER_S, "more", "Tokens generated a second: `batch * output / latency`."),
     Metric(
         "flops",
         FLOPS,

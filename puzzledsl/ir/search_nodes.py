@@ -326,9 +326,7 @@ class Refine(Frozen):
 
 REFINES = {
     "measured": replace(
-        call_of(
-            Refine, "The exact solver proposes children, each is measured, and scores are refitted to them."
-        ),
+        call_of(Refine, "The exact solver proposes children, which are measured, and scores are refitted."),
         write="write `measured(24)`: children that are measured",
     ),
     "none": Call("Not refined: the child is the optimum of the scores."),

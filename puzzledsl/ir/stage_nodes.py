@@ -132,9 +132,7 @@ class ReplaceOne(Frozen):
     runs: tuple[int, int] | None = setting(
         "Scores consecutive layers dropped together, of these lengths: `2..8`.", default=None
     )
-    healed: int = setting(
-        "Heals the layer behind each replacement or run on so many tokens first: `4Ki`.", default=0
-    )
+    healed: int = setting("Tokens on which the layer behind a replacement is healed first: `4Ki`.", default=0)
     around: str | None = setting(
         "Scores inside this search's child, and tells what rounds changed.", default=None, kinds=("search",)
     )
@@ -241,12 +239,8 @@ class Eval(Declaration):
     )
     more_data: tuple[str, ...] = ()
     tokens: int = setting("Tokens of each text.", default=8192)
-    lm_eval: tuple[str, ...] = setting(
-        'Tasks of the lm-evaluation-harness: `"arc_easy, hellaswag"`.', default=()
-    )
-    shots: int | None = setting(
-        "Examples before each question of these.", default=None, at_least=0, at_most=100
-    )
+    lm_eval: tuple[str, ...] = setting('Tasks of lm-evaluation-harness: `"arc_easy, hellaswag"`.', default=())
+    shots: int | None = setting("Examples before each question.", default=None, at_least=0, at_most=100)
     full: tuple[str, ...] = setting(
         "Children that answer the tasks and are timed: `final + best`. Unless said, the child of `of` and the"
         " untrained one it came from; the others are compared by KL and perplexity.",

@@ -171,9 +171,7 @@ PARENTS = {"hf": replace(_HF, arguments={**_HF.arguments, "shape": _LITERAL}), "
 _SOURCES = nodes.TextData, nodes.JsonlData, nodes.ParquetData, nodes.HfData, nodes.SampledData, nodes.TaskData
 DATA_SOURCES = {name: call for node in _SOURCES for name, call in calls_of(node).items()}
 """Places that documents come from."""
-MIX = Call(
-    "Blocks of several texts, in proportion: `mix(corpus: 2, stories: 1)`.", rest=True, named_by=("data",)
-)
+MIX = Call("Blocks of several texts: `mix(corpus: 2, stories: 1)`.", rest=True, named_by=("data",))
 MEASURED = {**calls_of(nodes.MeasuredHardware), **calls_of(nodes.TableHardware)}
 BATCH = replace(
     call_of(nodes.Scenario, "A workload: `batch(256, 128 -> 1024)`."),

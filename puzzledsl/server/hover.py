@@ -289,9 +289,8 @@ def _count(value: int) -> str:
 
 def _space(space: nodes.Space) -> list[str]:
     sizes = Counter((len(c.attention), len(c.ffn)) for c in space.layers)
-    rows = [
-        f"{n} layer{'s' if n > 1 else ''} with {a} x {f} alternatives" for (a, f), n in sizes.most_common(4)
-    ]
+    most = sizes.most_common(4)
+    rows = [f"{n} layer{'s' if n > 1 else ''} with {a} x {f} alternatives" for (a, f), n in most]
     rest = len(sizes) - len(rows)
     size = prod(len(c.attention) * len(c.ffn) for c in space.layers)
     exponent = len(str(size)) - 1

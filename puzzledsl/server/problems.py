@@ -13,14 +13,14 @@ from puzzledsl.base.diagnostics import Diagnostic, Fix, Span
 from puzzledsl.base.explanations import Explanation
 from puzzledsl.base.fixes import compatible, safe_fixes
 from puzzledsl.base.resources import resource
-from puzzledsl.checker.errors import UnusedImport, UnusedName
+from puzzledsl.checker.errors import UnusedName, UnusedUse
 from puzzledsl.checker.names.names import key_of
 from puzzledsl.server.document import Document, Lines, covers, files_of
 
 EXPLAIN = "pzl.explain"
 """The command that opens the reference at a given code."""
 Related = Sequence[tuple[Span | None, str]]
-_UNUSED = UnusedName, UnusedImport
+_UNUSED = UnusedName, UnusedUse
 """Diagnostics that an editor shows as faded."""
 _SEVERITIES = {"error": types.DiagnosticSeverity.Error, "warning": types.DiagnosticSeverity.Warning}
 

@@ -15,10 +15,9 @@ from puzzledsl.base.diagnostics import Fix, Sink, Span
 from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import BadLiteral, parse_quantity
 from puzzledsl.syntax import errors, tree
-from puzzledsl.syntax.machine import Branch
 from puzzledsl.syntax.newlines import MAX_DEPTH, lay_out
 from puzzledsl.syntax.recover import MAX_MISTAKES, parse_tokens
-from puzzledsl.syntax.tokens import Token, Words, lex, span_of
+from puzzledsl.syntax.tokens import Branch, Token, Words, lex, span_of
 from puzzledsl.syntax.words import read_words
 
 MAX_BODIES = MAX_DEPTH // 4

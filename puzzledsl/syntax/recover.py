@@ -16,10 +16,9 @@ from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, Sink
 from puzzledsl.base.suggest import closest
 from puzzledsl.language.words import DECLARATIONS, STATEMENT_KEYWORDS, TOP_KEYWORDS
 from puzzledsl.syntax import errors
-from puzzledsl.syntax.machine import Branch, Machine
 from puzzledsl.syntax.messages import Place, colon_body, found, unexpected
 from puzzledsl.syntax.newlines import starts_declaration
-from puzzledsl.syntax.tokens import Token, Words, after, span_of, virtual
+from puzzledsl.syntax.tokens import Branch, Machine, Token, Words, after, span_of, virtual
 
 MAX_AHEAD = 60
 """Number of following tokens of the statement that a repair is checked against; later tokens are not checked."""

@@ -149,7 +149,7 @@ class _Profile:
 
     def _impossible(self, settings: Settings, key: str, what: str, condition: str, got: str) -> Refused:
         said: Args = {"hardware": self.hardware.symbol.name, "what": what, "condition": condition, "got": got}
-        return self.hardware.ctx.refuse(errors.ImpossibleHardware(settings.place(key), **said))
+        return self.hardware.ctx.refuse(errors.BadHardware(settings.place(key), **said))
 
     def _section(self, name: str, what: str) -> Settings:
         """Return the figures of a section; none where it is not written."""

@@ -218,9 +218,8 @@ def compared(ctx: Context, comparison: values.Comparison, span: Span) -> values.
         return None
     space, layer = at
     if comparison.parent_ratio is not None:
-        bound = comparison.parent_ratio * sum(
-            (t.parents for t in tables_of(ctx, [left], span) or ()), Fraction(0)
-        )
+        parents = (table.parents for table in tables_of(ctx, [left], span) or ())
+        bound = comparison.parent_ratio * sum(parents, Fraction(0))
     assert bound is not None
     _afford(ctx, math.prod(len(axis(space, layer, part)) for part in BOTH), 1, span)
     found = _compared(tuple(left.terms.items()), left.constant, comparison.op, bound, space, layer)
@@ -240,12 +239,7 @@ def compared(ctx: Context, comparison: values.Comparison, span: Span) -> values.
 
 @functools.lru_cache(maxsize=1024)  # statements of a loop share comparisons
 def _compared(
-    terms: tuple[tuple[values.TermKey, Fraction], ...],
-    constant: Fraction,
-    op: str,
-    bound: Fraction,
-    space: SpaceInfo,
-    layer: int,
+    terms: Terms, constant: Fraction, op: str, bound: Fraction, space: SpaceInfo, layer: int
 ) -> values.Statement:
     rows, columns = (axis(space, layer, part) for part in BOTH)
     table = Table(space, layer, _cells(terms, constant, space, rows, columns))

@@ -107,14 +107,10 @@ class _Resolver:
     calls: list[OpenCall] = field(default_factory=list)
     gap: Gap | None = None
 
-    def add(
-        self, name: tree.Name, symbol: Meaning | None, node: tree.Node | None = None, **more: Any
-    ) -> None:
+    def add(self, name: tree.Name, symbol: Meaning | None, at: tree.Node | None = None, **more: Any) -> None:
         """Record a name."""
         facts: dict[str, Any] = {"type": "", "role": "uses", "setting": ANY} | more
-        self.found.append(
-            Occurrence(name.span, name.text, symbol, node=node or name, item=self.item, **facts)
-        )
+        self.found.append(Occurrence(name.span, name.text, symbol, node=at or name, item=self.item, **facts))
 
     def mark(
         self, name: tree.Node, role: GapRole, scope: NameScope, *takes: Setting, before: Typed = NOTHING

@@ -297,7 +297,7 @@ def settle_kinds(ctx: Context, file: SourceFile) -> None:
             assert isinstance(symbol.item, tree.Decl)
             said: Args = {"name": symbol.name, "got": article(symbol.kind), "like": article(meant)}
             near = Near(meant, alone=False)
-            ctx.report(errors.MistakenKind(symbol.item.kind.span, near=near, **said))
+            ctx.report(errors.OtherKind(symbol.item.kind.span, near=near, **said))
             symbol.kind = meant
 
 

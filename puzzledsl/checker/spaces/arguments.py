@@ -147,7 +147,7 @@ class CallArguments(Settings, Arguments):
             elif width < 1:
                 why, help = f"0 when rounded to a multiple of {multiple}", f"the least multiple is {multiple}"
             said: Args = {"got": self.ctx.source(option.span), "why": why, "intermediate": whole}
-            raise self.ctx.refuse(errors.ImpossibleWidth(option.span, help=help, **said))
+            raise self.ctx.refuse(errors.BadWidth(option.span, help=help, **said))
         self.info.asked.setdefault((whole, width), set()).add(exact)
         if width != exact:
             where = self.ctx.where(option.span)

@@ -29,9 +29,7 @@ class Measure:
     exponential: bool = False
 
 
-_AGREEMENT = (
-    "Share of positions at which the parent's likeliest token is among the {} likeliest of the model."
-)
+_AGREEMENT = "Share of positions at which the parent's likeliest token is among the model's {} likeliest."
 _MEASURES = (
     Measure(
         "kl", "KL divergence to the parent", "less", "KL divergence to the parent, nats a token.", unit="nats"

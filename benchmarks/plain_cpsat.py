@@ -7,8 +7,7 @@ import numpy as np
 
 from benchmarks.rivals import Said, cpu_s
 from puzzledsl.ir.logic import holds
-from puzzledsl.search.cpsat.model import model_of
-from puzzledsl.search.cpsat.solve import solve_interruptibly
+from puzzledsl.search.cpsat.solve import model_of, solve_interruptibly
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Problem
 

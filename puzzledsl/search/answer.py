@@ -9,11 +9,11 @@ from fractions import Fraction
 from itertools import product
 
 from puzzledsl.ir.nodes import LinearRequirement, MetricTerm, Requirement
+from puzzledsl.ir.references import terms_of
 from puzzledsl.ir.search_nodes import written
 from puzzledsl.ir.tables import Assignment, SearchResult, Solution, ends_of_child, layers_of_child
 from puzzledsl.search.batches import Floors, Found, best_of
 from puzzledsl.search.effort import Effort
-from puzzledsl.search.needs import terms_of
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.instance import Problem
 from puzzledsl.search.problem.metrics import Child, report
@@ -88,7 +88,11 @@ def result_of(tables: Tables, found: Sequence[Found], solver: str, gap: float) -
     if first.layers is None:
         return result.model_copy(update={"bound": None}) if first.proven else result
     child = Child(tables, first.layers, first.batches)
-    reached = relative_gap(child.linear(tables.search.objective), first.bound)
+    value, bound = child.linear(tables.search.objective), first.bound
+    apart = 0.0 if value == bound else math.inf
+    if bound is not None and value and value != bound:
+        apart = float(abs(value - bound) / abs(value))
+    reached = apart if math.isfinite(apart) else None
     optimal = all(f.proven for f in found) or (len(found) == 1 and reached is not None and reached <= gap)
     parent = replace(child, batches=report(child)[0]).parent()
     answer = {
@@ -113,16 +117,6 @@ def checked(tables: Tables, found: Found) -> Solution:
     if violations:
         raise RuntimeError("the solver's answer is wrong: " + "; ".join(v.message for v in violations))
     return solution
-
-
-def relative_gap(value: Fraction, bound: Fraction | None) -> float | None:
-    """Return |value - bound| / |value|: 0 if they are equal, None if there is no bound or the gap is not finite."""
-    if bound is None:
-        return None
-    if value == bound:
-        return 0.0
-    gap = float(abs(value - bound) / abs(value)) if value else math.inf
-    return gap if math.isfinite(gap) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +161,14 @@ def child_figures(
     smallest = {name: tables.candidates(name)[0] for name in tables.scenarios}
     agreeing = [each for each in batches_of(tables, chosen, smallest) if each.items() >= given.items()]
     tried = [Child(tables, chosen, each) for each in agreeing or [{**smallest, **given}]]
-    best = min(tried, key=_rank) if len(tried) > 1 else tried[0]
+    goals = [(tables.search.objective, tables.search.sense)]
+    goals += [(preference.goal, preference.sense) for preference in tables.search.preferences]
+
+    def rank(child: Child) -> tuple[bool, list[Fraction]]:
+        values = [child.linear(g) if sense == "minimize" else -child.linear(g) for g, sense in goals]
+        return not child.is_right(), values
+
+    best = min(tried, key=rank) if len(tried) > 1 else tried[0]
     all_batches, metrics = report(best)
     return ChildFigures(
         layers=best.layers,
@@ -195,15 +196,6 @@ def batches_of(
         yield dict(zip(tables.scenarios, batches, strict=True))
 
 
-def _rank(child: Child) -> tuple[bool, list[Fraction]]:
-    """Sort key, less is better: infeasible children last, then the objective, then the preferences in their order."""
-    search = child.tables.search
-    goals = [(search.objective, search.sense), *((p.goal, p.sense) for p in search.preferences)]
-    return not child.is_right(), [
-        child.linear(g) if sense == "minimize" else -child.linear(g) for g, sense in goals
-    ]
-
-
 def _requirement(child: Child, requirement: Requirement) -> RequirementFigures:
     line, text, holds = requirement.where.line, written(requirement), child.meets(requirement)
     if isinstance(requirement, LinearRequirement):
@@ -217,16 +209,15 @@ def _check(tables: Tables, layers: Sequence[Assignment], batches: Mapping[str, i
     chosen_layers = layers_of_child(layers)
     if len(chosen_layers) != len(tables.layers):
         raise ValueError(f"{len(chosen_layers)} layers are chosen, the parent has {len(tables.layers)}")
-    for site, known in ({} if tables.ends is None else dict(tables.ends)).items():
-        name, names = getattr(ends_of_child(layers), site), [end.name for end in known]
-        if name not in names:
-            raise ValueError(f"the {site} may not be {name!r}; it may be {', '.join(names)}")
-    for index, (chosen, choice) in enumerate(zip(chosen_layers, tables.layers, strict=True)):
-        for part in ("attention", "ffn"):
-            name, names = getattr(chosen, part), [a.name for a in getattr(choice, part)]
+    whole = chosen_layers if tables.ends is None else (*chosen_layers, ends_of_child(layers))
+    for index, (choice, offered) in enumerate(zip(whole, tables.offered, strict=True)):
+        for (site, name), names in zip(choice, offered, strict=True):
             if name not in names:
-                offered = ", ".join(names)
-                raise ValueError(f"layer {index} may not have {part} {name!r}; it may have {offered}")
+                verb, of_layer = ("have", f" {site}") if index < len(chosen_layers) else ("be", "")
+                what = f"layer {index}" if of_layer else f"the {site}"
+                raise ValueError(
+                    f"{what} may not {verb}{of_layer} {name!r}; it may {verb} {', '.join(names)}"
+                )
     for scenario, batch in batches.items():
         if scenario not in tables.scenarios:
             known = ", ".join(tables.scenarios) or "none"

@@ -40,8 +40,7 @@ from puzzledsl.search.needs import influence_of
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.instance import Goal, Problem
-from puzzledsl.search.problem.problem import Builder, Problems
-from puzzledsl.search.problem.rows import formulas_of, goal_of, without_larger
+from puzzledsl.search.problem.problem import Builder, Problems, formulas_of, goal_of, without_larger
 from puzzledsl.search.tables import tables_of
 
 PARAMS = nodes.Linear(terms=(nodes.WeightedTerm(coefficient=Fraction(1), term=nodes.ParamsTerm()),))
@@ -82,7 +81,14 @@ def solve_baseline(
         case "greedy":
             found = best_of(problems, _by_greed(problems))
         case "uniform" | "uniform_width":
-            models = uniform_models(problems.builder, widths_only=kind == "uniform_width")
+            wanted = dict.fromkeys(
+                (c.attention, c.ffn) for c in layers_of_child(problems.builder.columns.choices)
+            )
+            if kind == "uniform_width":  # blocks that drop nothing
+                kinds = {a.name: a.kind for c in tables.layers for a in (*c.attention, *c.ffn)}
+                wanted = {w: None for w in wanted if {kinds[name] for name in w} <= {"parent", "gqa", "mlp"}}
+            blocks = (LayerAssignment(attention=a, ffn=f) for a, f in wanted)
+            models = [closest(problems.builder, block) for block in blocks]
             found = best_of(problems, product(problems.boxes, models))
         case "block_influence" | "angular_run":
             found = fewest_drops(problems, kind)
@@ -103,8 +109,7 @@ def as_solved(problems: Problems, solver: str) -> Problems:
 
     def most_params(problem: Problem, box: Box) -> Problem:
         goal = goal_of(problems.builder, PARAMS, "maximize", box)
-        problem = replace(problem, goal=goal, preferences=())
-        return problem if problem.tells_runs else problem.without_runs()
+        return replace(problem, goal=goal, preferences=())
 
     def noops(problem: Problem, _: Box) -> Problem:
         choices = problem.columns.choices
@@ -172,15 +177,6 @@ def closest(builder: Builder, wanted: LayerAssignment) -> Model:
     distance = np.array([*map(apart, columns.layer_of.tolist(), columns.choices)], dtype=np.int64)
     ends = pairwise(columns.start.tolist())
     return tuple(columns.choices[begin + int(np.argmin(distance[begin:end]))] for begin, end in ends)
-
-
-def uniform_models(builder: Builder, *, widths_only: bool = False) -> tuple[Model, ...]:
-    """Return, for each block of the space, the model closest to it in every layer. `widths_only`: blocks that drop nothing."""
-    wanted = dict.fromkeys((c.attention, c.ffn) for c in layers_of_child(builder.columns.choices))
-    if widths_only:
-        kinds = {a.name: a.kind for c in builder.tables.layers for a in (*c.attention, *c.ffn)}
-        wanted = {pair: None for pair in wanted if {kinds[name] for name in pair} <= {"parent", "gqa", "mlp"}}
-    return tuple(closest(builder, LayerAssignment(attention=a, ffn=f)) for a, f in wanted)
 
 
 def _by_greed(problems: Problems) -> Iterator[tuple[Box, Model]]:

@@ -1,7 +1,6 @@
 """Branch and bound over boxes of batches (Land & Doig 1960): best answers, with preferences, and several diverse ones.
 
-The box with the best bound is solved if it is single, else split. Boxes that cannot beat the best answer so far are pruned. The
-prices of a box start from those of the box before.
+The box with the best bound is solved if it is single, else split. Boxes that cannot beat the best answer so far are pruned.
 """
 
 from __future__ import annotations
@@ -16,20 +15,17 @@ from fractions import Fraction
 from puzzledsl.ir.tables import Assignment
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
-from puzzledsl.search.lagrangian.lagrangian_dual import carried
-from puzzledsl.search.portfolio.minimise import NONE, Outcome, minimise
+from puzzledsl.search.portfolio.minimise import NONE, minimise
 from puzzledsl.search.problem.box import Box
-from puzzledsl.search.problem.columns import Floats, Ints
-from puzzledsl.search.problem.instance import INFINITE, Problem, Row
-from puzzledsl.search.problem.problem import Problems
-from puzzledsl.search.problem.rows import without_larger
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.instance import INFINITE, Outcome, Problem, Row
+from puzzledsl.search.problem.problem import Problems, without_larger
 
 MOST_GUESSES = 3
 GUESS_GAP = 2e-3
 FEW_LABELS, LITTLE_WORK = 50_000, 0.1  # labels and CP-SAT seconds of a box's first try, if others wait
 MORE = 8  # growth of the effort from one try to the next
 SOME = 2  # columns per layer up to which a box is solved at once
-REACHES = (1, 3, 8)  # limits of successive solves, in eighths of the way from the bound to the best answer
 NARROW = 16  # a box is narrow, so that its relaxation is tight, if its batches differ by at most 1/16
 
 Floors = dict[Box, int]  # proven lower bounds on the sums of boxes
@@ -96,7 +92,6 @@ class _Search:
         self.in_time = True  # all boxes were looked at, and those that were solved were finished
         self.guesses, self.proved_by, self.upwards = 0, "", False
         self.queue: list[Entry] = []
-        self.last: tuple[Problem, Floats] | None = None  # last bounded problem, with good prices for it
         self.settled: list[Fraction] = []  # lower bounds on the ranks of models in boxes that are done
         self.solved: set[Box] = set()
         if len(problems.boxes) == 1 and problems.boxes[0].is_single:  # its solver bounds it
@@ -140,7 +135,10 @@ class _Search:
         problem, effort = entry.problem, self.effort
         if not all(box.is_single for box in self.problems.boxes):
             effort = _short(effort, entry.tries)
-        outcome, preferred = self.sought(entry, effort, canonical=self.canonical)
+        floor, most = self.floors.get(entry.box), self.at_most(entry)
+        outcome, preferred = minimise_in_order(
+            problem, effort, floor, entry.bound, most, canonical=self.canonical
+        )
         if not outcome.proven and effort != self.effort and self.effort.left_s > 0:
             self.attempt(problem, outcome, entry.box)
             rank = entry.rank
@@ -157,8 +155,9 @@ class _Search:
 
     def solve_relaxed(self, entry: Entry) -> None:
         """Solve the relaxation of a box: prune it, or try its answer and add its batches and the box's halves."""
-        plain = replace(entry, problem=replace(entry.problem, preferences=()))
-        outcome, _ = self.sought(plain, _short(self.effort, 0), canonical=False)
+        plain, floor = replace(entry.problem, preferences=()), self.floors.get(entry.box)
+        effort, most = _short(self.effort, 0), self.at_most(entry)
+        outcome = minimise(plain, effort, False, at_least=floor, bound=entry.bound, at_most=most)
         if outcome.infeasible:
             self.leave_out(entry, outcome.bound)
             return
@@ -170,20 +169,6 @@ class _Search:
             self.add(box, rank)
         for half in entry.box.halves():
             self.add(half, rank)
-
-    def sought(
-        self, entry: Entry, effort: Effort, *, canonical: bool
-    ) -> tuple[Outcome, tuple[Fraction, ...]]:
-        """Solve a box's problem among answers that may beat the incumbent. Return the outcome and the preferences' ranks."""
-        floor = self.floors.get(entry.box)
-        for limit in self.limits(entry):
-            outcome, preferred = minimise_in_order(
-                entry.problem, effort, floor, entry.bound, limit, canonical=canonical
-            )
-            if not outcome.infeasible:
-                break
-            floor = outcome.bound if floor is None or outcome.bound is None else max(floor, outcome.bound)
-        return outcome, preferred
 
     def attempt(self, problem: Problem, outcome: Outcome, near: Box) -> Box | None:
         """Take a model as an answer if it is feasible at the batches that it runs at. Return these, or None if there are none."""
@@ -214,11 +199,10 @@ class _Search:
         self.upwards = problem.goal.upwards
         if (problem.columns.least(problem.matrix).sum(axis=1) > problem.limits).any():
             return  # some row alone is infeasible
-        bound = lagrangian_bound(problem, self.last_prices(problem))
+        bound = lagrangian_bound(problem)
         if not bound.infeasible:
             rank = max(rank, problem.goal.rank(max(bound.value, self.floors.get(box, bound.value))))
             heapq.heappush(self.queue, Entry(rank, box.low, box, problem, bound))
-            self.last = problem, bound.float_prices
 
     def entries(self) -> Iterator[Entry]:
         """Yield the boxes to solve, single or narrow, until no box can have a better answer or time is up."""
@@ -234,7 +218,9 @@ class _Search:
             if box in self.solved or not self.may_win(entry):
                 continue
             narrow = all((high - low) * NARROW <= low for low, high in zip(box.low, box.high, strict=True))
-            if box.is_single or (narrow and len(self.limits(entry)) == 1):
+            if narrow and (most := self.at_most(entry)) is not None and entry.bound is not None:
+                narrow = int(entry.bound.within(most).sum()) <= SOME * entry.problem.columns.layers
+            if box.is_single or narrow:
                 yield entry
             else:
                 for half in box.halves():
@@ -294,21 +280,6 @@ class _Search:
             return rank > limit or (rank == limit and not ties)
 
         return least + bisect_left(range(least, most + 1), True, key=loses) - 1
-
-    def limits(self, entry: Entry) -> list[int | None]:
-        """Return the limits for successive solves of a box: low first where many columns are left, `at_most` last."""
-        most, bound = self.at_most(entry), entry.bound
-        if most is None or bound is None:
-            return [most]
-        if int(bound.within(most).sum()) <= SOME * entry.problem.columns.layers:
-            return [most]
-        return [*dict.fromkeys(bound.value + (most - bound.value) * n // 8 for n in REACHES)]
-
-    def last_prices(self, problem: Problem) -> Floats | None:
-        """Return the last prices in this problem's units; None if there are none for the same rows."""
-        if self.last is None or len(self.last[0].rows) != len(problem.rows):
-            return None
-        return carried(self.last[1], self.last[0], problem)
 
 
 def _short(effort: Effort, tries: int) -> Effort:

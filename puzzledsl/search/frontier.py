@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from html import escape
 from typing import Literal
@@ -25,8 +23,8 @@ from puzzledsl.search.solve import solve_built
 from puzzledsl.search.tables import tables_of
 
 UNITS: dict[Dimension, str] = {BYTES: "bytes", TIME: "s", TOK_PER_S: "tok/s", FLOPS: "FLOP"}
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 440, 92, 24, 44, 60
-TICKS = 6
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 440, 92, 696, 44, 380  # pixels of the picture and of its axes
+TICKS = 5
 
 
 def solve_frontier(
@@ -144,30 +142,12 @@ def swept_name(term: nodes.Term) -> str:
             return term.kind
 
 
-@dataclass(frozen=True, slots=True)
-class _Axis:
-    """Linear map from values in `low` to `high` to pixels in `start` to `stop`. `dimension`: unit of the tick labels."""
-
-    low: float
-    high: float
-    start: float
-    stop: float
-    dimension: Dimension
-
-    def at(self, value: float) -> float:
-        """Return the pixel of a value."""
-        share = (value - self.low) / (self.high - self.low)
-        return round(self.start + share * (self.stop - self.start), 2)
-
-    def ticks(self) -> list[float]:
-        """Return about TICKS round values within the axis."""
-        base = 1024.0 if self.dimension == BYTES else 10.0
-        rough = (self.high - self.low) / TICKS
-        power = base ** math.floor(math.log(rough, base))
-        steps = (1, 2, 5, 10) if base == 10 else (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-        step = next(power * s for s in steps if power * s >= rough * (1 - 1e-9))
-        first = math.ceil(self.low / step - 1e-9)
-        return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+_STYLE = (
+    "<style>svg{background:#fff;font:12px system-ui,sans-serif;fill:#222}.axis{fill:none;stroke:#444}"
+    ".line{fill:none;stroke:#2563ad;stroke-width:1.5}.proven{fill:#2563ad;stroke:#2563ad}.found{fill:#fff;stroke:#2563ad}"
+    ".none{stroke:#b3261e;stroke-width:1.5}.title{font-weight:600;font-size:13px}</style>"
+)
+Places = Callable[[float], float]
 
 
 def as_svg(program: nodes.Program, result: FrontierResult) -> str:
@@ -176,69 +156,52 @@ def as_svg(program: nodes.Program, result: FrontierResult) -> str:
     goal, x_name, y_name = search.objective, swept_name(frontier.term), "objective"
     if len(goal.terms) == 1 and goal.terms[0].coefficient == 1:
         y_name = swept_name(goal.terms[0].term)
-    solved = [(p, value) for p in result.points if (value := p.result.objective) is not None]
-    relative = frontier.times_parent
-    xs = [place_of(p) for p in result.points]
-    x = _axis(xs, LEFT, WIDTH - RIGHT, COUNT if relative else dimension_of(x_name))
-    y = _axis([value for _, value in solved], HEIGHT - BOTTOM, TOP, dimension_of(y_name))
+    points = [(p.target if p.ratio is None else p.ratio, p) for p in result.points]
+    solved = [(at, p.result.objective) for at, p in points if p.result.objective is not None]
+    x_unit = COUNT if frontier.times_parent else dimension_of(x_name)
+    x, x_ticks = _axis([at for at, _ in points], LEFT, RIGHT, x_unit)
+    y, y_ticks = _axis([value for _, value in solved], BOTTOM, TOP, dimension_of(y_name))
     sense = "at least" if direction(search, frontier.term) == ">=" else "at most"
     title = f"{result.frontier}: {search.sense} {y_name}, {x_name} {sense} the bound"
-    parts = _frame(x, y, f"{x_name}, times the parent's" if relative else x_name, y_name, title)
-    line = " ".join(f"{x.at(place_of(p))},{y.at(v)}" for p, v in solved)
-    parts.append(f'<polyline class="line" points="{line}"/>')
-    parts += [_point(p, x, y, x_name) for p in result.points]
-    body = "\n".join(parts)
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">\n{_STYLE}\n{body}\n</svg>\n'
+    labels = [
+        f'class="title" x="{LEFT}" y="24">{escape(title)}',
+        f'x="{(LEFT + RIGHT) // 2}" y="{BOTTOM + 46}" text-anchor="middle">{escape(x_name)}'
+        + (", times the parent's" if frontier.times_parent else ""),
+        f'transform="translate(18 {(TOP + BOTTOM) // 2}) rotate(-90)" text-anchor="middle">{escape(y_name)}',
+        *(f'x="{at}" y="{BOTTOM + 18}" text-anchor="middle">{text}' for at, text in x_ticks),
+        *(f'x="{LEFT - 8}" y="{at + 4}" text-anchor="end">{text}' for at, text in y_ticks),
+    ]
+    parts = [
+        f'<path class="axis" d="M{LEFT} {TOP}V{BOTTOM}H{RIGHT}"/>',
+        *(f"<text {label}</text>" for label in labels),
+        f'<polyline class="line" points="{" ".join(f"{x(at)},{y(value)}" for at, value in solved)}"/>',
+        *(_point(point, x(at), y, x_name, y_name) for at, point in points),
+    ]
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">'
+    return "\n".join([head, _STYLE, *parts, "</svg>", ""])
 
 
-def place_of(point: FrontierPoint) -> float:
-    """Return a point's x value: the ratio to the parent if the frontier sweeps ratios, else the bound."""
-    return point.target if point.ratio is None else point.ratio
-
-
-_STYLE = (
-    "<style>svg{background:#fff;font:12px system-ui,sans-serif;fill:#222}.grid{stroke:#e4e4e4}.axis{stroke:#444}"
-    ".line{fill:none;stroke:#2563ad;stroke-width:1.5}.proven{fill:#2563ad;stroke:#2563ad}.found{fill:#fff;stroke:#2563ad}"
-    ".none{stroke:#b3261e;stroke-width:1.5}.title{font-weight:600;font-size:13px}</style>"
-)
-
-
-def _axis(values: Sequence[float], start: float, stop: float, dimension: Dimension) -> _Axis:
+def _axis(
+    values: Sequence[float], start: float, stop: float, dimension: Dimension
+) -> tuple[Places, list[tuple[float, str]]]:
+    """Return the pixel of a value, linear from `start` to `stop`, and the ticks: pixels and texts."""
     low, high = min(values, default=0.0), max(values, default=1.0)
     margin = (high - low) * 0.04 or abs(high) * 0.1 or 1.0
-    return _Axis(low - margin, high + margin, start, stop, dimension)
+    ticks = [low + (high - low) * i / TICKS for i in range(TICKS + 1)] if high > low else [low]
+
+    def place(value: float) -> float:
+        return round(start + (value - low + margin) / (high - low + 2 * margin) * (stop - start), 2)
+
+    return place, [(place(tick), escape(format_quantity(tick, dimension, 4))) for tick in ticks]
 
 
-def _frame(x: _Axis, y: _Axis, x_name: str, y_name: str, title: str) -> list[str]:
-    bottom = HEIGHT - BOTTOM
-    parts = [f'<text class="title" x="{LEFT}" y="24">{escape(title)}</text>']
-    for value in x.ticks():
-        at, text = x.at(value), escape(format_quantity(value, x.dimension, 4))
-        parts.append(f'<line class="grid" x1="{at}" x2="{at}" y1="{TOP}" y2="{bottom}"/>')
-        parts.append(f'<text x="{at}" y="{bottom + 18}" text-anchor="middle">{text}</text>')
-    for value in y.ticks():
-        at, text = y.at(value), escape(format_quantity(value, y.dimension, 4))
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at}" y2="{at}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{at + 4}" text-anchor="end">{text}</text>')
-    middle = (LEFT + WIDTH - RIGHT) // 2
-    parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{bottom}" y2="{bottom}"/>')
-    parts.append(f'<line class="axis" x1="{LEFT}" x2="{LEFT}" y1="{TOP}" y2="{bottom}"/>')
-    parts.append(f'<text x="{middle}" y="{HEIGHT - 14}" text-anchor="middle">{escape(x_name)}</text>')
-    turned = f'transform="translate(18 {(TOP + bottom) // 2}) rotate(-90)"'
-    parts.append(f'<text {turned} text-anchor="middle">{escape(y_name)}</text>')
-    return parts
-
-
-def _point(point: FrontierPoint, x: _Axis, y: _Axis, x_name: str) -> str:
-    answer = point.result
-    bound = format_quantity(point.target, dimension_of(x_name), 4)
+def _point(point: FrontierPoint, at: float, y: Places, x_name: str, y_name: str) -> str:
+    answer, bound = point.result, format_quantity(point.target, dimension_of(x_name), 4)
     bound = bound if point.ratio is None else f"{point.ratio:.4g}x = {bound}"
     hint = f"<title>{escape(x_name)} {escape(bound)}: {answer.status}"
-    at = x.at(place_of(point))
     if answer.objective is None:
-        base = HEIGHT - BOTTOM
-        cross = f"M{at - 4} {base - 4}L{at + 4} {base + 4}M{at - 4} {base + 4}L{at + 4} {base - 4}"
+        cross = f"M{at - 4} {BOTTOM - 4}l8 8m-8 0l8 -8"
         return f'<path class="none" d="{cross}">{hint}</title></path>'
     kind = "proven" if answer.status == "optimal" else "found"
-    objective = format_quantity(answer.objective, y.dimension, 6)
-    return f'<circle class="{kind}" cx="{at}" cy="{y.at(answer.objective)}" r="3.5">{hint}, {escape(objective)}</title></circle>'
+    objective = escape(format_quantity(answer.objective, dimension_of(y_name), 6))
+    return f'<circle class="{kind}" cx="{at}" cy="{y(answer.objective)}" r="3.5">{hint}, {objective}</title></circle>'

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from puzzledsl.ir import nodes
-from puzzledsl.ir.references import drops_by_influence, influence_score
+from puzzledsl.ir.references import drops_by_influence, influence_score, terms_of
 from puzzledsl.ir.tables import BlockInfluence, ScoreTable
 
 
@@ -43,28 +43,3 @@ def influence_of(
     influence = scores[name].influence if name is not None and name in scores else None
     layers = program.spaces[search.space].layers
     return None if influence is None or len(influence.layers) != len(layers) else influence
-
-
-def terms_of(search: nodes.Search) -> Iterator[nodes.Term]:
-    """Yield every term of a search: of the objective, then of requirements, then of preferences."""
-    for linear, _ in placed_linears(search):
-        for weighted in linear.terms:
-            yield weighted.term
-
-
-def placed_linears(search: nodes.Search) -> Iterator[tuple[nodes.Linear, nodes.Where]]:
-    """Yield every linear expression of a search with its source location (for the objective, the search's)."""
-    yield search.objective, search.where
-    for requirement in search.requirements:
-        if isinstance(requirement, nodes.LinearRequirement):
-            yield requirement.left, requirement.where
-    for preference in search.preferences:
-        yield preference.goal, preference.where
-
-
-def is_amount(linear: nodes.Linear) -> bool:
-    """True if an expression is negative for no child: it adds up costs, counts and figures."""
-    terms = linear.terms
-    return linear.constant >= 0 and all(
-        w.coefficient >= 0 and not isinstance(w.term, nodes.ScoreTerm | nodes.TableTerm) for w in terms
-    )

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import product
 from pathlib import Path
+from typing import TypeVar
 
-from puzzledsl.alternatives.alternative import SUB_BLOCKS, EndName, SubBlock
+from puzzledsl.alternatives.alternative import SUB_BLOCKS, EndName, Site
 from puzzledsl.alternatives.registry import is_canonical
 from puzzledsl.base.diagnostics import DiagnosticError, Sink
 from puzzledsl.base.phrases import layers_in_words
@@ -27,7 +27,8 @@ from puzzledsl.search.errors import ScoreTableCell, ScoreTableGap, ScoreTableUnr
 
 SHOWN_GAPS = 3
 COST_COLUMN = re.compile(r"[^.\[\]]+\.[^.\[\]]+(\[[^\[\]]*\])?")
-Key = tuple[int, str, str]  # layer, attention, ffn
+Layer = tuple[int, str, str]  # layer, attention, ffn
+Key = TypeVar("Key")
 
 
 def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:
@@ -46,11 +47,21 @@ def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:
         unreadable = ScoreTableUnreadable(declared, path=shown, reason=error.reason, help=error.help)
         raise DiagnosticError(unreadable) from error
     help = f"the first line is `layer,attention,ffn,{score.name}`"
-    for problem in _header_problems(table.names, score.name):
+    keys = (*long_table.KEYS, *long_table.MORE_KEYS, *long_table.END_KEYS)
+    own = [n for n in table.names if n and n not in keys and not COST_COLUMN.fullmatch(n)]
+    wrong = [*long_table.header_problems(table.names)]
+    if (
+        not wrong and score.name not in table.names and len(own) != 1
+    ):  # it is not clear which column has the scores
+        near = closest(score.name, own)
+        meant = f": did you mean `score {near}`?" if near else ""
+        listed = f"none of its columns {', '.join(own)} is named `{score.name}`{meant}"
+        wrong = [listed if own else "there is no score column"]
+    for problem in wrong:
         sink.add(ScoreTableUnreadable(declared, path=shown, reason=problem, help=help))
     if not sink.has_errors:
         problems = long_table.CellProblems(table, declared, sink, ScoreTableCell)
-        reader = _Reader(table, score.name, space, problems)
+        reader = _Reader(table, score.name if score.name in table.names else own[0], space, problems)
         for line in table.lines:
             reader.enter(line)
         problems.report()
@@ -63,51 +74,25 @@ def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:
     )
 
 
-def _own_columns(names: Sequence[str]) -> list[str]:
-    return [
-        n
-        for n in names
-        if n
-        and n not in (*long_table.KEYS, *long_table.MORE_KEYS, *long_table.END_KEYS)
-        and not COST_COLUMN.fullmatch(n)
-    ]
-
-
-def _header_problems(names: list[str], score: str) -> Iterator[str]:
-    """Yield the mistakes of a header; one of them may be that the score column is not clear."""
-    wrong, own = [*long_table.header_problems(names)], _own_columns(names)
-    yield from wrong
-    if wrong or score in names or len(own) == 1:
-        return
-    near = closest(score, own)
-    meant = f": did you mean `score {near}`?" if near else ""
-    listed = f"none of its columns {', '.join(own)} is named `{score}`{meant}"
-    yield listed if own else "there is no score column"
-
-
 class _Reader:
     """The scores of a table's rows, and those that are missing."""
 
     def __init__(
-        self, table: long_table.LongTable, score: str, space: Space, problems: long_table.CellProblems
+        self, table: long_table.LongTable, column: str, space: Space, problems: long_table.CellProblems
     ) -> None:
-        self.table, self.problems = table, problems
-        self.column = score if score in table.names else _own_columns(table.names)[0]
+        self.table, self.column, self.problems = table, column, problems
         self.places = [table.names.index(key) for key in (*long_table.KEYS, self.column)]
         self.offered = [([a.name for a in c.attention], [f.name for f in c.ffn]) for c in space.layers]
-        self.names = {
+        self.names: dict[Site, list[str]] = {
             part: ["parent", *dict.fromkeys(n for layer in self.offered for n in layer[i] if n != "parent")]
             for i, part in enumerate(SUB_BLOCKS)
         }
-        self.accepted = {part: {"", *names} for part, names in self.names.items()}
         choice = space.ends or EndsChoice()
-        self.ends: dict[EndName, list[str]] = {
-            "embedding": [e.name for e in choice.embedding],
-            "head": [h.name for h in choice.head],
-        }
-        self.of_ends: dict[EndName, dict[str, float]] = {key: {} for key in long_table.END_KEYS}
-        self.runs: dict[Run, tuple[float, int]] = {}  # score and line number
-        self.rows: tuple[dict[Key, tuple[float, int]], ...] = ({}, {})  # of all layers, and of one
+        self.names["embedding"] = [end.name for end in choice.embedding]
+        self.names["head"] = [end.name for end in choice.head]
+        self.of_ends: dict[tuple[EndName, str], tuple[float, int]] = {}  # each: score and line number
+        self.runs: dict[Run, tuple[float, int]] = {}
+        self.rows: tuple[dict[Layer, tuple[float, int]], ...] = ({}, {})  # of all layers, and of one
 
     def enter(self, line: long_table.Line) -> None:
         """Enter one row, or report its mistakes."""
@@ -116,8 +101,11 @@ class _Reader:
         layer, *names, text = (line.raw[place].strip() for place in self.places)
         if not text:
             return None
-        value = _number(text)
-        if value is None:
+        try:
+            value = math.nan if "_" in text else float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
             return self.wrong(line, f"`{text[:40]}` in column `{self.column}` is no finite number")
         if (run := long_table.written_run(layer)) is not None:
             return self.enter_run(line, run, value)
@@ -129,16 +117,20 @@ class _Reader:
         count = len(self.offered)
         if layer and not (layer.isdecimal() and len(layer) <= 9 and int(layer) < count):
             return self.wrong(line, f"layer `{layer[:40]}` is not one of 0 to {count - 1}", "layer")
-        if not all(known):
-            return None
         attention, ffn = names
-        rows = self.rows[bool(layer)]
-        for index in (int(layer),) if layer else range(count):
-            before, number = rows.setdefault((index, attention, ffn), (value, line.number))
-            if before != value:
-                where = f"{self.table.word} {number}"
-                return self.wrong(line, f"this alternative is in {where} too, with another score")
+        for index in ((int(layer),) if layer else range(count)) if all(known) else ():
+            if not self.put(line, self.rows[bool(layer)], (index, attention, ffn), value, "alternative"):
+                break
         return None
+
+    def put(
+        self, line: long_table.Line, known: dict[Key, tuple[float, int]], key: Key, value: float, what: str
+    ) -> bool:
+        """Enter a score, or report that another row has another one."""
+        before, number = known.setdefault(key, (value, line.number))
+        if before != value:
+            self.wrong(line, f"this {what} is in {self.table.word} {number} too, with another score")
+        return before == value
 
     def enter_run(self, line: long_table.Line, run: Run, value: float) -> None:
         """Enter the score of a run of layers, or report its mistake."""
@@ -150,9 +142,7 @@ class _Reader:
         if sum(run) > len(self.offered):
             layers = self.table.text(line, "layer")
             return self.wrong(line, f"`{layers}` is no run of layers 0 to {len(self.offered) - 1}", "layer")
-        known, number = self.runs.setdefault(run, (value, line.number))
-        if known != value:
-            return self.wrong(line, f"this run is in {self.table.word} {number} too, with another score")
+        self.put(line, self.runs, run, value, "run")
         return None
 
     def enter_end(self, line: long_table.Line, ends: list[EndName], value: float) -> None:
@@ -161,26 +151,18 @@ class _Reader:
         if others:
             return self.wrong(line, f"a row of the {site} has no `{others[0]}`", others[0])
         name = self.table.text(line, ends[0])
-        if not is_canonical(name, ends[0]):
-            known = ", ".join(self.ends[ends[0]])
-            return self.wrong(
-                line, f"`{name[:40]}` is no {site} alternative of the space", site, f"names: {known}"
-            )
-        if self.of_ends[ends[0]].setdefault(name, value) != value:
-            return self.wrong(line, "this alternative is there twice, with another score")
+        if self.is_known(line, ends[0], name):
+            self.put(line, self.of_ends, (ends[0], name), value, "alternative")
         return None
 
-    def is_known(self, line: long_table.Line, part: SubBlock, name: str) -> bool:
+    def is_known(self, line: long_table.Line, site: Site, name: str) -> bool:
         """True if an alternative is possible, also one outside the space; else report the mistake."""
-        if name in self.accepted[part]:
+        known = self.names[site]
+        if not name or name in known or is_canonical(name, site):
             return True
-        if is_canonical(name, part):
-            self.accepted[part].add(name)
-            return True
-        known = self.names[part]
         near, listed = closest(name, known), ", ".join(known)
         help = f"did you mean `{near}`?" if near else f"names are as `pzl show` prints them: {listed}"
-        self.wrong(line, f"`{name[:40]}` is no {part} alternative of the space", part, help)
+        self.wrong(line, f"`{name[:40]}` is no {site} alternative of the space", site, help)
         return False
 
     def wrong(self, line: long_table.Line, problem: str, column: str = "", help: str = "") -> None:
@@ -188,7 +170,7 @@ class _Reader:
         self.problems.add(line, self.table.at(line, column or self.column), problem, help)
 
     @cached_property
-    def entries(self) -> dict[Key, float]:
+    def entries(self) -> dict[Layer, float]:
         """The scores; rows of one layer overrule those of all layers."""
         return {key: value for key, (value, _) in (self.rows[0] | self.rows[1]).items()}
 
@@ -209,8 +191,10 @@ class _Reader:
                 for what in [" with ".join(lacking)] if self.has_pairs and lacking else lacking:
                     missing.setdefault(what, {})[layer] = None
         told = [f"{what} in {layers_in_words([*layers])}" for what, layers in missing.items()]
-        for site, offered in self.ends.items():
-            told += [f"{site} `{n}`" for n in offered if n not in ("parent", *self.of_ends[site])]
+        for site in long_table.END_KEYS:
+            told += [
+                f"{site} `{n}`" for n in self.names[site] if n != "parent" and (site, n) not in self.of_ends
+            ]
         more = f" and {len(told) - SHOWN_GAPS} more" if len(told) > SHOWN_GAPS else ""
         return ", ".join(told[:SHOWN_GAPS]) + more
 
@@ -218,7 +202,10 @@ class _Reader:
         """Return the scores by layer, and those of runs. The parent's own are 0 unless they have a row."""
         runs = [RunScore(first=f, length=n, value=value) for (f, n), (value, _) in sorted(self.runs.items())]
         score, layers = self.entries.get, [*enumerate(self.offered)]
-        ends: dict[str, object] = {site: self.of_ends[site] for site in long_table.END_KEYS}
+        ends: dict[str, object] = {
+            site: {name: value for (own, name), (value, _) in self.of_ends.items() if own == site}
+            for site in long_table.END_KEYS
+        }
         if self.has_pairs:
             pairs = tuple(
                 {
@@ -233,11 +220,3 @@ class _Reader:
         ffn = [[(n, score((i, "", n))) for n in (*names[1], "parent")] for i, names in layers]
         known = [tuple({n: v for n, v in layer if v is not None} for layer in part) for part in (own, ffn)]
         return {"attention": known[0], "ffn": known[1], "runs": tuple(runs), **ends}
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and "_" not in text else None

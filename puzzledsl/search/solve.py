@@ -12,7 +12,7 @@ from puzzledsl.ir.tables import CostTable, ScoreTable, SearchResult
 from puzzledsl.search.answer import result_of, several
 from puzzledsl.search.baselines import BASELINE_S, as_solved, solve_baseline
 from puzzledsl.search.batches import best_of
-from puzzledsl.search.cpsat.model import model_of
+from puzzledsl.search.cpsat.solve import model_of
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.problem import Builder

@@ -19,7 +19,16 @@ from puzzledsl.costs.metrics import fits
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.facts import fact, untied_params
 from puzzledsl.ir.layer_runs import Run, dropped_names
-from puzzledsl.ir.nodes import Baseline, EndsChoice, LayerChoice, MetricTerm, Program, Search, Shape
+from puzzledsl.ir.nodes import (
+    Baseline,
+    EndsChoice,
+    LayerChoice,
+    LinearRequirement,
+    MetricTerm,
+    Program,
+    Search,
+    Shape,
+)
 from puzzledsl.ir.references import drops_by_influence, influence_score
 from puzzledsl.ir.tables import (
     PARENT,
@@ -32,7 +41,9 @@ from puzzledsl.ir.tables import (
     ScoreTable,
 )
 from puzzledsl.search import errors
-from puzzledsl.search.needs import influence_of, needed, placed_linears
+from puzzledsl.search.needs import influence_of, needed
+
+Part = SubBlock | EndName | Literal["pairs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,38 +131,25 @@ class Tables:
     def score(self, name: str, layer: int, choice: Assignment) -> Fraction:
         """Return a layer's exact score, without runs, or the ends'; 0 for the parent. Raises AlternativeNotScored."""
         if isinstance(choice, EndsAssignment):
-            return sum(
-                (decimal(self.end_entry(name, site, getattr(choice, site))) for site in ENDS), Fraction(0)
-            )
-        if self.scores[name].unit == "block":
-            return decimal(self.entry(name, "pairs", layer, f"{choice.attention}/{choice.ffn}"))
-        attention = decimal(self.entry(name, "attention", layer, choice.attention))
-        return attention + decimal(self.entry(name, "ffn", layer, choice.ffn))
+            parts: list[tuple[Part, str]] = [(site, getattr(choice, site)) for site in ENDS]
+        elif self.scores[name].unit == "block":
+            parts = [("pairs", f"{choice.attention}/{choice.ffn}")]
+        else:
+            parts = [("attention", choice.attention), ("ffn", choice.ffn)]
+        return sum((decimal(self.entry(name, part, key, layer)) for part, key in parts), Fraction(0))
 
-    def end_entry(self, name: str, site: EndName, key: str) -> float:
-        """Return a score's entry for an end of the model; 0 for the parent. Raises DiagnosticError (AlternativeNotScored)."""
-        listed: dict[str, float] = getattr(self.scores[name], site)
-        if key not in listed and key != "parent":
-            where, file = span_of(self.search.where), self.program.source
-            missing = f"{site} {key}"
-            raise DiagnosticError(
-                errors.AlternativeNotScored(where, name=name, alternative=missing, place="", file=file)
-            )
-        return listed.get(key, 0.0)
-
-    def entry(self, name: str, part: SubBlock | Literal["pairs"], layer: int, key: str) -> float:
-        """Return a sub-block's or pair's entry; 0 for a parent that is not listed. Raises AlternativeNotScored."""
-        listed: tuple[dict[str, float], ...] = getattr(self.scores[name], part)
-        value = listed[layer].get(key) if layer < len(listed) else None
+    def entry(self, name: str, part: Part, key: str, layer: int) -> float:
+        """Return an entry of a score; 0 for a parent that is not listed. Raises DiagnosticError (AlternativeNotScored)."""
+        listed, of_layer = getattr(self.scores[name], part), part not in ENDS
+        if of_layer:
+            listed = listed[layer] if layer < len(listed) else {}
+        value: float | None = listed.get(key)
         if value is not None or key in ("parent", "parent/parent"):
             return value or 0.0
-        where, file, what = span_of(self.search.where), self.program.source, f"{part} {key}"
-        what = what.removeprefix("pairs ")
-        raise DiagnosticError(
-            errors.AlternativeNotScored(
-                where, name=name, alternative=what, place=f" in layer {layer}", file=file
-            )
-        )
+        place, missing = f" in layer {layer}" if of_layer else "", f"{part} {key}".removeprefix("pairs ")
+        where, file = span_of(self.search.where), self.program.source
+        told = errors.AlternativeNotScored(where, name=name, alternative=missing, place=place, file=file)
+        raise DiagnosticError(told)
 
     def params(self, layer: int, choice: Assignment) -> int:
         """Return the number of parameters of a layer's two sub-blocks; 0 for the ends, which no type changes."""
@@ -176,7 +174,9 @@ def decimal(value: float) -> Fraction:
 def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]) -> Tables:
     """Collect the inputs of a search, checked to be complete and finite. Raises DiagnosticError with all mistakes."""
     here, sink = program.searches[search], Sink()
-    costs = _with_ends(costs) if program.spaces[here.space].ends is not None else costs
+    if program.spaces[here.space].ends is not None:  # tables and measurements know nothing of them
+        known = {name: listed for name, listed in costs.scenarios.items() if all(c.ends for c in listed)}
+        costs = costs.model_copy(update={"scenarios": known})
     for mistake in _mistakes(program, here, costs, scores):
         sink.add(mistake)
     if sink.has_errors:
@@ -187,12 +187,6 @@ def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[s
         n: {(r.first, r.length): r.value for r in table.runs} for n, table in scores.items() if table.runs
     }
     return Tables(program, here, costs, scores, scenarios, profiles, runs)
-
-
-def _with_ends(costs: CostTable) -> CostTable:
-    """Return the costs without scenarios that know nothing of the ends of the model: those of tables and measurements."""
-    known = {name: listed for name, listed in costs.scenarios.items() if all(each.ends for each in listed)}
-    return costs.model_copy(update={"scenarios": known})
 
 
 def _mistakes(
@@ -216,39 +210,31 @@ def _mistakes(
         cells = (value for part in parts for value in part.values())
         if not all(map(math.isfinite, (table.offset, *(run.value for run in table.runs), *cells))):
             yield errors.Unbounded(where, what=f"score `{name}`", name=search.name)
-    yield from _unknown_metrics(search, costs)
-    layers = program.spaces[search.space].layers
-    offered = [({a.name for a in c.attention}, {f.name for f in c.ffn}) for c in layers]
+    placed = [(search.objective, search.where), *((p.goal, p.where) for p in search.preferences)]
+    placed += [(r.left, r.where) for r in search.requirements if isinstance(r, LinearRequirement)]
+    for term, at in ((weighted.term, at) for linear, at in placed for weighted in linear.terms):
+        if isinstance(term, MetricTerm) and any(
+            term.metric in c.unknown for c in costs.scenarios.get(term.scenario, ())
+        ):
+            dimension = DIMENSIONS.get(term.metric)
+            column = (
+                f"{term.metric}[{'bytes' if dimension == BYTES else 'us'}]" if dimension else "latency[us]"
+            )
+            yield errors.MetricUnknown(span_of(at), scenario=term.scenario, metric=term.metric, column=column)
     for name in sorted(needs.scenarios & costs.scenarios.keys()):
         for at_batch in costs.scenarios[name]:
-            for alternative, layer in _not_costed(at_batch, offered):
+            for alternative, layer in _not_costed(at_batch, program.spaces[search.space].layers):
                 yield errors.AlternativeNotCosted(where, name=name, alternative=alternative, layer=layer)
 
 
-def _unknown_metrics(search: Search, costs: CostTable) -> Iterator[errors.MetricUnknown]:
-    """Yield a diagnostic for each metric in a search that its scenario's costs do not have, at its source location."""
-    for linear, where in placed_linears(search):
-        for term in (weighted.term for weighted in linear.terms):
-            if not isinstance(term, MetricTerm):
-                continue
-            if any(term.metric in c.unknown for c in costs.scenarios.get(term.scenario, ())):
-                dimension = DIMENSIONS.get(term.metric)
-                unit = "bytes" if dimension == BYTES else "us"
-                column = f"{term.metric}[{unit}]" if dimension else "latency[us]"
-                yield errors.MetricUnknown(
-                    span_of(where), scenario=term.scenario, metric=term.metric, column=column
-                )
-
-
-def _not_costed(
-    costs: ScenarioCosts, offered: Sequence[tuple[set[str], set[str]]]
-) -> Iterator[tuple[str, int]]:
+def _not_costed(costs: ScenarioCosts, layers: Sequence[LayerChoice]) -> Iterator[tuple[str, int]]:
     """Yield each alternative and layer without a cost, neither alone nor in each of its pairs; some more than once."""
-    for index, (attentions, ffns) in enumerate(offered):
+    for index, choice in enumerate(layers):
+        offered = [a.name for a in choice.attention], [f.name for f in choice.ffn]
         here, pairs = (costs.attention[index], costs.ffn[index]), costs.pairs[index] if costs.pairs else {}
-        if all(names <= own.keys() for names, own in zip((attentions, ffns), here, strict=True)):
+        if all(own.keys() >= {*names} for names, own in zip(offered, here, strict=True)):
             continue
-        for names in product(attentions, ffns):
+        for names in product(*offered):
             if "/".join(names) not in pairs:
                 parts = zip(("attention", "ffn"), names, here, strict=True)
                 yield from ((f"{part} {name}", index) for part, name, own in parts if name not in own)

@@ -101,7 +101,7 @@ VERIFIED = """            "prompt_flops": Fraction(sum(c.prefill_flop for c in c
 
 def add_metric(tree: Tree) -> None:
     tree.insert("puzzledsl/ir/metric_records.py", '    Metric(\n        "cost_per_mtok"', METRIC)
-    tree.insert("puzzledsl/search/verify/evaluation.py", '            "batch": Fraction(batch),', VERIFIED)
+    tree.insert("puzzledsl/search/verify/verify.py", '            "batch": Fraction(batch),', VERIFIED)
 
 
 def test_a_metric(tree: Tree) -> None:
@@ -178,11 +178,11 @@ search s of w {{ minimize kl }}
 search s of w {{ minimize kl, require params <= 0.9x }}
 ```
 """
-LINTS = "puzzledsl/checker/lints/__init__.py"
+LINTS = "puzzledsl/checker/lints.py"
 
 
 def add_diagnostic(tree: Tree) -> None:
-    last = "    declarations.warn_of_few_tokens(ctx, program)\n"
+    last = "    warn_of_few_tokens(ctx, program)\n"
     patched = tree.page(LINTS).replace(last, last + REPORTED)
     imported = "from puzzledsl.base.diagnostics import Diagnostic\n"
     tree.write(LINTS, patched.replace("annotations\n\n", f"annotations\n\n{imported}") + DIAGNOSTIC)

@@ -8,6 +8,7 @@ sub-block is always an axis entry, even if the layer cannot choose it: ratios to
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Collection, Sequence
 from fractions import Fraction
 from typing import Any, cast
@@ -22,13 +23,13 @@ from puzzledsl.checker import errors
 from puzzledsl.checker.context import CELLS_PER_STEP, MAX_CELLS, Context
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.numbers import LAYER_TERMS, to_linear
-from puzzledsl.checker.expressions.values import SpaceInfo
+from puzzledsl.checker.expressions.values import Number, SpaceInfo, Value
 from puzzledsl.ir import logic, nodes
 from puzzledsl.ir.facts import fact
-from puzzledsl.ir.logic import Pair, layers_of
 
 Cells = tuple[tuple[Fraction, ...], ...]
 Axis = tuple[Alternative, ...]
+Terms = tuple[tuple[values.TermKey, Fraction], ...]
 MOST_SHOWN = 12  # values in a message
 BOTH: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 
@@ -64,7 +65,7 @@ def axis_names(space: SpaceInfo, layer: int, sub_block: SubBlock) -> tuple[str, 
     return tuple(a.name for a in axis(space, layer, sub_block))
 
 
-def layer_of(numbers: Sequence[values.Number]) -> tuple[SpaceInfo, int] | None:
+def layer_of(numbers: Sequence[Number]) -> tuple[SpaceInfo, int] | None:
     """Return the single layer that some numbers depend on; None if they depend on several, on none or on the whole child."""
     found: set[int] = set()
     space: SpaceInfo | None = None
@@ -79,7 +80,7 @@ def layer_of(numbers: Sequence[values.Number]) -> tuple[SpaceInfo, int] | None:
     return (space, found.pop()) if len(found) == 1 and space is not None else None
 
 
-def tables_of(ctx: Context, numbers: Sequence[values.Number], span: Span) -> list[Table] | None:
+def tables_of(ctx: Context, numbers: Sequence[Number], span: Span) -> list[Table] | None:
     """Return some numbers as tables of the one layer they depend on; None without such a layer."""
     at = layer_of(numbers)
     if at is None:
@@ -100,13 +101,7 @@ def _afford(ctx: Context, size: int, numbers: int, span: Span) -> None:
 
 
 @functools.lru_cache(maxsize=256)  # a figure is compared with many values
-def _cells(
-    terms: tuple[tuple[values.TermKey, Fraction], ...],
-    constant: Fraction,
-    space: SpaceInfo,
-    rows: Axis,
-    columns: Axis,
-) -> Cells:
+def _cells(terms: Terms, constant: Fraction, space: SpaceInfo, rows: Axis, columns: Axis) -> Cells:
     sums = {"attention": [constant] * len(rows), "ffn": [Fraction(0)] * len(columns)}
     pairs: list[tuple[Any, Fraction]] = []
     for key, factor in cast(tuple[tuple[Any, Fraction], ...], terms):
@@ -135,7 +130,7 @@ def _cells(
     )
 
 
-def pointwise(tables: Sequence[Table], dimension: Dimension, of: Callable[..., Fraction]) -> values.Number:
+def pointwise(tables: Sequence[Table], dimension: Dimension, of: Callable[..., Fraction]) -> Number:
     """Apply `of` cell by cell to tables of one layer."""
     first = tables[0]
     cells = tuple(
@@ -145,7 +140,7 @@ def pointwise(tables: Sequence[Table], dimension: Dimension, of: Callable[..., F
     return number_of(Table(first.space, first.layer, cells, dimension))
 
 
-def number_of(table: Table) -> values.Number:
+def number_of(table: Table) -> Number:
     """Return the simplest number with these cells: a constant, a count, a table over one sub-block or one over pairs."""
     attention, ffn, cells = axes_of(table)
     different = sorted({cell for row in cells for cell in row})
@@ -172,7 +167,7 @@ def axes_of(table: Table) -> tuple[tuple[str, ...], tuple[str, ...], Cells]:
     return attention, ffn, cells
 
 
-def as_formula(ctx: Context, value: values.Value, span: Span) -> values.Statement | None:
+def as_formula(ctx: Context, value: Value, span: Span) -> values.Statement | None:
     """Return a statement as a formula, comparisons of layers' numbers among them; None for a bound on metrics."""
     if not isinstance(value, values.Conjunction):
         return value if isinstance(value, values.Formula | values.Boolean) else None
@@ -218,28 +213,39 @@ def _of_layers(ctx: Context, comparison: values.Comparison, span: Span) -> value
 
 def compared(ctx: Context, comparison: values.Comparison, span: Span) -> values.Statement | None:
     """Return a comparison that depends on one layer as a statement about its choice; None if it depends on more."""
-    tables, bound = tables_of(ctx, [comparison.left], span), comparison.bound
-    if tables is None:
+    left, bound, at = comparison.left, comparison.bound, layer_of([comparison.left])
+    if at is None:
         return None
-    (table,) = tables
+    space, layer = at
     if comparison.parent_ratio is not None:
-        bound = comparison.parent_ratio * table.parents
+        parents = (table.parents for table in tables_of(ctx, [left], span) or ())
+        bound = comparison.parent_ratio * sum(parents, Fraction(0))
     assert bound is not None
-    cells = {id(cell): cell for row in table.cells for cell in row}  # most are there several times
-    truth = {key: holds(cell, comparison.op, bound) for key, cell in cells.items()}
-    found = statement(table, [[truth[id(cell)] for cell in row] for row in table.cells])
-    (key, coefficient), *more = comparison.left.terms.items()
+    _afford(ctx, math.prod(len(axis(space, layer, part)) for part in BOTH), 1, span)
+    found = _compared(tuple(left.terms.items()), left.constant, comparison.op, bound, space, layer)
+    (key, coefficient), *more = left.terms.items()
     if comparison.op != "==" or found != values.Boolean(False) or more or key[0] != "fact":
         return found
     # a number that a figure has in no layer: `layers[3].ffn.width == 1000`
-    space, part, attribute = table.space, cast(SubBlock, key[1]), str(key[2])
+    part, attribute = cast(SubBlock, key[1]), str(key[2])
     choices = [*enumerate(space.choices(part))]
     numbers = {fact(each, attribute, space.shape.at(layer)) for layer, own in choices for each in own}
     reported = any(warning.span == span for warning in ctx.warnings)
-    if not reported and (bound - comparison.left.constant) / coefficient not in numbers:
+    if not reported and (bound - left.constant) / coefficient not in numbers:
         help, what = one_of(f"{part}.{attribute}", numbers), f"`{ctx.source(span)}`"
         ctx.warnings.append(errors.NeverHolds(span, space=space.name, bound=what, help=help))
     return found
+
+
+@functools.lru_cache(maxsize=1024)  # statements of a loop share comparisons
+def _compared(
+    terms: Terms, constant: Fraction, op: str, bound: Fraction, space: SpaceInfo, layer: int
+) -> values.Statement:
+    rows, columns = (axis(space, layer, part) for part in BOTH)
+    table = Table(space, layer, _cells(terms, constant, space, rows, columns))
+    cells = {id(cell): cell for row in table.cells for cell in row}  # most are there several times
+    truth = {key: holds(cell, op, bound) for key, cell in cells.items()}
+    return statement(table, [[truth[id(cell)] for cell in row] for row in table.cells])
 
 
 def one_of(what: str, numbers: Collection[Fraction | int]) -> str:
@@ -277,7 +283,7 @@ def _is(layer: int, part: SubBlock, names: Sequence[str], chosen: Sequence[bool]
 
 def layer_spoken_of(formula: values.Formula) -> tuple[SpaceInfo, int] | None:
     """Return the single layer that a formula is about; None if it is about several, or about an end of the model."""
-    layers = layers_of(formula.logic)
+    layers = logic.layers_of(formula.logic)
     one = len(layers) == 1 and max(layers) < formula.space.shape.layers
     return (formula.space, min(layers)) if one else None
 
@@ -287,9 +293,8 @@ def truth_of(ctx: Context, formula: values.Formula, at: tuple[SpaceInfo, int], s
     space, layer = at
     rows, columns = (axis_names(space, layer, part) for part in BOTH)
     _afford(ctx, len(rows) * len(columns), formula.size, span)
-    cells = tuple(
-        tuple(Fraction(bool(logic.holds(formula.logic, {layer: Pair(a, f)}))) for f in columns) for a in rows
-    )
+    held = [[logic.holds(formula.logic, {layer: logic.Pair(a, f)}) for f in columns] for a in rows]
+    cells = tuple(tuple(Fraction(bool(truth)) for truth in row) for row in held)
     return Table(space, layer, cells)
 
 

@@ -171,7 +171,7 @@ def _worse(value: float, best: float) -> str:
 def columns_of(search: Search) -> list[str]:
     """Return `params` and the metrics that a search mentions, in the order of mention."""
     from puzzledsl.ir.nodes import MetricTerm, ScoreTerm
-    from puzzledsl.search.needs import terms_of
+    from puzzledsl.ir.references import terms_of
 
     names = ["params"]
     for term in terms_of(search):

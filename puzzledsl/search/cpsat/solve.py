@@ -1,34 +1,238 @@
-"""CP-SAT on a problem: one solve, and the canonical answer, which is the lexicographically first of all best ones."""
+"""CP-SAT on a problem: its model, one solve, and the canonical answer, which is the lexicographically first of all best ones.
+
+The model has a Boolean for each column, the rows, and the formulas in normal form: a part that is required becomes clauses or a
+linear constraint, a part inside a disjunction or a count has a helper Boolean. A literal is a variable v, or -v - 1 for its
+negation. Layers of equal costs and scores make every permutation of an answer an answer, so they may be counted: then the model
+has an integer for each choice, the number of these layers that take it, and their columns' Booleans are 0.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
 
-from puzzledsl.search.cpsat.model import ModelWriter, alike_layers
+from puzzledsl.ir.tables.answers import written
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import Bound
-from puzzledsl.search.problem.columns import Ints, Mask
-from puzzledsl.search.problem.instance import Problem, Row
+from puzzledsl.search.problem.columns import Ints
+from puzzledsl.search.problem.instance import Outcome, Problem, Row
+from puzzledsl.search.problem.residuals import FALSE, TRUE, Atom, Count, Joined, Sum
 
 if TYPE_CHECKING:
-    from ortools.sat.python.cp_model_helper import CpModelProto, CpSolverResponse, SatParameters, SolveWrapper
+    from ortools.sat.python.cp_model_helper import (
+        ConstraintProto,
+        CpModelProto,
+        CpSolverResponse,
+        SatParameters,
+        SolveWrapper,
+    )
 
+LEAST = -(2**62)
 LARGEST_GOAL = 2**62
 WORK = 30.0  # CP-SAT's deterministic seconds for one of these numbers
-AT_ONCE = 1.0  # the same, to prove that no other answer is as good
 LARGEST_PLACE = 2**50  # limit on the number that encodes columns of several layers in the canonical order
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Answer:
-    """Result of a CP-SAT solve: a column for each layer, a lower bound on the sum, and True if the solve was finished."""
+def model_of(problem: Problem, *, named: bool = True) -> CpModelProto:
+    """Build the CP-SAT model; variable i is column i. `named`: its name is `layer/attention/ffn`, with `#k` in a run."""
+    return ModelWriter(problem, named=named).model
 
-    chosen: Ints | None
-    bound: int | None
-    proven: bool
+
+def alike_layers(problem: Problem) -> list[Ints]:
+    """Return classes of layers with equal figures that no formula mentions: columns [layer][choice].
+
+    Choices that are equal to another one, or beaten by it in the objective and in no row, are left out.
+    """
+    columns, pool, classes = problem.columns, problem.normal, dict[bytes, list[int]]()
+    if columns.period:
+        return []  # scores of runs link neighbouring layers
+    figures = np.vstack([problem.goal.values, problem.matrix])
+    for layer in range(columns.layers):
+        if not any(pool.layers[formula] >> layer & 1 for formula in pool.formulas):
+            classes.setdefault(figures[:, columns.span(layer)].tobytes(), []).append(layer)
+    found = []
+    for layers in (alike for alike in classes.values() if len(alike) > 1):
+        own = figures[:, columns.span(layers[0])].T
+        kept = np.sort(np.unique(own, axis=0, return_index=True)[1])
+        beaten = [((own[kept] <= row).all(axis=1) & (own[kept, 0] < row[0])).any() for row in own[kept]]
+        useful = kept[~np.array(beaten, dtype=np.bool_)]
+        found += [np.add.outer(columns.start[layers], useful)] if len(useful) > 1 else []
+    return found
+
+
+class ModelWriter:
+    """Writes a model: a Boolean for each column, then helpers. `enforced`: literals under which constraints `name` hold.
+
+    `alike`: classes of layers that are counted.
+    """
+
+    def __init__(self, problem: Problem, alike: Sequence[Ints] = (), *, named: bool = False) -> None:
+        from ortools.sat.python.cp_model_helper import CpModelProto
+
+        self.model, self.pool, self.columns = CpModelProto(), problem.normal, problem.columns
+        self.model.name = self.name = problem.name
+        self._helpers: dict[int, int] = {}
+        self._equal: set[int] = set()
+        self.enforced: list[int] = []
+        self.alike, loose = alike, np.ones(len(self.columns), dtype=np.bool_)
+        for layer in range(self.columns.layers):
+            loose[self.columns.span(layer)] = counted = not any(
+                layer in self.columns.layer_of[a] for a in alike
+            )
+            self._choose(layer, named, counted)
+        self.counts = [[self.variable(len(layers)) for _ in layers[0]] for layers in alike]
+        for counts, layers in zip(self.counts, alike, strict=True):
+            self._linear(counts, [1] * len(counts), len(layers), len(layers))
+        self.columns_of = np.concatenate([loose.nonzero()[0], *(layers[0] for layers in alike)])
+        self.variables = [*loose.nonzero()[0].tolist(), *chain.from_iterable(self.counts)]
+        self._limit(problem)
+        runs = [(number, "run") for number in self.pool.runs]
+        formulas = zip(self.pool.formulas, (formula.name for formula in problem.formulas), strict=True)
+        for number, self.name in [*runs, *formulas]:
+            self._require(number)
+
+    def _choose(self, layer: int, named: bool, loose: bool) -> None:
+        """Add the Booleans of a layer's columns: exactly one is true, or none in a layer that is counted."""
+        here = self.columns.span(layer)
+        names = [""] * (here.stop - here.start)
+        if named:
+            runs = (f"#{k}" if k else "" for k in self.columns.position[here].tolist())
+            pairs = zip(self.columns.of_layer(layer), runs, strict=True)
+            names = [f"{written(layer, choice)}{run}" for choice, run in pairs]
+        literals = [self.variable(int(loose), name) for name in names]
+        self.name = f"layer {layer}"
+        if loose:
+            self._constraint().exactly_one.literals.extend(literals)
+
+    def _limit(self, problem: Problem) -> None:
+        """Add the rows and the objective, unscaled: CP-SAT's absolute gap of 1e-4 must stay below a step of integers."""
+        for row in problem.rows:
+            self.name = row.name
+            self._linear(*self._sum(row.coefficients), LEAST, row.limit)
+        goal = problem.goal
+        self.aim(goal.values)
+        self.model.objective.offset = float(goal.sign * goal.constant / goal.unit)
+
+    def _sum(self, values: Ints) -> tuple[list[int], list[int]]:
+        """Return the variables of a sum of the columns' values, and their coefficients."""
+        own = values[self.columns_of]
+        used = own.nonzero()[0].tolist()
+        return [self.variables[i] for i in used], own[used].tolist()
+
+    def aim(self, values: Ints) -> None:
+        """Make the sum of the columns' `values` what the model minimises."""
+        self.model.clear_objective()
+        variables, coefficients = self._sum(values)
+        self.model.objective.vars.extend(variables)
+        self.model.objective.coeffs.extend(coefficients)
+
+    def read(self, solution: Sequence[int]) -> Ints:
+        """Return the chosen columns, ascending. Of layers that are counted, earlier ones take earlier choices."""
+        parts = [np.flatnonzero([*solution[: len(self.columns)]])]
+        for counts, layers in zip(self.counts, self.alike, strict=True):
+            choices = np.repeat(np.arange(len(counts)), [solution[count] for count in counts])
+            parts.append(layers[np.arange(len(layers)), choices])
+        return np.sort(np.concatenate(parts))
+
+    def variable(self, most: int, name: str = "") -> int:
+        """Add an integer variable from 0 to `most` and return its index."""
+        variable = self.model.variables.add()
+        if name:
+            variable.name = name
+        variable.domain.extend((0, most))
+        return len(self.model.variables) - 1
+
+    def _constraint(self) -> ConstraintProto:
+        constraint: ConstraintProto = self.model.constraints.add()
+        constraint.name = self.name
+        return constraint
+
+    def _linear(self, variables: Sequence[int], coefficients: Sequence[int], least: int, most: int) -> None:
+        """Require a sum from `least` to `most`."""
+        constraint = self._constraint()
+        constraint.linear.vars.extend(variables)
+        constraint.linear.coeffs.extend(coefficients)
+        constraint.linear.domain.extend([least, most])
+        constraint.enforcement_literal.extend(self.enforced)
+
+    def _clause(self, literals: set[int]) -> None:
+        enforced = {-literal - 1 for literal in self.enforced}
+        self._constraint().bool_or.literals.extend(sorted(literals | enforced))
+
+    def _weighted(self, weighted: Iterable[tuple[int, int]], least: int, most: int) -> None:
+        """Require a sum of weights of true literals from `least` to `most`."""
+        constant, coefficients = 0, dict[int, int]()
+        for literal, weight in weighted:  # a negative literal is 1 minus its variable
+            variable, sign = (literal, 1) if literal >= 0 else (-literal - 1, -1)
+            coefficients[variable] = coefficients.get(variable, 0) + sign * weight
+            constant += 0 if literal >= 0 else weight
+        self._linear([*coefficients], [*coefficients.values()], least - constant, most - constant)
+
+    def _literals(self, layer: int, mask: int) -> list[int]:
+        here = range(*self.columns.start[layer : layer + 2].tolist())
+        return [column for bit, column in enumerate(here) if mask >> bit & 1]
+
+    def _require(self, formula: int) -> None:
+        """Require a formula of the pool."""
+        match self.pool.nodes[formula]:
+            case Joined(parts=parts, every=True):
+                for part in parts:
+                    self._require(part)
+            case Count(parts=parts, least=least, most=most):
+                counted = (self._counted(part, least, most < len(parts)) for part in parts)
+                self._weighted([(literal, 1) for here in counted for literal in here], least, most)
+            case Sum(terms=terms, least=least, most=most):
+                vectors = ((int(self.columns.start[i]), self.pool.vectors[v]) for i, v in terms)
+                pairs = (pair for first, vector in vectors for pair in enumerate(vector, first))
+                self._weighted([(literal, number) for literal, number in pairs if number], least, most)
+            case Atom(layer=layer, mask=mask) if 2 * mask.bit_count() > self.columns.sizes[layer]:
+                for literal in self._literals(layer, ~mask):
+                    self._clause({-literal - 1})
+            case Atom() | Joined() | None:
+                if formula != TRUE:
+                    self._clause(self._clause_of(formula))
+            case node:
+                assert_never(node)
+
+    def _clause_of(self, formula: int) -> set[int]:
+        """Return literals of which one is true only where the formula holds."""
+        match self.pool.nodes[formula]:
+            case Atom(layer=layer, mask=mask):
+                others = self._literals(layer, ~mask)
+                return {-others[0] - 1} if len(others) == 1 else {*self._literals(layer, mask)}
+            case Joined(parts=parts, every=False):
+                return set().union(*map(self._clause_of, parts))
+            case _:
+                return set() if formula == FALSE else {self._helper(formula)}
+
+    def _helper(self, formula: int) -> int:
+        """Return a Boolean that implies the formula."""
+        if formula not in self._helpers:
+            self._helpers[formula] = self.variable(1, f"part of {self.name}")
+            self._require_under(self._helpers[formula], formula)
+        return self._helpers[formula]
+
+    def _require_under(self, literal: int, formula: int) -> None:
+        before, self.enforced = self.enforced, [literal]
+        self._require(formula)
+        self.enforced = before
+
+    def _counted(self, part: int, least: int, limited: bool) -> list[int]:
+        """Return literals whose sum is 1 where a part holds: if `limited`, the part implies them, else they imply it."""
+        node = self.pool.nodes[part]
+        if isinstance(node, Atom):
+            return self._literals(node.layer, node.mask)  # one column a layer: their sum is the atom's truth
+        if limited and least <= 0:
+            return [-self._helper(self.pool.opposite(part)) - 1]
+        helper = self._helper(part)
+        if limited and part not in self._equal:
+            self._equal.add(part)
+            self._require_under(-helper - 1, self.pool.opposite(part))
+        return [helper]
 
 
 def run_cpsat(
@@ -37,25 +241,25 @@ def run_cpsat(
     hint: Ints | None = None,
     at_least: int | None = None,
     at_most: int | None = None,
-) -> Answer:
+) -> Outcome:
     """Solve a problem. `hint`: columns of an answer to start from, one for each layer.
 
     `at_least`: a proven lower bound on the sum. `at_most`: consider only answers up to this sum. With one worker the result is
     deterministic for a seed. No answer has a sum above LARGEST_GOAL, so a larger `at_least` proves that there is none.
     """
     if effort.left_s <= 0:
-        return Answer(None, None, False)
+        return Outcome()
     least = -LARGEST_GOAL if at_least is None else max(at_least, -LARGEST_GOAL)
     most = LARGEST_GOAL if at_most is None else min(at_most, LARGEST_GOAL)
     if least > most:
-        return Answer(None, None, True)
+        return Outcome(proven=True)
     writer = ModelWriter(problem, alike_layers(problem))
     if at_least is not None or at_most is not None:
         writer.model.objective.domain.extend([least, most])
     return solve_written(writer, problem, effort, None if writer.alike else hint)
 
 
-def solve_written(writer: ModelWriter, problem: Problem, effort: Effort, hint: Ints | None) -> Answer:
+def solve_written(writer: ModelWriter, problem: Problem, effort: Effort, hint: Ints | None) -> Outcome:
     """Solve the model of a problem, which may have more limits than the problem."""
     from ortools.sat.python.cp_model_helper import CpSolverStatus, SolveWrapper
 
@@ -68,11 +272,12 @@ def solve_written(writer: ModelWriter, problem: Problem, effort: Effort, hint: I
     solver.set_parameters(parameters_of(effort))
     response = solve_interruptibly(solver, writer.model)
     if response.status == CpSolverStatus.INFEASIBLE:
-        return Answer(None, None, True)
+        return Outcome(proven=True)
     if response.status not in (CpSolverStatus.OPTIMAL, CpSolverStatus.FEASIBLE):
-        return Answer(None, None, False)
+        return Outcome()
     bound = int(response.inner_objective_lower_bound) if problem.goal.values.any() else 0
-    return Answer(writer.read([*response.solution]), bound, response.status == CpSolverStatus.OPTIMAL)
+    chosen, proven = writer.read([*response.solution]), response.status == CpSolverStatus.OPTIMAL
+    return Outcome(chosen, problem.goal.of(chosen), bound, proven)
 
 
 def solve_interruptibly(solver: SolveWrapper, model: CpModelProto) -> CpSolverResponse:
@@ -110,9 +315,13 @@ def canonical_answer(problem: Problem, bound: Bound, chosen: Ints, effort: Effor
     """Return the best answer that comes first in the order of the space, from any best one, as far as time allows."""
     value, effort = problem.goal.of(chosen), replace(effort, gap=0.0, work=WORK)
     keep = bound.within(value)
-    if _is_only_best(problem, keep, chosen, effort):
+    origin, core = keep.nonzero()[0], problem.only(keep)
+    others = core.with_rows(core.apart_from(problem.choice(chosen), 1))
+    if len(core.columns) == core.columns.layers:
         return chosen
-    origin, core = keep.nonzero()[0], problem.with_rows(Row("goal", problem.goal.values, value)).only(keep)
+    if not core.is_coarse and run_cpsat(others, effort, at_least=value, at_most=value).infeasible:
+        return chosen
+    core = core.with_rows(Row("goal", core.goal.values, value))
     chosen, words = np.searchsorted(origin, chosen), core.columns.places(LARGEST_PLACE)
     writer = ModelWriter(core)
     for word in words:
@@ -124,17 +333,3 @@ def canonical_answer(problem: Problem, bound: Bound, chosen: Ints, effort: Effor
         for column in np.flatnonzero(word != word[chosen][core.columns.layer_of]).tolist():
             writer.model.variables[column].domain[1] = 0
     return origin[chosen]
-
-
-def _is_only_best(problem: Problem, keep: Mask, chosen: Ints, effort: Effort) -> bool:
-    """Return True if no other answer in `keep` is proven to be as good: at once, or by the best one of the others."""
-    value, core = problem.goal.of(chosen), problem.only(keep)
-    if (core.columns.sizes == 1).all():
-        return True
-    if core.is_coarse:
-        return False
-    others = core.with_rows(core.apart_from(problem.choice(chosen), 1))
-    second = run_cpsat(others, replace(effort, work=AT_ONCE), at_most=value)
-    if not second.proven:
-        second = run_cpsat(others, effort, at_least=value)
-    return second.proven and (second.bound is None or second.bound > value)

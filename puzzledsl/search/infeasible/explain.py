@@ -1,28 +1,217 @@
 """Explanation of an infeasible search: its conflict, the best reachable value of each requirement, the smallest relaxation.
 
-A relaxation moves one bound of each conflict as far as necessary. The relaxed search is solved to verify it.
+The conflict is an irreducible infeasible set by deletion filter (Chinneck & Dravnieks 1991), on an oracle with memory: a model
+that was found decides every subset of the requirements that it meets, a refuted set every superset. A new question goes first
+to the Lagrangian relaxation, which names the rows it needed, and to a repaired incumbent; then the solver minimises one row.
+(CP-SAT's assumption literals are slow on such rows, and their cores wrong.) A relaxation moves one bound of each conflict, as
+far as necessary, and is solved to verify it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Literal
 
-from puzzledsl.ir.nodes import And, Baseline, LinearRequirement, LogicRequirement, Requirement, Search
-from puzzledsl.ir.tables import Change, ConflictItem, Relaxation, SearchResult
+import numpy as np
+
+from puzzledsl.ir.logic import holds
+from puzzledsl.ir.nodes import (
+    And,
+    Baseline,
+    LinearRequirement,
+    LogicRequirement,
+    Requirement,
+    ScoreTerm,
+    Search,
+    TableTerm,
+    Where,
+)
+from puzzledsl.ir.tables import Assignment, Change, ConflictItem, Relaxation, SearchResult
 from puzzledsl.search.answer import best_meeting_all, checked
 from puzzledsl.search.batches import Found, best_of
 from puzzledsl.search.effort import Effort
-from puzzledsl.search.infeasible.conflict import Feasibility, Group, Kept, members_of, minimal_conflict
 from puzzledsl.search.infeasible.verdicts import Written, in_users_unit
-from puzzledsl.search.needs import is_amount
+from puzzledsl.search.lagrangian.bound import lagrangian_bound
+from puzzledsl.search.portfolio.minimise import minimise
 from puzzledsl.search.problem.box import Box
-from puzzledsl.search.problem.instance import Goal, Problem
+from puzzledsl.search.problem.instance import Problem, Row, presolve
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.problem.problem import Problems
-from puzzledsl.search.problem.rows import bounds_of, goal_of
+from puzzledsl.search.problem.normal_form import Formula
+from puzzledsl.search.problem.problem import Problems, bounds_of, formulas_of, goal_of
+from puzzledsl.search.repair import find_incumbent
+
+Kept = frozenset[int]  # numbers of requirements
+Group = tuple[int, ...]  # numbers of the requirements of one `require` statement (several inside a `for`)
+PATIENCE = 0.2  # share of the time left for one question, at first
+
+
+def groups_of(requirements: Sequence[Requirement]) -> list[Group]:
+    """Group the requirements by their statement, in source order."""
+    groups: dict[Where, list[int]] = {}
+    for index, requirement in enumerate(requirements):
+        groups.setdefault(requirement.where, []).append(index)
+    return [tuple(indices) for indices in groups.values()]
+
+
+def members_of(groups: Iterable[Group]) -> Kept:
+    """Return the requirements of several statements."""
+    return frozenset(i for group in groups for i in group)
+
+
+def minimal_conflict(feasibility: Feasibility) -> tuple[Group, ...]:
+    """Return a minimal set of statements that no model meets together; empty if there is none, or if no model fits."""
+    groups = groups_of(feasibility.problems.tables.search.requirements)
+    every = members_of(groups)
+    if feasibility.refuted(frozenset()) is not None or feasibility.can_meet(every):
+        return ()
+
+    def whole(blame: Kept) -> Kept:
+        return members_of(g for g in groups if blame & set(g))
+
+    kept = whole(feasibility.refuted(every) or every)
+    for patience in (PATIENCE, 1.0):  # hard questions are asked again when all others are answered
+        feasibility.undecided.clear()
+        feasibility.patience = patience
+        for group in reversed(groups):
+            if kept & set(group) and (blame := feasibility.refuted(kept - set(group))) is not None:
+                kept = whole(blame)
+    return tuple(g for g in groups if kept & set(g))
+
+
+@dataclass(slots=True)
+class Feasibility:
+    """Feasibility of sets of requirements, remembered. `patience`: share of the time left that one question may take."""
+
+    problems: Problems
+    effort: Effort
+    patience: float = 1.0
+    undecided: list[Kept] = field(default_factory=list)
+    _met: list[Kept] = field(default_factory=list)
+    _refuted: list[Kept] = field(default_factory=list)
+
+    def can_meet(self, kept: Kept) -> bool | None:
+        """Return True if some model meets the requirements in `kept` at some batch, False if none does, None if undecided."""
+        if self.refuted(kept) is not None:
+            return False
+        return self._is_met(kept) or None
+
+    def refuted(self, kept: Kept) -> Kept | None:
+        """Return a subset of `kept` that no model meets, as small as the proof shows; None without a proof of infeasibility."""
+        known = [r for r in self._refuted if r <= kept]
+        if known:
+            return min(known, key=len)
+        if kept in self.undecided or self._is_met(kept):
+            return None
+        blame = self._refuted_everywhere(kept)
+        if blame is not None:
+            self._refuted.append(blame)
+        elif not self._is_met(kept):
+            self.undecided.append(kept)
+        return blame
+
+    def saw(self, layers: Sequence[Assignment], near: Box) -> Kept:
+        """Remember a model at the batches in `near` that it runs at. Return the requirements that it meets there."""
+        box, tables = self.problems.box_of(layers, near), self.problems.tables
+        if box is None:
+            return frozenset()
+        child, chosen = Child(tables, tuple(layers), box.lows), dict(enumerate(layers))
+        if not all(map(child.fits, tables.scenarios)):
+            return frozenset()
+        failed = {f.requirement for f in formulas_of(tables) if not holds(f.logic, chosen)}
+        numbered = enumerate(tables.search.requirements)
+        failed |= {i for i, r in numbered if isinstance(r, LinearRequirement) and not child.meets(r)}
+        met = frozenset(range(len(tables.search.requirements))) - failed
+        self._met.append(met)
+        return met
+
+    def only(self, kept: Kept, then: Callable[[Problem, Box], Problem] | None = None) -> Problems:
+        """Return the problems with the requirements in `kept` alone. `then`: a change before those of the solver."""
+        builder = self.problems.builder
+
+        def subset(problem: Problem, box: Box) -> Problem:
+            def is_kept(part: Row | Formula) -> bool:
+                return part.requirement is None or part.requirement in kept
+
+            smaller = replace(problem, rows=tuple(filter(is_kept, problem.rows)))
+            smaller = builder.with_formulas(smaller, tuple(filter(is_kept, problem.formulas)))
+            return smaller if then is None else then(smaller, box)
+
+        return replace(self.problems, changes=(subset, *self.problems.changes))
+
+    def _is_met(self, kept: Kept) -> bool:
+        return any(kept <= met for met in self._met)
+
+    def _refuted_everywhere(self, kept: Kept) -> Kept | None:
+        """Return the subset of `kept` that rules out all models, by depth-first search over boxes; None without a proof."""
+        problems, blame, undecided = self.only(kept), Kept(), False
+        stack = [*reversed(problems.boxes)]
+        while stack:
+            if self.effort.left_s <= 0:
+                return None
+            box = stack.pop()
+            part, near = self._blame(problems.at(box), box, kept)
+            if part is not None:
+                blame |= part
+            elif self._is_met(kept):
+                return None
+            elif box.is_single:
+                undecided = True
+            else:
+                stack += sorted(box.halves(), key=lambda half: near is not None and half.has(near.lows))
+        return None if undecided else blame
+
+    def _blame(self, whole: Problem, box: Box, kept: Kept) -> tuple[Kept | None, Box | None]:
+        """Return (requirements of a box's problem that no model meets together, None) if it is proven infeasible.
+
+        Else return (None, batches of a relaxed model or None); a model that meets everything asked is remembered. Boxes with
+        several batches are tried only with a bound, and with one row as the objective.
+        """
+        formulas = _named(
+            whole.formulas
+        )  # always: the bound may depend on columns and states that they exclude
+        presolved = presolve(whole, quick=True)
+        if presolved is None:
+            return formulas, None
+        problem, origin, near = presolved.problem, presolved.origin, None
+        aims = range(len(problem.rows) - 1, -1, -1) if problem.rows else (None,)
+        for place in aims if box.is_single else aims[:1]:
+            aim, aimed = _aimed(problem, place)
+            bound = lagrangian_bound(aimed)
+            if bound.infeasible or bound.value > aim.limit:
+                priced = [row for row, price in zip(aimed.rows, bound.prices, strict=True) if price]
+                return formulas | _named(priced if bound.infeasible else [*priced, aim]), None
+            incumbent = find_incumbent(aimed, bound)
+            if incumbent is None or aimed.goal.of(incumbent) > aim.limit:
+                continue
+            layers = whole.choice(origin[incumbent])
+            near = self.problems.box_of(layers, box)
+            if kept <= self.saw(layers, box):
+                return None, near
+        if not box.is_single:
+            return None, near
+        aim, aimed = _aimed(problem, aims[0])
+        effort = replace(self.effort.share(self.patience), labels=0)
+        outcome = minimise(aimed, effort, canonical=False, at_most=aim.limit)
+        if outcome.chosen is not None:
+            self.saw(whole.choice(origin[outcome.chosen]), box)
+            return None, None
+        return (formulas | _named(problem.rows) if outcome.proven else None), None
+
+
+def _named(parts: Iterable[Row | Formula]) -> Kept:
+    """Return the requirements that rows or formulas belong to."""
+    return frozenset(part.requirement for part in parts if part.requirement is not None)
+
+
+def _aimed(problem: Problem, place: int | None) -> tuple[Row, Problem]:
+    """Return row `place` and the problem that minimises its use in place of limiting it; without a row, a zero objective."""
+    aim = Row("", np.zeros_like(problem.goal.values), 0) if place is None else problem.rows[place]
+    goal = replace(problem.goal, values=aim.coefficients, exact=True, tokens=None)
+    rows = tuple(row for i, row in enumerate(problem.rows) if i != place)
+    return aim, replace(problem, goal=goal, rows=rows, preferences=())
+
 
 FOR_CONFLICT = 0.6  # share of the time left for naming the conflict; the rest is for the smallest relaxation
 GAP = 1e-4  # relative gap of a reachable value, below the digits shown
@@ -33,7 +222,7 @@ PARENTS_OWN = {"parent_ratio": Fraction(1)}
 ALL = Fraction(1)  # size of the step that drops a requirement
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Step:
     """A statement whose bound moves to the best value that is reachable; or that is dropped (`written` is None).
 
@@ -42,9 +231,9 @@ class Step:
 
     size: Fraction
     group: Group
-    written: Written | None = None
-    proven: bool = True
-    model: Found | None = None
+    written: Written | None = field(default=None, compare=False)
+    proven: bool = field(default=True, compare=False)
+    model: Found | None = field(default=None, compare=False)
 
 
 def explained(problems: Problems, result: SearchResult, effort: Effort) -> SearchResult:
@@ -85,11 +274,7 @@ def reach(feasibility: Feasibility, group: Group, kept: Kept) -> Step:
     senses += ["minimize"] if requirement.op in ("<=", "<", "==") else []
     senses += ["maximize"] if requirement.op in (">=", ">", "==") else []
     found = [_nearest(feasibility, group, kept, requirement, sense) for sense in senses]
-    return min((step for step in found if step is not None), key=_by_size, default=dropped)
-
-
-def _by_size(step: Step) -> tuple[Fraction, Group]:
-    return step.size, step.group
+    return min((step for step in found if step is not None), default=dropped)
 
 
 def _nearest(
@@ -99,7 +284,9 @@ def _nearest(
     requirement: LinearRequirement,
     sense: Literal["minimize", "maximize"],
 ) -> Step | None:
-    """Return the best value in one sense over all batches; for an equation, the nearest value on one side of its bound.
+    """Return the step to the best value in one sense over all batches, with as little work as its digits need; else None.
+
+    Of an equation, it is the nearest value on one side of the bound.
 
     Values of a requirement relative to the parent are optimised as ratios to the parent's value at the same batch. Over boxes
     with several batches, its left side must not be negative either, so that bounds on both values bound the ratio.
@@ -112,33 +299,25 @@ def _nearest(
         with_side = search.model_copy(update={"requirements": (*search.requirements, side)})
         problems = replace(problems, builder=problems.builder.for_search(with_side))
     builder = problems.builder
-    alone = all(box.is_single for box in problems.boxes)
-    divided = requirement.parent_ratio is not None and (alone or is_amount(requirement.left))
+    left, divided = requirement.left, requirement.parent_ratio is not None
+    if not all(
+        box.is_single for box in problems.boxes
+    ):  # costs, counts and figures are negative for no child
+        free = (w for w in left.terms if w.coefficient < 0 or isinstance(w.term, ScoreTerm | TableTerm))
+        divided &= left.constant >= 0 and not any(free)
 
     def aimed(problem: Problem, box: Box) -> Problem:
         goal = goal_of(builder, requirement.left, sense, box)
-        if divided:
-            goal = _over_the_parent(goal, bounds_of(builder, parents, box), sense)
+        if divided:  # by the parent's least or greatest value in the box, which keeps the bound valid
+            parent = abs(bounds_of(builder, parents, box)[sense == "minimize"]) or Fraction(1)
+            if (tokens := goal.tokens) is None:
+                goal = replace(goal, unit=goal.unit / parent, constant=goal.constant / parent)
+            else:
+                tokens = replace(tokens, factor=tokens.factor / parent, constant=tokens.constant / parent)
+                goal = replace(goal, tokens=tokens)
         return replace(problem, goal=goal, preferences=())
 
-    aims = replace(feasibility, problems=problems).only(kept, aimed)
-    return _best_reach(feasibility, group, requirement, aims, divided)
-
-
-def _over_the_parent(goal: Goal, parents: tuple[Fraction, Fraction], sense: str) -> Goal:
-    """Divide an objective by the parent's value; of its (least, most) in a box, by the one that keeps the bound valid."""
-    parent = abs(parents[0] if sense == "maximize" else parents[1]) or Fraction(1)
-    if goal.tokens is None:
-        return replace(goal, unit=goal.unit / parent, constant=goal.constant / parent)
-    tokens = goal.tokens
-    scaled = replace(tokens, factor=tokens.factor / parent, constant=tokens.constant / parent)
-    return replace(goal, tokens=scaled)
-
-
-def _best_reach(
-    feasibility: Feasibility, group: Group, requirement: LinearRequirement, problems: Problems, divided: bool
-) -> Step | None:
-    """Return the step to the best value of the problems' objective, with as little work as its digits need; else None."""
+    problems = replace(feasibility, problems=problems).only(kept, aimed)
     whole, floors, step = feasibility.effort, dict[Box, int](), None
     bound, little = requirement.limit, replace(whole, work=WORK, labels=LABELS)
     for effort in (replace(little, gap=GAP), replace(little, gap=0.0), replace(whole, gap=0.0)):
@@ -172,7 +351,7 @@ def smallest_relaxation(
     for number, group in enumerate(free):  # in half of the time: what is reached is solved then
         own = replace(feasibility, effort=effort.share(1 / (2 * len(free) - number)))
         single.append(known.get(group) or reach(own, group, every - set(group)))
-    single.sort(key=_by_size)
+    single.sort()
     dropped = [Step(ALL, step.group) for step in single if step.written is not None]
     for step in (*single, *dropped):  # an equation may have no exact literal, and must be dropped
         shown = _solved(problems, [step], effort)
@@ -189,7 +368,7 @@ def _in_turn(feasibility: Feasibility, groups: Sequence[Group]) -> Relaxation | 
             return None
         own = replace(feasibility, effort=effort.share(0.5))
         members = members_of(groups)
-        smallest = min((reach(own, g, members - set(g)) for g in groups), key=_by_size)
+        smallest = min(reach(own, g, members - set(g)) for g in groups)
         again = smallest.group in steps  # moved before and in conflict again: drop it
         steps[smallest.group] = Step(ALL, smallest.group) if again else smallest
         feasibility = Feasibility(_relaxed(problems, steps.values()), effort)

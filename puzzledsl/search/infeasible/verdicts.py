@@ -68,7 +68,10 @@ def infeasible_diagnostic(program: Program, result: SearchResult) -> Diagnostic:
         advice = (
             f"{moves}: then there is a solution, of objective {change.objective:.6g} (solved and verified)"
         )
-        fixes = _fixes(statements, change.changes)
+        only = change.changes[0]  # an editor's fix if a single bound has to change
+        moved = statements[only.line, only.text]
+        if len(change.changes) == 1 and only.bound is not None and isinstance(moved, LinearRequirement):
+            fixes = [Fix.replace(span_of(moved.bound_where), only.bound, safe=False)]
     notes = _notes(result, len(statements))
     first, *others = labels
     return NoSolution(
@@ -120,16 +123,6 @@ def _change(change: Change) -> str:
     if change.bound is None:
         return f"drop the requirement of line {change.line}"
     return f"write `{change.bound}` in line {change.line}"
-
-
-def _fixes(statements: dict[tuple[int, str], Requirement], changes: Sequence[Change]) -> list[Fix]:
-    """Return an editor's fix if a single bound has to change."""
-    match changes:
-        case [Change(line=line, text=text, bound=str(bound))]:
-            requirement = statements[line, text]
-            if isinstance(requirement, LinearRequirement):
-                return [Fix.replace(span_of(requirement.bound_where), bound, safe=False)]
-    return []
 
 
 @dataclass(frozen=True, slots=True)

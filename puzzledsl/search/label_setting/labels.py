@@ -1,11 +1,9 @@
-"""Labels of a sweep (partial assignments) as arrays, dominance among them, and the resources that limit them.
+"""Labels of a sweep (partial assignments) as arrays, dominance among them, and the resources that limit them, in exact integers.
 
-Resources are the rows, and several priced objectives as surrogate constraints (Glover 1968).
-An answer with an objective up to `most` satisfies every row, and so every priced objective, too:
-    objective + prices . rows <= most + prices . limits.
-For free layers, each layer's least value is subtracted, so every sum only grows along them. For the stages of a decision diagram,
-the least completion from a state is added instead. So a label above a limit is part of no such answer. All numbers are exact
-integers.
+Resources are the rows, and several priced objectives as surrogate constraints (Glover 1968): an answer with an objective up to
+`most` satisfies every row, and so  objective + prices . rows <= most + prices . limits. For free layers, each layer's least
+value is subtracted, so every sum only grows along them; for the stages of a decision diagram, the least completion from a state
+is added instead. So a label above a limit is part of no such answer.
 """
 
 from __future__ import annotations
@@ -18,12 +16,13 @@ from numpy.typing import NDArray
 
 from puzzledsl.search.lagrangian.bound import Bound, precision
 from puzzledsl.search.problem.columns import Floats, Ints, Mask, mixed
-from puzzledsl.search.problem.instance import Problem
+from puzzledsl.search.problem.instance import Problem, is_unfinished
 from puzzledsl.search.problem.paths import paths_of
 
 # Logarithmic variations of the prices: after some layers, other prices are best for the rest of the budgets.
 SPREADS = (0.1, 0.3)
 MOST_VARIED = 7  # prices that vary: the patterns of more would take more time a label than they save
+LARGEST_PLACE = 2**62
 MANY = 4000  # number of models up to which one operation for all rows is faster
 Short = NDArray[np.int32]
 Indices = NDArray[np.int32] | NDArray[np.int64]
@@ -77,12 +76,14 @@ def resources_of(problem: Problem, bound: Bound, most: int) -> Resources | None:
     free = np.ones(columns.layers, dtype=np.bool_)
     free[list(paths.diagram.order) if paths is not None else []] = False
     deltas, limits, kept = [], [], []
-    for number, (row, limit) in enumerate(zip(problem.matrix, problem.limits.tolist(), strict=True)):
-        lifted, floor = _lifted(problem, row, free)
-        # else every model meets it
-        if bound.prices[number] or int(columns.most(lifted).sum()) > limit - floor:
+    for number, (row, limit) in enumerate(zip(problem.matrix, problem.limits, strict=True)):
+        least = np.where(free, columns.least(row), 0)
+        lifted = row - np.repeat(least, columns.sizes)
+        if (
+            bound.prices[number] or columns.most(lifted).sum() > limit - least.sum()
+        ):  # else every model meets it
             deltas.append(lifted)
-            limits.append(limit - floor)
+            limits.append(limit - least.sum())
             kept.append(number)
     rows = len(deltas)
     prices = np.array([*variations(bound.float_prices, problem.row_sizes)])
@@ -125,10 +126,64 @@ def variations(prices: Floats, sizes: Floats) -> Iterator[Floats]:
                 yield varied
 
 
-def _lifted(problem: Problem, values: Ints, free: Mask) -> tuple[Ints, int]:
-    """Return values with each free layer's least one subtracted, and the sum of these least ones."""
-    least = np.where(free, problem.columns.least(values), 0)
-    return values - np.repeat(least, problem.columns.sizes), int(least.sum())
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """Data of a problem for label setting.
+
+    `order`: the layers of the decision diagram's `stages`, then the other layers with a choice, clearest choices first.
+    `goal[column]`: objective above the layer's least; `floor`: sum of the least ones. `then[stage][state][column]`: next state.
+    `words[word][column]`: place in the order of the space; `first_words`: those of the layers without a choice.
+    `hopeless`: no choice satisfies the formulas.
+    """
+
+    problem: Problem
+    resources: Resources
+    order: list[int]
+    stages: int
+    then: list[Ints]
+    goal: Ints
+    floor: int
+    words: Ints
+    first_words: Ints
+    hopeless: bool
+
+    def columns(self, stage: int) -> tuple[int, int]:
+        """Return the first column of a stage's layer, and the one after its last."""
+        layer, start = self.order[stage], self.problem.columns.start
+        return int(start[layer]), int(start[layer + 1])
+
+    def chosen(self, columns: list[int]) -> Ints:
+        """Return the columns of all layers, given those of the layers in `order`."""
+        chosen = self.problem.columns.start[:-1].copy()
+        chosen[self.order] = columns
+        return chosen
+
+
+def layout_of(problem: Problem, bound: Bound, most: int) -> Layout | None:
+    """Lay out a problem for sums up to `most`; None if its integers are too large or it has no diagram of its formulas."""
+    columns, diagram = problem.columns, problem.diagram
+    resources = resources_of(problem, bound, most)
+    if resources is None or ((problem.formulas or columns.period) and is_unfinished(diagram)):
+        return None
+    staged, then = list[int](), list[Ints]()
+    if diagram is not None:
+        staged, tables = [*diagram.order], zip(diagram.order, diagram.next, strict=True)
+        then = [table[:, diagram.classes[columns.span(layer)]] for layer, table in tables]
+    open_, priced = columns.sizes > 1, resources.deltas[resources.rows]
+    open_[staged] = False
+    layers = open_.nonzero()[
+        0
+    ].tolist()  # near-ties last: by descending distance of their two cheapest columns
+    spans = [np.partition(priced[columns.span(layer)], 1)[1] for layer in layers]
+    order = [*staged, *(layers[i] for i in np.argsort(-np.array(spans, dtype=np.int64), kind="stable"))]
+    least = columns.least(problem.goal.values)
+    goal = problem.goal.values - np.repeat(least, columns.sizes)
+    words = columns.places(LARGEST_PLACE)
+    fixed = [int(columns.start[layer]) for layer in set(range(columns.layers)) - set(order)]
+    return Layout(
+        problem, resources, order, len(staged), then, goal, int(least.sum()), words,
+        words[:, fixed].sum(axis=1), diagram is not None and not diagram.feasible,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,33 +233,6 @@ class Labels:
         return [] if self.step is None else self.step.columns(np.array([label]))[::-1, 0].tolist()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class WaitingLabels:
-    """Waiting labels: `rows` without the priced sums, of which `priced` has the first; `least`: bound on completions."""
-
-    rows: Labels
-    priced: Ints
-    least: int
-
-    @classmethod
-    def of(cls, labels: Labels, resources: Resources, least: int) -> WaitingLabels:
-        """Compact at least one label."""
-        rows = replace(labels, sums=labels.sums[: resources.rows].copy())
-        return cls(rows, labels.sums[resources.rows :, :1].copy(), least)
-
-    @property
-    def size(self) -> int:
-        """Numbers that the labels take."""
-        return self.rows.sums.size + self.rows.words.size + 3 * len(self.rows)
-
-    def labels(self, resources: Resources) -> Labels:
-        """Return the labels with the sums of all resources restored."""
-        sums, goal = self.rows.sums, self.rows.goal
-        priced = resources.scales[:, None] * (goal - goal[0])
-        priced += resources.prices @ (sums - sums[:, :1]) + self.priced
-        return replace(self.rows, sums=np.vstack([sums, priced]))
-
-
 def added(values: Ints, sums: Ints, column: Indices, model: Indices) -> Ints:
     """Return `values[:, column] + sums[:, model]`, row by row to save memory if there are many."""
     if len(column) < MANY:
@@ -244,9 +272,7 @@ def best_so_far(use: Ints, states: Ints, goal: Ints, places: Ints) -> Ints:
     rank = np.empty(models, dtype=np.int64)
     rank[np.lexsort((*places[::-1], goal))] = np.arange(models)
     order = np.lexsort((rank, use, states))
-    ranked = rank[order] - models * states[order].astype(
-        np.int64
-    )  # each state's are below those of the states before
+    ranked = rank[order] - models * states[order]  # each state's are below those of the states before
     least = np.minimum.accumulate(ranked)
     new = np.concatenate([[True], least[1:] < least[:-1]])
     return np.sort(order[new])

@@ -1,42 +1,180 @@
 """Label setting for the resource-constrained shortest path (Irnich & Desaulniers 2005), one layer at a time, as arrays.
 
-A label is a partial assignment that may still become a good answer. It is pruned if a resource exceeds its limit (see
-`labels.py`), or if a label with the same use of every row (with one row: no more of it) dominates it: one with a lower objective,
-or with the same one and first in the order of the space. So the canonical best answer is never pruned. If a layer has too many
-labels, the most promising are extended first and the others wait; answers found meanwhile prune some of these. With a `width`,
-waiting labels are discarded (beam search), which finds good answers fast and proves nothing. After many labels, suffixes over
-the last layers are listed and looked up (see `suffixes.py`).
+A label is a partial assignment that may still become a good answer. It is pruned if a resource exceeds its limit (`labels.py`),
+or if a label with the same use of every row (with one row: no more of it) is better, or as good and first in the order of the
+space. Of too many labels, the most promising are extended first. With a `width` the others are discarded (beam search).
+
+Meet in the middle: the last layers have the near-tied choices that use up the rest of the budgets. After many labels, suffixes
+over them are listed and looked up by resource use (orthogonal range search). A suffix that completes a label to a good answer
+nearly exhausts each row that has a price. With prices w,
+    slack of the suffix + sum over rows of w . (room left of the row)  <=  room left of the priced objective
+so the candidates lie in a small simplex. Uses are floats in shares of that room, with a tolerance far above their rounding.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
+from math import inf
+from time import monotonic
 
 import numpy as np
 
 from puzzledsl.search.label_setting.labels import (
     Labels,
+    Layout,
+    Resources,
+    Short,
     Step,
-    WaitingLabels,
     added,
     best_of_each,
     best_so_far,
+    layout_of,
 )
-from puzzledsl.search.label_setting.layout import Layout, layout_of
-from puzzledsl.search.label_setting.suffixes import PAIRS, Suffixes, SuffixTable
-from puzzledsl.search.label_setting.suffixes import TOGETHER as AT_ONCE
 from puzzledsl.search.lagrangian.bound import Bound
-from puzzledsl.search.problem.columns import Ints
-from puzzledsl.search.problem.instance import Problem
+from puzzledsl.search.problem.columns import Floats, Ints
+from puzzledsl.search.problem.instance import Outcome, Problem
+
+AT_ONCE = 2048  # labels that are looked up at once
+AT_A_STAGE = 220_000  # most suffixes of a stage before dominance
+PAIRS = 3000  # candidates per model; with more, the caller does better without suffixes
+LARGEST_KEY, CLOSE = 1e9, 1e-6  # largest key of a part, and tolerance of keys
+SLABS = 5  # ranges of slack of parts
+WIDTH = 0.4  # of a cell, as a share of the room for slack
+Numbers = Ints | Floats
+
+
+class Index:
+    """Parts by range of slack, cell of the use of one row, and use of another; all in shares of the room for slack.
+
+    `figures[0]`: objective; then the rows, [1 + rows][part]. `slack[part]`: at `prices`. `room`: typical room for slack.
+    """
+
+    def __init__(self, figures: Numbers, slack: Numbers, prices: Numbers, room: float) -> None:
+        self.prices, self.unit = prices[:, None] / max(room, 1.0), max(room, 1.0)
+        slack, use = slack / self.unit, figures[1:] * self.prices
+        self.least = use.min(axis=1, keepdims=True)
+        self.axes = np.argsort(-np.ptp(use, axis=1), kind="stable")[:2]
+        first, last = self._along_axes(use)
+        self.cells, self.span = int(first.max() / WIDTH) + 1, float(last.max()) + 2.0
+        slab = np.clip((slack * SLABS).astype(np.int64), 0, SLABS - 1)
+        self.slabs = [(s, float(slack[slab == s].min())) for s in np.unique(slab).tolist()]
+        keys = (slab * self.cells + (first / WIDTH).astype(np.int64)) * self.span + last
+        self.order = np.argsort(keys, kind="stable")
+        self.keys, self.figures = keys[self.order], figures[:, self.order]
+
+    def _along_axes(self, use: Floats) -> tuple[Floats, Floats]:
+        above = use - self.least
+        return (above[self.axes[0]] if len(self.axes) > 1 else np.zeros(use.shape[1])), above[self.axes[-1]]
+
+    def pairs(self, room: Numbers, left: Numbers, most: int) -> tuple[Ints, Ints, int] | None:
+        """Return the pairs (model, part) with figures within `room` of each model and slack within `left`, and the number tried.
+
+        None if there are more than `most` to try, or the keys are not precise enough.
+        """
+        if SLABS * self.cells * self.span > LARGEST_KEY:
+            return None
+        left = left / self.unit
+        first, last = self._along_axes(room[1:] * self.prices)
+        last = np.minimum(last, self.span - 1.0)
+        found, tried = [np.zeros((2, 0), dtype=np.int64)], 0
+        for slab, low in self.slabs:
+            some = (left >= low - CLOSE).nonzero()[0]
+            rest, high = (
+                left[some] - low + CLOSE,
+                np.minimum(np.floor(first[some] / WIDTH + CLOSE), self.cells - 1),
+            )
+            lowest = np.floor(np.maximum(first[some] - rest, 0.0) / WIDTH)
+            for step in range(int((high - lowest).max(initial=-1)) + 1):
+                fits = (lowest + step <= high).nonzero()[0]
+                model, cell = some[fits], lowest[fits] + step
+                after = rest[fits] - np.maximum(first[model] - (cell + 1) * WIDTH, 0.0)
+                at, top = (slab * self.cells + cell) * self.span, last[model]
+                begin = np.searchsorted(self.keys, at + np.maximum(top - after, 0.0) - CLOSE)
+                number = np.maximum(np.searchsorted(self.keys, at + top + CLOSE, "right") - begin, 0)
+                tried += int(number.sum())
+                if tried > most:
+                    return None
+                found.append(self._within(room, model, begin, number))
+        models, part = np.hstack(found)
+        return models, part, tried
+
+    def _within(self, room: Numbers, model: Ints, begin: Ints, number: Ints) -> Ints:
+        """Return the pairs [2][pair] of models and parts of their ranges that are within the models' room."""
+        models = np.repeat(model, number)
+        part = np.repeat(begin - np.cumsum(number) + number, number) + np.arange(len(models))
+        for own, most in zip(self.figures, room, strict=True):
+            fits = (own[part] <= most[models]).nonzero()[0]
+            models, part = models[fits], part[fits]
+        return np.vstack([models, self.order[part]])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Suffixes:
+    """Suffixes over the last layers: their objective, how to read back the columns, and their index by resource use."""
+
+    goal: Ints
+    step: Step
+    index: Index
+
+
+class SuffixTable:
+    """Suffixes from the last stages on, as many stages as fit into a total of `most` suffixes."""
+
+    def __init__(self, layout: Layout, resources: Resources, most: int, deadline: float) -> None:
+        self.resources = resources
+        self.plain: dict[
+            int, tuple[Ints, Ints, Step]
+        ] = {}  # not indexed yet: (rows and slack, objective, first step)
+        self.indexed: dict[int, Suffixes] = {}
+        sums, goal = np.zeros((len(resources.limits), 1), np.int64), np.zeros(1, np.int64)
+        places = layout.words
+        words = np.zeros((len(places), 1), np.int64)
+        step: Step | None = None
+        stage = len(layout.order) if resources.weights.any() else 0
+        while stage > layout.stages:
+            if monotonic() > deadline:
+                break
+            stage -= 1
+            grown = _grown(resources, *layout.columns(stage), sums, min(most, AT_A_STAGE))
+            if grown is None or not len(grown[0]):
+                break
+            column, suffix = grown
+            most -= len(suffix)
+            goal, words = layout.goal[column] + goal[suffix], added(places, words, column, suffix)
+            rows = slice(0, resources.rows)
+            keep = best_of_each(added(resources.deltas[rows], sums[rows], column, suffix), goal, words)
+            column, suffix, goal, words = column[keep], suffix[keep], goal[keep], words[:, keep]
+            sums, step = added(resources.deltas, sums, column, suffix), Step(suffix, column, step)
+            self.plain[stage] = sums[: resources.rows + 1].copy(), goal, step
+
+    def at(self, stage: int) -> Suffixes | None:
+        """Return the suffixes from a stage on; None if they are not listed."""
+        if stage not in self.indexed and stage in self.plain:
+            sums, goal, step = self.plain.pop(stage)
+            figures, room = np.vstack([goal, sums[:-1]]), float(self.resources.room[self.resources.rows])
+            index = Index(figures, sums[-1], self.resources.weights, room)
+            self.indexed[stage] = Suffixes(goal, step, index)
+        return self.indexed.get(stage)
+
+
+def _grown(resources: Resources, begin: int, end: int, sums: Ints, most: int) -> tuple[Short, Short] | None:
+    """Extend suffixes by the columns of the layer before, within all limits: (columns, suffixes), or None if more than `most`."""
+    main, limits = resources.rows, resources.room
+    column, suffix = (resources.deltas[main, begin:end, None] + sums[main] <= limits[main]).nonzero()
+    for resource in range(len(limits)):
+        fits = resources.deltas[resource, begin:end][column] + sums[resource][suffix] <= limits[resource]
+        column, suffix = column[fits], suffix[fits]
+    if len(column) > most:
+        return None
+    column += begin
+    return column.astype(np.int32), suffix.astype(np.int32)
+
 
 TOGETHER = 3000  # labels extended at once
 MANY = 32_000  # the same, once there are suffixes: the more at once, the more are dominated
-A_LOOK = 256  # labels per layer that are completed heuristically in search of an answer
 WORTH = 0.05  # share of dominated labels below which dominance checks pause
 PAUSE = 3  # layers for which they pause
 A_GROUP = 8  # resources checked at a time
-A_BLOCK = 200_000  # pairs of labels and columns checked at a time
 FIRST_SUFFIXES = 20_000  # labels after which suffixes are listed for the first time
 MORE_SUFFIXES = 5  # growth of that number before they are listed again, further up
 MOST_SUFFIXES = 2_000_000
@@ -45,29 +183,14 @@ AT_A_TIME = 4_000_000  # most sums of labels extended at once: 32 MB
 MOST_HELD = 40_000_000  # numbers that waiting labels may take, 320 MB; with more, other engines do better
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Swept:
-    """Result of a sweep for answers with sums up to a limit.
-
-    `chosen`: best answer found, with the sum `value`; it may be above the limit. `complete`: an answer within the limit is the
-    canonical best one, and otherwise none exists within the limit. If not complete, no answer within the limit is below `bound`.
-    """
-
-    chosen: Ints | None
-    value: int | None
-    complete: bool
-    bound: int | None = None
-    labels: int = 0  # number of labels
-
-
 def sweep_of(
     problem: Problem,
     bound: Bound,
     most: int,
-    *,
     known: int | None = None,
+    *,
     width: int | None = None,
-    deadline: float | None = None,
+    deadline: float = inf,
 ) -> Sweep | None:
     """Prepare a sweep of a problem for answers with sums up to `most`; None if its integers or formulas are too large.
 
@@ -91,14 +214,16 @@ class Sweep:
         most: int,
         known: int | None = None,
         width: int | None = None,
-        deadline: float | None = None,
+        deadline: float = inf,
     ) -> None:
         self.layout, self.resources = layout, layout.resources.at(most)
         self.known = most if known is None else known
         self.width, self.deadline = width, deadline
         self.last: int | None = None  # value of `done` at which it stops
-        self.waiting: list[WaitingLabels] = []
-        self.best: Swept | None = None
+        self.waiting: list[
+            tuple[Labels, int]
+        ] = []  # with a lower bound on the objective of their completions
+        self.best = Outcome()  # of the answers found; it may be above the limit
         self.first: tuple[int, tuple[int, ...]] | None = None  # objective and place of `best`
         self.done = 0
         self.pause = 0
@@ -114,20 +239,24 @@ class Sweep:
         """Lower the limit to the sum of an answer found elsewhere."""
         if value < self.known:
             self.known = value
-            self.best = self.best and replace(self.best, chosen=None, value=None)
+            self.best = Outcome()
             self.resources = self.resources.at(min(value, self.resources.most))
 
-    def run(self, work: int | None = None) -> Swept:
-        """Sweep all layers; stop after `work` more labels."""
+    def run(self, work: int | None = None) -> Outcome:
+        """Sweep all layers; stop after `work` more labels. Return the best answer so far, which may be above the limit.
+
+        Proven: an answer within the limit is the canonical best one, and otherwise there is none. If not, `bound` is proven for
+        answers within the limit.
+        """
         self.last = None if work is None else self.done + work
         while self.waiting:
             if self._stops():
-                return self._stopped()
-            group = self.waiting.pop()
-            self.held -= group.size
-            self._follow(self._hopeful(group.labels(self.resources)))
-        complete = self.width is None
-        return replace(self.best or Swept(None, None, False), complete=complete, labels=self.done)
+                least = min(least for _, least in self.waiting)
+                return replace(self.best, bound=min(least, self.resources.most))
+            labels, _ = self.waiting.pop()
+            self.held -= labels.sums.size
+            self._follow(self._hopeful(labels))
+        return replace(self.best, proven=self.width is None)
 
     def _stops(self) -> bool:
         return (self.last is not None and self.done > self.last) or self._late() or self.is_full
@@ -138,7 +267,7 @@ class Sweep:
         return self.held > MOST_HELD
 
     def _late(self) -> bool:
-        return self.deadline is not None and time.monotonic() > self.deadline
+        return monotonic() > self.deadline
 
     def _hopeful(self, labels: Labels) -> Labels:
         """Return the labels that are still within the limits, which may have become lower."""
@@ -161,48 +290,43 @@ class Sweep:
             except _Late:
                 self._wait(labels)
                 return
-            labels = self._with_all_resources(self._undominated(grown), labels)
+            labels = self._undominated(grown)
             self.done += len(labels)
             if self.width is None and self.done >= self.next_suffixes:
-                self._list_suffixes()
+                # as many as there were labels, which pays off if as many labels are still to come
+                self.suffix_table, most = (
+                    None,
+                    min(self.done, MOST_SUFFIXES),
+                )  # frees the memory of earlier ones
+                self.suffix_table = SuffixTable(self.layout, self.resources, most, self.deadline)
+                self.next_suffixes *= MORE_SUFFIXES
             suffixes = None if self.suffix_table is None else self.suffix_table.at(labels.stage)
             if suffixes is not None and self._looked_up(labels, suffixes):
                 return
             if len(labels) > self._together():
                 labels = self._promising(labels)
-            self._look(labels)
         if len(labels):
             self._finish(labels)
 
     def _wait(self, labels: Labels) -> None:
         if len(labels):
-            self._hold(labels, int(self.resources.least_goal(self._at_least(labels)).min()))
-
-    def _hold(self, labels: Labels, least: int) -> None:
-        self.waiting.append(WaitingLabels.of(labels, self.resources, least))
-        self.held += self.waiting[-1].size
+            self.waiting.append((labels, int(self.resources.least_goal(self._at_least(labels)).min())))
+            self.held += labels.sums.size
 
     def _together(self) -> int:
         many = TOGETHER if self.suffix_table is None else MANY
         return self.width or max(1, min(many, AT_A_TIME // len(self.resources.limits)))
 
     def _grown(self, labels: Labels) -> Labels:
-        """Extend labels by the next layer's columns, within all limits; many get only the rows' sums at first."""
-        layout, limits = self.layout, self.resources.limits
+        """Extend labels by the next layer's columns, within all limits."""
+        layout = self.layout
         begin, end = layout.columns(labels.stage)
-        deltas, main = self.resources.deltas[:, begin:end], self.resources.rows
-        pairs = self._fitting(labels, deltas[main])
-        if len(pairs[0]) <= A_BLOCK:
-            i, j, states = self._within(labels, deltas, *pairs)
-        else:
-            blocks = [slice(at, at + A_BLOCK) for at in range(0, len(pairs[0]), A_BLOCK)]
-            parts = [self._within(labels, deltas, *(p[block] for p in pairs)) for block in blocks]
-            i, j, states = (np.concatenate(part) for part in zip(*parts, strict=True))
+        deltas = self.resources.deltas[:, begin:end]
+        i, j, states = self._within(labels, deltas, *self._fitting(labels, deltas[self.resources.rows]))
         j = j + begin
-        read = main if len(i) >= MANY else len(limits)
         return Labels(
             labels.stage + 1,
-            added(self.resources.deltas[:read], labels.sums[:read], j, i),
+            added(self.resources.deltas, labels.sums, j, i),
             labels.goal[i] + layout.goal[j],
             added(layout.words, labels.words, j, i),
             states,
@@ -240,13 +364,6 @@ class Sweep:
         i, j = (after[labels.states] <= (limit - labels.sums[main])[:, None]).nonzero()
         return i, j, then[labels.states[i], j]
 
-    def _with_all_resources(self, grown: Labels, labels: Labels) -> Labels:
-        """Complete the sums of all resources of grown labels, from the labels that they extend."""
-        if grown.step is None or len(grown.sums) == len(self.resources.limits):
-            return grown
-        sums = added(self.resources.deltas, labels.sums, grown.step.column, grown.step.before)
-        return replace(grown, sums=sums)
-
     def _undominated(self, labels: Labels) -> Labels:
         """Dominance: of labels with equal row sums and equal state, keep the best; with one row, of those with no more of it."""
         if self.pause > 0 or len(labels) < 2:
@@ -270,51 +387,20 @@ class Sweep:
         order = np.argsort(over.max(axis=0), kind="stable")
         together = self._together()
         if self.width is None:
-            nearest = labels.only(order[together : together + 1])  # by floats, so others may be lower by 1
-            least = int(self.resources.least_goal(self._at_least(nearest))[0]) - 1
-            self._hold(labels.only(order[together:]), least)
+            self._wait(labels.only(order[together:]))
         return labels.only(order[:together])
-
-    def _look(self, labels: Labels) -> None:
-        """Complete some labels with the cheapest columns at each variation of the prices; keep a better answer."""
-        if not len(labels):
-            return
-        completions, resources, stage = self.layout.completions, self.resources, labels.stage
-        states = labels.states[:A_LOOK]
-        use, goal = completions.use[stage], completions.goal[stage]
-        if stage < self.layout.stages:
-            use, goal = use[:, :, states], goal[:, states]
-        sums = labels.sums[: resources.rows, None, :A_LOOK] + use
-        fits = np.asarray((sums <= resources.limits[: resources.rows, None, None]).all(axis=0))
-        goals = labels.goal[None, :A_LOOK] + goal
-        way, label = divmod(int(np.argmin(np.where(fits, goals, 2**62))), fits.shape[1])
-        value = int(goals[way, label]) + self.layout.floor
-        if not fits[way, label] or value >= self.known:
-            return
-        rest = completions.completion(way, stage, int(states[label]))
-        chosen = self.layout.chosen([*labels.columns(label), *rest])
-        self.best, self.known = Swept(chosen, value, False), value
-        self.resources = resources.at(min(value, resources.most))
 
     def _finish(self, labels: Labels) -> None:
         """Keep the best of complete labels; ties are broken by the order of the space."""
         label = int(best_of_each(np.zeros((0, len(labels)), np.int64), labels.goal, labels.words)[0])
         value = int(labels.goal[label]) + self.layout.floor
-        if value > self.known:  # within every priced objective, but worse than the answer of `_look`
+        if value > self.known:  # within every priced objective, but worse than a known answer
             return
         first = value, tuple(labels.words[:, label].tolist())
         if self.first is None or first < self.first:
             self.first, self.known = first, value
-            self.best = Swept(self.layout.chosen(labels.columns(label)), value, False)
+            self.best = Outcome(self.layout.chosen(labels.columns(label)), value)
             self.resources = self.resources.at(min(value, self.resources.most))
-
-    def _list_suffixes(self) -> None:
-        """List about as many suffixes as there were labels, which pays off if as many labels are still to come."""
-        self.suffix_table = None  # frees the memory of the earlier ones first
-        self.suffix_table = SuffixTable(
-            self.layout, self.resources, min(self.done, MOST_SUFFIXES), self.deadline
-        )
-        self.next_suffixes *= MORE_SUFFIXES
 
     def _looked_up(self, labels: Labels, suffixes: Suffixes) -> bool:
         """Look up the completions of labels among the suffixes and keep the best answer. True if all were looked up."""
@@ -343,9 +429,3 @@ class Sweep:
             step = Step(own, column.astype(np.int32), step)
         words = labels.words + self.layout.words[:, columns].sum(axis=2)
         return Labels(len(self.layout.order), labels.sums, goal[best], words, labels.states, step)
-
-    def _stopped(self) -> Swept:
-        """Return the incomplete result of an interrupted sweep, with the bound of the waiting labels."""
-        least = min(group.least for group in self.waiting)
-        best = self.best or Swept(None, None, False)
-        return replace(best, bound=min(least, self.resources.most), labels=self.done)

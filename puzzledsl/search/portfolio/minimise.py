@@ -3,31 +3,140 @@
 Label setting, branch and bound on the decision diagram, and CP-SAT take turns in slices of deterministic work (numbers of labels,
 CP-SAT's deterministic time). The first proof of optimality ends the search.
 
+Where at most k of n statements may hold, such as `distinct(layers) <= 3`, any engine meets the requirement late: nearly every
+choice of the first layers leaves it open. But in a case, where k statements are named and no other holds, columns go and the
+requirement with them. Prices bound all cases at once; the cases are solved in the order of their bounds.
+
 The answer is canonical: of all best answers, the one whose columns come first in the order of the space (layer 0 decides first).
 So it does not depend on seeds or the number of workers.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import combinations
+from math import comb
 from time import monotonic
 
 import numpy as np
 
-from puzzledsl.search.cpsat.model import alike_layers
-from puzzledsl.search.cpsat.solve import Answer, canonical_answer, run_cpsat
+from puzzledsl.search.cpsat.solve import alike_layers, canonical_answer, run_cpsat
 from puzzledsl.search.effort import Effort
-from puzzledsl.search.lagrangian.bound import Bound, lagrangian_bound
-from puzzledsl.search.local_search import find_incumbent, improvements
-from puzzledsl.search.portfolio.branching import Branching
-from puzzledsl.search.portfolio.cases import NAME, Cases, by_cases, cases_of
-from puzzledsl.search.portfolio.label_setting import LabelSetting, beam
-from puzzledsl.search.portfolio.ledger import Ledger, Outcome
-from puzzledsl.search.problem.columns import Ints
-from puzzledsl.search.problem.instance import Presolved, Problem, is_unfinished, presolve
+from puzzledsl.search.lagrangian.bound import Bound, certify, lagrangian_bound
+from puzzledsl.search.portfolio.branching import Branching, LabelSetting, Ledger, beam
+from puzzledsl.search.problem.columns import Floats, Ints, Mask
+from puzzledsl.search.problem.instance import Outcome, Presolved, Problem, is_unfinished, presolve
 from puzzledsl.search.problem.paths import paths_of
+from puzzledsl.search.problem.residuals import Atom, Count, Joined, places_of
+from puzzledsl.search.repair import find_incumbent
 
-__all__ = ["Outcome", "minimise"]
+CASES = "cases"
+MOST_CASES = 60_000  # cases; a price bounds so many of 80 layers in about .1 s
+LONG = 3  # least layers of the requirement: of two it is a table
+AT_ONCE = 4_000  # cases that are bounded in one array
+FIRST_PRICES = (0.5, 1.0, 2.0)  # first prices, as multiples of the whole problem's
+
+Solve = Callable[[Problem, Bound, int], Outcome]
+
+
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """Cases of a problem, [case][k]: the statements that may hold. `statement[column]`: the one it makes true, -1 for none."""
+
+    problem: Problem
+    statement: Ints
+    cases: Ints
+
+    def mask(self, case: int) -> Mask:
+        """Return the mask of a case's columns."""
+        return np.isin(self.statement, self.cases[case]) | (self.statement < 0)
+
+    def bounds(self, prices: Floats) -> Ints:
+        """Return a lower bound of each case at prices."""
+        bound = certify(replace(self.problem, diagram=None, formulas=()), prices)
+        columns = self.problem.columns
+        number = int(self.statement.max()) + 1
+        never = int(np.abs(bound.reduced).max()) * 2 + 1
+        least = np.full((number + 1, columns.layers), never, dtype=np.int64)  # the last row: no statement
+        np.minimum.at(least, (self.statement, columns.layer_of), bound.reduced)
+        spent = sum(
+            price * int(limit) for price, limit in zip(bound.prices, self.problem.limits, strict=True)
+        )
+        found = np.empty(len(self.cases), dtype=np.int64)
+        for first in range(0, len(self.cases), AT_ONCE):
+            part = self.cases[first : first + AT_ONCE]
+            best = least[number]
+            for place in range(part.shape[1]):
+                best = np.minimum(best, least[part[:, place]])
+            found[first : first + AT_ONCE] = -(-(best.sum(axis=-1) - spent) // bound.scale)
+        return found
+
+
+def cases_of(problem: Problem) -> Cases | None:
+    """Return the fewest cases that a formula of a problem gives; None if all give too many."""
+    pool, found = problem.normal, list[tuple[int, Count]]()
+    for formula in pool.formulas:
+        for part in pool.parts(formula):
+            node, layers = pool.nodes[part], pool.layers[part].bit_count()
+            if isinstance(node, Count) and layers >= LONG and comb(len(node.parts), node.most) <= MOST_CASES:
+                found.append((comb(len(node.parts), node.most), node))
+    for _, node in sorted(found, key=lambda each: each[0]):
+        statement = np.full(len(problem.columns), -1, dtype=np.int64)
+        if all(_mark(problem, statement, number, part) for number, part in enumerate(node.parts)):
+            cases = np.array([*combinations(range(len(node.parts)), node.most)], dtype=np.int64)
+            return Cases(problem, statement, cases)
+    return None
+
+
+def _mark(problem: Problem, statement: Ints, number: int, part: int) -> bool:
+    """Mark the columns that make a statement true; False if it is no disjunction of atoms, or one of them has a mark."""
+    pool = problem.normal
+    node = pool.nodes[part]
+    atoms = (
+        [pool.nodes[inner] for inner in node.parts] if isinstance(node, Joined) and not node.every else [node]
+    )
+    for atom in atoms:
+        if not isinstance(atom, Atom):
+            return False
+        columns = int(problem.columns.start[atom.layer]) + np.array(places_of(atom.mask), dtype=np.int64)
+        if (statement[columns] >= 0).any():
+            return False
+        statement[columns] = number
+    return True
+
+
+def by_cases(ledger: Ledger, cases: Cases, solve: Solve) -> bool:
+    """Solve cases by `solve` until no other can be better. Return True if the ledger's answer is then proven."""
+    problem = ledger.problem
+    lower = np.full(len(cases.cases), ledger.lower, dtype=np.int64)
+
+    for factor in FIRST_PRICES:
+        np.maximum(lower, cases.bounds(ledger.bound.float_prices * factor), out=lower)
+    unproven = ledger.top + 1
+    while (lower <= ledger.most).any():
+        case = int(lower.argmin())
+        ledger.raise_lower(min(int(lower[case]), unproven), CASES)
+        if ledger.effort.left_s <= 0 or (ledger.effort.gap and ledger.close_enough()):
+            return ledger.close_enough()
+        keep = cases.mask(case)
+        known, lower[case] = int(lower[case]), np.iinfo(np.int64).max  # done
+        if not problem.columns.covers(keep):
+            continue
+        part = replace(problem, diagram=None, is_large=False).only(keep)
+        bound = lagrangian_bound(part, ledger.bound.float_prices, ledger.effort.deadline)
+        if bound.infeasible:
+            continue
+        np.maximum(lower, cases.bounds(bound.float_prices), out=lower)
+        if bound.value > ledger.most:
+            continue
+        found = solve(part, bound, ledger.most)
+        ledger.take(found, keep.nonzero()[0], found.found_by)
+        if not found.proven:
+            unproven = min(unproven, max(known, bound.value, found.bound or known))
+    ledger.raise_lower(min(unproven, ledger.most), CASES)
+    return unproven > ledger.most
+
 
 # labels of a first turn, with a decision diagram and without: there label setting nearly always does
 LABELS, FREE_LABELS = 10_000, 200_000
@@ -41,7 +150,7 @@ EARLY = 0.2  # CP-SAT's deterministic seconds before a large diagram is built
 FIRST_S = 0.1
 CP_SAT = "CP-SAT"
 EARLIER = "an earlier goal"
-NONE = Outcome(None, None, None, True, proved_by="presolve")
+NONE = Outcome(proven=True, proved_by="presolve")
 
 
 def minimise(
@@ -104,7 +213,7 @@ def _minimise(
         def of_case(part: Problem, bound: Bound, most: int) -> Outcome:
             return minimise(part, replace(effort, gap=0.0), canonical, bound=bound, at_most=most)
 
-        found = ledger.outcome(by_cases(ledger, cases, of_case), NAME)
+        found = ledger.outcome(by_cases(ledger, cases, of_case), CASES)
     else:
         found = Portfolio(ledger, canonical).run()
     return found if found.chosen is None else replace(found, chosen=origin[found.chosen])
@@ -123,21 +232,27 @@ class Portfolio:
         self.problem, self.bound, self.effort = ledger.problem, ledger.bound, ledger.effort
 
     def run(self) -> Outcome:
-        """Find a first answer, improve it if a gap is allowed, then run the engines in turn."""
-        ledger, effort = self.ledger, self.effort
+        """Find a first answer, by a beam where a diagram tells answers apart, else by repair, then a beam; then take turns."""
+        ledger, effort, problem = self.ledger, self.effort, self.problem
+        structured = paths_of(problem) is not None
         if ledger.lower > ledger.top:  # no answer counts
             return ledger.outcome(True)
-        self._first_answer()
-        if effort.gap and self._local_search_is_enough():
+        if ledger.at_most is None and (ledger.value is None or ledger.value > ledger.lower):
+            keep, beam_first = self.bound.within(ledger.top), structured and not problem.is_coarse
+            core = problem.only(keep), self.bound, keep.nonzero()[0], "beam search"
+            if beam_first:
+                beam(ledger, *core)
+            if (
+                ledger.value is None
+                and (found := find_incumbent(problem, self.bound, _soon(effort))) is not None
+            ):
+                ledger.better(found, problem.goal.of(found), "repair")
+            if ledger.value is None and not beam_first:
+                beam(ledger, *core)
+        if effort.gap and ledger.close_enough():
             return ledger.outcome(True)
-        return self._in_turn()
-
-    def _in_turn(self) -> Outcome:
-        ledger, effort = self.ledger, self.effort
-        labels = LabelSetting(ledger)
-        structured = paths_of(self.problem) is not None
         left = max(effort.labels, LEAST_TIED if structured else 0)
-        left = left if self.problem.goal.values.any() else 0  # a constant goal prunes no label
+        left = left if problem.goal.values.any() else 0  # a constant goal prunes no label
         branching = Branching(ledger) if structured and left else None
         share = LABELS if structured else FREE_LABELS
         work, turn = 0.0, 1
@@ -145,9 +260,10 @@ class Portfolio:
         # labels of many as good are slow
         if best and (not self.canonical or self.cpsat(slice_of(effort, CPSAT))):
             return ledger.outcome(True)
-        alike = bool(alike_layers(self.problem))
-        if (alike or self.problem.is_coarse) and self.cpsat(slice_of(effort, COUNTED if alike else CPSAT)):
+        alike = bool(alike_layers(problem))
+        if (alike or problem.is_coarse) and self.cpsat(slice_of(effort, COUNTED if alike else CPSAT)):
             return ledger.outcome(True)
+        labels = LabelSetting(ledger)
         while True:
             if left > 0 and labels.run(min(left, share)):
                 return ledger.outcome(True)
@@ -184,12 +300,12 @@ class Portfolio:
             ledger.better(first, ledger.value, CP_SAT)
         return ledger.value is None or ledger.close_enough()
 
-    def _better(self, effort: Effort) -> Answer:
+    def _better(self, effort: Effort) -> Outcome:
         """Minimise among answers as good as the best one; if canonical, without it, which is the easier proof."""
         ledger = self.ledger
         keep = ledger.bound.within(ledger.most)
         if not ledger.problem.columns.covers(keep):
-            return Answer(None, None, True)
+            return Outcome(proven=True)
         core, before = ledger.problem.only(keep), ledger.value
         hint = None
         if ledger.chosen is not None:
@@ -197,40 +313,10 @@ class Portfolio:
             if self.canonical:
                 core = core.with_rows(core.apart_from(ledger.problem.choice(ledger.chosen), 1))
         found = run_cpsat(core, effort, hint, ledger.lower, before if before is not None else ledger.at_most)
-        if found.chosen is not None:
-            chosen = keep.nonzero()[0][found.chosen].astype(np.int64)
-            ledger.better(chosen, ledger.problem.goal.of(chosen), CP_SAT)
+        ledger.take(found, keep.nonzero()[0], CP_SAT)
         if found.bound is not None:
             ledger.raise_lower(found.bound if before is None else min(found.bound, before), CP_SAT)
         return found
-
-    def _first_answer(self) -> None:
-        """Find any answer: by beam search if there is a diagram, else by repair, then a beam."""
-        ledger, structured = self.ledger, paths_of(self.problem) is not None
-        if ledger.at_most is not None or (ledger.value is not None and ledger.value <= ledger.lower):
-            return
-        if structured and not self.problem.is_coarse:
-            self._beam()
-        if ledger.value is None:
-            found = find_incumbent(self.problem, self.bound, _soon(self.effort))
-            if found is not None:
-                ledger.better(found, self.problem.goal.of(found), "repair")
-            elif not structured or self.problem.is_coarse:
-                self._beam()
-
-    def _beam(self) -> None:
-        keep = self.bound.within(self.ledger.top)
-        beam(self.ledger, self.problem.only(keep), self.bound, keep.nonzero()[0], "beam search")
-
-    def _local_search_is_enough(self) -> bool:
-        """Improve the answer by local search until it is within the requested gap. Return True if it is."""
-        ledger = self.ledger
-        if ledger.chosen is not None and not ledger.close_enough():
-            for chosen in improvements(self.problem, self.bound, ledger.chosen):
-                ledger.better(chosen, self.problem.goal.of(chosen), "local search")
-                if ledger.close_enough() or self.effort.left_s <= 0:
-                    break
-        return ledger.close_enough()
 
 
 def slice_of(effort: Effort, work: float) -> Effort:

@@ -110,22 +110,17 @@ class Columns:
         begin = int(self.start[layer])
         return [begin + i for i, pair in enumerate(self.of_layer(layer)) if pair == choice]
 
-    @cached_property
-    def rank(self) -> Ints:
-        """Rank of each column in the canonical order of its layer. Columns with the same assignment share a rank."""
-        new = np.ones(len(self.place), dtype=np.int64)
-        new[1:] = (self.place[1:] != self.place[:-1]) | (self.layer_of[1:] != self.layer_of[:-1])
-        counted = np.cumsum(new)
-        return np.asarray(counted - counted[self.start[self.layer_of]])
-
     def places(self, largest: int) -> Ints:
         """Return weights [word][column] whose sums, each up to `largest`, are an answer's place in the order of the space."""
+        new = np.ones(len(self), dtype=np.int64)  # columns with the same assignment share a rank
+        new[1:] = (self.place[1:] != self.place[:-1]) | (self.layer_of[1:] != self.layer_of[:-1])
+        rank = np.cumsum(new) - np.cumsum(new)[self.start[self.layer_of]]
         words, size = [np.zeros(len(self), dtype=np.int64)], 1
         for layer, width in reversed([*enumerate(self.sizes.tolist())]):
             if size > 1 and size * width > largest:
                 words.append(np.zeros(len(self), dtype=np.int64))
                 size = 1
-            words[-1][self.span(layer)] = size * self.rank[self.span(layer)]
+            words[-1][self.span(layer)] = size * rank[self.span(layer)]
             size *= width
         return np.array(words[::-1])
 
@@ -133,21 +128,15 @@ class Columns:
         """Return answers [..., layer] with each dropped layer's column replaced by that of its actual position; -1 if none."""
         if not self.period:
             return chosen
+        table, gone = np.full((self.layers, self.period + 1), -1, dtype=np.int64), self.position.nonzero()[0]
+        table[self.layer_of[gone], self.position[gone]] = gone
         found, before = chosen.copy(), np.zeros(chosen.shape[:-1], dtype=np.int64)
         for layer in range(self.layers):
             own = chosen[..., layer]
             dropped = self.position[own] > 0
             before = np.where(dropped, before % self.period + 1, 0)
-            found[..., layer] = np.where(dropped, self._by_position[layer][before], own)
+            found[..., layer] = np.where(dropped, table[layer][before], own)
         return found
-
-    @cached_property
-    def _by_position(self) -> Ints:
-        """Column of each layer by position, [layers][period + 1]; -1 if there is none."""
-        table = np.full((self.layers, self.period + 1), -1, dtype=np.int64)
-        dropped = self.position.nonzero()[0]
-        table[self.layer_of[dropped], self.position[dropped]] = dropped
-        return table
 
     def least(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return each layer's least value, [..., columns] -> [..., layers]. Every layer must have a column."""

@@ -86,15 +86,6 @@ class Diagram:
             tables = [step[:, None]]
         return replace(Diagram.reduced(order, tables, classes[keep]), whole=self.whole)
 
-    def live_columns(self, columns: Columns) -> Mask:
-        """Return the mask of columns that are on a path."""
-        keep = np.ones(len(columns), dtype=np.bool_)
-        for layer, table in zip(self.order, self.next, strict=True):
-            here = columns.span(layer)
-            live: Mask = np.asarray((table >= 0).any(axis=0))
-            keep[here] = live[self.classes[here]]
-        return keep
-
 
 def diagram_of(
     columns: Columns, formulas: Sequence[Formula], quick: bool = False, deadline: float = inf
@@ -110,7 +101,9 @@ def diagram_of(
     if FALSE in parts:
         return Diagram((), (), classes, feasible=False)
     for layer, masks in pool.masks(parts).items():
-        firsts[layer], classes[columns.span(layer)] = classes_of(sorted(masks), range(columns.sizes[layer]))
+        firsts[layer], classes[columns.span(layer)] = classes_of(
+            frozenset(masks), tuple(range(columns.sizes[layer]))
+        )
     natural = sorted({layer for part in parts for layer in places_of(pool.layers[part])})
     first_try = max(QUICK, QUICK_A_LAYER * len(columns.sizes))
     work = (first_try if quick else WORK) if formulas else NO_LIMIT  # a diagram of runs alone is always built
@@ -118,7 +111,7 @@ def diagram_of(
     order = natural if built.tables is not None and built.widest <= FEW_STATES else _frugal(pool, parts)
     if order != natural:
         other = _Attempt(pool, firsts, order, built.work, deadline).build(parts)
-        built = min(built, other, key=_Attempt.size)
+        built = min(built, other, key=lambda each: (each.tables is None, each.steps, each.widest))
     if built.tables is not None:
         return Diagram.reduced(built.order, built.tables, classes)
     alone = diagram_of(columns, ()) if pool.runs else None
@@ -164,19 +157,6 @@ class _Attempt:
     widest: int = 1
     steps: int = 0
 
-    def size(self) -> tuple[bool, int, int]:
-        """Sort key: finished attempts first, then fewer transitions, then fewer states."""
-        return self.tables is None, self.steps, self.widest
-
-    def layers(self, part: int) -> list[int]:
-        """Return the layers of a formula in the order of the stages."""
-        return sorted(places_of(self.pool.layers[part]), key=self.order.index)
-
-    def span(self, part: int) -> tuple[int, int]:
-        """Return the stages of a formula's first and last layer."""
-        stages = [self.order.index(layer) for layer in places_of(self.pool.layers[part])]
-        return min(stages), max(stages)
-
     def build(self, parts: Sequence[int]) -> _Attempt:
         """Build the automata and their product, as long as work and time allow."""
         begins: list[list[Automaton]] = [[] for _ in self.order]
@@ -195,18 +175,18 @@ class _Attempt:
 
     def _automaton(self, formula: int, most: int) -> Automaton | None:
         """Build the automaton of a formula; None if the pool's work exceeds `most`, or will, or the deadline passes."""
-        pool, layers = self.pool, self.layers(formula)
+        pool, stage = self.pool, self.order.index
+        layers = sorted(places_of(pool.layers[formula]), key=stage)
+        ends = stage(layers[0]), stage(layers[-1])
         if len(layers) == 2:
-            return Automaton(
-                dict(zip(layers, self._of_two(formula, *layers), strict=True)), *self.span(formula)
-            )
+            return Automaton(dict(zip(layers, self._of_two(formula, *layers), strict=True)), *ends)
         masks = pool.masks([formula])
         states, tables = {formula: 0}, {}
         for passed, layer in enumerate(layers):
             if monotonic() > self.deadline:
                 return None
             before = pool.work
-            firsts, own = pool.classes(layer, frozenset(masks[layer]), self.firsts[layer])
+            firsts, own = classes_of(frozenset(masks[layer]), tuple(self.firsts[layer]))
             after: dict[int, int] = {}
             table = np.full((len(states), len(firsts)), DEAD, dtype=np.int64)
             for state, number in states.items():
@@ -222,7 +202,7 @@ class _Attempt:
                 return None
             tables[layer] = table[:, own]
             states = after
-        return Automaton(tables, *self.span(formula))
+        return Automaton(tables, *ends)
 
     def _of_two(self, formula: int, first: int, second: int) -> tuple[Ints, Ints]:
         """Return the transitions of a formula on two layers, from its truth table: however it is written, it costs the same."""

@@ -161,11 +161,7 @@ class Problem:
     def is_feasible(self, chosen: Ints) -> bool:
         """True if the chosen columns satisfy every row and formula."""
         within = bool((self.matrix[:, chosen].sum(axis=1) <= self.limits).all())
-        return within and self.meets_formulas(chosen)
-
-    def meets_formulas(self, chosen: Ints) -> bool:
-        """True if every formula holds and positions in runs of dropped layers are consecutive."""
-        return bool(self.meeting_formulas(chosen[None, :])[0])
+        return within and bool(self.meeting_formulas(chosen[None, :])[0])
 
     def meeting_formulas(self, chosen: Ints) -> Mask:
         """Return the mask of answers [answer][layer] that meet every formula and have consecutive positions in runs."""
@@ -195,12 +191,26 @@ class Problem:
         problem = replace(self, diagram=None).only(keep)
         return replace(problem, columns=replace(problem.columns, period=0))
 
-    @cached_property
-    def tells_runs(self) -> bool:
-        """True if columns of one assignment differ in a row, the objective or a preference, so that runs matter."""
-        first = np.maximum.accumulate(np.where(self.columns.position <= 1, np.arange(len(self.columns)), 0))
-        goals = [self.goal.values, *(goal.values for goal in self.preferences), *self.matrix]
-        return any((values != values[first]).any() for values in goals)
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """Result of an engine. `chosen`: columns of the given problem, of sum `value`. `bound`: proven lower bound on the sum.
+
+    `proven`: the answer is optimal up to the requested gap, or, without an answer, none exists within the limit on the sum.
+    `found_by` and `proved_by`: names of the engines that found the answer and finished the proof.
+    """
+
+    chosen: Ints | None = None
+    value: int | None = None
+    bound: int | None = None
+    proven: bool = False
+    found_by: str = ""
+    proved_by: str = ""
+
+    @property
+    def infeasible(self) -> bool:
+        """True if the problem is proven to have no answer."""
+        return self.proven and self.chosen is None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -230,5 +240,8 @@ def presolve(problem: Problem, quick: bool = False, deadline: float = inf) -> Pr
         return None
     if diagram is not problem.diagram:
         problem = replace(problem, diagram=diagram)
-    live = diagram.live_columns(problem.columns)
+    live = np.ones(len(problem.columns), dtype=np.bool_)
+    for layer, table in zip(diagram.order, diagram.next, strict=True):
+        here = problem.columns.span(layer)
+        live[here] = np.asarray((table >= 0).any(axis=0))[diagram.classes[here]]
     return Presolved(problem.only(live), origin[live])

@@ -115,7 +115,13 @@ class Paths:
         for layer in self.free.tolist():
             here = self.columns.span(layer)
             chosen[:, layer] = here.start + values[:, here].argmin(axis=1)
-        best = self.best_columns(values, least)
+        if not len(self.first):
+            return chosen
+        equal = values[:, self.ordered] == np.repeat(least, self.class_sizes, axis=1)
+        place = np.where(equal, np.arange(len(self.ordered)), len(self.ordered))
+        best = self.ordered[
+            np.minimum.reduceat(place, self.first, axis=1)
+        ]  # first cheapest column of each class
         state = np.zeros(len(values), dtype=np.int64)
         for stage, (layer, table, span) in enumerate(
             zip(self.diagram.order, self.diagram.next, self.spans, strict=True)
@@ -126,14 +132,6 @@ class Paths:
             chosen[:, layer] = best[lines, span.start + picked]
             state = after[lines, picked]
         return chosen
-
-    def best_columns(self, values: Values, least: Values) -> Ints:
-        """Return the first cheapest column of each class, [V][classes]."""
-        equal = values[:, self.ordered] == np.repeat(least, self.class_sizes, axis=1)
-        place = np.where(equal, np.arange(len(self.ordered)), len(self.ordered))
-        if not len(self.first):
-            return place
-        return np.asarray(self.ordered[np.minimum.reduceat(place, self.first, axis=1)])
 
 
 def paths_of(problem: Problem) -> Paths | None:

@@ -1,30 +1,82 @@
-"""Build the integer problems of a search: exact ones for each combination of batches, and relaxations for boxes of batches."""
+"""Build the integer problems of a search: exact ones for each combination of batches, and relaxations for boxes of batches.
+
+Objective and requirements become integer rows; `throughput >= X` becomes the linear `latency <= tokens / X`. For a box of several
+batches everything is relaxed: a model that meets a requirement at some batch inside satisfies the box's row, and its objective is
+not better than the box's. For a single batch, rows are exact up to the rounding of large integers.
+"""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
-from itertools import product
+from itertools import chain, product
+from typing import Literal
 
-from puzzledsl.ir.nodes import LinearRequirement, MetricTerm, Search
-from puzzledsl.ir.tables import Assignment
-from puzzledsl.search.needs import terms_of
-from puzzledsl.search.problem.box import Box
+import numpy as np
+
+from puzzledsl.ir import nodes
+from puzzledsl.ir.logic import layers_of_term
+from puzzledsl.ir.metric_records import NANOSECOND
+from puzzledsl.ir.references import terms_of
+from puzzledsl.ir.tables import PARENT, Assignment, Cost
+from puzzledsl.search.problem.box import Box, latency_each
+from puzzledsl.search.problem.columns import Ints
 from puzzledsl.search.problem.diagram import Diagram, diagram_of
-from puzzledsl.search.problem.instance import Problem
-from puzzledsl.search.problem.normal_form import Formula
-from puzzledsl.search.problem.rows import Forms, fitting_rows, goal_of, sides
+from puzzledsl.search.problem.instance import LARGEST_SUM, Goal, Problem, Row, Tokens
+from puzzledsl.search.problem.metrics import Child, Coefficients, Names, Vector, Whole
+from puzzledsl.search.problem.normal_form import Formula, as_tables, with_facts
 from puzzledsl.search.tables import Tables
 
+FLIPPED = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "=="}
+# Requirements on so many layers, or of so many different combinations of numbers, are tables or automata, which rows would relax.
+# Sums of 5-8 layers that are narrow have no answer as rows in 8 s; those that are open are up to three times as fast as rows.
+FEW_LAYERS, NARROW_ROWS, OPEN_ROWS = 4, 100_000, 1_000
+BEYOND = "does not fit at batch"
+Side = tuple[Vector, Fraction, bool]  # vector <= limit, or < if True
 
-class Builder(Forms):
-    """Builds a search's problems and caches the data that they share (coefficients, decision diagrams)."""
+
+class Builder:
+    """Builds a search's problems and caches the data that they share: coefficients, also the parent's, and decision diagrams."""
 
     def __init__(self, tables: Tables) -> None:
-        super().__init__(tables)
+        self.tables = tables
+        asked = {term.score for term in terms_of(tables.search) if isinstance(term, nodes.ScoreTerm)}
+        longest = [max(length for _, length in runs) for name, runs in tables.runs.items() if name in asked]
+        self.coefficients = Coefficients(tables, tables.offered, longest)
+        self.columns = self.coefficients.columns
+        parent: Names = ((PARENT.attention,), (PARENT.ffn,))
+        self.parent = Coefficients(tables, [parent] * self.columns.layers)
         self._diagrams: dict[tuple[Formula, ...], Diagram | None] = {}
+
+    @cached_property
+    def formulas(self) -> tuple[Formula, ...]:
+        """The requirements on few layers as formulas."""
+        return tuple(formulas_of(self.tables))
+
+    def tokens(self, scenario: str, batch: int) -> int:
+        """Return the number of tokens that a scenario generates at a batch."""
+        return batch * self.tables.costs.scenarios[scenario][0].output
+
+    def row(self, name: str, vector: Vector, limit: Fraction, strict: bool, requirement: int | None) -> Row:
+        """Return `vector <= limit` (`<` if `strict`) as a row: exact, or a relaxation if integers would be too large."""
+        exact = (limit - vector.constant) / vector.unit
+        values, divisor = self.scaled(vector.values)
+        whole = (
+            -(-exact.numerator // exact.denominator) - 1 if strict else exact.numerator // exact.denominator
+        ) // divisor
+        least, most = int(self.columns.least(values).sum()), int(self.columns.most(values).sum())
+        return Row(name, values, max(min(whole, most), least - 1), requirement, divisor == 1)
+
+    def scaled(self, values: Whole) -> tuple[Ints, int]:
+        """Return (values // divisor, divisor) with the least divisor for which no child's sum exceeds LARGEST_SUM."""
+        magnitude = int(self.columns.most(np.abs(values)).sum())
+        divisor = max(-(-magnitude // LARGEST_SUM), 1)
+        return np.asarray(values // divisor if divisor > 1 else values, dtype=np.int64), divisor
 
     def all(self) -> Problems:
         """Return the problems of all combinations of batches; they are built on demand."""
@@ -33,12 +85,12 @@ class Builder(Forms):
     def at(self, where: Mapping[str, int] | Box) -> Problem:
         """Build the problem at given batches, or a relaxation of all problems in a box."""
         search, box = self.tables.search, where if isinstance(where, Box) else Box.at(where)
-        formulas = self.formulas()
+        formulas = self.formulas
         local = {formula.requirement for formula in formulas}
         required = (
             self.row(requirement.where.text or f"requirement {index + 1}", *side, index)
             for index, requirement in enumerate(search.requirements)
-            if isinstance(requirement, LinearRequirement) and index not in local
+            if isinstance(requirement, nodes.LinearRequirement) and index not in local
             for side in sides(self, requirement, box)
         )
         problem = Problem(
@@ -61,17 +113,18 @@ class Builder(Forms):
         is_large = bool(formulas) and diagram is None
         return replace(problem, formulas=formulas, diagram=diagram, is_large=is_large)
 
-    def for_search(self, search: Search) -> Builder:
+    def for_search(self, search: nodes.Search) -> Builder:
         """Return a builder of another search over the same space and tables, sharing the coefficients computed so far."""
         other = copy(self)
+        other.__dict__.pop("formulas", None)
         other.tables = replace(self.tables, search=search)
         return other
 
-    def for_requirements(self, search: Search) -> Builder:
+    def for_requirements(self, search: nodes.Search) -> Builder:
         """Return the builder of this search with other requirements, without scenarios that only dropped requirements mention."""
         other = self.for_search(search)
         own = search.model_copy(update={"preferences": self.tables.search.preferences})
-        mentioned = {term.scenario for term in terms_of(own) if isinstance(term, MetricTerm)}
+        mentioned = {term.scenario for term in terms_of(own) if isinstance(term, nodes.MetricTerm)}
         scenarios = tuple(name for name in self.tables.scenarios if name in mentioned)
         other.tables = replace(other.tables, scenarios=scenarios)
         return other
@@ -96,18 +149,16 @@ class Problems:
     def boxes(self) -> tuple[Box, ...]:
         """Boxes that together contain all batches, smallest first: listed batches one by one, a profile's as one interval."""
         tables = self.tables
-        sides = [self._sides(name) for name in tables.scenarios]
+        sides: list[list[tuple[int, int]]] = []
+        for name in tables.scenarios:
+            if (profile := tables.profiles.get(name)) is None:
+                sides.append([(batch, batch) for batch in tables.candidates(name)])
+            else:
+                sides.append([(max(profile.reach[0], 1), max(profile.reach[1], 1))])
         return tuple(
             Box(tables.scenarios, tuple(low for low, _ in ends), tuple(high for _, high in ends))
             for ends in product(*sides)
         )
-
-    def _sides(self, scenario: str) -> list[tuple[int, int]]:
-        profile = self.tables.profiles.get(scenario)
-        if profile is None:
-            return [(batch, batch) for batch in self.tables.candidates(scenario)]
-        low, high = profile.reach
-        return [(max(low, 1), max(high, 1))]
 
     def at(self, box: Box) -> Problem:
         """Build the problem of a box: exact if the box is single, else a relaxation."""
@@ -132,3 +183,140 @@ class Problems:
     def __iter__(self) -> Iterator[Problem]:
         """Yield the problem of every combination of batches, smallest first; these are many if a scenario has a profile."""
         return (self.at(Box.at(batches)) for batches in self.tables.batch_choices())
+
+
+def goal_of(builder: Builder, linear: nodes.Linear, sense: Literal["minimize", "maximize"], box: Box) -> Goal:
+    """Return the objective to minimise. One that is maximised is negated; a throughput is maximised by minimising latency."""
+    upwards, throughput = sense == "maximize", _throughput(linear)
+    if throughput is None:
+        negate, tokens = upwards, None
+        vector = builder.coefficients.bound(linear, box, most=negate)
+    else:
+        factor, scenario = throughput
+        negate = upwards != (factor > 0)
+        batch, vector = _latency(builder.coefficients, scenario, box, most=negate)
+        tokens = Tokens(factor, builder.tokens(scenario, batch), linear.constant)
+    values, divisor = builder.scaled(-vector.values if negate else vector.values)
+    sign = -1 if negate else 1
+    return Goal(values, vector.unit * divisor, vector.constant, sign, upwards, divisor == 1, tokens)
+
+
+def _throughput(linear: nodes.Linear) -> tuple[Fraction, str] | None:
+    """Return (factor, scenario) of an expression `factor * throughput + constant`; None for any other."""
+    match linear.terms:
+        case (
+            nodes.WeightedTerm(
+                coefficient=factor, term=nodes.MetricTerm(scenario=scenario, metric="throughput")
+            ),
+        ):
+            return factor, scenario
+        case _:
+            return None
+
+
+def _latency(coefficients: Coefficients, scenario: str, box: Box, *, most: bool) -> tuple[int, Vector]:
+    """Return (batch, latency) such that latency / batch bounds that of every batch in a box, from below or (`most`) above."""
+    low, high = box.of(scenario)
+    if low == high:
+        return low, coefficients.metric(scenario, low, "latency")
+    at_low, at_high = (coefficients.tables.at(scenario, batch) for batch in (low, high))
+
+    def number(low_cost: Cost, high_cost: Cost) -> int:
+        return latency_each(at_low.output, low_cost, high_cost)[most]
+
+    constant = NANOSECOND * number(at_low.fixed, at_high.fixed)
+    vector = Vector(coefficients.measured(number, at_low, at_high), NANOSECOND, constant)
+    return low if most else high, vector
+
+
+def sides(builder: Builder, requirement: nodes.LinearRequirement, box: Box) -> Iterator[Side]:
+    """Yield the upper bounds on linear functions of the columns that a requirement is: two for `==`; none if it always holds."""
+    left, op, own = requirement.left, str(requirement.op), builder.coefficients
+    strict, (least, most) = op in ("<", ">"), bounds_of(builder, requirement, box)
+    throughput = _throughput(left)
+    if throughput is None:
+        if op in ("<=", "<", "=="):
+            yield own.bound(left, box, most=False), most, strict
+        if op in (">=", ">", "=="):
+            yield own.bound(left, box, most=True).negated(), -least, strict
+        return
+    factor, scenario = throughput
+    least, most = sorted((bound - left.constant) / factor for bound in (least, most))
+    op = op if factor > 0 else FLIPPED[op]
+    if op in (">=", ">", "==") and least > 0:
+        batch, latency = _latency(own, scenario, box, most=False)
+        yield latency, builder.tokens(scenario, batch) / least, strict
+    if op in ("<=", "<", "=="):
+        batch, latency = _latency(own, scenario, box, most=True)
+        if most > 0:
+            yield latency.negated(), -builder.tokens(scenario, batch) / most, strict
+        else:  # throughput is above 0
+            yield Vector(latency.values * 0), Fraction(-1), False
+
+
+def bounds_of(builder: Builder, requirement: nodes.LinearRequirement, box: Box) -> tuple[Fraction, Fraction]:
+    """Return the least and the greatest right-hand side of a requirement over a box. Throughput at latency 0 counts as 0."""
+    left, ratio, throughput = requirement.left, requirement.parent_ratio, _throughput(requirement.left)
+    if ratio is None:
+        return requirement.limit, requirement.limit
+
+    def parents(*, most: bool) -> Fraction:
+        if throughput is None:
+            return builder.parent.bound(left, box, most=most).total()
+        factor, scenario = throughput
+        batch, latency = _latency(builder.parent, scenario, box, most=not most)
+        total = latency.total()
+        return (factor * builder.tokens(scenario, batch) / total if total else 0) + left.constant
+
+    ends = [ratio * parents(most=most) for most in (False, True)]
+    return min(ends), max(ends)
+
+
+def without_larger(problem: Problem) -> Problem:
+    """Return the problem without the rows that exclude models which fit at larger batches."""
+    return replace(
+        problem, rows=tuple(r for r in problem.rows if r.requirement is not None or BEYOND not in r.name)
+    )
+
+
+def fitting_rows(builder: Builder, box: Box) -> Iterator[Row]:
+    """Yield the rows of `auto` batches: the model fits at this batch and at no larger candidate."""
+    for name in builder.tables.scenarios:
+        low, high = box.of(name)
+        fitting = builder.coefficients.room(name, low)
+        if fitting is None:
+            continue
+        vector, limit = fitting
+        yield builder.row(f"{name} fits at batch {low}", vector, Fraction(limit), False, None)
+        for batch in builder.tables.larger(name, high):
+            beyond = builder.coefficients.room(name, batch)
+            assert beyond is not None, "all batches of a scenario are auto, or none"
+            vector, limit = beyond
+            row = f"{name} {BEYOND} {batch}"
+            yield builder.row(row, vector.negated(), -Fraction(limit), True, None)
+
+
+def formulas_of(tables: Tables) -> Iterator[Formula]:
+    """Yield the requirements on few layers as formulas, however they are written."""
+    requirements = tables.search.requirements
+    times = Counter(each.left for each in requirements if isinstance(each, nodes.LinearRequirement))
+    for index, requirement in enumerate(requirements):
+        if isinstance(requirement, nodes.LogicRequirement):
+            logic = requirement.formula
+        elif is_local(tables, requirement.left, requirement.op == "==" or times[requirement.left] > 1):
+            bound = Child(tables, tables.parent, {}).bound_of(requirement)
+            logic = nodes.Compare(left=requirement.left, op=requirement.op, bound=bound)
+        else:
+            continue
+        yield Formula(requirement.where.text or f"requirement {index + 1}", with_facts(tables, logic), index)
+
+
+def is_local(tables: Tables, left: nodes.Linear, narrow: bool) -> bool:
+    """True for numbers of FEW_LAYERS, or that are a table of few rows of different numbers. `narrow`: bounded on both sides."""
+    terms, most = [weighted.term for weighted in left.terms], NARROW_ROWS if narrow else OPEN_ROWS
+    layers = frozenset().union(*map(layers_of_term, terms))
+    if not all(map(layers_of_term, terms)) or 2 ** len(layers) > most:
+        return False
+    tabled = [t for term in terms for t in as_tables(tables, term) if isinstance(t, nodes.TableTerm)]
+    rows = math.prod(len({*chain(*table.values)}) ** len(table.layers) for table in tabled)
+    return len(layers) <= FEW_LAYERS or rows <= most

@@ -7,9 +7,10 @@ Source: hash-consed residual states as in Bergman, Cire, van Hoeve & Hooker, "De
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import or_
 from typing import assert_never
 
@@ -18,6 +19,7 @@ import numpy as np
 from puzzledsl.search.problem.columns import Columns, Ints, Mask
 
 TRUE, FALSE = 0, 1
+MOST_SUMS = 1_000  # sums of the other layers up to which numbers are compared by their effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,6 @@ class Residuals:
         self._assigned: dict[tuple[int, int, int], int] = {}
         self._vector_numbers: dict[tuple[int, ...], int] = {}
         self._inside: dict[int, Mask] = {}
-        self._classes: dict[tuple[int, frozenset[int]], tuple[list[int], list[int]]] = {}
         self._full = [(1 << int(size)) - 1 for size in columns.sizes]
 
     def atom(self, layer: int, mask: int) -> int:
@@ -108,12 +109,22 @@ class Residuals:
         return self._number(Count(left, least, min(most, number)), self._mentioned(left))
 
     def sum_within(self, values: Mapping[int, Sequence[int]], least: int, most: int) -> int:
-        """Return the formula that the chosen columns' numbers, by layer, add up to from `least` to `most`."""
-        terms = []
-        for layer, numbers in sorted(values.items()):
-            floor = min(numbers)
-            least, most = least - floor, most - floor
-            vector = tuple(number - floor for number in numbers)
+        """Return the formula that the chosen columns' numbers, by layer, add up to from `least` to `most`.
+
+        Numbers of a layer with the same effect, whatever the other layers take, become equal: so the layer has few classes.
+        """
+        whole = {layer: [number - min(numbers) for number in numbers] for layer, numbers in values.items()}
+        floor = sum(map(min, values.values()))
+        least, most, terms = least - floor, most - floor, []
+        for layer, numbers in sorted(whole.items()):
+            others = sorted(_sums([whole[other] for other in whole if other != layer]))
+            if others:
+                effects = {
+                    n: (bisect_left(others, least - n), bisect_right(others, most - n)) for n in numbers
+                }
+                first = {effects[number]: number for number in sorted(effects, reverse=True)}
+                whole[layer] = [first[effects[number]] for number in numbers]
+            vector = tuple(whole[layer])
             if vector not in self._vector_numbers:
                 self._vector_numbers[vector] = len(self.vectors)
                 self.vectors.append(vector)
@@ -242,16 +253,6 @@ class Residuals:
             count += self.truth(part, chosen)
         return count
 
-    def classes(
-        self, layer: int, masks: frozenset[int], columns: Sequence[int]
-    ) -> tuple[list[int], list[int]]:
-        """Return `classes_of` for a layer; cached, since many formulas have the same masks."""
-        key = layer, masks
-        if key not in self._classes:
-            self.work += len(columns) * len(masks)
-            self._classes[key] = classes_of(masks, columns)
-        return self._classes[key]
-
     def _joined(self, parts: Iterable[int], every: bool) -> int:
         """Join parts to a conjunction or disjunction, flattening nested ones of the same kind."""
         absorbing, neutral = (FALSE, TRUE) if every else (TRUE, FALSE)
@@ -296,6 +297,16 @@ class Residuals:
         return number
 
 
+def _sums(values: Iterable[Sequence[int]]) -> set[int]:
+    """Return all sums of one number of each of `values`; none if they are more than MOST_SUMS."""
+    found = {0}
+    for numbers in values:
+        found = {number + before for number in {*numbers} for before in found}
+        if len(found) > MOST_SUMS:
+            return set()
+    return found
+
+
 def bits_of(flags: Iterable[object]) -> int:
     """Return the number whose set bits are the positions of true flags."""
     return sum(1 << place for place, flag in enumerate(flags) if flag)
@@ -311,7 +322,8 @@ def places_of(bits: int) -> list[int]:
     return found
 
 
-def classes_of(masks: Collection[int], columns: Iterable[int]) -> tuple[list[int], list[int]]:
+@lru_cache(maxsize=4096)  # many formulas have the same masks
+def classes_of(masks: frozenset[int], columns: tuple[int, ...]) -> tuple[list[int], list[int]]:
     """Partition columns of a layer by the masks that have them. Return each class's first column, and each column's class."""
     known: dict[tuple[int, ...], int] = {}
     firsts, classes = [], []

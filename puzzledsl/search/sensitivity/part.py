@@ -214,7 +214,7 @@ class Part:
             if self.problem.columns.covers(keep):
                 sweep = sweep_of(self.problem.only(keep), bound, most, deadline=effort.deadline)
                 swept = None if sweep is None else sweep.run(MOST_LABELS)
-                if swept is None or not swept.complete:
+                if swept is None or not swept.proven:
                     return
                 if swept.chosen is not None:
                     chosen = keep.nonzero()[0][swept.chosen].astype(np.int64)

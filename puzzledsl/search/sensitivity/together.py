@@ -16,7 +16,7 @@ import numpy as np
 
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting.labels import Step, best_of_each, variations
-from puzzledsl.search.label_setting.suffixes import Index
+from puzzledsl.search.label_setting.sweep import Index
 from puzzledsl.search.problem.columns import Floats, Ints, Mask
 from puzzledsl.search.problem.instance import Problem
 

@@ -35,7 +35,7 @@ from puzzledsl.ir.tables import (
     WhyResult,
 )
 from puzzledsl.search.effort import Effort
-from puzzledsl.search.infeasible.conflict import Group, groups_of
+from puzzledsl.search.infeasible.explain import Group, groups_of
 from puzzledsl.search.problem.instance import INFINITE
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Builder

@@ -29,8 +29,7 @@ from puzzledsl.ir.nodes import (
     WeightedTerm,
 )
 from puzzledsl.ir.tables import LayerAssignment
-from puzzledsl.search.cpsat.model import model_of
-from puzzledsl.search.cpsat.solve import run_cpsat
+from puzzledsl.search.cpsat.solve import model_of, run_cpsat
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.columns import Columns
 from puzzledsl.search.problem.instance import Goal, Problem, Row
@@ -170,7 +169,7 @@ def test_dropped_layers_are_numbered_in_order(period: int) -> None:
             right &= position == count
         seen += right
         assert allowed(model, {c: int(c in chosen) for c in range(len(columns))}) == right
-        assert problem.meets_formulas(np.array(chosen)) == right
+        assert problem.meeting_formulas(np.array([chosen]))[0] == right
     assert seen == 2**4
 
 

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 
 from benchmarks.explain import explained
 from puzzledsl.base.units import parse_quantity
+from puzzledsl.ir.logic import compared
 from puzzledsl.ir.nodes import (
     FactTerm,
     Is,
@@ -24,7 +25,6 @@ from puzzledsl.ir.nodes import (
 from puzzledsl.search.batches import Found
 from puzzledsl.search.infeasible import explain
 from puzzledsl.search.infeasible.verdicts import in_users_unit, infeasible_diagnostic, plain, round_to
-from puzzledsl.search.problem.metrics import COMPARE
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
 from tests.oracles import acceptable, all_children
@@ -89,7 +89,7 @@ def test_what_is_reachable_is_reached_and_not_enough(instance: Instance) -> None
         assert written is not None and item.proven
         if requirement.op != "==":  # two values may be as near
             assert item.reachable == written.text
-        assert not COMPARE[requirement.op](nearest, requirement.parent_ratio * parent)
+        assert not compared((nearest, nearest), requirement.op, requirement.parent_ratio * parent)
 
 
 @quick
@@ -269,7 +269,7 @@ def test_a_value_in_the_unit_of_the_bound(op: str, text: str, unit: str, value: 
     """Rounded away from the bound: the literal is met by what reaches the value."""
     written = in_users_unit(require(chat("latency"), op, 1, text=text, unit=unit), value, Fraction(1))
     assert written is not None and written.text == shown
-    assert COMPARE[op](value, written.value)
+    assert compared((value, value), op, written.value)
 
 
 def test_there_is_no_ratio_of_nothing() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from puzzledsl.search.label_setting.suffixes import Index
+from puzzledsl.search.label_setting.sweep import Index
 
 
 @pytest.mark.parametrize("seed", range(20))

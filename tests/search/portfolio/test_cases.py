@@ -10,9 +10,9 @@ import pytest
 from puzzledsl.ir.nodes import Distinct, Taken
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
-from puzzledsl.search.portfolio import cases, minimise
-from puzzledsl.search.portfolio.ledger import Ledger, Outcome
-from puzzledsl.search.problem.instance import Problem
+from puzzledsl.search.portfolio import minimise
+from puzzledsl.search.portfolio.branching import Ledger
+from puzzledsl.search.problem.instance import Outcome, Problem
 from puzzledsl.search.problem.normal_form import Formula
 from tests.search.random_problems import FAMILIES, every_answer, random_problem
 
@@ -31,7 +31,7 @@ def with_few_kinds(problem: Problem, most: int) -> Problem:
 
 def solved(problem: Problem) -> tuple[Outcome, int] | None:
     """The outcome case by case, and the number of cases solved; None if there are no cases."""
-    found, number = cases.cases_of(problem), 0
+    found, number = minimise.cases_of(problem), 0
     if found is None:
         return None
     bound = lagrangian_bound(problem)
@@ -42,8 +42,8 @@ def solved(problem: Problem) -> tuple[Outcome, int] | None:
         number += 1
         return minimise.minimise(part, Effort.of(60), at_most=most)
 
-    proven = cases.by_cases(ledger, found, of_case)
-    return ledger.outcome(proven, cases.NAME), number
+    proven = minimise.by_cases(ledger, found, of_case)
+    return ledger.outcome(proven, minimise.CASES), number
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -77,4 +77,4 @@ def test_statements_that_share_choices_give_no_cases() -> None:
     [own] = logic.taken
     halves = tuple(("even" if i % 2 else "odd",) for i in range(len(own.attention)))
     both = logic.model_copy(update={"taken": (own, own.model_copy(update={"values": halves}))})
-    assert cases.cases_of(replace(problem, formulas=(Formula("few", both),))) is None
+    assert minimise.cases_of(replace(problem, formulas=(Formula("few", both),))) is None

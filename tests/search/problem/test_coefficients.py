@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from puzzledsl.search.problem.coefficients import combined
+from puzzledsl.search.problem.metrics import combined
 
 
 @pytest.mark.parametrize("factor", [1, -7, 2**62, 10**19, -(10**25)])

@@ -12,9 +12,7 @@ from puzzledsl.ir.nodes import And, Implies, Is
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import certify, lagrangian_bound
 from puzzledsl.search.portfolio import minimise as core
-from puzzledsl.search.portfolio.branching import Branching
-from puzzledsl.search.portfolio.label_setting import LabelSetting
-from puzzledsl.search.portfolio.ledger import Ledger
+from puzzledsl.search.portfolio.branching import Branching, LabelSetting, Ledger
 from puzzledsl.search.portfolio.minimise import Portfolio
 from puzzledsl.search.problem import diagram
 from puzzledsl.search.problem.columns import Columns, Ints
@@ -65,9 +63,9 @@ def test_fewer_columns_leave_the_paths_through_them(figures: str) -> None:
         for model in every_model(part.columns)[::3]:
             assert on_a_path(part.diagram, model) == on_a_path(problem.diagram, origin[model]), seed
         if part.diagram.feasible:
-            live = part.diagram.live_columns(part.columns)
+            live = presolve(part)
             used = {c for m in every_model(part.columns) if on_a_path(part.diagram, m) for c in m.tolist()}
-            assert set(live.nonzero()[0].tolist()) == used, seed
+            assert live is not None and set(live.origin.tolist()) == used, seed
 
 
 @pytest.mark.parametrize("figures", FIGURES)

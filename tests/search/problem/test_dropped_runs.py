@@ -32,9 +32,7 @@ from puzzledsl.search.baselines import solve_baselines
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.frontier import solve_frontier
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
-from puzzledsl.search.portfolio.branching import Branching
-from puzzledsl.search.portfolio.label_setting import LabelSetting
-from puzzledsl.search.portfolio.ledger import Ledger
+from puzzledsl.search.portfolio.branching import Branching, LabelSetting, Ledger
 from puzzledsl.search.portfolio.minimise import Portfolio
 from puzzledsl.search.problem import diagram
 from puzzledsl.search.problem.instance import presolve
@@ -423,8 +421,8 @@ def test_numbering_gives_each_choice_its_one_order() -> None:
         chosen = columns.start[:-1] + rng.integers(0, columns.sizes)
         numbered = columns.numbered(chosen)
         assert (numbered >= 0).all() and problem.choice(numbered) == problem.choice(chosen)
-        assert problem.meets_formulas(numbered) and meets(replace(problem, rows=()), numbered)
-        assert problem.meets_formulas(chosen) == np.array_equal(chosen, numbered)
+        assert problem.meeting_formulas(numbered[None, :])[0] and meets(replace(problem, rows=()), numbered)
+        assert problem.meeting_formulas(chosen[None, :])[0] == np.array_equal(chosen, numbered)
 
 
 def test_without_neighbours_that_can_be_dropped_nothing_is_numbered() -> None:

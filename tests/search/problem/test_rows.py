@@ -14,7 +14,7 @@ from puzzledsl.alternatives.mlp import MlpFfn
 from puzzledsl.alternatives.noop import NoOpAttention
 from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.nodes import CountTerm, FactTerm, LayerChoice, LinearRequirement, Term
-from puzzledsl.search.problem import rows
+from puzzledsl.search.problem import problem as building
 from puzzledsl.search.problem.problem import Builder
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import tables_of
@@ -90,7 +90,7 @@ def test_rows_and_formulas_have_the_same_answers(seed: int, monkeypatch: pytest.
     found = solve_search(*made.args)
     assert local(made) == [0, 1, 2, 3]
     for name in ("FEW_LAYERS", "NARROW_ROWS", "OPEN_ROWS"):
-        monkeypatch.setattr(rows, name, 0)
+        monkeypatch.setattr(building, name, 0)
     assert local(made) == []
     other = solve_search(*made.args)
     assert (found.status, found.objective) == (other.status, other.objective)

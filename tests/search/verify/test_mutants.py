@@ -16,7 +16,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.costs.metrics import linear_metrics, metrics_of
 from puzzledsl.ir.nodes import And, CountTerm, Is, LayerChoice, LogicRequirement, Term
 from puzzledsl.search import tables
-from puzzledsl.search.problem import coefficients, metrics, rows
+from puzzledsl.search.problem import metrics, problem
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.residuals import Residuals
 from puzzledsl.search.solve import solve_search
@@ -45,12 +45,12 @@ def without(name: str, **wrong: Any) -> Callable[..., Any]:
 def every(monkeypatch: pytest.MonkeyPatch, mutant: Callable[..., Any]) -> None:
     """Use wrong metrics wherever the solver evaluates: in its integers and in its fractions."""
     monkeypatch.setattr("puzzledsl.costs.metrics.linear_metrics", mutant)
-    monkeypatch.setattr(coefficients, "linear_metrics", mutant)
+    monkeypatch.setattr(metrics, "linear_metrics", mutant)
 
 
 def rounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read the decimals of scores with one digit."""
-    for module in (tables, metrics, coefficients):
+    for module in (tables, metrics):
         monkeypatch.setattr(module, "decimal", lambda value: Fraction(round(value, 1)))
 
 
@@ -70,13 +70,11 @@ MUTANTS: dict[str, tuple[Patch, dict[str, Any]]] = {
         {"requirements": (MEMORY,)},
     ),
     "the latency in the integers alone": (
-        lambda m: m.setattr(
-            coefficients, "linear_metrics", without("latency", of=lambda cost: cost.decode_ns)
-        ),
+        lambda m: m.setattr(metrics, "linear_metrics", without("latency", of=lambda cost: cost.decode_ns)),
         {"objective": alone(chat("latency")), "requirements": (require(alone(KL), "<=", 2),)},
     ),
     "a constant in the integers alone": (
-        lambda m: m.setattr(coefficients, "linear_metrics", without("memory", constant=1)),
+        lambda m: m.setattr(metrics, "linear_metrics", without("memory", constant=1)),
         {"objective": alone(chat("memory"))},
     ),
     "the throughput in the fractions alone": (
@@ -88,7 +86,7 @@ MUTANTS: dict[str, tuple[Patch, dict[str, Any]]] = {
         {"requirements": (FASTER,)},
     ),
     "the parent's side of a ratio": (
-        lambda m: m.setattr(rows, "bounds_of", lambda *_: (Fraction(1), Fraction(1))),
+        lambda m: m.setattr(problem, "bounds_of", lambda *_: (Fraction(1), Fraction(1))),
         {"requirements": (FASTER,)},
     ),
     "decimals of scores": (rounded, {"requirements": (MEMORY,)}),

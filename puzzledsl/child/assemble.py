@@ -19,7 +19,7 @@ from puzzledsl.models.alternatives.build import build_alternative
 from puzzledsl.models.errors import NoSuchLayer, PieceDoesNotFit
 from puzzledsl.models.families import access
 from puzzledsl.models.families.slots import load_weights_into, weights_of
-from puzzledsl.models.precision.ends import rounded_end, types_of_ends
+from puzzledsl.models.precision.ends import rounded_end
 from puzzledsl.models.replace import number_cache_slots, put
 
 Pieces = Callable[[str], Mapping[str, Tensor]]
@@ -56,19 +56,25 @@ def assemble(model: PreTrainedModel, definition: ModelDefinition, pieces: Pieces
                 raise no_piece(layer_idx, sub_block, alternative)
             put(model, layer_idx, sub_block, module.requires_grad_(False))
     number_cache_slots(model)
-    _put_ends(model, types_of_ends(definition.ends))
+    head = None if definition.head_piece is None else pieces(definition.head_piece)["weight"]
+    _put_ends(model, definition.ends.types, head)
     return model
 
 
-def _put_ends(model: PreTrainedModel, types: Mapping[EndName, PrecisionName]) -> None:
-    """Put embedding and head in their types; types that differ untie them."""
+def _put_ends(model: PreTrainedModel, types: Mapping[EndName, PrecisionName], head_VH: Tensor | None) -> None:
+    """Put embedding and head in their types; types that differ untie them. `head_VH`: the head's piece, where it has one."""
     if not types:
         return
     config: Any = model.config
     embedding: Any = model.get_input_embeddings()
     head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     whole: dict[EndName, Tensor] = {"embedding": embedding.weight, "head": head.weight}
-    rounded = {site: rounded_end(w.detach(), types[site]).to(w) for site, w in whole.items() if site in types}
+    given: dict[EndName, Tensor] = {} if head_VH is None else {"head": head_VH}
+    rounded = {
+        site: (given[site] if site in given else rounded_end(weight.detach(), types[site])).to(weight)
+        for site, weight in whole.items()
+        if site in types
+    }
     tied = config.tie_word_embeddings and types.get("embedding") == types.get("head")
     config.tie_word_embeddings, config.end_dtypes = tied, dict(types)
     for site, module in (("embedding", embedding), ("head", head)):

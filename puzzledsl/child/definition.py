@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.base.diagnostics import DiagnosticError
@@ -10,7 +10,14 @@ from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.child.errors import NoPiece
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.nodes import LayerChoice, Program
-from puzzledsl.ir.tables import BldJob, LayerAssignment, LayerDefinition, ModelDefinition, Solution
+from puzzledsl.ir.tables import (
+    BldJob,
+    EndsAssignment,
+    LayerAssignment,
+    LayerDefinition,
+    ModelDefinition,
+    Solution,
+)
 
 Pieces = dict[tuple[int, AttentionAlternative | None, FfnAlternative | None], str]
 
@@ -26,8 +33,12 @@ def model_definition(
     """
     space = program.spaces[program.searches[search].space]
     pieces: Pieces = {}
+    heads: dict[str, str] = {}
     for job in jobs:
-        pieces.setdefault((job.layer, job.attention, job.ffn), job.id)
+        if job.head is not None:
+            heads.setdefault(job.head, job.id)
+        else:
+            pieces.setdefault((job.layer, job.attention, job.ffn), job.id)
     missing: dict[str, list[int]] = {}
     layers = []
     for index, (choice, names) in enumerate(zip(space.layers, solution.of_layers, strict=True)):
@@ -38,8 +49,20 @@ def model_definition(
     if missing:
         raise _no_piece(program, search, missing)
     return ModelDefinition(
-        name=search, search=search, parent=space.parent, layers=tuple(layers), ends=solution.ends
+        name=search,
+        search=search,
+        parent=space.parent,
+        layers=tuple(layers),
+        ends=solution.ends,
+        head_piece=_head_piece(solution.ends, heads, tied=program.parents[space.parent].shape.tied),
     )
+
+
+def _head_piece(ends: EndsAssignment, heads: Mapping[str, str], *, tied: bool) -> str | None:
+    """Return the piece of a head that has a type; None if the embedding is the same matrix, which is no multiplication alone."""
+    types = ends.types
+    shared = tied and types.get("embedding") == types.get("head")
+    return None if shared or "head" not in types else heads.get(types["head"])
 
 
 def _layer(

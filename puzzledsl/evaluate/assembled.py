@@ -36,7 +36,7 @@ def assembled(plan: Plan, name: str, found: Mapping[Unit, Found]) -> Measured:
     answered = together(Answers(new.right, new.chances) for new in found.values())
     figures = {
         "params": Figure(value=texts[first].params),
-        "checkpoint_bytes": Figure(value=_stored_bytes(directory), unit="bytes"),
+        "checkpoint_bytes": Figure(value=texts[first].stored_bytes or _stored_bytes(directory), unit="bytes"),
         **texts_figures[first],
         **accuracy_figures(answered.right),
     }

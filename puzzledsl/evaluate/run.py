@@ -13,12 +13,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
+from typing import Protocol
 
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.processor import cpu_name
 from puzzledsl.base.progress import Progress, Silent
 from puzzledsl.cluster.tasks import Executor, LocalExecutor, Task, Teams, TeamSpec
-from puzzledsl.evaluate.assembled import assembled, side_by_side
+from puzzledsl.evaluate.assembled import Measured, assembled, side_by_side
 from puzzledsl.evaluate.bench import Bench
 from puzzledsl.evaluate.compare import compare
 from puzzledsl.evaluate.plan import Plan, plan_of
@@ -26,8 +27,17 @@ from puzzledsl.evaluate.repetition import repetition
 from puzzledsl.evaluate.speed import Speed, TimeInEngine
 from puzzledsl.evaluate.units import PARENT, SPARED, Found, Refused, Store, Unit, units_of
 from puzzledsl.ir.nodes import Hardware, Program
-from puzzledsl.ir.tables import Evaluation
+from puzzledsl.ir.tables import Evaluation, Ladder
 from puzzledsl.measure.stopwatch import machine
+
+
+class MeasureLadder(Protocol):
+    """Measurement of an engine's ladder beside a child, whose speed by scenario and whose parent are measured."""
+
+    def __call__(
+        self, plan: Plan, work: Path, child: Path, usual: Mapping[str, Speed], parent: Measured
+    ) -> Ladder:
+        """Measure it; unfinished work is in `work`. Raises DiagnosticError."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,8 @@ class EvalInputs:
 
     `models` maps names to checkpoint directories; those named in `full` also get tasks and times. Relative data paths start
     at `base`; `cache` holds tokenised text. Finished units are kept in `work`, which is removed at the end. `executor`
-    provides the workers that measure. `engines` times models in the engines of `measured(engine: ...)` hardware.
+    provides the workers that measure. `engines` times models in the engines of `measured(engine: ...)` hardware, and `ladder`
+    measures what such an engine's quantiser makes of the parent.
     """
 
     program: Program
@@ -50,6 +61,7 @@ class EvalInputs:
     progress: Progress
     executor: Executor = field(default_factory=LocalExecutor)
     engines: TimeInEngine | None = None
+    ladder: MeasureLadder | None = None
 
     def plan(self) -> Plan:
         """Read and tokenise everything. Raises DiagnosticError."""
@@ -119,7 +131,17 @@ def _evaluation(
         models=tuple(m.figures for m in measured),
         comparisons=tuple(comparisons),
         answers=side_by_side(plan, measured),
+        ladder=_ladder(inputs, plan, found, parent),
     )
+
+
+def _ladder(inputs: EvalInputs, plan: Plan, found: Mapping[Unit, Found], parent: Measured) -> Ladder | None:
+    """Return the ladder beside the child that the evaluation is about; None where that was not timed in an engine with one."""
+    child = plan.declaration.of
+    usual = {u.of: new.speed for u, new in found.items() if u.model == child and new.speed is not None}
+    if inputs.ladder is None or not plan.declaration.ladder or not usual:
+        return None
+    return inputs.ladder(plan, inputs.work, inputs.models[child], usual, parent)
 
 
 # ---------------------------------------------------------------- measuring

@@ -42,6 +42,7 @@ class Found(Frozen):
     """Figures of a unit: by block of a text, by item of tasks (`chances`: what guessing gives), by prompt, or a speed."""
 
     params: int = 0
+    stored_bytes: int = 0  # of a file; 0: those of the directory
     blocks: tuple[BlockFigures, ...] = ()
     right: dict[str, tuple[float, ...]] = {}
     chances: dict[str, tuple[float, ...]] = {}

@@ -77,10 +77,11 @@ def write_recipe(
     name: str,
     progress: Progress | None = None,
     importance: Importance | None = None,
+    head: str = "",
 ) -> Stored:
     """Write the child to `path`, with its tokenizer, in the types that llama.cpp's recipe chooses.
 
-    `importance`: of the inputs of its matrices.
+    `importance`: of the inputs of its matrices. `head`: the type of embedding and head, where the recipe does not choose it.
 
     Raises DiagnosticError: RecipeOfQuantised, MissingPackage, RecipeFailed, and those of `write_gguf`. Raises OSError (ENOSPC),
     before anything is written, if the disk has no room for the unquantised file beside the result.
@@ -97,7 +98,7 @@ def write_recipe(
         arrays: Any = in_file(importance or {}, *as_llama_cpp(child, whole_blocks=True))
         np.savez(folder / "importance.npz", **arrays)
         with replacing(path) as temporary:
-            _quantise(source, temporary, recipe, progress)
+            _quantise(source, temporary, recipe, progress, head)
             return stored(temporary, recipe)
 
 
@@ -121,12 +122,15 @@ def _ask_for_room(child: ChildFiles, path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
-def _quantise(source: Path, target: Path, recipe: Recipe, progress: Progress) -> None:
+def _quantise(source: Path, target: Path, recipe: Recipe, progress: Progress, head: str) -> None:
     """Run llama.cpp; its process ends with this call, however that ends."""
+    import gguf
+
     script = str(resources.files("puzzledsl.export.engines") / "worker.py")
     threads = str(os.cpu_count() or 1)
     python = python_of("llama_cpp")
     assert python is not None
+    kind = [str(int(gguf.GGMLQuantizationType[head.upper()]))] if head else []
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         process = subprocess.Popen(
             [
@@ -137,6 +141,7 @@ def _quantise(source: Path, target: Path, recipe: Recipe, progress: Progress) ->
                 *map(str, (source.absolute(), target.absolute(), recipe.file_type)),
                 threads,
                 str(source.absolute().with_name("importance.npz")),
+                *kind,
             ],
             stdout=subprocess.PIPE,
             stderr=errors,

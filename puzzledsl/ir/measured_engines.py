@@ -1,4 +1,4 @@
-"""Number types, engines that costs can be measured in, and whole-file recipes of GGUF: one entry each.
+"""Number types, engines that costs can be measured in, whole-file recipes of GGUF, and the ladder of files: one entry each.
 
 An engine's program is `export/engines/NAME_engine.py`; `engine: NAME` of `measured(...)`, its data types, its diagnostics and
 its documentation read this table. A recipe is llama.cpp's choice of the storage type of each matrix (`llama_model_quantize`);
@@ -120,3 +120,41 @@ RECIPES: Mapping[str, Recipe] = {
     )
 }
 """Recipes by the word of the language, in the order of documentation: by the bits of the main type."""
+
+
+@record
+class Rung:
+    """A file that llama.cpp's own quantiser makes of a parent: what a user has without a search.
+
+    `head`: the type of embedding and head; empty for the recipe's choice. `weighed`: with an importance matrix.
+    """
+
+    recipe: Recipe
+    weighed: bool = False
+    head: str = ""
+
+    @property
+    def name(self) -> str:
+        """`iq4_nl, head iq4_nl, weighed`."""
+        head = f", head {self.head}" if self.head else ""
+        return f"{self.recipe.name}{head}{', weighed' if self.weighed else ''}"
+
+    @property
+    def command(self) -> str:
+        """The command that makes it of the parent's file."""
+        matrix = "--imatrix imatrix.gguf " if self.weighed else ""
+        head = f"--output-tensor-type {self.head} --token-embedding-type {self.head} " if self.head else ""
+        return f"llama-quantize {matrix}{head}parent.gguf {self.recipe.name}.gguf {self.recipe.name}"
+
+
+_Q8_0, _Q4_0, _IQ4_NL = Recipe("q8_0", 7, 8.5, block=32), RECIPES["q4_0"], RECIPES["iq4_nl"]
+LADDER: tuple[Rung, ...] = (
+    Rung(_Q8_0),
+    Rung(RECIPES["q6_k"]),
+    Rung(RECIPES["q4_k_m"], weighed=True),
+    *(Rung(recipe, weighed=weighed) for recipe in (_IQ4_NL, _Q4_0) for weighed in (False, True)),
+    Rung(_Q4_0, head="q4_0"),
+    Rung(_Q4_0, weighed=True, head="q4_0"),
+    Rung(_IQ4_NL, weighed=True, head="iq4_nl"),
+)
+"""Files that a user would try, by size."""

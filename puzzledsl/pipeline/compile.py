@@ -89,7 +89,7 @@ def compile_program(ctx: Context, *, models: bool = True) -> Compiled:
             compiled.waiting[name] = space.used_by.search
     for name, bld in ctx.program.blds.items():
         if bld.space not in compiled.waiting:
-            jobs = inputs.jobs_of(ctx, name)
+            jobs = inputs.pieces_of(ctx, name)
             wrote(ctx.build.bld_plan(name), "".join(job.model_dump_json() + "\n" for job in jobs))
             compiled.bld[name] = CompiledBld(len(jobs), sum(job.tokens for job in jobs))
     for name in ctx.program.spaces:

@@ -75,6 +75,10 @@ class NotAsTheFileSays(Diagnostic, code="W0616", template="{text}"):
     """Values that `--set` gave: the file alone does not make this child."""
 
 
+class LadderIsBetter(Diagnostic, code="W0617", template="{text}"):
+    """A child that a file of the engine's own quantiser beats in speed and in nearness to the parent."""
+
+
 class DiskFull(Diagnostic, code="E0608", template="cannot write `{path}`: {reason}"):
     """The operating system refused a write."""
 

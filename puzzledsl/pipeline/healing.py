@@ -1,14 +1,19 @@
-"""Digests of healing: the method, the tokens and the text."""
+"""Digests of healing: the method, the tokens and the text; and the importance of inputs on that text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from puzzledsl.ir import nodes
 from puzzledsl.ir.references import measured_searches
 from puzzledsl.pipeline.context import Context
 from puzzledsl.pipeline.digests import digest_of
 from puzzledsl.pipeline.inputs import data_inputs
+
+if TYPE_CHECKING:
+    from puzzledsl.export.importance import Importance
 
 HEALING = "2"
 """Version of the method; raised when it changes, so that children healed before are made again."""
@@ -40,3 +45,17 @@ def _refined_samples(ctx: Context) -> list[int]:
 def _texts(ctx: Context, blds: Sequence[str]) -> list[dict[str, str]]:
     declared = [ctx.program.blds[name] for name in blds]
     return [data_inputs(ctx, bld.heal_data or bld.data) for bld in declared]
+
+
+def importance(ctx: Context, space: str, model: Path) -> Importance | None:
+    """Return the importance of a model's inputs on the text that children of a space are healed on; None without one."""
+    from puzzledsl.child.healing.text import healing_text
+    from puzzledsl.export.importance import importance_of
+    from puzzledsl.models.families.load import load_tokenizer
+
+    for bld in ctx.program.blds.values():
+        if bld.space == space:
+            given = load_tokenizer(model), ctx.build.tokens, ctx.progress
+            text = healing_text(ctx.program, bld, ctx.base, *given)
+            return None if text is None else importance_of(model, text[0])
+    return None

@@ -26,10 +26,17 @@ from puzzledsl.search.needs import Needed, needed
 
 
 def jobs_of(ctx: Context, bld: str) -> tuple[BldJob, ...]:
-    """Return the jobs of a BLD declaration."""
+    """Return the jobs of a BLD declaration that are of layers."""
     from puzzledsl.plan.bld import bld_plan
 
     return bld_plan(ctx.program, bld)
+
+
+def pieces_of(ctx: Context, bld: str) -> tuple[BldJob, ...]:
+    """Return the jobs of a BLD declaration, and those of the head behind them."""
+    from puzzledsl.plan.bld import head_jobs
+
+    return (*jobs_of(ctx, bld), *head_jobs(ctx.program, bld))
 
 
 def measured_scenarios(program: nodes.Program) -> list[str]:

@@ -6,6 +6,8 @@ The number of jobs is
     decoupled   a + f                              one job for each sub-block alternative
     coupled     A * F - (A - a) * (F - f)          one job for each pair with something to train
 
+Besides them there is one job for each storage type of the head, where rounding is compensated (`head_jobs`).
+
 A space of 6 x 9 with the parent and a no-op on both sides therefore has 4 + 7 = 11 or 54 - 2 * 2 = 50 jobs per layer.
 """
 
@@ -14,14 +16,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 from puzzledsl.alternatives.alternative import Alternative
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
 from puzzledsl.alternatives.weights import Shapes
-from puzzledsl.ir.nodes import Bld, Initialisers, LayerChoice, Program, Shape
+from puzzledsl.ir.nodes import Bld, Initialisers, LayerChoice, Parent, Program, Shape
 from puzzledsl.ir.tables import BldJob
 
+TRAINING = {"loss", "tokens", "context", "batch", "lr", "calibration_tokens", "seed"}
+"""Fields of a BLD declaration that every job has, too."""
 ID_LENGTH = 24  # hexadecimal digits: 96 bits of SHA-256
 Kind = Literal["attention", "ffn", "block"]
 Draft = tuple[Kind, AttentionAlternative | None, FfnAlternative | None]
@@ -35,12 +39,7 @@ def bld_plan(program: Program, bld: str) -> tuple[BldJob, ...]:
     declaration = program.blds[bld]
     space = program.spaces[declaration.space]
     parent = program.parents[space.parent]
-    data = program.data[declaration.data].source.model_dump(mode="json") if declaration.data else None
-    common: dict[str, object] = {
-        "parent": parent.source.model_dump(mode="json"),
-        "shape": parent.shape.model_dump(mode="json"),
-    }
-    common |= {"data": data} | _training(declaration)
+    common = _common(program, declaration, parent)
     memo: dict[tuple[Draft, int], tuple[str, Shapes, dict[str, object]]] = {}
     jobs: list[BldJob] = []
     for layer, choice in enumerate(space.layers):
@@ -59,16 +58,48 @@ def bld_plan(program: Program, bld: str) -> tuple[BldJob, ...]:
                 ffn=ffn,
                 shapes=shapes,
                 init=init,
-                loss=declaration.loss,
-                tokens=declaration.tokens,
-                context=declaration.context,
-                batch=declaration.batch,
-                lr=declaration.lr,
-                calibration_tokens=declaration.calibration_tokens,
-                seed=declaration.seed,
+                **_settings(declaration),
             )
             jobs.append(job)
     return tuple(jobs)
+
+
+def head_jobs(program: Program, bld: str) -> tuple[BldJob, ...]:
+    """Return the jobs that round the parent's head to the types that its space gives it, so that errors make up for each other.
+
+    There are none where a space asks for the nearest rounding.
+    """
+    declaration = program.blds[bld]
+    space = program.spaces[declaration.space]
+    parent = program.parents[space.parent]
+    if space.ends is None or space.init.quantise != "gptq":
+        return ()
+    shape, common = parent.shape, _common(program, declaration, parent)
+    return tuple(
+        BldJob(
+            id=_id({**common, "sub_block": "head", "head": dtype}),
+            bld=bld,
+            layer=shape.layers,
+            sub_block="block",
+            shapes={"weight": (shape.vocab, shape.hidden)},
+            init=space.init.quantise,
+            head=dtype,
+            **_settings(declaration),
+        )
+        for dtype in dict.fromkeys(head.dtype for head in space.ends.head)
+        if dtype is not None
+    )
+
+
+def _common(program: Program, bld: Bld, parent: Parent) -> dict[str, object]:
+    """Return the content of every job's id: the parent, the text and the training."""
+    data = program.data[bld.data].source.model_dump(mode="json") if bld.data else None
+    source, shape = parent.source.model_dump(mode="json"), parent.shape.model_dump(mode="json")
+    return {"parent": source, "shape": shape, "data": data, **_training(bld)}
+
+
+def _settings(bld: Bld) -> dict[str, Any]:
+    return {name: getattr(bld, name) for name in TRAINING}
 
 
 def _drafts(choice: LayerChoice, bld: Bld) -> Iterator[Draft]:
@@ -117,8 +148,7 @@ def _initialiser(alternative: Alternative, init: Initialisers) -> str:
 
 def _training(bld: Bld) -> dict[str, object]:
     """Return the fields of a BLD declaration that determine a piece; not its name or source place."""
-    wanted = {"loss", "tokens", "context", "batch", "lr", "calibration_tokens", "seed"}
-    return bld.model_dump(mode="json", include=wanted)
+    return bld.model_dump(mode="json", include=TRAINING)
 
 
 def _id(content: dict[str, object]) -> str:

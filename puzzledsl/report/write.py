@@ -17,6 +17,7 @@ from puzzledsl.report.sections import measured, pieces, requirements, searches
 from puzzledsl.report.sections.answers import answers, repetitions
 from puzzledsl.report.sections.engines import engines
 from puzzledsl.report.sections.kept import kept_tables, text_gaps
+from puzzledsl.report.sections.ladder import ladders
 from puzzledsl.report.sections.refined import refined
 from puzzledsl.report.sections.regrets import regrets
 from puzzledsl.report.sections.texts import text_rows
@@ -63,6 +64,7 @@ _NO_SEARCH: dict[str, object] = {
     "refined": None,
     "comparisons": (),
     "kept": (),
+    "ladders": (),
     "text_gaps": (),
     "answers": (),
     "repetitions": (),
@@ -89,6 +91,7 @@ def _sections(subject: Subject) -> dict[str, object]:
         "refined": refined(subject),
         "comparisons": measured.comparisons(subject),
         "kept": kept_tables(subject),
+        "ladders": list(ladders(subject)),
         "text_gaps": text_gaps(subject),
         "answers": answers(subject),
         "repetitions": repetitions(subject),

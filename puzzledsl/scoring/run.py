@@ -148,9 +148,11 @@ def _digests(
     parts = [[r.layer, r.table, r.name, *(pieces.get(p or "", "") for _, _, p in r.parts)] for r in todo]
     child = None if around is None else around.digest()
     described = f"{method.model_dump_json(exclude=None if method.healed else {'healed'})} {parts} {child}"
-    described += f" {ends}" if ends else ""
     made_from = origin(parent_dir, facts.tokens)
     figures = f"{made_from} {parts} {child}"
+    if ends:
+        heads = [pieces.get(job.id) for job in inputs.jobs if job.head is not None]
+        described, figures = f"{described} {ends} {heads}", f"{figures} {heads}"
     healing = {}
     if facts.healing_NS is not None:
         healing["healing_tokens"] = origin(parent_dir, facts.healing_NS)["text"]

@@ -105,7 +105,10 @@ class Subject:
             return self.measure.figures(final_states(self.runner, self.measure), head_VH)
 
     def rounded_head(self, dtype: PrecisionName) -> Tensor:
-        """Return the head's matrix [V, H] in a storage type."""
+        """Return the head's matrix [V, H] in a storage type: that of its piece where there is one."""
+        for job in self.inputs.jobs:
+            if job.head == dtype:
+                return self.inputs.library.load(job.id)["weight"].to(self.runner.device)
         return rounded_end(self.runner.head_weights()[0], dtype)
 
     @contextmanager

@@ -1,7 +1,4 @@
-"""The look of a text: folding ranges, formatting as `pzl fmt` does it, and semantic tokens.
-
-These are colours that need name resolution, such as a `let` versus a parameter or a metric versus a setting.
-"""
+"""The look of a text: folding ranges, formatting as `pzl fmt` does it, and colours that need name resolution."""
 
 from __future__ import annotations
 
@@ -12,10 +9,10 @@ from collections.abc import Iterator
 from lsprotocol import types
 
 from puzzledsl.checker.expressions.values import Symbol
-from puzzledsl.checker.names.scopes import LanguageWord
+from puzzledsl.checker.names.names import LanguageWord
 from puzzledsl.server.document import Document, units
 from puzzledsl.syntax.format import format_source
-from puzzledsl.syntax.highlight import TokenClass, classified
+from puzzledsl.syntax.highlight import CLASSES, classified
 from puzzledsl.syntax.tokens import Token
 
 _OPENS = {"LBRACE": "RBRACE", "LPAR": "RPAR", "LSQB": "RSQB"}
@@ -61,11 +58,6 @@ def _runs(tokens: list[Token]) -> Iterator[types.FoldingRange]:
 def formatting(document: Document) -> list[types.TextEdit]:
     """Return edits of whole lines, so that cursors and folds elsewhere stay; none for a text with syntax errors."""
     new = document.text if document.parsed[1] else format_source(document.text)
-    return [] if new == document.text else line_edits(document, new)
-
-
-def line_edits(document: Document, new: str) -> list[types.TextEdit]:
-    """Return the edits that turn a text into another, each for the smallest run of lines."""
     old_lines, new_lines = (re.findall(r"[^\n]*\n|[^\n]+", text) for text in (document.text, new))
     count, last = len(document.lines.lines), document.lines.lines[-1]
     behind = document.lines.position(count, len(last) + 1)
@@ -78,20 +70,8 @@ def line_edits(document: Document, new: str) -> list[types.TextEdit]:
     ]
 
 
-# ---------------------------------------------------------------- semantic tokens
-
 TYPES = "comment keyword operator string number class variable parameter property function enumMember type namespace".split()
 MODIFIERS = ("declaration", "documentation", "defaultLibrary")
-_BY_CLASS: dict[TokenClass, str] = {
-    "comment": "comment",
-    "doc": "comment",
-    "string": "string",
-    "number": "number",
-    "operator": "operator",
-    "keyword": "keyword",
-    "operator_word": "keyword",
-    "kind": "keyword",
-}
 _BY_CATEGORY = {
     "kind": "keyword",
     "type": "type",
@@ -127,8 +107,8 @@ def semantic_tokens(document: Document) -> types.SemanticTokens:
             case LanguageWord(category=category):
                 kind = _BY_CATEGORY[category]
                 modifiers = ("defaultLibrary",) if category in ("call", "function") else ()
-            case _ if its_class in _BY_CLASS:
-                kind, modifiers = _BY_CLASS[its_class], ("documentation",) if its_class == "doc" else ()
+            case _ if kind := CLASSES[its_class][1]:
+                modifiers = ("documentation",) if its_class == "doc" else ()
             case _:
                 continue
         start = document.lines.position(token.line, token.column)

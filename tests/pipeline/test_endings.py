@@ -101,7 +101,7 @@ def endings(program: Path, *more: str) -> tuple[int, list[str], str, str]:
 
 def test_a_good_ending_says_nothing(ended: Callable[..., Path]) -> None:
     code, codes, _, top = endings(ended(settle))
-    assert code == 0 and not {"E0612", "W0614", "W0615", "W0616"} & set(codes)
+    assert code == 0 and not {"E0612", "W0614", "W0615", "W0616", "W0617"} & set(codes)
     assert 'class="endings"' not in top
 
 
@@ -143,3 +143,31 @@ def test_values_given_by_set_are_said(ended: Callable[..., Path]) -> None:
     code, codes, shown, top = endings(program, "--set", "most=5x")
     assert code == 0 and "W0616" in codes and "not as the file says: most = 5x, by `--set`" in shown
     assert 'li class="given"' in top
+
+
+def beside(document: dict[str, Any], speed: float, kl: float) -> None:
+    """A ladder of one file, so many times as fast as the child, whose divergence is 0.1."""
+    settle(document)
+    own = model(document, "final")["reply.throughput"]["value"]
+    figures = {
+        "reply.throughput": {"value": own * speed},
+        "kl": {"value": kl},
+        "checkpoint_bytes": {"value": 9},
+    }
+    file = {"model": "iq4_nl, weighed", "figures": figures}
+    compared = {"model": file["model"], "paired": {}}
+    ladder = {"engine": "llama.cpp", "child": "final", "child_bytes": 8}
+    document["ladder"] = {**ladder, "models": [file], "comparisons": [compared]}
+
+
+def test_a_file_that_is_as_fast_and_nearer_is_to_be_taken(ended: Callable[..., Path]) -> None:
+    code, codes, shown, top = endings(ended(lambda document: beside(document, 1.02, 0.05)))
+    assert code == 0 and "W0617" in codes and 'li class="ladder"' in top
+    assert "`iq4_nl, weighed`, which llama.cpp itself makes of the parent, is as fast as `final`" in shown
+    assert "take that file: `llama-quantize --imatrix imatrix.gguf parent.gguf iq4_nl.gguf iq4_nl`" in shown
+
+
+@pytest.mark.parametrize(("speed", "kl"), [(0.9, 0.05), (1.2, 0.11)])
+def test_a_file_that_is_slower_or_farther_is_not(ended: Callable[..., Path], speed: float, kl: float) -> None:
+    code, codes, shown, _ = endings(ended(lambda document: beside(document, speed, kl)))
+    assert code == 0 and "W0617" not in codes and "files of llama.cpp" in shown

@@ -29,14 +29,14 @@ from puzzledsl.families.children import base_content, is_child
 from puzzledsl.families.family import Family
 from puzzledsl.families.registry import FAMILIES
 from puzzledsl.ir.nodes import Shape
-from puzzledsl.ir.tables import EndsAssignment, LayerDefinition, ModelDefinition
+from puzzledsl.ir.tables import LayerDefinition, ModelDefinition
 from puzzledsl.models.errors import NoSuchLayer
 from puzzledsl.models.families.access import base_shape_of, blocks_of, family_of, names_of, shape_of
 from puzzledsl.models.families.children import OWN_KEYS
 from puzzledsl.models.families.inventory import select
 from puzzledsl.models.families.load import load_config, read_config_json
 from puzzledsl.models.families.tensors import LazyTensor, open_weights
-from puzzledsl.models.precision.ends import rounded_end, types_of_ends
+from puzzledsl.models.precision.ends import rounded_end
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def from_definition(
     weights = dict(child.weights)
     for index, layer in enumerate(definition.layers):
         _put(weights, index, layer, parent.config, last, child.dtype)
-    child = _with_ends(replace(child, layers=layers, weights=weights), definition.ends)
+    child = _with_ends(replace(child, layers=layers, weights=weights), definition, pieces)
     return replace(child, weights=select(parent_dir, child.shape, child.weights, layers))
 
 
@@ -133,9 +133,9 @@ def _matrix(family: Family, site: EndName) -> str:
     return f"{family.embedding if site == 'embedding' else family.head}.weight"
 
 
-def _with_ends(child: ChildFiles, ends: EndsAssignment) -> ChildFiles:
+def _with_ends(child: ChildFiles, definition: ModelDefinition, pieces: Pieces) -> ChildFiles:
     """Return the child with its embedding and head in their types; types that differ untie them."""
-    types = types_of_ends(ends)
+    types, made = definition.ends.types, definition.head_piece
     if not types:
         return child
     family, weights = FAMILIES[child.shape.family], dict(child.weights)
@@ -145,6 +145,9 @@ def _with_ends(child: ChildFiles, ends: EndsAssignment) -> ChildFiles:
     for site in ENDS:
         if site == "embedding" or untied or not child.shape.tied:
             weights[_matrix(family, site)] = _in_type(whole[site], types.get(site))
+    if made is not None:
+        read = LazyTensor(whole["head"].shape, torch.float32, lambda: pieces(made)["weight"])
+        weights[_matrix(family, "head")] = read
     config, content = copy(child.config), {**child.content, END_DTYPES: types}
     if untied:
         config.tie_word_embeddings = content["tie_word_embeddings"] = False

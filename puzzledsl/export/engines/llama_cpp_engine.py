@@ -201,11 +201,13 @@ class Engine:
         return str(self._llama.detokenize(chosen))
 
 
-def quantise(source: str, target: str, file_type: str, threads: str, importance: str = "") -> int:
+def quantise(
+    source: str, target: str, file_type: str, threads: str, importance: str = "", head: str = ""
+) -> int:
     """Quantise a file by one of llama.cpp's recipes; return llama.cpp's result, 0 for success.
 
-    `importance`: an .npz file with the importance of each input of a tensor, by the tensor's name. llama.cpp's log goes to
-    stdout, a line at a time; `[  3/ 27]` begins that of each tensor.
+    `importance`: an .npz file with the importance of each input of a tensor, by the tensor's name. `head`: number of the type of
+    embedding and head (`ggml_type`). llama.cpp's log goes to stdout, a line at a time; `[  3/ 27]` begins that of each tensor.
     """
     lib, ffi, _ = bindings()
 
@@ -217,6 +219,8 @@ def quantise(source: str, target: str, file_type: str, threads: str, importance:
     lib.llama_log_set(log, ffi.NULL)
     params = lib.llama_model_quantize_default_params()
     params.ftype, params.nthread = int(file_type), int(threads)
+    if head:
+        params.output_tensor_type = params.token_embedding_type = int(head)
     matrices = dict(np.load(importance)) if importance else {}
     held = [
         (ffi.new("char[]", name.encode()), ffi.from_buffer("float[]", own)) for name, own in matrices.items()

@@ -12,7 +12,7 @@ the logits are log-probabilities, and for each model `prefill` and `decode` (tok
 `{"op": "prefill", "prompt": N}` times one prompt of every sequence; `{"op": "fill", "context": N}` gives every sequence N tokens,
 after which `{"op": "steps", "steps": N}` times decode steps, always from there on. Times are seconds.
 
-`python worker.py llama_cpp --quantise SOURCE TARGET FILE_TYPE THREADS [IMPORTANCE]` is llama.cpp's own quantiser.
+`python worker.py llama_cpp --quantise SOURCE TARGET FILE_TYPE THREADS [IMPORTANCE [HEAD_TYPE]]` is llama.cpp's own quantiser.
 
 The process ends soon after the one that started it, however that ends.
 """

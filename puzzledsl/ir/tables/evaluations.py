@@ -29,24 +29,13 @@ class Measure:
     exponential: bool = False
 
 
-_AGREEMENT = (
-    "Share of positions at which the parent's likeliest token is among the {} likeliest of the model."
-)
+_AGREEMENT = "Share of positions at which the parent's likeliest token is among the model's {} likeliest."
 _MEASURES = (
     Measure(
-        "kl",
-        "KL divergence to the parent",
-        "less",
-        "KL divergence of the model from its parent, in nats a token.",
-        unit="nats",
+        "kl", "KL divergence to the parent", "less", "KL divergence to the parent, nats a token.", unit="nats"
     ),
     Measure(
-        "perplexity",
-        "Perplexity",
-        "less",
-        "Exponential of the cross-entropy of the next token.",
-        of_next=True,
-        exponential=True,
+        "perplexity", "Perplexity", "less", "Exponential of cross-entropy.", of_next=True, exponential=True
     ),
     Measure("top1_agreement", "Top-1 agreement with the parent", "more", _AGREEMENT.format(1), is_share=True),
     *(
@@ -176,10 +165,24 @@ class ModelComparison(Frozen):
     repetition: Repetition | None = left_out(None)
 
 
+class Ladder(Frozen):
+    """The files that an engine's own quantiser makes of the parent, in the order of their records, and how each compares.
+
+    Times are in turn with `child`, whose own file has `child_bytes`, in the scenarios of `engine`. `checkpoint_bytes`: of the
+    file. The files next to the child in speed, one on each side, answer the tasks as well.
+    """
+
+    engine: str
+    child: str
+    child_bytes: int
+    models: tuple[ModelFigures, ...]
+    comparisons: tuple[ModelComparison, ...]
+
+
 class Evaluation(Artefact):
     """`build/evals/NAME.json`: parent first, then children, measured in one run on the same data.
 
-    `texts`: the data, in the order of the declaration.
+    `texts`: the data, in the order of the declaration. `ladder`: None where children are not served by an engine that has one.
     """
 
     eval: str
@@ -187,6 +190,7 @@ class Evaluation(Artefact):
     models: tuple[ModelFigures, ...]
     comparisons: tuple[ModelComparison, ...] = ()
     answers: tuple[AnsweredPrompt, ...] = left_out(())
+    ladder: Ladder | None = left_out(None)
 
 
 EngineName = Literal["transformers", "llama_cpp", "mlx", "vllm"]

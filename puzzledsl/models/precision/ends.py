@@ -1,6 +1,7 @@
 """Rounding of an embedding or a head to a storage type: the nearest codes, under searched scales.
 
-Each number counts alike, because the rows of an embedding are outputs themselves. A child's file, its scores and its modules
+Each number counts alike, because the rows of an embedding are outputs themselves. A head that has a piece is that
+(`pieces.train.head`). A child's file, its scores and its modules
 have the same numbers: they follow from the parent's matrix and the type alone.
 
 Shapes: V tokens of the vocabulary, H hidden.
@@ -11,20 +12,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from puzzledsl.alternatives.alternative import ENDS, EndName
 from puzzledsl.alternatives.precision import PRECISIONS, Precision, PrecisionName
-from puzzledsl.ir.tables import EndsAssignment
 from puzzledsl.models.precision.grids import Codes, blocks_of, rounded
 from puzzledsl.models.precision.scale_search import searched_scales
 
 ROWS = 4096
 """Rows that are rounded at a time: 1 MiB of float32 for each 64 channels."""
-
-
-def types_of_ends(ends: EndsAssignment) -> dict[EndName, PrecisionName]:
-    """Return the storage types of ends by name; nothing of one that is as in the parent."""
-    found = {site: getattr(ends, site).partition("@")[2] for site in ENDS}
-    return {site: dtype for site, dtype in found.items() if dtype}
 
 
 def rounded_end(weight_VH: Tensor, dtype: PrecisionName) -> Tensor:

@@ -13,6 +13,7 @@ Shapes: R rows of C numbers; N groups of P numbers.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -76,9 +77,19 @@ def rounded(values: Tensor, scales: Tensor, precision: Precision) -> Tensor:
     if precision.high == 0:
         return shares.clamp(-LARGEST_FP8, LARGEST_FP8).to(torch.float8_e4m3fn).float()
     if precision.levels:
-        levels = torch.tensor(precision.levels, dtype=torch.float32, device=shares.device)
-        return levels[torch.bucketize(shares, (levels[1:] + levels[:-1]) / 2)]
+        low, high = 2 * precision.levels[0], 2 * precision.levels[-1]
+        places = (2 * shares).ceil_().clamp_(low, high).sub_(low).nan_to_num_(0.0).to(torch.int32)
+        found = _nearest_levels(precision.levels, shares.device).index_select(0, places.flatten())
+        return found.view(shares.shape)
     return shares.round().clamp_(precision.low, precision.high)
+
+
+@cache
+def _nearest_levels(levels: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return the level nearest to each multiple of a half, the lower of two: halfway between levels is a multiple, too."""
+    values = torch.tensor(levels, dtype=torch.float32, device=device)
+    halves = torch.arange(2 * levels[0], 2 * levels[-1] + 1, device=device) / 2
+    return values[torch.bucketize(halves, (values[1:] + values[:-1]) / 2)]
 
 
 def codes_of(weight_RC: Tensor, precision: Precision) -> Codes | None:

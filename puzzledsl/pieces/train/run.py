@@ -41,6 +41,7 @@ from puzzledsl.pieces.errors import NoScratchSpace, NoTrainingText
 from puzzledsl.pieces.store.library import Library
 from puzzledsl.pieces.store.origin import origin
 from puzzledsl.pieces.train.finished import Enter
+from puzzledsl.pieces.train.head import make_heads
 from puzzledsl.pieces.train.micro_batches import MicroBatches, Tell
 from puzzledsl.pieces.train.order import Order
 from puzzledsl.pieces.train.parts import make_parts
@@ -104,12 +105,16 @@ def run_bld(inputs: BldInputs) -> None:
     progress.advance(len(jobs) - len(todo))
     if todo:
         init = inputs.program.spaces[declaration.space].init
+        heads = [job for job in todo if job.head is not None]
+        todo = [job for job in todo if job.head is None]
         order = Order(
             inputs.bld, parent_dir, todo, budget, init, tokens, library.root, inputs.work, made_from
         )
-        (inputs.make or partial(train_locally, declaration))(
-            order, partial(_enter, library, progress), progress
-        )
+        enter = partial(_enter, library, progress)
+        if todo:
+            (inputs.make or partial(train_locally, declaration))(order, enter, progress)
+        if heads:
+            make_heads(order, heads, library, enter, progress)
     library.finish()
     shutil.rmtree(inputs.work, ignore_errors=True)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from puzzledsl.ir import nodes
 from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import digest_of
-from puzzledsl.pipeline.inputs import data_inputs, jobs_of
+from puzzledsl.pipeline.inputs import data_inputs, jobs_of, pieces_of
 from puzzledsl.pipeline.planning.flop import piece_params, shape_of, weight_bytes
 from puzzledsl.pipeline.task import DeclaredTask, Key, Touched, Work
 from puzzledsl.plan.memory.bld_stage import bld_stages
@@ -35,7 +35,7 @@ class Bld(DeclaredTask[nodes.Bld]):
 
     def inputs(self) -> dict[str, str]:
         return {
-            "jobs": digest_of([job.id for job in jobs_of(self.ctx, self.name)]),
+            "jobs": digest_of([job.id for job in pieces_of(self.ctx, self.name)]),
             "parent": self.ctx.fingerprint(self.space, "bld"),
             **data_inputs(self.ctx, self.declaration.data),
         }
@@ -46,7 +46,7 @@ class Bld(DeclaredTask[nodes.Bld]):
     def budgets(self) -> Iterable[tuple[str | None, int, int]]:
         from puzzledsl.data.budget import Budget
 
-        if not jobs_of(self.ctx, self.name):
+        if not pieces_of(self.ctx, self.name):
             return ()
         budget = Budget.of(self.declaration)
         return ((self.declaration.data, budget.blocks * budget.context, budget.context),)
@@ -72,7 +72,7 @@ class Bld(DeclaredTask[nodes.Bld]):
         from puzzledsl.pieces.store.library import Library
         from puzzledsl.pieces.train.run import BldInputs, run_bld
 
-        ctx, jobs, library = self.ctx, jobs_of(self.ctx, self.name), Library(self.ctx.build.library)
+        ctx, jobs, library = self.ctx, pieces_of(self.ctx, self.name), Library(self.ctx.build.library)
         parent, work = ctx.parent_directory(self.space, "bld"), ctx.build.work("bld", self.name)
         maker = None
         if ctx.cluster is not None:
@@ -88,5 +88,5 @@ class Bld(DeclaredTask[nodes.Bld]):
         from puzzledsl.pieces.store.index import Index
 
         index = self.ctx.build.library / "index.jsonl"
-        whole = {job.id for job in jobs_of(self.ctx, self.name)} <= Index(index).read().keys()
+        whole = {job.id for job in pieces_of(self.ctx, self.name)} <= Index(index).read().keys()
         return () if whole else (f"library/{index.name}",)

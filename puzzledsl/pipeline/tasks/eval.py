@@ -13,6 +13,7 @@ from puzzledsl.ir.base import span_of
 from puzzledsl.ir.references import children_evaluated, children_in_full, children_wanted
 from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import digest_of, files_fingerprint, meaning
+from puzzledsl.pipeline.healing import importance
 from puzzledsl.pipeline.inputs import data_inputs, evaluated_models, measured_scenarios, only_data
 from puzzledsl.pipeline.planning.flop import (
     decoding_work,
@@ -131,6 +132,7 @@ class Eval(DeclaredTask[nodes.Eval]):
 
     def run(self) -> list[Path]:
         from puzzledsl.evaluate.run import EvalInputs, PartlyEvaluated, run_eval
+        from puzzledsl.serving.ladder import LadderMeter, serves
         from puzzledsl.serving.speed import time_in_engine
 
         ctx, name = self.ctx, self.name
@@ -138,7 +140,11 @@ class Eval(DeclaredTask[nodes.Eval]):
         parent, work = ctx.parent_directory(self.space, "eval"), ctx.build.work("eval", name)
         given = (*evaluated_models(ctx, name), parent, ctx.base, ctx.build.tokens, work, ctx.progress)
         output = ctx.build.evaluation(name)
-        inputs = EvalInputs(ctx.program, name, *given, ctx.executor, time_in_engine)
+        meter = LadderMeter(
+            self.declaration.of, parent.resolve(), lambda: importance(ctx, self.space, parent), ctx.progress
+        )
+        ladder = meter if any(map(serves, ctx.program.hardware.values())) else None
+        inputs = EvalInputs(ctx.program, name, *given, ctx.executor, time_in_engine, ladder)
         try:
             write_text(output, run_eval(inputs).canonical_json())
         except PartlyEvaluated as error:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from puzzledsl.ir import nodes
 from puzzledsl.ir.measured_engines import RECIPES
 from puzzledsl.ir.references import evaluations_of
 from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import digest_of, meaning
+from puzzledsl.pipeline.healing import importance
 from puzzledsl.pipeline.planning.flop import child_bytes, shape_of
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
 from puzzledsl.plan.memory.device import Device
 from puzzledsl.plan.memory.realising import export_plan
 from puzzledsl.plan.memory.stage_plan import StagePlan
-
-if TYPE_CHECKING:
-    from puzzledsl.export.importance import Importance
 
 
 class Export(DeclaredTask[nodes.Export]):
@@ -59,20 +56,6 @@ class Export(DeclaredTask[nodes.Export]):
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
         return [export_plan(self.name, shape_of(self.program, self.space), device)]
 
-    def _importance(self, child: Path) -> Importance | None:
-        """Return the importance of the child's inputs on the text that children of its space are healed on; None without one."""
-        from puzzledsl.child.healing.text import healing_text
-        from puzzledsl.export.importance import importance_of
-        from puzzledsl.models.families.load import load_tokenizer
-
-        ctx = self.ctx
-        for bld in ctx.program.blds.values():
-            if bld.space == self.space:
-                given = load_tokenizer(child), ctx.build.tokens, ctx.progress
-                text = healing_text(ctx.program, bld, ctx.base, *given)
-                return None if text is None else importance_of(child, text[0])
-        return None
-
     def run(self) -> list[Path]:
         from puzzledsl.child.checkpoint.write import refuse_to_overwrite
         from puzzledsl.export.write import write_export
@@ -95,7 +78,7 @@ class Export(DeclaredTask[nodes.Export]):
                 declared.dtype,
                 name=self.name,
                 progress=self.ctx.progress,
-                importance=self._importance(child) if declared.dtype in RECIPES else None,
+                importance=importance(self.ctx, self.space, child) if declared.dtype in RECIPES else None,
             )
         add_quality(target, quality_of(self.ctx, declared.of))
         return [target]

@@ -12,7 +12,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import digest_of
 from puzzledsl.pipeline.healing import healing_of_children
-from puzzledsl.pipeline.inputs import best_solution, child_so_far, chosen_child, jobs_of
+from puzzledsl.pipeline.inputs import best_solution, child_so_far, chosen_child, pieces_of
 from puzzledsl.pipeline.planning.flop import HEALED_SHARE, child_bytes, healing_flop, shape_of
 from puzzledsl.pipeline.task import DeclaredTask, Key, Work
 from puzzledsl.plan.memory.device import Device
@@ -84,7 +84,7 @@ class Realise(DeclaredTask[nodes.Search]):
 
         ctx, search = self.ctx, self.name
         card = model_card(ctx, search, best_solution(ctx, search))
-        jobs = tuple(job for bld in self._blds for job in jobs_of(ctx, bld))
+        jobs = tuple(job for bld in self._blds for job in pieces_of(ctx, bld))
         definition = model_definition(ctx.program, search, chosen_child(ctx, search), jobs)
         pieces, output = Library(ctx.build.library.resolve()).load, ctx.build.model(search)
         parent = ctx.parent_directory(self.space, "realise")

@@ -11,7 +11,7 @@ from puzzledsl.ir import nodes
 from puzzledsl.ir.layer_runs import Run, runs_to_drop
 from puzzledsl.pipeline.digests import digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.healing import healing_of_scores
-from puzzledsl.pipeline.inputs import data_inputs, jobs_of
+from puzzledsl.pipeline.inputs import data_inputs, jobs_of, pieces_of
 from puzzledsl.pipeline.planning.flop import (
     BYTES_A_TOKEN,
     file_bytes,
@@ -125,7 +125,7 @@ class Score(DeclaredTask[nodes.Score]):
 
         ctx, name, around = self.ctx, self.name, self.method.around
         ctx.made("bld", self.bld, "the pieces")
-        library, jobs = Library(ctx.build.library), jobs_of(ctx, self.bld)
+        library, jobs = Library(ctx.build.library), pieces_of(ctx, self.bld)
         parent, work = ctx.parent_directory(self.space, "score"), ctx.build.work("score", name)
         if around is not None:
             work = ctx.build.work("score", f"{name}-{digest_of(self.inputs())[:16]}")

@@ -17,13 +17,39 @@ from puzzledsl.report.sections.kept import pooled_last
 
 INTERVAL = "95% interval"
 ABSENT = "-"  # a figure that only models in full have
+BESIDE = (
+    "checkpoint_bytes",
+    "kl",
+)  # figures of an engine's own files, beside throughputs and the accuracy kept
 
 
 def evaluation_text(evaluation: Evaluation) -> str:
     """Return tables in plain text: figures by model, then the accuracy that each child keeps."""
     blocks = [_figures(evaluation), *(_kept_table(found) for found in evaluation.comparisons if found.kept)]
     lines = [_preserved(found) for found in evaluation.comparisons if not found.kept]
-    return "\n\n".join(block for block in [*blocks, "\n".join(filter(None, lines))] if block)
+    ladder = ladder_text(evaluation)
+    return "\n\n".join(block for block in [*blocks, "\n".join(filter(None, lines)), ladder] if block)
+
+
+def ladder_text(evaluation: Evaluation) -> str:
+    """Return a table of the child and the engine's own files of the parent; empty without them."""
+    ladder = evaluation.ladder
+    if ladder is None:
+        return ""
+    size = {"checkpoint_bytes": Figure(value=ladder.child_bytes, unit="bytes")}
+    own = [
+        model.model_copy(update={"figures": model.figures | size})
+        for model in evaluation.models
+        if model.model == ladder.child
+    ]
+    kept = {each.model: each.kept.get("pooled") for each in (*evaluation.comparisons, *ladder.comparisons)}
+    keys = [key for key in own[0].figures if key in BESIDE or key.endswith(".throughput")]
+    rows = []
+    for model in (*own, *ladder.models):
+        figures, found = model.figures, kept[model.model]
+        shown = [figure_text(key, figures[key]) if key in figures else ABSENT for key in keys]
+        rows.append([model.model, *shown, ABSENT if found is None else kept_text(found)])
+    return _table([[f"files of {ladder.engine}", *keys, "kept beyond chance"], *rows])
 
 
 def ending_of(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
@@ -33,6 +59,7 @@ def ending_of(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
     """
     from puzzledsl.pipeline.errors import (
         KnownTooLittle,
+        LadderIsBetter,
         MissedInTheEnd,
         NotAsTheFileSays,
         UptrainedForNothing,
@@ -43,6 +70,7 @@ def ending_of(ctx: Context, names: Sequence[str]) -> list[Diagnostic]:
 
     kinds: dict[str, type[Diagnostic]] = {
         "missed": MissedInTheEnd,
+        "ladder": LadderIsBetter,
         "too_few": KnownTooLittle,
         "no_gain": UptrainedForNothing,
         "given": NotAsTheFileSays,

@@ -35,7 +35,8 @@ def _places(ctx: Context, covered: Callable[[str], bool]) -> Iterator[str]:
             yield f"child {name}: {folder}"
     for name, export in ctx.program.exports.items() if covered("export") else ():
         if (path := ctx.base / export.path).exists():
-            yield f"export {name}: {path}"
+            chat = f"; to chat with it: llama-server -m {path}" if export.format == "gguf" else ""
+            yield f"export {name}: {path}{chat}"
     if covered("report") and ctx.build.report.is_file():
         yield f"report: {ctx.build.report}"
 

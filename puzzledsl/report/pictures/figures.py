@@ -18,6 +18,7 @@ from puzzledsl.report.pictures.curves import Curve
 from puzzledsl.report.pictures.labels import Side
 from puzzledsl.report.sections import measured, pieces, searches
 from puzzledsl.report.sections.engines import Engines, engines
+from puzzledsl.report.sections.ladder import ladders
 from puzzledsl.report.sections.measured import Prediction
 from puzzledsl.report.sections.pieces import Library
 from puzzledsl.report.sections.refined import Refined, refined
@@ -107,6 +108,8 @@ def _figures(found: Artefacts) -> Iterator[tuple[str, Draw]]:
             yield "searches", partial(_searches, rows, searches.describe(subject.search.objective))
         if (measured_children := refined(subject)) is not None and measured_children.points:
             yield "refined", partial(_refined, measured_children)
+        for table in ladders(subject):
+            yield table.picture.name, partial(_frontier, table.picture)
         for curve in curves.curves(subject):
             yield f"frontier-{curve.name}", partial(_frontier, curve)
         if tables := measured.predictions(subject):
@@ -208,14 +211,15 @@ def _frontier(curve: Curve) -> Figure:
 
 def draw_frontier(axis: Any, curve: Curve) -> None:
     """Draw a frontier on axes of matplotlib: the proven points, measured children, and searches of the same space."""
-    axis.plot(
-        [p.target.value for p in curve.points],
-        [p.objective.value for p in curve.points],
-        color=COLOURS["attention"],
-        marker="o",
-        markersize=4,
-        label="sum of scores, proven" if curve.measured else "frontier, proven",
-    )
+    if curve.points:
+        axis.plot(
+            [p.target.value for p in curve.points],
+            [p.objective.value for p in curve.points],
+            color=COLOURS["attention"],
+            marker="o",
+            markersize=4,
+            label="sum of scores, proven" if curve.measured else "frontier, proven",
+        )
     for series in curve.measured:
         axis.plot(
             [p.target.value for p in series.points],
@@ -233,7 +237,8 @@ def draw_frontier(axis: Any, curve: Curve) -> None:
     axis.set(xlabel=curve.x_label, ylabel=curve.y_label)
     if curve.is_log:
         _make_logarithmic(axis, curve.y_label)
-    axis.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderpad=0)
+    if curve.points:
+        axis.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderpad=0)
 
 
 def _make_logarithmic(axis: Any, label: str) -> None:

@@ -77,12 +77,12 @@ def gc(
     """Remove pieces that no job of the program needs, and files that are not pieces."""
     from puzzledsl.cli import loading, output
     from puzzledsl.pieces.store.keeping import remove, unneeded
-    from puzzledsl.pipeline.inputs import jobs_of
+    from puzzledsl.pipeline.inputs import pieces_of
     from puzzledsl.pipeline.process.locks import locked
 
     ctx = loading.context(file, set_, build)
     with locked(ctx):
-        needed = {job.id for name in ctx.program.blds for job in jobs_of(ctx, name)}
+        needed = {job.id for name in ctx.program.blds for job in pieces_of(ctx, name)}
         freed = unneeded(ctx.build.library, needed)
         if not dry_run:
             remove(ctx.build.library, freed)
@@ -120,8 +120,8 @@ def _row(root: Path, piece: Piece) -> dict[str, object]:
 
 
 def _alternative(piece: Piece) -> str:
-
-    return "/".join(a.name for a in (piece.job.attention, piece.job.ffn) if a is not None)
+    parts = [a.name for a in (piece.job.attention, piece.job.ffn) if a is not None]
+    return "/".join(parts) or f"head parent@{piece.job.head}"
 
 
 def _bytes(count: int) -> str:

@@ -1,0 +1,221 @@
+"""The ladder of an engine: what its own quantiser makes of the parent, measured beside a child as the child is.
+
+Each file is made, timed in turn with the child, read back and compared with the parent on the texts of an evaluation, and
+removed. Quality is that of the weights in the file, as for a child. The two files next to the child in speed are made once more
+to answer its tasks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from puzzledsl.base.diagnostics import DiagnosticError
+from puzzledsl.base.files import scratch
+from puzzledsl.base.progress import Progress, Silent
+from puzzledsl.child.checkpoint.contents import ChildFiles, from_parent
+from puzzledsl.child.checkpoint.write import write_checkpoint
+from puzzledsl.child.errors import RecipeFailed
+from puzzledsl.evaluate.assembled import Measured, assembled
+from puzzledsl.evaluate.bench import Bench
+from puzzledsl.evaluate.compare import compare
+from puzzledsl.evaluate.plan import Plan, Timed
+from puzzledsl.evaluate.speed import ROUNDS, Speed, relative_speed
+from puzzledsl.evaluate.units import Found, Store, Unit
+from puzzledsl.export.gguf_reading import read_gguf
+from puzzledsl.export.gguf_recipe import write_recipe
+from puzzledsl.export.importance import Importance
+from puzzledsl.ir.measured_engines import ENGINES, LADDER, Rung
+from puzzledsl.ir.nodes import Hardware
+from puzzledsl.ir.runtimes import engine_of
+from puzzledsl.ir.tables import Ladder
+from puzzledsl.models.families.access import shape_of
+from puzzledsl.models.families.load import load_config
+from puzzledsl.serving.blank import write_model
+from puzzledsl.serving.clock import Bed, cache_bytes, in_turn
+
+LLAMA_CPP = "llama_cpp"
+TURNS = 2 * ROUNDS
+"""Turns of a file and the child: of files that differ by a few percent one is taken."""
+
+
+def _is_there(timed: Timed) -> bool:
+    return isinstance(timed.on, Hardware) and serves(timed.on)
+
+
+def serves(hardware: Hardware) -> bool:
+    """Return True for hardware whose engine has a ladder."""
+    engine = engine_of(hardware)
+    return engine is not None and engine.name == LLAMA_CPP
+
+
+@dataclass(frozen=True)
+class LadderMeter:
+    """Measures the ladder of a parent beside a child of an evaluation.
+
+    `importance`: of the inputs of the parent's matrices; it returns None where there is no text for it.
+    """
+
+    child: str
+    parent_dir: Path
+    importance: Callable[[], Importance | None]
+    progress: Progress
+
+    def __call__(
+        self, plan: Plan, work: Path, child: Path, usual: Mapping[str, Speed], parent: Measured
+    ) -> Ladder:
+        """Measure all files. Raises DiagnosticError: EngineAbsent, EngineFailed, MissingPackage."""
+        times = hashlib.sha256(repr(sorted(usual.items())).encode()).hexdigest()[:16]  # of this very child
+        climb = _Climb(self, plan, Store(work / times, plan, self.parent_dir), child, usual)
+        found = climb.found()
+        measured = [assembled(plan, rung.name, units) for rung, units in found.items()]
+        return Ladder(
+            engine=ENGINES[LLAMA_CPP].title,
+            child=self.child,
+            child_bytes=climb.child_bytes(),
+            models=tuple(each.figures for each in measured),
+            comparisons=tuple(
+                compare(each.figures.model, each.samples, parent.samples, each.chances, each.figures.texts)
+                for each in measured
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class _Climb:
+    meter: LadderMeter
+    plan: Plan
+    store: Store
+    child_dir: Path
+    usual: Mapping[str, Speed]
+
+    def found(self) -> dict[Rung, dict[Unit, Found]]:
+        """Return the units of every file that llama.cpp makes; without a text for importance, of those that need none."""
+        timed = [each for each in self.plan.timed if each.scenario in self.usual and _is_there(each)]
+        found = {}
+        self.meter.progress.start(f"the ladder beside {self.meter.child}", len(LADDER))
+        for rung in LADDER:
+            if not rung.weighed or self._importance is not None:
+                try:
+                    found[rung] = self._measured(rung, timed)
+                except DiagnosticError as error:
+                    if not all(isinstance(problem, RecipeFailed) for problem in error.diagnostics):
+                        raise
+            self.meter.progress.advance()
+        for rung in self._nearest(found, timed):
+            found[rung] |= self._answered(rung)
+        return found
+
+    def _measured(self, rung: Rung, timed: Sequence[Timed]) -> dict[Unit, Found]:
+        """Return texts and times of a file."""
+        texts = [self._unit(rung, "text", text.name, len(text.blocks_NT)) for text in self.plan.texts]
+        times = [self._unit(rung, "speed", each.scenario, TURNS) for each in timed]
+        found = {unit: kept for unit in (*texts, *times) if (kept := self.store.read(unit)) is not None}
+        if len(found) < len(texts) + len(times):
+            with self._file(rung) as file:
+                for unit, each in zip(times, timed, strict=True):
+                    if unit not in found:
+                        found[unit] = self._keep(unit, Found(speed=self._speed(rung, file, each)))
+                with self._read_back(file) as directory:
+                    for unit in texts:
+                        if unit not in found:
+                            new = self._bench.measure(replace(unit, directory=directory))
+                            sized = new.model_copy(update={"stored_bytes": file.stat().st_size})
+                            found[unit] = self._keep(unit, sized)
+        return {unit: found[unit] for unit in (*texts, *times)}
+
+    def _answered(self, rung: Rung) -> dict[Unit, Found]:
+        """Return a file's answers to the tasks."""
+        tasks = [self._unit(rung, "task", task.name, len(task.items)) for task in self.plan.tasks]
+        found = {unit: kept for unit in tasks if (kept := self.store.read(unit)) is not None}
+        missing = [unit for unit in tasks if unit not in found]
+        if missing:
+            self.meter.progress.start(f"{rung.name}: tasks", sum(unit.size for unit in missing))
+            with self._file(rung) as file, self._read_back(file) as directory:
+                for unit in missing:
+                    found[unit] = self._keep(unit, self._bench.measure(replace(unit, directory=directory)))
+        return {unit: found[unit] for unit in tasks}
+
+    def _nearest(self, found: Mapping[Rung, Mapping[Unit, Found]], timed: Sequence[Timed]) -> list[Rung]:
+        """Return the slowest file that is as fast as the child, and the fastest of the others, by the first scenario."""
+        if not timed:
+            return []
+        name, workload = timed[0].scenario, timed[0].workload
+
+        def seconds(speed: Speed) -> float:
+            return speed.prefill_s + workload.output * speed.decode_step_s
+
+        own = seconds(self.usual[name])
+        by_time = {
+            rung: seconds(new.speed)
+            for rung, units in found.items()
+            for unit, new in units.items()
+            if unit.of == name and new.speed is not None
+        }
+        faster = [rung for rung, time in by_time.items() if time <= own]
+        slower = [rung for rung in by_time if rung not in faster]
+        return [*sorted(faster, key=lambda r: -by_time[r])[:1], *sorted(slower, key=by_time.__getitem__)[:1]]
+
+    def child_bytes(self) -> int:
+        """Return the bytes of the child's file."""
+        bed = next(
+            Bed.of(each.on) for each in self.plan.timed if isinstance(each.on, Hardware) and serves(each.on)
+        )
+        with scratch("ladder") as folder:
+            return write_model(self.child_dir, bed.name, folder, bed.spec.dtype).stat().st_size
+
+    # ---------------------------------------------------------------- one file
+
+    @contextmanager
+    def _file(self, rung: Rung) -> Iterator[Path]:
+        with scratch("ladder") as folder:
+            path = folder / "parent.gguf"
+            weights = self._importance if rung.weighed else None
+            base, recipe = self.meter.parent_dir, rung.recipe
+            write_recipe(self._parent, base, path, recipe, name=rung.name, importance=weights, head=rung.head)
+            yield path
+
+    @contextmanager
+    def _read_back(self, file: Path) -> Iterator[Path]:
+        with scratch("ladder") as folder:
+            directory = folder / "weights"
+            write_checkpoint(read_gguf(file, self._parent).rounded, self.meter.parent_dir, directory, "")
+            yield directory
+
+    def _speed(self, rung: Rung, file: Path, timed: Timed) -> Speed:
+        """Return the file's speed: the child's, times the ratio measured while the two alternated."""
+        assert isinstance(timed.on, Hardware)
+        bed = Bed.of(timed.on)
+        cache = cache_bytes(shape_of(load_config(self.meter.parent_dir)), timed.workload, bed.stored)
+        with scratch("ladder") as folder:
+            child = write_model(self.child_dir, bed.name, folder, bed.spec.dtype)
+            with (
+                bed.load(child, timed.workload, cache, f"`{self.meter.child}`") as own,
+                bed.load(file, timed.workload, cache, f"`{rung.name}`") as other,
+            ):
+                of_child, of_file = in_turn([own, other], timed.workload, TURNS)
+        return relative_speed(self.usual[timed.scenario], of_child, of_file)
+
+    def _unit(self, rung: Rung, kind: str, of: str, size: int) -> Unit:
+        """Return a unit that is known by the parent's directory: that of the file's weights is made for its measurement."""
+        return Unit(rung.name, self.meter.parent_dir, kind, of, size)  # type: ignore[arg-type]
+
+    def _keep(self, unit: Unit, found: Found) -> Found:
+        self.store.write(unit, found)
+        return found
+
+    @cached_property
+    def _importance(self) -> Importance | None:
+        return self.meter.importance()
+
+    @cached_property
+    def _parent(self) -> ChildFiles:
+        return from_parent(self.meter.parent_dir)
+
+    @cached_property
+    def _bench(self) -> Bench:
+        return Bench(self.plan, self.meter.parent_dir, Silent())

@@ -21,7 +21,8 @@ from puzzledsl.search.answer import best_meeting_all
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Builder
-from puzzledsl.search.sensitivity.regrets import Pin, pinned, pins_of
+from puzzledsl.search.sensitivity.part import Pin, pins_of
+from puzzledsl.search.sensitivity.regrets import pinned
 from puzzledsl.search.sensitivity.why import why_search
 from puzzledsl.search.tables import Tables, tables_of
 

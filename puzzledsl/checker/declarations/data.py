@@ -179,10 +179,10 @@ def _called(ctx: Context, call: Constructed) -> nodes.MixData | nodes.PlainData:
         named = all(isinstance(product.right, tree.Name) for product in products)
         if products and named and len(products) == len(call.arguments):  # `mix(0.7 * corpus, 0.3 * stories)`
             pairs = (f"{ctx.source(v.right.span)}: {ctx.source(v.left.span)}" for v in products)
-            meant, where = ", ".join(pairs), values[0].span.to(values[-1].span)
-            fixes = [Fix.replace(where, meant)] if "\n" not in ctx.source(where) else []
+            meant, span = ", ".join(pairs), values[0].span.to(values[-1].span)
+            fixes = [Fix.replace(span, meant)] if "\n" not in ctx.source(span) else []
             wanted, help = "a text with its weight behind it", f"write `mix({meant})`"
-            raise ctx.wrong(where, "a part of `mix`", wanted, "a product", help, fixes)
+            raise ctx.wrong(span, "a part of `mix`", wanted, "a product", help, fixes)
         seen: dict[Symbol, Span] = {}
         weighted = ctx.all(_weighted, call.arguments, call.scope, seen)
         shares = _added([(_parts(data.name, data.source), weight) for data, weight in weighted])

@@ -222,8 +222,8 @@ def compared(ctx: Context, comparison: values.Comparison, span: Span) -> values.
         bound = comparison.parent_ratio * sum(parents, Fraction(0))
     assert bound is not None
     _afford(ctx, math.prod(len(axis(space, layer, part)) for part in BOTH), 1, span)
-    terms, choices = tuple(left.terms.items()), tuple(space.choices(part)[layer] for part in BOTH)
-    found = _compared(terms, left.constant, comparison.op, bound, space, layer, choices)
+    terms, here = tuple(left.terms.items()), tuple(space.choices(part)[layer] for part in BOTH)
+    found = _compared(terms, left.constant, comparison.op, bound, space, layer, here)
     (key, coefficient), *more = left.terms.items()
     if comparison.op != "==" or found != values.Boolean(False) or more or key[0] != "fact":
         return found

@@ -127,13 +127,7 @@ class Part:
         self.lower[number] = max(int(self.lower[number]), at_most + 1)
         self.none[number] = at_most >= self.top
 
-    def settle_many(self, effort: Effort) -> None:
-        """Search pins at shared prices, and share cheap answers: first where each pin is searched below its known answer."""
-        steps = (self._together, self._cheapest_with)
-        for step in steps if self.free else steps[::-1]:
-            step(effort)
-
-    def _together(self, effort: Effort) -> None:
+    def together(self, effort: Effort) -> None:
         """Settle many pins: at the problem's prices, then at those of pins still open."""
         problem, bound = self.problem, self.bound
         if (not self.free and is_unfinished(problem.diagram)) or not bound.float_prices.any():
@@ -244,7 +238,7 @@ class Part:
             if not complete.all():  # further away there are more labels
                 break
 
-    def _cheapest_with(self, effort: Effort) -> None:
+    def cheapest_with(self, effort: Effort) -> None:
         """Share for each open pin the best of the answers that are cheapest with it at multiples of the bound's prices."""
         problem, columns = self.problem, self.problem.columns
         diagram = problem.diagram or diagram_of(columns, ())

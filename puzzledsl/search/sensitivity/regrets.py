@@ -119,11 +119,16 @@ class Pinned:
         """Share what the optimum says, settle many pins at once, then solve with one pin after another."""
         for part in self.parts:
             self._near_the_optimum(part)
+        alone = len(self.parts) == 1 and self.parts[0].free  # then few pins are left for cheap answers
+        for part in () if alone else self.parts:
+            part.cheapest_with(self.effort)
+        self._settle(range(len(self.pins)))
         for part in self.parts:
-            if len(self.parts) > 1:
-                below = [_largest_below(part.problem, each.most) for each in self.found]
-                part.most = np.minimum(part.most, below)
-            part.settle_many(self.effort)
+            below = [_largest_below(part.problem, each.most) for each in self.found]
+            part.most = np.minimum(part.most, below)
+            part.together(self.effort)
+            if alone:
+                part.cheapest_with(self.effort)
             self._settle(range(len(self.pins)))
         for number, slice_s in _turns(self.found, self.effort):
             end = Effort.of(min(slice_s, self.effort.left_s)).deadline

@@ -9,13 +9,11 @@ from pathlib import Path
 
 from puzzledsl.base.settings import Call, Setting
 from puzzledsl.families.registry import FAMILIES
-from puzzledsl.ir.judge_nodes import JUDGED
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.search_nodes import REFINES, SOLVERS
-from puzzledsl.ir.stage_nodes import EXPORTS
+from puzzledsl.ir.stage_nodes import EXPORTS, JUDGED
 from puzzledsl.language import words
-from puzzledsl.language.calls import ALTERNATIVES, INITIALISERS, SCORES, SHAPE
-from puzzledsl.language.kinds import KINDS
+from puzzledsl.language.kinds import ALTERNATIVES, INITIALISERS, KINDS, SCORES, SHAPE
 
 PAGE = Path(__file__).parents[1] / "docs" / "language.md"
 Rows = Iterator[tuple[str, ...]]

@@ -8,9 +8,7 @@ JSON is: that takes longer than a check.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields
@@ -234,10 +232,15 @@ class Frozen:
 
     def canonical_json(self) -> str:
         """The one JSON text of this value: sorted keys, an indent of one blank, final newline."""
+        import json
+
         return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
     def digest(self) -> str:
         """SHA-256 of the compact canonical JSON, hexadecimal. Equal content, equal digest."""
+        import hashlib
+        import json
+
         text = json.dumps(
             self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False
         )

@@ -12,16 +12,16 @@ from puzzledsl.base.frozen import record
 from puzzledsl.base.resources import resource
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import MAX_DEPTH, MAX_INEXACT_STEPS, Context, Lower, OutOfSteps
-from puzzledsl.checker.declarations import data, hardware, judge, search, space, stages
+from puzzledsl.checker.declarations import data, hardware, judge, search, stages
 from puzzledsl.checker.declarations.common import check_assert
 from puzzledsl.checker.expressions.evaluate import evaluate
 from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol
 from puzzledsl.checker.lints import warn
 from puzzledsl.checker.names import words
 from puzzledsl.checker.names.names import Loader, Parse, declared
+from puzzledsl.checker.spaces import choices
 from puzzledsl.checker.whole import check_whole
 from puzzledsl.ir import nodes
-from puzzledsl.ir.nodes import RooflineHardware, Shape
 from puzzledsl.ir.references import references
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
@@ -30,12 +30,13 @@ from puzzledsl.syntax.parse import parse
 if TYPE_CHECKING:
     from puzzledsl.checker.reuse import Reuse
 
+Map = Mapping[str, str]
 LOWERINGS: dict[str, Lower] = {
     "parent": data.lower_parent,
     "data": data.lower_data,
     "hardware": hardware.lower_hardware,
     "scenario": hardware.lower_scenario,
-    "space": space.lower_space,
+    "space": choices.lower_space,
     "bld": stages.lower_bld,
     "score": stages.lower_score,
     "judge": judge.lower_judge,
@@ -63,11 +64,7 @@ def check(path: Path, settings: Mapping[str, str] | None = None) -> Checked:
 
 
 def inspect(
-    path: Path,
-    settings: dict[str, str],
-    unsaved: Mapping[str, str] | None = None,
-    parse: Parse = parse,
-    reuse: Reuse | None = None,
+    path: Path, settings: Map, unsaved: Map | None = None, parse: Parse = parse, reuse: Reuse | None = None
 ) -> tuple[Checked, Context | None]:
     """`check`, and all that was found out on the way, mistakes or not; None where the file cannot be read.
 
@@ -86,7 +83,14 @@ def inspect(
         try:
             if reuse is not None:
                 reuse.begin(ctx)
-            _check_all(ctx)
+            words.check_settings(ctx)
+            own = [file for file in loader.files.values() if not file.is_std]
+            for file in own:
+                words.settle_kinds(ctx, file)
+            for file in sorted(own, key=lambda f: f is not root):
+                _check_file(ctx, file)
+            while ctx.pending:  # what these refer to in shipped files
+                ctx.lower(ctx.pending.pop(), object)
         except OutOfSteps:
             pass
         except RecursionError:
@@ -102,18 +106,6 @@ def inspect(
         if program is not None:
             warn(ctx, program)
     return Checked(program, tuple(sink.sorted()), dict(loader.sources)), ctx
-
-
-def _check_all(ctx: Context) -> None:
-    """Evaluate and lower everything of the program's own files, then what these refer to in shipped ones."""
-    words.check_settings(ctx)
-    own = [file for file in ctx.loader.files.values() if not file.is_std]
-    for file in own:
-        words.settle_kinds(ctx, file)
-    for file in sorted(own, key=lambda f: f is not ctx.root):
-        _check_file(ctx, file)
-    while ctx.pending:
-        ctx.lower(ctx.pending.pop(), object)
 
 
 def _check_file(ctx: Context, file: SourceFile) -> None:
@@ -159,21 +151,21 @@ def _program(ctx: Context) -> nodes.Program:
 HARDWARE, PARENTS = "std/hardware.pzl", "std/parents.pzl"
 
 
-def profiles_of(path: Path) -> dict[str, RooflineHardware]:
+def profiles_of(path: Path) -> dict[str, nodes.RooflineHardware]:
     """The roofline profiles that a file declares, by name. Raises DiagnosticError where it has mistakes."""
     checked = check(path, {})
     if checked.program is None:
         raise DiagnosticError(*checked.diagnostics)
     specs = {name: hardware.spec for name, hardware in checked.program.hardware.items()}
-    return {name: spec for name, spec in specs.items() if isinstance(spec, RooflineHardware)}
+    return {name: spec for name, spec in specs.items() if isinstance(spec, nodes.RooflineHardware)}
 
 
-def shipped_profiles() -> dict[str, RooflineHardware]:
+def shipped_profiles() -> dict[str, nodes.RooflineHardware]:
     """The profiles of std/hardware.pzl, by name."""
     return profiles_of(resource("spaces", HARDWARE))
 
 
-def shipped_shapes() -> dict[str, Shape]:
+def shipped_shapes() -> dict[str, nodes.Shape]:
     """The parents of std/parents.pzl, by name."""
     names = [name for name, file in words.shipped_names().items() if file == PARENTS]
     text = f'use "{PARENTS}" ({", ".join(names)})\n' + "".join(f"parent p_{n} = {n}\n" for n in names)

@@ -6,7 +6,7 @@ A program that needs more work than the limits allow is a mistake, which is repo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -21,36 +21,25 @@ from puzzledsl.syntax import tree
 
 MAX_DEPTH = 120
 """Depth of nested evaluations: expressions in calls in `let`s. Each level takes about five Python frames."""
-
 MAX_STEPS = 200_000
 """Evaluation steps of a whole program."""
-
 MAX_INEXACT_STEPS = MAX_STEPS // 2
 """Steps of a program up to which an editor's check may count them inexactly."""
-
 MAX_INSTANCES = 20_000
 """Iterations of one `for`, or elements of one range or comprehension."""
-
 MAX_BITS = 900
 """Bits of a number's numerator or denominator."""
-
 MAX_FORMULA = 10_000
 """Nodes of one logical formula."""
-
 MAX_OPTIONS = 2_000
 """Options of one choice, after choices inside arguments are multiplied out."""
-
 MAX_REQUIREMENTS = 20_000
 MAX_CELLS = 10_000
 """Attention x FFN pairs of one layer, in a table made by an expression."""
-
 CELLS_PER_STEP = 4
 """Cells of such a table that count as one step of evaluation."""
-
 TERMS_PER_STEP = 4
 """Terms of a sum that count as one step of evaluation."""
-
-
 T = TypeVar("T")
 Evaluate = Callable[["Context", tree.Expr, Scope], Value]
 Lower = Callable[["Context", Symbol], object]
@@ -77,7 +66,7 @@ class Context:
     root: SourceFile
     evaluate: Evaluate
     lower_kind: dict[str, Lower]
-    settings: dict[str, str]
+    settings: Mapping[str, str]
     lowered: dict[Symbol, object] = field(default_factory=dict)
     infos: dict[Symbol, SpaceInfo] = field(default_factory=dict)
     scopes: dict[Symbol, Scope] = field(default_factory=dict)
@@ -87,7 +76,7 @@ class Context:
     busy: list[Symbol] = field(default_factory=list)
     parameters: dict[str, str] = field(default_factory=dict)
     too_deep: set[tuple[str, int]] = field(default_factory=set)
-    used: dict[Symbol, None] = field(default_factory=dict)
+    used: dict[Symbol, None] = field(default_factory=dict)  # names that expressions read
     needs: dict[Symbol, None] = field(default_factory=dict)  # declarations whose nodes are read
     unknown: dict[tuple[str, str], list[tuple[Span, Near | None]]] = field(default_factory=dict)
     warnings: list[Diagnostic] = field(default_factory=list)  # reported where there is no mistake
@@ -243,11 +232,7 @@ class Context:
         return self.names[symbol]
 
     def name_all(self) -> None:
-        """Assign names to all declarations, independently of their order.
-
-        A declaration of the main file, or one whose name only one file declares, keeps its name. The others get their
-        file's name as a prefix.
-        """
+        """Assign names in a fixed order: the main file keeps its own; of a name in several files, others get a file's prefix."""
         files = self.loader.files.values()
         own = [symbol for file in files for symbol in file.symbols() if symbol.file is file]
         declared = [symbol for symbol in own if isinstance(symbol.item, tree.Decl)]
@@ -291,7 +276,3 @@ class Context:
         if found is None:
             raise Refused
         return found
-
-    def note_used(self, symbol: Symbol) -> None:
-        """Register that an expression reads a name."""
-        self.used[symbol] = None

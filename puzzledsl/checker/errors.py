@@ -1,7 +1,4 @@
-"""Diagnostics by subject: names and structure (x02xx), types and searches (x03xx), parents and spaces (x04xx), declarations.
-
-Warnings (W…) are legal but probably unintended.
-"""
+"""Diagnostics: names and structure (x02xx), types and searches (x03xx), parents and spaces (x04xx), declarations."""
 
 from __future__ import annotations
 
@@ -96,9 +93,7 @@ class AssertionFails(Diagnostic, code="E0221", template="this assertion does not
     """A false `assert`."""
 
 
-class MistakenKind(
-    Diagnostic, code="E0222", template="`{name}` is declared as {got} but written like {like}"
-):
+class OtherKind(Diagnostic, code="E0222", template="`{name}` is declared as {got} but written like {like}"):
     """A declaration whose kind does not match its content."""
 
 
@@ -216,9 +211,7 @@ class EmptyChoice(Diagnostic, code="E0403", template="{layers} left with no {sub
     """A layer left with no alternative."""
 
 
-class ImpossibleWidth(
-    Diagnostic, code="E0404", template="width {got} is {why} (the parent's is {intermediate})"
-):
+class BadWidth(Diagnostic, code="E0404", template="width {got} is {why} (the parent's is {intermediate})"):
     """An FFN width of zero, or wider than the parent's."""
 
 
@@ -246,9 +239,7 @@ class ImpossibleShape(Diagnostic, code="E0408", template="impossible shape: {why
     """A shape that is impossible for a model."""
 
 
-class ImpossibleHardware(
-    Diagnostic, code="E0409", template="{what} of `{hardware}` must be {condition}, not {got}"
-):
+class BadHardware(Diagnostic, code="E0409", template="{what} of `{hardware}` must be {condition}, not {got}"):
     """A hardware figure that is physically impossible."""
 
 
@@ -397,9 +388,7 @@ class UnusedName(Diagnostic, code="W0201", template="{kind} `{name}` is never us
     help_template = "use it, remove it, or call it `_{name}`"
 
 
-class UnusedImport(
-    Diagnostic, code="W0202", template="`{name}` of `{path}` is never used", help="leave it out"
-):
+class UnusedUse(Diagnostic, code="W0202", template="`{name}` of `{path}` is never used", help="leave it out"):
     """A name that is imported by `use` and never used."""
 
 

@@ -17,7 +17,7 @@ from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.frozen import Frozen, record
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions import values
-from puzzledsl.checker.expressions.values import SpaceInfo
+from puzzledsl.checker.expressions.values import Scope, SpaceInfo, Symbol, Value
 from puzzledsl.checker.names.words import value_of
 from puzzledsl.ir.base import Where
 from puzzledsl.syntax import tree
@@ -41,7 +41,7 @@ class _Record:
     meanings: dict[str, object]
     needs: tuple[tuple[_Place, _Node], ...]
     node: _Node
-    names: dict[str, values.Value] | None
+    names: dict[str, Value] | None
     used: tuple[_Place, ...]
     warnings: tuple[Diagnostic, ...]
     pending: tuple[_Place, ...]
@@ -54,7 +54,7 @@ class Reuse:
     def __init__(self) -> None:
         self._records: dict[str, _Record] = {}
         self._around: tuple[Sequence[object], ...] = ()  # what all records depend on
-        self._nodes: dict[values.Symbol, _Node] = {}  # of this check, with the places of their records
+        self._nodes: dict[Symbol, _Node] = {}  # of this check, with the places of their records
         self._inner: set[int] = set()  # warnings of declarations that were lowered within others
         self._results: dict[tuple[object, int], tuple[tuple[object, ...], Any]] = {}
         self._old_results = self._results
@@ -82,40 +82,47 @@ class Reuse:
         found: T = known[1]
         return found
 
-    def lower(self, ctx: Context, symbol: values.Symbol, anew: Callable[[], object]) -> object:
+    def lower(self, ctx: Context, symbol: Symbol, anew: Callable[[], object]) -> object:
         """Return the node of a declaration: an earlier check's where nothing has changed, else `anew()`."""
-        if (
-            symbol.kind not in REUSED
-            or symbol.file is not ctx.root
-            or _symbol(ctx, _place(symbol)) is not symbol
-        ):
+        is_own = symbol.file is ctx.root and _symbol(ctx, _place(symbol)) is symbol
+        if symbol.kind not in REUSED or not is_own:
             return anew()
         known = self._records.get(symbol.name)
         if known is not None and self._still_holds(ctx, symbol, known):
-            return self._replay(ctx, symbol, known)
+            for other in _symbols(ctx, known.used):
+                ctx.used[other] = None
+                if isinstance(other.item, tree.Param):
+                    value_of(ctx, other)
+            (node, info), by = known.node, symbol.span.line - known.line
+            self._nodes[symbol] = known.node
+            if info is not None:
+                roundings = [*_moved(tuple(info.roundings), by, ctx.root.shown)]
+                ctx.infos[symbol] = replace(info, roundings=roundings)
+            if known.names is not None:
+                ctx.scopes[symbol] = Scope(symbol.file).inner(dict(known.names))
+            ctx.warnings += known.warnings
+            ctx.pending += _symbols(ctx, known.pending)
+            ctx.steps += known.steps
+            return _moved(node, by, ctx.root.shown)
         outer, ctx.needs, ctx.used = (ctx.needs, ctx.used), {}, {}
         sink, warnings, before = ctx.sink, ctx.warnings, (len(ctx.warnings), len(ctx.pending), ctx.steps)
         mistakes = _mistakes(ctx)
         try:
-            node = anew()
+            made = anew()
             is_tried = sink is not ctx.sink or warnings is not ctx.warnings
-            if node is not None and not ctx.root.lost_names and not is_tried and mistakes == _mistakes(ctx):
-                self._record(ctx, symbol, node, *before)
+            if made is not None and not ctx.root.lost_names and not is_tried and mistakes == _mistakes(ctx):
+                self._record(ctx, symbol, made, before)
         finally:
             self._inner.update(map(id, ctx.warnings[before[0] :]))
             ctx.needs, ctx.used = outer[0] | ctx.needs, outer[1] | ctx.used
-        return node
+        return made
 
-    def _record(
-        self, ctx: Context, symbol: values.Symbol, node: object, warned: int, queued: int, steps: int
-    ) -> None:
+    def _record(self, ctx: Context, symbol: Symbol, node: object, before: tuple[int, int, int]) -> None:
+        warned, queued, steps = before
         names = dict(ctx.scopes[symbol].names) if symbol in ctx.scopes else None
         is_lost = values.POISON in (s.value for s in ctx.used)
-        if (
-            is_lost
-            or any(ctx.lowered.get(s) is None for s in ctx.needs)
-            or any(map(_names_symbols, (names or {}).values()))
-        ):
+        is_lost |= any(ctx.lowered.get(s) is None for s in ctx.needs)
+        if is_lost or any(map(_names_symbols, (names or {}).values())):
             return
         self._records[symbol.name] = _Record(
             line=symbol.span.line,
@@ -129,10 +136,10 @@ class Reuse:
             steps=ctx.steps - steps,
         )
 
-    def _node(self, ctx: Context, symbol: values.Symbol) -> _Node:
+    def _node(self, ctx: Context, symbol: Symbol) -> _Node:
         return self._nodes.get(symbol) or (ctx.lowered[symbol], ctx.infos.get(symbol))
 
-    def _still_holds(self, ctx: Context, symbol: values.Symbol, known: _Record) -> bool:
+    def _still_holds(self, ctx: Context, symbol: Symbol, known: _Record) -> bool:
         """Return True if a declaration reads what it read before. Lowers what it needs."""
         if known.warnings and known.line != symbol.span.line:
             return False
@@ -148,23 +155,6 @@ class Reuse:
             if _facts(info) != _facts(before[1]):
                 return False
         return True
-
-    def _replay(self, ctx: Context, symbol: values.Symbol, known: _Record) -> object:
-        """Do to the context what lowering a declaration does, and return its node."""
-        for other in _symbols(ctx, known.used):
-            ctx.note_used(other)
-            if isinstance(other.item, tree.Param):
-                value_of(ctx, other)
-        (node, info), by = known.node, symbol.span.line - known.line
-        self._nodes[symbol] = known.node
-        if info is not None:
-            ctx.infos[symbol] = replace(info, roundings=[*_moved(tuple(info.roundings), by, ctx.root.shown)])
-        if known.names is not None:
-            ctx.scopes[symbol] = values.Scope(symbol.file).inner(dict(known.names))
-        ctx.warnings += known.warnings
-        ctx.pending += _symbols(ctx, known.pending)
-        ctx.steps += known.steps
-        return _moved(node, by, ctx.root.shown)
 
 
 def _facts(info: SpaceInfo | None) -> list[object] | None:
@@ -189,21 +179,21 @@ def _moved(value: Any, by: int, file: str) -> Any:
     return value.model_copy(update={name: _moved(part, by, file) for name, part in value})
 
 
-def _meanings(of: values.Symbol) -> dict[str, object]:
+def _meanings(of: Symbol) -> dict[str, object]:
     """Return the meaning of every name in a declaration, and in those that it reads as text."""
     found, queue = dict[str, object](), [of.name]
     for name in queue:
         if name not in found:
             found[name], known = _meaning(name, of), of.file.names.get(name)
-            if isinstance(known, values.Symbol) and _is_text(known, of):
+            if isinstance(known, Symbol) and _is_text(known, of):
                 queue += [node.text for node in tree.walk(known.item) if isinstance(node, tree.Name)]
     return found
 
 
-def _meaning(name: str, of: values.Symbol) -> object:
+def _meaning(name: str, of: Symbol) -> object:
     """Return what a name in the declaration `of` means, to be compared with what it means later."""
     symbol = of.file.names.get(name)
-    if not isinstance(symbol, values.Symbol):
+    if not isinstance(symbol, Symbol):
         return symbol
     if not _is_text(symbol, of):
         return symbol.kind, symbol.file is of.file or id(symbol.item)
@@ -214,27 +204,27 @@ def _meaning(name: str, of: values.Symbol) -> object:
     return symbol.kind, of.file.source(span), doc, span.column, span.line - of.item.span.line
 
 
-def _is_text(symbol: values.Symbol, of: values.Symbol) -> bool:
+def _is_text(symbol: Symbol, of: Symbol) -> bool:
     """Return True if the declaration `of` reads another one's text; False if it reads the node alone."""
     return symbol.file is of.file and symbol.kind in (*READ_AS_TEXT, of.kind)
 
 
-def _place(symbol: values.Symbol) -> _Place:
+def _place(symbol: Symbol) -> _Place:
     return symbol.file.file, symbol.name
 
 
-def _symbol(ctx: Context, place: _Place) -> values.Symbol | None:
+def _symbol(ctx: Context, place: _Place) -> Symbol | None:
     """Return the declaration at a place; None if there is none."""
     file = ctx.file_named(place[0])
     found = None if file is None else file.names.get(place[1])
-    return found if isinstance(found, values.Symbol) else None
+    return found if isinstance(found, Symbol) else None
 
 
-def _symbols(ctx: Context, places: Iterable[_Place]) -> list[values.Symbol]:
+def _symbols(ctx: Context, places: Iterable[_Place]) -> list[Symbol]:
     return [found for place in places if (found := _symbol(ctx, place)) is not None]
 
 
-def _names_symbols(value: values.Value) -> bool:
+def _names_symbols(value: Value) -> bool:
     """Return True for a value that refers to declarations of the check that made it."""
     if isinstance(value, values.Options):
         return any(_names_symbols(option.value) for option in value.options)

@@ -44,35 +44,24 @@ def check_whole(ctx: Context, program: nodes.Program) -> None:
         search = program.searches[frontier.search]
         if frontier.children and not search.refine:
             _check_refine(ctx, program, search, ctx.span_of(frontier.where))
-    for check in (
-        check_judges,
-        check_built,
-        check_ends,
-        check_exports,
-        check_engines,
-        check_tokenizers,
-        check_pieces,
-        check_writers,
-    ):
+    for check in (_judges, _built, _ends, _exports, _engines, _tokenizers, _pieces, _writers):
         check(ctx, program)
 
 
-def check_judges(ctx: Context, program: nodes.Program) -> None:
+def _judges(ctx: Context, program: nodes.Program) -> None:
     """Report judges of the files that something else reads: a child is chosen by other documents than it is reported on."""
     readers = references.readers_of(program) if program.judges else {}
     for judge in program.judges.values():
         data = program.data[judge.data]
         met = [name for name in readers if references.overlap(program.data[name], data)]
         found = [("documents", reader) for reader in dict.fromkeys(r for name in met for r in readers[name])]
-        asked = [
-            ("questions", f"eval `{e.name}`") for e in program.evals.values() if {*e.tasks} & {*judge.tasks}
-        ]
-        for what, reader in (found or asked)[:1]:
+        same = (e.name for e in program.evals.values() if {*e.tasks} & {*judge.tasks})
+        for what, reader in (found or [("questions", f"eval `{name}`") for name in same])[:1]:
             said: Args = {"judge": judge.name, "what": what, "reader": reader, "found": ""}
             ctx.report(stage_errors.JudgedOnWhatIsRead(ctx.span_of(judge.where), **said))
 
 
-def check_built(ctx: Context, program: nodes.Program) -> None:
+def _built(ctx: Context, program: nodes.Program) -> None:
     """Report declarations that need the child of a search that builds none."""
     if all(search.realise for search in program.searches.values()):
         return
@@ -86,7 +75,7 @@ def check_built(ctx: Context, program: nodes.Program) -> None:
                     ctx.report(errors.NotBuilt(ctx.span_of(declaration.where), **said))
 
 
-def check_ends(ctx: Context, program: nodes.Program) -> None:
+def _ends(ctx: Context, program: nodes.Program) -> None:
     """Report what does not take the ends of a model in another type: costs that are not a profile's, and later stages."""
     for space in program.spaces.values():
         if space.ends is None:
@@ -94,11 +83,8 @@ def check_ends(ctx: Context, program: nodes.Program) -> None:
         ends = " and ".join(site for site, choice in space.ends if any(not end.is_parent for end in choice))
         for where, what, why, help in _without_ends(program, space):
             said: Args = {"what": what, "ends": ends, "space": space.name, "why": why}
-            ctx.report(
-                stage_errors.EndsNotTaken(
-                    ctx.span_of(where), help=f"{help}, or leave {ends} out of the space", **said
-                )
-            )
+            said["help"] = f"{help}, or leave {ends} out of the space"
+            ctx.report(stage_errors.EndsNotTaken(ctx.span_of(where), **said))
 
 
 def _without_ends(program: nodes.Program, space: nodes.Space) -> Iterator[tuple[nodes.Where, str, str, str]]:
@@ -180,7 +166,7 @@ def _alternatives(space: nodes.Space) -> Iterator[Alternative]:
     return (each for layer in space.layers for each in (*layer.attention, *layer.ffn))
 
 
-def check_pieces(ctx: Context, program: nodes.Program) -> None:
+def _pieces(ctx: Context, program: nodes.Program) -> None:
     """Report alternatives that no piece can be made of, and scores of pieces that no bld makes."""
     for bld in program.blds.values():
         of_packages = {
@@ -207,7 +193,7 @@ def check_pieces(ctx: Context, program: nodes.Program) -> None:
                 ctx.report(stage_errors.NoPieceForAlternative(span, **said))
 
 
-def check_tokenizers(ctx: Context, program: nodes.Program) -> None:
+def _tokenizers(ctx: Context, program: nodes.Program) -> None:
     """Report exports to GGUF of children whose tokenizer, if it is there, such a file cannot hold."""
     folders = {file.shown: file.path.parent for file in ctx.loader.files.values()}
     for export in program.exports.values():
@@ -219,7 +205,7 @@ def check_tokenizers(ctx: Context, program: nodes.Program) -> None:
                 ctx.report(stage_errors.UnknownTokenizer(span, path=path, reason=reason))
 
 
-def check_writers(ctx: Context, program: nodes.Program) -> None:
+def _writers(ctx: Context, program: nodes.Program) -> None:
     """Report declarations that read the text of another parent, which is written in that one's tokens."""
     for kind in ("bld", "score", "search", "uptrain", "eval"):
         for name, declaration in getattr(program, KINDS[kind].plural).items():
@@ -243,12 +229,11 @@ FORMATS = {runtime: name for name, call in EXPORTS.items() for runtime in call.a
 BYTES_PER_PARAM = {"fp64": 8, "fp32": 4, "f32": 4, "tf32": 4, "fp8": 1, "int8": 1, "q8_0": 1.0625} | {
     recipe.name: recipe.bits / 8 for recipe in RECIPES.values()
 }
-
 SMALL_ROUNDING_BITS = 8
 """Bits of a weight from which on the rounding of whole files changes little: `q8_0` of SmolLM2-135M has a KL of 0.004."""
 
 
-def check_exports(ctx: Context, program: nodes.Program) -> None:
+def _exports(ctx: Context, program: nodes.Program) -> None:
     """Report what an export's space allows and its runtime lacks: a warning where it is rewritten, else an error."""
     for export in program.exports.values():
         space = program.spaces[references.space_of(program, export)]
@@ -290,8 +275,14 @@ class _ExportCheck:
         """Report what the runtime lacks."""
         ctx, export, parent, space = self.ctx, self.export, self.parent, self.space
         runtime, where = RUNTIMES[export.runtime], ctx.span_of(export.runtime_where)
-        if export.dtype is not None and export.dtype in RECIPES:
-            self._report_recipe(export.dtype)
+        types = dict.fromkeys(each.dtype for each in _alternatives(space) if each.dtype is not None)
+        if types and export.dtype in RECIPES:  # which chooses the type of every matrix
+            span = self.call or ctx.span_of(export.where)
+            call, count = re.subn(rf"dtype ?: ?{export.dtype}\b", "dtype: f16", self.written)
+            fixes = [Fix.replace(span, call, safe=False)] if count == 1 else []
+            named: Args = {"recipe": export.dtype, "types": listed([f"`{name}`" for name in types], "and")}
+            beside = [self._label("what")]
+            ctx.report(stage_errors.RecipeOfQuantised(span, secondary=beside, fixes=fixes, **named))
         choices = [(layer.attention, layer.ffn) for layer in space.layers]
         found = fit(runtime, parent.shape, choices, parent.computation)
         absent = [answer.reason for _, answer in found.model if isinstance(answer, Absent)]
@@ -323,29 +314,10 @@ class _ExportCheck:
                 verb, joined = ("replace", "in") if lack.kept else ("drop", "from")
                 drop = f"{verb} `{lack.alternative.name}` {joined} {those}"
                 rewritten.append(_Rewritten(what, layers, support.into, cost, drop))
-        if rewritten and not export.lower:
-            self._report_lowered(where, label, rewritten)
-
-    def _label(self, what: str) -> Label:
-        return Label(self.ctx.span_of(self.space.where), f"{what} `{self.export.of}` may choose")
-
-    def _report_recipe(self, recipe: str) -> None:
-        """Report storage types of sub-blocks beside a recipe that chooses every matrix's."""
-        types = dict.fromkeys(each.dtype for each in _alternatives(self.space) if each.dtype is not None)
-        if not types:
+        if not rewritten or export.lower:
             return
-        span = self.call or self.ctx.span_of(self.export.where)
-        call, count = re.subn(rf"dtype ?: ?{recipe}\b", "dtype: f16", self.written)
-        fixes = [Fix.replace(span, call, safe=False)] if count == 1 else []
-        said: Args = {"recipe": recipe, "types": listed([f"`{name}`" for name in types], "and")}
-        self.ctx.report(
-            stage_errors.RecipeOfQuantised(span, secondary=[self._label("what")], fixes=fixes, **said)
-        )
-
-    def _report_lowered(self, where: Span, label: Label, rewritten: list[_Rewritten]) -> None:
-        """Report all that an export rewrites in one diagnostic."""
         call, fixes = "lower: true", []
-        if self.export.lower is None and self.call is not None and self.written.endswith(")"):
+        if export.lower is None and self.call is not None and self.written.endswith(")"):
             call = f"{self.written[:-1].rstrip().removesuffix(',')}, lower: true)"
             fixes = [Fix.replace(self.call, call, safe=False)]
         first, notes = rewritten[0], []
@@ -355,9 +327,12 @@ class _ExportCheck:
             what = listed([each.what for each in rewritten], "and")
             notes = [f"{e.what}, {e.layers}: becomes {e.into}, {e.cost}; or {e.drop}" for e in rewritten]
             help, allow = "", f"write `{call}` to allow all of it"
-        kind = errors.IsLowered if self.export.lower is None else errors.LoweringRefused
-        said: Args = {"runtime": RUNTIMES[self.export.runtime].title, "what": what, "notes": notes}
-        self.ctx.report(kind(where, secondary=[label], fixes=fixes, help=f"{help}{allow}", **said))
+        kind = errors.IsLowered if export.lower is None else errors.LoweringRefused
+        said = {"runtime": runtime.title, "what": what, "notes": notes}
+        ctx.report(kind(where, secondary=[label], fixes=fixes, help=f"{help}{allow}", **said))
+
+    def _label(self, what: str) -> Label:
+        return Label(self.ctx.span_of(self.space.where), f"{what} `{self.export.of}` may choose")
 
     def _cost(self, architecture: Architecture, answer: Lowered, lack: Lack | None = None) -> str:
         """Describe the overhead of one lowered sub-block: `+12MiB and +0.4 % weights to read a token, a layer`."""
@@ -387,7 +362,7 @@ class _ExportCheck:
         return drop
 
 
-def check_engines(ctx: Context, program: nodes.Program) -> None:
+def _engines(ctx: Context, program: nodes.Program) -> None:
     """Report searched spaces with alternatives that the engine of one of the search's scenarios lacks or rounds."""
     searched: dict[tuple[str, str], nodes.Where] = {}
     readers: list[references.OfASpace] = [*program.searches.values(), *program.frontiers.values()]
@@ -405,9 +380,7 @@ def check_engines(ctx: Context, program: nodes.Program) -> None:
             what, dtype = rounded
             ctx.report(errors.FullIsRounded(span, secondary=beside, what=what, dtype=dtype, **said))
         if any((fitted := fit_in(program, space, engine)).absent):
-            words = (
-                (f"`{k.alternative.name}` in {layers_in_words(list(k.layers))}", k) for k in fitted.lacks
-            )
+            words = ((f"`{k.alternative.name}` in {layers_in_words([*k.layers])}", k) for k in fitted.lacks)
             absent = (*fitted.model, *((what, lack.support) for what, lack in words))
             what, reason = next((what, s.reason) for what, s in absent if isinstance(s, Absent))
             help = "measure in another engine: `measured(engine: torch)` runs everything"

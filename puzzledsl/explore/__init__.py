@@ -3,7 +3,7 @@
     statements                    the `require` statements of a search, and the numbers in them that a slider moves
     sheet, desk                   one search kept warm with its edits of the text, and the file behind it
     views                         answers as HTML, drawn by the report's own strips and plots
-    guard, application, serving   the server: token, Host and Origin, routes, uvicorn
+    application, serving          the server: token, Host and Origin, routes, uvicorn
 
 The answers come from the Python API (`Program.variations`). Nothing is written but by `save`.
 """

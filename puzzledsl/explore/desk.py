@@ -150,10 +150,7 @@ class Desk:
             raise Stale
 
     def save(self, sheet: Sheet, question: Question) -> None:
-        """Write the file with a question in it: to a temporary name, then renamed.
-
-        Raises FileChanged, BadQuestion, CannotWrite.
-        """
+        """Write the file with a question in it, atomically. Raises FileChanged, BadQuestion, CannotWrite."""
         with self._lock:
             self._check_disk()
             if sheet.source is not self.source:

@@ -13,7 +13,6 @@ from pathlib import Path
 from puzzledsl.base.diagnostics import Diagnostic, DiagnosticError
 from puzzledsl.base.files import scratch
 from puzzledsl.explore.desk import Desk
-from puzzledsl.explore.guard import Guard
 from puzzledsl.explore.sheet import Question
 
 LIBRARIES = {"starlette": "Starlette", "uvicorn": "uvicorn"}
@@ -53,17 +52,14 @@ def serve(
     started: Callable[[str], None],
     browser: bool,
 ) -> None:
-    """Load a program and serve its page. `started` is called with the address. Returns after Ctrl-C.
-
-    Raises DiagnosticError for a mistake in the program, a missing table or library, or a port that is taken.
-    """
+    """Serve a program's page until Ctrl-C; `started` is called with the address. Raises DiagnosticError for a mistake."""
     check_libraries()
     desk = Desk(file, build, params)
     name = desk.chosen(search)
     desk.sheet(name).answer(Question(), FIRST_S)  # loads the solver before anybody waits for it
     import uvicorn
 
-    from puzzledsl.explore.application import application
+    from puzzledsl.explore.application import Guard, application
 
     with _listen(port) as listening, scratch("explore") as folder:
         guard = Guard.new(listening.getsockname()[1])

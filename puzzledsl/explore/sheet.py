@@ -22,18 +22,10 @@ from puzzledsl.alternatives.precision import FULL
 from puzzledsl.alternatives.shape import Shape
 from puzzledsl.base.diagnostics import DiagnosticError, Edit, Fix, Span
 from puzzledsl.base.fixes import apply
-from puzzledsl.explore.statements import (
-    BadQuestion,
-    Bound,
-    Source,
-    Statement,
-    amount_of,
-    statements_of,
-    unit_of,
-)
+from puzzledsl.explore.statements import BadQuestion, Bound, Source, Statement, statements_of
 from puzzledsl.ir import nodes
 from puzzledsl.ir.nodes import LinearRequirement, LogicRequirement, Requirement
-from puzzledsl.language.calls import PRECISION
+from puzzledsl.language.kinds import PRECISION
 from puzzledsl.syntax.format import format_source
 
 if TYPE_CHECKING:
@@ -155,10 +147,7 @@ class Sheet:
         return (*kept, *map(self._choice, question.choices))
 
     def stated(self, question: Question) -> dict[int, list[Requirement]]:
-        """Check the text with a question's bounds. Return the requirements of every statement, also of those left out.
-
-        A statement may say nothing any more, and then has none. Raises BadQuestion.
-        """
+        """Return the requirements of every statement with a question's bounds, also of those off. Raises BadQuestion."""
         self._check(question)
         edits = tuple(Edit(self.bounds[number].span, bound) for number, bound in question.bounds.items())
         text = apply(self.source.file.text, [Fix("", edits)])
@@ -180,10 +169,7 @@ class Sheet:
         if not question.bounds.keys() <= self.bounds.keys() or not question.off <= numbers:
             raise BadQuestion("the file has changed since: load the page again")
         for number, text in question.bounds.items():
-            unit = self.bounds[number].unit
-            if unit_of(text) != unit:
-                raise BadQuestion(f"`{text}` is not a number of {unit.strip() or 'no unit'}")
-            amount_of(text)
+            self.bounds[number].check(text)
         for choice in question.choices:
             if not 0 <= choice.layer < len(self.space.layers):
                 raise BadQuestion("there is no such layer")
@@ -202,9 +188,7 @@ class Sheet:
         return Source(opened.found.root, opened.found.compared), found.requirements
 
     def _choice(self, choice: Choice) -> LogicRequirement:
-        chosen: nodes.Logic = nodes.Is(
-            layer=choice.layer, sub_block=choice.sub_block, alternatives=choice.names
-        )
+        chosen = nodes.Is(layer=choice.layer, sub_block=choice.sub_block, alternatives=choice.names)
         at, line = self.search.where, self.search.where.end_line
         text = self.condition(choice)
         place = nodes.Where(file=at.file, line=line, column=1, end_line=line, end_column=1, text=text)
@@ -327,10 +311,7 @@ def _added(source: Source, search: str, choices: Sequence[str]) -> Iterator[Edit
 
 
 def pattern_of(alternative: Alternative, others: tuple[Alternative, ...], shape: Shape) -> str | None:
-    """Return the shortest pattern that matches one alternative of a layer and none of the others; None if there is none.
-
-    `noop`, `mlp(width: 7168)`.
-    """
+    """Return the shortest pattern, `mlp(width: 7168)`, of one alternative of a layer and none of the others; None without."""
     word = alternative.kind
     fields = [f for f in alternative.fields() if alternative.figure(f, shape) is not None]
     if any(other.dtype != alternative.dtype for other in others):
@@ -342,9 +323,7 @@ def pattern_of(alternative: Alternative, others: tuple[Alternative, ...], shape:
             alike = [a for a in named if all(_value(a, field, shape) == own[field] for field in chosen)]
             if alike == [alternative]:
                 uncapped = {f for f in chosen if f == "window" and own[f] == UNCAPPED}
-                inside = ", ".join(
-                    f"{field}: {FULL if field in uncapped else own[field]}" for field in chosen
-                )
+                inside = ", ".join(f"{f}: {FULL if f in uncapped else own[f]}" for f in chosen)
                 return f"{word}({inside})" if inside else word
     return None
 

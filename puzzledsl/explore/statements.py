@@ -88,11 +88,7 @@ def statements_of(search: Search, source: Source, extent: Extent) -> list[Statem
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """One number that a slider moves.
-
-    `requirements`: places in the search of those that it alone bounds. `text`: as the file has it, or its value where the file
-    has an expression. `extent`: the numbers that the space reaches.
-    """
+    """One number that a slider moves. `requirements`: those that it alone bounds; `extent`: what the space reaches."""
 
     number: int
     span: Span
@@ -102,6 +98,12 @@ class Bound:
     requirements: tuple[int, ...]
     grid: Grid
     extent: tuple[Fraction, Fraction] | None
+
+    def check(self, text: str) -> None:
+        """Raise BadQuestion for a text that is no number of its unit."""
+        if unit_of(text) != self.unit:
+            raise BadQuestion(f"`{text}` is not a number of {self.unit.strip() or 'no unit'}")
+        amount_of(text)
 
 
 def unit_of(text: str) -> str:
@@ -218,7 +220,9 @@ def grid_of(value: Fraction, low: Fraction, high: Fraction, *, whole: bool) -> G
         near, far = sorted((value / AROUND, value * AROUND)) if value else (low, high)
         ends = min(max(low, near), value), max(min(high, far), value)
         ends = low if ends[0] > high else ends[0], high if ends[1] < low else ends[1]
-    step = _round_step((ends[1] - ends[0]) / POSITIONS or Fraction(abs(value) or 1, 100))
+    raw = (ends[1] - ends[0]) / POSITIONS or Fraction(abs(value) or 1, 100)
+    power = Fraction(10) ** math.floor(math.log10(float(raw)))
+    step = next(power * m for m in (1, 2, 5, 10) if raw <= power * m)
     if whole:
         step = Fraction(max(1, math.ceil(step)))
     first, last = math.floor(ends[0] / step), math.ceil(ends[1] / step)
@@ -226,9 +230,3 @@ def grid_of(value: Fraction, low: Fraction, high: Fraction, *, whole: bool) -> G
         first = max(first, 0)
     decimals = next(n for n in count() if (step * 10**n).denominator == 1)
     return Grid(first, max(last - first, 1), step, decimals)
-
-
-def _round_step(raw: Fraction) -> Fraction:
-    """Return the least of 1, 2 and 5 times a power of ten that is not below `raw`."""
-    power = Fraction(10) ** math.floor(math.log10(float(raw)))
-    return next(power * m for m in (1, 2, 5, 10) if raw <= power * m)

@@ -39,9 +39,6 @@ def filled(template: str, **values: Any) -> str:
     return environment(TEMPLATES).get_template(template).render(**values)
 
 
-# ---------------------------------------------------------------- an answer
-
-
 def answer_view(sheet: Sheet, question: Question, answer: Answer, ms: float) -> dict[str, Any]:
     """The proof, the strip and the state of every statement."""
     subject, strip = answer.subject, strip_of(answer.subject)
@@ -91,9 +88,8 @@ def conflict_view(sheet: Sheet, question: Question, answer: Answer) -> dict[str,
     """Requirements that exclude each other, by statement or choice on the page, and the bounds that would do."""
     result, places = answer.result, requirements_by_place(answer.subject.search)
     stated = sheet.stated(question)
-    owners: dict[object, dict[str, int]] = {
-        sheet.condition(choice): {"choice": i} for i, choice in enumerate(question.choices)
-    }
+    owners: dict[object, dict[str, int]] = {}
+    owners |= {sheet.condition(c): {"choice": i} for i, c in enumerate(question.choices)}
     for number, own in stated.items():
         owners |= {(r.where.text, r.where.line): {"statement": number} for r in own}
 
@@ -112,9 +108,6 @@ def conflict_view(sheet: Sheet, question: Question, answer: Answer) -> dict[str,
         meant = of_unit[0] if len(of_unit) == 1 else None  # the bound it is for, if it is clear which
         fixes.append({**found, "bound": bound, "number": meant})
     return {"items": items, "advice": answer.advice, "fixes": fixes}
-
-
-# ---------------------------------------------------------------- two answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +138,7 @@ def comparison_view(kept: Answer, now: Answer) -> dict[str, Any]:
     """Both strips, the layers that differ, and the metrics side by side."""
     pairs = list(zip(kept.layers, now.layers, strict=False))
     changed = [i for i, (a, b) in enumerate(pairs) if a != b]
-    both = [
-        (i, label, *(getattr(each, part) for each in pairs[i])) for i in changed for part, label in LABELS
-    ]
+    both = [(i, label, *(getattr(c, part) for c in pairs[i])) for i in changed for part, label in LABELS]
     html = filled(
         "comparison.html.j2",
         strip=strip_of(kept.subject),
@@ -157,9 +148,6 @@ def comparison_view(kept: Answer, now: Answer) -> dict[str, Any]:
         names=[KEPT, NOW],
     )
     return {"html": html, "changed": changed}
-
-
-# ---------------------------------------------------------------- one layer
 
 
 def is_exact(regrets: Regrets) -> bool:
@@ -197,9 +185,6 @@ def _options(
     return [options[regret.alternative] for regret in by_regret(mine)]
 
 
-# ---------------------------------------------------------------- a frontier
-
-
 def frontier_view(
     sheet: Sheet,
     bound: Bound,
@@ -219,9 +204,6 @@ def frontier_view(
         goal = describe(sheet.search.objective)
         curve = curve_of("", axis, goal, points, others, main=NOW, infeasible=infeasible, unit="")
     return filled("frontier.html.j2", c=curve, proven=proven, infeasible=infeasible)
-
-
-# ---------------------------------------------------------------- the page
 
 
 def lever(statement: Statement, bound: Bound) -> dict[str, Any]:

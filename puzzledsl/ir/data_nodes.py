@@ -20,9 +20,7 @@ class HfSource(Frozen):
     """A checkpoint of the Hugging Face hub, or a directory."""
 
     kind: Literal["hf"] = "hf"
-    id: str = setting(
-        "The id on the hub, or a directory (relative to this file).", positional=True, write=_HF
-    )
+    id: str = setting("The id on the hub, or a directory relative to this file.", positional=True, write=_HF)
     revision: str | None = setting(_REVISION, default=None)
 
 
@@ -40,9 +38,7 @@ class Parent(Declaration):
     computation: Computation = left_out(USUAL)
 
 
-_PART = (
-    "A part of the documents, by the digest of their content: `0%..95%` to train, `95%..100%` to hold out."
-)
+_PART = "Part of the documents, by their digests: `0%..95%` to train, `95%..100%` to hold out."
 
 
 class Picked(Frozen):
@@ -52,6 +48,7 @@ class Picked(Frozen):
     documents are in the same part. `duplicates`: None stands for "keep" of text files and for "drop" of all other sources.
     """
 
+    example: ClassVar[str] = '("…")'
     part: tuple[Exact, Exact] | None = setting(_PART, default=None, shown="`0%..100%`", left_out=True)
     take: int | None = setting(
         "The first so many tokens alone: `10M`.", default=None, at_least=1, shown="all", left_out=True
@@ -90,7 +87,6 @@ class Rows(Picked):
 class TextData(Picked):
     """Text files; blank lines separate documents."""
 
-    example: ClassVar[str] = '("…")'
     kind: Literal["text"] = "text"
     paths: tuple[str, ...] = _PATHS
 
@@ -98,7 +94,6 @@ class TextData(Picked):
 class JsonlData(Rows):
     """JSON lines: one document or conversation a line."""
 
-    example: ClassVar[str] = '("…")'
     kind: Literal["jsonl"] = "jsonl"
     paths: tuple[str, ...] = _PATHS
     column: str = _COLUMN
@@ -107,7 +102,6 @@ class JsonlData(Rows):
 class ParquetData(Rows):
     """Parquet files: one document or conversation a row."""
 
-    example: ClassVar[str] = '("…")'
     kind: Literal["parquet"] = "parquet"
     paths: tuple[str, ...] = _PATHS
     column: str = _COLUMN
@@ -116,7 +110,6 @@ class ParquetData(Rows):
 class HfData(Rows):
     """A data set of the Hugging Face hub, streamed; or a local directory of the same form."""
 
-    example: ClassVar[str] = '("…")'
     kind: Literal["hf"] = "hf"
     id: str = setting("Its id, or a directory relative to this file.", positional=True)
     split: str = setting("The part that is read.", default="train", bare=True)
@@ -132,10 +125,7 @@ class SampledData(Picked):
     parent: str = setting("The parent that writes.", kinds=("parent",), positional=True, write=_SAMPLED)
     tokens: int = setting("Tokens of all documents.", at_least=1, write=_SAMPLED)
     temperature: float = setting(
-        "Logits are divided by it: 1 is the parent's own distribution.",
-        default=1.0,
-        at_least=Fraction(1, 100),
-        at_most=100,
+        "Logits are divided by it; 1 changes nothing.", default=1.0, at_least=Fraction(1, 100), at_most=100
     )
     prompts: str | None = setting(
         'A file of prompts, `"p.jsonl"` or `"p.txt"`, that documents go on from in turn.',
@@ -164,7 +154,6 @@ class SampledData(Picked):
 class TaskData(Picked):
     """Questions of multiple-choice tasks, each with its right answer."""
 
-    example: ClassVar[str] = '("…")'
     kind: Literal["tasks"] = "tasks"
     paths: tuple[str, ...] = setting(
         "Task files as `eval` takes them, relative to this file.", word="path", positional=True
@@ -196,7 +185,4 @@ class MixData(Frozen):
 class Data(Declaration):
     """Text to train or score on."""
 
-    source: Annotated[
-        TextData | JsonlData | ParquetData | HfData | SampledData | TaskData | MixData,
-        BY_KIND,
-    ]
+    source: Annotated[TextData | JsonlData | ParquetData | HfData | SampledData | TaskData | MixData, BY_KIND]

@@ -35,9 +35,7 @@ _NO_BIAS = Absent(reason="its linear maps have no biases there")
 _SILU = Absent(reason="its FFNs compute SiLU alone")
 _NO_FIRST_TOKENS = Absent(reason="a window there has no first tokens beside it")
 _ONE_WINDOW = Absent(reason="all its windows are of one size")
-_ZERO_ATTENTION = Lowered(
-    way="zero_attention", into="attention with one key/value head and an output of zeros"
-)
+_ZERO_HEAD = Lowered(way="zero_attention", into="attention with one key/value head and an output of zeros")
 _ONE_QUERY_HEAD = Lowered(way="zero_attention", into="attention with one head and an output of zeros")
 _SAME_HEADS = Absent(reason="all its layers have the same number of query heads")
 _ZERO_FFN = Lowered(way="zero_ffn", into="an FFN of 32 channels, all zero")
@@ -62,10 +60,7 @@ _COMPRESSED: dict[str, Any] = {
         reason="its experts are in one tensor, which compressed-tensors does not quantise"
     ),
 }
-_MIXTURES: dict[str, Any] = dict.fromkeys(
-    ("experts", "other_top_k", "expert_width", "dense_in_mixture"), NATIVE
-)
-
+_MIXTURES: dict[str, Any] = dict.fromkeys("experts other_top_k expert_width dense_in_mixture".split(), NATIVE)
 DECILM = Architecture(
     name="DeciLM",
     source="the modeling file that puzzledsl writes into the directory",
@@ -75,28 +70,30 @@ DECILM = Architecture(
     **_MIXTURES,
 )
 TRANSFORMERS = Runtime(name="transformers", title="transformers", version="5.0", architectures=(DECILM,))
-
-
+_NAS: dict[str, Any] = {
+    "families": _LLAMAS | {"qwen3": _NO_QK_NORM},
+    "ropes": ("default", "linear", "llama3"),
+    "other_activation": _SILU,
+    "linear_ffn": _BIASED_FFN,
+    "drops_empty_layers": True,
+    "needs_attention": True,
+    "as_family": "llama",
+}
+"""Answers of architectures that were made for children of Puzzle."""
 NEMOTRON_NAS = Architecture(
     name="nemotron_nas",
     source="vllm/model_executor/models/nemotron_nas.py",
     **_COMPRESSED,
-    families=_LLAMAS | {"qwen3": _NO_QK_NORM},
-    ropes=("default", "linear", "llama3"),
-    other_activation=_SILU,
+    **_NAS,
     heads=_SAME_HEADS,
     **_no_window("it ignores `window_length` and attends to everything"),
-    no_first_attention=_ZERO_ATTENTION,
+    no_first_attention=_ZERO_HEAD,
     linear_attention=Lowered(
         way="extra_layer",
         into="a layer of its own whose FFN, of the hidden size, has a gate of 1 by its bias",
     ),
-    linear_ffn=_BIASED_FFN,
-    drops_empty_layers=True,
-    needs_attention=True,
-    as_family="llama",
 )
-TRANSFORMERS_BACKEND = Architecture(
+BACKEND = Architecture(
     name="transformers backend",
     source="vllm/model_executor/models/transformers/base.py",
     families=_families("qwen2", "qwen3", "qwen3_moe", "olmo2", "smollm3", "granite"),
@@ -108,7 +105,7 @@ TRANSFORMERS_BACKEND = Architecture(
     needs_attention=True,
     grouped=True,
 )
-BACKEND_AS_QWEN2 = TRANSFORMERS_BACKEND.model_copy(
+BACKEND_AS_QWEN2 = BACKEND.model_copy(
     update={
         "name": "transformers backend, as Qwen2",  # whose class has windows; its biases are zeros
         "families": _families("llama", "mistral"),
@@ -118,48 +115,36 @@ BACKEND_AS_QWEN2 = TRANSFORMERS_BACKEND.model_copy(
     }
 )
 VLLM = Runtime(
-    name="vllm",
-    title="vLLM 0.32",
-    version="0.32.0",
-    architectures=(NEMOTRON_NAS, TRANSFORMERS_BACKEND, BACKEND_AS_QWEN2),
+    name="vllm", title="vLLM 0.32", version="0.32.0", architectures=(NEMOTRON_NAS, BACKEND, BACKEND_AS_QWEN2)
 )
-
-
 DECI = Architecture(
     name="deci",
     source="src/models/deci.cpp",
     **_GGUF,
-    families=_LLAMAS | {"qwen3": _NO_QK_NORM},
-    ropes=("default", "linear", "llama3"),
-    other_activation=_SILU,
+    **_NAS,
     **_no_window("its `deci` architecture has no sliding window"),
     no_first_attention=Lowered(way="zero_linear", into="a matrix of zeros"),
     no_ffn=_ZERO_FFN,
-    linear_ffn=_BIASED_FFN,
     zero_ffn_width=32,
-    drops_empty_layers=True,
-    needs_attention=True,
-    as_family="llama",
 )
-
+_WITHOUT_BIASES: dict[str, Any] = {
+    **dict.fromkeys(("attention_bias", "mlp_bias"), _NO_BIAS),
+    **dict.fromkeys(("linear_attention", "linear_ffn"), _NO_MATRIX),
+    **dict.fromkeys(("no_attention", "no_first_attention"), _ONE_QUERY_HEAD),
+    "other_activation": _SILU,
+    "zero_ffn_width": 32,
+    "drops_empty_layers": True,
+}
 OPENELM = Architecture(
     name="openelm",
     source="src/models/openelm.cpp",
     **_GGUF,
     families=_families("qwen3"),  # norms on queries and keys, always
     ropes=("default", "linear"),
-    other_activation=_SILU,
+    **_WITHOUT_BIASES,
     untied=Absent(reason="its `openelm` architecture has no output matrix beside the embedding"),
-    attention_bias=_NO_BIAS,
-    mlp_bias=_NO_BIAS,
     **_no_window("its `openelm` architecture has no sliding window"),
-    no_attention=_ONE_QUERY_HEAD,
-    no_first_attention=_ONE_QUERY_HEAD,
-    linear_attention=_NO_MATRIX,
     no_ffn=_ZERO_FFN,
-    linear_ffn=_NO_MATRIX,
-    zero_ffn_width=32,
-    drops_empty_layers=True,
 )
 _PADDED_WIDTH = Lowered(way="pad_width", into="an FFN of the widest layer's channels, the others zero")
 _PADDED_EXPERTS = Lowered(
@@ -172,25 +157,17 @@ STEP35 = Architecture(
     **_GGUF,
     families=_families("llama", "mistral", "qwen3", "qwen3_moe"),
     ropes=("default",),
-    other_activation=_SILU,
+    **_WITHOUT_BIASES,
     tied=Lowered(way="copy_embedding", into="an output matrix of its own, a copy of the embedding"),
-    attention_bias=_NO_BIAS,
-    mlp_bias=_NO_BIAS,
     first_tokens=_NO_FIRST_TOKENS,
     other_windows=_ONE_WINDOW,
-    no_attention=_ONE_QUERY_HEAD,
-    no_first_attention=_ONE_QUERY_HEAD,
-    linear_attention=_NO_MATRIX,
     width=_PADDED_WIDTH,
     no_ffn=Lowered(way="zero_ffn", into="an FFN of the widest layer's channels, all zero"),
-    linear_ffn=_NO_MATRIX,
     experts=_PADDED_EXPERTS,
     other_top_k=Absent(reason="each token has the same number of experts in all its layers"),
     expert_width=_PADDED_EXPERTS,
     fewer_of_all=Absent(reason="its router does not scale the weights of the chosen experts to a sum of 1"),
     dense_in_mixture=_PADDED_WIDTH,
-    zero_ffn_width=32,
-    drops_empty_layers=True,
 )
 LLAMA_CPP = Runtime(
     name="llama_cpp",
@@ -198,7 +175,6 @@ LLAMA_CPP = Runtime(
     version="b11739, 0ce8cd11416c (llama-cpp-py-sync 0.11739)",
     architectures=(DECI, OPENELM, STEP35),
 )
-
 MLX = Runtime(
     name="mlx",
     title="MLX",
@@ -217,7 +193,6 @@ MLX = Runtime(
         ),
     ),
 )
-
 MEGATRON = Runtime(
     name="megatron",
     title="Megatron-LM",

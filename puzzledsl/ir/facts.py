@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import assert_never
 
 from puzzledsl.alternatives.alternative import MIXERS, Alternative
@@ -10,32 +10,23 @@ from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.ir.nodes import Shape
 
+_FACTS: Mapping[str, Callable[[Alternative, Shape], int]] = {
+    "params": lambda each, own: each.params(own),
+    "active_params": lambda each, own: each.active_params(own),
+    "experts": lambda each, own: each.routing(own)[0] if each.routing(own)[0] > 1 else 0,
+    "top_k": lambda each, own: each.routing(own)[1] if each.routing(own)[0] > 1 else 0,
+    "kv_heads": lambda each, own: each.cached_heads(own),
+    "heads": lambda each, own: each.query_heads(own),
+    "window": lambda each, own: each.attended(own) or 0,  # 0 if nothing caps the KV length
+    "width": lambda each, own: each.channels(own),  # the sum over a mixture's experts
+}
+
 
 def fact(alternative: Alternative, attribute: str, shape: Shape) -> int:
-    """Return an integer attribute of one alternative in a layer of `shape`.
-
-    `kv_heads`; `window` in tokens (0 if nothing caps the KV length); `width` in intermediate channels (summed over
-    all experts for moe); `params`; `active_params`, those that one token uses; `experts` and `top_k` (0 without a
-    mixture). An attribute that the alternative lacks is 0. Raises ValueError for a name that is no attribute.
-    """
-    match attribute:
-        case "params":
-            return alternative.params(shape)
-        case "active_params":
-            return alternative.active_params(shape)
-        case "experts" | "top_k":
-            experts, top_k = alternative.routing(shape)
-            return 0 if experts == 1 else experts if attribute == "experts" else top_k
-        case "kv_heads":
-            return alternative.cached_heads(shape)
-        case "heads":
-            return alternative.query_heads(shape)
-        case "window":
-            return alternative.attended(shape) or 0
-        case "width":
-            return alternative.channels(shape)
-        case _:
-            raise ValueError(f"no attribute {attribute!r}")
+    """Return a figure of an alternative in a layer of `shape`, 0 if it lacks it. Raises ValueError for a name that is none."""
+    if attribute not in _FACTS:
+        raise ValueError(f"no attribute {attribute!r}")
+    return _FACTS[attribute](alternative, shape)
 
 
 def fixed_params(shape: Shape, *, untied: bool = False) -> int:
@@ -50,18 +41,12 @@ def untied_params(shape: Shape, embedding: str, head: str) -> int:
 
 def total_params(shape: Shape, name: str = "params") -> int:
     """Return the parameters of the whole parent; with `active_params` those that one token uses. Embedding and head count."""
-    layers = (
-        (len(of), *(fact(sub_block, name, own) for sub_block in PARENTS.values()))
-        for own, of in shape.kinds()
-    )
+    layers = ((len(of), *(fact(each, name, own) for each in PARENTS.values())) for own, of in shape.kinds())
     return fixed_params(shape) + sum(number * (attention + ffn) for number, attention, ffn in layers)
 
 
 def parent_fact(shape: Shape, name: str) -> int | str | bool | None:
-    """Return one of the language's `PARENT_FACTS`, as in `llama.layers`; None if it differs from layer to layer.
-
-    Layers that have nothing of the kind do not count: `experts` are those of the mixtures, 0 if there is none.
-    """
+    """Return one of `PARENT_FACTS`; None if it differs between the layers that have something of the kind."""
     if name in ("params", "active_params"):
         return total_params(shape, name)
     if name not in _HAVING:

@@ -17,9 +17,8 @@ MAX_GPUS = 1024
 MAX_BATCH = 2**31
 MAX_DECODE_HEADS = 256
 """The most KV heads a GPU that a `gqa_decode` section names."""
-
-
 _PROFILE = "a profile has `memory`, `bandwidth` and `peak { bf16 = … }`"
+_TENSOR_PARALLEL = "tensor_parallel_size", "tp", "num_gpus"
 _GPUS: dict[str, Any] = {"default": 1, "at_least": 1, "at_most": MAX_GPUS}
 
 
@@ -62,29 +61,18 @@ class RooflineHardware(Frozen):
     kind: Literal["roofline"] = "roofline"
     profile: str
     memory_bytes: int = setting("Memory of one GPU.", word="memory", unit=BYTES, more_than=0, write=_PROFILE)
-    bandwidth_bytes_per_s: Exact = _rate(
-        "Memory bandwidth of one GPU.", "bandwidth", more_than=0, write=_PROFILE
-    )
+    bandwidth_bytes_per_s: Exact = _rate("Memory bandwidth a GPU.", "bandwidth", more_than=0, write=_PROFILE)
     link_bytes_per_s: Exact = _rate(
         "Bandwidth between two GPUs, one direction.", "link", at_least=0, default=Fraction(0)
     )
-    gpus: int = setting(
-        "GPUs that share the model (tensor parallel).",
-        elsewhere=("tensor_parallel_size", "tp", "num_gpus"),
-        **_GPUS,
-    )
+    gpus: int = setting("GPUs that share the model (tensor parallel).", elsewhere=_TENSOR_PARALLEL, **_GPUS)
     expert_parallel: int = setting(
-        "Groups of GPUs that share out a mixture's experts; a group splits each of its own by channels.",
-        left_out=True,
-        **_GPUS,
+        "Groups of GPUs that share out experts; a group splits its own by channels.", left_out=True, **_GPUS
     )
     flop_per_s: dict[str, Exact]  # dense peak by dtype: bf16, fp8, fp32 …
     dtype: str = _dtype("Number type of the stored weights.")
     expert_dtype: str | None = _dtype(
-        "Number type of a mixture's stored experts; as `dtype` unless said.",
-        None,
-        word="experts",
-        left_out=True,
+        "Number type of a mixture's experts; as `dtype` unless said.", None, word="experts", left_out=True
     )
     activation_dtype: str | None = _dtype(
         "Number type of matrix products; as `dtype` unless said.", None, word="activations"
@@ -110,26 +98,17 @@ class RooflineHardware(Frozen):
         "Time a step of an all-reduce takes on top.", word="link_latency", **_time(9686, 10**9)
     )
     reserve_bytes: int = setting(
-        "Memory kept for the runtime and activations.",
-        word="reserve",
-        unit=BYTES,
-        at_least=0,
-        default=3 * 10**9,
+        "Memory for the runtime and activations.", word="reserve", unit=BYTES, at_least=0, default=3 * 10**9
     )
     kv_fraction: Exact = setting(
-        "Share of the free memory that the KV cache may take.",
-        default=Fraction(9, 10),
-        more_than=0,
-        at_most=1,
+        "Share of free memory that the KV cache may take.", default=Fraction(9, 10), more_than=0, at_most=1
     )
     kv_policy: Literal["full", "mean"] = setting(
         "The sequences that the KV cache must hold: each at `full` length, or at its `mean` length.",
         default="full",
         noun="KV policy",
     )
-    page_tokens: int = setting(
-        "Tokens in a page of the KV cache.", word="page", default=64, at_least=1, at_most=2**20
-    )
+    page_tokens: int = setting("Tokens in a KV page.", word="page", default=64, at_least=1, at_most=2**20)
     max_batch: int = setting("Largest batch the runtime takes.", default=2048, at_least=1, at_most=MAX_BATCH)
     gqa_decode: GqaDecode | None = None
     usd_per_s: Exact | None = _stated(
@@ -196,9 +175,7 @@ class MeasuredHardware(Frozen):
         default=TORCH,
         left_out=True,
     )
-    device: str = setting(
-        "The device that computes.", words=engine_words("devices"), noun="device", default="cpu"
-    )
+    device: str = setting("The device.", words=engine_words("devices"), noun="device", default="cpu")
     dtype: str = setting(
         "Number type of the weights. Each engine has its own.",
         words=engine_words("dtypes"),
@@ -251,10 +228,7 @@ class Scenario(Declaration):
 
     hardware: str
     batches: tuple[int, ...] = setting(
-        "Sequences: a number, several (`64 | 128`: a decision), or `auto`.",
-        word="batch",
-        words=("auto",),
-        positional=True,
+        "Sequences: a number, `64 | 128` (chosen), `auto`.", word="batch", words=("auto",), positional=True
     )
     prompt: int = setting(
         "Prompt and output tokens of a sequence: `128 -> 1024`.", word="tokens", wide=True, positional=True

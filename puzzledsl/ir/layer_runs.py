@@ -26,9 +26,7 @@ def can_drop(layers: Sequence[LayerChoice], shape: Shape) -> list[bool]:
     """Return True for each layer that a space can drop."""
     known = {id(choice): choice.by_name() for choice in {id(choice): choice for choice in layers}.values()}
     pairs = zip(dropped_names(shape), (known[id(choice)] for choice in layers), strict=True)
-    return [
-        names is not None and names[0] in attention and names[1] in ffn for names, (attention, ffn) in pairs
-    ]
+    return [own is not None and own[0] in attention and own[1] in ffn for own, (attention, ffn) in pairs]
 
 
 def runs_to_drop(layers: Sequence[LayerChoice], shape: Shape, lengths: tuple[int, int] | None) -> list[Run]:

@@ -72,10 +72,7 @@ def unbounded(figure: nodes.Runs | nodes.Longest | nodes.Distinct) -> Logic:
 
 
 def holds(logic: Logic, layers: Mapping[int, AnyChoice]) -> Truth:
-    """Return the truth of a formula; None if it depends on layers that are not in `layers`.
-
-    Facts are not looked up: a comparison has counts and tables alone. Raises ValueError for another.
-    """
+    """Return the truth of a formula, None if other layers decide. Raises ValueError for a comparison of facts."""
     match logic:
         case nodes.Is(layer=layer, sub_block=part, alternatives=names):
             if layer not in layers:

@@ -1,7 +1,4 @@
-"""Metrics of a scenario: one record each, read by the language, cost reports, searches and reports.
-
-`costs.metrics` evaluates them of a model's costs; the verifier alone has its own evaluation.
-"""
+"""Metrics of a scenario: a record each, read by the language, costs, searches and reports; the verifier evaluates them itself."""
 
 from __future__ import annotations
 
@@ -14,7 +11,6 @@ from puzzledsl.base.frozen import record
 from puzzledsl.base.units import BYTES, COUNT, DOLLARS, ENERGY, FLOPS, TIME, TOK_PER_S, Dimension
 
 NANOSECOND = Fraction(1, 10**9)
-
 CostField = Literal[
     "weights_bytes", "kv_cache_bytes", "prefill_ns", "decode_ns", "prefill_flop", "decode_flop"
 ]
@@ -52,13 +48,7 @@ _METRICS = (
         {"weights_bytes": "once", "kv_cache_bytes": "once"},
         constant="reserve_bytes",
     ),
-    Metric(
-        "weights",
-        BYTES,
-        "less",
-        "Bytes of parameters on each GPU, embedding and head included.",
-        {"weights_bytes": "once"},
-    ),
+    Metric("weights", BYTES, "less", "Bytes of all parameters on each GPU.", {"weights_bytes": "once"}),
     Metric(
         "kv_cache",
         BYTES,
@@ -66,21 +56,9 @@ _METRICS = (
         "Bytes of keys and values on each GPU for the whole batch at full length (prompt + output).",
         {"kv_cache_bytes": "once"},
     ),
+    Metric("latency", TIME, "less", "Seconds for a batch: `ttft + output * tpot`.", _LATENCY, NANOSECOND),
     Metric(
-        "latency",
-        TIME,
-        "less",
-        "Seconds for one batch, prompt and all outputs: `ttft + output * tpot`.",
-        _LATENCY,
-        NANOSECOND,
-    ),
-    Metric(
-        "ttft",
-        TIME,
-        "less",
-        "Time to first token: one forward pass over the batch's prompts.",
-        {"prefill_ns": "once"},
-        NANOSECOND,
+        "ttft", TIME, "less", "Time to first token: a pass over prompts.", {"prefill_ns": "once"}, NANOSECOND
     ),
     Metric(
         "tpot",
@@ -90,12 +68,7 @@ _METRICS = (
         {"decode_ns": "once"},
         NANOSECOND,
     ),
-    Metric(
-        "throughput",
-        TOK_PER_S,
-        "more",
-        "Generated tokens a second over all sequences: `batch * output / latency`.",
-    ),
+    Metric("throughput", TOK_PER_S, "more", "Tokens generated a second: `batch * output / latency`."),
     Metric(
         "flops",
         FLOPS,
@@ -126,7 +99,6 @@ _METRICS = (
         constant="batch",
     ),
 )
-
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _METRICS}
 """Sizes and times are per GPU; tokens per second and FLOP cover all GPUs."""
 TERMS = tuple(metric.name for metric in _METRICS if not metric.needs)

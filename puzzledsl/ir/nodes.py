@@ -25,12 +25,10 @@ from puzzledsl.ir.data_nodes import *  # noqa: F403
 from puzzledsl.ir.data_nodes import Data, Parent
 from puzzledsl.ir.hardware_nodes import *  # noqa: F403
 from puzzledsl.ir.hardware_nodes import Hardware, Scenario
-from puzzledsl.ir.judge_nodes import *  # noqa: F403
-from puzzledsl.ir.judge_nodes import Judge
 from puzzledsl.ir.search_nodes import *  # noqa: F403
 from puzzledsl.ir.search_nodes import Frontier, Search
-from puzzledsl.ir.stage_nodes import *  # noqa: F403
-from puzzledsl.ir.stage_nodes import Bld, Eval, Export, Score, Uptrain
+from puzzledsl.ir.stage_nodes import *  # noqa: F403  # noqa: F403
+from puzzledsl.ir.stage_nodes import Bld, Eval, Export, Judge, Score, Uptrain
 
 
 class LayerChoice(Frozen):

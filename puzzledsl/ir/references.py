@@ -77,16 +77,8 @@ def with_written(data: nodes.Data) -> list[str]:
     return found + [p.name for p in parts if not p.inline and isinstance(p.source, nodes.SampledData)]
 
 
-OfASpace = (
-    nodes.Space
-    | nodes.Bld
-    | nodes.Score
-    | Search
-    | nodes.Frontier
-    | nodes.Uptrain
-    | nodes.Eval
-    | nodes.Export
-)
+_OnASpace = nodes.Space | nodes.Bld | nodes.Score | Search
+OfASpace = _OnASpace | nodes.Frontier | nodes.Uptrain | nodes.Eval | nodes.Export
 """A declaration that belongs to one space."""
 
 
@@ -111,10 +103,7 @@ def space_of(program: Program, declaration: OfASpace) -> str:
 
 
 def children_in_full(program: Program, evaluation: str) -> tuple[str, ...]:
-    """Return the children that answer the tasks and are timed. The parent always is.
-
-    They are those that `full` names; without it, the child of `of` and the untrained child it came from.
-    """
+    """Return the children that answer the tasks and are timed: `full`, else that of `of` and its untrained one."""
     declaration = program.evals[evaluation]
     usual = (search_behind(program, declaration.of), declaration.of)
     return tuple(dict.fromkeys(declaration.full or usual))
@@ -149,11 +138,7 @@ def drops_by_influence(search: Search) -> bool:
 
 
 def influence_score(program: Program, search: Search) -> str | None:
-    """Return the score whose block influences a search reads.
-
-    It is the first measured score that its goal and requirements mention, else the first one of its space that is measured
-    in the parent.
-    """
+    """Return the score whose block influences a search reads: the first measured one that it mentions, else of its space."""
     for name in (*mentioned_scores(search), *program.scores):
         score = program.scores[name]
         if isinstance(score.method, ReplaceOne) and score.space == search.space:
@@ -175,18 +160,13 @@ def judged_by(search: Search) -> tuple[nodes.Judged, ...]:
 def without_judges(program: Program, search: str) -> Program:
     """Return a program whose search has no requirements on figures that judges measure."""
     declared = program.searches[search]
-    kept = [
-        r for r in declared.requirements if not isinstance(r, nodes.LinearRequirement) or r.judged is None
-    ]
+    kept = [r for r in declared.requirements if isinstance(r, nodes.LogicRequirement) or not r.judged]
     changed = declared.model_copy(update={"requirements": tuple(kept)})
     return program.model_copy(update={"searches": {**program.searches, search: changed}})
 
 
 def refined_score(program: Program, search: Search) -> str | None:
-    """Return the score that measured children refit; None for a search around which none can be measured.
-
-    It predicts what judges measure, where a requirement is about that; else it is what the search minimises alone.
-    """
+    """Return the score that measured children refit: it predicts what judges measure, else is what the search minimises alone."""
     for requirement in search.requirements:
         if isinstance(requirement, nodes.LinearRequirement) and requirement.judged:
             term = requirement.left.terms[0].term
@@ -259,22 +239,15 @@ def sources_of(data: nodes.Data) -> tuple[nodes.PlainData, ...]:
 
 def readers_of(program: Program) -> dict[str, list[str]]:
     """Return the texts that anything but a judge reads, each with what reads it: ``bld `pieces` ``."""
-    only = next(iter(program.data)) if len(program.data) == 1 else None
+    only = list(program.data) if len(program.data) == 1 else []
     found: dict[str, list[str]] = {}
-
-    def read(kind: str, name: str, *texts: str | None) -> None:
-        for text in dict.fromkeys(texts):
-            if text is not None:
-                found.setdefault(text, []).append(f"{kind} `{name}`")
-
-    for bld in program.blds.values():
-        read("bld", bld.name, bld.data, bld.heal_data if bld.heal_tokens else None)
-    for score in program.scores.values():
-        read("score", score.name, score.method.data if isinstance(score.method, nodes.ReplaceOne) else None)
-    for search in program.searches.values():
-        read("search", search.name, search.refine.data if search.refine else None)
-    for uptrain in program.uptrains.values():
-        read("uptrain", uptrain.name, uptrain.data or only)
-    for evaluation in program.evals.values():
-        read("eval", evaluation.name, evaluation.data or only, *evaluation.more_data)
+    for declared in (program.blds, program.scores, program.searches, program.uptrains, program.evals):
+        for name, node in declared.items():
+            texts = [text for text in references(node) if text in program.data]
+            if isinstance(node, nodes.Uptrain | nodes.Eval) and node.data is None:
+                texts = [*only, *texts]
+            if isinstance(node, nodes.Bld) and not node.heal_tokens:
+                texts = [node.data] if node.data else []
+            for text in dict.fromkeys(texts):
+                found.setdefault(text, []).append(f"{type(node).__name__.lower()} `{name}`")
     return found

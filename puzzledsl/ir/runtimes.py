@@ -52,18 +52,12 @@ class Fit:
 
 
 def fit(runtime: Runtime, shape: Shape, choices: Choices, computation: Computation = USUAL) -> Fit:
-    """Return the first architecture that can run every choice; without one, that which lacks least.
-
-    Layers of a parent that is a child are asked about as those of the family that it came from.
-    """
+    """Return the first architecture that can run every choice, else that which lacks least; of a child as parent, by its base."""
     on_bases = [
         ([on_base(a, own) for a in attentions], [on_base(a, own) for a in ffns])
         for (attentions, ffns), own in zip(choices, shape.each, strict=True)
     ]
-    fits = [
-        _fit(architecture, shape.base or shape, on_bases, computation)
-        for architecture in runtime.architectures
-    ]
+    fits = [_fit(each, shape.base or shape, on_bases, computation) for each in runtime.architectures]
     best = min(fits, key=lambda found: found.absent)
     if shape.base is None:
         return best
@@ -82,9 +76,8 @@ def _split(lack: Lack, kept: Sequence[tuple[Alternative, Alternative]]) -> Itera
 
 def _fit(architecture: Architecture, shape: Shape, choices: Choices, computation: Computation) -> Fit:
     found: dict[tuple[SubBlock, Alternative, Support, bool], list[int]] = {}
-    offered = [
-        (a, own) for own, of_layer in zip(shape.each, choices, strict=True) for each in of_layer for a in each
-    ]
+    layers = zip(shape.each, choices, strict=True)
+    offered = [(a, own) for own, of_layer in layers for each in of_layer for a in each]
     sizes = (a.attended(own) for a, own in offered if a.sub_block == "attention")
     windows = _others(architecture.other_windows, (size for size in sizes if size is not None))
     routed = [a.routing(own) for a, own in offered if _is_mixture(a, own)]
@@ -109,9 +102,7 @@ def _fit(architecture: Architecture, shape: Shape, choices: Choices, computation
                 if answer.kind != "native":
                     later = alternative.served(architecture, own, first=False)
                     found.setdefault((sub_block, alternative, answer, answer == later), []).append(layer)
-    lacks = tuple(
-        Lack(s, alternative, answer, tuple(at)) for (s, alternative, answer, _), at in found.items()
-    )
+    lacks = tuple(Lack(s, a, answer, tuple(at)) for (s, a, answer, _), at in found.items())
     return Fit(architecture, tuple(architecture.of_model(shape, computation)), lacks)
 
 
@@ -135,10 +126,7 @@ def zero_attention(architecture: Architecture) -> GqaAttention:
 def extra_params(
     architecture: Architecture, found: Lowered, shape: Shape, alternative: Alternative | None = None
 ) -> int:
-    """Return the number of parameters that a lowered alternative (None: a property of the model) has in excess.
-
-    Padding is counted up to the parent's width, the widest that a layer can have; a pure mixture has none.
-    """
+    """Return the parameters that a lowered alternative (None: the model) has in excess; padding up to the parent's width."""
     hidden, widest = shape.hidden, MlpFfn(width=max(shape.intermediate, architecture.zero_ffn_width))
     match found.way:
         case "zero_ffn" if isinstance(architecture.width, Lowered):
@@ -180,10 +168,7 @@ def fit_in(program: Program, space: str, engine: Engine) -> Fit:
 
 
 def measured_in(program: Program, space: str | None) -> Iterator[tuple[Scenario, Hardware]]:
-    """Yield the scenarios on measured hardware whose engine runs every child of the space, in the order of the source.
-
-    Without a space: those in PyTorch alone, which runs everything.
-    """
+    """Yield the scenarios on hardware whose engine runs every child of the space; without a space, those in PyTorch alone."""
     for scenario in program.scenarios.values():
         hardware = program.hardware[scenario.hardware]
         if isinstance(hardware.spec, MeasuredHardware):

@@ -11,8 +11,8 @@ from puzzledsl.base.frozen import BY_KIND, Checks, Frozen, left_out
 from puzzledsl.base.settings import Call, call_of, calls_of, setting, settings_of
 from puzzledsl.base.units import TIME
 from puzzledsl.ir.base import Declaration, Exact, Where
-from puzzledsl.ir.judge_nodes import Judged
 from puzzledsl.ir.metric_records import TERMS
+from puzzledsl.ir.stage_nodes import Judged
 
 MAX_CHILDREN = 100_000
 _METRIC = {"type": "string", "enum": list(TERMS)}
@@ -235,8 +235,7 @@ class Same(Frozen):
 
 
 Logic = Annotated[
-    Is | Not | And | Or | Implies | Cardinality | Compare | Runs | Longest | Distinct | Same,
-    BY_KIND,
+    Is | Not | And | Or | Implies | Cardinality | Compare | Runs | Longest | Distinct | Same, BY_KIND
 ]
 
 
@@ -268,33 +267,16 @@ class CpSat(Frozen):
 
     kind: Literal["cpsat"] = "cpsat"
     time_s: Exact = setting(
-        "When to stop.",
-        word="time",
-        unit=TIME,
-        default=Fraction(60),
-        at_least=Fraction(1, 1000),
-        at_most=10**8,
+        "Time limit.", word="time", unit=TIME, default=Fraction(60), at_least=Fraction(1, 1000), at_most=10**8
     )
     gap: Exact = setting(
-        "The distance from the optimum that is near enough: `0`, `0.1%`.",
-        default=Fraction(0),
-        at_least=0,
-        at_most=1,
-        shown="`0%`",
+        "Distance from the optimum that will do.", default=Fraction(0), at_least=0, at_most=1, shown="`0%`"
     )
     seed: int = setting("Makes the answer repeatable.", default=0, at_most=2**31 - 1)
 
 
-BaselineKind = Literal[
-    "greedy",
-    "max_params",
-    "uniform",
-    "random",
-    "noop_only",
-    "uniform_width",
-    "block_influence",
-    "angular_run",
-]
+_OfThePaper = Literal["greedy", "max_params", "uniform", "random", "noop_only"]
+BaselineKind = Literal[_OfThePaper, "uniform_width", "block_influence", "angular_run"]
 BASELINES: tuple[BaselineKind, ...] = get_args(BaselineKind)
 
 
@@ -344,10 +326,7 @@ class Refine(Frozen):
 
 REFINES = {
     "measured": replace(
-        call_of(
-            Refine,
-            "The exact solver proposes children, each is measured, and the scores are refitted to them.",
-        ),
+        call_of(Refine, "The exact solver proposes children, which are measured, and scores are refitted."),
         write="write `measured(24)`: children that are measured",
     ),
     "none": Call("Not refined: the child is the optimum of the scores."),
@@ -375,9 +354,7 @@ class Search(Declaration):
     apart: int = 1
     solver: CpSat | Baseline = setting("The solver, or a baseline.", calls=SOLVERS, noun="solver")
     realise: bool = setting(
-        "`false`: the search is solved and looked at, and no child of it is built.",
-        default=True,
-        left_out=True,
+        "`false`: the search is solved and looked at, and no child is built.", default=True, left_out=True
     )
     refine: Refine | None = setting(
         "Measures children whole around the solver's answer, and takes the best.",
@@ -396,10 +373,7 @@ class Frontier(Declaration):
     search: str
     term: Term = setting("The amount: `chat.throughput`, `params`, a score.", word="metric", positional=True)
     low: Exact = setting(
-        "From .. to, in its unit or in multiples of the parent's: `1x..3x`.",
-        word="range",
-        wide=True,
-        positional=True,
+        "From .. to, in its unit or times the parent's: `1x..3x`.", word="range", wide=True, positional=True
     )
     high: Exact
     times_parent: bool

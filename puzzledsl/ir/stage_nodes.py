@@ -1,23 +1,26 @@
-"""Meaning of the declarations whose stages train and measure: `bld`, `score`, `uptrain`, `eval` and `export`."""
+"""Meaning of the declarations whose stages train and measure: `bld`, `score`, `uptrain`, `eval`, `export` and `judge`.
+
+A requirement on a figure of a judge is met or missed by a child that was built and measured. Before any is, a search is given a
+first guess: a bound on a score's sum, which measured children move.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal
 
 from puzzledsl.alternatives.alternative import SubBlock
-from puzzledsl.base.frozen import BY_KIND, Frozen
+from puzzledsl.base.frozen import BY_KIND, Frozen, record
 from puzzledsl.base.settings import Call, Setting, call_of, setting
-from puzzledsl.ir.base import Declaration, Where
+from puzzledsl.ir.base import Declaration, Exact, Where
 from puzzledsl.ir.measured_engines import RECIPES
 
 MAX_CONTEXT = 2**24
 MAX_SEED = 2**31 - 1
 ONLY_DATA = "the program's only one"
 Metric = Literal["kl_divergence", "lm_loss", "cosine", "top_k_agreement", "accuracy"]
-
-
 _DATA: dict[str, Any] = {"default": None, "kinds": ("data",)}
 _CONTEXT: dict[str, Any] = {"default": 2048, "at_least": 1, "at_most": MAX_CONTEXT}
 _RATE, _SCHEDULE = "The learning rate.", "learning rate schedule"
@@ -78,8 +81,6 @@ class Bld(Declaration):
     seed: int = setting("Makes the result repeatable.", **_SEED)
 
 
-# ---------------------------------------------------------------- score
-
 SCORE_METRICS: Mapping[Metric, Call] = {
     "kl_divergence": Call("Divergence of the logits from the parent's: predicts the child best."),
     "lm_loss": Call("Rise of the language-modelling loss."),
@@ -88,12 +89,7 @@ SCORE_METRICS: Mapping[Metric, Call] = {
         "Share of the parent's likeliest tokens that are not among the child's.",
         {
             "k": Setting(
-                "Tokens per position; 1 unless said.",
-                name="top_k",
-                type=int,
-                value=1,
-                at_least=1,
-                at_most=1000,
+                "Tokens a position; 1 unless said.", name="top_k", type=int, value=1, at_least=1, at_most=1000
             )
         },
         positional=1,
@@ -136,13 +132,9 @@ class ReplaceOne(Frozen):
     runs: tuple[int, int] | None = setting(
         "Scores consecutive layers dropped together, of these lengths: `2..8`.", default=None
     )
-    healed: int = setting(
-        "Heals the layer behind each replacement or run on so many tokens first: `4Ki`.", default=0
-    )
+    healed: int = setting("Tokens on which the layer behind a replacement is healed first: `4Ki`.", default=0)
     around: str | None = setting(
-        "Scores inside the child this search found, and tells what each round changed.",
-        default=None,
-        kinds=("search",),
+        "Scores inside this search's child, and tells what rounds changed.", default=None, kinds=("search",)
     )
     rounds: int = setting("Rounds of solving and scoring again.", default=1, at_least=1, at_most=100)
     data: str | None = setting("The text that is scored on.", shown="that of the pieces", **_DATA)
@@ -162,9 +154,6 @@ class Score(Declaration):
     bld: str | None
     space: str
     method: Annotated[ReplaceOne | ScoreFromTable, BY_KIND]
-
-
-# ---------------------------------------------------------------- uptrain, eval, export
 
 
 class Uptrain(Declaration):
@@ -190,10 +179,7 @@ class Uptrain(Declaration):
     tokens: int = setting("Tokens that it is trained on.", write="write `tokens = 1B`")
     context: int = setting("Tokens of a sequence.", **_CONTEXT)
     batch: int = setting(
-        "Sequences in a step; grows with the root of `tokens` unless said.",
-        default=1,
-        at_least=1,
-        shown="by `tokens`",
+        "Sequences in a step; grows with the root of `tokens`.", default=1, at_least=1, shown="by `tokens`"
     )
     lr: Schedule = setting(_RATE, noun=_SCHEDULE, shown="by `tokens`")
     fits_child: bool = False
@@ -206,11 +192,7 @@ class Uptrain(Declaration):
         "Number type of matrix products.", default=None, noun="dtype of uptraining"
     )
     ema: float = setting(
-        "Share of the average of the weights that each step leaves; 0 keeps none.",
-        default=0.0,
-        at_least=0,
-        at_most=1,
-        shown="`0`",
+        "Share of the average that a step leaves; 0: none.", default=0.0, at_least=0, at_most=1, shown="`0`"
     )
     recompute: bool = setting("Gradient checkpointing: less memory, a third more time.", default=False)
     keep: Literal["best", "last"] = setting(
@@ -253,19 +235,12 @@ class Eval(Declaration):
     tasks: tuple[str, ...] = ()
     items: int | None = setting("Items of each task.", default=None, at_least=1)
     data: str | None = setting(
-        "The text of perplexity and divergence; `heldout + code` measures on each.",
-        sums=True,
-        shown=ONLY_DATA,
-        **_DATA,
+        "The text of perplexity and KL; `heldout + code`: on each.", sums=True, shown=ONLY_DATA, **_DATA
     )
     more_data: tuple[str, ...] = ()
     tokens: int = setting("Tokens of each text.", default=8192)
-    lm_eval: tuple[str, ...] = setting(
-        'Tasks of the lm-evaluation-harness: `"arc_easy, hellaswag"`.', default=()
-    )
-    shots: int | None = setting(
-        "Examples before each question of these.", default=None, at_least=0, at_most=100
-    )
+    lm_eval: tuple[str, ...] = setting('Tasks of lm-evaluation-harness: `"arc_easy, hellaswag"`.', default=())
+    shots: int | None = setting("Examples before each question.", default=None, at_least=0, at_most=100)
     full: tuple[str, ...] = setting(
         "Children that answer the tasks and are timed: `final + best`. Unless said, the child of `of` and the"
         " untrained one it came from; the others are compared by KL and perplexity.",
@@ -331,3 +306,106 @@ EXPORTS = {
     "mlx": _export("mlx", "A checkpoint for Apple MLX.", ("mlx",), _TENSORS),
 }
 """Format -> its call; the first of its runtimes is the default."""
+
+
+JUDGED_CHILDREN = 12
+"""Children that a search with a requirement on a judged figure measures, unless its `refine` says another number."""
+_LEAST = Fraction(1, 1000)
+"""The lowest first guess, in nats: a requirement that nothing is lost has children to begin with."""
+
+
+@record
+class JudgedFigure:
+    """A figure that `JUDGE.NAME` gives of a child.
+
+    `of_parent`: its bound is a multiple of the parent's (`1.05x`). `guess`: the bound on a summed KL divergence, in nats, that a
+    search begins with for this bound.
+    """
+
+    name: str
+    better: Literal["less", "more"]
+    doc: str
+    guess: Callable[[Fraction], Fraction]
+    of_parent: bool = False
+    example: str = ""
+
+    def first(self, bound: Fraction) -> Fraction:
+        """Return the bound on the summed KL divergence that a search begins with."""
+        return max(_LEAST, self.guess(bound))
+
+
+_FIGURES = (
+    JudgedFigure(
+        "kl",
+        "less",
+        "KL divergence of the child from the parent on the judge's text, nats a token.",
+        lambda bound: bound,
+        example="0.05",
+    ),
+    JudgedFigure(
+        "kept",
+        "more",
+        "Accuracy beyond chance that the child keeps: `(child - chance) / (parent - chance)` over all tasks.",
+        lambda bound: 1 - bound,
+        example="95%",
+    ),
+    JudgedFigure(
+        "agreement",
+        "more",
+        "Share of tokens at which child and parent hold the same one for the likeliest.",
+        lambda bound: 1 - bound,
+        example="90%",
+    ),
+    JudgedFigure(
+        "perplexity",
+        "less",
+        "Perplexity of the judge's text as a multiple of the parent's.",
+        lambda bound: bound - 1,
+        of_parent=True,
+        example="1.05x",
+    ),
+)
+JUDGED = {figure.name: figure for figure in _FIGURES}
+"""Figures of a judge by name. The first guesses are orders of magnitude: what children measure replaces them."""
+
+
+class Judge(Declaration):
+    """Texts and questions that searches choose a child by. They are not those of an evaluation, which reports on the child."""
+
+    parent: str
+    tasks: tuple[str, ...] = ()
+    items: int | None = setting("Items of each task.", default=None, at_least=1)
+    data: str = setting(
+        "The text that the child is compared with the parent on.",
+        kinds=("data",),
+        write="write `data = heldout`, a text that nothing is trained on",
+    )
+    tokens: int = setting("Tokens of the text.", default=8192)
+    sure: Exact = setting(
+        "How sure a requirement is: the one-sided confidence that a measured figure meets it.",
+        default=Fraction(4, 5),
+        at_least=Fraction(1, 2),
+        at_most=Fraction(999, 1000),
+        shown="`80%`",
+    )
+    dtype: Literal["fp32", "bf16"] | None = setting(
+        "Number type in which models answer the tasks.", default=None, noun="dtype of tasks"
+    )
+
+
+class Judged(Frozen):
+    """A requirement on a figure that a judge measures of whole children: `taste.kl <= 0.05`."""
+
+    judge: str
+    figure: str
+    bound: Exact
+
+    @property
+    def record(self) -> JudgedFigure:
+        """The figure."""
+        return JUDGED[self.figure]
+
+    @property
+    def op(self) -> Literal["<=", ">="]:
+        """The comparison: a figure of which less is better has an upper bound."""
+        return "<=" if self.record.better == "less" else ">="

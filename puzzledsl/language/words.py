@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from puzzledsl.base import units
 from puzzledsl.base.frozen import record
-from puzzledsl.base.units import Dimension
 from puzzledsl.ir import measured_engines
 
 DTYPES = measured_engines.DTYPES
@@ -15,7 +14,7 @@ class Measure:
     """The type of a parameter. Text and truth have no dimension."""
 
     doc: str
-    dimension: Dimension | None = None
+    dimension: units.Dimension | None = None
 
 
 DECLARATIONS: dict[str, str] = {
@@ -34,7 +33,6 @@ DECLARATIONS: dict[str, str] = {
     "export": "A checkpoint for a runtime.",
 }
 """Kinds of declarations, in the order of a program: `KIND NAME …`. kinds.py says what each holds."""
-
 TOP_KEYWORDS: dict[str, str] = {
     "use": 'Names of another file: `use "std/hardware.pzl" (h100_sxm)`, or `use "lib.pzl" as lib`.',
     "param": "A value that `--set NAME=VALUE` changes: `param headroom: Ratio = 95%`.",
@@ -43,7 +41,6 @@ TOP_KEYWORDS: dict[str, str] = {
     "assert": 'Must hold, or the program is refused: `assert llama.layers == 80 because "…"`.',
 }
 """Keywords that begin a top-level item."""
-
 STATEMENT_KEYWORDS: dict[str, str] = {
     "require": "A constraint that every solution must meet.",
     "prefer": "A soft goal: maximised after the objective, in the order written. `prefer -x` is less of x.",
@@ -55,7 +52,6 @@ STATEMENT_KEYWORDS: dict[str, str] = {
     "assert": TOP_KEYWORDS["assert"],
 }
 """Keywords that begin a statement in a body."""
-
 OPERATOR_KEYWORDS: dict[str, str] = {
     "and": "Both hold.",
     "or": "At least one holds.",
@@ -65,13 +61,11 @@ OPERATOR_KEYWORDS: dict[str, str] = {
     "mod": "The remainder of a division.",
     "implies": "If the left side holds, so must the right side.",
 }
-
 TARGET_KEYWORDS: dict[str, str] = {
     "of": "The declaration that another builds on. `search b of a { … }` is `a` with some things changed.",
     "on": "The hardware of a scenario.",
 }
 """Keywords before the declaration that another one builds on."""
-
 KEYWORDS: dict[str, str] = {
     **TOP_KEYWORDS,
     **STATEMENT_KEYWORDS,
@@ -87,7 +81,6 @@ KEYWORDS: dict[str, str] = {
     "step": "Every so many of a range: `layers[.. step 4]`, `0..78 step 2`.",
 }
 """Every reserved word. Kinds are plain names to the grammar."""
-
 FUNCTIONS: dict[str, str] = {
     "sum": "The sum, 0 of none: of one figure a layer (`sum(attention.kv_heads)`), of values, or over a comprehension.",
     "count": "In how many layers something holds: `count(attention is noop)`.",
@@ -104,37 +97,30 @@ FUNCTIONS: dict[str, str] = {
     "longest": "The length in layers of the longest run in which something holds: `longest(ffn is noop) <= 4`.",
     "distinct": "The number of different values that the layers take: `distinct(ffn.width) <= 3`, `distinct(attention) <= 2`.",
 }
-
 OPERATORS: dict[str, str] = {
     "same as": "Two layers choose the same: `layers[3] same as layers[2]`, or `.attention` or `.ffn` of both."
 }
 """Operators of words that are not reserved."""
-
 SCENARIO_FACTS: dict[str, str] = {
     "prompt": "Prompt tokens of a sequence.",
     "output": "Generated tokens of a sequence.",
 }
-
 SUB_BLOCKS: dict[str, str] = {
     "attention": "The attention of a layer: what it may become, or what was chosen.",
     "ffn": "The feed-forward network of a layer: what it may become, or what was chosen.",
 }
-
 ENDS: dict[str, str] = {
     "embedding": "The model's embedding: the type that it is stored in.",
     "head": "The model's output head: the type that it is stored in.",
 }
-
 _ACTIVE = "Those that one token uses: without the experts that it leaves out."
 _SIZES = {"params": "Parameters of the chosen alternative, its norm included.", "active_params": _ACTIVE}
-
 LAYER_FACTS: dict[str, str] = {
     **SUB_BLOCKS,
     "index": "The number of the layer, from 0.",
     "params": "Parameters of what was chosen for the layer.",
     "active_params": "Those that one token uses.",
 }
-
 SPACE_WORDS: dict[str, str] = {
     "layers": "The layers: `layers[2..9]`, `layers[..1, -1]`, `layers[40.. where index mod 2 == 1]`. Ends are included.",
     "layer": "One layer: `size(layer)` is how many alternatives it has, sub-blocks multiplied.",
@@ -144,7 +130,6 @@ SPACE_WORDS: dict[str, str] = {
     "params": "Parameters of the child; tied embeddings count once.",
     "active_params": _ACTIVE,
 }
-
 SUB_BLOCK_FACTS: dict[str, dict[str, str]] = {
     "attention": {
         "heads": "Query heads of the chosen alternative; 0 for `linear` and `noop`.",
@@ -159,7 +144,6 @@ SUB_BLOCK_FACTS: dict[str, dict[str, str]] = {
         **_SIZES,
     },
 }
-
 TYPES: dict[str, Measure] = {
     "Count": Measure("A whole number: `4096`, `4Ki`, `51B`.", units.COUNT),
     "Ratio": Measure("A plain number, a share or a multiple of the parent's: `95%`, `0.6x`.", units.COUNT),
@@ -176,9 +160,7 @@ TYPES: dict[str, Measure] = {
     "Text": Measure('A string, `"corpus/*.txt"`, or a bare word.'),
     "Bool": Measure("`true` or `false`."),
 }
-
 VALUES: dict[str, str] = {"true": "Holds.", "false": "Does not hold."}
-
 OTHER: dict[str, str] = {
     "index": "The number of a layer, from 0.",
     "auto": "The largest batch that fits.",

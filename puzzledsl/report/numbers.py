@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from puzzledsl.base import units
 from puzzledsl.base.units import BYTES, TIME, TOK_PER_S
@@ -37,6 +38,7 @@ def size(value: float) -> Number:
     return Number(units.format_quantity(Fraction(value), units.BYTES), value)
 
 
+@lru_cache(maxsize=65_536)  # a strip of 80 layers has 400, mostly those of the strip before
 def seconds(value: float) -> Number:
     """A time."""
     return Number(units.format_quantity(Fraction(value), units.TIME), value)

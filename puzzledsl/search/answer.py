@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import product
 
-from puzzledsl.ir.nodes import LinearRequirement, MetricTerm, Requirement
+from puzzledsl.ir.nodes import LinearRequirement, MetricTerm
 from puzzledsl.ir.references import terms_of
 from puzzledsl.ir.search_nodes import written
 from puzzledsl.ir.tables import Assignment, SearchResult, Solution, ends_of_child, layers_of_child
@@ -169,13 +169,18 @@ def child_figures(
         return not child.is_right(), values
 
     best = min(tried, key=rank) if len(tried) > 1 else tried[0]
+    figures = []
+    for each in tables.search.requirements:
+        line, text, holds = each.where.line, written(each), best.meets(each)
+        sides = (best.linear(each.left), best.bound_of(each)) if isinstance(each, LinearRequirement) else ()
+        figures.append(RequirementFigures(line, text, holds, *sides))
     all_batches, metrics = report(best)
     return ChildFigures(
         layers=best.layers,
         batches=all_batches,
         objective=best.linear(tables.search.objective),
         metrics=metrics,
-        requirements=tuple(_requirement(best, each) for each in tables.search.requirements),
+        requirements=tuple(figures),
         fits=all(map(best.fits, tables.scenarios)),
     )
 
@@ -194,14 +199,6 @@ def batches_of(
             choices.append([first[name], *others])
     for batches in product(*choices):
         yield dict(zip(tables.scenarios, batches, strict=True))
-
-
-def _requirement(child: Child, requirement: Requirement) -> RequirementFigures:
-    line, text, holds = requirement.where.line, written(requirement), child.meets(requirement)
-    if isinstance(requirement, LinearRequirement):
-        value, bound = child.linear(requirement.left), child.bound_of(requirement)
-        return RequirementFigures(line, text, holds, value, bound)
-    return RequirementFigures(line, text, holds)
 
 
 def _check(tables: Tables, layers: Sequence[Assignment], batches: Mapping[str, int]) -> None:

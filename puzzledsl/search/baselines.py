@@ -108,8 +108,7 @@ def as_solved(problems: Problems, solver: str) -> Problems:
     """
 
     def most_params(problem: Problem, box: Box) -> Problem:
-        goal = goal_of(problems.builder, PARAMS, "maximize", box)
-        return replace(problem, goal=goal, preferences=())
+        return replace(problem, goal=goal_of(problems.builder, PARAMS, "maximize", box), preferences=())
 
     def noops(problem: Problem, _: Box) -> Problem:
         choices = problem.columns.choices

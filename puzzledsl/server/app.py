@@ -20,7 +20,7 @@ from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 
 from puzzledsl.base.version import __version__
-from puzzledsl.server import layout, navigation, problems, renaming
+from puzzledsl.server import layout, navigation, problems
 from puzzledsl.server.completion import complete, signature
 from puzzledsl.server.costs import inlay_hints
 from puzzledsl.server.document import Document, Encoding, Project
@@ -43,8 +43,6 @@ class PzlServer(LanguageServer):
         self.took_s: float = 0.0
         self.was_shut_down = False
         self.exited = False
-
-    # ------------------------------------------------------------ texts
 
     def document(self, params: Any) -> Document:
         """Return the text that a request is about: the open one, or the file's. Raises JsonRpcException if there is none."""
@@ -108,14 +106,10 @@ class PzlServer(LanguageServer):
         self.took_s = time.monotonic() - began
         self.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, found, document.version))
 
-    # ------------------------------------------------------------ beginning and end
-
     def initialize(self, params: types.InitializeParams) -> None:
         """Take the editor's folders, and its most preferred encoding among ours, which is also pygls's choice."""
         general = params.capabilities.general
-        offered = [
-            str(getattr(e, "value", e)) for e in (general.position_encodings if general else None) or ()
-        ]
+        offered = [str(getattr(e, "value", e)) for e in (general and general.position_encodings) or ()]
         encoding = next((e for e in offered if e in ("utf-8", "utf-16", "utf-32")), "utf-16")
         self.project.encoding = cast(Encoding, encoding)
         roots = [f.uri for f in params.workspace_folders or ()] or [params.root_uri or ""]
@@ -136,8 +130,6 @@ class PzlServer(LanguageServer):
         self.was_shut_down = self.was_shut_down or not exited
         self.exited = exited
 
-
-# ---------------------------------------------------------------- requests
 
 Answer = Callable[[PzlServer, Any], object]
 
@@ -170,7 +162,7 @@ def _refusing(answer: Answer) -> Answer:
     def asked(server: PzlServer, params: Any) -> object:
         try:
             return answer(server, params)
-        except renaming.RenameRefused as refused:
+        except navigation.RenameRefused as refused:
             raise JsonRpcException(str(refused), REQUEST_FAILED) from refused
 
     return asked
@@ -182,8 +174,8 @@ _ANSWERS: Mapping[str, Answer] = {
     types.SHUTDOWN: lambda server, _: server.leave(exited=False),
     types.EXIT: lambda server, _: server.leave(exited=True),
     types.TEXT_DOCUMENT_DID_OPEN: lambda server, p: server.changed(p.text_document, p.text_document.text),
-    types.TEXT_DOCUMENT_DID_CHANGE: lambda server, p: server.changed(
-        p.text_document, *(change.text for change in p.content_changes)
+    types.TEXT_DOCUMENT_DID_CHANGE: lambda s, p: s.changed(
+        p.text_document, *(c.text for c in p.content_changes)
     ),
     types.TEXT_DOCUMENT_DID_SAVE: lambda server, _: server.check_all(),
     types.TEXT_DOCUMENT_DID_CLOSE: PzlServer.closed,
@@ -199,24 +191,21 @@ _ANSWERS: Mapping[str, Answer] = {
     types.TEXT_DOCUMENT_FORMATTING: _of(layout.formatting),
     types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL: _of(layout.semantic_tokens),
     types.TEXT_DOCUMENT_INLAY_HINT: lambda server, p: inlay_hints(server.document(p), p.range),
-    types.TEXT_DOCUMENT_REFERENCES: lambda server, p: navigation.references(
-        *_place(server, p), with_declaration=p.context.include_declaration
+    types.TEXT_DOCUMENT_REFERENCES: lambda s, p: navigation.references(
+        *_place(s, p), p.context.include_declaration
     ),
-    types.WORKSPACE_SYMBOL: lambda server, p: navigation.workspace_symbols(
-        server.project.programs(), p.query
-    ),
+    types.WORKSPACE_SYMBOL: lambda s, p: navigation.workspace_symbols(s.project.programs(), p.query),
     types.TEXT_DOCUMENT_CODE_ACTION: _actions,
-    types.TEXT_DOCUMENT_PREPARE_RENAME: _refusing(_at(renaming.prepare)),
-    types.TEXT_DOCUMENT_RENAME: _refusing(lambda server, p: renaming.rename(*_place(server, p), p.new_name)),
+    types.TEXT_DOCUMENT_PREPARE_RENAME: _refusing(_at(navigation.prepare)),
+    types.TEXT_DOCUMENT_RENAME: _refusing(lambda s, p: navigation.rename(*_place(s, p), p.new_name)),
 }
 """Requests and notifications of the protocol with their answers."""
+_Kinds = types.CodeActionKind
 _OFFERED: Mapping[str, object] = {
     types.TEXT_DOCUMENT_SIGNATURE_HELP: types.SignatureHelpOptions(trigger_characters=["(", ",", ":"]),
     types.TEXT_DOCUMENT_COMPLETION: types.CompletionOptions(trigger_characters=[".", '"', "/", "(", "="]),
     types.TEXT_DOCUMENT_SEMANTIC_TOKENS_FULL: types.SemanticTokensLegend(layout.TYPES, layout.MODIFIERS),
-    types.TEXT_DOCUMENT_CODE_ACTION: types.CodeActionOptions(
-        [types.CodeActionKind.QuickFix, types.CodeActionKind.SourceFixAll]
-    ),
+    types.TEXT_DOCUMENT_CODE_ACTION: types.CodeActionOptions([_Kinds.QuickFix, _Kinds.SourceFixAll]),
     types.TEXT_DOCUMENT_RENAME: types.RenameOptions(prepare_provider=True),
 }
 """Details of what the server says that it offers."""
@@ -234,18 +223,14 @@ def create_server() -> PzlServer:
         if place is None:
             raise JsonRpcException(f"nothing is known of `{code}`", REQUEST_FAILED)
         start = types.Position(place[1], 0)
-        server.window_show_document(
-            types.ShowDocumentParams(place[0].as_uri(), take_focus=True, selection=types.Range(start, start))
-        )
+        shown: dict[str, Any] = {"take_focus": True, "selection": types.Range(start, start)}
+        server.window_show_document(types.ShowDocumentParams(place[0].as_uri(), **shown))
 
     return server
 
 
 def run() -> int:
-    """Serve one editor over stdin and stdout until it disconnects; return the exit code that the protocol asks for.
-
-    It is 1 after `exit` without `shutdown`, and 0 otherwise. The protocol closes its streams at the end, which are copies.
-    """
+    """Serve one editor over copies of stdin and stdout; return the exit code: 1 after `exit` without `shutdown`, else 0."""
     server = create_server()
     with os.fdopen(os.dup(0), "rb") as source, os.fdopen(os.dup(1), "wb") as target:
         server.start_io(source, target)

@@ -19,12 +19,11 @@ from puzzledsl.base.resources import listing
 from puzzledsl.base.settings import Call
 from puzzledsl.base.units import UNITS
 from puzzledsl.checker.expressions.values import Symbol
+from puzzledsl.checker.names.names import Meaning, NameScope, members
 from puzzledsl.checker.names.occurrences import CURSOR, Gap, gap_of
-from puzzledsl.checker.names.scopes import Meaning, NameScope, members
 from puzzledsl.ir.metric_records import METRICS
-from puzzledsl.language import calls, words
-from puzzledsl.language.calls import alternatives_of
-from puzzledsl.language.kinds import KINDS
+from puzzledsl.language import words
+from puzzledsl.language.kinds import ANYWHERE, KINDS, alternatives_of
 from puzzledsl.server.document import Document
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.newlines import CONTINUES_AFTER, CONTINUES_BEFORE
@@ -35,7 +34,6 @@ _NUMBER = re.compile(r"\d[\d_]*(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _GOES_ON = (*"and or implies is in mod step where because apart then else for".split(), "same as")
 MOST_PATHS = 200
 """Files beside the text that `use` offers."""
-
 Items = list[types.CompletionItem]
 _Kind = types.CompletionItemKind
 _ICONS = {
@@ -77,7 +75,7 @@ def complete(document: Document, line: int, column: int) -> Items:
     if _names_something(written):
         kind = KINDS.get(str(statement[0]))
         return _keywords((kind.preposition,)) if len(statement) == 2 and kind and kind.preposition else []
-    if written.behind_operand:
+    if written.last is not None and written.last.type in _OPERANDS:  # only an operator can follow a value
         return _keywords(("as", *_GOES_ON) if written.last == "same" else _GOES_ON)
     gap = written.gap(document)
     return [] if gap is None else _in_gap(document, gap)
@@ -88,9 +86,7 @@ def _names_something(written: Written) -> bool:
     kinds = [token.type for token in written.statement]
     if kinds[0] in ("LET", "FN", "PARAM"):
         return "EQUAL" not in kinds and "COLON" not in kinds
-    return (
-        not written.opened and kinds[0] == "NAME" and len(kinds) <= 2 and str(written.statement[0]) in KINDS
-    )
+    return not written.opened and len(kinds) <= 2 and kinds[0] == "NAME" and written.statement[0] in KINDS
 
 
 def _in_gap(document: Document, gap: Gap) -> Items:
@@ -145,11 +141,8 @@ def _values(gap: Gap) -> Items:
     found += [_of_meaning(meaning) for meaning in gap.scope.visible().values()]
     found += [_item(name, "function", doc) for name, doc in words.FUNCTIONS.items()]
     found += [_item(name, "word", doc) for name, doc in words.VALUES.items()]
-    found += [*_calls(calls.ANYWHERE), *_keywords(("if", "not"))]
+    found += [*_calls(ANYWHERE), *_keywords(("if", "not"))]
     return list({item.label: item for item in reversed(found)}.values())[::-1]  # the first of each label
-
-
-# ---------------------------------------------------------------- items
 
 
 def _item(name: str, icon: str, doc: str = "", detail: str = "", insert: str = "") -> types.CompletionItem:
@@ -215,8 +208,8 @@ def _paths(document: Document, written: Written, line: int, column: int) -> Item
     names += [name for name in beside if not name.startswith(".")][:MOST_PATHS]
     place = document.lines.range(Span("", line, column - len(touching) + 1, line, column))
     return [
-        types.CompletionItem(name, kind=_Kind.File, filter_text=name, text_edit=types.TextEdit(place, name))
-        for name in names
+        types.CompletionItem(n, kind=_Kind.File, filter_text=n, text_edit=types.TextEdit(place, n))
+        for n in names
     ]
 
 
@@ -241,8 +234,6 @@ def _units(document: Document, written: Written, line: int, column: int) -> Item
     return found
 
 
-# ---------------------------------------------------------------- the place
-
 _CLOSERS = {"LPAR": ")", "LSQB": "]", "LBRACE": "\n}"}
 _OPERANDS = ("NAME", "QUANTITY", "STRING", "RPAR", "RSQB")
 _WHOLE = ("NAME", "QUANTITY", "STRING", "UNTERMINATED", "COMMENT", "DOC")
@@ -253,11 +244,7 @@ _ENDINGS = ("", " then 0 else 0", " else 0", " { }")
 
 @dataclass(slots=True)
 class Written:
-    """The text before a position without the word there, and its tokens.
-
-    `statement` are the tokens of the statement so far, `opened` the brackets that are open, `touching` is the token that ends at
-    the position.
-    """
+    """The text before a position without the word there, its tokens since the `statement` began, and the open brackets."""
 
     text: str
     touching: Token | None
@@ -268,11 +255,6 @@ class Written:
     def last(self) -> Token | None:
         """The token before the word."""
         return self.statement[-1] if self.statement else None
-
-    @property
-    def behind_operand(self) -> bool:
-        """True behind a complete value, where only an operator can follow."""
-        return self.last is not None and self.last.type in _OPERANDS
 
     def gap(self, document: Document, *endings: str) -> Gap | None:
         """Return the place of the word as the checker reads it; None where it makes nothing of it."""
@@ -320,9 +302,6 @@ def written_before(document: Document, line: int, column: int) -> Written:
     if ended and (touching is None or touching.type not in CONTINUES_BEFORE):
         found.statement = []
     return found
-
-
-# ---------------------------------------------------------------- signature help
 
 
 def signature(document: Document, line: int, column: int) -> types.SignatureHelp | None:

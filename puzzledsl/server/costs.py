@@ -1,7 +1,4 @@
-"""Costs in the editor: alternatives in a program's scenarios, and inlay hints of what each keeps of the parent.
-
-Without an analytic hardware profile there are parameters alone.
-"""
+"""Costs in the editor, by analytic profiles: alternatives in a program's scenarios, and inlay hints of what each keeps."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from puzzledsl.alternatives.parent import PARENTS
 from puzzledsl.base.units import BYTES, COUNT, TIME, Dimension, format_quantity
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions.values import Symbol, all_parent
-from puzzledsl.checker.names.scopes import LanguageWord
+from puzzledsl.checker.names.names import LanguageWord
 from puzzledsl.checker.spaces.choices import ChoiceReader
 from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.metrics import metrics_of
@@ -70,9 +67,8 @@ def workplaces(ctx: Context, shape: Shape) -> list[Workplace]:
 def _of_parent(hardware: RooflineHardware, shape: Shape, scenario: Scenario) -> Sequence[ScenarioCosts]:
     """Return the costs of a space that has the parent alone."""
     layers = (LayerChoice.of_parent(),) * shape.layers
-    return roofline_costs(
-        hardware, shape, Space(name="", parent="", layers=layers, where=scenario.where), scenario
-    )
+    space = Space(name="", parent="", layers=layers, where=scenario.where)
+    return roofline_costs(hardware, shape, space, scenario)
 
 
 def cost_tables(ctx: Context, shape: Shape, alternatives: Sequence[Here]) -> str:
@@ -199,28 +195,23 @@ def _options(document: Document, decls: Sequence[tree.Decl]) -> Iterator[Told]:
                 yield option, *label
 
 
-def _kept(
-    document: Document, sub_block: SubBlock, shape: Shape, alternatives: Sequence[Here]
-) -> tuple[str, str] | None:
+def _kept(document: Document, site: SubBlock, shape: Shape, offered: list[Here]) -> tuple[str, str] | None:
     """Return the shares of the parent's parameters and time that alternatives keep; None where there is nothing to tell."""
     ctx = document.inspected[1]
-    if ctx is None or all(alternative.kind == "noop" for alternative, _ in alternatives):
+    if ctx is None or all(alternative.kind == "noop" for alternative, _ in offered):
         return None
-    whole, place = PARENTS[sub_block], next(iter(workplaces(ctx, shape)), None)
+    whole, place = PARENTS[site], next(iter(workplaces(ctx, shape)), None)
     shares: dict[str, list[Fraction]] = {"params": [], "time": []}
-    for alternative, own in alternatives:
+    for alternative, own in offered:
         if all_params := whole.params(own):
             shares["params"].append(Fraction(alternative.params(own), all_params))
         if place is not None and (all_s := place.cost(own, whole)[-1]):
             shares["time"].append(place.cost(own, alternative)[-1] / all_s)
-    label = ", ".join(f"{_percent(of)} {name}" for name, of in shares.items() if of)
+    ends = {
+        name: [f"{float(100 * end):.3g}" for end in (min(of), max(of))] for name, of in shares.items() if of
+    }
+    label = ", ".join(f"{'..'.join(dict.fromkeys(both))}% {name}" for name, both in ends.items())
     if not label or {share for of in shares.values() for share in of} == {1}:  # the parent itself
         return None
-    of = f"of the parent's {sub_block}" + (f", in `{place.scenario.name}`" if place is not None else "")
+    of = f"of the parent's {site}" + (f", in `{place.scenario.name}`" if place is not None else "")
     return label, f"{label} {of}"
-
-
-def _percent(shares: list[Fraction]) -> str:
-    """Return the least and the greatest share: `25..87%`."""
-    low, high = (f"{float(100 * share):.3g}" for share in (min(shares), max(shares)))
-    return f"{low}%" if low == high else f"{low}..{high}%"

@@ -1,7 +1,4 @@
-"""One version of an open text with its analyses, and the project of all texts that are open together.
-
-An editor's lines and columns count from 0, in UTF-16 units unless another encoding was negotiated.
-"""
+"""One version of an open text with its analyses, and the project of all. Editors count from 0, mostly in UTF-16 units."""
 
 from __future__ import annotations
 
@@ -30,10 +27,7 @@ from puzzledsl.syntax.parse import MAX_BYTES, normalise
 from puzzledsl.syntax.tokens import Token, lex
 
 MAX_FILES = 2000
-
 _SKIPPED = {"node_modules", "build", "dist", "venv", "__pycache__"}
-
-
 Encoding = Literal["utf-8", "utf-16", "utf-32"]
 _BYTES = {"utf-8": 1, "utf-16": 2, "utf-32": 4}
 _CODECS = {"utf-8": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
@@ -65,9 +59,7 @@ class Lines:
 
     def range(self, span: Span) -> types.Range:
         """Convert a span to the editor's range."""
-        return types.Range(
-            self.position(span.line, span.column), self.position(span.end_line, span.end_column)
-        )
+        return types.Range(*(self.position(at.line, at.column) for at in (span.start, span.end)))
 
     def place(self, position: types.Position) -> tuple[int, int]:
         """Convert an editor's position to a line and column of spans. One inside a character is moved before it."""
@@ -146,8 +138,6 @@ class Document:
         assert root is not None, "its text is at hand"
         return root
 
-    # ------------------------------------------------------------ values
-
     def scope_within(self, name: str) -> Scope:
         """Return the names that expressions of a declaration see, as the check recorded them."""
         ctx = self.inspected[1]
@@ -178,8 +168,6 @@ class Document:
         except (OutOfSteps, RecursionError):
             return POISON
 
-    # ------------------------------------------------------------ places
-
     @cached_property
     def names(self) -> tuple[Occurrence, ...]:
         """Every name in the text with its meaning, in order."""
@@ -195,10 +183,7 @@ class Document:
         return found.symbol if found is not None and isinstance(found.symbol, Symbol) else None
 
     def token_at(self, line: int, column: int) -> Token | None:
-        """Return the token at a position; of two that touch there, the word rather than the sign.
-
-        No token extends over the end of its line, so the rest of the text is not read.
-        """
+        """Return the token at a position, which its line holds; of two that touch there, the word rather than the sign."""
         if len(self.text) > MAX_BYTES or not 0 < line <= len(self.lines.lines):
             return None
         found = [t for t in lex(self.lines.lines[line - 1]) if t.column <= column <= t.end_column]

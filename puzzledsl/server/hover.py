@@ -10,13 +10,13 @@ from math import prod
 from lsprotocol import types
 
 from puzzledsl.base import units
-from puzzledsl.base.units import BYTES, COUNT, Quantity, format_quantity
+from puzzledsl.base.units import BYTES, COUNT, FLOP_PER_S, Quantity, format_quantity
 from puzzledsl.changes.words import refine
 from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
+from puzzledsl.checker.names.names import LanguageWord
 from puzzledsl.checker.names.occurrences import Occurrence, sub_blocks_of
-from puzzledsl.checker.names.scopes import LanguageWord
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import layer_kinds, total_params
 from puzzledsl.ir.metric_records import METRICS
@@ -180,9 +180,6 @@ def _source(file: SourceFile, expr: tree.Expr) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
-# ---------------------------------------------------------------- values and declarations in words
-
-
 def _show(value: values.Value, ctx: Context) -> str:
     """Return a value in one line; empty if there is nothing to say."""
     match value:
@@ -258,9 +255,7 @@ def _summary(node: object) -> list[str]:
         case nodes.Hardware(spec=nodes.RooflineHardware() as spec):
             memory = format_quantity(Fraction(spec.memory_bytes), BYTES)
             bandwidth = format_quantity(spec.bandwidth_bytes_per_s, units.BYTES_PER_S)
-            peaks = ", ".join(
-                f"{d} {format_quantity(f, units.FLOP_PER_S)}" for d, f in spec.flop_per_s.items()
-            )
+            peaks = ", ".join(f"{d} {format_quantity(f, FLOP_PER_S)}" for d, f in spec.flop_per_s.items())
             gpus = f"{spec.gpus} GPU{'s, each' if spec.gpus > 1 else ''}"
             return [
                 f"profile `{spec.profile}`: {gpus} {memory}, {bandwidth}, {peaks}",
@@ -294,10 +289,8 @@ def _count(value: int) -> str:
 
 def _space(space: nodes.Space) -> list[str]:
     sizes = Counter((len(c.attention), len(c.ffn)) for c in space.layers)
-    rows = [
-        f"{count} layer{'s' if count > 1 else ''} with {a} x {f} alternatives"
-        for (a, f), count in sizes.most_common(4)
-    ]
+    most = sizes.most_common(4)
+    rows = [f"{n} layer{'s' if n > 1 else ''} with {a} x {f} alternatives" for (a, f), n in most]
     rest = len(sizes) - len(rows)
     size = prod(len(c.attention) * len(c.ffn) for c in space.layers)
     exponent = len(str(size)) - 1

@@ -1,7 +1,4 @@
-"""The look of a text: folding ranges, formatting as `pzl fmt` does it, and semantic tokens.
-
-These are colours that need name resolution, such as a `let` versus a parameter or a metric versus a setting.
-"""
+"""The look of a text: folding ranges, formatting as `pzl fmt` does it, and colours that need name resolution."""
 
 from __future__ import annotations
 
@@ -12,10 +9,10 @@ from collections.abc import Iterator
 from lsprotocol import types
 
 from puzzledsl.checker.expressions.values import Symbol
-from puzzledsl.checker.names.scopes import LanguageWord
+from puzzledsl.checker.names.names import LanguageWord
 from puzzledsl.server.document import Document, units
 from puzzledsl.syntax.format import format_source
-from puzzledsl.syntax.highlight import TokenClass, classified
+from puzzledsl.syntax.highlight import CLASSES, classified
 from puzzledsl.syntax.tokens import Token
 
 _OPENS = {"LBRACE": "RBRACE", "LPAR": "RPAR", "LSQB": "RSQB"}
@@ -23,23 +20,16 @@ _OPENS = {"LBRACE": "RBRACE", "LPAR": "RPAR", "LSQB": "RSQB"}
 
 def folding(document: Document) -> list[types.FoldingRange]:
     """Return the ranges of whole lines that can be folded, in order: brackets, runs of comments and of `use`."""
-    found = [*_brackets(document.tokens), *_runs(document.tokens)]
-    return sorted(found, key=lambda r: (r.start_line, -r.end_line))
-
-
-def _brackets(tokens: list[Token]) -> Iterator[types.FoldingRange]:
-    """Yield the ranges from a bracket's line to the line above its partner's."""
-    opened: list[Token] = []
-    for token in tokens:
+    found, opened = [*_runs(document.tokens)], list[Token]()
+    for token in document.tokens:  # from a bracket's line to the line above its partner's
         if token.type in _OPENS:
             opened.append(token)
         elif token.type in _OPENS.values():
             while opened and _OPENS[opened[-1].type] != token.type:
                 opened.pop()
-            if opened:
-                first, last = opened.pop().line - 1, token.line - 2
-                if last > first:
-                    yield types.FoldingRange(first, last, kind=types.FoldingRangeKind.Region)
+            if opened and (first := opened.pop().line - 1) < token.line - 2:
+                found.append(types.FoldingRange(first, token.line - 2, kind=types.FoldingRangeKind.Region))
+    return sorted(found, key=lambda r: (r.start_line, -r.end_line))
 
 
 def _runs(tokens: list[Token]) -> Iterator[types.FoldingRange]:
@@ -61,11 +51,6 @@ def _runs(tokens: list[Token]) -> Iterator[types.FoldingRange]:
 def formatting(document: Document) -> list[types.TextEdit]:
     """Return edits of whole lines, so that cursors and folds elsewhere stay; none for a text with syntax errors."""
     new = document.text if document.parsed[1] else format_source(document.text)
-    return [] if new == document.text else line_edits(document, new)
-
-
-def line_edits(document: Document, new: str) -> list[types.TextEdit]:
-    """Return the edits that turn a text into another, each for the smallest run of lines."""
     old_lines, new_lines = (re.findall(r"[^\n]*\n|[^\n]+", text) for text in (document.text, new))
     count, last = len(document.lines.lines), document.lines.lines[-1]
     behind = document.lines.position(count, len(last) + 1)
@@ -78,20 +63,8 @@ def line_edits(document: Document, new: str) -> list[types.TextEdit]:
     ]
 
 
-# ---------------------------------------------------------------- semantic tokens
-
 TYPES = "comment keyword operator string number class variable parameter property function enumMember type namespace".split()
 MODIFIERS = ("declaration", "documentation", "defaultLibrary")
-_BY_CLASS: dict[TokenClass, str] = {
-    "comment": "comment",
-    "doc": "comment",
-    "string": "string",
-    "number": "number",
-    "operator": "operator",
-    "keyword": "keyword",
-    "operator_word": "keyword",
-    "kind": "keyword",
-}
 _BY_CATEGORY = {
     "kind": "keyword",
     "type": "type",
@@ -127,8 +100,8 @@ def semantic_tokens(document: Document) -> types.SemanticTokens:
             case LanguageWord(category=category):
                 kind = _BY_CATEGORY[category]
                 modifiers = ("defaultLibrary",) if category in ("call", "function") else ()
-            case _ if its_class in _BY_CLASS:
-                kind, modifiers = _BY_CLASS[its_class], ("documentation",) if its_class == "doc" else ()
+            case _ if kind := CLASSES[its_class][1]:
+                modifiers = ("documentation",) if its_class == "doc" else ()
             case _:
                 continue
         start = document.lines.position(token.line, token.column)

@@ -1,16 +1,26 @@
-"""Go to definition, references, highlights, links, and the outline of a text and of the workspace."""
+"""Go to definition, references, highlights, links, the outline of a text and of the workspace, and renaming.
+
+A name is renamed in all files that use it, or the request is refused: the changes are first checked in memory. If a name would
+change its meaning or a new diagnostic would appear, nothing is changed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lsprotocol import types
 
-from puzzledsl.base.diagnostics import Span
+from puzzledsl.base.diagnostics import Fix, Span
+from puzzledsl.base.fixes import apply
+from puzzledsl.base.resources import folder
 from puzzledsl.checker.expressions.values import Symbol
+from puzzledsl.checker.names.names import key_of
 from puzzledsl.checker.names.occurrences import Occurrence
-from puzzledsl.server.document import Document, Lines, covers
+from puzzledsl.language.words import KEYWORDS
+from puzzledsl.server.document import Document, Lines, Project, covers
 from puzzledsl.syntax import tree
 
 _Icon = types.SymbolKind
@@ -44,16 +54,14 @@ def definition(document: Document, line: int, column: int) -> types.Location | N
     return types.Location(document.project.uri_of(symbol.file.path), lines.range(symbol.span))
 
 
-def references(
-    document: Document, line: int, column: int, *, with_declaration: bool = True
-) -> list[types.Location]:
+def references(document: Document, line: int, column: int, declared: bool = True) -> list[types.Location]:
     """Return every use of the name at a position, in all programs of the workspace."""
     symbol = document.symbol_at(line, column)
     return [
         types.Location(other.uri, other.lines.range(o.span))
         for other, found in (uses(document, symbol) if symbol is not None else ())
         for o in found
-        if with_declaration or o.role != "declares"
+        if declared or o.role != "declares"
     ]
 
 
@@ -68,8 +76,7 @@ def highlights(document: Document, line: int, column: int) -> list[types.Documen
 def uses(document: Document, symbol: Symbol) -> Iterator[tuple[Document, list[Occurrence]]]:
     """Yield the texts in which a name can be used, each with its uses there, the declaration included.
 
-    These are the text itself, the declaring file and the workspace's texts that use that file. A local name is used in its own
-    text alone; only a `fn`'s parameter can be named by an argument of a call in another file.
+    A local name is used in its own text alone; only a `fn`'s parameter can be named by an argument of a call in another file.
     """
     programs = [document]
     is_local = symbol.file.names.get(symbol.name) is not symbol and symbol.kind != "parameter"
@@ -108,9 +115,7 @@ def outline(document: Document) -> list[types.DocumentSymbol]:
     return _symbols(document, document.parsed[0].items)
 
 
-def _symbols(
-    document: Document, nodes: tuple[tree.Item, ...] | tuple[tree.Stmt, ...]
-) -> list[types.DocumentSymbol]:
+def _symbols(document: Document, nodes: Sequence[tree.Item | tree.Stmt]) -> list[types.DocumentSymbol]:
     return [symbol for node in nodes if (symbol := _symbol(document, node)) is not None]
 
 
@@ -158,3 +163,106 @@ def workspace_symbols(documents: Iterator[Document], query: str) -> list[types.W
                 location = types.Location(document.uri, symbol.selection_range)
                 found.append(types.WorkspaceSymbol(location, symbol.name, symbol.kind))
     return found
+
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+Changes = list[tuple[Document, list[Occurrence]]]
+
+
+class RenameRefused(Exception):
+    """The reason why a name cannot be renamed, as a message for the user."""
+
+
+def prepare(document: Document, line: int, column: int) -> types.PrepareRenamePlaceholder:
+    """Return the name at a position if it can be renamed. Raises RenameRefused."""
+    occurrence, _ = _renamable(document, line, column)
+    return types.PrepareRenamePlaceholder(document.lines.range(occurrence.span), occurrence.name)
+
+
+def rename(document: Document, line: int, column: int, new: str) -> types.WorkspaceEdit:
+    """Return the edits that change the name at a position to `new` everywhere. Raises RenameRefused."""
+    occurrence, symbol = _renamable(document, line, column)
+    if not _NAME.fullmatch(new):
+        raise RenameRefused(f"`{new}` is no name: letters, digits and `_`, not a digit first")
+    if new in KEYWORDS:
+        raise RenameRefused(f"`{new}` is a word of the language")
+    changes: Changes = []
+    for other, found in uses(document, symbol):
+        if other.parsed[0].broken:
+            mend = "mend its syntax first, or uses may be missed"
+            raise RenameRefused(f"`{other.path.name}` cannot be read to its end: {mend}")
+        if found:
+            changes.append((other, found))
+    if new != occurrence.name:
+        _try_out(document.project, changes, new)
+    edits = []
+    for other, found in changes:
+        text = types.OptionalVersionedTextDocumentIdentifier(other.uri, other.version)
+        new_names = [types.TextEdit(other.lines.range(o.span), new) for o in found]
+        edits.append(types.TextDocumentEdit(text, list(new_names)))
+    return types.WorkspaceEdit(document_changes=list(edits))
+
+
+def _renamable(document: Document, line: int, column: int) -> tuple[Occurrence, Symbol]:
+    occurrence = document.name_at(line, column)
+    if occurrence is None:
+        raise RenameRefused("there is no name here")
+    symbol = occurrence.symbol
+    if symbol is None:
+        raise RenameRefused(f"nothing is called `{occurrence.name}`")
+    if not isinstance(symbol, Symbol):
+        raise RenameRefused(f"`{occurrence.name}` is a word of the language")
+    path = symbol.file.path
+    if Path(symbol.file.key).is_relative_to(key_of(folder("spaces"))):
+        raise RenameRefused(f"`{symbol.name}` is declared in `{path.name}`, which comes with pzl")
+    return occurrence, symbol
+
+
+def _try_out(project: Project, changes: Changes, new: str) -> None:
+    """Raise RenameRefused if a program would read otherwise, or be refused, with the new name."""
+    trial = Project(project.encoding, project.folders)
+    fixes = {other.key: [Fix.replace(o.span, new) for o in found] for other, found in changes}
+    for other in project.documents.values():
+        if other.key not in fixes:
+            trial.open(other.uri, other.source)
+    for other, _ in changes:
+        trial.open(other.uri, apply(other.text, fixes[other.key]))
+    before = [other for other, _ in changes]
+    after = [trial.documents[other.uri] for other in before]
+    numbers, new_numbers = _numbers(before), _numbers(after)
+    for one, two in zip(before, after, strict=True):
+        if len(one.names) != len(two.names):
+            raise RenameRefused(f"`{new}` would be read as something else in {one.path.name}")
+        for old_name, new_name in zip(one.names, two.names, strict=True):
+            if _meaning(old_name, numbers) != _meaning(new_name, new_numbers):
+                at = f"{one.path.name}:{old_name.span.line}"
+                raise RenameRefused(f"`{new_name.name}` would mean something else at {at}")
+        checked = (of.inspected[0].diagnostics for of in (one, two))
+        old_errors, new_errors = ([d for d in found if d.severity == "error"] for found in checked)
+        more = Counter(d.code for d in new_errors) - Counter(d.code for d in old_errors)
+        if more:
+            said = next(d for d in new_errors if d.code in more)
+            raise RenameRefused(f"the program would then be refused: {said.message}")
+
+
+Numbers = dict[str, dict[tuple[int, int], int]]
+"""Key of a file -> place of each name that it declares -> its number among the names."""
+
+
+def _numbers(documents: list[Document]) -> Numbers:
+    return {
+        d.key: {(o.span.line, o.span.column): i for i, o in enumerate(d.names) if o.role == "declares"}
+        for d in documents
+    }
+
+
+def _meaning(occurrence: Occurrence, numbers: Numbers) -> object:
+    """Return what a name means, in a form that does not depend on how names are spelt."""
+    match occurrence.symbol:
+        case Symbol(file=file, span=span):
+            at = span.line, span.column
+            return file.key, numbers.get(file.key, {}).get(at, at)
+        case None:
+            return None
+        case word:
+            return word.name, word.category

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -14,13 +13,14 @@ from puzzledsl.base.diagnostics import Diagnostic, Fix, Span
 from puzzledsl.base.explanations import Explanation
 from puzzledsl.base.fixes import compatible, safe_fixes
 from puzzledsl.base.resources import resource
-from puzzledsl.checker.errors import UnusedImport, UnusedName
+from puzzledsl.checker.errors import UnusedName, UnusedUse
 from puzzledsl.checker.names.names import key_of
 from puzzledsl.server.document import Document, Lines, covers, files_of
 
 EXPLAIN = "pzl.explain"
 """The command that opens the reference at a given code."""
-_UNUSED = UnusedName, UnusedImport
+Related = Sequence[tuple[Span | None, str]]
+_UNUSED = UnusedName, UnusedUse
 """Diagnostics that an editor shows as faded."""
 _SEVERITIES = {"error": types.DiagnosticSeverity.Error, "warning": types.DiagnosticSeverity.Warning}
 
@@ -36,9 +36,8 @@ def problems(document: Document) -> list[types.Diagnostic]:
         file = files.get(key_of(path)) if path is not None else None
         reached = files_of(file).keys() - told if file is not None else set()
         told |= reached
-        here = [
-            d for d in checked.diagnostics if d.span and d.span.file in reached and not is_own(document, d)
-        ]
+        there = (d for d in checked.diagnostics if d.span and d.span.file in reached)
+        here = [d for d in there if not is_own(document, d)]
         if not here:
             continue
         many = f"{len(here)} mistakes" if len(here) > 1 else "a mistake"
@@ -66,12 +65,7 @@ def _problem(document: Document, diagnostic: Diagnostic) -> types.Diagnostic:
 
 
 def _shown(
-    document: Document,
-    code: str,
-    span: Span,
-    message: str,
-    severity: str,
-    related: Sequence[tuple[Span | None, str]],
+    document: Document, code: str, span: Span, message: str, severity: str, related: Related
 ) -> types.Diagnostic:
     places = [(place(document, at), text) for at, text in related if at is not None]
     told = [types.DiagnosticRelatedInformation(at, text) for at, text in places if at is not None]
@@ -138,20 +132,14 @@ def _edit(document: Document, fixes: list[Fix]) -> types.WorkspaceEdit:
 
 
 @cache
-def reference() -> tuple[Path, dict[str, int]] | None:
-    """Return the reference of diagnostics and the line (from 0) of each code; None if it is not installed."""
+def place_of(code: str) -> tuple[Path, int] | None:
+    """Return the file and the line (from 0) that explain a code; None if no reference does, or none is installed."""
     try:
         path = resource("docs", "errors.md")
     except FileNotFoundError:
         return None
-    heads = (re.match(r"### (\w+):", line) for line in path.read_text("utf-8").split("\n"))
-    return path, {head.group(1): number for number, head in enumerate(heads) if head is not None}
-
-
-def place_of(code: str) -> tuple[Path, int] | None:
-    """Return the file and the line (from 0) that explain a code; None if the reference lacks it."""
-    known = reference()
-    return (known[0], known[1][code]) if known is not None and code in known[1] else None
+    lines = path.read_text("utf-8").split("\n")
+    return next(((path, n) for n, line in enumerate(lines) if line.startswith(f"### {code}:")), None)
 
 
 def explanations_at(document: Document, line: int, column: int) -> list[str]:

@@ -29,10 +29,7 @@ NEIGHBOURS = MAX_AHEAD + 4
 
 
 class Trees:
-    """A parser that caches the last text of each file with its tree and syntax diagnostics.
-
-    Of a text that has changed it parses the parts that have. What has not changed is the same object as before.
-    """
+    """A parser that caches the last text of each file with its tree and mistakes, and parses the parts that have changed."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, Parts] = OrderedDict()

@@ -21,6 +21,7 @@ from puzzledsl.syntax.newlines import CONTINUES_AFTER, CONTINUES_BEFORE
 from puzzledsl.syntax.parse import MAX_BYTES, MAX_TOKENS, normalise
 from puzzledsl.syntax.tokens import Token, lex
 
+Alike = Callable[["Line", "Line"], bool]
 INDENT = 2
 _MISTAKES = {"UNKNOWN", "UNTERMINATED", "FOREIGN"}
 _OPENS, _CLOSES = {"LPAR", "LSQB"}, {"RPAR", "RSQB"}
@@ -28,15 +29,11 @@ _ALL_OPENS, _ALL_CLOSES = _OPENS | {"LBRACE"}, _CLOSES | {"RBRACE"}
 _ASSIGNS = {"EQUAL", "EXTEND", "REMOVE", "KEEP"}
 COMMENT_COLUMN = 49
 """Column (from 0) of a comment behind code, unless the code or a neighbour's code is longer."""
-
 COMMENT_STEP = 8
-
 MAX_PADDING = 24
 """The most blanks that alignment puts before a part; lines that need more are left unaligned."""
-
 LIMIT = 120
 """Longest line of code, without its comment, that is left whole."""
-
 _ENDS_OPERAND = {"NAME", "QUANTITY", "STRING", "RPAR", "RSQB"}
 _BEFORE_ALL = "BECAUSE VBAR ELSE THEN IMPLIES OR AND WHERE".split()
 """Tokens before which a line is broken at once, the loosest first."""
@@ -45,18 +42,21 @@ _BEFORE_LAST = (("ADD",), ("CMP",), ("STAR", "SLASH", "MOD"))
 
 
 def format_source(text: str) -> str:
-    """Return the text in the one layout, ended by one newline. Idempotent.
-
-    A text with characters, strings or spellings the language lacks is returned as it is, and so is one too large.
-    """
+    """Return the text in the one layout, ended by one newline. Idempotent. A text with lexical mistakes, or too large, stays."""
     source = normalise(text)
     tokens = lex(source[: MAX_BYTES + 1], MAX_TOKENS + 1)
     if len(source) > MAX_BYTES or len(tokens) > MAX_TOKENS or any(t.type in _MISTAKES for t in tokens):
         return text
-    lines = break_long(_lines(tokens), _lay_out)
+    lines = break_long(_lines(tokens))
     align_code(lines)
     _indent(lines)  # a `|` stands under its `=`, which may have moved
-    align_comments(lines)
+    # comments behind code stand at COMMENT_COLUMN, or two blanks behind the longest line of a group
+    for group in _groups(lines, lambda line: bool(line.tokens) and line.comment is not None):
+        column = max(len(line.code) + 2 for line in group)
+        if len(group) == 1:  # the next of every eighth column, where others may stand too
+            column += (COMMENT_COLUMN - column) % COMMENT_STEP
+        for line in group:
+            line.comment_gap = max(COMMENT_COLUMN, column) - len(line.code)
     result = "".join(f"{line}".rstrip() + "\n" for line in lines)
     # Blanks never change what the tokens are in a program that parses; in a broken one two may grow together.
     kept = [word for line in lines for word in (*line.tokens, line.comment) if word is not None]
@@ -91,14 +91,6 @@ def _lines(tokens: list[Token]) -> list[Line]:
         if not line.is_blank or not (opens or kept[-1].is_blank):
             kept.append(line)
     return kept[:-1] if kept and kept[-1].is_blank else kept
-
-
-def _lay_out(lines: list[Line]) -> None:
-    last: Token | None = None
-    for line in lines:
-        _space(line, last)
-        last = line.tokens[-1] if line.tokens else last
-    _indent(lines)
 
 
 def _space(line: Line, last: Token | None) -> None:
@@ -169,9 +161,6 @@ def _indent(lines: list[Line]) -> None:
                 bar = column + gap
             column += gap + len(token)
         last = line.tokens[-1]
-
-
-# ---------------------------------------------------------------- lines
 
 
 @dataclass(slots=True)
@@ -260,21 +249,8 @@ def _target(line: Line) -> str | None:
     return next((str(b) for a, b in pairwise(line.tokens) if a.type in ("OF", "ON")), None)
 
 
-def align_comments(lines: list[Line]) -> None:
-    """Align comments behind code at COMMENT_COLUMN, or further right: two blanks behind the longest line of a group."""
-    for group in _groups(lines, lambda line: bool(line.tokens) and line.comment is not None):
-        column = max(len(line.code) + 2 for line in group)
-        if len(group) == 1:  # the next of every eighth column, where others may stand too
-            column += (COMMENT_COLUMN - column) % COMMENT_STEP
-        column = max(COMMENT_COLUMN, column)
-        for line in group:
-            line.comment_gap = column - len(line.code)
-
-
 def _groups(
-    lines: list[Line],
-    belongs: Callable[[Line], bool],
-    together: Callable[[Line, Line], bool] = lambda one, two: True,
+    lines: list[Line], belongs: Callable[[Line], bool], together: Alike = lambda one, two: True
 ) -> Iterable[list[Line]]:
     """Return the runs of neighbouring lines that satisfy `belongs`, split where `together` fails for two neighbours."""
     run: list[Line] = []
@@ -293,7 +269,7 @@ def _align(
     lines: list[Line],
     belongs: Callable[[Line], bool],
     kinds: tuple[str, ...],
-    together: Callable[[Line, Line], bool] = lambda one, two: True,
+    together: Alike = lambda one, two: True,
     least: int = 1,
 ) -> None:
     """Align the first tokens of some kinds in neighbouring lines."""
@@ -305,10 +281,14 @@ def _align(
                 line.gaps[at] = max(ends) - end + least
 
 
-def break_long(lines: list[Line], measure: Callable[[list[Line]], None]) -> list[Line]:
-    """Return the lines with long ones broken. `measure` sets the blanks and the indentation of all lines."""
+def break_long(lines: list[Line]) -> list[Line]:
+    """Return the lines with their blanks and indentation, long ones broken."""
     while True:
-        measure(lines)
+        last: Token | None = None
+        for line in lines:
+            _space(line, last)
+            last = line.tokens[-1] if line.tokens else last
+        _indent(lines)
         broken: list[Line] = []
         opened: list[str] = []
         for line in lines:
@@ -319,10 +299,7 @@ def break_long(lines: list[Line], measure: Callable[[list[Line]], None]) -> list
 
 
 def _parts(line: Line, opened: list[str]) -> list[Line]:
-    """Return a line, in parts where it is too long and can be broken. A comma between statements is left out.
-
-    `opened` are the kinds of the open brackets and braces where the line begins, and then where it ends.
-    """
+    """Return a line in parts where it is too long. `opened`: the kinds of open brackets and braces before it, then behind it."""
     cuts = (_body(line) or _cuts(line)) if len(line.code) > LIMIT else []
     parts: list[Line] = []
     for start, stop in pairwise((0, *cuts, len(line.tokens))):
@@ -363,11 +340,8 @@ def _cuts(line: Line) -> Sequence[int]:
             if cuts := [i for i in at if kinds[i] == kind]:
                 return cuts
         groups = [[i + 1 for i in at if kinds[i] == "COMMA" and i + 1 < len(kinds)]]
-        groups += [
-            [i for i in at if kinds[i] in signs and kinds[i - 1] in _ENDS_OPERAND] for signs in _BEFORE_LAST
-        ]
-        for group in filter(
-            None, groups
-        ):  # the last cut that leaves at most LIMIT columns before it, else the first
+        groups += [[i for i in at if kinds[i] in of and kinds[i - 1] in _ENDS_OPERAND] for of in _BEFORE_LAST]
+        # the last cut that leaves at most LIMIT columns before it, else the first
+        for group in filter(None, groups):
             return [next((cut for cut in reversed(group) if line.width(cut) <= LIMIT), group[0])]
     return []

@@ -1,37 +1,33 @@
-"""Colour by words alone: the class of every token, told from its neighbours on the line.
-
-The one source of what is coloured how: the Pygments lexer, the report and the generated TextMate grammar follow it.
-"""
+"""Colour by words alone: the class of every token, told from its neighbours on the line, for all that colours programs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 from puzzledsl.language.words import DECLARATIONS, KEYWORDS, OPERATOR_KEYWORDS, TARGET_KEYWORDS
 from puzzledsl.syntax.tokens import Token, lex
 
-TokenClass = Literal[
-    "comment",
-    "doc",
-    "keyword",
-    "operator_word",
-    "kind",
-    "declaration",
-    "type",
-    "attribute",
-    "argument",
-    "setting",
-    "call",
-    "name",
-    "string",
-    "number",
-    "operator",
-    "punctuation",
-    "error",
-]
-CLASSES: tuple[TokenClass, ...] = get_args(TokenClass)
-
+TokenClass = str
+CLASSES: dict[TokenClass, tuple[str, str]] = {
+    "comment": ("Comment.Single", "comment"),
+    "doc": ("String.Doc", "comment"),
+    "keyword": ("Keyword", "keyword"),
+    "operator_word": ("Operator.Word", "keyword"),
+    "kind": ("Keyword.Declaration", "keyword"),
+    "declaration": ("Name.Class", ""),
+    "type": ("Keyword.Type", ""),
+    "attribute": ("Name.Attribute", ""),
+    "argument": ("Name.Variable", ""),
+    "setting": ("Name.Property", ""),
+    "call": ("Name.Function", ""),
+    "name": ("Name", ""),
+    "string": ("String.Double", "string"),
+    "number": ("Number", "number"),
+    "operator": ("Operator", "operator"),
+    "punctuation": ("Punctuation", ""),
+    "error": ("Error", ""),
+}
+"""Class -> its name in Pygments and in the language server, which colours names by their meaning."""
 DECLARES = ("let", "param", "fn")
 """Keywords that a name follows which they declare."""
 PUNCTUATION = ("LPAR", "RPAR", "LSQB", "RSQB", "LBRACE", "RBRACE", "COMMA", "COLON", "DOT")

@@ -31,16 +31,12 @@ _SHOWN = {
     "CMP": "a comparison",
     "_NL": "the end of the line",
 }
-
 Help = tuple[str, tuple[Fix, ...]]
 
 
 @record
 class Place:
-    """An unexpected token, some tokens in front of it and behind it, and the kinds that could stand there.
-
-    `before` is the last of those in front that is no newline.
-    """
+    """An unexpected token, tokens around it, and the kinds that could stand there. `before`: the last that is no newline."""
 
     token: Token
     before: Token | None
@@ -88,9 +84,8 @@ def unexpected(place: Place) -> Diagnostic:
         return errors.ReservedWord(place.where, word=str(token))
     where = after(before, file) if token.type == "_NL" and before is not None else place.where
     help, fixes = next((known for form in _FORMS if (known := form(place)) is not None), ("", ()))
-    return errors.UnexpectedToken(
-        where, _label(expected, place.kind_before), found=found(token), help=help, fixes=fixes
-    )
+    label = _label(expected, place.kind_before)
+    return errors.UnexpectedToken(where, label, found=found(token), help=help, fixes=fixes)
 
 
 def found(token: Token) -> str:
@@ -132,8 +127,6 @@ def _label(expected: set[str], kind_before: str) -> str:
     tail = " after the name" if kind_before == "NAME" and "EQUAL" in rest else ""
     return f"expected {listed(words, 'or')}{tail}" if words else "this cannot stand here"
 
-
-# ---------------------------------------------------------------- constructs of other languages
 
 _INSTEAD = {
     "==": ("EQUAL", "one `=` sets, two compare: write `=`", "="),
@@ -265,29 +258,24 @@ def _colon(place: Place) -> Help | None:
         return None
     if "EQUAL" in place.expected:
         if place.behind and place.behind[0] == "-" and place.behind[0].line != place.token.line:
-            return _yaml_list(place, place.behind[0])
+            dash, end, options = place.behind[0], place.token, list[str]()
+            for token in place.behind:
+                if token.type in ("_NL", "RBRACE"):
+                    break
+                if token == "-" and token.column == dash.column:
+                    options.append("")
+                else:
+                    options[-1] += (" " if token.start_pos > end.end_pos and options[-1] else "") + token
+                end = token
+            meant = " | ".join(options)
+            gap = place.gap.start.to(span_of(end, place.file))
+            fixes = (Fix.replace(gap, f" = {meant}", f"write `= {meant}`"),) if all(options) else ()
+            return f"alternatives are separated by `|`: write `{place.before} = {meant}`", fixes
         fix = Fix.replace(place.gap, " =", "write `=`")
         return "a body is written with `=`, named arguments with `:`", (fix,)
     if "RSQB" in place.expected or place.kind_before == "LSQB":
         return "layers are selected with `..`, both ends included: `layers[2..9]`, `layers[0.. step 2]`", ()
     return None
-
-
-def _yaml_list(place: Place, dash: Token) -> Help:
-    end = place.token
-    options: list[str] = []
-    for token in place.behind:
-        if token.type in ("_NL", "RBRACE"):
-            break
-        if token == "-" and token.column == dash.column:
-            options.append("")
-        else:
-            options[-1] += (" " if token.start_pos > end.end_pos and options[-1] else "") + token
-        end = token
-    meant = " | ".join(options)
-    fix = Fix.replace(place.gap.start.to(span_of(end, place.file)), f" = {meant}", f"write `= {meant}`")
-    help = f"alternatives are separated by `|`: write `{place.before} = {meant}`"
-    return help, (fix,) if all(options) else ()
 
 
 def _next_statement(place: Place) -> Help | None:
@@ -338,10 +326,7 @@ def _listed_behind(place: Place) -> tuple[Token | None, str]:
 
 
 def colon_body(tokens: list[Token], index: int, file: str) -> tuple[errors.MissingBrace, int] | None:
-    """Return the mistake of a body that the colon at `index` opens, as in `bld b of w:`, and the index of the newline behind it.
-
-    It is one mistake, however long the body is. None for any other colon.
-    """
+    """Return the one mistake of a body that a colon opens, `bld b of w:`, and the index behind it; None for other colons."""
     if tokens[index].type != "COLON":
         return None
     start = index

@@ -12,31 +12,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
-from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Sink
+from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, Sink
 from puzzledsl.language.words import DECLARATIONS, FUNCTIONS, STATEMENT_KEYWORDS
 from puzzledsl.syntax import errors
 from puzzledsl.syntax.tokens import Token, Words, after, span_of, virtual
 
 MAX_DEPTH = 100
 """Largest nesting depth of brackets and expressions, and largest length of a chain of one operator."""
-
 _INFIX = set("VBAR AND OR ADD STAR SLASH MOD CMP SAME_AS ARROW IMPLIES RANGE IS IN".split())
 CONTINUES_BEFORE = _INFIX | set("BECAUSE WHERE THEN ELSE LBRACE".split())
 CONTINUES_AFTER = _INFIX | set("EQUAL EXTEND REMOVE KEEP COMMA NOT IF THEN ELSE WHERE".split())
 MAX_REACH = 400
 """Number of tokens searched for the end of a bracket."""
-
 CLOSER = {"LPAR": ("RPAR", ")"), "LSQB": ("RSQB", "]")}
 OPENER = {"RPAR": ("LPAR", "("), "RSQB": ("LSQB", "[")}
-
 _OF_CALLS = {"COLON", "ARROW", "EQUAL"}
 """Tokens that stand between round brackets alone."""
 _BRACES = {"LBRACE", "RBRACE"}
 _ASSIGNS = {"EQUAL", "EXTEND", "REMOVE", "KEEP"}
 _BEGINS = {"USE", "PARAM", "FN"} | {word.upper() for word in STATEMENT_KEYWORDS if word != "for"}
 """Tokens that a bracket never extends over. `for` is absent because comprehensions contain it, too."""
-
-
 _ENDS_BRACKETS = _BEGINS | _BRACES | _ASSIGNS
 
 
@@ -63,7 +58,11 @@ def lay_out(words: Words, sink: Sink) -> list[Token]:
             continue
         declaration = token.column == 1 and starts_declaration(tokens, index)
         if state.opened and token.type in _BRACES and _closes_later(tokens, index):
-            state.stray_brace(token)
+            where = span_of(token, words.file)
+            if token.type == "RBRACE":
+                state.report(errors.StrayCloser(where, opener="{", closer="}"), token)
+            else:
+                state.report(errors.UnexpectedToken(where, "inside brackets", found="`{`"), token)
             continue
         if state.opened and (declaration or token.type in _ENDS_BRACKETS):
             token = state.inside(token, declaration)
@@ -128,49 +127,39 @@ class _Layout:
         if self.too_deep:
             self.too_deep -= 1
         elif not self.opened:
-            lost = self._has_arguments()
+            ends = {"_NL"} | _BRACES | _ASSIGNS  # `name: value` in this statement has lost its opener
+            lost = "COLON" in takewhile(lambda kind: kind not in ends, (t.type for t in reversed(self.out)))
             help = f"write the `{text}` in front of the arguments" if lost else ""
             where = span_of(token, self.words.file)
             fixes = [] if lost else [Fix.replace(where, "", safe=False)]
             error = errors.StrayCloser(where, opener=text, closer=str(token), help=help, fixes=fixes)
-            self._report(error, token)
+            self.report(error, token)
         elif any(opener.type == kind for opener in self.opened):
             while self.opened[-1].type != kind:
                 self._missing(len(self.out))
             self.opened.pop()
             self.put(token)
         else:
-            self.mismatched(self.opened.pop(), token)
+            opener = self.opened.pop()  # of another kind: both are put as one
+            at = max(i for i, other in enumerate(self.out) if other is opener)
+            wrong, certain = _opener_is_wrong(self.out, at)
+            slip, other = (opener, token) if wrong else (token, opener)
+            kind, wanted = (OPENER if wrong else CLOSER)[other.type]
+            where, beside = span_of(slip, self.words.file), span_of(other, self.words.file)
+            label = Label(beside, "closed here" if wrong else "opened here")
+            signs: Args = {
+                "opener": str(opener),
+                "closer": str(token),
+                "wanted": wanted,
+                "secondary": [label],
+            }
+            fix = Fix.replace(where, wanted, safe=certain)
+            self.report(errors.MismatchedCloser(where, fixes=[fix], **signs), token)
+            if wrong:
+                self.out[at] = opener.like(kind, wanted)
+            self.put(token if wrong else token.like(kind, wanted))
         if not self.opened:
             self.cut = None
-
-    def mismatched(self, opener: Token, closer: Token) -> None:
-        """Report an opener and a closer of two kinds, and put both as one kind."""
-        at = max(i for i, other in enumerate(self.out) if other is opener)
-        wrong, certain = _opener_is_wrong(self.out, at)
-        slip, other = (opener, closer) if wrong else (closer, opener)
-        kind, wanted = (OPENER if wrong else CLOSER)[other.type]
-        where, beside = span_of(slip, self.words.file), span_of(other, self.words.file)
-        label = Label(beside, "closed here" if wrong else "opened here")
-        error = errors.MismatchedCloser(
-            where,
-            opener=str(opener),
-            closer=str(closer),
-            wanted=wanted,
-            secondary=[label],
-            fixes=[Fix.replace(where, wanted, safe=certain)],
-        )
-        self._report(error, closer)
-        if wrong:
-            self.out[at] = opener.like(kind, wanted)
-        self.put(closer if wrong else closer.like(kind, wanted))
-
-    def _has_arguments(self) -> bool:
-        """Return True if this statement has `name: value` outside brackets: their opener is lost."""
-        before = takewhile(
-            lambda kind: kind not in {"_NL"} | _BRACES | _ASSIGNS, (t.type for t in reversed(self.out))
-        )
-        return "COLON" in before
 
     def inside(self, token: Token, declaration: bool) -> Token:
         """Handle a token inside brackets: close them if it cannot occur there, and read `name = x` as `name: x`."""
@@ -180,18 +169,10 @@ class _Layout:
             name, where = self.out[-1], span_of(token, self.words.file)
             gap = after(name, self.words.file).start.to(where)
             fix = Fix.replace(gap, ":", f"write `{name}:`")
-            self._report(errors.EqualsForColon(where, name=str(name), fixes=[fix]), token)
+            self.report(errors.EqualsForColon(where, name=str(name), fixes=[fix]), token)
             return token.like("COLON", ":")
         self.close_all()
         return token
-
-    def stray_brace(self, token: Token) -> None:
-        """Report and drop a brace inside brackets."""
-        where = span_of(token, self.words.file)
-        if token.type == "RBRACE":
-            self._report(errors.StrayCloser(where, opener="{", closer="}"), token)
-        else:
-            self._report(errors.UnexpectedToken(where, "inside brackets", found="`{`"), token)
 
     def close_all(self) -> None:
         """Close all open brackets: those from before the last newline inside brackets at that newline, the others here."""
@@ -217,15 +198,14 @@ class _Layout:
             # of names that a cut `use` lost, nobody knows
             lost = any(token.type == "USE" and token.line == opener.line for token in self.out)
             fixes = [] if lost else [Fix.insert(where, text, safe=False)]
-            error = errors.Unclosed(
-                where, f"expected `{text}`", opener=str(opener), closer=text, secondary=[label], fixes=fixes
-            )
-            self._report(error, before)
+            signs: Args = {"opener": str(opener), "closer": text, "secondary": [label]}
+            error = errors.Unclosed(where, f"expected `{text}`", fixes=fixes, **signs)
+            self.report(error, before)
             self.words.tainted.add(opener.line)
         self.out.insert(end, virtual(kind, text, before))
         return at
 
-    def _report(self, error: Diagnostic, token: Token) -> None:
+    def report(self, error: Diagnostic, token: Token) -> None:
         if token.line not in self.words.tainted:
             self.sink.add(error)
             self.words.tainted.add(token.line)
@@ -233,7 +213,7 @@ class _Layout:
 
 def _end_of_call(out: Sequence[Token], opener: Token, at: int) -> int:
     """Return the place where an opener that is never closed most likely ends: before `| noop` of a choice, else `out[at]`."""
-    from puzzledsl.language.calls import CONSTRUCTORS  # only a mistake needs the alternatives that it imports
+    from puzzledsl.language.kinds import CONSTRUCTORS  # only a mistake needs the alternatives that it imports
 
     depth = 0
     for place in range(max(i for i in range(at) if out[i] is opener) + 1, at - 1):
@@ -253,7 +233,7 @@ def _opener_is_wrong(out: Sequence[Token], at: int) -> tuple[bool, bool]:
         depth -= token.type in OPENER
     before = out[at - 1] if at and out[at - 1].end_pos == out[at].start_pos else None
     square = out[at].type == "LSQB"
-    from puzzledsl.language.calls import CONSTRUCTORS  # only a mistake needs the alternatives that it imports
+    from puzzledsl.language.kinds import CONSTRUCTORS  # only a mistake needs the alternatives that it imports
 
     if _OF_CALLS & own or before in FUNCTIONS or before in CONSTRUCTORS:
         return square, True

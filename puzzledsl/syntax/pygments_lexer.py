@@ -1,7 +1,4 @@
-"""The lexer that Pygments finds as `pzl`: Sphinx, MkDocs, Jupyter and `pygmentize` colour programs with it.
-
-Its words are the parser's own. Pygments loads this module by its entry point; nothing of ours does.
-"""
+"""The lexer that Pygments finds as `pzl` by its entry point: Sphinx, MkDocs, Jupyter and `pygmentize` colour programs with it."""
 
 from __future__ import annotations
 
@@ -11,27 +8,9 @@ from typing import ClassVar
 from pygments import token as kinds
 from pygments.lexer import Lexer
 
-from puzzledsl.syntax.highlight import TokenClass, classified
+from puzzledsl.syntax.highlight import CLASSES, classified
 
-TOKENS: dict[TokenClass, kinds._TokenType] = {
-    "comment": kinds.Comment.Single,
-    "doc": kinds.String.Doc,
-    "keyword": kinds.Keyword,
-    "operator_word": kinds.Operator.Word,
-    "kind": kinds.Keyword.Declaration,
-    "declaration": kinds.Name.Class,
-    "type": kinds.Keyword.Type,
-    "attribute": kinds.Name.Attribute,
-    "argument": kinds.Name.Variable,
-    "setting": kinds.Name.Property,
-    "call": kinds.Name.Function,
-    "name": kinds.Name,
-    "string": kinds.String.Double,
-    "number": kinds.Number,
-    "operator": kinds.Operator,
-    "punctuation": kinds.Punctuation,
-    "error": kinds.Error,
-}
+TOKENS = {name: kinds.string_to_tokentype(shown) for name, (shown, _) in CLASSES.items()}
 
 
 class PzlLexer(Lexer):

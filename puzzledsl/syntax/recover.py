@@ -12,20 +12,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import product
 
-from puzzledsl.base.diagnostics import Diagnostic, Fix, Label, Sink
+from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, Sink
 from puzzledsl.base.suggest import closest
 from puzzledsl.language.words import DECLARATIONS, STATEMENT_KEYWORDS, TOP_KEYWORDS
 from puzzledsl.syntax import errors
-from puzzledsl.syntax.machine import Branch, Machine
 from puzzledsl.syntax.messages import Place, colon_body, found, unexpected
 from puzzledsl.syntax.newlines import starts_declaration
-from puzzledsl.syntax.tokens import Token, Words, after, span_of, virtual
+from puzzledsl.syntax.tokens import Branch, Machine, Token, Words, after, span_of, virtual
 
 MAX_AHEAD = 60
 """Number of following tokens of the statement that a repair is checked against; later tokens are not checked."""
 MAX_MISTAKES = 100
 """After this many mistakes the rest of the file is skipped: it is probably not a `.pzl` file."""
-
 _BODY_ONLY = {"REQUIRE", "PREFER", "MINIMIZE", "MAXIMIZE", "SOLUTIONS", "FOR"}
 _BEFORE_STATEMENTS = {"_NL", "COMMA", "LBRACE", "RBRACE", "ERROR"}
 _STOPS = frozenset(_BEFORE_STATEMENTS)
@@ -55,8 +53,6 @@ class _Driver:
     mistakes: int = 0
     reported_at: int = 0  # the line of the last mistake
     last: Token | None = None  # the token taken last
-
-    # ------------------------------------------------------------ the loop
 
     def run(self) -> Branch:
         while self.index < len(self.tokens):
@@ -132,12 +128,16 @@ class _Driver:
                 self.words.tainted.update(range(edit.span.line, edit.span.end_line + 1))
         self.reported_at = at
 
-    # ------------------------------------------------------------ mending
-
     def mended(self, token: Token) -> Token:
         """Return the intended token, after inserting a missing brace if there is one."""
-        if token.type == "_NL":
-            self.insert_missing_brace()
+        if token.type == "_NL":  # a `{` is missing between `search s of w` and indented statements below
+            before, below = self.token_before(), self.token_behind()
+            if before is not None and below is not None and self.begins_statement(self.index + 1):
+                is_inner = below.column > self.tokens[self.statement].column
+                if is_inner and self.machine.accepts("LBRACE"):
+                    where = after(before, self.words.file)
+                    self.report(errors.MissingBrace(where, fixes=[Fix.insert(where, " {")]))
+                    self.feed(virtual("LBRACE", "{", before))
         elif self.brackets or (self.last is not None and self.last.type not in _BEFORE_STATEMENTS):
             return token
         elif self.machine.accepts("USE"):
@@ -145,16 +145,6 @@ class _Driver:
         elif token.type == "NAME" and self.machine.accepts("REQUIRE"):
             return self.mended_statement(token)
         return token
-
-    def insert_missing_brace(self) -> None:
-        """Insert the missing `{` between `search s of w` and the indented statements below it."""
-        before, following = self.token_before(), self.token_behind()
-        if before is None or following is None or not self.begins_statement(self.index + 1):
-            return
-        if following.column > self.tokens[self.statement].column and self.machine.accepts("LBRACE"):
-            where = after(before, self.words.file)
-            self.report(errors.MissingBrace(where, fixes=[Fix.insert(where, " {")]))
-            self.feed(virtual("LBRACE", "{", before))
 
     def begins_statement(self, index: int) -> bool:
         """Return True for a keyword or an assignment that only a body can contain."""
@@ -207,8 +197,6 @@ class _Driver:
         self.report(errors.UnknownStatement(span_of(token, self.words.file), got=str(token), near=wanted))
         return token.like(wanted.upper(), wanted)
 
-    # ------------------------------------------------------------ braces
-
     def close_braces(self) -> None:
         """Close every open body, before a declaration at the left margin or at the end of the file."""
         before = self.token_before() or self.tokens[0]
@@ -219,9 +207,8 @@ class _Driver:
             label = Label(span_of(opener, self.words.file), "opened here")
             if opener.line not in self.words.tainted:
                 fix = Fix.insert(where, "\n}" if last.line != opener.line else " }", safe=False)
-                error = errors.Unclosed(
-                    where, "expected `}`", opener="{", closer="}", secondary=[label], fixes=[fix]
-                )
+                signs: Args = {"opener": "{", "closer": "}", "secondary": [label]}
+                error = errors.Unclosed(where, "expected `}`", fixes=[fix], **signs)
                 self.sink.add(error)
                 self.mistakes += 1
         while self.braces:
@@ -232,8 +219,7 @@ class _Driver:
     def forgotten(self, opener: Token, last: Token) -> tuple[Token, Token]:
         """Return the unclosed `{` and the token that its `}` should follow, judged by the indentation.
 
-        If a `}` is indented less than the line of the `{` it closes, that `{` should have been closed earlier: before
-        the first line that is indented no more than its own.
+        A `{` that a `}` indented less closes should have been closed before the first line that is indented no more than its own.
         """
         written = [token for token in self.tokens if token.type != "_NL"]
         margins = {token.line: token.column for token in reversed(written)}
@@ -248,15 +234,11 @@ class _Driver:
             before = token
         return opener, last
 
-    # ------------------------------------------------------------ giving up on a part
-
     def recover(self, token: Token) -> None:
         """Report `token`, and repair it or spare the part that it is in."""
         if self.last is not None and self.last.type == "RBRACE" and self.machine.accepts("_NL"):
             early = not self.braces and (token.type == "COMMA" or self.begins_statement(self.index))
-            if (
-                not early
-            ):  # text behind a `}` on the same line: the body is kept, and it begins a new statement
+            if not early:  # text behind a `}` on its line begins a new statement
                 self.report(self.mistake(token))
             self.feed(virtual("_NL", "\n", self.last))
             self.statement = self.index
@@ -339,9 +321,7 @@ class _Driver:
     def doubled(self) -> int | None:
         """Return the index of a token that stands twice in a row, where the statement is right without one; None otherwise."""
         at, last, rest = self.index, self.last, self.rest()
-        in_use = any(
-            token.type == "USE" for token in self.tokens[self.statement : at]
-        )  # it may have lost names
+        in_use = "USE" in (each.type for each in self.tokens[self.statement : at])  # it may have lost names
         if last is None or at < 2 or in_use or last.type in ("_NL", "RBRACE", "LBRACE"):
             return None
         if last == self.tokens[at] and rest[1:] and self.machine.accepts(*rest[1:]):
@@ -369,10 +349,7 @@ class _Driver:
 
 
 def _ways(tokens: list[Token], index: int, last: Token) -> Iterator[tuple[int, Token | None, int]]:
-    """Yield repairs, most likely first: the number of tokens taken that are undone, one to insert, the number to skip.
-
-    Drop a doubled token, insert a sign, read another one, insert a name, drop a token.
-    """
+    """Yield repairs, most likely first: the number of tokens that are undone, one to insert, the number to skip."""
     token, name = tokens[index], virtual("NAME", "", last)
     if last is not token and last == token:
         yield 0, None, 1

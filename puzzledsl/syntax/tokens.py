@@ -1,6 +1,7 @@
-"""Words of a text: the lexer, which is total, and the places of tokens.
+"""Words of a text, by the lexer, which is total; and the LALR automaton over them, with the lookahead of error recovery.
 
-grammars/pzl.lark says what a word is. `scripts/grammar.py` makes of it grammars/pzl.json, which is read here and in machine.py.
+grammars/pzl.lark says what words and rules are; `scripts/grammar.py` makes pzl.json of it, with Lark's tables. A branch has a
+token or a branch for each symbol of its rule; a rule that the grammar marks with `?` makes no branch around a single child.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.resources import resource
@@ -49,10 +51,7 @@ def _lexer() -> tuple[re.Pattern[str], frozenset[str]]:
 
 
 def lex(text: str, most: int | None = None) -> list[Token]:
-    """Return the tokens of any text: comments, newlines and the three kinds of lexical mistakes, without blanks.
-
-    With `most`, those behind so many are left out.
-    """
+    """Return the tokens of any text, comments, newlines and mistakes included; with `most`, only so many."""
     pattern, keywords = _lexer()
     found: list[Token] = []
     line, margin = 1, -1
@@ -100,3 +99,139 @@ def virtual(kind: str, text: str, near: Token) -> Token:
     token = near.like(kind, text)
     token.start_pos, token.line, token.column = near.end_pos, near.end_line, near.end_column
     return token
+
+
+Place = tuple[int, int]
+"""A line and a column."""
+
+
+@dataclass(slots=True)
+class Branch:
+    """A node of the parse tree, from `start` to `end`; both are None for one without tokens."""
+
+    data: str
+    children: list[Any]
+    start: Place | None
+    end: Place | None
+
+
+class _Value(NamedTuple):
+    """An entry of the value stack. The place of an expression in brackets includes them; that of its branch does not."""
+
+    node: Any
+    start: Place | None
+    end: Place | None
+
+
+class _Rule(NamedTuple):
+    """A rule. `marks`: a symbol's value is kept (`+`), inlined (`*`) or dropped (`-`); `unit`: its one value stays as it is."""
+
+    origin: str
+    name: str
+    single: int
+    marks: str
+    unit: bool
+
+
+@functools.cache
+def _tables() -> tuple[list[dict[str, int]], list[_Rule]]:
+    rules = [(*rule, bool(rule[2]) and rule[3] == "+") for rule in grammar()["rules"]]
+    return grammar()["states"], [_Rule(*rule) for rule in rules]
+
+
+class Machine:
+    """One run of the automaton. Depths count states: depth 1 is the start state alone."""
+
+    def __init__(self) -> None:
+        self._table, self._rules = _tables()
+        self._end: int = grammar()["end"]
+        self._states = [0]
+        self._values: list[_Value] = []
+
+    @property
+    def depth(self) -> int:
+        """The number of states on the stack."""
+        return len(self._states)
+
+    def accepts(self, *kinds: str, depth: int | None = None) -> bool:
+        """Return True if tokens of these kinds are acceptable next, here or after `pop_to(depth)`. The stack is not copied."""
+        base = len(self._states) if depth is None else depth
+        above: list[int] = []
+        for kind in kinds:
+            while True:
+                action = self._table[above[-1] if above else self._states[base - 1]].get(kind)
+                if action is None:
+                    return False
+                if action >= 0:
+                    above.append(action)
+                    break
+                rule = self._rules[-1 - action]
+                size = len(rule.marks)
+                from_above = min(size, len(above))
+                del above[len(above) - from_above :]
+                base -= size - from_above
+                above.append(self._table[above[-1] if above else self._states[base - 1]][rule.origin])
+                if above[-1] == self._end:
+                    return True
+        return True
+
+    def expected(self) -> set[str]:
+        """Return the kinds of tokens that are acceptable next, without ERROR."""
+        state = self._table[self._states[-1]]
+        return {k for k in state if k.isupper() and k not in ("ERROR", "$END") and self.accepts(k)}
+
+    def take(self, tokens: Sequence[Token], at: int = 0, stops: frozenset[str] | None = None) -> int:
+        """Consume the token at `at` and, with `stops`, those behind it, to the first that is not acceptable or in `stops`.
+
+        Return the index of the first one that is left. The automaton reduces before it shifts, maybe for a token that it refuses.
+        """
+        table, states, values = self._table, self._states, self._values
+        for index in range(at, at + 1 if stops is None else len(tokens)):
+            token = tokens[index]
+            if index > at and stops is not None and token.type in stops:
+                return index
+            action = table[states[-1]].get(token.type)
+            before = (states[:], values[:]) if action is not None and action < 0 else None
+            while action is not None and action < 0:
+                rule = self._rules[-1 - action]
+                if rule.unit:
+                    states[-1] = table[states[-2]][rule.origin]
+                    action = table[states[-1]].get(token.type)
+                    continue
+                first = len(values) - len(rule.marks)
+                replaced = values[first:]
+                del values[first:], states[first + 1 :]
+                children: list[Any] = []
+                for mark, value in zip(rule.marks, replaced, strict=True):
+                    if mark == "+":
+                        children.append(value.node)
+                    elif mark == "*":
+                        children += value.node.children
+                start = next((v.start for v in replaced if v.start), None)
+                end = next((v.end for v in reversed(replaced) if v.end), None)
+                alone = rule.single and len(children) == 1
+                node = children[0] if alone else Branch(rule.name, children, start, end)
+                values.append(_Value(node, start, end))
+                states.append(table[states[-1]][rule.origin])
+                if states[-1] == self._end:
+                    return index
+                action = table[states[-1]].get(token.type)
+            if action is None:
+                if before is not None:
+                    states[:], values[:] = before
+                return index
+            states.append(action)
+            values.append(_Value(token, (token.line, token.column), (token.end_line, token.end_column)))
+        return at + 1 if stops is None else len(tokens)
+
+    def pop_to(self, depth: int) -> None:
+        """Pop the stack down to `depth`."""
+        del self._states[depth:], self._values[depth - 1 :]
+
+    def finish(self) -> Branch:
+        """Return the tree. The end of the file must be acceptable."""
+        end = Token("")
+        end.type = "$END"
+        self.take([end])
+        root: Branch = self._values[-1].node
+        return root

@@ -1,7 +1,4 @@
-"""The syntax tree of a `.pzl` file: the source structure with a span on every node, before any name resolution.
-
-Every node is frozen and compares by content without spans, so that "parse(print(tree)) == tree" can be tested.
-"""
+"""The syntax tree of a file, before any name resolution. Nodes have a span, are frozen, and compare without their spans."""
 
 from __future__ import annotations
 
@@ -28,9 +25,6 @@ class Node(_Record):
     """The base of all nodes. `span` does not take part in equality."""
 
     span: Span = field(compare=False, repr=False)
-
-
-# ---------------------------------------------------------------- expressions
 
 
 class Name(Node):
@@ -192,31 +186,8 @@ class BadExpr(Node):
     """Stands where an expression could not be read; its mistake has been reported, so stay silent about it."""
 
 
-Expr = (
-    Name
-    | Literal_
-    | String
-    | ListExpr
-    | Choice
-    | Cond
-    | Binary
-    | Unary
-    | Compare
-    | Is
-    | In
-    | SameAs
-    | Range
-    | Arrow
-    | Attribute
-    | Index
-    | Call
-    | Comprehension
-    | BadExpr
-)
-
-# ---------------------------------------------------------------- statements (inside braces)
-
-AssignOp = Literal["=", "|=", "-=", "&="]
+_Plain = Name | Literal_ | String | ListExpr | Choice | Cond | Binary | Unary | Compare | Is | In | SameAs
+Expr = _Plain | Range | Arrow | Attribute | Index | Call | Comprehension | BadExpr
 
 
 class Assign(Node):
@@ -226,7 +197,7 @@ class Assign(Node):
     """
 
     target: Expr
-    op: AssignOp
+    op: Literal["=", "|=", "-=", "&="]
     value: Expr | Pattern | PatternChoice
 
 
@@ -296,8 +267,6 @@ class Assert(Node):
 
 Stmt = Assign | Section | ForAll | Require | Prefer | Objective | Solutions | Let | Assert
 
-# ---------------------------------------------------------------- declarations (column 1)
-
 
 class Use(Node):
     """`use "std/hardware.pzl" (h100_sxm)`, `use "file" as h`."""
@@ -346,9 +315,6 @@ class Module(Node):
 
     items: tuple[Item, ...]
     broken: bool = field(default=False, compare=False)
-
-
-# ---------------------------------------------------------------- walking
 
 
 def children(node: Node) -> list[Node]:

@@ -1,8 +1,4 @@
-"""From raw tokens to words: report lexical mistakes, repair those with a clear intention, and remove the others.
-
-The output contains no comments and none of the lexer's three kinds of mistakes, so the layout and the parser need not
-handle them.
-"""
+"""From raw tokens to words: report lexical mistakes, repair those with a clear intention, and remove the others and comments."""
 
 from __future__ import annotations
 

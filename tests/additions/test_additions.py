@@ -178,11 +178,11 @@ search s of w {{ minimize kl }}
 search s of w {{ minimize kl, require params <= 0.9x }}
 ```
 """
-LINTS = "puzzledsl/checker/lints/__init__.py"
+LINTS = "puzzledsl/checker/lints.py"
 
 
 def add_diagnostic(tree: Tree) -> None:
-    last = "    declarations.warn_of_few_tokens(ctx, program)\n"
+    last = "    warn_of_few_tokens(ctx, program)\n"
     patched = tree.page(LINTS).replace(last, last + REPORTED)
     imported = "from puzzledsl.base.diagnostics import Diagnostic\n"
     tree.write(LINTS, patched.replace("annotations\n\n", f"annotations\n\n{imported}") + DIAGNOSTIC)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from puzzledsl.checker.lints.vacuous import Layerwise
+from puzzledsl.checker.lints import Layerwise
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fact
 from puzzledsl.ir.logic import holds

@@ -18,9 +18,8 @@ pytest.importorskip("starlette", reason="`pip install '.[explore]'`")
 
 from puzzledsl.explore import desk as desks
 from puzzledsl.explore import views
-from puzzledsl.explore.application import application, in_thread
+from puzzledsl.explore.application import Guard, application, in_thread
 from puzzledsl.explore.desk import Desk
-from puzzledsl.explore.guard import Guard
 from puzzledsl.explore.sheet import Sheet
 from tests.explore.programs import desk_of
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from puzzledsl.explore.guard import HEADERS, Guard, Message, guarded
+from puzzledsl.explore.application import HEADERS, Guard, Message, guarded
 
 GUARD = Guard("secret", 4711)
 HOST = ("host", "127.0.0.1:4711")

@@ -11,7 +11,7 @@ from puzzledsl.alternatives.shape import Shape, StateShape
 from puzzledsl.families.family import Family
 from puzzledsl.families.literal import LAYER_RULES, USUAL, BadLiteral, needed, shape_of_literal
 from puzzledsl.families.registry import FAMILIES
-from puzzledsl.language.calls import SHAPE
+from puzzledsl.language.kinds import SHAPE
 
 SIZES: dict[str, Any] = {
     "layers": 6,

@@ -55,8 +55,7 @@ def test_every_rule_and_table_is_named() -> None:
 
 def test_every_feature_is_shown() -> None:
     """Every declaration kind, statement and function of the language stands in an example."""
-    from puzzledsl.language.calls import ALTERNATIVES
-    from puzzledsl.language.kinds import KINDS
+    from puzzledsl.language.kinds import ALTERNATIVES, KINDS
     from puzzledsl.language.words import KEYWORDS
 
     examples = "\n".join(re.findall(r"^```pzl.*?\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE))
@@ -148,7 +147,7 @@ def test_metrics() -> None:
 
 @pytest.mark.states("space.alternatives-table", "space.alternatives")
 def test_alternatives() -> None:
-    from puzzledsl.language.calls import ALTERNATIVES, pattern_fields
+    from puzzledsl.language.kinds import ALTERNATIVES, pattern_fields
 
     listed: dict[str, list[str]] = {"attention": [], "ffn": [], "embedding": ["parent"], "head": ["parent"]}
     for row in table("space.alternatives-table"):
@@ -162,7 +161,7 @@ def test_alternatives() -> None:
 
 @pytest.mark.states("init.table")
 def test_initialisers() -> None:
-    from puzzledsl.language.calls import INITIALISERS
+    from puzzledsl.language.kinds import INITIALISERS
 
     assert {words(row[0])[0]: tuple(words(row[1])) for row in table("init.table")} == INITIALISERS
 

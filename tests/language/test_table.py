@@ -25,9 +25,8 @@ from puzzledsl.ir.engines import RUNTIMES
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.search_nodes import REFINES, SOLVERS
 from puzzledsl.ir.stage_nodes import EXPORTS, SCORE_METRICS
-from puzzledsl.language import calls, words
-from puzzledsl.language.calls import ALTERNATIVES, INITIALISERS, SHAPE, pattern_fields
-from puzzledsl.language.kinds import HARDWARE_FACTS, KINDS
+from puzzledsl.language import kinds, words
+from puzzledsl.language.kinds import ALTERNATIVES, HARDWARE_FACTS, INITIALISERS, KINDS, SHAPE, pattern_fields
 
 PARENTS: dict[str, Alternative] = {"attention": ParentAttention(), "ffn": ParentFfn()}
 SCHEDULES = calls_of(nodes.Schedule)
@@ -82,8 +81,8 @@ def test_the_tables_have_what_the_ir_has() -> None:
     assert {r for call in EXPORTS.values() for r in call.arguments["runtime"].words} == set(RUNTIMES)
     assert set(INITIALISERS) == set(nodes.Initialisers.model_fields)
     assert set(SHAPE.arguments) <= {*nodes.Shape.model_fields, *LAYER_RULES}
-    assert {"attention", "linear", "none", *calls.MIXERS} == set(get_args(Mixer))
-    assert all(len(mixer.arguments) == len(StateShape.model_fields) for mixer in calls.MIXERS.values())
+    assert {"attention", "linear", "none", *kinds.MIXERS} == set(get_args(Mixer))
+    assert all(len(mixer.arguments) == len(StateShape.model_fields) for mixer in kinds.MIXERS.values())
 
 
 def test_alternatives_are_the_irs() -> None:
@@ -101,7 +100,7 @@ def test_facts_can_be_read() -> None:
     shape = nodes.Shape(
         family="llama", layers=4, hidden=64, heads=8, kv_heads=4, head_dim=8, intermediate=192, vocab=256, tied=False
     )  # fmt: skip
-    assert all(facts.parent_fact(shape, name) is not None for name in calls.PARENT_FACTS)
+    assert all(facts.parent_fact(shape, name) is not None for name in kinds.PARENT_FACTS)
     for sub_block, names in words.SUB_BLOCK_FACTS.items():
         assert all(facts.fact(PARENTS[sub_block], name, shape) >= 0 for name in names)
 
@@ -325,7 +324,7 @@ def _settings() -> list[tuple[str, Setting]]:
 
 def test_everything_is_explained() -> None:
     assert [name for name, setting in _settings() if not setting.doc] == []
-    assert [name for name, call in calls.ANYWHERE.items() if not call.doc] == []
+    assert [name for name, call in kinds.ANYWHERE.items() if not call.doc] == []
     named = {w for _, s in _settings() for w in s.words if w not in s.calls}
     known = {*words.OTHER, *words.DTYPES, *words.VALUES, *words.SUB_BLOCKS}
     assert named - known - set(EXPORTS["gguf"].arguments["dtype"].words) - set(FAMILIES) == set()

@@ -9,9 +9,8 @@ import pytest
 from puzzledsl.base.units import UNITS
 from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.search_nodes import REFINES, SOLVERS
-from puzzledsl.language import calls, words
-from puzzledsl.language.calls import ATTENTION, FFN
-from puzzledsl.language.kinds import HARDWARE_FACTS, KINDS, PROFILE
+from puzzledsl.language import kinds, words
+from puzzledsl.language.kinds import ATTENTION, FFN, HARDWARE_FACTS, KINDS, PROFILE
 from puzzledsl.language.kinds import KINDS as KIND_NAMES
 from puzzledsl.language.words import TOP_KEYWORDS
 from puzzledsl.server.completion import complete, signature
@@ -45,7 +44,7 @@ EXACT = {
     "of a name that is nobody's": (after("let c = nobody\nlet x = c.‸"), set()),
     "a number that is not at its end": (after("let x = 3.‸"), set()),
     "metrics, half written": (after("let x = chat.lat‸"), CHAT),
-    "facts of a parent": (after("let x = p.‸"), set(calls.PARENT_FACTS)),
+    "facts of a parent": (after("let x = p.‸"), set(kinds.PARENT_FACTS)),
     "facts of hardware": (after("let x = h.‸"), set(HARDWARE_FACTS)),
     "a layer": (after("search n of w { require layers[3].‸"), set(words.LAYER_FACTS)),
     "alternatives of several patterns": (

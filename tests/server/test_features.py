@@ -97,7 +97,7 @@ def test_references_in_every_program_of_the_workspace(tmp_path: Path) -> None:
         ("program.pzl", 0),
         ("program.pzl", 1),
     ]
-    without = references(document, line, column, with_declaration=False)
+    without = references(document, line, column, declared=False)
     assert len(without) == len(found) - 1
     assert [h.range.start.line for h in highlights(document, line, column)] == [0, 1]
 

@@ -14,7 +14,7 @@ import pytest
 from puzzledsl.base.diagnostics import Sink
 from puzzledsl.checker.names.occurrences import occurrences
 from puzzledsl.server.document import Document, Project
-from puzzledsl.server.renaming import RenameRefused, prepare, rename
+from puzzledsl.server.navigation import RenameRefused, prepare, rename
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import parse
 from tests.generated import program

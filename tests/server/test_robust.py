@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lsprotocol import types
 
-from puzzledsl.server import navigation, problems, renaming
+from puzzledsl.server import navigation, problems
 from puzzledsl.server.completion import complete, signature
 from puzzledsl.server.costs import inlay_hints
 from puzzledsl.server.document import Document, Project
@@ -33,8 +33,8 @@ def ask_everything(document: Document, line: int, column: int) -> None:
     folding(document)
     inlay_hints(document, types.Range(types.Position(0, 0), here))
     formatting(document)
-    with suppress(renaming.RenameRefused):
-        renaming.rename(document, line, column, "brand_new")
+    with suppress(navigation.RenameRefused):
+        navigation.rename(document, line, column, "brand_new")
 
 
 def cuts(text: str, every: int) -> list[int]:

@@ -17,11 +17,10 @@ from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.expressions import settings as reading
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.settings import Entry, Settings
-from puzzledsl.checker.expressions.values import SpaceInfo
+from puzzledsl.checker.expressions.values import Scope, SpaceInfo, Symbol, Value
 from puzzledsl.checker.names.words import read_ref
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fixed_params
-from puzzledsl.ir.nodes import Where
 from puzzledsl.language.kinds import KINDS
 from puzzledsl.syntax import tree
 
@@ -33,7 +32,7 @@ class Declared:
     """A declaration that is lowered."""
 
     ctx: Context
-    symbol: values.Symbol
+    symbol: Symbol
 
     @property
     def decl(self) -> tree.Decl:
@@ -52,7 +51,7 @@ class Declared:
         return f"{self.symbol.kind} `{self.symbol.name}`"
 
     @property
-    def where(self) -> Where:
+    def where(self) -> nodes.Where:
         """The place of its head: its kind and name."""
         kind, name = self.decl.kind.span, self.symbol.span
         return self.ctx.where(Span(kind.file, kind.line, kind.column, name.end_line, name.end_column))
@@ -63,10 +62,7 @@ class Declared:
             self.ctx.missing(self.symbol.span, self.thing, what, help)
 
     def check_parts(self, value: Need | None = None, body: Need | None = None, example: str = "") -> None:
-        """Report a missing or superfluous `of …`, `= …` or `{ … }`: what a kind has but one of must be there.
-
-        `value` and `body` say otherwise. `example` is the help's correct form, the kind's own unless given.
-        """
+        """Report a missing or superfluous `of …`, `= …` or `{ … }`: by the kind, or by `value`, `body` and `example`."""
         decl, kind = self.decl, self.kind
         value = value or ("none" if kind.value is None else "allowed" if kind.settings else "needed")
         body = body or ("needed" if kind.value is None else "allowed" if kind.settings else "none")
@@ -81,7 +77,7 @@ class Declared:
         if decl.target is not None and not kind.targets:
             self.ctx.misplaced(decl.target.span, f"`{decl.preposition}`", self.thing)
 
-    def target(self, *kinds: str) -> values.Symbol | None:
+    def target(self, *kinds: str) -> Symbol | None:
         """Return what stands after `of` or `on`, of a kind it can build on or of `kinds`; None, reported, if that is wrong."""
         ctx, symbol, decl, preposition = self.ctx, self.symbol, self.decl, self.kind.preposition
         kinds, named = kinds or self.kind.targets, decl.target
@@ -99,9 +95,9 @@ class Declared:
             fixes = [] if gap is None else [Fix.replace(gap, f" {preposition} ", help, safe=False)]
             said: Args = {"what": f"`{decl.preposition}`", "where": self.thing, "help": help, "fixes": fixes}
             ctx.refuse(errors.Misplaced(named.span, **said))
-        return None if named is None else ctx.attempt(read_ref, ctx, named, values.Scope(symbol.file), kinds)
+        return None if named is None else ctx.attempt(read_ref, ctx, named, Scope(symbol.file), kinds)
 
-    def head(self, of: values.Symbol | None = None) -> dict[str, Any]:
+    def head(self, of: Symbol | None = None) -> dict[str, Any]:
         """Return the fields that its head gives: name, comment, place, and the name of what it builds on."""
         found: dict[str, Any] = {"name": self.ctx.name_of(self.symbol), "doc": self.decl.doc}
         if field := self.kind.of:
@@ -111,17 +107,14 @@ class Declared:
     def body(self) -> tuple[Settings, dict[str, tree.Section]]:
         """Return the settings and sections of its body."""
         found = Settings(self.ctx, self.thing, self.symbol.span, self.kind.settings)
-        scope = self.ctx.scopes[self.symbol] = values.Scope(self.symbol.file).inner()
+        scope = self.ctx.scopes[self.symbol] = Scope(self.symbol.file).inner()
         sections = from_body(found, self.decl, scope, tuple(self.kind.sections))
         found.quiet_about_missing |= self.decl.body is None
         return found, sections
 
-    def section(self, name: str, section: tree.Section | None, scope: values.Scope | None = None) -> Settings:
+    def section(self, name: str, section: tree.Section | None, scope: Scope | None = None) -> Settings:
         """Return the settings of its section `name`, which may be misspelt or not there. Its `let`s are its own."""
-        inner, place = (
-            (scope or values.Scope(self.symbol.file)).inner(),
-            section.name if section else self.symbol,
-        )
+        inner, place = ((scope or Scope(self.symbol.file)).inner(), section.name if section else self.symbol)
         found = Settings(self.ctx, f"`{name}`", place.span, self.kind.sections[name].settings)
         if section is not None:
             from_body(found, section, inner)
@@ -131,7 +124,7 @@ class Declared:
         """Return the call right of its `=`. Refuse a declaration without one."""
         if self.decl.value is None or self.kind.value is None:
             raise Refused
-        return reading.read_call(self.ctx, self.decl.value, values.Scope(self.symbol.file), self.kind.value)
+        return reading.read_call(self.ctx, self.decl.value, Scope(self.symbol.file), self.kind.value)
 
     def arguments(self, call: values.Constructed) -> Settings:
         """Return the arguments of the call right of its `=`."""
@@ -159,38 +152,34 @@ class Declared:
                 self.missing("`data`", f"write `data = {known[0].name}`; there are {listed}")
         return None if found is None else self.ctx.name_of(found)
 
-    def scope_about(self, info: SpaceInfo) -> values.Scope:
+    def scope_about(self, info: SpaceInfo) -> Scope:
         """Return the scope of a declaration about a space, and record both for editors."""
         self.ctx.infos[self.symbol] = info
-        scope = self.ctx.scopes[self.symbol] = values.Scope(self.symbol.file).inner(space_names(info))
+        one, layers = Fraction(1), info.all_layers
+        active: list[values.TermKey] = [("fact", p, "active_params", i) for p in SUB_BLOCKS for i in layers]
+        names: dict[str, Value] = {
+            "layers": values.Layers(info, layers),
+            "layer": values.Layers(info, ()),
+            **{site: values.SubBlocks(info, site, layers) for site in SUB_BLOCKS},
+            **{site: values.ModelEnd(info, site) for site in ENDS},
+            "size": values.BuiltIn("size"),
+            "params": values.Symbolic({("params",): one}),
+            "active_params": values.Symbolic(
+                dict.fromkeys(active, one), Fraction(fixed_params(info.shape)), space=info
+            ),
+        }
+        scope = self.ctx.scopes[self.symbol] = Scope(self.symbol.file).inner(names)
         return scope
 
 
-def space_names(info: SpaceInfo) -> dict[str, values.Value]:
-    """Return the names that a space defines for its own statements and for its searches' expressions."""
-    one, layers = Fraction(1), info.all_layers
-    active: list[values.TermKey] = [("fact", p, "active_params", i) for p in SUB_BLOCKS for i in layers]
-    fixed = Fraction(fixed_params(info.shape))
-    return {
-        "layers": values.Layers(info, layers),
-        "layer": values.Layers(info, ()),
-        "attention": values.SubBlocks(info, "attention", layers),
-        "ffn": values.SubBlocks(info, "ffn", layers),
-        **{site: values.ModelEnd(info, site) for site in ENDS},
-        "size": values.BuiltIn("size"),
-        "params": values.Symbolic({("params",): one}),
-        "active_params": values.Symbolic(dict.fromkeys(active, one), fixed, space=info),
-    }
-
-
-def space_info(ctx: Context, space: values.Symbol) -> SpaceInfo | None:
+def space_info(ctx: Context, space: Symbol) -> SpaceInfo | None:
     """Return the checker's knowledge of a declared space; None if the space or its parent could not be read."""
     ctx.lower(space, nodes.Space)
     return ctx.infos.get(space)
 
 
 def from_body(
-    found: Settings, decl: tree.Decl | tree.Section, scope: values.Scope, names: Sequence[str] = ()
+    found: Settings, decl: tree.Decl | tree.Section, scope: Scope, names: Sequence[str] = ()
 ) -> dict[str, tree.Section]:
     """Enter the settings of a body; return its sections. Other statements are reported. `let`s go into `scope`."""
     ctx, thing, table = found.ctx, found.thing, found.table
@@ -218,7 +207,7 @@ def from_body(
     return parts
 
 
-def shared_statement(ctx: Context, statement: tree.Stmt, scope: values.Scope, thing: str) -> None:
+def shared_statement(ctx: Context, statement: tree.Stmt, scope: Scope, thing: str) -> None:
     """Read a `let` or `assert`, which every body may have; report another statement, which is in the wrong place."""
     match statement:
         case tree.Let(name=name):  # visible to the statements after it
@@ -259,7 +248,7 @@ def misplaced(ctx: Context, statement: tree.Stmt, thing: str) -> None:
     ctx.misplaced(span, what, thing, help)
 
 
-def check_assert(ctx: Context, statement: tree.Assert, scope: values.Scope) -> None:
+def check_assert(ctx: Context, statement: tree.Assert, scope: Scope) -> None:
     """Evaluate an assertion and report it where it is false, or not known before the search."""
     value = ctx.value(statement.condition, scope)
     span = statement.condition.span
@@ -278,7 +267,7 @@ def check_assert(ctx: Context, statement: tree.Assert, scope: values.Scope) -> N
             ctx.report(errors.NotARequirement(span, **said))
 
 
-def _failing(ctx: Context, condition: tree.Expr, scope: values.Scope) -> tuple[Span, str]:
+def _failing(ctx: Context, condition: tree.Expr, scope: Scope) -> tuple[Span, str]:
     """The part that is false, and its sides' values."""
     while isinstance(condition, tree.Binary) and condition.op == "and":
         left = ctx.value(condition.left, scope)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from functools import partial
 from itertools import chain
 from math import gcd, lcm
-from typing import Any, NoReturn
+from typing import Any
 
 from puzzledsl.alternatives.computation import USUAL, Computation
 from puzzledsl.alternatives.shape import LAYER_FIELDS, Shape, StateShape
@@ -29,8 +29,7 @@ from puzzledsl.families.family import Family
 from puzzledsl.families.literal import BadLiteral, needed, refused, shape_of_literal
 from puzzledsl.families.registry import FAMILIES, computation_of_config, impossible, shape_of_config
 from puzzledsl.ir import nodes
-from puzzledsl.language.calls import DATA_SOURCES, SHAPE
-from puzzledsl.language.kinds import KINDS
+from puzzledsl.language.kinds import DATA_SOURCES, KINDS, SHAPE
 from puzzledsl.syntax import tree
 
 
@@ -63,40 +62,29 @@ def _of_checkpoint(symbol: Symbol, settings: Settings, id: str, file: str) -> tu
         call = as_call(ctx, settings.value("shape"), settings.place("shape"), settings.known("shape"))
         said = read_shape(ctx, call)
         if found is not None and (different := mismatch(said, found)) is not None:
-            _report_mismatch(symbol, settings, file, call, *different)
+            field, mine, other = different
+            written = (a.span for a in call.arguments if a.name is not None and a.name.text == field)
+            place, help = next(written, settings.place("shape")), None
+            place = place if place.file == symbol.file.file else settings.place("shape")
+            shown: Args = {"field": field, "said": _literal(mine), "file": file, "found": _literal(other)}
+            if other is not None and ctx.source(place).startswith(f"{field}:"):
+                shown["fixes"] = [Fix.replace(place, f"{field}: {shown['found']}", safe=False)]
+            if other is None or not isinstance(other, int | str) or field not in SHAPE.arguments:
+                help = "leave the shape out: it is read from config.json"
+            ctx.report(errors.ShapeMismatch(place, help=help, **shown))
         return said, computation
-    if found is None:
-        _refuse_missing(symbol, settings, id, file)
+    if found is None:  # the help suggests the checkpoint beside it with the nearest name
+        wanted = symbol.file.path.parent / id
+        try:
+            beside = sorted(p.name for p in wanted.parent.iterdir() if (p / "config.json").is_file())
+        except (OSError, ValueError):  # no such directory; a name that no file can have
+            beside = []
+        near = closest(wanted.name, beside)
+        meant = id.rstrip("/").removesuffix(wanted.name) + (near or "")
+        help = f'did you mean `hf("{meant}")`?' if near else None
+        looked = f"there is no {file} beside `{symbol.file.shown}`"
+        raise ctx.refuse(errors.ShapeUnknown(settings.place("id"), help=help, id=id, looked=looked))
     return found, computation
-
-
-def _refuse_missing(symbol: Symbol, settings: Settings, id: str, file: str) -> NoReturn:
-    """Refuse a parent that is not there. The help suggests the checkpoint beside it with the nearest name."""
-    wanted = symbol.file.path.parent / id
-    try:
-        beside = sorted(p.name for p in wanted.parent.iterdir() if (p / "config.json").is_file())
-    except (OSError, ValueError):  # no such directory; a name that no file can have
-        beside = []
-    near = closest(wanted.name, beside)
-    meant = id.rstrip("/").removesuffix(wanted.name) + (near or "")
-    help = f'did you mean `hf("{meant}")`?' if near else None
-    said: Args = {"id": id, "looked": f"there is no {file} beside `{symbol.file.shown}`"}
-    raise settings.ctx.refuse(errors.ShapeUnknown(settings.place("id"), help=help, **said))
-
-
-def _report_mismatch(
-    symbol: Symbol, settings: Settings, file: str, call: Constructed, field: str, mine: object, other: object
-) -> None:
-    written = (a.span for a in call.arguments if a.name is not None and a.name.text == field)
-    place, right, fixes, help = next(written, settings.place("shape")), _literal(other), [], None
-    if place.file != symbol.file.file:
-        place = settings.place("shape")
-    if other is not None and settings.ctx.source(place).startswith(f"{field}:"):
-        fixes = [Fix.replace(place, f"{field}: {right}", safe=False)]
-    if other is None or not isinstance(other, int | str) or field not in SHAPE.arguments:
-        help = "leave the shape out: it is read from config.json"
-    said: Args = {"field": field, "said": _literal(mine), "file": file, "found": right}
-    settings.ctx.report(errors.ShapeMismatch(place, fixes=fixes, help=help, **said))
 
 
 def _literal(value: object) -> str:
@@ -126,7 +114,15 @@ def read_shape(ctx: Context, call: Constructed) -> Shape:
         by = partial(_state, family=family) if key == "mixer" else None
         written[key] = settings.read(key, 1 if settings.known(key).type is int else REQUIRED, by)
     settings.need(*needed(family, written))
-    _report_refused(settings, family, written)
+    for key, why in refused(family, written):
+        having = [
+            f"`{name}`"
+            for name, other in FAMILIES.items()
+            if other is not family and (key in other.takes or other.literal.get(key) == written[key])
+        ]
+        help = f"{listed(having)} {'has' if len(having) == 1 else 'have'} it" if having else "leave it out"
+        help = "leave it out, or write both alike" if key in family.takes else help
+        settings.report(errors.ImpossibleShape(settings.entries[key].span, why=why, help=help))
     if settings.failed:
         raise Refused
     try:
@@ -159,19 +155,6 @@ def _state(settings: Settings, family: Family) -> StateShape:
     return sizes.sound(StateShape(**dict(zip(StateShape.model_fields, wholes, strict=True))))
 
 
-def _report_refused(settings: Settings, family: Family, written: Mapping[str, Any]) -> None:
-    """Report the arguments that no model of a family can have."""
-    for key, why in refused(family, written):
-        having = [
-            f"`{name}`"
-            for name, other in FAMILIES.items()
-            if name != family.model_type and (key in other.takes or other.literal.get(key) == written[key])
-        ]
-        help = f"{listed(having)} {'has' if len(having) == 1 else 'have'} it" if having else "leave it out"
-        help = "leave it out, or write both alike" if key in family.takes else help
-        settings.report(errors.ImpossibleShape(settings.entries[key].span, why=why, help=help))
-
-
 MIX_EXAMPLE = "mix(corpus: 2, stories: 1)"
 Shares = dict[str, tuple[nodes.MixPart, Fraction]]
 """Parts by name, each with its share so far."""
@@ -190,8 +173,24 @@ def _called(ctx: Context, call: Constructed) -> nodes.MixData | nodes.PlainData:
     """Return the source of a call, or of the text that it names: `data e = d`."""
     if call.base is not None:
         return ctx.need(call.base, nodes.Data).source
-    if call.name == "mix":
-        return _mix(ctx, call)
+    if call.name == "mix":  # a text without a weight has 1
+        values = [argument.value for argument in call.arguments if argument.name is None]
+        products = [v for v in values if isinstance(v, tree.Binary) and v.op == "*"]
+        named = all(isinstance(product.right, tree.Name) for product in products)
+        if products and named and len(products) == len(call.arguments):  # `mix(0.7 * corpus, 0.3 * stories)`
+            pairs = (f"{ctx.source(v.right.span)}: {ctx.source(v.left.span)}" for v in products)
+            meant, span = ", ".join(pairs), values[0].span.to(values[-1].span)
+            fixes = [Fix.replace(span, meant)] if "\n" not in ctx.source(span) else []
+            wanted, help = "a text with its weight behind it", f"write `mix({meant})`"
+            raise ctx.wrong(span, "a part of `mix`", wanted, "a product", help, fixes)
+        seen: dict[Symbol, Span] = {}
+        weighted = ctx.all(_weighted, call.arguments, call.scope, seen)
+        shares = _added([(_parts(data.name, data.source), weight) for data, weight in weighted])
+        if not call.arguments:
+            raise ctx.missing(call.span, "`mix`", "texts and their weights", f"write `{MIX_EXAMPLE}`")
+        if not any(share for _, share in shares.values()):
+            raise ctx.beyond(call.span, "the sum of a mix's weights", "more than 0", "0")
+        return nodes.MixData(parts=_whole(shares))
     form = DATA_SOURCES[call.name]
     settings = from_call(ctx, call, form)
     readers: dict[str, Callable[[Settings], Any]] = {"part": _part, "prompts": prompts_file}
@@ -218,35 +217,6 @@ def _part(settings: Settings) -> tuple[Fraction, Fraction]:
     if not 0 <= value.low.value < value.high.value <= 1 or value.step is not None:
         raise ctx.beyond(place, "`part`", "a range within 0%..100%", ctx.source(place))
     return value.low.value, value.high.value
-
-
-def _mix(ctx: Context, call: Constructed) -> nodes.MixData:
-    """`mix(corpus: 2, stories: 1)`: texts by name, each with its weight; one without a weight has 1."""
-    _refuse_products(ctx, call)
-    seen: dict[Symbol, Span] = {}
-    weighted = ctx.all(_weighted, call.arguments, call.scope, seen)
-    shares = _added([(_parts(data.name, data.source), weight) for data, weight in weighted])
-    if not call.arguments:
-        raise ctx.missing(call.span, "`mix`", "texts and their weights", f"write `{MIX_EXAMPLE}`")
-    if not any(share for _, share in shares.values()):
-        raise ctx.beyond(call.span, "the sum of a mix's weights", "more than 0", "0")
-    return nodes.MixData(parts=_whole(shares))
-
-
-def _refuse_products(ctx: Context, call: Constructed) -> None:
-    """Refuse `mix(0.7 * corpus, 0.3 * stories)`, whose weights stand in front of the texts."""
-    pairs = [
-        (argument.value.right, argument.value.left)
-        for argument in call.arguments
-        if argument.name is None and isinstance(argument.value, tree.Binary) and argument.value.op == "*"
-    ]
-    if not pairs or len(pairs) < len(call.arguments) or not all(isinstance(t, tree.Name) for t, _ in pairs):
-        return
-    meant = ", ".join(f"{ctx.source(text.span)}: {ctx.source(weight.span)}" for text, weight in pairs)
-    where = call.arguments[0].value.span.to(call.arguments[-1].value.span)
-    fixes = [Fix.replace(where, meant)] if "\n" not in ctx.source(where) else []
-    wanted = "a text with its weight behind it"
-    raise ctx.wrong(where, "a part of `mix`", wanted, "a product", f"write `mix({meant})`", fixes)
 
 
 def _weighted(
@@ -358,8 +328,7 @@ def _whole(shares: Shares) -> tuple[nodes.MixPart, ...]:
     kept = [(part, share) for part, share in shares.values() if share]
     scale = lcm(*(share.denominator for _, share in kept))
     weights = [int(share * scale) for _, share in kept]
-    common = gcd(*weights)
+    unit = gcd(*weights)
     return tuple(
-        part.model_copy(update={"weight": weight // common})
-        for (part, _), weight in zip(kept, weights, strict=True)
+        part.model_copy(update={"weight": own // unit}) for (part, _), own in zip(kept, weights, strict=True)
     )

@@ -125,7 +125,17 @@ class _Profile:
             given |= {field: settings.read(key) for key, field in _FITTED.items()}
         given |= {"profile": old.profile if old else self.hardware.symbol.name, "flop_per_s": peaks}
         node = lower(settings, nodes.RooflineHardware, old, **self._dtypes(peaks), **given)
-        self._check_consistent(settings.sound(node))
+        settings.sound(node)
+        gpus, reserve, memory, ways = node.gpus, node.reserve_bytes, node.memory_bytes, node.expert_parallel
+        apart, total = (format_quantity(amount, BYTES) for amount in (reserve, memory))
+        if gpus % ways:  # settings that contradict each other are reported at the one that is written
+            key = "expert_parallel" if settings.has("expert_parallel") else "gpus"
+            self._impossible(settings, key, "`expert_parallel`", f"a divisor of the {gpus} GPUs", str(ways))
+        if gpus > 1 and node.link_bytes_per_s == 0:
+            self._impossible(settings, "gpus", "`link`", f"more than 0 for {gpus} GPUs", "0")
+        if reserve >= memory:
+            key = "reserve" if settings.has("reserve") else "memory"
+            self._impossible(settings, key, "`reserve`", f"less than the memory ({total})", apart)
         return node
 
     def _strict(self, settings: Settings, what: str) -> Settings:
@@ -139,7 +149,7 @@ class _Profile:
 
     def _impossible(self, settings: Settings, key: str, what: str, condition: str, got: str) -> Refused:
         said: Args = {"hardware": self.hardware.symbol.name, "what": what, "condition": condition, "got": got}
-        return self.hardware.ctx.refuse(errors.ImpossibleHardware(settings.place(key), **said))
+        return self.hardware.ctx.refuse(errors.BadHardware(settings.place(key), **said))
 
     def _section(self, name: str, what: str) -> Settings:
         """Return the figures of a section; none where it is not written."""
@@ -175,20 +185,6 @@ class _Profile:
                 help += f"; to store weights in {dtype} and multiply in {usual}, add `activations: {usual}`"
             settings.report(errors.NoPeak(settings.place(key), hardware=name, dtype=dtype, help=help))
         return {words[key].name: dtype for key, dtype in found.items()}
-
-    def _check_consistent(self, node: nodes.RooflineHardware) -> None:
-        """Report settings that contradict each other, at the one that is written."""
-        gpus, reserve, memory = node.gpus, node.reserve_bytes, node.memory_bytes
-        apart, total = (format_quantity(amount, BYTES) for amount in (reserve, memory))
-        ways, key, settings = node.expert_parallel, "gpus", self.settings
-        if gpus % ways:
-            key = "expert_parallel" if settings.has("expert_parallel") else key
-            self._impossible(settings, key, "`expert_parallel`", f"a divisor of the {gpus} GPUs", str(ways))
-        if gpus > 1 and node.link_bytes_per_s == 0:
-            self._impossible(settings, "gpus", "`link`", f"more than 0 for {gpus} GPUs", "0")
-        if reserve >= memory:
-            key = "reserve" if settings.has("reserve") else "memory"
-            self._impossible(settings, key, "`reserve`", f"less than the memory ({total})", apart)
 
 
 def lower_scenario(ctx: Context, symbol: Symbol) -> nodes.Scenario:

@@ -10,7 +10,7 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.declarations.common import Declared
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.settings import lower
-from puzzledsl.checker.expressions.values import SpaceInfo
+from puzzledsl.checker.expressions.values import SpaceInfo, Symbol
 from puzzledsl.ir import nodes
 
 
@@ -54,7 +54,7 @@ class SumOfDrops(Diagnostic, code="E0434"):
     help_template = "declare a `judge`, and bound what it measures of whole children: `require {instead}`"
 
 
-def lower_judge(ctx: Context, symbol: values.Symbol) -> nodes.Judge | None:
+def lower_judge(ctx: Context, symbol: Symbol) -> nodes.Judge | None:
     """`judge taste of smollm = tasks("a.jsonl") { data = heldout, items = 200 }`."""
     judge = Declared(ctx, symbol)
     judge.check_parts(value="allowed", body="needed")
@@ -72,7 +72,8 @@ def judged_requirement(ctx: Context, comparison: values.Comparison, because: str
     judge, figure = ctx.need(ctx.taken[str(key[1])], nodes.Judge), nodes.JUDGED[str(key[2])]
     right_way = comparison.op in (("<=", "<") if figure.better == "less" else (">=", ">"))
     bound = comparison.parent_ratio if figure.of_parent else comparison.bound
-    if not alone or not right_way or bound is None or not _sensible(figure, bound):
+    within = bound is not None and (0 < bound <= 1 if figure.better == "more" else bound > figure.of_parent)
+    if not alone or not right_way or bound is None or not within:  # a child can meet it, or miss it
         refuse_judged(ctx, key, comparison.span)
     if figure.name == "kept" and not judge.tasks:
         said: Args = {"judge": judge.name, "parent": judge.parent}
@@ -86,13 +87,6 @@ def judged_requirement(ctx: Context, comparison: values.Comparison, because: str
         bound_where=ctx.where(comparison.bound_span),
         judged=nodes.Judged(judge=judge.name, figure=figure.name, bound=bound),
     )
-
-
-def _sensible(figure: nodes.JudgedFigure, bound: Fraction) -> bool:
-    """True for a bound that a child can meet or miss."""
-    if figure.better == "more":
-        return 0 < bound <= 1
-    return bound > 1 if figure.of_parent else bound > 0
 
 
 def is_judged(value: values.Symbolic) -> values.TermKey | None:
@@ -116,9 +110,7 @@ def report_sums_of_drops(ctx: Context, value: values.Symbolic, span: Span) -> No
     """Report a bound on a sum of drops in accuracy or agreement."""
     for key in value.terms:
         score = ctx.lower(ctx.taken[str(key[1])], nodes.Score) if key[0] == "score" else None
-        metric = (
-            score.method.metric if score is not None and isinstance(score.method, nodes.ReplaceOne) else ""
-        )
+        metric = getattr(score.method, "metric", "") if score is not None else ""
         if score is not None and metric in INSTEAD:
             said: Args = {"score": score.name, "metric": metric, "instead": f"taste.{INSTEAD[metric]}"}
             ctx.report(SumOfDrops(span, **said))
@@ -127,9 +119,8 @@ def report_sums_of_drops(ctx: Context, value: values.Symbolic, span: Span) -> No
 def predicted(
     ctx: Context, search: Declared, info: SpaceInfo, node: nodes.Search, measures: bool
 ) -> nodes.Search | None:
-    """Return a search whose judged requirements bound the sum of a score, and that measures children.
+    """Return a search whose judged requirements bound the sum of a KL score, its goal's or its space's; it measures children.
 
-    The score is the one that its goal minimises, else the first of its space that is a KL divergence measured in the parent.
     None, reported, where there is none. `measures`: False where the search says `refine = none`.
     """
     judged = [r for r in node.requirements if isinstance(r, nodes.LinearRequirement) and r.judged]
@@ -151,9 +142,8 @@ def predicted(
     if not measures:
         ctx.report(JudgedNotMeasured(span, text=text, children=nodes.JUDGED_CHILDREN))
         return None
-    left = nodes.Linear(
-        terms=(nodes.WeightedTerm(coefficient=Fraction(1), term=nodes.ScoreTerm(score=score)),)
-    )
+    term = nodes.WeightedTerm(coefficient=Fraction(1), term=nodes.ScoreTerm(score=score))
+    left = nodes.Linear(terms=(term,))
     requirements = tuple(r.model_copy(update={"left": left}) if r in judged else r for r in node.requirements)
     refine = node.refine or nodes.Refine(children=nodes.JUDGED_CHILDREN, where=first.where)
     return node.model_copy(update={"requirements": requirements, "refine": refine})

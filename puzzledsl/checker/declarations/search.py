@@ -16,14 +16,8 @@ from puzzledsl.base.suggest import closest
 from puzzledsl.base.units import Quantity
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import MAX_REQUIREMENTS, Context, Refused
+from puzzledsl.checker.declarations import judge
 from puzzledsl.checker.declarations.common import Declared, misplaced, shared_statement, space_info
-from puzzledsl.checker.declarations.judge import (
-    is_judged,
-    judged_requirement,
-    predicted,
-    refuse_judged,
-    report_sums_of_drops,
-)
 from puzzledsl.checker.expressions import numbers, values
 from puzzledsl.checker.expressions.attributes import each_instance
 from puzzledsl.checker.expressions.calls import count
@@ -31,7 +25,7 @@ from puzzledsl.checker.expressions.layer_tables import layer_spoken_of
 from puzzledsl.checker.expressions.logic import refuse_several
 from puzzledsl.checker.expressions.operators import Sides, comparable, refuse_batch_ratio, refuse_throughput
 from puzzledsl.checker.expressions.settings import Entry, Settings, from_call, lower_call, put, read_call
-from puzzledsl.checker.expressions.values import SpaceInfo, guessed
+from puzzledsl.checker.expressions.values import Number, Scope, SpaceInfo, Symbol, Value, guessed
 from puzzledsl.families.config import MAX_LAYERS
 from puzzledsl.ir import nodes
 from puzzledsl.ir.metric_records import METRICS
@@ -47,7 +41,7 @@ _PARTS = [*(f"`{word}`" for word in STATEMENTS), *(f"`{name} = …`" for name in
 _HAS = f"a search has {', '.join(_PARTS[:-1])} and {_PARTS[-1]}"
 
 
-def lower_search(ctx: Context, symbol: values.Symbol) -> nodes.Search | None:
+def lower_search(ctx: Context, symbol: Symbol) -> nodes.Search | None:
     """A search over a space, or another search with some things changed; its expressions become linear tables' sums."""
     search = Declared(ctx, symbol)
     search.check_parts()
@@ -89,14 +83,14 @@ def _refine(settings: Settings) -> nodes.Refine | None:
     return found
 
 
-def searched_space(ctx: Context, search: values.Symbol) -> values.Symbol | None:
+def searched_space(ctx: Context, search: Symbol) -> Symbol | None:
     """The space a search is about, through `of` other searches; None where it cannot be told."""
-    seen: set[values.Symbol] = set()
+    seen: set[Symbol] = set()
     while search.kind == "search" and search not in seen:
         seen.add(search)
         named = Declared(ctx, search).decl.target
-        found = named and getattr(ctx.value(named, values.Scope(search.file)), "symbol", None)
-        if not isinstance(found, values.Symbol):
+        found = named and getattr(ctx.value(named, Scope(search.file)), "symbol", None)
+        if not isinstance(found, Symbol):
             return None
         search = found
     return search if search.kind == "space" else None
@@ -146,9 +140,9 @@ class _Body:
             if refine != plain:  # its other settings would say nothing
                 what = "how children are healed and measured, which their judges say,"
                 self.ctx.misplaced(at, what, self.search.thing, help)
-        return predicted(self.ctx, self.search, self.info, node, measures=refine is not None or not own)
+        return judge.predicted(self.ctx, self.search, self.info, node, measures=refine is not None or not own)
 
-    def read(self, statement: tree.Stmt, scope: values.Scope, in_for: bool) -> None:
+    def read(self, statement: tree.Stmt, scope: Scope, in_for: bool) -> None:
         """Lower one statement."""
         match statement:
             case tree.Require():
@@ -175,7 +169,7 @@ class _Body:
             case _:
                 misplaced(self.ctx, statement, self.search.thing)
 
-    def _in_for(self, loop: tree.ForAll, statement: tree.Stmt, scope: values.Scope) -> None:
+    def _in_for(self, loop: tree.ForAll, statement: tree.Stmt, scope: Scope) -> None:
         self.read(statement, scope, in_for=True)
         if len(self.requirements) > MAX_REQUIREMENTS and not isinstance(statement, tree.ForAll):
             self.ctx.too_much(loop.domain.span, "this `for`", f"{MAX_REQUIREMENTS:,} requirements")
@@ -193,7 +187,7 @@ class _Body:
             raise Refused
         return meant
 
-    def _require(self, statement: tree.Require, scope: values.Scope, in_for: bool) -> None:
+    def _require(self, statement: tree.Require, scope: Scope, in_for: bool) -> None:
         ctx, span = self.ctx, statement.condition.span
         value = ctx.sound(statement.condition, scope)
         because = statement.because.value if statement.because else ""
@@ -206,8 +200,9 @@ class _Body:
                 for item in value.items if isinstance(value, values.Conjunction) else (value,):
                     if isinstance(item, values.Comparison):
                         self._own_scores(item.left, item.span)
-                        report_sums_of_drops(ctx, item.left, item.span)
-                        to_node = judged_requirement if is_judged(item.left) else numbers.to_requirement
+                        judge.report_sums_of_drops(ctx, item.left, item.span)
+                        judged = judge.is_judged(item.left)
+                        to_node = judge.judged_requirement if judged else numbers.to_requirement
                         self.requirements.append(to_node(ctx, item, because))
                     else:
                         said = {"formula": item.logic, "because": because, "where": ctx.where(span)}
@@ -222,9 +217,7 @@ class _Body:
                     help = f"add them up and bound them: `sum({text}) <= …`"
                 self._refuse("require", span, "a comparison or a statement about a layer", value, help)
 
-    def _refuse(
-        self, keyword: str, span: Span, wanted: str, got: values.Value | str, help: str = ""
-    ) -> NoReturn:
+    def _refuse(self, keyword: str, span: Span, wanted: str, got: Value | str, help: str = "") -> NoReturn:
         said: Args = {"wanted": wanted, "got": got if isinstance(got, str) else values.describe(got)}
         raise self.ctx.refuse(errors.NotARequirement(span, keyword=keyword, help=help, **said))
 
@@ -238,7 +231,7 @@ class _Body:
                 said: Args = {"name": score.name, "got": score.space, "wanted": self.info.name}
                 self.ctx.report(errors.OtherSpace(span, help=help, **said))
 
-    def _objective(self, statement: tree.Objective, scope: values.Scope) -> None:
+    def _objective(self, statement: tree.Objective, scope: Scope) -> None:
         if self.objective_at is not None:
             label = Label(self.objective_at, "the first goal")
             help = "a second goal can be a bound (`require`) or come after the first (`prefer`)"
@@ -249,7 +242,7 @@ class _Body:
         goal = self._goal(value, statement.expression.span, statement.sense)
         self.objective = statement.sense, numbers.to_linear(goal)
 
-    def _prefer(self, statement: tree.Prefer, scope: values.Scope) -> None:
+    def _prefer(self, statement: tree.Prefer, scope: Scope) -> None:
         ctx, span = self.ctx, statement.condition.span
         value = ctx.value(statement.condition, scope)
         if isinstance(value, values.Formula) and layer_spoken_of(value) is None:
@@ -268,7 +261,7 @@ class _Body:
         preference = nodes.Preference(goal=linear, sense=sense, because=because, where=ctx.where(span))
         self.preferences.append(preference)
 
-    def _goal(self, value: values.Value, span: Span, keyword: str) -> values.Symbolic:
+    def _goal(self, value: Value, span: Span, keyword: str) -> values.Symbolic:
         """Sum that a goal optimises; what is no amount, or nothing the search decides, is refused."""
         ctx = self.ctx
         if isinstance(value, values.Conjunction | values.Formula | values.Boolean | values.Matches):
@@ -276,8 +269,8 @@ class _Body:
         number = numbers.as_number(ctx, value, span, f"what `{keyword}` takes")
         if isinstance(number, Quantity):
             raise ctx.refuse(errors.NothingToDecide(span, what="this goal", value=str(number)))
-        if key := is_judged(number):
-            refuse_judged(ctx, key, span)
+        if key := judge.is_judged(number):
+            judge.refuse_judged(ctx, key, span)
         if numbers.is_throughput(number) and len(number.terms) > 1:
             refuse_throughput(ctx, number, span)
         self._own_scores(number, span)
@@ -295,9 +288,8 @@ class _Body:
         fast = [numbers.is_metric(key, "throughput") for key in goal.terms]
         if wanted != {-1 if all(fast) else 1}:
             return
-        costs = (
-            k[0] == "score" or (k[0] == "metric" and METRICS[str(k[2])].better == "less") for k in goal.terms
-        )
+        costly = {name for name, metric in METRICS.items() if metric.better == "less"}
+        costs = (k[0] == "score" or (k[0] == "metric" and k[2] in costly) for k in goal.terms)
         if not all(more or cost for cost, more in zip(costs, fast, strict=True)):
             return
         more, less = ("less", "more") if wanted == {-1} else ("more", "less")
@@ -311,7 +303,7 @@ class _Body:
         said: Args = {"keyword": keyword, "direction": more, "what": what, "other": less}
         self.ctx.report(errors.AgainstTheGrain(span, help=f"write `{instead}`", **said))
 
-    def _solutions(self, statement: tree.Solutions, scope: values.Scope) -> None:
+    def _solutions(self, statement: tree.Solutions, scope: Scope) -> None:
         ctx = self.ctx
         if self.solutions is not None:
             raise ctx.refuse(errors.DuplicateKey(statement.span, name="solutions"))
@@ -325,7 +317,7 @@ class _Body:
         self.solutions = read(statement.count, "the number of solutions", MAX_SOLUTIONS), apart
 
 
-def lower_frontier(ctx: Context, symbol: values.Symbol) -> nodes.Frontier | None:
+def lower_frontier(ctx: Context, symbol: Symbol) -> nodes.Frontier | None:
     """`frontier f of s = sweep(chat.throughput, 1x..3x, points: 20)`."""
     frontier = Declared(ctx, symbol)
     frontier.check_parts()
@@ -354,13 +346,13 @@ def lower_frontier(ctx: Context, symbol: values.Symbol) -> nodes.Frontier | None
     return nodes.Frontier(**frontier.head(of), term=term, **sweep, points=points, children=children)
 
 
-def _swept(settings: Settings) -> tuple[values.Number, nodes.Term]:
+def _swept(settings: Settings) -> tuple[Number, nodes.Term]:
     ctx, what, span = settings.ctx, "what a frontier sweeps", settings.place("metric")
     number = numbers.as_number(ctx, settings.value("metric"), span, what)
     if isinstance(number, values.Symbolic):
-        report_sums_of_drops(ctx, number, span)
-        if key := is_judged(number):
-            refuse_judged(ctx, key, span)
+        judge.report_sums_of_drops(ctx, number, span)
+        if key := judge.is_judged(number):
+            judge.refuse_judged(ctx, key, span)
     linear = numbers.to_linear(number) if isinstance(number, values.Symbolic) else nodes.Linear(terms=())
     if len(linear.terms) != 1 or linear.terms[0].coefficient != 1 or linear.constant:
         help = "name it alone: `chat.throughput`, `params`, `kl`, `sum(ffn.width)`"
@@ -368,7 +360,7 @@ def _swept(settings: Settings) -> tuple[values.Number, nodes.Term]:
     return number, linear.terms[0].term
 
 
-def _ends(settings: Settings, swept: values.Number | None) -> values.RangeValue:
+def _ends(settings: Settings, swept: Number | None) -> values.RangeValue:
     ctx, found, span = settings.ctx, settings.value("range"), settings.place("range")
     if not isinstance(found, values.RangeValue):
         raise ctx.wrong(span, "what is swept over", "a range", found, "write `1x..3x`, or `20ms..80ms`")

@@ -324,9 +324,8 @@ def _full(evaluation: Declared, of: Symbol, settings: Settings) -> tuple[str, ..
     """The children, in order. Reports names twice, of other spaces, and a missing `of`."""
     ctx, entry, kinds = settings.ctx, settings.entries["full"], settings.known("full").kinds
     file, wanted, seen = entry.scope.file, _space_of(ctx, of), dict[Symbol, Span]()
-    named = [
-        (e.span, ctx.attempt(read_ref, ctx, e, entry.scope, kinds)) for e in reading.summands(entry.expr)
-    ]
+    parts = reading.summands(entry.expr)
+    named = [(e.span, ctx.attempt(read_ref, ctx, e, entry.scope, kinds)) for e in parts]
     for span, child in named:
         text = ctx.source(span)
         if child is None or (file.file, text) in ctx.unknown:  # reported; the rest would rest on a guess

@@ -16,18 +16,17 @@ from puzzledsl.checker.context import MAX_INSTANCES, Context, Refused
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.layer_tables import BOTH
 from puzzledsl.checker.expressions.numbers import as_whole
-from puzzledsl.checker.expressions.values import SpaceInfo, all_parent
+from puzzledsl.checker.expressions.values import Scope, SpaceInfo, Symbol, Value, all_parent
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import layer_fact, parent_fact
 from puzzledsl.ir.hardware_nodes import running_costs
 from puzzledsl.ir.metric_records import METRICS, STATED, Metric
-from puzzledsl.language.calls import PARENT_FACTS, PARENT_LAYER_FACTS
-from puzzledsl.language.kinds import HARDWARE_FACTS
+from puzzledsl.language.kinds import HARDWARE_FACTS, PARENT_FACTS, PARENT_LAYER_FACTS
 from puzzledsl.language.words import LAYER_FACTS, SCENARIO_FACTS, SUB_BLOCK_FACTS, SUB_BLOCKS
 from puzzledsl.syntax import tree
 
 
-def attribute(ctx: Context, target: values.Value, node: tree.Attribute) -> values.Value:
+def attribute(ctx: Context, target: Value, node: tree.Attribute) -> Value:
     """`target.name`."""
     name, known, help = node.name.text, tuple[str, ...](), ""
     match target:
@@ -65,38 +64,36 @@ def attribute(ctx: Context, target: values.Value, node: tree.Attribute) -> value
     return _unknown(ctx, node, values.describe(target), known, help)
 
 
-def _as_value(fact: int | str | bool) -> values.Value:
+def _as_value(fact: int | str | bool) -> Value:
     if isinstance(fact, bool):
         return values.Boolean(fact)
     return values.Text(fact) if isinstance(fact, str) else Quantity(Fraction(fact))
 
 
-def _unknown(
-    ctx: Context, node: tree.Attribute, thing: str, known: Iterable[str], help: str = ""
-) -> NoReturn:
+def _unknown(ctx: Context, at: tree.Attribute, thing: str, known: Iterable[str], help: str = "") -> NoReturn:
     listed = [f"`{name}`" for name in known][:16]
-    near, help = closest(node.name.text, known), help or ("it has " + ", ".join(listed) if listed else "")
-    said: Args = {"thing": thing, "name": node.name.text}
-    raise ctx.refuse(errors.UnknownAttribute(node.name.span, near=near, help=help, **said))
+    near, help = closest(at.name.text, known), help or ("it has " + ", ".join(listed) if listed else "")
+    said: Args = {"thing": thing, "name": at.name.text}
+    raise ctx.refuse(errors.UnknownAttribute(at.name.span, near=near, help=help, **said))
 
 
-def _of_file(ctx: Context, symbol: values.Symbol, node: tree.Attribute) -> values.Value:
+def _of_file(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
     assert symbol.target is not None
     found = symbol.target.names.get(node.name.text)
     if found is None:
         if symbol.target.declares_unread(node.name.text):
             return values.POISON
         _unknown(ctx, node, f"`{symbol.target.shown}`", symbol.target.names)
-    if not isinstance(found, values.Symbol):
+    if not isinstance(found, Symbol):
         return found
     if isinstance(found.item, tree.Fn):
-        return values.Function(found.item, values.Scope(found.file))
+        return values.Function(found.item, Scope(found.file))
     if found.kind not in ("let", "param"):
         return values.Ref(found)
-    return ctx.value(tree.Name(span=node.name.span, text=found.name), values.Scope(found.file))
+    return ctx.value(tree.Name(span=node.name.span, text=found.name), Scope(found.file))
 
 
-def _of_parent(ctx: Context, symbol: values.Symbol, node: tree.Attribute) -> values.Value:
+def _of_parent(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
     name, thing = node.name.text, f"parent `{symbol.name}`"
     if name not in PARENT_FACTS:
         if ctx.busy and ctx.busy[-1].kind == "search" and name.endswith("layers"):
@@ -110,7 +107,7 @@ def _of_parent(ctx: Context, symbol: values.Symbol, node: tree.Attribute) -> val
     return _as_value(value)
 
 
-def _of_scenario(ctx: Context, symbol: values.Symbol, node: tree.Attribute) -> values.Value:
+def _of_scenario(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
     name = node.name.text
     if name in SCENARIO_FACTS or name == "batch":
         scenario = ctx.need(symbol, nodes.Scenario)
@@ -129,7 +126,7 @@ def _of_scenario(ctx: Context, symbol: values.Symbol, node: tree.Attribute) -> v
 _EXAMPLES = {"price": "2.5 USD/h", "power": "700W"}
 
 
-def _running_cost(ctx: Context, symbol: values.Symbol, node: tree.Attribute, metric: Metric) -> values.Value:
+def _running_cost(ctx: Context, symbol: Symbol, node: tree.Attribute, metric: Metric) -> Value:
     """`chat.cost_per_mtok`: a multiple of the latency at a given batch."""
     key = metric.needs
     scenario = ctx.need(symbol, nodes.Scenario)
@@ -152,7 +149,7 @@ def _running_cost(ctx: Context, symbol: values.Symbol, node: tree.Attribute, met
     return values.Symbolic({term: factor}, dimension=metric.dimension)
 
 
-def _of_judge(ctx: Context, symbol: values.Symbol, node: tree.Attribute) -> values.Value:
+def _of_judge(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
     name = node.name.text
     if name not in nodes.JUDGED:
         _unknown(ctx, node, f"judge `{symbol.name}`", nodes.JUDGED)
@@ -163,9 +160,9 @@ _AS = {"experts": "dtype", "activations": "dtype", "head": "embedding"}
 """Number types of a profile that are another one unless said."""
 
 
-def _of_hardware(ctx: Context, symbol: values.Symbol, node: tree.Attribute) -> values.Value:
+def _of_hardware(ctx: Context, symbol: Symbol, node: tree.Attribute) -> Value:
     spec, name = ctx.need(symbol, nodes.Hardware).spec, node.name.text
-    known: dict[str, values.Value] = {}
+    known: dict[str, Value] = {}
     table = {} if isinstance(spec, nodes.TableHardware) else settings_of(type(spec))
     for fact in filter(table.get, HARDWARE_FACTS):
         stated = getattr(spec, table[fact].name)
@@ -190,14 +187,14 @@ _OF = {
     "judge": _of_judge,
 }
 """Kinds of declarations with parts."""
-
-
 _BEFORE = "what stands before `[…]`"
+Loop = tree.ForAll | tree.Comprehension
+Read = Callable[[tree.Stmt, Scope], object]
 STEPS = 2
 """Steps of work counted for one element of a loop, in addition to its body's."""
 
 
-def index(ctx: Context, target: values.Value, node: tree.Index, scope: values.Scope) -> values.Value:
+def index(ctx: Context, target: Value, node: tree.Index, scope: Scope) -> Value:
     """`target[…]`: layers, or an element of a list."""
     match target:
         case values.ListValue(items=items) if len(node.items) == 1 and node.where is None:
@@ -208,9 +205,7 @@ def index(ctx: Context, target: values.Value, node: tree.Index, scope: values.Sc
             return items[place]
         case values.Layers(space=space, single=False) if target.indices == space.all_layers:
             return _layers(ctx, space, node, scope)
-        case values.Layers(single=False) if (
-            isinstance(node.target, tree.Name) and node.target.text == "layer"
-        ):
+        case values.Layers(single=False) if getattr(node.target, "text", "") == "layer":
             help, span = "did you mean `layers`? `layer` stands in `size(layer)` alone", node.target.span
             raise ctx.wrong(span, _BEFORE, "`layers`", "`layer`", help, [Fix.replace(span, "layers")])
         case values.Layers(single=False):
@@ -231,7 +226,7 @@ def index(ctx: Context, target: values.Value, node: tree.Index, scope: values.Sc
     raise ctx.wrong(node.target.span, _BEFORE, "layers or a list", target)
 
 
-def _layers(ctx: Context, space: SpaceInfo, node: tree.Index, scope: values.Scope) -> values.Layers:
+def _layers(ctx: Context, space: SpaceInfo, node: tree.Index, scope: Scope) -> values.Layers:
     parts, help = ctx.all(_part, node.items, space, scope), ""
     chosen = sorted({layer for part in parts for layer in part}) if parts else space.all_layers
     kept = [i for i in chosen if passes(ctx, node.where, scope.inner({"index": Quantity(Fraction(i))}))]
@@ -249,13 +244,13 @@ def _layers(ctx: Context, space: SpaceInfo, node: tree.Index, scope: values.Scop
     return values.Layers(space, tuple(kept), plain and len(parts[0]) == 1)
 
 
-def _part(ctx: Context, item: tree.Expr, space: SpaceInfo, scope: values.Scope) -> list[int]:
+def _part(ctx: Context, item: tree.Expr, space: SpaceInfo, scope: Scope) -> list[int]:
     """The layers that one item of a subscript names."""
     if isinstance(item, tree.Range):
         ends = [None if end is None else (ctx.value(end, scope), end) for end in (item.start, item.stop)]
         low, high = ends
         at = item.step or item
-        value: values.Value = Quantity(Fraction(1)) if item.step is None else ctx.value(item.step, scope)
+        value: Value = Quantity(Fraction(1)) if item.step is None else ctx.value(item.step, scope)
         step = ctx.attempt(as_whole, ctx, value, at.span, "`step`", 1)
     elif isinstance(found := ctx.value(item, scope), values.RangeValue):
         low, high = (found.low, item), (found.high, item)
@@ -270,7 +265,7 @@ def _part(ctx: Context, item: tree.Expr, space: SpaceInfo, scope: values.Scope) 
     return list(range(first, last + 1, step))
 
 
-def _layer(ctx: Context, value: values.Value, space: SpaceInfo, item: tree.Expr, scope: values.Scope) -> int:
+def _layer(ctx: Context, value: Value, space: SpaceInfo, item: tree.Expr, scope: Scope) -> int:
     """The layer that an index names. Only a number that is written out counts from the end; none is ever clamped."""
     number, span, layers = as_whole(ctx, value, item.span, "a layer"), item.span, space.shape.layers
     if space.guessed:
@@ -284,17 +279,13 @@ def _layer(ctx: Context, value: values.Value, space: SpaceInfo, item: tree.Expr,
     return number % layers
 
 
-def _instead_of_index(
-    ctx: Context, item: tree.Expr, scope: values.Scope, number: int, layers: int
-) -> str | None:
+def _instead_of_index(ctx: Context, item: tree.Expr, scope: Scope, number: int, layers: int) -> str | None:
     """The values for which `i - 1` and the like name a layer; None for an index of another form."""
     if not isinstance(item, tree.Binary) or item.op not in ("+", "-"):
         return None
     variable, amount = item.left, ctx.value(item.right, scope)
-    local = isinstance(variable, tree.Attribute) or (
-        isinstance(variable, tree.Name) and scope.local(variable.text)
-    )
-    if not isinstance(amount, Quantity) or not local:
+    is_local = isinstance(variable, tree.Name) and scope.local(variable.text)
+    if not isinstance(amount, Quantity) or not (is_local or isinstance(variable, tree.Attribute)):
         return None
     step = int(amount.value) if item.op == "+" else -int(amount.value)
     name, low, high = ctx.source(variable.span), max(0, -step), min(layers, layers - step) - 1
@@ -306,30 +297,26 @@ def _instead_of_index(
     return f"`{name}` is {number - step} here: keep it {kept}, as in `for {loop} in {over}`"
 
 
-def each_instance(
-    ctx: Context, loop: tree.ForAll, scope: values.Scope, read: Callable[[tree.Stmt, values.Scope], object]
-) -> None:
+def each_instance(ctx: Context, loop: tree.ForAll, scope: Scope, read: Read) -> None:
     """Read the statements of each instance of a `for` with its variable bound; stop at the first with a mistake."""
     before = len(ctx.sink.items)
-    for inner in instances(ctx, loop.domain, loop.variable, loop.where, scope):
+    for inner in instances(ctx, loop.domain, loop, scope):
         for statement in loop.body:
             ctx.attempt(read, statement, inner)
         if len(ctx.sink.items) > before:
             return
 
 
-def instances(
-    ctx: Context, domain: tree.Expr, variable: tree.Name, where: tree.Expr | None, scope: values.Scope
-) -> Iterator[values.Scope]:
+def instances(ctx: Context, over: tree.Expr, loop: Loop, scope: Scope) -> Iterator[Scope]:
     """Yield the scope of each iteration of `for VARIABLE in DOMAIN where …`."""
-    for element in _elements(ctx, ctx.value(domain, scope), domain.span):
-        ctx.spend(domain.span, STEPS)
-        inner = scope.inner({variable.text: element})
-        if passes(ctx, where, inner):
+    for element in _elements(ctx, ctx.value(over, scope), over.span):
+        ctx.spend(over.span, STEPS)
+        inner = scope.inner({loop.variable.text: element})
+        if passes(ctx, loop.where, inner):
             yield inner
 
 
-def _elements(ctx: Context, collection: values.Value, span: Span) -> Iterator[values.Value]:
+def _elements(ctx: Context, collection: Value, span: Span) -> Iterator[Value]:
     match collection:
         case values.Layers(single=False):
             yield from (values.Layers(collection.space, (i,), single=True) for i in collection.indices)
@@ -348,7 +335,7 @@ def _elements(ctx: Context, collection: values.Value, span: Span) -> Iterator[va
             raise ctx.wrong(span, "what `for` goes through", wanted, collection)
 
 
-def passes(ctx: Context, where: tree.Expr | None, scope: values.Scope) -> bool:
+def passes(ctx: Context, where: tree.Expr | None, scope: Scope) -> bool:
     """Return the value of a `where` condition."""
     if where is None:
         return True

@@ -18,20 +18,28 @@ from puzzledsl.checker.expressions import numbers, values
 from puzzledsl.checker.expressions.attributes import instances
 from puzzledsl.checker.expressions.logic import BOUND, afford, read_distinct, read_runs, refuse_several
 from puzzledsl.checker.expressions.operators import guard
+from puzzledsl.checker.expressions.values import Number, Scope, Value
 from puzzledsl.checker.names.words import lookup, unknown_name
 from puzzledsl.ir import nodes
-from puzzledsl.language.calls import ALTERNATIVES, CONSTRUCTORS
+from puzzledsl.language.kinds import ALTERNATIVES, CONSTRUCTORS
 from puzzledsl.language.words import FUNCTIONS
 from puzzledsl.syntax import tree
 
 
-def call(ctx: Context, expr: tree.Call, scope: values.Scope) -> values.Value:
+def call(ctx: Context, expr: tree.Call, scope: Scope) -> Value:
     """The value of a call: a `fn`'s, a built-in's, or something built for a declaration to read."""
     name = expr.function
     function = lookup(ctx, name.text, scope) if isinstance(name, tree.Name) else ctx.value(name, scope)
     if function is None and isinstance(name, tree.Name):
         if name.text not in CONSTRUCTORS:
-            _refuse_unknown(ctx, expr, name, scope)
+            if name.text == "range":
+                meant = _range_of(ctx, expr)
+                help = "a range includes both ends: " + (f"write `{meant}`" if meant else "`1..30`")
+                fixes = [Fix.replace(expr.span, meant)] if meant else []
+                raise ctx.refuse(errors.UnknownName(name.span, name="range", help=help, fixes=fixes))
+            known = (*FUNCTIONS, *sorted(CONSTRUCTORS))
+            unknown_name(ctx, name, scope, known, kinds=("fn", "let", "hardware"))
+            raise Refused
         function = values.Constructed(name.text, (), scope, name.span)
     assert function is not None
     match function:
@@ -52,16 +60,6 @@ def call(ctx: Context, expr: tree.Call, scope: values.Scope) -> values.Value:
     raise ctx.wrong(expr.function.span, "what is called", "a function", function, help, fixes)
 
 
-def _refuse_unknown(ctx: Context, expr: tree.Call, name: tree.Name, scope: values.Scope) -> NoReturn:
-    if name.text == "range":
-        meant = _range_of(ctx, expr)
-        help = "a range includes both ends: " + (f"write `{meant}`" if meant else "`1..30`")
-        fixes = [Fix.replace(expr.span, meant)] if meant else []
-        raise ctx.refuse(errors.UnknownName(name.span, name="range", help=help, fixes=fixes))
-    unknown_name(ctx, name, scope, (*FUNCTIONS, *sorted(CONSTRUCTORS)), kinds=("fn", "let", "hardware"))
-    raise Refused
-
-
 def _range_of(ctx: Context, expr: tree.Call) -> str:
     """Return the range of the language that `range(1, 31)` means; empty where it is not certain."""
     bounds = [argument.value for argument in expr.arguments if argument.name is None]
@@ -74,12 +72,12 @@ def _range_of(ctx: Context, expr: tree.Call) -> str:
     return f"{start}..{last}" + (f" step {texts[2]}" if len(texts) == 3 else "")
 
 
-def _apply(ctx: Context, function: values.Function, expr: tree.Call, scope: values.Scope) -> values.Value:
+def _apply(ctx: Context, function: values.Function, expr: tree.Call, scope: Scope) -> Value:
     name, parameters = function.node.name.text, [p.text for p in function.node.parameters]
     help, number = f"it is `fn {name}({', '.join(parameters)})`", len(parameters)
     said: Args = {"takes": f"{number} argument{'' if number == 1 else 's'}", "got": len(expr.arguments)}
     wrong_number = errors.TooManyArguments(expr.span, help=help, name=name, **said)
-    bound: dict[str, values.Value] = {}
+    bound: dict[str, Value] = {}
     for place, argument in enumerate(expr.arguments):
         value = ctx.value(argument.value, scope)
         if argument.name is None and place >= number:
@@ -96,7 +94,7 @@ def _apply(ctx: Context, function: values.Function, expr: tree.Call, scope: valu
     return ctx.value(function.node.value, function.scope.inner(bound))
 
 
-def _items(ctx: Context, name: str, expr: tree.Call, scope: values.Scope) -> values.Items:
+def _items(ctx: Context, name: str, expr: tree.Call, scope: Scope) -> values.Items:
     """The values that a built-in function works on, with comprehensions and lists spread out."""
     found: values.Items = []
     for argument in expr.arguments:
@@ -115,9 +113,9 @@ def _items(ctx: Context, name: str, expr: tree.Call, scope: values.Scope) -> val
     return found
 
 
-def _comprehension(ctx: Context, node: tree.Comprehension, scope: values.Scope) -> values.Items:
+def _comprehension(ctx: Context, node: tree.Comprehension, scope: Scope) -> values.Items:
     found: values.Items = []
-    for inner in instances(ctx, node.collection, node.variable, node.where, scope):
+    for inner in instances(ctx, node.collection, node, scope):
         value = ctx.sound(node.element, inner)
         # an element about many layers would be counted once for each element of the loop, a slip
         if isinstance(value, values.Matches):
@@ -140,8 +138,8 @@ EXTREMES: dict[str, Callable[..., Fraction]] = {
 }
 
 
-def _sum(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Number:
-    amounts: list[values.Number] = []
+def _sum(ctx: Context, name: str, items: values.Items, call: tree.Call) -> Number:
+    amounts: list[Number] = []
     for item in items:
         facts = item.value
         if isinstance(facts, values.Facts):
@@ -164,7 +162,7 @@ def _added(ctx: Context, parts: list[values.Symbolic], span: Span) -> values.Sym
     return numbers.add_all(parts)
 
 
-def _need_alike(ctx: Context, op: str, amounts: list[values.Number], items: values.Items) -> list[Quantity]:
+def _need_alike(ctx: Context, op: str, amounts: list[Number], items: values.Items) -> list[Quantity]:
     """Refuse numbers of different dimensions; return the constants among them."""
     first = amounts[0]
     for number, item in zip(amounts, items, strict=True):
@@ -174,7 +172,7 @@ def _need_alike(ctx: Context, op: str, amounts: list[values.Number], items: valu
     return [n for n in amounts if isinstance(n, Quantity)]
 
 
-def _mean(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
+def _mean(ctx: Context, name: str, items: values.Items, call: tree.Call) -> Value:
     size = sum(len(i.value.indices) if isinstance(i.value, values.Facts) else 1 for i in items)
     if not size:
         raise ctx.missing(call.span, "`mean`", "at least one value")
@@ -184,7 +182,7 @@ def _mean(ctx: Context, name: str, items: values.Items, call: tree.Call) -> valu
     return guard(ctx, Quantity(total.value / size, total.dimension, total.form), call.span)
 
 
-def count(ctx: Context, items: values.Items, span: Span) -> values.Value:
+def count(ctx: Context, items: values.Items, span: Span) -> Value:
     """The number of statements that hold."""
     parts = [_counted(ctx, item) for item in items]
     total = _added(ctx, parts, span) if parts else values.Symbolic({})
@@ -198,7 +196,14 @@ def _counted(ctx: Context, item: values.Located) -> values.Symbolic:
         keys: list[values.TermKey] = [("count", value.sub_block, value.names[i], i) for i in value.indices]
         return values.Symbolic(dict.fromkeys(keys, Fraction(1)), space=value.space)
     if not isinstance(value, values.Boolean | values.Formula | values.Conjunction):
-        _refuse_uncounted(ctx, value, span)
+        help, fixes, text = "", list[Fix](), ctx.source(span)
+        name = value.name if isinstance(value, values.Constructed) else ""
+        if isinstance(value, values.SubBlocks):
+            help = f"say what: `count({value.sub_block} is noop)`"
+        elif meant := [f"{part} is {text}" for part, names in ALTERNATIVES.items() if name in names]:
+            help = f"say of which sub-block: {listed([f'`count({each})`' for each in meant], 'or')}"
+            fixes = [Fix.replace(span, each, safe=len(meant) == 1) for each in meant]
+        raise ctx.wrong(span, _COUNTED, _COUNTS, value, help, fixes)
     statement = tables.as_formula(ctx, value, span)
     match statement:
         case values.Boolean(value=true):
@@ -215,24 +220,12 @@ def _counted(ctx: Context, item: values.Located) -> values.Symbolic:
     raise ctx.wrong(span, _COUNTED, _COUNTS, "a bound on a metric or on several layers", help)
 
 
-def _refuse_uncounted(ctx: Context, value: values.Value, span: Span) -> NoReturn:
-    """Refuse what `count` cannot count; of an alternative, say that a sub-block is missing."""
-    help, fixes, text = "", list[Fix](), ctx.source(span)
-    name = value.name if isinstance(value, values.Constructed) else ""
-    if isinstance(value, values.SubBlocks):
-        help = f"say what: `count({value.sub_block} is noop)`"
-    elif meant := [f"{part} is {text}" for part, names in ALTERNATIVES.items() if name in names]:
-        help = f"say of which sub-block: {listed([f'`count({each})`' for each in meant], 'or')}"
-        fixes = [Fix.replace(span, each, safe=len(meant) == 1) for each in meant]
-    raise ctx.wrong(span, _COUNTED, _COUNTS, value, help, fixes)
-
-
 _COUNTED, _COUNTS = "what `count` counts", "statements such as `attention is noop`"
 
 
-def _extreme(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
+def _extreme(ctx: Context, name: str, items: values.Items, call: tree.Call) -> Value:
     """`min` and `max` of constants, or inside one layer."""
-    amounts: list[values.Number] = []
+    amounts: list[Number] = []
     for item in items:
         if isinstance(item.value, values.Facts):
             _refuse_extreme(ctx, name, item.span, layers=True)
@@ -263,7 +256,7 @@ def _refuse_extreme(ctx: Context, name: str, span: Span, layers: bool) -> NoRetu
     raise ctx.refuse(errors.NotConstant(span, what=f"what `{name}` compares", got="this", help=help))
 
 
-def _rounded(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
+def _rounded(ctx: Context, name: str, items: values.Items, call: tree.Call) -> Value:
     (item,), what = _only(ctx, name, items, call), f"what `{name}` takes"
     value = numbers.as_number(ctx, item.value, item.span, what)
     if isinstance(value, Quantity):
@@ -283,7 +276,7 @@ def _only(ctx: Context, name: str, items: values.Items, call: tree.Call, help: s
     return items
 
 
-def _quantified(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
+def _quantified(ctx: Context, name: str, items: values.Items, call: tree.Call) -> Value:
     found: list[values.Formula] = []
     for item in items:
         parts = tables.statements(ctx, item)
@@ -303,7 +296,7 @@ def _quantified(ctx: Context, name: str, items: values.Items, call: tree.Call) -
     return values.Formula(kind(operands=tuple(part.logic for part in found)), size, found[-1].space)
 
 
-def _size(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
+def _size(ctx: Context, name: str, items: values.Items, call: tree.Call) -> Value:
     help = "write `size(layer)`, `size(attention)`, `size(layers[3])` or `size(layers[3].ffn)`"
     (item,), span = _only(ctx, name, items, call, help), call.span
     match item.value:
@@ -325,7 +318,7 @@ def _size(ctx: Context, name: str, items: values.Items, call: tree.Call) -> valu
     return Quantity(Fraction(amounts.pop()))
 
 
-_BUILT_IN: dict[str, Callable[[Context, str, values.Items, tree.Call], values.Value]] = {
+_BUILT_IN: dict[str, Callable[[Context, str, values.Items, tree.Call], Value]] = {
     "sum": _sum,
     "count": lambda ctx, name, items, call: count(ctx, items, call.span),
     "mean": _mean,

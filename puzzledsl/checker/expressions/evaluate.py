@@ -20,12 +20,13 @@ from puzzledsl.checker.expressions.calls import call
 from puzzledsl.checker.expressions.logic import connect, invert, same_as, subject_is
 from puzzledsl.checker.expressions.numbers import as_constant, as_number, as_symbolic, scale
 from puzzledsl.checker.expressions.operators import combine, compare
+from puzzledsl.checker.expressions.values import Number, Scope, Value
 from puzzledsl.checker.names.words import lookup, unknown_name
-from puzzledsl.language.calls import CONSTRUCTORS
+from puzzledsl.language.kinds import CONSTRUCTORS
 from puzzledsl.syntax import tree
 
 
-def evaluate(ctx: Context, expr: tree.Expr, scope: values.Scope) -> values.Value:
+def evaluate(ctx: Context, expr: tree.Expr, scope: Scope) -> Value:
     """The value of `expr` in `scope`; POISON, reported once, where it has a mistake. Raises OutOfSteps."""
     ctx.spend(expr.span)
     if not ctx.enter(expr.span):
@@ -38,7 +39,7 @@ def evaluate(ctx: Context, expr: tree.Expr, scope: values.Scope) -> values.Value
         ctx.depth -= 1
 
 
-def _evaluate(ctx: Context, expr: tree.Expr, scope: values.Scope) -> values.Value:
+def _evaluate(ctx: Context, expr: tree.Expr, scope: Scope) -> Value:
     match expr:
         case tree.Name(text=name):
             found = lookup(ctx, name, scope)
@@ -93,7 +94,7 @@ def _evaluate(ctx: Context, expr: tree.Expr, scope: values.Scope) -> values.Valu
             assert_never(expr)
 
 
-def _options(ctx: Context, expr: tree.Choice, scope: values.Scope) -> values.Value:
+def _options(ctx: Context, expr: tree.Choice, scope: Scope) -> Value:
     found: list[values.Located] = []
     for option in expr.options:
         found += values.located(ctx.sound(option, scope), option.span)
@@ -107,7 +108,7 @@ def _options(ctx: Context, expr: tree.Choice, scope: values.Scope) -> values.Val
     return values.Options(tuple(found))
 
 
-def _conditional(ctx: Context, expr: tree.Cond, scope: values.Scope) -> values.Value:
+def _conditional(ctx: Context, expr: tree.Cond, scope: Scope) -> Value:
     """The side that a constant chooses; of a layer's choice, a table of that layer, where all of it hangs on one."""
     condition, span = ctx.value(expr.condition, scope), expr.condition.span
     if not isinstance(condition, values.Boolean | values.Formula | values.Conjunction):
@@ -116,7 +117,7 @@ def _conditional(ctx: Context, expr: tree.Cond, scope: values.Scope) -> values.V
     if isinstance(statement, values.Boolean):
         return ctx.value(expr.then if statement.value else expr.otherwise, scope)
 
-    def read(_: Context, side: tree.Expr) -> values.Number:
+    def read(_: Context, side: tree.Expr) -> Number:
         return as_number(ctx, ctx.value(side, scope), side.span, "each side of `if`")
 
     then, otherwise = ctx.all(read, (expr.then, expr.otherwise))
@@ -132,7 +133,7 @@ def _conditional(ctx: Context, expr: tree.Cond, scope: values.Scope) -> values.V
     raise ctx.refuse(errors.NotConstant(span, what=what, got=got, help=help))
 
 
-def _binary(ctx: Context, expr: tree.Binary, scope: values.Scope) -> values.Value:
+def _binary(ctx: Context, expr: tree.Binary, scope: Scope) -> Value:
     chain = [expr]
     while isinstance(chain[-1].left, tree.Binary):
         chain.append(chain[-1].left)
@@ -144,9 +145,7 @@ def _binary(ctx: Context, expr: tree.Binary, scope: values.Scope) -> values.Valu
     return left
 
 
-def _step(
-    ctx: Context, node: tree.Binary, left: values.Value, left_span: Span, scope: values.Scope
-) -> values.Value:
+def _step(ctx: Context, node: tree.Binary, left: Value, left_span: Span, scope: Scope) -> Value:
     """`left op node.right`; constants short-circuit, so that `i > 0 and layers[i-1]…` is safe."""
     if node.op in ("and", "or", "implies"):
         if isinstance(left, values.Boolean) and left.value == (node.op == "or"):
@@ -159,7 +158,7 @@ def _step(
     return combine(ctx, first, as_number(ctx, right, node.right.span, what), node, left_span)
 
 
-def _unary(ctx: Context, expr: tree.Unary, scope: values.Scope) -> values.Value:
+def _unary(ctx: Context, expr: tree.Unary, scope: Scope) -> Value:
     value = ctx.value(expr.operand, scope)
     if expr.op == "not":
         return invert(ctx, value, expr.operand.span)
@@ -173,14 +172,12 @@ def _unary(ctx: Context, expr: tree.Unary, scope: values.Scope) -> values.Value:
     return result
 
 
-def _member(ctx: Context, expr: tree.In, scope: values.Scope) -> values.Value:
+def _member(ctx: Context, expr: tree.In, scope: Scope) -> Value:
     member, collection = ctx.value(expr.member, scope), ctx.value(expr.collection, scope)
     match collection, member:
         case (values.Poison(), _) | (_, values.Poison()):
             return values.POISON
-        case values.RangeValue(low=low, high=high, step=step), Quantity() if (
-            low.dimension == member.dimension
-        ):
+        case values.RangeValue(low=low, high=high, step=step), Quantity(dimension=of) if low.dimension == of:
             on_it = step is None or (member.value - low.value) % step == 0
             return values.Boolean(on_it and low.value <= member.value <= high.value)
         case (values.ListValue(items=items), Quantity() | values.Text() | values.Boolean()):
@@ -196,7 +193,7 @@ def _member(ctx: Context, expr: tree.In, scope: values.Scope) -> values.Value:
     raise ctx.wrong(expr.collection.span, "what follows `in`", wanted, collection, help, fixes)
 
 
-def _range(ctx: Context, expr: tree.Range, scope: values.Scope) -> values.Value:
+def _range(ctx: Context, expr: tree.Range, scope: Scope) -> Value:
     if expr.start is None or expr.stop is None:
         raise ctx.missing(expr.span, "a range", "both ends", "an open end is for layers: `layers[40..]`")
     low, high = (ctx.value(end, scope) for end in (expr.start, expr.stop))

@@ -23,13 +23,13 @@ from puzzledsl.checker import errors
 from puzzledsl.checker.context import CELLS_PER_STEP, MAX_CELLS, Context
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.numbers import LAYER_TERMS, to_linear
-from puzzledsl.checker.expressions.values import SpaceInfo
+from puzzledsl.checker.expressions.values import Number, SpaceInfo, Value
 from puzzledsl.ir import logic, nodes
 from puzzledsl.ir.facts import fact
-from puzzledsl.ir.logic import Pair, layers_of
 
 Cells = tuple[tuple[Fraction, ...], ...]
 Axis = tuple[Alternative, ...]
+Terms = tuple[tuple[values.TermKey, Fraction], ...]
 MOST_SHOWN = 12  # values in a message
 BOTH: tuple[SubBlock, SubBlock] = ("attention", "ffn")
 
@@ -65,7 +65,7 @@ def axis_names(space: SpaceInfo, layer: int, sub_block: SubBlock) -> tuple[str, 
     return tuple(a.name for a in axis(space, layer, sub_block))
 
 
-def layer_of(numbers: Sequence[values.Number]) -> tuple[SpaceInfo, int] | None:
+def layer_of(numbers: Sequence[Number]) -> tuple[SpaceInfo, int] | None:
     """Return the single layer that some numbers depend on; None if they depend on several, on none or on the whole child."""
     found: set[int] = set()
     space: SpaceInfo | None = None
@@ -80,7 +80,7 @@ def layer_of(numbers: Sequence[values.Number]) -> tuple[SpaceInfo, int] | None:
     return (space, found.pop()) if len(found) == 1 and space is not None else None
 
 
-def tables_of(ctx: Context, numbers: Sequence[values.Number], span: Span) -> list[Table] | None:
+def tables_of(ctx: Context, numbers: Sequence[Number], span: Span) -> list[Table] | None:
     """Return some numbers as tables of the one layer they depend on; None without such a layer."""
     at = layer_of(numbers)
     if at is None:
@@ -101,13 +101,7 @@ def _afford(ctx: Context, size: int, numbers: int, span: Span) -> None:
 
 
 @functools.lru_cache(maxsize=256)  # a figure is compared with many values
-def _cells(
-    terms: tuple[tuple[values.TermKey, Fraction], ...],
-    constant: Fraction,
-    space: SpaceInfo,
-    rows: Axis,
-    columns: Axis,
-) -> Cells:
+def _cells(terms: Terms, constant: Fraction, space: SpaceInfo, rows: Axis, columns: Axis) -> Cells:
     sums = {"attention": [constant] * len(rows), "ffn": [Fraction(0)] * len(columns)}
     pairs: list[tuple[Any, Fraction]] = []
     for key, factor in cast(tuple[tuple[Any, Fraction], ...], terms):
@@ -136,7 +130,7 @@ def _cells(
     )
 
 
-def pointwise(tables: Sequence[Table], dimension: Dimension, of: Callable[..., Fraction]) -> values.Number:
+def pointwise(tables: Sequence[Table], dimension: Dimension, of: Callable[..., Fraction]) -> Number:
     """Apply `of` cell by cell to tables of one layer."""
     first = tables[0]
     cells = tuple(
@@ -146,7 +140,7 @@ def pointwise(tables: Sequence[Table], dimension: Dimension, of: Callable[..., F
     return number_of(Table(first.space, first.layer, cells, dimension))
 
 
-def number_of(table: Table) -> values.Number:
+def number_of(table: Table) -> Number:
     """Return the simplest number with these cells: a constant, a count, a table over one sub-block or one over pairs."""
     attention, ffn, cells = axes_of(table)
     different = sorted({cell for row in cells for cell in row})
@@ -173,7 +167,7 @@ def axes_of(table: Table) -> tuple[tuple[str, ...], tuple[str, ...], Cells]:
     return attention, ffn, cells
 
 
-def as_formula(ctx: Context, value: values.Value, span: Span) -> values.Statement | None:
+def as_formula(ctx: Context, value: Value, span: Span) -> values.Statement | None:
     """Return a statement as a formula, comparisons of layers' numbers among them; None for a bound on metrics."""
     if not isinstance(value, values.Conjunction):
         return value if isinstance(value, values.Formula | values.Boolean) else None
@@ -224,12 +218,12 @@ def compared(ctx: Context, comparison: values.Comparison, span: Span) -> values.
         return None
     space, layer = at
     if comparison.parent_ratio is not None:
-        bound = comparison.parent_ratio * sum(
-            (t.parents for t in tables_of(ctx, [left], span) or ()), Fraction(0)
-        )
+        parents = (table.parents for table in tables_of(ctx, [left], span) or ())
+        bound = comparison.parent_ratio * sum(parents, Fraction(0))
     assert bound is not None
     _afford(ctx, math.prod(len(axis(space, layer, part)) for part in BOTH), 1, span)
-    found = _compared(tuple(left.terms.items()), left.constant, comparison.op, bound, space, layer)
+    terms, here = tuple(left.terms.items()), tuple(space.choices(part)[layer] for part in BOTH)
+    found = _compared(terms, left.constant, comparison.op, bound, space, layer, here)
     (key, coefficient), *more = left.terms.items()
     if comparison.op != "==" or found != values.Boolean(False) or more or key[0] != "fact":
         return found
@@ -246,13 +240,9 @@ def compared(ctx: Context, comparison: values.Comparison, span: Span) -> values.
 
 @functools.lru_cache(maxsize=1024)  # statements of a loop share comparisons
 def _compared(
-    terms: tuple[tuple[values.TermKey, Fraction], ...],
-    constant: Fraction,
-    op: str,
-    bound: Fraction,
-    space: SpaceInfo,
-    layer: int,
+    terms: Terms, constant: Fraction, op: str, bound: Fraction, space: SpaceInfo, layer: int, _: object
 ) -> values.Statement:
+    """Compare a layer's table. The last argument, its choices, is for the cache: overrides change them."""
     rows, columns = (axis(space, layer, part) for part in BOTH)
     table = Table(space, layer, _cells(terms, constant, space, rows, columns))
     cells = {id(cell): cell for row in table.cells for cell in row}  # most are there several times
@@ -295,7 +285,7 @@ def _is(layer: int, part: SubBlock, names: Sequence[str], chosen: Sequence[bool]
 
 def layer_spoken_of(formula: values.Formula) -> tuple[SpaceInfo, int] | None:
     """Return the single layer that a formula is about; None if it is about several, or about an end of the model."""
-    layers = layers_of(formula.logic)
+    layers = logic.layers_of(formula.logic)
     one = len(layers) == 1 and max(layers) < formula.space.shape.layers
     return (formula.space, min(layers)) if one else None
 
@@ -305,9 +295,8 @@ def truth_of(ctx: Context, formula: values.Formula, at: tuple[SpaceInfo, int], s
     space, layer = at
     rows, columns = (axis_names(space, layer, part) for part in BOTH)
     _afford(ctx, len(rows) * len(columns), formula.size, span)
-    cells = tuple(
-        tuple(Fraction(bool(logic.holds(formula.logic, {layer: Pair(a, f)}))) for f in columns) for a in rows
-    )
+    held = [[logic.holds(formula.logic, {layer: logic.Pair(a, f)}) for f in columns] for a in rows]
+    cells = tuple(tuple(Fraction(bool(truth)) for truth in row) for row in held)
     return Table(space, layer, cells)
 
 

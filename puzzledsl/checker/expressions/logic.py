@@ -18,7 +18,7 @@ from puzzledsl.checker.context import MAX_FORMULA, Context
 from puzzledsl.checker.expressions import layer_tables as tables
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.numbers import as_number
-from puzzledsl.checker.expressions.values import SpaceInfo
+from puzzledsl.checker.expressions.values import Scope, SpaceInfo, Value
 from puzzledsl.checker.spaces.arguments import matching, predicate
 from puzzledsl.ir import logic, nodes
 from puzzledsl.ir.facts import fact
@@ -36,7 +36,7 @@ def afford(ctx: Context, size: int, span: Span, what: str = "this statement") ->
         raise ctx.too_much(span, what, f"{MAX_FORMULA:,} parts")
 
 
-def subject_is(ctx: Context, node: tree.Is, subject: values.Value, scope: values.Scope) -> values.Value:
+def subject_is(ctx: Context, node: tree.Is, subject: Value, scope: Scope) -> Value:
     """`subject is pattern`: a Formula for one layer, Matches (for `count`) for several."""
     match subject:
         case values.SubBlocks(single=False):
@@ -72,15 +72,13 @@ def subject_is(ctx: Context, node: tree.Is, subject: values.Value, scope: values
 _BEFORE_IS = "what stands before `is`"
 
 
-def _choice(ctx: Context, node: tree.Is, subject: One, part: SubBlock, scope: values.Scope) -> nodes.Is:
+def _choice(ctx: Context, node: tree.Is, subject: One, part: SubBlock, scope: Scope) -> nodes.Is:
     names, _ = matching(ctx, node.pattern, scope, subject.space, part, subject.indices)
     (layer,) = subject.indices
     return nodes.Is(layer=layer, sub_block=part, alternatives=names[layer])
 
 
-def connect(
-    ctx: Context, node: tree.Binary, left: values.Value, right: values.Value, left_span: Span
-) -> values.Value:
+def connect(ctx: Context, node: tree.Binary, left: Value, right: Value, left_span: Span) -> Value:
     """`left and|or|implies right`."""
     if isinstance(left, values.Poison) or isinstance(right, values.Poison):
         return values.POISON
@@ -107,9 +105,7 @@ def refuse_several(ctx: Context, value: values.Matches, span: Span) -> NoReturn:
     raise ctx.refuse(errors.WhichLayer(span, layers=layers, sub_block=value.sub_block, text=value.text))
 
 
-def _joined(
-    ctx: Context, node: tree.Binary, left: values.Value, right: values.Value, left_span: Span
-) -> values.Value:
+def _joined(ctx: Context, node: tree.Binary, left: Value, right: Value, left_span: Span) -> Value:
     op, span = node.op, node.span
     if isinstance(left, values.Boolean):
         if op == "implies" and not left.value:
@@ -144,7 +140,7 @@ def _joined(
     return values.Formula(kind(operands=tuple(operands)), size, first.space)
 
 
-def invert(ctx: Context, value: values.Value, span: Span) -> values.Value:
+def invert(ctx: Context, value: Value, span: Span) -> Value:
     """`not value`."""
     match value:
         case values.Poison():
@@ -165,7 +161,7 @@ def invert(ctx: Context, value: values.Value, span: Span) -> values.Value:
             raise ctx.refuse(errors.NotPropositional(span, op="not", got=values.describe(value)))
 
 
-def same_as(ctx: Context, node: tree.SameAs, left: values.Value, right: values.Value) -> values.Value:
+def same_as(ctx: Context, node: tree.SameAs, left: Value, right: Value) -> Value:
     """`left same as right`, two layers or the same sub-block of both; true where nothing is left to choose."""
     if isinstance(left, values.Poison) or isinstance(right, values.Poison):
         return values.POISON
@@ -176,9 +172,7 @@ def same_as(ctx: Context, node: tree.SameAs, left: values.Value, right: values.V
     if own != others:
         # the help makes the right side like the left
         part, sides = others if own == "layer" else own, (node.left, node.right)
-        layers = [
-            s.target if isinstance(s, tree.Attribute) and s.name.text in tables.BOTH else s for s in sides
-        ]
+        layers = [s.target if isinstance(s, tree.Attribute) and s.name.text in _NAMES else s for s in sides]
         first, second = (f"{ctx.source(layer.span)}.{part}" for layer in layers)
         said: Args = {"left": _NAMES[own], "right": _NAMES[others]}
         raise ctx.refuse(errors.NotAlike(node.span, help=f"write `{first} same as {second}`", **said))
@@ -194,9 +188,7 @@ def same_as(ctx: Context, node: tree.SameAs, left: values.Value, right: values.V
     return values.Formula(nodes.Same(left=i, right=j, sub_blocks=open_), 1, space)
 
 
-def _need_one(
-    ctx: Context, value: values.Value, side: tree.Expr, other: values.Value, other_side: tree.Expr
-) -> None:
+def _need_one(ctx: Context, value: Value, side: tree.Expr, other: Value, other_side: tree.Expr) -> None:
     """Refuse anything but a layer or a sub-block of one, with what may have been meant."""
     if isinstance(value, One) and value.single and value.indices:
         return
@@ -228,8 +220,6 @@ def _need_one(
 
 
 _NAMES = {"layer": "a layer", "attention": "an attention", "ffn": "an FFN"}
-
-
 _TRUE, _FALSE = nodes.And(operands=()), nodes.Or(operands=())
 _STATEMENT = "a statement about one layer, such as `attention is noop`"
 _FIGURE = "a figure of layers, such as `ffn.width`, or their choice, such as `ffn`"
@@ -238,7 +228,7 @@ Takes = tuple[Names, Names, tuple[Names, ...]]
 """The names of a layer's attentions and FFNs, and the values as text, `[attention][ffn]`; see nodes.Taken."""
 
 
-def read_runs(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
+def read_runs(ctx: Context, name: str, items: values.Items, call: tree.Call) -> Value:
     """`runs(P)` or `longest(P)`: P of each layer, in the order of the layers. A constant where every P is one."""
     found: list[nodes.Logic] = []
     size, last, what = 0, -1, f"what `{name}` looks at"
@@ -273,7 +263,7 @@ def read_runs(ctx: Context, name: str, items: values.Items, call: tree.Call) -> 
     return values.Tally(kind(statements=tuple(found)), size, space, ctx.source(call.span))
 
 
-def read_distinct(ctx: Context, name: str, items: values.Items, call: tree.Call) -> values.Value:
+def read_distinct(ctx: Context, name: str, items: values.Items, call: tree.Call) -> Value:
     """`distinct(F)`: how many different values F takes over the layers. A constant where every F is one."""
     layers: dict[Takes, list[int]] = {}
     space: SpaceInfo | None = None
@@ -289,18 +279,16 @@ def read_distinct(ctx: Context, name: str, items: values.Items, call: tree.Call)
             layers.setdefault(takes, []).extend([] if layer is None else [layer])
     if space is None:
         return Quantity(Fraction(len(layers)))
-    figure = nodes.Distinct(
-        taken=tuple(
-            nodes.Taken(attention=attention, ffn=ffn, values=shown, layers=tuple(sorted(set(there))))
-            for (attention, ffn, shown), there in layers.items()
-        )
+    figures = tuple(
+        nodes.Taken(attention=attention, ffn=ffn, values=shown, layers=tuple(sorted(set(there))))
+        for (attention, ffn, shown), there in layers.items()
     )
     size = 1 + sum(map(len, layers.values())) + sum(len(row) for takes in layers for row in takes[2])
     afford(ctx, size, call.span)
-    return values.Tally(figure, size, space, ctx.source(call.span))
+    return values.Tally(nodes.Distinct(taken=figures), size, space, ctx.source(call.span))
 
 
-def _kind(value: values.Value) -> str:
+def _kind(value: Value) -> str:
     """The kind of values that an argument has; a width and an alternative are never the same."""
     match value:
         case values.SubBlocks(sub_block=part):

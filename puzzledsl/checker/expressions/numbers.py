@@ -1,7 +1,4 @@
-"""Numbers: symbolic sums as linear expressions of the IR, and values converted to the type that a place needs.
-
-Any other value is refused, with the literal to write instead.
-"""
+"""Numbers: symbolic sums as linear expressions of the IR, and values converted to the type that a place needs, or refused."""
 
 from __future__ import annotations
 
@@ -205,13 +202,11 @@ def as_whole(
     return int(within(ctx, number, span, what, low, high, help))
 
 
-def within(
-    ctx: Context, number: Quantity, span: Span, what: str, low: End, high: End, help: str = ""
-) -> Fraction:
+def within(ctx: Context, got: Quantity, at: Span, what: str, low: End, high: End, help: str = "") -> Fraction:
     """Return the value of a number; one below `low` or above `high` is refused."""
-    if (low is not None and number.value < low) or (high is not None and number.value > high):
-        raise ctx.beyond(span, what, between(low, high), str(number), help)
-    return number.value
+    if (low is not None and got.value < low) or (high is not None and got.value > high):
+        raise ctx.beyond(at, what, between(low, high), str(got), help)
+    return got.value
 
 
 def refuse_list(ctx: Context, value: Value, span: Span, what: str) -> None:

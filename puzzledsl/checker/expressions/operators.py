@@ -21,7 +21,7 @@ from puzzledsl.checker.context import MAX_BITS, Context
 from puzzledsl.checker.expressions import numbers, values
 from puzzledsl.checker.expressions.layer_tables import compared, holds, layer_of, pointwise, tables_of
 from puzzledsl.checker.expressions.logic import connect
-from puzzledsl.checker.expressions.values import Number, Symbolic, Value, describe
+from puzzledsl.checker.expressions.values import Number, Scope, Symbol, Symbolic, Value, describe
 from puzzledsl.checker.names.words import lookup, read_word
 from puzzledsl.ir import nodes
 from puzzledsl.syntax import tree
@@ -73,9 +73,8 @@ def refuse_throughput(ctx: Context, value: Symbolic, span: Span) -> NoReturn:
 def _multiply(ctx: Context, left: Number, right: Number, at: tree.Binary, left_span: Span) -> Number:
     dimension = left.dimension * right.dimension
     if isinstance(left, Quantity) and isinstance(right, Quantity):
-        ratio = (
-            numbers.is_times(left) != numbers.is_times(right) and left.dimension == right.dimension == COUNT
-        )
+        one = numbers.is_times(left) != numbers.is_times(right)
+        ratio = one and left.dimension == right.dimension == COUNT
         return Quantity(left.value * right.value, dimension, "times" if ratio else "plain")
     if isinstance(left, Symbolic) and isinstance(right, Symbolic):
         tables = tables_of(ctx, [left, right], at.span)
@@ -107,10 +106,8 @@ def _divide(ctx: Context, left: Number, right: Number, at: tree.Binary, left_spa
     if right.value == 0:
         raise ctx.refuse(errors.DivisionByZero(at.right.span, "this is zero"))
     if isinstance(left, Quantity):
-        form: Form = (
-            "times" if numbers.is_times(left) and right.form != "times" and dimension == COUNT else "plain"
-        )
-        return Quantity(left.value / right.value, dimension, form)
+        times = numbers.is_times(left) and right.form != "times" and dimension == COUNT
+        return Quantity(left.value / right.value, dimension, "times" if times else "plain")
     return numbers.scale(left, 1 / right.value, dimension)
 
 
@@ -157,6 +154,7 @@ def combine(ctx: Context, left: Number, right: Number, at: tree.Binary, left_spa
     return guard(ctx, _OPERATIONS[at.op](ctx, left, right, at, left_span), at.span)
 
 
+End = Fraction | None
 FEW_TOK_PER_S = 10
 """Throughput limit below which a bare number more likely means a multiple of the parent's than tokens per second."""
 FLIPPED: dict[CompareOp, CompareOp] = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "==", "!=": "!="}
@@ -176,7 +174,7 @@ class Sides:
         return Sides(self.right, self.left, self.op)
 
 
-def compare(ctx: Context, expr: tree.Compare, scope: values.Scope) -> values.Value:
+def compare(ctx: Context, expr: tree.Compare, scope: Scope) -> Value:
     """`a <= b < c`: the links joined by `and`."""
     sides = _operands(ctx, expr, scope)
     for operand, value in zip(expr.operands, sides, strict=True):
@@ -185,7 +183,7 @@ def compare(ctx: Context, expr: tree.Compare, scope: values.Scope) -> values.Val
     spans = [operand.span for operand in expr.operands]
     if len(sides) == 3 and isinstance(sides[1], values.Tally):
         return _between(ctx, expr, sides, sides[1])
-    result: values.Value = values.Boolean(True)
+    result: Value = values.Boolean(True)
     for i, op in enumerate(expr.ops):
         at = Sides(spans[i], spans[i + 1], expr.op_spans[i])
         link = ctx.attempt(_link, ctx, sides[i], op, sides[i + 1], at) or values.POISON
@@ -194,7 +192,7 @@ def compare(ctx: Context, expr: tree.Compare, scope: values.Scope) -> values.Val
     return result
 
 
-def _operands(ctx: Context, expr: tree.Compare, scope: values.Scope) -> list[values.Value]:
+def _operands(ctx: Context, expr: tree.Compare, scope: Scope) -> list[Value]:
     """The sides of a comparison; a bare word beside a parameter that lists its words is one of them."""
     # a name that stands for no value: nobody's, or a declaration's
     named = [o for o in expr.operands if isinstance(o, tree.Name)]
@@ -213,7 +211,7 @@ def _operands(ctx: Context, expr: tree.Compare, scope: values.Scope) -> list[val
     return [known[id(operand)] for operand in expr.operands]
 
 
-def _link(ctx: Context, left: values.Value, op: CompareOp, right: values.Value, at: Sides) -> values.Value:
+def _link(ctx: Context, left: Value, op: CompareOp, right: Value, at: Sides) -> Value:
     if isinstance(left, values.Poison) or isinstance(right, values.Poison):
         return values.POISON
     equality = op in ("==", "!=")
@@ -232,16 +230,23 @@ def _link(ctx: Context, left: values.Value, op: CompareOp, right: values.Value, 
     if equality and any(isinstance(side, values.SubBlocks | values.Layers) for side in (left, right)):
         _refuse_layers(ctx, left, op, right, at)
     for side, span in ((left, at.left), (right, at.right)):
-        if isinstance(side, values.Facts):
-            _refuse_facts(ctx, side, op, span, at)
+        if isinstance(side, values.Facts):  # a figure of each layer
+            figure = f"{side.sub_block}.{side.attribute}"
+            sides = [f"l.{figure}" if place == span else ctx.operand(place) for place in (at.left, at.right)]
+            each, whole = f"{sides[0]} {op} {sides[1]} for l in layers", at.left.to(at.right)
+            help = f"compare it in each layer: `count({each})`, `all({each})`; or add it up: `sum({figure})`"
+            head = ctx.file_of(whole).lines[whole.line - 1][: whole.column - 1].rstrip()
+            plain = ctx.source(span) == figure and ctx.gap(at.left, at.right, op) is not None
+            meant = f"all({each})" if head.endswith("require") else ""
+            meant = each if head.endswith(("count(", "all(")) else meant
+            fixes = [Fix.replace(whole, meant, safe=False)] if plain and meant else []
+            raise ctx.wrong(span, f"each side of `{op}`", "a number", side, help, fixes)
     what = f"each side of `{op}`"
     first = numbers.as_number(ctx, left, at.left, what)
     return _numbers(ctx, first, op, numbers.as_number(ctx, right, at.right, what), at)
 
 
-def _numbers(
-    ctx: Context, left: values.Number, op: CompareOp, right: values.Number, at: Sides
-) -> values.Value:
+def _numbers(ctx: Context, left: Number, op: CompareOp, right: Number, at: Sides) -> Value:
     """Boolean over constants, else a Conjunction of one Comparison."""
     comparable(ctx, op, left, right, at)
     if isinstance(left, Quantity) and isinstance(right, Quantity):
@@ -261,14 +266,7 @@ def _numbers(
     return _bound(ctx, left_side, op, -moved.constant, None, at)
 
 
-def _bound(
-    ctx: Context,
-    left: values.Symbolic,
-    op: CompareOp,
-    bound: Fraction | None,
-    ratio: Fraction | None,
-    at: Sides,
-) -> values.Value:
+def _bound(ctx: Context, left: Symbolic, op: CompareOp, bound: End, ratio: End, at: Sides) -> Value:
     batch = [numbers.is_metric(key, "batch") for key in left.terms]
     measured = [key[0] in ("metric", "score", "judged") for key in left.terms]
     if op == "==" and any(scattered and not own for scattered, own in zip(measured, batch, strict=True)):
@@ -296,7 +294,7 @@ def refuse_batch_ratio(ctx: Context, span: Span, instead: str) -> NoReturn:
     raise ctx.wrong(span, "what a batch is compared with", "a number", "a ratio of the parent's", help)
 
 
-def comparable(ctx: Context, op: str, left: values.Number, right: values.Number, at: Sides) -> None:
+def comparable(ctx: Context, op: str, left: Number, right: Number, at: Sides) -> None:
     """Refuse two sides of different dimensions. A literal such as `2x` (times the parent's) compares with any metric."""
     ratios = numbers.is_times(left) + numbers.is_times(right)
     symbolic = isinstance(left, values.Symbolic) or isinstance(right, values.Symbolic)
@@ -307,7 +305,7 @@ def comparable(ctx: Context, op: str, left: values.Number, right: values.Number,
         mine, first, other, second = left, at.left, right, at.right
     place, times, file, name = first, "", ctx.file_of(first), ctx.source(first)
     match file.names.get(name):
-        case values.Symbol(item=tree.Param(default=tree.Literal_() as literal), file=own) if own is file:
+        case Symbol(item=tree.Param(default=tree.Literal_() as literal), file=own) if own is file:
             place = first if name in ctx.settings else literal.span  # the literal that the `param` holds
     if numbers.is_bare(mine) and isinstance(other, values.Symbolic) and other.dimension == TOK_PER_S:
         times = f"{numbers.plain(mine.value)}x" if 0 < mine.value < FEW_TOK_PER_S else ""
@@ -327,9 +325,7 @@ def comparable(ctx: Context, op: str, left: values.Number, right: values.Number,
     raise ctx.refuse(errors.UnlikeComparison(first, numbers.label(mine), **sides))
 
 
-def _between(
-    ctx: Context, expr: tree.Compare, sides: list[values.Value], tally: values.Tally
-) -> values.Value:
+def _between(ctx: Context, expr: tree.Compare, sides: list[Value], tally: values.Tally) -> Value:
     """`1 <= runs(P) <= 2` as one formula."""
     bounds: list[tuple[CompareOp, int]] = []
     for op, end in ((FLIPPED[expr.ops[0]], 0), (expr.ops[1], 2)):
@@ -354,9 +350,7 @@ def _within(tally: values.Tally, *bounds: tuple[CompareOp, int]) -> values.Formu
     return values.Formula(figure, tally.size, tally.space)
 
 
-def _refuse_layers(
-    ctx: Context, left: values.Value, op: CompareOp, right: values.Value, at: Sides
-) -> NoReturn:
+def _refuse_layers(ctx: Context, left: Value, op: CompareOp, right: Value, at: Sides) -> NoReturn:
     """Refuse `==` and `!=` beside layers or sub-blocks, with the operator that was meant."""
     first, second, right_span = ctx.operand(at.left), ctx.operand(at.right), at.right
     of_layers = isinstance(left, values.SubBlocks | values.Layers)
@@ -383,18 +377,4 @@ def _refuse_layers(
         part = side.sub_block if isinstance(side, values.SubBlocks) else "ffn"
         help = f"count alternatives: `count({part} is noop)`, or compare with one: `layers[3].{part} is noop`"
     fixes = [Fix.replace(at.left.to(right_span), meant)] if meant and plain else []
-    raise ctx.wrong(span, f"each side of `{op}`", "a number", side, help, fixes)
-
-
-def _refuse_facts(ctx: Context, side: values.Facts, op: CompareOp, span: Span, at: Sides) -> NoReturn:
-    """Refuse a comparison of a figure of each layer, with the forms that compare it in one layer, in all, and as a sum."""
-    figure = f"{side.sub_block}.{side.attribute}"
-    sides = [f"l.{figure}" if place == span else ctx.operand(place) for place in (at.left, at.right)]
-    each = f"{sides[0]} {op} {sides[1]} for l in layers"
-    help = f"compare it in each layer: `count({each})`, `all({each})`; or add it up: `sum({figure})`"
-    whole = at.left.to(at.right)
-    head = ctx.file_of(whole).lines[whole.line - 1][: whole.column - 1].rstrip()
-    plain = ctx.source(span) == figure and ctx.gap(at.left, at.right, op) is not None
-    meant = each if head.endswith(("count(", "all(")) else f"all({each})" if head.endswith("require") else ""
-    fixes = [Fix.replace(whole, meant, safe=False)] if plain and meant else []
     raise ctx.wrong(span, f"each side of `{op}`", "a number", side, help, fixes)

@@ -22,9 +22,9 @@ from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.numbers import as_constant, as_whole, between
+from puzzledsl.checker.expressions.values import Scope, Symbol, Value
 from puzzledsl.checker.names.words import read_ref, read_word, shipped_names, unknown_name
-from puzzledsl.language.calls import FORMER_SETTINGS
-from puzzledsl.language.kinds import KINDS
+from puzzledsl.language.kinds import FORMER_SETTINGS, KINDS
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")
@@ -38,16 +38,13 @@ class Entry:
     """One setting as written."""
 
     expr: tree.Expr
-    scope: values.Scope
+    scope: Scope
     span: Span
 
 
 @dataclass(slots=True, eq=False)
 class Settings:
-    """The settings of one call or body. `thing` names it in diagnostics: `` `gqa` ``, `` bld `pieces` ``.
-
-    `table` holds all that can be written. Reading a name that it lacks is a KeyError: a fault of the lowering.
-    """
+    """The settings of one call or body. `table` holds all that can be written; `thing` names it in diagnostics: `` `gqa` ``."""
 
     ctx: Context
     thing: str
@@ -89,7 +86,7 @@ class Settings:
             what = listed([f"`{key}`" for key in missing])
             self.ctx.report(errors.MissingPart(self.span, thing=self.thing, what=what, help=help))
 
-    def value(self, key: str) -> values.Value:
+    def value(self, key: str) -> Value:
         """Return the value of a setting that is written."""
         entry = self.entries[key]
         return self.ctx.sound(entry.expr, entry.scope)
@@ -115,7 +112,7 @@ class Settings:
             raise Refused
         return node
 
-    def call(self, key: str) -> values.Value:
+    def call(self, key: str) -> Value:
         """Return the call that a setting takes, or the value of anything else that is written."""
         expr, scope, takes = self.entries[key].expr, self.entries[key].scope, self.known(key)
         if isinstance(expr, tree.Call) or (isinstance(expr, tree.Name) and expr.text in takes.calls):
@@ -153,7 +150,15 @@ class Settings:
         if known.type is int and known.unit == COUNT:
             return self.count(key, int(known.at_least or 0), int(known.at_most or MAX_COUNT))
         if known.type in (int, float, Fraction):
-            return known.type(self._quantity(key, known))
+            number = as_constant(self.ctx, self.value(key), self.place(key), what, known.unit)
+            above, low, high = known.more_than, known.at_least, known.at_most
+            below = (above is not None and number.value <= above) or (low is not None and number.value < low)
+            if below or (high is not None and number.value > high):
+                ends = [end and format_quantity(end, known.unit) for end in (low, high)]
+                more = "" if high is None else f" and {between(None, ends[1])}"
+                condition = between(*ends) if above is None else f"more than {above}{more}"
+                self.out_of_range(key, condition, str(number))
+            return known.type(number.value)
         if known.type is bool:
             value = self.value(key)
             if not isinstance(value, values.Boolean):
@@ -162,7 +167,7 @@ class Settings:
         if known.bare and isinstance(entry.expr, tree.Name):
             name, local = entry.expr.text, entry.scope.local(entry.expr.text)
             symbol = entry.scope.file.names.get(name)
-            means_text = isinstance(symbol, values.Symbol) and symbol.kind in ("let", "param")
+            means_text = isinstance(symbol, Symbol) and symbol.kind in ("let", "param")
             if not means_text and not isinstance(local, values.Text):
                 return name
         if not known.many:
@@ -170,7 +175,7 @@ class Settings:
         repeated = [key, *(each for each in self.entries if each.isdigit())]
         return tuple(self.attempt(self.text, each) or "" for each in repeated)
 
-    def symbol(self, key: str) -> values.Symbol | None:
+    def symbol(self, key: str) -> Symbol | None:
         """Return the declaration that a setting names; None if it is not written or, reported, wrong."""
         if not self.has(key):
             return None
@@ -180,19 +185,6 @@ class Settings:
     def count(self, key: str, low: int, high: int) -> int:
         """Return a whole number within bounds."""
         return as_whole(self.ctx, self.value(key), self.place(key), f"`{key}`", low, high)
-
-    def _quantity(self, key: str, known: Setting) -> Fraction:
-        """Return a constant of one dimension within bounds, in base units."""
-        found = as_constant(self.ctx, self.value(key), self.place(key), f"`{key}`", known.unit)
-        above, low, high = known.more_than, known.at_least, known.at_most
-        below = (above is not None and found.value <= above) or (low is not None and found.value < low)
-        if below or (high is not None and found.value > high):
-            ends = [end and format_quantity(end, known.unit) for end in (low, high)]
-            more = "" if high is None else f" and {between(None, ends[1])}"
-            self.out_of_range(
-                key, between(*ends) if above is None else f"more than {above}{more}", str(found)
-            )
-        return found.value
 
     def _out_of_range(self, key: str, condition: str, got: str) -> NoReturn:
         """Refuse a number out of bounds. A plain number above 1 for a share was most likely meant as a percentage."""
@@ -238,7 +230,7 @@ def summands(expr: tree.Expr) -> list[tree.Expr]:
     return [expr]
 
 
-def read_call(ctx: Context, expr: tree.Expr, scope: values.Scope, takes: Setting) -> values.Constructed:
+def read_call(ctx: Context, expr: tree.Expr, scope: Scope, takes: Setting) -> values.Constructed:
     """Return a call that a setting takes, or a declaration that it can name."""
     word = expr.function if isinstance(expr, tree.Call) else expr
     arguments = expr.arguments if isinstance(expr, tree.Call) else ()
@@ -246,7 +238,7 @@ def read_call(ctx: Context, expr: tree.Expr, scope: values.Scope, takes: Setting
         return as_call(ctx, ctx.value(expr, scope), expr.span, takes)
     symbol, name = scope.file.names.get(word.text), word.text
     # a `let`, `param` or `fn` hides a word of the language; other declarations do not
-    hides = isinstance(symbol, values.Symbol) and symbol.kind in ("let", "param", "fn")
+    hides = isinstance(symbol, Symbol) and symbol.kind in ("let", "param", "fn")
     local = scope.local(name) is not None
     if name in takes.calls and not local and not hides:
         return values.Constructed(name, arguments, scope, expr.span)
@@ -267,7 +259,7 @@ def read_call(ctx: Context, expr: tree.Expr, scope: values.Scope, takes: Setting
     return values.Constructed(near, arguments, scope, expr.span)
 
 
-def as_call(ctx: Context, value: values.Value, span: Span, takes: Setting) -> values.Constructed:
+def as_call(ctx: Context, value: Value, span: Span, takes: Setting) -> values.Constructed:
     """Return a value that is a call that a setting takes, or a declaration that it can name, called or not."""
     match value:
         case values.Constructed(base=None, name=name) if name in takes.calls:
@@ -275,7 +267,7 @@ def as_call(ctx: Context, value: values.Value, span: Span, takes: Setting) -> va
         case values.Constructed(base=base) if base is not None and base.kind in takes.kinds:
             return value
         case values.Ref(symbol=symbol) if symbol.kind in takes.kinds:
-            return values.Constructed(symbol.name, (), values.Scope(symbol.file), span, base=symbol)
+            return values.Constructed(symbol.name, (), Scope(symbol.file), span, base=symbol)
     help = "a declaration takes one" if isinstance(value, values.Options) else ""
     raise ctx.wrong(span, f"the {takes.noun}", " or ".join(f"`{n}`" for n in takes.calls), value, help)
 
@@ -297,28 +289,23 @@ def from_call(
             put(found, argument.name, entry, known)
             continue
         if place >= len(positional) and not form.rest:
-            _too_many(found, name, len(positional), call, argument)
+            help, fixes = "", list[Fix]()
+            takes = f"{place or 'no'} argument{'' if place < 2 else 's'} without a name"
+            bare = [a for a in call.arguments if a.name is None]
+            if name == "batch" and len(bare) == 3 and not any(isinstance(a.value, tree.Arrow) for a in bare):
+                first, prompt, output = (a.span for a in bare)
+                comma = ctx.gap(prompt, output, ",")
+                meant = f"{ctx.operand(prompt)} -> {ctx.operand(output)}"
+                written = f"write `{name}({ctx.operand(first)}, {meant})`"
+                help = f"prompt and output tokens are joined by `->`: {written}"
+                fixes = [] if comma is None else [Fix.replace(comma, " -> ", f"write `{meant}`")]
+            said: Args = {"name": name, "takes": takes, "got": len(bare)}
+            found.report(errors.TooManyArguments(argument.span, help=help, fixes=fixes, **said))
             break
         key = positional[place] if place < len(positional) else f"{place - len(positional)}"
         place += 1
         put(found, tree.Name(span=argument.span, text=key), entry, (*known, key))
     return found
-
-
-def _too_many(
-    found: Settings, name: str, count: int, call: values.Constructed, argument: tree.Argument
-) -> None:
-    ctx, help, fixes = found.ctx, "", []
-    takes = f"{count or 'no'} argument{'' if count < 2 else 's'} without a name"
-    bare = [a for a in call.arguments if a.name is None]
-    if name == "batch" and len(bare) == 3 and not any(isinstance(a.value, tree.Arrow) for a in bare):
-        prompt, output = bare[1].span, bare[2].span
-        comma = ctx.gap(prompt, output, ",")
-        meant = f"{ctx.operand(prompt)} -> {ctx.operand(output)}"
-        help = f"prompt and output tokens are joined by `->`: write `{name}({ctx.operand(bare[0].span)}, {meant})`"
-        fixes = [] if comma is None else [Fix.replace(comma, " -> ", f"write `{meant}`")]
-    said: Args = {"name": name, "takes": takes, "got": len(bare)}
-    found.report(errors.TooManyArguments(argument.span, help=help, fixes=fixes, **said))
 
 
 def put(

@@ -24,7 +24,6 @@ from puzzledsl.checker.names.names import Poison as Poison
 from puzzledsl.checker.names.names import SourceFile as SourceFile
 from puzzledsl.checker.names.names import Symbol as Symbol
 from puzzledsl.ir import nodes
-from puzzledsl.ir.nodes import Rounding
 from puzzledsl.language.words import DTYPES, FUNCTIONS
 from puzzledsl.syntax import tree
 
@@ -52,7 +51,7 @@ class SpaceInfo:
     chosen: dict[SubBlock, list[Choice]]
     ends: dict[EndName, Choice] = field(default_factory=dict)
     asked: dict[tuple[int, int], set[Fraction]] = field(default_factory=dict)
-    roundings: list[Rounding] = field(default_factory=list)
+    roundings: list[nodes.Rounding] = field(default_factory=list)
     incomplete: bool = False
     guessed: bool = False
 
@@ -216,8 +215,6 @@ class ParentLayer:
     index: int
 
 
-# ---------------------------------------------------------------- a space, and what a search decides
-
 Names = dict[int, tuple[str, ...]]
 """Layer -> canonical names of alternatives."""
 
@@ -341,8 +338,6 @@ Constant = Poison | Quantity | Text | Boolean | Options | ListValue | RangeValue
 Named = Constructed | Ref | Function | BuiltIn
 Decided = Layers | SubBlocks | ModelEnd | Facts | Matches | Symbolic | Tally | Formula | Conjunction
 Value = Constant | Named | Decided
-
-
 VALUES: dict[str, Value] = {
     "true": Boolean(True),
     "false": Boolean(False),

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar, assert_never
+from typing import Any, Generic, Literal, Self, TypeVar, assert_never
 
-from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, Near, Sink, Span
+from puzzledsl.base.diagnostics import Args, Fix, Label, Near, Sink, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.resources import listing, resource
+from puzzledsl.base.settings import Call
 from puzzledsl.base.suggest import closest
 from puzzledsl.checker import errors
-from puzzledsl.language.kinds import KINDS
+from puzzledsl.ir.metric_records import METRICS
+from puzzledsl.language import words
+from puzzledsl.language.kinds import ANYWHERE, HARDWARE_FACTS, KINDS, PARENT_FACTS
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import normalise, parse, read_source
 
@@ -39,11 +42,7 @@ POISON = Poison()
 
 @dataclass(slots=True, eq=False)
 class Symbol:
-    """A declared name. `kind` is a declaration's kind, or `param`, `let`, `fn`, `file`.
-
-    A name that only a part of a declaration sees is a `let`, `variable` or `parameter`; `item` is then the whole
-    declaration, or the `let` itself.
-    """
+    """A declared name. `kind`: a declaration's, or `param`, `let`, `fn`, `file`; of a local one `variable` or `parameter`."""
 
     name: str
     kind: str
@@ -60,6 +59,9 @@ class Symbol:
         return self.file.key, self.span.line, self.span.column
 
 
+Meant = Symbol | Poison
+
+
 def declared(item: tree.Param | tree.Fn | tree.Let | tree.Decl, file: SourceFile) -> Symbol:
     """Return the name that an item of a file declares, if no other item has taken it."""
     kind = item.kind.text if isinstance(item, tree.Decl) else type(item).__name__.lower()
@@ -68,10 +70,7 @@ def declared(item: tree.Param | tree.Fn | tree.Let | tree.Decl, file: SourceFile
 
 @dataclass(slots=True, eq=False)
 class SourceFile:
-    """A parsed file. `file` names it in spans, `shown` in the IR (relative to the program, never a machine path).
-
-    `key` is its real path, the same for all ways to it.
-    """
+    """A parsed file. `file` names it in spans, `shown` in the IR (relative to the program); `key` is its real path."""
 
     file: str
     shown: str
@@ -79,12 +78,11 @@ class SourceFile:
     text: str
     module: tree.Module
     key: str
-    names: dict[str, Symbol | Poison] = field(default_factory=dict)
+    names: dict[str, Meant] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     error_lines: set[int] = field(default_factory=set)  # of what the parser reported
-    error_ranges: list[tuple[int, int]] = field(
-        default_factory=list
-    )  # and of its labels, such as the open brace
+    # of the same with its labels, such as the open brace
+    error_ranges: list[tuple[int, int]] = field(default_factory=list)
     lost_names: bool = False  # names may be declared that cannot be seen: a file used whole that is not there
     unread: int = 0  # how often a name was one that parsing may have lost
 
@@ -101,20 +99,8 @@ class SourceFile:
         """True for a file that ships with the package."""
         return self.shown.startswith(STD)
 
-    def note_errors(self, mistakes: Iterable[Diagnostic]) -> None:
-        """Note where the parser reported something. An unknown number of names is lost by a broken `use`, or without a name."""
-        for mistake in mistakes:
-            if mistake.span is not None:
-                spans = [mistake.span, *(label.span for label in mistake.secondary)]
-                self.error_lines.update(range(mistake.span.line, mistake.span.end_line + 1))
-                self.error_ranges.append((min(s.line for s in spans), max(s.end_line for s in spans)))
-        declared = (item for item in self.module.items if not isinstance(item, tree.Use | tree.Assert))
-        nameless = self.module.broken and any(not item.name.text for item in declared)
-        self.lost_names = nameless or any(
-            '.pzl"' in s or re.match(r"\s*use\b", s) for s in self._error_texts()
-        )
-
-    def _error_texts(self) -> list[str]:
+    def error_texts(self) -> list[str]:
+        """Return the lines of what the parser reported."""
         return [self.lines[n - 1] for n in sorted(self.error_lines) if n <= len(self.lines)]
 
     def declares_unread(self, name: str) -> bool:
@@ -124,7 +110,7 @@ class SourceFile:
         word = re.compile(rf"\b{re.escape(name)}\b")
         head, used = re.compile(rf"\s*(\w+)\s+{word.pattern}"), re.compile(rf"\s*use\b.*{word.pattern}")
         lines = [line for line in self.lines if name in line]
-        found = any(map(word.search, self._error_texts())) or any(map(used.match, lines))
+        found = any(map(word.search, self.error_texts())) or any(map(used.match, lines))
         found = found or any(_may_declare(match.group(1)) for match in map(head.match, lines) if match)
         self.unread += found
         return found
@@ -189,11 +175,7 @@ def _shipped(text: str, file: str) -> tree.Module:
 
 
 class Loader:
-    """Reads a program's files: each once, `use` resolved, duplicates and cycles reported.
-
-    `unsaved` maps real paths to texts that stand for the files' own: what an editor has not written yet. `parse` is the
-    parser, or one that remembers.
-    """
+    """Reads a program's files, each once. `unsaved` maps real paths to texts in place of the files'; `parse` may remember."""
 
     def __init__(self, sink: Sink, unsaved: Mapping[str, str] | None = None, parse: Parse = parse) -> None:
         self.sink = sink
@@ -221,7 +203,16 @@ class Loader:
         is_shipped = shown.startswith(STD) and key not in self.unsaved and self.parse is parse
         module = _shipped(text, file) if is_shipped else self.parse(text, file, self.sink)
         loaded = SourceFile(file, shown, path, text, module, key)
-        loaded.note_errors(self.sink.items[before:])
+        for mistake in self.sink.items[before:]:
+            if mistake.span is not None:
+                spans = [mistake.span, *(label.span for label in mistake.secondary)]
+                loaded.error_lines.update(range(mistake.span.line, mistake.span.end_line + 1))
+                loaded.error_ranges.append((min(s.line for s in spans), max(s.end_line for s in spans)))
+        # an unknown number of names is lost by a broken `use`, or without a name
+        items = (item for item in module.items if not isinstance(item, tree.Use | tree.Assert))
+        nameless = module.broken and any(not item.name.text for item in items)
+        uses = (re.search(r"\.pzl\"|^\s*use\b", line) for line in loaded.error_texts())
+        loaded.lost_names = nameless or any(uses)
         self.files[key] = loaded
         self.loading.append(key)
         for item in loaded.module.items:
@@ -232,45 +223,41 @@ class Loader:
     def _declare(self, item: tree.Item, file: SourceFile) -> None:
         match item:
             case tree.Use():
-                self._use(item, file)
+                used, alias = self._used_file(item, file), item.alias
+                if alias is not None:
+                    symbol = (
+                        Symbol(alias.text, "file", item, file, alias.span, target=used) if used else POISON
+                    )
+                    self._bind(file, alias.text, symbol, alias.span)
+                elif item.names:
+                    for name in item.names:
+                        meant = self._imported(name, item.path.value, used, file)
+                        self._bind(file, name.text, meant, name.span)
+                elif used is None:
+                    file.lost_names = True
+                else:
+                    for own in (own for own in used.symbols() if own.file is used):
+                        self._bind(file, own.name, own, item.path.span)
             case tree.Decl(kind=kind, name=name) if kind.text not in KINDS:
                 self._bind(file, name.text, POISON, name.span)  # reported by the parser
             case tree.Param() | tree.Fn() | tree.Let() | tree.Decl():
-                symbol = declared(item, file)
-                self._bind(file, symbol.name, symbol, symbol.span)
+                known = declared(item, file)
+                self._bind(file, known.name, known, known.span)
             case tree.Assert():
                 pass
             case _:
                 assert_never(item)
 
-    def _bind(self, file: SourceFile, name: str, symbol: Symbol | Poison, span: Span) -> None:
-        before = (
-            file.names.setdefault(name, symbol) if name else symbol
-        )  # the parser reports one without a name
+    def _bind(self, file: SourceFile, name: str, symbol: Meant, span: Span) -> None:
+        # the parser reports one without a name
+        before = file.names.setdefault(name, symbol) if name else symbol
         if before is symbol or span.line in file.error_lines:
             return
         if isinstance(before, Symbol) and isinstance(symbol, Symbol):
             label = Label(before.span, "first declared here")
             self.sink.add(errors.DuplicateName(span, "again here", name=name, secondary=[label]))
 
-    def _use(self, use: tree.Use, file: SourceFile) -> None:
-        used = self._used_file(use, file)
-        if use.alias is not None:
-            alias = use.alias
-            symbol = Symbol(alias.text, "file", use, file, alias.span, target=used) if used else POISON
-            self._bind(file, alias.text, symbol, alias.span)
-        elif use.names:
-            for name in use.names:
-                self._bind(file, name.text, self._imported(name, use, used, file), name.span)
-        elif used is None:
-            file.lost_names = True
-        else:
-            for symbol in (symbol for symbol in used.symbols() if symbol.file is used):
-                self._bind(file, symbol.name, symbol, use.path.span)
-
-    def _imported(
-        self, name: tree.Name, use: tree.Use, used: SourceFile | None, file: SourceFile
-    ) -> Symbol | Poison:
+    def _imported(self, name: tree.Name, path: str, used: SourceFile | None, file: SourceFile) -> Meant:
         """Return what a name of a `use` in a file means in the file that is used; a missing one is reported."""
         if used is None or not name.text or used.declares_unread(name.text):
             return POISON
@@ -281,7 +268,7 @@ class Loader:
             self._bind(file, near, used.names[near], name.span)
         names = [f"`{s.name}`" for s in used.symbols() if s.file is used]
         known = "it declares " + ", ".join(names[:12]) + (" …" if len(names) > 12 else "") if names else ""
-        said: Args = {"path": use.path.value, "name": name.text}
+        said: Args = {"path": path, "name": name.text}
         self.sink.add(errors.NotDeclaredThere(name.span, near=near, help=known, **said))
         return POISON
 
@@ -339,3 +326,104 @@ def _tried(read: Callable[[], T], otherwise: T) -> T:
         return read()
     except (OSError, ValueError):
         return otherwise
+
+
+Category = Literal["kind", "type", "setting", "call", "function", "metric", "fact", "space", "word"]
+
+
+@record
+class LanguageWord:
+    """A word of the language in its context. `doc` explains it there; `owner` is the construct that it belongs to."""
+
+    name: str
+    category: Category
+    doc: str = ""
+    owner: str = ""
+    call: Call | None = field(default=None, compare=False, repr=False)
+
+
+Meaning = Symbol | LanguageWord
+Type = str
+"""`layers`, `layer`, `attention`, `ffn` or a declaration's kind; "" for a value, and where only evaluation can tell."""
+Typed = tuple[Meaning | None, Type]
+SPACE_NAMES: dict[str, Typed] = {
+    name: (LanguageWord(name, "space", doc), name if name in ("layers", "attention", "ffn") else "")
+    for name, doc in words.SPACE_WORDS.items()
+}
+"""Names that a space defines for its statements and its searches' expressions."""
+VALUE_KINDS = ("let", "param", "fn")
+"""Kinds of symbols that stand for a value."""
+
+
+class NameScope(LocalNames[Typed]):
+    """Names visible at a place, with their meanings and types."""
+
+    def declared(self, name: str) -> Symbol | None:
+        """Return the declaration, in the file or in one it uses, that a name refers to."""
+        symbol = self.file.names.get(name)
+        return symbol if isinstance(symbol, Symbol) else None
+
+    def is_unknown(self, name: str) -> bool:
+        """Return True for a name whose declaration cannot be read."""
+        return isinstance(self.file.names.get(name), Poison)
+
+    def find(self, name: str) -> Typed | None:
+        """Return a name's meaning, local names first; None if undeclared. One step of `let c = chat` is followed, no cycle."""
+        symbol = self.declared(name)
+        if (local := self.local(name)) is not None or symbol is None:
+            return local
+        if symbol.kind not in VALUE_KINDS:
+            return symbol, symbol.kind
+        value = symbol.item.value if isinstance(symbol.item, tree.Let) else None
+        other = symbol.file.names.get(value.text) if isinstance(value, tree.Name) else None
+        return symbol, other.kind if isinstance(other, Symbol) and other.kind not in VALUE_KINDS else ""
+
+    def visible(self) -> dict[str, Meaning]:
+        """Return every visible name with its meaning, nearest first."""
+        found = {name: meaning for name, (meaning, _) in self.all_local().items() if meaning is not None}
+        declared = {name: symbol for name, symbol in self.file.names.items() if isinstance(symbol, Symbol)}
+        return found | {name: symbol for name, symbol in declared.items() if name not in found}
+
+
+def element(kind: Type) -> Type:
+    """Return the type of one element of `layers`; any other type is its own."""
+    return "layer" if kind == "layers" else kind
+
+
+def members(meaning: Meaning | None, kind: Type) -> dict[str, Meaning]:
+    """Return the names that can follow the dot behind something of this type."""
+    match kind:
+        case "layers":
+            return _words("space", words.SUB_BLOCKS)
+        case "layer":
+            return _words("space", words.LAYER_FACTS, kind)
+        case "attention" | "ffn":
+            return _words("fact", words.SUB_BLOCK_FACTS[kind], kind)
+        case "scenario":
+            metrics = {name: metric.doc for name, metric in METRICS.items()}
+            owner = meaning.name if meaning is not None else ""
+            return _words("metric", metrics, owner) | _words("fact", words.SCENARIO_FACTS, kind)
+        case "parent":
+            return _words("fact", PARENT_FACTS, kind)
+        case "hardware":
+            return _words("fact", HARDWARE_FACTS, kind)
+        case "file" if isinstance(meaning, Symbol) and meaning.target is not None:
+            return {n: s for n, s in meaning.target.names.items() if isinstance(s, Symbol)}
+    return {}
+
+
+def _words(category: Category, docs: dict[str, str], owner: str = "") -> dict[str, Meaning]:
+    return {name: LanguageWord(name, category, doc, owner) for name, doc in docs.items()}
+
+
+EXPLAINED: dict[str, str] = {**words.ENDS, **words.SUB_BLOCKS, **words.OTHER, **words.DTYPES, **words.VALUES}
+"""Words of closed lists and of values, each with the line that explains it."""
+
+
+def language_word(text: str) -> LanguageWord | None:
+    """Return the word of the language that a name is where nothing is declared so."""
+    if text in words.FUNCTIONS:
+        return LanguageWord(text, "function", words.FUNCTIONS[text])
+    if (call := ANYWHERE.get(text)) is not None:
+        return LanguageWord(text, "call", call.doc, call=call)
+    return LanguageWord(text, "word", EXPLAINED[text]) if text in EXPLAINED else None

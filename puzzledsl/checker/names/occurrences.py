@@ -18,11 +18,10 @@ from puzzledsl.base.diagnostics import Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.settings import Call, Kind, Section, Setting
 from puzzledsl.checker.expressions.values import SourceFile, Symbol
-from puzzledsl.checker.names import scopes
-from puzzledsl.checker.names.scopes import LanguageWord, Meaning, NameScope, Type, Typed
+from puzzledsl.checker.names import names as scopes
+from puzzledsl.checker.names.names import LanguageWord, Meaning, NameScope, Type, Typed
 from puzzledsl.language import words
-from puzzledsl.language.calls import ALTERNATIVES, alternatives_of, pattern_fields
-from puzzledsl.language.kinds import KINDS, PROFILE
+from puzzledsl.language.kinds import ALTERNATIVES, KINDS, PROFILE, alternatives_of, pattern_fields
 from puzzledsl.syntax import tree
 
 Explained = Call | Kind | Section | Setting | words.Measure
@@ -70,10 +69,7 @@ class OpenCall:
 
 @record
 class Gap:
-    """The place of a missing name: its role, the names that it sees, what it takes, and the calls around it.
-
-    Of a `member`, `before` is what stands before the dot; of a `pattern`, its type is the sub-block's.
-    """
+    """The place of a missing name. `before` stands before the dot of a `member`; its type is the sub-block of a `pattern`."""
 
     role: GapRole
     scope: NameScope
@@ -111,19 +107,10 @@ class _Resolver:
     calls: list[OpenCall] = field(default_factory=list)
     gap: Gap | None = None
 
-    def add(
-        self,
-        name: tree.Name,
-        symbol: Meaning | None,
-        node: tree.Node | None = None,
-        type: Type = "",
-        **more: Any,
-    ) -> None:
+    def add(self, name: tree.Name, symbol: Meaning | None, at: tree.Node | None = None, **more: Any) -> None:
         """Record a name."""
-        facts: dict[str, Any] = {"role": "uses", "setting": ANY} | more
-        self.found.append(
-            Occurrence(name.span, name.text, symbol, type, node=node or name, item=self.item, **facts)
-        )
+        facts: dict[str, Any] = {"type": "", "role": "uses", "setting": ANY} | more
+        self.found.append(Occurrence(name.span, name.text, symbol, node=at or name, item=self.item, **facts))
 
     def mark(
         self, name: tree.Node, role: GapRole, scope: NameScope, *takes: Setting, before: Typed = NOTHING
@@ -169,14 +156,14 @@ class _Resolver:
         if not isinstance(symbol, Symbol) or symbol.item is not item:
             kind = item.kind.text if isinstance(item, tree.Decl) else type(item).__name__.lower()
             symbol = Symbol(name.text, kind, item, self.file, name.span)
-        self.add(name, symbol, item, symbol.kind, role="declares")
+        self.add(name, symbol, item, type=symbol.kind, role="declares")
 
     def bind(self, name: tree.Name, kind: str, type: Type, scope: NameScope, node: tree.Node) -> None:
         """Record a local name, which `scope` sees from now on."""
         item = node if isinstance(node, tree.Let) else self.item
         symbol = Symbol(name.text, kind, item, self.file, name.span)
         scope.names[name.text] = symbol, type
-        self.add(name, symbol, node, kind, role="declares")
+        self.add(name, symbol, node, type=kind, role="declares")
 
     def declaration(self, decl: tree.Decl, scope: NameScope) -> None:
         self.kind, kind = decl.kind.text, KINDS.get(decl.kind.text)
@@ -227,10 +214,10 @@ class _Resolver:
                 before = self.visit(node.target, scope)
                 symbol, type = scopes.members(*before).get(name.text), ""
                 if isinstance(symbol, Symbol):
-                    type = "" if symbol.kind in scopes.VALUES else symbol.kind
+                    type = "" if symbol.kind in scopes.VALUE_KINDS else symbol.kind
                 elif symbol is not None and name.text in SUB_BLOCKS:
                     type = name.text
-                self.add(name, symbol, node, type)
+                self.add(name, symbol, node, type=type)
                 self.mark(name, "member", scope, before=before)
                 return symbol, type
             case tree.Choice(options=options):
@@ -287,9 +274,7 @@ class _Resolver:
             return word or LanguageWord(text, "word", scopes.EXPLAINED.get(text, "")), ""
         known = scope.find(text)
         symbol = known[0] if known is not None else None
-        is_value = scope.local(text) is not None or (
-            isinstance(symbol, Symbol) and symbol.kind in scopes.VALUES
-        )
+        is_value = scope.local(text) is not None or getattr(symbol, "kind", "") in scopes.VALUE_KINDS
         if word is not None and not is_value and not scope.is_unknown(text):
             return word, ""
         if setting.bare and not is_value:
@@ -326,7 +311,7 @@ class _Resolver:
         """Record the names of a call; return the type of what it makes, known where it changes a declaration."""
         if isinstance(node.function, tree.Name):
             callee, type = self.meaning(node.function.text, scope, setting)
-            self.add(node.function, callee, node, type, setting=setting)
+            self.add(node.function, callee, node, type=type, setting=setting)
         else:
             callee, type = self.visit(node.function, scope)[0], ""
         known = _arguments(callee, scope)

@@ -22,17 +22,15 @@ from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.numbers import EXAMPLES, unit_fixes, would_do
-from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol, article
-from puzzledsl.ir.judge_nodes import JUDGED
+from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol, Value, article
+from puzzledsl.ir.stage_nodes import JUDGED
 from puzzledsl.language import words
-from puzzledsl.language.calls import CONSTRUCTORS
-from puzzledsl.language.kinds import KINDS
-from puzzledsl.language.words import OTHER
+from puzzledsl.language.kinds import CONSTRUCTORS, KINDS
 from puzzledsl.syntax import tree
 from puzzledsl.syntax.parse import parse
 
 
-def read_word(ctx: Context, expr: tree.Expr, scope: values.Scope, words: Sequence[str], what: str) -> str:
+def read_word(ctx: Context, expr: tree.Expr, scope: Scope, words: Sequence[str], what: str) -> str:
     """Return a word of a closed list, written bare, as a string or through a `let` or `param`; of a slip the nearest word."""
     if isinstance(expr, tree.Name) and expr.text in words:
         return expr.text
@@ -59,9 +57,9 @@ def read_word(ctx: Context, expr: tree.Expr, scope: values.Scope, words: Sequenc
     return near
 
 
-def read_ref(ctx: Context, expr: tree.Expr, scope: values.Scope, kinds: tuple[str, ...]) -> values.Symbol:
+def read_ref(ctx: Context, expr: tree.Expr, scope: Scope, kinds: tuple[str, ...]) -> Symbol:
     """Return the declaration of some kinds that an expression names; of a slip the one that is most likely meant."""
-    value: values.Value = values.POISON
+    value: Value = values.POISON
     words = (scope.file.names, values.VALUES, CONSTRUCTORS)
     if isinstance(expr, tree.Name) and not scope.local(expr.text) and not any(expr.text in n for n in words):
         unknown_name(ctx, expr, scope, kinds=(*kinds, "let", "param"))
@@ -73,7 +71,7 @@ def read_ref(ctx: Context, expr: tree.Expr, scope: values.Scope, kinds: tuple[st
             noted = ctx.unknown.get((scope.file.file, expr.text), []) if isinstance(expr, tree.Name) else []
             for _, near in noted:
                 symbol = scope.file.names.get(near) if near else None
-                if isinstance(symbol, values.Symbol) and symbol.kind in kinds and symbol not in ctx.busy:
+                if isinstance(symbol, Symbol) and symbol.kind in kinds and symbol not in ctx.busy:
                     return symbol
             raise Refused
         case values.Ref(symbol=symbol) if symbol.kind in kinds:
@@ -94,12 +92,11 @@ def read_ref(ctx: Context, expr: tree.Expr, scope: values.Scope, kinds: tuple[st
     raise ctx.refuse(errors.WrongKind(expr.span, name=name, got=got, wanted=wanted, help=help))
 
 
+Words = tuple[str, ...]
 _DECLARED = re.compile(r"^(?:let|fn|param|hardware|parent|space)\s+([a-z]\w*)", re.MULTILINE)
 
 
-def unknown_name(
-    ctx: Context, name: tree.Name, scope: Scope, more: tuple[str, ...] = (), kinds: tuple[str, ...] = ()
-) -> None:
+def unknown_name(ctx: Context, name: tree.Name, scope: Scope, more: Words = (), kinds: Words = ()) -> None:
     """Record an undeclared name, unless a syntax error may hide its declaration. `kinds`: what may be suggested, if not all."""
     if scope.file.declares_unread(name.text):
         return
@@ -108,7 +105,7 @@ def unknown_name(
     others |= scope.all_local().keys() if kinds else set()
     fit = [known for known in scope.visible() if known not in others]
     near = None if name.text in shipped_names() else closest(name.text, (*fit, *more))
-    if near is not None and name.text in OTHER:
+    if near is not None and name.text in words.OTHER:
         near = Near(near, alone=False)  # a word of the language in a wrong place is no slip of the pen
     if near is None and scope.file.lost_names:
         return
@@ -120,10 +117,7 @@ _JUDGED_WORDS = frozenset(("quality", "accuracy", "kept", "agreement", "perplexi
 
 
 def report_unknown_names(ctx: Context) -> None:
-    """Report each undeclared name of a file once, at its first use; a note lists the other lines.
-
-    If uses on several lines agree on a name close to an unused declaration, the declaration is the misspelling.
-    """
+    """Report each undeclared name once, at its first use; or the unused declaration that uses on several lines agree to mean."""
     forgotten = [(file, name) for file, name in ctx.unknown if name in shipped_names()]
     for (file, name), uses in ctx.unknown.items():
         uses.sort(key=lambda use: use[0])
@@ -183,13 +177,12 @@ def _insert_use(file: SourceFile, names: Iterable[str]) -> Fix:
 
 
 TYPES: dict[str, Dimension | type[values.Text] | type[values.Boolean]] = {
-    name: known.dimension or {"Text": values.Text, "Bool": values.Boolean}[name]
-    for name, known in words.TYPES.items()
+    n: known.dimension or {"Text": values.Text, "Bool": values.Boolean}[n] for n, known in words.TYPES.items()
 }
 _WANTED = {"Text": "a string", "Bool": "`true` or `false`", "Count": "a whole number (Count)"}
 
 
-def lookup(ctx: Context, name: str, scope: values.Scope) -> values.Value | None:
+def lookup(ctx: Context, name: str, scope: Scope) -> Value | None:
     """Return the value of a name in a scope; None if nothing has this name."""
     local = scope.local(name)
     if local is not None:
@@ -197,15 +190,15 @@ def lookup(ctx: Context, name: str, scope: values.Scope) -> values.Value | None:
     symbol = scope.file.names.get(name)
     if symbol is None or isinstance(symbol, values.Poison):
         return symbol or values.VALUES.get(name)
-    ctx.note_used(symbol)
+    ctx.used[symbol] = None
     return value_of(ctx, symbol)
 
 
-def value_of(ctx: Context, symbol: values.Symbol) -> values.Value:
+def value_of(ctx: Context, symbol: Symbol) -> Value:
     """Return a symbol as a value. The value of a `let` or parameter is computed once."""
     item = symbol.item
     if isinstance(item, tree.Fn):
-        return values.Function(item, values.Scope(symbol.file))
+        return values.Function(item, Scope(symbol.file))
     if not isinstance(item, tree.Let | tree.Param):
         return values.Ref(symbol)
     if symbol.value is None and symbol.busy:
@@ -215,24 +208,33 @@ def value_of(ctx: Context, symbol: values.Symbol) -> values.Value:
     if symbol.value is None:
         symbol.busy = True
         if isinstance(item, tree.Let):
-            symbol.value = ctx.value(item.value, values.Scope(symbol.file))
+            symbol.value = ctx.value(item.value, Scope(symbol.file))
         else:
             symbol.value = ctx.attempt(_parameter, ctx, symbol, item) or values.POISON
         symbol.busy = False
-    found: values.Value = symbol.value
+    found: Value = symbol.value
     return found
 
 
-def _parameter(ctx: Context, symbol: values.Symbol, param: tree.Param) -> values.Value:
+def _parameter(ctx: Context, symbol: Symbol, param: tree.Param) -> Value:
     """The value that `--set` gives a parameter, else its default."""
-    name, type_name, scope = symbol.name, param.type.text, values.Scope(symbol.file)
+    name, type_name, scope = symbol.name, param.type.text, Scope(symbol.file)
     listed = tuple(dict.fromkeys(word.text for word in param.words))
     if not listed and type_name not in TYPES:
         near, help = closest(type_name, TYPES), "types: " + ", ".join(f"`{t}`" for t in TYPES)
         raise ctx.refuse(errors.UnknownType(param.type.span, name=type_name, near=near, help=help))
     expr = param.default
     if name in ctx.settings:
-        expr = _parse_setting(ctx, name, ctx.settings[name], note=not listed)
+        file, quiet, text = f"--set {name}", Sink(), ctx.settings[name]
+        ctx.loader.sources[file] = source = f"let {name} = {text}"
+        module = parse(source, file, quiet)
+        if not listed:
+            ctx.parameters.setdefault(name, text)
+        match module.items:
+            case (tree.Let(value=expr),) if not quiet.has_errors:
+                ctx.loader.files[file] = SourceFile(file, file, ctx.root.path, source, module, file)
+            case _:
+                raise ctx.refuse(errors.BadSetting(None, name=name, text=text[:60]))
     elif expr is None:
         shown = " | ".join(listed) or type_name
         raise ctx.refuse(errors.NoValue(param.name.span, name=name, type=shown))
@@ -247,7 +249,7 @@ def _parameter(ctx: Context, symbol: values.Symbol, param: tree.Param) -> values
     return _checked(ctx, ctx.value(expr, scope), name, type_name, expr.span)
 
 
-def _checked(ctx: Context, value: values.Value, name: str, type_name: str, span: Span) -> values.Value:
+def _checked(ctx: Context, value: Value, name: str, type_name: str, span: Span) -> Value:
     kind, help, fixes = TYPES[type_name], "", []
     got = values.describe(value)
     if not isinstance(kind, Dimension):
@@ -265,20 +267,6 @@ def _checked(ctx: Context, value: values.Value, name: str, type_name: str, span:
     raise ctx.wrong(span, f"parameter `{name}`", wanted, given, help, fixes)
 
 
-def _parse_setting(ctx: Context, name: str, text: str, note: bool) -> tree.Expr:
-    """The expression of one `--set`."""
-    file, quiet, source = f"--set {name}", Sink(), f"let {name} = {text}"
-    module = parse(source, file, quiet)
-    ctx.loader.sources[file] = source
-    if note:
-        ctx.parameters.setdefault(name, text)
-    match module.items:
-        case (tree.Let(value=value),) if not quiet.has_errors:
-            ctx.loader.files[file] = values.SourceFile(file, file, ctx.root.path, source, module, file)
-            return value
-    raise ctx.refuse(errors.BadSetting(None, name=name, text=text[:60]))
-
-
 def check_settings(ctx: Context) -> None:
     """Report settings of parameters that no file declares."""
     known = [symbol.name for file in ctx.loader.files.values() for symbol in file.symbols("param")]
@@ -292,9 +280,7 @@ def check_settings(ctx: Context) -> None:
 
 _CALLS = {name: kind.value.calls if kind.value else {} for name, kind in KINDS.items()}
 _LOSSES = {name: {*kind.settings["loss"].words} for name, kind in KINDS.items() if "loss" in kind.settings}
-_CALLED, _LOST = (
-    Counter(word for words in each for word in words) for each in (_CALLS.values(), _LOSSES.values())
-)
+_CALLED, _LOST = (Counter(chain.from_iterable(each.values())) for each in (_CALLS, _LOSSES))
 """Words -> the number of kinds that take them. Those of one kind alone tell it apart."""
 
 
@@ -306,7 +292,7 @@ def settle_kinds(ctx: Context, file: SourceFile) -> None:
             assert isinstance(symbol.item, tree.Decl)
             said: Args = {"name": symbol.name, "got": article(symbol.kind), "like": article(meant)}
             near = Near(meant, alone=False)
-            ctx.report(errors.MistakenKind(symbol.item.kind.span, near=near, **said))
+            ctx.report(errors.OtherKind(symbol.item.kind.span, near=near, **said))
             symbol.kind = meant
 
 
@@ -325,9 +311,7 @@ def _conflicts(symbol: Symbol, kind: str) -> tuple[int, int]:
     decl, form, target = symbol.item, KINDS[kind], 0
     if decl.target is not None:
         found = symbol.file.names.get(decl.target.text) if isinstance(decl.target, tree.Name) else None
-        wrong = (
-            isinstance(found, Symbol) and found is not symbol and found.kind in KINDS.keys() - form.targets
-        )
+        wrong = found is not symbol and getattr(found, "kind", "") in KINDS.keys() - form.targets
         target = (decl.preposition != form.preposition) + wrong if form.targets else 2
     return target, _value(decl.value, kind, symbol.file) + sum(_statement(s, kind) for s in decl.body or ())
 

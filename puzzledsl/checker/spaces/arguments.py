@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from math import floor
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from puzzledsl.alternatives.alternative import UNCAPPED, Alternative, Site, SubBlock
 from puzzledsl.alternatives.arguments import MAX_COUNT, Arguments
@@ -30,7 +30,7 @@ from puzzledsl.checker.expressions.settings import Settings
 from puzzledsl.checker.expressions.values import Located, Names, Scope, SpaceInfo, Text, located
 from puzzledsl.checker.names.words import read_word
 from puzzledsl.ir.nodes import Rounding
-from puzzledsl.language.calls import ALTERNATIVES, PRECISION, pattern_fields
+from puzzledsl.language.kinds import ALTERNATIVES, PRECISION, pattern_fields
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")
@@ -137,27 +137,22 @@ class CallArguments(Settings, Arguments):
             condition = "a whole number of channels, or a percentage"
             raise self.ctx.beyond(option.span, "`width`", condition, got, help, fixes)
         if exact <= 0 or exact > whole or width > whole or width < 1:
-            self._refuse_width(option, multiple, exact, width, whole)
+            largest = whole // multiple * multiple
+            why = f"{width} when rounded to a multiple of {multiple}, wider than the parent's FFN"
+            help = f"the largest multiple that fits is {largest}" if largest else "use a smaller `round:`"
+            if exact <= 0:
+                why, help = "no width", "write `noop` to leave the FFN out"
+            elif exact > whole:
+                why, help = "wider than the parent's FFN", f"widths go up to 100%, which is {whole}"
+            elif width < 1:
+                why, help = f"0 when rounded to a multiple of {multiple}", f"the least multiple is {multiple}"
+            said: Args = {"got": self.ctx.source(option.span), "why": why, "intermediate": whole}
+            raise self.ctx.refuse(errors.BadWidth(option.span, help=help, **said))
         self.info.asked.setdefault((whole, width), set()).add(exact)
         if width != exact:
             where = self.ctx.where(option.span)
             self.info.roundings.append(Rounding(asked=where.text, exact=exact, width=width, where=where))
         return width
-
-    def _refuse_width(
-        self, option: Located, multiple: int, exact: Fraction, width: int, whole: int
-    ) -> NoReturn:
-        largest = whole // multiple * multiple
-        why = f"{width} when rounded to a multiple of {multiple}, wider than the parent's FFN"
-        help = f"the largest multiple that fits is {largest}" if largest else "use a smaller `round:`"
-        if exact <= 0:
-            why, help = "no width", "write `noop` to leave the FFN out"
-        elif exact > whole:
-            why, help = "wider than the parent's FFN", f"widths go up to 100%, which is {whole}"
-        elif width < 1:
-            why, help = f"0 when rounded to a multiple of {multiple}", f"the least multiple is {multiple}"
-        said: Args = {"got": self.ctx.source(option.span), "why": why, "intermediate": whole}
-        raise self.ctx.refuse(errors.ImpossibleWidth(option.span, help=help, **said))
 
 
 def options_of(expr: tree.Expr) -> tuple[tree.Expr, ...]:
@@ -180,26 +175,19 @@ def predicate(ctx: Context, pattern: Pattern, scope: Scope, info: SpaceInfo, sub
         report_unknown(ctx, pattern.name, sub_block)
         raise Refused
     tests = ctx.all(_field, pattern.fields, name, scope, info)
-    return lambda alternative, own: (
-        alternative.answers_to(name, own) and all(test(alternative, own) for test in tests)
-    )
+    return lambda each, own: each.answers_to(name, own) and all(test(each, own) for test in tests)
 
 
 def matching(
-    ctx: Context,
-    pattern: Pattern,
-    scope: Scope,
-    info: SpaceInfo,
-    sub_block: SubBlock,
-    layers: tuple[int, ...],
+    ctx: Context, pattern: Pattern, scope: Scope, info: SpaceInfo, site: SubBlock, layers: tuple[int, ...]
 ) -> tuple[Names, Names]:
     """Names of the alternatives that match, for each layer those that its like may choose; and of those that do not."""
-    test = predicate(ctx, pattern, scope, info, sub_block)
+    test = predicate(ctx, pattern, scope, info, site)
     found: tuple[Names, Names] = {}, {}
     wanted = set(layers)
-    for own, indices in info.shape.kinds_of(sub_block):
+    for own, indices in info.shape.kinds_of(site):
         here = tuple(i for i in indices if i in wanted)
-        known = [(a.name, test(a, own)) for a in info.alternatives(sub_block, here)]
+        known = [(a.name, test(a, own)) for a in info.alternatives(site, here)]
         for names, matched in zip(found, (True, False), strict=True):
             names |= dict.fromkeys(here, tuple(name for name, passes in known if passes == matched))
     return found
@@ -207,9 +195,7 @@ def matching(
 
 def report_unknown(ctx: Context, name: tree.Name, sub_block: Site) -> str | None:
     """Report a word that is no alternative of a site; return the one that is likely meant, if any."""
-    other = next(
-        (site for site, calls in ALTERNATIVES.items() if site != sub_block and name.text in calls), ""
-    )
+    other = next((site for site, of in ALTERNATIVES.items() if site != sub_block and name.text in of), "")
     near, fixes = closest(name.text, ALTERNATIVES[sub_block]), list[Fix]()
     listed = ", ".join(f"`{n}`" for n in ALTERNATIVES[sub_block])
     help = f"{sub_block} alternatives: {listed}"
@@ -232,8 +218,15 @@ def _field(ctx: Context, field: tree.PatternField, name: str, scope: Scope, info
         said: Args = {"thing": f"`{name}`", "name": key}
         takes = f"it has {', '.join(f'`{k}`' for k in known)}" if known else f"write `{name}` alone"
         raise ctx.refuse(errors.UnknownKey(field.name.span, near=near, help=takes, **said))
-    if key == PRECISION:
-        return _type_test(ctx, field, scope)
+    if key == PRECISION:  # one of some words, or none of them
+        if field.op not in ("==", "!="):
+            raise ctx.wrong(field.value.span, f"`{key}`", "a type alone: `dtype: q8_0`", f"`{field.op}`")
+        before, of = len(ctx.sink.items), (FULL, *PRECISIONS)
+        read = partial(ctx.attempt, read_word, ctx)
+        words = [read(option, scope, of, "storage type") for option in options_of(field.value)]
+        if None in words or len(ctx.sink.items) > before:
+            raise Refused
+        return lambda alternative, own: ((alternative.dtype or FULL) in words) != (field.op == "!=")
     if isinstance(field.value, tree.Name) and field.value.text == "full" and key == "window":
         values = [(UNCAPPED, False)]
     else:
@@ -241,12 +234,9 @@ def _field(ctx: Context, field: tree.PatternField, name: str, scope: Scope, info
         values = ctx.all(_number, options, key)
     op: tree.CompareOp = "==" if field.op == "!=" else field.op
 
-    def test(alternative: Alternative, own: Shape) -> bool:
-        found = any(
-            holds(figure, op, value)
-            for value, percent in values
-            for figure in _figures(alternative, key, percent, own, info)
-        )
+    def test(each: Alternative, own: Shape) -> bool:
+        figures = ((f, value) for value, percent in values for f in _figures(each, key, percent, own, info))
+        found = any(holds(figure, op, value) for figure, value in figures)
         return found != (field.op == "!=")
 
     return test
@@ -260,27 +250,13 @@ def _number(ctx: Context, option: Located, key: str) -> tuple[Fraction, bool]:
     return number.value, percent
 
 
-def _type_test(ctx: Context, field: tree.PatternField, scope: Scope) -> Predicate:
-    """A storage type: one of some words, or none of them."""
-    if field.op not in ("==", "!="):
-        raise ctx.wrong(field.value.span, f"`{PRECISION}`", "a type alone: `dtype: q8_0`", f"`{field.op}`")
-    before, words = len(ctx.sink.items), list[str | None]()
-    for option in field.value.options if isinstance(field.value, tree.Choice) else (field.value,):
-        words.append(ctx.attempt(read_word, ctx, option, scope, (FULL, *PRECISIONS), "storage type"))
-    if None in words or len(ctx.sink.items) > before:
-        raise Refused
-    return lambda alternative, own: ((alternative.dtype or FULL) in words) != (field.op == "!=")
-
-
-def _figures(
-    alternative: Alternative, field: str, percent: bool, own: Shape, info: SpaceInfo
-) -> list[Fraction]:
+def _figures(each: Alternative, field: str, percent: bool, own: Shape, info: SpaceInfo) -> list[Fraction]:
     """The alternative's figures a test compares: several where one width was asked for in several ways."""
-    figure = alternative.figure(field, own)
+    figure = each.figure(field, own)
     if figure is None:
         return []
     if not percent:
         return [figure]
-    whole = alternative.whole_width(own)
+    whole = each.whole_width(own)
     asked = info.asked.get((whole, int(figure)), {figure})
     return [exact / whole for exact in sorted(asked)]

@@ -1,42 +1,37 @@
-"""Read `attention = …` and `ffn = …`: expand choices into alternatives and check them against the parent.
+"""`space w of p { … }`, of another space, and `used_by(search, top: N)`: choices become alternatives that the parent can have.
 
 Every kind of layer reads a choice for itself: `mlp(width: 50%)` is half of each layer's own width. An alternative equal to
-the parent's own sub-block becomes `parent`. Duplicates are kept once, in the order written.
-
-Overrides such as `layers[2..9].attention -= noop` are applied in order. Layers left empty are reported after the last one.
+the parent's own sub-block becomes `parent`. Duplicates are kept once, in the order written. Overrides such as
+`layers[2..9].attention -= noop` are applied in order. Layers left empty are reported after the last one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
-from puzzledsl.alternatives.alternative import (
-    ENDS,
-    MIXERS,
-    SUB_BLOCKS,
-    Alternative,
-    EndName,
-    Site,
-    SubBlock,
-    absent,
-)
+from puzzledsl.alternatives import registry
+from puzzledsl.alternatives.alternative import ENDS, MIXERS, SUB_BLOCKS, Alternative, Site, SubBlock, absent
+from puzzledsl.alternatives.ends import PARENT_ENDS
 from puzzledsl.alternatives.errors import PrecisionDoesNotFit
-from puzzledsl.alternatives.registry import KINDS
 from puzzledsl.alternatives.shape import Shape
-from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Span
+from puzzledsl.base.diagnostics import Args, Diagnostic, Fix, Label, Span
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.settings import Call, Setting
+from puzzledsl.base.suggest import closest
 from puzzledsl.checker import errors
 from puzzledsl.checker.context import Context, Refused
+from puzzledsl.checker.declarations.common import Declared, shared_statement, space_info
 from puzzledsl.checker.expressions import values
+from puzzledsl.checker.expressions.attributes import each_instance
 from puzzledsl.checker.expressions.numbers import wrong_list
 from puzzledsl.checker.expressions.settings import from_call
-from puzzledsl.checker.expressions.values import Choice, Constructed, Scope, SpaceInfo
+from puzzledsl.checker.expressions.values import Choice, Constructed, Scope, SpaceInfo, Symbol, Value
 from puzzledsl.checker.spaces.arguments import CallArguments, options_of, predicate, report_unknown
-from puzzledsl.language.calls import ALTERNATIVES, PRECISION
+from puzzledsl.ir import nodes
+from puzzledsl.language.kinds import ALTERNATIVES, INITIALISERS, KINDS, PRECISION
 from puzzledsl.syntax import tree
 
 T = TypeVar("T")
@@ -55,10 +50,7 @@ class _Kind:
 
 @dataclass(slots=True, eq=False)
 class ChoiceReader:
-    """Reader of one space's choices and overrides. It sets `info.incomplete` if a part is unreadable.
-
-    `emptied` has the override that left a layer nothing, and what it had before.
-    """
+    """Reader of one space's choices and overrides. `emptied`: the override that left a layer nothing, and what it had before."""
 
     ctx: Context
     info: SpaceInfo
@@ -67,17 +59,13 @@ class ChoiceReader:
     def alternatives(
         self, expr: tree.Expr, scope: Scope, sub_block: SubBlock, layers: Sequence[int], *, each: bool
     ) -> dict[int, Choice]:
-        """Return the alternatives that an expression denotes in each of some layers.
-
-        Without `each`, an alternative is for the layers that can have it, and a mistake if none can. With `each`, it
-        is a mistake if one of the layers cannot have it.
-        """
+        """Return the alternatives of each of some layers: with `each`, all must be able to have them; without, at least one."""
         found: dict[int, Choice] = {}
         for kind in self._read_all(expr, scope, sub_block, layers, each=each):
             found |= dict.fromkeys(kind.layers, tuple(kind.found))
         return found
 
-    def of_end(self, expr: tree.Expr, scope: Scope, site: EndName) -> Choice:
+    def of_end(self, expr: tree.Expr, scope: Scope, site: Site) -> Choice:
         """Return the alternatives that an expression denotes for an end of the model."""
         (model,) = self._read_all(expr, scope, site, (), each=False)
         return tuple(model.found)
@@ -92,9 +80,9 @@ class ChoiceReader:
             for own, indices in ([(shape, ())] if site in ENDS else shape.kinds_of(site))
             if (here := tuple(i for i in indices if i in wanted)) or site in ENDS
         ]
-        reasons = [[KINDS[site][call.name].unfit(kind.shape) for kind in kinds] for call in calls]
+        reasons = [[registry.KINDS[site][call.name].unfit(kind.shape) for kind in kinds] for call in calls]
         for call, unfit in zip(calls, reasons, strict=True):
-            self.attempt(self._read, call, KINDS[site][call.name], kinds, unfit, each)
+            self.attempt(self._read, call, registry.KINDS[site][call.name], kinds, unfit, each)
         return kinds
 
     def attempt(self, read: Callable[..., T], *arguments: object) -> T | None:
@@ -122,7 +110,14 @@ class ChoiceReader:
                 self.ctx.report(errors.NotInThisLayer(call.span, help=help, **said))
             return
         form = ALTERNATIVES[own.sub_block][call.name]
-        self._need_values(call, form.arguments, several=len(fit) > 1)
+        for argument in call.arguments:
+            name, value = argument.name.text if argument.name else "", argument.value
+            known = form.arguments.get(name, Setting(""))
+            if known.words and known.noun and isinstance(value, tree.ListExpr):
+                wrong_list(self.ctx, value.span, len(value.items), f"`{name}`", f"a {known.noun}")
+            for option in options_of(value) if len(fit) > 1 else ():  # which each kind would report anew
+                if not isinstance(option, tree.Name) or option.text not in known.words:
+                    self.ctx.sound(option, call.scope)
         if len(fit) == 1:
             self._read_one(call, own, form, fit[0])
             return
@@ -166,17 +161,6 @@ class ChoiceReader:
                 return []
         return found if call.affords(len(found)) else []
 
-    def _need_values(self, call: Constructed, table: Mapping[str, Setting], several: bool) -> None:
-        """Refuse `dtype: [full, q8_0]`; of `several` kinds of layers also what has no value, which each would report anew."""
-        for argument in call.arguments:
-            name, value = argument.name.text if argument.name else "", argument.value
-            known = table.get(name, Setting(""))
-            if known.words and known.noun and isinstance(value, tree.ListExpr):
-                wrong_list(self.ctx, value.span, len(value.items), f"`{name}`", f"a {known.noun}")
-            for option in options_of(value) if several else ():
-                if not isinstance(option, tree.Name) or option.text not in known.words:
-                    self.ctx.sound(option, call.scope)
-
     def _calls(self, expr: tree.Expr, scope: Scope, sub_block: Site) -> list[Constructed]:
         if isinstance(expr, tree.Choice):
             return [call for option in expr.options for call in self._calls(option, scope, sub_block)]
@@ -192,7 +176,7 @@ class ChoiceReader:
         self.info.incomplete |= meant is None
         return [] if meant is None else [Constructed(meant, arguments, scope, expr.span)]
 
-    def _from_value(self, value: values.Value, span: Span, sub_block: Site) -> list[Constructed]:
+    def _from_value(self, value: Value, span: Span, sub_block: Site) -> list[Constructed]:
         match value:
             case values.Options(options=options):
                 return [call for o in options for call in self._from_value(o.value, o.span, sub_block)]
@@ -223,21 +207,19 @@ class ChoiceReader:
             fixes = [Fix.replace(statement.span, "", "remove this override", safe=False)]
             self.ctx.report(errors.OverrideDoesNothing(statement.value.span, why=why, fixes=fixes))
 
-    def _edit(
-        self, statement: tree.Assign, scope: Scope, sub_block: SubBlock, layers: tuple[int, ...]
-    ) -> _Edit:
+    def _edit(self, statement: tree.Assign, scope: Scope, site: SubBlock, layers: tuple[int, ...]) -> _Edit:
         """Return the function from the choice of a layer of a shape to its new one."""
         value, target, op = statement.value, statement.target, statement.op
         if isinstance(value, tree.BadExpr):
             raise Refused
         if isinstance(value, tree.Pattern | tree.PatternChoice):
-            test, keeps = predicate(self.ctx, value, scope, self.info, sub_block), op == "&="
+            test, keeps = predicate(self.ctx, value, scope, self.info, site), op == "&="
             return lambda old, layer, own: tuple(a for a in old if test(a, own) == keeps)
         before, self.info.incomplete = self.info.incomplete, False
         # `ffn`, `layers` and `layers.ffn` select no layers
         root = target.target if isinstance(target, tree.Attribute) else target
         each = not isinstance(root, tree.Name) or root.text not in (*SUB_BLOCKS, "layers")
-        found = self.alternatives(value, scope, sub_block, layers, each=each)
+        found = self.alternatives(value, scope, site, layers, each=each)
         lost, self.info.incomplete = self.info.incomplete, before
         if lost:
             raise Refused
@@ -263,19 +245,6 @@ class ChoiceReader:
                 self.emptied.pop((sub_block, layer), None)
         return changed
 
-    def report_empty(self) -> None:
-        """Report the layers without any alternative, in one diagnostic per override that emptied some."""
-        if self.info.incomplete:
-            return
-        groups: dict[tuple[Span, SubBlock], list[int]] = {}
-        for (sub_block, layer), (span, _) in self.emptied.items():
-            groups.setdefault((span, sub_block), []).append(layer)
-        for (span, sub_block), layers in groups.items():
-            had = ", ".join(f"`{a.name}`" for a in self.emptied[sub_block, layers[0]][1])
-            help = f"layer {layers[0]} had {had}"
-            text = f"{layers_in_words(sorted(layers))} {'is' if len(layers) == 1 else 'are'}"
-            self.ctx.report(errors.EmptyChoice(span, layers=text, sub_block=sub_block, help=help))
-
 
 def _shared(found: Sequence[Sequence[Diagnostic]], each: bool) -> list[Diagnostic]:
     """Return the diagnostics that reading for every kind of layer makes; with `each`, for any of them."""
@@ -283,3 +252,185 @@ def _shared(found: Sequence[Sequence[Diagnostic]], each: bool) -> list[Diagnosti
     places = dict.fromkeys(place for known in by_place for place in known)
     kept = [p for p in places if each or all(p in known for known in by_place)]
     return [next(known[p] for known in by_place if p in known) for p in kept]
+
+
+CHOICES = KINDS["space"].settings
+_EDITED = (*CHOICES, "layers")
+_HAS = "it has " + ", ".join(f"`{key}`" for key in CHOICES) + ", `layers[…]` and `init { … }`"
+_HELP = {
+    "init": "`init` is a section, and weights are made from the parent's: "
+    f"`init {{ {', '.join(f'{name} = {words[-1]}' for name, words in INITIALISERS.items())} }}`",
+    "hidden": "the residual stream keeps the parent's width; write narrower FFNs, `ffn = mlp(width: 75% | 50%)`,"
+    " or let layers go: `attention = parent | noop`",
+}
+
+
+def lower_space(ctx: Context, symbol: Symbol) -> nodes.Space | None:
+    """A space with the choice of every layer; what is known of it goes to `ctx.infos`."""
+    space = Declared(ctx, symbol)
+    if space.decl.value is not None:
+        return _used_by(space)
+    space.check_parts("none", "needed")
+    base = space.target()
+    info = (_start(ctx, symbol, base) if base is not None else None) or values.guessed(ctx.name_of(symbol))
+    info.incomplete |= symbol.file.is_damaged(space.decl.span)
+    below = ctx.lowered.get(base) if base else None
+    body = _SpaceBody(ctx, info, space=space, scope=space.scope_about(info))
+    node = body.lower(below if isinstance(below, nodes.Space) else None)
+    return None if info.guessed else node
+
+
+def _start(ctx: Context, symbol: Symbol, base: Symbol) -> SpaceInfo | None:
+    """A space that begins as all-parent, or as another space."""
+    if base.kind == "space":
+        other = space_info(ctx, base)
+        return None if other is None else other.derived(ctx.name_of(symbol))
+    parent = ctx.lower(base, nodes.Parent)
+    if parent is None:
+        return None
+    return values.all_parent(ctx.name_of(symbol), base.name, parent.name, parent.shape)
+
+
+def _used_by(space: Declared) -> nodes.Space:
+    """`space n of w = used_by(s, top: 10)`: `w`, to be narrowed once `s` is solved."""
+    ctx = space.ctx
+    space.check_parts("needed", "none", "space n of w = used_by(search, top: 10)")
+    base, call = space.target("space"), space.call()
+    if base is None:
+        raise Refused
+    settings = space.arguments(call)
+    settings.need_all()
+    search, top = settings.symbol("search"), settings.read("top")
+    info, wide = _start(ctx, space.symbol, base), ctx.need(base, nodes.Space)
+    assert info is not None
+    ctx.infos[space.symbol] = info
+    if search is None:
+        return wide.model_copy(update=space.head())
+    lowered = ctx.lower(search, nodes.Search)
+    if lowered is not None and lowered.space != wide.name:
+        said: Args = {"name": search.name, "got": lowered.space, "wanted": wide.name}
+        ctx.report(errors.OtherSpace(settings.place("search"), **said))
+    used_by = nodes.UsedBy(search=ctx.name_of(search), top=top)
+    return wide.model_copy(update={**space.head(), "used_by": used_by})
+
+
+@dataclass(slots=True, eq=False)
+class _SpaceBody(ChoiceReader):
+    """Reader of a space's statements: choices first, then overrides and assertions in order."""
+
+    space: Declared = field(kw_only=True)
+    scope: Scope = field(kw_only=True)
+    choices: dict[str, tree.Assign] = field(default_factory=dict)
+    init: tree.Section | None = None
+
+    def lower(self, base: nodes.Space | None) -> nodes.Space:
+        """Return the node of the space, which is of the space `base` or of a parent."""
+        ctx, info = self.ctx, self.info
+        body = self.space.decl.body or ()
+        if base is not None and base.used_by is not None:
+            body = tuple(statement for statement in body if self._may_narrow(statement, base))
+        rest = [statement for statement in body if not self._is_choice(statement)]
+        if not self.choices and not info.guessed and base is None:
+            self.space.missing("`attention` or `ffn`", f"write `{self.space.kind.form}`")
+        for statement in rest:
+            ctx.attempt(self._statement, statement, self.scope)
+        groups: dict[tuple[Span, SubBlock], list[int]] = {}
+        for (part, layer), (span, _) in () if info.incomplete else self.emptied.items():
+            groups.setdefault((span, part), []).append(layer)
+        for (span, part), layers in groups.items():
+            had = ", ".join(f"`{a.name}`" for a in self.emptied[part, layers[0]][1])
+            text = f"{layers_in_words(sorted(layers))} {'is' if len(layers) == 1 else 'are'}"
+            ctx.report(
+                errors.EmptyChoice(span, layers=text, sub_block=part, help=f"layer {layers[0]} had {had}")
+            )
+        init = nodes.Initialisers() if base is None else base.init
+        if self.init is not None:
+            settings = self.space.section("init", self.init, self.scope)
+            found = {key: settings.read(key, getattr(init, key)) for key in settings.table}
+            init = nodes.Initialisers(**found)
+        # nothing where both ends stay as they are
+        ends = {site: own for site, own in info.ends.items() if own != (PARENT_ENDS[site],)}
+        return nodes.Space(
+            **self.space.head(),
+            parent=info.parent_id,
+            layers=self._layers(),
+            ends=nodes.EndsChoice.model_validate(ends) if ends else None,
+            init=init,
+            used_by=base.used_by if base is not None else None,
+            roundings=tuple(info.roundings),
+        )
+
+    def _layers(self) -> tuple[nodes.LayerChoice, ...]:
+        """The choice of every layer; layers with one choice share the object."""
+        rows: dict[tuple[int, ...], nodes.LayerChoice] = {}
+        layers: list[nodes.LayerChoice] = []
+        for chosen in zip(*self.info.chosen.values(), strict=True):
+            key = tuple(map(id, chosen))
+            if key not in rows:
+                rows[key] = nodes.LayerChoice(**dict(zip(self.info.chosen, chosen, strict=True)))
+            layers.append(rows[key])
+        return tuple(layers)
+
+    def _may_narrow(self, statement: tree.Stmt, base: nodes.Space) -> bool:
+        """Report an edit of a narrowed space, whose layers are not known yet."""
+        if isinstance(statement, tree.Section | tree.Assert | tree.Let):
+            return True
+        help = "edit the space that the search is of; here, write `init { … }` alone"
+        what = f"editing the layers of `{base.name}`, which a search decides,"
+        self.ctx.misplaced(statement.span, what, self.space.thing, help)
+        return False
+
+    def _is_choice(self, statement: tree.Stmt) -> bool:
+        """Read `attention = …` and `ffn = …` (and `let`s, which these may use); false for what comes later."""
+        match statement:
+            case tree.Let():
+                shared_statement(self.ctx, statement, self.scope, self.space.thing)
+                return True
+            case tree.Assign(target=tree.Name(text=name) as word, op="=") if name != "layers":
+                self.ctx.attempt(self._choice, statement, word)
+                return True
+        return False
+
+    def _choice(self, statement: tree.Assign, word: tree.Name) -> None:
+        key = word.text
+        if key not in CHOICES:
+            key = self._report_unknown(word, _HELP.get(key, _HAS))
+        if key in self.choices:
+            label = Label(self.choices[key].target.span, "first set here")
+            help = "join both with `|`, or edit layers: `layers[…].attention |= …`"
+            raise self.ctx.refuse(errors.DuplicateKey(word.span, name=key, secondary=[label], help=help))
+        self.choices[key] = statement
+        value, layers = statement.value, self.info.all_layers
+        assert not isinstance(value, tree.Pattern | tree.PatternChoice)
+        if key in ENDS:
+            self.info.ends[key] = self.of_end(value, self.scope, key) or (PARENT_ENDS[key],)
+            return
+        part = cast(SubBlock, key)
+        found = self.alternatives(value, self.scope, part, layers, each=False)
+        self.info.choose(part, [found[layer] for layer in layers])
+
+    def _report_unknown(self, name: tree.Name, help: str = "", known: Sequence[str] = _EDITED) -> str:
+        """Report an unknown setting; return the choice that is meant, if it is one."""
+        near = closest(name.text, known)
+        said: Args = {"thing": self.space.thing, "name": name.text}
+        self.ctx.report(errors.UnknownKey(name.span, near=near, help=help, **said))
+        if near not in CHOICES:
+            raise Refused
+        return str(near)
+
+    def _statement(self, statement: tree.Stmt, scope: Scope) -> None:
+        match statement:
+            case tree.ForAll():
+                each_instance(self.ctx, statement, scope, self._statement)
+            case tree.Assign(target=tree.Name(text=name) as word) if name not in _EDITED:
+                self._report_unknown(word)
+            case tree.Assign():
+                self.attempt(self.override, statement, scope)
+            case tree.Section(name=tree.Name(text="init") as name):
+                if self.init is not None:
+                    self.ctx.report(errors.DuplicateKey(name.span, name="init"))
+                self.init = statement
+            case tree.Section(name=name):
+                self._report_unknown(name, "it has `init { … }`", tuple(KINDS["space"].sections))
+            case _:
+                shared_statement(self.ctx, statement, scope, self.space.thing)

@@ -18,5 +18,4 @@ from __future__ import annotations
 
 from puzzledsl.ir.tables.answers import *  # noqa: F403
 from puzzledsl.ir.tables.evaluations import *  # noqa: F403
-from puzzledsl.ir.tables.pieces import *  # noqa: F403
 from puzzledsl.ir.tables.summed import *  # noqa: F403

@@ -29,24 +29,13 @@ class Measure:
     exponential: bool = False
 
 
-_AGREEMENT = (
-    "Share of positions at which the parent's likeliest token is among the {} likeliest of the model."
-)
+_AGREEMENT = "Share of positions at which the parent's likeliest token is among the model's {} likeliest."
 _MEASURES = (
     Measure(
-        "kl",
-        "KL divergence to the parent",
-        "less",
-        "KL divergence of the model from its parent, in nats a token.",
-        unit="nats",
+        "kl", "KL divergence to the parent", "less", "KL divergence to the parent, nats a token.", unit="nats"
     ),
     Measure(
-        "perplexity",
-        "Perplexity",
-        "less",
-        "Exponential of the cross-entropy of the next token.",
-        of_next=True,
-        exponential=True,
+        "perplexity", "Perplexity", "less", "Exponential of cross-entropy.", of_next=True, exponential=True
     ),
     Measure("top1_agreement", "Top-1 agreement with the parent", "more", _AGREEMENT.format(1), is_share=True),
     *(

@@ -88,9 +88,8 @@ class CostTable(Artefact):
     """
 
     space: str
-    provenance: dict[
-        str, str
-    ] = {}  # scenario -> "roofline h100_sxm" | "measured on CPU …" | "table costs.csv"
+    # scenario -> "roofline h100_sxm" | "measured on CPU …" | "table costs.csv"
+    provenance: dict[str, str] = {}
     scenarios: dict[str, tuple[ScenarioCosts, ...]] = {}
     auto: dict[str, int] = {}
     # parameters do not depend on a scenario; used when no scenario is declared

@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     )
 
 LEAST = -(2**62)
-LARGEST_GOAL = 2**62
-WORK = 30.0  # CP-SAT's deterministic seconds for one of these numbers
-LARGEST_PLACE = 2**50  # limit on the number that encodes columns of several layers in the canonical order
 
 
 def model_of(problem: Problem, *, named: bool = True) -> CpModelProto:
@@ -185,6 +182,8 @@ class ModelWriter:
             case Count(parts=parts, least=least, most=most):
                 counted = (self._counted(part, least, most < len(parts)) for part in parts)
                 self._weighted([(literal, 1) for here in counted for literal in here], least, most)
+            case Sum(terms=[(first, own), (second, other)], least=least, most=most):
+                self._between_two(first, own, second, other, least, most)
             case Sum(terms=terms, least=least, most=most):
                 vectors = ((int(self.columns.start[i]), self.pool.vectors[v]) for i, v in terms)
                 pairs = (pair for first, vector in vectors for pair in enumerate(vector, first))
@@ -233,6 +232,29 @@ class ModelWriter:
             self._equal.add(part)
             self._require_under(-helper - 1, self.pool.opposite(part))
         return [helper]
+
+    def _between_two(self, first: int, own: int, second: int, other: int, least: int, most: int) -> None:
+        """Constrain the sum of two layers' numbers by thresholds, a tight relaxation: x >= v implies y <= most - v."""
+        values, others = self.pool.by_value(own), self.pool.by_value(other)
+
+        def threshold(few: list[int], many: list[int]) -> None:
+            """Require one of `many` where one of `few` is true; both are masks of one layer each."""
+            literals = [(c, 1) for c in self._literals(first, sum(few))]
+            literals += [(c, -1) for c in self._literals(second, sum(many))]
+            self._weighted(literals, -1, 0)
+
+        for value in values:
+            if value + max(others) > most:
+                above = [m for v, m in values.items() if v >= value]
+                threshold(above, [m for v, m in others.items() if v <= most - value])
+            if value < least:
+                below = [m for v, m in values.items() if v <= value]
+                threshold(below, [m for v, m in others.items() if v >= least - value])
+
+
+LARGEST_GOAL = 2**62
+WORK = 30.0  # CP-SAT's deterministic seconds for one of these numbers
+LARGEST_PLACE = 2**50  # limit on the number that encodes columns of several layers in the canonical order
 
 
 def run_cpsat(

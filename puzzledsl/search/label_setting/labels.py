@@ -64,11 +64,6 @@ class Resources:
         limits[self.rows :] -= self.scales * (self.most - most)
         return replace(self, limits=limits, most=most)
 
-    def least_goal(self, sums: Ints) -> Ints:
-        """Return lower bounds on the objective of completions, [model]; `sums` include the least amounts ahead."""
-        room = (self.limits[self.rows :, None] - sums[self.rows :]) // self.scales[:, None]
-        return np.asarray(self.most - room.min(axis=0))
-
 
 def resources_of(problem: Problem, bound: Bound, most: int) -> Resources | None:
     """Build the resources of a problem at and around the bound's prices; None if they do not fit into 64 bits."""

@@ -310,7 +310,11 @@ class Sweep:
 
     def _wait(self, labels: Labels) -> None:
         if len(labels):
-            self.waiting.append((labels, int(self.resources.least_goal(self._at_least(labels)).min())))
+            resources, rows = self.resources, self.resources.rows
+            room = (resources.limits[rows:, None] - self._at_least(labels)[rows:]) // resources.scales[
+                :, None
+            ]
+            self.waiting.append((labels, resources.most - int(room.min(axis=0).max())))
             self.held += labels.sums.size
 
     def _together(self) -> int:

@@ -211,7 +211,8 @@ def _minimise(
     if cases is not None:
 
         def of_case(part: Problem, bound: Bound, most: int) -> Outcome:
-            return minimise(part, replace(effort, gap=0.0), canonical, bound=bound, at_most=most)
+            at_most = None if ledger.value is None else most  # a limit spares the search for a first answer
+            return minimise(part, replace(effort, gap=0.0), canonical, bound=bound, at_most=at_most)
 
         found = ledger.outcome(by_cases(ledger, cases, of_case), CASES)
     else:

@@ -116,7 +116,15 @@ class NormalForm(Residuals):
             case nodes.Distinct(taken=taken, at_least=least, at_most=most):
                 return self._counted(self._values(taken), least, most)
             case nodes.Same(left=left, right=right, sub_blocks=parts):
-                return self.every(way for part in parts for way in self._same(left, right, part))
+                ways = list[int]()
+                for own, others in ((self._bits(left, part), self._bits(right, part)) for part in parts):
+                    both = sorted(own.keys() & others.keys())
+                    ways.append(self.atom(left, sum(own[name] for name in both)))
+                    ways += [
+                        self.some([self.opposite(self.atom(left, own[n])), self.atom(right, others[n])])
+                        for n in both
+                    ]
+                return self.every(ways)
             case nodes.Compare():
                 return self._compared(logic)
             case _:
@@ -159,13 +167,6 @@ class NormalForm(Residuals):
                 for value, mask in masks.items():
                     found.setdefault(value, []).append(self.atom(layer, mask))
         return [self.some(parts) for _, parts in sorted(found.items())]
-
-    def _same(self, left: int, right: int, part: SubBlock) -> Iterator[int]:
-        """Yield formulas that together say that two layers choose the same for a sub-block."""
-        own, others = self._bits(left, part), self._bits(right, part)
-        yield self.atom(left, sum(bits for name, bits in own.items() if name in others))
-        for name in sorted(own.keys() & others.keys()):
-            yield self.some([self.opposite(self.atom(left, own[name])), self.atom(right, others[name])])
 
     def _compared(self, logic: nodes.Compare) -> int:
         """Return a comparison of a sum of tables as a sum of whole numbers."""

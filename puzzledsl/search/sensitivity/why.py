@@ -39,7 +39,8 @@ from puzzledsl.search.infeasible.explain import Group, groups_of
 from puzzledsl.search.problem.instance import INFINITE
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.problem import Builder
-from puzzledsl.search.sensitivity.regrets import Pin, Standing, optima_of, pins_of, standing
+from puzzledsl.search.sensitivity.part import Pin, pins_of
+from puzzledsl.search.sensitivity.regrets import Standing, optima_of, standing
 from puzzledsl.search.solve import solve_built
 from puzzledsl.search.tables import tables_of
 

@@ -297,21 +297,21 @@ class Model:
         runs = self._runs(measured)
         alone = set(range(len(self.layers))) - {i for first, n in runs for i in range(first, first + n)}
         values = [table.offset, *(measured[run] for run in runs)]
-        values += [value for layer in sorted(alone) for value in self._entries(table, layer)]
+        for layer in sorted(
+            alone
+        ):  # of its pair, or of its two sub-blocks; the parent's is 0 where it is not listed
+            choice = self.layers[layer]
+            parts = [(choice.attention, table.attention), (choice.ffn, table.ffn)]
+            if table.unit == "block":
+                parts = [(f"{choice.attention}/{choice.ffn}", table.pairs)]
+            for name, tables in parts:
+                listed = tables[layer] if layer < len(tables) else {}
+                is_free = name not in listed and name in ("parent", "parent/parent")
+                values.append(0.0 if is_free else listed[name])
         ends = (self.ends.embedding, table.embedding), (self.ends.head, table.head)
-        values += [listed.get(name, 0.0) if name == "parent" else listed[name] for name, listed in ends]
+        values += [entries.get(name, 0.0) if name == "parent" else entries[name] for name, entries in ends]
         decimals = (Fraction(repr(float(value))) for value in values)  # as the table shows them
         return sum(decimals, Fraction(0))
-
-    def _entries(self, table: ScoreTable, layer: int) -> Iterator[float]:
-        """Yield a layer's entries: of its pair, or of its two sub-blocks. The parent's is 0 where it is not listed."""
-        choice = self.layers[layer]
-        parts = [(choice.attention, table.attention), (choice.ffn, table.ffn)]
-        if table.unit == "block":
-            parts = [(f"{choice.attention}/{choice.ffn}", table.pairs)]
-        for name, tables in parts:
-            listed = tables[layer] if layer < len(tables) else {}
-            yield listed[name] if name in listed or name not in ("parent", "parent/parent") else 0.0
 
     def _runs(self, measured: Mapping[tuple[int, int], float]) -> list[tuple[int, int]]:
         """Return the measured runs (first layer, length) that stand in place of their layers' own scores.

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from puzzledsl.base.resources import listing, resource
-from puzzledsl.checker.lints.vacuous import reachable
+from puzzledsl.checker.lints import reachable
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fact, fixed_params
 from tests.checker.programs import ROOT, TINY, checked, lowered

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from puzzledsl.alternatives.parent import ParentAttention
 from puzzledsl.base.frozen import record
 from puzzledsl.cli import completion
 
@@ -275,6 +274,7 @@ def _has_bits(shape: Shape, engine: str) -> bool:
 
 def _attention(shape: Shape, engine: str) -> str:
     """Keep, fewer bits in llama.cpp, fewer key/value heads (for the layers that have more), a linear map, nothing."""
+    from puzzledsl.alternatives.parent import ParentAttention
     from puzzledsl.ir.facts import layer_fact
 
     if _has_bits(shape, engine):

@@ -1,4 +1,4 @@
-"""Lints of requirements: those that all children meet, or none; bounds that contradict each other, or go the wrong way.
+"""Lints: legal but probably unintended. They run only on a program without errors.
 
 Layers choose independently, so the extremes of each layer are those of the child. Nothing is said where this does not decide.
 """
@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
+from puzzledsl.alternatives.gqa import GqaAttention
+from puzzledsl.alternatives.moe import MoeFfn
 from puzzledsl.alternatives.registry import AttentionAlternative, FfnAlternative
-from puzzledsl.base.diagnostics import Args, Label, Span
+from puzzledsl.base.diagnostics import Args, Fix, Label, Span
 from puzzledsl.base.frozen import record
 from puzzledsl.base.units import COUNT, Dimension, format_quantity
 from puzzledsl.checker import errors
@@ -17,24 +19,38 @@ from puzzledsl.checker.context import Context
 from puzzledsl.checker.expressions.layer_tables import one_of
 from puzzledsl.checker.expressions.numbers import UNITS
 from puzzledsl.checker.expressions.operators import FLIPPED
+from puzzledsl.checker.expressions.values import VALUES, SourceFile, Symbol, article
+from puzzledsl.checker.names.occurrences import occurrences
 from puzzledsl.ir import logic, nodes
 from puzzledsl.ir.facts import fact, fixed_params, untied_params
 from puzzledsl.ir.logic import Pair, Truth, compared, layers_of, layers_of_term, unbounded
 from puzzledsl.ir.metric_records import METRICS
-from puzzledsl.ir.nodes import Shape
+from puzzledsl.ir.references import mentioned_scores, references
 from puzzledsl.ir.tables import EndsAssignment
+from puzzledsl.language.words import SPACE_WORDS
+from puzzledsl.syntax import tree
 
 Layers = Sequence[nodes.LayerChoice]
-Contribution = Callable[[tuple[AttentionAlternative, FfnAlternative], Shape], Fraction]
+Contribution = Callable[[tuple[AttentionAlternative, FfnAlternative], nodes.Shape], Fraction]
 """The contribution of a layer's choice, in a layer of a shape."""
 
 
-def warn_of_vacuous(ctx: Context, program: nodes.Program) -> set[nodes.Where]:
-    """Report the bounds on parameters, counts, sums of sizes, runs and values that exclude no child, or every child.
+def warn(ctx: Context, program: nodes.Program) -> None:
+    """Report every warning of a program without errors."""
+    for warning in ctx.warnings:
+        ctx.report(warning)
+    for file in ctx.loader.files.values():
+        if not file.is_std and not file.module.broken:
+            warn_of_shadowing(ctx, file)
+    warn_of_unused(ctx, program)
+    warn_of_exclusive(ctx, program, warn_of_vacuous(ctx, program))
+    warn_of_direction(ctx, program)
+    warn_of_windows(ctx, program)
+    warn_of_few_tokens(ctx, program)
 
-    Returns the places of those that exclude every child. A statement in a `for` is reported only if all its instances
-    hold, or if one never does.
-    """
+
+def warn_of_vacuous(ctx: Context, program: nodes.Program) -> set[nodes.Where]:
+    """Report bounds that exclude no child, or every child; return the places of these. A `for` is reported as one."""
     impossible: set[nodes.Where] = set()
     judged: set[tuple[int, str]] = set()
     for search in program.searches.values():
@@ -66,7 +82,7 @@ def warn_of_vacuous(ctx: Context, program: nodes.Program) -> set[nodes.Where]:
 
 
 def _judged(
-    ctx: Context, requirement: nodes.LinearRequirement, space: nodes.Space, shape: Shape
+    ctx: Context, requirement: nodes.LinearRequirement, space: nodes.Space, shape: nodes.Shape
 ) -> tuple[Truth, str, str]:
     """Return True if all children meet a bound, False if none does, None if undecided; with the bound in words and the reason."""
     left, bound, what = requirement.left, requirement.limit, requirement.where.text
@@ -93,7 +109,7 @@ class Reachable:
 
 
 def reachable(
-    linear: nodes.Linear, layers: Layers, shape: Shape, ends: nodes.EndsChoice | None = None
+    linear: nodes.Linear, layers: Layers, shape: nodes.Shape, ends: nodes.EndsChoice | None = None
 ) -> Reachable | None:
     """Return what a sum comes to over a space's children; None if it needs costs or scores."""
     figures = [figure for w in linear.terms if (figure := _figure(w.term)) is not None]
@@ -112,9 +128,7 @@ def reachable(
         key = (id(choice), id(own), *(id(figure) for _, figure in here))
         if here and key not in memo:
             pairs = [(a, f) for a in choice.attention for f in choice.ffn]
-            memo[key] = frozenset(
-                sum((c * figure(pair, own) for c, figure in here), Fraction(0)) for pair in pairs
-            )
+            memo[key] = frozenset(sum(c * of(pair, own) for c, of in here) + Fraction(0) for pair in pairs)
         if here:
             totals.append(memo[key])
     if ends is not None and params:
@@ -124,7 +138,7 @@ def reachable(
     return Reachable(start + sum(map(min, totals)), start + sum(map(max, totals)), values)
 
 
-def _at_parent(linear: nodes.Linear, shape: Shape) -> Fraction:
+def _at_parent(linear: nodes.Linear, shape: nodes.Shape) -> Fraction:
     found = reachable(linear, (nodes.LayerChoice.of_parent(),) * shape.layers, shape)
     assert found is not None
     return found.low
@@ -149,9 +163,7 @@ class Layerwise:
     """Possible truths of formulas over a space whose layers choose independently."""
 
     def __init__(self, layers: Layers, ends: nodes.EndsChoice | None = None) -> None:
-        self.layers: Sequence[nodes.LayerChoice | nodes.EndsChoice] = (
-            layers if ends is None else (*layers, ends)
-        )
+        self.layers: list[nodes.LayerChoice | nodes.EndsChoice] = [*layers, *filter(None, [ends])]
         self._known: dict[tuple[int, nodes.Logic], Truth] = {}
 
     def verdict(self, formula: nodes.Logic) -> Truth:
@@ -220,9 +232,8 @@ def warn_of_exclusive(ctx: Context, program: nodes.Program, impossible: set[node
         for requirement in search.requirements:
             where, ends = _ends(ctx, requirement)
             ends, span = [] if where in impossible else ends, ctx.span_of(where)
-            opposite = (
-                (end, *tightest[key]) for end in ends if (key := (end.about, not end.is_upper)) in tightest
-            )
+            sides = ((end, tightest.get((end.about, not end.is_upper))) for end in ends)
+            opposite = ((end, *side) for end, side in sides if side is not None)
             apart = next((each for each in opposite if each[0].excludes(each[1])), None)
             if apart is not None:
                 low, high = sorted(apart[:2], key=lambda end: end.is_upper)
@@ -267,10 +278,7 @@ def _ends_of_linear(left: nodes.Linear, op: str, limit: Fraction, unit: str, is_
 
 
 def warn_of_direction(ctx: Context, program: nodes.Program) -> None:
-    """Report upper bounds on throughput, and lower bounds on costs and parameters, that the parent meets.
-
-    A search that bounds the same metric from both sides asks for a range and is not reported.
-    """
+    """Report bounds in the wrong direction that the parent meets; bounds on both sides ask for a range, and are not reported."""
     for search in program.searches.values():
         bounds = [r for r in search.requirements if isinstance(r, nodes.LinearRequirement)]
         sides = {(bound.left, bound.op[0]) for bound in bounds}
@@ -295,3 +303,107 @@ def _is_wrong_way_round(requirement: nodes.LinearRequirement) -> bool:
             return ratio <= 1 if requirement.op == ">=" else requirement.op == ">" and ratio < 1
         case _:
             return False
+
+
+_NEVER_AN_END = {"let", "param", "fn", "parent", "hardware", "data"}
+"""Kinds that are useful only to other declarations; a space, a score or an export can be the purpose of a program."""
+
+
+def warn_of_shadowing(ctx: Context, file: SourceFile) -> None:
+    """Report the names of one file that hide others. The variable of a comprehension is left alone: it is seen nowhere else."""
+    for occurrence in occurrences(file):
+        span, name, before = occurrence.span, occurrence.name, file.names.get(occurrence.name)
+        if occurrence.role != "declares" or isinstance(occurrence.node, tree.Comprehension):
+            continue
+        is_local = before is not occurrence.symbol
+        if is_local and isinstance(before, Symbol):
+            label = Label(before.span, "hidden there")
+            what = f"{article(before.kind)} of that name"
+            ctx.report(errors.Shadowing(span, name=name, what=what, secondary=[label]))
+        elif name in VALUES or (is_local and name in SPACE_WORDS):
+            ctx.report(errors.Shadowing(span, name=name, what="a word of the language"))
+
+
+def warn_of_unused(ctx: Context, program: nodes.Program) -> None:
+    """Report unused names of the main file. A file without a search is a library, whose names are for others: skipped."""
+    if not program.searches:
+        return
+    found = [(o, o.symbol) for o in occurrences(ctx.root) if isinstance(o.symbol, Symbol)]
+    used = {s.place for o, s in found if o.role == "uses" and not isinstance(o.item, tree.Use)}
+    tables = (program.data, program.scenarios, program.spaces, program.blds, program.scores)
+    later = (program.searches, program.uptrains, program.evals, program.exports)
+    # the names that declarations refer to, explicitly or by default
+    referred = {name for table in (*tables, *later) for node in table.values() for name in references(node)}
+    imports: dict[int, tuple[tree.Use, list[Span]]] = {}
+    for occurrence, symbol in found:
+        if symbol.place in used or symbol.name.startswith("_"):
+            continue
+        if isinstance(occurrence.item, tree.Use) and occurrence.role == "uses":
+            imports.setdefault(id(occurrence.item), (occurrence.item, []))[1].append(occurrence.span)
+        elif occurrence.role == "declares" and symbol.kind in _NEVER_AN_END and symbol.name not in referred:
+            ctx.report(errors.UnusedName(symbol.span, kind=symbol.kind, name=symbol.name))
+    for use, unused in imports.values():
+        for place, name in ((place, name) for place, name in enumerate(use.names) if name.span in unused):
+            start, end = name.span.start, name.span.end
+            if place + 1 < len(use.names):
+                end = use.names[place + 1].span.start
+            elif place:
+                start = use.names[place - 1].span.end
+            fix = Fix.replace(start.to(end), "", "leave it out")
+            if len(unused) == len(use.names):
+                fix = Fix.replace(use.span, "", "remove this `use`", safe=False)
+            ctx.report(errors.UnusedUse(name.span, name=name.text, path=use.path.value, fixes=[fix]))
+
+
+KIBI = 1024
+
+
+def warn_of_windows(ctx: Context, program: nodes.Program) -> None:
+    """Report each score that a search minimises or bounds, and that reads less of a text than the search's scenarios are long."""
+    told: set[str] = set()
+    for search in program.searches.values():
+        linears = [search.objective, *(p.goal for p in search.preferences)]
+        linears += [r.left for r in search.requirements if isinstance(r, nodes.LinearRequirement)]
+        terms = (weighted.term for linear in linears for weighted in linear.terms)
+        scenarios = [program.scenarios[t.scenario] for t in terms if isinstance(t, nodes.MetricTerm)]
+        scenario = max(scenarios, key=_length, default=None)
+        for name in mentioned_scores(search):
+            score, method = program.scores[name], program.scores[name].method
+            if scenario is None or score.bld is None or name in told:
+                continue
+            if not isinstance(method, nodes.ReplaceOne) or method.tasks is not None:
+                continue  # it reads no text, or questions
+            if (seen := min(method.samples, program.blds[score.bld].context)) >= _length(scenario):
+                continue
+            layers, length = program.spaces[search.space].layers, _length(scenario)
+            gqas = (a for layer in layers for a in layer.attention if isinstance(a, GqaAttention))
+            # those that hide something; the parent's own aside
+            if windows := sorted({a.window for a in gqas if a.window is not None and a.window < length}):
+                told.add(name)
+                said: Args = {"score": name, "seen": seen, "scenario": scenario.name, "bld": score.bld}
+                said |= {"windows": " and ".join(f"{window:,}" for window in windows)}
+                ctx.report(errors.WindowUnseen(ctx.span_of(score.where), length=length, **said))
+
+
+def _length(scenario: nodes.Scenario) -> int:
+    return scenario.prompt + scenario.output
+
+
+def warn_of_few_tokens(ctx: Context, program: nodes.Program) -> None:
+    """Report each BLD whose calibration text has fewer tokens for an expert than the expert has channels."""
+    for bld in program.blds.values():
+        space, calibration = program.spaces[bld.space], bld.calibration_tokens
+        each = zip(program.parents[space.parent].shape.each, space.layers, strict=True)
+        refitted = (own for own, layer in each if any(isinstance(a, MoeFfn) for a in layer.ffn))
+        shapes = [own for own in refitted if _needed(own) > calibration]
+        if "ffn" not in bld.sub_blocks or not shapes:
+            continue
+        own = max(shapes, key=_needed)
+        said: Args = {"calibration": calibration, "width": own.expert_width}
+        said |= {"seen": calibration * own.top_k // own.experts, "needed": f"{-(-_needed(own) // KIBI)}Ki"}
+        ctx.report(errors.FewTokensAnExpert(ctx.span_of(bld.where), **said))
+
+
+def _needed(shape: nodes.Shape) -> int:
+    """The tokens that give each expert as many as it has channels, if all experts have equally many."""
+    return -(-shape.expert_width * shape.experts // shape.top_k)

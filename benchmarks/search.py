@@ -58,7 +58,7 @@ FAMILIES = (
     Family(200, 20, 25, 3, 4, {"highs": 60}),
     Family(200, 20, 25, 6, 4, {}),
 )
-TARGETS = {("80x54, 3 constraints", "cbc"): "1/12", ("80x54, 3 constraints", "highs"): "1/6"}
+TARGETS = {("80x54, 3 constraints", "cbc"): "1/12", ("80x54, 3 constraints", "highs"): "1/20"}
 QUICK = (Family(12, 4, 5, 3, 2, {"highs": 5, "cbc": 5, "cpsat": 5}),)
 
 

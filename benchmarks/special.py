@@ -72,7 +72,7 @@ def frontier_line(layers: int, seed: int, points: int) -> str:
         theirs_proven += said.proven
     return (
         f"frontier, seed {seed}: {proven} of {points} proven in {ours:.2f} s; "
-        f"HiGHS {theirs_proven} in {theirs:.2f} s: 1/{theirs / ours:.1f} (target: 1/15)"
+        f"HiGHS {theirs_proven} in {theirs:.2f} s: 1/{theirs / ours:.1f} (target: 1/25)"
     )
 
 

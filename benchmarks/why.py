@@ -1,9 +1,13 @@
 """Regrets of whole searches against solving again with each alternative fixed; and how long 80 layers of 54 pairs take.
 
     python -m benchmarks.why [SEARCHES [SEED]]
+    python -m benchmarks.why structure [FORM ...]
 
 Searches are of 4 to 80 layers, of every kind that benchmarks/synthetic.py and benchmarks/infeasible.py make: structured or noisy
 costs, two to six requirements, counts and implications between neighbours, several batches. A line each, and one at the end.
+
+`structure` writes searches as text with a tie, an ordering, runs or a count (structure_forms.py), and says how many regrets are
+exact in time, and whether all have bounds.
 """
 
 from __future__ import annotations
@@ -13,8 +17,13 @@ import sys
 import time
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from benchmarks.infeasible import draw_requirements
+from benchmarks.structure_checks import Loaded
+from benchmarks.structure_forms import FORMS
+from benchmarks.structure_runs import texts_of
 from benchmarks.synthetic import Inputs, synthetic, with_search
 from puzzledsl.ir.tables import Regret, WhyResult
 from puzzledsl.search.answer import best_meeting_all
@@ -31,6 +40,9 @@ CHECKED = 40  # pins of a search that are solved again
 SIZES = ((4, 5, 5), (12, 6, 7), (24, 6, 9), (48, 5, 7), (80, 6, 9))
 TIME_S = 60.0  # for all regrets of a search, and for each that is solved again
 LARGE = 6  # searches of 80 layers that are timed
+STRUCTURE = ("heads_tied", "widths_never_grow", "two_gaps", "gaps_counted")
+# layers, a seed whose layers have so many pairs, the pairs, and the share of regrets that must be exact
+LARGER = ((32, 0, 25, 0.95), (80, 2, 54, 0.5))
 
 
 def drawn(seed: int) -> tuple[str, Inputs]:
@@ -97,8 +109,31 @@ def _is_wrong(regret: Regret, best: Fraction | None, value: Fraction | None) -> 
     return regret.at_most is not None and regret.at_most < true
 
 
+def beside_structure(form: str, layers: int, seed: int, pairs: int, target: float) -> tuple[str, bool]:
+    """A line on one search as text, and whether it reaches the target."""
+    with TemporaryDirectory() as folder:
+        loaded = Loaded(texts_of(FORMS[form], layers, seed, TIME_S)[0], Path(folder))
+    began = time.process_time()
+    result = why_search(loaded.ir, "best", loaded.costs, loaded.scores, time_s=TIME_S)
+    seconds = time.process_time() - began
+    assert isinstance(result, WhyResult)
+    regrets = [r for s in result.sub_blocks for r in s.regrets]
+    exact = sum(r.at_least == r.at_most for r in regrets) / len(regrets)
+    between = sum(r.at_least is not None and r.at_most is None for r in regrets)
+    said = f"{exact:.0%} exact (target: {target:.0%}), {between} without an upper bound (target: 0)"
+    line = f"{layers} x {pairs}, {form}: {len(regrets)} pins and margins, {seconds:.2f} s of CPU, {said}"
+    return line, exact >= target and not between
+
+
 def main() -> None:
     """Check, then time."""
+    if sys.argv[1:2] == ["structure"]:
+        found = (beside_structure(form, *size) for size in LARGER for form in sys.argv[2:] or STRUCTURE)
+        reached = []
+        for line, is_reached in found:
+            print(line, flush=True)
+            reached.append(is_reached)
+        raise SystemExit(0 if all(reached) else 1)
     searches = int(sys.argv[1]) if len(sys.argv) > 1 else SEARCHES
     first = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     all_wrong = 0

@@ -267,7 +267,7 @@ class CpSat(Frozen):
 
     kind: Literal["cpsat"] = "cpsat"
     time_s: Exact = setting(
-        "Its limit.", word="time", unit=TIME, default=Fraction(60), at_least=Fraction(1, 1000), at_most=10**8
+        "Time limit.", word="time", unit=TIME, default=Fraction(60), at_least=Fraction(1, 1000), at_most=10**8
     )
     gap: Exact = setting(
         "Distance from the optimum that will do.", default=Fraction(0), at_least=0, at_most=1, shown="`0%`"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from itertools import product
 from typing import Literal
 
@@ -155,6 +156,7 @@ class Tables:
         return fact(next(a for a in known if a.name == name), attribute, self.shape.at(layer))
 
 
+@lru_cache(maxsize=65_536)  # of a table of 80 layers, the same 4,320 numbers for every answer
 def decimal(value: float) -> Fraction:
     """Return the shortest decimal that reads back as the float, exactly: the number that its JSON or CSV file shows."""
     return Fraction(repr(float(value)))

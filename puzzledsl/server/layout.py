@@ -20,23 +20,16 @@ _OPENS = {"LBRACE": "RBRACE", "LPAR": "RPAR", "LSQB": "RSQB"}
 
 def folding(document: Document) -> list[types.FoldingRange]:
     """Return the ranges of whole lines that can be folded, in order: brackets, runs of comments and of `use`."""
-    found = [*_brackets(document.tokens), *_runs(document.tokens)]
-    return sorted(found, key=lambda r: (r.start_line, -r.end_line))
-
-
-def _brackets(tokens: list[Token]) -> Iterator[types.FoldingRange]:
-    """Yield the ranges from a bracket's line to the line above its partner's."""
-    opened: list[Token] = []
-    for token in tokens:
+    found, opened = [*_runs(document.tokens)], list[Token]()
+    for token in document.tokens:  # from a bracket's line to the line above its partner's
         if token.type in _OPENS:
             opened.append(token)
         elif token.type in _OPENS.values():
             while opened and _OPENS[opened[-1].type] != token.type:
                 opened.pop()
-            if opened:
-                first, last = opened.pop().line - 1, token.line - 2
-                if last > first:
-                    yield types.FoldingRange(first, last, kind=types.FoldingRangeKind.Region)
+            if opened and (first := opened.pop().line - 1) < token.line - 2:
+                found.append(types.FoldingRange(first, token.line - 2, kind=types.FoldingRangeKind.Region))
+    return sorted(found, key=lambda r: (r.start_line, -r.end_line))
 
 
 def _runs(tokens: list[Token]) -> Iterator[types.FoldingRange]:

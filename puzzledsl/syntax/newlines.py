@@ -140,30 +140,26 @@ class _Layout:
             self.opened.pop()
             self.put(token)
         else:
-            self.mismatched(self.opened.pop(), token)
+            opener = self.opened.pop()  # of another kind: both are put as one
+            at = max(i for i, other in enumerate(self.out) if other is opener)
+            wrong, certain = _opener_is_wrong(self.out, at)
+            slip, other = (opener, token) if wrong else (token, opener)
+            kind, wanted = (OPENER if wrong else CLOSER)[other.type]
+            where, beside = span_of(slip, self.words.file), span_of(other, self.words.file)
+            label = Label(beside, "closed here" if wrong else "opened here")
+            signs: Args = {
+                "opener": str(opener),
+                "closer": str(token),
+                "wanted": wanted,
+                "secondary": [label],
+            }
+            fix = Fix.replace(where, wanted, safe=certain)
+            self.report(errors.MismatchedCloser(where, fixes=[fix], **signs), token)
+            if wrong:
+                self.out[at] = opener.like(kind, wanted)
+            self.put(token if wrong else token.like(kind, wanted))
         if not self.opened:
             self.cut = None
-
-    def mismatched(self, opener: Token, closer: Token) -> None:
-        """Report an opener and a closer of two kinds, and put both as one kind."""
-        at = max(i for i, other in enumerate(self.out) if other is opener)
-        wrong, certain = _opener_is_wrong(self.out, at)
-        slip, other = (opener, closer) if wrong else (closer, opener)
-        kind, wanted = (OPENER if wrong else CLOSER)[other.type]
-        where, beside = span_of(slip, self.words.file), span_of(other, self.words.file)
-        label = Label(beside, "closed here" if wrong else "opened here")
-        error = errors.MismatchedCloser(
-            where,
-            opener=str(opener),
-            closer=str(closer),
-            wanted=wanted,
-            secondary=[label],
-            fixes=[Fix.replace(where, wanted, safe=certain)],
-        )
-        self.report(error, closer)
-        if wrong:
-            self.out[at] = opener.like(kind, wanted)
-        self.put(closer if wrong else closer.like(kind, wanted))
 
     def inside(self, token: Token, declaration: bool) -> Token:
         """Handle a token inside brackets: close them if it cannot occur there, and read `name = x` as `name: x`."""

@@ -130,8 +130,14 @@ class _Driver:
 
     def mended(self, token: Token) -> Token:
         """Return the intended token, after inserting a missing brace if there is one."""
-        if token.type == "_NL":
-            self.insert_missing_brace()
+        if token.type == "_NL":  # a `{` is missing between `search s of w` and indented statements below
+            before, below = self.token_before(), self.token_behind()
+            if before is not None and below is not None and self.begins_statement(self.index + 1):
+                is_inner = below.column > self.tokens[self.statement].column
+                if is_inner and self.machine.accepts("LBRACE"):
+                    where = after(before, self.words.file)
+                    self.report(errors.MissingBrace(where, fixes=[Fix.insert(where, " {")]))
+                    self.feed(virtual("LBRACE", "{", before))
         elif self.brackets or (self.last is not None and self.last.type not in _BEFORE_STATEMENTS):
             return token
         elif self.machine.accepts("USE"):
@@ -139,16 +145,6 @@ class _Driver:
         elif token.type == "NAME" and self.machine.accepts("REQUIRE"):
             return self.mended_statement(token)
         return token
-
-    def insert_missing_brace(self) -> None:
-        """Insert the missing `{` between `search s of w` and the indented statements below it."""
-        before, following = self.token_before(), self.token_behind()
-        if before is None or following is None or not self.begins_statement(self.index + 1):
-            return
-        if following.column > self.tokens[self.statement].column and self.machine.accepts("LBRACE"):
-            where = after(before, self.words.file)
-            self.report(errors.MissingBrace(where, fixes=[Fix.insert(where, " {")]))
-            self.feed(virtual("LBRACE", "{", before))
 
     def begins_statement(self, index: int) -> bool:
         """Return True for a keyword or an assignment that only a body can contain."""

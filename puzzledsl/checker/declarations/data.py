@@ -174,7 +174,15 @@ def _called(ctx: Context, call: Constructed) -> nodes.MixData | nodes.PlainData:
     if call.base is not None:
         return ctx.need(call.base, nodes.Data).source
     if call.name == "mix":  # a text without a weight has 1
-        _refuse_products(ctx, call)
+        values = [argument.value for argument in call.arguments if argument.name is None]
+        products = [v for v in values if isinstance(v, tree.Binary) and v.op == "*"]
+        named = all(isinstance(product.right, tree.Name) for product in products)
+        if products and named and len(products) == len(call.arguments):  # `mix(0.7 * corpus, 0.3 * stories)`
+            pairs = (f"{ctx.source(v.right.span)}: {ctx.source(v.left.span)}" for v in products)
+            meant, span = ", ".join(pairs), values[0].span.to(values[-1].span)
+            fixes = [Fix.replace(span, meant)] if "\n" not in ctx.source(span) else []
+            wanted, help = "a text with its weight behind it", f"write `mix({meant})`"
+            raise ctx.wrong(span, "a part of `mix`", wanted, "a product", help, fixes)
         seen: dict[Symbol, Span] = {}
         weighted = ctx.all(_weighted, call.arguments, call.scope, seen)
         shares = _added([(_parts(data.name, data.source), weight) for data, weight in weighted])
@@ -209,22 +217,6 @@ def _part(settings: Settings) -> tuple[Fraction, Fraction]:
     if not 0 <= value.low.value < value.high.value <= 1 or value.step is not None:
         raise ctx.beyond(place, "`part`", "a range within 0%..100%", ctx.source(place))
     return value.low.value, value.high.value
-
-
-def _refuse_products(ctx: Context, call: Constructed) -> None:
-    """Refuse `mix(0.7 * corpus, 0.3 * stories)`, whose weights stand in front of the texts."""
-    pairs = [
-        (argument.value.right, argument.value.left)
-        for argument in call.arguments
-        if argument.name is None and isinstance(argument.value, tree.Binary) and argument.value.op == "*"
-    ]
-    if not pairs or len(pairs) < len(call.arguments) or not all(isinstance(t, tree.Name) for t, _ in pairs):
-        return
-    meant = ", ".join(f"{ctx.source(text.span)}: {ctx.source(weight.span)}" for text, weight in pairs)
-    where = call.arguments[0].value.span.to(call.arguments[-1].value.span)
-    fixes = [Fix.replace(where, meant)] if "\n" not in ctx.source(where) else []
-    wanted = "a text with its weight behind it"
-    raise ctx.wrong(where, "a part of `mix`", wanted, "a product", f"write `mix({meant})`", fixes)
 
 
 def _weighted(

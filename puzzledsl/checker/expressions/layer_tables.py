@@ -222,7 +222,8 @@ def compared(ctx: Context, comparison: values.Comparison, span: Span) -> values.
         bound = comparison.parent_ratio * sum(parents, Fraction(0))
     assert bound is not None
     _afford(ctx, math.prod(len(axis(space, layer, part)) for part in BOTH), 1, span)
-    found = _compared(tuple(left.terms.items()), left.constant, comparison.op, bound, space, layer)
+    terms, here = tuple(left.terms.items()), tuple(space.choices(part)[layer] for part in BOTH)
+    found = _compared(terms, left.constant, comparison.op, bound, space, layer, here)
     (key, coefficient), *more = left.terms.items()
     if comparison.op != "==" or found != values.Boolean(False) or more or key[0] != "fact":
         return found
@@ -239,8 +240,9 @@ def compared(ctx: Context, comparison: values.Comparison, span: Span) -> values.
 
 @functools.lru_cache(maxsize=1024)  # statements of a loop share comparisons
 def _compared(
-    terms: Terms, constant: Fraction, op: str, bound: Fraction, space: SpaceInfo, layer: int
+    terms: Terms, constant: Fraction, op: str, bound: Fraction, space: SpaceInfo, layer: int, _: object
 ) -> values.Statement:
+    """Compare a layer's table. The last argument, its choices, is for the cache: overrides change them."""
     rows, columns = (axis(space, layer, part) for part in BOTH)
     table = Table(space, layer, _cells(terms, constant, space, rows, columns))
     cells = {id(cell): cell for row in table.cells for cell in row}  # most are there several times

@@ -223,12 +223,26 @@ class Loader:
     def _declare(self, item: tree.Item, file: SourceFile) -> None:
         match item:
             case tree.Use():
-                self._use(item, file)
+                used, alias = self._used_file(item, file), item.alias
+                if alias is not None:
+                    symbol = (
+                        Symbol(alias.text, "file", item, file, alias.span, target=used) if used else POISON
+                    )
+                    self._bind(file, alias.text, symbol, alias.span)
+                elif item.names:
+                    for name in item.names:
+                        meant = self._imported(name, item.path.value, used, file)
+                        self._bind(file, name.text, meant, name.span)
+                elif used is None:
+                    file.lost_names = True
+                else:
+                    for own in (own for own in used.symbols() if own.file is used):
+                        self._bind(file, own.name, own, item.path.span)
             case tree.Decl(kind=kind, name=name) if kind.text not in KINDS:
                 self._bind(file, name.text, POISON, name.span)  # reported by the parser
             case tree.Param() | tree.Fn() | tree.Let() | tree.Decl():
-                symbol = declared(item, file)
-                self._bind(file, symbol.name, symbol, symbol.span)
+                known = declared(item, file)
+                self._bind(file, known.name, known, known.span)
             case tree.Assert():
                 pass
             case _:
@@ -242,21 +256,6 @@ class Loader:
         if isinstance(before, Symbol) and isinstance(symbol, Symbol):
             label = Label(before.span, "first declared here")
             self.sink.add(errors.DuplicateName(span, "again here", name=name, secondary=[label]))
-
-    def _use(self, use: tree.Use, file: SourceFile) -> None:
-        used = self._used_file(use, file)
-        if use.alias is not None:
-            alias = use.alias
-            symbol = Symbol(alias.text, "file", use, file, alias.span, target=used) if used else POISON
-            self._bind(file, alias.text, symbol, alias.span)
-        elif use.names:
-            for name in use.names:
-                self._bind(file, name.text, self._imported(name, use.path.value, used, file), name.span)
-        elif used is None:
-            file.lost_names = True
-        else:
-            for symbol in (symbol for symbol in used.symbols() if symbol.file is used):
-                self._bind(file, symbol.name, symbol, use.path.span)
 
     def _imported(self, name: tree.Name, path: str, used: SourceFile | None, file: SourceFile) -> Meant:
         """Return what a name of a `use` in a file means in the file that is used; a missing one is reported."""

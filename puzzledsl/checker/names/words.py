@@ -225,7 +225,16 @@ def _parameter(ctx: Context, symbol: Symbol, param: tree.Param) -> Value:
         raise ctx.refuse(errors.UnknownType(param.type.span, name=type_name, near=near, help=help))
     expr = param.default
     if name in ctx.settings:
-        expr = _parse_setting(ctx, name, ctx.settings[name], note=not listed)
+        file, quiet, text = f"--set {name}", Sink(), ctx.settings[name]
+        ctx.loader.sources[file] = source = f"let {name} = {text}"
+        module = parse(source, file, quiet)
+        if not listed:
+            ctx.parameters.setdefault(name, text)
+        match module.items:
+            case (tree.Let(value=expr),) if not quiet.has_errors:
+                ctx.loader.files[file] = SourceFile(file, file, ctx.root.path, source, module, file)
+            case _:
+                raise ctx.refuse(errors.BadSetting(None, name=name, text=text[:60]))
     elif expr is None:
         shown = " | ".join(listed) or type_name
         raise ctx.refuse(errors.NoValue(param.name.span, name=name, type=shown))
@@ -256,20 +265,6 @@ def _checked(ctx: Context, value: Value, name: str, type_name: str, span: Span) 
     wanted = _WANTED.get(type_name, type_name)
     given = value if value == values.POISON else got
     raise ctx.wrong(span, f"parameter `{name}`", wanted, given, help, fixes)
-
-
-def _parse_setting(ctx: Context, name: str, text: str, note: bool) -> tree.Expr:
-    """The expression of one `--set`."""
-    file, quiet, source = f"--set {name}", Sink(), f"let {name} = {text}"
-    module = parse(source, file, quiet)
-    ctx.loader.sources[file] = source
-    if note:
-        ctx.parameters.setdefault(name, text)
-    match module.items:
-        case (tree.Let(value=value),) if not quiet.has_errors:
-            ctx.loader.files[file] = values.SourceFile(file, file, ctx.root.path, source, module, file)
-            return value
-    raise ctx.refuse(errors.BadSetting(None, name=name, text=text[:60]))
 
 
 def check_settings(ctx: Context) -> None:

@@ -30,13 +30,14 @@ help: ## what there is
 
 setup: $(VENV)/.dev $(VSCODE)/node_modules ## make .venv with the package and the tools that develop it
 
-demo: $(VENV)/.examples ## fetch SmolLM2-135M-Instruct and search a faster child of it on this machine
+demo: $(VENV)/.examples ## fetch SmolLM2-135M-Instruct, search a faster child of it for llama.cpp on this machine, beside plain 4-bit files
 	$(BIN)/python $(EXAMPLE)/prepare.py
-	$(BIN)/pzl run $(EXAMPLE)/smollm2.pzl
+	$(BIN)/pzl run $(EXAMPLE)/chat.pzl -o $(EXAMPLE)/build/chat
+	$(BIN)/pzl report $(EXAMPLE)/chat.pzl -o $(EXAMPLE)/build/chat --figures $(EXAMPLE)/build/chat/figures
 
 night: $(VENV)/.examples ## the demo with a budget for a night on two cores; stop it at any time, the same command goes on
 	$(BIN)/python $(EXAMPLE)/prepare.py
-	$(BIN)/pzl run $(EXAMPLE)/smollm2.pzl -o $(EXAMPLE)/build/night --set healing=64Ki --set children=48 --set distilling=1Mi --set items=700
+	$(BIN)/pzl run $(EXAMPLE)/chat.pzl -o $(EXAMPLE)/build/night --set fitting=64Ki
 
 gpu: $(VENV)/.dev ## on a machine with a GPU: run the whole pipeline on it, check it against the CPU, time it; build/gpu/gpu.json
 	$(BIN)/python -m benchmarks.gpu $(GPU_ARGS)

@@ -57,7 +57,7 @@ def drawn(seed: int) -> tuple[str, Inputs]:
         for _ in range(50):
             own = with_search(inputs, requirements=draw_requirements(rng, layers))
             tables = tables_of(own[0], "best", own[1], own[2])
-            if best_meeting_all(tables, Builder(tables).all(), Effort.of(5.0)).layers is not None:
+            if best_meeting_all(Builder(tables).all(), Effort.of(5.0)).layers is not None:
                 return f"{kind}, {len(own[0].searches['best'].requirements)} requirements of every kind", own
     return f"{kind}, {len(inputs[0].searches['best'].requirements)} budgets", inputs
 
@@ -90,7 +90,7 @@ def _optimum(tables: Tables, builder: Builder, pin: Pin | None) -> Fraction | No
     """The optimum with a pin; None where there is no child."""
     problems = builder.all().changed(lambda problem, _: replace(problem, preferences=()))
     problems = problems if pin is None else pinned(problems, pin)
-    found = best_meeting_all(tables, problems, Effort.of(TIME_S))
+    found = best_meeting_all(problems, Effort.of(TIME_S))
     if not found.proven:
         raise RuntimeError("a search was not solved in time")
     if found.layers is None:

@@ -15,10 +15,10 @@ def test_every_block_is_true(document: Path, tmp_path: Path) -> None:
     assert not problems, "\n\n".join(problems)
 
 
-def test_the_first_program_is_twelve_lines() -> None:
+def test_the_first_program_is_the_demo_s_and_short() -> None:
     first = blocks(ROOT / "README.md")[0]
-    assert (first.language, len(first.text.splitlines())) == ("pzl", 12)
-    assert first.settings["same-as"] == "examples/readme/first.pzl"
+    assert first.language == "pzl" and len(first.text.splitlines()) <= 28
+    assert first.settings["same-as"] == "examples/smollm2/chat.pzl"
 
 
 # ---------------------------------------------------------------- the tests of the test
@@ -51,7 +51,7 @@ def test_a_false_block_is_found(tmp_path: Path) -> None:
             [block("pzl", "let a = b\n", "wrong")],
             [block("pzl", "let a = 1\n", "wrong"), block("text", WRONG)],
             [block("pzl", "let a = 1\n", "hidden")],
-            [block("pzl", "let a = 1\n", **{"same-as": "examples/readme/first.pzl"})],
+            [block("pzl", "let a = 1\n", **{"same-as": "examples/smollm2/chat.pzl"})],
             [block("console", "$ echo one\ntwo\n")],
             [block("console", "$ echo one\n", skip="no time")],
             [block("csv", "a,b\n1\n")],

@@ -26,7 +26,7 @@ class Variations:
     def __init__(self, session: Session, search: str) -> None:
         """Read the tables of a search. `Program.variations` makes variations."""
         from puzzledsl.ir.nodes import CpSat
-        from puzzledsl.search.variations import Variations
+        from puzzledsl.search.sensitivity.why import Variations
 
         session.ready_search(search, "solve")
         tables = session.tables_of(search)

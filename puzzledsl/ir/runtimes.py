@@ -159,6 +159,12 @@ def engine_of(hardware: Hardware) -> Engine | None:
     return ENGINES[spec.engine]
 
 
+def has_ladder(hardware: Hardware) -> bool:
+    """Return True for hardware whose engine has a quantiser of its own, whose files are measured beside children."""
+    engine = engine_of(hardware)
+    return engine is not None and engine.name == "llama_cpp"
+
+
 def fit_in(program: Program, space: str, engine: Engine) -> Fit:
     """Return the engine's architecture for every child of a space, with what it lacks."""
     here = program.spaces[space]

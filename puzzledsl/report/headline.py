@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from puzzledsl.costs.profile import notes
-from puzzledsl.ir.nodes import Scenario
+from puzzledsl.ir.nodes import MeasuredHardware, Scenario
 from puzzledsl.ir.tables import Figure, Kept
 from puzzledsl.report import numbers
 from puzzledsl.report.numbers import Number
@@ -17,6 +17,7 @@ from puzzledsl.report.subject import PARENT, Subject
 
 BEYOND_CHANCE = "of accuracy kept, beyond chance"
 ACCURACY_KEPT = "of accuracy kept"
+FILE_SIZE = "size of its file"
 
 
 @dataclass(frozen=True)
@@ -149,5 +150,21 @@ def _size(subject: Subject) -> Headline | None:
             before, after = measured[0].value, measured[1].value
     if not before or not after:
         return None
+    if (file := _file(subject)) is not None:
+        return file
     detail = f"{numbers.count(before).text} → {numbers.count(after).text}"
     return Headline(numbers.change(after / before - 1), "parameters", detail)
+
+
+def _file(subject: Subject) -> Headline | None:
+    """Bytes of the child's file for an engine beside those of the parent's in the hardware's type, where both are known."""
+    scenario = subject.program.scenarios.get(subject.scenario or "")
+    spec = None if scenario is None else subject.program.hardware[scenario.hardware].spec
+    for _, evaluation in subject.evaluations:
+        ladder, dtype = evaluation.ladder, spec.dtype if isinstance(spec, MeasuredHardware) else ""
+        for model in ladder.models if ladder is not None else ():
+            if ladder is not None and model.model == dtype:
+                before, after = model.figures["checkpoint_bytes"].value, ladder.child_bytes
+                detail = f"{numbers.size(before).text} → {numbers.size(after).text}"
+                return Headline(numbers.change(after / before - 1), FILE_SIZE, detail)
+    return None

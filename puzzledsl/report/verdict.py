@@ -6,7 +6,7 @@ import math
 
 from puzzledsl.base.phrases import listed
 from puzzledsl.report import numbers
-from puzzledsl.report.headline import ACCURACY_KEPT, BEYOND_CHANCE, Headline, headlines
+from puzzledsl.report.headline import ACCURACY_KEPT, BEYOND_CHANCE, FILE_SIZE, Headline, headlines
 from puzzledsl.report.sections.kept import AT_CHANCE, TOO_FEW
 from puzzledsl.report.sections.searches import describe
 from puzzledsl.report.subject import Subject
@@ -104,6 +104,9 @@ def _kept(found: dict[str, Headline]) -> str:
 
 
 def _size(found: dict[str, Headline]) -> str:
+    if (file := found.get(FILE_SIZE)) is not None:
+        word = "smaller" if file.number.value < 0 else "larger"
+        return f"has a file that is {numbers.share(abs(file.number.value)).text} {word}"
     headline = found.get("parameters")
     if headline is None:
         return ""

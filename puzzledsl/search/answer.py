@@ -16,7 +16,7 @@ from puzzledsl.search.batches import Floors, Found, best_of
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.instance import Problem
-from puzzledsl.search.problem.metrics import Child, report
+from puzzledsl.search.problem.metrics import Child, Layers, report
 from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.tables import Tables
 from puzzledsl.search.verify.verify import verify
@@ -24,12 +24,12 @@ from puzzledsl.search.verify.verify import verify
 MAX_ROUNDING_CUTS = 100
 
 
-def several(tables: Tables, problems: Problems, number: int, apart: int, effort: Effort) -> list[Found]:
+def several(problems: Problems, number: int, apart: int, effort: Effort) -> list[Found]:
     """Return up to `number` answers, the best first, any two `apart` layers or more apart; the first entry may have no layers."""
     results: list[Found] = []
     floors: Floors = {}
     for left in reversed(range(number)):
-        found = best_meeting_all(tables, problems, effort, floors)
+        found = best_meeting_all(problems, effort, floors)
         results.append(found)
         if found.layers is None or not left:
             break
@@ -37,11 +37,9 @@ def several(tables: Tables, problems: Problems, number: int, apart: int, effort:
     return results if len(results) == 1 or results[-1].layers is not None else results[:-1]
 
 
-def best_meeting_all(
-    tables: Tables, problems: Problems, effort: Effort, floors: Floors | None = None
-) -> Found:
+def best_meeting_all(problems: Problems, effort: Effort, floors: Floors | None = None) -> Found:
     """Return the best answer that meets every requirement exactly; those that do so only if rounded are cut off."""
-    known = {} if floors is None else floors
+    known, tables = {} if floors is None else floors, problems.tables
     for _ in range(MAX_ROUNDING_CUTS):
         found = best_of(problems, effort, known)
         if found.layers is None or is_right(tables, problems.at(Box.at(found.batches)), found.layers):
@@ -62,7 +60,7 @@ def is_right(tables: Tables, problem: Problem, layers: tuple[Assignment, ...]) -
     return Child(tables, layers, problem.batches).is_right()
 
 
-def solution_of(tables: Tables, layers: Sequence[Assignment], batches: dict[str, int]) -> Solution:
+def solution_of(tables: Tables, layers: Layers, batches: dict[str, int]) -> Solution:
     """Return the solution of chosen layers and batches with its objective and all metrics. It is not verified here."""
     child = Child(tables, tuple(layers), batches)
     all_batches, metrics = report(child)
@@ -147,9 +145,7 @@ class ChildFigures:
         return self.fits and all(requirement.holds for requirement in self.requirements)
 
 
-def child_figures(
-    tables: Tables, layers: Sequence[Assignment], batches: Mapping[str, int] | None = None
-) -> ChildFigures:
+def child_figures(tables: Tables, layers: Layers, batches: Mapping[str, int] | None = None) -> ChildFigures:
     """Evaluate a child at the given batches; batches that are not given are chosen as the solver does.
 
     Raises ValueError for a choice that the space does not offer, or a batch that a scenario does not have.
@@ -185,9 +181,7 @@ def child_figures(
     )
 
 
-def batches_of(
-    tables: Tables, layers: Sequence[Assignment], first: Mapping[str, int]
-) -> Iterator[dict[str, int]]:
+def batches_of(tables: Tables, layers: Layers, first: Mapping[str, int]) -> Iterator[dict[str, int]]:
     """Yield the batches that a child may have, those of `first` before others; an `auto` batch is the largest that fits."""
     choices: list[list[int]] = []
     for name in tables.scenarios:
@@ -201,7 +195,7 @@ def batches_of(
         yield dict(zip(tables.scenarios, batches, strict=True))
 
 
-def _check(tables: Tables, layers: Sequence[Assignment], batches: Mapping[str, int]) -> None:
+def _check(tables: Tables, layers: Layers, batches: Mapping[str, int]) -> None:
     """Raise ValueError for choices that the space does not offer, or batches that a scenario does not have."""
     chosen_layers = layers_of_child(layers)
     if len(chosen_layers) != len(tables.layers):
@@ -210,11 +204,9 @@ def _check(tables: Tables, layers: Sequence[Assignment], batches: Mapping[str, i
     for index, (choice, offered) in enumerate(zip(whole, tables.offered, strict=True)):
         for (site, name), names in zip(choice, offered, strict=True):
             if name not in names:
-                verb, of_layer = ("have", f" {site}") if index < len(chosen_layers) else ("be", "")
-                what = f"layer {index}" if of_layer else f"the {site}"
-                raise ValueError(
-                    f"{what} may not {verb}{of_layer} {name!r}; it may {verb} {', '.join(names)}"
-                )
+                verb, part = ("have", f" {site}") if index < len(chosen_layers) else ("be", "")
+                what = f"layer {index}" if part else f"the {site}"
+                raise ValueError(f"{what} may not {verb}{part} {name!r}; it may {verb} {', '.join(names)}")
     for scenario, batch in batches.items():
         if scenario not in tables.scenarios:
             known = ", ".join(tables.scenarios) or "none"

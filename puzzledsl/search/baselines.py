@@ -73,17 +73,16 @@ def solve_baseline(
     kind, tables = baseline.kind, problems.tables
     match kind:
         case "max_params":
-            found = best_meeting_all(tables, as_solved(problems, kind), replace(effort, gap=MAX_PARAMS_GAP))
+            found = best_meeting_all(as_solved(problems, kind), replace(effort, gap=MAX_PARAMS_GAP))
             found = replace(found, value=None)  # of another objective
         case "noop_only":
             problems = as_solved(problems, kind)
-            found = best_meeting_all(tables, problems, effort)
+            found = best_meeting_all(problems, effort)
         case "greedy":
             found = best_of(problems, _by_greed(problems))
         case "uniform" | "uniform_width":
-            wanted = dict.fromkeys(
-                (c.attention, c.ffn) for c in layers_of_child(problems.builder.columns.choices)
-            )
+            offered = layers_of_child(problems.builder.columns.choices)
+            wanted = dict.fromkeys((c.attention, c.ffn) for c in offered)
             if kind == "uniform_width":  # blocks that drop nothing
                 kinds = {a.name: a.kind for c in tables.layers for a in (*c.attention, *c.ffn)}
                 wanted = {w: None for w in wanted if {kinds[name] for name in w} <= {"parent", "gqa", "mlp"}}
@@ -135,7 +134,7 @@ def random_answer(problems: Problems, seed: int, effort: Effort) -> Found:
                 return found[1]
     values = np.random.default_rng(seed).integers(0, 2**20, len(problems.builder.columns))
     drawn = problems.changed(lambda p, _: replace(p, goal=Goal(values), preferences=()))
-    return replace(best_meeting_all(problems.tables, drawn, effort), proven=False, value=None)
+    return replace(best_meeting_all(drawn, effort), proven=False, value=None)
 
 
 def best_of(problems: Problems, models: Iterable[tuple[Box, Model]]) -> Found:

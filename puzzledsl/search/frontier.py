@@ -25,6 +25,7 @@ from puzzledsl.search.tables import tables_of
 UNITS: dict[Dimension, str] = {BYTES: "bytes", TIME: "s", TOK_PER_S: "tok/s", FLOPS: "FLOP"}
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 440, 92, 696, 44, 380  # pixels of the picture and of its axes
 TICKS = 5
+Rows = list[list[float | str | None]]
 
 
 def solve_frontier(
@@ -103,14 +104,12 @@ def as_csv(program: nodes.Program, result: FrontierResult) -> str:
     return text.getvalue()
 
 
-def rows_of(
-    program: nodes.Program, result: FrontierResult
-) -> tuple[list[str], list[list[float | str | None]]]:
+def rows_of(program: nodes.Program, result: FrontierResult) -> tuple[list[str], Rows]:
     """Return column names and one row per point: bound, status, proof, and its solution's metrics in base units."""
     names = sorted({n for p in result.points for s in p.result.solutions[:1] for n in s.metrics})
     swept = swept_name(program.frontiers[result.frontier].term)
     head = [f"bound:{with_unit(swept)}", "times_parent", "status", "objective", "proven_bound", "gap"]
-    rows: list[list[float | str | None]] = []
+    rows: Rows = []
     for point in result.points:
         answer = point.result
         metrics = answer.solutions[0].metrics if answer.solutions else {}

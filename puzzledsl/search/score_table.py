@@ -19,6 +19,7 @@ from puzzledsl.base.diagnostics import DiagnosticError, Sink
 from puzzledsl.base.phrases import layers_in_words
 from puzzledsl.base.suggest import closest
 from puzzledsl.costs import long_table
+from puzzledsl.costs.long_table import CellProblems, Line, LongTable
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.layer_runs import Run
 from puzzledsl.ir.nodes import EndsChoice, Score, ScoreFromTable, Space
@@ -50,9 +51,7 @@ def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:
     keys = (*long_table.KEYS, *long_table.MORE_KEYS, *long_table.END_KEYS)
     own = [n for n in table.names if n and n not in keys and not COST_COLUMN.fullmatch(n)]
     wrong = [*long_table.header_problems(table.names)]
-    if (
-        not wrong and score.name not in table.names and len(own) != 1
-    ):  # it is not clear which column has the scores
+    if not wrong and score.name not in table.names and len(own) != 1:  # unclear which has the scores
         near = closest(score.name, own)
         meant = f": did you mean `score {near}`?" if near else ""
         listed = f"none of its columns {', '.join(own)} is named `{score.name}`{meant}"
@@ -60,7 +59,7 @@ def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:
     for problem in wrong:
         sink.add(ScoreTableUnreadable(declared, path=shown, reason=problem, help=help))
     if not sink.has_errors:
-        problems = long_table.CellProblems(table, declared, sink, ScoreTableCell)
+        problems = CellProblems(table, declared, sink, ScoreTableCell)
         reader = _Reader(table, score.name if score.name in table.names else own[0], space, problems)
         for line in table.lines:
             reader.enter(line)
@@ -69,17 +68,14 @@ def read_score_table(path: Path, score: Score, space: Space) -> ScoreTable:
             sink.add(ScoreTableGap(declared, path=shown, missing=missing))
     if sink.has_errors:
         raise DiagnosticError(*sink.sorted())
-    return ScoreTable.model_validate(
-        {"score": score.name, "metric": "table", "samples": 0, **reader.scores()}
-    )
+    found = {"score": score.name, "metric": "table", "samples": 0, **reader.scores()}
+    return ScoreTable.model_validate(found)
 
 
 class _Reader:
     """The scores of a table's rows, and those that are missing."""
 
-    def __init__(
-        self, table: long_table.LongTable, column: str, space: Space, problems: long_table.CellProblems
-    ) -> None:
+    def __init__(self, table: LongTable, column: str, space: Space, problems: CellProblems) -> None:
         self.table, self.column, self.problems = table, column, problems
         self.places = [table.names.index(key) for key in (*long_table.KEYS, self.column)]
         self.offered = [([a.name for a in c.attention], [f.name for f in c.ffn]) for c in space.layers]
@@ -94,7 +90,7 @@ class _Reader:
         self.runs: dict[Run, tuple[float, int]] = {}
         self.rows: tuple[dict[Layer, tuple[float, int]], ...] = ({}, {})  # of all layers, and of one
 
-    def enter(self, line: long_table.Line) -> None:
+    def enter(self, line: Line) -> None:
         """Enter one row, or report its mistakes."""
         if wrong := long_table.row_length(self.table, line):
             return self.problems.add(line, line.cell(-1), wrong)
@@ -123,16 +119,14 @@ class _Reader:
                 break
         return None
 
-    def put(
-        self, line: long_table.Line, known: dict[Key, tuple[float, int]], key: Key, value: float, what: str
-    ) -> bool:
+    def put(self, line: Line, known: dict[Key, tuple[float, int]], key: Key, value: float, what: str) -> bool:
         """Enter a score, or report that another row has another one."""
         before, number = known.setdefault(key, (value, line.number))
         if before != value:
             self.wrong(line, f"this {what} is in {self.table.word} {number} too, with another score")
         return before == value
 
-    def enter_run(self, line: long_table.Line, run: Run, value: float) -> None:
+    def enter_run(self, line: Line, run: Run, value: float) -> None:
         """Enter the score of a run of layers, or report its mistake."""
         for part in SUB_BLOCKS:
             name = self.table.text(line, part)
@@ -145,7 +139,7 @@ class _Reader:
         self.put(line, self.runs, run, value, "run")
         return None
 
-    def enter_end(self, line: long_table.Line, ends: list[EndName], value: float) -> None:
+    def enter_end(self, line: Line, ends: list[EndName], value: float) -> None:
         """Enter the score of one end of the model, or report the row's mistake."""
         site, *others = [*map(str, ends), *(key for key in long_table.KEYS if self.table.text(line, key))]
         if others:
@@ -155,7 +149,7 @@ class _Reader:
             self.put(line, self.of_ends, (ends[0], name), value, "alternative")
         return None
 
-    def is_known(self, line: long_table.Line, site: Site, name: str) -> bool:
+    def is_known(self, line: Line, site: Site, name: str) -> bool:
         """True if an alternative is possible, also one outside the space; else report the mistake."""
         known = self.names[site]
         if not name or name in known or is_canonical(name, site):
@@ -165,7 +159,7 @@ class _Reader:
         self.wrong(line, f"`{name[:40]}` is no {site} alternative of the space", site, help)
         return False
 
-    def wrong(self, line: long_table.Line, problem: str, column: str = "", help: str = "") -> None:
+    def wrong(self, line: Line, problem: str, column: str = "", help: str = "") -> None:
         """Report a mistake in a cell, by default in that of the score."""
         self.problems.add(line, self.table.at(line, column or self.column), problem, help)
 

@@ -52,7 +52,7 @@ def solve_built(
         case CpSat(time_s=time_s, gap=gap, seed=seed):
             kept = min(FOR_VERIFYING_S, FOR_VERIFYING * float(time_s))
             effort = Effort.of(float(time_s) - kept, float(gap), seed, workers)
-            found = several(tables, problems, search.solutions, search.apart, effort)
+            found = several(problems, search.solutions, search.apart, effort)
             result = result_of(tables, found, "cpsat", float(gap))
         case Baseline() as baseline:
             effort = Effort.of(BASELINE_S, 0.0, baseline.seed, workers)

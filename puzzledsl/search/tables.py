@@ -17,19 +17,10 @@ from puzzledsl.base.units import BYTES
 from puzzledsl.costs.any_batch import AnyBatch, any_batch
 from puzzledsl.costs.csv_table import DIMENSIONS
 from puzzledsl.costs.metrics import fits
+from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
 from puzzledsl.ir.facts import fact, untied_params
 from puzzledsl.ir.layer_runs import Run, dropped_names
-from puzzledsl.ir.nodes import (
-    Baseline,
-    EndsChoice,
-    LayerChoice,
-    LinearRequirement,
-    MetricTerm,
-    Program,
-    Search,
-    Shape,
-)
 from puzzledsl.ir.references import drops_by_influence, influence_score
 from puzzledsl.ir.tables import (
     PARENT,
@@ -51,8 +42,8 @@ Part = SubBlock | EndName | Literal["pairs"]
 class Tables:
     """The inputs of one search. `scenarios`: those it mentions, in alphabetical order."""
 
-    program: Program
-    search: Search
+    program: nodes.Program
+    search: nodes.Search
     costs: CostTable
     scores: Mapping[str, ScoreTable]
     scenarios: tuple[str, ...]
@@ -60,22 +51,20 @@ class Tables:
     runs: Mapping[str, Mapping[Run, float]] = field(default_factory=dict)
 
     @property
-    def layers(self) -> tuple[LayerChoice, ...]:
+    def layers(self) -> tuple[nodes.LayerChoice, ...]:
         """The alternatives of each layer."""
         return self.program.spaces[self.search.space].layers
 
     @property
-    def ends(self) -> EndsChoice | None:
+    def ends(self) -> nodes.EndsChoice | None:
         """The alternatives of the model's ends; None where they stay as they are."""
         return self.program.spaces[self.search.space].ends
 
     @property
     def offered(self) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
         """Names of the alternatives of each layer's two sub-blocks; then, where they have a choice, of the model's ends."""
-        known = {
-            id(c): (tuple(a.name for a in c.attention), tuple(f.name for f in c.ffn)) for c in self.layers
-        }
-        layers = [known[id(choice)] for choice in self.layers]
+        own = {id(c): (tuple(a.name for a in c.attention), tuple(f.name for f in c.ffn)) for c in self.layers}
+        layers = [own[id(choice)] for choice in self.layers]
         if self.ends is None:
             return layers
         return [*layers, (tuple(e.name for e in self.ends.embedding), tuple(h.name for h in self.ends.head))]
@@ -86,7 +75,7 @@ class Tables:
         return (PARENT,) * len(self.layers) + (() if self.ends is None else (PARENT_ENDS,))
 
     @property
-    def shape(self) -> Shape:
+    def shape(self) -> nodes.Shape:
         """Shape of the parent."""
         return self.program.parents[self.program.spaces[self.search.space].parent].shape
 
@@ -173,7 +162,9 @@ def decimal(value: float) -> Fraction:
     return Fraction(repr(float(value)))
 
 
-def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]) -> Tables:
+def tables_of(
+    program: nodes.Program, search: str, costs: CostTable, scores: Mapping[str, ScoreTable]
+) -> Tables:
     """Collect the inputs of a search, checked to be complete and finite. Raises DiagnosticError with all mistakes."""
     here, sink = program.searches[search], Sink()
     if program.spaces[here.space].ends is not None:  # tables and measurements know nothing of them
@@ -185,20 +176,18 @@ def tables_of(program: Program, search: str, costs: CostTable, scores: Mapping[s
         raise DiagnosticError(*sink.sorted())
     scenarios, space = tuple(sorted(needed(program, search).scenarios)), program.spaces[here.space]
     profiles = {n: found for n in costs.auto if (found := any_batch(program, space, costs, n)) is not None}
-    runs = {
-        n: {(r.first, r.length): r.value for r in table.runs} for n, table in scores.items() if table.runs
-    }
+    runs = {n: {(r.first, r.length): r.value for r in t.runs} for n, t in scores.items() if t.runs}
     return Tables(program, here, costs, scores, scenarios, profiles, runs)
 
 
 def _mistakes(
-    program: Program, search: Search, costs: CostTable, scores: Mapping[str, ScoreTable]
+    program: nodes.Program, search: nodes.Search, costs: CostTable, scores: Mapping[str, ScoreTable]
 ) -> Iterator[Diagnostic]:
     """Yield a diagnostic for each input that is missing, incomplete or not finite."""
     needs, where, file = needed(program, search.name), span_of(search.where), program.source
     for name in sorted(needs.scores - scores.keys()):
         yield errors.ScoresNotThere(where, name=name, file=file)
-    if isinstance(search.solver, Baseline) and drops_by_influence(search):
+    if isinstance(search.solver, nodes.Baseline) and drops_by_influence(search):
         measured, solver = influence_score(program, search), search.solver.kind
         if measured is None:
             yield NothingMeasured(where, search=search.name, solver=solver, space=search.space)
@@ -213,15 +202,14 @@ def _mistakes(
         if not all(map(math.isfinite, (table.offset, *(run.value for run in table.runs), *cells))):
             yield errors.Unbounded(where, what=f"score `{name}`", name=search.name)
     placed = [(search.objective, search.where), *((p.goal, p.where) for p in search.preferences)]
-    placed += [(r.left, r.where) for r in search.requirements if isinstance(r, LinearRequirement)]
+    placed += [(r.left, r.where) for r in search.requirements if isinstance(r, nodes.LinearRequirement)]
     for term, at in ((weighted.term, at) for linear, at in placed for weighted in linear.terms):
-        if isinstance(term, MetricTerm) and any(
+        if isinstance(term, nodes.MetricTerm) and any(
             term.metric in c.unknown for c in costs.scenarios.get(term.scenario, ())
         ):
             dimension = DIMENSIONS.get(term.metric)
-            column = (
-                f"{term.metric}[{'bytes' if dimension == BYTES else 'us'}]" if dimension else "latency[us]"
-            )
+            unit = "bytes" if dimension == BYTES else "us"
+            column = f"{term.metric}[{unit}]" if dimension else "latency[us]"
             yield errors.MetricUnknown(span_of(at), scenario=term.scenario, metric=term.metric, column=column)
     for name in sorted(needs.scenarios & costs.scenarios.keys()):
         for at_batch in costs.scenarios[name]:
@@ -229,7 +217,7 @@ def _mistakes(
                 yield errors.AlternativeNotCosted(where, name=name, alternative=alternative, layer=layer)
 
 
-def _not_costed(costs: ScenarioCosts, layers: Sequence[LayerChoice]) -> Iterator[tuple[str, int]]:
+def _not_costed(costs: ScenarioCosts, layers: Sequence[nodes.LayerChoice]) -> Iterator[tuple[str, int]]:
     """Yield each alternative and layer without a cost, neither alone nor in each of its pairs; some more than once."""
     for index, choice in enumerate(layers):
         offered = [a.name for a in choice.attention], [f.name for f in choice.ffn]

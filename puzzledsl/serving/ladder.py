@@ -16,7 +16,7 @@ from pathlib import Path
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import scratch
-from puzzledsl.base.progress import Progress, Silent
+from puzzledsl.base.progress import Progress
 from puzzledsl.child.checkpoint.contents import ChildFiles, from_parent
 from puzzledsl.child.checkpoint.write import write_checkpoint
 from puzzledsl.child.errors import RecipeFailed
@@ -31,7 +31,7 @@ from puzzledsl.export.gguf_recipe import write_recipe
 from puzzledsl.export.importance import Importance
 from puzzledsl.ir.measured_engines import ENGINES, LADDER, Rung
 from puzzledsl.ir.nodes import Hardware
-from puzzledsl.ir.runtimes import engine_of
+from puzzledsl.ir.runtimes import has_ladder
 from puzzledsl.ir.tables import Ladder
 from puzzledsl.models.families.access import shape_of
 from puzzledsl.models.families.load import load_config
@@ -44,13 +44,7 @@ TURNS = 2 * ROUNDS
 
 
 def _is_there(timed: Timed) -> bool:
-    return isinstance(timed.on, Hardware) and serves(timed.on)
-
-
-def serves(hardware: Hardware) -> bool:
-    """Return True for hardware whose engine has a ladder."""
-    engine = engine_of(hardware)
-    return engine is not None and engine.name == LLAMA_CPP
+    return isinstance(timed.on, Hardware) and has_ladder(timed.on)
 
 
 @dataclass(frozen=True)
@@ -97,7 +91,6 @@ class _Climb:
         """Return the units of every file that llama.cpp makes; without a text for importance, of those that need none."""
         timed = [each for each in self.plan.timed if each.scenario in self.usual and _is_there(each)]
         found = {}
-        self.meter.progress.start(f"the ladder beside {self.meter.child}", len(LADDER))
         for rung in LADDER:
             if not rung.weighed or self._importance is not None:
                 try:
@@ -105,7 +98,6 @@ class _Climb:
                 except DiagnosticError as error:
                     if not all(isinstance(problem, RecipeFailed) for problem in error.diagnostics):
                         raise
-            self.meter.progress.advance()
         for rung in self._nearest(found, timed):
             found[rung] |= self._answered(rung)
         return found
@@ -115,14 +107,18 @@ class _Climb:
         texts = [self._unit(rung, "text", text.name, len(text.blocks_NT)) for text in self.plan.texts]
         times = [self._unit(rung, "speed", each.scenario, TURNS) for each in timed]
         found = {unit: kept for unit in (*texts, *times) if (kept := self.store.read(unit)) is not None}
-        if len(found) < len(texts) + len(times):
+        missing = [unit for unit in (*times, *texts) if unit not in found]
+        if missing:
+            self.meter.progress.start(f"llama.cpp's {rung.name}", 1 + sum(unit.size for unit in missing))
             with self._file(rung) as file:
+                self.meter.progress.advance()
                 for unit, each in zip(times, timed, strict=True):
-                    if unit not in found:
+                    if unit in missing:
                         found[unit] = self._keep(unit, Found(speed=self._speed(rung, file, each)))
+                        self.meter.progress.advance(unit.size)
                 with self._read_back(file) as directory:
                     for unit in texts:
-                        if unit not in found:
+                        if unit in missing:
                             new = self._bench.measure(replace(unit, directory=directory))
                             sized = new.model_copy(update={"stored_bytes": file.stat().st_size})
                             found[unit] = self._keep(unit, sized)
@@ -134,7 +130,7 @@ class _Climb:
         found = {unit: kept for unit in tasks if (kept := self.store.read(unit)) is not None}
         missing = [unit for unit in tasks if unit not in found]
         if missing:
-            self.meter.progress.start(f"{rung.name}: tasks", sum(unit.size for unit in missing))
+            self.meter.progress.start(f"llama.cpp's {rung.name}: tasks", sum(unit.size for unit in missing))
             with self._file(rung) as file, self._read_back(file) as directory:
                 for unit in missing:
                     found[unit] = self._keep(unit, self._bench.measure(replace(unit, directory=directory)))
@@ -163,7 +159,9 @@ class _Climb:
     def child_bytes(self) -> int:
         """Return the bytes of the child's file."""
         bed = next(
-            Bed.of(each.on) for each in self.plan.timed if isinstance(each.on, Hardware) and serves(each.on)
+            Bed.of(each.on)
+            for each in self.plan.timed
+            if isinstance(each.on, Hardware) and has_ladder(each.on)
         )
         with scratch("ladder") as folder:
             return write_model(self.child_dir, bed.name, folder, bed.spec.dtype).stat().st_size
@@ -218,4 +216,4 @@ class _Climb:
 
     @cached_property
     def _bench(self) -> Bench:
-        return Bench(self.plan, self.meter.parent_dir, Silent())
+        return Bench(self.plan, self.meter.parent_dir, self.meter.progress)

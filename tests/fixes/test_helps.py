@@ -71,6 +71,8 @@ FIXED = {
 """A mistake -> the program after the only fix that is offered for each of its errors."""
 
 HELPED = {
+    search("require talk.memroy <= 5GiB"): "declare `scenario talk on HARDWARE = batch(1, 1Ki -> 256)`",
+    "hardware g = h100": 'write `use "std/hardware.pzl" (h100_sxm)` and `h100_sxm`',
     search("require head.width >= 2"): "`head is parent(dtype: q8_0)`",
     "parent q = shape(family: llama, layers: 8, hidden: 64, heads: 8, intermediate: 64, vocab: 256)": (
         "`head_dim`: channels of a head"

@@ -13,10 +13,9 @@ from benchmarks.synthetic import synthetic
 from puzzledsl.ir.nodes import Is, LinearRequirement, LogicRequirement, Not, Requirement, Where
 from puzzledsl.ir.tables import SearchResult, WhyResult
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.sensitivity.why import why_search
+from puzzledsl.search.sensitivity.why import Variations, why_search
 from puzzledsl.search.solve import solve_search
 from puzzledsl.search.tables import PARENT, tables_of
-from puzzledsl.search.variations import Variations
 
 INPUTS = synthetic(layers=8, attention=4, ffn=5, seed=3, batches=(128, 256))
 

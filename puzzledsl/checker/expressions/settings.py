@@ -23,7 +23,14 @@ from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.numbers import as_constant, as_whole, between
 from puzzledsl.checker.expressions.values import Scope, Symbol, Value
-from puzzledsl.checker.names.words import read_ref, read_word, shipped_names, unknown_name
+from puzzledsl.checker.names.words import (
+    read_ref,
+    read_word,
+    shipped_like,
+    shipped_names,
+    unknown_name,
+    use_of,
+)
 from puzzledsl.language.kinds import FORMER_SETTINGS, KINDS
 from puzzledsl.syntax import tree
 
@@ -253,6 +260,8 @@ def read_call(ctx: Context, expr: tree.Expr, scope: Scope, takes: Setting) -> va
     declared = [s for s in scope.file.symbols(*takes.kinds) if s not in ctx.busy] if takes.kinds else []
     known = (*takes.calls, *(n for n, s in scope.file.names.items() if s in declared))
     near, help = closest(name, known), f"write one of {', '.join(f'`{n}`' for n in known)}"
+    if near is None and takes.kinds and (meant := shipped_like(name, takes.kinds)):
+        help = f"the standard library has {', '.join(f'`{n}`' for n in meant)}: write `{use_of(meant[:1])}` and `{meant[0]}`"
     ctx.report(errors.UnknownWord(word.span, got=name, what=takes.noun, near=near, help=help))
     if near is None or near not in takes.calls:
         raise Refused

@@ -23,6 +23,7 @@ from puzzledsl.checker.context import Context, Refused
 from puzzledsl.checker.expressions import values
 from puzzledsl.checker.expressions.numbers import EXAMPLES, unit_fixes, would_do
 from puzzledsl.checker.expressions.values import Scope, SourceFile, Symbol, Value, article
+from puzzledsl.ir.metric_records import METRICS
 from puzzledsl.ir.stage_nodes import JUDGED
 from puzzledsl.language import words
 from puzzledsl.language.kinds import CONSTRUCTORS, KINDS
@@ -133,6 +134,10 @@ def report_unknown_names(ctx: Context) -> None:
             figure = "kept" if name not in JUDGED else name
             declared = "`judge taste of PARENT = tasks(…) { data = … }`"
             help = f"a judge measures it of whole children: declare {declared}, then write `taste.{figure}`"
+        if near is None and _is_asked_for(ctx, span):
+            help = (
+                f"a metric is one of a scenario: declare `scenario {name} on HARDWARE = batch(1, 1Ki -> 256)`"
+            )
         if (file, name) in forgotten:
             help = f"the standard library has it: write `{use_of([name])}`"
             fixes = [_insert_use(ctx.file_of(span), [other for own, other in forgotten if own == file])]
@@ -148,6 +153,12 @@ def report_unknown_names(ctx: Context) -> None:
         ctx.report(errors.UnknownName(place, **said))
 
 
+def _is_asked_for(ctx: Context, span: Span) -> bool:
+    """Return True for a name before a metric, or nearly one: `chat` of `chat.memroy`."""
+    behind = re.match(r"\.(\w+)", ctx.file_of(span).lines[span.end_line - 1][span.end_column - 1 :])
+    return behind is not None and closest(behind[1], METRICS) is not None
+
+
 @cache
 def shipped_names() -> dict[str, str]:
     """Every name that a file of the standard library declares, with that file: `h100_sxm` -> `std/hardware.pzl`."""
@@ -156,6 +167,14 @@ def shipped_names() -> dict[str, str]:
         for name in _DECLARED.findall(resource("spaces", file).read_text("utf-8")):
             names.setdefault(name, file)
     return names
+
+
+def shipped_like(name: str, kinds: Words) -> list[str]:
+    """Return the shipped hardware or parents that a name is the beginning of: `h100_sxm` for `h100`."""
+    files = {f"std/{kind if kind == 'hardware' else kind + 's'}.pzl" for kind in kinds}
+    return [
+        known for known, file in shipped_names().items() if file in files and known.startswith(f"{name}_")
+    ]
 
 
 def use_of(names: Iterable[str]) -> str:

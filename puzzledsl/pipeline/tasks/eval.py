@@ -10,7 +10,9 @@ from puzzledsl.base.diagnostics import Diagnostic
 from puzzledsl.base.files import write_text
 from puzzledsl.ir import nodes
 from puzzledsl.ir.base import span_of
+from puzzledsl.ir.measured_engines import LADDER
 from puzzledsl.ir.references import children_evaluated, children_in_full, children_wanted
+from puzzledsl.ir.runtimes import has_ladder
 from puzzledsl.pipeline import needs
 from puzzledsl.pipeline.digests import digest_of, files_fingerprint, meaning
 from puzzledsl.pipeline.healing import importance
@@ -110,9 +112,10 @@ class Eval(DeclaredTask[nodes.Eval]):
         return [(name, tokens, max(2, min(BLOCK_TOKENS, tokens))) for name in names]
 
     def work(self) -> Work:
-        """KL of every model; tasks and times of the parent and of each child in full."""
+        """KL of every model and file of the ladder; tasks of the parent, of children in full and of two files; times."""
         program, shape = self.program, shape_of(self.program, self.space)
-        models = 1 + len(children_evaluated(program, self.name))
+        ladder = self._has_ladder()
+        models = 1 + len(children_evaluated(program, self.name)) + (len(LADDER) if ladder else 0)
         full = len(children_in_full(program, self.name))
         forward, items = (
             token_flop(shape, head=True),
@@ -122,9 +125,13 @@ class Eval(DeclaredTask[nodes.Eval]):
         bytes_of = [weight_bytes_of(program, scenario) for scenario in timed]
         times = sum((timed_work(shape, *each) for each in zip(timed, bytes_of, strict=True)), Work())
         tokens = self.declaration.tokens * (1 + len(self.declaration.more_data))
-        read = Work(models * tokens * forward + (1 + full) * items * forward)
+        read = Work(models * tokens * forward + (1 + full + (2 if ladder else 0)) * items * forward)
         answers = decoding_work(shape, ANSWER_STEPS, FLOAT32_BYTES) * (1 + full)
         return read + answers + times * (TIMED_ALONE + TIMED_BESIDE * full)
+
+    def _has_ladder(self) -> bool:
+        """Return True where files of the parent are measured beside the child."""
+        return self.declaration.ladder and any(map(has_ladder, self.program.hardware.values()))
 
     def plans(self, device: Device, disk_bytes: int) -> list[StagePlan]:
         shape, tokens = shape_of(self.program, self.space), self.declaration.tokens
@@ -132,7 +139,7 @@ class Eval(DeclaredTask[nodes.Eval]):
 
     def run(self) -> list[Path]:
         from puzzledsl.evaluate.run import EvalInputs, PartlyEvaluated, run_eval
-        from puzzledsl.serving.ladder import LadderMeter, serves
+        from puzzledsl.serving.ladder import LadderMeter
         from puzzledsl.serving.speed import time_in_engine
 
         ctx, name = self.ctx, self.name
@@ -143,7 +150,7 @@ class Eval(DeclaredTask[nodes.Eval]):
         meter = LadderMeter(
             self.declaration.of, parent.resolve(), lambda: importance(ctx, self.space, parent), ctx.progress
         )
-        ladder = meter if any(map(serves, ctx.program.hardware.values())) else None
+        ladder = meter if self._has_ladder() else None
         inputs = EvalInputs(ctx.program, name, *given, ctx.executor, time_in_engine, ladder)
         try:
             write_text(output, run_eval(inputs).canonical_json())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from puzzledsl.ir.tables import Figure, Kept
@@ -29,7 +29,7 @@ class FileRow:
 
 @dataclass(frozen=True)
 class LadderTable:
-    """All files of an evaluation, from slow to fast. `picture`: their speeds in `scenario` and divergences."""
+    """All files of an evaluation, from slow to fast. `picture`: their speeds in `scenario` and divergences, with some names."""
 
     engine: str
     evaluation: str
@@ -52,6 +52,10 @@ def ladders(subject: Subject) -> Iterator[LadderTable]:
         timed = sorted(
             (name for name in figures if key in figures[name]), key=lambda n: figures[n][key].value
         )
+        places = {name: (figures[name][key].value, figures[name]["kl"].value) for name in timed}
+        files = {name: place for name, place in places.items() if name != ladder.child}
+        named = {ladder.child, *(name for name in files if _on_front(name, files))}
+        shown = [(name if name in named else "", *places[name]) for name in timed]
         yield LadderTable(
             ladder.engine,
             declaration.name,
@@ -59,14 +63,20 @@ def ladders(subject: Subject) -> Iterator[LadderTable]:
             tuple(_row(name, name == ladder.child, figures[name], key, kept[name]) for name in timed),
             curve_of(
                 f"ladder-{declaration.name}",
-                key,
+                f"{key}, tok/s",
                 "KL divergence to the parent",
                 [],
-                [(name, figures[name][key].value, figures[name]["kl"].value) for name in timed],
+                shown,
                 main=ladder.child,
                 unit="tok/s",
             ),
         )
+
+
+def _on_front(name: str, places: Mapping[str, tuple[float, float]]) -> bool:
+    """Return True for a file that no other is faster and nearer than: the picture names these, and the table all."""
+    speed, loss = places[name]
+    return not any(other_speed > speed and other < loss for other_speed, other in places.values())
 
 
 def _row(name: str, is_child: bool, found: dict[str, Figure], key: str, kept: Kept | None) -> FileRow:

@@ -23,18 +23,12 @@ from puzzledsl.search.problem.instance import Outcome, Problem, Row
 from puzzledsl.search.problem.residuals import FALSE, TRUE, Atom, Count, Joined, Sum
 
 if TYPE_CHECKING:
-    from ortools.sat.python.cp_model_helper import (
-        ConstraintProto,
-        CpModelProto,
-        CpSolverResponse,
-        SatParameters,
-        SolveWrapper,
-    )
+    from ortools.sat.python import cp_model_helper as cp
 
 LEAST = -(2**62)
 
 
-def model_of(problem: Problem, *, named: bool = True) -> CpModelProto:
+def model_of(problem: Problem, *, named: bool = True) -> cp.CpModelProto:
     """Build the CP-SAT model; variable i is column i. `named`: its name is `layer/attention/ffn`, with `#k` in a run."""
     return ModelWriter(problem, named=named).model
 
@@ -77,10 +71,9 @@ class ModelWriter:
         self.enforced: list[int] = []
         self.alike, loose = alike, np.ones(len(self.columns), dtype=np.bool_)
         for layer in range(self.columns.layers):
-            loose[self.columns.span(layer)] = counted = not any(
-                layer in self.columns.layer_of[a] for a in alike
-            )
-            self._choose(layer, named, counted)
+            counted = any(layer in self.columns.layer_of[each] for each in alike)
+            loose[self.columns.span(layer)] = not counted
+            self._choose(layer, named, not counted)
         self.counts = [[self.variable(len(layers)) for _ in layers[0]] for layers in alike]
         for counts, layers in zip(self.counts, alike, strict=True):
             self._linear(counts, [1] * len(counts), len(layers), len(layers))
@@ -143,8 +136,8 @@ class ModelWriter:
         variable.domain.extend((0, most))
         return len(self.model.variables) - 1
 
-    def _constraint(self) -> ConstraintProto:
-        constraint: ConstraintProto = self.model.constraints.add()
+    def _constraint(self) -> cp.ConstraintProto:
+        constraint: cp.ConstraintProto = self.model.constraints.add()
         constraint.name = self.name
         return constraint
 
@@ -302,21 +295,21 @@ def solve_written(writer: ModelWriter, problem: Problem, effort: Effort, hint: I
     return Outcome(chosen, problem.goal.of(chosen), bound, proven)
 
 
-def solve_interruptibly(solver: SolveWrapper, model: CpModelProto) -> CpSolverResponse:
+def solve_interruptibly(solver: cp.SolveWrapper, model: cp.CpModelProto) -> cp.CpSolverResponse:
     """Solve in a thread, so that Ctrl-C reaches Python immediately; CP-SAT is then stopped before the exception propagates."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as pool:
         solved = pool.submit(solver.solve, model)
         try:
-            response: CpSolverResponse = solved.result()
+            response: cp.CpSolverResponse = solved.result()
             return response
         except BaseException:
             solver.stop_search()
             raise
 
 
-def parameters_of(effort: Effort) -> SatParameters:
+def parameters_of(effort: Effort) -> cp.SatParameters:
     """Return CP-SAT's parameters for an effort."""
     from ortools.sat.python.cp_model_helper import SatParameters
 

@@ -12,44 +12,32 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Literal
 
 import numpy as np
 
+from puzzledsl.ir import nodes
 from puzzledsl.ir.logic import holds
-from puzzledsl.ir.nodes import (
-    And,
-    Baseline,
-    LinearRequirement,
-    LogicRequirement,
-    Requirement,
-    ScoreTerm,
-    Search,
-    TableTerm,
-    Where,
-)
 from puzzledsl.ir.tables import Assignment, Change, ConflictItem, Relaxation, SearchResult
 from puzzledsl.search.answer import best_meeting_all, checked
 from puzzledsl.search.batches import Found, best_of
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.infeasible.verdicts import Written, in_users_unit
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
-from puzzledsl.search.portfolio.minimise import minimise
+from puzzledsl.search.portfolio.minimise import find_incumbent, minimise
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.instance import Problem, Row, presolve
 from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.normal_form import Formula
-from puzzledsl.search.problem.problem import Problems, bounds_of, formulas_of, goal_of
-from puzzledsl.search.repair import find_incumbent
+from puzzledsl.search.problem.problem import Problems, Sense, bounds_of, formulas_of, goal_of
 
 Kept = frozenset[int]  # numbers of requirements
 Group = tuple[int, ...]  # numbers of the requirements of one `require` statement (several inside a `for`)
 PATIENCE = 0.2  # share of the time left for one question, at first
 
 
-def groups_of(requirements: Sequence[Requirement]) -> list[Group]:
+def groups_of(requirements: Sequence[nodes.Requirement]) -> list[Group]:
     """Group the requirements by their statement, in source order."""
-    groups: dict[Where, list[int]] = {}
+    groups: dict[nodes.Where, list[int]] = {}
     for index, requirement in enumerate(requirements):
         groups.setdefault(requirement.where, []).append(index)
     return [tuple(indices) for indices in groups.values()]
@@ -121,7 +109,7 @@ class Feasibility:
             return frozenset()
         failed = {f.requirement for f in formulas_of(tables) if not holds(f.logic, chosen)}
         numbered = enumerate(tables.search.requirements)
-        failed |= {i for i, r in numbered if isinstance(r, LinearRequirement) and not child.meets(r)}
+        failed |= {i for i, r in numbered if isinstance(r, nodes.LinearRequirement) and not child.meets(r)}
         met = frozenset(range(len(tables.search.requirements))) - failed
         self._met.append(met)
         return met
@@ -168,9 +156,7 @@ class Feasibility:
         Else return (None, batches of a relaxed model or None); a model that meets everything asked is remembered. Boxes with
         several batches are tried only with a bound, and with one row as the objective.
         """
-        formulas = _named(
-            whole.formulas
-        )  # always: the bound may depend on columns and states that they exclude
+        formulas = _named(whole.formulas)  # always: the bound may depend on what they exclude
         presolved = presolve(whole, quick=True)
         if presolved is None:
             return formulas, None
@@ -218,7 +204,6 @@ GAP = 1e-4  # relative gap of a reachable value, below the digits shown
 WORK = 0.02  # CP-SAT's deterministic seconds for a reachable value, and again for its last digit
 LABELS = 0  # no label setting: with counting requirements the bound removes few columns, and sweeps are slow
 RELAXED_GAP = 1e-3  # a relaxed search is solved only to show that it has a solution
-PARENTS_OWN = {"parent_ratio": Fraction(1)}
 ALL = Fraction(1)  # size of the step that drops a requirement
 
 
@@ -257,7 +242,7 @@ def explained(problems: Problems, result: SearchResult, effort: Effort) -> Searc
         items.append(item)
     minimal = all(feasibility.can_meet(kept - set(group)) for group in groups)
     relaxation = None
-    if groups and effort.left_s > 0 and not isinstance(problems.tables.search.solver, Baseline):
+    if groups and effort.left_s > 0 and not isinstance(problems.tables.search.solver, nodes.Baseline):
         free = [group for group, item in zip(groups, items, strict=True) if item.frees]
         known = steps if kept == every else {}
         relaxation = smallest_relaxation(replace(feasibility, effort=effort), groups, free, known)
@@ -268,9 +253,9 @@ def explained(problems: Problems, result: SearchResult, effort: Effort) -> Searc
 def reach(feasibility: Feasibility, group: Group, kept: Kept) -> Step:
     """Return the least move of a statement's bound with which `kept` can be met, too; without one, the step that drops it."""
     requirement, dropped = feasibility.problems.tables.search.requirements[group[0]], Step(ALL, group)
-    if len(group) > 1 or not isinstance(requirement, LinearRequirement):
+    if len(group) > 1 or not isinstance(requirement, nodes.LinearRequirement):
         return dropped
-    senses: list[Literal["minimize", "maximize"]] = []
+    senses: list[Sense] = []
     senses += ["minimize"] if requirement.op in ("<=", "<", "==") else []
     senses += ["maximize"] if requirement.op in (">=", ">", "==") else []
     found = [_nearest(feasibility, group, kept, requirement, sense) for sense in senses]
@@ -278,11 +263,7 @@ def reach(feasibility: Feasibility, group: Group, kept: Kept) -> Step:
 
 
 def _nearest(
-    feasibility: Feasibility,
-    group: Group,
-    kept: Kept,
-    requirement: LinearRequirement,
-    sense: Literal["minimize", "maximize"],
+    feasibility: Feasibility, group: Group, kept: Kept, requirement: nodes.LinearRequirement, sense: Sense
 ) -> Step | None:
     """Return the step to the best value in one sense over all batches, with as little work as its digits need; else None.
 
@@ -291,7 +272,7 @@ def _nearest(
     Values of a requirement relative to the parent are optimised as ratios to the parent's value at the same batch. Over boxes
     with several batches, its left side must not be negative either, so that bounds on both values bound the ratio.
     """
-    problems, parents = feasibility.problems, requirement.model_copy(update=PARENTS_OWN)
+    problems, parents = feasibility.problems, requirement.model_copy(update={"parent_ratio": Fraction(1)})
     if requirement.op == "==":  # stay on one side of the bound
         side = requirement.model_copy(update={"op": ">=" if sense == "minimize" else "<="})
         search = problems.tables.search
@@ -300,10 +281,8 @@ def _nearest(
         problems = replace(problems, builder=problems.builder.for_search(with_side))
     builder = problems.builder
     left, divided = requirement.left, requirement.parent_ratio is not None
-    if not all(
-        box.is_single for box in problems.boxes
-    ):  # costs, counts and figures are negative for no child
-        free = (w for w in left.terms if w.coefficient < 0 or isinstance(w.term, ScoreTerm | TableTerm))
+    if not all(box.is_single for box in problems.boxes):  # costs, counts and figures are never negative
+        free = (w for w in left.terms if w.coefficient < 0 or w.term.kind in ("score", "table"))
         divided &= left.constant >= 0 and not any(free)
 
     def aimed(problem: Problem, box: Box) -> Problem:
@@ -379,23 +358,23 @@ def _in_turn(feasibility: Feasibility, groups: Sequence[Group]) -> Relaxation | 
 def _relaxed(problems: Problems, steps: Iterable[Step]) -> Problems:
     """Return the problems with the steps applied. A dropped requirement is replaced by one that always holds."""
     search = problems.tables.search
-    requirements: list[Requirement] = list(search.requirements)
+    requirements: list[nodes.Requirement] = list(search.requirements)
     for step in steps:
         for index in step.group:
             here = requirements[index]
-            if step.written is None or not isinstance(here, LinearRequirement):
-                requirements[index] = LogicRequirement(formula=And(operands=()), where=here.where)
+            if step.written is None or not isinstance(here, nodes.LinearRequirement):
+                requirements[index] = nodes.LogicRequirement(formula=nodes.And(operands=()), where=here.where)
             else:
                 field = "bound" if here.parent_ratio is None else "parent_ratio"
                 requirements[index] = here.model_copy(update={field: step.written.value})
-    relaxed: Search = search.model_copy(update={"requirements": tuple(requirements)})
+    relaxed: nodes.Search = search.model_copy(update={"requirements": tuple(requirements)})
     return replace(problems, builder=problems.builder.for_search(relaxed))
 
 
 def _solved(problems: Problems, steps: Sequence[Step], effort: Effort) -> Relaxation | None:
     """Return the relaxation with a verified solution: the best one, else the model that reached its bound; else None."""
     here = _relaxed(problems, steps)
-    found, (first, *others) = best_meeting_all(here.tables, here, replace(effort, gap=RELAXED_GAP)), steps
+    found, (first, *others) = best_meeting_all(here, replace(effort, gap=RELAXED_GAP)), steps
     model = None if others or found.layers is not None else first.model
     if model is not None and Child(here.tables, model.layers or (), model.batches).is_right():
         found = model

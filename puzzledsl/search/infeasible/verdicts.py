@@ -52,7 +52,7 @@ def no_answer(
 
 def infeasible_diagnostic(program: Program, result: SearchResult) -> Diagnostic:
     """Return E0501, with every requirement of the conflict underlined and its best value when the others are kept."""
-    search, change = program.searches[result.search], result.relaxation
+    search, way = program.searches[result.search], result.relaxation
     statements = requirements_by_place(search)
     labels = []
     for item in result.conflict:
@@ -62,20 +62,18 @@ def infeasible_diagnostic(program: Program, result: SearchResult) -> Diagnostic:
     if not labels:
         note = "no model of the space fits, whatever is required" if statements else "the space has no model"
         return NoSolution(span_of(search.where), name=search.name, notes=[note])
-    advice, fixes = "", list[Fix]()
-    if change is not None:
-        moves = listed(map(_change, change.changes))
-        advice = (
-            f"{moves}: then there is a solution, of objective {change.objective:.6g} (solved and verified)"
-        )
-        only = change.changes[0]  # an editor's fix if a single bound has to change
+    help, fixes = "", list[Fix]()
+    if way is not None:
+        moves = listed(map(_change, way.changes))
+        help = f"{moves}: then there is a solution, of objective {way.objective:.6g} (solved and verified)"
+        only = way.changes[0]  # an editor's fix if a single bound has to change
         moved = statements[only.line, only.text]
-        if len(change.changes) == 1 and only.bound is not None and isinstance(moved, LinearRequirement):
+        if len(way.changes) == 1 and only.bound is not None and isinstance(moved, LinearRequirement):
             fixes = [Fix.replace(span_of(moved.bound_where), only.bound, safe=False)]
     notes = _notes(result, len(statements))
     first, *others = labels
     return NoSolution(
-        first.span, first.text, name=search.name, secondary=others, notes=notes, help=advice, fixes=fixes
+        first.span, first.text, name=search.name, secondary=others, notes=notes, help=help, fixes=fixes
     )
 
 
@@ -142,9 +140,10 @@ def in_users_unit(requirement: LinearRequirement, value: Fraction, parent: Fract
     literal = _LITERAL.fullmatch(requirement.bound_where.text.strip())
     written, unit = ("", "") if literal is None else literal.groups()
     digits = max(DIGITS, len(re.sub(r"[eE].*|[._]", "", written).lstrip("0")))
-    if requirement.op == "==":
-        digits = max(digits, len(str(abs(value.numerator))) + len(str(value.denominator)))
+    equal = requirement.op == "=="
     upwards, strict = requirement.op in ("<=", "<"), requirement.op in ("<", ">")
+    if equal:
+        digits = max(digits, len(str(abs(value.numerator))) + len(str(value.denominator)))
     dimension, scale = DIMENSIONS[requirement.unit], Fraction(1)
     if requirement.parent_ratio is not None:
         if not parent:
@@ -154,9 +153,7 @@ def in_users_unit(requirement: LinearRequirement, value: Fraction, parent: Fract
         scale = Fraction(1, 100)
     elif unit not in ("", "%") and unit in units.UNITS and units.UNITS[unit][1] == dimension:
         scale = units.UNITS[unit][0]
-    elif (
-        dimension == units.COUNT and value.denominator == 1 and (abs(value) < 10**6 or requirement.op == "==")
-    ):
+    elif dimension == units.COUNT and value.denominator == 1 and (abs(value) < 10**6 or equal):
         beyond = value + (strict if upwards else -strict)
         return Written(plain(beyond), beyond)
     else:  # a unit that suits its size, if the user wrote none: `5.861B`, `76.2GiB`

@@ -74,9 +74,7 @@ def resources_of(problem: Problem, bound: Bound, most: int) -> Resources | None:
     for number, (row, limit) in enumerate(zip(problem.matrix, problem.limits, strict=True)):
         least = np.where(free, columns.least(row), 0)
         lifted = row - np.repeat(least, columns.sizes)
-        if (
-            bound.prices[number] or columns.most(lifted).sum() > limit - least.sum()
-        ):  # else every model meets it
+        if bound.prices[number] or columns.most(lifted).sum() > limit - least.sum():  # else it always holds
             deltas.append(lifted)
             limits.append(limit - least.sum())
             kept.append(number)
@@ -166,9 +164,7 @@ def layout_of(problem: Problem, bound: Bound, most: int) -> Layout | None:
         then = [table[:, diagram.classes[columns.span(layer)]] for layer, table in tables]
     open_, priced = columns.sizes > 1, resources.deltas[resources.rows]
     open_[staged] = False
-    layers = open_.nonzero()[
-        0
-    ].tolist()  # near-ties last: by descending distance of their two cheapest columns
+    layers = open_.nonzero()[0].tolist()  # near-ties last: by descending distance of two cheapest columns
     spans = [np.partition(priced[columns.span(layer)], 1)[1] for layer in layers]
     order = [*staged, *(layers[i] for i in np.argsort(-np.array(spans, dtype=np.int64), kind="stable"))]
     least = columns.least(problem.goal.values)

@@ -79,10 +79,8 @@ class Index:
         found, tried = [np.zeros((2, 0), dtype=np.int64)], 0
         for slab, low in self.slabs:
             some = (left >= low - CLOSE).nonzero()[0]
-            rest, high = (
-                left[some] - low + CLOSE,
-                np.minimum(np.floor(first[some] / WIDTH + CLOSE), self.cells - 1),
-            )
+            rest = left[some] - low + CLOSE
+            high = np.minimum(np.floor(first[some] / WIDTH + CLOSE), self.cells - 1)
             lowest = np.floor(np.maximum(first[some] - rest, 0.0) / WIDTH)
             for step in range(int((high - lowest).max(initial=-1)) + 1):
                 fits = (lowest + step <= high).nonzero()[0]
@@ -122,9 +120,7 @@ class SuffixTable:
 
     def __init__(self, layout: Layout, resources: Resources, most: int, deadline: float) -> None:
         self.resources = resources
-        self.plain: dict[
-            int, tuple[Ints, Ints, Step]
-        ] = {}  # not indexed yet: (rows and slack, objective, first step)
+        self.plain: dict[int, tuple[Ints, Ints, Step]] = {}  # to index: (rows and slack, objective, step)
         self.indexed: dict[int, Suffixes] = {}
         sums, goal = np.zeros((len(resources.limits), 1), np.int64), np.zeros(1, np.int64)
         places = layout.words
@@ -209,20 +205,13 @@ class Sweep:
     """A sweep that can be interrupted after a number of labels and continued."""
 
     def __init__(
-        self,
-        layout: Layout,
-        most: int,
-        known: int | None = None,
-        width: int | None = None,
-        deadline: float = inf,
+        self, layout: Layout, most: int, known: int | None, width: int | None, deadline: float
     ) -> None:
         self.layout, self.resources = layout, layout.resources.at(most)
         self.known = most if known is None else known
         self.width, self.deadline = width, deadline
         self.last: int | None = None  # value of `done` at which it stops
-        self.waiting: list[
-            tuple[Labels, int]
-        ] = []  # with a lower bound on the objective of their completions
+        self.waiting: list[tuple[Labels, int]] = []  # with a lower bound on the objectives of completions
         self.best = Outcome()  # of the answers found; it may be above the limit
         self.first: tuple[int, tuple[int, ...]] | None = None  # objective and place of `best`
         self.done = 0
@@ -230,7 +219,6 @@ class Sweep:
         self.held = 0  # numbers that waiting labels take
         self.suffix_table: SuffixTable | None = None
         self.next_suffixes = FIRST_SUFFIXES  # value of `done` at which suffixes are listed next
-
         if not layout.hopeless and not (self.resources.room < 0).any():
             none = np.zeros((len(self.resources.limits), 1), np.int64)
             self._wait(Labels(0, none, none[0], layout.first_words[:, None], none[0], None))
@@ -294,10 +282,8 @@ class Sweep:
             self.done += len(labels)
             if self.width is None and self.done >= self.next_suffixes:
                 # as many as there were labels, which pays off if as many labels are still to come
-                self.suffix_table, most = (
-                    None,
-                    min(self.done, MOST_SUFFIXES),
-                )  # frees the memory of earlier ones
+                self.suffix_table = None  # frees the memory of earlier ones
+                most = min(self.done, MOST_SUFFIXES)
                 self.suffix_table = SuffixTable(self.layout, self.resources, most, self.deadline)
                 self.next_suffixes *= MORE_SUFFIXES
             suffixes = None if self.suffix_table is None else self.suffix_table.at(labels.stage)
@@ -311,9 +297,8 @@ class Sweep:
     def _wait(self, labels: Labels) -> None:
         if len(labels):
             resources, rows = self.resources, self.resources.rows
-            room = (resources.limits[rows:, None] - self._at_least(labels)[rows:]) // resources.scales[
-                :, None
-            ]
+            room = resources.limits[rows:, None] - self._at_least(labels)[rows:]
+            room //= resources.scales[:, None]
             self.waiting.append((labels, resources.most - int(room.min(axis=0).max())))
             self.held += labels.sums.size
 
@@ -337,24 +322,22 @@ class Sweep:
             Step(i.astype(np.int32), j.astype(np.int32), labels.step),
         )
 
-    def _within(
-        self, labels: Labels, deltas: Ints, i: Ints, j: Ints, states: Ints
-    ) -> tuple[Ints, Ints, Ints]:
+    def _within(self, labels: Labels, deltas: Ints, i: Ints, j: Ints, then: Ints) -> tuple[Ints, Ints, Ints]:
         """Return the pairs (label, column, next state) within the limits of all resources. Raises _Late after the deadline."""
         if self._late():
             raise _Late
         limits = self.resources.limits
-        ahead = self.resources.ahead(labels.stage + 1, states)
+        ahead = self.resources.ahead(labels.stage + 1, then)
         for first in range(0, len(limits), A_GROUP):
             part = slice(first, first + A_GROUP)
             after = labels.sums[part].take(i, axis=1) + deltas[part].take(j, axis=1)
             if isinstance(ahead, np.ndarray):
                 after += ahead[part]
             fits = (after <= limits[part, None]).all(axis=0)
-            i, j, states = i[fits], j[fits], states[fits]
+            i, j, then = i[fits], j[fits], then[fits]
             if isinstance(ahead, np.ndarray):
                 ahead = ahead[:, fits]
-        return i, j, states
+        return i, j, then
 
     def _fitting(self, labels: Labels, deltas: Ints) -> tuple[Ints, Ints, Ints]:
         """Return labels, columns and next states of the pairs that keep the main resource within its limit."""

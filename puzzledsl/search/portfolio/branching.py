@@ -55,6 +55,14 @@ class Ledger:
         if found.chosen is not None and found.value is not None:
             self.better(origin[found.chosen].astype(np.int64), found.value, by)
 
+    def continued(self, sweep: Sweep, labels: int, origin: Ints, by: str) -> tuple[Outcome, int]:
+        """Continue a sweep for `labels` labels and keep its answer. Return the outcome and the labels used, at least 1."""
+        if self.value is not None:
+            sweep.tighten(self.value)
+        before, swept = sweep.done, sweep.run(labels)
+        self.take(swept, origin, by)
+        return swept, max(sweep.done - before, 1)
+
     def raise_lower(self, lower: int, by: str) -> None:
         """Raise the lower bound to `lower`, proven by the engine `by`, if it is higher."""
         if lower > self.lower:
@@ -67,9 +75,8 @@ class Ledger:
 
     def close_enough(self) -> bool:
         """True if the incumbent is within the requested gap of the lower bound."""
-        return self.value is not None and within_gap(
-            self.problem.goal, self.value, self.lower, self.effort.gap
-        )
+        goal, gap = self.problem.goal, self.effort.gap
+        return self.value is not None and within_gap(goal, self.value, self.lower, gap)
 
     def outcome(self, proven: bool, by: str = "") -> Outcome:
         """Return the present state as a result."""
@@ -99,9 +106,7 @@ def bound_enough(goal: Goal, value: int, bound: int, gap: float) -> int:
 SWEEPS = "label setting"
 BEAMS = 10, 100  # labels per layer of a beam search for a first answer, and then for a better one
 FIRST_CORE = 4  # average columns per layer of the first sweep, if no answer is known
-FIRST_REACH = (
-    0.03  # first limit, as a share of the way from the bound to the first known answer, or to the limit
-)
+FIRST_REACH = 0.03  # first limit, as a share of the way from the bound to the known answer, or to the limit
 FURTHER = 2  # growth of the reach from one sweep to the next
 FAR = 4  # the same, if no answer is known
 
@@ -153,16 +158,13 @@ class LabelSetting:
 
     def _continue(self, sweep: Sweep, labels: int) -> int:
         """Continue a sweep for `labels` labels. Return the number of labels used, at least 1."""
-        if self.ledger.value is not None:
-            sweep.tighten(self.ledger.value)
-        before, swept = sweep.done, sweep.run(labels)
-        self.ledger.take(swept, self.origin, SWEEPS)
+        swept, used = self.ledger.continued(sweep, labels, self.origin, SWEEPS)
         if swept.proven:
             self.sweep = None
         elif swept.bound is not None:
             self.ledger.raise_lower(swept.bound, SWEEPS)
             self.usable = not sweep.is_full
-        return max(sweep.done - before, 1)
+        return used
 
     def _ended(self) -> bool:
         """Return True if a finished sweep proves the answer; else increase the reach of the next one."""
@@ -214,11 +216,10 @@ def beam(
 
 def cheapest_children(problem: Problem, resources: Resources) -> Ints:
     """Return the cheapest columns of all layers, along a path if there are any, at each variation of the prices, [way][layer]."""
-    priced, paths = resources.deltas[resources.rows :], paths_of(problem)
+    rows, paths = resources.rows, paths_of(problem)
+    priced = resources.deltas[rows:]
     if paths is not None:
-        return paths.cheapest(
-            priced, paths.least(priced), [part[resources.rows :] for part in resources.to_end]
-        )
+        return paths.cheapest(priced, paths.least(priced), [part[rows:] for part in resources.to_end])
     spans = map(problem.columns.span, range(problem.columns.layers))
     return np.array([here.start + priced[:, here].argmin(axis=1) for here in spans]).T
 
@@ -306,15 +307,11 @@ class Branching:
 
     def _finish(self, node: _Node, sweep: Sweep, bound: int, labels: int) -> int:
         """Continue the label setting of a node without a layer to split. Return the work in labels."""
-        before = sweep.done
-        if self.ledger.value is not None:
-            sweep.tighten(self.ledger.value)
-        swept = sweep.run(labels)
-        self.ledger.take(swept, node.origin, NODES)
+        swept, used = self.ledger.continued(sweep, labels, node.origin, NODES)
         if not swept.proven:
             self._put(node, max(bound, swept.bound or bound))
             self.usable = not sweep.is_full
-        return max(sweep.done - before, 1)
+        return used
 
 
 def _halves(problem: Problem, resources: Resources) -> tuple[Mask, Mask] | None:

@@ -13,10 +13,10 @@ So it does not depend on seeds or the number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import combinations
-from math import comb
+from math import comb, inf
 from time import monotonic
 
 import numpy as np
@@ -29,7 +29,6 @@ from puzzledsl.search.problem.columns import Floats, Ints, Mask
 from puzzledsl.search.problem.instance import Outcome, Presolved, Problem, is_unfinished, presolve
 from puzzledsl.search.problem.paths import paths_of
 from puzzledsl.search.problem.residuals import Atom, Count, Joined, places_of
-from puzzledsl.search.repair import find_incumbent
 
 CASES = "cases"
 MOST_CASES = 60_000  # cases; a price bounds so many of 80 layers in about .1 s
@@ -60,16 +59,14 @@ class Cases:
         never = int(np.abs(bound.reduced).max()) * 2 + 1
         least = np.full((number + 1, columns.layers), never, dtype=np.int64)  # the last row: no statement
         np.minimum.at(least, (self.statement, columns.layer_of), bound.reduced)
-        spent = sum(
-            price * int(limit) for price, limit in zip(bound.prices, self.problem.limits, strict=True)
-        )
+        paid = sum(price * int(limit) for price, limit in zip(bound.prices, self.problem.limits, strict=True))
         found = np.empty(len(self.cases), dtype=np.int64)
         for first in range(0, len(self.cases), AT_ONCE):
             part = self.cases[first : first + AT_ONCE]
             best = least[number]
             for place in range(part.shape[1]):
                 best = np.minimum(best, least[part[:, place]])
-            found[first : first + AT_ONCE] = -(-(best.sum(axis=-1) - spent) // bound.scale)
+            found[first : first + AT_ONCE] = -(-(best.sum(axis=-1) - paid) // bound.scale)
         return found
 
 
@@ -91,11 +88,9 @@ def cases_of(problem: Problem) -> Cases | None:
 
 def _mark(problem: Problem, statement: Ints, number: int, part: int) -> bool:
     """Mark the columns that make a statement true; False if it is no disjunction of atoms, or one of them has a mark."""
-    pool = problem.normal
-    node = pool.nodes[part]
-    atoms = (
-        [pool.nodes[inner] for inner in node.parts] if isinstance(node, Joined) and not node.every else [node]
-    )
+    nodes = problem.normal.nodes
+    node = nodes[part]
+    atoms = [nodes[each] for each in node.parts] if isinstance(node, Joined) and not node.every else [node]
     for atom in atoms:
         if not isinstance(atom, Atom):
             return False
@@ -110,7 +105,6 @@ def by_cases(ledger: Ledger, cases: Cases, solve: Solve) -> bool:
     """Solve cases by `solve` until no other can be better. Return True if the ledger's answer is then proven."""
     problem = ledger.problem
     lower = np.full(len(cases.cases), ledger.lower, dtype=np.int64)
-
     for factor in FIRST_PRICES:
         np.maximum(lower, cases.bounds(ledger.bound.float_prices * factor), out=lower)
     unproven = ledger.top + 1
@@ -243,10 +237,8 @@ class Portfolio:
             core = problem.only(keep), self.bound, keep.nonzero()[0], "beam search"
             if beam_first:
                 beam(ledger, *core)
-            if (
-                ledger.value is None
-                and (found := find_incumbent(problem, self.bound, _soon(effort))) is not None
-            ):
+            found = None if ledger.value is not None else find_incumbent(problem, self.bound, _soon(effort))
+            if found is not None:
                 ledger.better(found, problem.goal.of(found), "repair")
             if ledger.value is None and not beam_first:
                 beam(ledger, *core)
@@ -324,3 +316,76 @@ def slice_of(effort: Effort, work: float) -> Effort:
     """Return the effort of one turn: `work` deterministic seconds, one worker and seed 0, so that its result is deterministic."""
     left = work if effort.work is None else min(work, effort.work)
     return replace(effort, work=left, workers=1, seed=0)
+
+
+TRIES = 64  # best columns tried, because formulas may forbid some
+REPAIR = 50_000  # layers of formulas looked at by a repair: about .2 s
+LOCAL = 8  # most layers of a broken formula that one column may mend
+
+
+def find_incumbent(problem: Problem, bound: Bound, deadline: float = inf) -> Ints | None:
+    """Repair the cheapest columns at the bound's prices, one by one, first for formulas, then for rows; None if that fails."""
+    columns, rows = problem.columns, problem.matrix
+    reduced = bound.reduced.astype(np.float64)
+    layer_of = columns.layer_of
+    pool = problem.normal
+    parts = [part for formula in (*pool.runs, *pool.formulas) for part in pool.parts(formula)]
+    around: list[dict[int, None]] = [{} for _ in range(columns.layers)]  # parts of each layer, in order
+    for part in parts:
+        for layer in places_of(pool.layers[part]):
+            around[layer][part] = None
+    size = [sum(pool.layers[part].bit_count() for part in here) for here in around]
+    work = REPAIR - sum(size)
+    cheapest = np.array([*map(np.argmin, np.split(reduced, columns.start[1:-1]))], dtype=np.int64)
+    chosen = cheapest + columns.start[:-1]
+    scale = np.maximum(np.abs(rows).max(axis=1, initial=1), 1).astype(np.float64)
+    broken = [part for part in parts if not pool.truth(part, chosen[None, :])[0]]
+    while work > 0 and monotonic() <= deadline:
+        use = rows[:, chosen].sum(axis=1)
+        excess = float((np.maximum(use - problem.limits, 0) / scale).sum())
+        if excess == 0 and not broken:
+            return chosen
+        after = use[:, None] - rows[:, chosen][:, layer_of] + rows
+        gain = excess - (np.maximum(after - problem.limits[:, None], 0) / scale[:, None]).sum(axis=0)
+        if broken:
+            open_to = places_of(pool.layers[broken[0]])
+            if len(open_to) > LOCAL:
+                return None
+            gain[~np.isin(layer_of, open_to)] = 0
+            for layer in open_to:
+                here = np.arange(columns.start[layer], columns.start[layer + 1])
+                before = sum(part in around[layer] for part in broken)
+                gain[here] += before - _broken(problem, around[layer], _swapped(chosen, layer_of, here))
+                work -= size[layer]
+        price = reduced - reduced[chosen][layer_of]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            worth = np.where(gain > 1e-12, (price + 1e-9 * (1 + np.abs(price))) / gain, np.inf)
+        first = np.argsort(worth, kind="stable")[: 1 if broken or not parts else TRIES]
+        first = first[np.isfinite(worth[first])]
+        if parts and not broken:
+            touched = list(dict.fromkeys(part for layer in layer_of[first] for part in around[layer]))
+            first = first[_broken(problem, touched, _swapped(chosen, layer_of, first)) == 0]
+            work -= sum(pool.layers[part].bit_count() for part in touched)
+        if not len(first):
+            return None
+        layer = int(layer_of[first[0]])
+        chosen[layer] = first[0]
+        broken = [part for part in broken if part not in around[layer]]
+        broken += [part for part in around[layer] if not pool.truth(part, chosen[None, :])[0]]
+        work -= size[layer] + 1
+    return None
+
+
+def _broken(problem: Problem, parts: Iterable[int], answers: Ints) -> Ints:
+    """Return the number of formulas, of `parts`, that each answer [answer][layer] breaks."""
+    broken = np.zeros(len(answers), dtype=np.int64)
+    for part in parts:
+        broken += ~problem.normal.truth(part, answers)
+    return broken
+
+
+def _swapped(chosen: Ints, layer_of: Ints, columns: Ints) -> Ints:
+    """Return one answer for each of `columns`: `chosen` with this column."""
+    answers = np.tile(chosen, (len(columns), 1))
+    answers[np.arange(len(columns)), layer_of[columns]] = columns
+    return answers

@@ -101,9 +101,8 @@ def diagram_of(
     if FALSE in parts:
         return Diagram((), (), classes, feasible=False)
     for layer, masks in pool.masks(parts).items():
-        firsts[layer], classes[columns.span(layer)] = classes_of(
-            frozenset(masks), tuple(range(columns.sizes[layer]))
-        )
+        here = columns.span(layer)
+        firsts[layer], classes[here] = classes_of(frozenset(masks), tuple(range(columns.sizes[layer])))
     natural = sorted({layer for part in parts for layer in places_of(pool.layers[part])})
     first_try = max(QUICK, QUICK_A_LAYER * len(columns.sizes))
     work = (first_try if quick else WORK) if formulas else NO_LIMIT  # a diagram of runs alone is always built

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, cached_property, partial
-from itertools import chain, product
+from itertools import chain, count, product
 from typing import Any, assert_never
 
 import numpy as np
@@ -22,7 +22,6 @@ from puzzledsl.costs.metrics import costs_of_layer, linear_metrics, metrics_of, 
 from puzzledsl.ir import nodes
 from puzzledsl.ir.layer_runs import Run, counted_runs
 from puzzledsl.ir.logic import compared, holds
-from puzzledsl.ir.nodes import CountTerm, FactTerm, Linear, MetricTerm, ParamsTerm, ScoreTerm, TableTerm, Term
 from puzzledsl.ir.tables import Assignment, Cost, EndsAssignment, LayerAssignment, ScenarioCosts
 from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.columns import Columns, Ints, Pairs
@@ -65,13 +64,9 @@ class Child:
                 parts += [decimal(measured[run]) for run in runs]
                 return sum(parts, decimal(tables.scores[score].offset))
             case nodes.ParamsTerm():
-                return Fraction(
-                    tables.costs.params_fixed + sum(tables.params(i, c) for i, c in enumerate(layers))
-                )
-            case nodes.FactTerm(sub_block=sub_block, attribute=attribute, layers=where):
-                return Fraction(
-                    sum(tables.fact(sub_block, attribute, i, getattr(layers[i], sub_block)) for i in where)
-                )
+                return Fraction(tables.costs.params_fixed + sum(map(tables.params, count(), layers)))
+            case nodes.FactTerm(sub_block=part, attribute=attribute, layers=where):
+                return Fraction(sum(tables.fact(part, attribute, i, getattr(layers[i], part)) for i in where))
             case nodes.CountTerm(sub_block=sub_block, alternatives=alternatives, layers=where):
                 return Fraction(sum(getattr(layers[i], sub_block) in alternatives for i in where))
             case nodes.TableTerm(layers=where):
@@ -159,25 +154,23 @@ class Coefficients:
 
     def __init__(self, tables: Tables, offered: Sequence[Names], longest: Sequence[int] = ()) -> None:
         self.tables, self.offered = tables, offered
-        self.layers = len(tables.layers)
+        self.layers = layers = len(tables.layers)
         known: dict[Names, Pairs] = {}
-        for names in offered[: self.layers]:
+        for names in offered[:layers]:
             if names not in known:
                 known[names] = tuple(LayerAssignment(attention=a, ffn=f) for a, f in product(*names))
-        of_ends = [
-            tuple(EndsAssignment(embedding=e, head=h) for e, h in product(*n)) for n in offered[self.layers :]
-        ]
+        ends = [tuple(EndsAssignment(embedding=e, head=h) for e, h in product(*n)) for n in offered[layers:]]
         period = math.lcm(*longest) if longest else 0  # all counts restart after so many positions
-        columns = Columns.of((*(known[names] for names in offered[: self.layers]), *of_ends))
+        columns = Columns.of((*(known[names] for names in offered[:layers]), *ends))
         self.columns = columns.with_positions(period, tables.dropped()) if period else columns
-        self._known: dict[tuple[Term, int | None], Vector] = {}
+        self._known: dict[tuple[nodes.Term, int | None], Vector] = {}
 
-    def bound(self, linear: Linear, box: Box, *, most: bool) -> Vector:
+    def bound(self, linear: nodes.Linear, box: Box, *, most: bool) -> Vector:
         """Return a lower, or if `most` an upper, bound of an expression without throughput over a box: each metric at one end."""
         parts: list[tuple[Fraction, Vector]] = []
         for weighted in linear.terms:
             term, factor, batch = weighted.term, weighted.coefficient, None
-            if isinstance(term, MetricTerm):
+            if isinstance(term, nodes.MetricTerm):
                 batch = box.of(term.scenario)[(factor > 0) == most]
             parts.append((factor, self.term(term, batch)))
         constant = sum((c * v.constant for c, v in parts), linear.constant)
@@ -194,23 +187,23 @@ class Coefficients:
         divisor = int(np.gcd.reduce(values)) or 1
         return Vector(values // divisor if divisor > 1 else values, unit * divisor, constant)
 
-    def term(self, term: Term, batch: int | None) -> Vector:
+    def term(self, term: nodes.Term, batch: int | None) -> Vector:
         """Return one term in base units; `batch` for a metric. Raises DiagnosticError for a choice that is not scored."""
-        if isinstance(term, MetricTerm) and term.scenario in self.tables.profiles:
+        if isinstance(term, nodes.MetricTerm) and term.scenario in self.tables.profiles:
             return self._term(term, batch)  # fast, and a profile has too many batches to cache
         if (term, batch) not in self._known:
             self._known[term, batch] = self._term(term, batch)
         return self._known[term, batch]
 
-    def _term(self, term: Term, batch: int | None) -> Vector:
+    def _term(self, term: nodes.Term, batch: int | None) -> Vector:
         costs = self.tables.costs
         match term:
-            case MetricTerm(scenario=scenario, metric=metric):
+            case nodes.MetricTerm(scenario=scenario, metric=metric):
                 assert batch is not None
                 return self.metric(scenario, batch, metric)
-            case ScoreTerm(score=score):
+            case nodes.ScoreTerm(score=score):
                 return self._score(score)
-            case ParamsTerm():
+            case nodes.ParamsTerm():
                 values = self._of_pairs(
                     lambda names, *own: _outer(
                         [[p[n] for n in here] for here, p in zip(names, own, strict=True)]
@@ -220,7 +213,7 @@ class Coefficients:
                     costs.params_ffn,
                 )
                 return Vector(values, constant=Fraction(costs.params_fixed))
-            case FactTerm() | CountTerm() | TableTerm():
+            case nodes.FactTerm() | nodes.CountTerm() | nodes.TableTerm():
                 return self._tables(as_tables(self.tables, term))
             case _:
                 assert_never(term)
@@ -248,13 +241,13 @@ class Coefficients:
         found.append(_whole([ends(choice) for choice in choices if isinstance(choice, EndsAssignment)]))
         return combined([(1, np.concatenate(found)[self._places])])
 
-    def _tables(self, tables: Iterable[Term]) -> Vector:
+    def _tables(self, tables: Iterable[nodes.Term]) -> Vector:
         """Return the sum of tables of different layers: of each column its entry, and 0 outside of all layers."""
-        found = [table for table in tables if isinstance(table, TableTerm)]
+        found = [table for table in tables if isinstance(table, nodes.TableTerm)]
         scale = math.lcm(*{cell.denominator for table in found for row in table.values for cell in row})
         at = {layer: table for table in found for layer in table.layers}
 
-        def entries(names: Names, table: TableTerm | None) -> Whole:
+        def entries(names: Names, table: nodes.TableTerm | None) -> Whole:
             pairs = product(*names)
             return _whole([0 if table is None else int(table.value(*pair) * scale) for pair in pairs])
 
@@ -281,7 +274,7 @@ class Coefficients:
         def of_ends(choice: EndsAssignment) -> int:
             return of(*[each.ends[choice.name] for each in costs])
 
-        def of_sub_blocks(names: Names, *tables: Mapping[str, Cost]) -> Whole:
+        def of_parts(names: Names, *tables: Mapping[str, Cost]) -> Whole:
             parts = zip(names, (tables[: len(costs)], tables[len(costs) :]), strict=True)
             return _outer([[of(*[table[n] for table in own]) for n in here] for here, own in parts])
 
@@ -291,16 +284,12 @@ class Coefficients:
 
         if costs[0].pairs:
             return self._of_pairs(of_pairs, of_ends, [*range(self.layers)])
-        return self._of_pairs(
-            of_sub_blocks, of_ends, *(getattr(c, part) for part in SUB_BLOCKS for c in costs)
-        )
+        return self._of_pairs(of_parts, of_ends, *(getattr(c, part) for part in SUB_BLOCKS for c in costs))
 
     def _score(self, score: str) -> Vector:
         """Return a score table. Sub-block scores are converted once per layer, not per pair."""
-        tables, parts = (
-            self.tables,
-            list[list[float]](),
-        )  # of each layer two lists, whose sums are its pairs' scores
+        tables = self.tables
+        parts: list[list[float]] = []  # of each layer two lists, whose sums are its pairs' scores
         for layer, names in enumerate(self.offered):
             sites: tuple[SubBlock | EndName, ...] = SUB_BLOCKS if layer < self.layers else ENDS
             if layer < self.layers and tables.scores[score].unit == "block":
@@ -315,12 +304,10 @@ class Coefficients:
         pairs = map(np.add.outer, split[::2], split[1::2])
         values = combined([(1, np.concatenate([here.ravel() for here in pairs])[self._places])])
         if measured:
-            values = self._added_by_runs(
-                values.astype(object), dict(zip(measured, runs.tolist(), strict=True))
-            )
+            values = self._with_runs(values.astype(object), dict(zip(measured, runs.tolist(), strict=True)))
         return Vector(values, Fraction(1, scale), decimal(tables.scores[score].offset))
 
-    def _added_by_runs(self, values: Whole, measured: Mapping[Run, int]) -> Whole:
+    def _with_runs(self, values: Whole, measured: Mapping[Run, int]) -> Whole:
         """Replace dropped layers' scores by what each adds to its run; one beyond a measured part adds its own."""
         columns, longest = self.columns, max(length for _, length in measured)
         first = (columns.position == 1).nonzero()[0]

@@ -54,9 +54,8 @@ def with_facts(tables: Facts, logic: nodes.Logic) -> nodes.Logic:
             for weighted in logic.left.terms
             for term in as_tables(tables, weighted.term)
         ]
-        return logic.model_copy(
-            update={"left": nodes.Linear(terms=tuple(terms), constant=logic.left.constant)}
-        )
+        left = nodes.Linear(terms=tuple(terms), constant=logic.left.constant)
+        return logic.model_copy(update={"left": left})
     parts = {name: of(getattr(logic, name)) for name in PARTS if name in type(logic).model_fields}
     return logic.model_copy(update=parts) if parts else logic
 
@@ -176,9 +175,7 @@ class NormalForm(Residuals):
         whole: dict[int, list[int]] = {}
         for factor, table in tables:
             numbers = [[int(factor * scale * cell) for cell in row] for row in table.values]
-            rows, places = (
-                {name: i for i, name in enumerate(names)} for names in (table.attention, table.ffn)
-            )
+            rows, places = ({n: i for i, n in enumerate(names)} for names in (table.attention, table.ffn))
             for layer in table.layers:
                 choices = self.columns.of_layer(layer)
                 known = whole.setdefault(layer, [0] * len(choices))

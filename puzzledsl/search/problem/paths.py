@@ -119,13 +119,10 @@ class Paths:
             return chosen
         equal = values[:, self.ordered] == np.repeat(least, self.class_sizes, axis=1)
         place = np.where(equal, np.arange(len(self.ordered)), len(self.ordered))
-        best = self.ordered[
-            np.minimum.reduceat(place, self.first, axis=1)
-        ]  # first cheapest column of each class
+        best = self.ordered[np.minimum.reduceat(place, self.first, axis=1)]  # first cheapest of each class
         state = np.zeros(len(values), dtype=np.int64)
-        for stage, (layer, table, span) in enumerate(
-            zip(self.diagram.order, self.diagram.next, self.spans, strict=True)
-        ):
+        stages = zip(self.diagram.order, self.diagram.next, self.spans, strict=True)
+        for stage, (layer, table, span) in enumerate(stages):
             after = table[state]
             sums = least[:, span] + to_end[stage + 1][lines[:, None], after]
             picked = sums.argmin(axis=1)

@@ -37,6 +37,7 @@ FLIPPED = {"<=": ">=", ">=": "<=", "<": ">", ">": "<", "==": "=="}
 # Sums of 5-8 layers that are narrow have no answer as rows in 8 s; those that are open are up to three times as fast as rows.
 FEW_LAYERS, NARROW_ROWS, OPEN_ROWS = 4, 100_000, 1_000
 BEYOND = "does not fit at batch"
+Sense = Literal["minimize", "maximize"]
 Side = tuple[Vector, Fraction, bool]  # vector <= limit, or < if True
 
 
@@ -66,9 +67,7 @@ class Builder:
         """Return `vector <= limit` (`<` if `strict`) as a row: exact, or a relaxation if integers would be too large."""
         exact = (limit - vector.constant) / vector.unit
         values, divisor = self.scaled(vector.values)
-        whole = (
-            -(-exact.numerator // exact.denominator) - 1 if strict else exact.numerator // exact.denominator
-        ) // divisor
+        whole = (math.ceil(exact) - 1 if strict else math.floor(exact)) // divisor
         least, most = int(self.columns.least(values).sum()), int(self.columns.most(values).sum())
         return Row(name, values, max(min(whole, most), least - 1), requirement, divisor == 1)
 
@@ -185,7 +184,7 @@ class Problems:
         return (self.at(Box.at(batches)) for batches in self.tables.batch_choices())
 
 
-def goal_of(builder: Builder, linear: nodes.Linear, sense: Literal["minimize", "maximize"], box: Box) -> Goal:
+def goal_of(builder: Builder, linear: nodes.Linear, sense: Sense, box: Box) -> Goal:
     """Return the objective to minimise. One that is maximised is negated; a throughput is maximised by minimising latency."""
     upwards, throughput = sense == "maximize", _throughput(linear)
     if throughput is None:
@@ -274,9 +273,8 @@ def bounds_of(builder: Builder, requirement: nodes.LinearRequirement, box: Box) 
 
 def without_larger(problem: Problem) -> Problem:
     """Return the problem without the rows that exclude models which fit at larger batches."""
-    return replace(
-        problem, rows=tuple(r for r in problem.rows if r.requirement is not None or BEYOND not in r.name)
-    )
+    kept = (row for row in problem.rows if row.requirement is not None or BEYOND not in row.name)
+    return replace(problem, rows=tuple(kept))
 
 
 def fitting_rows(builder: Builder, box: Box) -> Iterator[Row]:

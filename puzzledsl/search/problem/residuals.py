@@ -117,11 +117,9 @@ class Residuals:
         floor = sum(map(min, values.values()))
         least, most, terms = least - floor, most - floor, []
         for layer, numbers in sorted(whole.items()):
-            others = sorted(_sums([whole[other] for other in whole if other != layer]))
-            if others:
-                effects = {
-                    n: (bisect_left(others, least - n), bisect_right(others, most - n)) for n in numbers
-                }
+            rest = sorted(_sums([whole[other] for other in whole if other != layer]))
+            if rest:
+                effects = {n: (bisect_left(rest, least - n), bisect_right(rest, most - n)) for n in numbers}
                 first = {effects[number]: number for number in sorted(effects, reverse=True)}
                 whole[layer] = [first[effects[number]] for number in numbers]
             vector = tuple(whole[layer])

@@ -135,15 +135,14 @@ class Part:
         search = self._rounds if self.free else self._each
         slack = np.sort(bound.slack)[min(int(CORE * problem.columns.layers), len(problem.columns) - 1)]
         known = self.upper[self.upper < NEVER]
-        gap = max(
-            int(known.min(initial=self.top)) - bound.value if len(known) else 0, int(slack) // bound.scale
-        )
+        seen = int(known.min(initial=self.top)) - bound.value if len(known) else 0
+        gap = max(seen, int(slack) // bound.scale)
         search(bound, self.open, gap, REACHES, effort)
         for reaches in LATER:
             left, numbers = self.open, self.open.nonzero()[0]
             some = numbers[:: len(numbers) // SAMPLED + 1]
             bounds = [certify(problem, self._own_prices(int(n), effort)) for n in some]
-            levels = [self._bounds(each) for each in bounds]
+            levels = [self._of_pins((each.slack + float(each.exact)) / each.scale) for each in bounds]
             while bounds and effort.left_s > 0:
                 near = (np.array(levels) >= np.max(levels, axis=0) - NEAR * gap) & left
                 place = int(near.sum(axis=1).argmax())
@@ -175,10 +174,6 @@ class Part:
         keep = self.problem.columns.layer_of != self.layers[number]
         keep[self.owns[number]] = True
         return np.asarray(keep, dtype=np.bool_)
-
-    def _bounds(self, bound: Bound) -> Floats:
-        """Return each pin's bound at a bound's prices."""
-        return self._of_pins((bound.slack + float(bound.exact)) / bound.scale)
 
     def _each(self, bound: Bound, which: Mask, gap: int, reaches: Sequence[float], effort: Effort) -> None:
         """Search some pins one after another along the paths of the diagram, at a bound's prices."""

@@ -22,7 +22,6 @@ from puzzledsl.search.problem.metrics import Child
 from puzzledsl.search.problem.paths import NEVER
 from puzzledsl.search.problem.problem import Problems
 from puzzledsl.search.sensitivity.part import Part, Pin, cases_of, most_of
-from puzzledsl.search.tables import Tables
 
 SLICES_S = (0.5, 4.0, 30.0, 600.0)  # seconds for a pin, by round
 
@@ -56,9 +55,9 @@ NO_CHILD = Standing(None, None)
 UNKNOWN = Standing(-INFINITE, None)
 
 
-def standing(tables: Tables, problems: Problems, effort: Effort) -> Standing:
+def standing(problems: Problems, effort: Effort) -> Standing:
     """Solve problems of a search and return the bounds on the optimum; the child is verified."""
-    found = best_meeting_all(tables, problems, effort)
+    found, tables = best_meeting_all(problems, effort), problems.tables
     sign = -1 if tables.search.sense == "maximize" else 1
     least = -INFINITE if found.bound is None else sign * found.bound
     if found.layers is None:
@@ -73,9 +72,7 @@ def pinned(problems: Problems, pin: Pin) -> Problems:
     return problems.changed(lambda problem, _: problem.only(pin.keep(problem.columns)))
 
 
-def optima_of(
-    tables: Tables, problems: Problems, pins: Sequence[Pin], root: Standing, effort: Effort
-) -> list[Standing]:
+def optima_of(problems: Problems, pins: Sequence[Pin], root: Standing, effort: Effort) -> list[Standing]:
     """Find the optimum of a search with each pin. `problems`: without preferences. `root`: the optimum without pins."""
     if all(box.is_single for box in problems.boxes):
         listed = [*problems]
@@ -84,7 +81,7 @@ def optima_of(
     found = [UNKNOWN] * len(pins)
     for number, slice_s in _turns(found, effort):
         own = Effort.of(min(slice_s, effort.left_s))
-        found[number] = found[number].and_also(standing(tables, pinned(problems, pins[number]), own))
+        found[number] = found[number].and_also(standing(pinned(problems, pins[number]), own))
     return found
 
 
@@ -106,9 +103,7 @@ def _turns(found: Sequence[Standing], effort: Effort) -> Iterator[tuple[int, flo
 class Pinned:
     """Optima with each pin over several problems with exact integers, one for each combination of batches."""
 
-    def __init__(
-        self, listed: Sequence[Problem], pins: Sequence[Pin], root: Standing, effort: Effort
-    ) -> None:
+    def __init__(self, listed: list[Problem], pins: Sequence[Pin], root: Standing, effort: Effort) -> None:
         self.pins, self.root, self.effort = pins, root, effort
         self.found = [UNKNOWN] * len(pins)
         solved = (presolve(problem, deadline=effort.deadline) for problem in listed)

@@ -1,4 +1,4 @@
-"""`pzl why`: regrets of all alternatives, and margins of all requirements.
+"""`pzl why`: regrets of all alternatives, and margins of all requirements; and answers to a search as its requirements change.
 
 The regret of an alternative is the optimum with it fixed minus the optimum. A margin is the change of the optimum when a
 requirement's bound moves. Preferences decide which of several optima is shown; they do not enter regrets.
@@ -7,22 +7,13 @@ requirement's bound moves. Preferences decide which of several optima is shown; 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from itertools import groupby
 from typing import Literal
 
 from puzzledsl.base.progress import Progress, Silent
-from puzzledsl.ir.nodes import (
-    And,
-    CountTerm,
-    CpSat,
-    LinearRequirement,
-    LogicRequirement,
-    Program,
-    Requirement,
-    Search,
-)
+from puzzledsl.ir import nodes
 from puzzledsl.ir.search_nodes import written
 from puzzledsl.ir.tables import (
     CostTable,
@@ -36,13 +27,14 @@ from puzzledsl.ir.tables import (
 )
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.infeasible.explain import Group, groups_of
+from puzzledsl.search.problem.box import Box
 from puzzledsl.search.problem.instance import INFINITE
 from puzzledsl.search.problem.metrics import Child
-from puzzledsl.search.problem.problem import Builder
+from puzzledsl.search.problem.problem import Builder, goal_of
 from puzzledsl.search.sensitivity.part import Pin, pins_of
 from puzzledsl.search.sensitivity.regrets import Standing, optima_of, standing
 from puzzledsl.search.solve import solve_built
-from puzzledsl.search.tables import tables_of
+from puzzledsl.search.tables import Tables, tables_of
 
 TIME_S = 60.0
 FOR_REGRETS = 0.8  # share of the time for regrets; the rest is for margins
@@ -51,7 +43,7 @@ SHARE = Fraction(1, 100)  # of a bound, by which it moves for a margin
 
 
 def why_search(
-    program: Program,
+    program: nodes.Program,
     search: str,
     costs: CostTable,
     scores: Mapping[str, ScoreTable],
@@ -74,13 +66,13 @@ def why_built(
     """Compute regrets, and margins without `layers`, of a builder's search. Its inputs are checked already."""
     effort, progress = Effort.of(time_s), progress or Silent()
     tables = builder.tables
-    root = standing(tables, builder.all(), effort)
+    root = standing(builder.all(), effort)
     if root.layers is None:
         return _without_child(builder, effort, progress)
     pins = [p for p in pins_of(builder.columns) if layers is None or p.layer in layers]
     progress.start(f"pinning {tables.search.name}", 1)
     problems = builder.all().changed(lambda problem, _: replace(problem, preferences=()))
-    optima = optima_of(tables, problems, pins, root, Effort.of(effort.left_s - time_s * (1 - FOR_REGRETS)))
+    optima = optima_of(problems, pins, root, Effort.of(effort.left_s - time_s * (1 - FOR_REGRETS)))
     if not root.settled:  # a pin may have found a better child
         best = min((s for s in (root, *optima) if s.most is not None), key=lambda s: s.most or Fraction(0))
         root = replace(best, least=root.least)
@@ -102,7 +94,7 @@ def why_built(
 def _without_child(builder: Builder, effort: Effort, progress: Progress) -> SearchResult:
     """Solve the search again in the time that is left, to explain why there is no child."""
     search = builder.tables.search
-    if isinstance(search.solver, CpSat):
+    if isinstance(search.solver, nodes.CpSat):
         left = search.solver.model_copy(update={"time_s": Fraction(max(effort.left_s, 0.0))})
         builder = builder.for_search(search.model_copy(update={"solver": left}))
     return solve_built(builder, progress)
@@ -113,12 +105,12 @@ def _margins(builder: Builder, root: Standing, effort: Effort) -> Iterator[Margi
     for group in groups_of(search.requirements):
         requirement = search.requirements[group[0]]
         figures = []
-        for move, moved in _moves(search, group):
+        for kind, by, bound, moved in _moves(search, group):
             if effort.left_s <= 0:
                 break
-            own = builder.for_requirements(moved)
-            least, most = difference(standing(own.tables, own.all(), effort), root)
-            figures.append(Move(kind=move.kind, by=move.by, bound=move.bound, at_least=least, at_most=most))
+            own = builder.for_requirements(moved).all()
+            least, most = difference(standing(own, effort), root)
+            figures.append(Move(kind=kind, by=by, bound=bound, at_least=least, at_most=most))
         yield Margin(
             line=requirement.where.line,
             text=written(requirement),
@@ -144,11 +136,9 @@ def _figure(value: Fraction) -> float | None:
     return None if value >= INFINITE / 2 else float(max(value, -INFINITE / 10**200))
 
 
-def _sub_blocks(
-    root: Standing, pins: Sequence[Pin], standings: Sequence[Standing]
-) -> Iterator[SubBlockRegrets]:
+def _sub_blocks(root: Standing, pins: Sequence[Pin], optima: Sequence[Standing]) -> Iterator[SubBlockRegrets]:
     assert root.layers is not None
-    pairs = zip(pins, standings, strict=True)
+    pairs = zip(pins, optima, strict=True)
     for (layer, sub_block), group in groupby(pairs, key=lambda pair: (pair[0].layer, pair[0].sub_block)):
         chosen = getattr(root.layers[layer], sub_block)
         regrets = []
@@ -165,57 +155,88 @@ def _sub_blocks(
 Kind = Literal["tighter", "looser", "up", "down", "without"]
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """One change of a statement. `by`: size of the move, as text. `bound`: new bound, if the statement is one requirement."""
-
-    kind: Kind
-    by: str = ""
-    bound: float | None = None
-
-
-def _moves(search: Search, group: Group) -> Iterator[tuple[Moved, Search]]:
-    """Yield the searches with one statement's bounds moved, and without it."""
+def _moves(search: nodes.Search, group: Group) -> Iterator[tuple[Kind, str, float | None, nodes.Search]]:
+    """Yield (kind, size as text, new bound of a single requirement, search) of each move of a statement, and without it."""
     own = [search.requirements[place] for place in group]
-    linear = [requirement for requirement in own if isinstance(requirement, LinearRequirement)]
-    if len(linear) == len(own) and all(_bound(r) or _counts(r) for r in linear):
+    linear = [requirement for requirement in own if isinstance(requirement, nodes.LinearRequirement)]
+    if len(linear) == len(own) and all(r.limit or _counts(r) for r in linear):
         by = "1" if all(map(_counts, linear)) else f"{float(SHARE * 100):g} %"
         ways: tuple[tuple[Kind, int], ...] = (("tighter", -1), ("looser", 1))
         if any(requirement.op == "==" for requirement in linear):
             ways = (("up", 1), ("down", -1))
         for kind, sign in ways:
             moved = [_moved(requirement, sign) for requirement in linear]
-            bound = float(_bound(moved[0])) if len(moved) == 1 else None
-            yield Moved(kind, by, bound), _with(search, group, moved)
-    dropped = [LogicRequirement(formula=And(operands=()), where=r.where) for r in own]
-    yield Moved("without"), _with(search, group, dropped)
+            bound = float(moved[0].limit) if len(moved) == 1 else None
+            yield kind, by, bound, _with(search, group, moved)
+    dropped = [nodes.LogicRequirement(formula=nodes.And(operands=()), where=r.where) for r in own]
+    yield "without", "", None, _with(search, group, dropped)
 
 
-def _bound(requirement: LinearRequirement) -> Fraction:
-    """Return a requirement's bound or, if it is relative, its ratio to the parent's value."""
-    bound = requirement.bound if requirement.parent_ratio is None else requirement.parent_ratio
-    assert bound is not None, "a requirement has a bound or a ratio"
-    return bound
-
-
-def _counts(requirement: LinearRequirement) -> bool:
+def _counts(requirement: nodes.LinearRequirement) -> bool:
     """True if a requirement counts layers, so that its bound moves by one."""
     terms = requirement.left.terms
-    return requirement.parent_ratio is None and all(isinstance(w.term, CountTerm) for w in terms)
+    return requirement.parent_ratio is None and all(isinstance(w.term, nodes.CountTerm) for w in terms)
 
 
-def _moved(requirement: LinearRequirement, sign: int) -> LinearRequirement:
+def _moved(requirement: nodes.LinearRequirement, sign: int) -> nodes.LinearRequirement:
     """Return the requirement with a looser bound for a positive sign, a tighter one for a negative; "==" moves up or down."""
-    bound = _bound(requirement)
-    step = Fraction(1) if _counts(requirement) else abs(bound) * SHARE
+    step = Fraction(1) if _counts(requirement) else abs(requirement.limit) * SHARE
     if requirement.op in (">=", ">"):
         sign = -sign
     field = "bound" if requirement.parent_ratio is None else "parent_ratio"
-    return requirement.model_copy(update={field: bound + sign * step})
+    return requirement.model_copy(update={field: requirement.limit + sign * step})
 
 
-def _with(search: Search, group: Group, moved: Sequence[Requirement]) -> Search:
-    requirements: list[Requirement] = list(search.requirements)
+def _with(search: nodes.Search, group: Group, moved: Sequence[nodes.Requirement]) -> nodes.Search:
+    requirements: list[nodes.Requirement] = list(search.requirements)
     for place, requirement in zip(group, moved, strict=True):
         requirements[place] = requirement
     return search.model_copy(update={"requirements": tuple(requirements)})
+
+
+# ---------------------------------------------------------------- other requirements
+
+
+class Variations:
+    """Solves searches that differ from a declared one in their requirements only. Safe for several threads."""
+
+    def __init__(self, tables: Tables) -> None:
+        """Prepare the variations of a search whose inputs are checked."""
+        self.builder = Builder(tables)
+
+    def solve(self, requirements: Sequence[nodes.Requirement], time_s: float) -> SearchResult:
+        """Find the best child, with its proof or its gap. A conflict is not explained here."""
+        return solve_built(self._builder(requirements, time_s), Silent(), explain=False)
+
+    def explain(self, requirements: Sequence[nodes.Requirement], time_s: float) -> SearchResult:
+        """Return the result with the conflict and the smallest way out of it, where there is no child."""
+        return solve_built(self._builder(requirements, time_s), Silent())
+
+    def why(
+        self, requirements: Sequence[nodes.Requirement], layer: int, time_s: float
+    ) -> WhyResult | SearchResult:
+        """Return the regrets of one layer; the result itself where there is no child."""
+        return why_built(self._builder(requirements, time_s), time_s, [layer])
+
+    def extent(self, requirement: nodes.LinearRequirement) -> tuple[Fraction, Fraction]:
+        """Least and greatest value of a left side, in base units or times the parent's. Raises ValueError if that is 0."""
+        builder, left, found = self.builder, requirement.left, list[Fraction]()
+        corners = [Box(box.scenarios, end, end) for box in builder.all().boxes for end in (box.low, box.high)]
+        for corner in dict.fromkeys(corners):
+            goals = goal_of(builder, left, "minimize", corner), goal_of(builder, left, "maximize", corner)
+            ends = [goal.in_units(int(builder.columns.least(goal.values).sum())) for goal in goals]
+            parent = Fraction(1)
+            if requirement.parent_ratio is not None:
+                parent = Child(builder.tables, builder.tables.parent, corner.lows).linear(left)
+            found += [end / parent for end in ends if end is not None and parent]
+        if not found:
+            raise ValueError("the parent's value is 0, and nothing is a multiple of it")
+        return min(found), max(found)
+
+    def _builder(self, requirements: Sequence[nodes.Requirement], time_s: float) -> Builder:
+        """Return the builder of the search with other requirements, one solution, and a time limit."""
+        search = self.builder.tables.search
+        assert isinstance(search.solver, nodes.CpSat), "a heuristic proves nothing"
+        limited = search.solver.model_copy(update={"time_s": Fraction(time_s)})
+        changes = {"requirements": tuple(requirements), "solutions": 1, "solver": limited}
+        return self.builder.for_requirements(search.model_copy(update=changes))

@@ -25,7 +25,6 @@ from puzzledsl.costs.flops import Workload
 from puzzledsl.costs.roofline import fixed_cost, sub_block_cost
 from puzzledsl.ir import nodes
 from puzzledsl.ir.facts import fact
-from puzzledsl.ir.nodes import LinearRequirement, MetricTerm, Program, Search
 from puzzledsl.ir.tables import (
     PARENT_ENDS,
     Cost,
@@ -230,9 +229,8 @@ class Model:
         """
         hardware, here = self._profile(scenario), self.program.scenarios[scenario]
         own, attention = self._shape.at(layer), self._alternative(layer, "attention")
-        length = here.prompt + (
-            here.output if hardware.kv_policy == "full" else ceil(Fraction(here.output, 2))
-        )
+        kept_whole = hardware.kv_policy == "full"
+        length = here.prompt + (here.output if kept_whole else ceil(Fraction(here.output, 2)))
         window = attention.attended(own)
         kept = length if window is None else min(length, window)
         tokens = ceil(Fraction(kept, hardware.page_tokens)) * hardware.page_tokens
@@ -297,9 +295,7 @@ class Model:
         runs = self._runs(measured)
         alone = set(range(len(self.layers))) - {i for first, n in runs for i in range(first, first + n)}
         values = [table.offset, *(measured[run] for run in runs)]
-        for layer in sorted(
-            alone
-        ):  # of its pair, or of its two sub-blocks; the parent's is 0 where it is not listed
+        for layer in sorted(alone):  # of its pair, or of its sub-blocks; a parent that is not listed is 0
             choice = self.layers[layer]
             parts = [(choice.attention, table.attention), (choice.ffn, table.ffn)]
             if table.unit == "block":
@@ -348,8 +344,8 @@ class Violation:
 
 
 def verify(
-    program: Program,
-    search: Search,
+    program: nodes.Program,
+    search: nodes.Search,
     costs: CostTable,
     scores: Mapping[str, ScoreTable],
     solution: Solution,
@@ -369,9 +365,9 @@ def verify(
         return [Violation("shape", f"{len(ends)} choices of the ends of the model")]
     model = Model(program, costs, scores, chosen, solution.batches, *ends)
     linears = [search.objective, *(preference.goal for preference in search.preferences)]
-    linears += [r.left for r in search.requirements if isinstance(r, LinearRequirement)]
+    linears += [r.left for r in search.requirements if isinstance(r, nodes.LinearRequirement)]
     terms = [weighted.term for linear in linears for weighted in linear.terms]
-    mentioned = sorted({term.scenario for term in terms if isinstance(term, MetricTerm)})
+    mentioned = sorted({term.scenario for term in terms if isinstance(term, nodes.MetricTerm)})
     if wrong := [*_choices(model, search, mentioned)]:
         return wrong
     batches = {  # the model's, else the largest that fits, else the smallest listed
@@ -393,7 +389,7 @@ def verify(
     return [*small, *broken, *_figures(model, search, solution, claimed)]
 
 
-def _choices(model: Model, search: Search, mentioned: list[str]) -> Iterator[Violation]:
+def _choices(model: Model, search: nodes.Search, mentioned: list[str]) -> Iterator[Violation]:
     """Yield a violation for each choice outside the space, and each batch that a mentioned scenario does not have."""
     space = model.program.spaces[search.space]
     if space.ends is not None:
@@ -412,7 +408,7 @@ def _choices(model: Model, search: Search, mentioned: list[str]) -> Iterator[Vio
 
 
 def _figures(
-    model: Model, search: Search, solution: Solution, claimed: Fraction | None
+    model: Model, search: nodes.Search, solution: Solution, claimed: Fraction | None
 ) -> Iterator[Violation]:
     exact = model.value(search.objective)
     if claimed is not None and claimed != exact:

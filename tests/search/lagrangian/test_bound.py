@@ -13,9 +13,8 @@ from benchmarks.problems import build_problem, build_problems
 from benchmarks.synthetic import synthetic
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.lagrangian.bound import certify, lagrangian_bound
-from puzzledsl.search.portfolio.minimise import minimise
+from puzzledsl.search.portfolio.minimise import find_incumbent, minimise
 from puzzledsl.search.problem.instance import Problem
-from puzzledsl.search.repair import find_incumbent
 from puzzledsl.search.tables import tables_of
 from tests.oracles import all_children
 from tests.search.instances import Instance, problems

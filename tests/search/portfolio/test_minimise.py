@@ -14,8 +14,7 @@ from puzzledsl.search.cpsat import solve
 from puzzledsl.search.cpsat.solve import run_cpsat
 from puzzledsl.search.effort import Effort
 from puzzledsl.search.label_setting import sweep as sweeps
-from puzzledsl.search.label_setting.labels import layout_of
-from puzzledsl.search.label_setting.sweep import Index, SuffixTable, Sweep
+from puzzledsl.search.label_setting.sweep import Index, SuffixTable, sweep_of
 from puzzledsl.search.lagrangian.bound import lagrangian_bound
 from puzzledsl.search.portfolio.branching import bound_enough, within_gap
 from puzzledsl.search.portfolio.minimise import minimise
@@ -83,12 +82,13 @@ def test_a_model_whose_end_is_looked_up_is_the_same(
         problem = random_problem(family, seed)
         bound, answers = lagrangian_bound(problem), every_answer(problem)
         top = int(problem.columns.most(problem.goal.values).sum())
-        layout = layout_of(problem, bound, top)
-        if layout is None or not len(answers):
+        if sweep_of(problem, bound, top) is None or not len(answers):
             continue
         values = problem.goal.values[answers].sum(axis=1)
         for limit in (top, int(values.min())):
-            swept = Sweep(layout_of(problem, bound, limit) or layout, limit).run()
+            sweep = sweep_of(problem, bound, limit)
+            assert sweep is not None
+            swept = sweep.run()
             assert swept.proven and swept.value == values.min(), seed
             assert swept.chosen is not None
             assert swept.chosen.tolist() == answers[int(np.argmin(values))].tolist(), seed
@@ -106,11 +106,11 @@ def test_a_sweep_of_everything_ends_at_the_first_of_the_best(
         problem = random_problem(family, seed)
         bound, answers = lagrangian_bound(problem), every_answer(problem)
         most = int(problem.columns.most(problem.goal.values).sum())
-        layout = layout_of(problem, bound, most)
-        if layout is None or not len(answers):
+        sweep = sweep_of(problem, bound, most)
+        if sweep is None or not len(answers):
             continue
         values = problem.goal.values[answers].sum(axis=1)
-        swept = Sweep(layout, most).run()
+        swept = sweep.run()
         assert swept.proven and swept.value == values.min(), seed
         assert swept.chosen is not None
         assert problem.goal.of(swept.chosen) == swept.value, seed
@@ -125,9 +125,9 @@ def test_a_sweep_that_looks_further_ends_at_the_same_answer() -> None:
     assert best.value is not None and best.proven
     for most in (best.value, best.value + (best.value - bound.value) // 20):
         keep = bound.within(most)
-        layout = layout_of(problem.only(keep), bound, most)
-        assert layout is not None
-        swept = Sweep(layout, most).run()
+        sweep = sweep_of(problem.only(keep), bound, most)
+        assert sweep is not None
+        swept = sweep.run()
         assert swept.proven and swept.value == best.value
 
 
@@ -180,11 +180,11 @@ def test_a_sweep_that_is_stopped_has_a_bound(family: str, monkeypatch: pytest.Mo
         if bound.infeasible or not len(answers):
             continue
         values = problem.goal.values[answers].sum(axis=1)
-        layout = layout_of(problem, bound, int(values.max()))
-        assert layout is not None
         stopped = 0
         for work in (-1, 3, 9, 27):
-            swept = Sweep(layout, int(values.max())).run(work)
+            sweep = sweep_of(problem, bound, int(values.max()))
+            assert sweep is not None
+            swept = sweep.run(work)
             stopped += not swept.proven
             if not swept.proven:
                 assert swept.bound is not None and swept.bound <= values.min()

@@ -43,7 +43,7 @@ def pinned(instance: Instance) -> Iterator[tuple[Pin, Fraction | None]]:
     tables = tables_of(*instance.args)
     builder = Builder(tables)
     for pin in pins_of(builder.columns):
-        found = best_meeting_all(tables, with_pin(without_preferences(builder), pin), Effort.of(60))
+        found = best_meeting_all(with_pin(without_preferences(builder), pin), Effort.of(60))
         assert found.proven
         yield (
             pin,
@@ -65,7 +65,7 @@ def said(result: WhyResult) -> dict[tuple[int, str, str], Regret]:
 def optimum(instance: Instance) -> Fraction | None:
     """The search's, less being better, whatever it prefers."""
     tables = tables_of(*instance.args)
-    found = best_meeting_all(tables, without_preferences(Builder(tables)), Effort.of(60))
+    found = best_meeting_all(without_preferences(Builder(tables)), Effort.of(60))
     return None if found.layers is None else rank(instance, Child(tables, found.layers, found.batches))
 
 

@@ -1,4 +1,4 @@
-"""What README and docs show is what the files hold and what pzl says: every block is extracted and run."""
+"""Blocks of README and docs, extracted and run: they show what the files hold and what pzl says."""
 
 from __future__ import annotations
 

@@ -36,8 +36,8 @@ class MeasureLadder(Protocol):
 
     def __call__(
         self, plan: Plan, work: Path, child: Path, usual: Mapping[str, Speed], parent: Measured
-    ) -> Ladder:
-        """Measure it; unfinished work is in `work`. Raises DiagnosticError."""
+    ) -> Ladder | None:
+        """Measure it; None where no engine with one timed the child; unfinished work is in `work`. Raises DiagnosticError."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ class Engine:
     """An engine that runs exported models.
 
     `weights` maps each data type to the bits of a stored weight, the usual type first. `cache_bits`: of a cached number; None: as
-    the weights. `devices`: those it runs on here. `install`: how a user gets it.
+    the weights. `devices`: those it runs on here. `install`: how a user gets it. `ladder`: files that its own quantiser
+    makes of the parent are measured beside children.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Engine:
     cache_bits: float | None = None
     devices: tuple[str, ...] = ("cpu",)
     install: str = ""
+    ladder: bool = False
 
     @property
     def dtype(self) -> str:
@@ -60,6 +62,7 @@ ENGINES: Mapping[str, Engine] = {
             {"f16": 16, "f32": 32, "bf16": 16, "q8_0": 8.5, "q4_0": 4.5, "iq4_nl": 4.5},
             cache_bits=16,
             install='`pip install "puzzledsl[runtimes]"` installs it (llama-cpp-py-sync)',
+            ladder=True,
         ),
         Engine(
             "vllm",

@@ -160,9 +160,9 @@ def engine_of(hardware: Hardware) -> Engine | None:
 
 
 def has_ladder(hardware: Hardware) -> bool:
-    """Return True for hardware whose engine has a quantiser of its own, whose files are measured beside children."""
+    """Return True for hardware whose engine has a ladder."""
     engine = engine_of(hardware)
-    return engine is not None and engine.name == "llama_cpp"
+    return engine is not None and engine.ladder
 
 
 def fit_in(program: Program, space: str, engine: Engine) -> Fit:

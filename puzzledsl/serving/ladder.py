@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.base.files import scratch
@@ -29,7 +30,7 @@ from puzzledsl.evaluate.units import Found, Store, Unit
 from puzzledsl.export.gguf_reading import read_gguf
 from puzzledsl.export.gguf_recipe import write_recipe
 from puzzledsl.export.importance import Importance
-from puzzledsl.ir.measured_engines import ENGINES, LADDER, Rung
+from puzzledsl.ir.measured_engines import LADDER, Rung
 from puzzledsl.ir.nodes import Hardware
 from puzzledsl.ir.runtimes import has_ladder
 from puzzledsl.ir.tables import Ladder
@@ -38,7 +39,6 @@ from puzzledsl.models.families.load import load_config
 from puzzledsl.serving.blank import write_model
 from puzzledsl.serving.clock import Bed, cache_bytes, in_turn
 
-LLAMA_CPP = "llama_cpp"
 TURNS = 2 * ROUNDS
 """Turns of a file and the child: of files that differ by a few percent one is taken."""
 
@@ -61,16 +61,26 @@ class LadderMeter:
 
     def __call__(
         self, plan: Plan, work: Path, child: Path, usual: Mapping[str, Speed], parent: Measured
-    ) -> Ladder:
-        """Measure all files. Raises DiagnosticError: EngineAbsent, EngineFailed, MissingPackage."""
+    ) -> Ladder | None:
+        """Measure all files; None where the child was timed in other engines alone.
+
+        Raises DiagnosticError: EngineAbsent, EngineFailed, MissingPackage.
+        """
         times = hashlib.sha256(repr(sorted(usual.items())).encode()).hexdigest()[:16]  # of this very child
-        climb = _Climb(self, plan, Store(work / times, plan, self.parent_dir), child, usual)
-        found = climb.found()
+        timed = [each for each in plan.timed if each.scenario in usual and _is_there(each)]
+        if not timed:
+            return None
+        bed = Bed.of(cast(Hardware, timed[0].on))
+        with scratch("ladder") as folder:
+            file = write_model(child, bed.name, folder, bed.spec.dtype)
+            child_bytes = file.stat().st_size
+            store = Store(work / times, plan, self.parent_dir)
+            found = _Climb(self, plan, store, file, usual).found(timed)
         measured = [assembled(plan, rung.name, units) for rung, units in found.items()]
         return Ladder(
-            engine=ENGINES[LLAMA_CPP].title,
+            engine=bed.engine.title,
             child=self.child,
-            child_bytes=climb.child_bytes(),
+            child_bytes=child_bytes,
             models=tuple(each.figures for each in measured),
             comparisons=tuple(
                 compare(each.figures.model, each.samples, parent.samples, each.chances, each.figures.texts)
@@ -84,12 +94,11 @@ class _Climb:
     meter: LadderMeter
     plan: Plan
     store: Store
-    child_dir: Path
+    child_file: Path
     usual: Mapping[str, Speed]
 
-    def found(self) -> dict[Rung, dict[Unit, Found]]:
+    def found(self, timed: Sequence[Timed]) -> dict[Rung, dict[Unit, Found]]:
         """Return the units of every file that llama.cpp makes; without a text for importance, of those that need none."""
-        timed = [each for each in self.plan.timed if each.scenario in self.usual and _is_there(each)]
         found = {}
         for rung in LADDER:
             if not rung.weighed or self._importance is not None:
@@ -138,8 +147,6 @@ class _Climb:
 
     def _nearest(self, found: Mapping[Rung, Mapping[Unit, Found]], timed: Sequence[Timed]) -> list[Rung]:
         """Return the slowest file that is as fast as the child, and the fastest of the others, by the first scenario."""
-        if not timed:
-            return []
         name, workload = timed[0].scenario, timed[0].workload
 
         def seconds(speed: Speed) -> float:
@@ -155,16 +162,6 @@ class _Climb:
         faster = [rung for rung, time in by_time.items() if time <= own]
         slower = [rung for rung in by_time if rung not in faster]
         return [*sorted(faster, key=lambda r: -by_time[r])[:1], *sorted(slower, key=by_time.__getitem__)[:1]]
-
-    def child_bytes(self) -> int:
-        """Return the bytes of the child's file."""
-        bed = next(
-            Bed.of(each.on)
-            for each in self.plan.timed
-            if isinstance(each.on, Hardware) and has_ladder(each.on)
-        )
-        with scratch("ladder") as folder:
-            return write_model(self.child_dir, bed.name, folder, bed.spec.dtype).stat().st_size
 
     # ---------------------------------------------------------------- one file
 
@@ -189,13 +186,11 @@ class _Climb:
         assert isinstance(timed.on, Hardware)
         bed = Bed.of(timed.on)
         cache = cache_bytes(shape_of(load_config(self.meter.parent_dir)), timed.workload, bed.stored)
-        with scratch("ladder") as folder:
-            child = write_model(self.child_dir, bed.name, folder, bed.spec.dtype)
-            with (
-                bed.load(child, timed.workload, cache, f"`{self.meter.child}`") as own,
-                bed.load(file, timed.workload, cache, f"`{rung.name}`") as other,
-            ):
-                of_child, of_file = in_turn([own, other], timed.workload, TURNS)
+        with (
+            bed.load(self.child_file, timed.workload, cache, f"`{self.meter.child}`") as own,
+            bed.load(file, timed.workload, cache, f"`{rung.name}`") as other,
+        ):
+            of_child, of_file = in_turn([own, other], timed.workload, TURNS)
         return relative_speed(self.usual[timed.scenario], of_child, of_file)
 
     def _unit(self, rung: Rung, kind: str, of: str, size: int) -> Unit:

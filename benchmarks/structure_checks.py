@@ -21,7 +21,7 @@ import puzzledsl as pzl
 from benchmarks.structure_form import Draw, Meaning
 from benchmarks.structure_forms import FORMS
 from benchmarks.structure_runs import Judged, Text, plain_cpsat, program, with_budgets
-from benchmarks.structure_text import MENUS, SMALL, Child, Menu, Rng, Tables, World
+from benchmarks.structure_text import ENDS, MENUS, SMALL, Child, Menu, Rng, Tables, World
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.costs.table import cost_table
 from puzzledsl.ir.tables import SearchResult
@@ -34,7 +34,7 @@ LIMITS_S = (1, 2, 5)
 WORKERS, SEEDS = (1, 2, 4), range(5)
 LATE_S, LATE_SHARE = 0.3, 0.05  # a run may end so much after its limit, whichever is more
 # forms that stand beside others: requirements alone, of any space
-MIXED = [f for f in FORMS.values() if not (f.menu or f.runs or f.priced or f.alone)]
+MIXED = [f for f in FORMS.values() if not (f.menu or f.runs or f.ends or f.priced or f.alone)]
 
 
 class Loaded:
@@ -66,7 +66,8 @@ class Loaded:
         """A mistake beside the best of all children; empty if there is none."""
         best = best_of_all(self.text.meaning, self.tables)
         found = [
-            self.tables.child([(x.attention, x.ffn) for x in s.layers], s.batches) for s in result.solutions
+            self.tables.child([(*x.model_dump().values(),) for x in s.layers], s.batches)
+            for s in result.solutions
         ]
         if best is None or not found:
             wrong = (best is None) != (result.status == "infeasible")
@@ -83,7 +84,10 @@ class Loaded:
 
 def best_of_all(meaning: Meaning, tables: Tables) -> tuple[Fraction, ...] | None:
     """Goal and preferences of the best of all children at the first batches; None where none meets the requirements."""
-    every = (Child(tables, layers, tables.first_batches) for layers in product(*tables.choices))
+    ends = ENDS if tables.world.ends else ENDS[:1]
+    every = (
+        Child(tables, layers, tables.first_batches, end) for *layers, end in product(*tables.choices, ends)
+    )
     ranked = sorted(((_values(meaning, child), child) for child in every), key=_as_floats)
     for _, same in groupby(ranked, key=_as_floats):
         if found := [values for values, child in same if meaning.holds(child)]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from puzzledsl.pipeline.process import board
+from puzzledsl.pipeline.process import reporter as board
 from puzzledsl.pipeline.process.reporter import Reporter
 
 POINTS: list[tuple[str, float, int]] = []

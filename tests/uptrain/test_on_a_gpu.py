@@ -12,17 +12,14 @@ import torch
 from puzzledsl.base.diagnostics import DiagnosticError
 from puzzledsl.child.load import load_child
 from puzzledsl.models.families.load import load_parent
-from puzzledsl.models.kernels import float32_products
+from puzzledsl.models.kernels import products as float32_products
 from puzzledsl.uptrain import run
-from puzzledsl.uptrain.batches import MicroBatch
 from puzzledsl.uptrain.errors import MemoryOfRank
-from puzzledsl.uptrain.less import Demand, remembered
-from puzzledsl.uptrain.loss import logit_loss
 from puzzledsl.uptrain.means import PLAIN, Means
-from puzzledsl.uptrain.model import Student, Teacher
+from puzzledsl.uptrain.model import Student, Teacher, logit_loss
 from puzzledsl.uptrain.ranks import Ranks
 from puzzledsl.uptrain.run import UptrainInputs, run_uptrain
-from puzzledsl.uptrain.train import Trainer
+from puzzledsl.uptrain.train import Demand, MicroBatch, Trainer, remembered
 from tests.pretended_gpu import Gpu
 from tests.uptrain.cases import Case, Recorder, make_case, with_uptrain
 from tests.uptrain.test_train import IDS

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from puzzledsl.cli.schemas import children, files, programs
+from puzzledsl.cli.schemas import described as files
+from puzzledsl.cli.schemas import outputs as children
+from puzzledsl.cli.schemas import outputs as programs
 from puzzledsl.cli.schemas.described import Described
 from puzzledsl.ir import tables
 from puzzledsl.ir.nodes import Program

@@ -17,9 +17,7 @@ from puzzledsl.alternatives.parent import ParentAttention, ParentFfn
 from puzzledsl.ir.facts import fixed_params, total_params
 from puzzledsl.ir.nodes import Shape, Uptrain
 from puzzledsl.plan.memory.activations import NORM_BYTES, layer_forward_numbers, training_numbers
-from puzzledsl.plan.memory.device import FLOAT32_BYTES, Device
-from puzzledsl.plan.memory.stage_plan import Choice, StagePlan, size_text
-from puzzledsl.plan.memory.tiles import tiles
+from puzzledsl.plan.memory.stage_plan import FLOAT32_BYTES, Choice, Device, StagePlan, size_text, tiles
 
 LOGIT_TILES = 3
 """Float32 tiles of logits that the loss holds."""

@@ -14,11 +14,9 @@ from puzzledsl.report.artefacts import Artefacts
 from puzzledsl.report.errors import FiguresNeedMatplotlib
 from puzzledsl.report.pictures import architecture, curves
 from puzzledsl.report.pictures.architecture import Cell, Strip
-from puzzledsl.report.pictures.curves import Curve
-from puzzledsl.report.pictures.labels import Side
+from puzzledsl.report.pictures.curves import Curve, Side
 from puzzledsl.report.sections import measured, pieces, searches
-from puzzledsl.report.sections.engines import Engines, engines
-from puzzledsl.report.sections.ladder import ladders
+from puzzledsl.report.sections.engines import Engines, engines, ladders
 from puzzledsl.report.sections.measured import Prediction
 from puzzledsl.report.sections.pieces import Library
 from puzzledsl.report.sections.refined import Refined, refined

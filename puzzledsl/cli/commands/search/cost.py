@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from puzzledsl.cli.options import BuildOption, FileArgument, JsonOption, SetOption
+from puzzledsl.cli.loading import BuildOption, FileArgument, JsonOption, SetOption
 
 
 def cost(

@@ -169,7 +169,7 @@ def run_uptrain(inputs: UptrainInputs) -> None:
     The loss is kld * KL(parent || child) + cosine * mean over layers of 1 - cos + lm * cross-entropy. All weights are
     trained. The weights written are the best of those evaluated on held-out blocks of the same data (at the start and
     five times since), so they are never worse there than the child that came in; with `keep = last` they are those after the
-    last step, whatever they are worth. With `ema`, the weights that are evaluated are the average.
+    last step, whatever they are worth.
 
     Where there are several `ranks` each process calls this with the same arguments; both models are sharded over them, and
     rank 0 writes. Raises DiagnosticError.

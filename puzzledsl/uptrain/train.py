@@ -32,7 +32,6 @@ from puzzledsl.ir.nodes import Schedule, Uptrain
 from puzzledsl.models.kernels.repeatable import repeatable
 from puzzledsl.models.schedule import learning_rate
 from puzzledsl.plan.memory.stage_plan import tiles
-from puzzledsl.uptrain.average import Average
 from puzzledsl.uptrain.errors import LossDiverged, MemoryOfRank
 from puzzledsl.uptrain.means import PLAIN, Means
 from puzzledsl.uptrain.model import (
@@ -194,8 +193,7 @@ class Trainer:
         if self.recompute:
             recompute_layers(child)
         self.optimizer = adamw(child, declaration.lr.peak, eight_bit=means.eight_bit)
-        self.average = Average(child, declaration.ema) if declaration.ema else None
-        self._run = TrainingState(child, self.optimizer, self.average, self.ranks)
+        self._run = TrainingState(child, self.optimizer, self.ranks)
         self._store = store_at(work, self.ranks, background=means.background)
         self._parent_heldout: list[Tensor] = []
 
@@ -254,8 +252,6 @@ class Trainer:
         set_rate(self.optimizer, learning_rate(self.lr, step, self.steps))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.average is not None:
-            self.average.update(self.child, step + 1)
         return Step(loss, kld, cosine, lm, grad_norm)
 
     def _gradients(self, rows_GT: Tensor, learned_GT: Tensor | None) -> Tensor:
@@ -350,16 +346,12 @@ class Trainer:
         due = {round(self.steps * i / count) for i in range(count + 1)}
         if done.step not in due or done.step in done.heldout:
             return
-        if self.average is not None:
-            self.average.exchange(self.child)
         kl = self.heldout_kl()
         done.heldout[done.step] = kl
         self.progress.log("uptrain_heldout", step=done.step, kl=kl)
         kept = self.steps if self.declaration.keep == "last" else done.best_step
         if done.step == kept:
             save_weights(self._store, self.child)
-        if self.average is not None:
-            self.average.exchange(self.child)
 
     def _report(self, step: int, figures: Step, tokens_per_s: float) -> None:
         shown = {"loss": figures.loss, "kl": figures.kld, "tokens_per_s": round(tokens_per_s)}

@@ -68,7 +68,7 @@ def test_factors_of_the_head_have_16_bits_and_logits_32(pretended: Gpu, monkeypa
 def test_a_step_waits_once_whatever_its_micro_batches(
     case, tmp_path, pretended: Gpu, micro_batch: int
 ) -> None:
-    trainer = trainer_of(case, tmp_path, micro_batch=micro_batch, ema=0.9)
+    trainer = trainer_of(case, tmp_path, micro_batch=micro_batch)
     trainer.step(0)
     pretended.waits.clear()
     trainer.step(1)

@@ -226,7 +226,11 @@ def report(
     set_: SetOption = None,
     figures: Annotated[
         Path | None,
-        typer.Option("--figures", metavar="DIR", help="Write the pictures, too, as SVG and PNG for papers."),
+        typer.Option(
+            "--figures",
+            metavar="DIR",
+            help="Write the child and the frontiers, too, as SVG and PNG for papers.",
+        ),
     ] = None,
 ) -> None:
     """Write report.html: one self-contained page with everything that is in the build directory."""

@@ -1,51 +1,16 @@
-"""Progress for people (a rich bar on stderr, or plain lines without a terminal) and for machines (JSON lines).
-
-TensorBoard curves of a run's figures, if TensorBoard is installed: `tensorboard --logdir build/board`.
-"""
+"""Progress for people (a rich bar on stderr, or plain lines without a terminal) and for machines (JSON lines)."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from puzzledsl.pipeline.process import interrupts
-
-
-class Board:
-    """Writer of curves to `directory`. Does nothing without TensorBoard, or before a stage has loaded torch."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._installed = importlib.util.find_spec("tensorboard") is not None
-        self._writer: Any = None
-
-    def add(self, task: str, step: int, figures: dict[str, float | str]) -> None:
-        """Add one point to the curve of each numeric figure, such as `bld pieces/loss`, after `step` units of the task."""
-        numbers = {name: value for name, value in figures.items() if isinstance(value, int | float)}
-        if not numbers or not self._ready():
-            return
-        for name, value in numbers.items():
-            self._writer.add_scalar(f"{task}/{name}", value, step)
-
-    def close(self) -> None:
-        """Write everything to the disk."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-    def _ready(self) -> bool:
-        if self._writer is None and self._installed and "torch" in sys.modules:
-            module = importlib.import_module("torch.utils.tensorboard")
-            self._writer = module.SummaryWriter(str(self._directory))
-        return self._writer is not None
-
 
 PLAIN_INTERVAL_S = 10.0
 
@@ -76,7 +41,6 @@ class Reporter:
             disable=not self._console.is_terminal,
         )
         self._log = log
-        self._board = None if log is None else Board(log.parent / "board")
         self._task: object | None = None
         self._name, self._total, self._done = "", 0, 0
         self._began = self._said = time.monotonic()
@@ -93,8 +57,6 @@ class Reporter:
     ) -> None:
         self._finish()
         self._bar.stop()
-        if self._board is not None:
-            self._board.close()
 
     def start(self, task: str, total: int) -> None:
         """Begin a bar and finish the one before."""
@@ -111,8 +73,6 @@ class Reporter:
         """Advance the bar."""
         interrupts.check()
         self._done += amount
-        if self._board is not None:
-            self._board.add(self._name, self._done, figures)
         text = "  ".join(f"{k} {v if isinstance(v, str) else format(v, '.4g')}" for k, v in figures.items())
         if self._task is not None:
             self._bar.update(self._task, advance=amount, figures=text)  # type: ignore[arg-type]

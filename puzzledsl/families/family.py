@@ -123,15 +123,18 @@ class Family:
 
 def dense_fields(
     config: Config,
+    family: str,
     *,
+    flags: tuple[str, ...] = (),
+    tied: bool = False,
     head_dim: int | None = None,
     kv_heads: int | None = None,
-    not_null: tuple[str, ...] = (),
+    not_null: tuple[str, ...] = ("head_dim",),
 ) -> dict[str, Any]:
-    """Return the sizes that nearly all families name alike.
+    """Return the family and what nearly all name alike: sizes, `tied`, and the biases among `flags`.
 
-    `head_dim`, `kv_heads`: what transformers takes if the field is missing (None: hidden / heads, and all heads).
-    `not_null`: fields that may be missing and not be null.
+    `head_dim`, `kv_heads`: what transformers takes if the field is missing (None: hidden / heads, and all heads);
+    `tied`: whether embedding and head are one where nothing says so. `not_null`: fields that may be missing and not be null.
     """
     for name in not_null:
         if name in config.content and not config.has(name):
@@ -139,7 +142,11 @@ def dense_fields(
     hidden, heads = config.whole("hidden_size"), config.whole("num_attention_heads")
     if head_dim is None and config.content.get("head_dim") is None and hidden < heads:
         raise BadConfig(f"hidden_size is {hidden}, less than the number of heads, {heads}")
+    bias = "attention_bias"  # one field says it of all maps of an attention
     return {
+        "family": family,
+        "tied": config.flag("tie_word_embeddings", absent=tied),
+        **{flag: config.flag(bias if flag in BIASES else flag) for flag in flags},
         "layers": config.whole("num_hidden_layers", MAX_LAYERS),
         "hidden": hidden,
         "heads": heads,

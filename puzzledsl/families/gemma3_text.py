@@ -19,16 +19,11 @@ def _read(config: Config) -> Shape:
     for name, unused in UNSUPPORTED.items():
         if config.has(name) and config.content[name] not in unused:
             raise BadConfig(f"{name} is {shown(config.content[name])}, which is not supported")
-    bias = config.flag("attention_bias")
-    shape = Shape(
-        family="gemma3_text",
-        tied=config.flag("tie_word_embeddings", absent=True),
-        attention_bias=bias,
-        output_bias=bias,
-        qk_norm=True,
-        norms=2,
-        **dense_fields(config, head_dim=256, kv_heads=4, not_null=("head_dim", "num_key_value_heads")),
+    not_null = ("head_dim", "num_key_value_heads")
+    sizes = dense_fields(
+        config, "gemma3_text", flags=BIASES, tied=True, head_dim=256, kv_heads=4, not_null=not_null
     )
+    shape = Shape(qk_norm=True, norms=2, **sizes)
     window = config.optional("sliding_window", 4096, 0, MAX_WINDOW)
     if not window:
         raise BadConfig("sliding_window is null")

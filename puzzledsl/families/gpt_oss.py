@@ -15,10 +15,9 @@ def _read(config: Config) -> Shape:
     for name in ("swiglu_alpha", "swiglu_limit"):
         config.check_number(name, MAX_CLAMP)
     bias = config.flag("attention_bias", True)
-    sizes = dense_fields(config, head_dim=64, kv_heads=8, not_null=("head_dim", "num_key_value_heads"))
+    not_null = ("head_dim", "num_key_value_heads")
+    sizes = dense_fields(config, "gpt_oss", head_dim=64, kv_heads=8, not_null=not_null)
     shape = Shape(
-        family="gpt_oss",
-        tied=config.flag("tie_word_embeddings"),
         attention_bias=bias,
         output_bias=bias,
         mlp_bias=True,

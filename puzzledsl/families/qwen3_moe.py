@@ -9,16 +9,13 @@ from puzzledsl.families.layouts import sparse_layers
 
 
 def _read(config: Config) -> Shape:
-    bias = config.flag("attention_bias")
     windowed = config.flag("use_sliding_window")
     shape = Shape(
-        family="qwen3_moe",
-        tied=config.flag("tie_word_embeddings"),
-        attention_bias=bias,
-        output_bias=bias,
         qk_norm=True,
         window=config.optional("sliding_window", 4096, 0, MAX_WINDOW) or None if windowed else None,
-        **dense_fields(config, kv_heads=4, not_null=("head_dim", "num_key_value_heads")),
+        **dense_fields(
+            config, "qwen3_moe", flags=BIASES, kv_heads=4, not_null=("head_dim", "num_key_value_heads")
+        ),
         **experts_fields(config, experts=128, top_k=8),
         expert_width=config.given("moe_intermediate_size", 768),
     )

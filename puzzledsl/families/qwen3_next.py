@@ -13,14 +13,10 @@ KINDS = {"linear_attention": "delta_net", "full_attention": "attention"}
 
 
 def _read(config: Config) -> Shape:
-    bias = config.flag("attention_bias")
-    sizes = dense_fields(config, head_dim=256, kv_heads=2, not_null=("head_dim", "num_key_value_heads"))
+    not_null = ("head_dim", "num_key_value_heads")
+    sizes = dense_fields(config, "qwen3_next", flags=BIASES, head_dim=256, kv_heads=2, not_null=not_null)
     layers = sizes["layers"]
     shape = Shape(
-        family="qwen3_next",
-        tied=config.flag("tie_word_embeddings"),
-        attention_bias=bias,
-        output_bias=bias,
         qk_norm=True,
         output_gate=True,
         experts=config.given("num_experts", 512),

@@ -1,4 +1,4 @@
-"""All families: the `FAMILY` of every module here that has one."""
+"""All families: the `FAMILY`, or the `FAMILIES`, of every module here that has one."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from puzzledsl.families.layouts import canonical
 def _found() -> Iterator[Family]:
     for module in pkgutil.iter_modules(puzzledsl.families.__path__):
         if module.name != "registry":
-            family = getattr(
-                importlib.import_module(f"{puzzledsl.families.__name__}.{module.name}"), "FAMILY", None
-            )
-            if isinstance(family, Family):
+            found = importlib.import_module(f"{puzzledsl.families.__name__}.{module.name}")
+            yield from getattr(found, "FAMILIES", ())
+            if isinstance(family := getattr(found, "FAMILY", None), Family):
                 yield family
 
 
-FAMILIES: Mapping[str, Family] = {family.model_type: family for family in _found()}
+FAMILIES: Mapping[str, Family] = {
+    family.model_type: family for family in sorted(_found(), key=lambda family: family.model_type)
+}
 """`model_type` of config.json -> the family."""
 
 MAX_ALL_EXPERTS = 1 << 18

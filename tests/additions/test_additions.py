@@ -266,12 +266,9 @@ from puzzledsl.families.family import BIASES, Family, dense_fields
 
 def _read(config: Config) -> Shape:
     return Shape(
-        family="seed_oss",
-        tied=config.flag("tie_word_embeddings"),
         attention_bias=config.flag("attention_bias", True),
         output_bias=config.flag("attention_out_bias"),
-        mlp_bias=config.flag("mlp_bias"),
-        **dense_fields(config, head_dim=128, kv_heads=8),
+        **dense_fields(config, "seed_oss", flags=("mlp_bias",), head_dim=128, kv_heads=8, not_null=()),
     )
 
 
